@@ -1,0 +1,54 @@
+# make serve   the service with its starter model, in an environment of its own (no torch)
+# make test    everything that tests need, then all tests
+# make lint    style, types, architecture
+# make bench   the measurements behind the README's numbers
+# make train   the starter model from zero: DATA=folder of nuclei (see training/README.md)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# Pass options on: make serve ARGS="--port 9000"
+ARGS ?=
+DATA ?= data/nuclei
+
+.PHONY: serve test test-large lint format bench train starter clean
+
+serve: $(VENV)/.light
+	$(BIN)/segserve serve $(ARGS)
+
+test: $(VENV)/.full
+	$(BIN)/pytest $(ARGS)
+
+test-large: $(VENV)/.full
+	$(BIN)/pytest -m large $(ARGS)
+
+lint: $(VENV)/.full
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.full
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.full
+	$(BIN)/python -m bench $(ARGS)
+
+train: $(VENV)/.full
+	$(BIN)/python training/train.py --data $(DATA) $(ARGS)
+
+starter: $(VENV)/.full
+	$(BIN)/python training/publish.py --data $(DATA) $(ARGS)
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.light: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[cpu]'
+	touch $@
+
+# sam2 has no wheel: its build needs the torch that is installed, and none of its CUDA kernels.
+$(VENV)/.full: $(VENV)/.light
+	$(PIP) --editable '.[cpu,models,dev]' setuptools wheel
+	SAM2_BUILD_CUDA=0 $(PIP) --no-build-isolation 'sam2>=1.1'
+	touch $@

@@ -1,0 +1,1 @@
+"""segserve: encode an image once, then answer every prompt on it in milliseconds."""

@@ -1,0 +1,124 @@
+"""Every error a caller can meet, as one tree. Nothing here knows HTTP, gRPC or a framework.
+
+    SegserveError
+    ├── BadInput                what was sent cannot be used
+    │   ├── TooLarge            it is over a limit
+    │   └── UnsupportedFormat   it is not in a form that is read here
+    ├── NotFound                image, model or mask_id is unknown
+    ├── NoPermission            the setting that would allow it is off
+    ├── Unavailable             it would work later: cache or encoder away, or too busy
+    └── BrokenModel             a bundle's files are not what its manifest says
+
+A request goes wire -> segment/encode -> models/store. Whatever is raised below arrives at `wire.problems`,
+which turns the tree into RFC 9457 problem documents; an error outside the tree is logged with its
+traceback and the caller sees only "internal error".
+"""
+
+from typing import ClassVar
+
+
+class SegserveError(Exception):
+    """Base of the tree.
+
+    `code` is stable and part of the API. `message` says what is wrong, `remedy` what to do about it,
+    `field` which part of the input is meant, as a dotted path (``prompts.0.points``).
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, remedy: str = "", field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.field = field
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+
+class BadInput(SegserveError):
+    code = "bad_input"
+
+
+class TooLarge(BadInput):
+    code = "too_large"
+
+
+class UnsupportedFormat(BadInput):
+    code = "unsupported_format"
+
+
+class NotFound(SegserveError):
+    code = "not_found"
+
+
+class ImageNotFound(NotFound):
+    code = "image_not_found"
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(
+            f"There is no image {image_id!r}.",
+            remedy="Upload it with POST /v1/images and use the image_id of the answer.",
+            field="image_id",
+        )
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(
+            f"There is no model {name!r}.",
+            remedy=f"Known models: {', '.join(known) or 'none'}. "
+            "Add one with 'segserve models pull' or 'segserve models import'.",
+            field="model",
+        )
+
+
+class MaskNotFound(NotFound):
+    code = "mask_not_found"
+
+    def __init__(self, mask_id: str, field: str = "mask_id") -> None:
+        super().__init__(
+            f"There is no mask {mask_id!r} for this image and model; it may have expired.",
+            remedy="Send the mask itself as 'mask', or its logits as 'logits'.",
+            field=field,
+        )
+
+
+class NoPermission(SegserveError):
+    code = "not_allowed"
+
+
+class Unavailable(SegserveError):
+    """`retry_after_s`: when it is worth asking again."""
+
+    code = "unavailable"
+
+    def __init__(self, message: str, *, remedy: str = "Try again.", retry_after_s: int = 2) -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after_s = retry_after_s
+
+
+class CacheUnavailable(Unavailable):
+    code = "cache_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The embedding cache cannot be reached.", remedy="Try again in a moment.")
+
+
+class EncodeTimeout(Unavailable):
+    code = "encode_timeout"
+
+
+class BrokenModel(SegserveError):
+    code = "broken_model"
+
+
+class MissingDependency(SegserveError):
+    """An optional package is needed: the message names the extra that brings it."""
+
+    code = "missing_dependency"
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}.", remedy=f"Install it with: pip install 'segserve[{extra}]'")

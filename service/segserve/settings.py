@@ -1,0 +1,55 @@
+"""Every setting, in one class. Precedence: command line > environment (SEGSERVE_...) > default."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from segserve.types import Device
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """Each field is also the variable SEGSERVE_<FIELD>. Units stand in the names: _s, _mb, _days."""
+
+    model_config = SettingsConfigDict(env_prefix="SEGSERVE_", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    data_dir: Path = Field(Path(platformdirs.user_data_dir("segserve", appauthor=False)),
+                           description="images, pulled models and the private Redis live here")
+    log_format: str = Field("text", pattern="^(text|json)$")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+
+    redis_url: str | None = Field(None, description="the shared cache; unset: a private server in data_dir")
+    redis_timeout_s: float = Field(2.0, gt=0)
+    cache_mb: int = Field(2048, ge=16, description="memory of the private Redis")
+    embedding_ttl_s: int = Field(7 * 86400, ge=1)
+    mask_ttl_s: int = Field(3600, ge=1, description="how long a mask_id can be sent back")
+    object_store: str | None = Field(None, description="URL such as s3://bucket/prefix; unset: data_dir/objects")
+    retention_days: float = Field(0, ge=0, description="images older than this are deleted; 0 keeps them")
+    quota_mb: int = Field(0, ge=0, description="bytes of images a tenant may store; 0 is no limit")
+
+    device: Device = Device.CPU
+    default_model: str = "starter"
+    preload: tuple[str, ...] = Field(("starter",), description="models loaded before the service is ready")
+    models_mb: int = Field(8192, ge=1, description="memory for loaded models")
+    prepared_mb: int = Field(1024, ge=1, description="memory for prepared embeddings in this process")
+    encode_threads: int = Field(default_factory=cores, ge=1)
+    decode_threads: int = Field(default_factory=lambda: min(4, cores()), ge=1, description="of one click")
+    decode_workers: int = Field(default_factory=lambda: max(2, cores()), ge=1, description="clicks at once")
+    encode_timeout_s: float = Field(60.0, gt=0)
+
+    max_image_mb: int = Field(256, ge=1)
+    max_image_megapixels: int = Field(256, ge=1)
+    max_request_mb: int = Field(32, ge=1, description="of a JSON body")
+
+    @property
+    def max_pixels(self) -> int:
+        return self.max_image_megapixels * 1_000_000

@@ -1,0 +1,120 @@
+"""What travels between the modules: frozen, framework-free, shapes stated."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Bool = NDArray[np.bool_]
+UInt8 = NDArray[np.uint8]
+
+DEFAULT_TENANT = "default"
+
+
+@dataclass(frozen=True)
+class Size:
+    """Height and width in pixels."""
+
+    height: int
+    width: int
+
+
+class Device(StrEnum):
+    """Where graphs run."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Normalise(StrEnum):
+    """How an image's values become 8-bit."""
+
+    NONE = "none"  # 8-bit values stay; deeper ones are stretched from their minimum to their maximum
+    MINMAX = "minmax"  # each channel from its minimum to its maximum
+    PERCENTILE = "percentile"  # each channel from its 1st to its 99th percentile
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How image bytes are read. They are part of the image's identity.
+
+    page: of a multi-page file, from 0. channels: which to take, in order; None means the file's own.
+    """
+
+    page: int = 0
+    channels: tuple[int, ...] | None = None
+    normalise: Normalise = Normalise.NONE
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What is kept about a stored image; its pixels are read again from the bytes when needed."""
+
+    image_id: str
+    size: Size
+    options: ReadOptions
+    stored_bytes: int
+    created_at: float  # seconds since the epoch
+
+
+@dataclass(frozen=True)
+class Box:
+    """Pixels of the original image; x1 and y1 are the far edges."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One object asked for. points [N, 2] float32 (x, y) in original pixels, labels [N] 1 or 0.
+
+    At most one prior: mask [H, W] bool at original size, or logits [h, w] float32 at low-res size.
+    """
+
+    points: Float32 = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    box: Box | None = None
+    mask: Bool | None = None
+    logits: Float32 | None = None
+    mask_id: str | None = None
+
+
+class Select(StrEnum):
+    """Which of the candidates are returned."""
+
+    BEST = "best"  # the highest score
+    ALL = "all"
+    FIRST = "first"  # the first of the three multimask outputs, never the single-mask token
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A binary mask of a whole image, kept as the part that can hold ones.
+
+    pixels [h, w] bool, its top left corner at (x, y) of an image of `size`; everything outside is 0.
+    """
+
+    pixels: Bool
+    x: int
+    y: int
+    size: Size
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One mask of an answer. logits [h, w] float32, low-res."""
+
+    crop: Crop
+    logits: Float32
+    score: float
+
+
+# An encoder's output by name, each array float16 or float32; "embedding" is always [C, g, g].
+Embedding = Mapping[str, NDArray[Any]]
