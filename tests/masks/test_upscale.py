@@ -1,0 +1,159 @@
+"""Upscaling equals the torch code of the model families, and computes only near the edge."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segserve.masks import crop as crops
+from segserve.masks import upscale as module
+from segserve.masks.upscale import Geometry, upscale, upscale_logits
+from segserve.types import Bool, Float32, Size
+
+torch: Any = pytest.importorskip("torch")
+
+
+def rounding(size: Size) -> float:
+    """How far our logits and torch's may be apart; see `_taps` for the other kernel of small outputs."""
+    return 1e-5 if size.height + size.width > 128 else 1e-3
+
+
+sides = st.one_of(st.integers(1, 40), st.integers(41, 700))
+geometries = st.one_of(
+    st.builds(
+        lambda size, model: Geometry.padded(size, *model),
+        st.builds(Size, sides, sides),
+        st.sampled_from([(1024, 256), (512, 128), (256, 64), (100, 30)]),
+    ),
+    st.builds(Geometry.stretched, st.builds(Size, sides, sides), st.sampled_from([256, 64])),
+)
+
+
+def resize(logits: Any, height: int, width: int) -> Any:
+    return torch.nn.functional.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
+
+
+def reference(logits: Float32, geometry: Geometry) -> Float32:
+    """`Sam.postprocess_masks`; with `stretched`, the one step of SAM 2."""
+    tensor = torch.from_numpy(logits)[None, None]
+    if geometry.square != geometry.low:
+        tensor = resize(tensor, geometry.square, geometry.square)
+    tensor = tensor[..., : geometry.valid.height, : geometry.valid.width]
+    out: Float32 = resize(tensor, geometry.original.height, geometry.original.width)[0, 0].numpy()
+    return out
+
+
+def blobs(low: int, seed: int) -> Float32:
+    """Smooth logits within about +-10, of a random coarseness and offset."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(0, 4, (1, 1, *rng.integers(2, low // 2, 2))).astype(np.float32)
+    smooth: Float32 = resize(torch.from_numpy(coarse), low, low)[0, 0].numpy()
+    return smooth + np.float32(rng.uniform(-4, 4))
+
+
+def assert_same(mask: Bool, full: Float32) -> None:
+    differs = mask != (full > 0)
+    assert np.abs(full[differs]).max(initial=0) < rounding(Size(*full.shape))
+
+
+@settings(max_examples=60, deadline=None)
+@given(geometries, st.integers(0, 2**32))
+def test_mask_is_where_the_reference_is_positive(geometry: Geometry, seed: int) -> None:
+    logits = blobs(geometry.low, seed)
+    assert_same(crops.to_mask(upscale(logits, geometry)), reference(logits, geometry))
+
+
+@settings(max_examples=40, deadline=None)
+@given(geometries, st.integers(0, 2**32))
+def test_logits_are_those_of_the_reference(geometry: Geometry, seed: int) -> None:
+    logits = blobs(geometry.low, seed)
+    off = np.abs(upscale_logits(logits, geometry) - reference(logits, geometry))
+    assert off.max() < rounding(geometry.original)
+
+
+@pytest.mark.parametrize("size", [(3000, 17), (17, 3000), (3000, 1), (1, 1), (2, 1), (1500, 2001), (64, 64)])
+@pytest.mark.parametrize("padded", [True, False])
+def test_extreme_sizes(size: tuple[int, int], padded: bool) -> None:
+    original = Size(*size)
+    geometry = Geometry.padded(original, 1024, 256) if padded else Geometry.stretched(original, 256)
+    for seed in range(3):
+        logits = blobs(256, seed)
+        assert_same(crops.to_mask(upscale(logits, geometry)), reference(logits, geometry))
+
+
+@settings(max_examples=40, deadline=None)
+@given(geometries, st.data())
+def test_a_single_positive_value(geometry: Geometry, data: st.DataObject) -> None:
+    logits = np.full((geometry.low, geometry.low), -1, np.float32)
+    y, x = (data.draw(st.integers(0, geometry.low - 1)) for _ in range(2))
+    logits[y, x] = 7
+    assert_same(crops.to_mask(upscale(logits, geometry)), reference(logits, geometry))
+
+
+@given(geometries)
+@settings(max_examples=30, deadline=None)
+def test_all_negative_is_empty(geometry: Geometry) -> None:
+    crop = upscale(np.full((geometry.low, geometry.low), -0.1, np.float32), geometry)
+    assert (crop.pixels.shape, crop.x, crop.y, crop.size) == ((0, 0), 0, 0, geometry.original)
+
+
+@given(geometries)
+@settings(max_examples=30, deadline=None)
+def test_all_positive_is_everything(geometry: Geometry) -> None:
+    crop = upscale(np.full((geometry.low, geometry.low), 0.1, np.float32), geometry)
+    assert crop.pixels.shape == (geometry.original.height, geometry.original.width)
+    assert crop.pixels.all()
+
+
+def test_positive_only_in_the_padding_is_empty() -> None:
+    logits = np.full((256, 256), -1, np.float32)
+    logits[200:] = 5
+    crop = upscale(logits, Geometry.padded(Size(300, 600), 1024, 256))
+    assert crop.pixels.size == 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(geometries, st.integers(0, 2**32))
+def test_crop_is_the_bounding_box_of_its_ones(geometry: Geometry, seed: int) -> None:
+    crop = upscale(blobs(geometry.low, seed) - np.float32(3), geometry)
+    height, width = crop.pixels.shape
+    assert crops.bounding_box(crop) == (crop.x, crop.y, crop.x + width, crop.y + height)
+
+
+@pytest.mark.parametrize("threshold", [-2.5, 0.0, 1.25])
+def test_threshold_is_what_logits_must_exceed(threshold: float) -> None:
+    geometry = Geometry.padded(Size(480, 640), 1024, 256)
+    logits = blobs(256, 5)
+    mask = crops.to_mask(upscale(logits, geometry, threshold))
+    assert_same(mask, reference(logits, geometry) - np.float32(threshold))
+
+
+def test_only_blocks_on_the_edge_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    geometry = Geometry.padded(Size(3000, 4000), 1024, 256)
+    y, x = np.mgrid[:256, :256].astype(np.float32)
+    logits = 40 - np.hypot(y - 96, x - 128)
+    computed = []
+    fill = module._fill
+
+    def counting(*args: Any) -> None:
+        computed.append(int(args[-1].sum()))
+        fill(*args)
+
+    monkeypatch.setattr(module, "_fill", counting)
+    upscale(logits, geometry)
+    diameter_in_blocks = 2 * 40 * 4000 / 256 / module.BLOCK
+    assert 0 < computed[0] < 8 * diameter_in_blocks
+
+
+def test_padded_rounds_as_segment_anything_does() -> None:
+    # get_preprocess_shape(1200, 1800, 1024) and (1801, 1200, 1024), worked out by hand.
+    assert Geometry.padded(Size(1200, 1800), 1024, 256).valid == Size(683, 1024)
+    assert Geometry.padded(Size(1801, 1200), 1024, 256).valid == Size(1024, 682)
+
+
+def test_logits_of_another_size_are_refused() -> None:
+    geometry = Geometry.stretched(Size(10, 10), 256)
+    with pytest.raises(ValueError, match="do not fit"):
+        upscale(np.zeros((64, 64), np.float32), geometry)
