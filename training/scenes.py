@@ -1,0 +1,189 @@
+"""Where the training pictures come from: labelled nuclei, drawn scenes, and windows cut out of both."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # SAM's, so that one preprocessing serves all
+STD = np.array([58.395, 57.12, 57.375], np.float32)
+STRETCH = (1.0, 99.9)  # percentiles mapped to 0 and 255: many fluorescence images are nearly black
+VALIDATION_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Scene:
+    """image [h, w, 3] uint8, stretched. labels [h, w] int32, 0 background. distances [h, w, 2] uint8:
+    to the object's centre and from its boundary, each 0 at the object's heart, 255 at its edge and outside."""
+
+    name: str
+    image: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    distances: NDArray[np.uint8]
+
+
+def stretch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Map the image's 1st and 99.9th percentile (all channels together) to 0 and 255."""
+    low, high = np.percentile(image, STRETCH)
+    scaled = (image.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def distance_maps(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Per-object distances [h, w, 2] as micro-sam trains on: distance to the centre, and one minus the
+    distance to the boundary, both divided by the object's largest."""
+    maps = np.full((*labels.shape, 2), 255, np.uint8)
+    for index, window in enumerate(ndimage.find_objects(labels), start=1):
+        if window is None:
+            continue
+        mask = labels[window] == index
+        depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+        ys, xs = np.nonzero(mask)
+        cy, cx = ys.mean(), xs.mean()
+        if not mask[int(round(cy)), int(round(cx))]:
+            cy, cx = np.unravel_index(depth.argmax(), depth.shape)
+        away = np.hypot(ys - cy, xs - cx)
+        inside = np.stack([away / max(away.max(), 1e-6), 1 - depth[ys, xs] / depth.max()], axis=-1)
+        maps[window][ys, xs] = np.rint(255 * inside)
+    return maps
+
+
+def make_scene(name: str, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> Scene:
+    return Scene(name, stretch(image), labels, distance_maps(labels))
+
+
+def read_nuclei(folder: Path) -> tuple[list[Scene], list[Scene]]:
+    """(training, validation) scenes. Every look (kind and size) gives a tenth of its images, chosen by the
+    hash of their id, so the split depends neither on order nor on what else is in the folder."""
+    index = json.loads((folder / "index.json").read_text())
+    looks: dict[tuple[str, int, int], list[str]] = {}
+    for entry in index:
+        looks.setdefault((entry["kind"], *entry["shape"][:2]), []).append(entry["id"])
+    training, validation = [], []
+    for ids in looks.values():
+        ids.sort(key=lambda i: hashlib.sha256(i.encode()).hexdigest())
+        held_out = round(VALIDATION_SHARE * len(ids))
+        for position, name in enumerate(ids):
+            path = next((folder / "images").glob(f"{name}.*"))
+            image = cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+            labels = cv2.imread(str(folder / "labels" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+            scene = make_scene(name, image, labels.astype(np.int32))
+            (validation if position < held_out else training).append(scene)
+    return training, validation
+
+
+def outline(rng: np.random.Generator, radius: float) -> NDArray[np.int32]:
+    """A closed outline around (0, 0): an ellipse, a rod, a wobbly blob or a polygon."""
+    kind = rng.choice(["ellipse", "rod", "blob", "polygon"], p=[0.4, 0.15, 0.3, 0.15])
+    count = int(rng.integers(3, 8)) if kind == "polygon" else 48
+    angle = np.sort(rng.uniform(0, 2 * np.pi, count)) if kind == "polygon" else np.linspace(0, 2 * np.pi, count, endpoint=False)
+    reach = np.full(count, radius)
+    if kind == "blob":
+        for wave in range(2, 6):
+            reach = reach * (1 + rng.uniform(0, 0.3 / wave) * np.cos(wave * angle + rng.uniform(0, 7)))
+    squeeze = {"ellipse": rng.uniform(0.5, 1), "rod": rng.uniform(0.2, 0.4)}.get(str(kind), 1.0)
+    x, y = reach * np.cos(angle), squeeze * reach * np.sin(angle)
+    if kind == "rod":  # flatten the long sides: a stadium rather than a thin ellipse
+        y = np.clip(y, -0.75 * squeeze * radius, 0.75 * squeeze * radius)
+    turn = rng.uniform(0, np.pi)
+    return np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], -1).astype(np.int32)
+
+
+def texture(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
+    """Smooth noise [height, width] of about unit variance, coarse or fine."""
+    grain = rng.uniform(1.5, 24)
+    small = rng.standard_normal((int(height / grain) + 3, int(width / grain) + 3)).astype(np.float32)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def draw_scene(seed: int, size: int = 512) -> Scene:
+    """Overlapping textured shapes on a textured ground; what is drawn later covers what was drawn before."""
+    rng = np.random.default_rng(seed)
+    ground, tint = rng.uniform(0, 255, 3), rng.uniform(0, 255, 3)
+    image = ground + rng.uniform(0, 25) * texture(rng, size, size)[..., None]
+    labels = np.zeros((size, size), np.int32)
+    typical = np.exp(rng.uniform(np.log(7), np.log(70)))
+    amount = int(np.clip(rng.uniform(0.1, 0.7) * size * size / (3 * typical**2), 3, 250))
+    rim, gradient, spread = rng.uniform(-60, 60) * (rng.random() < 0.4), rng.uniform(-40, 40), rng.uniform(0, 50)
+    for index in range(1, amount + 1):
+        radius = typical * np.exp(rng.normal(0, 0.3))
+        shape = outline(rng, radius) + rng.integers(0, size, 2)
+        left, top, w, h = cv2.boundingRect(shape)
+        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + w, size), min(top + h, size)
+        if x1 - x0 < 4 or y1 - y0 < 4:
+            continue
+        local = shape - (x0, y0)
+        mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+        cv2.fillPoly(mask, [local], 1)
+        colour = tint + rng.normal(0, spread) + rng.normal(0, spread / 4, 3)
+        fill = colour + (rng.uniform(0, 30) * texture(rng, *mask.shape))[..., None]
+        fill += (gradient * np.linspace(-1, 1, mask.shape[1], dtype=np.float32))[None, :, None]
+        if rim:
+            edge = np.zeros_like(mask)
+            cv2.polylines(edge, [local], True, 1, thickness=max(1, int(radius / 8)))
+            fill += rim * edge[..., None]
+        where = mask.astype(bool)
+        image[y0:y1, x0:x1][where] = fill[where]
+        labels[y0:y1, x0:x1][where] = index
+    image = cv2.GaussianBlur(np.clip(image, 0, 255).astype(np.float32), (0, 0), rng.uniform(0.4, 1.6))
+    if rng.random() < 0.4:
+        image = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)
+    image += rng.normal(0, rng.uniform(0, 10), image.shape)
+    return make_scene(f"drawn-{seed}", np.clip(image, 0, 255).astype(np.uint8), labels)
+
+
+def recolour(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Other light, other stain, other camera: image [h, w, 3] float32 in 0..255, returned alike."""
+    if rng.random() < 0.3:
+        image = 255 - image
+    if rng.random() < 0.5:
+        image = 255 * (image / 255) ** np.exp(rng.normal(0, 0.35)).astype(np.float32)
+    if rng.random() < 0.3:
+        image = image * rng.uniform(0.6, 1, 3).astype(np.float32) + rng.uniform(-25, 25, 3).astype(np.float32)
+    if rng.random() < 0.2:
+        image = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)
+    if rng.random() < 0.4:
+        image = (image - 127) * np.float32(rng.uniform(0.4, 1.2)) + 127 + np.float32(rng.uniform(-30, 30))
+    if rng.random() < 0.2:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.5))
+    if rng.random() < 0.3:
+        image = image + rng.normal(0, rng.uniform(2, 14), image.shape).astype(np.float32)
+    return np.clip(image, 0, 255)
+
+
+def cut_window(
+    scene: Scene, size: int, input_size: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.uint8]]:
+    """A random window [size, size] of the scene as it would stand in the model's input, turned, mirrored,
+    scaled by 0.6 to 1.7 and recoloured: (normalised image, labels, distances). Outside the scene the image
+    is zero, as SAM pads."""
+    height, width = scene.labels.shape
+    scale = input_size / max(height, width) * np.exp(rng.uniform(np.log(0.6), np.log(1.7)))
+    turn = rng.integers(0, 4) * np.pi / 2 + (rng.uniform(-0.5, 0.5) if rng.random() < 0.3 else 0)
+    mirror = -1 if rng.random() < 0.5 else 1
+    linear = scale * np.array([[np.cos(turn) * mirror, -np.sin(turn)], [np.sin(turn) * mirror, np.cos(turn)]])
+    # Centre the window on a random object most of the time: empty windows teach little.
+    ys, xs = np.nonzero(scene.labels)
+    if len(ys) and rng.random() < 0.9:
+        pick = rng.integers(len(ys))
+        centre = np.array([xs[pick], ys[pick]]) + rng.uniform(-0.4, 0.4, 2) * size / scale
+    else:
+        centre = rng.uniform((0, 0), (width, height))
+    keep = np.minimum(size / 2 / scale, np.array([width, height]) / 2)
+    centre = np.clip(centre, keep - 8 / scale, np.array([width, height]) - keep + 8 / scale)
+    matrix = np.hstack([linear, (size / 2 - linear @ centre)[:, None]])
+    target = (size, size)
+    source = scene.image
+    if scale < 0.7:  # the warp samples single pixels: smooth first, or small scales alias
+        source = cv2.GaussianBlur(source, (0, 0), 0.4 / scale)
+    image = recolour(cv2.warpAffine(source, matrix, target, flags=cv2.INTER_LINEAR).astype(np.float32), rng)
+    inside = cv2.warpAffine(np.ones((height, width), np.float32), matrix, target, flags=cv2.INTER_NEAREST)
+    image = (image - MEAN) / STD * inside[..., None]
+    labels = cv2.warpAffine(scene.labels.astype(np.float32), matrix, target, flags=cv2.INTER_NEAREST)
+    maps = cv2.warpAffine(scene.distances, matrix, target, flags=cv2.INTER_NEAREST, borderValue=(255, 255))
+    return image, np.rint(labels).astype(np.int32), maps
