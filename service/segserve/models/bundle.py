@@ -1,0 +1,152 @@
+"""A model bundle: a folder with `model.yaml` and the files it names.
+
+    model.yaml          name, kind, preprocessing, dims, licence, source, a digest per file
+    encoder.onnx        image [1, 3, S, S] -> embedding (SAM 2: and two high-resolution features)
+    prepare.onnx        embedding and prior mask -> prepared embedding, once per image
+    fast_decoder.onnx   prompt and prepared embedding -> masks; few points
+    fast_decoder_many.onnx                               the same for many points
+    decoder.onnx        the stock interface, for browsers and other runtimes
+
+The digest of the manifest's bytes stands for the whole bundle: it covers every file's digest, and is part
+of every cache key.
+"""
+
+import hashlib
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from segserve.models.preprocess import Preprocess
+from segserve.errors import BadInput, BrokenModel
+
+MANIFEST = "model.yaml"
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+READ_CHUNK = 1 << 20
+
+
+class Kind(StrEnum):
+    """Families of models; the importers are named after the libraries they read."""
+
+    SAM = "sam"
+    SAM2 = "sam2"
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(Strict):
+    """`digest` is hexadecimal, `algorithm` names it: sha256."""
+
+    digest: str
+    algorithm: Literal["sha256"] = "sha256"
+    bytes: int = Field(ge=1)
+
+
+class PreprocessEntry(Strict):
+    """See `segserve.models.preprocess.Preprocess`; mean and std on the 0..255 scale."""
+
+    input_size: int = Field(ge=64, le=4096)
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: Literal["pad", "stretch"]
+    stretch_percentiles: tuple[float, float] | None = None
+
+    def build(self) -> Preprocess:
+        return Preprocess(**self.model_dump())
+
+
+class Dims(Strict):
+    """embedding: channels, height, width. low: edge of the low-res logits. high_res: SAM 2's two features."""
+
+    embedding: tuple[int, int, int]
+    low: int
+    high_res: tuple[tuple[int, int, int], ...] = ()
+
+
+class Manifest(Strict):
+    """What `model.yaml` holds."""
+
+    format: Literal[1] = 1
+    name: str
+    kind: Kind
+    architecture: str
+    preprocess: PreprocessEntry
+    dims: Dims
+    mask_threshold: float = 0.0
+    description: str = ""
+    licence: str = ""
+    source: str = ""
+    files: dict[str, FileEntry]
+
+
+def check_name(name: str) -> str:
+    """A model's name is a folder's name: nothing that could leave the models' folder gets through."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise BadInput(
+            f"{name!r} cannot name a model.", field="name",
+            remedy="Use up to 63 small letters, digits, dots, dashes and underscores.",
+        )
+    return name
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(READ_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class Bundle:
+    """A bundle on disk, its manifest read. `digest`: sha256 of the manifest's bytes, hexadecimal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            text = (folder / MANIFEST).read_bytes()
+            self.manifest = Manifest.model_validate(yaml.safe_load(text))
+        except (OSError, yaml.YAMLError, ValidationError) as error:
+            raise BrokenModel(
+                f"The manifest of bundle {folder.name!r} cannot be read: {error}.",
+                remedy="Import or pull the model again.",
+            ) from error
+        self.digest = hashlib.sha256(text).hexdigest()
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    def has(self, file: str) -> bool:
+        return file in self.manifest.files
+
+    def path(self, file: str) -> Path:
+        """Where a file of the manifest lies. Raises BrokenModel if the manifest does not name it."""
+        if file not in self.manifest.files or Path(file).name != file:
+            raise BrokenModel(f"Bundle {self.name!r} has no file {file!r}.", remedy="Import the model again.")
+        return self.folder / file
+
+    def verify(self) -> None:
+        """Compare every file with its digest. Raises BrokenModel naming the first that differs."""
+        for file, entry in self.manifest.files.items():
+            path = self.path(file)
+            if not path.is_file() or sha256_of(path) != entry.digest:
+                raise BrokenModel(
+                    f"File {file!r} of bundle {self.name!r} does not match its {entry.algorithm} digest.",
+                    remedy="Import or pull the model again.",
+                )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Bundle:
+    """Write `model.yaml` for the files that lie in `folder`, digests computed here."""
+    files = {
+        path.name: FileEntry(digest=sha256_of(path), bytes=path.stat().st_size)
+        for path in sorted(folder.iterdir()) if path.name != MANIFEST and path.suffix in (".onnx", ".data")
+    }
+    data = manifest.model_copy(update={"files": files}).model_dump(mode="json")
+    (folder / MANIFEST).write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    return Bundle(folder)

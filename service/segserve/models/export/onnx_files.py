@@ -1,0 +1,61 @@
+"""Writing ONNX files from torch modules."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+OPSET = 18
+SINGLE_FILE_LIMIT = 1_900_000_000  # bytes of weights; protobuf ends at 2 GiB
+
+
+def export(
+    module: nn.Module, path: Path, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str],
+    dynamic: Mapping[str, Mapping[int, str]] | None = None, *, half: bool = False,
+) -> None:
+    """Write `module` as an ONNX file.
+
+    inputs: example tensors by name, in the order of forward's arguments. dynamic: axes that vary, by input
+    or output name. half: keep the weights as fp16 and widen them on load; halves the file, and is exact
+    only if the weights were rounded to fp16 before.
+    """
+    weights = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer warns about every shape it turns into a constant
+        torch.onnx.export(
+            module.eval(), tuple(inputs.values()), str(path), input_names=list(inputs), output_names=list(outputs),
+            dynamic_axes={name: dict(axes) for name, axes in (dynamic or {}).items()}, opset_version=OPSET,
+            dynamo=False, do_constant_folding=True,
+        )
+    if half:
+        onnx.save(halve(onnx.load(str(path))), str(path))
+    elif weights > SINGLE_FILE_LIMIT:
+        gather_external(path)
+
+
+def gather_external(path: Path) -> None:
+    """Put a large graph's weights into one `<name>.data` beside it; the exporter writes a file per tensor."""
+    model = onnx.load(str(path))
+    for name in {e.value for t in model.graph.initializer for e in t.external_data if e.key == "location"}:
+        (path.parent / name).unlink(missing_ok=True)
+    onnx.save(model, str(path), save_as_external_data=True, location=f"{path.name}.data")
+
+
+def halve(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store float32 weights as fp16 behind a Cast, which the runtime folds away when it loads the graph."""
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 64:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = casts + list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model

@@ -1,0 +1,128 @@
+"""A SAM-family network (SAM, MobileSAM, the starter) written as the ONNX files of a bundle."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from segment_anything.utils.onnx import SamOnnxModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segserve.models.bundle import Bundle, Dims, Kind, Manifest, PreprocessEntry, write_manifest
+from segserve.models.export.fast_decoder import FastDecoder, Prepare
+from segserve.models.export.onnx_files import export
+
+SPARSE = {"point_coords": {1: "points"}, "point_labels": {1: "points"}}
+
+
+class Encoder(nn.Module):
+    """image [1, 3, S, S] -> embedding [1, C, g, g]."""
+
+    def __init__(self, image_encoder: nn.Module) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+
+    def forward(self, image: Tensor) -> Tensor:
+        embedding: Tensor = self.image_encoder(image)
+        return embedding
+
+
+class StockDecoder(SamOnnxModel):  # type: ignore[misc]
+    """segment-anything's own export model, its crop kept dynamic: the released package makes Python ints of
+    the cropped size, which tracing freezes at the example's aspect ratio."""
+
+    def mask_postprocessing(self, masks: Tensor, orig_im_size: Tensor) -> Tensor:
+        square = F.interpolate(masks, (self.img_size, self.img_size), mode="bilinear", align_corners=False)
+        valid = self.resize_longest_image_size(orig_im_size, self.img_size)
+        inside = square[..., : valid[0], : valid[1]]
+        size = orig_im_size.to(torch.int64)
+        return F.interpolate(inside, (size[0], size[1]), mode="bilinear", align_corners=False)
+
+
+def round_to_half(network: nn.Module) -> None:
+    """Round every weight to the nearest fp16 value, so that storing it as fp16 loses nothing more."""
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.is_floating_point() and not name.startswith("pixel_"):  # the manifest's mean and std stay
+            tensor.data = tensor.data.half().float()
+
+
+def fold_batch_norms(network: nn.Module) -> nn.Module:
+    """A copy in which every batch norm is part of the convolution before it."""
+    network = copy.deepcopy(network).eval()
+    for parent in list(network.modules()):
+        pairs: Iterator[Any] = iter(zip(list(parent.named_children()), list(parent.named_children())[1:], strict=False))
+        for (first, convolution), (second, norm) in pairs:
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, first, torch.nn.utils.fuse_conv_bn_eval(convolution, norm))
+                setattr(parent, second, nn.Identity())
+            elif isinstance(convolution, nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, first, torch.nn.utils.fuse_conv_bn_eval(convolution, norm, transpose=True))
+                setattr(parent, second, nn.Identity())
+    return network
+
+
+def export_decoders(prompt_encoder: Any, mask_decoder: Any, folder: Path, high_res: list[Tensor], *, half: bool) -> None:
+    """Write prepare.onnx and the two fast decoders of SAM or SAM 2."""
+    channels, grid = mask_decoder.transformer_dim, prompt_encoder.image_embedding_size[0]
+    inputs = {
+        "embedding": torch.randn(1, channels, grid, grid),
+        "mask_input": torch.zeros(1, 1, 4 * grid, 4 * grid), "has_mask": torch.zeros(1),
+    }
+    prepare = Prepare(prompt_encoder, mask_decoder).eval()
+    export(prepare, folder / "prepare.onnx", inputs, Prepare.OUTPUTS, half=half)
+    with torch.no_grad():
+        prepared = dict(zip(Prepare.OUTPUTS, prepare(*inputs.values()), strict=True))
+    click = {
+        "point_coords": torch.rand(1, 2, 2), "point_labels": torch.tensor([[1.0, -1.0]]),
+        "channels": torch.tensor([0, 1]), **prepared,
+        **{f"high_res_{index}": feature for index, feature in enumerate(high_res)},
+    }
+    axes = {**SPARSE, "channels": {0: "masks"}, "low_res": {0: "masks"}}
+    for name, fold in (("fast_decoder.onnx", True), ("fast_decoder_many.onnx", False)):
+        decoder = FastDecoder(prompt_encoder, mask_decoder, fold)
+        export(decoder, folder / name, click, ("low_res", "scores"), axes, half=half)
+
+
+def export_stock_decoder(sam: Any, folder: Path, *, half: bool) -> None:
+    """Write decoder.onnx, the interface that segment-anything's own export has and browsers know."""
+    channels, grid = sam.mask_decoder.transformer_dim, sam.prompt_encoder.image_embedding_size[0]
+    inputs = {
+        "image_embeddings": torch.randn(1, channels, grid, grid),
+        "point_coords": torch.rand(1, 2, 2), "point_labels": torch.tensor([[1.0, -1.0]]),
+        "mask_input": torch.zeros(1, 1, 4 * grid, 4 * grid), "has_mask_input": torch.zeros(1),
+        "orig_im_size": torch.tensor([480.0, 640.0]),
+    }
+    stock = StockDecoder(sam, return_single_mask=False)
+    outputs = ("masks", "iou_predictions", "low_res_masks")
+    export(stock, folder / "decoder.onnx", inputs, outputs, SPARSE, half=half)
+
+
+def export_sam(
+    sam: Any, folder: Path, *, name: str, architecture: str, description: str = "", licence: str = "",
+    source: str = "", stretch_percentiles: tuple[float, float] | None = None, half: bool = False,
+) -> Bundle:
+    """Write `sam` (a `segment_anything.modeling.Sam` or one shaped like it) as a bundle into `folder`.
+
+    half: round the weights to fp16 and store them so; the bundle is then exact for the rounded weights.
+    """
+    sam = fold_batch_norms(sam)
+    if half:
+        round_to_half(sam)
+    folder.mkdir(parents=True, exist_ok=True)
+    size = sam.image_encoder.img_size
+    encoder_inputs = {"image": torch.zeros(1, 3, size, size)}
+    export(Encoder(sam.image_encoder), folder / "encoder.onnx", encoder_inputs, ("embedding",), half=half)
+    export_decoders(sam.prompt_encoder, sam.mask_decoder, folder, [], half=half)
+    export_stock_decoder(sam, folder, half=half)
+    grid = sam.prompt_encoder.image_embedding_size[0]
+    mean, std = (tuple(float(v) for v in t.flatten()) for t in (sam.pixel_mean, sam.pixel_std))
+    return write_manifest(folder, Manifest(
+        name=name, kind=Kind.SAM, architecture=architecture, description=description, licence=licence,
+        source=source, mask_threshold=float(sam.mask_threshold), files={},
+        preprocess=PreprocessEntry(
+            input_size=size, mean=mean, std=std, resize="pad", stretch_percentiles=stretch_percentiles,
+        ),
+        dims=Dims(embedding=(sam.mask_decoder.transformer_dim, grid, grid), low=4 * grid),
+    ))

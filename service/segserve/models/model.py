@@ -1,0 +1,72 @@
+"""A loaded interactive model: its graphs, opened when first used."""
+
+from functools import cached_property
+
+import numpy as np
+
+from segserve.models.bundle import Bundle
+from segserve.models.runtime import Graph, RuntimeOptions
+from segserve.types import Embedding, Float32
+
+FOLD_BELOW_TOKENS = 16  # as `models.export.fast_decoder` exports them
+OUTPUT_TOKENS = 6  # scores, four masks, and SAM 2's object token
+
+
+class Model:
+    """Runs a bundle's graphs. Which kind of model it is shows in the manifest."""
+
+    def __init__(self, bundle: Bundle, encoder: RuntimeOptions, decoder: RuntimeOptions) -> None:
+        self.bundle = bundle
+        self.manifest = bundle.manifest
+        self.preprocess = bundle.manifest.preprocess.build()
+        self._encoder_options, self._decoder_options = encoder, decoder
+
+    @property
+    def name(self) -> str:
+        return self.bundle.name
+
+    @cached_property
+    def _encoder(self) -> Graph:
+        return Graph(self.bundle.path("encoder.onnx"), self._encoder_options)
+
+    @cached_property
+    def _prepare(self) -> Graph:
+        return Graph(self.bundle.path("prepare.onnx"), self._decoder_options)
+
+    @cached_property
+    def _fast(self) -> Graph:
+        return Graph(self.bundle.path("fast_decoder.onnx"), self._decoder_options)
+
+    @cached_property
+    def _many(self) -> Graph:
+        return Graph(self.bundle.path("fast_decoder_many.onnx"), self._decoder_options)
+
+    def encode(self, image: Float32) -> Embedding:
+        """image [1, 3, S, S] -> embedding [C, g, g] and, for SAM 2, high_res_0 and high_res_1; float32."""
+        return {name: array[0] for name, array in self._encoder.run({"image": image}).items()}
+
+    def prepare(self, embedding: Embedding, mask_input: Float32 | None) -> Embedding:
+        """What the decoder needs of the image, float32. mask_input [4g, 4g]: low-res logits of a prior."""
+        low = self.manifest.dims.low
+        given = mask_input is not None
+        inputs = {
+            "embedding": embedding["embedding"].astype(np.float32)[None],
+            "mask_input": (mask_input if given else np.zeros((low, low), np.float32))[None, None],
+            "has_mask": np.array([float(given)], np.float32),
+        }
+        prepared = self._prepare.run(inputs)
+        high_res = {k: v.astype(np.float32)[None] for k, v in embedding.items() if k != "embedding"}
+        return {**prepared, **high_res}
+
+    def decode(
+        self, prepared: Embedding, coords: Float32, labels: Float32, channels: list[int]
+    ) -> tuple[Float32, Float32]:
+        """coords [N, 2] in input pixels, labels [N] as the graph reads them, channels of 0..3 ->
+        logits [M, 4g, 4g] and the scores [4] of all four."""
+        inputs = {
+            **prepared, "point_coords": coords[None].astype(np.float32),
+            "point_labels": labels[None].astype(np.float32), "channels": np.array(channels, np.int64),
+        }
+        graph = self._fast if len(coords) + OUTPUT_TOKENS < FOLD_BELOW_TOKENS else self._many
+        answer = graph.run(inputs)
+        return answer["low_res"], answer["scores"]
