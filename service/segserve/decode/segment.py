@@ -1,0 +1,182 @@
+"""The main job: prompts on an image -> masks."""
+
+import asyncio
+import secrets
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+from cachetools import TTLCache
+
+from segserve.decode.prompts import SINGLE, geometry, mask_to_logits, mask_tokens, tokens
+from segserve.encode.embeddings import Embeddings
+from segserve.encode.prepared import PreparedImage
+from segserve.errors import BadInput, CacheUnavailable, MaskNotFound
+from segserve.masks.upscale import upscale
+from segserve.metrics import Metrics
+from segserve.models.bundle import Kind
+from segserve.models.model import Model
+from segserve.models.registry import Registry
+from segserve.store.cache import Cache
+from segserve.timing import Timings
+from segserve.types import Candidate, Float32, Prompt, Select, Size
+
+# SAM 2's rule for a single mask (sam2's build_sam2 defaults): stable if shifting the threshold by
+# +-DELTA changes less than 2% of its area.
+STABILITY_DELTA, STABILITY_THRESHOLD = 0.05, 0.98
+SAM2_LOGIT_LIMIT = 32.0
+HELD_MASKS = 512
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """candidates: one list per prompt, in order; mask_ids alike, None where the cache is away."""
+
+    image_id: str
+    model: str
+    size: Size
+    candidates: list[list[Candidate]]
+    mask_ids: list[list[str | None]]
+
+
+def is_stable(logits: Float32) -> bool:
+    """The area at threshold +delta over the area at -delta, which contains it, against the threshold."""
+    outer = np.count_nonzero(logits > -STABILITY_DELTA)
+    return outer == 0 or np.count_nonzero(logits > STABILITY_DELTA) / outer >= STABILITY_THRESHOLD
+
+
+def choose(logits: Float32, scores: Float32, channels: list[int], kind: Kind, select: Select) -> list[int]:
+    """Positions in `channels` of the masks to answer with. logits [M, h, w], scores [M]."""
+    if kind is Kind.SAM2 and channels[0] == SINGLE:
+        return [0] if is_stable(logits[0]) else [1 + int(scores[1:].argmax())]
+    if select is Select.BEST:
+        return [int(scores.argmax())]
+    return list(range(len(channels)))
+
+
+def decode(model: Model, image: PreparedImage, prompt: Prompt, multimask: bool | None, select: Select,
+           timings: Timings) -> list[Candidate]:
+    """One prompt, start to end, in the calling thread."""
+    manifest = model.manifest
+    prepared = image.prepared
+    prior = prompt.logits if prompt.mask is None else mask_to_logits(prompt.mask, manifest)
+    if prior is not None:
+        with timings.stage("prepare"):
+            prepared = model.prepare(image.embedding, prior)
+    coords, labels = tokens(prompt, manifest, image.size)
+    channels = mask_tokens(prompt, manifest.kind, multimask, select)
+    with timings.stage("decode"):
+        logits, scores = model.decode(prepared, coords, labels, channels)
+    scores = scores[channels]
+    chosen = choose(logits, scores, channels, manifest.kind, select)
+    with timings.stage("postprocess"):
+        where = geometry(manifest, image.size)
+        return [
+            Candidate(
+                crop=upscale(logits[i], where, manifest.mask_threshold), score=float(scores[i]),
+                logits=clamp(logits[i]) if manifest.kind is Kind.SAM2 else logits[i],
+            )
+            for i in chosen
+        ]
+
+
+def clamp(logits: Float32) -> Float32:
+    return np.clip(logits, -SAM2_LOGIT_LIMIT, SAM2_LOGIT_LIMIT)
+
+
+class MaskMemory:
+    """Low-res logits by mask_id: held here for the next click, in Redis for the other replicas."""
+
+    def __init__(self, cache: Cache, ttl_s: int) -> None:
+        self._cache = cache
+        self._held: TTLCache[tuple[str, str, str], Float32] = TTLCache(HELD_MASKS, ttl_s)
+
+    async def keep(self, tenant: str, image_id: str, model: Model, logits: list[Float32]) -> list[str | None]:
+        """New ids, or None for each where the cache is away."""
+        ids = [f"{model.bundle.digest[:12]}-{secrets.token_hex(12)}" for _ in logits]
+        try:
+            await self._cache.put_masks(tenant, image_id, dict(zip(ids, logits, strict=True)))
+        except CacheUnavailable:
+            return [None] * len(ids)
+        for mask_id, array in zip(ids, logits, strict=True):
+            self._held[tenant, image_id, mask_id] = array.astype(np.float16).astype(np.float32)
+        return list(ids)
+
+    async def recall(self, tenant: str, image_id: str, model: Model, mask_id: str, field: str) -> Float32:
+        """Raises MaskNotFound also where the mask belongs to another model; CacheUnavailable."""
+        if not mask_id.startswith(f"{model.bundle.digest[:12]}-"):
+            raise MaskNotFound(mask_id, field)
+        held = self._held.get((tenant, image_id, mask_id))
+        if held is None:
+            held = await self._cache.get_mask(tenant, image_id, mask_id)
+        if held is None:
+            raise MaskNotFound(mask_id, field)
+        return held
+
+    def forget(self, tenant: str, image_id: str) -> None:
+        for key in [k for k in self._held if k[:2] == (tenant, image_id)]:
+            self._held.pop(key, None)
+
+
+class Segmenter:
+    """workers: the threads that decode; each prompt is one piece of work."""
+
+    def __init__(self, registry: Registry, embeddings: Embeddings, masks: MaskMemory, workers: Executor,
+                 metrics: Metrics) -> None:
+        self._registry, self._embeddings, self._masks = registry, embeddings, masks
+        self._workers, self._metrics = workers, metrics
+
+    async def model(self, name: str) -> Model:
+        """Loaded if it was not. Raises ModelNotFound, BrokenModel."""
+        return self._registry.peek(name) or await asyncio.to_thread(self._registry.load, name)
+
+    async def segment(
+        self, tenant: str, image_id: str, model_name: str, prompts: list[Prompt], *,
+        multimask: bool | None, select: Select, timings: Timings,
+    ) -> Segmentation:
+        """Raises NotFound (image, model, mask), BadInput (a prompt that the image cannot have), Unavailable."""
+        model = await self.model(model_name)
+        image = await self._embeddings.prepared(tenant, image_id, model, timings)
+        prompts = [check(p, image.size, model, f"prompts.{i}") for i, p in enumerate(prompts)]
+        prompts = [await self._with_prior(tenant, image_id, model, p, i) for i, p in enumerate(prompts)]
+        loop = asyncio.get_running_loop()
+        candidates = await asyncio.gather(*(
+            loop.run_in_executor(self._workers, decode, model, image, p, multimask, select, timings)
+            for p in prompts
+        ))
+        with timings.stage("remember"):
+            flat = [c.logits for found in candidates for c in found]
+            ids = iter(await self._masks.keep(tenant, image_id, model, flat))
+        self._metrics.masks(model.name, len(flat))
+        mask_ids = [[next(ids) for _ in found] for found in candidates]
+        return Segmentation(image_id, model.name, image.size, list(candidates), mask_ids)
+
+    async def _with_prior(self, tenant: str, image_id: str, model: Model, prompt: Prompt, index: int) -> Prompt:
+        if prompt.mask_id is None:
+            return prompt
+        field = f"prompts.{index}.mask_id"
+        logits = await self._masks.recall(tenant, image_id, model, prompt.mask_id, field)
+        return Prompt(prompt.points, prompt.labels, prompt.box, logits=logits)
+
+
+def check(prompt: Prompt, size: Size, model: Model, field: str) -> Prompt:
+    """Does the prompt lie on the image? Raises BadInput naming the field."""
+    remedy = f"Coordinates are pixels of the original image, which is {size.width} x {size.height}, origin top left."
+    corners = [] if prompt.box is None else [(prompt.box.x0, prompt.box.y0), (prompt.box.x1, prompt.box.y1)]
+    for name, points in (("points", prompt.points.tolist()), ("box", corners)):
+        for index, (x, y) in enumerate(points):
+            if not (0 <= x <= size.width and 0 <= y <= size.height):
+                where = f"{field}.{name}.{index}" if name == "points" else f"{field}.box"
+                raise BadInput(f"({x:g}, {y:g}) lies outside the image.", field=where, remedy=remedy)
+    if prompt.mask is not None and prompt.mask.shape != (size.height, size.width):
+        raise BadInput(
+            f"The mask is {prompt.mask.shape[0]} x {prompt.mask.shape[1]} (height x width).",
+            field=f"{field}.mask.size", remedy=f"Send a mask of the image's size, {size.height} x {size.width}.",
+        )
+    low = model.manifest.dims.low
+    if prompt.logits is not None and prompt.logits.shape != (low, low):
+        raise BadInput(
+            f"The logits are {prompt.logits.shape}.", field=f"{field}.logits",
+            remedy=f"Model {model.name!r} takes low-res logits of {low} x {low}.",
+        )
+    return prompt

@@ -1,0 +1,58 @@
+"""Prepared embeddings held in this process: what makes the next click on an image cheap."""
+
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from segserve.types import Embedding, Size
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """embedding: fp16, as cached, to prepare again for a prior mask. prepared: fp32, as the decoder reads it."""
+
+    size: Size
+    embedding: Embedding
+    prepared: Embedding
+
+    @property
+    def nbytes(self) -> int:
+        return sum(a.nbytes for arrays in (self.embedding, self.prepared) for a in arrays.values())
+
+
+@dataclass(frozen=True)
+class Key:
+    tenant: str
+    image_id: str
+    digest: str
+
+
+class PreparedCache:
+    """Least recently used out, by bytes. For one thread: the event loop's."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held: LRUCache[Key, PreparedImage] = LRUCache(max_bytes, getsizeof=lambda image: image.nbytes)
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._held.currsize)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def get(self, key: Key) -> PreparedImage | None:
+        return self._held.get(key)
+
+    def put(self, key: Key, image: PreparedImage) -> None:
+        """One that is larger than the whole cache is not kept."""
+        if image.nbytes <= self._max_bytes:
+            self._held[key] = image
+
+    def forget(self, tenant: str, image_id: str) -> None:
+        for key in [k for k in self._held if (k.tenant, k.image_id) == (tenant, image_id)]:
+            del self._held[key]
+
+    def images(self) -> set[tuple[str, str]]:
+        """(tenant, image_id) of everything held."""
+        return {(key.tenant, key.image_id) for key in self._held}

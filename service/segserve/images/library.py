@@ -1,0 +1,90 @@
+"""The images that were uploaded: taking them in, and letting go of all that was made from them."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from datetime import timedelta
+from typing import BinaryIO
+
+import structlog
+
+from segserve.errors import SegserveError
+from segserve.images.read import read_image
+from segserve.models.registry import Registry
+from segserve.store import keys
+from segserve.store.cache import Cache
+from segserve.store.images import ImageStore
+from segserve.types import DEFAULT_TENANT, ImageRecord, ReadOptions, Size
+
+READ_CHUNK = 1 << 20
+Forget = Callable[[str, str], None]
+
+log = structlog.get_logger(__name__)
+
+
+def identify(file: BinaryIO, options: ReadOptions) -> tuple[str, int]:
+    """(image_id, bytes): the sha256 of the bytes, and of the options where they are not the defaults."""
+    digest, count = hashlib.sha256(), 0
+    file.seek(0)
+    while chunk := file.read(READ_CHUNK):
+        digest.update(chunk)
+        count += len(chunk)
+    digest.update(keys.identity(options))
+    return digest.hexdigest(), count
+
+
+class Library:
+    """forget: called with (tenant, image_id) wherever this process holds something of a deleted image."""
+
+    def __init__(self, store: ImageStore, cache: Cache, registry: Registry, workers: Executor, *,
+                 max_pixels: int, forget: Forget) -> None:
+        self._store, self._cache, self._registry, self._workers = store, cache, registry, workers
+        self._max_pixels, self._forget = max_pixels, forget
+
+    async def add(self, tenant: str, file: BinaryIO, options: ReadOptions) -> ImageRecord:
+        """Read the whole image first: what cannot be read is never stored. Raises BadInput, TooLarge."""
+        loop = asyncio.get_running_loop()
+        record = await loop.run_in_executor(self._workers, self._inspect, file, options)
+        return await self._store.put(tenant, record, file)
+
+    def _inspect(self, file: BinaryIO, options: ReadOptions) -> ImageRecord:
+        image_id, count = identify(file, options)
+        file.seek(0)
+        height, width = read_image(file, options, self._max_pixels).shape[:2]
+        return ImageRecord(image_id, Size(height, width), options, count, time.time())
+
+    async def record(self, tenant: str, image_id: str) -> ImageRecord:
+        """Raises ImageNotFound."""
+        return await self._store.record(tenant, image_id)
+
+    async def delete(self, tenant: str, image_id: str) -> None:
+        """The image goes, and with it its embeddings and masks, on every replica. Raises ImageNotFound;
+        CacheUnavailable after the image is gone, when its embeddings wait for their expiry."""
+        await self._store.delete(tenant, image_id)
+        self._forget(tenant, image_id)
+        await self._cache.forget(tenant, image_id, [b.digest for b in self._registry.bundles().values()])
+
+    async def follow_deletions(self, held: Callable[[], set[tuple[str, str]]]) -> None:
+        """Forget what other replicas delete. Runs until cancelled."""
+        async for deleted in self._cache.deletions():
+            if deleted is not None:
+                self._forget(*deleted)
+                continue
+            for tenant, image_id in held():  # after a gap: what is held must still exist
+                try:
+                    await self._store.record(tenant, image_id)
+                except SegserveError:
+                    self._forget(tenant, image_id)
+
+    async def expire(self, age: timedelta, every_s: float) -> None:
+        """Delete images older than `age`. Runs until cancelled."""
+        while True:
+            try:
+                for image_id in await self._store.older_than(DEFAULT_TENANT, age):
+                    await self.delete(DEFAULT_TENANT, image_id)
+                    log.info("image expired", image_id=image_id)
+            except SegserveError as error:
+                log.warning("expiry interrupted", reason=str(error))
+            await asyncio.sleep(every_s)

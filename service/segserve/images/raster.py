@@ -1,0 +1,115 @@
+"""PNG, JPEG, WebP and BMP, by Pillow; PNG of 16 bits by libpng, because Pillow cuts colour to 8 bits."""
+
+import struct
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.Image import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from segserve.errors import TooLarge
+from segserve.images.pixels import Pixels, check_page, check_size, codec, damaged
+
+# The formats' own classes are used, not Image.open: it would also try the bomb limit that Pillow keeps as a
+# global and warns about, while the limit here is the caller's.
+_READERS: dict[str, Callable[[BinaryIO], Any]] = {
+    "PNG": PngImageFile,
+    "JPEG": JpegImageFile,
+    "WebP": WebPImageFile,
+    "BMP": BmpImageFile,
+}
+# A frame of an animation is decoded by decoding all before it; this many times the pixel limit may that take.
+_MAX_FRAMES_WORK = 16
+
+
+def read_raster(name: str, stream: BinaryIO, page: int, max_pixels: int) -> Pixels:
+    """`name`: "PNG", "JPEG", "WebP" or "BMP". The pages of an animation are its frames."""
+    head = stream.read(33)
+    if name == "WebP":
+        # Pillow takes memory for the whole canvas as soon as the file is opened.
+        check_size(*_webp_canvas(head), max_pixels)
+    stream.seek(0)
+    with codec(name):
+        image: Image = _READERS[name](stream)
+    check_size(image.width, image.height, max_pixels)
+    deep = name == "PNG" and _png_depth(head) == 16
+    check_page(page, 1 if deep else int(getattr(image, "n_frames", 1)))
+    if (page + 1) * image.width * image.height > _MAX_FRAMES_WORK * max_pixels:
+        raise TooLarge(
+            f"Frame {page} takes too long to reach.",
+            remedy="Save the frame as a file of its own.",
+            field="page",
+        )
+    orientation = _orientation(image.info.get("exif"))
+    values, has_alpha = _deep_png(stream) if deep else _frame(name, image, page)
+    return Pixels(values if values.ndim == 3 else values[:, :, np.newaxis], has_alpha, orientation)
+
+
+def _frame(name: str, image: Image, page: int) -> tuple[NDArray[Any], bool]:
+    """[H, W] or [H, W, C] uint8, and whether its last channel is alpha."""
+    with codec(name):
+        if page:
+            image.seek(page)
+        image.load()
+        # A palette's transparency is alpha, which is dropped anyway; Pillow warns if it is there.
+        image.info.pop("transparency", None)
+        mode = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB"}.get(image.mode, image.mode)
+        values: NDArray[Any] = np.asarray(image if mode == image.mode else image.convert(mode))
+    return values, mode in ("LA", "RGBA")
+
+
+def _deep_png(stream: BinaryIO) -> tuple[NDArray[Any], bool]:
+    """As `_frame`, uint16."""
+    stream.seek(0)
+    with codec("PNG"):
+        values: NDArray[Any] = imagecodecs.png_decode(stream.read())
+    return values, values.ndim == 3 and values.shape[2] in (2, 4)
+
+
+def _png_depth(head: bytes) -> int:
+    """Bits a sample. IHDR must be a PNG's first chunk and holds them at a fixed place."""
+    if len(head) < 33 or head[12:16] != b"IHDR":
+        raise damaged("PNG")
+    return head[24]
+
+
+def _webp_canvas(head: bytes) -> tuple[int, int]:
+    """(width, height) from the first chunk; its layouts are those of RFC 9649."""
+    if len(head) < 30:
+        raise damaged("WebP")
+    match head[12:16]:
+        case b"VP8X":
+            return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+        case b"VP8L":
+            bits = int.from_bytes(head[21:25], "little")
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case b"VP8 ":
+            width, height = struct.unpack_from("<HH", head, 26)
+            return width & 0x3FFF, height & 0x3FFF
+        case _:
+            raise damaged("WebP")
+
+
+def _orientation(exif: object) -> int:
+    """The orientation tag (0x0112) of an EXIF block, or 1 without one that can be read: photographs with
+    damaged EXIF are common and shown unturned everywhere. Read here since Pillow's reader warns of damage."""
+    block = exif.removeprefix(b"Exif\0\0") if isinstance(exif, bytes) else b""
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(order + "4xI", block)
+        (count,) = struct.unpack_from(order + "H", block, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, value = struct.unpack_from(order + "H6xH", block, entry)
+            if tag == 0x0112:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1

@@ -1,0 +1,101 @@
+"""Bytes of an image file to the pixels that models see."""
+
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segserve.errors import BadInput, UnsupportedFormat
+from segserve.images.pixels import Pixels
+from segserve.images.raster import read_raster
+from segserve.images.scale import to_uint8
+from segserve.images.tiff import read_tiff
+from segserve.types import ReadOptions, UInt8
+
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+)
+
+
+def read_image(source: bytes | BinaryIO, options: ReadOptions, max_pixels: int) -> UInt8:
+    """source: PNG, JPEG, WebP, BMP or TIFF, as bytes or a seekable file, to RGB [H, W, 3] uint8.
+
+    The orientation that EXIF or TIFF state is applied. Palettes and CMYK become RGB first, so
+    `options.channels` counts the channels of that. Without it the alpha channel is dropped, not blended, as
+    the usual ``convert("RGB")`` before SAM does, and of more than three channels the first three are taken.
+    One channel is repeated to three; two become the mean of both. For values that are not 8-bit, and for
+    `options.normalise`, see `scale.to_uint8`.
+
+    Raises BadInput (field "file", "page" or "channels"), TooLarge before any pixel is decoded if there are
+    more than `max_pixels`, UnsupportedFormat for what is not read.
+    """
+    pixels = _decode(BytesIO(source) if isinstance(source, bytes) else source, options.page, max_pixels)
+    chosen = _choose(pixels, options.channels)
+    return _turn(_to_three(to_uint8(chosen, options.normalise)), pixels.orientation)
+
+
+def _decode(stream: BinaryIO, page: int, max_pixels: int) -> Pixels:
+    stream.seek(0)
+    head = stream.read(16)
+    stream.seek(0)
+    if not head:
+        raise BadInput("The file is empty.", remedy="Send the image's bytes.", field="file")
+    name = _format(head)
+    if name == "TIFF":
+        return read_tiff(stream, page, max_pixels)
+    return read_raster(name, stream, page, max_pixels)
+
+
+def _format(head: bytes) -> str:
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    raise UnsupportedFormat(
+        "The file is in no image format that is read.",
+        remedy="Send PNG, JPEG, WebP, BMP or TIFF.",
+        field="file",
+    )
+
+
+def _choose(pixels: Pixels, channels: tuple[int, ...] | None) -> NDArray[Any]:
+    """[H, W, 1 to 3] of the file's channels."""
+    available = pixels.values.shape[2]
+    if channels is None:
+        return pixels.values[:, :, : min(3, available - pixels.has_alpha)]
+    if not 1 <= len(channels) <= 3 or not all(0 <= channel < available for channel in channels):
+        raise BadInput(
+            f"There are no channels {list(channels)} in an image of {available}.",
+            remedy=f"Give one to three numbers from 0 to {available - 1}.",
+            field="channels",
+        )
+    return pixels.values[:, :, list(channels)]
+
+
+def _to_three(channels: UInt8) -> UInt8:
+    """[H, W, 1 to 3] to [H, W, 3]."""
+    if channels.shape[2] == 3:
+        return channels
+    if channels.shape[2] == 2:
+        total = channels[:, :, :1].astype(np.uint16) + channels[:, :, 1:]
+        channels = ((total + 1) >> 1).astype(np.uint8)
+    return np.repeat(channels, 3, axis=2)
+
+
+def _turn(image: UInt8, orientation: int) -> UInt8:
+    """[H, W, 3] as it is meant to be seen; the eight cases are those of EXIF 2.3, 4.6.4."""
+    if orientation in (2, 3, 7, 8):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 6, 7):
+        image = image[::-1]
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    return np.ascontiguousarray(image)

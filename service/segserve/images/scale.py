@@ -1,0 +1,122 @@
+"""Values of any type to 8 bits."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segserve.errors import BadInput
+from segserve.types import Normalise, UInt8
+
+# (low, high): what becomes 0 and what becomes 255.
+Limits = tuple[float, float]
+
+# As torch_em's normalize_percentile and cellpose's normalize99.
+PERCENTILES = (1.0, 99.0)
+_BLOCK_PIXELS = 1 << 18
+
+
+def to_uint8(values: NDArray[Any], how: Normalise) -> UInt8:
+    """values [H, W, C], integers or floats, to uint8 of the same shape, rounded.
+
+    NONE leaves uint8 alone and stretches anything else from the least to the greatest value of all channels
+    together, as micro-sam's `_to_image` does (it cuts where this rounds). MINMAX and PERCENTILE stretch every
+    channel by itself, uint8 too. A channel of one value becomes 0. NaN and infinities count for no limit and
+    become 0; raises BadInput if there is nothing else.
+    """
+    if how is Normalise.NONE and values.dtype == np.uint8:
+        return values
+    find = _percentiles if how is Normalise.PERCENTILE else _extremes
+    limits = [find(values[:, :, channel]) for channel in range(values.shape[2])]
+    known = [pair for pair in limits if pair is not None]
+    if not known:
+        raise BadInput(
+            "Every pixel of the image is NaN or infinite.",
+            remedy="Send an image with finite values.",
+            field="file",
+        )
+    if how is Normalise.NONE:
+        joint = (min(low for low, _ in known), max(high for _, high in known))
+        limits = [joint] * len(limits)
+    result = np.empty(values.shape, np.uint8)
+    for channel, pair in enumerate(limits):
+        _stretch(values[:, :, channel], pair or (0.0, 0.0), result[:, :, channel])
+    return result
+
+
+def stretched(values: NDArray[Any], limits: Limits) -> UInt8:
+    """(v - low) / (high - low) * 255, rounded, cut to 0..255; 0 where not finite or if high is not above."""
+    low, high = limits
+    with np.errstate(over="ignore"):
+        span = np.float64(high) - np.float64(low)
+        if np.isinf(span):  # nearly all of float64's range: halves of everything fit
+            return stretched(values / 2, (low / 2, high / 2))
+        if not span > 0:  # NaN too: interpolation between values so far apart overflows
+            return np.zeros(values.shape, np.uint8)
+        scaled = values.astype(np.float64)
+        scaled[~np.isfinite(scaled)] = low
+        scaled -= low
+        scaled /= span
+        scaled *= 255
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def histogram(values: NDArray[Any]) -> NDArray[np.int64]:
+    """How often each value occurs. values [H, ...] uint8 or uint16; answers [256] or [65536]."""
+    counts = np.zeros(np.iinfo(values.dtype).max + 1, np.int64)
+    for block in _blocks(values):
+        counts += np.bincount(block.ravel(), minlength=len(counts))
+    return counts
+
+
+def percentiles(counts: NDArray[np.int64], at: tuple[float, float]) -> Limits:
+    """What np.percentile (linear) answers for the values that `counts` counts."""
+    below = np.cumsum(counts)
+    place = np.asarray(at) / 100 * (below[-1] - 1)
+    before = np.searchsorted(below, np.floor(place), side="right")
+    after = np.searchsorted(below, np.ceil(place), side="right")
+    low, high = before + (after - before) * (place - np.floor(place))
+    return float(low), float(high)
+
+
+def _stretch(channel: NDArray[Any], limits: Limits, out: UInt8) -> None:
+    """channel [H, W] into out [H, W]."""
+    table = None
+    if _is_countable(channel):
+        table = stretched(np.arange(np.iinfo(channel.dtype).max + 1), limits)
+    for block, target in zip(_blocks(channel), _blocks(out), strict=True):
+        target[...] = stretched(block, limits) if table is None else table[block]
+
+
+def _extremes(channel: NDArray[Any]) -> Limits | None:
+    """Least and greatest finite value of [H, W], or None if there is none."""
+    found = (block[np.isfinite(block)] if block.dtype.kind == "f" else block for block in _blocks(channel))
+    ranges = [(float(values.min()), float(values.max())) for values in found if values.size]
+    return (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
+
+
+def _percentiles(channel: NDArray[Any]) -> Limits | None:
+    """The percentiles of the finite values of [H, W], or None if there are none."""
+    if _is_countable(channel):
+        return percentiles(histogram(channel), PERCENTILES)
+    # float32 and float64 are wide enough for the differences that interpolation takes.
+    wide = np.float32 if channel.dtype in (np.float16, np.float32) else np.float64
+    values = channel[np.isfinite(channel)].astype(wide, copy=False)
+    if not values.size:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = np.percentile(values, PERCENTILES, overwrite_input=True)
+    return float(low), float(high)
+
+
+def _is_countable(values: NDArray[Any]) -> bool:
+    """Whether there are few enough values to count each."""
+    return values.dtype in (np.uint8, np.uint16)
+
+
+def _blocks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Views of some rows each, so that temporary copies stay small."""
+    rows = max(1, _BLOCK_PIXELS * len(values) // max(1, values.size))
+    for start in range(0, len(values), rows):
+        yield values[start : start + rows]

@@ -1,0 +1,117 @@
+"""The shared cache: embeddings and low-res masks in Redis. Losing it costs time, never data.
+
+Every method raises CacheUnavailable when Redis cannot be reached, and nothing else.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from segserve.errors import CacheUnavailable
+from segserve.store import keys
+from segserve.types import Embedding, Float32
+
+T = TypeVar("T")
+Redis = redis.Redis
+
+
+def pack(arrays: Embedding) -> bytes:
+    """safetensors, floats as fp16: half the bytes for an IoU of 0.9999."""
+    return save({name: np.ascontiguousarray(a.astype(np.float16)) for name, a in arrays.items()})
+
+
+def unpack(data: bytes) -> Embedding:
+    return load(data)
+
+
+class Cache:
+    """url: redis://, rediss:// or unix://. timeout_s bounds connecting and every command."""
+
+    def __init__(self, url: str, timeout_s: float, embedding_ttl_s: int, mask_ttl_s: int) -> None:
+        self._embedding_ttl_s, self._mask_ttl_s = embedding_ttl_s, mask_ttl_s
+        # One retry at once covers a connection that a restarted server has closed.
+        self._redis: Redis = redis.Redis.from_url(
+            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 1),
+            health_check_interval=0,
+        )
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        await self._ask(self._redis.ping())
+
+    async def _ask(self, command: Awaitable[T]) -> T:
+        try:
+            return await command
+        except (RedisError, OSError, TimeoutError) as error:
+            raise CacheUnavailable from error
+
+    async def get_embedding(self, tenant: str, image_id: str, digest: str) -> Embedding | None:
+        """fp16 arrays, or None. An entry that cannot be read counts as absent: it is encoded again."""
+        data = await self._ask(self._redis.get(keys.embedding(tenant, image_id, digest)))
+        if data is None:
+            return None
+        try:
+            return unpack(data)
+        except SafetensorError:
+            return None
+
+    async def put_embedding(self, tenant: str, image_id: str, digest: str, packed: bytes) -> None:
+        key = keys.embedding(tenant, image_id, digest)
+        await self._put(tenant, image_id, {key: packed}, self._embedding_ttl_s)
+
+    async def get_mask(self, tenant: str, image_id: str, mask_id: str) -> Float32 | None:
+        """Low-res logits [4g, 4g]."""
+        data = await self._ask(self._redis.get(keys.mask(tenant, image_id, mask_id)))
+        return None if data is None else unpack(data)["logits"].astype(np.float32)
+
+    async def put_masks(self, tenant: str, image_id: str, masks: dict[str, Float32]) -> None:
+        """Keep low-res logits by mask_id, as fp16, for a while."""
+        packed = {keys.mask(tenant, image_id, i): pack({"logits": logits}) for i, logits in masks.items()}
+        await self._put(tenant, image_id, packed, self._mask_ttl_s)
+
+    async def _put(self, tenant: str, image_id: str, values: dict[str, bytes], ttl_s: int) -> None:
+        """Write the values and note their keys under the image, in one round trip."""
+        index = keys.derived(tenant, image_id)
+        pipeline = self._redis.pipeline(transaction=False)
+        for key, value in values.items():
+            pipeline.set(key, value, ex=ttl_s)
+        pipeline.sadd(index, *values)
+        pipeline.expire(index, max(self._embedding_ttl_s, self._mask_ttl_s))
+        await self._ask(pipeline.execute())
+
+    async def forget(self, tenant: str, image_id: str, digests: Iterable[str]) -> None:
+        """Delete all that was made from an image and tell the other replicas.
+
+        digests: of the bundles known here; their keys are deleted even where the index was evicted.
+        """
+        index = keys.derived(tenant, image_id)
+        known = [keys.embedding(tenant, image_id, d) for d in digests]
+        members: set[bytes] = await self._ask(self._redis.smembers(index))  # type: ignore[arg-type]
+        await self._ask(self._redis.unlink(index, *known, *members))
+        await self._ask(self._redis.publish(keys.deleted_channel(), f"{tenant}/{image_id}"))
+
+    async def deletions(self) -> AsyncIterator[tuple[str, str] | None]:
+        """(tenant, image_id) of every image that any replica deletes, for ever. None each time listening
+        begins (again): what was deleted before may have been missed."""
+        while True:
+            try:
+                async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
+                    await channel.subscribe(keys.deleted_channel())
+                    yield None
+                    while True:
+                        message: dict[str, Any] | None = await channel.get_message(timeout=1.0)
+                        if message is not None:
+                            tenant, _, image_id = message["data"].decode().partition("/")
+                            yield tenant, image_id
+            except (RedisError, OSError, TimeoutError):
+                await asyncio.sleep(0.5)

@@ -1,0 +1,136 @@
+"""Uploaded images and what is known of them, in the object store: they survive everything.
+
+`bytes` is written first and `record.json` last; an image without a record does not exist.
+"""
+
+import asyncio
+import time
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+import obstore
+import orjson
+from obstore.store import ObjectStore, from_url
+
+from segserve.errors import ImageNotFound, TooLarge, Unavailable
+from segserve.store import keys
+from segserve.types import ImageRecord, Normalise, ReadOptions, Size
+
+QUOTA_REFRESH_S = 60.0
+
+
+def open_store(url: str | None, folder: Path) -> ObjectStore:
+    """`url` such as s3://bucket/prefix, or the local folder when there is none."""
+    if url is not None:
+        return from_url(url)
+    folder.mkdir(parents=True, exist_ok=True)
+    return obstore.store.LocalStore(folder, automatic_cleanup=True)
+
+
+class ImageStore:
+    """Every path is made here from a tenant and an image id that this service computed or checked."""
+
+    def __init__(self, store: ObjectStore, quota_bytes: int) -> None:
+        self._store, self._quota = store, quota_bytes
+        self._used: dict[str, tuple[float, int]] = {}
+
+    async def put(self, tenant: str, record: ImageRecord, file: BinaryIO) -> ImageRecord:
+        """Store a read and checked image. One that exists already stays as it is and is returned."""
+        try:
+            return await self.record(tenant, record.image_id)
+        except ImageNotFound:
+            pass
+        await self._check_quota(tenant, record.stored_bytes)
+        file.seek(0)
+        try:
+            await obstore.put_async(self._store, keys.image_bytes(tenant, record.image_id), file)
+            path = keys.image_record(tenant, record.image_id)
+            await obstore.put_async(self._store, path, orjson.dumps(asdict(record)))
+        except OSError as error:
+            raise Unavailable("The image could not be stored.", remedy="Check the object store.") from error
+        self._count(tenant, record.stored_bytes)
+        return record
+
+    async def record(self, tenant: str, image_id: str) -> ImageRecord:
+        """Raises ImageNotFound."""
+        if not is_image_id(image_id):
+            raise ImageNotFound(image_id)
+        return parse_record(await self._get(keys.image_record(tenant, image_id), image_id))
+
+    async def read(self, tenant: str, image_id: str) -> bytes:
+        """The bytes as they were uploaded. Raises ImageNotFound."""
+        return await self._get(keys.image_bytes(tenant, image_id), image_id)
+
+    async def _get(self, path: str, image_id: str) -> bytes:
+        try:
+            answer = await obstore.get_async(self._store, path)
+            return bytes(await answer.bytes_async())
+        except FileNotFoundError:
+            raise ImageNotFound(image_id) from None
+        except OSError as error:
+            raise Unavailable("The object store cannot be reached.") from error
+
+    async def delete(self, tenant: str, image_id: str) -> None:
+        """The record goes first: from then on the image does not exist. Raises ImageNotFound."""
+        record = await self.record(tenant, image_id)
+        await obstore.delete_async(self._store, keys.image_record(tenant, image_id))
+        await obstore.delete_async(self._store, keys.image_bytes(tenant, image_id))
+        self._count(tenant, -record.stored_bytes)
+
+    async def older_than(self, tenant: str, age: timedelta) -> list[str]:
+        """Ids of the images uploaded longer ago than `age`."""
+        limit = time.time() - age.total_seconds()
+        found = []
+        for path, modified, _ in await self._list(tenant):
+            if path.endswith("/record.json") and modified < limit:
+                found.append(path.split("/")[-2])
+        return found
+
+    async def used_bytes(self, tenant: str) -> int:
+        """What the tenant's images take; listed at most once a minute and counted along between."""
+        at, used = self._used.get(tenant, (float("-inf"), 0))
+        if time.monotonic() - at > QUOTA_REFRESH_S:
+            used = sum(size for _, _, size in await self._list(tenant))
+            self._used[tenant] = (time.monotonic(), used)
+        return used
+
+    async def _list(self, tenant: str) -> list[tuple[str, float, int]]:
+        def run() -> list[tuple[str, float, int]]:
+            return [
+                (entry["path"], entry["last_modified"].timestamp(), entry["size"])
+                for page in obstore.list(self._store, keys.images(tenant)) for entry in page
+            ]
+
+        return await asyncio.to_thread(run)
+
+    def _count(self, tenant: str, change: int) -> None:
+        if tenant in self._used:
+            at, used = self._used[tenant]
+            self._used[tenant] = (at, used + change)
+
+    async def _check_quota(self, tenant: str, more: int) -> None:
+        if self._quota and await self.used_bytes(tenant) + more > self._quota:
+            raise TooLarge(
+                f"The image would exceed the storage quota of {self._quota // 1_000_000} MB.",
+                field="file", remedy="Delete images with DELETE /v1/images/{image_id}, or ask for a larger quota.",
+            )
+
+
+def is_image_id(text: str) -> bool:
+    """A sha256 in small hexadecimal digits, as `image_id` of an upload's answer."""
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+
+
+def parse_record(data: bytes) -> ImageRecord:
+    raw = orjson.loads(data)
+    channels = raw["options"]["channels"]
+    options = ReadOptions(
+        page=raw["options"]["page"], channels=None if channels is None else tuple(channels),
+        normalise=Normalise(raw["options"]["normalise"]),
+    )
+    return ImageRecord(
+        image_id=raw["image_id"], size=Size(**raw["size"]), options=options,
+        stored_bytes=raw["stored_bytes"], created_at=raw["created_at"],
+    )

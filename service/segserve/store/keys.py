@@ -1,0 +1,45 @@
+"""Every Redis key and channel, and every path in the object store."""
+
+from segserve.types import ReadOptions
+
+PREFIX = "segserve:1"
+# Raised whenever reading or preprocessing changes what an encoder sees: old embeddings are then not found.
+PREPROCESSING_VERSION = 1
+
+
+def embedding(tenant: str, image_id: str, bundle_digest: str) -> str:
+    return f"{PREFIX}:{tenant}:embedding:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}"
+
+
+def mask(tenant: str, image_id: str, mask_id: str) -> str:
+    return f"{PREFIX}:{tenant}:mask:{image_id}:{mask_id}"
+
+
+def derived(tenant: str, image_id: str) -> str:
+    """The set of all keys made from an image, so that deleting it finds them."""
+    return f"{PREFIX}:{tenant}:derived:{image_id}"
+
+
+def deleted_channel() -> str:
+    """Replicas hear here of deleted images, as `tenant/image_id`."""
+    return f"{PREFIX}:deleted"
+
+
+def image_bytes(tenant: str, image_id: str) -> str:
+    return f"{tenant}/images/{image_id}/bytes"
+
+
+def image_record(tenant: str, image_id: str) -> str:
+    return f"{tenant}/images/{image_id}/record.json"
+
+
+def images(tenant: str) -> str:
+    return f"{tenant}/images/"
+
+
+def identity(options: ReadOptions) -> bytes:
+    """The part of an image's id that its bytes do not decide; empty for the defaults, so that the id of a
+    plain upload is the sha256 of the file."""
+    if options == ReadOptions():
+        return b""
+    return f"\0page={options.page};channels={options.channels};normalise={options.normalise}".encode()

