@@ -1,0 +1,146 @@
+"""The one place where everything is wired."""
+
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import structlog
+
+from segserve.decode.segment import MaskMemory, Segmenter, decode
+from segserve.encode.embeddings import Embeddings
+from segserve.encode.prepared import PreparedCache, PreparedImage
+from segserve.errors import CacheUnavailable, SegserveError
+from segserve.images.library import Library
+from segserve.metrics import Metrics
+from segserve.models.model import Model
+from segserve.models.registry import BUILT_IN, Registry
+from segserve.models.runtime import RuntimeOptions
+from segserve.settings import Settings
+from segserve.store.cache import Cache
+from segserve.store.images import ImageStore, open_store
+from segserve.store.private_redis import PrivateRedis
+from segserve.timing import Timings
+from segserve.types import Prompt, Select, Size
+
+REDIS_CHECK_S = 0.5
+EXPIRY_CHECK_S = 300.0
+MB = 1_000_000
+
+log = structlog.get_logger(__name__)
+
+
+class Service:
+    """All the parts, built from the settings; `start` opens what needs opening, `stop` closes it again."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._redis = None if settings.redis_url else PrivateRedis(settings.data_dir / "redis", settings.cache_mb)
+        self.cache = Cache(
+            settings.redis_url or self._redis.url, settings.redis_timeout_s,  # type: ignore[union-attr]
+            settings.embedding_ttl_s, settings.mask_ttl_s,
+        )
+        self.registry = Registry(
+            [settings.data_dir / "models", BUILT_IN],
+            RuntimeOptions(settings.device, settings.encode_threads),
+            RuntimeOptions(settings.device, settings.decode_threads),
+            settings.models_mb * MB, self.metrics.models_loaded,
+        )
+        self.workers = ThreadPoolExecutor(settings.decode_workers, "work")
+        self._encoder = ThreadPoolExecutor(1, "encode")
+        store = ImageStore(open_store(settings.object_store, settings.data_dir / "objects"), settings.quota_mb * MB)
+        self._prepared = PreparedCache(settings.prepared_mb * MB)
+        self.embeddings = Embeddings(
+            store, self.cache, self._prepared, self._encoder, self.workers, self.metrics,
+            timeout_s=settings.encode_timeout_s, max_pixels=settings.max_pixels,
+        )
+        self._masks = MaskMemory(self.cache, settings.mask_ttl_s)
+        self.segmenter = Segmenter(self.registry, self.embeddings, self._masks, self.workers, self.metrics)
+        self.library = Library(
+            store, self.cache, self.registry, self.workers, max_pixels=settings.max_pixels, forget=self._forget
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._warm: bool | str = False
+
+    def _forget(self, tenant: str, image_id: str) -> None:
+        self.embeddings.forget(tenant, image_id)
+        self._masks.forget(tenant, image_id)
+
+    def timings(self) -> Timings:
+        return Timings(self.metrics.stage)
+
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the requests; it ends with the service. What it raises is logged."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(log_failure)
+
+    async def start(self) -> None:
+        if self._redis is not None:
+            started = await asyncio.to_thread(self._redis.start)
+            log.info("private Redis " + ("started" if started else "adopted"), socket=str(self._redis.socket))
+            self.background(self._keep_redis(self._redis))
+        self.background(self.library.follow_deletions(self._prepared.images))
+        if self.settings.retention_days:
+            age = timedelta(days=self.settings.retention_days)
+            self.background(self.library.expire(age, EXPIRY_CHECK_S))
+        self.background(self.warm_up())
+
+    async def stop(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.cache.close()
+        self.workers.shutdown(cancel_futures=True)
+        self._encoder.shutdown(cancel_futures=True)
+        if self._redis is not None:
+            await asyncio.to_thread(self._redis.stop)
+
+    async def _keep_redis(self, server: PrivateRedis) -> None:
+        """Start the private server again should it die; the cache reconnects by itself."""
+        while True:
+            await asyncio.sleep(REDIS_CHECK_S)
+            with suppress(SegserveError):
+                if await asyncio.to_thread(server.start):
+                    log.warning("private Redis had died and was started again")
+
+    async def warm_up(self) -> None:
+        """Load the preloaded models and click once on nothing, so that the first real click is not the slow one."""
+        try:
+            for name in self.settings.preload:
+                await asyncio.to_thread(click_on_nothing, await self.segmenter.model(name))
+            self._warm = True
+        except SegserveError as error:
+            self._warm = str(error)
+            log.error("warm-up failed", reason=str(error))
+
+    async def readiness(self) -> tuple[str, dict[str, str]]:
+        """("ready" | "degraded" | "unavailable", what each part says). Unavailable: no click can be answered."""
+        checks = {"models": "ok" if self._warm is True else self._warm or "loading", "cache": "ok"}
+        try:
+            await self.cache.ping()
+        except CacheUnavailable as error:
+            checks["cache"] = str(error)
+        if checks["models"] != "ok" or (checks["cache"] != "ok" and not len(self._prepared)):
+            return "unavailable", checks
+        return ("ready" if checks["cache"] == "ok" else "degraded"), checks
+
+
+def click_on_nothing(model: Model) -> None:
+    """Run every graph of a model once, on an empty image."""
+    edge = model.preprocess.input_size
+    embedding = model.encode(np.zeros((1, 3, edge, edge), np.float32))
+    image = PreparedImage(Size(edge, edge), embedding, model.prepare(embedding, None))
+    middle = Prompt(points=np.full((1, 2), edge / 2, np.float32), labels=np.ones(1, np.int64))
+    decode(model, image, middle, None, Select.BEST, Timings())
+
+
+def log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background work failed", exc_info=error)

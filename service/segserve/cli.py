@@ -1,0 +1,149 @@
+"""The command line: `segserve serve`, `segserve segment`, `segserve models`."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segserve import logs
+from segserve.errors import BadInput, SegserveError
+from segserve.models.cli import app as models
+from segserve.settings import Settings
+
+cli = typer.Typer(
+    name="segserve", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Promptable segmentation as a service: encode an image once, answer every click in milliseconds.",
+)
+cli.add_typer(models, name="models")
+
+Host = Annotated[str | None, typer.Option(envvar="SEGSERVE_HOST", help="Address to listen on [default: 127.0.0.1].")]
+Port = Annotated[int | None, typer.Option(envvar="SEGSERVE_PORT", help="Port to listen on; 0 takes a free one [default: 8000].")]
+DataDir = Annotated[Path | None, typer.Option(
+    envvar="SEGSERVE_DATA_DIR", help="Where images, pulled models and the private cache live.")]
+LogFormat = Annotated[str | None, typer.Option(envvar="SEGSERVE_LOG_FORMAT", help="text or json.")]
+
+TRY_IT = """
+segserve answers at {url}   (page: {url}/   routes: {url}/docs)
+
+Try it:
+  curl -F file=@{sample} {url}/v1/images
+  curl {url}/v1/segment -H 'content-type: application/json' -d '{{"image_id": "ID", "prompts": [{{"points": [[{x}, {y}]]}}]}}'
+  curl {url}/v1/segment -H 'content-type: application/json' -H 'accept: image/png' -o mask.png -d '{{"image_id": "ID", "prompts": [{{"points": [[{x}, {y}]]}}]}}'
+(ID: the image_id that the first one answers)
+"""
+
+
+def load_settings(**given: Any) -> Settings:
+    """What the command line names wins over the environment."""
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+@cli.command()
+def serve(host: Host = None, port: Port = None, data_dir: DataDir = None, log_format: LogFormat = None) -> None:
+    """Start the service. All further settings are environment variables, SEGSERVE_...: see the README."""
+    import uvicorn
+
+    from segserve.app import Service
+    from segserve.wire.rest import create_api
+
+    settings = load_settings(host=host, port=port, data_dir=data_dir, log_format=log_format)
+    logs.configure(settings.log_format, settings.log_level)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                bound = self.servers[0].sockets[0].getsockname()
+                url = f"http://{'127.0.0.1' if bound[0] == '0.0.0.0' else bound[0]}:{bound[1]}"
+                print(TRY_IT.format(url=url, sample="examples/nuclei.png", x=413, y=190), file=sys.stderr, flush=True)
+
+    config = uvicorn.Config(
+        create_api(Service(settings)), settings.host, settings.port, log_level="warning", access_log=False,
+        timeout_graceful_shutdown=20, server_header=False,
+    )
+    # uvicorn raises the signal again once it has shut down; being told to stop is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    Server(config).run()
+
+
+@cli.command()
+def segment(
+    image: Annotated[Path, typer.Argument(help="The picture.", exists=True, dir_okay=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The mask, a 1-bit PNG.")],
+    point: Annotated[list[str] | None, typer.Option(help="x,y on the object; may be repeated.")] = None,
+    negative: Annotated[list[str] | None, typer.Option(help="x,y not on the object; may be repeated.")] = None,
+    box: Annotated[str | None, typer.Option(help="x0,y0,x1,y1 around the object.")] = None,
+    model: Annotated[str | None, typer.Option(envvar="SEGSERVE_DEFAULT_MODEL", help="Which model [default: starter].")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Segment one object of a picture, with no server running."""
+    settings = load_settings(data_dir=data_dir, default_model=model)
+    logs.configure(settings.log_format, "error")
+    if not (point or negative or box):
+        raise BadInput("There is nothing to segment by.", field="--point", remedy="Give --point x,y or --box x0,y0,x1,y1.")
+    points = [numbers(p, 2, "--point") for p in point or []] + [numbers(p, 2, "--negative") for p in negative or []]
+    labels = [1] * len(point or []) + [0] * len(negative or [])
+    prompt = {"points": points, "labels": labels, "box": None if box is None else numbers(box, 4, "--box")}
+    score, area, seconds = asyncio.run(segment_file(settings, image, output, prompt))
+    typer.echo(f"{output}: {area} pixels, score {score:.2f}, decoded in {1000 * seconds:.0f} ms")
+
+
+def numbers(text: str, count: int, option: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != count:
+        raise BadInput(f"{text!r} is not {count} numbers with commas between.", field=option, remedy="Example: 120,80.")
+    return values
+
+
+async def segment_file(settings: Settings, image: Path, output: Path, prompt: dict[str, Any]) -> tuple[float, int, float]:
+    """(score, area in pixels, seconds of decoding). The very parts that serve, without the server."""
+    from pydantic import ValidationError
+
+    from segserve.app import Service
+    from segserve.masks import crop, png
+    from segserve.types import DEFAULT_TENANT, ReadOptions, Select, Size
+    from segserve.wire.schemas import PromptIn
+
+    try:
+        wanted = PromptIn.model_validate(prompt).build(0, Size(0, 0))
+    except ValidationError as error:
+        raise BadInput(error.errors()[0]["msg"], remedy="See segserve segment --help.") from None
+    service = Service(settings.model_copy(update={"preload": ()}))
+    await service.start()
+    try:
+        with image.open("rb") as file:
+            record = await service.library.add(DEFAULT_TENANT, file, ReadOptions())
+        timings = service.timings()
+        answer = await service.segmenter.segment(
+            DEFAULT_TENANT, record.image_id, settings.default_model, [wanted], multimask=None, select=Select.BEST,
+            timings=timings,
+        )
+    finally:
+        await service.stop()
+    found = answer.candidates[0][0]
+    output.write_bytes(png.encode(found.crop))
+    return found.score, crop.area(found.crop), timings.seconds["decode"]
+
+
+def main() -> None:
+    """Run a command; what a user can act on is one line, not a traceback."""
+    try:
+        cli()
+    except SegserveError as error:
+        typer.secho(f"segserve: {error}", fg="red", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""The REST API: convert, call, convert back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path as FilePath
+from tempfile import SpooledTemporaryFile
+from typing import Annotated, Any, BinaryIO, cast
+
+import orjson
+from fastapi import Body, Depends, FastAPI, Path, Query, Request
+from fastapi.responses import FileResponse, HTMLResponse, Response
+from starlette.datastructures import UploadFile
+
+from segserve.app import MB, Service
+from segserve.errors import BadInput, NoPermission, NotFound, SegserveError, UnsupportedFormat
+from segserve.masks import png
+from segserve.models.bundle import Bundle
+from segserve.store.cache import pack
+from segserve.timing import Timings
+from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions, Size
+from segserve.wire import problems, render
+from segserve.wire.middleware import LimitBody, Observe
+from segserve.wire.schemas import (
+    ImageOut,
+    MaskFormat,
+    ModelOut,
+    ModelsOut,
+    ProblemOut,
+    ReadyOut,
+    SegmentIn,
+    SegmentOut,
+)
+
+SPOOL_BYTES = 8 << 20  # larger uploads go to a temporary file
+PAGE = FilePath(__file__).parent / "page.html"
+MULTIPART_SLACK = 1 << 20  # boundaries and headers around the file
+STANDARD_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+UPLOAD_BODY = {"requestBody": {"required": True, "content": {
+    "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": {
+        "file": {"type": "string", "format": "binary"}}}},
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    "image/*": {"schema": {"type": "string", "format": "binary"}},
+}}}
+
+ImageId = Annotated[str, Path(description="as POST /v1/images answered it", max_length=128)]
+ModelName = Annotated[str, Path(max_length=64)]
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    content: dict[str, Any] = {problems.MEDIA_TYPE: {"schema": ProblemOut.model_json_schema()}}
+    return {status: {"description": "A problem document", "content": content} for status in statuses}
+
+
+def json(content: Any, status: int = 200, timings: Timings | None = None) -> Response:
+    headers = {} if timings is None else {"Server-Timing": timings.header()}
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+def read_options(
+    page: Annotated[int, Query(ge=0, le=100_000, description="of a multi-page file, from 0")] = 0,
+    channels: Annotated[str | None, Query(
+        description="which to take, such as 0 or 2,1,0", pattern=r"^\d{1,4}(,\d{1,4}){0,2}$")] = None,
+    normalise: Annotated[Normalise, Query(description="how values become 8-bit")] = Normalise.NONE,
+) -> ReadOptions:
+    chosen = None if channels is None else tuple(int(c) for c in channels.split(","))
+    return ReadOptions(page, chosen, normalise)
+
+
+@asynccontextmanager
+async def uploaded(request: Request) -> AsyncIterator[BinaryIO]:
+    """The bytes of the request's image, whichever way they were sent."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        raise NoPermission("Fetching images by URL is off.", field="url", remedy="Send the image's bytes.")
+    if kind == "multipart/form-data":
+        async with request.form(max_files=1, max_fields=8) as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise BadInput("The form has no file.", field="file", remedy="Send the image as field 'file': curl -F file=@image.png.")
+            yield cast(BinaryIO, file.file)
+        return
+    if kind and not kind.startswith("image/") and kind != "application/octet-stream":
+        raise UnsupportedFormat(
+            f"An image cannot be sent as {kind}.", field="content-type",
+            remedy="Send multipart/form-data with a field 'file', or the bytes as application/octet-stream.",
+        )
+    with SpooledTemporaryFile(SPOOL_BYTES) as spool:
+        async for chunk in request.stream():
+            spool.write(chunk)
+        yield cast(BinaryIO, spool)
+
+
+async def only_json(request: Request) -> None:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedFormat(
+            f"The body cannot be read as {kind or 'nothing in particular'}.", field="content-type",
+            remedy="Send JSON with Content-Type: application/json.",
+        )
+
+
+def image_out(record: ImageRecord) -> dict[str, Any]:
+    return {"image_id": record.image_id, "width": record.size.width, "height": record.size.height}
+
+
+def add_image_routes(api: FastAPI, service: Service) -> None:
+    @api.post("/v1/images", status_code=201, response_model=ImageOut, openapi_extra=UPLOAD_BODY,
+              responses=refusals(403, 404, 413, 415, 422, 503), tags=["images"])
+    async def upload(
+        request: Request, options: Annotated[ReadOptions, Depends(read_options)],
+        model: Annotated[str | None, Query(max_length=64, description="start encoding for this model at once")] = None,
+    ) -> Response:
+        """Store an image. The same bytes with the same options have the same id, however often they are sent."""
+        loaded = None if model is None else await service.segmenter.model(model)
+        async with uploaded(request) as file:
+            record = await service.library.add(DEFAULT_TENANT, file, options)
+        if loaded is not None:
+            async def encode() -> None:
+                with suppress(SegserveError):  # a click will meet the same error and report it
+                    await service.embeddings.prepared(DEFAULT_TENANT, record.image_id, loaded, service.timings())
+
+            service.background(encode())
+        return json(image_out(record), 201)
+
+    @api.api_route("/v1/images/{image_id}", methods=["GET", "HEAD"], response_model=ImageOut,
+                   responses=refusals(404, 422), tags=["images"])
+    async def image(image_id: ImageId) -> Response:
+        return json(image_out(await service.library.record(DEFAULT_TENANT, image_id)))
+
+    @api.delete("/v1/images/{image_id}", status_code=204, responses=refusals(404, 422, 503), tags=["images"])
+    async def delete(image_id: ImageId) -> Response:
+        """Delete an image and all that was made from it."""
+        await service.library.delete(DEFAULT_TENANT, image_id)
+        return Response(status_code=204)
+
+    @api.get("/v1/images/{image_id}/embedding", responses={
+        200: {"content": {"application/octet-stream": {}}}, **refusals(404, 409, 422, 503)}, tags=["images"])
+    async def embedding(
+        image_id: ImageId, model: Annotated[str | None, Query(max_length=64)] = None
+    ) -> Response:
+        """The embedding as safetensors (fp16), to decode elsewhere with the model's decoder.onnx."""
+        timings = service.timings()
+        loaded = await service.segmenter.model(model or service.settings.default_model)
+        arrays = await service.embeddings.embedding(DEFAULT_TENANT, image_id, loaded, timings)
+        return Response(pack(arrays), media_type="application/octet-stream", headers={"Server-Timing": timings.header()})
+
+
+def add_segment_route(api: FastAPI, service: Service) -> None:
+    @api.post("/v1/segment", response_model=SegmentOut, dependencies=[Depends(only_json)], responses={
+        200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+        **refusals(400, 404, 409, 413, 415, 422, 503)}, tags=["segment"])
+    async def segment(request: Request, body: Annotated[SegmentIn, Body()]) -> Response:
+        """Masks for prompts on an image. `Accept: image/png` answers a single mask as the picture itself."""
+        timings = service.timings()
+        size = Size(0, 0)
+        if any(p.mask is not None for p in body.prompts):
+            size = (await service.library.record(DEFAULT_TENANT, body.image_id)).size
+        prompts = [prompt.build(index, size) for index, prompt in enumerate(body.prompts)]
+        answer = await service.segmenter.segment(
+            DEFAULT_TENANT, body.image_id, body.model or service.settings.default_model, prompts,
+            multimask=body.multimask, select=body.select, timings=timings,
+        )
+        loop = asyncio.get_running_loop()
+        with timings.stage("format"):
+            if "image/png" in request.headers.get("accept", ""):
+                picture = await loop.run_in_executor(service.workers, png.encode, only_mask(answer))
+                return Response(picture, media_type="image/png", headers={"Server-Timing": timings.header()})
+            content = await loop.run_in_executor(service.workers, render.segmentation, answer, body.format)
+        return json(content, timings=timings)
+
+
+def only_mask(answer: Any) -> Any:
+    """The crop of an answer of one mask. Raises BadInput where there are several."""
+    masks = [candidate.crop for found in answer.candidates for candidate in found]
+    if len(masks) != 1:
+        raise BadInput(
+            f"image/png holds one mask, the answer has {len(masks)}.", field="prompts",
+            remedy="Send one prompt with select 'best', or accept application/json.",
+        )
+    return masks[0]
+
+
+def model_out(service: Service, bundle: Bundle) -> dict[str, Any]:
+    manifest = bundle.manifest
+    return {
+        "name": manifest.name, "kind": manifest.kind, "architecture": manifest.architecture,
+        "input_size": manifest.preprocess.input_size, "low_res": manifest.dims.low,
+        "description": manifest.description, "licence": manifest.licence, "source": manifest.source,
+        "digest": bundle.digest, "loaded": service.registry.peek(manifest.name) is not None,
+        "default": manifest.name == service.settings.default_model,
+    }
+
+
+def add_model_routes(api: FastAPI, service: Service) -> None:
+    @api.get("/v1/models", response_model=ModelsOut, tags=["models"])
+    async def models() -> Response:
+        bundles = await asyncio.to_thread(service.registry.bundles)
+        return json({"models": [model_out(service, b) for b in bundles.values()]})
+
+    @api.get("/v1/models/{model}", response_model=ModelOut, responses=refusals(404, 409, 422), tags=["models"])
+    async def one_model(model: ModelName) -> Response:
+        return json(model_out(service, service.registry.bundle(model)))
+
+    @api.get("/v1/models/{model}/decoder.onnx", responses={
+        200: {"content": {"application/octet-stream": {}}}, **refusals(404, 409, 422)}, tags=["models"])
+    async def decoder(model: ModelName) -> Response:
+        """The decoder with the stock interface of segment-anything's ONNX export."""
+        bundle = service.registry.bundle(model)
+        if not bundle.has("decoder.onnx"):
+            raise NotFound(f"Model {model!r} has no decoder to hand out.", field="model")
+        return FileResponse(bundle.path("decoder.onnx"), media_type="application/octet-stream")
+
+
+def add_operation_routes(api: FastAPI, service: Service) -> None:
+    @api.get("/livez", tags=["operation"])
+    async def livez() -> Response:
+        """The process answers."""
+        return json({"status": "alive"})
+
+    @api.get("/readyz", response_model=ReadyOut, responses={503: {"model": ReadyOut}}, tags=["operation"])
+    async def readyz() -> Response:
+        """Would a click work? Degraded: on images that this process holds."""
+        status, checks = await service.readiness()
+        return json({"status": status, "checks": checks}, 503 if status == "unavailable" else 200)
+
+    @api.get("/metrics", tags=["operation"], responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        return Response(service.metrics.expose(), media_type=STANDARD_METRICS)
+
+    @api.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return HTMLResponse(PAGE.read_text())
+
+
+def create_api(service: Service) -> FastAPI:
+    """The ASGI application. The service starts and stops with it."""
+
+    @asynccontextmanager
+    async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.stop()
+
+    api = FastAPI(
+        title="segserve", version=version("segserve"), lifespan=lifespan,
+        summary="Encode an image once, then answer every prompt on it in milliseconds.",
+    )
+    problems.install(api)
+    for add in (add_image_routes, add_segment_route, add_model_routes, add_operation_routes):
+        add(api, service)
+    settings = service.settings
+    image_limit = settings.max_image_mb * MB + MULTIPART_SLACK
+    api.add_middleware(LimitBody, limits={"/v1/images": image_limit}, default=settings.max_request_mb * MB)
+    api.add_middleware(Observe, metrics=service.metrics)
+    return api

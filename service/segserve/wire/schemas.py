@@ -1,0 +1,184 @@
+"""The JSON of the REST API: what is taken, checked, and turned into the types used inside."""
+
+import base64
+import binascii
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+from segserve.errors import BadInput
+from segserve.masks import rle
+from segserve.types import Bool, Box, Float32, Prompt, Select, Size
+
+MAX_PROMPTS = 256
+MAX_POINTS = 512
+MAX_EDGE = 65_536
+
+
+class MaskFormat(StrEnum):
+    RLE = "rle"  # COCO's compressed run lengths
+    POLYGON = "polygon"  # GeoJSON with holes
+    PNG = "png"  # 1-bit, base64
+    LOGITS = "logits"  # low-res, float16, base64
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+Point = tuple[FiniteFloat, FiniteFloat]
+Edge = Annotated[int, Field(ge=1, le=MAX_EDGE)]
+
+
+class Rle(Strict):
+    """COCO run lengths: size is [height, width]."""
+
+    size: tuple[Edge, Edge]
+    counts: str = Field(max_length=16_000_000)
+
+
+class Logits(Strict):
+    """Low-res logits: size is [height, width], data base64 of little-endian float16 in row order."""
+
+    size: tuple[Edge, Edge]
+    data: str = Field(max_length=8_000_000)
+
+
+class PromptIn(Strict):
+    """One object. Coordinates are pixels of the original image, (x, y), origin top left."""
+
+    points: list[Point] = Field([], max_length=MAX_POINTS, examples=[[[120, 80]]])
+    labels: list[Literal[0, 1]] | None = Field(
+        None, max_length=MAX_POINTS, description="1: part of the object, 0: not; all 1 if left out", examples=[[1]]
+    )
+    box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
+        None, description="x0, y0, x1, y1"
+    )
+    mask_id: str | None = Field(None, max_length=128, description="a mask answered before, to refine")
+    mask: Rle | None = Field(None, description="a binary mask of the image's size, to refine")
+    logits: Logits | None = Field(None, description="low-res logits, to refine")
+
+    @model_validator(mode="after")
+    def consistent(self) -> "PromptIn":
+        if self.labels is not None and len(self.labels) != len(self.points):
+            raise ValueError(f"{len(self.points)} points need as many labels, got {len(self.labels)}")
+        if self.box is not None and not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
+            raise ValueError("the box is empty or reversed: send x0, y0, x1, y1 with x0 < x1 and y0 < y1")
+        priors = [p for p in (self.mask_id, self.mask, self.logits) if p is not None]
+        if len(priors) > 1:
+            raise ValueError("send one of mask_id, mask and logits, not several")
+        if not self.points and self.box is None and not priors:
+            raise ValueError("the prompt is empty: send points, a box, or a mask to refine")
+        return self
+
+    def build(self, index: int, size: Size) -> Prompt:
+        """Raises BadInput where a mask or logits cannot be read. size: of the image."""
+        field = f"prompts.{index}"
+        points = np.array(self.points, np.float32).reshape(-1, 2)
+        labels = np.ones(len(points), np.int64) if self.labels is None else np.array(self.labels, np.int64)
+        return Prompt(
+            points, labels, None if self.box is None else Box(*self.box), mask_id=self.mask_id,
+            mask=None if self.mask is None else read_rle(self.mask, size, f"{field}.mask"),
+            logits=None if self.logits is None else read_logits(self.logits, f"{field}.logits"),
+        )
+
+
+def read_rle(mask: Rle, size: Size, field: str) -> Bool:
+    """[H, W] bool. The size is compared before anything of that size is made."""
+    if mask.size != (size.height, size.width):
+        raise BadInput(
+            f"The mask is {mask.size[0]} x {mask.size[1]} (height x width).", field=f"{field}.size",
+            remedy=f"Send a mask of the image's size, {size.height} x {size.width}.",
+        )
+    return rle.decode(mask.counts, size, field)
+
+
+def read_logits(logits: Logits, field: str) -> Float32:
+    height, width = logits.size
+    try:
+        data = base64.b64decode(logits.data, validate=True)
+    except binascii.Error as error:
+        raise BadInput(f"The logits are not base64: {error}.", field=f"{field}.data") from None
+    if len(data) != 2 * height * width:
+        raise BadInput(
+            f"{height} x {width} float16 logits are {2 * height * width} bytes, got {len(data)}.", field=f"{field}.data",
+            remedy="Send back the logits that a request with format 'logits' answered.",
+        )
+    array = np.frombuffer(data, "<f2").reshape(height, width).astype(np.float32)
+    if not np.isfinite(array).all():
+        raise BadInput("The logits are not all finite.", field=f"{field}.data")
+    return array
+
+
+class SegmentIn(Strict):
+    image_id: str = Field(max_length=128)
+    model: str | None = Field(None, max_length=64, description="the service's default model if left out")
+    prompts: list[PromptIn] = Field(min_length=1, max_length=MAX_PROMPTS)
+    format: MaskFormat = MaskFormat.RLE
+    select: Select = Field(Select.BEST, description="best: highest score; all; first: the first of the three candidates")
+    multimask: bool | None = Field(
+        None, description="three candidates or one; null: three for a single positive point without box or mask"
+    )
+
+
+class ImageOut(BaseModel):
+    image_id: str
+    width: int
+    height: int
+
+
+class MaskOut(BaseModel):
+    mask: dict[str, object] | str = Field(description="in the format that was asked for")
+    score: float = Field(description="predicted IoU")
+    box: list[int] = Field(description="x0, y0, x1, y1 of the mask")
+    area: int = Field(description="pixels")
+    mask_id: str | None
+
+
+class ResultOut(BaseModel):
+    masks: list[MaskOut]
+
+
+class SegmentOut(BaseModel):
+    image_id: str
+    model: str
+    width: int
+    height: int
+    results: list[ResultOut] = Field(description="one per prompt, in order")
+
+
+class ModelOut(BaseModel):
+    name: str
+    kind: str
+    architecture: str
+    input_size: int
+    low_res: int = Field(description="edge of the low-res logits")
+    description: str
+    licence: str
+    source: str
+    digest: str
+    loaded: bool
+    default: bool
+
+
+class ModelsOut(BaseModel):
+    models: list[ModelOut]
+
+
+class ReadyOut(BaseModel):
+    status: Literal["ready", "degraded", "unavailable"]
+    checks: dict[str, str]
+
+
+class ProblemOut(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+    remedy: str | None = None
+    errors: list[dict[str, str]] | None = None

@@ -1,0 +1,64 @@
+import io
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segserve.store.private_redis import answers, find_server
+from tests.serving import Server
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One service with its private Redis, shared by the tests that do not harm it."""
+    running = Server(tmp_path_factory.mktemp("service"))
+    running.wait_ready()
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def nuclei() -> Path:
+    return EXAMPLES / "nuclei.png"
+
+
+@pytest.fixture
+def noise() -> bytes:
+    """A PNG that no other test uploads."""
+    picture = io.BytesIO()
+    values = np.frombuffer(os.urandom(64 * 48 * 3), np.uint8).reshape(48, 64, 3)
+    Image.fromarray(values).save(picture, "PNG")
+    return picture.getvalue()
+
+
+class ExternalRedis:
+    """A Redis of the test's own, to stop and start again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "r.sock"
+        self.url = f"unix://{self.socket}"
+        self.start()
+
+    def start(self) -> None:
+        command = [find_server(), "--port", "0", "--unixsocket", str(self.socket), "--save", "", "--dir", str(self.socket.parent)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while not answers(self.socket):
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExternalRedis]:
+    started = ExternalRedis(tmp_path_factory.mktemp("r"))
+    yield started
+    started.kill()

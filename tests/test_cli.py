@@ -1,0 +1,59 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "segserve.cli", *arguments], capture_output=True, text=True, timeout=120,
+        env={**os.environ, **environment},
+    )
+
+
+def test_segment_writes_a_mask_with_no_server(tmp_path: Path, nuclei: Path) -> None:
+    output = tmp_path / "mask.png"
+    done = run("segment", str(nuclei), "--point", "413,190", "--box", "380,160,445,225", "-o", str(output), "--data-dir", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    mask = np.asarray(Image.open(output))
+    assert mask.shape == (520, 696)
+    assert mask[190, 413]
+    assert 100 < mask.sum() < 10_000
+    assert "decoded in" in done.stdout
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--point", "5000,1"], "outside the image"), (["--point", "a,b"], "2 numbers"), ([], "nothing to segment by"),
+    (["--box", "9,9,1,1"], "reversed"), (["--point", "1,1", "--model", "none"], "no model 'none'"),
+])
+def test_mistakes_are_one_clear_line(tmp_path: Path, nuclei: Path, arguments: list[str], said: str) -> None:
+    done = run("segment", str(nuclei), *arguments, "-o", str(tmp_path / "m.png"), "--data-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "m.png").exists()
+
+
+def test_help_explains_every_command() -> None:
+    assert {"serve", "segment", "models"} <= set(run("--help").stdout.split())
+    for command in ("serve", "segment", "models"):
+        assert run(command, "--help").returncode == 0
+
+
+def test_serving_imports_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys, asyncio; from segserve.app import Service; from segserve.wire.rest import create_api;"
+        "from segserve.settings import Settings; import segserve.cli; from pathlib import Path\n"
+        f"s = Service(Settings(data_dir=Path({str(tmp_path)!r}))); create_api(s)\n"
+        "async def main():\n"
+        "    await s.start(); await s.warm_up(); await s.stop()\n"
+        "asyncio.run(main())\n"
+        "print([m for m in ('torch', 'onnx', 'cv2', 'sam2', 'segment_anything') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr

@@ -1,0 +1,130 @@
+"""What happens when parts die: nothing is lost, and nothing needs a restart that did not die."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from segserve.store.private_redis import answers
+from tests.conftest import ExternalRedis
+from tests.serving import Server
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_redis_dies_and_comes_back(tmp_path: Path, redis: ExternalRedis, nuclei: Path, noise: bytes) -> None:
+    server = Server(tmp_path, redis_url=redis.url)
+    server.wait_ready()
+    held, other = server.upload(nuclei), server.upload(noise)
+    before = server.click(held, 413, 190).json()["results"][0]["masks"][0]
+
+    redis.kill()
+    answer = server.click(held, 413, 190)
+    assert answer.status_code == 200, "images held in the process go on answering"
+    after = answer.json()["results"][0]["masks"][0]
+    assert after["mask"] == before["mask"]
+    assert after["mask_id"] is None, "there is nowhere to keep it"
+    refused = server.click(other, 10, 10)
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) > 0
+    assert refused.json()["type"] == "urn:segserve:problem:cache_unavailable"
+    ready = server.client.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+
+    redis.start()
+    eventually(lambda: server.click(other, 10, 10).status_code == 200)
+    assert server.client.get("/readyz").json()["status"] == "ready"
+    assert server.click(held, 413, 190).json()["results"][0]["masks"][0]["mask_id"]
+    assert server.stop() == 0
+
+
+def test_the_private_redis_dies(tmp_path: Path, nuclei: Path) -> None:
+    server = Server(tmp_path)
+    server.wait_ready()
+    pid = int((tmp_path / "redis" / "redis.pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    image_id = server.upload(nuclei)
+    eventually(lambda: server.click(image_id, 413, 190).status_code == 200)
+    assert int((tmp_path / "redis" / "redis.pid").read_text()) != pid
+    assert server.stop() == 0
+    assert not answers(tmp_path / "redis" / "redis.sock"), "it goes with the service"
+
+
+def test_the_service_is_killed_and_started_again(tmp_path: Path, nuclei: Path) -> None:
+    server = Server(tmp_path)
+    server.wait_ready()
+    image_id = server.upload(nuclei)
+    mask = server.click(image_id, 413, 190).json()["results"][0]["masks"][0]
+    pid = (tmp_path / "redis" / "redis.pid").read_text()
+    server.kill()
+    assert answers(tmp_path / "redis" / "redis.sock"), "a private Redis outlives a killed service"
+
+    server.start()
+    server.wait_ready()
+    assert (tmp_path / "redis" / "redis.pid").read_text() == pid, "and is adopted by the next"
+    assert server.client.get(f"/v1/images/{image_id}").status_code == 200
+    assert server.click(image_id, 413, 190).json()["results"][0]["masks"][0]["mask"] == mask["mask"]
+    assert 'result="hit",tier="redis"' in server.client.get("/metrics").text, "the embedding was still cached"
+    refine = {"points": [[413, 190]], "mask_id": mask["mask_id"]}
+    body = {"image_id": image_id, "prompts": [refine]}
+    assert server.client.post("/v1/segment", json=body).status_code == 200, "and so was the mask"
+    assert server.stop() == 0
+
+
+def test_two_services_share_one_private_redis(tmp_path: Path, nuclei: Path) -> None:
+    """What one deletes the other forgets; the one that leaves first leaves the server running."""
+    first, second = Server(tmp_path), Server(tmp_path)
+    first.wait_ready()
+    second.wait_ready()
+    image_id = first.upload(nuclei)
+    assert first.click(image_id, 413, 190).status_code == second.click(image_id, 413, 190).status_code == 200
+    assert first.client.delete(f"/v1/images/{image_id}").status_code == 204
+    eventually(lambda: second.click(image_id, 413, 190).status_code == 404)
+    assert first.stop() == 0
+    assert answers(tmp_path / "redis" / "redis.sock")
+    assert second.client.get("/readyz").json()["status"] == "ready"
+    assert second.stop() == 0
+
+
+def test_an_evicted_embedding_is_encoded_again(tmp_path: Path, redis: ExternalRedis, nuclei: Path) -> None:
+    import redis as client
+
+    server = Server(tmp_path, redis_url=redis.url, prepared_mb="1")  # nothing stays in the process
+    image_id = server.upload(nuclei)
+    before = server.click(image_id, 413, 190).json()["results"][0]["masks"][0]["mask"]
+    with client.Redis.from_url(redis.url) as connection:
+        connection.flushall()
+    assert server.click(image_id, 413, 190).json()["results"][0]["masks"][0]["mask"] == before
+    assert server.stop() == 0
+
+
+def test_old_images_expire(tmp_path: Path, nuclei: Path) -> None:
+    server = Server(tmp_path)
+    image_id = server.upload(nuclei)
+    server.stop()
+    time.sleep(1)
+    server = Server(tmp_path, retention_days=str(0.5 / 86400))
+    eventually(lambda: server.client.get(f"/v1/images/{image_id}").status_code == 404)
+    server.stop()
+
+
+def test_a_full_quota_refuses_and_a_deletion_frees_it(tmp_path: Path, nuclei: Path) -> None:
+    server = Server(tmp_path, quota_mb="1")
+    ids = []
+    for number in range(20):
+        data = nuclei.read_bytes() + bytes(number)  # trailing bytes are no harm, and make another image
+        answer = server.client.post("/v1/images", files={"file": data})
+        if answer.status_code == 413:
+            break
+        ids.append(answer.json()["image_id"])
+    assert answer.status_code == 413
+    assert "quota" in answer.json()["detail"]
+    server.client.delete(f"/v1/images/{ids[0]}")
+    assert server.client.post("/v1/images", files={"file": data}).status_code == 201
+    server.stop()

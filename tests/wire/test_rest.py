@@ -1,0 +1,186 @@
+"""The routes, against a real server process, as a client meets them."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+from safetensors.numpy import load
+
+from segserve.models.runtime import Graph, RuntimeOptions
+from tests.serving import Server
+
+ON_A_NUCLEUS = (413.0, 190.0)  # of examples/nuclei.png
+
+
+@pytest.fixture(scope="module")
+def image_id(server: Server, nuclei: Path) -> str:
+    return server.upload(nuclei, model="starter")
+
+
+def decoded(mask: dict[str, object]) -> np.ndarray:
+    return coco.decode(mask).astype(bool)
+
+
+def test_upload_answers_the_size_and_the_same_id_each_time(server: Server, nuclei: Path) -> None:
+    first = server.client.post("/v1/images", files={"file": nuclei.read_bytes()})
+    again = server.client.post("/v1/images", content=nuclei.read_bytes(), headers={"content-type": "image/png"})
+    assert first.status_code == again.status_code == 201
+    assert first.json() == again.json()
+    assert (first.json()["width"], first.json()["height"]) == (696, 520)
+
+
+def test_reading_options_make_another_image(server: Server, nuclei: Path) -> None:
+    assert server.upload(nuclei) != server.upload(nuclei, normalise="percentile")
+
+
+def test_a_click_answers_one_good_mask(server: Server, image_id: str) -> None:
+    answer = server.click(image_id, *ON_A_NUCLEUS)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["model"], body["width"], body["height"]) == ("starter", 696, 520)
+    [result] = body["results"]
+    [mask] = result["masks"]
+    pixels = decoded(mask["mask"])
+    assert pixels.shape == (520, 696)
+    assert pixels[int(ON_A_NUCLEUS[1]), int(ON_A_NUCLEUS[0])]
+    assert mask["area"] == pixels.sum()
+    ys, xs = np.nonzero(pixels)
+    assert mask["box"] == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+    assert 0.3 < mask["score"] < 1.2
+    assert {"decode", "postprocess", "format"} <= {part.split(";")[0] for part in answer.headers["server-timing"].split(", ")}
+
+
+def test_every_format_shows_the_same_mask(server: Server, image_id: str) -> None:
+    def ask(mask_format: str) -> object:
+        return server.click(image_id, *ON_A_NUCLEUS, format=mask_format).json()["results"][0]["masks"][0]["mask"]
+
+    pixels = decoded(ask("rle"))  # type: ignore[arg-type]
+    png = Image.open(io.BytesIO(base64.b64decode(str(ask("png")))))
+    assert png.mode == "1"
+    assert np.array_equal(np.asarray(png), pixels)
+    polygon = ask("polygon")
+    assert polygon["type"] in ("Polygon", "MultiPolygon")  # type: ignore[index]
+    logits = ask("logits")
+    array = np.frombuffer(base64.b64decode(logits["data"]), "<f2").reshape(logits["size"])  # type: ignore[index]
+    assert array.shape == (128, 128)
+    assert (array > 0).any()
+
+
+def test_accept_png_answers_the_picture_itself(server: Server, image_id: str) -> None:
+    prompt = {"points": [ON_A_NUCLEUS]}
+    body = {"image_id": image_id, "prompts": [prompt]}
+    answer = server.client.post("/v1/segment", json=body, headers={"accept": "image/png"})
+    assert answer.headers["content-type"] == "image/png"
+    mask = server.click(image_id, *ON_A_NUCLEUS).json()["results"][0]["masks"][0]["mask"]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), decoded(mask))
+    several = server.client.post("/v1/segment", json={**body, "select": "all"}, headers={"accept": "image/png"})
+    assert several.status_code == 422
+    assert several.json()["field"] == "prompts"
+
+
+def test_multimask_and_select(server: Server, image_id: str) -> None:
+    def scores(**body: object) -> list[float]:
+        return [m["score"] for m in server.click(image_id, *ON_A_NUCLEUS, **body).json()["results"][0]["masks"]]
+
+    candidates = scores(select="all")
+    assert len(candidates) == 3, "one positive point leaves the extent open"
+    assert scores(select="best") == [max(candidates)]
+    assert scores(select="first") == [candidates[0]]
+    assert scores(select="first", multimask=False) == [candidates[0]], "never the single-mask token"
+    single = scores(select="all", multimask=False)
+    assert len(single) == 1
+    assert single[0] not in candidates
+
+
+def test_several_objects_are_answered_in_order(server: Server, image_id: str) -> None:
+    box = [380, 160, 445, 225]
+    prompts = [{"points": [ON_A_NUCLEUS]}, {"box": box}, {"points": [ON_A_NUCLEUS, (10, 10)], "labels": [1, 0], "box": box}]
+    together = server.client.post("/v1/segment", json={"image_id": image_id, "prompts": prompts}).json()["results"]
+    alone = [
+        server.client.post("/v1/segment", json={"image_id": image_id, "prompts": [p]}).json()["results"][0] for p in prompts
+    ]
+
+    def masks(results: list[dict[str, list[dict[str, object]]]]) -> list[object]:
+        return [m["mask"] for result in results for m in result["masks"]]
+
+    assert masks(together) == masks(alone)
+
+
+def test_a_mask_can_be_refined_in_three_ways(server: Server, image_id: str) -> None:
+    first = server.click(image_id, *ON_A_NUCLEUS, format="logits").json()["results"][0]["masks"][0]
+    binary = server.click(image_id, *ON_A_NUCLEUS).json()["results"][0]["masks"][0]["mask"]
+    points = {"points": [ON_A_NUCLEUS, (300, 300)], "labels": [1, 0]}
+
+    def refine(**prior: object) -> np.ndarray:
+        body = {"image_id": image_id, "prompts": [{**points, **prior}]}
+        answer = server.client.post("/v1/segment", json=body)
+        assert answer.status_code == 200, answer.text
+        return decoded(answer.json()["results"][0]["masks"][0]["mask"])
+
+    by_id, by_logits, by_mask = refine(mask_id=first["mask_id"]), refine(logits=first["mask"]), refine(mask=binary)
+    assert np.array_equal(by_id, by_logits), "mask_id stands for the very logits"
+    assert (by_id & by_mask).sum() / (by_id | by_mask).sum() > 0.5
+
+
+def test_the_embedding_and_the_stock_decoder_fit_together(server: Server, image_id: str, tmp_path: Path) -> None:
+    """What a browser does: fetch both, decode there, get the service's mask."""
+    embedding = load(server.client.get(f"/v1/images/{image_id}/embedding").content)["embedding"]
+    assert embedding.dtype == np.float16
+    assert embedding.shape == (128, 32, 32)
+    path = tmp_path / "decoder.onnx"
+    path.write_bytes(server.client.get("/v1/models/starter/decoder.onnx").content)
+    scale = np.array([512 / 696, 383 / 520], np.float32)  # SAM scales by the rounded size, 512 x 383
+    answer = Graph(path, RuntimeOptions()).run({
+        "image_embeddings": embedding.astype(np.float32)[None],
+        "point_coords": np.array([[ON_A_NUCLEUS, (0, 0)]], np.float32) * scale,
+        "point_labels": np.array([[1, -1]], np.float32), "mask_input": np.zeros((1, 1, 128, 128), np.float32),
+        "has_mask_input": np.zeros(1, np.float32), "orig_im_size": np.array([520, 696], np.float32),
+    })
+    best = 1 + answer["iou_predictions"][0, 1:].argmax()
+    mask = decoded(server.click(image_id, *ON_A_NUCLEUS).json()["results"][0]["masks"][0]["mask"])
+    found = answer["masks"][0, best] > 0
+    assert (found & mask).sum() / (found | mask).sum() >= 0.999
+
+
+def test_deleting_an_image_takes_what_was_made_from_it_along(server: Server, noise: bytes) -> None:
+    image_id = server.upload(noise)
+    mask_id = server.click(image_id, 10, 10).json()["results"][0]["masks"][0]["mask_id"]
+    assert server.client.head(f"/v1/images/{image_id}").status_code == 200
+    assert server.client.delete(f"/v1/images/{image_id}").status_code == 204
+    assert server.client.get(f"/v1/images/{image_id}").status_code == 404
+    assert server.click(image_id, 10, 10).status_code == 404
+    assert server.client.delete(f"/v1/images/{image_id}").status_code == 404
+    assert not list((server.data_dir / "objects").rglob(f"*{image_id}*/*"))
+    server.upload(noise)  # the same bytes again: the image is back, what was made before is not
+    body = {"image_id": image_id, "prompts": [{"points": [[10, 10]], "mask_id": mask_id}]}
+    assert server.client.post("/v1/segment", json=body).status_code == 404
+
+
+def test_models_are_listed(server: Server) -> None:
+    [starter] = [m for m in server.client.get("/v1/models").json()["models"] if m["name"] == "starter"]
+    assert starter["default"]
+    assert starter["loaded"]
+    assert starter == server.client.get("/v1/models/starter").json()
+
+
+def test_operation_routes(server: Server, image_id: str) -> None:
+    assert server.client.get("/livez").json() == {"status": "alive"}
+    assert server.client.get("/readyz").json() == {"status": "ready", "checks": {"models": "ok", "cache": "ok"}}
+    server.click(image_id, *ON_A_NUCLEUS)
+    metrics = server.client.get("/metrics").text
+    assert 'segserve_embedding_lookups_total{result="hit",tier="process"}' in metrics
+    assert 'segserve_requests_total{method="POST",route="/v1/segment",status="200"}' in metrics
+    assert server.client.get("/docs").status_code == 200
+    assert "/v1/segment" in server.client.get("/openapi.json").json()["paths"]
+
+
+def test_the_request_id_is_answered_and_logged(server: Server) -> None:
+    answer = server.client.get("/v1/images/unknown", headers={"x-request-id": "annotator-7.42"})
+    assert answer.headers["x-request-id"] == "annotator-7.42"
+    assert "annotator-7.42" in server.log.read_text()
+    made = server.client.get("/livez", headers={"x-request-id": "no spaces or\ttabs"}).headers["x-request-id"]
+    assert len(made) == 16
