@@ -47,7 +47,17 @@ class ExternalRedis:
         self.start()
 
     def start(self) -> None:
-        command = [find_server(), "--port", "0", "--unixsocket", str(self.socket), "--save", "", "--dir", str(self.socket.parent)]
+        command = [
+            find_server(),
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self.socket),
+            "--save",
+            "",
+            "--dir",
+            str(self.socket.parent),
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while not answers(self.socket):
             time.sleep(0.01)

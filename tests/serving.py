@@ -26,8 +26,19 @@ class Server:
     def start(self) -> None:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "segserve.cli", "serve", "--port", "0", "--data-dir", str(self.data_dir)],
-                stdout=log, stderr=subprocess.STDOUT, env=self._env,
+                [
+                    sys.executable,
+                    "-m",
+                    "segserve.cli",
+                    "serve",
+                    "--port",
+                    "0",
+                    "--data-dir",
+                    str(self.data_dir),
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._env,
             )
         self.url = self._wait_for_url()
         self.client = httpx.Client(base_url=self.url, timeout=60)

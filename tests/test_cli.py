@@ -11,14 +11,28 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     import os
 
     return subprocess.run(
-        [sys.executable, "-m", "segserve.cli", *arguments], capture_output=True, text=True, timeout=120,
+        [sys.executable, "-m", "segserve.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
         env={**os.environ, **environment},
     )
 
 
 def test_segment_writes_a_mask_with_no_server(tmp_path: Path, nuclei: Path) -> None:
     output = tmp_path / "mask.png"
-    done = run("segment", str(nuclei), "--point", "413,190", "--box", "380,160,445,225", "-o", str(output), "--data-dir", str(tmp_path))
+    done = run(
+        "segment",
+        str(nuclei),
+        "--point",
+        "413,190",
+        "--box",
+        "380,160,445,225",
+        "-o",
+        str(output),
+        "--data-dir",
+        str(tmp_path),
+    )
     assert done.returncode == 0, done.stderr
     mask = np.asarray(Image.open(output))
     assert mask.shape == (520, 696)
@@ -27,10 +41,16 @@ def test_segment_writes_a_mask_with_no_server(tmp_path: Path, nuclei: Path) -> N
     assert "decoded in" in done.stdout
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (["--point", "5000,1"], "outside the image"), (["--point", "a,b"], "2 numbers"), ([], "nothing to segment by"),
-    (["--box", "9,9,1,1"], "reversed"), (["--point", "1,1", "--model", "none"], "no model 'none'"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--point", "5000,1"], "outside the image"),
+        (["--point", "a,b"], "2 numbers"),
+        ([], "nothing to segment by"),
+        (["--box", "9,9,1,1"], "reversed"),
+        (["--point", "1,1", "--model", "none"], "no model 'none'"),
+    ],
+)
 def test_mistakes_are_one_clear_line(tmp_path: Path, nuclei: Path, arguments: list[str], said: str) -> None:
     done = run("segment", str(nuclei), *arguments, "-o", str(tmp_path / "m.png"), "--data-dir", str(tmp_path))
     assert done.returncode == 1

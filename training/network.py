@@ -58,8 +58,12 @@ class ConvEncoder(nn.Module):
             before = width
         self.stages = nn.ModuleList(stages)
         self.lateral = nn.ModuleList(
-            [conv_norm(WIDTHS[0], DIM, 4, 4), conv_norm(WIDTHS[1], DIM, 2, 2),
-             conv_norm(WIDTHS[2], DIM, 1), conv_norm(WIDTHS[3], DIM, 1)]
+            [
+                conv_norm(WIDTHS[0], DIM, 4, 4),
+                conv_norm(WIDTHS[1], DIM, 2, 2),
+                conv_norm(WIDTHS[2], DIM, 1),
+                conv_norm(WIDTHS[3], DIM, 1),
+            ]
         )
         self.fuse = nn.Sequential(nn.ReLU(inplace=True), Block(DIM), Block(DIM), nn.Conv2d(DIM, DIM, 1))
 
@@ -82,8 +86,11 @@ class AutomaticDecoder(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for before, width in ((DIM, 96), (96, 48), (48, 24)):
-            layers += [nn.ConvTranspose2d(before, width, 2, 2, bias=False), nn.BatchNorm2d(width),
-                       nn.ReLU(inplace=True)]
+            layers += [
+                nn.ConvTranspose2d(before, width, 2, 2, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
             if width == 96:  # the blocks of the finer levels cost more than they bring
                 layers.append(Block(width))
         self.body = nn.Sequential(*layers, nn.Conv2d(24, 3, 3, padding=1))
@@ -106,7 +113,9 @@ def build_sam() -> Sam:
         mask_decoder=MaskDecoder(
             transformer_dim=DIM,
             transformer=TwoWayTransformer(depth=2, embedding_dim=DIM, num_heads=8, mlp_dim=4 * DIM),
-            num_multimask_outputs=3, iou_head_depth=3, iou_head_hidden_dim=DIM,
+            num_multimask_outputs=3,
+            iou_head_depth=3,
+            iou_head_hidden_dim=DIM,
         ),
     )
     transformer = sam.mask_decoder.transformer
@@ -126,7 +135,9 @@ def encode_prompts(sam: Sam, points: Tensor, labels: Tensor, boxes: Tensor | Non
     return tokens if boxes is None else torch.cat([tokens, encoder._embed_boxes(boxes)], dim=1)
 
 
-def decode(sam: Sam, image: Tensor, position: Tensor, tokens: Tensor, mask_prompt: Tensor | None) -> tuple[Tensor, Tensor]:
+def decode(
+    sam: Sam, image: Tensor, position: Tensor, tokens: Tensor, mask_prompt: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """SAM's `MaskDecoder.predict_masks`, for prompts that belong to different images.
 
     image [N, DIM, h, w]: each prompt's own embedding. position [1, DIM, h, w]. mask_prompt [N, 1, 4h, 4w]

@@ -1,4 +1,4 @@
-"""Turn a run's averaged weights into the bundle that ships: `python training/publish.py --data NUCLEI --run DIR`.
+"""Turn a run's averaged weights into the bundle that ships: `python training/publish.py --data NUCLEI`.
 
 Writes the ONNX bundle (weights stored as fp16), the weights themselves for later training, the scores on the
 validation images, and the model card.
@@ -11,17 +11,19 @@ import tempfile
 from pathlib import Path
 
 import torch
-from judge import judge
-from network import AutomaticDecoder, build_sam
 from safetensors.torch import save_file
-from scenes import STRETCH, read_nuclei
 from segment_anything.modeling import Sam
 
+from judge import judge
+from network import AutomaticDecoder, build_sam
+from scenes import STRETCH, read_nuclei
 from segserve.models.export.sam import export_sam, round_to_half
 from segserve.models.registry import BUILT_IN
 
 HERE = Path(__file__).parent
-DESCRIPTION = "Small SAM-type model for nuclei, cells and blob-like objects; the example that ships with segserve"
+DESCRIPTION = (
+    "Small SAM-type model for nuclei, cells and blob-like objects; the example that ships with segserve"
+)
 
 
 def load(checkpoint: Path) -> tuple[Sam, AutomaticDecoder, int]:
@@ -41,9 +43,15 @@ def publish(sam: Sam, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as work:
         folder = Path(work) / "bundle"
         export_sam(
-            sam, folder, name="starter", architecture="starter-conv", description=DESCRIPTION, licence="Apache-2.0",
+            sam,
+            folder,
+            name="starter",
+            architecture="starter-conv",
+            description=DESCRIPTION,
+            licence="Apache-2.0",
             source="trained from zero by training/train.py on CC0 nuclei and drawn scenes",
-            stretch_percentiles=STRETCH, half=True,
+            stretch_percentiles=STRETCH,
+            half=True,
         )
         for extra in ("README.md",):
             if (target / extra).exists():
@@ -60,9 +68,14 @@ def main() -> None:
     options = parser.parse_args()
     sam, automatic, step = load(options.run / "checkpoint.pt")
     publish(sam, BUILT_IN / "starter")
-    weights = {**{f"sam.{k}": v for k, v in sam.state_dict().items()},
-               **{f"automatic.{k}": v for k, v in automatic.state_dict().items()}}
-    save_file({k: v.half() if v.is_floating_point() else v for k, v in weights.items()}, HERE / "starter.safetensors")
+    weights = {
+        **{f"sam.{k}": v for k, v in sam.state_dict().items()},
+        **{f"automatic.{k}": v for k, v in automatic.state_dict().items()},
+    }
+    save_file(
+        {k: v.half() if v.is_floating_point() else v for k, v in weights.items()},
+        HERE / "starter.safetensors",
+    )
     if not options.no_scores:
         _, validation = read_nuclei(options.data)
         scores = {"step": step, "validation_images": len(validation), **judge(sam, automatic, validation)}

@@ -18,8 +18,8 @@ VALIDATION_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Scene:
-    """image [h, w, 3] uint8, stretched. labels [h, w] int32, 0 background. distances [h, w, 2] uint8:
-    to the object's centre and from its boundary, each 0 at the object's heart, 255 at its edge and outside."""
+    """image [h, w, 3] uint8, stretched. labels [h, w] int32, 0 background. distances [h, w, 2] uint8: to the
+    object's centre and from its boundary, each 0 at the object's heart, 255 at its edge and outside."""
 
     name: str
     image: NDArray[np.uint8]
@@ -45,7 +45,7 @@ def distance_maps(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
         depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
         ys, xs = np.nonzero(mask)
         cy, cx = ys.mean(), xs.mean()
-        if not mask[int(round(cy)), int(round(cx))]:
+        if not mask[round(cy), round(cx)]:
             cy, cx = np.unravel_index(depth.argmax(), depth.shape)
         away = np.hypot(ys - cy, xs - cx)
         inside = np.stack([away / max(away.max(), 1e-6), 1 - depth[ys, xs] / depth.max()], axis=-1)
@@ -81,7 +81,11 @@ def outline(rng: np.random.Generator, radius: float) -> NDArray[np.int32]:
     """A closed outline around (0, 0): an ellipse, a rod, a wobbly blob or a polygon."""
     kind = rng.choice(["ellipse", "rod", "blob", "polygon"], p=[0.4, 0.15, 0.3, 0.15])
     count = int(rng.integers(3, 8)) if kind == "polygon" else 48
-    angle = np.sort(rng.uniform(0, 2 * np.pi, count)) if kind == "polygon" else np.linspace(0, 2 * np.pi, count, endpoint=False)
+    angle = (
+        np.sort(rng.uniform(0, 2 * np.pi, count))
+        if kind == "polygon"
+        else np.linspace(0, 2 * np.pi, count, endpoint=False)
+    )
     reach = np.full(count, radius)
     if kind == "blob":
         for wave in range(2, 6):
@@ -91,7 +95,9 @@ def outline(rng: np.random.Generator, radius: float) -> NDArray[np.int32]:
     if kind == "rod":  # flatten the long sides: a stadium rather than a thin ellipse
         y = np.clip(y, -0.75 * squeeze * radius, 0.75 * squeeze * radius)
     turn = rng.uniform(0, np.pi)
-    return np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], -1).astype(np.int32)
+    return np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], -1).astype(
+        np.int32
+    )
 
 
 def texture(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
@@ -109,7 +115,11 @@ def draw_scene(seed: int, size: int = 512) -> Scene:
     labels = np.zeros((size, size), np.int32)
     typical = np.exp(rng.uniform(np.log(7), np.log(70)))
     amount = int(np.clip(rng.uniform(0.1, 0.7) * size * size / (3 * typical**2), 3, 250))
-    rim, gradient, spread = rng.uniform(-60, 60) * (rng.random() < 0.4), rng.uniform(-40, 40), rng.uniform(0, 50)
+    rim, gradient, spread = (
+        rng.uniform(-60, 60) * (rng.random() < 0.4),
+        rng.uniform(-40, 40),
+        rng.uniform(0, 50),
+    )
     for index in range(1, amount + 1):
         radius = typical * np.exp(rng.normal(0, 0.3))
         shape = outline(rng, radius) + rng.integers(0, size, 2)

@@ -16,14 +16,15 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from judge import judge
-from network import INPUT_SIZE, STRIDE, AutomaticDecoder, build_sam, decode, encode_prompts
-from prompts import bounding_box, corrective_click, deepest_pixel, jitter_box, random_pixel
-from scenes import Scene, cut_window, draw_scene, read_nuclei
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
+
+from judge import judge
+from network import INPUT_SIZE, STRIDE, AutomaticDecoder, build_sam, decode, encode_prompts
+from prompts import bounding_box, corrective_click, deepest_pixel, jitter_box, random_pixel
+from scenes import Scene, cut_window, draw_scene, read_nuclei
 
 WINDOW = 256
 BATCH = 8
@@ -60,8 +61,12 @@ class Windows(Dataset[dict[str, Any]]):
         rng.shuffle(ids)
         masks = [labels == i for i in ids[:OBJECTS]]
         maps = np.concatenate([(labels == 0)[..., None] * np.uint8(255), distances], -1)[::2, ::2]
-        return {"image": image.transpose(2, 0, 1), "masks": masks, "maps": maps.transpose(2, 0, 1),
-                "offset": rng.integers(0, (INPUT_SIZE - WINDOW) // STRIDE + 1, 2) * STRIDE}
+        return {
+            "image": image.transpose(2, 0, 1),
+            "masks": masks,
+            "maps": maps.transpose(2, 0, 1),
+            "offset": rng.integers(0, (INPUT_SIZE - WINDOW) // STRIDE + 1, 2) * STRIDE,
+        }
 
 
 @dataclass
@@ -79,7 +84,8 @@ def collate(items: list[dict[str, Any]]) -> Batch:
     maps = torch.from_numpy(np.stack([i["maps"] for i in items])).float() / 255
     maps[:, 0] = 1 - maps[:, 0]
     return Batch(
-        image=torch.from_numpy(np.stack([i["image"] for i in items])).float(), maps=maps,
+        image=torch.from_numpy(np.stack([i["image"] for i in items])).float(),
+        maps=maps,
         masks=[m for i in items for m in i["masks"]],
         owner=torch.tensor([k for k, i in enumerate(items) for _ in i["masks"]]),
         offset=np.stack([i["offset"] for i in items]),
@@ -96,8 +102,9 @@ def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
     rim = F.max_pool2d(truth, 9, 1, 4) > 0
     near, far = (inside | rim).float(), (~(inside | rim)).float()
     bce = F.binary_cross_entropy_with_logits(logits, truth.expand_as(logits), reduction="none")
-    weighted = (bce * (near / near.sum((2, 3), keepdim=True) * 2
-                       + far / far.sum((2, 3), keepdim=True).clamp(min=1))).sum((2, 3))
+    weighted = (
+        bce * (near / near.sum((2, 3), keepdim=True) * 2 + far / far.sum((2, 3), keepdim=True).clamp(min=1))
+    ).sum((2, 3))
     probability = logits.sigmoid()
     overlap = (probability * truth).sum((2, 3))
     dice = 1 - (2 * overlap + 1) / (probability.sum((2, 3)) + truth.sum((2, 3)) + 1)
@@ -124,7 +131,9 @@ class Prompts:
             boxes = [jitter_box(bounding_box(m), WINDOW, rng) for m in batch.masks]
             self.boxes = np.stack(boxes) + np.tile(self.shift, 2)
         if self.boxes is None or rng.random() < 0.15:
-            clicks = [(*(deepest_pixel(m) if rng.random() < 0.4 else random_pixel(m, rng)), 1) for m in batch.masks]
+            clicks = [
+                (*(deepest_pixel(m) if rng.random() < 0.4 else random_pixel(m, rng)), 1) for m in batch.masks
+            ]
             self.add(clicks)
 
     def add(self, clicks: list[tuple[int, int, int]]) -> None:
@@ -142,11 +151,15 @@ class Prompts:
         return torch.from_numpy(self.points), torch.from_numpy(self.labels), boxes
 
 
-def promptable_loss(sam: nn.Module, embedding: Tensor, batch: Batch, rounds: int, rng: np.random.Generator) -> Tensor:
+def promptable_loss(
+    sam: nn.Module, embedding: Tensor, batch: Batch, rounds: int, rng: np.random.Generator
+) -> Tensor:
     """Mean loss over all rounds of prompts: best of the three candidates, the single mask, the scores."""
     truth = F.avg_pool2d(torch.from_numpy(np.stack(batch.masks)).float()[:, None], LOW)
     grid, cells = sam.prompt_encoder.get_dense_pe(), WINDOW // STRIDE
-    position = torch.stack([grid[0, :, y:y + cells, x:x + cells] for y, x in batch.offset // STRIDE])[batch.owner]
+    position = torch.stack([grid[0, :, y : y + cells, x : x + cells] for y, x in batch.offset // STRIDE])[
+        batch.owner
+    ]
     image, prompts, prior = embedding[batch.owner], Prompts(batch, rng), None
     total = torch.zeros(())
     for index in range(rounds):
@@ -196,8 +209,15 @@ class Training:
 
     def save(self) -> None:
         partial = self.path.with_suffix(".partial")
-        torch.save({"networks": self.networks.state_dict(), "average": self.average.state_dict(),
-                    "optimizer": self.optimizer.state_dict(), "step": self.step}, partial)
+        torch.save(
+            {
+                "networks": self.networks.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+            },
+            partial,
+        )
         partial.replace(self.path)
 
     def update(self, batch: Batch, rate: float, rng: np.random.Generator) -> dict[str, float]:
@@ -219,12 +239,18 @@ class Training:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with images/, labels/ and index.json")
-    parser.add_argument("--run", type=Path, default=Path("training/runs/starter"), help="checkpoints and scores")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with images/, labels/ and index.json"
+    )
+    parser.add_argument(
+        "--run", type=Path, default=Path("training/runs/starter"), help="checkpoints and scores"
+    )
     parser.add_argument("--steps", type=int, default=7000)
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--drawn", type=int, default=600, help="drawn scenes")
-    parser.add_argument("--every", type=int, default=500, help="steps between scores on some validation images")
+    parser.add_argument(
+        "--every", type=int, default=500, help="steps between scores on some validation images"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.run.mkdir(parents=True, exist_ok=True)

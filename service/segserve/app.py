@@ -40,29 +40,44 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._redis = None if settings.redis_url else PrivateRedis(settings.data_dir / "redis", settings.cache_mb)
-        self.cache = Cache(
-            settings.redis_url or self._redis.url, settings.redis_timeout_s,  # type: ignore[union-attr]
-            settings.embedding_ttl_s, settings.mask_ttl_s,
-        )
+        self._redis: PrivateRedis | None = None
+        url = settings.redis_url
+        if url is None:
+            self._redis = PrivateRedis(settings.data_dir / "redis", settings.cache_mb)
+            url = self._redis.url
+        self.cache = Cache(url, settings.redis_timeout_s, settings.embedding_ttl_s, settings.mask_ttl_s)
         self.registry = Registry(
             [settings.data_dir / "models", BUILT_IN],
             RuntimeOptions(settings.device, settings.encode_threads),
             RuntimeOptions(settings.device, settings.decode_threads),
-            settings.models_mb * MB, self.metrics.models_loaded,
+            settings.models_mb * MB,
+            self.metrics.models_loaded,
         )
         self.workers = ThreadPoolExecutor(settings.decode_workers, "work")
         self._encoder = ThreadPoolExecutor(1, "encode")
-        store = ImageStore(open_store(settings.object_store, settings.data_dir / "objects"), settings.quota_mb * MB)
+        store = ImageStore(
+            open_store(settings.object_store, settings.data_dir / "objects"), settings.quota_mb * MB
+        )
         self._prepared = PreparedCache(settings.prepared_mb * MB)
         self.embeddings = Embeddings(
-            store, self.cache, self._prepared, self._encoder, self.workers, self.metrics,
-            timeout_s=settings.encode_timeout_s, max_pixels=settings.max_pixels,
+            store,
+            self.cache,
+            self._prepared,
+            self._encoder,
+            self.workers,
+            self.metrics,
+            timeout_s=settings.encode_timeout_s,
+            max_pixels=settings.max_pixels,
         )
         self._masks = MaskMemory(self.cache, settings.mask_ttl_s)
         self.segmenter = Segmenter(self.registry, self.embeddings, self._masks, self.workers, self.metrics)
         self.library = Library(
-            store, self.cache, self.registry, self.workers, max_pixels=settings.max_pixels, forget=self._forget
+            store,
+            self.cache,
+            self.registry,
+            self.workers,
+            max_pixels=settings.max_pixels,
+            forget=self._forget,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._warm: bool | str = False

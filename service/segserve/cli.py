@@ -16,15 +16,25 @@ from segserve.models.cli import app as models
 from segserve.settings import Settings
 
 cli = typer.Typer(
-    name="segserve", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="segserve",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="Promptable segmentation as a service: encode an image once, answer every click in milliseconds.",
 )
 cli.add_typer(models, name="models")
 
-Host = Annotated[str | None, typer.Option(envvar="SEGSERVE_HOST", help="Address to listen on [default: 127.0.0.1].")]
-Port = Annotated[int | None, typer.Option(envvar="SEGSERVE_PORT", help="Port to listen on; 0 takes a free one [default: 8000].")]
-DataDir = Annotated[Path | None, typer.Option(
-    envvar="SEGSERVE_DATA_DIR", help="Where images, pulled models and the private cache live.")]
+Host = Annotated[
+    str | None, typer.Option(envvar="SEGSERVE_HOST", help="Address to listen on [default: 127.0.0.1].")
+]
+Port = Annotated[
+    int | None,
+    typer.Option(envvar="SEGSERVE_PORT", help="Port to listen on; 0 takes a free one [default: 8000]."),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(envvar="SEGSERVE_DATA_DIR", help="Where images, pulled models and the private cache live."),
+]
 LogFormat = Annotated[str | None, typer.Option(envvar="SEGSERVE_LOG_FORMAT", help="text or json.")]
 
 TRY_IT = """
@@ -44,7 +54,9 @@ def load_settings(**given: Any) -> Settings:
 
 
 @cli.command()
-def serve(host: Host = None, port: Port = None, data_dir: DataDir = None, log_format: LogFormat = None) -> None:
+def serve(
+    host: Host = None, port: Port = None, data_dir: DataDir = None, log_format: LogFormat = None
+) -> None:
     """Start the service. All further settings are environment variables, SEGSERVE_...: see the README."""
     import uvicorn
 
@@ -60,11 +72,20 @@ def serve(host: Host = None, port: Port = None, data_dir: DataDir = None, log_fo
             if self.started:
                 bound = self.servers[0].sockets[0].getsockname()
                 url = f"http://{'127.0.0.1' if bound[0] == '0.0.0.0' else bound[0]}:{bound[1]}"
-                print(TRY_IT.format(url=url, sample="examples/nuclei.png", x=413, y=190), file=sys.stderr, flush=True)
+                print(
+                    TRY_IT.format(url=url, sample="examples/nuclei.png", x=413, y=190),
+                    file=sys.stderr,
+                    flush=True,
+                )
 
     config = uvicorn.Config(
-        create_api(Service(settings)), settings.host, settings.port, log_level="warning", access_log=False,
-        timeout_graceful_shutdown=20, server_header=False,
+        create_api(Service(settings)),
+        settings.host,
+        settings.port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=20,
+        server_header=False,
     )
     # uvicorn raises the signal again once it has shut down; being told to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -77,17 +98,27 @@ def segment(
     image: Annotated[Path, typer.Argument(help="The picture.", exists=True, dir_okay=False)],
     output: Annotated[Path, typer.Option("-o", "--output", help="The mask, a 1-bit PNG.")],
     point: Annotated[list[str] | None, typer.Option(help="x,y on the object; may be repeated.")] = None,
-    negative: Annotated[list[str] | None, typer.Option(help="x,y not on the object; may be repeated.")] = None,
+    negative: Annotated[
+        list[str] | None, typer.Option(help="x,y not on the object; may be repeated.")
+    ] = None,
     box: Annotated[str | None, typer.Option(help="x0,y0,x1,y1 around the object.")] = None,
-    model: Annotated[str | None, typer.Option(envvar="SEGSERVE_DEFAULT_MODEL", help="Which model [default: starter].")] = None,
+    model: Annotated[
+        str | None, typer.Option(envvar="SEGSERVE_DEFAULT_MODEL", help="Which model [default: starter].")
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Segment one object of a picture, with no server running."""
     settings = load_settings(data_dir=data_dir, default_model=model)
     logs.configure(settings.log_format, "error")
     if not (point or negative or box):
-        raise BadInput("There is nothing to segment by.", field="--point", remedy="Give --point x,y or --box x0,y0,x1,y1.")
-    points = [numbers(p, 2, "--point") for p in point or []] + [numbers(p, 2, "--negative") for p in negative or []]
+        raise BadInput(
+            "There is nothing to segment by.",
+            field="--point",
+            remedy="Give --point x,y or --box x0,y0,x1,y1.",
+        )
+    points = [numbers(p, 2, "--point") for p in point or []] + [
+        numbers(p, 2, "--negative") for p in negative or []
+    ]
     labels = [1] * len(point or []) + [0] * len(negative or [])
     prompt = {"points": points, "labels": labels, "box": None if box is None else numbers(box, 4, "--box")}
     score, area, seconds = asyncio.run(segment_file(settings, image, output, prompt))
@@ -100,11 +131,15 @@ def numbers(text: str, count: int, option: str) -> list[float]:
     except ValueError:
         values = []
     if len(values) != count:
-        raise BadInput(f"{text!r} is not {count} numbers with commas between.", field=option, remedy="Example: 120,80.")
+        raise BadInput(
+            f"{text!r} is not {count} numbers with commas between.", field=option, remedy="Example: 120,80."
+        )
     return values
 
 
-async def segment_file(settings: Settings, image: Path, output: Path, prompt: dict[str, Any]) -> tuple[float, int, float]:
+async def segment_file(
+    settings: Settings, image: Path, output: Path, prompt: dict[str, Any]
+) -> tuple[float, int, float]:
     """(score, area in pixels, seconds of decoding). The very parts that serve, without the server."""
     from pydantic import ValidationError
 
@@ -124,7 +159,12 @@ async def segment_file(settings: Settings, image: Path, output: Path, prompt: di
             record = await service.library.add(DEFAULT_TENANT, file, ReadOptions())
         timings = service.timings()
         answer = await service.segmenter.segment(
-            DEFAULT_TENANT, record.image_id, settings.default_model, [wanted], multimask=None, select=Select.BEST,
+            DEFAULT_TENANT,
+            record.image_id,
+            settings.default_model,
+            [wanted],
+            multimask=None,
+            select=Select.BEST,
             timings=timings,
         )
     finally:

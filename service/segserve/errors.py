@@ -121,4 +121,6 @@ class MissingDependency(SegserveError):
     code = "missing_dependency"
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {package}.", remedy=f"Install it with: pip install 'segserve[{extra}]'")
+        super().__init__(
+            f"{purpose} needs {package}.", remedy=f"Install it with: pip install 'segserve[{extra}]'"
+        )

@@ -2,8 +2,33 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-LATENCY_BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15,
-                     0.2, 0.3, 0.5, 0.75, 1, 2, 3, 5, 10, 20, 30, 60)
+LATENCY_BUCKETS_S = (
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.5,
+    0.75,
+    1,
+    2,
+    3,
+    5,
+    10,
+    20,
+    30,
+    60,
+)
 
 
 class Metrics:
@@ -12,13 +37,25 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         r = self._registry
-        self._requests = Counter("segserve_requests_total", "HTTP requests", ["route", "method", "status"], registry=r)
-        self._latency = Histogram("segserve_request_seconds", "HTTP request time", ["route"],
-                                  buckets=LATENCY_BUCKETS_S, registry=r)
-        self._stages = Histogram("segserve_stage_seconds", "Time of each stage of a request", ["stage"],
-                                 buckets=LATENCY_BUCKETS_S, registry=r)
-        self._cache = Counter("segserve_embedding_lookups_total", "Embedding look-ups by tier and result",
-                              ["tier", "result"], registry=r)
+        self._requests = Counter(
+            "segserve_requests_total", "HTTP requests", ["route", "method", "status"], registry=r
+        )
+        self._latency = Histogram(
+            "segserve_request_seconds", "HTTP request time", ["route"], buckets=LATENCY_BUCKETS_S, registry=r
+        )
+        self._stages = Histogram(
+            "segserve_stage_seconds",
+            "Time of each stage of a request",
+            ["stage"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=r,
+        )
+        self._cache = Counter(
+            "segserve_embedding_lookups_total",
+            "Embedding look-ups by tier and result",
+            ["tier", "result"],
+            registry=r,
+        )
         self._held = Gauge("segserve_prepared_images", "Prepared embeddings held in this process", registry=r)
         self._held_bytes = Gauge("segserve_prepared_bytes", "Bytes of prepared embeddings held", registry=r)
         self._masks = Counter("segserve_masks_total", "Masks answered", ["model"], registry=r)

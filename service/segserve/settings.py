@@ -22,8 +22,10 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    data_dir: Path = Field(Path(platformdirs.user_data_dir("segserve", appauthor=False)),
-                           description="images, pulled models and the private Redis live here")
+    data_dir: Path = Field(
+        Path(platformdirs.user_data_dir("segserve", appauthor=False)),
+        description="images, pulled models and the private Redis live here",
+    )
     log_format: str = Field("text", pattern="^(text|json)$")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
 
@@ -32,7 +34,9 @@ class Settings(BaseSettings):
     cache_mb: int = Field(2048, ge=16, description="memory of the private Redis")
     embedding_ttl_s: int = Field(7 * 86400, ge=1)
     mask_ttl_s: int = Field(3600, ge=1, description="how long a mask_id can be sent back")
-    object_store: str | None = Field(None, description="URL such as s3://bucket/prefix; unset: data_dir/objects")
+    object_store: str | None = Field(
+        None, description="URL such as s3://bucket/prefix; unset: data_dir/objects"
+    )
     retention_days: float = Field(0, ge=0, description="images older than this are deleted; 0 keeps them")
     quota_mb: int = Field(0, ge=0, description="bytes of images a tenant may store; 0 is no limit")
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,23 @@ class ReadOptions:
     page: int = 0
     channels: tuple[int, ...] | None = None
     normalise: Normalise = Normalise.NONE
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a model wants its input, a square of `input_size` pixels.
+
+    mean, std: of R, G, B on the scale 0..255. resize: "pad" keeps the shape and fills with zeros below or to
+    the right, as SAM does; "stretch" fills the square, as SAM 2 does. stretch_percentiles: (low, high), 0 to
+    100; these percentiles of the resized image, all channels together, become 0 and 255 before mean and std
+    apply.
+    """
+
+    input_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: Literal["pad", "stretch"]
+    stretch_percentiles: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-
 from tests.serving import Server
 
 
@@ -56,18 +55,27 @@ def png_bomb(width: int, height: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
 
 
 def upload(server: Server, data: bytes, **query: str) -> httpx.Response:
     return server.client.post("/v1/images", files={"file": ("x", data)}, params=query)
 
 
-@pytest.mark.parametrize(("data", "status", "code"), [
-    (b"", 422, "bad_input"),
-    (b"this is a letter, not a picture", 415, "unsupported_format"),
-    (png_bomb(50_000, 50_000), 413, "too_large"),
-], ids=["empty", "not an image", "bomb"])
+@pytest.mark.parametrize(
+    ("data", "status", "code"),
+    [
+        (b"", 422, "bad_input"),
+        (b"this is a letter, not a picture", 415, "unsupported_format"),
+        (png_bomb(50_000, 50_000), 413, "too_large"),
+    ],
+    ids=["empty", "not an image", "bomb"],
+)
 def test_images_that_cannot_be_read(server: Server, data: bytes, status: int, code: str) -> None:
     refused(upload(server, data), status, code, "file")
 
@@ -99,11 +107,19 @@ def test_a_form_without_a_file(server: Server) -> None:
     refused(server.client.post("/v1/images", files={"picture": b"x"}), 422, "bad_input", "file")
 
 
-@pytest.mark.parametrize(("query", "field"), [
-    ({"page": "7"}, "page"), ({"page": "-1"}, "page"), ({"channels": "9"}, "channels"), ({"channels": "a"}, "channels"),
-    ({"normalise": "magic"}, "normalise"),
-])
-def test_reading_options_that_the_file_cannot_have(server: Server, nuclei: Path, query: dict[str, str], field: str) -> None:
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"page": "7"}, "page"),
+        ({"page": "-1"}, "page"),
+        ({"channels": "9"}, "channels"),
+        ({"channels": "a"}, "channels"),
+        ({"normalise": "magic"}, "normalise"),
+    ],
+)
+def test_reading_options_that_the_file_cannot_have(
+    server: Server, nuclei: Path, query: dict[str, str], field: str
+) -> None:
     refused(upload(server, nuclei.read_bytes(), **query), 422, "bad_input", field)
 
 
@@ -116,7 +132,9 @@ def test_wrong_content_types(server: Server, image_id: str) -> None:
     text = server.client.post("/v1/images", content=b"x", headers={"content-type": "text/plain"})
     refused(text, 415, "unsupported_format", "content-type")
     body = json.dumps({"image_id": image_id, "prompts": [{"points": [[1, 1]]}]})
-    form = server.client.post("/v1/segment", content=body, headers={"content-type": "application/x-www-form-urlencoded"})
+    form = server.client.post(
+        "/v1/segment", content=body, headers={"content-type": "application/x-www-form-urlencoded"}
+    )
     refused(form, 415, "unsupported_format", "content-type")
 
 
@@ -126,30 +144,37 @@ def segment(server: Server, image_id: str, *prompts: dict[str, Any], **body: Any
 
 
 def test_broken_json(server: Server) -> None:
-    answer = server.client.post("/v1/segment", content=b'{"image_id": ', headers={"content-type": "application/json"})
+    answer = server.client.post(
+        "/v1/segment", content=b'{"image_id": ', headers={"content-type": "application/json"}
+    )
     refused(answer, 400, "broken_json")
 
 
-@pytest.mark.parametrize(("prompt", "field"), [
-    ({"points": [[5000, 10]]}, "prompts.0.points.0"),
-    ({"points": [[10, 10], [-1, 10]]}, "prompts.0.points.1"),
-    ({"points": [[float("nan"), 10]]}, "prompts.0.points.0.0"),
-    ({"points": [[10, float("inf")]]}, "prompts.0.points.0.1"),
-    ({"points": [[10]]}, "prompts.0.points.0.1"),
-    ({"points": [["a", 10]]}, "prompts.0.points.0.0"),
-    ({"points": [[10, 10]], "labels": [1, 0]}, "prompts.0"),
-    ({"points": [[10, 10]], "labels": [2]}, "prompts.0.labels.0"),
-    ({"box": [50, 50, 10, 10]}, "prompts.0"),
-    ({"box": [50, 50, 50, 60]}, "prompts.0"),
-    ({"box": [50, 50, 60]}, "prompts.0.box.3"),
-    ({"box": [50, 50, 6000, 60]}, "prompts.0.box"),
-    ({}, "prompts.0"),
-    ({"points": [[10, 10]], "mask": {"size": [10, 10], "counts": "d3"}}, "prompts.0.mask.size"),
-    ({"points": [[10, 10]], "mask": {"size": [520, 696], "counts": "~~~"}}, "prompts.0.mask"),
-    ({"points": [[10, 10]], "logits": {"size": [8, 8], "data": "AAAA"}}, "prompts.0.logits.data"),
-    ({"points": [[10, 10]], "colour": "red"}, "prompts.0.colour"),
-])
-def test_prompts_that_make_no_sense(server: Server, image_id: str, prompt: dict[str, Any], field: str) -> None:
+@pytest.mark.parametrize(
+    ("prompt", "field"),
+    [
+        ({"points": [[5000, 10]]}, "prompts.0.points.0"),
+        ({"points": [[10, 10], [-1, 10]]}, "prompts.0.points.1"),
+        ({"points": [[float("nan"), 10]]}, "prompts.0.points.0.0"),
+        ({"points": [[10, float("inf")]]}, "prompts.0.points.0.1"),
+        ({"points": [[10]]}, "prompts.0.points.0.1"),
+        ({"points": [["a", 10]]}, "prompts.0.points.0.0"),
+        ({"points": [[10, 10]], "labels": [1, 0]}, "prompts.0"),
+        ({"points": [[10, 10]], "labels": [2]}, "prompts.0.labels.0"),
+        ({"box": [50, 50, 10, 10]}, "prompts.0"),
+        ({"box": [50, 50, 50, 60]}, "prompts.0"),
+        ({"box": [50, 50, 60]}, "prompts.0.box.3"),
+        ({"box": [50, 50, 6000, 60]}, "prompts.0.box"),
+        ({}, "prompts.0"),
+        ({"points": [[10, 10]], "mask": {"size": [10, 10], "counts": "d3"}}, "prompts.0.mask.size"),
+        ({"points": [[10, 10]], "mask": {"size": [520, 696], "counts": "~~~"}}, "prompts.0.mask"),
+        ({"points": [[10, 10]], "logits": {"size": [8, 8], "data": "AAAA"}}, "prompts.0.logits.data"),
+        ({"points": [[10, 10]], "colour": "red"}, "prompts.0.colour"),
+    ],
+)
+def test_prompts_that_make_no_sense(
+    server: Server, image_id: str, prompt: dict[str, Any], field: str
+) -> None:
     refused(segment(server, image_id, prompt), 422, "bad_input", field)
 
 
@@ -160,7 +185,9 @@ def test_too_many_prompts_and_points(server: Server, image_id: str) -> None:
 
 
 def test_a_body_over_the_limit(server: Server) -> None:
-    answer = server.client.post("/v1/segment", content=bytes(40_000_000), headers={"content-type": "application/json"})
+    answer = server.client.post(
+        "/v1/segment", content=bytes(40_000_000), headers={"content-type": "application/json"}
+    )
     refused(answer, 413, "too_large", "body")
 
 
@@ -170,7 +197,9 @@ def test_unknown_image_model_and_mask(server: Server, image_id: str) -> None:
     refused(segment(server, "../../etc/passwd", point), 404, "image_not_found", "image_id")
     refused(segment(server, image_id, point, model="sam9"), 404, "model_not_found", "model")
     refused(segment(server, image_id, point, model="../models"), 404, "model_not_found", "model")
-    refused(segment(server, image_id, {**point, "mask_id": "none"}), 404, "mask_not_found", "prompts.0.mask_id")
+    refused(
+        segment(server, image_id, {**point, "mask_id": "none"}), 404, "mask_not_found", "prompts.0.mask_id"
+    )
     refused(server.client.get("/v1/images/none"), 404, "image_not_found", "image_id")
     refused(server.client.get("/v1/nothing"), 404, "not_found")
     refused(server.client.put("/v1/segment"), 405, "method_not_allowed")

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 from safetensors.numpy import load
+from tests.serving import Server
 
 from segserve.models.runtime import Graph, RuntimeOptions
-from tests.serving import Server
 
 ON_A_NUCLEUS = (413.0, 190.0)  # of examples/nuclei.png
 
@@ -27,7 +27,9 @@ def decoded(mask: dict[str, object]) -> np.ndarray:
 
 def test_upload_answers_the_size_and_the_same_id_each_time(server: Server, nuclei: Path) -> None:
     first = server.client.post("/v1/images", files={"file": nuclei.read_bytes()})
-    again = server.client.post("/v1/images", content=nuclei.read_bytes(), headers={"content-type": "image/png"})
+    again = server.client.post(
+        "/v1/images", content=nuclei.read_bytes(), headers={"content-type": "image/png"}
+    )
     assert first.status_code == again.status_code == 201
     assert first.json() == again.json()
     assert (first.json()["width"], first.json()["height"]) == (696, 520)
@@ -51,12 +53,16 @@ def test_a_click_answers_one_good_mask(server: Server, image_id: str) -> None:
     ys, xs = np.nonzero(pixels)
     assert mask["box"] == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
     assert 0.3 < mask["score"] < 1.2
-    assert {"decode", "postprocess", "format"} <= {part.split(";")[0] for part in answer.headers["server-timing"].split(", ")}
+    assert {"decode", "postprocess", "format"} <= {
+        part.split(";")[0] for part in answer.headers["server-timing"].split(", ")
+    }
 
 
 def test_every_format_shows_the_same_mask(server: Server, image_id: str) -> None:
     def ask(mask_format: str) -> object:
-        return server.click(image_id, *ON_A_NUCLEUS, format=mask_format).json()["results"][0]["masks"][0]["mask"]
+        return server.click(image_id, *ON_A_NUCLEUS, format=mask_format).json()["results"][0]["masks"][0][
+            "mask"
+        ]
 
     pixels = decoded(ask("rle"))  # type: ignore[arg-type]
     png = Image.open(io.BytesIO(base64.b64decode(str(ask("png")))))
@@ -77,14 +83,18 @@ def test_accept_png_answers_the_picture_itself(server: Server, image_id: str) ->
     assert answer.headers["content-type"] == "image/png"
     mask = server.click(image_id, *ON_A_NUCLEUS).json()["results"][0]["masks"][0]["mask"]
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), decoded(mask))
-    several = server.client.post("/v1/segment", json={**body, "select": "all"}, headers={"accept": "image/png"})
+    several = server.client.post(
+        "/v1/segment", json={**body, "select": "all"}, headers={"accept": "image/png"}
+    )
     assert several.status_code == 422
     assert several.json()["field"] == "prompts"
 
 
 def test_multimask_and_select(server: Server, image_id: str) -> None:
     def scores(**body: object) -> list[float]:
-        return [m["score"] for m in server.click(image_id, *ON_A_NUCLEUS, **body).json()["results"][0]["masks"]]
+        return [
+            m["score"] for m in server.click(image_id, *ON_A_NUCLEUS, **body).json()["results"][0]["masks"]
+        ]
 
     candidates = scores(select="all")
     assert len(candidates) == 3, "one positive point leaves the extent open"
@@ -98,10 +108,17 @@ def test_multimask_and_select(server: Server, image_id: str) -> None:
 
 def test_several_objects_are_answered_in_order(server: Server, image_id: str) -> None:
     box = [380, 160, 445, 225]
-    prompts = [{"points": [ON_A_NUCLEUS]}, {"box": box}, {"points": [ON_A_NUCLEUS, (10, 10)], "labels": [1, 0], "box": box}]
-    together = server.client.post("/v1/segment", json={"image_id": image_id, "prompts": prompts}).json()["results"]
+    prompts = [
+        {"points": [ON_A_NUCLEUS]},
+        {"box": box},
+        {"points": [ON_A_NUCLEUS, (10, 10)], "labels": [1, 0], "box": box},
+    ]
+    together = server.client.post("/v1/segment", json={"image_id": image_id, "prompts": prompts}).json()[
+        "results"
+    ]
     alone = [
-        server.client.post("/v1/segment", json={"image_id": image_id, "prompts": [p]}).json()["results"][0] for p in prompts
+        server.client.post("/v1/segment", json={"image_id": image_id, "prompts": [p]}).json()["results"][0]
+        for p in prompts
     ]
 
     def masks(results: list[dict[str, list[dict[str, object]]]]) -> list[object]:
@@ -121,12 +138,18 @@ def test_a_mask_can_be_refined_in_three_ways(server: Server, image_id: str) -> N
         assert answer.status_code == 200, answer.text
         return decoded(answer.json()["results"][0]["masks"][0]["mask"])
 
-    by_id, by_logits, by_mask = refine(mask_id=first["mask_id"]), refine(logits=first["mask"]), refine(mask=binary)
+    by_id, by_logits, by_mask = (
+        refine(mask_id=first["mask_id"]),
+        refine(logits=first["mask"]),
+        refine(mask=binary),
+    )
     assert np.array_equal(by_id, by_logits), "mask_id stands for the very logits"
     assert (by_id & by_mask).sum() / (by_id | by_mask).sum() > 0.5
 
 
-def test_the_embedding_and_the_stock_decoder_fit_together(server: Server, image_id: str, tmp_path: Path) -> None:
+def test_the_embedding_and_the_stock_decoder_fit_together(
+    server: Server, image_id: str, tmp_path: Path
+) -> None:
     """What a browser does: fetch both, decode there, get the service's mask."""
     embedding = load(server.client.get(f"/v1/images/{image_id}/embedding").content)["embedding"]
     assert embedding.dtype == np.float16
@@ -134,12 +157,16 @@ def test_the_embedding_and_the_stock_decoder_fit_together(server: Server, image_
     path = tmp_path / "decoder.onnx"
     path.write_bytes(server.client.get("/v1/models/starter/decoder.onnx").content)
     scale = np.array([512 / 696, 383 / 520], np.float32)  # SAM scales by the rounded size, 512 x 383
-    answer = Graph(path, RuntimeOptions()).run({
-        "image_embeddings": embedding.astype(np.float32)[None],
-        "point_coords": np.array([[ON_A_NUCLEUS, (0, 0)]], np.float32) * scale,
-        "point_labels": np.array([[1, -1]], np.float32), "mask_input": np.zeros((1, 1, 128, 128), np.float32),
-        "has_mask_input": np.zeros(1, np.float32), "orig_im_size": np.array([520, 696], np.float32),
-    })
+    answer = Graph(path, RuntimeOptions()).run(
+        {
+            "image_embeddings": embedding.astype(np.float32)[None],
+            "point_coords": np.array([[ON_A_NUCLEUS, (0, 0)]], np.float32) * scale,
+            "point_labels": np.array([[1, -1]], np.float32),
+            "mask_input": np.zeros((1, 1, 128, 128), np.float32),
+            "has_mask_input": np.zeros(1, np.float32),
+            "orig_im_size": np.array([520, 696], np.float32),
+        }
+    )
     best = 1 + answer["iou_predictions"][0, 1:].argmax()
     mask = decoded(server.click(image_id, *ON_A_NUCLEUS).json()["results"][0]["masks"][0]["mask"])
     found = answer["masks"][0, best] > 0
@@ -169,7 +196,10 @@ def test_models_are_listed(server: Server) -> None:
 
 def test_operation_routes(server: Server, image_id: str) -> None:
     assert server.client.get("/livez").json() == {"status": "alive"}
-    assert server.client.get("/readyz").json() == {"status": "ready", "checks": {"models": "ok", "cache": "ok"}}
+    assert server.client.get("/readyz").json() == {
+        "status": "ready",
+        "checks": {"models": "ok", "cache": "ok"},
+    }
     server.click(image_id, *ON_A_NUCLEUS)
     metrics = server.client.get("/metrics").text
     assert 'segserve_embedding_lookups_total{result="hit",tier="process"}' in metrics

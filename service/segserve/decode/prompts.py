@@ -27,7 +27,8 @@ def to_input(points: Float32, manifest: Manifest, size: Size) -> Float32:
     else:  # as ResizeLongestSide.apply_coords: by the rounded size that the image was resized to
         valid = geometry(manifest, size).valid
         scale = np.array([valid.width / size.width, valid.height / size.height])
-    return (points * scale).astype(np.float32)
+    scaled: Float32 = (points * scale).astype(np.float32)
+    return scaled
 
 
 def tokens(prompt: Prompt, manifest: Manifest, size: Size) -> tuple[Float32, Float32]:
@@ -73,8 +74,11 @@ def mask_to_logits(mask: Bool, manifest: Manifest) -> Float32:
     low = manifest.dims.low
     valid = geometry(manifest, Size(*mask.shape)).valid if manifest.preprocess.resize == "pad" else None
     edge = manifest.preprocess.input_size
-    height, width = (low, low) if valid is None else (
-        max(1, round(valid.height * low / edge)), max(1, round(valid.width * low / edge)))
+    height, width = (
+        (low, low)
+        if valid is None
+        else (max(1, round(valid.height * low / edge)), max(1, round(valid.width * low / edge)))
+    )
     picture = Image.fromarray(np.where(mask, np.float32(inside), np.float32(-inside)))
     logits = np.full((low, low), -inside, np.float32)
     logits[:height, :width] = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))

@@ -42,7 +42,7 @@ class Segmentation:
 def is_stable(logits: Float32) -> bool:
     """The area at threshold +delta over the area at -delta, which contains it, against the threshold."""
     outer = np.count_nonzero(logits > -STABILITY_DELTA)
-    return outer == 0 or np.count_nonzero(logits > STABILITY_DELTA) / outer >= STABILITY_THRESHOLD
+    return outer == 0 or bool(np.count_nonzero(logits > STABILITY_DELTA) / outer >= STABILITY_THRESHOLD)
 
 
 def choose(logits: Float32, scores: Float32, channels: list[int], kind: Kind, select: Select) -> list[int]:
@@ -54,8 +54,14 @@ def choose(logits: Float32, scores: Float32, channels: list[int], kind: Kind, se
     return list(range(len(channels)))
 
 
-def decode(model: Model, image: PreparedImage, prompt: Prompt, multimask: bool | None, select: Select,
-           timings: Timings) -> list[Candidate]:
+def decode(
+    model: Model,
+    image: PreparedImage,
+    prompt: Prompt,
+    multimask: bool | None,
+    select: Select,
+    timings: Timings,
+) -> list[Candidate]:
     """One prompt, start to end, in the calling thread."""
     manifest = model.manifest
     prepared = image.prepared
@@ -73,7 +79,8 @@ def decode(model: Model, image: PreparedImage, prompt: Prompt, multimask: bool |
         where = geometry(manifest, image.size)
         return [
             Candidate(
-                crop=upscale(logits[i], where, manifest.mask_threshold), score=float(scores[i]),
+                crop=upscale(logits[i], where, manifest.mask_threshold),
+                score=float(scores[i]),
                 logits=clamp(logits[i]) if manifest.kind is Kind.SAM2 else logits[i],
             )
             for i in chosen
@@ -121,18 +128,33 @@ class MaskMemory:
 class Segmenter:
     """workers: the threads that decode; each prompt is one piece of work."""
 
-    def __init__(self, registry: Registry, embeddings: Embeddings, masks: MaskMemory, workers: Executor,
-                 metrics: Metrics) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        embeddings: Embeddings,
+        masks: MaskMemory,
+        workers: Executor,
+        metrics: Metrics,
+    ) -> None:
         self._registry, self._embeddings, self._masks = registry, embeddings, masks
         self._workers, self._metrics = workers, metrics
 
     async def model(self, name: str) -> Model:
         """Loaded if it was not. Raises ModelNotFound, BrokenModel."""
-        return self._registry.peek(name) or await asyncio.to_thread(self._registry.load, name)
+        if (loaded := self._registry.peek(name)) is not None:
+            return loaded
+        return await asyncio.to_thread(self._registry.load, name)
 
     async def segment(
-        self, tenant: str, image_id: str, model_name: str, prompts: list[Prompt], *,
-        multimask: bool | None, select: Select, timings: Timings,
+        self,
+        tenant: str,
+        image_id: str,
+        model_name: str,
+        prompts: list[Prompt],
+        *,
+        multimask: bool | None,
+        select: Select,
+        timings: Timings,
     ) -> Segmentation:
         """Raises NotFound (image, model, mask), BadInput (a prompt that the image cannot have), Unavailable."""
         model = await self.model(model_name)
@@ -140,10 +162,12 @@ class Segmenter:
         prompts = [check(p, image.size, model, f"prompts.{i}") for i, p in enumerate(prompts)]
         prompts = [await self._with_prior(tenant, image_id, model, p, i) for i, p in enumerate(prompts)]
         loop = asyncio.get_running_loop()
-        candidates = await asyncio.gather(*(
-            loop.run_in_executor(self._workers, decode, model, image, p, multimask, select, timings)
-            for p in prompts
-        ))
+        candidates = await asyncio.gather(
+            *(
+                loop.run_in_executor(self._workers, decode, model, image, p, multimask, select, timings)
+                for p in prompts
+            )
+        )
         with timings.stage("remember"):
             flat = [c.logits for found in candidates for c in found]
             ids = iter(await self._masks.keep(tenant, image_id, model, flat))
@@ -151,7 +175,9 @@ class Segmenter:
         mask_ids = [[next(ids) for _ in found] for found in candidates]
         return Segmentation(image_id, model.name, image.size, list(candidates), mask_ids)
 
-    async def _with_prior(self, tenant: str, image_id: str, model: Model, prompt: Prompt, index: int) -> Prompt:
+    async def _with_prior(
+        self, tenant: str, image_id: str, model: Model, prompt: Prompt, index: int
+    ) -> Prompt:
         if prompt.mask_id is None:
             return prompt
         field = f"prompts.{index}.mask_id"
@@ -171,12 +197,14 @@ def check(prompt: Prompt, size: Size, model: Model, field: str) -> Prompt:
     if prompt.mask is not None and prompt.mask.shape != (size.height, size.width):
         raise BadInput(
             f"The mask is {prompt.mask.shape[0]} x {prompt.mask.shape[1]} (height x width).",
-            field=f"{field}.mask.size", remedy=f"Send a mask of the image's size, {size.height} x {size.width}.",
+            field=f"{field}.mask.size",
+            remedy=f"Send a mask of the image's size, {size.height} x {size.width}.",
         )
     low = model.manifest.dims.low
     if prompt.logits is not None and prompt.logits.shape != (low, low):
         raise BadInput(
-            f"The logits are {prompt.logits.shape}.", field=f"{field}.logits",
+            f"The logits are {prompt.logits.shape}.",
+            field=f"{field}.logits",
             remedy=f"Model {model.name!r} takes low-res logits of {low} x {low}.",
         )
     return prompt

@@ -11,11 +11,11 @@ import io
 from concurrent.futures import Executor
 
 from segserve.encode.prepared import Key, PreparedCache, PreparedImage
+from segserve.encode.preprocess import apply
 from segserve.errors import EncodeTimeout, ImageNotFound
 from segserve.images.read import read_image
 from segserve.metrics import Metrics
 from segserve.models.model import Model
-from segserve.models.preprocess import apply
 from segserve.store.cache import Cache, pack, unpack
 from segserve.store.images import ImageStore
 from segserve.timing import Timings
@@ -29,8 +29,16 @@ class Embeddings:
     """
 
     def __init__(
-        self, images: ImageStore, cache: Cache, prepared: PreparedCache, encoder: Executor, workers: Executor,
-        metrics: Metrics, *, timeout_s: float, max_pixels: int,
+        self,
+        images: ImageStore,
+        cache: Cache,
+        prepared: PreparedCache,
+        encoder: Executor,
+        workers: Executor,
+        metrics: Metrics,
+        *,
+        timeout_s: float,
+        max_pixels: int,
     ) -> None:
         self._images, self._cache, self._prepared = images, cache, prepared
         self._encoder, self._workers, self._metrics = encoder, workers, metrics
@@ -64,7 +72,8 @@ class Embeddings:
         except TimeoutError:
             raise EncodeTimeout(
                 f"The image was not encoded within {self._timeout_s:g} s.",
-                remedy="Ask again: the encode goes on and the answer is then quick.", retry_after_s=5,
+                remedy="Ask again: the encode goes on and the answer is then quick.",
+                retry_after_s=5,
             ) from None
 
     async def _make(self, key: Key, model: Model, timings: Timings) -> PreparedImage:

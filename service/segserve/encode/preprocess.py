@@ -1,32 +1,10 @@
 """Pixels to a model's input tensor, equal to what the models' own Python packages compute."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 from PIL import Image
 
 from segserve.images.scale import histogram, percentiles
-from segserve.types import Float32, UInt8
-
-_Triple = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """How a model wants its input, a square of `input_size` pixels.
-
-    mean, std: of R, G, B on the scale 0..255. resize: "pad" keeps the shape and fills with zeros below or to
-    the right, as SAM does; "stretch" fills the square, as SAM 2 does. stretch_percentiles: (low, high), 0 to
-    100; these percentiles of the resized image, all channels together, become 0 and 255 before mean and std
-    apply.
-    """
-
-    input_size: int
-    mean: _Triple
-    std: _Triple
-    resize: Literal["pad", "stretch"]
-    stretch_percentiles: tuple[float, float] | None = None
+from segserve.types import Float32, Preprocess, UInt8
 
 
 def apply(image: UInt8, p: Preprocess) -> Float32:
@@ -85,5 +63,6 @@ def _stretch_table(resized: UInt8, at: tuple[float, float]) -> Float32:
     """[256]: what each value becomes. The same formula as in training, where at least 1 divides, so that an
     even image stays even."""
     low, high = percentiles(histogram(resized), at)
-    table = np.rint((np.arange(256) - low) * (255.0 / max(high - low, 1.0)))
-    return table.clip(0, 255).astype(np.float32)
+    scaled = (np.arange(256) - low) * (255.0 / max(high - low, 1.0))
+    table: Float32 = np.clip(np.rint(scaled), 0, 255).astype(np.float32)
+    return table

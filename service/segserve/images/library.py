@@ -38,8 +38,16 @@ def identify(file: BinaryIO, options: ReadOptions) -> tuple[str, int]:
 class Library:
     """forget: called with (tenant, image_id) wherever this process holds something of a deleted image."""
 
-    def __init__(self, store: ImageStore, cache: Cache, registry: Registry, workers: Executor, *,
-                 max_pixels: int, forget: Forget) -> None:
+    def __init__(
+        self,
+        store: ImageStore,
+        cache: Cache,
+        registry: Registry,
+        workers: Executor,
+        *,
+        max_pixels: int,
+        forget: Forget,
+    ) -> None:
         self._store, self._cache, self._registry, self._workers = store, cache, registry, workers
         self._max_pixels, self._forget = max_pixels, forget
 

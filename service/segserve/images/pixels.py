@@ -1,7 +1,7 @@
 """What every decoder here returns and the checks that they share.
 
-Files are hostile until they are decoded: sizes are checked from the header before memory is taken, and whatever
-a codec raises becomes a refusal that names the field ``file``.
+Files are hostile until they are decoded: sizes are checked from the header before memory is taken, and
+whatever a codec raises becomes a refusal that names the field ``file``.
 """
 
 from collections.abc import Iterator

@@ -1,10 +1,9 @@
-"""PNG, JPEG, WebP and BMP, by Pillow; PNG of 16 bits by libpng, because Pillow cuts colour to 8 bits."""
+"""PNG, JPEG, WebP and BMP, by Pillow."""
 
 import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL.BmpImagePlugin import BmpImageFile
@@ -38,7 +37,8 @@ def read_raster(name: str, stream: BinaryIO, page: int, max_pixels: int) -> Pixe
     with codec(name):
         image: Image = _READERS[name](stream)
     check_size(image.width, image.height, max_pixels)
-    deep = name == "PNG" and _png_depth(head) == 16
+    depth, colour = _png_samples(head) if name == "PNG" else (8, 0)
+    deep = depth == 16
     check_page(page, 1 if deep else int(getattr(image, "n_frames", 1)))
     if (page + 1) * image.width * image.height > _MAX_FRAMES_WORK * max_pixels:
         raise TooLarge(
@@ -47,7 +47,7 @@ def read_raster(name: str, stream: BinaryIO, page: int, max_pixels: int) -> Pixe
             field="page",
         )
     orientation = _orientation(image.info.get("exif"))
-    values, has_alpha = _deep_png(stream) if deep else _frame(name, image, page)
+    values, has_alpha = _deep_png(stream, colour) if deep else _frame(name, image, page)
     return Pixels(values if values.ndim == 3 else values[:, :, np.newaxis], has_alpha, orientation)
 
 
@@ -64,19 +64,38 @@ def _frame(name: str, image: Image, page: int) -> tuple[NDArray[Any], bool]:
     return values, mode in ("LA", "RGBA")
 
 
-def _deep_png(stream: BinaryIO) -> tuple[NDArray[Any], bool]:
-    """As `_frame`, uint16."""
-    stream.seek(0)
+def _deep_png(stream: BinaryIO, colour: int) -> tuple[NDArray[Any], bool]:
+    """As `_frame`, uint16; `colour` is PNG's colour type.
+
+    Pillow gives only one byte of a 16-bit sample of colour: the high one of a big-endian number, which it is,
+    and the low one if told that it is little-endian. The two bytes of grey it takes for 8-bit channels.
+    imagecodecs.png_decode of 2026.3.6 drops a reference to None at a damaged file, which ends a process under
+    Python 3.11 after some thousand of them.
+    """
     with codec("PNG"):
-        values: NDArray[Any] = imagecodecs.png_decode(stream.read())
-    return values, values.ndim == 3 and values.shape[2] in (2, 4)
+        if colour in (2, 6):
+            mode = "RGB" if colour == 2 else "RGBA"
+            high, low = (_unpacked(stream, mode, f"{mode};16{order}") for order in "BL")
+            return high.astype(np.uint16) << 8 | low, colour == 6
+        pairs = {0: "LA", 4: "RGBA"}[colour]
+        return _unpacked(stream, pairs, pairs).view(">u2").astype(np.uint16), colour == 4
 
 
-def _png_depth(head: bytes) -> int:
-    """Bits a sample. IHDR must be a PNG's first chunk and holds them at a fixed place."""
+def _unpacked(stream: BinaryIO, mode: str, packing: str) -> NDArray[np.uint8]:
+    """A PNG's samples as 8-bit ones of `mode`, [H, W, C], whatever its header calls them."""
+    stream.seek(0)
+    image = PngImageFile(stream)
+    image._mode = mode
+    image.tile = [image.tile[0]._replace(args=packing)]
+    image.load()
+    return np.asarray(image)
+
+
+def _png_samples(head: bytes) -> tuple[int, int]:
+    """(bits a sample, colour type). IHDR must be a PNG's first chunk and holds them at a fixed place."""
     if len(head) < 33 or head[12:16] != b"IHDR":
         raise damaged("PNG")
-    return head[24]
+    return head[24], head[25]
 
 
 def _webp_canvas(head: bytes) -> tuple[int, int]:

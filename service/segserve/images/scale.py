@@ -48,7 +48,7 @@ def to_uint8(values: NDArray[Any], how: Normalise) -> UInt8:
 def stretched(values: NDArray[Any], limits: Limits) -> UInt8:
     """(v - low) / (high - low) * 255, rounded, cut to 0..255; 0 where not finite or if high is not above."""
     low, high = limits
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # a signalling NaN is invalid already when cast
         span = np.float64(high) - np.float64(low)
         if np.isinf(span):  # nearly all of float64's range: halves of everything fit
             return stretched(values / 2, (low / 2, high / 2))

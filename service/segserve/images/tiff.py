@@ -100,7 +100,7 @@ def _plane(file: TiffFile, stream: BinaryIO, offset: int) -> _Plane:
     with codec("TIFF"):
         stream.seek(offset)
         page = TiffPage(file, 0)
-        if page.dtype is None or page.dtype.kind not in "uif" or page.jpegheader is not None:
+        if page.dtype is None or page.dtype.kind not in "buif" or page.jpegheader is not None:
             raise unsupported("This type of TIFF sample")
         if page.compression not in _COMPRESSIONS:
             raise unsupported("This compression of TIFF")

@@ -15,17 +15,19 @@ GREY_OR_COLOUR = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR)
 
 @dataclass(frozen=True)
 class Kind:
-    """photometric: TIFF's number. bits: of a sample. colours: the palette [3, n] uint16."""
+    """photometric: TIFF's number. bits: of a sample. colours: the palette [3, n] uint16, unless damaged."""
 
     photometric: int
     bits: int
     has_alpha: bool
-    colours: NDArray[Any] | None
+    colours: object
 
 
 def to_channels(samples: NDArray[Any], kind: Kind) -> tuple[NDArray[Any], bool]:
-    """samples [H, W, C] as stored, to [H, W, any] grey, RGB or other channels, black at 0, and whether the last
-    is alpha. Samples of 1, 2 or 4 bits are brought to 0..255; others stay in their type."""
+    """samples [H, W, C] as stored, to [H, W, any] grey, RGB or other channels, black at 0, and whether the
+    last is alpha. Samples of 1, 2 or 4 bits are brought to 0..255; others stay in their type."""
+    if samples.dtype == np.bool_:
+        samples = samples.view(np.uint8)
     if kind.photometric == _PALETTE:
         return _palette(samples, kind.colours), False
     if samples.dtype.kind == "u":
@@ -38,9 +40,11 @@ def to_channels(samples: NDArray[Any], kind: Kind) -> tuple[NDArray[Any], bool]:
     return samples, kind.has_alpha and samples.shape[2] > 1
 
 
-def _palette(samples: NDArray[Any], colours: NDArray[Any] | None) -> NDArray[np.uint8]:
+def _palette(samples: NDArray[Any], colours: object) -> NDArray[np.uint8]:
     """[H, W, 3] from indices; the palette's 16 bits become 8, as in Pillow."""
-    if colours is None or colours.ndim != 2 or len(colours) != 3 or samples.dtype.kind != "u":
+    if not isinstance(colours, np.ndarray) or colours.dtype.kind != "u" or samples.dtype.kind != "u":
+        raise damaged("TIFF")
+    if colours.ndim != 2 or len(colours) != 3:
         raise damaged("TIFF")
     if samples[:, :, 0].max() >= colours.shape[1]:
         raise damaged("TIFF")

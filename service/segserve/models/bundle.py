@@ -20,8 +20,8 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from segserve.models.preprocess import Preprocess
 from segserve.errors import BadInput, BrokenModel
+from segserve.types import Preprocess
 
 MANIFEST = "model.yaml"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -48,7 +48,7 @@ class FileEntry(Strict):
 
 
 class PreprocessEntry(Strict):
-    """See `segserve.models.preprocess.Preprocess`; mean and std on the 0..255 scale."""
+    """See `segserve.types.Preprocess`; mean and std on the 0..255 scale."""
 
     input_size: int = Field(ge=64, le=4096)
     mean: tuple[float, float, float]
@@ -88,7 +88,8 @@ def check_name(name: str) -> str:
     """A model's name is a folder's name: nothing that could leave the models' folder gets through."""
     if not NAME_PATTERN.fullmatch(name):
         raise BadInput(
-            f"{name!r} cannot name a model.", field="name",
+            f"{name!r} cannot name a model.",
+            field="name",
             remedy="Use up to 63 small letters, digits, dots, dashes and underscores.",
         )
     return name
@@ -145,7 +146,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> Bundle:
     """Write `model.yaml` for the files that lie in `folder`, digests computed here."""
     files = {
         path.name: FileEntry(digest=sha256_of(path), bytes=path.stat().st_size)
-        for path in sorted(folder.iterdir()) if path.name != MANIFEST and path.suffix in (".onnx", ".data")
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST and path.suffix in (".onnx", ".data")
     }
     data = manifest.model_copy(update={"files": files}).model_dump(mode="json")
     (folder / MANIFEST).write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))

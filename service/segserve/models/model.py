@@ -48,11 +48,11 @@ class Model:
     def prepare(self, embedding: Embedding, mask_input: Float32 | None) -> Embedding:
         """What the decoder needs of the image, float32. mask_input [4g, 4g]: low-res logits of a prior."""
         low = self.manifest.dims.low
-        given = mask_input is not None
+        prior = np.zeros((low, low), np.float32) if mask_input is None else mask_input
         inputs = {
             "embedding": embedding["embedding"].astype(np.float32)[None],
-            "mask_input": (mask_input if given else np.zeros((low, low), np.float32))[None, None],
-            "has_mask": np.array([float(given)], np.float32),
+            "mask_input": prior[None, None],
+            "has_mask": np.array([float(mask_input is not None)], np.float32),
         }
         prepared = self._prepare.run(inputs)
         high_res = {k: v.astype(np.float32)[None] for k, v in embedding.items() if k != "embedding"}
@@ -64,8 +64,10 @@ class Model:
         """coords [N, 2] in input pixels, labels [N] as the graph reads them, channels of 0..3 ->
         logits [M, 4g, 4g] and the scores [4] of all four."""
         inputs = {
-            **prepared, "point_coords": coords[None].astype(np.float32),
-            "point_labels": labels[None].astype(np.float32), "channels": np.array(channels, np.int64),
+            **prepared,
+            "point_coords": coords[None].astype(np.float32),
+            "point_labels": labels[None].astype(np.float32),
+            "channels": np.array(channels, np.int64),
         }
         graph = self._fast if len(coords) + OUTPUT_TOKENS < FOLD_BELOW_TOKENS else self._many
         answer = graph.run(inputs)

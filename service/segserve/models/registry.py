@@ -21,7 +21,11 @@ class Registry:
     """
 
     def __init__(
-        self, folders: list[Path], encoder: RuntimeOptions, decoder: RuntimeOptions, budget_bytes: int,
+        self,
+        folders: list[Path],
+        encoder: RuntimeOptions,
+        decoder: RuntimeOptions,
+        budget_bytes: int,
         on_loaded: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._folders = folders
@@ -76,7 +80,10 @@ class Registry:
 
     def _make_room(self, bundle: Bundle) -> None:
         needed = weight_bytes(bundle)
-        while self._loaded and sum(weight_bytes(m.bundle) for m in self._loaded.values()) + needed > self._budget:
+        while (
+            self._loaded
+            and sum(weight_bytes(m.bundle) for m in self._loaded.values()) + needed > self._budget
+        ):
             self._loaded.popitem(last=False)
 
 

@@ -43,7 +43,9 @@ class Graph:
         try:
             self._session = ort.InferenceSession(str(path), session_options, providers=providers)
         except Exception as error:  # ONNX Runtime's errors share no base class
-            raise BrokenModel(f"{path.name} cannot be loaded: {error}", remedy="Import the model again.") from error
+            raise BrokenModel(
+                f"{path.name} cannot be loaded: {error}", remedy="Import the model again."
+            ) from error
         self.inputs = [i.name for i in self._session.get_inputs()]
         self.outputs = [o.name for o in self._session.get_outputs()]
 

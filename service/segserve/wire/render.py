@@ -14,8 +14,10 @@ from segserve.wire.schemas import MaskFormat
 def segmentation(answer: Segmentation, mask_format: MaskFormat) -> dict[str, Any]:
     """The JSON of `SegmentOut`."""
     return {
-        "image_id": answer.image_id, "model": answer.model,
-        "width": answer.size.width, "height": answer.size.height,
+        "image_id": answer.image_id,
+        "model": answer.model,
+        "width": answer.size.width,
+        "height": answer.size.height,
         "results": [
             {"masks": [candidate(c, i, mask_format) for c, i in zip(found, ids, strict=True)]}
             for found, ids in zip(answer.candidates, answer.mask_ids, strict=True)
@@ -25,8 +27,11 @@ def segmentation(answer: Segmentation, mask_format: MaskFormat) -> dict[str, Any
 
 def candidate(found: Candidate, mask_id: str | None, mask_format: MaskFormat) -> dict[str, Any]:
     return {
-        "mask": mask(found, mask_format), "score": found.score, "box": list(crop.bounding_box(found.crop)),
-        "area": crop.area(found.crop), "mask_id": mask_id,
+        "mask": mask(found, mask_format),
+        "score": found.score,
+        "box": list(crop.bounding_box(found.crop)),
+        "area": crop.area(found.crop),
+        "mask_id": mask_id,
     }
 
 

@@ -24,7 +24,6 @@ from segserve.wire import problems, render
 from segserve.wire.middleware import LimitBody, Observe
 from segserve.wire.schemas import (
     ImageOut,
-    MaskFormat,
     ModelOut,
     ModelsOut,
     ProblemOut,
@@ -38,12 +37,22 @@ PAGE = FilePath(__file__).parent / "page.html"
 MULTIPART_SLACK = 1 << 20  # boundaries and headers around the file
 STANDARD_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
-UPLOAD_BODY = {"requestBody": {"required": True, "content": {
-    "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": {
-        "file": {"type": "string", "format": "binary"}}}},
-    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-    "image/*": {"schema": {"type": "string", "format": "binary"}},
-}}}
+UPLOAD_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
 
 ImageId = Annotated[str, Path(description="as POST /v1/images answered it", max_length=128)]
 ModelName = Annotated[str, Path(max_length=64)]
@@ -61,8 +70,10 @@ def json(content: Any, status: int = 200, timings: Timings | None = None) -> Res
 
 def read_options(
     page: Annotated[int, Query(ge=0, le=100_000, description="of a multi-page file, from 0")] = 0,
-    channels: Annotated[str | None, Query(
-        description="which to take, such as 0 or 2,1,0", pattern=r"^\d{1,4}(,\d{1,4}){0,2}$")] = None,
+    channels: Annotated[
+        str | None,
+        Query(description="which to take, such as 0 or 2,1,0", pattern=r"^\d{1,4}(,\d{1,4}){0,2}$"),
+    ] = None,
     normalise: Annotated[Normalise, Query(description="how values become 8-bit")] = Normalise.NONE,
 ) -> ReadOptions:
     chosen = None if channels is None else tuple(int(c) for c in channels.split(","))
@@ -79,12 +90,17 @@ async def uploaded(request: Request) -> AsyncIterator[BinaryIO]:
         async with request.form(max_files=1, max_fields=8) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
-                raise BadInput("The form has no file.", field="file", remedy="Send the image as field 'file': curl -F file=@image.png.")
-            yield cast(BinaryIO, file.file)
+                raise BadInput(
+                    "The form has no file.",
+                    field="file",
+                    remedy="Send the image as field 'file': curl -F file=@image.png.",
+                )
+            yield file.file
         return
     if kind and not kind.startswith("image/") and kind != "application/octet-stream":
         raise UnsupportedFormat(
-            f"An image cannot be sent as {kind}.", field="content-type",
+            f"An image cannot be sent as {kind}.",
+            field="content-type",
             remedy="Send multipart/form-data with a field 'file', or the bytes as application/octet-stream.",
         )
     with SpooledTemporaryFile(SPOOL_BYTES) as spool:
@@ -97,7 +113,8 @@ async def only_json(request: Request) -> None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise UnsupportedFormat(
-            f"The body cannot be read as {kind or 'nothing in particular'}.", field="content-type",
+            f"The body cannot be read as {kind or 'nothing in particular'}.",
+            field="content-type",
             remedy="Send JSON with Content-Type: application/json.",
         )
 
@@ -107,26 +124,43 @@ def image_out(record: ImageRecord) -> dict[str, Any]:
 
 
 def add_image_routes(api: FastAPI, service: Service) -> None:
-    @api.post("/v1/images", status_code=201, response_model=ImageOut, openapi_extra=UPLOAD_BODY,
-              responses=refusals(403, 404, 413, 415, 422, 503), tags=["images"])
+    @api.post(
+        "/v1/images",
+        status_code=201,
+        response_model=ImageOut,
+        openapi_extra=UPLOAD_BODY,
+        responses=refusals(403, 404, 413, 415, 422, 503),
+        tags=["images"],
+    )
     async def upload(
-        request: Request, options: Annotated[ReadOptions, Depends(read_options)],
-        model: Annotated[str | None, Query(max_length=64, description="start encoding for this model at once")] = None,
+        request: Request,
+        options: Annotated[ReadOptions, Depends(read_options)],
+        model: Annotated[
+            str | None, Query(max_length=64, description="start encoding for this model at once")
+        ] = None,
     ) -> Response:
         """Store an image. The same bytes with the same options have the same id, however often they are sent."""
         loaded = None if model is None else await service.segmenter.model(model)
         async with uploaded(request) as file:
             record = await service.library.add(DEFAULT_TENANT, file, options)
         if loaded is not None:
+
             async def encode() -> None:
                 with suppress(SegserveError):  # a click will meet the same error and report it
-                    await service.embeddings.prepared(DEFAULT_TENANT, record.image_id, loaded, service.timings())
+                    await service.embeddings.prepared(
+                        DEFAULT_TENANT, record.image_id, loaded, service.timings()
+                    )
 
             service.background(encode())
         return json(image_out(record), 201)
 
-    @api.api_route("/v1/images/{image_id}", methods=["GET", "HEAD"], response_model=ImageOut,
-                   responses=refusals(404, 422), tags=["images"])
+    @api.api_route(
+        "/v1/images/{image_id}",
+        methods=["GET", "HEAD"],
+        response_model=ImageOut,
+        responses=refusals(404, 422),
+        tags=["images"],
+    )
     async def image(image_id: ImageId) -> Response:
         return json(image_out(await service.library.record(DEFAULT_TENANT, image_id)))
 
@@ -136,8 +170,11 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
         await service.library.delete(DEFAULT_TENANT, image_id)
         return Response(status_code=204)
 
-    @api.get("/v1/images/{image_id}/embedding", responses={
-        200: {"content": {"application/octet-stream": {}}}, **refusals(404, 409, 422, 503)}, tags=["images"])
+    @api.get(
+        "/v1/images/{image_id}/embedding",
+        responses={200: {"content": {"application/octet-stream": {}}}, **refusals(404, 409, 422, 503)},
+        tags=["images"],
+    )
     async def embedding(
         image_id: ImageId, model: Annotated[str | None, Query(max_length=64)] = None
     ) -> Response:
@@ -145,13 +182,22 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
         timings = service.timings()
         loaded = await service.segmenter.model(model or service.settings.default_model)
         arrays = await service.embeddings.embedding(DEFAULT_TENANT, image_id, loaded, timings)
-        return Response(pack(arrays), media_type="application/octet-stream", headers={"Server-Timing": timings.header()})
+        return Response(
+            pack(arrays), media_type="application/octet-stream", headers={"Server-Timing": timings.header()}
+        )
 
 
 def add_segment_route(api: FastAPI, service: Service) -> None:
-    @api.post("/v1/segment", response_model=SegmentOut, dependencies=[Depends(only_json)], responses={
-        200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
-        **refusals(400, 404, 409, 413, 415, 422, 503)}, tags=["segment"])
+    @api.post(
+        "/v1/segment",
+        response_model=SegmentOut,
+        dependencies=[Depends(only_json)],
+        responses={
+            200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+            **refusals(400, 404, 409, 413, 415, 422, 503),
+        },
+        tags=["segment"],
+    )
     async def segment(request: Request, body: Annotated[SegmentIn, Body()]) -> Response:
         """Masks for prompts on an image. `Accept: image/png` answers a single mask as the picture itself."""
         timings = service.timings()
@@ -160,8 +206,13 @@ def add_segment_route(api: FastAPI, service: Service) -> None:
             size = (await service.library.record(DEFAULT_TENANT, body.image_id)).size
         prompts = [prompt.build(index, size) for index, prompt in enumerate(body.prompts)]
         answer = await service.segmenter.segment(
-            DEFAULT_TENANT, body.image_id, body.model or service.settings.default_model, prompts,
-            multimask=body.multimask, select=body.select, timings=timings,
+            DEFAULT_TENANT,
+            body.image_id,
+            body.model or service.settings.default_model,
+            prompts,
+            multimask=body.multimask,
+            select=body.select,
+            timings=timings,
         )
         loop = asyncio.get_running_loop()
         with timings.stage("format"):
@@ -177,7 +228,8 @@ def only_mask(answer: Any) -> Any:
     masks = [candidate.crop for found in answer.candidates for candidate in found]
     if len(masks) != 1:
         raise BadInput(
-            f"image/png holds one mask, the answer has {len(masks)}.", field="prompts",
+            f"image/png holds one mask, the answer has {len(masks)}.",
+            field="prompts",
             remedy="Send one prompt with select 'best', or accept application/json.",
         )
     return masks[0]
@@ -186,10 +238,16 @@ def only_mask(answer: Any) -> Any:
 def model_out(service: Service, bundle: Bundle) -> dict[str, Any]:
     manifest = bundle.manifest
     return {
-        "name": manifest.name, "kind": manifest.kind, "architecture": manifest.architecture,
-        "input_size": manifest.preprocess.input_size, "low_res": manifest.dims.low,
-        "description": manifest.description, "licence": manifest.licence, "source": manifest.source,
-        "digest": bundle.digest, "loaded": service.registry.peek(manifest.name) is not None,
+        "name": manifest.name,
+        "kind": manifest.kind,
+        "architecture": manifest.architecture,
+        "input_size": manifest.preprocess.input_size,
+        "low_res": manifest.dims.low,
+        "description": manifest.description,
+        "licence": manifest.licence,
+        "source": manifest.source,
+        "digest": bundle.digest,
+        "loaded": service.registry.peek(manifest.name) is not None,
         "default": manifest.name == service.settings.default_model,
     }
 
@@ -200,12 +258,17 @@ def add_model_routes(api: FastAPI, service: Service) -> None:
         bundles = await asyncio.to_thread(service.registry.bundles)
         return json({"models": [model_out(service, b) for b in bundles.values()]})
 
-    @api.get("/v1/models/{model}", response_model=ModelOut, responses=refusals(404, 409, 422), tags=["models"])
+    @api.get(
+        "/v1/models/{model}", response_model=ModelOut, responses=refusals(404, 409, 422), tags=["models"]
+    )
     async def one_model(model: ModelName) -> Response:
         return json(model_out(service, service.registry.bundle(model)))
 
-    @api.get("/v1/models/{model}/decoder.onnx", responses={
-        200: {"content": {"application/octet-stream": {}}}, **refusals(404, 409, 422)}, tags=["models"])
+    @api.get(
+        "/v1/models/{model}/decoder.onnx",
+        responses={200: {"content": {"application/octet-stream": {}}}, **refusals(404, 409, 422)},
+        tags=["models"],
+    )
     async def decoder(model: ModelName) -> Response:
         """The decoder with the stock interface of segment-anything's ONNX export."""
         bundle = service.registry.bundle(model)
@@ -245,7 +308,9 @@ def create_api(service: Service) -> FastAPI:
         await service.stop()
 
     api = FastAPI(
-        title="segserve", version=version("segserve"), lifespan=lifespan,
+        title="segserve",
+        version=version("segserve"),
+        lifespan=lifespan,
         summary="Encode an image once, then answer every prompt on it in milliseconds.",
     )
     problems.install(api)

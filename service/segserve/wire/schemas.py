@@ -51,7 +51,10 @@ class PromptIn(Strict):
 
     points: list[Point] = Field([], max_length=MAX_POINTS, examples=[[[120, 80]]])
     labels: list[Literal[0, 1]] | None = Field(
-        None, max_length=MAX_POINTS, description="1: part of the object, 0: not; all 1 if left out", examples=[[1]]
+        None,
+        max_length=MAX_POINTS,
+        description="1: part of the object, 0: not; all 1 if left out",
+        examples=[[1]],
     )
     box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
         None, description="x0, y0, x1, y1"
@@ -79,7 +82,10 @@ class PromptIn(Strict):
         points = np.array(self.points, np.float32).reshape(-1, 2)
         labels = np.ones(len(points), np.int64) if self.labels is None else np.array(self.labels, np.int64)
         return Prompt(
-            points, labels, None if self.box is None else Box(*self.box), mask_id=self.mask_id,
+            points,
+            labels,
+            None if self.box is None else Box(*self.box),
+            mask_id=self.mask_id,
             mask=None if self.mask is None else read_rle(self.mask, size, f"{field}.mask"),
             logits=None if self.logits is None else read_logits(self.logits, f"{field}.logits"),
         )
@@ -89,7 +95,8 @@ def read_rle(mask: Rle, size: Size, field: str) -> Bool:
     """[H, W] bool. The size is compared before anything of that size is made."""
     if mask.size != (size.height, size.width):
         raise BadInput(
-            f"The mask is {mask.size[0]} x {mask.size[1]} (height x width).", field=f"{field}.size",
+            f"The mask is {mask.size[0]} x {mask.size[1]} (height x width).",
+            field=f"{field}.size",
             remedy=f"Send a mask of the image's size, {size.height} x {size.width}.",
         )
     return rle.decode(mask.counts, size, field)
@@ -103,7 +110,8 @@ def read_logits(logits: Logits, field: str) -> Float32:
         raise BadInput(f"The logits are not base64: {error}.", field=f"{field}.data") from None
     if len(data) != 2 * height * width:
         raise BadInput(
-            f"{height} x {width} float16 logits are {2 * height * width} bytes, got {len(data)}.", field=f"{field}.data",
+            f"{height} x {width} float16 logits are {2 * height * width} bytes, got {len(data)}.",
+            field=f"{field}.data",
             remedy="Send back the logits that a request with format 'logits' answered.",
         )
     array = np.frombuffer(data, "<f2").reshape(height, width).astype(np.float32)
@@ -117,9 +125,12 @@ class SegmentIn(Strict):
     model: str | None = Field(None, max_length=64, description="the service's default model if left out")
     prompts: list[PromptIn] = Field(min_length=1, max_length=MAX_PROMPTS)
     format: MaskFormat = MaskFormat.RLE
-    select: Select = Field(Select.BEST, description="best: highest score; all; first: the first of the three candidates")
+    select: Select = Field(
+        Select.BEST, description="best: highest score; all; first: the first of the three candidates"
+    )
     multimask: bool | None = Field(
-        None, description="three candidates or one; null: three for a single positive point without box or mask"
+        None,
+        description="three candidates or one; null: three for a single positive point without box or mask",
     )
 
 

@@ -53,7 +53,7 @@ class TokensToImage(nn.Module):
         if not self.fold:
             k, v = split_heads(a.k_proj(keys_pe), self.heads), split_heads(a.v_proj(keys), self.heads)
             return self.attend(q, k.transpose(1, 2), v)
-        tokens, channels = query.shape
+        channels = query.shape[1]
         folded = (q @ head_weights(a.k_proj, self.heads)).reshape(-1, channels)
         weights = torch.softmax(folded @ keys_pe.T, dim=-1)
         seen = (weights @ keys).reshape(self.heads, -1, channels)
@@ -104,6 +104,24 @@ class ImageToTokens(nn.Module):
         return self.attention.out_proj(merge_heads(weights @ value))
 
 
+def embed_points(prompt_encoder: Any, coords: Tensor, labels: Tensor) -> Tensor:
+    """Sparse tokens [1, N, C] of coords [1, N, 2] in input pixels and labels [1, N] from -1 (padding) to 3."""
+    height, width = prompt_encoder.input_image_size
+    scaled = (coords + 0.5) / torch.tensor([width, height], dtype=coords.dtype)
+    label = labels.unsqueeze(-1)
+    tokens = prompt_encoder.pe_layer._pe_encoding(scaled) * (label != -1)
+    tokens = tokens + prompt_encoder.not_a_point_embed.weight * (label == -1)
+    for index, embedding in enumerate(prompt_encoder.point_embeddings):
+        tokens = tokens + embedding.weight * (label == index)
+    return tokens
+
+
+def embed_mask(prompt_encoder: Any, mask_input: Tensor, has_mask: Tensor) -> Tensor:
+    """What is added to the embedding: mask_input [1, 1, 4g, 4g] logits, if has_mask [1] is 1 -> [1, C, g, g]."""
+    empty = prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    return has_mask * prompt_encoder.mask_downscaling(mask_input) + (1 - has_mask) * empty
+
+
 class Prepare(nn.Module):
     """What the decoder needs of an image, and of a prior mask if there is one.
 
@@ -120,8 +138,7 @@ class Prepare(nn.Module):
         self.register_buffer("position", prompt_encoder.get_dense_pe().detach().flatten(2)[0].T.contiguous())
 
     def forward(self, embedding: Tensor, mask_input: Tensor, has_mask: Tensor) -> tuple[Tensor, ...]:
-        empty = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        dense = has_mask * self.prompt_encoder.mask_downscaling(mask_input) + (1 - has_mask) * empty
+        dense = embed_mask(self.prompt_encoder, mask_input, has_mask)
         keys = (embedding + dense).flatten(2)[0].T
         keys_pe = keys + self.position
         to_image, to_tokens = self.layer.cross_attn_token_to_image, self.layer.cross_attn_image_to_token
@@ -147,7 +164,10 @@ class FastDecoder(nn.Module):
         self.layers = transformer.layers
         self.to_image = nn.ModuleList(TokensToImage(x.cross_attn_token_to_image, fold) for x in self.layers)
         self.to_tokens = nn.ModuleList(ImageToTokens(x.cross_attn_image_to_token, fold) for x in self.layers)
-        self.final, self.final_norm = TokensToImage(transformer.final_attn_token_to_image, fold), transformer.norm_final_attn
+        self.final, self.final_norm = (
+            TokensToImage(transformer.final_attn_token_to_image, fold),
+            transformer.norm_final_attn,
+        )
         self.register_buffer("position", prompt_encoder.get_dense_pe().detach().flatten(2)[0].T.contiguous())
         self.grid = prompt_encoder.image_embedding_size[0]
         output = [mask_decoder.iou_token.weight, mask_decoder.mask_tokens.weight]
@@ -157,19 +177,9 @@ class FastDecoder(nn.Module):
             self.scores_at = 1
         self.register_buffer("output_tokens", torch.cat(output).detach())
 
-    def embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
-        """[1, N, 2], [1, N] -> sparse tokens [N, C]."""
-        encoder = self.prompt_encoder
-        height, width = encoder.input_image_size
-        scaled = (coords + 0.5) / torch.tensor([width, height], dtype=coords.dtype)
-        label = labels.unsqueeze(-1)
-        tokens = encoder.pe_layer._pe_encoding(scaled) * (label != -1)
-        tokens = tokens + encoder.not_a_point_embed.weight * (label == -1)
-        for index, embedding in enumerate(encoder.point_embeddings):
-            tokens = tokens + embedding.weight * (label == index)
-        return tokens[0]
-
-    def transform(self, tokens: Tensor, keys: Tensor, k: Tensor, v: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    def transform(
+        self, tokens: Tensor, keys: Tensor, k: Tensor, v: Tensor, q: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The two-way transformer: tokens [T, C] and image keys [P, C], both updated."""
         queries = tokens
         for index, layer in enumerate(self.layers):
@@ -203,9 +213,19 @@ class FastDecoder(nn.Module):
             x = x + cells(high_res[0], self.grid, 2)
         return act2(x)
 
-    def forward(self, point_coords: Tensor, point_labels: Tensor, channels: Tensor, keys: Tensor, k: Tensor,
-                v: Tensor, q: Tensor, *high_res: Tensor) -> tuple[Tensor, Tensor]:
-        tokens = torch.cat([self.output_tokens, self.embed_points(point_coords, point_labels)])
+    def forward(
+        self,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        channels: Tensor,
+        keys: Tensor,
+        k: Tensor,
+        v: Tensor,
+        q: Tensor,
+        *high_res: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        points = embed_points(self.prompt_encoder, point_coords, point_labels)[0]
+        tokens = torch.cat([self.output_tokens, points])
         queries, keys = self.transform(tokens, keys, k, v, q)
         mlps = self.decoder.output_hypernetworks_mlps
         first = self.scores_at + 1

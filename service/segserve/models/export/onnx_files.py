@@ -15,8 +15,13 @@ SINGLE_FILE_LIMIT = 1_900_000_000  # bytes of weights; protobuf ends at 2 GiB
 
 
 def export(
-    module: nn.Module, path: Path, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str],
-    dynamic: Mapping[str, Mapping[int, str]] | None = None, *, half: bool = False,
+    module: nn.Module,
+    path: Path,
+    inputs: Mapping[str, torch.Tensor],
+    outputs: Sequence[str],
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    *,
+    half: bool = False,
 ) -> None:
     """Write `module` as an ONNX file.
 
@@ -28,9 +33,15 @@ def export(
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns about every shape it turns into a constant
         torch.onnx.export(
-            module.eval(), tuple(inputs.values()), str(path), input_names=list(inputs), output_names=list(outputs),
-            dynamic_axes={name: dict(axes) for name, axes in (dynamic or {}).items()}, opset_version=OPSET,
-            dynamo=False, do_constant_folding=True,
+            module.eval(),
+            tuple(inputs.values()),
+            str(path),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes={name: dict(axes) for name, axes in (dynamic or {}).items()},
+            opset_version=OPSET,
+            dynamo=False,
+            do_constant_folding=True,
         )
     if half:
         onnx.save(halve(onnx.load(str(path))), str(path))
@@ -53,7 +64,9 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 64:
             continue
         name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}.half"))
+        tensor.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}.half")
+        )
         casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
     nodes = casts + list(model.graph.node)
     del model.graph.node[:]

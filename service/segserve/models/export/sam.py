@@ -29,7 +29,7 @@ class Encoder(nn.Module):
         return embedding
 
 
-class StockDecoder(SamOnnxModel):  # type: ignore[misc]
+class StockDecoder(SamOnnxModel):
     """segment-anything's own export model, its crop kept dynamic: the released package makes Python ints of
     the cropped size, which tracing freezes at the example's aspect ratio."""
 
@@ -52,7 +52,9 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     """A copy in which every batch norm is part of the convolution before it."""
     network = copy.deepcopy(network).eval()
     for parent in list(network.modules()):
-        pairs: Iterator[Any] = iter(zip(list(parent.named_children()), list(parent.named_children())[1:], strict=False))
+        pairs: Iterator[Any] = iter(
+            zip(list(parent.named_children()), list(parent.named_children())[1:], strict=False)
+        )
         for (first, convolution), (second, norm) in pairs:
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, first, torch.nn.utils.fuse_conv_bn_eval(convolution, norm))
@@ -63,20 +65,25 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     return network
 
 
-def export_decoders(prompt_encoder: Any, mask_decoder: Any, folder: Path, high_res: list[Tensor], *, half: bool) -> None:
+def export_decoders(
+    prompt_encoder: Any, mask_decoder: Any, folder: Path, high_res: list[Tensor], *, half: bool
+) -> None:
     """Write prepare.onnx and the two fast decoders of SAM or SAM 2."""
     channels, grid = mask_decoder.transformer_dim, prompt_encoder.image_embedding_size[0]
     inputs = {
         "embedding": torch.randn(1, channels, grid, grid),
-        "mask_input": torch.zeros(1, 1, 4 * grid, 4 * grid), "has_mask": torch.zeros(1),
+        "mask_input": torch.zeros(1, 1, 4 * grid, 4 * grid),
+        "has_mask": torch.zeros(1),
     }
     prepare = Prepare(prompt_encoder, mask_decoder).eval()
     export(prepare, folder / "prepare.onnx", inputs, Prepare.OUTPUTS, half=half)
     with torch.no_grad():
         prepared = dict(zip(Prepare.OUTPUTS, prepare(*inputs.values()), strict=True))
     click = {
-        "point_coords": torch.rand(1, 2, 2), "point_labels": torch.tensor([[1.0, -1.0]]),
-        "channels": torch.tensor([0, 1]), **prepared,
+        "point_coords": torch.rand(1, 2, 2),
+        "point_labels": torch.tensor([[1.0, -1.0]]),
+        "channels": torch.tensor([0, 1]),
+        **prepared,
         **{f"high_res_{index}": feature for index, feature in enumerate(high_res)},
     }
     axes = {**SPARSE, "channels": {0: "masks"}, "low_res": {0: "masks"}}
@@ -90,8 +97,10 @@ def export_stock_decoder(sam: Any, folder: Path, *, half: bool) -> None:
     channels, grid = sam.mask_decoder.transformer_dim, sam.prompt_encoder.image_embedding_size[0]
     inputs = {
         "image_embeddings": torch.randn(1, channels, grid, grid),
-        "point_coords": torch.rand(1, 2, 2), "point_labels": torch.tensor([[1.0, -1.0]]),
-        "mask_input": torch.zeros(1, 1, 4 * grid, 4 * grid), "has_mask_input": torch.zeros(1),
+        "point_coords": torch.rand(1, 2, 2),
+        "point_labels": torch.tensor([[1.0, -1.0]]),
+        "mask_input": torch.zeros(1, 1, 4 * grid, 4 * grid),
+        "has_mask_input": torch.zeros(1),
         "orig_im_size": torch.tensor([480.0, 640.0]),
     }
     stock = StockDecoder(sam, return_single_mask=False)
@@ -100,8 +109,16 @@ def export_stock_decoder(sam: Any, folder: Path, *, half: bool) -> None:
 
 
 def export_sam(
-    sam: Any, folder: Path, *, name: str, architecture: str, description: str = "", licence: str = "",
-    source: str = "", stretch_percentiles: tuple[float, float] | None = None, half: bool = False,
+    sam: Any,
+    folder: Path,
+    *,
+    name: str,
+    architecture: str,
+    description: str = "",
+    licence: str = "",
+    source: str = "",
+    stretch_percentiles: tuple[float, float] | None = None,
+    half: bool = False,
 ) -> Bundle:
     """Write `sam` (a `segment_anything.modeling.Sam` or one shaped like it) as a bundle into `folder`.
 
@@ -118,11 +135,24 @@ def export_sam(
     export_stock_decoder(sam, folder, half=half)
     grid = sam.prompt_encoder.image_embedding_size[0]
     mean, std = (tuple(float(v) for v in t.flatten()) for t in (sam.pixel_mean, sam.pixel_std))
-    return write_manifest(folder, Manifest(
-        name=name, kind=Kind.SAM, architecture=architecture, description=description, licence=licence,
-        source=source, mask_threshold=float(sam.mask_threshold), files={},
-        preprocess=PreprocessEntry(
-            input_size=size, mean=mean, std=std, resize="pad", stretch_percentiles=stretch_percentiles,
+    return write_manifest(
+        folder,
+        Manifest(
+            name=name,
+            kind=Kind.SAM,
+            architecture=architecture,
+            description=description,
+            licence=licence,
+            source=source,
+            mask_threshold=float(sam.mask_threshold),
+            files={},
+            preprocess=PreprocessEntry(
+                input_size=size,
+                mean=mean,
+                std=std,
+                resize="pad",
+                stretch_percentiles=stretch_percentiles,
+            ),
+            dims=Dims(embedding=(sam.mask_decoder.transformer_dim, grid, grid), low=4 * grid),
         ),
-        dims=Dims(embedding=(sam.mask_decoder.transformer_dim, grid, grid), low=4 * grid),
-    ))
+    )

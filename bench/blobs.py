@@ -1,0 +1,60 @@
+"""A ViT-B-sized SAM under random weights whose masks cover a chosen share of the image.
+
+Random weights fill the image with noise of a deviation of about 0.06. A smooth hill is added to the low-res
+logits, in the reference and in every export alike, so that masks look like masks: one blob of the wanted size.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from segment_anything import sam_model_registry
+from segment_anything.modeling import MaskDecoder, Sam
+from torch import Tensor
+
+from segserve.models.export import sam as exporter
+from segserve.models.export.fast_decoder import FastDecoder
+
+LOW = 256
+SHARES = {"1%": 0.01, "25%": 0.25, "100%": 1.0}
+
+
+def hill(share: float) -> Tensor:
+    """[256, 256]: positive on a centred disc that covers `share` of the image, everywhere for 1."""
+    if share >= 1:
+        return torch.full((LOW, LOW), 1.0)
+    y, x = np.mgrid[:LOW, :LOW] - (LOW - 1) / 2
+    radius = LOW * np.sqrt(share / np.pi)
+    return torch.from_numpy(((radius - np.hypot(x, y)) / 8).clip(-4, 4)).float()
+
+
+class HillyMaskDecoder(MaskDecoder):
+    hill: Tensor
+
+    def predict_masks(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        masks, scores = super().predict_masks(*args, **kwargs)
+        return masks + self.hill, scores
+
+
+def build_sam(share: float) -> Sam:
+    torch.manual_seed(0)
+    sam = sam_model_registry["vit_b"]().eval()
+    sam.mask_decoder.__class__ = HillyMaskDecoder
+    sam.mask_decoder.register_buffer("hill", hill(share))
+    return sam
+
+
+def export(sam: Sam, folder: Path) -> None:
+    """The bundle of `build_sam(share)`."""
+
+    class Hilly(FastDecoder):
+        def forward(self, *args: Tensor) -> tuple[Tensor, Tensor]:
+            masks, scores = super().forward(*args)
+            return masks + self.decoder.hill, scores
+
+    plain, exporter.FastDecoder = exporter.FastDecoder, Hilly
+    try:
+        exporter.export_sam(sam, folder, name=folder.name, architecture="vit_b")
+    finally:
+        exporter.FastDecoder = plain

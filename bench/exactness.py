@@ -1,0 +1,92 @@
+"""Does the rewritten decoder answer what the reference library answers?"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from segment_anything import SamPredictor, sam_model_registry
+from segment_anything.utils.transforms import ResizeLongestSide
+
+from bench.common import THREADS, Line, at_most
+from segserve.decode.prompts import geometry, tokens
+from segserve.masks.crop import to_mask
+from segserve.masks.upscale import upscale
+from segserve.models.export.sam import export_sam
+from segserve.models.model import Model
+from segserve.models.runtime import RuntimeOptions
+from segserve.types import Box, Prompt, Size
+
+SIZE = Size(768, 1024)
+KINDS = {
+    "a point": Prompt(np.array([[500, 400]], np.float32), np.array([1])),
+    "twenty points": Prompt(
+        np.random.default_rng(1).uniform(0, 700, (20, 2)).astype(np.float32), np.arange(20) % 2
+    ),
+    "a box": Prompt(box=Box(100, 120, 600, 500)),
+    "a box and points": Prompt(
+        np.array([[300, 300], [50, 60]], np.float32), np.array([1, 0]), Box(100, 120, 600, 500)
+    ),
+    "a point and a prior": Prompt(
+        np.array([[500, 400]], np.float32),
+        np.array([1]),
+        logits=np.random.default_rng(2).normal(0, 4, (256, 256)).astype(np.float32),
+    ),
+}
+
+
+def measure() -> list[Line]:
+    torch.manual_seed(0)
+    sam = sam_model_registry["vit_b"]().eval()
+    options = RuntimeOptions(threads=THREADS)
+    with tempfile.TemporaryDirectory() as work:
+        model = Model(export_sam(sam, Path(work) / "b", name="b", architecture="vit_b"), options, options)
+        image = torch.randn(1, 3, 1024, 1024)
+        with torch.no_grad():
+            reference = sam.image_encoder(image)
+        found = model.encode(image.numpy())["embedding"]
+        relative = np.abs(found - reference[0].numpy()).max() / reference.std().item()
+        lines = [at_most("ViT-B encoder, largest difference over the deviation", relative, 1e-3, "")]
+        for name, prompt in KINDS.items():
+            lines += decode(sam, model, reference, name, prompt)
+    return lines
+
+
+def decode(sam: object, model: Model, embedding: torch.Tensor, name: str, prompt: Prompt) -> list[Line]:
+    """Candidates of one prompt, from the same fp32 embedding and from the one that went through fp16."""
+    predictor = SamPredictor(sam)
+    predictor.features, predictor.is_image_set = embedding, True
+    predictor.original_size = (SIZE.height, SIZE.width)
+    predictor.input_size = ResizeLongestSide(1024).get_preprocess_shape(SIZE.height, SIZE.width, 1024)
+    box = (
+        None if prompt.box is None else np.array([prompt.box.x0, prompt.box.y0, prompt.box.x1, prompt.box.y1])
+    )
+    masks, _, logits = predictor.predict(
+        prompt.points if len(prompt.points) else None,
+        prompt.labels if len(prompt.labels) else None,
+        box,
+        None if prompt.logits is None else prompt.logits[None],
+        multimask_output=True,
+    )
+    coords, labels = tokens(prompt, model.manifest, SIZE)
+    where = geometry(model.manifest, SIZE)
+
+    def ours(array: np.ndarray) -> tuple[np.ndarray, float]:
+        low, _ = model.decode(model.prepare({"embedding": array}, prompt.logits), coords, labels, [1, 2, 3])
+        found = np.stack([to_mask(upscale(m, where)) for m in low])
+        union = (found | masks).sum((1, 2))
+        return low, float(np.where(union > 0, (found & masks).sum((1, 2)) / np.maximum(union, 1), 1).min())
+
+    exact = embedding[0].numpy()
+    low, iou = ours(exact)
+    _, half = ours(exact.astype(np.float16))
+    return [
+        at_most(
+            f"{name}: logits, largest difference over the deviation",
+            np.abs(low - logits).max() / logits.std(),
+            1e-4,
+            "",
+        ),
+        Line(f"{name}: binary masks, lowest IoU", f"{iou:.6f}", ">= 0.9999", iou >= 0.9999),
+        Line(f"{name}: the same from the fp16 cache", f"{half:.6f}"),
+    ]
