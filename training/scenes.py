@@ -53,13 +53,12 @@ def distance_maps(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
     return maps
 
 
-def make_scene(name: str, image: NDArray[np.uint8], labels: NDArray[np.int32]) -> Scene:
-    return Scene(name, stretch(image), labels, distance_maps(labels))
+def read_nuclei(folder: Path, *, stretched: bool = True) -> tuple[list[Scene], list[Scene]]:
+    """(training, validation) scenes; `stretched=False` leaves the pixels as they are on disk.
 
-
-def read_nuclei(folder: Path) -> tuple[list[Scene], list[Scene]]:
-    """(training, validation) scenes. Every look (kind and size) gives a tenth of its images, chosen by the
-    hash of their id, so the split depends neither on order nor on what else is in the folder."""
+    Every look (kind and size) gives a tenth of its images, chosen by the hash of their id, so the split depends
+    neither on order nor on what else is in the folder.
+    """
     index = json.loads((folder / "index.json").read_text())
     looks: dict[tuple[str, int, int], list[str]] = {}
     for entry in index:
@@ -71,8 +70,9 @@ def read_nuclei(folder: Path) -> tuple[list[Scene], list[Scene]]:
         for position, name in enumerate(ids):
             path = next((folder / "images").glob(f"{name}.*"))
             image = cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-            labels = cv2.imread(str(folder / "labels" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
-            scene = make_scene(name, image, labels.astype(np.int32))
+            found = cv2.imread(str(folder / "labels" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+            labels: NDArray[np.int32] = found.astype(np.int32)
+            scene = Scene(name, stretch(image) if stretched else image, labels, distance_maps(labels))
             (validation if position < held_out else training).append(scene)
     return training, validation
 
@@ -144,7 +144,8 @@ def draw_scene(seed: int, size: int = 512) -> Scene:
     if rng.random() < 0.4:
         image = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)
     image += rng.normal(0, rng.uniform(0, 10), image.shape)
-    return make_scene(f"drawn-{seed}", np.clip(image, 0, 255).astype(np.uint8), labels)
+    drawn = stretch(np.clip(image, 0, 255).astype(np.uint8))
+    return Scene(f"drawn-{seed}", drawn, labels, distance_maps(labels))
 
 
 def recolour(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

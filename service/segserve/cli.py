@@ -5,15 +5,21 @@ import os
 import signal
 import socket
 import sys
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
+import numpy as np
 import typer
+from pydantic import ValidationError
 
 from segserve import logs
 from segserve.errors import BadInput, SegserveError
+from segserve.masks import crop, png
 from segserve.models.cli import app as models
 from segserve.settings import Settings
+from segserve.timing import Timings
+from segserve.types import DEFAULT_TENANT, Box, Candidate, Prompt, ReadOptions, Select
 
 cli = typer.Typer(
     name="segserve",
@@ -49,8 +55,17 @@ Try it:
 
 
 def load_settings(**given: Any) -> Settings:
-    """What the command line names wins over the environment."""
-    return Settings(**{name: value for name, value in given.items() if value is not None})
+    """What the command line names wins over the environment. Raises BadInput naming the setting at fault."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise BadInput(
+            f"The setting {name} cannot be {first['input']!r}: {first['msg']}.",
+            field=name,
+            remedy=f"Correct the option or the variable SEGSERVE_{name.upper()}.",
+        ) from None
 
 
 @cli.command()
@@ -71,7 +86,8 @@ def serve(
             await super().startup(sockets)
             if self.started:
                 bound = self.servers[0].sockets[0].getsockname()
-                url = f"http://{'127.0.0.1' if bound[0] == '0.0.0.0' else bound[0]}:{bound[1]}"
+                here = "127.0.0.1" if ip_address(bound[0]).is_unspecified else bound[0]
+                url = f"http://{f'[{here}]' if ':' in here else here}:{bound[1]}"
                 print(
                     TRY_IT.format(url=url, sample="examples/nuclei.png", x=413, y=190),
                     file=sys.stderr,
@@ -120,9 +136,17 @@ def segment(
         numbers(p, 2, "--negative") for p in negative or []
     ]
     labels = [1] * len(point or []) + [0] * len(negative or [])
-    prompt = {"points": points, "labels": labels, "box": None if box is None else numbers(box, 4, "--box")}
-    score, area, seconds = asyncio.run(segment_file(settings, image, output, prompt))
-    typer.echo(f"{output}: {area} pixels, score {score:.2f}, decoded in {1000 * seconds:.0f} ms")
+    corners = None if box is None else Box(*numbers(box, 4, "--box"))
+    if corners is not None and not (corners.x0 < corners.x1 and corners.y0 < corners.y1):
+        raise BadInput(
+            "The box is empty or reversed.", field="--box", remedy="Give x0,y0,x1,y1 with x0 < x1, y0 < y1."
+        )
+    prompt = Prompt(np.array(points, np.float32).reshape(-1, 2), np.array(labels, np.int64), corners)
+    with image.open("rb") as file:
+        found, timings = asyncio.run(segment_file(settings, file, prompt))
+    output.write_bytes(png.encode(found.crop))
+    ms = 1000 * timings.seconds["decode"]
+    typer.echo(f"{output}: {crop.area(found.crop)} pixels, score {found.score:.2f}, decoded in {ms:.0f} ms")
 
 
 def numbers(text: str, count: int, option: str) -> list[float]:
@@ -137,41 +161,22 @@ def numbers(text: str, count: int, option: str) -> list[float]:
     return values
 
 
-async def segment_file(
-    settings: Settings, image: Path, output: Path, prompt: dict[str, Any]
-) -> tuple[float, int, float]:
-    """(score, area in pixels, seconds of decoding). The very parts that serve, without the server."""
-    from pydantic import ValidationError
-
+async def segment_file(settings: Settings, image: BinaryIO, prompt: Prompt) -> tuple[Candidate, Timings]:
+    """The best mask and how long it took: the very parts that serve, without the server."""
     from segserve.app import Service
-    from segserve.masks import crop, png
-    from segserve.types import DEFAULT_TENANT, ReadOptions, Select, Size
-    from segserve.wire.schemas import PromptIn
 
-    try:
-        wanted = PromptIn.model_validate(prompt).build(0, Size(0, 0))
-    except ValidationError as error:
-        raise BadInput(error.errors()[0]["msg"], remedy="See segserve segment --help.") from None
     service = Service(settings.model_copy(update={"preload": ()}))
     await service.start()
     try:
-        with image.open("rb") as file:
-            record = await service.library.add(DEFAULT_TENANT, file, ReadOptions())
+        record = await service.library.add(DEFAULT_TENANT, image, ReadOptions())
         timings = service.timings()
         answer = await service.segmenter.segment(
-            DEFAULT_TENANT,
-            record.image_id,
-            settings.default_model,
-            [wanted],
-            multimask=None,
-            select=Select.BEST,
-            timings=timings,
-        )
+            DEFAULT_TENANT, record.image_id, settings.default_model, [prompt],
+            multimask=None, select=Select.BEST, timings=timings,
+        )  # fmt: skip
     finally:
         await service.stop()
-    found = answer.candidates[0][0]
-    output.write_bytes(png.encode(found.crop))
-    return found.score, crop.area(found.crop), timings.seconds["decode"]
+    return answer.candidates[0][0], timings
 
 
 def main() -> None:

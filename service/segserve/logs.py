@@ -8,6 +8,8 @@ import structlog
 
 def configure(log_format: str, level: str) -> None:
     """Everything goes to stderr. Values bound to structlog's context (the request id) are on every line."""
+    # tifffile logs an error for each damaged tag: whoever uploads could fill the log. The refusal is logged.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     renderer = (
         structlog.processors.JSONRenderer()
         if log_format == "json"

@@ -35,6 +35,14 @@ class Kind(StrEnum):
     SAM2 = "sam2"
 
 
+class Runtime(StrEnum):
+    """How a bundle's graphs are run; see `models.stock` for all but the first."""
+
+    FAST = "fast"  # prepare.onnx and the two fast decoders, as `models.export` writes them
+    STOCK = "stock"  # decoder.onnx has the interface of segment-anything's export, or SAM 2's like it
+    EFFICIENT_SAM = "efficient_sam"  # EfficientSAM's published export
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,11 +69,15 @@ class PreprocessEntry(Strict):
 
 
 class Dims(Strict):
-    """embedding: channels, height, width. low: edge of the low-res logits. high_res: SAM 2's two features."""
+    """embedding: channels, height, width. low: edge of the low-res logits. high_res: SAM 2's two features.
+
+    masks: the mask tokens that the decoder can answer with; 0 is the single mask, 1 to 3 the candidates.
+    """
 
     embedding: tuple[int, int, int]
     low: int
     high_res: tuple[tuple[int, int, int], ...] = ()
+    masks: tuple[int, ...] = (0, 1, 2, 3)
 
 
 class Manifest(Strict):
@@ -74,6 +86,7 @@ class Manifest(Strict):
     format: Literal[1] = 1
     name: str
     kind: Kind
+    runtime: Runtime = Runtime.FAST
     architecture: str
     preprocess: PreprocessEntry
     dims: Dims

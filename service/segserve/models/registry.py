@@ -9,6 +9,7 @@ from segserve.errors import ModelNotFound
 from segserve.models.bundle import MANIFEST, NAME_PATTERN, Bundle
 from segserve.models.model import Model
 from segserve.models.runtime import RuntimeOptions
+from segserve.models.stock import open_model
 
 BUILT_IN = Path(__file__).parent / "built_in"
 
@@ -73,7 +74,7 @@ class Registry:
             bundle = self.bundle(name)
             bundle.verify()
             self._make_room(bundle)
-            model = Model(bundle, self._encoder, self._decoder)
+            model = open_model(bundle, self._encoder, self._decoder)
             self._loaded[name] = model
             self._on_loaded(len(self._loaded))
             return model

@@ -47,6 +47,7 @@ class Graph:
                 f"{path.name} cannot be loaded: {error}", remedy="Import the model again."
             ) from error
         self.inputs = [i.name for i in self._session.get_inputs()]
+        self.integers = {i.name for i in self._session.get_inputs() if i.type == "tensor(int64)"}
         self.outputs = [o.name for o in self._session.get_outputs()]
 
     def run(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,41 @@
+"""MobileSAM's encoder: ONNX Runtime against torch eager, the same threads, in one run."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from mobile_sam import sam_model_registry
+
+from bench.common import THREADS, Line, at_least, interleaved_ms
+from segserve.models.export.sam import export_sam
+from segserve.models.model import Model
+from segserve.models.runtime import RuntimeOptions
+
+
+def measure() -> list[Line]:
+    torch.manual_seed(0)
+    torch.set_num_threads(THREADS)
+    sam = sam_model_registry["vit_t"]().eval()
+    image = torch.randn(1, 3, 1024, 1024)
+    options = RuntimeOptions(threads=THREADS)
+    with tempfile.TemporaryDirectory() as work, torch.no_grad():
+        model = Model(export_sam(sam, Path(work) / "m", name="m", architecture="vit_t"), options, options)
+        found, wanted = model.encode(image.numpy())["embedding"], sam.image_encoder(image)[0].numpy()
+        times = interleaved_ms(
+            {
+                "torch eager": lambda: sam.image_encoder(image),
+                "ONNX Runtime": lambda: model.encode(image.numpy()),
+            },
+            repeats=5,
+        )
+    return [
+        *(Line(f"MobileSAM encoder, {name}", f"{ms:.0f} ms") for name, ms in times.items()),
+        Line(
+            "largest difference over the deviation",
+            f"{np.abs(found - wanted).max() / wanted.std():.2g}",
+            "<= 0.001",
+            bool(np.abs(found - wanted).max() / wanted.std() <= 1e-3),
+        ),
+        at_least("MobileSAM encoder against torch eager", times["torch eager"] / times["ONNX Runtime"], 2.5),
+    ]

@@ -1,0 +1,140 @@
+"""A SAM 2 network (2.0 or 2.1, image mode) written as the ONNX files of a bundle."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segserve.models.bundle import Bundle, Dims, Kind, Manifest, PreprocessEntry, write_manifest
+from segserve.models.export.fast_decoder import embed_mask, embed_points
+from segserve.models.export.onnx_files import export
+from segserve.models.export.sam import SPARSE, export_decoders
+
+# sam2.utils.transforms.SAM2Transforms, on the 0..255 scale
+MEAN, STD = (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)
+LOGIT_LIMIT = 32.0  # SAM2ImagePredictor clamps the logits it gives out as priors
+
+
+class Encoder(nn.Module):
+    """image [1, 3, S, S] -> embedding [1, C, g, g], high_res_0 [1, C/8, 4g, 4g], high_res_1 [1, C/4, 2g, 2g].
+
+    What `SAM2ImagePredictor.set_image` keeps: the decoder's own projections of the finer levels are applied,
+    and the embedding has been told that there is no memory.
+    """
+
+    OUTPUTS = ("embedding", "high_res_0", "high_res_1")
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        fine, middle, coarse = self.model.forward_image(image)["backbone_fpn"][-3:]
+        if self.model.directly_add_no_mem_embed:
+            coarse = coarse + self.model.no_mem_embed.reshape(1, -1, 1, 1)
+        return coarse, fine, middle
+
+
+class StockDecoder(nn.Module):
+    """The interface of segment-anything's own export, with SAM 2's two features besides.
+
+    point_coords [1, N, 2] in input pixels and point_labels [1, N] end with the padding point (-1) that SAM 2
+    always sees; orig_im_size [2] float32: height, width.
+    -> masks [1, 4, H, W] logits, iou_predictions [1, 4], low_res_masks [1, 4, 4g, 4g] clamped to +-32.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.prompt_encoder, self.mask_decoder = model.sam_prompt_encoder, model.sam_mask_decoder
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        high_res_feats_0: Tensor,
+        high_res_feats_1: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+        orig_im_size: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        masks, scores, _, _ = self.mask_decoder.predict_masks(
+            image_embeddings=image_embeddings,
+            image_pe=self.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=embed_points(self.prompt_encoder, point_coords, point_labels),
+            dense_prompt_embeddings=embed_mask(self.prompt_encoder, mask_input, has_mask_input),
+            repeat_image=False,
+            high_res_features=[high_res_feats_0, high_res_feats_1],
+        )
+        height, width = orig_im_size.to(torch.int64)
+        full = F.interpolate(masks, size=(height, width), mode="bilinear", align_corners=False)
+        return full, scores, torch.clamp(masks, -LOGIT_LIMIT, LOGIT_LIMIT)
+
+
+def export_stock_decoder(
+    model: Any, folder: Path, features: tuple[Tensor, Tensor, Tensor], *, half: bool
+) -> None:
+    embedding, fine, middle = features
+    low = 4 * embedding.shape[-1]
+    inputs = {
+        "image_embeddings": embedding,
+        "high_res_feats_0": fine,
+        "high_res_feats_1": middle,
+        "point_coords": torch.rand(1, 2, 2),
+        "point_labels": torch.tensor([[1.0, -1.0]]),
+        "mask_input": torch.zeros(1, 1, low, low),
+        "has_mask_input": torch.zeros(1),
+        "orig_im_size": torch.tensor([480.0, 640.0]),
+    }
+    outputs = ("masks", "iou_predictions", "low_res_masks")
+    export(StockDecoder(model), folder / "decoder.onnx", inputs, outputs, SPARSE, half=half)
+
+
+def feature_shapes(model: Any) -> tuple[tuple[int, int, int], ...]:
+    """Embedding, high_res_0, high_res_1 as channels, height, width."""
+    channels, grid = model.sam_mask_decoder.transformer_dim, model.sam_image_embedding_size
+    return (channels, grid, grid), (channels // 8, 4 * grid, 4 * grid), (channels // 4, 2 * grid, 2 * grid)
+
+
+def export_sam2(
+    model: Any,
+    folder: Path,
+    *,
+    name: str,
+    architecture: str,
+    description: str = "",
+    licence: str = "",
+    source: str = "",
+    half: bool = False,
+) -> Bundle:
+    """Write `model` (a `sam2.modeling.sam2_base.SAM2Base`) as a bundle into `folder`."""
+    model = model.eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    size = model.image_size
+    export(
+        Encoder(model),
+        folder / "encoder.onnx",
+        {"image": torch.zeros(1, 3, size, size)},
+        Encoder.OUTPUTS,
+        half=half,
+    )
+    shapes = feature_shapes(model)
+    embedding, fine, middle = (torch.randn(1, *shape) for shape in shapes)
+    export_decoders(model.sam_prompt_encoder, model.sam_mask_decoder, folder, [fine, middle], half=half)
+    export_stock_decoder(model, folder, (embedding, fine, middle), half=half)
+    return write_manifest(
+        folder,
+        Manifest(
+            name=name,
+            kind=Kind.SAM2,
+            architecture=architecture,
+            description=description,
+            licence=licence,
+            source=source,
+            files={},
+            preprocess=PreprocessEntry(input_size=size, mean=MEAN, std=STD, resize="stretch"),
+            dims=Dims(embedding=shapes[0], low=4 * shapes[0][1], high_res=shapes[1:]),
+        ),
+    )
