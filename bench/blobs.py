@@ -17,7 +17,7 @@ from segserve.models.export import sam as exporter
 from segserve.models.export.fast_decoder import FastDecoder
 
 LOW = 256
-SHARES = {"1%": 0.01, "25%": 0.25, "100%": 1.0}
+SHARES = {"1%": 0.01, "25%": 0.25, "100%": 1.0}  # of the image
 
 
 def hill(share: float) -> Tensor:

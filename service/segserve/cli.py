@@ -14,12 +14,13 @@ import typer
 from pydantic import ValidationError
 
 from segserve import logs
+from segserve.decode.segment import Found
 from segserve.errors import BadInput, SegserveError
 from segserve.masks import crop, png
 from segserve.models.cli import app as models
 from segserve.settings import Settings
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, Box, Candidate, Prompt, ReadOptions, Select
+from segserve.types import DEFAULT_TENANT, Box, Prompt, ReadOptions, Select
 
 cli = typer.Typer(
     name="segserve",
@@ -144,9 +145,9 @@ def segment(
     prompt = Prompt(np.array(points, np.float32).reshape(-1, 2), np.array(labels, np.int64), corners)
     with image.open("rb") as file:
         found, timings = asyncio.run(segment_file(settings, file, prompt))
-    output.write_bytes(png.encode(found.crop))
-    ms = 1000 * timings.seconds["decode"]
-    typer.echo(f"{output}: {crop.area(found.crop)} pixels, score {found.score:.2f}, decoded in {ms:.0f} ms")
+    output.write_bytes(found.rendered)
+    best, ms = found.candidate, 1000 * timings.seconds["decode"]
+    typer.echo(f"{output}: {crop.area(best.crop)} pixels, score {best.score:.2f}, decoded in {ms:.0f} ms")
 
 
 def numbers(text: str, count: int, option: str) -> list[float]:
@@ -161,8 +162,8 @@ def numbers(text: str, count: int, option: str) -> list[float]:
     return values
 
 
-async def segment_file(settings: Settings, image: BinaryIO, prompt: Prompt) -> tuple[Candidate, Timings]:
-    """The best mask and how long it took: the very parts that serve, without the server."""
+async def segment_file(settings: Settings, image: BinaryIO, prompt: Prompt) -> tuple[Found[bytes], Timings]:
+    """The best mask, its PNG, and how long it took: the very parts that serve, without the server."""
     from segserve.app import Service
 
     service = Service(settings.model_copy(update={"preload": ()}))
@@ -172,11 +173,11 @@ async def segment_file(settings: Settings, image: BinaryIO, prompt: Prompt) -> t
         timings = service.timings()
         answer = await service.segmenter.segment(
             DEFAULT_TENANT, record.image_id, settings.default_model, [prompt],
-            multimask=None, select=Select.BEST, timings=timings,
+            multimask=None, select=Select.BEST, render=lambda candidate: png.encode(candidate.crop), timings=timings,
         )  # fmt: skip
     finally:
         await service.stop()
-    return answer.candidates[0][0], timings
+    return answer.results[0][0], timings
 
 
 def main() -> None:

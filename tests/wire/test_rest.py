@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from pycocotools import mask as coco
 from safetensors.numpy import load
@@ -33,6 +34,18 @@ def test_upload_answers_the_size_and_the_same_id_each_time(server: Server, nucle
     assert first.status_code == again.status_code == 201
     assert first.json() == again.json()
     assert (first.json()["width"], first.json()["height"]) == (696, 520)
+
+
+@pytest.mark.parametrize("edge", [40, 2200], ids=["in memory", "in a temporary file"])
+def test_a_16_bit_tiff_either_way(server: Server, edge: int) -> None:
+    data = io.BytesIO()
+    tifffile.imwrite(data, np.arange(edge * edge, dtype=np.uint16).reshape(edge, edge))
+    for answer in (
+        server.client.post("/v1/images", files={"file": data.getvalue()}),
+        server.client.post("/v1/images", content=data.getvalue(), headers={"content-type": "image/tiff"}),
+    ):
+        assert answer.status_code == 201, answer.text
+        assert answer.json()["width"] == edge
 
 
 def test_reading_options_make_another_image(server: Server, nuclei: Path) -> None:

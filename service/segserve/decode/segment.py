@@ -2,8 +2,10 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from cachetools import TTLCache
@@ -27,16 +29,26 @@ STABILITY_DELTA, STABILITY_THRESHOLD = 0.05, 0.98
 SAM2_LOGIT_LIMIT = 32.0
 HELD_MASKS = 512
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
-class Segmentation:
-    """candidates: one list per prompt, in order; mask_ids alike, None where the cache is away."""
+class Found(Generic[T]):
+    """One mask, what the caller rendered of it, and its id: None where the cache is away."""
+
+    candidate: Candidate
+    rendered: T
+    mask_id: str | None
+
+
+@dataclass(frozen=True)
+class Segmentation(Generic[T]):
+    """results: one list per prompt, in order."""
 
     image_id: str
     model: str
     size: Size
-    candidates: list[list[Candidate]]
-    mask_ids: list[list[str | None]]
+    results: list[list[Found[T]]]
 
 
 def is_stable(logits: Float32) -> bool:
@@ -154,26 +166,33 @@ class Segmenter:
         *,
         multimask: bool | None,
         select: Select,
+        render: Callable[[Candidate], T],
         timings: Timings,
-    ) -> Segmentation:
-        """Raises NotFound (image, model, mask), BadInput (a prompt that the image cannot have), Unavailable."""
+    ) -> Segmentation[T]:
+        """`render` turns a mask into what the caller wants of it, in the thread that decoded it.
+
+        Raises NotFound (image, model, mask), BadInput (a prompt that the image cannot have), Unavailable.
+        """
         model = await self.model(model_name)
         image = await self._embeddings.prepared(tenant, image_id, model, timings)
         prompts = [check(p, image.size, model, f"prompts.{i}") for i, p in enumerate(prompts)]
         prompts = [await self._with_prior(tenant, image_id, model, p, i) for i, p in enumerate(prompts)]
+
+        def work(prompt: Prompt) -> list[tuple[Candidate, T]]:
+            candidates = decode(model, image, prompt, multimask, select, timings)
+            with timings.stage("format"):
+                return [(candidate, render(candidate)) for candidate in candidates]
+
         loop = asyncio.get_running_loop()
-        candidates = await asyncio.gather(
-            *(
-                loop.run_in_executor(self._workers, decode, model, image, p, multimask, select, timings)
-                for p in prompts
-            )
-        )
+        answers = await asyncio.gather(*(loop.run_in_executor(self._workers, work, p) for p in prompts))
         with timings.stage("remember"):
-            flat = [c.logits for found in candidates for c in found]
-            ids = iter(await self._masks.keep(tenant, image_id, model, flat))
-        self._metrics.masks(model.name, len(flat))
-        mask_ids = [[next(ids) for _ in found] for found in candidates]
-        return Segmentation(image_id, model.name, image.size, list(candidates), mask_ids)
+            logits = [candidate.logits for found in answers for candidate, _ in found]
+            ids = iter(await self._masks.keep(tenant, image_id, model, logits))
+        self._metrics.masks(model.name, len(logits))
+        results = [
+            [Found(candidate, rendered, next(ids)) for candidate, rendered in found] for found in answers
+        ]
+        return Segmentation(image_id, model.name, image.size, results)
 
     async def _with_prior(
         self, tenant: str, image_id: str, model: Model, prompt: Prompt, index: int

@@ -60,7 +60,7 @@ def read_tiff(stream: BinaryIO, page: int, max_pixels: int) -> Pixels:
     offsets = directory_offsets(stream)
     with codec("TIFF"):
         stream.seek(0)
-        file = TiffFile(stream, **_PLAIN)
+        file = TiffFile(stream, name="upload.tif", **_PLAIN)  # a spooled file has no name of its own
         first = file.pages.first
         channels, stride = _channel_layout(str(first.description), index(first.samplesperpixel), len(offsets))
     check_page(page, len(offsets) // channels)

@@ -1,6 +1,7 @@
 """Masks as the formats that clients ask for."""
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,28 +11,39 @@ from segserve.masks import crop, png, polygon, rle
 from segserve.types import Candidate, Float32
 from segserve.wire.schemas import MaskFormat
 
+Json = dict[str, Any]
 
-def segmentation(answer: Segmentation, mask_format: MaskFormat) -> dict[str, Any]:
-    """The JSON of `SegmentOut`."""
+
+def picture(found: Candidate) -> bytes:
+    """The mask as the bytes of a PNG."""
+    return png.encode(found.crop)
+
+
+def formatter(mask_format: MaskFormat) -> Callable[[Candidate], Json]:
+    """How to make the JSON of one mask (`MaskOut`, without its id)."""
+
+    def render(found: Candidate) -> Json:
+        return {
+            "mask": mask(found, mask_format),
+            "score": found.score,
+            "box": list(crop.bounding_box(found.crop)),
+            "area": crop.area(found.crop),
+        }
+
+    return render
+
+
+def segmentation(answer: Segmentation[Json]) -> dict[str, Any]:
+    """The JSON of `SegmentOut`, of masks rendered by a `formatter`."""
     return {
         "image_id": answer.image_id,
         "model": answer.model,
         "width": answer.size.width,
         "height": answer.size.height,
         "results": [
-            {"masks": [candidate(c, i, mask_format) for c, i in zip(found, ids, strict=True)]}
-            for found, ids in zip(answer.candidates, answer.mask_ids, strict=True)
+            {"masks": [{**found.rendered, "mask_id": found.mask_id} for found in result]}
+            for result in answer.results
         ],
-    }
-
-
-def candidate(found: Candidate, mask_id: str | None, mask_format: MaskFormat) -> dict[str, Any]:
-    return {
-        "mask": mask(found, mask_format),
-        "score": found.score,
-        "box": list(crop.bounding_box(found.crop)),
-        "area": crop.area(found.crop),
-        "mask_id": mask_id,
     }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path as FilePath
 from tempfile import SpooledTemporaryFile
@@ -15,11 +16,10 @@ from starlette.datastructures import UploadFile
 
 from segserve.app import MB, Service
 from segserve.errors import BadInput, NoPermission, NotFound, SegserveError, UnsupportedFormat
-from segserve.masks import png
 from segserve.models.bundle import Bundle
 from segserve.store.cache import pack
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions, Size
+from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions, Select, Size
 from segserve.wire import problems, render
 from segserve.wire.middleware import LimitBody, Observe
 from segserve.wire.schemas import (
@@ -154,14 +154,10 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
             service.background(encode())
         return json(image_out(record), 201)
 
-    @api.api_route(
-        "/v1/images/{image_id}",
-        methods=["GET", "HEAD"],
-        response_model=ImageOut,
-        responses=refusals(404, 422),
-        tags=["images"],
-    )
+    @api.get("/v1/images/{image_id}", response_model=ImageOut, responses=refusals(404, 422, 503), tags=["images"])
+    @api.head("/v1/images/{image_id}", include_in_schema=False)
     async def image(image_id: ImageId) -> Response:
+        """The size of a stored image; HEAD asks whether there is one."""
         return json(image_out(await service.library.record(DEFAULT_TENANT, image_id)))
 
     @api.delete("/v1/images/{image_id}", status_code=204, responses=refusals(404, 422, 503), tags=["images"])
@@ -205,7 +201,15 @@ def add_segment_route(api: FastAPI, service: Service) -> None:
         if any(p.mask is not None for p in body.prompts):
             size = (await service.library.record(DEFAULT_TENANT, body.image_id)).size
         prompts = [prompt.build(index, size) for index, prompt in enumerate(body.prompts)]
-        answer = await service.segmenter.segment(
+        as_picture = "image/png" in request.headers.get("accept", "")
+        if as_picture and (len(prompts) > 1 or body.select is Select.ALL):
+            raise BadInput(
+                "image/png holds one mask, and more were asked for.",
+                field="prompts",
+                remedy="Send one prompt with select 'best' or 'first', or accept application/json.",
+            )
+        ask = partial(
+            service.segmenter.segment,
             DEFAULT_TENANT,
             body.image_id,
             body.model or service.settings.default_model,
@@ -214,25 +218,12 @@ def add_segment_route(api: FastAPI, service: Service) -> None:
             select=body.select,
             timings=timings,
         )
-        loop = asyncio.get_running_loop()
-        with timings.stage("format"):
-            if "image/png" in request.headers.get("accept", ""):
-                picture = await loop.run_in_executor(service.workers, png.encode, only_mask(answer))
-                return Response(picture, media_type="image/png", headers={"Server-Timing": timings.header()})
-            content = await loop.run_in_executor(service.workers, render.segmentation, answer, body.format)
-        return json(content, timings=timings)
-
-
-def only_mask(answer: Any) -> Any:
-    """The crop of an answer of one mask. Raises BadInput where there are several."""
-    masks = [candidate.crop for found in answer.candidates for candidate in found]
-    if len(masks) != 1:
-        raise BadInput(
-            f"image/png holds one mask, the answer has {len(masks)}.",
-            field="prompts",
-            remedy="Send one prompt with select 'best', or accept application/json.",
-        )
-    return masks[0]
+        if as_picture:
+            [[found]] = (await ask(render=render.picture)).results
+            return Response(
+                found.rendered, media_type="image/png", headers={"Server-Timing": timings.header()}
+            )
+        return json(render.segmentation(await ask(render=render.formatter(body.format))), timings=timings)
 
 
 def model_out(service: Service, bundle: Bundle) -> dict[str, Any]:
