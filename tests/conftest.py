@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from segserve.store.private_redis import answers, find_server
 from tests.serving import Server
+
+settings.register_profile("segserve", deadline=None)  # the machines are noisy
+settings.load_profile("segserve")
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco
+
 from tests.serving import Server
 
 pytestmark = pytest.mark.clients

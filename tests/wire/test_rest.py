@@ -10,9 +10,9 @@ import tifffile
 from PIL import Image
 from pycocotools import mask as coco
 from safetensors.numpy import load
-from tests.serving import Server
 
 from segserve.models.runtime import Graph, RuntimeOptions
+from tests.serving import Server
 
 ON_A_NUCLEUS = (413.0, 190.0)  # of examples/nuclei.png
 

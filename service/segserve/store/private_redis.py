@@ -96,50 +96,26 @@ class PrivateRedis:
             os.close(starting)
 
     def _launch(self) -> None:
+        """Start a server that leaves this process's session by itself, so that nothing is left to wait for."""
         self.socket.unlink(missing_ok=True)
+        self._pid_file.unlink(missing_ok=True)
         log = self._folder / "redis.log"
-        command = [
-            find_server(),
-            "--port",
-            "0",
-            "--unixsocket",
-            str(self.socket),
-            "--unixsocketperm",
-            "700",
-            "--dir",
-            str(self._folder),
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--pidfile",
-            str(self._pid_file),
-            "--maxmemory",
-            f"{self._memory_mb}mb",
-            "--maxmemory-policy",
-            "allkeys-lru",
-            "--logfile",
-            str(log),
-            "--daemonize",
-            "no",
-        ]
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self._pid_file.write_text(f"{process.pid}\n")
+        options = {
+            "port": "0", "unixsocket": str(self.socket), "unixsocketperm": "700", "dir": str(self._folder),
+            "save": "", "appendonly": "no", "pidfile": str(self._pid_file), "logfile": str(log),
+            "maxmemory": f"{self._memory_mb}mb", "maxmemory-policy": "allkeys-lru", "daemonize": "yes",
+        }  # fmt: skip
+        command = [find_server(), *(word for name, value in options.items() for word in (f"--{name}", value))]
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not answers(self.socket):
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                raise RedisStartFailed(
-                    f"The private Redis did not start: {' '.join(command[:1])} ended or does not answer.",
-                    remedy=f"Read {log}, or name another server with SEGSERVE_REDIS_URL.",
-                )
-            time.sleep(0.01)
+        failed = subprocess.run(command, capture_output=True, timeout=START_TIMEOUT_S).returncode != 0
+        while not failed and not (answers(self.socket) and self.pid()):
+            failed = time.monotonic() > deadline
+            time.sleep(0.005)
+        if failed:
+            raise RedisStartFailed(
+                f"The private Redis did not start: {command[0]} ended or does not answer.",
+                remedy=f"Read {log}, or name another server with SEGSERVE_REDIS_URL.",
+            )
 
     def pid(self) -> int | None:
         try:
