@@ -1,5 +1,6 @@
 """Writing ONNX files from torch modules."""
 
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,31 +31,29 @@ def export(
     only if the weights were rounded to fp16 before.
     """
     weights = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer warns about every shape it turns into a constant
-        torch.onnx.export(
-            module.eval(),
-            tuple(inputs.values()),
-            str(path),
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_axes={name: dict(axes) for name, axes in (dynamic or {}).items()},
-            opset_version=OPSET,
-            dynamo=False,
-            do_constant_folding=True,
-        )
-    if half:
-        onnx.save(halve(onnx.load(str(path))), str(path))
-    elif weights > SINGLE_FILE_LIMIT:
-        gather_external(path)
-
-
-def gather_external(path: Path) -> None:
-    """Put a large graph's weights into one `<name>.data` beside it; the exporter writes a file per tensor."""
-    model = onnx.load(str(path))
-    for name in {e.value for t in model.graph.initializer for e in t.external_data if e.key == "location"}:
-        (path.parent / name).unlink(missing_ok=True)
-    onnx.save(model, str(path), save_as_external_data=True, location=f"{path.name}.data")
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        # A graph of more than 2 GiB leaves a file per tensor beside it.
+        written = Path(folder) / path.name
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer warns about every shape it turns into a constant
+            torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                str(written),
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_axes={name: dict(axes) for name, axes in (dynamic or {}).items()},
+                opset_version=OPSET,
+                dynamo=False,
+                do_constant_folding=True,
+            )
+        if half:
+            onnx.save(halve(onnx.load(str(written))), str(path))
+        elif weights > SINGLE_FILE_LIMIT:
+            data = f"{path.name}.data"
+            onnx.save(onnx.load(str(written)), str(path), save_as_external_data=True, location=data)
+        else:
+            written.rename(path)
 
 
 def halve(model: onnx.ModelProto) -> onnx.ModelProto:

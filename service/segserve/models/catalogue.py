@@ -1,0 +1,332 @@
+"""Published models that `segserve models pull` knows: where they are, and what their files must be.
+
+Addresses are the authors' own. Digests: SAM's and MobileSAM's sha256 and micro-sam's xxh128 are those of
+micro-sam's registry (micro_sam/util.py), SAM 2's sha256 those that the micro-sam authors and others publish
+for the same addresses, the ONNX pairs' those of osam. The digits in the names of SAM's files are the
+beginning of an MD5 sum, so they are not used. MedSAM publishes an MD5 sum only, which proves nothing against
+someone who wants to deceive: it is listed without a digest.
+"""
+
+from dataclasses import dataclass
+
+from segserve.errors import BadInput
+from segserve.models.importers import Importer
+from segserve.models.importers.onnx_pair import Pair
+
+FACEBOOK = "https://dl.fbaipublicfiles.com"
+BIOIMAGE = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io"
+GOETTINGEN = "https://owncloud.gwdg.de/index.php/s"
+OSAM = "https://github.com/wkentaro/osam/releases/download/sam2.1"
+LABELME = "https://github.com/wkentaro/labelme/releases/download/sam-20230416"
+EFFICIENT_SAM = "https://github.com/labelmeai/efficient-sam/releases/download/onnx-models-20231225"
+
+SAM_PAGE = "https://github.com/facebookresearch/segment-anything"
+SAM2_PAGE = "https://github.com/facebookresearch/sam2"
+MICRO_SAM_PAGE = "https://github.com/computational-cell-analytics/micro-sam"
+SEE_SOURCE = "see the source"
+APACHE = "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """digest: "sha256:<hex>" or "xxh128:<hex>"; None where none is published. bytes: the size, if known."""
+
+    url: str
+    digest: str | None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """files: one checkpoint, or an encoder and a decoder."""
+
+    name: str
+    kind: Importer | Pair
+    files: tuple[RemoteFile, ...]
+    description: str
+    licence: str
+    source: str
+
+    @property
+    def bytes(self) -> int | None:
+        sizes = [file.bytes for file in self.files]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    @property
+    def needs_torch(self) -> bool:
+        return isinstance(self.kind, Importer)
+
+
+def checkpoint(
+    name: str,
+    kind: Importer,
+    url: str,
+    digest: str | None,
+    bytes: int | None,
+    description: str,
+    licence: str,
+    source: str,
+) -> Published:
+    return Published(name, kind, (RemoteFile(url, digest, bytes),), description, licence, source)
+
+
+def sam(size: str, file: str, sha256: str, bytes: int) -> Published:
+    return checkpoint(
+        f"sam_vit_{size}",
+        Importer.SAM,
+        f"{FACEBOOK}/segment_anything/{file}",
+        f"sha256:{sha256}",
+        bytes,
+        f"Segment Anything, ViT-{size.upper()}",
+        APACHE,
+        SAM_PAGE,
+    )
+
+
+def sam2(version: str, size: str, sha256: str, bytes: int) -> Published:
+    day = {"2": "072824", "2.1": "092824"}[version]
+    return checkpoint(
+        f"sam{version}_{size}",
+        Importer.SAM2,
+        f"{FACEBOOK}/segment_anything_2/{day}/sam{version}_hiera_{size}.pt",
+        f"sha256:{sha256}",
+        bytes,
+        f"SAM {version}, Hiera {size.replace('_', ' ')}",
+        APACHE,
+        SAM2_PAGE,
+    )
+
+
+def micro_sam(name: str, url: str, xxh128: str, what: str) -> Published:
+    return checkpoint(
+        f"micro_sam_{name}",
+        Importer.MOBILE_SAM if name.startswith("vit_t") else Importer.SAM,
+        url,
+        f"xxh128:{xxh128}",
+        None,
+        f"micro-sam for {what}, {name[:5]}",
+        SEE_SOURCE,
+        MICRO_SAM_PAGE,
+    )
+
+
+def pair(
+    name: str,
+    kind: Pair,
+    encoder: tuple[str, str],
+    decoder: tuple[str, str],
+    description: str,
+    source: str,
+) -> Published:
+    """encoder, decoder: address and sha256."""
+    files = tuple(RemoteFile(url, f"sha256:{sha256}") for url, sha256 in (encoder, decoder))
+    return Published(name, kind, files, f"{description}, ONNX: needs no torch", APACHE, source)
+
+
+def efficient_sam(name: str, size: str, encoder: str, decoder: str) -> Published:
+    stem = f"{EFFICIENT_SAM}/efficient_sam_vit{size}"
+    return pair(
+        name,
+        Pair.EFFICIENT_SAM,
+        (f"{stem}_encoder.onnx", encoder),
+        (f"{stem}_decoder.onnx", decoder),
+        f"EfficientSAM ViT-{size.upper()}",
+        "https://github.com/yformer/EfficientSAM",
+    )
+
+
+def sam2_onnx(size: str, encoder: str, decoder: str) -> Published:
+    stem = f"{OSAM}/sam2.1_{size}"
+    return pair(
+        f"sam2.1_{size}_onnx",
+        Pair.SAM2,
+        (f"{stem}_preprocess.onnx", encoder),
+        (f"{stem}.onnx", decoder),
+        f"SAM 2.1, Hiera {size.replace('_', ' ')}",
+        SAM2_PAGE,
+    )
+
+
+def sam_onnx(size: str, stem: str, encoder: str, decoder: str) -> Published:
+    return pair(
+        f"sam_vit_{size}_onnx",
+        Pair.SAM,
+        (f"{LABELME}/{stem}.quantized.encoder.onnx", encoder),
+        (f"{LABELME}/{stem}.quantized.decoder.onnx", decoder),
+        f"Segment Anything, ViT-{size.upper()}, 8-bit",
+        SAM_PAGE,
+    )
+
+
+PUBLISHED = (
+    sam(
+        "b",
+        "sam_vit_b_01ec64.pth",
+        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        375042383,
+    ),
+    sam(
+        "l",
+        "sam_vit_l_0b3195.pth",
+        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        1249524607,
+    ),
+    sam(
+        "h",
+        "sam_vit_h_4b8939.pth",
+        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        2564550879,
+    ),
+    checkpoint(
+        "mobile_sam",
+        Importer.MOBILE_SAM,
+        "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/"
+        "f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt",
+        "sha256:6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+        40728226,
+        "MobileSAM: SAM's decoder behind a TinyViT",
+        APACHE,
+        "https://github.com/ChaoningZhang/MobileSAM",
+    ),
+    sam2("2.1", "tiny", "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69", 156008466),
+    sam2("2.1", "small", "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38", 184416285),
+    sam2("2.1", "base_plus", "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5", 323606802),
+    sam2("2.1", "large", "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318", 898083611),
+    sam2("2", "tiny", "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125", 155906050),
+    sam2("2", "small", "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3", 184309650),
+    sam2("2", "base_plus", "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071", 323493298),
+    sam2("2", "large", "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b", 897952466),
+    micro_sam(
+        "vit_t_lm",
+        f"{BIOIMAGE}/faithful-chicken/1.1/files/vit_t.pt",
+        "72ec5074774761a6e5c05a08942f981e",
+        "light microscopy",
+    ),
+    micro_sam(
+        "vit_b_lm",
+        f"{BIOIMAGE}/diplomatic-bug/1.2/files/vit_b.pt",
+        "fe9252a29f3f4ea53c15a06de471e186",
+        "light microscopy",
+    ),
+    micro_sam(
+        "vit_l_lm",
+        f"{BIOIMAGE}/idealistic-rat/1.2/files/vit_l.pt",
+        "017f20677997d628426dec80a8018f9d",
+        "light microscopy",
+    ),
+    micro_sam(
+        "vit_t_em_organelles",
+        f"{BIOIMAGE}/greedy-whale/1/files/vit_t.pt",
+        "253474720c497cce605e57c9b1d18fd9",
+        "organelles in electron microscopy",
+    ),
+    micro_sam(
+        "vit_b_em_organelles",
+        f"{BIOIMAGE}/noisy-ox/1.2/files/vit_b.pt",
+        "f3bf2ed83d691456bae2c3f9a05fb438",
+        "organelles in electron microscopy",
+    ),
+    micro_sam(
+        "vit_l_em_organelles",
+        f"{BIOIMAGE}/humorous-crab/1.2/files/vit_l.pt",
+        "810b084b6e51acdbf760a993d8619f2d",
+        "organelles in electron microscopy",
+    ),
+    micro_sam(
+        "vit_b_histopathology",
+        f"{GOETTINGEN}/sBB4H8CTmIoBZsQ/download",
+        "ffd1a2cd84570458b257bd95fdd8f974",
+        "histopathology",
+    ),
+    micro_sam(
+        "vit_l_histopathology",
+        f"{GOETTINGEN}/IZgnn1cpBq2PHod/download",
+        "b591833c89754271023e901281dee3f2",
+        "histopathology",
+    ),
+    micro_sam(
+        "vit_h_histopathology",
+        f"{GOETTINGEN}/L7AcvVz7DoWJ2RZ/download",
+        "bd1856dafc156a43fb3aa705f1a6e92e",
+        "histopathology",
+    ),
+    micro_sam(
+        "vit_b_medical_imaging",
+        f"{GOETTINGEN}/f5Ol4FrjPQWfjUF/download",
+        "40169f1e3c03a4b67bff58249c176d92",
+        "medical images",
+    ),
+    checkpoint(
+        "medsam",
+        Importer.MEDSAM,
+        "https://zenodo.org/records/10689643/files/medsam_vit_b.pth?download=1",
+        None,
+        None,
+        "MedSAM vit_b, for boxes on medical images",
+        APACHE,
+        "https://github.com/bowang-lab/MedSAM",
+    ),
+    efficient_sam(
+        "efficient_sam_ti",
+        "t",
+        "7a73ee65aa2c37237c89b4b18e73082f757ffb173899609c5d97a2bbd4ebb02d",
+        "e1afe46232c3bfa3470a6a81c7d3181836a94ea89528aff4e0f2d2c611989efd",
+    ),
+    efficient_sam(
+        "efficient_sam_s",
+        "s",
+        "4cacbb23c6903b1acf87f1d77ed806b840800c5fcd4ac8f650cbffed474b8896",
+        "4727baf23dacfb51d4c16795b2ac382c403505556d0284e84c6ff3d4e8e36f22",
+    ),
+    sam2_onnx(
+        "tiny",
+        "5557482c56565f6a6c8206874b1a11c392cef8a1766477bf035b919092f2b619",
+        "11a2c86fabbea9d0268213a9205c99a7f7e379caa0493bd13f5cca8ffaae6777",
+    ),
+    sam2_onnx(
+        "small",
+        "06016c6dfb146ce10e4dadfdf49e88a05c8d1f97a6b7c57e150e60d2d46a72e7",
+        "153aaef5047a3b95285d90cbb39dad6c7b5821bfd944dbf56483f3f735936941",
+    ),
+    sam2_onnx(
+        "base_plus",
+        "ce95c44082b4532c25ae01e11da3c9337dab7b04341455c09ae599dc9ae5c438",
+        "2ad091af889b20ad2035503b4355cd8924fcf0e29fa6536924c48dc220ecdc56",
+    ),
+    sam2_onnx(
+        "large",
+        "ab676f957528918496990f242163fd6b41a7222ae255862e846d9ab35115c12e",
+        "a3ebc6b8e254bd4ca1346901b9472bc2fae9e827cfd67d67e162d0ae2b1ec9a0",
+    ),
+    sam_onnx(
+        "b",
+        "sam_vit_b_01ec64",
+        "3346b9cc551c9902fbf3b203935e933592b22e042365f58321c17fc12641fd6a",
+        "edbcf1a0afaa55621fb0abe6b3db1516818b609ea9368f309746a3afc68f7613",
+    ),
+    sam_onnx(
+        "l",
+        "sam_vit_l_0b3195",
+        "f7158a4a1fe7f670ef47ea2f7f852685425c1ed6caa40f5df86cbe2b0502034f",
+        "552ebb23bf52c5e5b971ac710d1eb8dccfd88b36cc6aff881d1536d1662e6d7b",
+    ),
+    sam_onnx(
+        "h",
+        "sam_vit_h_4b8939",
+        "a5c745fd4279efc5e5436b412200e983dafc2249ce172af6cc0002a71bb5f485",
+        "020b385a45ffe51097e1acd10cd791075a86171153505f789a793bc382eef210",
+    ),
+)
+
+
+def published(name: str) -> Published:
+    """Raises BadInput naming what there is."""
+    for entry in PUBLISHED:
+        if entry.name == name:
+            return entry
+    known = ", ".join(entry.name for entry in PUBLISHED)
+    raise BadInput(
+        f"No published model {name!r} is known.",
+        field="name",
+        remedy=f"Known: {known}. For any other checkpoint: segserve models import.",
+    )

@@ -1,0 +1,213 @@
+"""`segserve models`: see, import, pull, check and remove models. Only `import` and `pull` may need torch."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from segserve.errors import BadInput, BrokenModel, SegserveError
+from segserve.models.bundle import Bundle
+from segserve.models.catalogue import PUBLISHED, Published, RemoteFile, published
+from segserve.models.importers import About, Importer, import_checkpoint
+from segserve.models.install import remove_bundle
+from segserve.models.registry import BUILT_IN, Registry, weight_bytes
+from segserve.models.runtime import RuntimeOptions
+from segserve.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="See, import, pull, check and remove models.")
+
+DataDir = Annotated[
+    Path | None, typer.Option(envvar="SEGSERVE_DATA_DIR", help="Models live in its folder 'models'.")
+]
+Replace = Annotated[bool, typer.Option("--replace", help="Take the place of a model of the same name.")]
+KINDS = ", ".join(Importer)
+
+
+def models_dir(data_dir: Path | None) -> Path:
+    settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
+    return settings.data_dir / "models"
+
+
+def registry(folder: Path) -> Registry:
+    return Registry([folder, BUILT_IN], RuntimeOptions(), RuntimeOptions(), budget_bytes=0)
+
+
+def megabytes(count: int | None) -> str:
+    return "?" if count is None else f"{count / 1e6:,.0f} MB"
+
+
+class Shown:
+    """A bar for each download, and under them a line that says what is going on."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._stage: TaskID | None = None
+
+    def stage(self, name: str) -> None:
+        if self._stage is None:
+            self._stage = self._progress.add_task(name, total=None)
+        self._progress.update(self._stage, description=name)
+
+    def download(self, file: RemoteFile) -> Callable[[int, int | None], None]:
+        task = self._progress.add_task(Path(urlsplit(file.url).path).name, total=file.bytes)
+        return lambda done, total: self._progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def shown() -> Iterator[Shown]:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield Shown(progress)
+
+
+@app.command("list")
+def list_models(data_dir: DataDir = None) -> None:
+    """List the models that are here, and those that can be pulled."""
+    folder = models_dir(data_dir)
+    found = registry(folder)
+    console = Console()
+    here = Table(
+        "name", "kind", "architecture", "size", "licence", "description", title="Models", title_justify="left"
+    )
+    for name in found.names():
+        try:
+            bundle = found.bundle(name)
+        except BrokenModel as error:
+            here.add_row(name, "[red]broken[/red]", "", "", "", str(error))
+            continue
+        manifest, where = bundle.manifest, "" if (folder / name).is_dir() else " (built in)"
+        size = megabytes(weight_bytes(bundle))
+        here.add_row(
+            name + where, manifest.kind, manifest.architecture, size, manifest.licence, manifest.description
+        )
+    console.print(here)
+    there = Table("name", "download", "licence", "description", title="To pull", title_justify="left")
+    for entry in PUBLISHED:
+        if entry.name not in found.names():
+            warning = (
+                "" if all(f.digest for f in entry.files) else " [yellow](no digest is published)[/yellow]"
+            )
+            there.add_row(entry.name, megabytes(entry.bytes), entry.licence, entry.description + warning)
+    console.print(there)
+
+
+@app.command("import")
+def import_model(
+    kind: Annotated[str, typer.Argument(help=f"What the checkpoint is: {KINDS}.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A .pth, .pt or .safetensors file of weights.")],
+    name: Annotated[str, typer.Option(help="What requests will call the model.")],
+    variant: Annotated[
+        str | None, typer.Option(help="vit_b, 2.1_tiny and the like [default: by the weights' shapes].")
+    ] = None,
+    replace: Replace = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Turn a checkpoint into a model, and compare it with its own library before it is accepted."""
+    about = About(source=checkpoint.name)
+    with shown() as progress:
+        bundle = import_checkpoint(
+            kind,
+            checkpoint,
+            name,
+            models_dir(data_dir),
+            variant=variant,
+            replace=replace,
+            about=about,
+            on_stage=progress.stage,
+        )
+    ready(bundle)
+
+
+@app.command("pull")
+def pull_model(
+    model: Annotated[str, typer.Argument(help="A name that 'segserve models list' shows.")],
+    name: Annotated[str | None, typer.Option(help="What requests will call it [default: the same].")] = None,
+    no_digest: Annotated[
+        bool, typer.Option("--no-digest", help="Accept a file whose digest nobody publishes.")
+    ] = False,
+    replace: Replace = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Download a published model from its official address, check its digest and import it.
+
+    What a broken connection leaves is kept: run the command again to go on.
+    """
+    from segserve.models.pull import pull
+
+    entry = published(model)
+    warn(entry)
+    with shown() as progress:
+        bundle = pull(
+            entry,
+            models_dir(data_dir),
+            name=name,
+            replace=replace,
+            accept_no_digest=no_digest,
+            on_file=progress.download,
+            on_stage=progress.stage,
+        )
+    ready(bundle)
+
+
+@app.command("verify")
+def verify_models(
+    name: Annotated[str | None, typer.Argument(help="Which model [default: all].")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Compare every file of a model with its digest."""
+    found = registry(models_dir(data_dir))
+    broken: list[SegserveError] = []
+    for each in [name] if name else found.names():
+        try:
+            found.bundle(each).verify()
+            typer.secho(f"{each}: ok", fg="green")
+        except BrokenModel as error:
+            broken.append(error)
+            typer.secho(f"{each}: {error}", fg="red", err=True)
+    if broken:
+        raise typer.Exit(1)
+
+
+@app.command("remove")
+def remove_model(name: Annotated[str, typer.Argument(help="Which model.")], data_dir: DataDir = None) -> None:
+    """Delete a model. Those that came with segserve stay."""
+    folder = models_dir(data_dir)
+    if not (folder / name).is_dir() and (BUILT_IN / name).is_dir():
+        raise BadInput(f"{name!r} came with segserve and cannot be removed.", field="name")
+    remove_bundle(folder, name)
+    typer.echo(f"{name}: removed")
+
+
+def ready(bundle: Bundle) -> None:
+    typer.secho(
+        f"{bundle.name}: ready ({bundle.manifest.architecture}, {megabytes(weight_bytes(bundle))} with its decoders)",
+        fg="green",
+    )
+
+
+def warn(entry: Published) -> None:
+    for file in entry.files:
+        if file.digest is None:
+            typer.secho(f"Warning: no digest is published for {file.url}.", fg="yellow", err=True)

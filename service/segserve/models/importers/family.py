@@ -1,0 +1,60 @@
+"""What an importer of one family of models does, and how its library is asked for the truth."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segserve.models.bundle import Bundle
+from segserve.models.importers import About
+from segserve.models.importers.state import State
+
+
+class Family(ABC):
+    """Stateless: the network it builds is handed back to it."""
+
+    @abstractmethod
+    def build(self, state: State, variant: str | None) -> tuple[Any, str]:
+        """The library's network with these weights, and the name of its architecture. Raises BadInput."""
+
+    @abstractmethod
+    def export(self, network: Any, folder: Path, *, name: str, architecture: str, about: About) -> Bundle:
+        """Write the bundle's files into `folder`."""
+
+    @abstractmethod
+    def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
+        """The library's own encoder: image [1, 3, S, S] -> the bundle's names, batch axis kept."""
+
+    @abstractmethod
+    def decoder(self, network: Any) -> tuple[Any, Any]:
+        """The prompt encoder and the mask decoder."""
+
+    def decode(
+        self,
+        network: Any,
+        features: dict[str, Tensor],
+        points: tuple[Tensor, Tensor] | None,
+        box: Tensor | None,
+        prior: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The library's own decoder: points ([1, N, 2] input pixels, [1, N]), box [1, 4], prior
+        [1, 1, 4g, 4g] -> logits [4, 4g, 4g] and scores [4] of all mask tokens."""
+        prompt_encoder, mask_decoder = self.decoder(network)
+        sparse, dense = prompt_encoder(points=points, boxes=box, masks=prior)
+        extra: dict[str, Any] = {}
+        if len(features) > 1:
+            extra = {
+                "repeat_image": False,
+                "high_res_features": [features["high_res_0"], features["high_res_1"]],
+            }
+        with torch.no_grad():
+            masks, scores, *_ = mask_decoder.predict_masks(
+                image_embeddings=features["embedding"],
+                image_pe=prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                **extra,
+            )
+        return masks[0], scores[0]

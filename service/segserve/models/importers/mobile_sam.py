@@ -1,0 +1,28 @@
+"""MobileSAM: SAM's prompt encoder and decoder behind a TinyViT."""
+
+import warnings
+from typing import Any
+
+from segserve.errors import BadInput
+from segserve.models.importers.sam import PARTS, Sam
+from segserve.models.importers.state import State, load_weights
+
+with warnings.catch_warnings():
+    # It imports timm by names that timm deprecates, and registers models that timm has meanwhile.
+    warnings.simplefilter("ignore")
+    from mobile_sam import sam_model_registry
+
+VARIANT = "vit_t"
+
+
+class MobileSam(Sam):
+    def build(self, state: State, variant: str | None) -> tuple[Any, str]:
+        if variant not in (None, VARIANT):
+            raise BadInput(
+                f"MobileSAM has no variant {variant!r}.", field="variant", remedy=f"Known: {VARIANT}."
+            )
+        # load_weights ends with eval(), which is when TinyViT looks its attention biases up.
+        return load_weights(sam_model_registry[VARIANT](), state, "MobileSAM vit_t", PARTS), VARIANT
+
+
+FAMILY = MobileSam()

@@ -1,0 +1,113 @@
+"""Published ONNX pairs to bundles: taken over as they are, once they have answered a click. Needs no torch."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from segserve.errors import BadInput
+from segserve.models.bundle import Bundle, Dims, Kind, Manifest, PreprocessEntry, Runtime, write_manifest
+from segserve.models.importers import About
+from segserve.models.install import new_bundle
+from segserve.models.runtime import RuntimeOptions
+from segserve.models.stock import StockModel, open_model
+from segserve.settings import cores
+
+INPUT_SIZE = 1024
+TOKENS = {1: (0,), 3: (1, 2, 3), 4: (0, 1, 2, 3)}  # by how many masks a graph gives
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+class Pair(StrEnum):
+    """Whose export it is; see `models.stock` for the interfaces."""
+
+    SAM = "sam_onnx"
+    SAM2 = "sam2_onnx"
+    EFFICIENT_SAM = "efficient_sam_onnx"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    kind: Kind
+    runtime: Runtime
+    preprocess: PreprocessEntry
+
+
+RECIPES = {
+    Pair.SAM: Recipe(
+        Kind.SAM,
+        Runtime.STOCK,
+        PreprocessEntry(input_size=INPUT_SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD, resize="pad"),
+    ),
+    Pair.SAM2: Recipe(
+        Kind.SAM2,
+        Runtime.STOCK,
+        PreprocessEntry(input_size=INPUT_SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD, resize="stretch"),
+    ),
+    # Its graph normalises by itself.
+    Pair.EFFICIENT_SAM: Recipe(
+        Kind.SAM,
+        Runtime.EFFICIENT_SAM,
+        PreprocessEntry(input_size=INPUT_SIZE, mean=(0, 0, 0), std=(255, 255, 255), resize="stretch"),
+    ),
+}
+
+
+def import_pair(
+    pair: Pair,
+    encoder: Path,
+    decoder: Path,
+    name: str,
+    models_dir: Path,
+    *,
+    architecture: str = "",
+    replace: bool = False,
+    about: About | None = None,
+    input_size: int = INPUT_SIZE,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Bundle:
+    """Copy both files into the bundle `models_dir/name`. Raises BadInput where they are not such a pair."""
+    recipe = RECIPES[pair]
+    with new_bundle(models_dir, name, replace=replace) as folder:
+        on_stage("copying the graphs")
+        shutil.copyfile(encoder, folder / "encoder.onnx")
+        shutil.copyfile(decoder, folder / "decoder.onnx")
+        manifest = Manifest(
+            name=name,
+            kind=recipe.kind,
+            runtime=recipe.runtime,
+            architecture=architecture or pair,
+            preprocess=recipe.preprocess.model_copy(update={"input_size": input_size}),
+            dims=Dims(embedding=(0, 0, 0), low=input_size // 4),  # the embedding's are found out below
+            files={},
+            **vars(about or About()),
+        )
+        on_stage("clicking once")
+        dims = measure(write_manifest(folder, manifest))
+        write_manifest(folder, manifest.model_copy(update={"dims": dims}))
+        on_stage("putting it in place")
+    return Bundle(models_dir / name)
+
+
+def measure(bundle: Bundle) -> Dims:
+    """Encode a grey image and click on it: the shapes that come back, or BadInput."""
+    size = bundle.manifest.preprocess.input_size
+    options = RuntimeOptions(threads=cores())
+    model = open_model(bundle, options, options)
+    assert isinstance(model, StockModel)
+    try:
+        features = model.encode(np.zeros((1, 3, size, size), np.float32))
+        click = np.full((1, 2), size / 2, np.float32)
+        _, scores, *_ = model.run_decoder(model.prepare(features, None), click, np.ones(1, np.float32))
+        shapes = [tuple(array.shape) for array in features.values()]
+        low = bundle.manifest.dims.low
+        return Dims(embedding=shapes[0], low=low, high_res=tuple(shapes[1:]), masks=TOKENS[scores.size])
+    except Exception as error:  # whatever ONNX Runtime raises for inputs and shapes that do not fit
+        raise BadInput(
+            "These files are not an encoder and a decoder that fit together.",
+            field="checkpoint",
+            remedy=f"They failed on a test click: {str(error)[:200]}",
+        ) from error

@@ -1,0 +1,79 @@
+"""SAM 2 and 2.1 through sam2: tiny, small, base_plus, large; and fine-tunes that kept the architecture."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sam2.build_sam import build_sam2
+from sam2.sam2_image_predictor import SAM2ImagePredictor
+from torch import Tensor
+
+from segserve.errors import BadInput
+from segserve.models.bundle import Bundle
+from segserve.models.export.sam2 import export_sam2
+from segserve.models.importers import About
+from segserve.models.importers.family import Family
+from segserve.models.importers.state import State, load_weights
+
+PARTS = (
+    "image_encoder.",
+    "sam_prompt_encoder.",
+    "sam_mask_decoder.",
+    "memory_attention.",
+    "memory_encoder.",
+)
+PATCHES = "image_encoder.trunk.patch_embed.proj.weight"
+BLOCK = "image_encoder.trunk.blocks.{}.norm1.weight"
+ONLY_IN_2_1 = "no_obj_embed_spatial"
+
+CONFIGS = {
+    f"{version}_{size}": f"configs/sam{version}/sam{version}_hiera_{short}.yaml"
+    for version in ("2", "2.1")
+    for size, short in (("tiny", "t"), ("small", "s"), ("base_plus", "b+"), ("large", "l"))
+}
+
+
+def recognise(state: State) -> str:
+    """ "2.1_tiny" and the like. Raises BadInput."""
+    size = None
+    if PATCHES in state:
+        size = {96: "tiny", 112: "base_plus", 144: "large"}.get(state[PATCHES].shape[0])
+        if size == "tiny" and BLOCK.format(12) in state:  # as wide as tiny's 12 blocks, but 16 of them
+            size = "small"
+    if size is None:
+        raise BadInput(
+            "This is not a checkpoint of SAM 2.",
+            field="checkpoint",
+            remedy=f"Expected {PATCHES!r} of 96, 112 or 144 channels.",
+        )
+    return f"{'2.1' if ONLY_IN_2_1 in state else '2'}_{size}"
+
+
+class Sam2(Family):
+    def build(self, state: State, variant: str | None) -> tuple[Any, str]:
+        variant = variant or recognise(state)
+        if variant not in CONFIGS:
+            raise BadInput(
+                f"SAM 2 has no variant {variant!r}.", field="variant", remedy=f"Known: {', '.join(CONFIGS)}."
+            )
+        network = build_sam2(CONFIGS[variant], device="cpu")
+        return load_weights(network, state, f"SAM {variant}", PARTS), f"hiera_{variant}"
+
+    def export(self, network: Any, folder: Path, *, name: str, architecture: str, about: About) -> Bundle:
+        return export_sam2(network, folder, name=name, architecture=architecture, **vars(about))
+
+    def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its transforms use what torch deprecates
+            predictor = SAM2ImagePredictor(network)
+        predictor._transforms = lambda _: image[0]  # which is prepared already
+        predictor.set_image(np.zeros((*image.shape[2:], 3), np.uint8))
+        fine, middle = predictor._features["high_res_feats"]
+        return {"embedding": predictor._features["image_embed"], "high_res_0": fine, "high_res_1": middle}
+
+    def decoder(self, network: Any) -> tuple[Any, Any]:
+        return network.sam_prompt_encoder, network.sam_mask_decoder
+
+
+FAMILY = Sam2()

@@ -1,0 +1,64 @@
+"""`segserve models`, as its user runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from segserve.errors import BadInput, ModelNotFound
+from segserve.models.cli import app
+from tests.models.test_registry import make
+
+
+def run(data: Path, *arguments: str) -> str:
+    result = CliRunner().invoke(app, [*arguments, "--data-dir", str(data)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_list_shows_what_is_here_and_what_can_be_pulled(tmp_path: Path) -> None:
+    make(tmp_path / "models", "mine")
+    output = run(tmp_path, "list")
+    assert "mine" in output
+    assert "starter" in output
+    assert "mobile_sam" in output
+
+
+def test_verify_names_what_is_broken(tmp_path: Path) -> None:
+    bundle = make(tmp_path / "models", "mine")
+    assert "mine: ok" in run(tmp_path, "verify", "mine")
+    bundle.path("encoder.onnx").write_bytes(b"other")
+    result = CliRunner().invoke(app, ["verify", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "encoder.onnx" in result.output
+    assert "starter: ok" in result.output
+
+
+def test_remove_takes_mine_and_leaves_what_came_with_the_package(tmp_path: Path) -> None:
+    make(tmp_path / "models", "mine")
+    run(tmp_path, "remove", "mine")
+    assert not (tmp_path / "models" / "mine").exists()
+    with pytest.raises(ModelNotFound):
+        run(tmp_path, "remove", "mine")
+    with pytest.raises(BadInput, match="came with segserve"):
+        run(tmp_path, "remove", "starter")
+
+
+def test_unknown_models_and_kinds_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="No published model"):
+        run(tmp_path, "pull", "nonsense")
+    with pytest.raises(BadInput, match="no importer 'unet'"):
+        run(tmp_path, "import", "unet", "c.pth", "--name", "c")
+
+
+def test_torch_is_not_imported_without_need(tmp_path: Path) -> None:
+    make(tmp_path / "models", "mine")
+    for command in (["list"], ["verify", "mine"], ["remove", "mine"]):
+        code = (
+            "import sys\nfrom segserve.models.cli import app\n"
+            f"app({[*command, '--data-dir', str(tmp_path)]!r}, standalone_mode=False)\n"
+            "assert not {'torch', 'onnx', 'segment_anything', 'sam2'} & sys.modules.keys()"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,165 @@
+"""A SAM bundle answers what segment-anything's SamPredictor answers, from image and prompt to binary mask."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from segment_anything import SamPredictor
+
+from segserve.decode.segment import decode
+from segserve.encode.prepared import PreparedImage
+from segserve.encode.preprocess import apply
+from segserve.models.bundle import Bundle, Kind
+from segserve.models.export.sam import export_sam
+from segserve.models.model import Model
+from segserve.models.runtime import Graph, RuntimeOptions
+from segserve.timing import Timings
+from segserve.types import Box, Prompt, Select, Size
+from tests.models.networks import GRID, IMAGE, noise_image, opened, small_sam
+
+HEIGHT, WIDTH = 150, 230
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return export_sam(small_sam(), tmp_path_factory.mktemp("b") / "small", name="small", architecture="test")
+
+
+@pytest.fixture(scope="module")
+def predictor() -> SamPredictor:
+    predictor = SamPredictor(small_sam())
+    predictor.set_image(noise_image(HEIGHT, WIDTH))
+    return predictor
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Bundle) -> Model:
+    return opened(bundle)
+
+
+@pytest.fixture(scope="module")
+def image(model: Model) -> PreparedImage:
+    embedding = model.encode(apply(noise_image(HEIGHT, WIDTH), model.preprocess))
+    return PreparedImage(Size(HEIGHT, WIDTH), embedding, model.prepare(embedding, None))
+
+
+def test_the_manifest_says_what_the_files_are(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    assert manifest.kind is Kind.SAM
+    assert manifest.dims.embedding == (64, GRID, GRID)
+    assert manifest.dims.low == IMAGE // 4
+    assert manifest.preprocess.mean == pytest.approx((123.675, 116.28, 103.53))
+    bundle.verify()
+
+
+def test_encodes_as_the_predictor_does(predictor: SamPredictor, image: PreparedImage) -> None:
+    expected = predictor.get_image_embedding()[0].numpy()
+    actual = image.embedding["embedding"]
+    assert np.abs(actual - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+PROMPTS: dict[str, dict[str, Any]] = {
+    "a point": {"points": [[100.0, 60.0]], "labels": [1]},
+    "two points": {"points": [[100.0, 60.0], [20.5, 130.25]], "labels": [1, 0]},
+    "many points": {"points": [[5.0 * i, 3.0 * i] for i in range(30)], "labels": [i % 2 for i in range(30)]},
+    "a box": {"box": [30.0, 40.0, 200.0, 140.0]},
+    "a point and a box": {"points": [[100.0, 60.0]], "labels": [0], "box": [30.0, 40.0, 200.0, 140.0]},
+}
+
+
+@pytest.mark.parametrize("prior", [False, True])
+@pytest.mark.parametrize("multimask", [False, True])
+@pytest.mark.parametrize("name", PROMPTS)
+def test_segments_as_the_predictor_does(
+    predictor: SamPredictor, model: Model, image: PreparedImage, name: str, multimask: bool, prior: bool
+) -> None:
+    given = PROMPTS[name]
+    points = np.array(given.get("points", np.zeros((0, 2))), np.float32)
+    labels = np.array(given.get("labels", []), np.int64)
+    logits = None
+    if prior:
+        logits = np.random.default_rng(5).normal(size=(IMAGE // 4, IMAGE // 4)).astype(np.float32)
+    full, scores, low = predictor.predict(
+        points if len(points) else None,
+        labels if len(points) else None,
+        np.array(given["box"]) if "box" in given else None,
+        None if logits is None else logits[None],
+        multimask_output=multimask,
+        return_logits=True,
+    )
+    prompt = Prompt(points, labels, Box(*given["box"]) if "box" in given else None, logits=logits)
+    found = decode(model, image, prompt, multimask, Select.ALL, Timings())
+    assert len(found) == len(full)
+    for candidate, expected, score, expected_low in zip(found, full, scores, low, strict=True):
+        mask = np.zeros((HEIGHT, WIDTH), bool)
+        crop = candidate.crop
+        mask[crop.y : crop.y + crop.pixels.shape[0], crop.x : crop.x + crop.pixels.shape[1]] = crop.pixels
+        undecided = np.abs(expected) < 1e-4 * expected.std()  # where rounding may fall to either side
+        assert (mask == (expected > 0))[~undecided].all()
+        assert undecided.mean() < 1e-3
+        assert np.abs(candidate.logits - expected_low).max() < 1e-3 * expected_low.std()
+        assert candidate.score == pytest.approx(score, abs=1e-4)
+
+
+def test_the_stock_decoder_has_segment_anythings_interface(
+    bundle: Bundle, predictor: SamPredictor, image: PreparedImage
+) -> None:
+    graph = Graph(bundle.path("decoder.onnx"), RuntimeOptions(threads=2))
+    assert graph.inputs == [
+        "image_embeddings",
+        "point_coords",
+        "point_labels",
+        "mask_input",
+        "has_mask_input",
+        "orig_im_size",
+    ]
+    point = np.array([[100.0, 60.0]])
+    scaled = predictor.transform.apply_coords(point, (HEIGHT, WIDTH))
+    answer = graph.run(
+        {
+            "image_embeddings": image.embedding["embedding"][None],
+            "point_coords": np.concatenate([scaled, [[0, 0]]])[None].astype(np.float32),
+            "point_labels": np.array([[1, -1]], np.float32),
+            "mask_input": np.zeros((1, 1, IMAGE // 4, IMAGE // 4), np.float32),
+            "has_mask_input": np.zeros(1, np.float32),
+            "orig_im_size": np.array([HEIGHT, WIDTH], np.float32),
+        }
+    )
+    expected, *_ = predictor.predict(point, np.array([1]), return_logits=True)
+    assert np.abs(answer["masks"][0, 1:] - expected).max() < 1e-3 * expected.std()
+
+
+def test_half_weights_are_exact_for_the_rounded_network(tmp_path: Path) -> None:
+    sam = small_sam(seed=2)
+    whole = export_sam(small_sam(seed=2), tmp_path / "whole", name="whole", architecture="test")
+    half = export_sam(sam, tmp_path / "half", name="half", architecture="test", half=True)
+    size = [sum(f.bytes for f in b.manifest.files.values()) for b in (whole, half)]
+    assert size[1] < 0.7 * size[0]
+    for tensor in (*sam.parameters(), *sam.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.half().float()
+    image = torch.randn(1, 3, IMAGE, IMAGE)
+    with torch.no_grad():
+        expected = sam.image_encoder(image).numpy()
+    actual = opened(half).encode(image.numpy())["embedding"][None]
+    assert np.abs(actual - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("variant", ["vit_b", "vit_l", "vit_h"])
+def test_the_published_sizes(tmp_path: Path, variant: str) -> None:
+    from segment_anything import sam_model_registry
+
+    from segserve.models.importers.compare import compare
+    from segserve.models.importers.sam import FAMILY
+
+    torch.manual_seed(0)
+    sam = sam_model_registry[variant]()
+    sam.eval()
+    bundle = export_sam(sam, tmp_path / variant, name=variant.replace("_", "-"), architecture=variant)
+    compare(bundle, FAMILY, sam)
+    bundle.verify()

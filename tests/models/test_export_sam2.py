@@ -1,0 +1,214 @@
+"""A SAM 2 bundle answers what sam2's SAM2ImagePredictor answers, its rule for a single mask included."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("sam2")
+
+from segserve.decode.segment import decode, is_stable
+from segserve.encode.prepared import PreparedImage
+from segserve.encode.preprocess import apply
+from segserve.models.bundle import Bundle, Kind
+from segserve.models.export.sam2 import export_sam2
+from segserve.models.importers.compare import compare
+from segserve.models.importers.sam2 import CONFIGS, FAMILY
+from segserve.models.model import Model
+from segserve.models.runtime import Graph, RuntimeOptions
+from segserve.timing import Timings
+from segserve.types import Box, Prompt, Select, Size
+from tests.models.networks import noise_image, opened
+
+HEIGHT, WIDTH = 300, 500
+
+
+def network(variant: str) -> Any:
+    from sam2.build_sam import build_sam2
+
+    torch.manual_seed(0)
+    return build_sam2(CONFIGS[variant], device="cpu")
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Any:
+    return network("2.1_tiny")
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return export_sam2(
+        tiny, tmp_path_factory.mktemp("b") / "tiny", name="tiny", architecture="hiera_2.1_tiny"
+    )
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny: Any) -> Any:
+    from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sam2 uses what torch deprecates
+        predictor = SAM2ImagePredictor(tiny)
+        predictor.set_image(noise_image(HEIGHT, WIDTH))
+    return predictor
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Bundle) -> Model:
+    return opened(bundle)
+
+
+@pytest.fixture(scope="module")
+def image(model: Model) -> PreparedImage:
+    embedding = model.encode(apply(noise_image(HEIGHT, WIDTH), model.preprocess))
+    return PreparedImage(Size(HEIGHT, WIDTH), embedding, model.prepare(embedding, None))
+
+
+def test_the_manifest_says_what_the_files_are(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    assert manifest.kind is Kind.SAM2
+    assert manifest.dims.embedding == (256, 64, 64)
+    assert manifest.dims.high_res == ((32, 256, 256), (64, 128, 128))
+    assert manifest.preprocess.resize == "stretch"
+
+
+def test_encodes_as_the_predictor_does(predictor: Any, image: PreparedImage) -> None:
+    fine, middle = predictor._features["high_res_feats"]
+    expected = {"embedding": predictor._features["image_embed"], "high_res_0": fine, "high_res_1": middle}
+    assert image.embedding.keys() == expected.keys()
+    for name, tensor in expected.items():
+        error = np.abs(image.embedding[name] - tensor[0].numpy()).max()
+        assert error < 1e-3 * tensor.abs().max()
+
+
+PROMPTS: dict[str, dict[str, Any]] = {
+    "a point": {"points": [[100.0, 60.0]], "labels": [1]},
+    "two points": {"points": [[100.0, 60.0], [20.5, 230.25]], "labels": [1, 0]},
+    "many points": {"points": [[15.0 * i, 9.0 * i] for i in range(30)], "labels": [i % 2 for i in range(30)]},
+    "a box": {"box": [30.0, 40.0, 400.0, 240.0]},
+    "a point and a box": {"points": [[100.0, 60.0]], "labels": [0], "box": [30.0, 40.0, 400.0, 240.0]},
+}
+
+
+def both(
+    predictor: Any, model: Model, image: PreparedImage, given: dict[str, Any], multimask: bool, prior: bool
+) -> tuple[Any, Any, Any, Any]:
+    """(candidates, the predictor's full logits, scores, low-res logits)"""
+    points = np.array(given.get("points", np.zeros((0, 2))), np.float32)
+    labels = np.array(given.get("labels", []), np.int64)
+    logits = np.random.default_rng(5).normal(size=(256, 256)).astype(np.float32) if prior else None
+    full, scores, low = predictor.predict(
+        points if len(points) else None,
+        labels if len(points) else None,
+        np.array(given["box"]) if "box" in given else None,
+        None if logits is None else logits[None],
+        multimask_output=multimask,
+        return_logits=True,
+    )
+    prompt = Prompt(points, labels, Box(*given["box"]) if "box" in given else None, logits=logits)
+    return decode(model, image, prompt, multimask, Select.ALL, Timings()), full, scores, low
+
+
+def check_same(found: Any, full: Any, scores: Any, low: Any) -> None:
+    assert len(found) == len(full)
+    for candidate, expected, score, expected_low in zip(found, full, scores, low, strict=True):
+        mask = np.zeros((HEIGHT, WIDTH), bool)
+        crop = candidate.crop
+        mask[crop.y : crop.y + crop.pixels.shape[0], crop.x : crop.x + crop.pixels.shape[1]] = crop.pixels
+        undecided = np.abs(expected) < 1e-4 * expected.std()  # where rounding may fall to either side
+        assert (mask == (expected > 0))[~undecided].all()
+        assert undecided.mean() < 1e-3
+        assert np.abs(candidate.logits - expected_low).max() < 1e-3 * expected_low.std()
+        assert candidate.score == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize("multimask", [False, True])
+@pytest.mark.parametrize("name", PROMPTS)
+def test_segments_as_the_predictor_does(
+    predictor: Any, model: Model, image: PreparedImage, name: str, multimask: bool
+) -> None:
+    check_same(*both(predictor, model, image, PROMPTS[name], multimask, prior=False))
+
+
+@pytest.mark.parametrize("name", ["a point", "a box"])
+def test_goes_on_from_a_prior_mask(predictor: Any, model: Model, image: PreparedImage, name: str) -> None:
+    check_same(*both(predictor, model, image, PROMPTS[name], multimask=False, prior=True))
+
+
+def test_an_unstable_single_mask_gives_way_to_the_best_candidate(
+    predictor: Any, model: Model, image: PreparedImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random weights leave logits near 0, hence unstable; scaled up, the very same mask is stable."""
+    found, *expected = both(predictor, model, image, PROMPTS["a box"], multimask=False, prior=False)
+    assert not is_stable(single_mask(model, image))
+    candidates, *_ = both(predictor, model, image, PROMPTS["a box"], multimask=True, prior=False)
+    assert found[0].score == max(c.score for c in candidates)
+    check_same(found, *expected)
+
+    def scaled(graph: Graph, inputs: Any, outputs: Any = None, run: Any = Graph.run) -> Any:
+        answer = run(graph, inputs, outputs)
+        if "low_res" in answer:
+            answer["low_res"] = answer["low_res"] * 1000
+        return answer
+
+    decoder = predictor.model.sam_mask_decoder
+    library = decoder.predict_masks
+
+    def scaled_masks(*args: Any, **kwargs: Any) -> Any:
+        masks, *rest = library(*args, **kwargs)
+        return masks * 1000, *rest
+
+    monkeypatch.setattr(Graph, "run", scaled)
+    monkeypatch.setattr(decoder, "predict_masks", scaled_masks)
+    assert is_stable(single_mask(model, image))
+    check_same(*both(predictor, model, image, PROMPTS["a box"], multimask=False, prior=False))
+
+
+def single_mask(model: Model, image: PreparedImage) -> Any:
+    scale = np.array([1024 / WIDTH, 1024 / HEIGHT], np.float32)
+    corners = np.array(PROMPTS["a box"]["box"], np.float32).reshape(2, 2) * scale
+    coords = np.concatenate([corners, np.zeros((1, 2), np.float32)])
+    return model.decode(image.prepared, coords, np.array([2, 3, -1], np.float32), [0])[0][0]
+
+
+def test_the_stock_decoder_has_sam1s_interface_and_two_features(
+    bundle: Bundle, predictor: Any, image: PreparedImage
+) -> None:
+    graph = Graph(bundle.path("decoder.onnx"), RuntimeOptions(threads=2))
+    assert graph.inputs == [
+        "image_embeddings",
+        "high_res_feats_0",
+        "high_res_feats_1",
+        "point_coords",
+        "point_labels",
+        "mask_input",
+        "has_mask_input",
+        "orig_im_size",
+    ]
+    answer = graph.run(
+        {
+            "image_embeddings": image.embedding["embedding"][None],
+            "high_res_feats_0": image.embedding["high_res_0"][None],
+            "high_res_feats_1": image.embedding["high_res_1"][None],
+            "point_coords": np.array([[[100 * 1024 / WIDTH, 60 * 1024 / HEIGHT], [0, 0]]], np.float32),
+            "point_labels": np.array([[1, -1]], np.float32),
+            "mask_input": np.zeros((1, 1, 256, 256), np.float32),
+            "has_mask_input": np.zeros(1, np.float32),
+            "orig_im_size": np.array([HEIGHT, WIDTH], np.float32),
+        }
+    )
+    expected, *_ = predictor.predict(np.array([[100.0, 60.0]]), np.array([1]), return_logits=True)
+    assert answer["masks"].shape == (1, 4, HEIGHT, WIDTH)
+    assert np.abs(answer["masks"][0, 1:] - expected).max() < 1e-3 * expected.std()
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("variant", ["2_tiny", "2.1_small", "2.1_base_plus", "2.1_large"])
+def test_the_other_sizes(tmp_path: Path, variant: str) -> None:
+    model = network(variant)
+    exported = export_sam2(model, tmp_path / "b", name="b", architecture=variant)
+    compare(exported, FAMILY, model)
+    exported.verify()

@@ -1,0 +1,137 @@
+"""The rewritten decoder is the library's, to rounding, for every sort of prompt."""
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from segserve.models.export.fast_decoder import FastDecoder, Prepare
+from segserve.models.importers.compare import as_tokens, relative_to_spread
+from tests.models.networks import Decoders, sam2_decoder, sam_decoder
+
+SMALL = (64, 16, 4, 128)  # channels, grid, heads, mlp
+PUBLISHED = (256, 64, 8, 2048)
+LIBRARY = Decoders()
+
+
+def points(count: int, size: int) -> tuple[Any, Any]:
+    generator = torch.Generator().manual_seed(count)
+    coords = torch.rand(1, count, 2, generator=generator) * size
+    return coords, torch.randint(0, 2, (1, count), generator=generator)
+
+
+def case(name: str, size: int) -> tuple[Any, Any, Any]:
+    """(points, box, prior mask)"""
+    box = torch.tensor([[0.1, 0.2, 0.8, 0.9]]) * size
+    prior = torch.randn(1, 1, size // 4, size // 4, generator=torch.Generator().manual_seed(7)) * 4
+    return {
+        "a point": (points(1, size), None, None),
+        "points": (points(5, size), None, None),
+        "more points than are folded": (points(30, size), None, None),
+        "a box": (None, box, None),
+        "points and a box": (points(3, size), box, None),
+        "a prior mask": (points(1, size), None, prior),
+        "a box and a prior mask": (None, box, prior),
+    }[name]
+
+
+CASES = [
+    "a point",
+    "points",
+    "more points than are folded",
+    "a box",
+    "points and a box",
+    "a prior mask",
+    "a box and a prior mask",
+]
+
+
+def features_of(channels: int, grid: int, high_res: bool) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(3)
+    shapes = {"embedding": (1, channels, grid, grid)}
+    if high_res:
+        shapes["high_res_0"] = (1, channels // 8, 4 * grid, 4 * grid)
+        shapes["high_res_1"] = (1, channels // 4, 2 * grid, 2 * grid)
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+@torch.no_grad()
+def fast(
+    parts: tuple[Any, Any],
+    features: dict[str, Any],
+    prompt: tuple[Any, Any, Any],
+    fold: bool,
+    channels: list[int],
+) -> tuple[Any, Any]:
+    prompt_encoder, mask_decoder = parts
+    asked, box, prior = prompt
+    low = 4 * features["embedding"].shape[-1]
+    prepared = Prepare(prompt_encoder, mask_decoder)(
+        features["embedding"],
+        torch.zeros(1, 1, low, low) if prior is None else prior,
+        torch.tensor([float(prior is not None)]),
+    )
+    coords, labels = (torch.from_numpy(array)[None] for array in as_tokens(asked, box))
+    high_res = [features[name] for name in ("high_res_0", "high_res_1") if name in features]
+    decoder = FastDecoder(prompt_encoder, mask_decoder, fold).eval()
+    return decoder(coords, labels, torch.tensor(channels), *prepared, *high_res)
+
+
+@pytest.fixture(scope="module", params=["sam", "sam2"])
+def small(request: pytest.FixtureRequest) -> tuple[tuple[Any, Any], dict[str, Any]]:
+    torch.manual_seed(0)
+    make = {"sam": sam_decoder, "sam2": sam2_decoder}[request.param]
+    return make(*SMALL), features_of(SMALL[0], SMALL[1], high_res=request.param == "sam2")
+
+
+@pytest.mark.parametrize("fold", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_equals_the_library(small: Any, name: str, fold: bool) -> None:
+    parts, features = small
+    prompt = case(name, SMALL[1] * 16)
+    with torch.no_grad():
+        expected, expected_scores = LIBRARY.decode(parts, features, *prompt)
+    masks, scores = fast(parts, features, prompt, fold, [0, 1, 2, 3])
+    assert relative_to_spread(masks.numpy(), expected.numpy()) < 1e-4
+    torch.testing.assert_close(scores, expected_scores, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [[0], [1], [1, 2, 3], [3, 0]])
+def test_computes_only_the_masks_asked_for(small: Any, channels: list[int]) -> None:
+    parts, features = small
+    prompt = case("points and a box", SMALL[1] * 16)
+    all_masks, all_scores = fast(parts, features, prompt, True, [0, 1, 2, 3])
+    masks, scores = fast(parts, features, prompt, True, channels)
+    assert masks.shape[0] == len(channels)
+    torch.testing.assert_close(masks, all_masks[channels], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(scores, all_scores)  # of all four, always
+
+
+def test_a_prior_mask_alone_is_a_prompt(small: Any) -> None:
+    parts, features = small
+    prior = case("a prior mask", SMALL[1] * 16)[2]
+    with torch.no_grad():
+        expected, _ = LIBRARY.decode(parts, features, None, None, prior)
+    prompt_encoder, mask_decoder = parts
+    with torch.no_grad():
+        prepared = Prepare(prompt_encoder, mask_decoder)(features["embedding"], prior, torch.ones(1))
+        high_res = [features[name] for name in ("high_res_0", "high_res_1") if name in features]
+        masks, _ = FastDecoder(prompt_encoder, mask_decoder, True)(
+            torch.zeros(1, 0, 2), torch.zeros(1, 0), torch.arange(4), *prepared, *high_res
+        )
+    assert relative_to_spread(masks.numpy(), expected.numpy()) < 1e-4
+
+
+@pytest.mark.parametrize("make", [sam_decoder, sam2_decoder])
+@pytest.mark.parametrize("name", ["a point", "points and a box", "more points than are folded"])
+def test_equals_the_library_at_the_published_size(make: Any, name: str) -> None:
+    torch.manual_seed(1)
+    parts = make(*PUBLISHED)
+    features = features_of(PUBLISHED[0], PUBLISHED[1], high_res=make is sam2_decoder)
+    prompt = case(name, 1024)
+    with torch.no_grad():
+        expected, _ = LIBRARY.decode(parts, features, *prompt)
+    masks, _ = fast(parts, features, prompt, name != "more points than are folded", [0, 1, 2, 3])
+    assert relative_to_spread(masks.numpy(), expected.numpy()) < 1e-4
+    assert ((masks > 0) == (expected > 0)).float().mean() > 0.9999

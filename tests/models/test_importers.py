@@ -1,0 +1,290 @@
+"""Checkpoints as they are found in the world become bundles; anything else is refused and leaves nothing."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from segserve.errors import BadInput, BrokenModel
+from segserve.models.bundle import Bundle, Kind
+from segserve.models.cli import app
+from segserve.models.importers import About, compare, import_checkpoint, sam, state
+from segserve.models.importers.sam2 import CONFIGS, recognise
+from tests.models.networks import opened, small_sam
+
+WIDTH = 32  # of the small network's encoder, in the place of vit_b's 768
+
+
+@pytest.fixture(autouse=True)
+def small_vit_b(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sam, "VARIANT_BY_WIDTH", {WIDTH: "vit_b", 2 * WIDTH: "vit_l"})
+    monkeypatch.setattr(
+        sam, "sam_model_registry", {"vit_b": small_sam, "vit_l": lambda: small_sam(width=2 * WIDTH)}
+    )
+
+
+def weights(seed: int = 3) -> dict[str, Any]:
+    return dict(small_sam(seed).state_dict())
+
+
+def nothing_left(models: Path) -> bool:
+    """No bundle, nor anything half done."""
+    return not [p for p in models.rglob("*") if p.name != ".incoming"]
+
+
+def saved(content: Any, path: Path) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def test_a_checkpoint_becomes_a_bundle_that_computes_its_weights(tmp_path: Path) -> None:
+    stages: list[str] = []
+    bundle = import_checkpoint(
+        "sam",
+        saved(weights(), tmp_path / "sam.pth"),
+        "mine",
+        tmp_path / "models",
+        about=About(licence="Apache-2.0", source="sam.pth"),
+        on_stage=stages.append,
+    )
+    assert stages == [
+        "reading the checkpoint",
+        "writing ONNX graphs",
+        "comparing with the library",
+        "putting it in place",
+    ]
+    assert (bundle.name, bundle.manifest.architecture, bundle.manifest.licence) == (
+        "mine",
+        "vit_b",
+        "Apache-2.0",
+    )
+    bundle.verify()
+    image = torch.randn(1, 3, 256, 256)
+    with torch.no_grad():
+        expected = small_sam(3).image_encoder(image).numpy()[0]
+    assert np.abs(opened(bundle).encode(image.numpy())["embedding"] - expected).max() < 1e-4
+    assert sorted(p.name for p in (tmp_path / "models").iterdir()) == [".incoming", "mine"]
+    assert not list((tmp_path / "models" / ".incoming").iterdir())
+
+
+def test_the_command_line_imports(tmp_path: Path) -> None:
+    path = saved(weights(), tmp_path / "sam.pth")
+    arguments = ["import", "sam", str(path), "--name", "mine", "--data-dir", str(tmp_path)]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "mine: ready (vit_b" in result.output
+    Bundle(tmp_path / "models" / "mine").verify()
+
+
+def prefixed(prefix: str) -> dict[str, Any]:
+    return {f"{prefix}{key}": value for key, value in weights().items()}
+
+
+WRAPPED: dict[str, Callable[[], Any]] = {
+    "micro-sam's training": lambda: {
+        "model_state": prefixed("sam."),
+        "decoder_state": {"decoder.conv.weight": torch.zeros(3)},
+        "optimizer_state": {"state": {0: torch.zeros(2)}},
+        "epoch": 12,
+        "best_metric": 0.5,
+    },
+    "micro-sam's export": lambda: {**weights(), "decoder.conv.weight": torch.zeros(3)},
+    "MedSAM's training": lambda: {"model": weights(), "optimizer": {"lr": 0.1}, "epoch": 3},
+    "data parallel": lambda: {"state_dict": prefixed("module.")},
+    "data parallel micro-sam": lambda: {"model_state": prefixed("module.sam.")},
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_weights_are_found_in_what_wraps_them(tmp_path: Path, name: str) -> None:
+    found = state.read_checkpoint(saved(WRAPPED[name](), tmp_path / "c.pt"))
+    network, architecture = sam.FAMILY.build(found, None)
+    assert architecture == "vit_b"
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, weights()[key])
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({k: v.contiguous() for k, v in weights().items()}, path)
+    assert state.read_checkpoint(path).keys() == weights().keys()
+
+
+def test_medsam_sees_images_its_own_way(tmp_path: Path) -> None:
+    bundle = import_checkpoint("medsam", saved(weights(), tmp_path / "m.pth"), "medsam", tmp_path / "models")
+    preprocess = bundle.manifest.preprocess
+    assert (preprocess.resize, preprocess.stretch_percentiles) == ("stretch", (0, 100))
+    assert (preprocess.mean, preprocess.std) == ((0, 0, 0), (255, 255, 255))
+    bundle.verify()
+
+
+class Malicious:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.target}",)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, plain: bool) -> None:
+    content = {"model": weights(), "extra": Malicious(tmp_path / "ran")}
+    path = tmp_path / "evil.pth"
+    if plain:
+        path.write_bytes(pickle.dumps(content["extra"]))
+    else:
+        saved(content, path)
+    with pytest.raises(BadInput):
+        import_checkpoint("sam", path, "evil", tmp_path / "models")
+    assert not (tmp_path / "ran").exists()
+    assert nothing_left(tmp_path / "models")
+
+
+def without(key: str) -> dict[str, Any]:
+    return {k: v for k, v in weights().items() if k != key}
+
+
+def reshaped(key: str) -> dict[str, Any]:
+    return {**weights(), key: torch.zeros(7)}
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "no SAM": ({"conv.weight": torch.zeros(3)}, "not a checkpoint of SAM vit_b"),
+    "no tensors": ({"epoch": 3}, "no tensors"),
+    "a missing key": (without("mask_decoder.iou_token.weight"), "lacks mask_decoder.iou_token.weight"),
+    "another shape": (reshaped("image_encoder.pos_embed"), r"\(7,\), expected \(1, 16, 16, 32\)"),
+    "adapters": ({**weights(), "image_encoder.blocks.0.lora.weight": torch.zeros(3)}, "has more than .*lora"),
+    "MobileSAM": ({"image_encoder.layers.0.weight": torch.zeros(3)}, "import it as mobile_sam"),
+    "SAM 2": ({"image_encoder.trunk.pos_embed": torch.zeros(3)}, "import it as sam2"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_such_checkpoint_is_refused_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+    content, message = BAD[name]
+    with pytest.raises(BadInput, match=message):
+        import_checkpoint("sam", saved(content, tmp_path / "c.pth"), "c", tmp_path / "models")
+    assert nothing_left(tmp_path / "models")
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    path = saved(weights(), tmp_path / "c.pth")
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(BadInput, match=r"holds more than tensors|cannot be read"):
+        import_checkpoint("sam", path, "c", tmp_path / "models")
+    with pytest.raises(BadInput, match="no file"):
+        import_checkpoint("sam", tmp_path / "absent.pth", "c", tmp_path / "models")
+
+
+def test_an_unknown_kind_variant_or_name_is_refused(tmp_path: Path) -> None:
+    path = saved(weights(), tmp_path / "c.pth")
+    for arguments, field in (
+        (("unet", path, "c"), "kind"),
+        (("sam", path, "../c"), "name"),
+        (("sam", path, "C"), "name"),
+    ):
+        with pytest.raises(BadInput) as caught:
+            import_checkpoint(*arguments, tmp_path / "models")
+        assert caught.value.field == field
+    with pytest.raises(BadInput, match="no variant 'vit_x'"):
+        import_checkpoint("sam", path, "c", tmp_path / "models", variant="vit_x")
+    with pytest.raises(BadInput, match="not a checkpoint of SAM vit_l"):
+        import_checkpoint("sam", path, "c", tmp_path / "models", variant="vit_l")
+    assert nothing_left(tmp_path / "models")
+
+
+def test_a_taken_name_needs_replace(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    first = import_checkpoint("sam", saved(weights(1), tmp_path / "1.pth"), "c", models)
+    second = saved(weights(2), tmp_path / "2.pth")
+    with pytest.raises(BadInput, match="already a model"):
+        import_checkpoint("sam", second, "c", models)
+    assert Bundle(models / "c").digest == first.digest
+    replaced = import_checkpoint("sam", second, "c", models, replace=True)
+    assert replaced.digest != first.digest
+    assert not list((models / ".incoming").iterdir())
+
+
+def test_a_failed_replacement_leaves_the_old_one(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    first = import_checkpoint("sam", saved(weights(1), tmp_path / "1.pth"), "c", models)
+    bad = saved(without("mask_decoder.iou_token.weight"), tmp_path / "2.pth")
+    with pytest.raises(BadInput):
+        import_checkpoint("sam", bad, "c", models, replace=True)
+    Bundle(models / "c").verify()
+    assert Bundle(models / "c").digest == first.digest
+
+
+@pytest.mark.parametrize("part", ["encode", "decode"])
+def test_an_export_that_disagrees_with_the_library_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    original = getattr(compare.Model, part)
+
+    def wrong(*args: Any) -> Any:
+        answer = original(*args)
+        if part == "encode":
+            return {name: array * 1.01 for name, array in answer.items()}
+        return answer[0] * 1.001, answer[1]
+
+    monkeypatch.setattr(compare.Model, part, wrong)
+    with pytest.raises(BrokenModel, match=f"exported {part}r.* differs"):
+        import_checkpoint("sam", saved(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
+    assert nothing_left(tmp_path / "models")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    content = weights()
+    content["image_encoder.neck.0.weight"] = torch.full_like(
+        content["image_encoder.neck.0.weight"], torch.nan
+    )
+    with pytest.raises(BrokenModel):
+        import_checkpoint("sam", saved(content, tmp_path / "c.pth"), "c", tmp_path / "models")
+    assert nothing_left(tmp_path / "models")
+
+
+def test_mobile_sam(tmp_path: Path) -> None:
+    from segserve.models.importers.mobile_sam import sam_model_registry
+
+    torch.manual_seed(0)
+    network = sam_model_registry["vit_t"]()
+    for name, parameter in network.named_parameters():
+        if name.endswith("attention_biases"):  # zeros as initialised
+            torch.nn.init.normal_(parameter, std=0.5)
+    for name, statistics in network.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            statistics.data = torch.rand_like(statistics) + 0.5
+    path = saved(network.state_dict(), tmp_path / "mobile_sam.pt")
+    bundle = import_checkpoint("mobile_sam", path, "mobile", tmp_path / "models")
+    assert (bundle.manifest.kind, bundle.manifest.architecture) == (Kind.SAM, "vit_t")
+    with pytest.raises(BadInput, match="lacks"):
+        import_checkpoint("mobile_sam", saved(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
+
+
+@pytest.mark.parametrize("variant", CONFIGS)
+def test_sam2_variants_are_told_by_their_weights(variant: str) -> None:
+    from sam2.build_sam import build_sam2
+
+    assert recognise(build_sam2(CONFIGS[variant], device="cpu").state_dict()) == variant
+
+
+def test_sam2(tmp_path: Path) -> None:
+    from sam2.build_sam import build_sam2
+
+    torch.manual_seed(0)
+    network = build_sam2(CONFIGS["2.1_tiny"], device="cpu")
+    torch.nn.init.normal_(network.image_encoder.trunk.pos_embed, std=0.1)
+    path = saved({"model": network.state_dict()}, tmp_path / "sam2.pt")
+    bundle = import_checkpoint("sam2", path, "sam2.1", tmp_path / "models")
+    assert (bundle.manifest.kind, bundle.manifest.architecture) == (Kind.SAM2, "hiera_2.1_tiny")
+    with pytest.raises(BadInput, match="not a checkpoint of SAM 2"):
+        import_checkpoint("sam2", saved(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")

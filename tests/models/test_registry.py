@@ -1,0 +1,160 @@
+"""Bundles on disk: found, verified when loaded, kept within the memory budget, removed."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segserve.errors import BadInput, BrokenModel, ModelNotFound
+from segserve.models.bundle import (
+    MANIFEST,
+    Bundle,
+    Dims,
+    Kind,
+    Manifest,
+    PreprocessEntry,
+    Runtime,
+    check_name,
+    write_manifest,
+)
+from segserve.models.install import new_bundle, remove_bundle
+from segserve.models.model import Model
+from segserve.models.registry import Registry
+from segserve.models.runtime import RuntimeOptions
+from segserve.models.stock import EfficientSamModel, StockModel
+
+SIZE = 1000  # bytes of each bundle's only file
+
+
+def make(folder: Path, name: str, runtime: Runtime = Runtime.FAST) -> Bundle:
+    """A bundle whose file is no graph: nothing here runs one."""
+    (folder / name).mkdir(parents=True)
+    (folder / name / "encoder.onnx").write_bytes(name[:1].encode() * SIZE)
+    manifest = Manifest(
+        name=name,
+        kind=Kind.SAM,
+        runtime=runtime,
+        architecture="test",
+        preprocess=PreprocessEntry(input_size=256, mean=(0, 0, 0), std=(1, 1, 1), resize="pad"),
+        dims=Dims(embedding=(64, 16, 16), low=64),
+        files={},
+    )
+    return write_manifest(folder / name, manifest)
+
+
+def registry(*folders: Path, budget: int = 1 << 30) -> Registry:
+    return Registry(list(folders), RuntimeOptions(), RuntimeOptions(), budget)
+
+
+def test_bundles_are_found_by_name_the_first_folder_first(tmp_path: Path) -> None:
+    mine = make(tmp_path / "mine", "a")
+    make(tmp_path / "built_in", "b")
+    other = make(tmp_path / "built_in", "a", Runtime.STOCK)
+    found = registry(tmp_path / "mine", tmp_path / "built_in", tmp_path / "absent")
+    assert found.names() == ["a", "b"]
+    assert found.bundle("a").digest == mine.digest != other.digest
+    assert found.bundles().keys() == {"a", "b"}
+    for name in ("c", "../mine/a", ""):
+        with pytest.raises(ModelNotFound, match="Known models: a, b"):
+            found.bundle(name)
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_a_file_that_is_not_the_manifests_is_refused_at_load(tmp_path: Path, damage: str) -> None:
+    file = make(tmp_path, "a").path("encoder.onnx")
+    if damage == "changed":
+        file.write_bytes(b"b" * SIZE)
+    else:
+        file.unlink()
+    with pytest.raises(BrokenModel, match="does not match its sha256"):
+        registry(tmp_path).load("a")
+
+
+@pytest.mark.parametrize("text", ["", "name: [", "name: a", "{format: 2}"])
+def test_a_manifest_that_cannot_be_read_is_refused(tmp_path: Path, text: str) -> None:
+    make(tmp_path, "a")
+    (tmp_path / "a" / MANIFEST).write_text(text)
+    with pytest.raises(BrokenModel, match="manifest of bundle 'a' cannot be read"):
+        registry(tmp_path).load("a")
+
+
+def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path: Path) -> None:
+    make(tmp_path, "a")
+    path = tmp_path / "a" / MANIFEST
+    data = yaml.safe_load(path.read_text())
+    data["files"] = {"../a/encoder.onnx": data["files"]["encoder.onnx"]}
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(BrokenModel, match="has no file"):
+        registry(tmp_path).load("a")
+
+
+def test_the_digest_stands_for_everything_in_the_bundle(tmp_path: Path) -> None:
+    first = make(tmp_path / "1", "a")
+    assert make(tmp_path / "2", "a").digest == first.digest
+    (first.folder / "encoder.onnx").write_bytes(b"z" * SIZE)
+    assert write_manifest(first.folder, first.manifest).digest != first.digest
+
+
+def test_the_least_recently_used_goes_when_memory_runs_short(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        make(tmp_path, name)
+    counts: list[int] = []
+    options = RuntimeOptions()
+    held = Registry([tmp_path], options, options, 3 * SIZE, on_loaded=counts.append)
+    for name in ("a", "b", "c"):
+        held.load(name)
+    held.load("a")
+    held.load("d")
+    assert [name for name in "abcd" if held.peek(name)] == ["a", "c", "d"]
+    assert counts == [1, 2, 3, 3]
+
+
+def test_a_model_larger_than_the_budget_is_still_loaded_alone(tmp_path: Path) -> None:
+    make(tmp_path, "a")
+    make(tmp_path, "b")
+    held = registry(tmp_path, budget=1)
+    held.load("a")
+    held.load("b")
+    assert held.peek("a") is None
+    assert held.peek("b") is not None
+
+
+def test_the_manifest_says_how_it_is_run(tmp_path: Path) -> None:
+    for name, runtime in (("f", Runtime.FAST), ("s", Runtime.STOCK), ("e", Runtime.EFFICIENT_SAM)):
+        make(tmp_path, name, runtime)
+    held = registry(tmp_path)
+    assert [type(held.load(name)) for name in "fse"] == [Model, StockModel, EfficientSamModel]
+
+
+def test_a_bundle_in_the_making_is_not_seen(tmp_path: Path) -> None:
+    with new_bundle(tmp_path, "a", replace=False) as folder:
+        made = make(tmp_path / "elsewhere", "a")
+        for file in made.folder.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        assert registry(tmp_path).names() == []
+    assert registry(tmp_path).names() == ["a"]
+    assert registry(tmp_path).load("a").name == "a"
+
+
+def test_a_bundle_whose_files_do_not_match_is_not_put_in_place(tmp_path: Path) -> None:
+    with pytest.raises(BrokenModel), new_bundle(tmp_path, "a", replace=False) as folder:  # noqa: PT012
+        made = make(tmp_path / "elsewhere", "a")
+        (folder / MANIFEST).write_bytes((made.folder / MANIFEST).read_bytes())
+        (folder / "encoder.onnx").write_bytes(b"other")
+    assert registry(tmp_path).names() == []
+
+
+def test_removing(tmp_path: Path) -> None:
+    make(tmp_path, "a")
+    remove_bundle(tmp_path, "a")
+    assert registry(tmp_path).names() == []
+    with pytest.raises(ModelNotFound):
+        remove_bundle(tmp_path, "a")
+    with pytest.raises(BadInput):
+        remove_bundle(tmp_path, "../a")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "A", "a b", "-a", "a" * 64, "ä"])
+def test_names_that_could_be_paths_are_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="cannot name a model"):
+        check_name(name)
