@@ -2,6 +2,9 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +104,51 @@ def test_an_evicted_embedding_is_encoded_again(tmp_path: Path, redis: ExternalRe
     with client.Redis.from_url(redis.url) as connection:
         connection.flushall()
     assert server.click(image_id, 413, 190).json()["results"][0]["masks"][0]["mask"] == before
+    assert server.stop() == 0
+
+
+def test_a_hung_redis_does_not_hang_clicks(tmp_path: Path, redis: ExternalRedis, nuclei: Path) -> None:
+    """After one command has timed out, clicks on held images do not wait for the next."""
+    server = Server(tmp_path, redis_url=redis.url, redis_timeout_s="1")
+    server.wait_ready()
+    image_id = server.upload(nuclei)
+    assert server.click(image_id, 413, 190).status_code == 200
+    redis.process.send_signal(signal.SIGSTOP)
+    answers_without_waiting = 0
+    for _ in range(10):
+        answer = server.click(image_id, 413, 190)
+        assert answer.status_code == 200
+        answers_without_waiting += "remember;dur=0." in answer.headers["server-timing"]
+    redis.process.send_signal(signal.SIGCONT)
+    assert answers_without_waiting >= 8
+    eventually(
+        lambda: server.click(image_id, 413, 190).json()["results"][0]["masks"][0]["mask_id"] is not None
+    )
+    assert server.stop() == 0
+
+
+def test_a_taken_port_ends_the_start(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "-m", "segserve.cli", "serve", "--data-dir", str(tmp_path)]
+        done = subprocess.run(
+            [*command, "--port", str(taken.getsockname()[1])], capture_output=True, timeout=60
+        )
+    assert done.returncode != 0
+    assert b"already in use" in done.stderr
+    assert not answers(tmp_path / "redis" / "redis.sock"), "nothing is left behind"
+
+
+def test_one_broken_bundle_hides_nothing(tmp_path: Path, nuclei: Path) -> None:
+    broken = tmp_path / "models" / "broken"
+    broken.mkdir(parents=True)
+    (broken / "model.yaml").write_text("name: [")
+    server = Server(tmp_path)
+    image_id = server.upload(nuclei)
+    assert [m["name"] for m in server.client.get("/v1/models").json()["models"]] == ["starter"]
+    assert server.client.get("/v1/models/broken").status_code == 409
+    assert server.client.delete(f"/v1/images/{image_id}").status_code == 204
     assert server.stop() == 0
 
 

@@ -1,9 +1,9 @@
 """The one place where everything is wired."""
 
 import asyncio
+import subprocess
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -108,9 +108,10 @@ class Service:
         self.background(self.warm_up())
 
     async def stop(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # a library may swallow one cancellation while it connects: ask again
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(list(self._tasks), timeout=1)
         await self.cache.close()
         self.workers.shutdown(cancel_futures=True)
         self._encoder.shutdown(cancel_futures=True)
@@ -121,14 +122,16 @@ class Service:
         """Start the private server again should it die; the cache reconnects by itself."""
         while True:
             await asyncio.sleep(REDIS_CHECK_S)
-            with suppress(SegserveError):
+            try:
                 if await asyncio.to_thread(server.start):
                     log.warning("private Redis had died and was started again")
+            except (SegserveError, OSError, subprocess.SubprocessError) as error:
+                log.error("private Redis cannot be started", reason=str(error))
 
     async def warm_up(self) -> None:
         """Load the preloaded models and click once on nothing, so that the first real click is not the slow one."""
         try:
-            for name in self.settings.preload:
+            for name in dict.fromkeys((self.settings.default_model, *self.settings.preload)):
                 await asyncio.to_thread(click_on_nothing, await self.segmenter.model(name))
             self._warm = True
         except SegserveError as error:

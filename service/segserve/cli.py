@@ -12,6 +12,7 @@ from typing import Annotated, Any, BinaryIO
 import numpy as np
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from segserve import logs
 from segserve.decode.segment import Found
@@ -59,6 +60,10 @@ def load_settings(**given: Any) -> Settings:
     """What the command line names wins over the environment. Raises BadInput naming the setting at fault."""
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
+    except SettingsError as error:
+        raise BadInput(
+            f"A setting cannot be read: {error}.", remedy='Lists are JSON, such as ["starter"].'
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

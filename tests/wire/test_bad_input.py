@@ -170,6 +170,7 @@ def test_broken_json(server: Server) -> None:
         ({"points": [[10, 10]], "mask": {"size": [10, 10], "counts": "d3"}}, "prompts.0.mask.size"),
         ({"points": [[10, 10]], "mask": {"size": [520, 696], "counts": "~~~"}}, "prompts.0.mask"),
         ({"points": [[10, 10]], "logits": {"size": [8, 8], "data": "AAAA"}}, "prompts.0.logits.data"),
+        ({"points": [[10, 10]], "logits": {"size": [8, 8], "data": "é"}}, "prompts.0.logits.data"),
         ({"points": [[10, 10]], "colour": "red"}, "prompts.0.colour"),
     ],
 )

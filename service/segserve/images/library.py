@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import structlog
 
-from segserve.errors import SegserveError
+from segserve.errors import ImageNotFound, SegserveError
 from segserve.images.read import read_image
 from segserve.models.registry import Registry
 from segserve.store import keys
@@ -31,7 +31,9 @@ def identify(file: BinaryIO, options: ReadOptions) -> tuple[str, int]:
     while chunk := file.read(READ_CHUNK):
         digest.update(chunk)
         count += len(chunk)
-    digest.update(keys.identity(options))
+    if extra := keys.identity(options):
+        # Hashed again, not appended: bytes that end like options must not stand for another image with them.
+        digest = hashlib.sha256(digest.digest() + extra)
     return digest.hexdigest(), count
 
 
@@ -70,9 +72,13 @@ class Library:
     async def delete(self, tenant: str, image_id: str) -> None:
         """The image goes, and with it its embeddings and masks, on every replica. Raises ImageNotFound;
         CacheUnavailable after the image is gone, when its embeddings wait for their expiry."""
-        await self._store.delete(tenant, image_id)
-        self._forget(tenant, image_id)
-        await self._cache.forget(tenant, image_id, [b.digest for b in self._registry.bundles().values()])
+        digests = [bundle.digest for bundle in self._registry.bundles().values()]
+        try:
+            await self._store.delete(tenant, image_id)
+        finally:
+            # Also where the image is gone already: an earlier deletion may have met a cache that was away.
+            self._forget(tenant, image_id)
+            await self._cache.forget(tenant, image_id, digests)
 
     async def follow_deletions(self, held: Callable[[], set[tuple[str, str]]]) -> None:
         """Forget what other replicas delete. Runs until cancelled."""
@@ -83,8 +89,10 @@ class Library:
             for tenant, image_id in held():  # after a gap: what is held must still exist
                 try:
                     await self._store.record(tenant, image_id)
-                except SegserveError:
+                except ImageNotFound:
                     self._forget(tenant, image_id)
+                except SegserveError as error:
+                    log.warning("held image not checked", reason=str(error))
 
     async def expire(self, age: timedelta, every_s: float) -> None:
         """Delete images older than `age`. Runs until cancelled."""

@@ -7,7 +7,6 @@ never mix. A complete file with the wrong digest is deleted.
 
 import hashlib
 import ipaddress
-import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,7 +86,7 @@ class Partial:
 
     def __init__(self, target: Path) -> None:
         self.path = target.with_name(f"{target.name}.partial")
-        self._version = target.with_name(f"{target.name}.partial.json")
+        self._version = target.with_name(f"{target.name}.version")
 
     @property
     def size(self) -> int:
@@ -97,10 +96,10 @@ class Partial:
         """What asks for the rest; nothing where there is no part, or no telling whether the rest would fit it."""
         if self.size == 0 or not self._version.exists():
             return {}
-        known = json.loads(self._version.read_text())
-        if known["url"] != url:
+        begun_with, _, validator = self._version.read_text().partition("\n")
+        if begun_with != url or not validator:
             return {}
-        return {"Range": f"bytes={self.size}-", "If-Range": known["validator"]}
+        return {"Range": f"bytes={self.size}-", "If-Range": validator}
 
     def begin(self, url: str, response: httpx.Response) -> None:
         """Forget what was there; remember the version that comes now, if the server names it."""
@@ -108,7 +107,7 @@ class Partial:
         etag = response.headers.get("etag", "")
         validator = etag if etag and not etag.startswith("W/") else response.headers.get("last-modified")
         if validator:
-            self._version.write_text(json.dumps({"url": url, "validator": validator}))
+            self._version.write_text(f"{url}\n{validator}")
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -5,11 +5,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from segserve.errors import ModelNotFound
+import structlog
+
+from segserve.errors import BrokenModel, ModelNotFound
 from segserve.models.bundle import MANIFEST, NAME_PATTERN, Bundle
 from segserve.models.model import Model
 from segserve.models.runtime import RuntimeOptions
 from segserve.models.stock import open_model
+
+log = structlog.get_logger(__name__)
 
 BUILT_IN = Path(__file__).parent / "built_in"
 
@@ -41,7 +45,10 @@ class Registry:
         for folder in self._folders:
             for path in sorted(folder.glob(f"*/{MANIFEST}")):
                 if NAME_PATTERN.fullmatch(path.parent.name) and path.parent.name not in found:
-                    found[path.parent.name] = Bundle(path.parent)
+                    try:
+                        found[path.parent.name] = Bundle(path.parent)
+                    except BrokenModel as error:  # one broken bundle must not hide the others
+                        log.warning("bundle skipped", name=path.parent.name, reason=str(error))
         return found
 
     def bundle(self, name: str) -> Bundle:

@@ -4,14 +4,18 @@ Every method raises CacheUnavailable when Redis cannot be reached, and nothing e
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
 import redis.asyncio as redis
+import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -19,7 +23,12 @@ from segserve.errors import CacheUnavailable
 from segserve.store import keys
 from segserve.types import Embedding, Float32
 
+CONNECTIONS = 64  # more commands at once wait for one to come free
+AWAY_S = 1.0
+
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 
 def pack(arrays: Embedding) -> bytes:
@@ -37,29 +46,39 @@ class Cache:
 
     def __init__(self, url: str, timeout_s: float, embedding_ttl_s: int, mask_ttl_s: int) -> None:
         self._embedding_ttl_s, self._mask_ttl_s = embedding_ttl_s, mask_ttl_s
-        # One retry at once covers a connection that a restarted server has closed.
-        self._redis: redis.Redis = redis.Redis.from_url(
+        pool: redis.BlockingConnectionPool = redis.BlockingConnectionPool.from_url(
             url,
+            max_connections=CONNECTIONS,
+            timeout=timeout_s,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 1),
-            health_check_interval=0,
+            # One retry at once covers a connection that a restarted server has closed; a hung one is not asked twice.
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
+        self._redis = redis.Redis.from_pool(pool)
+        self._away_until = 0.0
 
     async def close(self) -> None:
         await self._redis.aclose()
 
     async def ping(self) -> None:
-        await self._ask(self._redis.ping())
+        await self._ask(self._redis.ping)
 
-    async def _ask(self, command: Awaitable[T]) -> T:
+    async def _ask(self, command: Callable[[], Awaitable[T]]) -> T:
+        """Run a command. After one that timed out the next ones fail at once for a while: a hung server must
+        not cost every click its timeout."""
+        if time.monotonic() < self._away_until:
+            raise CacheUnavailable
         try:
-            return await command
+            return await command()
         except (RedisError, OSError, TimeoutError) as error:
+            log.warning("cache unavailable", reason=repr(error))
+            if isinstance(error, (TimeoutError, RedisTimeout)):
+                self._away_until = time.monotonic() + AWAY_S
             raise CacheUnavailable from error
 
     async def _get(self, key: str) -> bytes | None:
-        answer = await self._ask(self._redis.get(key))
+        answer = await self._ask(lambda: self._redis.get(key))
         return (
             answer if isinstance(answer, bytes) else None
         )  # the client decodes nothing: it is bytes or None
@@ -96,7 +115,7 @@ class Cache:
             pipeline.set(key, value, ex=ttl_s)
         pipeline.sadd(index, *values)
         pipeline.expire(index, max(self._embedding_ttl_s, self._mask_ttl_s))
-        await self._ask(pipeline.execute())
+        await self._ask(pipeline.execute)
 
     async def forget(self, tenant: str, image_id: str, digests: Iterable[str]) -> None:
         """Delete all that was made from an image and tell the other replicas.
@@ -105,9 +124,9 @@ class Cache:
         """
         index = keys.derived(tenant, image_id)
         known = [keys.embedding(tenant, image_id, d) for d in digests]
-        members: set[bytes] = await self._ask(self._redis.smembers(index))  # type: ignore[arg-type]
-        await self._ask(self._redis.unlink(index, *known, *members))
-        await self._ask(self._redis.publish(keys.deleted_channel(), f"{tenant}/{image_id}"))
+        members = await self._ask(lambda: self._redis.smembers(index))
+        await self._ask(lambda: self._redis.unlink(index, *known, *members))
+        await self._ask(lambda: self._redis.publish(keys.deleted_channel(), f"{tenant}/{image_id}"))
 
     async def deletions(self) -> AsyncIterator[tuple[str, str] | None]:
         """(tenant, image_id) of every image that any replica deletes, for ever. None each time listening

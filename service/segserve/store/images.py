@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import obstore
 import orjson
+from obstore.exceptions import BaseError
 from obstore.store import ObjectStore, from_url
 
 from segserve.errors import ImageNotFound, TooLarge, Unavailable
@@ -19,6 +20,7 @@ from segserve.store import keys
 from segserve.types import ImageRecord, Normalise, ReadOptions, Size
 
 QUOTA_REFRESH_S = 60.0
+STORE_ERRORS = (OSError, BaseError)  # obstore's own errors are no OSErrors
 
 
 def open_store(url: str | None, folder: Path) -> ObjectStore:
@@ -48,7 +50,7 @@ class ImageStore:
             await obstore.put_async(self._store, keys.image_bytes(tenant, record.image_id), file)
             path = keys.image_record(tenant, record.image_id)
             await obstore.put_async(self._store, path, orjson.dumps(asdict(record)))
-        except OSError as error:
+        except STORE_ERRORS as error:
             raise Unavailable("The image could not be stored.", remedy="Check the object store.") from error
         self._count(tenant, record.stored_bytes)
         return record
@@ -69,14 +71,17 @@ class ImageStore:
             return bytes(await answer.bytes_async())
         except FileNotFoundError:
             raise ImageNotFound(image_id) from None
-        except OSError as error:
+        except STORE_ERRORS as error:
             raise Unavailable("The object store cannot be reached.") from error
 
     async def delete(self, tenant: str, image_id: str) -> None:
         """The record goes first: from then on the image does not exist. Raises ImageNotFound."""
         record = await self.record(tenant, image_id)
-        await obstore.delete_async(self._store, keys.image_record(tenant, image_id))
-        await obstore.delete_async(self._store, keys.image_bytes(tenant, image_id))
+        try:
+            await obstore.delete_async(self._store, keys.image_record(tenant, image_id))
+            await obstore.delete_async(self._store, keys.image_bytes(tenant, image_id))
+        except STORE_ERRORS as error:
+            raise Unavailable("The image could not be deleted whole.", remedy="Delete it again.") from error
         self._count(tenant, -record.stored_bytes)
 
     async def older_than(self, tenant: str, age: timedelta) -> list[str]:
@@ -104,7 +109,10 @@ class ImageStore:
                 for entry in page
             ]
 
-        return await asyncio.to_thread(run)
+        try:
+            return await asyncio.to_thread(run)
+        except STORE_ERRORS as error:
+            raise Unavailable("The object store cannot be listed.") from error
 
     def _count(self, tenant: str, change: int) -> None:
         if tenant in self._used:

@@ -38,8 +38,7 @@ def images(tenant: str) -> str:
 
 
 def identity(options: ReadOptions) -> bytes:
-    """The part of an image's id that its bytes do not decide; empty for the defaults, so that the id of a
-    plain upload is the sha256 of the file."""
+    """The part of an image's id that its bytes do not decide; empty for the defaults."""
     if options == ReadOptions():
         return b""
-    return f"\0page={options.page};channels={options.channels};normalise={options.normalise}".encode()
+    return f"page={options.page};channels={options.channels};normalise={options.normalise}".encode()

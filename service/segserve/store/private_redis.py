@@ -88,12 +88,27 @@ class PrivateRedis:
         starting = os.open(self._folder / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(starting, fcntl.LOCK_EX)  # two processes must not start two servers
-            if answers(self.socket):
+            if answers(self.socket) or self._alive():
                 return False
             self._launch()
             return True
         finally:
             os.close(starting)
+
+    def _alive(self) -> bool:
+        """Does the recorded server run and listen, though it does not answer just now? A second one beside it
+        would take its socket away."""
+        pid = self.pid()
+        if pid is None or not self.socket.exists():
+            return False
+        try:
+            os.kill(pid, 0)
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(1.0)
+                connection.connect(os.fspath(self.socket))
+        except OSError:
+            return False
+        return True
 
     def _launch(self) -> None:
         """Start a server that leaves this process's session by itself, so that nothing is left to wait for."""

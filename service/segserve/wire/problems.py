@@ -34,7 +34,11 @@ STATUS: list[tuple[type[SegserveError], int]] = [
     (BrokenModel, 409),
     (MissingDependency, 501),
 ]
-REMEDIES = {404: "See /docs for the routes.", 405: "See /docs for the methods of each route."}
+REMEDIES = {
+    400: "Check that the body is complete and of its stated type.",
+    404: "See /docs for the routes.",
+    405: "See /docs for the methods of each route.",
+}
 
 log = structlog.get_logger(__name__)
 

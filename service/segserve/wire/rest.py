@@ -15,11 +15,11 @@ from fastapi.responses import FileResponse, HTMLResponse, Response
 from starlette.datastructures import UploadFile
 
 from segserve.app import MB, Service
-from segserve.errors import BadInput, NoPermission, NotFound, SegserveError, UnsupportedFormat
+from segserve.errors import BadInput, NoPermission, NotFound, SegserveError, TooLarge, UnsupportedFormat
 from segserve.models.bundle import Bundle
 from segserve.store.cache import pack
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions, Select, Size
+from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, Prompt, ReadOptions, Select, Size
 from segserve.wire import problems, render
 from segserve.wire.middleware import LimitBody, Observe
 from segserve.wire.schemas import (
@@ -34,6 +34,7 @@ from segserve.wire.schemas import (
 
 SPOOL_BYTES = 8 << 20  # larger uploads go to a temporary file
 PAGE = FilePath(__file__).parent / "page.html"
+MASK_PIXELS = 512 * MB  # of all binary masks of a request together; one byte each while it runs
 MULTIPART_SLACK = 1 << 20  # boundaries and headers around the file
 STANDARD_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -154,7 +155,9 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
             service.background(encode())
         return json(image_out(record), 201)
 
-    @api.get("/v1/images/{image_id}", response_model=ImageOut, responses=refusals(404, 422, 503), tags=["images"])
+    @api.get(
+        "/v1/images/{image_id}", response_model=ImageOut, responses=refusals(404, 422, 503), tags=["images"]
+    )
     @api.head("/v1/images/{image_id}", include_in_schema=False)
     async def image(image_id: ImageId) -> Response:
         """The size of a stored image; HEAD asks whether there is one."""
@@ -183,6 +186,21 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
         )
 
 
+async def build_prompts(service: Service, body: SegmentIn) -> list[Prompt]:
+    """The body's prompts; masks, which may be large, are read in a thread. Raises BadInput, ImageNotFound."""
+    masks = sum(prompt.mask is not None for prompt in body.prompts)
+    if not masks:
+        return [prompt.build(index, Size(0, 0)) for index, prompt in enumerate(body.prompts)]
+    size = (await service.library.record(DEFAULT_TENANT, body.image_id)).size
+    if masks * size.height * size.width > MASK_PIXELS:
+        raise TooLarge(
+            f"{masks} masks of this image's size are more than {MASK_PIXELS // MB} megapixels.",
+            field="prompts",
+            remedy="Send fewer masks at once, or refine by mask_id.",
+        )
+    return await asyncio.to_thread(lambda: [p.build(index, size) for index, p in enumerate(body.prompts)])
+
+
 def add_segment_route(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/segment",
@@ -197,10 +215,7 @@ def add_segment_route(api: FastAPI, service: Service) -> None:
     async def segment(request: Request, body: Annotated[SegmentIn, Body()]) -> Response:
         """Masks for prompts on an image. `Accept: image/png` answers a single mask as the picture itself."""
         timings = service.timings()
-        size = Size(0, 0)
-        if any(p.mask is not None for p in body.prompts):
-            size = (await service.library.record(DEFAULT_TENANT, body.image_id)).size
-        prompts = [prompt.build(index, size) for index, prompt in enumerate(body.prompts)]
+        prompts = await build_prompts(service, body)
         as_picture = "image/png" in request.headers.get("accept", "")
         if as_picture and (len(prompts) > 1 or body.select is Select.ALL):
             raise BadInput(

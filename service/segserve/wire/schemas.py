@@ -1,7 +1,6 @@
 """The JSON of the REST API: what is taken, checked, and turned into the types used inside."""
 
 import base64
-import binascii
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -36,7 +35,7 @@ class Rle(Strict):
     """COCO run lengths: size is [height, width]."""
 
     size: tuple[Edge, Edge]
-    counts: str = Field(max_length=16_000_000)
+    counts: str = Field(max_length=4_000_000)
 
 
 class Logits(Strict):
@@ -106,8 +105,12 @@ def read_logits(logits: Logits, field: str) -> Float32:
     height, width = logits.size
     try:
         data = base64.b64decode(logits.data, validate=True)
-    except binascii.Error as error:
-        raise BadInput(f"The logits are not base64: {error}.", field=f"{field}.data") from None
+    except ValueError as error:  # binascii.Error, and text that is not ASCII
+        raise BadInput(
+            f"The logits are not base64: {error}.",
+            field=f"{field}.data",
+            remedy="Send base64 of float16 values.",
+        ) from None
     if len(data) != 2 * height * width:
         raise BadInput(
             f"{height} x {width} float16 logits are {2 * height * width} bytes, got {len(data)}.",
@@ -116,7 +119,7 @@ def read_logits(logits: Logits, field: str) -> Float32:
         )
     array = np.frombuffer(data, "<f2").reshape(height, width).astype(np.float32)
     if not np.isfinite(array).all():
-        raise BadInput("The logits are not all finite.", field=f"{field}.data")
+        raise BadInput("The logits are not all finite.", field=f"{field}.data", remedy="Send finite values.")
     return array
 
 
