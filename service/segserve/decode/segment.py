@@ -174,9 +174,11 @@ class Segmenter:
         Raises NotFound (image, model, mask), BadInput (a prompt that the image cannot have), Unavailable.
         """
         model = await self.model(model_name)
-        image = await self._embeddings.prepared(tenant, image_id, model, timings)
-        prompts = [check(p, image.size, model, f"prompts.{i}") for i, p in enumerate(prompts)]
+        # Checked before the image is encoded: a prompt that cannot be should not wait for that.
+        size = await self._embeddings.size(tenant, image_id, model)
+        prompts = [check(p, size, model, f"prompts.{i}") for i, p in enumerate(prompts)]
         prompts = [await self._with_prior(tenant, image_id, model, p, i) for i, p in enumerate(prompts)]
+        image = await self._embeddings.prepared(tenant, image_id, model, timings)
 
         def work(prompt: Prompt) -> list[tuple[Candidate, T]]:
             candidates = decode(model, image, prompt, multimask, select, timings)

@@ -19,7 +19,7 @@ from segserve.models.model import Model
 from segserve.store.cache import Cache, pack, unpack
 from segserve.store.images import ImageStore
 from segserve.timing import Timings
-from segserve.types import Embedding, ImageRecord
+from segserve.types import Embedding, ImageRecord, Size
 
 
 class Embeddings:
@@ -60,6 +60,11 @@ class Embeddings:
             return await self._wait(task)
         with timings.stage("wait"):
             return await self._wait(task)
+
+    async def size(self, tenant: str, image_id: str, model: Model) -> Size:
+        """The image's size, without encoding it. Raises ImageNotFound."""
+        held = self._prepared.get(Key(tenant, image_id, model.bundle.digest))
+        return held.size if held is not None else (await self._images.record(tenant, image_id)).size
 
     def _finished(self, key: Key, task: asyncio.Task[PreparedImage]) -> None:
         self._running.pop(key, None)

@@ -82,6 +82,7 @@ class Registry:
             bundle.verify()
             self._make_room(bundle)
             model = open_model(bundle, self._encoder, self._decoder)
+            model.open()
             self._loaded[name] = model
             self._on_loaded(len(self._loaded))
             return model
