@@ -1,7 +1,6 @@
-"""A loaded interactive model: its graphs."""
+"""A loaded interactive model: its graphs, opened when first used."""
 
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 
@@ -16,18 +15,11 @@ OUTPUT_TOKENS = 6  # scores, four masks, and SAM 2's object token
 class Model:
     """Runs a bundle's graphs. Which kind of model it is shows in the manifest."""
 
-    GRAPHS: ClassVar[tuple[str, ...]] = ("_encoder", "_prepare", "_fast", "_many")
-
     def __init__(self, bundle: Bundle, encoder: RuntimeOptions, decoder: RuntimeOptions) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.preprocess = bundle.manifest.preprocess.build()
         self._encoder_options, self._decoder_options = encoder, decoder
-
-    def open(self) -> None:
-        """Open every graph now, while the files are those that were verified. Raises BrokenModel."""
-        for graph in self.GRAPHS:
-            getattr(self, graph)
 
     @property
     def name(self) -> str:

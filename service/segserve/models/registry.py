@@ -82,7 +82,6 @@ class Registry:
             bundle.verify()
             self._make_room(bundle)
             model = open_model(bundle, self._encoder, self._decoder)
-            model.open()
             self._loaded[name] = model
             self._on_loaded(len(self._loaded))
             return model

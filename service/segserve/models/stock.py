@@ -31,8 +31,6 @@ EFFICIENT_SAM_POINTS = 6  # decoder_max_num_input_points; the graph drops what i
 class StockModel(Model):
     """A pair with segment-anything's interface, or with SAM 2's after it."""
 
-    GRAPHS = ("_encoder", "_decoder")
-
     @cached_property
     def _decoder(self) -> Graph:
         return Graph(self.bundle.path("decoder.onnx"), self._decoder_options)
@@ -143,5 +141,5 @@ MODELS: dict[Runtime, type[Model]] = {
 
 
 def open_model(bundle: Bundle, encoder: RuntimeOptions, decoder: RuntimeOptions) -> Model:
-    """The model that can run this bundle; not opened yet."""
+    """The model that can run this bundle; its graphs are opened when first used."""
     return MODELS[bundle.manifest.runtime](bundle, encoder, decoder)
