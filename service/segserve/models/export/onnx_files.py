@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 OPSET = 18
-SINGLE_FILE_LIMIT = 1_900_000_000  # bytes of weights; protobuf ends at 2 GiB
 
 
 def export(
@@ -30,9 +29,7 @@ def export(
     or output name. half: keep the weights as fp16 and widen them on load; halves the file, and is exact
     only if the weights were rounded to fp16 before.
     """
-    weights = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        # A graph of more than 2 GiB leaves a file per tensor beside it.
         written = Path(folder) / path.name
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer warns about every shape it turns into a constant
@@ -49,7 +46,7 @@ def export(
             )
         if half:
             onnx.save(halve(onnx.load(str(written))), str(path))
-        elif weights > SINGLE_FILE_LIMIT:
+        elif len(list(Path(folder).iterdir())) > 1:  # past protobuf's 2 GiB each tensor got a file
             data = f"{path.name}.data"
             onnx.save(onnx.load(str(written)), str(path), save_as_external_data=True, location=data)
         else:
