@@ -59,6 +59,25 @@ def test_mistakes_are_one_clear_line(tmp_path: Path, nuclei: Path, arguments: li
     assert not (tmp_path / "m.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("SEGSERVE_LOG_LEVEL", "loud", "log_level"),
+        ("SEGSERVE_REDIS_URL", "http://here", "Redis address"),
+        ("SEGSERVE_OBJECT_STORE", "ftp://there", "object store"),
+        ("SEGSERVE_DATA_DIR", "/proc/none", "data folder"),
+        ("SEGSERVE_PRELOAD", "starter", "preload"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_one_clear_line(
+    tmp_path: Path, variable: str, value: str, said: str
+) -> None:
+    done = run("serve", "--port", "0", **{"SEGSERVE_DATA_DIR": str(tmp_path), variable: value})
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_help_explains_every_command() -> None:
     assert {"serve", "segment", "models"} <= set(run("--help").stdout.split())
     for command in ("serve", "segment", "models"):

@@ -56,24 +56,28 @@ def distance_maps(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
 def read_nuclei(folder: Path, *, stretched: bool = True) -> tuple[list[Scene], list[Scene]]:
     """(training, validation) scenes; `stretched=False` leaves the pixels as they are on disk.
 
-    Every look (kind and size) gives a tenth of its images, chosen by the hash of their id, so the split depends
-    neither on order nor on what else is in the folder.
+    A tenth of the images is held out, shared over the looks (kind and size) by their numbers, the fractions
+    going to the largest; within a look the hash of the id chooses.
     """
     index = json.loads((folder / "index.json").read_text())
     looks: dict[tuple[str, int, int], list[str]] = {}
     for entry in index:
         looks.setdefault((entry["kind"], *entry["shape"][:2]), []).append(entry["id"])
+    shares = {look: VALIDATION_SHARE * len(ids) for look, ids in looks.items()}
+    held_out = {look: int(share) for look, share in shares.items()}
+    left = round(sum(shares.values())) - sum(held_out.values())
+    for look in sorted(looks, key=lambda look: (-(shares[look] % 1), look))[:left]:
+        held_out[look] += 1
     training, validation = [], []
-    for ids in looks.values():
+    for look, ids in looks.items():
         ids.sort(key=lambda i: hashlib.sha256(i.encode()).hexdigest())
-        held_out = round(VALIDATION_SHARE * len(ids))
         for position, name in enumerate(ids):
             path = next((folder / "images").glob(f"{name}.*"))
             image = cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
             found = cv2.imread(str(folder / "labels" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
             labels: NDArray[np.int32] = found.astype(np.int32)
             scene = Scene(name, stretch(image) if stretched else image, labels, distance_maps(labels))
-            (validation if position < held_out else training).append(scene)
+            (validation if position < held_out[look] else training).append(scene)
     return training, validation
 
 

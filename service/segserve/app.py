@@ -1,10 +1,12 @@
 """The one place where everything is wired."""
 
 import asyncio
+import os
 import subprocess
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import structlog
 from segserve.decode.segment import MaskMemory, Segmenter, decode
 from segserve.encode.embeddings import Embeddings
 from segserve.encode.prepared import PreparedCache, PreparedImage
-from segserve.errors import CacheUnavailable, SegserveError
+from segserve.errors import BadInput, CacheUnavailable, SegserveError
 from segserve.images.library import Library
 from segserve.metrics import Metrics
 from segserve.models.model import Model
@@ -39,7 +41,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_data_dir(settings.data_dir)
         self._redis: PrivateRedis | None = None
         url = settings.redis_url
         if url is None:
@@ -96,7 +98,7 @@ class Service:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(log_failure)
 
-    async def start(self) -> None:
+    async def start(self, *, warm_up: bool = True) -> None:
         if self._redis is not None:
             started = await asyncio.to_thread(self._redis.start)
             log.info("private Redis " + ("started" if started else "adopted"), socket=str(self._redis.socket))
@@ -105,7 +107,8 @@ class Service:
         if self.settings.retention_days:
             age = timedelta(days=self.settings.retention_days)
             self.background(self.library.expire(age, EXPIRY_CHECK_S))
-        self.background(self.warm_up())
+        if warm_up:
+            self.background(self.warm_up())
 
     async def stop(self) -> None:
         while self._tasks:  # a library may swallow one cancellation while it connects: ask again
@@ -148,6 +151,21 @@ class Service:
         if checks["models"] != "ok" or (checks["cache"] != "ok" and not len(self._prepared)):
             return "unavailable", checks
         return ("ready" if checks["cache"] == "ok" else "degraded"), checks
+
+
+def make_data_dir(path: Path) -> None:
+    """Raises BadInput where it cannot be made or written to."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        usable = os.access(path, os.W_OK | os.X_OK)
+    except OSError:
+        usable = False
+    if not usable:
+        raise BadInput(
+            f"The data folder {path} cannot be written to.",
+            field="data_dir",
+            remedy="Give another with --data-dir or SEGSERVE_DATA_DIR.",
+        )
 
 
 def click_on_nothing(model: Model) -> None:

@@ -7,19 +7,17 @@ import socket
 import sys
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO
 
 import numpy as np
 import typer
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
 from segserve import logs
 from segserve.decode.segment import Found
 from segserve.errors import BadInput, SegserveError
 from segserve.masks import crop, png
 from segserve.models.cli import app as models
-from segserve.settings import Settings
+from segserve.settings import Settings, load_settings
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, Box, Prompt, ReadOptions, Select
 
@@ -54,24 +52,6 @@ Try it:
   curl {url}/v1/segment -H 'content-type: application/json' -H 'accept: image/png' -o mask.png -d '{{"image_id": "ID", "prompts": [{{"points": [[{x}, {y}]]}}]}}'
 (ID: the image_id that the first one answers)
 """
-
-
-def load_settings(**given: Any) -> Settings:
-    """What the command line names wins over the environment. Raises BadInput naming the setting at fault."""
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except SettingsError as error:
-        raise BadInput(
-            f"A setting cannot be read: {error}.", remedy='Lists are JSON, such as ["starter"].'
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise BadInput(
-            f"The setting {name} cannot be {first['input']!r}: {first['msg']}.",
-            field=name,
-            remedy=f"Correct the option or the variable SEGSERVE_{name.upper()}.",
-        ) from None
 
 
 @cli.command()
@@ -171,8 +151,8 @@ async def segment_file(settings: Settings, image: BinaryIO, prompt: Prompt) -> t
     """The best mask, its PNG, and how long it took: the very parts that serve, without the server."""
     from segserve.app import Service
 
-    service = Service(settings.model_copy(update={"preload": ()}))
-    await service.start()
+    service = Service(settings)
+    await service.start(warm_up=False)
     try:
         record = await service.library.add(DEFAULT_TENANT, image, ReadOptions())
         timings = service.timings()

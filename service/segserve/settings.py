@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import platformdirs
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from segserve.errors import BadInput
 from segserve.types import Device
 
 
@@ -57,3 +59,21 @@ class Settings(BaseSettings):
     @property
     def max_pixels(self) -> int:
         return self.max_image_megapixels * 1_000_000
+
+
+def load_settings(**given: Any) -> Settings:
+    """What the command line names wins over the environment. Raises BadInput naming the setting at fault."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except SettingsError as error:
+        raise BadInput(
+            f"A setting cannot be read: {error}.", remedy='Lists are JSON, such as ["starter"].'
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise BadInput(
+            f"The setting {name} cannot be {first['input']!r}: {first['msg']}.",
+            field=name,
+            remedy=f"Correct the option or the variable SEGSERVE_{name.upper()}.",
+        ) from None

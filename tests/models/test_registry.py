@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from onnx import TensorProto, helper
 
 from segserve.errors import BadInput, BrokenModel, ModelNotFound
 from segserve.models.bundle import (
@@ -19,17 +20,16 @@ from segserve.models.bundle import (
 )
 from segserve.models.install import new_bundle, remove_bundle
 from segserve.models.model import Model
-from segserve.models.registry import Registry
+from segserve.models.registry import Registry, weight_bytes
 from segserve.models.runtime import RuntimeOptions
-from segserve.models.stock import EfficientSamModel, StockModel
-
-SIZE = 1000  # bytes of each bundle's only file
+from segserve.models.stock import MODELS, EfficientSamModel, StockModel
 
 
 def make(folder: Path, name: str, runtime: Runtime = Runtime.FAST) -> Bundle:
-    """A bundle whose file is no graph: nothing here runs one."""
+    """A bundle of graphs that do nothing; bundles of names of one length are of one size."""
     (folder / name).mkdir(parents=True)
-    (folder / name / "encoder.onnx").write_bytes(name[:1].encode() * SIZE)
+    for file in ("encoder.onnx", *MODELS[runtime].DECODER_GRAPHS):
+        (folder / name / file).write_bytes(graph(name))
     manifest = Manifest(
         name=name,
         kind=Kind.SAM,
@@ -40,6 +40,16 @@ def make(folder: Path, name: str, runtime: Runtime = Runtime.FAST) -> Bundle:
         files={},
     )
     return write_manifest(folder / name, manifest)
+
+
+def graph(doc: str) -> bytes:
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in "xy")
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "nothing", [x], [y], doc_string=doc
+    )
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def registry(*folders: Path, budget: int = 1 << 30) -> Registry:
@@ -63,7 +73,7 @@ def test_bundles_are_found_by_name_the_first_folder_first(tmp_path: Path) -> Non
 def test_a_file_that_is_not_the_manifests_is_refused_at_load(tmp_path: Path, damage: str) -> None:
     file = make(tmp_path, "a").path("encoder.onnx")
     if damage == "changed":
-        file.write_bytes(b"b" * SIZE)
+        file.write_bytes(graph("b"))
     else:
         file.unlink()
     with pytest.raises(BrokenModel, match="does not match its sha256"):
@@ -91,16 +101,17 @@ def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path: Path) -> None:
 def test_the_digest_stands_for_everything_in_the_bundle(tmp_path: Path) -> None:
     first = make(tmp_path / "1", "a")
     assert make(tmp_path / "2", "a").digest == first.digest
-    (first.folder / "encoder.onnx").write_bytes(b"z" * SIZE)
+    (first.folder / "encoder.onnx").write_bytes(graph("z"))
     assert write_manifest(first.folder, first.manifest).digest != first.digest
 
 
 def test_the_least_recently_used_goes_when_memory_runs_short(tmp_path: Path) -> None:
-    for name in ("a", "b", "c", "d"):
+    budget = 3 * weight_bytes(make(tmp_path, "a"))
+    for name in ("b", "c", "d"):
         make(tmp_path, name)
     counts: list[int] = []
     options = RuntimeOptions()
-    held = Registry([tmp_path], options, options, 3 * SIZE, on_loaded=counts.append)
+    held = Registry([tmp_path], options, options, budget, on_loaded=counts.append)
     for name in ("a", "b", "c"):
         held.load(name)
     held.load("a")

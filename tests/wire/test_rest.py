@@ -189,7 +189,9 @@ def test_the_embedding_and_the_stock_decoder_fit_together(
 def test_deleting_an_image_takes_what_was_made_from_it_along(server: Server, noise: bytes) -> None:
     image_id = server.upload(noise)
     mask_id = server.click(image_id, 10, 10).json()["results"][0]["masks"][0]["mask_id"]
-    assert server.client.head(f"/v1/images/{image_id}").status_code == 200
+    for path in (f"/v1/images/{image_id}", "/livez", "/readyz", "/metrics", "/v1/models", "/"):
+        answer = server.client.head(path)
+        assert (answer.status_code, answer.content) == (200, b""), path
     assert server.client.delete(f"/v1/images/{image_id}").status_code == 204
     assert server.client.get(f"/v1/images/{image_id}").status_code == 404
     assert server.click(image_id, 10, 10).status_code == 404

@@ -10,9 +10,11 @@ import asyncio
 import io
 from concurrent.futures import Executor
 
+import structlog
+
 from segserve.encode.prepared import Key, PreparedCache, PreparedImage
 from segserve.encode.preprocess import apply
-from segserve.errors import EncodeTimeout, ImageNotFound
+from segserve.errors import CacheUnavailable, EncodeTimeout, ImageNotFound
 from segserve.images.read import read_image
 from segserve.metrics import Metrics
 from segserve.models.model import Model
@@ -20,6 +22,8 @@ from segserve.store.cache import Cache, pack, unpack
 from segserve.store.images import ImageStore
 from segserve.timing import Timings
 from segserve.types import Embedding, ImageRecord, Size
+
+log = structlog.get_logger(__name__)
 
 
 class Embeddings:
@@ -113,7 +117,10 @@ class Embeddings:
         loop = asyncio.get_running_loop()
         packed = await loop.run_in_executor(self._encoder, self._encode, data, record, model, timings)
         with timings.stage("store"):
-            await self._cache.put_embedding(key.tenant, key.image_id, key.digest, packed)
+            try:
+                await self._cache.put_embedding(key.tenant, key.image_id, key.digest, packed)
+            except CacheUnavailable:  # it can still be clicked here; another replica encodes it again
+                log.warning("embedding not cached", image_id=key.image_id)
         return unpack(packed)
 
     def _encode(self, data: bytes, record: ImageRecord, model: Model, timings: Timings) -> bytes:

@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from datetime import timedelta
 from typing import BinaryIO
 
@@ -99,7 +100,8 @@ class Library:
         while True:
             try:
                 for image_id in await self._store.older_than(DEFAULT_TENANT, age):
-                    await self.delete(DEFAULT_TENANT, image_id)
+                    with suppress(ImageNotFound):  # bytes without a record are gone all the same
+                        await self.delete(DEFAULT_TENANT, image_id)
                     log.info("image expired", image_id=image_id)
             except SegserveError as error:
                 log.warning("expiry interrupted", reason=str(error))

@@ -26,8 +26,7 @@ from segserve.models.catalogue import PUBLISHED, Published, RemoteFile, publishe
 from segserve.models.importers import About, Importer, import_checkpoint
 from segserve.models.install import remove_bundle
 from segserve.models.registry import BUILT_IN, Registry, weight_bytes
-from segserve.models.runtime import RuntimeOptions
-from segserve.settings import Settings
+from segserve.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="See, import, pull, check and remove models.")
 
@@ -39,12 +38,11 @@ KINDS = ", ".join(Importer)
 
 
 def models_dir(data_dir: Path | None) -> Path:
-    settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
-    return settings.data_dir / "models"
+    return load_settings(data_dir=data_dir).data_dir / "models"
 
 
 def registry(folder: Path) -> Registry:
-    return Registry([folder, BUILT_IN], RuntimeOptions(), RuntimeOptions(), budget_bytes=0)
+    return Registry([folder, BUILT_IN], None, None, budget_bytes=0)
 
 
 def megabytes(count: int | None) -> str:

@@ -1,6 +1,6 @@
-"""A loaded interactive model: its graphs, opened when first used."""
+"""A loaded interactive model: its graphs, all open, so that a bundle replaced on disk changes nothing."""
 
-from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,37 +13,38 @@ OUTPUT_TOKENS = 6  # scores, four masks, and SAM 2's object token
 
 
 class Model:
-    """Runs a bundle's graphs. Which kind of model it is shows in the manifest."""
+    """Runs a bundle's graphs. Which kind of model it is shows in the manifest.
 
-    def __init__(self, bundle: Bundle, encoder: RuntimeOptions, decoder: RuntimeOptions) -> None:
+    encoder, decoder: how to run each part; None where this process does not run it.
+    """
+
+    DECODER_GRAPHS: ClassVar[tuple[str, ...]] = (
+        "prepare.onnx",
+        "fast_decoder.onnx",
+        "fast_decoder_many.onnx",
+    )
+
+    def __init__(
+        self, bundle: Bundle, encoder: RuntimeOptions | None, decoder: RuntimeOptions | None
+    ) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.preprocess = bundle.manifest.preprocess.build()
-        self._encoder_options, self._decoder_options = encoder, decoder
+        parts = ((("encoder.onnx",), encoder), (self.DECODER_GRAPHS, decoder))
+        self._graphs = {
+            file: Graph(bundle.path(file), options)
+            for files, options in parts
+            if options is not None
+            for file in files
+        }
 
     @property
     def name(self) -> str:
         return self.bundle.name
 
-    @cached_property
-    def _encoder(self) -> Graph:
-        return Graph(self.bundle.path("encoder.onnx"), self._encoder_options)
-
-    @cached_property
-    def _prepare(self) -> Graph:
-        return Graph(self.bundle.path("prepare.onnx"), self._decoder_options)
-
-    @cached_property
-    def _fast(self) -> Graph:
-        return Graph(self.bundle.path("fast_decoder.onnx"), self._decoder_options)
-
-    @cached_property
-    def _many(self) -> Graph:
-        return Graph(self.bundle.path("fast_decoder_many.onnx"), self._decoder_options)
-
     def encode(self, image: Float32) -> Embedding:
         """image [1, 3, S, S] -> embedding [C, g, g] and, for SAM 2, high_res_0 and high_res_1; float32."""
-        return {name: array[0] for name, array in self._encoder.run({"image": image}).items()}
+        return {name: array[0] for name, array in self._graphs["encoder.onnx"].run({"image": image}).items()}
 
     def prepare(self, embedding: Embedding, mask_input: Float32 | None) -> Embedding:
         """What the decoder needs of the image, float32. mask_input [4g, 4g]: low-res logits of a prior."""
@@ -54,7 +55,7 @@ class Model:
             "mask_input": prior[None, None],
             "has_mask": np.array([float(mask_input is not None)], np.float32),
         }
-        prepared = self._prepare.run(inputs)
+        prepared = self._graphs["prepare.onnx"].run(inputs)
         high_res = {k: v.astype(np.float32)[None] for k, v in embedding.items() if k != "embedding"}
         return {**prepared, **high_res}
 
@@ -69,6 +70,6 @@ class Model:
             "point_labels": labels[None].astype(np.float32),
             "channels": np.array(channels, np.int64),
         }
-        graph = self._fast if len(coords) + OUTPUT_TOKENS < FOLD_BELOW_TOKENS else self._many
-        answer = graph.run(inputs)
+        many = len(coords) + OUTPUT_TOKENS >= FOLD_BELOW_TOKENS
+        answer = self._graphs["fast_decoder_many.onnx" if many else "fast_decoder.onnx"].run(inputs)
         return answer["low_res"], answer["scores"]

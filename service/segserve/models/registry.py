@@ -22,14 +22,14 @@ class Registry:
     """Bundles by name, loaded when first asked for; the least recently used goes when memory runs short.
 
     folders: searched in order; each holds bundles as sub-folders. budget_bytes: of the loaded bundles' files,
-    which is what their weights take. At least one model always stays.
+    which is what their weights take. At least one model always stays. encoder, decoder: as `Model` takes them.
     """
 
     def __init__(
         self,
         folders: list[Path],
-        encoder: RuntimeOptions,
-        decoder: RuntimeOptions,
+        encoder: RuntimeOptions | None,
+        decoder: RuntimeOptions | None,
         budget_bytes: int,
         on_loaded: Callable[[int], None] = lambda count: None,
     ) -> None:

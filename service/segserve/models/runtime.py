@@ -46,6 +46,8 @@ class Graph:
             raise BrokenModel(
                 f"{path.name} cannot be loaded: {error}", remedy="Import the model again."
             ) from error
+        if options.device is Device.CUDA and "CUDAExecutionProvider" not in self._session.get_providers():
+            raise MissingDependency("a CUDA device and onnxruntime-gpu", "gpu", "SEGSERVE_DEVICE=cuda")
         self.inputs = [i.name for i in self._session.get_inputs()]
         self.integers = {i.name for i in self._session.get_inputs() if i.type == "tensor(int64)"}
         self.outputs = [o.name for o in self._session.get_outputs()]

@@ -11,8 +11,7 @@ Inputs and outputs are found by position where the exports disagree on names. No
 image's size: `masks.upscale` does that for all models alike.
 """
 
-from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +30,15 @@ EFFICIENT_SAM_POINTS = 6  # decoder_max_num_input_points; the graph drops what i
 class StockModel(Model):
     """A pair with segment-anything's interface, or with SAM 2's after it."""
 
-    @cached_property
+    DECODER_GRAPHS: ClassVar[tuple[str, ...]] = ("decoder.onnx",)
+
+    @property
     def _decoder(self) -> Graph:
-        return Graph(self.bundle.path("decoder.onnx"), self._decoder_options)
+        return self._graphs["decoder.onnx"]
 
     def encode(self, image: Float32) -> Embedding:
-        found = self._encoder.run({self._encoder.inputs[0]: image}).values()
+        encoder = self._graphs["encoder.onnx"]
+        found = encoder.run({encoder.inputs[0]: image}).values()
         return {name: array[0] for name, array in zip(FEATURES, found, strict=False)}
 
     def prepare(self, embedding: Embedding, mask_input: Float32 | None) -> Embedding:
@@ -140,6 +142,6 @@ MODELS: dict[Runtime, type[Model]] = {
 }
 
 
-def open_model(bundle: Bundle, encoder: RuntimeOptions, decoder: RuntimeOptions) -> Model:
-    """The model that can run this bundle; its graphs are opened when first used."""
+def open_model(bundle: Bundle, encoder: RuntimeOptions | None, decoder: RuntimeOptions | None) -> Model:
+    """The model that can run this bundle, its graphs open. Raises BrokenModel."""
     return MODELS[bundle.manifest.runtime](bundle, encoder, decoder)

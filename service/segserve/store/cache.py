@@ -19,7 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from segserve.errors import CacheUnavailable
+from segserve.errors import BadInput, CacheUnavailable
 from segserve.store import keys
 from segserve.types import Embedding, Float32
 
@@ -41,11 +41,9 @@ def unpack(data: bytes) -> Embedding:
     return load(data)
 
 
-class Cache:
-    """url: redis://, rediss:// or unix://. timeout_s bounds connecting and every command."""
-
-    def __init__(self, url: str, timeout_s: float, embedding_ttl_s: int, mask_ttl_s: int) -> None:
-        self._embedding_ttl_s, self._mask_ttl_s = embedding_ttl_s, mask_ttl_s
+def connections(url: str, timeout_s: float) -> redis.BlockingConnectionPool:
+    """Raises BadInput where the address cannot be one of a Redis."""
+    try:
         pool: redis.BlockingConnectionPool = redis.BlockingConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS,
@@ -55,7 +53,21 @@ class Cache:
             # One retry at once covers a connection that a restarted server has closed; a hung one is not asked twice.
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
-        self._redis = redis.Redis.from_pool(pool)
+    except ValueError as error:
+        raise BadInput(
+            f"The Redis address cannot be used: {error}.",
+            field="redis_url",
+            remedy="Set SEGSERVE_REDIS_URL to a URL such as redis://host:6379/0.",
+        ) from None
+    return pool
+
+
+class Cache:
+    """url: redis://, rediss:// or unix://. timeout_s bounds connecting and every command. Raises BadInput."""
+
+    def __init__(self, url: str, timeout_s: float, embedding_ttl_s: int, mask_ttl_s: int) -> None:
+        self._embedding_ttl_s, self._mask_ttl_s = embedding_ttl_s, mask_ttl_s
+        self._redis = redis.Redis.from_pool(connections(url, timeout_s))
         self._away_until = 0.0
 
     async def close(self) -> None:

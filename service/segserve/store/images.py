@@ -15,7 +15,7 @@ import orjson
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore, from_url
 
-from segserve.errors import ImageNotFound, TooLarge, Unavailable
+from segserve.errors import BadInput, ImageNotFound, TooLarge, Unavailable
 from segserve.store import keys
 from segserve.types import ImageRecord, Normalise, ReadOptions, Size
 
@@ -24,9 +24,16 @@ STORE_ERRORS = (OSError, BaseError)  # obstore's own errors are no OSErrors
 
 
 def open_store(url: str | None, folder: Path) -> ObjectStore:
-    """`url` such as s3://bucket/prefix, or the local folder when there is none."""
+    """`url` such as s3://bucket/prefix, or the local folder when there is none. Raises BadInput."""
     if url is not None:
-        return from_url(url)
+        try:
+            return from_url(url)
+        except (ValueError, *STORE_ERRORS) as error:
+            raise BadInput(
+                f"The object store {url!r} cannot be used: {str(error).splitlines()[0]}.",
+                field="object_store",
+                remedy="Set SEGSERVE_OBJECT_STORE to a URL such as s3://bucket/prefix.",
+            ) from None
     folder.mkdir(parents=True, exist_ok=True)
     return obstore.store.LocalStore(folder, automatic_cleanup=True)
 
@@ -75,23 +82,30 @@ class ImageStore:
             raise Unavailable("The object store cannot be reached.") from error
 
     async def delete(self, tenant: str, image_id: str) -> None:
-        """The record goes first: from then on the image does not exist. Raises ImageNotFound."""
-        record = await self.record(tenant, image_id)
+        """The record goes first: from then on the image does not exist. Raises ImageNotFound where it did
+        not exist before, but not before bytes that an interrupted deletion left are gone too."""
         try:
-            await obstore.delete_async(self._store, keys.image_record(tenant, image_id))
-            await obstore.delete_async(self._store, keys.image_bytes(tenant, image_id))
-        except STORE_ERRORS as error:
-            raise Unavailable("The image could not be deleted whole.", remedy="Delete it again.") from error
+            record = await self.record(tenant, image_id)
+        except ImageNotFound:
+            if is_image_id(image_id):
+                await self._remove(keys.image_bytes(tenant, image_id))
+            raise
+        await self._remove(keys.image_record(tenant, image_id))
+        await self._remove(keys.image_bytes(tenant, image_id))
         self._count(tenant, -record.stored_bytes)
 
+    async def _remove(self, path: str) -> None:
+        try:
+            await obstore.delete_async(self._store, path)
+        except FileNotFoundError:
+            pass
+        except STORE_ERRORS as error:
+            raise Unavailable("The image could not be deleted whole.", remedy="Delete it again.") from error
+
     async def older_than(self, tenant: str, age: timedelta) -> list[str]:
-        """Ids of the images uploaded longer ago than `age`."""
+        """Ids of the images uploaded longer ago than `age`, and of bytes that lost their record."""
         limit = time.time() - age.total_seconds()
-        found = []
-        for path, modified, _ in await self._list(tenant):
-            if path.endswith("/record.json") and modified < limit:
-                found.append(path.split("/")[-2])
-        return found
+        return sorted({path.split("/")[-2] for path, at, _ in await self._list(tenant) if at < limit})
 
     async def used_bytes(self, tenant: str) -> int:
         """What the tenant's images take; listed at most once a minute and counted along between."""

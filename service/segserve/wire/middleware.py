@@ -72,6 +72,18 @@ def given_id(scope: Scope) -> str | None:
     return None
 
 
+class HeadAsGet:
+    """HEAD is answered wherever GET is; the server leaves the body out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
+
+
 class LimitBody:
     """Refuses bodies over a limit, by their stated length at once, else while they come in.
 

@@ -6,22 +6,20 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path as FilePath
-from tempfile import SpooledTemporaryFile
-from typing import Annotated, Any, BinaryIO, cast
+from typing import Annotated, Any
 
 import orjson
-from fastapi import Body, Depends, FastAPI, Path, Query, Request
+from fastapi import Depends, FastAPI, Path, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
-from starlette.datastructures import UploadFile
 
 from segserve.app import MB, Service
-from segserve.errors import BadInput, NoPermission, NotFound, SegserveError, TooLarge, UnsupportedFormat
+from segserve.errors import BadInput, NotFound, SegserveError, TooLarge
 from segserve.models.bundle import Bundle
 from segserve.store.cache import pack
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, Prompt, ReadOptions, Select, Size
-from segserve.wire import problems, render
-from segserve.wire.middleware import LimitBody, Observe
+from segserve.wire import body, problems, render
+from segserve.wire.middleware import HeadAsGet, LimitBody, Observe
 from segserve.wire.schemas import (
     ImageOut,
     ModelOut,
@@ -32,28 +30,10 @@ from segserve.wire.schemas import (
     SegmentOut,
 )
 
-SPOOL_BYTES = 8 << 20  # larger uploads go to a temporary file
 PAGE = FilePath(__file__).parent / "page.html"
 MASK_PIXELS = 512 * MB  # of all binary masks of a request together; one byte each while it runs
 MULTIPART_SLACK = 1 << 20  # boundaries and headers around the file
 STANDARD_METRICS = "text/plain; version=0.0.4; charset=utf-8"
-
-UPLOAD_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
-            },
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
 
 ImageId = Annotated[str, Path(description="as POST /v1/images answered it", max_length=128)]
 ModelName = Annotated[str, Path(max_length=64)]
@@ -81,45 +61,6 @@ def read_options(
     return ReadOptions(page, chosen, normalise)
 
 
-@asynccontextmanager
-async def uploaded(request: Request) -> AsyncIterator[BinaryIO]:
-    """The bytes of the request's image, whichever way they were sent."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json":
-        raise NoPermission("Fetching images by URL is off.", field="url", remedy="Send the image's bytes.")
-    if kind == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=8) as form:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                raise BadInput(
-                    "The form has no file.",
-                    field="file",
-                    remedy="Send the image as field 'file': curl -F file=@image.png.",
-                )
-            yield file.file
-        return
-    if kind and not kind.startswith("image/") and kind != "application/octet-stream":
-        raise UnsupportedFormat(
-            f"An image cannot be sent as {kind}.",
-            field="content-type",
-            remedy="Send multipart/form-data with a field 'file', or the bytes as application/octet-stream.",
-        )
-    with SpooledTemporaryFile(SPOOL_BYTES) as spool:
-        async for chunk in request.stream():
-            spool.write(chunk)
-        yield cast(BinaryIO, spool)
-
-
-async def only_json(request: Request) -> None:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise UnsupportedFormat(
-            f"The body cannot be read as {kind or 'nothing in particular'}.",
-            field="content-type",
-            remedy="Send JSON with Content-Type: application/json.",
-        )
-
-
 def image_out(record: ImageRecord) -> dict[str, Any]:
     return {"image_id": record.image_id, "width": record.size.width, "height": record.size.height}
 
@@ -129,7 +70,7 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
         "/v1/images",
         status_code=201,
         response_model=ImageOut,
-        openapi_extra=UPLOAD_BODY,
+        openapi_extra=body.UPLOAD_SCHEMA,
         responses=refusals(403, 404, 413, 415, 422, 503),
         tags=["images"],
     )
@@ -142,7 +83,7 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
     ) -> Response:
         """Store an image. The same bytes with the same options have the same id, however often they are sent."""
         loaded = None if model is None else await service.segmenter.model(model)
-        async with uploaded(request) as file:
+        async with body.uploaded(request) as file:
             record = await service.library.add(DEFAULT_TENANT, file, options)
         if loaded is not None:
 
@@ -158,7 +99,6 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
     @api.get(
         "/v1/images/{image_id}", response_model=ImageOut, responses=refusals(404, 422, 503), tags=["images"]
     )
-    @api.head("/v1/images/{image_id}", include_in_schema=False)
     async def image(image_id: ImageId) -> Response:
         """The size of a stored image; HEAD asks whether there is one."""
         return json(image_out(await service.library.record(DEFAULT_TENANT, image_id)))
@@ -186,38 +126,39 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
         )
 
 
-async def build_prompts(service: Service, body: SegmentIn) -> list[Prompt]:
-    """The body's prompts; masks, which may be large, are read in a thread. Raises BadInput, ImageNotFound."""
-    masks = sum(prompt.mask is not None for prompt in body.prompts)
+async def build_prompts(service: Service, asked: SegmentIn) -> list[Prompt]:
+    """The request's prompts; masks, which may be large, are read in a thread. Raises BadInput, ImageNotFound."""
+    masks = sum(prompt.mask is not None for prompt in asked.prompts)
     if not masks:
-        return [prompt.build(index, Size(0, 0)) for index, prompt in enumerate(body.prompts)]
-    size = (await service.library.record(DEFAULT_TENANT, body.image_id)).size
+        return [prompt.build(index, Size(0, 0)) for index, prompt in enumerate(asked.prompts)]
+    size = (await service.library.record(DEFAULT_TENANT, asked.image_id)).size
     if masks * size.height * size.width > MASK_PIXELS:
         raise TooLarge(
             f"{masks} masks of this image's size are more than {MASK_PIXELS // MB} megapixels.",
             field="prompts",
             remedy="Send fewer masks at once, or refine by mask_id.",
         )
-    return await asyncio.to_thread(lambda: [p.build(index, size) for index, p in enumerate(body.prompts)])
+    return await asyncio.to_thread(lambda: [p.build(index, size) for index, p in enumerate(asked.prompts)])
 
 
 def add_segment_route(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/segment",
         response_model=SegmentOut,
-        dependencies=[Depends(only_json)],
+        openapi_extra=body.json_schema(SegmentIn),
         responses={
             200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
             **refusals(400, 404, 409, 413, 415, 422, 503),
         },
         tags=["segment"],
     )
-    async def segment(request: Request, body: Annotated[SegmentIn, Body()]) -> Response:
+    async def segment(request: Request) -> Response:
         """Masks for prompts on an image. `Accept: image/png` answers a single mask as the picture itself."""
         timings = service.timings()
-        prompts = await build_prompts(service, body)
+        asked = await body.read_json(request, SegmentIn)
+        prompts = await build_prompts(service, asked)
         as_picture = "image/png" in request.headers.get("accept", "")
-        if as_picture and (len(prompts) > 1 or body.select is Select.ALL):
+        if as_picture and (len(prompts) > 1 or asked.select is Select.ALL):
             raise BadInput(
                 "image/png holds one mask, and more were asked for.",
                 field="prompts",
@@ -226,11 +167,11 @@ def add_segment_route(api: FastAPI, service: Service) -> None:
         ask = partial(
             service.segmenter.segment,
             DEFAULT_TENANT,
-            body.image_id,
-            body.model or service.settings.default_model,
+            asked.image_id,
+            asked.model or service.settings.default_model,
             prompts,
-            multimask=body.multimask,
-            select=body.select,
+            multimask=asked.multimask,
+            select=asked.select,
             timings=timings,
         )
         if as_picture:
@@ -238,7 +179,7 @@ def add_segment_route(api: FastAPI, service: Service) -> None:
             return Response(
                 found.rendered, media_type="image/png", headers={"Server-Timing": timings.header()}
             )
-        return json(render.segmentation(await ask(render=render.formatter(body.format))), timings=timings)
+        return json(render.segmentation(await ask(render=render.formatter(asked.format))), timings=timings)
 
 
 def model_out(service: Service, bundle: Bundle) -> dict[str, Any]:
@@ -304,6 +245,15 @@ def add_operation_routes(api: FastAPI, service: Service) -> None:
         return HTMLResponse(PAGE.read_text())
 
 
+class Api(FastAPI):
+    """Its OpenAPI document holds the bodies that are read by `read_json` too."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        document["components"]["schemas"].update(body.json_components([SegmentIn]))
+        return document
+
+
 def create_api(service: Service) -> FastAPI:
     """The ASGI application. The service starts and stops with it."""
 
@@ -313,7 +263,7 @@ def create_api(service: Service) -> FastAPI:
         yield
         await service.stop()
 
-    api = FastAPI(
+    api = Api(
         title="segserve",
         version=version("segserve"),
         lifespan=lifespan,
@@ -326,4 +276,5 @@ def create_api(service: Service) -> FastAPI:
     image_limit = settings.max_image_mb * MB + MULTIPART_SLACK
     api.add_middleware(LimitBody, limits={"/v1/images": image_limit}, default=settings.max_request_mb * MB)
     api.add_middleware(Observe, metrics=service.metrics)
+    api.add_middleware(HeadAsGet)
     return api

@@ -27,6 +27,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+# Checking stops at the first fault in a list: nobody reads a thousand, and listing them takes seconds.
 Point = tuple[FiniteFloat, FiniteFloat]
 Edge = Annotated[int, Field(ge=1, le=MAX_EDGE)]
 
@@ -48,10 +49,11 @@ class Logits(Strict):
 class PromptIn(Strict):
     """One object. Coordinates are pixels of the original image, (x, y), origin top left."""
 
-    points: list[Point] = Field([], max_length=MAX_POINTS, examples=[[[120, 80]]])
+    points: list[Point] = Field([], max_length=MAX_POINTS, fail_fast=True, examples=[[[120, 80]]])
     labels: list[Literal[0, 1]] | None = Field(
         None,
         max_length=MAX_POINTS,
+        fail_fast=True,
         description="1: part of the object, 0: not; all 1 if left out",
         examples=[[1]],
     )
@@ -126,7 +128,7 @@ def read_logits(logits: Logits, field: str) -> Float32:
 class SegmentIn(Strict):
     image_id: str = Field(max_length=128)
     model: str | None = Field(None, max_length=64, description="the service's default model if left out")
-    prompts: list[PromptIn] = Field(min_length=1, max_length=MAX_PROMPTS)
+    prompts: list[PromptIn] = Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)
     format: MaskFormat = MaskFormat.RLE
     select: Select = Field(
         Select.BEST, description="best: highest score; all; first: the first of the three candidates"

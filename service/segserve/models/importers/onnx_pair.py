@@ -96,9 +96,9 @@ def measure(bundle: Bundle) -> Dims:
     """Encode a grey image and click on it: the shapes that come back, or BadInput."""
     size = bundle.manifest.preprocess.input_size
     options = RuntimeOptions(threads=cores())
-    model = open_model(bundle, options, options)
-    assert isinstance(model, StockModel)
     try:
+        model = open_model(bundle, options, options)
+        assert isinstance(model, StockModel)
         features = model.encode(np.zeros((1, 3, size, size), np.float32))
         click = np.full((1, 2), size / 2, np.float32)
         _, scores, *_ = model.run_decoder(model.prepare(features, None), click, np.ones(1, np.float32))
