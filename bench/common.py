@@ -11,6 +11,8 @@ import numpy as np
 
 THREADS = int(os.environ.get("BENCH_THREADS", "2"))
 
+PAUSE_S = 0.02
+
 
 def machine() -> str:
     names = [
@@ -33,13 +35,15 @@ def median_ms(call: Callable[[], object], repeats: int = 30, warm: int = 3) -> f
 
 
 def interleaved_ms(calls: dict[str, Callable[[], object]], repeats: int = 15) -> dict[str, float]:
-    """Medians of several calls taken in turn, so that what else the machine does hits them alike."""
+    """Medians of several calls taken in turn, so that what else the machine does hits them alike; each begins
+    on an idle machine, as a click does: threads of the call before may spin for a while."""
     for call in calls.values():
         call()
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
+            time.sleep(PAUSE_S)
             start = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - start)

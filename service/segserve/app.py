@@ -71,7 +71,7 @@ class Service:
             timeout_s=settings.encode_timeout_s,
             max_pixels=settings.max_pixels,
         )
-        self._masks = MaskMemory(self.cache, settings.mask_ttl_s)
+        self._masks = MaskMemory(self.cache, settings.mask_ttl_s, self.workers)
         self.segmenter = Segmenter(self.registry, self.embeddings, self._masks, self.workers, self.metrics)
         self.library = Library(
             store,

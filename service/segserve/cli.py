@@ -87,6 +87,7 @@ def serve(
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=20,
+        timeout_keep_alive=75,  # longer than the 60 s for which proxies keep idle connections
         server_header=False,
     )
     # uvicorn raises the signal again once it has shut down; being told to stop is no failure.

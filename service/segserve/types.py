@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+Float16 = NDArray[np.float16]
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 UInt8 = NDArray[np.uint8]

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 from cachetools import TTLCache
+from numpy.typing import NDArray
 
 from segserve.decode.prompts import SINGLE, geometry, mask_to_logits, mask_tokens, tokens
 from segserve.encode.embeddings import Embeddings
@@ -21,13 +22,14 @@ from segserve.models.model import Model
 from segserve.models.registry import Registry
 from segserve.store.cache import Cache
 from segserve.timing import Timings
-from segserve.types import Candidate, Float32, Prompt, Select, Size
+from segserve.types import Candidate, Float16, Float32, Prompt, Select, Size
 
 # SAM 2's rule for a single mask (sam2's build_sam2 defaults): stable if shifting the threshold by
 # +-DELTA changes less than 2% of its area.
 STABILITY_DELTA, STABILITY_THRESHOLD = 0.05, 0.98
 SAM2_LOGIT_LIMIT = 32.0
 HELD_MASKS = 512
+WRITE_S = 0.05  # within which a mask that a replica has answered with is in Redis
 
 T = TypeVar("T")
 
@@ -104,22 +106,42 @@ def clamp(logits: Float32) -> Float32:
 
 
 class MaskMemory:
-    """Low-res logits by mask_id: held here for the next click, in Redis for the other replicas."""
+    """Low-res logits by mask_id: held here for the next click, in Redis for the other replicas.
 
-    def __init__(self, cache: Cache, ttl_s: int) -> None:
-        self._cache = cache
-        self._held: TTLCache[tuple[str, str, str], Float32] = TTLCache(HELD_MASKS, ttl_s)
+    A click does not wait for Redis: its masks are held at once and written while the answer is on its way.
+    Once a write has failed, the next ones are waited for, until one succeeds.
+    """
+
+    def __init__(self, cache: Cache, ttl_s: int, workers: Executor) -> None:
+        self._cache, self._workers = cache, workers
+        self._held: TTLCache[tuple[str, str, str], NDArray[np.floating]] = TTLCache(HELD_MASKS, ttl_s)
+        self._writing: set[asyncio.Task[None]] = set()
+        self._away = False
 
     async def keep(self, tenant: str, image_id: str, model: Model, logits: list[Float32]) -> list[str | None]:
         """New ids, or None for each where the cache is away."""
-        ids = [f"{model.bundle.digest[:12]}-{secrets.token_hex(12)}" for _ in logits]
+        masks = {f"{model.bundle.digest[:12]}-{secrets.token_hex(12)}": array for array in logits}
+        writing = asyncio.create_task(self._write(tenant, image_id, masks))
+        self._writing.add(writing)  # the loop itself holds tasks only weakly
+        writing.add_done_callback(self._writing.discard)
+        if self._away:
+            await writing
+            if self._away:
+                return [None] * len(masks)
+        for mask_id, array in masks.items():
+            self._held.setdefault((tenant, image_id, mask_id), array)
+        return list(masks)
+
+    async def _write(self, tenant: str, image_id: str, masks: dict[str, Float32]) -> None:
+        loop = asyncio.get_running_loop()
+        halves = await loop.run_in_executor(self._workers, to_half, masks)
+        for mask_id, array in halves.items():
+            self._held[tenant, image_id, mask_id] = array
         try:
-            await self._cache.put_masks(tenant, image_id, dict(zip(ids, logits, strict=True)))
+            await self._cache.put_masks(tenant, image_id, halves)
+            self._away = False
         except CacheUnavailable:
-            return [None] * len(ids)
-        for mask_id, array in zip(ids, logits, strict=True):
-            self._held[tenant, image_id, mask_id] = array.astype(np.float16).astype(np.float32)
-        return list(ids)
+            self._away = True
 
     async def recall(self, tenant: str, image_id: str, model: Model, mask_id: str, field: str) -> Float32:
         """Raises MaskNotFound also where the mask belongs to another model; CacheUnavailable."""
@@ -128,13 +150,20 @@ class MaskMemory:
         held = self._held.get((tenant, image_id, mask_id))
         if held is None:
             held = await self._cache.get_mask(tenant, image_id, mask_id)
+        if held is None:  # another replica may have answered with it this very moment
+            await asyncio.sleep(WRITE_S)
+            held = await self._cache.get_mask(tenant, image_id, mask_id)
         if held is None:
             raise MaskNotFound(mask_id, field)
-        return held
+        return held.astype(np.float16).astype(np.float32)
 
     def forget(self, tenant: str, image_id: str) -> None:
         for key in [k for k in self._held if k[:2] == (tenant, image_id)]:
             self._held.pop(key, None)
+
+
+def to_half(masks: dict[str, Float32]) -> dict[str, Float16]:
+    return {mask_id: logits.astype(np.float16) for mask_id, logits in masks.items()}
 
 
 class Segmenter:

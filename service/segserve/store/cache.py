@@ -6,6 +6,7 @@ Every method raises CacheUnavailable when Redis cannot be reached, and nothing e
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from math import isqrt
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,7 +22,7 @@ from safetensors.numpy import load, save
 
 from segserve.errors import BadInput, CacheUnavailable
 from segserve.store import keys
-from segserve.types import Embedding, Float32
+from segserve.types import Embedding, Float16
 
 CONNECTIONS = 64  # more commands at once wait for one to come free
 AWAY_S = 1.0
@@ -109,14 +110,17 @@ class Cache:
         key = keys.embedding(tenant, image_id, digest)
         await self._put(tenant, image_id, {key: packed}, self._embedding_ttl_s)
 
-    async def get_mask(self, tenant: str, image_id: str, mask_id: str) -> Float32 | None:
+    async def get_mask(self, tenant: str, image_id: str, mask_id: str) -> Float16 | None:
         """Low-res logits [4g, 4g]."""
         data = await self._get(keys.mask(tenant, image_id, mask_id))
-        return None if data is None else unpack(data)["logits"].astype(np.float32)
+        if data is None:
+            return None
+        logits: Float16 = np.frombuffer(data, "<f2")
+        return logits.reshape(isqrt(logits.size), -1)
 
-    async def put_masks(self, tenant: str, image_id: str, masks: dict[str, Float32]) -> None:
-        """Keep low-res logits by mask_id, as fp16, for a while."""
-        packed = {keys.mask(tenant, image_id, i): pack({"logits": logits}) for i, logits in masks.items()}
+    async def put_masks(self, tenant: str, image_id: str, masks: dict[str, Float16]) -> None:
+        """Keep low-res logits [4g, 4g] by mask_id for a while."""
+        packed = {keys.mask(tenant, image_id, i): logits.tobytes() for i, logits in masks.items()}
         await self._put(tenant, image_id, packed, self._mask_ttl_s)
 
     async def _put(self, tenant: str, image_id: str, values: dict[str, bytes], ttl_s: int) -> None:

@@ -9,7 +9,8 @@ changes the function (Kirillov et al., "Segment Anything", 2023; Ravi et al., "S
    ``(q Wq Wk^T) x^T``. The key's bias is constant along the softmax and drops out; the value's bias passes
    through it unchanged because the weights sum to one. Worth it while T < 16; `fold=False` projects as usual.
 3. Transposed convolutions with kernel 2 and stride 2 are matrix products over channels-last tokens; only the
-   final single-channel masks are permuted, and only the masks asked for are computed.
+   final single-channel masks are permuted. The last attention, the hypernetworks and the masks are computed
+   only for the mask tokens asked for.
 
 Shapes: C channels, g x g grid, P = g*g image tokens, H heads of d channels, T tokens, M masks.
 """
@@ -25,18 +26,31 @@ FOLD_BELOW_TOKENS = 16  # where folding and projecting cost the same for 8 heads
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[N, H*d] -> [H, N, d]."""
-    return x.reshape(x.shape[0], heads, -1).permute(1, 0, 2)
+    """[N, H*d] -> [H, N, d]. As ints the fixed sizes are constants of the graph, not computed in it."""
+    return x.reshape(-1, heads, int(x.shape[1]) // heads).permute(1, 0, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
     """[H, N, d] -> [N, H*d]."""
-    return x.permute(1, 0, 2).reshape(x.shape[1], -1)
+    return x.permute(1, 0, 2).reshape(-1, int(x.shape[0]) * int(x.shape[2]))
 
 
 def head_weights(linear: nn.Linear, heads: int) -> Tensor:
     """The weight [H*d, C] of a projection into heads -> [H, d, C]."""
     return linear.weight.reshape(heads, -1, linear.weight.shape[1])
+
+
+def attend(attention: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """q [H, T, d], k [H, d, N], v [H, N, d] -> [T, C]."""
+    scale = 1 / math.sqrt(attention.internal_dim // attention.num_heads)
+    return attention.out_proj(merge_heads(torch.softmax((q * scale) @ k, dim=-1) @ v))
+
+
+def project_and_attend(attention: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The library's own attention, without a batch: query [T, C], key and value [N, C] -> [T, C]."""
+    heads = attention.num_heads
+    q, k = split_heads(attention.q_proj(query), heads), split_heads(attention.k_proj(key), heads)
+    return attend(attention, q, k.transpose(1, 2), split_heads(attention.v_proj(value), heads))
 
 
 class TokensToImage(nn.Module):
@@ -49,71 +63,75 @@ class TokensToImage(nn.Module):
 
     def forward(self, query: Tensor, keys: Tensor, keys_pe: Tensor) -> Tensor:
         a = self.attention
-        q = split_heads(a.q_proj(query), self.heads) * self.scale
         if not self.fold:
-            k, v = split_heads(a.k_proj(keys_pe), self.heads), split_heads(a.v_proj(keys), self.heads)
-            return self.attend(q, k.transpose(1, 2), v)
-        channels = query.shape[1]
+            return project_and_attend(a, query, keys_pe, keys)
+        q = split_heads(a.q_proj(query), self.heads) * self.scale
+        channels = int(query.shape[1])
         folded = (q @ head_weights(a.k_proj, self.heads)).reshape(-1, channels)
         weights = torch.softmax(folded @ keys_pe.T, dim=-1)
         seen = (weights @ keys).reshape(self.heads, -1, channels)
         values = seen @ head_weights(a.v_proj, self.heads).transpose(1, 2)
         return a.out_proj(merge_heads(values) + a.v_proj.bias)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Scaled q [H, T, d], k [H, d, P], v [H, P, d] -> [T, C]."""
-        return self.attention.out_proj(merge_heads(torch.softmax(q @ k, dim=-1) @ v))
-
     def with_prepared(self, query: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return self.attend(split_heads(self.attention.q_proj(query), self.heads) * self.scale, k, v)
+        return attend(self.attention, split_heads(self.attention.q_proj(query), self.heads), k, v)
+
+
+def softmax_over_tokens(scores: Tensor) -> Tensor:
+    """[H, T, P], over T. The few tokens stand outside, so that every pass runs along the many image tokens."""
+    weights = torch.exp(scores - scores.amax(dim=1, keepdim=True))
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 class ImageToTokens(nn.Module):
-    """The image attends to the tokens: image `keys_pe` [P, C], tokens `k` and `v` [T, C] -> [P, C]."""
+    """The image attends to the tokens: image `keys` [P, C], with position `keys_pe` [P, C], tokens `k` and
+    `v` [T, C] -> keys [P, C] with what was seen added."""
 
     def __init__(self, attention: Any, fold: bool) -> None:
         super().__init__()
         self.attention, self.heads, self.fold = attention, attention.num_heads, fold
         self.scale = 1 / math.sqrt(attention.internal_dim // self.heads)
 
-    def forward(self, keys_pe: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(self, keys: Tensor, keys_pe: Tensor, k: Tensor, v: Tensor) -> Tensor:
         a = self.attention
         if not self.fold:
-            return self.with_prepared(split_heads(a.q_proj(keys_pe), self.heads), k, v)
+            return self.with_prepared(keys, split_heads(a.q_proj(keys_pe), self.heads).transpose(1, 2), k, v)
         key = split_heads(a.k_proj(k), self.heads) * self.scale
-        folded = (key @ head_weights(a.q_proj, self.heads)).reshape(-1, keys_pe.shape[1])
+        folded = (key @ head_weights(a.q_proj, self.heads)).reshape(-1, int(keys_pe.shape[1]))
         bias = key @ a.q_proj.bias.reshape(self.heads, -1, 1)
-        scores = keys_pe @ folded.T + bias.reshape(1, -1)
-        weights = torch.softmax(scores.reshape(-1, self.heads, k.shape[0]), dim=-1)
-        return self.spread(weights.reshape(keys_pe.shape[0], -1), v)
+        scores = (folded @ keys_pe.T).reshape(self.heads, -1, int(keys_pe.shape[0])) + bias
+        return self.spread(keys, softmax_over_tokens(scores), v)
 
-    def spread(self, weights: Tensor, v: Tensor) -> Tensor:
-        """weights [P, H*T] over tokens v [T, C], values and output projection folded -> [P, C]."""
+    def with_prepared(self, keys: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [H, d, P], already projected."""
+        key = split_heads(self.attention.k_proj(k), self.heads) * self.scale
+        weights = softmax_over_tokens(key @ q)
+        if self.fold:
+            return self.spread(keys, weights, v)
+        value = split_heads(self.attention.v_proj(v), self.heads)
+        return keys + self.attention.out_proj(merge_heads(weights.transpose(1, 2) @ value))
+
+    def spread(self, keys: Tensor, weights: Tensor, v: Tensor) -> Tensor:
+        """weights [H, T, P] over tokens v [T, C], values and output projection folded, added to keys.
+
+        The weights of a head sum to one, so a head's share of the output's bias can ride on its values: the
+        addition of bias and of keys is then part of one Gemm.
+        """
         a = self.attention
         output = a.out_proj.weight.T.reshape(self.heads, -1, a.out_proj.weight.shape[0])
-        folded = split_heads(a.v_proj(v), self.heads) @ output
-        return weights @ folded.reshape(-1, folded.shape[2]) + a.out_proj.bias
-
-    def with_prepared(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [H, P, d], already projected."""
-        key = split_heads(self.attention.k_proj(k), self.heads) * self.scale
-        weights = torch.softmax(q @ key.transpose(1, 2), dim=-1)
-        if self.fold:
-            return self.spread(merge_heads(weights), v)
-        value = split_heads(self.attention.v_proj(v), self.heads)
-        return self.attention.out_proj(merge_heads(weights @ value))
+        folded = split_heads(a.v_proj(v), self.heads) @ output + a.out_proj.bias / self.heads
+        return torch.addmm(
+            keys, weights.reshape(-1, int(keys.shape[0])).T, folded.reshape(-1, int(folded.shape[2]))
+        )
 
 
 def embed_points(prompt_encoder: Any, coords: Tensor, labels: Tensor) -> Tensor:
     """Sparse tokens [1, N, C] of coords [1, N, 2] in input pixels and labels [1, N] from -1 (padding) to 3."""
     height, width = prompt_encoder.input_image_size
     scaled = (coords + 0.5) / torch.tensor([width, height], dtype=coords.dtype)
-    label = labels.unsqueeze(-1)
-    tokens = prompt_encoder.pe_layer._pe_encoding(scaled) * (label != -1)
-    tokens = tokens + prompt_encoder.not_a_point_embed.weight * (label == -1)
-    for index, embedding in enumerate(prompt_encoder.point_embeddings):
-        tokens = tokens + embedding.weight * (label == index)
-    return tokens
+    kinds = [prompt_encoder.not_a_point_embed, *prompt_encoder.point_embeddings]
+    kind = torch.cat([embedding.weight for embedding in kinds])[labels.long() + 1]
+    return prompt_encoder.pe_layer._pe_encoding(scaled) * (labels != -1).unsqueeze(-1) + kind
 
 
 def embed_mask(prompt_encoder: Any, mask_input: Tensor, has_mask: Tensor) -> Tensor:
@@ -126,7 +144,7 @@ class Prepare(nn.Module):
     """What the decoder needs of an image, and of a prior mask if there is one.
 
     embedding [1, C, g, g], mask_input [1, 1, 4g, 4g] low-res logits, has_mask [1] 1 or 0 ->
-    keys [P, C], layer 0's k [H, d, P], v [H, P, d] and q [H, P, d].
+    keys [P, C], layer 0's k [H, d, P], v [H, P, d] and q [H, d, P].
     """
 
     OUTPUTS = ("keys", "k", "v", "q")
@@ -144,7 +162,7 @@ class Prepare(nn.Module):
         to_image, to_tokens = self.layer.cross_attn_token_to_image, self.layer.cross_attn_image_to_token
         k = split_heads(to_image.k_proj(keys_pe), to_image.num_heads).transpose(1, 2)
         v = split_heads(to_image.v_proj(keys), to_image.num_heads)
-        q = split_heads(to_tokens.q_proj(keys_pe), to_tokens.num_heads)
+        q = split_heads(to_tokens.q_proj(keys_pe), to_tokens.num_heads).transpose(1, 2)
         return keys, k, v, q
 
 
@@ -180,26 +198,29 @@ class FastDecoder(nn.Module):
     def transform(
         self, tokens: Tensor, keys: Tensor, k: Tensor, v: Tensor, q: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The two-way transformer: tokens [T, C] and image keys [P, C], both updated."""
+        """The layers of the two-way transformer: tokens [T, C] and image keys [P, C], both updated."""
         queries = tokens
         for index, layer in enumerate(self.layers):
             attend, spread = self.to_image[index], self.to_tokens[index]
             keys_pe = keys + self.position
             if index == 0:
-                queries = layer.self_attn(q=queries[None], k=queries[None], v=queries[None])[0]
+                queries = project_and_attend(layer.self_attn, queries, queries, queries)
             else:
-                at = (queries + tokens)[None]
-                queries = queries + layer.self_attn(q=at, k=at, v=queries[None])[0]
+                at = queries + tokens
+                queries = queries + project_and_attend(layer.self_attn, at, at, queries)
             queries = layer.norm1(queries)
             at = queries + tokens
             seen = attend.with_prepared(at, k, v) if index == 0 else attend(at, keys, keys_pe)
             queries = layer.norm2(queries + seen)
             queries = layer.norm3(queries + layer.mlp(queries))
             at = queries + tokens
-            told = spread.with_prepared(q, at, queries) if index == 0 else spread(keys_pe, at, queries)
-            keys = layer.norm4(keys + told)
-        queries = queries + self.final(queries + tokens, keys, keys + self.position)
-        return self.final_norm(queries), keys
+            told = (
+                spread.with_prepared(keys, q, at, queries)
+                if index == 0
+                else spread(keys, keys_pe, at, queries)
+            )
+            keys = layer.norm4(told)
+        return queries, keys
 
     def upscale(self, keys: Tensor, high_res: tuple[Tensor, ...]) -> Tensor:
         """[P, C] -> [P, 4, 4, C/8]: each token's 4 x 4 low-res pixels, two steps of 2 x 2."""
@@ -227,16 +248,36 @@ class FastDecoder(nn.Module):
         points = embed_points(self.prompt_encoder, point_coords, point_labels)[0]
         tokens = torch.cat([self.output_tokens, points])
         queries, keys = self.transform(tokens, keys, k, v, q)
-        mlps = self.decoder.output_hypernetworks_mlps
-        first = self.scores_at + 1
-        hyper = torch.cat([mlp(queries[first + i : first + i + 1]) for i, mlp in enumerate(mlps)])
-        pixels = self.upscale(keys, high_res)
-        masks = pixels @ torch.index_select(hyper, 0, channels).T
-        g = self.grid
-        # [g, g, 2, 2, 2, 2, M]: token row and column, then twice (row, column) of a 2 x 2 step.
-        masks = masks.reshape(g, g, 2, 2, 2, 2, -1).permute(6, 0, 2, 4, 1, 3, 5).reshape(-1, 4 * g, 4 * g)
-        scores = self.decoder.iou_prediction_head(queries[self.scores_at : self.scores_at + 1])[0]
-        return masks, scores
+        # The last attention: each token looks by itself, so only those that are read afterwards do.
+        read = torch.cat([torch.full_like(channels[:1], self.scores_at), channels + (self.scores_at + 1)])
+        queries, tokens = queries[read], tokens[read]
+        queries = self.final_norm(queries + self.final(queries + tokens, keys, keys + self.position))
+        scores = self.decoder.iou_prediction_head(queries[:1])[0]
+        return self.masks(self.upscale(keys, high_res), self.hyper(queries[1:], channels)), scores
+
+    def hyper(self, queries: Tensor, channels: Tensor) -> Tensor:
+        """Mask tokens [M, C], each through its own network -> [M, C/8]."""
+        networks = self.decoder.output_hypernetworks_mlps
+        x = queries[:, None]
+        for index in range(networks[0].num_layers):
+            weight = torch.stack([n.layers[index].weight.T for n in networks])[channels]
+            x = x @ weight + torch.stack([n.layers[index].bias for n in networks])[channels][:, None]
+            if index + 1 < networks[0].num_layers:
+                x = torch.relu(x)
+        return x[:, 0]
+
+    def masks(self, pixels: Tensor, hyper: Tensor) -> Tensor:
+        """pixels [P, 4, 4, C/8], hyper [M, C/8] -> [M, 4g, 4g].
+
+        A token's 16 pixels are multiplied at once by a block-diagonal matrix [16 C/8, 16 M], whose columns put
+        them into rows and columns: a product M wide would leave most of a vector unused.
+        """
+        g, depth = self.grid, hyper.shape[1]
+        # Pixel (i, j) of the two 2 x 2 steps, i = (row, column), lies at row 2 i0 + j0, column 2 i1 + j1.
+        place = torch.eye(16).reshape(2, 2, 2, 2, 16).permute(0, 2, 1, 3, 4).reshape(16, 1, 1, 16)
+        blocks = (place * hyper.T[None, :, :, None]).reshape(16 * depth, -1)
+        masks = pixels.reshape(-1, 16 * depth) @ blocks
+        return masks.reshape(g, g, -1, 4, 4).permute(2, 0, 3, 1, 4).reshape(-1, 4 * g, 4 * g)
 
 
 def double(x: Tensor, convolution: nn.ConvTranspose2d) -> Tensor:
