@@ -1,47 +1,45 @@
-"""Every metric of the service."""
+"""Every metric of the service. Units stand in the names; histograms resolve 1 ms to 60 s."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 
 LATENCY_BUCKETS_S = (
-    0.001,
-    0.002,
-    0.003,
-    0.005,
-    0.0075,
-    0.01,
-    0.015,
-    0.02,
-    0.03,
-    0.05,
-    0.075,
-    0.1,
-    0.15,
-    0.2,
-    0.3,
-    0.5,
-    0.75,
-    1,
-    2,
-    3,
-    5,
-    10,
-    20,
-    30,
-    60,
+    *(0.001, 0.002, 0.003, 0.004, 0.005, 0.0065, 0.008, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05),
+    *(0.065, 0.08, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 30, 60),
 )
+BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
 class Metrics:
     """One registry a service; nothing global, so that tests and several services in a process stay apart."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        r = self._registry
+        r = self._registry = CollectorRegistry()
+        ProcessCollector(registry=r)
+        PlatformCollector(registry=r)
         self._requests = Counter(
-            "segserve_requests_total", "HTTP requests", ["route", "method", "status"], registry=r
+            "segserve_requests_total",
+            "Requests by route (a REST path or a gRPC method), model where one was used, and status",
+            ["route", "method", "model", "status"],
+            registry=r,
         )
         self._latency = Histogram(
-            "segserve_request_seconds", "HTTP request time", ["route"], buckets=LATENCY_BUCKETS_S, registry=r
+            "segserve_request_seconds", "Time of a request", ["route"], buckets=LATENCY_BUCKETS_S, registry=r
+        )
+        self._clicks = Histogram(
+            "segserve_click_seconds",
+            "Time of a segment request that was answered, by where its embedding was: held in the process,"
+            " in Redis, or still to be encoded",
+            ["embedding"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=r,
         )
         self._stages = Histogram(
             "segserve_stage_seconds",
@@ -50,36 +48,77 @@ class Metrics:
             buckets=LATENCY_BUCKETS_S,
             registry=r,
         )
-        self._cache = Counter(
+        self.in_flight = Gauge("segserve_requests_in_flight", "Requests being answered", registry=r)
+        self._rejections = Counter(
+            "segserve_rejections_total", "Requests refused for lack of room, by reason", ["reason"], registry=r
+        )
+        self._lookups = Counter(
             "segserve_embedding_lookups_total",
-            "Embedding look-ups by tier and result",
+            "Embedding look-ups by tier (process, redis) and result (hit, miss)",
             ["tier", "result"],
             registry=r,
         )
-        self._held = Gauge("segserve_prepared_images", "Prepared embeddings held in this process", registry=r)
-        self._held_bytes = Gauge("segserve_prepared_bytes", "Bytes of prepared embeddings held", registry=r)
+        self._cache_bytes = Gauge("segserve_cache_bytes", "Bytes held by tier", ["tier"], registry=r)
+        self._cache_entries = Gauge(
+            "segserve_cache_entries", "Prepared embeddings, or keys in Redis", ["tier"], registry=r
+        )
+        self._evictions = Counter(
+            "segserve_cache_evictions_total", "Entries pushed out for lack of room", ["tier"], registry=r
+        )
         self._masks = Counter("segserve_masks_total", "Masks answered", ["model"], registry=r)
+        self._encoded = Counter("segserve_encoded_images_total", "Images encoded here", ["model"], registry=r)
+        self._batches = Histogram(
+            "segserve_encode_batch_images", "Images encoded together", buckets=BATCH_BUCKETS, registry=r
+        )
+        self._queue = Gauge(
+            "segserve_encode_queue_images", "Images that wait to be encoded", ["priority"], registry=r
+        )
         self._loaded = Gauge("segserve_models_loaded", "Models in memory", registry=r)
+        self._device_memory = Gauge(
+            "segserve_device_memory_bytes", "Memory in use on each accelerator", ["device"], registry=r
+        )
+        self.loop_lag = Gauge(
+            "segserve_event_loop_lag_seconds", "How late the event loop was at its last check", registry=r
+        )
 
-    def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        self._requests.labels(route, method, status).inc()
+    def request(self, route: str, method: str, model: str, status: str, seconds: float) -> None:
+        self._requests.labels(route, method, model, status).inc()
         self._latency.labels(route).observe(seconds)
+
+    def click(self, embedding: str, seconds: float) -> None:
+        self._clicks.labels(embedding).observe(seconds)
 
     def stage(self, stage: str, seconds: float) -> None:
         self._stages.labels(stage).observe(seconds)
 
-    def cache(self, tier: str, *, hit: bool) -> None:
-        self._cache.labels(tier, "hit" if hit else "miss").inc()
+    def rejected(self, reason: str) -> None:
+        self._rejections.labels(reason).inc()
 
-    def held(self, images: int, nbytes: int) -> None:
-        self._held.set(images)
-        self._held_bytes.set(nbytes)
+    def lookup(self, tier: str, *, hit: bool) -> None:
+        self._lookups.labels(tier, "hit" if hit else "miss").inc()
+
+    def held(self, tier: str, entries: int, nbytes: int) -> None:
+        self._cache_entries.labels(tier).set(entries)
+        self._cache_bytes.labels(tier).set(nbytes)
+
+    def evicted(self, tier: str, count: int) -> None:
+        self._evictions.labels(tier).inc(count)
 
     def masks(self, model: str, count: int) -> None:
         self._masks.labels(model).inc(count)
 
+    def encoded(self, model: str, images: int) -> None:
+        self._encoded.labels(model).inc(images)
+        self._batches.observe(images)
+
+    def queued(self, priority: str, images: int) -> None:
+        self._queue.labels(priority).set(images)
+
     def models_loaded(self, count: int) -> None:
         self._loaded.set(count)
+
+    def device_memory(self, device: str, nbytes: int) -> None:
+        self._device_memory.labels(device).set(nbytes)
 
     def expose(self) -> bytes:
         """In Prometheus' text format."""

@@ -92,18 +92,20 @@ def export_decoders(
         export(decoder, folder / name, click, ("low_res", "scores"), axes, half=half)
 
 
-def export_stock_decoder(sam: Any, folder: Path, *, half: bool) -> None:
-    """Write decoder.onnx, the interface that segment-anything's own export has and browsers know."""
-    channels, grid = sam.mask_decoder.transformer_dim, sam.prompt_encoder.image_embedding_size[0]
+def export_stock_decoder(stock: nn.Module, folder: Path, features: dict[str, Tensor], *, half: bool) -> None:
+    """Write decoder.onnx, the interface that segment-anything's own export has and browsers know.
+
+    features: examples of the encoder's outputs by that interface's names, image_embeddings [1, C, g, g] first.
+    """
+    grid = features["image_embeddings"].shape[-1]
     inputs = {
-        "image_embeddings": torch.randn(1, channels, grid, grid),
+        **features,
         "point_coords": torch.rand(1, 2, 2),
         "point_labels": torch.tensor([[1.0, -1.0]]),
         "mask_input": torch.zeros(1, 1, 4 * grid, 4 * grid),
         "has_mask_input": torch.zeros(1),
         "orig_im_size": torch.tensor([480.0, 640.0]),
     }
-    stock = StockDecoder(sam, return_single_mask=False)
     outputs = ("masks", "iou_predictions", "low_res_masks")
     export(stock, folder / "decoder.onnx", inputs, outputs, SPARSE, half=half)
 
@@ -132,8 +134,9 @@ def export_sam(
     encoder_inputs = {"image": torch.zeros(1, 3, size, size)}
     export(Encoder(sam.image_encoder), folder / "encoder.onnx", encoder_inputs, ("embedding",), half=half)
     export_decoders(sam.prompt_encoder, sam.mask_decoder, folder, [], half=half)
-    export_stock_decoder(sam, folder, half=half)
-    grid = sam.prompt_encoder.image_embedding_size[0]
+    channels, grid = sam.mask_decoder.transformer_dim, sam.prompt_encoder.image_embedding_size[0]
+    stock = StockDecoder(sam, return_single_mask=False)
+    export_stock_decoder(stock, folder, {"image_embeddings": torch.randn(1, channels, grid, grid)}, half=half)
     mean, std = (tuple(float(v) for v in t.flatten()) for t in (sam.pixel_mean, sam.pixel_std))
     return write_manifest(
         folder,
@@ -153,6 +156,6 @@ def export_sam(
                 resize="pad",
                 stretch_percentiles=stretch_percentiles,
             ),
-            dims=Dims(embedding=(sam.mask_decoder.transformer_dim, grid, grid), low=4 * grid),
+            dims=Dims(embedding=(channels, grid, grid), low=4 * grid),
         ),
     )

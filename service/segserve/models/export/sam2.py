@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from segserve.models.bundle import Bundle, Dims, Kind, Manifest, PreprocessEntry, write_manifest
 from segserve.models.export.fast_decoder import embed_mask, embed_points
 from segserve.models.export.onnx_files import export
-from segserve.models.export.sam import SPARSE, export_decoders
+from segserve.models.export.sam import export_decoders, export_stock_decoder
 
 # sam2.utils.transforms.SAM2Transforms, on the 0..255 scale
 MEAN, STD = (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)
@@ -73,25 +73,6 @@ class StockDecoder(nn.Module):
         return full, scores, torch.clamp(masks, -LOGIT_LIMIT, LOGIT_LIMIT)
 
 
-def export_stock_decoder(
-    model: Any, folder: Path, features: tuple[Tensor, Tensor, Tensor], *, half: bool
-) -> None:
-    embedding, fine, middle = features
-    low = 4 * embedding.shape[-1]
-    inputs = {
-        "image_embeddings": embedding,
-        "high_res_feats_0": fine,
-        "high_res_feats_1": middle,
-        "point_coords": torch.rand(1, 2, 2),
-        "point_labels": torch.tensor([[1.0, -1.0]]),
-        "mask_input": torch.zeros(1, 1, low, low),
-        "has_mask_input": torch.zeros(1),
-        "orig_im_size": torch.tensor([480.0, 640.0]),
-    }
-    outputs = ("masks", "iou_predictions", "low_res_masks")
-    export(StockDecoder(model), folder / "decoder.onnx", inputs, outputs, SPARSE, half=half)
-
-
 def feature_shapes(model: Any) -> tuple[tuple[int, int, int], ...]:
     """Embedding, high_res_0, high_res_1 as channels, height, width."""
     channels, grid = model.sam_mask_decoder.transformer_dim, model.sam_image_embedding_size
@@ -123,7 +104,8 @@ def export_sam2(
     shapes = feature_shapes(model)
     embedding, fine, middle = (torch.randn(1, *shape) for shape in shapes)
     export_decoders(model.sam_prompt_encoder, model.sam_mask_decoder, folder, [fine, middle], half=half)
-    export_stock_decoder(model, folder, (embedding, fine, middle), half=half)
+    features = {"image_embeddings": embedding, "high_res_feats_0": fine, "high_res_feats_1": middle}
+    export_stock_decoder(StockDecoder(model), folder, features, half=half)
     return write_manifest(
         folder,
         Manifest(
