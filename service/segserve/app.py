@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import structlog
 
 from segserve.decode.segment import MaskMemory, Segmenter, decode
 from segserve.encode.embeddings import Embeddings
+from segserve.encode.encoder import Encoder, LocalEncoder
+from segserve.encode.flight import Flights
 from segserve.encode.prepared import PreparedCache, PreparedImage
 from segserve.errors import BadInput, CacheUnavailable, SegserveError
 from segserve.images.library import Library
@@ -22,13 +25,15 @@ from segserve.models.model import Model
 from segserve.models.registry import BUILT_IN, Registry
 from segserve.models.runtime import RuntimeOptions
 from segserve.settings import Settings
-from segserve.store.cache import Cache
+from segserve.store.cache import Cache, Deleted, Encoded
 from segserve.store.images import ImageStore, open_store
 from segserve.store.private_redis import PrivateRedis
 from segserve.timing import Timings
-from segserve.types import Prompt, Select, Size
+from segserve.types import Embedding, Prompt, Select, Size
 
 REDIS_CHECK_S = 0.5
+REDIS_LOOK_S = 5.0
+LAG_CHECK_S = 0.5
 EXPIRY_CHECK_S = 300.0
 MB = 1_000_000
 
@@ -36,10 +41,14 @@ log = structlog.get_logger(__name__)
 
 
 class Service:
-    """All the parts, built from the settings; `start` opens what needs opening, `stop` closes it again."""
+    """All the parts, built from the settings; `start` opens what needs opening, `stop` closes it again.
 
-    def __init__(self, settings: Settings) -> None:
+    encoder: workers elsewhere; None encodes in this process. decode=False: a worker, which does nothing else.
+    """
+
+    def __init__(self, settings: Settings, encoder: Encoder | None = None, *, decode: bool = True) -> None:
         self.settings = settings
+        self._encodes, self._decodes = encoder is None, decode
         self.metrics = Metrics()
         make_data_dir(settings.data_dir)
         self._redis: PrivateRedis | None = None
@@ -50,26 +59,36 @@ class Service:
         self.cache = Cache(url, settings.redis_timeout_s, settings.embedding_ttl_s, settings.mask_ttl_s)
         self.registry = Registry(
             [settings.data_dir / "models", BUILT_IN],
-            RuntimeOptions(settings.device, settings.encode_threads),
-            RuntimeOptions(settings.device, settings.decode_threads),
+            None if encoder else RuntimeOptions(settings.device, settings.encode_threads),
+            RuntimeOptions(settings.device, settings.decode_threads) if decode else None,
             settings.models_mb * MB,
             self.metrics.models_loaded,
         )
         self.workers = ThreadPoolExecutor(settings.decode_workers, "work")
-        self._encoder = ThreadPoolExecutor(1, "encode")
         store = ImageStore(
             open_store(settings.object_store, settings.data_dir / "objects"), settings.quota_mb * MB
         )
+        self.encoder = encoder or LocalEncoder(
+            store,
+            self.cache,
+            self.registry,
+            self.workers,
+            self.metrics,
+            max_batch=settings.max_batch,
+            max_waiting=settings.encode_queue,
+            max_pixels=settings.max_pixels,
+        )
+        self._flights = Flights(self.cache)
         self._prepared = PreparedCache(settings.prepared_mb * MB)
         self.embeddings = Embeddings(
             store,
             self.cache,
             self._prepared,
-            self._encoder,
+            self.encoder,
+            self._flights,
             self.workers,
             self.metrics,
             timeout_s=settings.encode_timeout_s,
-            max_pixels=settings.max_pixels,
         )
         self._masks = MaskMemory(self.cache, settings.mask_ttl_s, self.workers)
         self.segmenter = Segmenter(self.registry, self.embeddings, self._masks, self.workers, self.metrics)
@@ -103,7 +122,8 @@ class Service:
             started = await asyncio.to_thread(self._redis.start)
             log.info("private Redis " + ("started" if started else "adopted"), socket=str(self._redis.socket))
             self.background(self._keep_redis(self._redis))
-        self.background(self.library.follow_deletions(self._prepared.images))
+        self.background(self._listen())
+        self.background(self._observe())
         if self.settings.retention_days:
             age = timedelta(days=self.settings.retention_days)
             self.background(self.library.expire(age, EXPIRY_CHECK_S))
@@ -115,9 +135,9 @@ class Service:
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(list(self._tasks), timeout=1)
+        await self.encoder.close()
         await self.cache.close()
         self.workers.shutdown(cancel_futures=True)
-        self._encoder.shutdown(cancel_futures=True)
         if self._redis is not None:
             await asyncio.to_thread(self._redis.stop)
 
@@ -131,15 +151,56 @@ class Service:
             except (SegserveError, OSError, subprocess.SubprocessError) as error:
                 log.error("private Redis cannot be started", reason=str(error))
 
+    async def _listen(self) -> None:
+        """Follow what the other replicas tell: images deleted, embeddings made."""
+        async for notice in self.cache.notices():
+            match notice:
+                case Deleted(tenant, image_id):
+                    self._forget(tenant, image_id)
+                case Encoded(key):
+                    self._flights.wake(key)
+                case None:  # something may have been missed
+                    self._flights.wake(None)
+                    await self.library.forget_missing(self._prepared.images())
+
+    async def _observe(self) -> None:
+        """Keep the gauges that nothing else moves: the loop's lag, and what Redis holds."""
+        loop, evicted, next_look = asyncio.get_running_loop(), None, 0.0
+        while True:
+            due = loop.time() + LAG_CHECK_S
+            await asyncio.sleep(LAG_CHECK_S)
+            self.metrics.loop_lag.set(max(0.0, loop.time() - due))
+            if loop.time() < next_look:
+                continue
+            next_look = loop.time() + REDIS_LOOK_S
+            with suppress(CacheUnavailable):
+                entries, nbytes, now_evicted = await self.cache.usage()
+                self.metrics.held("redis", entries, nbytes)
+                self.metrics.evicted(
+                    "redis", max(0, now_evicted - (evicted or 0)) if evicted is not None else 0
+                )
+                evicted = now_evicted
+
     async def warm_up(self) -> None:
         """Load the preloaded models and click once on nothing, so that the first real click is not the slow one."""
         try:
             for name in dict.fromkeys((self.settings.default_model, *self.settings.preload)):
-                await asyncio.to_thread(click_on_nothing, await self.segmenter.model(name))
+                await asyncio.to_thread(self._run_once, await self.segmenter.model(name))
             self._warm = True
         except SegserveError as error:
             self._warm = str(error)
             log.error("warm-up failed", reason=str(error))
+
+    def _run_once(self, model: Model) -> None:
+        """Every graph that this process runs, on nothing."""
+        dims = model.manifest.dims
+        empty = {
+            "embedding": np.zeros(dims.embedding, np.float32),
+            **{f"high_res_{i}": np.zeros(shape, np.float32) for i, shape in enumerate(dims.high_res)},
+        }
+        embedding = encode_nothing(model) if self._encodes else empty
+        if self._decodes:
+            click_on_nothing(model, embedding)
 
     async def readiness(self) -> tuple[str, dict[str, str]]:
         """("ready" | "degraded" | "unavailable", what each part says). Unavailable: no click can be answered."""
@@ -168,10 +229,13 @@ def make_data_dir(path: Path) -> None:
         )
 
 
-def click_on_nothing(model: Model) -> None:
-    """Run every graph of a model once, on an empty image."""
+def encode_nothing(model: Model) -> Embedding:
     edge = model.preprocess.input_size
-    embedding = model.encode(np.zeros((1, 3, edge, edge), np.float32))
+    return model.encode(np.zeros((1, 3, edge, edge), np.float32))
+
+
+def click_on_nothing(model: Model, embedding: Embedding) -> None:
+    edge = model.preprocess.input_size
     image = PreparedImage(Size(edge, edge), embedding, model.prepare(embedding, None))
     middle = Prompt(points=np.full((1, 2), edge / 2, np.float32), labels=np.ones(1, np.int64))
     decode(model, image, middle, None, Select.BEST, Timings())

@@ -107,6 +107,23 @@ class CacheUnavailable(Unavailable):
         super().__init__("The embedding cache cannot be reached.", remedy="Try again in a moment.")
 
 
+class Busy(Unavailable):
+    """A queue is full: refused at once rather than answered too late."""
+
+    code = "too_busy"
+
+
+class OutOfMemory(Unavailable):
+    code = "out_of_memory"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The device has no memory left for this model.",
+            remedy="Try again later, or ask the operator for a larger device or a smaller model.",
+            retry_after_s=10,
+        )
+
+
 class EncodeTimeout(Unavailable):
     code = "encode_timeout"
 

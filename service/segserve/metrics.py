@@ -12,7 +12,30 @@ from prometheus_client import (
 
 LATENCY_BUCKETS_S = (
     *(0.001, 0.002, 0.003, 0.004, 0.005, 0.0065, 0.008, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05),
-    *(0.065, 0.08, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 30, 60),
+    *(
+        0.065,
+        0.08,
+        0.1,
+        0.125,
+        0.15,
+        0.2,
+        0.25,
+        0.3,
+        0.4,
+        0.5,
+        0.65,
+        0.8,
+        1,
+        1.5,
+        2,
+        3,
+        5,
+        7.5,
+        10,
+        20,
+        30,
+        60,
+    ),
 )
 BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
@@ -50,7 +73,10 @@ class Metrics:
         )
         self.in_flight = Gauge("segserve_requests_in_flight", "Requests being answered", registry=r)
         self._rejections = Counter(
-            "segserve_rejections_total", "Requests refused for lack of room, by reason", ["reason"], registry=r
+            "segserve_rejections_total",
+            "Requests refused for lack of room, by reason",
+            ["reason"],
+            registry=r,
         )
         self._lookups = Counter(
             "segserve_embedding_lookups_total",

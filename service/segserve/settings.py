@@ -51,10 +51,19 @@ class Settings(BaseSettings):
     decode_threads: int = Field(default_factory=lambda: min(4, cores()), ge=1, description="of one click")
     decode_workers: int = Field(default_factory=lambda: max(2, cores()), ge=1, description="clicks at once")
     encode_timeout_s: float = Field(60.0, gt=0)
+    encode_batch: int = Field(0, ge=0, le=64, description="images encoded together; 0: 1 on CPU, 8 on GPU")
+    encode_queue: int = Field(64, ge=2, description="images that may wait; batch work gets half")
+    encoder_url: str | None = Field(None, description="encoder workers; unset: encode in this process")
+    grpc_port: int | None = Field(None, ge=0, le=65535, description="unset: no gRPC; 0 takes a free port")
 
     max_image_mb: int = Field(256, ge=1)
     max_image_megapixels: int = Field(256, ge=1)
     max_request_mb: int = Field(32, ge=1, description="of a JSON body")
+
+    @property
+    def max_batch(self) -> int:
+        """On a CPU a batch takes as long as its images one by one."""
+        return self.encode_batch or (1 if self.device is Device.CPU else 8)
 
     @property
     def max_pixels(self) -> int:

@@ -24,6 +24,13 @@ class Size:
     width: int
 
 
+class Priority(StrEnum):
+    """Who waits for an embedding: somebody who has clicked, or a batch that has time."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
 class Device(StrEnum):
     """Where graphs run."""
 

@@ -218,7 +218,9 @@ def test_operation_routes(server: Server, image_id: str) -> None:
     server.click(image_id, *ON_A_NUCLEUS)
     metrics = server.client.get("/metrics").text
     assert 'segserve_embedding_lookups_total{result="hit",tier="process"}' in metrics
-    assert 'segserve_requests_total{method="POST",route="/v1/segment",status="200"}' in metrics
+    assert (
+        'segserve_requests_total{method="POST",model="starter",route="/v1/segment",status="200"}' in metrics
+    )
     assert server.client.get("/docs").status_code == 200
     assert "/v1/segment" in server.client.get("/openapi.json").json()["paths"]
 

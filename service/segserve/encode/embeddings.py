@@ -2,64 +2,66 @@
 
     held in this process -> in Redis -> encoded from the stored image
 
-The same image wanted twice at once is encoded once. An embedding that was evicted or lost is never an
-error: it is encoded again.
+The same image wanted twice at once, here or on other replicas, is encoded once. An embedding that was
+evicted or lost is never an error: it is encoded again.
 """
 
 import asyncio
-import io
 from concurrent.futures import Executor
 
-import structlog
-
+from segserve.encode.encoder import Encoder, Wanted
+from segserve.encode.flight import Flights
 from segserve.encode.prepared import Key, PreparedCache, PreparedImage
-from segserve.encode.preprocess import apply
-from segserve.errors import CacheUnavailable, EncodeTimeout, ImageNotFound
-from segserve.images.read import read_image
+from segserve.errors import EncodeTimeout, ImageNotFound
 from segserve.metrics import Metrics
 from segserve.models.model import Model
-from segserve.store.cache import Cache, pack, unpack
+from segserve.store import keys
+from segserve.store.cache import Cache, unpack
 from segserve.store.images import ImageStore
 from segserve.timing import Timings
-from segserve.types import Embedding, ImageRecord, Size
-
-log = structlog.get_logger(__name__)
+from segserve.types import Embedding, Priority, Size
 
 
 class Embeddings:
-    """encoder: runs encodes, one thread so that they queue. workers: runs short work.
-
-    timeout_s: how long a request waits for its embedding before it gets EncodeTimeout; the encode goes on.
-    """
+    """workers: run short work. timeout_s: how long a request waits for its embedding before it gets
+    EncodeTimeout; the encode goes on."""
 
     def __init__(
         self,
         images: ImageStore,
         cache: Cache,
         prepared: PreparedCache,
-        encoder: Executor,
+        encoder: Encoder,
+        flights: Flights,
         workers: Executor,
         metrics: Metrics,
         *,
         timeout_s: float,
-        max_pixels: int,
     ) -> None:
         self._images, self._cache, self._prepared = images, cache, prepared
-        self._encoder, self._workers, self._metrics = encoder, workers, metrics
-        self._timeout_s, self._max_pixels = timeout_s, max_pixels
+        self._encoder, self._flights = encoder, flights
+        self._workers, self._metrics = workers, metrics
+        self._timeout_s = timeout_s
         self._running: dict[Key, asyncio.Task[PreparedImage]] = {}
 
-    async def prepared(self, tenant: str, image_id: str, model: Model, timings: Timings) -> PreparedImage:
-        """Raises ImageNotFound, CacheUnavailable, EncodeTimeout."""
+    async def prepared(
+        self,
+        tenant: str,
+        image_id: str,
+        model: Model,
+        timings: Timings,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> PreparedImage:
+        """Raises ImageNotFound, CacheUnavailable, EncodeTimeout, Busy."""
         key = Key(tenant, image_id, model.bundle.digest)
-        if (held := self._prepared.get(key)) is not None:
-            self._metrics.cache("process", hit=True)
+        held = self._prepared.get(key)
+        self._metrics.lookup("process", hit=held is not None)
+        if held is not None:
             return held
-        self._metrics.cache("process", hit=False)
         task = self._running.get(key)
         if task is None:
             # A task of its own: a client that hangs up does not take the encode away from the others.
-            task = self._running[key] = asyncio.create_task(self._make(key, model, timings))
+            task = self._running[key] = asyncio.create_task(self._make(key, model, timings, priority))
             task.add_done_callback(lambda done: self._finished(key, done))
             return await self._wait(task)
         with timings.stage("wait"):
@@ -85,9 +87,9 @@ class Embeddings:
                 retry_after_s=5,
             ) from None
 
-    async def _make(self, key: Key, model: Model, timings: Timings) -> PreparedImage:
+    async def _make(self, key: Key, model: Model, timings: Timings, priority: Priority) -> PreparedImage:
         record = await self._images.record(key.tenant, key.image_id)
-        embedding = await self._find(key, record, model, timings)
+        embedding = await self._find(key, model, timings, priority)
         with timings.stage("prepare"):
             loop = asyncio.get_running_loop()
             prepared = await loop.run_in_executor(self._workers, model.prepare, embedding, None)
@@ -98,40 +100,36 @@ class Embeddings:
         except ImageNotFound:
             await self._cache.forget(key.tenant, key.image_id, [key.digest])
             raise
+        before = self._prepared.evicted
         self._prepared.put(key, image)
-        self._metrics.held(len(self._prepared), self._prepared.nbytes)
+        self._metrics.evicted("process", self._prepared.evicted - before)
+        self._report_held()
         return image
 
     async def embedding(self, tenant: str, image_id: str, model: Model, timings: Timings) -> Embedding:
         """The embedding itself, fp16. Raises as `prepared` does."""
         return (await self.prepared(tenant, image_id, model, timings)).embedding
 
-    async def _find(self, key: Key, record: ImageRecord, model: Model, timings: Timings) -> Embedding:
-        with timings.stage("cache"):
-            cached = await self._cache.get_embedding(key.tenant, key.image_id, key.digest)
-        self._metrics.cache("redis", hit=cached is not None)
-        if cached is not None:
-            return cached
-        with timings.stage("fetch"):
-            data = await self._images.read(key.tenant, key.image_id)
-        loop = asyncio.get_running_loop()
-        packed = await loop.run_in_executor(self._encoder, self._encode, data, record, model, timings)
-        with timings.stage("store"):
-            try:
-                await self._cache.put_embedding(key.tenant, key.image_id, key.digest, packed)
-            except CacheUnavailable:  # it can still be clicked here; another replica encodes it again
-                log.warning("embedding not cached", image_id=key.image_id)
-        return unpack(packed)
+    async def _find(self, key: Key, model: Model, timings: Timings, priority: Priority) -> Embedding:
+        async def look() -> Embedding | None:
+            with timings.stage("cache"):
+                return await self._cache.get_embedding(key.tenant, key.image_id, key.digest)
 
-    def _encode(self, data: bytes, record: ImageRecord, model: Model, timings: Timings) -> bytes:
-        """Read, preprocess and encode; what comes back has passed through fp16, cached or not."""
-        with timings.stage("read"):
-            pixels = read_image(io.BytesIO(data), record.options, self._max_pixels)
-        with timings.stage("preprocess"):
-            image = apply(pixels, model.preprocess)
-        with timings.stage("encode"):
-            return pack(model.encode(image))
+        async def encode() -> Embedding:
+            wanted = Wanted(key.tenant, key.image_id, model.name, key.digest, priority)
+            return unpack(await self._encoder.encode(wanted, timings))
+
+        found = await look()
+        self._metrics.lookup("redis", hit=found is not None)
+        if found is not None:
+            return found
+        return await self._flights.once(
+            keys.embedding(key.tenant, key.image_id, key.digest), look, encode, timings
+        )
 
     def forget(self, tenant: str, image_id: str) -> None:
         self._prepared.forget(tenant, image_id)
-        self._metrics.held(len(self._prepared), self._prepared.nbytes)
+        self._report_held()
+
+    def _report_held(self) -> None:
+        self._metrics.held("process", len(self._prepared), self._prepared.nbytes)

@@ -33,6 +33,7 @@ class PreparedCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._held: LRUCache[Key, PreparedImage] = LRUCache(max_bytes, getsizeof=lambda image: image.nbytes)
+        self.evicted = 0  # since the start
 
     @property
     def nbytes(self) -> int:
@@ -47,7 +48,9 @@ class PreparedCache:
     def put(self, key: Key, image: PreparedImage) -> None:
         """One that is larger than the whole cache is not kept."""
         if image.nbytes <= self._max_bytes:
+            others = len(self._held) - (key in self._held)
             self._held[key] = image
+            self.evicted += others + 1 - len(self._held)
 
     def forget(self, tenant: str, image_id: str) -> None:
         for key in [k for k in self._held if (k.tenant, k.image_id) == (tenant, image_id)]:

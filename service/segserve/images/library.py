@@ -81,19 +81,15 @@ class Library:
             self._forget(tenant, image_id)
             await self._cache.forget(tenant, image_id, digests)
 
-    async def follow_deletions(self, held: Callable[[], set[tuple[str, str]]]) -> None:
-        """Forget what other replicas delete. Runs until cancelled."""
-        async for deleted in self._cache.deletions():
-            if deleted is not None:
-                self._forget(*deleted)
-                continue
-            for tenant, image_id in held():  # after a gap: what is held must still exist
-                try:
-                    await self._store.record(tenant, image_id)
-                except ImageNotFound:
-                    self._forget(tenant, image_id)
-                except SegserveError as error:
-                    log.warning("held image not checked", reason=str(error))
+    async def forget_missing(self, held: set[tuple[str, str]]) -> None:
+        """Forget those of the held (tenant, image_id) that other replicas deleted unheard."""
+        for tenant, image_id in held:
+            try:
+                await self._store.record(tenant, image_id)
+            except ImageNotFound:
+                self._forget(tenant, image_id)
+            except SegserveError as error:
+                log.warning("held image not checked", reason=str(error))
 
     async def expire(self, age: timedelta, every_s: float) -> None:
         """Delete images older than `age`. Runs until cancelled."""

@@ -44,7 +44,18 @@ class Model:
 
     def encode(self, image: Float32) -> Embedding:
         """image [1, 3, S, S] -> embedding [C, g, g] and, for SAM 2, high_res_0 and high_res_1; float32."""
-        return {name: array[0] for name, array in self._graphs["encoder.onnx"].run({"image": image}).items()}
+        return self.encode_batch(image)[0]
+
+    def encode_batch(self, images: Float32) -> list[Embedding]:
+        """images [N, 3, S, S], as `encode` of each: together where the graph takes several, one after another
+        where it does not. Raises OutOfMemory."""
+        if len(images) > 1 and not self._graphs["encoder.onnx"].batched:
+            return [self.encode(images[i : i + 1]) for i in range(len(images))]
+        found = self._run_encoder(images)
+        return [{name: array[i] for name, array in found.items()} for i in range(len(images))]
+
+    def _run_encoder(self, images: Float32) -> Embedding:
+        return self._graphs["encoder.onnx"].run({"image": images})
 
     def prepare(self, embedding: Embedding, mask_input: Float32 | None) -> Embedding:
         """What the decoder needs of the image, float32. mask_input [4g, 4g]: low-res logits of a prior."""

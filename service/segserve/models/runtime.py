@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.errors import BrokenModel, MissingDependency
+from segserve.errors import BrokenModel, MissingDependency, OutOfMemory
 from segserve.types import Device
+
+# As ONNX Runtime's arenas and CUDA's allocator put it.
+OUT_OF_MEMORY = ("Failed to allocate memory", "out of memory", "bad_alloc", "CUDA_ERROR_OUT_OF_MEMORY")
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -51,9 +54,16 @@ class Graph:
         self.inputs = [i.name for i in self._session.get_inputs()]
         self.integers = {i.name for i in self._session.get_inputs() if i.type == "tensor(int64)"}
         self.outputs = [o.name for o in self._session.get_outputs()]
+        first = self._session.get_inputs()[0].shape
+        self.batched = bool(first) and not isinstance(first[0], int)  # the first axis is free
 
     def run(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        """Inputs the graph does not know are left out."""
+        """Inputs the graph does not know are left out. Raises OutOfMemory."""
         wanted = list(outputs or self.outputs)
         feed = {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}
-        return dict(zip(wanted, self._session.run(wanted, feed), strict=True))
+        try:
+            return dict(zip(wanted, self._session.run(wanted, feed), strict=True))
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            if any(sign in str(error) for sign in OUT_OF_MEMORY):
+                raise OutOfMemory from error
+            raise

@@ -36,10 +36,9 @@ class StockModel(Model):
     def _decoder(self) -> Graph:
         return self._graphs["decoder.onnx"]
 
-    def encode(self, image: Float32) -> Embedding:
+    def _run_encoder(self, images: Float32) -> Embedding:
         encoder = self._graphs["encoder.onnx"]
-        found = encoder.run({encoder.inputs[0]: image}).values()
-        return {name: array[0] for name, array in zip(FEATURES, found, strict=False)}
+        return dict(zip(FEATURES, encoder.run({encoder.inputs[0]: images}).values(), strict=False))
 
     def prepare(self, embedding: Embedding, mask_input: Float32 | None) -> Embedding:
         """The decoder's inputs, as far as they do not depend on the click."""

@@ -6,6 +6,7 @@ Every method raises CacheUnavailable when Redis cannot be reached, and nothing e
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from math import isqrt
 from typing import Any, TypeVar
 
@@ -27,6 +28,10 @@ from segserve.types import Embedding, Float16
 CONNECTIONS = 64  # more commands at once wait for one to come free
 AWAY_S = 1.0
 
+# Only the holder of a lock may prolong or release it.
+RENEW = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire', KEYS[1], ARGV[2]) or 0"
+RELEASE = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0"
+
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
@@ -40,6 +45,26 @@ def pack(arrays: Embedding) -> bytes:
 def unpack(data: bytes) -> Embedding:
     """Raises SafetensorError."""
     return load(data)
+
+
+@dataclass(frozen=True)
+class Deleted:
+    tenant: str
+    image_id: str
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """key: of the embedding that arrived, or that somebody else may now make."""
+
+    key: str
+
+
+def read_notice(channel: str, text: str) -> Deleted | Encoded:
+    if channel == keys.encoded_channel():
+        return Encoded(text)
+    tenant, _, image_id = text.partition("/")
+    return Deleted(tenant, image_id)
 
 
 def connections(url: str, timeout_s: float) -> redis.BlockingConnectionPool:
@@ -144,18 +169,38 @@ class Cache:
         await self._ask(lambda: self._redis.unlink(index, *known, *members))
         await self._ask(lambda: self._redis.publish(keys.deleted_channel(), f"{tenant}/{image_id}"))
 
-    async def deletions(self) -> AsyncIterator[tuple[str, str] | None]:
-        """(tenant, image_id) of every image that any replica deletes, for ever. None each time listening
-        begins (again): what was deleted before may have been missed."""
+    async def lead(self, key: str, token: str, ttl_s: float) -> bool:
+        """Try to become the one replica that makes what `key` will hold. True again for the token that has it."""
+        lock, ms = keys.encoding(key), int(1000 * ttl_s)
+        if await self._ask(lambda: self._redis.set(lock, token, nx=True, px=ms)):
+            return True
+        return bool(await self._ask(lambda: self._run(RENEW, lock, token, str(ms))))
+
+    async def yield_lead(self, key: str, token: str) -> None:
+        """Give the lead up if `token` still has it, and tell the replicas that wait."""
+        await self._ask(lambda: self._run(RELEASE, keys.encoding(key), token))
+        await self._ask(lambda: self._redis.publish(keys.encoded_channel(), key))
+
+    def _run(self, script: str, *arguments: str) -> Awaitable[Any]:
+        return self._redis.eval(script, 1, *arguments)
+
+    async def notices(self) -> AsyncIterator[Deleted | Encoded | None]:
+        """What the replicas tell each other, for ever. None each time listening begins (again): what was said
+        before may have been missed."""
         while True:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    await channel.subscribe(keys.deleted_channel())
+                    await channel.subscribe(keys.deleted_channel(), keys.encoded_channel())
                     yield None
                     while True:
                         message: dict[str, Any] | None = await channel.get_message(timeout=1.0)
                         if message is not None:
-                            tenant, _, image_id = message["data"].decode().partition("/")
-                            yield tenant, image_id
+                            yield read_notice(message["channel"].decode(), message["data"].decode())
             except (RedisError, OSError, TimeoutError):
                 await asyncio.sleep(0.5)
+
+    async def usage(self) -> tuple[int, int, int]:
+        """(keys, bytes, keys evicted since the server started), of the whole Redis."""
+        size = await self._ask(self._redis.dbsize)
+        info = await self._ask(self._redis.info)
+        return int(size), int(info["used_memory"]), int(info["evicted_keys"])

@@ -11,6 +11,11 @@ def embedding(tenant: str, image_id: str, bundle_digest: str) -> str:
     return f"{PREFIX}:{tenant}:embedding:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}"
 
 
+def encoding(embedding_key: str) -> str:
+    """Held by the replica that encodes what this key will hold."""
+    return f"{embedding_key}:encoding"
+
+
 def mask(tenant: str, image_id: str, mask_id: str) -> str:
     return f"{PREFIX}:{tenant}:mask:{image_id}:{mask_id}"
 
@@ -23,6 +28,11 @@ def derived(tenant: str, image_id: str) -> str:
 def deleted_channel() -> str:
     """Replicas hear here of deleted images, as `tenant/image_id`."""
     return f"{PREFIX}:deleted"
+
+
+def encoded_channel() -> str:
+    """Replicas hear here of embeddings that have arrived, by their keys."""
+    return f"{PREFIX}:encoded"
 
 
 def image_bytes(tenant: str, image_id: str) -> str:

@@ -38,6 +38,7 @@ class Observe:
                 message["headers"] = [*message["headers"], (ID_HEADER, request_id.encode())]
             await send(message)
 
+        self._metrics.in_flight.inc()
         try:
             await self._app(scope, receive, answer)
         except Exception:
@@ -50,9 +51,11 @@ class Observe:
                     remedy=f"Report request {request_id}.",
                 )(scope, receive, answer)
         finally:
+            self._metrics.in_flight.dec()
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.request(route, scope["method"], status, seconds)
+            model = scope.get("state", {}).get("model", "")
+            self._metrics.request(route, scope["method"], model, str(status), seconds)
             log.info(
                 "request",
                 method=scope["method"],

@@ -175,11 +175,15 @@ def add_segment_route(api: FastAPI, service: Service) -> None:
             timings=timings,
         )
         if as_picture:
-            [[found]] = (await ask(render=render.picture)).results
+            shown = await ask(render=render.picture)
+            request.state.model = shown.model
+            [[found]] = shown.results
             return Response(
                 found.rendered, media_type="image/png", headers={"Server-Timing": timings.header()}
             )
-        return json(render.segmentation(await ask(render=render.formatter(asked.format))), timings=timings)
+        answer = await ask(render=render.formatter(asked.format))
+        request.state.model = answer.model
+        return json(render.segmentation(answer), timings=timings)
 
 
 def model_out(service: Service, bundle: Bundle) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def export(
                 str(written),
                 input_names=list(inputs),
                 output_names=list(outputs),
-                dynamic_axes={name: dict(axes) for name, axes in (dynamic or {}).items()},
+                dynamic_axes={k: dict(v) for k, v in (dynamic or {}).items() if k in (*inputs, *outputs)},
                 opset_version=OPSET,
                 dynamo=False,
                 do_constant_folding=True,

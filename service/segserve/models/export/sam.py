@@ -14,6 +14,7 @@ from segserve.models.bundle import Bundle, Dims, Kind, Manifest, PreprocessEntry
 from segserve.models.export.fast_decoder import FastDecoder, Prepare
 from segserve.models.export.onnx_files import export
 
+BATCH = {name: {0: "images"} for name in ("image", "embedding", "high_res_0", "high_res_1")}
 SPARSE = {"point_coords": {1: "points"}, "point_labels": {1: "points"}}
 
 
@@ -132,7 +133,9 @@ def export_sam(
     folder.mkdir(parents=True, exist_ok=True)
     size = sam.image_encoder.img_size
     encoder_inputs = {"image": torch.zeros(1, 3, size, size)}
-    export(Encoder(sam.image_encoder), folder / "encoder.onnx", encoder_inputs, ("embedding",), half=half)
+    export(
+        Encoder(sam.image_encoder), folder / "encoder.onnx", encoder_inputs, ("embedding",), BATCH, half=half
+    )
     export_decoders(sam.prompt_encoder, sam.mask_decoder, folder, [], half=half)
     channels, grid = sam.mask_decoder.transformer_dim, sam.prompt_encoder.image_embedding_size[0]
     stock = StockDecoder(sam, return_single_mask=False)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from segserve.models.bundle import Bundle, Dims, Kind, Manifest, PreprocessEntry, write_manifest
 from segserve.models.export.fast_decoder import embed_mask, embed_points
 from segserve.models.export.onnx_files import export
-from segserve.models.export.sam import export_decoders, export_stock_decoder
+from segserve.models.export.sam import BATCH, export_decoders, export_stock_decoder
 
 # sam2.utils.transforms.SAM2Transforms, on the 0..255 scale
 MEAN, STD = (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)
@@ -99,6 +99,7 @@ def export_sam2(
         folder / "encoder.onnx",
         {"image": torch.zeros(1, 3, size, size)},
         Encoder.OUTPUTS,
+        BATCH,
         half=half,
     )
     shapes = feature_shapes(model)

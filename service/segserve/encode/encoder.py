@@ -1,0 +1,261 @@
+"""Images in, embeddings in the cache: the queue, the batches and the device of one process.
+
+    waiting (interactive, batch) -> being read and preprocessed -> ready -> on the device -> stored
+
+An image runs at once when the device is idle; only while it is busy are others gathered, up to `max_batch`
+of one model. Interactive images go before batch ones at every step, and batch ones never fill the queue.
+"""
+
+import asyncio
+import io
+import time
+from collections import deque
+from collections.abc import Coroutine
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import structlog
+
+from segserve.encode.prepared import Key
+from segserve.encode.preprocess import apply
+from segserve.errors import BrokenModel, Busy, CacheUnavailable, OutOfMemory
+from segserve.images.read import read_image
+from segserve.metrics import Metrics
+from segserve.models.model import Model
+from segserve.models.registry import Registry
+from segserve.store.cache import Cache, pack
+from segserve.store.images import ImageStore
+from segserve.timing import Timings
+from segserve.types import Embedding, Float32, ImageRecord, Priority
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An embedding that is wanted: of which stored image, by which model. digest: of the model's bundle, so
+    that a worker with another version of the model refuses instead of answering wrongly."""
+
+    tenant: str
+    image_id: str
+    model: str
+    digest: str
+    priority: Priority = Priority.INTERACTIVE
+
+    @property
+    def key(self) -> Key:
+        return Key(self.tenant, self.image_id, self.digest)
+
+
+class Encoder(Protocol):
+    """Here (`LocalEncoder`) or on workers elsewhere."""
+
+    async def encode(self, wanted: Wanted, timings: Timings) -> bytes:
+        """The packed embedding, which is then in the cache too. Raises ImageNotFound, Busy, OutOfMemory,
+        Unavailable."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was taken on, take nothing more."""
+        ...
+
+
+@dataclass(eq=False)
+class Item:
+    wanted: Wanted
+    timings: Timings
+    done: "asyncio.Future[bytes]"
+    priority: Priority
+    since: float = field(default_factory=time.perf_counter)  # when it began to wait for what comes next
+    model: Model | None = None
+    pixels: Float32 | None = None  # [1, 3, S, S], once read
+
+
+class LocalEncoder:
+    """readers: threads that read and preprocess. max_waiting: images in the queue, beyond it Busy; batch ones
+    get half of it."""
+
+    def __init__(
+        self,
+        images: ImageStore,
+        cache: Cache,
+        registry: Registry,
+        readers: Executor,
+        metrics: Metrics,
+        *,
+        max_batch: int,
+        max_waiting: int,
+        max_pixels: int,
+    ) -> None:
+        self._images, self._cache, self._registry = images, cache, registry
+        self._readers, self._metrics = readers, metrics
+        self._max_batch, self._max_waiting, self._max_pixels = max_batch, max_waiting, max_pixels
+        self._device = ThreadPoolExecutor(1, "encode")
+        self._waiting: dict[Priority, deque[Item]] = {priority: deque() for priority in Priority}
+        self._ready: list[Item] = []
+        self._reading = 0
+        self._busy = False
+        self._items: dict[Key, Item] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def encode(self, wanted: Wanted, timings: Timings) -> bytes:
+        item = self._items.get(wanted.key)
+        if item is None:
+            item = self._enqueue(wanted, timings)
+        elif wanted.priority is Priority.INTERACTIVE:
+            self._promote(item)
+        return await asyncio.shield(item.done)
+
+    def _enqueue(self, wanted: Wanted, timings: Timings) -> Item:
+        waiting = sum(len(queue) for queue in self._waiting.values())
+        room = self._max_waiting if wanted.priority is Priority.INTERACTIVE else self._max_waiting // 2
+        if self._closing or waiting >= room:
+            self._metrics.rejected("encode_queue")
+            raise Busy("Too many images wait to be encoded.", remedy="Try again soon.", retry_after_s=2)
+        item = Item(wanted, timings, asyncio.get_running_loop().create_future(), wanted.priority)
+        item.done.add_done_callback(lambda done: self._forget(wanted.key, done))
+        self._items[wanted.key] = item
+        self._waiting[wanted.priority].append(item)
+        self._advance()
+        return item
+
+    def _promote(self, item: Item) -> None:
+        """Somebody clicks on an image that a batch brought."""
+        if item in self._waiting[Priority.BATCH]:
+            self._waiting[Priority.BATCH].remove(item)
+            self._waiting[Priority.INTERACTIVE].append(item)
+        item.priority = Priority.INTERACTIVE
+        self._advance()
+
+    def _forget(self, key: Key, done: "asyncio.Future[bytes]") -> None:
+        self._items.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # whoever waited may have gone; the error is then nobody's
+
+    def _advance(self) -> None:
+        """Start whatever can start. Called after everything that may have made room."""
+        while self._reading + len(self._ready) < 2 * self._max_batch:
+            queue = next((self._waiting[p] for p in Priority if self._waiting[p]), None)
+            if queue is None:
+                break
+            self._reading += 1
+            self._start(self._read(queue.popleft()))
+        if self._ready and not self._busy:
+            self._busy = True
+            self._start(self._run(self._take_batch()))
+        for priority, queue in self._waiting.items():
+            self._metrics.queued(priority, len(queue))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)  # the loop itself holds tasks only weakly
+        task.add_done_callback(self._tasks.discard)
+
+    def _take_batch(self) -> list[Item]:
+        self._ready.sort(
+            key=lambda item: list(Priority).index(item.priority)
+        )  # stable: first come, first served
+        first = self._ready[0]
+        batch = [item for item in self._ready if item.model is first.model][: self._max_batch]
+        self._ready = [item for item in self._ready if item not in batch]
+        return batch
+
+    async def _read(self, item: Item) -> None:
+        wanted, loop = item.wanted, asyncio.get_running_loop()
+        item.timings.add("wait", time.perf_counter() - item.since)
+        try:
+            item.model = await self._model(wanted)
+            record = await self._images.record(wanted.tenant, wanted.image_id)
+            with item.timings.stage("fetch"):
+                data = await self._images.read(wanted.tenant, wanted.image_id)
+            item.pixels = await loop.run_in_executor(
+                self._readers, self._preprocess, data, record, item.model, item.timings
+            )
+            item.since = time.perf_counter()
+            self._ready.append(item)
+        except Exception as error:  # whatever it is, it is for those who wait
+            fail(item, error)
+        finally:
+            self._reading -= 1
+            self._advance()
+
+    async def _model(self, wanted: Wanted) -> Model:
+        model = self._registry.peek(wanted.model)
+        if model is None:
+            model = await asyncio.to_thread(self._registry.load, wanted.model)
+        if model.bundle.digest != wanted.digest:
+            raise BrokenModel(
+                f"Model {wanted.model!r} is another one here than where the request came from.",
+                remedy="Give all replicas and workers the same models.",
+                field="model",
+            )
+        return model
+
+    def _preprocess(self, data: bytes, record: ImageRecord, model: Model, timings: Timings) -> Float32:
+        with timings.stage("read"):
+            pixels = read_image(io.BytesIO(data), record.options, self._max_pixels)
+        with timings.stage("preprocess"):
+            return apply(pixels, model.preprocess)
+
+    async def _run(self, batch: list[Item]) -> None:
+        loop, start = asyncio.get_running_loop(), time.perf_counter()
+        for item in batch:
+            item.timings.add("wait", start - item.since)
+        try:
+            packed = await loop.run_in_executor(self._device, encode_batch, batch)
+        except Exception as error:  # as above
+            for item in batch:
+                fail(item, error)
+            return
+        finally:
+            self._busy = False
+            self._advance()
+        assert batch[0].model is not None
+        self._metrics.encoded(batch[0].model.name, len(batch))
+        for item, data in zip(batch, packed, strict=True):
+            item.timings.add("encode", time.perf_counter() - start)
+            self._start(self._store(item, data))
+
+    async def _store(self, item: Item, packed: bytes) -> None:
+        wanted = item.wanted
+        with item.timings.stage("store"):
+            try:
+                await self._cache.put_embedding(wanted.tenant, wanted.image_id, wanted.digest, packed)
+            except CacheUnavailable:  # it can still be clicked where it was asked for
+                log.warning("embedding not cached", image_id=wanted.image_id)
+        if not item.done.done():
+            item.done.set_result(packed)
+
+    async def close(self) -> None:
+        self._closing = True
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+        self._device.shutdown(cancel_futures=True)
+
+
+def fail(item: Item, error: Exception) -> None:
+    if not item.done.done():
+        item.done.set_exception(error)
+
+
+def encode_batch(batch: list[Item]) -> list[bytes]:
+    """The packed embeddings of images of one model. A batch that does not fit on the device is halved; raises
+    OutOfMemory where a single image does not."""
+    model = batch[0].model
+    assert model is not None
+    try:
+        found: list[Embedding] = model.encode_batch(np.concatenate([pixels(item) for item in batch]))
+    except OutOfMemory:
+        if len(batch) == 1:
+            raise
+        half = len(batch) // 2
+        return encode_batch(batch[:half]) + encode_batch(batch[half:])
+    return [pack(embedding) for embedding in found]
+
+
+def pixels(item: Item) -> Float32:
+    assert item.pixels is not None
+    return item.pixels
