@@ -1,6 +1,7 @@
 # make serve   the service with its starter model, in an environment of its own (no torch)
 # make test    everything that tests need, then all tests
 # make lint    style, types, architecture
+# make proto   the code generated from proto/
 # make bench   the measurements behind the README's numbers
 # make train   the starter model from zero: DATA=folder of nuclei (see training/README.md)
 PYTHON ?= python3
@@ -11,7 +12,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 ARGS ?=
 DATA ?= data/nuclei
 
-.PHONY: serve test test-large lint format bench train starter clean
+.PHONY: proto serve test test-large lint format bench train starter clean
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
@@ -26,6 +27,12 @@ lint: $(VENV)/.full
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/buf lint proto
+
+# The gRPC contract's generated code, which is kept in the repository: service/segserve/v1
+proto: $(VENV)/.full
+	$(BIN)/buf lint proto
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=service --pyi_out=service --grpc_python_out=service proto/segserve/v1/*.proto
 
 format: $(VENV)/.full
 	$(BIN)/ruff check --fix .

@@ -25,11 +25,11 @@ from segserve.models.model import Model
 from segserve.models.registry import BUILT_IN, Registry
 from segserve.models.runtime import RuntimeOptions
 from segserve.settings import Settings
-from segserve.store.cache import Cache, Deleted, Encoded
+from segserve.store.cache import Cache, Deleted, Encoded, pack
 from segserve.store.images import ImageStore, open_store
 from segserve.store.private_redis import PrivateRedis
 from segserve.timing import Timings
-from segserve.types import Embedding, Prompt, Select, Size
+from segserve.types import DEFAULT_TENANT, Embedding, Prompt, Select, Size
 
 REDIS_CHECK_S = 0.5
 REDIS_LOOK_S = 5.0
@@ -89,6 +89,7 @@ class Service:
             self.workers,
             self.metrics,
             timeout_s=settings.encode_timeout_s,
+            send_images=settings.send_images,
         )
         self._masks = MaskMemory(self.cache, settings.mask_ttl_s, self.workers)
         self.segmenter = Segmenter(self.registry, self.embeddings, self._masks, self.workers, self.metrics)
@@ -116,6 +117,19 @@ class Service:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(log_failure)
+
+    def encode_ahead(self, image_id: str, model: Model) -> None:
+        """Begin to encode an uploaded image; a click will meet the same errors and report them."""
+
+        async def encode() -> None:
+            with suppress(SegserveError):
+                await self.embeddings.prepared(DEFAULT_TENANT, image_id, model, self.timings())
+
+        self.background(encode())
+
+    async def packed_embedding(self, image_id: str, model: Model, timings: Timings) -> bytes:
+        """As safetensors, fp16. Raises as `Embeddings.prepared` does."""
+        return pack(await self.embeddings.embedding(DEFAULT_TENANT, image_id, model, timings))
 
     async def start(self, *, warm_up: bool = True) -> None:
         if self._redis is not None:

@@ -2,10 +2,7 @@
 
 import asyncio
 import os
-import signal
-import socket
 import sys
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -41,6 +38,17 @@ DataDir = Annotated[
     Path | None,
     typer.Option(envvar="SEGSERVE_DATA_DIR", help="Where images, pulled models and the private cache live."),
 ]
+GrpcPort = Annotated[
+    int | None,
+    typer.Option(envvar="SEGSERVE_GRPC_PORT", help="Port for gRPC; 0 takes a free one [default: no gRPC]."),
+]
+EncoderUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="SEGSERVE_ENCODER_URL",
+        help="gRPC target of encoder workers, such as dns:///encoder:8010 [default: encode here].",
+    ),
+]
 LogFormat = Annotated[str | None, typer.Option(envvar="SEGSERVE_LOG_FORMAT", help="text or json.")]
 
 TRY_IT = """
@@ -56,44 +64,74 @@ Try it:
 
 @cli.command()
 def serve(
-    host: Host = None, port: Port = None, data_dir: DataDir = None, log_format: LogFormat = None
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    log_format: LogFormat = None,
+    grpc_port: GrpcPort = None,
+    encoder_url: EncoderUrl = None,
 ) -> None:
     """Start the service. All further settings are environment variables, SEGSERVE_...: see the README."""
-    import uvicorn
-
     from segserve.app import Service
+    from segserve.wire.grpc.encoders import RemoteEncoder
     from segserve.wire.rest import create_api
+    from segserve.wire.serving import Server, run
 
-    settings = load_settings(host=host, port=port, data_dir=data_dir, log_format=log_format)
-    logs.configure(settings.log_format, settings.log_level)
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                bound = self.servers[0].sockets[0].getsockname()
-                here = "127.0.0.1" if ip_address(bound[0]).is_unspecified else bound[0]
-                url = f"http://{f'[{here}]' if ':' in here else here}:{bound[1]}"
-                print(
-                    TRY_IT.format(url=url, sample="examples/nuclei.png", x=413, y=190),
-                    file=sys.stderr,
-                    flush=True,
-                )
-
-    config = uvicorn.Config(
-        create_api(Service(settings)),
-        settings.host,
-        settings.port,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=20,
-        timeout_keep_alive=75,  # longer than the 60 s for which proxies keep idle connections
-        server_header=False,
+    settings = load_settings(
+        host=host,
+        port=port,
+        data_dir=data_dir,
+        log_format=log_format,
+        grpc_port=grpc_port,
+        encoder_url=encoder_url,
     )
-    # uvicorn raises the signal again once it has shut down; being told to stop is no failure.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    Server(config).run()
+    logs.configure(settings.log_format, settings.log_level)
+    url = settings.encoder_url
+    encoder = None if url is None else RemoteEncoder(url, settings.encode_timeout_s)
+    service = Service(settings, encoder)
+
+    def started(rest: str, grpc: str | None) -> None:
+        print(TRY_IT.format(url=rest, sample="examples/nuclei.png", x=413, y=190), file=sys.stderr)
+        if grpc is not None:
+            print(f"gRPC at {grpc}   (grpcurl -plaintext {grpc} list)", file=sys.stderr)
+        sys.stderr.flush()
+
+    run(
+        Server(
+            service, create_api(service), settings.port, settings.grpc_port, worker=False, started_at=started
+        )
+    )
+
+
+@cli.command()
+def encoder(
+    host: Host = None,
+    port: Annotated[
+        int, typer.Option(envvar="SEGSERVE_ENCODER_PORT", help="Port for gRPC; 0 takes a free one.")
+    ] = 8010,
+    metrics_port: Annotated[
+        int,
+        typer.Option(envvar="SEGSERVE_METRICS_PORT", help="Port for /metrics, /livez, /readyz over HTTP."),
+    ] = 8011,
+    data_dir: DataDir = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Start an encoder worker: it encodes images for services that name it in SEGSERVE_ENCODER_URL.
+
+    It needs the same Redis, object store and models as they do.
+    """
+    from segserve.app import Service
+    from segserve.wire.rest import create_operations
+    from segserve.wire.serving import Server, run
+
+    settings = load_settings(host=host, data_dir=data_dir, log_format=log_format)
+    logs.configure(settings.log_format, settings.log_level)
+    service = Service(settings, decode=False)
+
+    def started(rest: str, grpc: str | None) -> None:
+        print(f"segserve encodes at {grpc}   (metrics: {rest}/metrics)", file=sys.stderr, flush=True)
+
+    run(Server(service, create_operations(service), metrics_port, port, worker=True, started_at=started))
 
 
 @cli.command()

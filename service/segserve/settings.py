@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     encode_batch: int = Field(0, ge=0, le=64, description="images encoded together; 0: 1 on CPU, 8 on GPU")
     encode_queue: int = Field(64, ge=2, description="images that may wait; batch work gets half")
     encoder_url: str | None = Field(None, description="encoder workers; unset: encode in this process")
+    send_images: bool = Field(False, description="to encoder workers that do not see the object store")
     grpc_port: int | None = Field(None, ge=0, le=65535, description="unset: no gRPC; 0 takes a free port")
 
     max_image_mb: int = Field(256, ge=1)

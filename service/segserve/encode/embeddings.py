@@ -9,7 +9,7 @@ evicted or lost is never an error: it is encoded again.
 import asyncio
 from concurrent.futures import Executor
 
-from segserve.encode.encoder import Encoder, Wanted
+from segserve.encode.encoder import Encoder, Wanted, fetch
 from segserve.encode.flight import Flights
 from segserve.encode.prepared import Key, PreparedCache, PreparedImage
 from segserve.errors import EncodeTimeout, ImageNotFound
@@ -24,7 +24,7 @@ from segserve.types import Embedding, Priority, Size
 
 class Embeddings:
     """workers: run short work. timeout_s: how long a request waits for its embedding before it gets
-    EncodeTimeout; the encode goes on."""
+    EncodeTimeout; the encode goes on. send_images: the encoder does not see the object store."""
 
     def __init__(
         self,
@@ -37,11 +37,12 @@ class Embeddings:
         metrics: Metrics,
         *,
         timeout_s: float,
+        send_images: bool,
     ) -> None:
         self._images, self._cache, self._prepared = images, cache, prepared
         self._encoder, self._flights = encoder, flights
         self._workers, self._metrics = workers, metrics
-        self._timeout_s = timeout_s
+        self._timeout_s, self._send_images = timeout_s, send_images
         self._running: dict[Key, asyncio.Task[PreparedImage]] = {}
 
     async def prepared(
@@ -116,7 +117,8 @@ class Embeddings:
                 return await self._cache.get_embedding(key.tenant, key.image_id, key.digest)
 
         async def encode() -> Embedding:
-            wanted = Wanted(key.tenant, key.image_id, model.name, key.digest, priority)
+            image = await fetch(self._images, key.tenant, key.image_id) if self._send_images else None
+            wanted = Wanted(key.tenant, key.image_id, model.name, key.digest, priority, image)
             return unpack(await self._encoder.encode(wanted, timings))
 
         found = await look()

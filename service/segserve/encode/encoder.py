@@ -28,21 +28,29 @@ from segserve.models.registry import Registry
 from segserve.store.cache import Cache, pack
 from segserve.store.images import ImageStore
 from segserve.timing import Timings
-from segserve.types import Embedding, Float32, ImageRecord, Priority
+from segserve.types import Embedding, Float32, Priority, ReadOptions
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
+class ImageBytes:
+    data: bytes
+    options: ReadOptions
+
+
+@dataclass(frozen=True)
 class Wanted:
     """An embedding that is wanted: of which stored image, by which model. digest: of the model's bundle, so
-    that a worker with another version of the model refuses instead of answering wrongly."""
+    that a worker with another version of the model refuses instead of answering wrongly. image: for a worker
+    that does not see the object store."""
 
     tenant: str
     image_id: str
     model: str
     digest: str
     priority: Priority = Priority.INTERACTIVE
+    image: ImageBytes | None = None
 
     @property
     def key(self) -> Key:
@@ -168,11 +176,10 @@ class LocalEncoder:
         item.timings.add("wait", time.perf_counter() - item.since)
         try:
             item.model = await self._model(wanted)
-            record = await self._images.record(wanted.tenant, wanted.image_id)
             with item.timings.stage("fetch"):
-                data = await self._images.read(wanted.tenant, wanted.image_id)
+                image = wanted.image or await fetch(self._images, wanted.tenant, wanted.image_id)
             item.pixels = await loop.run_in_executor(
-                self._readers, self._preprocess, data, record, item.model, item.timings
+                self._readers, self._preprocess, image, item.model, item.timings
             )
             item.since = time.perf_counter()
             self._ready.append(item)
@@ -194,9 +201,9 @@ class LocalEncoder:
             )
         return model
 
-    def _preprocess(self, data: bytes, record: ImageRecord, model: Model, timings: Timings) -> Float32:
+    def _preprocess(self, image: ImageBytes, model: Model, timings: Timings) -> Float32:
         with timings.stage("read"):
-            pixels = read_image(io.BytesIO(data), record.options, self._max_pixels)
+            pixels = read_image(io.BytesIO(image.data), image.options, self._max_pixels)
         with timings.stage("preprocess"):
             return apply(pixels, model.preprocess)
 
@@ -234,6 +241,12 @@ class LocalEncoder:
         while self._tasks:
             await asyncio.wait(list(self._tasks))
         self._device.shutdown(cancel_futures=True)
+
+
+async def fetch(images: ImageStore, tenant: str, image_id: str) -> ImageBytes:
+    """Raises ImageNotFound."""
+    record = await images.record(tenant, image_id)
+    return ImageBytes(await images.read(tenant, image_id), record.options)
 
 
 def fail(item: Item, error: Exception) -> None:

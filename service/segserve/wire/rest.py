@@ -1,9 +1,8 @@
 """The REST API: convert, call, convert back."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -13,12 +12,10 @@ from fastapi import Depends, FastAPI, Path, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from segserve.app import MB, Service
-from segserve.errors import BadInput, NotFound, SegserveError, TooLarge
-from segserve.models.bundle import Bundle
-from segserve.store.cache import pack
+from segserve.errors import BadInput, NotFound
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, Prompt, ReadOptions, Select, Size
-from segserve.wire import body, problems, render
+from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions, Select
+from segserve.wire import ask, body, problems, render
 from segserve.wire.middleware import HeadAsGet, LimitBody, Observe
 from segserve.wire.schemas import (
     ImageOut,
@@ -31,7 +28,6 @@ from segserve.wire.schemas import (
 )
 
 PAGE = FilePath(__file__).parent / "page.html"
-MASK_PIXELS = 512 * MB  # of all binary masks of a request together; one byte each while it runs
 MULTIPART_SLACK = 1 << 20  # boundaries and headers around the file
 STANDARD_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -86,14 +82,7 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
         async with body.uploaded(request) as file:
             record = await service.library.add(DEFAULT_TENANT, file, options)
         if loaded is not None:
-
-            async def encode() -> None:
-                with suppress(SegserveError):  # a click will meet the same error and report it
-                    await service.embeddings.prepared(
-                        DEFAULT_TENANT, record.image_id, loaded, service.timings()
-                    )
-
-            service.background(encode())
+            service.encode_ahead(record.image_id, loaded)
         return json(image_out(record), 201)
 
     @api.get(
@@ -120,25 +109,10 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
         """The embedding as safetensors (fp16), to decode elsewhere with the model's decoder.onnx."""
         timings = service.timings()
         loaded = await service.segmenter.model(model or service.settings.default_model)
-        arrays = await service.embeddings.embedding(DEFAULT_TENANT, image_id, loaded, timings)
+        packed = await service.packed_embedding(image_id, loaded, timings)
         return Response(
-            pack(arrays), media_type="application/octet-stream", headers={"Server-Timing": timings.header()}
+            packed, media_type="application/octet-stream", headers={"Server-Timing": timings.header()}
         )
-
-
-async def build_prompts(service: Service, asked: SegmentIn) -> list[Prompt]:
-    """The request's prompts; masks, which may be large, are read in a thread. Raises BadInput, ImageNotFound."""
-    masks = sum(prompt.mask is not None for prompt in asked.prompts)
-    if not masks:
-        return [prompt.build(index, Size(0, 0)) for index, prompt in enumerate(asked.prompts)]
-    size = (await service.library.record(DEFAULT_TENANT, asked.image_id)).size
-    if masks * size.height * size.width > MASK_PIXELS:
-        raise TooLarge(
-            f"{masks} masks of this image's size are more than {MASK_PIXELS // MB} megapixels.",
-            field="prompts",
-            remedy="Send fewer masks at once, or refine by mask_id.",
-        )
-    return await asyncio.to_thread(lambda: [p.build(index, size) for index, p in enumerate(asked.prompts)])
 
 
 def add_segment_route(api: FastAPI, service: Service) -> None:
@@ -156,64 +130,35 @@ def add_segment_route(api: FastAPI, service: Service) -> None:
         """Masks for prompts on an image. `Accept: image/png` answers a single mask as the picture itself."""
         timings = service.timings()
         asked = await body.read_json(request, SegmentIn)
-        prompts = await build_prompts(service, asked)
-        as_picture = "image/png" in request.headers.get("accept", "")
-        if as_picture and (len(prompts) > 1 or asked.select is Select.ALL):
-            raise BadInput(
-                "image/png holds one mask, and more were asked for.",
-                field="prompts",
-                remedy="Send one prompt with select 'best' or 'first', or accept application/json.",
-            )
-        ask = partial(
-            service.segmenter.segment,
-            DEFAULT_TENANT,
-            asked.image_id,
-            asked.model or service.settings.default_model,
-            prompts,
-            multimask=asked.multimask,
-            select=asked.select,
-            timings=timings,
-        )
-        if as_picture:
-            shown = await ask(render=render.picture)
+        if "image/png" in request.headers.get("accept", ""):
+            if len(asked.prompts) > 1 or asked.select is Select.ALL:
+                raise BadInput(
+                    "image/png holds one mask, and more were asked for.",
+                    field="prompts",
+                    remedy="Send one prompt with select 'best' or 'first', or accept application/json.",
+                )
+            shown = await ask.segment(service, asked, render.picture, timings)
             request.state.model = shown.model
             [[found]] = shown.results
             return Response(
                 found.rendered, media_type="image/png", headers={"Server-Timing": timings.header()}
             )
-        answer = await ask(render=render.formatter(asked.format))
+        answer = await ask.segment(service, asked, render.formatter(asked.format), timings)
         request.state.model = answer.model
         return json(render.segmentation(answer), timings=timings)
-
-
-def model_out(service: Service, bundle: Bundle) -> dict[str, Any]:
-    manifest = bundle.manifest
-    return {
-        "name": manifest.name,
-        "kind": manifest.kind,
-        "architecture": manifest.architecture,
-        "input_size": manifest.preprocess.input_size,
-        "low_res": manifest.dims.low,
-        "description": manifest.description,
-        "licence": manifest.licence,
-        "source": manifest.source,
-        "digest": bundle.digest,
-        "loaded": service.registry.peek(manifest.name) is not None,
-        "default": manifest.name == service.settings.default_model,
-    }
 
 
 def add_model_routes(api: FastAPI, service: Service) -> None:
     @api.get("/v1/models", response_model=ModelsOut, tags=["models"])
     async def models() -> Response:
         bundles = await asyncio.to_thread(service.registry.bundles)
-        return json({"models": [model_out(service, b) for b in bundles.values()]})
+        return json({"models": [ask.describe(service, b) for b in bundles.values()]})
 
     @api.get(
         "/v1/models/{model}", response_model=ModelOut, responses=refusals(404, 409, 422), tags=["models"]
     )
     async def one_model(model: ModelName) -> Response:
-        return json(model_out(service, service.registry.bundle(model)))
+        return json(ask.describe(service, service.registry.bundle(model)))
 
     @api.get(
         "/v1/models/{model}/decoder.onnx",
@@ -244,10 +189,6 @@ def add_operation_routes(api: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         return Response(service.metrics.expose(), media_type=STANDARD_METRICS)
 
-    @api.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return HTMLResponse(PAGE.read_text())
-
 
 class Api(FastAPI):
     """Its OpenAPI document holds the bodies that are read by `read_json` too."""
@@ -258,8 +199,8 @@ class Api(FastAPI):
         return document
 
 
-def create_api(service: Service) -> FastAPI:
-    """The ASGI application. The service starts and stops with it."""
+def living(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The service starts and stops with the application."""
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
@@ -267,15 +208,33 @@ def create_api(service: Service) -> FastAPI:
         yield
         await service.stop()
 
+    return lifespan
+
+
+def create_operations(service: Service) -> FastAPI:
+    """What a worker answers over HTTP."""
+    api = FastAPI(title="segserve", version=version("segserve"), lifespan=living(service))
+    problems.install(api)
+    add_operation_routes(api, service)
+    return api
+
+
+def create_api(service: Service) -> FastAPI:
+    """The ASGI application of the service."""
     api = Api(
         title="segserve",
         version=version("segserve"),
-        lifespan=lifespan,
+        lifespan=living(service),
         summary="Encode an image once, then answer every prompt on it in milliseconds.",
     )
     problems.install(api)
     for add in (add_image_routes, add_segment_route, add_model_routes, add_operation_routes):
         add(api, service)
+
+    @api.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return HTMLResponse(PAGE.read_text())
+
     settings = service.settings
     image_limit = settings.max_image_mb * MB + MULTIPART_SLACK
     api.add_middleware(LimitBody, limits={"/v1/images": image_limit}, default=settings.max_request_mb * MB)

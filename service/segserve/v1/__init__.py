@@ -1,0 +1,1 @@
+"""Generated from proto/segserve/v1 by `make proto`."""

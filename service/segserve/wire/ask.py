@@ -1,0 +1,66 @@
+"""What REST and gRPC share."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from segserve.app import MB, Service
+from segserve.decode.segment import Segmentation
+from segserve.errors import TooLarge
+from segserve.models.bundle import Bundle
+from segserve.timing import Timings
+from segserve.types import DEFAULT_TENANT, Candidate, Prompt, Size
+from segserve.wire.schemas import SegmentIn
+
+MASK_PIXELS = 512 * MB  # of all binary masks of a request together; one byte each while it runs
+
+T = TypeVar("T")
+
+
+async def build_prompts(service: Service, asked: SegmentIn) -> list[Prompt]:
+    """The request's prompts; masks, which may be large, are read in a thread. Raises BadInput, ImageNotFound."""
+    masks = sum(prompt.mask is not None for prompt in asked.prompts)
+    if not masks:
+        return [prompt.build(index, Size(0, 0)) for index, prompt in enumerate(asked.prompts)]
+    size = (await service.library.record(DEFAULT_TENANT, asked.image_id)).size
+    if masks * size.height * size.width > MASK_PIXELS:
+        raise TooLarge(
+            f"{masks} masks of this image's size are more than {MASK_PIXELS // MB} megapixels.",
+            field="prompts",
+            remedy="Send fewer masks at once, or refine by mask_id.",
+        )
+    return await asyncio.to_thread(lambda: [p.build(index, size) for index, p in enumerate(asked.prompts)])
+
+
+async def segment(
+    service: Service, asked: SegmentIn, render: Callable[[Candidate], T], timings: Timings
+) -> Segmentation[T]:
+    """Raises as `Segmenter.segment` does."""
+    return await service.segmenter.segment(
+        DEFAULT_TENANT,
+        asked.image_id,
+        asked.model or service.settings.default_model,
+        await build_prompts(service, asked),
+        multimask=asked.multimask,
+        select=asked.select,
+        render=render,
+        timings=timings,
+    )
+
+
+def describe(service: Service, bundle: Bundle) -> dict[str, Any]:
+    """What a client is told of a model."""
+    manifest = bundle.manifest
+    return {
+        "name": manifest.name,
+        "kind": manifest.kind,
+        "architecture": manifest.architecture,
+        "input_size": manifest.preprocess.input_size,
+        "low_res": manifest.dims.low,
+        "description": manifest.description,
+        "licence": manifest.licence,
+        "source": manifest.source,
+        "digest": bundle.digest,
+        "loaded": service.registry.peek(manifest.name) is not None,
+        "default": manifest.name == service.settings.default_model,
+    }

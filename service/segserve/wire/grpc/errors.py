@@ -1,0 +1,68 @@
+"""The error tree as gRPC statuses, in one place, and back again for our own client."""
+
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc import StatusCode
+
+from segserve.errors import (
+    BadInput,
+    BrokenModel,
+    Busy,
+    ImageNotFound,
+    MissingDependency,
+    NoPermission,
+    NotFound,
+    OutOfMemory,
+    SegserveError,
+    Unavailable,
+)
+
+DOMAIN = "segserve"
+DETAILS = "grpc-status-details-bin"  # where gRPC carries a google.rpc.Status
+# The first class that an error is an instance of decides: subclasses stand before their parents.
+CODES: list[tuple[type[SegserveError], StatusCode]] = [
+    (BadInput, StatusCode.INVALID_ARGUMENT),
+    (NotFound, StatusCode.NOT_FOUND),
+    (NoPermission, StatusCode.PERMISSION_DENIED),
+    (Busy, StatusCode.RESOURCE_EXHAUSTED),
+    (OutOfMemory, StatusCode.RESOURCE_EXHAUSTED),
+    (Unavailable, StatusCode.UNAVAILABLE),
+    (BrokenModel, StatusCode.FAILED_PRECONDITION),
+    (MissingDependency, StatusCode.UNIMPLEMENTED),
+]
+
+
+def code_of(error: SegserveError) -> StatusCode:
+    return next((code for kind, code in CODES if isinstance(error, kind)), StatusCode.UNKNOWN)
+
+
+def status_of(error: SegserveError) -> status_pb2.Status:
+    """google.rpc.Status: ErrorInfo with the stable reason and the remedy, BadRequest with the field at fault,
+    RetryInfo with when to try again."""
+    status = status_pb2.Status(code=code_pb2.Code.Value(code_of(error).name), message=str(error))
+    info = error_details_pb2.ErrorInfo(reason=error.code.upper(), domain=DOMAIN)
+    if error.remedy:
+        info.metadata["remedy"] = error.remedy
+    status.details.add().Pack(info)
+    if error.field is not None:
+        fault = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[fault]))
+    if isinstance(error, Unavailable):
+        wait = Duration(seconds=error.retry_after_s)
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=wait))
+    return status
+
+
+def from_worker(code: StatusCode, message: str, image_id: str) -> SegserveError:
+    """What a worker's refusal means to those who asked for the image."""
+    match code:
+        case StatusCode.NOT_FOUND:
+            return ImageNotFound(image_id)
+        case StatusCode.RESOURCE_EXHAUSTED:
+            return Busy("The encoder workers are busy.", remedy="Try again soon.", retry_after_s=2)
+        case StatusCode.INVALID_ARGUMENT:
+            return BadInput(message, field="image_id")
+        case StatusCode.FAILED_PRECONDITION:
+            return BrokenModel(message)
+        case _:
+            return Unavailable("No encoder worker could encode the image.", remedy="Try again soon.")

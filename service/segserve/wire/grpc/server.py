@@ -1,0 +1,223 @@
+"""The gRPC skin: convert, call, convert back. Errors, deadlines, logs and metrics are the interceptor's."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, TypeAlias, cast
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from segserve.app import MB, Service
+from segserve.encode.encoder import ImageBytes, Wanted
+from segserve.errors import BadInput, SegserveError, TooLarge
+from segserve.types import DEFAULT_TENANT, ReadOptions
+from segserve.v1 import encoder_pb2, encoder_pb2_grpc, segmentation_pb2, segmentation_pb2_grpc
+from segserve.wire import ask
+from segserve.wire.body import SPOOL_BYTES
+from segserve.wire.grpc import convert
+from segserve.wire.grpc.errors import DETAILS, code_of, status_of
+
+ANSWER_BYTES = 256 * MB  # many masks as logits are large; what may come in is a setting
+HEALTH_CHECK_S = 1.0
+SEGMENTATION = segmentation_pb2.DESCRIPTOR.services_by_name["SegmentationService"].full_name
+ENCODER = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
+
+Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
+
+log = structlog.get_logger(__name__)
+
+
+class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def UploadImage(
+        self, requests: AsyncIterator[segmentation_pb2.UploadImageRequest], context: Context
+    ) -> segmentation_pb2.UploadImageResponse:
+        service, options, model = self._service, ReadOptions(), ""
+        with SpooledTemporaryFile(SPOOL_BYTES) as spool:
+            async for request in requests:
+                model = request.model or model
+                if request.WhichOneof("content") == "options":
+                    options = convert.read_options(request.options)
+                spool.write(request.chunk)
+                if spool.tell() > service.settings.max_image_mb * MB:
+                    limit = service.settings.max_image_mb
+                    raise TooLarge(
+                        f"The image is over {limit} MB.", field="chunk", remedy="Send a smaller one."
+                    )
+            if not spool.tell():
+                raise BadInput("There are no bytes.", field="chunk", remedy="Send the image in chunks.")
+            record = await service.library.add(DEFAULT_TENANT, cast(BinaryIO, spool), options)
+        if model:
+            service.encode_ahead(record.image_id, await service.segmenter.model(model))
+        return segmentation_pb2.UploadImageResponse(
+            image_id=record.image_id, width=record.size.width, height=record.size.height
+        )
+
+    async def GetImage(
+        self, request: segmentation_pb2.GetImageRequest, context: Context
+    ) -> segmentation_pb2.GetImageResponse:
+        record = await self._service.library.record(DEFAULT_TENANT, request.image_id)
+        return segmentation_pb2.GetImageResponse(
+            image_id=record.image_id, width=record.size.width, height=record.size.height
+        )
+
+    async def DeleteImage(
+        self, request: segmentation_pb2.DeleteImageRequest, context: Context
+    ) -> segmentation_pb2.DeleteImageResponse:
+        await self._service.library.delete(DEFAULT_TENANT, request.image_id)
+        return segmentation_pb2.DeleteImageResponse()
+
+    async def Segment(
+        self, request: segmentation_pb2.SegmentRequest, context: Context
+    ) -> segmentation_pb2.SegmentResponse:
+        timings = self._service.timings()
+        asked = convert.segment_in(request)
+        answer = await ask.segment(self._service, asked, convert.formatter(asked.format), timings)
+        context.set_trailing_metadata((("server-timing", timings.header()),))
+        return convert.segment_out(answer)
+
+    async def GetEmbedding(
+        self, request: segmentation_pb2.GetEmbeddingRequest, context: Context
+    ) -> segmentation_pb2.GetEmbeddingResponse:
+        service = self._service
+        model = await service.segmenter.model(request.model or service.settings.default_model)
+        packed = await service.packed_embedding(request.image_id, model, service.timings())
+        return segmentation_pb2.GetEmbeddingResponse(embedding=packed)
+
+    async def ListModels(
+        self, request: segmentation_pb2.ListModelsRequest, context: Context
+    ) -> segmentation_pb2.ListModelsResponse:
+        bundles = await asyncio.to_thread(self._service.registry.bundles)
+        models = [segmentation_pb2.Model(**ask.describe(self._service, b)) for b in bundles.values()]
+        return segmentation_pb2.ListModelsResponse(models=models)
+
+
+class Encoding(encoder_pb2_grpc.EncoderServiceServicer):
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def Encode(
+        self, request: encoder_pb2.EncodeRequest, context: Context
+    ) -> encoder_pb2.EncodeResponse:
+        image = None
+        if request.HasField("image"):
+            image = ImageBytes(request.image.data, convert.read_options(request.image.options))
+        wanted = Wanted(
+            request.tenant,
+            request.image_id,
+            request.model,
+            request.digest,
+            convert.priority_of(request.priority),
+            image,
+        )
+        packed = await self._service.encoder.encode(wanted, self._service.timings())
+        return encoder_pb2.EncodeResponse(embedding=packed)
+
+
+class Observe(grpc.aio.ServerInterceptor):
+    """Binds a request id to the logs, counts and times, and turns errors into statuses."""
+
+    def __init__(self, service: Service) -> None:
+        self._metrics = service.metrics
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], details: grpc.HandlerCallDetails
+    ) -> Any:
+        handler = await continuation(details)
+        if handler is None or not details.method.startswith("/segserve."):
+            return handler
+        inner = handler.unary_unary or handler.stream_unary
+        wrap = (
+            grpc.unary_unary_rpc_method_handler
+            if handler.unary_unary
+            else grpc.stream_unary_rpc_method_handler
+        )
+
+        async def observed(request: Any, context: Context) -> Any:
+            return await self._answer(inner, request, context, details.method)
+
+        return wrap(observed, handler.request_deserializer, handler.response_serializer)
+
+    async def _answer(self, inner: Any, request: Any, context: Context, method: str) -> Any:
+        structlog.contextvars.bind_contextvars(request_id=secrets.token_hex(8))
+        start, status = time.perf_counter(), grpc.StatusCode.OK
+        self._metrics.in_flight.inc()
+        try:
+            return await inner(request, context)
+        except SegserveError as error:
+            status = code_of(error)
+            log.info("refused", code=error.code, field=error.field, reason=error.message)
+            details = ((DETAILS, status_of(error).SerializeToString()),)
+            await context.abort(status, str(error), details)
+        except asyncio.CancelledError:  # the client went away, or its deadline passed
+            status = grpc.StatusCode.CANCELLED
+            raise
+        except Exception:
+            status = grpc.StatusCode.INTERNAL
+            log.exception("internal error")
+            await context.abort(status, "Something went wrong here.")
+        finally:
+            self._metrics.in_flight.dec()
+            seconds = time.perf_counter() - start
+            model = getattr(request, "model", "") if status is grpc.StatusCode.OK else ""
+            self._metrics.request(method, "gRPC", model, status.name, seconds)
+            log.info("request", method="gRPC", path=method, status=status.name, ms=round(1000 * seconds, 1))
+            structlog.contextvars.unbind_contextvars("request_id")
+
+
+@asynccontextmanager
+async def running(
+    service: Service, host: str, port: int, *, worker: bool, grace_s: float
+) -> AsyncIterator[int]:
+    """A gRPC server while the block runs; yields its port. worker: EncoderService, else SegmentationService.
+    At the end calls that run get `grace_s` to finish. Raises BadInput where it cannot listen."""
+    server = grpc.aio.server(
+        interceptors=[Observe(service)],
+        options=[
+            ("grpc.max_receive_message_length", service.settings.max_request_mb * MB),
+            ("grpc.max_send_message_length", ANSWER_BYTES),
+            ("grpc.max_metadata_size", 16 << 10),
+            ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a replica
+        ],
+    )
+    if worker:
+        encoder_pb2_grpc.add_EncoderServiceServicer_to_server(Encoding(service), server)
+    else:
+        segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server(Segmentation(service), server)
+    name = ENCODER if worker else SEGMENTATION
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    reflection.enable_server_reflection([name, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    try:
+        bound = server.add_insecure_port(f"{f'[{host}]' if ':' in host else host}:{port}")
+    except RuntimeError as error:
+        raise BadInput(
+            f"gRPC cannot listen on {host}:{port}: {error}.", field="grpc_port", remedy="Give another port."
+        ) from None
+    await server.start()
+    follow = asyncio.create_task(follow_readiness(service, checks, name))
+    try:
+        yield bound
+    finally:
+        follow.cancel()
+        await checks.enter_graceful_shutdown()
+        await server.stop(grace_s)
+
+
+async def follow_readiness(service: Service, checks: Any, name: str) -> None:
+    """Standard health says what /readyz says."""
+    states = health_pb2.HealthCheckResponse
+    while True:
+        status, _ = await service.readiness()
+        serving = states.NOT_SERVING if status == "unavailable" else states.SERVING
+        for each in ("", name):
+            await checks.set(each, serving)
+        await asyncio.sleep(HEALTH_CHECK_S)
