@@ -1,4 +1,4 @@
-"""A real `segserve serve` process, as a user starts it."""
+"""Real `segserve` processes, as a user starts them."""
 
 import os
 import re
@@ -7,52 +7,44 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
+from uuid import uuid4
 
 import httpx
 
 START_TIMEOUT_S = 60
 
 
-class Server:
-    """Starts on a free port. `env` adds SEGSERVE_ variables. Its log is kept in `log`."""
+class Process:
+    """A `segserve` command on free ports. `env` adds SEGSERVE_ variables. Its log is kept in `log`."""
+
+    arguments: ClassVar[tuple[str, ...]]
+    listens: ClassVar[str]  # what it says once it does, with the address
 
     def __init__(self, data_dir: Path, **env: str) -> None:
         self.data_dir = data_dir
-        self.log = data_dir / "serve.log"
         data_dir.mkdir(parents=True, exist_ok=True)
+        self.log = data_dir / f"{self.arguments[0]}-{uuid4().hex[:6]}.log"
         self._env = {**os.environ, **{f"SEGSERVE_{k.upper()}": v for k, v in env.items()}}
         self.start()
 
     def start(self) -> None:
+        command = [sys.executable, "-m", "segserve.cli", *self.arguments, "--data-dir", str(self.data_dir)]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "segserve.cli",
-                    "serve",
-                    "--port",
-                    "0",
-                    "--data-dir",
-                    str(self.data_dir),
-                ],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._env,
-            )
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=self._env)
         self.url = self._wait_for_url()
         self.client = httpx.Client(base_url=self.url, timeout=60)
 
     def _wait_for_url(self) -> str:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
-            found = re.search(r"answers at (http://\S+)", self.log.read_text())
+            found = re.search(self.listens, self.log.read_text())
             if found:
                 return found[1]
             if self.process.poll() is not None:
                 break
             time.sleep(0.02)
-        raise AssertionError(f"the service did not start:\n{self.log.read_text()}")
+        raise AssertionError(f"it did not start:\n{self.log.read_text()}")
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -73,6 +65,19 @@ class Server:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=30)
 
+    def metric(self, line: str) -> float:
+        """The value of a metric, 0 where it has none yet. line: name and labels as they are exposed."""
+        for each in self.client.get("/metrics").text.splitlines():
+            name, _, value = each.rpartition(" ")
+            if name == line:
+                return float(value)
+        return 0.0
+
+
+class Server(Process):
+    arguments = ("serve", "--port", "0")
+    listens = r"answers at (http://\S+)"
+
     # What a client does.
 
     def upload(self, picture: bytes | Path, **query: str) -> str:
@@ -84,3 +89,19 @@ class Server:
     def click(self, image_id: str, x: float, y: float, **body: object) -> httpx.Response:
         prompt = {"points": [[x, y]], "labels": [1]}
         return self.client.post("/v1/segment", json={"image_id": image_id, "prompts": [prompt], **body})
+
+
+class Encoder(Process):
+    """An encoder worker; `url` is where its metrics are, `target` where it encodes."""
+
+    arguments = ("encoder", "--metrics-port", "0")
+    listens = r"metrics: (http://\S+)/metrics"
+
+    def __init__(self, data_dir: Path, *, port: int = 0, **env: str) -> None:
+        super().__init__(data_dir, **env, encoder_port=str(port))
+        found = re.search(r"encodes at (\S+)", self.log.read_text())
+        assert found
+        self.target = found[1]
+        self._env["SEGSERVE_ENCODER_PORT"] = self.target.rpartition(":")[
+            2
+        ]  # to be found again after a restart

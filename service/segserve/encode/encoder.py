@@ -102,8 +102,8 @@ class LocalEncoder:
         self._max_batch, self._max_waiting, self._max_pixels = max_batch, max_waiting, max_pixels
         self._device = ThreadPoolExecutor(1, "encode")
         self._waiting: dict[Priority, deque[Item]] = {priority: deque() for priority in Priority}
+        self._reading: set[Item] = set()
         self._ready: list[Item] = []
-        self._reading = 0
         self._busy = False
         self._items: dict[Key, Item] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -145,17 +145,24 @@ class LocalEncoder:
 
     def _advance(self) -> None:
         """Start whatever can start. Called after everything that may have made room."""
-        while self._reading + len(self._ready) < 2 * self._max_batch:
-            queue = next((self._waiting[p] for p in Priority if self._waiting[p]), None)
-            if queue is None:
-                break
-            self._reading += 1
-            self._start(self._read(queue.popleft()))
+        for priority in Priority:  # in their order
+            while self._waiting[priority] and self._ahead(priority) < 2 * self._max_batch:
+                item = self._waiting[priority].popleft()
+                self._reading.add(item)
+                self._start(self._read(item))
         if self._ready and not self._busy:
             self._busy = True
             self._start(self._run(self._take_batch()))
         for priority, queue in self._waiting.items():
             self._metrics.queued(priority, len(queue))
+
+    def _ahead(self, priority: Priority) -> int:
+        """Images read ahead of the device, as far as this priority minds them: pixels take memory, but an
+        interactive image does not wait for a place that batch ones hold."""
+        ahead = [*self._reading, *self._ready]
+        if priority is Priority.BATCH:
+            return len(ahead)
+        return sum(item.priority is Priority.INTERACTIVE for item in ahead)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -186,7 +193,7 @@ class LocalEncoder:
         except Exception as error:  # whatever it is, it is for those who wait
             fail(item, error)
         finally:
-            self._reading -= 1
+            self._reading.discard(item)
             self._advance()
 
     async def _model(self, wanted: Wanted) -> Model:

@@ -1,0 +1,139 @@
+"""Replicas and encoder workers as processes: everything is encoded once, and a worker's death is unseen."""
+
+import io
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ExternalRedis
+from tests.serving import Encoder, Process, Server
+
+ENCODED = 'segserve_encoded_images_total{model="starter"}'
+
+
+def pictures(count: int) -> list[bytes]:
+    found = []
+    for _ in range(count):
+        picture = io.BytesIO()
+        values = np.frombuffer(os.urandom(60 * 80 * 3), np.uint8).reshape(60, 80, 3)
+        Image.fromarray(values).save(picture, "PNG")
+        found.append(picture.getvalue())
+    return found
+
+
+class Site:
+    """Two replicas and two workers over one Redis and one object store, as compose starts them."""
+
+    def __init__(self, folder: Path, redis_url: str) -> None:
+        shared = {"redis_url": redis_url, "encode_threads": "1"}
+        self.encoders = [Encoder(folder, **shared) for _ in range(2)]
+        url = "ipv4:" + ",".join(e.target for e in self.encoders)
+        self.servers = [Server(folder, **shared, encoder_url=url) for _ in range(2)]
+        for each in self.processes:
+            each.wait_ready()
+
+    @property
+    def processes(self) -> list[Process]:
+        return [*self.servers, *self.encoders]
+
+    def encoded(self) -> float:
+        return sum(e.metric(ENCODED) for e in self.encoders)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    redis = ExternalRedis(tmp_path_factory.mktemp("r"))
+    running = Site(tmp_path_factory.mktemp("site"), redis.url)
+    yield running
+    for each in running.processes:
+        assert each.stop() == 0, each.log.read_text()
+    redis.kill()
+
+
+def test_each_image_is_encoded_once_for_all_replicas(site: Site) -> None:
+    ids = [site.servers[0].upload(p) for p in pictures(6)]
+    before = site.encoded()
+    with ThreadPoolExecutor(24) as threads:
+        clicks = [
+            (image_id, threads.submit(server.click, image_id, 40, 30))
+            for image_id in ids
+            for server in site.servers * 2
+        ]
+    answers: dict[str, set[str]] = {image_id: set() for image_id in ids}
+    for image_id, click in clicks:
+        answer = click.result()
+        assert answer.status_code == 200, answer.text
+        answers[image_id].add(answer.json()["results"][0]["masks"][0]["mask"]["counts"])
+    assert all(len(masks) == 1 for masks in answers.values()), "every replica answers the same"
+    assert site.encoded() - before == 6
+    assert min(e.metric(ENCODED) for e in site.encoders) > 0, "both take their share"
+    assert all(s.metric(ENCODED) == 0 for s in site.servers)
+
+
+def test_a_mask_of_one_replica_is_refined_on_another(site: Site) -> None:
+    first, second = site.servers
+    image_id = first.upload(pictures(1)[0])
+    mask_id = first.click(image_id, 40, 30).json()["results"][0]["masks"][0]["mask_id"]
+    refine = {"points": [[40, 30]], "mask_id": mask_id}
+    answer = second.client.post("/v1/segment", json={"image_id": image_id, "prompts": [refine]})
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_killed_worker_is_unseen_and_taken_back(site: Site) -> None:
+    ids = [site.servers[0].upload(p) for p in pictures(16)]
+    victim = site.encoders[0]
+    with ThreadPoolExecutor(8) as threads:
+        clicks = [
+            threads.submit(site.servers[i % 2].click, image_id, 40, 30) for i, image_id in enumerate(ids)
+        ]
+        victim.kill()
+        assert {click.result().status_code for click in clicks} == {200}
+    victim.start()
+    victim.wait_ready()
+    more = [site.servers[1].upload(p) for p in pictures(40)]
+    for image_id in more:
+        assert site.servers[0].click(image_id, 40, 30).status_code == 200
+        if victim.metric(ENCODED):
+            return
+    raise AssertionError("the worker that came back was given nothing")
+
+
+def test_a_full_queue_is_a_503_that_says_when_to_try_again(tmp_path: Path, redis: ExternalRedis) -> None:
+    shared = {"redis_url": redis.url}
+    worker = Encoder(tmp_path, **shared, encode_threads="1", encode_queue="2")
+    server = Server(tmp_path, **shared, encoder_url=f"ipv4:{worker.target}")
+    for each in (worker, server):
+        each.wait_ready()
+    ids = [server.upload(p) for p in pictures(24)]
+    with ThreadPoolExecutor(24) as threads:
+        answers = list(threads.map(lambda image_id: server.click(image_id, 40, 30), ids))
+    codes = {a.status_code for a in answers}
+    assert codes == {200, 503}
+    refused = next(a for a in answers if a.status_code == 503)
+    assert refused.json()["type"] == "urn:segserve:problem:too_busy"
+    assert int(refused.headers["retry-after"]) > 0
+    assert worker.metric('segserve_rejections_total{reason="encode_queue"}') > 0
+    for image_id in ids:
+        assert server.click(image_id, 40, 30).status_code == 200, "and then it works"
+    assert worker.stop() == 0
+    assert server.stop() == 0
+
+
+def test_a_worker_that_does_not_see_the_object_store_is_sent_the_image(
+    tmp_path: Path, redis: ExternalRedis, nuclei: Path
+) -> None:
+    worker = Encoder(tmp_path / "worker", redis_url=redis.url)
+    server = Server(
+        tmp_path / "server", redis_url=redis.url, encoder_url=f"ipv4:{worker.target}", send_images="true"
+    )
+    for each in (worker, server):
+        each.wait_ready()
+    assert server.click(server.upload(nuclei, normalise="minmax"), 413, 190).status_code == 200
+    assert worker.metric(ENCODED) == 1
+    assert worker.stop() == 0
+    assert server.stop() == 0
