@@ -34,6 +34,7 @@ from segserve.types import DEFAULT_TENANT, Embedding, Prompt, Select, Size
 REDIS_CHECK_S = 0.5
 REDIS_LOOK_S = 5.0
 LAG_CHECK_S = 0.5
+QUEUED_CLICKS = 4  # per worker: the last one waits about as long as four clicks take
 EXPIRY_CHECK_S = 300.0
 MB = 1_000_000
 
@@ -92,7 +93,15 @@ class Service:
             send_images=settings.send_images,
         )
         self._masks = MaskMemory(self.cache, settings.mask_ttl_s, self.workers)
-        self.segmenter = Segmenter(self.registry, self.embeddings, self._masks, self.workers, self.metrics)
+        self.segmenter = Segmenter(
+            self.registry,
+            self.embeddings,
+            self._masks,
+            self.workers,
+            self.metrics,
+            worker_count=settings.decode_workers,
+            max_decoding=settings.decode_queue or QUEUED_CLICKS * settings.decode_workers,
+        )
         self.library = Library(
             store,
             self.cache,

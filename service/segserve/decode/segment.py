@@ -3,8 +3,9 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from segserve.decode.prompts import SINGLE, geometry, mask_to_logits, mask_tokens, tokens
 from segserve.encode.embeddings import Embeddings
 from segserve.encode.prepared import PreparedImage
-from segserve.errors import BadInput, CacheUnavailable, MaskNotFound
+from segserve.errors import BadInput, Busy, CacheUnavailable, MaskNotFound
 from segserve.masks.upscale import upscale
 from segserve.metrics import Metrics
 from segserve.models.bundle import Kind
@@ -33,6 +34,7 @@ HELD_MASKS = 512
 WRITE_S = 0.05  # within which a mask that a replica has answered with is in Redis
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,8 @@ def to_half(masks: dict[str, Float32]) -> dict[str, Float16]:
 
 
 class Segmenter:
-    """workers: the threads that decode; each prompt is one piece of work."""
+    """workers: the `worker_count` threads that decode; each prompt is one piece of work. max_decoding: requests
+    that may decode or wait for it."""
 
     def __init__(
         self,
@@ -177,7 +180,11 @@ class Segmenter:
         masks: MaskMemory,
         workers: Executor,
         metrics: Metrics,
+        *,
+        worker_count: int,
+        max_decoding: int,
     ) -> None:
+        self._worker_count, self._max_decoding, self._decoding = worker_count, max_decoding, 0
         self._registry, self._embeddings, self._masks = registry, embeddings, masks
         self._workers, self._metrics = workers, metrics
 
@@ -216,8 +223,8 @@ class Segmenter:
             with timings.stage("format"):
                 return [(candidate, render(candidate)) for candidate in candidates]
 
-        loop = asyncio.get_running_loop()
-        answers = await asyncio.gather(*(loop.run_in_executor(self._workers, work, p) for p in prompts))
+        with self._place():
+            answers = await self._in_turn(work, prompts)
         with timings.stage("remember"):
             logits = [candidate.logits for found in answers for candidate, _ in found]
             ids = iter(await self._masks.keep(tenant, image_id, model, logits))
@@ -227,6 +234,30 @@ class Segmenter:
             [Found(candidate, rendered, next(ids)) for candidate, rendered in found] for found in answers
         ]
         return Segmentation(image_id, model.name, image.size, results)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the `max_decoding` requests that may decode or wait for it. Raises Busy: a click that would
+        be answered late is better refused at once."""
+        if self._decoding >= self._max_decoding:
+            self._metrics.rejected("decode_queue")
+            raise Busy("Too many clicks at once.", remedy="Try again in a moment.", retry_after_s=1)
+        self._decoding += 1
+        try:
+            yield
+        finally:
+            self._decoding -= 1
+
+    async def _in_turn(self, work: Callable[[Prompt], A], prompts: list[Prompt]) -> list[A]:
+        """All prompts of a request, no more at once than there are workers: a request of hundreds does not
+        stand before everybody else's single click."""
+        loop, turn = asyncio.get_running_loop(), asyncio.Semaphore(self._worker_count)
+
+        async def one(prompt: Prompt) -> A:
+            async with turn:
+                return await loop.run_in_executor(self._workers, work, prompt)
+
+        return list(await asyncio.gather(*(one(prompt) for prompt in prompts)))
 
     async def _with_prior(
         self, tenant: str, image_id: str, model: Model, prompt: Prompt, index: int
