@@ -34,7 +34,7 @@ from segserve.types import DEFAULT_TENANT, Embedding, Prompt, Select, Size
 REDIS_CHECK_S = 0.5
 REDIS_LOOK_S = 5.0
 LAG_CHECK_S = 0.5
-QUEUED_CLICKS = 4  # per worker: the last one waits about as long as four clicks take
+QUEUED_CLICKS = 3  # per worker: the last one waits about as long as three clicks take
 EXPIRY_CHECK_S = 300.0
 MB = 1_000_000
 

@@ -235,13 +235,22 @@ class Segmenter:
         ]
         return Segmentation(image_id, model.name, image.size, results)
 
+    @property
+    def crowded(self) -> bool:
+        """Would a click be refused now?"""
+        return self._decoding >= self._max_decoding
+
+    def refusal(self) -> Busy:
+        """What a click gets for which there is no place; counted."""
+        self._metrics.rejected("decode_queue")
+        return Busy("Too many clicks at once.", remedy="Try again in a moment.", retry_after_s=1)
+
     @contextmanager
     def _place(self) -> Iterator[None]:
         """One of the `max_decoding` requests that may decode or wait for it. Raises Busy: a click that would
         be answered late is better refused at once."""
-        if self._decoding >= self._max_decoding:
-            self._metrics.rejected("decode_queue")
-            raise Busy("Too many clicks at once.", remedy="Try again in a moment.", retry_after_s=1)
+        if self.crowded:
+            raise self.refusal()
         self._decoding += 1
         try:
             yield
