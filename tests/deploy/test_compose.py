@@ -1,0 +1,208 @@
+"""docker-compose.yml: valid by its own schema, and each of its commands run as it stands there.
+
+The schema is the Compose specification's, as the check-jsonschema package carries it.
+"""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from segserve.store.private_redis import answers, find_server
+from tests.conftest import ExternalRedis
+from tests.deploy.files import COMPOSE, ROOT, instructions, load_compose
+from tests.deploy.test_image import healthcheck
+
+START_TIMEOUT_S = 60
+SERVICES: dict[str, Any] = load_compose()["services"]
+OURS = ("api", "encoder", "encoder-gpu")
+
+
+def test_the_file_follows_the_specification() -> None:
+    check = Path(sys.executable).with_name("check-jsonschema")
+    done = subprocess.run(
+        [check, "--builtin-schema", "vendor.compose-spec", COMPOSE], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_has_no_more_rights_than_it_needs(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_image_is_pinned(name: str) -> None:
+    image = SERVICES[name]["image"]
+    assert image.startswith("segserve:") or re.fullmatch(r"[\w./-]+:v?\d+\.\d+[\w.-]*", image)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_is_mounted_exists(name: str) -> None:
+    named = load_compose()["volumes"]
+    for mount in SERVICES[name].get("volumes", []):
+        source = mount.split(":")[0]
+        assert (ROOT / source).exists() if source.startswith("./") else source in named
+
+
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_a_profile_has_all_parts_and_one_encoder(profile: str) -> None:
+    running = {name for name, service in SERVICES.items() if profile in service["profiles"]}
+    encoders = {name for name in running if name.startswith("encoder")}
+    assert running - encoders == {"api", "redis", "prometheus", "grafana"}
+    assert encoders == {"encoder" if profile == "cpu" else "encoder-gpu"}
+    assert SERVICES["encoder-gpu"]["networks"]["default"]["aliases"] == ["encoder"]
+
+
+def test_api_and_encoders_share_images_and_models() -> None:
+    assert {tuple(SERVICES[name]["volumes"]) for name in OURS} == {("data:/data",)}
+
+
+@pytest.mark.parametrize("name", ["redis", "redis-jobs"])
+def test_redis_starts_with_its_options(
+    name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    command = list(SERVICES[name]["command"])
+    assert command.pop(0) == "redis-server"
+    address = tmp_path_factory.mktemp("r") / "r.sock"
+    server = subprocess.Popen(
+        [find_server(), *command, "--port", "0", "--unixsocket", str(address), "--dir", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while not answers(address):
+            assert server.poll() is None, server.communicate()[0]
+            time.sleep(0.01)
+    finally:
+        server.terminate()
+        server.communicate()
+
+
+# Our own commands, as processes: the addresses of the compose network are mapped to local ones, nothing else changes.
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+def has_encoder_command() -> bool:
+    return segserve(["encoder", "--help"]).returncode == 0
+
+
+def segserve(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "segserve.cli", *arguments], capture_output=True, text=True, **options
+    )
+
+
+class Network:
+    """Local ports for those of the compose network, and a data folder for the shared volume."""
+
+    def __init__(self, redis: ExternalRedis, data: Path) -> None:
+        self._redis, self._data = redis, data
+        self._ports = {number: free_port() for number in (8000, 8001, 8010, 8011)}
+
+    def __getitem__(self, port: int) -> int:
+        return self._ports[port]
+
+    def local(self, value: str) -> str:
+        value = value.replace("redis://redis:6379/0", self._redis.url).replace(
+            "dns:///encoder:", "dns:///127.0.0.1:"
+        )
+        return re.sub(r"\b80[01][01]\b", lambda found: str(self._ports[int(found[0])]), value)
+
+    def environment(self, name: str) -> dict[str, str]:
+        image = SERVICES[name]["build"]["target"]
+        pairs = [pair for key, rest in instructions(image) if key == "ENV" for pair in rest.split()]
+        given = dict(pair.split("=", 1) for pair in pairs if pair.startswith("SEGSERVE_"))
+        given |= {key: self.local(value) for key, value in SERVICES[name]["environment"].items()}
+        given |= {"SEGSERVE_DATA_DIR": str(self._data)}
+        # The image listens on its own port 8000 whatever runs elsewhere.
+        given |= {"SEGSERVE_PORT": str(self._ports[8000])}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("SEGSERVE_")}
+        return {**inherited, **given}
+
+    def command(self, name: str) -> list[str]:
+        from_image = ["serve", "--host", "0.0.0.0"]
+        return [self.local(word) for word in SERVICES[name].get("command", from_image)]
+
+    @contextmanager
+    def running(self, name: str, **without: None) -> Iterator[None]:
+        """The service, from when its health check passes. `without`: variables left out."""
+        log = self._data / f"{name}.log"
+        environment = {k: v for k, v in self.environment(name).items() if k not in without}
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "segserve.cli", *self.command(name)],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+        try:
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while not self.healthy(name):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+            yield
+        finally:
+            process.terminate()
+            assert process.wait(timeout=40) == 0, log.read_text()
+
+    def healthy(self, name: str) -> bool:
+        service = SERVICES[name]
+        test = service["healthcheck"]["test"][1:] if "healthcheck" in service else healthcheck("cpu")
+        assert test[0] == "python"
+        check = [sys.executable, *(self.local(word) for word in test[1:])]
+        return subprocess.run(check, capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def network(redis: ExternalRedis, tmp_path: Path) -> Network:
+    return Network(redis, tmp_path)
+
+
+def click(url: str, picture: Path) -> httpx.Response:
+    with httpx.Client(base_url=url, timeout=60) as client:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while (ready := client.get("/readyz")).json()["status"] != "ready":
+            assert time.monotonic() < deadline, ready.text
+            time.sleep(0.1)
+        image_id = client.post("/v1/images", content=picture.read_bytes()).json()["image_id"]
+        prompt = {"points": [[413, 190]], "labels": [1]}
+        return client.post("/v1/segment", json={"image_id": image_id, "prompts": [prompt]})
+
+
+def test_the_api_answers_clicks_by_itself(network: Network, nuclei: Path) -> None:
+    assert not network.healthy("api")
+    with network.running("api", SEGSERVE_ENCODER_URL=None):
+        answer = click(f"http://127.0.0.1:{network[8000]}", nuclei)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["results"][0]["masks"]
+
+
+def test_the_api_answers_clicks_with_the_encoder(network: Network, nuclei: Path) -> None:
+    if not has_encoder_command():
+        pytest.skip("there is no `segserve encoder` yet")
+    with network.running("encoder"), network.running("api"):
+        answer = click(f"http://127.0.0.1:{network[8000]}", nuclei)
+        encoded = httpx.get(f"http://127.0.0.1:{network[8011]}/metrics").text
+    assert answer.status_code == 200, answer.text
+    assert re.search(r'^segserve_encoded_images_total{model="starter"} [1-9]', encoded, re.M)
