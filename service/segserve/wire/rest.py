@@ -16,7 +16,7 @@ from segserve.errors import BadInput, NotFound
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions, Select
 from segserve.wire import ask, body, problems, render
-from segserve.wire.middleware import HeadAsGet, LimitBody, Observe
+from segserve.wire.middleware import HeadAsGet, InFlight, LimitBody, Observe, Pace
 from segserve.wire.schemas import (
     ImageOut,
     ModelOut,
@@ -237,7 +237,10 @@ def create_api(service: Service) -> FastAPI:
 
     settings = service.settings
     image_limit = settings.max_image_mb * MB + MULTIPART_SLACK
+    # The last one added is the first to see a request.
     api.add_middleware(LimitBody, limits={"/v1/images": image_limit}, default=settings.max_request_mb * MB)
+    api.add_middleware(Pace, timeout_s=settings.body_timeout_s)
+    api.add_middleware(InFlight, metrics=service.metrics, most=settings.max_in_flight)
     api.add_middleware(Observe, metrics=service.metrics)
     api.add_middleware(HeadAsGet)
     return api
