@@ -19,6 +19,7 @@ from segserve.encode.encoder import Encoder, LocalEncoder
 from segserve.encode.flight import Flights
 from segserve.encode.prepared import PreparedCache, PreparedImage
 from segserve.errors import BadInput, CacheUnavailable, SegserveError
+from segserve.images.fetch import Fetcher
 from segserve.images.library import Library
 from segserve.metrics import Metrics
 from segserve.models.model import Model
@@ -109,6 +110,12 @@ class Service:
             self.workers,
             max_pixels=settings.max_pixels,
             forget=self._forget,
+        )
+        self.fetcher = Fetcher(
+            settings.fetch_hosts,
+            private=settings.fetch_private,
+            timeout_s=settings.fetch_timeout_s,
+            max_bytes=settings.max_image_mb * MB,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._warm: bool | str = False

@@ -18,6 +18,7 @@ from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions, 
 from segserve.wire import ask, body, problems, render
 from segserve.wire.middleware import HeadAsGet, InFlight, LimitBody, Observe, Pace
 from segserve.wire.schemas import (
+    FetchIn,
     ImageOut,
     ModelOut,
     ModelsOut,
@@ -67,7 +68,7 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
         status_code=201,
         response_model=ImageOut,
         openapi_extra=body.UPLOAD_SCHEMA,
-        responses=refusals(403, 404, 413, 415, 422, 503),
+        responses=refusals(400, 403, 404, 408, 413, 415, 422, 503),
         tags=["images"],
     )
     async def upload(
@@ -79,7 +80,7 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
     ) -> Response:
         """Store an image. The same bytes with the same options have the same id, however often they are sent."""
         loaded = None if model is None else await service.segmenter.model(model)
-        async with body.uploaded(request) as file:
+        async with body.uploaded(request, service.fetcher) as file:
             record = await service.library.add(DEFAULT_TENANT, file, options)
         if loaded is not None:
             service.encode_ahead(record.image_id, loaded)
@@ -122,7 +123,7 @@ def add_segment_route(api: FastAPI, service: Service) -> None:
         openapi_extra=body.json_schema(SegmentIn),
         responses={
             200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
-            **refusals(400, 404, 409, 413, 415, 422, 503),
+            **refusals(400, 404, 408, 409, 413, 415, 422, 503),
         },
         tags=["segment"],
     )
@@ -195,7 +196,7 @@ class Api(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
-        document["components"]["schemas"].update(body.json_components([SegmentIn]))
+        document["components"]["schemas"].update(body.json_components([SegmentIn, FetchIn]))
         return document
 
 
