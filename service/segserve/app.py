@@ -38,6 +38,7 @@ LAG_CHECK_S = 0.5
 QUEUED_CLICKS = 4  # per worker: the last one waits about as long as four clicks take
 EXPIRY_CHECK_S = 300.0
 MB = 1_000_000
+NO_KEYS = "none: anyone who can reach this address can use the service"
 
 log = structlog.get_logger(__name__)
 
@@ -148,6 +149,8 @@ class Service:
         return pack(await self.embeddings.embedding(DEFAULT_TENANT, image_id, model, timings))
 
     async def start(self, *, warm_up: bool = True) -> None:
+        if self.settings.exposed:
+            log.warning(f"keys: {NO_KEYS}", host=self.settings.host)
         if self._redis is not None:
             started = await asyncio.to_thread(self._redis.start)
             log.info("private Redis " + ("started" if started else "adopted"), socket=str(self._redis.socket))
@@ -235,6 +238,8 @@ class Service:
     async def readiness(self) -> tuple[str, dict[str, str]]:
         """("ready" | "degraded" | "unavailable", what each part says). Unavailable: no click can be answered."""
         checks = {"models": "ok" if self._warm is True else self._warm or "loading", "cache": "ok"}
+        if self.settings.exposed:
+            checks["keys"] = NO_KEYS
         try:
             await self.cache.ping()
         except CacheUnavailable as error:
