@@ -9,13 +9,15 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, FastAPI, Path, Query, Request
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from segserve.app import MB, Service
 from segserve.errors import BadInput, NotFound
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions, Select
-from segserve.wire import ask, body, problems, render
+from segserve.wire import ask, body, headers, problems, render
 from segserve.wire.middleware import HeadAsGet, InFlight, LimitBody, Observe, Pace
 from segserve.wire.schemas import (
     FetchIn,
@@ -42,8 +44,8 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def json(content: Any, status: int = 200, timings: Timings | None = None) -> Response:
-    headers = {} if timings is None else {"Server-Timing": timings.header()}
-    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+    extra = {} if timings is None else {"Server-Timing": timings.header()}
+    return Response(orjson.dumps(content), status, extra, media_type="application/json")
 
 
 def read_options(
@@ -191,6 +193,21 @@ def add_operation_routes(api: FastAPI, service: Service) -> None:
         return Response(service.metrics.expose(), media_type=STANDARD_METRICS)
 
 
+def add_pages(api: FastAPI) -> None:
+    """The two pages; read and made once, since their policies hold the hashes of what is in them."""
+    page = PAGE.read_text("utf-8")
+    docs = bytes(get_swagger_ui_html(openapi_url="/openapi.json", title="segserve").body).decode()
+    page_policy, docs_policy = headers.page_policy(page), headers.docs_policy(docs)
+
+    @api.get("/", include_in_schema=False)
+    async def show_page() -> Response:
+        return HTMLResponse(page, headers={"Content-Security-Policy": page_policy})
+
+    @api.get("/docs", include_in_schema=False)
+    async def show_docs() -> Response:
+        return HTMLResponse(docs, headers={"Content-Security-Policy": docs_policy})
+
+
 class Api(FastAPI):
     """Its OpenAPI document holds the bodies that are read by `read_json` too."""
 
@@ -226,16 +243,14 @@ def create_api(service: Service) -> FastAPI:
         title="segserve",
         version=version("segserve"),
         lifespan=living(service),
+        docs_url=None,
+        redoc_url=None,
         summary="Encode an image once, then answer every prompt on it in milliseconds.",
     )
     problems.install(api)
     for add in (add_image_routes, add_segment_route, add_model_routes, add_operation_routes):
         add(api, service)
-
-    @api.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return HTMLResponse(PAGE.read_text())
-
+    add_pages(api)
     settings = service.settings
     image_limit = settings.max_image_mb * MB + MULTIPART_SLACK
     # The last one added is the first to see a request.
@@ -244,4 +259,7 @@ def create_api(service: Service) -> FastAPI:
     api.add_middleware(InFlight, metrics=service.metrics, most=settings.max_in_flight)
     api.add_middleware(Observe, metrics=service.metrics)
     api.add_middleware(HeadAsGet)
+    if settings.cors_origins:
+        api.add_middleware(CORSMiddleware, **headers.cors(settings.cors_origins))
+    api.add_middleware(headers.SecureHeaders, shared=bool(settings.cors_origins))
     return api
