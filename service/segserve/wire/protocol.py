@@ -118,13 +118,19 @@ class LimitedProtocol(HttpToolsProtocol):
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def send_400_response(self, msg: str) -> None:
+        self._close_with(400, "bad_request", msg, "Send HTTP/1.1, and without TLS.")
+
     def _refuse(self, status: int, reason: str, detail: str, remedy: str) -> None:
-        self._refused = True
         self._metrics.rejected(reason)
-        if self._answering():  # pipelined: the refusal would end up inside the answer before it
+        self._close_with(status, reason, detail, remedy)
+
+    def _close_with(self, status: int, code: str, detail: str, remedy: str) -> None:
+        self._refused = True
+        if self._answering():  # pipelined: this would end up inside the answer before it
             self.transport.abort()
             return
-        answer = problem(status, reason, detail, remedy=remedy)
+        answer = problem(status, code, detail, remedy=remedy)
         headers = [*answer.raw_headers, (b"connection", b"close")]
         lines = b"".join(b"%s: %s\r\n" % header for header in headers)
         self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + bytes(answer.body))
