@@ -185,8 +185,12 @@ def parse(text: str, base: httpx.URL | None = None) -> httpx.URL:
         url.raw_host.decode("ascii")
     except (httpx.InvalidURL, UnicodeError, ValueError):
         raise refuse("It is no URL." if base is None else "It is redirected to what is no URL.") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise refuse(f"The scheme {url.scheme!r} is not fetched." if url.host else "The URL has no host.")
+    if url.scheme not in ("http", "https", ""):
+        raise refuse(f"The scheme {url.scheme!r} is not fetched.")
+    if not url.scheme or not url.host:
+        raise refuse("The URL has no host.")
+    if url.port is not None and not 0 < url.port < 65536:
+        raise refuse(f"There is no port {url.port}.")
     if url.userinfo:
         raise refuse("The URL holds credentials, which are not sent.")
     return url
