@@ -19,6 +19,7 @@ from segserve.encode.encoder import Encoder, LocalEncoder
 from segserve.encode.flight import Flights
 from segserve.encode.prepared import PreparedCache, PreparedImage
 from segserve.errors import BadInput, CacheUnavailable, SegserveError
+from segserve.images.fetch import Fetcher
 from segserve.images.library import Library
 from segserve.metrics import Metrics
 from segserve.models.model import Model
@@ -37,6 +38,7 @@ LAG_CHECK_S = 0.5
 QUEUED_CLICKS = 3  # per worker: the last one waits about as long as three clicks take
 EXPIRY_CHECK_S = 300.0
 MB = 1_000_000
+NO_KEYS = "none: anyone who can reach this address can use the service"
 
 log = structlog.get_logger(__name__)
 
@@ -110,6 +112,12 @@ class Service:
             max_pixels=settings.max_pixels,
             forget=self._forget,
         )
+        self.fetcher = Fetcher(
+            settings.fetch_hosts,
+            private=settings.fetch_private,
+            timeout_s=settings.fetch_timeout_s,
+            max_bytes=settings.max_image_mb * MB,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._warm: bool | str = False
 
@@ -141,6 +149,8 @@ class Service:
         return pack(await self.embeddings.embedding(DEFAULT_TENANT, image_id, model, timings))
 
     async def start(self, *, warm_up: bool = True) -> None:
+        if self.settings.exposed:
+            log.warning(f"keys: {NO_KEYS}", host=self.settings.host)
         if self._redis is not None:
             started = await asyncio.to_thread(self._redis.start)
             log.info("private Redis " + ("started" if started else "adopted"), socket=str(self._redis.socket))
@@ -228,6 +238,8 @@ class Service:
     async def readiness(self) -> tuple[str, dict[str, str]]:
         """("ready" | "degraded" | "unavailable", what each part says). Unavailable: no click can be answered."""
         checks = {"models": "ok" if self._warm is True else self._warm or "loading", "cache": "ok"}
+        if self.settings.exposed:
+            checks["keys"] = NO_KEYS
         try:
             await self.cache.ping()
         except CacheUnavailable as error:

@@ -3,9 +3,11 @@
     SegserveError
     ├── BadInput                what was sent cannot be used
     │   ├── TooLarge            it is over a limit
+    │   ├── FetchFailed         what its URL names cannot be had
     │   └── UnsupportedFormat   it is not in a form that is read here
     ├── NotFound                image, model or mask_id is unknown
     ├── NoPermission            the setting that would allow it is off
+    ├── TooSlow                 the client keeps us waiting
     ├── Unavailable             it would work later: cache or encoder away, or too busy
     └── BrokenModel             a bundle's files are not what its manifest says
 
@@ -48,6 +50,10 @@ class UnsupportedFormat(BadInput):
     code = "unsupported_format"
 
 
+class FetchFailed(BadInput):
+    code = "fetch_failed"
+
+
 class NotFound(SegserveError):
     code = "not_found"
 
@@ -88,6 +94,10 @@ class MaskNotFound(NotFound):
 
 class NoPermission(SegserveError):
     code = "not_allowed"
+
+
+class TooSlow(SegserveError):
+    code = "too_slow"
 
 
 class Unavailable(SegserveError):

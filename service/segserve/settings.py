@@ -1,6 +1,7 @@
 """Every setting, in one class. Precedence: command line > environment (SEGSERVE_...) > default."""
 
 import os
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,24 @@ class Settings(BaseSettings):
     max_image_mb: int = Field(256, ge=1)
     max_image_megapixels: int = Field(256, ge=1)
     max_request_mb: int = Field(32, ge=1, description="of a JSON body")
+    max_in_flight: int = Field(256, ge=1, description="requests to /v1 at once; beyond it 503")
+    header_timeout_s: float = Field(10.0, gt=0, description="until a request's headers are complete")
+    body_timeout_s: float = Field(20.0, gt=0, description="without a byte of a body, or of an answer read")
+    cors_origins: tuple[str, ...] = Field((), description="whose pages may call the API from a browser")
+
+    fetch_hosts: tuple[str, ...] = Field(
+        (), description='where images may be fetched by URL: "example.org", "*.example.org"; empty: nowhere'
+    )
+    fetch_private: bool = Field(False, description="also from addresses that are not public")
+    fetch_timeout_s: float = Field(10.0, gt=0, description="of a fetch, redirects included")
+
+    @property
+    def exposed(self) -> bool:
+        """Whether others than this machine can connect."""
+        try:
+            return not ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host != "localhost"
 
     @property
     def max_batch(self) -> int:

@@ -47,10 +47,11 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, server: Server) -> Iterator[Any]:
-    """Opened, with its models listed. No script on it may fail."""
+    """Opened, with its models listed. No script on it may fail, nothing may break its policy."""
     opened = browser.new_page(viewport={"width": 1000, "height": 800})
     failures: list[str] = []
     opened.on("pageerror", lambda error: failures.append(str(error)))
+    opened.on("console", lambda m: failures.append(m.text) if "Content Security Policy" in m.text else None)
     opened.goto(server.url)
     opened.wait_for_selector("#model option", state="attached")
     yield opened

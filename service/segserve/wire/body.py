@@ -12,7 +12,9 @@ from pydantic.json_schema import models_json_schema
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from segserve.errors import BadInput, NoPermission, UnsupportedFormat
+from segserve.errors import BadInput, UnsupportedFormat
+from segserve.images.fetch import Fetcher
+from segserve.wire.schemas import FetchIn
 
 SPOOL_BYTES = 8 << 20  # larger uploads go to a temporary file
 COMPONENTS = "#/components/schemas/{model}"
@@ -33,6 +35,7 @@ UPLOAD_SCHEMA: dict[str, Any] = {
             },
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
             "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {"schema": {"$ref": COMPONENTS.format(model=FetchIn.__name__)}},
         },
     }
 }
@@ -79,11 +82,15 @@ async def read_json(request: Request, kind: type[Body]) -> Body:
 
 
 @asynccontextmanager
-async def uploaded(request: Request) -> AsyncIterator[BinaryIO]:
-    """The bytes of the request's image, whichever way they were sent."""
+async def uploaded(request: Request, fetcher: Fetcher) -> AsyncIterator[BinaryIO]:
+    """The bytes of the request's image, whichever way they were sent, or fetched from where it says."""
     kind = content_type(request)
     if kind == "application/json":
-        raise NoPermission("Fetching images by URL is off.", field="url", remedy="Send the image's bytes.")
+        asked = await read_json(request, FetchIn)
+        with SpooledTemporaryFile(SPOOL_BYTES) as spool:
+            await fetcher.fetch(asked.url, cast(BinaryIO, spool))
+            yield cast(BinaryIO, spool)
+        return
     if kind == "multipart/form-data":
         async with request.form(max_files=1, max_fields=8) as form:
             file = form.get("file")

@@ -1,5 +1,6 @@
-"""What surrounds every request: its id, its time, its size, and the last resort for errors."""
+"""What surrounds every request: its id, its time, its size, its pace, and the last resort for errors."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -7,12 +8,14 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from segserve.errors import TooLarge
+from segserve.errors import Busy, TooLarge, TooSlow
 from segserve.metrics import Metrics
 from segserve.wire.problems import from_error, problem
+from segserve.wire.protocol import MIN_BYTES_PER_S
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ID_HEADER = b"x-request-id"
+REJECTIONS = {408: "body_timeout", 413: "too_large"}  # what these answers are counted as
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +59,8 @@ class Observe:
             route = getattr(scope.get("route"), "path", "other")
             model = scope.get("state", {}).get("model", "")
             self._metrics.request(route, scope["method"], model, str(status), seconds)
+            if status in REJECTIONS:
+                self._metrics.rejected(REJECTIONS[status])
             log.info(
                 "request",
                 method=scope["method"],
@@ -87,10 +92,88 @@ class HeadAsGet:
         await self._app(scope, receive, send)
 
 
+class InFlight:
+    """Refuses at once what would be more than `most` requests to /v1 at a time; operators always get in."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, most: int) -> None:
+        self._app, self._metrics, self._most = app, metrics, most
+        self._running = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+            await self._app(scope, receive, send)
+            return
+        if self._running >= self._most:
+            self._metrics.rejected("in_flight")
+            busy = Busy(
+                f"{self._most} requests are being answered, which is as many as are taken at once.",
+                remedy="Try again in a second, or ask the operator to raise SEGSERVE_MAX_IN_FLIGHT.",
+                retry_after_s=1,
+            )
+            await from_error(busy)(scope, receive, send)
+            return
+        self._running += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._running -= 1
+
+
+class Pace:
+    """Refuses a body that stops for `timeout_s`, or that has kept us waiting for longer than that in all and
+    comes at less than MIN_BYTES_PER_S. Only the time spent waiting for it counts, not what is done with it.
+    """
+
+    def __init__(self, app: ASGIApp, timeout_s: float) -> None:
+        self._app, self._timeout_s = app, timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        ended, slow, seen, waited = False, False, 0, 0.0
+
+        async def arriving() -> Message:
+            nonlocal ended, slow, seen, waited
+            if ended:  # what is waited for now is that the client hangs up
+                return await receive()
+            start = time.perf_counter()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    message = await receive()
+            except TimeoutError:
+                slow = True
+                raise self._too_slow(seen) from None
+            waited += time.perf_counter() - start
+            seen += len(message.get("body", b""))
+            ended = not message.get("more_body", False)
+            if not ended and waited > self._timeout_s and seen < MIN_BYTES_PER_S * waited:
+                slow = True
+                raise self._too_slow(seen)
+            return message
+
+        async def answer(message: Message) -> None:
+            nonlocal ended
+            ended = True  # from here on a slow body spoils nothing but itself
+            if slow and message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, arriving, answer)
+
+    def _too_slow(self, seen: int) -> TooSlow:
+        return TooSlow(
+            f"The body came too slowly: {seen} bytes so far.",
+            field="body",
+            remedy=f"Send at least {MIN_BYTES_PER_S >> 10} KiB/s, without pauses of {self._timeout_s:g} s.",
+        )
+
+
 class LimitBody:
     """Refuses bodies over a limit, by their stated length at once, else while they come in.
 
-    limits: bytes by path prefix, the first that fits; `default` for all others.
+    limits: bytes by path prefix, the first that fits; `default` for all others, and for JSON wherever it is
+    sent: it is held in memory whole.
     """
 
     def __init__(self, app: ASGIApp, limits: dict[str, int], default: int) -> None:
@@ -100,10 +183,11 @@ class LimitBody:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = next(
-            (n for prefix, n in self._limits.items() if scope["path"].startswith(prefix)), self._default
-        )
-        stated = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
+        headers = dict(scope["headers"])
+        limit = self._default
+        if not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
+            limit = next((n for p, n in self._limits.items() if scope["path"].startswith(p)), limit)
+        stated = headers.get(b"content-length", b"0")
         if stated.isdigit() and int(stated) > limit:
             await from_error(too_large(limit))(scope, receive, send)
             return

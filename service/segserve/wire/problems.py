@@ -18,6 +18,7 @@ from segserve.errors import (
     NotFound,
     SegserveError,
     TooLarge,
+    TooSlow,
     Unavailable,
     UnsupportedFormat,
 )
@@ -30,6 +31,7 @@ STATUS: list[tuple[type[SegserveError], int]] = [
     (BadInput, 422),
     (NotFound, 404),
     (NoPermission, 403),
+    (TooSlow, 408),
     (Unavailable, 503),
     (BrokenModel, 409),
     (MissingDependency, 501),

@@ -9,15 +9,18 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, FastAPI, Path, Query, Request
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from segserve.app import MB, Service
 from segserve.errors import BadInput, NotFound
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions, Select
-from segserve.wire import ask, body, problems, render
-from segserve.wire.middleware import HeadAsGet, LimitBody, Observe
+from segserve.wire import ask, body, headers, problems, render
+from segserve.wire.middleware import HeadAsGet, InFlight, LimitBody, Observe, Pace
 from segserve.wire.schemas import (
+    FetchIn,
     ImageOut,
     ModelOut,
     ModelsOut,
@@ -41,8 +44,8 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def json(content: Any, status: int = 200, timings: Timings | None = None) -> Response:
-    headers = {} if timings is None else {"Server-Timing": timings.header()}
-    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+    extra = {} if timings is None else {"Server-Timing": timings.header()}
+    return Response(orjson.dumps(content), status, extra, media_type="application/json")
 
 
 def read_options(
@@ -67,7 +70,7 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
         status_code=201,
         response_model=ImageOut,
         openapi_extra=body.UPLOAD_SCHEMA,
-        responses=refusals(403, 404, 413, 415, 422, 503),
+        responses=refusals(400, 403, 404, 408, 413, 415, 422, 503),
         tags=["images"],
     )
     async def upload(
@@ -79,7 +82,7 @@ def add_image_routes(api: FastAPI, service: Service) -> None:
     ) -> Response:
         """Store an image. The same bytes with the same options have the same id, however often they are sent."""
         loaded = None if model is None else await service.segmenter.model(model)
-        async with body.uploaded(request) as file:
+        async with body.uploaded(request, service.fetcher) as file:
             record = await service.library.add(DEFAULT_TENANT, file, options)
         if loaded is not None:
             service.encode_ahead(record.image_id, loaded)
@@ -122,7 +125,7 @@ def add_segment_route(api: FastAPI, service: Service) -> None:
         openapi_extra=body.json_schema(SegmentIn),
         responses={
             200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
-            **refusals(400, 404, 409, 413, 415, 422, 503),
+            **refusals(400, 404, 408, 409, 413, 415, 422, 503),
         },
         tags=["segment"],
     )
@@ -190,12 +193,27 @@ def add_operation_routes(api: FastAPI, service: Service) -> None:
         return Response(service.metrics.expose(), media_type=STANDARD_METRICS)
 
 
+def add_pages(api: FastAPI) -> None:
+    """The two pages; read and made once, since their policies hold the hashes of what is in them."""
+    page = PAGE.read_text("utf-8")
+    docs = bytes(get_swagger_ui_html(openapi_url="/openapi.json", title="segserve").body).decode()
+    page_policy, docs_policy = headers.page_policy(page), headers.docs_policy(docs)
+
+    @api.get("/", include_in_schema=False)
+    async def show_page() -> Response:
+        return HTMLResponse(page, headers={"Content-Security-Policy": page_policy})
+
+    @api.get("/docs", include_in_schema=False)
+    async def show_docs() -> Response:
+        return HTMLResponse(docs, headers={"Content-Security-Policy": docs_policy})
+
+
 class Api(FastAPI):
     """Its OpenAPI document holds the bodies that are read by `read_json` too."""
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
-        document["components"]["schemas"].update(body.json_components([SegmentIn]))
+        document["components"]["schemas"].update(body.json_components([SegmentIn, FetchIn]))
         return document
 
 
@@ -225,19 +243,23 @@ def create_api(service: Service) -> FastAPI:
         title="segserve",
         version=version("segserve"),
         lifespan=living(service),
+        docs_url=None,
+        redoc_url=None,
         summary="Encode an image once, then answer every prompt on it in milliseconds.",
     )
     problems.install(api)
     for add in (add_image_routes, add_segment_route, add_model_routes, add_operation_routes):
         add(api, service)
-
-    @api.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return HTMLResponse(PAGE.read_text())
-
+    add_pages(api)
     settings = service.settings
     image_limit = settings.max_image_mb * MB + MULTIPART_SLACK
+    # The last one added is the first to see a request.
     api.add_middleware(LimitBody, limits={"/v1/images": image_limit}, default=settings.max_request_mb * MB)
+    api.add_middleware(Pace, timeout_s=settings.body_timeout_s)
+    api.add_middleware(InFlight, metrics=service.metrics, most=settings.max_in_flight)
     api.add_middleware(Observe, metrics=service.metrics)
     api.add_middleware(HeadAsGet)
+    if settings.cors_origins:
+        api.add_middleware(CORSMiddleware, **headers.cors(settings.cors_origins))
+    api.add_middleware(headers.SecureHeaders, shared=bool(settings.cors_origins))
     return api

@@ -125,6 +125,12 @@ def read_logits(logits: Logits, field: str) -> Float32:
     return array
 
 
+class FetchIn(Strict):
+    """An image to fetch, from hosts that the operator allows."""
+
+    url: str = Field(max_length=4096, examples=["https://example.org/cells.png"])
+
+
 class SegmentIn(Strict):
     image_id: str = Field(max_length=128)
     model: str | None = Field(None, max_length=64, description="the service's default model if left out")

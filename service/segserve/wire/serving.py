@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from segserve.app import Service
 from segserve.wire.grpc import server as grpc_server
+from segserve.wire.protocol import limited
 
 GRACE_S = 20
 
@@ -37,6 +38,8 @@ class Server(uvicorn.Server):
                 api,
                 service.settings.host,
                 port,
+                http=limited(service.settings, service.metrics),
+                ws="none",
                 log_level="warning",
                 access_log=False,
                 timeout_graceful_shutdown=GRACE_S,
