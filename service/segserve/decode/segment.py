@@ -235,13 +235,10 @@ class Segmenter:
         ]
         return Segmentation(image_id, model.name, image.size, results)
 
-    @property
-    def crowded(self) -> bool:
-        """Would a click be refused now?"""
-        return self._decoding >= self._max_decoding
-
-    def refusal(self) -> Busy:
-        """What a click gets for which there is no place; counted."""
+    def refusal(self) -> Busy | None:
+        """What a click would get now for which there is no place, counted; None where there is."""
+        if self._decoding < self._max_decoding:
+            return None
         self._metrics.rejected("decode_queue")
         return Busy("Too many clicks at once.", remedy="Try again in a moment.", retry_after_s=1)
 
@@ -249,8 +246,8 @@ class Segmenter:
     def _place(self) -> Iterator[None]:
         """One of the `max_decoding` requests that may decode or wait for it. Raises Busy: a click that would
         be answered late is better refused at once."""
-        if self.crowded:
-            raise self.refusal()
+        if (refusal := self.refusal()) is not None:
+            raise refusal
         self._decoding += 1
         try:
             yield

@@ -4,6 +4,7 @@ import asyncio
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -93,10 +94,15 @@ class HeadAsGet:
 
 
 class InFlight:
-    """Refuses at once what would be more than `most` requests to /v1 at a time; operators always get in."""
+    """Refuses at once what would be more than `most` requests to /v1 at a time; operators always get in.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, most: int) -> None:
-        self._app, self._metrics, self._most = app, metrics, most
+    crowded: what else would be refused in the end, by path: said before anything is read, it costs least.
+    """
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, most: int, crowded: dict[str, Callable[[], Busy | None]]
+    ) -> None:
+        self._app, self._metrics, self._most, self._crowded = app, metrics, most, crowded
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,6 +117,10 @@ class InFlight:
                 retry_after_s=1,
             )
             await from_error(busy)(scope, receive, send)
+            return
+        crowded = self._crowded.get(scope["path"])
+        if crowded is not None and (refusal := crowded()) is not None:
+            await from_error(refusal)(scope, receive, send)
             return
         self._running += 1
         try:

@@ -17,9 +17,7 @@ from segserve.settings import Settings
 from segserve.wire.problems import problem
 
 MAX_HEADER_BYTES = 32 << 10  # request line and headers together
-MIN_BYTES_PER_S = (
-    8 << 10
-)  # of a body that comes, of an answer that goes; slower is a stalled or hostile client
+MIN_BYTES_PER_S = 8 << 10  # of a body that comes, of an answer that goes; slower is stalled or hostile
 LINGER_S = 2.0  # after a refusal: what still comes is thrown away, so that no reset overtakes the answer
 
 

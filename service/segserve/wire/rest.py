@@ -256,7 +256,12 @@ def create_api(service: Service) -> FastAPI:
     # The last one added is the first to see a request.
     api.add_middleware(LimitBody, limits={"/v1/images": image_limit}, default=settings.max_request_mb * MB)
     api.add_middleware(Pace, timeout_s=settings.body_timeout_s)
-    api.add_middleware(InFlight, metrics=service.metrics, most=settings.max_in_flight)
+    api.add_middleware(
+        InFlight,
+        metrics=service.metrics,
+        most=settings.max_in_flight,
+        crowded={"/v1/segment": service.segmenter.refusal},
+    )
     api.add_middleware(Observe, metrics=service.metrics)
     api.add_middleware(HeadAsGet)
     if settings.cors_origins:
