@@ -1,6 +1,7 @@
 # make serve   the service with its starter model, in an environment of its own (no torch)
 # make test    everything that tests need, then all tests
 # make lint    style, types, architecture
+# make soak    two replicas, two workers and 32 annotators, disturbed: twelve minutes
 # make proto   the code generated from proto/
 # make bench   the measurements behind the README's numbers
 # make train   the starter model from zero: DATA=folder of nuclei (see training/README.md)
@@ -12,7 +13,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 ARGS ?=
 DATA ?= data/nuclei
 
-.PHONY: proto serve test test-large lint format bench train starter clean
+.PHONY: proto serve test test-large test-clients soak lint format bench train starter clean
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
@@ -22,6 +23,13 @@ test: $(VENV)/.full
 
 test-large: $(VENV)/.full
 	$(BIN)/pytest -m large $(ARGS)
+
+# Real clients: a browser (apt-get install chromium). Long load.
+test-clients: $(VENV)/.full
+	$(BIN)/pytest -m clients $(ARGS)
+
+soak: $(VENV)/.full
+	$(BIN)/python -m bench load
 
 lint: $(VENV)/.full
 	$(BIN)/ruff check .

@@ -154,23 +154,27 @@ class Prompts:
 def promptable_loss(
     sam: nn.Module, embedding: Tensor, batch: Batch, corrections: int, rng: np.random.Generator
 ) -> Tensor:
-    """Loss of the answer after so many corrective clicks: best of the three candidates, the single mask,
-    the scores. The answers before it only say where to correct, so they cost no gradient."""
+    """Loss of the first answer and of the one after so many corrective clicks: best of the three candidates,
+    the single mask, the scores. The answers between only say where to correct, so they cost no gradient."""
     truth = F.avg_pool2d(torch.from_numpy(np.stack(batch.masks)).float()[:, None], LOW)
     grid, cells = sam.prompt_encoder.get_dense_pe(), WINDOW // STRIDE
     position = torch.stack([grid[0, :, y : y + cells, x : x + cells] for y, x in batch.offset // STRIDE])[
         batch.owner
     ]
     image, prompts, prior = embedding[batch.owner], Prompts(batch, rng), None
-    with torch.no_grad():
-        for _ in range(corrections):
+    losses = []
+    for answer in range(corrections + 1):
+        learning = answer in (0, corrections)
+        with torch.set_grad_enabled(learning):
             logits, scores = decode(sam, image, position, encode_prompts(sam, *prompts.tensors()), prior)
-            best = logits[torch.arange(len(logits)), scores.argmax(1)]
-            prompts.correct(best)
-            prior = best[:, None].clamp(-32, 32) if rng.random() < 0.5 else None
-    logits, scores = decode(sam, image, position, encode_prompts(sam, *prompts.tensors()), prior)
-    loss, iou = mask_loss(logits, truth), true_iou(logits.detach(), truth)
-    return (loss[:, 0] + loss[:, 1:].min(1).values).mean() + 5 * F.mse_loss(scores, iou)
+        if learning:
+            loss, iou = mask_loss(logits, truth), true_iou(logits.detach(), truth)
+            masks = (loss[:, 0] + loss[:, 1:].min(1).values).mean()
+            losses.append(masks + 5 * F.mse_loss(scores, iou))
+        best = logits.detach()[torch.arange(len(logits)), scores.argmax(1)]
+        prompts.correct(best)
+        prior = best[:, None].clamp(-32, 32) if rng.random() < 0.5 else None
+    return torch.stack(losses).mean()
 
 
 def automatic_loss(maps: Tensor, truth: Tensor) -> Tensor:
@@ -226,7 +230,7 @@ class Training:
         self.networks.train()
         embedding = self.networks["sam"].image_encoder(batch.image)
         automatic = automatic_loss(self.networks["automatic"](embedding), batch.maps)
-        # Half the steps train the first answer; early on there is nothing worth correcting.
+        # Half the steps train the first answer alone; early on there is nothing worth correcting.
         corrections = 0 if self.step < 800 else int(rng.choice(5, p=[0.5, 0.15, 0.12, 0.12, 0.11]))
         promptable = promptable_loss(self.networks["sam"], embedding, batch, corrections, rng)
         self.optimizer.zero_grad()

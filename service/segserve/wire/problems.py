@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from segserve.errors import (
     BadInput,
@@ -102,6 +103,13 @@ def dotted(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location[1:])
 
 
+def methods(api: FastAPI, request: Request) -> set[str]:
+    """All that a path takes, whichever routes share it."""
+    at = [route for route in api.routes if route.matches(request.scope)[0] is not Match.NONE]
+    found = {method for route in at for method in getattr(route, "methods", None) or ()}
+    return found | {"HEAD"} if "GET" in found else found
+
+
 def install(api: FastAPI) -> None:
     """Every error that leaves a route becomes a problem document."""
 
@@ -121,6 +129,8 @@ def install(api: FastAPI) -> None:
             error.status_code, code, str(error.detail), remedy=REMEDIES.get(error.status_code, "")
         )
         answer.headers.update(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # the framework names one route's methods only
+            answer.headers["allow"] = ", ".join(sorted(methods(api, request)))
         return answer
 
     api.add_exception_handler(SegserveError, known)

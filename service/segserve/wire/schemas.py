@@ -24,7 +24,9 @@ class MaskFormat(StrEnum):
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    """Takes what the schema says and nothing that could be turned into it: "10" is no number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 # Checking stops at the first fault in a list: nobody reads a thousand, and listing them takes seconds.

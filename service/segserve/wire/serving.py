@@ -80,8 +80,10 @@ def run(server: Server) -> None:
     """Until told to stop.
 
     Threads that decode give the interpreter back every millisecond instead of every five, so that the event
-    loop, which everybody waits for, gets its turn. uvicorn raises the signal again once it has shut down; being told is no failure."""
+    loop, which everybody waits for, gets its turn.
+    """
     sys.setswitchinterval(SWITCH_S)
+    # uvicorn raises the signal again once it has shut down; being told to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     server.run()

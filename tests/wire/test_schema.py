@@ -1,0 +1,16 @@
+"""The service keeps to its own OpenAPI document, whatever is sent: schemathesis with every check."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.serving import Server
+
+
+def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
+    command = [Path(sys.executable).parent / "schemathesis"]
+    command += ["--config-file", str(Path(__file__).with_name("schemathesis.toml")), "--no-color", "run"]
+    command += [f"{server.url}/openapi.json", "--checks", "all", "--max-examples", "20", "--seed", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr
+    assert "internal_error" not in server.log.read_text()
