@@ -62,6 +62,16 @@ def test_encodes_as_the_predictor_does(predictor: SamPredictor, image: PreparedI
     assert np.abs(actual - expected).max() < 1e-3 * np.abs(expected).max()
 
 
+def test_several_images_at_once_are_encoded_as_each_alone(model: Model) -> None:
+    images = [apply(noise_image(HEIGHT - 7 * i, WIDTH), model.preprocess) for i in range(3)]
+    together = model.encode_batch(np.concatenate(images))
+    for alone, found in zip(map(model.encode, images), together, strict=True):
+        assert alone.keys() == found.keys()
+        for name, array in alone.items():
+            assert np.abs(array - found[name]).max() < 1e-4 * np.abs(array).max()
+    assert model._graphs["encoder.onnx"].batched
+
+
 PROMPTS: dict[str, dict[str, Any]] = {
     "a point": {"points": [[100.0, 60.0]], "labels": [1]},
     "two points": {"points": [[100.0, 60.0], [20.5, 130.25]], "labels": [1, 0]},

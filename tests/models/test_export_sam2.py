@@ -75,6 +75,16 @@ def test_the_manifest_says_what_the_files_are(bundle: Bundle) -> None:
     assert manifest.preprocess.resize == "stretch"
 
 
+def test_several_images_at_once_are_encoded_as_each_alone(model: Model) -> None:
+    images = [apply(noise_image(HEIGHT - 7 * i, WIDTH), model.preprocess) for i in range(2)]
+    together = model.encode_batch(np.concatenate(images))
+    for alone, found in zip(map(model.encode, images), together, strict=True):
+        assert alone.keys() == found.keys()
+        for name, array in alone.items():
+            assert np.abs(array - found[name]).max() < 1e-4 * np.abs(array).max()
+    assert model._graphs["encoder.onnx"].batched
+
+
 def test_encodes_as_the_predictor_does(predictor: Any, image: PreparedImage) -> None:
     fine, middle = predictor._features["high_res_feats"]
     expected = {"embedding": predictor._features["image_embed"], "high_res_0": fine, "high_res_1": middle}
