@@ -266,6 +266,8 @@ def test_mobile_sam(tmp_path: Path) -> None:
     path = saved(network.state_dict(), tmp_path / "mobile_sam.pt")
     bundle = import_checkpoint("mobile_sam", path, "mobile", tmp_path / "models")
     assert (bundle.manifest.kind, bundle.manifest.architecture) == (Kind.SAM, "vit_t")
+    edge = bundle.manifest.preprocess.input_size
+    assert len(opened(bundle).encode_batch(np.zeros((2, 3, edge, edge), np.float32))) == 2, "one by one"
     with pytest.raises(BadInput, match="lacks"):
         import_checkpoint("mobile_sam", saved(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
 

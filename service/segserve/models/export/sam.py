@@ -15,6 +15,7 @@ from segserve.models.export.fast_decoder import FastDecoder, Prepare
 from segserve.models.export.onnx_files import export
 
 BATCH = {name: {0: "images"} for name in ("image", "embedding", "high_res_0", "high_res_1")}
+ONE_BY_ONE = {"vit_t"}  # TinyViT counts its images in Python, which tracing turns into a constant
 SPARSE = {"point_coords": {1: "points"}, "point_labels": {1: "points"}}
 
 
@@ -133,8 +134,9 @@ def export_sam(
     folder.mkdir(parents=True, exist_ok=True)
     size = sam.image_encoder.img_size
     encoder_inputs = {"image": torch.zeros(1, 3, size, size)}
+    axes = None if architecture in ONE_BY_ONE else BATCH
     export(
-        Encoder(sam.image_encoder), folder / "encoder.onnx", encoder_inputs, ("embedding",), BATCH, half=half
+        Encoder(sam.image_encoder), folder / "encoder.onnx", encoder_inputs, ("embedding",), axes, half=half
     )
     export_decoders(sam.prompt_encoder, sam.mask_decoder, folder, [], half=half)
     channels, grid = sam.mask_decoder.transformer_dim, sam.prompt_encoder.image_embedding_size[0]
