@@ -68,13 +68,15 @@ def prompt_in(message: segmentation_pb2.Prompt) -> dict[str, Any]:
 def segment_in(message: segmentation_pb2.SegmentRequest) -> SegmentIn:
     """Raises BadInput naming the field at fault."""
     try:
-        return SegmentIn(
-            image_id=message.image_id,
-            model=message.model or None,
-            prompts=[prompt_in(prompt) for prompt in message.prompts],
-            format=known(FORMAT, message.format, "format"),
-            select=known(SELECT, message.select, "select"),
-            multimask=message.multimask if message.HasField("multimask") else None,
+        return SegmentIn.model_validate(
+            {
+                "image_id": message.image_id,
+                "model": message.model or None,
+                "prompts": [prompt_in(prompt) for prompt in message.prompts],
+                "format": known(FORMAT, message.format, "format"),
+                "select": known(SELECT, message.select, "select"),
+                "multimask": message.multimask if message.HasField("multimask") else None,
+            }
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
