@@ -181,6 +181,7 @@ async def running(
     At the end calls that run get `grace_s` to finish. Raises BadInput where it cannot listen."""
     server = grpc.aio.server(
         interceptors=[Observe(service)],
+        maximum_concurrent_rpcs=service.settings.max_in_flight,
         options=[
             ("grpc.max_receive_message_length", service.settings.max_request_mb * MB),
             ("grpc.max_send_message_length", ANSWER_BYTES),
