@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import structlog
 
+from segserve.decode.places import Places
 from segserve.decode.segment import MaskMemory, Segmenter, decode
 from segserve.encode.embeddings import Embeddings
 from segserve.encode.encoder import Encoder, LocalEncoder
@@ -35,7 +36,6 @@ from segserve.types import DEFAULT_TENANT, Embedding, Prompt, Select, Size
 REDIS_CHECK_S = 0.5
 REDIS_LOOK_S = 5.0
 LAG_CHECK_S = 0.5
-QUEUED_CLICKS = 3  # per worker: the last one waits about as long as three clicks take
 EXPIRY_CHECK_S = 300.0
 MB = 1_000_000
 NO_KEYS = "none: anyone who can reach this address can use the service"
@@ -67,7 +67,8 @@ class Service:
             settings.models_mb * MB,
             self.metrics.models_loaded,
         )
-        self.workers = ThreadPoolExecutor(settings.decode_workers, "work")
+        self.workers = ThreadPoolExecutor(settings.decode_workers, "decode")
+        self._readers = ThreadPoolExecutor(settings.decode_workers, "read")  # no upload stands before a click
         store = ImageStore(
             open_store(settings.object_store, settings.data_dir / "objects"), settings.quota_mb * MB
         )
@@ -75,7 +76,7 @@ class Service:
             store,
             self.cache,
             self.registry,
-            self.workers,
+            self._readers,
             self.metrics,
             max_batch=settings.max_batch,
             max_waiting=settings.encode_queue,
@@ -94,7 +95,8 @@ class Service:
             timeout_s=settings.encode_timeout_s,
             send_images=settings.send_images,
         )
-        self._masks = MaskMemory(self.cache, settings.mask_ttl_s, self.workers)
+        self._masks = MaskMemory(self.cache, settings.mask_ttl_s, self._readers)
+        self.places = Places(settings.decode_workers, settings.decode_target_ms / 1000, self.metrics)
         self.segmenter = Segmenter(
             self.registry,
             self.embeddings,
@@ -102,13 +104,13 @@ class Service:
             self.workers,
             self.metrics,
             worker_count=settings.decode_workers,
-            max_decoding=settings.decode_queue or QUEUED_CLICKS * settings.decode_workers,
+            places=self.places,
         )
         self.library = Library(
             store,
             self.cache,
             self.registry,
-            self.workers,
+            self._readers,
             max_pixels=settings.max_pixels,
             forget=self._forget,
         )
@@ -170,7 +172,8 @@ class Service:
             await asyncio.wait(list(self._tasks), timeout=1)
         await self.encoder.close()
         await self.cache.close()
-        self.workers.shutdown(cancel_futures=True)
+        for pool in (self.workers, self._readers):
+            pool.shutdown(cancel_futures=True)
         if self._redis is not None:
             await asyncio.to_thread(self._redis.stop)
 
@@ -236,7 +239,8 @@ class Service:
             click_on_nothing(model, embedding)
 
     async def readiness(self) -> tuple[str, dict[str, str]]:
-        """("ready" | "degraded" | "unavailable", what each part says). Unavailable: no click can be answered."""
+        """("ready" | "degraded" | "unavailable", what each part says). Unavailable: no click can be answered;
+        a worker encodes with or without the cache."""
         checks = {"models": "ok" if self._warm is True else self._warm or "loading", "cache": "ok"}
         if self.settings.exposed:
             checks["keys"] = NO_KEYS
@@ -244,7 +248,8 @@ class Service:
             await self.cache.ping()
         except CacheUnavailable as error:
             checks["cache"] = str(error)
-        if checks["models"] != "ok" or (checks["cache"] != "ok" and not len(self._prepared)):
+        answers = checks["cache"] == "ok" or len(self._prepared) > 0 or not self._decodes
+        if checks["models"] != "ok" or not answers:
             return "unavailable", checks
         return ("ready" if checks["cache"] == "ok" else "degraded"), checks
 

@@ -51,7 +51,9 @@ class Settings(BaseSettings):
     encode_threads: int = Field(default_factory=cores, ge=1)
     decode_threads: int = Field(default_factory=lambda: min(4, cores()), ge=1, description="of one click")
     decode_workers: int = Field(default_factory=lambda: max(2, cores()), ge=1, description="clicks at once")
-    decode_queue: int = Field(0, ge=0, description="clicks that may decode or wait; 0: three per worker")
+    decode_target_ms: float = Field(
+        20.0, ge=0, description="where clicks take longer, fewer are taken at once"
+    )
     encode_timeout_s: float = Field(60.0, gt=0)
     encode_batch: int = Field(0, ge=0, le=64, description="images encoded together; 0: 1 on CPU, 8 on GPU")
     encode_queue: int = Field(64, ge=2, description="images that may wait; batch work gets half")

@@ -3,9 +3,8 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -13,10 +12,11 @@ import numpy as np
 from cachetools import TTLCache
 from numpy.typing import NDArray
 
+from segserve.decode.places import Places
 from segserve.decode.prompts import SINGLE, geometry, mask_to_logits, mask_tokens, tokens
 from segserve.encode.embeddings import Embeddings
 from segserve.encode.prepared import PreparedImage
-from segserve.errors import BadInput, Busy, CacheUnavailable, MaskNotFound
+from segserve.errors import BadInput, CacheUnavailable, MaskNotFound
 from segserve.masks.upscale import upscale
 from segserve.metrics import Metrics
 from segserve.models.bundle import Kind
@@ -170,8 +170,8 @@ def to_half(masks: dict[str, Float32]) -> dict[str, Float16]:
 
 
 class Segmenter:
-    """workers: the `worker_count` threads that decode; each prompt is one piece of work. max_decoding: requests
-    that may decode or wait for it."""
+    """workers: the `worker_count` threads that decode; each prompt is one piece of work. places: who may decode
+    or wait for it."""
 
     def __init__(
         self,
@@ -182,9 +182,9 @@ class Segmenter:
         metrics: Metrics,
         *,
         worker_count: int,
-        max_decoding: int,
+        places: Places,
     ) -> None:
-        self._worker_count, self._max_decoding, self._decoding = worker_count, max_decoding, 0
+        self._worker_count, self._places = worker_count, places
         self._registry, self._embeddings, self._masks = registry, embeddings, masks
         self._workers, self._metrics = workers, metrics
 
@@ -223,7 +223,7 @@ class Segmenter:
             with timings.stage("format"):
                 return [(candidate, render(candidate)) for candidate in candidates]
 
-        with self._place():
+        with self._places.take(len(prompts)):
             answers = await self._in_turn(work, prompts)
         with timings.stage("remember"):
             logits = [candidate.logits for found in answers for candidate, _ in found]
@@ -234,25 +234,6 @@ class Segmenter:
             [Found(candidate, rendered, next(ids)) for candidate, rendered in found] for found in answers
         ]
         return Segmentation(image_id, model.name, image.size, results)
-
-    def refusal(self) -> Busy | None:
-        """What a click would get now for which there is no place, counted; None where there is."""
-        if self._decoding < self._max_decoding:
-            return None
-        self._metrics.rejected("decode_queue")
-        return Busy("Too many clicks at once.", remedy="Try again in a moment.", retry_after_s=1)
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """One of the `max_decoding` requests that may decode or wait for it. Raises Busy: a click that would
-        be answered late is better refused at once."""
-        if (refusal := self.refusal()) is not None:
-            raise refusal
-        self._decoding += 1
-        try:
-            yield
-        finally:
-            self._decoding -= 1
 
     async def _in_turn(self, work: Callable[[Prompt], A], prompts: list[Prompt]) -> list[A]:
         """All prompts of a request, no more at once than there are workers: a request of hundreds does not

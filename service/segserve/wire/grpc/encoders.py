@@ -23,6 +23,7 @@ OPTIONS = [
     ("grpc.max_send_message_length", 512 * MB),
     ("grpc.keepalive_time_ms", 10_000),  # a worker whose machine is gone is noticed
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),  # as many as a long encode takes
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]

@@ -25,6 +25,7 @@ from segserve.wire.grpc.errors import DETAILS, code_of, status_of
 
 ANSWER_BYTES = 256 * MB  # many masks as logits are large; what may come in is a setting
 HEALTH_CHECK_S = 1.0
+CONNECTION_AGE_MS = 300_000
 SEGMENTATION = segmentation_pb2.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 ENCODER = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
 
@@ -187,6 +188,11 @@ async def running(
             ("grpc.max_send_message_length", ANSWER_BYTES),
             ("grpc.max_metadata_size", 16 << 10),
             ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a replica
+            # Clients look their target's name up again, and so find workers that were added.
+            ("grpc.max_connection_age_ms", CONNECTION_AGE_MS),
+            ("grpc.max_connection_age_grace_ms", CONNECTION_AGE_MS),
+            # Our own client asks every ten seconds whether a long encode's worker is still there.
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
         ],
     )
     if worker:
