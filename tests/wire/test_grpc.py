@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,8 +207,11 @@ def test_health_and_models(target: str, stub: Any) -> None:
     with grpc.insecure_channel(target) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for name in ("", "segserve.v1.SegmentationService"):
-            status = health.Check(health_pb2.HealthCheckRequest(service=name)).status
-            assert status == health_pb2.HealthCheckResponse.SERVING
+            request = health_pb2.HealthCheckRequest(service=name)
+            deadline = time.monotonic() + 30  # it follows /readyz, a moment later
+            while health.Check(request).status != health_pb2.HealthCheckResponse.SERVING:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
     [model] = stub.ListModels(pb.ListModelsRequest()).models
     assert (model.name, model.default, model.low_res) == ("starter", True, 128)
 

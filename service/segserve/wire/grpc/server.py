@@ -24,7 +24,7 @@ from segserve.wire.grpc import convert
 from segserve.wire.grpc.errors import DETAILS, code_of, status_of
 
 ANSWER_BYTES = 256 * MB  # many masks as logits are large; what may come in is a setting
-HEALTH_CHECK_S = 1.0
+HEALTH_CHECK_S = 0.25
 CONNECTION_AGE_MS = 300_000
 SEGMENTATION = segmentation_pb2.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 ENCODER = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
