@@ -212,9 +212,8 @@ class Service:
             with suppress(CacheUnavailable):
                 entries, nbytes, now_evicted = await self.cache.usage()
                 self.metrics.held("redis", entries, nbytes)
-                self.metrics.evicted(
-                    "redis", max(0, now_evicted - (evicted or 0)) if evicted is not None else 0
-                )
+                if evicted is not None:
+                    self.metrics.evicted("redis", max(0, now_evicted - evicted))
                 evicted = now_evicted
 
     async def warm_up(self) -> None:

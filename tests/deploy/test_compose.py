@@ -102,10 +102,6 @@ def free_port() -> int:
         return port
 
 
-def has_encoder_command() -> bool:
-    return segserve(["encoder", "--help"]).returncode == 0
-
-
 def segserve(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "segserve.cli", *arguments], capture_output=True, text=True, **options
@@ -199,8 +195,6 @@ def test_the_api_answers_clicks_by_itself(network: Network, nuclei: Path) -> Non
 
 
 def test_the_api_answers_clicks_with_the_encoder(network: Network, nuclei: Path) -> None:
-    if not has_encoder_command():
-        pytest.skip("there is no `segserve encoder` yet")
     with network.running("encoder"), network.running("api"):
         answer = click(f"http://127.0.0.1:{network[8000]}", nuclei)
         encoded = httpx.get(f"http://127.0.0.1:{network[8011]}/metrics").text
