@@ -14,7 +14,8 @@ from segserve.decode.segment import decode
 from segserve.encode.prepared import PreparedImage
 from segserve.encode.preprocess import apply
 from segserve.masks.crop import to_mask
-from segserve.models.registry import BUILT_IN, Registry
+from segserve.models.model import Model
+from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
 from segserve.store.cache import pack, unpack
 from segserve.timing import Timings
@@ -34,7 +35,7 @@ def measure() -> list[Line]:
     if not folder.exists():
         return [Line(f"skipped: there is no folder {folder}", "")]
     options = RuntimeOptions(threads=THREADS)
-    model = Registry([BUILT_IN], options, options, 1 << 40).load("starter")
+    model = Registry([BUILT_IN], Runtimes(options, options), 1 << 40).load("starter", Model)
     _, validation = read_nuclei(folder, stretched=False)
     scores: dict[str, list[float]] = {name: [] for name in TARGETS}
 

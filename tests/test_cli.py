@@ -86,7 +86,7 @@ def test_help_explains_every_command() -> None:
 
 def test_serving_imports_no_torch(tmp_path: Path) -> None:
     code = (
-        "import sys, asyncio; from segserve.app import Service; from segserve.wire.rest import create_api;"
+        "import sys, asyncio; from segserve.app import Service; from segserve.wire.rest.api import create_api;"
         "from segserve.settings import Settings; import segserve.cli; from pathlib import Path\n"
         f"s = Service(Settings(data_dir=Path({str(tmp_path)!r}))); create_api(s)\n"
         "async def main():\n"

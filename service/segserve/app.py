@@ -24,13 +24,14 @@ from segserve.images.fetch import Fetcher
 from segserve.images.library import Library
 from segserve.metrics import Metrics
 from segserve.models.model import Model
-from segserve.models.registry import BUILT_IN, Registry
+from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
 from segserve.settings import Settings
 from segserve.store.cache import Cache, Deleted, Encoded, pack
 from segserve.store.images import ImageStore, open_store
 from segserve.store.private_redis import PrivateRedis
 from segserve.timing import Timings
+from segserve.turns import Turns
 from segserve.types import DEFAULT_TENANT, Embedding, Prompt, Select, Size
 
 REDIS_CHECK_S = 0.5
@@ -62,13 +63,17 @@ class Service:
         self.cache = Cache(url, settings.redis_timeout_s, settings.embedding_ttl_s, settings.mask_ttl_s)
         self.registry = Registry(
             [settings.data_dir / "models", BUILT_IN],
-            None if encoder else RuntimeOptions(settings.device, settings.encode_threads),
-            RuntimeOptions(settings.device, settings.decode_threads) if decode else None,
+            Runtimes(
+                encoder=None if encoder else RuntimeOptions(settings.device, settings.encode_threads),
+                decoder=RuntimeOptions(settings.device, settings.decode_threads) if decode else None,
+                whole=RuntimeOptions(settings.device, settings.encode_threads) if decode else None,
+            ),
             settings.models_mb * MB,
             self.metrics.models_loaded,
         )
         self.workers = ThreadPoolExecutor(settings.decode_workers, "decode")
         self._readers = ThreadPoolExecutor(settings.decode_workers, "read")  # no upload stands before a click
+        self.turns = Turns(settings.whole_workers, settings.whole_queue, self.metrics)
         store = ImageStore(
             open_store(settings.object_store, settings.data_dir / "objects"), settings.quota_mb * MB
         )
@@ -172,6 +177,7 @@ class Service:
             await asyncio.wait(list(self._tasks), timeout=1)
         await self.encoder.close()
         await self.cache.close()
+        self.turns.close()
         for pool in (self.workers, self._readers):
             pool.shutdown(cancel_futures=True)
         if self._redis is not None:
@@ -220,7 +226,7 @@ class Service:
         """Load the preloaded models and click once on nothing, so that the first real click is not the slow one."""
         try:
             for name in dict.fromkeys((self.settings.default_model, *self.settings.preload)):
-                await asyncio.to_thread(self._run_once, await self.segmenter.model(name))
+                await asyncio.to_thread(self._run_once, await self.registry.get(name, Model))
             self._warm = True
         except SegserveError as error:
             self._warm = str(error)

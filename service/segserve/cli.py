@@ -74,7 +74,7 @@ def serve(
     """Start the service. All further settings are environment variables, SEGSERVE_...: see the README."""
     from segserve.app import Service
     from segserve.wire.grpc.encoders import RemoteEncoder
-    from segserve.wire.rest import create_api
+    from segserve.wire.rest.api import create_api
     from segserve.wire.serving import Server, run
 
     settings = load_settings(
@@ -121,7 +121,7 @@ def encoder(
     It needs the same Redis, object store and models as they do.
     """
     from segserve.app import Service
-    from segserve.wire.rest import create_operations
+    from segserve.wire.rest.api import create_operations
     from segserve.wire.serving import Server, run
 
     settings = load_settings(host=host, data_dir=data_dir, log_format=log_format)

@@ -4,7 +4,8 @@
     ├── BadInput                what was sent cannot be used
     │   ├── TooLarge            it is over a limit
     │   ├── FetchFailed         what its URL names cannot be had
-    │   └── UnsupportedFormat   it is not in a form that is read here
+    │   ├── UnsupportedFormat   it is not in a form that is read here
+    │   └── WrongModel          the model cannot do what is asked of it
     ├── NotFound                image, model or mask_id is unknown
     ├── NoPermission            the setting that would allow it is off
     ├── TooSlow                 the client keeps us waiting
@@ -52,6 +53,19 @@ class UnsupportedFormat(BadInput):
 
 class FetchFailed(BadInput):
     code = "fetch_failed"
+
+
+class WrongModel(BadInput):
+    """asked, answers: what models of the kind that is needed answer, and what this one does."""
+
+    code = "wrong_model"
+
+    def __init__(self, name: str, asked: str, answers: str) -> None:
+        super().__init__(
+            f"Model {name!r} answers {answers}, not {asked}.",
+            remedy="GET /v1/models lists the models with their kinds.",
+            field="model",
+        )
 
 
 class NotFound(SegserveError):

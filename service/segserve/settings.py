@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     encode_timeout_s: float = Field(60.0, gt=0)
     encode_batch: int = Field(0, ge=0, le=64, description="images encoded together; 0: 1 on CPU, 8 on GPU")
     encode_queue: int = Field(64, ge=2, description="images that may wait; batch work gets half")
+    whole_workers: int = Field(1, ge=1, description="whole images segmented at once, without prompts")
+    whole_queue: int = Field(16, ge=0, description="whole images that may wait for it; beyond them 503")
     encoder_url: str | None = Field(None, description="encoder workers; unset: encode in this process")
     send_images: bool = Field(False, description="to encoder workers that do not see the object store")
     grpc_port: int | None = Field(None, ge=0, le=65535, description="unset: no gRPC; 0 takes a free port")

@@ -141,5 +141,26 @@ class Candidate:
     score: float
 
 
+@dataclass(frozen=True)
+class Object:
+    """One object that was found without a prompt. score: 0 to 1, None where the method gives none. category:
+    its class's name."""
+
+    crop: Crop
+    score: float | None = None
+    category: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found on a whole image. Objects may overlap; the position of one, from 1, is its id in label
+    maps."""
+
+    image_id: str
+    model: str
+    size: Size
+    objects: list[Object]
+
+
 # An encoder's output by name, each array float16 or float32; "embedding" is always [C, g, g].
 Embedding = Mapping[str, NDArray[Any]]

@@ -14,16 +14,16 @@ from segserve.decode.prompts import (
     to_input,
     tokens,
 )
-from segserve.models.bundle import Dims, Kind, Manifest, PreprocessEntry
+from segserve.models.bundle import Dims, Kind, PreprocessEntry, PromptableManifest
 from segserve.types import Box, Prompt, Select, Size
 
 
-def manifest(kind: Kind = Kind.SAM, edge: int = 1024) -> Manifest:
+def manifest(kind: Kind = Kind.SAM, edge: int = 1024) -> PromptableManifest:
     entry = PreprocessEntry(
         input_size=edge, mean=(0, 0, 0), std=(1, 1, 1), resize="pad" if kind is Kind.SAM else "stretch"
     )
     dims = Dims(embedding=(256, edge // 16, edge // 16), low=edge // 4)
-    return Manifest(name="m", kind=kind, architecture="a", preprocess=entry, dims=dims, files={})
+    return PromptableManifest(name="m", kind=kind, architecture="a", preprocess=entry, dims=dims, files={})
 
 
 sides = st.integers(1, 5000)

@@ -12,15 +12,15 @@ from segserve.models.bundle import (
     Bundle,
     Dims,
     Kind,
-    Manifest,
     PreprocessEntry,
+    PromptableManifest,
     Runtime,
     check_name,
     write_manifest,
 )
 from segserve.models.install import new_bundle, remove_bundle
 from segserve.models.model import Model
-from segserve.models.registry import Registry, weight_bytes
+from segserve.models.registry import Registry, Runtimes, weight_bytes
 from segserve.models.runtime import RuntimeOptions
 from segserve.models.stock import MODELS, EfficientSamModel, StockModel
 
@@ -30,7 +30,7 @@ def make(folder: Path, name: str, runtime: Runtime = Runtime.FAST) -> Bundle:
     (folder / name).mkdir(parents=True)
     for file in ("encoder.onnx", *MODELS[runtime].DECODER_GRAPHS):
         (folder / name / file).write_bytes(graph(name))
-    manifest = Manifest(
+    manifest = PromptableManifest(
         name=name,
         kind=Kind.SAM,
         runtime=runtime,
@@ -53,7 +53,7 @@ def graph(doc: str) -> bytes:
 
 
 def registry(*folders: Path, budget: int = 1 << 30) -> Registry:
-    return Registry(list(folders), RuntimeOptions(), RuntimeOptions(), budget)
+    return Registry(list(folders), Runtimes(RuntimeOptions(), RuntimeOptions()), budget)
 
 
 def test_bundles_are_found_by_name_the_first_folder_first(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_file_that_is_not_the_manifests_is_refused_at_load(tmp_path: Path, dam
     else:
         file.unlink()
     with pytest.raises(BrokenModel, match="does not match its sha256"):
-        registry(tmp_path).load("a")
+        registry(tmp_path).load("a", Model)
 
 
 @pytest.mark.parametrize("text", ["", "name: [", "name: a", "{format: 2}"])
@@ -85,7 +85,7 @@ def test_a_manifest_that_cannot_be_read_is_refused(tmp_path: Path, text: str) ->
     make(tmp_path, "a")
     (tmp_path / "a" / MANIFEST).write_text(text)
     with pytest.raises(BrokenModel, match="manifest of bundle 'a' cannot be read"):
-        registry(tmp_path).load("a")
+        registry(tmp_path).load("a", Model)
 
 
 def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path: Path) -> None:
     data["files"] = {"../a/encoder.onnx": data["files"]["encoder.onnx"]}
     path.write_text(yaml.safe_dump(data))
     with pytest.raises(BrokenModel, match="has no file"):
-        registry(tmp_path).load("a")
+        registry(tmp_path).load("a", Model)
 
 
 def test_the_digest_stands_for_everything_in_the_bundle(tmp_path: Path) -> None:
@@ -111,12 +111,12 @@ def test_the_least_recently_used_goes_when_memory_runs_short(tmp_path: Path) -> 
         make(tmp_path, name)
     counts: list[int] = []
     options = RuntimeOptions()
-    held = Registry([tmp_path], options, options, budget, on_loaded=counts.append)
+    held = Registry([tmp_path], Runtimes(options, options), budget, on_loaded=counts.append)
     for name in ("a", "b", "c"):
-        held.load(name)
-    held.load("a")
-    held.load("d")
-    assert [name for name in "abcd" if held.peek(name)] == ["a", "c", "d"]
+        held.load(name, Model)
+    held.load("a", Model)
+    held.load("d", Model)
+    assert [name for name in "abcd" if held.peek(name, Model)] == ["a", "c", "d"]
     assert counts == [1, 2, 3, 3]
 
 
@@ -124,17 +124,17 @@ def test_a_model_larger_than_the_budget_is_still_loaded_alone(tmp_path: Path) ->
     make(tmp_path, "a")
     make(tmp_path, "b")
     held = registry(tmp_path, budget=1)
-    held.load("a")
-    held.load("b")
-    assert held.peek("a") is None
-    assert held.peek("b") is not None
+    held.load("a", Model)
+    held.load("b", Model)
+    assert held.peek("a", Model) is None
+    assert held.peek("b", Model) is not None
 
 
 def test_the_manifest_says_how_it_is_run(tmp_path: Path) -> None:
     for name, runtime in (("f", Runtime.FAST), ("s", Runtime.STOCK), ("e", Runtime.EFFICIENT_SAM)):
         make(tmp_path, name, runtime)
     held = registry(tmp_path)
-    assert [type(held.load(name)) for name in "fse"] == [Model, StockModel, EfficientSamModel]
+    assert [type(held.load(name, Model)) for name in "fse"] == [Model, StockModel, EfficientSamModel]
 
 
 def test_a_bundle_in_the_making_is_not_seen(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_bundle_in_the_making_is_not_seen(tmp_path: Path) -> None:
             (folder / file.name).write_bytes(file.read_bytes())
         assert registry(tmp_path).names() == []
     assert registry(tmp_path).names() == ["a"]
-    assert registry(tmp_path).load("a").name == "a"
+    assert registry(tmp_path).load("a", Model).name == "a"
 
 
 def test_a_bundle_whose_files_do_not_match_is_not_put_in_place(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from segserve.models.importers import About
 from segserve.models.importers.compare import relative_to_spread
 from segserve.models.importers.onnx_pair import Pair, import_pair
 from segserve.models.model import Model
-from segserve.models.registry import Registry
+from segserve.models.registry import Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
 from segserve.timing import Timings
 from segserve.types import Box, Prompt, Select, Size
@@ -36,8 +36,8 @@ BOX = np.array([[30.0, 40.0], [200.0, 140.0]], np.float32), np.array([2, 3], np.
 
 def load(models: Path, name: str) -> Model:
     return Registry(
-        [models], RuntimeOptions(threads=2), RuntimeOptions(threads=2), budget_bytes=1 << 30
-    ).load(name)
+        [models], Runtimes(RuntimeOptions(threads=2), RuntimeOptions(threads=2)), budget_bytes=1 << 30
+    ).load(name, Model)
 
 
 @pytest.fixture(scope="module")

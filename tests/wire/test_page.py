@@ -4,7 +4,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from segserve.wire.rest import PAGE
+from segserve.wire.rest.pages import PAGE
 
 VOID = {"meta", "link", "input", "br", "img"}
 
@@ -53,7 +53,7 @@ def test_the_page_loads_nothing_from_elsewhere() -> None:
 def test_the_page_calls_routes_that_exist(tmp_path: Path) -> None:
     from segserve.app import Service
     from segserve.settings import Settings
-    from segserve.wire.rest import create_api
+    from segserve.wire.rest.api import create_api
 
     mentioned = set(re.findall(r"/v1/[\w/.-]*\w", PAGE.read_text()))
     assert {"/v1/images", "/v1/models", "/v1/segment"} <= mentioned

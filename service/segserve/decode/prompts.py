@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from segserve.masks.upscale import Geometry
-from segserve.models.bundle import Kind, Manifest
+from segserve.models.bundle import Kind, PromptableManifest
 from segserve.types import Bool, Float32, Prompt, Select, Size
 
 PADDING, BOX_FIRST, BOX_SECOND = -1, 2, 3  # point labels beside 0 and 1
@@ -12,14 +12,14 @@ SINGLE, CANDIDATES = 0, [1, 2, 3]  # mask tokens: the single mask, and the three
 MASK_EPSILON = 1e-3  # a binary mask's probability of being wrong, as micro-sam assumes
 
 
-def geometry(manifest: Manifest, size: Size) -> Geometry:
+def geometry(manifest: PromptableManifest, size: Size) -> Geometry:
     """How low-res logits of this model lie over an image of this size."""
     if manifest.preprocess.resize == "pad":
         return Geometry.padded(size, manifest.preprocess.input_size, manifest.dims.low)
     return Geometry.stretched(size, manifest.dims.low)
 
 
-def to_input(points: Float32, manifest: Manifest, size: Size) -> Float32:
+def to_input(points: Float32, manifest: PromptableManifest, size: Size) -> Float32:
     """Points [N, 2] of the original image in pixels of the model's input."""
     edge = manifest.preprocess.input_size
     if manifest.preprocess.resize == "stretch":
@@ -31,7 +31,7 @@ def to_input(points: Float32, manifest: Manifest, size: Size) -> Float32:
     return scaled
 
 
-def tokens(prompt: Prompt, manifest: Manifest, size: Size) -> tuple[Float32, Float32]:
+def tokens(prompt: Prompt, manifest: PromptableManifest, size: Size) -> tuple[Float32, Float32]:
     """Coordinates [N, 2] in input pixels and labels [N], in the order and with the padding that the model's
     own predictor uses: SAM pads points where no box is given, SAM 2 always, and puts the box first."""
     points = [(prompt.points, prompt.labels)]
@@ -67,7 +67,7 @@ def mask_tokens(prompt: Prompt, kind: Kind, multimask: bool | None, select: Sele
     return [SINGLE, *CANDIDATES] if kind is Kind.SAM2 else [SINGLE]
 
 
-def mask_to_logits(mask: Bool, manifest: Manifest) -> Float32:
+def mask_to_logits(mask: Bool, manifest: PromptableManifest) -> Float32:
     """A binary mask [H, W] as the low-res logits of a prior, as micro-sam makes them: inverse sigmoid of
     1 - 1e-3 and 1e-3, resized like the image, the padding counted as background."""
     inside = float(np.log((1 - MASK_EPSILON) / MASK_EPSILON))

@@ -188,12 +188,6 @@ class Segmenter:
         self._registry, self._embeddings, self._masks = registry, embeddings, masks
         self._workers, self._metrics = workers, metrics
 
-    async def model(self, name: str) -> Model:
-        """Loaded if it was not. Raises ModelNotFound, BrokenModel."""
-        if (loaded := self._registry.peek(name)) is not None:
-            return loaded
-        return await asyncio.to_thread(self._registry.load, name)
-
     async def segment(
         self,
         tenant: str,
@@ -211,7 +205,7 @@ class Segmenter:
         Raises NotFound (image, model, mask), BadInput (a prompt that the image cannot have), Unavailable.
         """
         start = time.perf_counter()
-        model = await self.model(model_name)
+        model = await self._registry.get(model_name, Model)
         # Checked before the image is encoded: a prompt that cannot be should not wait for that.
         size = await self._embeddings.size(tenant, image_id, model)
         prompts = [check(p, size, model, f"prompts.{i}") for i, p in enumerate(prompts)]

@@ -197,9 +197,7 @@ class LocalEncoder:
             self._advance()
 
     async def _model(self, wanted: Wanted) -> Model:
-        model = self._registry.peek(wanted.model)
-        if model is None:
-            model = await asyncio.to_thread(self._registry.load, wanted.model)
+        model = await self._registry.get(wanted.model, Model)
         if model.bundle.digest != wanted.digest:
             raise BrokenModel(
                 f"Model {wanted.model!r} is another one here than where the request came from.",

@@ -17,7 +17,7 @@ from segserve.models.registry import Registry
 from segserve.store import keys
 from segserve.store.cache import Cache
 from segserve.store.images import ImageStore
-from segserve.types import DEFAULT_TENANT, ImageRecord, ReadOptions, Size
+from segserve.types import DEFAULT_TENANT, ImageRecord, ReadOptions, Size, UInt8
 
 READ_CHUNK = 1 << 20
 Forget = Callable[[str, str], None]
@@ -69,6 +69,13 @@ class Library:
     async def record(self, tenant: str, image_id: str) -> ImageRecord:
         """Raises ImageNotFound."""
         return await self._store.record(tenant, image_id)
+
+    async def pixels(self, tenant: str, image_id: str) -> UInt8:
+        """The image as models see it, [H, W, 3] RGB. Raises ImageNotFound."""
+        record = await self._store.record(tenant, image_id)
+        data = await self._store.read(tenant, image_id)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._workers, read_image, data, record.options, self._max_pixels)
 
     async def delete(self, tenant: str, image_id: str) -> None:
         """The image goes, and with it its embeddings and masks, on every replica. Raises ImageNotFound;

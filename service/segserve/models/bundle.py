@@ -1,11 +1,18 @@
 """A model bundle: a folder with `model.yaml` and the files it names.
 
-    model.yaml          name, kind, preprocessing, dims, licence, source, a digest per file
+    model.yaml          name, kind, what the kind needs to know, licence, source, a digest per file
+
+Promptable (sam, sam2):
     encoder.onnx        image [1, 3, S, S] -> embedding (SAM 2: and two high-resolution features)
     prepare.onnx        embedding and prior mask -> prepared embedding, once per image
     fast_decoder.onnx   prompt and prepared embedding -> masks; few points
     fast_decoder_many.onnx                               the same for many points
     decoder.onnx        the stock interface, for browsers and other runtimes
+    ais.onnx            embedding -> foreground, centre and boundary distances; where the model has such a decoder
+    weights.safetensors where what needs torch can be done with the model: training it further, video
+
+Semantic, instances:
+    model.onnx          see `SemanticManifest`, `InstancesManifest`
 
 The digest of the manifest's bytes stands for the whole bundle: it covers every file's digest, and is part
 of every cache key.
@@ -15,12 +22,12 @@ import hashlib
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from segserve.errors import BadInput, BrokenModel
+from segserve.errors import BadInput, BrokenModel, WrongModel
 from segserve.types import Preprocess
 
 MANIFEST = "model.yaml"
@@ -29,10 +36,12 @@ READ_CHUNK = 1 << 20
 
 
 class Kind(StrEnum):
-    """Families of models; the importers are named after the libraries they read."""
+    """Families of models, by what they answer: the first two masks for prompts."""
 
     SAM = "sam"
     SAM2 = "sam2"
+    SEMANTIC = "semantic"  # a class for every pixel
+    INSTANCES = "instances"  # objects with class, score, box and mask
 
 
 class Runtime(StrEnum):
@@ -81,20 +90,34 @@ class Dims(Strict):
 
 
 class Manifest(Strict):
-    """What `model.yaml` holds."""
+    """What every `model.yaml` holds. `answers`: what such a model does, for messages."""
+
+    answers: ClassVar[str]
 
     format: Literal[1] = 1
     name: str
     kind: Kind
-    runtime: Runtime = Runtime.FAST
     architecture: str
-    preprocess: PreprocessEntry
-    dims: Dims
-    mask_threshold: float = 0.0
     description: str = ""
     licence: str = ""
     source: str = ""
     files: dict[str, FileEntry]
+
+
+class PromptableManifest(Manifest):
+    """SAM and its kin: an encoder, and decoders for prompts."""
+
+    answers: ClassVar[str] = "prompts"
+
+    kind: Literal[Kind.SAM, Kind.SAM2]
+    runtime: Runtime = Runtime.FAST
+    preprocess: PreprocessEntry
+    dims: Dims
+    mask_threshold: float = 0.0
+
+
+AnyManifest: TypeAdapter[PromptableManifest] = TypeAdapter(PromptableManifest)
+M = TypeVar("M", bound=Manifest)
 
 
 def check_name(name: str) -> str:
@@ -123,7 +146,7 @@ class Bundle:
         self.folder = folder
         try:
             text = (folder / MANIFEST).read_bytes()
-            self.manifest = Manifest.model_validate(yaml.safe_load(text))
+            self.manifest: Manifest = AnyManifest.validate_python(yaml.safe_load(text))
         except (OSError, yaml.YAMLError, ValidationError) as error:
             raise BrokenModel(
                 f"The manifest of bundle {folder.name!r} cannot be read: {error}.",
@@ -134,6 +157,12 @@ class Bundle:
     @property
     def name(self) -> str:
         return self.manifest.name
+
+    def expect(self, kind: type[M]) -> M:
+        """The manifest as one of `kind`. Raises WrongModel."""
+        if not isinstance(self.manifest, kind):
+            raise WrongModel(self.name, kind.answers, self.manifest.answers)
+        return self.manifest
 
     def has(self, file: str) -> bool:
         return file in self.manifest.files
@@ -160,7 +189,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Bundle:
     files = {
         path.name: FileEntry(digest=sha256_of(path), bytes=path.stat().st_size)
         for path in sorted(folder.iterdir())
-        if path.name != MANIFEST and path.suffix in (".onnx", ".data")
+        if path.name != MANIFEST and path.suffix in (".onnx", ".data", ".safetensors")
     }
     data = manifest.model_copy(update={"files": files}).model_dump(mode="json")
     (folder / MANIFEST).write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))

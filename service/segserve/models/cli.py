@@ -25,7 +25,7 @@ from segserve.models.bundle import Bundle
 from segserve.models.catalogue import PUBLISHED, Published, RemoteFile, published
 from segserve.models.importers import About, Importer, import_checkpoint
 from segserve.models.install import remove_bundle
-from segserve.models.registry import BUILT_IN, Registry, weight_bytes
+from segserve.models.registry import BUILT_IN, Registry, Runtimes, weight_bytes
 from segserve.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="See, import, pull, check and remove models.")
@@ -42,7 +42,7 @@ def models_dir(data_dir: Path | None) -> Path:
 
 
 def registry(folder: Path) -> Registry:
-    return Registry([folder, BUILT_IN], None, None, budget_bytes=0)
+    return Registry([folder, BUILT_IN], Runtimes(), budget_bytes=0)
 
 
 def megabytes(count: int | None) -> str:

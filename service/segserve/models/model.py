@@ -1,10 +1,10 @@
-"""A loaded interactive model: its graphs, all open, so that a bundle replaced on disk changes nothing."""
+"""A loaded promptable model: its graphs, all open, so that a bundle replaced on disk changes nothing."""
 
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 
-from segserve.models.bundle import Bundle
+from segserve.models.bundle import Bundle, Manifest, PromptableManifest
 from segserve.models.runtime import Graph, RuntimeOptions
 from segserve.types import Embedding, Float32
 
@@ -12,12 +12,20 @@ FOLD_BELOW_TOKENS = 16  # as `models.export.fast_decoder` exports them
 OUTPUT_TOKENS = 6  # scores, four masks, and SAM 2's object token
 
 
+class Loaded(Protocol):
+    """A model of any kind, its graphs open."""
+
+    KIND: ClassVar[type[Manifest]]
+    bundle: Bundle
+
+
 class Model:
-    """Runs a bundle's graphs. Which kind of model it is shows in the manifest.
+    """Runs a promptable bundle's graphs: SAM and its kin.
 
     encoder, decoder: how to run each part; None where this process does not run it.
     """
 
+    KIND: ClassVar[type[Manifest]] = PromptableManifest
     DECODER_GRAPHS: ClassVar[tuple[str, ...]] = (
         "prepare.onnx",
         "fast_decoder.onnx",
@@ -28,8 +36,8 @@ class Model:
         self, bundle: Bundle, encoder: RuntimeOptions | None, decoder: RuntimeOptions | None
     ) -> None:
         self.bundle = bundle
-        self.manifest = bundle.manifest
-        self.preprocess = bundle.manifest.preprocess.build()
+        self.manifest = bundle.expect(PromptableManifest)
+        self.preprocess = self.manifest.preprocess.build()
         parts = ((("encoder.onnx",), encoder), (self.DECODER_GRAPHS, decoder))
         self._graphs = {
             file: Graph(bundle.path(file), options)

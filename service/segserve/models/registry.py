@@ -1,42 +1,64 @@
 """Which models there are, and which of them are loaded."""
 
+import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
-from segserve.errors import BrokenModel, ModelNotFound
+from segserve.errors import BrokenModel, ModelNotFound, WrongModel
 from segserve.models.bundle import MANIFEST, NAME_PATTERN, Bundle
-from segserve.models.model import Model
+from segserve.models.model import Loaded
 from segserve.models.runtime import RuntimeOptions
-from segserve.models.stock import open_model
+from segserve.models.stock import open_promptable
 
 log = structlog.get_logger(__name__)
 
 BUILT_IN = Path(__file__).parent / "built_in"
+
+L = TypeVar("L", bound=Loaded)
+
+
+@dataclass(frozen=True)
+class Runtimes:
+    """How this process runs each sort of graph; None where it does not run it.
+
+    encoder, decoder: of promptable models. whole: what looks at a whole image without prompts.
+    """
+
+    encoder: RuntimeOptions | None = None
+    decoder: RuntimeOptions | None = None
+    whole: RuntimeOptions | None = None
+
+
+def open_bundle(bundle: Bundle, runtimes: Runtimes) -> Loaded:
+    """The model that can run this bundle, its graphs open. Raises BrokenModel."""
+    return open_promptable(bundle, runtimes.encoder, runtimes.decoder)
 
 
 class Registry:
     """Bundles by name, loaded when first asked for; the least recently used goes when memory runs short.
 
     folders: searched in order; each holds bundles as sub-folders. budget_bytes: of the loaded bundles' files,
-    which is what their weights take. At least one model always stays. encoder, decoder: as `Model` takes them.
+    which is what their weights take. At least one model always stays.
     """
 
     def __init__(
         self,
         folders: list[Path],
-        encoder: RuntimeOptions | None,
-        decoder: RuntimeOptions | None,
+        runtimes: Runtimes,
         budget_bytes: int,
         on_loaded: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._folders = folders
-        self._encoder, self._decoder = encoder, decoder
+        self._runtimes = runtimes
         self._budget, self._on_loaded = budget_bytes, on_loaded
-        self._loaded: OrderedDict[str, Model] = OrderedDict()
+        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._lock = threading.Lock()
 
     def bundles(self) -> dict[str, Bundle]:
@@ -63,28 +85,38 @@ class Registry:
         found = {p.parent.name for folder in self._folders for p in folder.glob(f"*/{MANIFEST}")}
         return sorted(found)
 
-    def peek(self, name: str) -> Model | None:
-        """The model if it is loaded; never waits."""
+    def peek(self, name: str, kind: type[L]) -> L | None:
+        """The model if it is loaded; never waits. Raises WrongModel."""
         model = self._loaded.get(name)
-        if model is not None:
-            try:
-                self._loaded.move_to_end(name)
-            except KeyError:  # evicted by another thread meanwhile; the model itself still works
-                return model
-        return model
+        if model is None:
+            return None
+        with suppress(KeyError):  # evicted by another thread meanwhile; the model itself still works
+            self._loaded.move_to_end(name)
+        return expect(model, kind)
 
-    def load(self, name: str) -> Model:
-        """The model, loaded and verified if it was not yet. Blocks: call it in a thread."""
+    def is_loaded(self, name: str) -> bool:
+        return name in self._loaded
+
+    def load(self, name: str, kind: type[L]) -> L:
+        """The model, loaded and verified if it was not yet. Blocks: call it in a thread. Raises ModelNotFound,
+        BrokenModel, WrongModel."""
         with self._lock:
-            if (model := self.peek(name)) is not None:
+            if (model := self.peek(name, kind)) is not None:
                 return model
             bundle = self.bundle(name)
+            bundle.expect(kind.KIND)
             bundle.verify()
             self._make_room(bundle)
-            model = open_model(bundle, self._encoder, self._decoder)
-            self._loaded[name] = model
+            opened = expect(open_bundle(bundle, self._runtimes), kind)
+            self._loaded[name] = opened
             self._on_loaded(len(self._loaded))
-            return model
+            return opened
+
+    async def get(self, name: str, kind: type[L]) -> L:
+        """As `load`, from an event loop: at once where the model is loaded, in a thread where it is not."""
+        if (loaded := self.peek(name, kind)) is not None:
+            return loaded
+        return await asyncio.to_thread(self.load, name, kind)
 
     def _make_room(self, bundle: Bundle) -> None:
         needed = weight_bytes(bundle)
@@ -97,3 +129,9 @@ class Registry:
 
 def weight_bytes(bundle: Bundle) -> int:
     return sum(entry.bytes for entry in bundle.manifest.files.values())
+
+
+def expect(model: Loaded, kind: type[L]) -> L:
+    if not isinstance(model, kind):
+        raise WrongModel(model.bundle.name, kind.KIND.answers, model.KIND.answers)
+    return model

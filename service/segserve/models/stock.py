@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput
-from segserve.models.bundle import Bundle, Kind, Runtime
+from segserve.models.bundle import Bundle, Kind, PromptableManifest, Runtime
 from segserve.models.model import Model
 from segserve.models.runtime import Graph, RuntimeOptions
 from segserve.types import Embedding, Float32
@@ -141,6 +141,6 @@ MODELS: dict[Runtime, type[Model]] = {
 }
 
 
-def open_model(bundle: Bundle, encoder: RuntimeOptions | None, decoder: RuntimeOptions | None) -> Model:
-    """The model that can run this bundle, its graphs open. Raises BrokenModel."""
-    return MODELS[bundle.manifest.runtime](bundle, encoder, decoder)
+def open_promptable(bundle: Bundle, encoder: RuntimeOptions | None, decoder: RuntimeOptions | None) -> Model:
+    """The promptable model that can run this bundle, its graphs open. Raises BrokenModel, WrongModel."""
+    return MODELS[bundle.expect(PromptableManifest).runtime](bundle, encoder, decoder)

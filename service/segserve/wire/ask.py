@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from segserve.app import MB, Service
 from segserve.decode.segment import Segmentation
 from segserve.errors import TooLarge
-from segserve.models.bundle import Bundle
+from segserve.models.bundle import Bundle, PromptableManifest
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, Candidate, Prompt, Size
 from segserve.wire.schemas import SegmentIn
@@ -51,16 +51,17 @@ async def segment(
 def describe(service: Service, bundle: Bundle) -> dict[str, Any]:
     """What a client is told of a model."""
     manifest = bundle.manifest
+    promptable = manifest if isinstance(manifest, PromptableManifest) else None
     return {
         "name": manifest.name,
         "kind": manifest.kind,
         "architecture": manifest.architecture,
-        "input_size": manifest.preprocess.input_size,
-        "low_res": manifest.dims.low,
+        "input_size": promptable and promptable.preprocess.input_size,
+        "low_res": promptable and promptable.dims.low,
         "description": manifest.description,
         "licence": manifest.licence,
         "source": manifest.source,
         "digest": bundle.digest,
-        "loaded": service.registry.peek(manifest.name) is not None,
+        "loaded": service.registry.is_loaded(manifest.name),
         "default": manifest.name == service.settings.default_model,
     }

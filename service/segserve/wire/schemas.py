@@ -23,6 +23,18 @@ class MaskFormat(StrEnum):
     LOGITS = "logits"  # low-res, float16, base64
 
 
+class ResultFormat(StrEnum):
+    """What comes back of a whole image."""
+
+    PNG = "png"  # the label map, 16-bit
+    TIFF = "tiff"  # the label map
+    NPY = "npy"  # the label map, as numpy saves it
+    OVERLAY = "overlay"  # a coloured PNG, to look at
+    COCO = "coco"  # COCO JSON
+    RLE = "rle"  # objects with COCO's compressed run lengths
+    POLYGON = "polygon"  # objects with GeoJSON outlines
+
+
 class Strict(BaseModel):
     """Takes what the schema says and nothing that could be turned into it: "10" is no number."""
 
@@ -173,12 +185,28 @@ class SegmentOut(BaseModel):
     results: list[ResultOut] = Field(description="one per prompt, in order")
 
 
+class ObjectOut(BaseModel):
+    mask: dict[str, object] = Field(description="in the format that was asked for")
+    box: list[int] = Field(description="x0, y0, x1, y1 of the mask")
+    area: int = Field(description="pixels")
+    score: float | None
+    category: str | None = Field(serialization_alias="class")
+
+
+class FoundOut(BaseModel):
+    image_id: str
+    model: str
+    width: int
+    height: int
+    objects: list[ObjectOut] = Field(description="the position of one, from 1, is its id in label maps")
+
+
 class ModelOut(BaseModel):
     name: str
     kind: str
     architecture: str
-    input_size: int
-    low_res: int = Field(description="edge of the low-res logits")
+    input_size: int | None = Field(description="edge of the square that a promptable model sees")
+    low_res: int | None = Field(description="edge of a promptable model's low-res logits")
     description: str
     licence: str
     source: str

@@ -10,7 +10,7 @@ from segment_anything.utils.onnx import SamOnnxModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segserve.models.bundle import Bundle, Dims, Kind, Manifest, PreprocessEntry, write_manifest
+from segserve.models.bundle import Bundle, Dims, Kind, PreprocessEntry, PromptableManifest, write_manifest
 from segserve.models.export.fast_decoder import FastDecoder, Prepare
 from segserve.models.export.onnx_files import export
 
@@ -145,7 +145,7 @@ def export_sam(
     mean, std = (tuple(float(v) for v in t.flatten()) for t in (sam.pixel_mean, sam.pixel_std))
     return write_manifest(
         folder,
-        Manifest(
+        PromptableManifest(
             name=name,
             kind=Kind.SAM,
             architecture=architecture,

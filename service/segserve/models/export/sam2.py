@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segserve.models.bundle import Bundle, Dims, Kind, Manifest, PreprocessEntry, write_manifest
+from segserve.models.bundle import Bundle, Dims, Kind, PreprocessEntry, PromptableManifest, write_manifest
 from segserve.models.export.fast_decoder import embed_mask, embed_points
 from segserve.models.export.onnx_files import export
 from segserve.models.export.sam import BATCH, export_decoders, export_stock_decoder
@@ -109,7 +109,7 @@ def export_sam2(
     export_stock_decoder(StockDecoder(model), folder, features, half=half)
     return write_manifest(
         folder,
-        Manifest(
+        PromptableManifest(
             name=name,
             kind=Kind.SAM2,
             architecture=architecture,

@@ -27,14 +27,14 @@ def compare(bundle: Bundle, family: Family, network: Any) -> None:
     options = RuntimeOptions(threads=cores())
     model = Model(bundle, options, options)
     generator = torch.Generator().manual_seed(0)
-    size = bundle.manifest.preprocess.input_size
+    size = model.manifest.preprocess.input_size
     image = torch.randn(1, 3, size, size, generator=generator)
     with torch.no_grad():
         features = family.encode(network, image)
     ours = model.encode(image.numpy())
     for name, expected in features.items():
         check(f"encoder's {name}", relative_to_largest(ours[name], expected[0].numpy()), ENCODER_TOLERANCE)
-    for what, points, box, prior in prompts(size, bundle.manifest.dims.low, generator):
+    for what, points, box, prior in prompts(size, model.manifest.dims.low, generator):
         with torch.no_grad():
             expected, scores = family.decode(network, features, points, box, prior)
         coords, labels = as_tokens(points, box)

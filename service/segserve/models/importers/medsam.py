@@ -7,7 +7,7 @@ maps the smallest and largest value to 0 and 1, and applies no mean and deviatio
 from pathlib import Path
 from typing import Any
 
-from segserve.models.bundle import Bundle, PreprocessEntry, write_manifest
+from segserve.models.bundle import Bundle, PreprocessEntry, PromptableManifest, write_manifest
 from segserve.models.importers import About
 from segserve.models.importers.sam import Sam
 
@@ -15,14 +15,15 @@ from segserve.models.importers.sam import Sam
 class MedSam(Sam):
     def export(self, network: Any, folder: Path, *, name: str, architecture: str, about: About) -> Bundle:
         bundle = super().export(network, folder, name=name, architecture=architecture, about=about)
+        manifest = bundle.expect(PromptableManifest)
         preprocess = PreprocessEntry(
-            input_size=bundle.manifest.preprocess.input_size,
+            input_size=manifest.preprocess.input_size,
             mean=(0.0, 0.0, 0.0),
             std=(255.0, 255.0, 255.0),
             resize="stretch",
             stretch_percentiles=(0.0, 100.0),
         )
-        return write_manifest(folder, bundle.manifest.model_copy(update={"preprocess": preprocess}))
+        return write_manifest(folder, manifest.model_copy(update={"preprocess": preprocess}))
 
 
 FAMILY = MedSam()

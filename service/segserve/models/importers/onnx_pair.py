@@ -9,11 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from segserve.errors import BadInput
-from segserve.models.bundle import Bundle, Dims, Kind, Manifest, PreprocessEntry, Runtime, write_manifest
+from segserve.models.bundle import (
+    Bundle,
+    Dims,
+    Kind,
+    PreprocessEntry,
+    PromptableManifest,
+    Runtime,
+    write_manifest,
+)
 from segserve.models.importers import About
 from segserve.models.install import new_bundle
 from segserve.models.runtime import RuntimeOptions
-from segserve.models.stock import StockModel, open_model
+from segserve.models.stock import StockModel, open_promptable
 from segserve.settings import cores
 
 INPUT_SIZE = 1024
@@ -75,7 +83,7 @@ def import_pair(
         on_stage("copying the graphs")
         shutil.copyfile(encoder, folder / "encoder.onnx")
         shutil.copyfile(decoder, folder / "decoder.onnx")
-        manifest = Manifest(
+        manifest = PromptableManifest(
             name=name,
             kind=recipe.kind,
             runtime=recipe.runtime,
@@ -94,16 +102,17 @@ def import_pair(
 
 def measure(bundle: Bundle) -> Dims:
     """Encode a grey image and click on it: the shapes that come back, or BadInput."""
-    size = bundle.manifest.preprocess.input_size
+    manifest = bundle.expect(PromptableManifest)
+    size = manifest.preprocess.input_size
     options = RuntimeOptions(threads=cores())
     try:
-        model = open_model(bundle, options, options)
+        model = open_promptable(bundle, options, options)
         assert isinstance(model, StockModel)
         features = model.encode(np.zeros((1, 3, size, size), np.float32))
         click = np.full((1, 2), size / 2, np.float32)
         _, scores, *_ = model.run_decoder(model.prepare(features, None), click, np.ones(1, np.float32))
         shapes = [tuple(array.shape) for array in features.values()]
-        low = bundle.manifest.dims.low
+        low = manifest.dims.low
         return Dims(embedding=shapes[0], low=low, high_res=tuple(shapes[1:]), masks=TOKENS[scores.size])
     except Exception as error:  # whatever ONNX Runtime raises for inputs and shapes that do not fit
         raise BadInput(

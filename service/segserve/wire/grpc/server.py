@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from segserve.app import MB, Service
 from segserve.encode.encoder import ImageBytes, Wanted
 from segserve.errors import BadInput, SegserveError, TooLarge
+from segserve.models.model import Model
 from segserve.types import DEFAULT_TENANT, ReadOptions
 from segserve.v1 import encoder_pb2, encoder_pb2_grpc, segmentation_pb2, segmentation_pb2_grpc
 from segserve.wire import ask
@@ -57,7 +58,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
                 raise BadInput("There are no bytes.", field="chunk", remedy="Send the image in chunks.")
             record = await service.library.add(DEFAULT_TENANT, cast(BinaryIO, spool), options)
         if model:
-            service.encode_ahead(record.image_id, await service.segmenter.model(model))
+            service.encode_ahead(record.image_id, await service.registry.get(model, Model))
         return segmentation_pb2.UploadImageResponse(
             image_id=record.image_id, width=record.size.width, height=record.size.height
         )
@@ -89,7 +90,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
         self, request: segmentation_pb2.GetEmbeddingRequest, context: Context
     ) -> segmentation_pb2.GetEmbeddingResponse:
         service = self._service
-        model = await service.segmenter.model(request.model or service.settings.default_model)
+        model = await service.registry.get(request.model or service.settings.default_model, Model)
         packed = await service.packed_embedding(request.image_id, model, service.timings())
         return segmentation_pb2.GetEmbeddingResponse(embedding=packed)
 

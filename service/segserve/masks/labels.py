@@ -1,0 +1,105 @@
+"""Label maps [H, W]: 0 is background, 1 to n the objects. As files, as pictures, and from and to single masks."""
+
+import colorsys
+import io
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import imagecodecs
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from segserve.errors import TooLarge
+from segserve.masks import crop as crops
+from segserve.types import Crop, Size, UInt8
+
+Labels: TypeAlias = NDArray[np.integer[Any]]
+
+MOST_IN_16_BITS = 65_535
+FILL = 0.35  # opacity of an object's colour over the image
+GOLDEN = 0.618033988749895  # neighbouring ids get hues far apart
+
+
+def from_crops(found: Sequence[Crop], size: Size) -> Labels:
+    """The map [H, W] in which `found[i]` has id i + 1; uint16, or uint32 beyond 65,535 objects. Where objects
+    overlap the smaller one shows, so that what lies on a larger object is not lost."""
+    dtype = np.uint16 if len(found) <= MOST_IN_16_BITS else np.uint32
+    labels = np.zeros((size.height, size.width), dtype)
+    areas = np.array([crops.area(each) for each in found])
+    for index in np.argsort(-areas, kind="stable"):
+        each = found[index]
+        height, width = each.pixels.shape
+        labels[each.y : each.y + height, each.x : each.x + width][each.pixels] = index + 1
+    return labels
+
+
+def to_crops(labels: Labels) -> list[Crop]:
+    """The objects by ascending id; ids that do not occur are passed over."""
+    size = Size(*labels.shape)
+    found = []
+    for index, where in enumerate(ndimage.find_objects(labels)):
+        if where is not None:
+            rows, columns = where
+            found.append(Crop(labels[where] == index + 1, columns.start, rows.start, size))
+    return found
+
+
+def encode_png(labels: Labels) -> bytes:
+    """16-bit greyscale. Raises TooLarge for ids that 16 bits do not hold."""
+    if labels.size and labels.max() > MOST_IN_16_BITS:
+        raise TooLarge(
+            f"There are ids up to {labels.max()}, and a PNG holds {MOST_IN_16_BITS}.",
+            field="format",
+            remedy="Ask for format 'tiff' or 'npy'.",
+        )
+    return bytes(imagecodecs.png_encode(labels.astype(np.uint16), level=1))
+
+
+def encode_tiff(labels: Labels) -> bytes:
+    """zlib-compressed, in the map's own type."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, labels, compression="zlib", predictor=True, photometric="minisblack")
+    return buffer.getvalue()
+
+
+def encode_npy(labels: Labels) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, labels, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def colours(count: int) -> UInt8:
+    """[count + 1, 3] RGB, background first (black)."""
+    found = [(0.0, 0.0, 0.0)]
+    found += [colorsys.hsv_to_rgb(i * GOLDEN % 1.0, 0.75, 0.6 + 0.4 * (i % 3) / 2) for i in range(count)]
+    table: UInt8 = np.rint(np.array(found) * 255).astype(np.uint8)
+    return table
+
+
+def outlines(labels: Labels) -> NDArray[np.bool_]:
+    """[H, W]: pixels of objects with another value above, below or beside them."""
+    edge = np.zeros(labels.shape, np.bool_)
+    down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+    edge[1:] |= down
+    edge[:-1] |= down
+    edge[:, 1:] |= right
+    edge[:, :-1] |= right
+    return edge & (labels > 0)
+
+
+def overlay(image: UInt8, labels: Labels) -> UInt8:
+    """The image [H, W, 3] with every object filled faintly and outlined in its colour."""
+    table = colours(int(labels.max(initial=0)))
+    result = image.copy()
+    inside = labels > 0
+    tint = table[labels[inside]].astype(np.float32)
+    result[inside] = ((1 - FILL) * image[inside] + FILL * tint).astype(np.uint8)
+    edge = outlines(labels)
+    result[edge] = table[labels[edge]]
+    return result
+
+
+def encode_overlay(image: UInt8, labels: Labels) -> bytes:
+    return bytes(imagecodecs.png_encode(overlay(image, labels), level=1))

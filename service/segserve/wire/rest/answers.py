@@ -1,0 +1,24 @@
+"""What the routes share: answers, and how OpenAPI is told of refusals."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Path
+from fastapi.responses import Response
+
+from segserve.timing import Timings
+from segserve.wire import problems
+from segserve.wire.schemas import ProblemOut
+
+ImageId = Annotated[str, Path(description="as POST /v1/images answered it", max_length=128)]
+ModelName = Annotated[str, Path(max_length=64)]
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    content: dict[str, Any] = {problems.MEDIA_TYPE: {"schema": ProblemOut.model_json_schema()}}
+    return {status: {"description": "A problem document", "content": content} for status in statuses}
+
+
+def json(content: Any, status: int = 200, timings: Timings | None = None) -> Response:
+    extra = {} if timings is None else {"Server-Timing": timings.header()}
+    return Response(orjson.dumps(content), status, extra, media_type="application/json")

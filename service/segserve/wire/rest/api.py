@@ -1,0 +1,81 @@
+"""The REST API: convert, call, convert back. One module a group of routes."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from segserve.app import MB, Service
+from segserve.wire import body, headers, problems
+from segserve.wire.middleware import HeadAsGet, InFlight, LimitBody, Observe, Pace
+from segserve.wire.rest import images, models, operation, pages, segment
+from segserve.wire.schemas import FetchIn, SegmentIn
+
+MULTIPART_SLACK = 1 << 20  # boundaries and headers around the file
+ROUTES = (images, segment, models, operation)
+BODIES = (SegmentIn, FetchIn)  # read by `body.read_json`
+
+
+class Api(FastAPI):
+    """Its OpenAPI document holds the bodies that are read by `body.read_json` too."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        document["components"]["schemas"].update(body.json_components(BODIES))
+        return document
+
+
+def living(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The service starts and stops with the application."""
+
+    @asynccontextmanager
+    async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.stop()
+
+    return lifespan
+
+
+def create_operations(service: Service) -> FastAPI:
+    """What a worker answers over HTTP."""
+    api = FastAPI(title="segserve", version=version("segserve"), lifespan=living(service))
+    problems.install(api)
+    operation.add(api, service)
+    return api
+
+
+def create_api(service: Service) -> FastAPI:
+    """The ASGI application of the service."""
+    api = Api(
+        title="segserve",
+        version=version("segserve"),
+        lifespan=living(service),
+        docs_url=None,
+        redoc_url=None,
+        summary="Encode an image once, then answer every prompt on it in milliseconds.",
+    )
+    problems.install(api)
+    for routes in ROUTES:
+        routes.add(api, service)
+    pages.add(api)
+    settings = service.settings
+    image_limit = settings.max_image_mb * MB + MULTIPART_SLACK
+    # The last one added is the first to see a request.
+    api.add_middleware(LimitBody, limits={"/v1/images": image_limit}, default=settings.max_request_mb * MB)
+    api.add_middleware(Pace, timeout_s=settings.body_timeout_s)
+    api.add_middleware(
+        InFlight,
+        metrics=service.metrics,
+        most=settings.max_in_flight,
+        crowded={"/v1/segment": service.places.refusal},
+    )
+    api.add_middleware(Observe, metrics=service.metrics)
+    api.add_middleware(HeadAsGet)
+    if settings.cors_origins:
+        api.add_middleware(CORSMiddleware, **headers.cors(settings.cors_origins))
+    api.add_middleware(headers.SecureHeaders, shared=bool(settings.cors_origins))
+    return api

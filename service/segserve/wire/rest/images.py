@@ -1,0 +1,83 @@
+"""Images: store, look up, delete; and their embeddings."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.responses import Response
+
+from segserve.app import Service
+from segserve.models.model import Model
+from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions
+from segserve.wire import body
+from segserve.wire.rest.answers import ImageId, json, refusals
+from segserve.wire.schemas import ImageOut
+
+
+def read_options(
+    page: Annotated[int, Query(ge=0, le=100_000, description="of a multi-page file, from 0")] = 0,
+    channels: Annotated[
+        str | None,
+        Query(description="which to take, such as 0 or 2,1,0", pattern=r"^\d{1,4}(,\d{1,4}){0,2}$"),
+    ] = None,
+    normalise: Annotated[Normalise, Query(description="how values become 8-bit")] = Normalise.NONE,
+) -> ReadOptions:
+    chosen = None if channels is None else tuple(int(c) for c in channels.split(","))
+    return ReadOptions(page, chosen, normalise)
+
+
+def image_out(record: ImageRecord) -> dict[str, Any]:
+    return {"image_id": record.image_id, "width": record.size.width, "height": record.size.height}
+
+
+def add(api: FastAPI, service: Service) -> None:
+    @api.post(
+        "/v1/images",
+        status_code=201,
+        response_model=ImageOut,
+        openapi_extra=body.UPLOAD_SCHEMA,
+        responses=refusals(400, 403, 404, 408, 413, 415, 422, 503),
+        tags=["images"],
+    )
+    async def upload(
+        request: Request,
+        options: Annotated[ReadOptions, Depends(read_options)],
+        model: Annotated[
+            str | None, Query(max_length=64, description="start encoding for this model at once")
+        ] = None,
+    ) -> Response:
+        """Store an image. The same bytes with the same options have the same id, however often they are sent."""
+        loaded = None if model is None else await service.registry.get(model, Model)
+        async with body.uploaded(request, service.fetcher) as file:
+            record = await service.library.add(DEFAULT_TENANT, file, options)
+        if loaded is not None:
+            service.encode_ahead(record.image_id, loaded)
+        return json(image_out(record), 201)
+
+    @api.get(
+        "/v1/images/{image_id}", response_model=ImageOut, responses=refusals(404, 422, 503), tags=["images"]
+    )
+    async def image(image_id: ImageId) -> Response:
+        """The size of a stored image; HEAD asks whether there is one."""
+        return json(image_out(await service.library.record(DEFAULT_TENANT, image_id)))
+
+    @api.delete("/v1/images/{image_id}", status_code=204, responses=refusals(404, 422, 503), tags=["images"])
+    async def delete(image_id: ImageId) -> Response:
+        """Delete an image and all that was made from it."""
+        await service.library.delete(DEFAULT_TENANT, image_id)
+        return Response(status_code=204)
+
+    @api.get(
+        "/v1/images/{image_id}/embedding",
+        responses={200: {"content": {"application/octet-stream": {}}}, **refusals(404, 409, 422, 503)},
+        tags=["images"],
+    )
+    async def embedding(
+        image_id: ImageId, model: Annotated[str | None, Query(max_length=64)] = None
+    ) -> Response:
+        """The embedding as safetensors (fp16), to decode elsewhere with the model's decoder.onnx."""
+        timings = service.timings()
+        loaded = await service.registry.get(model or service.settings.default_model, Model)
+        packed = await service.packed_embedding(image_id, loaded, timings)
+        return Response(
+            packed, media_type="application/octet-stream", headers={"Server-Timing": timings.header()}
+        )

@@ -1,0 +1,26 @@
+"""The two pages: a picture to click on, and the routes' documentation."""
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, Response
+
+from segserve.wire import headers
+
+PAGE = Path(__file__).parent.parent / "page.html"
+
+
+def add(api: FastAPI) -> None:
+    """Both are read and made once, since their policies hold the hashes of what is in them."""
+    page = PAGE.read_text("utf-8")
+    docs = bytes(get_swagger_ui_html(openapi_url="/openapi.json", title="segserve").body).decode()
+    page_policy, docs_policy = headers.page_policy(page), headers.docs_policy(docs)
+
+    @api.get("/", include_in_schema=False)
+    async def show_page() -> Response:
+        return HTMLResponse(page, headers={"Content-Security-Policy": page_policy})
+
+    @api.get("/docs", include_in_schema=False)
+    async def show_docs() -> Response:
+        return HTMLResponse(docs, headers={"Content-Security-Policy": docs_policy})

@@ -1,0 +1,83 @@
+"""What was found on whole images, as the formats that clients ask for."""
+
+from typing import Any
+
+import orjson
+
+from segserve.masks import crop, labels, polygon, rle
+from segserve.types import Found, Object, UInt8
+from segserve.wire.schemas import ResultFormat
+
+PNG, TIFF, NPY, JSON = "image/png", "image/tiff", "application/x-npy", "application/json"
+MAPS = {ResultFormat.PNG, ResultFormat.TIFF, ResultFormat.NPY, ResultFormat.OVERLAY}
+
+
+def render(found: Found, result_format: ResultFormat, image: UInt8 | None) -> tuple[bytes, str]:
+    """(the answer's bytes, their media type). image [H, W, 3]: what an overlay is drawn on, needed for that
+    alone. Blocks: call it in a thread. Raises TooLarge where the format cannot hold what was found."""
+    if result_format in MAPS:
+        return render_map(labels.from_crops([o.crop for o in found.objects], found.size), result_format, image)
+    content = coco(found) if result_format is ResultFormat.COCO else objects(found, result_format)
+    return orjson.dumps(content), JSON
+
+
+def render_map(values: labels.Labels, result_format: ResultFormat, image: UInt8 | None) -> tuple[bytes, str]:
+    """A label or class map [H, W] as a file; as `render`."""
+    if result_format is ResultFormat.OVERLAY:
+        assert image is not None
+        return labels.encode_overlay(image, values), PNG
+    encode, media_type = {
+        ResultFormat.PNG: (labels.encode_png, PNG),
+        ResultFormat.TIFF: (labels.encode_tiff, TIFF),
+        ResultFormat.NPY: (labels.encode_npy, NPY),
+    }[result_format]
+    return encode(values), media_type
+
+
+def objects(found: Found, result_format: ResultFormat) -> dict[str, Any]:
+    """The JSON of `FoundOut`."""
+    return {
+        "image_id": found.image_id,
+        "model": found.model,
+        "width": found.size.width,
+        "height": found.size.height,
+        "objects": [one(each, result_format) for each in found.objects],
+    }
+
+
+def one(found: Object, result_format: ResultFormat) -> dict[str, Any]:
+    as_rle = result_format is ResultFormat.RLE
+    return {
+        "mask": run_lengths(found) if as_rle else polygon.to_geojson(found.crop),
+        "box": list(crop.bounding_box(found.crop)),
+        "area": crop.area(found.crop),
+        "score": found.score,
+        "class": found.category,
+    }
+
+
+def run_lengths(found: Object) -> dict[str, Any]:
+    size = found.crop.size
+    return {"size": [size.height, size.width], "counts": rle.encode(found.crop)}
+
+
+def coco(found: Found) -> dict[str, Any]:
+    """A COCO data set of one image (cocodataset.org, "Data format"): boxes are x, y, width, height."""
+    names = list(dict.fromkeys(each.category or "object" for each in found.objects)) or ["object"]
+    ids = {name: index + 1 for index, name in enumerate(names)}
+    annotations = []
+    for index, each in enumerate(found.objects):
+        x0, y0, x1, y1 = crop.bounding_box(each.crop)
+        annotation = {
+            "id": index + 1,
+            "image_id": 1,
+            "category_id": ids[each.category or "object"],
+            "segmentation": run_lengths(each),
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "area": crop.area(each.crop),
+            "iscrowd": 0,
+        }
+        annotations.append(annotation if each.score is None else {**annotation, "score": each.score})
+    image = {"id": 1, "file_name": found.image_id, "width": found.size.width, "height": found.size.height}
+    categories = [{"id": number, "name": name} for name, number in ids.items()]
+    return {"images": [image], "categories": categories, "annotations": annotations}

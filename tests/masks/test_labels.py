@@ -1,0 +1,69 @@
+import io
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from segserve.errors import TooLarge
+from segserve.masks import labels
+from segserve.masks.crop import from_mask, to_mask
+from segserve.types import Size
+
+maps = arrays(np.uint16, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 4))
+
+
+def square(y: int, x: int, edge: int) -> np.ndarray:
+    mask = np.zeros((20, 30), np.bool_)
+    mask[y : y + edge, x : x + edge] = True
+    return mask
+
+
+@given(maps)
+def test_objects_taken_apart_and_put_together_are_the_same_map(values: np.ndarray) -> None:
+    _, compact = np.unique(values, return_inverse=True)
+    dense = compact.reshape(values.shape) + int(values.min() > 0)  # ids 1 to n, without gaps
+    found = labels.to_crops(dense.astype(np.int32))
+    np.testing.assert_array_equal(labels.from_crops(found, Size(*values.shape)), dense)
+
+
+def test_a_small_object_on_a_large_one_stays_visible_whatever_their_order() -> None:
+    small, large = square(5, 5, 3), square(2, 2, 12)
+    for first, second in ((small, large), (large, small)):
+        painted = labels.from_crops([from_mask(first), from_mask(second)], Size(20, 30))
+        ids = {int(painted[6, 6]), int(painted[3, 3])}
+        assert ids == {1, 2}
+
+
+def test_ids_that_do_not_occur_are_passed_over() -> None:
+    values = np.where(square(0, 0, 4), 7, 0)
+    [found] = labels.to_crops(values)
+    np.testing.assert_array_equal(to_mask(found), values == 7)
+
+
+def test_files_hold_the_map_exactly() -> None:
+    values = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(labels.encode_png(values)))), values)
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(labels.encode_tiff(values))), values)
+    np.testing.assert_array_equal(np.load(io.BytesIO(labels.encode_npy(values))), values)
+
+
+def test_a_png_refuses_ids_it_cannot_hold() -> None:
+    values = np.array([[0, 70_000]], np.uint32)
+    with pytest.raises(TooLarge, match="70000"):
+        labels.encode_png(values)
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(labels.encode_tiff(values))), values)
+
+
+def test_an_overlay_leaves_the_background_and_outlines_each_object() -> None:
+    image = np.full((20, 30, 3), 100, np.uint8)
+    values = labels.from_crops([from_mask(square(2, 2, 6)), from_mask(square(10, 20, 6))], Size(20, 30))
+    drawn = labels.overlay(image, values)
+    assert (drawn[values == 0] == 100).all()
+    table = labels.colours(2)
+    assert (drawn[2, 2] == table[1]).all()
+    assert (drawn[10, 20] == table[2]).all()
+    assert (drawn[5, 5] != 100).any()  # tinted inside
