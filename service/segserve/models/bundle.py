@@ -25,14 +25,19 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from segserve.errors import BadInput, BrokenModel, WrongModel
+from segserve.models.semantic_entries import Postprocess, SemanticInput
+from segserve.models.strict import Strict
 from segserve.types import Preprocess
 
 MANIFEST = "model.yaml"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 READ_CHUNK = 1 << 20
+
+ClassName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+TileEdge = Annotated[int, Field(ge=16, le=4096)]
 
 
 class Kind(StrEnum):
@@ -50,10 +55,6 @@ class Runtime(StrEnum):
     FAST = "fast"  # prepare.onnx and the two fast decoders, as `models.export` writes them
     STOCK = "stock"  # decoder.onnx has the interface of segment-anything's export, or SAM 2's like it
     EFFICIENT_SAM = "efficient_sam"  # EfficientSAM's published export
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class FileEntry(Strict):
@@ -137,7 +138,62 @@ class PromptableManifest(Manifest):
     ais: AisEntry | None = None
 
 
-AnyManifest: TypeAdapter[PromptableManifest] = TypeAdapter(PromptableManifest)
+class Activation(StrEnum):
+    """What makes probabilities of the graph's output."""
+
+    SIGMOID = "sigmoid"  # of each channel by itself: classes may overlap
+    SOFTMAX = "softmax"  # over the channels: every pixel has one class
+    NONE = "none"  # the graph answers probabilities
+
+
+class SemanticManifest(Manifest):
+    """A class for every pixel: U-Net and its kin. `model.onnx` has one input, the prepared image [N, C, H, W]
+    float32, and one output [N, K, H, W]; N is free, and so are H and W unless `fixed`.
+
+    classes: names of the K channels, in order. background: the channel that stands for "none of them", if there
+    is one. In class maps 0 is background and n the n-th class that is not background.
+    thresholds: per channel; the probability a class needs to be taken. Empty: 0.5 for sigmoid, otherwise 0. Of
+    the classes that reach theirs, background always among them, the most probable is taken.
+    multiple: H and W must be multiples of it. tile: height and width, what a sliding window sees at once if the
+    request does not say. fixed: the graph takes nothing but that tile. overlap: of neighbouring tiles, as a part
+    of their edge.
+    """
+
+    answers: ClassVar[str] = "classes of pixels"
+
+    kind: Literal[Kind.SEMANTIC] = Kind.SEMANTIC
+    classes: tuple[ClassName, ...] = Field(min_length=1, max_length=255)
+    background: int | None = Field(None, ge=0)
+    activation: Activation = Activation.SIGMOID
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    input: SemanticInput = SemanticInput()
+    multiple: int = Field(32, ge=1, le=512)
+    tile: tuple[TileEdge, TileEdge] = (512, 512)
+    fixed: bool = False
+    overlap: float = Field(0.25, ge=0, le=0.75)
+    postprocess: Postprocess = Postprocess()
+
+    @model_validator(mode="after")
+    def consistent(self) -> "SemanticManifest":
+        count = len(self.classes)
+        if len(set(self.classes)) != count:
+            raise ValueError("classes must have different names")
+        if self.thresholds and len(self.thresholds) != count:
+            raise ValueError(f"thresholds must be as many as classes, {count}")
+        if self.background is not None and self.background >= count:
+            raise ValueError(f"background must be one of the channels 0 to {count - 1}")
+        if not [name for index, name in enumerate(self.classes) if index != self.background]:
+            raise ValueError("there must be a class that is not background")
+        if self.activation is Activation.SOFTMAX and count == 1:
+            raise ValueError("softmax over one channel says nothing: use sigmoid")
+        if any(edge % self.multiple for edge in self.tile):
+            raise ValueError(f"the tile's edges must be multiples of {self.multiple}")
+        return self
+
+
+AnyManifest: TypeAdapter[PromptableManifest | SemanticManifest] = TypeAdapter(
+    Annotated[PromptableManifest | SemanticManifest, Field(discriminator="kind")]
+)
 M = TypeVar("M", bound=Manifest)
 
 

@@ -12,9 +12,10 @@ from typing import TypeVar
 import structlog
 
 from segserve.errors import BrokenModel, ModelNotFound, WrongModel
-from segserve.models.bundle import MANIFEST, NAME_PATTERN, Bundle
+from segserve.models.bundle import MANIFEST, NAME_PATTERN, Bundle, SemanticManifest
 from segserve.models.model import Loaded
 from segserve.models.runtime import RuntimeOptions
+from segserve.models.semantic import SemanticModel
 from segserve.models.stock import open_promptable
 
 log = structlog.get_logger(__name__)
@@ -38,6 +39,9 @@ class Runtimes:
 
 def open_bundle(bundle: Bundle, runtimes: Runtimes) -> Loaded:
     """The model that can run this bundle, its graphs open. Raises BrokenModel."""
+    if isinstance(bundle.manifest, SemanticManifest):
+        assert runtimes.whole is not None, "only what segments whole images asks for such a model"
+        return SemanticModel(bundle, runtimes.whole)
     return open_promptable(bundle, runtimes.encoder, runtimes.decoder, runtimes.whole)
 
 

@@ -1,0 +1,49 @@
+"""A loaded semantic model: U-Net and its kin."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from segserve.models.bundle import Activation, Bundle, Manifest, SemanticManifest
+from segserve.models.runtime import Graph, RuntimeOptions
+from segserve.types import Float32
+
+
+class SemanticModel:
+    """Runs a semantic bundle's graph; see `SemanticManifest` for its interface."""
+
+    KIND: ClassVar[type[Manifest]] = SemanticManifest
+
+    def __init__(self, bundle: Bundle, options: RuntimeOptions) -> None:
+        self.bundle = bundle
+        self.manifest = bundle.expect(SemanticManifest)
+        self._graph = Graph(bundle.path("model.onnx"), options)
+
+    @property
+    def name(self) -> str:
+        return self.bundle.name
+
+    def run(self, images: Float32) -> Float32:
+        """images [N, C, H, W] as the manifest's `input` prepares them, H and W multiples of its `multiple` ->
+        the graph's own output [N, K, H, W]. Raises OutOfMemory."""
+        [output] = self._graph.run({self._graph.inputs[0]: images}).values()
+        return output
+
+    def probabilities(self, images: Float32) -> Float32:
+        """As `run`, with the manifest's activation: 0 to 1."""
+        return activate(self.run(images), self.manifest.activation)
+
+
+def activate(logits: Float32, activation: Activation) -> Float32:
+    """logits [N, K, H, W] -> probabilities, in place."""
+    if activation is Activation.SIGMOID:
+        # The same as 1 / (1 + exp(-x)), which would overflow.
+        np.multiply(logits, 0.5, out=logits)
+        np.tanh(logits, out=logits)
+        logits += 1
+        logits *= 0.5
+    elif activation is Activation.SOFTMAX:
+        logits -= logits.max(axis=1, keepdims=True)
+        np.exp(logits, out=logits)
+        logits /= logits.sum(axis=1, keepdims=True)
+    return logits
