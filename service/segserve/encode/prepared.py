@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-from segserve.types import Embedding, Size
+from segserve.types import Embedding, Region, Size
 
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """embedding: fp16, as cached, to prepare again for a prior mask. prepared: fp32, as the decoder reads it."""
+    """size: of what was encoded, an image or a region of one. embedding: fp16, as cached, to prepare again for a
+    prior mask. prepared: fp32, as the decoder reads it."""
 
     size: Size
     embedding: Embedding
@@ -22,9 +23,12 @@ class PreparedImage:
 
 @dataclass(frozen=True)
 class Key:
+    """region: of the image; None is all of it."""
+
     tenant: str
     image_id: str
     digest: str
+    region: Region | None = None
 
 
 class PreparedCache:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from segserve.decode.segment import Found, Segmentation
 from segserve.errors import BadInput
 from segserve.masks import crop, png, polygon, rle
-from segserve.types import Candidate, Normalise, Priority, ReadOptions, Select
-from segserve.v1 import segmentation_pb2
+from segserve.types import Candidate, Normalise, Priority, ReadOptions, Region, Select
+from segserve.v1 import encoder_pb2, segmentation_pb2
 from segserve.wire.schemas import MaskFormat, SegmentIn
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -146,3 +146,7 @@ def with_id(found: Found[segmentation_pb2.Mask]) -> segmentation_pb2.Mask:
 def priority_of(value: int) -> Priority:
     priority: Priority = known(PRIORITY, value, "priority")
     return priority
+
+
+def region(message: encoder_pb2.Region) -> Region:
+    return Region(message.x, message.y, message.width, message.height)

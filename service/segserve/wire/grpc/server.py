@@ -140,6 +140,7 @@ class Encoding(encoder_pb2_grpc.EncoderServiceServicer):
             request.digest,
             convert.priority_of(request.priority),
             image,
+            convert.region(request.region) if request.HasField("region") else None,
         )
         packed = await self._service.encoder.encode(wanted, self._service.timings())
         return encoder_pb2.EncodeResponse(embedding=packed)
