@@ -66,9 +66,9 @@ class Service:
         self.registry = Registry(
             [settings.data_dir / "models", BUILT_IN],
             Runtimes(
-                encoder=None if encoder else RuntimeOptions(settings.device, settings.encode_threads),
-                decoder=RuntimeOptions(settings.device, settings.decode_threads) if decode else None,
-                whole=RuntimeOptions(settings.device, settings.encode_threads) if decode else None,
+                encoder=None if encoder else RuntimeOptions.on(settings.device, settings.encode_threads),
+                decoder=RuntimeOptions.on(settings.device, settings.decode_threads) if decode else None,
+                whole=RuntimeOptions.on(settings.device, settings.encode_threads) if decode else None,
             ),
             settings.models_mb * MB,
             self.metrics.models_loaded,

@@ -182,5 +182,5 @@ class Found:
     objects: list[Object]
 
 
-# An encoder's output by name, each array float16 or float32; "embedding" is always [C, g, g].
+# An encoder's output by name, in the host's memory, each array float16 or float32; "embedding" is always [C, g, g].
 Embedding = Mapping[str, NDArray[Any]]
