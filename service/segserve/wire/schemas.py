@@ -207,6 +207,9 @@ class ModelOut(BaseModel):
     architecture: str
     input_size: int | None = Field(description="edge of the square that a promptable model sees")
     low_res: int | None = Field(description="edge of a promptable model's low-res logits")
+    classes: list[str] | None = Field(
+        None, description="of a semantic model: the n-th, from 1, is n in class maps"
+    )
     description: str
     licence: str
     source: str
