@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ from segserve.automatic.maps import Maps
 from segserve.automatic.segment import Automatic
 from segserve.decode.places import Places
 from segserve.decode.segment import MaskMemory, Segmenter, decode
+from segserve.device_memory import DeviceMemory, driver
 from segserve.encode.embeddings import Embeddings
 from segserve.encode.encoder import Encoder, LocalEncoder
 from segserve.encode.flight import Flights
 from segserve.encode.prepared import PreparedCache, PreparedImage
-from segserve.errors import BadInput, CacheUnavailable, SegserveError
+from segserve.errors import BadInput, CacheUnavailable, OutOfMemory, SegserveError
 from segserve.images.fetch import Fetcher
 from segserve.images.library import Library
 from segserve.metrics import Metrics
-from segserve.models.model import Model
+from segserve.models.model import FOLD_BELOW_TOKENS, Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
 from segserve.semantic.segment import Semantic
@@ -35,10 +37,10 @@ from segserve.store.images import ImageStore, open_store
 from segserve.store.private_redis import PrivateRedis
 from segserve.timing import Timings
 from segserve.turns import Turns
-from segserve.types import DEFAULT_TENANT, Embedding, Prompt, Select, Size
+from segserve.types import DEFAULT_TENANT, Device, Embedding, Prompt, Select, Size
 
 REDIS_CHECK_S = 0.5
-REDIS_LOOK_S = 5.0
+LOOK_S = 5.0
 LAG_CHECK_S = 0.5
 EXPIRY_CHECK_S = 300.0
 MB = 1_000_000
@@ -64,12 +66,13 @@ class Service:
             self._redis = PrivateRedis(settings.data_dir / "redis", settings.cache_mb)
             url = self._redis.url
         self.cache = Cache(url, settings.redis_timeout_s, settings.embedding_ttl_s, settings.mask_ttl_s)
+        runtime = partial(RuntimeOptions.on, settings.device)
         self.registry = Registry(
             [settings.data_dir / "models", BUILT_IN],
             Runtimes(
-                encoder=None if encoder else RuntimeOptions.on(settings.device, settings.encode_threads),
-                decoder=RuntimeOptions.on(settings.device, settings.decode_threads) if decode else None,
-                whole=RuntimeOptions.on(settings.device, settings.encode_threads) if decode else None,
+                encoder=None if encoder else runtime(settings.encode_threads, half=True),
+                decoder=runtime(settings.decode_threads) if decode else None,
+                whole=runtime(settings.encode_threads) if decode else None,
             ),
             settings.models_mb * MB,
             self.metrics.models_loaded,
@@ -133,6 +136,7 @@ class Service:
             timeout_s=settings.fetch_timeout_s,
             max_bytes=settings.max_image_mb * MB,
         )
+        self.device_memory = DeviceMemory(driver() if settings.device is Device.CUDA else None)
         self._tasks: set[asyncio.Task[None]] = set()
         self._warm: bool | str = False
 
@@ -215,7 +219,7 @@ class Service:
                     await self.library.forget_missing(self._prepared.images() | self._maps.images())
 
     async def _observe(self) -> None:
-        """Keep the gauges that nothing else moves: the loop's lag, and what Redis holds."""
+        """Keep the gauges that nothing else moves: the loop's lag, what Redis and the devices hold."""
         loop, evicted, next_look = asyncio.get_running_loop(), None, 0.0
         while True:
             due = loop.time() + LAG_CHECK_S
@@ -223,7 +227,9 @@ class Service:
             self.metrics.loop_lag.set(max(0.0, loop.time() - due))
             if loop.time() < next_look:
                 continue
-            next_look = loop.time() + REDIS_LOOK_S
+            next_look = loop.time() + LOOK_S
+            for device, used in (await asyncio.to_thread(self.device_memory.used)).items():
+                self.metrics.device_memory(device, used)
             with suppress(CacheUnavailable):
                 entries, nbytes, now_evicted = await self.cache.usage()
                 self.metrics.held("redis", entries, nbytes)
@@ -248,7 +254,7 @@ class Service:
             "embedding": np.zeros(dims.embedding, np.float32),
             **{f"high_res_{i}": np.zeros(shape, np.float32) for i, shape in enumerate(dims.high_res)},
         }
-        embedding = encode_nothing(model) if self._encodes else empty
+        embedding = encode_nothing(model, self.settings.max_batch) if self._encodes else empty
         if self._decodes:
             click_on_nothing(model, embedding)
 
@@ -283,16 +289,24 @@ def make_data_dir(path: Path) -> None:
         )
 
 
-def encode_nothing(model: Model) -> Embedding:
+def encode_nothing(model: Model, most: int) -> Embedding:
+    """An image, after as many as may come together."""
     edge = model.preprocess.input_size
-    return model.encode(np.zeros((1, 3, edge, edge), np.float32))
+    nothing = np.zeros((most, 3, edge, edge), np.float32)
+    if most > 1:
+        with suppress(OutOfMemory):  # too many for the device are halved when they come
+            model.encode_batch(nothing)
+    return model.encode(nothing[:1])
 
 
 def click_on_nothing(model: Model, embedding: Embedding) -> None:
-    edge = model.preprocess.input_size
+    """One point, one on a mask, and as many as another graph is for."""
+    edge, low = model.preprocess.input_size, model.manifest.dims.low
     image = PreparedImage(Size(edge, edge), embedding, model.prepare(embedding, None))
-    middle = Prompt(points=np.full((1, 2), edge / 2, np.float32), labels=np.ones(1, np.int64))
-    decode(model, image, middle, None, Select.BEST, Timings())
+    for count, prior in ((1, None), (1, np.zeros((low, low), np.float32)), (FOLD_BELOW_TOKENS, None)):
+        middle = Prompt(np.full((count, 2), edge / 2, np.float32), np.ones(count, np.int64), logits=prior)
+        with suppress(BadInput):  # some models take no mask, or few points
+            decode(model, image, middle, None, Select.BEST, Timings())
 
 
 def log_failure(task: asyncio.Task[None]) -> None:

@@ -113,7 +113,10 @@ class Metrics:
         )
         self._loaded = Gauge("segserve_models_loaded", "Models in memory", registry=r)
         self._device_memory = Gauge(
-            "segserve_device_memory_bytes", "Memory in use on each accelerator", ["device"], registry=r
+            "segserve_device_memory_bytes",
+            "Memory in use on each accelerator, by all processes",
+            ["device"],
+            registry=r,
         )
         self.loop_lag = Gauge(
             "segserve_event_loop_lag_seconds", "How late the event loop was at its last check", registry=r

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from segserve.errors import BadInput, ModelNotFound
+from segserve.errors import BadInput, BrokenModel, ModelNotFound
+from segserve.models.bundle import Bundle
 from segserve.models.cli import app
 from tests.models.test_registry import make
 
@@ -44,6 +45,19 @@ def test_remove_takes_mine_and_leaves_what_came_with_the_package(tmp_path: Path)
         run(tmp_path, "remove", "mine")
     with pytest.raises(BadInput, match="came with segserve"):
         run(tmp_path, "remove", "starter")
+
+
+def test_half_gives_a_model_an_fp16_encoder(tmp_path: Path) -> None:
+    assert "starter: ready" in run(tmp_path, "half", "starter")
+    mine = Bundle(tmp_path / "models" / "starter")
+    mine.verify()
+    assert mine.has("encoder.fp16.onnx")
+    with pytest.raises(BadInput, match="has an encoder in fp16"):
+        run(tmp_path, "half", "starter")
+    make(tmp_path / "models", "nothing")
+    with pytest.raises(BrokenModel, match="cannot be had in fp16"):
+        run(tmp_path, "half", "nothing")
+    assert not Bundle(tmp_path / "models" / "nothing").has("encoder.fp16.onnx")
 
 
 def test_unknown_models_and_kinds_are_named(tmp_path: Path) -> None:

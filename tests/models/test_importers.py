@@ -60,6 +60,7 @@ def test_a_checkpoint_becomes_a_bundle_that_computes_its_weights(tmp_path: Path)
         "reading the checkpoint",
         "writing ONNX graphs",
         "comparing with the library",
+        "writing the encoder in fp16",
         "putting it in place",
     ]
     assert (bundle.name, bundle.manifest.architecture, bundle.manifest.licence) == (
@@ -68,6 +69,7 @@ def test_a_checkpoint_becomes_a_bundle_that_computes_its_weights(tmp_path: Path)
         "Apache-2.0",
     )
     bundle.verify()
+    assert bundle.has("encoder.fp16.onnx")
     image = torch.randn(1, 3, 256, 256)
     with torch.no_grad():
         expected = small_sam(3).image_encoder(image).numpy()[0]

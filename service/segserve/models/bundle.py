@@ -4,6 +4,7 @@
 
 Promptable (sam, sam2):
     encoder.onnx        image [1, 3, S, S] -> embedding (SAM 2: and two high-resolution features)
+    encoder.fp16.onnx   the same computed in fp16, for GPUs; where that agrees
     prepare.onnx        embedding and prior mask -> prepared embedding, once per image
     fast_decoder.onnx   prompt and prepared embedding -> masks; few points
     fast_decoder_many.onnx                               the same for many points
@@ -33,6 +34,7 @@ from segserve.models.strict import Strict
 from segserve.types import Preprocess
 
 MANIFEST = "model.yaml"
+HALF_ENCODER = "encoder.fp16.onnx"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 READ_CHUNK = 1 << 20
 

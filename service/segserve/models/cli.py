@@ -1,5 +1,7 @@
 """`segserve models`: see, import, pull, check and remove models. Only `import` and `pull` may need torch."""
 
+import importlib.util
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +22,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from segserve.errors import BadInput, BrokenModel, SegserveError
-from segserve.models.bundle import Bundle
+from segserve.errors import BadInput, BrokenModel, MissingDependency, SegserveError
+from segserve.models.bundle import HALF_ENCODER, Bundle
 from segserve.models.catalogue import PUBLISHED, Published, RemoteFile, published
 from segserve.models.importers import About, Importer, import_checkpoint
-from segserve.models.install import remove_bundle
+from segserve.models.install import new_bundle, remove_bundle
 from segserve.models.registry import BUILT_IN, Registry, Runtimes, weight_bytes
 from segserve.settings import load_settings
 
@@ -172,6 +174,27 @@ def pull_model(
             on_stage=progress.stage,
         )
     ready(bundle)
+
+
+@app.command("half")
+def halve_model(name: Annotated[str, typer.Argument(help="Which model.")], data_dir: DataDir = None) -> None:
+    """Give a model an encoder in fp16, for GPUs, where its import did not: the built-in one, published ONNX pairs.
+
+    It is then another model to the cache: replicas and workers need the same one.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        raise MissingDependency("onnx", "models", "Writing an encoder in fp16")
+    from segserve.models.export.half import add_half_encoder
+
+    folder = models_dir(data_dir)
+    bundle = registry(folder).bundle(name)
+    if bundle.has(HALF_ENCODER):
+        raise BadInput(f"{name!r} has an encoder in fp16.", field="name")
+    with shown() as progress, new_bundle(folder, name, replace=True) as staging:
+        progress.stage("writing the encoder in fp16")
+        shutil.copytree(bundle.folder, staging, dirs_exist_ok=True)
+        add_half_encoder(Bundle(staging))
+    ready(Bundle(folder / name))
 
 
 @app.command("verify")

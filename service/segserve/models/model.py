@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import NoAutomaticDecoder
-from segserve.models.bundle import Bundle, Manifest, PromptableManifest
+from segserve.models.bundle import HALF_ENCODER, Bundle, Manifest, PromptableManifest
 from segserve.models.runtime import DeviceArray, Graph, Held, RuntimeOptions
 from segserve.types import Embedding, Float32
 
@@ -48,11 +48,15 @@ class Model:
         automatic = (AIS,) if bundle.has(AIS) else ()
         parts = ((("encoder.onnx",), encoder), (self.DECODER_GRAPHS, decoder), (automatic, whole))
         self._graphs = {
-            file: Graph(bundle.path(file), options)
+            file: Graph(bundle.path(self._file(file, options)), options)
             for files, options in parts
             if options is not None
             for file in files
         }
+
+    def _file(self, graph: str, options: RuntimeOptions) -> str:
+        half = graph == "encoder.onnx" and options.half and self.bundle.has(HALF_ENCODER)
+        return HALF_ENCODER if half else graph
 
     @property
     def name(self) -> str:
@@ -84,7 +88,7 @@ class Model:
             "mask_input": prior[None, None],
             "has_mask": np.array([float(mask_input is not None)], np.float32),
         }
-        if not graph.holds:  # then it is quickly made of the fp16 one; on a device the next prior finds it there
+        if not graph.holds:  # made of the fp16 one again it costs less than to keep; on a device it is kept
             del features["embedding"]
         return {**features, **graph.run_held(inputs)}
 

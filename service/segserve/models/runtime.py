@@ -27,16 +27,19 @@ DEVICE_ID = 0  # the first that CUDA_VISIBLE_DEVICES leaves
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """threads: of one operator inside one run. hold: keep what many runs read in the device's memory."""
+    """threads: of one operator inside one run. hold: keep what many runs read in the device's memory. half: fp16 will
+    do, where the bundle has such a graph, and TF32 where it has not."""
 
     device: Device = Device.CPU
     threads: int = 1
     hold: bool = False
+    half: bool = False
 
     @classmethod
-    def on(cls, device: Device, threads: int) -> "RuntimeOptions":
-        """What suits the device: on a GPU arrays are held, on a CPU numpy's are held already."""
-        return cls(device, threads, hold=device is Device.CUDA)
+    def on(cls, device: Device, threads: int, *, half: bool = False) -> "RuntimeOptions":
+        """What suits the device: a CPU is no faster in fp16, and numpy's arrays are in its memory already."""
+        gpu = device is Device.CUDA
+        return cls(device, threads, hold=gpu, half=gpu and half)
 
 
 class DeviceArray:
@@ -75,11 +78,12 @@ class Graph:
         missing = MissingDependency("a CUDA device and onnxruntime-gpu", "gpu", "SEGSERVE_DEVICE=cuda")
         if cuda and CUDA not in ort.get_available_providers():
             raise missing
-        providers = ([(CUDA, {"device_id": DEVICE_ID})] if cuda else []) + ["CPUExecutionProvider"]
+        precision = {"use_tf32": int(options.half)}  # 1 where it is not said
+        providers = [(CUDA, {"device_id": DEVICE_ID, **precision})] if cuda else []
         try:
             # By default a device that fails is silently replaced by the CPU, now or at a run.
             self._session = ort.InferenceSession(
-                str(path), session_options, providers=providers, enable_fallback=0
+                str(path), session_options, providers=[*providers, "CPUExecutionProvider"], enable_fallback=0
             )
         except Exception as error:  # ONNX Runtime's errors share no base class
             raise BrokenModel(

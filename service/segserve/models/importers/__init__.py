@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from segserve.errors import BadInput, MissingDependency
+import structlog
+
+from segserve.errors import BadInput, BrokenModel, MissingDependency
 from segserve.models.bundle import Bundle
 from segserve.models.install import new_bundle
+
+log = structlog.get_logger(__name__)
 
 
 class Importer(StrEnum):
@@ -85,6 +89,7 @@ def import_checkpoint(
     """
     importer = known_kind(kind)
     require_libraries(importer)
+    from segserve.models.export.half import add_half_encoder
     from segserve.models.importers.compare import compare
 
     family = importlib.import_module(f"{__name__}.{importer}").FAMILY
@@ -95,5 +100,10 @@ def import_checkpoint(
         bundle = family.export(network, folder, name=name, architecture=architecture, about=about or About())
         on_stage("comparing with the library")
         compare(bundle, family, network)
+        on_stage("writing the encoder in fp16")
+        try:
+            add_half_encoder(bundle)
+        except BrokenModel as error:  # a GPU will run it in float32
+            log.warning("no fp16 encoder", name=name, reason=str(error))
         on_stage("putting it in place")
     return Bundle(models_dir / name)
