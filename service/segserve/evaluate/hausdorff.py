@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from segserve.evaluate.overlap import Float, Int
 from segserve.types import Bool
 
 PERCENTILE = 95
@@ -60,8 +61,7 @@ def between_points(truth: Points, found: Points) -> Distance:
     """Of two sets of points [N, D] and [M, D]: all distances to the nearest, by k-d trees."""
     if not (len(truth) and len(found)):
         return summarise(len(truth) == len(found))
-    to_found, to_truth = plant(found).query(truth)[0], plant(truth).query(found)[0]
-    return summarise(np.concatenate([to_found, to_truth]))
+    return summarise(np.concatenate([nearest(plant(found), truth)[0], nearest(plant(truth), found)[0]]))
 
 
 def hausdorff(truth: Points, found: Points) -> float:
@@ -74,14 +74,20 @@ def hausdorff(truth: Points, found: Points) -> float:
     left = [tree.data[tree.indices] for tree in trees]
     largest = 0.0
     for step in SAMPLE:
-        asked = [trees[1 - side].query(left[side][::step]) for side in (0, 1)]
+        asked = [nearest(trees[1 - side], left[side][::step]) for side in (0, 1)]
         largest = max(largest, *(distances.max(initial=0.0) for distances, _ in asked))
-        for side, (_, nearest) in enumerate(asked):
+        for side, (_, positions) in enumerate(asked):
             points = left[side]
-            away = points - trees[1 - side].data[np.repeat(nearest, step)[: len(points)]]
+            away = points - trees[1 - side].data[np.repeat(positions, step)[: len(points)]]
             left[side] = points[np.einsum("ij,ij->i", away, away) > largest * largest]
-    remaining = [trees[1 - side].query(left[side])[0].max(initial=0.0) for side in (0, 1)]
+    remaining = [nearest(trees[1 - side], left[side])[0].max(initial=0.0) for side in (0, 1)]
     return float(max(largest, *remaining))
+
+
+def nearest(tree: cKDTree, points: Points) -> tuple[Float, Int]:
+    """For each point [N, D] the distance to the tree's nearest one, and that one's position."""
+    distances, positions = tree.query(points)
+    return np.asarray(distances), np.asarray(positions)
 
 
 def plant(points: Points) -> cKDTree:
@@ -89,12 +95,14 @@ def plant(points: Points) -> cKDTree:
     return cKDTree(points, LEAF_POINTS, balanced_tree=False, compact_nodes=False)
 
 
-def boundary(mask: Bool) -> Bool:
-    """[H, W]: the mask's pixels with one above, below or beside them that is not of it; the image's border
-    counts as outside (MedPy's surface in two dimensions)."""
-    inside = np.pad(mask, 1)
-    core = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
-    return mask & ~core
+def boundary(labels: NDArray[Any]) -> Bool:
+    """[H, W]: the pixels of a mask, or of a map's objects, with one above, below or beside them that is not of
+    it; the image's border counts as outside (MedPy's surface in two dimensions)."""
+    around = np.pad(labels, 1)
+    differs = np.zeros(labels.shape, np.bool_)
+    for beside in (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]):
+        differs |= beside != labels
+    return differs & (labels > 0)
 
 
 def span(mask: Bool) -> tuple[slice, slice]:

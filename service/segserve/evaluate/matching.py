@@ -18,6 +18,7 @@ from segserve.evaluate.overlap import Float, Int, Table, ratio
 
 BACKGROUND = 0
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+AT_50, AT_75 = THRESHOLDS.index(0.5), THRESHOLDS.index(0.75)
 
 
 @dataclass(frozen=True)

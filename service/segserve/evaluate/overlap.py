@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.masks.labels import Labels
+from segserve.types import Bool
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
@@ -75,17 +76,15 @@ def ratio(part: float, whole: float, empty: float = 1.0) -> float:
     return part / whole if whole else empty
 
 
-def iou(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> float:
+def iou(truth: Bool, found: Bool) -> float:
     """Intersection over union (Jaccard index), 0 to 1. 1 where both masks are empty: nothing was there and
     nothing was found; 0 where one is."""
-    both = np.count_nonzero(truth & found)
-    return ratio(both, np.count_nonzero(truth | found))
+    return ClassCounts.of(truth, found).iou
 
 
-def dice(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> float:
+def dice(truth: Bool, found: Bool) -> float:
     """Twice the intersection over the sum of the areas (F1 of the pixels), 0 to 1; empty masks as for `iou`."""
-    both = np.count_nonzero(truth & found)
-    return ratio(2 * both, np.count_nonzero(truth) + np.count_nonzero(found))
+    return ClassCounts.of(truth, found).dice
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,10 @@ class ClassCounts:
     both: int = 0
     truth: int = 0
     found: int = 0
+
+    @classmethod
+    def of(cls, truth: Bool, found: Bool) -> "ClassCounts":
+        return cls(*(int(np.count_nonzero(mask)) for mask in (truth & found, truth, found)))
 
     def __add__(self, other: "ClassCounts") -> "ClassCounts":
         return ClassCounts(self.both + other.both, self.truth + other.truth, self.found + other.found)
