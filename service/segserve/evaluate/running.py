@@ -19,8 +19,9 @@ from segserve.evaluate.folders import Pair, check_sizes, read_map
 from segserve.evaluate.interactive import Ask
 from segserve.masks import labels
 from segserve.masks.labels import Labels
-from segserve.models.bundle import AisEntry, Strict
+from segserve.models.bundle import AisEntry
 from segserve.models.model import Model
+from segserve.models.strict import Strict
 from segserve.settings import Settings
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, ReadOptions, Select

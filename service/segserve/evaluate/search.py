@@ -13,8 +13,9 @@ import numpy as np
 from segserve.evaluate import matching, overlap
 from segserve.evaluate.running import METHODS, Runner, check_params, find
 from segserve.masks.labels import Labels
-from segserve.models.bundle import Bundle, PromptableManifest, Strict, write_manifest
+from segserve.models.bundle import Bundle, PromptableManifest, write_manifest
 from segserve.models.install import new_bundle
+from segserve.models.strict import Strict
 from segserve.settings import cores
 
 Params = Mapping[str, Any]
