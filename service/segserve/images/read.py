@@ -11,6 +11,7 @@ from segserve.images.pixels import Source
 from segserve.images.raster import open_raster
 from segserve.images.scale import to_uint8
 from segserve.images.tiff import open_tiff
+from segserve.images.turning import turn
 from segserve.types import ReadOptions, UInt8
 
 _MAGIC = (
@@ -88,22 +89,15 @@ def choose(values: NDArray[Any], has_alpha: bool, channels: tuple[int, ...] | No
     return values[:, :, list(channels)]
 
 
+def blend(channels: UInt8) -> UInt8:
+    """[H, W, 1 to 3] to [H, W, 1 or 3]: two become their mean."""
+    if channels.shape[2] != 2:
+        return channels
+    total = channels[:, :, :1].astype(np.uint16) + channels[:, :, 1:]
+    return ((total + 1) >> 1).astype(np.uint8)
+
+
 def to_three(channels: UInt8) -> UInt8:
     """[H, W, 1 to 3] to [H, W, 3]."""
-    if channels.shape[2] == 3:
-        return channels
-    if channels.shape[2] == 2:
-        total = channels[:, :, :1].astype(np.uint16) + channels[:, :, 1:]
-        channels = ((total + 1) >> 1).astype(np.uint8)
-    return np.repeat(channels, 3, axis=2)
-
-
-def turn(image: UInt8, orientation: int) -> UInt8:
-    """[H, W, 3] as it is meant to be seen; the eight cases are those of EXIF 2.3, 4.6.4."""
-    if orientation in (2, 3, 7, 8):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 6, 7):
-        image = image[::-1]
-    if orientation >= 5:
-        image = image.transpose(1, 0, 2)
-    return np.ascontiguousarray(image)
+    blended = blend(channels)
+    return blended if blended.shape[2] == 3 else np.repeat(blended, 3, axis=2)

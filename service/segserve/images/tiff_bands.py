@@ -92,13 +92,12 @@ def _read_chunks(plane: Plane, top: int, height: int) -> NDArray[Any]:
     rows = range(top // plane.chunk[0], math.ceil((top + height) / plane.chunk[0]))
     extra = {"jpegtables": page.jpegtables, "jpegheader": None} if page.compression == JPEG else {}
     samples = np.empty((height, plane.width, plane.samples), page.dtype)
+    decode = page.decode  # made at first use, from tags that are then read
     for layer in range(plane.samples // plane.chunk_samples):
         for number in range((layer * down + rows.start) * across, (layer * down + rows.stop) * across):
             offset, count = plane.segments[number]
             handle.seek(offset)
-            found, at, shape = page.decode(
-                handle.read(count) if count else None, number, _fullsize=False, **extra
-            )
+            found, at, shape = decode(handle.read(count) if count else None, number, _fullsize=False, **extra)
             part = samples[
                 at[2] - top : at[2] - top + shape[1],
                 at[3] : at[3] + shape[2],
