@@ -26,6 +26,7 @@ from segserve.encode.prepared import PreparedCache, PreparedImage
 from segserve.errors import BadInput, CacheUnavailable, OutOfMemory, SegserveError
 from segserve.images.fetch import Fetcher
 from segserve.images.library import Library
+from segserve.images.stored import StoredImages
 from segserve.metrics import Metrics
 from segserve.models.model import FOLD_BELOW_TOKENS, Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
@@ -37,7 +38,7 @@ from segserve.store.images import ImageStore, open_store
 from segserve.store.private_redis import PrivateRedis
 from segserve.timing import Timings
 from segserve.turns import Turns
-from segserve.types import DEFAULT_TENANT, Device, Embedding, Prompt, Select, Size
+from segserve.types import DEFAULT_TENANT, Device, Embedding, ImageRecord, Prompt, Select, Size
 
 REDIS_CHECK_S = 0.5
 LOOK_S = 5.0
@@ -83,20 +84,24 @@ class Service:
         store = ImageStore(
             open_store(settings.object_store, settings.data_dir / "objects"), settings.quota_mb * MB
         )
+        limits = settings.image_limits
+        stored = StoredImages(store, self._readers, limits.pixels)
         self.encoder = encoder or LocalEncoder(
             store,
+            stored,
             self.cache,
             self.registry,
             self._readers,
             self.metrics,
             max_batch=settings.max_batch,
             max_waiting=settings.encode_queue,
-            max_pixels=settings.max_pixels,
+            max_pixels=limits.pixels,
         )
         self._flights = Flights(self.cache)
         self._prepared = PreparedCache(settings.prepared_mb * MB)
         self.embeddings = Embeddings(
             store,
+            stored,
             self.cache,
             self._prepared,
             self.encoder,
@@ -123,10 +128,11 @@ class Service:
         self.automatic = Automatic(self.registry, self.embeddings, self._maps, self.turns, self.metrics)
         self.library = Library(
             store,
+            stored,
             self.cache,
             self.registry,
             self._readers,
-            max_pixels=settings.max_pixels,
+            limits=limits,
             forget=self._forget,
         )
         self.semantic = Semantic(self.library, self.registry, self.turns, self.metrics)
@@ -155,12 +161,15 @@ class Service:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(log_failure)
 
-    def encode_ahead(self, image_id: str, model: Model) -> None:
-        """Begin to encode an uploaded image; a click will meet the same errors and report them."""
+    def encode_ahead(self, record: ImageRecord, model: Model) -> None:
+        """Begin to encode an uploaded image; a click will meet the same errors and report them. Nobody knows yet
+        which part of a large one will be clicked."""
+        if record.tiles is not None:
+            return
 
         async def encode() -> None:
             with suppress(SegserveError):
-                await self.embeddings.prepared(DEFAULT_TENANT, image_id, model, self.timings())
+                await self.embeddings.prepared(DEFAULT_TENANT, record.image_id, model, self.timings())
 
         self.background(encode())
 
@@ -216,7 +225,7 @@ class Service:
                     self._flights.wake(key)
                 case None:  # something may have been missed
                     self._flights.wake(None)
-                    await self.library.forget_missing(self._prepared.images() | self._maps.images())
+                    await self.library.forget_missing(self.embeddings.images() | self._maps.images())
 
     async def _observe(self) -> None:
         """Keep the gauges that nothing else moves: the loop's lag, what Redis and the devices hold."""

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from segserve.errors import BadInput
-from segserve.types import Device
+from segserve.types import Device, ImageLimits
 
 
 def cores() -> int:
@@ -65,8 +65,14 @@ class Settings(BaseSettings):
     send_images: bool = Field(False, description="to encoder workers that do not see the object store")
     grpc_port: int | None = Field(None, ge=0, le=65535, description="unset: no gRPC; 0 takes a free port")
 
-    max_image_mb: int = Field(256, ge=1)
-    max_image_megapixels: int = Field(256, ge=1)
+    max_image_mb: int = Field(2048, ge=1)
+    max_image_megapixels: int = Field(256, ge=1, description="of an image that is read at once")
+    max_tiled_megapixels: int = Field(
+        1000, ge=1, description="of one that is read in bands and kept in tiles"
+    )
+    tile_from_px: int = Field(
+        4096, ge=256, description="longer sides are kept and encoded in tiles: four times what models see"
+    )
     max_request_mb: int = Field(32, ge=1, description="of a JSON body")
     max_in_flight: int = Field(256, ge=1, description="requests to /v1 at once; beyond it 503")
     header_timeout_s: float = Field(10.0, gt=0, description="until a request's headers are complete")
@@ -93,8 +99,12 @@ class Settings(BaseSettings):
         return self.encode_batch or (1 if self.device is Device.CPU else 8)
 
     @property
-    def max_pixels(self) -> int:
-        return self.max_image_megapixels * 1_000_000
+    def image_limits(self) -> ImageLimits:
+        return ImageLimits(
+            pixels=self.max_image_megapixels * 1_000_000,
+            tiled_pixels=self.max_tiled_megapixels * 1_000_000,
+            tile_from=self.tile_from_px,
+        )
 
 
 def load_settings(**given: Any) -> Settings:

@@ -26,7 +26,9 @@ class Turns:
         end, also where nobody waits for it any more."""
         if self._taken >= self._most:
             self._metrics.rejected("whole_image_queue")
-            raise Busy("Too many whole images wait to be segmented.", remedy="Try again soon.", retry_after_s=5)
+            raise Busy(
+                "Too many whole images wait to be segmented.", remedy="Try again soon.", retry_after_s=5
+            )
         self._taken += 1
         future = self._executor.submit(work, *args, **kwargs)
         loop = asyncio.get_running_loop()

@@ -96,14 +96,38 @@ class Preprocess:
 
 
 @dataclass(frozen=True)
+class ImageLimits:
+    """pixels: of an image that is read at once. tiled_pixels: of one that is read in bands and kept in tiles.
+    tile_from: pixels of its longer side beyond which an image is."""
+
+    pixels: int
+    tiled_pixels: int
+    tile_from: int
+
+
+@dataclass(frozen=True)
+class TiledAs:
+    """How a large image is kept in tiles, see `images.pyramid`. folder: of this set of tiles. size: as stored,
+    before `orientation` turns it."""
+
+    folder: str
+    size: Size
+    channels: int
+    levels: int
+    orientation: int
+
+
+@dataclass(frozen=True)
 class ImageRecord:
-    """What is kept about a stored image; its pixels are read again from the bytes when needed."""
+    """What is kept about a stored image. Its pixels are read again when needed: from the bytes, or from the
+    tiles if it has some."""
 
     image_id: str
     size: Size
     options: ReadOptions
     stored_bytes: int
     created_at: float  # seconds since the epoch
+    tiles: TiledAs | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from segserve.encode.encoder import LocalEncoder, Wanted
 from segserve.errors import BadInput, BrokenModel, Busy, CacheUnavailable, ImageNotFound, OutOfMemory
+from segserve.images.stored import StoredImages
 from segserve.metrics import Metrics
 from segserve.store import keys
 from segserve.store.cache import Cache, unpack
@@ -61,11 +62,13 @@ class Bench:
             return self.model
 
         registry = SimpleNamespace(get=get)
+        readers = ThreadPoolExecutor(2)
         self.encoder = LocalEncoder(
             self.store,
+            StoredImages(self.store, readers, 10_000),
             cast(Cache, NoCache()),
             cast(Any, registry),
-            ThreadPoolExecutor(2),
+            readers,
             self.metrics,
             max_pixels=10_000,
             **options,

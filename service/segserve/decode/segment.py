@@ -5,16 +5,17 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
 from cachetools import TTLCache
 from numpy.typing import NDArray
 
+from segserve.decode import windows
 from segserve.decode.places import Places
 from segserve.decode.prompts import SINGLE, geometry, mask_to_logits, mask_tokens, tokens
-from segserve.encode.embeddings import Embeddings
+from segserve.encode.embeddings import Embeddings, Extent
 from segserve.encode.prepared import PreparedImage
 from segserve.errors import BadInput, CacheUnavailable, MaskNotFound
 from segserve.masks.upscale import upscale
@@ -24,7 +25,7 @@ from segserve.models.model import Model
 from segserve.models.registry import Registry
 from segserve.store.cache import Cache
 from segserve.timing import Timings
-from segserve.types import Candidate, Float16, Float32, Prompt, Select, Size
+from segserve.types import Candidate, Float16, Float32, Prompt, Region, Select, Size
 
 # SAM 2's rule for a single mask (sam2's build_sam2 defaults): stable if shifting the threshold by
 # +-DELTA changes less than 2% of its area.
@@ -121,9 +122,12 @@ class MaskMemory:
         self._writing: set[asyncio.Task[None]] = set()
         self._away = False
 
-    async def keep(self, tenant: str, image_id: str, model: Model, logits: list[Float32]) -> list[str | None]:
-        """New ids, or None for each where the cache is away."""
-        masks = {f"{model.bundle.digest[:12]}-{secrets.token_hex(12)}": array for array in logits}
+    async def keep(
+        self, tenant: str, image_id: str, model: Model, logits: list[Float32], regions: list[Region | None]
+    ) -> list[str | None]:
+        """New ids, or None for each where the cache is away. regions: where each was found, None is anywhere on
+        the image."""
+        masks = {new_id(model, region): array for array, region in zip(logits, regions, strict=True)}
         writing = asyncio.create_task(self._write(tenant, image_id, masks))
         self._writing.add(writing)  # the loop itself holds tasks only weakly
         writing.add_done_callback(self._writing.discard)
@@ -163,6 +167,11 @@ class MaskMemory:
     def forget(self, tenant: str, image_id: str) -> None:
         for key in [k for k in self._held if k[:2] == (tenant, image_id)]:
             self._held.pop(key, None)
+
+
+def new_id(model: Model, region: Region | None) -> str:
+    place = [] if region is None else [windows.tag(region)]
+    return "-".join([model.bundle.digest[:12], *place, secrets.token_hex(12)])
 
 
 def to_half(masks: dict[str, Float32]) -> dict[str, Float16]:
@@ -207,27 +216,38 @@ class Segmenter:
         start = time.perf_counter()
         model = await self._registry.get(model_name, Model)
         # Checked before the image is encoded: a prompt that cannot be should not wait for that.
-        size = await self._embeddings.size(tenant, image_id, model)
+        extent = await self._embeddings.extent(tenant, image_id, model)
+        size = extent.size
         prompts = [check(p, size, model, f"prompts.{i}") for i, p in enumerate(prompts)]
-        prompts = [await self._with_prior(tenant, image_id, model, p, i) for i, p in enumerate(prompts)]
-        image = await self._embeddings.prepared(tenant, image_id, model, timings)
+        asked = [await self._look(tenant, image_id, model, extent, p, i) for i, p in enumerate(prompts)]
+        regions = [each.region for each in asked]
 
-        def work(prompt: Prompt) -> list[tuple[Candidate, T]]:
-            candidates = decode(model, image, prompt, multimask, select, timings)
-            with timings.stage("format"):
-                return [(candidate, render(candidate)) for candidate in candidates]
+        async def answer(region: Region | None) -> list[list[tuple[Candidate, T]]]:
+            image = await self._embeddings.prepared(tenant, image_id, model, timings, region=region)
 
-        with self._places.take(len(prompts)):
-            answers = await self._in_turn(work, prompts)
+            def work(prompt: Prompt) -> list[tuple[Candidate, T]]:
+                found = decode(model, image, prompt, multimask, select, timings)
+                if region is not None:
+                    found = [windows.leave(candidate, region, size) for candidate in found]
+                with timings.stage("format"):
+                    return [(candidate, render(candidate)) for candidate in found]
+
+            here = [each.prompt for each in asked if each.region == region]
+            with self._places.take(len(here)):
+                return await self._in_turn(work, here)
+
+        by_region = {region: iter(await answer(region)) for region in dict.fromkeys(regions)}
+        answers = [next(by_region[region]) for region in regions]
         with timings.stage("remember"):
             logits = [candidate.logits for found in answers for candidate, _ in found]
-            ids = iter(await self._masks.keep(tenant, image_id, model, logits))
+            places = [region for region, found in zip(regions, answers, strict=True) for _ in found]
+            ids = iter(await self._masks.keep(tenant, image_id, model, logits, places))
         self._metrics.masks(model.name, len(logits))
         self._metrics.click(embedding_source(timings), time.perf_counter() - start)
         results = [
             [Found(candidate, rendered, next(ids)) for candidate, rendered in found] for found in answers
         ]
-        return Segmentation(image_id, model.name, image.size, results)
+        return Segmentation(image_id, model.name, size, results)
 
     async def _in_turn(self, work: Callable[[Prompt], A], prompts: list[Prompt]) -> list[A]:
         """All prompts of a request, no more at once than there are workers: a request of hundreds does not
@@ -240,14 +260,39 @@ class Segmenter:
 
         return list(await asyncio.gather(*(one(prompt) for prompt in prompts)))
 
-    async def _with_prior(
-        self, tenant: str, image_id: str, model: Model, prompt: Prompt, index: int
-    ) -> Prompt:
-        if prompt.mask_id is None:
-            return prompt
-        field = f"prompts.{index}.mask_id"
-        logits = await self._masks.recall(tenant, image_id, model, prompt.mask_id, field)
-        return Prompt(prompt.points, prompt.labels, prompt.box, logits=logits)
+    async def _look(
+        self, tenant: str, image_id: str, model: Model, extent: Extent, prompt: Prompt, index: int
+    ) -> "Look":
+        field, prior = f"prompts.{index}", prompt.logits
+        if prompt.mask_id is not None:
+            prior = await self._masks.recall(tenant, image_id, model, prompt.mask_id, f"{field}.mask_id")
+        elif prior is not None and extent.tiled:
+            raise windows.refuse_logits(f"{field}.logits")
+        asked = replace(prompt, logits=prior, mask_id=None)
+        if not extent.tiled:
+            return Look(asked, None)
+        earlier = prompt.mask_id and windows.region_of(prompt.mask_id)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._workers, enter_window, asked, earlier or None, extent.size, model, field
+        )
+
+
+@dataclass(frozen=True)
+class Look:
+    """A prompt, in pixels of the region in which its object is looked for; None is the image."""
+
+    prompt: Prompt
+    region: Region | None
+
+
+def enter_window(prompt: Prompt, earlier: Region | None, size: Size, model: Model, field: str) -> Look:
+    """earlier: of the prompt's logits. Raises TooLarge."""
+    region = windows.choose(prompt, earlier, size, model.manifest, field)
+    logits = prompt.logits
+    if logits is not None and earlier is not None:
+        logits = windows.carry(logits, earlier, region, model.manifest)
+    return Look(replace(windows.enter(prompt, region), logits=logits), region)
 
 
 def embedding_source(timings: Timings) -> str:

@@ -8,18 +8,33 @@ evicted or lost is never an error: it is encoded again.
 
 import asyncio
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
-from segserve.encode.encoder import Encoder, Wanted, fetch
+import imagecodecs
+from cachetools import LRUCache
+
+from segserve.encode.encoder import ENOUGH, Encoder, ImageBytes, Wanted
 from segserve.encode.flight import Flights
 from segserve.encode.prepared import Key, PreparedCache, PreparedImage
 from segserve.errors import EncodeTimeout, ImageNotFound
+from segserve.images.stored import StoredImages
 from segserve.metrics import Metrics
 from segserve.models.model import Model
 from segserve.store import keys
 from segserve.store.cache import Cache, unpack
 from segserve.store.images import ImageStore
 from segserve.timing import Timings
-from segserve.types import Embedding, Priority, Region, Size
+from segserve.types import Embedding, Priority, ReadOptions, Region, Size
+
+LARGE_KNOWN = 1024  # large images of which the size is held
+
+
+@dataclass(frozen=True)
+class Extent:
+    """tiled: large, and encoded in regions."""
+
+    size: Size
+    tiled: bool
 
 
 class Embeddings:
@@ -29,6 +44,7 @@ class Embeddings:
     def __init__(
         self,
         images: ImageStore,
+        stored: StoredImages,
         cache: Cache,
         prepared: PreparedCache,
         encoder: Encoder,
@@ -39,11 +55,12 @@ class Embeddings:
         timeout_s: float,
         send_images: bool,
     ) -> None:
-        self._images, self._cache, self._prepared = images, cache, prepared
+        self._images, self._stored, self._cache, self._prepared = images, stored, cache, prepared
         self._encoder, self._flights = encoder, flights
         self._workers, self._metrics = workers, metrics
         self._timeout_s, self._send_images = timeout_s, send_images
         self._running: dict[Key, asyncio.Task[PreparedImage]] = {}
+        self._large: LRUCache[tuple[str, str], Size] = LRUCache(LARGE_KNOWN)
 
     async def prepared(
         self,
@@ -72,8 +89,19 @@ class Embeddings:
 
     async def size(self, tenant: str, image_id: str, model: Model) -> Size:
         """The image's size, without encoding it. Raises ImageNotFound."""
+        return (await self.extent(tenant, image_id, model)).size
+
+    async def extent(self, tenant: str, image_id: str, model: Model) -> Extent:
+        """As `size`, and whether the image is to be encoded in regions."""
+        if (large := self._large.get((tenant, image_id))) is not None:
+            return Extent(large, tiled=True)
         held = self._prepared.get(Key(tenant, image_id, model.bundle.digest))
-        return held.size if held is not None else (await self._images.record(tenant, image_id)).size
+        if held is not None:
+            return Extent(held.size, tiled=False)
+        record = await self._images.record(tenant, image_id)
+        if record.tiles is not None:
+            self._large[tenant, image_id] = record.size
+        return Extent(record.size, tiled=record.tiles is not None)
 
     def _finished(self, key: Key, task: asyncio.Task[PreparedImage]) -> None:
         self._running.pop(key, None)
@@ -111,8 +139,10 @@ class Embeddings:
         return image
 
     async def embedding(self, tenant: str, image_id: str, model: Model, timings: Timings) -> Embedding:
-        """The embedding itself, fp16. Raises as `prepared` does."""
-        return (await self.prepared(tenant, image_id, model, timings)).embedding
+        """The embedding of the whole image itself, fp16. Raises as `prepared` does."""
+        extent = await self.extent(tenant, image_id, model)
+        whole = Region(0, 0, extent.size.width, extent.size.height) if extent.tiled else None
+        return (await self.prepared(tenant, image_id, model, timings, region=whole)).embedding
 
     async def _find(self, key: Key, model: Model, timings: Timings, priority: Priority) -> Embedding:
         async def look() -> Embedding | None:
@@ -120,7 +150,7 @@ class Embeddings:
                 return await self._cache.get_embedding(key.tenant, key.image_id, key.digest, key.region)
 
         async def encode() -> Embedding:
-            image = await fetch(self._images, key.tenant, key.image_id) if self._send_images else None
+            image = await self._bytes(key, model) if self._send_images else None
             wanted = Wanted(
                 key.tenant, key.image_id, model.name, key.digest, priority, image=image, region=key.region
             )
@@ -134,7 +164,24 @@ class Embeddings:
             keys.embedding(key.tenant, key.image_id, key.digest, key.region), look, encode, timings
         )
 
+    async def _bytes(self, key: Key, model: Model) -> ImageBytes:
+        record = await self._images.record(key.tenant, key.image_id)
+        if key.region is None and record.tiles is None:
+            return ImageBytes(await self._images.read(key.tenant, key.image_id), record.options)
+        enough = ENOUGH * model.preprocess.input_size
+        pixels = await self._stored.pixels(key.tenant, record, key.region, enough)
+        loop = asyncio.get_running_loop()
+        data = await loop.run_in_executor(
+            self._workers, lambda: bytes(imagecodecs.png_encode(pixels, level=1))
+        )
+        return ImageBytes(data, ReadOptions())
+
+    def images(self) -> set[tuple[str, str]]:
+        """(tenant, image_id) of everything of which something is held."""
+        return self._prepared.images() | set(self._large)
+
     def forget(self, tenant: str, image_id: str) -> None:
+        self._large.pop((tenant, image_id), None)
         self._prepared.forget(tenant, image_id)
         self._report_held()
 

@@ -7,7 +7,6 @@ of one model. Interactive images go before batch ones at every step, and batch o
 """
 
 import asyncio
-import io
 import time
 from collections import deque
 from collections.abc import Coroutine
@@ -20,8 +19,9 @@ import structlog
 
 from segserve.encode.prepared import Key
 from segserve.encode.preprocess import apply
-from segserve.errors import BadInput, BrokenModel, Busy, CacheUnavailable, OutOfMemory
+from segserve.errors import BrokenModel, Busy, CacheUnavailable, OutOfMemory
 from segserve.images.read import read_image
+from segserve.images.stored import StoredImages
 from segserve.metrics import Metrics
 from segserve.models.model import Model
 from segserve.models.registry import Registry
@@ -30,11 +30,15 @@ from segserve.store.images import ImageStore
 from segserve.timing import Timings
 from segserve.types import Embedding, Float32, Priority, ReadOptions, Region, Size, UInt8
 
+ENOUGH = 2  # times a model's input size: what a large part of a large image is read at
+
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class ImageBytes:
+    """What is to be encoded: of a region, its pixels alone."""
+
     data: bytes
     options: ReadOptions
 
@@ -89,6 +93,7 @@ class LocalEncoder:
     def __init__(
         self,
         images: ImageStore,
+        stored: StoredImages,
         cache: Cache,
         registry: Registry,
         readers: Executor,
@@ -98,7 +103,7 @@ class LocalEncoder:
         max_waiting: int,
         max_pixels: int,
     ) -> None:
-        self._images, self._cache, self._registry = images, cache, registry
+        self._images, self._stored, self._cache, self._registry = images, stored, cache, registry
         self._readers, self._metrics = readers, metrics
         self._max_batch, self._max_waiting, self._max_pixels = max_batch, max_waiting, max_pixels
         self._device = ThreadPoolExecutor(1, "encode")
@@ -184,11 +189,12 @@ class LocalEncoder:
         item.timings.add("wait", time.perf_counter() - item.since)
         try:
             item.model = await self._model(wanted)
-            with item.timings.stage("fetch"):
-                image = wanted.image or await fetch(self._images, wanted.tenant, wanted.image_id)
-            item.pixels = await loop.run_in_executor(
-                self._readers, self._preprocess, image, wanted.region, item.model, item.timings
-            )
+            with item.timings.stage("read"):
+                pixels, shows = await self._look(wanted, item.model)
+            with item.timings.stage("preprocess"):
+                item.pixels = await loop.run_in_executor(
+                    self._readers, apply, pixels, item.model.preprocess, shows
+                )
             item.since = time.perf_counter()
             self._ready.append(item)
         except Exception as error:  # whatever it is, it is for those who wait
@@ -207,13 +213,18 @@ class LocalEncoder:
             )
         return model
 
-    def _preprocess(
-        self, image: ImageBytes, region: Region | None, model: Model, timings: Timings
-    ) -> Float32:
-        with timings.stage("read"):
-            pixels = cut(read_image(io.BytesIO(image.data), image.options, self._max_pixels), region)
-        with timings.stage("preprocess"):
-            return apply(pixels, model.preprocess)
+    async def _look(self, wanted: Wanted, model: Model) -> tuple[UInt8, Size]:
+        """What is to be encoded, [h, w, 3], and the size of what it shows."""
+        if (sent := wanted.image) is not None:
+            loop = asyncio.get_running_loop()
+            pixels = await loop.run_in_executor(
+                self._readers, read_image, sent.data, sent.options, self._max_pixels
+            )
+            return pixels, wanted.region.size if wanted.region else Size(*pixels.shape[:2])
+        record = await self._images.record(wanted.tenant, wanted.image_id)
+        enough = ENOUGH * model.preprocess.input_size
+        pixels = await self._stored.pixels(wanted.tenant, record, wanted.region, enough)
+        return pixels, wanted.region.size if wanted.region else record.size
 
     async def _run(self, batch: list[Item]) -> None:
         loop, start = asyncio.get_running_loop(), time.perf_counter()
@@ -251,25 +262,6 @@ class LocalEncoder:
         while self._tasks:
             await asyncio.wait(list(self._tasks))
         self._device.shutdown(cancel_futures=True)
-
-
-async def fetch(images: ImageStore, tenant: str, image_id: str) -> ImageBytes:
-    """Raises ImageNotFound."""
-    record = await images.record(tenant, image_id)
-    return ImageBytes(await images.read(tenant, image_id), record.options)
-
-
-def cut(image: UInt8, region: Region | None) -> UInt8:
-    """The region [h, w, 3] of an image [H, W, 3]. Raises BadInput where it is not on it."""
-    if region is None:
-        return image
-    if not region.lies_in(Size(*image.shape[:2])):
-        raise BadInput(
-            f"{region} does not lie on an image of {image.shape[1]} x {image.shape[0]}.",
-            field="region",
-            remedy="Send a region of the image.",
-        )
-    return image[region.y : region.y + region.height, region.x : region.x + region.width]
 
 
 def fail(item: Item, error: Exception) -> None:

@@ -4,22 +4,24 @@ import numpy as np
 from PIL import Image
 
 from segserve.images.scale import histogram, percentiles
-from segserve.types import Float32, Preprocess, UInt8
+from segserve.types import Float32, Preprocess, Size, UInt8
 
 
-def apply(image: UInt8, p: Preprocess) -> Float32:
-    """image [H, W, 3] RGB to [1, 3, input_size, input_size] float32."""
+def apply(image: UInt8, p: Preprocess, shows: Size | None = None) -> Float32:
+    """image [H, W, 3] RGB to [1, 3, input_size, input_size] float32. shows: the size of what it shows, where that
+    was reduced; None is its own."""
     if p.resize == "stretch" and p.stretch_percentiles is None:
         return _stretched(image, p)
-    resized = _fit(image, p.input_size) if p.resize == "pad" else _fill(image, p.input_size)
-    return _normalised(resized, p)
+    if p.resize == "stretch":
+        return _normalised(_fill(image, p.input_size), p)
+    return _normalised(_fit(image, p.input_size, shows or Size(*image.shape[:2])), p)
 
 
-def _fit(image: UInt8, size: int) -> UInt8:
+def _fit(image: UInt8, size: int, shows: Size) -> UInt8:
     """[h, w, 3] with the longer side `size`: segment_anything's ResizeLongestSide.apply_image."""
-    scale = size * 1.0 / max(image.shape[:2])
+    scale = size * 1.0 / max(shows.height, shows.width)
     # At least 1, where the original fails for images more than 2 * size times as long as wide.
-    height, width = (max(1, int(side * scale + 0.5)) for side in image.shape[:2])
+    height, width = (max(1, int(side * scale + 0.5)) for side in (shows.height, shows.width))
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 

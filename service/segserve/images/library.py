@@ -7,18 +7,20 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from typing import BinaryIO
 
 import structlog
 
 from segserve.errors import ImageNotFound, SegserveError
-from segserve.images.read import read_image
+from segserve.images.pixels import Source, check_size
+from segserve.images.read import open_image, read_whole
+from segserve.images.retile import Retiler
+from segserve.images.stored import StoredImages
 from segserve.models.registry import Registry
 from segserve.store import keys
 from segserve.store.cache import Cache
 from segserve.store.images import ImageStore
-from segserve.types import DEFAULT_TENANT, ImageRecord, ReadOptions, Size, UInt8
+from segserve.types import DEFAULT_TENANT, ImageLimits, ImageRecord, ReadOptions, Size, UInt8
 
 READ_CHUNK = 1 << 20
 Forget = Callable[[str, str], None]
@@ -45,43 +47,52 @@ class Library:
     def __init__(
         self,
         store: ImageStore,
+        stored: StoredImages,
         cache: Cache,
         registry: Registry,
         workers: Executor,
         *,
-        max_pixels: int,
+        limits: ImageLimits,
         forget: Forget,
     ) -> None:
         self._store, self._cache, self._registry, self._workers = store, cache, registry, workers
-        self._max_pixels, self._forget = max_pixels, forget
+        self._stored, self._retiler = stored, Retiler(store, workers)
+        self._limits, self._forget = limits, forget
 
     async def add(self, tenant: str, file: BinaryIO, options: ReadOptions) -> ImageRecord:
         """Read the whole image first: what cannot be read is never stored. Raises BadInput, TooLarge."""
         loop = asyncio.get_running_loop()
-        record = await loop.run_in_executor(self._workers, self._inspect, file, options)
-        return await self._store.put(tenant, record, file)
+        image_id, count = await loop.run_in_executor(self._workers, identify, file, options)
+        with suppress(ImageNotFound):
+            return await self._store.record(tenant, image_id)
+        source = await loop.run_in_executor(self._workers, self._open, file, options)
+        if max(source.size.height, source.size.width) > self._limits.tile_from:
+            await self._store.check_quota(tenant, count)
+            return await self._retiler.add(tenant, image_id, file, count, source, options)
+        size = await loop.run_in_executor(self._workers, self._inspect, source, options)
+        return await self._store.put(tenant, ImageRecord(image_id, size, options, count, time.time()), file)
 
-    def _inspect(self, file: BinaryIO, options: ReadOptions) -> ImageRecord:
-        image_id, count = identify(file, options)
-        file.seek(0)
-        height, width = read_image(file, options, self._max_pixels).shape[:2]
-        return ImageRecord(image_id, Size(height, width), options, count, time.time())
+    def _open(self, file: BinaryIO, options: ReadOptions) -> Source:
+        return open_image(file, options.page, self._limits.pixels, self._limits.tiled_pixels)
+
+    def _inspect(self, source: Source, options: ReadOptions) -> Size:
+        check_size(source.size.width, source.size.height, self._limits.pixels)
+        return Size(*read_whole(source, options).shape[:2])
 
     async def record(self, tenant: str, image_id: str) -> ImageRecord:
         """Raises ImageNotFound."""
         return await self._store.record(tenant, image_id)
 
     async def reader(self, tenant: str, image_id: str) -> Callable[[], UInt8]:
-        """The stored bytes, fetched now; calling what is returned reads them, as `pixels` does, in the caller's
-        thread and time: what waits for its turn holds a file and not its pixels. Raises ImageNotFound."""
+        """Calling what is returned, in any thread but the event loop's, reads the image as `pixels` does: what waits
+        for its turn holds no pixels. Raises ImageNotFound."""
         record = await self._store.record(tenant, image_id)
-        data = await self._store.read(tenant, image_id)
-        return partial(read_image, data, record.options, self._max_pixels)
+        loop = asyncio.get_running_loop()
+        return lambda: asyncio.run_coroutine_threadsafe(self._stored.pixels(tenant, record), loop).result()
 
     async def pixels(self, tenant: str, image_id: str) -> UInt8:
-        """The image as models see it, [H, W, 3] RGB. Raises ImageNotFound."""
-        read = await self.reader(tenant, image_id)
-        return await asyncio.get_running_loop().run_in_executor(self._workers, read)
+        """The image as models see it, [H, W, 3] RGB. Raises ImageNotFound, TooLarge."""
+        return await self._stored.pixels(tenant, await self._store.record(tenant, image_id))
 
     async def delete(self, tenant: str, image_id: str) -> None:
         """The image goes, and with it its embeddings and masks, on every replica. Raises ImageNotFound;

@@ -4,7 +4,7 @@ Files are hostile until they are decoded: sizes are checked from the header befo
 whatever a codec raises becomes a refusal that names the field ``file``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL.Image import DecompressionBombError
 
 from segserve.errors import BadInput, SegserveError, TooLarge, UnsupportedFormat
+from segserve.types import Size
 
 # The most that a JPEG can have. Resizing takes memory in proportion to the longest side, so a strip one pixel
 # high cannot be allowed all of the pixel limit.
@@ -29,6 +30,20 @@ class Pixels:
     values: NDArray[Any]
     has_alpha: bool
     orientation: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image file of which the header is read and checked, and no pixel yet.
+
+    size: as stored, before `orientation` turns it. read: all pixels at once. bands: the same from top to bottom
+    as parts of [h, W, C], anew at each call; None where the file can only be read at once.
+    """
+
+    size: Size
+    orientation: int
+    read: Callable[[], Pixels]
+    bands: Callable[[], Iterator[Pixels]] | None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,7 +14,9 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from segserve.errors import TooLarge
-from segserve.images.pixels import Pixels, check_page, check_size, codec, damaged
+from segserve.images.pixels import Pixels, Source, check_page, check_size, codec, damaged
+from segserve.images.raster_bands import read_bands
+from segserve.types import Size
 
 # The formats' own classes are used, not Image.open: it would also try the bomb limit that Pillow keeps as a
 # global and warns about, while the limit here is the caller's.
@@ -27,8 +30,9 @@ _READERS: dict[str, Callable[[BinaryIO], Any]] = {
 _MAX_FRAMES_WORK = 16
 
 
-def read_raster(name: str, stream: BinaryIO, page: int, max_pixels: int) -> Pixels:
-    """`name`: "PNG", "JPEG", "WebP" or "BMP". The pages of an animation are its frames."""
+def open_raster(name: str, stream: BinaryIO, page: int, max_pixels: int, max_banded: int) -> Source:
+    """`name`: "PNG", "JPEG", "WebP" or "BMP". The pages of an animation are its frames. max_banded: pixels of an
+    image that can be read in bands."""
     head = stream.read(33)
     if name == "WebP":
         # Pillow takes memory for the whole canvas as soon as the file is opened.
@@ -36,10 +40,13 @@ def read_raster(name: str, stream: BinaryIO, page: int, max_pixels: int) -> Pixe
     stream.seek(0)
     with codec(name):
         image: Image = _READERS[name](stream)
-    check_size(image.width, image.height, max_pixels)
     depth, colour = _png_samples(head) if name == "PNG" else (8, 0)
     deep = depth == 16
-    check_page(page, 1 if deep else int(getattr(image, "n_frames", 1)))
+    frames = 1 if deep else int(getattr(image, "n_frames", 1))
+    # What is not stored from top to bottom is decoded whole by every library.
+    banded = name in ("PNG", "JPEG") and frames == 1 and not {"interlace", "progressive"} & set(image.info)
+    check_size(image.width, image.height, max_banded if banded else max_pixels)
+    check_page(page, frames)
     if (page + 1) * image.width * image.height > _MAX_FRAMES_WORK * max_pixels:
         raise TooLarge(
             f"Frame {page} takes too long to reach.",
@@ -47,8 +54,15 @@ def read_raster(name: str, stream: BinaryIO, page: int, max_pixels: int) -> Pixe
             field="page",
         )
     orientation = _orientation(image.info.get("exif"))
-    values, has_alpha = _deep_png(stream, colour) if deep else _frame(name, image, page)
-    return Pixels(values if values.ndim == 3 else values[:, :, np.newaxis], has_alpha, orientation)
+
+    def read() -> Pixels:
+        values, has_alpha = _deep_png(stream, colour) if deep else _frame(name, image, page)
+        return Pixels(values if values.ndim == 3 else values[:, :, np.newaxis], has_alpha, orientation)
+
+    size = Size(image.height, image.width)
+    channels = {0: 1, 4: 2, 6: 4}.get(colour, 3) if name == "PNG" else len(image.getbands())
+    bands = partial(read_bands, name, stream, size, channels, orientation)
+    return Source(size, orientation, read, bands if banded else None)
 
 
 def _frame(name: str, image: Image, page: int) -> tuple[NDArray[Any], bool]:

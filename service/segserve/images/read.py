@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput, UnsupportedFormat
-from segserve.images.pixels import Pixels
-from segserve.images.raster import read_raster
+from segserve.images.pixels import Source
+from segserve.images.raster import open_raster
 from segserve.images.scale import to_uint8
-from segserve.images.tiff import read_tiff
+from segserve.images.tiff import open_tiff
+from segserve.images.turning import turn
 from segserve.types import ReadOptions, UInt8
 
 _MAGIC = (
@@ -36,12 +37,20 @@ def read_image(source: bytes | BinaryIO, options: ReadOptions, max_pixels: int) 
     Raises BadInput (field "file", "page" or "channels"), TooLarge before any pixel is decoded if there are
     more than `max_pixels`, UnsupportedFormat for what is not read.
     """
-    pixels = _decode(BytesIO(source) if isinstance(source, bytes) else source, options.page, max_pixels)
-    chosen = _choose(pixels, options.channels)
-    return _turn(_to_three(to_uint8(chosen, options.normalise)), pixels.orientation)
+    stream = BytesIO(source) if isinstance(source, bytes) else source
+    return read_whole(open_image(stream, options.page, max_pixels, max_pixels), options)
 
 
-def _decode(stream: BinaryIO, page: int, max_pixels: int) -> Pixels:
+def read_whole(source: Source, options: ReadOptions) -> UInt8:
+    """As `read_image`, of an opened file."""
+    pixels = source.read()
+    chosen = choose(pixels.values, pixels.has_alpha, options.channels)
+    return turn(to_three(to_uint8(chosen, options.normalise)), pixels.orientation)
+
+
+def open_image(stream: BinaryIO, page: int, max_pixels: int, max_banded: int) -> Source:
+    """Reads and checks the header. max_pixels: of an image that can only be read at once; max_banded: of others.
+    Raises as `read_image` does."""
     stream.seek(0)
     head = stream.read(16)
     stream.seek(0)
@@ -49,8 +58,8 @@ def _decode(stream: BinaryIO, page: int, max_pixels: int) -> Pixels:
         raise BadInput("The file is empty.", remedy="Send the image's bytes.", field="file")
     name = _format(head)
     if name == "TIFF":
-        return read_tiff(stream, page, max_pixels)
-    return read_raster(name, stream, page, max_pixels)
+        return open_tiff(stream, page, max_pixels, max_banded)
+    return open_raster(name, stream, page, max_pixels, max_banded)
 
 
 def _format(head: bytes) -> str:
@@ -66,36 +75,29 @@ def _format(head: bytes) -> str:
     )
 
 
-def _choose(pixels: Pixels, channels: tuple[int, ...] | None) -> NDArray[Any]:
-    """[H, W, 1 to 3] of the file's channels."""
-    available = pixels.values.shape[2]
+def choose(values: NDArray[Any], has_alpha: bool, channels: tuple[int, ...] | None) -> NDArray[Any]:
+    """[H, W, 1 to 3] of the file's channels [H, W, C]."""
+    available = values.shape[2]
     if channels is None:
-        return pixels.values[:, :, : min(3, available - pixels.has_alpha)]
+        return values[:, :, : min(3, available - has_alpha)]
     if not 1 <= len(channels) <= 3 or not all(0 <= channel < available for channel in channels):
         raise BadInput(
             f"There are no channels {list(channels)} in an image of {available}.",
             remedy=f"Give one to three numbers from 0 to {available - 1}.",
             field="channels",
         )
-    return pixels.values[:, :, list(channels)]
+    return values[:, :, list(channels)]
 
 
-def _to_three(channels: UInt8) -> UInt8:
-    """[H, W, 1 to 3] to [H, W, 3]."""
-    if channels.shape[2] == 3:
+def blend(channels: UInt8) -> UInt8:
+    """[H, W, 1 to 3] to [H, W, 1 or 3]: two become their mean."""
+    if channels.shape[2] != 2:
         return channels
-    if channels.shape[2] == 2:
-        total = channels[:, :, :1].astype(np.uint16) + channels[:, :, 1:]
-        channels = ((total + 1) >> 1).astype(np.uint8)
-    return np.repeat(channels, 3, axis=2)
+    total = channels[:, :, :1].astype(np.uint16) + channels[:, :, 1:]
+    return ((total + 1) >> 1).astype(np.uint8)
 
 
-def _turn(image: UInt8, orientation: int) -> UInt8:
-    """[H, W, 3] as it is meant to be seen; the eight cases are those of EXIF 2.3, 4.6.4."""
-    if orientation in (2, 3, 7, 8):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 6, 7):
-        image = image[::-1]
-    if orientation >= 5:
-        image = image.transpose(1, 0, 2)
-    return np.ascontiguousarray(image)
+def to_three(channels: UInt8) -> UInt8:
+    """[H, W, 1 to 3] to [H, W, 3]."""
+    blended = blend(channels)
+    return blended if blended.shape[2] == 3 else np.repeat(blended, 3, axis=2)

@@ -25,11 +25,21 @@ def to_uint8(values: NDArray[Any], how: Normalise) -> UInt8:
     channel by itself, uint8 too. A channel of one value becomes 0. NaN and infinities count for no limit and
     become 0; raises BadInput if there is nothing else.
     """
-    if how is Normalise.NONE and values.dtype == np.uint8:
+    if is_kept(values.dtype, how):
         return values
-    find = _percentiles if how is Normalise.PERCENTILE else _extremes
-    limits = [find(values[:, :, channel]) for channel in range(values.shape[2])]
-    known = [pair for pair in limits if pair is not None]
+    find = _percentiles if how is Normalise.PERCENTILE else extremes
+    return stretch(values, settle([find(values[:, :, c]) for c in range(values.shape[2])], how))
+
+
+def is_kept(dtype: np.dtype[Any], how: Normalise) -> bool:
+    """Whether values are 8-bit as they are."""
+    return how is Normalise.NONE and dtype == np.uint8
+
+
+def settle(found: list[Limits | None], how: Normalise) -> list[Limits]:
+    """The limits of every channel, from what was found in each; None where nothing is finite. Raises BadInput
+    where that is so everywhere."""
+    known = [pair for pair in found if pair is not None]
     if not known:
         raise BadInput(
             "Every pixel of the image is NaN or infinite.",
@@ -38,10 +48,15 @@ def to_uint8(values: NDArray[Any], how: Normalise) -> UInt8:
         )
     if how is Normalise.NONE:
         joint = (min(low for low, _ in known), max(high for _, high in known))
-        limits = [joint] * len(limits)
+        return [joint] * len(found)
+    return [pair or (0.0, 0.0) for pair in found]
+
+
+def stretch(values: NDArray[Any], limits: list[Limits]) -> UInt8:
+    """values [H, W, C] to uint8, each channel by its limits."""
     result = np.empty(values.shape, np.uint8)
     for channel, pair in enumerate(limits):
-        _stretch(values[:, :, channel], pair or (0.0, 0.0), result[:, :, channel])
+        _stretch(values[:, :, channel], pair, result[:, :, channel])
     return result
 
 
@@ -83,13 +98,13 @@ def percentiles(counts: NDArray[np.int64], at: tuple[float, float]) -> Limits:
 def _stretch(channel: NDArray[Any], limits: Limits, out: UInt8) -> None:
     """channel [H, W] into out [H, W]."""
     table = None
-    if _is_countable(channel):
+    if is_countable(channel):
         table = stretched(np.arange(np.iinfo(channel.dtype).max + 1), limits)
     for block, target in zip(_blocks(channel), _blocks(out), strict=True):
         target[...] = stretched(block, limits) if table is None else table[block]
 
 
-def _extremes(channel: NDArray[Any]) -> Limits | None:
+def extremes(channel: NDArray[Any]) -> Limits | None:
     """Least and greatest finite value of [H, W], or None if there is none."""
     found = (block[np.isfinite(block)] if block.dtype.kind == "f" else block for block in _blocks(channel))
     ranges = [(float(values.min()), float(values.max())) for values in found if values.size]
@@ -98,7 +113,7 @@ def _extremes(channel: NDArray[Any]) -> Limits | None:
 
 def _percentiles(channel: NDArray[Any]) -> Limits | None:
     """The percentiles of the finite values of [H, W], or None if there are none."""
-    if _is_countable(channel):
+    if is_countable(channel):
         return percentiles(histogram(channel), PERCENTILES)
     # float32 and float64 are wide enough for the differences that interpolation takes.
     wide = np.float32 if channel.dtype in (np.float16, np.float32) else np.float64
@@ -110,7 +125,7 @@ def _percentiles(channel: NDArray[Any]) -> Limits | None:
     return float(low), float(high)
 
 
-def _is_countable(values: NDArray[Any]) -> bool:
+def is_countable(values: NDArray[Any]) -> bool:
     """Whether there are few enough values to count each."""
     return values.dtype in (np.uint8, np.uint16)
 

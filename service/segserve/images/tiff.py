@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from functools import partial
 from operator import index
 from typing import Any, BinaryIO
 
@@ -11,52 +11,26 @@ from numpy.typing import NDArray
 from tifffile import TIFF, TiffFile, TiffPage
 
 from segserve.errors import TooLarge
-from segserve.images.jpeg_header import frame_sizes
-from segserve.images.pixels import Pixels, check_page, check_size, codec, damaged, unsupported
+from segserve.images.pixels import Pixels, Source, check_page, check_size, codec, damaged, unsupported
+from segserve.images.tiff_bands import is_banded, read_bands
 from segserve.images.tiff_directories import directory_offsets
-from segserve.images.tiff_values import GREY_OR_COLOUR, Kind, to_channels
+from segserve.images.tiff_plane import JPEG, Plane, check_jpeg, joined
+from segserve.images.tiff_values import GREY_OR_COLOUR, Kind
+from segserve.types import Size
 
 # Four channels of float32. Together with the limit of pixels this bounds the memory for decoded samples.
 _MAX_BYTES_PER_PIXEL = 16
-_JPEG = 7
 # None, LZW, JPEG, deflate (two numbers), PackBits, zstd. For all but JPEG the decoder is told how many bytes
 # may come out; others (JPEG 2000, LZMA, ...) take memory as their own headers say.
-_COMPRESSIONS = (1, 5, _JPEG, 8, 32946, 32773, 50000)
+_COMPRESSIONS = (1, 5, JPEG, 8, 32946, 32773, 50000)
 # The variants of microscopes' makers are kept out: their readers open further files and trust all they read.
 _PLAIN = {f"is_{maker}": False for maker in TIFF.FILE_FLAGS}
 
 
-@dataclass(frozen=True)
-class _Plane:
-    """One directory with an image, its tags as checked numbers."""
-
-    page: TiffPage
-    width: int
-    height: int
-    samples: int
-    item_bytes: int
-    kind: Kind
-    orientation: int
-    chunk: tuple[int, int]  # height and width of a strip or tile
-    chunk_samples: int
-    segments: tuple[tuple[int, int], ...]  # offset and number of bytes of every strip or tile
-
-    @property
-    def chunks(self) -> int:
-        """How many strips or tiles there must be."""
-        height, width = self.chunk
-        across, down = math.ceil(self.width / width), math.ceil(self.height / height)
-        return across * down * (self.samples // self.chunk_samples)
-
-    @property
-    def decoded_bytes(self) -> int:
-        """Of all strips or tiles, which may stand out over the image's edge."""
-        return self.chunks * math.prod(self.chunk) * self.chunk_samples * self.item_bytes
-
-
-def read_tiff(stream: BinaryIO, page: int, max_pixels: int) -> Pixels:
+def open_tiff(stream: BinaryIO, page: int, max_pixels: int, max_banded: int) -> Source:
     """Samples of a pixel are channels, planar or not. So are the channels of ImageJ and OME files, which are
-    directories of their own; `page` then counts the positions in z and time."""
+    directories of their own; `page` then counts the positions in z and time. max_banded: pixels of an image
+    that can be read in bands."""
     offsets = directory_offsets(stream)
     with codec("TIFF"):
         stream.seek(0)
@@ -66,13 +40,16 @@ def read_tiff(stream: BinaryIO, page: int, max_pixels: int) -> Pixels:
     check_page(page, len(offsets) // channels)
     start = page % stride + page // stride * stride * channels
     planes = [_plane(file, stream, offsets[start + stride * channel]) for channel in range(channels)]
-    check_size(planes[0].width, planes[0].height, max_pixels)
-    _check(planes, stream, max_pixels)
-    decoded = [to_channels(_decode(plane), plane.kind) for plane in planes]
-    if channels == 1:
-        values, has_alpha = decoded[0]
-        return Pixels(values, has_alpha, planes[0].orientation)
-    return Pixels(np.concatenate([values for values, _ in decoded], axis=2), False, planes[0].orientation)
+    limit = max_banded if (banded := is_banded(planes)) else max_pixels
+    check_size(planes[0].width, planes[0].height, limit)
+    _check(planes, stream, limit)
+    size = Size(planes[0].height, planes[0].width)
+    bands = partial(read_bands, planes) if banded else None
+    return Source(size, planes[0].orientation, partial(_read, planes), bands)
+
+
+def _read(planes: list[Plane]) -> Pixels:
+    return joined(planes, [_decode(plane) for plane in planes])
 
 
 def _channel_layout(description: str, samples: int, directories: int) -> tuple[int, int]:
@@ -95,7 +72,7 @@ def _channel_layout(description: str, samples: int, directories: int) -> tuple[i
     return channels, stride
 
 
-def _plane(file: TiffFile, stream: BinaryIO, offset: int) -> _Plane:
+def _plane(file: TiffFile, stream: BinaryIO, offset: int) -> Plane:
     """Reads a directory. Whatever of it is used is made a number here; what a tag holds may be anything."""
     with codec("TIFF"):
         stream.seek(offset)
@@ -110,7 +87,7 @@ def _plane(file: TiffFile, stream: BinaryIO, offset: int) -> _Plane:
             has_alpha=any(index(extra) in (1, 2) for extra in page.extrasamples[-1:]),
             colours=page.colormap,
         )
-        if kind.photometric not in GREY_OR_COLOUR or (kind.photometric == 6 and page.compression != _JPEG):
+        if kind.photometric not in GREY_OR_COLOUR or (kind.photometric == 6 and page.compression != JPEG):
             raise unsupported("This colour space of TIFF")
         if index(page.imagedepth) != 1 or index(page.tiledepth) != 1:
             raise unsupported("A TIFF page with depth")
@@ -118,7 +95,7 @@ def _plane(file: TiffFile, stream: BinaryIO, offset: int) -> _Plane:
         samples, planar = index(page.samplesperpixel), index(page.planarconfig) == 2
         chunk = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, width)
         segments = zip(page.dataoffsets, page.databytecounts, strict=True)
-        return _Plane(
+        return Plane(
             page=page,
             width=width,
             height=height,
@@ -137,7 +114,7 @@ def _orientation(page: TiffPage) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _check(planes: list[_Plane], stream: BinaryIO, max_pixels: int) -> None:
+def _check(planes: list[Plane], stream: BinaryIO, max_pixels: int) -> None:
     """Refuses what does not fit together, lies outside of the file or decodes to too much."""
     first = planes[0]
     file_bytes = stream.seek(0, 2)
@@ -160,27 +137,12 @@ def _check(planes: list[_Plane], stream: BinaryIO, max_pixels: int) -> None:
         )
 
 
-def _decode(plane: _Plane) -> NDArray[Any]:
+def _decode(plane: Plane) -> NDArray[Any]:
     """[H, W, samples], in the machine's byte order."""
-    if plane.page.compression == _JPEG:
-        _check_jpeg(plane)
+    if plane.page.compression == JPEG:
+        check_jpeg(plane)
     with codec("TIFF"):
         # [planar sample, 1, H, W, sample]; one thread, for how much is done at once is the caller's to decide
         stored: NDArray[Any] = plane.page.asarray(squeeze=False, maxworkers=1)
         joined = np.moveaxis(stored[:, 0, :, :, 0], 0, -1) if len(stored) > 1 else stored[0, 0]
         return joined.astype(joined.dtype.newbyteorder("="), copy=False)
-
-
-def _check_jpeg(plane: _Plane) -> None:
-    """A JPEG's own header says how much memory its decoder takes; it must say what the directory says."""
-    handle = plane.page.parent.filehandle
-    height, width = plane.chunk
-    with codec("TIFF"):
-        tables = plane.page.jpegtables
-        sizes = frame_sizes(tables) if isinstance(tables, bytes) else []
-        for offset, count in plane.segments:
-            handle.seek(offset)
-            sizes.extend(frame_sizes(handle.read(count)))
-    # Up to a whole number of 16-pixel blocks, as some writers do.
-    if any(lines > height + 15 or columns > width + 15 for lines, columns in sizes):
-        raise damaged("TIFF")

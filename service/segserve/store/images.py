@@ -1,6 +1,7 @@
 """Uploaded images and what is known of them, in the object store: they survive everything.
 
-`bytes` is written first and `record.json` last; an image without a record does not exist.
+`bytes`, and a large image's tiles, are written first and `record.json` last; an image without a record does not
+exist.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import time
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import obstore
 import orjson
@@ -17,9 +18,10 @@ from obstore.store import ObjectStore, from_url
 
 from segserve.errors import BadInput, ImageNotFound, TooLarge, Unavailable
 from segserve.store import keys
-from segserve.types import ImageRecord, Normalise, ReadOptions, Size
+from segserve.types import ImageRecord, Normalise, ReadOptions, Size, TiledAs
 
 QUOTA_REFRESH_S = 60.0
+READ_CHUNK = 1 << 20
 STORE_ERRORS = (OSError, BaseError)  # obstore's own errors are no OSErrors
 
 
@@ -51,7 +53,7 @@ class ImageStore:
             return await self.record(tenant, record.image_id)
         except ImageNotFound:
             pass
-        await self._check_quota(tenant, record.stored_bytes)
+        await self.check_quota(tenant, record.stored_bytes)
         file.seek(0)
         try:
             await obstore.put_async(self._store, keys.image_bytes(tenant, record.image_id), file)
@@ -72,6 +74,44 @@ class ImageStore:
         """The bytes as they were uploaded. Raises ImageNotFound."""
         return await self._get(keys.image_bytes(tenant, image_id), image_id)
 
+    async def download(self, tenant: str, image_id: str, into: BinaryIO) -> None:
+        """As `read`, in parts, into a file."""
+        try:
+            answer = await obstore.get_async(self._store, keys.image_bytes(tenant, image_id))
+            async for part in answer.stream(READ_CHUNK):
+                into.write(part)
+        except FileNotFoundError:
+            raise ImageNotFound(image_id) from None
+        except STORE_ERRORS as error:
+            raise Unavailable("The object store cannot be reached.") from error
+
+    def write_tile(
+        self, tenant: str, image_id: str, folder: str, level: int, row: int, column: int, data: bytes
+    ) -> None:
+        """Blocks: call it in a thread."""
+        try:
+            obstore.put(self._store, keys.image_tile(tenant, image_id, folder, level, row, column), data)
+        except STORE_ERRORS as error:
+            raise Unavailable("The image could not be stored.", remedy="Check the object store.") from error
+
+    async def read_tile(
+        self, tenant: str, image_id: str, folder: str, level: int, row: int, column: int
+    ) -> bytes:
+        """Raises ImageNotFound."""
+        return await self._get(keys.image_tile(tenant, image_id, folder, level, row, column), image_id)
+
+    async def remove_tiles(self, tenant: str, image_id: str, folder: str = "") -> None:
+        """Those of one set, or of all that were made of an image."""
+        prefix = keys.image_tiles(tenant, image_id) + folder
+        paths = [path for path, _, _ in await self._list(prefix)]
+        try:
+            if paths:
+                await obstore.delete_async(self._store, paths)
+        except FileNotFoundError:
+            pass
+        except STORE_ERRORS as error:
+            raise Unavailable("The image could not be deleted whole.", remedy="Delete it again.") from error
+
     async def _get(self, path: str, image_id: str) -> bytes:
         try:
             answer = await obstore.get_async(self._store, path)
@@ -89,9 +129,11 @@ class ImageStore:
         except ImageNotFound:
             if is_image_id(image_id):
                 await self._remove(keys.image_bytes(tenant, image_id))
+                await self.remove_tiles(tenant, image_id)
             raise
         await self._remove(keys.image_record(tenant, image_id))
         await self._remove(keys.image_bytes(tenant, image_id))
+        await self.remove_tiles(tenant, image_id)
         self._count(tenant, -record.stored_bytes)
 
     async def _remove(self, path: str) -> None:
@@ -105,21 +147,23 @@ class ImageStore:
     async def older_than(self, tenant: str, age: timedelta) -> list[str]:
         """Ids of the images uploaded longer ago than `age`, and of bytes that lost their record."""
         limit = time.time() - age.total_seconds()
-        return sorted({path.split("/")[-2] for path, at, _ in await self._list(tenant) if at < limit})
+        folder = keys.images(tenant)
+        found = [path.removeprefix(folder) for path, at, _ in await self._list(folder) if at < limit]
+        return sorted({path.partition("/")[0] for path in found})
 
     async def used_bytes(self, tenant: str) -> int:
         """What the tenant's images take; listed at most once a minute and counted along between."""
         at, used = self._used.get(tenant, (float("-inf"), 0))
         if time.monotonic() - at > QUOTA_REFRESH_S:
-            used = sum(size for _, _, size in await self._list(tenant))
+            used = sum(size for _, _, size in await self._list(keys.images(tenant)))
             self._used[tenant] = (time.monotonic(), used)
         return used
 
-    async def _list(self, tenant: str) -> list[tuple[str, float, int]]:
+    async def _list(self, prefix: str) -> list[tuple[str, float, int]]:
         def run() -> list[tuple[str, float, int]]:
             return [
                 (entry["path"], entry["last_modified"].timestamp(), entry["size"])
-                for page in obstore.list(self._store, keys.images(tenant))
+                for page in obstore.list(self._store, prefix)
                 for entry in page
             ]
 
@@ -133,7 +177,8 @@ class ImageStore:
             at, used = self._used[tenant]
             self._used[tenant] = (at, used + change)
 
-    async def _check_quota(self, tenant: str, more: int) -> None:
+    async def check_quota(self, tenant: str, more: int) -> None:
+        """Raises TooLarge."""
         if self._quota and await self.used_bytes(tenant) + more > self._quota:
             raise TooLarge(
                 f"The image would exceed the storage quota of {self._quota // 1_000_000} MB.",
@@ -161,4 +206,9 @@ def parse_record(data: bytes) -> ImageRecord:
         options=options,
         stored_bytes=raw["stored_bytes"],
         created_at=raw["created_at"],
+        tiles=parse_tiles(raw.get("tiles")),
     )
+
+
+def parse_tiles(raw: dict[str, Any] | None) -> TiledAs | None:
+    return None if raw is None else TiledAs(**{**raw, "size": Size(**raw["size"])})

@@ -50,6 +50,15 @@ def image_record(tenant: str, image_id: str) -> str:
     return f"{tenant}/images/{image_id}/record.json"
 
 
+def image_tiles(tenant: str, image_id: str) -> str:
+    """Of all the sets that were made of an image."""
+    return f"{tenant}/images/{image_id}/tiles/"
+
+
+def image_tile(tenant: str, image_id: str, folder: str, level: int, row: int, column: int) -> str:
+    return f"{image_tiles(tenant, image_id)}{folder}/{level}/{row}_{column}"
+
+
 def images(tenant: str) -> str:
     return f"{tenant}/images/"
 

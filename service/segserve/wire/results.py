@@ -16,7 +16,9 @@ def render(found: Found, result_format: ResultFormat, image: UInt8 | None) -> tu
     """(the answer's bytes, their media type). image [H, W, 3]: what an overlay is drawn on, needed for that
     alone. Blocks: call it in a thread. Raises TooLarge where the format cannot hold what was found."""
     if result_format in MAPS:
-        return render_map(labels.from_crops([o.crop for o in found.objects], found.size), result_format, image)
+        return render_map(
+            labels.from_crops([o.crop for o in found.objects], found.size), result_format, image
+        )
     content = coco(found) if result_format is ResultFormat.COCO else objects(found, result_format)
     return orjson.dumps(content), JSON
 

@@ -59,7 +59,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
                 raise BadInput("There are no bytes.", field="chunk", remedy="Send the image in chunks.")
             record = await service.library.add(DEFAULT_TENANT, cast(BinaryIO, spool), options)
         if model:
-            service.encode_ahead(record.image_id, await service.registry.get(model, Model))
+            service.encode_ahead(record, await service.registry.get(model, Model))
         return segmentation_pb2.UploadImageResponse(
             image_id=record.image_id, width=record.size.width, height=record.size.height
         )

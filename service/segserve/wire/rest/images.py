@@ -50,7 +50,7 @@ def add(api: FastAPI, service: Service) -> None:
         async with body.uploaded(request, service.fetcher) as file:
             record = await service.library.add(DEFAULT_TENANT, file, options)
         if loaded is not None:
-            service.encode_ahead(record.image_id, loaded)
+            service.encode_ahead(record, loaded)
         return json(image_out(record), 201)
 
     @api.get(

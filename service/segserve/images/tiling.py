@@ -1,0 +1,81 @@
+"""Large images are looked at in tiles with a halo, as micro-sam does, at as many scales as it takes.
+
+A tile's inner part is an edge of `edge` pixels; the inner parts cover the image once. What is encoded is the outer
+part, with the halo around it, cut at the image's edge. micro-sam recommends 1024 and 256 for SAM, which sees 1024
+pixels; here they are the model's input size and a quarter of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+
+from segserve.types import Box, Region, Size
+
+
+@dataclass(frozen=True)
+class Tile:
+    column: int
+    row: int
+    inner: Region
+    outer: Region
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The tiles of an image, row by row; edge and halo in its pixels."""
+
+    size: Size
+    edge: int
+    halo: int
+
+    @property
+    def columns(self) -> int:
+        return ceil(self.size.width / self.edge)
+
+    @property
+    def rows(self) -> int:
+        return ceil(self.size.height / self.edge)
+
+    def __len__(self) -> int:
+        return self.columns * self.rows
+
+    def __iter__(self) -> Iterator[Tile]:
+        return (self.tile(column, row) for row in range(self.rows) for column in range(self.columns))
+
+    def tile(self, column: int, row: int) -> Tile:
+        x, y = column * self.edge, row * self.edge
+        return Tile(column, row, self._region(x, y, 0), self._region(x, y, self.halo))
+
+    def at(self, x: float, y: float) -> Tile:
+        """The tile whose inner part holds this point of the image; its far edges belong to the last ones."""
+        column, row = int(x) // self.edge, int(y) // self.edge
+        return self.tile(min(column, self.columns - 1), min(row, self.rows - 1))
+
+    def _region(self, x: int, y: int, halo: int) -> Region:
+        x0, y0 = max(0, x - halo), max(0, y - halo)
+        x1 = min(self.size.width, x + self.edge + halo)
+        y1 = min(self.size.height, y + self.edge + halo)
+        return Region(x0, y0, x1 - x0, y1 - y0)
+
+
+def grid(size: Size, input_size: int, scale: int = 1) -> Grid:
+    """The tiles for a model that sees `input_size` pixels a side, each showing `scale` times as many."""
+    return Grid(size, scale * input_size, scale * input_size // 4)
+
+
+def window(size: Size, input_size: int, asked: Box) -> Region:
+    """Where to look for an object: the tile with halo, of the finest scale, that holds the tile's share of the
+    middle of `asked`, and all of it. An object too large for a tile is thus seen whole, though less sharply,
+    where micro-sam would cut it at the tile's halo."""
+    scale, middle = 1, ((asked.x0 + asked.x1) / 2, (asked.y0 + asked.y1) / 2)
+    while True:
+        tiles = grid(size, input_size, scale)
+        found = tiles.at(*middle).outer
+        if len(tiles) == 1 or holds(found, asked):
+            return found
+        scale *= 2
+
+
+def holds(region: Region, box: Box) -> bool:
+    across = region.x <= box.x0 and box.x1 <= region.x + region.width
+    return across and region.y <= box.y0 and box.y1 <= region.y + region.height
