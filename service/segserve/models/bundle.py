@@ -33,6 +33,7 @@ from segserve.models.strict import Strict
 from segserve.types import Preprocess
 
 MANIFEST = "model.yaml"
+WEIGHTS = "weights.safetensors"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 READ_CHUNK = 1 << 20
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import structlog
 
 from segserve.errors import BrokenModel, ModelNotFound, WrongModel
-from segserve.models.bundle import MANIFEST, NAME_PATTERN, Bundle, SemanticManifest
+from segserve.models.bundle import MANIFEST, NAME_PATTERN, WEIGHTS, Bundle, SemanticManifest
 from segserve.models.model import Loaded
 from segserve.models.runtime import RuntimeOptions
 from segserve.models.semantic import SemanticModel
@@ -132,7 +132,8 @@ class Registry:
 
 
 def weight_bytes(bundle: Bundle) -> int:
-    return sum(entry.bytes for entry in bundle.manifest.files.values())
+    """What its graphs hold; weights to train on are not loaded."""
+    return sum(e.bytes for name, e in bundle.manifest.files.items() if name != WEIGHTS)
 
 
 def expect(model: Loaded, kind: type[L]) -> L:
