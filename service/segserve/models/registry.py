@@ -42,7 +42,7 @@ def open_bundle(bundle: Bundle, runtimes: Runtimes) -> Loaded:
     if isinstance(bundle.manifest, SemanticManifest):
         assert runtimes.whole is not None, "only what segments whole images asks for such a model"
         return SemanticModel(bundle, runtimes.whole)
-    return open_promptable(bundle, runtimes.encoder, runtimes.decoder)
+    return open_promptable(bundle, runtimes.encoder, runtimes.decoder, runtimes.whole)
 
 
 class Registry:

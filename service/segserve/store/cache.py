@@ -23,7 +23,7 @@ from safetensors.numpy import load, save
 
 from segserve.errors import BadInput, CacheUnavailable
 from segserve.store import keys
-from segserve.types import Embedding, Float16
+from segserve.types import Embedding, Float16, UInt16
 
 CONNECTIONS = 64  # more commands at once wait for one to come free
 AWAY_S = 1.0
@@ -135,6 +135,19 @@ class Cache:
         key = keys.embedding(tenant, image_id, digest)
         await self._put(tenant, image_id, {key: packed}, self._embedding_ttl_s)
 
+    async def get_maps(self, tenant: str, image_id: str, digest: str) -> UInt16 | None:
+        """[3, h, h] as they were put, or None."""
+        data = await self._get(keys.maps(tenant, image_id, digest))
+        if data is None:
+            return None
+        maps: UInt16 = np.frombuffer(data, "<u2")
+        return maps.reshape(3, isqrt(maps.size // 3), -1)
+
+    async def put_maps(self, tenant: str, image_id: str, digest: str, maps: UInt16) -> None:
+        """Keep the automatic decoder's maps [3, h, h] as long as the embedding."""
+        key = keys.maps(tenant, image_id, digest)
+        await self._put(tenant, image_id, {key: maps.astype("<u2").tobytes()}, self._embedding_ttl_s)
+
     async def get_mask(self, tenant: str, image_id: str, mask_id: str) -> Float16 | None:
         """Low-res logits [4g, 4g]."""
         data = await self._get(keys.mask(tenant, image_id, mask_id))
@@ -164,7 +177,7 @@ class Cache:
         digests: of the bundles known here; their keys are deleted even where the index was evicted.
         """
         index = keys.derived(tenant, image_id)
-        known = [keys.embedding(tenant, image_id, d) for d in digests]
+        known = [key(tenant, image_id, d) for d in digests for key in (keys.embedding, keys.maps)]
         members = await self._ask(lambda: self._redis.smembers(index))
         await self._ask(lambda: self._redis.unlink(index, *known, *members))
         await self._ask(lambda: self._redis.publish(keys.deleted_channel(), f"{tenant}/{image_id}"))

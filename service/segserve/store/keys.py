@@ -11,6 +11,11 @@ def embedding(tenant: str, image_id: str, bundle_digest: str) -> str:
     return f"{PREFIX}:{tenant}:embedding:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}"
 
 
+def maps(tenant: str, image_id: str, bundle_digest: str) -> str:
+    """Of the automatic decoder."""
+    return f"{PREFIX}:{tenant}:maps:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}"
+
+
 def encoding(embedding_key: str) -> str:
     """Held by the replica that encodes what this key will hold."""
     return f"{embedding_key}:encoding"

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from segserve.errors import BadInput, BrokenModel
+from segserve.errors import BadInput
 from segserve.models.bundle import Bundle, Kind, SemanticManifest
 from segserve.models.export.sam import fold_batch_norms, round_to_half
 from segserve.models.export.semantic import export_semantic
 from segserve.models.importers import About
+from segserve.models.importers.compare import check as check_error
+from segserve.models.importers.compare import relative_to_largest
 from segserve.models.install import new_bundle
 from segserve.models.networks.unet import UNet
 from segserve.models.runtime import RuntimeOptions
@@ -163,10 +164,5 @@ def write_bundle(network: nn.Module, staging: Any, like: SemanticManifest) -> Bu
     with torch.no_grad():
         expected = folded(image).numpy()
     found = SemanticModel(bundle, RuntimeOptions(threads=cores())).run(image.numpy())
-    error = float(np.abs(found - expected).max() / np.abs(expected).max())
-    if not error <= TOLERANCE:  # also where it is not a number
-        raise BrokenModel(
-            f"The exported graph differs from its network by {error:.1e}, more than {TOLERANCE:.0e}.",
-            remedy="The weights may not be finite: train again with a lower --lr.",
-        )
+    check_error("graph", relative_to_largest(found, expected), TOLERANCE)
     return bundle

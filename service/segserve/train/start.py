@@ -7,19 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle, Kind, PromptableManifest, Runtime, write_manifest
+from segserve.models.export.automatic import add_automatic
 from segserve.models.export.sam import export_sam, fold_batch_norms, round_to_half
 from segserve.models.importers import About
-from segserve.models.importers.compare import compare
+from segserve.models.importers.compare import check, compare, relative_to_largest
 from segserve.models.importers.sam import Sam
 from segserve.models.importers.state import load_weights
+from segserve.models.model import Model
 from segserve.models.networks.starter import AutomaticDecoder, build_sam
+from segserve.models.runtime import RuntimeOptions
 from segserve.models.weights import read_weights, write_weights
+from segserve.settings import cores
 
 STARTER = "starter-conv"
+MAPS_TOLERANCE = 1e-3  # largest error over the largest value
 
 
 def published_sam(variant: str) -> Callable[[], Any]:
@@ -93,8 +99,25 @@ def write_bundle(
     write_weights(folder, dict(networks.items()), half=True)
     sam = fold_batch_norms(networks["sam"])
     round_to_half(sam)
+    automatic = fold_batch_norms(networks["automatic"])
+    round_to_half(automatic)
     bundle = export_sam(sam, folder, name=name, architecture=like.architecture, half=True, **vars(about))
-    manifest = bundle.expect(PromptableManifest).model_copy(update={"preprocess": like.preprocess})
-    bundle = write_manifest(folder, manifest)
+    bundle = add_automatic(automatic, bundle, half=True)
+    manifest = bundle.expect(PromptableManifest)
+    bundle = write_manifest(
+        folder, manifest.model_copy(update={"preprocess": like.preprocess, "ais": like.ais})
+    )
     compare(bundle, Sam(), sam)
+    compare_maps(bundle, automatic)
     return bundle
+
+
+def compare_maps(bundle: Bundle, automatic: nn.Module) -> None:
+    """Raises BrokenModel where ais.onnx does not compute what the decoder does."""
+    model = Model(bundle, None, None, RuntimeOptions(threads=cores()))
+    shape = model.manifest.dims.embedding
+    embedding = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = automatic(embedding)[0].numpy()
+    found = model.maps({"embedding": embedding[0].numpy()})
+    check("automatic decoder", relative_to_largest(found, expected), MAPS_TOLERANCE)

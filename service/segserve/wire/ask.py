@@ -8,6 +8,7 @@ from segserve.app import MB, Service
 from segserve.decode.segment import Segmentation
 from segserve.errors import TooLarge
 from segserve.models.bundle import Bundle, PromptableManifest
+from segserve.models.model import AIS
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, Candidate, Prompt, Size
 from segserve.wire.schemas import SegmentIn
@@ -58,6 +59,7 @@ def describe(service: Service, bundle: Bundle) -> dict[str, Any]:
         "architecture": manifest.architecture,
         "input_size": promptable and promptable.preprocess.input_size,
         "low_res": promptable and promptable.dims.low,
+        "automatic": ["ais"] if promptable and bundle.has(AIS) else [],
         "description": manifest.description,
         "licence": manifest.licence,
         "source": manifest.source,

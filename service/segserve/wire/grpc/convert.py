@@ -2,11 +2,11 @@
 
 import base64
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from segserve.decode.segment import Found, Segmentation
 from segserve.errors import BadInput
@@ -14,6 +14,8 @@ from segserve.masks import crop, png, polygon, rle
 from segserve.types import Candidate, Normalise, Priority, ReadOptions, Select
 from segserve.v1 import segmentation_pb2
 from segserve.wire.schemas import MaskFormat, SegmentIn
+
+Body = TypeVar("Body", bound=BaseModel)
 
 NORMALISE = dict(enumerate([Normalise.NONE, Normalise.NONE, Normalise.MINMAX, Normalise.PERCENTILE]))
 SELECT = dict(enumerate([Select.BEST, Select.BEST, Select.ALL, Select.FIRST]))
@@ -67,17 +69,23 @@ def prompt_in(message: segmentation_pb2.Prompt) -> dict[str, Any]:
 
 def segment_in(message: segmentation_pb2.SegmentRequest) -> SegmentIn:
     """Raises BadInput naming the field at fault."""
+    return checked(
+        SegmentIn,
+        {
+            "image_id": message.image_id,
+            "model": message.model or None,
+            "prompts": [prompt_in(prompt) for prompt in message.prompts],
+            "format": known(FORMAT, message.format, "format"),
+            "select": known(SELECT, message.select, "select"),
+            "multimask": message.multimask if message.HasField("multimask") else None,
+        },
+    )
+
+
+def checked(kind: type[Body], asked: dict[str, Any]) -> Body:
+    """A request as REST's schema. Raises BadInput naming the field at fault."""
     try:
-        return SegmentIn.model_validate(
-            {
-                "image_id": message.image_id,
-                "model": message.model or None,
-                "prompts": [prompt_in(prompt) for prompt in message.prompts],
-                "format": known(FORMAT, message.format, "format"),
-                "select": known(SELECT, message.select, "select"),
-                "multimask": message.multimask if message.HasField("multimask") else None,
-            }
-        )
+        return kind.model_validate(asked)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
