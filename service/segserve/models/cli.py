@@ -33,6 +33,10 @@ app = typer.Typer(no_args_is_help=True, help="See, import, pull, check and remov
 DataDir = Annotated[
     Path | None, typer.Option(envvar="SEGSERVE_DATA_DIR", help="Models live in its folder 'models'.")
 ]
+KeepWeights = Annotated[
+    bool,
+    typer.Option("--keep-weights", help="Keep them beside the graphs, to train the model further."),
+]
 Replace = Annotated[bool, typer.Option("--replace", help="Take the place of a model of the same name.")]
 KINDS = ", ".join(Importer)
 
@@ -119,6 +123,7 @@ def import_model(
     variant: Annotated[
         str | None, typer.Option(help="vit_b, 2.1_tiny and the like [default: by the weights' shapes].")
     ] = None,
+    keep_weights: KeepWeights = False,
     replace: Replace = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -133,6 +138,7 @@ def import_model(
             variant=variant,
             replace=replace,
             about=about,
+            keep_weights=keep_weights,
             on_stage=progress.stage,
         )
     ready(bundle)
@@ -145,6 +151,7 @@ def pull_model(
     no_digest: Annotated[
         bool, typer.Option("--no-digest", help="Accept a file whose digest nobody publishes.")
     ] = False,
+    keep_weights: KeepWeights = False,
     replace: Replace = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -163,6 +170,7 @@ def pull_model(
             name=name,
             replace=replace,
             accept_no_digest=no_digest,
+            keep_weights=keep_weights,
             on_file=progress.download,
             on_stage=progress.stage,
         )

@@ -1,7 +1,7 @@
 """`weights.safetensors` of a bundle: the parameters of its torch networks, to train them on.
 
 Keys begin with the network's name: `sam.` (the promptable network, under its library's own names), `automatic.`
-(a `networks.starter.AutomaticDecoder`), `unet.`. Needs torch.
+(a `networks.starter.AutomaticDecoder`). Needs torch.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from segserve.errors import BadInput
 from segserve.models.bundle import WEIGHTS, Bundle
+
+PROMPTABLE, AUTOMATIC = "sam", "automatic"
 
 
 def write_weights(folder: Path, networks: Mapping[str, nn.Module], *, half: bool = False) -> None:

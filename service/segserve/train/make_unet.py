@@ -48,7 +48,6 @@ class Options:
     rate: float = 1e-3
     seed: int = 0
     patience: int = 10
-    share: float = 0.1
     device: str = "cpu"
     workers: int = 1
 

@@ -21,7 +21,7 @@ from segserve.models.importers.state import load_weights
 from segserve.models.model import Model
 from segserve.models.networks.starter import AutomaticDecoder, build_sam
 from segserve.models.runtime import RuntimeOptions
-from segserve.models.weights import read_weights, write_weights
+from segserve.models.weights import AUTOMATIC, PROMPTABLE, read_weights, write_weights
 from segserve.settings import cores
 
 STARTER = "starter-conv"
@@ -81,12 +81,14 @@ def trainable(bundle: Bundle) -> Start:
             remedy=f"These can: {', '.join(NETWORKS)}; the starter is one.",
         )
     weights = read_weights(bundle)
-    sam = load_weights(NETWORKS[manifest.architecture](), weights.get("sam", {}), manifest.architecture, ("",))
+    sam = load_weights(
+        NETWORKS[manifest.architecture](), weights.get(PROMPTABLE, {}), manifest.architecture, ("",)
+    )
     automatic = AutomaticDecoder(manifest.dims.embedding[0])
-    fresh = "automatic" not in weights
+    fresh = AUTOMATIC not in weights
     if not fresh:
-        load_weights(automatic, weights["automatic"], "an automatic decoder", ("",))
-    return Start(manifest, nn.ModuleDict({"sam": sam, "automatic": automatic}), fresh)
+        load_weights(automatic, weights[AUTOMATIC], "an automatic decoder", ("",))
+    return Start(manifest, nn.ModuleDict({PROMPTABLE: sam, AUTOMATIC: automatic}), fresh)
 
 
 def write_bundle(
