@@ -28,6 +28,7 @@ from segserve.metrics import Metrics
 from segserve.models.model import Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
+from segserve.semantic.segment import Semantic
 from segserve.settings import Settings
 from segserve.store.cache import Cache, Deleted, Encoded, pack
 from segserve.store.images import ImageStore, open_store
@@ -66,9 +67,9 @@ class Service:
         self.registry = Registry(
             [settings.data_dir / "models", BUILT_IN],
             Runtimes(
-                encoder=None if encoder else RuntimeOptions(settings.device, settings.encode_threads),
-                decoder=RuntimeOptions(settings.device, settings.decode_threads) if decode else None,
-                whole=RuntimeOptions(settings.device, settings.encode_threads) if decode else None,
+                encoder=None if encoder else RuntimeOptions.on(settings.device, settings.encode_threads),
+                decoder=RuntimeOptions.on(settings.device, settings.decode_threads) if decode else None,
+                whole=RuntimeOptions.on(settings.device, settings.encode_threads) if decode else None,
             ),
             settings.models_mb * MB,
             self.metrics.models_loaded,
@@ -125,6 +126,7 @@ class Service:
             max_pixels=settings.max_pixels,
             forget=self._forget,
         )
+        self.semantic = Semantic(self.library, self.registry, self.turns, self.metrics)
         self.fetcher = Fetcher(
             settings.fetch_hosts,
             private=settings.fetch_private,

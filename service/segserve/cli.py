@@ -1,10 +1,11 @@
 """The command line: `segserve serve`, `segserve segment`, `segserve models`."""
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import numpy as np
 import typer
@@ -18,6 +19,10 @@ from segserve.settings import Settings, load_settings
 from segserve.timing import Timings
 from segserve.train.cli import app as train
 from segserve.types import DEFAULT_TENANT, Box, Prompt, ReadOptions, Select
+
+if TYPE_CHECKING:
+    from segserve.wire.schemas_semantic import SemanticIn
+    from segserve.wire.semantic import Answer
 
 cli = typer.Typer(
     name="segserve",
@@ -176,6 +181,50 @@ def segment(
     typer.echo(f"{output}: {crop.area(best.crop)} pixels, score {best.score:.2f}, decoded in {ms:.0f} ms")
 
 
+BY_SUFFIX = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".npy": "npy", ".json": "rle"}
+
+
+@cli.command()
+def semantic(
+    image: Annotated[Path, typer.Argument(help="The picture.", exists=True, dir_okay=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The class map: .png, .tif, .npy or .json.")],
+    model: Annotated[
+        str | None,
+        typer.Option(envvar="SEGSERVE_DEFAULT_SEMANTIC_MODEL", help="Which model [default: starter-unet]."),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(help="overlay, coco, rle, polygon, probabilities, ... [default: by the output's name]."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="The probability a class needs [default: the model's].")
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Of tiles, as a part of their edge [default: the model's].")
+    ] = None,
+    flips: Annotated[str, typer.Option(help="none, horizontal, vertical or both.")] = "none",
+    data_dir: DataDir = None,
+) -> None:
+    """Give every pixel of a picture a class, with no server running."""
+    from segserve.wire.ask import checked
+    from segserve.wire.schemas_semantic import SemanticIn
+
+    settings = load_settings(data_dir=data_dir, default_semantic_model=model)
+    logs.configure(settings.log_format, "error")
+    asked = {
+        "image_id": "",
+        "format": format or BY_SUFFIX.get(output.suffix.lower(), output.suffix),
+        "threshold": threshold,
+        "overlap": overlap,
+        "flips": flips,
+    }
+    with image.open("rb") as file:
+        answer = asyncio.run(classify_file(settings, file, checked(SemanticIn, json.dumps(asked).encode())))
+    output.write_bytes(answer.content)
+    for each in answer.found.classes:
+        typer.echo(f"{each.value} {each.name}: {each.area} pixels, {100 * each.fraction:.1f}%")
+
+
 def numbers(text: str, count: int, option: str) -> list[float]:
     try:
         values = [float(part) for part in text.split(",")]
@@ -204,6 +253,21 @@ async def segment_file(settings: Settings, image: BinaryIO, prompt: Prompt) -> t
     finally:
         await service.stop()
     return answer.results[0][0], timings
+
+
+async def classify_file(settings: Settings, image: BinaryIO, asked: "SemanticIn") -> "Answer":
+    """The class map of a file: the very parts that serve, without the server."""
+    from segserve.app import Service
+    from segserve.wire.semantic import segment
+
+    service = Service(settings)
+    await service.start(warm_up=False)
+    try:
+        record = await service.library.add(DEFAULT_TENANT, image, ReadOptions())
+        chosen = asked.model_copy(update={"image_id": record.image_id})
+        return await segment(service, chosen, service.timings())
+    finally:
+        await service.stop()
 
 
 def main() -> None:

@@ -45,6 +45,7 @@ class Settings(BaseSettings):
 
     device: Device = Device.CPU
     default_model: str = "starter"
+    default_semantic_model: str = "starter-unet"
     preload: tuple[str, ...] = Field(("starter",), description="models loaded before the service is ready")
     models_mb: int = Field(8192, ge=1, description="memory for loaded models")
     prepared_mb: int = Field(1024, ge=1, description="memory for prepared embeddings in this process")

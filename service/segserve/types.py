@@ -25,6 +25,25 @@ class Size:
     width: int
 
 
+@dataclass(frozen=True)
+class Region:
+    """A part of an image, in its pixels: the top left corner at (x, y), `width` and `height` from there."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def size(self) -> Size:
+        return Size(self.height, self.width)
+
+    def lies_in(self, size: Size) -> bool:
+        """Whether it is not empty and all of it is on an image of this size."""
+        across = 0 <= self.x < self.x + self.width <= size.width
+        return across and 0 <= self.y < self.y + self.height <= size.height
+
+
 class Priority(StrEnum):
     """Who waits for an embedding: somebody who has clicked, or a batch that has time."""
 
@@ -163,5 +182,5 @@ class Found:
     objects: list[Object]
 
 
-# An encoder's output by name, each array float16 or float32; "embedding" is always [C, g, g].
+# An encoder's output by name, in the host's memory, each array float16 or float32; "embedding" is always [C, g, g].
 Embedding = Mapping[str, NDArray[Any]]

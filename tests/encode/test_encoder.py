@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 
 from segserve.encode.encoder import LocalEncoder, Wanted
-from segserve.errors import BrokenModel, Busy, CacheUnavailable, ImageNotFound, OutOfMemory
+from segserve.errors import BadInput, BrokenModel, Busy, CacheUnavailable, ImageNotFound, OutOfMemory
 from segserve.metrics import Metrics
+from segserve.store import keys
 from segserve.store.cache import Cache, unpack
 from segserve.store.images import ImageStore, open_store
 from segserve.timing import Timings
-from segserve.types import ImageRecord, Preprocess, Priority, ReadOptions, Size
+from segserve.types import ImageRecord, Preprocess, Priority, ReadOptions, Region, Size
 
 
 class Model:
@@ -55,7 +56,11 @@ class Bench:
         self.model, self.metrics = Model(), Metrics()
         self.store = ImageStore(open_store(None, folder), 0)
         options = {"max_batch": 4, "max_waiting": 8, **limits}
-        registry = SimpleNamespace(peek=lambda name: self.model)
+
+        async def get(*asked: object) -> Model:
+            return self.model
+
+        registry = SimpleNamespace(get=get)
         self.encoder = LocalEncoder(
             self.store,
             cast(Cache, NoCache()),
@@ -203,3 +208,28 @@ def test_closing_finishes_what_was_taken_on(tmp_path: Path) -> None:
         assert len(await asyncio.gather(*tasks)) == 5
 
     story(tell, tmp_path)
+
+
+def test_a_region_is_encoded_as_an_image_of_its_own(tmp_path: Path) -> None:
+    def wanted(region: Region | None) -> Wanted:
+        return Wanted("t", "f" * 64, "m", "d", region=region)
+
+    async def tell(bench: Bench) -> None:
+        halves = np.repeat(np.array([[10, 200]], np.uint8), 8, axis=0).repeat(4, axis=1)
+        picture = io.BytesIO()
+        Image.fromarray(halves).save(picture, "PNG")
+        await bench.store.put("t", ImageRecord("f" * 64, Size(8, 8), ReadOptions(), 1, 0.0), picture)
+        regions = (None, Region(0, 0, 4, 8), Region(4, 2, 4, 3))
+        answers = await asyncio.gather(*(bench.encoder.encode(wanted(r), Timings()) for r in regions))
+        assert [float(unpack(a)["embedding"][0, 0, 0]) for a in answers] == [105, 10, 200]
+        for outside in (Region(5, 0, 4, 8), Region(0, 0, 0, 8), Region(-1, 0, 4, 4)):
+            with pytest.raises(BadInput) as refusal:
+                await bench.encoder.encode(wanted(outside), Timings())
+            assert refusal.value.field == "region"
+
+    story(tell, tmp_path)
+
+
+def test_a_regions_embedding_has_a_key_of_its_own() -> None:
+    regions = (None, Region(0, 0, 8, 8), Region(8, 0, 8, 8), Region(0, 0, 8, 16))
+    assert len({keys.embedding("t", "i", "d", region) for region in regions}) == 4

@@ -85,7 +85,7 @@ def decode(
     prior = prompt.logits if prompt.mask is None else mask_to_logits(prompt.mask, manifest)
     if prior is not None:
         with timings.stage("prepare"):
-            prepared = model.prepare(image.embedding, prior)
+            prepared = model.prepare(image.embedding, prior, image.prepared)
     coords, labels = tokens(prompt, manifest, image.size)
     channels = mask_tokens(prompt, manifest.kind, multimask, select)
     with timings.stage("decode"):

@@ -19,7 +19,7 @@ from segserve.store import keys
 from segserve.store.cache import Cache, unpack
 from segserve.store.images import ImageStore
 from segserve.timing import Timings
-from segserve.types import Embedding, Priority, Size
+from segserve.types import Embedding, Priority, Region, Size
 
 
 class Embeddings:
@@ -52,9 +52,11 @@ class Embeddings:
         model: Model,
         timings: Timings,
         priority: Priority = Priority.INTERACTIVE,
+        region: Region | None = None,
     ) -> PreparedImage:
-        """Raises ImageNotFound, CacheUnavailable, EncodeTimeout, Busy."""
-        key = Key(tenant, image_id, model.bundle.digest)
+        """region: the part of the image to encode, as if it were an image of its own; None is all of it. Raises
+        ImageNotFound, CacheUnavailable, EncodeTimeout, Busy, BadInput for a region that is not on the image."""
+        key = Key(tenant, image_id, model.bundle.digest, region)
         held = self._prepared.get(key)
         self._metrics.lookup("process", hit=held is not None)
         if held is not None:
@@ -94,7 +96,8 @@ class Embeddings:
         with timings.stage("prepare"):
             loop = asyncio.get_running_loop()
             prepared = await loop.run_in_executor(self._workers, model.prepare, embedding, None)
-        image = PreparedImage(record.size, embedding, prepared)
+        size = record.size if key.region is None else key.region.size
+        image = PreparedImage(size, embedding, prepared)
         # Deleted meanwhile? Then neither the caller nor the cache may keep what was made from it.
         try:
             await self._images.record(key.tenant, key.image_id)
@@ -114,11 +117,13 @@ class Embeddings:
     async def _find(self, key: Key, model: Model, timings: Timings, priority: Priority) -> Embedding:
         async def look() -> Embedding | None:
             with timings.stage("cache"):
-                return await self._cache.get_embedding(key.tenant, key.image_id, key.digest)
+                return await self._cache.get_embedding(key.tenant, key.image_id, key.digest, key.region)
 
         async def encode() -> Embedding:
             image = await fetch(self._images, key.tenant, key.image_id) if self._send_images else None
-            wanted = Wanted(key.tenant, key.image_id, model.name, key.digest, priority, image)
+            wanted = Wanted(
+                key.tenant, key.image_id, model.name, key.digest, priority, image=image, region=key.region
+            )
             return unpack(await self._encoder.encode(wanted, timings))
 
         found = await look()
@@ -126,7 +131,7 @@ class Embeddings:
         if found is not None:
             return found
         return await self._flights.once(
-            keys.embedding(key.tenant, key.image_id, key.digest), look, encode, timings
+            keys.embedding(key.tenant, key.image_id, key.digest, key.region), look, encode, timings
         )
 
     def forget(self, tenant: str, image_id: str) -> None:

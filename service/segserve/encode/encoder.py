@@ -20,7 +20,7 @@ import structlog
 
 from segserve.encode.prepared import Key
 from segserve.encode.preprocess import apply
-from segserve.errors import BrokenModel, Busy, CacheUnavailable, OutOfMemory
+from segserve.errors import BadInput, BrokenModel, Busy, CacheUnavailable, OutOfMemory
 from segserve.images.read import read_image
 from segserve.metrics import Metrics
 from segserve.models.model import Model
@@ -28,7 +28,7 @@ from segserve.models.registry import Registry
 from segserve.store.cache import Cache, pack
 from segserve.store.images import ImageStore
 from segserve.timing import Timings
-from segserve.types import Embedding, Float32, Priority, ReadOptions
+from segserve.types import Embedding, Float32, Priority, ReadOptions, Region, Size, UInt8
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ class ImageBytes:
 class Wanted:
     """An embedding that is wanted: of which stored image, by which model. digest: of the model's bundle, so
     that a worker with another version of the model refuses instead of answering wrongly. image: for a worker
-    that does not see the object store."""
+    that does not see the object store. region: of the image, encoded as if it were one; None is all of it."""
 
     tenant: str
     image_id: str
@@ -51,10 +51,11 @@ class Wanted:
     digest: str
     priority: Priority = Priority.INTERACTIVE
     image: ImageBytes | None = None
+    region: Region | None = None
 
     @property
     def key(self) -> Key:
-        return Key(self.tenant, self.image_id, self.digest)
+        return Key(self.tenant, self.image_id, self.digest, self.region)
 
 
 class Encoder(Protocol):
@@ -186,7 +187,7 @@ class LocalEncoder:
             with item.timings.stage("fetch"):
                 image = wanted.image or await fetch(self._images, wanted.tenant, wanted.image_id)
             item.pixels = await loop.run_in_executor(
-                self._readers, self._preprocess, image, item.model, item.timings
+                self._readers, self._preprocess, image, wanted.region, item.model, item.timings
             )
             item.since = time.perf_counter()
             self._ready.append(item)
@@ -206,9 +207,11 @@ class LocalEncoder:
             )
         return model
 
-    def _preprocess(self, image: ImageBytes, model: Model, timings: Timings) -> Float32:
+    def _preprocess(
+        self, image: ImageBytes, region: Region | None, model: Model, timings: Timings
+    ) -> Float32:
         with timings.stage("read"):
-            pixels = read_image(io.BytesIO(image.data), image.options, self._max_pixels)
+            pixels = cut(read_image(io.BytesIO(image.data), image.options, self._max_pixels), region)
         with timings.stage("preprocess"):
             return apply(pixels, model.preprocess)
 
@@ -235,7 +238,9 @@ class LocalEncoder:
         wanted = item.wanted
         with item.timings.stage("store"):
             try:
-                await self._cache.put_embedding(wanted.tenant, wanted.image_id, wanted.digest, packed)
+                await self._cache.put_embedding(
+                    wanted.tenant, wanted.image_id, wanted.digest, packed, wanted.region
+                )
             except CacheUnavailable:  # it can still be clicked where it was asked for
                 log.warning("embedding not cached", image_id=wanted.image_id)
         if not item.done.done():
@@ -252,6 +257,19 @@ async def fetch(images: ImageStore, tenant: str, image_id: str) -> ImageBytes:
     """Raises ImageNotFound."""
     record = await images.record(tenant, image_id)
     return ImageBytes(await images.read(tenant, image_id), record.options)
+
+
+def cut(image: UInt8, region: Region | None) -> UInt8:
+    """The region [h, w, 3] of an image [H, W, 3]. Raises BadInput where it is not on it."""
+    if region is None:
+        return image
+    if not region.lies_in(Size(*image.shape[:2])):
+        raise BadInput(
+            f"{region} does not lie on an image of {image.shape[1]} x {image.shape[0]}.",
+            field="region",
+            remedy="Send a region of the image.",
+        )
+    return image[region.y : region.y + region.height, region.x : region.x + region.width]
 
 
 def fail(item: Item, error: Exception) -> None:

@@ -4,27 +4,33 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-from segserve.types import Embedding, Size
+from segserve.models.runtime import Held
+from segserve.types import Embedding, Region, Size
 
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """embedding: fp16, as cached, to prepare again for a prior mask. prepared: fp32, as the decoder reads it."""
+    """size: of what was encoded, an image or a region of one. embedding: fp16, as cached, to prepare again for a
+    prior mask. prepared: fp32, as the decoder reads it, and where: on a GPU it is held there."""
 
     size: Size
     embedding: Embedding
-    prepared: Embedding
+    prepared: Held
 
     @property
     def nbytes(self) -> int:
+        """In the host's memory and the device's together."""
         return sum(a.nbytes for arrays in (self.embedding, self.prepared) for a in arrays.values())
 
 
 @dataclass(frozen=True)
 class Key:
+    """region: of the image; None is all of it."""
+
     tenant: str
     image_id: str
     digest: str
+    region: Region | None = None
 
 
 class PreparedCache:

@@ -47,14 +47,15 @@ def to_crops(labels: Labels) -> list[Crop]:
 
 
 def encode_png(labels: Labels) -> bytes:
-    """16-bit greyscale. Raises TooLarge for ids that 16 bits do not hold."""
+    """Greyscale: 8-bit of a uint8 map, 16-bit of any other. Raises TooLarge for ids that 16 bits do not hold."""
     if labels.size and labels.max() > MOST_IN_16_BITS:
         raise TooLarge(
             f"There are ids up to {labels.max()}, and a PNG holds {MOST_IN_16_BITS}.",
             field="format",
             remedy="Ask for format 'tiff' or 'npy'.",
         )
-    return bytes(imagecodecs.png_encode(labels.astype(np.uint16), level=1))
+    values = labels if labels.dtype == np.uint8 else labels.astype(np.uint16)
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(values), level=1))
 
 
 def encode_tiff(labels: Labels) -> bytes:
@@ -64,9 +65,9 @@ def encode_tiff(labels: Labels) -> bytes:
     return buffer.getvalue()
 
 
-def encode_npy(labels: Labels) -> bytes:
+def encode_npy(values: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
-    np.save(buffer, labels, allow_pickle=False)
+    np.save(buffer, values, allow_pickle=False)
     return buffer.getvalue()
 
 

@@ -1,12 +1,13 @@
 """A loaded promptable model: its graphs, all open, so that a bundle replaced on disk changes nothing."""
 
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segserve.errors import NoAutomaticDecoder
 from segserve.models.bundle import Bundle, Manifest, PromptableManifest
-from segserve.models.runtime import Graph, RuntimeOptions
+from segserve.models.runtime import DeviceArray, Graph, Held, RuntimeOptions
 from segserve.types import Embedding, Float32
 
 AIS = "ais.onnx"
@@ -72,21 +73,32 @@ class Model:
     def _run_encoder(self, images: Float32) -> Embedding:
         return self._graphs["encoder.onnx"].run({"image": images})
 
-    def prepare(self, embedding: Embedding, mask_input: Float32 | None) -> Embedding:
-        """What the decoder needs of the image, float32. mask_input [4g, 4g]: low-res logits of a prior."""
-        low = self.manifest.dims.low
+    def prepare(self, embedding: Embedding, mask_input: Float32 | None, known: Held | None = None) -> Held:
+        """What the decoder needs of the image, float32, where the decoder runs. mask_input [4g, 4g]: low-res
+        logits of a prior. known: what was prepared of the same embedding before. Raises OutOfMemory."""
+        graph, low = self._graphs["prepare.onnx"], self.manifest.dims.low
         prior = np.zeros((low, low), np.float32) if mask_input is None else mask_input
+        features = self._features(graph, embedding, {name: name for name in embedding}, known or {})
         inputs = {
-            "embedding": embedding["embedding"].astype(np.float32)[None],
+            "embedding": features["embedding"],
             "mask_input": prior[None, None],
             "has_mask": np.array([float(mask_input is not None)], np.float32),
         }
-        prepared = self._graphs["prepare.onnx"].run(inputs)
-        high_res = {k: v.astype(np.float32)[None] for k, v in embedding.items() if k != "embedding"}
-        return {**prepared, **high_res}
+        if not graph.holds:  # then it is quickly made of the fp16 one; on a device the next prior finds it there
+            del features["embedding"]
+        return {**features, **graph.run_held(inputs)}
+
+    def _features(
+        self, graph: Graph, embedding: Embedding, names: dict[str, str], known: Held
+    ) -> dict[str, NDArray[Any] | DeviceArray]:
+        """The embedding's arrays under a graph's names for them, float32 with a batch axis, held for it."""
+        return {
+            name: known[name] if name in known else graph.hold(embedding[key].astype(np.float32)[None])
+            for key, name in names.items()
+        }
 
     def decode(
-        self, prepared: Embedding, coords: Float32, labels: Float32, channels: list[int]
+        self, prepared: Held, coords: Float32, labels: Float32, channels: list[int]
     ) -> tuple[Float32, Float32]:
         """coords [N, 2] in input pixels, labels [N] as the graph reads them, channels of 0..3 ->
         logits [M, 4g, 4g] and the scores [4] of all four."""

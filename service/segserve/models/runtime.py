@@ -1,7 +1,11 @@
-"""ONNX Runtime, opened one way: threads stated, no spinning, the device chosen once."""
+"""ONNX Runtime, opened one way: threads stated, no spinning, the device chosen once.
+
+Arrays that many runs read can be held in the device's memory (`DeviceArray`), so that a run moves only what is new.
+"""
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +16,45 @@ from numpy.typing import NDArray
 from segserve.errors import BrokenModel, MissingDependency, OutOfMemory
 from segserve.types import Device
 
-# As ONNX Runtime's arenas and CUDA's allocator put it.
-OUT_OF_MEMORY = ("Failed to allocate memory", "out of memory", "bad_alloc", "CUDA_ERROR_OUT_OF_MEMORY")
-
-Arrays = Mapping[str, NDArray[Any]]
+# As ONNX Runtime's arenas, CUDA's allocator and its libraries put it.
+OUT_OF_MEMORY = (
+    *("Failed to allocate memory", "out of memory", "bad_alloc", "CUDA_ERROR_OUT_OF_MEMORY"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+)
+CUDA = "CUDAExecutionProvider"
+DEVICE_ID = 0  # the first that CUDA_VISIBLE_DEVICES leaves
 
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """threads: of one operator inside one run."""
+    """threads: of one operator inside one run. hold: keep what many runs read in the device's memory."""
 
     device: Device = Device.CPU
     threads: int = 1
+    hold: bool = False
+
+    @classmethod
+    def on(cls, device: Device, threads: int) -> "RuntimeOptions":
+        """What suits the device: on a GPU arrays are held, on a CPU numpy's are held already."""
+        return cls(device, threads, hold=device is Device.CUDA)
+
+
+class DeviceArray:
+    """An array in a device's memory, to be read by graphs on that device. It is freed with this object."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value  # onnxruntime.OrtValue
+        self.nbytes = int(value.tensor_size_in_bytes())
+
+    def numpy(self) -> NDArray[Any]:
+        """A copy on the host."""
+        array: NDArray[Any] = self.value.numpy()
+        return array
+
+
+Arrays = Mapping[str, NDArray[Any]]
+# Each array in the host's memory, or held in that of the device whose graphs are to read it.
+Held = Mapping[str, NDArray[Any] | DeviceArray]
 
 
 class Graph:
@@ -40,30 +71,75 @@ class Graph:
         # Spinning threads would burn the cores that other requests need.
         session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session_options.log_severity_level = 3
-        providers = ["CPUExecutionProvider"]
-        if options.device is Device.CUDA:
-            providers.insert(0, "CUDAExecutionProvider")
+        cuda = options.device is Device.CUDA
+        missing = MissingDependency("a CUDA device and onnxruntime-gpu", "gpu", "SEGSERVE_DEVICE=cuda")
+        if cuda and CUDA not in ort.get_available_providers():
+            raise missing
+        providers = ([(CUDA, {"device_id": DEVICE_ID})] if cuda else []) + ["CPUExecutionProvider"]
         try:
-            self._session = ort.InferenceSession(str(path), session_options, providers=providers)
+            # By default a device that fails is silently replaced by the CPU, now or at a run.
+            self._session = ort.InferenceSession(
+                str(path), session_options, providers=providers, enable_fallback=0
+            )
         except Exception as error:  # ONNX Runtime's errors share no base class
             raise BrokenModel(
                 f"{path.name} cannot be loaded: {error}", remedy="Import the model again."
             ) from error
-        if options.device is Device.CUDA and "CUDAExecutionProvider" not in self._session.get_providers():
-            raise MissingDependency("a CUDA device and onnxruntime-gpu", "gpu", "SEGSERVE_DEVICE=cuda")
+        if cuda and CUDA not in self._session.get_providers():
+            raise missing
+        self._new_array = ort.OrtValue.ortvalue_from_numpy
+        self._device, self.holds = options.device, options.hold
         self.inputs = [i.name for i in self._session.get_inputs()]
         self.integers = {i.name for i in self._session.get_inputs() if i.type == "tensor(int64)"}
         self.outputs = [o.name for o in self._session.get_outputs()]
         first = self._session.get_inputs()[0].shape
         self.batched = bool(first) and not isinstance(first[0], int)  # the first axis is free
 
-    def run(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Held, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
         """Inputs the graph does not know are left out. Raises OutOfMemory."""
         wanted = list(outputs or self.outputs)
-        feed = {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}
-        try:
-            return dict(zip(wanted, self._session.run(wanted, feed), strict=True))
-        except Exception as error:  # ONNX Runtime's errors share no base class
-            if any(sign in str(error) for sign in OUT_OF_MEMORY):
-                raise OutOfMemory from error
-            raise
+        feed = {name: inputs[name] for name in self.inputs}
+        if any(isinstance(value, DeviceArray) for value in feed.values()):
+            return {name: held.numpy() for name, held in self._bound(feed, wanted, Device.CPU).items()}
+        with memory_errors():
+            arrays = {name: np.ascontiguousarray(array) for name, array in feed.items()}
+            return dict(zip(wanted, self._session.run(wanted, arrays), strict=True))
+
+    def run_held(self, inputs: Held) -> Held:
+        """As `run`, but where this graph holds arrays all outputs stay in the device's memory."""
+        if not self.holds:
+            return self.run(inputs)
+        return self._bound({name: inputs[name] for name in self.inputs}, self.outputs, self._device)
+
+    def hold(self, array: NDArray[Any]) -> NDArray[Any] | DeviceArray:
+        """The array where this graph's runs read it soonest. Raises OutOfMemory."""
+        if not self.holds:
+            return array
+        with memory_errors():
+            return DeviceArray(self._new_array(np.ascontiguousarray(array), self._device, DEVICE_ID))
+
+    def _bound(self, feed: Held, wanted: Sequence[str], device: Device) -> dict[str, DeviceArray]:
+        """The outputs in the memory of `device`. Binding copies arrays to where the graph wants them."""
+        with memory_errors():
+            binding = self._session.io_binding()
+            arrays = {n: np.ascontiguousarray(v) for n, v in feed.items() if not isinstance(v, DeviceArray)}
+            for name, value in feed.items():
+                if isinstance(value, DeviceArray):
+                    binding.bind_ortvalue_input(name, value.value)
+                else:
+                    binding.bind_cpu_input(name, arrays[name])
+            for name in wanted:
+                binding.bind_output(name, device, DEVICE_ID)
+            self._session.run_with_iobinding(binding)
+            return dict(zip(wanted, map(DeviceArray, binding.get_outputs()), strict=True))
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raises OutOfMemory in place of what ONNX Runtime raises for want of memory."""
+    try:
+        yield
+    except Exception as error:  # its errors share no base class
+        if any(sign in str(error) for sign in OUT_OF_MEMORY):
+            raise OutOfMemory from error
+        raise

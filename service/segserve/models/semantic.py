@@ -6,7 +6,9 @@ import numpy as np
 
 from segserve.models.bundle import Activation, Bundle, Manifest, SemanticManifest
 from segserve.models.runtime import Graph, RuntimeOptions
-from segserve.types import Float32
+from segserve.types import Device, Float32
+
+TILES_ON_A_DEVICE = 8
 
 
 class SemanticModel:
@@ -18,6 +20,8 @@ class SemanticModel:
         self.bundle = bundle
         self.manifest = bundle.expect(SemanticManifest)
         self._graph = Graph(bundle.path("model.onnx"), options)
+        # On a CPU several tiles take as long together as one by one, and more memory.
+        self.at_once = 1 if options.device is Device.CPU else TILES_ON_A_DEVICE
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle, Kind, PromptableManifest, Runtime
 from segserve.models.model import Model
-from segserve.models.runtime import Graph, RuntimeOptions
+from segserve.models.runtime import Graph, Held, RuntimeOptions
 from segserve.types import Embedding, Float32
 
 FEATURES = ("embedding", "high_res_0", "high_res_1")  # in the order of the encoders' outputs
@@ -40,20 +40,20 @@ class StockModel(Model):
         encoder = self._graphs["encoder.onnx"]
         return dict(zip(FEATURES, encoder.run({encoder.inputs[0]: images}).values(), strict=False))
 
-    def prepare(self, embedding: Embedding, mask_input: Float32 | None) -> Embedding:
-        """The decoder's inputs, as far as they do not depend on the click."""
+    def prepare(self, embedding: Embedding, mask_input: Float32 | None, known: Held | None = None) -> Held:
+        """As `Model.prepare`: the decoder's inputs, as far as they do not depend on the click."""
         low = self.manifest.dims.low
         prior = np.zeros((low, low), np.float32) if mask_input is None else mask_input
         fine = sorted(name for name in self._decoder.inputs if name.startswith("high_res"))
-        names = dict(zip(FEATURES, ["image_embeddings", *fine], strict=False))
+        names = {k: n for k, n in zip(FEATURES, ["image_embeddings", *fine], strict=False) if k in embedding}
         return {
-            **{names[key]: array.astype(np.float32)[None] for key, array in embedding.items()},
-            "mask_input": prior[None, None],
+            **self._features(self._decoder, embedding, names, known or {}),
+            "mask_input": self._decoder.hold(prior[None, None]),
             "has_mask_input": np.array([float(mask_input is not None)], np.float32),
         }
 
     def decode(
-        self, prepared: Embedding, coords: Float32, labels: Float32, channels: list[int]
+        self, prepared: Held, coords: Float32, labels: Float32, channels: list[int]
     ) -> tuple[Float32, Float32]:
         """As `Model.decode`. A mask token that the graph does not give is stood in for by its best mask: a
         graph without the single mask answers with the best candidate, one with a single mask always with that.
@@ -64,7 +64,7 @@ class StockModel(Model):
         position = [masks.index(token) if token in masks else best for token in range(4)]
         return logits[[position[c] for c in channels]], scores[position]
 
-    def run_decoder(self, prepared: Embedding, coords: Float32, labels: Float32) -> list[NDArray[Any]]:
+    def run_decoder(self, prepared: Held, coords: Float32, labels: Float32) -> list[NDArray[Any]]:
         """All outputs, in the graph's order."""
         if self.manifest.kind is Kind.SAM2:
             coords, labels = without_padding(coords, labels)
@@ -96,7 +96,7 @@ class StockModel(Model):
 class EfficientSamModel(StockModel):
     """EfficientSAM resizes the image to a square itself, so it is given one, values 0 to 1."""
 
-    def prepare(self, embedding: Embedding, mask_input: Float32 | None) -> Embedding:
+    def prepare(self, embedding: Embedding, mask_input: Float32 | None, known: Held | None = None) -> Held:
         """Raises BadInput for a prior: this decoder has no input for it."""
         if mask_input is not None:
             raise BadInput(
@@ -104,9 +104,9 @@ class EfficientSamModel(StockModel):
                 field="prompts",
                 remedy="Give points or a box, or take another model.",
             )
-        return {"image_embeddings": embedding["embedding"].astype(np.float32)[None]}
+        return self._features(self._decoder, embedding, {"embedding": "image_embeddings"}, known or {})
 
-    def run_decoder(self, prepared: Embedding, coords: Float32, labels: Float32) -> list[NDArray[Any]]:
+    def run_decoder(self, prepared: Held, coords: Float32, labels: Float32) -> list[NDArray[Any]]:
         """Raises BadInput for more points than the graph reads."""
         coords, labels = without_padding(coords, labels)
         if len(coords) > EFFICIENT_SAM_POINTS:

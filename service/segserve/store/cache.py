@@ -23,7 +23,7 @@ from safetensors.numpy import load, save
 
 from segserve.errors import BadInput, CacheUnavailable
 from segserve.store import keys
-from segserve.types import Embedding, Float16, UInt16
+from segserve.types import Embedding, Float16, Region, UInt16
 
 CONNECTIONS = 64  # more commands at once wait for one to come free
 AWAY_S = 1.0
@@ -121,9 +121,11 @@ class Cache:
             answer if isinstance(answer, bytes) else None
         )  # the client decodes nothing: it is bytes or None
 
-    async def get_embedding(self, tenant: str, image_id: str, digest: str) -> Embedding | None:
+    async def get_embedding(
+        self, tenant: str, image_id: str, digest: str, region: Region | None = None
+    ) -> Embedding | None:
         """fp16 arrays, or None. An entry that cannot be read counts as absent: it is encoded again."""
-        data = await self._get(keys.embedding(tenant, image_id, digest))
+        data = await self._get(keys.embedding(tenant, image_id, digest, region))
         if data is None:
             return None
         try:
@@ -131,8 +133,10 @@ class Cache:
         except SafetensorError:
             return None
 
-    async def put_embedding(self, tenant: str, image_id: str, digest: str, packed: bytes) -> None:
-        key = keys.embedding(tenant, image_id, digest)
+    async def put_embedding(
+        self, tenant: str, image_id: str, digest: str, packed: bytes, region: Region | None = None
+    ) -> None:
+        key = keys.embedding(tenant, image_id, digest, region)
         await self._put(tenant, image_id, {key: packed}, self._embedding_ttl_s)
 
     async def get_maps(self, tenant: str, image_id: str, digest: str) -> UInt16 | None:
@@ -174,7 +178,8 @@ class Cache:
     async def forget(self, tenant: str, image_id: str, digests: Iterable[str]) -> None:
         """Delete all that was made from an image and tell the other replicas.
 
-        digests: of the bundles known here; their keys are deleted even where the index was evicted.
+        digests: of the bundles known here; their keys are deleted even where the index was evicted, but for
+        those of regions, which then wait for their expiry.
         """
         index = keys.derived(tenant, image_id)
         known = [key(tenant, image_id, d) for d in digests for key in (keys.embedding, keys.maps)]

@@ -1,14 +1,16 @@
 """Every Redis key and channel, and every path in the object store."""
 
-from segserve.types import ReadOptions
+from segserve.types import ReadOptions, Region
 
 PREFIX = "segserve:1"
 # Raised whenever reading or preprocessing changes what an encoder sees: old embeddings are then not found.
 PREPROCESSING_VERSION = 1
 
 
-def embedding(tenant: str, image_id: str, bundle_digest: str) -> str:
-    return f"{PREFIX}:{tenant}:embedding:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}"
+def embedding(tenant: str, image_id: str, bundle_digest: str, region: Region | None = None) -> str:
+    """region: of the image; None is all of it."""
+    whole = f"{PREFIX}:{tenant}:embedding:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}"
+    return whole if region is None else f"{whole}:{region.x},{region.y},{region.width},{region.height}"
 
 
 def maps(tenant: str, image_id: str, bundle_digest: str) -> str:

@@ -24,21 +24,35 @@ class ImageBytes(_message.Message):
     options: _segmentation_pb2.ReadOptions
     def __init__(self, data: _Optional[bytes] = ..., options: _Optional[_Union[_segmentation_pb2.ReadOptions, _Mapping]] = ...) -> None: ...
 
+class Region(_message.Message):
+    __slots__ = ("x", "y", "width", "height")
+    X_FIELD_NUMBER: _ClassVar[int]
+    Y_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    x: int
+    y: int
+    width: int
+    height: int
+    def __init__(self, x: _Optional[int] = ..., y: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
+
 class EncodeRequest(_message.Message):
-    __slots__ = ("tenant", "image_id", "model", "digest", "priority", "image")
+    __slots__ = ("tenant", "image_id", "model", "digest", "priority", "image", "region")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     image_id: str
     model: str
     digest: str
     priority: Priority
     image: ImageBytes
-    def __init__(self, tenant: _Optional[str] = ..., image_id: _Optional[str] = ..., model: _Optional[str] = ..., digest: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ..., image: _Optional[_Union[ImageBytes, _Mapping]] = ...) -> None: ...
+    region: Region
+    def __init__(self, tenant: _Optional[str] = ..., image_id: _Optional[str] = ..., model: _Optional[str] = ..., digest: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ..., image: _Optional[_Union[ImageBytes, _Mapping]] = ..., region: _Optional[_Union[Region, _Mapping]] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
     __slots__ = ("embedding",)

@@ -39,6 +39,26 @@ class ResultFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESULT_FORMAT_COCO: _ClassVar[ResultFormat]
     RESULT_FORMAT_RLE: _ClassVar[ResultFormat]
     RESULT_FORMAT_POLYGON: _ClassVar[ResultFormat]
+
+class Flips(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FLIPS_UNSPECIFIED: _ClassVar[Flips]
+    FLIPS_NONE: _ClassVar[Flips]
+    FLIPS_HORIZONTAL: _ClassVar[Flips]
+    FLIPS_VERTICAL: _ClassVar[Flips]
+    FLIPS_BOTH: _ClassVar[Flips]
+
+class SemanticFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SEMANTIC_FORMAT_UNSPECIFIED: _ClassVar[SemanticFormat]
+    SEMANTIC_FORMAT_PNG: _ClassVar[SemanticFormat]
+    SEMANTIC_FORMAT_TIFF: _ClassVar[SemanticFormat]
+    SEMANTIC_FORMAT_NPY: _ClassVar[SemanticFormat]
+    SEMANTIC_FORMAT_OVERLAY: _ClassVar[SemanticFormat]
+    SEMANTIC_FORMAT_COCO: _ClassVar[SemanticFormat]
+    SEMANTIC_FORMAT_RLE: _ClassVar[SemanticFormat]
+    SEMANTIC_FORMAT_POLYGON: _ClassVar[SemanticFormat]
+    SEMANTIC_FORMAT_PROBABILITIES: _ClassVar[SemanticFormat]
 NORMALISE_UNSPECIFIED: Normalise
 NORMALISE_NONE: Normalise
 NORMALISE_MINMAX: Normalise
@@ -60,6 +80,20 @@ RESULT_FORMAT_OVERLAY: ResultFormat
 RESULT_FORMAT_COCO: ResultFormat
 RESULT_FORMAT_RLE: ResultFormat
 RESULT_FORMAT_POLYGON: ResultFormat
+FLIPS_UNSPECIFIED: Flips
+FLIPS_NONE: Flips
+FLIPS_HORIZONTAL: Flips
+FLIPS_VERTICAL: Flips
+FLIPS_BOTH: Flips
+SEMANTIC_FORMAT_UNSPECIFIED: SemanticFormat
+SEMANTIC_FORMAT_PNG: SemanticFormat
+SEMANTIC_FORMAT_TIFF: SemanticFormat
+SEMANTIC_FORMAT_NPY: SemanticFormat
+SEMANTIC_FORMAT_OVERLAY: SemanticFormat
+SEMANTIC_FORMAT_COCO: SemanticFormat
+SEMANTIC_FORMAT_RLE: SemanticFormat
+SEMANTIC_FORMAT_POLYGON: SemanticFormat
+SEMANTIC_FORMAT_PROBABILITIES: SemanticFormat
 
 class ReadOptions(_message.Message):
     __slots__ = ("page", "channels", "normalise")
@@ -291,6 +325,87 @@ class AutomaticResponse(_message.Message):
     media_type: str
     def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[FoundObject, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
 
+class TileSize(_message.Message):
+    __slots__ = ("height", "width")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    width: int
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
+
+class Postprocess(_message.Message):
+    __slots__ = ("opening", "closing", "fill_holes", "smallest", "keep_largest")
+    OPENING_FIELD_NUMBER: _ClassVar[int]
+    CLOSING_FIELD_NUMBER: _ClassVar[int]
+    FILL_HOLES_FIELD_NUMBER: _ClassVar[int]
+    SMALLEST_FIELD_NUMBER: _ClassVar[int]
+    KEEP_LARGEST_FIELD_NUMBER: _ClassVar[int]
+    opening: int
+    closing: int
+    fill_holes: bool
+    smallest: int
+    keep_largest: bool
+    def __init__(self, opening: _Optional[int] = ..., closing: _Optional[int] = ..., fill_holes: _Optional[bool] = ..., smallest: _Optional[int] = ..., keep_largest: _Optional[bool] = ...) -> None: ...
+
+class SemanticRequest(_message.Message):
+    __slots__ = ("image_id", "model", "tile", "overlap", "threshold", "thresholds", "flips", "postprocess", "format")
+    class ThresholdsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TILE_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
+    FLIPS_FIELD_NUMBER: _ClassVar[int]
+    POSTPROCESS_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    image_id: str
+    model: str
+    tile: TileSize
+    overlap: float
+    threshold: float
+    thresholds: _containers.ScalarMap[str, float]
+    flips: Flips
+    postprocess: Postprocess
+    format: SemanticFormat
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., tile: _Optional[_Union[TileSize, _Mapping]] = ..., overlap: _Optional[float] = ..., threshold: _Optional[float] = ..., thresholds: _Optional[_Mapping[str, float]] = ..., flips: _Optional[_Union[Flips, str]] = ..., postprocess: _Optional[_Union[Postprocess, _Mapping]] = ..., format: _Optional[_Union[SemanticFormat, str]] = ...) -> None: ...
+
+class ClassArea(_message.Message):
+    __slots__ = ("value", "name", "area", "fraction")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    AREA_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    value: int
+    name: str
+    area: int
+    fraction: float
+    def __init__(self, value: _Optional[int] = ..., name: _Optional[str] = ..., area: _Optional[int] = ..., fraction: _Optional[float] = ...) -> None: ...
+
+class SemanticResponse(_message.Message):
+    __slots__ = ("image_id", "model", "width", "height", "classes", "content", "media_type")
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    image_id: str
+    model: str
+    width: int
+    height: int
+    classes: _containers.RepeatedCompositeFieldContainer[ClassArea]
+    content: bytes
+    media_type: str
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[ClassArea, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
+
 class GetEmbeddingRequest(_message.Message):
     __slots__ = ("image_id", "model")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -310,7 +425,7 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "kind", "architecture", "input_size", "low_res", "description", "licence", "source", "digest", "loaded", "default", "automatic")
+    __slots__ = ("name", "kind", "architecture", "input_size", "low_res", "description", "licence", "source", "digest", "loaded", "default", "automatic", "classes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
@@ -323,6 +438,7 @@ class Model(_message.Message):
     LOADED_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_FIELD_NUMBER: _ClassVar[int]
     AUTOMATIC_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     architecture: str
@@ -335,7 +451,8 @@ class Model(_message.Message):
     loaded: bool
     default: bool
     automatic: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., input_size: _Optional[int] = ..., low_res: _Optional[int] = ..., description: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., digest: _Optional[str] = ..., loaded: _Optional[bool] = ..., default: _Optional[bool] = ..., automatic: _Optional[_Iterable[str]] = ...) -> None: ...
+    classes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., input_size: _Optional[int] = ..., low_res: _Optional[int] = ..., description: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., digest: _Optional[str] = ..., loaded: _Optional[bool] = ..., default: _Optional[bool] = ..., automatic: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models",)

@@ -63,6 +63,11 @@ class SegmentationServiceStub:
                 request_serializer=segserve_dot_v1_dot_segmentation__pb2.AutomaticRequest.SerializeToString,
                 response_deserializer=segserve_dot_v1_dot_segmentation__pb2.AutomaticResponse.FromString,
                 _registered_method=True)
+        self.Semantic = channel.unary_unary(
+                '/segserve.v1.SegmentationService/Semantic',
+                request_serializer=segserve_dot_v1_dot_segmentation__pb2.SemanticRequest.SerializeToString,
+                response_deserializer=segserve_dot_v1_dot_segmentation__pb2.SemanticResponse.FromString,
+                _registered_method=True)
         self.GetEmbedding = channel.unary_unary(
                 '/segserve.v1.SegmentationService/GetEmbedding',
                 request_serializer=segserve_dot_v1_dot_segmentation__pb2.GetEmbeddingRequest.SerializeToString,
@@ -117,6 +122,13 @@ class SegmentationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Semantic(self, request, context):
+        """A class for every pixel, by a U-Net or its kin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetEmbedding(self, request, context):
         """The embedding, to decode elsewhere.
         """
@@ -158,6 +170,11 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     servicer.Automatic,
                     request_deserializer=segserve_dot_v1_dot_segmentation__pb2.AutomaticRequest.FromString,
                     response_serializer=segserve_dot_v1_dot_segmentation__pb2.AutomaticResponse.SerializeToString,
+            ),
+            'Semantic': grpc.unary_unary_rpc_method_handler(
+                    servicer.Semantic,
+                    request_deserializer=segserve_dot_v1_dot_segmentation__pb2.SemanticRequest.FromString,
+                    response_serializer=segserve_dot_v1_dot_segmentation__pb2.SemanticResponse.SerializeToString,
             ),
             'GetEmbedding': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEmbedding,
@@ -309,6 +326,33 @@ class SegmentationService:
             '/segserve.v1.SegmentationService/Automatic',
             segserve_dot_v1_dot_segmentation__pb2.AutomaticRequest.SerializeToString,
             segserve_dot_v1_dot_segmentation__pb2.AutomaticResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Semantic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/segserve.v1.SegmentationService/Semantic',
+            segserve_dot_v1_dot_segmentation__pb2.SemanticRequest.SerializeToString,
+            segserve_dot_v1_dot_segmentation__pb2.SemanticResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,7 +43,7 @@ def cors(origins: Sequence[str]) -> dict[str, Any]:
         "allow_origins": list(origins),
         "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
         "allow_headers": ["Content-Type", "X-Request-ID"],
-        "expose_headers": ["Server-Timing", "X-Request-ID", "Retry-After"],
+        "expose_headers": ["Server-Timing", "X-Request-ID", "Retry-After", "Segserve-Areas"],
     }
 
 

@@ -216,6 +216,9 @@ class ModelOut(BaseModel):
     input_size: int | None = Field(description="edge of the square that a promptable model sees")
     low_res: int | None = Field(description="edge of a promptable model's low-res logits")
     automatic: list[str] = Field(description="methods by which it finds all objects of an image")
+    classes: list[str] | None = Field(
+        None, description="of a semantic model: the n-th, from 1, is n in class maps"
+    )
     description: str
     licence: str
     source: str

@@ -7,7 +7,8 @@ import orjson
 from segserve.masks import crop, polygon, rle
 from segserve.types import Found, Object
 from segserve.v1 import segmentation_pb2
-from segserve.wire.grpc.convert import checked, known
+from segserve.wire.ask import checked
+from segserve.wire.grpc.convert import known
 from segserve.wire.schemas import ResultFormat
 from segserve.wire.schemas_automatic import AutomaticIn
 

@@ -2,20 +2,18 @@
 
 import base64
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import orjson
-from pydantic import BaseModel, ValidationError
 
 from segserve.decode.segment import Found, Segmentation
 from segserve.errors import BadInput
 from segserve.masks import crop, png, polygon, rle
-from segserve.types import Candidate, Normalise, Priority, ReadOptions, Select
-from segserve.v1 import segmentation_pb2
+from segserve.types import Candidate, Normalise, Priority, ReadOptions, Region, Select
+from segserve.v1 import encoder_pb2, segmentation_pb2
+from segserve.wire import ask
 from segserve.wire.schemas import MaskFormat, SegmentIn
-
-Body = TypeVar("Body", bound=BaseModel)
 
 NORMALISE = dict(enumerate([Normalise.NONE, Normalise.NONE, Normalise.MINMAX, Normalise.PERCENTILE]))
 SELECT = dict(enumerate([Select.BEST, Select.BEST, Select.ALL, Select.FIRST]))
@@ -69,7 +67,7 @@ def prompt_in(message: segmentation_pb2.Prompt) -> dict[str, Any]:
 
 def segment_in(message: segmentation_pb2.SegmentRequest) -> SegmentIn:
     """Raises BadInput naming the field at fault."""
-    return checked(
+    return ask.checked(
         SegmentIn,
         {
             "image_id": message.image_id,
@@ -80,20 +78,6 @@ def segment_in(message: segmentation_pb2.SegmentRequest) -> SegmentIn:
             "multimask": message.multimask if message.HasField("multimask") else None,
         },
     )
-
-
-def checked(kind: type[Body], asked: dict[str, Any]) -> Body:
-    """A request as REST's schema. Raises BadInput naming the field at fault."""
-    try:
-        return kind.model_validate(asked)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise BadInput(
-            f"{field}: {first['msg'].removeprefix('Value error, ')}.",
-            field=field,
-            remedy="See proto/segserve/v1 for what each field takes.",
-        ) from None
 
 
 def formatter(mask_format: MaskFormat) -> Callable[[Candidate], segmentation_pb2.Mask]:
@@ -146,3 +130,7 @@ def with_id(found: Found[segmentation_pb2.Mask]) -> segmentation_pb2.Mask:
 def priority_of(value: int) -> Priority:
     priority: Priority = known(PRIORITY, value, "priority")
     return priority
+
+
+def region(message: encoder_pb2.Region) -> Region:
+    return Region(message.x, message.y, message.width, message.height)

@@ -55,6 +55,9 @@ class RemoteEncoder:
         if wanted.image is not None:
             request.image.data = wanted.image.data
             request.image.options.CopyFrom(options_message(wanted.image.options))
+        if (region := wanted.region) is not None:
+            request.region.x, request.region.y = region.x, region.y
+            request.region.width, request.region.height = region.width, region.height
         with timings.stage("encode"):
             return await self._call(request, wanted)
 

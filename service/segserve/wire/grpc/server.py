@@ -19,10 +19,10 @@ from segserve.errors import BadInput, SegserveError, TooLarge
 from segserve.models.model import Model
 from segserve.types import DEFAULT_TENANT, ReadOptions
 from segserve.v1 import encoder_pb2, encoder_pb2_grpc, segmentation_pb2, segmentation_pb2_grpc
-from segserve.wire import ask, automatic
+from segserve.wire import ask, automatic, semantic
 from segserve.wire.body import SPOOL_BYTES
 from segserve.wire.grpc import automatic as convert_automatic
-from segserve.wire.grpc import convert
+from segserve.wire.grpc import convert, convert_semantic
 from segserve.wire.grpc.errors import DETAILS, code_of, status_of
 
 ANSWER_BYTES = 256 * MB  # many masks as logits are large; what may come in is a setting
@@ -107,6 +107,15 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
         context.set_trailing_metadata((("server-timing", timings.header()),))
         return answer
 
+    async def Semantic(
+        self, request: segmentation_pb2.SemanticRequest, context: Context
+    ) -> segmentation_pb2.SemanticResponse:
+        timings = self._service.timings()
+        asked = convert_semantic.semantic_in(request)
+        answer = await semantic.segment(self._service, asked, timings)
+        context.set_trailing_metadata((("server-timing", timings.header()),))
+        return convert_semantic.semantic_out(answer)
+
     async def GetEmbedding(
         self, request: segmentation_pb2.GetEmbeddingRequest, context: Context
     ) -> segmentation_pb2.GetEmbeddingResponse:
@@ -140,6 +149,7 @@ class Encoding(encoder_pb2_grpc.EncoderServiceServicer):
             request.digest,
             convert.priority_of(request.priority),
             image,
+            convert.region(request.region) if request.HasField("region") else None,
         )
         packed = await self._service.encoder.encode(wanted, self._service.timings())
         return encoder_pb2.EncodeResponse(embedding=packed)

@@ -1,0 +1,57 @@
+"""Between gRPC's messages of the semantic call and REST's schema of it."""
+
+from typing import Any
+
+from segserve.errors import BadInput
+from segserve.semantic.window import Flips
+from segserve.v1 import segmentation_pb2
+from segserve.wire.ask import checked
+from segserve.wire.grpc.convert import known
+from segserve.wire.schemas_semantic import SemanticFormat, SemanticIn
+from segserve.wire.semantic import Answer
+
+FLIPS = dict(enumerate([Flips.NONE, *Flips]))
+FORMAT = dict(enumerate([SemanticFormat.PNG, *SemanticFormat]))
+
+
+def semantic_in(message: segmentation_pb2.SemanticRequest) -> SemanticIn:
+    """Raises BadInput naming the field at fault."""
+    return checked(
+        SemanticIn,
+        {
+            "image_id": message.image_id,
+            "model": message.model or None,
+            "tile": (message.tile.height, message.tile.width) if message.HasField("tile") else None,
+            "overlap": message.overlap if message.HasField("overlap") else None,
+            "threshold": threshold(message),
+            "flips": known(FLIPS, message.flips, "flips"),
+            "postprocess": {field.name: value for field, value in message.postprocess.ListFields()},
+            "format": known(FORMAT, message.format, "format"),
+        },
+    )
+
+
+def threshold(message: segmentation_pb2.SemanticRequest) -> Any:
+    if not message.thresholds:
+        return message.threshold if message.HasField("threshold") else None
+    if message.HasField("threshold"):
+        raise BadInput(
+            "Both threshold and thresholds are set.", field="thresholds", remedy="Send one of the two."
+        )
+    return dict(message.thresholds)
+
+
+def semantic_out(answer: Answer) -> segmentation_pb2.SemanticResponse:
+    found = answer.found
+    return segmentation_pb2.SemanticResponse(
+        image_id=found.image_id,
+        model=found.model,
+        width=found.size.width,
+        height=found.size.height,
+        classes=[
+            segmentation_pb2.ClassArea(value=c.value, name=c.name, area=c.area, fraction=c.fraction)
+            for c in found.classes
+        ],
+        content=answer.content,
+        media_type=answer.media_type,
+    )

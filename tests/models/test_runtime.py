@@ -1,0 +1,130 @@
+"""Graphs and models answer the same, wherever the arrays between their runs are held. The device here is the CPU:
+ONNX Runtime binds its arrays as it binds a GPU's."""
+
+import numpy as np
+import pytest
+
+from segserve.decode.segment import decode
+from segserve.encode.prepared import Key, PreparedCache, PreparedImage
+from segserve.errors import OutOfMemory
+from segserve.models.bundle import Bundle
+from segserve.models.model import Model
+from segserve.models.registry import BUILT_IN
+from segserve.models.runtime import DeviceArray, Graph, RuntimeOptions
+from segserve.models.stock import StockModel
+from segserve.timing import Timings
+from segserve.types import Device, Embedding, Prompt, Select, Size
+
+STARTER = Bundle(BUILT_IN / "starter")
+HERE, HELD = RuntimeOptions(), RuntimeOptions(hold=True)
+SIZE = Size(300, 400)
+
+
+@pytest.fixture(scope="module")
+def embedding() -> Embedding:
+    random = np.random.default_rng(0)
+    return {"embedding": random.normal(size=(128, 32, 32)).astype(np.float16)}
+
+
+def prompts() -> dict[str, Prompt]:
+    points = np.array([[100, 60], [300, 200]], np.float32)
+    many = np.random.default_rng(1).uniform(0, 300, (20, 2)).astype(np.float32)
+    prior = np.random.default_rng(2).normal(size=(128, 128)).astype(np.float32)
+    return {
+        "a point": Prompt(points[:1], np.ones(1, np.int64)),
+        "many points": Prompt(many, np.arange(20) % 2),
+        "a prior": Prompt(points, np.array([1, 0]), logits=prior),
+    }
+
+
+@pytest.mark.parametrize("kind", [Model, StockModel])
+@pytest.mark.parametrize("name", prompts())
+def test_a_click_is_the_same_where_arrays_are_held(
+    kind: type[Model], name: str, embedding: Embedding
+) -> None:
+    answers = []
+    for options in (HERE, HELD):
+        model = kind(STARTER, None, options)
+        image = PreparedImage(SIZE, embedding, model.prepare(embedding, None))
+        held = {type(array) for array in image.prepared.values()}
+        assert (DeviceArray in held) == options.hold
+        answers.append(decode(model, image, prompts()[name], True, Select.ALL, Timings()))
+    assert len(answers[0]) == len(answers[1]) == 3
+    for expected, found in zip(*answers, strict=True):
+        assert np.array_equal(expected.logits, found.logits)
+        assert expected.score == found.score
+
+
+@pytest.mark.parametrize("kind", [Model, StockModel])
+def test_what_is_held_is_not_moved_again_for_a_prior(kind: type[Model], embedding: Embedding) -> None:
+    model = kind(STARTER, None, HELD)
+    first = model.prepare(embedding, None)
+    again = model.prepare(embedding, np.ones((128, 128), np.float32), first)
+    name = {Model: "embedding", StockModel: "image_embeddings"}[kind]
+    assert again[name] is first[name]
+    without = model.prepare(embedding, np.ones((128, 128), np.float32))
+    for key, array in again.items():
+        assert np.array_equal(on_host(array), on_host(without[key]))
+
+
+def on_host(array: object) -> np.ndarray:
+    return array.numpy() if isinstance(array, DeviceArray) else np.asarray(array)
+
+
+def test_held_arrays_count_against_the_memory_for_prepared_embeddings(embedding: Embedding) -> None:
+    model = Model(STARTER, None, HELD)
+    prepared = model.prepare(embedding, None)
+    image = PreparedImage(SIZE, embedding, prepared)
+    arrays = [on_host(array) for array in prepared.values()]
+    assert image.nbytes == sum(a.nbytes for a in [*arrays, *embedding.values()]) > 1 << 20
+    cache = PreparedCache(2 * image.nbytes)
+    for name in "abc":
+        cache.put(Key("t", name, "d"), image)
+    assert (len(cache), cache.nbytes, cache.evicted) == (2, 2 * image.nbytes, 1)
+
+
+def test_a_graph_takes_arrays_from_both_places_and_leaves_its_outputs_in_either() -> None:
+    graph = Graph(STARTER.path("prepare.onnx"), HELD)
+    random = np.random.default_rng(0)
+    inputs = {
+        "embedding": random.normal(size=(1, 32, 32, 128)).astype(np.float32).transpose(0, 3, 1, 2),
+        "mask_input": np.zeros((1, 1, 128, 128), np.float32),
+        "has_mask": np.zeros(1, np.float32),
+        "unknown": np.zeros(1),
+    }
+    expected = graph.run(inputs)
+    mixed = {**inputs, "embedding": graph.hold(inputs["embedding"])}
+    assert isinstance(mixed["embedding"], DeviceArray)
+    held = graph.run_held(mixed)
+    assert all(isinstance(array, DeviceArray) for array in held.values())
+    assert held.keys() == expected.keys()
+    for name, array in graph.run(mixed).items():
+        assert np.array_equal(array, expected[name])
+        assert np.array_equal(on_host(held[name]), expected[name])
+    assert graph.run(mixed, ["v"]).keys() == {"v"}
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_want_of_memory_is_told_from_other_failures(held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = Graph(STARTER.path("prepare.onnx"), HELD if held else HERE)
+    inputs = {
+        "embedding": graph.hold(np.zeros((1, 128, 32, 32), np.float32)),
+        "mask_input": np.zeros((1, 1, 128, 128), np.float32),
+        "has_mask": np.zeros(1, np.float32),
+    }
+    said = "CUDA failure 2: out of memory ; GPU=0"
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(graph._session, "run_with_iobinding" if held else "run", fail)
+    with pytest.raises(OutOfMemory):
+        graph.run(inputs)
+    said = "something else"
+    with pytest.raises(RuntimeError, match="something else"):
+        graph.run(inputs)
+
+
+def test_a_gpu_holds_arrays_and_a_cpu_does_not() -> None:
+    assert RuntimeOptions.on(Device.CUDA, 2) == RuntimeOptions(Device.CUDA, 2, hold=True)
+    assert RuntimeOptions.on(Device.CPU, 2) == RuntimeOptions(Device.CPU, 2)

@@ -1,0 +1,97 @@
+"""Post-processing against scipy's own operators."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from segserve.models.semantic_entries import Postprocess
+from segserve.semantic import postprocess
+from segserve.semantic.postprocess import TOUCHING, tidy
+from segserve.types import Bool, UInt8
+
+
+def blobs(seed: int, shape: tuple[int, int] = (120, 150), level: float = 0.02) -> Bool:
+    noise = np.random.default_rng(seed).normal(size=shape)
+    found: Bool = ndimage.gaussian_filter(noise, 2) > level
+    return found
+
+
+def disc(radius: int) -> Bool:
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    return x * x + y * y <= radius * radius
+
+
+def tidied(mask: Bool, **steps: object) -> Bool:
+    return tidy(mask.astype(np.uint8), Postprocess.model_validate(steps)) > 0
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3, 7])
+@pytest.mark.parametrize("strip", [16, 1024])
+def test_opening_and_closing_are_scipys(monkeypatch: pytest.MonkeyPatch, radius: int, strip: int) -> None:
+    monkeypatch.setattr(postprocess, "STRIP_ROWS", strip)
+    mask, element = blobs(1), disc(radius)
+    eroded = ndimage.binary_erosion(mask, element, border_value=1)
+    np.testing.assert_array_equal(tidied(mask, opening=radius), ndimage.binary_dilation(eroded, element))
+    dilated = ndimage.binary_dilation(mask, element)
+    closed = ndimage.binary_erosion(dilated, element, border_value=1)
+    np.testing.assert_array_equal(tidied(mask, closing=radius), closed)
+
+
+def test_holes_are_filled_as_scipys() -> None:
+    for seed in range(5):
+        mask = blobs(seed)
+        np.testing.assert_array_equal(tidied(mask, fill_holes=True), ndimage.binary_fill_holes(mask))
+
+
+@pytest.mark.parametrize("smallest", [1, 5, 40, 300, 10**6])
+def test_parts_below_the_smallest_size_go(smallest: int) -> None:
+    mask = blobs(2, level=0.1)
+    parts, count = ndimage.label(mask, TOUCHING)
+    expected = sum((parts == i) * (np.count_nonzero(parts == i) >= smallest) for i in range(1, count + 1))
+    np.testing.assert_array_equal(tidied(mask, smallest=smallest), expected > 0)
+
+
+def test_only_the_largest_part_stays() -> None:
+    mask = blobs(3, level=0.1)
+    parts, count = ndimage.label(mask, TOUCHING)
+    largest = 1 + int(np.argmax(ndimage.sum_labels(mask, parts, range(1, count + 1))))
+    np.testing.assert_array_equal(tidied(mask, keep_largest=True), parts == largest)
+    assert not tidied(mask, keep_largest=True, smallest=10**6).any()
+
+
+def test_steps_run_in_the_stated_order() -> None:
+    mask = blobs(4)
+    steps: list[dict[str, object]] = [
+        {"opening": 2}, {"closing": 3}, {"fill_holes": True}, {"smallest": 50, "keep_largest": True}
+    ]  # fmt: skip
+    expected = mask
+    for step in steps:
+        expected = tidied(expected, **step)
+    together = {name: value for step in steps for name, value in step.items()}
+    np.testing.assert_array_equal(tidied(mask, **together), expected)
+
+
+def test_by_default_nothing_changes() -> None:
+    classes = np.random.default_rng(0).integers(0, 5, (30, 40), dtype=np.uint8)
+    assert tidy(classes, Postprocess()) is classes
+    assert not tidy(
+        np.zeros((5, 5), np.uint8), Postprocess(fill_holes=True, opening=1, keep_largest=True)
+    ).any()
+
+
+def test_no_class_takes_pixels_from_another() -> None:
+    classes: UInt8 = np.zeros((20, 20), np.uint8)
+    classes[2:12, 2:12] = 1
+    classes[4:8, 4:8] = 0
+    classes[5:7, 5:7] = 2  # in the hole of 1, with background between
+    expected = classes.copy()
+    expected[4:8, 4:8] = 1
+    expected[5:7, 5:7] = 2
+    np.testing.assert_array_equal(tidy(classes, Postprocess(fill_holes=True)), expected)
+
+
+def test_each_class_by_itself() -> None:
+    classes = np.where(blobs(5), 1, np.where(blobs(6), 2, 0)).astype(np.uint8)
+    found = tidy(classes, Postprocess(smallest=60))
+    for value in (1, 2):
+        np.testing.assert_array_equal(found == value, tidied(classes == value, smallest=60))

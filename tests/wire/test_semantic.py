@@ -1,0 +1,246 @@
+"""The semantic route on a real server: every format, the areas, and what is refused."""
+
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+pytest.importorskip("torch")
+
+from segserve.v1 import segmentation_pb2 as pb
+from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
+from segserve.wire.schemas_semantic import SemanticFormat
+from tests.semantic.bundles import Channels, write
+from tests.serving import Server
+
+SIZE = (90, 130)
+RED, GREEN = (slice(10, 40), slice(20, 100)), (slice(30, 80), slice(60, 90))  # green covers red
+
+
+def picture() -> np.ndarray[Any, Any]:
+    image = np.zeros((*SIZE, 3), np.uint8)
+    image[RED] = (200, 0, 0)
+    image[GREEN] = (0, 250, 0)
+    return image
+
+
+EXPECTED = np.zeros(SIZE, np.uint8)
+EXPECTED[RED], EXPECTED[GREEN] = 1, 2
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("semantic")
+    write(folder / "models", Channels())
+    write(folder / "models", Channels(), name="fixed", fixed=True)
+    write(folder / "models", Channels(), name="striped", classes=("a", "rest", "b"), background=1)
+    running = Server(folder, grpc_port="0", default_semantic_model="colours")
+    running.wait_ready()
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def image_id(serving: Server) -> str:
+    file = io.BytesIO()
+    Image.fromarray(picture()).save(file, "PNG")
+    return serving.upload(file.getvalue())
+
+
+def ask(serving: Server, image_id: str, **body: Any) -> httpx.Response:
+    return serving.client.post("/v1/semantic", json={"image_id": image_id, **body})
+
+
+def asked(serving: Server, image_id: str, **body: Any) -> httpx.Response:
+    answer = ask(serving, image_id, **body)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+READERS = {
+    "png": ("image/png", imagecodecs.png_decode),
+    "tiff": ("image/tiff", lambda data: tifffile.imread(io.BytesIO(data))),
+    "npy": ("application/x-npy", lambda data: np.load(io.BytesIO(data))),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_the_class_map_as_a_file_with_its_areas_in_a_header(
+    serving: Server, image_id: str, name: str
+) -> None:
+    media_type, read = READERS[name]
+    answer = asked(serving, image_id, format=name, tile=[64, 64])
+    assert answer.headers["content-type"] == media_type
+    values = read(answer.content)
+    assert values.dtype == np.uint8
+    np.testing.assert_array_equal(values, EXPECTED)
+    red, green = np.count_nonzero(EXPECTED == 1), np.count_nonzero(EXPECTED == 2)
+    assert answer.headers["segserve-areas"] == f"1={red}, 2={green}"
+    assert "network" in answer.headers["server-timing"]
+
+
+def test_a_class_map_is_the_default(serving: Server, image_id: str) -> None:
+    np.testing.assert_array_equal(imagecodecs.png_decode(asked(serving, image_id).content), EXPECTED)
+
+
+def test_one_object_for_each_class_that_occurs(serving: Server, image_id: str) -> None:
+    answer = asked(serving, image_id, format="rle").json()
+    assert (answer["model"], answer["width"], answer["height"]) == ("colours", SIZE[1], SIZE[0])
+    assert [each["class"] for each in answer["objects"]] == ["red", "green"]
+    for value, each in enumerate(answer["objects"], start=1):
+        np.testing.assert_array_equal(coco_mask.decode(each["mask"]), value == EXPECTED)
+    assert [each["class"] for each in answer["classes"]] == ["red", "green", "blue"]
+    assert [each["value"] for each in answer["classes"]] == [1, 2, 3]
+    for value, each in enumerate(answer["classes"], start=1):
+        assert each["area"] == np.count_nonzero(value == EXPECTED)
+        assert each["fraction"] == pytest.approx(np.mean(value == EXPECTED))
+    outlines = asked(serving, image_id, format="polygon").json()["objects"]
+    assert [each["mask"]["type"] for each in outlines] == ["Polygon", "Polygon"]
+
+
+def test_coco(serving: Server, image_id: str) -> None:
+    answer = asked(serving, image_id, format="coco").json()
+    assert [each["name"] for each in answer["categories"]] == ["red", "green"]
+    np.testing.assert_array_equal(coco_mask.decode(answer["annotations"][1]["segmentation"]), EXPECTED == 2)
+
+
+def test_an_overlay_is_the_image_with_the_classes_drawn_on_it(serving: Server, image_id: str) -> None:
+    drawn = imagecodecs.png_decode(asked(serving, image_id, format="overlay").content)
+    changed = (drawn != picture()).any(axis=2)
+    np.testing.assert_array_equal(changed, EXPECTED > 0)
+
+
+def test_probabilities_are_what_the_network_says(serving: Server, image_id: str) -> None:
+    answer = asked(serving, image_id, format="probabilities", threshold=1.0)
+    found = np.load(io.BytesIO(answer.content))
+    expected = 1 / (1 + np.exp(-20 * (picture().transpose(2, 0, 1) / 255 - 0.5)))
+    assert (found.dtype, found.shape) == (np.float16, (3, *SIZE))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_thresholds_for_all_classes_or_for_one(serving: Server, image_id: str) -> None:
+    def present(**body: Any) -> list[str]:
+        return [each["class"] for each in asked(serving, image_id, format="rle", **body).json()["objects"]]
+
+    assert present(threshold=0.99) == ["red", "green"]  # they are 0.997 and 0.9999
+    assert present(threshold=0.998) == ["green"]
+    assert present(threshold=1.0) == []
+    assert present(threshold={"green": 1.0}) == ["red"]
+
+
+def test_post_processing(serving: Server, image_id: str) -> None:
+    answer = asked(serving, image_id, format="npy", postprocess={"smallest": 1501})
+    np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), np.where(EXPECTED == 2, 0, EXPECTED))
+    answer = asked(serving, image_id, format="npy", postprocess={"smallest": 1500})
+    np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), EXPECTED)
+
+
+def test_a_background_in_the_middle_of_the_channels(serving: Server, image_id: str) -> None:
+    answer = asked(serving, image_id, format="npy", model="striped")
+    np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), np.where(EXPECTED == 1, 1, 0))
+    assert serving.client.get("/v1/models/striped").json()["classes"] == ["a", "b"]
+
+
+REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
+    "a threshold above 1": ({"threshold": 1.5}, 422, "threshold"),
+    "a threshold below 0": ({"threshold": {"red": -0.1}}, 422, "threshold"),
+    "a class that is none": ({"threshold": {"purple": 0.5}}, 422, "threshold"),
+    "an overlap of all": ({"overlap": 1.0}, 422, "overlap"),
+    "a tile of another multiple": ({"tile": [60, 64]}, 422, "tile"),
+    "another tile for a fixed graph": ({"tile": [128, 128], "model": "fixed"}, 422, "tile"),
+    "a negative radius": ({"postprocess": {"opening": -1}}, 422, "postprocess.opening"),
+    "a step that is none": ({"postprocess": {"magic": 1}}, 422, "postprocess.magic"),
+    "flips that are none": ({"flips": "diagonal"}, 422, "flips"),
+    "a promptable model": ({"model": "starter"}, 422, "model"),
+    "a model that is none": ({"model": "absent"}, 404, "model"),
+    "an image that is none": ({"image_id": "absent"}, 404, "image_id"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_is_refused_by_name(serving: Server, image_id: str, name: str) -> None:
+    body, status, field = REFUSED[name]
+    answer = ask(serving, **{"image_id": image_id, **body})
+    assert answer.status_code == status, answer.text
+    assert answer.json()["field"].startswith(field)
+    assert answer.json()["remedy"]
+
+
+def test_a_semantic_model_takes_no_clicks(serving: Server, image_id: str) -> None:
+    answer = serving.click(image_id, 5, 5, model="colours")
+    assert (answer.status_code, answer.json()["field"]) == (422, "model")
+    assert "classes of pixels" in answer.json()["detail"]
+
+
+@pytest.fixture(scope="module")
+def stub(serving: Server) -> Iterator[Any]:
+    found = re.search(r"gRPC at (\S+)", serving.log.read_text())
+    assert found
+    with grpc.insecure_channel(found[1]) as channel:
+        yield SegmentationServiceStub(channel)
+
+
+@pytest.mark.parametrize("name", SemanticFormat)
+def test_grpc_answers_as_rest(serving: Server, stub: Any, image_id: str, name: SemanticFormat) -> None:
+    by_rest = asked(serving, image_id, format=name, flips="both", tile=[64, 128], threshold={"red": 0.6})
+    by_grpc = stub.Semantic(
+        pb.SemanticRequest(
+            image_id=image_id,
+            format=f"SEMANTIC_FORMAT_{name.name}",
+            flips="FLIPS_BOTH",
+            tile=pb.TileSize(height=64, width=128),
+            thresholds={"red": 0.6},
+        )
+    )
+    assert (by_grpc.content, by_grpc.media_type) == (by_rest.content, by_rest.headers["content-type"])
+    assert [(c.name, c.area) for c in by_grpc.classes] == [("red", 2100), ("green", 1500), ("blue", 0)]
+
+
+def test_grpc_steps_and_refusals(stub: Any, image_id: str) -> None:
+    steps = pb.Postprocess(smallest=2000, opening=0, keep_largest=True)
+    found = stub.Semantic(pb.SemanticRequest(image_id=image_id, postprocess=steps))
+    assert [c.area for c in found.classes] == [2100, 0, 0]
+    for request, field in (
+        (pb.SemanticRequest(image_id=image_id, threshold=2), "threshold"),
+        (pb.SemanticRequest(image_id=image_id, threshold=0.5, thresholds={"red": 0.5}), "thresholds"),
+        (
+            pb.SemanticRequest(image_id=image_id, postprocess=pb.Postprocess(opening=999)),
+            "postprocess.opening",
+        ),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Semantic(request)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert field in caught.value.details()
+
+
+def test_the_command_line_classifies_a_file(tmp_path: Path) -> None:
+    write(tmp_path / "models", Channels())
+    image = tmp_path / "image.png"
+    Image.fromarray(picture()).save(image)
+    command = [sys.executable, "-m", "segserve.cli", "semantic", str(image), "--data-dir", str(tmp_path)]
+    command += ["--model", "colours", "--flips", "horizontal"]
+    for name, read in (("classes.png", imagecodecs.png_decode), ("classes.npy", READERS["npy"][1])):
+        done = subprocess.run(
+            [*command, "-o", str(tmp_path / name)], capture_output=True, text=True, check=True
+        )
+        np.testing.assert_array_equal(read((tmp_path / name).read_bytes()), EXPECTED)
+        assert "1 red: 2100 pixels, 17.9%" in done.stdout
+    refused = subprocess.run(
+        [*command, "-o", str(tmp_path / "classes.exe")], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "format" in refused.stderr
+    assert not (tmp_path / "classes.exe").exists()
