@@ -19,11 +19,11 @@ from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
 from segserve.store.cache import pack, unpack
 from segserve.timing import Timings
+from segserve.train.prompts import bounding_box, corrective_click, deepest_pixel
 from segserve.types import Box, Prompt, Select, Size
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 
-from prompts import bounding_box, corrective_click, deepest_pixel
 from scenes import read_nuclei
 
 TARGETS = {"click": 0.75, "box": 0.80, "corrected": 0.82}
@@ -36,7 +36,7 @@ def measure() -> list[Line]:
         return [Line(f"skipped: there is no folder {folder}", "")]
     options = RuntimeOptions(threads=THREADS)
     model = Registry([BUILT_IN], Runtimes(options, options), 1 << 40).load("starter", Model)
-    _, validation = read_nuclei(folder, stretched=False)
+    _, validation = read_nuclei(folder)
     scores: dict[str, list[float]] = {name: [] for name in TARGETS}
 
     def ask(image: PreparedImage, prompt: Prompt) -> tuple[np.ndarray, np.ndarray]:
@@ -45,9 +45,9 @@ def measure() -> list[Line]:
 
     for scene in validation:
         embedding = unpack(pack(model.encode(apply(scene.image, model.preprocess))))
-        image = PreparedImage(Size(*scene.labels.shape), embedding, model.prepare(embedding, None))
-        counts = np.bincount(scene.labels.ravel())
-        for truth in (scene.labels == i for i in range(1, len(counts)) if counts[i] >= SMALLEST):
+        image = PreparedImage(Size(*scene.mask.shape), embedding, model.prepare(embedding, None))
+        counts = np.bincount(scene.mask.ravel())
+        for truth in (scene.mask == i for i in range(1, len(counts)) if counts[i] >= SMALLEST):
             for name, value in judge_object(lambda p, image=image: ask(image, p), truth).items():
                 scores[name].append(value)
     count = len(scores["click"])

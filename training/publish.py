@@ -1,65 +1,52 @@
 """Turn a run's averaged weights into the bundle that ships: `python training/publish.py --data NUCLEI`.
 
-Writes the ONNX bundle (weights stored as fp16), the weights themselves for later training, the scores on the
-validation images, and the model card.
+Writes the bundle (graphs and weights stored as fp16), and the scores on the validation images.
 """
 
 import argparse
 import json
 import shutil
-import tempfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-from segment_anything.modeling import Sam
+from torch import nn
 
-from judge import judge
-from network import AutomaticDecoder, build_sam
-from scenes import STRETCH, read_nuclei
-from segserve.models.export.automatic import add_automatic
-from segserve.models.export.sam import export_sam, round_to_half
+from scenes import PLAIN, STARTER, read_nuclei
+from segserve.models.bundle import Dims, Kind, PreprocessEntry, PromptableManifest
+from segserve.models.importers import About
+from segserve.models.install import new_bundle
+from segserve.models.networks.starter import DIM, STRIDE, AutomaticDecoder, build_sam
 from segserve.models.registry import BUILT_IN
+from segserve.train.checkpoint import load
+from segserve.train.judge import judge
+from segserve.train.scenes import as_scene
+from segserve.train.start import STARTER as ARCHITECTURE
+from segserve.train.start import write_bundle
 
 HERE = Path(__file__).parent
+NAME, CARD = "starter", "README.md"
+GRID = STARTER.input_size // STRIDE
+LIKE = PromptableManifest(
+    name=NAME,
+    kind=Kind.SAM,
+    architecture=ARCHITECTURE,
+    preprocess=PreprocessEntry(**vars(STARTER)),
+    dims=Dims(embedding=(DIM, GRID, GRID), low=4 * GRID),
+    files={},
+)
 DESCRIPTION = (
     "Small SAM-type model for nuclei, cells and blob-like objects; the example that ships with segserve"
 )
 
 
-def load(checkpoint: Path) -> tuple[Sam, AutomaticDecoder, int]:
-    """(promptable part, automatic decoder, step) of a run's averaged weights, rounded to fp16."""
-    saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    networks = torch.nn.ModuleDict({"sam": build_sam(), "automatic": AutomaticDecoder()})
-    prefix = "module."
-    weights = {k.removeprefix(prefix): v for k, v in saved["average"].items() if k.startswith(prefix)}
-    networks.load_state_dict(weights)
-    networks.eval()
-    round_to_half(networks)
-    return networks["sam"], networks["automatic"], saved["step"]  # type: ignore[return-value]
-
-
-def publish(sam: Sam, automatic: AutomaticDecoder, target: Path) -> None:
-    """Export beside the old bundle and swap, so that a failed export harms nothing."""
-    with tempfile.TemporaryDirectory(dir=target.parent) as work:
-        folder = Path(work) / "bundle"
-        bundle = export_sam(
-            sam,
-            folder,
-            name="starter",
-            architecture="starter-conv",
-            description=DESCRIPTION,
-            licence="Apache-2.0",
-            source="trained from zero by training/train.py on CC0 nuclei and drawn scenes",
-            stretch_percentiles=STRETCH,
-            half=True,
-        )
-        add_automatic(automatic, bundle, half=True)
-        for extra in ("README.md",):
-            if (target / extra).exists():
-                shutil.copy(target / extra, folder / extra)
-        shutil.rmtree(target, ignore_errors=True)
-        folder.rename(target)
+def averaged(checkpoint: Path) -> tuple[nn.ModuleDict, int]:
+    """(networks, step) of a run."""
+    saved, prefix = load(checkpoint), "module."
+    networks = nn.ModuleDict({"sam": build_sam(), "automatic": AutomaticDecoder()})
+    networks.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in saved["average"].items() if k.startswith(prefix)}
+    )
+    return networks.eval(), saved["step"]
 
 
 def main() -> None:
@@ -68,19 +55,18 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=HERE / "runs/starter")
     parser.add_argument("--no-scores", action="store_true", help="export only")
     options = parser.parse_args()
-    sam, automatic, step = load(options.run / "checkpoint.pt")
-    publish(sam, automatic, BUILT_IN / "starter")
-    weights = {
-        **{f"sam.{k}": v for k, v in sam.state_dict().items()},
-        **{f"automatic.{k}": v for k, v in automatic.state_dict().items()},
-    }
-    save_file(
-        {k: v.half() if v.is_floating_point() else v for k, v in weights.items()},
-        HERE / "starter.safetensors",
-    )
+    networks, step = averaged(options.run / "checkpoint.pt")
+    with new_bundle(BUILT_IN, NAME, replace=True) as folder:
+        about = About(
+            DESCRIPTION, "Apache-2.0", "trained from zero by training/train.py on CC0 nuclei and drawn scenes"
+        )
+        write_bundle(networks, LIKE, folder, name=NAME, about=about)
+        shutil.copy(BUILT_IN / NAME / CARD, folder / CARD)
     if not options.no_scores:
         _, validation = read_nuclei(options.data)
-        scores = {"step": step, "validation_images": len(validation), **judge(sam, automatic, validation)}
+        with torch.no_grad():
+            found = judge(networks, [as_scene(each, STARTER) for each in validation], PLAIN)
+        scores = {"step": step, "validation_images": len(validation), **found}
         (HERE / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
         print(json.dumps(scores))
 

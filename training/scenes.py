@@ -1,60 +1,32 @@
-"""Where the training pictures come from: labelled nuclei, drawn scenes, and windows cut out of both."""
+"""Where the built-in models' training pictures come from: labelled nuclei and drawn scenes."""
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # SAM's, so that one preprocessing serves all
-STD = np.array([58.395, 57.12, 57.375], np.float32)
+from segserve.train.folder import Labelled
+from segserve.train.scenes import Scene, distance_maps, stretch
+from segserve.types import Preprocess
+
 STRETCH = (1.0, 99.9)  # percentiles mapped to 0 and 255: many fluorescence images are nearly black
+STARTER = Preprocess(
+    input_size=512,
+    mean=(123.675, 116.28, 103.53),  # SAM's, so that one preprocessing serves all
+    std=(58.395, 57.12, 57.375),
+    resize="pad",
+    stretch_percentiles=STRETCH,
+)
+PLAIN = replace(STARTER, stretch_percentiles=None)  # of scenes, which are stretched
 VALIDATION_SHARE = 0.1
 
 
-@dataclass(frozen=True)
-class Scene:
-    """image [h, w, 3] uint8, stretched. labels [h, w] int32, 0 background. distances [h, w, 2] uint8: to the
-    object's centre and from its boundary, each 0 at the object's heart, 255 at its edge and outside."""
-
-    name: str
-    image: NDArray[np.uint8]
-    labels: NDArray[np.int32]
-    distances: NDArray[np.uint8]
-
-
-def stretch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Map the image's 1st and 99.9th percentile (all channels together) to 0 and 255."""
-    low, high = np.percentile(image, STRETCH)
-    scaled = (image.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-
-
-def distance_maps(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Per-object distances [h, w, 2] as micro-sam trains on: distance to the centre, and one minus the
-    distance to the boundary, both divided by the object's largest."""
-    maps = np.full((*labels.shape, 2), 255, np.uint8)
-    for index, window in enumerate(ndimage.find_objects(labels), start=1):
-        if window is None:
-            continue
-        mask = labels[window] == index
-        depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-        ys, xs = np.nonzero(mask)
-        cy, cx = ys.mean(), xs.mean()
-        if not mask[round(cy), round(cx)]:
-            cy, cx = np.unravel_index(depth.argmax(), depth.shape)
-        away = np.hypot(ys - cy, xs - cx)
-        inside = np.stack([away / max(away.max(), 1e-6), 1 - depth[ys, xs] / depth.max()], axis=-1)
-        maps[window][ys, xs] = np.rint(255 * inside)
-    return maps
-
-
-def read_nuclei(folder: Path, *, stretched: bool = True) -> tuple[list[Scene], list[Scene]]:
-    """(training, validation) scenes; `stretched=False` leaves the pixels as they are on disk.
+def read_nuclei(folder: Path) -> tuple[list[Labelled], list[Labelled]]:
+    """(training, validation) images, as they are on disk.
 
     A tenth of the images is held out, shared over the looks (kind and size) by their numbers, the fractions
     going to the largest; within a look the hash of the id chooses.
@@ -74,10 +46,9 @@ def read_nuclei(folder: Path, *, stretched: bool = True) -> tuple[list[Scene], l
         for position, name in enumerate(ids):
             path = next((folder / "images").glob(f"{name}.*"))
             image = cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-            found = cv2.imread(str(folder / "labels" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
-            labels: NDArray[np.int32] = found.astype(np.int32)
-            scene = Scene(name, stretch(image) if stretched else image, labels, distance_maps(labels))
-            (validation if position < held_out[look] else training).append(scene)
+            mask = cv2.imread(str(folder / "labels" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+            found = Labelled(name, image, mask.astype(np.int32))
+            (validation if position < held_out[look] else training).append(found)
     return training, validation
 
 
@@ -148,7 +119,7 @@ def draw_scene(seed: int, size: int = 512) -> Scene:
     if rng.random() < 0.4:
         image = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)
     image += rng.normal(0, rng.uniform(0, 10), image.shape)
-    drawn = stretch(np.clip(image, 0, 255).astype(np.uint8))
+    drawn = stretch(np.clip(image, 0, 255).astype(np.uint8), STRETCH)
     return Scene(f"drawn-{seed}", drawn, labels, distance_maps(labels))
 
 
@@ -169,36 +140,3 @@ def recolour(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
     if rng.random() < 0.3:
         image = image + rng.normal(0, rng.uniform(2, 14), image.shape).astype(np.float32)
     return np.clip(image, 0, 255)
-
-
-def cut_window(
-    scene: Scene, size: int, input_size: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.uint8]]:
-    """A random window [size, size] of the scene as it would stand in the model's input, turned, mirrored,
-    scaled by 0.6 to 1.7 and recoloured: (normalised image, labels, distances). Outside the scene the image
-    is zero, as SAM pads."""
-    height, width = scene.labels.shape
-    scale = input_size / max(height, width) * np.exp(rng.uniform(np.log(0.6), np.log(1.7)))
-    turn = rng.integers(0, 4) * np.pi / 2 + (rng.uniform(-0.5, 0.5) if rng.random() < 0.3 else 0)
-    mirror = -1 if rng.random() < 0.5 else 1
-    linear = scale * np.array([[np.cos(turn) * mirror, -np.sin(turn)], [np.sin(turn) * mirror, np.cos(turn)]])
-    # Centre the window on a random object most of the time: empty windows teach little.
-    ys, xs = np.nonzero(scene.labels)
-    if len(ys) and rng.random() < 0.9:
-        pick = rng.integers(len(ys))
-        centre = np.array([xs[pick], ys[pick]]) + rng.uniform(-0.4, 0.4, 2) * size / scale
-    else:
-        centre = rng.uniform((0, 0), (width, height))
-    keep = np.minimum(size / 2 / scale, np.array([width, height]) / 2)
-    centre = np.clip(centre, keep - 8 / scale, np.array([width, height]) - keep + 8 / scale)
-    matrix = np.hstack([linear, (size / 2 - linear @ centre)[:, None]])
-    target = (size, size)
-    source = scene.image
-    if scale < 0.7:  # the warp samples single pixels: smooth first, or small scales alias
-        source = cv2.GaussianBlur(source, (0, 0), 0.4 / scale)
-    image = recolour(cv2.warpAffine(source, matrix, target, flags=cv2.INTER_LINEAR).astype(np.float32), rng)
-    inside = cv2.warpAffine(np.ones((height, width), np.float32), matrix, target, flags=cv2.INTER_NEAREST)
-    image = (image - MEAN) / STD * inside[..., None]
-    labels = cv2.warpAffine(scene.labels.astype(np.float32), matrix, target, flags=cv2.INTER_NEAREST)
-    maps = cv2.warpAffine(scene.distances, matrix, target, flags=cv2.INTER_NEAREST, borderValue=(255, 255))
-    return image, np.rint(labels).astype(np.int32), maps

@@ -18,6 +18,7 @@ from segserve.masks import crop, png
 from segserve.models.cli import app as models
 from segserve.settings import Settings, load_settings
 from segserve.timing import Timings
+from segserve.train.cli import app as train
 from segserve.types import DEFAULT_TENANT, Box, Prompt, ReadOptions, Select
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ cli = typer.Typer(
 )
 cli.add_typer(models, name="models")
 cli.add_typer(evaluate, name="evaluate")
+cli.add_typer(train, name="train")
 
 Host = Annotated[
     str | None, typer.Option(envvar="SEGSERVE_HOST", help="Address to listen on [default: 127.0.0.1].")

@@ -35,6 +35,7 @@ from segserve.types import Preprocess
 
 MANIFEST = "model.yaml"
 HALF_ENCODER = "encoder.fp16.onnx"
+WEIGHTS = "weights.safetensors"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 READ_CHUNK = 1 << 20
 

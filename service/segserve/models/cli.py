@@ -35,6 +35,10 @@ app = typer.Typer(no_args_is_help=True, help="See, import, pull, check and remov
 DataDir = Annotated[
     Path | None, typer.Option(envvar="SEGSERVE_DATA_DIR", help="Models live in its folder 'models'.")
 ]
+KeepWeights = Annotated[
+    bool,
+    typer.Option("--keep-weights", help="Keep them beside the graphs, to train the model further."),
+]
 Replace = Annotated[bool, typer.Option("--replace", help="Take the place of a model of the same name.")]
 KINDS = ", ".join(Importer)
 
@@ -125,6 +129,7 @@ def import_model(
         Path | None,
         typer.Option(help="micro_sam: the automatic decoder, where it is not in the checkpoint itself."),
     ] = None,
+    keep_weights: KeepWeights = False,
     replace: Replace = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -140,6 +145,7 @@ def import_model(
             decoder=decoder,
             replace=replace,
             about=about,
+            keep_weights=keep_weights,
             on_stage=progress.stage,
         )
     ready(bundle)
@@ -152,6 +158,7 @@ def pull_model(
     no_digest: Annotated[
         bool, typer.Option("--no-digest", help="Accept a file whose digest nobody publishes.")
     ] = False,
+    keep_weights: KeepWeights = False,
     replace: Replace = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -170,6 +177,7 @@ def pull_model(
             name=name,
             replace=replace,
             accept_no_digest=no_digest,
+            keep_weights=keep_weights,
             on_file=progress.download,
             on_stage=progress.stage,
         )

@@ -16,16 +16,10 @@ INCOMING = ".incoming"  # inside the models' folder, so that a rename moves a bu
 def new_bundle(models_dir: Path, name: str, *, replace: bool) -> Iterator[Path]:
     """An empty folder to write a bundle into; it becomes `models_dir/name` when the block ends without error.
 
-    Raises BadInput for a name that cannot be, or that is taken and not to be replaced. Whatever fails inside
-    the block, or in the check of the digests after it, leaves the models' folder as it was.
+    Raises BadInput as `free_place` does. Whatever fails inside the block, or in the check of the digests after
+    it, leaves the models' folder as it was.
     """
-    target = models_dir / check_name(name)
-    if target.exists() and not replace:
-        raise BadInput(
-            f"There is already a model {name!r}.",
-            field="name",
-            remedy="Take another --name, or give --replace.",
-        )
+    target = free_place(models_dir, name, replace=replace)
     incoming = models_dir / INCOMING
     incoming.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=incoming))
@@ -36,6 +30,19 @@ def new_bundle(models_dir: Path, name: str, *, replace: bool) -> Iterator[Path]:
         put_in_place(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def free_place(models_dir: Path, name: str, *, replace: bool) -> Path:
+    """Where a bundle of that name goes. Raises BadInput for a name that cannot be, or that is taken and not to be
+    replaced."""
+    target = models_dir / check_name(name)
+    if target.exists() and not replace:
+        raise BadInput(
+            f"There is already a model {name!r}.",
+            field="name",
+            remedy="Take another --name, or give --replace.",
+        )
+    return target
 
 
 def put_in_place(staging: Path, target: Path) -> None:

@@ -19,10 +19,11 @@ import httpx
 import xxhash
 
 from segserve.errors import BadInput, BrokenModel, NotFound, TooLarge, Unavailable
-from segserve.models.bundle import READ_CHUNK, Bundle, check_name
+from segserve.models.bundle import READ_CHUNK, Bundle
 from segserve.models.catalogue import Published, RemoteFile
 from segserve.models.importers import About, Importer, import_checkpoint, require_libraries
 from segserve.models.importers.onnx_pair import Pair, import_pair
+from segserve.models.install import free_place
 
 DOWNLOADS = ".downloads"  # inside the models' folder
 SIZE_LIMIT = 8 << 30  # bytes; the largest published checkpoint has 2.6 GB
@@ -228,20 +229,23 @@ def pull(
     name: str | None = None,
     replace: bool = False,
     accept_no_digest: bool = False,
+    keep_weights: bool = False,
     on_file: Callable[[RemoteFile], OnBytes] = lambda file: lambda done, total: None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
     """Download what `entry` names, check it and make it the bundle `models_dir/name`.
 
     on_file: called as each download begins, for the callback that hears of its bytes. What was downloaded
-    is kept until the import has succeeded. Raises as `download` and the importers do.
+    is kept until the import has succeeded. keep_weights: see `import_checkpoint`. Raises as `download` and the
+    importers do, and BadInput for weights of what is published as graphs.
     """
-    name = check_name(name or entry.name)
-    if (models_dir / name).exists() and not replace:
+    name = name or entry.name
+    free_place(models_dir, name, replace=replace)
+    if keep_weights and isinstance(entry.kind, Pair):
         raise BadInput(
-            f"There is already a model {name!r}.",
-            field="name",
-            remedy="Take another --name, or give --replace.",
+            f"{entry.name} is published as ONNX graphs, without weights.",
+            field="keep_weights",
+            remedy="Leave --keep-weights out, or pull a model that is published as a checkpoint.",
         )
     if isinstance(entry.kind, Importer):
         require_libraries(entry.kind)  # before gigabytes are fetched in vain
@@ -276,6 +280,7 @@ def pull(
             decoder=files[1] if len(files) > 1 else None,
             replace=replace,
             about=about,
+            keep_weights=keep_weights,
             on_stage=on_stage,
         )
     for path in files:

@@ -12,7 +12,14 @@ from typing import TypeVar
 import structlog
 
 from segserve.errors import BrokenModel, ModelNotFound, WrongModel
-from segserve.models.bundle import HALF_ENCODER, MANIFEST, NAME_PATTERN, Bundle, SemanticManifest
+from segserve.models.bundle import (
+    HALF_ENCODER,
+    MANIFEST,
+    NAME_PATTERN,
+    WEIGHTS,
+    Bundle,
+    SemanticManifest,
+)
 from segserve.models.model import Loaded
 from segserve.models.runtime import RuntimeOptions
 from segserve.models.semantic import SemanticModel
@@ -132,8 +139,9 @@ class Registry:
 
 
 def weight_bytes(bundle: Bundle) -> int:
-    """Of what is loaded at once, at most: of the two encoders it is one."""
-    return sum(entry.bytes for file, entry in bundle.manifest.files.items() if file != HALF_ENCODER)
+    """Of what is loaded at once, at most: of the two encoders it is one, and weights to train on are not loaded."""
+    unloaded = (HALF_ENCODER, WEIGHTS)
+    return sum(entry.bytes for file, entry in bundle.manifest.files.items() if file not in unloaded)
 
 
 def expect(model: Loaded, kind: type[L]) -> L:

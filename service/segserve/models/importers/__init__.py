@@ -78,24 +78,29 @@ def import_checkpoint(
     decoder: Path | None = None,
     replace: bool = False,
     about: About | None = None,
+    keep_weights: bool = False,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
     """Turn a checkpoint into the bundle `models_dir/name`.
 
     variant: the architecture's size, for checkpoints whose shapes do not tell. decoder: the file of a micro_sam
-    checkpoint's automatic decoder, where it is not in the checkpoint itself. on_stage: called with the name
-    of each stage as it begins. Raises BadInput (not such a checkpoint, a name that is taken), BrokenModel (the
-    export does not agree with the library), MissingDependency; after any error the folder is as it was.
+    checkpoint's automatic decoder, where it is not in the checkpoint itself. keep_weights: beside the graphs, to
+    train the model further. on_stage: called with the name of each stage as it begins. Raises BadInput (not such
+    a checkpoint, a name that is taken), BrokenModel (the export does not agree with the library),
+    MissingDependency; after any error the folder is as it was.
     """
     importer = known_kind(kind)
     require_libraries(importer)
     from segserve.models.export.half import add_half_encoder
     from segserve.models.importers.compare import compare
+    from segserve.models.weights import PROMPTABLE, write_weights
 
     family = importlib.import_module(f"{__name__}.{importer}").FAMILY
     with new_bundle(models_dir, name, replace=replace) as folder:
         on_stage("reading the checkpoint")
         network, architecture = family.build(family.read(checkpoint, decoder), variant)
+        if keep_weights:
+            write_weights(folder, {PROMPTABLE: family.promptable(network)})
         on_stage("writing ONNX graphs")
         bundle = family.export(network, folder, name=name, architecture=architecture, about=about or About())
         on_stage("comparing with the library")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
@@ -38,6 +38,11 @@ class Family(ABC):
     @abstractmethod
     def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
         """The library's own encoder: image [1, 3, S, S] -> the bundle's names, batch axis kept."""
+
+    def promptable(self, network: Any) -> nn.Module:
+        """The part of the network that answers prompts, to train further."""
+        module: nn.Module = network
+        return module
 
     @abstractmethod
     def decoder(self, network: Any) -> tuple[Any, Any]:

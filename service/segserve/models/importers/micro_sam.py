@@ -97,6 +97,10 @@ class MicroSam(Family):
         found: dict[str, Tensor] = network.family.encode(network.sam, image)
         return found
 
+    def promptable(self, network: Any) -> nn.Module:
+        sam: nn.Module = network.sam
+        return sam
+
     def decoder(self, network: Any) -> tuple[Any, Any]:
         parts: tuple[Any, Any] = network.family.decoder(network.sam)
         return parts

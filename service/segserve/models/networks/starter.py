@@ -5,6 +5,8 @@ The promptable part is a `segment_anything.modeling.Sam`, so everything that rea
 embedding, what automatic instance segmentation needs.
 """
 
+from typing import Any
+
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
@@ -34,7 +36,8 @@ class Block(nn.Module):
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(x + self.second(self.act(self.first(x))))
+        refined: Tensor = self.act(x + self.second(self.act(self.first(x))))
+        return refined
 
 
 class ConvEncoder(nn.Module):
@@ -75,17 +78,21 @@ class ConvEncoder(nn.Module):
             features.append(x)
         s4, s8, s16, s32 = (lateral(f) for lateral, f in zip(self.lateral, features, strict=True))
         up = nn.functional.interpolate(s32, scale_factor=2.0, mode="bilinear", align_corners=False)
-        return self.fuse(s4 + s8 + s16 + up)
+        embedding: Tensor = self.fuse(s4 + s8 + s16 + up)
+        return embedding
 
 
 class AutomaticDecoder(nn.Module):
-    """Embedding [B, DIM, h, w] -> maps [B, 3, 8h, 8w] in 0..1: foreground, centre distance, boundary
-    distance, as Segment Anything for Microscopy defines them (both distances 0 inside, 1 at the edge)."""
+    """Embedding [B, dim, h, w] -> maps [B, 3, 8h, 8w] in 0..1: foreground, centre distance, boundary
+    distance, as Segment Anything for Microscopy defines them (both distances 0 inside, 1 at the edge).
 
-    def __init__(self) -> None:
+    dim: the embedding's channels; a SAM's are 256.
+    """
+
+    def __init__(self, dim: int = DIM) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for before, width in ((DIM, 96), (96, 48), (48, 24)):
+        for before, width in ((dim, 96), (96, 48), (48, 24)):
             layers += [
                 nn.ConvTranspose2d(before, width, 2, 2, bias=False),
                 nn.BatchNorm2d(width),
@@ -99,8 +106,8 @@ class AutomaticDecoder(nn.Module):
         return torch.sigmoid(self.body(embedding))
 
 
-def build_sam() -> Sam:
-    """The promptable starter with fresh weights, its cross-attentions tied.
+def build_sam() -> Any:
+    """The promptable starter, a `Sam`, with fresh weights, its cross-attentions tied.
 
     Each cross-attention between tokens and image starts with equal query and key projections: attention
     is then local to the prompt's place from the first step, where independent projections would first
@@ -108,7 +115,7 @@ def build_sam() -> Sam:
     """
     grid = INPUT_SIZE // STRIDE
     sam = Sam(
-        image_encoder=ConvEncoder(),  # type: ignore[arg-type]  # any module with img_size serves
+        image_encoder=ConvEncoder(),
         prompt_encoder=PromptEncoder(DIM, (grid, grid), (INPUT_SIZE, INPUT_SIZE), mask_in_chans=16),
         mask_decoder=MaskDecoder(
             transformer_dim=DIM,
@@ -125,36 +132,3 @@ def build_sam() -> Sam:
     for attention in crossings:
         attention.q_proj.weight.data.copy_(attention.k_proj.weight.data)
     return sam
-
-
-def encode_prompts(sam: Sam, points: Tensor, labels: Tensor, boxes: Tensor | None) -> Tensor:
-    """Sparse tokens [N, T, DIM] of points [N, P, 2] (input pixels), labels [N, P] (1, 0; -1 pads) and
-    boxes [N, 4]. Padding points are what SAM itself pads with, so they change nothing it was not built for."""
-    encoder = sam.prompt_encoder
-    tokens = encoder._embed_points(points, labels, pad=boxes is None)
-    return tokens if boxes is None else torch.cat([tokens, encoder._embed_boxes(boxes)], dim=1)
-
-
-def decode(
-    sam: Sam, image: Tensor, position: Tensor, tokens: Tensor, mask_prompt: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """SAM's `MaskDecoder.predict_masks`, for prompts that belong to different images.
-
-    image [N, DIM, h, w]: each prompt's own embedding. position [1, DIM, h, w]. mask_prompt [N, 1, 4h, 4w]
-    logits; a row of NaN means none. Returns logits [N, 4, 4h, 4w] and scores [N, 4].
-    """
-    decoder, encoder = sam.mask_decoder, sam.prompt_encoder
-    dense = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand_as(image)
-    if mask_prompt is not None:
-        absent = mask_prompt[:, :1, :1, :1].isnan()
-        dense = torch.where(absent, dense, encoder._embed_masks(mask_prompt.nan_to_num()))
-    output = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    tokens = torch.cat([output.unsqueeze(0).expand(len(tokens), -1, -1), tokens], dim=1)
-    n, c, h, w = image.shape
-    hidden, source = decoder.transformer(image + dense, position.expand(n, -1, -1, -1), tokens)
-    upscaled = decoder.output_upscaling(source.transpose(1, 2).reshape(n, c, h, w))
-    hyper = torch.stack(
-        [mlp(hidden[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
-    )
-    logits = (hyper @ upscaled.flatten(2)).view(n, -1, 4 * h, 4 * w)
-    return logits, decoder.iou_prediction_head(hidden[:, 0])

@@ -1,0 +1,1 @@
+"""Networks that no library brings. They need torch, so serving does not import them."""

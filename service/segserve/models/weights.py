@@ -1,0 +1,42 @@
+"""`weights.safetensors` of a bundle: the parameters of its torch networks, to train them on.
+
+Keys begin with the network's name: `sam.` (the promptable network, under its library's own names), `automatic.`
+(a `networks.starter.AutomaticDecoder`). Needs torch.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from segserve.errors import BadInput
+from segserve.models.bundle import WEIGHTS, Bundle
+
+PROMPTABLE, AUTOMATIC = "sam", "automatic"
+
+
+def write_weights(folder: Path, networks: Mapping[str, nn.Module], *, half: bool = False) -> None:
+    """half: as fp16, which rounds them unless they were rounded before."""
+    tensors = {
+        f"{name}.{key}": (value.half() if half and value.is_floating_point() else value).contiguous().clone()
+        for name, network in networks.items()
+        for key, value in network.state_dict().items()
+    }
+    save_file(tensors, folder / WEIGHTS)
+
+
+def read_weights(bundle: Bundle) -> dict[str, dict[str, Tensor]]:
+    """The tensors by network and by key, float32. Raises BadInput for a bundle that holds none, BrokenModel."""
+    if not bundle.has(WEIGHTS):
+        raise BadInput(
+            f"Model {bundle.name!r} has no weights to train on, only ONNX graphs.",
+            field="from",
+            remedy="Import or pull it again with --keep-weights --replace.",
+        )
+    bundle.verify()
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in load_file(bundle.path(WEIGHTS)).items():
+        name, _, rest = key.partition(".")
+        found.setdefault(name, {})[rest] = value.float() if value.is_floating_point() else value
+    return found

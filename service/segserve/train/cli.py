@@ -1,0 +1,208 @@
+"""`segserve train`: models from a user's own images and masks. It needs the extra `train`; serving does not."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from segserve.errors import BadInput
+from segserve.models.bundle import Bundle
+from segserve.models.registry import BUILT_IN, Registry, Runtimes
+from segserve.settings import Settings, load_settings
+from segserve.train import require_libraries
+from segserve.train.folder import hold_out, read_folders
+from segserve.train.run import CURVES
+from segserve.train.target import Target
+from segserve.types import Device
+
+app = typer.Typer(no_args_is_help=True, help="Train models on your own images and masks.")
+
+Images = Annotated[Path, typer.Argument(help="Folder of pictures.")]
+Masks = Annotated[
+    Path, typer.Argument(help="Folder of masks (PNG, TIFF, NPY) of the same names: 0 is background.")
+]
+Name = Annotated[str, typer.Option(help="What requests will call the model.")]
+Steps = Annotated[int, typer.Option(min=1, help="Windows are learned from so many times.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed trains the same model.")]
+Where = Annotated[Device, typer.Option(help="Where to train.")]
+Share = Annotated[
+    float, typer.Option(min=0.0, max=0.9, help="Part of the images held out to judge by; at least one.")
+]
+Folder = Annotated[
+    Path | None, typer.Option("--run", help="Checkpoints, scores, curves [default: training/NAME in the data folder].")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Take the place of a model of the same name.")]
+DataDir = Annotated[
+    Path | None, typer.Option(envvar="SEGSERVE_DATA_DIR", help="Models live in its folder 'models'.")
+]
+
+
+class Shown:
+    """A bar for the steps, a spinner for all else, and a line for each time the networks were judged."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("reading images and masks", total=None)
+
+    def stage(self, name: str) -> None:
+        self._progress.update(self._task, description=name, total=None, completed=0)
+
+    def steps(self, done: int, total: int, losses: dict[str, float]) -> None:
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        self._progress.update(self._task, description=f"training ({shown})", total=total, completed=done)
+
+    def scores(self, line: dict[str, float]) -> None:
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in line.items() if name != "step")
+        self._progress.console.print(f"step {line['step']:.0f}  {shown}")
+
+
+@contextmanager
+def shown() -> Iterator[Shown]:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield Shown(progress)
+
+
+def prepared(data_dir: Path | None, name: str, run: Path | None, replace: bool) -> tuple[Settings, Target]:
+    """Raises MissingDependency, and BadInput for a name that cannot be: before hours of training."""
+    require_libraries()
+    settings = load_settings(data_dir=data_dir)
+    models = settings.data_dir / "models"
+    target = Target(models, name, run or settings.data_dir / "training" / name, replace)
+    target.check()
+    return settings, target
+
+
+@app.command("promptable")
+def train_promptable(
+    images: Images,
+    masks: Masks,
+    name: Name,
+    base: Annotated[
+        str, typer.Option("--from", help="The model to start from: the starter, or one that kept its weights.")
+    ] = "starter",
+    steps: Steps = 400,
+    batch: Annotated[int | None, typer.Option(min=1, help="Windows a step [default: 8; 1 for a SAM].")] = None,
+    window: Annotated[
+        int | None, typer.Option(help="Edge in pixels of the model's input [default: 256; all of it for a SAM].")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(min=0.0, help="Highest learning rate [default: 2e-4; 1e-5 for a SAM].")
+    ] = None,
+    seed: Seed = 0,
+    validation: Share = 0.1,
+    device: Where = Device.CPU,
+    run: Folder = None,
+    resume: Resume = False,
+    replace: Replace = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Train a promptable model further: clicks, boxes and automatic segmentation.
+
+    A mask has a number for each object, from 1. The defaults suit two CPU cores.
+    """
+    settings, target = prepared(data_dir, name, run, replace)
+    from segserve.train.tune import Options, tune
+
+    bundle = Registry([target.models_dir, BUILT_IN], Runtimes(), budget_bytes=0).bundle(base)
+    options = Options(
+        steps=steps, batch=batch, window=window, rate=lr, seed=seed, share=validation, device=device.value
+    )
+    with shown() as progress:
+        found = read_folders(images, masks, settings.image_limits.pixels)
+        made = tune(found, bundle, target, options, resume=resume, progress=progress)
+    ready(made, target)
+
+
+@app.command("unet")
+def train_unet(
+    images: Images,
+    masks: Masks,
+    name: Name,
+    classes: Annotated[
+        str,
+        typer.Option(
+            help="Names of the masks' values from 1, commas between; with a single name every value but 0 is it."
+        ),
+    ] = "foreground",
+    features: Annotated[
+        str, typer.Option(help="Channels of the U-Net's levels; the original's are 64,128,256,512.")
+    ] = "16,32,64,128",
+    steps: Steps = 3000,
+    batch: Annotated[int, typer.Option(min=1, help="Windows a step.")] = 8,
+    window: Annotated[int, typer.Option(help="Edge in pixels.")] = 256,
+    lr: Annotated[float, typer.Option(min=0.0, help="Highest learning rate.")] = 1e-3,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Stop after so many looks, 100 steps each, without a better Dice.")
+    ] = 10,
+    seed: Seed = 0,
+    validation: Share = 0.1,
+    device: Where = Device.CPU,
+    run: Folder = None,
+    resume: Resume = False,
+    replace: Replace = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Train a U-Net from zero: a class for every pixel. The best weights on the images held out are kept."""
+    settings, target = prepared(data_dir, name, run, replace)
+    from segserve.models.importers import About
+    from segserve.train.make_unet import Options, make_unet
+
+    options = Options(
+        features=levels(features),
+        classes=class_names(classes),
+        steps=steps,
+        batch=batch,
+        window=window,
+        rate=lr,
+        seed=seed,
+        patience=patience,
+        device=device.value,
+    )
+    with shown() as progress:
+        learn, held_out = hold_out(read_folders(images, masks, settings.image_limits.pixels), validation)
+        about = About(f"U-Net trained on {len(learn) + len(held_out)} images", "", "segserve train unet")
+        made = make_unet(learn, held_out, target, options, about, resume=resume, progress=progress)
+    ready(made, target)
+
+
+def levels(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(part) for part in text.split(",") if part.strip().isdigit())
+    if len(numbers) != text.count(",") + 1 or not 1 <= len(numbers) <= 6 or not all(1 <= n <= 1024 for n in numbers):
+        raise BadInput(
+            f"{text!r} is not one to six numbers of channels, 1 to 1024.",
+            field="features",
+            remedy="Example: 16,32,64,128.",
+        )
+    return numbers
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise BadInput(
+            f"{text!r} is not a list of different names.", field="classes", remedy="Example: cell,debris."
+        )
+    return names
+
+
+def ready(bundle: Bundle, target: Target) -> None:
+    typer.secho(f"{bundle.name}: ready; its curves are in {target.run / CURVES}", fg="green")

@@ -1,0 +1,32 @@
+"""A run's losses and scores as a picture."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+APART = ("step", "rate", "time")
+
+
+def draw_curves(lines: Sequence[Mapping[str, float]], path: Path, *, unit: str = "step") -> None:
+    """lines: "step", and numbers by name; those that begin with "loss" are drawn left, all others, 0 to 1 and
+    better when higher, right. A score may be missing in some of the lines. path: a PNG."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    names = list(dict.fromkeys(name for line in lines for name in line if name not in APART))
+    for name in names:
+        known = [line for line in lines if name in line]
+        axes = left if name.startswith("loss") else right
+        label = name.removeprefix("loss").strip("_ ").replace("_", " ") or "loss"
+        axes.plot([line["step"] for line in known], [line[name] for line in known], ".-", label=label)
+    for axes, title in ((left, "loss"), (right, "score")):
+        axes.set(title=title, xlabel=unit)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    left.set_ylim(bottom=0)
+    right.set_ylim(0, 1)
+    FigureCanvasAgg(figure).print_png(path)

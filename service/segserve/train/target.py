@@ -1,0 +1,20 @@
+"""Where a training run's files go, and its bundle."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from segserve.models.install import free_place
+
+
+@dataclass(frozen=True)
+class Target:
+    """run: the folder of checkpoints and scores. The bundle becomes `models_dir/name`."""
+
+    models_dir: Path
+    name: str
+    run: Path
+    replace: bool = False
+
+    def check(self) -> None:
+        """Raises BadInput now rather than after hours of training."""
+        free_place(self.models_dir, self.name, replace=self.replace)

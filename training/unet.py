@@ -1,0 +1,63 @@
+"""Train `starter-unet` from zero and publish it: `python training/unet.py --data NUCLEI --run DIR`. With --resume
+it goes on.
+
+It is `segserve train unet` with the split of the starter, so that the same images stay held out.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from tqdm import tqdm
+
+from scenes import read_nuclei
+from segserve.models.importers import About
+from segserve.models.registry import BUILT_IN
+from segserve.train.make_unet import Options, make_unet
+from segserve.train.target import Target
+
+NAME = "starter-unet"
+CARD = Path(__file__).parent / f"{NAME}.md"
+ABOUT = About(
+    "Small U-Net for nuclei; the semantic example that ships with segserve",
+    "Apache-2.0",
+    "trained from zero by training/unet.py on CC0 nuclei",
+)
+
+
+class Bar:
+    def __init__(self, steps: int) -> None:
+        self.bar = tqdm(total=steps)
+
+    def stage(self, name: str) -> None:
+        tqdm.write(name)
+
+    def steps(self, done: int, total: int, losses: dict[str, float]) -> None:
+        self.bar.update(done - self.bar.n)
+
+    def scores(self, line: dict[str, float]) -> None:
+        tqdm.write(str({name: round(value, 4) for name, value in line.items()}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with images/, labels/ and index.json"
+    )
+    parser.add_argument("--run", type=Path, default=Path("training/runs/unet"), help="checkpoints and scores")
+    parser.add_argument("--steps", type=int, default=Options.steps)
+    parser.add_argument("--batch", type=int, default=Options.batch)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--to", type=Path, default=BUILT_IN, help="the folder of bundles to publish to")
+    asked = parser.parse_args()
+    learn, held_out = read_nuclei(asked.data)
+    options = Options(classes=("nucleus",), steps=asked.steps, batch=asked.batch)
+    target = Target(asked.to, NAME, asked.run, replace=True)
+    bundle = make_unet(
+        learn, held_out, target, options, ABOUT, resume=asked.resume, progress=Bar(asked.steps)
+    )
+    shutil.copy(CARD, bundle.folder / "README.md")
+
+
+if __name__ == "__main__":
+    main()
