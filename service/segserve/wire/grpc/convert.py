@@ -6,13 +6,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from segserve.decode.segment import Found, Segmentation
 from segserve.errors import BadInput
 from segserve.masks import crop, png, polygon, rle
 from segserve.types import Candidate, Normalise, Priority, ReadOptions, Select
 from segserve.v1 import segmentation_pb2
+from segserve.wire import ask
 from segserve.wire.schemas import MaskFormat, SegmentIn
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -83,17 +84,7 @@ def segment_in(message: segmentation_pb2.SegmentRequest) -> SegmentIn:
 
 
 def checked(kind: type[Body], asked: dict[str, Any]) -> Body:
-    """A request as REST's schema. Raises BadInput naming the field at fault."""
-    try:
-        return kind.model_validate(asked)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise BadInput(
-            f"{field}: {first['msg'].removeprefix('Value error, ')}.",
-            field=field,
-            remedy="See proto/segserve/v1 for what each field takes.",
-        ) from None
+    return ask.checked(kind, asked, remedy="See proto/segserve/v1 for what each field takes.")
 
 
 def formatter(mask_format: MaskFormat) -> Callable[[Candidate], segmentation_pb2.Mask]:
