@@ -1,4 +1,4 @@
-"""The command line: `segserve serve`, `segserve segment`, `segserve models`, `segserve evaluate`."""
+"""The command line: `segserve serve`, `segserve segment`, and what has a module of its own."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from segserve import logs
+from segserve.cli_automatic import automatic
 from segserve.decode.segment import Found
 from segserve.errors import BadInput, SegserveError
 from segserve.evaluate.cli import app as evaluate
@@ -35,6 +36,7 @@ cli = typer.Typer(
 cli.add_typer(models, name="models")
 cli.add_typer(evaluate, name="evaluate")
 cli.add_typer(train, name="train")
+cli.command()(automatic)
 
 Host = Annotated[
     str | None, typer.Option(envvar="SEGSERVE_HOST", help="Address to listen on [default: 127.0.0.1].")

@@ -140,17 +140,20 @@ class Cache:
         await self._put(tenant, image_id, {key: packed}, self._embedding_ttl_s)
 
     async def get_maps(self, tenant: str, image_id: str, digest: str) -> UInt16 | None:
-        """[3, h, h] as they were put, or None."""
+        """[3, h, h] as they were put, or None. An entry that cannot be read counts as absent."""
         data = await self._get(keys.maps(tenant, image_id, digest))
         if data is None:
             return None
-        maps: UInt16 = np.frombuffer(data, "<u2")
-        return maps.reshape(3, isqrt(maps.size // 3), -1)
+        try:
+            maps: UInt16 = unpack(data)["maps"]
+        except (SafetensorError, KeyError):
+            return None
+        return maps
 
     async def put_maps(self, tenant: str, image_id: str, digest: str, maps: UInt16) -> None:
         """Keep the automatic decoder's maps [3, h, h] as long as the embedding."""
         key = keys.maps(tenant, image_id, digest)
-        await self._put(tenant, image_id, {key: maps.astype("<u2").tobytes()}, self._embedding_ttl_s)
+        await self._put(tenant, image_id, {key: save({"maps": maps})}, self._embedding_ttl_s)
 
     async def get_mask(self, tenant: str, image_id: str, mask_id: str) -> Float16 | None:
         """Low-res logits [4g, 4g]."""

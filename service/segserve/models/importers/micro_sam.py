@@ -3,6 +3,9 @@
 Checkpoints hold both as `model_state` and `decoder_state` (micro-sam's `export_custom_sam_model` and its
 training), or the decoder is published as a file of its own. The decoder is torch_em's UNETR on the embedding
 alone, built by micro-sam.
+
+micro-sam never puts its decoder into eval mode, so that its batch norms take the statistics of the image at hand,
+and stretches every image's values to 0 to 255. Bundles do both, since the models are judged and used that way.
 """
 
 import importlib
@@ -14,8 +17,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from segserve.errors import BadInput
-from segserve.models.bundle import Bundle
+from segserve.models.bundle import Bundle, PromptableManifest, write_manifest
 from segserve.models.export.automatic import add_automatic
+from segserve.models.export.image_norm import write_out_norms
 from segserve.models.importers import About, Importer
 from segserve.models.importers.family import Family
 from segserve.models.importers.sam import FAMILY as SAM
@@ -28,6 +32,7 @@ with warnings.catch_warnings():
 
 UNDER = "decoder_state"
 PREFIX = f"{UNDER}."  # of the decoder's tensors beside the model's, as `MicroSam.read` joins them
+STRETCH = (0.0, 100.0)  # percentiles that become 0 and 255, as micro-sam's `_to_image` does
 TINY_VIT = "image_encoder.layers."
 
 
@@ -37,7 +42,6 @@ class Maps(nn.Module):
     def __init__(self, decoder: Any) -> None:
         super().__init__()
         self.decoder = decoder
-        del decoder.postprocess_masks  # it holds the encoder
 
     def forward(self, embedding: Tensor) -> Tensor:
         maps: Tensor = self.decoder._forward_impl(embedding)
@@ -85,13 +89,17 @@ class MicroSam(Family):
                 field="checkpoint",
                 remedy="Is it the decoder of this very model?",
             ) from error
-        return Network(family, sam, Maps(decoder)).eval(), architecture
+        del decoder.postprocess_masks  # it holds the encoder, and copies would too
+        return Network(family, sam, Maps(decoder)), architecture
 
     def export(self, network: Any, folder: Path, *, name: str, architecture: str, about: About) -> Bundle:
         bundle = network.family.export(
             network.sam, folder, name=name, architecture=architecture, about=about
         )
-        return add_automatic(network.maps, bundle)
+        manifest = bundle.expect(PromptableManifest)
+        preprocess = manifest.preprocess.model_copy(update={"stretch_percentiles": STRETCH})
+        bundle = write_manifest(folder, manifest.model_copy(update={"preprocess": preprocess}))
+        return add_automatic(write_out_norms(network.maps), bundle)
 
     def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = network.family.encode(network.sam, image)
