@@ -13,6 +13,7 @@ from segserve.errors import BadInput
 from segserve.masks import crop, png, polygon, rle
 from segserve.types import Candidate, Normalise, Priority, ReadOptions, Select
 from segserve.v1 import segmentation_pb2
+from segserve.wire.problems import Invalid
 from segserve.wire.schemas import MaskFormat, SegmentIn
 
 NORMALISE = dict(enumerate([Normalise.NONE, Normalise.NONE, Normalise.MINMAX, Normalise.PERCENTILE]))
@@ -79,13 +80,8 @@ def segment_in(message: segmentation_pb2.SegmentRequest) -> SegmentIn:
             }
         )
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise BadInput(
-            f"{field}: {first['msg'].removeprefix('Value error, ')}.",
-            field=field,
-            remedy="See proto/segserve/v1 for what each field takes.",
-        ) from None
+        found = error.errors(include_url=False, include_input=False)
+        raise Invalid(found, "proto/segserve/v1") from None
 
 
 def formatter(mask_format: MaskFormat) -> Callable[[Candidate], segmentation_pb2.Mask]:
