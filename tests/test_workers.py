@@ -103,6 +103,15 @@ def test_a_killed_worker_is_unseen_and_taken_back(site: Site) -> None:
     raise AssertionError("the worker that came back was given nothing")
 
 
+def test_a_worker_tells_browsers_what_the_service_does(site: Site) -> None:
+    worker = site.encoders[0].client
+    for path in ("/livez", "/metrics", "/nothing"):
+        answer = worker.get(path)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert worker.get("/docs").status_code == 404
+
+
 def test_a_full_queue_is_a_503_that_says_when_to_try_again(tmp_path: Path, redis: ExternalRedis) -> None:
     shared = {"redis_url": redis.url}
     worker = Encoder(tmp_path, **shared, encode_threads="1", encode_queue="2")

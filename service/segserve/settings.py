@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     )
     max_request_mb: int = Field(32, ge=1, description="of a JSON body")
     max_in_flight: int = Field(256, ge=1, description="requests to /v1 at once; beyond it 503")
+    max_connections: int = Field(768, ge=1, description="open at once, of REST; beyond them 503, then closed")
     header_timeout_s: float = Field(10.0, gt=0, description="until a request's headers are complete")
     body_timeout_s: float = Field(20.0, gt=0, description="without a byte of a body, or of an answer read")
     cors_origins: tuple[str, ...] = Field((), description="whose pages may call the API from a browser")

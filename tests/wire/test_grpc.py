@@ -184,6 +184,16 @@ def test_refusals_name_the_field_and_the_remedy(stub: Any, image_id: str) -> Non
         assert details["ErrorInfo"].domain == "segserve"
 
 
+def test_all_faults_are_listed_in_the_words_of_rest(both: Server, stub: Any) -> None:
+    long = "x" * 200
+    reversed_box = pb.Prompt(box=pb.Box(x0=9, y0=9, x1=1, y1=1))
+    _, details = refusal(stub.Segment, pb.SegmentRequest(image_id=long, prompts=[reversed_box]))
+    found = [{"field": v.field, "message": v.description} for v in details["BadRequest"].field_violations]
+    body = {"image_id": long, "prompts": [{"box": [9.0, 9.0, 1.0, 1.0]}]}
+    assert found == both.client.post("/v1/segment", json=body).json()["errors"]
+    assert [fault["field"] for fault in found] == ["image_id", "prompts.0"]
+
+
 def test_uploads_that_cannot_be(stub: Any) -> None:
     for data, code in (
         (b"", grpc.StatusCode.INVALID_ARGUMENT),

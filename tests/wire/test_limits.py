@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from hashlib import sha256
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from segserve.wire.protocol import SPARE
 from tests.serving import Server
 from tests.wire.test_bad_input import refused
 
@@ -329,6 +331,43 @@ def test_no_more_requests_than_the_ceiling_at_once(public: Server) -> None:
         assert [answer.result() for answer in held] == [415] * 4
     assert public.client.get("/v1/models").status_code == 200
     assert rejected(public, "in_flight") >= before + 16
+
+
+# Connections
+
+
+def ask(link: socket.socket, path: str) -> bytes:
+    link.sendall(GET.replace(b"/livez", path.encode()) + b"\r\n")
+    return one_answer(link)
+
+
+def test_no_more_connections_than_are_served(tmp_path: Path) -> None:
+    """On surplus ones operators get their answers and everybody else a refusal; many more are closed at once."""
+    server = Server(tmp_path, max_connections="3")
+    server.wait_ready()  # over the first connection, which is kept
+    held = [connect(server) for _ in range(2)]
+    for link in held:
+        assert ask(link, "/v1/models").startswith(b"HTTP/1.1 200")
+    with closing(connect(server)) as over:
+        assert ask(over, "/livez").startswith(b"HTTP/1.1 200")
+        over.sendall(GET.replace(b"/livez", b"/v1/models") + b"\r\n")
+        seen = until_closed(over)
+        answered(seen, 503, "too_busy")
+        assert b"retry-after: " in seen
+    wait_for(lambda: rejected(server, "connections") == 1)
+    assert ask(held[0], "/v1/models").startswith(b"HTTP/1.1 200"), "those that were first are served"
+    silent = [connect(server) for _ in range(SPARE)]
+    with closing(connect(server)) as over:
+        assert until_closed(over) == b""
+    assert rejected(server, "connections") == 2
+    for link in [*silent, *held]:
+        link.close()
+    wait_for(lambda: new_connection(server) == 200)
+    assert server.stop() == 0
+
+
+def new_connection(server: Server) -> int:
+    return httpx.get(f"{server.url}/v1/models").status_code
 
 
 # Browsers

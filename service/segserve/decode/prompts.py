@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+from segserve.errors import BadInput
 from segserve.masks.upscale import Geometry
 from segserve.models.bundle import Kind, PromptableManifest
 from segserve.types import Bool, Float32, Prompt, Select, Size
@@ -10,6 +11,16 @@ from segserve.types import Bool, Float32, Prompt, Select, Size
 PADDING, BOX_FIRST, BOX_SECOND = -1, 2, 3  # point labels beside 0 and 1
 SINGLE, CANDIDATES = 0, [1, 2, 3]  # mask tokens: the single mask, and the three of different extent
 MASK_EPSILON = 1e-3  # a binary mask's probability of being wrong, as micro-sam assumes
+
+
+def expect_size(mask: tuple[int, int], size: Size, field: str) -> None:
+    """A binary mask is of the image's size. mask: height, width. Raises BadInput."""
+    if mask != (size.height, size.width):
+        raise BadInput(
+            f"The mask is {mask[0]} x {mask[1]} (height x width).",
+            field=f"{field}.size",
+            remedy=f"Send a mask of the image's size, {size.height} x {size.width}.",
+        )
 
 
 def geometry(manifest: PromptableManifest, size: Size) -> Geometry:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from segserve.decode import windows
 from segserve.decode.places import Places
-from segserve.decode.prompts import SINGLE, geometry, mask_to_logits, mask_tokens, tokens
+from segserve.decode.prompts import SINGLE, expect_size, geometry, mask_to_logits, mask_tokens, tokens
 from segserve.encode.embeddings import Embeddings, Extent
 from segserve.encode.prepared import PreparedImage
 from segserve.errors import BadInput, CacheUnavailable, MaskNotFound
@@ -311,12 +311,8 @@ def check(prompt: Prompt, size: Size, model: Model, field: str) -> Prompt:
             if not (0 <= x <= size.width and 0 <= y <= size.height):
                 where = f"{field}.{name}.{index}" if name == "points" else f"{field}.box"
                 raise BadInput(f"({x:g}, {y:g}) lies outside the image.", field=where, remedy=remedy)
-    if prompt.mask is not None and prompt.mask.shape != (size.height, size.width):
-        raise BadInput(
-            f"The mask is {prompt.mask.shape[0]} x {prompt.mask.shape[1]} (height x width).",
-            field=f"{field}.mask.size",
-            remedy=f"Send a mask of the image's size, {size.height} x {size.width}.",
-        )
+    if prompt.mask is not None:
+        expect_size(prompt.mask.shape, size, f"{field}.mask")
     low = model.manifest.dims.low
     if prompt.logits is not None and prompt.logits.shape != (low, low):
         raise BadInput(

@@ -8,12 +8,13 @@ from pydantic import BaseModel, ValidationError
 
 from segserve.app import MB, Service
 from segserve.decode.segment import Segmentation
-from segserve.errors import BadInput, TooLarge
+from segserve.errors import TooLarge
 from segserve.models.bundle import Bundle, PromptableManifest, SemanticManifest
 from segserve.models.model import AIS
 from segserve.semantic.decide import named
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, Candidate, Prompt, Size
+from segserve.wire.problems import Invalid
 from segserve.wire.schemas import SegmentIn
 
 MASK_PIXELS = 512 * MB  # of all binary masks of a request together; one byte each while it runs
@@ -30,13 +31,8 @@ def checked(schema: type[Schema], content: dict[str, Any] | bytes) -> Schema:
             return schema.model_validate_json(content)
         return schema.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise BadInput(
-            f"{field}: {first['msg'].removeprefix('Value error, ')}.",
-            field=field,
-            remedy="See /docs, proto/segserve/v1 or --help for what each field takes.",
-        ) from None
+        found = error.errors(include_url=False, include_input=False)
+        raise Invalid(found, "/docs, proto/segserve/v1 or --help") from None
 
 
 async def build_prompts(service: Service, asked: SegmentIn) -> list[Prompt]:

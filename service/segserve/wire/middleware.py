@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from segserve.errors import Busy, TooLarge, TooSlow
 from segserve.metrics import Metrics
 from segserve.wire.problems import from_error, problem
-from segserve.wire.protocol import MIN_BYTES_PER_S
+from segserve.wire.protocol import MIN_BYTES_PER_S, SURPLUS
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ID_HEADER = b"x-request-id"
@@ -94,7 +94,8 @@ class HeadAsGet:
 
 
 class InFlight:
-    """Refuses at once what would be more than `most` requests to /v1 at a time; operators always get in.
+    """Refuses at once what would be more than `most` requests to /v1 at a time, and what comes on surplus
+    connections, which are then closed; operators always get in.
 
     crowded: what else would be refused in the end, by path: said before anything is read, it costs least.
     """
@@ -108,6 +109,16 @@ class InFlight:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
             await self._app(scope, receive, send)
+            return
+        if scope.get("state", {}).get(SURPLUS):
+            self._metrics.rejected("connections")
+            busy = Busy(
+                "As many connections are open as are taken.",
+                remedy="Try again soon, or ask the operator to raise SEGSERVE_MAX_CONNECTIONS.",
+            )
+            answer = from_error(busy)
+            answer.headers["connection"] = "close"
+            await answer(scope, receive, send)
             return
         if self._running >= self._most:
             self._metrics.rejected("in_flight")

@@ -1,5 +1,6 @@
 """The error tree as RFC 9457 problem documents, in one place."""
 
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -37,6 +38,7 @@ STATUS: list[tuple[type[SegserveError], int]] = [
     (BrokenModel, 409),
     (MissingDependency, 501),
 ]
+LISTED = 10  # faults of a request
 REMEDIES = {
     400: "Check that the body is complete and of its stated type.",
     404: "See /docs for the routes.",
@@ -69,11 +71,40 @@ def problem(
     return Response(orjson.dumps(body), status, headers, media_type=MEDIA_TYPE)
 
 
+class Invalid(BadInput):
+    """What pydantic found at fault. `faults`: the first of them, field and message each.
+
+    found: its errors, the field's path without anything around the request itself. reference: where it is
+    written what each field takes.
+    """
+
+    def __init__(self, found: Sequence[Mapping[str, Any]], reference: str) -> None:
+        self.faults = [
+            {
+                "field": ".".join(str(part) for part in fault["loc"]),
+                "message": fault["msg"].removeprefix("Value error, "),
+            }
+            for fault in found[:LISTED]
+        ]
+        first = self.faults[0]
+        super().__init__(
+            f"{first['field'] or 'The request'}: {first['message']}.",
+            remedy=f"See {reference} for what each field takes.",
+            field=first["field"],
+        )
+
+
 def from_error(error: SegserveError) -> Response:
     status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
     retry = error.retry_after_s if isinstance(error, Unavailable) else None
     return problem(
-        status, error.code, error.message, remedy=error.remedy, field=error.field, retry_after_s=retry
+        status,
+        error.code,
+        error.message,
+        remedy=error.remedy,
+        field=error.field,
+        errors=error.faults if isinstance(error, Invalid) else None,
+        retry_after_s=retry,
     )
 
 
@@ -85,22 +116,8 @@ def from_validation(error: RequestValidationError) -> Response:
         return problem(
             400, "broken_json", f"The body is not JSON: {reason}.", remedy="Send a JSON object, as in /docs."
         )
-    errors = [
-        {"field": dotted(e["loc"]), "message": e["msg"].removeprefix("Value error, ")} for e in found[:10]
-    ]
-    return problem(
-        422,
-        "bad_input",
-        f"{errors[0]['field'] or 'The request'}: {errors[0]['message']}.",
-        field=errors[0]["field"],
-        remedy="See /docs for what each field takes.",
-        errors=errors,
-    )
-
-
-def dotted(location: tuple[int | str, ...]) -> str:
-    """("body", "prompts", 0, "box") -> "prompts.0.box"."""
-    return ".".join(str(part) for part in location[1:])
+    inside = [{**fault, "loc": fault["loc"][1:]} for fault in found]  # without "body" or "query"
+    return from_error(Invalid(inside, "/docs"))
 
 
 def methods(api: FastAPI, request: Request) -> set[str]:

@@ -4,6 +4,9 @@ It takes headers of any size, however slowly they come, and keeps a connection f
 nothing. Here a request that has not begun, or whose headers are not complete, has `header_timeout_s`; so has
 the rest of a body whose request is answered already. A client that reads less than MIN_BYTES_PER_S of its
 answer over `body_timeout_s` loses the connection. Between requests uvicorn's own keep-alive timeout holds.
+
+Of connections `max_connections` are served. What comes on SPARE more is marked SURPLUS, so that operators still get
+their answers there and everybody else a refusal (`middleware.InFlight`); further ones are closed at once.
 """
 
 import asyncio
@@ -18,22 +21,23 @@ from segserve.wire.problems import problem
 
 MAX_HEADER_BYTES = 32 << 10  # request line and headers together
 MIN_BYTES_PER_S = 8 << 10  # of a body that comes, of an answer that goes; slower is stalled or hostile
+SPARE = 32  # connections
+SURPLUS = "surplus"  # in the state of a request's scope
 LINGER_S = 2.0  # after a refusal: what still comes is thrown away, so that no reset overtakes the answer
 
 
 def limited(settings: Settings, metrics: Metrics) -> type[asyncio.Protocol]:
     """What uvicorn's Config takes as `http`."""
-    made = partial(LimitedProtocol, settings.header_timeout_s, settings.body_timeout_s, metrics)
+    made = partial(LimitedProtocol, settings, metrics)
     return cast(type[asyncio.Protocol], made)
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    def __init__(
-        self, header_timeout_s: float, body_timeout_s: float, metrics: Metrics, **uvicorn: Any
-    ) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
-        self._header_timeout_s, self._body_timeout_s = header_timeout_s, body_timeout_s
-        self._metrics = metrics
+        self._header_timeout_s, self._body_timeout_s = settings.header_timeout_s, settings.body_timeout_s
+        self._max_connections, self._metrics = settings.max_connections, metrics
+        self._surplus = False
         self._in_headers = True  # or between requests
         self._completed = False  # a request's headers, or a request, in the data that is being parsed
         self._begun = False  # something has been sent, ever
@@ -44,7 +48,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._start_clock()
+        self._surplus = len(self.connections) > self._max_connections
+        if len(self.connections) > self._max_connections + SPARE:
+            self._metrics.rejected("connections")
+            transport.abort()
+        else:
+            self._start_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -76,6 +85,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_headers, self._completed = False, True
         self._stop_clock()
+        self._surplus = self._surplus and len(self.connections) > self._max_connections
+        self.scope["state"][SURPLUS] = self._surplus
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from segserve.decode.prompts import expect_size
 from segserve.errors import BadInput
 from segserve.masks import rle
 from segserve.types import Bool, Box, Float32, Prompt, Select, Size
@@ -108,12 +109,7 @@ class PromptIn(Strict):
 
 def read_rle(mask: Rle, size: Size, field: str) -> Bool:
     """[H, W] bool. The size is compared before anything of that size is made."""
-    if mask.size != (size.height, size.width):
-        raise BadInput(
-            f"The mask is {mask.size[0]} x {mask.size[1]} (height x width).",
-            field=f"{field}.size",
-            remedy=f"Send a mask of the image's size, {size.height} x {size.width}.",
-        )
+    expect_size(mask.size, size, field)
     return rle.decode(mask.counts, size, field)
 
 

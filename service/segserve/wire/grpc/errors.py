@@ -16,6 +16,7 @@ from segserve.errors import (
     SegserveError,
     Unavailable,
 )
+from segserve.wire.problems import Invalid
 
 DOMAIN = "segserve"
 DETAILS = "grpc-status-details-bin"  # where gRPC carries a google.rpc.Status
@@ -37,7 +38,7 @@ def code_of(error: SegserveError) -> StatusCode:
 
 
 def status_of(error: SegserveError) -> status_pb2.Status:
-    """google.rpc.Status: ErrorInfo with the stable reason and the remedy, BadRequest with the field at fault,
+    """google.rpc.Status: ErrorInfo with the stable reason and the remedy, BadRequest with the fields at fault,
     RetryInfo with when to try again."""
     status = status_pb2.Status(code=code_pb2.Code.Value(code_of(error).name), message=str(error))
     info = error_details_pb2.ErrorInfo(reason=error.code.upper(), domain=DOMAIN)
@@ -45,8 +46,12 @@ def status_of(error: SegserveError) -> status_pb2.Status:
         info.metadata["remedy"] = error.remedy
     status.details.add().Pack(info)
     if error.field is not None:
-        fault = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
-        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[fault]))
+        one = [{"field": error.field, "message": error.message}]
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=fault["field"], description=fault["message"])
+            for fault in (error.faults if isinstance(error, Invalid) else one)
+        ]
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=violations))
     if isinstance(error, Unavailable):
         wait = Duration(seconds=error.retry_after_s)
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=wait))

@@ -44,9 +44,12 @@ def living(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[
 
 def create_operations(service: Service) -> FastAPI:
     """What a worker answers over HTTP."""
-    api = FastAPI(title="segserve", version=version("segserve"), lifespan=living(service))
+    api = FastAPI(
+        title="segserve", version=version("segserve"), lifespan=living(service), docs_url=None, redoc_url=None
+    )
     problems.install(api)
     operation.add(api, service)
+    api.add_middleware(headers.SecureHeaders, shared=False)
     return api
 
 
