@@ -73,7 +73,7 @@ def test_an_iou_of_exactly_the_threshold_is_a_match() -> None:
 
 
 def test_thresholds_are_from_a_half_to_nineteen_twentieths() -> None:
-    assert THRESHOLDS == tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+    assert tuple(round(0.5 + 0.05 * step, 2) for step in range(10)) == THRESHOLDS
     assert mean_accuracy(matched(*scene(0))) == pytest.approx(0.22516372078341518)  # stardist 0.9.2
 
 
