@@ -92,12 +92,22 @@ def judge_masks(predictions: Path, truths: Path, jury: Jury, images: Path | None
     jury.report(f"{predictions} against {truths}")
 
 
+def checked(images: Path, truths: Path) -> list[Pair]:
+    """All is read once before hours of work rather than after them. Raises BadInput."""
+    pairs = folders.pair(images, truths, images=True)
+    with progress("checked", len(pairs)) as advance:
+        for each in pairs:
+            folders.check(each)
+            advance()
+    return pairs
+
+
 async def judge_model(
     settings: Settings, images: Path, truths: Path, name: str, params: Mapping[str, Any], jury: Jury
 ) -> None:
     """The settings' default model, by the method `name`. Raises BadInput, and what the method raises."""
     entry = check_params(name, params)
-    pairs = folders.pair(images, truths, images=True)
+    pairs = checked(images, truths)
     async with running(settings) as service:
         runner = Runner(service, settings.default_model)
         with progress("images", len(pairs)) as advance:
@@ -114,7 +124,7 @@ async def judge_prompts(
 ) -> None:
     """Every protocol over every image; the page shows what the first one ended with. Raises BadInput."""
     outputs.check()
-    pairs = folders.pair(images, truths, images=True)
+    pairs = checked(images, truths)
     worst = outputs.worst()
     courses = await ask_for_all(settings, pairs, protocols, smallest, worst)
     outputs.write(
@@ -162,7 +172,7 @@ async def search_parameters(
     """write: the best become the model's defaults. Raises BadInput, and what the method raises."""
     outputs.check()
     wanted = search.grid_of(name, grid)
-    pairs = folders.pair(images, truths, images=True)
+    pairs = checked(images, truths)
     async with running(settings) as service:
         runner = Runner(service, settings.default_model)
         added = [await runner.add(each) for each in pairs]

@@ -109,6 +109,11 @@ def read_picture(path: Path) -> UInt8:
         raise BadInput(f"{path} cannot be read: {error}", field=str(path)) from None
 
 
+def check(pair: Pair) -> None:
+    """Can an image and its truth be read, and do they fit? Raises BadInput naming the file at fault."""
+    check_sizes(pair.path, read_picture(pair.path).shape[:2], pair.truth, read_map(pair.truth).shape)
+
+
 def check_sizes(path: Path, size: tuple[int, ...], truth: Path | str, truth_size: tuple[int, ...]) -> None:
     """(height, width) each. Raises BadInput."""
     if size != truth_size:

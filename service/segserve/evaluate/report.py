@@ -53,7 +53,7 @@ def score_table(judgement: Judgement, unit: str) -> Rows:
         rows.append(
             [
                 TITLES[name] + (f" ({unit})" if far else ""),
-                number(name, mean) + (f" (infinite: {missing})" if missing else ""),
+                number(name, mean) + (f", {missing} infinite" if missing else ""),
                 number(name, judgement.pooled[name]) if name in judgement.pooled else "",
                 number(name, worst.values[name]),
                 worst.name,

@@ -15,7 +15,7 @@ from segserve.app import Service
 from segserve.decode.segment import decode
 from segserve.errors import BadInput
 from segserve.evaluate.choices import Kind
-from segserve.evaluate.folders import Pair, check_sizes, read_map
+from segserve.evaluate.folders import Pair, read_map
 from segserve.evaluate.interactive import Ask
 from segserve.masks import labels
 from segserve.masks.labels import Labels
@@ -79,14 +79,13 @@ class Runner:
         self.service, self.model = service, model
 
     async def add(self, pair: Pair) -> tuple[str, Labels]:
-        """(image_id, the truth's map). Raises BadInput naming the file that cannot be read or does not fit."""
+        """(image_id, the truth's map). Raises BadInput naming the file that is refused."""
         truth = await asyncio.to_thread(read_map, pair.truth)
         try:
             with pair.path.open("rb") as file:
                 record = await self.service.library.add(DEFAULT_TENANT, file, ReadOptions())
         except BadInput as error:
             raise BadInput(f"{pair.path}: {error}", field=str(pair.path)) from None
-        check_sizes(pair.path, (record.size.height, record.size.width), pair.truth, truth.shape)
         return record.image_id, truth
 
     async def ask(self, image_id: str) -> Ask:
