@@ -141,6 +141,11 @@ MODELS: dict[Runtime, type[Model]] = {
 }
 
 
-def open_promptable(bundle: Bundle, encoder: RuntimeOptions | None, decoder: RuntimeOptions | None) -> Model:
+def open_promptable(
+    bundle: Bundle,
+    encoder: RuntimeOptions | None,
+    decoder: RuntimeOptions | None,
+    whole: RuntimeOptions | None = None,
+) -> Model:
     """The promptable model that can run this bundle, its graphs open. Raises BrokenModel, WrongModel."""
-    return MODELS[bundle.expect(PromptableManifest).runtime](bundle, encoder, decoder)
+    return MODELS[bundle.expect(PromptableManifest).runtime](bundle, encoder, decoder, whole)
