@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import struct
+import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -194,9 +196,20 @@ def test_two_replicas_at_once_leave_one_set_that_is_whole(tmp_path: Path) -> Non
     story(tmp_path, tell)
 
 
-BOMB = pil(Image.new("L", (30_000, 30_000)), "PNG")
+def bomb(edge: int) -> bytes:
+    """A PNG that says it has so many pixels a side, and has a thousand of them."""
+    header = struct.pack(">IIBBBBB", edge, edge, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+    packed = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
 REFUSED: dict[str, tuple[bytes, type[SegserveError]]] = {
-    "png of too many pixels": (BOMB, TooLarge),
+    "png of too many pixels": (bomb(30_000), TooLarge),
+    "png of fewer pixels than it says": (bomb(900), BadInput),
     "jpeg of too many pixels": (pil(Image.new("L", (4000, 4000)), "JPEG"), TooLarge),
     "tiff of too many pixels": (tiff(np.zeros((2000, 2000), np.uint8), compression="zlib"), TooLarge),
     "webp of more pixels than are read at once": (pil(Image.new("L", (400, 400)), "WEBP"), TooLarge),

@@ -1,8 +1,9 @@
 """Large images are looked at in tiles with a halo, as micro-sam does, at as many scales as it takes.
 
-A tile's inner part is an edge of `edge` pixels; the inner parts cover the image once. What is encoded is the outer
-part, with the halo around it, cut at the image's edge. micro-sam recommends 1024 and 256 for SAM, which sees 1024
-pixels; here they are the model's input size and a quarter of it.
+A tile's inner part is a square of `edge` pixels, less at the right and the bottom; the inner parts cover the image
+once. What is encoded is the outer part, with the halo around it. micro-sam recommends 1024 and 256 for SAM, which
+sees 1024 pixels; here they are the model's input size and a quarter of it. At the image's edge micro-sam cuts the
+halo off; here the outer part moves inwards instead, so that the model sees objects at one scale everywhere.
 """
 
 from collections.abc import Iterator
@@ -44,18 +45,22 @@ class Grid:
 
     def tile(self, column: int, row: int) -> Tile:
         x, y = column * self.edge, row * self.edge
-        return Tile(column, row, self._region(x, y, 0), self._region(x, y, self.halo))
+        return Tile(column, row, self._inner(x, y), self._outer(x, y))
 
     def at(self, x: float, y: float) -> Tile:
         """The tile whose inner part holds this point of the image; its far edges belong to the last ones."""
         column, row = int(x) // self.edge, int(y) // self.edge
         return self.tile(min(column, self.columns - 1), min(row, self.rows - 1))
 
-    def _region(self, x: int, y: int, halo: int) -> Region:
-        x0, y0 = max(0, x - halo), max(0, y - halo)
-        x1 = min(self.size.width, x + self.edge + halo)
-        y1 = min(self.size.height, y + self.edge + halo)
-        return Region(x0, y0, x1 - x0, y1 - y0)
+    def _inner(self, x: int, y: int) -> Region:
+        return Region(x, y, min(self.edge, self.size.width - x), min(self.edge, self.size.height - y))
+
+    def _outer(self, x: int, y: int) -> Region:
+        side = self.edge + 2 * self.halo
+        width, height = min(side, self.size.width), min(side, self.size.height)
+        left = min(max(0, x - self.halo), self.size.width - width)
+        top = min(max(0, y - self.halo), self.size.height - height)
+        return Region(left, top, width, height)
 
 
 def grid(size: Size, input_size: int, scale: int = 1) -> Grid:

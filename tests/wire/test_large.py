@@ -1,0 +1,262 @@
+"""Large images over REST: what a client sees of the tiles is nothing but better masks."""
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+from pycocotools import mask as coco
+from safetensors.numpy import load
+
+from tests.conftest import ExternalRedis
+from tests.serving import Encoder, Server
+
+W, H = 3000, 2500
+CELL = 60  # pixels across
+
+
+def scene(width: int, height: int) -> tuple[Image.Image, np.ndarray]:
+    """Bright round cells on a dark ground, and their centres [n, 2] (x, y)."""
+    rng = np.random.default_rng(0)
+    cells = np.stack(np.meshgrid(np.arange(70, width - 60, 110), np.arange(70, height - 60, 110)), -1)
+    centres = cells.reshape(-1, 2) + rng.integers(-15, 16, (cells.size // 2, 2))
+    image = rng.integers(15, 30, (height, width)).astype(np.uint8)
+    y, x = np.mgrid[-CELL // 2 : CELL // 2, -CELL // 2 : CELL // 2]
+    disc = x**2 + y**2 < (CELL // 2) ** 2
+    for cx, cy in centres:
+        image[cy - CELL // 2 : cy + CELL // 2, cx - CELL // 2 : cx + CELL // 2][disc] += 150
+    blurred = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(3)))
+    noisy = blurred + rng.normal(0, 6, image.shape)
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), centres
+
+
+IMAGE, CENTRES = scene(W, H)
+
+
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def tiling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("large"), tile_from_px="1024")
+    running.wait_ready()
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def image_id(tiling: Server) -> str:
+    return tiling.upload(png(IMAGE))
+
+
+def best(answer: dict[str, Any]) -> dict[str, Any]:
+    return answer["results"][0]["masks"][0]  # type: ignore[no-any-return]
+
+
+def decoded(mask: dict[str, Any]) -> np.ndarray:
+    return coco.decode({**mask["mask"], "counts": mask["mask"]["counts"].encode()}).astype(bool)
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+def disc(cx: int, cy: int) -> np.ndarray:
+    y, x = np.ogrid[:H, :W]
+    return (x - cx) ** 2 + (y - cy) ** 2 < (CELL // 2) ** 2
+
+
+def test_cells_are_found_where_they_are_also_at_the_seams_of_tiles(tiling: Server, image_id: str) -> None:
+    near = np.abs(CENTRES[:, 0] - 1024).argsort()[:2]
+    for cx, cy in CENTRES[[30, len(CENTRES) // 2, len(CENTRES) - 1, *near]].tolist():
+        answer = tiling.click(image_id, cx, cy).json()
+        assert (answer["width"], answer["height"]) == (W, H)
+        mask = best(answer)
+        assert mask["mask"]["size"] == [H, W]
+        assert iou(decoded(mask), disc(cx, cy)) > 0.75
+        x0, y0, x1, y1 = mask["box"]
+        assert x0 <= cx <= x1
+        assert y0 <= cy <= y1
+
+
+@pytest.fixture(scope="module")
+def tile_id(tiling: Server) -> str:
+    """The second tile of the second row, for a model of 512, as an image of its own: its halo begins at 384."""
+    return tiling.upload(png(IMAGE.crop((384, 384, 384 + 768, 384 + 768))))
+
+
+INNER = CENTRES[(np.abs(CENTRES - 768) < 200).all(axis=1)]
+
+
+def as_tile(prompt: dict[str, Any]) -> dict[str, Any]:
+    """The prompt in that tile's pixels."""
+    local = {**prompt, "points": [[x - 384, y - 384] for x, y in prompt.get("points", [])]}
+    if "mask" in prompt:
+        part = np.asfortranarray(decoded(prompt)[384 : 384 + 768, 384 : 384 + 768])
+        found = coco.encode(part)
+        local["mask"] = {"size": found["size"], "counts": found["counts"].decode()}
+    return local
+
+
+def ask(server: Server, image_id: str, prompt: dict[str, Any]) -> dict[str, Any]:
+    answer = server.client.post("/v1/segment", json={"image_id": image_id, "prompts": [prompt]})
+    assert answer.status_code == 200, answer.text
+    return best(answer.json())
+
+
+def same(here: dict[str, Any], there: dict[str, Any]) -> None:
+    mask, part = decoded(here), decoded(there)
+    np.testing.assert_array_equal(mask[384 : 384 + 768, 384 : 384 + 768], part)
+    assert mask.sum() == part.sum() == here["area"]
+    assert here["score"] == there["score"]
+
+
+def test_a_mask_is_that_of_the_tile_as_an_image_of_its_own(
+    tiling: Server, image_id: str, tile_id: str
+) -> None:
+    for cx, cy in INNER[:4].tolist():
+        prompt = {"points": [[cx, cy]]}
+        same(ask(tiling, image_id, prompt), ask(tiling, tile_id, as_tile(prompt)))
+
+
+def test_refined_masks_too(tiling: Server, image_id: str, tile_id: str) -> None:
+    cx, cy = INNER[0].tolist()
+    first = {"points": [[cx, cy]]}
+    here, there = ask(tiling, image_id, first), ask(tiling, tile_id, as_tile(first))
+    beside = {"points": [[cx + 15, cy]]}
+    same(
+        ask(tiling, image_id, {**beside, "mask_id": here["mask_id"]}),
+        ask(tiling, tile_id, {**as_tile(beside), "mask_id": there["mask_id"]}),
+    )
+    for prompt in ({"mask": here["mask"]}, {**beside, "mask": here["mask"]}):
+        same(ask(tiling, image_id, prompt), ask(tiling, tile_id, as_tile(prompt)))
+
+
+def test_a_point_beyond_the_tile_takes_the_mask_along(tiling: Server, image_id: str) -> None:
+    (cx, cy), (far_x, far_y) = INNER[0].tolist(), CENTRES[200].tolist()
+    first = ask(tiling, image_id, {"points": [[cx, cy]]})
+    both = ask(tiling, image_id, {"points": [[cx, cy], [far_x, far_y]], "mask_id": first["mask_id"]})
+    assert decoded(both)[cy - 10 : cy + 10, cx - 10 : cx + 10].any()
+    assert both["mask_id"] != first["mask_id"]
+
+
+def test_prompts_of_one_request_go_to_their_tiles_and_answers_keep_their_order(
+    tiling: Server, image_id: str
+) -> None:
+    chosen = CENTRES[[60, -60, 61, -61]].tolist()
+    body = {"image_id": image_id, "prompts": [{"points": [at]} for at in chosen]}
+    answer = tiling.client.post("/v1/segment", json=body)
+    assert answer.status_code == 200, answer.text
+    for (cx, cy), result in zip(chosen, answer.json()["results"], strict=True):
+        assert iou(decoded(result["masks"][0]), disc(cx, cy)) > 0.75
+
+
+def test_an_embedding_is_kept_for_each_tile(tiling: Server, image_id: str) -> None:
+    def encoded() -> float:
+        return tiling.metric('segserve_encoded_images_total{model="starter"}')
+
+    tiling.click(image_id, 2100, 1100)
+    before = encoded()
+    for x in (2060, 2200, 2500):  # one tile
+        assert "encode" not in tiling.click(image_id, x, 1200).headers["server-timing"]
+    assert encoded() == before
+    tiling.click(image_id, 2600, 1200)
+    assert encoded() == before + 1
+
+
+def test_a_box_over_several_tiles_is_answered_whole(tiling: Server, image_id: str) -> None:
+    box = [800, 1200, 2200, 1300]
+    answer = tiling.client.post("/v1/segment", json={"image_id": image_id, "prompts": [{"box": box}]})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["width"] == W
+
+
+def test_logits_do_not_say_where_they_belong(tiling: Server, image_id: str) -> None:
+    logits = best(tiling.click(image_id, 500, 500, format="logits").json())["mask"]
+    body = {"image_id": image_id, "prompts": [{"points": [[500, 500]], "logits": logits}]}
+    answer = tiling.client.post("/v1/segment", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["field"] == "prompts.0.logits"
+    assert "mask_id" in answer.json()["remedy"]
+
+
+def test_every_format_has_the_size_of_the_image(tiling: Server, image_id: str) -> None:
+    cx, cy = CENTRES[-1].tolist()
+    mask = decoded(best(tiling.click(image_id, cx, cy).json()))
+    body = {"image_id": image_id, "prompts": [{"points": [[cx, cy]]}]}
+    answer = tiling.client.post("/v1/segment", json=body, headers={"accept": "image/png"})
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), mask)
+    outline = best(tiling.click(image_id, cx, cy, format="polygon").json())["mask"]["coordinates"]
+    ring = np.array(outline[0] if isinstance(outline[0][0][0], float) else outline[0][0])
+    rows, columns = np.nonzero(mask)
+    assert abs(ring[:, 0].min() - columns.min()) <= 1
+    assert abs(ring[:, 1].max() - rows.max()) <= 1
+
+
+def test_the_embedding_of_the_whole_shows_all_of_it_reduced(tiling: Server, image_id: str) -> None:
+    answer = tiling.client.get(f"/v1/images/{image_id}/embedding")
+    assert answer.status_code == 200
+    small = tiling.upload(png(IMAGE.resize((1000, 833), Image.Resampling.BOX)))
+    other = load(tiling.client.get(f"/v1/images/{small}/embedding").content)["embedding"]
+    found = load(answer.content)["embedding"]
+    assert np.corrcoef(found.ravel().astype(float), other.ravel().astype(float))[0, 1] > 0.9
+
+
+def test_all_that_was_made_of_it_is_deleted_with_the_image(tiling: Server) -> None:
+    picture = png(IMAGE.crop((0, 0, 1500, 1100)))
+    image_id = tiling.upload(picture)
+    mask = best(tiling.click(image_id, *CENTRES[0].tolist()).json())
+    assert tiling.client.delete(f"/v1/images/{image_id}").status_code == 204
+    assert tiling.click(image_id, 70, 70).status_code == 404
+    assert not list((tiling.data_dir / "objects").rglob(f"*{image_id}*/**/*"))
+    assert tiling.upload(picture) == image_id
+    body = {"image_id": image_id, "prompts": [{"points": [[70, 70]], "mask_id": mask["mask_id"]}]}
+    assert tiling.client.post("/v1/segment", json=body).status_code == 404
+    assert "encode;" in tiling.click(image_id, *CENTRES[0].tolist()).headers["server-timing"]
+
+
+def test_many_uploads_at_once_are_all_answered(tiling: Server) -> None:
+    pictures = [png(IMAGE.crop((n, 0, n + 1100, 1050))) for n in range(4)] * 2
+
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(tiling.upload, pictures))
+    assert len(set(ids)) == 4
+    assert ids[:4] == ids[4:]
+    for image_id in ids[:4]:
+        assert tiling.click(image_id, *CENTRES[0].tolist()).status_code == 200
+
+
+def test_a_damaged_large_image_leaves_nothing(tiling: Server) -> None:
+    objects = tiling.data_dir / "objects"
+    before = sorted(objects.rglob("*"))
+    data = png(IMAGE.crop((5, 5, 2000, 2000)))
+    answer = tiling.client.post("/v1/images", content=data[: len(data) * 3 // 4])
+    assert answer.status_code == 422
+    assert answer.json()["field"] == "file"
+    assert [p for p in sorted(objects.rglob("*")) if p not in before and p.is_file()] == []
+
+
+@pytest.mark.parametrize("shares_images", [True, False])
+def test_workers_encode_tiles(tmp_path: Path, redis: ExternalRedis, shares_images: bool) -> None:
+    """With the object store at hand, or sent the pixels of the tile."""
+    worker = Encoder(tmp_path / ("a" if shares_images else "b"), redis_url=redis.url)
+    settings = {"tile_from_px": "1024", "encoder_url": f"ipv4:{worker.target}", "redis_url": redis.url}
+    server = Server(tmp_path / "a", **settings, send_images=str(not shares_images))
+    try:
+        server.wait_ready()
+        worker.wait_ready()
+        image_id = server.upload(png(IMAGE))
+        for cx, cy in CENTRES[[60, 300]].tolist():
+            assert iou(decoded(best(server.click(image_id, cx, cy).json())), disc(cx, cy)) > 0.75
+        assert server.client.get(f"/v1/images/{image_id}/embedding").status_code == 200
+        assert worker.metric('segserve_encoded_images_total{model="starter"}') == 3
+    finally:
+        server.stop()
+        worker.stop()
