@@ -1,12 +1,14 @@
 """A loaded promptable model: its graphs, all open, so that a bundle replaced on disk changes nothing."""
 
-from typing import ClassVar, Protocol
+from copy import copy
+from dataclasses import replace
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 
 from segserve.models.bundle import Bundle, Manifest, PromptableManifest
 from segserve.models.runtime import Graph, RuntimeOptions
-from segserve.types import Embedding, Float32
+from segserve.types import Device, Embedding, Float32
 
 FOLD_BELOW_TOKENS = 16  # as `models.export.fast_decoder` exports them
 OUTPUT_TOKENS = 6  # scores, four masks, and SAM 2's object token
@@ -22,7 +24,7 @@ class Loaded(Protocol):
 class Model:
     """Runs a promptable bundle's graphs: SAM and its kin.
 
-    encoder, decoder: how to run each part; None where this process does not run it.
+    encoder, decoder, whole: how to run each part; None where this process does not run it.
     """
 
     KIND: ClassVar[type[Manifest]] = PromptableManifest
@@ -31,9 +33,14 @@ class Model:
         "fast_decoder.onnx",
         "fast_decoder_many.onnx",
     )
+    CLICK_GRAPH: ClassVar[str] = "fast_decoder.onnx"  # of them that which decodes a single point
 
     def __init__(
-        self, bundle: Bundle, encoder: RuntimeOptions | None, decoder: RuntimeOptions | None
+        self,
+        bundle: Bundle,
+        encoder: RuntimeOptions | None,
+        decoder: RuntimeOptions | None,
+        whole: RuntimeOptions | None = None,
     ) -> None:
         self.bundle = bundle
         self.manifest = bundle.expect(PromptableManifest)
@@ -45,6 +52,16 @@ class Model:
             if options is not None
             for file in files
         }
+        self.side_by_side = self if whole is None else self._one_thread_a_run(whole)
+
+    def _one_thread_a_run(self, whole: RuntimeOptions) -> Self:
+        """The same model for many clicks at once, each in a thread of its caller and in no other, apart from the
+        threads that answer people's clicks. On a GPU nothing differs."""
+        if whole.device is Device.CUDA:
+            return self
+        graph, other = Graph(self.bundle.path(self.CLICK_GRAPH), replace(whole, threads=1)), copy(self)
+        other._graphs = {**self._graphs, self.CLICK_GRAPH: graph}
+        return other
 
     @property
     def name(self) -> str:

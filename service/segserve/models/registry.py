@@ -38,7 +38,7 @@ class Runtimes:
 
 def open_bundle(bundle: Bundle, runtimes: Runtimes) -> Loaded:
     """The model that can run this bundle, its graphs open. Raises BrokenModel."""
-    return open_promptable(bundle, runtimes.encoder, runtimes.decoder)
+    return open_promptable(bundle, runtimes.encoder, runtimes.decoder, runtimes.whole)
 
 
 class Registry:

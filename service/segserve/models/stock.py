@@ -31,6 +31,7 @@ class StockModel(Model):
     """A pair with segment-anything's interface, or with SAM 2's after it."""
 
     DECODER_GRAPHS: ClassVar[tuple[str, ...]] = ("decoder.onnx",)
+    CLICK_GRAPH: ClassVar[str] = "decoder.onnx"
 
     @property
     def _decoder(self) -> Graph:
@@ -141,6 +142,11 @@ MODELS: dict[Runtime, type[Model]] = {
 }
 
 
-def open_promptable(bundle: Bundle, encoder: RuntimeOptions | None, decoder: RuntimeOptions | None) -> Model:
+def open_promptable(
+    bundle: Bundle,
+    encoder: RuntimeOptions | None,
+    decoder: RuntimeOptions | None,
+    whole: RuntimeOptions | None = None,
+) -> Model:
     """The promptable model that can run this bundle, its graphs open. Raises BrokenModel, WrongModel."""
-    return MODELS[bundle.expect(PromptableManifest).runtime](bundle, encoder, decoder)
+    return MODELS[bundle.expect(PromptableManifest).runtime](bundle, encoder, decoder, whole)
