@@ -157,3 +157,30 @@ def test_logits_of_another_size_are_refused() -> None:
     geometry = Geometry.stretched(Size(10, 10), 256)
     with pytest.raises(ValueError, match="do not fit"):
         upscale(np.zeros((64, 64), np.float32), geometry)
+
+
+@settings(max_examples=60, deadline=None)
+@given(geometries, st.integers(0, 2**32), st.sampled_from([0.0, 0.5, -1.5]), st.sampled_from([0.0, 0.25, 3.0]))
+def test_a_mask_is_measured_without_its_pixels(
+    geometry: Geometry, seed: int, threshold: float, offset: float
+) -> None:
+    logits = blobs(geometry.low, seed)
+    full = reference(logits, geometry) - np.float32(threshold)
+    near = 3 * rounding(geometry.original)
+    found = module.measure(logits, geometry, threshold, offset)
+    for area, level in ((found.area, 0.0), (found.inner, offset), (found.outer, -offset)):
+        assert np.count_nonzero(full > level + near) <= area <= np.count_nonzero(full > level - near)
+    mask = upscale(logits, geometry, threshold)
+    assert np.abs(np.subtract(found.box, crops.bounding_box(mask))).max() <= (np.abs(full) <= near).sum()
+    assert found.area == crops.area(mask) or (np.abs(full) <= near).any()
+
+
+def test_what_is_above_no_level_has_no_extent() -> None:
+    geometry = Geometry.padded(Size(70, 100), 256, 64)
+    nothing = module.measure(np.full((64, 64), -5, np.float32), geometry, 0, 1)
+    assert (nothing.area, nothing.inner, nothing.outer, nothing.box) == (0, 0, 0, (0, 0, 0, 0))
+    everything = module.measure(np.full((64, 64), 5, np.float32), geometry, 0, 1)
+    assert (everything.area, everything.inner, everything.outer) == (7000, 7000, 7000)
+    assert everything.box == (0, 0, 100, 70)
+    between = module.measure(np.full((64, 64), -0.5, np.float32), geometry, 0, 1)
+    assert (between.area, between.outer, between.box) == (0, 7000, (0, 0, 0, 0))

@@ -7,6 +7,7 @@ positive logits is all ones, one that sees none is all zeros, and only the block
 product. They need it over the few low-res values they see, not over all of them.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
@@ -106,6 +107,61 @@ def upscale(logits: Float32, geometry: Geometry, threshold: float = 0.0) -> Crop
     return trim(Crop(inside, x, y, geometry.original))
 
 
+@dataclass(frozen=True)
+class Extent:
+    """What can be said of a mask at the original size without keeping its pixels.
+
+    area: pixels above the threshold; inner, outer: above the threshold raised and lowered by an offset.
+    box: (x0, y0, x1, y1) of the pixels above the threshold, x1 and y1 exclusive; zeros if there are none.
+    """
+
+    area: int
+    inner: int
+    outer: int
+    box: tuple[int, int, int, int]
+
+
+def measure(logits: Float32, geometry: Geometry, threshold: float, offset: float) -> Extent:
+    """The mask that `upscale` would give, measured. As there, only blocks that a level passes through are
+    computed, and no more of them at once than fit the cache. logits [low, low] float32, finite; offset >= 0."""
+    _check(logits, geometry)
+    shifted = logits - np.float32(threshold - offset)  # values past the last output, 0, are above no level
+    of_rows, of_columns = _operators(geometry)
+    positive = shifted > 0
+    rows, row0 = of_rows.seeing(np.flatnonzero(positive.any(axis=1)))
+    columns, column0 = of_columns.seeing(np.flatnonzero(positive.any(axis=0)))
+    if not (rows.first.size and columns.first.size):
+        return Extent(0, 0, 0, (0, 0, 0, 0))
+    height = np.clip(geometry.original.height - BLOCK * (row0 + np.arange(rows.first.size)), 0, BLOCK)
+    width = np.clip(geometry.original.width - BLOCK * (column0 + np.arange(columns.first.size)), 0, BLOCK)
+    smallest, largest = _bounds(shifted, rows, columns)
+    levels = np.array([offset, 2 * offset, 0], np.float32)[:, None, None]
+    above = smallest > levels
+    mixed = np.asarray(((largest > levels) & ~above).any(axis=0))
+    areas = ((above & ~mixed) * np.outer(height, width)).sum(axis=(1, 2))
+    sure = above[0] & ~mixed
+    down = sure.any(axis=1)[:, None] & (np.arange(BLOCK) < height[:, None])
+    across = sure.any(axis=0)[:, None] & (np.arange(BLOCK) < width[:, None])
+    for y, x, values in _values(shifted, rows, columns, mixed):
+        inside = values > levels[0]
+        areas += [np.count_nonzero(part) for part in (inside, values > levels[1], values > levels[2])]
+        np.logical_or.at(down, y, inside.any(axis=2))
+        np.logical_or.at(across, x, inside.any(axis=1))
+    y0, y1 = _ends(down, row0)
+    x0, x1 = _ends(across, column0)
+    return Extent(int(areas[0]), int(areas[1]), int(areas[2]), (x0, y0, x1, y1))
+
+
+def _ends(inside: Bool, first_block: int) -> tuple[int, int]:
+    """From where to where (exclusive) blocks of outputs [blocks, BLOCK] are ones; zeros if nowhere."""
+    found = np.flatnonzero(inside)
+    return (
+        (BLOCK * first_block + int(found[0]), BLOCK * first_block + int(found[-1]) + 1)
+        if found.size
+        else (0, 0)
+    )
+
+
 def upscale_logits(logits: Float32, geometry: Geometry) -> Float32:
     """The logits [H, W] float32 at the original size; logits [low, low] float32, finite."""
     _check(logits, geometry)
@@ -123,14 +179,20 @@ def _check(logits: Float32, geometry: Geometry) -> None:
 
 def _mask(logits: Float32, rows: _Operator, columns: _Operator) -> Bool:
     """Where the blocks' outputs are positive, [rows' blocks * BLOCK, columns' blocks * BLOCK] bool."""
-    seen_y, seen_x = rows.seen(), columns.seen()
-    largest = logits[seen_y].max(axis=1)[:, seen_x].max(axis=2)
-    smallest = logits[seen_y].min(axis=1)[:, seen_x].min(axis=2)
+    smallest, largest = _bounds(logits, rows, columns)
     canvas, blocks = _canvas(rows, columns, np.bool_)
     y, x = np.nonzero(smallest > 0)
     blocks[y, :, x, :] = True
     _fill(blocks, logits, rows, columns, (largest > 0) & ~(smallest > 0))
     return canvas
+
+
+def _bounds(logits: Float32, rows: _Operator, columns: _Operator) -> tuple[Float32, Float32]:
+    """The smallest and the largest logit that each block sees, [rows' blocks, columns' blocks] each: its outputs
+    lie between them."""
+    seen_y, seen_x = rows.seen(), columns.seen()
+    smallest = logits[seen_y].min(axis=1)[:, seen_x].min(axis=2)
+    return smallest, logits[seen_y].max(axis=1)[:, seen_x].max(axis=2)
 
 
 def _canvas(rows: _Operator, columns: _Operator, dtype: DTypeLike) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -142,13 +204,21 @@ def _canvas(rows: _Operator, columns: _Operator, dtype: DTypeLike) -> tuple[NDAr
 
 def _fill(blocks: NDArray[Any], logits: Float32, rows: _Operator, columns: _Operator, where: Bool) -> None:
     """Computes the blocks named by `where` [rows' blocks, columns' blocks]; a bool image gets values > 0."""
+    for y, x, values in _values(logits, rows, columns, where):
+        blocks[y, :, x, :] = values > 0 if blocks.dtype == np.bool_ else values
+
+
+def _values(
+    logits: Float32, rows: _Operator, columns: _Operator, where: Bool
+) -> Iterator[tuple[Int, Int, NDArray[Any]]]:
+    """The outputs of the blocks named by `where`, some at a time: which they are, y [n] and x [n], and their
+    values [n, BLOCK, BLOCK], 0 past the last output."""
     patches = sliding_window_view(logits, (rows.taps, columns.taps))
-    block_y, block_x = np.nonzero(where)
+    block_y, block_x = (found.astype(np.int64) for found in np.nonzero(where))
     for start in range(0, block_y.size, _BATCH):
         y, x = block_y[start : start + _BATCH], block_x[start : start + _BATCH]
         patch = patches[rows.first[y], columns.first[x]]
-        values = rows.weights[y] @ patch @ columns.weights[x].transpose(0, 2, 1)
-        blocks[y, :, x, :] = values > 0 if blocks.dtype == np.bool_ else values
+        yield y, x, rows.weights[y] @ patch @ columns.weights[x].transpose(0, 2, 1)
 
 
 def _operators(geometry: Geometry) -> tuple[_Operator, _Operator]:

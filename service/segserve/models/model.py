@@ -1,6 +1,8 @@
 """A loaded promptable model: its graphs, all open, so that a bundle replaced on disk changes nothing."""
 
-from typing import Any, ClassVar, Protocol
+from copy import copy
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 from segserve.errors import NoAutomaticDecoder
 from segserve.models.bundle import HALF_ENCODER, Bundle, Manifest, PromptableManifest
 from segserve.models.runtime import DeviceArray, Graph, Held, RuntimeOptions
-from segserve.types import Embedding, Float32
+from segserve.types import Device, Embedding, Float32
 
 AIS = "ais.onnx"
 FOLD_BELOW_TOKENS = 16  # as `models.export.fast_decoder` exports them
@@ -34,6 +36,7 @@ class Model:
         "fast_decoder.onnx",
         "fast_decoder_many.onnx",
     )
+    CLICK_GRAPH: ClassVar[str] = "fast_decoder.onnx"  # of them that which decodes a single point
 
     def __init__(
         self,
@@ -53,6 +56,16 @@ class Model:
             if options is not None
             for file in files
         }
+        self.side_by_side = self if whole is None else self._one_thread_a_run(whole)
+
+    def _one_thread_a_run(self, whole: RuntimeOptions) -> Self:
+        """The same model for many clicks at once, each in a thread of its caller and in no other, apart from the
+        threads that answer people's clicks. On a GPU nothing differs."""
+        if whole.device is Device.CUDA:
+            return self
+        graph, other = Graph(self.bundle.path(self.CLICK_GRAPH), replace(whole, threads=1)), copy(self)
+        other._graphs = {**self._graphs, self.CLICK_GRAPH: graph}
+        return other
 
     def _file(self, graph: str, options: RuntimeOptions) -> str:
         half = graph == "encoder.onnx" and options.half and self.bundle.has(HALF_ENCODER)

@@ -31,6 +31,7 @@ class StockModel(Model):
     """A pair with segment-anything's interface, or with SAM 2's after it."""
 
     DECODER_GRAPHS: ClassVar[tuple[str, ...]] = ("decoder.onnx",)
+    CLICK_GRAPH: ClassVar[str] = "decoder.onnx"
 
     @property
     def _decoder(self) -> Graph:

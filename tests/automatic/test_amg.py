@@ -1,0 +1,130 @@
+"""Automatic masks are those of segment-anything's own generator."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+torch: Any = pytest.importorskip("torch")
+
+from segment_anything import SamAutomaticMaskGenerator
+
+from segserve.automatic import candidates as module
+from segserve.automatic.amg import AmgMask, combined, masks_of
+from segserve.automatic.candidates import Candidates, decode_points
+from segserve.automatic.grids import AmgParams, grid, parts
+from segserve.encode.encoder import cut
+from segserve.encode.prepared import PreparedImage
+from segserve.encode.preprocess import apply
+from segserve.masks.crop import to_mask
+from segserve.models.export.sam import export_sam
+from segserve.models.model import Model
+from segserve.timing import Timings
+from segserve.types import Region, Size, UInt8
+from tests.models.networks import noise_image, opened, small_sam
+
+ROOM = 1 << 30
+
+
+class Ours:
+    """The generator without a service around it: every region encoded at once. `decoded`: grids that went
+    through the decoder."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.decoded = model, 0
+        self._candidates: dict[tuple[bytes, Region, int], Candidates] = {}
+        self._workers = ThreadPoolExecutor(2)
+
+    def generate(self, image: UInt8, params: AmgParams) -> list[AmgMask]:
+        size, found = Size(*image.shape[:2]), []
+        for part in parts(size, params):
+            key = (image.tobytes(), part.region, part.points_per_side)
+            if key not in self._candidates:
+                self._candidates[key] = self._decode(image, part)
+            found += masks_of(self._candidates[key], self.model.manifest, part.region, size, params, ROOM)
+        return combined(found, params)
+
+    def _decode(self, image: UInt8, part: Any) -> Candidates:
+        self.decoded += 1
+        embedding = self.model.encode(apply(cut(image, part.region), self.model.preprocess))
+        prepared = PreparedImage(part.region.size, embedding, self.model.prepare(embedding, None))
+        found = decode_points(self.model, prepared, grid(part), module.REACH, self._workers, Timings())
+        return Candidates(module.REACH, found)
+
+
+class Reference:
+    def __init__(self, sam: Any) -> None:
+        self.sam = sam
+
+    def generate(self, image: UInt8, params: AmgParams) -> list[dict[str, Any]]:
+        masks: list[dict[str, Any]] = SamAutomaticMaskGenerator(self.sam, **asdict(params)).generate(image)
+        return [each for each in masks if each["area"]]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ours, Reference]:
+    sam = small_sam()
+    with torch.no_grad():  # so that a mask depends on its click, and covers a few per cent of the image
+        for name, parameter in sam.mask_decoder.transformer.named_parameters():
+            if name.endswith("proj.weight"):
+                parameter *= 2
+    sam.mask_threshold = 0.05
+    folder = tmp_path_factory.mktemp("models") / "small"
+    return Ours(opened(export_sam(sam, folder, name="small", architecture="vit_b"))), Reference(sam)
+
+
+def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float(np.count_nonzero(a & b) / max(1, np.count_nonzero(a | b)))
+
+
+def assert_same(ours: list[AmgMask], theirs: list[dict[str, Any]], *, least: int = 5) -> None:
+    """The same number in the same order, and of 99% all is equal: click, crop, scores, pixels."""
+    assert len(theirs) >= least, "the comparison must not be of nothing"
+    assert len(ours) == len(theirs)
+    matched = 0
+    for each, mask in zip(ours, theirs, strict=True):
+        matched += (
+            abs(each.predicted_iou - mask["predicted_iou"]) < 1e-3
+            and abs(each.stability_score - mask["stability_score"]) < 1e-3
+            and np.allclose(each.point, mask["point_coords"][0])
+            and box_of(each.region) == tuple(mask["crop_box"])
+            and iou(to_mask(each.crop), mask["segmentation"]) >= 0.99
+        )
+    assert matched >= 0.99 * len(theirs), f"{matched} of {len(theirs)}"
+
+
+def box_of(region: Region) -> tuple[int, ...]:
+    return region.x, region.y, region.width, region.height
+
+
+LENIENT: dict[str, Any] = {
+    "points_per_side": 7,
+    "pred_iou_thresh": -1.0,  # random weights predict nothing good
+    "stability_score_thresh": 0.1,
+    "stability_score_offset": 0.004,
+    "box_nms_thresh": 0.99,  # masks of noise reach far and wide
+}
+CROPS = {**LENIENT, "points_per_side": 4, "crop_n_layers": 1, "crop_nms_thresh": 0.99}
+CASES = {
+    "a grid": AmgParams(**{**LENIENT, "pred_iou_thresh": 0.01}),
+    "duplicates go": AmgParams(**{**LENIENT, "box_nms_thresh": 0.97}),
+    "all masks": AmgParams(**{**LENIENT, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}),
+    "crops, small regions": AmgParams(**CROPS, min_mask_region_area=15),
+    "crops, fewer points": AmgParams(
+        **{**CROPS, "points_per_side": 6}, crop_n_points_downscale_factor=2, crop_overlap_ratio=0.5
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_masks_are_the_generators(
+    small: tuple[Ours, Reference], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise has pixels next to every threshold, which fp16 would tip."""
+    monkeypatch.setattr(module, "KEPT_AS", np.float32)
+    ours, reference = small
+    image = noise_image(200, 260)
+    assert_same(ours.generate(image, CASES[name]), reference.generate(image, CASES[name]))
