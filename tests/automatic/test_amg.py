@@ -16,7 +16,6 @@ from segserve.automatic import candidates as module
 from segserve.automatic.amg import AmgMask, combined, masks_of
 from segserve.automatic.candidates import Candidates, decode_points
 from segserve.automatic.grids import AmgParams, grid, parts
-from segserve.encode.encoder import cut
 from segserve.encode.prepared import PreparedImage
 from segserve.encode.preprocess import apply
 from segserve.masks.crop import to_mask
@@ -27,6 +26,10 @@ from segserve.types import Region, Size, UInt8
 from tests.models.networks import noise_image, opened, small_sam
 
 ROOM = 1 << 30
+
+
+def window(region: Region) -> tuple[slice, slice]:
+    return slice(region.y, region.y + region.height), slice(region.x, region.x + region.width)
 
 
 class Ours:
@@ -49,7 +52,7 @@ class Ours:
 
     def _decode(self, image: UInt8, part: Any) -> Candidates:
         self.decoded += 1
-        embedding = self.model.encode(apply(cut(image, part.region), self.model.preprocess))
+        embedding = self.model.encode(apply(image[window(part.region)], self.model.preprocess))
         prepared = PreparedImage(part.region.size, embedding, self.model.prepare(embedding, None))
         found = decode_points(self.model, prepared, grid(part), module.REACH, self._workers, Timings())
         return Candidates(module.REACH, found)
