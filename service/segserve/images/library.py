@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import BinaryIO
 
 import structlog
@@ -70,12 +71,17 @@ class Library:
         """Raises ImageNotFound."""
         return await self._store.record(tenant, image_id)
 
-    async def pixels(self, tenant: str, image_id: str) -> UInt8:
-        """The image as models see it, [H, W, 3] RGB. Raises ImageNotFound."""
+    async def reader(self, tenant: str, image_id: str) -> Callable[[], UInt8]:
+        """The stored bytes, fetched now; calling what is returned reads them, as `pixels` does, in the caller's
+        thread and time: what waits for its turn holds a file and not its pixels. Raises ImageNotFound."""
         record = await self._store.record(tenant, image_id)
         data = await self._store.read(tenant, image_id)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._workers, read_image, data, record.options, self._max_pixels)
+        return partial(read_image, data, record.options, self._max_pixels)
+
+    async def pixels(self, tenant: str, image_id: str) -> UInt8:
+        """The image as models see it, [H, W, 3] RGB. Raises ImageNotFound."""
+        read = await self.reader(tenant, image_id)
+        return await asyncio.get_running_loop().run_in_executor(self._workers, read)
 
     async def delete(self, tenant: str, image_id: str) -> None:
         """The image goes, and with it its embeddings and masks, on every replica. Raises ImageNotFound;

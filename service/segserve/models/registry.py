@@ -12,7 +12,8 @@ from typing import TypeVar
 import structlog
 
 from segserve.errors import BrokenModel, ModelNotFound, WrongModel
-from segserve.models.bundle import MANIFEST, NAME_PATTERN, Bundle
+from segserve.models.bundle import MANIFEST, NAME_PATTERN, Bundle, InstancesManifest
+from segserve.models.instances import InstancesModel
 from segserve.models.model import Loaded
 from segserve.models.runtime import RuntimeOptions
 from segserve.models.stock import open_promptable
@@ -38,6 +39,8 @@ class Runtimes:
 
 def open_bundle(bundle: Bundle, runtimes: Runtimes) -> Loaded:
     """The model that can run this bundle, its graphs open. Raises BrokenModel."""
+    if isinstance(bundle.manifest, InstancesManifest):
+        return InstancesModel(bundle, runtimes.whole)
     return open_promptable(bundle, runtimes.encoder, runtimes.decoder)
 
 
