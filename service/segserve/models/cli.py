@@ -119,6 +119,9 @@ def import_model(
     variant: Annotated[
         str | None, typer.Option(help="vit_b, 2.1_tiny and the like [default: by the weights' shapes].")
     ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Names of what the model finds, such as cat,dog, in the order of its labels.")
+    ] = None,
     replace: Replace = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -131,6 +134,7 @@ def import_model(
             name,
             models_dir(data_dir),
             variant=variant,
+            classes=[] if classes is None else [name.strip() for name in classes.split(",")],
             replace=replace,
             about=about,
             on_stage=progress.stage,

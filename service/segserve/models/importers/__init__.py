@@ -5,7 +5,7 @@ Only this file is free of torch; the modules beside it are imported when an impo
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +22,7 @@ class Importer(StrEnum):
     MEDSAM = "medsam"  # the same network, with MedSAM's way of preparing images
     MOBILE_SAM = "mobile_sam"  # vit_t
     SAM2 = "sam2"  # 2.0 and 2.1: tiny, small, base_plus, large
+    MASK_RCNN = "mask_rcnn"  # torchvision: maskrcnn_resnet50_fpn and maskrcnn_resnet50_fpn_v2
 
 
 # Importer -> the module to find, the package that brings it
@@ -30,7 +31,9 @@ LIBRARIES = {
     Importer.MEDSAM: ("segment_anything", "segment-anything"),
     Importer.MOBILE_SAM: ("mobile_sam", "mobilesam-mirror"),
     Importer.SAM2: ("sam2", "sam2"),
+    Importer.MASK_RCNN: ("torchvision", "torchvision"),
 }
+WITH_CLASSES = {Importer.MASK_RCNN}
 
 
 @dataclass(frozen=True)
@@ -66,19 +69,23 @@ def import_checkpoint(
     models_dir: Path,
     *,
     variant: str | None = None,
+    classes: Sequence[str] = (),
     replace: bool = False,
     about: About | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
     """Turn a checkpoint into the bundle `models_dir/name`.
 
-    variant: the architecture's size, for checkpoints whose shapes do not tell. on_stage: called with the name
-    of each stage as it begins. Raises BadInput (not such a checkpoint, a name that is taken), BrokenModel (the
-    export does not agree with the library), MissingDependency; after any error the folder is as it was.
+    variant: the architecture's size, for checkpoints whose shapes do not tell. classes: their names, for models
+    that have any. on_stage: called with the name of each stage as it begins. Raises BadInput (not such a
+    checkpoint, a name that is taken), BrokenModel (the export does not agree with the library),
+    MissingDependency; after any error the folder is as it was.
     """
     importer = known_kind(kind)
     require_libraries(importer)
-    from segserve.models.importers.compare import compare
+    if classes and importer not in WITH_CLASSES:
+        raise BadInput(f"Models of kind {kind!r} have no classes.", field="classes", remedy="Leave them out.")
+    named = {"classes": classes} if classes else {}
     from segserve.models.importers.state import read_checkpoint
 
     family = importlib.import_module(f"{__name__}.{importer}").FAMILY
@@ -86,8 +93,10 @@ def import_checkpoint(
         on_stage("reading the checkpoint")
         network, architecture = family.build(read_checkpoint(checkpoint), variant)
         on_stage("writing ONNX graphs")
-        bundle = family.export(network, folder, name=name, architecture=architecture, about=about or About())
+        bundle = family.export(
+            network, folder, name=name, architecture=architecture, about=about or About(), **named
+        )
         on_stage("comparing with the library")
-        compare(bundle, family, network)
+        family.compare(bundle, network)
         on_stage("putting it in place")
     return Bundle(models_dir / name)

@@ -1,4 +1,4 @@
-"""What an importer of one family of models does, and how its library is asked for the truth."""
+"""What an importer of one family of promptable models does, and how its library is asked for the truth."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from segserve.models.bundle import Bundle
 from segserve.models.importers import About
+from segserve.models.importers.compare import compare
 from segserve.models.importers.state import State
 
 
@@ -22,6 +23,10 @@ class Family(ABC):
     @abstractmethod
     def export(self, network: Any, folder: Path, *, name: str, architecture: str, about: About) -> Bundle:
         """Write the bundle's files into `folder`."""
+
+    def compare(self, bundle: Bundle, network: Any) -> None:
+        """Raises BrokenModel unless the bundle computes what the library does."""
+        compare(bundle, self, network)
 
     @abstractmethod
     def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
