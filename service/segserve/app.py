@@ -22,6 +22,7 @@ from segserve.encode.prepared import PreparedCache, PreparedImage
 from segserve.errors import BadInput, CacheUnavailable, SegserveError
 from segserve.images.fetch import Fetcher
 from segserve.images.library import Library
+from segserve.instances.find import Instances
 from segserve.metrics import Metrics
 from segserve.models.model import Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
@@ -119,6 +120,7 @@ class Service:
             max_pixels=settings.max_pixels,
             forget=self._forget,
         )
+        self.instances = Instances(self.library, self.registry, self.turns)
         self.fetcher = Fetcher(
             settings.fetch_hosts,
             private=settings.fetch_private,

@@ -28,6 +28,17 @@ class Select(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SELECT_BEST: _ClassVar[Select]
     SELECT_ALL: _ClassVar[Select]
     SELECT_FIRST: _ClassVar[Select]
+
+class ResultFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RESULT_FORMAT_UNSPECIFIED: _ClassVar[ResultFormat]
+    RESULT_FORMAT_PNG: _ClassVar[ResultFormat]
+    RESULT_FORMAT_TIFF: _ClassVar[ResultFormat]
+    RESULT_FORMAT_NPY: _ClassVar[ResultFormat]
+    RESULT_FORMAT_OVERLAY: _ClassVar[ResultFormat]
+    RESULT_FORMAT_COCO: _ClassVar[ResultFormat]
+    RESULT_FORMAT_RLE: _ClassVar[ResultFormat]
+    RESULT_FORMAT_POLYGON: _ClassVar[ResultFormat]
 NORMALISE_UNSPECIFIED: Normalise
 NORMALISE_NONE: Normalise
 NORMALISE_MINMAX: Normalise
@@ -41,6 +52,14 @@ SELECT_UNSPECIFIED: Select
 SELECT_BEST: Select
 SELECT_ALL: Select
 SELECT_FIRST: Select
+RESULT_FORMAT_UNSPECIFIED: ResultFormat
+RESULT_FORMAT_PNG: ResultFormat
+RESULT_FORMAT_TIFF: ResultFormat
+RESULT_FORMAT_NPY: ResultFormat
+RESULT_FORMAT_OVERLAY: ResultFormat
+RESULT_FORMAT_COCO: ResultFormat
+RESULT_FORMAT_RLE: ResultFormat
+RESULT_FORMAT_POLYGON: ResultFormat
 
 class ReadOptions(_message.Message):
     __slots__ = ("page", "channels", "normalise")
@@ -210,6 +229,62 @@ class SegmentResponse(_message.Message):
     results: _containers.RepeatedCompositeFieldContainer[SegmentResult]
     def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., results: _Optional[_Iterable[_Union[SegmentResult, _Mapping]]] = ...) -> None: ...
 
+class FoundObject(_message.Message):
+    __slots__ = ("rle", "polygon", "box", "area", "score", "category", "model_box")
+    RLE_FIELD_NUMBER: _ClassVar[int]
+    POLYGON_FIELD_NUMBER: _ClassVar[int]
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    AREA_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    MODEL_BOX_FIELD_NUMBER: _ClassVar[int]
+    rle: Rle
+    polygon: str
+    box: Box
+    area: int
+    score: float
+    category: str
+    model_box: Box
+    def __init__(self, rle: _Optional[_Union[Rle, _Mapping]] = ..., polygon: _Optional[str] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., area: _Optional[int] = ..., score: _Optional[float] = ..., category: _Optional[str] = ..., model_box: _Optional[_Union[Box, _Mapping]] = ...) -> None: ...
+
+class InstancesRequest(_message.Message):
+    __slots__ = ("image_id", "model", "score_threshold", "nms_threshold", "mask_threshold", "max_objects", "classes", "format")
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SCORE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    NMS_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    MASK_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    MAX_OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    image_id: str
+    model: str
+    score_threshold: float
+    nms_threshold: float
+    mask_threshold: float
+    max_objects: int
+    classes: _containers.RepeatedScalarFieldContainer[str]
+    format: ResultFormat
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., score_threshold: _Optional[float] = ..., nms_threshold: _Optional[float] = ..., mask_threshold: _Optional[float] = ..., max_objects: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., format: _Optional[_Union[ResultFormat, str]] = ...) -> None: ...
+
+class InstancesResponse(_message.Message):
+    __slots__ = ("image_id", "model", "width", "height", "objects", "content", "media_type")
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    image_id: str
+    model: str
+    width: int
+    height: int
+    objects: _containers.RepeatedCompositeFieldContainer[FoundObject]
+    content: bytes
+    media_type: str
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[FoundObject, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
+
 class GetEmbeddingRequest(_message.Message):
     __slots__ = ("image_id", "model")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -229,7 +304,7 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "kind", "architecture", "input_size", "low_res", "description", "licence", "source", "digest", "loaded", "default")
+    __slots__ = ("name", "kind", "architecture", "input_size", "low_res", "description", "licence", "source", "digest", "loaded", "default", "classes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
@@ -241,6 +316,7 @@ class Model(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     LOADED_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     architecture: str
@@ -252,7 +328,8 @@ class Model(_message.Message):
     digest: str
     loaded: bool
     default: bool
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., input_size: _Optional[int] = ..., low_res: _Optional[int] = ..., description: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., digest: _Optional[str] = ..., loaded: _Optional[bool] = ..., default: _Optional[bool] = ...) -> None: ...
+    classes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., input_size: _Optional[int] = ..., low_res: _Optional[int] = ..., description: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., digest: _Optional[str] = ..., loaded: _Optional[bool] = ..., default: _Optional[bool] = ..., classes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models",)

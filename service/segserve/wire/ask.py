@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
 from segserve.app import MB, Service
 from segserve.decode.segment import Segmentation
-from segserve.errors import TooLarge
-from segserve.models.bundle import Bundle, PromptableManifest
+from segserve.errors import BadInput, TooLarge
+from segserve.models.bundle import Bundle, InstancesManifest, PromptableManifest
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, Candidate, Prompt, Size
 from segserve.wire.schemas import SegmentIn
@@ -15,6 +17,24 @@ from segserve.wire.schemas import SegmentIn
 MASK_PIXELS = 512 * MB  # of all binary masks of a request together; one byte each while it runs
 
 T = TypeVar("T")
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def checked(schema: type[Schema], content: dict[str, Any] | bytes) -> Schema:
+    """What did not come over REST, as fields or as JSON, checked as if it had. Raises BadInput naming the field at
+    fault."""
+    try:
+        if isinstance(content, bytes):
+            return schema.model_validate_json(content)
+        return schema.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise BadInput(
+            f"{field}: {first['msg'].removeprefix('Value error, ')}.",
+            field=field,
+            remedy="See /docs, proto/segserve/v1 or --help for what each field takes.",
+        ) from None
 
 
 async def build_prompts(service: Service, asked: SegmentIn) -> list[Prompt]:
@@ -52,12 +72,14 @@ def describe(service: Service, bundle: Bundle) -> dict[str, Any]:
     """What a client is told of a model."""
     manifest = bundle.manifest
     promptable = manifest if isinstance(manifest, PromptableManifest) else None
+    instances = manifest if isinstance(manifest, InstancesManifest) else None
     return {
         "name": manifest.name,
         "kind": manifest.kind,
         "architecture": manifest.architecture,
         "input_size": promptable and promptable.preprocess.input_size,
         "low_res": promptable and promptable.dims.low,
+        "classes": instances and list(instances.classes[1:]),
         "description": manifest.description,
         "licence": manifest.licence,
         "source": manifest.source,

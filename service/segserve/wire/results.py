@@ -1,5 +1,6 @@
 """What was found on whole images, as the formats that clients ask for."""
 
+from dataclasses import astuple
 from typing import Any
 
 import orjson
@@ -16,7 +17,9 @@ def render(found: Found, result_format: ResultFormat, image: UInt8 | None) -> tu
     """(the answer's bytes, their media type). image [H, W, 3]: what an overlay is drawn on, needed for that
     alone. Blocks: call it in a thread. Raises TooLarge where the format cannot hold what was found."""
     if result_format in MAPS:
-        return render_map(labels.from_crops([o.crop for o in found.objects], found.size), result_format, image)
+        return render_map(
+            labels.from_crops([o.crop for o in found.objects], found.size), result_format, image
+        )
     content = coco(found) if result_format is ResultFormat.COCO else objects(found, result_format)
     return orjson.dumps(content), JSON
 
@@ -47,12 +50,14 @@ def objects(found: Found, result_format: ResultFormat) -> dict[str, Any]:
 
 def one(found: Object, result_format: ResultFormat) -> dict[str, Any]:
     as_rle = result_format is ResultFormat.RLE
+    drawn = {} if found.box is None else {"model_box": list(astuple(found.box))}
     return {
         "mask": run_lengths(found) if as_rle else polygon.to_geojson(found.crop),
         "box": list(crop.bounding_box(found.crop)),
         "area": crop.area(found.crop),
         "score": found.score,
         "class": found.category,
+        **drawn,
     }
 
 

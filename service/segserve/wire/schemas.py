@@ -191,6 +191,10 @@ class ObjectOut(BaseModel):
     area: int = Field(description="pixels")
     score: float | None
     category: str | None = Field(serialization_alias="class")
+    model_box: list[float] | None = Field(
+        None,
+        description="x0, y0, x1, y1 as the model drew it, where it draws boxes; the mask need not fill it",
+    )
 
 
 class FoundOut(BaseModel):
@@ -201,12 +205,21 @@ class FoundOut(BaseModel):
     objects: list[ObjectOut] = Field(description="the position of one, from 1, is its id in label maps")
 
 
+class CocoOut(BaseModel):
+    """A COCO data set of one image (cocodataset.org, "Data format")."""
+
+    images: list[dict[str, object]]
+    categories: list[dict[str, object]]
+    annotations: list[dict[str, object]]
+
+
 class ModelOut(BaseModel):
     name: str
     kind: str
     architecture: str
     input_size: int | None = Field(description="edge of the square that a promptable model sees")
     low_res: int | None = Field(description="edge of a promptable model's low-res logits")
+    classes: list[str] | None = Field(None, description="what an instances model finds")
     description: str
     licence: str
     source: str
