@@ -27,6 +27,7 @@ from segserve.errors import BadInput, CacheUnavailable, OutOfMemory, SegserveErr
 from segserve.images.fetch import Fetcher
 from segserve.images.library import Library
 from segserve.images.stored import StoredImages
+from segserve.instances.find import Instances
 from segserve.metrics import Metrics
 from segserve.models.model import FOLD_BELOW_TOKENS, Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
@@ -136,6 +137,7 @@ class Service:
             forget=self._forget,
         )
         self.semantic = Semantic(self.library, self.registry, self.turns, self.metrics)
+        self.instances = Instances(self.library, self.registry, self.turns)
         self.fetcher = Fetcher(
             settings.fetch_hosts,
             private=settings.fetch_private,

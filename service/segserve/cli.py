@@ -23,6 +23,8 @@ from segserve.train.cli import app as train
 from segserve.types import DEFAULT_TENANT, Box, Prompt, ReadOptions, Select
 
 if TYPE_CHECKING:
+    from segserve.types import Found as FoundObjects
+    from segserve.wire.schemas_instances import InstancesIn
     from segserve.wire.schemas_semantic import SemanticIn
     from segserve.wire.semantic import Answer
 
@@ -145,6 +147,58 @@ def encoder(
     run(Server(service, create_operations(service), metrics_port, port, worker=True, started_at=started))
 
 
+BY_SUFFIX = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".npy": "npy", ".json": "rle"}
+
+
+@cli.command()
+def instances(
+    image: Annotated[Path, typer.Argument(help="The picture.", exists=True, dir_okay=False)],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The objects, .json; or the label map, .png, .tif or .npy.")
+    ],
+    model: Annotated[str | None, typer.Option(help="Which model; one of kind instances.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="overlay, coco, rle, polygon, ... [default: by the output's name].")
+    ] = None,
+    score_threshold: Annotated[
+        float | None, typer.Option(help="Objects have a higher score [default: the model's].")
+    ] = None,
+    nms_threshold: Annotated[
+        float | None, typer.Option(help="IoU of boxes of one object [default: the model's].")
+    ] = None,
+    mask_threshold: Annotated[
+        float | None, typer.Option(help="The probability a pixel needs [default: the model's].")
+    ] = None,
+    max_objects: Annotated[int | None, typer.Option(help="The best ones [default: the model's].")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A class to look for; may be repeated.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Find the objects of known classes on a picture, with no server running."""
+    from segserve.wire.ask import checked
+    from segserve.wire.schemas_instances import InstancesIn
+
+    settings = load_settings(data_dir=data_dir)
+    logs.configure(settings.log_format, "error")
+    asked = {
+        "image_id": "",
+        "model": model,
+        "format": format or BY_SUFFIX.get(output.suffix.lower(), output.suffix),
+        "score_threshold": score_threshold,
+        "nms_threshold": nms_threshold,
+        "mask_threshold": mask_threshold,
+        "max_objects": max_objects,
+        "classes": only or None,
+    }
+    with image.open("rb") as file:
+        content, found = asyncio.run(
+            find_in_file(settings, file, checked(InstancesIn, json.dumps(asked).encode()))
+        )
+    output.write_bytes(content)
+    for each in found.objects:
+        typer.echo(f"{each.category}: score {each.score:.2f}, {crop.area(each.crop)} pixels")
+    typer.echo(f"{output}: {len(found.objects)} objects")
+
+
 @cli.command()
 def segment(
     image: Annotated[Path, typer.Argument(help="The picture.", exists=True, dir_okay=False)],
@@ -239,6 +293,30 @@ def numbers(text: str, count: int, option: str) -> list[float]:
             f"{text!r} is not {count} numbers with commas between.", field=option, remedy="Example: 120,80."
         )
     return values
+
+
+async def find_in_file(
+    settings: Settings, image: BinaryIO, asked: "InstancesIn"
+) -> tuple[bytes, "FoundObjects"]:
+    """What was found in a file, as bytes and as objects: the very parts that serve, without the server."""
+    from segserve.app import Service
+    from segserve.wire import results
+    from segserve.wire.instances import find
+
+    service = Service(settings)
+    await service.start(warm_up=False)
+    try:
+        record = await service.library.add(DEFAULT_TENANT, image, ReadOptions())
+        chosen = asked.model_copy(update={"image_id": record.image_id})
+        found, (content, _) = await find(
+            service,
+            chosen,
+            lambda found, image: results.render(found, asked.format, image),
+            service.timings(),
+        )
+        return content, found
+    finally:
+        await service.stop()
 
 
 async def segment_file(settings: Settings, image: BinaryIO, prompt: Prompt) -> tuple[Found[bytes], Timings]:

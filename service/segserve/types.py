@@ -13,6 +13,7 @@ Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 UInt8 = NDArray[np.uint8]
 UInt16 = NDArray[np.uint16]
+Int64 = NDArray[np.int64]
 
 DEFAULT_TENANT = "default"
 
@@ -188,11 +189,12 @@ class Candidate:
 @dataclass(frozen=True)
 class Object:
     """One object that was found without a prompt. score: 0 to 1, None where the method gives none. category:
-    its class's name."""
+    its class's name. box: as the model drew it, where it draws boxes; the mask need not fill it."""
 
     crop: Crop
     score: float | None = None
     category: str | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True)

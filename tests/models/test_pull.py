@@ -1,9 +1,10 @@
 """Downloads against a server on this machine: whole, wrong, broken off, gone on with, gone."""
 
 import hashlib
+import io
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,7 +14,7 @@ import xxhash
 
 from segserve.errors import BadInput, BrokenModel, NotFound, TooLarge, Unavailable
 from segserve.models import pull as module
-from segserve.models.bundle import Bundle, Runtime
+from segserve.models.bundle import Bundle, Kind, Runtime
 from segserve.models.catalogue import PUBLISHED, Published, RemoteFile, published
 from segserve.models.importers import Importer
 from segserve.models.importers.onnx_pair import Pair
@@ -249,6 +250,29 @@ def test_a_published_pair_becomes_a_model(
     assert manifest.dims == built_in.manifest.dims
     bundle.verify()
     assert not list((tmp_path / ".downloads").iterdir())
+
+
+def test_mask_rcnn_is_pulled_by_its_name(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small network stands in for the published one; all else is what the catalogue says."""
+    torch = pytest.importorskip("torch")
+    from segserve.models.importers import mask_rcnn
+    from tests.instances.networks import small, untrained
+
+    file = io.BytesIO()
+    torch.save(small().state_dict(), file)
+    origin.content = file.getvalue()
+    monkeypatch.setattr(mask_rcnn, "VARIANTS", {"resnet50_fpn": untrained})
+    entry = published("mask-rcnn-resnet50-fpn")
+    assert Path(entry.files[0].url).stem.endswith(Digest.parse(str(entry.files[0].digest)).value[:8])
+    digest = f"sha256:{hashlib.sha256(origin.content).hexdigest()}"
+    bundle = pull(replace(entry, files=(RemoteFile(origin.url(), digest),)), tmp_path)
+    assert (bundle.name, bundle.manifest.kind, bundle.manifest.licence) == (
+        "mask-rcnn-resnet50-fpn",
+        Kind.INSTANCES,
+        "BSD-3-Clause",
+    )
 
 
 def test_every_published_entry_can_be_pulled() -> None:

@@ -91,7 +91,7 @@ def upscale(logits: Float32, geometry: Geometry, threshold: float = 0.0) -> Crop
 
     logits [low, low] float32, finite. The result is that of torch's `F.interpolate(mode="bilinear",
     align_corners=False)` on a CPU in the family's steps, save for pixels so close to the threshold that
-    rounding decides: within 1e-5 for logits in the tens, within 1e-3 if height + width <= 128 (see `_taps`).
+    rounding decides: within 1e-5 for logits in the tens, within 1e-3 if height + width <= 128 (see `neighbours`).
     """
     _check(logits, geometry)
     shifted = logits - np.float32(threshold)
@@ -230,8 +230,8 @@ def _operators(geometry: Geometry) -> tuple[_Operator, _Operator]:
 @lru_cache(maxsize=128)  # about 100 KB each for 4000 outputs
 def _operator(low: int, square: int, valid: int, out: int) -> _Operator:
     """low -> square, the first `valid` of it -> out, composed."""
-    inner, inner_weight = _taps(low, square)
-    outer, outer_weight = _taps(valid, out)
+    inner, inner_weight = neighbours(low, square)
+    outer, outer_weight = neighbours(valid, out)
     index = inner[outer].reshape(out, 4)
     weight = (outer_weight[:, :, None] * inner_weight[outer]).reshape(out, 4)
 
@@ -249,7 +249,7 @@ def _operator(low: int, square: int, valid: int, out: int) -> _Operator:
     return _Operator(weights.astype(np.float32).reshape(starts.size, BLOCK, taps), first)
 
 
-def _taps(source: int, target: int) -> tuple[Int, NDArray[np.float64]]:
+def neighbours(source: int, target: int) -> tuple[Int, NDArray[np.float64]]:
     """The two inputs of each output and their weights, [target, 2] each.
 
     As PyTorch's `area_pixel_compute_source_index` (aten/src/ATen/native/UpSample.h) without align_corners.

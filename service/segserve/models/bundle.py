@@ -14,6 +14,7 @@ Promptable (sam, sam2):
 
 Semantic, instances:
     model.onnx          see `SemanticManifest`, `InstancesManifest`
+    masks.onnx          instances alone: the masks of the boxes that were chosen
 
 The digest of the manifest's bytes stands for the whole bundle: it covers every file's digest, and is part
 of every cache key.
@@ -194,8 +195,35 @@ class SemanticManifest(Manifest):
         return self
 
 
-AnyManifest: TypeAdapter[PromptableManifest | SemanticManifest] = TypeAdapter(
-    Annotated[PromptableManifest | SemanticManifest, Field(discriminator="kind")]
+class ResizeEntry(Strict):
+    """How Mask R-CNN's input is made, as by torchvision's GeneralizedRCNNTransform: the shorter side becomes
+    `min_size` pixels, or the longer one `max_size` if that is smaller. mean and std on the 0..255 scale."""
+
+    min_size: int = Field(ge=32, le=4096)
+    max_size: int = Field(ge=32, le=8192)
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class InstancesManifest(Manifest):
+    """Mask R-CNN, cut where requests have a say; see `models.export.mask_rcnn` for both graphs.
+
+    classes: names by index; 0 is the background. The thresholds are those of requests that name none.
+    """
+
+    answers: ClassVar[str] = "objects of known classes"
+
+    kind: Literal[Kind.INSTANCES]
+    classes: tuple[str, ...] = Field(min_length=2)
+    resize: ResizeEntry
+    score_threshold: float = Field(0.5, ge=0, le=1)
+    nms_threshold: float = Field(0.5, ge=0, le=1)
+    mask_threshold: float = Field(0.5, gt=0, lt=1)
+    max_objects: int = Field(100, ge=1)
+
+
+AnyManifest: TypeAdapter[PromptableManifest | SemanticManifest | InstancesManifest] = TypeAdapter(
+    Annotated[PromptableManifest | SemanticManifest | InstancesManifest, Field(discriminator="kind")]
 )
 M = TypeVar("M", bound=Manifest)
 

@@ -4,7 +4,9 @@ Addresses are the authors' own. Digests: SAM's and MobileSAM's sha256 and micro-
 micro-sam's registry (micro_sam/util.py), SAM 2's sha256 those that the micro-sam authors and others publish
 for the same addresses, the ONNX pairs' those of osam. The digits in the names of SAM's files are the
 beginning of an MD5 sum, so they are not used. MedSAM publishes an MD5 sum only, which proves nothing against
-someone who wants to deceive: it is listed without a digest.
+someone who wants to deceive: it is listed without a digest. torchvision puts the first eight digits of the sha256
+into its files' names; the whole digests begin with them and are those that several projects publish which pin
+these files.
 """
 
 from dataclasses import dataclass
@@ -19,12 +21,15 @@ GOETTINGEN = "https://owncloud.gwdg.de/index.php/s"
 OSAM = "https://github.com/wkentaro/osam/releases/download/sam2.1"
 LABELME = "https://github.com/wkentaro/labelme/releases/download/sam-20230416"
 EFFICIENT_SAM = "https://github.com/labelmeai/efficient-sam/releases/download/onnx-models-20231225"
+PYTORCH = "https://download.pytorch.org/models"
 
 SAM_PAGE = "https://github.com/facebookresearch/segment-anything"
 SAM2_PAGE = "https://github.com/facebookresearch/sam2"
+TORCHVISION_PAGE = "https://github.com/pytorch/vision"
 MICRO_SAM_PAGE = "https://github.com/computational-cell-analytics/micro-sam"
 SEE_SOURCE = "see the source"
 APACHE = "Apache-2.0"
+BSD = "BSD-3-Clause"
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,19 @@ def sam2(version: str, size: str, sha256: str, bytes: int) -> Published:
         f"SAM {version}, Hiera {size.replace('_', ' ')}",
         APACHE,
         SAM2_PAGE,
+    )
+
+
+def mask_rcnn(version: str, file: str, sha256: str, bytes: int) -> Published:
+    return checkpoint(
+        f"mask-rcnn-resnet50-fpn{version}",
+        Importer.MASK_RCNN,
+        f"{PYTORCH}/{file}",
+        f"sha256:{sha256}",
+        bytes,
+        "Mask R-CNN, ResNet-50 FPN" + (", improved training" if version else "") + ": the 80 classes of COCO",
+        BSD,
+        TORCHVISION_PAGE,
     )
 
 
@@ -264,6 +282,18 @@ PUBLISHED = (
         "MedSAM vit_b, for boxes on medical images",
         APACHE,
         "https://github.com/bowang-lab/MedSAM",
+    ),
+    mask_rcnn(
+        "",
+        "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
+        "bf2d0c1efbc936eeee2bc95a48e80ebc86b891f61b0106485937fc29f9315fc0",
+        178090079,
+    ),
+    mask_rcnn(
+        "-v2",
+        "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth",
+        "73cbd0190fcbe3ba339921fbce2c3a0b6bb9126c9a133c85e43a2a8e060a109e",
+        185828065,
     ),
     efficient_sam(
         "efficient_sam_ti",

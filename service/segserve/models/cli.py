@@ -125,6 +125,9 @@ def import_model(
     variant: Annotated[
         str | None, typer.Option(help="vit_b, 2.1_tiny and the like [default: by the weights' shapes].")
     ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Names of what the model finds, such as cat,dog, in the order of its labels.")
+    ] = None,
     decoder: Annotated[
         Path | None,
         typer.Option(help="micro_sam: the automatic decoder, where it is not in the checkpoint itself."),
@@ -143,6 +146,7 @@ def import_model(
             models_dir(data_dir),
             variant=variant,
             decoder=decoder,
+            classes=[] if classes is None else [name.strip() for name in classes.split(",")],
             replace=replace,
             about=about,
             keep_weights=keep_weights,

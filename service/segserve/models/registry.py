@@ -18,8 +18,10 @@ from segserve.models.bundle import (
     NAME_PATTERN,
     WEIGHTS,
     Bundle,
+    InstancesManifest,
     SemanticManifest,
 )
+from segserve.models.instances import InstancesModel
 from segserve.models.model import Loaded
 from segserve.models.runtime import RuntimeOptions
 from segserve.models.semantic import SemanticModel
@@ -49,6 +51,8 @@ def open_bundle(bundle: Bundle, runtimes: Runtimes) -> Loaded:
     if isinstance(bundle.manifest, SemanticManifest):
         assert runtimes.whole is not None, "only what segments whole images asks for such a model"
         return SemanticModel(bundle, runtimes.whole)
+    if isinstance(bundle.manifest, InstancesManifest):
+        return InstancesModel(bundle, runtimes.whole)
     return open_promptable(bundle, runtimes.encoder, runtimes.decoder, runtimes.whole)
 
 

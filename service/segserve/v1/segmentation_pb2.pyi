@@ -292,20 +292,22 @@ class AutomaticRequest(_message.Message):
     def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., format: _Optional[_Union[ResultFormat, str]] = ..., ais: _Optional[_Union[AisParams, _Mapping]] = ...) -> None: ...
 
 class FoundObject(_message.Message):
-    __slots__ = ("rle", "polygon", "box", "area", "score", "category")
+    __slots__ = ("rle", "polygon", "box", "area", "score", "category", "model_box")
     RLE_FIELD_NUMBER: _ClassVar[int]
     POLYGON_FIELD_NUMBER: _ClassVar[int]
     BOX_FIELD_NUMBER: _ClassVar[int]
     AREA_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    MODEL_BOX_FIELD_NUMBER: _ClassVar[int]
     rle: Rle
     polygon: str
     box: Box
     area: int
     score: float
     category: str
-    def __init__(self, rle: _Optional[_Union[Rle, _Mapping]] = ..., polygon: _Optional[str] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., area: _Optional[int] = ..., score: _Optional[float] = ..., category: _Optional[str] = ...) -> None: ...
+    model_box: Box
+    def __init__(self, rle: _Optional[_Union[Rle, _Mapping]] = ..., polygon: _Optional[str] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., area: _Optional[int] = ..., score: _Optional[float] = ..., category: _Optional[str] = ..., model_box: _Optional[_Union[Box, _Mapping]] = ...) -> None: ...
 
 class AutomaticResponse(_message.Message):
     __slots__ = ("image_id", "model", "width", "height", "objects", "content", "media_type")
@@ -405,6 +407,44 @@ class SemanticResponse(_message.Message):
     content: bytes
     media_type: str
     def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[ClassArea, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
+
+class InstancesRequest(_message.Message):
+    __slots__ = ("image_id", "model", "score_threshold", "nms_threshold", "mask_threshold", "max_objects", "classes", "format")
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SCORE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    NMS_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    MASK_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    MAX_OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    image_id: str
+    model: str
+    score_threshold: float
+    nms_threshold: float
+    mask_threshold: float
+    max_objects: int
+    classes: _containers.RepeatedScalarFieldContainer[str]
+    format: ResultFormat
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., score_threshold: _Optional[float] = ..., nms_threshold: _Optional[float] = ..., mask_threshold: _Optional[float] = ..., max_objects: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., format: _Optional[_Union[ResultFormat, str]] = ...) -> None: ...
+
+class InstancesResponse(_message.Message):
+    __slots__ = ("image_id", "model", "width", "height", "objects", "content", "media_type")
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    image_id: str
+    model: str
+    width: int
+    height: int
+    objects: _containers.RepeatedCompositeFieldContainer[FoundObject]
+    content: bytes
+    media_type: str
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[FoundObject, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
 
 class GetEmbeddingRequest(_message.Message):
     __slots__ = ("image_id", "model")

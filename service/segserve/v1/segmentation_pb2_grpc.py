@@ -68,6 +68,11 @@ class SegmentationServiceStub:
                 request_serializer=segserve_dot_v1_dot_segmentation__pb2.SemanticRequest.SerializeToString,
                 response_deserializer=segserve_dot_v1_dot_segmentation__pb2.SemanticResponse.FromString,
                 _registered_method=True)
+        self.Instances = channel.unary_unary(
+                '/segserve.v1.SegmentationService/Instances',
+                request_serializer=segserve_dot_v1_dot_segmentation__pb2.InstancesRequest.SerializeToString,
+                response_deserializer=segserve_dot_v1_dot_segmentation__pb2.InstancesResponse.FromString,
+                _registered_method=True)
         self.GetEmbedding = channel.unary_unary(
                 '/segserve.v1.SegmentationService/GetEmbedding',
                 request_serializer=segserve_dot_v1_dot_segmentation__pb2.GetEmbeddingRequest.SerializeToString,
@@ -129,6 +134,13 @@ class SegmentationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Instances(self, request, context):
+        """Objects of known classes on an image.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetEmbedding(self, request, context):
         """The embedding, to decode elsewhere.
         """
@@ -175,6 +187,11 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     servicer.Semantic,
                     request_deserializer=segserve_dot_v1_dot_segmentation__pb2.SemanticRequest.FromString,
                     response_serializer=segserve_dot_v1_dot_segmentation__pb2.SemanticResponse.SerializeToString,
+            ),
+            'Instances': grpc.unary_unary_rpc_method_handler(
+                    servicer.Instances,
+                    request_deserializer=segserve_dot_v1_dot_segmentation__pb2.InstancesRequest.FromString,
+                    response_serializer=segserve_dot_v1_dot_segmentation__pb2.InstancesResponse.SerializeToString,
             ),
             'GetEmbedding': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEmbedding,
@@ -353,6 +370,33 @@ class SegmentationService:
             '/segserve.v1.SegmentationService/Semantic',
             segserve_dot_v1_dot_segmentation__pb2.SemanticRequest.SerializeToString,
             segserve_dot_v1_dot_segmentation__pb2.SemanticResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Instances(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/segserve.v1.SegmentationService/Instances',
+            segserve_dot_v1_dot_segmentation__pb2.InstancesRequest.SerializeToString,
+            segserve_dot_v1_dot_segmentation__pb2.InstancesResponse.FromString,
             options,
             channel_credentials,
             insecure,

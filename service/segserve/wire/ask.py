@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from segserve.app import MB, Service
 from segserve.decode.segment import Segmentation
 from segserve.errors import TooLarge
-from segserve.models.bundle import Bundle, PromptableManifest, SemanticManifest
+from segserve.models.bundle import Bundle, InstancesManifest, Manifest, PromptableManifest, SemanticManifest
 from segserve.models.model import AIS
 from segserve.semantic.decide import named
 from segserve.timing import Timings
@@ -70,7 +70,6 @@ def describe(service: Service, bundle: Bundle) -> dict[str, Any]:
     """What a client is told of a model."""
     manifest = bundle.manifest
     promptable = manifest if isinstance(manifest, PromptableManifest) else None
-    semantic = manifest if isinstance(manifest, SemanticManifest) else None
     return {
         "name": manifest.name,
         "kind": manifest.kind,
@@ -78,7 +77,7 @@ def describe(service: Service, bundle: Bundle) -> dict[str, Any]:
         "input_size": promptable and promptable.preprocess.input_size,
         "low_res": promptable and promptable.dims.low,
         "automatic": ["ais"] if promptable and bundle.has(AIS) else [],
-        "classes": semantic and list(named(semantic)),
+        "classes": class_names(manifest),
         "description": manifest.description,
         "licence": manifest.licence,
         "source": manifest.source,
@@ -86,3 +85,13 @@ def describe(service: Service, bundle: Bundle) -> dict[str, Any]:
         "loaded": service.registry.is_loaded(manifest.name),
         "default": manifest.name == service.settings.default_model,
     }
+
+
+def class_names(manifest: Manifest) -> list[str] | None:
+    """What a model knows besides background; the n-th, from 1, is n in class maps. None: it knows no classes."""
+    match manifest:
+        case SemanticManifest():
+            return list(named(manifest))
+        case InstancesManifest():
+            return list(manifest.classes[1:])
+    return None

@@ -1,5 +1,6 @@
 """What was found on whole images, as the formats that clients ask for."""
 
+from dataclasses import astuple
 from typing import Any
 
 import orjson
@@ -49,12 +50,14 @@ def objects(found: Found, result_format: ResultFormat) -> dict[str, Any]:
 
 def one(found: Object, result_format: ResultFormat) -> dict[str, Any]:
     as_rle = result_format is ResultFormat.RLE
+    drawn = {} if found.box is None else {"model_box": list(astuple(found.box))}
     return {
         "mask": run_lengths(found) if as_rle else polygon.to_geojson(found.crop),
         "box": list(crop.bounding_box(found.crop)),
         "area": crop.area(found.crop),
         "score": found.score,
         "class": found.category,
+        **drawn,
     }
 
 

@@ -187,6 +187,10 @@ class ObjectOut(BaseModel):
     area: int = Field(description="pixels")
     score: float | None
     category: str | None = Field(serialization_alias="class")
+    model_box: list[float] | None = Field(
+        None,
+        description="x0, y0, x1, y1 as the model drew it, where it draws boxes; the mask need not fill it",
+    )
 
 
 class FoundOut(BaseModel):
@@ -213,7 +217,7 @@ class ModelOut(BaseModel):
     low_res: int | None = Field(description="edge of a promptable model's low-res logits")
     automatic: list[str] = Field(description="methods by which it finds all objects of an image")
     classes: list[str] | None = Field(
-        None, description="of a semantic model: the n-th, from 1, is n in class maps"
+        None, description="of a semantic or instances model; the n-th, from 1, is n in class maps"
     )
     description: str
     licence: str

@@ -5,18 +5,14 @@ Only this file is free of torch; the modules beside it are imported when an impo
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-import structlog
-
-from segserve.errors import BadInput, BrokenModel, MissingDependency
+from segserve.errors import BadInput, MissingDependency
 from segserve.models.bundle import Bundle
 from segserve.models.install import new_bundle
-
-log = structlog.get_logger(__name__)
 
 
 class Importer(StrEnum):
@@ -27,6 +23,7 @@ class Importer(StrEnum):
     MOBILE_SAM = "mobile_sam"  # vit_t
     MICRO_SAM = "micro_sam"  # either of them with micro-sam's decoder for automatic segmentation
     SAM2 = "sam2"  # 2.0 and 2.1: tiny, small, base_plus, large
+    MASK_RCNN = "mask_rcnn"  # torchvision: maskrcnn_resnet50_fpn and maskrcnn_resnet50_fpn_v2
 
 
 # Importer -> the module to find, the package that brings it, the extra that brings that
@@ -36,7 +33,12 @@ LIBRARIES = {
     Importer.MOBILE_SAM: ("mobile_sam", "mobilesam-mirror", "models"),
     Importer.MICRO_SAM: ("micro_sam", "micro-sam", "microsam"),
     Importer.SAM2: ("sam2", "sam2", "models"),
+    Importer.MASK_RCNN: ("torchvision", "torchvision", "models"),
 }
+PROMPTABLE = {Importer.SAM, Importer.MEDSAM, Importer.MOBILE_SAM, Importer.MICRO_SAM, Importer.SAM2}
+WITH_CLASSES = {Importer.MASK_RCNN}
+# Options of `import_checkpoint` -> the importers that have a use for them
+USED_BY = {"decoder": {Importer.MICRO_SAM}, "keep_weights": PROMPTABLE, "classes": WITH_CLASSES}
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,21 @@ class About:
     description: str = ""
     licence: str = ""
     source: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One import. folder: an empty one, to write the bundle into. The rest as `import_checkpoint` takes it."""
+
+    checkpoint: Path
+    folder: Path
+    name: str
+    about: About
+    variant: str | None
+    decoder: Path | None
+    classes: Sequence[str]
+    keep_weights: bool
+    on_stage: Callable[[str], None]
 
 
 def require_libraries(kind: Importer) -> None:
@@ -68,6 +85,17 @@ def known_kind(kind: str) -> Importer:
         ) from None
 
 
+def refuse_unused(kind: Importer, **options: object) -> None:
+    """Raises BadInput for an option that was given and means nothing to this importer."""
+    for option, value in options.items():
+        if value and kind not in USED_BY[option]:
+            raise BadInput(
+                f"Importing a {kind} checkpoint has no use for {option}.",
+                field=option,
+                remedy=f"It is for {', '.join(sorted(USED_BY[option]))}: leave it out.",
+            )
+
+
 def import_checkpoint(
     kind: str,
     checkpoint: Path,
@@ -76,6 +104,7 @@ def import_checkpoint(
     *,
     variant: str | None = None,
     decoder: Path | None = None,
+    classes: Sequence[str] = (),
     replace: bool = False,
     about: About | None = None,
     keep_weights: bool = False,
@@ -84,31 +113,28 @@ def import_checkpoint(
     """Turn a checkpoint into the bundle `models_dir/name`.
 
     variant: the architecture's size, for checkpoints whose shapes do not tell. decoder: the file of a micro_sam
-    checkpoint's automatic decoder, where it is not in the checkpoint itself. keep_weights: beside the graphs, to
-    train the model further. on_stage: called with the name of each stage as it begins. Raises BadInput (not such
-    a checkpoint, a name that is taken), BrokenModel (the export does not agree with the library),
-    MissingDependency; after any error the folder is as it was.
+    checkpoint's automatic decoder, where it is not in the checkpoint itself. classes: their names, for models that
+    have any. keep_weights: beside the graphs, to train the model further. on_stage: called with the name of each
+    stage as it begins. Raises BadInput (not such a checkpoint, a name that is taken), BrokenModel (the export does
+    not agree with the library), MissingDependency; after any error the folder is as it was.
     """
     importer = known_kind(kind)
+    refuse_unused(importer, decoder=decoder, classes=classes, keep_weights=keep_weights)
     require_libraries(importer)
-    from segserve.models.export.half import add_half_encoder
-    from segserve.models.importers.compare import compare
-    from segserve.models.weights import PROMPTABLE, write_weights
-
     family = importlib.import_module(f"{__name__}.{importer}").FAMILY
     with new_bundle(models_dir, name, replace=replace) as folder:
-        on_stage("reading the checkpoint")
-        network, architecture = family.build(family.read(checkpoint, decoder), variant)
-        if keep_weights:
-            write_weights(folder, {PROMPTABLE: family.promptable(network)})
-        on_stage("writing ONNX graphs")
-        bundle = family.export(network, folder, name=name, architecture=architecture, about=about or About())
-        on_stage("comparing with the library")
-        compare(bundle, family, network)
-        on_stage("writing the encoder in fp16")
-        try:
-            add_half_encoder(bundle)
-        except BrokenModel as error:  # a GPU will run it in float32
-            log.warning("no fp16 encoder", name=name, reason=str(error))
+        family.write(
+            Job(
+                checkpoint,
+                folder,
+                name,
+                about or About(),
+                variant,
+                decoder,
+                classes,
+                keep_weights,
+                on_stage,
+            )
+        )
         on_stage("putting it in place")
     return Bundle(models_dir / name)

@@ -1,6 +1,6 @@
 """Is an exported bundle the model that its library computes?"""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -9,11 +9,13 @@ from torch import Tensor
 
 from segserve.errors import BrokenModel
 from segserve.models.bundle import Bundle
-from segserve.models.importers.family import Family
 from segserve.models.model import Model
 from segserve.models.runtime import RuntimeOptions
 from segserve.settings import cores
 from segserve.types import Float32
+
+if TYPE_CHECKING:
+    from segserve.models.importers.family import Family
 
 ENCODER_TOLERANCE = 1e-3  # largest error over the largest value
 DECODER_TOLERANCE = 1e-4  # largest error of the logits over their standard deviation, of maps from 0 to 1
@@ -22,7 +24,7 @@ MANY = 20  # points, enough for the decoder that does not fold
 PADDING = (0.0, 0.0), -1.0
 
 
-def compare(bundle: Bundle, family: Family, network: Any) -> None:
+def compare(bundle: Bundle, family: "Family", network: Any) -> None:
     """Run both on noise and on one prompt of each sort. Raises BrokenModel, naming what differs by how much."""
     options = RuntimeOptions(threads=cores())
     model = Model(bundle, options, options, options)

@@ -1,30 +1,46 @@
-"""What an importer of one family of models does, and how its library is asked for the truth."""
+"""What an importer of one family of promptable models does, and how its library is asked for the truth."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+import structlog
 import torch
 from torch import Tensor, nn
 
-from segserve.errors import BadInput
+from segserve.errors import BrokenModel
 from segserve.models.bundle import Bundle
-from segserve.models.importers import About
+from segserve.models.export.half import add_half_encoder
+from segserve.models.importers import About, Job
+from segserve.models.importers.compare import compare
 from segserve.models.importers.state import State, read_checkpoint
+from segserve.models.weights import PROMPTABLE, write_weights
+
+log = structlog.get_logger(__name__)
 
 
 class Family(ABC):
     """Stateless: the network it builds is handed back to it."""
 
+    def write(self, job: Job) -> None:
+        """The bundle, compared with the library. Raises BadInput, BrokenModel."""
+        job.on_stage("reading the checkpoint")
+        network, architecture = self.build(self.read(job.checkpoint, job.decoder), job.variant)
+        if job.keep_weights:
+            write_weights(job.folder, {PROMPTABLE: self.promptable(network)})
+        job.on_stage("writing ONNX graphs")
+        bundle = self.export(network, job.folder, name=job.name, architecture=architecture, about=job.about)
+        job.on_stage("comparing with the library")
+        compare(bundle, self, network)
+        job.on_stage("writing the encoder in fp16")
+        try:
+            add_half_encoder(bundle)
+        except BrokenModel as error:  # a GPU will run it in float32
+            log.warning("no fp16 encoder", name=job.name, reason=str(error))
+
     def read(self, checkpoint: Path, decoder: Path | None) -> State:
         """The tensors by name. decoder: a second file with an automatic decoder, for families that have one.
         Raises BadInput."""
-        if decoder is not None:
-            raise BadInput(
-                "Such a checkpoint has no automatic decoder.",
-                field="decoder",
-                remedy="Leave it out, or import the two as micro_sam.",
-            )
         return read_checkpoint(checkpoint)
 
     @abstractmethod

@@ -19,10 +19,10 @@ from segserve.errors import BadInput, SegserveError, TooLarge
 from segserve.models.model import Model
 from segserve.types import DEFAULT_TENANT, ReadOptions
 from segserve.v1 import encoder_pb2, encoder_pb2_grpc, segmentation_pb2, segmentation_pb2_grpc
-from segserve.wire import ask, automatic, semantic
+from segserve.wire import ask, automatic, instances, semantic
 from segserve.wire.body import SPOOL_BYTES
 from segserve.wire.grpc import automatic as convert_automatic
-from segserve.wire.grpc import convert, convert_semantic
+from segserve.wire.grpc import convert, convert_instances, convert_semantic
 from segserve.wire.grpc.errors import DETAILS, code_of, status_of
 
 ANSWER_BYTES = 256 * MB  # many masks as logits are large; what may come in is a setting
@@ -115,6 +115,20 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
         answer = await semantic.segment(self._service, asked, timings)
         context.set_trailing_metadata((("server-timing", timings.header()),))
         return convert_semantic.semantic_out(answer)
+
+    async def Instances(
+        self, request: segmentation_pb2.InstancesRequest, context: Context
+    ) -> segmentation_pb2.InstancesResponse:
+        timings = self._service.timings()
+        asked = convert_instances.instances_in(request)
+        _, answer = await instances.find(
+            self._service,
+            asked,
+            lambda found, image: convert_instances.instances_out(found, asked.format, image),
+            timings,
+        )
+        context.set_trailing_metadata((("server-timing", timings.header()),))
+        return answer
 
     async def GetEmbedding(
         self, request: segmentation_pb2.GetEmbeddingRequest, context: Context

@@ -1,0 +1,79 @@
+"""Masks of boxes as masks of the image: torchvision's `paste_masks_in_image` (models/detection/roi_heads.py).
+
+A mask gets a border of zeros one of its pixels wide, its box grows with it, and both go to whole pixels; there the
+mask is resized bilinearly. torchvision writes each into an image of its own; here it stays a crop.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from segserve.masks.crop import trim
+from segserve.masks.upscale import neighbours
+from segserve.types import Crop, Float32, Int64, Size
+
+BORDER = 1
+VALUES = 1 << 20  # float32 values held at a time while a mask is resized
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where one axis of a mask lies. first: on the image. length: of the whole, of which [start, stop) is seen."""
+
+    first: int
+    length: int
+    start: int
+    stop: int
+
+    @property
+    def seen(self) -> int:
+        return max(0, self.stop - self.start)
+
+
+def scaled(boxes: Float32, shown: Size, size: Size) -> Float32:
+    """boxes [M, 4] of an image resized to `shown`, in pixels of the image of `size`."""
+    new, old = (np.array([each.width, each.height] * 2, np.float32) for each in (size, shown))
+    return boxes * (new / old)
+
+
+def windows(boxes: Float32, side: int, size: Size) -> list[tuple[Window, Window]]:
+    """Rows and columns of the masks, `side` pixels wide, of boxes [M, 4] in pixels of the image."""
+    half = (boxes[:, 2:] - boxes[:, :2]) * np.float32(0.5) * np.float32((side + 2 * BORDER) / side)
+    centres = (boxes[:, 2:] + boxes[:, :2]) * np.float32(0.5)
+    first, last = (centres - half).astype(np.int64), (centres + half).astype(np.int64)
+    return [
+        (window(y0, y1, size.height), window(x0, x1, size.width))
+        for (x0, y0), (x1, y1) in zip(first.tolist(), last.tolist(), strict=True)
+    ]
+
+
+def window(first: int, last: int, limit: int) -> Window:
+    """last: the last pixel, on an image with `limit` of them."""
+    return Window(first, max(1, last - first + 1), max(0, -first), min(last + 1, limit) - first)
+
+
+def paste(mask: Float32, rows: Window, columns: Window, size: Size, threshold: float) -> Crop:
+    """Where the mask [m, m] of probabilities, resized, is at least `threshold`."""
+    bordered = np.pad(mask, BORDER)
+    wide = mix(bordered.T, *parts(columns, len(bordered))).T
+    index, weights = parts(rows, len(bordered))
+    pixels = np.empty((rows.seen, columns.seen), np.bool_)
+    at_once = max(1, VALUES // max(1, columns.seen))
+    for top in range(0, rows.seen, at_once):
+        part = slice(top, top + at_once)
+        pixels[part] = mix(wide, index[part], weights[part]) >= np.float32(threshold)
+    return trim(Crop(pixels, columns.first + columns.start, rows.first + rows.start, size))
+
+
+def parts(axis: Window, side: int) -> tuple[Int64, Float32]:
+    """Which two of `side` values each pixel that is seen lies between [n, 2], and their weights [n, 2]."""
+    index, weights = neighbours(side, axis.length)
+    seen = slice(axis.start, axis.stop)
+    return index[seen], weights[seen].astype(np.float32)
+
+
+def mix(values: Float32, index: Int64, weights: Float32) -> Float32:
+    """values [s, w] -> [n, w]."""
+    near, far = (values[index[:, i]] * weights[:, i, None] for i in (0, 1))
+    result: Float32 = near + far
+    return result

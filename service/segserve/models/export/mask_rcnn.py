@@ -1,0 +1,171 @@
+"""torchvision's Mask R-CNN written as the two ONNX files of a bundle.
+
+    model.onnx   image [1, 3, H, W], size [2] -> boxes [N, C, 4], scores [N, C], features p2 to p5
+    masks.onnx   features, boxes [M, 4], labels [M] -> masks [M, m, m]
+
+It is cut where requests have a say: between them the thresholds, the suppression per class and the number of
+objects are applied (`segserve.instances.choose`). Resizing comes before (`segserve.instances.resize`), pasting
+masks after (`segserve.instances.paste`). H and W are any multiples of 32; `size` is the height and width of the
+image in them, the rest is padding. What differs from how torchvision exports the same network:
+
+- Proposals are suppressed level by level. torchvision's tracing shifts all levels' boxes apart and suppresses
+  them together, which rounds their coordinates; its eager mode, the reference here, does not.
+- Boxes are decoded for the anchors that are chosen, not for all.
+- Pooled levels are put in order by one gather, not by a scatter each.
+"""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import nms, roi_align
+from torchvision.ops.poolers import LevelMapper
+
+from segserve.models.bundle import Bundle, InstancesManifest, Kind, ResizeEntry, write_manifest
+from segserve.models.export.onnx_files import export
+from segserve.models.instances import FEATURES
+
+EXAMPLE = (1, 3, 128, 160)
+LEVELS = range(2, 6)  # of the features that are pooled: level k has a stride of 2**k
+
+
+class Detector(nn.Module):
+    """The first graph. network: a `torchvision.models.detection.MaskRCNN`."""
+
+    OUTPUTS = ("boxes", "scores", *FEATURES)
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.backbone, self.rpn, self.heads = network.backbone, network.rpn, network.roi_heads
+
+    def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
+        levels = list(self.backbone(image).values())
+        features = levels[: len(FEATURES)]
+        proposals = self.propose(image, size, levels)
+        pooled = pool(self.heads.box_roi_pool, features, proposals)
+        logits, deltas = self.heads.box_predictor(self.heads.box_head(pooled))
+        boxes = self.heads.box_coder.decode_single(deltas, proposals)
+        boxes = clip(boxes.reshape(boxes.shape[0], -1, 4), size)
+        return boxes, torch.softmax(logits, -1), *features
+
+    def propose(self, image: Tensor, size: Tensor, levels: list[Tensor]) -> Tensor:
+        """[N, 4]: `RegionProposalNetwork.filter_proposals` of one image, in eval mode."""
+        anchors = level_anchors(self.rpn.anchor_generator, image, levels)
+        boxes, scores = [], []
+        for objectness, deltas, level in zip(*self.rpn.head(levels), anchors, strict=True):
+            logits = objectness.permute(0, 2, 3, 1).reshape(-1)
+            logits, best = logits.topk(at_most(logits, self.rpn.pre_nms_top_n()))
+            codes = deltas.reshape(-1, 4, *deltas.shape[-2:]).permute(2, 3, 0, 1).reshape(-1, 4)[best]
+            level_boxes = clip(self.rpn.box_coder.decode_single(codes, level[best]), size)
+            level_scores = torch.sigmoid(logits)
+            sides = level_boxes[:, 2:] - level_boxes[:, :2]
+            whole = (sides >= self.rpn.min_size).all(1) & (level_scores >= self.rpn.score_thresh)
+            level_boxes, level_scores = level_boxes[whole], level_scores[whole]
+            keep = nms(level_boxes, level_scores, self.rpn.nms_thresh)
+            boxes.append(level_boxes[keep])
+            scores.append(level_scores[keep])
+        every = torch.cat(scores)
+        return torch.cat(boxes)[every.topk(at_most(every, self.rpn.post_nms_top_n()))[1]]
+
+
+class Masks(nn.Module):
+    """The second graph."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.heads = network.roi_heads
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        *features, boxes, labels = inputs
+        pooled = pool(self.heads.mask_roi_pool, features, boxes)
+        logits = self.heads.mask_predictor(self.heads.mask_head(pooled))
+        index = labels[:, None, None, None].expand(-1, 1, logits.shape[2], logits.shape[3])
+        return torch.sigmoid(logits.gather(1, index)[:, 0])
+
+
+def at_most(values: Tensor, most: int) -> Any:
+    """The smaller of `most` and how many values there are, as a tensor: tracing leaves that open."""
+    return torch.minimum(torch._shape_as_tensor(values)[0], torch.tensor(most))
+
+
+def clip(boxes: Tensor, size: Tensor) -> Tensor:
+    """boxes [..., 4] within an image of size (height, width)."""
+    limits = size.flip(0).repeat(2).to(boxes.dtype)
+    return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def level_anchors(generator: Any, image: Tensor, levels: Sequence[Tensor]) -> list[Tensor]:
+    """Each level's anchors [H * W * A, 4]. As `AnchorGenerator.forward`, the strides are whole parts: the
+    coarsest level's of an image 800 pixels high is 800 // 13."""
+    grids = [level.shape[-2:] for level in levels]
+    height, width = (torch.as_tensor(side) for side in image.shape[-2:])
+    strides = [[height // torch.as_tensor(h), width // torch.as_tensor(w)] for h, w in grids]
+    anchors: list[Tensor] = generator.grid_anchors(grids, strides)
+    return anchors
+
+
+def pool(pooler: Any, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
+    """`MultiScaleRoIAlign` of one image: boxes [N, 4] -> [N, C, p, p], each from the level that suits its size.
+
+    The strides are the true ones. torchvision takes them from the first image that it sees, and errs where
+    that is thin: 20 pixels high, padded to 32, passes for a stride of 2.
+    """
+    mapper = LevelMapper(LEVELS[0], LEVELS[-1], pooler.canonical_scale, pooler.canonical_level)
+    found = mapper([boxes]) + LEVELS[0]
+    parts, positions = [], []
+    for level, feature in zip(LEVELS, features, strict=True):
+        chosen = torch.where(found == level)[0]
+        regions = torch.cat([torch.zeros_like(boxes[chosen, :1]), boxes[chosen]], 1)
+        parts.append(roi_align(feature, regions, pooler.output_size, 2**-level, pooler.sampling_ratio))
+        positions.append(chosen)
+    return torch.cat(parts)[torch.cat(positions).argsort()]
+
+
+def export_mask_rcnn(
+    network: Any,
+    folder: Path,
+    *,
+    name: str,
+    architecture: str,
+    classes: Sequence[str],
+    description: str = "",
+    licence: str = "",
+    source: str = "",
+) -> Bundle:
+    """Write `network` as a bundle into `folder`. classes: names by index, the background first."""
+    network = copy.deepcopy(network).eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    image, size = torch.rand(EXAMPLE), torch.tensor(EXAMPLE[2:]) - 3
+    axes = {"image": {2: "height", 3: "width"}, "boxes": {0: "regions"}, "scores": {0: "regions"}}
+    sides = {feature: {2: f"{feature}_height", 3: f"{feature}_width"} for feature in FEATURES}
+    detector = Detector(network)
+    inputs = {"image": image, "size": size}
+    export(detector, folder / "model.onnx", inputs, Detector.OUTPUTS, {**axes, **sides})
+    with torch.no_grad():
+        features = dict(zip(FEATURES, detector(image, size)[2:], strict=True))
+    chosen = {"boxes": torch.tensor([[3.0, 4.0, 90.0, 100.0]] * 2), "labels": torch.tensor([1, 1])}
+    axes = {name: {0: "objects"} for name in ("boxes", "labels", "masks")}
+    export(Masks(network), folder / "masks.onnx", {**features, **chosen}, ("masks",), {**axes, **sides})
+    transform, heads = network.transform, network.roi_heads
+    manifest = InstancesManifest(
+        name=name,
+        kind=Kind.INSTANCES,
+        architecture=architecture,
+        description=description,
+        licence=licence,
+        source=source,
+        classes=tuple(classes),
+        resize=ResizeEntry(
+            min_size=transform.min_size[-1],
+            max_size=transform.max_size,
+            mean=tuple(255 * value for value in transform.image_mean),
+            std=tuple(255 * value for value in transform.image_std),
+        ),
+        nms_threshold=heads.nms_thresh,
+        max_objects=heads.detections_per_img,
+        files={},
+    )
+    return write_manifest(folder, manifest)

@@ -1,0 +1,72 @@
+"""Is an exported Mask R-CNN the one that torchvision computes?"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
+
+from segserve.models.bundle import Bundle
+from segserve.models.importers.compare import check, relative_to_largest
+from segserve.models.instances import FEATURES, InstancesModel
+from segserve.models.runtime import RuntimeOptions
+from segserve.settings import cores
+from segserve.types import Size
+
+SHAPE, SIZE = (256, 320), Size(250, 301)  # of the noise, and of the part of it that stands for the image
+MASKS = 8
+TOLERANCE = 1e-3  # largest error over the largest value; of boxes, over the longer side
+UNLIKE = 0.01  # of the regions: where two are nearly as good, rounding decides which is among the best
+
+
+def compare(bundle: Bundle, network: Any) -> None:
+    """Run both on noise. Raises BrokenModel, naming what differs by how much."""
+    model = InstancesModel(bundle, RuntimeOptions(threads=cores()))
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 3, *SHAPE, generator=generator)
+    corners = torch.rand(MASKS, 2, generator=generator) * 150
+    boxes = torch.cat([corners, corners + 20 + torch.rand(MASKS, 2, generator=generator) * 80], 1)
+    labels = torch.arange(MASKS) % (network.roi_heads.box_predictor.cls_score.out_features - 1) + 1
+    with torch.no_grad():
+        features, regions = detect(network, image)
+        masks = mask(network, features, boxes, labels)
+    ours = model.detect(image.numpy(), SIZE)
+    theirs = {name: feature.numpy() for name, feature in zip(FEATURES, features.values(), strict=False)}
+    for name, expected in theirs.items():
+        check(f"feature {name}", relative_to_largest(ours.features[name], expected), TOLERANCE)
+    check("boxes and scores", unlike(rows(ours.boxes, ours.scores), regions), UNLIKE)
+    found = model.masks(theirs, boxes.numpy(), labels.numpy())
+    check("masks", relative_to_largest(found, masks.numpy()), TOLERANCE)
+
+
+def detect(network: Any, image: Tensor) -> tuple[dict[str, Tensor], NDArray[Any]]:
+    """The library's own features, and its regions as `rows`."""
+    sizes, heads = [(SIZE.height, SIZE.width)], network.roi_heads
+    features = network.backbone(image)
+    proposals, _ = network.rpn(ImageList(image, sizes), features)
+    logits, deltas = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, proposals, sizes)))
+    boxes = heads.box_coder.decode(deltas, proposals).reshape(len(logits), -1, 4)
+    inside = torch.minimum(boxes.clamp(min=0), torch.tensor([SIZE.width, SIZE.height] * 2))
+    return features, rows(inside.numpy(), torch.softmax(logits, -1).numpy())
+
+
+def mask(network: Any, features: dict[str, Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+    """The library's own masks [M, m, m] of boxes [M, 4]."""
+    heads = network.roi_heads
+    pooled = heads.mask_roi_pool(features, [boxes], [(SIZE.height, SIZE.width)])
+    logits = heads.mask_predictor(heads.mask_head(pooled))
+    return torch.sigmoid(logits[torch.arange(len(boxes)), labels])
+
+
+def rows(boxes: NDArray[Any], scores: NDArray[Any]) -> NDArray[Any]:
+    """A row for each of N regions: the classes' boxes [N, C, 4], from 0 to about 1, and scores [N, C]."""
+    return np.concatenate([boxes.reshape(len(boxes), -1) / max(SHAPE), scores], axis=1)
+
+
+def unlike(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
+    """The share of regions that the other side does not have, whatever their order."""
+    distances = cdist(theirs, ours, "chebyshev")
+    return max(float((distances.min(axis) > TOLERANCE).mean()) for axis in (0, 1))

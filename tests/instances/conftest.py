@@ -1,0 +1,23 @@
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torchvision")
+
+from segserve.models.export.mask_rcnn import export_mask_rcnn
+from segserve.models.instances import InstancesModel
+from segserve.models.runtime import RuntimeOptions
+from tests.instances.networks import CLASSES, small
+
+
+@pytest.fixture(scope="session")
+def network() -> Any:
+    return small()
+
+
+@pytest.fixture(scope="session")
+def model(network: Any, tmp_path_factory: pytest.TempPathFactory) -> InstancesModel:
+    """The network's bundle, opened."""
+    folder = tmp_path_factory.mktemp("mask_rcnn") / "small"
+    bundle = export_mask_rcnn(network, folder, name="small", architecture="small", classes=CLASSES)
+    return InstancesModel(bundle, RuntimeOptions(threads=2))

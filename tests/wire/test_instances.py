@@ -1,0 +1,304 @@
+"""The instances route on a real server: every format, over REST and gRPC and from the command line, and what is
+refused."""
+
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import imagecodecs
+import numpy as np
+import orjson
+import pytest
+import tifffile
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+pytest.importorskip("torchvision")
+
+from segserve.instances.choose import Thresholds
+from segserve.instances.find import find_objects
+from segserve.masks import crop, labels
+from segserve.models.bundle import Bundle
+from segserve.models.export.mask_rcnn import export_mask_rcnn
+from segserve.models.instances import InstancesModel
+from segserve.models.runtime import RuntimeOptions
+from segserve.timing import Timings
+from segserve.types import Object
+from segserve.v1 import segmentation_pb2 as pb
+from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
+from tests.instances.networks import CLASSES, small
+from tests.models.networks import noise_image
+from tests.serving import Server
+
+PICTURE = noise_image(120, 160)
+LIMITS = {"score_threshold": 0.4, "nms_threshold": 0.3, "mask_threshold": 0.5, "max_objects": 30}
+SIZE = {"width": 160, "height": 120}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("instances")
+    export_mask_rcnn(
+        small(), folder / "models" / "small", name="small", architecture="small", classes=CLASSES
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def picture(data: Path) -> Path:
+    Image.fromarray(PICTURE).save(data / "picture.png")
+    return data / "picture.png"
+
+
+@pytest.fixture(scope="module")
+def expected(data: Path) -> list[Object]:
+    """What the parts find, which `tests/instances` compares with torchvision."""
+    model = InstancesModel(Bundle(data / "models" / "small"), RuntimeOptions(threads=2))
+    found = find_objects(PICTURE, model, Thresholds(0.4, 0.3, 0.5, 30), Timings())
+    assert len(found) == 30
+    assert len({each.category for each in found}) > 1
+    return found
+
+
+@pytest.fixture(scope="module")
+def serving(data: Path) -> Iterator[Server]:
+    running = Server(data, grpc_port="0")
+    running.wait_ready()
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def image_id(serving: Server, picture: Path) -> str:
+    return serving.upload(picture)
+
+
+@pytest.fixture(scope="module")
+def stub(serving: Server) -> Iterator[Any]:
+    target = re.search(r"gRPC at (\S+)", serving.log.read_text())
+    assert target
+    with grpc.insecure_channel(target[1]) as channel:
+        yield SegmentationServiceStub(channel)
+
+
+def ask(serving: Server, image_id: str, **body: Any) -> httpx.Response:
+    content = {"image_id": image_id, "model": "small", **LIMITS, **body}
+    return serving.client.post("/v1/instances", json={k: v for k, v in content.items() if v is not None})
+
+
+def asked(serving: Server, image_id: str, **body: Any) -> httpx.Response:
+    answer = ask(serving, image_id, **body)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def refused(serving: Server, image_id: str, status: int, **body: Any) -> dict[str, Any]:
+    answer = ask(serving, image_id, **body)
+    assert answer.status_code == status, answer.text
+    problem: dict[str, Any] = answer.json()
+    return problem
+
+
+def test_objects_with_class_score_and_both_boxes(
+    serving: Server, image_id: str, expected: list[Object]
+) -> None:
+    answer = asked(serving, image_id)
+    content = answer.json()
+    assert {k: v for k, v in content.items() if k != "objects"} == {
+        "image_id": image_id,
+        "model": "small",
+        **SIZE,
+    }
+    assert "detect" in answer.headers["server-timing"]
+    assert len(content["objects"]) == len(expected)
+    for given, found in zip(content["objects"], expected, strict=True):
+        assert given["class"] == found.category
+        assert given["score"] == pytest.approx(found.score, abs=1e-6)
+        assert np.array_equal(coco_mask.decode(given["mask"]), crop.to_mask(found.crop))
+        assert given["box"] == list(crop.bounding_box(found.crop))
+        assert given["area"] == crop.area(found.crop)
+        assert found.box is not None
+        box = [found.box.x0, found.box.y0, found.box.x1, found.box.y1]
+        assert given["model_box"] == pytest.approx(box, abs=1e-3)
+    scores = [each["score"] for each in content["objects"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+READERS = {
+    "png": ("image/png", imagecodecs.png_decode),
+    "tiff": ("image/tiff", lambda data: tifffile.imread(io.BytesIO(data))),
+    "npy": ("application/x-npy", lambda data: np.load(io.BytesIO(data))),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_the_label_map_as_a_file(serving: Server, image_id: str, expected: list[Object], name: str) -> None:
+    media_type, read = READERS[name]
+    answer = asked(serving, image_id, format=name)
+    assert answer.headers["content-type"] == media_type
+    drawn = labels.from_crops([each.crop for each in expected], expected[0].crop.size)
+    np.testing.assert_array_equal(read(answer.content), drawn)
+
+
+def test_polygons_coco_and_an_overlay(serving: Server, image_id: str, expected: list[Object]) -> None:
+    outlines = asked(serving, image_id, format="polygon").json()["objects"]
+    assert {each["mask"]["type"] for each in outlines} <= {"Polygon", "MultiPolygon"}
+    coco = asked(serving, image_id, format="coco").json()
+    names = {each["id"]: each["name"] for each in coco["categories"]}
+    assert [names[each["category_id"]] for each in coco["annotations"]] == [e.category for e in expected]
+    overlay = imagecodecs.png_decode(asked(serving, image_id, format="overlay").content)
+    nowhere = labels.from_crops([each.crop for each in expected], expected[0].crop.size) == 0
+    assert overlay.shape == PICTURE.shape
+    np.testing.assert_array_equal(overlay[nowhere], PICTURE[nowhere])
+    assert (overlay[~nowhere] != PICTURE[~nowhere]).any(axis=1).mean() > 0.9
+
+
+def test_only_some_classes(serving: Server, image_id: str) -> None:
+    found = asked(serving, image_id, classes=["dog"], max_objects=3).json()["objects"]
+    assert [each["class"] for each in found] == ["dog"] * 3
+
+
+def test_the_models_own_thresholds_apply_where_none_are_given(serving: Server, image_id: str) -> None:
+    none = dict.fromkeys(LIMITS)
+    named = {"score_threshold": 0.5, "nms_threshold": 0.5, "mask_threshold": 0.5, "max_objects": 100}
+    assert asked(serving, image_id, **none).content == asked(serving, image_id, **named).content
+
+
+@pytest.mark.parametrize("name", ["png", "overlay", "coco", "rle", "polygon"])
+def test_nothing_found_is_an_answer(serving: Server, image_id: str, name: str) -> None:
+    answer = asked(serving, image_id, score_threshold=1.0, format=name)
+    if name == "png":
+        assert not imagecodecs.png_decode(answer.content).any()
+    elif name == "overlay":
+        np.testing.assert_array_equal(imagecodecs.png_decode(answer.content), PICTURE)
+    else:
+        assert answer.json()["annotations" if name == "coco" else "objects"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"score_threshold": 1.5}, "score_threshold"),
+        ({"score_threshold": -0.1}, "score_threshold"),
+        ({"nms_threshold": 2}, "nms_threshold"),
+        ({"mask_threshold": 0}, "mask_threshold"),
+        ({"mask_threshold": 1}, "mask_threshold"),
+        ({"max_objects": 0}, "max_objects"),
+        ({"max_objects": 10**6}, "max_objects"),
+        ({"classes": []}, "classes"),
+        ({"format": "gif"}, "format"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_values_out_of_range_are_refused(
+    serving: Server, image_id: str, body: dict[str, Any], field: str
+) -> None:
+    assert refused(serving, image_id, 422, **body)["field"] == field
+
+
+def test_an_unknown_class_is_named_with_those_that_are_known(serving: Server, image_id: str) -> None:
+    problem = refused(serving, image_id, 422, classes=["cat", "whale"])
+    assert problem["field"] == "classes.1"
+    assert "cat, dog, bird" in problem["remedy"]
+    assert refused(serving, image_id, 422, classes=["__background__"])["field"] == "classes.0"
+
+
+def test_an_unknown_image_or_model_is_refused(serving: Server, image_id: str) -> None:
+    assert refused(serving, "0" * 64, 404)["type"].endswith("image_not_found")
+    assert refused(serving, image_id, 404, model="none")["type"].endswith("model_not_found")
+
+
+def test_a_model_of_another_kind_is_refused_both_ways(serving: Server, image_id: str) -> None:
+    problem = refused(serving, image_id, 422, model="starter")
+    assert problem["type"].endswith("wrong_model")
+    assert "not objects of known classes" in problem["detail"]
+    click = serving.click(image_id, 5, 5, model="small")
+    assert click.status_code == 422
+    assert click.json()["type"].endswith("wrong_model")
+    assert "not prompts" in click.json()["detail"]
+
+
+def test_without_a_model_it_is_said_which_there_are(serving: Server, image_id: str) -> None:
+    problem = refused(serving, image_id, 422, model=None)
+    assert problem["field"] == "model"
+    assert problem["remedy"] == "Name one of: small."
+
+
+def test_the_models_classes_are_listed(serving: Server) -> None:
+    model = serving.client.get("/v1/models/small").json()
+    assert (model["kind"], model["classes"]) == ("instances", list(CLASSES[1:]))
+
+
+def request(image_id: str, **fields: Any) -> pb.InstancesRequest:
+    return pb.InstancesRequest(image_id=image_id, model="small", **{**LIMITS, **fields})
+
+
+def test_grpc_answers_what_rest_does(serving: Server, image_id: str, stub: Any) -> None:
+    for name in ("rle", "polygon"):
+        rest = asked(serving, image_id, format=name, classes=["cat", "dog"]).json()
+        answer = stub.Instances(
+            request(image_id, format=f"RESULT_FORMAT_{name.upper()}", classes=["cat", "dog"])
+        )
+        assert (answer.image_id, answer.model) == (image_id, "small")
+        assert (answer.width, answer.height) == (160, 120)
+        assert len(answer.objects) == len(rest["objects"]) > 0
+        for ours, theirs in zip(answer.objects, rest["objects"], strict=True):
+            assert (ours.category, ours.area) == (theirs["class"], theirs["area"])
+            assert ours.score == theirs["score"]
+            assert [ours.box.x0, ours.box.y0, ours.box.x1, ours.box.y1] == theirs["box"]
+            drawn = ours.model_box
+            assert [drawn.x0, drawn.y0, drawn.x1, drawn.y1] == theirs["model_box"]
+            mask = ours.rle.counts if name == "rle" else orjson.loads(ours.polygon)
+            assert mask == (theirs["mask"]["counts"] if name == "rle" else theirs["mask"])
+    for name in ("png", "tiff", "npy", "overlay", "coco"):
+        rest_answer = asked(serving, image_id, format=name)
+        file = stub.Instances(request(image_id, format=f"RESULT_FORMAT_{name.upper()}"))
+        assert file.media_type == rest_answer.headers["content-type"]
+        if name != "tiff":  # its bytes hold the time
+            assert file.content == rest_answer.content
+        assert not file.objects
+
+
+def test_grpc_refuses_what_rest_does(image_id: str, stub: Any) -> None:
+    for fields in ({"score_threshold": 7.0}, {"classes": ["whale"]}, {"format": 99}):
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Instances(request(image_id, **fields))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert stub.Instances(pb.InstancesRequest(image_id=image_id, model="small")).objects
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "segserve.cli", "instances", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_line_finds_the_same(
+    data: Path, picture: Path, tmp_path: Path, expected: list[Object]
+) -> None:
+    options = [
+        "--model",
+        "small",
+        "--score-threshold",
+        "0.4",
+        "--nms-threshold",
+        "0.3",
+        "--max-objects",
+        "30",
+    ]
+    (tmp_path / "models").symlink_to(data / "models")
+    output = tmp_path / "out.json"
+    done = run(str(picture), "-o", str(output), *options, "--data-dir", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    found = orjson.loads(output.read_bytes())["objects"]
+    assert [each["class"] for each in found] == [each.category for each in expected]
+    assert "30 objects" in done.stdout
+    done = run(str(picture), "-o", str(tmp_path / "no.json"), "--data-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert "No model is named" in done.stderr
+    assert not (tmp_path / "no.json").exists()
