@@ -86,9 +86,9 @@ def scale_output(layer: Any, deviation: float, run: Callable[[], Any]) -> None:
         layer.bias.copy_((layer.bias - values.mean(1)) * factor)
 
 
-def full(variant: str, classes: int = len(CLASSES)) -> Any:
-    """A published network of 44 million weights, for small images."""
+def full(variant: str, min_size: int = 128, max_size: int = 160, classes: int = len(CLASSES)) -> Any:
+    """A published network of 44 million weights, unless said otherwise for small images."""
     build = {"resnet50_fpn": maskrcnn_resnet50_fpn, "resnet50_fpn_v2": maskrcnn_resnet50_fpn_v2}[variant]
     torch.manual_seed(0)
-    sizes = {"min_size": 128, "max_size": 160}
+    sizes = {"min_size": min_size, "max_size": max_size}
     return spread(build(weights=None, weights_backbone=None, num_classes=classes, **sizes))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from segserve.errors import TooLarge
 from segserve.instances.choose import Thresholds, choose
 from segserve.instances.find import find_objects
 from segserve.instances.paste import scaled
@@ -114,6 +115,14 @@ def test_extreme_shapes_are_answered(model: InstancesModel, height: int, width: 
 def test_nothing_found_is_an_empty_list(model: InstancesModel) -> None:
     limits = Thresholds(score=1.0, nms=0.5, mask=0.5, most=100)
     assert find_objects(noise_image(100, 100), model, limits, Timings()) == []
+
+
+def test_masks_that_would_fill_the_memory_are_refused(
+    model: InstancesModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segserve.instances.find.MOST_PIXELS", 10_000)
+    with pytest.raises(TooLarge, match="Ask for fewer objects"):
+        find_objects(noise(200, 200), model, LIMITS, Timings())
 
 
 @pytest.mark.large
