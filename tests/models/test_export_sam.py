@@ -1,7 +1,6 @@
 """A SAM bundle answers what segment-anything's SamPredictor answers, from image and prompt to binary mask."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,18 +9,17 @@ torch = pytest.importorskip("torch")
 
 from segment_anything import SamPredictor
 
-from segserve.decode.segment import decode
 from segserve.encode.prepared import PreparedImage
-from segserve.encode.preprocess import apply
 from segserve.models.bundle import Bundle, Kind
 from segserve.models.export.sam import export_sam
 from segserve.models.model import Model
 from segserve.models.runtime import Graph, RuntimeOptions
-from segserve.timing import Timings
-from segserve.types import Box, Prompt, Select, Size
+from segserve.types import Size
 from tests.models.networks import GRID, IMAGE, noise_image, opened, small_sam
+from tests.models.predictors import PROMPTS, check_click, check_several_at_once, encoded
 
 HEIGHT, WIDTH = 150, 230
+SIZE = Size(HEIGHT, WIDTH)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +41,7 @@ def model(bundle: Bundle) -> Model:
 
 @pytest.fixture(scope="module")
 def image(model: Model) -> PreparedImage:
-    embedding = model.encode(apply(noise_image(HEIGHT, WIDTH), model.preprocess))
-    return PreparedImage(Size(HEIGHT, WIDTH), embedding, model.prepare(embedding, None))
+    return encoded(model, SIZE)
 
 
 def test_the_manifest_says_what_the_files_are(bundle: Bundle) -> None:
@@ -63,22 +60,7 @@ def test_encodes_as_the_predictor_does(predictor: SamPredictor, image: PreparedI
 
 
 def test_several_images_at_once_are_encoded_as_each_alone(model: Model) -> None:
-    images = [apply(noise_image(HEIGHT - 7 * i, WIDTH), model.preprocess) for i in range(3)]
-    together = model.encode_batch(np.concatenate(images))
-    for alone, found in zip(map(model.encode, images), together, strict=True):
-        assert alone.keys() == found.keys()
-        for name, array in alone.items():
-            assert np.abs(array - found[name]).max() < 1e-4 * np.abs(array).max()
-    assert model._graphs["encoder.onnx"].batched
-
-
-PROMPTS: dict[str, dict[str, Any]] = {
-    "a point": {"points": [[100.0, 60.0]], "labels": [1]},
-    "two points": {"points": [[100.0, 60.0], [20.5, 130.25]], "labels": [1, 0]},
-    "many points": {"points": [[5.0 * i, 3.0 * i] for i in range(30)], "labels": [i % 2 for i in range(30)]},
-    "a box": {"box": [30.0, 40.0, 200.0, 140.0]},
-    "a point and a box": {"points": [[100.0, 60.0]], "labels": [0], "box": [30.0, 40.0, 200.0, 140.0]},
-}
+    check_several_at_once(model, SIZE, 3)
 
 
 @pytest.mark.parametrize("prior", [False, True])
@@ -87,32 +69,7 @@ PROMPTS: dict[str, dict[str, Any]] = {
 def test_segments_as_the_predictor_does(
     predictor: SamPredictor, model: Model, image: PreparedImage, name: str, multimask: bool, prior: bool
 ) -> None:
-    given = PROMPTS[name]
-    points = np.array(given.get("points", np.zeros((0, 2))), np.float32)
-    labels = np.array(given.get("labels", []), np.int64)
-    logits = None
-    if prior:
-        logits = np.random.default_rng(5).normal(size=(IMAGE // 4, IMAGE // 4)).astype(np.float32)
-    full, scores, low = predictor.predict(
-        points if len(points) else None,
-        labels if len(points) else None,
-        np.array(given["box"]) if "box" in given else None,
-        None if logits is None else logits[None],
-        multimask_output=multimask,
-        return_logits=True,
-    )
-    prompt = Prompt(points, labels, Box(*given["box"]) if "box" in given else None, logits=logits)
-    found = decode(model, image, prompt, multimask, Select.ALL, Timings())
-    assert len(found) == len(full)
-    for candidate, expected, score, expected_low in zip(found, full, scores, low, strict=True):
-        mask = np.zeros((HEIGHT, WIDTH), bool)
-        crop = candidate.crop
-        mask[crop.y : crop.y + crop.pixels.shape[0], crop.x : crop.x + crop.pixels.shape[1]] = crop.pixels
-        undecided = np.abs(expected) < 1e-4 * expected.std()  # where rounding may fall to either side
-        assert (mask == (expected > 0))[~undecided].all()
-        assert undecided.mean() < 1e-3
-        assert np.abs(candidate.logits - expected_low).max() < 1e-3 * expected_low.std()
-        assert candidate.score == pytest.approx(score, abs=1e-4)
+    check_click(predictor, model, image, name, multimask=multimask, prior=prior)
 
 
 def test_the_stock_decoder_has_segment_anythings_interface(

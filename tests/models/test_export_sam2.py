@@ -10,20 +10,20 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
-from segserve.decode.segment import decode, is_stable
+from segserve.decode.segment import is_stable
 from segserve.encode.prepared import PreparedImage
-from segserve.encode.preprocess import apply
 from segserve.models.bundle import Bundle, Kind
 from segserve.models.export.sam2 import export_sam2
 from segserve.models.importers.compare import compare
 from segserve.models.importers.sam2 import CONFIGS, FAMILY
 from segserve.models.model import Model
 from segserve.models.runtime import Graph, RuntimeOptions
-from segserve.timing import Timings
-from segserve.types import Box, Prompt, Select, Size
+from segserve.types import Size
 from tests.models.networks import noise_image, opened
+from tests.models.predictors import PROMPTS, check_click, check_several_at_once, encoded
 
 HEIGHT, WIDTH = 300, 500
+SIZE = Size(HEIGHT, WIDTH)
 
 
 def network(variant: str) -> Any:
@@ -63,8 +63,7 @@ def model(bundle: Bundle) -> Model:
 
 @pytest.fixture(scope="module")
 def image(model: Model) -> PreparedImage:
-    embedding = model.encode(apply(noise_image(HEIGHT, WIDTH), model.preprocess))
-    return PreparedImage(Size(HEIGHT, WIDTH), embedding, model.prepare(embedding, None))
+    return encoded(model, SIZE)
 
 
 def test_the_manifest_says_what_the_files_are(bundle: Bundle) -> None:
@@ -76,13 +75,7 @@ def test_the_manifest_says_what_the_files_are(bundle: Bundle) -> None:
 
 
 def test_several_images_at_once_are_encoded_as_each_alone(model: Model) -> None:
-    images = [apply(noise_image(HEIGHT - 7 * i, WIDTH), model.preprocess) for i in range(2)]
-    together = model.encode_batch(np.concatenate(images))
-    for alone, found in zip(map(model.encode, images), together, strict=True):
-        assert alone.keys() == found.keys()
-        for name, array in alone.items():
-            assert np.abs(array - found[name]).max() < 1e-4 * np.abs(array).max()
-    assert model._graphs["encoder.onnx"].batched
+    check_several_at_once(model, SIZE, 2)
 
 
 def test_encodes_as_the_predictor_does(predictor: Any, image: PreparedImage) -> None:
@@ -94,69 +87,27 @@ def test_encodes_as_the_predictor_does(predictor: Any, image: PreparedImage) -> 
         assert error < 1e-3 * tensor.abs().max()
 
 
-PROMPTS: dict[str, dict[str, Any]] = {
-    "a point": {"points": [[100.0, 60.0]], "labels": [1]},
-    "two points": {"points": [[100.0, 60.0], [20.5, 230.25]], "labels": [1, 0]},
-    "many points": {"points": [[15.0 * i, 9.0 * i] for i in range(30)], "labels": [i % 2 for i in range(30)]},
-    "a box": {"box": [30.0, 40.0, 400.0, 240.0]},
-    "a point and a box": {"points": [[100.0, 60.0]], "labels": [0], "box": [30.0, 40.0, 400.0, 240.0]},
-}
-
-
-def both(
-    predictor: Any, model: Model, image: PreparedImage, given: dict[str, Any], multimask: bool, prior: bool
-) -> tuple[Any, Any, Any, Any]:
-    """(candidates, the predictor's full logits, scores, low-res logits)"""
-    points = np.array(given.get("points", np.zeros((0, 2))), np.float32)
-    labels = np.array(given.get("labels", []), np.int64)
-    logits = np.random.default_rng(5).normal(size=(256, 256)).astype(np.float32) if prior else None
-    full, scores, low = predictor.predict(
-        points if len(points) else None,
-        labels if len(points) else None,
-        np.array(given["box"]) if "box" in given else None,
-        None if logits is None else logits[None],
-        multimask_output=multimask,
-        return_logits=True,
-    )
-    prompt = Prompt(points, labels, Box(*given["box"]) if "box" in given else None, logits=logits)
-    return decode(model, image, prompt, multimask, Select.ALL, Timings()), full, scores, low
-
-
-def check_same(found: Any, full: Any, scores: Any, low: Any) -> None:
-    assert len(found) == len(full)
-    for candidate, expected, score, expected_low in zip(found, full, scores, low, strict=True):
-        mask = np.zeros((HEIGHT, WIDTH), bool)
-        crop = candidate.crop
-        mask[crop.y : crop.y + crop.pixels.shape[0], crop.x : crop.x + crop.pixels.shape[1]] = crop.pixels
-        undecided = np.abs(expected) < 1e-4 * expected.std()  # where rounding may fall to either side
-        assert (mask == (expected > 0))[~undecided].all()
-        assert undecided.mean() < 1e-3
-        assert np.abs(candidate.logits - expected_low).max() < 1e-3 * expected_low.std()
-        assert candidate.score == pytest.approx(score, abs=1e-4)
-
-
 @pytest.mark.parametrize("multimask", [False, True])
 @pytest.mark.parametrize("name", PROMPTS)
 def test_segments_as_the_predictor_does(
     predictor: Any, model: Model, image: PreparedImage, name: str, multimask: bool
 ) -> None:
-    check_same(*both(predictor, model, image, PROMPTS[name], multimask, prior=False))
+    check_click(predictor, model, image, name, multimask=multimask)
 
 
 @pytest.mark.parametrize("name", ["a point", "a box"])
 def test_goes_on_from_a_prior_mask(predictor: Any, model: Model, image: PreparedImage, name: str) -> None:
-    check_same(*both(predictor, model, image, PROMPTS[name], multimask=False, prior=True))
+    check_click(predictor, model, image, name, multimask=False, prior=True)
 
 
 def test_an_unstable_single_mask_gives_way_to_the_best_candidate(
     predictor: Any, model: Model, image: PreparedImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random weights leave logits near 0, hence unstable; scaled up, the very same mask is stable."""
-    found, *expected = both(predictor, model, image, PROMPTS["a box"], multimask=False, prior=False)
     assert not is_stable(single_mask(model, image))
-    candidates, *_ = both(predictor, model, image, PROMPTS["a box"], multimask=True, prior=False)
+    found = check_click(predictor, model, image, "a box", multimask=False)
+    candidates = check_click(predictor, model, image, "a box", multimask=True)
     assert found[0].score == max(c.score for c in candidates)
-    check_same(found, *expected)
 
     def scaled(graph: Graph, inputs: Any, outputs: Any = None, run: Any = Graph.run) -> Any:
         answer = run(graph, inputs, outputs)
@@ -174,7 +125,7 @@ def test_an_unstable_single_mask_gives_way_to_the_best_candidate(
     monkeypatch.setattr(Graph, "run", scaled)
     monkeypatch.setattr(decoder, "predict_masks", scaled_masks)
     assert is_stable(single_mask(model, image))
-    check_same(*both(predictor, model, image, PROMPTS["a box"], multimask=False, prior=False))
+    check_click(predictor, model, image, "a box", multimask=False)
 
 
 def single_mask(model: Model, image: PreparedImage) -> Any:

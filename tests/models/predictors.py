@@ -1,0 +1,71 @@
+"""A model beside its library's own predictor: the same clicks on the same image."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segserve.decode.segment import decode
+from segserve.encode.prepared import PreparedImage
+from segserve.encode.preprocess import apply
+from segserve.models.model import Model
+from segserve.timing import Timings
+from segserve.types import Box, Candidate, Prompt, Select, Size
+from tests.models.networks import noise_image
+
+# On images of at least 230 x 150.
+PROMPTS: dict[str, dict[str, Any]] = {
+    "a point": {"points": [[100.0, 60.0]], "labels": [1]},
+    "two points": {"points": [[100.0, 60.0], [20.5, 130.25]], "labels": [1, 0]},
+    "many points": {"points": [[5.0 * i, 3.0 * i] for i in range(30)], "labels": [i % 2 for i in range(30)]},
+    "a box": {"box": [30.0, 40.0, 200.0, 140.0]},
+    "a point and a box": {"points": [[100.0, 60.0]], "labels": [0], "box": [30.0, 40.0, 200.0, 140.0]},
+}
+
+
+def encoded(model: Model, size: Size) -> PreparedImage:
+    """The noise image of this size, which the predictor is to be given too."""
+    embedding = model.encode(apply(noise_image(size.height, size.width), model.preprocess))
+    return PreparedImage(size, embedding, model.prepare(embedding, None))
+
+
+def check_several_at_once(model: Model, size: Size, count: int) -> None:
+    """Images encoded together are encoded as each alone."""
+    images = [apply(noise_image(size.height - 7 * i, size.width), model.preprocess) for i in range(count)]
+    together = model.encode_batch(np.concatenate(images))
+    for alone, found in zip(map(model.encode, images), together, strict=True):
+        assert alone.keys() == found.keys()
+        for name, array in alone.items():
+            assert np.abs(array - found[name]).max() < 1e-4 * np.abs(array).max()
+    assert model._graphs["encoder.onnx"].batched
+
+
+def check_click(
+    predictor: Any, model: Model, image: PreparedImage, name: str, *, multimask: bool, prior: bool = False
+) -> list[Candidate]:
+    """Both answer one of PROMPTS with the same masks, logits and scores. Returns ours."""
+    given, low = PROMPTS[name], model.manifest.dims.low
+    points = np.array(given.get("points", np.zeros((0, 2))), np.float32)
+    labels = np.array(given.get("labels", []), np.int64)
+    logits = np.random.default_rng(5).normal(size=(low, low)).astype(np.float32) if prior else None
+    wanted = predictor.predict(
+        points if len(points) else None,
+        labels if len(points) else None,
+        np.array(given["box"]) if "box" in given else None,
+        None if logits is None else logits[None],
+        multimask_output=multimask,
+        return_logits=True,
+    )
+    prompt = Prompt(points, labels, Box(*given["box"]) if "box" in given else None, logits=logits)
+    found = decode(model, image, prompt, multimask, Select.ALL, Timings())
+    assert len(found) == len(wanted[0])
+    for candidate, expected, score, expected_low in zip(found, *wanted, strict=True):
+        mask = np.zeros((image.size.height, image.size.width), bool)
+        crop = candidate.crop
+        mask[crop.y : crop.y + crop.pixels.shape[0], crop.x : crop.x + crop.pixels.shape[1]] = crop.pixels
+        undecided = np.abs(expected) < 1e-4 * expected.std()  # where rounding may fall to either side
+        assert (mask == (expected > 0))[~undecided].all()
+        assert undecided.mean() < 1e-3
+        assert np.abs(candidate.logits - expected_low).max() < 1e-3 * expected_low.std()
+        assert candidate.score == pytest.approx(score, abs=1e-4)
+    return found
