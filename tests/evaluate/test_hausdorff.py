@@ -83,6 +83,7 @@ def test_objects_that_touch_have_a_boundary_between_them() -> None:
     [
         (wobbly(2000, 0), wobbly(2000, 1)),
         (wobbly(2000, 0), wobbly(2000, 0) + 3),
+        (wobbly(2000, 0), wobbly(2000, 0)),
         (wobbly(2000, 0), 1.3 * wobbly(1500, 0)),
         (wobbly(2000, 0)[np.random.default_rng(0).permutation(2000)], wobbly(700, 2)),
         (np.rint(wobbly(500, 3)), np.rint(wobbly(500, 4))),
@@ -95,15 +96,18 @@ def test_of_points_is_scipys(one: NDArray[np.float64], other: NDArray[np.float64
     assert between_points(one, other).hausdorff_95 == pytest.approx(pooled_95(one, other))
 
 
-@given(st.integers(0, 1 << 32), st.integers(1, 90), st.integers(1, 90), st.sampled_from([3, 30, 3000]))
+@given(st.integers(0, 1 << 32), st.integers(1, 700), st.integers(1, 700), st.sampled_from([3, 30, 3000]))
 def test_what_is_not_asked_for_cannot_be_the_largest(seed: int, first: int, second: int, extent: int) -> None:
     rng = np.random.default_rng(seed)
     one, other = (rng.integers(0, extent, (count, 2)).astype(float) for count in (first, second))
     assert hausdorff(one, other) == pytest.approx(both_ways(one, other))
+    assert between_points(one, other).hausdorff == pytest.approx(both_ways(one, other))
+    assert between_points(one, other).hausdorff_95 == pytest.approx(pooled_95(one, other))
 
 
 def test_in_three_dimensions() -> None:
-    one, other = np.random.default_rng(0).random((2, 300, 3))
+    one, other = np.random.default_rng(0).random((2, 900, 3))
+    assert between_points(one, other).hausdorff_95 == pytest.approx(pooled_95(one, other))
     assert hausdorff(one, other) == pytest.approx(both_ways(one, other))
 
 

@@ -24,8 +24,8 @@ from segserve.evaluate.overlap import Float, Int
 from segserve.types import Bool
 
 PERCENTILE = 95
-SAMPLE = (16, 4)  # of so many points that lie together one is asked for, then of those left
-LEAF_POINTS = 24
+SAMPLE, MORE = 125, 4  # points asked for first, and how many times as many each time after
+LEAF_POINTS = 48
 
 Points: TypeAlias = NDArray[np.floating[Any]]
 Spacing = tuple[float, float]  # millimetres, or pixels, from a pixel to the next: down, across
@@ -58,36 +58,95 @@ def between_boundaries(truth: Bool, found: Bool, spacing: Spacing = PIXELS) -> D
 
 
 def between_points(truth: Points, found: Points) -> Distance:
-    """Of two sets of points [N, D] and [M, D]: all distances to the nearest, by k-d trees."""
+    """Of two sets of points [N, D] and [M, D]; exact, and near-linear in their number, see `Bounds`."""
     if not (len(truth) and len(found)):
         return summarise(len(truth) == len(found))
-    return summarise(np.concatenate([nearest(plant(found), truth)[0], nearest(plant(truth), found)[0]]))
+    bounds, size = Bounds(truth, found), SAMPLE
+    while (unsettled := bounds.unsettled()).any():
+        bounds.ask(unsettled, size)
+        size *= MORE
+    return summarise(bounds.settled())
+
+
+class Bounds:
+    """Between what bounds the distance from each point of two sets to the other set lies, [N + M].
+
+    A search for the nearest point takes long where it is far compared with how close the points lie. But most
+    need not be known exactly: if a point's distance is d, its neighbour's, e away, is at least d - e, and at most
+    that to the same nearest point. So some are asked for, then some of those that by their bounds may still
+    matter for the largest distance or the percentile.
+    """
+
+    def __init__(self, truth: Points, found: Points) -> None:
+        self._trees = (plant(truth), plant(found))
+        # In the order of the trees' leaves neighbours follow each other, whatever order they came in.
+        self._points = [tree.data[tree.indices] for tree in self._trees]
+        self._first = len(truth)
+        self.low = np.zeros(len(truth) + len(found))
+        self.high = np.full(len(self.low), np.inf)
+        rank = (len(self.low) - 1) * PERCENTILE / 100  # numpy's, between two values
+        self._ranks = ((len(self.low) - 1,) * 2, (math.floor(rank), math.ceil(rank)))
+
+    def unsettled(self) -> Bool:
+        """[N + M]: the points that may be the farthest, or at the percentile, and are not known exactly."""
+        matter = np.zeros(len(self.low), np.bool_)
+        for lower, upper in self._ranks:
+            least = np.partition(self.low, lower)[lower]
+            most = np.partition(self.high, upper)[upper]
+            matter |= (self.high >= least) & (self.low <= most)
+        return matter & (self.low < self.high)
+
+    def ask(self, wanted: Bool, size: int) -> None:
+        """Of the wanted points of either set about `size` exactly, evenly, and of the others what that says."""
+        for side, offset in ((0, 0), (1, self._first)):
+            points, target = self._points[side], self._trees[1 - side]
+            left = np.flatnonzero(wanted[offset : offset + len(points)])
+            step = max(1, -(-len(left) // size))
+            distances, positions = nearest(target, points[left[::step]])
+            asked = np.repeat(np.arange(len(distances)), step)[: len(left)]
+            away = lengths(points[left] - points[left[::step]][asked])
+            at_most = lengths(points[left] - target.data[positions[asked]])
+            left += offset
+            self.low[left] = np.maximum(self.low[left], distances[asked] - away)
+            self.high[left] = np.minimum(self.high[left], at_most)
+            self.low[left[::step]] = self.high[left[::step]] = distances
+
+    def settled(self) -> Float:
+        """Distances whose largest and percentile are exact, where `unsettled` is empty: the others lie on the
+        right side of both."""
+        lower = self._ranks[1][0]
+        below = self.high < np.partition(self.low, lower)[lower]
+        return np.where(below, self.high, self.low)
 
 
 def hausdorff(truth: Points, found: Points) -> float:
-    """The largest distance of `between_points` alone, for which most points need not be asked for: one whose
-    neighbour's nearest point is not farther from it than the largest distance known so far cannot raise it."""
+    """The largest distance of `between_points` alone, for which fewer points need be asked for."""
     if not (len(truth) and len(found)):
         return 0.0 if len(truth) == len(found) else math.inf
-    trees = [plant(truth), plant(found)]
-    # In the order of the leaves neighbours follow each other, whatever order they came in.
-    left = [tree.data[tree.indices] for tree in trees]
-    largest = 0.0
-    for step in SAMPLE:
-        asked = [nearest(trees[1 - side], left[side][::step]) for side in (0, 1)]
-        largest = max(largest, *(distances.max(initial=0.0) for distances, _ in asked))
-        for side, (_, positions) in enumerate(asked):
-            points = left[side]
-            away = points - trees[1 - side].data[np.repeat(positions, step)[: len(points)]]
-            left[side] = points[np.einsum("ij,ij->i", away, away) > largest * largest]
-    remaining = [nearest(trees[1 - side], left[side])[0].max(initial=0.0) for side in (0, 1)]
-    return float(max(largest, *remaining))
+    trees, largest = (plant(truth), plant(found)), 0.0
+    for tree, target in (trees, trees[::-1]):
+        left, size = tree.data[tree.indices], SAMPLE
+        while len(left):
+            step = -(-len(left) // size)
+            distances, positions = nearest(target, left[::step])
+            largest = max(largest, float(distances.max()))
+            if step == 1:
+                break
+            away = left - target.data[np.repeat(positions, step)[: len(left)]]
+            left = left[np.einsum("ij,ij->i", away, away) > largest * largest]
+            size *= MORE
+    return largest
 
 
 def nearest(tree: cKDTree, points: Points) -> tuple[Float, Int]:
     """For each point [N, D] the distance to the tree's nearest one, and that one's position."""
     distances, positions = tree.query(points)
     return np.asarray(distances), np.asarray(positions)
+
+
+def lengths(vectors: Points) -> Float:
+    """Of [N, D], [N]."""
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
 
 
 def plant(points: Points) -> cKDTree:
