@@ -17,6 +17,7 @@ from segment_anything.modeling import Sam
 from judge import judge
 from network import AutomaticDecoder, build_sam
 from scenes import STRETCH, read_nuclei
+from segserve.models.export.automatic import add_automatic
 from segserve.models.export.sam import export_sam, round_to_half
 from segserve.models.registry import BUILT_IN
 
@@ -38,11 +39,11 @@ def load(checkpoint: Path) -> tuple[Sam, AutomaticDecoder, int]:
     return networks["sam"], networks["automatic"], saved["step"]  # type: ignore[return-value]
 
 
-def publish(sam: Sam, target: Path) -> None:
+def publish(sam: Sam, automatic: AutomaticDecoder, target: Path) -> None:
     """Export beside the old bundle and swap, so that a failed export harms nothing."""
     with tempfile.TemporaryDirectory(dir=target.parent) as work:
         folder = Path(work) / "bundle"
-        export_sam(
+        bundle = export_sam(
             sam,
             folder,
             name="starter",
@@ -53,6 +54,7 @@ def publish(sam: Sam, target: Path) -> None:
             stretch_percentiles=STRETCH,
             half=True,
         )
+        add_automatic(automatic, bundle, half=True)
         for extra in ("README.md",):
             if (target / extra).exists():
                 shutil.copy(target / extra, folder / extra)
@@ -67,7 +69,7 @@ def main() -> None:
     parser.add_argument("--no-scores", action="store_true", help="export only")
     options = parser.parse_args()
     sam, automatic, step = load(options.run / "checkpoint.pt")
-    publish(sam, BUILT_IN / "starter")
+    publish(sam, automatic, BUILT_IN / "starter")
     weights = {
         **{f"sam.{k}": v for k, v in sam.state_dict().items()},
         **{f"automatic.{k}": v for k, v in automatic.state_dict().items()},

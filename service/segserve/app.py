@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import structlog
 
+from segserve.automatic.maps import Maps
+from segserve.automatic.segment import Automatic
 from segserve.decode.places import Places
 from segserve.decode.segment import MaskMemory, Segmenter, decode
 from segserve.encode.embeddings import Embeddings
@@ -111,6 +113,10 @@ class Service:
             worker_count=settings.decode_workers,
             places=self.places,
         )
+        self._maps = Maps(
+            store, self.cache, self.embeddings, self.turns, self.metrics, settings.maps_mb * MB
+        )
+        self.automatic = Automatic(self.registry, self.embeddings, self._maps, self.turns, self.metrics)
         self.library = Library(
             store,
             self.cache,
@@ -131,6 +137,7 @@ class Service:
     def _forget(self, tenant: str, image_id: str) -> None:
         self.embeddings.forget(tenant, image_id)
         self._masks.forget(tenant, image_id)
+        self._maps.forget(tenant, image_id)
 
     def timings(self) -> Timings:
         return Timings(self.metrics.stage)
@@ -203,7 +210,7 @@ class Service:
                     self._flights.wake(key)
                 case None:  # something may have been missed
                     self._flights.wake(None)
-                    await self.library.forget_missing(self._prepared.images())
+                    await self.library.forget_missing(self._prepared.images() | self._maps.images())
 
     async def _observe(self) -> None:
         """Keep the gauges that nothing else moves: the loop's lag, and what Redis holds."""

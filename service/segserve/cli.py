@@ -1,4 +1,4 @@
-"""The command line: `segserve serve`, `segserve segment`, `segserve models`."""
+"""The command line: `segserve serve`, `segserve segment`, `segserve automatic`, `segserve models`."""
 
 import asyncio
 import os
@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from segserve import logs
+from segserve.cli_automatic import automatic
 from segserve.decode.segment import Found
 from segserve.errors import BadInput, SegserveError
 from segserve.masks import crop, png
@@ -26,6 +27,7 @@ cli = typer.Typer(
     help="Promptable segmentation as a service: encode an image once, answer every click in milliseconds.",
 )
 cli.add_typer(models, name="models")
+cli.command()(automatic)
 
 Host = Annotated[
     str | None, typer.Option(envvar="SEGSERVE_HOST", help="Address to listen on [default: 127.0.0.1].")

@@ -5,7 +5,8 @@
     │   ├── TooLarge            it is over a limit
     │   ├── FetchFailed         what its URL names cannot be had
     │   ├── UnsupportedFormat   it is not in a form that is read here
-    │   └── WrongModel          the model cannot do what is asked of it
+    │   ├── WrongModel          the model cannot do what is asked of it
+    │   └── NoAutomaticDecoder  the model cannot do it by this method
     ├── NotFound                image, model or mask_id is unknown
     ├── NoPermission            the setting that would allow it is off
     ├── TooSlow                 the client keeps us waiting
@@ -64,6 +65,17 @@ class WrongModel(BadInput):
         super().__init__(
             f"Model {name!r} answers {answers}, not {asked}.",
             remedy="GET /v1/models lists the models with their kinds.",
+            field="model",
+        )
+
+
+class NoAutomaticDecoder(BadInput):
+    code = "no_automatic_decoder"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Model {name!r} has no decoder for automatic instance segmentation (ais).",
+            remedy="Take method 'amg', or a model whose 'automatic' in GET /v1/models names 'ais'.",
             field="model",
         )
 

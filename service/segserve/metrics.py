@@ -86,12 +86,24 @@ class Metrics:
         )
         self._cache_bytes = Gauge("segserve_cache_bytes", "Bytes held by tier", ["tier"], registry=r)
         self._cache_entries = Gauge(
-            "segserve_cache_entries", "Prepared embeddings, or keys in Redis", ["tier"], registry=r
+            "segserve_cache_entries", "Prepared embeddings, maps, or keys in Redis", ["tier"], registry=r
         )
         self._evictions = Counter(
             "segserve_cache_evictions_total", "Entries pushed out for lack of room", ["tier"], registry=r
         )
         self._masks = Counter("segserve_masks_total", "Masks answered", ["model"], registry=r)
+        self._maps = Counter(
+            "segserve_maps_total",
+            "Maps of automatic decoders by where they came from: process, redis, or the decoder",
+            ["source"],
+            registry=r,
+        )
+        self._objects = Counter(
+            "segserve_objects_total",
+            "Objects found on whole images, by model and method",
+            ["model", "method"],
+            registry=r,
+        )
         self._encoded = Counter("segserve_encoded_images_total", "Images encoded here", ["model"], registry=r)
         self._batches = Histogram(
             "segserve_encode_batch_images", "Images encoded together", buckets=BATCH_BUCKETS, registry=r
@@ -142,6 +154,12 @@ class Metrics:
 
     def models_loaded(self, count: int) -> None:
         self._loaded.set(count)
+
+    def maps(self, source: str) -> None:
+        self._maps.labels(source).inc()
+
+    def objects(self, model: str, method: str, count: int) -> None:
+        self._objects.labels(model, method).inc(count)
 
     def device_memory(self, device: str, nbytes: int) -> None:
         self._device_memory.labels(device).set(nbytes)

@@ -12,6 +12,7 @@ Float16 = NDArray[np.float16]
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 UInt8 = NDArray[np.uint8]
+UInt16 = NDArray[np.uint16]
 
 DEFAULT_TENANT = "default"
 

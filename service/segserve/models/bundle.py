@@ -22,7 +22,7 @@ import hashlib
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -89,6 +89,26 @@ class Dims(Strict):
     masks: tuple[int, ...] = (0, 1, 2, 3)
 
 
+Threshold = Annotated[float, Field(ge=0, le=1)]
+Sigma = Annotated[float, Field(ge=0, le=100, description="of a Gaussian, in pixels of the image; 0: none")]
+
+
+class AisEntry(Strict):
+    """Parameters of automatic instance segmentation, see `segserve.automatic.ais.AisParams`; those left out are
+    its defaults."""
+
+    center_distance_threshold: Threshold | None = Field(None, description="seeds lie below it")
+    boundary_distance_threshold: Threshold | None = Field(None, description="seeds lie below it")
+    foreground_threshold: Threshold | None = Field(None, description="objects lie above it")
+    foreground_smoothing: Sigma | None = None
+    distance_smoothing: Sigma | None = None
+    min_size: int | None = Field(None, ge=0, description="pixels; smaller objects are left out")
+
+    def given(self) -> dict[str, Any]:
+        """What is not left out, by name."""
+        return self.model_dump(exclude_none=True)
+
+
 class Manifest(Strict):
     """What every `model.yaml` holds. `answers`: what such a model does, for messages."""
 
@@ -105,7 +125,7 @@ class Manifest(Strict):
 
 
 class PromptableManifest(Manifest):
-    """SAM and its kin: an encoder, and decoders for prompts."""
+    """SAM and its kin: an encoder, and decoders for prompts. ais: the parameters that were found best for it."""
 
     answers: ClassVar[str] = "prompts"
 
@@ -114,6 +134,7 @@ class PromptableManifest(Manifest):
     preprocess: PreprocessEntry
     dims: Dims
     mask_threshold: float = 0.0
+    ais: AisEntry | None = None
 
 
 AnyManifest: TypeAdapter[PromptableManifest] = TypeAdapter(PromptableManifest)

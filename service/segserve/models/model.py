@@ -6,10 +6,12 @@ from typing import ClassVar, Protocol, Self
 
 import numpy as np
 
+from segserve.errors import NoAutomaticDecoder
 from segserve.models.bundle import Bundle, Manifest, PromptableManifest
 from segserve.models.runtime import Graph, RuntimeOptions
 from segserve.types import Device, Embedding, Float32
 
+AIS = "ais.onnx"
 FOLD_BELOW_TOKENS = 16  # as `models.export.fast_decoder` exports them
 OUTPUT_TOKENS = 6  # scores, four masks, and SAM 2's object token
 
@@ -45,7 +47,8 @@ class Model:
         self.bundle = bundle
         self.manifest = bundle.expect(PromptableManifest)
         self.preprocess = self.manifest.preprocess.build()
-        parts = ((("encoder.onnx",), encoder), (self.DECODER_GRAPHS, decoder))
+        automatic = (AIS,) if bundle.has(AIS) else ()
+        parts = ((("encoder.onnx",), encoder), (self.DECODER_GRAPHS, decoder), (automatic, whole))
         self._graphs = {
             file: Graph(bundle.path(file), options)
             for files, options in parts
@@ -109,3 +112,17 @@ class Model:
         many = len(coords) + OUTPUT_TOKENS >= FOLD_BELOW_TOKENS
         answer = self._graphs["fast_decoder_many.onnx" if many else "fast_decoder.onnx"].run(inputs)
         return answer["low_res"], answer["scores"]
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether there is a decoder for automatic instance segmentation."""
+        return self.bundle.has(AIS)
+
+    def maps(self, embedding: Embedding) -> Float32:
+        """[3, h, h], 0 to 1: foreground, distance to the object's centre, inverted distance to its boundary.
+        Raises NoAutomaticDecoder, OutOfMemory."""
+        if not self.has_maps:
+            raise NoAutomaticDecoder(self.name)
+        inputs = {"embedding": embedding["embedding"].astype(np.float32)[None]}
+        maps: Float32 = self._graphs[AIS].run(inputs)["maps"][0]
+        return maps

@@ -269,7 +269,14 @@ def pull(
         )
     else:
         bundle = import_checkpoint(
-            entry.kind, files[0], name, models_dir, replace=replace, about=about, on_stage=on_stage
+            entry.kind,
+            files[0],
+            name,
+            models_dir,
+            decoder=files[1] if len(files) > 1 else None,
+            replace=replace,
+            about=about,
+            on_stage=on_stage,
         )
     for path in files:
         path.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from safetensors.numpy import load, save
 
 from segserve.errors import BadInput, CacheUnavailable
 from segserve.store import keys
-from segserve.types import Embedding, Float16, Region
+from segserve.types import Embedding, Float16, Region, UInt16
 
 CONNECTIONS = 64  # more commands at once wait for one to come free
 AWAY_S = 1.0
@@ -139,6 +139,22 @@ class Cache:
         key = keys.embedding(tenant, image_id, digest, region)
         await self._put(tenant, image_id, {key: packed}, self._embedding_ttl_s)
 
+    async def get_maps(self, tenant: str, image_id: str, digest: str) -> UInt16 | None:
+        """[3, h, h] as they were put, or None. An entry that cannot be read counts as absent."""
+        data = await self._get(keys.maps(tenant, image_id, digest))
+        if data is None:
+            return None
+        try:
+            maps: UInt16 = unpack(data)["maps"]
+        except (SafetensorError, KeyError):
+            return None
+        return maps
+
+    async def put_maps(self, tenant: str, image_id: str, digest: str, maps: UInt16) -> None:
+        """Keep the automatic decoder's maps [3, h, h] as long as the embedding."""
+        key = keys.maps(tenant, image_id, digest)
+        await self._put(tenant, image_id, {key: save({"maps": maps})}, self._embedding_ttl_s)
+
     async def get_mask(self, tenant: str, image_id: str, mask_id: str) -> Float16 | None:
         """Low-res logits [4g, 4g]."""
         data = await self._get(keys.mask(tenant, image_id, mask_id))
@@ -169,7 +185,7 @@ class Cache:
         those of regions, which then wait for their expiry.
         """
         index = keys.derived(tenant, image_id)
-        known = [keys.embedding(tenant, image_id, d) for d in digests]
+        known = [key(tenant, image_id, d) for d in digests for key in (keys.embedding, keys.maps)]
         members = await self._ask(lambda: self._redis.smembers(index))
         await self._ask(lambda: self._redis.unlink(index, *known, *members))
         await self._ask(lambda: self._redis.publish(keys.deleted_channel(), f"{tenant}/{image_id}"))

@@ -13,6 +13,11 @@ def embedding(tenant: str, image_id: str, bundle_digest: str, region: Region | N
     return whole if region is None else f"{whole}:{region.x},{region.y},{region.width},{region.height}"
 
 
+def maps(tenant: str, image_id: str, bundle_digest: str) -> str:
+    """Of the automatic decoder."""
+    return f"{PREFIX}:{tenant}:maps:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}"
+
+
 def encoding(embedding_key: str) -> str:
     """Held by the replica that encodes what this key will hold."""
     return f"{embedding_key}:encoding"

@@ -28,6 +28,17 @@ class Select(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SELECT_BEST: _ClassVar[Select]
     SELECT_ALL: _ClassVar[Select]
     SELECT_FIRST: _ClassVar[Select]
+
+class ResultFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RESULT_FORMAT_UNSPECIFIED: _ClassVar[ResultFormat]
+    RESULT_FORMAT_PNG: _ClassVar[ResultFormat]
+    RESULT_FORMAT_TIFF: _ClassVar[ResultFormat]
+    RESULT_FORMAT_NPY: _ClassVar[ResultFormat]
+    RESULT_FORMAT_OVERLAY: _ClassVar[ResultFormat]
+    RESULT_FORMAT_COCO: _ClassVar[ResultFormat]
+    RESULT_FORMAT_RLE: _ClassVar[ResultFormat]
+    RESULT_FORMAT_POLYGON: _ClassVar[ResultFormat]
 NORMALISE_UNSPECIFIED: Normalise
 NORMALISE_NONE: Normalise
 NORMALISE_MINMAX: Normalise
@@ -41,6 +52,14 @@ SELECT_UNSPECIFIED: Select
 SELECT_BEST: Select
 SELECT_ALL: Select
 SELECT_FIRST: Select
+RESULT_FORMAT_UNSPECIFIED: ResultFormat
+RESULT_FORMAT_PNG: ResultFormat
+RESULT_FORMAT_TIFF: ResultFormat
+RESULT_FORMAT_NPY: ResultFormat
+RESULT_FORMAT_OVERLAY: ResultFormat
+RESULT_FORMAT_COCO: ResultFormat
+RESULT_FORMAT_RLE: ResultFormat
+RESULT_FORMAT_POLYGON: ResultFormat
 
 class ReadOptions(_message.Message):
     __slots__ = ("page", "channels", "normalise")
@@ -210,6 +229,68 @@ class SegmentResponse(_message.Message):
     results: _containers.RepeatedCompositeFieldContainer[SegmentResult]
     def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., results: _Optional[_Iterable[_Union[SegmentResult, _Mapping]]] = ...) -> None: ...
 
+class AisParams(_message.Message):
+    __slots__ = ("center_distance_threshold", "boundary_distance_threshold", "foreground_threshold", "foreground_smoothing", "distance_smoothing", "min_size")
+    CENTER_DISTANCE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARY_DISTANCE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    FOREGROUND_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    FOREGROUND_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    DISTANCE_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    MIN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    center_distance_threshold: float
+    boundary_distance_threshold: float
+    foreground_threshold: float
+    foreground_smoothing: float
+    distance_smoothing: float
+    min_size: int
+    def __init__(self, center_distance_threshold: _Optional[float] = ..., boundary_distance_threshold: _Optional[float] = ..., foreground_threshold: _Optional[float] = ..., foreground_smoothing: _Optional[float] = ..., distance_smoothing: _Optional[float] = ..., min_size: _Optional[int] = ...) -> None: ...
+
+class AutomaticRequest(_message.Message):
+    __slots__ = ("image_id", "model", "format", "ais")
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    AIS_FIELD_NUMBER: _ClassVar[int]
+    image_id: str
+    model: str
+    format: ResultFormat
+    ais: AisParams
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., format: _Optional[_Union[ResultFormat, str]] = ..., ais: _Optional[_Union[AisParams, _Mapping]] = ...) -> None: ...
+
+class FoundObject(_message.Message):
+    __slots__ = ("rle", "polygon", "box", "area", "score", "category")
+    RLE_FIELD_NUMBER: _ClassVar[int]
+    POLYGON_FIELD_NUMBER: _ClassVar[int]
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    AREA_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    rle: Rle
+    polygon: str
+    box: Box
+    area: int
+    score: float
+    category: str
+    def __init__(self, rle: _Optional[_Union[Rle, _Mapping]] = ..., polygon: _Optional[str] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., area: _Optional[int] = ..., score: _Optional[float] = ..., category: _Optional[str] = ...) -> None: ...
+
+class AutomaticResponse(_message.Message):
+    __slots__ = ("image_id", "model", "width", "height", "objects", "content", "media_type")
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    image_id: str
+    model: str
+    width: int
+    height: int
+    objects: _containers.RepeatedCompositeFieldContainer[FoundObject]
+    content: bytes
+    media_type: str
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[FoundObject, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
+
 class GetEmbeddingRequest(_message.Message):
     __slots__ = ("image_id", "model")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -229,7 +310,7 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "kind", "architecture", "input_size", "low_res", "description", "licence", "source", "digest", "loaded", "default")
+    __slots__ = ("name", "kind", "architecture", "input_size", "low_res", "description", "licence", "source", "digest", "loaded", "default", "automatic")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
@@ -241,6 +322,7 @@ class Model(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     LOADED_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    AUTOMATIC_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     architecture: str
@@ -252,7 +334,8 @@ class Model(_message.Message):
     digest: str
     loaded: bool
     default: bool
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., input_size: _Optional[int] = ..., low_res: _Optional[int] = ..., description: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., digest: _Optional[str] = ..., loaded: _Optional[bool] = ..., default: _Optional[bool] = ...) -> None: ...
+    automatic: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., input_size: _Optional[int] = ..., low_res: _Optional[int] = ..., description: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., digest: _Optional[str] = ..., loaded: _Optional[bool] = ..., default: _Optional[bool] = ..., automatic: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models",)

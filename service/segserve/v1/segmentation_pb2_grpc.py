@@ -58,6 +58,11 @@ class SegmentationServiceStub:
                 request_serializer=segserve_dot_v1_dot_segmentation__pb2.SegmentRequest.SerializeToString,
                 response_deserializer=segserve_dot_v1_dot_segmentation__pb2.SegmentResponse.FromString,
                 _registered_method=True)
+        self.Automatic = channel.unary_unary(
+                '/segserve.v1.SegmentationService/Automatic',
+                request_serializer=segserve_dot_v1_dot_segmentation__pb2.AutomaticRequest.SerializeToString,
+                response_deserializer=segserve_dot_v1_dot_segmentation__pb2.AutomaticResponse.FromString,
+                _registered_method=True)
         self.GetEmbedding = channel.unary_unary(
                 '/segserve.v1.SegmentationService/GetEmbedding',
                 request_serializer=segserve_dot_v1_dot_segmentation__pb2.GetEmbeddingRequest.SerializeToString,
@@ -105,6 +110,13 @@ class SegmentationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Automatic(self, request, context):
+        """All objects of an image, without prompts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetEmbedding(self, request, context):
         """The embedding, to decode elsewhere.
         """
@@ -141,6 +153,11 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     servicer.Segment,
                     request_deserializer=segserve_dot_v1_dot_segmentation__pb2.SegmentRequest.FromString,
                     response_serializer=segserve_dot_v1_dot_segmentation__pb2.SegmentResponse.SerializeToString,
+            ),
+            'Automatic': grpc.unary_unary_rpc_method_handler(
+                    servicer.Automatic,
+                    request_deserializer=segserve_dot_v1_dot_segmentation__pb2.AutomaticRequest.FromString,
+                    response_serializer=segserve_dot_v1_dot_segmentation__pb2.AutomaticResponse.SerializeToString,
             ),
             'GetEmbedding': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEmbedding,
@@ -265,6 +282,33 @@ class SegmentationService:
             '/segserve.v1.SegmentationService/Segment',
             segserve_dot_v1_dot_segmentation__pb2.SegmentRequest.SerializeToString,
             segserve_dot_v1_dot_segmentation__pb2.SegmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Automatic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/segserve.v1.SegmentationService/Automatic',
+            segserve_dot_v1_dot_segmentation__pb2.AutomaticRequest.SerializeToString,
+            segserve_dot_v1_dot_segmentation__pb2.AutomaticResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
 from segserve.app import MB, Service
 from segserve.decode.segment import Segmentation
-from segserve.errors import TooLarge
+from segserve.errors import BadInput, TooLarge
 from segserve.models.bundle import Bundle, PromptableManifest
+from segserve.models.model import AIS
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, Candidate, Prompt, Size
 from segserve.wire.schemas import SegmentIn
@@ -15,6 +18,18 @@ from segserve.wire.schemas import SegmentIn
 MASK_PIXELS = 512 * MB  # of all binary masks of a request together; one byte each while it runs
 
 T = TypeVar("T")
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def checked(kind: type[Body], asked: dict[str, Any], *, remedy: str) -> Body:
+    """What did not come as JSON, as REST's schema. Raises BadInput naming the field at fault."""
+    try:
+        return kind.model_validate(asked)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise BadInput(f"{field}: {reason}.", field=field, remedy=remedy) from None
 
 
 async def build_prompts(service: Service, asked: SegmentIn) -> list[Prompt]:
@@ -58,6 +73,7 @@ def describe(service: Service, bundle: Bundle) -> dict[str, Any]:
         "architecture": manifest.architecture,
         "input_size": promptable and promptable.preprocess.input_size,
         "low_res": promptable and promptable.dims.low,
+        "automatic": ["ais"] if promptable and bundle.has(AIS) else [],
         "description": manifest.description,
         "licence": manifest.licence,
         "source": manifest.source,

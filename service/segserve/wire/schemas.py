@@ -201,12 +201,21 @@ class FoundOut(BaseModel):
     objects: list[ObjectOut] = Field(description="the position of one, from 1, is its id in label maps")
 
 
+class CocoOut(BaseModel):
+    """A COCO data set of one image (cocodataset.org, "Data format")."""
+
+    images: list[dict[str, object]]
+    categories: list[dict[str, object]]
+    annotations: list[dict[str, object]]
+
+
 class ModelOut(BaseModel):
     name: str
     kind: str
     architecture: str
     input_size: int | None = Field(description="edge of the square that a promptable model sees")
     low_res: int | None = Field(description="edge of a promptable model's low-res logits")
+    automatic: list[str] = Field(description="methods by which it finds all objects of an image")
     description: str
     licence: str
     source: str

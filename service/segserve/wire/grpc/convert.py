@@ -2,18 +2,21 @@
 
 import base64
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel
 
 from segserve.decode.segment import Found, Segmentation
 from segserve.errors import BadInput
 from segserve.masks import crop, png, polygon, rle
 from segserve.types import Candidate, Normalise, Priority, ReadOptions, Region, Select
 from segserve.v1 import encoder_pb2, segmentation_pb2
+from segserve.wire import ask
 from segserve.wire.schemas import MaskFormat, SegmentIn
+
+Body = TypeVar("Body", bound=BaseModel)
 
 NORMALISE = dict(enumerate([Normalise.NONE, Normalise.NONE, Normalise.MINMAX, Normalise.PERCENTILE]))
 SELECT = dict(enumerate([Select.BEST, Select.BEST, Select.ALL, Select.FIRST]))
@@ -67,25 +70,21 @@ def prompt_in(message: segmentation_pb2.Prompt) -> dict[str, Any]:
 
 def segment_in(message: segmentation_pb2.SegmentRequest) -> SegmentIn:
     """Raises BadInput naming the field at fault."""
-    try:
-        return SegmentIn.model_validate(
-            {
-                "image_id": message.image_id,
-                "model": message.model or None,
-                "prompts": [prompt_in(prompt) for prompt in message.prompts],
-                "format": known(FORMAT, message.format, "format"),
-                "select": known(SELECT, message.select, "select"),
-                "multimask": message.multimask if message.HasField("multimask") else None,
-            }
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise BadInput(
-            f"{field}: {first['msg'].removeprefix('Value error, ')}.",
-            field=field,
-            remedy="See proto/segserve/v1 for what each field takes.",
-        ) from None
+    return checked(
+        SegmentIn,
+        {
+            "image_id": message.image_id,
+            "model": message.model or None,
+            "prompts": [prompt_in(prompt) for prompt in message.prompts],
+            "format": known(FORMAT, message.format, "format"),
+            "select": known(SELECT, message.select, "select"),
+            "multimask": message.multimask if message.HasField("multimask") else None,
+        },
+    )
+
+
+def checked(kind: type[Body], asked: dict[str, Any]) -> Body:
+    return ask.checked(kind, asked, remedy="See proto/segserve/v1 for what each field takes.")
 
 
 def formatter(mask_format: MaskFormat) -> Callable[[Candidate], segmentation_pb2.Mask]:

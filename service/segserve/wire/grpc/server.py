@@ -19,8 +19,9 @@ from segserve.errors import BadInput, SegserveError, TooLarge
 from segserve.models.model import Model
 from segserve.types import DEFAULT_TENANT, ReadOptions
 from segserve.v1 import encoder_pb2, encoder_pb2_grpc, segmentation_pb2, segmentation_pb2_grpc
-from segserve.wire import ask
+from segserve.wire import ask, automatic
 from segserve.wire.body import SPOOL_BYTES
+from segserve.wire.grpc import automatic as convert_automatic
 from segserve.wire.grpc import convert
 from segserve.wire.grpc.errors import DETAILS, code_of, status_of
 
@@ -85,6 +86,26 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
         answer = await ask.segment(self._service, asked, convert.formatter(asked.format), timings)
         context.set_trailing_metadata((("server-timing", timings.header()),))
         return convert.segment_out(answer)
+
+    async def Automatic(
+        self, request: segmentation_pb2.AutomaticRequest, context: Context
+    ) -> segmentation_pb2.AutomaticResponse:
+        timings = self._service.timings()
+        asked = convert_automatic.automatic_in(request)
+        result_format = asked.root.format
+        found = await automatic.find(self._service, asked, timings)
+        answer = convert_automatic.found_out(found)
+        if result_format in convert_automatic.AS_OBJECTS:
+            with timings.stage("format"):
+                answer.objects.extend(
+                    await asyncio.to_thread(convert_automatic.objects_out, found, result_format)
+                )
+        else:
+            answer.content, answer.media_type = await automatic.render(
+                self._service, found, result_format, timings
+            )
+        context.set_trailing_metadata((("server-timing", timings.header()),))
+        return answer
 
     async def GetEmbedding(
         self, request: segmentation_pb2.GetEmbeddingRequest, context: Context

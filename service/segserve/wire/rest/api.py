@@ -11,12 +11,13 @@ from fastapi.middleware.cors import CORSMiddleware
 from segserve.app import MB, Service
 from segserve.wire import body, headers, problems
 from segserve.wire.middleware import HeadAsGet, InFlight, LimitBody, Observe, Pace
-from segserve.wire.rest import images, models, operation, pages, segment
+from segserve.wire.rest import automatic, images, models, operation, pages, segment
 from segserve.wire.schemas import FetchIn, SegmentIn
+from segserve.wire.schemas_automatic import AutomaticIn
 
 MULTIPART_SLACK = 1 << 20  # boundaries and headers around the file
-ROUTES = (images, segment, models, operation)
-BODIES = (SegmentIn, FetchIn)  # read by `body.read_json`
+ROUTES = (images, segment, automatic, models, operation)
+BODIES = (SegmentIn, AutomaticIn, FetchIn)  # read by `body.read_json`
 
 
 class Api(FastAPI):

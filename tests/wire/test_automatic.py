@@ -1,0 +1,278 @@
+"""All objects of an image over REST and gRPC, against real services."""
+
+import io
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+import tifffile
+from google.rpc import error_details_pb2, status_pb2
+from PIL import Image
+from pycocotools import mask as coco
+from redis import Redis
+
+from segserve.models.bundle import AisEntry, Bundle, PromptableManifest, write_manifest
+from segserve.models.registry import BUILT_IN
+from segserve.store import keys
+from segserve.types import DEFAULT_TENANT
+from segserve.v1 import segmentation_pb2 as pb
+from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
+from tests.conftest import ExternalRedis
+from tests.serving import Server
+
+ON_A_NUCLEUS = (413, 190)  # of examples/nuclei.png
+FOUND = AisEntry(min_size=1500, center_distance_threshold=0.3)  # by a search on some validation set
+
+
+def variant(folder: Path, name: str, *, ais: AisEntry | None = None, decoder: bool = True) -> None:
+    """The starter under another name, with parameters of its own or without its automatic decoder."""
+    shutil.copytree(BUILT_IN / "starter", folder / name)
+    if not decoder:
+        (folder / name / "ais.onnx").unlink()
+    manifest = Bundle(BUILT_IN / "starter").expect(PromptableManifest)
+    write_manifest(folder / name, manifest.model_copy(update={"name": name, "ais": ais}))
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("automatic")
+    variant(folder / "models", "plain", decoder=False)
+    variant(folder / "models", "tuned", ais=FOUND)
+    running = Server(folder, grpc_port="0")
+    running.wait_ready()
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def stub(both: Server) -> Iterator[Any]:
+    found = re.search(r"gRPC at (\S+)", both.log.read_text())
+    assert found
+    with grpc.insecure_channel(found[1]) as channel:
+        yield SegmentationServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+def image_id(both: Server, nuclei: Path) -> str:
+    return both.upload(nuclei)
+
+
+def ask(server: Server, image_id: str, **body: Any) -> httpx.Response:
+    return server.client.post("/v1/automatic", json={"image_id": image_id, "method": "ais", **body})
+
+
+def label_map(server: Server, image_id: str, **body: Any) -> np.ndarray:
+    answer = ask(server, image_id, format="npy", **body)
+    assert answer.status_code == 200, answer.text
+    labels: np.ndarray = np.load(io.BytesIO(answer.content))
+    return labels
+
+
+def stages(answer: httpx.Response) -> set[str]:
+    return {part.split(";")[0] for part in answer.headers["server-timing"].split(", ")}
+
+
+def test_all_nuclei_are_found(both: Server, image_id: str) -> None:
+    labels = label_map(both, image_id)
+    assert labels.shape == (520, 696)
+    assert 30 <= labels.max() <= 36
+    assert labels[ON_A_NUCLEUS[1], ON_A_NUCLEUS[0]] > 0
+    assert labels[5, 5] == 0
+
+
+def test_every_format_shows_the_same_objects(both: Server, image_id: str) -> None:
+    labels = label_map(both, image_id)
+    png, tiff, overlay = (ask(both, image_id, format=f) for f in ("png", "tiff", "overlay"))
+    assert png.headers["content-type"] == overlay.headers["content-type"] == "image/png"
+    assert tiff.headers["content-type"] == "image/tiff"
+    picture = Image.open(io.BytesIO(png.content))
+    assert picture.mode == "I;16"
+    assert np.array_equal(np.asarray(picture), labels)
+    assert np.array_equal(tifffile.imread(io.BytesIO(tiff.content)), labels)
+    shown = Image.open(io.BytesIO(overlay.content))
+    assert (shown.mode, shown.size) == ("RGB", (696, 520))
+
+    by_rle = ask(both, image_id, format="rle").json()
+    by_coco = ask(both, image_id, format="coco").json()
+    by_polygon = ask(both, image_id, format="polygon").json()
+    assert (by_rle["model"], by_rle["width"], by_rle["height"]) == ("starter", 696, 520)
+    assert len(by_rle["objects"]) == len(by_coco["annotations"]) == len(by_polygon["objects"]) == labels.max()
+    for index, (found, annotation) in enumerate(
+        zip(by_rle["objects"], by_coco["annotations"], strict=True), start=1
+    ):
+        for mask in (found["mask"], annotation["segmentation"]):
+            assert np.array_equal(coco.decode(mask).astype(bool), labels == index)
+        assert found["area"] == annotation["area"] == (labels == index).sum()
+        assert (found["score"], found["class"]) == (None, None)
+
+
+def test_another_threshold_costs_the_post_processing_alone(both: Server, noise: bytes) -> None:
+    image = both.upload(noise)
+    decoded = both.metric('segserve_maps_total{source="decoder"}')
+    first = ask(both, image)
+    assert {"encode", "maps", "postprocess", "format"} <= stages(first)
+    for params in ({"center_distance_threshold": 0.7}, {"distance_smoothing": 0.5}, {"min_size": 9}):
+        assert stages(ask(both, image, params=params)) == {"postprocess", "format"}
+    assert both.metric('segserve_maps_total{source="decoder"}') == decoded + 1
+
+
+def test_parameters_do_what_they_say(both: Server, image_id: str) -> None:
+    default, picky = label_map(both, image_id), label_map(both, image_id, params={"min_size": 1500})
+    assert np.bincount(picky.ravel())[1:].min() >= 1500 > np.bincount(default.ravel())[1:].min()
+    assert label_map(both, image_id, params={"foreground_threshold": 1.0}).max() == 0
+
+
+def test_parameters_in_the_manifest_are_the_models_defaults(both: Server, image_id: str) -> None:
+    tuned = label_map(both, image_id, model="tuned")
+    assert np.array_equal(tuned, label_map(both, image_id, params=FOUND.given()))
+    assert not np.array_equal(tuned, label_map(both, image_id))
+    overridden = label_map(both, image_id, model="tuned", params={"min_size": 0})
+    assert np.array_equal(overridden, label_map(both, image_id, params={"center_distance_threshold": 0.3}))
+
+
+def test_an_even_image_has_no_objects(both: Server) -> None:
+    data = io.BytesIO()
+    Image.new("L", (90, 61)).save(data, "PNG")
+    image = both.upload(data.getvalue())
+    assert label_map(both, image).shape == (61, 90)
+    assert label_map(both, image).max() == 0
+    assert ask(both, image, format="rle").json()["objects"] == []
+    assert ask(both, image, format="coco").json()["annotations"] == []
+    for picture in ("png", "tiff", "overlay"):
+        assert ask(both, image, format=picture).status_code == 200
+
+
+def test_models_say_what_they_can_do(both: Server) -> None:
+    assert "ais" in both.client.get("/v1/models/starter").json()["automatic"]
+    assert "ais" not in both.client.get("/v1/models/plain").json()["automatic"]
+
+
+BAD: dict[str, tuple[dict[str, Any], int, str, str]] = {
+    "no method": ({"method": None}, 422, "bad_input", "method"),
+    "an unknown method": ({"method": "magic"}, 422, "bad_input", "method"),
+    "a threshold over 1": (
+        {"params": {"foreground_threshold": 1.1}},
+        422,
+        "bad_input",
+        "params.foreground_threshold",
+    ),
+    "a threshold below 0": (
+        {"params": {"center_distance_threshold": -0.1}},
+        422,
+        "bad_input",
+        "params.center_distance_threshold",
+    ),
+    "a threshold of text": (
+        {"params": {"boundary_distance_threshold": "0.5"}},
+        422,
+        "bad_input",
+        "params.boundary_distance_threshold",
+    ),
+    "a vast sigma": ({"params": {"distance_smoothing": 1e9}}, 422, "bad_input", "params.distance_smoothing"),
+    "half a pixel": ({"params": {"min_size": 0.5}}, 422, "bad_input", "params.min_size"),
+    "an unknown parameter": ({"params": {"magic": 1}}, 422, "bad_input", "params.magic"),
+    "an unknown format": ({"format": "gif"}, 422, "bad_input", "format"),
+    "an unknown image": ({"image_id": "0" * 64}, 404, "image_not_found", "image_id"),
+    "an unknown model": ({"model": "absent"}, 404, "model_not_found", "model"),
+    "a model without the decoder": ({"model": "plain"}, 422, "no_automatic_decoder", "model"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_done_says_why(both: Server, image_id: str, name: str) -> None:
+    body, status, code, field = BAD[name]
+    answer = ask(both, **{"image_id": image_id, **body})
+    problem = answer.json()
+    assert (answer.status_code, problem["type"], problem["field"]) == (
+        status,
+        f"urn:segserve:problem:{code}",
+        field,
+    )
+    assert problem["remedy"]
+
+
+def test_grpc_answers_what_rest_answers(both: Server, stub: Any, image_id: str) -> None:
+    for number, name in enumerate(["png", "png", "tiff", "npy", "overlay", "coco"]):
+        theirs = ask(both, image_id, format=name)
+        answer = stub.Automatic(pb.AutomaticRequest(image_id=image_id, format=number, ais=pb.AisParams()))
+        assert (answer.content, answer.media_type) == (theirs.content, theirs.headers["content-type"])
+        assert (answer.model, answer.width, answer.height) == ("starter", 696, 520)
+    params = {"center_distance_threshold": 0.3, "min_size": 900, "distance_smoothing": 0.0}
+    for number, name in ((6, "rle"), (7, "polygon")):
+        theirs = ask(both, image_id, format=name, params=params)
+        request = pb.AutomaticRequest(image_id=image_id, format=number, ais=pb.AisParams(**params))
+        answer, call = stub.Automatic.with_call(request)
+        assert "postprocess" in dict(call.trailing_metadata())["server-timing"]
+        assert len(answer.objects) == len(theirs.json()["objects"])
+        for ours, their in zip(answer.objects, theirs.json()["objects"], strict=True):
+            assert ours.area == their["area"]
+            assert [ours.box.x0, ours.box.y0, ours.box.x1, ours.box.y1] == their["box"]
+            assert not ours.HasField("score")
+            if name == "rle":
+                assert ours.rle.counts == their["mask"]["counts"]
+            else:
+                assert ours.polygon.startswith('{"type":')
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (pb.AutomaticRequest(), "method"),
+        (pb.AutomaticRequest(ais=pb.AisParams(foreground_threshold=2)), "params.foreground_threshold"),
+        (pb.AutomaticRequest(ais=pb.AisParams(), format=99), "format"),
+        (pb.AutomaticRequest(ais=pb.AisParams(), model="plain"), "model"),
+    ],
+)
+def test_grpc_refuses_what_rest_refuses(stub: Any, image_id: str, request_: Any, field: str) -> None:
+    request_.image_id = image_id
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Automatic(request_)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    metadata = dict(caught.value.trailing_metadata())
+    fault = error_details_pb2.BadRequest()
+    assert status_pb2.Status.FromString(metadata["grpc-status-details-bin"]).details[1].Unpack(fault)
+    assert fault.field_violations[0].field == field
+
+
+def test_maps_are_shared_by_replicas_and_go_with_their_image(
+    tmp_path: Path, redis: ExternalRedis, nuclei: Path, noise: bytes
+) -> None:
+    shared = {"redis_url": redis.url, "object_store": f"file://{tmp_path}/objects"}
+    (tmp_path / "objects").mkdir()
+    one, other = Server(tmp_path / "1", **shared), Server(tmp_path / "2", **shared)
+    one.wait_ready()
+    other.wait_ready()
+    image = one.upload(nuclei)
+    client = Redis(unix_socket_path=str(redis.socket))
+    key = keys.maps(DEFAULT_TENANT, image, one.client.get("/v1/models/starter").json()["digest"])
+
+    first = label_map(one, image)
+    assert client.exists(key)
+    answer = ask(other, image, format="npy")
+    assert stages(answer) == {"cache", "postprocess", "format"}
+    assert other.metric('segserve_maps_total{source="redis"}') == 1
+    assert np.array_equal(np.load(io.BytesIO(answer.content)), first)
+
+    assert one.client.delete(f"/v1/images/{image}").status_code == 204
+    assert not client.exists(key)
+    assert ask(one, image).status_code == ask(other, image).status_code == 404
+    assert one.metric('segserve_cache_bytes{tier="maps"}') == 0
+
+    again = one.upload(nuclei)
+    client.set(key, b"broken")
+    assert np.array_equal(label_map(one, again), first)
+
+    image = one.upload(noise)
+    assert one.click(image, 5, 5).status_code == 200
+    redis.kill()
+    answer = ask(one, image)  # its embedding is held
+    assert answer.status_code == 200
+    assert "maps" in stages(answer)
+    one.stop()
+    other.stop()
