@@ -55,9 +55,7 @@ def encode_png(labels: Labels) -> bytes:
             remedy="Ask for format 'tiff' or 'npy'.",
         )
     # Rows are much like those above them; the other filters cost far more time than they save bytes.
-    return bytes(
-        imagecodecs.png_encode(labels.astype(np.uint16), level=1, filter=imagecodecs.PNG.FILTER.UP)
-    )
+    return bytes(imagecodecs.png_encode(labels.astype(np.uint16), level=1, filter=imagecodecs.PNG.FILTER.UP))
 
 
 def encode_tiff(labels: Labels) -> bytes:
