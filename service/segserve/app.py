@@ -123,10 +123,15 @@ class Service:
             worker_count=settings.decode_workers,
             places=self.places,
         )
-        self._maps = Maps(
-            store, self.cache, self.embeddings, self.turns, self.metrics, settings.maps_mb * MB
+        self._maps = Maps(store, self.cache, self.embeddings, self.turns, self.metrics, settings.maps_mb * MB)
+        self.automatic = Automatic(
+            self.registry,
+            self.embeddings,
+            self._maps,
+            self.turns,
+            self.metrics,
+            most_tiles=settings.automatic_tiles,
         )
-        self.automatic = Automatic(self.registry, self.embeddings, self._maps, self.turns, self.metrics)
         self.library = Library(
             store,
             stored,

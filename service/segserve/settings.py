@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     send_images: bool = Field(False, description="to encoder workers that do not see the object store")
     grpc_port: int | None = Field(None, ge=0, le=65535, description="unset: no gRPC; 0 takes a free port")
 
+    automatic_tiles: int = Field(
+        64, ge=1, description="of a large image segmented in one request: 8192 pixels a side for SAM"
+    )
+
     max_image_mb: int = Field(2048, ge=1)
     max_image_megapixels: int = Field(256, ge=1, description="of an image that is read at once")
     max_tiled_megapixels: int = Field(

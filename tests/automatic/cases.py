@@ -29,7 +29,9 @@ PARAMS: dict[str, dict[str, Any]] = {
 }
 
 
-def drawn_labels(count: int, radius: int, seed: int, height: int = 180, width: int = 240) -> NDArray[np.int32]:
+def drawn_labels(
+    count: int, radius: int, seed: int, height: int = 180, width: int = 240
+) -> NDArray[np.int32]:
     """Ellipses, the later ones over the earlier, so that many touch."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageFilter
 from pycocotools import mask as coco
 from safetensors.numpy import load
@@ -45,7 +46,7 @@ def png(image: Image.Image) -> bytes:
 
 @pytest.fixture(scope="module")
 def tiling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("large"), tile_from_px="1024")
+    running = Server(tmp_path_factory.mktemp("large"), tile_from_px="1024", automatic_tiles="12")
     running.wait_ready()
     yield running
     assert running.stop() == 0, running.log.read_text()
@@ -207,6 +208,38 @@ def test_the_embedding_of_the_whole_shows_all_of_it_reduced(tiling: Server, imag
     other = load(tiling.client.get(f"/v1/images/{small}/embedding").content)["embedding"]
     found = load(answer.content)["embedding"]
     assert np.corrcoef(found.ravel().astype(float), other.ravel().astype(float))[0, 1] > 0.9
+
+
+def test_all_cells_are_found_each_with_one_id(tiling: Server) -> None:
+    width, height = 1600, 1200  # 4 x 3 tiles
+    image_id = tiling.upload(png(IMAGE.crop((0, 0, width, height))))
+    asked = {"image_id": image_id, "method": "ais", "format": "tiff"}
+    answer = tiling.client.post("/v1/automatic", json=asked)
+    assert answer.status_code == 200, answer.text
+    found = tifffile.imread(io.BytesIO(answer.content))
+    assert found.shape == (height, width)
+    centres = CENTRES[([width - CELL, height - CELL] > CENTRES).all(axis=1)]
+    at = found[centres[:, 1], centres[:, 0]]
+    assert (at > 0).mean() > 0.98
+    assert len(np.unique(at[at > 0])) > 0.98 * (at > 0).sum(), "neighbours stay apart"
+    # Of these no tile's inner part holds all.
+    across = centres[(np.abs((centres + 256) % 512 - 256) < CELL // 4).any(axis=1)]
+    assert len(across) > 10
+    alike = [iou(found == found[y, x], disc(x, y)[:height, :width]) > 0.7 for x, y in across.tolist()]
+    assert np.mean(alike) > 0.9
+
+    again = tiling.client.post("/v1/automatic", json={**asked, "format": "rle"})
+    assert "encode" not in again.headers["server-timing"], "tiles are kept"
+    assert len(again.json()["objects"]) == found.max()
+    assert again.json()["objects"][0]["mask"]["size"] == [height, width]
+
+
+def test_more_tiles_than_are_segmented_in_one_request_are_refused(tiling: Server, image_id: str) -> None:
+    answer = tiling.client.post("/v1/automatic", json={"image_id": image_id, "method": "ais"})
+    assert answer.status_code == 413
+    assert "30 tiles" in answer.json()["detail"]
+    assert "up to 12" in answer.json()["detail"]
+    assert answer.json()["field"] == "image_id"
 
 
 def test_all_that_was_made_of_it_is_deleted_with_the_image(tiling: Server) -> None:

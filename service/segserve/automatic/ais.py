@@ -58,7 +58,9 @@ def segment(maps: Float32, params: AisParams) -> Labels:
     boundary = smooth(maps[BOUNDARY], params.distance_smoothing)
     cores = (center < params.center_distance_threshold) & (boundary < params.boundary_distance_threshold)
     seeds = bic.segmentation.label(cores & foreground).astype(np.uint32)
-    return without_small(bic.segmentation.watershed(boundary, markers=seeds, mask=foreground), params.min_size)
+    return without_small(
+        bic.segmentation.watershed(boundary, markers=seeds, mask=foreground), params.min_size
+    )
 
 
 def smooth(values: Float32, sigma: float) -> Float32:

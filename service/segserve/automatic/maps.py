@@ -21,7 +21,7 @@ from segserve.store.cache import Cache
 from segserve.store.images import ImageStore
 from segserve.timing import Timings
 from segserve.turns import Turns
-from segserve.types import Embedding, Float32, UInt16
+from segserve.types import Embedding, Float32, Region, UInt16
 
 ONE = 65_535  # what stands for 1.0
 
@@ -53,9 +53,12 @@ class Maps:
         self._held: LRUCache[Key, UInt16] = LRUCache(max_bytes, getsizeof=lambda maps: maps.nbytes)
         self._running: dict[Key, asyncio.Task[UInt16]] = {}
 
-    async def get(self, tenant: str, image_id: str, model: Model, timings: Timings) -> UInt16:
-        """[3, h, h] as `pack` makes them. Raises as `Embeddings.prepared` does; Busy."""
-        key = Key(tenant, image_id, model.bundle.digest)
+    async def get(
+        self, tenant: str, image_id: str, model: Model, timings: Timings, region: Region | None = None
+    ) -> UInt16:
+        """[3, h, h] as `pack` makes them, of a region or the whole image. Raises as `Embeddings.prepared` does;
+        Busy."""
+        key = Key(tenant, image_id, model.bundle.digest, region)
         held = self._held.get(key)
         if held is not None:
             self._metrics.maps("process")
@@ -76,10 +79,12 @@ class Maps:
         maps = await self._find(key, timings)
         self._metrics.maps("decoder" if maps is None else "redis")
         if maps is None:
-            embedding = await self._embeddings.embedding(key.tenant, key.image_id, model, timings)
-            maps = await self._turns.run(decode, model, embedding, timings)
+            prepared = await self._embeddings.prepared(
+                key.tenant, key.image_id, model, timings, region=key.region
+            )
+            maps = await self._turns.run(decode, model, prepared.embedding, timings)
             with suppress(CacheUnavailable):
-                await self._cache.put_maps(key.tenant, key.image_id, key.digest, maps)
+                await self._cache.put_maps(key.tenant, key.image_id, key.digest, maps, key.region)
         # Deleted meanwhile? Then neither the caller nor the cache may keep what was made from it.
         try:
             await self._images.record(key.tenant, key.image_id)
@@ -93,7 +98,7 @@ class Maps:
 
     async def _find(self, key: Key, timings: Timings) -> UInt16 | None:
         with suppress(CacheUnavailable), timings.stage("cache"):
-            return await self._cache.get_maps(key.tenant, key.image_id, key.digest)
+            return await self._cache.get_maps(key.tenant, key.image_id, key.digest, key.region)
         return None
 
     def forget(self, tenant: str, image_id: str) -> None:

@@ -1,11 +1,12 @@
 """Whole images without prompts: from an image id to all its objects."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from segserve.automatic import ais
+from segserve.automatic import ais, stitch
 from segserve.automatic.ais import AisParams
 from segserve.automatic.maps import Maps, unpack
-from segserve.encode.embeddings import Embeddings
+from segserve.encode.embeddings import Embeddings, Extent
 from segserve.errors import NoAutomaticDecoder, TooLarge
 from segserve.masks import labels
 from segserve.metrics import Metrics
@@ -14,19 +15,27 @@ from segserve.models.model import Model
 from segserve.models.registry import Registry
 from segserve.timing import Timings
 from segserve.turns import Turns
-from segserve.types import Found, Object, Size, UInt16
+from segserve.types import Found, Object, Region, Size, UInt16
 
 MOST_PIXELS = 64_000_000  # of an image in one piece: its maps and labels take some 40 bytes a pixel meanwhile
 
 
 class Automatic:
-    """One method for each way to find an image's objects. turns: where the work on whole images is done."""
+    """One method for each way to find an image's objects. turns: where the work on whole images is done.
+    most_tiles: of a large image, which is segmented tile by tile."""
 
     def __init__(
-        self, registry: Registry, embeddings: Embeddings, maps: Maps, turns: Turns, metrics: Metrics
+        self,
+        registry: Registry,
+        embeddings: Embeddings,
+        maps: Maps,
+        turns: Turns,
+        metrics: Metrics,
+        *,
+        most_tiles: int,
     ) -> None:
         self._registry, self._embeddings, self._maps = registry, embeddings, maps
-        self._turns, self._metrics = turns, metrics
+        self._turns, self._metrics, self._most_tiles = turns, metrics, most_tiles
 
     async def ais(
         self, tenant: str, image_id: str, model_name: str, given: AisEntry, timings: Timings
@@ -36,13 +45,27 @@ class Automatic:
         model = await self._registry.get(model_name, Model)
         if not model.has_maps:
             raise NoAutomaticDecoder(model.name)
-        size = await self._embeddings.size(tenant, image_id, model)
-        check_size(size)
-        maps = await self._maps.get(tenant, image_id, model, timings)
+        extent = await self._embeddings.extent(tenant, image_id, model)
         params = ais_params(model.manifest, given)
-        objects = await self._turns.run(find_by_ais, maps, model.manifest, size, params, timings)
+
+        async def find(region: Region | None) -> list[Object]:
+            maps = await self._maps.get(tenant, image_id, model, timings, region)
+            size = extent.size if region is None else region.size
+            return await self._turns.run(find_by_ais, maps, model.manifest, size, params, timings)
+
+        objects = await self._over(extent, model, find)
         self._metrics.objects(model.name, "ais", len(objects))
-        return Found(image_id, model.name, size, objects)
+        return Found(image_id, model.name, extent.size, objects)
+
+    async def _over(
+        self, extent: Extent, model: Model, find: Callable[[Region | None], Awaitable[list[Object]]]
+    ) -> list[Object]:
+        """What `find` finds on the image, or tile by tile on a large one. Raises TooLarge."""
+        if not extent.tiled:
+            check_size(extent.size)
+            return await find(None)
+        tiles = stitch.tiles_of(extent.size, model.preprocess.input_size, self._most_tiles)
+        return await stitch.over_tiles(tiles, find, self._turns)
 
 
 def ais_params(manifest: PromptableManifest, given: AisEntry) -> AisParams:

@@ -139,9 +139,11 @@ class Cache:
         key = keys.embedding(tenant, image_id, digest, region)
         await self._put(tenant, image_id, {key: packed}, self._embedding_ttl_s)
 
-    async def get_maps(self, tenant: str, image_id: str, digest: str) -> UInt16 | None:
+    async def get_maps(
+        self, tenant: str, image_id: str, digest: str, region: Region | None = None
+    ) -> UInt16 | None:
         """[3, h, h] as they were put, or None. An entry that cannot be read counts as absent."""
-        data = await self._get(keys.maps(tenant, image_id, digest))
+        data = await self._get(keys.maps(tenant, image_id, digest, region))
         if data is None:
             return None
         try:
@@ -150,9 +152,11 @@ class Cache:
             return None
         return maps
 
-    async def put_maps(self, tenant: str, image_id: str, digest: str, maps: UInt16) -> None:
+    async def put_maps(
+        self, tenant: str, image_id: str, digest: str, maps: UInt16, region: Region | None = None
+    ) -> None:
         """Keep the automatic decoder's maps [3, h, h] as long as the embedding."""
-        key = keys.maps(tenant, image_id, digest)
+        key = keys.maps(tenant, image_id, digest, region)
         await self._put(tenant, image_id, {key: save({"maps": maps})}, self._embedding_ttl_s)
 
     async def get_mask(self, tenant: str, image_id: str, mask_id: str) -> Float16 | None:

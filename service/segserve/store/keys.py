@@ -9,13 +9,17 @@ PREPROCESSING_VERSION = 1
 
 def embedding(tenant: str, image_id: str, bundle_digest: str, region: Region | None = None) -> str:
     """region: of the image; None is all of it."""
-    whole = f"{PREFIX}:{tenant}:embedding:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}"
-    return whole if region is None else f"{whole}:{region.x},{region.y},{region.width},{region.height}"
+    return f"{PREFIX}:{tenant}:embedding:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}{part(region)}"
 
 
-def maps(tenant: str, image_id: str, bundle_digest: str) -> str:
+def maps(tenant: str, image_id: str, bundle_digest: str, region: Region | None = None) -> str:
     """Of the automatic decoder."""
-    return f"{PREFIX}:{tenant}:maps:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}"
+    return f"{PREFIX}:{tenant}:maps:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}{part(region)}"
+
+
+def part(region: Region | None) -> str:
+    """The end of a key; nothing for a whole image."""
+    return "" if region is None else f":{region.x},{region.y},{region.width},{region.height}"
 
 
 def encoding(embedding_key: str) -> str:

@@ -1,6 +1,5 @@
 """The decoder for automatic instance segmentation, written as a bundle's ais.onnx."""
 
-
 import torch
 from torch import nn
 

@@ -93,9 +93,7 @@ class MicroSam(Family):
         return Network(family, sam, Maps(decoder)), architecture
 
     def export(self, network: Any, folder: Path, *, name: str, architecture: str, about: About) -> Bundle:
-        bundle = network.family.export(
-            network.sam, folder, name=name, architecture=architecture, about=about
-        )
+        bundle = network.family.export(network.sam, folder, name=name, architecture=architecture, about=about)
         manifest = bundle.expect(PromptableManifest)
         preprocess = manifest.preprocess.model_copy(update={"stretch_percentiles": STRETCH})
         bundle = write_manifest(folder, manifest.model_copy(update={"preprocess": preprocess}))
