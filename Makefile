@@ -1,6 +1,7 @@
 # make serve   the service with its starter model, in an environment of its own (no torch)
 # make test    everything that tests need, then all tests
 # make lint    style, types, architecture
+# make test-microsam   the tests against micro-sam, which is heavy: an environment of its own
 # make soak    two replicas, two workers and 32 annotators, disturbed: twelve minutes
 # make proto   the code generated from proto/
 # make bench   the measurements behind the README's numbers
@@ -12,8 +13,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # Pass options on: make serve ARGS="--port 9000"
 ARGS ?=
 DATA ?= data/nuclei
+MICROSAM_TESTS = tests/models/test_micro_sam.py tests/automatic/test_ais_oracle.py
 
-.PHONY: proto serve test test-large test-clients soak lint format bench train starter clean
+.PHONY: proto serve test test-large test-microsam test-clients soak lint format bench train starter clean
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
@@ -27,6 +29,10 @@ test-large: $(VENV)/.full
 # Real clients: a browser (apt-get install chromium). Long load.
 test-clients: $(VENV)/.full
 	$(BIN)/pytest -m clients $(ARGS)
+
+# What micro-sam computes, in an environment of its own: it brings napari and Qt.
+test-microsam: $(VENV)-microsam/.ready
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV)-microsam/bin/pytest -W default $(MICROSAM_TESTS) $(ARGS)
 
 soak: $(VENV)/.full
 	$(BIN)/python -m bench load
@@ -55,11 +61,17 @@ starter: $(VENV)/.full
 	$(BIN)/python training/publish.py --data $(DATA) $(ARGS)
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-microsam
 
 $(VENV)/.light: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[cpu]'
+	touch $@
+
+$(VENV)-microsam/.ready: pyproject.toml
+	test -x $(VENV)-microsam/bin/python || $(PYTHON) -m venv $(VENV)-microsam
+	$(VENV)-microsam/bin/pip install --quiet --disable-pip-version-check --editable '.[cpu,microsam,dev]' setuptools wheel
+	SAM2_BUILD_CUDA=0 $(VENV)-microsam/bin/pip install --quiet --no-build-isolation 'sam2>=1.1'
 	touch $@
 
 # sam2 has no wheel: its build needs the torch that is installed, and none of its CUDA kernels.

@@ -1,4 +1,4 @@
-"""The command line: `segserve serve`, `segserve segment`, `segserve models`."""
+"""The command line: `segserve serve`, `segserve segment`, `segserve models`, `segserve evaluate`."""
 
 import asyncio
 import json
@@ -13,6 +13,7 @@ import typer
 from segserve import logs
 from segserve.decode.segment import Found
 from segserve.errors import BadInput, SegserveError
+from segserve.evaluate.cli import app as evaluate
 from segserve.masks import crop, png
 from segserve.models.cli import app as models
 from segserve.settings import Settings, load_settings
@@ -33,6 +34,7 @@ cli = typer.Typer(
 )
 cli.add_typer(models, name="models")
 cli.add_typer(train, name="train")
+cli.add_typer(evaluate, name="evaluate")
 
 Host = Annotated[
     str | None, typer.Option(envvar="SEGSERVE_HOST", help="Address to listen on [default: 127.0.0.1].")

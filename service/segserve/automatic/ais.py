@@ -49,7 +49,7 @@ def to_image(maps: Float32, manifest: PromptableManifest, size: Size) -> Float32
 
 
 def segment(maps: Float32, params: AisParams) -> Labels:
-    """Maps [3, H, W] of the image's size -> label map [H, W] uint64, ids 1 to n.
+    """Maps [3, H, W] of the image's size -> label map [H, W] uint32, ids 1 to n.
 
     The same steps in the same order as micro-sam, by the same library: label for label its result.
     """
@@ -57,7 +57,7 @@ def segment(maps: Float32, params: AisParams) -> Labels:
     center = smooth(maps[CENTER], params.distance_smoothing)
     boundary = smooth(maps[BOUNDARY], params.distance_smoothing)
     cores = (center < params.center_distance_threshold) & (boundary < params.boundary_distance_threshold)
-    seeds = bic.segmentation.label(cores & foreground)
+    seeds = bic.segmentation.label(cores & foreground).astype(np.uint32)
     return without_small(bic.segmentation.watershed(boundary, markers=seeds, mask=foreground), params.min_size)
 
 
@@ -67,8 +67,8 @@ def smooth(values: Float32, sigma: float) -> Float32:
     return smoothed
 
 
-def without_small(labels: NDArray[np.uint64], min_size: int) -> Labels:
+def without_small(labels: NDArray[np.uint32], min_size: int) -> Labels:
     """The objects of at least `min_size` pixels, numbered anew in the same order."""
     kept = np.bincount(labels.ravel().astype(np.intp)) >= max(min_size, 1)
     kept[0] = False
-    return np.where(kept, np.cumsum(kept), 0).astype(np.uint64)[labels]
+    return np.where(kept, np.cumsum(kept), 0).astype(np.uint32)[labels]

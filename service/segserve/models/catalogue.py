@@ -38,7 +38,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Published:
-    """files: one checkpoint, or an encoder and a decoder."""
+    """files: one checkpoint, with its automatic decoder where that is another file; or an encoder and a decoder."""
 
     name: str
     kind: Importer | Pair
@@ -97,14 +97,13 @@ def sam2(version: str, size: str, sha256: str, bytes: int) -> Published:
     )
 
 
-def micro_sam(name: str, url: str, xxh128: str, what: str) -> Published:
-    return checkpoint(
+def micro_sam(name: str, model: tuple[str, str], decoder: tuple[str, str], what: str) -> Published:
+    """model, decoder: address and xxh128."""
+    return Published(
         f"micro_sam_{name}",
-        Importer.MOBILE_SAM if name.startswith("vit_t") else Importer.SAM,
-        url,
-        f"xxh128:{xxh128}",
-        None,
-        f"micro-sam for {what}, {name[:5]}",
+        Importer.MICRO_SAM,
+        tuple(RemoteFile(url, f"xxh128:{xxh128}") for url, xxh128 in (model, decoder)),
+        f"micro-sam for {what}, {name[:5]}, with its automatic decoder",
         SEE_SOURCE,
         MICRO_SAM_PAGE,
     )
@@ -198,62 +197,62 @@ PUBLISHED = (
     sam2("2", "large", "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b", 897952466),
     micro_sam(
         "vit_t_lm",
-        f"{BIOIMAGE}/faithful-chicken/1.1/files/vit_t.pt",
-        "72ec5074774761a6e5c05a08942f981e",
+        (f"{BIOIMAGE}/faithful-chicken/1.1/files/vit_t.pt", "72ec5074774761a6e5c05a08942f981e"),
+        (f"{BIOIMAGE}/faithful-chicken/1.1/files/vit_t_decoder.pt", "3e914a5f397b0312cdd36813031f8823"),
         "light microscopy",
     ),
     micro_sam(
         "vit_b_lm",
-        f"{BIOIMAGE}/diplomatic-bug/1.2/files/vit_b.pt",
-        "fe9252a29f3f4ea53c15a06de471e186",
+        (f"{BIOIMAGE}/diplomatic-bug/1.2/files/vit_b.pt", "fe9252a29f3f4ea53c15a06de471e186"),
+        (f"{BIOIMAGE}/diplomatic-bug/1.2/files/vit_b_decoder.pt", "708b15ac620e235f90bb38612c4929ba"),
         "light microscopy",
     ),
     micro_sam(
         "vit_l_lm",
-        f"{BIOIMAGE}/idealistic-rat/1.2/files/vit_l.pt",
-        "017f20677997d628426dec80a8018f9d",
+        (f"{BIOIMAGE}/idealistic-rat/1.2/files/vit_l.pt", "017f20677997d628426dec80a8018f9d"),
+        (f"{BIOIMAGE}/idealistic-rat/1.2/files/vit_l_decoder.pt", "2faeafa03819dfe03e7c46a44aaac64a"),
         "light microscopy",
     ),
     micro_sam(
         "vit_t_em_organelles",
-        f"{BIOIMAGE}/greedy-whale/1/files/vit_t.pt",
-        "253474720c497cce605e57c9b1d18fd9",
+        (f"{BIOIMAGE}/greedy-whale/1/files/vit_t.pt", "253474720c497cce605e57c9b1d18fd9"),
+        (f"{BIOIMAGE}/greedy-whale/1/files/vit_t_decoder.pt", "8f897c7bb93174a4d1638827c4dd6f44"),
         "organelles in electron microscopy",
     ),
     micro_sam(
         "vit_b_em_organelles",
-        f"{BIOIMAGE}/noisy-ox/1.2/files/vit_b.pt",
-        "f3bf2ed83d691456bae2c3f9a05fb438",
+        (f"{BIOIMAGE}/noisy-ox/1.2/files/vit_b.pt", "f3bf2ed83d691456bae2c3f9a05fb438"),
+        (f"{BIOIMAGE}/noisy-ox/1.2/files/vit_b_decoder.pt", "bb6398956a6b0132c26b631c14f95ce2"),
         "organelles in electron microscopy",
     ),
     micro_sam(
         "vit_l_em_organelles",
-        f"{BIOIMAGE}/humorous-crab/1.2/files/vit_l.pt",
-        "810b084b6e51acdbf760a993d8619f2d",
+        (f"{BIOIMAGE}/humorous-crab/1.2/files/vit_l.pt", "810b084b6e51acdbf760a993d8619f2d"),
+        (f"{BIOIMAGE}/humorous-crab/1.2/files/vit_l_decoder.pt", "334877640bfdaaabce533e3252a17294"),
         "organelles in electron microscopy",
     ),
     micro_sam(
         "vit_b_histopathology",
-        f"{GOETTINGEN}/sBB4H8CTmIoBZsQ/download",
-        "ffd1a2cd84570458b257bd95fdd8f974",
+        (f"{GOETTINGEN}/sBB4H8CTmIoBZsQ/download", "ffd1a2cd84570458b257bd95fdd8f974"),
+        (f"{GOETTINGEN}/KO9AWqynI7SFOBj/download", "6a66194dcb6e36199cbee2214ecf7213"),
         "histopathology",
     ),
     micro_sam(
         "vit_l_histopathology",
-        f"{GOETTINGEN}/IZgnn1cpBq2PHod/download",
-        "b591833c89754271023e901281dee3f2",
+        (f"{GOETTINGEN}/IZgnn1cpBq2PHod/download", "b591833c89754271023e901281dee3f2"),
+        (f"{GOETTINGEN}/oIs6VSmkOp7XrKF/download", "46aab7765d4400e039772d5a50b55c04"),
         "histopathology",
     ),
     micro_sam(
         "vit_h_histopathology",
-        f"{GOETTINGEN}/L7AcvVz7DoWJ2RZ/download",
-        "bd1856dafc156a43fb3aa705f1a6e92e",
+        (f"{GOETTINGEN}/L7AcvVz7DoWJ2RZ/download", "bd1856dafc156a43fb3aa705f1a6e92e"),
+        (f"{GOETTINGEN}/1qAKxy5H0jgwZvM/download", "3ed9f87e46ad5e16935bd8d722c8dc47"),
         "histopathology",
     ),
     micro_sam(
         "vit_b_medical_imaging",
-        f"{GOETTINGEN}/f5Ol4FrjPQWfjUF/download",
-        "40169f1e3c03a4b67bff58249c176d92",
+        (f"{GOETTINGEN}/f5Ol4FrjPQWfjUF/download", "40169f1e3c03a4b67bff58249c176d92"),
+        (f"{GOETTINGEN}/ahd3ZhZl2e0RIwz/download", "9e498b12f526f119b96c88be76e3b2ed"),
         "medical images",
     ),
     checkpoint(

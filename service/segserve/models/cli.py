@@ -124,6 +124,10 @@ def import_model(
         str | None, typer.Option(help="vit_b, 2.1_tiny and the like [default: by the weights' shapes].")
     ] = None,
     keep_weights: KeepWeights = False,
+    decoder: Annotated[
+        Path | None,
+        typer.Option(help="micro_sam: the automatic decoder, where it is not in the checkpoint itself."),
+    ] = None,
     replace: Replace = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -136,6 +140,7 @@ def import_model(
             name,
             models_dir(data_dir),
             variant=variant,
+            decoder=decoder,
             replace=replace,
             about=about,
             keep_weights=keep_weights,

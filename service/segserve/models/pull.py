@@ -277,6 +277,7 @@ def pull(
             files[0],
             name,
             models_dir,
+            decoder=files[1] if len(files) > 1 else None,
             replace=replace,
             about=about,
             keep_weights=keep_weights,

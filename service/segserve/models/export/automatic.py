@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from segserve.models.bundle import Bundle, PromptableManifest, write_manifest
+from segserve.models.export.instance_norm import write_out_instance_norms
 from segserve.models.export.onnx_files import export
 from segserve.models.export.sam import fold_batch_norms, round_to_half
 from segserve.models.model import AIS
@@ -17,7 +18,7 @@ def add_automatic(decoder: nn.Module, bundle: Bundle, *, half: bool = False) -> 
     inverted distance to its boundary. half: round the weights to fp16 and store them so. Raises WrongModel.
     """
     manifest = bundle.expect(PromptableManifest)
-    decoder = fold_batch_norms(decoder)
+    decoder = write_out_instance_norms(fold_batch_norms(decoder))
     if half:
         round_to_half(decoder)
     inputs = {"embedding": torch.zeros(1, *manifest.dims.embedding)}

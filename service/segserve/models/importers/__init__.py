@@ -18,18 +18,20 @@ from segserve.models.install import new_bundle
 class Importer(StrEnum):
     """What a checkpoint is, by whose library reads it."""
 
-    SAM = "sam"  # segment-anything: vit_b, vit_l, vit_h, and fine-tunes of them such as micro-sam's
+    SAM = "sam"  # segment-anything: vit_b, vit_l, vit_h, and fine-tunes of them
     MEDSAM = "medsam"  # the same network, with MedSAM's way of preparing images
     MOBILE_SAM = "mobile_sam"  # vit_t
+    MICRO_SAM = "micro_sam"  # either of them with micro-sam's decoder for automatic segmentation
     SAM2 = "sam2"  # 2.0 and 2.1: tiny, small, base_plus, large
 
 
-# Importer -> the module to find, the package that brings it
+# Importer -> the module to find, the package that brings it, the extra that brings that
 LIBRARIES = {
-    Importer.SAM: ("segment_anything", "segment-anything"),
-    Importer.MEDSAM: ("segment_anything", "segment-anything"),
-    Importer.MOBILE_SAM: ("mobile_sam", "mobilesam-mirror"),
-    Importer.SAM2: ("sam2", "sam2"),
+    Importer.SAM: ("segment_anything", "segment-anything", "models"),
+    Importer.MEDSAM: ("segment_anything", "segment-anything", "models"),
+    Importer.MOBILE_SAM: ("mobile_sam", "mobilesam-mirror", "models"),
+    Importer.MICRO_SAM: ("micro_sam", "micro-sam", "microsam"),
+    Importer.SAM2: ("sam2", "sam2", "models"),
 }
 
 
@@ -44,10 +46,13 @@ class About:
 
 def require_libraries(kind: Importer) -> None:
     """Raises MissingDependency unless torch, onnx and the model's own library can be imported."""
-    module, package = LIBRARIES[kind]
-    for found, name in (("torch", "PyTorch"), ("onnx", "onnx"), (module, package)):
-        if importlib.util.find_spec(found) is None:
-            raise MissingDependency(name, "models", f"Importing a {kind} checkpoint")
+    for module, package, extra in (
+        ("torch", "PyTorch", "models"),
+        ("onnx", "onnx", "models"),
+        LIBRARIES[kind],
+    ):
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependency(package, extra, f"Importing a {kind} checkpoint")
 
 
 def known_kind(kind: str) -> Importer:
@@ -66,6 +71,7 @@ def import_checkpoint(
     models_dir: Path,
     *,
     variant: str | None = None,
+    decoder: Path | None = None,
     replace: bool = False,
     about: About | None = None,
     keep_weights: bool = False,
@@ -73,23 +79,23 @@ def import_checkpoint(
 ) -> Bundle:
     """Turn a checkpoint into the bundle `models_dir/name`.
 
-    variant: the architecture's size, for checkpoints whose shapes do not tell. keep_weights: beside the graphs,
-    to train the model further. on_stage: called with the name
+    variant: the architecture's size, for checkpoints whose shapes do not tell. decoder: the file of a micro_sam
+    checkpoint's automatic decoder, where it is not in the checkpoint itself. keep_weights: of the promptable part,
+    beside the graphs, to train the model further. on_stage: called with the name
     of each stage as it begins. Raises BadInput (not such a checkpoint, a name that is taken), BrokenModel (the
     export does not agree with the library), MissingDependency; after any error the folder is as it was.
     """
     importer = known_kind(kind)
     require_libraries(importer)
     from segserve.models.importers.compare import compare
-    from segserve.models.importers.state import read_checkpoint
     from segserve.models.weights import PROMPTABLE, write_weights
 
     family = importlib.import_module(f"{__name__}.{importer}").FAMILY
     with new_bundle(models_dir, name, replace=replace) as folder:
         on_stage("reading the checkpoint")
-        network, architecture = family.build(read_checkpoint(checkpoint), variant)
+        network, architecture = family.build(family.read(checkpoint, decoder), variant)
         if keep_weights:
-            write_weights(folder, {PROMPTABLE: network})
+            write_weights(folder, {PROMPTABLE: family.promptable(network)})
         on_stage("writing ONNX graphs")
         bundle = family.export(network, folder, name=name, architecture=architecture, about=about or About())
         on_stage("comparing with the library")

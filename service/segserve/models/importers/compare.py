@@ -16,7 +16,7 @@ from segserve.settings import cores
 from segserve.types import Float32
 
 ENCODER_TOLERANCE = 1e-3  # largest error over the largest value
-DECODER_TOLERANCE = 1e-4  # largest error of the logits over their standard deviation
+DECODER_TOLERANCE = 1e-4  # largest error of the logits over their standard deviation, of maps from 0 to 1
 ALL_MASKS = [0, 1, 2, 3]
 MANY = 20  # points, enough for the decoder that does not fold
 PADDING = (0.0, 0.0), -1.0
@@ -26,7 +26,7 @@ def compare(bundle: Bundle, family: Family, network: Any, *, slack: float = 1.0)
     """Run both on noise and on one prompt of each sort. slack: the tolerances are multiplied by it. Raises
     BrokenModel, naming what differs by how much."""
     options = RuntimeOptions(threads=cores())
-    model = Model(bundle, options, options)
+    model = Model(bundle, options, options, options)
     generator = torch.Generator().manual_seed(0)
     size = model.manifest.preprocess.input_size
     image = torch.randn(1, 3, size, size, generator=generator)
@@ -34,7 +34,13 @@ def compare(bundle: Bundle, family: Family, network: Any, *, slack: float = 1.0)
         features = family.encode(network, image)
     ours = model.encode(image.numpy())
     for name, expected in features.items():
-        check(f"encoder's {name}", relative_to_largest(ours[name], expected[0].numpy()), slack * ENCODER_TOLERANCE)
+        error = relative_to_largest(ours[name], expected[0].numpy())
+        check(f"encoder's {name}", error, slack * ENCODER_TOLERANCE)
+    with torch.no_grad():
+        maps = family.maps(network, features)
+    if maps is not None:
+        found = model.maps({"embedding": features["embedding"][0].numpy()})
+        check("automatic decoder", float(np.abs(found - maps[0].numpy()).max()), slack * DECODER_TOLERANCE)
     for what, points, box, prior in prompts(size, model.manifest.dims.low, generator):
         with torch.no_grad():
             expected, scores = family.decode(network, features, points, box, prior)

@@ -7,13 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
 from segserve.models.importers import About
-from segserve.models.importers.state import State
+from segserve.models.importers.state import State, read_checkpoint
 
 
 class Family(ABC):
     """Stateless: the network it builds is handed back to it."""
+
+    def read(self, checkpoint: Path, decoder: Path | None) -> State:
+        """The tensors by name. decoder: a second file with an automatic decoder, for families that have one.
+        Raises BadInput."""
+        if decoder is not None:
+            raise BadInput(
+                "Such a checkpoint has no automatic decoder.",
+                field="decoder",
+                remedy="Leave it out, or import the two as micro_sam.",
+            )
+        return read_checkpoint(checkpoint)
 
     @abstractmethod
     def build(self, state: State, variant: str | None) -> tuple[Any, str]:
@@ -30,6 +42,14 @@ class Family(ABC):
     @abstractmethod
     def decoder(self, network: Any) -> tuple[Any, Any]:
         """The prompt encoder and the mask decoder."""
+
+    def promptable(self, network: Any) -> Any:
+        """The part that `train` can go on with."""
+        return network
+
+    def maps(self, network: Any, features: dict[str, Tensor]) -> Tensor | None:
+        """The library's own automatic decoder: -> maps [1, 3, h, h], None where there is none."""
+        return None
 
     def decode(
         self,

@@ -65,10 +65,15 @@ def unwrap(loaded: Any) -> State:
         if inner is None:
             break
         loaded = inner
+    return without_prefix(tensors(loaded), "sam.")
+
+
+def tensors(loaded: Any) -> State:
+    """Those of a state dict, without data parallel's prefix; none where it is no dict."""
     if not isinstance(loaded, Mapping):
         return {}
     state = {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
-    return without_prefix(without_prefix(state, "module."), "sam.")
+    return without_prefix(state, "module.")
 
 
 def without_prefix(state: State, prefix: str) -> State:

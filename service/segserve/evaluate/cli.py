@@ -1,0 +1,179 @@
+"""`segserve evaluate`: how good are masks, or a model, on one's own images?"""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segserve import logs
+from segserve.errors import BadInput
+from segserve.evaluate.choices import STEPS, Correction, Kind, Start
+from segserve.settings import Settings, load_settings
+
+app = typer.Typer(no_args_is_help=True, help="Judge masks, or a model, on images with truth.")
+
+Images = Annotated[Path, typer.Argument(help="Folder of images.")]
+Truth = Annotated[
+    Path, typer.Argument(help="Folder of the true maps: PNG, TIFF or .npy, named as the images are.")
+]
+ModelName = Annotated[
+    str | None, typer.Option("--model", envvar="SEGSERVE_DEFAULT_MODEL", help="Which model [default: starter].")
+]
+Json = Annotated[Path | None, typer.Option("--json", help="Write all scores here.")]
+Page = Annotated[
+    Path | None, typer.Option("--page", help="Write a page of overlays here, worst cases first (.html).")
+]
+Ignore = Annotated[int | None, typer.Option(help="Value of the truth whose pixels do not count.")]
+SpacingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--spacing", help="Millimetres a pixel: one number, or down,across; distances are then in mm."
+    ),
+]
+DataDir = Annotated[
+    Path | None, typer.Option(envvar="SEGSERVE_DATA_DIR", help="Models live in its folder 'models'.")
+]
+Param = Annotated[
+    list[str] | None, typer.Option("--param", help="name=value of the method; may be repeated.")
+]
+
+
+@app.command("masks")
+def evaluate_masks(
+    predictions: Annotated[Path, typer.Argument(help="Folder of predicted maps: PNG, TIFF or .npy.")],
+    truth: Truth,
+    kind: Annotated[Kind, typer.Option(help="What the maps' values mean.")] = Kind.LABELS,
+    ignore: Ignore = None,
+    spacing: SpacingOption = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images, for the page to draw on.")
+    ] = None,
+    json: Json = None,
+    page: Page = None,
+) -> None:
+    """Compare two folders of label maps, class maps or masks."""
+    from segserve.evaluate import commands
+
+    jury = commands.Jury(kind, ignore, *parse_spacing(spacing), commands.Outputs(json, page))
+    commands.judge_masks(predictions, truth, jury, images)
+
+
+@app.command("model")
+def evaluate_model(
+    images: Images,
+    truth: Truth,
+    method: Annotated[str, typer.Option(help="How it answers: ais.")],
+    model: ModelName = None,
+    param: Param = None,
+    ignore: Ignore = None,
+    spacing: SpacingOption = None,
+    json: Json = None,
+    page: Page = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run a model over a folder of images, and judge what it finds."""
+    from segserve.evaluate import commands
+    from segserve.evaluate.running import METHODS, find
+
+    settings = quiet(data_dir, model)
+    kind = find(METHODS, method).answers
+    jury = commands.Jury(kind, ignore, *parse_spacing(spacing), commands.Outputs(json, page))
+    params = dict(assignment(text) for text in param or [])
+    asyncio.run(commands.judge_model(settings, images, truth, method, params, jury))
+
+
+@app.command("prompts")
+def evaluate_prompts(
+    images: Images,
+    truth: Truth,
+    model: ModelName = None,
+    start: Annotated[
+        list[Start] | None, typer.Option(help="Begin with a point or a box; may be repeated [default: both].")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, max=64, help="Answers in all, the first among them.")] = STEPS,
+    correction: Annotated[
+        Correction,
+        typer.Option(help="pairs: random clicks on both errors, as micro-sam. deepest: one click on the larger."),
+    ] = Correction.PAIRS,
+    min_size: Annotated[int, typer.Option(min=1, help="Pixels; smaller objects are not asked for.")] = 1,
+    json: Json = None,
+    page: Page = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Click and box every object of the truth, and correct the answers step by step, with and without the mask
+    before as prompt."""
+    from segserve.evaluate import commands
+    from segserve.evaluate.interactive import Protocol
+
+    protocols = [
+        Protocol(each, with_mask, steps, correction)
+        for each in dict.fromkeys(start or list(Start))
+        for with_mask in (False, True)
+    ]
+    settings, outputs = quiet(data_dir, model), commands.Outputs(json, page)
+    asyncio.run(commands.judge_prompts(settings, images, truth, protocols, min_size, outputs))
+
+
+@app.command("search")
+def search_parameters(
+    images: Images,
+    truth: Truth,
+    method: Annotated[str, typer.Option(help="Whose thresholds: ais.")],
+    model: ModelName = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(help="name=value,value,... instead of that parameter's own; may be repeated."),
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Make the best the model's defaults.")] = False,
+    json: Json = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Find the thresholds that are best for a folder of images (by mSA); only the post-processing is repeated."""
+    from segserve.evaluate import commands
+
+    replaced = dict(assignment(text, several=True) for text in grid or [])
+    settings, outputs = quiet(data_dir, model), commands.Outputs(json)
+    asyncio.run(
+        commands.search_parameters(settings, images, truth, method, replaced, outputs, write=write)
+    )
+    if write:
+        typer.secho(f"{settings.default_model}: the best are its defaults now", fg="green")
+
+
+def quiet(data_dir: Path | None, model: str | None) -> Settings:
+    settings = load_settings(data_dir=data_dir, default_model=model)
+    logs.configure(settings.log_format, "error")
+    return settings
+
+
+def parse_spacing(text: str | None) -> tuple[tuple[float, float], str]:
+    """(down, across) and the unit. Raises BadInput."""
+    if text is None:
+        return (1.0, 1.0), "px"
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2) or not all(0 < value < float("inf") for value in values):
+        raise BadInput(
+            f"{text!r} is no spacing.", field="--spacing", remedy="Give millimetres a pixel: 0.5, or 0.5,0.65."
+        )
+    return (values[0], values[-1]), "mm"
+
+
+def assignment(text: str, *, several: bool = False) -> tuple[str, Any]:
+    """name=value, or with `several` name=value,value,...: numbers where they are such. Raises BadInput."""
+    name, equals, values = text.partition("=")
+    if not (name and equals and values):
+        raise BadInput(f"{text!r} gives no value.", field=name or "--param", remedy="Write name=value.")
+    return name, [scalar(part) for part in values.split(",")] if several else scalar(values)
+
+
+def scalar(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,106 @@
+"""Models over folders of images: by the very parts that serve, without the server.
+
+What answers a whole image is one line in METHODS.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from segserve.app import Service
+from segserve.decode.segment import decode
+from segserve.errors import BadInput
+from segserve.evaluate.choices import Kind
+from segserve.evaluate.folders import Pair, read_map
+from segserve.evaluate.interactive import Ask
+from segserve.masks import labels
+from segserve.masks.labels import Labels
+from segserve.models.bundle import AisEntry
+from segserve.models.model import Model
+from segserve.models.strict import Strict
+from segserve.settings import Settings
+from segserve.timing import Timings
+from segserve.types import DEFAULT_TENANT, ReadOptions, Select
+
+T = TypeVar("T")
+Run = Callable[[Service, str, str, Any], Awaitable[Labels]]
+
+
+async def ais(service: Service, image_id: str, model: str, params: AisEntry) -> Labels:
+    found = await service.automatic.ais(DEFAULT_TENANT, image_id, model, params, service.timings())
+    return labels.from_crops([each.crop for each in found.objects], found.size)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a model answers a whole image. run: (service, image_id, model's name, params) -> map [H, W]. params:
+    what can be given to it. answers: what the map's values mean."""
+
+    run: Run
+    params: type[Strict]
+    answers: Kind
+
+
+METHODS: dict[str, Method] = {
+    "ais": Method(ais, AisEntry, Kind.LABELS),
+}
+
+
+def find(table: Mapping[str, T], name: str) -> T:
+    """What a table of methods has by this name. Raises BadInput."""
+    if name not in table:
+        raise BadInput(f"There is no {name!r} here.", field="--method", remedy=f"Methods: {', '.join(table)}.")
+    return table[name]
+
+
+def check_params(name: str, params: Mapping[str, Any]) -> Strict:
+    """What the method's `run` takes. Raises BadInput naming the parameter."""
+    accepted = find(METHODS, name).params
+    try:
+        return accepted.model_validate(params)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(
+            f"The parameter {where!r} of {name} cannot be {first['input']!r}: {first['msg']}.",
+            field=where,
+            remedy=f"Parameters of {name}: {', '.join(accepted.model_fields)}.",
+        ) from None
+
+
+class Runner:
+    """Asks one model about the images of a folder, one after another."""
+
+    def __init__(self, service: Service, model: str) -> None:
+        self.service, self.model = service, model
+
+    async def add(self, pair: Pair) -> tuple[str, Labels]:
+        """(image_id, the truth's map). Raises BadInput naming the file that is refused."""
+        truth = await asyncio.to_thread(read_map, pair.truth)
+        try:
+            with pair.path.open("rb") as file:
+                record = await self.service.library.add(DEFAULT_TENANT, file, ReadOptions())
+        except BadInput as error:
+            raise BadInput(f"{pair.path}: {error}", field=str(pair.path)) from None
+        return record.image_id, truth
+
+    async def ask(self, image_id: str) -> Ask:
+        """What answers prompts on this image, in whichever thread calls it."""
+        model = await self.service.registry.get(self.model, Model)
+        image = await self.service.embeddings.prepared(DEFAULT_TENANT, image_id, model, self.service.timings())
+        return lambda prompt: decode(model, image, prompt, None, Select.BEST, Timings())[0]
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Service]:
+    """A service that keeps the images in memory: they leave nothing behind in its store."""
+    service = Service(settings.model_copy(update={"object_store": "memory:///"}))
+    await service.start(warm_up=False)
+    try:
+        yield service
+    finally:
+        await service.stop()

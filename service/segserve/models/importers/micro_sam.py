@@ -1,0 +1,112 @@
+"""Segment Anything for Microscopy: a SAM or MobileSAM with a decoder for automatic instance segmentation.
+
+Checkpoints hold both as `model_state` and `decoder_state` (micro-sam's `export_custom_sam_model` and its
+training), or the decoder is published as a file of its own. The decoder is torch_em's UNETR on the embedding
+alone, built by micro-sam.
+"""
+
+import importlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from segserve.errors import BadInput
+from segserve.models.bundle import Bundle
+from segserve.models.export.automatic import add_automatic
+from segserve.models.importers import About, Importer
+from segserve.models.importers.family import Family
+from segserve.models.importers.sam import FAMILY as SAM
+from segserve.models.importers.sam import Sam
+from segserve.models.importers.state import State, load, tensors, unwrap
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # about optional parts that are not installed
+    from micro_sam.instance_segmentation import get_decoder
+
+UNDER = "decoder_state"
+PREFIX = f"{UNDER}."  # of the decoder's tensors beside the model's, as `MicroSam.read` joins them
+TINY_VIT = "image_encoder.layers."
+
+
+class Maps(nn.Module):
+    """embedding [1, C, g, g] -> maps [1, 3, h, h], of micro-sam's decoder before it goes to an image's size."""
+
+    def __init__(self, decoder: Any) -> None:
+        super().__init__()
+        self.decoder = decoder
+        del decoder.postprocess_masks  # it holds the encoder
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        maps: Tensor = self.decoder._forward_impl(embedding)
+        return maps
+
+
+class Network(nn.Module):
+    """sam: the promptable part, built by `family`."""
+
+    def __init__(self, family: Sam, sam: Any, maps: Maps) -> None:
+        super().__init__()
+        self.family, self.sam, self.maps = family, sam, maps
+
+
+class MicroSam(Family):
+    def read(self, checkpoint: Path, decoder: Path | None) -> State:
+        """decoder: the file that holds it; None where the checkpoint does. Raises BadInput."""
+        loaded = load(checkpoint)
+        found = loaded.get(UNDER) if isinstance(loaded, Mapping) else None
+        if decoder is not None:
+            found = load(decoder)
+            found = found.get(UNDER, found) if isinstance(found, Mapping) else None
+        automatic = tensors(found)
+        if not automatic:
+            raise BadInput(
+                f"{(decoder or checkpoint).name} holds no decoder for automatic instance segmentation.",
+                field="decoder" if decoder else "checkpoint",
+                remedy=f"Expected tensors under {UNDER!r}, or the decoder's file with --decoder. Without one: "
+                "import it as sam or mobile_sam.",
+            )
+        return {**unwrap(loaded), **{f"{PREFIX}{key}": value for key, value in automatic.items()}}
+
+    def build(self, state: State, variant: str | None) -> tuple[Any, str]:
+        model = {key: value for key, value in state.items() if not key.startswith(PREFIX)}
+        family = SAM
+        if any(key.startswith(TINY_VIT) for key in model):
+            family = importlib.import_module(f"{__package__}.{Importer.MOBILE_SAM}").FAMILY
+        sam, architecture = family.build(model, variant)
+        automatic = {key[len(PREFIX) :]: value for key, value in state.items() if key.startswith(PREFIX)}
+        try:
+            decoder = get_decoder(sam.image_encoder, automatic, device="cpu")
+        except (RuntimeError, KeyError) as error:  # what is missing, or of another shape
+            raise BadInput(
+                f"The decoder does not fit micro-sam's: {str(error).splitlines()[0]}",
+                field="checkpoint",
+                remedy="Is it the decoder of this very model?",
+            ) from error
+        return Network(family, sam, Maps(decoder)).eval(), architecture
+
+    def export(self, network: Any, folder: Path, *, name: str, architecture: str, about: About) -> Bundle:
+        bundle = network.family.export(
+            network.sam, folder, name=name, architecture=architecture, about=about
+        )
+        return add_automatic(network.maps, bundle)
+
+    def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = network.family.encode(network.sam, image)
+        return found
+
+    def decoder(self, network: Any) -> tuple[Any, Any]:
+        parts: tuple[Any, Any] = network.family.decoder(network.sam)
+        return parts
+
+    def promptable(self, network: Any) -> Any:
+        return network.sam
+
+    def maps(self, network: Any, features: dict[str, Tensor]) -> Tensor | None:
+        maps: Tensor = network.maps(features["embedding"])
+        return maps
+
+
+FAMILY = MicroSam()

@@ -1,0 +1,31 @@
+"""Live: micro-sam's own code on the same maps. `test_ais` compares with its frozen answers."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("micro_sam", reason="make test-microsam")
+
+from segserve.automatic.ais import AisParams, segment
+from tests.automatic.cases import FROZEN, PARAMS, adjusted_rand, all_maps, by_micro_sam
+
+MAPS = all_maps()
+
+
+@pytest.mark.parametrize("params", PARAMS)
+@pytest.mark.parametrize("maps", MAPS)
+def test_labels_are_micro_sams(maps: str, params: str) -> None:
+    theirs = by_micro_sam(MAPS[maps], PARAMS[params])
+    ours = segment(MAPS[maps], AisParams(**PARAMS[params]))
+    assert np.array_equal(ours, theirs)
+    with np.load(FROZEN) as frozen:
+        assert adjusted_rand(theirs, frozen[f"{maps}: {params}"]) >= 0.999
+
+
+def test_defaults_are_micro_sams() -> None:
+    import inspect
+
+    from micro_sam.instance_segmentation import InstanceSegmentationWithDecoder
+
+    theirs = inspect.signature(InstanceSegmentationWithDecoder.generate).parameters
+    for name, value in vars(AisParams()).items():
+        assert theirs[name].default == value
