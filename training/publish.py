@@ -60,7 +60,7 @@ def main() -> None:
         about = About(
             DESCRIPTION, "Apache-2.0", "trained from zero by training/train.py on CC0 nuclei and drawn scenes"
         )
-        write_bundle(networks, LIKE, folder, name=NAME, about=about)
+        write_bundle(networks, LIKE, folder, name=NAME, about=about, half=True)
         shutil.copy(BUILT_IN / NAME / CARD, folder / CARD)
     if not options.no_scores:
         _, validation = read_nuclei(options.data)

@@ -13,8 +13,8 @@ APART = ("step", "rate", "time")
 def draw_curves(lines: Sequence[Mapping[str, float]], path: Path, *, unit: str = "step") -> None:
     """lines: "step", and numbers by name; those that begin with "loss" are drawn left, all others, 0 to 1 and
     better when higher, right. A score may be missing in some of the lines. path: a PNG."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(10, 4))
+    left, right = figure.subplots(1, 2, gridspec_kw={"left": 0.06, "right": 0.98, "bottom": 0.13, "wspace": 0.15})
     names = list(dict.fromkeys(name for line in lines for name in line if name not in APART))
     for name in names:
         known = [line for line in lines if name in line]

@@ -111,10 +111,10 @@ def read_mask(path: Path) -> NDArray[np.int32]:
         raise BadInput(
             f"The mask {path.name} cannot be read.", field="masks", remedy="Save it as PNG, TIFF or NPY."
         ) from error
-    values = np.squeeze(values)
-    if values.ndim == 3 and values.shape[2] in (3, 4) and (values[..., :3] == values[..., :1]).all():
+    if values.ndim == 3 and values.shape[2] in (1, 3, 4) and (values[..., :3] == values[..., :1]).all():
         values = values[..., 0]  # a grey mask saved as a colour picture
-    if values.ndim != 2 or values.dtype.kind not in "bui" or values.min() < 0 or values.max() >= 2**31:
+    whole = values.ndim == 2 and values.size and values.dtype.kind in "bui"
+    if not whole or values.min() < 0 or values.max() >= 2**31:
         raise BadInput(
             f"The mask {path.name} is not one whole number a pixel, 0 or more.",
             field="masks",

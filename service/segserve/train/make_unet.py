@@ -36,9 +36,9 @@ TOLERANCE = 1e-3  # largest error over the largest value
 
 @dataclass(frozen=True)
 class Options:
-    """features: channels of the U-Net's levels. classes: names of the mask's values from 1; with a single class
-    every value but 0 is it. share: of the images, held out to judge by; every: steps between two looks at them;
-    patience: looks without a better Dice before training stops. workers: processes that cut windows."""
+    """features: channels of the U-Net's levels. classes: names of the masks' values from 1; with a single class
+    every value but 0 is it. patience: looks at the images held out, without a better Dice, before training stops.
+    workers: processes that cut windows."""
 
     features: tuple[int, ...] = (16, 32, 64, 128)
     classes: tuple[str, ...] = ("foreground",)
@@ -73,10 +73,11 @@ def make_unet(
     anything is trained or written where it cannot work."""
     target.check()
     check(learn + held_out, options)
+    device = usable(options.device)
     run = Run(target.run, settings_of(learn + held_out, options), resume=resume)
     torch.manual_seed(options.seed)
     network = UNet(3, len(options.classes), options.features)
-    training = Training(network, len(options.classes), options.recipe, usable(options.device))
+    training = Training(network, len(options.classes), options.recipe, device)
     if resume:
         training.load(load(run.checkpoint))
 

@@ -69,16 +69,19 @@ def tune(
     """`bundle`, trained further on these images and put in place. Raises BadInput before anything is trained or
     written where it cannot work."""
     target.check()
+    device = usable(options.device)
     torch.manual_seed(options.seed)
     start = trainable(bundle)
     options = options.filled(start)
     geometry = geometry_of(start, options.window or 0)
     learn, held_out = folder.hold_out(found, options.share)
     run = Run(target.run, settings_of(bundle, found, options), resume=resume)
+    if start.fresh and not resume:
+        progress.stage("beginning an automatic decoder from nothing: the model has none to train on")
     progress.stage("measuring distances in the masks")
     preprocess = start.manifest.preprocess.build()
     scenes, validation = ([as_scene(each, preprocess) for each in part] for part in (learn, held_out))
-    start.networks.to(usable(options.device))
+    start.networks.to(device)
     training = Training(start.networks, geometry, Schedule(options.steps, options.rate or 0), options.seed)
     if resume:
         training.load(load(run.checkpoint))

@@ -114,7 +114,7 @@ def import_checkpoint(
 
     variant: the architecture's size, for checkpoints whose shapes do not tell. decoder: the file of a micro_sam
     checkpoint's automatic decoder, where it is not in the checkpoint itself. classes: their names, for models that
-    have any. keep_weights: beside the graphs, to train the model further. on_stage: called with the name of each
+    have any. keep_weights: of the promptable part, beside the graphs, to train it further. on_stage: called with the name of each
     stage as it begins. Raises BadInput (not such a checkpoint, a name that is taken), BrokenModel (the export does
     not agree with the library), MissingDependency; after any error the folder is as it was.
     """

@@ -1,0 +1,233 @@
+"""`segserve train unet`: it learns, goes on where it stopped, keeps the best weights, and what it makes serves."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+
+from typer.testing import CliRunner
+
+from segserve.cli import cli
+from segserve.errors import BadInput
+from segserve.models.bundle import Bundle, SemanticManifest
+from segserve.models.importers import About
+from segserve.models.networks.unet import UNet
+from segserve.models.runtime import RuntimeOptions
+from segserve.models.semantic import SemanticModel
+from segserve.train import make_unet as module
+from segserve.train.make_unet import Options, make_unet
+from segserve.train.progress import Silent
+from segserve.train.target import Target
+from segserve.train.unet import Training, batches, judge, stretched
+from tests.serving import Server
+from tests.train.drawn import discs, folders
+
+OPTIONS = Options(features=(4, 8), steps=20, batch=4, window=32, rate=1e-2, workers=0)
+LEARN, HELD_OUT = [discs(seed) for seed in range(1, 4)], [discs(0)]
+
+
+@pytest.fixture(autouse=True)
+def no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than learning here; the command's test has them."""
+    if "command" not in request.node.name:
+        monkeypatch.setattr(module, "draw_curves", lambda lines, path: None)
+
+
+def target(root: Path, name: str = "mine") -> Target:
+    return Target(root / "models", name, root / "run")
+
+
+def make(root: Path, options: Options = OPTIONS, **more: Any) -> Bundle:
+    return make_unet(LEARN, HELD_OUT, target(root), options, About(), **{"progress": Silent(), **more})
+
+
+def weights(bundle: Bundle) -> bytes:
+    return bundle.path("model.onnx").read_bytes()
+
+
+class Stop(Silent):
+    """Interrupts, as a user does, when so many steps are done."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def steps(self, done: int, total: int, losses: dict[str, float]) -> None:
+        if done == self.after:
+            raise KeyboardInterrupt
+
+
+def test_it_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
+    make(tmp_path, Options(**{**vars(OPTIONS), "steps": 60}))
+    lines = [json.loads(line) for line in (tmp_path / "run/scores.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(6, 61, 6))
+    assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
+    best = max(line["dice"] for line in lines)
+    assert best > 0.9
+    state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
+    network = UNet(3, 1, OPTIONS.features)
+    network.load_state_dict(state["best"])
+    assert judge(network, [stretched(each) for each in HELD_OUT], 1, "cpu")["dice"] == pytest.approx(best)
+
+
+def test_the_bundle_computes_the_best_weights(tmp_path: Path) -> None:
+    bundle = make(tmp_path)
+    network = UNet(3, 1, OPTIONS.features).eval()
+    network.load_state_dict(torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["best"])
+    image = torch.randn(1, 3, 64, 48)
+    with torch.no_grad():
+        expected = network(image).numpy()
+    found = SemanticModel(bundle, RuntimeOptions(threads=1)).run(image.numpy())
+    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()  # its weights are fp16
+
+
+def test_a_resumed_run_ends_as_one_that_was_never_interrupted(tmp_path: Path) -> None:
+    whole = make(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "parts", progress=Stop(after=9))
+    assert not (tmp_path / "parts/models").exists()
+    resumed = make(tmp_path / "parts", resume=True)
+    assert weights(resumed) == weights(whole)
+    scores = [(tmp_path / part / "run/scores.jsonl").read_text() for part in ("whole", "parts")]
+    assert scores[0] == scores[1]
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    first = make(tmp_path / "1")
+    assert weights(make(tmp_path / "2")) == weights(first)
+    assert weights(make(tmp_path / "3", Options(**{**vars(OPTIONS), "seed": 1}))) != weights(first)
+
+
+def test_it_stops_when_the_dice_no_longer_rises(tmp_path: Path) -> None:
+    options = Options(**{**vars(OPTIONS), "rate": 0.0, "patience": 3})
+    make(tmp_path, options)
+    lines = [json.loads(line) for line in (tmp_path / "run/scores.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 8, "a first look every 2 steps, and three that were no better"
+
+
+def test_several_classes(tmp_path: Path) -> None:
+    options = Options(**{**vars(OPTIONS), "classes": ("odd", "even")})
+    found = [discs(seed) for seed in range(4)]
+    for each in found:
+        each.mask[each.mask > 0] = 1 + each.mask[each.mask > 0] % 2
+    bundle = make_unet(found[1:], found[:1], target(tmp_path), options, About(), progress=Silent())
+    assert bundle.expect(SemanticManifest).classes == ("odd", "even")
+    assert SemanticModel(bundle, RuntimeOptions()).run(np.zeros((1, 3, 32, 32), np.float32)).shape[1] == 2
+
+
+def test_windows_hold_what_the_masks_say() -> None:
+    scenes = [stretched(discs(1))]
+    for images, truth in batches(scenes, 1, OPTIONS.recipe, 0, workers=0):
+        inside, outside = images[:, 0][truth[:, 0] > 0], images[:, 0][truth[:, 0] == 0]
+        assert inside.mean() > 1, "discs are bright, and stay under their mask however a window is turned"
+        assert outside.mean() < -1
+        break
+
+
+def test_the_command_makes_a_model_that_serves(tmp_path: Path) -> None:
+    images, masks = folders(tmp_path / "data")
+    small = {"features": "4,8", "steps": "30", "batch": "4", "window": "32", "lr": "0.01", "classes": "disc"}
+    given = [part for name, value in small.items() for part in (f"--{name}", value)]
+    arguments = ["train", "unet", str(images), str(masks), "--name", "mine", "--data-dir", str(tmp_path)]
+    result = CliRunner().invoke(cli, arguments + given, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "mine: ready" in result.output
+    with Image.open(tmp_path / "training/mine/curves.png") as curves:
+        assert curves.format == "PNG"
+    server = Server(tmp_path)
+    try:
+        image_id = server.upload(images / "discs-0.png")
+        answer = server.client.post("/v1/semantic", json={"image_id": image_id, "model": "mine", "format": "npy"})
+        assert answer.status_code == 200, answer.text
+        (tmp_path / "map.npy").write_bytes(answer.content)
+        found, truth = np.load(tmp_path / "map.npy") > 0, discs(0).mask > 0
+        assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.8
+    finally:
+        server.stop()
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "a window that its levels do not divide": ({"window": 30}, "window"),
+    "a value without a class": ({"classes": ("a", "b")}, "classes"),
+    "a device that is not there": ({"device": "cuda"}, "device"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_options_that_do_not_fit_are_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+    changed, field = BAD[name]
+    if name.startswith("a device") and torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(BadInput) as caught:
+        make(tmp_path, Options(**{**vars(OPTIONS), **changed}))
+    assert caught.value.field == field
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", ["--features 16,x", "--features 4,,8", "--classes a,a", "--classes a,"])
+def test_options_that_cannot_be_read_are_refused(tmp_path: Path, arguments: str) -> None:
+    images, masks = folders(tmp_path / "data")
+    given = ["train", "unet", str(images), str(masks), "--name", "mine", "--data-dir", str(tmp_path / "home")]
+    with pytest.raises(BadInput):
+        CliRunner().invoke(cli, [*given, *arguments.split()], catch_exceptions=False)
+    assert not (tmp_path / "home").exists()
+
+
+def other_seed(root: Path) -> None:
+    make(root, Options(**{**vars(OPTIONS), "seed": 5}), resume=True)
+
+
+def other_data(root: Path) -> None:
+    make_unet(LEARN[:2], HELD_OUT, target(root), OPTIONS, About(), resume=True, progress=Silent())
+
+
+def again(root: Path) -> None:
+    make(root)
+
+
+def nothing_there(root: Path) -> None:
+    make(root / "elsewhere", resume=True)
+
+
+def damaged(root: Path) -> None:
+    (root / "run/checkpoint.pt").write_bytes(b"no checkpoint")
+    make(root, resume=True)
+
+
+def not_a_run(root: Path) -> None:
+    (root / "run/run.json").unlink()
+    make(root)
+
+
+@pytest.mark.parametrize("attempt", [other_seed, other_data, again, nothing_there, damaged, not_a_run])
+def test_only_the_same_run_is_gone_on_with(tmp_path: Path, attempt: Callable[[Path], None]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, progress=Stop(after=5))
+    with pytest.raises(BadInput) as caught:
+        attempt(tmp_path)
+    assert caught.value.remedy
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_taken_name_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "models/mine").mkdir(parents=True)
+    with pytest.raises(BadInput, match="already a model"):
+        make(tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_not_finite_are_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(training: Training, *rest: Any, **more: Any) -> None:
+        torch.nn.init.constant_(training.network.final_conv.weight, float("nan"))
+
+    monkeypatch.setattr(module, "fit", broken)
+    with pytest.raises(Exception, match="differs"):
+        make(tmp_path)
+    assert not list((tmp_path / "models").glob("[!.]*"))
