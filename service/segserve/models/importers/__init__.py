@@ -114,9 +114,9 @@ def import_checkpoint(
 
     variant: the architecture's size, for checkpoints whose shapes do not tell. decoder: the file of a micro_sam
     checkpoint's automatic decoder, where it is not in the checkpoint itself. classes: their names, for models that
-    have any. keep_weights: of the promptable part, beside the graphs, to train it further. on_stage: called with the name of each
-    stage as it begins. Raises BadInput (not such a checkpoint, a name that is taken), BrokenModel (the export does
-    not agree with the library), MissingDependency; after any error the folder is as it was.
+    have any. keep_weights: of the promptable part, beside the graphs, to train it further. on_stage: called with
+    the name of each stage as it begins. Raises BadInput (not such a checkpoint, a name that is taken), BrokenModel
+    (the export does not agree with the library), MissingDependency; after any error the folder is as it was.
     """
     importer = known_kind(kind)
     refuse_unused(importer, decoder=decoder, classes=classes, keep_weights=keep_weights)

@@ -64,10 +64,6 @@ class Family(ABC):
     def decoder(self, network: Any) -> tuple[Any, Any]:
         """The prompt encoder and the mask decoder."""
 
-    def promptable(self, network: Any) -> Any:
-        """The part that `train` can go on with."""
-        return network
-
     def maps(self, network: Any, features: dict[str, Tensor]) -> Tensor | None:
         """The library's own automatic decoder: -> maps [1, 3, h, h], None where there is none."""
         return None

@@ -111,9 +111,6 @@ class MicroSam(Family):
         parts: tuple[Any, Any] = network.family.decoder(network.sam)
         return parts
 
-    def promptable(self, network: Any) -> Any:
-        return network.sam
-
     def maps(self, network: Any, features: dict[str, Tensor]) -> Tensor | None:
         maps: Tensor = network.maps(features["embedding"])
         return maps
