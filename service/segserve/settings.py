@@ -46,8 +46,10 @@ class Settings(BaseSettings):
     device: Device = Device.CPU
     default_model: str = "starter"
     preload: tuple[str, ...] = Field(("starter",), description="models loaded before the service is ready")
-    models_mb: int = Field(8192, ge=1, description="memory for loaded models")
-    prepared_mb: int = Field(1024, ge=1, description="memory for prepared embeddings in this process")
+    models_mb: int = Field(8192, ge=1, description="memory for loaded models, on the device")
+    prepared_mb: int = Field(
+        1024, ge=1, description="memory for prepared embeddings, on the device but for their fp16 copies"
+    )
     encode_threads: int = Field(default_factory=cores, ge=1)
     decode_threads: int = Field(default_factory=lambda: min(4, cores()), ge=1, description="of one click")
     decode_workers: int = Field(default_factory=lambda: max(2, cores()), ge=1, description="clicks at once")
