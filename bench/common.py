@@ -10,8 +10,13 @@ from pathlib import Path
 import numpy as np
 
 THREADS = int(os.environ.get("BENCH_THREADS", "2"))
+REHEARSE = os.environ.get("BENCH_REHEARSE") == "1"  # run what needs a device without one; times say nothing
 
 PAUSE_S = 0.02
+
+
+class Skipped(Exception):
+    """What a part needs is not here."""
 
 
 def machine() -> str:

@@ -47,8 +47,10 @@ class Settings(BaseSettings):
     default_model: str = "starter"
     default_semantic_model: str = "starter-unet"
     preload: tuple[str, ...] = Field(("starter",), description="models loaded before the service is ready")
-    models_mb: int = Field(8192, ge=1, description="memory for loaded models")
-    prepared_mb: int = Field(1024, ge=1, description="memory for prepared embeddings in this process")
+    models_mb: int = Field(8192, ge=1, description="memory for loaded models, on the device")
+    prepared_mb: int = Field(
+        1024, ge=1, description="memory for prepared embeddings, on the device but for their fp16 copies"
+    )
     maps_mb: int = Field(256, ge=1, description="memory for automatic decoders' maps in this process")
     encode_threads: int = Field(default_factory=cores, ge=1)
     decode_threads: int = Field(default_factory=lambda: min(4, cores()), ge=1, description="of one click")
