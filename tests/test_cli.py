@@ -79,8 +79,8 @@ def test_a_setting_that_cannot_be_used_is_one_clear_line(
 
 
 def test_help_explains_every_command() -> None:
-    assert {"serve", "segment", "models"} <= set(run("--help").stdout.split())
-    for command in ("serve", "segment", "models"):
+    assert {"serve", "segment", "models", "evaluate"} <= set(run("--help").stdout.split())
+    for command in ("serve", "segment", "models", "evaluate"):
         assert run(command, "--help").returncode == 0
 
 
