@@ -79,8 +79,9 @@ def test_a_setting_that_cannot_be_used_is_one_clear_line(
 
 
 def test_help_explains_every_command() -> None:
-    assert {"serve", "segment", "instances", "models"} <= set(run("--help").stdout.split())
-    for command in ("serve", "segment", "instances", "models"):
+    commands = ("serve", "segment", "automatic", "semantic", "instances", "models", "evaluate", "train")
+    assert set(commands) <= set(run("--help").stdout.split())
+    for command in commands:
         assert run(command, "--help").returncode == 0
 
 

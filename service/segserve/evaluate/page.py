@@ -27,7 +27,8 @@ table { border-collapse: collapse; margin: 1rem 0 2rem }
 th, td { padding: .25rem .9rem; text-align: right; border-bottom: 1px solid #ddd;
          font-variant-numeric: tabular-nums }
 th:first-child, td:first-child { text-align: left }
-.cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: 1.2rem }
+.cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: 1.2rem;
+         align-items: start }
 figure { margin: 0; background: #fff; border: 1px solid #ddd; border-radius: 6px; overflow: hidden }
 img { width: 100%; display: block; background: #000 }
 figcaption { padding: .5rem .8rem; overflow-wrap: anywhere }

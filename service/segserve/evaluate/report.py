@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -85,13 +86,14 @@ def trial_table(trials: Sequence[Trial]) -> Rows:
     """The best settings and the worst one, so that one sees what there was to gain."""
     shown = [*trials[:SHOWN_TRIALS], *trials[SHOWN_TRIALS:][-1:]]
     names = list(shown[0].params)
-    return [["mSA", *names], *([f"{t.msa:.4f}", *(f"{t.params[n]:g}" for n in names)] for t in shown)]
+    heads = [name.replace("_", "\n") for name in names]
+    return [["mSA", *heads], *([f"{t.msa:.4f}", *(f"{t.params[n]:g}" for n in names)] for t in shown)]
 
 
 def show(title: str, rows: Rows) -> None:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, head in enumerate(rows[0]):
-        table.add_column(head, no_wrap=index == 0, justify="right" if index else "left")
+        table.add_column(head, no_wrap=True, justify="right" if index else "left")
     for row in rows[1:]:
         table.add_row(*row)
     Console().print(table)
