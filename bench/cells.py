@@ -1,5 +1,5 @@
-"""Drawn cells of a look that the starter was never shown: bright field, where a cell is as grey as the ground and
-only its outline, a dark line in a bright halo, tells it from that."""
+"""Drawn cells of a look that the starter was never shown: as under oblique light, grainy, lit on one side and in
+shadow on the other, with a dark nucleus in each that is not what is asked for."""
 
 import cv2
 import numpy as np
@@ -27,12 +27,11 @@ def filled(shape: NDArray[np.float64]) -> NDArray[np.bool_]:
     return mask.astype(bool)
 
 
-def line(mask: NDArray[np.bool_], width: float) -> NDArray[np.float32]:
-    """A soft line along the mask's edge, 1 at its middle."""
-    values = mask.astype(np.uint8)
-    edge = cv2.morphologyEx(values, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).astype(np.float32)
-    soft = cv2.GaussianBlur(edge, (0, 0), width)
-    return soft / max(float(soft.max()), 1e-6)
+def relief(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Light from the upper left on a flat mound: about -1 to 1."""
+    height = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.6)
+    slope = cv2.Sobel(height, cv2.CV_32F, 1, 0) + cv2.Sobel(height, cv2.CV_32F, 0, 1)
+    return slope / max(float(np.abs(slope).max()), 1e-6)
 
 
 def draw_cells(seed: int) -> Labelled:
@@ -48,9 +47,11 @@ def draw_cells(seed: int) -> Labelled:
             continue
         mask &= labels == 0
         labels[mask] = labels.max() + 1
-        image += 45 * line(mask, 3.0) * ~mask - 75 * line(mask, 0.9)
-        grain = cv2.GaussianBlur(rng.normal(0, 1, (SIZE, SIZE)).astype(np.float32), (0, 0), 1.5)
-        image += 25 * grain * mask
+        image += 38 * relief(mask)
+        grain = cv2.GaussianBlur(rng.normal(0, 1, (SIZE, SIZE)).astype(np.float32), (0, 0), 1.2)
+        image += 40 * grain * mask
+        nucleus = filled(0.35 * (shape - shape.mean(0)) + shape.mean(0) + rng.uniform(-3, 3, 2)) & mask
+        image -= 55 * cv2.GaussianBlur(nucleus.astype(np.float32), (0, 0), 1.0)
     image += rng.normal(0, 4, image.shape)
     grey = np.clip(np.rint(image), 0, 255).astype(np.uint8)
     return Labelled(f"cells-{seed}", np.repeat(grey[..., None], 3, 2), labels)
