@@ -6,6 +6,7 @@
 # make proto   the code generated from proto/
 # make bench   the measurements behind the README's numbers
 # make train   the starter model from zero: DATA=folder of nuclei (see training/README.md)
+# make unet    the same for starter-unet
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +16,7 @@ ARGS ?=
 DATA ?= data/nuclei
 MICROSAM_TESTS = tests/models/test_micro_sam.py tests/automatic/test_ais_oracle.py
 
-.PHONY: proto serve test test-large test-microsam test-clients soak lint format bench train starter clean
+.PHONY: proto serve test test-large test-microsam test-clients soak lint format bench train starter unet clean
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
@@ -60,6 +61,9 @@ train: $(VENV)/.full
 starter: $(VENV)/.full
 	$(BIN)/python training/publish.py --data $(DATA) $(ARGS)
 
+unet: $(VENV)/.full
+	$(BIN)/python training/unet.py --data $(DATA) $(ARGS)
+
 clean:
 	rm -rf $(VENV) $(VENV)-microsam
 
@@ -76,6 +80,6 @@ $(VENV)-microsam/.ready: pyproject.toml
 
 # sam2 has no wheel: its build needs the torch that is installed, and none of its CUDA kernels.
 $(VENV)/.full: $(VENV)/.light
-	$(PIP) --editable '.[cpu,models,dev]' setuptools wheel
+	$(PIP) --editable '.[cpu,models,train,dev]' setuptools wheel
 	SAM2_BUILD_CUDA=0 $(PIP) --no-build-isolation 'sam2>=1.1'
 	touch $@

@@ -14,6 +14,7 @@ PARTS = (
     "amg",
     "instances",
     "hausdorff",
+    "finetune",
     "gpu",
     "load",
     "starter",

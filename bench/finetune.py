@@ -1,0 +1,74 @@
+"""Fine-tuning the starter on ten images of another look: automatic segmentation before and after.
+
+`BENCH_FINETUNE_STEPS` (default: the command's own) is how long it trains.
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.cells import draw_cells
+from bench.common import THREADS, Line, at_most
+from segserve.automatic import ais
+from segserve.encode.preprocess import apply
+from segserve.evaluate import overlap
+from segserve.evaluate.matching import AT_50, match_all, mean_accuracy, overlaps, pool
+from segserve.models.bundle import Bundle
+from segserve.models.model import Model
+from segserve.models.registry import BUILT_IN
+from segserve.models.runtime import RuntimeOptions
+from segserve.train.folder import Labelled
+from segserve.train.progress import Silent
+from segserve.train.target import Target
+from segserve.train.tune import Options, tune
+from segserve.types import Size
+
+IMAGES = 10  # to learn from, the one held out among them; as many others to judge by
+MINUTES = 30.0
+
+
+class Printed(Silent):
+    def scores(self, line: dict[str, float]) -> None:
+        print({name: round(value, 3) for name, value in line.items()}, flush=True)
+
+
+def judge(bundle: Bundle, images: list[Labelled]) -> tuple[float, float]:
+    """(mSA, SA(0.5)) of AIS with micro-sam's own parameters, all objects pooled."""
+    options = RuntimeOptions(threads=THREADS)
+    model = Model(bundle, options, None, options)
+    matched = []
+    for each in images:
+        maps = model.maps(model.encode(apply(each.image, model.preprocess)))
+        found = ais.segment(ais.to_image(maps, model.manifest, Size(*each.mask.shape)), ais.AisParams())
+        table = overlap.tabulate(each.mask, found)
+        matched.append(match_all(overlaps(table)))
+    pooled = pool(matched)
+    return mean_accuracy(pooled), pooled[AT_50].accuracy
+
+
+def measure() -> list[Line]:
+    torch.set_num_threads(THREADS)
+    steps = int(os.environ.get("BENCH_FINETUNE_STEPS", Options.steps))
+    learn, unseen = ([draw_cells(seed) for seed in range(s, s + IMAGES)] for s in (0, IMAGES))
+    starter = Bundle(BUILT_IN / "starter")
+    with tempfile.TemporaryDirectory() as folder:
+        target = Target(Path(folder) / "models", "tuned", Path(folder) / "run")
+        start, cpu = time.perf_counter(), time.process_time()
+        tuned = tune(learn, starter, target, Options(steps=steps), progress=Printed())
+        minutes, cpu_minutes = (time.perf_counter() - start) / 60, (time.process_time() - cpu) / 60
+        before, after = judge(starter, unseen), judge(tuned, unseen)
+    objects = sum(len(np.unique(each.mask)) - 1 for each in unseen)
+    return [
+        Line(f"{IMAGES} images to learn from, {IMAGES} others to judge by, objects in these", str(objects)),
+        Line("steps", str(steps)),
+        at_most("from images to bundle", minutes, MINUTES, "min"),
+        Line("of which on the cores, both added up", f"{cpu_minutes:.1f} min"),
+        Line("AIS, SA(0.5), before", f"{before[1]:.3f}"),
+        Line("AIS, SA(0.5), after", f"{after[1]:.3f}"),
+        Line("AIS, mSA, before", f"{before[0]:.3f}"),
+        Line("AIS, mSA, after", f"{after[0]:.3f}", "> before", after[0] > before[0]),
+    ]
