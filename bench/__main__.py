@@ -14,6 +14,7 @@ PARTS = (
     "amg",
     "instances",
     "hausdorff",
+    "large",
     "finetune",
     "gpu",
     "load",

@@ -44,9 +44,12 @@ def test_what_a_tile_does_not_hold_is_looked_for_in_larger_ones() -> None:
     assert window(size, 1024, Box(1500, 1500, 1500, 1500)) == Region(768, 768, 1536, 1536)
     assert window(size, 1024, Box(800, 800, 2200, 2200)) == Region(768, 768, 1536, 1536)
     assert window(size, 1024, Box(700, 800, 2200, 2200)) == Region(0, 0, 3072, 3072)
+    assert window(size, 1024, Box(1700, 1000, 2600, 1100)) == Region(1280, 256, 1536, 1536), "between two"
     assert window(size, 1024, Box(0, 0, 20_000, 20_000)) == Region(0, 0, 20_000, 20_000)
     rng = np.random.default_rng(0)
     for _ in range(200):
         (x0, x1), (y0, y1) = np.sort(rng.uniform(0, 20_000, (2, 2)), axis=1)
         asked = Box(x0, y0, x1, y1)
-        assert holds(window(size, 1024, asked), asked)
+        found = window(size, 1024, asked)
+        assert holds(found, asked)
+        assert found.width <= max(1536, 1536 * 2 * max(x1 - x0, y1 - y0) / 1280), "no larger than needed"

@@ -55,6 +55,12 @@ class Grid:
     def _inner(self, x: int, y: int) -> Region:
         return Region(x, y, min(self.edge, self.size.width - x), min(self.edge, self.size.height - y))
 
+    def around(self, x: float, y: float) -> Region:
+        """Of the size of an outer part, with this point as near to its middle as steps of a halo allow: so that
+        what is looked at again is likely to be cached."""
+        step, half = self.halo, self.edge / 2
+        return self._outer(*(round((at - half) / step) * step for at in (x, y)))
+
     def _outer(self, x: int, y: int) -> Region:
         side = self.edge + 2 * self.halo
         width, height = min(side, self.size.width), min(side, self.size.height)
@@ -69,15 +75,15 @@ def grid(size: Size, input_size: int, scale: int = 1) -> Grid:
 
 
 def window(size: Size, input_size: int, asked: Box) -> Region:
-    """Where to look for an object: the tile with halo, of the finest scale, that holds the tile's share of the
-    middle of `asked`, and all of it. An object too large for a tile is thus seen whole, though less sharply,
-    where micro-sam would cut it at the tile's halo."""
+    """Where to look for an object: with its halo the tile whose inner part holds the middle of `asked`, if that
+    holds all of it; else a region of that size around the middle; else the same with tiles twice as large, and so
+    on. What is too large for a tile is thus seen whole, though less sharply, where micro-sam would cut it off."""
     scale, middle = 1, ((asked.x0 + asked.x1) / 2, (asked.y0 + asked.y1) / 2)
     while True:
         tiles = grid(size, input_size, scale)
-        found = tiles.at(*middle).outer
-        if len(tiles) == 1 or holds(found, asked):
-            return found
+        for found in (tiles.at(*middle).outer, tiles.around(*middle)):
+            if len(tiles) == 1 or holds(found, asked):
+                return found
         scale *= 2
 
 

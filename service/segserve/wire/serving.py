@@ -3,6 +3,7 @@
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
@@ -31,7 +32,7 @@ class Server(uvicorn.Server):
         worker: bool,
         started_at: Callable[[str, str | None], None],
     ) -> None:
-        self._service, self._grpc_port, self._worker = service, grpc_port, worker
+        self.service, self._grpc_port, self._worker = service, grpc_port, worker
         self._started_at = started_at
         self._grpc = AsyncExitStack()
         super().__init__(
@@ -53,10 +54,10 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started:
             return
-        host, target = self._service.settings.host, None
+        host, target = self.service.settings.host, None
         if self._grpc_port is not None:
             running = grpc_server.running(
-                self._service, host, self._grpc_port, worker=self._worker, grace_s=GRACE_S
+                self.service, host, self._grpc_port, worker=self._worker, grace_s=GRACE_S
             )
             target = address(host, await self._grpc.enter_async_context(running))
         bound = self.servers[0].sockets[0].getsockname()
@@ -83,6 +84,10 @@ def run(server: Server) -> None:
     loop, which everybody waits for, gets its turn.
     """
     sys.setswitchinterval(SWITCH_S)
+    # Uploads lie beside the data until they are stored: in containers /tmp is often memory.
+    spool = server.service.settings.data_dir / "tmp"
+    spool.mkdir(exist_ok=True)
+    tempfile.tempdir = str(spool)
     # uvicorn raises the signal again once it has shut down; being told to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
