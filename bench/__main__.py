@@ -11,6 +11,7 @@ PARTS = (
     "clicks",
     "cache",
     "encoders",
+    "automatic",
     "amg",
     "instances",
     "hausdorff",

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,48 @@ def test_segment_writes_a_mask_with_no_server(tmp_path: Path, nuclei: Path) -> N
     assert mask[190, 413]
     assert 100 < mask.sum() < 10_000
     assert "decoded in" in done.stdout
+
+
+def test_automatic_writes_what_the_suffix_says(tmp_path: Path, nuclei: Path) -> None:
+    for name in ("labels.png", "objects.json"):
+        done = run(
+            "automatic",
+            str(nuclei),
+            "-o",
+            str(tmp_path / name),
+            "--overlay",
+            str(tmp_path / "look.png"),
+            "--param",
+            "min_size=100",
+            "--data-dir",
+            str(tmp_path),
+        )
+        assert done.returncode == 0, done.stderr
+        assert "objects in" in done.stdout
+    labels = np.asarray(Image.open(tmp_path / "labels.png"))
+    assert labels.shape == (520, 696)
+    assert labels.max() == len(json.loads((tmp_path / "objects.json").read_text())["annotations"]) > 20
+    assert np.asarray(Image.open(tmp_path / "look.png")).shape == (520, 696, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-o", "labels.gif"], "does not say what to write"),
+        (["-o", "labels.png", "--param", "min_size"], "not name=value"),
+        (["-o", "labels.png", "--param", "min_size=-1"], "params.min_size"),
+        (["-o", "labels.png", "--method", "magic"], "method"),
+    ],
+)
+def test_automatics_mistakes_are_one_clear_line(
+    tmp_path: Path, nuclei: Path, arguments: list[str], said: str
+) -> None:
+    arguments = [str(tmp_path / a) if a.startswith("labels") else a for a in arguments]
+    done = run("automatic", str(nuclei), *arguments, "--data-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("labels.*"))
 
 
 @pytest.mark.parametrize(

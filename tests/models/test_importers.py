@@ -1,5 +1,6 @@
 """Checkpoints as they are found in the world become bundles; anything else is refused and leaves nothing."""
 
+import importlib.util
 import os
 import pickle
 from collections.abc import Callable
@@ -14,7 +15,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from segserve.errors import BadInput, BrokenModel
+from segserve.errors import BadInput, BrokenModel, MissingDependency
 from segserve.models.bundle import Bundle, Kind
 from segserve.models.cli import app
 from segserve.models.importers import About, compare, import_checkpoint, sam, state
@@ -201,6 +202,23 @@ def test_an_unknown_kind_variant_or_name_is_refused(tmp_path: Path) -> None:
         import_checkpoint("sam", path, "c", tmp_path / "models", variant="vit_x")
     with pytest.raises(BadInput, match="not a checkpoint of SAM vit_l"):
         import_checkpoint("sam", path, "c", tmp_path / "models", variant="vit_l")
+    assert nothing_left(tmp_path / "models")
+
+
+def test_a_missing_library_is_named_with_the_extra_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "micro_sam" else find(n))
+    with pytest.raises(MissingDependency, match=r"needs micro-sam.*segserve\[microsam\]"):
+        import_checkpoint("micro_sam", tmp_path / "c.pth", "c", tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+
+
+def test_only_micro_sam_has_a_second_file(tmp_path: Path) -> None:
+    path = saved(weights(), tmp_path / "c.pth")
+    with pytest.raises(BadInput, match="no automatic decoder"):
+        import_checkpoint("sam", path, "c", tmp_path / "models", decoder=path)
     assert nothing_left(tmp_path / "models")
 
 

@@ -205,6 +205,27 @@ def test_a_failed_import_keeps_the_download_and_a_second_pull_uses_it(
     assert imported[0] == imported[1]
 
 
+def test_an_automatic_decoder_of_its_own_file_comes_along(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "require_libraries", lambda kind: None)
+    origin.files = {"vit_b.pt": b"model", "vit_b_decoder.pt": b"decoder"}
+    files = tuple(
+        RemoteFile(origin.url(name), f"xxh128:{xxhash.xxh128(content).hexdigest()}")
+        for name, content in origin.files.items()
+    )
+    built_in = Bundle(BUILT_IN / "starter")
+
+    def take(kind: str, path: Path, *args: object, decoder: Path, **kwargs: object) -> Bundle:
+        assert (kind, path.read_bytes(), decoder.read_bytes()) == ("micro_sam", b"model", b"decoder")
+        return built_in
+
+    monkeypatch.setattr(module, "import_checkpoint", take)
+    pull(Published("small", Importer.MICRO_SAM, files, "", "", ""), tmp_path)
+    assert len(origin.requests) == 2
+    assert not list((tmp_path / module.DOWNLOADS).iterdir())
+
+
 def test_without_a_digest_it_must_be_asked_for(origin: Origin, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     with pytest.raises(BadInput, match="--no-digest"):

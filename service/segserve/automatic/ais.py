@@ -70,7 +70,9 @@ def smooth(values: Float32, sigma: float) -> Float32:
 
 
 def without_small(labels: NDArray[np.uint32], min_size: int) -> Labels:
-    """The objects of at least `min_size` pixels, numbered anew in the same order."""
-    kept = np.bincount(labels.ravel().astype(np.intp)) >= max(min_size, 1)
+    """The objects of at least `min_size` pixels, numbered anew in the same order. ids come without gaps."""
+    if min_size <= 1:
+        return labels
+    kept = np.bincount(labels.ravel()) >= min_size
     kept[0] = False
     return np.where(kept, np.cumsum(kept), 0).astype(np.uint32)[labels]
