@@ -21,9 +21,10 @@ from rich.progress import (
 from rich.table import Table
 
 from segserve.errors import BadInput, BrokenModel, SegserveError
-from segserve.models.bundle import Bundle
+from segserve.models.bundle import Bundle, SemanticManifest
 from segserve.models.catalogue import PUBLISHED, Published, RemoteFile, published
 from segserve.models.importers import About, Importer, import_checkpoint
+from segserve.models.importers.semantic import read_given
 from segserve.models.install import remove_bundle
 from segserve.models.registry import BUILT_IN, Registry, Runtimes, weight_bytes
 from segserve.settings import load_settings
@@ -114,16 +115,29 @@ def list_models(data_dir: DataDir = None) -> None:
 @app.command("import")
 def import_model(
     kind: Annotated[str, typer.Argument(help=f"What the checkpoint is: {KINDS}.")],
-    checkpoint: Annotated[Path, typer.Argument(help="A .pth, .pt or .safetensors file of weights.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A .pth, .pt, .safetensors or .onnx file, or a package's .zip or folder.")
+    ],
     name: Annotated[str, typer.Option(help="What requests will call the model.")],
     variant: Annotated[
-        str | None, typer.Option(help="vit_b, 2.1_tiny and the like [default: by the weights' shapes].")
+        str | None, typer.Option(help="vit_b, 2.1_tiny, unet:resnet34 and the like [default: by the weights' shapes].")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Of unet, smp and onnx: background,cell,... in the order of the output's channels."),
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of the same: a YAML file with what weights do not tell: activation, input, thresholds, tile, ..."
+        ),
     ] = None,
     replace: Replace = False,
     data_dir: DataDir = None,
 ) -> None:
     """Turn a checkpoint into a model, and compare it with its own library before it is accepted."""
     about = About(source=checkpoint.name)
+    given = read_given(manifest, classes)
     with shown() as progress:
         bundle = import_checkpoint(
             kind,
@@ -133,9 +147,12 @@ def import_model(
             variant=variant,
             replace=replace,
             about=about,
+            given=given,
             on_stage=progress.stage,
         )
     ready(bundle)
+    if isinstance(bundle.manifest, SemanticManifest):
+        described(bundle.manifest)
 
 
 @app.command("pull")
@@ -203,6 +220,15 @@ def ready(bundle: Bundle) -> None:
         f"{bundle.name}: ready ({bundle.manifest.architecture}, {megabytes(weight_bytes(bundle))} with its decoders)",
         fg="green",
     )
+
+
+def described(manifest: SemanticManifest) -> None:
+    """What was found or assumed, to be corrected with --classes, --manifest and --replace."""
+    typer.echo(
+        f"  classes: {', '.join(manifest.classes)} ({manifest.activation}"
+        + (f", background is channel {manifest.background})" if manifest.background is not None else ")")
+    )
+    typer.echo(f"  input: {manifest.input.model_dump_json(exclude_none=True)}")
 
 
 def warn(entry: Published) -> None:

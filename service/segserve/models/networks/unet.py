@@ -1,0 +1,135 @@
+"""U-Net (Ronneberger et al., 2015, arXiv 1505.04597) as it is commonly written in PyTorch: padded convolutions, batch
+norm, half the channels a level. Two spellings are in wide use. They differ in the names of their parts, which is what
+checkpoints show, and in how they go up:
+
+    SteppedUNet   inc, down1 to down4, up1 to up4, outc: as milesial/Pytorch-UNet; up by a transposed convolution,
+                  or bilinearly with the corners aligned
+    ListedUNet    downs, bottleneck, ups, final_conv: as the `features` list style; up by a transposed convolution
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def double(channels: int, middle: int, out: int, *, bias: bool) -> nn.Sequential:
+    """Twice convolution, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels, middle, 3, padding=1, bias=bias),
+        nn.BatchNorm2d(middle),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(middle, out, 3, padding=1, bias=bias),
+        nn.BatchNorm2d(out),
+        nn.ReLU(inplace=True),
+    )
+
+
+class SteppedDouble(nn.Module):
+    def __init__(self, channels: int, middle: int, out: int, *, bias: bool) -> None:
+        super().__init__()
+        self.double_conv = double(channels, middle, out, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.double_conv(x)
+        return found
+
+
+class SteppedDown(nn.Module):
+    def __init__(self, channels: int, out: int, *, bias: bool) -> None:
+        super().__init__()
+        self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), SteppedDouble(channels, out, out, bias=bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.maxpool_conv(x)
+        return found
+
+
+class SteppedUp(nn.Module):
+    """deep: channels that come from below, skip: from the side. A transposed convolution halves `deep`; bilinear
+    up-sampling keeps it, and the convolutions narrow in two steps instead."""
+
+    def __init__(self, deep: int, skip: int, out: int, *, bilinear: bool, bias: bool) -> None:
+        super().__init__()
+        self.up: nn.Module
+        if bilinear:
+            self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+            self.conv = SteppedDouble(deep + skip, (deep + skip) // 2, out, bias=bias)
+        else:
+            self.up = nn.ConvTranspose2d(deep, deep // 2, 2, stride=2)
+            self.conv = SteppedDouble(deep // 2 + skip, out, out, bias=bias)
+
+    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
+        found: Tensor = self.conv(torch.cat([skip, self.up(deep)], dim=1))
+        return found
+
+
+class SteppedUNet(nn.Module):
+    """widths: channels of inc and of each level below it. bias: of the convolutions before batch norms."""
+
+    def __init__(
+        self, channels: int, classes: int, widths: Sequence[int], *, bilinear: bool, bias: bool = False
+    ) -> None:
+        super().__init__()
+        self.depth = len(widths) - 1
+        self.inc = SteppedDouble(channels, widths[0], widths[0], bias=bias)
+        for level in range(1, self.depth + 1):
+            setattr(self, f"down{level}", SteppedDown(widths[level - 1], widths[level], bias=bias))
+        deep = widths[-1]
+        for step in range(1, self.depth + 1):
+            skip = widths[self.depth - step]
+            # Where levels are bilinear each goes up already as narrow as the level above it expects.
+            out = max(skip // 2, widths[0]) if bilinear else skip
+            setattr(self, f"up{step}", SteppedUp(deep, skip, out, bilinear=bilinear, bias=bias))
+            deep = out
+        self.outc = nn.Module()
+        self.outc.conv = nn.Conv2d(deep, classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image [N, C, H, W], H and W multiples of 2^depth -> logits [N, K, H, W]."""
+        skips = [self.inc(image)]
+        for level in range(1, self.depth + 1):
+            skips.append(getattr(self, f"down{level}")(skips[-1]))
+        found = skips.pop()
+        for step in range(1, self.depth + 1):
+            found = getattr(self, f"up{step}")(found, skips.pop())
+        logits: Tensor = self.outc.conv(found)
+        return logits
+
+
+class ListedDouble(nn.Module):
+    def __init__(self, channels: int, out: int, *, bias: bool) -> None:
+        super().__init__()
+        self.conv = double(channels, out, out, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.conv(x)
+        return found
+
+
+class ListedUNet(nn.Module):
+    """features: channels of each level, the bottleneck, of twice the last, left out."""
+
+    def __init__(self, channels: int, classes: int, features: Sequence[int], *, bias: bool = False) -> None:
+        super().__init__()
+        self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
+        for before, after in zip([channels, *features], features, strict=False):
+            self.downs.append(ListedDouble(before, after, bias=bias))
+        self.bottleneck = ListedDouble(features[-1], 2 * features[-1], bias=bias)
+        for width in reversed(features):
+            self.ups.append(nn.ConvTranspose2d(2 * width, width, 2, stride=2))
+            self.ups.append(ListedDouble(2 * width, width, bias=bias))
+        self.final_conv = nn.Conv2d(features[0], classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image [N, C, H, W], H and W multiples of 2^levels -> logits [N, K, H, W]."""
+        skips, found = [], image
+        for down in self.downs:
+            skips.append(down(found))
+            found = F.max_pool2d(skips[-1], 2)
+        found = self.bottleneck(found)
+        for up, convolutions in zip(self.ups[::2], self.ups[1::2], strict=True):
+            found = convolutions(torch.cat([skips.pop(), up(found)], dim=1))
+        logits: Tensor = self.final_conv(found)
+        return logits
