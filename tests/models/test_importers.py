@@ -191,7 +191,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_kind_variant_or_name_is_refused(tmp_path: Path) -> None:
     path = saved(weights(), tmp_path / "c.pth")
     for arguments, field in (
-        (("unet", path, "c"), "kind"),
+        (("magic", path, "c"), "kind"),
         (("sam", path, "../c"), "name"),
         (("sam", path, "C"), "name"),
     ):

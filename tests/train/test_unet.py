@@ -17,7 +17,7 @@ from segserve.cli import cli
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle, SemanticManifest
 from segserve.models.importers import About
-from segserve.models.networks.unet import UNet
+from segserve.models.networks.unet import ListedUNet
 from segserve.models.runtime import RuntimeOptions
 from segserve.models.semantic import SemanticModel
 from segserve.train import make_unet as module
@@ -70,14 +70,14 @@ def test_it_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
     best = max(line["dice"] for line in lines)
     assert best > 0.9
     state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
-    network = UNet(3, 1, OPTIONS.features)
+    network = ListedUNet(3, 1, OPTIONS.features)
     network.load_state_dict(state["best"])
     assert judge(network, [stretched(each) for each in HELD_OUT], 1, "cpu")["dice"] == pytest.approx(best)
 
 
 def test_the_bundle_computes_the_best_weights(tmp_path: Path) -> None:
     bundle = make(tmp_path)
-    network = UNet(3, 1, OPTIONS.features).eval()
+    network = ListedUNet(3, 1, OPTIONS.features).eval()
     network.load_state_dict(torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["best"])
     image = torch.randn(1, 3, 64, 48)
     with torch.no_grad():

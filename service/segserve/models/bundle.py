@@ -152,7 +152,7 @@ class Activation(StrEnum):
 
 class SemanticManifest(Manifest):
     """A class for every pixel: U-Net and its kin. `model.onnx` has one input, the prepared image [N, C, H, W]
-    float32, and one output [N, K, H, W]; N is free, and so are H and W unless `fixed`.
+    float32, and one output [N, K, H, W]; N is free or 1, and H and W are free unless `fixed`.
 
     classes: names of the K channels, in order. background: the channel that stands for "none of them", if there
     is one. In class maps 0 is background and n the n-th class that is not background.

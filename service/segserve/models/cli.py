@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 
 from segserve.errors import BadInput, BrokenModel, MissingDependency, SegserveError
-from segserve.models.bundle import HALF_ENCODER, Bundle
+from segserve.models.bundle import HALF_ENCODER, Bundle, SemanticManifest
 from segserve.models.catalogue import PUBLISHED, Published, RemoteFile, published
 from segserve.models.importers import About, Importer, import_checkpoint
 from segserve.models.install import new_bundle, remove_bundle
@@ -120,13 +120,26 @@ def list_models(data_dir: DataDir = None) -> None:
 @app.command("import")
 def import_model(
     kind: Annotated[str, typer.Argument(help=f"What the checkpoint is: {KINDS}.")],
-    checkpoint: Annotated[Path, typer.Argument(help="A .pth, .pt or .safetensors file of weights.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A .pth, .pt, .safetensors or .onnx file, or a package's .zip or folder.")
+    ],
     name: Annotated[str, typer.Option(help="What requests will call the model.")],
     variant: Annotated[
-        str | None, typer.Option(help="vit_b, 2.1_tiny and the like [default: by the weights' shapes].")
+        str | None, typer.Option(help="vit_b, 2.1_tiny, unet:resnet34 and the like [default: by the weights' shapes].")
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="Names of what the model finds, such as cat,dog, in the order of its labels.")
+        str | None,
+        typer.Option(
+            help="mask_rcnn: cat,dog,... in the order of its labels; unet, smp, onnx: background,cell,... in the "
+            "order of the output's channels."
+        ),
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="unet, smp, bioimageio, onnx: a YAML file with what weights do not tell: activation, input, "
+            "thresholds, tile, ..."
+        ),
     ] = None,
     decoder: Annotated[
         Path | None,
@@ -150,9 +163,12 @@ def import_model(
             replace=replace,
             about=about,
             keep_weights=keep_weights,
+            manifest=manifest,
             on_stage=progress.stage,
         )
     ready(bundle)
+    if isinstance(bundle.manifest, SemanticManifest):
+        described(bundle.manifest)
 
 
 @app.command("pull")
@@ -243,6 +259,15 @@ def ready(bundle: Bundle) -> None:
         f"{bundle.name}: ready ({bundle.manifest.architecture}, {megabytes(weight_bytes(bundle))} with its decoders)",
         fg="green",
     )
+
+
+def described(manifest: SemanticManifest) -> None:
+    """What was found or assumed, to be corrected with --classes, --manifest and --replace."""
+    typer.echo(
+        f"  classes: {', '.join(manifest.classes)} ({manifest.activation}"
+        + (f", background is channel {manifest.background})" if manifest.background is not None else ")")
+    )
+    typer.echo(f"  input: {manifest.input.model_dump_json(exclude_none=True)}")
 
 
 def warn(entry: Published) -> None:

@@ -96,8 +96,11 @@ class Graph:
         self.inputs = [i.name for i in self._session.get_inputs()]
         self.integers = {i.name for i in self._session.get_inputs() if i.type == "tensor(int64)"}
         self.outputs = [o.name for o in self._session.get_outputs()]
-        first = self._session.get_inputs()[0].shape
-        self.batched = bool(first) and not isinstance(first[0], int)  # the first axis is free
+        # Of the first input: numbers where the graph fixes them, names or None where it does not.
+        first = self._session.get_inputs()[0]
+        self.input_shape: tuple[int | str | None, ...] = tuple(first.shape)
+        self.input_type: str = first.type
+        self.batched = bool(first.shape) and not isinstance(first.shape[0], int)  # the first axis is free
 
     def run(self, inputs: Held, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
         """Inputs the graph does not know are left out. Raises OutOfMemory."""

@@ -30,6 +30,8 @@ class SemanticModel:
     def run(self, images: Float32) -> Float32:
         """images [N, C, H, W] as the manifest's `input` prepares them, H and W multiples of its `multiple` ->
         the graph's own output [N, K, H, W]. Raises OutOfMemory."""
+        if len(images) > 1 and not self._graph.batched:
+            return np.concatenate([self.run(images[i : i + 1]) for i in range(len(images))])
         [output] = self._graph.run({self._graph.inputs[0]: images}).values()
         return output
 

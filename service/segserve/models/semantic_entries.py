@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from segserve.models.strict import Strict
 
 Floats = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
-Eps = Annotated[float, Field(ge=0, le=0.1, description="added to the divisor")]
+Eps = Annotated[float, Field(ge=0, description="added to the divisor")]
 
 
 class Clahe(Strict):

@@ -15,7 +15,7 @@ from segserve.models.importers import About
 from segserve.models.importers.compare import check as check_error
 from segserve.models.importers.compare import relative_to_largest
 from segserve.models.install import new_bundle
-from segserve.models.networks.unet import UNet
+from segserve.models.networks.unet import ListedUNet
 from segserve.models.runtime import RuntimeOptions
 from segserve.models.semantic import SemanticModel
 from segserve.models.semantic_entries import Percentile, SemanticInput
@@ -76,7 +76,7 @@ def make_unet(
     device = usable(options.device)
     run = Run(target.run, settings_of(learn + held_out, options), resume=resume)
     torch.manual_seed(options.seed)
-    network = UNet(3, len(options.classes), options.features)
+    network = ListedUNet(3, len(options.classes), options.features)
     training = Training(network, len(options.classes), options.recipe, device)
     if resume:
         training.load(load(run.checkpoint))

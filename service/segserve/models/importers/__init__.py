@@ -24,6 +24,10 @@ class Importer(StrEnum):
     MICRO_SAM = "micro_sam"  # either of them with micro-sam's decoder for automatic segmentation
     SAM2 = "sam2"  # 2.0 and 2.1: tiny, small, base_plus, large
     MASK_RCNN = "mask_rcnn"  # torchvision: maskrcnn_resnet50_fpn and maskrcnn_resnet50_fpn_v2
+    UNET = "unet"  # as commonly written: inc, down1.. or downs, ups
+    SMP = "smp"  # segmentation-models-pytorch: unet:resnet34 and the like
+    BIOIMAGEIO = "bioimageio"  # a package of the BioImage Model Zoo with ONNX weights
+    ONNX = "onnx"  # any graph with [N, C, H, W] in and [N, K, H, W] out
 
 
 # Importer -> the module to find, the package that brings it, the extra that brings that
@@ -34,11 +38,21 @@ LIBRARIES = {
     Importer.MICRO_SAM: ("micro_sam", "micro-sam", "microsam"),
     Importer.SAM2: ("sam2", "sam2", "models"),
     Importer.MASK_RCNN: ("torchvision", "torchvision", "models"),
+    Importer.UNET: ("torch", "PyTorch", "models"),
+    Importer.SMP: ("segmentation_models_pytorch", "segmentation-models-pytorch", "models"),
+    Importer.BIOIMAGEIO: ("bioimageio", "bioimageio.core", "models"),
+    Importer.ONNX: ("onnxruntime", "ONNX Runtime", "cpu"),
 }
+WITHOUT_TORCH = {Importer.BIOIMAGEIO, Importer.ONNX}
 PROMPTABLE = {Importer.SAM, Importer.MEDSAM, Importer.MOBILE_SAM, Importer.MICRO_SAM, Importer.SAM2}
-WITH_CLASSES = {Importer.MASK_RCNN}
+SEMANTIC = {Importer.UNET, Importer.SMP, Importer.BIOIMAGEIO, Importer.ONNX}
 # Options of `import_checkpoint` -> the importers that have a use for them
-USED_BY = {"decoder": {Importer.MICRO_SAM}, "keep_weights": PROMPTABLE, "classes": WITH_CLASSES}
+USED_BY = {
+    "decoder": {Importer.MICRO_SAM},
+    "keep_weights": PROMPTABLE,
+    "classes": {Importer.MASK_RCNN, *SEMANTIC},
+    "manifest": SEMANTIC,
+}
 
 
 @dataclass(frozen=True)
@@ -61,17 +75,15 @@ class Job:
     variant: str | None
     decoder: Path | None
     classes: Sequence[str]
+    manifest: Path | None
     keep_weights: bool
     on_stage: Callable[[str], None]
 
 
 def require_libraries(kind: Importer) -> None:
-    """Raises MissingDependency unless torch, onnx and the model's own library can be imported."""
-    for module, package, extra in (
-        ("torch", "PyTorch", "models"),
-        ("onnx", "onnx", "models"),
-        LIBRARIES[kind],
-    ):
+    """Raises MissingDependency unless the model's own library can be imported, and what else the kind needs."""
+    torch = () if kind in WITHOUT_TORCH else (("torch", "PyTorch", "models"), ("onnx", "onnx", "models"))
+    for module, package, extra in (*torch, LIBRARIES[kind]):
         if importlib.util.find_spec(module) is None:
             raise MissingDependency(package, extra, f"Importing a {kind} checkpoint")
 
@@ -107,6 +119,7 @@ def import_checkpoint(
     classes: Sequence[str] = (),
     replace: bool = False,
     about: About | None = None,
+    manifest: Path | None = None,
     keep_weights: bool = False,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
@@ -114,16 +127,17 @@ def import_checkpoint(
 
     variant: the architecture's size, for checkpoints whose shapes do not tell. decoder: the file of a micro_sam
     checkpoint's automatic decoder, where it is not in the checkpoint itself. classes: their names, for models that
-    have any. keep_weights: of the promptable part, beside the graphs, to train it further. on_stage: called with
-    the name of each stage as it begins. Raises BadInput (not such a checkpoint, a name that is taken), BrokenModel
-    (the export does not agree with the library), MissingDependency; after any error the folder is as it was.
+    have any. manifest: a YAML file of what a semantic checkpoint does not tell. keep_weights: of the promptable
+    part, beside the graphs, to train it further. on_stage: called with the name of each stage as it begins. Raises
+    BadInput (not such a checkpoint, a name that is taken), BrokenModel (the export does not agree with the
+    library), MissingDependency; after any error the folder is as it was.
     """
     importer = known_kind(kind)
-    refuse_unused(importer, decoder=decoder, classes=classes, keep_weights=keep_weights)
+    refuse_unused(importer, decoder=decoder, classes=classes, manifest=manifest, keep_weights=keep_weights)
     require_libraries(importer)
-    family = importlib.import_module(f"{__name__}.{importer}").FAMILY
+    importing = importlib.import_module(f"{__name__}.{importer}")
     with new_bundle(models_dir, name, replace=replace) as folder:
-        family.write(
+        importing.write(
             Job(
                 checkpoint,
                 folder,
@@ -132,6 +146,7 @@ def import_checkpoint(
                 variant,
                 decoder,
                 classes,
+                manifest,
                 keep_weights,
                 on_stage,
             )

@@ -160,3 +160,4 @@ def class_names(count: int, given: Sequence[str]) -> tuple[str, ...]:
 
 
 FAMILY = MaskRcnn()
+write = FAMILY.write

@@ -27,3 +27,4 @@ class MedSam(Sam):
 
 
 FAMILY = MedSam()
+write = FAMILY.write

@@ -117,3 +117,4 @@ class MicroSam(Family):
 
 
 FAMILY = MicroSam()
+write = FAMILY.write

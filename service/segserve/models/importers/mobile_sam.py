@@ -26,3 +26,4 @@ class MobileSam(Sam):
 
 
 FAMILY = MobileSam()
+write = FAMILY.write

@@ -54,3 +54,4 @@ class Sam(Family):
 
 
 FAMILY = Sam()
+write = FAMILY.write

@@ -77,3 +77,4 @@ class Sam2(Family):
 
 
 FAMILY = Sam2()
+write = FAMILY.write

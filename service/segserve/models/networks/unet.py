@@ -1,57 +1,135 @@
-"""The U-Net of Ronneberger et al. (MICCAI 2015), as it is commonly written today: padded, with batch norm, and
-a list of how many channels each level has."""
+"""U-Net (Ronneberger et al., 2015, arXiv 1505.04597) as it is commonly written in PyTorch: padded convolutions, batch
+norm, half the channels a level. Two spellings are in wide use. They differ in the names of their parts, which is what
+checkpoints show, and in how they go up:
+
+    SteppedUNet   inc, down1 to down4, up1 to up4, outc: as milesial/Pytorch-UNet; up by a transposed convolution,
+                  or bilinearly with the corners aligned
+    ListedUNet    downs, bottleneck, ups, final_conv: as the `features` list style; up by a transposed convolution
+"""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
-class DoubleConv(nn.Module):
-    """Two 3x3 convolutions that keep the size, each with batch norm and ReLU."""
+def double(channels: int, middle: int, out: int, *, bias: bool) -> nn.Sequential:
+    """Twice convolution, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels, middle, 3, padding=1, bias=bias),
+        nn.BatchNorm2d(middle),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(middle, out, 3, padding=1, bias=bias),
+        nn.BatchNorm2d(out),
+        nn.ReLU(inplace=True),
+    )
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+
+class SteppedDouble(nn.Module):
+    def __init__(self, channels: int, middle: int, out: int, *, bias: bool) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for before in (inputs, outputs):
-            layers += [nn.Conv2d(before, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-        self.conv = nn.Sequential(*layers)
+        self.double_conv = double(channels, middle, out, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.conv(x)
-        return features
+        found: Tensor = self.double_conv(x)
+        return found
 
 
-class UNet(nn.Module):
-    """Images [B, channels, H, W] -> logits [B, classes, H, W]; H and W are multiples of `multiple`.
+class SteppedDown(nn.Module):
+    def __init__(self, channels: int, out: int, *, bias: bool) -> None:
+        super().__init__()
+        self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), SteppedDouble(channels, out, out, bias=bias))
 
-    features: channels of each level, the finest first; the bottom has twice the last.
-    """
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.maxpool_conv(x)
+        return found
+
+
+class SteppedUp(nn.Module):
+    """deep: channels that come from below, skip: from the side. A transposed convolution halves `deep`; bilinear
+    up-sampling keeps it, and the convolutions narrow in two steps instead."""
+
+    def __init__(self, deep: int, skip: int, out: int, *, bilinear: bool, bias: bool) -> None:
+        super().__init__()
+        self.up: nn.Module
+        if bilinear:
+            self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+            self.conv = SteppedDouble(deep + skip, (deep + skip) // 2, out, bias=bias)
+        else:
+            self.up = nn.ConvTranspose2d(deep, deep // 2, 2, stride=2)
+            self.conv = SteppedDouble(deep // 2 + skip, out, out, bias=bias)
+
+    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
+        found: Tensor = self.conv(torch.cat([skip, self.up(deep)], dim=1))
+        return found
+
+
+class SteppedUNet(nn.Module):
+    """widths: channels of inc and of each level below it. bias: of the convolutions before batch norms."""
 
     def __init__(
-        self, channels: int = 3, classes: int = 1, features: Sequence[int] = (64, 128, 256, 512)
+        self, channels: int, classes: int, widths: Sequence[int], *, bilinear: bool, bias: bool = False
     ) -> None:
         super().__init__()
-        self.multiple = 2 ** len(features)
-        self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
-        for before, width in zip((channels, *features), features, strict=False):
-            self.downs.append(DoubleConv(before, width))
-        self.bottleneck = DoubleConv(features[-1], 2 * features[-1])
-        for width in reversed(features):
-            self.ups.append(nn.ConvTranspose2d(2 * width, width, 2, 2))
-            self.ups.append(DoubleConv(2 * width, width))
-        self.pool = nn.MaxPool2d(2, 2)
-        self.final_conv = nn.Conv2d(features[0], classes, 1)
+        self.depth = len(widths) - 1
+        self.inc = SteppedDouble(channels, widths[0], widths[0], bias=bias)
+        for level in range(1, self.depth + 1):
+            setattr(self, f"down{level}", SteppedDown(widths[level - 1], widths[level], bias=bias))
+        deep = widths[-1]
+        for step in range(1, self.depth + 1):
+            skip = widths[self.depth - step]
+            # Where levels are bilinear each goes up already as narrow as the level above it expects.
+            out = max(skip // 2, widths[0]) if bilinear else skip
+            setattr(self, f"up{step}", SteppedUp(deep, skip, out, bilinear=bilinear, bias=bias))
+            deep = out
+        self.outc = nn.Module()
+        self.outc.conv = nn.Conv2d(deep, classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image [N, C, H, W], H and W multiples of 2^depth -> logits [N, K, H, W]."""
+        skips = [self.inc(image)]
+        for level in range(1, self.depth + 1):
+            skips.append(getattr(self, f"down{level}")(skips[-1]))
+        found = skips.pop()
+        for step in range(1, self.depth + 1):
+            found = getattr(self, f"up{step}")(found, skips.pop())
+        logits: Tensor = self.outc.conv(found)
+        return logits
+
+
+class ListedDouble(nn.Module):
+    def __init__(self, channels: int, out: int, *, bias: bool) -> None:
+        super().__init__()
+        self.conv = double(channels, out, out, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        skips = []
+        found: Tensor = self.conv(x)
+        return found
+
+
+class ListedUNet(nn.Module):
+    """features: channels of each level, the bottleneck, of twice the last, left out."""
+
+    def __init__(self, channels: int, classes: int, features: Sequence[int], *, bias: bool = False) -> None:
+        super().__init__()
+        self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
+        for before, after in zip([channels, *features], features, strict=False):
+            self.downs.append(ListedDouble(before, after, bias=bias))
+        self.bottleneck = ListedDouble(features[-1], 2 * features[-1], bias=bias)
+        for width in reversed(features):
+            self.ups.append(nn.ConvTranspose2d(2 * width, width, 2, stride=2))
+            self.ups.append(ListedDouble(2 * width, width, bias=bias))
+        self.final_conv = nn.Conv2d(features[0], classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image [N, C, H, W], H and W multiples of 2^levels -> logits [N, K, H, W]."""
+        skips, found = [], image
         for down in self.downs:
-            x = down(x)
-            skips.append(x)
-            x = self.pool(x)
-        x = self.bottleneck(x)
-        for index, skip in enumerate(reversed(skips)):
-            x = self.ups[2 * index](x)
-            x = self.ups[2 * index + 1](torch.cat([skip, x], dim=1))
-        logits: Tensor = self.final_conv(x)
+            skips.append(down(found))
+            found = F.max_pool2d(skips[-1], 2)
+        found = self.bottleneck(found)
+        for up, convolutions in zip(self.ups[::2], self.ups[1::2], strict=True):
+            found = convolutions(torch.cat([skips.pop(), up(found)], dim=1))
+        logits: Tensor = self.final_conv(found)
         return logits

@@ -1,0 +1,198 @@
+"""Packages of the BioImage Model Zoo (bioimage.io): a zip or a folder with rdf.yaml and ONNX weights.
+
+Only ONNX weights are taken, and no code of a package is ever run. pytorch_state_dict needs the package's own Python;
+TorchScript is a program too, with operators that read and write files (aten::from_file), and PyTorch's own advice is
+not to load it from strangers. Who trusts a package converts it with `bioimageio add-weights`.
+
+The package must hold all that it names: nothing is downloaded.
+"""
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from bioimageio.core import Tensor
+from bioimageio.core.digest_spec import create_sample_for_model
+from bioimageio.core.proc_setup import setup_pre_and_postprocessing
+from bioimageio.spec import ValidationContext, build_description
+from bioimageio.spec.model import v0_5
+from numpy.typing import NDArray
+
+from segserve.errors import BadInput, BrokenModel
+from segserve.models.bundle import SemanticManifest, sha256_of, write_manifest
+from segserve.models.importers import About, Job, onnx
+from segserve.models.importers.bioimageio_steps import activation_of, input_of
+from segserve.models.importers.packages import inside, unpack
+from segserve.models.runtime import RuntimeOptions
+from segserve.models.semantic import SemanticModel
+from segserve.settings import cores
+
+DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
+AXES = ("batch", "channel", "space", "space")
+TOLERANCE = 1e-4  # of the largest value, against bioimageio.core
+PACKAGE_TOLERANCE = (
+    1e-3  # against the package's test output, which another machine computed; the zoo's own default
+)
+DIFFERENT = 1e-3  # part of the pixels, where the test output is binary
+DESCRIPTION_CHARACTERS = 300
+
+
+def write(job: Job) -> None:
+    """Raises BadInput (no such package, or one that cannot be served), BrokenModel (its test is not reproduced)."""
+    if job.variant is not None:
+        raise BadInput("A package has no variants.", field="variant", remedy="Leave --variant out.")
+    with tempfile.TemporaryDirectory(dir=job.folder.parent) as unpacked:
+        package = job.checkpoint
+        if not job.checkpoint.is_dir():
+            job.on_stage("unpacking the package")
+            package = Path(unpacked)
+            unpack(job.checkpoint, package)
+        job.on_stage("reading the package")
+        description = read_description(package)
+        shutil.copyfile(weights_of(description, package), job.folder / onnx.GRAPH)
+        told = described(description, job)
+        found = found_in(description, package)
+        manifest = onnx.inspect(job.folder / onnx.GRAPH, told, found, "bioimageio")
+        job.on_stage("reproducing its test")
+        reproduce(job.folder, manifest, description, package)
+
+
+def read_description(package: Path) -> v0_5.ModelDescr:
+    """Raises BadInput."""
+    path = next((package / name for name in DESCRIPTIONS if (package / name).is_file()), None)
+    if path is None:
+        raise BadInput(
+            f"The package has no {DESCRIPTIONS[0]}.",
+            field="checkpoint",
+            remedy="Give a BioImage.IO package as its zip or unpacked.",
+        )
+    try:
+        context = ValidationContext(root=package, file_name=path.name, perform_io_checks=False)
+        content = yaml.safe_load(path.read_bytes())
+        found = build_description(content, context=context, format_version="latest")
+    except Exception as error:  # the library raises nearly everything for YAML that is none
+        raise BadInput(f"{path.name} cannot be read: {str(error)[:200]}.", field="checkpoint") from error
+    if not isinstance(found, v0_5.ModelDescr):
+        reason = found.validation_summary.format()[:300] if hasattr(found, "validation_summary") else ""
+        raise BadInput(
+            f"{path.name} does not describe a model of BioImage.IO. {reason}",
+            field="checkpoint",
+            remedy="See bioimageio validate-format.",
+        )
+    return found
+
+
+def test_array(package: Path, tensor: Any) -> NDArray[Any]:
+    """Raises BadInput."""
+    if tensor.test_tensor is None:
+        raise BadInput("The package has no test tensors.", field="checkpoint", remedy="Add them to it.")
+    path = inside(package, str(tensor.test_tensor.source))
+    try:
+        loaded: NDArray[Any] = np.load(path, allow_pickle=False)
+        if loaded.ndim == len(AXES) and loaded.size:
+            return loaded
+    except Exception as error:  # numpy raises nearly everything for bytes that are no array
+        raise BadInput(f"{path.name} cannot be read as an array.", field="checkpoint") from error
+    raise BadInput(f"{path.name} is not an image of {len(AXES)} axes.", field="checkpoint")
+
+
+def weights_of(description: v0_5.ModelDescr, package: Path) -> Path:
+    """The ONNX file. Raises BadInput."""
+    entry = description.weights.onnx
+    if entry is None or entry.external_data is not None:
+        others = [name for name, weights in description.weights if weights is not None]
+        raise BadInput(
+            f"The package has no ONNX weights in one file, but {', '.join(others)}, which could run code of its own.",
+            field="checkpoint",
+            remedy="Where you trust it: bioimageio add-weights PACKAGE OUTPUT --target-format onnx.",
+        )
+    path = inside(package, str(entry.source))
+    if entry.sha256 is not None and sha256_of(path) != str(entry.sha256):
+        raise BadInput(
+            f"{path.name} does not match its digest.",
+            field="checkpoint",
+            remedy="Download the package again.",
+        )
+    return path
+
+
+def described(description: v0_5.ModelDescr, job: Job) -> Job:
+    """With what the package says of itself."""
+    about = About(
+        description=job.about.description or (description.description or "")[:DESCRIPTION_CHARACTERS],
+        licence=job.about.licence or str(description.license or ""),
+        source=job.about.source or str(description.id or description.name),
+    )
+    return replace(job, about=about)
+
+
+def found_in(description: v0_5.ModelDescr, package: Path) -> dict[str, Any]:
+    """Fields of the manifest that the package tells. Raises BadInput."""
+    if len(description.inputs) != 1 or len(description.outputs) != 1:
+        raise BadInput(
+            f"The package has {len(description.inputs)} inputs and {len(description.outputs)} outputs.",
+            field="checkpoint",
+            remedy="Only models of one image and one map of classes are served.",
+        )
+    image, answer = description.inputs[0], description.outputs[0]
+    for tensor in (image, answer):
+        if tuple(axis.type for axis in tensor.axes) != AXES or [a.id for a in tensor.axes[2:]] != ["y", "x"]:
+            raise BadInput(
+                f"Its tensor {tensor.id} has axes {', '.join(str(axis.id) for axis in tensor.axes)}.",
+                field="checkpoint",
+                remedy="Only batch, channel, y, x is served: no volumes, no time.",
+            )
+    found: dict[str, Any] = sizes(image.axes[2:], answer.axes[2:])
+    names = [str(name) for name in answer.axes[1].channel_names]
+    brightest = float(test_array(package, image).max())
+    found["input"] = input_of(image.preprocessing, len(image.axes[1].channel_names), brightest)
+    return {**found, "classes": names, **activation_of(answer.postprocessing, len(names))}
+
+
+def sizes(inputs: Any, outputs: Any) -> dict[str, Any]:
+    """multiple, and the overlap that keeps the halo out."""
+    steps = [axis.size.step for axis in inputs if isinstance(axis.size, v0_5.ParameterizedSize)]
+    halo = max(getattr(axis, "halo", 0) for axis in outputs)
+    multiple = int(np.lcm.reduce([step for step in steps if step] or [1]))
+    if len(steps) < 2:  # a fixed size, which the graph has too
+        return {}
+    tile = -(-512 // multiple) * multiple
+    return {"multiple": multiple, "tile": (tile, tile), "overlap": min(0.75, max(0.25, 2 * halo / tile))}
+
+
+def reproduce(folder: Path, manifest: SemanticManifest, description: v0_5.ModelDescr, package: Path) -> None:
+    """Does the bundle, its input prepared by bioimageio.core, answer what the package says, and do the manifest's
+    activation and thresholds do what bioimageio.core does after the network? Raises BrokenModel."""
+    model = SemanticModel(write_manifest(folder, manifest), RuntimeOptions(threads=cores()))
+    image, answer = description.inputs[0], description.outputs[0]
+    sample = create_sample_for_model(description, inputs={image.id: test_array(package, image)})
+    before, after = setup_pre_and_postprocessing(description, dataset_for_initial_statistics=[sample])
+    for step in before:
+        step(sample)
+    prepared = np.asarray(sample.members[image.id].data, np.float32)
+    sample.members[answer.id] = Tensor.from_numpy(model.run(prepared), dims=[axis.id for axis in answer.axes])
+    for step in after:
+        step(sample)
+    expected = np.asarray(sample.members[answer.id].data)
+    ours = model.probabilities(prepared)
+    if manifest.thresholds and any(step.id == "binarize" for step in answer.postprocessing):
+        ours = (ours > np.array(manifest.thresholds, np.float32)[:, None, None]).astype(np.float32)
+    check("bioimageio.core's steps after the network", ours, expected, TOLERANCE)
+    check("the package's own test output", ours, test_array(package, answer), PACKAGE_TOLERANCE)
+
+
+def check(what: str, ours: NDArray[Any], expected: NDArray[Any], tolerance: float) -> None:
+    expected = expected.astype(np.float32)
+    if ours.shape == expected.shape:
+        wrong = np.abs(ours - expected) > tolerance * max(1.0, float(np.abs(expected).max()))
+        binary = set(np.unique(expected)) <= {0.0, 1.0}
+        if not wrong.any() or (binary and wrong.mean() <= DIFFERENT):
+            return
+    raise BrokenModel(
+        f"The imported model does not reproduce {what}.",
+        remedy="Check --manifest; if there is none, please report the package.",
+    )

@@ -1,0 +1,35 @@
+"""Semantic networks in torch to bundles."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from segserve.models.bundle import SemanticManifest
+from segserve.models.export.semantic import export_semantic
+from segserve.models.importers.compare import check, relative_to_largest
+from segserve.models.runtime import RuntimeOptions
+from segserve.models.semantic import SemanticModel
+from segserve.settings import cores
+
+TOLERANCE = 1e-4  # largest error over the largest value
+SHAPES = ((1, 4, 6), (2, 3, 2))  # images, height and width in multiples; neither is the exported example's
+
+
+def write_network(
+    network: nn.Module, folder: Path, manifest: SemanticManifest, on_stage: Callable[[str], None]
+) -> None:
+    """Export and compare. Raises BrokenModel where the bundle does not answer as the network does."""
+    on_stage("writing the ONNX graph")
+    bundle = export_semantic(network.eval(), folder, manifest)
+    on_stage("comparing with the library")
+    model = SemanticModel(bundle, RuntimeOptions(threads=cores()))
+    generator = torch.Generator().manual_seed(0)
+    for count, rows, columns in SHAPES:
+        height, width = rows * manifest.multiple, columns * manifest.multiple
+        images = torch.randn(count, manifest.input.channels, height, width, generator=generator)
+        with torch.no_grad():
+            expected = network(images).numpy()
+        error = relative_to_largest(model.run(images.numpy()), expected)
+        check(f"network (at {height} x {width})", error, TOLERANCE)
