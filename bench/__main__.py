@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.common import THREADS, machine
 
-PARTS = ("exactness", "clicks", "cache", "encoders", "load", "starter")
+PARTS = ("exactness", "clicks", "cache", "encoders", "load", "starter", "semantic")
 
 
 def main() -> None:
