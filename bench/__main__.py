@@ -13,6 +13,7 @@ PARTS = (
     "encoders",
     "automatic",
     "amg",
+    "semantic",
     "instances",
     "hausdorff",
     "large",

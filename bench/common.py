@@ -39,11 +39,12 @@ def median_ms(call: Callable[[], object], repeats: int = 30, warm: int = 3) -> f
     return float(np.median(times)) * 1000
 
 
-def interleaved_ms(calls: dict[str, Callable[[], object]], repeats: int = 15) -> dict[str, float]:
+def interleaved_ms(
+    calls: dict[str, Callable[[], object]], repeats: int = 15, warm: int = 2
+) -> dict[str, float]:
     """Medians of several calls taken in turn, so that what else the machine does hits them alike; each begins
     on an idle machine, as a click does: threads of the call before may spin for a while."""
-    for call in calls.values():
-        call()
+    for call in [*calls.values()] * warm:
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):

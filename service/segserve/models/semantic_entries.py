@@ -89,13 +89,25 @@ class SemanticInput(Strict):
         return self
 
 
+class Crf(Strict):
+    """A fully connected CRF over the probabilities. smooth_px: reach of "near pixels are alike". alike_px,
+    alike_levels: reach in pixels and in grey levels of "near pixels of a like colour are alike"."""
+
+    iterations: int = Field(5, ge=1, le=20)
+    smooth_px: float = Field(3.0, gt=0, le=100)
+    alike_px: float = Field(80.0, gt=0, le=1000)
+    alike_levels: float = Field(13.0, gt=0, le=255)
+
+
 class Postprocess(Strict):
-    """What is done to each class by itself, in this order; a field at its default does nothing.
+    """What is done, in this order: crf to the probabilities, before thresholds; the rest to each class by itself. A
+    field at its default does nothing.
 
     opening, closing: radius in pixels of the disc. fill_holes: background enclosed by the class joins it.
     smallest: pixels; connected parts below it go. keep_largest: only the largest connected part stays. Connected
     means by edges or corners."""
 
+    crf: Crf | None = None
     opening: int = Field(0, ge=0, le=64)
     closing: int = Field(0, ge=0, le=64)
     fill_holes: bool = False

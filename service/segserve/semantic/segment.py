@@ -10,10 +10,11 @@ from segserve.errors import BadInput, TooLarge
 from segserve.images.library import Library
 from segserve.masks import crop
 from segserve.metrics import Metrics
-from segserve.models.bundle import SemanticManifest
+from segserve.models.bundle import Activation, SemanticManifest
 from segserve.models.registry import Registry
 from segserve.models.semantic import SemanticModel
 from segserve.models.semantic_entries import Postprocess
+from segserve.semantic.crf import MOST_PIXELS, refine, require_crf
 from segserve.semantic.decide import decide, named, thresholds
 from segserve.semantic.postprocess import tidy
 from segserve.semantic.preprocess import prepare
@@ -116,8 +117,13 @@ class Semantic:
         return answer
 
 
+def steps_of(options: SemanticOptions, manifest: SemanticManifest) -> Postprocess:
+    """The request's steps over the manifest's."""
+    return Postprocess.model_validate({**manifest.postprocess.model_dump(), **options.postprocess})
+
+
 def check(options: SemanticOptions, manifest: SemanticManifest, size: Size) -> tuple[int, int]:
-    """The tile to use. Raises BadInput naming the field that the model cannot have, TooLarge."""
+    """The tile to use. Raises BadInput naming the field that the model cannot have, TooLarge, MissingDependency."""
     tile, multiple = options.tile or manifest.tile, manifest.multiple
     if manifest.fixed and tile != manifest.tile:
         raise BadInput(
@@ -146,6 +152,14 @@ def check(options: SemanticOptions, manifest: SemanticManifest, size: Size) -> t
             field="format",
             remedy="Ask for the class map, or cut the image into parts.",
         )
+    if steps_of(options, manifest).crf is not None:
+        require_crf()
+        if size.height * size.width > MOST_PIXELS:
+            raise TooLarge(
+                f"A CRF takes at most {MOST_PIXELS} pixels.",
+                field="postprocess.crf",
+                remedy="Leave it out, or cut the image into parts.",
+            )
     return tile
 
 
@@ -162,8 +176,10 @@ def classify(
     manifest, shape = model.manifest, image.shape[:2]
     with timings.stage("prepare"):
         prepared = prepare(image, manifest.input)
+    steps, channels = steps_of(options, manifest), len(manifest.classes)
     values = np.empty(shape, np.uint8)
-    kept = np.empty((len(manifest.classes), *shape), np.float16) if options.probabilities else None
+    kept = np.empty((channels, *shape), np.float16) if options.probabilities else None
+    whole = None if steps.crf is None else np.empty((channels, *shape), np.float32)
     overlap = manifest.overlap if options.overlap is None else options.overlap
     with timings.stage("network"):
         for top, band in slide(
@@ -179,8 +195,12 @@ def classify(
             values[rows] = decide(band, least, manifest.background)
             if kept is not None:
                 kept[:, rows] = band
+            if whole is not None:
+                whole[:, rows] = band
     with timings.stage("postprocess"):
-        steps = Postprocess.model_validate({**manifest.postprocess.model_dump(), **options.postprocess})
+        if steps.crf is not None and whole is not None:
+            exclusive = manifest.activation is Activation.SOFTMAX
+            values = decide(refine(whole, image, steps.crf, exclusive=exclusive), least, manifest.background)
         values = tidy(values, steps)
     size = Size(*shape)
     return ClassMap(image_id, model.name, size, values, areas(values, manifest), kept)

@@ -335,19 +335,33 @@ class TileSize(_message.Message):
     width: int
     def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
+class Crf(_message.Message):
+    __slots__ = ("iterations", "smooth_px", "alike_px", "alike_levels")
+    ITERATIONS_FIELD_NUMBER: _ClassVar[int]
+    SMOOTH_PX_FIELD_NUMBER: _ClassVar[int]
+    ALIKE_PX_FIELD_NUMBER: _ClassVar[int]
+    ALIKE_LEVELS_FIELD_NUMBER: _ClassVar[int]
+    iterations: int
+    smooth_px: float
+    alike_px: float
+    alike_levels: float
+    def __init__(self, iterations: _Optional[int] = ..., smooth_px: _Optional[float] = ..., alike_px: _Optional[float] = ..., alike_levels: _Optional[float] = ...) -> None: ...
+
 class Postprocess(_message.Message):
-    __slots__ = ("opening", "closing", "fill_holes", "smallest", "keep_largest")
+    __slots__ = ("opening", "closing", "fill_holes", "smallest", "keep_largest", "crf")
     OPENING_FIELD_NUMBER: _ClassVar[int]
     CLOSING_FIELD_NUMBER: _ClassVar[int]
     FILL_HOLES_FIELD_NUMBER: _ClassVar[int]
     SMALLEST_FIELD_NUMBER: _ClassVar[int]
     KEEP_LARGEST_FIELD_NUMBER: _ClassVar[int]
+    CRF_FIELD_NUMBER: _ClassVar[int]
     opening: int
     closing: int
     fill_holes: bool
     smallest: int
     keep_largest: bool
-    def __init__(self, opening: _Optional[int] = ..., closing: _Optional[int] = ..., fill_holes: _Optional[bool] = ..., smallest: _Optional[int] = ..., keep_largest: _Optional[bool] = ...) -> None: ...
+    crf: Crf
+    def __init__(self, opening: _Optional[int] = ..., closing: _Optional[int] = ..., fill_holes: _Optional[bool] = ..., smallest: _Optional[int] = ..., keep_largest: _Optional[bool] = ..., crf: _Optional[_Union[Crf, _Mapping]] = ...) -> None: ...
 
 class SemanticRequest(_message.Message):
     __slots__ = ("image_id", "model", "tile", "overlap", "threshold", "thresholds", "flips", "postprocess", "format")

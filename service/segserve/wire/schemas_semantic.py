@@ -28,8 +28,21 @@ class SemanticFormat(StrEnum):
     PROBABILITIES = "probabilities"  # [channels, height, width] float16, as numpy saves it
 
 
+class CrfIn(Strict):
+    """A fully connected CRF. What is left out has its usual value."""
+
+    iterations: int = Field(5, ge=1, le=20)
+    smooth_px: float = Field(3.0, gt=0, le=100, description="how far near pixels are drawn to the same class")
+    alike_px: float = Field(80.0, gt=0, le=1000, description="the same of pixels that look alike")
+    alike_levels: float = Field(13.0, gt=0, le=255, description="how alike, in grey levels")
+
+
 class PostprocessIn(Strict):
-    """Steps on each class by itself, in this order. What is left out is as the model has it."""
+    """Steps in this order, all but the first on each class by itself. What is left out is as the model has it."""
+
+    crf: CrfIn | None = Field(
+        None, description="refine the probabilities, before thresholds; needs the service's extra 'crf'"
+    )
 
     opening: int | None = Field(None, ge=0, le=64, description="radius of the disc, pixels; 0: none")
     closing: int | None = Field(None, ge=0, le=64, description="radius of the disc, pixels; 0: none")

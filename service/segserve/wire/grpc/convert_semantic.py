@@ -25,10 +25,17 @@ def semantic_in(message: segmentation_pb2.SemanticRequest) -> SemanticIn:
             "overlap": message.overlap if message.HasField("overlap") else None,
             "threshold": threshold(message),
             "flips": known(FLIPS, message.flips, "flips"),
-            "postprocess": {field.name: value for field, value in message.postprocess.ListFields()},
+            "postprocess": postprocess(message.postprocess),
             "format": known(FORMAT, message.format, "format"),
         },
     )
+
+
+def postprocess(message: segmentation_pb2.Postprocess) -> dict[str, Any]:
+    steps = {field.name: value for field, value in message.ListFields()}
+    if "crf" in steps:
+        steps["crf"] = {field.name: value for field, value in message.crf.ListFields()}
+    return steps
 
 
 def threshold(message: segmentation_pb2.SemanticRequest) -> Any:
