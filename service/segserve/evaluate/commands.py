@@ -127,9 +127,10 @@ async def judge_prompts(
     pairs = checked(images, truths)
     worst = outputs.worst()
     courses = await ask_for_all(settings, pairs, protocols, smallest, worst)
+    shown = f"shown: {protocols[0].name}, step {protocols[0].steps}"
     outputs.write(
-        f"{settings.default_model}, prompted, on {images}: {courses[0].objects} objects",
-        f"mean IoU ({protocols[0].name}, step {protocols[0].steps})",
+        f"{settings.default_model}, prompted, on {images}: {courses[0].objects} objects ({shown})",
+        "mean IoU",
         report.course_tables(courses),
         {"model": settings.default_model, "courses": [asdict(course) for course in courses]},
         worst,
