@@ -7,22 +7,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-APART = ("step", "rate", "time")
 
-
-def draw_curves(lines: Sequence[Mapping[str, float]], path: Path, *, unit: str = "step") -> None:
+def draw_curves(lines: Sequence[Mapping[str, float]], path: Path) -> None:
     """lines: "step", and numbers by name; those that begin with "loss" are drawn left, all others, 0 to 1 and
     better when higher, right. A score may be missing in some of the lines. path: a PNG."""
     figure = Figure(figsize=(10, 4))
     left, right = figure.subplots(1, 2, gridspec_kw={"left": 0.06, "right": 0.98, "bottom": 0.13, "wspace": 0.15})
-    names = list(dict.fromkeys(name for line in lines for name in line if name not in APART))
+    names = list(dict.fromkeys(name for line in lines for name in line if name != "step"))
     for name in names:
         known = [line for line in lines if name in line]
         axes = left if name.startswith("loss") else right
         label = name.removeprefix("loss").strip("_ ").replace("_", " ") or "loss"
         axes.plot([line["step"] for line in known], [line[name] for line in known], ".-", label=label)
     for axes, title in ((left, "loss"), (right, "score")):
-        axes.set(title=title, xlabel=unit)
+        axes.set(title=title, xlabel="step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:
