@@ -11,6 +11,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
 
 
 # Environments are made without pip and filled from outside: what installs things stays behind.
+# pyvips is Python alone and has no wheel; libvips comes with pyvips-binary, which has.
 # DL3013 and DL3008 want pinned versions: the ranges of pyproject.toml and the distribution are the pins here.
 FROM ubuntu:24.04 AS gpu-environment
 # hadolint ignore=DL3008
@@ -20,7 +21,7 @@ COPY --from=wheel /dist /dist
 # hadolint ignore=DL3013
 RUN python3 -m venv --without-pip /opt/segserve \
     && wheel="$(echo /dist/*.whl)" \
-    && pip --python /opt/segserve/bin/python install --no-cache-dir --only-binary :all: \
+    && pip --python /opt/segserve/bin/python install --no-cache-dir --only-binary :all: --no-binary pyvips \
         "${wheel}[gpu]" 'onnxruntime-gpu>=1.27'
 
 FROM nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 AS gpu
@@ -44,7 +45,7 @@ COPY --from=wheel /dist /dist
 # hadolint ignore=DL3013
 RUN python -m venv --without-pip /opt/segserve \
     && wheel="$(echo /dist/*.whl)" \
-    && pip --python /opt/segserve/bin/python install --no-cache-dir --only-binary :all: "${wheel}[cpu]"
+    && pip --python /opt/segserve/bin/python install --no-cache-dir --only-binary :all: --no-binary pyvips "${wheel}[cpu]"
 
 FROM python:3.11-slim-bookworm AS cpu
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data segserve \
