@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import structlog
 
+from segserve.automatic.amg import Amg
+from segserve.automatic.candidates import Grids
 from segserve.automatic.maps import Maps
 from segserve.automatic.segment import Automatic
 from segserve.decode.places import Places
@@ -33,7 +35,7 @@ from segserve.store.cache import Cache, Deleted, Encoded, pack
 from segserve.store.images import ImageStore, open_store
 from segserve.store.private_redis import PrivateRedis
 from segserve.timing import Timings
-from segserve.turns import Turns
+from segserve.turns import Turns, give_way
 from segserve.types import DEFAULT_TENANT, Embedding, Prompt, Select, Size
 
 REDIS_CHECK_S = 0.5
@@ -116,7 +118,19 @@ class Service:
         self._maps = Maps(
             store, self.cache, self.embeddings, self.turns, self.metrics, settings.maps_mb * MB
         )
-        self.automatic = Automatic(self.registry, self.embeddings, self._maps, self.turns, self.metrics)
+        self._grid_workers = ThreadPoolExecutor(settings.encode_threads, "grid", initializer=give_way)
+        self._grids = Grids(
+            store,
+            self.embeddings,
+            self.turns,
+            self._grid_workers,
+            self.metrics,
+            settings.candidates_mb * MB,
+        )
+        amg = Amg(self.embeddings, self._grids, self.turns)
+        self.automatic = Automatic(
+            self.registry, self.embeddings, self._maps, amg, self.turns, self.metrics
+        )
         self.library = Library(
             store,
             self.cache,
@@ -138,6 +152,7 @@ class Service:
         self.embeddings.forget(tenant, image_id)
         self._masks.forget(tenant, image_id)
         self._maps.forget(tenant, image_id)
+        self._grids.forget(tenant, image_id)
 
     def timings(self) -> Timings:
         return Timings(self.metrics.stage)
@@ -185,7 +200,7 @@ class Service:
         await self.encoder.close()
         await self.cache.close()
         self.turns.close()
-        for pool in (self.workers, self._readers):
+        for pool in (self.workers, self._readers, self._grid_workers):
             pool.shutdown(cancel_futures=True)
         if self._redis is not None:
             await asyncio.to_thread(self._redis.stop)
@@ -210,7 +225,9 @@ class Service:
                     self._flights.wake(key)
                 case None:  # something may have been missed
                     self._flights.wake(None)
-                    await self.library.forget_missing(self._prepared.images() | self._maps.images())
+                    await self.library.forget_missing(
+                        self._prepared.images() | self._maps.images() | self._grids.images()
+                    )
 
     async def _observe(self) -> None:
         """Keep the gauges that nothing else moves: the loop's lag, and what Redis holds."""

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 from segserve.automatic import ais
 from segserve.automatic.ais import AisParams
+from segserve.automatic.amg import Amg
+from segserve.automatic.grids import AmgParams
 from segserve.automatic.maps import Maps, unpack
 from segserve.encode.embeddings import Embeddings
 from segserve.errors import NoAutomaticDecoder, TooLarge
 from segserve.masks import labels
 from segserve.metrics import Metrics
-from segserve.models.bundle import AisEntry, PromptableManifest
+from segserve.models.bundle import AisEntry, AmgEntry, PromptableManifest
 from segserve.models.model import Model
 from segserve.models.registry import Registry
 from segserve.timing import Timings
@@ -23,9 +25,9 @@ class Automatic:
     """One method for each way to find an image's objects. turns: where the work on whole images is done."""
 
     def __init__(
-        self, registry: Registry, embeddings: Embeddings, maps: Maps, turns: Turns, metrics: Metrics
+        self, registry: Registry, embeddings: Embeddings, maps: Maps, amg: Amg, turns: Turns, metrics: Metrics
     ) -> None:
-        self._registry, self._embeddings, self._maps = registry, embeddings, maps
+        self._registry, self._embeddings, self._maps, self._amg = registry, embeddings, maps, amg
         self._turns, self._metrics = turns, metrics
 
     async def ais(
@@ -43,6 +45,28 @@ class Automatic:
         objects = await self._turns.run(find_by_ais, maps, model.manifest, size, params, timings)
         self._metrics.objects(model.name, "ais", len(objects))
         return Found(image_id, model.name, size, objects)
+
+
+    async def amg(
+        self, tenant: str, image_id: str, model_name: str, given: AmgEntry, timings: Timings
+    ) -> Found:
+        """Objects scored by their predicted IoU; they may overlap. Raises NotFound (image, model), WrongModel,
+        BadInput (a grid that cannot be), TooLarge, Unavailable."""
+        model = await self._registry.get(model_name, Model)
+        size = await self._embeddings.size(tenant, image_id, model)
+        check_size(size)
+        params = amg_params(model.manifest, given)
+        masks = await self._amg.find(tenant, image_id, model, params, timings)
+        self._metrics.objects(model.name, "amg", len(masks))
+        return Found(
+            image_id, model.name, size, [Object(each.crop, each.predicted_iou) for each in masks]
+        )
+
+
+def amg_params(manifest: PromptableManifest, given: AmgEntry) -> AmgParams:
+    """What was given, then what the model's manifest says, then the defaults."""
+    of_model = manifest.amg.given() if manifest.amg else {}
+    return replace(AmgParams(), **{**of_model, **given.given()})
 
 
 def ais_params(manifest: PromptableManifest, given: AisEntry) -> AisParams:
