@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import structlog
 
+from segserve.automatic.amg import Amg
+from segserve.automatic.candidates import Grids
 from segserve.automatic.maps import Maps
 from segserve.automatic.segment import Automatic
 from segserve.decode.places import Places
@@ -38,7 +40,7 @@ from segserve.store.cache import Cache, Deleted, Encoded, pack
 from segserve.store.images import ImageStore, open_store
 from segserve.store.private_redis import PrivateRedis
 from segserve.timing import Timings
-from segserve.turns import Turns
+from segserve.turns import Turns, give_way
 from segserve.types import DEFAULT_TENANT, Device, Embedding, ImageRecord, Prompt, Select, Size
 
 REDIS_CHECK_S = 0.5
@@ -124,10 +126,20 @@ class Service:
             places=self.places,
         )
         self._maps = Maps(store, self.cache, self.embeddings, self.turns, self.metrics, settings.maps_mb * MB)
+        self._grid_workers = ThreadPoolExecutor(settings.encode_threads, "grid", initializer=give_way)
+        self._grids = Grids(
+            store,
+            self.embeddings,
+            self.turns,
+            self._grid_workers,
+            self.metrics,
+            settings.candidates_mb * MB,
+        )
         self.automatic = Automatic(
             self.registry,
             self.embeddings,
             self._maps,
+            Amg(self.embeddings, self._grids, self.turns),
             self.turns,
             self.metrics,
             most_tiles=settings.automatic_tiles,
@@ -157,6 +169,7 @@ class Service:
         self.embeddings.forget(tenant, image_id)
         self._masks.forget(tenant, image_id)
         self._maps.forget(tenant, image_id)
+        self._grids.forget(tenant, image_id)
 
     def timings(self) -> Timings:
         return Timings(self.metrics.stage)
@@ -207,7 +220,7 @@ class Service:
         await self.encoder.close()
         await self.cache.close()
         self.turns.close()
-        for pool in (self.workers, self._readers):
+        for pool in (self.workers, self._readers, self._grid_workers):
             pool.shutdown(cancel_futures=True)
         if self._redis is not None:
             await asyncio.to_thread(self._redis.stop)
@@ -232,7 +245,9 @@ class Service:
                     self._flights.wake(key)
                 case None:  # something may have been missed
                     self._flights.wake(None)
-                    await self.library.forget_missing(self.embeddings.images() | self._maps.images())
+                    await self.library.forget_missing(
+                        self.embeddings.images() | self._maps.images() | self._grids.images()
+                    )
 
     async def _observe(self) -> None:
         """Keep the gauges that nothing else moves: the loop's lag, what Redis and the devices hold."""

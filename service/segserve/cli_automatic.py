@@ -30,7 +30,7 @@ def automatic(
             "-o", "--output", help="Where to write: a label map as .png, .tif or .npy, or COCO as .json."
         ),
     ],
-    method: Annotated[str, typer.Option(help="How to find the objects: ais.")] = "ais",
+    method: Annotated[str, typer.Option(help="How to find the objects: ais or amg.")] = "ais",
     format: Annotated[
         ResultFormat | None, typer.Option(help="What to write [default: by the output's suffix].")
     ] = None,

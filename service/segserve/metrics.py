@@ -98,6 +98,12 @@ class Metrics:
             ["source"],
             registry=r,
         )
+        self._grids = Counter(
+            "segserve_grids_total",
+            "Grids of clicks for automatic masks by where their masks came from: process, or the decoder",
+            ["source"],
+            registry=r,
+        )
         self._objects = Counter(
             "segserve_objects_total",
             "Objects found on whole images, by model and method",
@@ -160,6 +166,9 @@ class Metrics:
 
     def maps(self, source: str) -> None:
         self._maps.labels(source).inc()
+
+    def grids(self, source: str) -> None:
+        self._grids.labels(source).inc()
 
     def objects(self, model: str, method: str, count: int) -> None:
         self._objects.labels(model, method).inc(count)

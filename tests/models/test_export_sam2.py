@@ -1,6 +1,7 @@
 """A SAM 2 bundle answers what sam2's SAM2ImagePredictor answers, its rule for a single mask included."""
 
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
+from segserve.automatic.grids import AmgParams
 from segserve.decode.segment import is_stable
 from segserve.encode.prepared import PreparedImage
 from segserve.models.bundle import Bundle, Kind
@@ -19,6 +21,7 @@ from segserve.models.importers.sam2 import CONFIGS, FAMILY
 from segserve.models.model import Model
 from segserve.models.runtime import Graph, RuntimeOptions
 from segserve.types import Size
+from tests.automatic.test_amg import Ours, assert_same
 from tests.models.networks import noise_image, opened
 from tests.models.predictors import PROMPTS, check_click, check_several_at_once, encoded
 
@@ -173,3 +176,15 @@ def test_the_other_sizes(tmp_path: Path, variant: str) -> None:
     exported = export_sam2(model, tmp_path / "b", name="b", architecture=variant)
     compare(exported, FAMILY, model)
     exported.verify()
+
+
+def test_automatic_masks_are_those_of_sam2s_generator(tiny: Any, model: Model) -> None:
+    from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+
+    params = AmgParams(points_per_side=2, pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=1.0)
+    picture = noise_image(HEIGHT, WIDTH)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sam2 uses what torch deprecates
+        theirs = SAM2AutomaticMaskGenerator(tiny, **asdict(params)).generate(picture)
+    ours = Ours(model).generate(picture, params)
+    assert_same(ours, [each for each in theirs if each["area"]])

@@ -10,10 +10,12 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional as F
 
+from segserve.automatic.grids import AmgParams
 from segserve.decode.segment import decode
 from segserve.encode.prepared import PreparedImage
 from segserve.encode.preprocess import apply
 from segserve.errors import BadInput
+from segserve.masks import crop
 from segserve.models.bundle import Bundle, Runtime
 from segserve.models.export.fast_decoder import embed_mask, embed_points
 from segserve.models.export.onnx_files import export
@@ -26,6 +28,7 @@ from segserve.models.registry import Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
 from segserve.timing import Timings
 from segserve.types import Box, Prompt, Select, Size
+from tests.automatic.test_amg import Ours
 from tests.models.networks import GRID, IMAGE, Decoders, noise_image, opened, sam2_decoder, small_sam
 
 LOW = 4 * GRID
@@ -316,3 +319,15 @@ def test_files_that_are_no_such_pair_are_refused(exported: Bundle, tmp_path: Pat
         import_pair(Pair.SAM, tmp_path / "text.onnx", tmp_path / "text.onnx", "pair", tmp_path / "m")
     assert not (tmp_path / "pair").exists()
     assert not (tmp_path / "m" / "pair").exists()
+
+
+def test_automatic_masks_of_a_pair_are_those_of_the_fast_graphs(exported: Bundle, tmp_path: Path) -> None:
+    params = AmgParams(points_per_side=3, pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=1.0)
+    image = noise_image(150, 230)
+    fast, stock = (
+        Ours(model).generate(image, params) for model in (opened(exported), pair_of(exported, tmp_path))
+    )
+    assert len(fast) == len(stock) == 27
+    for a, b in zip(fast, stock, strict=True):
+        assert (a.point, a.predicted_iou) == (b.point, pytest.approx(b.predicted_iou, abs=1e-4))
+        assert np.mean(crop.to_mask(a.crop) == crop.to_mask(b.crop)) > 0.999

@@ -145,21 +145,35 @@ class Amg:
         self._embeddings, self._grids, self._turns = embeddings, grids, turns
 
     async def find(
-        self, tenant: str, image_id: str, model: Model, params: AmgParams, timings: Timings
+        self,
+        tenant: str,
+        image_id: str,
+        model: Model,
+        params: AmgParams,
+        timings: Timings,
+        region: Region | None = None,
     ) -> list[AmgMask]:
-        """All masks of a stored image. Raises ImageNotFound, BadInput, TooLarge, Unavailable."""
-        size = await self._embeddings.size(tenant, image_id, model)
+        """All masks of a stored image, or of a region as if it were an image of its own. Raises ImageNotFound,
+        BadInput, TooLarge, Unavailable."""
+        size = region.size if region else await self._embeddings.size(tenant, image_id, model)
         looked_at = parts(size, params)
         found: list[AmgMask] = []
         with self._turns.place():
             for part in looked_at:
-                offset = params.stability_score_offset
-                candidates = await self._grids.get(tenant, image_id, size, model, part, offset, timings)
+                at, offset = of_image(part.region, size, region), params.stability_score_offset
+                candidates = await self._grids.get(tenant, image_id, model, part, at, offset, timings)
                 room = MOST_MASK_BYTES - sum(each.crop.pixels.size for each in found)
                 found += await self._turns.piece(
                     timed, timings, masks_of, candidates, model.manifest, part.region, size, params, room
                 )
             return await self._turns.piece(timed, timings, combined, found, params)
+
+
+def of_image(part: Region, size: Size, frame: Region | None) -> Region | None:
+    """Where a part of the frame [size] lies on the image; None for all of it."""
+    if frame is None:
+        return None if part.size == size else part
+    return Region(frame.x + part.x, frame.y + part.y, part.width, part.height)
 
 
 def timed(timings: Timings, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -24,7 +24,7 @@ from segserve.models.model import Model
 from segserve.store.images import ImageStore
 from segserve.timing import Timings
 from segserve.turns import Turns
-from segserve.types import Float16, Float32, Priority, Prompt, Size
+from segserve.types import Float16, Float32, Priority, Prompt, Region
 
 REACH = 4.0  # how far below the mask's threshold logits are kept: offsets up to it need no decoder
 MARGIN = 2  # low-res pixels around them: what an upscaled pixel sees lies within
@@ -157,19 +157,18 @@ class Grids:
         self,
         tenant: str,
         image_id: str,
-        size: Size,
         model: Model,
         part: Part,
+        region: Region | None,
         offset: float,
         timings: Timings,
     ) -> Candidates:
-        """Those of a part of an image of `size`, fit for stability offsets up to `offset`. The caller has a
-        place in the turns. Raises as `Embeddings.prepared` does."""
-        region = None if part.region.size == size else part.region
+        """Those of a part, which is all of the image or a region of it, fit for stability offsets up to `offset`.
+        The caller has a place in the turns. Raises as `Embeddings.prepared` does."""
         key = GridKey(Key(tenant, image_id, model.bundle.digest, region), part.points_per_side)
         held, reach = self._held.get(key), max(offset, REACH)
-        self._metrics.lookup("candidates", hit=held is not None and held.reach >= reach)
         if held is not None and held.reach >= reach:
+            self._metrics.grids("process")
             return held
         task = self._running.get((key, reach))
         if task is None:
@@ -196,6 +195,7 @@ class Grids:
                 decode_points, model, image, points, reach, self._workers, timings
             )
         await self._images.record(at.tenant, at.image_id)  # deleted meanwhile? Then nothing of it may be kept
+        self._metrics.grids("decoder")
         candidates = Candidates(reach, found)
         if candidates.nbytes <= self._held.maxsize:
             self._held[key] = candidates

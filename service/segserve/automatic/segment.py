@@ -5,12 +5,14 @@ from dataclasses import replace
 
 from segserve.automatic import ais, stitch
 from segserve.automatic.ais import AisParams
+from segserve.automatic.amg import Amg
+from segserve.automatic.grids import AmgParams
 from segserve.automatic.maps import Maps, unpack
 from segserve.encode.embeddings import Embeddings, Extent
 from segserve.errors import NoAutomaticDecoder, TooLarge
 from segserve.masks import labels
 from segserve.metrics import Metrics
-from segserve.models.bundle import AisEntry, PromptableManifest
+from segserve.models.bundle import AisEntry, AmgEntry, PromptableManifest
 from segserve.models.model import Model
 from segserve.models.registry import Registry
 from segserve.timing import Timings
@@ -29,12 +31,14 @@ class Automatic:
         registry: Registry,
         embeddings: Embeddings,
         maps: Maps,
+        amg: Amg,
         turns: Turns,
         metrics: Metrics,
         *,
         most_tiles: int,
     ) -> None:
-        self._registry, self._embeddings, self._maps = registry, embeddings, maps
+        self._registry, self._embeddings = registry, embeddings
+        self._maps, self._amg = maps, amg
         self._turns, self._metrics, self._most_tiles = turns, metrics, most_tiles
 
     async def ais(
@@ -57,6 +61,23 @@ class Automatic:
         self._metrics.objects(model.name, "ais", len(objects))
         return Found(image_id, model.name, extent.size, objects)
 
+    async def amg(
+        self, tenant: str, image_id: str, model_name: str, given: AmgEntry, timings: Timings
+    ) -> Found:
+        """Objects scored by their predicted IoU; they may overlap, but for those of a large image. Raises NotFound
+        (image, model), WrongModel, BadInput (a grid that cannot be), TooLarge, Unavailable."""
+        model = await self._registry.get(model_name, Model)
+        extent = await self._embeddings.extent(tenant, image_id, model)
+        params = amg_params(model.manifest, given)
+
+        async def find(region: Region | None) -> list[Object]:
+            masks = await self._amg.find(tenant, image_id, model, params, timings, region)
+            return [Object(each.crop, each.predicted_iou) for each in masks]
+
+        objects = await self._over(extent, model, find)
+        self._metrics.objects(model.name, "amg", len(objects))
+        return Found(image_id, model.name, extent.size, objects)
+
     async def _over(
         self, extent: Extent, model: Model, find: Callable[[Region | None], Awaitable[list[Object]]]
     ) -> list[Object]:
@@ -66,6 +87,12 @@ class Automatic:
             return await find(None)
         tiles = stitch.tiles_of(extent.size, model.preprocess.input_size, self._most_tiles)
         return await stitch.over_tiles(tiles, find, self._turns)
+
+
+def amg_params(manifest: PromptableManifest, given: AmgEntry) -> AmgParams:
+    """What was given, then what the model's manifest says, then the defaults."""
+    of_model = manifest.amg.given() if manifest.amg else {}
+    return replace(AmgParams(), **{**of_model, **given.given()})
 
 
 def ais_params(manifest: PromptableManifest, given: AisEntry) -> AisParams:

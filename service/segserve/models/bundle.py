@@ -114,6 +114,30 @@ class AisEntry(Strict):
         return self.model_dump(exclude_none=True)
 
 
+class AmgEntry(Strict):
+    """Parameters of automatic mask generation, see `segserve.automatic.grids.AmgParams`; those left out are its
+    defaults."""
+
+    points_per_side: int | None = Field(None, ge=1, le=128, description="of the grid of clicks")
+    pred_iou_thresh: Threshold | None = Field(None, description="of a mask's score")
+    stability_score_thresh: Threshold | None = None
+    stability_score_offset: float | None = Field(
+        None, ge=0, le=32, description="how far a mask's threshold is moved to see whether it is stable, in logits"
+    )
+    box_nms_thresh: Threshold | None = Field(None, description="IoU of boxes above which a mask is a duplicate")
+    crop_n_layers: int | None = Field(None, ge=0, le=3, description="layer i adds 4^i crops, each encoded")
+    crop_nms_thresh: Threshold | None = Field(None, description="the same between crops")
+    crop_overlap_ratio: float | None = Field(None, ge=0, le=0.9)
+    crop_n_points_downscale_factor: int | None = Field(None, ge=1, le=8)
+    min_mask_region_area: int | None = Field(
+        None, ge=0, le=1_000_000, description="pixels; smaller holes and islands go"
+    )
+
+    def given(self) -> dict[str, Any]:
+        """What is not left out, by name."""
+        return self.model_dump(exclude_none=True)
+
+
 class Manifest(Strict):
     """What every `model.yaml` holds. `answers`: what such a model does, for messages."""
 
@@ -130,7 +154,7 @@ class Manifest(Strict):
 
 
 class PromptableManifest(Manifest):
-    """SAM and its kin: an encoder, and decoders for prompts. ais: the parameters that were found best for it."""
+    """SAM and its kin: an encoder, and decoders for prompts. ais, amg: the parameters that were found best."""
 
     answers: ClassVar[str] = "prompts"
 
@@ -140,6 +164,7 @@ class PromptableManifest(Manifest):
     dims: Dims
     mask_threshold: float = 0.0
     ais: AisEntry | None = None
+    amg: AmgEntry | None = None
 
 
 class Activation(StrEnum):

@@ -279,17 +279,43 @@ class AisParams(_message.Message):
     min_size: int
     def __init__(self, center_distance_threshold: _Optional[float] = ..., boundary_distance_threshold: _Optional[float] = ..., foreground_threshold: _Optional[float] = ..., foreground_smoothing: _Optional[float] = ..., distance_smoothing: _Optional[float] = ..., min_size: _Optional[int] = ...) -> None: ...
 
+class AmgParams(_message.Message):
+    __slots__ = ("points_per_side", "pred_iou_thresh", "stability_score_thresh", "stability_score_offset", "box_nms_thresh", "crop_n_layers", "crop_nms_thresh", "crop_overlap_ratio", "crop_n_points_downscale_factor", "min_mask_region_area")
+    POINTS_PER_SIDE_FIELD_NUMBER: _ClassVar[int]
+    PRED_IOU_THRESH_FIELD_NUMBER: _ClassVar[int]
+    STABILITY_SCORE_THRESH_FIELD_NUMBER: _ClassVar[int]
+    STABILITY_SCORE_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    BOX_NMS_THRESH_FIELD_NUMBER: _ClassVar[int]
+    CROP_N_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    CROP_NMS_THRESH_FIELD_NUMBER: _ClassVar[int]
+    CROP_OVERLAP_RATIO_FIELD_NUMBER: _ClassVar[int]
+    CROP_N_POINTS_DOWNSCALE_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    MIN_MASK_REGION_AREA_FIELD_NUMBER: _ClassVar[int]
+    points_per_side: int
+    pred_iou_thresh: float
+    stability_score_thresh: float
+    stability_score_offset: float
+    box_nms_thresh: float
+    crop_n_layers: int
+    crop_nms_thresh: float
+    crop_overlap_ratio: float
+    crop_n_points_downscale_factor: int
+    min_mask_region_area: int
+    def __init__(self, points_per_side: _Optional[int] = ..., pred_iou_thresh: _Optional[float] = ..., stability_score_thresh: _Optional[float] = ..., stability_score_offset: _Optional[float] = ..., box_nms_thresh: _Optional[float] = ..., crop_n_layers: _Optional[int] = ..., crop_nms_thresh: _Optional[float] = ..., crop_overlap_ratio: _Optional[float] = ..., crop_n_points_downscale_factor: _Optional[int] = ..., min_mask_region_area: _Optional[int] = ...) -> None: ...
+
 class AutomaticRequest(_message.Message):
-    __slots__ = ("image_id", "model", "format", "ais")
+    __slots__ = ("image_id", "model", "format", "ais", "amg")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     AIS_FIELD_NUMBER: _ClassVar[int]
+    AMG_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     model: str
     format: ResultFormat
     ais: AisParams
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., format: _Optional[_Union[ResultFormat, str]] = ..., ais: _Optional[_Union[AisParams, _Mapping]] = ...) -> None: ...
+    amg: AmgParams
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., format: _Optional[_Union[ResultFormat, str]] = ..., ais: _Optional[_Union[AisParams, _Mapping]] = ..., amg: _Optional[_Union[AmgParams, _Mapping]] = ...) -> None: ...
 
 class FoundObject(_message.Message):
     __slots__ = ("rle", "polygon", "box", "area", "score", "category", "model_box")

@@ -66,6 +66,13 @@ async def segment(
     )
 
 
+def methods(bundle: Bundle) -> list[str]:
+    """How the model finds all objects of an image."""
+    if not isinstance(bundle.manifest, PromptableManifest):
+        return []
+    return ["ais", "amg"] if bundle.has(AIS) else ["amg"]
+
+
 def describe(service: Service, bundle: Bundle) -> dict[str, Any]:
     """What a client is told of a model."""
     manifest = bundle.manifest
@@ -76,7 +83,7 @@ def describe(service: Service, bundle: Bundle) -> dict[str, Any]:
         "architecture": manifest.architecture,
         "input_size": promptable and promptable.preprocess.input_size,
         "low_res": promptable and promptable.dims.low,
-        "automatic": ["ais"] if promptable and bundle.has(AIS) else [],
+        "automatic": methods(bundle),
         "classes": class_names(manifest),
         "description": manifest.description,
         "licence": manifest.licence,

@@ -7,13 +7,15 @@ from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, Found
 from segserve.wire import results
 from segserve.wire.schemas import ResultFormat
-from segserve.wire.schemas_automatic import AutomaticIn
+from segserve.wire.schemas_automatic import AmgIn, AutomaticIn
 
 
 async def find(service: Service, asked: AutomaticIn, timings: Timings) -> Found:
     """All objects, by the method that was asked for. Raises as the methods of `Automatic` do."""
     body = asked.root
     model = body.model or service.settings.default_model
+    if isinstance(body, AmgIn):
+        return await service.automatic.amg(DEFAULT_TENANT, body.image_id, model, body.params, timings)
     return await service.automatic.ais(DEFAULT_TENANT, body.image_id, model, body.params, timings)
 
 

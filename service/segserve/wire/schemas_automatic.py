@@ -1,10 +1,17 @@
 """The JSON of POST /v1/automatic: one body for each method, told apart by `method`."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, RootModel
+from pydantic import (
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    RootModel,
+    ValidationError,
+    model_validator,
+)
 
-from segserve.models.bundle import AisEntry
+from segserve.models.bundle import AisEntry, AmgEntry
 from segserve.wire.schemas import ResultFormat, Strict
 
 
@@ -29,5 +36,31 @@ class AisIn(WholeImageIn):
     params: AisParamsIn = AisParamsIn()
 
 
-class AutomaticIn(RootModel[AisIn]):
+class AmgParamsIn(AmgEntry):
+    """What is left out is the model's own default."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class AmgIn(WholeImageIn):
+    """A grid of clicks, and of all their masks those worth keeping, as segment-anything's generator does it.
+    Objects have the predicted IoU as score and may overlap; in label maps the smaller one shows."""
+
+    method: Literal["amg"]
+    params: AmgParamsIn = AmgParamsIn()
+
+
+class AutomaticIn(RootModel[Annotated[AisIn | AmgIn, Field(discriminator="method")]]):
     """Find all objects of an image."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def name_fields(cls, asked: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Pydantic puts the method before the names of the fields at fault, where the request has no such level."""
+        try:
+            return handler(asked)
+        except ValidationError as error:
+            faults: list[Any] = error.errors(include_url=False)
+            for fault in faults:
+                fault["loc"] = fault["loc"][1:] if fault["loc"] else ("method",)
+            raise ValidationError.from_exception_data(cls.__name__, faults) from None

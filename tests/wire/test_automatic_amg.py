@@ -1,0 +1,242 @@
+"""Automatic masks over REST and gRPC, against real services and segment-anything's generator."""
+
+import io
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco
+
+from segserve.automatic.grids import AmgParams
+from segserve.models.bundle import AmgEntry, Bundle
+from segserve.models.registry import BUILT_IN
+from segserve.v1 import segmentation_pb2 as pb
+from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
+from tests.serving import Server
+
+TRAINING = Path(__file__).parent.parent.parent / "training"
+FEW = {"points_per_side": 6, "pred_iou_thresh": 0.7, "stability_score_thresh": 0.8}
+FOUND = AmgEntry(points_per_side=4, pred_iou_thresh=0.6, stability_score_thresh=0.7)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("amg")
+    running = Server(folder, grpc_port="0")
+    running.wait_ready()
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def stub(both: Server) -> Iterator[Any]:
+    found = re.search(r"gRPC at (\S+)", both.log.read_text())
+    assert found
+    with grpc.insecure_channel(found[1]) as channel:
+        yield SegmentationServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+def image_id(both: Server, nuclei: Path) -> str:
+    return both.upload(nuclei)
+
+
+def ask(server: Server, image_id: str, **body: Any) -> httpx.Response:
+    return server.client.post(
+        "/v1/automatic", json={"image_id": image_id, "method": "amg", "format": "rle", **body}, timeout=300
+    )
+
+
+def objects(server: Server, image_id: str, **body: Any) -> list[dict[str, Any]]:
+    answer = ask(server, image_id, **body)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["objects"]
+    return found
+
+
+def pixels(mask: dict[str, Any]) -> NDArray[np.bool_]:
+    return coco.decode(mask).astype(np.bool_)  # type: ignore[no-any-return]
+
+
+def stages(answer: httpx.Response) -> set[str]:
+    return {part.split(";")[0] for part in answer.headers["server-timing"].split(", ")}
+
+
+@pytest.fixture(scope="module")
+def starter() -> Any:
+    """The starter as its library's network, weights rounded as its bundle's are, which stretches percentiles."""
+    torch: Any = pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    from segserve.encode.preprocess import _stretch_table
+    from segserve.models.export.sam import fold_batch_norms, round_to_half
+
+    sys.path.insert(0, str(TRAINING))
+    try:
+        from network import build_sam
+    finally:
+        sys.path.remove(str(TRAINING))
+    weights = load_file(TRAINING / "starter.safetensors")
+    sam: Any = build_sam()
+    sam.load_state_dict({k[4:]: v.float() for k, v in weights.items() if k.startswith("sam.")}, strict=False)
+    sam = fold_batch_norms(sam)
+    round_to_half(sam)
+    plain, at = sam.preprocess, Bundle(BUILT_IN / "starter").manifest.preprocess.stretch_percentiles
+
+    def preprocess(batch: Any) -> Any:
+        image = batch[0].permute(1, 2, 0).numpy().astype(np.uint8)
+        return plain(torch.from_numpy(_stretch_table(image, at)[image]).permute(2, 0, 1)[None])
+
+    sam.preprocess = preprocess
+    return sam
+
+
+@pytest.mark.parametrize("crops", [{}, {"points_per_side": 3, "crop_n_layers": 1, "min_mask_region_area": 50}])
+def test_masks_are_those_of_the_generator(
+    both: Server, image_id: str, nuclei: Path, starter: Any, crops: dict[str, Any]
+) -> None:
+    from segment_anything import SamAutomaticMaskGenerator
+
+    params = {**FEW, **crops}
+    generator = SamAutomaticMaskGenerator(starter, **params, output_mode="coco_rle")
+    theirs = generator.generate(np.asarray(Image.open(nuclei).convert("RGB")))
+    ours = objects(both, image_id, params=params)
+    assert len(ours) == len(theirs) > 3
+    same = 0
+    for found, expected in zip(ours, theirs, strict=True):
+        a, b = pixels(found["mask"]), pixels(expected["segmentation"])
+        same += np.count_nonzero(a & b) / np.count_nonzero(a | b) >= 0.99
+        assert found["score"] == pytest.approx(expected["predicted_iou"], abs=5e-3)
+    assert same >= 0.99 * len(theirs)
+
+
+def test_another_threshold_does_not_run_the_decoder(both: Server, noise: bytes) -> None:
+    image = both.upload(noise)
+    decoded = both.metric('segserve_grids_total{source="decoder"}')
+    every = {"points_per_side": 3, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
+    first = ask(both, image, params=every)
+    assert {"encode", "decode", "filter"} <= stages(first)
+    for change in (
+        {"pred_iou_thresh": 0.5},
+        {"stability_score_thresh": 0.5},
+        {"stability_score_offset": 0.3},
+        {"box_nms_thresh": 0.2},
+        {"min_mask_region_area": 40},
+    ):
+        assert stages(ask(both, image, params={**every, **change})) == {"filter", "format"}
+    assert ask(both, image, params=every).content == first.content
+    assert both.metric('segserve_grids_total{source="decoder"}') == decoded + 1
+    assert "decode" in stages(ask(both, image, params={**every, "points_per_side": 2}))
+    far = ask(both, image, params={**every, "stability_score_offset": 9.0})
+    assert "decode" in stages(far), "so far below their threshold logits were not kept"
+
+
+def test_parameters_do_what_they_say(both: Server, image_id: str) -> None:
+    loose = objects(both, image_id, params={**FEW, "box_nms_thresh": 1.0})
+    assert len(loose) > len(objects(both, image_id, params=FEW))
+    picky = objects(both, image_id, params={**FEW, "pred_iou_thresh": 0.8})
+    assert all(found["score"] > 0.8 for found in picky)
+    scores = [found["score"] for found in loose]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_parameters_in_the_manifest_are_the_models_defaults() -> None:
+    from segserve.automatic.segment import amg_params
+
+    manifest: Any = Bundle(BUILT_IN / "starter").manifest
+    tuned = manifest.model_copy(update={"amg": FOUND})
+    assert amg_params(tuned, AmgEntry()) == replace(AmgParams(), **FOUND.given())
+    given = amg_params(tuned, AmgEntry(points_per_side=9))
+    assert (given.points_per_side, given.pred_iou_thresh) == (9, 0.6)
+
+
+def test_an_even_image_has_no_masks_and_a_label_map_of_zeros(both: Server) -> None:
+    data = io.BytesIO()
+    Image.new("L", (90, 61)).save(data, "PNG")
+    image = both.upload(data.getvalue())
+    assert objects(both, image, params={"points_per_side": 3}) == []
+    labels = np.load(io.BytesIO(ask(both, image, format="npy", params={"points_per_side": 3}).content))
+    assert labels.shape == (61, 90)
+    assert not labels.any()
+
+
+def test_clicks_are_answered_while_a_grid_is_decoded(both: Server, noise: bytes, image_id: str) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    assert both.click(image_id, 413, 190).status_code == 200
+    image = both.upload(noise)
+    with ThreadPoolExecutor(1) as pool:
+        grid = pool.submit(ask, both, image, params={"points_per_side": 12})
+        clicks = 0
+        while not grid.done():
+            assert both.click(image_id, 413, 190).status_code == 200
+            clicks += 1
+        assert grid.result().status_code == 200
+    assert clicks > 3
+
+
+def test_masks_go_with_their_image(both: Server, noise: bytes) -> None:
+    held = both.metric('segserve_cache_entries{tier="candidates"}')
+    image = both.upload(noise)
+    assert ask(both, image, params={"points_per_side": 2, "crop_n_layers": 1}).status_code == 200
+    assert both.metric('segserve_cache_entries{tier="candidates"}') == held + 5
+    assert both.client.delete(f"/v1/images/{image}").status_code == 204
+    assert both.metric('segserve_cache_entries{tier="candidates"}') == held
+    assert ask(both, image, params={"points_per_side": 2}).status_code == 404
+
+
+def test_models_say_that_they_can(both: Server) -> None:
+    assert both.client.get("/v1/models/starter").json()["automatic"] == ["ais", "amg"]
+
+
+BAD: dict[str, tuple[dict[str, Any], int, str]] = {
+    "a threshold over 1": ({"params": {"pred_iou_thresh": 1.1}}, 422, "params.pred_iou_thresh"),
+    "a threshold of text": ({"params": {"box_nms_thresh": "0.5"}}, 422, "params.box_nms_thresh"),
+    "no points": ({"params": {"points_per_side": 0}}, 422, "params.points_per_side"),
+    "half a point": ({"params": {"points_per_side": 2.5}}, 422, "params.points_per_side"),
+    "another method's parameter": ({"params": {"min_size": 3}}, 422, "params.min_size"),
+    "a negative offset": (
+        {"params": {"stability_score_offset": -1.0}},
+        422,
+        "params.stability_score_offset",
+    ),
+    "a grid without points": (
+        {"params": {"points_per_side": 2, "crop_n_layers": 1, "crop_n_points_downscale_factor": 8}},
+        422,
+        "params.crop_n_points_downscale_factor",
+    ),
+    "too many points": ({"params": {"points_per_side": 128, "crop_n_layers": 1}}, 413, "params.points_per_side"),
+    "an unknown image": ({"image_id": "0" * 64}, 404, "image_id"),
+    "an unknown model": ({"model": "absent"}, 404, "model"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_done_says_why(both: Server, image_id: str, name: str) -> None:
+    body, status, field = BAD[name]
+    answer = ask(both, **{"image_id": image_id, **body})
+    assert (answer.status_code, answer.json()["field"]) == (status, field), answer.text
+    assert answer.json()["remedy"]
+
+
+def test_grpc_answers_what_rest_answers(both: Server, stub: Any, image_id: str) -> None:
+    theirs = objects(both, image_id, params=FEW)
+    request = pb.AutomaticRequest(image_id=image_id, format=6, amg=pb.AmgParams(**FEW))
+    answer, call = stub.Automatic.with_call(request)
+    assert "filter" in dict(call.trailing_metadata())["server-timing"]
+    assert len(answer.objects) == len(theirs)
+    for ours, their in zip(answer.objects, theirs, strict=True):
+        assert ours.rle.counts == their["mask"]["counts"]
+        assert ours.score == pytest.approx(their["score"])
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Automatic(pb.AutomaticRequest(image_id=image_id, amg=pb.AmgParams(points_per_side=500)))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
