@@ -38,7 +38,9 @@ def draw_cells(seed: int) -> Labelled:
     """One picture of up to 26 cells; the same for the same seed."""
     rng = np.random.default_rng([seed, 2026])
     labels = np.zeros((SIZE, SIZE), np.int32)
-    ground = cv2.resize(rng.normal(0, 1, (5, 5)).astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    ground = cv2.resize(
+        rng.normal(0, 1, (5, 5)).astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC
+    )
     image = 135 + 12 * ground
     for _ in range(4 * CELLS):
         shape = outline(rng, rng.uniform(12, 24)) + rng.uniform(0, SIZE, 2)

@@ -41,11 +41,9 @@ DESCRIPTION = (
 
 def averaged(checkpoint: Path) -> tuple[nn.ModuleDict, int]:
     """(networks, step) of a run."""
-    saved, prefix = load(checkpoint), "module."
+    saved = load(checkpoint)
     networks = nn.ModuleDict({"sam": build_sam(), "automatic": AutomaticDecoder()})
-    networks.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in saved["average"].items() if k.startswith(prefix)}
-    )
+    networks.load_state_dict(saved["averaged"])
     return networks.eval(), saved["step"]
 
 

@@ -64,7 +64,10 @@ def main() -> None:
     checkpoint = options.run / "checkpoint.pt"
     torch.manual_seed(options.seed)
     networks = nn.ModuleDict({"sam": build_sam(), "automatic": AutomaticDecoder()})
-    geometry, schedule = Geometry(PLAIN, WINDOW, STRIDE), Schedule(options.steps, options.rate, first_alone=800)
+    geometry, schedule = (
+        Geometry(PLAIN, WINDOW, STRIDE),
+        Schedule(options.steps, options.rate, first_alone=800),
+    )
     training = Training(networks, geometry, schedule, options.seed)
     if checkpoint.exists():
         training.load(load(checkpoint))

@@ -288,6 +288,8 @@ class Service:
         embedding = encode_nothing(model, self.settings.max_batch) if self._encodes else empty
         if self._decodes:
             click_on_nothing(model, embedding)
+            if model.has_maps:
+                model.maps(embedding)
 
     async def readiness(self) -> tuple[str, dict[str, str]]:
         """("ready" | "degraded" | "unavailable", what each part says). Unavailable: no click can be answered;

@@ -52,7 +52,9 @@ class Settings(BaseSettings):
         1024, ge=1, description="memory for prepared embeddings, on the device but for their fp16 copies"
     )
     maps_mb: int = Field(256, ge=1, description="memory for automatic decoders' maps in this process")
-    candidates_mb: int = Field(512, ge=1, description="memory for automatic masks to choose from, in this process")
+    candidates_mb: int = Field(
+        512, ge=1, description="memory for automatic masks to choose from, in this process"
+    )
     encode_threads: int = Field(default_factory=cores, ge=1)
     decode_threads: int = Field(default_factory=lambda: min(4, cores()), ge=1, description="of one click")
     decode_workers: int = Field(default_factory=lambda: max(2, cores()), ge=1, description="clicks at once")

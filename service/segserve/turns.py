@@ -60,7 +60,9 @@ class Turns:
     def _take(self) -> None:
         if self._taken >= self._most:
             self._metrics.rejected("whole_image_queue")
-            raise Busy("Too many whole images wait to be segmented.", remedy="Try again soon.", retry_after_s=5)
+            raise Busy(
+                "Too many whole images wait to be segmented.", remedy="Try again soon.", retry_after_s=5
+            )
         self._taken += 1
 
     def _give_back(self) -> None:

@@ -187,6 +187,8 @@ def use(first: Server, second: Server) -> None:
     assert first.click(image_id, 30, 20).status_code == 200  # from the process
     assert second.click(image_id, 30, 20).status_code == 200  # from Redis
     assert first.client.post("/v1/automatic", json={"image_id": image_id, "method": "ais"}).is_success
+    clicks = {"image_id": image_id, "method": "amg", "params": {"points_per_side": 2}}
+    assert first.client.post("/v1/automatic", json=clicks).is_success
     assert first.click("0" * 64, 1, 1).status_code == 404
     fresh = [second.upload(picture()) for _ in range(8)]
     with ThreadPoolExecutor(len(fresh)) as at_once:  # more than its encode queue holds

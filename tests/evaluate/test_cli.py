@@ -46,7 +46,17 @@ def scores(path: Path) -> dict[str, Any]:
 
 def test_two_folders_of_maps(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output, page = tmp_path / "s.json", tmp_path / "p.html"
-    run("masks", drawn / "found", drawn / "truth", "--json", output, "--page", page, "--images", drawn / "images")
+    run(
+        "masks",
+        drawn / "found",
+        drawn / "truth",
+        "--json",
+        output,
+        "--page",
+        page,
+        "--images",
+        drawn / "images",
+    )
     content = scores(output)
     assert [each["name"] for each in content["images"]] == ["one", "two"]
     assert content["mean"]["sa50"] == 1

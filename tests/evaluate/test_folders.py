@@ -49,7 +49,9 @@ def test_images_may_be_jpeg_where_truths_may_not(tmp_path: Path) -> None:
         ([f"{i}.png" for i in range(9)] + ["x.png"], ["x.png"], r"4\.png and 4 more have no partner"),
     ],
 )
-def test_folders_that_do_not_fit_are_refused(tmp_path: Path, found: list[str], truth: list[str], said: str) -> None:
+def test_folders_that_do_not_fit_are_refused(
+    tmp_path: Path, found: list[str], truth: list[str], said: str
+) -> None:
     with pytest.raises(BadInput, match=said):
         pair(folder(tmp_path / "found", *found), folder(tmp_path / "truth", *truth), images=False)
 
@@ -60,7 +62,8 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "encode"), [(".png", encode_png), (".tif", encode_tiff), (".tiff", encode_tiff), (".npy", encode_npy)]
+    ("ending", "encode"),
+    [(".png", encode_png), (".tif", encode_tiff), (".tiff", encode_tiff), (".npy", encode_npy)],
 )
 def test_what_the_service_answers_can_be_read(
     tmp_path: Path, ending: str, encode: Callable[[NDArray[np.uint16]], bytes]

@@ -47,7 +47,7 @@ def test_it_begins_with_the_deepest_pixel_and_adds_clicks_from_the_error() -> No
     answers = list(follow(annotator, TRUTH, Protocol(Start.POINT, with_mask=False, steps=3)))
     assert [crops.bounding_box(each)[2] for each in answers] == [50, 70, 70]
     first, second, third = annotator.asked
-    (x, y), = first.points.tolist()
+    ((x, y),) = first.points.tolist()
     assert (y, first.labels.tolist(), first.box) == (29, [1], None)
     assert 39 <= x <= 50
     assert second.labels.tolist() == [1, 1, 0]
@@ -81,7 +81,11 @@ def test_the_answer_before_is_the_prior_where_it_is_wanted(with_mask: bool) -> N
 
 def test_deepest_adds_one_click_a_step() -> None:
     annotator = Annotator([EMPTY])
-    list(follow(annotator, TRUTH, Protocol(Start.POINT, with_mask=False, steps=4, correction=Correction.DEEPEST)))
+    list(
+        follow(
+            annotator, TRUTH, Protocol(Start.POINT, with_mask=False, steps=4, correction=Correction.DEEPEST)
+        )
+    )
     assert [len(each.points) for each in annotator.asked] == [1, 2, 3, 4]
 
 

@@ -30,7 +30,9 @@ def test_the_same_map_is_perfect_by_every_score() -> None:
 
 def test_masks_are_judged_by_whatever_value_they_have() -> None:
     truth, found = scene(0)
-    assert judge("a", Kind.BINARY, truth, found) == judge("a", Kind.BINARY, (truth > 0) * 255, (found > 0) * 1)
+    assert judge("a", Kind.BINARY, truth, found) == judge(
+        "a", Kind.BINARY, (truth > 0) * 255, (found > 0) * 1
+    )
 
 
 def test_distances_are_in_the_unit_of_the_spacing() -> None:

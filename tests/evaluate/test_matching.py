@@ -37,7 +37,10 @@ def by_definition(truth: Labels, found: Labels, threshold: float) -> int:
     """True positives: the most pairs of an IoU of at least `threshold` that one-to-one matching can have."""
     there, seen = (np.unique(each[each > 0]) for each in (truth, found))
     scores = np.array(
-        [[((truth == t) & (found == f)).sum() / ((truth == t) | (found == f)).sum() for f in seen] for t in there]
+        [
+            [((truth == t) & (found == f)).sum() / ((truth == t) | (found == f)).sum() for f in seen]
+            for t in there
+        ]
     )
     good = scores >= threshold
     return int(good[linear_sum_assignment(good, maximize=True)].sum())
@@ -82,7 +85,9 @@ def test_images_pooled_are_stardists_data_set() -> None:
     half = pool([matched(*scene(seed)) for seed in range(3)])[0]
     assert counts(half) == (35, 21, 31)
     assert half.accuracy == pytest.approx(0.40229885057471265)
-    assert (half.precision, half.recall, half.f1) == pytest.approx((0.625, 0.5303030303030303, 0.5737704918032787))
+    assert (half.precision, half.recall, half.f1) == pytest.approx(
+        (0.625, 0.5303030303030303, 0.5737704918032787)
+    )
 
 
 def test_of_empty_maps() -> None:

@@ -48,7 +48,9 @@ def test_ignored_pixels_count_nowhere() -> None:
 def test_a_class_that_is_nowhere_does_not_count_and_one_that_is_only_found_counts_as_wrong() -> None:
     truth = np.array([[0, 0, 7, 7]])
     assert mean_iou(class_counts(tabulate(truth, truth))) == 1
-    assert mean_iou(class_counts(tabulate(truth, np.array([[0, 0, 7, 3]])))) == pytest.approx((1 + 0.5 + 0) / 3)
+    assert mean_iou(class_counts(tabulate(truth, np.array([[0, 0, 7, 3]])))) == pytest.approx(
+        (1 + 0.5 + 0) / 3
+    )
 
 
 def test_where_everything_is_ignored_nothing_is_wrong() -> None:

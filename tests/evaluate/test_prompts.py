@@ -58,7 +58,9 @@ def test_pairs_click_what_is_missed_and_what_is_too_much(rng: np.random.Generato
         assert (found & ~truth)[v, u]
 
 
-def test_where_nothing_is_wrong_pairs_click_the_object_and_what_is_beside_it(rng: np.random.Generator) -> None:
+def test_where_nothing_is_wrong_pairs_click_the_object_and_what_is_beside_it(
+    rng: np.random.Generator,
+) -> None:
     truth = rectangle(5, 8, 12, 20)
     near = rectangle(2, 5, 15, 23) & ~truth
     for _ in range(50):

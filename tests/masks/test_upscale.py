@@ -160,7 +160,9 @@ def test_logits_of_another_size_are_refused() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(geometries, st.integers(0, 2**32), st.sampled_from([0.0, 0.5, -1.5]), st.sampled_from([0.0, 0.25, 3.0]))
+@given(
+    geometries, st.integers(0, 2**32), st.sampled_from([0.0, 0.5, -1.5]), st.sampled_from([0.0, 0.25, 3.0])
+)
 def test_a_mask_is_measured_without_its_pixels(
     geometry: Geometry, seed: int, threshold: float, offset: float
 ) -> None:

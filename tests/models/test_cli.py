@@ -63,8 +63,8 @@ def test_half_gives_a_model_an_fp16_encoder(tmp_path: Path) -> None:
 def test_unknown_models_and_kinds_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No published model"):
         run(tmp_path, "pull", "nonsense")
-    with pytest.raises(BadInput, match="no importer 'unet'"):
-        run(tmp_path, "import", "unet", "c.pth", "--name", "c")
+    with pytest.raises(BadInput, match="no importer 'nonsense'"):
+        run(tmp_path, "import", "nonsense", "c.pth", "--name", "c")
 
 
 def test_torch_is_not_imported_without_need(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
 
 def test_only_micro_sam_has_a_second_file(tmp_path: Path) -> None:
     path = saved(weights(), tmp_path / "c.pth")
-    with pytest.raises(BadInput, match="no automatic decoder"):
+    with pytest.raises(BadInput, match=r"no use for decoder\. It is for micro_sam"):
         import_checkpoint("sam", path, "c", tmp_path / "models", decoder=path)
     assert nothing_left(tmp_path / "models")
 

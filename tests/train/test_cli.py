@@ -25,7 +25,16 @@ def test_what_is_missing_is_named_with_the_extra_that_brings_it(
 
     monkeypatch.setattr(importlib.util, "find_spec", without_torch)
     images, masks = folders(tmp_path / "data")
-    arguments = ["train", command, str(images), str(masks), "--name", "mine", "--data-dir", str(tmp_path / "home")]
+    arguments = [
+        "train",
+        command,
+        str(images),
+        str(masks),
+        "--name",
+        "mine",
+        "--data-dir",
+        str(tmp_path / "home"),
+    ]
     with pytest.raises(MissingDependency, match=r"needs PyTorch.*segserve\[train\]"):
         CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert not (tmp_path / "home").exists()

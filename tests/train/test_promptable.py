@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,7 @@ def test_every_part_learns() -> None:
     assert not begun.fresh
     geometry = geometry_of(begun, 128)
     scenes = [as_scene(each, STARTER.expect(PromptableManifest).preprocess.build()) for each in FOUND]
-    [batch] = batches(
-        AnyOf(scenes), Relight(), geometry, seed=0, steps=range(1), batch=4, workers=0
-    )
+    [batch] = batches(AnyOf(scenes), Relight(), geometry, seed=0, steps=range(1), batch=4, workers=0)
     training = Training(begun.networks, geometry, Schedule(steps=40, rate=1e-3), seed=0)
     before = {name: value.clone() for name, value in begun.networks.named_parameters()}
     losses = [training.update(batch) for _ in range(16)]
@@ -84,7 +83,9 @@ def test_every_part_learns() -> None:
         values = [line[part] for line in losses]
         assert np.mean(values[-4:]) < 0.8 * np.mean(values[:4])
     unmoved = [name for name, value in begun.networks.named_parameters() if torch.equal(value, before[name])]
-    assert {name for name in unmoved if "point_embeddings.0" not in name} == set(), "clicks that exclude are rare"
+    assert {name for name in unmoved if "point_embeddings.0" not in name} == set(), (
+        "clicks that exclude are rare"
+    )
 
 
 def test_a_resumed_run_ends_as_one_that_was_never_interrupted(tuned: Path, tmp_path: Path) -> None:
@@ -158,6 +159,26 @@ def test_a_sam_is_trained_whole_and_gets_an_automatic_decoder(tmp_path: Path, sm
     moved = [key for key, value in before.items() if not torch.equal(value, after[key])]
     for part in ("image_encoder.", "prompt_encoder.", "mask_decoder."):
         assert any(key.startswith(part) for key in moved)
+
+
+def test_the_average_of_a_mobile_sam_is_one_of_like_with_like() -> None:
+    """TinyViT's buffers are others in training than when it is judged."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mobile_sam.modeling import TinyViT
+    networks = torch.nn.ModuleDict({"sam": TinyViT(embed_dims=[8, 16, 16, 320], num_heads=[1, 2, 2, 10])})
+    geometry = geometry_of(trainable(STARTER), 128)
+    training = Training(networks, geometry, Schedule(steps=3, rate=1e-3), seed=0)
+    for value in range(2, 5):
+        for tensor in (*networks.parameters(), *networks.buffers()):
+            tensor.data.fill_(value)
+        training.take_average()
+        training.step += 1
+        training.averaged.eval()
+    assert training.schedule.average == 0, "over so few steps the average is the last state"
+    last = training.networks.state_dict()
+    for key, value in training.averaged.state_dict().items():
+        assert torch.equal(value, last[key]), key
 
 
 def test_a_sam_without_weights_says_how_to_get_them(tmp_path: Path, small_vit_b: Bundle) -> None:

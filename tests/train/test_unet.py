@@ -142,7 +142,9 @@ def test_the_command_makes_a_model_that_serves(tmp_path: Path) -> None:
     server = Server(tmp_path)
     try:
         image_id = server.upload(images / "discs-0.png")
-        answer = server.client.post("/v1/semantic", json={"image_id": image_id, "model": "mine", "format": "npy"})
+        answer = server.client.post(
+            "/v1/semantic", json={"image_id": image_id, "model": "mine", "format": "npy"}
+        )
         assert answer.status_code == 200, answer.text
         (tmp_path / "map.npy").write_bytes(answer.content)
         found, truth = np.load(tmp_path / "map.npy") > 0, discs(0).mask > 0

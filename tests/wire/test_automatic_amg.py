@@ -2,7 +2,6 @@
 
 import io
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from segserve.v1 import segmentation_pb2 as pb
 from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests.serving import Server
 
-TRAINING = Path(__file__).parent.parent.parent / "training"
 FEW = {"points_per_side": 6, "pred_iou_thresh": 0.7, "stability_score_thresh": 0.8}
 FOUND = AmgEntry(points_per_side=4, pred_iou_thresh=0.6, stability_score_thresh=0.7)
 
@@ -75,19 +73,15 @@ def stages(answer: httpx.Response) -> set[str]:
 def starter() -> Any:
     """The starter as its library's network, weights rounded as its bundle's are, which stretches percentiles."""
     torch: Any = pytest.importorskip("torch")
-    from safetensors.torch import load_file
 
     from segserve.encode.preprocess import _stretch_table
     from segserve.models.export.sam import fold_batch_norms, round_to_half
+    from segserve.models.networks.starter import build_sam
+    from segserve.models.weights import PROMPTABLE, read_weights
 
-    sys.path.insert(0, str(TRAINING))
-    try:
-        from network import build_sam
-    finally:
-        sys.path.remove(str(TRAINING))
-    weights = load_file(TRAINING / "starter.safetensors")
     sam: Any = build_sam()
-    sam.load_state_dict({k[4:]: v.float() for k, v in weights.items() if k.startswith("sam.")}, strict=False)
+    sam.load_state_dict(read_weights(Bundle(BUILT_IN / "starter"))[PROMPTABLE])
+    sam.eval()
     sam = fold_batch_norms(sam)
     round_to_half(sam)
     plain, at = sam.preprocess, Bundle(BUILT_IN / "starter").manifest.preprocess.stretch_percentiles
@@ -100,7 +94,9 @@ def starter() -> Any:
     return sam
 
 
-@pytest.mark.parametrize("crops", [{}, {"points_per_side": 3, "crop_n_layers": 1, "min_mask_region_area": 50}])
+@pytest.mark.parametrize(
+    "crops", [{}, {"points_per_side": 3, "crop_n_layers": 1, "min_mask_region_area": 50}]
+)
 def test_masks_are_those_of_the_generator(
     both: Server, image_id: str, nuclei: Path, starter: Any, crops: dict[str, Any]
 ) -> None:
@@ -214,7 +210,11 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
         422,
         "params.crop_n_points_downscale_factor",
     ),
-    "too many points": ({"params": {"points_per_side": 128, "crop_n_layers": 1}}, 413, "params.points_per_side"),
+    "too many points": (
+        {"params": {"points_per_side": 128, "crop_n_layers": 1}},
+        413,
+        "params.points_per_side",
+    ),
     "an unknown image": ({"image_id": "0" * 64}, 404, "image_id"),
     "an unknown model": ({"model": "absent"}, 404, "model"),
 }

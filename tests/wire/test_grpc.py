@@ -222,8 +222,9 @@ def test_health_and_models(target: str, stub: Any) -> None:
             while health.Check(request).status != health_pb2.HealthCheckResponse.SERVING:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-    [model] = stub.ListModels(pb.ListModelsRequest()).models
-    assert (model.name, model.default, model.low_res) == ("starter", True, 128)
+    models = {model.name: model for model in stub.ListModels(pb.ListModelsRequest()).models}
+    assert (models["starter"].default, models["starter"].low_res) == (True, 128)
+    assert not models["starter-unet"].default
 
 
 def test_a_client_without_the_contract_lists_and_calls_it(target: str, image_id: str) -> None:

@@ -419,7 +419,7 @@ def test_pages_of_named_origins_may_call(public: Server) -> None:
     assert answer.headers["access-control-allow-origin"] == ask["origin"]
     assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
     exposed = answer.headers["access-control-expose-headers"].split(", ")
-    assert set(exposed) == {"Server-Timing", "X-Request-ID", "Retry-After"}
+    assert set(exposed) == {"Server-Timing", "X-Request-ID", "Retry-After", "Segserve-Areas"}
     before = {
         **ask,
         "access-control-request-method": "POST",

@@ -18,7 +18,8 @@ Truth = Annotated[
     Path, typer.Argument(help="Folder of the true maps: PNG, TIFF or .npy, named as the images are.")
 ]
 ModelName = Annotated[
-    str | None, typer.Option("--model", envvar="SEGSERVE_DEFAULT_MODEL", help="Which model [default: starter].")
+    str | None,
+    typer.Option("--model", envvar="SEGSERVE_DEFAULT_MODEL", help="Which model [default: starter]."),
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Write all scores here.")]
 Page = Annotated[
@@ -94,7 +95,9 @@ def evaluate_prompts(
     steps: Annotated[int, typer.Option(min=1, max=64, help="Answers in all, the first among them.")] = STEPS,
     correction: Annotated[
         Correction,
-        typer.Option(help="pairs: random clicks on both errors, as micro-sam. deepest: one click on the larger."),
+        typer.Option(
+            help="pairs: random clicks on both errors, as micro-sam. deepest: one click on the larger."
+        ),
     ] = Correction.PAIRS,
     min_size: Annotated[int, typer.Option(min=1, help="Pixels; smaller objects are not asked for.")] = 1,
     json: Json = None,
@@ -134,9 +137,7 @@ def search_parameters(
 
     replaced = dict(assignment(text, several=True) for text in grid or [])
     settings, outputs = quiet(data_dir, model), commands.Outputs(json)
-    asyncio.run(
-        commands.search_parameters(settings, images, truth, method, replaced, outputs, write=write)
-    )
+    asyncio.run(commands.search_parameters(settings, images, truth, method, replaced, outputs, write=write))
     if write:
         typer.secho(f"{settings.default_model}: the best are its defaults now", fg="green")
 
@@ -157,7 +158,9 @@ def parse_spacing(text: str | None) -> tuple[tuple[float, float], str]:
         values = []
     if len(values) not in (1, 2) or not all(0 < value < float("inf") for value in values):
         raise BadInput(
-            f"{text!r} is no spacing.", field="--spacing", remedy="Give millimetres a pixel: 0.5, or 0.5,0.65."
+            f"{text!r} is no spacing.",
+            field="--spacing",
+            remedy="Give millimetres a pixel: 0.5, or 0.5,0.65.",
         )
     return (values[0], values[-1]), "mm"
 

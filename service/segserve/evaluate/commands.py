@@ -36,14 +36,21 @@ class Outputs:
         for path in (self.json, self.page):
             if path is not None and (path.is_dir() or not path.parent.is_dir()):
                 raise BadInput(
-                    f"{path} cannot be written.", field=str(path), remedy="Name a file in a folder that exists."
+                    f"{path} cannot be written.",
+                    field=str(path),
+                    remedy="Name a file in a folder that exists.",
                 )
 
     def worst(self) -> Worst | None:
         return None if self.page is None else Worst()
 
     def write(
-        self, title: str, score: str, tables: Sequence[report.Rows], content: dict[str, Any], worst: Worst | None
+        self,
+        title: str,
+        score: str,
+        tables: Sequence[report.Rows],
+        content: dict[str, Any],
+        worst: Worst | None,
     ) -> None:
         """Show the tables, and write what was asked for. score: what the page's cases are worst by."""
         for index, rows in enumerate(tables):
@@ -120,7 +127,12 @@ async def judge_model(
 
 
 async def judge_prompts(
-    settings: Settings, images: Path, truths: Path, protocols: Sequence[Protocol], smallest: int, outputs: Outputs
+    settings: Settings,
+    images: Path,
+    truths: Path,
+    protocols: Sequence[Protocol],
+    smallest: int,
+    outputs: Outputs,
 ) -> None:
     """Every protocol over every image; the page shows what the first one ended with. Raises BadInput."""
     outputs.check()
@@ -168,7 +180,14 @@ async def ask_for_all(
 
 
 async def search_parameters(
-    settings: Settings, images: Path, truths: Path, name: str, grid: search.Grid, outputs: Outputs, *, write: bool
+    settings: Settings,
+    images: Path,
+    truths: Path,
+    name: str,
+    grid: search.Grid,
+    outputs: Outputs,
+    *,
+    write: bool,
 ) -> None:
     """write: the best become the model's defaults. Raises BadInput, and what the method raises."""
     outputs.check()
@@ -216,5 +235,3 @@ def add_case(
             image = folders.read_picture(picture)
             folders.check_sizes(picture, image.shape[:2], "its truth", truth.shape)
         worst.add(Case(name, score, caption, draw(image, truth, found)))
-
-

@@ -60,9 +60,7 @@ class Judged:
     steps: list[Step]
 
 
-def judge_image(
-    ask: Ask, truth: Labels, protocol: Protocol, workers: Executor, smallest: int = 1
-) -> Judged:
+def judge_image(ask: Ask, truth: Labels, protocol: Protocol, workers: Executor, smallest: int = 1) -> Judged:
     """The truth's objects of at least `smallest` pixels, [H, W] of ids.
 
     ask: answers a prompt; called in the threads of `workers`, one object each. Blocks.

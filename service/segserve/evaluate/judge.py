@@ -27,7 +27,11 @@ from segserve.types import Bool
 DISTANCES = ("hausdorff_regions", "hausdorff_regions_95", "hausdorff_boundaries", "hausdorff_boundaries_95")
 
 
-FIRST = {Kind.LABELS: "msa", Kind.CLASSES: "mean_iou", Kind.BINARY: "iou"}  # what the worst cases are worst by
+FIRST = {
+    Kind.LABELS: "msa",
+    Kind.CLASSES: "mean_iou",
+    Kind.BINARY: "iou",
+}  # what the worst cases are worst by
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,13 @@ class Judgement:
 
 
 def judge(
-    name: str, kind: Kind, truth: Labels, found: Labels, *, ignore: int | None = None, spacing: Spacing = PIXELS
+    name: str,
+    kind: Kind,
+    truth: Labels,
+    found: Labels,
+    *,
+    ignore: int | None = None,
+    spacing: Spacing = PIXELS,
 ) -> Scores:
     """Maps [H, W] of values from 0. Pixels where the truth is `ignore` count nowhere."""
     return {Kind.LABELS: judge_labels, Kind.CLASSES: judge_classes, Kind.BINARY: judge_binary}[kind](
@@ -95,7 +105,10 @@ def judge_classes(name: str, truth: Labels, found: Labels, ignore: int | None, s
         "accuracy": overlap.ratio(
             sum(each.both for each in classes.values()), sum(each.truth for each in classes.values())
         ),
-        **{key: float(np.mean([each[key] for each in of_classes])) if of_classes else 0.0 for key in DISTANCES},
+        **{
+            key: float(np.mean([each[key] for each in of_classes])) if of_classes else 0.0
+            for key in DISTANCES
+        },
     }
     return Scores(name, values, classes=classes)
 
@@ -144,7 +157,9 @@ def summarise(kind: Kind, images: Sequence[Scores]) -> Judgement:
         kind,
         list(images),
         mean={n: float(np.mean(values)) if values else math.inf for n, values in finite.items()},
-        not_finite={n: len(images) - len(values) for n, values in finite.items() if len(values) < len(images)},
+        not_finite={
+            n: len(images) - len(values) for n, values in finite.items() if len(values) < len(images)
+        },
         pooled=pooled,
         class_iou={value: counts.iou for value, counts in classes.items()},
     )
@@ -186,4 +201,3 @@ def as_json(judgement: Judgement, unit: str) -> dict[str, Any]:
         "pooled": tidy(judgement.pooled),
         "class_iou": tidy(judgement.class_iou),
     }
-

@@ -46,9 +46,7 @@ class Matched:
     def accuracy(self) -> float:
         """Segmentation accuracy SA(t) = TP / (TP + FP + FN), the average precision of the Data Science Bowl
         2018. 1 where there is no object and none was found; 0 where one map is empty."""
-        return ratio(
-            self.true_positives, self.true_positives + self.false_positives + self.false_negatives
-        )
+        return ratio(self.true_positives, self.true_positives + self.false_positives + self.false_negatives)
 
     @property
     def precision(self) -> float:

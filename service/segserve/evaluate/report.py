@@ -91,7 +91,9 @@ def trial_table(trials: Sequence[Trial]) -> Rows:
 
 
 def show(title: str, rows: Rows) -> None:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for index, head in enumerate(rows[0]):
         table.add_column(head, no_wrap=True, justify="right" if index else "left")
     for row in rows[1:]:

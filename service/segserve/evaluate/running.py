@@ -53,7 +53,9 @@ METHODS: dict[str, Method] = {
 def find(table: Mapping[str, T], name: str) -> T:
     """What a table of methods has by this name. Raises BadInput."""
     if name not in table:
-        raise BadInput(f"There is no {name!r} here.", field="--method", remedy=f"Methods: {', '.join(table)}.")
+        raise BadInput(
+            f"There is no {name!r} here.", field="--method", remedy=f"Methods: {', '.join(table)}."
+        )
     return table[name]
 
 
@@ -91,7 +93,9 @@ class Runner:
     async def ask(self, image_id: str) -> Ask:
         """What answers prompts on this image, in whichever thread calls it."""
         model = await self.service.registry.get(self.model, Model)
-        image = await self.service.embeddings.prepared(DEFAULT_TENANT, image_id, model, self.service.timings())
+        image = await self.service.embeddings.prepared(
+            DEFAULT_TENANT, image_id, model, self.service.timings()
+        )
         return lambda prompt: decode(model, image, prompt, None, Select.BEST, Timings())[0]
 
 

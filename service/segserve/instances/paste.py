@@ -10,7 +10,7 @@ import numpy as np
 
 from segserve.masks.crop import trim
 from segserve.masks.upscale import neighbours
-from segserve.types import Crop, Float32, Int64, Size
+from segserve.types import Crop, Float32, Size
 
 BORDER = 1
 VALUES = 1 << 20  # float32 values held at a time while a mask is resized
@@ -55,25 +55,22 @@ def window(first: int, last: int, limit: int) -> Window:
 def paste(mask: Float32, rows: Window, columns: Window, size: Size, threshold: float) -> Crop:
     """Where the mask [m, m] of probabilities, resized, is at least `threshold`."""
     bordered = np.pad(mask, BORDER)
-    wide = mix(bordered.T, *parts(columns, len(bordered))).T
-    index, weights = parts(rows, len(bordered))
+    wide = bordered @ operator(columns, len(bordered)).T
+    down = operator(rows, len(bordered))
     pixels = np.empty((rows.seen, columns.seen), np.bool_)
     at_once = max(1, VALUES // max(1, columns.seen))
     for top in range(0, rows.seen, at_once):
         part = slice(top, top + at_once)
-        pixels[part] = mix(wide, index[part], weights[part]) >= np.float32(threshold)
+        pixels[part] = down[part] @ wide >= np.float32(threshold)
     return trim(Crop(pixels, columns.first + columns.start, rows.first + rows.start, size))
 
 
-def parts(axis: Window, side: int) -> tuple[Int64, Float32]:
-    """Which two of `side` values each pixel that is seen lies between [n, 2], and their weights [n, 2]."""
+def operator(axis: Window, side: int) -> Float32:
+    """[n, side]: what makes n pixels that are seen of `side` values. Two of a row are not 0, but a product with a
+    matrix passes over the pixels once."""
     index, weights = neighbours(side, axis.length)
-    seen = slice(axis.start, axis.stop)
-    return index[seen], weights[seen].astype(np.float32)
-
-
-def mix(values: Float32, index: Int64, weights: Float32) -> Float32:
-    """values [s, w] -> [n, w]."""
-    near, far = (values[index[:, i]] * weights[:, i, None] for i in (0, 1))
-    result: Float32 = near + far
-    return result
+    matrix = np.zeros((axis.seen, side), np.float32)
+    row, seen = np.arange(axis.seen), slice(axis.start, axis.stop)
+    for tap in (0, 1):
+        matrix[row, index[seen, tap]] += weights[seen, tap]
+    return matrix

@@ -122,9 +122,14 @@ class AmgEntry(Strict):
     pred_iou_thresh: Threshold | None = Field(None, description="of a mask's score")
     stability_score_thresh: Threshold | None = None
     stability_score_offset: float | None = Field(
-        None, ge=0, le=32, description="how far a mask's threshold is moved to see whether it is stable, in logits"
+        None,
+        ge=0,
+        le=32,
+        description="how far a mask's threshold is moved to see whether it is stable, in logits",
     )
-    box_nms_thresh: Threshold | None = Field(None, description="IoU of boxes above which a mask is a duplicate")
+    box_nms_thresh: Threshold | None = Field(
+        None, description="IoU of boxes above which a mask is a duplicate"
+    )
     crop_n_layers: int | None = Field(None, ge=0, le=3, description="layer i adds 4^i crops, each encoded")
     crop_nms_thresh: Threshold | None = Field(None, description="the same between crops")
     crop_overlap_ratio: float | None = Field(None, ge=0, le=0.9)

@@ -125,7 +125,8 @@ def import_model(
     ],
     name: Annotated[str, typer.Option(help="What requests will call the model.")],
     variant: Annotated[
-        str | None, typer.Option(help="vit_b, 2.1_tiny, unet:resnet34 and the like [default: by the weights' shapes].")
+        str | None,
+        typer.Option(help="vit_b, 2.1_tiny, unet:resnet34 and the like [default: by the weights' shapes]."),
     ] = None,
     classes: Annotated[
         str | None,

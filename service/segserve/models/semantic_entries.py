@@ -91,12 +91,13 @@ class SemanticInput(Strict):
 
 class Crf(Strict):
     """A fully connected CRF over the probabilities. smooth_px: reach of "near pixels are alike". alike_px,
-    alike_levels: reach in pixels and in grey levels of "near pixels of a like colour are alike"."""
+    alike_levels: reach in pixels and in grey levels of "near pixels of a like colour are alike". Below one pixel or
+    level neighbours have nothing to say to each other; near zero the library divides and dies."""
 
     iterations: int = Field(5, ge=1, le=20)
-    smooth_px: float = Field(3.0, gt=0, le=100)
-    alike_px: float = Field(80.0, gt=0, le=1000)
-    alike_levels: float = Field(13.0, gt=0, le=255)
+    smooth_px: float = Field(3.0, ge=1, le=100)
+    alike_px: float = Field(80.0, ge=1, le=1000)
+    alike_levels: float = Field(13.0, ge=1, le=255)
 
 
 class Postprocess(Strict):

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from segserve.types import Float32, UInt8
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would ask the network for a newer version
+os.environ.setdefault(
+    "NO_ALBUMENTATIONS_UPDATE", "1"
+)  # importing it would ask the network for a newer version
 import albumentations as A
 
 SCALES = (0.7, 1.4)

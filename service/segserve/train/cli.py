@@ -40,7 +40,8 @@ Share = Annotated[
     float, typer.Option(min=0.0, max=0.9, help="Part of the images held out to judge by; at least one.")
 ]
 Folder = Annotated[
-    Path | None, typer.Option("--run", help="Checkpoints, scores, curves [default: training/NAME in the data folder].")
+    Path | None,
+    typer.Option("--run", help="Checkpoints, scores, curves [default: training/NAME in the data folder]."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Take the place of a model of the same name.")]
@@ -97,12 +98,16 @@ def train_promptable(
     masks: Masks,
     name: Name,
     base: Annotated[
-        str, typer.Option("--from", help="The model to start from: the starter, or one that kept its weights.")
+        str,
+        typer.Option("--from", help="The model to start from: the starter, or one that kept its weights."),
     ] = "starter",
     steps: Steps = 400,
-    batch: Annotated[int | None, typer.Option(min=1, help="Windows a step [default: 8; 1 for a SAM].")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Windows a step [default: 8; 1 for a SAM].")
+    ] = None,
     window: Annotated[
-        int | None, typer.Option(help="Edge in pixels of the model's input [default: 256; all of it for a SAM].")
+        int | None,
+        typer.Option(help="Edge in pixels of the model's input [default: 256; all of it for a SAM]."),
     ] = None,
     lr: Annotated[
         float | None, typer.Option(min=0.0, help="Highest learning rate [default: 2e-4; 1e-5 for a SAM].")
@@ -186,7 +191,11 @@ def train_unet(
 
 def levels(text: str) -> tuple[int, ...]:
     numbers = tuple(int(part) for part in text.split(",") if part.strip().isdigit())
-    if len(numbers) != text.count(",") + 1 or not 1 <= len(numbers) <= 6 or not all(1 <= n <= 1024 for n in numbers):
+    if (
+        len(numbers) != text.count(",") + 1
+        or not 1 <= len(numbers) <= 6
+        or not all(1 <= n <= 1024 for n in numbers)
+    ):
         raise BadInput(
             f"{text!r} is not one to six numbers of channels, 1 to 1024.",
             field="features",

@@ -12,7 +12,9 @@ def draw_curves(lines: Sequence[Mapping[str, float]], path: Path) -> None:
     """lines: "step", and numbers by name; those that begin with "loss" are drawn left, all others, 0 to 1 and
     better when higher, right. A score may be missing in some of the lines. path: a PNG."""
     figure = Figure(figsize=(10, 4))
-    left, right = figure.subplots(1, 2, gridspec_kw={"left": 0.06, "right": 0.98, "bottom": 0.13, "wspace": 0.15})
+    left, right = figure.subplots(
+        1, 2, gridspec_kw={"left": 0.06, "right": 0.98, "bottom": 0.13, "wspace": 0.15}
+    )
     names = list(dict.fromkeys(name for line in lines for name in line if name != "step"))
     for name in names:
         known = [line for line in lines if name in line]

@@ -1,7 +1,7 @@
 """A user's folders of images and masks, paired by name and checked before anything is trained.
 
-    images/cell-01.tif    PNG, JPEG, WebP, BMP or TIFF, as the service reads them
-    masks/cell-01.png     PNG, TIFF or NPY, the same size; one value a pixel, 0 is background
+images/cell-01.tif    PNG, JPEG, WebP, BMP or TIFF, as the service reads them
+masks/cell-01.png     PNG, TIFF or NPY, the same size; one value a pixel, 0 is background
 """
 
 import hashlib
@@ -66,7 +66,9 @@ def read_folders(images: Path, masks: Path, max_pixels: int) -> list[Labelled]:
 def files_of(folder: Path, suffixes: tuple[str, ...], field: str) -> dict[str, Path]:
     """The folder's files with such suffixes by their names without suffix; hidden ones are passed over."""
     if not folder.is_dir():
-        raise BadInput(f"There is no folder {folder}.", field=field, remedy=f"Give the folder of the {field}.")
+        raise BadInput(
+            f"There is no folder {folder}.", field=field, remedy=f"Give the folder of the {field}."
+        )
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():

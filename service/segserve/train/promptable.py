@@ -3,6 +3,7 @@
 last answer as mask prompt half the time; the automatic decoder learns from the same embeddings.
 """
 
+import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -118,36 +119,26 @@ def promptable_loss(
 class Training:
     """Everything a checkpoint holds: the networks, their running average, the optimiser, the step.
 
-    networks: a ModuleDict of "sam" and "automatic".
+    networks: a ModuleDict of "sam" and "automatic". averaged: the same; the ones to judge and to publish.
     """
 
     def __init__(self, networks: nn.ModuleDict, geometry: Geometry, schedule: Schedule, seed: int) -> None:
         self.networks, self.geometry, self.schedule, self.seed = networks, geometry, schedule, seed
-        self.average = torch.optim.swa_utils.AveragedModel(
-            networks,
-            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(schedule.average),
-            use_buffers=True,
-        )
+        self.averaged = copy.deepcopy(networks).eval()
         self.optimizer = torch.optim.AdamW(networks.parameters(), lr=schedule.rate, weight_decay=WEIGHT_DECAY)
         self.step = 0
-
-    @property
-    def averaged(self) -> nn.ModuleDict:
-        """The networks to judge and to publish."""
-        networks: nn.ModuleDict = self.average.module
-        return networks
 
     def state(self) -> dict[str, Any]:
         return {
             "networks": self.networks.state_dict(),
-            "average": self.average.state_dict(),
+            "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.networks.load_state_dict(state["networks"])
-        self.average.load_state_dict(state["average"])
+        self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
 
@@ -168,6 +159,18 @@ class Training:
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(self.networks.parameters(), CLIP)
         self.optimizer.step()
-        self.average.update_parameters(self.networks)
+        self.take_average()
         self.step += 1
         return {name: loss.item() for name, loss in losses.items()}
+
+    @torch.no_grad()
+    def take_average(self) -> None:
+        """By name, not in their order as torch's AveragedModel does it: TinyViT has other buffers when it learns than
+        when it is judged."""
+        keep = self.schedule.average if self.step else 0.0
+        last = self.networks.state_dict()
+        for name, value in self.averaged.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(last[name], 1 - keep)
+            else:
+                value.copy_(last[name])

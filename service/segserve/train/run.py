@@ -1,9 +1,9 @@
 """A run's folder: what was asked for, the checkpoint to go on from, the scores so far and their picture.
 
-    run.json        the settings; a run is resumed only with the same ones
-    checkpoint.pt   written whole or not at all
-    scores.jsonl    a line for each time the networks were judged
-    curves.png      the same, to look at
+run.json        the settings; a run is resumed only with the same ones
+checkpoint.pt   written whole or not at all
+scores.jsonl    a line for each time the networks were judged
+curves.png      the same, to look at
 """
 
 import json

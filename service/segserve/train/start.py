@@ -84,7 +84,11 @@ class Trained(Sam):
 def trainable(bundle: Bundle) -> Start:
     """Raises WrongModel for what takes no prompts, BadInput for what cannot be trained on."""
     manifest = bundle.expect(PromptableManifest)
-    if manifest.kind is not Kind.SAM or manifest.runtime is not Runtime.FAST or manifest.architecture not in NETWORKS:
+    if (
+        manifest.kind is not Kind.SAM
+        or manifest.runtime is not Runtime.FAST
+        or manifest.architecture not in NETWORKS
+    ):
         raise BadInput(
             f"Model {bundle.name!r} ({manifest.architecture}) cannot be trained here.",
             field="from",

@@ -47,9 +47,7 @@ class Options:
         rate that μSAM fine-tunes with."""
         whole = start.manifest.preprocess.input_size
         window, batch, rate = (min(256, whole), 8, 2e-4) if start.windows else (whole, 1, 1e-5)
-        return replace(
-            self, window=self.window or window, batch=self.batch or batch, rate=self.rate or rate
-        )
+        return replace(self, window=self.window or window, batch=self.batch or batch, rate=self.rate or rate)
 
     @property
     def every(self) -> int:
@@ -147,7 +145,9 @@ def settings_of(bundle: Bundle, found: list[Labelled], options: Options) -> dict
 
 def geometry_of(start: Start, window: int) -> Geometry:
     """Raises BadInput for a window that the network does not take."""
-    preprocess = replace(start.manifest.preprocess.build(), stretch_percentiles=None)  # of scenes: done already
+    preprocess = replace(
+        start.manifest.preprocess.build(), stretch_percentiles=None
+    )  # of scenes: done already
     whole = preprocess.input_size
     if start.windows and (window % (2 * start.stride) or not 64 <= window <= whole):
         raise BadInput(

@@ -59,9 +59,7 @@ class Batch:
 class Windows(Dataset[dict[str, Any]]):
     """Window number i of an endless stream: the same for the same seed, wherever one begins."""
 
-    def __init__(
-        self, pick: Pick, recolour: Recolour, geometry: Geometry, seed: int, numbers: range
-    ) -> None:
+    def __init__(self, pick: Pick, recolour: Recolour, geometry: Geometry, seed: int, numbers: range) -> None:
         self.pick, self.recolour, self.geometry = pick, recolour, geometry
         self.seed, self.numbers = seed, numbers
 

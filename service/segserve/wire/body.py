@@ -12,13 +12,14 @@ from pydantic.json_schema import models_json_schema
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from segserve.errors import BadInput, UnsupportedFormat
+from segserve.errors import BadInput, TooLarge, UnsupportedFormat
 from segserve.images.fetch import Fetcher
 from segserve.wire.schemas import FetchIn
 
 SPOOL_BYTES = 8 << 20  # larger uploads go to a temporary file
 COMPONENTS = "#/components/schemas/{model}"
 LARGE_JSON = 64 << 10  # bytes; what is larger is parsed beside the event loop
+MOST_VALUES = 1 << 20  # of a JSON body; each takes some hundred bytes while it is looked at
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -72,6 +73,12 @@ async def read_json(request: Request, kind: type[Body]) -> Body:
             remedy="Send JSON with Content-Type: application/json.",
         )
     data = await request.body()
+    if data.count(b",") > MOST_VALUES:
+        raise TooLarge(
+            "The body holds more values than any request needs.",
+            field="body",
+            remedy=f"Send at most {MOST_VALUES} values; masks as RLE or PNG.",
+        )
     try:
         if len(data) <= LARGE_JSON:
             return kind.model_validate_json(data)

@@ -32,9 +32,9 @@ class CrfIn(Strict):
     """A fully connected CRF. What is left out has its usual value."""
 
     iterations: int = Field(5, ge=1, le=20)
-    smooth_px: float = Field(3.0, gt=0, le=100, description="how far near pixels are drawn to the same class")
-    alike_px: float = Field(80.0, gt=0, le=1000, description="the same of pixels that look alike")
-    alike_levels: float = Field(13.0, gt=0, le=255, description="how alike, in grey levels")
+    smooth_px: float = Field(3.0, ge=1, le=100, description="how far near pixels are drawn to the same class")
+    alike_px: float = Field(80.0, ge=1, le=1000, description="the same of pixels that look alike")
+    alike_levels: float = Field(13.0, ge=1, le=255, description="how alike, in grey levels")
 
 
 class PostprocessIn(Strict):

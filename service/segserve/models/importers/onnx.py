@@ -24,7 +24,9 @@ def write(job: Job) -> None:
     if job.variant is not None:
         raise BadInput("An ONNX graph has no variants.", field="variant", remedy="Leave --variant out.")
     if not job.checkpoint.is_file():
-        raise BadInput(f"There is no file {job.checkpoint}.", field="checkpoint", remedy="Give an .onnx file.")
+        raise BadInput(
+            f"There is no file {job.checkpoint}.", field="checkpoint", remedy="Give an .onnx file."
+        )
     job.on_stage("copying the graph")
     shutil.copyfile(job.checkpoint, job.folder / GRAPH)
     job.on_stage("running it once")

@@ -38,7 +38,10 @@ def write(job: Job) -> None:
         found["activation"] = "none"
     name = f"{architecture}:{options['encoder_name']}"
     write_network(
-        network, job.folder, describe(job, name, channels=channels, classes=classes, found=found), job.on_stage
+        network,
+        job.folder,
+        describe(job, name, channels=channels, classes=classes, found=found),
+        job.on_stage,
     )
 
 

@@ -109,10 +109,13 @@ class ListedDouble(nn.Module):
 
 
 class ListedUNet(nn.Module):
-    """features: channels of each level, the bottleneck, of twice the last, left out."""
+    """features: channels of each level, the bottleneck, of twice the last, left out.
+
+    multiple: what the edges of an image must divide by."""
 
     def __init__(self, channels: int, classes: int, features: Sequence[int], *, bias: bool = False) -> None:
         super().__init__()
+        self.multiple = 2 ** len(features)
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         for before, after in zip([channels, *features], features, strict=False):
             self.downs.append(ListedDouble(before, after, bias=bias))
@@ -123,7 +126,7 @@ class ListedUNet(nn.Module):
         self.final_conv = nn.Conv2d(features[0], classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """image [N, C, H, W], H and W multiples of 2^levels -> logits [N, K, H, W]."""
+        """image [N, C, H, W], H and W multiples of `multiple` -> logits [N, K, H, W]."""
         skips, found = [], image
         for down in self.downs:
             skips.append(down(found))
