@@ -84,11 +84,21 @@ def test_maps_of_every_kind(drawn: Path, tmp_path: Path, kind: Kind) -> None:
     assert (content["kind"], content["distances_in"]) == (kind, "mm")
 
 
-def test_a_model_that_finds_all_objects(drawn: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "measure"),
+    [
+        (("ais",), "sa50"),
+        (("amg", "--param", "pred_iou_thresh=0.6", "--param", "stability_score_thresh=0.7"), "recall50"),
+        (("semantic", "--model", "starter-unet", "--kind", "binary"), "dice"),
+    ],
+)
+def test_a_model_that_finds_all_objects(
+    drawn: Path, tmp_path: Path, method: tuple[str, ...], measure: str
+) -> None:
     output, page = tmp_path / "s.json", tmp_path / "p.html"
-    run("model", drawn / "images", drawn / "truth", "--method", "ais", "--json", output, "--page", page,
+    run("model", drawn / "images", drawn / "truth", "--method", *method, "--json", output, "--page", page,
         "--data-dir", tmp_path / "data")  # fmt: skip
-    assert scores(output)["mean"]["sa50"] > 0.7
+    assert scores(output)["mean"][measure] > 0.7
     assert page.read_text().count("<figure>") == 2
     assert not list((tmp_path / "data" / "objects").glob("**/*"))  # the images were not kept
 

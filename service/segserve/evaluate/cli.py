@@ -64,8 +64,14 @@ def evaluate_masks(
 def evaluate_model(
     images: Images,
     truth: Truth,
-    method: Annotated[str, typer.Option(help="How it answers: ais.")],
+    method: Annotated[str, typer.Option(help="How it answers: ais, amg, semantic or instances.")],
     model: ModelName = None,
+    kind: Annotated[
+        Kind | None,
+        typer.Option(
+            help="What is compared [default: classes for semantic, else labels]. binary: object or not."
+        ),
+    ] = None,
     param: Param = None,
     ignore: Ignore = None,
     spacing: SpacingOption = None,
@@ -78,8 +84,8 @@ def evaluate_model(
     from segserve.evaluate.running import METHODS, find
 
     settings = quiet(data_dir, model)
-    kind = find(METHODS, method).answers
-    jury = commands.Jury(kind, ignore, *parse_spacing(spacing), commands.Outputs(json, page))
+    answers = find(METHODS, method).answers
+    jury = commands.Jury(kind or answers, ignore, *parse_spacing(spacing), commands.Outputs(json, page))
     params = dict(assignment(text) for text in param or [])
     asyncio.run(commands.judge_model(settings, images, truth, method, params, jury))
 
@@ -122,7 +128,7 @@ def evaluate_prompts(
 def search_parameters(
     images: Images,
     truth: Truth,
-    method: Annotated[str, typer.Option(help="Whose thresholds: ais.")],
+    method: Annotated[str, typer.Option(help="Whose thresholds: ais or amg.")],
     model: ModelName = None,
     grid: Annotated[
         list[str] | None,

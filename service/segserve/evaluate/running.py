@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from segserve.app import Service
 from segserve.decode.segment import decode
@@ -17,11 +17,14 @@ from segserve.errors import BadInput
 from segserve.evaluate.choices import Kind
 from segserve.evaluate.folders import Pair, read_map
 from segserve.evaluate.interactive import Ask
+from segserve.instances.find import Wanted
 from segserve.masks import labels
 from segserve.masks.labels import Labels
-from segserve.models.bundle import AisEntry
+from segserve.models.bundle import AisEntry, AmgEntry, Threshold
 from segserve.models.model import Model
 from segserve.models.strict import Strict
+from segserve.semantic.segment import SemanticOptions
+from segserve.semantic.window import Flips
 from segserve.settings import Settings
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, ReadOptions, Select
@@ -30,9 +33,51 @@ T = TypeVar("T")
 Run = Callable[[Service, str, str, Any], Awaitable[Labels]]
 
 
+class SemanticParams(Strict):
+    """Fields of `segserve.semantic.segment.SemanticOptions`."""
+
+    tile: tuple[int, int] | None = None
+    overlap: float | None = Field(None, ge=0, le=0.9)
+    threshold: float | dict[str, float] | None = None
+    flips: Flips = Flips.NONE
+
+
+class InstancesParams(Strict):
+    """Fields of `segserve.instances.find.Wanted`."""
+
+    score_threshold: Threshold | None = None
+    nms_threshold: Threshold | None = None
+    mask_threshold: Threshold | None = None
+    max_objects: int | None = Field(None, ge=1)
+    classes: tuple[str, ...] | None = None
+
+
 async def ais(service: Service, image_id: str, model: str, params: AisEntry) -> Labels:
     found = await service.automatic.ais(DEFAULT_TENANT, image_id, model, params, service.timings())
     return labels.from_crops([each.crop for each in found.objects], found.size)
+
+
+async def amg(service: Service, image_id: str, model: str, params: AmgEntry) -> Labels:
+    found = await service.automatic.amg(DEFAULT_TENANT, image_id, model, params, service.timings())
+    return labels.from_crops([each.crop for each in found.objects], found.size)
+
+
+async def semantic(service: Service, image_id: str, model: str, params: SemanticParams) -> Labels:
+    found, _ = await service.semantic.segment(
+        DEFAULT_TENANT, image_id, model, SemanticOptions(**dict(params)), no_picture, service.timings()
+    )
+    return found.values
+
+
+async def instances(service: Service, image_id: str, model: str, params: InstancesParams) -> Labels:
+    found, _ = await service.instances.find(
+        DEFAULT_TENANT, image_id, model, Wanted(**dict(params)), no_picture, service.timings()
+    )
+    return labels.from_crops([each.crop for each in found.objects], found.size)
+
+
+def no_picture(found: object, image: object) -> None:
+    """What is rendered where a map is all that is wanted."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +92,9 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "ais": Method(ais, AisEntry, Kind.LABELS),
+    "amg": Method(amg, AmgEntry, Kind.LABELS),
+    "semantic": Method(semantic, SemanticParams, Kind.CLASSES),
+    "instances": Method(instances, InstancesParams, Kind.LABELS),
 }
 
 

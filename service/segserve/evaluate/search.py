@@ -31,6 +31,10 @@ GRIDS: dict[str, Grid] = {
         "distance_smoothing": (1.0, 1.2, 1.4, 1.6, 1.8, 2.0),
         "min_size": (50, 100, 200),
     },
+    "amg": {
+        "pred_iou_thresh": (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9),
+        "stability_score_thresh": (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95),
+    },
 }
 
 
