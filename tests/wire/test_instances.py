@@ -312,10 +312,8 @@ def test_it_can_be_judged(data: Path, picture: Path, expected: list[Object], tmp
     Image.fromarray(PICTURE).save(tmp_path / "images" / "one.png")
     map_ = labels.from_crops([each.crop for each in expected], expected[0].crop.size)
     (tmp_path / "truth" / "one.png").write_bytes(labels.encode_png(map_))
-    params = [f"--param={name}={value}" for name, value in LIMITS.items()]
-    app(
-        ["model", str(tmp_path / "images"), str(tmp_path / "truth"), "--method", "instances", *params]
-        + ["--model", "small", "--data-dir", str(data), "--json", str(tmp_path / "s.json")],
-        standalone_mode=False,
-    )
+    command = ["model", str(tmp_path / "images"), str(tmp_path / "truth"), "--method", "instances"]
+    command += [f"--param={name}={value}" for name, value in LIMITS.items()]
+    command += ["--model", "small", "--data-dir", str(data), "--json", str(tmp_path / "s.json")]
+    app(command, standalone_mode=False)
     assert orjson.loads((tmp_path / "s.json").read_bytes())["mean"]["msa"] == 1

@@ -21,8 +21,7 @@ from segserve.types import DEFAULT_TENANT, ReadOptions
 from segserve.v1 import encoder_pb2, encoder_pb2_grpc, segmentation_pb2, segmentation_pb2_grpc
 from segserve.wire import ask, automatic, instances, semantic
 from segserve.wire.body import SPOOL_BYTES
-from segserve.wire.grpc import automatic as convert_automatic
-from segserve.wire.grpc import convert, convert_instances, convert_semantic
+from segserve.wire.grpc import convert, convert_automatic, convert_instances, convert_semantic
 from segserve.wire.grpc.errors import DETAILS, code_of, status_of
 
 ANSWER_BYTES = 256 * MB  # many masks as logits are large; what may come in is a setting

@@ -1,0 +1,1 @@
+"""The commands of `segserve`, one a module; `segserve.cli` puts them together."""

@@ -1,0 +1,56 @@
+"""`segserve semantic`: a class for every pixel of a picture, with no server running."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from segserve.commands.local import DataDir, Image, format_of, holding, quiet_settings
+from segserve.settings import Settings
+from segserve.wire.ask import checked
+from segserve.wire.schemas_semantic import SemanticIn
+from segserve.wire.semantic import Answer, segment
+
+
+def semantic(
+    image: Image,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The class map: .png, .tif, .npy or .json.")],
+    model: Annotated[
+        str | None,
+        typer.Option(envvar="SEGSERVE_DEFAULT_SEMANTIC_MODEL", help="Which model [default: starter-unet]."),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="overlay, coco, rle, polygon, probabilities, ... [default: by the output's suffix]."
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="The probability a class needs [default: the model's].")
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Of tiles, as a part of their edge [default: the model's].")
+    ] = None,
+    flips: Annotated[str, typer.Option(help="none, horizontal, vertical or both.")] = "none",
+    data_dir: DataDir = None,
+) -> None:
+    """Give every pixel of a picture a class, with no server running."""
+    settings = quiet_settings(data_dir=data_dir, default_semantic_model=model)
+    asked = {
+        "image_id": "",
+        "format": format_of(output, format, json="rle"),
+        "threshold": threshold,
+        "overlap": overlap,
+        "flips": flips,
+    }
+    answer = asyncio.run(classify(settings, image, checked(SemanticIn, orjson.dumps(asked))))
+    output.write_bytes(answer.content)
+    for each in answer.found.classes:
+        typer.echo(f"{each.value} {each.name}: {each.area} pixels, {100 * each.fraction:.1f}%")
+
+
+async def classify(settings: Settings, image: Path, asked: SemanticIn) -> Answer:
+    async with holding(settings, image) as (service, image_id):
+        return await segment(service, asked.model_copy(update={"image_id": image_id}), service.timings())

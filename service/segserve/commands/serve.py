@@ -1,0 +1,105 @@
+"""`segserve serve` and `segserve encoder`: the service, and the workers that encode for it."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from segserve import logs
+from segserve.app import Service
+from segserve.commands.local import DataDir
+from segserve.settings import load_settings
+from segserve.wire.grpc.encoders import RemoteEncoder
+from segserve.wire.rest.api import create_api, create_operations
+from segserve.wire.serving import Server, run
+
+Host = Annotated[
+    str | None, typer.Option(envvar="SEGSERVE_HOST", help="Address to listen on [default: 127.0.0.1].")
+]
+Port = Annotated[
+    int | None,
+    typer.Option(envvar="SEGSERVE_PORT", help="Port to listen on; 0 takes a free one [default: 8000]."),
+]
+GrpcPort = Annotated[
+    int | None,
+    typer.Option(envvar="SEGSERVE_GRPC_PORT", help="Port for gRPC; 0 takes a free one [default: no gRPC]."),
+]
+EncoderUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="SEGSERVE_ENCODER_URL",
+        help="gRPC target of encoder workers, such as dns:///encoder:8010 [default: encode here].",
+    ),
+]
+LogFormat = Annotated[str | None, typer.Option(envvar="SEGSERVE_LOG_FORMAT", help="text or json.")]
+
+TRY_IT = """
+segserve answers at {url}   (page: {url}/   routes: {url}/docs)
+
+Try it:
+  curl -F file=@{sample} {url}/v1/images
+  curl {url}/v1/segment -H 'content-type: application/json' -d '{{"image_id": "ID", "prompts": [{{"points": [[{x}, {y}]]}}]}}'
+  curl {url}/v1/segment -H 'content-type: application/json' -H 'accept: image/png' -o mask.png -d '{{"image_id": "ID", "prompts": [{{"points": [[{x}, {y}]]}}]}}'
+(ID: the image_id that the first one answers)
+"""
+
+
+def serve(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    log_format: LogFormat = None,
+    grpc_port: GrpcPort = None,
+    encoder_url: EncoderUrl = None,
+) -> None:
+    """Start the service. All further settings are environment variables, SEGSERVE_...: see the README."""
+    settings = load_settings(
+        host=host,
+        port=port,
+        data_dir=data_dir,
+        log_format=log_format,
+        grpc_port=grpc_port,
+        encoder_url=encoder_url,
+    )
+    logs.configure(settings.log_format, settings.log_level)
+    url = settings.encoder_url
+    encoder = None if url is None else RemoteEncoder(url, settings.encode_timeout_s)
+    service = Service(settings, encoder)
+
+    def started(rest: str, grpc: str | None) -> None:
+        print(TRY_IT.format(url=rest, sample="examples/nuclei.png", x=413, y=190), file=sys.stderr)
+        if grpc is not None:
+            print(f"gRPC at {grpc}   (grpcurl -plaintext {grpc} list)", file=sys.stderr)
+        sys.stderr.flush()
+
+    run(
+        Server(
+            service, create_api(service), settings.port, settings.grpc_port, worker=False, started_at=started
+        )
+    )
+
+
+def encoder(
+    host: Host = None,
+    port: Annotated[
+        int, typer.Option(envvar="SEGSERVE_ENCODER_PORT", help="Port for gRPC; 0 takes a free one.")
+    ] = 8010,
+    metrics_port: Annotated[
+        int,
+        typer.Option(envvar="SEGSERVE_METRICS_PORT", help="Port for /metrics, /livez, /readyz over HTTP."),
+    ] = 8011,
+    data_dir: DataDir = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Start an encoder worker: it encodes images for services that name it in SEGSERVE_ENCODER_URL.
+
+    It needs the same Redis, object store and models as they do.
+    """
+    settings = load_settings(host=host, data_dir=data_dir, log_format=log_format)
+    logs.configure(settings.log_format, settings.log_level)
+    service = Service(settings, decode=False)
+
+    def started(rest: str, grpc: str | None) -> None:
+        print(f"segserve encodes at {grpc}   (metrics: {rest}/metrics)", file=sys.stderr, flush=True)
+
+    run(Server(service, create_operations(service), metrics_port, port, worker=True, started_at=started))
