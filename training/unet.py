@@ -5,7 +5,7 @@ It is `segserve train unet` with the split of the starter, so that the same imag
 """
 
 import argparse
-import shutil
+import json
 from pathlib import Path
 
 from tqdm import tqdm
@@ -56,7 +56,10 @@ def main() -> None:
     bundle = make_unet(
         learn, held_out, target, options, ABOUT, resume=asked.resume, progress=Bar(asked.steps)
     )
-    shutil.copy(CARD, bundle.folder / "README.md")
+    looks = [json.loads(line) for line in (asked.run / "scores.jsonl").read_text().splitlines()]
+    best = max(looks, key=lambda look: look["dice"])
+    scores = f"Dice {best['dice']:.3f} on the {len(held_out)} validation images, after {best['step']} steps."
+    (bundle.folder / "README.md").write_text(CARD.read_text().replace("@SCORES@", scores))
 
 
 if __name__ == "__main__":
