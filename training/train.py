@@ -89,13 +89,13 @@ def main() -> None:
         losses = {**losses, **{k: 0.98 * losses.get(k, v) + 0.02 * v for k, v in found.items()}}
         bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()})
         if training.step % options.every == 0 or training.step == options.steps:
-            save(training.state(), checkpoint)
             chosen = validation if training.step == options.steps else validation[::4]
             scores = judge(training.averaged, chosen, PLAIN)
             line = {"step": training.step, "time": round(time.time()), **losses, **scores}
             with (options.run / "scores.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             tqdm.write(json.dumps(line))
+            save(training.state(), checkpoint)
 
 
 if __name__ == "__main__":

@@ -219,9 +219,10 @@ class Service:
             await asyncio.wait(list(self._tasks), timeout=1)
         await self.encoder.close()
         await self.cache.close()
-        self.turns.close()
+        # Beside the event loop: what runs may be waiting for it, to read an image.
+        await asyncio.to_thread(self.turns.close)
         for pool in (self.workers, self._readers, self._grid_workers):
-            pool.shutdown(cancel_futures=True)
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
         if self._redis is not None:
             await asyncio.to_thread(self._redis.stop)
 

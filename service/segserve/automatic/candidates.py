@@ -17,6 +17,7 @@ from segserve.automatic.grids import Part, grid
 from segserve.decode.prompts import CANDIDATES, SINGLE, tokens
 from segserve.encode.embeddings import Embeddings
 from segserve.encode.prepared import Key, PreparedImage
+from segserve.errors import TooLarge
 from segserve.masks.upscale import Extent
 from segserve.metrics import Metrics
 from segserve.models.bundle import PromptableManifest
@@ -29,6 +30,8 @@ from segserve.types import Float16, Float32, Priority, Prompt, Region
 REACH = 4.0  # how far below the mask's threshold logits are kept: offsets up to it need no decoder
 MARGIN = 2  # low-res pixels around them: what an upscaled pixel sees lies within
 KEPT_AS = np.float16
+MOST_BYTES = 1 << 30  # of one grid's candidates
+GRIDS_AT_ONCE = 2  # grow: each may take MOST_BYTES
 PIECE = 32  # points decoded at a time; other work on whole images gets its turn in between
 
 
@@ -56,12 +59,12 @@ class Candidates:
 
     def __init__(self, reach: float, found: list[Candidate]) -> None:
         self.reach, self.found = reach, found
+        self.nbytes = sum(size_of(each) for each in found)
         self._measured: tuple[float, dict[int, Extent]] = (0.0, {})
 
-    @property
-    def nbytes(self) -> int:
-        """Roughly: besides its logits a candidate takes a kilobyte, with its extent."""
-        return sum(1024 + each.patch.logits.nbytes for each in self.found)
+    def add(self, found: list[Candidate]) -> None:
+        self.found += found
+        self.nbytes += sum(size_of(each) for each in found)
 
     def logits(self, index: int, low: int) -> Float32:
         """[low, low], less the mask's threshold, whole again: by how much the rest is below the reach is forgotten."""
@@ -79,6 +82,11 @@ class Candidates:
             extents = {}
             self._measured = (offset, extents)
         return extents
+
+
+def size_of(candidate: Candidate) -> int:
+    """Roughly: besides its logits it takes a kilobyte, with its extent."""
+    return 1024 + candidate.patch.logits.nbytes
 
 
 def cut(logits: Float32, reach: float) -> Patch:
@@ -135,6 +143,14 @@ class GridKey:
     points_per_side: int
 
 
+@dataclass
+class Making:
+    """Candidates that are being made. waiters: who wants them."""
+
+    task: asyncio.Task[Candidates]
+    waiters: int = 0
+
+
 class Grids:
     """Candidates by image, model, region and grid. workers: decode, a point each. max_bytes: of the candidates
     held in this process, least recently used out. For one thread: the event loop's."""
@@ -151,7 +167,8 @@ class Grids:
         self._images, self._embeddings, self._turns = images, embeddings, turns
         self._workers, self._metrics = workers, metrics
         self._held: LRUCache[GridKey, Candidates] = LRUCache(max_bytes, getsizeof=lambda found: found.nbytes)
-        self._running: dict[tuple[GridKey, float], asyncio.Task[Candidates]] = {}
+        self._running: dict[tuple[GridKey, float], Making] = {}
+        self._growing = asyncio.Semaphore(GRIDS_AT_ONCE)
 
     async def get(
         self,
@@ -170,33 +187,46 @@ class Grids:
         if held is not None and held.reach >= reach:
             self._metrics.grids("process")
             return held
-        task = self._running.get((key, reach))
-        if task is None:
+        making = self._running.get((key, reach))
+        if making is None:
             # A task of its own: a client that hangs up does not take the candidates away from the others.
-            made = self._make(key, model, part, reach, timings)
-            task = self._running[key, reach] = asyncio.create_task(made)
-            task.add_done_callback(lambda done: self._finished(key, reach, done))
-        return await asyncio.shield(task)
-
-    def _finished(self, key: GridKey, reach: float, task: "asyncio.Task[Candidates]") -> None:
-        self._running.pop((key, reach), None)
-        if not task.cancelled():
-            task.exception()  # every waiter may have given up; the error is then nobody's
+            task = asyncio.create_task(self._make(key, model, part, reach, timings))
+            making = self._running[key, reach] = Making(task)
+        making.waiters += 1
+        try:
+            return await asyncio.shield(making.task)
+        finally:
+            making.waiters -= 1
+            if not making.waiters:  # done, failed, or given up by the last one, whose place it worked in
+                making.task.cancel()
+                if self._running.get((key, reach)) is making:
+                    del self._running[key, reach]
 
     async def _make(
+        self, key: GridKey, model: Model, part: Part, reach: float, timings: Timings
+    ) -> Candidates:
+        async with self._growing:
+            return await self._decode(key, model, part, reach, timings)
+
+    async def _decode(
         self, key: GridKey, model: Model, part: Part, reach: float, timings: Timings
     ) -> Candidates:
         at = key.embedding
         priority = Priority.INTERACTIVE if at.region is None else Priority.BATCH
         image = await self._embeddings.prepared(at.tenant, at.image_id, model, timings, priority, at.region)
-        found: list[Candidate] = []
+        candidates = Candidates(reach, [])
         for points in pieces(grid(part)):
-            found += await self._turns.piece(
-                decode_points, model, image, points, reach, self._workers, timings
+            candidates.add(
+                await self._turns.piece(decode_points, model, image, points, reach, self._workers, timings)
             )
+            if candidates.nbytes > MOST_BYTES:
+                raise TooLarge(
+                    f"The grid's masks take more than {MOST_BYTES >> 20} MB before they are filtered.",
+                    field="params.points_per_side",
+                    remedy="Take fewer points a side, or a smaller stability_score_offset.",
+                )
         await self._images.record(at.tenant, at.image_id)  # deleted meanwhile? Then nothing of it may be kept
         self._metrics.grids("decoder")
-        candidates = Candidates(reach, found)
         if candidates.nbytes <= self._held.maxsize:
             self._held[key] = candidates
         self._report_held()

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from segserve.errors import BadInput, TooLarge
 from segserve.types import Region, Size
 
-MOST_POINTS = 32_768  # of one request: minutes of decoding on a CPU
+MOST_POINTS = 32_768  # of an image in one piece: minutes of decoding on a CPU
+MOST_OVER_TILES = 65_536  # of a large image: the default grid on 64 tiles
+MOST_PARTS = 512  # of a large image, each encoded
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,19 @@ def parts(size: Size, params: AmgParams) -> list[Part]:
             )
         found += [Part(region, side) for region in crops(size, layer, params.crop_overlap_ratio)]
     return found
+
+
+def check_work(tiles: list[Size], params: AmgParams) -> None:
+    """Raises TooLarge where the grids of all tiles together are too much for one request; as `parts` does."""
+    looked_at = [part for tile in tiles for part in parts(tile, params)]
+    points = sum(part.points_per_side**2 for part in looked_at)
+    if points > MOST_OVER_TILES or len(looked_at) > MOST_PARTS:
+        raise TooLarge(
+            f"On {len(tiles)} tiles the grids have {points} points on {len(looked_at)} crops; up to {MOST_OVER_TILES}"
+            f" and {MOST_PARTS} are looked at in one request.",
+            field="params.points_per_side",
+            remedy="Take fewer points a side or crop layers, or send parts of the image.",
+        )
 
 
 def crops(size: Size, layer: int, overlap_ratio: float) -> list[Region]:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from segserve.automatic import ais, stitch
 from segserve.automatic.ais import AisParams
 from segserve.automatic.amg import Amg
-from segserve.automatic.grids import AmgParams
+from segserve.automatic.grids import AmgParams, check_work
 from segserve.automatic.maps import Maps, unpack
 from segserve.encode.embeddings import Embeddings, Extent
 from segserve.errors import NoAutomaticDecoder, TooLarge
+from segserve.images.tiling import Grid
 from segserve.masks import labels
 from segserve.metrics import Metrics
 from segserve.models.bundle import AisEntry, AmgEntry, PromptableManifest
@@ -69,6 +70,8 @@ class Automatic:
         model = await self._registry.get(model_name, Model)
         extent = await self._embeddings.extent(tenant, image_id, model)
         params = amg_params(model.manifest, given)
+        if extent.tiled:
+            check_work([each.outer.size for each in self._tiles(extent, model)], params)
 
         async def find(region: Region | None) -> list[Object]:
             masks = await self._amg.find(tenant, image_id, model, params, timings, region)
@@ -85,8 +88,10 @@ class Automatic:
         if not extent.tiled:
             check_size(extent.size)
             return await find(None)
-        tiles = stitch.tiles_of(extent.size, model.preprocess.input_size, self._most_tiles)
-        return await stitch.over_tiles(tiles, find, self._turns)
+        return await stitch.over_tiles(self._tiles(extent, model), find, self._turns)
+
+    def _tiles(self, extent: Extent, model: Model) -> Grid:
+        return stitch.tiles_of(extent.size, model.preprocess.input_size, self._most_tiles)
 
 
 def amg_params(manifest: PromptableManifest, given: AmgEntry) -> AmgParams:

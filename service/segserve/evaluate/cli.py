@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Annotated, Any
 
+import orjson
 import typer
 
 from segserve import logs
@@ -180,6 +181,11 @@ def assignment(text: str, *, several: bool = False) -> tuple[str, Any]:
 
 
 def scalar(text: str) -> Any:
+    if text[0] in "[{":
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return text
     for kind in (int, float):
         try:
             return kind(text)

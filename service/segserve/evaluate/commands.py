@@ -122,6 +122,7 @@ async def judge_model(
                 image_id, truth = await runner.add(each)
                 found = await METHODS[name].run(service, image_id, runner.model, entry)
                 await asyncio.to_thread(jury.judge, each.name, truth, found, each.path)
+                await runner.drop(image_id)
                 advance()
     jury.report(f"{settings.default_model} ({name}) on {images}")
 

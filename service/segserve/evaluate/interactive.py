@@ -148,8 +148,8 @@ class Course:
 
 
 def summarise(protocol: Protocol, images: Sequence[Sequence[Step]]) -> Course:
-    """images: the steps of each; at least one object in all."""
-    columns = list(zip(*images, strict=True))
+    """images: the steps of each; at least one object in all. Images without objects say nothing."""
+    columns = list(zip(*(image for image in images if image[0].ious), strict=True))
     return Course(
         protocol,
         objects=sum(len(image[0].ious) for image in images),

@@ -5,15 +5,16 @@ What answers a whole image is one line in METHODS.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import orjson
 from pydantic import Field, ValidationError
 
 from segserve.app import Service
 from segserve.decode.segment import decode
-from segserve.errors import BadInput
+from segserve.errors import BadInput, CacheUnavailable, ImageNotFound
 from segserve.evaluate.choices import Kind
 from segserve.evaluate.folders import Pair, read_map
 from segserve.evaluate.interactive import Ask
@@ -27,9 +28,10 @@ from segserve.semantic.segment import SemanticOptions
 from segserve.semantic.window import Flips
 from segserve.settings import Settings
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, ReadOptions, Select
+from segserve.types import ReadOptions, Select
 
 T = TypeVar("T")
+TENANT = "evaluate"  # so that no other service's images are touched
 Run = Callable[[Service, str, str, Any], Awaitable[Labels]]
 
 
@@ -53,25 +55,25 @@ class InstancesParams(Strict):
 
 
 async def ais(service: Service, image_id: str, model: str, params: AisEntry) -> Labels:
-    found = await service.automatic.ais(DEFAULT_TENANT, image_id, model, params, service.timings())
+    found = await service.automatic.ais(TENANT, image_id, model, params, service.timings())
     return labels.from_crops([each.crop for each in found.objects], found.size)
 
 
 async def amg(service: Service, image_id: str, model: str, params: AmgEntry) -> Labels:
-    found = await service.automatic.amg(DEFAULT_TENANT, image_id, model, params, service.timings())
+    found = await service.automatic.amg(TENANT, image_id, model, params, service.timings())
     return labels.from_crops([each.crop for each in found.objects], found.size)
 
 
 async def semantic(service: Service, image_id: str, model: str, params: SemanticParams) -> Labels:
     found, _ = await service.semantic.segment(
-        DEFAULT_TENANT, image_id, model, SemanticOptions(**dict(params)), no_picture, service.timings()
+        TENANT, image_id, model, SemanticOptions(**dict(params)), no_picture, service.timings()
     )
     return found.values
 
 
 async def instances(service: Service, image_id: str, model: str, params: InstancesParams) -> Labels:
     found, _ = await service.instances.find(
-        DEFAULT_TENANT, image_id, model, Wanted(**dict(params)), no_picture, service.timings()
+        TENANT, image_id, model, Wanted(**dict(params)), no_picture, service.timings()
     )
     return labels.from_crops([each.crop for each in found.objects], found.size)
 
@@ -111,7 +113,7 @@ def check_params(name: str, params: Mapping[str, Any]) -> Strict:
     """What the method's `run` takes. Raises BadInput naming the parameter."""
     accepted = find(METHODS, name).params
     try:
-        return accepted.model_validate(params)
+        return accepted.model_validate_json(orjson.dumps(params))  # as a request's: lists for tuples
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -133,16 +135,27 @@ class Runner:
         truth = await asyncio.to_thread(read_map, pair.truth)
         try:
             with pair.path.open("rb") as file:
-                record = await self.service.library.add(DEFAULT_TENANT, file, ReadOptions())
+                record = await self.service.library.add(TENANT, file, ReadOptions())
         except BadInput as error:
             raise BadInput(f"{pair.path}: {error}", field=str(pair.path)) from None
         return record.image_id, truth
 
+    async def drop(self, image_id: str) -> None:
+        """The image and all that was made of it."""
+        with suppress(CacheUnavailable, ImageNotFound):
+            await self.service.library.delete(TENANT, image_id)
+
     async def ask(self, image_id: str) -> Ask:
         """What answers prompts on this image, in whichever thread calls it."""
         model = await self.service.registry.get(self.model, Model)
+        if (await self.service.embeddings.extent(TENANT, image_id, model)).tiled:
+            raise BadInput(
+                "An image is so large that prompts are answered tile by tile.",
+                field="images",
+                remedy="Cut it into parts, or raise SEGSERVE_TILE_FROM_PX.",
+            )
         image = await self.service.embeddings.prepared(
-            DEFAULT_TENANT, image_id, model, self.service.timings()
+            TENANT, image_id, model, self.service.timings()
         )
         return lambda prompt: decode(model, image, prompt, None, Select.BEST, Timings())[0]
 
@@ -150,7 +163,7 @@ class Runner:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Service]:
     """A service that keeps the images in memory: they leave nothing behind in its store."""
-    service = Service(settings.model_copy(update={"object_store": "memory:///"}))
+    service = Service(settings.model_copy(update={"object_store": "memory:///", "quota_mb": 0}))
     await service.start(warm_up=False)
     try:
         yield service

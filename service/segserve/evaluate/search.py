@@ -70,7 +70,8 @@ async def search(
     not change, the service has kept: only the post-processing is done again."""
     wanted = settings(grid)
     entries = [check_params(name, each) for each in wanted]
-    turn = asyncio.Semaphore(cores())
+    room = runner.service.settings.whole_workers + runner.service.settings.whole_queue
+    turn = asyncio.Semaphore(min(cores(), room))
 
     async def one(image_id: str, truth: Labels, params: Strict) -> float:
         async with turn:
@@ -100,7 +101,8 @@ def write_best(models_dir: Path, bundle: Bundle, name: str, best: Params) -> Bun
     given = section.given() if section else {}
     entry = check_params(name, {**given, **best})
     with new_bundle(models_dir, bundle.folder.name, replace=True) as folder:
-        for file in manifest.files:
-            shutil.copyfile(bundle.path(file), folder / file)
+        for file in bundle.folder.iterdir():  # a licence and the like too
+            if file.is_file() and not file.is_symlink():
+                shutil.copyfile(file, folder / file.name)
         write_manifest(folder, manifest.model_copy(update={name: entry}))
     return Bundle(models_dir / bundle.folder.name)

@@ -47,6 +47,8 @@ class Retiler:
                 size = turned(source.size, source.orientation)
                 record = ImageRecord(image_id, size, options, nbytes + more, time.time(), tiles)
                 stored = await self._store.put(tenant, record, file)
+                if stored.tiles == tiles and await self._store.tile_bytes(tenant, image_id, folder) != more:
+                    raise Unavailable("The image was deleted while it was stored.", remedy="Send it again.")
             except BaseException:  # also where the client hung up: the thread is then still at work
                 stop.set()
                 await asyncio.shield(self._begin_undo(tenant, image_id, folder, work))
@@ -89,6 +91,10 @@ class Retiler:
             if not work.cancelled():
                 work.exception()  # raised where it was waited for
             try:
+                with suppress(ImageNotFound):  # a record of tiles that go, goes first
+                    found = (await self._store.record(tenant, image_id)).tiles
+                    if found is not None and found.folder == folder:
+                        await self._store.delete(tenant, image_id)
                 await self._store.remove_tiles(tenant, image_id, folder)
             except SegserveError as error:
                 log.warning("tiles left behind", image_id=image_id, reason=str(error))

@@ -21,19 +21,18 @@ def tidy(classes: UInt8, options: Postprocess) -> UInt8:
     for value in np.flatnonzero(np.bincount(classes.ravel())):
         if value:
             own = classes == value
-            result[tidy_one(own, options) & (own | ((classes == 0) & (result == 0)))] = value
+            grown = smooth(own, options) & (own | ((classes == 0) & (result == 0)))
+            result[by_size(grown, options)] = value
     return result
 
 
-def tidy_one(mask: Bool, options: Postprocess) -> Bool:
+def smooth(mask: Bool, options: Postprocess) -> Bool:
     if options.opening:
         mask = in_strips(mask, 2 * options.opening, lambda part: opened(part, options.opening))
     if options.closing:
         mask = in_strips(mask, 2 * options.closing, lambda part: ~opened(~part, options.closing))
     if options.fill_holes:
         mask = without_holes(mask)
-    if options.smallest or options.keep_largest:
-        mask = by_size(mask, options)
     return mask
 
 
@@ -73,6 +72,8 @@ def without_holes(mask: Bool) -> Bool:
 
 def by_size(mask: Bool, options: Postprocess) -> Bool:
     """Without the parts that are too small, or but the largest one; of equal ones the first."""
+    if not (options.smallest or options.keep_largest):
+        return mask
     parts, _ = ndimage.label(mask, TOUCHING)
     areas = np.bincount(parts.ravel())
     areas[0] = 0

@@ -18,12 +18,15 @@ from segserve.semantic.crf import MOST_PIXELS, refine, require_crf
 from segserve.semantic.decide import decide, named, thresholds
 from segserve.semantic.postprocess import tidy
 from segserve.semantic.preprocess import prepare
-from segserve.semantic.window import Flips, slide
+from segserve.semantic.window import Flips, runs_of, slide
 from segserve.timing import Timings
 from segserve.turns import Turns
 from segserve.types import Float16, Found, Object, Size, UInt8
 
 BAND_VALUES = 1 << 28  # float32, held while a row of tiles is run: channels x a tile's height x the width
+LARGER_TILE = 4  # times the area of the model's own, which its operator knows to fit
+LEAST_TILE = 1024 * 1024  # pixels that any model may take
+MOST_RUNS = 16_384  # of the network, for one request
 PROBABILITY_VALUES = 1 << 27  # float16, where probabilities are asked for: channels x the image's pixels
 
 T = TypeVar("T")
@@ -136,6 +139,19 @@ def check(options: SemanticOptions, manifest: SemanticManifest, size: Size) -> t
             f"Model {manifest.name!r} takes tiles whose edges are multiples of {multiple}.",
             field="tile",
             remedy=f"Send multiples of {multiple}, or leave 'tile' out.",
+        )
+    if tile[0] * tile[1] > max(LARGER_TILE * manifest.tile[0] * manifest.tile[1], LEAST_TILE):
+        raise TooLarge(
+            f"Tiles of {tile[0]} x {tile[1]} are over {LARGER_TILE} times the model's own, and memory goes with them.",
+            field="tile",
+            remedy="Send a smaller tile, or leave 'tile' out.",
+        )
+    overlap = manifest.overlap if options.overlap is None else options.overlap
+    if (runs := runs_of(size, tile, overlap, manifest, options.flips)) > MOST_RUNS:
+        raise TooLarge(
+            f"That is {runs} runs of the network, and up to {MOST_RUNS} are made for one request.",
+            field="tile",
+            remedy="Send a larger tile, less overlap or fewer flips.",
         )
     channels = len(manifest.classes)
     if channels * tile[0] * (size.width + tile[1]) > BAND_VALUES:

@@ -15,7 +15,7 @@ import numpy as np
 
 from segserve.models.bundle import SemanticManifest
 from segserve.semantic.preprocess import Prepared
-from segserve.types import Float32
+from segserve.types import Float32, Size
 
 Run = Callable[[Float32], Float32]  # [N, C, h, w] -> probabilities [N, K, h, w]
 
@@ -50,7 +50,7 @@ def lay(length: int, tile: int, overlap: float, multiple: int, *, fixed: bool) -
     """Tiles over `length` pixels, overlapping by at least `overlap` of their edge. An image that is shorter is one
     tile, no larger than it must be unless `fixed`."""
     edge = tile if fixed else min(tile, math.ceil(length / multiple) * multiple)
-    count = 1 if length <= edge else math.ceil((length - edge) / max(1, int(edge * (1 - overlap)))) + 1
+    count = number(length, edge, overlap)
     starts = [round(i * (length - edge) / max(1, count - 1)) for i in range(count)] if count > 1 else [0]
     inside = np.minimum(np.arange(edge), np.arange(edge)[::-1]) + 0.5
     total = np.zeros(max(length, edge))
@@ -58,6 +58,20 @@ def lay(length: int, tile: int, overlap: float, multiple: int, *, fixed: bool) -
         total[start : start + edge] += inside
     weights = np.stack([inside / total[start : start + edge] for start in starts])
     return Axis(starts, edge, weights.astype(np.float32))
+
+
+def runs_of(size: Size, tile: tuple[int, int], overlap: float, manifest: SemanticManifest, flips: Flips) -> int:
+    """How often the network sees a tile."""
+    count = len(FLIPPED[flips])
+    for length, edge in zip((size.height, size.width), tile, strict=True):
+        edge = edge if manifest.fixed else min(edge, math.ceil(length / manifest.multiple) * manifest.multiple)
+        count *= number(length, edge, overlap)
+    return count
+
+
+def number(length: int, edge: int, overlap: float) -> int:
+    """Of tiles along an axis."""
+    return 1 if length <= edge else math.ceil((length - edge) / max(1, int(edge * (1 - overlap)))) + 1
 
 
 def slide(

@@ -112,6 +112,10 @@ class ImageStore:
         except STORE_ERRORS as error:
             raise Unavailable("The image could not be deleted whole.", remedy="Delete it again.") from error
 
+    async def tile_bytes(self, tenant: str, image_id: str, folder: str) -> int:
+        """Of a set of tiles, as they lie in the store."""
+        return sum(size for _, _, size in await self._list(keys.image_tiles(tenant, image_id) + folder))
+
     async def _get(self, path: str, image_id: str) -> bytes:
         try:
             answer = await obstore.get_async(self._store, path)

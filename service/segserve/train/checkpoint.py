@@ -8,9 +8,11 @@ import torch
 
 from segserve.errors import BadInput
 
+PARTIAL = ".partial"  # the ending of what is not written to its end
+
 
 def save(state: dict[str, Any], path: Path) -> None:
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(PARTIAL)
     torch.save(state, partial)
     partial.replace(path)
 

@@ -103,7 +103,7 @@ def read_pair(name: str, image: Path, mask: Path, max_pixels: int) -> Labelled:
 def read_mask(path: Path) -> NDArray[np.int32]:
     """[H, W] int32. Raises BadInput for anything but one whole number a pixel."""
     try:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             values = np.load(path, allow_pickle=False)
         elif path.suffix.lower() == ".png":
             values = imagecodecs.png_decode(path.read_bytes())
@@ -127,7 +127,7 @@ def read_mask(path: Path) -> NDArray[np.int32]:
 
 def hold_out(found: list[Labelled], share: float) -> tuple[list[Labelled], list[Labelled]]:
     """(to learn from, to judge by): that share of the images, at least one of each; the hash of the name
-    chooses, so that the same images stay held out however many join them."""
+    chooses, and not the order of the files. Images that join may take the place of some."""
     order = sorted(found, key=lambda each: hashlib.sha256(each.name.encode()).hexdigest())
     count = min(max(1, round(share * len(order))), len(order) - 1)
     return order[count:], order[:count]

@@ -82,9 +82,9 @@ def make_unet(
         training.load(load(run.checkpoint))
 
     def on_look(line: dict[str, float]) -> None:
-        save(training.state(), run.checkpoint)
         run.log(line)
         draw_curves(run.scores(), run.folder / CURVES)
+        save(training.state(), run.checkpoint)
         progress.scores(line)
 
     fit(

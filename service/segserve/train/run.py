@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from segserve.errors import BadInput
+from segserve.train.checkpoint import PARTIAL
 
 SETTINGS, CHECKPOINT, SCORES, CURVES = "run.json", "checkpoint.pt", "scores.jsonl", "curves.png"
+UNFINISHED = {str(Path(name).with_suffix(PARTIAL)) for name in (SETTINGS, CHECKPOINT, SCORES)}
 
 
 class Run:
@@ -23,7 +25,7 @@ class Run:
         self.folder, self.settings = folder, settings
         self._check(resume)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+        write_whole(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
         if not resume:
             (folder / SCORES).unlink(missing_ok=True)
 
@@ -56,7 +58,7 @@ class Run:
 
     def _holds_nothing(self) -> bool:
         """Or only what a run leaves that ended before its first checkpoint."""
-        return {path.name for path in self.folder.iterdir()} <= {SETTINGS, SCORES, CURVES}
+        return {path.name for path in self.folder.iterdir()} <= {SETTINGS, SCORES, CURVES} | UNFINISHED
 
     @property
     def checkpoint(self) -> Path:
@@ -70,4 +72,11 @@ class Run:
         """line: numbers by name, "step" among them. Lines from that step on, of a run that was interrupted after
         its last checkpoint, are replaced."""
         lines = [each for each in self.scores() if each["step"] < line["step"]] + [line]
-        (self.folder / SCORES).write_text("".join(json.dumps(each) + "\n" for each in lines))
+        write_whole(self.folder / SCORES, "".join(json.dumps(each) + "\n" for each in lines))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Or not at all."""
+    unfinished = path.with_suffix(PARTIAL)
+    unfinished.write_text(text)
+    unfinished.replace(path)

@@ -21,6 +21,7 @@ from segserve.models.networks.starter import AutomaticDecoder, build_sam
 from segserve.models.weights import AUTOMATIC, PROMPTABLE, read_weights, write_weights
 
 STARTER = "starter-conv"
+TAKEN_OVER = ("preprocess", "mask_threshold", "ais", "amg")  # of the manifest it began with
 HALF_SLACK = 20.0  # what the fast decoder computes from the weights beforehand is rounded once more
 
 
@@ -128,7 +129,7 @@ def write_bundle(
     )
     bundle = add_automatic(folded[AUTOMATIC], bundle, half=half)
     manifest = bundle.expect(PromptableManifest)
-    manifest = manifest.model_copy(update={"preprocess": like.preprocess, "ais": like.ais})
+    manifest = manifest.model_copy(update={name: getattr(like, name) for name in TAKEN_OVER})
     bundle = write_manifest(folder, manifest)
     compare(bundle, Trained(), folded, slack=HALF_SLACK if half else 1.0)
     return bundle

@@ -132,8 +132,8 @@ def train(
             losses.setdefault(name, []).append(value)
         progress.steps(training.step, options.steps, latest)
         if training.step % options.every == 0 or training.step == options.steps:
+            look(losses)  # first: what is resumed from here has been judged
             save(training.state(), run.checkpoint)
-            look(losses)
             losses = {}
 
 

@@ -180,7 +180,7 @@ def reproduce(folder: Path, manifest: SemanticManifest, description: v0_5.ModelD
     expected = np.asarray(sample.members[answer.id].data)
     ours = model.probabilities(prepared)
     if manifest.thresholds and any(step.id == "binarize" for step in answer.postprocessing):
-        ours = (ours > np.array(manifest.thresholds, np.float32)[:, None, None]).astype(np.float32)
+        ours = (ours >= np.array(manifest.thresholds, np.float32)[:, None, None]).astype(np.float32)
     check("bioimageio.core's steps after the network", ours, expected, TOLERANCE)
     check("the package's own test output", ours, test_array(package, answer), PACKAGE_TOLERANCE)
 

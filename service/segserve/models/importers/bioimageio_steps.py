@@ -148,7 +148,9 @@ def activation_of(steps: Sequence[Any], classes: int) -> dict[str, Any]:
                 found["activation"] = Activation.SOFTMAX
             case "binarize" if "thresholds" not in found:
                 found.setdefault("activation", Activation.NONE)
-                found["thresholds"] = np.broadcast_to(step.kwargs.threshold, classes).tolist()
+                # There values must be greater, here they must reach it.
+                above = np.nextafter(np.float32(step.kwargs.threshold), np.float32(np.inf))
+                found["thresholds"] = np.broadcast_to(above, classes).tolist()
             case "ensure_dtype":
                 pass
             case _:

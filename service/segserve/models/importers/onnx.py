@@ -16,6 +16,7 @@ from segserve.settings import cores
 from segserve.types import Float32
 
 GRAPH = "model.onnx"
+LARGEST_MULTIPLE = 1024
 TRIED = 256  # pixels a side, where the graph leaves that open
 
 
@@ -49,6 +50,12 @@ def inspect(path: Path, job: Job, found: dict[str, Any], architecture: str) -> S
         sizes |= {"fixed": True, "tile": shape, "multiple": 1}
     asked = {**sizes, **read_given(job)}
     multiple = asked.get("multiple", 32)
+    if not isinstance(multiple, int) or not 1 <= multiple <= LARGEST_MULTIPLE:
+        raise BadInput(
+            f"multiple cannot be {multiple!r}.",
+            field="manifest",
+            remedy=f"Give a whole number from 1 to {LARGEST_MULTIPLE}, such as 32.",
+        )
     height, width = shape or (max(1, round(TRIED / multiple)) * multiple,) * 2
     noise = np.random.default_rng(0).random((1, channels, height, width), dtype=np.float32)
     answer = answered(graph, noise)

@@ -48,8 +48,8 @@ def describe(
     job: Job, architecture: str, *, channels: int, classes: int, found: Mapping[str, Any]
 ) -> SemanticManifest:
     """The manifest of a network that takes `channels` and answers `classes` channels. found: what the importer
-    knows, fields by name. Where nobody says, one class is sigmoid, and several are softmax with the first as
-    background, or the one that is named so. Raises BadInput naming what cannot be."""
+    knows, fields by name. Where nobody says, one class is sigmoid, and several are softmax. Where nobody names
+    them the first is background; of names, the one that is `background`. Raises BadInput naming what cannot be."""
     given = read_given(job)
     if channels not in (1, 3):
         raise BadInput(
@@ -64,9 +64,11 @@ def describe(
         **found,
         **given,
     }
+    if not isinstance(fields["classes"], list | tuple):
+        raise BadInput("classes is not a list.", field="classes", remedy="Name them, in the order of the channels.")
     if "background" not in fields and classes > 1 and BACKGROUND in fields["classes"]:
         fields["background"] = list(fields["classes"]).index(BACKGROUND)
-    if isinstance(fields["classes"], list | tuple) and len(fields["classes"]) != classes:
+    if len(fields["classes"]) != classes:
         raise BadInput(
             f"The network answers {classes} channels, and {len(fields['classes'])} classes are named.",
             field="classes",

@@ -15,6 +15,8 @@ from segserve.models.importers.semantic_torch import write_network
 from segserve.models.importers.state import State, load_weights, read_checkpoint, without_prefix
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+# Activations of the library that answer probabilities
+PROBABILITIES = frozenset({"sigmoid", "softmax", "softmax2d", "clamp"})
 MAX_CONFIG_BYTES = 1 << 20
 OWN = ("encoder.", "decoder.", "segmentation_head.")
 # What its pretrained encoders were trained with, and so what people train on with them.
@@ -34,8 +36,14 @@ def write(job: Job) -> None:
     found: dict[str, Any] = {"multiple": max(network.encoder.output_stride, 16)}
     if channels == 3:
         found["input"] = {"channels": 3, "normalise": IMAGENET}
-    if options.get("activation") is not None:  # then it is part of the network
+    if (activation := options.get("activation")) in PROBABILITIES:  # it is part of the network
         found["activation"] = "none"
+    elif activation not in (None, "identity"):
+        raise BadInput(
+            f"Its activation is {activation!r}, which answers no probabilities.",
+            field="checkpoint",
+            remedy=f"These do: {', '.join(sorted(PROBABILITIES))}; or leave it out, and say which in --manifest.",
+        )
     name = f"{architecture}:{options['encoder_name']}"
     write_network(
         network,

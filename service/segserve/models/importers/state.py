@@ -16,6 +16,7 @@ from segserve.errors import BadInput
 State = dict[str, Tensor]
 
 # Where training scripts keep the weights: torch_em (micro-sam), MedSAM, lightning and others, SAM 2.
+DEEPEST = 8  # wrappers around weights
 WEIGHTS_UNDER = ("model_state", "model_state_dict", "state_dict", "model")
 LISTED = 3  # names of keys in a message
 
@@ -60,7 +61,9 @@ def load(path: Path) -> Any:
 
 def unwrap(loaded: Any) -> State:
     """The innermost dict of tensors, without the prefixes that wrappers put before every key."""
-    while isinstance(loaded, Mapping):
+    for _ in range(DEEPEST):  # a dict may hold itself
+        if not isinstance(loaded, Mapping):
+            break
         inner = next((loaded[k] for k in WEIGHTS_UNDER if isinstance(loaded.get(k), Mapping)), None)
         if inner is None:
             break
