@@ -1,6 +1,7 @@
 """What the service does by itself: it warms up before it says ready, and watches the devices' memory."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,25 @@ def test_memory_in_use_is_a_metric(tmp_path: Path) -> None:
     text = asyncio.run(asyncio.wait_for(watch(), 30))
     assert float(text.split('segserve_device_memory_bytes{device="0"} ')[1].split()[0]) == 5 << 30
     assert watching.settings.device is Device.CPU
+
+
+def test_it_stops_while_an_image_is_read_for_work_in_turns(tmp_path: Path) -> None:
+    """The reading thread waits for the event loop, which must not wait for the thread."""
+
+    async def tell() -> None:
+        running = service(tmp_path)
+        loop, reading = asyncio.get_running_loop(), threading.Event()
+
+        async def pixels() -> None:
+            reading.set()
+            await asyncio.sleep(0.2)
+
+        def read() -> None:
+            asyncio.run_coroutine_threadsafe(pixels(), loop).result(10)
+
+        work = asyncio.create_task(running.turns.run(read))
+        await asyncio.to_thread(reading.wait, 10)
+        await asyncio.wait_for(running.stop(), 10)
+        await work
+
+    asyncio.run(tell())

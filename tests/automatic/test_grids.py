@@ -14,7 +14,7 @@ from segment_anything.utils import amg as library
 from torchvision.ops import nms
 
 from segserve.automatic.filters import near_crop_edge, non_maximum, without_small_regions
-from segserve.automatic.grids import MOST_POINTS, AmgParams, Part, crops, grid, parts
+from segserve.automatic.grids import MOST_POINTS, AmgParams, Part, check_work, crops, grid, parts
 from segserve.errors import BadInput, TooLarge
 from segserve.masks.crop import from_mask, to_mask
 from segserve.types import Region, Size
@@ -92,3 +92,14 @@ def test_small_holes_and_islands_go_as_in_the_library(seed: int, height: int, wi
     crop, changed = without_small_regions(from_mask(mask), area)
     assert changed == (filled or removed)
     assert np.array_equal(to_mask(crop), expected)
+
+
+def test_the_work_on_all_tiles_together_is_bounded() -> None:
+    tiles = [Size(1536, 1536)] * 64
+    check_work(tiles, AmgParams())
+    for params in (
+        AmgParams(points_per_side=33),
+        AmgParams(points_per_side=8, crop_n_layers=2, crop_n_points_downscale_factor=2),
+    ):
+        with pytest.raises(TooLarge, match="64 tiles"):
+            check_work(tiles, params)

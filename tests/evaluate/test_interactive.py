@@ -149,3 +149,12 @@ def test_objects_count_alike_and_images_count_alike() -> None:
     course = summarise(protocol, [one, none])
     assert (course.objects, course.iou, course.sa50) == (3, [pytest.approx(1 / 3)], [0.5])
     assert isinstance(one[0], Step)
+
+
+def test_images_without_objects_say_nothing() -> None:
+    protocol = Protocol(Start.POINT, with_mask=False, steps=1)
+    with ThreadPoolExecutor(1) as workers:
+        missed = judge_image(Annotator([EMPTY]), maps.from_crops([TRUTH], SIZE), protocol, workers).steps
+        nothing = judge_image(Annotator([]), maps.from_crops([], SIZE), protocol, workers).steps
+    course = summarise(protocol, [nothing, missed, nothing])
+    assert (course.objects, course.iou, course.msa, course.sa50) == (1, [0], [0], [0])

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -288,3 +289,24 @@ def test_tiles_count_for_the_quota(tmp_path: Path) -> None:
             await shelf.library.add(DEFAULT_TENANT, io.BytesIO(data), ReadOptions())
 
     assert story(tmp_path, tell, quota=len(data) + 1000).files() == []
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_a_deletion_amid_an_upload_leaves_no_broken_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = ImageStore.put
+
+    async def deleted_before(store: ImageStore, tenant: str, record: Any, file: Any) -> Any:
+        with suppress(ImageNotFound):
+            await store.delete(tenant, record.image_id)
+        return await put(store, tenant, record, file)
+
+    async def tell(shelf: Shelf) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(ImageStore, "put", deleted_before)
+            with pytest.raises(Unavailable, match="deleted while"):
+                await shelf.library.add(DEFAULT_TENANT, io.BytesIO(READ_IN_BANDS["png colour"]), ReadOptions())
+        assert shelf.files() == []
+        added = await shelf.library.add(DEFAULT_TENANT, io.BytesIO(READ_IN_BANDS["png colour"]), ReadOptions())
+        assert (await shelf.library.pixels(DEFAULT_TENANT, added.image_id)).size
+
+    story(tmp_path, tell)

@@ -67,3 +67,9 @@ def test_an_overlay_leaves_the_background_and_outlines_each_object() -> None:
     assert (drawn[2, 2] == table[1]).all()
     assert (drawn[10, 20] == table[2]).all()
     assert (drawn[5, 5] != 100).any()  # tinted inside
+
+
+def test_a_huge_id_takes_no_memory_for_those_below_it() -> None:
+    values = np.zeros((4, 4), np.uint32)
+    values[1, 1], values[2, 2:] = 2**31, 7
+    assert [to_mask(each).sum() for each in labels.to_crops(values)] == [2, 1]

@@ -427,6 +427,7 @@ NO_MANIFESTS = {
     "other channels": ("input: {channels: 1}", "takes 3 channels, not 1"),
     "a wrong value": ("overlap: 2", "overlap"),
     "no input": ("input: 3", "input"),
+    "no list": ("classes: 5", "not a list"),
 }
 
 
@@ -445,3 +446,32 @@ def test_a_sam_is_told_by_itself_alone(tmp_path: Path) -> None:
     path = saved({"a": torch.zeros(1)}, tmp_path / "s.pth")
     with pytest.raises(BadInput, match="no use for classes"):
         import_checkpoint("sam", path, "mine", tmp_path / "models", classes=["a"])
+
+
+@pytest.mark.parametrize("multiple", ["0", "abc", "100000"])
+def test_a_multiple_that_cannot_be_is_refused(tmp_path: Path, multiple: str) -> None:
+    (tmp_path / "m.yaml").write_text(f"multiple: {multiple}")
+    path = graph(tmp_path / "g.onnx", nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 32, 32), FREE)
+    done = invoke(tmp_path, "onnx", str(path), "--manifest", str(tmp_path / "m.yaml"))
+    assert isinstance(done.exception, BadInput)
+    assert "multiple cannot be" in str(done.exception)
+    assert nothing_left(tmp_path / "models")
+
+
+@pytest.mark.parametrize("activation", ["identity", "tanh", "logsoftmax"])
+def test_smp_answers_probabilities_or_logits(tmp_path: Path, activation: str) -> None:
+    smp.Unet("resnet18", encoder_weights=None, classes=2, activation=activation).save_pretrained(tmp_path / "s")
+    if activation == "identity":
+        bundle = brought("smp", tmp_path / "s", tmp_path, given={"classes": ["a", "b"]})
+        assert bundle.expect(SemanticManifest).activation is Activation.SOFTMAX
+        return
+    with pytest.raises(BadInput, match="answers no probabilities"):
+        brought("smp", tmp_path / "s", tmp_path, given={"classes": ["a", "b"]})
+
+
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    endless: dict[str, Any] = {}
+    endless["model"] = endless
+    torch.save(endless, tmp_path / "e.pth")
+    done = invoke(tmp_path, "unet", str(tmp_path / "e.pth"))
+    assert isinstance(done.exception, BadInput)

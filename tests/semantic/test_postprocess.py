@@ -95,3 +95,16 @@ def test_each_class_by_itself() -> None:
     found = tidy(classes, Postprocess(smallest=60))
     for value in (1, 2):
         np.testing.assert_array_equal(found == value, tidied(classes == value, smallest=60))
+
+
+def test_sizes_are_those_without_what_other_classes_keep() -> None:
+    ring = np.zeros((20, 20), np.uint8)
+    ring[4:16, 4:16] = 1
+    ring[5:15, 5:15] = 2  # 44 pixels of 1 around 100 of 2
+    found = tidy(ring, Postprocess(fill_holes=True, smallest=60))
+    assert set(np.unique(found)) == {0, 2}
+    apart = np.zeros((10, 22), np.uint8)
+    apart[:, :10], apart[:, 10:12], apart[:8, 12:] = 1, 2, 1
+    found = tidy(apart, Postprocess(closing=4, keep_largest=True))
+    assert not (found[:, 12:] == 1).any()
+    assert (found[:, :10] == 1).all()

@@ -10,8 +10,9 @@ pytest.importorskip("torch")
 from segserve.errors import TooLarge
 from segserve.semantic import segment
 from segserve.semantic.segment import ClassArea, SemanticOptions, check, classify
+from segserve.semantic.window import Flips, runs_of
 from segserve.timing import Timings
-from segserve.types import Size
+from segserve.types import Float32, Size
 from tests.semantic.bundles import Channels, manifest, opened
 
 LEAST = np.full(3, 0.5, np.float32)
@@ -46,3 +47,34 @@ def test_what_would_take_too_much_memory_is_refused(monkeypatch: pytest.MonkeyPa
             check(options, manifest(), large)
         assert caught.value.field == field
         assert caught.value.remedy
+
+
+def test_the_work_of_one_request_is_bounded() -> None:
+    size = Size(4096, 4096)
+    refused = (
+        (SemanticOptions(tile=(16, 16), overlap=0.75), "runs of the network"),
+        (SemanticOptions(tile=(64, 64), overlap=0.5, flips=Flips.BOTH), "runs of the network"),
+        (SemanticOptions(tile=(4096, 4096)), "memory"),
+    )
+    for options, said in refused:
+        with pytest.raises(TooLarge, match=said) as caught:
+            check(options, manifest(), size)
+        assert caught.value.field == "tile"
+    check(SemanticOptions(tile=(512, 512), overlap=0.5, flips=Flips.BOTH), manifest(), size)
+
+
+@pytest.mark.parametrize("flips", Flips)
+@pytest.mark.parametrize("size", [(64, 64), (65, 200), (1, 1000)])
+def test_runs_are_counted_as_they_are_made(tmp_path: Path, size: tuple[int, int], flips: Flips) -> None:
+    model, runs = opened(tmp_path, Channels()), 0
+    run = model.run
+
+    def counted(tiles: Float32) -> Float32:
+        nonlocal runs
+        runs += len(tiles)
+        return run(tiles)
+
+    model.run = counted  # type: ignore[method-assign]
+    options = SemanticOptions(overlap=0.25, flips=flips)
+    classify("", np.zeros((*size, 3), np.uint8), model, options, (64, 64), LEAST, Timings())
+    assert runs == runs_of(Size(*size), (64, 64), 0.25, model.manifest, flips)
