@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from segserve.errors import BadInput
-
-PARTIAL = ".partial"  # the ending of what is not written to its end
+from segserve.train.run import PARTIAL
 
 
 def save(state: dict[str, Any], path: Path) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from segserve.errors import BadInput
-from segserve.train.checkpoint import PARTIAL
 
 SETTINGS, CHECKPOINT, SCORES, CURVES = "run.json", "checkpoint.pt", "scores.jsonl", "curves.png"
+PARTIAL = ".partial"  # the ending of what is not written to its end
 UNFINISHED = {str(Path(name).with_suffix(PARTIAL)) for name in (SETTINGS, CHECKPOINT, SCORES)}
 
 
