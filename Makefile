@@ -40,6 +40,7 @@ soak: $(VENV)/.full
 
 lint: $(VENV)/.full
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
@@ -51,6 +52,7 @@ proto: $(VENV)/.full
 
 format: $(VENV)/.full
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 bench: $(VENV)/.full
 	$(BIN)/python -m bench $(ARGS)

@@ -74,7 +74,9 @@ def measure() -> list[Line]:
             dices.append(by_unet(unet, scene))
     clicks, box = (summarise(protocol, found) for protocol, found in steps.items())
     whole = np.mean(accuracies, axis=0)
-    scores = dict(zip(TARGETS, [clicks.iou[0], box.iou[0], clicks.iou[-1], *whole, np.mean(dices)], strict=True))
+    scores = dict(
+        zip(TARGETS, [clicks.iou[0], box.iou[0], clicks.iou[-1], *whole, np.mean(dices)], strict=True)
+    )
     lines = [
         Line(f"{len(validation)} validation images, nuclei of {SMALLEST} px or more", str(clicks.objects))
     ]

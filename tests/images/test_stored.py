@@ -292,7 +292,9 @@ def test_tiles_count_for_the_quota(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_tiles")
-def test_a_deletion_amid_an_upload_leaves_no_broken_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deletion_amid_an_upload_leaves_no_broken_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put = ImageStore.put
 
     async def deleted_before(store: ImageStore, tenant: str, record: Any, file: Any) -> Any:
@@ -304,9 +306,13 @@ def test_a_deletion_amid_an_upload_leaves_no_broken_image(tmp_path: Path, monkey
         with monkeypatch.context() as patched:
             patched.setattr(ImageStore, "put", deleted_before)
             with pytest.raises(Unavailable, match="deleted while"):
-                await shelf.library.add(DEFAULT_TENANT, io.BytesIO(READ_IN_BANDS["png colour"]), ReadOptions())
+                await shelf.library.add(
+                    DEFAULT_TENANT, io.BytesIO(READ_IN_BANDS["png colour"]), ReadOptions()
+                )
         assert shelf.files() == []
-        added = await shelf.library.add(DEFAULT_TENANT, io.BytesIO(READ_IN_BANDS["png colour"]), ReadOptions())
+        added = await shelf.library.add(
+            DEFAULT_TENANT, io.BytesIO(READ_IN_BANDS["png colour"]), ReadOptions()
+        )
         assert (await shelf.library.pixels(DEFAULT_TENANT, added.image_id)).size
 
     story(tmp_path, tell)

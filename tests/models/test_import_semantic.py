@@ -460,7 +460,9 @@ def test_a_multiple_that_cannot_be_is_refused(tmp_path: Path, multiple: str) -> 
 
 @pytest.mark.parametrize("activation", ["identity", "tanh", "logsoftmax"])
 def test_smp_answers_probabilities_or_logits(tmp_path: Path, activation: str) -> None:
-    smp.Unet("resnet18", encoder_weights=None, classes=2, activation=activation).save_pretrained(tmp_path / "s")
+    smp.Unet("resnet18", encoder_weights=None, classes=2, activation=activation).save_pretrained(
+        tmp_path / "s"
+    )
     if activation == "identity":
         bundle = brought("smp", tmp_path / "s", tmp_path, given={"classes": ["a", "b"]})
         assert bundle.expect(SemanticManifest).activation is Activation.SOFTMAX

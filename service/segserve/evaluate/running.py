@@ -154,9 +154,7 @@ class Runner:
                 field="images",
                 remedy="Cut it into parts, or raise SEGSERVE_TILE_FROM_PX.",
             )
-        image = await self.service.embeddings.prepared(
-            TENANT, image_id, model, self.service.timings()
-        )
+        image = await self.service.embeddings.prepared(TENANT, image_id, model, self.service.timings())
         return lambda prompt: decode(model, image, prompt, None, Select.BEST, Timings())[0]
 
 

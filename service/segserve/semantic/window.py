@@ -60,11 +60,15 @@ def lay(length: int, tile: int, overlap: float, multiple: int, *, fixed: bool) -
     return Axis(starts, edge, weights.astype(np.float32))
 
 
-def runs_of(size: Size, tile: tuple[int, int], overlap: float, manifest: SemanticManifest, flips: Flips) -> int:
+def runs_of(
+    size: Size, tile: tuple[int, int], overlap: float, manifest: SemanticManifest, flips: Flips
+) -> int:
     """How often the network sees a tile."""
     count = len(FLIPPED[flips])
     for length, edge in zip((size.height, size.width), tile, strict=True):
-        edge = edge if manifest.fixed else min(edge, math.ceil(length / manifest.multiple) * manifest.multiple)
+        edge = (
+            edge if manifest.fixed else min(edge, math.ceil(length / manifest.multiple) * manifest.multiple)
+        )
         count *= number(length, edge, overlap)
     return count
 

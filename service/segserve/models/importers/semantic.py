@@ -65,7 +65,9 @@ def describe(
         **given,
     }
     if not isinstance(fields["classes"], list | tuple):
-        raise BadInput("classes is not a list.", field="classes", remedy="Name them, in the order of the channels.")
+        raise BadInput(
+            "classes is not a list.", field="classes", remedy="Name them, in the order of the channels."
+        )
     if "background" not in fields and classes > 1 and BACKGROUND in fields["classes"]:
         fields["background"] = list(fields["classes"]).index(BACKGROUND)
     if len(fields["classes"]) != classes:

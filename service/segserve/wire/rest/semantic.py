@@ -29,7 +29,7 @@ def add(api: FastAPI, service: Service) -> None:
         "/v1/semantic",
         response_model=SemanticOut | SemanticCocoOut,
         openapi_extra=body.json_schema(SemanticIn),
-        responses={**DONE, **refusals(400, 404, 408, 409, 413, 415, 422, 501, 503)},
+        responses={**DONE, **refusals(400, 404, 408, 409, 413, 415, 422, 503)},
         tags=["whole images"],
     )
     async def classes(request: Request) -> Response:
