@@ -37,7 +37,8 @@ from segserve.models.runtime import RuntimeOptions
 from segserve.semantic.segment import Semantic
 from segserve.settings import Settings
 from segserve.store.cache import Cache, Deleted, Encoded, pack
-from segserve.store.images import ImageStore, open_store
+from segserve.store.images import ImageStore
+from segserve.store.objects import open_store
 from segserve.store.private_redis import PrivateRedis
 from segserve.timing import Timings
 from segserve.turns import Turns, give_way
@@ -84,9 +85,8 @@ class Service:
         self.workers = ThreadPoolExecutor(settings.decode_workers, "decode")
         self._readers = ThreadPoolExecutor(settings.decode_workers, "read")  # no upload stands before a click
         self.turns = Turns(settings.whole_workers, settings.whole_queue, self.metrics)
-        store = ImageStore(
-            open_store(settings.object_store, settings.data_dir / "objects"), settings.quota_mb * MB
-        )
+        objects = open_store(settings.object_store, settings.data_dir / "objects")
+        store = ImageStore(objects, settings.quota_mb * MB)
         limits = settings.image_limits
         stored = StoredImages(store, self._readers, limits.pixels)
         self.encoder = encoder or LocalEncoder(

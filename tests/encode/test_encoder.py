@@ -19,7 +19,8 @@ from segserve.images.stored import StoredImages
 from segserve.metrics import Metrics
 from segserve.store import keys
 from segserve.store.cache import Cache, unpack
-from segserve.store.images import ImageStore, open_store
+from segserve.store.images import ImageStore
+from segserve.store.objects import open_store
 from segserve.timing import Timings
 from segserve.types import ImageRecord, Preprocess, Priority, ReadOptions, Region, Size
 

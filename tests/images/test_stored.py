@@ -21,7 +21,8 @@ from segserve.images.library import Library
 from segserve.images.read import read_image
 from segserve.images.stored import StoredImages
 from segserve.images.turning import turn
-from segserve.store.images import ImageStore, open_store
+from segserve.store.images import ImageStore
+from segserve.store.objects import open_store
 from segserve.types import DEFAULT_TENANT, ImageLimits, Normalise, ReadOptions, Region, Size
 from tests.images.test_bands import READ_AT_ONCE, READ_IN_BANDS, RGB, H, W, pil, tiff
 

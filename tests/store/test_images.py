@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from segserve.errors import ImageNotFound
-from segserve.store.images import ImageStore, open_store
+from segserve.store.images import ImageStore
+from segserve.store.objects import open_store
 from segserve.types import ImageRecord, ReadOptions, Size
 
 ID = "0" * 64
