@@ -57,10 +57,18 @@ log = structlog.get_logger(__name__)
 class Service:
     """All the parts, built from the settings; `start` opens what needs opening, `stop` closes it again.
 
-    encoder: workers elsewhere; None encodes in this process. decode=False: a worker, which does nothing else.
+    encoder: workers elsewhere; None encodes in this process. decode=False: an encoder worker, which does nothing
+    else. priority: whose images these are, where encoder workers have to choose.
     """
 
-    def __init__(self, settings: Settings, encoder: Encoder | None = None, *, decode: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        encoder: Encoder | None = None,
+        *,
+        decode: bool = True,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> None:
         self.settings = settings
         self._encodes, self._decodes = encoder is None, decode
         self.metrics = Metrics()
@@ -113,6 +121,7 @@ class Service:
             self.metrics,
             timeout_s=settings.encode_timeout_s,
             send_images=settings.send_images,
+            priority=priority,
         )
         self._masks = MaskMemory(self.cache, settings.mask_ttl_s, self._readers)
         self.places = Places(settings.decode_workers, settings.decode_target_ms / 1000, self.metrics)
@@ -161,6 +170,12 @@ class Service:
             timeout_s=settings.fetch_timeout_s,
             max_bytes=settings.max_image_mb * MB,
         )
+        self._jobs: JobParts | None = None
+        if decode:
+            with suppress(NoPermission):
+                self._jobs = JobParts(
+                    settings, objects, self.metrics, works_here=priority is Priority.BATCH
+                )
         self.device_memory = DeviceMemory(driver() if settings.device is Device.CUDA else None)
         self._tasks: set[asyncio.Task[None]] = set()
         self._warm: bool | str = False

@@ -7,10 +7,10 @@
     │   ├── UnsupportedFormat   it is not in a form that is read here
     │   ├── WrongModel          the model cannot do what is asked of it
     │   └── NoAutomaticDecoder  the model cannot do it by this method
-    ├── NotFound                image, model or mask_id is unknown
+    ├── NotFound                image, model, mask_id or job is unknown
     ├── NoPermission            the setting that would allow it is off
     ├── TooSlow                 the client keeps us waiting
-    ├── Unavailable             it would work later: cache or encoder away, or too busy
+    ├── Unavailable             it would work later: cache, jobs or encoder away, or too busy
     └── BrokenModel             a bundle's files are not what its manifest says
 
 A request goes wire -> segment/encode -> models/store. Whatever is raised below arrives at `wire.problems`,
@@ -107,6 +107,17 @@ class ModelNotFound(NotFound):
         )
 
 
+class JobNotFound(NotFound):
+    code = "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"There is no job {job_id!r}; it may have expired.",
+            remedy="Use the job_id that POST /v1/jobs answered.",
+            field="job_id",
+        )
+
+
 class MaskNotFound(NotFound):
     code = "mask_not_found"
 
@@ -141,6 +152,13 @@ class CacheUnavailable(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The embedding cache cannot be reached.", remedy="Try again in a moment.")
+
+
+class JobsUnavailable(Unavailable):
+    code = "jobs_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The jobs' Redis cannot be reached.", remedy="Try again in a moment.")
 
 
 class Busy(Unavailable):

@@ -37,6 +37,7 @@ LATENCY_BUCKETS_S = (
         60,
     ),
 )
+CHUNK_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
@@ -124,6 +125,28 @@ class Metrics:
             ["device"],
             registry=r,
         )
+        self._jobs_ended = Counter(
+            "segserve_jobs_ended_total", "Jobs that ended, by kind and state", ["kind", "state"], registry=r
+        )
+        self._job_units = Counter(
+            "segserve_job_units_total",
+            "Images, frames or slices that jobs finished here",
+            ["kind"],
+            registry=r,
+        )
+        self._job_chunks = Histogram(
+            "segserve_job_chunk_seconds",
+            "Time of a chunk of a job",
+            ["kind"],
+            buckets=CHUNK_BUCKETS_S,
+            registry=r,
+        )
+        self._jobs = Gauge(
+            "segserve_active_jobs",
+            "Jobs by class and state: queued or running",
+            ["priority", "state"],
+            registry=r,
+        )
         self.loop_lag = Gauge(
             "segserve_event_loop_lag_seconds", "How late the event loop was at its last check", registry=r
         )
@@ -172,6 +195,16 @@ class Metrics:
 
     def objects(self, model: str, method: str, count: int) -> None:
         self._objects.labels(model, method).inc(count)
+
+    def job_chunk(self, kind: str, units: int, seconds: float) -> None:
+        self._job_units.labels(kind).inc(units)
+        self._job_chunks.labels(kind).observe(seconds)
+
+    def job_ended(self, kind: str, state: str) -> None:
+        self._jobs_ended.labels(kind, state).inc()
+
+    def jobs(self, priority: str, state: str, count: int) -> None:
+        self._jobs.labels(priority, state).set(count)
 
     def device_memory(self, device: str, nbytes: int) -> None:
         self._device_memory.labels(device).set(nbytes)

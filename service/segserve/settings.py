@@ -1,5 +1,6 @@
 """Every setting, in one class. Precedence: command line > environment (SEGSERVE_...) > default."""
 
+import json
 import os
 from ipaddress import ip_address
 from pathlib import Path
@@ -42,6 +43,17 @@ class Settings(BaseSettings):
     )
     retention_days: float = Field(0, ge=0, description="images older than this are deleted; 0 keeps them")
     quota_mb: int = Field(0, ge=0, description="bytes of images a tenant may store; 0 is no limit")
+
+    jobs_redis_url: str | None = Field(
+        None,
+        description="a durable Redis; unset: a private server in data_dir, or no jobs where redis_url is set",
+    )
+    jobs_mb: int = Field(512, ge=16, description="memory of the private Redis of the jobs")
+    job_ttl_days: float = Field(7, gt=0, description="how long jobs that have ended and their results are kept")
+    max_jobs: int = Field(1000, ge=1, description="that wait or run, of all tenants; beyond them 503")
+    job_lease_s: float = Field(6.0, ge=1, description="after which a silent worker's job is another's")
+    job_workers: bool = Field(True, description="run a worker beside the service where the jobs' Redis is private")
+    batch_at_once: int = Field(4, ge=1, description="images of a batch job worked on together")
 
     device: Device = Device.CPU
     default_model: str = "starter"
@@ -94,6 +106,15 @@ class Settings(BaseSettings):
     )
     fetch_private: bool = Field(False, description="also from addresses that are not public")
     fetch_timeout_s: float = Field(10.0, gt=0, description="of a fetch, redirects included")
+
+    def as_environment(self) -> dict[str, str]:
+        """What makes another process's settings the same."""
+        given = self.model_dump(mode="json", exclude_unset=True)
+        return {
+            f"SEGSERVE_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            for name, value in given.items()
+            if value is not None
+        }
 
     @property
     def exposed(self) -> bool:

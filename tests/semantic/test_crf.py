@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("pydensecrf")
 
-from segserve.errors import MissingDependency, TooLarge
+from segserve.errors import BadInput, TooLarge
 from segserve.models.semantic_entries import Crf, Postprocess
 from segserve.semantic import crf
 from segserve.semantic.crf import refine
@@ -62,5 +62,5 @@ def test_what_it_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         check(options, manifest(), Size(4096, 4096))
     assert caught.value.field == "postprocess.crf"
     monkeypatch.setattr(crf.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependency, match=r"segserve\[crf\]"):
+    with pytest.raises(BadInput, match=r"segserve\[crf\]"):
         check(options, manifest(), Size(40, 40))

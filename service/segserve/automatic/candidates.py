@@ -212,7 +212,7 @@ class Grids:
         self, key: GridKey, model: Model, part: Part, reach: float, timings: Timings
     ) -> Candidates:
         at = key.embedding
-        priority = Priority.INTERACTIVE if at.region is None else Priority.BATCH
+        priority = None if at.region is None else Priority.BATCH
         image = await self._embeddings.prepared(at.tenant, at.image_id, model, timings, priority, at.region)
         candidates = Candidates(reach, [])
         for points in pieces(grid(part)):

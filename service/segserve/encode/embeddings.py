@@ -39,7 +39,8 @@ class Extent:
 
 class Embeddings:
     """workers: run short work. timeout_s: how long a request waits for its embedding before it gets
-    EncodeTimeout; the encode goes on. send_images: the encoder does not see the object store."""
+    EncodeTimeout; the encode goes on. send_images: the encoder does not see the object store. priority: of whatever
+    is asked for without one."""
 
     def __init__(
         self,
@@ -54,7 +55,9 @@ class Embeddings:
         *,
         timeout_s: float,
         send_images: bool,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> None:
+        self._priority = priority
         self._images, self._stored, self._cache, self._prepared = images, stored, cache, prepared
         self._encoder, self._flights = encoder, flights
         self._workers, self._metrics = workers, metrics
@@ -68,7 +71,7 @@ class Embeddings:
         image_id: str,
         model: Model,
         timings: Timings,
-        priority: Priority = Priority.INTERACTIVE,
+        priority: Priority | None = None,
         region: Region | None = None,
     ) -> PreparedImage:
         """region: the part of the image to encode, as if it were an image of its own; None is all of it. Raises
@@ -81,7 +84,9 @@ class Embeddings:
         task = self._running.get(key)
         if task is None:
             # A task of its own: a client that hangs up does not take the encode away from the others.
-            task = self._running[key] = asyncio.create_task(self._make(key, model, timings, priority))
+            task = self._running[key] = asyncio.create_task(
+                self._make(key, model, timings, priority or self._priority)
+            )
             task.add_done_callback(lambda done: self._finished(key, done))
             return await self._wait(task)
         with timings.stage("wait"):
@@ -126,17 +131,31 @@ class Embeddings:
             prepared = await loop.run_in_executor(self._workers, model.prepare, embedding, None)
         size = record.size if key.region is None else key.region.size
         image = PreparedImage(size, embedding, prepared)
-        # Deleted meanwhile? Then neither the caller nor the cache may keep what was made from it.
-        try:
-            await self._images.record(key.tenant, key.image_id)
-        except ImageNotFound:
-            await self._cache.forget(key.tenant, key.image_id, [key.digest])
-            raise
+        await self._check_kept(key)
         before = self._prepared.evicted
         self._prepared.put(key, image)
         self._metrics.evicted("process", self._prepared.evicted - before)
         self._report_held()
         return image
+
+    async def _check_kept(self, key: Key) -> None:
+        """Deleted meanwhile? Then neither the caller nor the cache may keep what was made from it. Raises
+        ImageNotFound."""
+        try:
+            await self._images.record(key.tenant, key.image_id)
+        except ImageNotFound:
+            await self._cache.forget(key.tenant, key.image_id, [key.digest])
+            raise
+
+    async def make_sure(self, tenant: str, image_id: str, model: Model, timings: Timings) -> Region | None:
+        """Encode the image unless its embedding is in Redis; nothing is held in this process. The region that it is:
+        all of a large image. Raises as `prepared` does, and waits as long as it takes."""
+        extent = await self.extent(tenant, image_id, model)
+        region = Region(0, 0, extent.size.width, extent.size.height) if extent.tiled else None
+        key = Key(tenant, image_id, model.bundle.digest, region)
+        await self._find(key, model, timings, self._priority)
+        await self._check_kept(key)
+        return region
 
     async def embedding(self, tenant: str, image_id: str, model: Model, timings: Timings) -> Embedding:
         """The embedding of the whole image itself, fp16. Raises as `prepared` does."""

@@ -5,7 +5,7 @@ import importlib.util
 
 import numpy as np
 
-from segserve.errors import MissingDependency
+from segserve.errors import BadInput
 from segserve.models.semantic_entries import Crf
 from segserve.types import Float32, UInt8
 
@@ -15,9 +15,13 @@ MOST_PIXELS = 1 << 22  # each takes some hundred bytes a class
 
 
 def require_crf() -> None:
-    """Raises MissingDependency."""
+    """Raises BadInput where it is not installed: whoever asks can do without."""
     if importlib.util.find_spec("pydensecrf") is None:
-        raise MissingDependency("pydensecrf2", "crf", "A dense CRF")
+        raise BadInput(
+            "A dense CRF needs pydensecrf2, which is not installed here.",
+            field="postprocess.crf",
+            remedy="Leave it out, or install it with: pip install 'segserve[crf]'",
+        )
 
 
 def refine(probabilities: Float32, image: UInt8, options: Crf, *, exclusive: bool) -> Float32:

@@ -126,7 +126,7 @@ def steps_of(options: SemanticOptions, manifest: SemanticManifest) -> Postproces
 
 
 def check(options: SemanticOptions, manifest: SemanticManifest, size: Size) -> tuple[int, int]:
-    """The tile to use. Raises BadInput naming the field that the model cannot have, TooLarge, MissingDependency."""
+    """The tile to use. Raises BadInput naming the field that the model cannot have, TooLarge."""
     tile, multiple = options.tile or manifest.tile, manifest.multiple
     if manifest.fixed and tile != manifest.tile:
         raise BadInput(

@@ -72,3 +72,41 @@ def identity(options: ReadOptions) -> bytes:
     if options == ReadOptions():
         return b""
     return f"page={options.page};channels={options.channels};normalise={options.normalise}".encode()
+
+
+def job(tenant: str, job_id: str) -> str:
+    """Of the jobs' Redis, as all that follow up to `jobs_files`."""
+    return f"{PREFIX}:{tenant}:job:{job_id}"
+
+
+def job_events(tenant: str, job_id: str) -> str:
+    return f"{job(tenant, job_id)}:events"
+
+
+def job_ends(tenant: str, job_id: str) -> str:
+    """A list: how many units were done after each published chunk."""
+    return f"{job(tenant, job_id)}:ends"
+
+
+def jobs(tenant: str) -> str:
+    """All jobs of a tenant that are still known, by the time they were made."""
+    return f"{PREFIX}:{tenant}:jobs"
+
+
+def active_jobs() -> str:
+    """A set of `tenant/job_id`: queued or running."""
+    return f"{PREFIX}:jobs:active"
+
+
+def idempotency(tenant: str, key: str) -> str:
+    return f"{PREFIX}:{tenant}:idempotency:{key}"
+
+
+def jobs_files(tenant: str) -> str:
+    """In the object store."""
+    return f"{tenant}/jobs/"
+
+
+def job_files(tenant: str, job_id: str) -> str:
+    """What a job was asked, and what it made."""
+    return f"{jobs_files(tenant)}{job_id}/"

@@ -1,6 +1,6 @@
-"""The private Redis of a service that was given none.
+"""The private Redis servers of a service that was given none: the cache, and the jobs' durable one.
 
-It listens on a unix socket under the data folder, in a session of its own, so that neither a Ctrl-C nor a
+Each listens on a unix socket under the data folder, in a session of its own, so that neither a Ctrl-C nor a
 kill -9 of the service takes it along: the next process on the same folder adopts it. Every process that
 uses it holds a shared lock; the one that can turn it into an exclusive lock was the last, and stops it.
 """
@@ -64,12 +64,22 @@ def answers(path: Path) -> bool:
         return False
 
 
-class PrivateRedis:
-    """Starts, adopts, revives and stops the server of one folder. Methods block briefly."""
+# A cache forgets what was used least and keeps nothing on disk; a durable server has every command on disk
+# before it answers, and refuses more than it can hold.
+CACHE = {"appendonly": "no", "maxmemory-policy": "allkeys-lru"}
+DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
-    def __init__(self, folder: Path, memory_mb: int) -> None:
+
+class PrivateRedis:
+    """Starts, adopts, revives and stops the server of one folder. Methods block briefly.
+
+    durable: what it was told outlives it, in the folder; otherwise it is a cache.
+    """
+
+    def __init__(self, folder: Path, memory_mb: int, *, durable: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder, self._memory_mb = folder.resolve(), memory_mb
+        self._keeps = DURABLE if durable else CACHE
         self.socket = socket_path(self._folder)
         self._pid_file = self._folder / "redis.pid"
         self._user_lock: int | None = None
@@ -117,8 +127,8 @@ class PrivateRedis:
         log = self._folder / "redis.log"
         options = {
             "port": "0", "unixsocket": str(self.socket), "unixsocketperm": "700", "dir": str(self._folder),
-            "save": "", "appendonly": "no", "pidfile": str(self._pid_file), "logfile": str(log),
-            "maxmemory": f"{self._memory_mb}mb", "maxmemory-policy": "allkeys-lru", "daemonize": "yes",
+            "save": "", "pidfile": str(self._pid_file), "logfile": str(log), "daemonize": "yes",
+            "maxmemory": f"{self._memory_mb}mb", **self._keeps,
         }  # fmt: skip
         command = [find_server(), *(word for name, value in options.items() for word in (f"--{name}", value))]
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -47,7 +47,8 @@ class Window:
             [
                 A.RandomScale((SCALES[0] - 1, SCALES[1] - 1), p=0.7),
                 A.PadIfNeeded(size, size, border_mode=4, position="random"),  # cv2.BORDER_REFLECT_101
-                A.RandomCrop(size, size),
+                # Half of the windows hold an object: where objects are rare, most would be empty.
+                A.OneOf([A.RandomCrop(size, size), A.CropNonEmptyMaskIfExists(size, size)], p=1.0),
                 A.D4(p=1.0),
                 *colours(),
             ]

@@ -36,7 +36,7 @@ STATUS: list[tuple[type[SegserveError], int]] = [
     (TooSlow, 408),
     (Unavailable, 503),
     (BrokenModel, 409),
-    (MissingDependency, 422),  # asked for an extra, such as the dense CRF
+    (MissingDependency, 501),
 ]
 LISTED = 10  # faults of a request
 REMEDIES = {

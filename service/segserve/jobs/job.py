@@ -1,0 +1,72 @@
+"""What is known of a job. A job is work in chunks; a chunk is published once, and the job goes on after it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from segserve.types import Priority
+
+
+class Kind(StrEnum):
+    BATCH = "batch"
+
+
+class State(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (State.QUEUED, State.RUNNING)
+
+
+@dataclass(frozen=True)
+class JobError:
+    """Why a job failed: an error of the tree in `errors`, told as it would be to whoever asked."""
+
+    code: str
+    message: str
+    remedy: str = ""
+    field: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """done, total: of the units that users count (images, frames, slices); total is None until it is known.
+    chunks: published. attempts: starts since the last published chunk, the present one included. failures:
+    units that failed alone. Times in seconds since the epoch."""
+
+    tenant: str
+    job_id: str
+    kind: Kind
+    priority: Priority
+    model: str
+    state: State
+    created_at: float
+    done: int = 0
+    total: int | None = None
+    failures: int = 0
+    chunks: int = 0
+    attempts: int = 0
+    rate_per_s: float | None = None
+    error: JobError | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+
+    @property
+    def eta_s(self) -> float | None:
+        if self.state is not State.RUNNING or not self.rate_per_s or self.total is None:
+            return None
+        return (self.total - self.done) / self.rate_per_s
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job. id: later events have greater ones. job: as it was right after. fence: of the
+    start that held it then."""
+
+    id: str
+    job: Job
+    fence: int

@@ -1,0 +1,386 @@
+"""The jobs' book: one hash a job in the jobs' Redis, and a stream of what happened to it.
+
+    queued -> running -> succeeded | failed | cancelled        failed, cancelled -> queued (retry)
+
+Each change is one script, so that it happens whole, once, and with its event. A start takes a new fence: what an
+earlier start still tries to write is refused, so that of a worker that was given up for dead and its successor only
+one publishes a chunk. Every method raises JobsUnavailable when Redis cannot be reached.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+import redis.asyncio as redis
+import structlog
+from redis.exceptions import RedisError, ResponseError
+
+from segserve.errors import BadInput, Busy, JobNotFound, JobsUnavailable
+from segserve.jobs.job import Event, Job, JobError, Kind, State
+from segserve.store import keys
+from segserve.store.cache import connections
+from segserve.types import Priority
+
+MOST_ATTEMPTS = 3  # at one chunk
+READ_EVENTS = 100
+POLL_S = 0.25  # how often somebody who follows a job looks: a blocked read would hold a connection each
+LISTED = 100
+
+# KEYS of all: the job, its events, its ends, the active jobs.
+TELL = """
+local function tell() return redis.call('XADD', KEYS[2], '*', unpack(redis.call('HGETALL', KEYS[1]))) end
+local function close(member, ttl)
+    redis.call('SREM', KEYS[4], member)
+    for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ttl) end
+end
+local function state() return redis.call('HGET', KEYS[1], 'state') end
+local function ended() local s = state() return s ~= 'queued' and s ~= 'running' end
+"""
+# ARGV: member, most active jobs, ttl of the idempotency key, digest of the request, job_id, created_at, the hash's
+# fields. KEYS 5: the tenant's jobs, 6: the idempotency key, if there is one.
+SUBMIT = f"""{TELL}
+if KEYS[6] then
+    local before = redis.call('HMGET', KEYS[6], 'job_id', 'request')
+    if before[1] then return before end
+end
+if redis.call('SCARD', KEYS[4]) >= tonumber(ARGV[2]) then return 'full' end
+if KEYS[6] then
+    redis.call('HSET', KEYS[6], 'job_id', ARGV[5], 'request', ARGV[4])
+    redis.call('EXPIRE', KEYS[6], ARGV[3])
+end
+redis.call('HSET', KEYS[1], unpack(ARGV, 7))
+redis.call('SADD', KEYS[4], ARGV[1])
+redis.call('ZADD', KEYS[5], ARGV[6], ARGV[5])
+tell()
+return {{ARGV[5], ARGV[4]}}
+"""
+# ARGV: member, ttl, now, most attempts, the error once they are used up, the fence of a start to go on from. The new
+# fence and the event's id, or nil: nothing to do.
+BEGIN = f"""{TELL}
+if not state() or ended() then return nil end
+if ARGV[6] ~= '' and redis.call('HGET', KEYS[1], 'fence') ~= ARGV[6] then return nil end
+local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
+if redis.call('HINCRBY', KEYS[1], 'attempts', 1) > tonumber(ARGV[4]) then
+    redis.call('HSET', KEYS[1], 'attempts', ARGV[4], 'state', 'failed', 'error', ARGV[5], 'ended_at', ARGV[3])
+    tell()
+    close(ARGV[1], ARGV[2])
+    return nil
+end
+redis.call('HSETNX', KEYS[1], 'started_at', ARGV[3])
+redis.call('HSET', KEYS[1], 'state', 'running')
+return {{fence, tell()}}
+"""
+HOLDS = """
+if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] or ended() then return 0 end
+"""
+# ARGV: fence, then fields of the hash.
+NOTE = f"""{TELL}{HOLDS}
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+tell()
+return 1
+"""
+# ARGV: fence, the chunk's number, units done with it, then fields of the hash.
+PUBLISH = f"""{TELL}{HOLDS}
+local chunks = tonumber(redis.call('HGET', KEYS[1], 'chunks') or 0)
+if chunks == ARGV[2] + 1 then return 1 end  -- by this very start, whose answer was lost
+if chunks ~= tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], 'chunks', ARGV[2] + 1, 'done', ARGV[3], 'attempts', 1, unpack(ARGV, 4))
+redis.call('RPUSH', KEYS[3], ARGV[3])
+tell()
+return 1
+"""
+# ARGV: fence, member, ttl, then fields of the hash.
+END = f"""{TELL}{HOLDS}
+redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+tell()
+close(ARGV[2], ARGV[3])
+return 1
+"""
+# ARGV: member, ttl, now.
+CANCEL = f"""{TELL}
+if not state() or ended() then return 0 end
+redis.call('HINCRBY', KEYS[1], 'fence', 1)
+redis.call('HSET', KEYS[1], 'state', 'cancelled', 'ended_at', ARGV[3])
+tell()
+close(ARGV[1], ARGV[2])
+return 1
+"""
+# ARGV: member.
+RETRY = f"""{TELL}
+local s = state()
+if s ~= 'failed' and s ~= 'cancelled' then return 0 end
+redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'rate_per_s')
+redis.call('HSET', KEYS[1], 'state', 'queued', 'attempts', 0)
+for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
+redis.call('SADD', KEYS[4], ARGV[1])
+tell()
+return 1
+"""
+# ARGV: fence. A start that ends on purpose before its chunk does not count against the job.
+RELEASE = f"""{TELL}{HOLDS}
+redis.call('HINCRBY', KEYS[1], 'attempts', -1)
+redis.call('HSET', KEYS[1], 'state', 'queued')
+tell()
+return 1
+"""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a job, by one worker. job: as it was found, so `job.chunks` is the chunk to begin with. event: the
+    id of what tells of this start."""
+
+    job: Job
+    fence: int
+    event: str
+
+
+def fields_of(**values: object) -> list[str]:
+    """name, value, name, value; what is None is left out."""
+    return [
+        text
+        for name, value in values.items()
+        if value is not None
+        for text in (
+            name,
+            orjson.dumps(asdict(value)).decode() if isinstance(value, JobError) else str(value),
+        )
+    ]
+
+
+def read(tenant: str, job_id: str, raw: Mapping[bytes, bytes]) -> Job:
+    text = {name.decode(): value.decode() for name, value in raw.items()}
+
+    def number(name: str) -> float | None:
+        return float(text[name]) if name in text else None
+
+    return Job(
+        tenant=tenant,
+        job_id=job_id,
+        kind=Kind(text["kind"]),
+        priority=Priority(text["priority"]),
+        model=text["model"],
+        state=State(text["state"]),
+        created_at=float(text["created_at"]),
+        done=int(text.get("done", 0)),
+        total=int(text["total"]) if "total" in text else None,
+        failures=int(text.get("failures", 0)),
+        chunks=int(text.get("chunks", 0)),
+        attempts=int(text.get("attempts", 0)),
+        rate_per_s=number("rate_per_s"),
+        error=JobError(**orjson.loads(text["error"])) if "error" in text else None,
+        started_at=number("started_at"),
+        ended_at=number("ended_at"),
+    )
+
+
+def died(chunk: int) -> JobError:
+    return JobError(
+        "worker_died",
+        f"The worker died {MOST_ATTEMPTS} times in a row on part {chunk + 1} of the job.",
+        "Read the worker's log; often its memory ran out. Then POST /v1/jobs/{job_id}/retry goes on from there.",
+    )
+
+
+class Ledger:
+    """url: of the jobs' Redis. ttl_s: how long a job that has ended is remembered. most_active: queued and running
+    jobs of all tenants together."""
+
+    def __init__(self, url: str, timeout_s: float, *, ttl_s: int, most_active: int) -> None:
+        self._redis = redis.Redis.from_pool(connections(url, timeout_s))
+        self._timeout_s, self._ttl_s, self._most_active = timeout_s, ttl_s, most_active
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        await self._ask(self._redis.ping)
+
+    async def _ask(self, command: Callable[[], Awaitable[Any]]) -> Any:
+        """The client decodes nothing: what its types call `bytes | str` is bytes."""
+        try:
+            return await command()
+        except ResponseError:
+            raise
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("the jobs' Redis is unavailable", reason=repr(error))
+            raise JobsUnavailable from error
+
+    async def _run(
+        self, script: str, job: tuple[str, str], *arguments: object, more: tuple[str, ...] = ()
+    ) -> Any:
+        names = [keys.job(*job), keys.job_events(*job), keys.job_ends(*job), keys.active_jobs(), *more]
+        return await self._ask(
+            lambda: self._redis.eval(script, len(names), *names, *(str(a) for a in arguments))
+        )
+
+    async def submit(self, job: Job, request: bytes, idempotency_key: str | None) -> str:
+        """Write a queued job down; the id under which it stands: that of an earlier one with the same key. request:
+        what it was asked. Raises BadInput where the key stood for another request, Busy."""
+        digest = hashlib.sha256(request).hexdigest()
+        more = [keys.jobs(job.tenant)]
+        if idempotency_key is not None:
+            more.append(keys.idempotency(job.tenant, hashlib.sha256(idempotency_key.encode()).hexdigest()))
+        fields = fields_of(
+            kind=job.kind, priority=job.priority, model=job.model, state=job.state,
+            created_at=job.created_at, total=job.total,
+        )  # fmt: skip
+        answer = await self._run(
+            SUBMIT, (job.tenant, job.job_id), member(job.tenant, job.job_id), self._most_active, self._ttl_s,
+            digest, job.job_id, job.created_at, *fields, more=tuple(more),
+        )  # fmt: skip
+        if answer == b"full":
+            raise Busy(f"{self._most_active} jobs wait already.", retry_after_s=60)
+        job_id, request_then = (part.decode() for part in answer)
+        if request_then != digest:
+            raise BadInput(
+                "This Idempotency-Key came with another request before.",
+                field="idempotency-key",
+                remedy="Take a new key for a new request, and the same for a repeated one.",
+            )
+        return str(job_id)
+
+    async def get(self, tenant: str, job_id: str) -> Job:
+        """Raises JobNotFound."""
+        raw = await self._ask(lambda: self._redis.hgetall(keys.job(tenant, job_id)))
+        if not raw:
+            raise JobNotFound(job_id)
+        return read(tenant, job_id, raw)
+
+    async def recent(self, tenant: str) -> list[Job]:
+        """The newest first."""
+        index = keys.jobs(tenant)
+        ids = [i.decode() for i in await self._ask(lambda: self._redis.zrevrange(index, 0, LISTED - 1))]
+        pipeline = self._redis.pipeline(transaction=False)
+        for job_id in ids:
+            pipeline.hgetall(keys.job(tenant, job_id))
+        found = dict(zip(ids, await self._ask(pipeline.execute), strict=True))
+        if gone := [job_id for job_id, raw in found.items() if not raw]:
+            await self._ask(lambda: self._redis.zrem(index, *gone))
+        return [read(tenant, job_id, raw) for job_id, raw in found.items() if raw]
+
+    async def active(self) -> list[tuple[str, str]]:
+        """(tenant, job_id) of all that are queued or running."""
+        members = await self._ask(lambda: self._redis.smembers(keys.active_jobs()))
+        return [(tenant, job_id) for tenant, _, job_id in (m.decode().partition("/") for m in members)]
+
+    async def count_active(self) -> Counter[tuple[Priority, State]]:
+        """How many are queued and running, by class."""
+        pipeline, found = self._redis.pipeline(transaction=False), await self.active()
+        for job in found:
+            pipeline.hmget(keys.job(*job), "priority", "state")
+        states = await self._ask(pipeline.execute) if found else []
+        return Counter((Priority(p.decode()), State(s.decode())) for p, s in states if p and s)
+
+    async def ends(self, tenant: str, job_id: str) -> list[int]:
+        """How many units were done after each published chunk."""
+        return [
+            int(n) for n in await self._ask(lambda: self._redis.lrange(keys.job_ends(tenant, job_id), 0, -1))
+        ]
+
+    # What workers do.
+
+    async def begin(
+        self, tenant: str, job_id: str, after: Start | None = None, last: JobError | None = None
+    ) -> Start | None:
+        """Count a start and take the fence. None: the job has ended, or does so now for its attempts are used up, or
+        another worker began it since the start `after`. last: why that one came to nothing; None: its worker died."""
+        try:
+            job = await self.get(tenant, job_id)
+        except JobNotFound:
+            return None
+        answer = await self._run(
+            BEGIN, (tenant, job_id), member(tenant, job_id), self._ttl_s, time.time(), MOST_ATTEMPTS,
+            orjson.dumps(asdict(last or died(job.chunks))).decode(), "" if after is None else after.fence,
+        )  # fmt: skip
+        if answer is None:
+            return None
+        fence, event = answer
+        return Start(await self.get(tenant, job_id), int(fence), event.decode())
+
+    async def note_total(self, start: Start, total: int) -> bool:
+        """False: this start holds the job no more, as of all methods that take one."""
+        return await self._held(NOTE, start, *fields_of(total=total))
+
+    async def publish(self, start: Start, chunk: int, done: int, failures: int, rate_per_s: float) -> bool:
+        """The chunk's results lie in the object store: from now on they are seen."""
+        more = fields_of(failures=failures, rate_per_s=rate_per_s)
+        return await self._held(PUBLISH, start, chunk, done, *more)
+
+    async def succeed(self, start: Start) -> bool:
+        return await self._end(start, fields_of(state=State.SUCCEEDED, ended_at=time.time()))
+
+    async def fail(self, start: Start, error: JobError) -> bool:
+        return await self._end(start, fields_of(state=State.FAILED, error=error, ended_at=time.time()))
+
+    async def _end(self, start: Start, fields: list[str]) -> bool:
+        return await self._held(END, start, member(start.job.tenant, start.job.job_id), self._ttl_s, *fields)
+
+    async def release(self, start: Start) -> bool:
+        """Give the job back unfinished, on purpose: the start does not count."""
+        return await self._held(RELEASE, start)
+
+    async def _held(self, script: str, start: Start, *arguments: object) -> bool:
+        return bool(await self._run(script, (start.job.tenant, start.job.job_id), start.fence, *arguments))
+
+    # What users do.
+
+    async def cancel(self, tenant: str, job_id: str) -> Job:
+        """The job as it then is; one that has ended stays as it ended. Raises JobNotFound."""
+        await self._run(CANCEL, (tenant, job_id), member(tenant, job_id), self._ttl_s, time.time())
+        return await self.get(tenant, job_id)
+
+    async def retry(self, tenant: str, job_id: str) -> Job:
+        """Raises JobNotFound, BadInput where it has not failed."""
+        if not await self._run(RETRY, (tenant, job_id), member(tenant, job_id)):
+            job = await self.get(tenant, job_id)
+            raise BadInput(
+                f"The job is {job.state}: only what failed or was cancelled can be tried again.",
+                field="job_id",
+                remedy="Submit a new job.",
+            )
+        return await self.get(tenant, job_id)
+
+    async def events(self, tenant: str, job_id: str, after: str, *, block: bool = False) -> list[Event]:
+        """What happened after the event `after` ("0": from the beginning), oldest first. block: wait a while for the
+        first one; this holds a connection. Raises JobNotFound, BadInput where `after` is no event's id."""
+        key = keys.job_events(tenant, job_id)
+        ms = int(500 * self._timeout_s) if block else None  # less than the connection's own timeout
+        try:
+            found = await self._ask(lambda: self._redis.xread({key: after}, READ_EVENTS, ms))
+        except ResponseError:
+            raise BadInput(
+                f"{after[:64]!r} is no event's id.",
+                field="last-event-id",
+                remedy="Send the id of the last event that came, or none.",
+            ) from None
+        if not found:
+            await self.get(tenant, job_id)
+            return []
+        [[_, entries]] = found
+        return [Event(i.decode(), read(tenant, job_id, raw), int(raw.get(b"fence", 0))) for i, raw in entries]
+
+    async def follow(
+        self, tenant: str, job_id: str, after: str = "0", *, block: bool = False
+    ) -> AsyncIterator[Event]:
+        """As `events`, one by one, until the job has ended. Raises what they raise."""
+        while True:
+            events = await self.events(tenant, job_id, after, block=block)
+            for event in events:
+                yield event
+                after = event.id
+                if event.job.state.ended:
+                    return
+            if not events and not block:
+                await asyncio.sleep(POLL_S)
+
+
+def member(tenant: str, job_id: str) -> str:
+    return f"{tenant}/{job_id}"

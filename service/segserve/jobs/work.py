@@ -1,0 +1,56 @@
+"""What a kind of job is to the worker that runs it: chunks, made in order."""
+
+import threading
+from dataclasses import dataclass
+from typing import Protocol
+
+from segserve.jobs.job import Job
+
+
+class Stopped(Exception):
+    """The job is not wanted any more: it was cancelled, another worker has it, or this one is to end."""
+
+
+class Stop:
+    """Told from the event loop, asked in any thread between two units of work."""
+
+    def __init__(self) -> None:
+        self._told = threading.Event()
+
+    def tell(self) -> None:
+        self._told.set()
+
+    def check(self) -> None:
+        """Raises Stopped."""
+        if self._told.is_set():
+            raise Stopped
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """lines: the result of each unit, a JSON object each. failures: how many of them are errors."""
+
+    lines: list[bytes]
+    failures: int = 0
+
+
+class Opened(Protocol):
+    """A job that can be worked on, from any chunk on."""
+
+    @property
+    def total(self) -> int:
+        """Units in all chunks together."""
+        ...
+
+    async def chunk(self, number: int, stop: Stop) -> Chunk | None:
+        """The same lines for the same number, however often and wherever it runs. None beyond the last. Raises
+        Stopped within one unit of being told."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Work(Protocol):
+    async def open(self, job: Job, request: bytes) -> Opened:
+        """request: what was asked, as it was checked. Raises BadInput where it cannot be done after all."""
+        ...
