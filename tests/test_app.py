@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segserve.app import Service
+from segserve.app import Role, Service
 from segserve.device_memory import DeviceMemory, driver
 from segserve.encode.encoder import Wanted
 from segserve.models.model import Model
@@ -31,7 +31,8 @@ class Elsewhere:
 
 def service(folder: Path, *, elsewhere: bool = False, decode: bool = True, **settings: Any) -> Service:
     given = Settings(data_dir=folder, redis_url="unix:///nowhere", **settings)
-    return Service(given, Elsewhere() if elsewhere else None, decode=decode)
+    role = Role.LOCAL if decode else Role.ENCODER
+    return Service(given, Elsewhere() if elsewhere else None, role=role)
 
 
 @pytest.fixture

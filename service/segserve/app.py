@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ from segserve.encode.embeddings import Embeddings
 from segserve.encode.encoder import Encoder, LocalEncoder
 from segserve.encode.flight import Flights
 from segserve.encode.prepared import PreparedCache, PreparedImage
-from segserve.errors import BadInput, CacheUnavailable, OutOfMemory, SegserveError
+from segserve.errors import BadInput, CacheUnavailable, NoPermission, OutOfMemory, SegserveError
 from segserve.images.fetch import Fetcher
 from segserve.images.library import Library
 from segserve.images.stored import StoredImages
 from segserve.instances.find import Instances
+from segserve.jobs.parts import JobParts, jobs_redis
 from segserve.metrics import Metrics
 from segserve.models.model import FOLD_BELOW_TOKENS, Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
@@ -42,7 +44,7 @@ from segserve.store.objects import open_store
 from segserve.store.private_redis import PrivateRedis
 from segserve.timing import Timings
 from segserve.turns import Turns, give_way
-from segserve.types import DEFAULT_TENANT, Device, Embedding, ImageRecord, Prompt, Select, Size
+from segserve.types import DEFAULT_TENANT, Device, Embedding, ImageRecord, Priority, Prompt, Select, Size
 
 REDIS_CHECK_S = 0.5
 LOOK_S = 5.0
@@ -54,21 +56,25 @@ NO_KEYS = "none: anyone who can reach this address can use the service"
 log = structlog.get_logger(__name__)
 
 
+class Role(Enum):
+    """What a process is for."""
+
+    LOCAL = auto()  # one command's own work, or tests
+    API = auto()
+    ENCODER = auto()  # encodes for others, and does nothing else
+    WORKER = auto()  # runs jobs
+
+
 class Service:
     """All the parts, built from the settings; `start` opens what needs opening, `stop` closes it again.
 
-    encoder: workers elsewhere; None encodes in this process. decode=False: an encoder worker, which does nothing
-    else. priority: whose images these are, where encoder workers have to choose.
+    encoder: workers elsewhere; None encodes in this process.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        encoder: Encoder | None = None,
-        *,
-        decode: bool = True,
-        priority: Priority = Priority.INTERACTIVE,
+        self, settings: Settings, encoder: Encoder | None = None, *, role: Role = Role.LOCAL
     ) -> None:
+        decode = role is not Role.ENCODER
         self.settings = settings
         self._encodes, self._decodes = encoder is None, decode
         self.metrics = Metrics()
@@ -121,7 +127,7 @@ class Service:
             self.metrics,
             timeout_s=settings.encode_timeout_s,
             send_images=settings.send_images,
-            priority=priority,
+            priority=Priority.BATCH if role is Role.WORKER else Priority.INTERACTIVE,
         )
         self._masks = MaskMemory(self.cache, settings.mask_ttl_s, self._readers)
         self.places = Places(settings.decode_workers, settings.decode_target_ms / 1000, self.metrics)
@@ -171,12 +177,10 @@ class Service:
             max_bytes=settings.max_image_mb * MB,
         )
         self._jobs: JobParts | None = None
-        if decode:
-            with suppress(NoPermission):
-                self._jobs = JobParts(
-                    settings, objects, self.metrics, works_here=priority is Priority.BATCH
-                )
+        if role in (Role.API, Role.WORKER) and (where := jobs_redis(settings)) is not None:
+            self._jobs = JobParts(*where, settings, objects, self.metrics, alone=role is Role.API)
         self.device_memory = DeviceMemory(driver() if settings.device is Device.CUDA else None)
+        self.closing = asyncio.Event()  # what answers until something happens elsewhere ends now
         self._tasks: set[asyncio.Task[None]] = set()
         self._warm: bool | str = False
 
@@ -185,6 +189,16 @@ class Service:
         self._masks.forget(tenant, image_id)
         self._maps.forget(tenant, image_id)
         self._grids.forget(tenant, image_id)
+
+    @property
+    def jobs(self) -> JobParts:
+        """Raises NoPermission where there are to be none."""
+        if self._jobs is None:
+            raise NoPermission(
+                "There are no jobs here: no Redis is named for them.",
+                remedy="Set SEGSERVE_JOBS_REDIS_URL to a durable Redis (noeviction, append-only file).",
+            )
+        return self._jobs
 
     def timings(self) -> Timings:
         return Timings(self.metrics.stage)
@@ -219,6 +233,9 @@ class Service:
             started = await asyncio.to_thread(self._redis.start)
             log.info("private Redis " + ("started" if started else "adopted"), socket=str(self._redis.socket))
             self.background(self._keep_redis(self._redis))
+        if self._jobs is not None:
+            await self._jobs.start()
+            self.background(self._jobs.keep())
         self.background(self._listen())
         self.background(self._observe())
         if self.settings.retention_days:
@@ -232,6 +249,8 @@ class Service:
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(list(self._tasks), timeout=1)
+        if self._jobs is not None:
+            await self._jobs.stop()
         await self.encoder.close()
         await self.cache.close()
         # Beside the event loop: what runs may be waiting for it, to read an image.

@@ -9,7 +9,7 @@ from segserve.commands.automatic import automatic
 from segserve.commands.instances import instances
 from segserve.commands.segment import segment
 from segserve.commands.semantic import semantic
-from segserve.commands.serve import encoder, serve
+from segserve.commands.serve import encoder, serve, worker
 from segserve.errors import SegserveError
 from segserve.evaluate.cli import app as evaluate
 from segserve.models.cli import app as models
@@ -22,7 +22,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     help="Promptable segmentation as a service: encode an image once, answer every click in milliseconds.",
 )
-for command in (serve, encoder, segment, automatic, semantic, instances):
+for command in (serve, encoder, worker, segment, automatic, semantic, instances):
     cli.command()(command)
 cli.add_typer(models, name="models")
 cli.add_typer(evaluate, name="evaluate")

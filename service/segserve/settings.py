@@ -49,10 +49,14 @@ class Settings(BaseSettings):
         description="a durable Redis; unset: a private server in data_dir, or no jobs where redis_url is set",
     )
     jobs_mb: int = Field(512, ge=16, description="memory of the private Redis of the jobs")
-    job_ttl_days: float = Field(7, gt=0, description="how long jobs that have ended and their results are kept")
+    job_ttl_days: float = Field(
+        7, gt=0, description="how long jobs that have ended and their results are kept"
+    )
     max_jobs: int = Field(1000, ge=1, description="that wait or run, of all tenants; beyond them 503")
     job_lease_s: float = Field(6.0, ge=1, description="after which a silent worker's job is another's")
-    job_workers: bool = Field(True, description="run a worker beside the service where the jobs' Redis is private")
+    job_workers: bool = Field(
+        True, description="run a worker beside the service where the jobs' Redis is private"
+    )
     batch_at_once: int = Field(4, ge=1, description="images of a batch job worked on together")
 
     device: Device = Device.CPU

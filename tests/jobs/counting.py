@@ -1,4 +1,4 @@
-"""A kind of job that needs no model, and a worker process that can be killed: `python -m tests.jobs.counting URL DIR`."""
+"""A kind of job that needs no model, and a worker process to kill: `python -m tests.jobs.counting URL DIR`."""
 
 import asyncio
 import hashlib

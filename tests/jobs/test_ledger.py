@@ -50,7 +50,7 @@ def test_a_job_from_its_submission_to_its_end(opening: Opening) -> None:
         assert await ledger.ends("t", "a") == [4, 6]
         assert await ledger.succeed(start)
         assert await ledger.active() == []
-        states = [event.job.state async for event in ledger.follow("t", "a")]
+        states = [event.job.state async for event in ledger.follow("t", "a") if event]
         assert states == [State.QUEUED, *[State.RUNNING] * 4, State.SUCCEEDED]
         ended = await ledger.get("t", "a")
         assert ended.ended_at is not None

@@ -1,15 +1,21 @@
-"""`segserve serve` and `segserve encoder`: the service, and the workers that encode for it."""
+"""`segserve serve`, `segserve encoder` and `segserve worker`: the service, and the workers that encode for it and
+that run its jobs."""
 
+import os
+import signal
 import sys
+import threading
 from typing import Annotated
 
 import typer
 
 from segserve import logs
-from segserve.app import Service
+from segserve.app import Role, Service
 from segserve.commands.local import DataDir
 from segserve.settings import load_settings
+from segserve.types import Device
 from segserve.wire.grpc.encoders import RemoteEncoder
+from segserve.wire.operations import works
 from segserve.wire.rest.api import create_api, create_operations
 from segserve.wire.serving import Server, run
 
@@ -32,6 +38,8 @@ EncoderUrl = Annotated[
     ),
 ]
 LogFormat = Annotated[str | None, typer.Option(envvar="SEGSERVE_LOG_FORMAT", help="text or json.")]
+
+WORKER_NICE = 15
 
 TRY_IT = """
 segserve answers at {url}   (page: {url}/   routes: {url}/docs)
@@ -64,7 +72,7 @@ def serve(
     logs.configure(settings.log_format, settings.log_level)
     url = settings.encoder_url
     encoder = None if url is None else RemoteEncoder(url, settings.encode_timeout_s)
-    service = Service(settings, encoder)
+    service = Service(settings, encoder, role=Role.API)
 
     def started(rest: str, grpc: str | None) -> None:
         print(TRY_IT.format(url=rest, sample="examples/nuclei.png", x=413, y=190), file=sys.stderr)
@@ -97,9 +105,54 @@ def encoder(
     """
     settings = load_settings(host=host, data_dir=data_dir, log_format=log_format)
     logs.configure(settings.log_format, settings.log_level)
-    service = Service(settings, decode=False)
+    service = Service(settings, role=Role.ENCODER)
 
     def started(rest: str, grpc: str | None) -> None:
         print(f"segserve encodes at {grpc}   (metrics: {rest}/metrics)", file=sys.stderr, flush=True)
 
     run(Server(service, create_operations(service), metrics_port, port, worker=True, started_at=started))
+
+
+def worker(
+    host: Host = None,
+    metrics_port: Annotated[
+        int,
+        typer.Option(envvar="SEGSERVE_METRICS_PORT", help="Port for /metrics, /livez, /readyz over HTTP."),
+    ] = 8012,
+    data_dir: DataDir = None,
+    encoder_url: EncoderUrl = None,
+    log_format: LogFormat = None,
+    with_parent: Annotated[bool, typer.Option(help="End when standard input does.", hidden=True)] = False,
+) -> None:
+    """Start a job worker: it runs the jobs of services that share its Redis, jobs' Redis, object store and models.
+
+    A service that was given no Redis starts one by itself.
+    """
+    settings = load_settings(host=host, data_dir=data_dir, encoder_url=encoder_url, log_format=log_format)
+    logs.configure(settings.log_format, settings.log_level)
+    url = settings.encoder_url
+    remote = None if url is None else RemoteEncoder(url, settings.encode_timeout_s)
+    service = Service(settings, remote, role=Role.WORKER)
+    running = service.jobs.worker(works(service))  # before anything starts: there may be no jobs
+    if settings.device is Device.CPU and hasattr(os, "nice"):
+        os.nice(WORKER_NICE)  # clicks on this machine go first
+
+    def started(rest: str, grpc: str | None) -> None:
+        print(f"segserve runs jobs   (metrics: {rest}/metrics)", file=sys.stderr, flush=True)
+        service.background(running.run())
+
+    if with_parent:
+        end_with_input()
+    run(Server(service, create_operations(service), metrics_port, None, worker=False, started_at=started))
+
+
+def end_with_input() -> None:
+    """Whoever started this process holds the other end of its standard input: once that is gone, so is the reason
+    to go on."""
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 1):  # unbuffered: a buffer's lock would be held at exit
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()

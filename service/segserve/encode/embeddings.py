@@ -147,15 +147,14 @@ class Embeddings:
             await self._cache.forget(key.tenant, key.image_id, [key.digest])
             raise
 
-    async def make_sure(self, tenant: str, image_id: str, model: Model, timings: Timings) -> Region | None:
-        """Encode the image unless its embedding is in Redis; nothing is held in this process. The region that it is:
-        all of a large image. Raises as `prepared` does, and waits as long as it takes."""
+    async def make_sure(self, tenant: str, image_id: str, model: Model, timings: Timings) -> None:
+        """Encode the image, a large one as a whole, unless its embedding is in Redis. Nothing is held in this process.
+        Raises as `prepared` does, but waits as long as it takes."""
         extent = await self.extent(tenant, image_id, model)
         region = Region(0, 0, extent.size.width, extent.size.height) if extent.tiled else None
         key = Key(tenant, image_id, model.bundle.digest, region)
         await self._find(key, model, timings, self._priority)
         await self._check_kept(key)
-        return region
 
     async def embedding(self, tenant: str, image_id: str, model: Model, timings: Timings) -> Embedding:
         """The embedding of the whole image itself, fp16. Raises as `prepared` does."""

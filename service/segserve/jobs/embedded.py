@@ -1,15 +1,13 @@
 """The worker of a service that has no other: a process of its own, started when there is first something to do."""
 
 import asyncio
-import contextlib
 import os
-import subprocess
 import sys
+from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
 
 import structlog
 
-LOOK_S = 0.5
 BACKOFF_S = (1.0, 30.0)  # after the first death in a row, and at most
 STEADY_S = 60.0  # a worker that lived so long is no longer one that dies at once
 STOP_S = 30.0
@@ -23,7 +21,7 @@ class EmbeddedWorker:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._command, self._environment = list(command), {**os.environ, **environment}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._wanted = asyncio.Event()
 
     def want(self) -> None:
@@ -36,35 +34,29 @@ class EmbeddedWorker:
         loop, pause = asyncio.get_running_loop(), BACKOFF_S[0]
         while True:
             begun = loop.time()
-            self._process = await asyncio.to_thread(self._start)
-            while (status := self._process.poll()) is None:
-                await asyncio.sleep(LOOK_S)
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env=self._environment,
+                stdin=asyncio.subprocess.PIPE,
+                start_new_session=True,  # a Ctrl-C is for the service, which then stops it
+            )
+            status = await self._process.wait()
             lived = loop.time() - begun
             pause = BACKOFF_S[0] if lived > STEADY_S else min(2 * pause, BACKOFF_S[1])
             log.error("the job worker died and is started again", status=status, after_s=pause)
             await asyncio.sleep(pause)
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self._command,
-            env=self._environment,
-            stdin=subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C is for the service, which then stops it
-        )
-
-    def stop(self) -> None:
-        """Blocks until it has given back what it was doing."""
+    async def stop(self) -> None:
+        """Once it has given back what it was doing."""
         process = self._process
-        if process is None or process.poll() is not None:
+        if process is None or process.returncode is not None:
             return
-        if process.stdin is not None:
-            process.stdin.close()
         process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_S)
-            return
-        process.kill()
-        process.wait()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
 
 
 def this_program(*arguments: str) -> list[str]:

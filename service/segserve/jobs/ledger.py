@@ -369,8 +369,9 @@ class Ledger:
 
     async def follow(
         self, tenant: str, job_id: str, after: str = "0", *, block: bool = False
-    ) -> AsyncIterator[Event]:
-        """As `events`, one by one, until the job has ended. Raises what they raise."""
+    ) -> AsyncIterator[Event | None]:
+        """As `events`, one by one, until the job has ended; None now and then, when nothing happens. Raises what they
+        raise."""
         while True:
             events = await self.events(tenant, job_id, after, block=block)
             for event in events:
@@ -378,8 +379,10 @@ class Ledger:
                 after = event.id
                 if event.job.state.ended:
                     return
-            if not events and not block:
-                await asyncio.sleep(POLL_S)
+            if not events:
+                yield None
+                if not block:
+                    await asyncio.sleep(POLL_S)
 
 
 def member(tenant: str, job_id: str) -> str:

@@ -2,15 +2,19 @@
 
 import asyncio
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 
 import structlog
 
-from segserve.errors import NoPermission, SegserveError
+from segserve.errors import SegserveError
 from segserve.jobs.embedded import EmbeddedWorker, this_program
+from segserve.jobs.job import Kind, State
 from segserve.jobs.ledger import Ledger
 from segserve.jobs.queue import Dockets, JobQueue
 from segserve.jobs.results import Results
+from segserve.jobs.work import Work
+from segserve.jobs.worker import JobWorker
 from segserve.metrics import Metrics
 from segserve.settings import Settings
 from segserve.store.objects import Objects
@@ -36,32 +40,37 @@ def jobs_redis(settings: Settings) -> tuple[str, PrivateRedis | None] | None:
 
 
 class JobParts:
-    """Raises NoPermission where there are to be no jobs. works_here: this is a worker, which starts none beside it."""
+    """url, server: as `jobs_redis` finds them. alone: where the server is private, nobody else will run the jobs."""
 
-    def __init__(self, settings: Settings, objects: Objects, metrics: Metrics, *, works_here: bool) -> None:
-        found = jobs_redis(settings)
-        if found is None:
-            raise NoPermission(
-                "There are no jobs here: no Redis is named for them.",
-                remedy="Set SEGSERVE_JOBS_REDIS_URL to a durable Redis (noeviction, append-only file).",
-            )
-        self.url, self._server = found
-        self._metrics = metrics
-        self.ledger = Ledger(
-            self.url,
+    def __init__(
+        self,
+        url: str,
+        server: PrivateRedis | None,
+        settings: Settings,
+        objects: Objects,
+        metrics: Metrics,
+        *,
+        alone: bool,
+    ) -> None:
+        self._url, self._server, self._metrics = url, server, metrics
+        self._lease_s = settings.job_lease_s
+        self._ledger = Ledger(
+            url,
             settings.redis_timeout_s,
             ttl_s=int(settings.job_ttl_days * DAY_S),
             most_active=settings.max_jobs,
         )
-        self.results = Results(objects)
-        self._dockets = Dockets(self.url)
+        self._results = Results(objects)
+        self._dockets = Dockets(url)
         self._worker: EmbeddedWorker | None = None
-        if self._server is not None and settings.job_workers and not works_here:
+        if server is not None and settings.job_workers and alone:
             command = this_program("worker", "--metrics-port", "0", "--with-parent")
             self._worker = EmbeddedWorker(command, settings.as_environment())
-        self.queue = JobQueue(
-            self.ledger, self._dockets, self.results, wake=self._worker.want if self._worker else None
-        )
+        wake = self._worker.want if self._worker else None
+        self.queue = JobQueue(self._ledger, self._dockets, self._results, wake)
+
+    def worker(self, works: Mapping[Kind, Work]) -> JobWorker:
+        return JobWorker(self._url, self._ledger, self._results, works, self._metrics, lease_s=self._lease_s)
 
     async def start(self) -> None:
         if self._server is not None:
@@ -78,9 +87,9 @@ class JobParts:
 
     async def stop(self) -> None:
         if self._worker is not None:
-            await asyncio.to_thread(self._worker.stop)
+            await self._worker.stop()
         await self._dockets.close()
-        await self.ledger.close()
+        await self._ledger.close()
         if self._server is not None:
             await asyncio.to_thread(self._server.stop)
 
@@ -97,9 +106,9 @@ class JobParts:
         """Count the jobs; those that an earlier process left wake the worker."""
         while True:
             with suppress(SegserveError):
-                counts = await self.ledger.count_active()
+                counts = await self._ledger.count_active()
                 for priority in Priority:
-                    for state in ("queued", "running"):
+                    for state in (State.QUEUED, State.RUNNING):
                         self._metrics.jobs(priority, state, counts.get((priority, state), 0))
                 if counts and self._worker is not None:
                     self._worker.want()

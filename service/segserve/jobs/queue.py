@@ -109,11 +109,13 @@ class JobQueue:
         await self._deliver(job)
         return job
 
-    def follow(self, tenant: str, job_id: str, after: str = "0") -> AsyncIterator[Event]:
-        """What happened after the event `after`, and what happens until the job has ended."""
+    def follow(self, tenant: str, job_id: str, after: str = "0") -> AsyncIterator[Event | None]:
+        """What happened after the event `after`, and what happens until the job has ended; None now and then, when
+        nothing does. Raises BadInput where `after` is no event's id, JobsUnavailable."""
         return self._ledger.follow(tenant, job_id, after)
 
     async def results(self, tenant: str, job_id: str, after: int = 0) -> AsyncIterator[bytes]:
-        """The lines that are published now, but for the first `after`."""
+        """The lines that are published now, but for the first `after`. Raises JobNotFound."""
+        await self._ledger.get(tenant, job_id)
         ends = await self._ledger.ends(tenant, job_id)
         return self._results.lines(tenant, job_id, ends, after)

@@ -248,6 +248,8 @@ class JobWorker:
         while True:
             try:
                 async for event in self._ledger.follow(job.tenant, job.job_id, after, block=True):
+                    if event is None:
+                        continue
                     after = event.id
                     if lost(event, start):
                         stop.tell()

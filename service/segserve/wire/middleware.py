@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import structlog
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segserve.errors import Busy, TooLarge, TooSlow
@@ -134,10 +135,24 @@ class InFlight:
             await from_error(refusal)(scope, receive, send)
             return
         self._running += 1
+        working = True
+
+        async def tell(message: Message) -> None:
+            nonlocal working
+            if working and streams_events(message):  # who follows a job waits, and takes nobody's place
+                self._running -= 1
+                working = False
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, tell)
         finally:
-            self._running -= 1
+            self._running -= working
+
+
+def streams_events(message: Message) -> bool:
+    started = message["type"] == "http.response.start"
+    return started and Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
 
 
 class Pace:

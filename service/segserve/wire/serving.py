@@ -64,6 +64,7 @@ class Server(uvicorn.Server):
         self._started_at(f"http://{address(bound[0], bound[1])}", target)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.service.closing.set()
         await self._grpc.aclose()  # calls that run are finished first; REST's wait for theirs next
         await super().shutdown(sockets)
 

@@ -11,15 +11,16 @@ from fastapi.middleware.cors import CORSMiddleware
 from segserve.app import MB, Service
 from segserve.wire import body, headers, problems
 from segserve.wire.middleware import HeadAsGet, InFlight, LimitBody, Observe, Pace
-from segserve.wire.rest import automatic, images, instances, models, operation, pages, segment, semantic
+from segserve.wire.rest import automatic, images, instances, jobs, models, operation, pages, segment, semantic
 from segserve.wire.schemas import FetchIn, SegmentIn
 from segserve.wire.schemas_automatic import AutomaticIn
 from segserve.wire.schemas_instances import InstancesIn
+from segserve.wire.schemas_jobs import JobIn
 from segserve.wire.schemas_semantic import SemanticIn
 
 MULTIPART_SLACK = 1 << 20  # boundaries and headers around the file
-ROUTES = (images, segment, automatic, semantic, instances, models, operation)
-BODIES = (SegmentIn, AutomaticIn, SemanticIn, InstancesIn, FetchIn)  # read by `body.read_json`
+ROUTES = (images, segment, automatic, semantic, instances, jobs, models, operation)
+BODIES = (SegmentIn, AutomaticIn, SemanticIn, InstancesIn, JobIn, FetchIn)  # read by `body.read_json`
 
 
 class Api(FastAPI):

@@ -1,0 +1,155 @@
+"""Jobs, as REST and gRPC share them."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from segserve.app import Service
+from segserve.errors import BadInput, ModelNotFound, WrongModel
+from segserve.jobs.batch import BatchRequest
+from segserve.jobs.job import Job, JobError
+from segserve.jobs.job import Kind as JobKind
+from segserve.models.bundle import InstancesManifest, Manifest, PromptableManifest, SemanticManifest
+from segserve.types import DEFAULT_TENANT, Priority
+from segserve.wire import ask, instances
+from segserve.wire.operations import BODIES, body_of, example
+from segserve.wire.schemas_jobs import JobIn
+
+NEEDS: dict[str, tuple[type[Manifest], str]] = {
+    "embed": (PromptableManifest, "prompts"),
+    "segment": (PromptableManifest, "prompts"),
+    "automatic": (PromptableManifest, "prompts"),
+    "semantic": (SemanticManifest, "classes of pixels"),
+    "instances": (InstancesManifest, "objects of known classes"),
+}
+
+
+async def submit(service: Service, asked: JobIn, idempotency_key: str | None) -> Job:
+    """Raises BadInput naming the field at fault, ModelNotFound, and what `JobQueue.submit` raises."""
+    operation = asked.params.operation
+    model = await asyncio.to_thread(model_for, service, asked)
+    check_prompts(asked)
+    request = BatchRequest(
+        operation=operation,
+        model=model,
+        image_ids=asked.input.image_ids,
+        options=asked.params.options,
+        prompts={
+            image_id: [prompt.model_dump(mode="json", exclude_unset=True) for prompt in prompts]
+            for image_id, prompts in asked.params.prompts.items()
+        },
+    )
+    check_options(request)
+    content = await asyncio.to_thread(lambda: orjson.dumps(request.model_dump()))
+    return await service.jobs.queue.submit(
+        DEFAULT_TENANT, JobKind.BATCH, Priority(asked.priority), model, content, idempotency_key
+    )
+
+
+def model_for(service: Service, asked: JobIn) -> str:
+    """The model that is named, or the operation's default. Raises ModelNotFound, WrongModel. Blocks."""
+    operation, settings = asked.params.operation, service.settings
+    if asked.model is not None:
+        name = asked.model
+    elif operation == "instances":
+        name = instances.default_model(service)
+    else:
+        name = settings.default_semantic_model if operation == "semantic" else settings.default_model
+    bundles = service.registry.bundles()
+    if name not in bundles:
+        raise ModelNotFound(name, sorted(bundles))
+    needed, answers = NEEDS[operation]
+    manifest = bundles[name].manifest
+    if not isinstance(manifest, needed):
+        raise WrongModel(name, answers, manifest.kind)
+    return name
+
+
+def check_prompts(asked: JobIn) -> None:
+    prompts, images = asked.params.prompts, set(asked.input.image_ids)
+    if asked.params.operation != "segment":
+        if prompts:
+            raise BadInput(
+                f"The operation {asked.params.operation!r} takes no prompts.",
+                field="params.prompts",
+                remedy="Leave them out, or ask for operation 'segment'.",
+            )
+        return
+    for image_id in images - prompts.keys():
+        raise BadInput(
+            f"There are no prompts for image {image_id!r}.",
+            field="params.prompts",
+            remedy="Send prompts for each of input.image_ids.",
+        )
+    for image_id in prompts.keys() - images:
+        raise BadInput(
+            f"There are prompts for image {image_id!r}, which is not in the input.",
+            field="params.prompts",
+            remedy="Send prompts by the ids of input.image_ids.",
+        )
+
+
+def check_options(request: BatchRequest) -> None:
+    """As the operation's route would check them. Raises BadInput."""
+    kind = BODIES.get(request.operation)
+    if kind is None:
+        if request.options:
+            raise BadInput(
+                "The operation 'embed' takes no options.", field="params.options", remedy="Leave them out."
+            )
+        return
+    for name in ("image_id", "model", "prompts", "format"):
+        if name in request.options:
+            raise BadInput(
+                f"{name!r} is no option of a batch.",
+                field=f"params.options.{name}",
+                remedy="Images stand in input, the model beside kind, prompts in params; formats are chosen when the"
+                " results are read.",
+            )
+    prompts = next(iter(request.prompts.values()), [])
+    item = example(request.operation, request.model, request.options, prompts)
+    try:
+        ask.checked(kind, orjson.dumps(body_of(request.operation, item)))
+    except BadInput as error:
+        raise BadInput(error.message, field=f"params.options.{error.field}", remedy=error.remedy) from None
+
+
+def told(job: Job) -> dict[str, Any]:
+    """The JSON of `JobOut`."""
+    return {
+        "job_id": job.job_id,
+        "kind": job.kind,
+        "model": job.model,
+        "priority": job.priority,
+        "state": job.state,
+        "progress": {
+            "done": job.done,
+            "total": job.total,
+            "failed": job.failures,
+            "rate_per_s": job.rate_per_s,
+            "eta_s": job.eta_s,
+        },
+        "attempts": job.attempts,
+        "error": None if job.error is None else problem(job.error),
+        "created_at": moment(job.created_at),
+        "started_at": moment(job.started_at),
+        "ended_at": moment(job.ended_at),
+    }
+
+
+def problem(error: JobError) -> dict[str, Any]:
+    found = {
+        "type": f"urn:segserve:problem:{error.code}",
+        "detail": error.message,
+        "remedy": error.remedy,
+        "field": error.field,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def moment(seconds: float | None) -> str | None:
+    return (
+        None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    )

@@ -1,0 +1,98 @@
+"""What batch jobs do to each image: the routes' own functions, with the routes' own options and answers."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel
+
+from segserve.app import Service
+from segserve.jobs.batch import Batch, Item, Operation
+from segserve.jobs.job import Kind
+from segserve.jobs.work import Work
+from segserve.models.model import Model
+from segserve.types import DEFAULT_TENANT
+from segserve.wire import ask, automatic, instances, render, results, semantic
+from segserve.wire.schemas import MaskFormat, ResultFormat, SegmentIn
+from segserve.wire.schemas_automatic import AutomaticIn
+from segserve.wire.schemas_instances import InstancesIn
+from segserve.wire.schemas_semantic import SemanticFormat, SemanticIn
+
+OperationName = Literal["embed", "segment", "automatic", "semantic", "instances"]
+BODIES: dict[str, type[BaseModel]] = {
+    "segment": SegmentIn,
+    "automatic": AutomaticIn,
+    "semantic": SemanticIn,
+    "instances": InstancesIn,
+}
+# Of a job's results: whatever format somebody wants, it is made of run lengths when the results are read.
+KEPT_AS = {
+    "segment": MaskFormat.RLE,
+    "automatic": ResultFormat.RLE,
+    "semantic": SemanticFormat.RLE,
+    "instances": ResultFormat.RLE,
+}
+
+
+def body_of(operation: str, item: Item) -> dict[str, Any]:
+    """The body that the operation's route would be sent for the image."""
+    prompts = {"prompts": list(item.prompts)} if operation == "segment" else {}
+    return {
+        **item.options,
+        **prompts,
+        "image_id": item.image_id,
+        "model": item.model,
+        "format": KEPT_AS[operation].value,
+    }
+
+
+def operations(service: Service) -> dict[str, Operation]:
+    async def embed(item: Item) -> Mapping[str, Any]:
+        model = await service.registry.get(item.model, Model)
+        await service.embeddings.make_sure(item.tenant, item.image_id, model, service.timings())
+        return {"model": model.name}
+
+    async def segment(item: Item) -> Mapping[str, Any]:
+        asked = ask.checked(SegmentIn, orjson.dumps(body_of("segment", item)))
+        answer = await ask.segment(service, asked, render.formatter(MaskFormat.RLE), service.timings())
+        found = render.segmentation(answer)
+        for result in found["results"]:
+            for mask in result["masks"]:
+                del mask["mask_id"]  # short-lived, and another each time
+        return found
+
+    async def find(item: Item) -> Mapping[str, Any]:
+        asked = ask.checked(AutomaticIn, orjson.dumps(body_of("automatic", item)))
+        found = await automatic.find(service, asked, service.timings())
+        return results.objects(found, ResultFormat.RLE)
+
+    async def classify(item: Item) -> Mapping[str, Any]:
+        asked = ask.checked(SemanticIn, orjson.dumps(body_of("semantic", item)))
+        answer = await semantic.segment(service, asked, service.timings())
+        content: dict[str, Any] = orjson.loads(answer.content)
+        return content
+
+    async def detect(item: Item) -> Mapping[str, Any]:
+        asked = ask.checked(InstancesIn, orjson.dumps(body_of("instances", item)))
+        _, found = await instances.find(
+            service, asked, lambda found, _: results.objects(found, ResultFormat.RLE), service.timings()
+        )
+        return found
+
+    return {
+        "embed": embed,
+        "segment": segment,
+        "automatic": find,
+        "semantic": classify,
+        "instances": detect,
+    }
+
+
+def works(service: Service) -> dict[Kind, Work]:
+    """How this process does each kind of job."""
+    return {Kind.BATCH: Batch(operations(service), service.settings.batch_at_once)}
+
+
+def example(operation: str, model: str, options: Mapping[str, Any], prompts: list[dict[str, Any]]) -> Item:
+    """An image that stands for all of a batch, to check the options with."""
+    return Item(DEFAULT_TENANT, "0" * 64, model, options, prompts)

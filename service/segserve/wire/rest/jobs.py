@@ -1,0 +1,132 @@
+"""Long work: submit, look, follow, read, cancel, try again."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import orjson
+from fastapi import FastAPI, Header, Path, Query, Request
+from fastapi.responses import Response, StreamingResponse
+
+from segserve.app import Service
+from segserve.errors import SegserveError
+from segserve.jobs.job import Event
+from segserve.types import DEFAULT_TENANT
+from segserve.wire import body, jobs
+from segserve.wire.rest.answers import json, refusals
+from segserve.wire.schemas_jobs import JobIn, JobOut, JobsOut
+
+EVENTS, NDJSON = "text/event-stream", "application/x-ndjson"
+HEARTBEAT_S = 15.0  # proxies close what is silent for a minute
+
+JobId = Annotated[str, Path(description="as POST /v1/jobs answered it", max_length=64)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, description="the same key and body again: the same job"),
+]
+LastEventId = Annotated[
+    str | None, Header(max_length=64, description="go on after this event, as browsers do by themselves")
+]
+
+
+def as_text(event: Event) -> bytes:
+    """As server-sent events are written (WHATWG HTML, 9.2.5)."""
+    name = b"end" if event.job.state.ended else b"progress"
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (event.id.encode(), name, orjson.dumps(jobs.told(event.job)))
+
+
+async def as_stream(
+    service: Service, first: Event | None, events: AsyncIterator[Event | None]
+) -> AsyncIterator[bytes]:
+    """A stream that ends early, for the service stops or the jobs' Redis is away, is taken up again by the client."""
+    if first is not None:
+        yield as_text(first)
+    said = time.monotonic()
+    try:
+        async for event in events:
+            if event is not None:
+                yield as_text(event)
+                said = time.monotonic()
+            elif service.closing.is_set():
+                return
+            elif time.monotonic() - said > HEARTBEAT_S:
+                yield b": still here\n\n"
+                said = time.monotonic()
+    except SegserveError:
+        return
+
+
+def add(api: FastAPI, service: Service) -> None:
+    @api.post(
+        "/v1/jobs",
+        status_code=202,
+        response_model=JobOut,
+        openapi_extra=body.json_schema(JobIn),
+        responses=refusals(400, 403, 404, 408, 413, 415, 422, 503),
+        tags=["jobs"],
+    )
+    async def submit(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+        """Begin long work. It goes on whatever dies meanwhile, and is looked at under its job_id."""
+        asked = await body.read_json(request, JobIn)
+        job = await jobs.submit(service, asked, idempotency_key)
+        answer = json(jobs.told(job), 202)
+        answer.headers["Location"] = f"/v1/jobs/{job.job_id}"
+        return answer
+
+    @api.get("/v1/jobs", response_model=JobsOut, responses=refusals(403, 503), tags=["jobs"])
+    async def recent() -> Response:
+        """The newest jobs."""
+        return json({"jobs": [jobs.told(job) for job in await service.jobs.queue.recent(DEFAULT_TENANT)]})
+
+    @api.get(
+        "/v1/jobs/{job_id}", response_model=JobOut, responses=refusals(403, 404, 422, 503), tags=["jobs"]
+    )
+    async def state(job_id: JobId) -> Response:
+        return json(jobs.told(await service.jobs.queue.get(DEFAULT_TENANT, job_id)))
+
+    @api.get(
+        "/v1/jobs/{job_id}/events",
+        responses={200: {"content": {EVENTS: {}}}, **refusals(403, 404, 422, 503)},
+        tags=["jobs"],
+    )
+    async def events(job_id: JobId, last_event_id: LastEventId = None) -> Response:
+        """Follow a job: its state now and then, as server-sent events, until it has ended. With Last-Event-ID none
+        is missed."""
+        following = service.jobs.queue.follow(DEFAULT_TENANT, job_id, last_event_id or "0")
+        first = await anext(
+            following, None
+        )  # what is wrong with the request is said before the stream begins
+        return StreamingResponse(
+            as_stream(service, first, following), media_type=EVENTS, headers={"Cache-Control": "no-store"}
+        )
+
+    @api.get(
+        "/v1/jobs/{job_id}/results",
+        responses={200: {"content": {NDJSON: {}}}, **refusals(403, 404, 422, 503)},
+        tags=["jobs"],
+    )
+    async def results(
+        job_id: JobId,
+        from_: Annotated[int, Query(alias="from", ge=0, le=1 << 53, description="lines to leave out")] = 0,
+    ) -> Response:
+        """What is done so far, a line of JSON for each image, frame or slice, in order."""
+        lines = await service.jobs.queue.results(DEFAULT_TENANT, job_id, from_)
+        return StreamingResponse((line + b"\n" async for line in lines), media_type=NDJSON)
+
+    @api.post(
+        "/v1/jobs/{job_id}/retry",
+        status_code=202,
+        response_model=JobOut,
+        responses=refusals(403, 404, 422, 503),
+        tags=["jobs"],
+    )
+    async def retry(job_id: JobId) -> Response:
+        """Try what failed or was cancelled again, from the last finished part on."""
+        return json(jobs.told(await service.jobs.queue.retry(DEFAULT_TENANT, job_id)), 202)
+
+    @api.delete(
+        "/v1/jobs/{job_id}", response_model=JobOut, responses=refusals(403, 404, 422, 503), tags=["jobs"]
+    )
+    async def cancel(job_id: JobId) -> Response:
+        """Stop a job within one image or frame. What it has finished can still be read."""
+        return json(jobs.told(await service.jobs.queue.cancel(DEFAULT_TENANT, job_id)))

@@ -1,0 +1,79 @@
+"""The JSON of /v1/jobs."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from segserve.jobs.job import Kind, State
+from segserve.types import Priority
+from segserve.wire.operations import OperationName
+from segserve.wire.schemas import MAX_PROMPTS, PromptIn, Strict
+
+MAX_IMAGES = 100_000
+
+Id = Annotated[str, Field(max_length=128)]
+
+
+class ImagesIn(Strict):
+    image_ids: list[Id] = Field(
+        min_length=1, max_length=MAX_IMAGES, fail_fast=True, description="as POST /v1/images answered them"
+    )
+
+
+class BatchParamsIn(Strict):
+    operation: OperationName = Field(
+        description="embed: compute the embeddings ahead of the clicks; the others as their routes"
+    )
+    options: dict[str, Any] = Field(
+        {},
+        description="of the operation: what its route takes besides image_id, model, prompts and format",
+        examples=[{"method": "ais"}],
+    )
+    prompts: dict[Id, Annotated[list[PromptIn], Field(min_length=1, max_length=MAX_PROMPTS)]] = Field(
+        {}, max_length=MAX_IMAGES, description="for segment: by image_id"
+    )
+
+
+class JobIn(Strict):
+    """Work on many images, in the background."""
+
+    kind: Literal["batch"]
+    model: str | None = Field(None, max_length=64, description="the operation's default model if left out")
+    priority: Literal["interactive", "batch"] = Field(
+        "batch", description="interactive: somebody waits for it; it does not stand behind batch jobs"
+    )
+    input: ImagesIn
+    params: BatchParamsIn
+
+
+class ProgressOut(BaseModel):
+    done: int
+    total: int | None = Field(description="null until the job has begun")
+    failed: int = Field(description="of those done")
+    rate_per_s: float | None
+    eta_s: float | None = Field(description="seconds left at this rate")
+
+
+class JobErrorOut(BaseModel):
+    type: str
+    detail: str
+    remedy: str | None = None
+    field: str | None = None
+
+
+class JobOut(BaseModel):
+    job_id: str
+    kind: Kind
+    model: str
+    priority: Priority
+    state: State
+    progress: ProgressOut
+    attempts: int = Field(description="starts since the last finished part")
+    error: JobErrorOut | None
+    created_at: str = Field(description="ISO 8601, UTC")
+    started_at: str | None
+    ended_at: str | None
+
+
+class JobsOut(BaseModel):
+    jobs: list[JobOut] = Field(description="the newest first, 100 at most")
