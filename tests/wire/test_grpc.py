@@ -14,10 +14,13 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.struct_pb2 import Struct
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from segserve.v1 import jobs_pb2
 from segserve.v1 import segmentation_pb2 as pb
+from segserve.v1.jobs_pb2_grpc import JobServiceStub
 from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests.serving import Server
 
@@ -227,6 +230,50 @@ def test_health_and_models(target: str, stub: Any) -> None:
     assert not models["starter-unet"].default
 
 
+def test_a_job_from_its_submission_to_its_results(target: str, both: Server, image_id: str) -> None:
+    with grpc.insecure_channel(target) as channel:
+        stub = JobServiceStub(channel)
+        options = Struct()
+        options.update({"method": "ais", "params": {"min_size": 60}})
+        batch = jobs_pb2.Batch(image_ids=[image_id, "missing"], operation="automatic", options=options)
+        request = jobs_pb2.SubmitJobRequest(batch=batch, idempotency_key="once")
+        job = stub.SubmitJob(request).job
+        assert stub.SubmitJob(request).job.job_id == job.job_id
+        seen = list(stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job.job_id), timeout=60))
+        assert seen[0].job.state == jobs_pb2.JOB_STATE_QUEUED
+        last = seen[-1].job
+        assert last.state == jobs_pb2.JOB_STATE_SUCCEEDED
+        assert (last.done, last.total, last.failed) == (2, 2, 1)
+        assert last.ended_at.ToMilliseconds() >= last.created_at.ToMilliseconds()
+        rest = list(
+            stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job.job_id, after_event=seen[0].event), timeout=60)
+        )
+        assert rest == seen[1:]
+        lines = [r.json for r in stub.ReadResults(jobs_pb2.ReadResultsRequest(job_id=job.job_id))]
+        assert lines == both.client.get(f"/v1/jobs/{job.job_id}/results").text.splitlines()
+        skipped = stub.ReadResults(jobs_pb2.ReadResultsRequest(job_id=job.job_id, skip=1))
+        assert [r.json for r in skipped] == lines[1:]
+        assert job.job_id in [each.job_id for each in stub.ListJobs(jobs_pb2.ListJobsRequest()).jobs]
+        cancelled = stub.CancelJob(jobs_pb2.CancelJobRequest(job_id=job.job_id)).job
+        assert cancelled.state == jobs_pb2.JOB_STATE_SUCCEEDED, "what has ended stays as it ended"
+
+
+def test_jobs_are_refused_as_over_rest(target: str, image_id: str) -> None:
+    with grpc.insecure_channel(target) as channel:
+        stub = JobServiceStub(channel)
+        code, _ = refusal(stub.GetJob, jobs_pb2.GetJobRequest(job_id="nobody"))
+        assert code is grpc.StatusCode.NOT_FOUND
+        code, details = refusal(stub.SubmitJob, jobs_pb2.SubmitJobRequest())
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert details["BadRequest"].field_violations[0].field == "work"
+        batch = jobs_pb2.Batch(image_ids=[image_id], operation="fly")
+        code, details = refusal(stub.SubmitJob, jobs_pb2.SubmitJobRequest(batch=batch))
+        assert details["BadRequest"].field_violations[0].field == "params.operation"
+        with pytest.raises(grpc.RpcError) as caught:
+            list(stub.WatchJob(jobs_pb2.WatchJobRequest(job_id="nobody")))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
 def test_a_client_without_the_contract_lists_and_calls_it(target: str, image_id: str) -> None:
     """By reflection alone, as grpcurl does."""
     buf = shutil.which("buf", path=f"{Path(sys.executable).parent}:{Path(sys.executable).parent}")
@@ -237,6 +284,7 @@ def test_a_client_without_the_contract_lists_and_calls_it(target: str, image_id:
         [*curl, "--list-services", f"http://{target}"], capture_output=True, text=True, timeout=60, check=True
     )
     assert "segserve.v1.SegmentationService" in listed.stdout
+    assert "segserve.v1.JobService" in listed.stdout
     assert "grpc.health.v1.Health" in listed.stdout
     body = json.dumps({"imageId": image_id, "prompts": [{"points": [{"x": 413, "y": 190}]}]})
     called = subprocess.run(

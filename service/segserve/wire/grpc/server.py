@@ -18,17 +18,26 @@ from segserve.encode.encoder import ImageBytes, Wanted
 from segserve.errors import BadInput, SegserveError, TooLarge
 from segserve.models.model import Model
 from segserve.types import DEFAULT_TENANT, ReadOptions
-from segserve.v1 import encoder_pb2, encoder_pb2_grpc, segmentation_pb2, segmentation_pb2_grpc
+from segserve.v1 import (
+    encoder_pb2,
+    encoder_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
+    segmentation_pb2,
+    segmentation_pb2_grpc,
+)
 from segserve.wire import ask, automatic, instances, semantic
 from segserve.wire.body import SPOOL_BYTES
 from segserve.wire.grpc import convert, convert_automatic, convert_instances, convert_semantic
 from segserve.wire.grpc.errors import DETAILS, code_of, status_of
+from segserve.wire.grpc.jobs import Jobs
 
 ANSWER_BYTES = 256 * MB  # many masks as logits are large; what may come in is a setting
 HEALTH_CHECK_S = 0.25
 CONNECTION_AGE_MS = 300_000
 SEGMENTATION = segmentation_pb2.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 ENCODER = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
+JOBS = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
 
@@ -180,24 +189,36 @@ class Observe(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None or not details.method.startswith("/segserve."):
             return handler
+        if handler.unary_stream:
+
+            async def streamed(request: Any, context: Context) -> AsyncIterator[Any]:
+                async with self._answering(request, context, details.method):
+                    async for message in handler.unary_stream(request, context):
+                        yield message
+
+            return grpc.unary_stream_rpc_method_handler(
+                streamed, handler.request_deserializer, handler.response_serializer
+            )
         inner = handler.unary_unary or handler.stream_unary
+
+        async def observed(request: Any, context: Context) -> Any:
+            async with self._answering(request, context, details.method):
+                return await inner(request, context)
+
         wrap = (
             grpc.unary_unary_rpc_method_handler
             if handler.unary_unary
             else grpc.stream_unary_rpc_method_handler
         )
-
-        async def observed(request: Any, context: Context) -> Any:
-            return await self._answer(inner, request, context, details.method)
-
         return wrap(observed, handler.request_deserializer, handler.response_serializer)
 
-    async def _answer(self, inner: Any, request: Any, context: Context, method: str) -> Any:
+    @asynccontextmanager
+    async def _answering(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:
         structlog.contextvars.bind_contextvars(request_id=secrets.token_hex(8))
         start, status = time.perf_counter(), grpc.StatusCode.OK
         self._metrics.in_flight.inc()
         try:
-            return await inner(request, context)
+            yield
         except SegserveError as error:
             status = code_of(error)
             log.info("refused", code=error.code, field=error.field, reason=error.message)
@@ -223,7 +244,8 @@ class Observe(grpc.aio.ServerInterceptor):
 async def running(
     service: Service, host: str, port: int, *, worker: bool, grace_s: float
 ) -> AsyncIterator[int]:
-    """A gRPC server while the block runs; yields its port. worker: EncoderService, else SegmentationService.
+    """A gRPC server while the block runs; yields its port. worker: EncoderService, else SegmentationService
+    and JobService.
     At the end calls that run get `grace_s` to finish. Raises BadInput where it cannot listen."""
     server = grpc.aio.server(
         interceptors=[Observe(service)],
@@ -244,10 +266,11 @@ async def running(
         encoder_pb2_grpc.add_EncoderServiceServicer_to_server(Encoding(service), server)
     else:
         segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server(Segmentation(service), server)
-    name = ENCODER if worker else SEGMENTATION
+        jobs_pb2_grpc.add_JobServiceServicer_to_server(Jobs(service), server)
+    names = [ENCODER] if worker else [SEGMENTATION, JOBS]
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    reflection.enable_server_reflection([name, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     try:
         bound = server.add_insecure_port(f"{f'[{host}]' if ':' in host else host}:{port}")
     except RuntimeError as error:
@@ -255,7 +278,7 @@ async def running(
             f"gRPC cannot listen on {host}:{port}: {error}.", field="grpc_port", remedy="Give another port."
         ) from None
     await server.start()
-    follow = asyncio.create_task(follow_readiness(service, checks, name))
+    follow = asyncio.create_task(follow_readiness(service, checks, names))
     try:
         yield bound
     finally:
@@ -264,12 +287,12 @@ async def running(
         await server.stop(grace_s)
 
 
-async def follow_readiness(service: Service, checks: Any, name: str) -> None:
+async def follow_readiness(service: Service, checks: Any, names: list[str]) -> None:
     """Standard health says what /readyz says."""
     states = health_pb2.HealthCheckResponse
     while True:
         status, _ = await service.readiness()
         serving = states.NOT_SERVING if status == "unavailable" else states.SERVING
-        for each in ("", name):
+        for each in ("", *names):
             await checks.set(each, serving)
         await asyncio.sleep(HEALTH_CHECK_S)
