@@ -1,14 +1,20 @@
 """Jobs over REST, by the worker that the service starts for itself."""
 
+import io
 import json
 import signal
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import tifffile
+from PIL import Image
+from pycocotools import mask
 
 from tests.serving import Server
 
@@ -87,6 +93,42 @@ def test_a_batch_answers_as_the_route_does(
     assert [line["index"] for line in results(server, job_id, **{"from": 1})] == [1]
 
 
+def test_results_as_archives_and_data_sets(server: Server, nuclei: Path) -> None:
+    image_id = server.upload(nuclei)
+    jobs = {
+        "automatic": {"method": "ais"},
+        "semantic": {"threshold": 0.4},
+    }
+    for operation, options in jobs.items():
+        job_id = accepted(submit(server, [image_id, "missing"], operation, params={"options": options}))
+        ended(server, job_id)
+        expected = server.client.post(
+            f"/v1/{operation}", json={"image_id": image_id, "format": "npy", **options}
+        )
+        truth = np.load(io.BytesIO(expected.content))
+        name = f"000000-{image_id[:16]}"
+        for kind in ("png", "tiff"):
+            answer = server.client.get(f"/v1/jobs/{job_id}/results", params={"format": kind})
+            assert answer.headers["content-type"] == "application/zip"
+            with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+                assert archive.testzip() is None
+                assert archive.namelist() == [f"{name}.{kind}", "errors.ndjson"]
+                assert "image_not_found" in archive.read("errors.ndjson").decode()
+                data = io.BytesIO(archive.read(f"{name}.{kind}"))
+            found = np.asarray(Image.open(data)) if kind == "png" else tifffile.imread(data)
+            assert np.array_equal(found, truth)
+        coco = server.client.get(f"/v1/jobs/{job_id}/results", params={"format": "coco"}).json()
+        assert [image["id"] for image in coco["images"]] == [1, 2]
+        [lines, _] = results(server, job_id)
+        assert [each["segmentation"] for each in coco["annotations"]] == [o["mask"] for o in lines["objects"]]
+        assert {each["category_id"] for each in coco["annotations"]} == {
+            each["id"] for each in coco["categories"]
+        }
+        assert [mask.area(each["segmentation"]) for each in coco["annotations"]] == [
+            each["area"] for each in coco["annotations"]
+        ]
+
+
 def test_prompts_of_each_image(server: Server, nuclei: Path) -> None:
     image_id = server.upload(nuclei)
     prompts = [{"points": [[413, 190]]}, {"box": [400, 170, 430, 210]}]
@@ -96,8 +138,8 @@ def test_prompts_of_each_image(server: Server, nuclei: Path) -> None:
     [line] = results(server, job_id)
     expected = route_answer(server, image_id, "segment", prompts=prompts, select="first")
     for result in expected["results"]:
-        for mask in result["masks"]:
-            del mask["mask_id"]
+        for answered in result["masks"]:
+            del answered["mask_id"]
     assert line == {"index": 0, **expected}
 
 

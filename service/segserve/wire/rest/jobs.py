@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 from fastapi import FastAPI, Header, Path, Query, Request
@@ -12,11 +12,13 @@ from segserve.app import Service
 from segserve.errors import SegserveError
 from segserve.jobs.job import Event
 from segserve.types import DEFAULT_TENANT
-from segserve.wire import body, jobs
+from segserve.wire import body, job_results, jobs
+from segserve.wire.job_results import JobFormat
 from segserve.wire.rest.answers import json, refusals
 from segserve.wire.schemas_jobs import JobIn, JobOut, JobsOut
 
-EVENTS, NDJSON = "text/event-stream", "application/x-ndjson"
+EVENTS = "text/event-stream"
+CONTENT: dict[str, Any] = {media_type: {} for media_type in job_results.MEDIA_TYPES.values()}
 HEARTBEAT_S = 15.0  # proxies close what is silent for a minute
 
 JobId = Annotated[str, Path(description="as POST /v1/jobs answered it", max_length=64)]
@@ -102,16 +104,31 @@ def add(api: FastAPI, service: Service) -> None:
 
     @api.get(
         "/v1/jobs/{job_id}/results",
-        responses={200: {"content": {NDJSON: {}}}, **refusals(403, 404, 422, 503)},
+        responses={200: {"content": CONTENT}, **refusals(403, 404, 422, 503)},
         tags=["jobs"],
     )
     async def results(
         job_id: JobId,
-        from_: Annotated[int, Query(alias="from", ge=0, le=1 << 53, description="lines to leave out")] = 0,
+        from_: Annotated[
+            int, Query(alias="from", ge=0, le=1 << 53, description="lines to leave out, of ndjson")
+        ] = 0,
+        format_: Annotated[JobFormat, Query(alias="format")] = JobFormat.NDJSON,
     ) -> Response:
-        """What is done so far, a line of JSON for each image, frame or slice, in order."""
-        lines = await service.jobs.queue.results(DEFAULT_TENANT, job_id, from_)
-        return StreamingResponse((line + b"\n" async for line in lines), media_type=NDJSON)
+        """What is done so far. ndjson: a line for each image, frame or slice, in order. coco: one COCO data set. png,
+        tiff: a zip of label or class maps."""
+        queue = service.jobs.queue
+
+        async def read() -> AsyncIterator[bytes]:
+            return await queue.results(DEFAULT_TENANT, job_id, from_)
+
+        await queue.get(DEFAULT_TENANT, job_id)
+        if format_ is JobFormat.NDJSON:
+            content: AsyncIterator[bytes] = (line + b"\n" async for line in await read())
+        elif format_ is JobFormat.COCO:
+            content = job_results.as_coco(read)
+        else:
+            content = job_results.as_zip(read, format_)
+        return StreamingResponse(content, media_type=job_results.MEDIA_TYPES[format_])
 
     @api.post(
         "/v1/jobs/{job_id}/retry",

@@ -1,0 +1,123 @@
+"""The results of a batch in the formats that people take away: all made of the kept run lengths, as they are read."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import orjson
+from zipstream import ZIP_STORED, ZipStream
+
+from segserve.masks import crop, labels, rle
+from segserve.types import Size
+
+Line = dict[str, Any]
+# Begins to read the published lines from the first on.
+Read = Callable[[], Awaitable[AsyncIterator[bytes]]]
+
+ERRORS = "errors.ndjson"  # in archives: what failed, as the NDJSON results say it
+
+
+class JobFormat(StrEnum):
+    NDJSON = "ndjson"  # a line of JSON for each image, frame or slice
+    COCO = "coco"  # one COCO data set
+    PNG = "png"  # a zip of label or class maps
+    TIFF = "tiff"  # the same, as TIFF
+
+
+MEDIA_TYPES = {
+    JobFormat.NDJSON: "application/x-ndjson",
+    JobFormat.COCO: "application/json",
+    JobFormat.PNG: "application/zip",
+    JobFormat.TIFF: "application/zip",
+}
+
+
+def objects(line: Line) -> Iterator[Line]:
+    """What was found on the image; of prompts, every mask they were answered with."""
+    if "objects" in line:
+        yield from line["objects"]
+    for result in line.get("results", ()):
+        yield from result["masks"]
+
+
+async def as_coco(read: Read) -> AsyncIterator[bytes]:
+    """One COCO data set (cocodataset.org, "Data format") of all images; those that failed have no annotations."""
+    names: dict[str, int] = {}
+    yield b'{"images":['
+    between = b""
+    async for line in parsed(read):
+        for each in objects(line):
+            names.setdefault(each.get("class") or "object", len(names) + 1)
+        image = {
+            "id": line["index"] + 1,
+            "file_name": line["image_id"],
+            "width": line.get("width"),
+            "height": line.get("height"),
+        }
+        yield between + orjson.dumps(image)
+        between = b","
+    categories = [{"id": number, "name": name} for name, number in names.items()]
+    yield b'],"categories":' + orjson.dumps(categories) + b',"annotations":['
+    between, count = b"", 0
+    async for line in parsed(read):
+        for each in objects(line):
+            name = each.get("class") or "object"
+            if name not in names:
+                break  # a line that was published after the first reading
+            count += 1
+            yield between + orjson.dumps(annotation(count, line["index"] + 1, names[name], each))
+            between = b","
+    yield b"]}"
+
+
+def annotation(number: int, image_id: int, category: int, found: Line) -> Line:
+    x0, y0, x1, y1 = found["box"]
+    told = {
+        "id": number,
+        "image_id": image_id,
+        "category_id": category,
+        "segmentation": found["mask"],
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": found["area"],
+        "iscrowd": 0,
+    }
+    return told if found.get("score") is None else {**told, "score": found["score"]}
+
+
+async def as_zip(read: Read, asked: JobFormat) -> AsyncIterator[bytes]:
+    """A map an image, named by its place and id."""
+    archive, errors = ZipStream(compress_type=ZIP_STORED), list[bytes]()
+    encode = labels.encode_png if asked is JobFormat.PNG else labels.encode_tiff
+    async for line in parsed(read):
+        if "error" in line:
+            errors.append(orjson.dumps(line) + b"\n")
+        if "width" not in line:  # it failed, or its operation finds nothing
+            continue
+        content = await asyncio.to_thread(lambda line=line: encode(label_map(line)))  # type: ignore[misc]
+        archive.add(content, f"{line['index']:06d}-{line['image_id'][:16]}.{asked}")
+        for part in archive.all_files():
+            yield part
+    if errors:
+        archive.add(b"".join(errors), ERRORS)
+    for part in archive.finalize():
+        yield part
+
+
+def label_map(line: Line) -> labels.Labels:
+    """[H, W]: of classes, their values; of objects, their positions from 1, the smaller one on top."""
+    size = Size(line["height"], line["width"])
+    if "classes" in line:
+        values = np.zeros((size.height, size.width), np.uint8)
+        number_of = {each["class"]: each["value"] for each in line["classes"]}
+        for each in line["objects"]:
+            values[rle.decode(each["mask"]["counts"], size)] = number_of[each["class"]]
+        return values
+    found = [crop.from_mask(rle.decode(each["mask"]["counts"], size)) for each in objects(line)]
+    return labels.from_crops(found, size)
+
+
+async def parsed(read: Read) -> AsyncIterator[Line]:
+    async for line in await read():
+        yield orjson.loads(line)
