@@ -6,6 +6,7 @@ import sys
 import typer
 
 from segserve.commands.automatic import automatic
+from segserve.commands.batch import batch
 from segserve.commands.instances import instances
 from segserve.commands.segment import segment
 from segserve.commands.semantic import semantic
@@ -22,7 +23,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     help="Promptable segmentation as a service: encode an image once, answer every click in milliseconds.",
 )
-for command in (serve, encoder, worker, segment, automatic, semantic, instances):
+for command in (serve, encoder, worker, segment, automatic, semantic, instances, batch):
     cli.command()(command)
 cli.add_typer(models, name="models")
 cli.add_typer(evaluate, name="evaluate")

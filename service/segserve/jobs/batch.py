@@ -19,13 +19,15 @@ log = structlog.get_logger(__name__)
 
 
 class BatchRequest(BaseModel):
-    """What a batch job was asked, as it is kept. options: of the operation. prompts: of each image, by its id."""
+    """What a batch job was asked, as it is kept. names: what its owner calls the images, one each, or none. options: of
+    the operation. prompts: of each image, by its id."""
 
     model_config = ConfigDict(extra="forbid")
 
     operation: str
     model: str
     image_ids: list[str]
+    names: list[str] = []
     options: dict[str, Any]
     prompts: dict[str, list[dict[str, Any]]]
 
@@ -85,7 +87,8 @@ class OpenedBatch:
             self._asked.options,
             self._asked.prompts.get(image_id, []),
         )
-        line: dict[str, Any] = {"index": index, "image_id": image_id}
+        named = {"name": self._asked.names[index]} if self._asked.names else {}
+        line: dict[str, Any] = {"index": index, "image_id": image_id, **named}
         async with self._places:
             stop.check()
             try:

@@ -43,7 +43,7 @@ class Prompts(_message.Message):
     def __init__(self, prompts: _Optional[_Iterable[_Union[_segmentation_pb2.Prompt, _Mapping]]] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("image_ids", "operation", "options", "prompts")
+    __slots__ = ("image_ids", "operation", "options", "prompts", "names")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -55,11 +55,13 @@ class Batch(_message.Message):
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
     image_ids: _containers.RepeatedScalarFieldContainer[str]
     operation: str
     options: _struct_pb2.Struct
     prompts: _containers.MessageMap[str, Prompts]
-    def __init__(self, image_ids: _Optional[_Iterable[str]] = ..., operation: _Optional[str] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., prompts: _Optional[_Mapping[str, Prompts]] = ...) -> None: ...
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, image_ids: _Optional[_Iterable[str]] = ..., operation: _Optional[str] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., prompts: _Optional[_Mapping[str, Prompts]] = ..., names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SubmitJobRequest(_message.Message):
     __slots__ = ("batch", "model", "priority", "idempotency_key")

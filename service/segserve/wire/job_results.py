@@ -1,8 +1,10 @@
 """The results of a batch in the formats that people take away: all made of the kept run lengths, as they are read."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from enum import StrEnum
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ Line = dict[str, Any]
 # Begins to read the published lines from the first on.
 Read = Callable[[], Awaitable[AsyncIterator[bytes]]]
 
+UNSAFE, NAME_LENGTH = re.compile(r"[^A-Za-z0-9._-]+"), 80
 ERRORS = "errors.ndjson"  # in archives: what failed, as the NDJSON results say it
 
 
@@ -42,6 +45,21 @@ def objects(line: Line) -> Iterator[Line]:
         yield from result["masks"]
 
 
+def written(read: Read, asked: JobFormat) -> AsyncIterator[bytes]:
+    match asked:
+        case JobFormat.NDJSON:
+            return as_ndjson(read)
+        case JobFormat.COCO:
+            return as_coco(read)
+        case JobFormat.PNG | JobFormat.TIFF:
+            return as_zip(read, asked)
+
+
+async def as_ndjson(read: Read) -> AsyncIterator[bytes]:
+    async for line in await read():
+        yield line.rstrip(b"\n") + b"\n"
+
+
 async def as_coco(read: Read) -> AsyncIterator[bytes]:
     """One COCO data set (cocodataset.org, "Data format") of all images; those that failed have no annotations."""
     names: dict[str, int] = {}
@@ -52,7 +70,7 @@ async def as_coco(read: Read) -> AsyncIterator[bytes]:
             names.setdefault(each.get("class") or "object", len(names) + 1)
         image = {
             "id": line["index"] + 1,
-            "file_name": line["image_id"],
+            "file_name": line.get("name", line["image_id"]),
             "width": line.get("width"),
             "height": line.get("height"),
         }
@@ -87,7 +105,7 @@ def annotation(number: int, image_id: int, category: int, found: Line) -> Line:
 
 
 async def as_zip(read: Read, asked: JobFormat) -> AsyncIterator[bytes]:
-    """A map an image, named by its place and id."""
+    """A map an image, named by its place and its name or id."""
     archive, errors = ZipStream(compress_type=ZIP_STORED), list[bytes]()
     encode = labels.encode_png if asked is JobFormat.PNG else labels.encode_tiff
     async for line in parsed(read):
@@ -96,13 +114,19 @@ async def as_zip(read: Read, asked: JobFormat) -> AsyncIterator[bytes]:
         if "width" not in line:  # it failed, or its operation finds nothing
             continue
         content = await asyncio.to_thread(lambda line=line: encode(label_map(line)))  # type: ignore[misc]
-        archive.add(content, f"{line['index']:06d}-{line['image_id'][:16]}.{asked}")
+        archive.add(content, f"{line['index']:06d}-{safe(line)}.{asked}")
         for part in archive.all_files():
             yield part
     if errors:
         archive.add(b"".join(errors), ERRORS)
     for part in archive.finalize():
         yield part
+
+
+def safe(line: Line) -> str:
+    """A name that is no path, whatever it was called."""
+    name = str(PurePath(line["name"]).with_suffix("")) if "name" in line else line["image_id"][:16]
+    return UNSAFE.sub("_", name)[-NAME_LENGTH:]
 
 
 def label_map(line: Line) -> labels.Labels:

@@ -27,14 +27,24 @@ NEEDS: dict[str, tuple[type[Manifest], str]] = {
 
 
 async def submit(service: Service, asked: JobIn, idempotency_key: str | None) -> Job:
-    """Raises BadInput naming the field at fault, ModelNotFound, and what `JobQueue.submit` raises."""
+    """Raises as `prepared` and `JobQueue.submit` do."""
+    request = await asyncio.to_thread(prepared, service, asked)
+    content = await asyncio.to_thread(lambda: orjson.dumps(request.model_dump()))
+    return await service.jobs.queue.submit(
+        DEFAULT_TENANT, JobKind.BATCH, Priority(asked.priority), request.model, content, idempotency_key
+    )
+
+
+def prepared(service: Service, asked: JobIn) -> BatchRequest:
+    """What is asked, checked. Raises BadInput naming the field at fault, ModelNotFound. Blocks."""
     operation = asked.params.operation
-    model = await asyncio.to_thread(model_for, service, asked)
+    model = model_for(service, asked)
     check_prompts(asked)
     request = BatchRequest(
         operation=operation,
         model=model,
         image_ids=asked.input.image_ids,
+        names=asked.input.names,
         options=asked.params.options,
         prompts={
             image_id: [prompt.model_dump(mode="json", exclude_unset=True) for prompt in prompts]
@@ -42,10 +52,7 @@ async def submit(service: Service, asked: JobIn, idempotency_key: str | None) ->
         },
     )
     check_options(request)
-    content = await asyncio.to_thread(lambda: orjson.dumps(request.model_dump()))
-    return await service.jobs.queue.submit(
-        DEFAULT_TENANT, JobKind.BATCH, Priority(asked.priority), model, content, idempotency_key
-    )
+    return request
 
 
 def model_for(service: Service, asked: JobIn) -> str:

@@ -1,8 +1,8 @@
 """The JSON of /v1/jobs."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from segserve.jobs.job import Kind, State
 from segserve.types import Priority
@@ -12,12 +12,24 @@ from segserve.wire.schemas import MAX_PROMPTS, PromptIn, Strict
 MAX_IMAGES = 100_000
 
 Id = Annotated[str, Field(max_length=128)]
+Name = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class ImagesIn(Strict):
     image_ids: list[Id] = Field(
         min_length=1, max_length=MAX_IMAGES, fail_fast=True, description="as POST /v1/images answered them"
     )
+    names: list[Name] = Field(
+        [], max_length=MAX_IMAGES, fail_fast=True, description="what you call them; results name them so"
+    )
+
+    @model_validator(mode="after")
+    def consistent(self) -> Self:
+        if self.names and len(self.names) != len(self.image_ids):
+            raise ValueError(
+                f"{len(self.image_ids)} images need as many names, or none, got {len(self.names)}"
+            )
+        return self
 
 
 class BatchParamsIn(Strict):

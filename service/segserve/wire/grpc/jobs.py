@@ -30,7 +30,7 @@ def job_in(request: jobs_pb2.SubmitJobRequest) -> JobIn:
             "kind": "batch",
             "model": request.model or None,
             "priority": known(PRIORITY, request.priority, "priority").value,
-            "input": {"image_ids": list(batch.image_ids)},
+            "input": {"image_ids": list(batch.image_ids), "names": list(batch.names)},
             "params": {
                 "operation": batch.operation,
                 "options": whole_numbers(MessageToDict(batch.options)),

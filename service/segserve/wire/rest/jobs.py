@@ -122,13 +122,9 @@ def add(api: FastAPI, service: Service) -> None:
             return await queue.results(DEFAULT_TENANT, job_id, from_)
 
         await queue.get(DEFAULT_TENANT, job_id)
-        if format_ is JobFormat.NDJSON:
-            content: AsyncIterator[bytes] = (line + b"\n" async for line in await read())
-        elif format_ is JobFormat.COCO:
-            content = job_results.as_coco(read)
-        else:
-            content = job_results.as_zip(read, format_)
-        return StreamingResponse(content, media_type=job_results.MEDIA_TYPES[format_])
+        return StreamingResponse(
+            job_results.written(read, format_), media_type=job_results.MEDIA_TYPES[format_]
+        )
 
     @api.post(
         "/v1/jobs/{job_id}/retry",
