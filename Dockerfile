@@ -33,7 +33,7 @@ COPY --from=gpu-environment /opt/segserve /opt/segserve
 ENV PATH=/opt/segserve/bin:$PATH PYTHONUNBUFFERED=1 SEGSERVE_DATA_DIR=/data SEGSERVE_DEVICE=cuda
 USER 10001:10001
 VOLUME /data
-EXPOSE 8000 8001 8010 8011
+EXPOSE 8000 8001 8010 8011 8012
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
 ENTRYPOINT ["segserve"]
@@ -54,7 +54,7 @@ COPY --from=cpu-environment /opt/segserve /opt/segserve
 ENV PATH=/opt/segserve/bin:$PATH PYTHONUNBUFFERED=1 SEGSERVE_DATA_DIR=/data
 USER 10001:10001
 VOLUME /data
-EXPOSE 8000 8001 8010 8011
+EXPOSE 8000 8001 8010 8011 8012
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
 ENTRYPOINT ["segserve"]

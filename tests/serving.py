@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import httpx
 
 START_TIMEOUT_S = 60
+JOB_TIMEOUT_S = 90
 
 
 class Process:
@@ -91,6 +92,13 @@ class Server(Process):
         return self.client.post("/v1/segment", json={"image_id": image_id, "prompts": [prompt], **body})
 
 
+class Worker(Process):
+    """A job worker; `url` is where its metrics are."""
+
+    arguments = ("worker", "--metrics-port", "0")
+    listens = r"metrics: (http://\S+)/metrics"
+
+
 class Encoder(Process):
     """An encoder worker; `url` is where its metrics are, `target` where it encodes."""
 
@@ -105,3 +113,17 @@ class Encoder(Process):
         self._env["SEGSERVE_ENCODER_PORT"] = self.target.rpartition(":")[
             2
         ]  # to be found again after a restart
+
+
+def embedded(client: httpx.Client, image_ids: list[str]) -> dict[str, Any]:
+    """A batch job that embeds the images, as it ended."""
+    asked = {"kind": "batch", "input": {"image_ids": image_ids}, "params": {"operation": "embed"}}
+    answer = client.post("/v1/jobs", json=asked)
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()
+    deadline = time.monotonic() + JOB_TIMEOUT_S
+    while job["state"] in ("queued", "running"):
+        assert time.monotonic() < deadline, job
+        time.sleep(0.05)
+        job = client.get(f"/v1/jobs/{job['job_id']}").json()
+    return job

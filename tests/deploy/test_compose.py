@@ -16,15 +16,17 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from segserve.store.private_redis import answers, find_server
 from tests.conftest import ExternalRedis
-from tests.deploy.files import COMPOSE, ROOT, instructions, load_compose
+from tests.deploy.files import COMPOSE, PROMETHEUS, ROOT, instructions, load_compose
 from tests.deploy.test_image import healthcheck
+from tests.serving import embedded
 
 START_TIMEOUT_S = 60
 SERVICES: dict[str, Any] = load_compose()["services"]
-OURS = ("api", "encoder", "encoder-gpu")
+OURS = ("api", "encoder", "encoder-gpu", "worker")
 
 
 def test_the_file_follows_the_specification() -> None:
@@ -62,13 +64,22 @@ def test_what_is_mounted_exists(name: str) -> None:
 def test_a_profile_has_all_parts_and_one_encoder(profile: str) -> None:
     running = {name for name, service in SERVICES.items() if profile in service["profiles"]}
     encoders = {name for name in running if name.startswith("encoder")}
-    assert running - encoders == {"api", "redis", "prometheus", "grafana"}
+    assert running - encoders == {"api", "worker", "redis", "redis-jobs", "prometheus", "grafana"}
     assert encoders == {"encoder" if profile == "cpu" else "encoder-gpu"}
     assert SERVICES["encoder-gpu"]["networks"]["default"]["aliases"] == ["encoder"]
 
 
-def test_api_and_encoders_share_images_and_models() -> None:
+def test_api_encoders_and_workers_share_images_and_models() -> None:
     assert {tuple(SERVICES[name]["volumes"]) for name in OURS} == {("data:/data",)}
+
+
+def test_prometheus_scrapes_each_where_it_is_checked() -> None:
+    jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    found = [job["dns_sd_configs"][0] for job in jobs]
+    ports = {name: each["port"] for each in found for name in each["names"]}
+    assert ports.keys() == {"api", "encoder", "worker"}
+    for name, port in ports.items():
+        assert f"127.0.0.1:{port}/livez" in health_check(name)[-1], name
 
 
 @pytest.mark.parametrize("name", ["redis", "redis-jobs"])
@@ -92,6 +103,15 @@ def test_redis_starts_with_its_options(
         server.communicate()
 
 
+def health_check(name: str) -> list[str]:
+    """The health check's command."""
+    service = SERVICES[name]
+    if "healthcheck" not in service:
+        return healthcheck("cpu")
+    command: list[str] = service["healthcheck"]["test"][1:]
+    return command
+
+
 # Our own commands, as processes: the addresses of the compose network are mapped to local ones, nothing else changes.
 
 
@@ -113,16 +133,15 @@ class Network:
 
     def __init__(self, redis: ExternalRedis, data: Path) -> None:
         self._redis, self._data = redis, data
-        self._ports = {number: free_port() for number in (8000, 8001, 8010, 8011)}
+        self._ports = {number: free_port() for number in (8000, 8001, 8010, 8011, 8012)}
 
     def __getitem__(self, port: int) -> int:
         return self._ports[port]
 
     def local(self, value: str) -> str:
-        value = value.replace("redis://redis:6379/0", self._redis.url).replace(
-            "dns:///encoder:", "dns:///127.0.0.1:"
-        )
-        return re.sub(r"\b80[01][01]\b", lambda found: str(self._ports[int(found[0])]), value)
+        value = re.sub(r"redis://redis(-jobs)?:6379/0", self._redis.url, value)
+        value = value.replace("dns:///encoder:", "dns:///127.0.0.1:")
+        return re.sub(r"\b80(00|01|10|11|12)\b", lambda found: str(self._ports[int(found[0])]), value)
 
     def environment(self, name: str) -> dict[str, str]:
         image = SERVICES[name]["build"]["target"]
@@ -163,11 +182,10 @@ class Network:
             assert process.wait(timeout=40) == 0, log.read_text()
 
     def healthy(self, name: str) -> bool:
-        service = SERVICES[name]
-        test = service["healthcheck"]["test"][1:] if "healthcheck" in service else healthcheck("cpu")
+        test = health_check(name)
         assert test[0] == "python"
-        check = [sys.executable, *(self.local(word) for word in test[1:])]
-        return subprocess.run(check, capture_output=True).returncode == 0
+        command = [sys.executable, *(self.local(word) for word in test[1:])]
+        return subprocess.run(command, capture_output=True).returncode == 0
 
 
 @pytest.fixture
@@ -175,14 +193,20 @@ def network(redis: ExternalRedis, tmp_path: Path) -> Network:
     return Network(redis, tmp_path)
 
 
-def click(url: str, picture: Path) -> httpx.Response:
+@contextmanager
+def uploaded(url: str, picture: Path) -> Iterator[tuple[httpx.Client, str]]:
+    """A client of the service once that is ready, and the image's id."""
     with httpx.Client(base_url=url, timeout=60) as client:
         deadline = time.monotonic() + START_TIMEOUT_S
         while (ready := client.get("/readyz")).json()["status"] != "ready":
             assert time.monotonic() < deadline, ready.text
             time.sleep(0.1)
-        image_id = client.post("/v1/images", content=picture.read_bytes()).json()["image_id"]
-        prompt = {"points": [[413, 190]], "labels": [1]}
+        yield client, client.post("/v1/images", content=picture.read_bytes()).json()["image_id"]
+
+
+def click(url: str, picture: Path) -> httpx.Response:
+    prompt = {"points": [[413, 190]], "labels": [1]}
+    with uploaded(url, picture) as (client, image_id):
         return client.post("/v1/segment", json={"image_id": image_id, "prompts": [prompt]})
 
 
@@ -200,3 +224,14 @@ def test_the_api_answers_clicks_with_the_encoder(network: Network, nuclei: Path)
         encoded = httpx.get(f"http://127.0.0.1:{network[8011]}/metrics").text
     assert answer.status_code == 200, answer.text
     assert re.search(r'^segserve_encoded_images_total{model="starter"} [1-9]', encoded, re.M)
+
+
+def test_the_worker_runs_the_jobs_of_the_api_with_the_encoder(network: Network, nuclei: Path) -> None:
+    with network.running("encoder"), network.running("worker"), network.running("api"):
+        with uploaded(f"http://127.0.0.1:{network[8000]}", nuclei) as (client, image_id):
+            job = embedded(client, [image_id])
+        worked = httpx.get(f"http://127.0.0.1:{network[8012]}/metrics").text
+        encoded = httpx.get(f"http://127.0.0.1:{network[8011]}/metrics").text
+    assert (job["state"], job["progress"]["done"], job["progress"]["failed"]) == ("succeeded", 1, 0)
+    assert 'segserve_job_units_total{kind="batch"} 1.0' in worked
+    assert 'segserve_encoded_images_total{model="starter"} 1.0' in encoded

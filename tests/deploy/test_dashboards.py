@@ -25,7 +25,7 @@ from PIL import Image
 from segserve.metrics import Metrics
 from tests.conftest import ExternalRedis
 from tests.deploy.files import DASHBOARDS, GRAFANA, PROMETHEUS
-from tests.serving import Server
+from tests.serving import Process, Server, Worker, embedded
 
 DATA_TIMEOUT_S = 120
 NO_DATA = {"segserve_device_memory_bytes": "only where there is an accelerator"}
@@ -67,7 +67,7 @@ TARGETS = [
 
 def test_dashboards_and_panels_are_told_apart() -> None:
     uids = [json.loads(path.read_text())["uid"] for path in DASHBOARDS]
-    assert len(set(uids)) == len(uids) == 4
+    assert len(set(uids)) == len(uids) == 5
     for path in DASHBOARDS:
         ids = [panel["id"] for panel in panels(path)]
         assert len(set(ids)) == len(ids)
@@ -125,13 +125,15 @@ def test_rules_and_dashboards_ask_only_for_metrics_that_there_are() -> None:
 class Prometheus:
     """The deployment's own configuration, with a second for every interval and these targets for DNS."""
 
-    def __init__(self, folder: Path, targets: list[str]) -> None:
+    def __init__(self, folder: Path, running: dict[str, list[Process]]) -> None:
+        """running: by the name of the job that scrapes them."""
         config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
         config["rule_files"] = [str(PROMETHEUS / pattern) for pattern in config["rule_files"]]
         for job in config["scrape_configs"]:
             del job["dns_sd_configs"]
-            job["static_configs"] = [{"targets": targets if job["job_name"] == "segserve-api" else []}]
+            urls = [process.url for process in running.get(job["job_name"], [])]
+            job["static_configs"] = [{"targets": [url.removeprefix("http://") for url in urls]}]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
@@ -181,7 +183,7 @@ def picture() -> bytes:
 
 
 def use(first: Server, second: Server) -> None:
-    """What a while of work brings: every way to an embedding, an error, refusals, a deletion."""
+    """What a while of work brings: every way to an embedding, an error, refusals, a job, a deletion."""
     image_id = first.upload(picture())
     assert first.click(image_id, 20, 20).status_code == 200  # encoded
     assert first.click(image_id, 30, 20).status_code == 200  # from the process
@@ -194,6 +196,7 @@ def use(first: Server, second: Server) -> None:
     with ThreadPoolExecutor(len(fresh)) as at_once:  # more than its encode queue holds
         statuses = set(at_once.map(lambda i: second.click(i, 20, 20).status_code, fresh))
     assert 200 in statuses <= {200, 503}
+    assert embedded(first.client, [image_id, "missing"])["state"] == "succeeded"
     assert first.client.delete(f"/v1/images/{image_id}").is_success
 
 
@@ -222,27 +225,43 @@ def repeated(work: Callable[[], None]) -> Iterator[threading.Event]:
             raise errors[0]
 
 
+@dataclass(frozen=True)
+class Deployment:
+    replicas: tuple[Server, Server]
+    worker: Worker
+
+
 @pytest.fixture
-def replicas(redis: ExternalRedis, tmp_path: Path) -> Iterator[list[Server]]:
+def deployment(redis: ExternalRedis, tmp_path: Path) -> Iterator[Deployment]:
     (tmp_path / "objects").mkdir()
-    shared = {"redis_url": redis.url, "object_store": f"file://{tmp_path / 'objects'}", "encode_queue": "2"}
-    servers = [Server(tmp_path / name, **shared) for name in ("a", "b")]
-    for server in servers:
-        server.wait_ready()
-    yield servers
-    for server in servers:
-        server.stop()
+    shared = {
+        "redis_url": redis.url,
+        "jobs_redis_url": redis.url,
+        "object_store": f"file://{tmp_path / 'objects'}",
+        "encode_queue": "2",
+    }
+    servers = Server(tmp_path / "a", **shared), Server(tmp_path / "b", **shared)
+    worker = Worker(tmp_path / "w", **shared)
+    for process in (*servers, worker):
+        process.wait_ready()
+    yield Deployment(servers, worker)
+    for process in (worker, *servers):
+        process.stop()
 
 
 @pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="prometheus is missing: apt-get install prometheus"
 )
-def test_every_panel_shows_data(replicas: list[Server], tmp_path: Path) -> None:
-    prometheus = Prometheus(tmp_path, [server.url.removeprefix("http://") for server in replicas])
+def test_every_panel_shows_data(deployment: Deployment, tmp_path: Path) -> None:
+    running: dict[str, list[Process]] = {
+        "segserve-api": [*deployment.replicas],
+        "segserve-worker": [deployment.worker],
+    }
+    prometheus = Prometheus(tmp_path, running)
     waiting = {t for t in TARGETS if not any(metric in t.expr for metric in NO_DATA)}
     shown: dict[Target, list[dict[str, Any]]] = {}
     try:
-        with repeated(lambda: use(*replicas)) as failed:
+        with repeated(lambda: use(*deployment.replicas)) as failed:
             deadline = time.monotonic() + DATA_TIMEOUT_S
             while waiting and not failed.is_set() and time.monotonic() < deadline:
                 shown |= {t: found for t in waiting if (found := prometheus.query(t.query))}

@@ -60,6 +60,6 @@ def test_an_alert_is_tested_both_ways(alert: dict[str, Any]) -> None:
 def test_memory_limits_are_those_of_compose() -> None:
     services = load_compose()["services"]
     limits = {rule["labels"]["job"]: rule["expr"] for rule in rules("limits.yml")}
-    for name in ("api", "encoder", "encoder-gpu"):
+    for name in ("api", "encoder", "encoder-gpu", "worker"):
         gib = services[name]["mem_limit"].removesuffix("g")
         assert limits[f"segserve-{name.removesuffix('-gpu')}"] == f"{gib} * 1024^3"

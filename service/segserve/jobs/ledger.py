@@ -60,7 +60,7 @@ tell()
 return {{ARGV[5], ARGV[4]}}
 """
 # ARGV: member, ttl, now, most attempts, the error once they are used up, the fence of a start to go on from. The new
-# fence and the event's id, or nil: nothing to do.
+# fence and the event's id, or 'failed', or nil: nothing to do.
 BEGIN = f"""{TELL}
 if not state() or ended() then return nil end
 if ARGV[6] ~= '' and redis.call('HGET', KEYS[1], 'fence') ~= ARGV[6] then return nil end
@@ -69,7 +69,7 @@ if redis.call('HINCRBY', KEYS[1], 'attempts', 1) > tonumber(ARGV[4]) then
     redis.call('HSET', KEYS[1], 'attempts', ARGV[4], 'state', 'failed', 'error', ARGV[5], 'ended_at', ARGV[3])
     tell()
     close(ARGV[1], ARGV[2])
-    return nil
+    return 'failed'
 end
 redis.call('HSETNX', KEYS[1], 'started_at', ARGV[3])
 redis.call('HSET', KEYS[1], 'state', 'running')
@@ -191,9 +191,18 @@ def died(chunk: int) -> JobError:
 
 class Ledger:
     """url: of the jobs' Redis. ttl_s: how long a job that has ended is remembered. most_active: queued and running
-    jobs of all tenants together."""
+    jobs of all tenants together. on_end: told of every job that ends by a call here."""
 
-    def __init__(self, url: str, timeout_s: float, *, ttl_s: int, most_active: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float,
+        *,
+        ttl_s: int,
+        most_active: int,
+        on_end: Callable[[Kind, State], None] = lambda kind, state: None,
+    ) -> None:
+        self._on_end = on_end
         self._redis = redis.Redis.from_pool(connections(url, timeout_s))
         self._timeout_s, self._ttl_s, self._most_active = timeout_s, ttl_s, most_active
 
@@ -300,7 +309,9 @@ class Ledger:
             BEGIN, (tenant, job_id), member(tenant, job_id), self._ttl_s, time.time(), MOST_ATTEMPTS,
             orjson.dumps(asdict(last or died(job.chunks))).decode(), "" if after is None else after.fence,
         )  # fmt: skip
-        if answer is None:
+        if answer == b"failed":
+            self._on_end(job.kind, State.FAILED)
+        if answer is None or answer == b"failed":
             return None
         fence, event = answer
         return Start(await self.get(tenant, job_id), int(fence), event.decode())
@@ -315,13 +326,20 @@ class Ledger:
         return await self._held(PUBLISH, start, chunk, done, *more)
 
     async def succeed(self, start: Start) -> bool:
-        return await self._end(start, fields_of(state=State.SUCCEEDED, ended_at=time.time()))
+        return await self._end(start, State.SUCCEEDED)
 
     async def fail(self, start: Start, error: JobError) -> bool:
-        return await self._end(start, fields_of(state=State.FAILED, error=error, ended_at=time.time()))
+        return await self._end(start, State.FAILED, error)
 
-    async def _end(self, start: Start, fields: list[str]) -> bool:
-        return await self._held(END, start, member(start.job.tenant, start.job.job_id), self._ttl_s, *fields)
+    async def _end(self, start: Start, state: State, error: JobError | None = None) -> bool:
+        key, fields = (
+            member(start.job.tenant, start.job.job_id),
+            fields_of(state=state, error=error, ended_at=time.time()),
+        )
+        held = await self._held(END, start, key, self._ttl_s, *fields)
+        if held:
+            self._on_end(start.job.kind, state)
+        return held
 
     async def release(self, start: Start) -> bool:
         """Give the job back unfinished, on purpose: the start does not count."""
@@ -334,8 +352,11 @@ class Ledger:
 
     async def cancel(self, tenant: str, job_id: str) -> Job:
         """The job as it then is; one that has ended stays as it ended. Raises JobNotFound."""
-        await self._run(CANCEL, (tenant, job_id), member(tenant, job_id), self._ttl_s, time.time())
-        return await self.get(tenant, job_id)
+        stopped = await self._run(CANCEL, (tenant, job_id), member(tenant, job_id), self._ttl_s, time.time())
+        job = await self.get(tenant, job_id)
+        if stopped:
+            self._on_end(job.kind, State.CANCELLED)
+        return job
 
     async def retry(self, tenant: str, job_id: str) -> Job:
         """Raises JobNotFound, BadInput where it has not failed."""

@@ -59,7 +59,9 @@ class JobParts:
             settings.redis_timeout_s,
             ttl_s=int(settings.job_ttl_days * DAY_S),
             most_active=settings.max_jobs,
+            on_end=metrics.job_ended,
         )
+        metrics.expect_jobs(list(Kind), [state for state in State if state.ended])
         self._results = Results(objects)
         self._dockets = Dockets(url)
         self._worker: EmbeddedWorker | None = None

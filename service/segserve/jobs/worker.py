@@ -239,7 +239,6 @@ class JobWorker:
         else:
             held = await self._insist(lambda: self._ledger.fail(start, error))
         if held:
-            self._metrics.job_ended(start.job.kind, state)
             log.info("job ended", job_id=start.job.job_id, state=state, reason=error and error.message)
 
     async def _watch(self, start: Start, stop: Stop) -> None:
