@@ -19,6 +19,7 @@ PARTS = (
     "large",
     "finetune",
     "gpu",
+    "jobs",
     "load",
     "starter",
 )

@@ -332,10 +332,8 @@ class Ledger:
         return await self._end(start, State.FAILED, error)
 
     async def _end(self, start: Start, state: State, error: JobError | None = None) -> bool:
-        key, fields = (
-            member(start.job.tenant, start.job.job_id),
-            fields_of(state=state, error=error, ended_at=time.time()),
-        )
+        key = member(start.job.tenant, start.job.job_id)
+        fields = fields_of(state=state, error=error, ended_at=time.time())
         held = await self._held(END, start, key, self._ttl_s, *fields)
         if held:
             self._on_end(start.job.kind, state)
