@@ -107,6 +107,17 @@ class ModelNotFound(NotFound):
         )
 
 
+class FileNotKnown(NotFound):
+    code = "file_not_found"
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(
+            f"There is no file {file_id!r}.",
+            remedy="Upload it with POST /v1/files and use the file_id of the answer.",
+            field="file_id",
+        )
+
+
 class JobNotFound(NotFound):
     code = "job_not_found"
 

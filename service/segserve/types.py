@@ -131,6 +131,31 @@ class ImageRecord:
     tiles: TiledAs | None = None
 
 
+class FileKind(StrEnum):
+    """What an uploaded file holds."""
+
+    VIDEO = "video"
+    FRAMES = "frames"  # a zip of pictures of one size, or a TIFF
+    PICTURES = "pictures"  # a zip of pictures of several sizes
+    VOLUME = "volume"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What is kept about a stored file. count: frames or slices. spacing: of a volume, millimetres from slice to slice,
+    row to row and column to column. fps: of a video that says so."""
+
+    file_id: str
+    kind: FileKind
+    format: str
+    count: int
+    size: Size
+    stored_bytes: int
+    created_at: float  # seconds since the epoch
+    spacing: tuple[float, float, float] | None = None
+    fps: float | None = None
+
+
 @dataclass(frozen=True)
 class Box:
     """Pixels of the original image; x1 and y1 are the far edges."""

@@ -67,6 +67,18 @@ def images(tenant: str) -> str:
     return f"{tenant}/images/"
 
 
+def files(tenant: str) -> str:
+    return f"{tenant}/files/"
+
+
+def file_bytes(tenant: str, file_id: str) -> str:
+    return f"{files(tenant)}{file_id}/bytes"
+
+
+def file_record(tenant: str, file_id: str) -> str:
+    return f"{files(tenant)}{file_id}/record.json"
+
+
 def identity(options: ReadOptions) -> bytes:
     """The part of an image's id that its bytes do not decide; empty for the defaults."""
     if options == ReadOptions():

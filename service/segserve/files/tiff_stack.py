@@ -1,0 +1,42 @@
+"""A TIFF of several pages."""
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from numpy.typing import NDArray
+
+from segserve.errors import BadInput
+from segserve.images.pixels import codec
+from segserve.images.read import choose, open_image
+from segserve.images.turning import turn
+
+
+def pages(file: BinaryIO) -> int:
+    """Raises BadInput."""
+    import tifffile
+
+    file.seek(0)
+    with codec("TIFF"), tifffile.TiffFile(file) as tiff:
+        return len(tiff.pages)
+
+
+class TiffStack:
+    """max_pixels: of a page."""
+
+    def __init__(self, path: Path, max_pixels: int) -> None:
+        self._file, self._max_pixels = path.open("rb"), max_pixels
+        try:
+            self.count = pages(self._file)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def values(self, index: int) -> NDArray[Any]:
+        """[H, W, 1 to 3]. Raises BadInput, TooLarge."""
+        pixels = open_image(self._file, index, self._max_pixels, self._max_pixels).read()
+        if pixels.values.ndim != 3:
+            raise BadInput(f"Page {index} is no picture.", field="file")
+        return turn(choose(pixels.values, pixels.has_alpha, None), pixels.orientation)
+
+    def close(self) -> None:
+        self._file.close()

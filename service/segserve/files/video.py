@@ -1,0 +1,141 @@
+"""Frames of a video, by PyAV: decoded when they are asked for, in any order, and forgotten."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segserve.errors import BadInput, MissingDependency, TooLarge
+from segserve.types import Size, UInt8
+
+if TYPE_CHECKING:
+    import av
+
+# By their first bytes, and by nothing else: some of FFmpeg's formats name other files, or addresses, to read.
+FORMATS = {"mp4": "mov", "webm": "matroska", "avi": "avi", "gif": "gif"}
+MOST_FRAMES = 1_000_000
+NEAR = 32  # frames: so far ahead, reading on is quicker than looking for a key frame
+
+
+def format_of(head: bytes) -> str | None:
+    """The container, by a file's first 12 bytes."""
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return "mp4"
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return "webm"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "avi"
+    return "gif" if head[:6] in (b"GIF87a", b"GIF89a") else None
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Whatever FFmpeg meets becomes a refusal."""
+    import av
+
+    try:
+        yield
+    except (av.FFmpegError, ValueError, EOFError) as error:
+        raise BadInput(
+            f"The video cannot be read: {error}.",
+            field="file",
+            remedy="Is it complete? Saving it again with ffmpeg (-c:v libx264) often helps.",
+        ) from None
+
+
+class VideoFrames:
+    """container: a key of FORMATS. max_pixels: of a frame. Raises BadInput, TooLarge, MissingDependency."""
+
+    def __init__(self, path: Path, container: str, max_pixels: int) -> None:
+        try:
+            import av
+        except ImportError:
+            raise MissingDependency("PyAV", "video", "Reading a video") from None
+        with decoding():
+            # Nothing but this file is opened, whatever it says.
+            self._container = av.open(
+                str(path), format=FORMATS[container], options={"protocol_whitelist": "file"}
+            )
+        try:
+            self._open(max_pixels)
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _open(self, max_pixels: int) -> None:
+        streams = self._container.streams.video
+        if not streams:
+            raise BadInput("The file has no video in it.", field="file", remedy="Send a video with pictures.")
+        self._stream = streams[0]
+        self._stream.thread_type = "AUTO"
+        if self._stream.width * self._stream.height > max_pixels:
+            raise TooLarge(
+                f"Its frames are {self._stream.width} x {self._stream.height}, which is over {max_pixels} pixels.",
+                field="file",
+                remedy="Make it smaller.",
+            )
+        self._times = self._list()
+        if not self._times:
+            raise BadInput("The video has no frames.", field="file", remedy="Is it complete? Send it again.")
+        self._seek(0)
+        self.size = Size(*self._read(0).shape[:2])
+
+    def _list(self) -> list[int]:
+        """The time of every frame, in order, from the packets: nothing is decoded."""
+        with decoding():
+            times = sorted(p.pts for p in self._container.demux(self._stream) if p.pts is not None)
+        if len(times) > MOST_FRAMES:
+            raise TooLarge(f"The video has {len(times)} frames.", field="file", remedy="Send it in parts.")
+        return times
+
+    @property
+    def count(self) -> int:
+        return len(self._times)
+
+    @property
+    def fps(self) -> float | None:
+        rate = self._stream.average_rate
+        return None if rate is None else float(rate)
+
+    def read(self, index: int) -> UInt8:
+        """RGB [H, W, 3]. Raises BadInput where it cannot be decoded."""
+        if not self._next <= index <= self._next + NEAR:
+            self._seek(index)
+        return self._read(index)
+
+    def _seek(self, index: int) -> None:
+        with decoding():
+            self._container.seek(self._times[index], stream=self._stream, backward=True)
+            self._decoded = self._container.decode(self._stream)
+        self._next = 0  # unknown, and no later than index
+
+    def _read(self, index: int) -> UInt8:
+        wanted = self._times[index]
+        frame: av.VideoFrame | None = None
+        with decoding():
+            for frame in self._decoded:
+                if frame.pts is not None and frame.pts >= wanted:
+                    break
+            else:
+                frame = None
+        if frame is None or frame.pts != wanted:
+            self._next = self.count + 1  # look for it anew, whatever is asked next
+            raise BadInput(
+                f"Frame {index} of the video is missing or damaged.",
+                field="file",
+                remedy="Is it complete? Saving it again with ffmpeg (-c:v libx264) often helps.",
+            )
+        self._next = index + 1
+        return upright(frame)
+
+    def close(self) -> None:
+        self._container.close()
+
+
+def upright(frame: Any) -> UInt8:
+    """As players show it: phones store videos on their side and say so."""
+    values: UInt8 = frame.to_ndarray(format="rgb24")
+    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(values, turns)) if turns else values

@@ -1,0 +1,65 @@
+"""Uploaded videos, stacks and volumes, and what is known of them, in the object store.
+
+`bytes` are written first and `record.json` last; a file without a record does not exist.
+"""
+
+from dataclasses import asdict
+from typing import BinaryIO
+
+import orjson
+
+from segserve.errors import FileNotKnown
+from segserve.store import keys
+from segserve.store.images import is_image_id
+from segserve.store.objects import Objects
+from segserve.types import FileKind, FileRecord, Size
+
+
+class FileStore:
+    """Every path is made here from a tenant and an id that this service computed or checked."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    async def put(self, tenant: str, record: FileRecord, file: BinaryIO) -> None:
+        """Store a probed file."""
+        file.seek(0)
+        await self._objects.put(keys.file_bytes(tenant, record.file_id), file)
+        await self._objects.put(keys.file_record(tenant, record.file_id), orjson.dumps(asdict(record)))
+
+    async def record(self, tenant: str, file_id: str) -> FileRecord:
+        """Raises FileNotKnown."""
+        data = await self._objects.get(keys.file_record(tenant, file_id)) if is_image_id(file_id) else None
+        if data is None:
+            raise FileNotKnown(file_id)
+        return parse(data)
+
+    async def download(self, tenant: str, file_id: str, into: BinaryIO) -> None:
+        """The bytes as they were uploaded. Raises FileNotKnown."""
+        parts = await self._objects.stream(keys.file_bytes(tenant, file_id)) if is_image_id(file_id) else None
+        if parts is None:
+            raise FileNotKnown(file_id)
+        async for part in parts:
+            into.write(part)
+
+    async def delete(self, tenant: str, file_id: str) -> None:
+        """The record goes first: from then on the file does not exist. Raises FileNotKnown."""
+        try:
+            await self.record(tenant, file_id)
+        finally:
+            if is_image_id(file_id):
+                await self._objects.delete(keys.file_record(tenant, file_id))
+                await self._objects.delete(keys.file_bytes(tenant, file_id))
+
+
+def parse(data: bytes) -> FileRecord:
+    raw = orjson.loads(data)
+    spacing = raw["spacing"]
+    return FileRecord(
+        **{
+            **raw,
+            "kind": FileKind(raw["kind"]),
+            "size": Size(**raw["size"]),
+            "spacing": None if spacing is None else tuple(spacing),
+        }
+    )

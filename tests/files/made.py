@@ -1,0 +1,98 @@
+"""Videos, stacks and volumes, made by the libraries that read them."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import av
+import numpy as np
+import SimpleITK as sitk
+from PIL import Image
+
+from segserve.types import UInt8
+
+CODECS = {"mp4": "libx264", "mov": "mpeg4", "webm": "libvpx-vp9", "avi": "mjpeg", "gif": "gif"}
+PIXELS = {"mjpeg": "yuvj420p", "gif": "rgb8"}
+
+
+def frame(index: int, height: int = 48, width: int = 64) -> UInt8:
+    """A bright square that moves, on a grey that tells the frames apart."""
+    values = np.full((height, width, 3), 20 + 3 * index, np.uint8)
+    values[10:30, 2 * index : 2 * index + 16] = 220
+    return values
+
+
+def video(path: Path, count: int = 20, *, rotate: int = 0) -> Path:
+    codec = CODECS[path.suffix[1:]]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height = 64, 48
+        stream.pix_fmt = PIXELS.get(codec, "yuv420p")
+        if codec == "libx264":
+            stream.options = {
+                "g": "7",
+                "bf": "2",
+            }  # key frames now and then, frames out of order between them
+        for index in range(count):
+            picture = av.VideoFrame.from_ndarray(frame(index), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+def sound(path: Path) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        for _ in range(10):
+            samples = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+            )
+            samples.rate = 16000
+            container.mux(stream.encode(samples))
+        container.mux(stream.encode())
+    return path
+
+
+def png(values: UInt8) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, "PNG")
+    return out.getvalue()
+
+
+def archive(path: Path, entries: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as out:
+        for name, content in entries.items():
+            out.writestr(name, content)
+    return path
+
+
+def volume(depth: int = 6) -> sitk.Image:
+    z, y, x = np.mgrid[:depth, :20, :30]
+    image = sitk.GetImageFromArray((100 * z + 10 * y + x).astype(np.int16))
+    image.SetSpacing((0.5, 0.75, 2.0))
+    image.SetOrigin((-10.0, 5.0, 100.0))
+    return image
+
+
+def dicom_series(folder: Path, depth: int = 5, study: str = "1") -> dict[str, bytes]:
+    """The files of a series, by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = volume(depth)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for z in range(depth):
+        part = whole[:, :, z]
+        tags = {
+            "0020|000e": f"1.2.826.0.1.3680043.2.1125.{study}",
+            "0020|000d": "1.2.826.0.1.3680043.2.1125.9",
+            "0008|0018": f"1.2.826.0.1.3680043.2.1125.{study}.{z + 1}",
+            "0020|0032": f"-10\\5\\{100 + 2 * z}",
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0020|0013": str(z + 1),
+            "0008|0060": "CT",
+        }
+        for tag, value in tags.items():
+            part.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{study}-{depth - z}.dcm"))
+        writer.Execute(part)
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name.startswith(study)}
