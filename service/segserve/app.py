@@ -27,10 +27,12 @@ from segserve.encode.encoder import Encoder, LocalEncoder
 from segserve.encode.flight import Flights
 from segserve.encode.prepared import PreparedCache, PreparedImage
 from segserve.errors import BadInput, CacheUnavailable, NoPermission, OutOfMemory, SegserveError
+from segserve.files.library import FileLibrary
 from segserve.images.fetch import Fetcher
 from segserve.images.library import Library
 from segserve.images.stored import StoredImages
 from segserve.instances.find import Instances
+from segserve.jobs.images import Roots
 from segserve.jobs.parts import JobParts, jobs_redis
 from segserve.metrics import Metrics
 from segserve.models.model import FOLD_BELOW_TOKENS, Model
@@ -39,6 +41,7 @@ from segserve.models.runtime import RuntimeOptions
 from segserve.semantic.segment import Semantic
 from segserve.settings import Settings
 from segserve.store.cache import Cache, Deleted, Encoded, pack
+from segserve.store.files import FileStore
 from segserve.store.images import ImageStore
 from segserve.store.objects import open_store
 from segserve.store.private_redis import PrivateRedis
@@ -168,6 +171,8 @@ class Service:
             limits=limits,
             forget=self._forget,
         )
+        self.files = FileLibrary(FileStore(objects), self._readers, settings.file_limits, store.check_quota)
+        self.roots = Roots(settings.batch_roots)
         self.semantic = Semantic(self.library, self.registry, self.turns, self.metrics)
         self.instances = Instances(self.library, self.registry, self.turns)
         self.fetcher = Fetcher(
@@ -241,6 +246,7 @@ class Service:
         if self.settings.retention_days:
             age = timedelta(days=self.settings.retention_days)
             self.background(self.library.expire(age, EXPIRY_CHECK_S))
+            self.background(self.files.expire(age, EXPIRY_CHECK_S))
         if warm_up:
             self.background(self.warm_up())
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from segserve.errors import BadInput
-from segserve.types import Device, ImageLimits
+from segserve.types import Device, FileLimits, ImageLimits
 
 
 def cores() -> int:
@@ -56,6 +56,11 @@ class Settings(BaseSettings):
     job_lease_s: float = Field(6.0, ge=1, description="after which a silent worker's job is another's")
     job_workers: bool = Field(
         True, description="run a worker beside the service where the jobs' Redis is private"
+    )
+    max_file_mb: int = Field(4096, ge=1, description="of a video, stack or volume; of a zip, unpacked")
+    max_volume_megavoxels: int = Field(1000, ge=1)
+    batch_roots: dict[str, str] = Field(
+        {}, description="folders and bucket prefixes that batch jobs may read, by name"
     )
     batch_at_once: int = Field(4, ge=1, description="images of a batch job worked on together")
 
@@ -132,6 +137,11 @@ class Settings(BaseSettings):
     def max_batch(self) -> int:
         """On a CPU a batch takes as long as its images one by one."""
         return self.encode_batch or (1 if self.device is Device.CPU else 8)
+
+    @property
+    def file_limits(self) -> FileLimits:
+        pixels, voxels = self.max_image_megapixels * 1_000_000, self.max_volume_megavoxels * 1_000_000
+        return FileLimits(self.max_file_mb, pixels, voxels)
 
     @property
     def image_limits(self) -> ImageLimits:

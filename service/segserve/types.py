@@ -107,6 +107,15 @@ class ImageLimits:
 
 
 @dataclass(frozen=True)
+class FileLimits:
+    """mb: of what an archive holds, unpacked. pixels: of a frame. voxels: of a volume."""
+
+    mb: int
+    pixels: int
+    voxels: int
+
+
+@dataclass(frozen=True)
 class TiledAs:
     """How a large image is kept in tiles, see `images.pyramid`. folder: of this set of tiles. size: as stored,
     before `orientation` turns it."""

@@ -11,8 +11,8 @@ import SimpleITK as sitk
 import tifffile
 
 from segserve.errors import BadInput, TooLarge, UnsupportedFormat
-from segserve.files.probe import FileLimits, format_of, open_frames, opened_volume, probe
-from segserve.types import FileKind, FileRecord, Size
+from segserve.files.probe import format_of, open_frames, opened_volume, probe
+from segserve.types import FileKind, FileLimits, FileRecord, Size
 from tests.files import made
 
 LIMITS = FileLimits(mb=20, pixels=1 << 20, voxels=1 << 20)

@@ -148,7 +148,7 @@ async def here(
     await service.start(warm_up=False)
     try:
         checked = ask.checked(JobIn, job_in(["?"], [], model, asked))
-        request = await asyncio.to_thread(jobs.prepared, service, checked)
+        request = await jobs.prepared(service, checked)
         operation = operations(service)[request.operation]
 
         async def one(index: int, name: str) -> Line:

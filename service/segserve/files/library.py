@@ -3,26 +3,36 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from segserve.errors import FileNotKnown
-from segserve.files.probe import FileLimits, probe
+import structlog
+
+from segserve.errors import FileNotKnown, SegserveError
+from segserve.files.probe import probe
 from segserve.images.library import identify
 from segserve.store.files import FileStore
-from segserve.types import FileRecord, ReadOptions
+from segserve.types import DEFAULT_TENANT, FileLimits, FileRecord, ReadOptions
 
 COPY = 1 << 20
 
+CheckQuota = Callable[[str, int], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
 
 class FileLibrary:
-    """workers: run what blocks."""
+    """workers: run what blocks. check_quota: raises TooLarge where a tenant may not store so many bytes more."""
 
-    def __init__(self, store: FileStore, workers: Executor, limits: FileLimits) -> None:
+    def __init__(
+        self, store: FileStore, workers: Executor, limits: FileLimits, check_quota: CheckQuota
+    ) -> None:
         self._store, self._workers, self.limits = store, workers, limits
+        self._check_quota = check_quota
 
     async def add(self, tenant: str, file: BinaryIO) -> FileRecord:
         """Probe it first: what cannot be read is never stored. The same bytes have the same id. Raises BadInput,
@@ -41,6 +51,7 @@ class FileLibrary:
                 return probe(path, file_id, self.limits)
 
             record = await loop.run_in_executor(self._workers, look)
+        await self._check_quota(tenant, record.stored_bytes)
         await self._store.put(tenant, record, file)
         return record
 
@@ -61,3 +72,15 @@ class FileLibrary:
     async def delete(self, tenant: str, file_id: str) -> None:
         """Raises FileNotKnown."""
         await self._store.delete(tenant, file_id)
+
+    async def expire(self, age: timedelta, every_s: float) -> None:
+        """Delete files older than `age`. Runs until cancelled."""
+        while True:
+            try:
+                for file_id in await self._store.older_than(DEFAULT_TENANT, age):
+                    with suppress(FileNotKnown):  # bytes without a record are gone all the same
+                        await self.delete(DEFAULT_TENANT, file_id)
+                    log.info("file expired", file_id=file_id)
+            except SegserveError as error:
+                log.warning("expiry interrupted", reason=str(error))
+            await asyncio.sleep(every_s)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from segserve.errors import BadInput, TooLarge, UnsupportedFormat
@@ -13,20 +12,11 @@ from segserve.files.frames import Frames, Stack
 from segserve.files.tiff_stack import TiffStack
 from segserve.files.video import VideoFrames
 from segserve.files.volume import Volume
-from segserve.types import FileKind, FileRecord, Size
+from segserve.types import FileKind, FileLimits, FileRecord, Size
 
 ZIP = b"PK"
 TIFF = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 READ = "mp4, mov, webm, avi, gif; a zip of pictures or of a DICOM series; TIFF; NIfTI, NRRD, MetaImage"
-
-
-@dataclass(frozen=True)
-class FileLimits:
-    """mb: of what an archive holds, unpacked. pixels: of a frame. voxels: of a volume."""
-
-    mb: int
-    pixels: int
-    voxels: int
 
 
 def probe(path: Path, file_id: str, limits: FileLimits) -> FileRecord:

@@ -10,6 +10,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 
 from segserve.errors import SegserveError, Unavailable
+from segserve.jobs.images import Images, Source, Sources
 from segserve.jobs.job import Job
 from segserve.jobs.work import Chunk, Stop, Stopped
 
@@ -19,15 +20,14 @@ log = structlog.get_logger(__name__)
 
 
 class BatchRequest(BaseModel):
-    """What a batch job was asked, as it is kept. names: what its owner calls the images, one each, or none. options: of
-    the operation. prompts: of each image, by its id."""
+    """What a batch job was asked, as it is kept. options: of the operation. prompts: of each image, by its id or
+    name."""
 
     model_config = ConfigDict(extra="forbid")
 
     operation: str
     model: str
-    image_ids: list[str]
-    names: list[str] = []
+    source: Source
     options: dict[str, Any]
     prompts: dict[str, list[dict[str, Any]]]
 
@@ -50,26 +50,28 @@ Operation = Callable[[Item], Awaitable[Mapping[str, Any]]]
 class Batch:
     """operations: by name. at_once: images worked on together, so that one is read while another is encoded."""
 
-    def __init__(self, operations: Mapping[str, Operation], at_once: int) -> None:
-        self._operations, self._at_once = operations, at_once
+    def __init__(self, operations: Mapping[str, Operation], sources: Sources, at_once: int) -> None:
+        self._operations, self._sources, self._at_once = operations, sources, at_once
 
     async def open(self, job: Job, request: bytes) -> "OpenedBatch":
         asked = BatchRequest.model_validate_json(request)
-        return OpenedBatch(job, asked, self._operations[asked.operation], self._at_once)
+        images = await self._sources.open(job.tenant, asked.source)
+        return OpenedBatch(job, asked, images, self._operations[asked.operation], self._at_once)
 
 
 class OpenedBatch:
-    def __init__(self, job: Job, asked: BatchRequest, operation: Operation, at_once: int) -> None:
-        self._job, self._asked, self._operation = job, asked, operation
+    def __init__(
+        self, job: Job, asked: BatchRequest, images: Images, operation: Operation, at_once: int
+    ) -> None:
+        self._job, self._asked, self._images, self._operation = job, asked, images, operation
         self._places = asyncio.Semaphore(at_once)
-        self.total = len(asked.image_ids)
+        self.total = images.count
 
     async def chunk(self, number: int, stop: Stop) -> Chunk | None:
-        first = number * CHUNK
-        ids = self._asked.image_ids[first : first + CHUNK]
-        if not ids:
+        indices = range(number * CHUNK, min(self.total, (number + 1) * CHUNK))
+        if not indices:
             return None
-        tasks = [asyncio.create_task(self._one(first + i, image_id, stop)) for i, image_id in enumerate(ids)]
+        tasks = [asyncio.create_task(self._one(index, stop)) for index in indices]
         try:
             found = await asyncio.gather(*tasks)
         finally:
@@ -78,30 +80,30 @@ class OpenedBatch:
             await asyncio.gather(*tasks, return_exceptions=True)
         return Chunk([orjson.dumps(line) for line in found], sum("error" in line for line in found))
 
-    async def _one(self, index: int, image_id: str, stop: Stop) -> dict[str, Any]:
+    async def _one(self, index: int, stop: Stop) -> dict[str, Any]:
         """A line of the results. Raises Unavailable: then it is not the image's fault."""
-        item = Item(
-            self._job.tenant,
-            image_id,
-            self._asked.model,
-            self._asked.options,
-            self._asked.prompts.get(image_id, []),
-        )
-        named = {"name": self._asked.names[index]} if self._asked.names else {}
-        line: dict[str, Any] = {"index": index, "image_id": image_id, **named}
+        name = self._images.name(index)
+        line: dict[str, Any] = {"index": index, "image_id": None} | ({} if name is None else {"name": name})
         async with self._places:
             stop.check()
             try:
-                return {**line, **await self._operation(item)}
+                line["image_id"] = image_id = await self._images.image_id(index)
+                return {**line, **await self._operation(self._item(image_id, name))}
             except (Unavailable, Stopped):
                 raise
             except SegserveError as error:
                 return {**line, "error": fault(error)}
             except Exception:
-                log.exception("an image met an error of ours", job_id=self._job.job_id, image_id=image_id)
+                log.exception("an image met an error of ours", job_id=self._job.job_id, image=line)
                 return {**line, "error": {"type": "urn:segserve:problem:internal", "detail": "See the log."}}
 
-    async def close(self) -> None: ...
+    def _item(self, image_id: str, name: str | None) -> Item:
+        asked = self._asked
+        prompts = asked.prompts.get(image_id) or asked.prompts.get(name or "", [])
+        return Item(self._job.tenant, image_id, asked.model, asked.options, prompts)
+
+    async def close(self) -> None:
+        await self._images.close()
 
 
 def fault(error: SegserveError) -> dict[str, Any]:

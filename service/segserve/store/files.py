@@ -3,7 +3,9 @@
 `bytes` are written first and `record.json` last; a file without a record does not exist.
 """
 
+import time
 from dataclasses import asdict
+from datetime import timedelta
 from typing import BinaryIO
 
 import orjson
@@ -41,6 +43,13 @@ class FileStore:
             raise FileNotKnown(file_id)
         async for part in parts:
             into.write(part)
+
+    async def older_than(self, tenant: str, age: timedelta) -> list[str]:
+        """Ids of the files uploaded longer ago than `age`, and of bytes that lost their record."""
+        limit, folder = time.time() - age.total_seconds(), keys.files(tenant)
+        listed = await self._objects.list(folder)
+        found = [entry.path.removeprefix(folder) for entry in listed if entry.modified < limit]
+        return sorted({path.partition("/")[0] for path in found})
 
     async def delete(self, tenant: str, file_id: str) -> None:
         """The record goes first: from then on the file does not exist. Raises FileNotKnown."""

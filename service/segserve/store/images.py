@@ -110,10 +110,11 @@ class ImageStore:
         return sorted({path.partition("/")[0] for path in found})
 
     async def used_bytes(self, tenant: str) -> int:
-        """What the tenant's images take; listed at most once a minute and counted along between."""
+        """What the tenant's images and files take; listed at most once a minute and counted along between."""
         at, used = self._used.get(tenant, (float("-inf"), 0))
         if time.monotonic() - at > QUOTA_REFRESH_S:
-            used = sum(entry.size for entry in await self._objects.list(keys.images(tenant)))
+            listed = [await self._objects.list(p) for p in (keys.images(tenant), keys.files(tenant))]
+            used = sum(entry.size for entries in listed for entry in entries)
             self._used[tenant] = (time.monotonic(), used)
         return used
 
@@ -126,9 +127,9 @@ class ImageStore:
         """Raises TooLarge."""
         if self._quota and await self.used_bytes(tenant) + more > self._quota:
             raise TooLarge(
-                f"The image would exceed the storage quota of {self._quota // 1_000_000} MB.",
+                f"It would exceed the storage quota of {self._quota // 1_000_000} MB.",
                 field="file",
-                remedy="Delete images with DELETE /v1/images/{image_id}, or ask for a larger quota.",
+                remedy="Delete images with DELETE /v1/images/{image_id}, files alike, or ask for a larger quota.",
             )
 
 

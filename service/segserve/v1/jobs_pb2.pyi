@@ -43,7 +43,7 @@ class Prompts(_message.Message):
     def __init__(self, prompts: _Optional[_Iterable[_Union[_segmentation_pb2.Prompt, _Mapping]]] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("image_ids", "operation", "options", "prompts", "names")
+    __slots__ = ("image_ids", "operation", "options", "prompts", "names", "file_id", "root", "folder")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -56,12 +56,18 @@ class Batch(_message.Message):
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     NAMES_FIELD_NUMBER: _ClassVar[int]
+    FILE_ID_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    FOLDER_FIELD_NUMBER: _ClassVar[int]
     image_ids: _containers.RepeatedScalarFieldContainer[str]
     operation: str
     options: _struct_pb2.Struct
     prompts: _containers.MessageMap[str, Prompts]
     names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, image_ids: _Optional[_Iterable[str]] = ..., operation: _Optional[str] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., prompts: _Optional[_Mapping[str, Prompts]] = ..., names: _Optional[_Iterable[str]] = ...) -> None: ...
+    file_id: str
+    root: str
+    folder: str
+    def __init__(self, image_ids: _Optional[_Iterable[str]] = ..., operation: _Optional[str] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., prompts: _Optional[_Mapping[str, Prompts]] = ..., names: _Optional[_Iterable[str]] = ..., file_id: _Optional[str] = ..., root: _Optional[str] = ..., folder: _Optional[str] = ...) -> None: ...
 
 class SubmitJobRequest(_message.Message):
     __slots__ = ("batch", "model", "priority", "idempotency_key")

@@ -23,19 +23,27 @@ MOST_VALUES = 1 << 20  # of a JSON body; each takes some hundred bytes while it 
 
 Body = TypeVar("Body", bound=BaseModel)
 
+FORM = {
+    "schema": {
+        "type": "object",
+        "required": ["file"],
+        "properties": {"file": {"type": "string", "format": "binary"}},
+    }
+}
+BYTES = {"schema": {"type": "string", "format": "binary"}}
+FILE_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"multipart/form-data": FORM, "application/octet-stream": BYTES},
+    }
+}
 UPLOAD_SCHEMA: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
-            },
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": FORM,
+            "application/octet-stream": BYTES,
+            "image/*": BYTES,
             "application/json": {"schema": {"$ref": COMPONENTS.format(model=FetchIn.__name__)}},
         },
     }
@@ -98,23 +106,30 @@ async def uploaded(request: Request, fetcher: Fetcher) -> AsyncIterator[BinaryIO
             await fetcher.fetch(asked.url, cast(BinaryIO, spool))
             yield cast(BinaryIO, spool)
         return
-    if kind == "multipart/form-data":
+    if kind and not kind.startswith(("image/", "multipart/")) and kind != "application/octet-stream":
+        raise UnsupportedFormat(
+            f"An image cannot be sent as {kind}.",
+            field="content-type",
+            remedy="Send multipart/form-data with a field 'file', or the bytes as application/octet-stream.",
+        )
+    async with sent(request) as file:
+        yield file
+
+
+@asynccontextmanager
+async def sent(request: Request) -> AsyncIterator[BinaryIO]:
+    """The bytes of a file: field 'file' of a form, or the body itself."""
+    if content_type(request) == "multipart/form-data":
         async with request.form(max_files=1, max_fields=8) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise BadInput(
                     "The form has no file.",
                     field="file",
-                    remedy="Send the image as field 'file': curl -F file=@image.png.",
+                    remedy="Send it as field 'file': curl -F file=@image.png.",
                 )
             yield file.file
         return
-    if kind and not kind.startswith("image/") and kind != "application/octet-stream":
-        raise UnsupportedFormat(
-            f"An image cannot be sent as {kind}.",
-            field="content-type",
-            remedy="Send multipart/form-data with a field 'file', or the bytes as application/octet-stream.",
-        )
     with SpooledTemporaryFile(SPOOL_BYTES) as spool:
         async for chunk in request.stream():
             spool.write(chunk)

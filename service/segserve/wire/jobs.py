@@ -9,6 +9,7 @@ import orjson
 from segserve.app import Service
 from segserve.errors import BadInput, ModelNotFound, WrongModel
 from segserve.jobs.batch import BatchRequest
+from segserve.jobs.images import Source, check_zip
 from segserve.jobs.job import Job, JobError
 from segserve.jobs.job import Kind as JobKind
 from segserve.models.bundle import InstancesManifest, Manifest, PromptableManifest, SemanticManifest
@@ -28,31 +29,39 @@ NEEDS: dict[str, tuple[type[Manifest], str]] = {
 
 async def submit(service: Service, asked: JobIn, idempotency_key: str | None) -> Job:
     """Raises as `prepared` and `JobQueue.submit` do."""
-    request = await asyncio.to_thread(prepared, service, asked)
+    queue = service.jobs.queue
+    request = await prepared(service, asked)
     content = await asyncio.to_thread(lambda: orjson.dumps(request.model_dump()))
-    return await service.jobs.queue.submit(
+    return await queue.submit(
         DEFAULT_TENANT, JobKind.BATCH, Priority(asked.priority), request.model, content, idempotency_key
     )
 
 
-def prepared(service: Service, asked: JobIn) -> BatchRequest:
-    """What is asked, checked. Raises BadInput naming the field at fault, ModelNotFound. Blocks."""
-    operation = asked.params.operation
-    model = model_for(service, asked)
-    check_prompts(asked)
+async def prepared(service: Service, asked: JobIn) -> BatchRequest:
+    """What is asked, checked. Raises BadInput naming the field at fault, ModelNotFound, FileNotKnown, NoPermission."""
     request = BatchRequest(
-        operation=operation,
-        model=model,
-        image_ids=asked.input.image_ids,
-        names=asked.input.names,
+        operation=asked.params.operation,
+        model=await asyncio.to_thread(model_for, service, asked),
+        source=await source_of(service, asked),
         options=asked.params.options,
         prompts={
-            image_id: [prompt.model_dump(mode="json", exclude_unset=True) for prompt in prompts]
-            for image_id, prompts in asked.params.prompts.items()
+            name: [prompt.model_dump(mode="json", exclude_unset=True) for prompt in prompts]
+            for name, prompts in asked.params.prompts.items()
         },
     )
+    check_prompts(request)
     check_options(request)
     return request
+
+
+async def source_of(service: Service, asked: JobIn) -> Source:
+    given = asked.input
+    if given.file_id is not None:
+        check_zip(await service.files.record(DEFAULT_TENANT, given.file_id))
+        return Source(file_id=given.file_id)
+    if given.root is not None:
+        return Source(root=given.root, paths=await service.roots.pictures(given.root, given.folder))
+    return Source(image_ids=given.image_ids, names=given.names)
 
 
 def model_for(service: Service, asked: JobIn) -> str:
@@ -74,28 +83,39 @@ def model_for(service: Service, asked: JobIn) -> str:
     return name
 
 
-def check_prompts(asked: JobIn) -> None:
-    prompts, images = asked.params.prompts, set(asked.input.image_ids)
-    if asked.params.operation != "segment":
-        if prompts:
+def check_prompts(request: BatchRequest) -> None:
+    if request.operation != "segment":
+        if request.prompts:
             raise BadInput(
-                f"The operation {asked.params.operation!r} takes no prompts.",
+                f"The operation {request.operation!r} takes no prompts.",
                 field="params.prompts",
                 remedy="Leave them out, or ask for operation 'segment'.",
             )
         return
-    for image_id in images - prompts.keys():
+    source, named = request.source, set(request.prompts)
+    if not named:
         raise BadInput(
-            f"There are no prompts for image {image_id!r}.",
-            field="params.prompts",
-            remedy="Send prompts for each of input.image_ids.",
+            "There are no prompts.", field="params.prompts", remedy="Send them by image_id, or by name."
         )
-    for image_id in prompts.keys() - images:
+    if source.file_id is not None:
+        return  # what is in the zip is known to the worker
+    known = [source.image_ids, source.names, source.paths]
+    for each in named - {name for names in known for name in names}:
         raise BadInput(
-            f"There are prompts for image {image_id!r}, which is not in the input.",
+            f"There are prompts for {each!r}, which is not in the input.",
             field="params.prompts",
-            remedy="Send prompts by the ids of input.image_ids.",
+            remedy="Send prompts by the ids or names of the input.",
         )
+    images = zip(
+        source.paths or source.image_ids, source.names or source.paths or source.image_ids, strict=True
+    )
+    for image_id, name in images:
+        if not named & {image_id, name}:
+            raise BadInput(
+                f"There are no prompts for {name!r}.",
+                field="params.prompts",
+                remedy="Send prompts for each image of the input.",
+            )
 
 
 def check_options(request: BatchRequest) -> None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from segserve.app import Service
 from segserve.jobs.batch import Batch, Item, Operation
+from segserve.jobs.images import Sources
 from segserve.jobs.job import Kind
 from segserve.jobs.work import Work
 from segserve.models.model import Model
@@ -90,7 +91,8 @@ def operations(service: Service) -> dict[str, Operation]:
 
 def works(service: Service) -> dict[Kind, Work]:
     """How this process does each kind of job."""
-    return {Kind.BATCH: Batch(operations(service), service.settings.batch_at_once)}
+    sources = Sources(service.library, service.files, service.roots)
+    return {Kind.BATCH: Batch(operations(service), sources, service.settings.batch_at_once)}
 
 
 def example(operation: str, model: str, options: Mapping[str, Any], prompts: list[dict[str, Any]]) -> Item:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from segserve.jobs.job import Kind, State
-from segserve.types import Priority
+from segserve.types import FileKind, Priority
 from segserve.wire.operations import OperationName
 from segserve.wire.schemas import MAX_PROMPTS, PromptIn, Strict
 
@@ -16,19 +16,28 @@ Name = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class ImagesIn(Strict):
+    """Which images: one of image_ids, file_id and root."""
+
     image_ids: list[Id] = Field(
-        min_length=1, max_length=MAX_IMAGES, fail_fast=True, description="as POST /v1/images answered them"
+        [], max_length=MAX_IMAGES, fail_fast=True, description="as POST /v1/images answered them"
     )
     names: list[Name] = Field(
-        [], max_length=MAX_IMAGES, fail_fast=True, description="what you call them; results name them so"
+        [], max_length=MAX_IMAGES, fail_fast=True, description="what you call image_ids; results name them so"
     )
+    file_id: Id | None = Field(None, description="a zip of pictures, as POST /v1/files answered it")
+    root: Id | None = Field(None, description="a folder or bucket that the operator has named")
+    folder: str = Field("", max_length=1024, description="in root; all pictures below it")
 
     @model_validator(mode="after")
     def consistent(self) -> Self:
+        if sum([bool(self.image_ids), self.file_id is not None, self.root is not None]) != 1:
+            raise ValueError("send one of image_ids, file_id and root")
         if self.names and len(self.names) != len(self.image_ids):
             raise ValueError(
                 f"{len(self.image_ids)} images need as many names, or none, got {len(self.names)}"
             )
+        if self.folder and self.root is None:
+            raise ValueError("folder is one in root, which is missing")
         return self
 
 
@@ -42,7 +51,7 @@ class BatchParamsIn(Strict):
         examples=[{"method": "ais"}],
     )
     prompts: dict[Id, Annotated[list[PromptIn], Field(min_length=1, max_length=MAX_PROMPTS)]] = Field(
-        {}, max_length=MAX_IMAGES, description="for segment: by image_id"
+        {}, max_length=MAX_IMAGES, description="for segment: by image_id, or by name"
     )
 
 
@@ -56,6 +65,19 @@ class JobIn(Strict):
     )
     input: ImagesIn
     params: BatchParamsIn
+
+
+class FileOut(BaseModel):
+    file_id: str
+    kind: FileKind
+    format: str
+    frames: int = Field(description="of a video or stack; slices of a volume; pictures of a zip")
+    width: int
+    height: int
+    fps: float | None
+    spacing: tuple[float, float, float] | None = Field(
+        description="of a volume, mm: from slice to slice, row to row, column to column"
+    )
 
 
 class ProgressOut(BaseModel):

@@ -30,7 +30,13 @@ def job_in(request: jobs_pb2.SubmitJobRequest) -> JobIn:
             "kind": "batch",
             "model": request.model or None,
             "priority": known(PRIORITY, request.priority, "priority").value,
-            "input": {"image_ids": list(batch.image_ids), "names": list(batch.names)},
+            "input": {
+                "image_ids": list(batch.image_ids),
+                "names": list(batch.names),
+                "file_id": batch.file_id or None,
+                "root": batch.root or None,
+                "folder": batch.folder,
+            },
             "params": {
                 "operation": batch.operation,
                 "options": whole_numbers(MessageToDict(batch.options)),

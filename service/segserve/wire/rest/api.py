@@ -11,7 +11,18 @@ from fastapi.middleware.cors import CORSMiddleware
 from segserve.app import MB, Service
 from segserve.wire import body, headers, problems
 from segserve.wire.middleware import HeadAsGet, InFlight, LimitBody, Observe, Pace
-from segserve.wire.rest import automatic, images, instances, jobs, models, operation, pages, segment, semantic
+from segserve.wire.rest import (
+    automatic,
+    files,
+    images,
+    instances,
+    jobs,
+    models,
+    operation,
+    pages,
+    segment,
+    semantic,
+)
 from segserve.wire.schemas import FetchIn, SegmentIn
 from segserve.wire.schemas_automatic import AutomaticIn
 from segserve.wire.schemas_instances import InstancesIn
@@ -19,7 +30,7 @@ from segserve.wire.schemas_jobs import JobIn
 from segserve.wire.schemas_semantic import SemanticIn
 
 MULTIPART_SLACK = 1 << 20  # boundaries and headers around the file
-ROUTES = (images, segment, automatic, semantic, instances, jobs, models, operation)
+ROUTES = (images, segment, automatic, semantic, instances, files, jobs, models, operation)
 BODIES = (SegmentIn, AutomaticIn, SemanticIn, InstancesIn, JobIn, FetchIn)  # read by `body.read_json`
 
 
@@ -71,8 +82,13 @@ def create_api(service: Service) -> FastAPI:
     pages.add(api)
     settings = service.settings
     image_limit = settings.max_image_mb * MB + MULTIPART_SLACK
+    file_limit = settings.max_file_mb * MB + MULTIPART_SLACK
     # The last one added is the first to see a request.
-    api.add_middleware(LimitBody, limits={"/v1/images": image_limit}, default=settings.max_request_mb * MB)
+    api.add_middleware(
+        LimitBody,
+        limits={"/v1/images": image_limit, "/v1/files": file_limit},
+        default=settings.max_request_mb * MB,
+    )
     api.add_middleware(Pace, timeout_s=settings.body_timeout_s)
     api.add_middleware(
         InFlight,
