@@ -78,6 +78,8 @@ class Service:
         self, settings: Settings, encoder: Encoder | None = None, *, role: Role = Role.LOCAL
     ) -> None:
         decode = role is not Role.ENCODER
+        # Jobs have many images and nobody who waits for one of them.
+        many = role is Role.WORKER and settings.device is Device.CPU
         self.settings = settings
         self._encodes, self._decodes = encoder is None, decode
         self.metrics = Metrics()
@@ -92,7 +94,7 @@ class Service:
         self.registry = Registry(
             [settings.data_dir / "models", BUILT_IN],
             Runtimes(
-                encoder=None if encoder else runtime(settings.encode_threads, half=True),
+                encoder=None if encoder else runtime(1 if many else settings.encode_threads, half=True),
                 decoder=runtime(settings.decode_threads) if decode else None,
                 whole=runtime(settings.encode_threads) if decode else None,
             ),
@@ -116,6 +118,7 @@ class Service:
             max_batch=settings.max_batch,
             max_waiting=settings.encode_queue,
             max_pixels=limits.pixels,
+            at_once=settings.encode_threads if many else 1,
         )
         self._flights = Flights(self.cache)
         self._prepared = PreparedCache(settings.prepared_mb * MB)

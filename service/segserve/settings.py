@@ -62,7 +62,9 @@ class Settings(BaseSettings):
     batch_roots: dict[str, str] = Field(
         {}, description="folders and bucket prefixes that batch jobs may read, by name"
     )
-    batch_at_once: int = Field(4, ge=1, description="images of a batch job worked on together")
+    batch_at_once: int = Field(
+        default_factory=lambda: 2 * cores(), ge=1, description="images of a batch job worked on together"
+    )
 
     device: Device = Device.CPU
     default_model: str = "starter"

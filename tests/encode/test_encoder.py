@@ -111,7 +111,7 @@ def test_an_idle_device_runs_at_once_and_a_busy_one_gathers(tmp_path: Path) -> N
     async def tell(bench: Bench) -> None:
         bench.model.go.clear()
         tasks = [bench.ask(0)]
-        await settled(lambda: bench.encoder._busy)
+        await settled(lambda: bench.encoder._running)
         tasks += [bench.ask(value) for value in range(1, 7)]
         await settled(lambda: len(bench.encoder._ready) == 6)
         bench.model.go.set()
@@ -126,7 +126,7 @@ def test_interactive_goes_first_and_batch_work_never_fills_the_queue(tmp_path: P
     async def tell(bench: Bench) -> None:
         bench.model.go.clear()
         tasks = [bench.ask(0, Priority.BATCH)]
-        await settled(lambda: bench.encoder._busy)
+        await settled(lambda: bench.encoder._running)
         tasks += [bench.ask(value, Priority.BATCH) for value in range(1, 7)]  # 2 read, 4 wait: its half
         await settled(lambda: len(bench.encoder._ready) == 2)
         with pytest.raises(Busy):
@@ -149,7 +149,7 @@ def test_a_full_queue_refuses_and_the_same_image_takes_one_place(tmp_path: Path)
     async def tell(bench: Bench) -> None:
         bench.model.go.clear()
         first = bench.ask(0)
-        await settled(lambda: bench.encoder._busy)
+        await settled(lambda: bench.encoder._running)
         others = [bench.ask(value) for value in range(1, 11)]  # 2 read, 8 wait
         await settled(lambda: len(bench.encoder._ready) == 2)
         with pytest.raises(Busy) as refusal:
@@ -184,7 +184,7 @@ def test_out_of_memory_means_a_smaller_batch_then_an_error(tmp_path: Path) -> No
         bench.model.go.clear()
         bench.model.fits = 1
         tasks = [bench.ask(0)]
-        await settled(lambda: bench.encoder._busy)
+        await settled(lambda: bench.encoder._running)
         tasks += [bench.ask(value) for value in range(1, 5)]
         await settled(lambda: len(bench.encoder._ready) == 4)
         bench.model.go.set()
@@ -202,7 +202,7 @@ def test_closing_finishes_what_was_taken_on(tmp_path: Path) -> None:
     async def tell(bench: Bench) -> None:
         bench.model.go.clear()
         tasks = [bench.ask(value) for value in range(5)]
-        await settled(lambda: bench.encoder._busy)
+        await settled(lambda: bench.encoder._running)
         closing = asyncio.create_task(bench.encoder.close())
         await asyncio.sleep(0.01)
         with pytest.raises(Busy):

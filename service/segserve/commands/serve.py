@@ -39,7 +39,7 @@ EncoderUrl = Annotated[
 ]
 LogFormat = Annotated[str | None, typer.Option(envvar="SEGSERVE_LOG_FORMAT", help="text or json.")]
 
-WORKER_NICE = 15
+WORKER_NICE = 19  # the least there is
 
 TRY_IT = """
 segserve answers at {url}   (page: {url}/   routes: {url}/docs)

@@ -88,7 +88,8 @@ class Item:
 
 class LocalEncoder:
     """readers: threads that read and preprocess. max_waiting: images in the queue, beyond it Busy; batch ones
-    get half of it."""
+    get half of it. at_once: batches encoded at the same time; on a CPU several of one thread each get more done than
+    one of several, and each image waits longer."""
 
     def __init__(
         self,
@@ -102,15 +103,17 @@ class LocalEncoder:
         max_batch: int,
         max_waiting: int,
         max_pixels: int,
+        at_once: int = 1,
     ) -> None:
         self._images, self._stored, self._cache, self._registry = images, stored, cache, registry
         self._readers, self._metrics = readers, metrics
         self._max_batch, self._max_waiting, self._max_pixels = max_batch, max_waiting, max_pixels
-        self._device = ThreadPoolExecutor(1, "encode")
+        self._at_once, self._ahead_of_device = at_once, 2 * max(max_batch, at_once)
+        self._device = ThreadPoolExecutor(at_once, "encode")
         self._waiting: dict[Priority, deque[Item]] = {priority: deque() for priority in Priority}
         self._reading: set[Item] = set()
         self._ready: list[Item] = []
-        self._busy = False
+        self._running = 0
         self._items: dict[Key, Item] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -152,12 +155,12 @@ class LocalEncoder:
     def _advance(self) -> None:
         """Start whatever can start. Called after everything that may have made room."""
         for priority in Priority:  # in their order
-            while self._waiting[priority] and self._ahead(priority) < 2 * self._max_batch:
+            while self._waiting[priority] and self._ahead(priority) < self._ahead_of_device:
                 item = self._waiting[priority].popleft()
                 self._reading.add(item)
                 self._start(self._read(item))
-        if self._ready and not self._busy:
-            self._busy = True
+        while self._ready and self._running < self._at_once:
+            self._running += 1
             self._start(self._run(self._take_batch()))
         for priority, queue in self._waiting.items():
             self._metrics.queued(priority, len(queue))
@@ -237,7 +240,7 @@ class LocalEncoder:
                 fail(item, error)
             return
         finally:
-            self._busy = False
+            self._running -= 1
             self._advance()
         assert batch[0].model is not None
         self._metrics.encoded(batch[0].model.name, len(batch))

@@ -14,7 +14,7 @@ from segserve.jobs.images import Images, Source, Sources
 from segserve.jobs.job import Job
 from segserve.jobs.work import Chunk, Stop, Stopped
 
-CHUNK = 16  # images: at most so many are done again after a crash
+CHUNK = 32  # images: at most so many are done again after a crash
 
 log = structlog.get_logger(__name__)
 
