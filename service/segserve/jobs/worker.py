@@ -182,11 +182,11 @@ class JobWorker:
             after = last = None
 
     async def _pause(self, seconds: float) -> None:
-        """Raises Stopped where this worker is to end."""
+        """Raises CancelledError where this worker is to end: the job stays in the docket."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if self._ending:
-                raise Stopped
+                raise asyncio.CancelledError
             await asyncio.sleep(min(left, REDIS_RETRY_S))
 
     async def _begin(
