@@ -67,7 +67,7 @@ class Zipped:
         record, path = await kept.enter_async_context(files.held(tenant, file_id))
         try:
             check_zip(record)
-            archive = Archive(path, files.limits.mb, files.limits.pixels)
+            archive = await asyncio.to_thread(Archive, path, files.limits.mb, files.limits.pixels)
         except BaseException:
             await kept.aclose()
             raise
@@ -134,7 +134,7 @@ class Roots:
                 field="input.folder",
                 remedy="Send a relative path.",
             )
-        store = self.open(name)
+        store = await asyncio.to_thread(self.open, name)  # a mount may hang
         prefix = "".join(f"{part}/" for part in parts if part != ".")
         found = [
             entry.path
@@ -195,5 +195,6 @@ class Sources:
         if source.file_id is not None:
             return await Zipped.opened(tenant, source.file_id, self._files, self._library)
         if source.root is not None:
-            return Listed(tenant, self._roots.open(source.root), source.paths, self._library)
+            store = await asyncio.to_thread(self._roots.open, source.root)
+            return Listed(tenant, store, source.paths, self._library)
         return Uploaded(source.image_ids, source.names)

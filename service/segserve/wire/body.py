@@ -28,6 +28,7 @@ FORM = {
         "type": "object",
         "required": ["file"],
         "properties": {"file": {"type": "string", "format": "binary"}},
+        "additionalProperties": False,
     }
 }
 BYTES = {"schema": {"type": "string", "format": "binary"}}

@@ -65,8 +65,9 @@ async def as_coco(read: Read) -> AsyncIterator[bytes]:
     """One COCO data set (cocodataset.org, "Data format") of all images; those that failed have no annotations."""
     names: dict[str, int] = {}
     yield b'{"images":['
-    between = b""
+    between, images = b"", 0
     async for line in parsed(read):
+        images += 1
         for each in objects(line):
             names.setdefault(each.get("class") or "object", len(names) + 1)
         image = {
@@ -81,12 +82,13 @@ async def as_coco(read: Read) -> AsyncIterator[bytes]:
     yield b'],"categories":' + orjson.dumps(categories) + b',"annotations":['
     between, count = b"", 0
     async for line in parsed(read):
+        if not images:
+            break  # what comes now was published after the first reading
+        images -= 1
         for each in objects(line):
-            name = each.get("class") or "object"
-            if name not in names:
-                break  # a line that was published after the first reading
             count += 1
-            yield between + orjson.dumps(annotation(count, line["index"] + 1, names[name], each))
+            category = names[each.get("class") or "object"]
+            yield between + orjson.dumps(annotation(count, line["index"] + 1, category, each))
             between = b","
     yield b"]}"
 

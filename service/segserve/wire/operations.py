@@ -1,5 +1,6 @@
 """What batch jobs do to each image: the routes' own functions, with the routes' own options and answers."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -65,7 +66,7 @@ def operations(service: Service) -> dict[str, Operation]:
     async def find(item: Item) -> Mapping[str, Any]:
         asked = ask.checked(AutomaticIn, orjson.dumps(body_of("automatic", item)))
         found = await automatic.find(service, asked, service.timings())
-        return results.objects(found, ResultFormat.RLE)
+        return await asyncio.to_thread(results.objects, found, ResultFormat.RLE)
 
     async def classify(item: Item) -> Mapping[str, Any]:
         asked = ask.checked(SemanticIn, orjson.dumps(body_of("semantic", item)))
