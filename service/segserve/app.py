@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -49,7 +48,6 @@ from segserve.timing import Timings
 from segserve.turns import Turns, give_way
 from segserve.types import DEFAULT_TENANT, Device, Embedding, ImageRecord, Priority, Prompt, Select, Size
 
-REDIS_CHECK_S = 0.5
 LOOK_S = 5.0
 LAG_CHECK_S = 0.5
 EXPIRY_CHECK_S = 300.0
@@ -174,9 +172,8 @@ class Service:
             limits=limits,
             forget=self._forget,
         )
-        self._probing = ThreadPoolExecutor(
-            1, "probe"
-        )  # minutes, of a large file: no upload of an image behind it
+        # Of a large file it takes minutes: no upload of an image stands behind it.
+        self._probing = ThreadPoolExecutor(1, "probe")
         self.files = FileLibrary(FileStore(objects), self._probing, settings.file_limits, store.check_quota)
         self.roots = Roots(settings.batch_roots)
         self.semantic = Semantic(self.library, self.registry, self.turns, self.metrics)
@@ -243,7 +240,7 @@ class Service:
         if self._redis is not None:
             started = await asyncio.to_thread(self._redis.start)
             log.info("private Redis " + ("started" if started else "adopted"), socket=str(self._redis.socket))
-            self.background(self._keep_redis(self._redis))
+            self.background(self._redis.keep())
         if self._jobs is not None:
             await self._jobs.start()
             for work in self._jobs.beside():
@@ -272,16 +269,6 @@ class Service:
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
         if self._redis is not None:
             await asyncio.to_thread(self._redis.stop)
-
-    async def _keep_redis(self, server: PrivateRedis) -> None:
-        """Start the private server again should it die; the cache reconnects by itself."""
-        while True:
-            await asyncio.sleep(REDIS_CHECK_S)
-            try:
-                if await asyncio.to_thread(server.start):
-                    log.warning("private Redis had died and was started again")
-            except (SegserveError, OSError, subprocess.SubprocessError) as error:
-                log.error("private Redis cannot be started", reason=str(error))
 
     async def _listen(self) -> None:
         """Follow what the other replicas tell: images deleted, embeddings made."""

@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from segserve.app import Service
 from segserve.commands.local import DataDir, Model, parameters, quiet_settings
 from segserve.errors import BadInput, SegserveError, Unavailable
-from segserve.jobs.batch import Item, fault, patiently
-from segserve.jobs.job import State
+from segserve.files.archive import SUFFIXES
+from segserve.jobs.batch import Item, patiently
+from segserve.jobs.job import JobError, State
 from segserve.jobs.work import Stop
 from segserve.settings import Settings
 from segserve.types import DEFAULT_TENANT, ReadOptions
@@ -24,7 +25,6 @@ from segserve.wire.job_results import JobFormat, Line
 from segserve.wire.operations import operations
 from segserve.wire.schemas_jobs import JobIn
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 BY_OUTPUT = {".ndjson": JobFormat.NDJSON, ".json": JobFormat.COCO, ".zip": JobFormat.PNG}
 LOOK_S = 0.5
 TIMEOUT_S = 120.0
@@ -163,7 +163,7 @@ async def here(
             except Unavailable:
                 raise
             except SegserveError as error:
-                return {**line, "error": fault(error)}
+                return {**line, "error": JobError.of(error).problem()}
 
         at_once = settings.batch_at_once
         names = list(enumerate(files))

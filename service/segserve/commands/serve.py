@@ -14,7 +14,7 @@ from segserve import logs
 from segserve.app import Role, Service
 from segserve.commands.local import DataDir
 from segserve.jobs.worker import JobWorker
-from segserve.settings import load_settings
+from segserve.settings import Settings, load_settings
 from segserve.types import Device
 from segserve.wire.grpc.encoders import RemoteEncoder
 from segserve.wire.operations import works
@@ -74,9 +74,7 @@ def serve(
         encoder_url=encoder_url,
     )
     logs.configure(settings.log_format, settings.log_level)
-    url = settings.encoder_url
-    encoder = None if url is None else RemoteEncoder(url, settings.encode_timeout_s)
-    service = Service(settings, encoder, role=Role.API)
+    service = Service(settings, workers_of(settings), role=Role.API)
 
     def started(rest: str, grpc: str | None) -> None:
         print(TRY_IT.format(url=rest, sample="examples/nuclei.png", x=413, y=190), file=sys.stderr)
@@ -134,9 +132,7 @@ def worker(
     """
     settings = load_settings(host=host, data_dir=data_dir, encoder_url=encoder_url, log_format=log_format)
     logs.configure(settings.log_format, settings.log_level)
-    url = settings.encoder_url
-    remote = None if url is None else RemoteEncoder(url, settings.encode_timeout_s)
-    service = Service(settings, remote, role=Role.WORKER)
+    service = Service(settings, workers_of(settings), role=Role.WORKER)
     running = service.jobs.worker(works(service))  # before anything starts: there may be no jobs
     if settings.device is Device.CPU and hasattr(os, "nice"):
         os.nice(WORKER_NICE)  # clicks on this machine go first
@@ -148,6 +144,12 @@ def worker(
     if with_parent:
         end_with_input()
     run(Server(service, create_operations(service), metrics_port, None, worker=False, started_at=started))
+
+
+def workers_of(settings: Settings) -> RemoteEncoder | None:
+    """None: this process encodes."""
+    url = settings.encoder_url
+    return None if url is None else RemoteEncoder(url, settings.encode_timeout_s)
 
 
 async def end_after(running: JobWorker) -> None:

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from segserve.errors import Busy, SegserveError, Unavailable
 from segserve.jobs.images import Images, Source, Sources
-from segserve.jobs.job import Job
+from segserve.jobs.job import Job, JobError
 from segserve.jobs.work import Chunk, Stop, Stopped
 
 CHUNK = 32  # images: at most so many are done again after a crash
+INTERNAL = JobError("internal", "See the log.")
 LONGEST_WAIT_S = 1.0  # so that a batch is soon stopped
 
 log = structlog.get_logger(__name__)
@@ -93,10 +94,10 @@ class OpenedBatch:
             except (Unavailable, Stopped):
                 raise
             except SegserveError as error:
-                return {**line, "error": fault(error)}
+                return {**line, "error": JobError.of(error).problem()}
             except Exception:
                 log.exception("an image met an error of ours", job_id=self._job.job_id, image=line)
-                return {**line, "error": {"type": "urn:segserve:problem:internal", "detail": "See the log."}}
+                return {**line, "error": INTERNAL.problem()}
 
     def _item(self, image_id: str, name: str | None) -> Item:
         asked = self._asked
@@ -115,14 +116,3 @@ async def patiently(operation: Operation, item: Item, stop: Stop) -> Mapping[str
         except Busy as busy:
             await asyncio.sleep(min(busy.retry_after_s, LONGEST_WAIT_S))
             stop.check()
-
-
-def fault(error: SegserveError) -> dict[str, Any]:
-    """As a problem document of the REST API says it."""
-    told = {
-        "type": f"urn:segserve:problem:{error.code}",
-        "detail": error.message,
-        "field": error.field,
-        "remedy": error.remedy,
-    }
-    return {name: value for name, value in told.items() if value}

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
+from segserve.errors import SegserveError
 from segserve.types import Priority
 
 
@@ -30,6 +32,20 @@ class JobError:
     message: str
     remedy: str = ""
     field: str | None = None
+
+    @classmethod
+    def of(cls, error: SegserveError) -> Self:
+        return cls(error.code, error.message, error.remedy, error.field)
+
+    def problem(self) -> dict[str, str]:
+        """As a problem document of the REST API says it."""
+        told = {
+            "type": f"urn:segserve:problem:{self.code}",
+            "detail": self.message,
+            "remedy": self.remedy,
+            "field": self.field,
+        }
+        return {name: value for name, value in told.items() if value}
 
 
 @dataclass(frozen=True)

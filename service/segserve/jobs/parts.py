@@ -23,7 +23,6 @@ from segserve.store.private_redis import PrivateRedis
 from segserve.types import Priority
 
 DAY_S = 86_400
-REDIS_CHECK_S = 0.5
 LOOK_S = 5.0
 
 log = structlog.get_logger(__name__)
@@ -97,7 +96,7 @@ class JobParts:
         """What runs beside the requests, each until cancelled."""
         found = [self._observe()]
         if self._server is not None:
-            found.append(self._keep_redis(self._server))
+            found.append(self._server.keep())
         if self._worker is not None:
             found.append(self._worker.keep())
         return found
@@ -109,15 +108,6 @@ class JobParts:
         await self._ledger.close()
         if self._server is not None:
             await asyncio.to_thread(self._server.stop)
-
-    async def _keep_redis(self, server: PrivateRedis) -> None:
-        while True:
-            await asyncio.sleep(REDIS_CHECK_S)
-            try:
-                if await asyncio.to_thread(server.start):
-                    log.warning("the jobs' private Redis had died and was started again")
-            except (SegserveError, OSError, subprocess.SubprocessError) as error:
-                log.error("the jobs' private Redis cannot be started", reason=str(error))
 
     async def _observe(self) -> None:
         """Count the jobs; those that an earlier process left wake the worker."""

@@ -10,9 +10,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import structlog
-from docket import Docket
 from redis.exceptions import RedisError
 
 from segserve.errors import BadInput, Busy, JobsUnavailable
@@ -20,6 +20,9 @@ from segserve.jobs.job import Event, Job, Kind, State
 from segserve.jobs.ledger import Ledger
 from segserve.jobs.results import Results
 from segserve.types import Priority
+
+if TYPE_CHECKING:
+    from docket import Docket
 
 ADD_S = 10.0
 
@@ -31,9 +34,11 @@ async def perform(tenant: str, job_id: str) -> None:
     raise NotImplementedError
 
 
-def open_docket(url: str, priority: Priority) -> Docket:
+def open_docket(url: str, priority: Priority) -> "Docket":
     """Interactive and batch jobs wait in queues of their own. What has ended is not remembered here: the ledger
-    does."""
+    does. Blocks the first time."""
+    from docket import Docket  # half a second, which no command without jobs is to wait for
+
     return Docket(f"segserve-{priority}", url, execution_ttl=timedelta(0))
 
 
@@ -52,7 +57,7 @@ class Dockets:
         try:
             async with asyncio.timeout(ADD_S), self._opening:  # docket's own connections wait for ever
                 if priority not in self._open:
-                    docket = open_docket(self._url, priority)
+                    docket = await asyncio.to_thread(open_docket, self._url, priority)
                     self._open[priority] = await self._stack.enter_async_context(docket)
             async with asyncio.timeout(ADD_S):
                 await self._open[priority].add(perform, key=f"{tenant}/{job_id}")(tenant, job_id)

@@ -13,10 +13,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
-from docket import Docket, Worker
 
 from segserve.errors import BadInput, JobNotFound, JobsUnavailable, SegserveError, Unavailable
 from segserve.jobs.job import Event, JobError, Kind, State
@@ -34,6 +33,9 @@ FORGET_EVERY_S = 3600.0
 MOST_PASSING, LONGEST_RETRY_S = 30, 60.0  # about half an hour
 RENEWALS = 5  # of a job's lease, while it lasts
 
+if TYPE_CHECKING:
+    from docket import Docket
+
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
@@ -41,7 +43,7 @@ log = structlog.get_logger(__name__)
 
 def told(error: Exception) -> JobError:
     if isinstance(error, SegserveError):
-        return JobError(error.code, error.message, error.remedy, error.field)
+        return JobError.of(error)
     return JobError(
         "internal", f"The worker met an error of its own: {type(error).__name__}.", "See its log."
     )
@@ -108,14 +110,16 @@ class JobWorker:
 
     async def _serve(self, priority: Priority) -> None:
         while not self._ending:  # a docket's worker takes a cancellation for itself and returns
-            docket = open_docket(self._url, priority)
+            docket = await asyncio.to_thread(open_docket, self._url, priority)
             docket.register(self.perform, names=[perform.__name__])
             with suppress(JobsUnavailable):
                 await self._ledger.ping()
                 await self._deliver(docket)
             await asyncio.sleep(REDIS_RETRY_S)
 
-    async def _deliver(self, docket: Docket) -> None:
+    async def _deliver(self, docket: "Docket") -> None:
+        from docket import Worker
+
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         async with (
             docket,

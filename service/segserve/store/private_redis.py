@@ -5,6 +5,7 @@ kill -9 of the service takes it along: the next process on the same folder adopt
 uses it holds a shared lock; the one that can turn it into an exclusive lock was the last, and stops it.
 """
 
+import asyncio
 import fcntl
 import hashlib
 import os
@@ -16,10 +17,16 @@ import tempfile
 import time
 from pathlib import Path
 
+import structlog
+
 from segserve.errors import MissingDependency, SegserveError
 
 START_TIMEOUT_S = 10.0
+CHECK_S = 0.5
 SOCKET_PATH_LIMIT = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
+
+
+log = structlog.get_logger(__name__)
 
 
 class RedisStartFailed(SegserveError):
@@ -141,6 +148,16 @@ class PrivateRedis:
                 f"The private Redis did not start: {command[0]} ended or does not answer.",
                 remedy=f"Read {log}, or name another server with SEGSERVE_REDIS_URL.",
             )
+
+    async def keep(self) -> None:
+        """Start it again should it die, until cancelled; its clients reconnect by themselves."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            try:
+                if await asyncio.to_thread(self.start):
+                    log.warning("private Redis had died and was started again", folder=self._folder.name)
+            except (SegserveError, OSError, subprocess.SubprocessError) as error:
+                log.error("private Redis cannot be started", folder=self._folder.name, reason=str(error))
 
     def pid(self) -> int | None:
         try:

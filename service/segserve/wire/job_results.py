@@ -13,6 +13,7 @@ from zipstream import ZIP_STORED, ZipStream
 from segserve.masks import labels, rle
 from segserve.masks.labels import MOST_IN_16_BITS
 from segserve.types import Size
+from segserve.wire.results import annotation
 
 Line = dict[str, Any]
 # Begins to read the published lines from the first on.
@@ -93,20 +94,6 @@ async def as_coco(read: Read) -> AsyncIterator[bytes]:
     yield b"]}"
 
 
-def annotation(number: int, image_id: int, category: int, found: Line) -> Line:
-    x0, y0, x1, y1 = found["box"]
-    told = {
-        "id": number,
-        "image_id": image_id,
-        "category_id": category,
-        "segmentation": found["mask"],
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
-        "area": found["area"],
-        "iscrowd": 0,
-    }
-    return told if found.get("score") is None else {**told, "score": found["score"]}
-
-
 async def as_zip(read: Read, asked: JobFormat) -> AsyncIterator[bytes]:
     """A map an image, named by its place and its name or id."""
     archive, errors = ZipStream(compress_type=ZIP_STORED), list[bytes]()
@@ -116,7 +103,7 @@ async def as_zip(read: Read, asked: JobFormat) -> AsyncIterator[bytes]:
             errors.append(orjson.dumps(line) + b"\n")
         if "width" not in line:  # it failed, or its operation finds nothing
             continue
-        content = await asyncio.to_thread(lambda line=line: encode(label_map(line)))  # type: ignore[misc]
+        content = await asyncio.to_thread(compose, line, encode)
         archive.add(content, f"{line['index']:06d}-{safe(line)}.{asked}")
         for part in archive.all_files():
             yield part
@@ -130,6 +117,10 @@ def safe(line: Line) -> str:
     """A name that is no path, whatever it was called."""
     name = SUFFIX.sub("", line["name"]) if "name" in line else line["image_id"][:16]
     return UNSAFE.sub("_", name)[-NAME_LENGTH:]
+
+
+def compose(line: Line, encode: Callable[[labels.Labels], bytes]) -> bytes:
+    return encode(label_map(line))
 
 
 def label_map(line: Line) -> labels.Labels:

@@ -10,7 +10,7 @@ from segserve.app import Service
 from segserve.errors import BadInput, ModelNotFound, WrongModel
 from segserve.jobs.batch import BatchRequest
 from segserve.jobs.images import Source, check_zip
-from segserve.jobs.job import Job, JobError
+from segserve.jobs.job import Job
 from segserve.jobs.job import Kind as JobKind
 from segserve.models.bundle import InstancesManifest, Manifest, PromptableManifest, SemanticManifest
 from segserve.types import DEFAULT_TENANT, Priority
@@ -169,21 +169,11 @@ def told(job: Job) -> dict[str, Any]:
             "eta_s": job.eta_s,
         },
         "attempts": job.attempts,
-        "error": None if job.error is None else problem(job.error),
+        "error": None if job.error is None else job.error.problem(),
         "created_at": moment(job.created_at),
         "started_at": moment(job.started_at),
         "ended_at": moment(job.ended_at),
     }
-
-
-def problem(error: JobError) -> dict[str, Any]:
-    found = {
-        "type": f"urn:segserve:problem:{error.code}",
-        "detail": error.message,
-        "remedy": error.remedy,
-        "field": error.field,
-    }
-    return {name: value for name, value in found.items() if value}
 
 
 def moment(seconds: float | None) -> str | None:

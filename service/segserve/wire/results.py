@@ -70,19 +70,25 @@ def coco(found: Found) -> dict[str, Any]:
     """A COCO data set of one image (cocodataset.org, "Data format"): boxes are x, y, width, height."""
     names = list(dict.fromkeys(each.category or "object" for each in found.objects)) or ["object"]
     ids = {name: index + 1 for index, name in enumerate(names)}
-    annotations = []
-    for index, each in enumerate(found.objects):
-        x0, y0, x1, y1 = crop.bounding_box(each.crop)
-        annotation = {
-            "id": index + 1,
-            "image_id": 1,
-            "category_id": ids[each.category or "object"],
-            "segmentation": run_lengths(each),
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "area": crop.area(each.crop),
-            "iscrowd": 0,
-        }
-        annotations.append(annotation if each.score is None else {**annotation, "score": each.score})
+    annotations = [
+        annotation(index + 1, 1, ids[each.category or "object"], one(each, ResultFormat.RLE))
+        for index, each in enumerate(found.objects)
+    ]
     image = {"id": 1, "file_name": found.image_id, "width": found.size.width, "height": found.size.height}
     categories = [{"id": number, "name": name} for name, number in ids.items()]
     return {"images": [image], "categories": categories, "annotations": annotations}
+
+
+def annotation(number: int, image_id: int, category: int, found: dict[str, Any]) -> dict[str, Any]:
+    """Of one object or mask, as JSON with run lengths."""
+    x0, y0, x1, y1 = found["box"]
+    told = {
+        "id": number,
+        "image_id": image_id,
+        "category_id": category,
+        "segmentation": found["mask"],
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": found["area"],
+        "iscrowd": 0,
+    }
+    return told if found.get("score") is None else {**told, "score": found["score"]}

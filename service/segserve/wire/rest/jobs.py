@@ -95,9 +95,8 @@ def add(api: FastAPI, service: Service) -> None:
         """Follow a job: its state now and then, as server-sent events, until it has ended. With Last-Event-ID none
         is missed."""
         following = service.jobs.queue.follow(DEFAULT_TENANT, job_id, last_event_id or "0")
-        first = await anext(
-            following, None
-        )  # what is wrong with the request is said before the stream begins
+        # What is wrong with the request is said before the stream begins.
+        first = await anext(following, None)
         return StreamingResponse(
             as_stream(service, first, following), media_type=EVENTS, headers={"Cache-Control": "no-store"}
         )
