@@ -131,7 +131,7 @@ class Service:
             self._flights,
             self.workers,
             self.metrics,
-            timeout_s=settings.encode_timeout_s,
+            timeout_s=None if role is Role.WORKER else settings.encode_timeout_s,
             send_images=settings.send_images,
             priority=Priority.BATCH if role is Role.WORKER else Priority.INTERACTIVE,
         )
@@ -174,7 +174,10 @@ class Service:
             limits=limits,
             forget=self._forget,
         )
-        self.files = FileLibrary(FileStore(objects), self._readers, settings.file_limits, store.check_quota)
+        self._probing = ThreadPoolExecutor(
+            1, "probe"
+        )  # minutes, of a large file: no upload of an image behind it
+        self.files = FileLibrary(FileStore(objects), self._probing, settings.file_limits, store.check_quota)
         self.roots = Roots(settings.batch_roots)
         self.semantic = Semantic(self.library, self.registry, self.turns, self.metrics)
         self.instances = Instances(self.library, self.registry, self.turns)
@@ -243,7 +246,8 @@ class Service:
             self.background(self._keep_redis(self._redis))
         if self._jobs is not None:
             await self._jobs.start()
-            self.background(self._jobs.keep())
+            for work in self._jobs.beside():
+                self.background(work)
         self.background(self._listen())
         self.background(self._observe())
         if self.settings.retention_days:
@@ -264,7 +268,7 @@ class Service:
         await self.cache.close()
         # Beside the event loop: what runs may be waiting for it, to read an image.
         await asyncio.to_thread(self.turns.close)
-        for pool in (self.workers, self._readers, self._grid_workers):
+        for pool in (self.workers, self._readers, self._grid_workers, self._probing):
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
         if self._redis is not None:
             await asyncio.to_thread(self._redis.stop)

@@ -1,6 +1,7 @@
 """Videos, stacks and volumes, made by the libraries that read them."""
 
 import io
+import locale
 import zipfile
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def volume(depth: int = 6) -> sitk.Image:
 def dicom_series(folder: Path, depth: int = 5, study: str = "1") -> dict[str, bytes]:
     """The files of a series, by name."""
     folder.mkdir(parents=True, exist_ok=True)
+    before = locale.setlocale(locale.LC_ALL)
     whole = volume(depth)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
@@ -95,4 +97,5 @@ def dicom_series(folder: Path, depth: int = 5, study: str = "1") -> dict[str, by
             part.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{study}-{depth - z}.dcm"))
         writer.Execute(part)
+    locale.setlocale(locale.LC_ALL, before)  # GDCM leaves C
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name.startswith(study)}

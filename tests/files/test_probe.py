@@ -1,6 +1,7 @@
 """What files are found to be, what their frames are, and what is refused."""
 
 import gzip
+import locale
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -103,6 +104,27 @@ def test_a_stack_of_deep_pages_is_scaled_as_one(tmp_path: Path) -> None:
     frames.close()
 
 
+def test_channels_in_pages_of_their_own_are_one_frame(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (5, 2, 30, 40), np.uint8)
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, values, imagej=True, metadata={"axes": "TCYX"})
+    assert found(path).count == 5
+
+
+def test_a_tiff_that_goes_in_a_circle_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, np.zeros((3, 8, 8), np.uint8), photometric="minisblack", byteorder="<")
+    with tifffile.TiffFile(path) as file:
+        first, last = file.pages[0].offset, file.pages[2].offset
+    data = bytearray(path.read_bytes())
+    entries = int.from_bytes(data[last : last + 2], "little")
+    at = last + 2 + 12 * entries
+    data[at : at + 4] = first.to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(BadInput):
+        found(path)
+
+
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
 def test_volumes_keep_their_geometry(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"volume{suffix}"
@@ -135,6 +157,13 @@ def test_a_zip_of_a_dicom_series(tmp_path: Path) -> None:
         assert np.array_equal(volume.voxels(), sitk.GetArrayFromImage(made.volume(5)))
 
 
+def test_a_series_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = made.archive(tmp_path / "series.zip", made.dicom_series(tmp_path / "d", 5))
+    with pytest.raises(TooLarge, match="over 1000 voxels"):
+        found(path, FileLimits(20, 1 << 20, 1000))
+    assert locale.getencoding().upper() == "UTF-8", "GDCM sets another"
+
+
 def test_an_unreadable_dicom_is_refused(tmp_path: Path) -> None:
     path = made.archive(tmp_path / "x.zip", {"1.dcm": b"\0" * 128 + b"DICM" + b"\xff" * 500})
     with pytest.raises(BadInput):
@@ -144,6 +173,8 @@ def test_an_unreadable_dicom_is_refused(tmp_path: Path) -> None:
 ELSEWHERE = {
     "nrrd": b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: /etc/passwd\n\n",
     "mhd": b"ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = /etc/passwd\n",
+    "mhd colon": b"ObjectType = Image\nNDims = 3\nElementDataFile : /etc/passwd\nElementDataFile = LOCAL\n",
+    "nrrd late": b"NRRD0004\n" + b"# x\n" * 20_000 + b"data file: /etc/passwd\n\n",
     "mhd list": b"NDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = LIST\n/etc/passwd\n",
     "mhd late": b"NDims = 3\nComment = " + b"x" * 70_000 + b"\nElementDataFile = /etc/passwd\n",
 }

@@ -17,6 +17,7 @@ from segserve.jobs.results import Results
 from segserve.jobs.work import Chunk, Stop
 from segserve.jobs.worker import JobWorker
 from segserve.metrics import Metrics
+from segserve.store import keys
 from segserve.store.objects import open_store
 
 TTL_S = 600
@@ -78,7 +79,7 @@ class Parts:
 
     def __init__(self, url: str, folder: Path, most_active: int = 100) -> None:
         self.url, self.folder = url, folder
-        self.ledger = Ledger(url, 2.0, ttl_s=TTL_S, most_active=most_active)
+        self.ledger = Ledger(url, 2.0, ttl_s=TTL_S, most_active=most_active, lease_s=LEASE_S)
         self.results = Results(open_store(None, folder / "objects"))
         self._dockets = Dockets(url)
         self.queue = JobQueue(self.ledger, self._dockets, self.results)
@@ -86,7 +87,11 @@ class Parts:
     def worker(self) -> JobWorker:
         log = self.folder / "begun.log"
         works = {Kind.BATCH: Counting(log)}
-        return JobWorker(self.url, self.ledger, self.results, works, Metrics(), lease_s=LEASE_S)
+        return JobWorker(self.url, self.ledger, self.results, works, Metrics(), lease_s=LEASE_S, keep_s=TTL_S)
+
+    async def end_lease(self, tenant: str, job_id: str) -> None:
+        """As time would, where its worker is silent."""
+        await self.ledger._redis.delete(keys.job_lease(tenant, job_id))
 
     async def close(self) -> None:
         await self._dockets.close()

@@ -30,6 +30,7 @@ def job(name: str = "a", tenant: str = "t") -> Job:
 
 
 async def begun(parts: Parts, name: str = "a") -> Start:
+    await parts.end_lease("t", name)
     start = await parts.ledger.begin("t", name)
     assert start is not None
     return start
@@ -66,6 +67,9 @@ def test_who_lost_the_job_publishes_nothing(opening: Opening) -> None:
         silent = await begun(parts)
         successor = await begun(parts)
         assert successor.job.attempts == 2
+        assert await ledger.begin("t", "a") is None, "while its holder is heard of nobody else begins it"
+        assert not await ledger.renew(silent)
+        assert await ledger.renew(successor)
         assert not await ledger.publish(silent, 0, 4, 0, 1.0)
         assert not await ledger.succeed(silent)
         assert not await ledger.release(silent)
@@ -88,6 +92,7 @@ def test_attempts_count_the_starts_since_the_last_chunk(opening: Opening) -> Non
         for _ in range(MOST_ATTEMPTS - 1):
             await begun(parts)
         assert (await ledger.get("t", "a")).state is State.RUNNING
+        await parts.end_lease("t", "a")
         assert await ledger.begin("t", "a") is None
         failed = await ledger.get("t", "a")
         assert failed.state is State.FAILED
@@ -117,6 +122,7 @@ def test_cancelled_and_tried_again(opening: Opening) -> None:
         assert (await ledger.cancel("t", "a")).state is State.CANCELLED
         assert not await ledger.publish(start, 1, 8, 0, 1.0)
         assert (await ledger.retry("t", "a")).state is State.QUEUED
+        assert not await ledger.fail(start, JobError("x", "too late"))
         again = await begun(parts)
         assert (again.job.chunks, again.job.done) == (1, 4)
         await ledger.fail(again, JobError("bad_input", "No."))
@@ -160,14 +166,21 @@ def test_what_is_not_known(opening: Opening) -> None:
         for call in (parts.ledger.get, parts.ledger.cancel, parts.ledger.retry):
             with pytest.raises(JobNotFound):
                 await call("t", "nobody")
-        with pytest.raises(JobNotFound):
-            await parts.ledger.events("t", "nobody", "0")
+        for job_id in ("nobody", "a:events", "", "x" * 65):
+            with pytest.raises(JobNotFound):
+                async for _ in parts.ledger.follow("t", job_id):
+                    pass
         assert await parts.ledger.begin("t", "nobody") is None
         await parts.ledger.submit(job(), b"{}", None)
         with pytest.raises(JobNotFound):
             await parts.ledger.get("other", "a")
-        with pytest.raises(BadInput, match="no event's id"):
-            await parts.ledger.events("t", "a", "yesterday")
+        for after in ("yesterday", "$", "1-", "9" * 30 + "-0"):
+            with pytest.raises(BadInput, match="no event's id"):
+                await parts.ledger.events("t", "a", after)
+        start = await begun(parts)
+        await parts.ledger.succeed(start)
+        ids = [event.id async for event in parts.ledger.follow("t", "a") if event]
+        assert [event async for event in parts.ledger.follow("t", "a", ids[-1])] == [], "it has ended"
 
     told(opening, story)
 

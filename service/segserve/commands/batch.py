@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from segserve.app import Service
 from segserve.commands.local import DataDir, Model, parameters, quiet_settings
 from segserve.errors import BadInput, SegserveError, Unavailable
-from segserve.jobs.batch import Item, fault
+from segserve.jobs.batch import Item, fault, patiently
 from segserve.jobs.job import State
+from segserve.jobs.work import Stop
 from segserve.settings import Settings
 from segserve.types import DEFAULT_TENANT, ReadOptions
 from segserve.wire import ask, job_results, jobs
@@ -158,7 +159,7 @@ async def here(
                     record = await service.library.add(DEFAULT_TENANT, file, ReadOptions())
                 line["image_id"] = record.image_id
                 item = Item(DEFAULT_TENANT, record.image_id, request.model, request.options, [])
-                return {**line, **await operation(item)}
+                return {**line, **await patiently(operation, item, Stop())}
             except Unavailable:
                 raise
             except SegserveError as error:
@@ -206,7 +207,9 @@ async def there(
             raise Unavailable(
                 f"The job ended as {job['state']}. {reason}", remedy="Look at the server's log."
             )
-        for line in taken(await sent(client, "GET", f"/v1/jobs/{job['job_id']}/results")).text.splitlines():
+        for line in taken(await sent(client, "GET", f"/v1/jobs/{job['job_id']}/results")).content.split(
+            b"\n"
+        )[:-1]:
             found = orjson.loads(line)
             yield {**found, "index": index_of[found["name"]]}
 

@@ -7,11 +7,13 @@ import sys
 import threading
 from typing import Annotated
 
+import structlog
 import typer
 
 from segserve import logs
 from segserve.app import Role, Service
 from segserve.commands.local import DataDir
+from segserve.jobs.worker import JobWorker
 from segserve.settings import load_settings
 from segserve.types import Device
 from segserve.wire.grpc.encoders import RemoteEncoder
@@ -40,6 +42,8 @@ EncoderUrl = Annotated[
 LogFormat = Annotated[str | None, typer.Option(envvar="SEGSERVE_LOG_FORMAT", help="text or json.")]
 
 WORKER_NICE = 19  # the least there is
+
+log = structlog.get_logger(__name__)
 
 TRY_IT = """
 segserve answers at {url}   (page: {url}/   routes: {url}/docs)
@@ -139,11 +143,20 @@ def worker(
 
     def started(rest: str, grpc: str | None) -> None:
         print(f"segserve runs jobs   (metrics: {rest}/metrics)", file=sys.stderr, flush=True)
-        service.background(running.run())
+        service.background(end_after(running))
 
     if with_parent:
         end_with_input()
     run(Server(service, create_operations(service), metrics_port, None, worker=False, started_at=started))
+
+
+async def end_after(running: JobWorker) -> None:
+    """A process that runs no jobs any more must not look as if it did."""
+    try:
+        await running.run()
+    except Exception:
+        log.exception("the job worker met an error of ours and ends")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def end_with_input() -> None:

@@ -38,9 +38,9 @@ class Extent:
 
 
 class Embeddings:
-    """workers: run short work. timeout_s: how long a request waits for its embedding before it gets
-    EncodeTimeout; the encode goes on. send_images: the encoder does not see the object store. priority: of whatever
-    is asked for without one."""
+    """workers: run short work. timeout_s: how long a request waits for its embedding before it gets EncodeTimeout,
+    while the encode goes on; None is for ever. send_images: the encoder does not see the object store. priority: of
+    whatever is asked for without one."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Embeddings:
         workers: Executor,
         metrics: Metrics,
         *,
-        timeout_s: float,
+        timeout_s: float | None,
         send_images: bool,
         priority: Priority = Priority.INTERACTIVE,
     ) -> None:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,7 +22,16 @@ MB = 1_000_000
 MOST_RATIO = 1000  # of an entry's size to what it takes in the archive: DEFLATE's limit is 1032, pictures are far below
 SMALL = 1 << 20  # bytes that an entry may have at any ratio
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
-BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, NotImplementedError, EOFError, OSError)
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    LZMAError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    EOFError,
+    OSError,
+)
 
 
 class Archive:
@@ -124,4 +134,8 @@ def is_picture(info: zipfile.ZipInfo) -> bool:
 def natural(name: str) -> list[tuple[int, int, str]]:
     """To sort by: numbers by their values, so that 2 comes before 10."""
     parts = re.findall(r"\d+|\D+", name)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in parts]
+    # By digits, not as numbers: a name may have thousands of them.
+    return [
+        (0, len(part.lstrip("0")), part.lstrip("0")) if part.isdecimal() else (1, 0, part.lower())
+        for part in parts
+    ]

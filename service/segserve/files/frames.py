@@ -61,8 +61,10 @@ class Stack:
 
     def _settle(self, channels: int) -> list[Limits]:
         sampled = np.unique(np.linspace(0, self.count - 1, min(self.count, SAMPLED)).round().astype(int))
-        frames = [self._stored.values(int(index)) for index in sampled]
-        found = [extremes(frame[:, :, channel]) for frame in frames for channel in range(frame.shape[2])]
+        found: list[Limits | None] = []
+        for index in sampled:
+            frame = self._stored.values(int(index))
+            found += [extremes(frame[:, :, channel]) for channel in range(frame.shape[2])]
         return settle(found, Normalise.NONE)[:channels]
 
     def read(self, index: int) -> UInt8:

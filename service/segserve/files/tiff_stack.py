@@ -1,23 +1,14 @@
 """A TIFF of several pages."""
 
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput
-from segserve.images.pixels import codec
 from segserve.images.read import choose, open_image
+from segserve.images.tiff import count_pages
 from segserve.images.turning import turn
-
-
-def pages(file: BinaryIO) -> int:
-    """Raises BadInput."""
-    import tifffile
-
-    file.seek(0)
-    with codec("TIFF"), tifffile.TiffFile(file) as tiff:
-        return len(tiff.pages)
 
 
 class TiffStack:
@@ -26,7 +17,7 @@ class TiffStack:
     def __init__(self, path: Path, max_pixels: int) -> None:
         self._file, self._max_pixels = path.open("rb"), max_pixels
         try:
-            self.count = pages(self._file)
+            self.count = count_pages(self._file)
         except BaseException:
             self._file.close()
             raise

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,9 +86,12 @@ class VideoFrames:
     def _list(self) -> list[int]:
         """The time of every frame, in order, from the packets: nothing is decoded."""
         with decoding():
-            times = sorted(p.pts for p in self._container.demux(self._stream) if p.pts is not None)
+            packets = (p.pts for p in self._container.demux(self._stream) if p.pts is not None)
+            times = sorted(islice(packets, MOST_FRAMES + 1))
         if len(times) > MOST_FRAMES:
-            raise TooLarge(f"The video has {len(times)} frames.", field="file", remedy="Send it in parts.")
+            raise TooLarge(
+                f"The video has over {MOST_FRAMES} frames.", field="file", remedy="Send it in parts."
+            )
         return times
 
     @property

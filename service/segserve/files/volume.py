@@ -4,6 +4,7 @@ ITK's headers may name other files to read the voxels from; such files are refus
 """
 
 import gzip
+import locale
 import re
 import tempfile
 import zipfile
@@ -56,6 +57,7 @@ def library() -> Any:
 
 @contextmanager
 def reading() -> Iterator[None]:
+    before = locale.setlocale(locale.LC_ALL)
     try:
         yield
     except RuntimeError as error:
@@ -65,6 +67,8 @@ def reading() -> Iterator[None]:
             field="file",
             remedy="Is it complete? Open it in a viewer and save it again.",
         ) from None
+    finally:
+        locale.setlocale(locale.LC_ALL, before)  # GDCM sets C, in which Python reads text files as ASCII
 
 
 def format_of(file: BinaryIO) -> str | None:
@@ -82,13 +86,25 @@ def format_of(file: BinaryIO) -> str | None:
     if head[344:348] in NIFTI_MAGIC or head[4:8] in NIFTI_MAGIC:
         return "nifti"
     if head.startswith(b"NRRD"):
-        check_inside(not re.search(rb"(?im)^\s*data ?file\s*:", head.partition(b"\n\n")[0]))
+        header, end, _ = head.partition(b"\n\n")
+        check_inside(bool(end) and not re.search(rb"(?im)^\s*data ?file\s*:", header.replace(b"\r", b"\n")))
         return "nrrd"
     if re.match(rb"\s*(ObjectType|NDims)\s*=", head):
-        named = re.search(rb"(?m)^\s*ElementDataFile\s*=(.*)$", head)
-        check_inside(named is not None and named[1].strip() == b"LOCAL")
+        check_inside(is_whole(head))
         return "metaimage"
     return None
+
+
+def is_whole(head: bytes) -> bool:
+    """Whether a MetaImage's header ends within `head`, by saying that the voxels follow. ITK takes other separators
+    too, and the first of several ElementDataFile: lines are only what the format's description shows."""
+    for line in head.replace(b"\r", b"\n").split(b"\n"):
+        name, equals, value = line.partition(b"=")
+        if not equals or not re.fullmatch(rb"\s*\w+\s*", name):
+            return False
+        if name.strip().lower() == b"elementdatafile":
+            return name.strip() == b"ElementDataFile" and value.strip() == b"LOCAL"
+    return False
 
 
 def check_inside(inside: bool) -> None:
@@ -159,6 +175,7 @@ class Volume:
     def _look(self, max_voxels: int) -> Geometry:
         """From the header, where there is one for all of it."""
         if isinstance(self._reader, self._itk.ImageSeriesReader):
+            self._check_series(max_voxels)
             return geometry_of(self.image())
         with reading():
             self._reader.ReadImageInformation()
@@ -182,6 +199,19 @@ class Volume:
         return Geometry(
             tuple(size), reader.GetSpacing()[:3], reader.GetOrigin()[:3], tuple(map(float, direction.ravel()))
         )
+
+    def _check_series(self, max_voxels: int) -> None:
+        """Before any voxel is read. Raises TooLarge."""
+        voxels, one = 0, self._itk.ImageFileReader()
+        for name in self._reader.GetFileNames():
+            one.SetFileName(name)
+            with reading():
+                one.ReadImageInformation()
+            voxels += int(np.prod(one.GetSize(), dtype=object)) * one.GetNumberOfComponents()
+            if voxels > max_voxels:
+                raise TooLarge(
+                    f"The series has over {max_voxels} voxels.", field="file", remedy="Send a part of it."
+                )
 
     def image(self) -> Any:
         """As SimpleITK has it."""

@@ -31,12 +31,7 @@ def open_tiff(stream: BinaryIO, page: int, max_pixels: int, max_banded: int) -> 
     """Samples of a pixel are channels, planar or not. So are the channels of ImageJ and OME files, which are
     directories of their own; `page` then counts the positions in z and time. max_banded: pixels of an image
     that can be read in bands."""
-    offsets = directory_offsets(stream)
-    with codec("TIFF"):
-        stream.seek(0)
-        file = TiffFile(stream, name="upload.tif", **_PLAIN)  # a spooled file has no name of its own
-        first = file.pages.first
-        channels, stride = _channel_layout(str(first.description), index(first.samplesperpixel), len(offsets))
+    file, offsets, channels, stride = _look(stream)
     check_page(page, len(offsets) // channels)
     start = page % stride + page // stride * stride * channels
     planes = [_plane(file, stream, offsets[start + stride * channel]) for channel in range(channels)]
@@ -46,6 +41,23 @@ def open_tiff(stream: BinaryIO, page: int, max_pixels: int, max_banded: int) -> 
     size = Size(planes[0].height, planes[0].width)
     bands = partial(read_bands, planes) if banded else None
     return Source(size, planes[0].orientation, partial(_read, planes), bands)
+
+
+def count_pages(stream: BinaryIO) -> int:
+    """How many pages `open_tiff` can open. Raises BadInput, TooLarge."""
+    _, offsets, channels, _ = _look(stream)
+    return len(offsets) // channels
+
+
+def _look(stream: BinaryIO) -> tuple[TiffFile, list[int], int, int]:
+    """The opened file, its directories, and over how many of them, how far apart, the channels of a page are."""
+    offsets = directory_offsets(stream)
+    with codec("TIFF"):
+        stream.seek(0)
+        file = TiffFile(stream, name="upload.tif", **_PLAIN)  # a spooled file has no name of its own
+        first = file.pages.first
+        channels, stride = _channel_layout(str(first.description), index(first.samplesperpixel), len(offsets))
+    return file, offsets, channels, stride
 
 
 def _read(planes: list[Plane]) -> Pixels:

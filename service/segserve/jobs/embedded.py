@@ -34,13 +34,17 @@ class EmbeddedWorker:
         loop, pause = asyncio.get_running_loop(), BACKOFF_S[0]
         while True:
             begun = loop.time()
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                env=self._environment,
-                stdin=asyncio.subprocess.PIPE,
-                start_new_session=True,  # a Ctrl-C is for the service, which then stops it
-            )
-            status = await self._process.wait()
+            status: int | str
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    env=self._environment,
+                    stdin=asyncio.subprocess.PIPE,
+                    start_new_session=True,  # a Ctrl-C is for the service, which then stops it
+                )
+                status = await self._process.wait()
+            except OSError as error:
+                status = str(error)
             lived = loop.time() - begun
             pause = BACKOFF_S[0] if lived > STEADY_S else min(2 * pause, BACKOFF_S[1])
             log.error("the job worker died and is started again", status=status, after_s=pause)

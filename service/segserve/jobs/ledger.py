@@ -9,6 +9,7 @@ one publishes a chunk. Every method raises JobsUnavailable when Redis cannot be 
 
 import asyncio
 import hashlib
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -18,7 +19,7 @@ from typing import Any
 import orjson
 import redis.asyncio as redis
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from segserve.errors import BadInput, Busy, JobNotFound, JobsUnavailable
 from segserve.jobs.job import Event, Job, JobError, Kind, State
@@ -28,42 +29,50 @@ from segserve.types import Priority
 
 MOST_ATTEMPTS = 3  # at one chunk
 READ_EVENTS = 100
+# A lease here ends before a docket delivers a dead worker's job again, which is after three quarters of its own at
+# the soonest.
+LEASE_SHARE = 0.6
+JOB_ID, EVENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}"), re.compile(r"0|\d{1,18}-\d{1,18}")
 POLL_S = 0.25  # how often somebody who follows a job looks: a blocked read would hold a connection each
 LISTED = 100
 
-# KEYS of all: the job, its events, its ends, the active jobs.
+# KEYS of all: the job, its events, its ends, the active jobs, its lease.
 TELL = """
-local function tell() return redis.call('XADD', KEYS[2], '*', unpack(redis.call('HGETALL', KEYS[1]))) end
+local function tell()
+    return redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*', unpack(redis.call('HGETALL', KEYS[1])))
+end
 local function close(member, ttl)
     redis.call('SREM', KEYS[4], member)
+    redis.call('DEL', KEYS[5])
     for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ttl) end
 end
 local function state() return redis.call('HGET', KEYS[1], 'state') end
 local function ended() local s = state() return s ~= 'queued' and s ~= 'running' end
 """
 # ARGV: member, most active jobs, ttl of the idempotency key, digest of the request, job_id, created_at, the hash's
-# fields. KEYS 5: the tenant's jobs, 6: the idempotency key, if there is one.
+# fields. KEYS 6: the tenant's jobs, 7: the idempotency key, if there is one.
 SUBMIT = f"""{TELL}
-if KEYS[6] then
-    local before = redis.call('HMGET', KEYS[6], 'job_id', 'request')
+if KEYS[7] then
+    local before = redis.call('HMGET', KEYS[7], 'job_id', 'request')
     if before[1] then return before end
 end
 if redis.call('SCARD', KEYS[4]) >= tonumber(ARGV[2]) then return 'full' end
-if KEYS[6] then
-    redis.call('HSET', KEYS[6], 'job_id', ARGV[5], 'request', ARGV[4])
-    redis.call('EXPIRE', KEYS[6], ARGV[3])
+if KEYS[7] then
+    redis.call('HSET', KEYS[7], 'job_id', ARGV[5], 'request', ARGV[4])
+    redis.call('EXPIRE', KEYS[7], ARGV[3])
 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 7))
 redis.call('SADD', KEYS[4], ARGV[1])
-redis.call('ZADD', KEYS[5], ARGV[6], ARGV[5])
+redis.call('ZADD', KEYS[6], ARGV[6], ARGV[5])
 tell()
 return {{ARGV[5], ARGV[4]}}
 """
-# ARGV: member, ttl, now, most attempts, the error once they are used up, the fence of a start to go on from. The new
-# fence and the event's id, or 'failed', or nil: nothing to do.
+# ARGV: member, ttl, now, most attempts, the error once they are used up, the fence of a start to go on from, the
+# lease in ms. The new fence and the event's id, or 'failed', or nil: nothing to do, or another worker is at it.
 BEGIN = f"""{TELL}
 if not state() or ended() then return nil end
 if ARGV[6] ~= '' and redis.call('HGET', KEYS[1], 'fence') ~= ARGV[6] then return nil end
+if ARGV[6] == '' and redis.call('EXISTS', KEYS[5]) == 1 then return nil end
 local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
 if redis.call('HINCRBY', KEYS[1], 'attempts', 1) > tonumber(ARGV[4]) then
     redis.call('HSET', KEYS[1], 'attempts', ARGV[4], 'state', 'failed', 'error', ARGV[5], 'ended_at', ARGV[3])
@@ -73,10 +82,16 @@ if redis.call('HINCRBY', KEYS[1], 'attempts', 1) > tonumber(ARGV[4]) then
 end
 redis.call('HSETNX', KEYS[1], 'started_at', ARGV[3])
 redis.call('HSET', KEYS[1], 'state', 'running')
+redis.call('SET', KEYS[5], fence, 'PX', ARGV[7])
 return {{fence, tell()}}
 """
 HOLDS = """
 if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] or ended() then return 0 end
+"""
+# ARGV: fence, the lease in ms.
+RENEW = f"""{TELL}{HOLDS}
+redis.call('SET', KEYS[5], ARGV[1], 'PX', ARGV[2])
+return 1
 """
 # ARGV: fence, then fields of the hash.
 NOTE = f"""{TELL}{HOLDS}
@@ -115,6 +130,7 @@ RETRY = f"""{TELL}
 local s = state()
 if s ~= 'failed' and s ~= 'cancelled' then return 0 end
 redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'rate_per_s')
+redis.call('HINCRBY', KEYS[1], 'fence', 1)  -- what an earlier start still says comes too late
 redis.call('HSET', KEYS[1], 'state', 'queued', 'attempts', 0)
 for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
 redis.call('SADD', KEYS[4], ARGV[1])
@@ -125,6 +141,7 @@ return 1
 RELEASE = f"""{TELL}{HOLDS}
 redis.call('HINCRBY', KEYS[1], 'attempts', -1)
 redis.call('HSET', KEYS[1], 'state', 'queued')
+redis.call('DEL', KEYS[5])
 tell()
 return 1
 """
@@ -191,7 +208,8 @@ def died(chunk: int) -> JobError:
 
 class Ledger:
     """url: of the jobs' Redis. ttl_s: how long a job that has ended is remembered. most_active: queued and running
-    jobs of all tenants together. on_end: told of every job that ends by a call here."""
+    jobs of all tenants together. lease_s: after so long dockets give a silent worker's job to another. on_end: told of
+    every job that ends by a call here."""
 
     def __init__(
         self,
@@ -200,9 +218,10 @@ class Ledger:
         *,
         ttl_s: int,
         most_active: int,
+        lease_s: float,
         on_end: Callable[[Kind, State], None] = lambda kind, state: None,
     ) -> None:
-        self._on_end = on_end
+        self._on_end, self._lease_ms = on_end, int(1000 * LEASE_SHARE * lease_s)
         self._redis = redis.Redis.from_pool(connections(url, timeout_s))
         self._timeout_s, self._ttl_s, self._most_active = timeout_s, ttl_s, most_active
 
@@ -216,8 +235,6 @@ class Ledger:
         """The client decodes nothing: what its types call `bytes | str` is bytes."""
         try:
             return await command()
-        except ResponseError:
-            raise
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("the jobs' Redis is unavailable", reason=repr(error))
             raise JobsUnavailable from error
@@ -225,7 +242,9 @@ class Ledger:
     async def _run(
         self, script: str, job: tuple[str, str], *arguments: object, more: tuple[str, ...] = ()
     ) -> Any:
-        names = [keys.job(*job), keys.job_events(*job), keys.job_ends(*job), keys.active_jobs(), *more]
+        check_id(job[1])
+        own = (key(*job) for key in (keys.job, keys.job_events, keys.job_ends))
+        names = [*own, keys.active_jobs(), keys.job_lease(*job), *more]
         return await self._ask(
             lambda: self._redis.eval(script, len(names), *names, *(str(a) for a in arguments))
         )
@@ -258,6 +277,7 @@ class Ledger:
 
     async def get(self, tenant: str, job_id: str) -> Job:
         """Raises JobNotFound."""
+        check_id(job_id)
         raw = await self._ask(lambda: self._redis.hgetall(keys.job(tenant, job_id)))
         if not raw:
             raise JobNotFound(job_id)
@@ -308,6 +328,7 @@ class Ledger:
         answer = await self._run(
             BEGIN, (tenant, job_id), member(tenant, job_id), self._ttl_s, time.time(), MOST_ATTEMPTS,
             orjson.dumps(asdict(last or died(job.chunks))).decode(), "" if after is None else after.fence,
+            self._lease_ms,
         )  # fmt: skip
         if answer == b"failed":
             self._on_end(job.kind, State.FAILED)
@@ -316,8 +337,12 @@ class Ledger:
         fence, event = answer
         return Start(await self.get(tenant, job_id), int(fence), event.decode())
 
+    async def renew(self, start: Start) -> bool:
+        """Nobody else may begin the job for a while. False: this start holds it no more, as of all methods that take
+        one."""
+        return await self._held(RENEW, start, self._lease_ms)
+
     async def note_total(self, start: Start, total: int) -> bool:
-        """False: this start holds the job no more, as of all methods that take one."""
         return await self._held(NOTE, start, *fields_of(total=total))
 
     async def publish(self, start: Start, chunk: int, done: int, failures: int, rate_per_s: float) -> bool:
@@ -369,19 +394,18 @@ class Ledger:
 
     async def events(self, tenant: str, job_id: str, after: str, *, block: bool = False) -> list[Event]:
         """What happened after the event `after` ("0": from the beginning), oldest first. block: wait a while for the
-        first one; this holds a connection. Raises JobNotFound, BadInput where `after` is no event's id."""
-        key = keys.job_events(tenant, job_id)
-        ms = int(500 * self._timeout_s) if block else None  # less than the connection's own timeout
-        try:
-            found = await self._ask(lambda: self._redis.xread({key: after}, READ_EVENTS, ms))
-        except ResponseError:
+        first one; this holds a connection. Raises BadInput where `after` is no event's id."""
+        check_id(job_id)
+        if not EVENT_ID.fullmatch(after):
             raise BadInput(
                 f"{after[:64]!r} is no event's id.",
                 field="last-event-id",
                 remedy="Send the id of the last event that came, or none.",
-            ) from None
+            )
+        key = keys.job_events(tenant, job_id)
+        ms = int(500 * self._timeout_s) if block else None  # less than the connection's own timeout
+        found = await self._ask(lambda: self._redis.xread({key: after}, READ_EVENTS, ms))
         if not found:
-            await self.get(tenant, job_id)
             return []
         [[_, entries]] = found
         return [Event(i.decode(), read(tenant, job_id, raw), int(raw.get(b"fence", 0))) for i, raw in entries]
@@ -399,9 +423,17 @@ class Ledger:
                 if event.job.state.ended:
                     return
             if not events:
+                if (await self.get(tenant, job_id)).state.ended:  # and its end was told before
+                    return
                 yield None
                 if not block:
                     await asyncio.sleep(POLL_S)
+
+
+def check_id(job_id: str) -> None:
+    """What is no id of ours must not become part of a key. Raises JobNotFound."""
+    if not JOB_ID.fullmatch(job_id):
+        raise JobNotFound(job_id[:64])
 
 
 def member(tenant: str, job_id: str) -> str:

@@ -2,8 +2,9 @@
 
 import asyncio
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
@@ -53,12 +54,13 @@ class JobParts:
         alone: bool,
     ) -> None:
         self._url, self._server, self._metrics = url, server, metrics
-        self._lease_s = settings.job_lease_s
+        self._lease_s, self._keep_s = settings.job_lease_s, settings.job_ttl_days * DAY_S
         self._ledger = Ledger(
             url,
             settings.redis_timeout_s,
             ttl_s=int(settings.job_ttl_days * DAY_S),
             most_active=settings.max_jobs,
+            lease_s=settings.job_lease_s,
             on_end=metrics.job_ended,
         )
         metrics.expect_jobs(list(Kind), [state for state in State if state.ended])
@@ -72,20 +74,33 @@ class JobParts:
         self.queue = JobQueue(self._ledger, self._dockets, self._results, wake)
 
     def worker(self, works: Mapping[Kind, Work]) -> JobWorker:
-        return JobWorker(self._url, self._ledger, self._results, works, self._metrics, lease_s=self._lease_s)
+        return JobWorker(
+            self._url,
+            self._ledger,
+            self._results,
+            works,
+            self._metrics,
+            lease_s=self._lease_s,
+            keep_s=self._keep_s,
+        )
 
     async def start(self) -> None:
-        if self._server is not None:
+        """Without its Redis there are no jobs for now; clicks need none."""
+        if self._server is None:
+            return
+        try:
             await asyncio.to_thread(self._server.start)
+        except (SegserveError, OSError, subprocess.SubprocessError) as error:
+            log.error("the jobs' private Redis cannot be started", reason=str(error))
 
-    async def keep(self) -> None:
-        """What runs beside the requests, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            if self._server is not None:
-                group.create_task(self._keep_redis(self._server))
-            if self._worker is not None:
-                group.create_task(self._worker.keep())
-            group.create_task(self._observe())
+    def beside(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs beside the requests, each until cancelled."""
+        found = [self._observe()]
+        if self._server is not None:
+            found.append(self._keep_redis(self._server))
+        if self._worker is not None:
+            found.append(self._worker.keep())
+        return found
 
     async def stop(self) -> None:
         if self._worker is not None:

@@ -11,14 +11,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
+import structlog
 from docket import Docket
 from redis.exceptions import RedisError
 
-from segserve.errors import JobsUnavailable
+from segserve.errors import BadInput, Busy, JobsUnavailable
 from segserve.jobs.job import Event, Job, Kind, State
 from segserve.jobs.ledger import Ledger
 from segserve.jobs.results import Results
 from segserve.types import Priority
+
+ADD_S = 10.0
+
+log = structlog.get_logger(__name__)
 
 
 async def perform(tenant: str, job_id: str) -> None:
@@ -45,11 +50,12 @@ class Dockets:
     async def add(self, priority: Priority, tenant: str, job_id: str) -> None:
         """Nothing happens where it waits or runs already. Raises JobsUnavailable."""
         try:
-            async with self._opening:
+            async with asyncio.timeout(ADD_S), self._opening:  # docket's own connections wait for ever
                 if priority not in self._open:
                     docket = open_docket(self._url, priority)
                     self._open[priority] = await self._stack.enter_async_context(docket)
-            await self._open[priority].add(perform, key=f"{tenant}/{job_id}")(tenant, job_id)
+            async with asyncio.timeout(ADD_S):
+                await self._open[priority].add(perform, key=f"{tenant}/{job_id}")(tenant, job_id)
         except (RedisError, OSError, TimeoutError) as error:
             raise JobsUnavailable from error
 
@@ -78,7 +84,11 @@ class JobQueue:
         """request: checked. Raises Busy, JobsUnavailable, BadInput where the key stood for another request."""
         job = Job(tenant, secrets.token_urlsafe(12), kind, priority, model, State.QUEUED, time.time())
         await self._results.put_request(tenant, job.job_id, request)
-        job_id = await self._ledger.submit(job, request, idempotency_key)
+        try:
+            job_id = await self._ledger.submit(job, request, idempotency_key)
+        except (BadInput, Busy):
+            await self._results.remove(tenant, job.job_id)
+            raise
         if job_id != job.job_id:
             await self._results.remove(tenant, job.job_id)
         found = await self._ledger.get(tenant, job_id)
@@ -87,7 +97,10 @@ class JobQueue:
         return found
 
     async def _deliver(self, job: Job) -> None:
-        await self._dockets.add(job.priority, job.tenant, job.job_id)
+        try:
+            await self._dockets.add(job.priority, job.tenant, job.job_id)
+        except JobsUnavailable:  # it is in the ledger: a sweep will bring it
+            log.warning("job not delivered yet", job_id=job.job_id)
         if self._wake is not None:
             self._wake()
 

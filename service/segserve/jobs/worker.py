@@ -13,12 +13,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import structlog
 from docket import Docket, Worker
 
-from segserve.errors import JobNotFound, JobsUnavailable, SegserveError, Unavailable
+from segserve.errors import BadInput, JobNotFound, JobsUnavailable, SegserveError, Unavailable
 from segserve.jobs.job import Event, JobError, Kind, State
 from segserve.jobs.ledger import Ledger, Start
 from segserve.jobs.queue import Dockets, open_docket, perform
@@ -28,9 +28,11 @@ from segserve.metrics import Metrics
 from segserve.types import DEFAULT_TENANT, Priority
 
 REDIS_RETRY_S = 0.5
-RETRY_S = 2.0  # times the attempt: before what failed for a passing reason is tried again
+RETRY_S = 2.0  # before what failed for a passing reason is tried again, longer each time
 SWEEP_S = 30.0
-FORGET_S = 3600.0  # younger files may be of a job that is just being submitted
+FORGET_EVERY_S = 3600.0
+MOST_PASSING, LONGEST_RETRY_S = 30, 60.0  # about half an hour
+RENEWALS = 5  # of a job's lease, while it lasts
 
 T = TypeVar("T")
 
@@ -67,7 +69,7 @@ class Gate:
 
 class JobWorker:
     """url: of the jobs' Redis. works: how each kind is done. lease_s: after so long the job of a silent worker is
-    another's."""
+    another's. keep_s: how long files are kept of which the ledger knows no job."""
 
     def __init__(
         self,
@@ -78,7 +80,9 @@ class JobWorker:
         metrics: Metrics,
         *,
         lease_s: float,
+        keep_s: float,
     ) -> None:
+        self._keep_s = keep_s
         self._url, self._ledger, self._results = url, ledger, results
         self._lease = timedelta(seconds=lease_s)
         self._works, self._metrics = works, metrics
@@ -142,42 +146,57 @@ class JobWorker:
         """One job, until it ends, is not wanted any more, or is given back."""
         after: Start | None = None
         last: JobError | None = None
+        passing = 0  # interruptions in a row that were not the job's fault
         while (start := await self._begin(tenant, job_id, after, last)) is not None:
+            passing = passing + 1 if start.job.chunks == (after and after.job.chunks) else 0
             after = start
             job_log = log.bind(job_id=job_id, kind=start.job.kind, attempt=start.job.attempts)
             try:
                 await self._work(start)
-                return
+            except asyncio.CancelledError:
+                await asyncio.shield(self._release(start))
+                raise
             except Stopped:
-                if self._ending:
-                    await self._give_back(start)
                 job_log.info("job stopped")
-                # Cancelled, and wanted again before this was noticed: its place in the docket is the one held here.
-                if (await self._insist(lambda: self._ledger.get(tenant, job_id))).state is not State.QUEUED:
-                    return
-                after = last = None
-                continue
+                if self._ending:  # it stays in the docket, for the next worker
+                    await self._release(start)
+                    raise asyncio.CancelledError from None
             except Unavailable as error:
                 last = told(error)
                 job_log.warning("job interrupted", reason=str(error))
+                if passing < MOST_PASSING:
+                    await self._release(start)  # no attempt is lost over what others cannot do just now
+                    await self._pause(min(RETRY_S * 2**passing, LONGEST_RETRY_S))
+                    continue
+                await self._end(start, State.FAILED, last)
             except SegserveError as error:
                 await self._end(start, State.FAILED, told(error))
-                return
             except Exception as error:
                 last = told(error)
                 job_log.exception("job met an error of ours")
-            await asyncio.sleep(RETRY_S * start.job.attempts)
+                await self._pause(RETRY_S * start.job.attempts)
+                continue
+            # Cancelled or failed, and wanted again before that was noticed here: its place in the docket is this one.
+            if (await self._insist(lambda: self._ledger.get(tenant, job_id))).state is not State.QUEUED:
+                return
+            after = last = None
+
+    async def _pause(self, seconds: float) -> None:
+        """Raises CancelledError where this worker is to end: the job stays in the docket."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self._ending:
+                raise asyncio.CancelledError
+            await asyncio.sleep(min(left, REDIS_RETRY_S))
 
     async def _begin(
         self, tenant: str, job_id: str, after: Start | None, last: JobError | None
     ) -> Start | None:
         return await self._insist(lambda: self._ledger.begin(tenant, job_id, after, last))
 
-    async def _give_back(self, start: Start) -> NoReturn:
-        """Not done: it stays in the docket, for the next worker."""
+    async def _release(self, start: Start) -> None:
         with suppress(SegserveError):
             await self._ledger.release(start)
-        raise asyncio.CancelledError
 
     async def _work(self, start: Start) -> None:
         """Raises Stopped, and what the work itself raises."""
@@ -185,14 +204,16 @@ class JobWorker:
         if self._ending:
             raise Stopped
         interactive = job.priority is Priority.INTERACTIVE
-        watching = asyncio.create_task(self._watch(start, stop))
+        beside = [asyncio.create_task(work) for work in (self._watch(start, stop), self._renew(start, stop))]
         self._running.add(stop)
         if interactive:
             self._gate.enter()
         try:
             request = await self._results.request(job.tenant, job.job_id)
             if request is None:
-                raise Stopped  # its files are gone: so is the job
+                raise BadInput(
+                    "What the job was asked is no longer in the object store.", remedy="Submit the job again."
+                )
             opened = await self._works[job.kind].open(job, request)
             try:
                 await self._chunks(start, opened, stop)
@@ -202,7 +223,8 @@ class JobWorker:
             if interactive:
                 self._gate.leave()
             self._running.discard(stop)
-            watching.cancel()
+            for task in beside:
+                task.cancel()
         await self._end(start, State.SUCCEEDED)
 
     async def _chunks(self, start: Start, opened: Opened, stop: Stop) -> None:
@@ -260,23 +282,48 @@ class JobWorker:
                 stop.tell()
                 return
 
+    async def _renew(self, start: Start, stop: Stop) -> None:
+        """Hold the job while it runs here; tell `stop` where another worker has it."""
+        while True:
+            await asyncio.sleep(self._lease.total_seconds() / RENEWALS)
+            with suppress(JobsUnavailable):
+                if not await self._ledger.renew(start):
+                    stop.tell()
+                    return
+
     async def _sweep(self) -> None:
         """Put what is queued or running into its docket, where it is not already: a crash, or a Redis that lost
         its last second, may have left it out. And delete the files of jobs that are not known any more."""
         dockets = Dockets(self._url)
+        forget_at = 0.0
         try:
             while True:
-                with suppress(SegserveError):
+                with suppress(JobsUnavailable):
                     for tenant, job_id in await self._ledger.active():
-                        job = await self._ledger.get(tenant, job_id)
-                        await dockets.add(job.priority, tenant, job_id)
-                    await self._forget(DEFAULT_TENANT)
+                        await self._bring(dockets, tenant, job_id)
+                if time.monotonic() > forget_at:
+                    with suppress(SegserveError):
+                        await self._forget(DEFAULT_TENANT)
+                    forget_at = time.monotonic() + FORGET_EVERY_S
                 await asyncio.sleep(SWEEP_S)
         finally:
             await dockets.close()
 
+    async def _bring(self, dockets: Dockets, tenant: str, job_id: str) -> None:
+        try:
+            job = await self._ledger.get(tenant, job_id)
+            await dockets.add(job.priority, tenant, job_id)
+        except JobsUnavailable:
+            raise
+        except (
+            SegserveError,
+            ValueError,
+        ) as error:  # gone meanwhile, or of a kind that a newer version knows
+            log.warning("job passed over", job_id=job_id, reason=str(error))
+
     async def _forget(self, tenant: str) -> None:
-        for job_id in await self._results.older_than(tenant, FORGET_S):
+        """Delete what is older than the ledger remembers."""
+        for job_id in await self._results.older_than(tenant, self._keep_s):
             try:
                 await self._ledger.get(tenant, job_id)
             except JobNotFound:

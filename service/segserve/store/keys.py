@@ -100,6 +100,11 @@ def job_ends(tenant: str, job_id: str) -> str:
     return f"{job(tenant, job_id)}:ends"
 
 
+def job_lease(tenant: str, job_id: str) -> str:
+    """Held by the worker that is at it."""
+    return f"{job(tenant, job_id)}:lease"
+
+
 def jobs(tenant: str) -> str:
     """All jobs of a tenant that are still known, by the time they were made."""
     return f"{PREFIX}:{tenant}:jobs"

@@ -4,20 +4,21 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from enum import StrEnum
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import orjson
 from zipstream import ZIP_STORED, ZipStream
 
-from segserve.masks import crop, labels, rle
+from segserve.masks import labels, rle
+from segserve.masks.labels import MOST_IN_16_BITS
 from segserve.types import Size
 
 Line = dict[str, Any]
 # Begins to read the published lines from the first on.
 Read = Callable[[], Awaitable[AsyncIterator[bytes]]]
 
+SUFFIX = re.compile(r"\.[A-Za-z]{3,4}$")
 UNSAFE, NAME_LENGTH = re.compile(r"[^A-Za-z0-9._-]+"), 80
 ERRORS = "errors.ndjson"  # in archives: what failed, as the NDJSON results say it
 
@@ -125,7 +126,7 @@ async def as_zip(read: Read, asked: JobFormat) -> AsyncIterator[bytes]:
 
 def safe(line: Line) -> str:
     """A name that is no path, whatever it was called."""
-    name = str(PurePath(line["name"]).with_suffix("")) if "name" in line else line["image_id"][:16]
+    name = SUFFIX.sub("", line["name"]) if "name" in line else line["image_id"][:16]
     return UNSAFE.sub("_", name)[-NAME_LENGTH:]
 
 
@@ -138,8 +139,11 @@ def label_map(line: Line) -> labels.Labels:
         for each in line["objects"]:
             values[rle.decode(each["mask"]["counts"], size)] = number_of[each["class"]]
         return values
-    found = [crop.from_mask(rle.decode(each["mask"]["counts"], size)) for each in objects(line)]
-    return labels.from_crops(found, size)
+    found = sorted(enumerate(objects(line), 1), key=lambda each: -each[1]["area"])
+    painted = np.zeros((size.height, size.width), np.uint16 if len(found) <= MOST_IN_16_BITS else np.uint32)
+    for number, each in found:  # one mask at a time: all of them would be their number of images
+        painted[rle.decode(each["mask"]["counts"], size)] = number
+    return painted
 
 
 async def parsed(read: Read) -> AsyncIterator[Line]:

@@ -31,7 +31,7 @@ async def submit(service: Service, asked: JobIn, idempotency_key: str | None) ->
     """Raises as `prepared` and `JobQueue.submit` do."""
     queue = service.jobs.queue
     request = await prepared(service, asked)
-    content = await asyncio.to_thread(lambda: orjson.dumps(request.model_dump()))
+    content = await asyncio.to_thread(lambda: request.model_dump_json().encode())
     return await queue.submit(
         DEFAULT_TENANT, JobKind.BATCH, Priority(asked.priority), request.model, content, idempotency_key
     )
@@ -39,10 +39,16 @@ async def submit(service: Service, asked: JobIn, idempotency_key: str | None) ->
 
 async def prepared(service: Service, asked: JobIn) -> BatchRequest:
     """What is asked, checked. Raises BadInput naming the field at fault, ModelNotFound, FileNotKnown, NoPermission."""
+    source = await source_of(service, asked)
+    return await asyncio.to_thread(build, service, asked, source)
+
+
+def build(service: Service, asked: JobIn, source: Source) -> BatchRequest:
+    """As `prepared`. Blocks: there may be prompts for very many images."""
     request = BatchRequest(
         operation=asked.params.operation,
-        model=await asyncio.to_thread(model_for, service, asked),
-        source=await source_of(service, asked),
+        model=model_for(service, asked),
+        source=source,
         options=asked.params.options,
         prompts={
             name: [prompt.model_dump(mode="json", exclude_unset=True) for prompt in prompts]
@@ -139,6 +145,10 @@ def check_options(request: BatchRequest) -> None:
     item = example(request.operation, request.model, request.options, prompts)
     try:
         ask.checked(kind, orjson.dumps(body_of(request.operation, item)))
+    except TypeError as error:  # a number of more than 64 bits
+        raise BadInput(
+            f"The options cannot be kept: {error}.", field="params.options", remedy="Send smaller numbers."
+        ) from None
     except BadInput as error:
         raise BadInput(error.message, field=f"params.options.{error.field}", remedy=error.remedy) from None
 
