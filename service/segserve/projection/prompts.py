@@ -1,0 +1,97 @@
+"""The mask of one slice as the prompt for the next, as μSAM 1.8 does it
+(`micro_sam.prompt_based_segmentation.segment_from_mask`)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from segserve.types import Bool, Box, Float32, Prompt
+
+INSIDE_APART, OUTSIDE_APART = 3, 5  # pixels between points of a kind
+SMOOTH = 1.0  # of the distances, pixels
+
+
+class Projection(StrEnum):
+    """What of the mask becomes the prompt."""
+
+    MASK = "mask"  # its box and itself
+    BOX = "box"
+    POINTS = "points"  # inside and outside of it
+    POINTS_AND_MASK = "points_and_mask"
+    SINGLE_POINT = "single_point"  # the deepest
+
+
+@dataclass(frozen=True)
+class Uses:
+    box: bool
+    mask: bool
+    points: bool
+
+
+USES = {
+    Projection.MASK: Uses(box=True, mask=True, points=False),
+    Projection.BOX: Uses(box=True, mask=False, points=False),
+    Projection.POINTS: Uses(box=False, mask=False, points=True),
+    Projection.POINTS_AND_MASK: Uses(box=False, mask=True, points=True),
+    Projection.SINGLE_POINT: Uses(box=False, mask=False, points=True),
+}
+
+
+def project(mask: Bool, how: Projection, box_extension: float = 0.0) -> Prompt:
+    """mask [H, W], not empty. box_extension: what the box grows by on each side, in parts of its edges, or in pixels
+    from 1 on."""
+    uses, box = USES[how], box_of(mask, box_extension)
+    points, labels = np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
+    if uses.points:
+        points, labels = points_of(mask, box, single=how is Projection.SINGLE_POINT)
+    return Prompt(points, labels, box if uses.box else None, mask=mask if uses.mask else None)
+
+
+def box_of(mask: Bool, extension: float) -> Box:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    y0, y1, x0, x1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    by_x, by_y = (extension, extension) if extension >= 1 else (extension * (x1 - x0), extension * (y1 - y0))
+    height, width = mask.shape
+    edges = (max(x0 - by_x, 0), max(y0 - by_y, 0), min(x1 + by_x, width), min(y1 + by_y, height))
+    return Box(*(float(np.round(edge)) for edge in edges))
+
+
+def points_of(mask: Bool, box: Box, *, single: bool) -> tuple[Float32, NDArray[np.int64]]:
+    """Points [N, 2] and labels [N]: where the mask, and what is around it in its box, is deepest."""
+    x0, y0, x1, y1 = (int(edge) for edge in (box.x0, box.y0, box.x1, box.y1))
+    inside = mask[y0:y1, x0:x1]
+    outline = ndimage.binary_dilation(inside, ndimage.generate_binary_structure(2, 1)) & ~inside
+    distances = ndimage.gaussian_filter(distance_to(outline), SMOOTH)
+    depth = np.where(inside, distances, 0)
+    if single:
+        found = [np.unravel_index(int(depth.argmax()), depth.shape)]
+        labels = [1]
+    else:
+        positive = peaks(depth, INSIDE_APART)
+        negative = peaks(np.where(inside, 0, distances), OUTSIDE_APART)
+        found, labels = [*positive, *negative], [1] * len(positive) + [0] * len(negative)
+    points = np.array([(x + x0, y + y0) for y, x in found], np.float32).reshape(-1, 2)
+    return points, np.array(labels, np.int64)
+
+
+def distance_to(outline: Bool) -> NDArray[np.float64]:
+    if not outline.any():  # the mask fills its box
+        return np.ones(outline.shape)
+    found: NDArray[np.float64] = ndimage.distance_transform_edt(~outline)
+    return found
+
+
+def peaks(values: NDArray[np.float64], apart: int) -> list[tuple[int, int]]:
+    """(row, column) of the maxima above the least value, the highest first, no two nearer than `apart` in rows or
+    columns."""
+    highest = ndimage.maximum_filter(values, size=2 * apart + 1, mode="constant")
+    rows, columns = np.nonzero((values == highest) & (values > values.min()))
+    order = np.argsort(-values[rows, columns], kind="stable")
+    found: list[tuple[int, int]] = []
+    for row, column in zip(rows[order], columns[order], strict=True):
+        if all(max(abs(row - r), abs(column - c)) > apart for r, c in found):
+            found.append((int(row), int(column)))
+    return found
