@@ -13,7 +13,7 @@ from segserve.errors import BadInput, Unavailable
 from segserve.jobs.job import Job, Kind
 from segserve.jobs.ledger import Ledger
 from segserve.jobs.queue import Dockets, JobQueue
-from segserve.jobs.results import Results
+from segserve.jobs.results import Past, Results
 from segserve.jobs.work import Chunk, Stop
 from segserve.jobs.worker import JobWorker
 from segserve.metrics import Metrics
@@ -27,12 +27,12 @@ SIZE = 4  # units a chunk
 
 def ask(total: int, unit_s: float = 0.0, **more: object) -> bytes:
     """total units of unit_s seconds; `bad` and `passing` name the chunk that cannot be done, `kills` the one that
-    ends its worker."""
+    ends its worker. salt: of each unit's digest."""
     return orjson.dumps({"total": total, "unit_s": unit_s, **more})
 
 
-def line(unit: int) -> bytes:
-    return orjson.dumps({"unit": unit, "digest": hashlib.sha256(str(unit).encode()).hexdigest()})
+def line(unit: int, salt: str = "") -> bytes:
+    return orjson.dumps({"unit": unit, "digest": hashlib.sha256(f"{salt}{unit}".encode()).hexdigest()})
 
 
 class Counting:
@@ -41,7 +41,7 @@ class Counting:
     def __init__(self, log: Path) -> None:
         self._log = log
 
-    async def open(self, job: Job, request: bytes) -> "OpenedCounting":
+    async def open(self, job: Job, request: bytes, past: Past) -> "OpenedCounting":
         return OpenedCounting(job.job_id, orjson.loads(request), self._log)
 
 
@@ -68,7 +68,7 @@ class OpenedCounting:
             with self._log.open("a") as log:
                 log.write(f"{self._job_id} {unit}\n")
             time.sleep(float(str(self._asked["unit_s"])))
-            lines.append(line(unit))
+            lines.append(line(unit, str(self._asked.get("salt", ""))))
         return Chunk(lines)
 
     async def close(self) -> None: ...

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from segserve.errors import BadInput, Busy, JobNotFound, JobsUnavailable
-from segserve.jobs.job import Job, JobError, Kind, State
+from segserve.jobs.job import Job, JobError, Kind, Published, State
 from segserve.jobs.ledger import MOST_ATTEMPTS, Start
 from segserve.store.private_redis import PrivateRedis
 from segserve.types import Priority
@@ -44,11 +44,11 @@ def test_a_job_from_its_submission_to_its_end(opening: Opening) -> None:
         start = await begun(parts)
         assert (start.job.state, start.job.attempts, start.job.chunks) == (State.RUNNING, 1, 0)
         assert await ledger.note_total(start, 6)
-        assert await ledger.publish(start, 0, 4, 1, 2.0)
+        assert await ledger.publish(start, 0, Published(4, 4, 1, 0), 2.0)
         running = await ledger.get("t", "a")
         assert (running.done, running.total, running.failures, running.eta_s) == (4, 6, 1, 1.0)
-        assert await ledger.publish(start, 1, 6, 1, 2.0)
-        assert await ledger.ends("t", "a") == [4, 6]
+        assert await ledger.publish(start, 1, Published(6, 6, 1, 0), 2.0)
+        assert [chunk.done for chunk in await ledger.published("t", "a")] == [4, 6]
         assert await ledger.succeed(start)
         assert await ledger.active() == []
         states = [event.job.state async for event in ledger.follow("t", "a") if event]
@@ -70,14 +70,16 @@ def test_who_lost_the_job_publishes_nothing(opening: Opening) -> None:
         assert await ledger.begin("t", "a") is None, "while its holder is heard of nobody else begins it"
         assert not await ledger.renew(silent)
         assert await ledger.renew(successor)
-        assert not await ledger.publish(silent, 0, 4, 0, 1.0)
+        assert not await ledger.publish(silent, 0, Published(4, 4, 0, 0), 1.0)
         assert not await ledger.succeed(silent)
         assert not await ledger.release(silent)
         assert await ledger.begin("t", "a", after=silent) is None
-        assert await ledger.publish(successor, 0, 4, 0, 1.0)
-        assert await ledger.publish(successor, 0, 4, 0, 1.0), "asked again, as after a lost answer"
-        assert await ledger.ends("t", "a") == [4]
-        assert not await ledger.publish(successor, 2, 4, 0, 1.0), "out of order"
+        assert await ledger.publish(successor, 0, Published(4, 4, 0, 0), 1.0)
+        assert await ledger.publish(successor, 0, Published(4, 4, 0, 0), 1.0), (
+            "asked again, as after a lost answer"
+        )
+        assert [chunk.done for chunk in await ledger.published("t", "a")] == [4]
+        assert not await ledger.publish(successor, 2, Published(4, 4, 0, 0), 1.0), "out of order"
 
     told(opening, story)
 
@@ -88,7 +90,7 @@ def test_attempts_count_the_starts_since_the_last_chunk(opening: Opening) -> Non
         await ledger.submit(job(), b"{}", None)
         for _ in range(MOST_ATTEMPTS - 1):
             await begun(parts)
-        await ledger.publish(await begun(parts), 0, 4, 0, 1.0)
+        await ledger.publish(await begun(parts), 0, Published(4, 4, 0, 0), 1.0)
         for _ in range(MOST_ATTEMPTS - 1):
             await begun(parts)
         assert (await ledger.get("t", "a")).state is State.RUNNING
@@ -118,9 +120,9 @@ def test_cancelled_and_tried_again(opening: Opening) -> None:
         ledger = parts.ledger
         await ledger.submit(job(), b"{}", None)
         start = await begun(parts)
-        await ledger.publish(start, 0, 4, 0, 1.0)
+        await ledger.publish(start, 0, Published(4, 4, 0, 0), 1.0)
         assert (await ledger.cancel("t", "a")).state is State.CANCELLED
-        assert not await ledger.publish(start, 1, 8, 0, 1.0)
+        assert not await ledger.publish(start, 1, Published(8, 8, 0, 0), 1.0)
         assert (await ledger.retry("t", "a")).state is State.QUEUED
         assert not await ledger.fail(start, JobError("x", "too late"))
         again = await begun(parts)
@@ -193,5 +195,34 @@ def test_a_redis_that_is_away_is_told(opening: Opening, jobs_redis: PrivateRedis
             await parts.ledger.get("t", "a")
         jobs_redis.start()
         assert (await parts.ledger.get("t", "a")).job_id == "a", "it kept what it was told"
+
+    told(opening, story)
+
+
+def test_a_revised_job_goes_on_after_the_chunks_it_keeps(opening: Opening) -> None:
+    async def story(parts: Parts) -> None:
+        ledger = parts.ledger
+        await ledger.submit(job(), b"{}", None)
+        start = await begun(parts)
+        for chunk, ends in enumerate([Published(4, 4, 1, 0), Published(8, 8, 2, 0), Published(10, 10, 2, 0)]):
+            await ledger.publish(start, chunk, ends, 1.0)
+        revised = await ledger.revise(await ledger.get("t", "a"), "more", keep=2)
+        assert (revised.state, revised.revision, revised.asked) == (State.QUEUED, 1, "more")
+        assert (revised.chunks, revised.done, revised.failures) == (2, 8, 2)
+        assert await ledger.published("t", "a") == [Published(4, 4, 1, 0), Published(8, 8, 2, 0)]
+        assert not await ledger.publish(start, 2, Published(10, 10, 2, 0), 1.0), (
+            "the start before holds it no more"
+        )
+        again = await ledger.begin("t", "a")
+        assert again is not None, "nor does its lease"
+        await ledger.publish(again, 2, Published(12, 12, 2, 1), 1.0)
+        await ledger.succeed(again)
+        ended = await ledger.get("t", "a")
+        assert ended.done == 12
+        with pytest.raises(Busy, match="at the same moment"):
+            await ledger.revise(start.job, "late", keep=0)
+        afresh = await ledger.revise(ended, "afresh", keep=0)
+        assert (afresh.state, afresh.chunks, afresh.done, afresh.ended_at) == (State.QUEUED, 0, 0, None)
+        assert await ledger.active() == [("t", "a")]
 
     told(opening, story)

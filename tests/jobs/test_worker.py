@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from segserve.jobs.job import Job, Kind, State
+from segserve.jobs.job import FIRST, Job, Kind, State
 from segserve.store.private_redis import PrivateRedis, answers
 from segserve.types import Priority
 from tests.jobs.conftest import Opening
@@ -173,7 +173,7 @@ def test_a_worker_that_is_told_to_end_gives_the_job_back(opening: Opening) -> No
 def test_what_is_in_no_docket_is_found_by_the_sweep(opening: Opening) -> None:
     async def story() -> None:
         async with opening() as parts:
-            await parts.results.put_request("t", "x", ask(5))
+            await parts.results.put_request("t", "x", FIRST, ask(5))
             left = Job("t", "x", Kind.BATCH, Priority.BATCH, "starter", State.QUEUED, time.time())
             await parts.ledger.submit(left, b"", None)
             async with working(parts):
@@ -231,7 +231,26 @@ def test_killed_again_and_again_nothing_is_lost_or_published_twice(
             events = [event.job async for event in parts.queue.follow("t", job_id) if event]
             published = Counter(job.chunks for job in events if job.attempts == 1 and job.chunks)
             assert set(published) == set(range(1, total // SIZE + 1)), "each chunk has its event"
-            assert await parts.ledger.ends("t", job_id) == list(range(SIZE, total + 1, SIZE))
+            assert [chunk.done for chunk in await parts.ledger.published("t", job_id)] == list(
+                range(SIZE, total + 1, SIZE)
+            )
+
+    run(story)
+
+
+@pytest.mark.parametrize("ended_before", [False, True])
+def test_a_job_is_revised_while_it_runs_and_after(opening: Opening, ended_before: bool) -> None:
+    async def story() -> None:
+        async with opening() as parts, working(parts):
+            job_id = await submit(parts, ask(40, 0.02))
+            job = await until(parts, job_id, lambda job: job.chunks == 10 if ended_before else job.chunks > 3)
+            if ended_before:
+                job = await ended(parts, job_id)
+            await parts.queue.revise(job, ask(44, 0.001, salt="more"), keep=2)
+            job = await ended(parts, job_id)
+            assert (job.state, job.done, job.total, job.revision) == (State.SUCCEEDED, 44, 44, 1)
+            kept, made = [line(unit) for unit in range(8)], [line(unit, "more") for unit in range(8, 44)]
+            assert await lines(parts, job_id) == kept + made
 
     run(story)
 
@@ -275,7 +294,9 @@ def test_the_jobs_redis_is_killed_and_started_again(
                 assert await asyncio.to_thread(jobs_redis.start)
             assert (await ended(parts, job_id)).state is State.SUCCEEDED
             assert await lines(parts, job_id) == [line(unit) for unit in range(120)]
-            assert await parts.ledger.ends("t", job_id) == list(range(SIZE, 121, SIZE))
+            assert [chunk.done for chunk in await parts.ledger.published("t", job_id)] == list(
+                range(SIZE, 121, SIZE)
+            )
             later = await submit(parts, ask(5))
             assert (await ended(parts, later)).state is State.SUCCEEDED, "the worker takes jobs again"
 

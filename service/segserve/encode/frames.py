@@ -1,6 +1,6 @@
 """Embeddings of frames and slices, which are no stored images: by the name of their file and their place in it.
 
-    held in this process -> in Redis -> encoded from the pixels
+held in this process -> in Redis -> encoded from the pixels
 """
 
 import asyncio

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from segserve.errors import Busy, SegserveError, Unavailable
 from segserve.jobs.images import Images, Source, Sources
 from segserve.jobs.job import Job, JobError
+from segserve.jobs.results import Past
 from segserve.jobs.work import Chunk, Stop, Stopped
 
 CHUNK = 32  # images: at most so many are done again after a crash
@@ -55,7 +56,7 @@ class Batch:
     def __init__(self, operations: Mapping[str, Operation], sources: Sources, at_once: int) -> None:
         self._operations, self._sources, self._at_once = operations, sources, at_once
 
-    async def open(self, job: Job, request: bytes) -> "OpenedBatch":
+    async def open(self, job: Job, request: bytes, past: Past) -> "OpenedBatch":
         asked = BatchRequest.model_validate_json(request)
         images = await self._sources.open(job.tenant, asked.source)
         return OpenedBatch(job, asked, images, self._operations[asked.operation], self._at_once)

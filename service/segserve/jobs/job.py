@@ -7,9 +7,14 @@ from typing import Self
 from segserve.errors import SegserveError
 from segserve.types import Priority
 
+FIRST = "first"
+
 
 class Kind(StrEnum):
     BATCH = "batch"
+    VIDEO = "video"
+    VOLUME = "volume"
+    TRACKING = "tracking"
 
 
 class State(StrEnum):
@@ -51,8 +56,8 @@ class JobError:
 @dataclass(frozen=True)
 class Job:
     """done, total: of the units that users count (images, frames, slices); total is None until it is known.
-    chunks: published. attempts: starts since the last published chunk, the present one included. failures:
-    units that failed alone. Times in seconds since the epoch."""
+    chunks: published. revision: how often it was asked for more since. asked: what names the latest request.
+    attempts: starts since the last published chunk, the present one included. failures: units that failed alone. Times in seconds since the epoch."""
 
     tenant: str
     job_id: str
@@ -65,6 +70,8 @@ class Job:
     total: int | None = None
     failures: int = 0
     chunks: int = 0
+    revision: int = 0
+    asked: str = FIRST
     attempts: int = 0
     rate_per_s: float | None = None
     error: JobError | None = None
@@ -76,6 +83,17 @@ class Job:
         if self.state is not State.RUNNING or not self.rate_per_s or self.total is None:
             return None
         return (self.total - self.done) / self.rate_per_s
+
+
+@dataclass(frozen=True)
+class Published:
+    """A chunk that can be read. lines, done, failures: up to its end. revision: of the job, when it was made; what is
+    asked for later changes only the chunks after some of them."""
+
+    lines: int
+    done: int
+    failures: int
+    revision: int
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from segserve.errors import BadInput, Busy, JobNotFound, JobsUnavailable
-from segserve.jobs.job import Event, Job, JobError, Kind, State
+from segserve.jobs.job import FIRST, Event, Job, JobError, Kind, Published, State
 from segserve.store import keys
 from segserve.store.cache import connections
 from segserve.types import Priority
@@ -36,7 +36,7 @@ JOB_ID, EVENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}"), re.compile(r"0|\d{1,18}-\
 POLL_S = 0.25  # how often somebody who follows a job looks: a blocked read would hold a connection each
 LISTED = 100
 
-# KEYS of all: the job, its events, its ends, the active jobs, its lease.
+# KEYS of all: the job, its events, its chunks, the active jobs, its lease.
 TELL = """
 local function tell()
     return redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*', unpack(redis.call('HGETALL', KEYS[1])))
@@ -99,13 +99,13 @@ redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 tell()
 return 1
 """
-# ARGV: fence, the chunk's number, units done with it, then fields of the hash.
+# ARGV: fence, the chunk's number, units done with it, how it is noted, then fields of the hash.
 PUBLISH = f"""{TELL}{HOLDS}
 local chunks = tonumber(redis.call('HGET', KEYS[1], 'chunks') or 0)
 if chunks == ARGV[2] + 1 then return 1 end  -- by this very start, whose answer was lost
 if chunks ~= tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], 'chunks', ARGV[2] + 1, 'done', ARGV[3], 'attempts', 1, unpack(ARGV, 4))
-redis.call('RPUSH', KEYS[3], ARGV[3])
+redis.call('HSET', KEYS[1], 'chunks', ARGV[2] + 1, 'done', ARGV[3], 'attempts', 1, unpack(ARGV, 5))
+redis.call('RPUSH', KEYS[3], ARGV[4])
 tell()
 return 1
 """
@@ -136,6 +136,29 @@ for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
 redis.call('SADD', KEYS[4], ARGV[1])
 tell()
 return 1
+"""
+# ARGV: member, the revision that is revised, chunks to keep, most active jobs, the new request's name.
+REVISE = f"""{TELL}
+if not state() then return 'gone' end
+if tonumber(redis.call('HGET', KEYS[1], 'revision') or 0) ~= tonumber(ARGV[2]) then return 'raced' end
+if ended() and redis.call('SCARD', KEYS[4]) >= tonumber(ARGV[4]) then return 'full' end
+local keep = math.min(tonumber(ARGV[3]), redis.call('LLEN', KEYS[3]))
+local lines, done, failures = 0, 0, 0
+if keep == 0 then
+    redis.call('DEL', KEYS[3])
+else
+    redis.call('LTRIM', KEYS[3], 0, keep - 1)
+    lines, done, failures = string.match(redis.call('LINDEX', KEYS[3], -1), '(%d+) (%d+) (%d+)')
+end
+redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'rate_per_s', 'total')
+redis.call('HINCRBY', KEYS[1], 'fence', 1)
+redis.call('HSET', KEYS[1], 'state', 'queued', 'attempts', 0, 'revision', ARGV[2] + 1, 'asked', ARGV[5],
+    'chunks', keep, 'done', done, 'failures', failures)
+redis.call('DEL', KEYS[5])
+for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
+redis.call('SADD', KEYS[4], ARGV[1])
+tell()
+return 'revised'
 """
 # ARGV: fence. A start that ends on purpose before its chunk does not count against the job.
 RELEASE = f"""{TELL}{HOLDS}
@@ -190,6 +213,8 @@ def read(tenant: str, job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         total=int(text["total"]) if "total" in text else None,
         failures=int(text.get("failures", 0)),
         chunks=int(text.get("chunks", 0)),
+        revision=int(text.get("revision", 0)),
+        asked=text.get("asked", FIRST),
         attempts=int(text.get("attempts", 0)),
         rate_per_s=number("rate_per_s"),
         error=JobError(**orjson.loads(text["error"])) if "error" in text else None,
@@ -243,7 +268,7 @@ class Ledger:
         self, script: str, job: tuple[str, str], *arguments: object, more: tuple[str, ...] = ()
     ) -> Any:
         check_id(job[1])
-        own = (key(*job) for key in (keys.job, keys.job_events, keys.job_ends))
+        own = (key(*job) for key in (keys.job, keys.job_events, keys.job_chunks))
         names = [*own, keys.active_jobs(), keys.job_lease(*job), *more]
         return await self._ask(
             lambda: self._redis.eval(script, len(names), *names, *(str(a) for a in arguments))
@@ -308,11 +333,10 @@ class Ledger:
         states = await self._ask(pipeline.execute) if found else []
         return Counter((Priority(p.decode()), State(s.decode())) for p, s in states if p and s)
 
-    async def ends(self, tenant: str, job_id: str) -> list[int]:
-        """How many units were done after each published chunk."""
-        return [
-            int(n) for n in await self._ask(lambda: self._redis.lrange(keys.job_ends(tenant, job_id), 0, -1))
-        ]
+    async def published(self, tenant: str, job_id: str) -> list[Published]:
+        """The chunks that can be read, in order."""
+        key = keys.job_chunks(tenant, job_id)
+        return [parse(note) for note in await self._ask(lambda: self._redis.lrange(key, 0, -1))]
 
     # What workers do.
 
@@ -345,10 +369,10 @@ class Ledger:
     async def note_total(self, start: Start, total: int) -> bool:
         return await self._held(NOTE, start, *fields_of(total=total))
 
-    async def publish(self, start: Start, chunk: int, done: int, failures: int, rate_per_s: float) -> bool:
+    async def publish(self, start: Start, chunk: int, ends: Published, rate_per_s: float) -> bool:
         """The chunk's results lie in the object store: from now on they are seen."""
-        more = fields_of(failures=failures, rate_per_s=rate_per_s)
-        return await self._held(PUBLISH, start, chunk, done, *more)
+        more = fields_of(failures=ends.failures, rate_per_s=rate_per_s)
+        return await self._held(PUBLISH, start, chunk, ends.done, note(ends), *more)
 
     async def succeed(self, start: Start) -> bool:
         return await self._end(start, State.SUCCEEDED)
@@ -392,6 +416,22 @@ class Ledger:
             )
         return await self.get(tenant, job_id)
 
+    async def revise(self, job: Job, asked: str, keep: int) -> Job:
+        """Queue a job again, for the request of that name, with only its first `keep` chunks published. Raises
+        JobNotFound, Busy where its revision is another by now, or jobs are too many."""
+        answer = await self._run(
+            REVISE, (job.tenant, job.job_id), member(job.tenant, job.job_id), job.revision, keep, self._most_active,
+            asked,
+        )  # fmt: skip
+        match answer:
+            case b"gone":
+                raise JobNotFound(job.job_id)
+            case b"raced":
+                raise Busy("Somebody else changed the job at the same moment.", retry_after_s=1)
+            case b"full":
+                raise Busy(f"{self._most_active} jobs wait already.", retry_after_s=60)
+        return await self.get(job.tenant, job.job_id)
+
     async def events(self, tenant: str, job_id: str, after: str, *, block: bool = False) -> list[Event]:
         """What happened after the event `after` ("0": from the beginning), oldest first. block: wait a while for the
         first one; this holds a connection. Raises BadInput where `after` is no event's id."""
@@ -428,6 +468,14 @@ class Ledger:
                 yield None
                 if not block:
                     await asyncio.sleep(POLL_S)
+
+
+def note(chunk: Published) -> str:
+    return f"{chunk.lines} {chunk.done} {chunk.failures} {chunk.revision}"
+
+
+def parse(noted: bytes) -> Published:
+    return Published(*(int(number) for number in noted.split()))
 
 
 def check_id(job_id: str) -> None:

@@ -4,26 +4,13 @@ next (`segserve.projection`). A unit is one object on one slice.
 What is needed to go on after a restart, the masks so far and which chains have ended, is in the published results.
 """
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from pydantic import BaseModel, ConfigDict
 
-from segserve.encode.frames import FrameEmbeddings
-from segserve.errors import BadInput
-from segserve.files.frames import Frames
-from segserve.jobs.job import Job
-from segserve.jobs.work import Chunk, Stop
-from segserve.masks import crop, rle
-from segserve.models.model import Model
-from segserve.projection.follow import Followed, FollowOptions, advance, annotate
+from segserve.projection.follow import FollowOptions
 from segserve.projection.plan import Step, plan
-from segserve.timing import Timings
-from segserve.types import Candidate, Prompt
 
 CHUNK = 16  # units
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import structlog
 from redis.exceptions import RedisError
 
-from segserve.errors import BadInput, Busy, JobsUnavailable
+from segserve.errors import BadInput, Busy, JobNotFound, JobsUnavailable
 from segserve.jobs.job import Event, Job, Kind, State
 from segserve.jobs.ledger import Ledger
-from segserve.jobs.results import Results
+from segserve.jobs.results import Past, Results
 from segserve.types import Priority
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class JobQueue:
     ) -> Job:
         """request: checked. Raises Busy, JobsUnavailable, BadInput where the key stood for another request."""
         job = Job(tenant, secrets.token_urlsafe(12), kind, priority, model, State.QUEUED, time.time())
-        await self._results.put_request(tenant, job.job_id, request)
+        await self._results.put_request(tenant, job.job_id, job.asked, request)
         try:
             job_id = await self._ledger.submit(job, request, idempotency_key)
         except (BadInput, Busy):
@@ -135,5 +135,22 @@ class JobQueue:
     async def results(self, tenant: str, job_id: str, after: int = 0) -> AsyncIterator[bytes]:
         """The lines that are published now, but for the first `after`. Raises JobNotFound."""
         await self._ledger.get(tenant, job_id)
-        ends = await self._ledger.ends(tenant, job_id)
-        return self._results.lines(tenant, job_id, ends, after)
+        published = await self._ledger.published(tenant, job_id)
+        return Past(self._results, tenant, job_id, published).lines(after)
+
+    async def request(self, job: Job) -> bytes:
+        """What the job was asked. Raises JobNotFound where that is gone."""
+        found = await self._results.request(job)
+        if found is None:
+            raise JobNotFound(job.job_id)
+        return found
+
+    async def revise(self, job: Job, request: bytes, keep: int) -> Job:
+        """Ask a job for more, whatever its state: it goes on after its first `keep` chunks. job: as `request` was made
+        from it. request: the whole of it, checked. Raises Busy where somebody else revised it meanwhile, or jobs are
+        too many; JobNotFound, JobsUnavailable."""
+        asked = secrets.token_hex(8)
+        await self._results.put_request(job.tenant, job.job_id, asked, request)
+        revised = await self._ledger.revise(job, asked, keep)
+        await self._deliver(revised)
+        return revised

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from segserve.jobs.job import Job
+from segserve.jobs.results import Past
 
 
 class Stopped(Exception):
@@ -28,10 +29,17 @@ class Stop:
 
 @dataclass(frozen=True)
 class Chunk:
-    """lines: the result of each unit, a JSON object each. failures: how many of them are errors."""
+    """lines: of the results, a JSON object each. failures: how many of them are errors. units: what users count
+    (images, frames, slices); None: one a line. state: what it takes to go on after this chunk, beside the lines."""
 
     lines: list[bytes]
     failures: int = 0
+    units: int | None = None
+    state: bytes | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.lines) if self.units is None else self.units
 
 
 class Opened(Protocol):
@@ -51,6 +59,7 @@ class Opened(Protocol):
 
 
 class Work(Protocol):
-    async def open(self, job: Job, request: bytes) -> Opened:
-        """request: what was asked, as it was checked. Raises BadInput where it cannot be done after all."""
+    async def open(self, job: Job, request: bytes, past: Past) -> Opened:
+        """request: what was asked, as it was checked. past: what is published; it grows with every chunk. Raises
+        BadInput where it cannot be done after all."""
         ...

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from segserve.errors import BadInput, JobNotFound, JobsUnavailable, SegserveError, Unavailable
-from segserve.jobs.job import Event, JobError, Kind, State
+from segserve.jobs.job import Event, Job, JobError, Kind, Published, State
 from segserve.jobs.ledger import Ledger, Start
 from segserve.jobs.queue import Dockets, open_docket, perform
-from segserve.jobs.results import Results
+from segserve.jobs.results import Past, Results
 from segserve.jobs.work import Chunk, Opened, Stop, Stopped, Work
 from segserve.metrics import Metrics
 from segserve.types import DEFAULT_TENANT, Priority
@@ -213,14 +213,15 @@ class JobWorker:
         if interactive:
             self._gate.enter()
         try:
-            request = await self._results.request(job.tenant, job.job_id)
+            request = await self._results.request(job)
             if request is None:
                 raise BadInput(
                     "What the job was asked is no longer in the object store.", remedy="Submit the job again."
                 )
-            opened = await self._works[job.kind].open(job, request)
+            past = await self._past(job)
+            opened = await self._works[job.kind].open(job, request, past)
             try:
-                await self._chunks(start, opened, stop)
+                await self._chunks(start, opened, past, stop)
             finally:
                 await opened.close()
         finally:
@@ -231,32 +232,38 @@ class JobWorker:
                 task.cancel()
         await self._end(start, State.SUCCEEDED)
 
-    async def _chunks(self, start: Start, opened: Opened, stop: Stop) -> None:
+    async def _past(self, job: Job) -> Past:
+        """Raises Stopped where it was revised since it began."""
+        published = await self._insist(lambda: self._ledger.published(job.tenant, job.job_id))
+        if len(published) != job.chunks:
+            raise Stopped
+        return Past(self._results, job.tenant, job.job_id, published)
+
+    async def _chunks(self, start: Start, opened: Opened, past: Past, stop: Stop) -> None:
         job = start.job
         if not await self._insist(lambda: self._ledger.note_total(start, opened.total)):
             raise Stopped
-        number, done, failures, begun = job.chunks, job.done, job.failures, time.monotonic()
+        done, failures, begun = job.done, job.failures, time.monotonic()
         while True:
             if job.priority is Priority.BATCH:
                 await self._gate.wait()
             stop.check()
             chunk_begun = time.monotonic()
-            chunk = await opened.chunk(number, stop)
+            chunk = await opened.chunk(len(past), stop)
             if chunk is None:
                 return
-            done, failures = done + len(chunk.lines), failures + chunk.failures
+            done, failures = done + chunk.count, failures + chunk.failures
+            lines = past.lines_count + len(chunk.lines)
             # Before the next one begins: should that one end the worker, this one is not to be made again.
-            await self._publish(
-                start, number, chunk, done, failures, (done - job.done) / (time.monotonic() - begun)
-            )
-            self._metrics.job_chunk(job.kind, len(chunk.lines), time.monotonic() - chunk_begun)
-            number += 1
+            ends = Published(lines, done, failures, job.revision)
+            await self._publish(start, len(past), chunk, ends, (done - job.done) / (time.monotonic() - begun))
+            past.add(ends)
+            self._metrics.job_chunk(job.kind, chunk.count, time.monotonic() - chunk_begun)
 
-    async def _publish(
-        self, start: Start, number: int, chunk: Chunk, done: int, failures: int, rate: float
-    ) -> None:
-        await self._results.put_chunk(start.job.tenant, start.job.job_id, number, chunk.lines)
-        if not await self._insist(lambda: self._ledger.publish(start, number, done, failures, rate)):
+    async def _publish(self, start: Start, number: int, chunk: Chunk, ends: Published, rate: float) -> None:
+        job = start.job
+        await self._results.put_chunk(job.tenant, job.job_id, number, job.revision, chunk.lines, chunk.state)
+        if not await self._insist(lambda: self._ledger.publish(start, number, ends, rate)):
             raise Stopped
 
     async def _end(self, start: Start, state: State, error: JobError | None = None) -> None:

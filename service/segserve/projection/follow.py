@@ -51,7 +51,12 @@ def annotate(
 
 
 def advance(
-    model: Model, image: PreparedImage, step: Step, object_: Followed, options: FollowOptions, timings: Timings
+    model: Model,
+    image: PreparedImage,
+    step: Step,
+    object_: Followed,
+    options: FollowOptions,
+    timings: Timings,
 ) -> Candidate | None:
     """The object on the step's slice, also noted in `object_`. None: it is not there, or has ended before."""
     if step.chain in object_.ended:

@@ -95,9 +95,9 @@ def job_events(tenant: str, job_id: str) -> str:
     return f"{job(tenant, job_id)}:events"
 
 
-def job_ends(tenant: str, job_id: str) -> str:
-    """A list: how many units were done after each published chunk."""
-    return f"{job(tenant, job_id)}:ends"
+def job_chunks(tenant: str, job_id: str) -> str:
+    """A list of the published ones."""
+    return f"{job(tenant, job_id)}:chunks"
 
 
 def job_lease(tenant: str, job_id: str) -> str:
