@@ -24,6 +24,7 @@ from segserve.device_memory import DeviceMemory, driver
 from segserve.encode.embeddings import Embeddings
 from segserve.encode.encoder import Encoder, LocalEncoder
 from segserve.encode.flight import Flights
+from segserve.encode.frames import FrameEmbeddings
 from segserve.encode.prepared import PreparedCache, PreparedImage
 from segserve.errors import BadInput, CacheUnavailable, NoPermission, OutOfMemory, SegserveError
 from segserve.files.library import FileLibrary
@@ -133,6 +134,7 @@ class Service:
             send_images=settings.send_images,
             priority=Priority.BATCH if role is Role.WORKER else Priority.INTERACTIVE,
         )
+        self.frames = FrameEmbeddings(self.cache, self._prepared, self.encoder, self.workers)
         self._masks = MaskMemory(self.cache, settings.mask_ttl_s, self._readers)
         self.places = Places(settings.decode_workers, settings.decode_target_ms / 1000, self.metrics)
         self.segmenter = Segmenter(

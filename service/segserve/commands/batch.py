@@ -23,7 +23,7 @@ from segserve.types import DEFAULT_TENANT, ReadOptions
 from segserve.wire import ask, job_results, jobs
 from segserve.wire.job_results import JobFormat, Line
 from segserve.wire.operations import operations
-from segserve.wire.schemas_jobs import JobIn
+from segserve.wire.schemas_jobs import BatchIn
 
 BY_OUTPUT = {".ndjson": JobFormat.NDJSON, ".json": JobFormat.COCO, ".zip": JobFormat.PNG}
 LOOK_S = 0.5
@@ -148,8 +148,8 @@ async def here(
     service = Service(settings)
     await service.start(warm_up=False)
     try:
-        checked = ask.checked(JobIn, job_in(["?"], [], model, asked))
-        request = await jobs.prepared(service, checked)
+        checked = ask.checked(BatchIn, job_in(["?"], [], model, asked))
+        request = await jobs.prepared_batch(service, checked)
         operation = operations(service)[request.operation]
 
         async def one(index: int, name: str) -> Line:

@@ -303,7 +303,20 @@ def embedding_source(timings: Timings) -> str:
 
 
 def check(prompt: Prompt, size: Size, model: Model, field: str) -> Prompt:
-    """Does the prompt lie on the image? Raises BadInput naming the field."""
+    """Does the prompt lie on the image, and is it one for the model? Raises BadInput naming the field."""
+    check_marks(prompt, size, field)
+    low = model.manifest.dims.low
+    if prompt.logits is not None and prompt.logits.shape != (low, low):
+        raise BadInput(
+            f"The logits are {prompt.logits.shape}.",
+            field=f"{field}.logits",
+            remedy=f"Model {model.name!r} takes low-res logits of {low} x {low}.",
+        )
+    return prompt
+
+
+def check_marks(prompt: Prompt, size: Size, field: str) -> None:
+    """Do points, box and mask lie on the image? Raises BadInput naming the field."""
     remedy = f"Coordinates are pixels of the original image, which is {size.width} x {size.height}, origin top left."
     corners = [] if prompt.box is None else [(prompt.box.x0, prompt.box.y0), (prompt.box.x1, prompt.box.y1)]
     for name, points in (("points", prompt.points.tolist()), ("box", corners)):
@@ -313,11 +326,3 @@ def check(prompt: Prompt, size: Size, model: Model, field: str) -> Prompt:
                 raise BadInput(f"({x:g}, {y:g}) lies outside the image.", field=where, remedy=remedy)
     if prompt.mask is not None:
         expect_size(prompt.mask.shape, size, f"{field}.mask")
-    low = model.manifest.dims.low
-    if prompt.logits is not None and prompt.logits.shape != (low, low):
-        raise BadInput(
-            f"The logits are {prompt.logits.shape}.",
-            field=f"{field}.logits",
-            remedy=f"Model {model.name!r} takes low-res logits of {low} x {low}.",
-        )
-    return prompt

@@ -4,7 +4,7 @@ held in this process -> in Redis -> encoded from the pixels
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
 import imagecodecs
@@ -20,35 +20,40 @@ from segserve.types import Embedding, Priority, ReadOptions, Size, UInt8
 class FrameEmbeddings:
     """workers: run short work."""
 
-    def __init__(
-        self, cache: Cache, prepared: PreparedCache, encoder: Encoder, workers: Executor, priority: Priority
-    ) -> None:
-        self._cache, self._prepared, self._encoder = cache, prepared, encoder
-        self._workers, self._priority = workers, priority
+    def __init__(self, cache: Cache, prepared: PreparedCache, encoder: Encoder, workers: Executor) -> None:
+        self._cache, self._prepared, self._encoder, self._workers = cache, prepared, encoder, workers
 
     async def prepared(
-        self, tenant: str, name: str, model: Model, pixels: Callable[[], UInt8], timings: Timings
+        self,
+        tenant: str,
+        name: str,
+        model: Model,
+        pixels: Callable[[], Awaitable[UInt8]],
+        priority: Priority,
+        timings: Timings,
     ) -> PreparedImage:
-        """name: of the frame, the same for the same pixels. pixels: reads it, [H, W, 3], in another thread. Raises
-        CacheUnavailable, Busy, OutOfMemory, and what `pixels` raises."""
+        """name: of the frame, the same for the same pixels. pixels: reads it, [H, W, 3]. Raises CacheUnavailable,
+        Busy, OutOfMemory, and what `pixels` raises."""
         key = Key(tenant, name, model.bundle.digest)
         if (held := self._prepared.get(key)) is not None:
             return held
         loop = asyncio.get_running_loop()
-        values = await loop.run_in_executor(self._workers, pixels)
+        values = await pixels()
         embedding = await self._cache.get_embedding(tenant, name, key.digest)
         if embedding is None:
-            embedding = await self._encode(key, model, values, timings)
+            embedding = await self._encode(key, model, values, priority, timings)
         prepared = await loop.run_in_executor(self._workers, model.prepare, embedding, None)
         image = PreparedImage(Size(*values.shape[:2]), embedding, prepared)
         self._prepared.put(key, image)
         return image
 
-    async def _encode(self, key: Key, model: Model, values: UInt8, timings: Timings) -> Embedding:
+    async def _encode(
+        self, key: Key, model: Model, values: UInt8, priority: Priority, timings: Timings
+    ) -> Embedding:
         loop = asyncio.get_running_loop()
         data = await loop.run_in_executor(
             self._workers, lambda: bytes(imagecodecs.png_encode(values, level=1))
         )
         image = ImageBytes(data, ReadOptions())
-        wanted = Wanted(key.tenant, key.image_id, model.name, key.digest, self._priority, image=image)
+        wanted = Wanted(key.tenant, key.image_id, model.name, key.digest, priority, image=image)
         return unpack(await self._encoder.encode(wanted, timings))

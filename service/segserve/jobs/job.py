@@ -57,7 +57,8 @@ class JobError:
 class Job:
     """done, total: of the units that users count (images, frames, slices); total is None until it is known.
     chunks: published. revision: how often it was asked for more since. asked: what names the latest request.
-    attempts: starts since the last published chunk, the present one included. failures: units that failed alone. Times in seconds since the epoch."""
+    attempts: starts since the last published chunk, the present one included. failures: units that failed
+    alone. Times in seconds since the epoch."""
 
     tenant: str
     job_id: str

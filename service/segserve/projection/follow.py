@@ -1,86 +1,149 @@
-"""An object through the slices: its mask on one becomes the prompt on the next."""
+"""Objects through the slices: the mask of one becomes the prompt on the next."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import orjson
 
 from segserve.decode.segment import decode
 from segserve.encode.prepared import PreparedImage
-from segserve.masks import crop
+from segserve.masks import crop, rle
 from segserve.models.model import Model
-from segserve.projection.plan import Direction, Step, plan
+from segserve.projection.plan import Chain, Step, Visit
 from segserve.projection.prompts import Projection, project
 from segserve.timing import Timings
-from segserve.types import Bool, Candidate, Crop, Prompt, Select
+from segserve.types import Bool, Candidate, Crop, Prompt, Select, Size
 
 
 @dataclass(frozen=True)
 class FollowOptions:
-    """iou_threshold: an object ends where its mask overlaps less with that of the slice before. The defaults are
-    those of μSAM's annotator."""
+    """iou_threshold: an object ends where its mask overlaps less with that of the slice before, and where the model
+    expects its mask to be worse than min_score. The first default is that of μSAM's annotator; μSAM has no second.
+    select: of the candidates on annotated slices."""
 
     projection: Projection = Projection.MASK
     iou_threshold: float = 0.5
+    min_score: float = 0.0
     box_extension: float = 0.0
-    direction: Direction = Direction.BOTH
-    select: Select = Select.BEST  # of the candidates on annotated slices
+    select: Select = Select.BEST
 
 
 @dataclass
 class Followed:
-    """An object so far. masks: by slice. ended: chains of the plan that go no further."""
+    """What it takes to go on with an object. marked: its masks on annotated slices. latest: of each chain, the last
+    slice and the mask there. ended: chains that go no further."""
 
-    masks: dict[int, Crop]
-    ended: set[int] = field(default_factory=set)
+    marked: dict[int, Crop] = field(default_factory=dict)
+    latest: dict[Chain, tuple[int, Crop]] = field(default_factory=dict)
+    ended: set[Chain] = field(default_factory=set)
 
-    def steps(self, annotated: list[int], count: int, options: FollowOptions) -> list[Step]:
-        return plan(annotated, count, options.direction)
-
-
-def annotate(
-    model: Model, image: PreparedImage, prompts: list[Prompt], options: FollowOptions, timings: Timings
-) -> Candidate | None:
-    """What a user's prompts say of an annotated slice: one object, of all of them together. None: nothing."""
-    found = [decode(model, image, prompt, None, options.select, timings)[0] for prompt in prompts]
-    best = max(found, key=lambda each: each.score)
-    joined: Bool = np.logical_or.reduce([crop.to_mask(each.crop) for each in found])
-    if not joined.any():
-        return None
-    return best if len(found) == 1 else Candidate(crop.from_mask(joined), best.logits, best.score)
+    def mask(self, at: int) -> Crop | None:
+        if at in self.marked:
+            return self.marked[at]
+        return next((mask for slice_, mask in self.latest.values() if slice_ == at), None)
 
 
-def advance(
-    model: Model,
-    image: PreparedImage,
-    step: Step,
-    object_: Followed,
-    options: FollowOptions,
-    timings: Timings,
-) -> Candidate | None:
-    """The object on the step's slice, also noted in `object_`. None: it is not there, or has ended before."""
-    if step.chain in object_.ended:
-        return None
-    sources = [object_.masks[at] for at in step.sources if at in object_.masks]
-    if not sources:
-        object_.ended.add(step.chain)
-        return None
-    before: Bool = np.logical_or.reduce([crop.to_mask(each) for each in sources])
-    prompt = project(before, options.projection, options.box_extension)
-    found = decode(model, image, prompt, False, Select.BEST, timings)[0]
-    now = crop.to_mask(found.crop)
-    if not now.any() or (step.stops and iou(before, now) < options.iou_threshold):
-        object_.ended.add(step.chain)
-        return None
-    object_.masks[step.slice] = found.crop
-    return found
+class Follower:
+    """All objects of a job. Used by one thread at a time."""
+
+    def __init__(self, model: Model, size: Size, options: FollowOptions) -> None:
+        self._model, self._size, self._options = model, size, options
+        self._objects: dict[int, Followed] = {}
+
+    def wants(self, visit: Visit) -> bool:
+        """Whether there is anything to look for on that slice, as far as is known now."""
+        return bool(visit.annotated) or any(
+            step.chain not in self._object(name).ended for name, step in visit.steps
+        )
+
+    def visit(
+        self, image: PreparedImage, visit: Visit, prompts: Mapping[int, Sequence[Prompt]], timings: Timings
+    ) -> dict[int, Candidate]:
+        """What is there, by object. prompts: of the annotated objects."""
+        found = {}
+        for name, _ in visit.annotated:
+            candidate = self._annotate(image, prompts[name], timings)
+            if candidate is not None:
+                self._object(name).marked[visit.slice] = candidate.crop
+                found[name] = candidate
+        for name, step in visit.steps:
+            candidate = self._advance(image, step, self._object(name), timings)
+            if candidate is not None:
+                found[name] = candidate
+        return found
+
+    def _object(self, name: int) -> Followed:
+        return self._objects.setdefault(name, Followed())
+
+    def _annotate(
+        self, image: PreparedImage, prompts: Sequence[Prompt], timings: Timings
+    ) -> Candidate | None:
+        """One object, of all prompts together. None: there is nothing."""
+        select = self._options.select
+        found = [decode(self._model, image, prompt, None, select, timings)[0] for prompt in prompts]
+        joined: Bool = np.logical_or.reduce([crop.to_mask(each.crop) for each in found])
+        if not joined.any():
+            return None
+        best = max(found, key=lambda each: each.score)
+        return best if len(found) == 1 else Candidate(crop.from_mask(joined), best.logits, best.score)
+
+    def _advance(
+        self, image: PreparedImage, step: Step, object_: Followed, timings: Timings
+    ) -> Candidate | None:
+        """None: it is not there, or has ended before."""
+        if step.chain in object_.ended:
+            return None
+        sources = [mask for mask in map(object_.mask, step.sources) if mask is not None]
+        found = self._look(image, sources, step, timings) if sources else None
+        if found is None:
+            object_.ended.add(step.chain)
+            return None
+        object_.latest[step.chain] = (step.slice, found.crop)
+        return found
+
+    def _look(
+        self, image: PreparedImage, sources: list[Crop], step: Step, timings: Timings
+    ) -> Candidate | None:
+        options = self._options
+        before: Bool = np.logical_or.reduce([crop.to_mask(each) for each in sources])
+        prompt = project(before, options.projection, options.box_extension)
+        found = decode(self._model, image, prompt, False, Select.BEST, timings)[0]
+        now = crop.to_mask(found.crop)
+        if not now.any():
+            return None
+        if step.stops and (iou(before, now) < options.iou_threshold or found.score < options.min_score):
+            return None
+        return found
+
+    def dump(self) -> bytes:
+        """What `load` goes on from."""
+        return orjson.dumps({str(name): kept(each) for name, each in self._objects.items()})
+
+    def load(self, dumped: bytes) -> None:
+        self._objects = {int(name): restored(each, self._size) for name, each in orjson.loads(dumped).items()}
+
+
+def kept(object_: Followed) -> dict[str, Any]:
+    return {
+        "marked": [(at, rle.encode(mask)) for at, mask in object_.marked.items()],
+        "latest": [(chain, at, rle.encode(mask)) for chain, (at, mask) in object_.latest.items()],
+        "ended": sorted(object_.ended),
+    }
+
+
+def restored(kept: dict[str, Any], size: Size) -> Followed:
+    def read(counts: str) -> Crop:
+        return crop.from_mask(rle.decode(counts, size))
+
+    return Followed(
+        {at: read(counts) for at, counts in kept["marked"]},
+        {tuple(chain): (at, read(counts)) for chain, at, counts in kept["latest"]},
+        {(begin, by) for begin, by in kept["ended"]},
+    )
 
 
 def iou(first: Bool, second: Bool) -> float:
     union = np.count_nonzero(first | second)
     return np.count_nonzero(first & second) / union if union else 0.0
-
-
-# Slices by their place.
-Images = Callable[[int], PreparedImage]
-Annotations = Mapping[int, list[Prompt]]

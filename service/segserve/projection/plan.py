@@ -1,61 +1,87 @@
-"""In which order an object's slices are segmented, as μSAM 1.8 does it
-(`micro_sam.multi_dimensional_segmentation.segment_mask_in_volume`).
+"""In which order the slices of all objects are segmented. Each object goes as in μSAM 1.8
+(`micro_sam.multi_dimensional_segmentation.segment_mask_in_volume`):
 
     below the lowest annotated slice   downwards, each from the one above, until it changes too much
     above the highest one              upwards alike
     between two annotated slices       from both, and the one in the middle from both of its neighbours
+
+All objects go together, up and then down, so that a slice is read and encoded once a way.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import pairwise
 
+from segserve.types import Direction
 
-class Direction(StrEnum):
-    """Along the slices. What lies between annotated slices is always segmented."""
-
-    FORWARD = "forward"
-    BACKWARD = "backward"
-    BOTH = "both"
+# Where a chain begins, and which way it goes: 1, -1, or 0 for the middle alone.
+Chain = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One slice. sources: the slices whose masks, put together, are its prompt. chain: steps of a chain follow from
-    each other: where one is empty, or stops, the rest of it is. stops: where it differs too much from its source."""
+    """One object on one slice. sources: the slices whose masks, put together, are its prompt. chain: steps of a chain
+    follow from each other: where one is empty, or stops, the rest of it is. stops: where it differs too much from its
+    source."""
 
     slice: int
     sources: tuple[int, ...]
-    chain: int
+    chain: Chain
     stops: bool
 
 
-def plan(annotated: list[int], count: int, direction: Direction) -> list[Step]:
-    """annotated: slices with masks, ascending. count: of all slices."""
+@dataclass(frozen=True)
+class Visit:
+    """What is done on one slice at a time. annotated: objects of which the user said what is there, and how often the
+    job had been asked for more by then. steps: of the others, by object."""
+
+    slice: int
+    annotated: tuple[tuple[int, int], ...]
+    steps: tuple[tuple[int, Step], ...]
+
+
+def plan(annotated: Mapping[int, Mapping[int, int]], count: int, direction: Direction) -> list[Visit]:
+    """annotated: of each object its slices with prompts, and the revision of the latest of them. count: of all
+    slices."""
+    by_way: dict[int, dict[int, list[tuple[int, Step]]]] = {1: {}, -1: {}, 0: {}}
+    marked = defaultdict[int, list[tuple[int, int]]](list)
+    for name, slices in annotated.items():
+        for step in steps(sorted(slices), count, direction):
+            by_way[step.chain[1]].setdefault(step.slice, []).append((name, step))
+        for at, revision in slices.items():
+            marked[at].append((name, revision))
+    up = [
+        Visit(at, tuple(marked.get(at, ())), tuple(by_way[1].get(at, ())))
+        for at in sorted(marked.keys() | by_way[1].keys())
+    ]
+    down = [Visit(at, (), tuple(found)) for at, found in sorted(by_way[-1].items(), reverse=True)]
+    middle = [Visit(at, (), tuple(found)) for at, found in sorted(by_way[0].items())]
+    return up + down + middle
+
+
+def steps(annotated: list[int], count: int, direction: Direction) -> Iterator[Step]:
+    """Of one object. annotated: ascending."""
     low, high = annotated[0], annotated[-1]
-    chains = list[list[Step]]()
-    if direction is not Direction.FORWARD:
-        chains.append(list(run(low, -1, -1, len(chains), stops=True)))
     if direction is not Direction.BACKWARD:
-        chains.append(list(run(high, count, 1, len(chains), stops=True)))
+        yield from run(high, count, 1, stops=True)
+    if direction is not Direction.FORWARD:
+        yield from run(low, -1, -1, stops=True)
     for begin, end in pairwise(annotated):
-        chains += between(begin, end, len(chains))
-    return [step for chain in chains for step in chain]
+        yield from between(begin, end)
 
 
-def run(begin: int, end: int, by: int, chain: int, *, stops: bool) -> Iterator[Step]:
+def run(begin: int, end: int, by: int, *, stops: bool) -> Iterator[Step]:
     """From the neighbour of `begin` to that of `end`."""
     for at in range(begin + by, end, by):
-        yield Step(at, (at - by,), chain, stops)
+        yield Step(at, (at - by,), (begin, by), stops)
 
 
-def between(begin: int, end: int, chain: int) -> list[list[Step]]:
+def between(begin: int, end: int) -> Iterator[Step]:
     """From both sides to the middle; a slice that is as far from both is segmented from both."""
     middle = (begin + end) // 2
-    even = (end - begin) % 2 == 0
-    up = list(run(begin, middle + (not even), 1, chain, stops=False))
-    down = list(run(end, middle, -1, chain + 1, stops=False))
-    if not even or begin + 1 == end:
-        return [up, down]
-    return [up, down, [Step(middle, (middle - 1, middle + 1), chain + 2, False)]]
+    shared = (end - begin) % 2 == 0
+    yield from run(begin, middle + (not shared), 1, stops=False)
+    yield from run(end, middle, -1, stops=False)
+    if shared:
+        yield Step(middle, (middle - 1, middle + 1), (middle, 0), False)

@@ -67,8 +67,8 @@ def points_of(mask: Bool, box: Box, *, single: bool) -> tuple[Float32, NDArray[n
     distances = ndimage.gaussian_filter(distance_to(outline), SMOOTH)
     depth = np.where(inside, distances, 0)
     if single:
-        found = [np.unravel_index(int(depth.argmax()), depth.shape)]
-        labels = [1]
+        row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+        found, labels = [(int(row), int(column))], [1]
     else:
         positive = peaks(depth, INSIDE_APART)
         negative = peaks(np.where(inside, 0, distances), OUTSIDE_APART)

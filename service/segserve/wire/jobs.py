@@ -12,11 +12,12 @@ from segserve.jobs.batch import BatchRequest
 from segserve.jobs.images import Source, check_zip
 from segserve.jobs.job import Job
 from segserve.jobs.job import Kind as JobKind
+from segserve.jobs.requests import AutomaticRequest, FollowRequest
 from segserve.models.bundle import InstancesManifest, Manifest, PromptableManifest, SemanticManifest
 from segserve.types import DEFAULT_TENANT, Priority
-from segserve.wire import ask, instances
+from segserve.wire import ask, following, instances, unprompted
 from segserve.wire.operations import BODIES, body_of, example
-from segserve.wire.schemas_jobs import JobIn
+from segserve.wire.schemas_jobs import BatchIn, JobIn, TrackingIn, VideoIn, VolumeIn
 
 NEEDS: dict[str, tuple[type[Manifest], str]] = {
     "embed": (PromptableManifest, "prompts"),
@@ -29,21 +30,36 @@ NEEDS: dict[str, tuple[type[Manifest], str]] = {
 
 async def submit(service: Service, asked: JobIn, idempotency_key: str | None) -> Job:
     """Raises as `prepared` and `JobQueue.submit` do."""
-    queue = service.jobs.queue
-    request = await prepared(service, asked)
+    queue, body = service.jobs.queue, asked.root
+    request = await prepared(service, body)
     content = await asyncio.to_thread(lambda: request.model_dump_json().encode())
-    return await queue.submit(
-        DEFAULT_TENANT, JobKind.BATCH, Priority(asked.priority), request.model, content, idempotency_key
-    )
+    kind, priority = JobKind(body.kind), Priority(body.priority)
+    return await queue.submit(DEFAULT_TENANT, kind, priority, request.model, content, idempotency_key)
 
 
-async def prepared(service: Service, asked: JobIn) -> BatchRequest:
+async def prepared(
+    service: Service, asked: BatchIn | VideoIn | VolumeIn | TrackingIn
+) -> BatchRequest | FollowRequest | AutomaticRequest:
     """What is asked, checked. Raises BadInput naming the field at fault, ModelNotFound, FileNotKnown, NoPermission."""
+    match asked:
+        case BatchIn():
+            return await prepared_batch(service, asked)
+        case VideoIn():
+            return await following.of_video(service, asked)
+        case VolumeIn() if asked.params.engine == "automatic":
+            return await unprompted.of_volume(service, asked)
+        case VolumeIn():
+            return await following.of_volume(service, asked)
+        case TrackingIn():
+            return await unprompted.of_tracking(service, asked)
+
+
+async def prepared_batch(service: Service, asked: BatchIn) -> BatchRequest:
     source = await source_of(service, asked)
     return await asyncio.to_thread(build, service, asked, source)
 
 
-def build(service: Service, asked: JobIn, source: Source) -> BatchRequest:
+def build(service: Service, asked: BatchIn, source: Source) -> BatchRequest:
     """As `prepared`. Blocks: there may be prompts for very many images."""
     request = BatchRequest(
         operation=asked.params.operation,
@@ -60,7 +76,7 @@ def build(service: Service, asked: JobIn, source: Source) -> BatchRequest:
     return request
 
 
-async def source_of(service: Service, asked: JobIn) -> Source:
+async def source_of(service: Service, asked: BatchIn) -> Source:
     given = asked.input
     if given.file_id is not None:
         check_zip(await service.files.record(DEFAULT_TENANT, given.file_id))
@@ -70,7 +86,7 @@ async def source_of(service: Service, asked: JobIn) -> Source:
     return Source(image_ids=given.image_ids, names=given.names)
 
 
-def model_for(service: Service, asked: JobIn) -> str:
+def model_for(service: Service, asked: BatchIn) -> str:
     """The model that is named, or the operation's default. Raises ModelNotFound, WrongModel. Blocks."""
     operation, settings = asked.params.operation, service.settings
     if asked.model is not None:

@@ -9,13 +9,16 @@ from pydantic import BaseModel
 
 from segserve.app import Service
 from segserve.jobs.batch import Batch, Item, Operation
+from segserve.jobs.following import Following
 from segserve.jobs.images import Sources
 from segserve.jobs.job import Kind
+from segserve.jobs.projecting import Projecting
+from segserve.jobs.requests import Engine
 from segserve.jobs.work import Work
 from segserve.models.model import Model
-from segserve.types import DEFAULT_TENANT
+from segserve.types import DEFAULT_TENANT, Prompt, Size
 from segserve.wire import ask, automatic, instances, render, results, semantic
-from segserve.wire.schemas import MaskFormat, ResultFormat, SegmentIn
+from segserve.wire.schemas import MarksIn, MaskFormat, ResultFormat, SegmentIn
 from segserve.wire.schemas_automatic import AutomaticIn
 from segserve.wire.schemas_instances import InstancesIn
 from segserve.wire.schemas_semantic import SemanticFormat, SemanticIn
@@ -93,7 +96,25 @@ def operations(service: Service) -> dict[str, Operation]:
 def works(service: Service) -> dict[Kind, Work]:
     """How this process does each kind of job."""
     sources = Sources(service.library, service.files, service.roots)
-    return {Kind.BATCH: Batch(operations(service), sources, service.settings.batch_at_once)}
+    projecting = Projecting(
+        service.registry,
+        service.frames,
+        service.workers,
+        read_prompt,
+        service.timings,
+        service.settings.encode_threads,
+    )
+    following = Following(service.files, {Engine.PROJECTION: projecting})
+    return {
+        Kind.BATCH: Batch(operations(service), sources, service.settings.batch_at_once),
+        Kind.VIDEO: following,
+        Kind.VOLUME: following,
+    }
+
+
+def read_prompt(prompt: Mapping[str, Any], size: Size) -> Prompt:
+    """What was kept of a prompt of a job."""
+    return MarksIn.model_validate_json(orjson.dumps(prompt)).marks("prompts", size)
 
 
 def example(operation: str, model: str, options: Mapping[str, Any], prompts: list[dict[str, Any]]) -> Item:

@@ -1,8 +1,9 @@
 """The JSON of the REST API: what is taken, checked, and turned into the types used inside."""
 
 import base64
+from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
@@ -61,7 +62,7 @@ class Logits(Strict):
     data: str = Field(max_length=8_000_000)
 
 
-class PromptIn(Strict):
+class MarksIn(Strict):
     """One object. Coordinates are pixels of the original image, (x, y), origin top left."""
 
     points: list[Point] = Field([], max_length=MAX_POINTS, fail_fast=True, examples=[[[120, 80]]])
@@ -75,36 +76,47 @@ class PromptIn(Strict):
     box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
         None, description="x0, y0, x1, y1"
     )
-    mask_id: str | None = Field(None, max_length=128, description="a mask answered before, to refine")
     mask: Rle | None = Field(None, description="a binary mask of the image's size, to refine")
-    logits: Logits | None = Field(None, description="low-res logits, to refine")
 
     @model_validator(mode="after")
-    def consistent(self) -> "PromptIn":
+    def consistent(self) -> Self:
         if self.labels is not None and len(self.labels) != len(self.points):
             raise ValueError(f"{len(self.points)} points need as many labels, got {len(self.labels)}")
         if self.box is not None and not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
             raise ValueError("the box is empty or reversed: send x0, y0, x1, y1 with x0 < x1 and y0 < y1")
-        priors = [p for p in (self.mask_id, self.mask, self.logits) if p is not None]
+        priors = [prior for prior in self.priors() if prior is not None]
         if len(priors) > 1:
             raise ValueError("send one of mask_id, mask and logits, not several")
         if not self.points and self.box is None and not priors:
             raise ValueError("the prompt is empty: send points, a box, or a mask to refine")
         return self
 
+    def priors(self) -> list[object]:
+        return [self.mask]
+
+    def marks(self, field: str, size: Size) -> Prompt:
+        """Raises BadInput about `field` where a mask cannot be read. size: of the image."""
+        points = np.array(self.points, np.float32).reshape(-1, 2)
+        labels = np.ones(len(points), np.int64) if self.labels is None else np.array(self.labels, np.int64)
+        box = None if self.box is None else Box(*self.box)
+        mask = None if self.mask is None else read_rle(self.mask, size, f"{field}.mask")
+        return Prompt(points, labels, box, mask=mask)
+
+
+class PromptIn(MarksIn):
+    """One object. Coordinates are pixels of the original image, (x, y), origin top left."""
+
+    mask_id: str | None = Field(None, max_length=128, description="a mask answered before, to refine")
+    logits: Logits | None = Field(None, description="low-res logits, to refine")
+
+    def priors(self) -> list[object]:
+        return [self.mask_id, self.mask, self.logits]
+
     def build(self, index: int, size: Size) -> Prompt:
         """Raises BadInput where a mask or logits cannot be read. size: of the image."""
         field = f"prompts.{index}"
-        points = np.array(self.points, np.float32).reshape(-1, 2)
-        labels = np.ones(len(points), np.int64) if self.labels is None else np.array(self.labels, np.int64)
-        return Prompt(
-            points,
-            labels,
-            None if self.box is None else Box(*self.box),
-            mask_id=self.mask_id,
-            mask=None if self.mask is None else read_rle(self.mask, size, f"{field}.mask"),
-            logits=None if self.logits is None else read_logits(self.logits, f"{field}.logits"),
-        )
+        logits = None if self.logits is None else read_logits(self.logits, f"{field}.logits")
+        return replace(self.marks(field, size), mask_id=self.mask_id, logits=logits)
 
 
 def read_rle(mask: Rle, size: Size, field: str) -> Bool:

@@ -1,18 +1,12 @@
 """The JSON of POST /v1/automatic: one body for each method, told apart by `method`."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    RootModel,
-    ValidationError,
-    model_validator,
-)
+from pydantic import ConfigDict, Field
 
 from segserve.models.bundle import AisEntry, AmgEntry
 from segserve.wire.schemas import ResultFormat, Strict
+from segserve.wire.unions import Union
 
 
 class WholeImageIn(Strict):
@@ -50,17 +44,7 @@ class AmgIn(WholeImageIn):
     params: AmgParamsIn = AmgParamsIn()
 
 
-class AutomaticIn(RootModel[Annotated[AisIn | AmgIn, Field(discriminator="method")]]):
+class AutomaticIn(Union[Annotated[AisIn | AmgIn, Field(discriminator="method")]]):
     """Find all objects of an image."""
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def name_fields(cls, asked: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Pydantic puts the method before the names of the fields at fault, where the request has no such level."""
-        try:
-            return handler(asked)
-        except ValidationError as error:
-            faults: list[Any] = error.errors(include_url=False)
-            for fault in faults:
-                fault["loc"] = fault["loc"][1:] if fault["loc"] else ("method",)
-            raise ValidationError.from_exception_data(cls.__name__, faults) from None
+    told_by = "method"

@@ -8,6 +8,8 @@ from segserve.jobs.job import Kind, State
 from segserve.types import FileKind, Priority
 from segserve.wire.operations import OperationName
 from segserve.wire.schemas import MAX_PROMPTS, PromptIn, Strict
+from segserve.wire.schemas_following import TrackingParamsIn, VideoParamsIn, VolumeParamsIn
+from segserve.wire.unions import Union
 
 MAX_IMAGES = 100_000
 
@@ -55,16 +57,53 @@ class BatchParamsIn(Strict):
     )
 
 
-class JobIn(Strict):
-    """Work on many images, in the background."""
-
-    kind: Literal["batch"]
+class AnyJobIn(Strict):
     model: str | None = Field(None, max_length=64, description="the operation's default model if left out")
     priority: Literal["interactive", "batch"] = Field(
         "batch", description="interactive: somebody waits for it; it does not stand behind batch jobs"
     )
+
+
+class BatchIn(AnyJobIn):
+    """One operation on each of many images."""
+
+    kind: Literal["batch"]
     input: ImagesIn
     params: BatchParamsIn
+
+
+class FileIn(Strict):
+    file_id: Id = Field(description="as POST /v1/files answered it")
+
+
+class VideoIn(AnyJobIn):
+    """Objects followed through a video, or a stack of frames of one size."""
+
+    kind: Literal["video"]
+    input: FileIn
+    params: VideoParamsIn
+
+
+class VolumeIn(AnyJobIn):
+    """Objects followed through a volume, slice by slice; or all that are there."""
+
+    kind: Literal["volume"]
+    input: FileIn
+    params: VolumeParamsIn
+
+
+class TrackingIn(AnyJobIn):
+    """All objects of every frame, each with its track."""
+
+    kind: Literal["tracking"]
+    input: FileIn
+    params: TrackingParamsIn = TrackingParamsIn()
+
+
+class JobIn(Union[Annotated[BatchIn | VideoIn | VolumeIn | TrackingIn, Field(discriminator="kind")]]):
+    """Long work, in the background."""
+
+    told_by = "kind"
 
 
 class FileOut(BaseModel):

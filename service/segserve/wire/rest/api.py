@@ -25,13 +25,22 @@ from segserve.wire.rest import (
 )
 from segserve.wire.schemas import FetchIn, SegmentIn
 from segserve.wire.schemas_automatic import AutomaticIn
+from segserve.wire.schemas_following import PromptsIn
 from segserve.wire.schemas_instances import InstancesIn
 from segserve.wire.schemas_jobs import JobIn
 from segserve.wire.schemas_semantic import SemanticIn
 
 MULTIPART_SLACK = 1 << 20  # boundaries and headers around the file
 ROUTES = (images, segment, automatic, semantic, instances, files, jobs, models, operation)
-BODIES = (SegmentIn, AutomaticIn, SemanticIn, InstancesIn, JobIn, FetchIn)  # read by `body.read_json`
+BODIES = (
+    SegmentIn,
+    AutomaticIn,
+    SemanticIn,
+    InstancesIn,
+    JobIn,
+    PromptsIn,
+    FetchIn,
+)  # read by `body.read_json`
 
 
 class Api(FastAPI):

@@ -12,9 +12,10 @@ from segserve.app import Service
 from segserve.errors import SegserveError
 from segserve.jobs.job import Event
 from segserve.types import DEFAULT_TENANT
-from segserve.wire import body, job_results, jobs
+from segserve.wire import body, following, job_results, jobs
 from segserve.wire.job_results import JobFormat
 from segserve.wire.rest.answers import json, refusals
+from segserve.wire.schemas_following import PromptsIn
 from segserve.wire.schemas_jobs import JobIn, JobOut, JobsOut
 
 EVENTS = "text/event-stream"
@@ -124,6 +125,20 @@ def add(api: FastAPI, service: Service) -> None:
         return StreamingResponse(
             job_results.written(read, format_), media_type=job_results.MEDIA_TYPES[format_]
         )
+
+    @api.post(
+        "/v1/jobs/{job_id}/prompts",
+        status_code=202,
+        response_model=JobOut,
+        openapi_extra=body.json_schema(PromptsIn),
+        responses=refusals(400, 403, 404, 408, 413, 415, 422, 503),
+        tags=["jobs"],
+    )
+    async def add_prompts(job_id: JobId, request: Request) -> Response:
+        """Add objects and corrections to a job on a video or a volume, while it runs or after: what follows them is
+        made again, the rest stays."""
+        asked = await body.read_json(request, PromptsIn)
+        return json(jobs.told(await following.revise(service, job_id, asked)), 202)
 
     @api.post(
         "/v1/jobs/{job_id}/retry",

@@ -1,0 +1,120 @@
+"""The engine for models that know single images: the mask of one slice prompts the next (`segserve.projection`)."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import Any
+
+from segserve.encode.frames import FrameEmbeddings
+from segserve.encode.prepared import PreparedImage
+from segserve.errors import Busy
+from segserve.files.reading import Reading
+from segserve.jobs.following import Seen
+from segserve.jobs.job import Job
+from segserve.jobs.requests import FollowRequest
+from segserve.jobs.work import Stop
+from segserve.models.model import Model
+from segserve.models.registry import Registry
+from segserve.projection.follow import Follower, FollowOptions
+from segserve.projection.plan import Visit
+from segserve.timing import Timings
+from segserve.types import Prompt, Size
+
+LONGEST_WAIT_S = 1.0  # so that a job is soon stopped
+
+# A prompt as its route takes it, on an image of that size. Raises BadInput.
+ReadPrompt = Callable[[Mapping[str, Any], Size], Prompt]
+
+
+class Projecting:
+    """workers: run short work. at_once: slices encoded together."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        embeddings: FrameEmbeddings,
+        workers: Executor,
+        read_prompt: ReadPrompt,
+        timings: Callable[[], Timings],
+        at_once: int,
+    ) -> None:
+        self._registry, self._embeddings, self._workers = registry, embeddings, workers
+        self._read_prompt, self._timings, self._at_once = read_prompt, timings, at_once
+
+    async def open(self, job: Job, request: FollowRequest, reading: Reading) -> "OpenedProjecting":
+        model = await self._registry.get(request.model, Model)
+        options = FollowOptions(
+            request.projection,
+            request.iou_threshold,
+            request.min_score,
+            request.box_extension,
+            request.select,
+        )
+        follower = Follower(model, reading.size, options)
+
+        async def prepared(at: int) -> PreparedImage:
+            return await self._embeddings.prepared(
+                job.tenant, reading.name(at), model, lambda: reading.read(at), job.priority, self._timings()
+            )
+
+        def prompts(visit: Visit) -> dict[int, list[Prompt]]:
+            return {
+                name: [
+                    self._read_prompt(each.prompt, reading.size)
+                    for each in request.prompts(name, visit.slice)
+                    if each.revision == revision  # who comes back to a slice says anew what is there
+                ]
+                for name, revision in visit.annotated
+            }
+
+        return OpenedProjecting(follower, prepared, prompts, self._workers, self._timings, self._at_once)
+
+
+class OpenedProjecting:
+    def __init__(
+        self,
+        follower: Follower,
+        prepared: Callable[[int], Any],
+        prompts: Callable[[Visit], dict[int, list[Prompt]]],
+        workers: Executor,
+        timings: Callable[[], Timings],
+        at_once: int,
+    ) -> None:
+        self._follower, self._prepared, self._prompts = follower, prepared, prompts
+        self._workers, self._timings, self._at_once = workers, timings, at_once
+        self._coming: dict[int, asyncio.Task[PreparedImage]] = {}
+
+    async def visit(self, visit: Visit, ahead: Sequence[Visit], stop: Stop) -> Mapping[int, Seen]:
+        if not self._follower.wants(visit):
+            return {}
+        for next_ in [visit, *ahead][: self._at_once]:
+            if next_.slice not in self._coming and self._follower.wants(next_):
+                self._coming[next_.slice] = asyncio.create_task(self._encoded(next_.slice, stop))
+        image = await self._coming.pop(visit.slice)
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(
+            self._workers, self._follower.visit, image, visit, self._prompts(visit), self._timings()
+        )
+        return {name: Seen(each.crop, each.score) for name, each in found.items()}
+
+    async def _encoded(self, at: int, stop: Stop) -> PreparedImage:
+        while True:
+            stop.check()
+            try:
+                found: PreparedImage = await self._prepared(at)
+                return found
+            except Busy as busy:  # a full queue is no failure of a job, which has time
+                await asyncio.sleep(min(busy.retry_after_s, LONGEST_WAIT_S))
+
+    def dump(self) -> bytes:
+        return self._follower.dump()
+
+    def load(self, dumped: bytes) -> None:
+        self._follower.load(dumped)
+
+    async def close(self) -> None:
+        for task in self._coming.values():
+            task.cancel()
+            with suppress(Exception, asyncio.CancelledError):
+                await task

@@ -1,0 +1,78 @@
+"""What jobs on one file were asked, as it is kept: checked, whole, and with all that was asked for since."""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from segserve.files.view import View
+from segserve.projection.prompts import Projection
+from segserve.types import Direction, Select
+
+
+class Engine(StrEnum):
+    """How an object is followed from slice to slice."""
+
+    MEMORY = "memory"  # SAM 2 remembers the object
+    PROJECTION = "projection"  # the mask of one slice prompts the next
+
+
+class Kept(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PromptAt(Kept):
+    """prompt: as its route takes it. revision: of the job, when it came."""
+
+    slice: int
+    prompt: dict[str, Any]
+    revision: int = 0
+
+
+class ObjectAsked(Kept):
+    object_id: int
+    prompts: list[PromptAt]
+
+
+class FollowRequest(Kept):
+    """Objects to follow through a video or a volume. The last four: see `projection.follow.FollowOptions`."""
+
+    model: str
+    view: View
+    engine: Engine
+    direction: Direction
+    objects: list[ObjectAsked]
+    select: Select
+    projection: Projection = Projection.MASK
+    iou_threshold: float = 0.5
+    min_score: float = 0.7
+    box_extension: float = 0.0
+
+    def annotated(self) -> dict[int, dict[int, int]]:
+        """Of each object its slices with prompts, and the revision of the latest of them."""
+        return {
+            each.object_id: {
+                prompt.slice: prompt.revision
+                for prompt in sorted(each.prompts, key=lambda prompt: prompt.revision)
+            }
+            for each in self.objects
+        }
+
+    def prompts(self, object_id: int, at: int) -> list[PromptAt]:
+        """Of that object on that slice, as they came."""
+        found = (each for each in self.objects if each.object_id == object_id)
+        return sorted(
+            (prompt for each in found for prompt in each.prompts if prompt.slice == at),
+            key=lambda prompt: prompt.revision,
+        )
+
+
+class AutomaticRequest(Kept):
+    """All objects of every slice, joined across them; or of every frame, each with its track. params: of the method
+    on a single one. joining: of what joins them."""
+
+    model: str
+    view: View
+    engine: Literal["automatic"] = "automatic"
+    params: dict[str, Any]
+    joining: dict[str, Any]

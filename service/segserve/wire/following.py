@@ -1,0 +1,166 @@
+"""Objects to follow through a file: requests checked against the file before they become jobs."""
+
+import asyncio
+
+import orjson
+
+from segserve.app import Service
+from segserve.decode.segment import check_marks
+from segserve.errors import BadInput, ModelNotFound, WrongModel
+from segserve.files.view import View, shape
+from segserve.jobs.job import Job, Kind
+from segserve.jobs.plans import kept_chunks
+from segserve.jobs.requests import Engine, FollowRequest, ObjectAsked, PromptAt
+from segserve.models.bundle import WEIGHTS, Bundle, PromptableManifest
+from segserve.models.bundle import Kind as ModelKind
+from segserve.types import DEFAULT_TENANT, FileKind, FileRecord, Select
+from segserve.wire import reference
+from segserve.wire.schemas_following import FollowedIn, FollowParamsIn, PromptsIn
+from segserve.wire.schemas_jobs import VideoIn, VolumeIn
+
+
+async def of_video(service: Service, asked: VideoIn) -> FollowRequest:
+    """What is asked, checked. Raises BadInput naming the field at fault, ModelNotFound, WrongModel, FileNotKnown."""
+    record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
+    if record.kind is FileKind.VOLUME:
+        raise BadInput("The file is a volume.", field="input.file_id", remedy="Ask for kind 'volume'.")
+    view = View(record.file_id)
+    return await checked(
+        service, asked.model, asked.params.engine, record, view, asked.params, asked.params.objects
+    )
+
+
+async def of_volume(service: Service, asked: VolumeIn) -> FollowRequest:
+    """As `of_video`."""
+    params = asked.params
+    record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
+    if record.kind is FileKind.VIDEO:
+        raise BadInput("The file is a video.", field="input.file_id", remedy="Ask for kind 'video'.")
+    view = View(record.file_id, params.axis, params.window)
+    shape(record, params.axis)
+    objects = params.objects
+    if params.reference is not None:
+        objects = await reference.objects(service.files, record, params.axis, params.reference)
+    engine = None if params.engine is None else Engine(params.engine)
+    return await checked(service, asked.model, engine, record, view, params, objects)
+
+
+async def checked(
+    service: Service,
+    model: str | None,
+    engine: Engine | None,
+    record: FileRecord,
+    view: View,
+    params: FollowParamsIn,
+    objects: list[FollowedIn],
+) -> FollowRequest:
+    bundle = await asyncio.to_thread(promptable, service, model)
+    await asyncio.to_thread(check_objects, objects, record, view.axis)
+    return FollowRequest(
+        model=bundle.name,
+        view=view,
+        engine=engine_for(bundle, engine),
+        direction=params.direction,
+        objects=[asked_of(each, 0) for each in objects],
+        select=Select(params.select),
+        projection=params.projection,
+        iou_threshold=params.iou_threshold,
+        min_score=params.min_score,
+        box_extension=params.box_extension,
+    )
+
+
+def promptable(service: Service, model: str | None) -> Bundle:
+    """Blocks. Raises ModelNotFound, WrongModel."""
+    name, bundles = model or service.settings.default_model, service.registry.bundles()
+    if name not in bundles:
+        raise ModelNotFound(name, sorted(bundles))
+    if not isinstance(bundles[name].manifest, PromptableManifest):
+        raise WrongModel(name, "prompts", bundles[name].manifest.kind)
+    return bundles[name]
+
+
+def engine_for(bundle: Bundle, engine: Engine | None) -> Engine:
+    """Raises BadInput where the model cannot do what is asked."""
+    remembers = bundle.manifest.kind == ModelKind.SAM2 and bundle.has(WEIGHTS)
+    if engine is Engine.MEMORY and not remembers:
+        raise BadInput(
+            f"The model {bundle.name!r} has no memory.",
+            field="params.engine",
+            remedy="Ask for 'projection', or for a SAM 2 that was imported with --keep-weights.",
+        )
+    return engine or (Engine.MEMORY if remembers else Engine.PROJECTION)
+
+
+def check_objects(
+    objects: list[FollowedIn], record: FileRecord, axis: int, field: str = "params.objects"
+) -> None:
+    """Blocks where there are masks. Raises BadInput."""
+    count, size = shape(record, axis)
+    seen = set[int]()
+    for number, each in enumerate(objects):
+        if each.object_id in seen:
+            raise BadInput(
+                f"Object {each.object_id} is there twice.",
+                field=f"{field}.{number}.object_id",
+                remedy="Send all prompts of an object together.",
+            )
+        seen.add(each.object_id)
+        for place, prompt in enumerate(each.prompts):
+            where = f"{field}.{number}.prompts.{place}"
+            if prompt.frame >= count:
+                raise BadInput(
+                    f"There is no frame {prompt.frame}: the file has {count}.",
+                    field=f"{where}.frame",
+                    remedy=f"Send one from 0 to {count - 1}.",
+                )
+            check_marks(prompt.marks(where, size), size, where)
+
+
+def asked_of(each: FollowedIn, revision: int) -> ObjectAsked:
+    return ObjectAsked(
+        object_id=each.object_id,
+        prompts=[
+            PromptAt(
+                slice=prompt.frame,
+                prompt=prompt.model_dump(mode="json", exclude={"frame"}, exclude_unset=True),
+                revision=revision,
+            )
+            for prompt in each.prompts
+        ],
+    )
+
+
+async def revise(service: Service, job_id: str, asked: PromptsIn) -> Job:
+    """Add objects and corrections to a job; what follows them is made again. Raises JobNotFound, BadInput, Busy."""
+    queue = service.jobs.queue
+    job = await queue.get(DEFAULT_TENANT, job_id)
+    if job.kind not in (Kind.VIDEO, Kind.VOLUME):
+        raise BadInput(
+            f"A {job.kind} job takes no prompts.",
+            field="job_id",
+            remedy="Send a job of kind video or volume.",
+        )
+    content = await queue.request(job)
+    if orjson.loads(content)["engine"] not in list(Engine):
+        raise BadInput(
+            "The job finds all objects by itself.", field="job_id", remedy="Submit one with objects."
+        )
+    before = FollowRequest.model_validate_json(content)
+    record = await service.files.record(DEFAULT_TENANT, before.view.file_id)
+    await asyncio.to_thread(check_objects, asked.objects, record, before.view.axis, "objects")
+    added = [asked_of(each, job.revision + 1) for each in asked.objects]
+    after = before.model_copy(update={"objects": joined(before.objects, added)})
+    count, _ = shape(record, before.view.axis)
+    keep = kept_chunks(before, after, count)
+    return await queue.revise(job, after.model_dump_json().encode(), keep)
+
+
+def joined(before: list[ObjectAsked], added: list[ObjectAsked]) -> list[ObjectAsked]:
+    """What is added to an object stands after what was asked of it before."""
+    known = {each.object_id: each for each in before}
+    for each in added:
+        if (old := known.get(each.object_id)) is not None:
+            each = old.model_copy(update={"prompts": [*old.prompts, *each.prompts]})
+        known[each.object_id] = each
+    return list(known.values())

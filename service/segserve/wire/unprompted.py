@@ -1,0 +1,53 @@
+"""All objects of a file, without prompts: requests checked before they become jobs."""
+
+import asyncio
+
+from segserve.app import Service
+from segserve.errors import BadInput, NoAutomaticDecoder
+from segserve.files.view import View, shape
+from segserve.jobs.requests import AutomaticRequest
+from segserve.models.model import AIS
+from segserve.types import DEFAULT_TENANT, FileKind
+from segserve.wire.following import promptable
+from segserve.wire.schemas_jobs import TrackingIn, VolumeIn
+
+
+async def of_volume(service: Service, asked: VolumeIn) -> AutomaticRequest:
+    """Raises BadInput naming the field at fault, ModelNotFound, WrongModel, NoAutomaticDecoder, FileNotKnown."""
+    params = asked.params
+    record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
+    if record.kind is FileKind.VIDEO:
+        raise BadInput("The file is a video.", field="input.file_id", remedy="Ask for kind 'tracking'.")
+    shape(record, params.axis)
+    joining = params.model_dump(include={"beta", "gap_closing", "min_z_extent"}, exclude_none=True)
+    return AutomaticRequest(
+        model=await model_for(service, asked.model),
+        view=View(record.file_id, params.axis, params.window),
+        params=params.automatic.given(),
+        joining=joining,
+    )
+
+
+async def of_tracking(service: Service, asked: TrackingIn) -> AutomaticRequest:
+    """As `of_volume`."""
+    record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
+    if record.kind is FileKind.VOLUME:
+        raise BadInput(
+            "The file is a volume.",
+            field="input.file_id",
+            remedy="Ask for kind 'volume' and engine 'automatic'.",
+        )
+    shape(record, 0)
+    return AutomaticRequest(
+        model=await model_for(service, asked.model),
+        view=View(record.file_id),
+        params=asked.params.params.given(),
+        joining=asked.params.linking.model_dump(exclude_none=True),
+    )
+
+
+async def model_for(service: Service, name: str | None) -> str:
+    bundle = await asyncio.to_thread(promptable, service, name)
+    if not bundle.has(AIS):
+        raise NoAutomaticDecoder(bundle.name)
+    return bundle.name
