@@ -60,28 +60,24 @@ def box_of(mask: Bool, extension: float) -> Box:
 
 
 def points_of(mask: Bool, box: Box, *, single: bool) -> tuple[Float32, NDArray[np.int64]]:
-    """Points [N, 2] and labels [N]: where the mask, and what is around it in its box, is deepest."""
+    """Points [N, 2] and labels [N]: where the mask, and what is around it in its box, is deepest. Unlike μSAM's, the
+    outline is whole where it runs along the box: an object that fills its box has a middle too."""
     x0, y0, x1, y1 = (int(edge) for edge in (box.x0, box.y0, box.x1, box.y1))
-    inside = mask[y0:y1, x0:x1]
+    inside = np.pad(mask[y0:y1, x0:x1], 1)
     outline = ndimage.binary_dilation(inside, ndimage.generate_binary_structure(2, 1)) & ~inside
-    distances = ndimage.gaussian_filter(distance_to(outline), SMOOTH)
+    distances = ndimage.gaussian_filter(ndimage.distance_transform_edt(~outline), SMOOTH)
     depth = np.where(inside, distances, 0)
     if single:
         row, column = np.unravel_index(int(depth.argmax()), depth.shape)
         found, labels = [(int(row), int(column))], [1]
     else:
         positive = peaks(depth, INSIDE_APART)
-        negative = peaks(np.where(inside, 0, distances), OUTSIDE_APART)
+        outside = np.where(inside, 0, distances)
+        outside[[0, -1]] = outside[:, [0, -1]] = 0  # beside the box
+        negative = peaks(outside, OUTSIDE_APART)
         found, labels = [*positive, *negative], [1] * len(positive) + [0] * len(negative)
-    points = np.array([(x + x0, y + y0) for y, x in found], np.float32).reshape(-1, 2)
+    points = np.array([(x + x0 - 1, y + y0 - 1) for y, x in found], np.float32).reshape(-1, 2)
     return points, np.array(labels, np.int64)
-
-
-def distance_to(outline: Bool) -> NDArray[np.float64]:
-    if not outline.any():  # the mask fills its box
-        return np.ones(outline.shape)
-    found: NDArray[np.float64] = ndimage.distance_transform_edt(~outline)
-    return found
 
 
 def peaks(values: NDArray[np.float64], apart: int) -> list[tuple[int, int]]:

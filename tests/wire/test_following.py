@@ -1,0 +1,187 @@
+"""Objects followed through volumes and videos, over REST, by the service's own worker."""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+from pycocotools import mask as coco
+
+from tests import drawn
+from tests.serving import Server
+from tests.wire.test_jobs import accepted, ended, results
+
+VALUES, LABELS = drawn.volume()
+MIDDLE = 10
+SEEN = {label: (cell.begin, cell.end) for label, cell in enumerate(drawn.CELLS, 1)}
+
+
+def upload(server: Server, content: bytes) -> str:
+    answer = server.client.post("/v1/files", content=content)
+    assert answer.status_code == 201, answer.text
+    file_id: str = answer.json()["file_id"]
+    return file_id
+
+
+def nifti(values: np.ndarray, folder: Path) -> bytes:
+    path = folder / "volume.nii.gz"
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing((0.5, 0.5, 2.0))
+    sitk.WriteImage(image, str(path))
+    return path.read_bytes()
+
+
+def frames(values: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for index, frame in enumerate(values):
+            png = io.BytesIO()
+            Image.fromarray(frame).save(png, "PNG")
+            archive.writestr(f"{index:03d}.png", png.getvalue())
+    return content.getvalue()
+
+
+def click(label: int, at: int, word: str) -> dict[str, Any]:
+    ys, xs = np.nonzero(LABELS[at] == label)
+    return {word: at, "points": [[float(xs.mean()), float(ys.mean())]]}
+
+
+def submit(server: Server, kind: str, file_id: str, **params: Any) -> httpx.Response:
+    return server.client.post(
+        "/v1/jobs", json={"kind": kind, "input": {"file_id": file_id}, "params": params}
+    )
+
+
+def masks(lines: list[dict[str, Any]], word: str) -> dict[int, dict[int, np.ndarray]]:
+    """By object and slice."""
+    found: dict[int, dict[int, np.ndarray]] = {}
+    for line in lines:
+        for each in line["objects"]:
+            found.setdefault(each["object_id"], {})[line[word]] = coco.decode(each["mask"]).astype(bool)
+    return found
+
+
+def iou(first: np.ndarray, second: np.ndarray) -> float:
+    return float((first & second).sum() / (first | second).sum())
+
+
+@pytest.fixture(scope="module")
+def volume_id(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return upload(server, nifti(VALUES, tmp_path_factory.mktemp("volume")))
+
+
+@pytest.fixture(scope="module")
+def frames_id(server: Server) -> str:
+    return upload(server, frames(VALUES))
+
+
+def test_cells_of_a_volume_are_followed_until_they_end(server: Server, volume_id: str) -> None:
+    objects = [{"object_id": label, "prompts": [click(label, MIDDLE, "slice")]} for label in SEEN]
+    job = ended(server, accepted(submit(server, "volume", volume_id, objects=objects)))
+    assert (job["state"], job["progress"]["done"]) == ("succeeded", len(VALUES)), job
+    lines = results(server, job["job_id"])
+    assert [line["slice"] for line in lines] == [*range(MIDDLE, 24), *range(MIDDLE - 1, -1, -1)]
+    found = masks(lines, "slice")
+    for label, seen in SEEN.items():
+        assert (min(found[label]), max(found[label])) == seen
+        assert min(iou(mask, LABELS[at] == label) for at, mask in found[label].items()) >= 0.8
+
+
+def test_a_volume_is_cut_along_another_axis(server: Server, volume_id: str) -> None:
+    at = 60
+    [x], [z] = (np.median(each, keepdims=True) for each in np.nonzero(LABELS[:, at] == 1)[::-1])
+    prompt = {"slice": at, "points": [[float(x), float(z)]]}
+    answer = submit(
+        server,
+        "volume",
+        volume_id,
+        objects=[{"object_id": 4, "prompts": [prompt]}],
+        axis=1,
+        direction="forward",
+    )
+    job = ended(server, accepted(answer))
+    assert job["progress"]["total"] == VALUES.shape[1] - at
+    first = results(server, job["job_id"])[0]
+    assert (first["slice"], first["height"], first["width"]) == (at, VALUES.shape[0], VALUES.shape[2])
+    assert iou(masks([first], "slice")[4][at], LABELS[:, at] == 1) > 0.5
+
+
+@pytest.mark.parametrize(("slices", "annotated"), [("first", 1), ("centre", 2), ("largest", 3)])
+def test_prompts_are_made_from_a_reference(
+    server: Server, volume_id: str, tmp_path: Path, slices: str, annotated: int
+) -> None:
+    reference = {"file_id": upload(server, nifti(LABELS, tmp_path)), "labels": [1], "slices": slices}
+    asked = {**reference, "annotated": annotated, "prompt": "box"}
+    job = ended(server, accepted(submit(server, "volume", volume_id, reference=asked)))
+    found = masks(results(server, job["job_id"]), "slice")
+    assert found.keys() == {1}
+    assert set(found[1]) == set(range(SEEN[1][0], SEEN[1][1] + 1))
+
+
+def test_a_stack_of_frames_is_a_video(server: Server, frames_id: str) -> None:
+    objects = [{"object_id": 9, "prompts": [click(2, 0, "frame")]}]
+    answer = submit(server, "video", frames_id, objects=objects, direction="forward")
+    job = ended(server, accepted(answer))
+    found = masks(results(server, job["job_id"]), "frame")[9]
+    assert set(found) == set(range(24))
+    assert min(iou(mask, LABELS[at] == 2) for at, mask in found.items()) >= 0.8
+
+
+def test_what_is_added_later_changes_only_what_follows_it(server: Server, frames_id: str) -> None:
+    objects = [{"object_id": 2, "prompts": [click(2, 0, "frame")]}]
+    job = ended(server, accepted(submit(server, "video", frames_id, objects=objects, direction="forward")))
+    before = results(server, job["job_id"])
+    more = {"objects": [{"object_id": 3, "prompts": [click(3, 17, "frame")]}]}
+    answer = server.client.post(f"/v1/jobs/{job['job_id']}/prompts", json=more)
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["progress"]["done"] == 16, "two chunks of eight stay"
+    assert ended(server, job["job_id"])["state"] == "succeeded"
+    after = results(server, job["job_id"])
+    assert after[:17] == before[:17]
+    found = masks(after, "frame")
+    assert set(found[3]) == set(range(17, 24))
+    assert set(found[2]) == set(range(24))
+
+
+@pytest.mark.parametrize(
+    ("params", "field", "said"),
+    [
+        ({"objects": [{"object_id": 1, "prompts": [{"frame": 10_000, "points": [[5, 5]]}]}]}, "params.objects.0.prompts.0.frame", "the file has 24"),
+        ({"objects": [{"object_id": 1, "prompts": [{"frame": 0, "points": [[500, 5]]}]}]}, "params.objects.0.prompts.0.points.0", "outside"),
+        ({"objects": [{"object_id": 1, "prompts": [{"frame": 0}]}]}, "params.objects.0.prompts.0", "empty"),
+        ({"objects": [{"object_id": 0, "prompts": [{"frame": 0, "points": [[5, 5]]}]}]}, "params.objects.0.object_id", ""),
+        ({"objects": []}, "params.objects", ""),
+        ({"objects": [{"object_id": 1, "prompts": [{"frame": 0, "points": [[5, 5]]}]}] * 2}, "params.objects.1.object_id", "twice"),
+        ({"objects": [{"object_id": 1, "prompts": [{"frame": 0, "points": [[5, 5]]}]}], "engine": "memory"}, "params.engine", "no memory"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_followed(
+    server: Server, frames_id: str, params: dict[str, Any], field: str, said: str
+) -> None:
+    answer = submit(server, "video", frames_id, **params)
+    assert answer.status_code == 422, answer.text
+    problem = answer.json()
+    assert problem["field"] == field
+    assert said in problem["detail"]
+
+
+def test_files_that_are_of_another_kind(server: Server, frames_id: str, volume_id: str) -> None:
+    objects = [{"object_id": 1, "prompts": [{"frame": 0, "points": [[5, 5]]}]}]
+    assert submit(server, "video", volume_id, objects=objects).json()["field"] == "input.file_id"
+    answer = submit(server, "volume", frames_id, objects=objects, axis=2)
+    assert answer.json()["field"] == "params.axis"
+    assert submit(server, "video", "0" * 64, objects=objects).status_code == 404
+
+
+def test_prompts_are_for_jobs_that_take_some(server: Server) -> None:
+    body = {"kind": "batch", "input": {"image_ids": ["0" * 64]}, "params": {"operation": "embed"}}
+    job = server.client.post("/v1/jobs", json=body).json()
+    more = {"objects": [{"object_id": 3, "prompts": [{"frame": 0, "points": [[5, 5]]}]}]}
+    answer = server.client.post(f"/v1/jobs/{job['job_id']}/prompts", json=more)
+    assert answer.status_code == 422
+    assert "takes no prompts" in answer.json()["detail"]
