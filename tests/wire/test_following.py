@@ -148,18 +148,26 @@ def test_what_is_added_later_changes_only_what_follows_it(server: Server, frames
     assert set(found[2]) == set(range(24))
 
 
+def asked(object_id: int = 1, **prompt: Any) -> dict[str, Any]:
+    return {"object_id": object_id, "prompts": [{"frame": 0} | prompt]}
+
+
+AT = "params.objects.0.prompts.0"
+POINTS = {"points": [[5, 5]]}
+
+
 @pytest.mark.parametrize(
     ("params", "field", "said"),
     [
-        ({"objects": [{"object_id": 1, "prompts": [{"frame": 10_000, "points": [[5, 5]]}]}]}, "params.objects.0.prompts.0.frame", "the file has 24"),
-        ({"objects": [{"object_id": 1, "prompts": [{"frame": 0, "points": [[500, 5]]}]}]}, "params.objects.0.prompts.0.points.0", "outside"),
-        ({"objects": [{"object_id": 1, "prompts": [{"frame": 0}]}]}, "params.objects.0.prompts.0", "empty"),
-        ({"objects": [{"object_id": 0, "prompts": [{"frame": 0, "points": [[5, 5]]}]}]}, "params.objects.0.object_id", ""),
+        ({"objects": [asked(**POINTS, frame=10_000)]}, f"{AT}.frame", "the file has 24"),
+        ({"objects": [asked(points=[[500, 5]])]}, f"{AT}.points.0", "outside"),
+        ({"objects": [asked()]}, AT, "empty"),
+        ({"objects": [asked(0, **POINTS)]}, "params.objects.0.object_id", ""),
         ({"objects": []}, "params.objects", ""),
-        ({"objects": [{"object_id": 1, "prompts": [{"frame": 0, "points": [[5, 5]]}]}] * 2}, "params.objects.1.object_id", "twice"),
-        ({"objects": [{"object_id": 1, "prompts": [{"frame": 0, "points": [[5, 5]]}]}], "engine": "memory"}, "params.engine", "no memory"),
+        ({"objects": [asked(**POINTS)] * 2}, "params.objects.1.object_id", "twice"),
+        ({"objects": [asked(**POINTS)], "engine": "memory"}, "params.engine", "no memory"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_followed(
     server: Server, frames_id: str, params: dict[str, Any], field: str, said: str
 ) -> None:

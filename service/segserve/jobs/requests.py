@@ -35,7 +35,8 @@ class ObjectAsked(Kept):
 
 
 class FollowRequest(Kept):
-    """Objects to follow through a video or a volume. The last four: see `projection.follow.FollowOptions`."""
+    """Objects to follow through a video or a volume. image_size: that the engine memory resizes frames to; None: the
+    model's own. The last four: see `projection.follow.FollowOptions`."""
 
     model: str
     view: View
@@ -43,6 +44,7 @@ class FollowRequest(Kept):
     direction: Direction
     objects: list[ObjectAsked]
     select: Select
+    image_size: int | None = None
     projection: Projection = Projection.MASK
     iou_threshold: float = 0.5
     min_score: float = 0.7

@@ -63,6 +63,7 @@ async def checked(
         direction=params.direction,
         objects=[asked_of(each, 0) for each in objects],
         select=Select(params.select),
+        image_size=params.image_size,
         projection=params.projection,
         iou_threshold=params.iou_threshold,
         min_score=params.min_score,

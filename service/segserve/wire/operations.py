@@ -13,6 +13,7 @@ from segserve.jobs.following import Following
 from segserve.jobs.images import Sources
 from segserve.jobs.job import Kind
 from segserve.jobs.projecting import Projecting
+from segserve.jobs.remembering import Remembering
 from segserve.jobs.requests import Engine
 from segserve.jobs.work import Work
 from segserve.models.model import Model
@@ -96,17 +97,15 @@ def operations(service: Service) -> dict[str, Operation]:
 def works(service: Service) -> dict[Kind, Work]:
     """How this process does each kind of job."""
     sources = Sources(service.library, service.files, service.roots)
+    settings = service.settings
+    threads = settings.encode_threads
     projecting = Projecting(
-        service.registry,
-        service.frames,
-        service.workers,
-        read_prompt,
-        service.timings,
-        service.settings.encode_threads,
+        service.registry, service.frames, service.workers, read_prompt, service.timings, threads
     )
-    following = Following(service.files, {Engine.PROJECTION: projecting})
+    remembering = Remembering(service.registry, read_prompt, settings.device, threads)
+    following = Following(service.files, {Engine.PROJECTION: projecting, Engine.MEMORY: remembering})
     return {
-        Kind.BATCH: Batch(operations(service), sources, service.settings.batch_at_once),
+        Kind.BATCH: Batch(operations(service), sources, settings.batch_at_once),
         Kind.VIDEO: following,
         Kind.VOLUME: following,
     }

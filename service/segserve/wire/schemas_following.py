@@ -14,6 +14,7 @@ MAX_OBJECTS, MAX_PLACES = 256, 1024
 MOST_IDS = 65_535  # of a 16-bit label map
 
 ObjectId = Annotated[int, Field(ge=1, le=MOST_IDS)]
+ImageSize = Annotated[int, Field(ge=128, le=1024, multiple_of=64)]
 Distance = Annotated[float, Field(ge=0, le=100_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -50,6 +51,10 @@ class FollowParamsIn(Strict):
     )
     select: Literal["best", "first"] = Field(
         "best", description="of the candidates on frames with prompts: the highest score, or the first"
+    )
+    image_size: ImageSize | None = Field(
+        None,
+        description="of the engine memory: the square it resizes frames to; 1024 if left out, as published",
     )
     projection: Projection = Field(
         Projection.MASK, strict=False, description="what of a mask becomes the prompt on the next frame"
