@@ -28,10 +28,17 @@ class Stop:
 
 @dataclass(frozen=True)
 class Chunk:
-    """lines: the result of each unit, a JSON object each. failures: how many of them are errors."""
+    """lines: of the results, a JSON object each. failures: how many of them are errors. units: what users count
+    (images, frames, slices); None: one a line. state: what it takes to go on after this chunk, beside the lines."""
 
     lines: list[bytes]
     failures: int = 0
+    units: int | None = None
+    state: bytes | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.lines) if self.units is None else self.units
 
 
 class Opened(Protocol):

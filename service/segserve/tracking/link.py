@@ -89,16 +89,12 @@ def link(frames: Sequence[Detections], params: LinkingParams) -> Tracks:
 def assign(frames: Sequence[Detections], params: LinkingParams) -> Any:
     """A networkx graph with every detection as a node (frame, position in it) and an edge from each to what follows
     it: to two where it divides, and to none from more than one."""
-    try:
-        from laptrack import LapTrack
-    except ImportError:
-        raise MissingDependency("laptrack", "tracking", "Linking objects through frames") from None
     usual = reach(frames)
 
     def squared(cutoff: float | None) -> float:
         return (usual if cutoff is None else cutoff) ** 2
 
-    tracker = LapTrack(
+    tracker = load_laptrack()(
         cutoff=squared(params.cutoff),
         gap_closing_cutoff=squared(params.gap_closing_cutoff),
         gap_closing_max_frame_count=params.gap_closing_max_frame_count,
@@ -108,6 +104,15 @@ def assign(frames: Sequence[Detections], params: LinkingParams) -> Any:
         alternative_cost_percentile=100,
     )
     return tracker.predict([each.centres for each in frames])
+
+
+def load_laptrack() -> Any:
+    """The class `LapTrack`; it takes seconds at first. Raises MissingDependency."""
+    try:
+        from laptrack import LapTrack
+    except ImportError:
+        raise MissingDependency("laptrack", "tracking", "Linking objects through frames") from None
+    return LapTrack
 
 
 def reach(frames: Sequence[Detections]) -> float:
