@@ -1,0 +1,254 @@
+"""Automatic segmentation of single slices or frames, joined to objects of a volume or tracks through a video.
+
+    slices -> segmented, chunk by chunk -> joined, all at once -> lines of results, chunk by chunk
+
+The first half of a job's chunks has no lines: what was segmented is their state. The other half reads it again, with
+the ids that things have as a whole. These follow from the states alone, so a worker that begins anywhere in the
+second half comes to the same.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from segserve.automatic.volume import VolumeParams, merge
+from segserve.errors import Busy, TooLarge
+from segserve.jobs.job import Job
+from segserve.jobs.segmented import Segmented, States, pack
+from segserve.jobs.work import Chunk, Stop
+from segserve.masks import crop, labels, rle
+from segserve.masks.labels import Labels
+from segserve.tracking.detections import Detections
+from segserve.tracking.link import LinkingParams, link, load_laptrack
+from segserve.types import Size, UInt8
+
+LONGEST_WAIT_S = 1.0  # so that a job is soon stopped
+MILLION = 1_000_000
+
+
+class Segmenting(BaseModel):
+    """How each slice is segmented. params: of the method, as POST /v1/automatic takes them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    method: Literal["ais", "amg"]
+    params: dict[str, Any]
+
+
+class StitchRequest(BaseModel):
+    """What was asked, as it is kept. axis, window: of a volume, as it is cut and shown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file_id: str
+    axis: int = 0
+    window: tuple[float, float] | None = None
+    segmenting: Segmenting
+
+
+class MergeRequest(StitchRequest):
+    merging: VolumeParams = VolumeParams()
+
+
+class TrackRequest(StitchRequest):
+    linking: LinkingParams = LinkingParams()
+
+
+class Slices(Protocol):
+    """A file as slices of one size."""
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def size(self) -> Size: ...
+
+    def name(self, index: int) -> str:
+        """The same for the same pixels."""
+        ...
+
+    async def read(self, index: int) -> UInt8:
+        """RGB [H, W, 3]. Raises BadInput where it is damaged."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+# Raises FileNotKnown, BadInput, MissingDependency.
+OpenSlices = Callable[[Job, StitchRequest], Awaitable[Slices]]
+# (job, a slice's name, its pixels, how) -> its label map [H, W], the same for the same. Raises errors of the tree.
+Segment = Callable[[Job, str, UInt8, Segmenting], Awaitable[Labels]]
+
+
+class Merging:
+    """Objects of volumes. most_voxels: of one, for all of its labels are held at once. at_once: slices segmented
+    together."""
+
+    def __init__(self, open_slices: OpenSlices, segment: Segment, at_once: int, most_voxels: int) -> None:
+        self._open, self._segment, self._at_once = open_slices, segment, at_once
+        self._most_voxels = most_voxels
+
+    async def open(self, job: Job, request: bytes, past: States) -> "OpenedStitched":
+        asked = MergeRequest.model_validate_json(request)
+        slices = await self._open(job, asked)
+        voxels = slices.count * slices.size.height * slices.size.width
+        if voxels > self._most_voxels:
+            await slices.close()
+            raise TooLarge(
+                f"The volume has {voxels / MILLION:.0f} megavoxels; up to {self._most_voxels // MILLION} are joined.",
+                field="input.file_id",
+                remedy="Send a smaller volume, or a part of it.",
+            )
+
+        async def joined(segmented: Segmented) -> Joined:
+            volume = np.empty((slices.count, slices.size.height, slices.size.width), np.uint32)
+            for piece in range(segmented.count):
+                for index, each in zip(segmented.indices(piece), await segmented.maps(piece), strict=True):
+                    volume[index] = each
+            await asyncio.to_thread(merge, volume, asked.merging)
+
+            async def maps(piece: int) -> list[Labels]:
+                return [volume[index] for index in segmented.indices(piece)]
+
+            return Joined(maps)
+
+        return OpenedStitched(job, asked, "slice", slices, self._segment, self._at_once, past, joined)
+
+
+class Tracking:
+    """Tracks through videos. at_once: frames segmented together."""
+
+    def __init__(self, open_slices: OpenSlices, segment: Segment, at_once: int) -> None:
+        self._open, self._segment, self._at_once = open_slices, segment, at_once
+
+    async def open(self, job: Job, request: bytes, past: States) -> "OpenedStitched":
+        asked = TrackRequest.model_validate_json(request)
+        await asyncio.to_thread(load_laptrack)  # before hours of work, should it be missing
+        slices = await self._open(job, asked)
+
+        async def joined(segmented: Segmented) -> Joined:
+            found = [each for piece in range(segmented.count) for each in await segmented.detections(piece)]
+            tracks = await asyncio.to_thread(link, found, asked.linking)
+
+            async def maps(piece: int) -> list[Labels]:
+                return [
+                    painted(each, found[index], tracks.of[index])
+                    for index, each in zip(segmented.indices(piece), await segmented.maps(piece), strict=True)
+                ]
+
+            return Joined(maps, {track.track_id: track.parent for track in tracks.all})
+
+        return OpenedStitched(job, asked, "frame", slices, self._segment, self._at_once, past, joined)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """maps: of a piece's slices, with ids of the whole. parents: of every id, where things divide."""
+
+    maps: Callable[[int], Awaitable[list[Labels]]]
+    parents: Mapping[int, int | None] | None = None
+
+
+class OpenedStitched:
+    """word: what one of its slices is called. join: makes one of what was segmented."""
+
+    def __init__(
+        self,
+        job: Job,
+        asked: StitchRequest,
+        word: str,
+        slices: Slices,
+        segment: Segment,
+        at_once: int,
+        past: States,
+        join: Callable[[Segmented], Awaitable[Joined]],
+    ) -> None:
+        self._job, self._asked, self._word, self._slices = job, asked, word, slices
+        self._segment, self._join = segment, join
+        self._places = asyncio.Semaphore(at_once)
+        self._segmented = Segmented(past, slices.count)
+        self._joined: Joined | None = None
+        self.total = 2 * slices.count
+
+    async def chunk(self, number: int, stop: Stop) -> Chunk | None:
+        half, piece = divmod(number, self._segmented.count)
+        match half:
+            case 0:
+                return await self._made(piece, stop)
+            case 1:
+                return await self._told(piece, stop)
+            case _:
+                return None
+
+    async def _made(self, piece: int, stop: Stop) -> Chunk:
+        tasks = [asyncio.create_task(self._one(index, stop)) for index in self._segmented.indices(piece)]
+        try:
+            found = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return Chunk([], units=len(found), state=await asyncio.to_thread(pack, found))
+
+    async def _one(self, index: int, stop: Stop) -> Labels:
+        async with self._places:
+            stop.check()
+            pixels = await self._slices.read(index)
+            while True:
+                try:
+                    return await self._segment(
+                        self._job, self._slices.name(index), pixels, self._asked.segmenting
+                    )
+                except Busy as busy:  # a full queue is no failure of a job, which has time
+                    await asyncio.sleep(min(busy.retry_after_s, LONGEST_WAIT_S))
+                    stop.check()
+
+    async def _told(self, piece: int, stop: Stop) -> Chunk:
+        if self._joined is None:
+            self._joined = await self._join(self._segmented)
+            stop.check()
+        maps, parents = await self._joined.maps(piece), self._joined.parents
+        lines = [
+            await asyncio.to_thread(line, self._word, index, each, parents)
+            for index, each in zip(self._segmented.indices(piece), maps, strict=True)
+        ]
+        return Chunk(lines, units=len(lines))
+
+    async def close(self) -> None:
+        await self._slices.close()
+
+
+def line(word: str, index: int, found: Labels, parents: Mapping[int, int | None] | None) -> bytes:
+    """The objects of a slice, by their ids in its map."""
+    height, width = found.shape
+    objects = []
+    for object_id, mask in zip(present(found), labels.to_crops(found), strict=True):
+        told = {
+            "object_id": object_id,
+            "mask": {"size": [height, width], "counts": rle.encode(mask)},
+            "box": list(crop.bounding_box(mask)),
+            "area": crop.area(mask),
+            "score": None,
+        }
+        objects.append(told if parents is None else {**told, "parent": parents[object_id]})
+    return orjson.dumps({word: index, "width": width, "height": height, "objects": objects})
+
+
+def present(found: Labels) -> list[int]:
+    """Its ids, ascending."""
+    ids: list[int] = np.unique(found[found > 0]).tolist()
+    return ids
+
+
+def painted(found: Labels, detections: Detections, ids: NDArray[np.int64]) -> Labels:
+    """A map with other ids for those that its detections have."""
+    table = np.zeros(int(found.max(initial=0)) + 1, np.uint32)
+    table[detections.ids] = ids
+    return table[found]

@@ -1,0 +1,50 @@
+"""A drawn sequence of moving and dividing cells, and what its tracks are."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+HEIGHT, WIDTH, COUNT = 160, 220, 14
+
+UInt32 = NDArray[np.uint32]
+Centre = Callable[[int], tuple[float, float]]
+
+# By track id: first and last frame, the id of the mother, where its centre (x, y) is on a frame. Cell 2 divides, and so
+# does its daughter 5; cell 3 leaves and cell 6 comes.
+CELLS: dict[int, tuple[int, int, int | None, Centre]] = {
+    1: (0, 13, None, lambda t: (20 + 6 * t, 20)),
+    2: (0, 3, None, lambda t: (60 + 2 * t, 80)),
+    3: (0, 5, None, lambda t: (200, 130 + 3 * t)),
+    4: (4, 13, 2, lambda t: (56 - 2 * (t - 4), 80)),
+    5: (4, 8, 2, lambda t: (78 + 5 * (t - 4), 80 + (t - 4))),
+    6: (5, 13, None, lambda t: (150 - 4 * (t - 5), 140)),
+    7: (9, 13, 5, lambda t: (102, 76 - 3 * (t - 9))),
+    8: (9, 13, 5, lambda t: (102, 96 + 3 * (t - 9))),
+}
+
+
+def truth() -> list[UInt32]:
+    """Label maps of track ids."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    frames = []
+    for frame in range(COUNT):
+        labels = np.zeros((HEIGHT, WIDTH), np.uint32)
+        for track_id, (begin, end, _, centre) in CELLS.items():
+            if begin <= frame <= end:
+                x, y = centre(frame)
+                labels[(rows - y) ** 2 + (columns - x) ** 2 < 9**2] = track_id
+        frames.append(labels)
+    return frames
+
+
+def segmented(frames: list[UInt32]) -> list[UInt32]:
+    """The same objects, numbered from 1 in each frame, as a segmentation does; in the order of their track ids, which
+    is what tracks are numbered by where they begin together."""
+    return [np.searchsorted(np.unique(each), each).astype(np.uint32) for each in frames]
+
+
+def shuffled(frames: list[UInt32]) -> list[UInt32]:
+    """With the ids of each frame in any order."""
+    random = np.random.default_rng(0)
+    return [np.append(0, 1 + random.permutation(int(each.max()))).astype(np.uint32)[each] for each in frames]
