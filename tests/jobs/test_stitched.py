@@ -13,29 +13,24 @@ from numpy.typing import NDArray
 
 from segserve.automatic.volume import VolumeParams
 from segserve.errors import BadInput, Busy, MissingDependency, TooLarge
+from segserve.files.view import View
 from segserve.jobs.job import Job, Kind, State
+from segserve.jobs.requests import AutomaticRequest, MergeRequest, TrackRequest
 from segserve.jobs.segmented import CHUNK
-from segserve.jobs.stitched import (
-    MergeRequest,
-    Merging,
-    OpenedStitched,
-    Segmenting,
-    StitchRequest,
-    Tracking,
-    TrackRequest,
-)
+from segserve.jobs.stitched import Merging, OpenedStitched, Tracking
 from segserve.jobs.work import Chunk, Stop, Stopped
 from segserve.masks import rle
+from segserve.models.bundle import AisEntry
 from segserve.tracking.link import LinkingParams
 from segserve.types import Priority, Size, UInt8
 from tests.automatic.slices import disc
 from tests.tracking.drawn import CELLS, segmented, truth
 
 UInt32 = NDArray[np.uint32]
-HOW = Segmenting(model="starter", method="ais", params={"min_size": 60})
+HOW = AisEntry(min_size=60)
 MERGE, TRACK = (
-    MergeRequest(file_id="f", axis=1, segmenting=HOW),
-    TrackRequest(file_id="f", segmenting=HOW),
+    MergeRequest(model="starter", view=View("f", axis=1), params=HOW),
+    TrackRequest(model="starter", view=View("f"), params=HOW),
 )
 
 
@@ -66,16 +61,16 @@ class Parts:
     def __init__(self, maps: list[UInt32] | UInt32) -> None:
         self.file = Drawn(maps)
         self.states: list[bytes | None] = []
-        self.asked: list[StitchRequest] = []
+        self.asked: list[AutomaticRequest] = []
         self.segmented: list[str] = []
         self.failing: list[Exception] = []
 
-    async def open_slices(self, job: Job, asked: StitchRequest) -> Drawn:
+    async def open_slices(self, job: Job, asked: AutomaticRequest) -> Drawn:
         self.asked.append(asked)
         return self.file
 
-    async def segment(self, job: Job, name: str, pixels: UInt8, how: Segmenting) -> UInt32:
-        assert how == HOW
+    async def segment(self, job: Job, name: str, pixels: UInt8, how: AutomaticRequest) -> UInt32:
+        assert how.params == HOW
         if self.failing:
             raise self.failing.pop()
         await asyncio.sleep(0)
@@ -85,13 +80,13 @@ class Parts:
     async def state(self, chunk: int) -> bytes | None:
         return self.states[chunk]
 
-    async def open(self, request: StitchRequest, most_voxels: int = 10**9) -> OpenedStitched:
+    async def open(self, request: AutomaticRequest, most_voxels: int = 10**9) -> OpenedStitched:
         content = request.model_dump_json().encode()
         if isinstance(request, TrackRequest):
             return await Tracking(self.open_slices, self.segment, 2).open(a_job(), content, self)
         return await Merging(self.open_slices, self.segment, 2, most_voxels).open(a_job(), content, self)
 
-    async def run(self, request: StitchRequest, restart: bool = False) -> list[Chunk]:
+    async def run(self, request: AutomaticRequest, restart: bool = False) -> list[Chunk]:
         """All chunks, as a worker makes them; restart: another one for each."""
         chunks: list[Chunk] = []
         opened = await self.open(request)
@@ -129,14 +124,14 @@ def volume() -> UInt32:
 
 
 @pytest.mark.parametrize("request_", [MERGE, TRACK], ids=["volume", "tracking"])
-def test_a_job_that_begins_anew_at_every_chunk_makes_the_same_bytes(request_: StitchRequest) -> None:
+def test_a_job_that_begins_anew_at_every_chunk_makes_the_same_bytes(request_: AutomaticRequest) -> None:
     maps = volume()
     undisturbed = asyncio.run(Parts(maps).run(request_))
     assert asyncio.run(Parts(maps).run(request_, restart=True)) == undisturbed
 
 
 @pytest.mark.parametrize("request_", [MERGE, TRACK], ids=["volume", "tracking"])
-def test_half_of_the_progress_is_segmenting_and_half_is_joining(request_: StitchRequest) -> None:
+def test_half_of_the_progress_is_segmenting_and_half_is_joining(request_: AutomaticRequest) -> None:
     parts = Parts(volume())
     chunks = asyncio.run(parts.run(request_))
     assert [chunk.units for chunk in chunks] == [CHUNK, CHUNK, 4, CHUNK, CHUNK, 4]
@@ -168,7 +163,7 @@ def test_a_volume_is_told_slice_by_slice_with_an_id_for_each_object() -> None:
 
 
 def test_a_volume_is_merged_as_asked() -> None:
-    asked = MERGE.model_copy(update={"merging": VolumeParams(gap_closing=1, min_z_extent=2)})
+    asked = MERGE.model_copy(update={"joining": VolumeParams(gap_closing=1, min_z_extent=2)})
     told = lines(asyncio.run(Parts(volume()).run(asked)))
     assert {each["object_id"] for line in told for each in line["objects"]} == {1, 2}
     assert [each["object_id"] for each in told[9]["objects"]] == [1, 2]
@@ -184,13 +179,13 @@ def test_tracks_are_told_frame_by_frame_with_their_parents() -> None:
 
 
 def test_frames_are_linked_as_asked() -> None:
-    asked = TRACK.model_copy(update={"linking": LinkingParams(splitting_cutoff=0)})
+    asked = TRACK.model_copy(update={"joining": LinkingParams(splitting_cutoff=0)})
     told = lines(asyncio.run(Parts(segmented(truth())).run(asked)))
     assert {each["parent"] for line in told for each in line["objects"]} == {None}
 
 
 @pytest.mark.parametrize("request_", [MERGE, TRACK], ids=["volume", "tracking"])
-def test_nothing_found_is_a_line_for_each_slice(request_: StitchRequest) -> None:
+def test_nothing_found_is_a_line_for_each_slice(request_: AutomaticRequest) -> None:
     told = lines(asyncio.run(Parts(np.zeros((9, 20, 30), np.uint32)).run(request_)))
     assert [line["objects"] for line in told] == [[]] * 9
 
@@ -200,7 +195,7 @@ def test_ids_of_more_than_16_bits_are_kept() -> None:
     maps[:, 2:10, 2:10] = 70_000
 
     class Wide(Parts):
-        async def segment(self, job: Job, name: str, pixels: UInt8, how: Segmenting) -> UInt32:
+        async def segment(self, job: Job, name: str, pixels: UInt8, how: AutomaticRequest) -> UInt32:
             return maps[0]
 
     told = lines(asyncio.run(Wide(maps).run(TRACK)))

@@ -193,3 +193,33 @@ def test_prompts_are_for_jobs_that_take_some(server: Server) -> None:
     answer = server.client.post(f"/v1/jobs/{job['job_id']}/prompts", json=more)
     assert answer.status_code == 422
     assert "takes no prompts" in answer.json()["detail"]
+
+
+def test_all_cells_of_a_volume_without_prompts(server: Server, volume_id: str) -> None:
+    job = ended(server, accepted(submit(server, "volume", volume_id, engine="automatic", min_z_extent=3)))
+    assert (job["state"], job["progress"]["done"]) == ("succeeded", 2 * len(VALUES)), job
+    found = masks(results(server, job["job_id"]), "slice")
+    for label, (begin, end) in SEEN.items():
+        middle = (begin + end) // 2
+        [same] = [
+            each
+            for each in found.values()
+            if middle in each and iou(each[middle], LABELS[middle] == label) > 0.8
+        ]
+        assert set(range(begin + 1, end)) <= set(same) <= set(range(begin, end + 1))
+
+
+def test_cells_are_tracked(server: Server, frames_id: str) -> None:
+    job = ended(server, accepted(submit(server, "tracking", frames_id, params={"min_size": 60})))
+    assert job["state"] == "succeeded", job
+    lines = results(server, job["job_id"])
+    assert {each["parent"] for line in lines for each in line["objects"]} == {None}
+    found = masks(lines, "frame")
+    for label, (begin, end) in SEEN.items():
+        middle = (begin + end) // 2
+        [same] = [
+            each
+            for each in found.values()
+            if middle in each and iou(each[middle], LABELS[middle] == label) > 0.8
+        ]
+        assert set(range(begin + 1, end)) <= set(same) <= set(range(begin, end + 1))

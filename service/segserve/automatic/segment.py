@@ -7,7 +7,7 @@ from segserve.automatic import ais, stitch
 from segserve.automatic.ais import AisParams
 from segserve.automatic.amg import Amg
 from segserve.automatic.grids import AmgParams, check_work
-from segserve.automatic.maps import Maps, unpack
+from segserve.automatic.maps import Maps, decode, unpack
 from segserve.encode.embeddings import Embeddings, Extent
 from segserve.errors import NoAutomaticDecoder, TooLarge
 from segserve.images.tiling import Grid
@@ -18,7 +18,7 @@ from segserve.models.model import Model
 from segserve.models.registry import Registry
 from segserve.timing import Timings
 from segserve.turns import Turns
-from segserve.types import Found, Object, Region, Size, UInt16
+from segserve.types import Embedding, Found, Object, Region, Size, UInt16
 
 MOST_PIXELS = 64_000_000  # of an image in one piece: its maps and labels take some 40 bytes a pixel meanwhile
 
@@ -112,6 +112,17 @@ def find_by_ais(
     with timings.stage("postprocess"):
         found = ais.segment(ais.to_image(unpack(maps), manifest, size), params)
         return [Object(crop) for crop in labels.to_crops(found)]
+
+
+def label_by_ais(
+    model: Model, embedding: Embedding, size: Size, given: AisEntry, timings: Timings
+) -> labels.Labels:
+    """The label map [H, W] of an image that is stored nowhere. Blocks. Raises NoAutomaticDecoder."""
+    if not model.has_maps:
+        raise NoAutomaticDecoder(model.name)
+    maps = unpack(decode(model, embedding, timings))
+    with timings.stage("postprocess"):
+        return ais.segment(ais.to_image(maps, model.manifest, size), ais_params(model.manifest, given))
 
 
 def check_size(size: Size) -> None:

@@ -15,8 +15,9 @@ from segserve.app import Service
 from segserve.commands.local import DataDir, Model, parameters, quiet_settings
 from segserve.errors import BadInput, SegserveError, Unavailable
 from segserve.files.archive import SUFFIXES
-from segserve.jobs.batch import Item, patiently
+from segserve.jobs.batch import Item
 from segserve.jobs.job import JobError, State
+from segserve.jobs.patience import patiently
 from segserve.jobs.work import Stop
 from segserve.settings import Settings
 from segserve.types import DEFAULT_TENANT, ReadOptions
@@ -159,7 +160,7 @@ async def here(
                     record = await service.library.add(DEFAULT_TENANT, file, ReadOptions())
                 line["image_id"] = record.image_id
                 item = Item(DEFAULT_TENANT, record.image_id, request.model, request.options, [])
-                return {**line, **await patiently(operation, item, Stop())}
+                return {**line, **await patiently(lambda: operation(item), Stop())}
             except Unavailable:
                 raise
             except SegserveError as error:

@@ -28,17 +28,17 @@ class FrameEmbeddings:
         tenant: str,
         name: str,
         model: Model,
-        pixels: Callable[[], Awaitable[UInt8]],
+        pixels: UInt8 | Callable[[], Awaitable[UInt8]],
         priority: Priority,
         timings: Timings,
     ) -> PreparedImage:
-        """name: of the frame, the same for the same pixels. pixels: reads it, [H, W, 3]. Raises CacheUnavailable,
-        Busy, OutOfMemory, and what `pixels` raises."""
+        """name: of the frame, the same for the same pixels. pixels: [H, W, 3], or what reads them. Raises
+        CacheUnavailable, Busy, OutOfMemory, and what `pixels` raises."""
         key = Key(tenant, name, model.bundle.digest)
         if (held := self._prepared.get(key)) is not None:
             return held
         loop = asyncio.get_running_loop()
-        values = await pixels()
+        values = await pixels() if callable(pixels) else pixels
         embedding = await self._cache.get_embedding(tenant, name, key.digest)
         if embedding is None:
             embedding = await self._encode(key, model, values, priority, timings)

@@ -9,15 +9,15 @@ import orjson
 import structlog
 from pydantic import BaseModel, ConfigDict
 
-from segserve.errors import Busy, SegserveError, Unavailable
+from segserve.errors import SegserveError, Unavailable
 from segserve.jobs.images import Images, Source, Sources
 from segserve.jobs.job import Job, JobError
+from segserve.jobs.patience import patiently
 from segserve.jobs.results import Past
 from segserve.jobs.work import Chunk, Stop, Stopped
 
 CHUNK = 32  # images: at most so many are done again after a crash
 INTERNAL = JobError("internal", "See the log.")
-LONGEST_WAIT_S = 1.0  # so that a batch is soon stopped
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +91,8 @@ class OpenedBatch:
             stop.check()
             try:
                 line["image_id"] = image_id = await self._images.image_id(index)
-                return {**line, **await patiently(self._operation, self._item(image_id, name), stop)}
+                item = self._item(image_id, name)
+                return {**line, **await patiently(lambda: self._operation(item), stop)}
             except (Unavailable, Stopped):
                 raise
             except SegserveError as error:
@@ -107,13 +108,3 @@ class OpenedBatch:
 
     async def close(self) -> None:
         await self._images.close()
-
-
-async def patiently(operation: Operation, item: Item, stop: Stop) -> Mapping[str, Any]:
-    """A full queue is no failure of a batch, which has time. Raises Stopped."""
-    while True:
-        try:
-            return await operation(item)
-        except Busy as busy:
-            await asyncio.sleep(min(busy.retry_after_s, LONGEST_WAIT_S))
-            stop.check()

@@ -15,11 +15,11 @@ import orjson
 from segserve.files.library import FileLibrary
 from segserve.files.reading import Reading
 from segserve.jobs.job import Job, Kind
+from segserve.jobs.lines import described
 from segserve.jobs.plans import CHUNK, Visit, plan
 from segserve.jobs.requests import Engine, FollowRequest
 from segserve.jobs.results import Past
 from segserve.jobs.work import Chunk, Stop
-from segserve.masks import crop, rle
 from segserve.types import Crop
 
 
@@ -115,12 +115,3 @@ class OpenedFollowing:
     async def close(self) -> None:
         await self._engine.close()
         await self._reading.close()
-
-
-def described(mask: Crop) -> dict[str, Any]:
-    size = mask.size
-    return {
-        "mask": {"size": [size.height, size.width], "counts": rle.encode(mask)},
-        "box": list(crop.bounding_box(mask)),
-        "area": crop.area(mask),
-    }

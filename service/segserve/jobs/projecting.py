@@ -1,17 +1,18 @@
 """The engine for models that know single images: the mask of one slice prompts the next (`segserve.projection`)."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from segserve.encode.frames import FrameEmbeddings
 from segserve.encode.prepared import PreparedImage
-from segserve.errors import Busy
 from segserve.files.reading import Reading
 from segserve.jobs.following import Seen
 from segserve.jobs.job import Job
+from segserve.jobs.patience import patiently
 from segserve.jobs.requests import FollowRequest
 from segserve.jobs.work import Stop
 from segserve.models.model import Model
@@ -20,8 +21,6 @@ from segserve.projection.follow import Follower, FollowOptions
 from segserve.projection.plan import Visit
 from segserve.timing import Timings
 from segserve.types import Prompt, Size
-
-LONGEST_WAIT_S = 1.0  # so that a job is soon stopped
 
 # A prompt as its route takes it, on an image of that size. Raises BadInput.
 ReadPrompt = Callable[[Mapping[str, Any], Size], Prompt]
@@ -75,7 +74,7 @@ class OpenedProjecting:
     def __init__(
         self,
         follower: Follower,
-        prepared: Callable[[int], Any],
+        prepared: Callable[[int], Coroutine[Any, Any, PreparedImage]],
         prompts: Callable[[Visit], dict[int, list[Prompt]]],
         workers: Executor,
         timings: Callable[[], Timings],
@@ -90,22 +89,15 @@ class OpenedProjecting:
             return {}
         for next_ in [visit, *ahead][: self._at_once]:
             if next_.slice not in self._coming and self._follower.wants(next_):
-                self._coming[next_.slice] = asyncio.create_task(self._encoded(next_.slice, stop))
+                self._coming[next_.slice] = asyncio.create_task(
+                    patiently(partial(self._prepared, next_.slice), stop)
+                )
         image = await self._coming.pop(visit.slice)
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(
             self._workers, self._follower.visit, image, visit, self._prompts(visit), self._timings()
         )
         return {name: Seen(each.crop, each.score) for name, each in found.items()}
-
-    async def _encoded(self, at: int, stop: Stop) -> PreparedImage:
-        while True:
-            stop.check()
-            try:
-                found: PreparedImage = await self._prepared(at)
-                return found
-            except Busy as busy:  # a full queue is no failure of a job, which has time
-                await asyncio.sleep(min(busy.retry_after_s, LONGEST_WAIT_S))
 
     def dump(self) -> bytes:
         return self._follower.dump()

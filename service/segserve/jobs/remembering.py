@@ -19,7 +19,6 @@ from segserve.models.registry import Registry
 from segserve.types import Device, Object
 
 if TYPE_CHECKING:
-    from segserve.memory.session import Session
     from segserve.memory.tracker import Tracker
 
 

@@ -5,8 +5,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from segserve.automatic.volume import VolumeParams
 from segserve.files.view import View
+from segserve.models.bundle import AisEntry
 from segserve.projection.prompts import Projection
+from segserve.tracking.link import LinkingParams
 from segserve.types import Direction, Select
 
 
@@ -70,11 +73,21 @@ class FollowRequest(Kept):
 
 
 class AutomaticRequest(Kept):
-    """All objects of every slice, joined across them; or of every frame, each with its track. params: of the method
-    on a single one. joining: of what joins them."""
+    """All objects of a file. params: of the method on a single slice, as POST /v1/automatic takes them."""
 
     model: str
     view: View
     engine: Literal["automatic"] = "automatic"
-    params: dict[str, Any]
-    joining: dict[str, Any]
+    params: AisEntry
+
+
+class MergeRequest(AutomaticRequest):
+    """Objects of a volume, joined across its slices."""
+
+    joining: VolumeParams = VolumeParams()
+
+
+class TrackRequest(AutomaticRequest):
+    """Objects of every frame, each with its track."""
+
+    joining: LinkingParams = LinkingParams()

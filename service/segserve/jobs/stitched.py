@@ -10,55 +10,28 @@ second half comes to the same.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from segserve.automatic.volume import VolumeParams, merge
-from segserve.errors import Busy, TooLarge
+from segserve.automatic.volume import merge
+from segserve.errors import TooLarge
 from segserve.jobs.job import Job
+from segserve.jobs.lines import described
+from segserve.jobs.patience import patiently
+from segserve.jobs.requests import AutomaticRequest, MergeRequest, TrackRequest
+from segserve.jobs.results import Past
 from segserve.jobs.segmented import Segmented, States, pack
-from segserve.jobs.work import Chunk, Stop
-from segserve.masks import crop, labels, rle
+from segserve.jobs.work import Chunk, Opened, Stop, Work
+from segserve.masks import labels
 from segserve.masks.labels import Labels
 from segserve.tracking.detections import Detections
-from segserve.tracking.link import LinkingParams, link, load_laptrack
+from segserve.tracking.link import link, load_laptrack
 from segserve.types import Size, UInt8
 
-LONGEST_WAIT_S = 1.0  # so that a job is soon stopped
 MILLION = 1_000_000
-
-
-class Segmenting(BaseModel):
-    """How each slice is segmented. params: of the method, as POST /v1/automatic takes them."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str
-    method: Literal["ais", "amg"]
-    params: dict[str, Any]
-
-
-class StitchRequest(BaseModel):
-    """What was asked, as it is kept. axis, window: of a volume, as it is cut and shown."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    file_id: str
-    axis: int = 0
-    window: tuple[float, float] | None = None
-    segmenting: Segmenting
-
-
-class MergeRequest(StitchRequest):
-    merging: VolumeParams = VolumeParams()
-
-
-class TrackRequest(StitchRequest):
-    linking: LinkingParams = LinkingParams()
 
 
 class Slices(Protocol):
@@ -82,9 +55,9 @@ class Slices(Protocol):
 
 
 # Raises FileNotKnown, BadInput, MissingDependency.
-OpenSlices = Callable[[Job, StitchRequest], Awaitable[Slices]]
+OpenSlices = Callable[[Job, AutomaticRequest], Awaitable[Slices]]
 # (job, a slice's name, its pixels, how) -> its label map [H, W], the same for the same. Raises errors of the tree.
-Segment = Callable[[Job, str, UInt8, Segmenting], Awaitable[Labels]]
+Segment = Callable[[Job, str, UInt8, AutomaticRequest], Awaitable[Labels]]
 
 
 class Merging:
@@ -112,7 +85,7 @@ class Merging:
             for piece in range(segmented.count):
                 for index, each in zip(segmented.indices(piece), await segmented.maps(piece), strict=True):
                     volume[index] = each
-            await asyncio.to_thread(merge, volume, asked.merging)
+            await asyncio.to_thread(merge, volume, asked.joining)
 
             async def maps(piece: int) -> list[Labels]:
                 return [volume[index] for index in segmented.indices(piece)]
@@ -135,7 +108,7 @@ class Tracking:
 
         async def joined(segmented: Segmented) -> Joined:
             found = [each for piece in range(segmented.count) for each in await segmented.detections(piece)]
-            tracks = await asyncio.to_thread(link, found, asked.linking)
+            tracks = await asyncio.to_thread(link, found, asked.joining)
 
             async def maps(piece: int) -> list[Labels]:
                 return [
@@ -162,7 +135,7 @@ class OpenedStitched:
     def __init__(
         self,
         job: Job,
-        asked: StitchRequest,
+        asked: AutomaticRequest,
         word: str,
         slices: Slices,
         segment: Segment,
@@ -199,16 +172,9 @@ class OpenedStitched:
 
     async def _one(self, index: int, stop: Stop) -> Labels:
         async with self._places:
-            stop.check()
             pixels = await self._slices.read(index)
-            while True:
-                try:
-                    return await self._segment(
-                        self._job, self._slices.name(index), pixels, self._asked.segmenting
-                    )
-                except Busy as busy:  # a full queue is no failure of a job, which has time
-                    await asyncio.sleep(min(busy.retry_after_s, LONGEST_WAIT_S))
-                    stop.check()
+            name = self._slices.name(index)
+            return await patiently(lambda: self._segment(self._job, name, pixels, self._asked), stop)
 
     async def _told(self, piece: int, stop: Stop) -> Chunk:
         if self._joined is None:
@@ -232,9 +198,7 @@ def line(word: str, index: int, found: Labels, parents: Mapping[int, int | None]
     for object_id, mask in zip(present(found), labels.to_crops(found), strict=True):
         told = {
             "object_id": object_id,
-            "mask": {"size": [height, width], "counts": rle.encode(mask)},
-            "box": list(crop.bounding_box(mask)),
-            "area": crop.area(mask),
+            **described(mask),
             "score": None,
         }
         objects.append(told if parents is None else {**told, "parent": parents[object_id]})
@@ -252,3 +216,14 @@ def painted(found: Labels, detections: Detections, ids: NDArray[np.int64]) -> La
     table = np.zeros(int(found.max(initial=0)) + 1, np.uint32)
     table[detections.ids] = ids
     return table[found]
+
+
+class EitherWay:
+    """Volumes: objects that are asked for are followed, and all of them joined where none is."""
+
+    def __init__(self, following: Work, merging: Work) -> None:
+        self._following, self._merging = following, merging
+
+    async def open(self, job: Job, request: bytes, past: Past) -> Opened:
+        automatic = orjson.loads(request)["engine"] == "automatic"
+        return await (self._merging if automatic else self._following).open(job, request, past)

@@ -8,16 +8,20 @@ import orjson
 from pydantic import BaseModel
 
 from segserve.app import Service
+from segserve.automatic.segment import label_by_ais
+from segserve.files.reading import Reading
 from segserve.jobs.batch import Batch, Item, Operation
 from segserve.jobs.following import Following
 from segserve.jobs.images import Sources
-from segserve.jobs.job import Kind
+from segserve.jobs.job import Job, Kind
 from segserve.jobs.projecting import Projecting
 from segserve.jobs.remembering import Remembering
-from segserve.jobs.requests import Engine
+from segserve.jobs.requests import AutomaticRequest, Engine
+from segserve.jobs.stitched import EitherWay, Merging, Tracking
 from segserve.jobs.work import Work
+from segserve.masks.labels import Labels
 from segserve.models.model import Model
-from segserve.types import DEFAULT_TENANT, Prompt, Size
+from segserve.types import DEFAULT_TENANT, Prompt, Size, UInt8
 from segserve.wire import ask, automatic, instances, render, results, semantic
 from segserve.wire.schemas import MarksIn, MaskFormat, ResultFormat, SegmentIn
 from segserve.wire.schemas_automatic import AutomaticIn
@@ -97,6 +101,18 @@ def operations(service: Service) -> dict[str, Operation]:
 def works(service: Service) -> dict[Kind, Work]:
     """How this process does each kind of job."""
     sources = Sources(service.library, service.files, service.roots)
+
+    async def open_slices(job: Job, asked: AutomaticRequest) -> Reading:
+        return await Reading.open(service.files, job.tenant, asked.view)
+
+    async def segment(job: Job, name: str, pixels: UInt8, asked: AutomaticRequest) -> Labels:
+        model = await service.registry.get(asked.model, Model)
+        timings = service.timings()
+        image = await service.frames.prepared(job.tenant, name, model, pixels, job.priority, timings)
+        return await service.turns.run(
+            label_by_ais, model, image.embedding, image.size, asked.params, timings
+        )
+
     settings = service.settings
     threads = settings.encode_threads
     projecting = Projecting(
@@ -104,10 +120,12 @@ def works(service: Service) -> dict[Kind, Work]:
     )
     remembering = Remembering(service.registry, read_prompt, settings.device, threads)
     following = Following(service.files, {Engine.PROJECTION: projecting, Engine.MEMORY: remembering})
+    merging = Merging(open_slices, segment, threads, settings.file_limits.voxels)
     return {
         Kind.BATCH: Batch(operations(service), sources, settings.batch_at_once),
         Kind.VIDEO: following,
-        Kind.VOLUME: following,
+        Kind.VOLUME: EitherWay(following, merging),
+        Kind.TRACKING: Tracking(open_slices, segment, threads),
     }
 
 

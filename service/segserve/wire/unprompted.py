@@ -3,32 +3,33 @@
 import asyncio
 
 from segserve.app import Service
+from segserve.automatic.volume import VolumeParams
 from segserve.errors import BadInput, NoAutomaticDecoder
 from segserve.files.view import View, shape
-from segserve.jobs.requests import AutomaticRequest
+from segserve.jobs.requests import MergeRequest, TrackRequest
 from segserve.models.model import AIS
+from segserve.tracking.link import LinkingParams
 from segserve.types import DEFAULT_TENANT, FileKind
 from segserve.wire.following import promptable
 from segserve.wire.schemas_jobs import TrackingIn, VolumeIn
 
 
-async def of_volume(service: Service, asked: VolumeIn) -> AutomaticRequest:
+async def of_volume(service: Service, asked: VolumeIn) -> MergeRequest:
     """Raises BadInput naming the field at fault, ModelNotFound, WrongModel, NoAutomaticDecoder, FileNotKnown."""
     params = asked.params
     record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
     if record.kind is FileKind.VIDEO:
         raise BadInput("The file is a video.", field="input.file_id", remedy="Ask for kind 'tracking'.")
     shape(record, params.axis)
-    joining = params.model_dump(include={"beta", "gap_closing", "min_z_extent"}, exclude_none=True)
-    return AutomaticRequest(
+    return MergeRequest(
         model=await model_for(service, asked.model),
         view=View(record.file_id, params.axis, params.window),
-        params=params.automatic.given(),
-        joining=joining,
+        params=params.automatic,
+        joining=VolumeParams(params.beta, params.gap_closing, params.min_z_extent),
     )
 
 
-async def of_tracking(service: Service, asked: TrackingIn) -> AutomaticRequest:
+async def of_tracking(service: Service, asked: TrackingIn) -> TrackRequest:
     """As `of_volume`."""
     record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
     if record.kind is FileKind.VOLUME:
@@ -38,11 +39,11 @@ async def of_tracking(service: Service, asked: TrackingIn) -> AutomaticRequest:
             remedy="Ask for kind 'volume' and engine 'automatic'.",
         )
     shape(record, 0)
-    return AutomaticRequest(
+    return TrackRequest(
         model=await model_for(service, asked.model),
         view=View(record.file_id),
-        params=asked.params.params.given(),
-        joining=asked.params.linking.model_dump(exclude_none=True),
+        params=asked.params.params,
+        joining=LinkingParams(**asked.params.linking.model_dump(exclude_none=True)),
     )
 
 
