@@ -269,6 +269,11 @@ def test_jobs_are_refused_as_over_rest(target: str, image_id: str) -> None:
         batch = jobs_pb2.Batch(image_ids=[image_id], operation="fly")
         code, details = refusal(stub.SubmitJob, jobs_pb2.SubmitJobRequest(batch=batch))
         assert details["BadRequest"].field_violations[0].field == "params.operation"
+        batch = jobs_pb2.Batch(image_ids=[image_id], operation="embed")
+        told = jobs_pb2.SubmitJobRequest(batch=batch, webhook="https://example.org/")
+        code, details = refusal(stub.SubmitJob, told)
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert details["BadRequest"].field_violations[0].field == "webhook"
         with pytest.raises(grpc.RpcError) as caught:
             list(stub.WatchJob(jobs_pb2.WatchJobRequest(job_id="nobody")))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND

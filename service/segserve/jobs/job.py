@@ -52,7 +52,7 @@ class JobError:
 class Job:
     """done, total: of the units that users count (images, frames, slices); total is None until it is known.
     chunks: published. attempts: starts since the last published chunk, the present one included. failures:
-    units that failed alone. Times in seconds since the epoch."""
+    units that failed alone. Times in seconds since the epoch. webhook: the URL that is told of its end."""
 
     tenant: str
     job_id: str
@@ -70,6 +70,7 @@ class Job:
     error: JobError | None = None
     started_at: float | None = None
     ended_at: float | None = None
+    webhook: str | None = None
 
     @property
     def eta_s(self) -> float | None:

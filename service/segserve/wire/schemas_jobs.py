@@ -65,6 +65,9 @@ class JobIn(Strict):
     )
     input: ImagesIn
     params: BatchParamsIn
+    webhook: str | None = Field(
+        None, max_length=2048, description="URL that is sent the job as JSON, signed, when it has ended"
+    )
 
 
 class FileOut(BaseModel):
