@@ -15,6 +15,7 @@ import structlog
 from segserve.errors import FileNotKnown, SegserveError
 from segserve.files.probe import probe
 from segserve.images.library import identify
+from segserve.spool import writing
 from segserve.store.files import FileStore
 from segserve.types import DEFAULT_TENANT, FileLimits, FileRecord, ReadOptions
 
@@ -63,9 +64,9 @@ class FileLibrary:
     async def held(self, tenant: str, file_id: str) -> AsyncIterator[tuple[FileRecord, Path]]:
         """The file as a path, while the block runs. Raises FileNotKnown."""
         record = await self._store.record(tenant, file_id)
-        with tempfile.TemporaryDirectory() as folder:
+        with writing(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file"
-            with path.open("wb") as out:
+            with writing(), path.open("wb") as out:
                 await self._store.download(tenant, file_id, out)
             yield record, path
 

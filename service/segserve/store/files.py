@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import orjson
 
-from segserve.errors import FileNotKnown
+from segserve.errors import FileNotKnown, StorageFull
 from segserve.store import keys
 from segserve.store.images import is_image_id
 from segserve.store.objects import Objects
@@ -24,10 +24,14 @@ class FileStore:
         self._objects = objects
 
     async def put(self, tenant: str, record: FileRecord, file: BinaryIO) -> None:
-        """Store a probed file."""
+        """Store a probed file. Raises StorageFull."""
         file.seek(0)
         await self._objects.put(keys.file_bytes(tenant, record.file_id), file)
-        await self._objects.put(keys.file_record(tenant, record.file_id), orjson.dumps(asdict(record)))
+        try:
+            await self._objects.put(keys.file_record(tenant, record.file_id), orjson.dumps(asdict(record)))
+        except StorageFull:
+            await self._objects.delete(keys.file_bytes(tenant, record.file_id))
+            raise
 
     async def record(self, tenant: str, file_id: str) -> FileRecord:
         """Raises FileNotKnown."""

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from segserve.errors import ImageNotFound, TooLarge
+from segserve.errors import ImageNotFound, StorageFull, TooLarge
 from segserve.store import keys
 from segserve.store.objects import Objects
 from segserve.types import ImageRecord, Normalise, ReadOptions, Size, TiledAs
@@ -35,7 +35,11 @@ class ImageStore:
         await self.check_quota(tenant, record.stored_bytes)
         file.seek(0)
         await self._objects.put(keys.image_bytes(tenant, record.image_id), file)
-        await self._objects.put(keys.image_record(tenant, record.image_id), orjson.dumps(asdict(record)))
+        try:
+            await self._objects.put(keys.image_record(tenant, record.image_id), orjson.dumps(asdict(record)))
+        except StorageFull:
+            await self._objects.delete(keys.image_bytes(tenant, record.image_id))
+            raise
         self._count(tenant, record.stored_bytes)
         return record
 

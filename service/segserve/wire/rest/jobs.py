@@ -65,7 +65,7 @@ def add(api: FastAPI, service: Service) -> None:
         status_code=202,
         response_model=JobOut,
         openapi_extra=body.json_schema(JobIn),
-        responses=refusals(400, 403, 404, 408, 413, 415, 422, 503),
+        responses=refusals(400, 403, 404, 408, 413, 415, 422, 503, 507),
         tags=["jobs"],
     )
     async def submit(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
