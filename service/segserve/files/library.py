@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -21,19 +21,14 @@ from segserve.types import DEFAULT_TENANT, FileLimits, FileRecord, ReadOptions
 
 COPY = 1 << 20
 
-CheckQuota = Callable[[str, int], Awaitable[None]]
-
 log = structlog.get_logger(__name__)
 
 
 class FileLibrary:
-    """workers: run what blocks. check_quota: raises TooLarge where a tenant may not store so many bytes more."""
+    """workers: run what blocks."""
 
-    def __init__(
-        self, store: FileStore, workers: Executor, limits: FileLimits, check_quota: CheckQuota
-    ) -> None:
+    def __init__(self, store: FileStore, workers: Executor, limits: FileLimits) -> None:
         self._store, self._workers, self.limits = store, workers, limits
-        self._check_quota = check_quota
 
     async def add(self, tenant: str, file: BinaryIO) -> FileRecord:
         """Probe it first: what cannot be read is never stored. The same bytes have the same id. Raises BadInput,
@@ -52,7 +47,6 @@ class FileLibrary:
                 return probe(path, file_id, self.limits)
 
             record = await loop.run_in_executor(self._workers, look)
-        await self._check_quota(tenant, record.stored_bytes)
         await self._store.put(tenant, record, file)
         return record
 
