@@ -9,8 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from segserve.store.private_redis import answers
 from tests.conftest import ExternalRedis
+from tests.files import made
 from tests.serving import Server
 
 
@@ -180,4 +183,18 @@ def test_a_full_quota_refuses_and_a_deletion_frees_it(tmp_path: Path, nuclei: Pa
     assert "quota" in answer.json()["detail"]
     server.client.delete(f"/v1/images/{ids[0]}")
     assert server.client.post("/v1/images", files={"file": data}).status_code == 201
+    server.stop()
+
+
+def test_files_count_to_the_quota_at_once(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", quota_mb="1")
+    answers = []
+    for number in range(4):
+        entries = {"a.png": made.png(made.frame(number)), "b": np.random.default_rng(number).bytes(300_000)}
+        data = made.archive(tmp_path / f"{number}.zip", entries).read_bytes()
+        answers.append(server.client.post("/v1/files", content=data))
+    assert [answer.status_code for answer in answers] == [201, 201, 201, 413]
+    assert "quota" in answers[-1].json()["detail"]
+    server.client.delete(f"/v1/files/{answers[0].json()['file_id']}")
+    assert server.client.post("/v1/files", content=data).status_code == 201
     server.stop()

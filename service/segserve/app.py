@@ -176,7 +176,7 @@ class Service:
         )
         # Of a large file it takes minutes: no upload of an image stands behind it.
         self._probing = ThreadPoolExecutor(1, "probe")
-        self.files = FileLibrary(FileStore(objects), self._probing, settings.file_limits, store.check_quota)
+        self.files = FileLibrary(FileStore(objects, store.quota), self._probing, settings.file_limits)
         self.roots = Roots(settings.batch_roots)
         self.semantic = Semantic(self.library, self.registry, self.turns, self.metrics)
         self.instances = Instances(self.library, self.registry, self.turns)

@@ -10,7 +10,7 @@
     ├── NotFound                image, model, mask_id or job is unknown
     ├── NoPermission            the setting that would allow it is off
     ├── TooSlow                 the client keeps us waiting
-    ├── Unavailable             it would work later: cache, jobs or encoder away, or too busy
+    ├── Unavailable             it would work later: cache, jobs or encoder away, too busy, or disk full
     └── BrokenModel             a bundle's files are not what its manifest says
 
 A request goes wire -> segment/encode -> models/store. Whatever is raised below arrives at `wire.problems`,
@@ -186,6 +186,17 @@ class OutOfMemory(Unavailable):
             "The device has no memory left for this model.",
             remedy="Try again later, or ask the operator for a larger device or a smaller model.",
             retry_after_s=10,
+        )
+
+
+class StorageFull(Unavailable):
+    code = "storage_full"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no room left to store it.",
+            remedy="Delete what is not needed, or ask the operator for more room; then send it again.",
+            retry_after_s=60,
         )
 
 

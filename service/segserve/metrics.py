@@ -150,6 +150,14 @@ class Metrics:
             ["priority", "state"],
             registry=r,
         )
+        self._webhooks = Counter(
+            "segserve_webhooks_total",
+            "Webhooks by result: sent, failed (an attempt), given_up (the last)",
+            ["result"],
+            registry=r,
+        )
+        for result in ("sent", "failed", "given_up"):
+            self._webhooks.labels(result)
         self.loop_lag = Gauge(
             "segserve_event_loop_lag_seconds", "How late the event loop was at its last check", registry=r
         )
@@ -213,6 +221,9 @@ class Metrics:
 
     def jobs(self, priority: str, state: str, count: int) -> None:
         self._jobs.labels(priority, state).set(count)
+
+    def webhook(self, result: str) -> None:
+        self._webhooks.labels(result).inc()
 
     def device_memory(self, device: str, nbytes: int) -> None:
         self._device_memory.labels(device).set(nbytes)

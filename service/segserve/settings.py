@@ -118,6 +118,17 @@ class Settings(BaseSettings):
     fetch_private: bool = Field(False, description="also from addresses that are not public")
     fetch_timeout_s: float = Field(10.0, gt=0, description="of a fetch, redirects included")
 
+    webhook_hosts: tuple[str, ...] = Field(
+        (), description='whom jobs may tell that they ended: "example.org", "*.example.org"; empty: nobody'
+    )
+    webhook_private: bool = Field(False, description="also at addresses that are not public")
+    webhook_secret: str | None = Field(
+        None, repr=False, description='that webhooks are signed with: "whsec_" and 24 to 64 bytes in base64'
+    )
+    webhook_timeout_s: float = Field(
+        20.0, gt=0, description="of one attempt; the specification has it between 15 and 30"
+    )
+
     def as_environment(self) -> dict[str, str]:
         """What makes another process's settings the same."""
         given = self.model_dump(mode="json", exclude_unset=True)

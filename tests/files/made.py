@@ -2,7 +2,9 @@
 
 import io
 import locale
+import struct
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -99,3 +101,59 @@ def dicom_series(folder: Path, depth: int = 5, study: str = "1") -> dict[str, by
         writer.Execute(part)
     locale.setlocale(locale.LC_ALL, before)  # GDCM leaves C
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name.startswith(study)}
+
+
+def empty_video(path: Path) -> Path:
+    """A stream of pictures without any."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+    return path
+
+
+def growing_video(path: Path, count: int = 6) -> Path:
+    """The second half has larger frames, which the container does not know."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for index in range(count):
+            height, width = (48, 64) if index < count // 2 else (96, 128)
+            encoder = av.CodecContext.create("mjpeg", "w")
+            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuvj420p"
+            encoder.time_base = Fraction(1, 10)
+            picture = av.VideoFrame.from_ndarray(frame(index, height, width), format="rgb24")
+            for packet in (*encoder.encode(picture), *encoder.encode()):
+                packet.stream, packet.pts, packet.dts = stream, index, index
+                packet.time_base = Fraction(1, 10)
+                container.mux(packet)
+    return path
+
+
+def gif(*sizes: tuple[int, int]) -> bytes:
+    """Frames of these sizes (width, height), on a screen of the first one's."""
+    word = struct.Struct("<HH")
+    out = b"GIF89a" + word.pack(*sizes[0]) + b"\x80\0\0" + bytes([0, 0, 0, 255, 255, 255])
+    for size in sizes:
+        alone = io.BytesIO()
+        Image.new("1", size, 1).convert("P").save(alone, "GIF")
+        data = alone.getvalue()
+        picture = data.index(b"\x2c\0\0\0\0" + word.pack(*size))
+        out += b"\x21\xf9\4\0\x0a\0\0\0" + data[picture : picture + 9] + b"\0" + data[picture + 10 : -1]
+    return out + b"\x3b"
+
+
+def many_entries(count: int) -> bytes:
+    """A zip whose directory lists one empty entry over and over."""
+    one = io.BytesIO()
+    with zipfile.ZipFile(one, "w") as out:
+        out.writestr("a.png", b"")
+    data = one.getvalue()
+    at, end = data.index(b"PK\1\2"), data.index(b"PK\5\6")
+    directory = data[at:end] * count
+    # Zip64's end of the directory, its locator, and the end record that points there (APPNOTE 4.3.14 to 4.3.16).
+    here = at + len(directory)
+    tail = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(directory), at)
+    tail += struct.pack("<4sIQI", b"PK\6\7", 0, here, 1)
+    tail += struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return data[:at] + directory + tail

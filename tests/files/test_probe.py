@@ -5,6 +5,7 @@ import locale
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import SimpleITK as sitk
 import tifffile
 
 from segserve.errors import BadInput, TooLarge, UnsupportedFormat
+from segserve.files.archive import MOST_ENTRIES, BoundedZip
 from segserve.files.probe import format_of, open_frames, opened_volume, probe
 from segserve.types import FileKind, FileLimits, FileRecord, Size
 from tests.files import made
@@ -247,3 +249,16 @@ def test_a_zip_with_a_password_is_refused(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(BadInput):
         found(path)
+
+
+def test_entries_are_counted_before_they_are_taken_in(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(made.many_entries(MOST_ENTRIES + 1))
+    with (
+        mock.patch("zipfile.ZipInfo", side_effect=AssertionError),
+        pytest.raises(TooLarge, match="100001 entries"),
+    ):
+        found(path)
+    path.write_bytes(made.many_entries(MOST_ENTRIES // 100))
+    with BoundedZip(path) as archive:
+        assert len(archive.infolist()) == MOST_ENTRIES // 100

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from segserve import hosts
 from segserve.errors import BadInput, FetchFailed, NoPermission, SegserveError, TooLarge
-from segserve.images import fetch
-from segserve.images.fetch import Address, Fetcher, is_public
+from segserve.hosts import Address, is_public
+from segserve.images.fetch import Fetcher
 from tests.serving import Server
 from tests.wire.test_bad_input import refused
 
@@ -261,7 +262,7 @@ def test_the_next_address_is_tried_where_one_does_not_answer(site: Site) -> None
 @pytest.fixture
 def here_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
     """127.0.0.1 stands for a public address; 127.0.0.2 is as private as ever."""
-    monkeypatch.setattr(fetch, "is_public", lambda address: str(address) == HERE or is_public(address))
+    monkeypatch.setattr(hosts, "is_public", lambda address: str(address) == HERE or is_public(address))
 
 
 @pytest.mark.parametrize(
@@ -428,7 +429,7 @@ def test_tls_is_for_the_name_and_not_for_the_address(
     ours.load_cert_chain(certificate)
     ours.sni_callback = lambda _, name, __: names.append(name)
     theirs = ssl.create_default_context(cafile=str(certificate))
-    monkeypatch.setattr(fetch.httpx, "create_ssl_context", lambda **_: theirs)
+    monkeypatch.setattr(hosts.httpx, "create_ssl_context", lambda **_: theirs)
     resolver = Names(images_test=[HERE], other_test=[HERE])
     with closing(Site(HERE, tls=ours)) as site:
         url = f"https://{{}}:{site.port}/"

@@ -1,6 +1,7 @@
 """The jobs' book: every change whole, once, with its event."""
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 
@@ -31,7 +32,7 @@ def job(name: str = "a", tenant: str = "t") -> Job:
 
 async def begun(parts: Parts, name: str = "a") -> Start:
     await parts.end_lease("t", name)
-    start = await parts.ledger.begin("t", name)
+    start = await parts.ledger.begin("t", name, token=secrets.token_hex(8))
     assert start is not None
     return start
 
@@ -67,13 +68,15 @@ def test_who_lost_the_job_publishes_nothing(opening: Opening) -> None:
         silent = await begun(parts)
         successor = await begun(parts)
         assert successor.job.attempts == 2
-        assert await ledger.begin("t", "a") is None, "while its holder is heard of nobody else begins it"
+        assert await ledger.begin("t", "a", token="x") is None, (
+            "while its holder is heard of nobody else begins it"
+        )
         assert not await ledger.renew(silent)
         assert await ledger.renew(successor)
         assert not await ledger.publish(silent, 0, Published(4, 4, 0, 0), 1.0)
         assert not await ledger.succeed(silent)
         assert not await ledger.release(silent)
-        assert await ledger.begin("t", "a", after=silent) is None
+        assert await ledger.begin("t", "a", after=silent, token="x") is None
         assert await ledger.publish(successor, 0, Published(4, 4, 0, 0), 1.0)
         assert await ledger.publish(successor, 0, Published(4, 4, 0, 0), 1.0), (
             "asked again, as after a lost answer"
@@ -95,7 +98,7 @@ def test_attempts_count_the_starts_since_the_last_chunk(opening: Opening) -> Non
             await begun(parts)
         assert (await ledger.get("t", "a")).state is State.RUNNING
         await parts.end_lease("t", "a")
-        assert await ledger.begin("t", "a") is None
+        assert await ledger.begin("t", "a", token="x") is None
         failed = await ledger.get("t", "a")
         assert failed.state is State.FAILED
         assert failed.error is not None
@@ -111,6 +114,39 @@ def test_a_start_that_is_given_back_does_not_count(opening: Opening) -> None:
         for _ in range(2 * MOST_ATTEMPTS):
             assert await parts.ledger.release(await begun(parts))
         assert (await parts.ledger.get("t", "a")).state is State.QUEUED
+
+    told(opening, story)
+
+
+def test_a_start_whose_answer_was_lost_counts_once(opening: Opening) -> None:
+    async def story(parts: Parts) -> None:
+        ledger = parts.ledger
+        await ledger.submit(job(), b"{}", None)
+        first = await ledger.begin("t", "a", token="one")
+        assert first is not None
+        assert await ledger.begin("t", "a", token="one") == first
+        after = await ledger.begin("t", "a", first, token="two")
+        assert after is not None
+        assert (after.job.attempts, after.fence > first.fence) == (2, True)
+        assert await ledger.begin("t", "a", first, token="two") == after
+        assert await ledger.begin("t", "a", token="one") is None, "that start has been followed by another"
+        await ledger.cancel("t", "a")
+        assert await ledger.begin("t", "a", first, token="two") is None
+        await ledger.retry("t", "a")
+        again = await ledger.begin("t", "a", token="two")
+        assert again is not None
+        assert (again.job.attempts, again.fence > after.fence) == (1, True), "a start of its own"
+
+    told(opening, story)
+
+
+def test_a_start_given_back_twice_is_given_back_once(opening: Opening) -> None:
+    async def story(parts: Parts) -> None:
+        await parts.ledger.submit(job(), b"{}", None)
+        start = await begun(parts)
+        assert await parts.ledger.release(start)
+        assert await parts.ledger.release(start), "asked again, as after a lost answer"
+        assert (await parts.ledger.get("t", "a")).attempts == 0
 
     told(opening, story)
 
@@ -158,6 +194,13 @@ def test_too_many_are_refused(jobs_redis: PrivateRedis, tmp_path_factory: pytest
         with pytest.raises(Busy):
             await parts.ledger.submit(job("b"), b"{}", None)
         assert await parts.ledger.submit(job("b"), b"{}", "key") == "a", "what is known already is answered"
+        await parts.ledger.cancel("t", "a")
+        await parts.ledger.submit(job("b"), b"{}", None)
+        with pytest.raises(Busy):
+            await parts.ledger.retry("t", "a")
+        assert (await parts.ledger.get("t", "a")).state is State.CANCELLED
+        await parts.ledger.cancel("t", "b")
+        assert (await parts.ledger.retry("t", "a")).state is State.QUEUED
         await parts.close()
 
     asyncio.run(story())
@@ -172,7 +215,7 @@ def test_what_is_not_known(opening: Opening) -> None:
             with pytest.raises(JobNotFound):
                 async for _ in parts.ledger.follow("t", job_id):
                     pass
-        assert await parts.ledger.begin("t", "nobody") is None
+        assert await parts.ledger.begin("t", "nobody", token="x") is None
         await parts.ledger.submit(job(), b"{}", None)
         with pytest.raises(JobNotFound):
             await parts.ledger.get("other", "a")

@@ -129,10 +129,10 @@ def test_a_batch_of_a_folder_of_the_operator(rooted: Server, server: Server) -> 
 
 def test_a_truncated_upload_leaves_nothing(server: Server, tmp_path: Path) -> None:
     data = made.video(tmp_path / "clip.mp4", 60).read_bytes()
-    before = sorted((server.data_dir / "tmp").iterdir())
+    before = sorted((server.data_dir / "tmp").rglob("*"))
     answer = server.client.post("/v1/files", content=data[: len(data) // 3])
     assert answer.status_code == 422
-    assert sorted((server.data_dir / "tmp").iterdir()) == before
+    assert sorted((server.data_dir / "tmp").rglob("*")) == before
     rng = np.random.default_rng(0)
     answer = server.client.post("/v1/files", content=b"\x1aE\xdf\xa3" + rng.bytes(1000))
     assert (answer.status_code, answer.json()["field"]) == (422, "file")

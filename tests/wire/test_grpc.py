@@ -14,14 +14,17 @@ from typing import Any
 
 import grpc
 import pytest
+import SimpleITK as sitk
 from google.protobuf.struct_pb2 import Struct
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from segserve.v1 import jobs_pb2
+from segserve.v1 import files_pb2, jobs_pb2
 from segserve.v1 import segmentation_pb2 as pb
+from segserve.v1.files_pb2_grpc import FileServiceStub
 from segserve.v1.jobs_pb2_grpc import JobServiceStub
 from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
+from tests.files import made
 from tests.serving import Server
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +33,7 @@ ON_A_NUCLEUS = pb.Prompt(points=[pb.Point(x=413, y=190)])
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("grpc"), grpc_port="0", max_image_mb="2")
+    running = Server(tmp_path_factory.mktemp("grpc"), grpc_port="0", max_image_mb="2", max_file_mb="1")
     running.wait_ready()
     yield running
     assert running.stop() == 0, running.log.read_text()
@@ -230,6 +233,46 @@ def test_health_and_models(target: str, stub: Any) -> None:
     assert not models["starter-unet"].default
 
 
+def parts(data: bytes, size: int = 300) -> Iterator[files_pb2.UploadFileRequest]:
+    for start in range(0, len(data), size):
+        yield files_pb2.UploadFileRequest(chunk=data[start : start + size])
+
+
+def test_a_file_is_stored_and_deleted_as_over_rest(target: str, both: Server, tmp_path: Path) -> None:
+    with grpc.insecure_channel(target) as channel:
+        stub = FileServiceStub(channel)
+        video = made.video(tmp_path / "clip.mp4").read_bytes()
+        found = stub.UploadFile(parts(video)).file
+        assert found.kind == files_pb2.FILE_KIND_VIDEO
+        assert (found.frames, found.width, found.height) == (20, 64, 48)
+        assert not found.HasField("spacing")
+        told = both.client.post("/v1/files", content=video).json()
+        assert (told["file_id"], told["format"], told["fps"]) == (found.file_id, found.format, found.fps)
+        where = files_pb2.GetFileRequest(file_id=found.file_id)
+        assert stub.GetFile(where).file == found
+        stub.DeleteFile(files_pb2.DeleteFileRequest(file_id=found.file_id))
+        assert refusal(stub.GetFile, where)[0] is grpc.StatusCode.NOT_FOUND
+
+        sitk.WriteImage(made.volume(), str(tmp_path / "v.nii"))
+        volume = stub.UploadFile(parts((tmp_path / "v.nii").read_bytes())).file
+        assert (volume.kind, volume.frames) == (files_pb2.FILE_KIND_VOLUME, 6)
+        spacing = volume.spacing
+        assert (spacing.slice, spacing.row, spacing.column) == pytest.approx((2.0, 0.75, 0.5))
+        assert not volume.HasField("fps")
+
+
+def test_files_that_cannot_be(target: str) -> None:
+    with grpc.insecure_channel(target) as channel:
+        stub = FileServiceStub(channel)
+        for data, field in ((b"", "chunk"), (b"no file at all", "file"), (bytes(1_000_001), "chunk")):
+            code, details = refusal(stub.UploadFile, parts(data, 100_000))
+            assert code is grpc.StatusCode.INVALID_ARGUMENT
+            assert details["BadRequest"].field_violations[0].field == field
+            assert details["ErrorInfo"].metadata["remedy"]
+        code, _ = refusal(stub.DeleteFile, files_pb2.DeleteFileRequest(file_id="nothing"))
+        assert code is grpc.StatusCode.NOT_FOUND
+
+
 def test_a_job_from_its_submission_to_its_results(target: str, both: Server, image_id: str) -> None:
     with grpc.insecure_channel(target) as channel:
         stub = JobServiceStub(channel)
@@ -269,6 +312,11 @@ def test_jobs_are_refused_as_over_rest(target: str, image_id: str) -> None:
         batch = jobs_pb2.Batch(image_ids=[image_id], operation="fly")
         code, details = refusal(stub.SubmitJob, jobs_pb2.SubmitJobRequest(batch=batch))
         assert details["BadRequest"].field_violations[0].field == "params.operation"
+        batch = jobs_pb2.Batch(image_ids=[image_id], operation="embed")
+        told = jobs_pb2.SubmitJobRequest(batch=batch, webhook="https://example.org/")
+        code, details = refusal(stub.SubmitJob, told)
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert details["BadRequest"].field_violations[0].field == "webhook"
         with pytest.raises(grpc.RpcError) as caught:
             list(stub.WatchJob(jobs_pb2.WatchJobRequest(job_id="nobody")))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
@@ -284,6 +332,7 @@ def test_a_client_without_the_contract_lists_and_calls_it(target: str, image_id:
         [*curl, "--list-services", f"http://{target}"], capture_output=True, text=True, timeout=60, check=True
     )
     assert "segserve.v1.SegmentationService" in listed.stdout
+    assert "segserve.v1.FileService" in listed.stdout
     assert "segserve.v1.JobService" in listed.stdout
     assert "grpc.health.v1.Health" in listed.stdout
     body = json.dumps({"imageId": image_id, "prompts": [{"points": [{"x": 413, "y": 190}]}]})

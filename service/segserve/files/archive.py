@@ -1,11 +1,11 @@
 """A zip of pictures. Nothing is unpacked to the disk, and no name in it is used as a path."""
 
+import io
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +20,8 @@ from segserve.types import Size
 MOST_ENTRIES = 100_000
 MB = 1_000_000
 MOST_RATIO = 1000  # of an entry's size to what it takes in the archive: DEFLATE's limit is 1032, pictures are far below
+MOST_DIRECTORY = 64 * MB  # 600 bytes an entry
+ENTRY = b"PK\1\2"  # begins each entry of the directory (APPNOTE 4.3.12)
 SMALL = 1 << 20  # bytes that an entry may have at any ratio
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 BROKEN = (
@@ -34,13 +36,47 @@ BROKEN = (
 )
 
 
+class Directory(io.BufferedReader):
+    """A zip's file while it is opened: `zipfile` reads the directory at once, however large it is said to be, and makes
+    an object of each entry before anybody can count them. Raises TooLarge."""
+
+    opening = True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if not self.opening:
+            return super().read(size)
+        if size is not None and size > MOST_DIRECTORY:
+            raise too_many(f"a directory of {size // MB} MB")
+        data = super().read(size)
+        if len(data) > MOST_ENTRIES * len(ENTRY) and (count := data.count(ENTRY)) > MOST_ENTRIES:
+            raise too_many(f"{count} entries")
+        return data
+
+
+class BoundedZip(zipfile.ZipFile):
+    """Raises TooLarge where it has too many entries, and what `zipfile.ZipFile` raises."""
+
+    def __init__(self, path: Path) -> None:
+        self._directory = Directory(io.FileIO(path))
+        try:
+            super().__init__(self._directory)
+        except BaseException:
+            self._directory.close()
+            raise
+        self._directory.opening = False
+
+    def close(self) -> None:
+        super().close()
+        self._directory.close()
+
+
 class Archive:
     """max_mb: of all entries together, unpacked. max_pixels: of a picture. Raises BadInput, TooLarge."""
 
     def __init__(self, path: Path, max_mb: int, max_pixels: int) -> None:
         self._max_pixels = max_pixels
         with readable("The zip"):
-            self._zip = zipfile.ZipFile(path)
+            self._zip = BoundedZip(path)
         try:
             self._infos = self._pictures(max_mb)
         except BaseException:
@@ -74,12 +110,12 @@ class Archive:
 
     def picture_size(self, index: int) -> Size:
         """From the header. Raises BadInput, TooLarge."""
-        source = open_image(BytesIO(self.content(index)), 0, self._max_pixels, self._max_pixels)
+        source = open_image(io.BytesIO(self.content(index)), 0, self._max_pixels, self._max_pixels)
         return turned(source.size, source.orientation)
 
     def values(self, index: int) -> NDArray[Any]:
         """[H, W, 1 to 3]. Raises BadInput, TooLarge."""
-        source = open_image(BytesIO(self.content(index)), 0, self._max_pixels, self._max_pixels)
+        source = open_image(io.BytesIO(self.content(index)), 0, self._max_pixels, self._max_pixels)
         pixels = source.read()
         return turn(choose(pixels.values, pixels.has_alpha, None), pixels.orientation)
 
@@ -97,12 +133,14 @@ def readable(what: str) -> Iterator[None]:
         ) from None
 
 
+def too_many(what: str) -> TooLarge:
+    return TooLarge(
+        f"The zip has {what}.", field="file", remedy=f"Send at most {MOST_ENTRIES} pictures in one."
+    )
+
+
 def check_entries(infos: list[zipfile.ZipInfo], max_mb: int) -> None:
     """What the directory states; reading stops at the stated sizes. Raises BadInput, TooLarge."""
-    if len(infos) > MOST_ENTRIES:
-        raise TooLarge(
-            f"The zip has {len(infos)} entries.", field="file", remedy=f"Send at most {MOST_ENTRIES} in one."
-        )
     for info in infos:
         path = PurePosixPath(info.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or "\0" in info.filename or ":" in path.parts[:1]:

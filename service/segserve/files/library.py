@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -15,24 +15,20 @@ import structlog
 from segserve.errors import FileNotKnown, SegserveError
 from segserve.files.probe import probe
 from segserve.images.library import identify
+from segserve.spool import writing
 from segserve.store.files import FileStore
 from segserve.types import DEFAULT_TENANT, FileLimits, FileRecord, ReadOptions
 
 COPY = 1 << 20
 
-CheckQuota = Callable[[str, int], Awaitable[None]]
-
 log = structlog.get_logger(__name__)
 
 
 class FileLibrary:
-    """workers: run what blocks. check_quota: raises TooLarge where a tenant may not store so many bytes more."""
+    """workers: run what blocks."""
 
-    def __init__(
-        self, store: FileStore, workers: Executor, limits: FileLimits, check_quota: CheckQuota
-    ) -> None:
+    def __init__(self, store: FileStore, workers: Executor, limits: FileLimits) -> None:
         self._store, self._workers, self.limits = store, workers, limits
-        self._check_quota = check_quota
 
     async def add(self, tenant: str, file: BinaryIO) -> FileRecord:
         """Probe it first: what cannot be read is never stored. The same bytes have the same id. Raises BadInput,
@@ -51,7 +47,6 @@ class FileLibrary:
                 return probe(path, file_id, self.limits)
 
             record = await loop.run_in_executor(self._workers, look)
-        await self._check_quota(tenant, record.stored_bytes)
         await self._store.put(tenant, record, file)
         return record
 
@@ -63,9 +58,9 @@ class FileLibrary:
     async def held(self, tenant: str, file_id: str) -> AsyncIterator[tuple[FileRecord, Path]]:
         """The file as a path, while the block runs. Raises FileNotKnown."""
         record = await self._store.record(tenant, file_id)
-        with tempfile.TemporaryDirectory() as folder:
+        with writing(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file"
-            with path.open("wb") as out:
+            with writing(), path.open("wb") as out:
                 await self._store.download(tenant, file_id, out)
             yield record, path
 

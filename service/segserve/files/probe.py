@@ -71,11 +71,11 @@ def probe_zip(path: Path, limits: FileLimits) -> tuple[FileKind, str, int, Size]
 
 
 def format_of(path: Path) -> str:
-    """By its content. Raises UnsupportedFormat."""
+    """By its content. Raises UnsupportedFormat, TooLarge."""
     with path.open("rb") as file:
         head = file.read(16)
         if head[:2] == ZIP:
-            return "dicom" if volume.has_dicom(file) else "zip"
+            return "dicom" if volume.has_dicom(path) else "zip"
         if head[:4] in TIFF:
             return "tiff"
         if (found := video.format_of(head) or volume.format_of(file)) is not None:

@@ -40,7 +40,7 @@ def decoding() -> Iterator[None]:
         yield
     except (av.FFmpegError, ValueError, EOFError) as error:
         raise BadInput(
-            f"The video cannot be read: {error}.",
+            f"The video cannot be read: {getattr(error, 'strerror', None) or error}.",  # without the path
             field="file",
             remedy="Is it complete? Saving it again with ffmpeg (-c:v libx264) often helps.",
         ) from None
@@ -107,7 +107,15 @@ class VideoFrames:
         """RGB [H, W, 3]. Raises BadInput where it cannot be decoded."""
         if not self._next <= index <= self._next + NEAR:
             self._seek(index)
-        return self._read(index)
+        values = self._read(index)
+        if (size := Size(*values.shape[:2])) != self.size:
+            raise BadInput(
+                f"Frame {index} is {size.width} x {size.height}, the first one {self.size.width} x"
+                f" {self.size.height}.",
+                field="file",
+                remedy="Send frames of one size: ffmpeg's -vf scale makes them so.",
+            )
+        return values
 
     def _seek(self, index: int) -> None:
         with decoding():

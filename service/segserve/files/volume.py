@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput, MissingDependency, TooLarge
-from segserve.files.archive import check_entries, readable
+from segserve.files.archive import BoundedZip, check_entries, readable
+from segserve.spool import writing
 from segserve.types import Size
 
 SUFFIXES = {"nifti": ".nii", "nifti.gz": ".nii.gz", "nrrd": ".nrrd", "metaimage": ".mha"}
@@ -116,11 +117,10 @@ def check_inside(inside: bool) -> None:
         )
 
 
-def has_dicom(file: BinaryIO) -> bool:
-    """Whether a zip holds DICOM files: by the first that might be one."""
-    file.seek(0)
+def has_dicom(path: Path) -> bool:
+    """Whether a zip holds DICOM files: by the first that might be one. Raises TooLarge."""
     try:
-        with zipfile.ZipFile(file) as archive:
+        with BoundedZip(path) as archive:
             for info in archive.infolist()[:64]:
                 if not info.is_dir() and info.file_size > 132:
                     with archive.open(info) as entry:
@@ -152,7 +152,7 @@ class Volume:
 
     def _series(self, path: Path, folder: Path, max_mb: int) -> Any:
         """The largest series in the zip, unpacked under names of our own."""
-        with readable("The zip"), zipfile.ZipFile(path) as archive:
+        with readable("The zip"), writing(), BoundedZip(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
             check_entries(infos, max_mb)
             for number, info in enumerate(infos):

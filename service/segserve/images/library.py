@@ -67,7 +67,7 @@ class Library:
             return await self._store.record(tenant, image_id)
         source = await loop.run_in_executor(self._workers, self._open, file, options)
         if max(source.size.height, source.size.width) > self._limits.tile_from:
-            await self._store.check_quota(tenant, count)
+            await self._store.quota.check(tenant, count)
             return await self._retiler.add(tenant, image_id, file, count, source, options)
         size = await loop.run_in_executor(self._workers, self._inspect, source, options)
         return await self._store.put(tenant, ImageRecord(image_id, size, options, count, time.time()), file)

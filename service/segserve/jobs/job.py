@@ -58,7 +58,7 @@ class Job:
     """done, total: of the units that users count (images, frames, slices); total is None until it is known.
     chunks: published. revision: how often it was asked for more since. asked: what names the latest request.
     attempts: starts since the last published chunk, the present one included. failures: units that failed
-    alone. Times in seconds since the epoch."""
+    alone. Times in seconds since the epoch. webhook: the URL that is told of its end."""
 
     tenant: str
     job_id: str
@@ -78,6 +78,7 @@ class Job:
     error: JobError | None = None
     started_at: float | None = None
     ended_at: float | None = None
+    webhook: str | None = None
 
     @property
     def eta_s(self) -> float | None:

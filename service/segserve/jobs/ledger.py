@@ -36,12 +36,18 @@ JOB_ID, EVENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}"), re.compile(r"0|\d{1,18}-\
 POLL_S = 0.25  # how often somebody who follows a job looks: a blocked read would hold a connection each
 LISTED = 100
 
-# KEYS of all: the job, its events, its chunks, the active jobs, its lease.
+# KEYS of all: the job, its events, its chunks, the active jobs, its lease. KEYS 6 of those that close: the due
+# webhooks.
 TELL = """
+local last  -- event: its id begins with the server's time in ms
 local function tell()
-    return redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*', unpack(redis.call('HGETALL', KEYS[1])))
+    last = redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*', unpack(redis.call('HGETALL', KEYS[1])))
+    return last
 end
 local function close(member, ttl)
+    if redis.call('HEXISTS', KEYS[1], 'webhook') == 1 then
+        redis.call('ZADD', KEYS[6], string.match(last, '%d+'), member .. '/' .. last)
+    end
     redis.call('SREM', KEYS[4], member)
     redis.call('DEL', KEYS[5])
     for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ttl) end
@@ -68,9 +74,15 @@ tell()
 return {{ARGV[5], ARGV[4]}}
 """
 # ARGV: member, ttl, now, most attempts, the error once they are used up, the fence of a start to go on from, the
-# lease in ms. The new fence and the event's id, or 'failed', or nil: nothing to do, or another worker is at it.
+# lease in ms, the token of the start. The new fence and the event's id, or 'failed', or nil: nothing to do, or another
+# worker is at it.
 BEGIN = f"""{TELL}
 if not state() or ended() then return nil end
+local before = redis.call('HMGET', KEYS[1], 'state', 'token', 'fence', 'token_event')
+if before[1] == 'running' and before[2] == ARGV[8] then  -- this very start, whose answer was lost
+    redis.call('SET', KEYS[5], before[3], 'PX', ARGV[7])
+    return {{before[3], before[4]}}
+end
 if ARGV[6] ~= '' and redis.call('HGET', KEYS[1], 'fence') ~= ARGV[6] then return nil end
 if ARGV[6] == '' and redis.call('EXISTS', KEYS[5]) == 1 then return nil end
 local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
@@ -83,7 +95,8 @@ end
 redis.call('HSETNX', KEYS[1], 'started_at', ARGV[3])
 redis.call('HSET', KEYS[1], 'state', 'running')
 redis.call('SET', KEYS[5], fence, 'PX', ARGV[7])
-return {{fence, tell()}}
+redis.call('HSET', KEYS[1], 'token', ARGV[8], 'token_event', tell())
+return {{fence, last}}
 """
 HOLDS = """
 if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] or ended() then return 0 end
@@ -125,10 +138,11 @@ tell()
 close(ARGV[1], ARGV[2])
 return 1
 """
-# ARGV: member.
+# ARGV: member, most active jobs.
 RETRY = f"""{TELL}
 local s = state()
 if s ~= 'failed' and s ~= 'cancelled' then return 0 end
+if redis.call('SCARD', KEYS[4]) >= tonumber(ARGV[2]) then return 'full' end
 redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'rate_per_s')
 redis.call('HINCRBY', KEYS[1], 'fence', 1)  -- what an earlier start still says comes too late
 redis.call('HSET', KEYS[1], 'state', 'queued', 'attempts', 0)
@@ -162,6 +176,7 @@ return 'revised'
 """
 # ARGV: fence. A start that ends on purpose before its chunk does not count against the job.
 RELEASE = f"""{TELL}{HOLDS}
+if state() == 'queued' then return 1 end  -- by this very start, whose answer was lost
 redis.call('HINCRBY', KEYS[1], 'attempts', -1)
 redis.call('HSET', KEYS[1], 'state', 'queued')
 redis.call('DEL', KEYS[5])
@@ -220,6 +235,7 @@ def read(tenant: str, job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         error=JobError(**orjson.loads(text["error"])) if "error" in text else None,
         started_at=number("started_at"),
         ended_at=number("ended_at"),
+        webhook=text.get("webhook"),
     )
 
 
@@ -229,6 +245,15 @@ def died(chunk: int) -> JobError:
         f"The worker died {MOST_ATTEMPTS} times in a row on part {chunk + 1} of the job.",
         "Read the worker's log; often its memory ran out. Then POST /v1/jobs/{job_id}/retry goes on from there.",
     )
+
+
+async def ask(command: Callable[[], Awaitable[Any]]) -> Any:
+    """The client decodes nothing: what its types call `bytes | str` is bytes. Raises JobsUnavailable."""
+    try:
+        return await command()
+    except (RedisError, OSError, TimeoutError) as error:
+        log.warning("the jobs' Redis is unavailable", reason=repr(error))
+        raise JobsUnavailable from error
 
 
 class Ledger:
@@ -257,12 +282,7 @@ class Ledger:
         await self._ask(self._redis.ping)
 
     async def _ask(self, command: Callable[[], Awaitable[Any]]) -> Any:
-        """The client decodes nothing: what its types call `bytes | str` is bytes."""
-        try:
-            return await command()
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("the jobs' Redis is unavailable", reason=repr(error))
-            raise JobsUnavailable from error
+        return await ask(command)
 
     async def _run(
         self, script: str, job: tuple[str, str], *arguments: object, more: tuple[str, ...] = ()
@@ -277,20 +297,20 @@ class Ledger:
     async def submit(self, job: Job, request: bytes, idempotency_key: str | None) -> str:
         """Write a queued job down; the id under which it stands: that of an earlier one with the same key. request:
         what it was asked. Raises BadInput where the key stood for another request, Busy."""
-        digest = hashlib.sha256(request).hexdigest()
+        digest = hashlib.sha256(request + (job.webhook or "").encode()).hexdigest()
         more = [keys.jobs(job.tenant)]
         if idempotency_key is not None:
             more.append(keys.idempotency(job.tenant, hashlib.sha256(idempotency_key.encode()).hexdigest()))
         fields = fields_of(
             kind=job.kind, priority=job.priority, model=job.model, state=job.state,
-            created_at=job.created_at, total=job.total,
+            created_at=job.created_at, total=job.total, webhook=job.webhook,
         )  # fmt: skip
         answer = await self._run(
             SUBMIT, (job.tenant, job.job_id), member(job.tenant, job.job_id), self._most_active, self._ttl_s,
             digest, job.job_id, job.created_at, *fields, more=tuple(more),
         )  # fmt: skip
         if answer == b"full":
-            raise Busy(f"{self._most_active} jobs wait already.", retry_after_s=60)
+            raise self._busy()
         job_id, request_then = (part.decode() for part in answer)
         if request_then != digest:
             raise BadInput(
@@ -299,6 +319,9 @@ class Ledger:
                 remedy="Take a new key for a new request, and the same for a repeated one.",
             )
         return str(job_id)
+
+    def _busy(self) -> Busy:
+        return Busy(f"{self._most_active} jobs wait already.", retry_after_s=60)
 
     async def get(self, tenant: str, job_id: str) -> Job:
         """Raises JobNotFound."""
@@ -341,10 +364,17 @@ class Ledger:
     # What workers do.
 
     async def begin(
-        self, tenant: str, job_id: str, after: Start | None = None, last: JobError | None = None
+        self,
+        tenant: str,
+        job_id: str,
+        after: Start | None = None,
+        last: JobError | None = None,
+        *,
+        token: str,
     ) -> Start | None:
         """Count a start and take the fence. None: the job has ended, or does so now for its attempts are used up, or
-        another worker began it since the start `after`. last: why that one came to nothing; None: its worker died."""
+        another worker began it since the start `after`. last: why that one came to nothing; None: its worker died.
+        token: random; asked again with it, as after a lost answer, the start is the same and counts once."""
         try:
             job = await self.get(tenant, job_id)
         except JobNotFound:
@@ -352,7 +382,7 @@ class Ledger:
         answer = await self._run(
             BEGIN, (tenant, job_id), member(tenant, job_id), self._ttl_s, time.time(), MOST_ATTEMPTS,
             orjson.dumps(asdict(last or died(job.chunks))).decode(), "" if after is None else after.fence,
-            self._lease_ms,
+            self._lease_ms, token, more=(keys.due_hooks(),),
         )  # fmt: skip
         if answer == b"failed":
             self._on_end(job.kind, State.FAILED)
@@ -383,7 +413,7 @@ class Ledger:
     async def _end(self, start: Start, state: State, error: JobError | None = None) -> bool:
         key = member(start.job.tenant, start.job.job_id)
         fields = fields_of(state=state, error=error, ended_at=time.time())
-        held = await self._held(END, start, key, self._ttl_s, *fields)
+        held = await self._held(END, start, key, self._ttl_s, *fields, more=(keys.due_hooks(),))
         if held:
             self._on_end(start.job.kind, state)
         return held
@@ -392,22 +422,33 @@ class Ledger:
         """Give the job back unfinished, on purpose: the start does not count."""
         return await self._held(RELEASE, start)
 
-    async def _held(self, script: str, start: Start, *arguments: object) -> bool:
-        return bool(await self._run(script, (start.job.tenant, start.job.job_id), start.fence, *arguments))
+    async def _held(self, script: str, start: Start, *arguments: object, more: tuple[str, ...] = ()) -> bool:
+        job = start.job.tenant, start.job.job_id
+        return bool(await self._run(script, job, start.fence, *arguments, more=more))
 
     # What users do.
 
     async def cancel(self, tenant: str, job_id: str) -> Job:
         """The job as it then is; one that has ended stays as it ended. Raises JobNotFound."""
-        stopped = await self._run(CANCEL, (tenant, job_id), member(tenant, job_id), self._ttl_s, time.time())
+        stopped = await self._run(
+            CANCEL,
+            (tenant, job_id),
+            member(tenant, job_id),
+            self._ttl_s,
+            time.time(),
+            more=(keys.due_hooks(),),
+        )
         job = await self.get(tenant, job_id)
         if stopped:
             self._on_end(job.kind, State.CANCELLED)
         return job
 
     async def retry(self, tenant: str, job_id: str) -> Job:
-        """Raises JobNotFound, BadInput where it has not failed."""
-        if not await self._run(RETRY, (tenant, job_id), member(tenant, job_id)):
+        """Raises JobNotFound, BadInput where it has not failed, Busy."""
+        answer = await self._run(RETRY, (tenant, job_id), member(tenant, job_id), self._most_active)
+        if answer == b"full":
+            raise self._busy()
+        if not answer:
             job = await self.get(tenant, job_id)
             raise BadInput(
                 f"The job is {job.state}: only what failed or was cancelled can be tried again.",

@@ -9,11 +9,14 @@ from typing import Any
 import structlog
 
 from segserve.errors import SegserveError
+from segserve.hosts import Hosts
 from segserve.jobs.embedded import EmbeddedWorker, this_program
+from segserve.jobs.hooks import Hooks
 from segserve.jobs.job import Kind, State
 from segserve.jobs.ledger import Ledger
 from segserve.jobs.queue import Dockets, JobQueue
 from segserve.jobs.results import Results
+from segserve.jobs.sender import PURPOSE, HookSender, Signer
 from segserve.jobs.work import Work
 from segserve.jobs.worker import JobWorker
 from segserve.metrics import Metrics
@@ -71,6 +74,14 @@ class JobParts:
             self._worker = EmbeddedWorker(command, settings.as_environment())
         wake = self._worker.want if self._worker else None
         self.queue = JobQueue(self._ledger, self._dockets, self._results, wake)
+        self._hooks, self._sends = Hooks(url, settings.redis_timeout_s), not alone
+        self.sender = HookSender(
+            self._hooks,
+            Hosts(settings.webhook_hosts, private=settings.webhook_private, purpose=PURPOSE),
+            Signer(settings.webhook_secret) if settings.webhook_hosts else None,
+            settings.webhook_timeout_s,
+            metrics.webhook,
+        )
 
     def worker(self, works: Mapping[Kind, Work]) -> JobWorker:
         return JobWorker(
@@ -99,6 +110,8 @@ class JobParts:
             found.append(self._server.keep())
         if self._worker is not None:
             found.append(self._worker.keep())
+        if self._sends:
+            found.append(self.sender.run())
         return found
 
     async def stop(self) -> None:
@@ -106,17 +119,18 @@ class JobParts:
             await self._worker.stop()
         await self._dockets.close()
         await self._ledger.close()
+        await self._hooks.close()
         if self._server is not None:
             await asyncio.to_thread(self._server.stop)
 
     async def _observe(self) -> None:
-        """Count the jobs; those that an earlier process left wake the worker."""
+        """Count the jobs; those that an earlier process left wake the worker, and webhooks do."""
         while True:
             with suppress(SegserveError):
                 counts = await self._ledger.count_active()
                 for priority in Priority:
                     for state in (State.QUEUED, State.RUNNING):
                         self._metrics.jobs(priority, state, counts.get((priority, state), 0))
-                if counts and self._worker is not None:
+                if self._worker is not None and (counts or await self._hooks.waiting()):
                     self._worker.want()
             await asyncio.sleep(LOOK_S)

@@ -85,9 +85,11 @@ class JobQueue:
         model: str,
         request: bytes,
         idempotency_key: str | None = None,
+        webhook: str | None = None,
     ) -> Job:
-        """request: checked. Raises Busy, JobsUnavailable, BadInput where the key stood for another request."""
-        job = Job(tenant, secrets.token_urlsafe(12), kind, priority, model, State.QUEUED, time.time())
+        """request, webhook: checked. Raises Busy, JobsUnavailable, BadInput where the key stood for another request."""
+        job_id, now = secrets.token_urlsafe(12), time.time()
+        job = Job(tenant, job_id, kind, priority, model, State.QUEUED, now, webhook=webhook)
         await self._results.put_request(tenant, job.job_id, job.asked, request)
         try:
             job_id = await self._ledger.submit(job, request, idempotency_key)
@@ -122,7 +124,7 @@ class JobQueue:
         return await self._ledger.cancel(tenant, job_id)
 
     async def retry(self, tenant: str, job_id: str) -> Job:
-        """On from the last published chunk. Raises BadInput where it has not failed."""
+        """On from the last published chunk. Raises BadInput where it has not failed, Busy."""
         job = await self._ledger.retry(tenant, job_id)
         await self._deliver(job)
         return job

@@ -196,7 +196,8 @@ class JobWorker:
     async def _begin(
         self, tenant: str, job_id: str, after: Start | None, last: JobError | None
     ) -> Start | None:
-        return await self._insist(lambda: self._ledger.begin(tenant, job_id, after, last))
+        token = secrets.token_hex(8)
+        return await self._insist(lambda: self._ledger.begin(tenant, job_id, after, last, token=token))
 
     async def _release(self, start: Start) -> None:
         with suppress(SegserveError):

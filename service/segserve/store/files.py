@@ -10,24 +10,32 @@ from typing import BinaryIO
 
 import orjson
 
-from segserve.errors import FileNotKnown
+from segserve.errors import FileNotKnown, StorageFull
 from segserve.store import keys
 from segserve.store.images import is_image_id
 from segserve.store.objects import Objects
+from segserve.store.quota import Quota
 from segserve.types import FileKind, FileRecord, Size
 
 
 class FileStore:
     """Every path is made here from a tenant and an id that this service computed or checked."""
 
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
+    def __init__(self, objects: Objects, quota: Quota) -> None:
+        self._objects, self._quota = objects, quota
 
     async def put(self, tenant: str, record: FileRecord, file: BinaryIO) -> None:
-        """Store a probed file."""
+        """Store a probed file. Raises TooLarge, StorageFull."""
         file.seek(0)
-        await self._objects.put(keys.file_bytes(tenant, record.file_id), file)
-        await self._objects.put(keys.file_record(tenant, record.file_id), orjson.dumps(asdict(record)))
+        async with self._quota.room(tenant, record.stored_bytes):
+            await self._objects.put(keys.file_bytes(tenant, record.file_id), file)
+            try:
+                await self._objects.put(
+                    keys.file_record(tenant, record.file_id), orjson.dumps(asdict(record))
+                )
+            except StorageFull:
+                await self._objects.delete(keys.file_bytes(tenant, record.file_id))
+                raise
 
     async def record(self, tenant: str, file_id: str) -> FileRecord:
         """Raises FileNotKnown."""
@@ -54,11 +62,12 @@ class FileStore:
     async def delete(self, tenant: str, file_id: str) -> None:
         """The record goes first: from then on the file does not exist. Raises FileNotKnown."""
         try:
-            await self.record(tenant, file_id)
+            record = await self.record(tenant, file_id)
         finally:
             if is_image_id(file_id):
                 await self._objects.delete(keys.file_record(tenant, file_id))
                 await self._objects.delete(keys.file_bytes(tenant, file_id))
+        self._quota.count(tenant, -record.stored_bytes)
 
 
 def parse(data: bytes) -> FileRecord:

@@ -11,32 +11,36 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from segserve.errors import ImageNotFound, TooLarge
+from segserve.errors import ImageNotFound, StorageFull
 from segserve.store import keys
 from segserve.store.objects import Objects
+from segserve.store.quota import Quota
 from segserve.types import ImageRecord, Normalise, ReadOptions, Size, TiledAs
-
-QUOTA_REFRESH_S = 60.0
 
 
 class ImageStore:
     """Every path is made here from a tenant and an image id that this service computed or checked."""
 
     def __init__(self, objects: Objects, quota_bytes: int) -> None:
-        self._objects, self._quota = objects, quota_bytes
-        self._used: dict[str, tuple[float, int]] = {}
+        self._objects, self.quota = objects, Quota(objects, quota_bytes)
 
     async def put(self, tenant: str, record: ImageRecord, file: BinaryIO) -> ImageRecord:
-        """Store a read and checked image. One that exists already stays as it is and is returned."""
+        """Store a read and checked image. One that exists already stays as it is and is returned. Raises TooLarge,
+        StorageFull."""
         try:
             return await self.record(tenant, record.image_id)
         except ImageNotFound:
             pass
-        await self.check_quota(tenant, record.stored_bytes)
         file.seek(0)
-        await self._objects.put(keys.image_bytes(tenant, record.image_id), file)
-        await self._objects.put(keys.image_record(tenant, record.image_id), orjson.dumps(asdict(record)))
-        self._count(tenant, record.stored_bytes)
+        async with self.quota.room(tenant, record.stored_bytes):
+            await self._objects.put(keys.image_bytes(tenant, record.image_id), file)
+            try:
+                await self._objects.put(
+                    keys.image_record(tenant, record.image_id), orjson.dumps(asdict(record))
+                )
+            except StorageFull:
+                await self._objects.delete(keys.image_bytes(tenant, record.image_id))
+                raise
         return record
 
     async def record(self, tenant: str, image_id: str) -> ImageRecord:
@@ -99,7 +103,7 @@ class ImageStore:
         await self._objects.delete(keys.image_record(tenant, image_id))
         await self._objects.delete(keys.image_bytes(tenant, image_id))
         await self.remove_tiles(tenant, image_id)
-        self._count(tenant, -record.stored_bytes)
+        self.quota.count(tenant, -record.stored_bytes)
 
     async def older_than(self, tenant: str, age: timedelta) -> list[str]:
         """Ids of the images uploaded longer ago than `age`, and of bytes that lost their record."""
@@ -108,29 +112,6 @@ class ImageStore:
         listed = await self._objects.list(folder)
         found = [entry.path.removeprefix(folder) for entry in listed if entry.modified < limit]
         return sorted({path.partition("/")[0] for path in found})
-
-    async def used_bytes(self, tenant: str) -> int:
-        """What the tenant's images and files take; listed at most once a minute and counted along between."""
-        at, used = self._used.get(tenant, (float("-inf"), 0))
-        if time.monotonic() - at > QUOTA_REFRESH_S:
-            listed = [await self._objects.list(p) for p in (keys.images(tenant), keys.files(tenant))]
-            used = sum(entry.size for entries in listed for entry in entries)
-            self._used[tenant] = (time.monotonic(), used)
-        return used
-
-    def _count(self, tenant: str, change: int) -> None:
-        if tenant in self._used:
-            at, used = self._used[tenant]
-            self._used[tenant] = (at, used + change)
-
-    async def check_quota(self, tenant: str, more: int) -> None:
-        """Raises TooLarge."""
-        if self._quota and await self.used_bytes(tenant) + more > self._quota:
-            raise TooLarge(
-                f"It would exceed the storage quota of {self._quota // 1_000_000} MB.",
-                field="file",
-                remedy="Delete images with DELETE /v1/images/{image_id}, files alike, or ask for a larger quota.",
-            )
 
 
 def is_image_id(text: str) -> bool:

@@ -115,6 +115,16 @@ def active_jobs() -> str:
     return f"{PREFIX}:jobs:active"
 
 
+def due_hooks() -> str:
+    """A sorted set of `tenant/job_id/event`: ends of jobs that are to be told, by when, in ms."""
+    return f"{PREFIX}:jobs:hooks"
+
+
+def tried_hooks() -> str:
+    """A hash: how often each of them was tried."""
+    return f"{PREFIX}:jobs:hooks:tried"
+
+
 def idempotency(tenant: str, key: str) -> str:
     return f"{PREFIX}:{tenant}:idempotency:{key}"
 

@@ -1,6 +1,7 @@
 """The object store: what survives everything, as bytes under paths. Where there is nothing, the answer is None.
 
-Every method raises Unavailable when the store cannot be reached, and nothing else.
+Every method raises Unavailable when the store cannot be reached, StorageFull when there is no room left in it, and
+nothing else.
 """
 
 import asyncio
@@ -14,7 +15,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from segserve.errors import BadInput, Unavailable
+from segserve.errors import BadInput, StorageFull, Unavailable
+from segserve.spool import is_full
 
 READ_CHUNK = 1 << 20
 STORE_ERRORS = (OSError, BaseError)  # obstore's own errors are no OSErrors
@@ -36,6 +38,8 @@ def reached(doing: str, remedy: str = "Check the object store.") -> Iterator[Non
     except FileNotFoundError:
         raise
     except STORE_ERRORS as error:
+        if is_full(error):
+            raise StorageFull from error
         raise Unavailable(f"The object store failed while {doing}.", remedy=remedy) from error
 
 

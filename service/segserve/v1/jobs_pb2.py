@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from segserve.v1 import segmentation_pb2 as segserve_dot_v1_dot_segmentation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16segserve/v1/jobs.proto\x12\x0bsegserve.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1esegserve/v1/segmentation.proto\"/\n\x07Prompts\x12$\n\x07prompts\x18\x01 \x03(\x0b\x32\x13.segserve.v1.Prompt\"\x8d\x02\n\x05\x42\x61tch\x12\x11\n\timage_ids\x18\x01 \x03(\t\x12\x11\n\toperation\x18\x02 \x01(\t\x12(\n\x07options\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x07prompts\x18\x04 \x03(\x0b\x32\x1f.segserve.v1.Batch.PromptsEntry\x12\r\n\x05names\x18\x05 \x03(\t\x12\x0f\n\x07\x66ile_id\x18\x06 \x01(\t\x12\x0c\n\x04root\x18\x07 \x01(\t\x12\x0e\n\x06\x66older\x18\x08 \x01(\t\x1a\x44\n\x0cPromptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.segserve.v1.Prompts:\x02\x38\x01\"\x93\x01\n\x10SubmitJobRequest\x12#\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x12.segserve.v1.BatchH\x00\x12\r\n\x05model\x18\x02 \x01(\t\x12*\n\x08priority\x18\x03 \x01(\x0e\x32\x18.segserve.v1.JobPriority\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\tB\x06\n\x04work\"J\n\x08JobError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t\x12\r\n\x05\x66ield\x18\x04 \x01(\t\"\xcc\x03\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12*\n\x08priority\x18\x04 \x01(\x0e\x32\x18.segserve.v1.JobPriority\x12$\n\x05state\x18\x05 \x01(\x0e\x32\x15.segserve.v1.JobState\x12\x0c\n\x04\x64one\x18\x06 \x01(\x04\x12\x12\n\x05total\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12\x0e\n\x06\x66\x61iled\x18\x08 \x01(\x04\x12\x17\n\nrate_per_s\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x65ta_s\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x08\x61ttempts\x18\x0b \x01(\r\x12$\n\x05\x65rror\x18\x0c \x01(\x0b\x32\x15.segserve.v1.JobError\x12.\n\ncreated_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_totalB\r\n\x0b_rate_per_sB\x08\n\x06_eta_s\"2\n\x11SubmitJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.segserve.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"/\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.segserve.v1.Job\"\x11\n\x0fListJobsRequest\"2\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.segserve.v1.Job\"6\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x66ter_event\x18\x02 \x01(\t\"@\n\x10WatchJobResponse\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x1d\n\x03job\x18\x02 \x01(\x0b\x32\x10.segserve.v1.Job\"2\n\x12ReadResultsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04skip\x18\x02 \x01(\x04\"#\n\x13ReadResultsResponse\x12\x0c\n\x04json\x18\x01 \x01(\t\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"2\n\x11\x43\x61ncelJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.segserve.v1.Job\"!\n\x0fRetryJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"1\n\x10RetryJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.segserve.v1.Job*a\n\x0bJobPriority\x12\x1c\n\x18JOB_PRIORITY_UNSPECIFIED\x10\x00\x12\x16\n\x12JOB_PRIORITY_BATCH\x10\x01\x12\x1c\n\x18JOB_PRIORITY_INTERACTIVE\x10\x02*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\x98\x04\n\nJobService\x12J\n\tSubmitJob\x12\x1d.segserve.v1.SubmitJobRequest\x1a\x1e.segserve.v1.SubmitJobResponse\x12\x41\n\x06GetJob\x12\x1a.segserve.v1.GetJobRequest\x1a\x1b.segserve.v1.GetJobResponse\x12G\n\x08ListJobs\x12\x1c.segserve.v1.ListJobsRequest\x1a\x1d.segserve.v1.ListJobsResponse\x12I\n\x08WatchJob\x12\x1c.segserve.v1.WatchJobRequest\x1a\x1d.segserve.v1.WatchJobResponse0\x01\x12R\n\x0bReadResults\x12\x1f.segserve.v1.ReadResultsRequest\x1a .segserve.v1.ReadResultsResponse0\x01\x12J\n\tCancelJob\x12\x1d.segserve.v1.CancelJobRequest\x1a\x1e.segserve.v1.CancelJobResponse\x12G\n\x08RetryJob\x12\x1c.segserve.v1.RetryJobRequest\x1a\x1d.segserve.v1.RetryJobResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16segserve/v1/jobs.proto\x12\x0bsegserve.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1esegserve/v1/segmentation.proto\"/\n\x07Prompts\x12$\n\x07prompts\x18\x01 \x03(\x0b\x32\x13.segserve.v1.Prompt\"\x8d\x02\n\x05\x42\x61tch\x12\x11\n\timage_ids\x18\x01 \x03(\t\x12\x11\n\toperation\x18\x02 \x01(\t\x12(\n\x07options\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x07prompts\x18\x04 \x03(\x0b\x32\x1f.segserve.v1.Batch.PromptsEntry\x12\r\n\x05names\x18\x05 \x03(\t\x12\x0f\n\x07\x66ile_id\x18\x06 \x01(\t\x12\x0c\n\x04root\x18\x07 \x01(\t\x12\x0e\n\x06\x66older\x18\x08 \x01(\t\x1a\x44\n\x0cPromptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.segserve.v1.Prompts:\x02\x38\x01\"\xa4\x01\n\x10SubmitJobRequest\x12#\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x12.segserve.v1.BatchH\x00\x12\r\n\x05model\x18\x02 \x01(\t\x12*\n\x08priority\x18\x03 \x01(\x0e\x32\x18.segserve.v1.JobPriority\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\x12\x0f\n\x07webhook\x18\x08 \x01(\tB\x06\n\x04work\"J\n\x08JobError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t\x12\r\n\x05\x66ield\x18\x04 \x01(\t\"\xcc\x03\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12*\n\x08priority\x18\x04 \x01(\x0e\x32\x18.segserve.v1.JobPriority\x12$\n\x05state\x18\x05 \x01(\x0e\x32\x15.segserve.v1.JobState\x12\x0c\n\x04\x64one\x18\x06 \x01(\x04\x12\x12\n\x05total\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12\x0e\n\x06\x66\x61iled\x18\x08 \x01(\x04\x12\x17\n\nrate_per_s\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x65ta_s\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x08\x61ttempts\x18\x0b \x01(\r\x12$\n\x05\x65rror\x18\x0c \x01(\x0b\x32\x15.segserve.v1.JobError\x12.\n\ncreated_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_totalB\r\n\x0b_rate_per_sB\x08\n\x06_eta_s\"2\n\x11SubmitJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.segserve.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"/\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.segserve.v1.Job\"\x11\n\x0fListJobsRequest\"2\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.segserve.v1.Job\"6\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x66ter_event\x18\x02 \x01(\t\"@\n\x10WatchJobResponse\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x1d\n\x03job\x18\x02 \x01(\x0b\x32\x10.segserve.v1.Job\"2\n\x12ReadResultsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04skip\x18\x02 \x01(\x04\"#\n\x13ReadResultsResponse\x12\x0c\n\x04json\x18\x01 \x01(\t\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"2\n\x11\x43\x61ncelJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.segserve.v1.Job\"!\n\x0fRetryJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"1\n\x10RetryJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.segserve.v1.Job*a\n\x0bJobPriority\x12\x1c\n\x18JOB_PRIORITY_UNSPECIFIED\x10\x00\x12\x16\n\x12JOB_PRIORITY_BATCH\x10\x01\x12\x1c\n\x18JOB_PRIORITY_INTERACTIVE\x10\x02*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\x98\x04\n\nJobService\x12J\n\tSubmitJob\x12\x1d.segserve.v1.SubmitJobRequest\x1a\x1e.segserve.v1.SubmitJobResponse\x12\x41\n\x06GetJob\x12\x1a.segserve.v1.GetJobRequest\x1a\x1b.segserve.v1.GetJobResponse\x12G\n\x08ListJobs\x12\x1c.segserve.v1.ListJobsRequest\x1a\x1d.segserve.v1.ListJobsResponse\x12I\n\x08WatchJob\x12\x1c.segserve.v1.WatchJobRequest\x1a\x1d.segserve.v1.WatchJobResponse0\x01\x12R\n\x0bReadResults\x12\x1f.segserve.v1.ReadResultsRequest\x1a .segserve.v1.ReadResultsResponse0\x01\x12J\n\tCancelJob\x12\x1d.segserve.v1.CancelJobRequest\x1a\x1e.segserve.v1.CancelJobResponse\x12G\n\x08RetryJob\x12\x1c.segserve.v1.RetryJobRequest\x1a\x1d.segserve.v1.RetryJobResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,10 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BATCH_PROMPTSENTRY']._loaded_options = None
   _globals['_BATCH_PROMPTSENTRY']._serialized_options = b'8\001'
-  _globals['_JOBPRIORITY']._serialized_start=1734
-  _globals['_JOBPRIORITY']._serialized_end=1831
-  _globals['_JOBSTATE']._serialized_start=1834
-  _globals['_JOBSTATE']._serialized_end=1988
+  _globals['_JOBPRIORITY']._serialized_start=1751
+  _globals['_JOBPRIORITY']._serialized_end=1848
+  _globals['_JOBSTATE']._serialized_start=1851
+  _globals['_JOBSTATE']._serialized_end=2005
   _globals['_PROMPTS']._serialized_start=134
   _globals['_PROMPTS']._serialized_end=181
   _globals['_BATCH']._serialized_start=184
@@ -47,37 +47,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCH_PROMPTSENTRY']._serialized_start=385
   _globals['_BATCH_PROMPTSENTRY']._serialized_end=453
   _globals['_SUBMITJOBREQUEST']._serialized_start=456
-  _globals['_SUBMITJOBREQUEST']._serialized_end=603
-  _globals['_JOBERROR']._serialized_start=605
-  _globals['_JOBERROR']._serialized_end=679
-  _globals['_JOB']._serialized_start=682
-  _globals['_JOB']._serialized_end=1142
-  _globals['_SUBMITJOBRESPONSE']._serialized_start=1144
-  _globals['_SUBMITJOBRESPONSE']._serialized_end=1194
-  _globals['_GETJOBREQUEST']._serialized_start=1196
-  _globals['_GETJOBREQUEST']._serialized_end=1227
-  _globals['_GETJOBRESPONSE']._serialized_start=1229
-  _globals['_GETJOBRESPONSE']._serialized_end=1276
-  _globals['_LISTJOBSREQUEST']._serialized_start=1278
-  _globals['_LISTJOBSREQUEST']._serialized_end=1295
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1297
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1347
-  _globals['_WATCHJOBREQUEST']._serialized_start=1349
-  _globals['_WATCHJOBREQUEST']._serialized_end=1403
-  _globals['_WATCHJOBRESPONSE']._serialized_start=1405
-  _globals['_WATCHJOBRESPONSE']._serialized_end=1469
-  _globals['_READRESULTSREQUEST']._serialized_start=1471
-  _globals['_READRESULTSREQUEST']._serialized_end=1521
-  _globals['_READRESULTSRESPONSE']._serialized_start=1523
-  _globals['_READRESULTSRESPONSE']._serialized_end=1558
-  _globals['_CANCELJOBREQUEST']._serialized_start=1560
-  _globals['_CANCELJOBREQUEST']._serialized_end=1594
-  _globals['_CANCELJOBRESPONSE']._serialized_start=1596
-  _globals['_CANCELJOBRESPONSE']._serialized_end=1646
-  _globals['_RETRYJOBREQUEST']._serialized_start=1648
-  _globals['_RETRYJOBREQUEST']._serialized_end=1681
-  _globals['_RETRYJOBRESPONSE']._serialized_start=1683
-  _globals['_RETRYJOBRESPONSE']._serialized_end=1732
-  _globals['_JOBSERVICE']._serialized_start=1991
-  _globals['_JOBSERVICE']._serialized_end=2527
+  _globals['_SUBMITJOBREQUEST']._serialized_end=620
+  _globals['_JOBERROR']._serialized_start=622
+  _globals['_JOBERROR']._serialized_end=696
+  _globals['_JOB']._serialized_start=699
+  _globals['_JOB']._serialized_end=1159
+  _globals['_SUBMITJOBRESPONSE']._serialized_start=1161
+  _globals['_SUBMITJOBRESPONSE']._serialized_end=1211
+  _globals['_GETJOBREQUEST']._serialized_start=1213
+  _globals['_GETJOBREQUEST']._serialized_end=1244
+  _globals['_GETJOBRESPONSE']._serialized_start=1246
+  _globals['_GETJOBRESPONSE']._serialized_end=1293
+  _globals['_LISTJOBSREQUEST']._serialized_start=1295
+  _globals['_LISTJOBSREQUEST']._serialized_end=1312
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1314
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1364
+  _globals['_WATCHJOBREQUEST']._serialized_start=1366
+  _globals['_WATCHJOBREQUEST']._serialized_end=1420
+  _globals['_WATCHJOBRESPONSE']._serialized_start=1422
+  _globals['_WATCHJOBRESPONSE']._serialized_end=1486
+  _globals['_READRESULTSREQUEST']._serialized_start=1488
+  _globals['_READRESULTSREQUEST']._serialized_end=1538
+  _globals['_READRESULTSRESPONSE']._serialized_start=1540
+  _globals['_READRESULTSRESPONSE']._serialized_end=1575
+  _globals['_CANCELJOBREQUEST']._serialized_start=1577
+  _globals['_CANCELJOBREQUEST']._serialized_end=1611
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1613
+  _globals['_CANCELJOBRESPONSE']._serialized_end=1663
+  _globals['_RETRYJOBREQUEST']._serialized_start=1665
+  _globals['_RETRYJOBREQUEST']._serialized_end=1698
+  _globals['_RETRYJOBRESPONSE']._serialized_start=1700
+  _globals['_RETRYJOBRESPONSE']._serialized_end=1749
+  _globals['_JOBSERVICE']._serialized_start=2008
+  _globals['_JOBSERVICE']._serialized_end=2544
 # @@protoc_insertion_point(module_scope)

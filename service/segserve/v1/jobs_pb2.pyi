@@ -70,16 +70,18 @@ class Batch(_message.Message):
     def __init__(self, image_ids: _Optional[_Iterable[str]] = ..., operation: _Optional[str] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., prompts: _Optional[_Mapping[str, Prompts]] = ..., names: _Optional[_Iterable[str]] = ..., file_id: _Optional[str] = ..., root: _Optional[str] = ..., folder: _Optional[str] = ...) -> None: ...
 
 class SubmitJobRequest(_message.Message):
-    __slots__ = ("batch", "model", "priority", "idempotency_key")
+    __slots__ = ("batch", "model", "priority", "idempotency_key", "webhook")
     BATCH_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    WEBHOOK_FIELD_NUMBER: _ClassVar[int]
     batch: Batch
     model: str
     priority: JobPriority
     idempotency_key: str
-    def __init__(self, batch: _Optional[_Union[Batch, _Mapping]] = ..., model: _Optional[str] = ..., priority: _Optional[_Union[JobPriority, str]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    webhook: str
+    def __init__(self, batch: _Optional[_Union[Batch, _Mapping]] = ..., model: _Optional[str] = ..., priority: _Optional[_Union[JobPriority, str]] = ..., idempotency_key: _Optional[str] = ..., webhook: _Optional[str] = ...) -> None: ...
 
 class JobError(_message.Message):
     __slots__ = ("reason", "message", "remedy", "field")

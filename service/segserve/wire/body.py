@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from segserve.errors import BadInput, TooLarge, UnsupportedFormat
 from segserve.images.fetch import Fetcher
+from segserve.spool import writing
 from segserve.wire.schemas import FetchIn
 
 SPOOL_BYTES = 8 << 20  # larger uploads go to a temporary file
@@ -103,7 +104,7 @@ async def uploaded(request: Request, fetcher: Fetcher) -> AsyncIterator[BinaryIO
     kind = content_type(request)
     if kind == "application/json":
         asked = await read_json(request, FetchIn)
-        with SpooledTemporaryFile(SPOOL_BYTES) as spool:
+        with writing(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             await fetcher.fetch(asked.url, cast(BinaryIO, spool))
             yield cast(BinaryIO, spool)
         return
@@ -121,17 +122,18 @@ async def uploaded(request: Request, fetcher: Fetcher) -> AsyncIterator[BinaryIO
 async def sent(request: Request) -> AsyncIterator[BinaryIO]:
     """The bytes of a file: field 'file' of a form, or the body itself."""
     if content_type(request) == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=8) as form:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                raise BadInput(
-                    "The form has no file.",
-                    field="file",
-                    remedy="Send it as field 'file': curl -F file=@image.png.",
-                )
-            yield file.file
+        with writing():
+            async with request.form(max_files=1, max_fields=8) as form:
+                file = form.get("file")
+                if not isinstance(file, UploadFile):
+                    raise BadInput(
+                        "The form has no file.",
+                        field="file",
+                        remedy="Send it as field 'file': curl -F file=@image.png.",
+                    )
+                yield file.file
         return
-    with SpooledTemporaryFile(SPOOL_BYTES) as spool:
+    with writing(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
         async for chunk in request.stream():
             spool.write(chunk)
         yield cast(BinaryIO, spool)

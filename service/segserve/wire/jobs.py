@@ -1,8 +1,6 @@
 """Jobs, as REST and gRPC share them."""
 
 import asyncio
-from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 
@@ -29,12 +27,16 @@ NEEDS: dict[str, tuple[type[Manifest], str]] = {
 
 
 async def submit(service: Service, asked: JobIn, idempotency_key: str | None) -> Job:
-    """Raises as `prepared` and `JobQueue.submit` do."""
+    """Raises as `prepared`, `HookSender.check` and `JobQueue.submit` do."""
     queue, body = service.jobs.queue, asked.root
+    if body.webhook is not None:
+        service.jobs.sender.check(body.webhook)
     request = await prepared(service, body)
     content = await asyncio.to_thread(lambda: request.model_dump_json().encode())
     kind, priority = JobKind(body.kind), Priority(body.priority)
-    return await queue.submit(DEFAULT_TENANT, kind, priority, request.model, content, idempotency_key)
+    return await queue.submit(
+        DEFAULT_TENANT, kind, priority, request.model, content, idempotency_key, body.webhook
+    )
 
 
 async def prepared(
@@ -167,32 +169,3 @@ def check_options(request: BatchRequest) -> None:
         ) from None
     except BadInput as error:
         raise BadInput(error.message, field=f"params.options.{error.field}", remedy=error.remedy) from None
-
-
-def told(job: Job) -> dict[str, Any]:
-    """The JSON of `JobOut`."""
-    return {
-        "job_id": job.job_id,
-        "kind": job.kind,
-        "model": job.model,
-        "priority": job.priority,
-        "state": job.state,
-        "progress": {
-            "done": job.done,
-            "total": job.total,
-            "failed": job.failures,
-            "rate_per_s": job.rate_per_s,
-            "eta_s": job.eta_s,
-        },
-        "attempts": job.attempts,
-        "error": None if job.error is None else job.error.problem(),
-        "created_at": moment(job.created_at),
-        "started_at": moment(job.started_at),
-        "ended_at": moment(job.ended_at),
-    }
-
-
-def moment(seconds: float | None) -> str | None:
-    return (
-        None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    )

@@ -62,6 +62,9 @@ class AnyJobIn(Strict):
     priority: Literal["interactive", "batch"] = Field(
         "batch", description="interactive: somebody waits for it; it does not stand behind batch jobs"
     )
+    webhook: str | None = Field(
+        None, max_length=2048, description="URL that is sent the job as JSON, signed, when it has ended"
+    )
 
 
 class BatchIn(AnyJobIn):

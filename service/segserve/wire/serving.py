@@ -3,7 +3,6 @@
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
@@ -11,6 +10,7 @@ from ipaddress import ip_address
 import uvicorn
 from fastapi import FastAPI
 
+from segserve import spool
 from segserve.app import Service
 from segserve.wire.grpc import server as grpc_server
 from segserve.wire.protocol import limited
@@ -85,11 +85,8 @@ def run(server: Server) -> None:
     loop, which everybody waits for, gets its turn.
     """
     sys.setswitchinterval(SWITCH_S)
-    # Uploads lie beside the data until they are stored: in containers /tmp is often memory.
-    spool = server.service.settings.data_dir / "tmp"
-    spool.mkdir(exist_ok=True)
-    tempfile.tempdir = str(spool)
     # uvicorn raises the signal again once it has shut down; being told to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    server.run()
+    with spool.own_folder(server.service.settings.data_dir / "tmp"):
+        server.run()

@@ -14,6 +14,7 @@ from segserve.errors import (
     NotFound,
     OutOfMemory,
     SegserveError,
+    StorageFull,
     Unavailable,
 )
 from segserve.wire.problems import Invalid
@@ -27,6 +28,7 @@ CODES: list[tuple[type[SegserveError], StatusCode]] = [
     (NoPermission, StatusCode.PERMISSION_DENIED),
     (Busy, StatusCode.RESOURCE_EXHAUSTED),
     (OutOfMemory, StatusCode.RESOURCE_EXHAUSTED),
+    (StorageFull, StatusCode.RESOURCE_EXHAUSTED),
     (Unavailable, StatusCode.UNAVAILABLE),
     (BrokenModel, StatusCode.FAILED_PRECONDITION),
     (MissingDependency, StatusCode.UNIMPLEMENTED),

@@ -29,6 +29,7 @@ def job_in(request: jobs_pb2.SubmitJobRequest) -> JobIn:
         {
             "kind": "batch",
             "model": request.model or None,
+            "webhook": request.webhook or None,
             "priority": known(PRIORITY, request.priority, "priority").value,
             "input": {
                 "image_ids": list(batch.image_ids),

@@ -17,10 +17,13 @@ from segserve.app import MB, Service
 from segserve.encode.encoder import ImageBytes, Wanted
 from segserve.errors import BadInput, SegserveError, TooLarge
 from segserve.models.model import Model
+from segserve.spool import writing
 from segserve.types import DEFAULT_TENANT, ReadOptions
 from segserve.v1 import (
     encoder_pb2,
     encoder_pb2_grpc,
+    files_pb2,
+    files_pb2_grpc,
     jobs_pb2,
     jobs_pb2_grpc,
     segmentation_pb2,
@@ -30,6 +33,7 @@ from segserve.wire import ask, automatic, instances, semantic
 from segserve.wire.body import SPOOL_BYTES
 from segserve.wire.grpc import convert, convert_automatic, convert_instances, convert_semantic
 from segserve.wire.grpc.errors import DETAILS, code_of, status_of
+from segserve.wire.grpc.files import Files
 from segserve.wire.grpc.jobs import Jobs
 
 ANSWER_BYTES = 256 * MB  # many masks as logits are large; what may come in is a setting
@@ -37,6 +41,7 @@ HEALTH_CHECK_S = 0.25
 CONNECTION_AGE_MS = 300_000
 SEGMENTATION = segmentation_pb2.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 ENCODER = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
+FILES = files_pb2.DESCRIPTOR.services_by_name["FileService"].full_name
 JOBS = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
@@ -52,7 +57,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
         self, requests: AsyncIterator[segmentation_pb2.UploadImageRequest], context: Context
     ) -> segmentation_pb2.UploadImageResponse:
         service, options, model = self._service, ReadOptions(), ""
-        with SpooledTemporaryFile(SPOOL_BYTES) as spool:
+        with writing(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             async for request in requests:
                 model = request.model or model
                 if request.WhichOneof("content") == "options":
@@ -244,8 +249,7 @@ class Observe(grpc.aio.ServerInterceptor):
 async def running(
     service: Service, host: str, port: int, *, worker: bool, grace_s: float
 ) -> AsyncIterator[int]:
-    """A gRPC server while the block runs; yields its port. worker: EncoderService, else SegmentationService
-    and JobService.
+    """A gRPC server while the block runs; yields its port. worker: EncoderService, else all others.
     At the end calls that run get `grace_s` to finish. Raises BadInput where it cannot listen."""
     server = grpc.aio.server(
         interceptors=[Observe(service)],
@@ -266,8 +270,9 @@ async def running(
         encoder_pb2_grpc.add_EncoderServiceServicer_to_server(Encoding(service), server)
     else:
         segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server(Segmentation(service), server)
+        files_pb2_grpc.add_FileServiceServicer_to_server(Files(service), server)
         jobs_pb2_grpc.add_JobServiceServicer_to_server(Jobs(service), server)
-    names = [ENCODER] if worker else [SEGMENTATION, JOBS]
+    names = [ENCODER] if worker else [SEGMENTATION, FILES, JOBS]
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)

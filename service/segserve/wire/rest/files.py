@@ -33,7 +33,7 @@ def add(api: FastAPI, service: Service) -> None:
         status_code=201,
         response_model=FileOut,
         openapi_extra=body.FILE_SCHEMA,
-        responses=refusals(400, 408, 413, 415, 422, 501, 503),
+        responses=refusals(400, 408, 413, 415, 422, 501, 503, 507),
         tags=["files"],
     )
     async def upload(request: Request) -> Response:

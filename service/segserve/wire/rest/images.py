@@ -35,7 +35,7 @@ def add(api: FastAPI, service: Service) -> None:
         status_code=201,
         response_model=ImageOut,
         openapi_extra=body.UPLOAD_SCHEMA,
-        responses=refusals(400, 403, 404, 408, 413, 415, 422, 503),
+        responses=refusals(400, 403, 404, 408, 413, 415, 422, 503, 507),
         tags=["images"],
     )
     async def upload(

@@ -11,6 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from segserve.app import Service
 from segserve.errors import SegserveError
 from segserve.jobs.job import Event
+from segserve.jobs.told import told
 from segserve.types import DEFAULT_TENANT
 from segserve.wire import body, following, job_results, jobs
 from segserve.wire.job_results import JobFormat
@@ -35,7 +36,7 @@ LastEventId = Annotated[
 def as_text(event: Event) -> bytes:
     """As server-sent events are written (WHATWG HTML, 9.2.5)."""
     name = b"end" if event.job.state.ended else b"progress"
-    return b"id: %s\nevent: %s\ndata: %s\n\n" % (event.id.encode(), name, orjson.dumps(jobs.told(event.job)))
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (event.id.encode(), name, orjson.dumps(told(event.job)))
 
 
 async def as_stream(
@@ -65,27 +66,27 @@ def add(api: FastAPI, service: Service) -> None:
         status_code=202,
         response_model=JobOut,
         openapi_extra=body.json_schema(JobIn),
-        responses=refusals(400, 403, 404, 408, 413, 415, 422, 503),
+        responses=refusals(400, 403, 404, 408, 413, 415, 422, 503, 507),
         tags=["jobs"],
     )
     async def submit(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
         """Begin long work. It goes on whatever dies meanwhile, and is looked at under its job_id."""
         asked = await body.read_json(request, JobIn)
         job = await jobs.submit(service, asked, idempotency_key)
-        answer = json(jobs.told(job), 202)
+        answer = json(told(job), 202)
         answer.headers["Location"] = f"/v1/jobs/{job.job_id}"
         return answer
 
     @api.get("/v1/jobs", response_model=JobsOut, responses=refusals(403, 503), tags=["jobs"])
     async def recent() -> Response:
         """The newest jobs."""
-        return json({"jobs": [jobs.told(job) for job in await service.jobs.queue.recent(DEFAULT_TENANT)]})
+        return json({"jobs": [told(job) for job in await service.jobs.queue.recent(DEFAULT_TENANT)]})
 
     @api.get(
         "/v1/jobs/{job_id}", response_model=JobOut, responses=refusals(403, 404, 422, 503), tags=["jobs"]
     )
     async def state(job_id: JobId) -> Response:
-        return json(jobs.told(await service.jobs.queue.get(DEFAULT_TENANT, job_id)))
+        return json(told(await service.jobs.queue.get(DEFAULT_TENANT, job_id)))
 
     @api.get(
         "/v1/jobs/{job_id}/events",
@@ -138,7 +139,7 @@ def add(api: FastAPI, service: Service) -> None:
         """Add objects and corrections to a job on a video or a volume, while it runs or after: what follows them is
         made again, the rest stays."""
         asked = await body.read_json(request, PromptsIn)
-        return json(jobs.told(await following.revise(service, job_id, asked)), 202)
+        return json(told(await following.revise(service, job_id, asked)), 202)
 
     @api.post(
         "/v1/jobs/{job_id}/retry",
@@ -149,11 +150,11 @@ def add(api: FastAPI, service: Service) -> None:
     )
     async def retry(job_id: JobId) -> Response:
         """Try what failed or was cancelled again, from the last finished part on."""
-        return json(jobs.told(await service.jobs.queue.retry(DEFAULT_TENANT, job_id)), 202)
+        return json(told(await service.jobs.queue.retry(DEFAULT_TENANT, job_id)), 202)
 
     @api.delete(
         "/v1/jobs/{job_id}", response_model=JobOut, responses=refusals(403, 404, 422, 503), tags=["jobs"]
     )
     async def cancel(job_id: JobId) -> Response:
         """Stop a job within one image or frame. What it has finished can still be read."""
-        return json(jobs.told(await service.jobs.queue.cancel(DEFAULT_TENANT, job_id)))
+        return json(told(await service.jobs.queue.cancel(DEFAULT_TENANT, job_id)))
