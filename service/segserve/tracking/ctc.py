@@ -17,7 +17,7 @@ from zipstream import ZIP_STORED, ZipStream
 from segserve.errors import TooLarge
 from segserve.masks.labels import MOST_IN_16_BITS, Labels, encode_tiff
 from segserve.tracking.link import Track
-from segserve.types import UInt16
+from segserve.types import Int64, UInt16
 
 TRACKS = "res_track.txt"
 LEAST_DIGITS = 3
@@ -53,7 +53,7 @@ class CtcResult:
         last = {track.track_id: track.track_id for track in tracks}  # the label that a track ends with
         found, free = [], len(tracks) + 1
         for track in tracks:
-            first, *later = np.split(track.frames, np.flatnonzero(np.diff(track.frames) > 1) + 1)
+            first, *later = runs(track)
             parent = 0 if track.parent is None else last[track.parent]
             pieces = [Piece(track.track_id, int(first[0]), int(first[-1]), parent)]
             for frames in later:
@@ -96,3 +96,10 @@ class CtcResult:
         archive.add(self.text(), TRACKS)
         for part in archive.finalize():
             yield part
+
+
+def runs(track: Track) -> list[Int64]:
+    """Its frames, cut where some are missing."""
+    if track.end - track.begin + 1 == len(track.frames):
+        return [track.frames]  # nearly all: cutting takes a while where there are thousands
+    return np.split(track.frames, np.flatnonzero(np.diff(track.frames) > 1) + 1)
