@@ -16,7 +16,7 @@ from segserve.errors import BadInput, NoPermission
 from segserve.hosts import Hosts
 from segserve.jobs import sender
 from segserve.jobs.hooks import Hooks
-from segserve.jobs.job import JobError
+from segserve.jobs.job import JobError, Published
 from segserve.jobs.ledger import MOST_ATTEMPTS
 from segserve.jobs.sender import DELAYS_S, PURPOSE, HookSender, Signer
 from segserve.jobs.told import told
@@ -92,7 +92,7 @@ def test_every_way_to_end_leaves_a_hook_and_nothing_else_does(run: Callable[[Sto
             await submitted(parts, "http://x/", name)
         await succeeded(parts, None, "silent")
         await ledger.release(await begun(parts, "succeeded"))
-        await ledger.publish(start := await begun(parts, "succeeded"), 0, 4, 0, 1.0)
+        await ledger.publish(start := await begun(parts, "succeeded"), 0, Published(4, 4, 0, 0), 1.0)
         assert await hooks.waiting() == 0
         await ledger.succeed(start)
         await ledger.fail(await begun(parts, "failed"), JobError("bad_input", "No."))

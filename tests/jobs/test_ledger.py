@@ -256,7 +256,7 @@ def test_a_revised_job_goes_on_after_the_chunks_it_keeps(opening: Opening) -> No
         assert not await ledger.publish(start, 2, Published(10, 10, 2, 0), 1.0), (
             "the start before holds it no more"
         )
-        again = await ledger.begin("t", "a")
+        again = await ledger.begin("t", "a", token="again")
         assert again is not None, "nor does its lease"
         await ledger.publish(again, 2, Published(12, 12, 2, 1), 1.0)
         await ledger.succeed(again)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import orjson
 import pytest
 import SimpleITK as sitk
 from google.protobuf.struct_pb2 import Struct
@@ -24,6 +25,7 @@ from segserve.v1 import segmentation_pb2 as pb
 from segserve.v1.files_pb2_grpc import FileServiceStub
 from segserve.v1.jobs_pb2_grpc import JobServiceStub
 from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
+from tests import drawn
 from tests.files import made
 from tests.serving import Server
 
@@ -299,6 +301,36 @@ def test_a_job_from_its_submission_to_its_results(target: str, both: Server, ima
         assert job.job_id in [each.job_id for each in stub.ListJobs(jobs_pb2.ListJobsRequest()).jobs]
         cancelled = stub.CancelJob(jobs_pb2.CancelJobRequest(job_id=job.job_id)).job
         assert cancelled.state == jobs_pb2.JOB_STATE_SUCCEEDED, "what has ended stays as it ended"
+
+
+def test_objects_are_followed_through_an_uploaded_file(target: str, both: Server, tmp_path: Path) -> None:
+    values, _ = drawn.volume(depth=6)
+    pictures = {f"{index}.png": made.png(frame) for index, frame in enumerate(values)}
+    file_id = both.client.post(
+        "/v1/files", content=made.archive(tmp_path / "x.zip", pictures).read_bytes()
+    ).json()["file_id"]
+
+    def followed(object_id: int, frame: int, x: float, y: float) -> jobs_pb2.FollowedObject:
+        prompt = pb.Prompt(points=[pb.Point(x=x, y=y)])
+        placed = jobs_pb2.PlacedPrompt(frame=frame, prompt=prompt)
+        return jobs_pb2.FollowedObject(object_id=object_id, prompts=[placed])
+
+    with grpc.insecure_channel(target) as channel:
+        stub = JobServiceStub(channel)
+        params = Struct()
+        params.update({"direction": "forward"})
+        video = jobs_pb2.Video(file_id=file_id, objects=[followed(7, 0, 150, 120)], params=params)
+        job_id = stub.SubmitJob(jobs_pb2.SubmitJobRequest(video=video)).job.job_id
+        *_, last = stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id))
+        assert (last.job.kind, last.job.state, last.job.done) == ("video", jobs_pb2.JOB_STATE_SUCCEEDED, 6)
+        more = jobs_pb2.AddPromptsRequest(job_id=job_id, objects=[followed(9, 3, 60, 63)])
+        assert stub.AddPrompts(more).job.state == jobs_pb2.JOB_STATE_QUEUED
+        *_, last = stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id, after_event=last.event))
+        lines = [orjson.loads(r.json) for r in stub.ReadResults(jobs_pb2.ReadResultsRequest(job_id=job_id))]
+        assert [[each["object_id"] for each in line["objects"]] for line in lines] == [[7]] * 3 + [[7, 9]] * 3
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.AddPrompts(jobs_pb2.AddPromptsRequest(job_id=job_id, objects=[followed(9, 6, 1, 1)]))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_jobs_are_refused_as_over_rest(target: str, image_id: str) -> None:

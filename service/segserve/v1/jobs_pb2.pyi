@@ -69,19 +69,69 @@ class Batch(_message.Message):
     folder: str
     def __init__(self, image_ids: _Optional[_Iterable[str]] = ..., operation: _Optional[str] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., prompts: _Optional[_Mapping[str, Prompts]] = ..., names: _Optional[_Iterable[str]] = ..., file_id: _Optional[str] = ..., root: _Optional[str] = ..., folder: _Optional[str] = ...) -> None: ...
 
+class PlacedPrompt(_message.Message):
+    __slots__ = ("frame", "prompt")
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    frame: int
+    prompt: _segmentation_pb2.Prompt
+    def __init__(self, frame: _Optional[int] = ..., prompt: _Optional[_Union[_segmentation_pb2.Prompt, _Mapping]] = ...) -> None: ...
+
+class FollowedObject(_message.Message):
+    __slots__ = ("object_id", "prompts")
+    OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    object_id: int
+    prompts: _containers.RepeatedCompositeFieldContainer[PlacedPrompt]
+    def __init__(self, object_id: _Optional[int] = ..., prompts: _Optional[_Iterable[_Union[PlacedPrompt, _Mapping]]] = ...) -> None: ...
+
+class Video(_message.Message):
+    __slots__ = ("file_id", "objects", "params")
+    FILE_ID_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    PARAMS_FIELD_NUMBER: _ClassVar[int]
+    file_id: str
+    objects: _containers.RepeatedCompositeFieldContainer[FollowedObject]
+    params: _struct_pb2.Struct
+    def __init__(self, file_id: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[FollowedObject, _Mapping]]] = ..., params: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+
+class Volume(_message.Message):
+    __slots__ = ("file_id", "objects", "params")
+    FILE_ID_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    PARAMS_FIELD_NUMBER: _ClassVar[int]
+    file_id: str
+    objects: _containers.RepeatedCompositeFieldContainer[FollowedObject]
+    params: _struct_pb2.Struct
+    def __init__(self, file_id: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[FollowedObject, _Mapping]]] = ..., params: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+
+class Tracking(_message.Message):
+    __slots__ = ("file_id", "params")
+    FILE_ID_FIELD_NUMBER: _ClassVar[int]
+    PARAMS_FIELD_NUMBER: _ClassVar[int]
+    file_id: str
+    params: _struct_pb2.Struct
+    def __init__(self, file_id: _Optional[str] = ..., params: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+
 class SubmitJobRequest(_message.Message):
-    __slots__ = ("batch", "model", "priority", "idempotency_key", "webhook")
+    __slots__ = ("batch", "video", "volume", "tracking", "model", "priority", "idempotency_key", "webhook")
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    VIDEO_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    TRACKING_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     WEBHOOK_FIELD_NUMBER: _ClassVar[int]
     batch: Batch
+    video: Video
+    volume: Volume
+    tracking: Tracking
     model: str
     priority: JobPriority
     idempotency_key: str
     webhook: str
-    def __init__(self, batch: _Optional[_Union[Batch, _Mapping]] = ..., model: _Optional[str] = ..., priority: _Optional[_Union[JobPriority, str]] = ..., idempotency_key: _Optional[str] = ..., webhook: _Optional[str] = ...) -> None: ...
+    def __init__(self, batch: _Optional[_Union[Batch, _Mapping]] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., volume: _Optional[_Union[Volume, _Mapping]] = ..., tracking: _Optional[_Union[Tracking, _Mapping]] = ..., model: _Optional[str] = ..., priority: _Optional[_Union[JobPriority, str]] = ..., idempotency_key: _Optional[str] = ..., webhook: _Optional[str] = ...) -> None: ...
 
 class JobError(_message.Message):
     __slots__ = ("reason", "message", "remedy", "field")
@@ -186,6 +236,20 @@ class ReadResultsResponse(_message.Message):
     JSON_FIELD_NUMBER: _ClassVar[int]
     json: str
     def __init__(self, json: _Optional[str] = ...) -> None: ...
+
+class AddPromptsRequest(_message.Message):
+    __slots__ = ("job_id", "objects")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    objects: _containers.RepeatedCompositeFieldContainer[FollowedObject]
+    def __init__(self, job_id: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[FollowedObject, _Mapping]]] = ...) -> None: ...
+
+class AddPromptsResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
 
 class CancelJobRequest(_message.Message):
     __slots__ = ("job_id",)

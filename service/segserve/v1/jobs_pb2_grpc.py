@@ -65,6 +65,11 @@ class JobServiceStub:
                 request_serializer=segserve_dot_v1_dot_jobs__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=segserve_dot_v1_dot_jobs__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.AddPrompts = channel.unary_unary(
+                '/segserve.v1.JobService/AddPrompts',
+                request_serializer=segserve_dot_v1_dot_jobs__pb2.AddPromptsRequest.SerializeToString,
+                response_deserializer=segserve_dot_v1_dot_jobs__pb2.AddPromptsResponse.FromString,
+                _registered_method=True)
         self.RetryJob = channel.unary_unary(
                 '/segserve.v1.JobService/RetryJob',
                 request_serializer=segserve_dot_v1_dot_jobs__pb2.RetryJobRequest.SerializeToString,
@@ -118,6 +123,14 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddPrompts(self, request, context):
+        """Add objects and corrections to a job on a video or a volume, while it runs or after: what follows them is made
+        again, the rest stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RetryJob(self, request, context):
         """Try what failed or was cancelled again, from the last finished part on.
         """
@@ -157,6 +170,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=segserve_dot_v1_dot_jobs__pb2.CancelJobRequest.FromString,
                     response_serializer=segserve_dot_v1_dot_jobs__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'AddPrompts': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddPrompts,
+                    request_deserializer=segserve_dot_v1_dot_jobs__pb2.AddPromptsRequest.FromString,
+                    response_serializer=segserve_dot_v1_dot_jobs__pb2.AddPromptsResponse.SerializeToString,
             ),
             'RetryJob': grpc.unary_unary_rpc_method_handler(
                     servicer.RetryJob,
@@ -327,6 +345,33 @@ class JobService:
             '/segserve.v1.JobService/CancelJob',
             segserve_dot_v1_dot_jobs__pb2.CancelJobRequest.SerializeToString,
             segserve_dot_v1_dot_jobs__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddPrompts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/segserve.v1.JobService/AddPrompts',
+            segserve_dot_v1_dot_jobs__pb2.AddPromptsRequest.SerializeToString,
+            segserve_dot_v1_dot_jobs__pb2.AddPromptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

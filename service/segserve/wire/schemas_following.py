@@ -104,7 +104,7 @@ class VolumeParamsIn(FollowParamsIn):
     )
     beta: float = Field(0.5, gt=0, lt=1, description="of the engine automatic: higher joins less")
     gap_closing: int | None = Field(
-        None, ge=1, le=16, description="of the engine automatic: slices that objects may be missing on"
+        None, ge=1, le=16, description="of the engine automatic: each closes gaps of two slices more"
     )
     min_z_extent: int | None = Field(
         None, ge=1, le=65_536, description="of the engine automatic: objects on fewer slices go"

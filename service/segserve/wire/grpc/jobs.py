@@ -1,8 +1,9 @@
 """JobService: convert, call, convert back."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeAlias
 
+import orjson
 from google.protobuf.json_format import MessageToDict
 
 from segserve.app import Service
@@ -10,8 +11,9 @@ from segserve.errors import BadInput
 from segserve.jobs.job import Job
 from segserve.types import DEFAULT_TENANT, Priority
 from segserve.v1 import jobs_pb2, jobs_pb2_grpc
-from segserve.wire import ask, jobs
+from segserve.wire import ask, following, jobs
 from segserve.wire.grpc.convert import known, prompt_in
+from segserve.wire.schemas_following import PromptsIn
 from segserve.wire.schemas_jobs import JobIn
 
 PRIORITY = dict(enumerate([Priority.BATCH, Priority.BATCH, Priority.INTERACTIVE]))
@@ -21,33 +23,55 @@ Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
 
 def job_in(request: jobs_pb2.SubmitJobRequest) -> JobIn:
     """Raises BadInput naming the field at fault."""
-    if request.WhichOneof("work") is None:
-        raise BadInput("No work is named.", field="work", remedy="Send batch.")
-    batch = request.batch
-    return ask.checked(
-        JobIn,
-        {
-            "kind": "batch",
-            "model": request.model or None,
-            "webhook": request.webhook or None,
-            "priority": known(PRIORITY, request.priority, "priority").value,
-            "input": {
-                "image_ids": list(batch.image_ids),
-                "names": list(batch.names),
-                "file_id": batch.file_id or None,
-                "root": batch.root or None,
-                "folder": batch.folder,
-            },
-            "params": {
-                "operation": batch.operation,
-                "options": whole_numbers(MessageToDict(batch.options)),
-                "prompts": {
-                    image_id: [prompt_in(prompt) for prompt in prompts.prompts]
-                    for image_id, prompts in batch.prompts.items()
-                },
+    kind = request.WhichOneof("work")
+    if kind is None:
+        raise BadInput("No work is named.", field="work", remedy="Send batch, video, volume or tracking.")
+    asked = {
+        "kind": kind,
+        "model": request.model or None,
+        "priority": known(PRIORITY, request.priority, "priority").value,
+        "webhook": request.webhook or None,
+        **(batch_in(request.batch) if kind == "batch" else file_work_in(getattr(request, kind))),
+    }
+    return ask.checked(JobIn, orjson.dumps(asked))
+
+
+def batch_in(batch: jobs_pb2.Batch) -> dict[str, Any]:
+    return {
+        "input": {
+            "image_ids": list(batch.image_ids),
+            "names": list(batch.names),
+            "file_id": batch.file_id or None,
+            "root": batch.root or None,
+            "folder": batch.folder,
+        },
+        "params": {
+            "operation": batch.operation,
+            "options": whole_numbers(MessageToDict(batch.options)),
+            "prompts": {
+                image_id: [prompt_in(prompt) for prompt in prompts.prompts]
+                for image_id, prompts in batch.prompts.items()
             },
         },
-    )
+    }
+
+
+def file_work_in(work: jobs_pb2.Video | jobs_pb2.Volume | jobs_pb2.Tracking) -> dict[str, Any]:
+    params = whole_numbers(MessageToDict(work.params))
+    if not isinstance(work, jobs_pb2.Tracking) and work.objects:
+        params["objects"] = objects_in(work.objects)
+    return {"input": {"file_id": work.file_id}, "params": params}
+
+
+def objects_in(objects: Iterable[jobs_pb2.FollowedObject]) -> list[dict[str, Any]]:
+    """As REST's `FollowedIn`."""
+    return [
+        {
+            "object_id": each.object_id,
+            "prompts": [{"frame": placed.frame, **prompt_in(placed.prompt)} for placed in each.prompts],
+        }
+        for each in objects
+    ]
 
 
 def whole_numbers(value: Any) -> Any:
@@ -120,6 +144,13 @@ class Jobs(jobs_pb2_grpc.JobServiceServicer):
         lines = await self._service.jobs.queue.results(DEFAULT_TENANT, request.job_id, request.skip)
         async for line in lines:
             yield jobs_pb2.ReadResultsResponse(json=line.decode())
+
+    async def AddPrompts(
+        self, request: jobs_pb2.AddPromptsRequest, context: Context
+    ) -> jobs_pb2.AddPromptsResponse:
+        asked = ask.checked(PromptsIn, orjson.dumps({"objects": objects_in(request.objects)}))
+        job = await following.revise(self._service, request.job_id, asked)
+        return jobs_pb2.AddPromptsResponse(job=job_out(job))
 
     async def CancelJob(
         self, request: jobs_pb2.CancelJobRequest, context: Context
