@@ -45,6 +45,7 @@ from segserve.store.files import FileStore
 from segserve.store.images import ImageStore
 from segserve.store.objects import open_store
 from segserve.store.private_redis import PrivateRedis
+from segserve.tasks import end
 from segserve.timing import Timings
 from segserve.turns import Turns, give_way
 from segserve.types import DEFAULT_TENANT, Device, Embedding, ImageRecord, Priority, Prompt, Select, Size
@@ -257,10 +258,7 @@ class Service:
             self.background(self.warm_up())
 
     async def stop(self) -> None:
-        while self._tasks:  # a library may swallow one cancellation while it connects: ask again
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.wait(list(self._tasks), timeout=1)
+        await end(self._tasks)
         if self._jobs is not None:
             await self._jobs.stop()
         await self.encoder.close()

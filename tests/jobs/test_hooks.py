@@ -21,6 +21,7 @@ from segserve.jobs.ledger import MOST_ATTEMPTS
 from segserve.jobs.sender import DELAYS_S, PURPOSE, HookSender, Signer
 from segserve.jobs.told import told
 from segserve.store.private_redis import PrivateRedis
+from segserve.tasks import end
 from tests.jobs.conftest import Opening
 from tests.jobs.counting import Parts
 from tests.jobs.receiving import Receiver, status
@@ -65,8 +66,7 @@ async def sending(
     try:
         yield counts
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await end([running])
 
 
 async def until(true: Callable[[], bool]) -> None:
