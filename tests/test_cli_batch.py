@@ -4,9 +4,15 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -44,6 +50,74 @@ def test_here_and_by_a_server_alike(tmp_path: Path, folder: Path, server: Server
     for name in ("a/one.png", "a/two.png"):
         assert here[name] == there[name]
         assert here[name]["objects"]
+
+
+class Unsteady:
+    """Stands between a client and a server. Of each request the first answer is lost, one way or another; `jobs` are
+    those that the server named all the same."""
+
+    def __init__(self, server: str) -> None:
+        self.jobs: list[str] = []
+        seen: Counter[str] = Counter()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                seen[f"{self.command} {self.path}"] += 1
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                given = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")}
+                answer = httpx.request(
+                    self.command, server + self.path, content=body, headers=given, timeout=60
+                )
+                if self.command == "POST" and self.path == "/v1/jobs":
+                    outer.jobs.append(answer.json()["job_id"])
+                first = seen[f"{self.command} {self.path}"] == 1
+                if first and self.path == "/v1/jobs":
+                    return  # nothing comes back
+                if first and not self.path.endswith("/results"):
+                    self.send_response(503)
+                    self.send_header("retry-after", "0")
+                    self.send_header("content-length", "0")
+                    self.end_headers()
+                    return
+                self.send_response(answer.status_code)
+                self.send_header("content-type", answer.headers["content-type"])
+                self.send_header("content-length", str(len(answer.content)))
+                self.end_headers()
+                self.wfile.write(answer.content[: len(answer.content) // 2] if first else answer.content)
+
+            do_POST = do_GET
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @contextmanager
+    def listening(self) -> Iterator["Unsteady"]:
+        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
+            thread.join()
+
+
+def test_a_server_that_is_away_now_and_then(tmp_path: Path, folder: Path, server: Server) -> None:
+    (folder / "broken.png").unlink()
+    output = tmp_path / "maps.ndjson"
+    with Unsteady(server.url).listening() as between:
+        done = batch(folder, "-o", output, "--server", between.url)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["name"] for line in output.read_text().splitlines()] == [
+        "a/one.png",
+        "a/two.png",
+    ]
+    assert len(between.jobs) == 2, "it asked again"
+    assert len(set(between.jobs)) == 1, "and there is one job"
 
 
 def test_label_maps_in_a_zip(tmp_path: Path, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """`segserve batch`: one operation on many pictures, here or by a server."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from segserve.app import Service
 from segserve.commands.local import DataDir, Model, parameters, quiet_settings
+from segserve.commands.patience import Patient
 from segserve.errors import BadInput, SegserveError, Unavailable
 from segserve.files.archive import SUFFIXES
 from segserve.jobs.batch import Item
@@ -178,14 +180,15 @@ async def here(
 
 
 async def there(
-    server: str, files: dict[str, Path], model: str | None, asked: dict[str, Any]
+    address: str, files: dict[str, Path], model: str | None, asked: dict[str, Any]
 ) -> AsyncIterator[Line | None]:
     """Upload them, have a job do it, and follow it. Raises BadInput, Unavailable."""
     index_of = {name: index for index, name in enumerate(files)}
-    async with httpx.AsyncClient(base_url=server, timeout=TIMEOUT_S) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=TIMEOUT_S) as client:
+        server = Patient(client)
         image_ids, names = list[str](), list[str]()
         for name, path in files.items():
-            answer = await sent(client, "POST", "/v1/images", files={"file": path.read_bytes()})
+            answer = await server.send("POST", "/v1/images", files={"file": path.read_bytes()})
             if answer.is_success:
                 image_ids.append(answer.json()["image_id"])
                 names.append(name)
@@ -195,11 +198,12 @@ async def there(
         if not image_ids:
             return
         body = job_in(image_ids, names, model, asked)
-        job = taken(await sent(client, "POST", "/v1/jobs", json=body)).json()
+        once = {"Idempotency-Key": secrets.token_urlsafe()}
+        job = taken(await server.send("POST", "/v1/jobs", json=body, headers=once)).json()
         done = 0
         while job["state"] in (State.QUEUED, State.RUNNING):
             await asyncio.sleep(LOOK_S)
-            job = taken(await sent(client, "GET", f"/v1/jobs/{job['job_id']}")).json()
+            job = taken(await server.send("GET", f"/v1/jobs/{job['job_id']}")).json()
             for _ in range(done, job["progress"]["done"]):
                 yield None
             done = job["progress"]["done"]
@@ -208,21 +212,10 @@ async def there(
             raise Unavailable(
                 f"The job ended as {job['state']}. {reason}", remedy="Look at the server's log."
             )
-        for line in taken(await sent(client, "GET", f"/v1/jobs/{job['job_id']}/results")).content.split(
-            b"\n"
-        )[:-1]:
+        answer = taken(await server.send("GET", f"/v1/jobs/{job['job_id']}/results"))
+        for line in answer.content.splitlines():
             found = orjson.loads(line)
             yield {**found, "index": index_of[found["name"]]}
-
-
-async def sent(client: httpx.AsyncClient, method: str, path: str, **content: Any) -> httpx.Response:
-    try:
-        return await client.request(method, path, **content)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Unavailable(
-            f"{client.base_url} cannot be reached: {error}.",
-            remedy="Is that the address of a running segserve?",
-        ) from None
 
 
 def taken(answer: httpx.Response) -> httpx.Response:

@@ -14,6 +14,7 @@ from segserve.errors import BadInput, NoPermission, TooLarge
 from segserve.files.archive import SUFFIXES, Archive, natural
 from segserve.files.library import FileLibrary
 from segserve.images.library import Library
+from segserve.jobs.folder import Folder
 from segserve.store.objects import Objects, open_store
 from segserve.types import FileRecord, ReadOptions
 
@@ -102,7 +103,7 @@ class Roots:
     def __init__(self, roots: Mapping[str, str]) -> None:
         self._roots = roots
 
-    def open(self, name: str) -> Objects:
+    def open(self, name: str) -> Objects | Folder:
         """Raises NoPermission, BadInput."""
         if not self._roots:
             raise NoPermission(
@@ -123,7 +124,7 @@ class Roots:
             raise BadInput(
                 f"The folder of root {name!r} is not there.", field="input.root", remedy="Mount it."
             )
-        return open_store(None, Path(where))
+        return Folder(Path(where))
 
     async def pictures(self, name: str, folder: str) -> list[str]:
         """All pictures below a folder of a root, in natural order. Raises BadInput, TooLarge, NoPermission."""
@@ -155,7 +156,7 @@ class Roots:
 class Listed:
     """Pictures of a root, by their paths in it, as they were listed when the job was submitted."""
 
-    def __init__(self, tenant: str, store: Objects, paths: list[str], library: Library) -> None:
+    def __init__(self, tenant: str, store: Objects | Folder, paths: list[str], library: Library) -> None:
         self._tenant, self._store, self._paths, self._library = tenant, store, paths, library
         self.count = len(paths)
 

@@ -1,0 +1,50 @@
+"""Calls of a server that may be busy, or started again, in the middle of an hour's work."""
+
+import asyncio
+import time
+from typing import Any
+
+import httpx
+
+from segserve.errors import Unavailable
+
+GIVE_UP_S = 300.0  # a server that is started again, with its models, is back long before
+PAUSES_S = (0.5, 15.0)  # the first and the longest between two attempts
+PASSING = {502, 503, 504}
+
+
+class Patient:
+    """Repeats what a server could not answer just now. What is repeated must do no harm twice."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client, self._reached = client, False
+
+    async def send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """Raises Unavailable: at once where the server has never answered, else after some minutes without it."""
+        deadline, pause = time.monotonic() + GIVE_UP_S, PAUSES_S[0]
+        while True:
+            try:
+                answer = await self._client.request(method, path, **content)
+                self._reached = True
+                if answer.status_code not in PASSING:
+                    return answer
+                reason, wait = f"it answers with status {answer.status_code}", retry_after(answer)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                reason, wait = str(error) or type(error).__name__, 0.0
+                if not self._reached:
+                    raise self._unavailable(reason) from None
+            if time.monotonic() > deadline:
+                raise self._unavailable(reason)
+            await asyncio.sleep(min(max(wait, pause), PAUSES_S[1]))
+            pause = min(2 * pause, PAUSES_S[1])
+
+    def _unavailable(self, reason: str) -> Unavailable:
+        return Unavailable(
+            f"{self._client.base_url} cannot be reached: {reason}.",
+            remedy="Is that the address of a running segserve?",
+        )
+
+
+def retry_after(answer: httpx.Response) -> float:
+    stated = answer.headers.get("retry-after", "")
+    return float(stated) if stated.isdecimal() else 0.0
