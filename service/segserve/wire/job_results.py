@@ -132,11 +132,8 @@ def label_map(line: Line) -> labels.Labels:
         for each in line["objects"]:
             values[rle.decode(each["mask"]["counts"], size)] = number_of[each["class"]]
         return values
-    found = sorted(enumerate(objects(line), 1), key=lambda each: -each[1]["area"])
-    painted = np.zeros((size.height, size.width), np.uint16 if len(found) <= MOST_IN_16_BITS else np.uint32)
-    for number, each in found:  # one mask at a time: all of them would be their number of images
-        painted[rle.decode(each["mask"]["counts"], size)] = number
-    return painted
+    found = [(number, each["mask"]["counts"], each["area"]) for number, each in enumerate(objects(line), 1)]
+    return labels.from_runs(found, size, np.uint16 if len(found) <= MOST_IN_16_BITS else np.uint32)
 
 
 async def parsed(read: Read) -> AsyncIterator[Line]:
