@@ -20,8 +20,9 @@ from segserve.jobs.job import JobError, State
 from segserve.jobs.work import Stop
 from segserve.settings import Settings
 from segserve.types import DEFAULT_TENANT, ReadOptions
-from segserve.wire import ask, job_results, jobs
-from segserve.wire.job_results import JobFormat, Line
+from segserve.wire import ask, batch_results, jobs
+from segserve.wire.batch_results import Line
+from segserve.wire.job_formats import JobFormat
 from segserve.wire.operations import operations
 from segserve.wire.schemas_jobs import JobIn
 
@@ -125,7 +126,7 @@ async def write(kept: Path, result_format: JobFormat, output: Path) -> None:
         return lines()
 
     with output.open("wb") as out:
-        async for part in job_results.written(read, result_format):
+        async for part in batch_results.written(read, result_format):
             out.write(part)
 
 

@@ -10,6 +10,9 @@ from segserve.types import Priority
 
 class Kind(StrEnum):
     BATCH = "batch"
+    VIDEO = "video"
+    VOLUME = "volume"
+    TRACKING = "tracking"
 
 
 class State(StrEnum):

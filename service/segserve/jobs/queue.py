@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 from redis.exceptions import RedisError
 
-from segserve.errors import BadInput, Busy, JobsUnavailable
+from segserve.errors import BadInput, Busy, JobNotFound, JobsUnavailable
 from segserve.jobs.job import Event, Job, Kind, State
 from segserve.jobs.ledger import Ledger
 from segserve.jobs.results import Results
@@ -137,3 +137,10 @@ class JobQueue:
         await self._ledger.get(tenant, job_id)
         ends = await self._ledger.ends(tenant, job_id)
         return self._results.lines(tenant, job_id, ends, after)
+
+    async def request(self, job: Job) -> bytes:
+        """What the job was asked. Raises JobNotFound where that is gone."""
+        found = await self._results.request(job.tenant, job.job_id)
+        if found is None:
+            raise JobNotFound(job.job_id)
+        return found
