@@ -88,14 +88,14 @@ class Ask:
 
 @asynccontextmanager
 async def job(
-    folder: Path, kind: Kind, path: Path, chunks: Sequence[list[bytes] | None], **request: Any
+    folder: Path, kind: Kind, path: Path, chunks: Sequence[list[bytes] | None], **view: Any
 ) -> AsyncIterator[Ask]:
     """One of the kind on the file, as it has ended, or is stuck on None."""
     async with serving(folder / "data") as (service, client):
         answer = await client.post("/v1/files", content=path.read_bytes())
         assert answer.status_code == 201, answer.text
         file_id = answer.json()["file_id"]
-        asked = orjson.dumps({"file_id": file_id, **request})
+        asked = orjson.dumps({"view": {"file_id": file_id, **view}, "engine": "projection"})
         queue, work = service.jobs.queue, Told(chunks)
         submitted = await queue.submit(DEFAULT_TENANT, kind, Priority.BATCH, "starter", asked)
         working = asyncio.create_task(service.jobs.worker({kind: work}).run())
@@ -218,8 +218,8 @@ def test_a_volume_lies_where_its_source_lies(tmp_path: Path, axis: int) -> None:
     chunks = [[line(at, {3: each > 0}, word="slice") for at, each in slices if each.any()]]
 
     async def scenario() -> None:
-        request = {"axis": axis, "window": [0, 800]}
-        async with job(tmp_path, Kind.VOLUME, tmp_path / "scan.nii.gz", chunks, **request) as results:
+        view = {"axis": axis, "window": [0, 800]}
+        async with job(tmp_path, Kind.VOLUME, tmp_path / "scan.nii.gz", chunks, **view) as results:
             for asked, suffix in (("nifti", ".nii.gz"), ("nrrd", ".nrrd"), ("mha", ".mha")):
                 path = tmp_path / f"labels{suffix}"
                 path.write_bytes(await results(asked))

@@ -1,66 +1,50 @@
-"""The file that a job worked on, as the frames it saw."""
+"""The file that a job worked on, as the slices it saw."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from segserve.files.frames import Frames
-from segserve.files.probe import open_frames, opened_volume
-from segserve.files.slices import Slices
-from segserve.files.volume import Geometry, Volume
+from segserve.files.probe import opened_volume
+from segserve.files.view import View, opened
+from segserve.files.volume import Geometry
 from segserve.types import FileKind, FileLimits, FileRecord
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
-class Source(BaseModel):
-    """What a job's request, as it is kept, says of its file. axis: of a volume's [Z, Y, X], that slices are cut along.
-    window: what of its values becomes 0 and 255; None: as `Slices` finds."""
+class Request(BaseModel):
+    """What a job was asked, as it is kept: of all that, what it looked at."""
 
-    file_id: str
-    axis: int = 0
-    window: tuple[float, float] | None = None
+    view: View
 
 
 @dataclass(frozen=True)
 class SourceFile:
     """The file at hand."""
 
-    source: Source
+    view: View
     record: FileRecord
     path: Path
     limits: FileLimits
 
     @property
     def pixel(self) -> tuple[float, float]:
-        """A frame's pixel's height and width: of a volume in millimetres."""
+        """A slice's pixel's height and width: of a volume in millimetres."""
         spacing = self.record.spacing or (1.0, 1.0, 1.0)
-        height, width = (each for axis, each in enumerate(spacing) if axis != self.source.axis)
+        height, width = (each for axis, each in enumerate(spacing) if axis != self.view.axis)
         return height, width
 
-    @contextmanager
-    def frames(self) -> Iterator[Frames]:
+    def frames(self) -> AbstractContextManager[Frames]:
         """Raises BadInput, TooLarge, MissingDependency."""
-        if self.record.kind is FileKind.VOLUME:
-            with self._volume() as volume:
-                yield Slices(volume.voxels(), self.source.axis, self.source.window)
-            return
-        frames = open_frames(self.path, self.record.format, self.limits)
-        try:
-            yield frames
-        finally:
-            frames.close()
-
-    def _volume(self) -> AbstractContextManager[Volume]:
-        return opened_volume(self.path, self.record.format, self.limits)
+        return opened(self.record, self.path, self.limits, self.view.axis, self.view.window)
 
     def geometry(self) -> Geometry:
         """Of a volume; of a stack, which says nothing of it, voxels of 1 mm. Raises as `frames`."""
         if self.record.kind is FileKind.VOLUME:
-            with self._volume() as volume:
+            with opened_volume(self.path, self.record.format, self.limits) as volume:
                 return volume.geometry
         size = self.record.size.width, self.record.size.height, self.record.count
         return Geometry(size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY)

@@ -15,7 +15,7 @@ from segserve.looking.clip import mp4
 from segserve.looking.lines import Lines
 from segserve.looking.overlay import overlay
 from segserve.looking.sheet import sheet
-from segserve.looking.source import Source, SourceFile
+from segserve.looking.source import Request, SourceFile
 from segserve.masks import labels
 from segserve.types import UInt8
 from segserve.wire.job_formats import FORMS, JobFormat
@@ -34,9 +34,9 @@ async def written(service: Service, job: Job, asked: JobFormat) -> AsyncIterator
         if asked in MADE_OF_LINES:
             made = coco(lines, job) if asked is JobFormat.COCO else archive(lines, job, asked)
         else:
-            source = Source.model_validate_json(await service.jobs.queue.request(job))
-            record, path = await stack.enter_async_context(service.files.held(job.tenant, source.file_id))
-            made = made_with(SourceFile(source, record, path, service.files.limits), lines, job, asked)
+            view = Request.model_validate_json(await service.jobs.queue.request(job)).view
+            record, path = await stack.enter_async_context(service.files.held(job.tenant, view.file_id))
+            made = made_with(SourceFile(view, record, path, service.files.limits), lines, job, asked)
         parts = await stack.enter_async_context(aclosing(service.maker.parts(made)))
         async for part in parts:
             yield part
@@ -103,9 +103,9 @@ def made_with(file: SourceFile, lines: Lines, job: Job, asked: JobFormat) -> Gen
         case JobFormat.TIFF_STACK if job.kind is not Kind.VOLUME:
             yield from volume.tiff_of_frames(lines, file.record.count, file.record.size, file.record.fps)
         case JobFormat.TIFF_STACK:
-            yield from volume.tiff_of_volume(lines, file.source.axis, file.geometry())
+            yield from volume.tiff_of_volume(lines, file.view.axis, file.geometry())
         case _:
-            yield from volume.itk_file(lines, file.source.axis, file.geometry(), FORMS[asked].suffix)
+            yield from volume.itk_file(lines, file.view.axis, file.geometry(), FORMS[asked].suffix)
 
 
 def clip(file: SourceFile, lines: Lines, job: Job) -> Iterator[bytes]:
