@@ -244,3 +244,11 @@ class Found:
 
 # An encoder's output by name, in the host's memory, each array float16 or float32; "embedding" is always [C, g, g].
 Embedding = Mapping[str, NDArray[Any]]
+
+
+class Direction(StrEnum):
+    """Along the frames or slices, from those with prompts. What lies between them is always segmented."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    BOTH = "both"
