@@ -18,7 +18,8 @@ from PIL import Image
 from segserve.cli import main
 from segserve.commands.follow import body_of
 from segserve.commands.marks import objects_of
-from segserve.commands.remote import Remote, format_of, own_service, whole
+from segserve.commands.own import own_service
+from segserve.commands.remote import Remote, format_of, whole
 from segserve.errors import BadInput, SegserveError
 from segserve.jobs.job import Kind
 from segserve.wire.job_formats import JobFormat

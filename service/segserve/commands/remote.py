@@ -1,8 +1,5 @@
 """A running segserve as the commands for long work see it: files go up, a job is followed, its results come down."""
 
-import os
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from segserve.commands.own import own_service
 from segserve.errors import BadInput, Unavailable
-from segserve.jobs.embedded import this_program
 from segserve.jobs.job import Kind, State
 from segserve.wire.job_formats import FORMS, OF_KIND, JobFormat
 
@@ -34,10 +31,6 @@ Json = dict[str, Any]
 LOOK_S = 0.5
 TIMEOUT = httpx.Timeout(120.0, read=None)  # a label volume is made before its first byte comes
 PART = 1 << 20  # bytes
-START_S, STOP_S = 60.0, 60.0
-ANSWERS = "segserve answers at "
-# A service for this command alone shares neither queues nor ports with others.
-NOT_OURS = ("REDIS_URL", "JOBS_REDIS_URL", "GRPC_PORT", "HOST", "PORT", "JOB_WORKERS")
 
 
 def format_of(output: Path, kind: Kind) -> JobFormat:
@@ -179,45 +172,3 @@ def serving(server: str | None, data_dir: Path | None) -> Iterator[Remote]:
         return
     with own_service(data_dir) as url, httpx.Client(base_url=url, timeout=TIMEOUT) as client:
         yield Remote(client)
-
-
-@contextmanager
-def own_service(data_dir: Path | None) -> Iterator[str]:
-    """The address of a service that ends with the block, or with this process, whatever ends that."""
-    environment = {"SEGSERVE_LOG_LEVEL": "error", **os.environ}
-    for name in NOT_OURS:
-        environment.pop(f"SEGSERVE_{name}", None)
-    command = this_program("serve", "--host", "127.0.0.1", "--port", "0", "--with-parent")
-    command += [] if data_dir is None else ["--data-dir", str(data_dir)]
-    with (
-        tempfile.TemporaryFile() as log,
-        subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # a Ctrl-C is for this process, which then stops it
-        ) as process,
-    ):
-        try:
-            yield address(process, log.fileno())
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def address(process: "subprocess.Popen[bytes]", log: int) -> str:
-    """Once it answers. Raises Unavailable with its own words where it does not."""
-    deadline = time.monotonic() + START_S
-    while True:
-        said = os.pread(log, PART, 0).decode(errors="replace")
-        if (at := said.find(ANSWERS)) >= 0 and "\n" in said[at:]:
-            return said[at + len(ANSWERS) :].split()[0]
-        if process.poll() is not None or time.monotonic() > deadline:
-            last = (said.strip().splitlines() or ["it says nothing"])[-1]
-            raise Unavailable(last.removeprefix("segserve: "), remedy="")
-        time.sleep(0.02)

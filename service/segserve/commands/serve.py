@@ -40,7 +40,6 @@ EncoderUrl = Annotated[
     ),
 ]
 LogFormat = Annotated[str | None, typer.Option(envvar="SEGSERVE_LOG_FORMAT", help="text or json.")]
-WithParent = Annotated[bool, typer.Option(help="End when standard input does.", hidden=True)]
 
 WORKER_NICE = 19  # the least there is
 
@@ -64,7 +63,6 @@ def serve(
     log_format: LogFormat = None,
     grpc_port: GrpcPort = None,
     encoder_url: EncoderUrl = None,
-    with_parent: WithParent = False,
 ) -> None:
     """Start the service. All further settings are environment variables, SEGSERVE_...: see the README."""
     settings = load_settings(
@@ -84,8 +82,6 @@ def serve(
             print(f"gRPC at {grpc}   (grpcurl -plaintext {grpc} list)", file=sys.stderr)
         sys.stderr.flush()
 
-    if with_parent:
-        end_with_input()
     run(
         Server(
             service, create_api(service), settings.port, settings.grpc_port, worker=False, started_at=started
@@ -128,7 +124,7 @@ def worker(
     data_dir: DataDir = None,
     encoder_url: EncoderUrl = None,
     log_format: LogFormat = None,
-    with_parent: WithParent = False,
+    with_parent: Annotated[bool, typer.Option(help="End when standard input does.", hidden=True)] = False,
 ) -> None:
     """Start a job worker: it runs the jobs of services that share its Redis, jobs' Redis, object store and models.
 
