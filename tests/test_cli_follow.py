@@ -241,25 +241,21 @@ def test_a_clip_to_look_at_with_no_server(tmp_path: Path, following: Server) -> 
 
 
 def test_a_volume_becomes_labels_in_its_place(tmp_path: Path, following: Server) -> None:
-    source, output = made.volume(6), tmp_path / "labels.nii.gz"
+    source = sitk.GetImageFromArray(np.stack([made.frame(at)[..., 0] for at in range(6)]).astype(np.int16))
+    source.SetSpacing((0.5, 0.75, 2.0))
+    source.SetOrigin((-10.0, 5.0, 100.0))
     sitk.WriteImage(source, str(tmp_path / "scan.nrrd"))
-    done = segserve(
-        "volume",
-        tmp_path / "scan.nrrd",
-        "--box",
-        "3:4,4,20,15@2",
-        "--engine",
-        "projection",
-        "-o",
-        output,
-        "--server",
-        following.url,
-    )
+    output = tmp_path / "labels.nii.gz"
+    marks = ["--box", "3:4,10,20,30@2", "--engine", "projection", "--window", "0,255"]
+    done = segserve("volume", tmp_path / "scan.nrrd", *marks, "-o", output, "--server", following.url)
     assert done.returncode == 0, done.stderr
     found = sitk.ReadImage(str(output))
     assert found.GetSize() == source.GetSize()
+    assert found.GetSpacing() == pytest.approx(source.GetSpacing())
     assert found.GetOrigin() == pytest.approx(source.GetOrigin())
-    assert 3 in np.unique(sitk.GetArrayFromImage(found)[2])
+    labels = sitk.GetArrayFromImage(found)
+    assert set(np.unique(labels)) == {0, 3}
+    assert labels[2, 20, 12] == 3
 
 
 def test_tracks(tmp_path: Path, following: Server) -> None:

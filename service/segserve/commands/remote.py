@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -113,7 +113,8 @@ class Remote:
                 job = taken(self.send("GET", path)).json()
                 told(job["progress"]["done"], job["progress"]["total"])
         except BaseException:
-            self.send("DELETE", path)
+            with suppress(Unavailable):
+                self.send("DELETE", path)
             raise
         if job["state"] != State.SUCCEEDED:
             error = job["error"] or {}
