@@ -122,7 +122,8 @@ def test_a_setting_that_cannot_be_used_is_one_clear_line(
 
 
 def test_help_explains_every_command() -> None:
-    commands = ("serve", "segment", "automatic", "semantic", "instances", "models", "evaluate", "train")
+    commands = ("serve", "segment", "automatic", "semantic", "instances", "batch", "video", "volume")
+    commands += ("track", "models", "evaluate", "train")
     assert set(commands) <= set(run("--help").stdout.split())
     for command in commands:
         assert run(command, "--help").returncode == 0

@@ -34,6 +34,7 @@ from segserve.images.stored import StoredImages
 from segserve.instances.find import Instances
 from segserve.jobs.images import Roots
 from segserve.jobs.parts import JobParts, jobs_redis
+from segserve.looking.maker import Maker
 from segserve.metrics import Metrics
 from segserve.models.model import FOLD_BELOW_TOKENS, Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
@@ -53,6 +54,7 @@ from segserve.types import DEFAULT_TENANT, Device, Embedding, ImageRecord, Prior
 LOOK_S = 5.0
 LAG_CHECK_S = 0.5
 EXPIRY_CHECK_S = 300.0
+LOOKS_AT_ONCE, MOST_LOOKS = 2, 16  # results of jobs that are being drawn, or laid into volumes
 MB = 1_000_000
 NO_KEYS = "none: anyone who can reach this address can use the service"
 
@@ -178,6 +180,7 @@ class Service:
         # Of a large file it takes minutes: no upload of an image stands behind it.
         self._probing = ThreadPoolExecutor(1, "probe")
         self.files = FileLibrary(FileStore(objects, store.quota), self._probing, settings.file_limits)
+        self.maker = Maker(LOOKS_AT_ONCE, MOST_LOOKS)
         self.roots = Roots(settings.batch_roots)
         self.semantic = Semantic(self.library, self.registry, self.turns, self.metrics)
         self.instances = Instances(self.library, self.registry, self.turns)
@@ -265,6 +268,7 @@ class Service:
         await self.cache.close()
         # Beside the event loop: what runs may be waiting for it, to read an image.
         await asyncio.to_thread(self.turns.close)
+        await asyncio.to_thread(self.maker.close)
         for pool in (self.workers, self._readers, self._grid_workers, self._probing):
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
         if self._redis is not None:

@@ -7,6 +7,7 @@ import typer
 
 from segserve.commands.automatic import automatic
 from segserve.commands.batch import batch
+from segserve.commands.follow import track, video, volume
 from segserve.commands.instances import instances
 from segserve.commands.segment import segment
 from segserve.commands.semantic import semantic
@@ -23,7 +24,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     help="Promptable segmentation as a service: encode an image once, answer every click in milliseconds.",
 )
-for command in (serve, encoder, worker, segment, automatic, semantic, instances, batch):
+for command in (serve, encoder, worker, segment, automatic, semantic, instances, batch, video, volume, track):
     cli.command()(command)
 cli.add_typer(models, name="models")
 cli.add_typer(evaluate, name="evaluate")
@@ -35,7 +36,8 @@ def main() -> None:
     try:
         cli()
     except SegserveError as error:
-        typer.secho(f"segserve: {error}", fg="red", err=True)
+        option = f"{error.field}: " if (error.field or "").startswith("--") else ""
+        typer.secho(f"segserve: {option}{error}", fg="red", err=True)
         sys.exit(1)
     except BrokenPipeError:
         os._exit(1)

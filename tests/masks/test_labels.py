@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from segserve.errors import TooLarge
-from segserve.masks import labels
+from segserve.masks import crop, labels, rle
 from segserve.masks.crop import from_mask, to_mask
 from segserve.types import Size
 
@@ -63,7 +63,7 @@ def test_an_overlay_leaves_the_background_and_outlines_each_object() -> None:
     values = labels.from_crops([from_mask(square(2, 2, 6)), from_mask(square(10, 20, 6))], Size(20, 30))
     drawn = labels.overlay(image, values)
     assert (drawn[values == 0] == 100).all()
-    table = labels.colours(2)
+    table = labels.colours([1, 2])
     assert (drawn[2, 2] == table[1]).all()
     assert (drawn[10, 20] == table[2]).all()
     assert (drawn[5, 5] != 100).any()  # tinted inside
@@ -73,3 +73,23 @@ def test_a_huge_id_takes_no_memory_for_those_below_it() -> None:
     values = np.zeros((4, 4), np.uint32)
     values[1, 1], values[2, 2:] = 2**31, 7
     assert [to_mask(each).sum() for each in labels.to_crops(values)] == [2, 1]
+
+
+def test_a_map_of_run_lengths_is_that_of_the_masks() -> None:
+    large, small = np.zeros((30, 50), np.bool_), np.zeros((30, 50), np.bool_)
+    large[:, 5:40] = True  # its runs go from column to column
+    small[10:20, 30:45] = True
+    found = [crop.from_mask(small), crop.from_mask(large)]
+    given = [(number, rle.encode(each), crop.area(each)) for number, each in enumerate(found, 1)]
+    values = labels.from_runs(given, Size(30, 50), np.uint16)
+    assert np.array_equal(values, labels.from_crops(found, Size(30, 50)))
+
+
+def test_outlines_are_as_wide_as_asked() -> None:
+    values = np.zeros((30, 30), np.uint16)
+    values[5:25, 5:15], values[5:25, 15:25] = 1, 2
+    for width in (1, 2, 3):
+        inner = np.zeros((30, 30), np.bool_)
+        for left in (5, 15):
+            inner[5 + width : 25 - width, left + width : left + 10 - width] = True
+        assert np.array_equal(labels.outlines(values, width), (values > 0) & ~inner)

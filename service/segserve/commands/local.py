@@ -37,8 +37,8 @@ def format_of(output: Path, given: str | None, json: str) -> str:
     return given or by_suffix[output.suffix.lower()]
 
 
-def parameters(given: list[str]) -> dict[str, Any]:
-    """["min_size=50"] -> {"min_size": 50}."""
+def parameters(given: list[str], option: str = "--param") -> dict[str, Any]:
+    """["min_size=50"] -> {"min_size": 50}. Raises BadInput naming the option."""
     found = {}
     for text in given:
         name, _, value = text.partition("=")
@@ -46,7 +46,7 @@ def parameters(given: list[str]) -> dict[str, Any]:
             found[name] = orjson.loads(value)
         except orjson.JSONDecodeError:
             raise BadInput(
-                f"{text!r} is not name=value.", field="--param", remedy="Example: --param min_size=50."
+                f"{text!r} is not name=value.", field=option, remedy=f"Example: {option} min_size=50."
             ) from None
     return found
 

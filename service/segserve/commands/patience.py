@@ -1,6 +1,5 @@
 """Calls of a server that may be busy, or started again, in the middle of an hour's work."""
 
-import asyncio
 import time
 from typing import Any
 
@@ -16,15 +15,15 @@ PASSING = {502, 503, 504}
 class Patient:
     """Repeats what a server could not answer just now. What is repeated must do no harm twice."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: httpx.Client) -> None:
         self._client, self._reached = client, False
 
-    async def send(self, method: str, path: str, **content: Any) -> httpx.Response:
+    def send(self, method: str, path: str, **content: Any) -> httpx.Response:
         """Raises Unavailable: at once where the server has never answered, else after some minutes without it."""
         deadline, pause = time.monotonic() + GIVE_UP_S, PAUSES_S[0]
         while True:
             try:
-                answer = await self._client.request(method, path, **content)
+                answer = self._client.request(method, path, **content)
                 self._reached = True
                 if answer.status_code not in PASSING:
                     return answer
@@ -32,17 +31,18 @@ class Patient:
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 reason, wait = str(error) or type(error).__name__, 0.0
                 if not self._reached:
-                    raise self._unavailable(reason) from None
+                    raise unavailable(self._client, reason) from None
             if time.monotonic() > deadline:
-                raise self._unavailable(reason)
-            await asyncio.sleep(min(max(wait, pause), PAUSES_S[1]))
+                raise unavailable(self._client, reason)
+            time.sleep(min(max(wait, pause), PAUSES_S[1]))
             pause = min(2 * pause, PAUSES_S[1])
 
-    def _unavailable(self, reason: str) -> Unavailable:
-        return Unavailable(
-            f"{self._client.base_url} cannot be reached: {reason}.",
-            remedy="Is that the address of a running segserve?",
-        )
+
+def unavailable(client: httpx.Client, reason: str) -> Unavailable:
+    return Unavailable(
+        f"{client.base_url} cannot be reached: {reason}.",
+        remedy="Is that the address of a running segserve?",
+    )
 
 
 def retry_after(answer: httpx.Response) -> float:

@@ -2,17 +2,18 @@
 
 import colorsys
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import imagecodecs
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from scipy import ndimage
 
 from segserve.errors import TooLarge
 from segserve.masks import crop as crops
+from segserve.masks import rle
 from segserve.types import Crop, Size, UInt8
 
 Labels: TypeAlias = NDArray[np.integer[Any]]
@@ -34,6 +35,16 @@ def from_crops(found: Sequence[Crop], size: Size) -> Labels:
         height, width = each.pixels.shape
         labels[each.y : each.y + height, each.x : each.x + width][each.pixels] = index + 1
     return labels
+
+
+def from_runs(found: Iterable[tuple[int, str, int]], size: Size, dtype: DTypeLike) -> Labels:
+    """The map [H, W] of (value, COCO's compressed run lengths, area) of each object; where they overlap the smaller
+    one shows, as in `from_crops`. No mask is unpacked. Raises BadInput where run lengths are not of `size`."""
+    columns = np.zeros(size.width * size.height, dtype)
+    for value, counts, _ in sorted(found, key=lambda each: -each[2]):
+        for begin, end in rle.runs(counts, size).tolist():
+            columns[begin:end] = value
+    return np.ascontiguousarray(columns.reshape(size.width, size.height).T)
 
 
 def to_crops(labels: Labels) -> list[Crop]:
@@ -75,16 +86,25 @@ def encode_npy(values: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def colours(count: int) -> UInt8:
-    """[count + 1, 3] RGB, background first (black)."""
+def colours(numbers: Iterable[int]) -> UInt8:
+    """[n + 1, 3] RGB: black for the background, then for each number its colour, always the same."""
     found = [(0.0, 0.0, 0.0)]
-    found += [colorsys.hsv_to_rgb(i * GOLDEN % 1.0, 0.75, 0.6 + 0.4 * (i % 3) / 2) for i in range(count)]
+    for number in numbers:
+        at = number - 1
+        found.append(colorsys.hsv_to_rgb(at * GOLDEN % 1.0, 0.75, 0.6 + 0.4 * (at % 3) / 2))
     table: UInt8 = np.rint(np.array(found) * 255).astype(np.uint8)
     return table
 
 
-def outlines(labels: Labels) -> NDArray[np.bool_]:
-    """[H, W]: pixels of objects with another value above, below or beside them."""
+def outlines(labels: Labels, width: int = 1) -> NDArray[np.bool_]:
+    """[H, W]: pixels of objects that are less than `width` from another value above, below or beside them."""
+    edge = borders(labels)
+    for _ in range(1, width):
+        edge |= borders(np.where(edge, 0, labels))
+    return edge
+
+
+def borders(labels: Labels) -> NDArray[np.bool_]:
     edge = np.zeros(labels.shape, np.bool_)
     down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
     edge[1:] |= down
@@ -94,16 +114,18 @@ def outlines(labels: Labels) -> NDArray[np.bool_]:
     return edge & (labels > 0)
 
 
-def overlay(image: UInt8, labels: Labels) -> UInt8:
-    """The image [H, W, 3] with every object filled faintly and outlined in its colour."""
-    table = colours(int(labels.max(initial=0)))
+def overlay(image: UInt8, labels: Labels, table: UInt8 | None = None, width: int = 1) -> UInt8:
+    """The image [H, W, 3] with every object filled faintly and outlined in its colour. table: of `colours`, by the
+    map's values; None: each value is its own number. width: of outlines, in pixels."""
+    if table is None:
+        table = colours(range(1, int(labels.max(initial=0)) + 1))
     result = image.copy()
     faint, tints = np.arange(256) * np.float32(1 - FILL), table * np.float32(FILL)
     for top in range(0, len(labels), STRIP_ROWS):  # blending takes 50 bytes a pixel
         ids, strip = labels[top : top + STRIP_ROWS], result[top : top + STRIP_ROWS]
         inside = ids > 0
         strip[inside] = (faint[strip[inside]] + tints[ids[inside]]).astype(np.uint8)
-    edge = outlines(labels)
+    edge = outlines(labels, width)
     result[edge] = table[labels[edge]]
     return result
 

@@ -37,13 +37,25 @@ def decode(counts: str, size: Size, field: str = "mask") -> Bool:
     The caller has checked `size` against its limits; memory stays within a small multiple of its pixels.
     Raises BadInput about `field` for whatever is not a run-length coding of exactly `size`.
     """
+    lengths = _checked(counts, size, field)
+    ones = np.arange(lengths.size) % 2 == 1
+    return np.repeat(ones, lengths).reshape(size.width, size.height).T
+
+
+def runs(counts: str, size: Size, field: str = "mask") -> Int:
+    """[n, 2]: where each run of ones begins and ends in column-major order. Raises BadInput as `decode` does."""
+    ends = np.cumsum(_checked(counts, size, field))
+    whole = ends[: ends.size // 2 * 2]
+    return whole.reshape(-1, 2)
+
+
+def _checked(counts: str, size: Size, field: str) -> Int:
+    """The lengths of all runs, of zeros and ones in turn. Raises BadInput."""
     try:
-        runs = _from_string(counts, size.height * size.width)
+        return _from_string(counts, size.height * size.width)
     except _Malformed as error:
         remedy = _REMEDY.format(size.height, size.width)
         raise BadInput(f"The run lengths are malformed: {error}.", remedy=remedy, field=field) from None
-    ones = np.arange(runs.size) % 2 == 1
-    return np.repeat(ones, runs).reshape(size.width, size.height).T
 
 
 class _Malformed(Exception):

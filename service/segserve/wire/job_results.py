@@ -1,144 +1,34 @@
-"""The results of a batch in the formats that people take away: all made of the kept run lengths, as they are read."""
+"""The results of a job in the format that is asked for, made of the kept run lengths as they are read."""
 
-import asyncio
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from enum import StrEnum
-from typing import Any
+from collections.abc import AsyncIterator
 
-import numpy as np
-import orjson
-from zipstream import ZIP_STORED, ZipStream
-
-from segserve.masks import labels, rle
-from segserve.masks.labels import MOST_IN_16_BITS
-from segserve.types import Size
-from segserve.wire.results import annotation
-
-Line = dict[str, Any]
-# Begins to read the published lines from the first on.
-Read = Callable[[], Awaitable[AsyncIterator[bytes]]]
-
-SUFFIX = re.compile(r"\.[A-Za-z]{3,4}$")
-UNSAFE, NAME_LENGTH = re.compile(r"[^A-Za-z0-9._-]+"), 80
-ERRORS = "errors.ndjson"  # in archives: what failed, as the NDJSON results say it
+from segserve.app import Service
+from segserve.jobs.job import Job, Kind
+from segserve.wire import batch_results, frame_results
+from segserve.wire.job_formats import JobFormat, check
+from segserve.wire.job_tracks import as_ctc
 
 
-class JobFormat(StrEnum):
-    NDJSON = "ndjson"  # a line of JSON for each image, frame or slice
-    COCO = "coco"  # one COCO data set
-    PNG = "png"  # a zip of label or class maps
-    TIFF = "tiff"  # the same, as TIFF
+async def written(service: Service, job: Job, asked: JobFormat, after: int) -> AsyncIterator[bytes]:
+    """What is published now. after: lines to leave out. What can be wrong is found before the first part: raises
+    BadInput where the job's kind has no such format or its file cannot be read, FileNotKnown, TooLarge,
+    MissingDependency, and Busy where too much is being made."""
+    check(job.kind, asked)
 
+    async def read() -> AsyncIterator[bytes]:
+        return await service.jobs.queue.results(job.tenant, job.job_id, after)
 
-MEDIA_TYPES = {
-    JobFormat.NDJSON: "application/x-ndjson",
-    JobFormat.COCO: "application/json",
-    JobFormat.PNG: "application/zip",
-    JobFormat.TIFF: "application/zip",
-}
+    if job.kind is Kind.BATCH or asked is JobFormat.NDJSON:
+        return batch_results.written(read, asked)
+    if asked is JobFormat.CTC:
+        parts = as_ctc(lambda: batch_results.parsed(read))
+    else:
+        parts = frame_results.written(service, job, asked)
+    first = await anext(parts, b"")
 
-
-def objects(line: Line) -> Iterator[Line]:
-    """What was found on the image; of prompts, every mask they were answered with."""
-    if "objects" in line:
-        yield from line["objects"]
-    for result in line.get("results", ()):
-        yield from result["masks"]
-
-
-def written(read: Read, asked: JobFormat) -> AsyncIterator[bytes]:
-    match asked:
-        case JobFormat.NDJSON:
-            return as_ndjson(read)
-        case JobFormat.COCO:
-            return as_coco(read)
-        case JobFormat.PNG | JobFormat.TIFF:
-            return as_zip(read, asked)
-
-
-async def as_ndjson(read: Read) -> AsyncIterator[bytes]:
-    async for line in await read():
-        yield line.rstrip(b"\n") + b"\n"
-
-
-async def as_coco(read: Read) -> AsyncIterator[bytes]:
-    """One COCO data set (cocodataset.org, "Data format") of all images; those that failed have no annotations."""
-    names: dict[str, int] = {}
-    yield b'{"images":['
-    between, images = b"", 0
-    async for line in parsed(read):
-        images += 1
-        for each in objects(line):
-            names.setdefault(each.get("class") or "object", len(names) + 1)
-        image = {
-            "id": line["index"] + 1,
-            "file_name": line.get("name", line["image_id"]),
-            "width": line.get("width"),
-            "height": line.get("height"),
-        }
-        yield between + orjson.dumps(image)
-        between = b","
-    categories = [{"id": number, "name": name} for name, number in names.items()]
-    yield b'],"categories":' + orjson.dumps(categories) + b',"annotations":['
-    between, count = b"", 0
-    async for line in parsed(read):
-        if not images:
-            break  # what comes now was published after the first reading
-        images -= 1
-        for each in objects(line):
-            count += 1
-            category = names[each.get("class") or "object"]
-            yield between + orjson.dumps(annotation(count, line["index"] + 1, category, each))
-            between = b","
-    yield b"]}"
-
-
-async def as_zip(read: Read, asked: JobFormat) -> AsyncIterator[bytes]:
-    """A map an image, named by its place and its name or id."""
-    archive, errors = ZipStream(compress_type=ZIP_STORED), list[bytes]()
-    encode = labels.encode_png if asked is JobFormat.PNG else labels.encode_tiff
-    async for line in parsed(read):
-        if "error" in line:
-            errors.append(orjson.dumps(line) + b"\n")
-        if "width" not in line:  # it failed, or its operation finds nothing
-            continue
-        content = await asyncio.to_thread(compose, line, encode)
-        archive.add(content, f"{line['index']:06d}-{safe(line)}.{asked}")
-        for part in archive.all_files():
+    async def begun() -> AsyncIterator[bytes]:
+        yield first
+        async for part in parts:
             yield part
-    if errors:
-        archive.add(b"".join(errors), ERRORS)
-    for part in archive.finalize():
-        yield part
 
-
-def safe(line: Line) -> str:
-    """A name that is no path, whatever it was called."""
-    name = SUFFIX.sub("", line["name"]) if "name" in line else line["image_id"][:16]
-    return UNSAFE.sub("_", name)[-NAME_LENGTH:]
-
-
-def compose(line: Line, encode: Callable[[labels.Labels], bytes]) -> bytes:
-    return encode(label_map(line))
-
-
-def label_map(line: Line) -> labels.Labels:
-    """[H, W]: of classes, their values; of objects, their positions from 1, the smaller one on top."""
-    size = Size(line["height"], line["width"])
-    if "classes" in line:
-        values = np.zeros((size.height, size.width), np.uint8)
-        number_of = {each["class"]: each["value"] for each in line["classes"]}
-        for each in line["objects"]:
-            values[rle.decode(each["mask"]["counts"], size)] = number_of[each["class"]]
-        return values
-    found = sorted(enumerate(objects(line), 1), key=lambda each: -each[1]["area"])
-    painted = np.zeros((size.height, size.width), np.uint16 if len(found) <= MOST_IN_16_BITS else np.uint32)
-    for number, each in found:  # one mask at a time: all of them would be their number of images
-        painted[rle.decode(each["mask"]["counts"], size)] = number
-    return painted
-
-
-async def parsed(read: Read) -> AsyncIterator[Line]:
-    async for line in await read():
-        yield orjson.loads(line)
+    return begun()

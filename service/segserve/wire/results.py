@@ -1,5 +1,6 @@
 """What was found on whole images, as the formats that clients ask for."""
 
+from collections.abc import Mapping
 from dataclasses import astuple
 from typing import Any
 
@@ -79,7 +80,7 @@ def coco(found: Found) -> dict[str, Any]:
     return {"images": [image], "categories": categories, "annotations": annotations}
 
 
-def annotation(number: int, image_id: int, category: int, found: dict[str, Any]) -> dict[str, Any]:
+def annotation(number: int, image_id: int, category: int, found: Mapping[str, Any]) -> dict[str, Any]:
     """Of one object or mask, as JSON with run lengths."""
     x0, y0, x1, y1 = found["box"]
     told = {

@@ -14,13 +14,13 @@ from segserve.jobs.job import Event
 from segserve.jobs.told import told
 from segserve.types import DEFAULT_TENANT
 from segserve.wire import body, following, job_results, jobs
-from segserve.wire.job_results import JobFormat
+from segserve.wire.job_formats import FORMS, JobFormat
 from segserve.wire.rest.answers import json, refusals
 from segserve.wire.schemas_following import PromptsIn
 from segserve.wire.schemas_jobs import JobIn, JobOut, JobsOut
 
 EVENTS = "text/event-stream"
-CONTENT: dict[str, Any] = {media_type: {} for media_type in job_results.MEDIA_TYPES.values()}
+CONTENT: dict[str, Any] = {form.media_type: {} for form in FORMS.values()}
 HEARTBEAT_S = 15.0  # proxies close what is silent for a minute
 
 JobId = Annotated[str, Path(description="as POST /v1/jobs answered it", max_length=64)]
@@ -105,7 +105,7 @@ def add(api: FastAPI, service: Service) -> None:
 
     @api.get(
         "/v1/jobs/{job_id}/results",
-        responses={200: {"content": CONTENT}, **refusals(403, 404, 422, 503)},
+        responses={200: {"content": CONTENT}, **refusals(403, 404, 413, 422, 501, 503)},
         tags=["jobs"],
     )
     async def results(
@@ -115,17 +115,15 @@ def add(api: FastAPI, service: Service) -> None:
         ] = 0,
         format_: Annotated[JobFormat, Query(alias="format")] = JobFormat.NDJSON,
     ) -> Response:
-        """What is done so far. ndjson: a line for each image, frame or slice, in order. coco: one COCO data set. png,
-        tiff: a zip of label or class maps."""
-        queue = service.jobs.queue
-
-        async def read() -> AsyncIterator[bytes]:
-            return await queue.results(DEFAULT_TENANT, job_id, from_)
-
-        await queue.get(DEFAULT_TENANT, job_id)
-        return StreamingResponse(
-            job_results.written(read, format_), media_type=job_results.MEDIA_TYPES[format_]
-        )
+        """What is done so far. ndjson: a line for each image, frame or slice, as it came. coco: one COCO data set. png,
+        tiff: a zip of label or class maps. Of frames and slices, tiff_stack: label maps as one TIFF; sheet: some of
+        them as one PNG to look at. Of video and tracking, mp4: objects drawn over the frames. Of volumes, nifti, nrrd,
+        mha: a label volume in the source's geometry. Label maps hold object_ids."""
+        job = await service.jobs.queue.get(DEFAULT_TENANT, job_id)
+        form = FORMS[format_]
+        parts = await job_results.written(service, job, format_, from_)
+        named = {"Content-Disposition": f'inline; filename="{job.job_id}{form.suffix}"'}
+        return StreamingResponse(parts, media_type=form.media_type, headers=named)
 
     @api.post(
         "/v1/jobs/{job_id}/prompts",

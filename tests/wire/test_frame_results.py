@@ -1,0 +1,303 @@
+"""What videos, volumes and tracks are taken away as, while the job runs and after."""
+
+import asyncio
+import io
+import json
+import zipfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+import orjson
+import pytest
+import SimpleITK as sitk
+import tifffile
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from segserve.app import Role, Service
+from segserve.jobs.job import Job, Kind, State
+from segserve.jobs.work import Chunk, Stop
+from segserve.masks import labels
+from segserve.settings import Settings
+from segserve.types import DEFAULT_TENANT, Priority, Size
+from segserve.wire.rest.api import create_api
+from tests.files import made
+from tests.looking.made import disc, line
+
+SIZE = Size(48, 64)
+FRAMES = 20
+LOSSY = 40  # levels that two codecs may change a flat square by
+TINT = 20  # levels of red over blue, of a grey that object 1 is drawn over
+
+
+class Told:
+    """A job whose results are given: lines of each chunk; None is one that takes until the job is cancelled."""
+
+    def __init__(self, chunks: Sequence[list[bytes] | None]) -> None:
+        self._chunks = chunks
+        self.total = FRAMES
+
+    async def open(self, job: Job, request: bytes, *more: object) -> "Told":
+        return self
+
+    async def chunk(self, number: int, stop: Stop) -> Chunk | None:
+        if number >= len(self._chunks):
+            return None
+        while (lines := self._chunks[number]) is None:
+            stop.check()
+            await asyncio.sleep(0.02)
+        return Chunk(lines)
+
+    async def close(self) -> None: ...
+
+
+@asynccontextmanager
+async def serving(folder: Path) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
+    service = Service(Settings(data_dir=folder, job_workers=False), role=Role.API)
+    await service.start(warm_up=False)
+    transport = httpx.ASGITransport(create_api(service))
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://segserve") as client:
+            yield service, client
+    finally:
+        await service.stop()
+
+
+class Ask:
+    """GETs results in a format."""
+
+    def __init__(self, client: httpx.AsyncClient, job_id: str, file_id: str) -> None:
+        self._client, self._job_id, self._file_id = client, job_id, file_id
+
+    async def answer(self, asked: str) -> httpx.Response:
+        return await self._client.get(f"/v1/jobs/{self._job_id}/results", params={"format": asked})
+
+    async def __call__(self, asked: str) -> bytes:
+        answer = await self.answer(asked)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    async def delete_file(self) -> None:
+        assert (await self._client.delete(f"/v1/files/{self._file_id}")).status_code == 204
+
+
+@asynccontextmanager
+async def job(
+    folder: Path, kind: Kind, path: Path, chunks: Sequence[list[bytes] | None], **view: Any
+) -> AsyncIterator[Ask]:
+    """One of the kind on the file, as it has ended, or is stuck on None."""
+    async with serving(folder / "data") as (service, client):
+        answer = await client.post("/v1/files", content=path.read_bytes())
+        assert answer.status_code == 201, answer.text
+        file_id = answer.json()["file_id"]
+        asked = orjson.dumps({"view": {"file_id": file_id, **view}, "engine": "projection"})
+        queue, work = service.jobs.queue, Told(chunks)
+        submitted = await queue.submit(DEFAULT_TENANT, kind, Priority.BATCH, "starter", asked)
+        working = asyncio.create_task(service.jobs.worker({kind: work}).run())
+        try:
+            expected = State.RUNNING if None in chunks else State.SUCCEEDED
+            before = chunks.index(None) if None in chunks else len(chunks)
+            seen = submitted
+            while seen.state is not expected or seen.chunks < before:
+                assert seen.state in (State.QUEUED, State.RUNNING)
+                await asyncio.sleep(0.02)
+                seen = await queue.get(DEFAULT_TENANT, submitted.job_id)
+            yield Ask(client, submitted.job_id, file_id)
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+
+def mask_of(object_id: int, frame: int) -> np.ndarray:
+    return disc(SIZE, 20 + frame, 20 if object_id == 1 else 36, 6)
+
+
+def both_ways() -> list[list[bytes] | None]:
+    """Object 1 from frame 8 forward, then backward; object 70 on a few frames of its own."""
+    forward = [line(at, {1: mask_of(1, at)}) for at in range(8, FRAMES)]
+    backward = [line(at, {1: mask_of(1, at)}) for at in range(7, -1, -1)]
+    return [forward, backward, [line(at, {70: mask_of(70, at)}) for at in (3, 4)]]
+
+
+def truth(frame: int) -> np.ndarray:
+    found = mask_of(1, frame) * np.uint16(1)
+    if frame in (3, 4):
+        found[mask_of(70, frame)] = 70
+    return found
+
+
+def decoded(data: bytes) -> list[np.ndarray]:
+    with av.open(io.BytesIO(data)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_a_video_in_every_format_that_it_has(tmp_path: Path) -> None:
+    clip = made.video(tmp_path / "clip.mp4", FRAMES)
+
+    async def scenario() -> None:
+        async with job(tmp_path, Kind.VIDEO, clip, both_ways()) as results:
+            given = [each for chunk in both_ways() for each in chunk or ()]
+            assert (await results("ndjson")).splitlines() == given
+            for asked, opened in (("png", Image.open), ("tiff", tifffile.imread)):
+                with zipfile.ZipFile(io.BytesIO(await results(asked))) as archive:
+                    assert archive.testzip() is None
+                    assert archive.namelist() == [f"frame_{at:06d}.{asked}" for at in range(FRAMES)]
+                    for at in range(FRAMES):
+                        found = np.asarray(opened(io.BytesIO(archive.read(f"frame_{at:06d}.{asked}"))))
+                        assert np.array_equal(found, truth(at))
+            stack = tifffile.imread(io.BytesIO(await results("tiff_stack")))
+            assert np.array_equal(stack, [truth(at) for at in range(FRAMES)])
+            check_coco(json.loads(await results("coco")))
+            check_overlay(decoded(await results("mp4")))
+            sheet = np.asarray(Image.open(io.BytesIO(await results("sheet"))))
+            assert (sheet == labels.colours([70])[1]).all(axis=2).any()
+            for asked, media_type in (("mp4", "video/mp4"), ("sheet", "image/png")):
+                assert (await results.answer(asked)).headers["content-type"] == media_type
+
+    asyncio.run(scenario())
+
+
+def check_coco(coco: dict[str, Any]) -> None:
+    assert [image["file_name"] for image in coco["images"]] == [f"frame_{at:06d}.png" for at in range(FRAMES)]
+    frame_of = {image["id"]: at for at, image in enumerate(coco["images"])}
+    assert len(coco["annotations"]) == FRAMES + 2
+    for each in coco["annotations"]:
+        attributes, at = each["attributes"], frame_of[each["image_id"]]
+        assert attributes["object_id"] == attributes["track_id"]
+        found = coco_mask.decode(each["segmentation"]).astype(bool)
+        assert np.array_equal(found, mask_of(attributes["object_id"], at))
+
+
+def check_overlay(frames: list[np.ndarray]) -> None:
+    assert len(frames) == FRAMES
+    for at, seen in enumerate(frames):
+        plain = made.frame(at)
+        assert abs(int(seen[44, 4].mean()) - int(plain[44, 4].mean())) <= LOSSY
+        tinted = seen[20, 20 + at].astype(int)
+        assert tinted[0] - tinted[2] > TINT
+
+
+def test_a_running_video_shows_what_is_done(tmp_path: Path) -> None:
+    clip = made.video(tmp_path / "clip.mp4", FRAMES)
+    chunks: list[list[bytes] | None] = [[line(at, {1: mask_of(1, at)}) for at in range(3, 9)], None]
+
+    async def scenario() -> None:
+        async with job(tmp_path, Kind.VIDEO, clip, chunks) as results:
+            frames = decoded(await results("mp4"))
+            assert len(frames) == 9
+            red = [int(each[20, 20 + at, 0]) - int(each[20, 20 + at, 2]) for at, each in enumerate(frames)]
+            assert [difference > TINT for difference in red] == [False] * 3 + [True] * 6
+            stack = tifffile.imread(io.BytesIO(await results("tiff_stack")))
+            assert [int(page.max()) for page in stack] == [0] * 3 + [1] * 6 + [0] * 11
+        async with job(tmp_path / "other", Kind.VIDEO, clip, [None]) as results:
+            answer = await results.answer("mp4")
+            assert (answer.status_code, answer.json()["field"]) == (422, "format")
+            assert not zipfile.ZipFile(io.BytesIO(await results("png"))).namelist()
+
+    asyncio.run(scenario())
+
+
+def oblique() -> sitk.Image:
+    image = made.volume(6)
+    image.SetDirection(sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.5).GetMatrix())
+    return image
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_volume_lies_where_its_source_lies(tmp_path: Path, axis: int) -> None:
+    source = oblique()
+    sitk.WriteImage(source, str(tmp_path / "scan.nii.gz"))
+    expected = np.zeros((6, 20, 30), np.uint16)
+    expected[2:4, 5:9, 10:20] = 3
+    slices = list(enumerate(np.moveaxis(expected, axis, 0)))
+    chunks = [[line(at, {3: each > 0}, word="slice") for at, each in slices if each.any()]]
+
+    async def scenario() -> None:
+        view = {"axis": axis, "window": [0, 800]}
+        async with job(tmp_path, Kind.VOLUME, tmp_path / "scan.nii.gz", chunks, **view) as results:
+            for asked, suffix in (("nifti", ".nii.gz"), ("nrrd", ".nrrd"), ("mha", ".mha")):
+                path = tmp_path / f"labels{suffix}"
+                path.write_bytes(await results(asked))
+                found = sitk.ReadImage(str(path))
+                assert np.array_equal(sitk.GetArrayFromImage(found), expected)
+                for index in [(0, 0, 0), (29, 19, 5), (7, 11, 2)]:
+                    assert found.TransformIndexToPhysicalPoint(index) == pytest.approx(
+                        source.TransformIndexToPhysicalPoint(index), abs=1e-4
+                    )
+            stack = tifffile.imread(io.BytesIO(await results("tiff_stack")))
+            assert np.array_equal(stack, expected)
+            coco = json.loads(await results("coco"))
+            assert [each["file_name"] for each in coco["images"]] == [
+                f"slice_{at:06d}.png" for at, each in slices if each.any()
+            ]
+            sheet = Image.open(io.BytesIO(await results("sheet")))
+            across, down = [each for at, each in enumerate((2.0, 0.75, 0.5)) if at != axis][::-1]
+            width, height = [each for at, each in enumerate((6, 20, 30)) if at != axis][::-1]
+            columns = int(np.ceil(np.sqrt(len(coco["images"]))))
+            rows = -(-len(coco["images"]) // columns)
+            cell = (sheet.width + 4) / columns - 4, (sheet.height + 4) / rows - 4
+            assert cell[0] / cell[1] == pytest.approx(across * width / (down * height), rel=0.05)
+
+    asyncio.run(scenario())
+
+
+def test_tracks_name_their_parents(tmp_path: Path) -> None:
+    clip = made.video(tmp_path / "clip.mp4", FRAMES)
+    told = orjson.loads(line(4, {2: mask_of(1, 4)}))
+    told["objects"][0]["parent"] = 1
+
+    async def scenario() -> None:
+        async with job(tmp_path, Kind.TRACKING, clip, [[orjson.dumps(told)]]) as results:
+            [found] = json.loads(await results("coco"))["annotations"]
+            assert found["attributes"] == {"object_id": 2, "track_id": 2, "parent": 1}
+            assert len(decoded(await results("mp4"))) == FRAMES
+
+    asyncio.run(scenario())
+
+
+def test_a_format_that_a_kind_has_not(tmp_path: Path) -> None:
+    clip = made.video(tmp_path / "clip.mp4", FRAMES)
+
+    async def scenario() -> None:
+        async with job(tmp_path, Kind.VIDEO, clip, both_ways()) as results:
+            answer = await results.answer("nifti")
+            assert (answer.status_code, answer.json()["field"]) == (422, "format")
+            assert "mp4" in answer.json()["remedy"]
+            assert "nrrd" not in answer.json()["remedy"]
+
+    asyncio.run(scenario())
+
+
+def test_without_its_file_there_are_still_the_masks(tmp_path: Path) -> None:
+    clip = made.video(tmp_path / "clip.mp4", FRAMES)
+
+    async def scenario() -> None:
+        async with job(tmp_path, Kind.VIDEO, clip, both_ways()) as results:
+            await results.delete_file()
+            for asked in ("mp4", "sheet", "tiff_stack"):
+                answer = await results.answer(asked)
+                assert (answer.status_code, answer.json()["field"]) == (404, "file_id")
+            for asked in ("png", "coco", "ndjson"):
+                assert await results(asked)
+
+    asyncio.run(scenario())
+
+
+def test_a_stack_of_pictures_as_a_volume_has_voxels_of_one_millimetre(tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, np.stack([made.frame(at) for at in range(6)]), photometric="rgb")
+
+    async def scenario() -> None:
+        chunk = [line(at, {1: mask_of(1, at)}, word="slice") for at in range(6)]
+        async with job(tmp_path, Kind.VOLUME, path, [chunk]) as results:
+            (tmp_path / "labels.nrrd").write_bytes(await results("nrrd"))
+            found = sitk.ReadImage(str(tmp_path / "labels.nrrd"))
+            assert found.GetSpacing() == (1, 1, 1)
+            assert np.array_equal(sitk.GetArrayFromImage(found), [mask_of(1, at) for at in range(6)])
+
+    asyncio.run(scenario())
