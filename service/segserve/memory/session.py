@@ -38,7 +38,7 @@ class Session:
         self.position: int | None = None  # the frame tracked last
         self.reverse = False
         self.tracker = tracker
-        self._reach = Reach.of(tracker.network, count)
+        self.reach = Reach.of(tracker.network, count)
         self._encoded: tuple[int, Encoded] | None = None
 
     def add(
@@ -81,13 +81,13 @@ class Session:
         with self.tracker.computing():
             for together in self._groups(frame):
                 encoded = self._encode(frame, rgb)
-                seen = self.tracker.look_back(encoded, [c for _, c in together], self._reach.pointers)
+                seen = self.tracker.look_back(encoded, [c for _, c in together], self.reach.pointers)
                 decoded = self.tracker.decode(encoded, seen)
                 memories = self._memories(encoded, decoded, prompted=False)
                 for (bank, _), memory in zip(together, memories, strict=True):
                     bank.tracked[frame] = memory
             for bank in self.banks.values():
-                bank.forget(self._reach, frame, frame if self.origin is None else self.origin)
+                bank.forget(self.reach, frame, frame if self.origin is None else self.origin)
             return {object_id: self._object(bank.answer(frame)) for object_id, bank in self.banks.items()}
 
     def _move(self, frame: int, reverse: bool) -> None:
@@ -102,7 +102,7 @@ class Session:
         shapes = defaultdict(list)
         for bank in self.banks.values():
             if frame not in bank.prompted:
-                context = bank.context(frame, self._reach, reverse=self.reverse)
+                context = bank.context(frame, self.reach, reverse=self.reverse)
                 shapes[context.shape].append((bank, context))
         most = self.tracker.together
         for found in shapes.values():
@@ -112,8 +112,8 @@ class Session:
     def _click(self, bank: Bank, frame: int, encoded: Encoded, *, first: bool) -> Decoded:
         corrected = frame == self.position and (frame in bank.tracked or frame in bank.prompted)
         if corrected:
-            context = bank.context(frame, self._reach, reverse=self.reverse)
-            seen = self.tracker.look_back(encoded, [context], self._reach.pointers)
+            context = bank.context(frame, self.reach, reverse=self.reverse)
+            seen = self.tracker.look_back(encoded, [context], self.reach.pointers)
         else:
             seen = self.tracker.alone(encoded)
         last = bank.latest(frame)
@@ -174,12 +174,12 @@ class Session:
             )
 
     def _check_prompt(self, prompt: Prompt, select: Select) -> None:
-        if prompt.mask is None and prompt.box is None and not len(prompt.points):
-            raise BadInput("The prompt is empty.", field="prompt", remedy="Send points, a box or a mask.")
         if prompt.logits is not None or prompt.mask_id is not None:
             raise BadInput(
                 "Logits of an image say nothing of a video.", field="prompt", remedy="Send the mask itself."
             )
+        if prompt.mask is None and prompt.box is None and not len(prompt.points):
+            raise BadInput("The prompt is empty.", field="prompt", remedy="Send points, a box or a mask.")
         if prompt.mask is not None and prompt.mask.shape != (self.size.height, self.size.width):
             height, width = prompt.mask.shape
             raise BadInput(
