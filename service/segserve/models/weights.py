@@ -1,4 +1,4 @@
-"""`weights.safetensors` of a bundle: the parameters of its torch networks, to train them on.
+"""`weights.safetensors` of a bundle: the parameters of its torch networks, to train them on, and for video.
 
 Keys begin with the network's name: `sam.` (the promptable network, under its library's own names), `automatic.`
 (a `networks.starter.AutomaticDecoder`). Needs torch.
@@ -26,12 +26,14 @@ def write_weights(folder: Path, networks: Mapping[str, nn.Module], *, half: bool
     save_file(tensors, folder / WEIGHTS)
 
 
-def read_weights(bundle: Bundle) -> dict[str, dict[str, Tensor]]:
+def read_weights(
+    bundle: Bundle, *, purpose: str = "to train on", field: str = "from"
+) -> dict[str, dict[str, Tensor]]:
     """The tensors by network and by key, float32. Raises BadInput for a bundle that holds none, BrokenModel."""
     if not bundle.has(WEIGHTS):
         raise BadInput(
-            f"Model {bundle.name!r} has no weights to train on, only ONNX graphs.",
-            field="from",
+            f"Model {bundle.name!r} has no weights {purpose}, only ONNX graphs.",
+            field=field,
             remedy="Import or pull it again with --keep-weights --replace.",
         )
     bundle.verify()

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sam2.build_sam import build_sam2
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from segserve.models.export.sam2 import export_sam2
 from segserve.models.importers import About
 from segserve.models.importers.family import Family
 from segserve.models.importers.state import State, load_weights
+from segserve.models.networks.sam2 import CONFIGS, build
 
 PARTS = (
     "image_encoder.",
@@ -26,12 +26,6 @@ PARTS = (
 PATCHES = "image_encoder.trunk.patch_embed.proj.weight"
 BLOCK = "image_encoder.trunk.blocks.{}.norm1.weight"
 ONLY_IN_2_1 = "no_obj_embed_spatial"
-
-CONFIGS = {
-    f"{version}_{size}": f"configs/sam{version}/sam{version}_hiera_{short}.yaml"
-    for version in ("2", "2.1")
-    for size, short in (("tiny", "t"), ("small", "s"), ("base_plus", "b+"), ("large", "l"))
-}
 
 
 def recognise(state: State) -> str:
@@ -57,8 +51,7 @@ class Sam2(Family):
             raise BadInput(
                 f"SAM 2 has no variant {variant!r}.", field="variant", remedy=f"Known: {', '.join(CONFIGS)}."
             )
-        network = build_sam2(CONFIGS[variant], device="cpu")
-        return load_weights(network, state, f"SAM {variant}", PARTS), f"hiera_{variant}"
+        return load_weights(build(variant), state, f"SAM {variant}", PARTS), f"hiera_{variant}"
 
     def export(self, network: Any, folder: Path, *, name: str, architecture: str, about: About) -> Bundle:
         return export_sam2(network, folder, name=name, architecture=architecture, **vars(about))

@@ -1,0 +1,24 @@
+"""SAM 2 and 2.1, all of the network: the image encoder, the heads for prompts, and the memory for video."""
+
+from typing import Any
+
+from sam2.build_sam import build_sam2
+
+CONFIGS = {
+    f"{version}_{size}": f"configs/sam{version}/sam{version}_hiera_{short}.yaml"
+    for version in ("2", "2.1")
+    for size, short in (("tiny", "t"), ("small", "s"), ("base_plus", "b+"), ("large", "l"))
+}
+
+
+def build(variant: str, *, image_size: int | None = None) -> Any:
+    """A `sam2.modeling.sam2_base.SAM2Base` with random weights, in eval mode, as `build_sam2_video_predictor` sets
+    one up: what was clicked goes into the memory as people saw it, as a binary mask.
+
+    variant: of CONFIGS. image_size: edge of the square that images are resized to, a multiple of 32; unless given,
+    the configuration's 1024. No weight depends on it.
+    """
+    overrides = ["++model.binarize_mask_from_pts_for_mem_enc=true"]
+    if image_size is not None:
+        overrides.append(f"++model.image_size={image_size}")
+    return build_sam2(CONFIGS[variant], device="cpu", hydra_overrides_extra=overrides)
