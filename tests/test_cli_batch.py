@@ -74,7 +74,7 @@ class Unsteady:
                 first = seen[f"{self.command} {self.path}"] == 1
                 if first and self.path == "/v1/jobs":
                     return  # nothing comes back
-                if first and not self.path.endswith("/results"):
+                if first and "/results" not in self.path:
                     self.send_response(503)
                     self.send_header("retry-after", "0")
                     self.send_header("content-length", "0")

@@ -1,6 +1,7 @@
 """Calls of a server that may be busy, or started again, in the middle of an hour's work."""
 
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -9,6 +10,7 @@ from segserve.errors import Unavailable
 
 GIVE_UP_S = 300.0  # a server that is started again, with its models, is back long before
 PAUSES_S = (0.5, 15.0)  # the first and the longest between two attempts
+PART = 1 << 20  # bytes
 PASSING = {502, 503, 504}
 
 
@@ -20,10 +22,30 @@ class Patient:
 
     def send(self, method: str, path: str, **content: Any) -> httpx.Response:
         """Raises Unavailable: at once where the server has never answered, else after some minutes without it."""
-        deadline, pause = time.monotonic() + GIVE_UP_S, PAUSES_S[0]
+        return self._repeat(lambda: self._client.request(method, path, **content))
+
+    def fetch(
+        self, path: str, params: dict[str, str], received: Callable[[Iterator[bytes]], None]
+    ) -> httpx.Response:
+        """GET something large. received: called with its parts, from the first one again where they broke off. Raises
+        as `send` does."""
+
+        def attempt() -> httpx.Response:
+            with self._client.stream("GET", path, params=params) as answer:
+                if answer.is_success:
+                    self._reached = True
+                    received(answer.iter_bytes(PART))
+                else:
+                    answer.read()
+                return answer
+
+        return self._repeat(attempt)
+
+    def _repeat(self, attempt: Callable[[], httpx.Response]) -> httpx.Response:
+        failing_since, pause = None, PAUSES_S[0]
         while True:
             try:
-                answer = self._client.request(method, path, **content)
+                answer = attempt()
                 self._reached = True
                 if answer.status_code not in PASSING:
                     return answer
@@ -32,7 +54,8 @@ class Patient:
                 reason, wait = str(error) or type(error).__name__, 0.0
                 if not self._reached:
                     raise unavailable(self._client, reason) from None
-            if time.monotonic() > deadline:
+            failing_since = failing_since or time.monotonic()  # what broke off may have lasted for long
+            if time.monotonic() - failing_since > GIVE_UP_S:
                 raise unavailable(self._client, reason)
             time.sleep(min(max(wait, pause), PAUSES_S[1]))
             pause = min(2 * pause, PAUSES_S[1])

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from segserve.commands.own import own_service
-from segserve.commands.patience import Patient, unavailable
+from segserve.commands.patience import PART, Patient, unavailable
 from segserve.errors import BadInput, Unavailable
 from segserve.jobs.job import Kind, State
 from segserve.wire.job_formats import FORMS, OF_KIND, JobFormat
@@ -32,7 +32,6 @@ Json = dict[str, Any]
 
 LOOK_S = 0.5
 TIMEOUT = httpx.Timeout(120.0, read=None)  # a label volume is made before its first byte comes
-PART = 1 << 20  # bytes
 
 
 def format_of(output: Path, kind: Kind) -> JobFormat:
@@ -129,15 +128,17 @@ class Remote:
         return job
 
     def results(self, job: Json, asked: JobFormat, out: BinaryIO) -> None:
-        with bar(f"fetching {asked}", None, in_bytes=True) as told, reached(self._client):
-            path = f"/v1/jobs/{job['job_id']}/results"
-            with self._client.stream("GET", path, params={"format": asked}) as answer:
-                if not answer.is_success:
-                    answer.read()
-                    taken(answer)
-                for part in answer.iter_bytes(PART):
+        with bar(f"fetching {asked}", None, in_bytes=True) as told:
+
+            def received(parts: Iterator[bytes]) -> None:
+                out.seek(0)
+                out.truncate()
+                for part in parts:
                     out.write(part)
                     told(out.tell(), None)
+
+            path = f"/v1/jobs/{job['job_id']}/results"
+            taken(self._patient.fetch(path, {"format": asked.value}, received))
 
     def send(self, method: str, path: str, **content: Any) -> httpx.Response:
         return self._patient.send(method, path, **content)
