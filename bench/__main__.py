@@ -19,6 +19,7 @@ PARTS = (
     "large",
     "finetune",
     "gpu",
+    "memory",
     "jobs",
     "load",
     "starter",
