@@ -177,9 +177,9 @@ def carry_out(
 ) -> None:
     asked = format_of(output, kind)
     with serving(server, data_dir) as remote:
-        file_id = remote.upload(file)
+        stored = remote.upload(file)
         with bar("slices" if kind is Kind.VOLUME else "frames", None) as told:
-            job = remote.work(body_of(kind, file_id, model, params), told)
+            job = remote.work(body_of(kind, stored["file_id"], model, params), told)
         with whole(output) as out:
             remote.results(job, asked, out)
-    typer.echo(f"{output}: {job['progress']['done']} {'slices' if kind is Kind.VOLUME else 'frames'}")
+    typer.echo(f"{output}: {stored['frames']} {'slices' if kind is Kind.VOLUME else 'frames'}")

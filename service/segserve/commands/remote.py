@@ -83,8 +83,8 @@ class Remote:
     def __init__(self, client: httpx.Client) -> None:
         self._client, self._patient = client, Patient(client)
 
-    def upload(self, path: Path) -> str:
-        """The file's id."""
+    def upload(self, path: Path) -> Json:
+        """What is kept about the file."""
         total = path.stat().st_size
         with path.open("rb") as file, bar(f"sending {path.name}", total, in_bytes=True) as told:
 
@@ -96,8 +96,8 @@ class Remote:
             headers = {"content-type": "application/octet-stream", "content-length": str(total)}
             with reached(self._client):  # once: what was sent of a file cannot be sent again
                 answer = taken(self._client.post("/v1/files", content=parts(), headers=headers))
-        file_id: str = answer.json()["file_id"]
-        return file_id
+        stored: Json = answer.json()
+        return stored
 
     def upload_image(self, path: Path) -> Json:
         """The image, or the problem with it."""
