@@ -46,7 +46,7 @@ def test_an_object_that_is_not_there_has_no_mask_and_the_score_0(tmp_path: Path)
     assert not any(item.crop.pixels.size for item in found.values())
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.large) for seed in range(1, 6))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.large) for seed in range(1, 5))])
 def test_objects_that_look_back_together_are_found_as_each_alone(tmp_path: Path, seed: int) -> None:
     """As on a GPU; the heads' matrix products are rounded otherwise, by less than 1e-6 where logits are about 0.1."""
     both = Both(tmp_path, seed=seed, together=2, off=1e-6)
