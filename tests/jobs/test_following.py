@@ -68,6 +68,7 @@ def request(
         objects.setdefault(object_id, []).append(PromptAt(slice=at, prompt={}, revision=revision))
     return FollowRequest(
         model="m",
+        digest="d",
         view=View("f"),
         engine=engine,
         direction=direction,

@@ -29,8 +29,8 @@ from tests.tracking.drawn import CELLS, segmented, truth
 UInt32 = NDArray[np.uint32]
 HOW = AisEntry(min_size=60)
 MERGE, TRACK = (
-    MergeRequest(model="starter", view=View("f", axis=1), params=HOW),
-    TrackRequest(model="starter", view=View("f"), params=HOW),
+    MergeRequest(model="starter", digest="d", view=View("f", axis=1), params=HOW),
+    TrackRequest(model="starter", digest="d", view=View("f"), params=HOW),
 )
 
 

@@ -255,6 +255,18 @@ def test_a_job_is_revised_while_it_runs_and_after(opening: Opening, ended_before
     run(story)
 
 
+def test_a_job_that_is_revised_while_its_worker_pauses_goes_on_at_once(opening: Opening) -> None:
+    async def story() -> None:
+        async with opening() as parts, working(parts):
+            job_id = await submit(parts, ask(12, passing=1))
+            job = await until(parts, job_id, lambda job: job.chunks == 1 and job.state is State.QUEUED)
+            await asyncio.sleep(3.0)  # by now pauses are longer than this test's patience
+            await parts.queue.revise(job, ask(12), keep=1)
+            assert (await ended(parts, job_id)).state is State.SUCCEEDED
+
+    run(story)
+
+
 def test_a_chunk_that_always_kills_its_worker_fails_the_job_and_the_queue_goes_on(
     opening: Opening, jobs_redis: PrivateRedis, tmp_path: Path
 ) -> None:

@@ -37,16 +37,16 @@ def image(at: int) -> PreparedImage:
     return PreparedImage(SIZE, embedding, model().prepare(embedding, None))
 
 
-def clicks(label: int, at: int) -> list[Prompt]:
+def click(label: int, at: int) -> Prompt:
     ys, xs = np.nonzero(LABELS[at] == label)
-    return [Prompt(np.array([[xs.mean(), ys.mean()]], np.float32), np.ones(1, np.int64))]
+    return Prompt(np.array([[xs.mean(), ys.mean()]], np.float32), np.ones(1, np.int64))
 
 
 def followed(follower: Follower, visits: list[Visit]) -> dict[int, dict[int, Bool]]:
     """Masks by object and slice."""
     found: dict[int, dict[int, Bool]] = {label: {} for label in SEEN}
     for visit in visits:
-        prompts = {name: clicks(name, visit.slice) for name, _ in visit.annotated}
+        prompts = {name: click(name, visit.slice) for name, _ in visit.annotated}
         for name, seen in follower.visit(image(visit.slice), visit, prompts, Timings()).items():
             found[name][visit.slice] = crop.to_mask(seen.crop)
     return found

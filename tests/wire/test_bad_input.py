@@ -241,3 +241,14 @@ def test_a_bundle_whose_file_was_changed(tmp_path: Path, nuclei: Path) -> None:
         assert server.click(image_id, 413, 190).status_code == 200
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"), [(b"{", ""), (b"[]", ""), (b"{}", "kind"), (b'{"kind": "fly"}', "kind")]
+)
+def test_a_body_of_several_kinds_is_told_what_is_wrong_with_it(
+    server: Server, body: bytes, field: str
+) -> None:
+    answer = server.client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == (400 if body == b"{" else 422), answer.text
+    assert answer.json().get("field", "") == field

@@ -123,6 +123,27 @@ def test_prompts_are_made_from_a_reference(
     assert set(found[1]) == set(range(SEEN[1][0], SEEN[1][1] + 1))
 
 
+@pytest.mark.parametrize("values", [LABELS + 0.5, np.where(LABELS, 70_000, 0), LABELS.astype(np.int16) - 1])
+def test_a_reference_that_holds_no_labels(
+    server: Server, volume_id: str, tmp_path: Path, values: np.ndarray
+) -> None:
+    reference = {"file_id": upload(server, nifti(values.astype(np.float32), tmp_path))}
+    answer = submit(server, "volume", volume_id, reference=reference)
+    assert (answer.status_code, answer.json()["field"]) == (422, "params.reference.file_id"), answer.text
+
+
+def test_marks_of_a_frame_count_together(server: Server, frames_id: str) -> None:
+    """A box around two cells, and a point that says which one is not meant."""
+    box = {"frame": 10, "box": [40.0, 30.0, 175.0, 160.0]}
+    ys, xs = np.nonzero(LABELS[10] == 2)
+    not_this = {"frame": 10, "points": [[float(xs.mean()), float(ys.mean())]], "labels": [0]}
+    on_it = click(1, 10, "frame")
+    objects = [{"object_id": 5, "prompts": [box, not_this, on_it]}]
+    job = ended(server, accepted(submit(server, "video", frames_id, objects=objects, direction="forward")))
+    first = masks(results(server, job["job_id"])[:1], "frame")[5][10]
+    assert iou(first, LABELS[10] == 1) > 0.8
+
+
 def test_a_stack_of_frames_is_a_video(server: Server, frames_id: str) -> None:
     objects = [{"object_id": 9, "prompts": [click(2, 0, "frame")]}]
     answer = submit(server, "video", frames_id, objects=objects, direction="forward")
@@ -166,6 +187,8 @@ POINTS = {"points": [[5, 5]]}
         ({"objects": []}, "params.objects", ""),
         ({"objects": [asked(**POINTS)] * 2}, "params.objects.1.object_id", "twice"),
         ({"objects": [asked(**POINTS)], "engine": "memory"}, "params.engine", "no memory"),
+        ({"objects": [asked(**POINTS, slice=3)]}, AT, "frame, or slice"),
+        ({"objects": [asked(**POINTS, labels=[0])]}, "params.objects", "nothing but negative"),
     ],
 )
 def test_what_cannot_be_followed(
@@ -183,6 +206,8 @@ def test_files_that_are_of_another_kind(server: Server, frames_id: str, volume_i
     assert submit(server, "video", volume_id, objects=objects).json()["field"] == "input.file_id"
     answer = submit(server, "volume", frames_id, objects=objects, axis=2)
     assert answer.json()["field"] == "params.axis"
+    answer = submit(server, "volume", frames_id, objects=objects, window=[0, 9])
+    assert answer.json()["field"] == "params.window"
     assert submit(server, "video", "0" * 64, objects=objects).status_code == 404
 
 

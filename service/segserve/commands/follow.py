@@ -1,6 +1,5 @@
 """`segserve video`, `segserve volume` and `segserve track`: objects through a clip or a volume, here or by a server."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from segserve.commands.marks import objects_of
 from segserve.commands.remote import Server, bar, format_of, serving, whole
 from segserve.errors import BadInput
 from segserve.jobs.job import Kind
+from segserve.jobs.requests import Engine
 from segserve.types import Direction
 
 Output = Annotated[
@@ -39,11 +39,6 @@ Box = Annotated[
     list[str] | None, typer.Option(help="x0,y0,x1,y1@FRAME around the object, or N:...; may be repeated.")
 ]
 Towards = Annotated[Direction | None, typer.Option(help="From the prompts [default: both].")]
-
-
-class Engine(StrEnum):
-    MEMORY = "memory"
-    PROJECTION = "projection"
 
 
 By = Annotated[Engine | None, typer.Option(help="How objects are followed [default: as the model can].")]

@@ -17,6 +17,7 @@ class Reading:
         self._name, self._frames, self._held = name, frames, held
         self.count, self.size = frames.count, frames.size
         self._lock = asyncio.Lock()
+        self._last: tuple[int, UInt8] | None = None
 
     @classmethod
     async def open(cls, files: FileLibrary, tenant: str, view: View) -> "Reading":
@@ -39,7 +40,9 @@ class Reading:
     async def read(self, index: int) -> UInt8:
         """RGB [H, W, 3]. Raises BadInput where it is damaged."""
         async with self._lock:
-            return await asyncio.to_thread(self._frames.read, index)
+            if self._last is None or self._last[0] != index:  # several objects may be marked on it
+                self._last = index, await asyncio.to_thread(self._frames.read, index)
+            return self._last[1]
 
     async def close(self) -> None:
         async with self._lock:

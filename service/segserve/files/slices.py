@@ -31,9 +31,14 @@ class Slices:
 
 
 def usual_window(voxels: NDArray[Any]) -> tuple[float, float]:
-    flat = voxels.reshape(-1)[:: max(1, voxels.size // SAMPLED)].astype(np.float64)
+    flat = voxels.reshape(-1)
+    if flat.size > SAMPLED:  # anywhere: with a stride it could be one column
+        flat = flat[np.random.default_rng(0).integers(0, flat.size, SAMPLED)]
+    flat = flat.astype(np.float64)
     flat = flat[np.isfinite(flat) & (flat != 0)]
     if not flat.size:
         return 0.0, 1.0
     low, high = np.percentile(flat, PERCENTILES)
+    if low == high:  # one value, and 0 around it
+        low, high = min(0.0, low), max(0.0, high)
     return float(low), float(high)

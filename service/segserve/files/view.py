@@ -21,6 +21,19 @@ class View:
     window: tuple[float, float] | None = None
 
 
+NOUN = {FileKind.VIDEO: "video", FileKind.FRAMES: "stack of frames"}
+
+
+def check_window(record: FileRecord, window: tuple[float, float] | None) -> None:
+    """Raises BadInput where the file is seen as it is."""
+    if window is not None and record.kind is not FileKind.VOLUME:
+        raise BadInput(
+            f"A {NOUN[record.kind]} has no window: it is stretched from its least to its greatest value.",
+            field="params.window",
+            remedy="Leave it out, or send the volume as NIfTI, NRRD or MetaImage.",
+        )
+
+
 def shape(record: FileRecord, axis: int) -> tuple[int, Size]:
     """How many slices there are along an axis, and their size. Raises BadInput where it cannot be cut so."""
     if record.kind is FileKind.PICTURES:
@@ -31,7 +44,7 @@ def shape(record: FileRecord, axis: int) -> tuple[int, Size]:
         )
     if axis and record.kind is not FileKind.VOLUME:
         raise BadInput(
-            f"A {record.kind} has no axis {axis}: it can be cut into its own frames alone.",
+            f"A {NOUN[record.kind]} has no axis {axis}: it can be cut into its own frames alone.",
             field="params.axis",
             remedy="Leave it out, or send the volume as NIfTI, NRRD or MetaImage.",
         )

@@ -6,6 +6,7 @@ A chunk's state is what the engine remembers after it, so that the next one can 
 after somebody asked for more: what is planned as before stays as it is.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -68,7 +69,8 @@ class Following:
         except BaseException:
             await reading.close()
             raise
-        return OpenedFollowing(job, plan(asked, reading.count), engine, reading, past)
+        visits = await asyncio.to_thread(plan, asked, reading.count)
+        return OpenedFollowing(job, visits, engine, reading, past)
 
 
 class OpenedFollowing:
@@ -93,7 +95,7 @@ class OpenedFollowing:
             state = await self._past.state(number - 1)
             if state is None:
                 raise RuntimeError(f"the state after chunk {number - 1} is missing")
-            self._engine.load(state)
+            await asyncio.to_thread(self._engine.load, state)
         self._next = -1
         lines = []
         for index in range(begin, end):
@@ -102,7 +104,7 @@ class OpenedFollowing:
             found = await self._engine.visit(visit, self._visits[index + 1 : end], stop)
             lines.append(self._line(visit.slice, found))
         self._next = number + 1
-        return Chunk(lines, state=self._engine.dump())
+        return Chunk(lines, state=await asyncio.to_thread(self._engine.dump))
 
     def _line(self, at: int, found: Mapping[int, Seen]) -> bytes:
         size = self._reading.size

@@ -32,7 +32,7 @@ class Remembered:
 
 
 def plan(request: FollowRequest, count: int) -> Sequence[Visit]:
-    """count: of slices."""
+    """count: of slices. Blocks: there may be a million things to do."""
     if request.engine is Engine.PROJECTION:
         return projection.plan(request.annotated(), count, request.direction)
     return remembered(request, count)
@@ -44,9 +44,10 @@ def remembered(request: FollowRequest, count: int) -> list[Remembered]:
     asked = {
         (each.object_id, prompt.slice, prompt.revision) for each in request.objects for prompt in each.prompts
     }
-    first = sorted((prompt for prompt in asked if not prompt[2]), key=lambda prompt: prompt[1])
+    in_turn = sorted(asked, key=lambda prompt: (prompt[2], prompt[1], prompt[0]))
+    first = [prompt for prompt in in_turn if not prompt[2]]
     later = defaultdict[int, list[tuple[int, int, int]]](list)
-    for prompt in sorted(asked - set(first), key=lambda prompt: (prompt[2], prompt[0])):
+    for prompt in in_turn[len(first) :]:
         later[prompt[1]].append(prompt)
     way = passes(request.direction, [at for _, at, _ in first], list(later), count)
     return [
@@ -69,6 +70,6 @@ def passes(direction: Direction, first: list[int], later: list[int], count: int)
 
 
 def kept_chunks(before: FollowRequest, after: FollowRequest, count: int) -> int:
-    """How many chunks of a job stay as they are when it is asked for more. count: of slices."""
+    """How many chunks of a job stay as they are when it is asked for more. count: of slices. Blocks."""
     pairs = zip(plan(before, count), plan(after, count), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) // CHUNK

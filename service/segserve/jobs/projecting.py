@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from segserve.encode.frames import FrameEmbeddings
 from segserve.encode.prepared import PreparedImage
@@ -13,7 +14,7 @@ from segserve.files.reading import Reading
 from segserve.jobs.following import Seen
 from segserve.jobs.job import Job
 from segserve.jobs.patience import patiently
-from segserve.jobs.requests import FollowRequest
+from segserve.jobs.requests import FollowRequest, check_same
 from segserve.jobs.work import Stop
 from segserve.models.model import Model
 from segserve.models.registry import Registry
@@ -43,6 +44,7 @@ class Projecting:
 
     async def open(self, job: Job, request: FollowRequest, reading: Reading) -> "OpenedProjecting":
         model = await self._registry.get(request.model, Model)
+        check_same(model.bundle, request)
         options = FollowOptions(
             request.projection,
             request.iou_threshold,
@@ -57,17 +59,28 @@ class Projecting:
                 job.tenant, reading.name(at), model, lambda: reading.read(at), job.priority, self._timings()
             )
 
-        def prompts(visit: Visit) -> dict[int, list[Prompt]]:
+        def prompts(visit: Visit) -> dict[int, Prompt]:
             return {
-                name: [
-                    self._read_prompt(each.prompt, reading.size)
-                    for each in request.prompts(name, visit.slice)
-                    if each.revision == revision  # who comes back to a slice says anew what is there
-                ]
-                for name, revision in visit.annotated
+                name: joined(
+                    [
+                        self._read_prompt(each.prompt, reading.size)
+                        for each in request.prompts(name, visit.slice)
+                    ]
+                )
+                for name, _ in visit.annotated
             }
 
         return OpenedProjecting(follower, prepared, prompts, self._workers, self._timings, self._at_once)
+
+
+def joined(prompts: list[Prompt]) -> Prompt:
+    """All that was said of an object on a slice: every point, the latest box and the latest mask."""
+    return Prompt(
+        np.concatenate([each.points for each in prompts]),
+        np.concatenate([each.labels for each in prompts]),
+        next((each.box for each in reversed(prompts) if each.box is not None), None),
+        mask=next((each.mask for each in reversed(prompts) if each.mask is not None), None),
+    )
 
 
 class OpenedProjecting:
@@ -75,7 +88,7 @@ class OpenedProjecting:
         self,
         follower: Follower,
         prepared: Callable[[int], Coroutine[Any, Any, PreparedImage]],
-        prompts: Callable[[Visit], dict[int, list[Prompt]]],
+        prompts: Callable[[Visit], dict[int, Prompt]],
         workers: Executor,
         timings: Callable[[], Timings],
         at_once: int,
@@ -93,6 +106,7 @@ class OpenedProjecting:
                     patiently(partial(self._prepared, next_.slice), stop)
                 )
         image = await self._coming.pop(visit.slice)
+        await self._drop(set(self._coming) - {each.slice for each in ahead})
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(
             self._workers, self._follower.visit, image, visit, self._prompts(visit), self._timings()
@@ -106,7 +120,10 @@ class OpenedProjecting:
         self._follower.load(dumped)
 
     async def close(self) -> None:
-        for task in self._coming.values():
+        await self._drop(set(self._coming))
+
+    async def _drop(self, slices: set[int]) -> None:
+        tasks = [self._coming.pop(each) for each in slices]
+        for task in tasks:
             task.cancel()
-            with suppress(Exception, asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)

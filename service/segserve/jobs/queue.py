@@ -153,6 +153,10 @@ class JobQueue:
         too many; JobNotFound, JobsUnavailable."""
         asked = secrets.token_hex(8)
         await self._results.put_request(job.tenant, job.job_id, asked, request)
-        revised = await self._ledger.revise(job, asked, keep)
+        try:
+            revised = await self._ledger.revise(job, asked, keep)
+        except (Busy, JobNotFound):
+            await self._results.forget_request(job.tenant, job.job_id, asked)
+            raise
         await self._deliver(revised)
         return revised

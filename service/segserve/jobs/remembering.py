@@ -2,17 +2,18 @@
 job."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from segserve.errors import MissingDependency
+from segserve.errors import MissingDependency, OutOfMemory
 from segserve.files.reading import Reading
 from segserve.jobs.following import Seen
 from segserve.jobs.job import Job
 from segserve.jobs.plans import Remembered
 from segserve.jobs.projecting import ReadPrompt
-from segserve.jobs.requests import FollowRequest
+from segserve.jobs.requests import FollowRequest, check_same
 from segserve.jobs.work import Stop
 from segserve.models.bundle import Bundle
 from segserve.models.registry import Registry
@@ -33,6 +34,7 @@ class Remembering:
 
     async def open(self, job: Job, request: FollowRequest, reading: Reading) -> "OpenedRemembering":
         bundle = await asyncio.to_thread(self._registry.bundle, request.model)
+        check_same(bundle, request)
         loop = asyncio.get_running_loop()
         tracker = await loop.run_in_executor(self._worker, self._load, bundle, request.image_size)
         return OpenedRemembering(tracker, request, reading, self._read_prompt, self._worker)
@@ -49,6 +51,17 @@ class Remembering:
             tracker = Tracker.load(bundle, device=self._device, threads=self._threads, image_size=image_size)
             self._held = key, tracker
         return self._held[1]
+
+
+@contextmanager
+def in_memory() -> Iterator[None]:
+    """Raises OutOfMemory where torch does, by its name: nothing here imports it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise OutOfMemory from error
+        raise
 
 
 class OpenedRemembering:
@@ -76,9 +89,10 @@ class OpenedRemembering:
         stop.check()
         rgb = await self._reading.read(visit.slice)
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._worker, lambda: self._session.track(visit.slice, rgb, reverse=visit.reverse)
-        )
+        with in_memory():
+            found = await loop.run_in_executor(
+                self._worker, lambda: self._session.track(visit.slice, rgb, reverse=visit.reverse)
+            )
         for object_id, at, revision in visit.prompts:
             if revision:
                 found[object_id] = await self._add(object_id, at, revision)
@@ -101,7 +115,8 @@ class OpenedRemembering:
         def add() -> Object:
             return [self._session.add(at, rgb, object_id, prompt, select) for prompt in prompts][-1]
 
-        return await loop.run_in_executor(self._worker, add)
+        with in_memory():
+            return await loop.run_in_executor(self._worker, add)
 
     def dump(self) -> bytes:
         from segserve.memory.state import dump

@@ -6,8 +6,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from segserve.automatic.volume import VolumeParams
+from segserve.errors import BadInput
 from segserve.files.view import View
-from segserve.models.bundle import AisEntry
+from segserve.models.bundle import AisEntry, Bundle
 from segserve.projection.prompts import Projection
 from segserve.tracking.link import LinkingParams
 from segserve.types import Direction, Select
@@ -18,6 +19,16 @@ class Engine(StrEnum):
 
     MEMORY = "memory"  # SAM 2 remembers the object
     PROJECTION = "projection"  # the mask of one slice prompts the next
+
+
+def check_same(bundle: Bundle, request: "FollowRequest | AutomaticRequest") -> None:
+    """What one model began another cannot go on with. Raises BadInput."""
+    if bundle.digest != request.digest:
+        raise BadInput(
+            f"The model {bundle.name!r} is another than when the job was submitted.",
+            field="model",
+            remedy="Submit the job again.",
+        )
 
 
 class Kept(BaseModel):
@@ -38,10 +49,11 @@ class ObjectAsked(Kept):
 
 
 class FollowRequest(Kept):
-    """Objects to follow through a video or a volume. image_size: that the engine memory resizes frames to; None: the
-    model's own. The last four: see `projection.follow.FollowOptions`."""
+    """Objects to follow through a video or a volume. digest: of the model's bundle. image_size: that the engine memory
+    resizes frames to; None: the model's own. The last four: see `projection.follow.FollowOptions`."""
 
     model: str
+    digest: str
     view: View
     engine: Engine
     direction: Direction
@@ -73,9 +85,11 @@ class FollowRequest(Kept):
 
 
 class AutomaticRequest(Kept):
-    """All objects of a file. params: of the method on a single slice, as POST /v1/automatic takes them."""
+    """All objects of a file. digest: of the model's bundle. params: of the method on a single slice, as POST
+    /v1/automatic takes them."""
 
     model: str
+    digest: str
     view: View
     engine: Literal["automatic"] = "automatic"
     params: AisEntry

@@ -20,6 +20,9 @@ class Results:
         """The latest."""
         return await self._objects.get(request_path(job.tenant, job.job_id, job.asked))
 
+    async def forget_request(self, tenant: str, job_id: str, asked: str) -> None:
+        await self._objects.delete([request_path(tenant, job_id, asked)])
+
     async def put_chunk(
         self, tenant: str, job_id: str, chunk: int, revision: int, lines: list[bytes], state: bytes | None
     ) -> None:

@@ -151,7 +151,15 @@ class JobWorker:
         after: Start | None = None
         last: JobError | None = None
         passing = 0  # interruptions in a row that were not the job's fault
-        while (start := await self._begin(tenant, job_id, after, last)) is not None:
+        while True:
+            start = await self._begin(tenant, job_id, after, last)
+            if start is None:
+                if after is not None and await self._wanted(
+                    tenant, job_id
+                ):  # revised or retried in the pause
+                    after = last = None
+                    continue
+                return
             passing = passing + 1 if start.job.chunks == (after and after.job.chunks) else 0
             after = start
             job_log = log.bind(job_id=job_id, kind=start.job.kind, attempt=start.job.attempts)
@@ -181,9 +189,16 @@ class JobWorker:
                 await self._pause(RETRY_S * start.job.attempts)
                 continue
             # Cancelled or failed, and wanted again before that was noticed here: its place in the docket is this one.
-            if (await self._insist(lambda: self._ledger.get(tenant, job_id))).state is not State.QUEUED:
+            if not await self._wanted(tenant, job_id):
                 return
             after = last = None
+
+    async def _wanted(self, tenant: str, job_id: str) -> bool:
+        try:
+            job = await self._insist(lambda: self._ledger.get(tenant, job_id))
+        except JobNotFound:
+            return False
+        return job.state is State.QUEUED
 
     async def _pause(self, seconds: float) -> None:
         """Raises CancelledError where this worker is to end: the job stays in the docket."""

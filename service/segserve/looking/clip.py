@@ -10,6 +10,7 @@ from segserve.errors import MissingDependency
 from segserve.types import Size, UInt8
 
 USUAL_FPS = 10.0
+SLOWEST = Fraction(1, 1001)  # that `limit_denominator` below can tell from 0
 LONGEST = 1920  # pixels of the longer side: hardware decoders take it
 # Each part can be played once it is there, and nothing is written to twice (ISO/IEC 14496-12, movie fragments).
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -64,7 +65,7 @@ def mp4(frames: Iterator[UInt8], fps: float | None) -> Iterator[bytes]:
 
 
 def rate(fps: float | None) -> Fraction:
-    return Fraction(fps or USUAL_FPS).limit_denominator(1001)
+    return max(Fraction(fps or USUAL_FPS).limit_denominator(1001), SLOWEST)
 
 
 def shown_size(size: Size) -> Size:

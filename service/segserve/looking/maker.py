@@ -1,8 +1,9 @@
 """Where what is to be looked at is made: beside the event loop, and behind the clicks."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any
 
 from segserve.errors import Busy
@@ -16,12 +17,20 @@ class Maker:
         self._executor = ThreadPoolExecutor(threads, "look", initializer=give_way)
         self._most, self._taken = most, 0
 
-    async def parts(self, made: Generator[bytes]) -> AsyncGenerator[bytes]:
-        """What the generator yields, but for empty parts: between any two of them others have their turn, and nobody
-        needs to want the rest. The next part is made when it is asked for. Raises Busy, and what `made` raises."""
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """For whoever wants something made, from before its first byte is fetched. Raises Busy."""
         if self._taken >= self._most:
             raise Busy("Too many results are being drawn.", remedy="Try again soon.", retry_after_s=5)
         self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
+    async def parts(self, made: Generator[bytes]) -> AsyncGenerator[bytes]:
+        """What the generator yields, but for empty parts: between any two of them others have their turn, and nobody
+        needs to want the rest. The next part is made when it is asked for. Raises what `made` raises."""
         step: Future[bytes | None] | None = None
         try:
             while True:
@@ -31,7 +40,6 @@ class Maker:
                 if part:
                     yield part
         finally:
-            self._taken -= 1
             await asyncio.shield(asyncio.wrap_future(self._executor.submit(finish, step, made)))
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Objects through the slices: the mask of one becomes the prompt on the next."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +59,7 @@ class Follower:
         )
 
     def visit(
-        self, image: PreparedImage, visit: Visit, prompts: Mapping[int, Sequence[Prompt]], timings: Timings
+        self, image: PreparedImage, visit: Visit, prompts: Mapping[int, Prompt], timings: Timings
     ) -> dict[int, Candidate]:
         """What is there, by object. prompts: of the annotated objects."""
         found = {}
@@ -77,17 +77,10 @@ class Follower:
     def _object(self, name: int) -> Followed:
         return self._objects.setdefault(name, Followed())
 
-    def _annotate(
-        self, image: PreparedImage, prompts: Sequence[Prompt], timings: Timings
-    ) -> Candidate | None:
-        """One object, of all prompts together. None: there is nothing."""
-        select = self._options.select
-        found = [decode(self._model, image, prompt, None, select, timings)[0] for prompt in prompts]
-        joined: Bool = np.logical_or.reduce([crop.to_mask(each.crop) for each in found])
-        if not joined.any():
-            return None
-        best = max(found, key=lambda each: each.score)
-        return best if len(found) == 1 else Candidate(crop.from_mask(joined), best.logits, best.score)
+    def _annotate(self, image: PreparedImage, prompt: Prompt, timings: Timings) -> Candidate | None:
+        """None: there is nothing."""
+        found = decode(self._model, image, prompt, None, self._options.select, timings)[0]
+        return found if found.crop.pixels.any() else None
 
     def _advance(
         self, image: PreparedImage, step: Step, object_: Followed, timings: Timings

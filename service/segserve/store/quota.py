@@ -1,6 +1,8 @@
 """What a tenant may store, images and files together."""
 
+import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,15 +19,18 @@ class Quota:
     def __init__(self, objects: Objects, most: int) -> None:
         self._objects, self._most = objects, most
         self._used: dict[str, tuple[float, int]] = {}
+        self._coming: Counter[str] = Counter()  # bytes that are being stored
+        self._listing = asyncio.Lock()
 
     async def used(self, tenant: str) -> int:
-        """Bytes; listed at most once a minute and counted along between."""
-        at, used = self._used.get(tenant, (float("-inf"), 0))
-        if time.monotonic() - at > REFRESH_S:
-            listed = [await self._objects.list(p) for p in (keys.images(tenant), keys.files(tenant))]
-            used = sum(entry.size for entries in listed for entry in entries)
-            self._used[tenant] = (time.monotonic(), used)
-        return used
+        """Bytes, with those that are being stored; listed at most once a minute and counted along between."""
+        async with self._listing:
+            at, used = self._used.get(tenant, (float("-inf"), 0))
+            if time.monotonic() - at > REFRESH_S:
+                listed = [await self._objects.list(p) for p in (keys.images(tenant), keys.files(tenant))]
+                used = sum(entry.size for entries in listed for entry in entries)
+                self._used[tenant] = (time.monotonic(), used)
+        return self._used[tenant][1] + self._coming[tenant]
 
     def count(self, tenant: str, change: int) -> None:
         if tenant in self._used:
@@ -46,9 +51,9 @@ class Quota:
         """For what the block stores: counted before it is there, so that of several at once no more are taken than fit.
         Raises TooLarge."""
         await self.check(tenant, more)
-        self.count(tenant, more)
+        self._coming[tenant] += more
         try:
             yield
-        except BaseException:
-            self.count(tenant, -more)
-            raise
+        finally:
+            self._coming[tenant] -= more
+        self.count(tenant, more)

@@ -6,8 +6,8 @@ import orjson
 
 from segserve.app import Service
 from segserve.decode.segment import check_marks
-from segserve.errors import BadInput, ModelNotFound, WrongModel
-from segserve.files.view import View, shape
+from segserve.errors import BadInput, ModelNotFound, TooLarge, WrongModel
+from segserve.files.view import View, check_window, shape
 from segserve.jobs.job import Job, Kind
 from segserve.jobs.plans import kept_chunks
 from segserve.jobs.requests import Engine, FollowRequest, ObjectAsked, PromptAt
@@ -15,8 +15,10 @@ from segserve.models.bundle import WEIGHTS, Bundle, PromptableManifest
 from segserve.models.bundle import Kind as ModelKind
 from segserve.types import DEFAULT_TENANT, FileKind, FileRecord, Select
 from segserve.wire import reference
-from segserve.wire.schemas_following import FollowedIn, FollowParamsIn, PromptsIn
+from segserve.wire.schemas_following import MAX_OBJECTS, MAX_PLACES, FollowedIn, FollowParamsIn, PromptsIn
 from segserve.wire.schemas_jobs import VideoIn, VolumeIn
+
+MOST_STEPS = 1_000_000  # objects times frames: their plan takes seconds and some hundred MB
 
 
 async def of_video(service: Service, asked: VideoIn) -> FollowRequest:
@@ -38,6 +40,7 @@ async def of_volume(service: Service, asked: VolumeIn) -> FollowRequest:
         raise BadInput("The file is a video.", field="input.file_id", remedy="Ask for kind 'video'.")
     view = View(record.file_id, params.axis, params.window)
     shape(record, params.axis)
+    check_window(record, params.window)
     objects = params.objects
     if params.reference is not None:
         objects = await reference.objects(service.files, record, params.axis, params.reference)
@@ -56,8 +59,9 @@ async def checked(
 ) -> FollowRequest:
     bundle = await asyncio.to_thread(promptable, service, model)
     await asyncio.to_thread(check_objects, objects, record, view.axis)
-    return FollowRequest(
+    request = FollowRequest(
         model=bundle.name,
+        digest=bundle.digest,
         view=view,
         engine=engine_for(bundle, engine),
         direction=params.direction,
@@ -69,6 +73,8 @@ async def checked(
         min_score=params.min_score,
         box_extension=params.box_extension,
     )
+    check_extent(request, shape(record, view.axis)[0])
+    return request
 
 
 def promptable(service: Service, model: str | None) -> Bundle:
@@ -109,13 +115,42 @@ def check_objects(
         seen.add(each.object_id)
         for place, prompt in enumerate(each.prompts):
             where = f"{field}.{number}.prompts.{place}"
-            if prompt.frame >= count:
+            if prompt.at >= count:
                 raise BadInput(
-                    f"There is no frame {prompt.frame}: the file has {count}.",
-                    field=f"{where}.frame",
+                    f"There is no frame {prompt.at}: the file has {count}.",
+                    field=f"{where}.{'slice' if prompt.frame is None else 'frame'}",
                     remedy=f"Send one from 0 to {count - 1}.",
                 )
             check_marks(prompt.marks(where, size), size, where)
+
+
+def check_extent(request: FollowRequest, count: int, field: str = "params.objects") -> None:
+    """What all that was asked comes to. count: of slices. Raises BadInput, TooLarge."""
+    most = max((len(each.prompts) for each in request.objects), default=0)
+    if len(request.objects) > MAX_OBJECTS or most > MAX_PLACES or len(request.objects) * count > MOST_STEPS:
+        raise TooLarge(
+            f"It is {len(request.objects)} objects through {count} frames, with up to {most} prompts each.",
+            field=field,
+            remedy=f"Follow at most {MAX_OBJECTS} objects in a job, with {MAX_PLACES} prompts each, and objects times"
+            f" frames at most {MOST_STEPS}.",
+        )
+    if request.engine is Engine.PROJECTION:
+        for each in request.objects:
+            for at in {prompt.slice for prompt in each.prompts}:
+                check_marked(each, at, field)
+
+
+def check_marked(each: ObjectAsked, at: int, field: str) -> None:
+    """By projection a frame with prompts is looked at by itself. Raises BadInput."""
+    prompts = [prompt.prompt for prompt in each.prompts if prompt.slice == at]
+    if not any(
+        prompt.get("box") or prompt.get("mask") or 1 in (prompt.get("labels") or [1]) for prompt in prompts
+    ):
+        raise BadInput(
+            f"Object {each.object_id} has nothing but negative points on frame {at}.",
+            field=field,
+            remedy="Send a positive point on it or a box around it as well, on the same frame.",
+        )
 
 
 def asked_of(each: FollowedIn, revision: int) -> ObjectAsked:
@@ -123,8 +158,8 @@ def asked_of(each: FollowedIn, revision: int) -> ObjectAsked:
         object_id=each.object_id,
         prompts=[
             PromptAt(
-                slice=prompt.frame,
-                prompt=prompt.model_dump(mode="json", exclude={"frame"}, exclude_unset=True),
+                slice=prompt.at,
+                prompt=prompt.model_dump(mode="json", exclude={"frame", "slice"}, exclude_unset=True),
                 revision=revision,
             )
             for prompt in each.prompts
@@ -153,7 +188,8 @@ async def revise(service: Service, job_id: str, asked: PromptsIn) -> Job:
     added = [asked_of(each, job.revision + 1) for each in asked.objects]
     after = before.model_copy(update={"objects": joined(before.objects, added)})
     count, _ = shape(record, before.view.axis)
-    keep = kept_chunks(before, after, count)
+    check_extent(after, count, "objects")
+    keep = await asyncio.to_thread(kept_chunks, before, after, count)
     return await queue.revise(job, after.model_dump_json().encode(), keep)
 
 

@@ -1,14 +1,15 @@
 """The results of jobs on frames or slices: data sets, label maps, and what is drawn or laid into volumes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import AsyncExitStack, aclosing
 
+import numpy as np
 import orjson
 from zipstream import ZIP_STORED, ZipStream
 
 from segserve.app import Service
-from segserve.errors import BadInput
+from segserve.errors import BadInput, TooLarge
 from segserve.jobs.job import Job, Kind, State
 from segserve.looking import volume
 from segserve.looking.clip import mp4
@@ -25,7 +26,7 @@ GATHERED = 1 << 20  # bytes of lines looked through at once
 MADE_OF_LINES = (JobFormat.COCO, JobFormat.PNG, JobFormat.TIFF)
 
 
-async def written(service: Service, job: Job, asked: JobFormat) -> AsyncIterator[bytes]:
+async def written(service: Service, job: Job, asked: JobFormat) -> AsyncGenerator[bytes]:
     """What is published now. Raises as `job_results.written`, before the first part."""
     async with AsyncExitStack() as stack:
         lines = Lines()
@@ -84,6 +85,12 @@ def coco(lines: Lines, job: Job) -> Generator[bytes]:
 
 def archive(lines: Lines, job: Job, asked: JobFormat) -> Generator[bytes]:
     """A label map a frame: its values are object_ids. Raises TooLarge where the format does not hold them."""
+    if asked is JobFormat.PNG and lines.dtype is not np.uint16:
+        raise TooLarge(
+            "There are object_ids that the 16 bits of a PNG do not hold.",
+            field="format",
+            remedy="Ask for format 'tiff'.",
+        )
     out = ZipStream(compress_type=ZIP_STORED)
     encode = labels.encode_png if asked is JobFormat.PNG else labels.encode_tiff
     for frame in lines.frames:

@@ -17,8 +17,8 @@ class JobFormat(StrEnum):
     NRRD = "nrrd"
     MHA = "mha"
     MP4 = "mp4"  # objects drawn over the frames
-    CTC = "ctc"  # tracks as the Cell Tracking Challenge has them
     SHEET = "sheet"  # the same of some frames or slices, as one PNG
+    CTC = "ctc"  # tracks as the Cell Tracking Challenge has them
 
 
 @dataclass(frozen=True)

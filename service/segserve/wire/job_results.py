@@ -1,6 +1,7 @@
 """The results of a job in the format that is asked for, made of the kept run lengths as they are read."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from segserve.app import Service
 from segserve.jobs.job import Job, Kind
@@ -10,25 +11,36 @@ from segserve.wire.job_tracks import as_ctc
 
 
 async def written(service: Service, job: Job, asked: JobFormat, after: int) -> AsyncIterator[bytes]:
-    """What is published now. after: lines to leave out. What can be wrong is found before the first part: raises
-    BadInput where the job's kind has no such format or its file cannot be read, FileNotKnown, TooLarge,
+    """What is published now. after: lines to leave out, of NDJSON. What can be wrong is found before the first part:
+    raises BadInput where the job's kind has no such format or its file cannot be read, FileNotKnown, TooLarge,
     MissingDependency, and Busy where too much is being made."""
     check(job.kind, asked)
 
+    skipped = after if asked is JobFormat.NDJSON else 0
+
     async def read() -> AsyncIterator[bytes]:
-        return await service.jobs.queue.results(job.tenant, job.job_id, after)
+        return await service.jobs.queue.results(job.tenant, job.job_id, skipped)
 
     if job.kind is Kind.BATCH or asked is JobFormat.NDJSON:
         return batch_results.written(read, asked)
     if asked is JobFormat.CTC:
-        parts = as_ctc(lambda: batch_results.parsed(read))
+        made = as_ctc(lambda: batch_results.parsed(read))
     else:
-        parts = frame_results.written(service, job, asked)
+        made = frame_results.written(service, job, asked)
+
+    async def placed() -> AsyncGenerator[bytes]:
+        with service.maker.place():
+            async with aclosing(made) as parts:
+                async for part in parts:
+                    yield part
+
+    parts = placed()
     first = await anext(parts, b"")
 
-    async def begun() -> AsyncIterator[bytes]:
-        yield first
-        async for part in parts:
-            yield part
+    async def begun() -> AsyncGenerator[bytes]:
+        async with aclosing(parts):
+            yield first
+            async for part in parts:
+                yield part
 
     return begun()

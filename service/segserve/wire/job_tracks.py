@@ -1,12 +1,12 @@
 """The results of a tracking job in the form of the Cell Tracking Challenge, made of its lines as they are read."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 import numpy as np
 
-from segserve.masks import rle
+from segserve.masks import labels
 from segserve.masks.labels import Labels
 from segserve.tracking.ctc import CtcResult
 from segserve.tracking.link import Track
@@ -17,7 +17,7 @@ Line = dict[str, Any]
 ReadLines = Callable[[], AsyncIterator[Line]]
 
 
-async def as_ctc(read: ReadLines) -> AsyncIterator[bytes]:
+async def as_ctc(read: ReadLines) -> AsyncGenerator[bytes]:
     """A zip, see `tracking.ctc`; of a job that still runs, its tracks so far. Reads all lines twice, for how long
     tracks last must be known before the first mask is written. Raises TooLarge, before the first byte."""
     tracks, count = await seen(read())
@@ -47,8 +47,5 @@ async def maps(lines: AsyncIterator[Line], count: int) -> AsyncIterator[Labels]:
 
 
 def painted(line: Line) -> Labels:
-    size = Size(line["height"], line["width"])
-    labels = np.zeros((size.height, size.width), np.uint32)
-    for each in line["objects"]:
-        labels[rle.decode(each["mask"]["counts"], size)] = each["object_id"]
-    return labels
+    found = [(each["object_id"], each["mask"]["counts"], each["area"]) for each in line["objects"]]
+    return labels.from_runs(found, Size(line["height"], line["width"]), np.uint32)

@@ -16,7 +16,7 @@ from segserve.jobs.images import Sources
 from segserve.jobs.job import Job, Kind
 from segserve.jobs.projecting import Projecting
 from segserve.jobs.remembering import Remembering
-from segserve.jobs.requests import AutomaticRequest, Engine
+from segserve.jobs.requests import AutomaticRequest, Engine, check_same
 from segserve.jobs.stitched import EitherWay, Merging, Tracking
 from segserve.jobs.work import Work
 from segserve.masks.labels import Labels
@@ -107,6 +107,7 @@ def works(service: Service) -> dict[Kind, Work]:
 
     async def segment(job: Job, name: str, pixels: UInt8, asked: AutomaticRequest) -> Labels:
         model = await service.registry.get(asked.model, Model)
+        check_same(model.bundle, asked)
         timings = service.timings()
         image = await service.frames.prepared(job.tenant, name, model, pixels, job.priority, timings)
         return await service.turns.run(

@@ -12,7 +12,7 @@ from segserve.files.library import FileLibrary
 from segserve.files.probe import opened_volume
 from segserve.files.view import shape
 from segserve.masks import crop, rle
-from segserve.types import DEFAULT_TENANT, Bool, FileKind, FileRecord
+from segserve.types import DEFAULT_TENANT, Bool, FileKind, FileRecord, UInt16
 from segserve.wire.schemas import Rle
 from segserve.wire.schemas_following import MAX_OBJECTS, MOST_IDS, FollowedIn, PlacedPromptIn, ReferenceIn
 
@@ -36,14 +36,12 @@ async def objects(files: FileLibrary, image: FileRecord, axis: int, asked: Refer
         return await asyncio.to_thread(read)
 
 
-def mark(labels: NDArray[Any], asked: ReferenceIn) -> list[FollowedIn]:
-    """labels [N, H, W], 0 for what is no object. Raises BadInput."""
-    if not np.issubdtype(labels.dtype, np.integer) and not np.array_equal(labels, np.round(labels)):
-        raise BadInput(
-            "The reference has values between whole numbers.", field=f"{FIELD}.file_id", remedy="Send labels."
-        )
-    known = [int(value) for value in np.unique(labels) if value]
-    wanted = known if asked.labels is None else asked.labels
+def mark(volume: NDArray[Any], asked: ReferenceIn) -> list[FollowedIn]:
+    """volume [N, H, W], 0 for what is no object. Blocks. Raises BadInput."""
+    labels = checked(volume)
+    areas = np.stack([np.bincount(each.ravel(), minlength=int(labels.max()) + 1) for each in labels])
+    known: list[int] = (np.flatnonzero(areas.sum(axis=0)[1:]) + 1).tolist()
+    wanted = known if asked.labels is None else list(dict.fromkeys(asked.labels))
     for label in wanted:
         if label not in known:
             raise BadInput(
@@ -51,19 +49,36 @@ def mark(labels: NDArray[Any], asked: ReferenceIn) -> list[FollowedIn]:
                 field=f"{FIELD}.labels",
                 remedy=f"It has {', '.join(map(str, known[:20])) or 'none'}.",
             )
-    if not wanted or len(wanted) > MAX_OBJECTS or not 0 < min(wanted) <= max(wanted) <= MOST_IDS:
+    if not 0 < len(wanted) <= MAX_OBJECTS:
         raise BadInput(
-            f"The reference has {len(wanted)} labels, or some beyond {MOST_IDS}.",
+            f"The reference has {len(wanted)} labels.",
             field=f"{FIELD}.labels",
             remedy=f"Name from 1 to {MAX_OBJECTS} of them.",
         )
-    return [FollowedIn(object_id=label, prompts=marks(labels == label, asked)) for label in wanted]
+    return [
+        FollowedIn(
+            object_id=label,
+            prompts=[marked(labels[at] == label, at, asked) for at in chosen(areas[:, label], asked)],
+        )
+        for label in wanted
+    ]
 
 
-def marks(object_: NDArray[np.bool_], asked: ReferenceIn) -> list[PlacedPromptIn]:
-    """object_ [N, H, W]."""
-    areas = np.count_nonzero(object_, axis=(1, 2))
-    return [marked(object_[at], at, asked) for at in chosen(areas, asked)]
+def checked(volume: NDArray[Any]) -> UInt16:
+    """Raises BadInput for values that are no labels."""
+    for each in volume:
+        if (
+            not np.isfinite(each).all()
+            or each.min() < 0
+            or each.max() > MOST_IDS
+            or (each != np.rint(each)).any()
+        ):
+            raise BadInput(
+                f"The reference has values that are not whole numbers from 0 to {MOST_IDS}.",
+                field=f"{FIELD}.file_id",
+                remedy="Send labels, 0 for the background.",
+            )
+    return volume.astype(np.uint16)
 
 
 def chosen(areas: NDArray[np.int64], asked: ReferenceIn) -> list[int]:
@@ -98,10 +113,11 @@ def marked(mask: Bool, at: int, asked: ReferenceIn) -> PlacedPromptIn:
 
 def deepest(mask: Bool, count: int) -> list[tuple[float, float]]:
     """(x, y) of points on the mask, each as far as can be from its outside and from those before."""
-    free, found = np.pad(mask, 1), list[tuple[float, float]]()
+    x0, y0, x1, y1 = crop.bounding_box(crop.from_mask(mask))
+    free, found = np.pad(mask[y0:y1, x0:x1], 1), list[tuple[float, float]]()
     while len(found) < count and free.any():
         depth = ndimage.distance_transform_edt(free)
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-        found.append((float(x - 1), float(y - 1)))
+        found.append((float(x - 1 + x0), float(y - 1 + y0)))
         free[y, x] = False
     return found

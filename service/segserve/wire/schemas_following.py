@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from segserve.jobs.requests import Engine
 from segserve.projection.prompts import Projection
@@ -16,17 +16,27 @@ MOST_IDS = 65_535  # of a 16-bit label map
 ObjectId = Annotated[int, Field(ge=1, le=MOST_IDS)]
 ImageSize = Annotated[int, Field(ge=128, le=1024, multiple_of=64)]
 Distance = Annotated[float, Field(ge=0, le=100_000)]
+Frame = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class PlacedPromptIn(MarksIn):
     """What is there, on one frame or slice."""
 
-    frame: int = Field(
-        ge=0,
-        validation_alias=AliasChoices("frame", "slice"),
-        description="from 0; of a volume it may be called slice",
-    )
+    frame: Frame | None = Field(None, description="from 0")
+    slice: Frame | None = Field(None, description="the same, of a volume")
+
+    @model_validator(mode="after")
+    def somewhere(self) -> Self:
+        if (self.frame is None) == (self.slice is None):
+            raise ValueError("send frame, or slice, to say where")
+        return self
+
+    @property
+    def at(self) -> int:
+        found = self.slice if self.frame is None else self.frame
+        assert found is not None
+        return found
 
 
 class FollowedIn(Strict):

@@ -33,5 +33,6 @@ class Union(RootModel[OneOf]):
         except ValidationError as error:
             faults: list[Any] = error.errors(include_url=False)
             for fault in faults:
-                fault["loc"] = fault["loc"][1:] if fault["loc"] else (cls.told_by,)
+                untold = fault["type"].startswith("union_tag")
+                fault["loc"] = (cls.told_by,) if untold else fault["loc"][1:]
             raise ValidationError.from_exception_data(cls.__name__, faults) from None

@@ -5,8 +5,9 @@ import asyncio
 from segserve.app import Service
 from segserve.automatic.volume import VolumeParams
 from segserve.errors import BadInput, NoAutomaticDecoder
-from segserve.files.view import View, shape
+from segserve.files.view import View, check_window, shape
 from segserve.jobs.requests import MergeRequest, TrackRequest
+from segserve.models.bundle import Bundle
 from segserve.models.model import AIS
 from segserve.tracking.link import LinkingParams
 from segserve.types import DEFAULT_TENANT, FileKind
@@ -21,8 +22,11 @@ async def of_volume(service: Service, asked: VolumeIn) -> MergeRequest:
     if record.kind is FileKind.VIDEO:
         raise BadInput("The file is a video.", field="input.file_id", remedy="Ask for kind 'tracking'.")
     shape(record, params.axis)
+    check_window(record, params.window)
+    bundle = await with_decoder(service, asked.model)
     return MergeRequest(
-        model=await model_for(service, asked.model),
+        model=bundle.name,
+        digest=bundle.digest,
         view=View(record.file_id, params.axis, params.window),
         params=params.automatic,
         joining=VolumeParams(params.beta, params.gap_closing, params.min_z_extent),
@@ -39,16 +43,18 @@ async def of_tracking(service: Service, asked: TrackingIn) -> TrackRequest:
             remedy="Ask for kind 'volume' and engine 'automatic'.",
         )
     shape(record, 0)
+    bundle = await with_decoder(service, asked.model)
     return TrackRequest(
-        model=await model_for(service, asked.model),
+        model=bundle.name,
+        digest=bundle.digest,
         view=View(record.file_id),
         params=asked.params.params,
         joining=LinkingParams(**asked.params.linking.model_dump(exclude_none=True)),
     )
 
 
-async def model_for(service: Service, name: str | None) -> str:
+async def with_decoder(service: Service, name: str | None) -> Bundle:
     bundle = await asyncio.to_thread(promptable, service, name)
     if not bundle.has(AIS):
         raise NoAutomaticDecoder(bundle.name)
-    return bundle.name
+    return bundle

@@ -1,5 +1,6 @@
 """JobService: convert, call, convert back."""
 
+import math
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ from segserve.wire.schemas_jobs import JobIn
 
 PRIORITY = dict(enumerate([Priority.BATCH, Priority.BATCH, Priority.INTERACTIVE]))
 
+EXACT = 1 << 53  # up to here a float is one integer
 Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
 
 
@@ -75,12 +77,16 @@ def objects_in(objects: Iterable[jobs_pb2.FollowedObject]) -> list[dict[str, Any
 
 
 def whole_numbers(value: Any) -> Any:
-    """A Struct has no integers: 60.0 was 60."""
+    """A Struct has no integers: 60.0 was 60. Raises BadInput for what JSON has no number for."""
     if isinstance(value, dict):
         return {name: whole_numbers(each) for name, each in value.items()}
     if isinstance(value, list):
         return [whole_numbers(each) for each in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        raise BadInput(f"{value} is no number to work with.", field="params", remedy="Send finite numbers.")
+    return int(value) if value.is_integer() and abs(value) <= EXACT else value
 
 
 def job_out(job: Job) -> jobs_pb2.Job:
