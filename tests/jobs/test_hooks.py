@@ -61,12 +61,15 @@ async def sending(
 ) -> AsyncIterator[Counts]:
     counts = Counts()
     allowed = Hosts(hosts, private=private, purpose=PURPOSE)
-    running = asyncio.create_task(HookSender(hooks, allowed, Signer(SECRET), timeout_s, counts).run())
+    hook_sender = HookSender(hooks, allowed, Signer(SECRET), timeout_s, counts)
+    running = [asyncio.create_task(work) for work in hook_sender.senders()]
     try:
         yield counts
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        while any(not task.done() for task in running):
+            for task in running:  # a library may swallow one cancellation while it connects: ask again
+                task.cancel()
+            await asyncio.wait(running, timeout=1)
 
 
 async def until(true: Callable[[], bool]) -> None:
