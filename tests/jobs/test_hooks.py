@@ -62,11 +62,12 @@ async def sending(
 ) -> AsyncIterator[Counts]:
     counts = Counts()
     allowed = Hosts(hosts, private=private, purpose=PURPOSE)
-    running = asyncio.create_task(HookSender(hooks, allowed, Signer(SECRET), timeout_s, counts).run())
+    hook_sender = HookSender(hooks, allowed, Signer(SECRET), timeout_s, counts)
+    running = [asyncio.create_task(work) for work in hook_sender.senders()]
     try:
         yield counts
     finally:
-        await end([running])
+        await end(running)
 
 
 async def until(true: Callable[[], bool]) -> None:

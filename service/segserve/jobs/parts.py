@@ -111,7 +111,7 @@ class JobParts:
         if self._worker is not None:
             found.append(self._worker.keep())
         if self._sends:
-            found.append(self.sender.run())
+            found += self.sender.senders()
         return found
 
     async def stop(self) -> None:

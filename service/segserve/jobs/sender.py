@@ -8,7 +8,8 @@ import hashlib
 import hmac
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import orjson
 import structlog
@@ -82,12 +83,11 @@ class HookSender:
         self._hosts.check_on()
         self._hosts.check(parse(url, PURPOSE))
 
-    async def run(self) -> None:
-        """Send what is due, until cancelled."""
-        if self._signer is not None:
-            await asyncio.gather(*(self._serve(self._signer) for _ in range(AT_ONCE)))
+    def senders(self) -> list[Coroutine[Any, Any, None]]:
+        """Each sends what is due, one after another, until cancelled."""
+        return [] if self._signer is None else [self._send(self._signer) for _ in range(AT_ONCE)]
 
-    async def _serve(self, signer: Signer) -> None:
+    async def _send(self, signer: Signer) -> None:
         while True:
             try:
                 due = await self._hooks.take(
