@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # By their first bytes, and by nothing else: some of FFmpeg's formats name other files, or addresses, to read.
 FORMATS = {"mp4": "mov", "webm": "matroska", "avi": "avi", "gif": "gif"}
 MOST_FRAMES = 1_000_000
+KEPT_BYTES = 64 << 20  # of frames decoded ahead of time, on the way back
 NEAR = 32  # frames: so far ahead, reading on is quicker than looking for a key frame
 
 
@@ -80,6 +81,8 @@ class VideoFrames:
         self._times = self._list()
         if not self._times:
             raise BadInput("The video has no frames.", field="file", remedy="Is it complete? Send it again.")
+        self._kept: dict[int, UInt8] = {}
+        self._last = -1
         self._seek(0)
         self.size = Size(*self._read(0).shape[:2])
 
@@ -105,9 +108,14 @@ class VideoFrames:
 
     def read(self, index: int) -> UInt8:
         """RGB [H, W, 3]. Raises BadInput where it cannot be decoded."""
-        if not self._next <= index <= self._next + NEAR:
-            self._seek(index)
-        values = self._read(index)
+        going_back, self._last = index == self._last - 1, index
+        if index not in self._kept:
+            self._kept = self._read_up_to(index) if going_back else {}
+        values = self._kept.get(index)
+        if values is None:
+            if not self._next <= index <= self._next + NEAR:
+                self._seek(index)
+            values = self._read(index)
         if (size := Size(*values.shape[:2])) != self.size:
             raise BadInput(
                 f"Frame {index} is {size.width} x {size.height}, the first one {self.size.width} x"
@@ -116,6 +124,17 @@ class VideoFrames:
                 remedy="Send frames of one size: ffmpeg's -vf scale makes them so.",
             )
         return values
+
+    def _read_up_to(self, index: int) -> dict[int, UInt8]:
+        """Some frames before it as well: each by itself would be decoded from its key frame on. Nothing where any of
+        them is damaged."""
+        most = max(1, KEPT_BYTES // (3 * self.size.height * self.size.width))
+        begin = max(0, index + 1 - min(most, NEAR))
+        try:
+            self._seek(begin)
+            return {at: self._read(at) for at in range(begin, index + 1)}
+        except BadInput:
+            return {}
 
     def _seek(self, index: int) -> None:
         with decoding():

@@ -17,7 +17,7 @@ from segserve.files.library import FileLibrary
 from segserve.files.reading import Reading
 from segserve.jobs.job import Job, Kind
 from segserve.jobs.lines import described
-from segserve.jobs.plans import CHUNK, Visit, plan
+from segserve.jobs.plans import CHUNK, KEPT_STATES, Visit, plan
 from segserve.jobs.requests import Engine, FollowRequest
 from segserve.jobs.results import Past
 from segserve.jobs.work import Chunk, Stop
@@ -70,7 +70,7 @@ class Following:
             await reading.close()
             raise
         visits = await asyncio.to_thread(plan, asked, reading.count)
-        return OpenedFollowing(job, visits, engine, reading, past)
+        return OpenedFollowing(job, visits, engine, reading, past, KEPT_STATES[asked.engine])
 
 
 class OpenedFollowing:
@@ -81,8 +81,10 @@ class OpenedFollowing:
         engine: Follows,
         reading: Reading,
         past: Past,
+        kept_states: int,
     ) -> None:
         self._visits, self._engine, self._reading, self._past = visits, engine, reading, past
+        self._kept_states = kept_states
         self._word = "slice" if job.kind is Kind.VOLUME else "frame"
         self._next = 0  # the chunk that the engine is ready for
         self.total = len(visits)
@@ -104,7 +106,8 @@ class OpenedFollowing:
             found = await self._engine.visit(visit, self._visits[index + 1 : end], stop)
             lines.append(self._line(visit.slice, found))
         self._next = number + 1
-        return Chunk(lines, state=await asyncio.to_thread(self._engine.dump))
+        state = await asyncio.to_thread(self._engine.dump)
+        return Chunk(lines, state=state, supersedes=number % self._kept_states != 0)
 
     def _line(self, at: int, found: Mapping[int, Seen]) -> bytes:
         size = self._reading.size

@@ -12,6 +12,10 @@ from segserve.types import Direction
 
 CHUNK = 8  # visits: at most so many are done again after a crash, and results come in such pieces
 
+# Chunks between two states that are kept: those of a memory are some MB for each object, and what is kept is there for
+# corrections, which are few.
+KEPT_STATES = {Engine.PROJECTION: 1, Engine.MEMORY: 8}
+
 
 class Visit(Protocol):
     """All that is asked of an engine at a time; each has a type of its own. What it makes of equal visits, in a row
@@ -72,4 +76,5 @@ def passes(direction: Direction, first: list[int], later: list[int], count: int)
 def kept_chunks(before: FollowRequest, after: FollowRequest, count: int) -> int:
     """How many chunks of a job stay as they are when it is asked for more. count: of slices. Blocks."""
     pairs = zip(plan(before, count), plan(after, count), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) // CHUNK
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) // CHUNK
+    return alike - alike % KEPT_STATES[before.engine]

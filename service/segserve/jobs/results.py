@@ -39,6 +39,9 @@ class Results:
     async def state(self, tenant: str, job_id: str, chunk: int, revision: int) -> bytes | None:
         return await self._objects.get(chunk_path(tenant, job_id, chunk, revision) + STATE)
 
+    async def forget_state(self, tenant: str, job_id: str, chunk: int, revision: int) -> None:
+        await self._objects.delete([chunk_path(tenant, job_id, chunk, revision) + STATE])
+
     async def remove(self, tenant: str, job_id: str) -> None:
         entries = await self._objects.list(keys.job_files(tenant, job_id))
         await self._objects.delete([entry.path for entry in entries])
@@ -84,6 +87,10 @@ class Past:
         """What the chunk left for those that follow."""
         revision = self._published[chunk].revision
         return await self._results.state(self._tenant, self._job_id, chunk, revision)
+
+    async def forget_state(self, chunk: int) -> None:
+        revision = self._published[chunk].revision
+        await self._results.forget_state(self._tenant, self._job_id, chunk, revision)
 
 
 LINES, STATE = ".ndjson", ".state"

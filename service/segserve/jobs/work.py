@@ -30,12 +30,14 @@ class Stop:
 @dataclass(frozen=True)
 class Chunk:
     """lines: of the results, a JSON object each. failures: how many of them are errors. units: what users count
-    (images, frames, slices); None: one a line. state: what it takes to go on after this chunk, beside the lines."""
+    (images, frames, slices); None: one a line. state: what it takes to go on after this chunk, beside the lines.
+    supersedes: with it the state before is of no use any more."""
 
     lines: list[bytes]
     failures: int = 0
     units: int | None = None
     state: bytes | None = None
+    supersedes: bool = False
 
     @property
     def count(self) -> int:

@@ -273,6 +273,8 @@ class JobWorker:
             # Before the next one begins: should that one end the worker, this one is not to be made again.
             ends = Published(lines, done, failures, job.revision)
             await self._publish(start, len(past), chunk, ends, (done - job.done) / (time.monotonic() - begun))
+            if chunk.supersedes:
+                await past.forget_state(len(past) - 1)
             past.add(ends)
             self._metrics.job_chunk(job.kind, chunk.count, time.monotonic() - chunk_begun)
 
