@@ -166,7 +166,7 @@ class Service:
             Amg(self.embeddings, self._grids, self.turns),
             self.turns,
             self.metrics,
-            most_tiles=settings.automatic_tiles,
+            most_tiles=None if role is Role.WORKER else settings.automatic_tiles,
         )
         self.library = Library(
             store,

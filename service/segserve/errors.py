@@ -48,6 +48,10 @@ class TooLarge(BadInput):
     code = "too_large"
 
 
+class TooManyTiles(TooLarge):
+    """For one request; a job has the time."""
+
+
 class UnsupportedFormat(BadInput):
     code = "unsupported_format"
 

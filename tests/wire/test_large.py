@@ -15,6 +15,7 @@ from safetensors.numpy import load
 
 from tests.conftest import ExternalRedis
 from tests.serving import Encoder, Server
+from tests.wire.test_jobs import ended, results
 
 W, H = 3000, 2500
 CELL = 60  # pixels across
@@ -234,12 +235,33 @@ def test_all_cells_are_found_each_with_one_id(tiling: Server) -> None:
     assert again.json()["objects"][0]["mask"]["size"] == [height, width]
 
 
-def test_more_tiles_than_are_segmented_in_one_request_are_refused(tiling: Server, image_id: str) -> None:
-    answer = tiling.client.post("/v1/automatic", json={"image_id": image_id, "method": "ais"})
-    assert answer.status_code == 413
+def test_more_tiles_than_are_segmented_in_one_request_are_left_to_a_job(
+    tiling: Server, image_id: str
+) -> None:
+    asked = {"image_id": image_id, "method": "ais", "params": {"min_size": 200}}
+    answer = tiling.client.post("/v1/automatic", json=asked)
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["location"] == f"/v1/jobs/{answer.json()['job_id']}"
+    job = ended(tiling, answer.json()["job_id"])
+    assert (job["state"], job["progress"]["failed"]) == ("succeeded", 0), job
+    [line] = results(tiling, job["job_id"])
+    masks = [decoded(each) for each in line["objects"]]
+    cells = [(x, y) for x, y in CENTRES.tolist() if x < W and y < H]
+    alike = [max((iou(m, disc(x, y)) for m in masks if m[y, x]), default=0.0) > 0.7 for x, y in cells[::5]]
+    assert np.mean(alike) > 0.9
+
+
+def test_without_jobs_many_tiles_are_refused(tmp_path: Path, redis: ExternalRedis) -> None:
+    server = Server(tmp_path, tile_from_px="1024", automatic_tiles="12", redis_url=redis.url)
+    server.wait_ready()
+    answer = server.client.post(
+        "/v1/automatic", json={"image_id": server.upload(png(IMAGE)), "method": "ais"}
+    )
+    assert answer.status_code == 413, answer.text
     assert "30 tiles" in answer.json()["detail"]
     assert "up to 12" in answer.json()["detail"]
     assert answer.json()["field"] == "image_id"
+    assert server.stop() == 0
 
 
 def test_all_that_was_made_of_it_is_deleted_with_the_image(tiling: Server) -> None:

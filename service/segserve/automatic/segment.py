@@ -25,7 +25,7 @@ MOST_PIXELS = 64_000_000  # of an image in one piece: its maps and labels take s
 
 class Automatic:
     """One method for each way to find an image's objects. turns: where the work on whole images is done.
-    most_tiles: of a large image, which is segmented tile by tile."""
+    most_tiles: of a large image, which is segmented tile by tile; None: as many as it has."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Automatic:
         turns: Turns,
         metrics: Metrics,
         *,
-        most_tiles: int,
+        most_tiles: int | None,
     ) -> None:
         self._registry, self._embeddings = registry, embeddings
         self._maps, self._amg = maps, amg

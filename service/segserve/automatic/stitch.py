@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from segserve.errors import Busy, TooLarge
+from segserve.errors import Busy, TooManyTiles
 from segserve.images.tiling import Grid, Tile, grid
 from segserve.masks import crop as crops
 from segserve.masks import labels
@@ -28,14 +28,15 @@ AGREE = 0.5  # intersection over union above which two objects are one
 PATIENCE_S = 0.5
 
 
-def tiles_of(size: Size, input_size: int, most: int) -> Grid:
-    """Raises TooLarge where there are more than `most`."""
+def tiles_of(size: Size, input_size: int, most: int | None) -> Grid:
+    """Raises TooManyTiles where there are more than `most`."""
     tiles = grid(size, input_size)
-    if len(tiles) > most:
-        raise TooLarge(
+    if most is not None and len(tiles) > most:
+        raise TooManyTiles(
             f"The image has {len(tiles)} tiles for this model, and up to {most} are segmented in one request.",
             field="image_id",
-            remedy="Send parts of the image, or ask the operator to raise SEGSERVE_AUTOMATIC_TILES.",
+            remedy="Submit a batch job for it, send parts of the image, or ask the operator to raise"
+            " SEGSERVE_AUTOMATIC_TILES.",
         )
     return tiles
 

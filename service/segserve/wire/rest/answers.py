@@ -6,6 +6,8 @@ import orjson
 from fastapi import Path
 from fastapi.responses import Response
 
+from segserve.jobs.job import Job
+from segserve.jobs.told import told
 from segserve.timing import Timings
 from segserve.wire import problems
 from segserve.wire.schemas import ProblemOut
@@ -22,3 +24,10 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def json(content: Any, status: int = 200, timings: Timings | None = None) -> Response:
     extra = {} if timings is None else {"Server-Timing": timings.header()}
     return Response(orjson.dumps(content), status, extra, media_type="application/json")
+
+
+def accepted(job: Job) -> Response:
+    """It is worked on: where to look."""
+    answer = json(told(job), 202)
+    answer.headers["Location"] = f"/v1/jobs/{job.job_id}"
+    return answer

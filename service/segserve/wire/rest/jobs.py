@@ -15,7 +15,7 @@ from segserve.jobs.told import told
 from segserve.types import DEFAULT_TENANT
 from segserve.wire import body, following, job_results, jobs
 from segserve.wire.job_formats import FORMS, JobFormat
-from segserve.wire.rest.answers import json, refusals
+from segserve.wire.rest.answers import accepted, json, refusals
 from segserve.wire.schemas_following import PromptsIn
 from segserve.wire.schemas_jobs import JobIn, JobOut, JobsOut
 
@@ -72,10 +72,7 @@ def add(api: FastAPI, service: Service) -> None:
     async def submit(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
         """Begin long work. It goes on whatever dies meanwhile, and is looked at under its job_id."""
         asked = await body.read_json(request, JobIn)
-        job = await jobs.submit(service, asked, idempotency_key)
-        answer = json(told(job), 202)
-        answer.headers["Location"] = f"/v1/jobs/{job.job_id}"
-        return answer
+        return accepted(await jobs.submit(service, asked, idempotency_key))
 
     @api.get("/v1/jobs", response_model=JobsOut, responses=refusals(403, 503), tags=["jobs"])
     async def recent() -> Response:
