@@ -153,7 +153,7 @@ def embedding(image_ids: list[str]) -> dict[str, Any]:
 
 
 def test_a_file_goes_up_as_it_is(tmp_path: Path, remote: Remote, server: Server) -> None:
-    file_id = remote.upload(made.video(tmp_path / "clip.mp4", 20)["file_id"])
+    file_id = remote.upload(made.video(tmp_path / "clip.mp4", 20))["file_id"]
     assert server.client.get(f"/v1/files/{file_id}").json()["frames"] == 20
     (tmp_path / "none").write_bytes(b"nothing that is read")
     with pytest.raises(BadInput, match="in no format that is read"):
