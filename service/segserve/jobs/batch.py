@@ -15,6 +15,7 @@ from segserve.jobs.job import Job, JobError
 from segserve.jobs.patience import patiently
 from segserve.jobs.results import Past
 from segserve.jobs.work import Chunk, Stop, Stopped
+from segserve.tasks import end
 
 CHUNK = 32  # images: at most so many are done again after a crash
 INTERNAL = JobError("internal", "See the log.")
@@ -78,9 +79,7 @@ class OpenedBatch:
         try:
             found = await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
         return Chunk([orjson.dumps(line) for line in found], sum("error" in line for line in found))
 
     async def _one(self, index: int, stop: Stop) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from segserve.models.model import Model
 from segserve.models.registry import Registry
 from segserve.projection.follow import Follower, FollowOptions
 from segserve.projection.plan import Visit
+from segserve.tasks import end
 from segserve.timing import Timings
 from segserve.types import Prompt, Size
 
@@ -123,7 +124,4 @@ class OpenedProjecting:
         await self._drop(set(self._coming))
 
     async def _drop(self, slices: set[int]) -> None:
-        tasks = [self._coming.pop(each) for each in slices]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end([self._coming.pop(each) for each in slices])

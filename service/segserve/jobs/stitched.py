@@ -27,6 +27,7 @@ from segserve.jobs.segmented import Segmented, States, pack
 from segserve.jobs.work import Chunk, Opened, Stop, Work
 from segserve.masks import labels
 from segserve.masks.labels import Labels
+from segserve.tasks import end
 from segserve.tracking.detections import Detections
 from segserve.tracking.link import link, load_laptrack
 from segserve.types import Size, UInt8
@@ -165,9 +166,7 @@ class OpenedStitched:
         try:
             found = await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
         return Chunk([], units=len(found), state=await asyncio.to_thread(pack, found))
 
     async def _one(self, index: int, stop: Stop) -> Labels:

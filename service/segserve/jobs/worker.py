@@ -154,12 +154,11 @@ class JobWorker:
         while True:
             start = await self._begin(tenant, job_id, after, last)
             if start is None:
-                if after is not None and await self._wanted(
-                    tenant, job_id
-                ):  # revised or retried in the pause
-                    after = last = None
-                    continue
-                return
+                # Revised or retried in the pause?
+                if after is None or not await self._wanted(tenant, job_id):
+                    return
+                after = last = None
+                continue
             passing = passing + 1 if start.job.chunks == (after and after.job.chunks) else 0
             after = start
             job_log = log.bind(job_id=job_id, kind=start.job.kind, attempt=start.job.attempts)
