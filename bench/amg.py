@@ -21,12 +21,12 @@ from torch import Tensor
 
 from bench.blobs import LOW
 from bench.common import THREADS, Line, at_least
-from segserve.automatic.grids import AmgParams
-from segserve.encode.prepared import PreparedImage
+from segserve.automatic.point_grids import AmgParams
+from segserve.encode.prepared_cache import PreparedImage
 from segserve.models.bundle import Bundle, Dims, Kind, PreprocessEntry, PromptableManifest, write_manifest
 from segserve.models.export import sam as exporter
 from segserve.models.export.fast_decoder import FastDecoder
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.models.runtime import RuntimeOptions
 from segserve.types import Region, UInt8
 

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.train.folder import Labelled
+from segserve.train.dataset_folder import Labelled
 
 SIZE = 256
 CELLS = 26

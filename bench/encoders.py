@@ -9,7 +9,7 @@ from mobile_sam import sam_model_registry
 
 from bench.common import THREADS, Line, at_least, interleaved_ms
 from segserve.models.export.sam import export_sam
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.models.runtime import RuntimeOptions
 
 

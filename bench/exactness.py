@@ -9,11 +9,11 @@ from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from bench.common import THREADS, Line, at_most
-from segserve.decode.prompts import geometry, tokens
+from segserve.decode.prompt_encoding import geometry, tokens
 from segserve.masks.crop import to_mask
 from segserve.masks.upscale import upscale
 from segserve.models.export.sam import export_sam
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.models.runtime import RuntimeOptions
 from segserve.types import Box, Prompt, Size
 

@@ -15,16 +15,16 @@ from bench.cells import draw_cells
 from bench.common import THREADS, Line, at_most
 from segserve.automatic import ais
 from segserve.encode.preprocess import apply
-from segserve.evaluate import overlap
-from segserve.evaluate.matching import AT_50, match_all, mean_accuracy, overlaps, pool
+from segserve.evaluate import overlap_scores
+from segserve.evaluate.object_matching import AT_50, match_all, mean_accuracy, overlaps, pool
 from segserve.models.bundle import Bundle
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.models.registry import BUILT_IN
 from segserve.models.runtime import RuntimeOptions
-from segserve.train.folder import Labelled
+from segserve.train.dataset_folder import Labelled
+from segserve.train.output_target import Target
 from segserve.train.progress import Silent
-from segserve.train.target import Target
-from segserve.train.tune import Options, tune
+from segserve.train.train_promptable import Options, tune
 from segserve.types import Size
 
 IMAGES = 10  # to learn from, the one held out among them; as many others to judge by
@@ -44,7 +44,7 @@ def judge(bundle: Bundle, images: list[Labelled]) -> tuple[float, float]:
     for each in images:
         maps = model.maps(model.encode(apply(each.image, model.preprocess)))
         found = ais.segment(ais.to_image(maps, model.manifest, Size(*each.mask.shape)), ais.AisParams())
-        table = overlap.tabulate(each.mask, found)
+        table = overlap_scores.tabulate(each.mask, found)
         matched.append(match_all(overlaps(table)))
     pooled = pool(matched)
     return mean_accuracy(pooled), pooled[AT_50].accuracy

@@ -16,9 +16,9 @@ from tests.models.networks import small_sam
 
 from bench.common import REHEARSE, THREADS, Line, Skipped, at_least, interleaved_ms
 from segserve.models.bundle import Bundle
-from segserve.models.export.half import add_half_encoder
+from segserve.models.export.fp16 import add_half_encoder
 from segserve.models.export.sam import export_sam
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.models.runtime import RuntimeOptions
 from segserve.types import Device, Float32
 

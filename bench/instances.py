@@ -9,12 +9,12 @@ import torch
 from tests.instances.networks import full
 
 from bench.common import THREADS, Line, interleaved_ms
-from segserve.instances.choose import Thresholds
-from segserve.instances.find import find_objects
+from segserve.instances.box_nms import Thresholds
+from segserve.instances.segmenter import find_objects
 from segserve.masks import crop
 from segserve.models.export.mask_rcnn import export_mask_rcnn
 from segserve.models.importers.mask_rcnn import COCO
-from segserve.models.instances import InstancesModel
+from segserve.models.instances_model import InstancesModel
 from segserve.models.runtime import RuntimeOptions
 from segserve.timing import Timings
 from segserve.types import Object, UInt8

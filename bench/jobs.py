@@ -17,7 +17,7 @@ from tests.serving import Server
 from bench.common import THREADS, Line, at_least, at_most, median_ms
 from bench.load import picture
 from segserve.encode.preprocess import apply
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
 

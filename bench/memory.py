@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from bench.common import REHEARSE, THREADS, Line, at_most
-from segserve.memory.bank import Memory
-from segserve.memory.session import Session
-from segserve.memory.tracker import Tracker
 from segserve.models.networks.sam2 import build
+from segserve.sam2_memory.memory_bank import Memory
+from segserve.sam2_memory.network_steps import Tracker
+from segserve.sam2_memory.session import Session
 from segserve.types import Prompt, Size, UInt8
 
 FRAMES = int(os.environ.get("BENCH_MEMORY_FRAMES", "1" if REHEARSE else "10"))

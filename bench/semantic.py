@@ -12,9 +12,9 @@ from segserve.models.bundle import SemanticManifest
 from segserve.models.export.semantic import export_semantic
 from segserve.models.networks.unet import ListedUNet
 from segserve.models.runtime import RuntimeOptions
-from segserve.models.semantic import SemanticModel
-from segserve.models.semantic_entries import SemanticInput
-from segserve.semantic.segment import SemanticOptions, check, classify
+from segserve.models.semantic_manifest import SemanticInput
+from segserve.models.semantic_model import SemanticModel
+from segserve.semantic.segmenter import SemanticOptions, check, classify
 from segserve.timing import Timings
 from segserve.types import Size, UInt8
 

@@ -12,25 +12,25 @@ import numpy as np
 
 from bench.common import THREADS, Line
 from segserve.automatic import ais
-from segserve.automatic.segment import ais_params
-from segserve.decode.segment import decode
-from segserve.encode.prepared import PreparedImage
+from segserve.automatic.segmenter import ais_params
+from segserve.decode.segmenter import decode
+from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import apply
-from segserve.evaluate.choices import Correction, Start
-from segserve.evaluate.interactive import Protocol, Step, judge_image, summarise
-from segserve.evaluate.matching import AT_50, match_all, mean_accuracy, overlaps
-from segserve.evaluate.overlap import tabulate
-from segserve.masks.labels import Labels
+from segserve.evaluate.cli_choices import Correction, Start
+from segserve.evaluate.interactive_protocol import Protocol, Step, judge_image, summarise
+from segserve.evaluate.object_matching import AT_50, match_all, mean_accuracy, overlaps
+from segserve.evaluate.overlap_scores import tabulate
+from segserve.masks.label_map import Labels
 from segserve.models.bundle import AisEntry
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
-from segserve.models.semantic import SemanticModel
-from segserve.semantic.decide import thresholds
-from segserve.semantic.segment import SemanticOptions, check, classify
-from segserve.store.cache import pack, unpack
+from segserve.models.semantic_model import SemanticModel
+from segserve.semantic.class_map import thresholds
+from segserve.semantic.segmenter import SemanticOptions, check, classify
+from segserve.store.redis_cache import pack, unpack
 from segserve.timing import Timings
-from segserve.train.folder import Labelled
+from segserve.train.dataset_folder import Labelled
 from segserve.types import Candidate, Embedding, Prompt, Select, Size
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))

@@ -11,7 +11,7 @@ import pytest
 from segserve.app import Role, Service
 from segserve.device_memory import DeviceMemory, driver
 from segserve.encode.encoder import Wanted
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.models.runtime import Graph, Held
 from segserve.settings import Settings
 from segserve.timing import Timings

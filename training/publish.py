@@ -18,10 +18,10 @@ from segserve.models.install import new_bundle
 from segserve.models.networks.starter import DIM, STRIDE, AutomaticDecoder, build_sam
 from segserve.models.registry import BUILT_IN
 from segserve.train.checkpoint import load
-from segserve.train.judge import judge
 from segserve.train.scenes import as_scene
-from segserve.train.start import STARTER as ARCHITECTURE
-from segserve.train.start import write_bundle
+from segserve.train.scores import judge
+from segserve.train.trainable_networks import STARTER as ARCHITECTURE
+from segserve.train.trainable_networks import write_bundle
 
 HERE = Path(__file__).parent
 NAME, CARD = "starter", "README.md"

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.train.folder import Labelled
+from segserve.train.dataset_folder import Labelled
 from segserve.train.scenes import Scene, distance_maps, stretch
 from segserve.types import Preprocess
 

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from scenes import PLAIN, STARTER, draw_scene, read_nuclei, recolour
 from segserve.models.networks.starter import STRIDE, AutomaticDecoder, build_sam
 from segserve.train.checkpoint import load, save
-from segserve.train.judge import judge
-from segserve.train.promptable import Schedule, Training
+from segserve.train.promptable_step import Schedule, Training
 from segserve.train.scenes import Scene, as_scene
-from segserve.train.windows import Geometry, batches
+from segserve.train.scores import judge
+from segserve.train.training_windows import Geometry, batches
 
 WINDOW = 256
 BATCH = 8

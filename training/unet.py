@@ -16,9 +16,9 @@ from tqdm import tqdm
 from scenes import read_nuclei
 from segserve.models.importers import About
 from segserve.models.registry import BUILT_IN
-from segserve.train.folder import Labelled
-from segserve.train.make_unet import Options, make_unet
-from segserve.train.target import Target
+from segserve.train.dataset_folder import Labelled
+from segserve.train.output_target import Target
+from segserve.train.train_unet import Options, make_unet
 
 NAME = "starter-unet"
 CARD = Path(__file__).parent / f"{NAME}.md"

@@ -14,41 +14,41 @@ from typing import Any
 import numpy as np
 import structlog
 
+from segserve.automatic.ais_maps import Maps
 from segserve.automatic.amg import Amg
-from segserve.automatic.candidates import Grids
-from segserve.automatic.maps import Maps
-from segserve.automatic.segment import Automatic
-from segserve.decode.places import Places
-from segserve.decode.segment import MaskMemory, Segmenter, decode
+from segserve.automatic.amg_candidates import Grids
+from segserve.automatic.segmenter import Automatic
+from segserve.bounded_executor import Turns, give_way
+from segserve.cancellation import end
+from segserve.decode.click_limit import Places
+from segserve.decode.segmenter import MaskMemory, Segmenter, decode
 from segserve.device_memory import DeviceMemory, driver
 from segserve.encode.embeddings import Embeddings
 from segserve.encode.encoder import Encoder, LocalEncoder
-from segserve.encode.flight import Flights
-from segserve.encode.frames import FrameEmbeddings
-from segserve.encode.prepared import PreparedCache, PreparedImage
+from segserve.encode.frame_embeddings import FrameEmbeddings
+from segserve.encode.prepared_cache import PreparedCache, PreparedImage
+from segserve.encode.single_flight import Flights
 from segserve.errors import BadInput, CacheUnavailable, NoPermission, OutOfMemory, SegserveError
-from segserve.files.library import FileLibrary
-from segserve.images.fetch import Fetcher
-from segserve.images.library import Library
-from segserve.images.stored import StoredImages
-from segserve.instances.find import Instances
-from segserve.jobs.images import Roots
-from segserve.jobs.parts import JobParts, jobs_redis
-from segserve.looking.maker import Maker
+from segserve.files.file_library import FileLibrary
+from segserve.images.fetch_url import Fetcher
+from segserve.images.image_library import Library
+from segserve.images.stored_pixels import StoredImages
+from segserve.instances.segmenter import Instances
+from segserve.jobs.job_services import JobParts, jobs_redis
+from segserve.jobs.kinds.batch_images import Roots
 from segserve.metrics import Metrics
-from segserve.models.model import FOLD_BELOW_TOKENS, Model
+from segserve.models.promptable_model import FOLD_BELOW_TOKENS, Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
-from segserve.semantic.segment import Semantic
+from segserve.rendering.pool import Maker
+from segserve.semantic.segmenter import Semantic
 from segserve.settings import Settings
-from segserve.store.cache import Cache, Deleted, Encoded, pack
-from segserve.store.files import FileStore
-from segserve.store.images import ImageStore
-from segserve.store.objects import open_store
+from segserve.store.file_store import FileStore
+from segserve.store.image_store import ImageStore
+from segserve.store.object_store import open_store
 from segserve.store.private_redis import PrivateRedis
-from segserve.tasks import end
+from segserve.store.redis_cache import Cache, Deleted, Encoded, pack
 from segserve.timing import Timings
-from segserve.turns import Turns, give_way
 from segserve.types import DEFAULT_TENANT, Device, Embedding, ImageRecord, Priority, Prompt, Select, Size
 
 LOOK_S = 5.0

@@ -7,11 +7,11 @@ import typer
 
 from segserve.commands.automatic import automatic
 from segserve.commands.batch import batch
-from segserve.commands.follow import track, video, volume
 from segserve.commands.instances import instances
 from segserve.commands.segment import segment
 from segserve.commands.semantic import semantic
 from segserve.commands.serve import encoder, serve, worker
+from segserve.commands.video_volume_track import track, video, volume
 from segserve.errors import SegserveError
 from segserve.evaluate.cli import app as evaluate
 from segserve.models.cli import app as models

@@ -13,7 +13,7 @@
     ├── Unavailable             it would work later: cache, jobs or encoder away, too busy, or disk full
     └── BrokenModel             a bundle's files are not what its manifest says
 
-A request goes wire -> segment/encode -> models/store. Whatever is raised below arrives at `wire.problems`,
+A request goes wire -> segment/encode -> models/store. Whatever is raised below arrives at `wire.http.problems`,
 which turns the tree into RFC 9457 problem documents; an error outside the tree is logged with its
 traceback and the caller sees only "internal error".
 """

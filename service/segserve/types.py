@@ -117,7 +117,7 @@ class FileLimits:
 
 @dataclass(frozen=True)
 class TiledAs:
-    """How a large image is kept in tiles, see `images.pyramid`. folder: of this set of tiles. size: as stored,
+    """How a large image is kept in tiles, see `images.tile_pyramid`. folder: of this set of tiles. size: as stored,
     before `orientation` turns it."""
 
     folder: str

@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from segserve.automatic.ais import AisParams, segment, to_image
-from segserve.automatic.maps import pack, unpack
-from segserve.automatic.segment import ais_params
+from segserve.automatic.ais_maps import pack, unpack
+from segserve.automatic.segmenter import ais_params
 from segserve.models.bundle import AisEntry, Bundle, PromptableManifest
 from segserve.models.registry import BUILT_IN
 from segserve.types import Size

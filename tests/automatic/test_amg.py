@@ -15,17 +15,17 @@ torch: Any = pytest.importorskip("torch")
 
 from segment_anything import SamAutomaticMaskGenerator
 
-from segserve.automatic import candidates as module
+from segserve.automatic import amg_candidates as module
 from segserve.automatic.amg import AmgMask, combined, masks_of
-from segserve.automatic.candidates import Candidate, Candidates, decode_points
-from segserve.automatic.grids import AmgParams, grid, parts
-from segserve.encode.prepared import PreparedImage
+from segserve.automatic.amg_candidates import Candidate, Candidates, decode_points
+from segserve.automatic.point_grids import AmgParams, grid, parts
+from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import apply
 from segserve.errors import TooLarge
 from segserve.masks.crop import to_mask
 from segserve.masks.upscale import Geometry, measure
 from segserve.models.export.sam import export_sam
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.timing import Timings
 from segserve.types import Region, Size, UInt8
 from tests.models.networks import noise_image, opened, small_sam

@@ -15,12 +15,12 @@ from PIL import Image
 
 from segserve.encode.encoder import LocalEncoder, Wanted
 from segserve.errors import BadInput, BrokenModel, Busy, CacheUnavailable, ImageNotFound, OutOfMemory
-from segserve.images.stored import StoredImages
+from segserve.images.stored_pixels import StoredImages
 from segserve.metrics import Metrics
 from segserve.store import keys
-from segserve.store.cache import Cache, unpack
-from segserve.store.images import ImageStore
-from segserve.store.objects import open_store
+from segserve.store.image_store import ImageStore
+from segserve.store.object_store import open_store
+from segserve.store.redis_cache import Cache, unpack
 from segserve.timing import Timings
 from segserve.types import ImageRecord, Preprocess, Priority, ReadOptions, Region, Size
 

@@ -11,10 +11,10 @@ import yaml
 from PIL import Image
 
 from segserve.errors import BadInput, ModelNotFound, SegserveError
-from segserve.evaluate.choices import Kind
 from segserve.evaluate.cli import app
-from segserve.evaluate.judge import judge
-from segserve.masks.labels import encode_png
+from segserve.evaluate.cli_choices import Kind
+from segserve.evaluate.scores import judge
+from segserve.masks.label_map import encode_png
 from segserve.models.registry import BUILT_IN
 from tests.evaluate.drawn import disc, image_of, scene
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segserve.errors import BadInput, TooLarge
-from segserve.images.band_limits import find_limits
-from segserve.images.pixels import Source
-from segserve.images.read import open_image
-from segserve.images.scale import stretch, to_uint8
+from segserve.images.image_source import Source
+from segserve.images.normalise import stretch, to_uint8
+from segserve.images.read_image import open_image
+from segserve.images.streaming_percentiles import find_limits
 from segserve.types import Normalise
 
 H, W = 700, 91  # several bands, the last one lower
@@ -125,7 +125,7 @@ def test_what_is_not_stored_from_top_to_bottom_is_read_at_once(name: str) -> Non
 
 
 def test_a_tall_packed_strip_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segserve.images.tiff_bands._MAX_BAND_BYTES", H * W * 3 - 1)
+    monkeypatch.setattr("segserve.images.tiff.bands._MAX_BAND_BYTES", H * W * 3 - 1)
     assert opened(tiff(RGB, rowsperstrip=H, compression="zlib")).bands is None
     assert opened(tiff(RGB, rowsperstrip=8, compression="zlib")).bands is not None
     assert opened(tiff(RGB, rowsperstrip=H)).bands is not None, "not packed: any row can be read"

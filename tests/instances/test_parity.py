@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from segserve.errors import TooLarge
-from segserve.instances.choose import Thresholds, choose
-from segserve.instances.find import find_objects
-from segserve.instances.paste import scaled
-from segserve.instances.resize import prepare
+from segserve.instances.box_nms import Thresholds, choose
+from segserve.instances.paste_masks import scaled
+from segserve.instances.preprocess import prepare
+from segserve.instances.segmenter import find_objects
 from segserve.masks import crop
 from segserve.models.export.mask_rcnn import export_mask_rcnn
-from segserve.models.instances import InstancesModel
+from segserve.models.instances_model import InstancesModel
 from segserve.models.runtime import RuntimeOptions
 from segserve.timing import Timings
 from segserve.types import Float32, Int64, Object, Size, UInt8
@@ -120,7 +120,7 @@ def test_nothing_found_is_an_empty_list(model: InstancesModel) -> None:
 def test_masks_that_would_fill_the_memory_are_refused(
     model: InstancesModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segserve.instances.find.MOST_PIXELS", 10_000)
+    monkeypatch.setattr("segserve.instances.segmenter.MOST_PIXELS", 10_000)
     with pytest.raises(TooLarge, match="Ask for fewer objects"):
         find_objects(noise(200, 200), model, LIMITS, Timings())
 

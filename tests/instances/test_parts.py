@@ -9,9 +9,9 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import batched_nms
 
-from segserve.instances.choose import Thresholds, choose, suppress
-from segserve.instances.paste import paste, windows
-from segserve.instances.resize import prepare, resized
+from segserve.instances.box_nms import Thresholds, choose, suppress
+from segserve.instances.paste_masks import paste, windows
+from segserve.instances.preprocess import prepare, resized
 from segserve.masks import crop
 from segserve.models.bundle import ResizeEntry
 from segserve.types import Size
@@ -101,7 +101,7 @@ def test_a_mask_of_a_large_image_is_pasted_in_parts(monkeypatch: pytest.MonkeyPa
     mask, size = RANDOM.random((28, 28)).astype(np.float32), Size(300, 400)
     [place] = windows(np.array([[20, 30, 380, 290]], np.float32), 28, size)
     whole = paste(mask, *place, size, 0.5)
-    monkeypatch.setattr("segserve.instances.paste.VALUES", 1000)
+    monkeypatch.setattr("segserve.instances.paste_masks.VALUES", 1000)
     parts = paste(mask, *place, size, 0.5)
     assert np.array_equal(whole.pixels, parts.pixels)
     assert (whole.x, whole.y) == (parts.x, parts.y)

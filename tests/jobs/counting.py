@@ -10,15 +10,15 @@ from pathlib import Path
 import orjson
 
 from segserve.errors import BadInput, Unavailable
-from segserve.jobs.job import Job, Kind
-from segserve.jobs.ledger import Ledger
-from segserve.jobs.queue import Dockets, JobQueue
-from segserve.jobs.results import Past, Results
-from segserve.jobs.work import Chunk, Stop
-from segserve.jobs.worker import JobWorker
+from segserve.jobs.engine.chunked_work import Chunk, Stop
+from segserve.jobs.engine.job import Job, Kind
+from segserve.jobs.engine.job_queue import Dockets, JobQueue
+from segserve.jobs.engine.job_store import Ledger
+from segserve.jobs.engine.result_store import Past, Results
+from segserve.jobs.engine.worker import JobWorker
 from segserve.metrics import Metrics
 from segserve.store import keys
-from segserve.store.objects import open_store
+from segserve.store.object_store import open_store
 
 TTL_S = 600
 LEASE_S = 1.0

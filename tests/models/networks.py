@@ -11,7 +11,7 @@ from sam2.modeling.sam.transformer import TwoWayTransformer as Sam2Transformer
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from segserve.models.importers.family import Family
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.models.runtime import RuntimeOptions
 
 IMAGE, PATCH = 256, 16

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segserve.decode.segment import decode
-from segserve.encode.prepared import PreparedImage
+from segserve.decode.segmenter import decode
+from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import apply
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.timing import Timings
 from segserve.types import Box, Candidate, Prompt, Select, Size
 from tests.models.networks import noise_image

@@ -9,10 +9,10 @@ torch = pytest.importorskip("torch")
 
 from segment_anything import SamPredictor
 
-from segserve.encode.prepared import PreparedImage
+from segserve.encode.prepared_cache import PreparedImage
 from segserve.models.bundle import Bundle, Kind
 from segserve.models.export.sam import export_sam
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.models.runtime import Graph, RuntimeOptions
 from segserve.types import Size
 from tests.models.networks import GRID, IMAGE, noise_image, opened, small_sam
@@ -121,8 +121,8 @@ def test_half_weights_are_exact_for_the_rounded_network(tmp_path: Path) -> None:
 def test_the_published_sizes(tmp_path: Path, variant: str) -> None:
     from segment_anything import sam_model_registry
 
-    from segserve.models.export.half import add_half_encoder
-    from segserve.models.importers.compare import compare
+    from segserve.models.export.fp16 import add_half_encoder
+    from segserve.models.importers.compare_promptable import compare
     from segserve.models.importers.sam import FAMILY
 
     torch.manual_seed(0)

@@ -11,14 +11,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
-from segserve.automatic.grids import AmgParams
-from segserve.decode.segment import is_stable
-from segserve.encode.prepared import PreparedImage
+from segserve.automatic.point_grids import AmgParams
+from segserve.decode.segmenter import is_stable
+from segserve.encode.prepared_cache import PreparedImage
 from segserve.models.bundle import Bundle, Kind
 from segserve.models.export.sam2 import export_sam2
-from segserve.models.importers.compare import compare
+from segserve.models.importers.compare_promptable import compare
 from segserve.models.importers.sam2 import CONFIGS, FAMILY
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.models.runtime import Graph, RuntimeOptions
 from segserve.types import Size
 from tests.automatic.test_amg import Ours, assert_same

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from segserve.models.export.fast_decoder import FastDecoder, Prepare
-from segserve.models.importers.compare import as_tokens, relative_to_spread
+from segserve.models.importers.compare_promptable import as_tokens, relative_to_spread
 from tests.models.networks import Decoders, sam2_decoder, sam_decoder
 
 SMALL = (64, 16, 4, 128)  # channels, grid, heads, mlp

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from segserve.errors import BadInput, BrokenModel, TooLarge
 from segserve.models.bundle import Activation, Bundle, SemanticManifest
 from segserve.models.export.onnx_files import export
-from segserve.models.importers import import_checkpoint, packages
+from segserve.models.importers import import_checkpoint, unzip
 from segserve.models.importers.bioimageio import read_description
 from segserve.models.importers.bioimageio_steps import input_of
-from segserve.models.semantic_entries import SemanticInput
+from segserve.models.semantic_manifest import SemanticInput
 from segserve.semantic.preprocess import prepare
 
 SIZE = 64
@@ -357,11 +357,11 @@ def test_links_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_bomb_goes_off_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(unzip, "MAX_BYTES", 1 << 20)
     path = archive(tmp_path / "p.zip", ("rdf.yaml", b"type: model"), ("zeros", bytes(10 << 20)))
     with pytest.raises(TooLarge, match="unpacks to more"):
         brought(path, tmp_path)
-    monkeypatch.setattr(packages, "MAX_FILES", 3)
+    monkeypatch.setattr(unzip, "MAX_FILES", 3)
     many = archive(tmp_path / "m.zip", *((str(n), b"") for n in range(4)))
     with pytest.raises(TooLarge, match="4 files"):
         brought(many, tmp_path)

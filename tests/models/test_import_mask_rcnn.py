@@ -19,7 +19,7 @@ from segserve.errors import BadInput, BrokenModel
 from segserve.models.bundle import Bundle, InstancesManifest
 from segserve.models.cli import app
 from segserve.models.importers import compare_instances, import_checkpoint, mask_rcnn
-from segserve.models.instances import InstancesModel
+from segserve.models.instances_model import InstancesModel
 from tests.instances.networks import small, untrained
 
 FEW = 4  # classes, the background among them

@@ -21,7 +21,7 @@ from segserve.models.cli import app
 from segserve.models.export.onnx_files import export
 from segserve.models.importers import import_checkpoint, semantic_torch
 from segserve.models.runtime import RuntimeOptions
-from segserve.models.semantic import SemanticModel
+from segserve.models.semantic_model import SemanticModel
 
 SMALL_TILE = {"tile": (64, 64)}  # exported and tried with less work than the default
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from segserve.errors import BadInput, BrokenModel, MissingDependency
 from segserve.models.bundle import Bundle, Kind
 from segserve.models.cli import app
-from segserve.models.importers import About, compare, import_checkpoint, sam, state
+from segserve.models.importers import About, checkpoint, compare_promptable, import_checkpoint, sam
 from segserve.models.importers.sam2 import CONFIGS, recognise
 from tests.models.networks import opened, small_sam
 
@@ -109,7 +109,7 @@ WRAPPED: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("name", WRAPPED)
 def test_weights_are_found_in_what_wraps_them(tmp_path: Path, name: str) -> None:
-    found = state.read_checkpoint(saved(WRAPPED[name](), tmp_path / "c.pt"))
+    found = checkpoint.read_checkpoint(saved(WRAPPED[name](), tmp_path / "c.pt"))
     network, architecture = sam.FAMILY.build(found, None)
     assert architecture == "vit_b"
     for key, value in network.state_dict().items():
@@ -119,7 +119,7 @@ def test_weights_are_found_in_what_wraps_them(tmp_path: Path, name: str) -> None
 def test_safetensors_are_read(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file({k: v.contiguous() for k, v in weights().items()}, path)
-    assert state.read_checkpoint(path).keys() == weights().keys()
+    assert checkpoint.read_checkpoint(path).keys() == weights().keys()
 
 
 def test_medsam_sees_images_its_own_way(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_failed_replacement_leaves_the_old_one(tmp_path: Path) -> None:
 def test_an_export_that_disagrees_with_the_library_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    original = getattr(compare.Model, part)
+    original = getattr(compare_promptable.Model, part)
 
     def wrong(*args: Any) -> Any:
         answer = original(*args)
@@ -256,7 +256,7 @@ def test_an_export_that_disagrees_with_the_library_is_refused(
             return {name: array * 1.01 for name, array in answer.items()}
         return answer[0] * 1.001, answer[1]
 
-    monkeypatch.setattr(compare.Model, part, wrong)
+    monkeypatch.setattr(compare_promptable.Model, part, wrong)
     with pytest.raises(BrokenModel, match=f"exported {part}r.* differs"):
         import_checkpoint("sam", saved(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
     assert nothing_left(tmp_path / "models")

@@ -19,8 +19,8 @@ from segserve.automatic.ais import to_image
 from segserve.encode.preprocess import apply
 from segserve.errors import BadInput, BrokenModel
 from segserve.models.catalogue import PUBLISHED
-from segserve.models.importers import Importer, compare, import_checkpoint, sam
-from segserve.models.model import Model
+from segserve.models.importers import Importer, compare_promptable, import_checkpoint, sam
+from segserve.models.promptable_model import Model
 from segserve.models.runtime import RuntimeOptions
 from segserve.types import Size
 from tests.models.networks import noise_image, small_sam
@@ -120,8 +120,10 @@ def test_what_has_no_decoder_is_refused_and_leaves_nothing(tmp_path: Path, small
 def test_an_automatic_decoder_that_disagrees_with_the_library_is_refused(
     tmp_path: Path, small_vit_b: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = compare.Model.maps
-    monkeypatch.setattr(compare.Model, "maps", lambda self, embedding: original(self, embedding) + 2e-4)
+    original = compare_promptable.Model.maps
+    monkeypatch.setattr(
+        compare_promptable.Model, "maps", lambda self, embedding: original(self, embedding) + 2e-4
+    )
     checkpoint, _ = one_file(tmp_path, *parts(small_sam(3)))
     with pytest.raises(BrokenModel, match="automatic decoder"):
         import_checkpoint("micro_sam", checkpoint, "mine", tmp_path / "models")

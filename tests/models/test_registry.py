@@ -19,10 +19,10 @@ from segserve.models.bundle import (
     write_manifest,
 )
 from segserve.models.install import new_bundle, remove_bundle
-from segserve.models.model import Model
+from segserve.models.onnx_pair_model import MODELS, EfficientSamModel, StockModel
+from segserve.models.promptable_model import Model
 from segserve.models.registry import Registry, Runtimes, weight_bytes
 from segserve.models.runtime import RuntimeOptions
-from segserve.models.stock import MODELS, EfficientSamModel, StockModel
 
 
 def make(folder: Path, name: str, runtime: Runtime = Runtime.FAST) -> Bundle:

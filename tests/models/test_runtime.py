@@ -4,14 +4,14 @@ ONNX Runtime binds its arrays as it binds a GPU's."""
 import numpy as np
 import pytest
 
-from segserve.decode.segment import decode
-from segserve.encode.prepared import Key, PreparedCache, PreparedImage
+from segserve.decode.segmenter import decode
+from segserve.encode.prepared_cache import Key, PreparedCache, PreparedImage
 from segserve.errors import OutOfMemory
 from segserve.models.bundle import Bundle
-from segserve.models.model import Model
+from segserve.models.onnx_pair_model import StockModel
+from segserve.models.promptable_model import Model
 from segserve.models.registry import BUILT_IN
 from segserve.models.runtime import DeviceArray, Graph, RuntimeOptions
-from segserve.models.stock import StockModel
 from segserve.timing import Timings
 from segserve.types import Device, Embedding, Prompt, Select, Size
 

@@ -11,7 +11,7 @@ from segserve.models.bundle import Bundle, SemanticManifest
 from segserve.models.export.semantic import export_semantic
 from segserve.models.registry import Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
-from segserve.models.semantic import SemanticModel
+from segserve.models.semantic_model import SemanticModel
 
 
 class Channels(nn.Module):

@@ -10,13 +10,13 @@ pytest.importorskip("torch")
 pytest.importorskip("pydensecrf")
 
 from segserve.errors import BadInput, TooLarge
-from segserve.models.semantic_entries import Crf, Postprocess
+from segserve.models.semantic_manifest import Crf, Postprocess
 from segserve.semantic import crf
+from segserve.semantic.class_map import decide
 from segserve.semantic.crf import refine
-from segserve.semantic.decide import decide
 from segserve.semantic.postprocess import tidy
 from segserve.semantic.preprocess import prepare
-from segserve.semantic.segment import SemanticOptions, check, classify
+from segserve.semantic.segmenter import SemanticOptions, check, classify
 from segserve.timing import Timings
 from segserve.types import Size
 from tests.semantic.bundles import Channels, manifest, opened

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segserve.models.semantic_entries import Postprocess
+from segserve.models.semantic_manifest import Postprocess
 from segserve.semantic import postprocess
 from segserve.semantic.postprocess import TOUCHING, tidy
 from segserve.types import Bool, UInt8

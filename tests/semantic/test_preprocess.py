@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from segserve.models.bundle import Bundle, SemanticManifest
-from segserve.models.semantic_entries import Clahe, SemanticInput
+from segserve.models.semantic_manifest import Clahe, SemanticInput
 from segserve.semantic.clahe import equalise
 from segserve.semantic.preprocess import prepare
 from segserve.types import Float32, UInt8

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segserve.train.folder import Labelled
+from segserve.train.dataset_folder import Labelled
 
 SIZE = 96
 

@@ -17,15 +17,15 @@ from segserve.models.bundle import Bundle, Kind, PromptableManifest, Runtime, wr
 from segserve.models.importers import import_checkpoint, sam
 from segserve.models.registry import BUILT_IN
 from segserve.models.weights import read_weights
-from segserve.train import start, tune
+from segserve.train import train_promptable, trainable_networks
 from segserve.train.augment import Relight
+from segserve.train.output_target import Target
 from segserve.train.progress import Silent
-from segserve.train.promptable import Schedule, Training
+from segserve.train.promptable_step import Schedule, Training
 from segserve.train.scenes import as_scene
-from segserve.train.start import trainable
-from segserve.train.target import Target
-from segserve.train.tune import Options, geometry_of
-from segserve.train.windows import AnyOf, batches
+from segserve.train.train_promptable import Options, geometry_of
+from segserve.train.trainable_networks import trainable
+from segserve.train.training_windows import AnyOf, batches
 from tests.models.networks import small_sam
 from tests.semantic import bundles
 from tests.serving import Server
@@ -38,7 +38,7 @@ OPTIONS = Options(steps=3, batch=2, window=128, workers=0)
 
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "draw_curves", lambda lines, path: None)
+    monkeypatch.setattr(train_promptable, "draw_curves", lambda lines, path: None)
 
 
 def target(root: Path, name: str = "mine") -> Target:
@@ -46,7 +46,7 @@ def target(root: Path, name: str = "mine") -> Target:
 
 
 def make(root: Path, bundle: Bundle = STARTER, options: Options = OPTIONS, **more: Any) -> Bundle:
-    return tune.tune(FOUND, bundle, target(root), options, **{"progress": Silent(), **more})
+    return train_promptable.tune(FOUND, bundle, target(root), options, **{"progress": Silent(), **more})
 
 
 class Stop(Silent):
@@ -65,7 +65,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run from the starter, in a data folder of its own."""
     root = tmp_path_factory.mktemp("tuned")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune, "draw_curves", lambda lines, path: None)
+        patch.setattr(train_promptable, "draw_curves", lambda lines, path: None)
         make(root)
     return root
 
@@ -141,7 +141,7 @@ def small_vit_b(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sam, "VARIANT_BY_WIDTH", {32: "vit_b"})
         patch.setattr(sam, "sam_model_registry", {"vit_b": small_sam})
-        patch.setitem(start.NETWORKS, "vit_b", lambda: small_sam(seed=9))
+        patch.setitem(trainable_networks.NETWORKS, "vit_b", lambda: small_sam(seed=9))
         yield import_checkpoint("sam", root / "sam.pth", "sam", root / "models", keep_weights=True)
 
 

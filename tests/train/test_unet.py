@@ -19,12 +19,12 @@ from segserve.models.bundle import Bundle, SemanticManifest
 from segserve.models.importers import About
 from segserve.models.networks.unet import ListedUNet
 from segserve.models.runtime import RuntimeOptions
-from segserve.models.semantic import SemanticModel
-from segserve.train import make_unet as module
-from segserve.train.make_unet import Options, make_unet
+from segserve.models.semantic_model import SemanticModel
+from segserve.train import train_unet as module
+from segserve.train.output_target import Target
 from segserve.train.progress import Silent
-from segserve.train.target import Target
-from segserve.train.unet import Training, batches, judge, stretched
+from segserve.train.train_unet import Options, make_unet
+from segserve.train.unet_step import Training, batches, judge, stretched
 from tests.serving import Server
 from tests.train.drawn import discs, folders
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco
 
-from segserve.automatic.grids import AmgParams
+from segserve.automatic.point_grids import AmgParams
 from segserve.models.bundle import AmgEntry, Bundle
 from segserve.models.registry import BUILT_IN
 from segserve.v1 import segmentation_pb2 as pb
@@ -146,7 +146,7 @@ def test_parameters_do_what_they_say(both: Server, image_id: str) -> None:
 
 
 def test_parameters_in_the_manifest_are_the_models_defaults() -> None:
-    from segserve.automatic.segment import amg_params
+    from segserve.automatic.segmenter import amg_params
 
     manifest: Any = Bundle(BUILT_IN / "starter").manifest
     tuned = manifest.model_copy(update={"amg": FOUND})

@@ -20,14 +20,14 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from segserve.app import Role, Service
-from segserve.jobs.job import Job, Kind, State
-from segserve.jobs.work import Chunk, Stop
-from segserve.masks import labels
+from segserve.jobs.engine.chunked_work import Chunk, Stop
+from segserve.jobs.engine.job import Job, Kind, State
+from segserve.masks import label_map
 from segserve.settings import Settings
 from segserve.types import DEFAULT_TENANT, Priority, Size
 from segserve.wire.rest.api import create_api
 from tests.files import made
-from tests.looking.made import disc, line
+from tests.rendering.made import disc, line
 
 SIZE = Size(48, 64)
 FRAMES = 20
@@ -155,7 +155,7 @@ def test_a_video_in_every_format_that_it_has(tmp_path: Path) -> None:
             check_coco(json.loads(await results("coco")))
             check_overlay(decoded(await results("mp4")))
             sheet = np.asarray(Image.open(io.BytesIO(await results("sheet"))))
-            assert (sheet == labels.colours([70])[1]).all(axis=2).any()
+            assert (sheet == label_map.colours([70])[1]).all(axis=2).any()
             for asked, media_type in (("mp4", "video/mp4"), ("sheet", "image/png")):
                 assert (await results.answer(asked)).headers["content-type"] == media_type
 

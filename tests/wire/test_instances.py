@@ -21,12 +21,12 @@ from pycocotools import mask as coco_mask
 
 pytest.importorskip("torchvision")
 
-from segserve.instances.choose import Thresholds
-from segserve.instances.find import find_objects
-from segserve.masks import crop, labels
+from segserve.instances.box_nms import Thresholds
+from segserve.instances.segmenter import find_objects
+from segserve.masks import crop, label_map
 from segserve.models.bundle import Bundle
 from segserve.models.export.mask_rcnn import export_mask_rcnn
-from segserve.models.instances import InstancesModel
+from segserve.models.instances_model import InstancesModel
 from segserve.models.runtime import RuntimeOptions
 from segserve.timing import Timings
 from segserve.types import Object
@@ -142,7 +142,7 @@ def test_the_label_map_as_a_file(serving: Server, image_id: str, expected: list[
     media_type, read = READERS[name]
     answer = asked(serving, image_id, format=name)
     assert answer.headers["content-type"] == media_type
-    drawn = labels.from_crops([each.crop for each in expected], expected[0].crop.size)
+    drawn = label_map.from_crops([each.crop for each in expected], expected[0].crop.size)
     np.testing.assert_array_equal(read(answer.content), drawn)
 
 
@@ -153,7 +153,7 @@ def test_polygons_coco_and_an_overlay(serving: Server, image_id: str, expected: 
     names = {each["id"]: each["name"] for each in coco["categories"]}
     assert [names[each["category_id"]] for each in coco["annotations"]] == [e.category for e in expected]
     overlay = imagecodecs.png_decode(asked(serving, image_id, format="overlay").content)
-    nowhere = labels.from_crops([each.crop for each in expected], expected[0].crop.size) == 0
+    nowhere = label_map.from_crops([each.crop for each in expected], expected[0].crop.size) == 0
     assert overlay.shape == PICTURE.shape
     np.testing.assert_array_equal(overlay[nowhere], PICTURE[nowhere])
     assert (overlay[~nowhere] != PICTURE[~nowhere]).any(axis=1).mean() > 0.9
@@ -310,8 +310,8 @@ def test_it_can_be_judged(data: Path, picture: Path, expected: list[Object], tmp
     for name in ("images", "truth"):
         (tmp_path / name).mkdir()
     Image.fromarray(PICTURE).save(tmp_path / "images" / "one.png")
-    map_ = labels.from_crops([each.crop for each in expected], expected[0].crop.size)
-    (tmp_path / "truth" / "one.png").write_bytes(labels.encode_png(map_))
+    map_ = label_map.from_crops([each.crop for each in expected], expected[0].crop.size)
+    (tmp_path / "truth" / "one.png").write_bytes(label_map.encode_png(map_))
     command = ["model", str(tmp_path / "images"), str(tmp_path / "truth"), "--method", "instances"]
     command += [f"--param={name}={value}" for name, value in LIMITS.items()]
     command += ["--model", "small", "--data-dir", str(data), "--json", str(tmp_path / "s.json")]

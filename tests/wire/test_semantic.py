@@ -21,7 +21,7 @@ pytest.importorskip("torch")
 
 from segserve.v1 import segmentation_pb2 as pb
 from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
-from segserve.wire.schemas_semantic import SemanticFormat
+from segserve.wire.schemas.semantic import SemanticFormat
 from tests.semantic.bundles import Channels, write
 from tests.serving import Server
 

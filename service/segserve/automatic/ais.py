@@ -12,7 +12,7 @@ import bioimage_cpp as bic
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.masks.labels import Labels
+from segserve.masks.label_map import Labels
 from segserve.masks.upscale import Geometry, upscale_logits
 from segserve.models.bundle import PromptableManifest
 from segserve.types import Float32, Size

@@ -3,7 +3,7 @@
 
     grid -> decoder -> candidates | predicted IoU -> stability -> crop's edges -> NMS | NMS of crops -> small regions
 
-What is left of the first bar is kept, see `automatic.candidates`; what is right of it is done anew for every
+What is left of the first bar is kept, see `automatic.amg_candidates`; what is right of it is done anew for every
 request. Pixels are computed of those masks alone that come through; the others are measured (`masks.upscale`).
 """
 
@@ -13,18 +13,18 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 
-from segserve.automatic.candidates import Candidates, Grids
-from segserve.automatic.filters import near_crop_edge, non_maximum, reference_boxes, without_small_regions
-from segserve.automatic.grids import AmgParams, parts
-from segserve.decode.prompts import geometry
+from segserve.automatic.amg_candidates import Candidates, Grids
+from segserve.automatic.nms import near_crop_edge, non_maximum, reference_boxes, without_small_regions
+from segserve.automatic.point_grids import AmgParams, parts
+from segserve.bounded_executor import Turns
+from segserve.decode.prompt_encoding import geometry
 from segserve.encode.embeddings import Embeddings
 from segserve.errors import TooLarge
 from segserve.masks.crop import bounding_box
 from segserve.masks.upscale import Extent, Geometry, measure, upscale
 from segserve.models.bundle import PromptableManifest
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.timing import Timings
-from segserve.turns import Turns
 from segserve.types import Crop, Region, Size
 
 MOST_MASK_BYTES = 1 << 30  # of all masks of an answer, a byte each pixel of their boxes

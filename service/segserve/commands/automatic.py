@@ -7,12 +7,20 @@ from typing import Annotated
 
 import typer
 
-from segserve.commands.local import DataDir, Image, Model, format_of, holding, parameters, quiet_settings
+from segserve.commands.single_image import (
+    DataDir,
+    Image,
+    Model,
+    format_of,
+    holding,
+    parameters,
+    quiet_settings,
+)
 from segserve.settings import Settings
-from segserve.wire import automatic as wire
-from segserve.wire.ask import checked
-from segserve.wire.schemas import ResultFormat
-from segserve.wire.schemas_automatic import AutomaticIn
+from segserve.wire.operations import automatic as wire
+from segserve.wire.operations.segment import checked
+from segserve.wire.schemas.automatic import AutomaticIn
+from segserve.wire.schemas.common import ResultFormat
 
 
 def automatic(

@@ -9,14 +9,14 @@ from typing import Annotated, Any, BinaryIO
 import orjson
 import typer
 
-from segserve.commands.local import DataDir, Model, parameters
-from segserve.commands.remote import Remote, Server, bar, format_of, serving, whole
+from segserve.commands.server_client import Remote, Server, bar, format_of, serving, whole
+from segserve.commands.single_image import DataDir, Model, parameters
 from segserve.errors import BadInput
-from segserve.files.archive import SUFFIXES
-from segserve.jobs.job import Kind
-from segserve.wire import batch_results
-from segserve.wire.batch_results import Line
-from segserve.wire.job_formats import JobFormat
+from segserve.files.zip_archive import SUFFIXES
+from segserve.jobs.engine.job import Kind
+from segserve.wire.results import batch as batch_results
+from segserve.wire.results.batch import Line
+from segserve.wire.results.job_formats import JobFormat
 
 
 def batch(

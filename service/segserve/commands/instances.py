@@ -7,14 +7,14 @@ from typing import Annotated
 import orjson
 import typer
 
-from segserve.commands.local import DataDir, Image, format_of, holding, quiet_settings
+from segserve.commands.single_image import DataDir, Image, format_of, holding, quiet_settings
 from segserve.masks import crop
 from segserve.settings import Settings
 from segserve.types import Found
-from segserve.wire import results
-from segserve.wire.ask import checked
-from segserve.wire.instances import find
-from segserve.wire.schemas_instances import InstancesIn
+from segserve.wire.operations.instances import find
+from segserve.wire.operations.segment import checked
+from segserve.wire.results import objects
+from segserve.wire.schemas.instances import InstancesIn
 
 
 def instances(
@@ -64,7 +64,7 @@ async def find_in(settings: Settings, image: Path, asked: InstancesIn) -> tuple[
         found, (content, _) = await find(
             service,
             asked.model_copy(update={"image_id": image_id}),
-            lambda found, pixels: results.render(found, asked.format, pixels),
+            lambda found, pixels: objects.render(found, asked.format, pixels),
             service.timings(),
         )
     return content, found

@@ -7,8 +7,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from segserve.commands.local import DataDir, Image, Model, holding, quiet_settings
-from segserve.decode.segment import Found
+from segserve.commands.single_image import DataDir, Image, Model, holding, quiet_settings
+from segserve.decode.segmenter import Found
 from segserve.errors import BadInput
 from segserve.masks import crop, png
 from segserve.settings import Settings

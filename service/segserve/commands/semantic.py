@@ -7,11 +7,11 @@ from typing import Annotated
 import orjson
 import typer
 
-from segserve.commands.local import DataDir, Image, format_of, holding, quiet_settings
+from segserve.commands.single_image import DataDir, Image, format_of, holding, quiet_settings
 from segserve.settings import Settings
-from segserve.wire.ask import checked
-from segserve.wire.schemas_semantic import SemanticIn
-from segserve.wire.semantic import Answer, segment
+from segserve.wire.operations.segment import checked
+from segserve.wire.operations.semantic import Answer, segment
+from segserve.wire.schemas.semantic import SemanticIn
 
 
 def semantic(

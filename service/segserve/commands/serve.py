@@ -12,14 +12,14 @@ import typer
 
 from segserve import logs
 from segserve.app import Role, Service
-from segserve.commands.local import DataDir
-from segserve.jobs.worker import JobWorker
+from segserve.commands.single_image import DataDir
+from segserve.jobs.engine.worker import JobWorker
 from segserve.settings import Settings, load_settings
 from segserve.types import Device
-from segserve.wire.grpc.encoders import RemoteEncoder
-from segserve.wire.operations import works
+from segserve.wire.grpc.encoder_client import RemoteEncoder
+from segserve.wire.operations.batch import works
 from segserve.wire.rest.api import create_api, create_operations
-from segserve.wire.serving import Server, run
+from segserve.wire.server import Server, run
 
 Host = Annotated[
     str | None, typer.Option(envvar="SEGSERVE_HOST", help="Address to listen on [default: 127.0.0.1].")

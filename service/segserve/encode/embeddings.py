@@ -14,15 +14,15 @@ import imagecodecs
 from cachetools import LRUCache
 
 from segserve.encode.encoder import ENOUGH, Encoder, ImageBytes, Wanted
-from segserve.encode.flight import Flights
-from segserve.encode.prepared import Key, PreparedCache, PreparedImage
+from segserve.encode.prepared_cache import Key, PreparedCache, PreparedImage
+from segserve.encode.single_flight import Flights
 from segserve.errors import EncodeTimeout, ImageNotFound
-from segserve.images.stored import StoredImages
+from segserve.images.stored_pixels import StoredImages
 from segserve.metrics import Metrics
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.store import keys
-from segserve.store.cache import Cache, unpack
-from segserve.store.images import ImageStore
+from segserve.store.image_store import ImageStore
+from segserve.store.redis_cache import Cache, unpack
 from segserve.timing import Timings
 from segserve.types import Embedding, Priority, ReadOptions, Region, Size
 

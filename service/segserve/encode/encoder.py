@@ -17,16 +17,16 @@ from typing import Any, Protocol
 import numpy as np
 import structlog
 
-from segserve.encode.prepared import Key
+from segserve.encode.prepared_cache import Key
 from segserve.encode.preprocess import apply
 from segserve.errors import BrokenModel, Busy, CacheUnavailable, OutOfMemory
-from segserve.images.read import read_image
-from segserve.images.stored import StoredImages
+from segserve.images.read_image import read_image
+from segserve.images.stored_pixels import StoredImages
 from segserve.metrics import Metrics
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.models.registry import Registry
-from segserve.store.cache import Cache, pack
-from segserve.store.images import ImageStore
+from segserve.store.image_store import ImageStore
+from segserve.store.redis_cache import Cache, pack
 from segserve.timing import Timings
 from segserve.types import Embedding, Float32, Priority, ReadOptions, Region, Size, UInt8
 

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from segserve.images.scale import histogram, percentiles
+from segserve.images.normalise import histogram, percentiles
 from segserve.types import Float32, Preprocess, Size, UInt8
 
 

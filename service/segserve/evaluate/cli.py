@@ -9,7 +9,7 @@ import typer
 
 from segserve import logs
 from segserve.errors import BadInput
-from segserve.evaluate.choices import STEPS, Correction, Kind, Start
+from segserve.evaluate.cli_choices import STEPS, Correction, Kind, Start
 from segserve.settings import Settings, load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Judge masks, or a model, on images with truth.")
@@ -55,10 +55,10 @@ def evaluate_masks(
     page: Page = None,
 ) -> None:
     """Compare two folders of label maps, class maps or masks."""
-    from segserve.evaluate import commands
+    from segserve.evaluate import run
 
-    jury = commands.Jury(kind, ignore, *parse_spacing(spacing), commands.Outputs(json, page))
-    commands.judge_masks(predictions, truth, jury, images)
+    jury = run.Jury(kind, ignore, *parse_spacing(spacing), run.Outputs(json, page))
+    run.judge_masks(predictions, truth, jury, images)
 
 
 @app.command("model")
@@ -81,14 +81,14 @@ def evaluate_model(
     data_dir: DataDir = None,
 ) -> None:
     """Run a model over a folder of images, and judge what it finds."""
-    from segserve.evaluate import commands
-    from segserve.evaluate.running import METHODS, find
+    from segserve.evaluate import run
+    from segserve.evaluate.model_runner import METHODS, find
 
     settings = quiet(data_dir, model)
     answers = find(METHODS, method).answers
-    jury = commands.Jury(kind or answers, ignore, *parse_spacing(spacing), commands.Outputs(json, page))
+    jury = run.Jury(kind or answers, ignore, *parse_spacing(spacing), run.Outputs(json, page))
     params = dict(assignment(text) for text in param or [])
-    asyncio.run(commands.judge_model(settings, images, truth, method, params, jury))
+    asyncio.run(run.judge_model(settings, images, truth, method, params, jury))
 
 
 @app.command("prompts")
@@ -113,16 +113,16 @@ def evaluate_prompts(
 ) -> None:
     """Click and box every object of the truth, and correct the answers step by step, with and without the mask
     before as prompt."""
-    from segserve.evaluate import commands
-    from segserve.evaluate.interactive import Protocol
+    from segserve.evaluate import run
+    from segserve.evaluate.interactive_protocol import Protocol
 
     protocols = [
         Protocol(each, with_mask, steps, correction)
         for each in dict.fromkeys(start or list(Start))
         for with_mask in (False, True)
     ]
-    settings, outputs = quiet(data_dir, model), commands.Outputs(json, page)
-    asyncio.run(commands.judge_prompts(settings, images, truth, protocols, min_size, outputs))
+    settings, outputs = quiet(data_dir, model), run.Outputs(json, page)
+    asyncio.run(run.judge_prompts(settings, images, truth, protocols, min_size, outputs))
 
 
 @app.command("search")
@@ -140,11 +140,11 @@ def search_parameters(
     data_dir: DataDir = None,
 ) -> None:
     """Find the thresholds that are best for a folder of images (by mSA); only the post-processing is repeated."""
-    from segserve.evaluate import commands
+    from segserve.evaluate import run
 
     replaced = dict(assignment(text, several=True) for text in grid or [])
-    settings, outputs = quiet(data_dir, model), commands.Outputs(json)
-    asyncio.run(commands.search_parameters(settings, images, truth, method, replaced, outputs, write=write))
+    settings, outputs = quiet(data_dir, model), run.Outputs(json)
+    asyncio.run(run.search_parameters(settings, images, truth, method, replaced, outputs, write=write))
     if write:
         typer.secho(f"{settings.default_model}: the best are its defaults now", fg="green")
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from segserve.evaluate.overlap import Float, Int
+from segserve.evaluate.overlap_scores import Float, Int
 from segserve.types import Bool
 
 PERCENTILE = 95

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput
-from segserve.images.read import to_three
-from segserve.images.scale import Limits, extremes, settle, stretch
+from segserve.images.normalise import Limits, extremes, settle, stretch
+from segserve.images.read_image import to_three
 from segserve.types import Normalise, Size, UInt8
 
 SAMPLED = 16  # frames that decide how values that are not 8-bit become so

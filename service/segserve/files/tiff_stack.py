@@ -6,9 +6,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput
-from segserve.images.read import choose, open_image
-from segserve.images.tiff import count_pages
-from segserve.images.turning import turn
+from segserve.images.orientation import turn
+from segserve.images.read_image import choose, open_image
+from segserve.images.tiff.reader import count_pages
 
 
 class TiffStack:

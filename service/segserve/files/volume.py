@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput, MissingDependency, TooLarge
-from segserve.files.archive import BoundedZip, check_entries, readable
-from segserve.spool import writing
+from segserve.files.zip_archive import BoundedZip, check_entries, readable
+from segserve.temporary_files import writing
 from segserve.types import Size
 
 SUFFIXES = {"nifti": ".nii", "nifti.gz": ".nii.gz", "nrrd": ".nrrd", "metaimage": ".mha"}

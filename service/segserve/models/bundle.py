@@ -30,8 +30,8 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from segserve.errors import BadInput, BrokenModel, WrongModel
-from segserve.models.semantic_entries import Postprocess, SemanticInput
-from segserve.models.strict import Strict
+from segserve.models.semantic_manifest import Postprocess, SemanticInput
+from segserve.models.strict_schema import Strict
 from segserve.types import Preprocess
 
 MANIFEST = "model.yaml"
@@ -54,7 +54,7 @@ class Kind(StrEnum):
 
 
 class Runtime(StrEnum):
-    """How a bundle's graphs are run; see `models.stock` for all but the first."""
+    """How a bundle's graphs are run; see `models.onnx_pair_model` for all but the first."""
 
     FAST = "fast"  # prepare.onnx and the two fast decoders, as `models.export` writes them
     STOCK = "stock"  # decoder.onnx has the interface of segment-anything's export, or SAM 2's like it
@@ -115,7 +115,7 @@ class AisEntry(Strict):
 
 
 class AmgEntry(Strict):
-    """Parameters of automatic mask generation, see `segserve.automatic.grids.AmgParams`; those left out are its
+    """Parameters of automatic mask generation, see `segserve.automatic.point_grids.AmgParams`; those left out are its
     defaults."""
 
     points_per_side: int | None = Field(None, ge=1, le=128, description="of the grid of clicks")

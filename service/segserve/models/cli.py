@@ -213,7 +213,7 @@ def halve_model(name: Annotated[str, typer.Argument(help="Which model.")], data_
     """
     if importlib.util.find_spec("onnx") is None:
         raise MissingDependency("onnx", "models", "Writing an encoder in fp16")
-    from segserve.models.export.half import add_half_encoder
+    from segserve.models.export.fp16 import add_half_encoder
 
     folder = models_dir(data_dir)
     bundle = registry(folder).bundle(name)

@@ -21,11 +21,11 @@ from segserve.models.bundle import (
     InstancesManifest,
     SemanticManifest,
 )
-from segserve.models.instances import InstancesModel
-from segserve.models.model import Loaded
+from segserve.models.instances_model import InstancesModel
+from segserve.models.onnx_pair_model import open_promptable
+from segserve.models.promptable_model import Loaded
 from segserve.models.runtime import RuntimeOptions
-from segserve.models.semantic import SemanticModel
-from segserve.models.stock import open_promptable
+from segserve.models.semantic_model import SemanticModel
 
 log = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ it: half of all values within one level, 99 in a hundred within five, since both
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.models.semantic_entries import Clahe
+from segserve.models.semantic_manifest import Clahe
 from segserve.types import Float32, UInt8
 
 LEVELS = 256

@@ -6,7 +6,7 @@ import importlib.util
 import numpy as np
 
 from segserve.errors import BadInput
-from segserve.models.semantic_entries import Crf
+from segserve.models.semantic_manifest import Crf
 from segserve.types import Float32, UInt8
 
 SMOOTH_WEIGHT, ALIKE_WEIGHT = 3, 10  # of the two kernels, as pydensecrf's example has them

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from segserve.models.semantic_entries import Postprocess
+from segserve.models.semantic_manifest import Postprocess
 from segserve.types import Bool, UInt8
 
 TOUCHING = np.ones((3, 3), np.bool_)  # by edges or corners

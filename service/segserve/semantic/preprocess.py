@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segserve.models.semantic_entries import Fixed, Normalisation, Percentile, SemanticInput
+from segserve.models.semantic_manifest import Fixed, Normalisation, Percentile, SemanticInput
 from segserve.semantic.clahe import equalise
 from segserve.types import Float32, Size, UInt8
 
@@ -35,7 +35,7 @@ class Prepared:
 
 
 def prepare(image: UInt8, options: SemanticInput) -> Prepared:
-    """image [H, W, 3] RGB; see `models.semantic_entries` for the steps and their order."""
+    """image [H, W, 3] RGB; see `models.semantic_manifest` for the steps and their order."""
     values = grey(image) if options.channels == 1 else image
     if options.clahe is not None:
         values = equalise(values, options.clahe)

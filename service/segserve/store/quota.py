@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from segserve.errors import TooLarge
 from segserve.store import keys
-from segserve.store.objects import Objects
+from segserve.store.object_store import Objects
 
 REFRESH_S = 60.0
 

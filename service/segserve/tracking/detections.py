@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.masks.labels import Labels
+from segserve.masks.label_map import Labels
 from segserve.types import Int64
 
 

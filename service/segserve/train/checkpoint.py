@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from segserve.errors import BadInput
-from segserve.train.run import PARTIAL
+from segserve.train.run_folder import PARTIAL
 
 
 def save(state: dict[str, Any], path: Path) -> None:

@@ -21,9 +21,9 @@ from segserve.models.bundle import Bundle
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.settings import Settings, load_settings
 from segserve.train import require_libraries
-from segserve.train.folder import hold_out, read_folders
-from segserve.train.run import CURVES
-from segserve.train.target import Target
+from segserve.train.dataset_folder import hold_out, read_folders
+from segserve.train.output_target import Target
+from segserve.train.run_folder import CURVES
 from segserve.types import Device
 
 app = typer.Typer(no_args_is_help=True, help="Train models on your own images and masks.")
@@ -125,7 +125,7 @@ def train_promptable(
     A mask has a number for each object, from 1. The defaults suit two CPU cores.
     """
     settings, target = prepared(data_dir, name, run, replace)
-    from segserve.train.tune import Options, tune
+    from segserve.train.train_promptable import Options, tune
 
     bundle = Registry([target.models_dir, BUILT_IN], Runtimes(), budget_bytes=0).bundle(base)
     options = Options(
@@ -169,7 +169,7 @@ def train_unet(
     """Train a U-Net from zero: a class for every pixel. The best weights on the images held out are kept."""
     settings, target = prepared(data_dir, name, run, replace)
     from segserve.models.importers import About
-    from segserve.train.make_unet import Options, make_unet
+    from segserve.train.train_unet import Options, make_unet
 
     options = Options(
         features=levels(features),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from segserve.train.folder import Labelled
+from segserve.train.dataset_folder import Labelled
 from segserve.types import Float32, Preprocess, UInt8
 
 # Changes the colours of an image [h, w, 3] float32 in 0..255

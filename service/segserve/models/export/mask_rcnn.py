@@ -4,8 +4,8 @@
     masks.onnx   features, boxes [M, 4], labels [M] -> masks [M, m, m]
 
 It is cut where requests have a say: between them the thresholds, the suppression per class and the number of
-objects are applied (`segserve.instances.choose`). Resizing comes before (`segserve.instances.resize`), pasting
-masks after (`segserve.instances.paste`). H and W are any multiples of 32; `size` is the height and width of the
+objects are applied (`segserve.instances.box_nms`). Resizing comes before (`segserve.instances.preprocess`), pasting
+masks after (`segserve.instances.paste_masks`). H and W are any multiples of 32; `size` is the height and width of the
 image in them, the rest is padding. What differs from how torchvision exports the same network:
 
 - Proposals are suppressed level by level. torchvision's tracing shifts all levels' boxes apart and suppresses
@@ -26,7 +26,7 @@ from torchvision.ops.poolers import LevelMapper
 
 from segserve.models.bundle import Bundle, InstancesManifest, Kind, ResizeEntry, write_manifest
 from segserve.models.export.onnx_files import export
-from segserve.models.instances import FEATURES
+from segserve.models.instances_model import FEATURES
 
 EXAMPLE = (1, 3, 128, 160)
 LEVELS = range(2, 6)  # of the features that are pooled: level k has a stride of 2**k

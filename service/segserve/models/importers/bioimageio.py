@@ -26,9 +26,9 @@ from segserve.errors import BadInput, BrokenModel
 from segserve.models.bundle import SemanticManifest, sha256_of, write_manifest
 from segserve.models.importers import About, Job, onnx
 from segserve.models.importers.bioimageio_steps import activation_of, input_of
-from segserve.models.importers.packages import inside, unpack
+from segserve.models.importers.unzip import inside, unpack
 from segserve.models.runtime import RuntimeOptions
-from segserve.models.semantic import SemanticModel
+from segserve.models.semantic_model import SemanticModel
 from segserve.settings import cores
 
 DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")

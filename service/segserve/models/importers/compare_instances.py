@@ -10,8 +10,8 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 
 from segserve.models.bundle import Bundle
-from segserve.models.importers.compare import check, relative_to_largest
-from segserve.models.instances import FEATURES, InstancesModel
+from segserve.models.importers.compare_promptable import check, relative_to_largest
+from segserve.models.instances_model import FEATURES, InstancesModel
 from segserve.models.runtime import RuntimeOptions
 from segserve.settings import cores
 from segserve.types import Size

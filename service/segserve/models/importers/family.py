@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from segserve.errors import BrokenModel
 from segserve.models.bundle import Bundle
-from segserve.models.export.half import add_half_encoder
+from segserve.models.export.fp16 import add_half_encoder
 from segserve.models.importers import About, Job
-from segserve.models.importers.compare import compare
-from segserve.models.importers.state import State, read_checkpoint
+from segserve.models.importers.checkpoint import State, read_checkpoint
+from segserve.models.importers.compare_promptable import compare
 from segserve.models.weights import PROMPTABLE, write_weights
 
 log = structlog.get_logger(__name__)

@@ -23,8 +23,8 @@ from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
 from segserve.models.export.mask_rcnn import export_mask_rcnn
 from segserve.models.importers import About, Job
+from segserve.models.importers.checkpoint import State, load_weights, read_checkpoint
 from segserve.models.importers.compare_instances import compare
-from segserve.models.importers.state import State, load_weights, read_checkpoint
 
 PARTS = ("backbone.", "rpn.", "roi_heads.")
 CLASS_SCORES = "roi_heads.box_predictor.cls_score.weight"

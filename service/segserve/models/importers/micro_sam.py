@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle, PromptableManifest, write_manifest
-from segserve.models.export.automatic import add_automatic
-from segserve.models.export.image_norm import write_out_norms
+from segserve.models.export.ais_decoder import add_automatic
+from segserve.models.export.instance_norm import write_out_norms
 from segserve.models.importers import About, Importer
+from segserve.models.importers.checkpoint import State, load, tensors, unwrap
 from segserve.models.importers.family import Family
 from segserve.models.importers.sam import FAMILY as SAM
 from segserve.models.importers.sam import Sam
-from segserve.models.importers.state import State, load, tensors, unwrap
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about optional parts that are not installed

@@ -4,8 +4,8 @@ import warnings
 from typing import Any
 
 from segserve.errors import BadInput
+from segserve.models.importers.checkpoint import State, load_weights
 from segserve.models.importers.sam import PARTS, Sam
-from segserve.models.importers.state import State, load_weights
 
 with warnings.catch_warnings():
     # It imports timm by names that timm deprecates, and registers models that timm has meanwhile.

@@ -20,8 +20,8 @@ from segserve.models.bundle import (
 )
 from segserve.models.importers import About
 from segserve.models.install import new_bundle
+from segserve.models.onnx_pair_model import StockModel, open_promptable
 from segserve.models.runtime import RuntimeOptions
-from segserve.models.stock import StockModel, open_promptable
 from segserve.settings import cores
 
 INPUT_SIZE = 1024
@@ -30,7 +30,7 @@ IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class Pair(StrEnum):
-    """Whose export it is; see `models.stock` for the interfaces."""
+    """Whose export it is; see `models.onnx_pair_model` for the interfaces."""
 
     SAM = "sam_onnx"
     SAM2 = "sam2_onnx"

@@ -10,8 +10,8 @@ from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
 from segserve.models.export.sam import export_sam
 from segserve.models.importers import About
+from segserve.models.importers.checkpoint import State, load_weights
 from segserve.models.importers.family import Family
-from segserve.models.importers.state import State, load_weights
 
 PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 PATCHES = "image_encoder.patch_embed.proj.weight"

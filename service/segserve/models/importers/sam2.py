@@ -12,8 +12,8 @@ from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
 from segserve.models.export.sam2 import export_sam2
 from segserve.models.importers import About
+from segserve.models.importers.checkpoint import State, load_weights
 from segserve.models.importers.family import Family
-from segserve.models.importers.state import State, load_weights
 from segserve.models.networks.sam2 import CONFIGS, build
 
 PARTS = (

@@ -8,9 +8,9 @@ from torch import nn
 
 from segserve.models.bundle import SemanticManifest
 from segserve.models.export.semantic import export_semantic
-from segserve.models.importers.compare import check, relative_to_largest
+from segserve.models.importers.compare_promptable import check, relative_to_largest
 from segserve.models.runtime import RuntimeOptions
-from segserve.models.semantic import SemanticModel
+from segserve.models.semantic_model import SemanticModel
 from segserve.settings import cores
 
 TOLERANCE = 1e-4  # largest error over the largest value

@@ -10,9 +10,9 @@ from torch import nn
 
 from segserve.errors import BadInput
 from segserve.models.importers import Job
+from segserve.models.importers.checkpoint import State, load_weights, read_checkpoint, without_prefix
 from segserve.models.importers.semantic import describe
 from segserve.models.importers.semantic_torch import write_network
-from segserve.models.importers.state import State, load_weights, read_checkpoint, without_prefix
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # Activations of the library that answer probabilities

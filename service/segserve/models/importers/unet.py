@@ -6,9 +6,9 @@ from torch import nn
 
 from segserve.errors import BadInput
 from segserve.models.importers import Job
+from segserve.models.importers.checkpoint import State, load_weights, read_checkpoint
 from segserve.models.importers.semantic import describe
 from segserve.models.importers.semantic_torch import write_network
-from segserve.models.importers.state import State, load_weights, read_checkpoint
 from segserve.models.networks.unet import ListedUNet, SteppedUNet
 
 STEPPED, LISTED = "inc.double_conv.0.weight", "downs.0.conv.0.weight"

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import orjson
 
-from segserve.decode.segment import Found, Segmentation
+from segserve.decode.segmenter import Found, Segmentation
 from segserve.errors import BadInput
 from segserve.masks import crop, png, polygon, rle
 from segserve.types import Candidate, Normalise, Priority, ReadOptions, Region, Select
 from segserve.v1 import encoder_pb2, segmentation_pb2
-from segserve.wire import ask
-from segserve.wire.schemas import MaskFormat, SegmentIn
+from segserve.wire.operations import segment
+from segserve.wire.schemas.common import MaskFormat, SegmentIn
 
 NORMALISE = dict(enumerate([Normalise.NONE, Normalise.NONE, Normalise.MINMAX, Normalise.PERCENTILE]))
 SELECT = dict(enumerate([Select.BEST, Select.BEST, Select.ALL, Select.FIRST]))
@@ -67,7 +67,7 @@ def prompt_in(message: segmentation_pb2.Prompt) -> dict[str, Any]:
 
 def segment_in(message: segmentation_pb2.SegmentRequest) -> SegmentIn:
     """Raises BadInput naming the field at fault."""
-    return ask.checked(
+    return segment.checked(
         SegmentIn,
         {
             "image_id": message.image_id,

@@ -7,10 +7,10 @@ import orjson
 from segserve.masks import crop, polygon, rle
 from segserve.types import Found, Object
 from segserve.v1 import segmentation_pb2
-from segserve.wire.ask import checked
 from segserve.wire.grpc.convert import known
-from segserve.wire.schemas import ResultFormat
-from segserve.wire.schemas_automatic import AutomaticIn
+from segserve.wire.operations.segment import checked
+from segserve.wire.schemas.automatic import AutomaticIn
+from segserve.wire.schemas.common import ResultFormat
 
 FORMAT = dict(enumerate([ResultFormat.PNG, *ResultFormat]))
 AS_OBJECTS = {ResultFormat.RLE, ResultFormat.POLYGON}

@@ -7,11 +7,11 @@ import orjson
 from segserve.masks import crop, polygon, rle
 from segserve.types import Found, Object, UInt8
 from segserve.v1 import segmentation_pb2
-from segserve.wire import results
-from segserve.wire.ask import checked
 from segserve.wire.grpc.convert import known
-from segserve.wire.schemas import ResultFormat
-from segserve.wire.schemas_instances import InstancesIn
+from segserve.wire.operations.segment import checked
+from segserve.wire.results import objects
+from segserve.wire.schemas.common import ResultFormat
+from segserve.wire.schemas.instances import InstancesIn
 
 FORMAT = dict(enumerate([ResultFormat.RLE, *ResultFormat]))
 AS_OBJECTS = {ResultFormat.RLE, ResultFormat.POLYGON}
@@ -37,7 +37,7 @@ def instances_out(found: Found, asked: ResultFormat, image: UInt8) -> segmentati
     if asked in AS_OBJECTS:
         answer.objects.extend(one(each, asked) for each in found.objects)
     else:
-        answer.content, answer.media_type = results.render(found, asked, image)
+        answer.content, answer.media_type = objects.render(found, asked, image)
     return answer
 
 

@@ -3,12 +3,12 @@
 from typing import Any
 
 from segserve.errors import BadInput
-from segserve.semantic.window import Flips
+from segserve.semantic.sliding_window import Flips
 from segserve.v1 import segmentation_pb2
-from segserve.wire.ask import checked
 from segserve.wire.grpc.convert import known
-from segserve.wire.schemas_semantic import SemanticFormat, SemanticIn
-from segserve.wire.semantic import Answer
+from segserve.wire.operations.segment import checked
+from segserve.wire.operations.semantic import Answer
+from segserve.wire.schemas.semantic import SemanticFormat, SemanticIn
 
 FLIPS = dict(enumerate([Flips.NONE, *Flips]))
 FORMAT = dict(enumerate([SemanticFormat.PNG, *SemanticFormat]))

@@ -17,7 +17,7 @@ from segserve.errors import (
     StorageFull,
     Unavailable,
 )
-from segserve.wire.problems import Invalid
+from segserve.wire.http.problems import Invalid
 
 DOMAIN = "segserve"
 DETAILS = "grpc-status-details-bin"  # where gRPC carries a google.rpc.Status

@@ -6,10 +6,10 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 from segserve.app import MB, Service
 from segserve.errors import BadInput, TooLarge
-from segserve.spool import writing
+from segserve.temporary_files import writing
 from segserve.types import DEFAULT_TENANT, FileRecord
 from segserve.v1 import files_pb2, files_pb2_grpc
-from segserve.wire.body import SPOOL_BYTES
+from segserve.wire.http.request_body import SPOOL_BYTES
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
 

@@ -9,13 +9,13 @@ from google.protobuf.json_format import MessageToDict
 
 from segserve.app import Service
 from segserve.errors import BadInput
-from segserve.jobs.job import Job
+from segserve.jobs.engine.job import Job
 from segserve.types import DEFAULT_TENANT, Priority
 from segserve.v1 import jobs_pb2, jobs_pb2_grpc
-from segserve.wire import ask, following, jobs
 from segserve.wire.grpc.convert import known, prompt_in
-from segserve.wire.schemas_following import PromptsIn
-from segserve.wire.schemas_jobs import JobIn
+from segserve.wire.operations import jobs, propagation, segment
+from segserve.wire.schemas.jobs import JobIn
+from segserve.wire.schemas.propagation import PromptsIn
 
 PRIORITY = dict(enumerate([Priority.BATCH, Priority.BATCH, Priority.INTERACTIVE]))
 
@@ -35,7 +35,7 @@ def job_in(request: jobs_pb2.SubmitJobRequest) -> JobIn:
         "webhook": request.webhook or None,
         **(batch_in(request.batch) if kind == "batch" else file_work_in(getattr(request, kind))),
     }
-    return ask.checked(JobIn, orjson.dumps(asked))
+    return segment.checked(JobIn, orjson.dumps(asked))
 
 
 def batch_in(batch: jobs_pb2.Batch) -> dict[str, Any]:
@@ -154,8 +154,8 @@ class Jobs(jobs_pb2_grpc.JobServiceServicer):
     async def AddPrompts(
         self, request: jobs_pb2.AddPromptsRequest, context: Context
     ) -> jobs_pb2.AddPromptsResponse:
-        asked = ask.checked(PromptsIn, orjson.dumps({"objects": objects_in(request.objects)}))
-        job = await following.revise(self._service, request.job_id, asked)
+        asked = segment.checked(PromptsIn, orjson.dumps({"objects": objects_in(request.objects)}))
+        job = await propagation.revise(self._service, request.job_id, asked)
         return jobs_pb2.AddPromptsResponse(job=job_out(job))
 
     async def CancelJob(

@@ -16,8 +16,8 @@ from grpc_reflection.v1alpha import reflection
 from segserve.app import MB, Service
 from segserve.encode.encoder import ImageBytes, Wanted
 from segserve.errors import BadInput, SegserveError, TooLarge
-from segserve.models.model import Model
-from segserve.spool import writing
+from segserve.models.promptable_model import Model
+from segserve.temporary_files import writing
 from segserve.types import DEFAULT_TENANT, ReadOptions
 from segserve.v1 import (
     encoder_pb2,
@@ -29,12 +29,12 @@ from segserve.v1 import (
     segmentation_pb2,
     segmentation_pb2_grpc,
 )
-from segserve.wire import ask, automatic, instances, semantic
-from segserve.wire.body import SPOOL_BYTES
 from segserve.wire.grpc import convert, convert_automatic, convert_instances, convert_semantic
 from segserve.wire.grpc.errors import DETAILS, code_of, status_of
 from segserve.wire.grpc.files import Files
 from segserve.wire.grpc.jobs import Jobs
+from segserve.wire.http.request_body import SPOOL_BYTES
+from segserve.wire.operations import automatic, instances, segment, semantic
 
 ANSWER_BYTES = 256 * MB  # many masks as logits are large; what may come in is a setting
 HEALTH_CHECK_S = 0.25
@@ -96,7 +96,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
     ) -> segmentation_pb2.SegmentResponse:
         timings = self._service.timings()
         asked = convert.segment_in(request)
-        answer = await ask.segment(self._service, asked, convert.formatter(asked.format), timings)
+        answer = await segment.segment(self._service, asked, convert.formatter(asked.format), timings)
         context.set_trailing_metadata((("server-timing", timings.header()),))
         return convert.segment_out(answer)
 
@@ -155,7 +155,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
         self, request: segmentation_pb2.ListModelsRequest, context: Context
     ) -> segmentation_pb2.ListModelsResponse:
         bundles = await asyncio.to_thread(self._service.registry.bundles)
-        models = [segmentation_pb2.Model(**ask.describe(self._service, b)) for b in bundles.values()]
+        models = [segmentation_pb2.Model(**segment.describe(self._service, b)) for b in bundles.values()]
         return segmentation_pb2.ListModelsResponse(models=models)
 
 

@@ -9,29 +9,29 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from segserve.app import MB, Service
-from segserve.wire import body, headers, problems
-from segserve.wire.middleware import HeadAsGet, InFlight, LimitBody, Observe, Pace
+from segserve.wire.http import browser_headers, problems, request_body
+from segserve.wire.http.middleware import HeadAsGet, InFlight, LimitBody, Observe, Pace
 from segserve.wire.rest import (
     automatic,
     files,
+    health_and_metrics,
     images,
     instances,
     jobs,
     models,
-    operation,
     pages,
     segment,
     semantic,
 )
-from segserve.wire.schemas import FetchIn, SegmentIn
-from segserve.wire.schemas_automatic import AutomaticIn
-from segserve.wire.schemas_following import PromptsIn
-from segserve.wire.schemas_instances import InstancesIn
-from segserve.wire.schemas_jobs import JobIn
-from segserve.wire.schemas_semantic import SemanticIn
+from segserve.wire.schemas.automatic import AutomaticIn
+from segserve.wire.schemas.common import FetchIn, SegmentIn
+from segserve.wire.schemas.instances import InstancesIn
+from segserve.wire.schemas.jobs import JobIn
+from segserve.wire.schemas.propagation import PromptsIn
+from segserve.wire.schemas.semantic import SemanticIn
 
 MULTIPART_SLACK = 1 << 20  # boundaries and headers around the file
-ROUTES = (images, segment, automatic, semantic, instances, files, jobs, models, operation)
+ROUTES = (images, segment, automatic, semantic, instances, files, jobs, models, health_and_metrics)
 BODIES = (
     SegmentIn,
     AutomaticIn,
@@ -48,7 +48,7 @@ class Api(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
-        document["components"]["schemas"].update(body.json_components(BODIES))
+        document["components"]["schemas"].update(request_body.json_components(BODIES))
         return document
 
 
@@ -70,8 +70,8 @@ def create_operations(service: Service) -> FastAPI:
         title="segserve", version=version("segserve"), lifespan=living(service), docs_url=None, redoc_url=None
     )
     problems.install(api)
-    operation.add(api, service)
-    api.add_middleware(headers.SecureHeaders, shared=False)
+    health_and_metrics.add(api, service)
+    api.add_middleware(browser_headers.SecureHeaders, shared=False)
     return api
 
 
@@ -108,6 +108,6 @@ def create_api(service: Service) -> FastAPI:
     api.add_middleware(Observe, metrics=service.metrics)
     api.add_middleware(HeadAsGet)
     if settings.cors_origins:
-        api.add_middleware(CORSMiddleware, **headers.cors(settings.cors_origins))
-    api.add_middleware(headers.SecureHeaders, shared=bool(settings.cors_origins))
+        api.add_middleware(CORSMiddleware, **browser_headers.cors(settings.cors_origins))
+    api.add_middleware(browser_headers.SecureHeaders, shared=bool(settings.cors_origins))
     return api

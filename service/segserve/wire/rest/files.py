@@ -7,9 +7,9 @@ from fastapi.responses import Response
 
 from segserve.app import Service
 from segserve.types import DEFAULT_TENANT, FileRecord
-from segserve.wire import body
-from segserve.wire.rest.answers import json, refusals
-from segserve.wire.schemas_jobs import FileOut
+from segserve.wire.http import request_body
+from segserve.wire.rest.responses import json, refusals
+from segserve.wire.schemas.jobs import FileOut
 
 FileId = Annotated[str, Path(description="as POST /v1/files answered it", max_length=128)]
 
@@ -32,14 +32,14 @@ def add(api: FastAPI, service: Service) -> None:
         "/v1/files",
         status_code=201,
         response_model=FileOut,
-        openapi_extra=body.FILE_SCHEMA,
+        openapi_extra=request_body.FILE_SCHEMA,
         responses=refusals(400, 408, 413, 415, 422, 501, 503, 507),
         tags=["files"],
     )
     async def upload(request: Request) -> Response:
         """Store a video (mp4, mov, webm, avi, gif), a stack (TIFF, zip of pictures) or a volume (NIfTI, NRRD,
         MetaImage, zip of a DICOM series). What it is is found out from its content. The same bytes have the same id."""
-        async with body.sent(request) as file:
+        async with request_body.sent(request) as file:
             record = await service.files.add(DEFAULT_TENANT, file)
         return json(file_out(record), 201)
 

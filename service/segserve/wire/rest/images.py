@@ -6,11 +6,11 @@ from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import Response
 
 from segserve.app import Service
-from segserve.models.model import Model
+from segserve.models.promptable_model import Model
 from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions
-from segserve.wire import body
-from segserve.wire.rest.answers import ImageId, json, refusals
-from segserve.wire.schemas import ImageOut
+from segserve.wire.http import request_body
+from segserve.wire.rest.responses import ImageId, json, refusals
+from segserve.wire.schemas.common import ImageOut
 
 
 def read_options(
@@ -34,7 +34,7 @@ def add(api: FastAPI, service: Service) -> None:
         "/v1/images",
         status_code=201,
         response_model=ImageOut,
-        openapi_extra=body.UPLOAD_SCHEMA,
+        openapi_extra=request_body.UPLOAD_SCHEMA,
         responses=refusals(400, 403, 404, 408, 413, 415, 422, 503, 507),
         tags=["images"],
     )
@@ -47,7 +47,7 @@ def add(api: FastAPI, service: Service) -> None:
     ) -> Response:
         """Store an image. The same bytes with the same options have the same id, however often they are sent."""
         loaded = None if model is None else await service.registry.get(model, Model)
-        async with body.uploaded(request, service.fetcher) as file:
+        async with request_body.uploaded(request, service.fetcher) as file:
             record = await service.library.add(DEFAULT_TENANT, file, options)
         if loaded is not None:
             service.encode_ahead(record, loaded)

@@ -6,10 +6,12 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from segserve.app import Service
-from segserve.wire import body, instances, results
-from segserve.wire.rest.answers import refusals
-from segserve.wire.schemas import CocoOut, FoundOut
-from segserve.wire.schemas_instances import InstancesIn
+from segserve.wire.http import request_body
+from segserve.wire.operations import instances
+from segserve.wire.rest.responses import refusals
+from segserve.wire.results import objects as results
+from segserve.wire.schemas.common import CocoOut, FoundOut
+from segserve.wire.schemas.instances import InstancesIn
 
 FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 CONTENT = dict.fromkeys((results.PNG, results.TIFF, results.NPY), FILE)
@@ -19,14 +21,14 @@ def add(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/instances",
         response_model=FoundOut | CocoOut,
-        openapi_extra=body.json_schema(InstancesIn),
+        openapi_extra=request_body.json_schema(InstancesIn),
         responses={200: {"content": CONTENT}, **refusals(400, 404, 408, 409, 413, 415, 422, 503)},
         tags=["whole images"],
     )
     async def objects(request: Request) -> Response:
         """Objects of the classes that a Mask R-CNN knows, by descending score, each with its class and mask."""
         timings = service.timings()
-        asked = await body.read_json(request, InstancesIn)
+        asked = await request_body.read_json(request, InstancesIn)
         found, (content, media_type) = await instances.find(
             service, asked, lambda found, image: results.render(found, asked.format, image), timings
         )

@@ -10,14 +10,16 @@ from fastapi.responses import Response, StreamingResponse
 
 from segserve.app import Service
 from segserve.errors import SegserveError
-from segserve.jobs.job import Event
-from segserve.jobs.told import told
+from segserve.jobs.engine.job import Event
+from segserve.jobs.engine.job_json import told
 from segserve.types import DEFAULT_TENANT
-from segserve.wire import body, following, job_results, jobs
-from segserve.wire.job_formats import FORMS, JobFormat
-from segserve.wire.rest.answers import accepted, json, refusals
-from segserve.wire.schemas_following import PromptsIn
-from segserve.wire.schemas_jobs import JobIn, JobOut, JobsOut
+from segserve.wire.http import request_body
+from segserve.wire.operations import jobs, propagation
+from segserve.wire.rest.responses import accepted, json, refusals
+from segserve.wire.results import job as job_results
+from segserve.wire.results.job_formats import FORMS, JobFormat
+from segserve.wire.schemas.jobs import JobIn, JobOut, JobsOut
+from segserve.wire.schemas.propagation import PromptsIn
 
 EVENTS = "text/event-stream"
 CONTENT: dict[str, Any] = {form.media_type: {} for form in FORMS.values()}
@@ -65,13 +67,13 @@ def add(api: FastAPI, service: Service) -> None:
         "/v1/jobs",
         status_code=202,
         response_model=JobOut,
-        openapi_extra=body.json_schema(JobIn),
+        openapi_extra=request_body.json_schema(JobIn),
         responses=refusals(400, 403, 404, 408, 413, 415, 422, 503, 507),
         tags=["jobs"],
     )
     async def submit(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
         """Begin long work. It goes on whatever dies meanwhile, and is looked at under its job_id."""
-        asked = await body.read_json(request, JobIn)
+        asked = await request_body.read_json(request, JobIn)
         return accepted(await jobs.submit(service, asked, idempotency_key))
 
     @api.get("/v1/jobs", response_model=JobsOut, responses=refusals(403, 503), tags=["jobs"])
@@ -93,11 +95,11 @@ def add(api: FastAPI, service: Service) -> None:
     async def events(job_id: JobId, last_event_id: LastEventId = None) -> Response:
         """Follow a job: its state now and then, as server-sent events, until it has ended. With Last-Event-ID none
         is missed."""
-        following = service.jobs.queue.follow(DEFAULT_TENANT, job_id, last_event_id or "0")
+        propagation = service.jobs.queue.follow(DEFAULT_TENANT, job_id, last_event_id or "0")
         # What is wrong with the request is said before the stream begins.
-        first = await anext(following, None)
+        first = await anext(propagation, None)
         return StreamingResponse(
-            as_stream(service, first, following), media_type=EVENTS, headers={"Cache-Control": "no-store"}
+            as_stream(service, first, propagation), media_type=EVENTS, headers={"Cache-Control": "no-store"}
         )
 
     @api.get(
@@ -126,15 +128,15 @@ def add(api: FastAPI, service: Service) -> None:
         "/v1/jobs/{job_id}/prompts",
         status_code=202,
         response_model=JobOut,
-        openapi_extra=body.json_schema(PromptsIn),
+        openapi_extra=request_body.json_schema(PromptsIn),
         responses=refusals(400, 403, 404, 408, 413, 415, 422, 503),
         tags=["jobs"],
     )
     async def add_prompts(job_id: JobId, request: Request) -> Response:
         """Add objects and corrections to a job on a video or a volume, while it runs or after: what follows them is
         made again, the rest stays."""
-        asked = await body.read_json(request, PromptsIn)
-        return json(told(await following.revise(service, job_id, asked)), 202)
+        asked = await request_body.read_json(request, PromptsIn)
+        return json(told(await propagation.revise(service, job_id, asked)), 202)
 
     @api.post(
         "/v1/jobs/{job_id}/retry",

@@ -7,22 +7,22 @@ from fastapi.responses import FileResponse, Response
 
 from segserve.app import Service
 from segserve.errors import NotFound
-from segserve.wire import ask
-from segserve.wire.rest.answers import ModelName, json, refusals
-from segserve.wire.schemas import ModelOut, ModelsOut
+from segserve.wire.operations import segment
+from segserve.wire.rest.responses import ModelName, json, refusals
+from segserve.wire.schemas.common import ModelOut, ModelsOut
 
 
 def add(api: FastAPI, service: Service) -> None:
     @api.get("/v1/models", response_model=ModelsOut, tags=["models"])
     async def models() -> Response:
         bundles = await asyncio.to_thread(service.registry.bundles)
-        return json({"models": [ask.describe(service, b) for b in bundles.values()]})
+        return json({"models": [segment.describe(service, b) for b in bundles.values()]})
 
     @api.get(
         "/v1/models/{model}", response_model=ModelOut, responses=refusals(404, 409, 422), tags=["models"]
     )
     async def one_model(model: ModelName) -> Response:
-        return json(ask.describe(service, service.registry.bundle(model)))
+        return json(segment.describe(service, service.registry.bundle(model)))
 
     @api.get(
         "/v1/models/{model}/decoder.onnx",

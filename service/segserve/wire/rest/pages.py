@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
 
-from segserve.wire import headers
+from segserve.wire.http import browser_headers
 
 PAGE = Path(__file__).parent.parent / "page.html"
 
@@ -15,7 +15,7 @@ def add(api: FastAPI) -> None:
     """Both are read and made once, since their policies hold the hashes of what is in them."""
     page = PAGE.read_text("utf-8")
     docs = bytes(get_swagger_ui_html(openapi_url="/openapi.json", title="segserve").body).decode()
-    page_policy, docs_policy = headers.page_policy(page), headers.docs_policy(docs)
+    page_policy, docs_policy = browser_headers.page_policy(page), browser_headers.docs_policy(docs)
 
     @api.get("/", include_in_schema=False)
     async def show_page() -> Response:

@@ -6,16 +6,18 @@ from fastapi.responses import Response
 from segserve.app import Service
 from segserve.errors import BadInput
 from segserve.types import Select
-from segserve.wire import ask, body, render
-from segserve.wire.rest.answers import json, refusals
-from segserve.wire.schemas import SegmentIn, SegmentOut
+from segserve.wire.http import request_body
+from segserve.wire.operations import segment as ask
+from segserve.wire.rest.responses import json, refusals
+from segserve.wire.results import masks
+from segserve.wire.schemas.common import SegmentIn, SegmentOut
 
 
 def add(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/segment",
         response_model=SegmentOut,
-        openapi_extra=body.json_schema(SegmentIn),
+        openapi_extra=request_body.json_schema(SegmentIn),
         responses={
             200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
             **refusals(400, 404, 408, 409, 413, 415, 422, 503),
@@ -25,7 +27,7 @@ def add(api: FastAPI, service: Service) -> None:
     async def segment(request: Request) -> Response:
         """Masks for prompts on an image. `Accept: image/png` answers a single mask as the picture itself."""
         timings = service.timings()
-        asked = await body.read_json(request, SegmentIn)
+        asked = await request_body.read_json(request, SegmentIn)
         if "image/png" in request.headers.get("accept", ""):
             if len(asked.prompts) > 1 or asked.select is Select.ALL:
                 raise BadInput(
@@ -33,12 +35,12 @@ def add(api: FastAPI, service: Service) -> None:
                     field="prompts",
                     remedy="Send one prompt with select 'best' or 'first', or accept application/json.",
                 )
-            shown = await ask.segment(service, asked, render.picture, timings)
+            shown = await ask.segment(service, asked, masks.picture, timings)
             request.state.model = shown.model
             [[found]] = shown.results
             return Response(
                 found.rendered, media_type="image/png", headers={"Server-Timing": timings.header()}
             )
-        answer = await ask.segment(service, asked, render.formatter(asked.format), timings)
+        answer = await ask.segment(service, asked, masks.formatter(asked.format), timings)
         request.state.model = answer.model
-        return json(render.segmentation(answer), timings=timings)
+        return json(masks.segmentation(answer), timings=timings)

@@ -1,0 +1,136 @@
+"""Whole images without prompts: from an image id to all its objects."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from segserve.automatic import ais, stitch_tiles
+from segserve.automatic.ais import AisParams
+from segserve.automatic.ais_maps import Maps, decode, unpack
+from segserve.automatic.amg import Amg
+from segserve.automatic.point_grids import AmgParams, check_work
+from segserve.bounded_executor import Turns
+from segserve.encode.embeddings import Embeddings, Extent
+from segserve.errors import NoAutomaticDecoder, TooLarge
+from segserve.images.tiling import Grid
+from segserve.masks import label_map
+from segserve.metrics import Metrics
+from segserve.models.bundle import AisEntry, AmgEntry, PromptableManifest
+from segserve.models.promptable_model import Model
+from segserve.models.registry import Registry
+from segserve.timing import Timings
+from segserve.types import Embedding, Found, Object, Region, Size, UInt16
+
+MOST_PIXELS = 64_000_000  # of an image in one piece: its maps and labels take some 40 bytes a pixel meanwhile
+
+
+class Automatic:
+    """One method for each way to find an image's objects. turns: where the work on whole images is done.
+    most_tiles: of a large image, which is segmented tile by tile; None: as many as it has."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        embeddings: Embeddings,
+        maps: Maps,
+        amg: Amg,
+        turns: Turns,
+        metrics: Metrics,
+        *,
+        most_tiles: int | None,
+    ) -> None:
+        self._registry, self._embeddings = registry, embeddings
+        self._maps, self._amg = maps, amg
+        self._turns, self._metrics, self._most_tiles = turns, metrics, most_tiles
+
+    async def ais(
+        self, tenant: str, image_id: str, model_name: str, given: AisEntry, timings: Timings
+    ) -> Found:
+        """Objects without scores, none overlapping. Raises NotFound (image, model), NoAutomaticDecoder,
+        WrongModel, TooLarge, Unavailable."""
+        model = await self._registry.get(model_name, Model)
+        if not model.has_maps:
+            raise NoAutomaticDecoder(model.name)
+        extent = await self._embeddings.extent(tenant, image_id, model)
+        params = ais_params(model.manifest, given)
+
+        async def find(region: Region | None) -> list[Object]:
+            maps = await self._maps.get(tenant, image_id, model, timings, region)
+            size = extent.size if region is None else region.size
+            return await self._turns.run(find_by_ais, maps, model.manifest, size, params, timings)
+
+        objects = await self._over(extent, model, find)
+        self._metrics.objects(model.name, "ais", len(objects))
+        return Found(image_id, model.name, extent.size, objects)
+
+    async def amg(
+        self, tenant: str, image_id: str, model_name: str, given: AmgEntry, timings: Timings
+    ) -> Found:
+        """Objects scored by their predicted IoU; they may overlap, but for those of a large image. Raises NotFound
+        (image, model), WrongModel, BadInput (a grid that cannot be), TooLarge, Unavailable."""
+        model = await self._registry.get(model_name, Model)
+        extent = await self._embeddings.extent(tenant, image_id, model)
+        params = amg_params(model.manifest, given)
+        if extent.tiled:
+            check_work([each.outer.size for each in self._tiles(extent, model)], params)
+
+        async def find(region: Region | None) -> list[Object]:
+            masks = await self._amg.find(tenant, image_id, model, params, timings, region)
+            return [Object(each.crop, each.predicted_iou) for each in masks]
+
+        objects = await self._over(extent, model, find)
+        self._metrics.objects(model.name, "amg", len(objects))
+        return Found(image_id, model.name, extent.size, objects)
+
+    async def _over(
+        self, extent: Extent, model: Model, find: Callable[[Region | None], Awaitable[list[Object]]]
+    ) -> list[Object]:
+        """What `find` finds on the image, or tile by tile on a large one. Raises TooLarge."""
+        if not extent.tiled:
+            check_size(extent.size)
+            return await find(None)
+        return await stitch_tiles.over_tiles(self._tiles(extent, model), find, self._turns)
+
+    def _tiles(self, extent: Extent, model: Model) -> Grid:
+        return stitch_tiles.tiles_of(extent.size, model.preprocess.input_size, self._most_tiles)
+
+
+def amg_params(manifest: PromptableManifest, given: AmgEntry) -> AmgParams:
+    """What was given, then what the model's manifest says, then the defaults."""
+    of_model = manifest.amg.given() if manifest.amg else {}
+    return replace(AmgParams(), **{**of_model, **given.given()})
+
+
+def ais_params(manifest: PromptableManifest, given: AisEntry) -> AisParams:
+    """What was given, then what the model's manifest says, then the defaults."""
+    of_model = manifest.ais.given() if manifest.ais else {}
+    return replace(AisParams(), **{**of_model, **given.given()})
+
+
+def find_by_ais(
+    maps: UInt16, manifest: PromptableManifest, size: Size, params: AisParams, timings: Timings
+) -> list[Object]:
+    with timings.stage("postprocess"):
+        found = ais.segment(ais.to_image(unpack(maps), manifest, size), params)
+        return [Object(crop) for crop in label_map.to_crops(found)]
+
+
+def label_by_ais(
+    model: Model, embedding: Embedding, size: Size, given: AisEntry, timings: Timings
+) -> label_map.Labels:
+    """The label map [H, W] of an image that is stored nowhere. Blocks. Raises NoAutomaticDecoder."""
+    if not model.has_maps:
+        raise NoAutomaticDecoder(model.name)
+    maps = unpack(decode(model, embedding, timings))
+    with timings.stage("postprocess"):
+        return ais.segment(ais.to_image(maps, model.manifest, size), ais_params(model.manifest, given))
+
+
+def check_size(size: Size) -> None:
+    """Raises TooLarge."""
+    if (pixels := size.height * size.width) > MOST_PIXELS:
+        raise TooLarge(
+            f"The image has {pixels // 1_000_000} megapixels; up to {MOST_PIXELS // 1_000_000} are segmented"
+            " in one piece.",
+            field="image_id",
+            remedy="Send a smaller image, or parts of it.",
+        )

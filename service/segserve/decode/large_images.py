@@ -1,0 +1,117 @@
+"""Prompts on large images: which part is looked at, the prompt there, and the mask back in its place.
+
+An object is looked for in the tile, with its halo, whose inner part holds the prompt's middle, as micro-sam does. A
+prompt that the halo does not hold goes to tiles twice as large, seen half as sharply, and so on. Positive points, box
+and mask decide; negative points outside of the tile say nothing there and are left out.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy import ndimage
+
+from segserve.decode.prompt_encoding import MASK_EPSILON, geometry
+from segserve.errors import BadInput, TooLarge
+from segserve.images.tiling import holds, window
+from segserve.masks.upscale import Geometry
+from segserve.models.bundle import PromptableManifest
+from segserve.types import Box, Candidate, Crop, Float32, Prompt, Region, Size
+
+MOST_SIDE = 8192  # of what is looked at at once: its mask takes a byte a pixel, its outline ten
+
+
+def choose(
+    prompt: Prompt, earlier: Region | None, size: Size, manifest: PromptableManifest, field: str
+) -> Region:
+    """earlier: where the mask was found that is to be refined; looked at again if that holds the prompt. Raises
+    TooLarge naming the field."""
+    asked = span(prompt, earlier)
+    if earlier is not None and holds(earlier, asked):
+        return earlier
+    found = window(size, manifest.preprocess.input_size, asked)
+    if max(found.width, found.height) > MOST_SIDE:
+        raise TooLarge(
+            f"The prompt spans {asked.x1 - asked.x0:.0f} x {asked.y1 - asked.y0:.0f} pixels of a large image.",
+            field=field,
+            remedy=f"Up to {MOST_SIDE} pixels a side are looked at at once: ask for a smaller part.",
+        )
+    return found
+
+
+def span(prompt: Prompt, earlier: Region | None) -> Box:
+    """The box around all that is asked for. earlier: part of it where nothing but an earlier mask is in it."""
+    points = prompt.points[prompt.labels == 1]
+    if prompt.box is not None:
+        points = np.concatenate([points, [[prompt.box.x0, prompt.box.y0], [prompt.box.x1, prompt.box.y1]]])
+    if prompt.mask is not None:
+        rows, columns = (np.flatnonzero(prompt.mask.any(axis=axis)) for axis in (1, 0))
+        if rows.size:
+            corners = [[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]]
+            points = np.concatenate([points, corners])
+    if earlier is not None and (not len(points) or not holds(earlier, around(points))):
+        far = [earlier.x + earlier.width, earlier.y + earlier.height]
+        points = np.concatenate([points, [[earlier.x, earlier.y], far]])
+    return around(points if len(points) else prompt.points)
+
+
+def around(points: Float32) -> Box:
+    return Box(*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
+
+
+def enter(prompt: Prompt, region: Region) -> Prompt:
+    """The same prompt in pixels of the region."""
+    origin = np.array([region.x, region.y], np.float32)
+    points = prompt.points - origin
+    inside = ((points >= 0) & (points <= [region.width, region.height])).all(axis=1)
+    box, mask = prompt.box, prompt.mask
+    if box is not None:
+        box = Box(box.x0 - region.x, box.y0 - region.y, box.x1 - region.x, box.y1 - region.y)
+    if mask is not None:
+        mask = mask[region.y : region.y + region.height, region.x : region.x + region.width].copy()
+    return replace(prompt, points=points[inside], labels=prompt.labels[inside], box=box, mask=mask)
+
+
+def leave(candidate: Candidate, region: Region, size: Size) -> Candidate:
+    """The same mask in the image."""
+    crop = candidate.crop
+    return replace(candidate, crop=Crop(crop.pixels, crop.x + region.x, crop.y + region.y, size))
+
+
+def carry(logits: Float32, source: Region, target: Region, manifest: PromptableManifest) -> Float32:
+    """Low-res logits [h, w] of one region as those of another; where the first did not look, as sure as
+    `prompts.mask_to_logits` is that nothing is there."""
+    if source == target:
+        return logits
+    there, here = (_scale(geometry(manifest, region.size), region) for region in (source, target))
+    # Output pixel (i, j) has its centre at ((j, i) + 0.5) / here + target's corner, in pixels of the image.
+    step = there / here
+    corner = np.array([target.y - source.y, target.x - source.x])
+    offset = 0.5 * step + corner * there - 0.5
+    nothing = -float(np.log((1 - MASK_EPSILON) / MASK_EPSILON))
+    moved: Float32 = ndimage.affine_transform(logits, step, offset, order=1, mode="constant", cval=nothing)
+    return moved
+
+
+def _scale(where: Geometry, region: Region) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """Low-res pixels a pixel of the image, (down, across)."""
+    of_valid = np.array([where.valid.height / region.height, where.valid.width / region.width])
+    return of_valid * where.low / where.square
+
+
+def tag(region: Region) -> str:
+    """As part of a mask_id, so that whoever refines the mask looks where it was found."""
+    return f"{region.x}.{region.y}.{region.width}.{region.height}"
+
+
+def region_of(mask_id: str) -> Region | None:
+    """Of a mask_id that is known: one found with `tag` in it; None for a whole image's."""
+    parts = mask_id.split("-")
+    return Region(*(int(number) for number in parts[1].split("."))) if len(parts) == 3 else None
+
+
+def refuse_logits(field: str) -> BadInput:
+    return BadInput(
+        "Logits do not say which part of a large image they are of.",
+        field=field,
+        remedy="Send the mask_id of the answer, or the mask itself as 'mask'.",
+    )

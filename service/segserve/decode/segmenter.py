@@ -1,0 +1,328 @@
+"""The main job: prompts on an image -> masks."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import numpy as np
+from cachetools import TTLCache
+from numpy.typing import NDArray
+
+from segserve.decode import large_images
+from segserve.decode.click_limit import Places
+from segserve.decode.prompt_encoding import SINGLE, expect_size, geometry, mask_to_logits, mask_tokens, tokens
+from segserve.encode.embeddings import Embeddings, Extent
+from segserve.encode.prepared_cache import PreparedImage
+from segserve.errors import BadInput, CacheUnavailable, MaskNotFound
+from segserve.masks.upscale import upscale
+from segserve.metrics import Metrics
+from segserve.models.bundle import Kind
+from segserve.models.promptable_model import Model
+from segserve.models.registry import Registry
+from segserve.store.redis_cache import Cache
+from segserve.timing import Timings
+from segserve.types import Candidate, Float16, Float32, Prompt, Region, Select, Size
+
+# SAM 2's rule for a single mask (sam2's build_sam2 defaults): stable if shifting the threshold by
+# +-DELTA changes less than 2% of its area.
+STABILITY_DELTA, STABILITY_THRESHOLD = 0.05, 0.98
+SAM2_LOGIT_LIMIT = 32.0
+HELD_MASKS = 512
+WRITE_S = 0.05  # within which a mask that a replica has answered with is in Redis
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+@dataclass(frozen=True)
+class Found(Generic[T]):
+    """One mask, what the caller rendered of it, and its id: None where the cache is away."""
+
+    candidate: Candidate
+    rendered: T
+    mask_id: str | None
+
+
+@dataclass(frozen=True)
+class Segmentation(Generic[T]):
+    """results: one list per prompt, in order."""
+
+    image_id: str
+    model: str
+    size: Size
+    results: list[list[Found[T]]]
+
+
+def is_stable(logits: Float32) -> bool:
+    """The area at threshold +delta over the area at -delta, which contains it, against the threshold."""
+    outer = np.count_nonzero(logits > -STABILITY_DELTA)
+    return outer == 0 or bool(np.count_nonzero(logits > STABILITY_DELTA) / outer >= STABILITY_THRESHOLD)
+
+
+def choose(logits: Float32, scores: Float32, channels: list[int], kind: Kind, select: Select) -> list[int]:
+    """Positions in `channels` of the masks to answer with. logits [M, h, w], scores [M]."""
+    if kind is Kind.SAM2 and channels[0] == SINGLE:
+        return [0] if is_stable(logits[0]) else [1 + int(scores[1:].argmax())]
+    if select is Select.BEST:
+        return [int(scores.argmax())]
+    return list(range(len(channels)))
+
+
+def decode(
+    model: Model,
+    image: PreparedImage,
+    prompt: Prompt,
+    multimask: bool | None,
+    select: Select,
+    timings: Timings,
+) -> list[Candidate]:
+    """One prompt, start to end, in the calling thread."""
+    manifest = model.manifest
+    prepared = image.prepared
+    prior = prompt.logits if prompt.mask is None else mask_to_logits(prompt.mask, manifest)
+    if prior is not None:
+        with timings.stage("prepare"):
+            prepared = model.prepare(image.embedding, prior, image.prepared)
+    coords, labels = tokens(prompt, manifest, image.size)
+    channels = mask_tokens(prompt, manifest.kind, multimask, select)
+    with timings.stage("decode"):
+        logits, scores = model.decode(prepared, coords, labels, channels)
+    scores = scores[channels]
+    chosen = choose(logits, scores, channels, manifest.kind, select)
+    with timings.stage("postprocess"):
+        where = geometry(manifest, image.size)
+        return [
+            Candidate(
+                crop=upscale(logits[i], where, manifest.mask_threshold),
+                score=float(scores[i]),
+                logits=clamp(logits[i]) if manifest.kind is Kind.SAM2 else logits[i],
+            )
+            for i in chosen
+        ]
+
+
+def clamp(logits: Float32) -> Float32:
+    return np.clip(logits, -SAM2_LOGIT_LIMIT, SAM2_LOGIT_LIMIT)
+
+
+class MaskMemory:
+    """Low-res logits by mask_id: held here for the next click, in Redis for the other replicas.
+
+    A click does not wait for Redis: its masks are held at once and written while the answer is on its way.
+    Once a write has failed, the next ones are waited for, until one succeeds.
+    """
+
+    def __init__(self, cache: Cache, ttl_s: int, workers: Executor) -> None:
+        self._cache, self._workers = cache, workers
+        self._held: TTLCache[tuple[str, str, str], NDArray[np.floating]] = TTLCache(HELD_MASKS, ttl_s)
+        self._writing: set[asyncio.Task[None]] = set()
+        self._away = False
+
+    async def keep(
+        self, tenant: str, image_id: str, model: Model, logits: list[Float32], regions: list[Region | None]
+    ) -> list[str | None]:
+        """New ids, or None for each where the cache is away. regions: where each was found, None is anywhere on
+        the image."""
+        masks = {new_id(model, region): array for array, region in zip(logits, regions, strict=True)}
+        writing = asyncio.create_task(self._write(tenant, image_id, masks))
+        self._writing.add(writing)  # the loop itself holds tasks only weakly
+        writing.add_done_callback(self._writing.discard)
+        if self._away:
+            await writing
+            if self._away:
+                return [None] * len(masks)
+        for mask_id, array in masks.items():
+            self._held.setdefault((tenant, image_id, mask_id), array)
+        return list(masks)
+
+    async def _write(self, tenant: str, image_id: str, masks: dict[str, Float32]) -> None:
+        loop = asyncio.get_running_loop()
+        halves = await loop.run_in_executor(self._workers, to_half, masks)
+        for mask_id, array in halves.items():
+            self._held[tenant, image_id, mask_id] = array
+        try:
+            await self._cache.put_masks(tenant, image_id, halves)
+            self._away = False
+        except CacheUnavailable:
+            self._away = True
+
+    async def recall(self, tenant: str, image_id: str, model: Model, mask_id: str, field: str) -> Float32:
+        """Raises MaskNotFound also where the mask belongs to another model; CacheUnavailable."""
+        if not mask_id.startswith(f"{model.bundle.digest[:12]}-"):
+            raise MaskNotFound(mask_id, field)
+        held = self._held.get((tenant, image_id, mask_id))
+        if held is None:
+            held = await self._cache.get_mask(tenant, image_id, mask_id)
+        if held is None:  # another replica may have answered with it this very moment
+            await asyncio.sleep(WRITE_S)
+            held = await self._cache.get_mask(tenant, image_id, mask_id)
+        if held is None:
+            raise MaskNotFound(mask_id, field)
+        return held.astype(np.float16).astype(np.float32)
+
+    def forget(self, tenant: str, image_id: str) -> None:
+        for key in [k for k in self._held if k[:2] == (tenant, image_id)]:
+            self._held.pop(key, None)
+
+
+def new_id(model: Model, region: Region | None) -> str:
+    place = [] if region is None else [large_images.tag(region)]
+    return "-".join([model.bundle.digest[:12], *place, secrets.token_hex(12)])
+
+
+def to_half(masks: dict[str, Float32]) -> dict[str, Float16]:
+    return {mask_id: logits.astype(np.float16) for mask_id, logits in masks.items()}
+
+
+class Segmenter:
+    """workers: the `worker_count` threads that decode; each prompt is one piece of work. places: who may decode
+    or wait for it."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        embeddings: Embeddings,
+        masks: MaskMemory,
+        workers: Executor,
+        metrics: Metrics,
+        *,
+        worker_count: int,
+        places: Places,
+    ) -> None:
+        self._worker_count, self._places = worker_count, places
+        self._registry, self._embeddings, self._masks = registry, embeddings, masks
+        self._workers, self._metrics = workers, metrics
+
+    async def segment(
+        self,
+        tenant: str,
+        image_id: str,
+        model_name: str,
+        prompts: list[Prompt],
+        *,
+        multimask: bool | None,
+        select: Select,
+        render: Callable[[Candidate], T],
+        timings: Timings,
+    ) -> Segmentation[T]:
+        """`render` turns a mask into what the caller wants of it, in the thread that decoded it.
+
+        Raises NotFound (image, model, mask), BadInput (a prompt that the image cannot have), Unavailable.
+        """
+        start = time.perf_counter()
+        model = await self._registry.get(model_name, Model)
+        # Checked before the image is encoded: a prompt that cannot be should not wait for that.
+        extent = await self._embeddings.extent(tenant, image_id, model)
+        size = extent.size
+        prompts = [check(p, size, model, f"prompts.{i}") for i, p in enumerate(prompts)]
+        asked = [await self._look(tenant, image_id, model, extent, p, i) for i, p in enumerate(prompts)]
+        regions = [each.region for each in asked]
+
+        async def answer(region: Region | None) -> list[list[tuple[Candidate, T]]]:
+            image = await self._embeddings.prepared(tenant, image_id, model, timings, region=region)
+
+            def work(prompt: Prompt) -> list[tuple[Candidate, T]]:
+                found = decode(model, image, prompt, multimask, select, timings)
+                if region is not None:
+                    found = [large_images.leave(candidate, region, size) for candidate in found]
+                with timings.stage("format"):
+                    return [(candidate, render(candidate)) for candidate in found]
+
+            here = [each.prompt for each in asked if each.region == region]
+            with self._places.take(len(here)):
+                return await self._in_turn(work, here)
+
+        by_region = {region: iter(await answer(region)) for region in dict.fromkeys(regions)}
+        answers = [next(by_region[region]) for region in regions]
+        with timings.stage("remember"):
+            logits = [candidate.logits for found in answers for candidate, _ in found]
+            places = [region for region, found in zip(regions, answers, strict=True) for _ in found]
+            ids = iter(await self._masks.keep(tenant, image_id, model, logits, places))
+        self._metrics.masks(model.name, len(logits))
+        self._metrics.click(embedding_source(timings), time.perf_counter() - start)
+        results = [
+            [Found(candidate, rendered, next(ids)) for candidate, rendered in found] for found in answers
+        ]
+        return Segmentation(image_id, model.name, size, results)
+
+    async def _in_turn(self, work: Callable[[Prompt], A], prompts: list[Prompt]) -> list[A]:
+        """All prompts of a request, no more at once than there are workers: a request of hundreds does not
+        stand before everybody else's single click."""
+        loop, turn = asyncio.get_running_loop(), asyncio.Semaphore(self._worker_count)
+
+        async def one(prompt: Prompt) -> A:
+            async with turn:
+                return await loop.run_in_executor(self._workers, work, prompt)
+
+        return list(await asyncio.gather(*(one(prompt) for prompt in prompts)))
+
+    async def _look(
+        self, tenant: str, image_id: str, model: Model, extent: Extent, prompt: Prompt, index: int
+    ) -> "Look":
+        field, prior = f"prompts.{index}", prompt.logits
+        if prompt.mask_id is not None:
+            prior = await self._masks.recall(tenant, image_id, model, prompt.mask_id, f"{field}.mask_id")
+        elif prior is not None and extent.tiled:
+            raise large_images.refuse_logits(f"{field}.logits")
+        asked = replace(prompt, logits=prior, mask_id=None)
+        if not extent.tiled:
+            return Look(asked, None)
+        earlier = prompt.mask_id and large_images.region_of(prompt.mask_id)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._workers, enter_window, asked, earlier or None, extent.size, model, field
+        )
+
+
+@dataclass(frozen=True)
+class Look:
+    """A prompt, in pixels of the region in which its object is looked for; None is the image."""
+
+    prompt: Prompt
+    region: Region | None
+
+
+def enter_window(prompt: Prompt, earlier: Region | None, size: Size, model: Model, field: str) -> Look:
+    """earlier: of the prompt's logits. Raises TooLarge."""
+    region = large_images.choose(prompt, earlier, size, model.manifest, field)
+    logits = prompt.logits
+    if logits is not None and earlier is not None:
+        logits = large_images.carry(logits, earlier, region, model.manifest)
+    return Look(replace(large_images.enter(prompt, region), logits=logits), region)
+
+
+def embedding_source(timings: Timings) -> str:
+    """Where the embedding was found, told by the stages that were gone through."""
+    if "encode" in timings.seconds or "wait" in timings.seconds:
+        return "encoded"
+    return "redis" if "cache" in timings.seconds else "process"
+
+
+def check(prompt: Prompt, size: Size, model: Model, field: str) -> Prompt:
+    """Does the prompt lie on the image, and is it one for the model? Raises BadInput naming the field."""
+    check_marks(prompt, size, field)
+    low = model.manifest.dims.low
+    if prompt.logits is not None and prompt.logits.shape != (low, low):
+        raise BadInput(
+            f"The logits are {prompt.logits.shape}.",
+            field=f"{field}.logits",
+            remedy=f"Model {model.name!r} takes low-res logits of {low} x {low}.",
+        )
+    return prompt
+
+
+def check_marks(prompt: Prompt, size: Size, field: str) -> None:
+    """Do points, box and mask lie on the image? Raises BadInput naming the field."""
+    remedy = f"Coordinates are pixels of the original image, which is {size.width} x {size.height}, origin top left."
+    corners = [] if prompt.box is None else [(prompt.box.x0, prompt.box.y0), (prompt.box.x1, prompt.box.y1)]
+    for name, points in (("points", prompt.points.tolist()), ("box", corners)):
+        for index, (x, y) in enumerate(points):
+            if not (0 <= x <= size.width and 0 <= y <= size.height):
+                where = f"{field}.{name}.{index}" if name == "points" else f"{field}.box"
+                raise BadInput(f"({x:g}, {y:g}) lies outside the image.", field=where, remedy=remedy)
+    if prompt.mask is not None:
+        expect_size(prompt.mask.shape, size, f"{field}.mask")

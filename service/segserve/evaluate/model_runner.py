@@ -1,0 +1,169 @@
+"""Models over folders of images: by the very parts that serve, without the server.
+
+What answers a whole image is one line in METHODS.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import Field, ValidationError
+
+from segserve.app import Service
+from segserve.decode.segmenter import decode
+from segserve.errors import BadInput, CacheUnavailable, ImageNotFound
+from segserve.evaluate.cli_choices import Kind
+from segserve.evaluate.dataset_folders import Pair, read_map
+from segserve.evaluate.interactive_protocol import Ask
+from segserve.instances.segmenter import Wanted
+from segserve.masks import label_map
+from segserve.masks.label_map import Labels
+from segserve.models.bundle import AisEntry, AmgEntry, Threshold
+from segserve.models.promptable_model import Model
+from segserve.models.strict_schema import Strict
+from segserve.semantic.segmenter import SemanticOptions
+from segserve.semantic.sliding_window import Flips
+from segserve.settings import Settings
+from segserve.timing import Timings
+from segserve.types import ReadOptions, Select
+
+T = TypeVar("T")
+TENANT = "evaluate"  # so that no other service's images are touched
+Run = Callable[[Service, str, str, Any], Awaitable[Labels]]
+
+
+class SemanticParams(Strict):
+    """Fields of `segserve.semantic.segmenter.SemanticOptions`."""
+
+    tile: tuple[int, int] | None = None
+    overlap: float | None = Field(None, ge=0, le=0.9)
+    threshold: float | dict[str, float] | None = None
+    flips: Flips = Flips.NONE
+
+
+class InstancesParams(Strict):
+    """Fields of `segserve.instances.segmenter.Wanted`."""
+
+    score_threshold: Threshold | None = None
+    nms_threshold: Threshold | None = None
+    mask_threshold: Threshold | None = None
+    max_objects: int | None = Field(None, ge=1)
+    classes: tuple[str, ...] | None = None
+
+
+async def ais(service: Service, image_id: str, model: str, params: AisEntry) -> Labels:
+    found = await service.automatic.ais(TENANT, image_id, model, params, service.timings())
+    return label_map.from_crops([each.crop for each in found.objects], found.size)
+
+
+async def amg(service: Service, image_id: str, model: str, params: AmgEntry) -> Labels:
+    found = await service.automatic.amg(TENANT, image_id, model, params, service.timings())
+    return label_map.from_crops([each.crop for each in found.objects], found.size)
+
+
+async def semantic(service: Service, image_id: str, model: str, params: SemanticParams) -> Labels:
+    found, _ = await service.semantic.segment(
+        TENANT, image_id, model, SemanticOptions(**dict(params)), no_picture, service.timings()
+    )
+    return found.values
+
+
+async def instances(service: Service, image_id: str, model: str, params: InstancesParams) -> Labels:
+    found, _ = await service.instances.find(
+        TENANT, image_id, model, Wanted(**dict(params)), no_picture, service.timings()
+    )
+    return label_map.from_crops([each.crop for each in found.objects], found.size)
+
+
+def no_picture(found: object, image: object) -> None:
+    """What is rendered where a map is all that is wanted."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a model answers a whole image. run: (service, image_id, model's name, params) -> map [H, W]. params:
+    what can be given to it. answers: what the map's values mean."""
+
+    run: Run
+    params: type[Strict]
+    answers: Kind
+
+
+METHODS: dict[str, Method] = {
+    "ais": Method(ais, AisEntry, Kind.LABELS),
+    "amg": Method(amg, AmgEntry, Kind.LABELS),
+    "semantic": Method(semantic, SemanticParams, Kind.CLASSES),
+    "instances": Method(instances, InstancesParams, Kind.LABELS),
+}
+
+
+def find(table: Mapping[str, T], name: str) -> T:
+    """What a table of methods has by this name. Raises BadInput."""
+    if name not in table:
+        raise BadInput(
+            f"There is no {name!r} here.", field="--method", remedy=f"Methods: {', '.join(table)}."
+        )
+    return table[name]
+
+
+def check_params(name: str, params: Mapping[str, Any]) -> Strict:
+    """What the method's `run` takes. Raises BadInput naming the parameter."""
+    accepted = find(METHODS, name).params
+    try:
+        return accepted.model_validate_json(orjson.dumps(params))  # as a request's: lists for tuples
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(
+            f"The parameter {where!r} of {name} cannot be {first['input']!r}: {first['msg']}.",
+            field=where,
+            remedy=f"Parameters of {name}: {', '.join(accepted.model_fields)}.",
+        ) from None
+
+
+class Runner:
+    """Asks one model about the images of a folder, one after another."""
+
+    def __init__(self, service: Service, model: str) -> None:
+        self.service, self.model = service, model
+
+    async def add(self, pair: Pair) -> tuple[str, Labels]:
+        """(image_id, the truth's map). Raises BadInput naming the file that is refused."""
+        truth = await asyncio.to_thread(read_map, pair.truth)
+        try:
+            with pair.path.open("rb") as file:
+                record = await self.service.library.add(TENANT, file, ReadOptions())
+        except BadInput as error:
+            raise BadInput(f"{pair.path}: {error}", field=str(pair.path)) from None
+        return record.image_id, truth
+
+    async def drop(self, image_id: str) -> None:
+        """The image and all that was made of it."""
+        with suppress(CacheUnavailable, ImageNotFound):
+            await self.service.library.delete(TENANT, image_id)
+
+    async def ask(self, image_id: str) -> Ask:
+        """What answers prompts on this image, in whichever thread calls it."""
+        model = await self.service.registry.get(self.model, Model)
+        if (await self.service.embeddings.extent(TENANT, image_id, model)).tiled:
+            raise BadInput(
+                "An image is so large that prompts are answered tile by tile.",
+                field="images",
+                remedy="Cut it into parts, or raise SEGSERVE_TILE_FROM_PX.",
+            )
+        image = await self.service.embeddings.prepared(TENANT, image_id, model, self.service.timings())
+        return lambda prompt: decode(model, image, prompt, None, Select.BEST, Timings())[0]
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Service]:
+    """A service that keeps the images in memory: they leave nothing behind in its store."""
+    service = Service(settings.model_copy(update={"object_store": "memory:///", "quota_mb": 0}))
+    await service.start(warm_up=False)
+    try:
+        yield service
+    finally:
+        await service.stop()

@@ -1,0 +1,85 @@
+"""An image from elsewhere, fetched by URL from hosts that are allowed. A redirect is another URL and passes the same
+checks."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import httpx
+
+from segserve.errors import TooLarge
+from segserve.outbound_http import Hosts, Purpose, Resolve, described, parse, resolve
+
+MAX_REDIRECTS = 3
+REDIRECTS = (301, 302, 303, 307, 308)
+HEADERS = {"Accept": "image/*, */*;q=0.1", "Accept-Encoding": "identity"}
+FETCHING = Purpose(
+    field="url",
+    off="Fetching images by URL is off.",
+    denied="Images may not be fetched from",
+    failed="The image cannot be fetched.",
+    instead="send the image's bytes",
+    settings="SEGSERVE_FETCH",
+)
+
+
+class Fetcher:
+    """hosts, private: as `Hosts` takes them. `timeout_s` is for all of a fetch, `max_bytes` for its image."""
+
+    def __init__(
+        self,
+        hosts: Sequence[str],
+        *,
+        private: bool,
+        timeout_s: float,
+        max_bytes: int,
+        resolve: Resolve = resolve,
+    ) -> None:
+        self._hosts = Hosts(hosts, private=private, purpose=FETCHING, resolve=resolve)
+        self._timeout_s, self._max_bytes = timeout_s, max_bytes
+
+    async def fetch(self, url: str, into: BinaryIO) -> None:
+        """Raises BadInput, NoPermission, FetchFailed, TooLarge; all of them name the field `url`."""
+        self._hosts.check_on()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._follow(parse(url, FETCHING), into)
+        except TimeoutError:
+            raise FETCHING.failure(f"The fetch took longer than {self._timeout_s:g} s.") from None
+
+    async def _follow(self, url: httpx.URL, into: BinaryIO) -> None:
+        for _ in range(1 + MAX_REDIRECTS):
+            async with self._hosts.request("GET", url, HEADERS) as response:
+                if response.status_code not in REDIRECTS:
+                    await self._read(response, into)
+                    return
+                url = parse(response.headers.get("location", ""), FETCHING, base=url)
+        raise FETCHING.failure(f"It is redirected more than {MAX_REDIRECTS} times.")
+
+    async def _read(self, response: httpx.Response, into: BinaryIO) -> None:
+        """The body as it comes, never unpacked. What the other side says beyond its status stays here."""
+        if response.status_code != 200:
+            raise FETCHING.failure(f"Its host answered with status {described(response.status_code)}.")
+        if (encoding := response.headers.get("content-encoding", "identity").lower()) != "identity":
+            known = encoding if encoding in ("gzip", "deflate", "br", "zstd", "compress") else "another"
+            raise FETCHING.failure(
+                f"Its host sent it packed ({known} content encoding), although asked not to."
+            )
+        stated = response.headers.get("content-length", "")
+        seen = int(stated) if stated.isdecimal() else 0
+        try:
+            if seen <= self._max_bytes:
+                seen = 0
+                async for chunk in response.aiter_raw():
+                    seen += len(chunk)
+                    if seen > self._max_bytes:
+                        break
+                    into.write(chunk)
+        except httpx.HTTPError:
+            raise FETCHING.failure("Its host broke off in the middle.") from None
+        if seen > self._max_bytes:
+            raise TooLarge(
+                f"What the URL names is over {self._max_bytes / 1e6:g} MB.",
+                field="url",
+                remedy="Fetch a smaller image.",
+            )

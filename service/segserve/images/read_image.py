@@ -1,0 +1,103 @@
+"""Bytes of an image file to the pixels that models see."""
+
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segserve.errors import BadInput, UnsupportedFormat
+from segserve.images.image_source import Source
+from segserve.images.normalise import to_uint8
+from segserve.images.orientation import turn
+from segserve.images.raster.reader import open_raster
+from segserve.images.tiff.reader import open_tiff
+from segserve.types import ReadOptions, UInt8
+
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+)
+
+
+def read_image(source: bytes | BinaryIO, options: ReadOptions, max_pixels: int) -> UInt8:
+    """source: PNG, JPEG, WebP, BMP or TIFF, as bytes or a seekable file, to RGB [H, W, 3] uint8.
+
+    The orientation that EXIF or TIFF state is applied. Palettes and CMYK become RGB first, so
+    `options.channels` counts the channels of that. Without it the alpha channel is dropped, not blended, as
+    the usual ``convert("RGB")`` before SAM does, and of more than three channels the first three are taken.
+    One channel is repeated to three; two become the mean of both. For values that are not 8-bit, and for
+    `options.normalise`, see `scale.to_uint8`.
+
+    Raises BadInput (field "file", "page" or "channels"), TooLarge before any pixel is decoded if there are
+    more than `max_pixels`, UnsupportedFormat for what is not read.
+    """
+    stream = BytesIO(source) if isinstance(source, bytes) else source
+    return read_whole(open_image(stream, options.page, max_pixels, max_pixels), options)
+
+
+def read_whole(source: Source, options: ReadOptions) -> UInt8:
+    """As `read_image`, of an opened file."""
+    pixels = source.read()
+    chosen = choose(pixels.values, pixels.has_alpha, options.channels)
+    return turn(to_three(to_uint8(chosen, options.normalise)), pixels.orientation)
+
+
+def open_image(stream: BinaryIO, page: int, max_pixels: int, max_banded: int) -> Source:
+    """Reads and checks the header. max_pixels: of an image that can only be read at once; max_banded: of others.
+    Raises as `read_image` does."""
+    stream.seek(0)
+    head = stream.read(16)
+    stream.seek(0)
+    if not head:
+        raise BadInput("The file is empty.", remedy="Send the image's bytes.", field="file")
+    name = _format(head)
+    if name == "TIFF":
+        return open_tiff(stream, page, max_pixels, max_banded)
+    return open_raster(name, stream, page, max_pixels, max_banded)
+
+
+def _format(head: bytes) -> str:
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    raise UnsupportedFormat(
+        "The file is in no image format that is read.",
+        remedy="Send PNG, JPEG, WebP, BMP or TIFF.",
+        field="file",
+    )
+
+
+def choose(values: NDArray[Any], has_alpha: bool, channels: tuple[int, ...] | None) -> NDArray[Any]:
+    """[H, W, 1 to 3] of the file's channels [H, W, C]."""
+    available = values.shape[2]
+    if channels is None:
+        return values[:, :, : min(3, available - has_alpha)]
+    if not 1 <= len(channels) <= 3 or not all(0 <= channel < available for channel in channels):
+        raise BadInput(
+            f"There are no channels {list(channels)} in an image of {available}.",
+            remedy=f"Give one to three numbers from 0 to {available - 1}.",
+            field="channels",
+        )
+    return values[:, :, list(channels)]
+
+
+def blend(channels: UInt8) -> UInt8:
+    """[H, W, 1 to 3] to [H, W, 1 or 3]: two become their mean."""
+    if channels.shape[2] != 2:
+        return channels
+    total = channels[:, :, :1].astype(np.uint16) + channels[:, :, 1:]
+    return ((total + 1) >> 1).astype(np.uint8)
+
+
+def to_three(channels: UInt8) -> UInt8:
+    """[H, W, 1 to 3] to [H, W, 3]."""
+    blended = blend(channels)
+    return blended if blended.shape[2] == 3 else np.repeat(blended, 3, axis=2)

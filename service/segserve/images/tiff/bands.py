@@ -1,0 +1,107 @@
+"""TIFF in bands: from top to bottom, some rows of strips or tiles at a time, never whole in memory."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segserve.images.image_source import Pixels, codec, damaged
+from segserve.images.tiff.plane import JPEG, Plane, check_jpeg, joined
+
+ROWS = 256  # of a band, or more where strips or tiles are higher
+_MAX_BAND_BYTES = 1 << 28
+
+
+def is_banded(planes: list[Plane]) -> bool:
+    """Whether a band of these, which become one image's channels, takes little memory. A strip of all rows,
+    which some writers make, is read row by row if it is not compressed."""
+    if all(_is_raw(plane) for plane in planes):
+        return True
+    if min(planes[0].chunk) < 1 or len({(plane.chunk, plane.chunk_samples) for plane in planes}) > 1:
+        return False
+    return sum(_band_bytes(plane) for plane in planes) <= _MAX_BAND_BYTES
+
+
+def read_bands(planes: list[Plane]) -> Iterator[Pixels]:
+    """The pixels as parts of [h, W, C]."""
+    for plane in planes:
+        if plane.page.compression == JPEG:
+            check_jpeg(plane)
+    rows = max(_rows(plane) for plane in planes)
+    for top in range(0, planes[0].height, rows):
+        height = min(rows, planes[0].height - top)
+        yield joined(planes, [_read(plane, top, height) for plane in planes])
+
+
+def _is_raw(plane: Plane) -> bool:
+    """Strips of samples as they are, so that any row of them can be read."""
+    page = plane.page
+    plain = page.compression == 1 and page.predictor == 1 and page.fillorder == 1
+    return plain and not page.is_tiled and plane.kind.bits == 8 * plane.item_bytes
+
+
+def _rows(plane: Plane) -> int:
+    """Of a band: whole strips or tiles, except of raw ones."""
+    return ROWS if _is_raw(plane) else math.ceil(ROWS / plane.chunk[0]) * plane.chunk[0]
+
+
+def _band_bytes(plane: Plane) -> int:
+    across = math.ceil(plane.width / plane.chunk[1]) * plane.chunk[1]
+    return _rows(plane) * across * plane.samples * plane.item_bytes
+
+
+def _read(plane: Plane, top: int, height: int) -> NDArray[Any]:
+    """[height, W, samples] from row `top` on, in the machine's byte order."""
+    with codec("TIFF"):
+        read = _read_raw if _is_raw(plane) else _read_chunks
+        samples = read(plane, top, height)
+        return samples.astype(samples.dtype.newbyteorder("="), copy=False)
+
+
+def _read_raw(plane: Plane, top: int, height: int) -> NDArray[Any]:
+    page, handle = plane.page, plane.page.parent.filehandle
+    dtype = np.dtype(page.parent.byteorder + page.dtype.char)
+    samples = np.empty((height, plane.width, plane.samples), dtype)
+    row_bytes = plane.width * plane.chunk_samples * plane.item_bytes
+    strip_rows = min(plane.chunk[0], plane.height)
+    strips = math.ceil(plane.height / strip_rows)
+    for first in range(0, plane.samples, plane.chunk_samples):
+        row = top
+        while row < top + height:
+            strip, within = divmod(row, strip_rows)
+            count = min(strip_rows - within, top + height - row)
+            offset, stored = plane.segments[first // plane.chunk_samples * strips + strip]
+            if stored < (within + count) * row_bytes:
+                raise damaged("TIFF")
+            handle.seek(offset + within * row_bytes)
+            values = np.frombuffer(handle.read(count * row_bytes), dtype)
+            part = samples[row - top : row - top + count, :, first : first + plane.chunk_samples]
+            part[...] = values.reshape(part.shape)
+            row += count
+    return samples
+
+
+def _read_chunks(plane: Plane, top: int, height: int) -> NDArray[Any]:
+    page, handle = plane.page, plane.page.parent.filehandle
+    across, down = (
+        math.ceil(side / part)
+        for side, part in zip((plane.width, plane.height), plane.chunk[::-1], strict=True)
+    )
+    rows = range(top // plane.chunk[0], math.ceil((top + height) / plane.chunk[0]))
+    extra = {"jpegtables": page.jpegtables, "jpegheader": None} if page.compression == JPEG else {}
+    samples = np.empty((height, plane.width, plane.samples), page.dtype)
+    decode = page.decode  # made at first use, from tags that are then read
+    for layer in range(plane.samples // plane.chunk_samples):
+        for number in range((layer * down + rows.start) * across, (layer * down + rows.stop) * across):
+            offset, count = plane.segments[number]
+            handle.seek(offset)
+            found, at, shape = decode(handle.read(count) if count else None, number, _fullsize=False, **extra)
+            part = samples[
+                at[2] - top : at[2] - top + shape[1],
+                at[3] : at[3] + shape[2],
+                layer * plane.chunk_samples : (layer + 1) * plane.chunk_samples,
+            ]
+            part[...] = page.nodata if found is None else found[0, : part.shape[0], : part.shape[1]]
+    return samples

@@ -1,0 +1,81 @@
+"""The chain of directories (pages) of a TIFF file, walked before a library reads any of them.
+
+tifffile loads the directory of the first page as soon as it opens a file, each value of some tags as a Python
+object, and follows a chain that runs in a circle. So lengths are checked here first. Layouts: TIFF 6.0,
+section 2, and the BigTIFF design.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from tifffile import TIFF
+
+from segserve.errors import TooLarge
+from segserve.images.image_source import codec, damaged
+
+_MAX_PAGES = 1 << 16
+# Far more than the strips of an image of MAX_SIDE or the longest descriptions; some 200 MB of objects.
+_MAX_TAG_VALUES = 1 << 22
+_MAX_TAGS = 4096
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """struct formats of a directory: number of entries, an entry (tag, type, count, value), next offset."""
+
+    number: str
+    entry: str
+    offset: str
+
+
+def directory_offsets(stream: BinaryIO) -> list[int]:
+    """Offset in bytes of every page's directory, at least one, each checked. Raises BadInput if the chain is
+    broken or circular, TooLarge if a page or the number of pages is."""
+    offsets: list[int] = []
+    seen: set[int] = set()
+    with codec("TIFF"):
+        layout, offset = _header(stream)
+        while offset:
+            if offset in seen:
+                raise damaged("TIFF")
+            if len(offsets) == _MAX_PAGES:
+                raise _too_large(f"more than {_MAX_PAGES} pages")
+            offsets.append(offset)
+            seen.add(offset)
+            offset = _check_directory(stream, layout, offset)
+    if not offsets:
+        raise damaged("TIFF")
+    return offsets
+
+
+def _header(stream: BinaryIO) -> tuple[_Layout, int]:
+    """The layout and the first directory's offset."""
+    stream.seek(0)
+    head = stream.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    (version,) = struct.unpack_from(order + "H", head, 2)
+    if version == 43:
+        return _Layout(order + "Q", order + "HHQ8x", order + "Q"), struct.unpack_from(order + "Q", head, 8)[0]
+    return _Layout(order + "H", order + "HHI4x", order + "I"), struct.unpack_from(order + "I", head, 4)[0]
+
+
+def _check_directory(stream: BinaryIO, layout: _Layout, offset: int) -> int:
+    """The next directory's offset, 0 after the last."""
+    stream.seek(offset)
+    number = _read(stream, layout.number)
+    if number > _MAX_TAGS:
+        raise damaged("TIFF")
+    entries = struct.iter_unpack(layout.entry, stream.read(number * struct.calcsize(layout.entry)))
+    if sum(count for tag, _, count in entries if tag in TIFF.TAG_LOAD) > _MAX_TAG_VALUES:
+        raise _too_large("a page with too much metadata")
+    return _read(stream, layout.offset)
+
+
+def _read(stream: BinaryIO, kind: str) -> int:
+    value: int = struct.unpack(kind, stream.read(struct.calcsize(kind)))[0]
+    return value
+
+
+def _too_large(what: str) -> TooLarge:
+    return TooLarge(f"The TIFF file has {what}.", remedy="Save the page as a file of its own.", field="file")

@@ -1,0 +1,109 @@
+"""Many images, one operation each."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+from pydantic import BaseModel, ConfigDict
+
+from segserve.cancellation import end
+from segserve.errors import SegserveError, Unavailable
+from segserve.jobs.engine.chunked_work import Chunk, Stop, Stopped
+from segserve.jobs.engine.job import Job, JobError
+from segserve.jobs.engine.result_store import Past
+from segserve.jobs.kinds.batch_images import Images, Source, Sources
+from segserve.jobs.kinds.wait_for_room import patiently
+
+CHUNK = 32  # images: at most so many are done again after a crash
+INTERNAL = JobError("internal", "See the log.")
+
+log = structlog.get_logger(__name__)
+
+
+class BatchRequest(BaseModel):
+    """What a batch job was asked, as it is kept. options: of the operation. prompts: of each image, by its id or
+    name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    operation: str
+    model: str
+    source: Source
+    options: dict[str, Any]
+    prompts: dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image's part of a batch."""
+
+    tenant: str
+    image_id: str
+    model: str
+    options: Mapping[str, Any]
+    prompts: Sequence[Mapping[str, Any]]
+
+
+# The operation's result as JSON. Raises an error of the tree; all but Unavailable are the image's own.
+Operation = Callable[[Item], Awaitable[Mapping[str, Any]]]
+
+
+class Batch:
+    """operations: by name. at_once: images worked on together, so that one is read while another is encoded."""
+
+    def __init__(self, operations: Mapping[str, Operation], sources: Sources, at_once: int) -> None:
+        self._operations, self._sources, self._at_once = operations, sources, at_once
+
+    async def open(self, job: Job, request: bytes, past: Past) -> "OpenedBatch":
+        asked = BatchRequest.model_validate_json(request)
+        images = await self._sources.open(job.tenant, asked.source)
+        return OpenedBatch(job, asked, images, self._operations[asked.operation], self._at_once)
+
+
+class OpenedBatch:
+    def __init__(
+        self, job: Job, asked: BatchRequest, images: Images, operation: Operation, at_once: int
+    ) -> None:
+        self._job, self._asked, self._images, self._operation = job, asked, images, operation
+        self._places = asyncio.Semaphore(at_once)
+        self.total = images.count
+
+    async def chunk(self, number: int, stop: Stop) -> Chunk | None:
+        indices = range(number * CHUNK, min(self.total, (number + 1) * CHUNK))
+        if not indices:
+            return None
+        tasks = [asyncio.create_task(self._one(index, stop)) for index in indices]
+        try:
+            found = await asyncio.gather(*tasks)
+        finally:
+            await end(tasks)
+        return Chunk([orjson.dumps(line) for line in found], sum("error" in line for line in found))
+
+    async def _one(self, index: int, stop: Stop) -> dict[str, Any]:
+        """A line of the results. Raises Unavailable: then it is not the image's fault."""
+        name = self._images.name(index)
+        line: dict[str, Any] = {"index": index, "image_id": None} | ({} if name is None else {"name": name})
+        async with self._places:
+            stop.check()
+            try:
+                line["image_id"] = image_id = await self._images.image_id(index)
+                item = self._item(image_id, name)
+                return {**line, **await patiently(lambda: self._operation(item), stop)}
+            except (Unavailable, Stopped):
+                raise
+            except SegserveError as error:
+                return {**line, "error": JobError.of(error).problem()}
+            except Exception:
+                log.exception("an image met an error of ours", job_id=self._job.job_id, image=line)
+                return {**line, "error": INTERNAL.problem()}
+
+    def _item(self, image_id: str, name: str | None) -> Item:
+        asked = self._asked
+        prompts = asked.prompts.get(image_id) or asked.prompts.get(name or "", [])
+        return Item(self._job.tenant, image_id, asked.model, asked.options, prompts)
+
+    async def close(self) -> None:
+        await self._images.close()

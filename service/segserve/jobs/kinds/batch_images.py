@@ -1,0 +1,201 @@
+"""Where the images of a batch come from: uploads, a zip, or a folder that the operator named. Each is put among the
+stored images when its turn comes, so that what is made from it serves clicks too."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from segserve.errors import BadInput, NoPermission, TooLarge
+from segserve.files.file_library import FileLibrary
+from segserve.files.zip_archive import SUFFIXES, Archive, natural
+from segserve.images.image_library import Library
+from segserve.jobs.kinds.server_folder import Folder
+from segserve.store.object_store import Objects, open_store
+from segserve.types import FileRecord, ReadOptions
+
+MOST = 100_000
+
+
+class Images(Protocol):
+    @property
+    def count(self) -> int: ...
+
+    def name(self, index: int) -> str | None:
+        """What its owner calls it."""
+        ...
+
+    async def image_id(self, index: int) -> str:
+        """Of the image, stored by now. Raises BadInput where it is none."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Uploaded:
+    """names: as many as ids, or none."""
+
+    def __init__(self, image_ids: list[str], names: list[str]) -> None:
+        self._ids, self._names = image_ids, names
+        self.count = len(image_ids)
+
+    def name(self, index: int) -> str | None:
+        return self._names[index] if self._names else None
+
+    async def image_id(self, index: int) -> str:
+        return self._ids[index]
+
+    async def close(self) -> None: ...
+
+
+class Zipped:
+    """The pictures of an uploaded zip."""
+
+    def __init__(self, tenant: str, archive: Archive, library: Library, kept: AsyncExitStack) -> None:
+        self._tenant, self._archive, self._library, self._kept = tenant, archive, library, kept
+        self._names = archive.names
+        self.count = archive.count
+        self._reading = asyncio.Lock()
+
+    @classmethod
+    async def opened(cls, tenant: str, file_id: str, files: FileLibrary, library: Library) -> "Zipped":
+        """Raises FileNotKnown, BadInput where it is no zip of pictures."""
+        kept = AsyncExitStack()
+        record, path = await kept.enter_async_context(files.held(tenant, file_id))
+        try:
+            check_zip(record)
+            archive = await asyncio.to_thread(Archive, path, files.limits.mb, files.limits.pixels)
+        except BaseException:
+            await kept.aclose()
+            raise
+        kept.callback(archive.close)
+        return cls(tenant, archive, library, kept)
+
+    def name(self, index: int) -> str:
+        return self._names[index]
+
+    async def image_id(self, index: int) -> str:
+        async with self._reading:  # a zip is read by one at a time
+            content = await asyncio.to_thread(self._archive.content, index)
+        return (await self._library.add(self._tenant, BytesIO(content), ReadOptions())).image_id
+
+    async def close(self) -> None:
+        await self._kept.aclose()
+
+
+def check_zip(record: FileRecord) -> None:
+    """Raises BadInput."""
+    if record.format != "zip":
+        raise BadInput(
+            f"The file is {record.format}, and a batch takes a zip of pictures.",
+            field="input.file_id",
+            remedy="Upload a zip of pictures with POST /v1/files.",
+        )
+
+
+class Roots:
+    """Folders, and prefixes of buckets, that jobs may read from. roots: by name, paths or URLs such as s3://..."""
+
+    def __init__(self, roots: Mapping[str, str]) -> None:
+        self._roots = roots
+
+    def open(self, name: str) -> Objects | Folder:
+        """Raises NoPermission, BadInput."""
+        if not self._roots:
+            raise NoPermission(
+                "No folders of the server may be read.",
+                field="input.root",
+                remedy='Upload the images, or set SEGSERVE_BATCH_ROOTS to such as {"plates": "/data/plates"}.',
+            )
+        if name not in self._roots:
+            raise BadInput(
+                f"There is no root {name!r}.",
+                field="input.root",
+                remedy=f"Name one of: {', '.join(self._roots)}.",
+            )
+        where = self._roots[name]
+        if "://" in where:
+            return open_store(where, Path())
+        if not Path(where).is_dir():
+            raise BadInput(
+                f"The folder of root {name!r} is not there.", field="input.root", remedy="Mount it."
+            )
+        return Folder(Path(where))
+
+    async def pictures(self, name: str, folder: str) -> list[str]:
+        """All pictures below a folder of a root, in natural order. Raises BadInput, TooLarge, NoPermission."""
+        parts = PurePosixPath(folder).parts
+        if folder.startswith("/") or ".." in parts or "\\" in folder or "\0" in folder:
+            raise BadInput(
+                f"{folder[:100]!r} is no folder inside the root.",
+                field="input.folder",
+                remedy="Send a relative path.",
+            )
+        store = await asyncio.to_thread(self.open, name)  # a mount may hang
+        prefix = "".join(f"{part}/" for part in parts if part != ".")
+        found = [
+            entry.path
+            for entry in await store.list(prefix)
+            if PurePosixPath(entry.path).suffix.lower() in SUFFIXES
+        ]
+        if not found:
+            raise BadInput(
+                "There are no pictures in the folder.", field="input.folder", remedy="Name another."
+            )
+        if len(found) > MOST:
+            raise TooLarge(
+                f"There are {len(found)} pictures.", field="input.folder", remedy=f"Take {MOST} at most."
+            )
+        return sorted(found, key=natural)
+
+
+class Listed:
+    """Pictures of a root, by their paths in it, as they were listed when the job was submitted."""
+
+    def __init__(self, tenant: str, store: Objects | Folder, paths: list[str], library: Library) -> None:
+        self._tenant, self._store, self._paths, self._library = tenant, store, paths, library
+        self.count = len(paths)
+
+    def name(self, index: int) -> str:
+        return self._paths[index]
+
+    async def image_id(self, index: int) -> str:
+        content = await self._store.get(self._paths[index])
+        if content is None:
+            raise BadInput(
+                "The file is no longer there.", field="input.folder", remedy="Put it back and try again."
+            )
+        return (await self._library.add(self._tenant, BytesIO(content), ReadOptions())).image_id
+
+    async def close(self) -> None: ...
+
+
+class Source(BaseModel):
+    """Which images, as it is kept: `image_ids`, `file_id`, or `paths` in `root`. names: of image_ids, one each, or
+    none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image_ids: list[str] = []
+    names: list[str] = []
+    file_id: str | None = None
+    root: str | None = None
+    paths: list[str] = []
+
+
+class Sources:
+    def __init__(self, library: Library, files: FileLibrary, roots: Roots) -> None:
+        self._library, self._files, self._roots = library, files, roots
+
+    async def open(self, tenant: str, source: Source) -> Images:
+        """Raises FileNotKnown, BadInput, NoPermission."""
+        if source.file_id is not None:
+            return await Zipped.opened(tenant, source.file_id, self._files, self._library)
+        if source.root is not None:
+            store = await asyncio.to_thread(self._roots.open, source.root)
+            return Listed(tenant, store, source.paths, self._library)
+        return Uploaded(source.image_ids, source.names)

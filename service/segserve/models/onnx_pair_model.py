@@ -1,0 +1,152 @@
+"""Published encoder and decoder pairs, run as they are: slower per click than the fast graphs, but no torch
+is needed to get them.
+
+    segment-anything's export    image_embeddings, point_coords, point_labels, mask_input, has_mask_input,
+                                 orig_im_size -> masks, iou_predictions, low_res_masks
+    SAM 2 (rectlabel, osam)      the same with high_res_features1 and 2; adds the padding point by itself
+    EfficientSAM                 image_embeddings, batched_point_coords, batched_point_labels, orig_im_size
+                                 -> output_masks, iou_predictions; takes no prior mask, at most 6 points
+
+Inputs and outputs are found by position where the exports disagree on names. No mask is asked for at the
+image's size: `masks.upscale` does that for all models alike.
+"""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segserve.errors import BadInput
+from segserve.models.bundle import Bundle, Kind, PromptableManifest, Runtime
+from segserve.models.promptable_model import Model
+from segserve.models.runtime import Graph, Held, RuntimeOptions
+from segserve.types import Embedding, Float32
+
+FEATURES = ("embedding", "high_res_0", "high_res_1")  # in the order of the encoders' outputs
+PADDING = -1  # a point label
+EFFICIENT_SAM_POINTS = 6  # decoder_max_num_input_points; the graph drops what is beyond
+
+
+class StockModel(Model):
+    """A pair with segment-anything's interface, or with SAM 2's after it."""
+
+    DECODER_GRAPHS: ClassVar[tuple[str, ...]] = ("decoder.onnx",)
+    CLICK_GRAPH: ClassVar[str] = "decoder.onnx"
+
+    @property
+    def _decoder(self) -> Graph:
+        return self._graphs["decoder.onnx"]
+
+    def _run_encoder(self, images: Float32) -> Embedding:
+        encoder = self._graphs["encoder.onnx"]
+        return dict(zip(FEATURES, encoder.run({encoder.inputs[0]: images}).values(), strict=False))
+
+    def prepare(self, embedding: Embedding, mask_input: Float32 | None, known: Held | None = None) -> Held:
+        """As `Model.prepare`: the decoder's inputs, as far as they do not depend on the click."""
+        low = self.manifest.dims.low
+        prior = np.zeros((low, low), np.float32) if mask_input is None else mask_input
+        fine = sorted(name for name in self._decoder.inputs if name.startswith("high_res"))
+        names = {k: n for k, n in zip(FEATURES, ["image_embeddings", *fine], strict=False) if k in embedding}
+        return {
+            **self._features(self._decoder, embedding, names, known or {}),
+            "mask_input": self._decoder.hold(prior[None, None]),
+            "has_mask_input": np.array([float(mask_input is not None)], np.float32),
+        }
+
+    def decode(
+        self, prepared: Held, coords: Float32, labels: Float32, channels: list[int]
+    ) -> tuple[Float32, Float32]:
+        """As `Model.decode`. A mask token that the graph does not give is stood in for by its best mask: a
+        graph without the single mask answers with the best candidate, one with a single mask always with that.
+        """
+        answers = self.run_decoder(prepared, coords, labels)
+        logits, scores = self._logits(answers), answers[1].reshape(-1)
+        masks, best = self.manifest.dims.masks, int(scores.argmax())
+        position = [masks.index(token) if token in masks else best for token in range(4)]
+        return logits[[position[c] for c in channels]], scores[position]
+
+    def run_decoder(self, prepared: Held, coords: Float32, labels: Float32) -> list[NDArray[Any]]:
+        """All outputs, in the graph's order."""
+        if self.manifest.kind is Kind.SAM2:
+            coords, labels = without_padding(coords, labels)
+        return list(
+            self._decoder.run(
+                {
+                    **prepared,
+                    "point_coords": coords[None].astype(np.float32),
+                    "point_labels": labels[None].astype(np.float32),
+                    "orig_im_size": self._image_size,
+                }
+            ).values()
+        )
+
+    @property
+    def _image_size(self) -> NDArray[Any]:
+        """A small one, so that the graph spends little on resizing."""
+        dtype = np.int64 if "orig_im_size" in self._decoder.integers else np.float32
+        return np.array([self.manifest.dims.low] * 2, dtype)
+
+    def _logits(self, answers: list[NDArray[Any]]) -> Float32:
+        """Low-res logits [M, low, low]. Where the image fills the square, the graph's masks at low-res size are
+        just these, and unlike its low_res_masks they are not clamped."""
+        low = self.manifest.dims.low
+        at = 2 if self.manifest.preprocess.resize == "pad" else 0
+        return answers[at].reshape(-1, low, low)
+
+
+class EfficientSamModel(StockModel):
+    """EfficientSAM resizes the image to a square itself, so it is given one, values 0 to 1."""
+
+    def prepare(self, embedding: Embedding, mask_input: Float32 | None, known: Held | None = None) -> Held:
+        """Raises BadInput for a prior: this decoder has no input for it."""
+        if mask_input is not None:
+            raise BadInput(
+                f"Model {self.name!r} takes no mask as a prompt.",
+                field="prompts",
+                remedy="Give points or a box, or take another model.",
+            )
+        return self._features(self._decoder, embedding, {"embedding": "image_embeddings"}, known or {})
+
+    def run_decoder(self, prepared: Held, coords: Float32, labels: Float32) -> list[NDArray[Any]]:
+        """Raises BadInput for more points than the graph reads."""
+        coords, labels = without_padding(coords, labels)
+        if len(coords) > EFFICIENT_SAM_POINTS:
+            raise BadInput(
+                f"Model {self.name!r} reads at most {EFFICIENT_SAM_POINTS} points; a box counts as two.",
+                field="prompts",
+                remedy="Give fewer points, or take another model.",
+            )
+        # The graph takes coordinates to be pixels of an image of orig_im_size.
+        scaled = coords * np.float32(self.manifest.dims.low / self.manifest.preprocess.input_size)
+        return list(
+            self._decoder.run(
+                {
+                    **prepared,
+                    "batched_point_coords": scaled[None, None].astype(np.float32),
+                    "batched_point_labels": labels[None, None].astype(np.float32),
+                    "orig_im_size": self._image_size,
+                }
+            ).values()
+        )
+
+
+def without_padding(coords: Float32, labels: Float32) -> tuple[Float32, Float32]:
+    real = labels != PADDING
+    return coords[real], labels[real]
+
+
+MODELS: dict[Runtime, type[Model]] = {
+    Runtime.FAST: Model,
+    Runtime.STOCK: StockModel,
+    Runtime.EFFICIENT_SAM: EfficientSamModel,
+}
+
+
+def open_promptable(
+    bundle: Bundle,
+    encoder: RuntimeOptions | None,
+    decoder: RuntimeOptions | None,
+    whole: RuntimeOptions | None = None,
+) -> Model:
+    """The promptable model that can run this bundle, its graphs open. Raises BrokenModel, WrongModel."""
+    return MODELS[bundle.expect(PromptableManifest).runtime](bundle, encoder, decoder, whole)

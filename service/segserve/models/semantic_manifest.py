@@ -1,0 +1,116 @@
+"""Parts of a `SemanticManifest`: how an image is prepared for the network, and what is done with its answer.
+
+Images arrive as 8-bit RGB (see `segserve.images`). On the way to the network, in this order:
+
+    1. grey      where the network takes one channel: Rec. 601 luma, which leaves a grey image as it is
+    2. clahe     local contrast, where the manifest has it
+    3. normalise one of Fixed, Percentile, Standardise; statistics are those of the whole image, never of a tile
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from segserve.models.strict_schema import Strict
+
+Floats = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
+Eps = Annotated[float, Field(ge=0, description="added to the divisor")]
+
+
+class Clahe(Strict):
+    """Contrast-limited adaptive histogram equalisation (Zuiderveld, Graphics Gems IV, 1994), defined as OpenCV's
+    `createCLAHE(clip_limit, (tiles, tiles))`: clip_limit in multiples of a flat histogram's bin, tiles a side.
+    Of colour images the lightness (L of CIELAB) is equalised, as albumentations does."""
+
+    clip_limit: float = Field(4.0, gt=0, le=256)
+    tiles: int = Field(8, ge=1, le=64)
+
+
+class Fixed(Strict):
+    """(x - mean) / std, the same for every image. white: what the value 255 counts as, so that mean and std can
+    stand as the training code had them: 1 for means like 0.485, 255 for means like 123.675. One number for all
+    channels, or one a channel in the order R, G, B."""
+
+    method: Literal["fixed"] = "fixed"
+    mean: Floats = (0.0,)
+    std: Floats = (1.0,)
+    white: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def divisible(self) -> "Fixed":
+        if not all(self.std):
+            raise ValueError("std must not be 0")
+        return self
+
+
+class Percentile(Strict):
+    """The image's low and high percentile become 0 and 1, then (x - mean) / std. 0 and 100 are its minimum and
+    maximum. clip: values beyond them become 0 and 1. per_channel: percentiles of each channel by itself."""
+
+    method: Literal["percentile"]
+    low: float = Field(1.0, ge=0, le=100)
+    high: float = Field(99.0, ge=0, le=100)
+    per_channel: bool = True
+    clip: bool = False
+    eps: Eps = 1e-6
+    mean: Floats = (0.0,)
+    std: Floats = (1.0,)
+
+    @model_validator(mode="after")
+    def ordered(self) -> "Percentile":
+        if not self.low < self.high or not all(self.std):
+            raise ValueError("low must be below high, and std not 0")
+        return self
+
+
+class Standardise(Strict):
+    """Zero mean and unit variance, image by image. per_channel: of each channel by itself."""
+
+    method: Literal["standardise"]
+    per_channel: bool = True
+    eps: Eps = 1e-6
+
+
+Normalisation = Annotated[Fixed | Percentile | Standardise, Field(discriminator="method")]
+
+
+class SemanticInput(Strict):
+    """channels: 1 grey, 3 RGB."""
+
+    channels: Literal[1, 3] = 3
+    clahe: Clahe | None = None
+    normalise: Normalisation = Fixed()
+
+    @model_validator(mode="after")
+    def as_many_as_channels(self) -> "SemanticInput":
+        for name in ("mean", "std"):
+            if len(getattr(self.normalise, name, ())) not in (0, 1, self.channels):
+                raise ValueError(f"{name} needs one number, or one for each of {self.channels} channels")
+        return self
+
+
+class Crf(Strict):
+    """A fully connected CRF over the probabilities. smooth_px: reach of "near pixels are alike". alike_px,
+    alike_levels: reach in pixels and in grey levels of "near pixels of a like colour are alike". Below one pixel or
+    level neighbours have nothing to say to each other; near zero the library divides and dies."""
+
+    iterations: int = Field(5, ge=1, le=20)
+    smooth_px: float = Field(3.0, ge=1, le=100)
+    alike_px: float = Field(80.0, ge=1, le=1000)
+    alike_levels: float = Field(13.0, ge=1, le=255)
+
+
+class Postprocess(Strict):
+    """What is done, in this order: crf to the probabilities, before thresholds; the rest to each class by itself. A
+    field at its default does nothing.
+
+    opening, closing: radius in pixels of the disc. fill_holes: background enclosed by the class joins it.
+    smallest: pixels; connected parts below it go. keep_largest: only the largest connected part stays. Connected
+    means by edges or corners."""
+
+    crf: Crf | None = None
+    opening: int = Field(0, ge=0, le=64)
+    closing: int = Field(0, ge=0, le=64)
+    fill_holes: bool = False
+    smallest: int = Field(0, ge=0)
+    keep_largest: bool = False

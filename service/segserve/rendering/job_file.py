@@ -1,0 +1,50 @@
+"""The file that a job worked on, as the slices it saw."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from segserve.files.detect_format import opened_volume
+from segserve.files.file_view import View, opened
+from segserve.files.frames import Frames
+from segserve.files.volume import Geometry
+from segserve.types import FileKind, FileLimits, FileRecord
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+class Request(BaseModel):
+    """What a job was asked, as it is kept: of all that, what it looked at."""
+
+    view: View
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """The file at hand."""
+
+    view: View
+    record: FileRecord
+    path: Path
+    limits: FileLimits
+
+    @property
+    def pixel(self) -> tuple[float, float]:
+        """A slice's pixel's height and width: of a volume in millimetres."""
+        spacing = self.record.spacing or (1.0, 1.0, 1.0)
+        height, width = (each for axis, each in enumerate(spacing) if axis != self.view.axis)
+        return height, width
+
+    def frames(self) -> AbstractContextManager[Frames]:
+        """Raises BadInput, TooLarge, MissingDependency."""
+        return opened(self.record, self.path, self.limits, self.view.axis, self.view.window)
+
+    def geometry(self) -> Geometry:
+        """Of a volume; of a stack, which says nothing of it, voxels of 1 mm. Raises as `frames`."""
+        if self.record.kind is FileKind.VOLUME:
+            with opened_volume(self.path, self.record.format, self.limits) as volume:
+                return volume.geometry
+        size = self.record.size.width, self.record.size.height, self.record.count
+        return Geometry(size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY)

@@ -1,0 +1,168 @@
+"""A U-Net for a user's own images and masks."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from segserve.errors import BadInput
+from segserve.models.bundle import Bundle, Kind, SemanticManifest
+from segserve.models.export.sam import fold_batch_norms, round_to_half
+from segserve.models.export.semantic import export_semantic
+from segserve.models.importers import About
+from segserve.models.importers.compare_promptable import check as check_error
+from segserve.models.importers.compare_promptable import relative_to_largest
+from segserve.models.install import new_bundle
+from segserve.models.networks.unet import ListedUNet
+from segserve.models.runtime import RuntimeOptions
+from segserve.models.semantic_manifest import Percentile, SemanticInput
+from segserve.models.semantic_model import SemanticModel
+from segserve.settings import cores
+from segserve.train import dataset_folder
+from segserve.train.checkpoint import load, save
+from segserve.train.dataset_folder import Labelled
+from segserve.train.device import usable
+from segserve.train.output_target import Target
+from segserve.train.plot_curves import draw_curves
+from segserve.train.progress import Progress
+from segserve.train.run_folder import CURVES, Run
+from segserve.train.unet_step import MEAN, STD, STRETCH, Recipe, Training, fit, stretched
+
+ARCHITECTURE = "unet"
+TOLERANCE = 1e-3  # largest error over the largest value
+
+
+@dataclass(frozen=True)
+class Options:
+    """features: channels of the U-Net's levels. classes: names of the masks' values from 1; with a single class
+    every value but 0 is it. patience: looks at the images held out, without a better Dice, before training stops.
+    workers: processes that cut windows."""
+
+    features: tuple[int, ...] = (16, 32, 64, 128)
+    classes: tuple[str, ...] = ("foreground",)
+    steps: int = 3000
+    batch: int = 8
+    window: int = 256
+    rate: float = 1e-3
+    seed: int = 0
+    patience: int = 10
+    device: str = "cpu"
+    workers: int = 1
+
+    @property
+    def recipe(self) -> Recipe:
+        every = max(1, min(100, self.steps // 10))
+        return Recipe(
+            self.steps, self.batch, self.window, self.rate, self.seed, every=every, patience=self.patience
+        )
+
+
+def make_unet(
+    learn: list[Labelled],
+    held_out: list[Labelled],
+    target: Target,
+    options: Options,
+    about: About,
+    *,
+    resume: bool = False,
+    progress: Progress,
+) -> Bundle:
+    """A U-Net from zero, trained on `learn`, the best weights by `held_out` put in place. Raises BadInput before
+    anything is trained or written where it cannot work."""
+    target.check()
+    check(learn + held_out, options)
+    device = usable(options.device)
+    run = Run(target.run, settings_of(learn + held_out, options), resume=resume)
+    torch.manual_seed(options.seed)
+    network = ListedUNet(3, len(options.classes), options.features)
+    training = Training(network, len(options.classes), options.recipe, device)
+    if resume:
+        training.load(load(run.checkpoint))
+
+    def on_look(line: dict[str, float]) -> None:
+        run.log(line)
+        draw_curves(run.scores(), run.folder / CURVES)
+        save(training.state(), run.checkpoint)
+        progress.scores(line)
+
+    fit(
+        training,
+        [stretched(each) for each in learn],
+        [stretched(each) for each in held_out],
+        workers=options.workers,
+        on_step=lambda step, loss: progress.steps(step, options.steps, {"loss": loss}),
+        on_look=on_look,
+    )
+    progress.stage("writing the bundle and comparing it with its network")
+    with new_bundle(target.models_dir, target.name, replace=target.replace) as staging:
+        write_bundle(training.network, staging, manifest(target.name, options, about))
+    return Bundle(target.models_dir / target.name)
+
+
+def check(found: Sequence[Labelled], options: Options) -> None:
+    """Raises BadInput for masks and windows that do not fit the options."""
+    multiple = 2 ** len(options.features)
+    if options.window % multiple or options.window < 2 * multiple:
+        raise BadInput(
+            f"A window of {options.window} pixels does not fit {len(options.features)} levels.",
+            field="window",
+            remedy=f"Give a multiple of {multiple}, {2 * multiple} or more.",
+        )
+    count = len(options.classes)
+    for each in found:
+        if count > 1 and each.mask.max() > count:
+            raise BadInput(
+                f"The mask of {each.name} has the value {each.mask.max()}, and there are {count} classes.",
+                field="classes",
+                remedy="Name a class for every value from 1, or give a single one for masks of objects.",
+            )
+
+
+def settings_of(found: list[Labelled], options: Options) -> dict[str, Any]:
+    """What makes a run this run and no other."""
+    asked = {name: value for name, value in asdict(options).items() if name not in ("device", "workers")}
+    asked |= {name: list(asked[name]) for name in ("features", "classes")}
+    return {"kind": "unet", "data": dataset_folder.digest(found), **asked}
+
+
+def manifest(name: str, options: Options, about: About) -> SemanticManifest:
+    multiple = 2 ** len(options.features)
+    low, high = STRETCH
+    return SemanticManifest(
+        name=name,
+        kind=Kind.SEMANTIC,
+        architecture=ARCHITECTURE,
+        classes=options.classes,
+        input=SemanticInput(
+            channels=3,
+            normalise=Percentile(
+                method="percentile",
+                low=low,
+                high=high,
+                per_channel=False,
+                clip=True,
+                mean=(MEAN,),
+                std=(STD,),
+            ),
+        ),
+        multiple=multiple,
+        files={},
+        **vars(about),
+    )
+
+
+def write_bundle(network: nn.Module, staging: Any, like: SemanticManifest) -> Bundle:
+    """The weights, batch norms folded into them, are rounded to fp16. Raises BrokenModel where the graph does not
+    compute what the network does."""
+    folded = fold_batch_norms(network.cpu())
+    round_to_half(folded)
+    bundle = export_semantic(folded, staging, like, half=True)
+    height, width = like.tile
+    image = torch.randn(1, like.input.channels, height, width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = folded(image).numpy()
+    found = SemanticModel(bundle, RuntimeOptions(threads=cores())).run(image.numpy())
+    check_error("graph", relative_to_largest(found, expected), TOLERANCE)
+    return bundle

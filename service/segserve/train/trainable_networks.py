@@ -1,0 +1,135 @@
+"""The networks of a bundle, to train them on; and what comes of them as a bundle that serves at once."""
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from segserve.errors import BadInput
+from segserve.models.bundle import Bundle, Kind, PromptableManifest, Runtime, write_manifest
+from segserve.models.export.ais_decoder import add_automatic
+from segserve.models.export.sam import export_sam, fold_batch_norms, round_to_half
+from segserve.models.importers import About
+from segserve.models.importers.checkpoint import load_weights
+from segserve.models.importers.compare_promptable import compare
+from segserve.models.importers.sam import Sam
+from segserve.models.networks.starter import AutomaticDecoder, build_sam
+from segserve.models.weights import AUTOMATIC, PROMPTABLE, read_weights, write_weights
+
+STARTER = "starter-conv"
+TAKEN_OVER = ("preprocess", "mask_threshold", "ais", "amg")  # of the manifest it began with
+HALF_SLACK = 20.0  # what the fast decoder computes from the weights beforehand is rounded once more
+
+
+def published_sam(variant: str) -> Callable[[], Any]:
+    def build() -> Any:
+        from segment_anything import sam_model_registry
+
+        return sam_model_registry[variant]()
+
+    return build
+
+
+def mobile_sam() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it imports timm by names that timm deprecates
+        from mobile_sam import sam_model_registry
+
+        return sam_model_registry["vit_t"]()
+
+
+# By a manifest's architecture
+NETWORKS: dict[str, Callable[[], Any]] = {
+    STARTER: build_sam,
+    "vit_t": mobile_sam,
+    **{variant: published_sam(variant) for variant in ("vit_b", "vit_l", "vit_h")},
+}
+
+
+@dataclass
+class Start:
+    """networks: "sam" and "automatic". fresh: the automatic decoder had to begin from nothing."""
+
+    manifest: PromptableManifest
+    networks: nn.ModuleDict
+    fresh: bool
+
+    @property
+    def stride(self) -> int:
+        return self.manifest.preprocess.input_size // self.manifest.dims.embedding[1]
+
+    @property
+    def windows(self) -> bool:
+        """Whether the encoder takes less than the whole input. Those of SAM have a position for every patch."""
+        return self.manifest.architecture == STARTER
+
+
+class Trained(Sam):
+    """What an exported bundle is compared with: the networks themselves."""
+
+    def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
+        return super().encode(network[PROMPTABLE], image)
+
+    def decoder(self, network: Any) -> tuple[Any, Any]:
+        return super().decoder(network[PROMPTABLE])
+
+    def maps(self, network: Any, features: dict[str, Tensor]) -> Tensor | None:
+        maps: Tensor = network[AUTOMATIC](features["embedding"])
+        return maps
+
+
+def trainable(bundle: Bundle) -> Start:
+    """Raises WrongModel for what takes no prompts, BadInput for what cannot be trained on."""
+    manifest = bundle.expect(PromptableManifest)
+    if (
+        manifest.kind is not Kind.SAM
+        or manifest.runtime is not Runtime.FAST
+        or manifest.architecture not in NETWORKS
+    ):
+        raise BadInput(
+            f"Model {bundle.name!r} ({manifest.architecture}) cannot be trained here.",
+            field="from",
+            remedy=f"These can: {', '.join(NETWORKS)}; the starter is one.",
+        )
+    weights = read_weights(bundle)
+    sam = load_weights(
+        NETWORKS[manifest.architecture](), weights.get(PROMPTABLE, {}), manifest.architecture, ("",)
+    )
+    automatic = AutomaticDecoder(manifest.dims.embedding[0])
+    fresh = AUTOMATIC not in weights
+    if not fresh:
+        load_weights(automatic, weights[AUTOMATIC], "an automatic decoder", ("",))
+    return Start(manifest, nn.ModuleDict({PROMPTABLE: sam, AUTOMATIC: automatic}), fresh)
+
+
+def write_bundle(
+    networks: nn.ModuleDict,
+    like: PromptableManifest,
+    folder: Path,
+    *,
+    name: str,
+    about: About,
+    half: bool = False,
+) -> Bundle:
+    """like: of what architecture the networks are, and how images are prepared for them. half: round all weights to
+    fp16 and store them so. Raises BrokenModel where a graph does not compute what its network does."""
+    networks = copy.deepcopy(networks).cpu().eval()
+    folded = fold_batch_norms(networks)
+    if half:
+        for part in folded.values():
+            round_to_half(part)
+    write_weights(folder, dict(networks.items()), half=half)
+    architecture = like.architecture
+    bundle = export_sam(
+        folded[PROMPTABLE], folder, name=name, architecture=architecture, half=half, **vars(about)
+    )
+    bundle = add_automatic(folded[AUTOMATIC], bundle, half=half)
+    manifest = bundle.expect(PromptableManifest)
+    manifest = manifest.model_copy(update={name: getattr(like, name) for name in TAKEN_OVER})
+    bundle = write_manifest(folder, manifest)
+    compare(bundle, Trained(), folded, slack=HALF_SLACK if half else 1.0)
+    return bundle

@@ -1,0 +1,29 @@
+"""Whole images without prompts, as REST and gRPC share it."""
+
+import asyncio
+
+from segserve.app import Service
+from segserve.timing import Timings
+from segserve.types import DEFAULT_TENANT, Found
+from segserve.wire.results import objects
+from segserve.wire.schemas.automatic import AmgIn, AutomaticIn
+from segserve.wire.schemas.common import ResultFormat
+
+
+async def find(service: Service, asked: AutomaticIn, timings: Timings) -> Found:
+    """All objects, by the method that was asked for. Raises as the methods of `Automatic` do."""
+    body = asked.root
+    model = body.model or service.settings.default_model
+    if isinstance(body, AmgIn):
+        return await service.automatic.amg(DEFAULT_TENANT, body.image_id, model, body.params, timings)
+    return await service.automatic.ais(DEFAULT_TENANT, body.image_id, model, body.params, timings)
+
+
+async def render(
+    service: Service, found: Found, result_format: ResultFormat, timings: Timings
+) -> tuple[bytes, str]:
+    """(the answer's bytes, their media type). Raises TooLarge where the format cannot hold what was found."""
+    overlay = result_format is ResultFormat.OVERLAY
+    image = await service.library.pixels(DEFAULT_TENANT, found.image_id) if overlay else None
+    with timings.stage("format"):
+        return await asyncio.to_thread(objects.render, found, result_format, image)

@@ -1,0 +1,142 @@
+"""What batch jobs do to each image: the routes' own functions, with the routes' own options and answers."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel
+
+from segserve.app import Service
+from segserve.automatic.segmenter import label_by_ais
+from segserve.files.slice_reader import Reading
+from segserve.jobs.engine.chunked_work import Work
+from segserve.jobs.engine.job import Job, Kind
+from segserve.jobs.kinds.batch import Batch, Item, Operation
+from segserve.jobs.kinds.batch_images import Sources
+from segserve.jobs.kinds.job_requests import AutomaticRequest, Engine, check_same
+from segserve.jobs.kinds.merging_and_tracking import EitherWay, Merging, Tracking
+from segserve.jobs.kinds.projection_engine import Projecting
+from segserve.jobs.kinds.propagation import Following
+from segserve.jobs.kinds.sam2_memory_engine import Remembering
+from segserve.masks.label_map import Labels
+from segserve.models.promptable_model import Model
+from segserve.types import DEFAULT_TENANT, Prompt, Size, UInt8
+from segserve.wire.operations import automatic, instances, semantic
+from segserve.wire.operations import segment as ask
+from segserve.wire.results import masks, objects
+from segserve.wire.schemas.automatic import AutomaticIn
+from segserve.wire.schemas.common import MarksIn, MaskFormat, ResultFormat, SegmentIn
+from segserve.wire.schemas.instances import InstancesIn
+from segserve.wire.schemas.semantic import SemanticFormat, SemanticIn
+
+OperationName = Literal["embed", "segment", "automatic", "semantic", "instances"]
+BODIES: dict[str, type[BaseModel]] = {
+    "segment": SegmentIn,
+    "automatic": AutomaticIn,
+    "semantic": SemanticIn,
+    "instances": InstancesIn,
+}
+# Of a job's results: whatever format somebody wants, it is made of run lengths when the results are read.
+KEPT_AS = {
+    "segment": MaskFormat.RLE,
+    "automatic": ResultFormat.RLE,
+    "semantic": SemanticFormat.RLE,
+    "instances": ResultFormat.RLE,
+}
+
+
+def body_of(operation: str, item: Item) -> dict[str, Any]:
+    """The body that the operation's route would be sent for the image."""
+    prompts = {"prompts": list(item.prompts)} if operation == "segment" else {}
+    return {
+        **item.options,
+        **prompts,
+        "image_id": item.image_id,
+        "model": item.model,
+        "format": KEPT_AS[operation].value,
+    }
+
+
+def operations(service: Service) -> dict[str, Operation]:
+    async def embed(item: Item) -> Mapping[str, Any]:
+        model = await service.registry.get(item.model, Model)
+        await service.embeddings.make_sure(item.tenant, item.image_id, model, service.timings())
+        return {"model": model.name}
+
+    async def segment(item: Item) -> Mapping[str, Any]:
+        asked = ask.checked(SegmentIn, orjson.dumps(body_of("segment", item)))
+        answer = await ask.segment(service, asked, masks.formatter(MaskFormat.RLE), service.timings())
+        found = masks.segmentation(answer)
+        for result in found["results"]:
+            for mask in result["masks"]:
+                del mask["mask_id"]  # short-lived, and another each time
+        return found
+
+    async def find(item: Item) -> Mapping[str, Any]:
+        asked = ask.checked(AutomaticIn, orjson.dumps(body_of("automatic", item)))
+        found = await automatic.find(service, asked, service.timings())
+        return await asyncio.to_thread(objects.objects, found, ResultFormat.RLE)
+
+    async def classify(item: Item) -> Mapping[str, Any]:
+        asked = ask.checked(SemanticIn, orjson.dumps(body_of("semantic", item)))
+        answer = await semantic.segment(service, asked, service.timings())
+        content: dict[str, Any] = orjson.loads(answer.content)
+        return content
+
+    async def detect(item: Item) -> Mapping[str, Any]:
+        asked = ask.checked(InstancesIn, orjson.dumps(body_of("instances", item)))
+        _, found = await instances.find(
+            service, asked, lambda found, _: objects.objects(found, ResultFormat.RLE), service.timings()
+        )
+        return found
+
+    return {
+        "embed": embed,
+        "segment": segment,
+        "automatic": find,
+        "semantic": classify,
+        "instances": detect,
+    }
+
+
+def works(service: Service) -> dict[Kind, Work]:
+    """How this process does each kind of job."""
+    sources = Sources(service.library, service.files, service.roots)
+
+    async def open_slices(job: Job, asked: AutomaticRequest) -> Reading:
+        return await Reading.open(service.files, job.tenant, asked.view)
+
+    async def segment(job: Job, name: str, pixels: UInt8, asked: AutomaticRequest) -> Labels:
+        model = await service.registry.get(asked.model, Model)
+        check_same(model.bundle, asked)
+        timings = service.timings()
+        image = await service.frames.prepared(job.tenant, name, model, pixels, job.priority, timings)
+        return await service.turns.run(
+            label_by_ais, model, image.embedding, image.size, asked.params, timings
+        )
+
+    settings = service.settings
+    threads = settings.encode_threads
+    projecting = Projecting(
+        service.registry, service.frames, service.workers, read_prompt, service.timings, threads
+    )
+    remembering = Remembering(service.registry, read_prompt, settings.device, threads)
+    following = Following(service.files, {Engine.PROJECTION: projecting, Engine.MEMORY: remembering})
+    merging = Merging(open_slices, segment, threads, settings.file_limits.voxels)
+    return {
+        Kind.BATCH: Batch(operations(service), sources, settings.batch_at_once),
+        Kind.VIDEO: following,
+        Kind.VOLUME: EitherWay(following, merging),
+        Kind.TRACKING: Tracking(open_slices, segment, threads),
+    }
+
+
+def read_prompt(prompt: Mapping[str, Any], size: Size) -> Prompt:
+    """What was kept of a prompt of a job."""
+    return MarksIn.model_validate_json(orjson.dumps(prompt)).marks("prompts", size)
+
+
+def example(operation: str, model: str, options: Mapping[str, Any], prompts: list[dict[str, Any]]) -> Item:
+    """An image that stands for all of a batch, to check the options with."""
+    return Item(DEFAULT_TENANT, "0" * 64, model, options, prompts)

@@ -1,0 +1,115 @@
+"""The JSON of `POST /v1/semantic`."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from segserve.semantic.segmenter import SemanticOptions
+from segserve.semantic.sliding_window import Flips
+from segserve.wire.schemas.common import ObjectOut, Strict
+
+MAX_CLASSES = 255
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+TileEdge = Annotated[int, Field(ge=16, le=4096)]
+
+
+class SemanticFormat(StrEnum):
+    """What comes back: `ResultFormat`, and the probabilities."""
+
+    PNG = "png"  # the class map, 8-bit
+    TIFF = "tiff"  # the class map
+    NPY = "npy"  # the class map, as numpy saves it
+    OVERLAY = "overlay"  # a coloured PNG, to look at
+    COCO = "coco"  # COCO JSON, an annotation a class
+    RLE = "rle"  # an object a class, with COCO's compressed run lengths
+    POLYGON = "polygon"  # an object a class, with GeoJSON outlines
+    PROBABILITIES = "probabilities"  # [channels, height, width] float16, as numpy saves it
+
+
+class CrfIn(Strict):
+    """A fully connected CRF. What is left out has its usual value."""
+
+    iterations: int = Field(5, ge=1, le=20)
+    smooth_px: float = Field(3.0, ge=1, le=100, description="how far near pixels are drawn to the same class")
+    alike_px: float = Field(80.0, ge=1, le=1000, description="the same of pixels that look alike")
+    alike_levels: float = Field(13.0, ge=1, le=255, description="how alike, in grey levels")
+
+
+class PostprocessIn(Strict):
+    """Steps in this order, all but the first on each class by itself. What is left out is as the model has it."""
+
+    crf: CrfIn | None = Field(
+        None, description="refine the probabilities, before thresholds; needs the service's extra 'crf'"
+    )
+
+    opening: int | None = Field(None, ge=0, le=64, description="radius of the disc, pixels; 0: none")
+    closing: int | None = Field(None, ge=0, le=64, description="radius of the disc, pixels; 0: none")
+    fill_holes: bool | None = Field(None, description="background enclosed by a class joins it")
+    smallest: int | None = Field(
+        None, ge=0, le=1 << 32, description="pixels; connected parts below it become background"
+    )
+    keep_largest: bool | None = Field(None, description="only the largest connected part of each class stays")
+
+
+class SemanticIn(Strict):
+    image_id: str = Field(max_length=128)
+    model: str | None = Field(None, max_length=64, description="the service's default if left out")
+    tile: tuple[TileEdge, TileEdge] | None = Field(
+        None, description="height and width of what the network sees at once; the model's if left out"
+    )
+    overlap: float | None = Field(
+        None,
+        ge=0,
+        le=0.75,
+        description="of neighbouring tiles, as a part of their edge; the model's if left out",
+    )
+    threshold: Probability | Annotated[dict[str, Probability], Field(max_length=MAX_CLASSES)] | None = Field(
+        None,
+        description="the probability a class needs, for all classes or by class name; of those that reach it the "
+        "most probable is taken",
+        examples=[0.5, {"nucleus": 0.3}],
+    )
+    flips: Flips = Field(
+        Flips.NONE, description="mirror the tiles too and average; twice the time, or with both four times"
+    )
+    postprocess: PostprocessIn = Field(default_factory=PostprocessIn)
+    format: SemanticFormat = SemanticFormat.PNG
+
+    def build(self) -> SemanticOptions:
+        return SemanticOptions(
+            self.tile,
+            self.overlap,
+            self.threshold,
+            self.flips,
+            self.postprocess.model_dump(exclude_none=True),
+            self.format is SemanticFormat.PROBABILITIES,
+        )
+
+
+class ClassOut(BaseModel):
+    value: int = Field(description="in class maps; 0 is background")
+    name: str = Field(serialization_alias="class")
+    area: int = Field(description="pixels")
+    fraction: float = Field(description="of the image, 0 to 1")
+
+
+class SemanticOut(BaseModel):
+    """For formats rle and polygon."""
+
+    image_id: str
+    model: str
+    width: int
+    height: int
+    classes: list[ClassOut] = Field(description="all that the model knows, with their areas")
+    objects: list[ObjectOut] = Field(description="one for each class that occurs")
+
+
+class SemanticCocoOut(BaseModel):
+    """For format coco."""
+
+    images: list[dict[str, Any]]
+    categories: list[dict[str, Any]]
+    annotations: list[dict[str, Any]]
+    classes: list[ClassOut]

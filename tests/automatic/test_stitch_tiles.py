@@ -1,0 +1,194 @@
+"""Objects found tile by tile are those of the image: the same partition, each with one id."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from segserve.automatic.stitch_tiles import Stitcher, over_tiles, tiles_of
+from segserve.bounded_executor import Turns
+from segserve.errors import Busy, TooLarge
+from segserve.images.tiling import Grid
+from segserve.masks import label_map
+from segserve.metrics import Metrics
+from segserve.types import Object, Region, Size
+from tests.automatic.cases import adjusted_rand
+
+Segment = Callable[[Region], list[Object]]
+
+
+def cells(height: int, width: int, count: int, seed: int = 0) -> np.ndarray:
+    """Ellipses of many sizes, some touching, as a label map."""
+    rng = np.random.default_rng(seed)
+    found = np.zeros((height, width), np.int32)
+    y, x = np.ogrid[:height, :width]
+    for index in range(count):
+        cy, cx, b, a = rng.uniform((0, 0, 4, 4), (height, width, 25, 25))
+        free = found == 0
+        found[(((y - cy) / b) ** 2 + ((x - cx) / a) ** 2 < 1) & free] = index + 1
+    # What others lie over may be in several parts, and those are objects of their own.
+    parts = np.zeros_like(found)
+    for index in range(1, count + 1):
+        number, n = ndimage.label(found == index, np.ones((3, 3)))
+        parts[number > 0] = number[number > 0] + parts.max()
+        assert n >= 0
+    return parts
+
+
+def looking_at(truth: np.ndarray) -> Segment:
+    """Finds what is there, in an order of its own in every region."""
+
+    def segment(region: Region) -> list[Object]:
+        part = truth[region.y : region.y + region.height, region.x : region.x + region.width]
+        rng = np.random.default_rng(region.x * 1009 + region.y)
+        seen = np.unique(part[part > 0])
+        table = np.zeros(truth.max() + 1, np.int32)
+        table[seen] = 1 + rng.permutation(len(seen))
+        return [Object(crop, score=0.5, category="cell") for crop in label_map.to_crops(table[part])]
+
+    return segment
+
+
+def stitched(tiles: Grid, segment: Segment) -> np.ndarray:
+    stitcher = Stitcher(tiles)
+    for tile in tiles:
+        stitcher.add(tile, segment(tile.outer))
+    found = stitcher.objects()
+    assert {each.category for each in found} <= {"cell"}
+    total = sum(int(each.crop.pixels.sum()) for each in found)
+    result = label_map.from_crops([each.crop for each in found], tiles.size)
+    assert total == np.count_nonzero(result), "no two have a pixel in common"
+    return result
+
+
+def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
+    pairs = np.unique(np.stack([a.ravel(), b.ravel()]), axis=1)
+    return len(pairs[0]) == len(np.unique(a)) == len(np.unique(b)) and ((a > 0) == (b > 0)).all()
+
+
+@pytest.mark.parametrize("edge", [32, 50, 64, 100])
+def test_cells_are_the_same_partition_as_unstitched(edge: int) -> None:
+    truth = cells(230, 310, 150)
+    assert same_partition(stitched(Grid(Size(230, 310), edge, edge // 4), looking_at(truth)), truth)
+
+
+def test_an_object_over_many_tiles_has_one_id() -> None:
+    truth = np.zeros((300, 300), np.int32)
+    truth[140:150, 5:295] = 1  # a line over all columns
+    truth[20:280, 200:203] = 2  # one across it
+    truth[140:150, 200:203] = 1
+    truth[10:120, 10:120] = 3
+    truth[30:100, 30:100] = 0  # a ring
+    truth[60:70, 60:70] = 4  # and what lies in it
+    found = stitched(Grid(Size(300, 300), 40, 10), looking_at(truth))
+    expected = truth.copy()
+    assert len(np.unique(found)) == len(np.unique(expected))
+    assert same_partition(found, expected)
+
+
+def test_an_object_that_meets_its_tile_only_at_a_corner_stays_one() -> None:
+    truth = np.zeros((80, 80), np.int32)
+    for step in range(70):
+        truth[step + 3 : step + 8, step + 5 : step + 10] = 1  # along the diagonal
+    assert same_partition(stitched(Grid(Size(80, 80), 20, 6), looking_at(truth)), truth)
+
+
+def test_what_looks_different_at_the_edge_of_a_tile_is_still_put_together() -> None:
+    """As networks do, each look errs at the outlines, and sees nothing in the outermost pixels."""
+    truth = cells(400, 500, 160, seed=3)
+    exact = looking_at(truth)
+
+    def segment(region: Region) -> list[Object]:
+        rng = np.random.default_rng(region.x + 7 * region.y)
+        found = []
+        for each in exact(region):
+            mask = np.zeros((region.height, region.width), np.bool_)
+            crop = each.crop
+            height, width = crop.pixels.shape
+            mask[crop.y : crop.y + height, crop.x : crop.x + width] = crop.pixels
+            ragged = ndimage.binary_dilation(mask) & (rng.random(mask.shape) < 0.5) | ndimage.binary_erosion(
+                mask
+            )
+            ragged[:2] = ragged[-2:] = ragged[:, :2] = ragged[:, -2:] = False
+            if ragged.any():
+                found.append(Object(label_map.to_crops(ragged.astype(np.uint8))[0], 0.5, "cell"))
+        return found
+
+    tiles = Grid(Size(400, 500), 100, 25)
+    inside = (ndimage.minimum_filter(truth, 3) == ndimage.maximum_filter(truth, 3)) & (truth > 0)
+    inside[:2] = inside[-2:] = inside[:, :2] = inside[:, -2:] = False
+    assert adjusted_rand(truth[inside], stitched(tiles, segment)[inside]) > 0.99
+
+
+def test_neighbours_of_which_one_tile_makes_one_object_do_not_all_become_one() -> None:
+    truth = np.zeros((40, 80), np.int32)
+    truth[5:20, 30:50], truth[20:30, 30:50] = 1, 2
+    merged = np.where(truth > 0, 1, 0)
+
+    def segment(region: Region) -> list[Object]:
+        return looking_at(truth if region.x == 0 else merged)(region)
+
+    found = stitched(Grid(Size(40, 80), 40, 10), segment)
+    assert found[10, 35] == found[10, 45] == found[25, 45], "goes to the larger"
+    assert found[25, 35] not in (0, found[10, 35])
+
+
+def test_ids_and_scores_follow_the_objects() -> None:
+    truth = np.zeros((60, 60), np.int32)
+    truth[10:20, 25:50] = 1  # most of it in the second tile
+    tiles = Grid(Size(60, 60), 30, 8)
+    stitcher = Stitcher(tiles)
+    for tile in tiles:
+        found = looking_at(truth)(tile.outer)
+        stitcher.add(tile, [Object(each.crop, 0.1 + tile.column / 2, "cell") for each in found])
+    [found] = stitcher.objects()
+    assert found.score == 0.6
+    assert (found.crop.x, found.crop.y, found.crop.pixels.shape) == (25, 10, (10, 25))
+
+
+def test_nothing_found_is_nothing() -> None:
+    assert stitched(Grid(Size(50, 50), 20, 5), lambda region: []).max() == 0
+
+
+def test_the_limit_of_tiles_is_told() -> None:
+    assert len(tiles_of(Size(8192, 8192), 1024, 64)) == 64
+    with pytest.raises(TooLarge) as refusal:
+        tiles_of(Size(8193, 8192), 1024, 64)
+    assert "72 tiles" in refusal.value.message
+    assert "64" in refusal.value.message
+    assert "SEGSERVE_AUTOMATIC_TILES" in refusal.value.remedy
+
+
+def run(segment: Callable[[Region], Awaitable[list[Object]]]) -> list[Object]:
+    async def story() -> list[Object]:
+        turns = Turns(1, 0, Metrics())
+        try:
+            return await over_tiles(Grid(Size(60, 60), 30, 8), segment, turns)
+        finally:
+            turns.close()
+
+    return asyncio.run(story())
+
+
+def test_once_begun_it_waits_for_its_turn_and_before_that_it_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("segserve.automatic.stitch_tiles.PATIENCE_S", 0.001)
+    asked: list[Region] = []
+
+    async def busy_in_between(region: Region) -> list[Object]:
+        asked.append(region)
+        if len(asked) in (2, 3, 5):
+            raise Busy("full")
+        return []
+
+    assert run(busy_in_between) == []
+    assert len(asked) == 4 + 3
+
+    async def busy(region: Region) -> list[Object]:
+        raise Busy("full")
+
+    with pytest.raises(Busy):
+        run(busy)

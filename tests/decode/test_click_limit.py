@@ -1,0 +1,74 @@
+"""Who is taken and who is refused, by how long the answers before took."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from segserve.decode import click_limit as module
+from segserve.decode.click_limit import FEWEST, MOST, Places
+from segserve.errors import Busy
+from segserve.metrics import Metrics
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+def room(places: Places) -> int:
+    """How many are taken at once."""
+    with ExitStack() as stack:
+        for count in range(1000):
+            try:
+                stack.enter_context(places.take(1))
+            except Busy:
+                return count
+    return 1000
+
+
+def answer(places: Places, clock: Clock, seconds: float, *, prompts: int = 1, times: int = 1) -> None:
+    for _ in range(times):
+        with places.take(prompts):
+            clock.now += seconds
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_places_shrink_while_answers_take_long_and_come_back(clock: Clock, workers: int) -> None:
+    places = Places(workers, 0.03, Metrics())
+    assert room(places) == MOST * workers
+    answer(places, clock, 0.01, times=50)
+    assert room(places) == MOST * workers
+    answer(places, clock, 0.05, times=5)
+    assert FEWEST * workers < room(places) < MOST * workers
+    answer(places, clock, 0.05, times=50)
+    assert room(places) == FEWEST * workers
+    answer(places, clock, 0.01, times=2000)
+    assert room(places) == MOST * workers
+
+
+def test_many_prompts_may_take_many_times_as_long(clock: Clock) -> None:
+    places = Places(2, 0.03, Metrics())
+    answer(places, clock, 1.0, prompts=100, times=50)
+    assert room(places) == 2 * MOST
+
+
+def test_a_refusal_says_when_to_try_again_and_is_counted() -> None:
+    metrics = Metrics()
+    places = Places(1, 1.0, metrics)
+    with ExitStack() as stack:
+        for _ in range(MOST):
+            stack.enter_context(places.take(1))
+        refusal = places.refusal()
+    assert refusal is not None
+    assert refusal.retry_after_s > 0
+    assert 'segserve_rejections_total{reason="decode_queue"} 1.0' in metrics.expose().decode()

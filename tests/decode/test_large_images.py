@@ -1,0 +1,105 @@
+"""Where an object of a large image is looked for, and that nothing is lost on the way there and back."""
+
+import numpy as np
+import pytest
+
+from segserve.decode import large_images
+from segserve.decode.prompt_encoding import geometry, mask_to_logits
+from segserve.errors import TooLarge
+from segserve.masks.upscale import upscale_logits
+from segserve.models.bundle import Dims, Kind, PreprocessEntry, PromptableManifest
+from segserve.types import Box, Candidate, Crop, Float32, Prompt, Region, Size
+
+SIZE = Size(20_000, 20_000)
+TILE = Region(768, 768, 1536, 1536)  # the second of the second row, for a model of 1024
+
+
+def manifest(kind: Kind) -> PromptableManifest:
+    resize = "pad" if kind is Kind.SAM else "stretch"
+    return PromptableManifest(
+        name="m",
+        kind=kind,
+        architecture="",
+        files={},
+        preprocess=PreprocessEntry(input_size=1024, mean=(0, 0, 0), std=(1, 1, 1), resize=resize),
+        dims=Dims(embedding=(256, 64, 64), low=256),
+    )
+
+
+def points(*at: tuple[float, float], labels: tuple[int, ...] | None = None, box: Box | None = None) -> Prompt:
+    return Prompt(np.array(at, np.float32).reshape(-1, 2), np.array(labels or (1,) * len(at), np.int64), box)
+
+
+def choose(prompt: Prompt, earlier: Region | None = None) -> Region:
+    return large_images.choose(prompt, earlier, SIZE, manifest(Kind.SAM), "prompts.0")
+
+
+def test_the_tile_is_the_one_whose_inner_part_holds_the_middle() -> None:
+    assert choose(points((1100, 1100))) == TILE
+    assert choose(points((1000, 1100), (1100, 1200))) == TILE, "the points' middle, as micro-sam"
+    assert choose(points(box=Box(900, 900, 1400, 1500))) == TILE
+    assert choose(points((0, 0))) == Region(0, 0, 1536, 1536)
+    assert choose(points((20_000, 20_000))) == Region(18_464, 18_464, 1536, 1536)
+
+
+def test_negative_points_do_not_choose_it_and_are_left_out_where_it_does_not_hold_them() -> None:
+    prompt = points((1100, 1100), (9000, 50), (1200, 1100), labels=(1, 0, 0))
+    assert choose(prompt) == TILE
+    there = large_images.enter(prompt, TILE)
+    assert there.points.tolist() == [[332, 332], [432, 332]]
+    assert there.labels.tolist() == [1, 0]
+
+
+def test_what_a_tile_does_not_hold_is_seen_whole_and_less_sharply() -> None:
+    assert choose(points(box=Box(300, 900, 2400, 1200))) == Region(0, 0, 3072, 3072)
+    assert choose(points(box=Box(900, 900, 4000, 1200))) == Region(0, 0, 6144, 6144)
+    with pytest.raises(TooLarge) as refusal:
+        choose(points(box=Box(100, 100, 19_000, 200)))
+    assert refusal.value.field == "prompts.0"
+    assert str(large_images.MOST_SIDE) in refusal.value.remedy
+
+
+def test_a_mask_to_refine_chooses_by_where_it_is() -> None:
+    mask = np.zeros((4000, 5000), np.bool_)
+    mask[1000:1100, 1040:1200] = True
+    prompt = Prompt(mask=mask)
+    assert large_images.choose(prompt, None, Size(4000, 5000), manifest(Kind.SAM), "") == TILE
+    there = large_images.enter(prompt, TILE).mask
+    assert there is not None
+    assert np.argwhere(there)[[0, -1]].tolist() == [[232, 272], [331, 431]]
+
+
+def test_refining_stays_where_the_mask_was_found_while_that_holds_the_prompt() -> None:
+    assert choose(points((800, 800)), TILE) == TILE, "in its halo"
+    beyond = choose(points((2400, 1100)), TILE)
+    assert large_images.holds(beyond, Box(768, 768, 2400, 2304))
+    assert large_images.choose(Prompt(), TILE, SIZE, manifest(Kind.SAM), "") == TILE
+
+
+def test_a_mask_comes_back_to_its_place() -> None:
+    crop = Crop(np.ones((2, 3), np.bool_), 10, 20, TILE.size)
+    found = large_images.leave(Candidate(crop, np.zeros((4, 4), np.float32), 0.5), TILE, SIZE).crop
+    assert (found.x, found.y, found.size, found.pixels.shape) == (778, 788, SIZE, (2, 3))
+
+
+@pytest.mark.parametrize("kind", [Kind.SAM, Kind.SAM2])
+def test_logits_are_carried_to_where_they_belong(kind: Kind) -> None:
+    of, source, target = manifest(kind), Region(0, 256, 1280, 768), Region(0, 0, 2560, 2300)
+    mask = np.zeros((768, 1280), np.bool_)
+    mask[200:500, 300:900] = True
+    logits = mask_to_logits(mask, of)
+    carried = large_images.carry(logits, source, target, of)
+
+    def seen(values: Float32, region: Region) -> np.ndarray:
+        return upscale_logits(values, geometry(of, region.size)) > 0
+
+    expected = np.zeros((2300, 2560), np.bool_)
+    expected[256 : 256 + 768, :1280] = seen(logits, source)
+    found = seen(carried, target)
+    assert (found & expected).sum() / (found | expected).sum() > 0.97
+    assert large_images.carry(logits, source, source, of) is logits
+
+
+def test_a_mask_id_says_where_the_mask_was_found() -> None:
+    assert large_images.region_of(f"0123456789ab-{large_images.tag(TILE)}-ffff") == TILE
+    assert large_images.region_of("0123456789ab-ffff") is None

@@ -1,0 +1,96 @@
+"""Prompts against the reference predictors' own arithmetic."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segserve.decode.prompt_encoding import (
+    CANDIDATES,
+    SINGLE,
+    geometry,
+    mask_to_logits,
+    mask_tokens,
+    to_input,
+    tokens,
+)
+from segserve.models.bundle import Dims, Kind, PreprocessEntry, PromptableManifest
+from segserve.types import Box, Prompt, Select, Size
+
+
+def manifest(kind: Kind = Kind.SAM, edge: int = 1024) -> PromptableManifest:
+    entry = PreprocessEntry(
+        input_size=edge, mean=(0, 0, 0), std=(1, 1, 1), resize="pad" if kind is Kind.SAM else "stretch"
+    )
+    dims = Dims(embedding=(256, edge // 16, edge // 16), low=edge // 4)
+    return PromptableManifest(name="m", kind=kind, architecture="a", preprocess=entry, dims=dims, files={})
+
+
+sides = st.integers(1, 5000)
+
+
+@given(sides, sides, st.floats(0, 1), st.floats(0, 1))
+def test_points_scale_as_the_predictors_scale_them(height: int, width: int, x: float, y: float) -> None:
+    transforms = pytest.importorskip("segment_anything.utils.transforms")
+    point = np.array([[x * width, y * height]], np.float32)
+    found = to_input(point, manifest(), Size(height, width))
+    scale = 1024 / max(height, width)
+    if min(height, width) * scale >= 0.5:  # below, the reference makes an image of no pixels
+        expected = transforms.ResizeLongestSide(1024).apply_coords(point, (height, width))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    stretched = to_input(point, manifest(Kind.SAM2), Size(height, width))
+    np.testing.assert_allclose(stretched, [[x * 1024, y * 1024]], rtol=1e-5, atol=1e-3)
+
+
+POINT = Prompt(np.array([[10, 20]], np.float32), np.array([1]))
+BOX = Prompt(box=Box(1, 2, 30, 40))
+BOTH = Prompt(POINT.points, POINT.labels, BOX.box)
+
+
+@pytest.mark.parametrize(
+    ("kind", "prompt", "labels"),
+    [
+        (Kind.SAM, POINT, [1, -1]),
+        (Kind.SAM, BOX, [2, 3]),
+        (Kind.SAM, BOTH, [1, 2, 3]),
+        (Kind.SAM2, POINT, [1, -1]),
+        (Kind.SAM2, BOX, [2, 3, -1]),
+        (Kind.SAM2, BOTH, [2, 3, 1, -1]),
+        (Kind.SAM, Prompt(logits=np.zeros((256, 256), np.float32)), []),
+    ],
+)
+def test_order_and_padding_are_the_predictors(kind: Kind, prompt: Prompt, labels: list[int]) -> None:
+    coords, found = tokens(prompt, manifest(kind), Size(100, 200))
+    assert found.tolist() == labels
+    assert coords.shape == (len(labels), 2)
+
+
+def test_candidates_are_asked_where_the_extent_is_open() -> None:
+    negative = Prompt(POINT.points, np.array([0]))
+    two = Prompt(np.zeros((2, 2), np.float32), np.array([1, 1]))
+    for prompt, expected in (
+        (POINT, CANDIDATES),
+        (BOX, [SINGLE]),
+        (BOTH, [SINGLE]),
+        (negative, [SINGLE]),
+        (two, [SINGLE]),
+    ):
+        assert mask_tokens(prompt, Kind.SAM, None, Select.BEST) == expected
+    assert mask_tokens(BOX, Kind.SAM, True, Select.ALL) == CANDIDATES
+    assert mask_tokens(POINT, Kind.SAM, False, Select.ALL) == [SINGLE]
+    assert mask_tokens(POINT, Kind.SAM, False, Select.FIRST) == [1]
+    assert mask_tokens(BOX, Kind.SAM2, None, Select.BEST) == [SINGLE, *CANDIDATES], (
+        "its stability rule needs them"
+    )
+
+
+def test_a_binary_mask_becomes_logits_of_its_probability() -> None:
+    mask = np.zeros((300, 600), bool)
+    mask[100:200, 200:400] = True
+    logits = mask_to_logits(mask, manifest())
+    inside = np.log(0.999 / 0.001)
+    assert logits.shape == (256, 256)
+    assert logits[64, 128] == pytest.approx(inside, rel=1e-4)
+    assert logits[10, 10] == pytest.approx(-inside, rel=1e-4)
+    assert (logits[130:] == logits[255, 255]).all(), "the padding is background"
+    assert geometry(manifest(), Size(300, 600)).valid == Size(512, 1024)

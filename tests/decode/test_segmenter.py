@@ -1,0 +1,27 @@
+import numpy as np
+
+from segserve.decode.segmenter import choose, is_stable
+from segserve.models.bundle import Kind
+from segserve.types import Select
+
+SHARP = np.where(np.arange(100).reshape(10, 10) < 50, np.float32(5), np.float32(-5))
+BLURRED = np.linspace(-0.06, 0.06, 100, dtype=np.float32).reshape(10, 10)
+
+
+def test_stability_is_sam2s() -> None:
+    assert is_stable(SHARP)
+    assert not is_stable(BLURRED)
+    assert is_stable(np.full((4, 4), -9, np.float32)), "sam2 counts an empty mask as stable"
+
+
+def test_sam2_takes_the_best_candidate_where_the_single_mask_is_unstable() -> None:
+    scores = np.array([0.9, 0.2, 0.8, 0.3], np.float32)
+    for single, expected in ((SHARP, [0]), (BLURRED, [2])):
+        logits = np.stack([single, SHARP, SHARP, SHARP])
+        assert choose(logits, scores, [0, 1, 2, 3], Kind.SAM2, Select.BEST) == expected
+
+
+def test_sam_is_chosen_by_score() -> None:
+    logits, scores = np.stack([SHARP] * 3), np.array([0.2, 0.8, 0.3], np.float32)
+    assert choose(logits, scores, [1, 2, 3], Kind.SAM, Select.BEST) == [1]
+    assert choose(logits, scores, [1, 2, 3], Kind.SAM, Select.ALL) == [0, 1, 2]

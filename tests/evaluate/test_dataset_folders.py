@@ -1,0 +1,154 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from segserve.errors import BadInput
+from segserve.evaluate.dataset_folders import pair, read_map, read_pair
+from segserve.masks.label_map import encode_npy, encode_png, encode_tiff
+from tests.evaluate.drawn import scene
+
+Save = Callable[[Path], None]
+
+
+def folder(path: Path, *names: str) -> Path:
+    path.mkdir()
+    for name in names:
+        (path / name).write_bytes(b"x")
+    return path
+
+
+def test_files_are_paired_by_name_without_the_ending(tmp_path: Path) -> None:
+    found = folder(tmp_path / "found", "b.png", "a.tif", ".hidden.png", "notes.txt")
+    truth = folder(tmp_path / "truth", "a.npy", "b.TIFF", "index.json")
+    assert [(each.name, each.path.name, each.truth.name) for each in pair(found, truth, images=False)] == [
+        ("a", "a.tif", "a.npy"),
+        ("b", "b.png", "b.TIFF"),
+    ]
+
+
+def test_images_may_be_jpeg_where_truths_may_not(tmp_path: Path) -> None:
+    images, truth = folder(tmp_path / "images", "a.jpg"), folder(tmp_path / "truth", "a.png")
+    assert len(pair(images, truth, images=True)) == 1
+    with pytest.raises(BadInput, match="images holds no file"):
+        pair(images, truth, images=False)
+
+
+@pytest.mark.parametrize(
+    ("found", "truth", "said"),
+    [
+        (["a.png", "b.png"], ["a.png"], r"b\.png have no partner in .*truth"),
+        (["a.png"], ["a.png", "c.tif"], r"c\.tif have no partner in .*found"),
+        (["a.png", "a.tif"], ["a.png"], r"a\.png and a\.tif in .*found have one name"),
+        ([], ["a.png"], r"found holds no file ending in \.png"),
+        (["a.txt"], ["a.png"], "found holds no file"),
+        ([f"{i}.png" for i in range(9)] + ["x.png"], ["x.png"], r"4\.png and 4 more have no partner"),
+    ],
+)
+def test_folders_that_do_not_fit_are_refused(
+    tmp_path: Path, found: list[str], truth: list[str], said: str
+) -> None:
+    with pytest.raises(BadInput, match=said):
+        pair(folder(tmp_path / "found", *found), folder(tmp_path / "truth", *truth), images=False)
+
+
+def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is no folder"):
+        pair(tmp_path / "none", tmp_path, images=False)
+
+
+@pytest.mark.parametrize(
+    ("ending", "encode"),
+    [(".png", encode_png), (".tif", encode_tiff), (".tiff", encode_tiff), (".npy", encode_npy)],
+)
+def test_what_the_service_answers_can_be_read(
+    tmp_path: Path, ending: str, encode: Callable[[NDArray[np.uint16]], bytes]
+) -> None:
+    labels = scene(0)[0] + np.uint16(1000)
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(encode(labels))
+    assert (read_map(path) == labels).all()
+
+
+def test_a_palettes_indices_are_the_classes(tmp_path: Path) -> None:
+    """As PASCAL VOC keeps its class maps."""
+    indices = (scene(0)[0] % 5).astype(np.uint8)
+    picture = Image.frombytes("P", indices.shape[::-1], indices.tobytes())
+    picture.putpalette([7, 7, 7, 200, 0, 0, 0, 200, 0, 0, 0, 200, 9, 9, 9])
+    picture.save(tmp_path / "a.png", transparency=0)
+    assert (read_map(tmp_path / "a.png") == indices).all()
+
+
+@pytest.mark.parametrize("bits", ["1", "L"])
+def test_masks_of_one_bit_and_of_eight(tmp_path: Path, bits: str) -> None:
+    mask = scene(0)[0] > 0
+    Image.fromarray(mask).convert(bits).save(tmp_path / "a.png")
+    assert ((read_map(tmp_path / "a.png") > 0) == mask).all()
+
+
+def colour(path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(path)
+
+
+def array(values: NDArray[np.generic]) -> Save:
+    def save(path: Path) -> None:
+        if path.suffix == ".npy":
+            np.save(path, values)
+        else:
+            tifffile.imwrite(path, values, photometric="minisblack")
+
+    return save
+
+
+def text(path: Path) -> None:
+    path.write_bytes(b"no map at all")
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(encode_png(scene(0)[0])[:200])
+
+
+def objects(path: Path) -> None:
+    np.save(path, np.array([{}, "x"], dtype=object), allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "save", "said"),
+    [
+        ("a.png", colour, "mode RGB"),
+        ("a.png", text, "damaged"),
+        ("a.png", cut_short, "damaged"),
+        ("a.tif", text, "damaged"),
+        ("a.npy", text, "damaged"),
+        ("a.npy", objects, "damaged"),
+        ("a.npy", array(np.zeros((4, 4, 3), np.uint8)), "not \\[height, width\\]"),
+        ("a.npy", array(np.zeros((0, 4), np.uint8)), "not \\[height, width\\]"),
+        ("a.npy", array(np.zeros((4, 4))), "not integers"),
+        ("a.npy", array(np.full((4, 4), -1)), "below 0"),
+        ("a.tif", array(np.zeros((3, 40, 40), np.uint8)), "pages"),
+        ("a.tif", array(np.zeros((40, 40), np.float32)), "not integers"),
+    ],
+)
+def test_what_is_no_map_is_refused_by_name(tmp_path: Path, name: str, save: Save, said: str) -> None:
+    path = tmp_path / name
+    save(path)
+    with pytest.raises(BadInput, match=said) as error:
+        read_map(path)
+    assert error.value.field == str(path)
+    assert name in error.value.message
+
+
+def test_maps_of_other_sizes_are_refused_by_name(tmp_path: Path) -> None:
+    np.save(tmp_path / "found.npy", np.zeros((4, 6), int))
+    np.save(tmp_path / "truth.npy", np.zeros((6, 4), int))
+    with pytest.raises(BadInput, match=r"found\.npy is 6 x 4 pixels and .*truth\.npy is 4 x 6"):
+        read_pair(tmp_path / "found.npy", tmp_path / "truth.npy")
+
+
+def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"gone\.npy"):
+        read_map(tmp_path / "gone.npy")

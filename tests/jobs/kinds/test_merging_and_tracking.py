@@ -1,0 +1,274 @@
+"""Slices and frames that are segmented one by one and joined: whatever dies meanwhile, the results are the same."""
+
+import asyncio
+import sys
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from numpy.typing import NDArray
+
+from segserve.automatic.merge_slices import VolumeParams
+from segserve.errors import BadInput, Busy, MissingDependency, TooLarge
+from segserve.files.file_view import View
+from segserve.jobs.engine.chunked_work import Chunk, Stop, Stopped
+from segserve.jobs.engine.job import Job, Kind, State
+from segserve.jobs.kinds.job_requests import AutomaticRequest, MergeRequest, TrackRequest
+from segserve.jobs.kinds.merging_and_tracking import Merging, OpenedStitched, Tracking
+from segserve.jobs.kinds.slice_labels import CHUNK
+from segserve.masks import rle
+from segserve.models.bundle import AisEntry
+from segserve.tracking.link_tracks import LinkingParams
+from segserve.types import Priority, Size, UInt8
+from tests.automatic.slices import disc
+from tests.tracking.drawn import CELLS, segmented, truth
+
+UInt32 = NDArray[np.uint32]
+HOW = AisEntry(min_size=60)
+MERGE, TRACK = (
+    MergeRequest(model="starter", digest="d", view=View("f", axis=1), params=HOW),
+    TrackRequest(model="starter", digest="d", view=View("f"), params=HOW),
+)
+
+
+def a_job(kind: Kind = Kind.BATCH) -> Job:
+    return Job("t", "j", kind, Priority.BATCH, "starter", State.RUNNING, 0.0)
+
+
+class Drawn:
+    """A file whose slices show what is to be found on them."""
+
+    def __init__(self, maps: list[UInt32] | UInt32) -> None:
+        self._maps, self.count, self.size = maps, len(maps), Size(*maps[0].shape)
+        self.closed = 0
+
+    def name(self, index: int) -> str:
+        return f"slice {index}"
+
+    async def read(self, index: int) -> UInt8:
+        return np.repeat(self._maps[index][:, :, None], 3, axis=2).astype(np.uint8)
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+class Parts:
+    """What a job needs, and a record of it."""
+
+    def __init__(self, maps: list[UInt32] | UInt32) -> None:
+        self.file = Drawn(maps)
+        self.states: list[bytes | None] = []
+        self.asked: list[AutomaticRequest] = []
+        self.segmented: list[str] = []
+        self.failing: list[Exception] = []
+
+    async def open_slices(self, job: Job, asked: AutomaticRequest) -> Drawn:
+        self.asked.append(asked)
+        return self.file
+
+    async def segment(self, job: Job, name: str, pixels: UInt8, how: AutomaticRequest) -> UInt32:
+        assert how.params == HOW
+        if self.failing:
+            raise self.failing.pop()
+        await asyncio.sleep(0)
+        self.segmented.append(name)
+        return pixels[:, :, 0].astype(np.uint32)
+
+    async def state(self, chunk: int) -> bytes | None:
+        return self.states[chunk]
+
+    async def open(self, request: AutomaticRequest, most_voxels: int = 10**9) -> OpenedStitched:
+        content = request.model_dump_json().encode()
+        if isinstance(request, TrackRequest):
+            return await Tracking(self.open_slices, self.segment, 2).open(a_job(), content, self)
+        return await Merging(self.open_slices, self.segment, 2, most_voxels).open(a_job(), content, self)
+
+    async def run(self, request: AutomaticRequest, restart: bool = False) -> list[Chunk]:
+        """All chunks, as a worker makes them; restart: another one for each."""
+        chunks: list[Chunk] = []
+        opened = await self.open(request)
+        while (chunk := await opened.chunk(len(chunks), Stop())) is not None:
+            chunks.append(chunk)
+            self.states.append(chunk.state)
+            if restart:
+                await opened.close()
+                opened = await self.open(request)
+        await opened.close()
+        return chunks
+
+
+def lines(chunks: list[Chunk]) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for chunk in chunks for line in chunk.lines]
+
+
+def painted(line: dict[str, Any]) -> UInt32:
+    size = Size(line["height"], line["width"])
+    labels = np.zeros((size.height, size.width), np.uint32)
+    for each in line["objects"]:
+        labels[rle.decode(each["mask"]["counts"], size)] = each["object_id"]
+    return labels
+
+
+def volume() -> UInt32:
+    """Two cells through 20 slices, one of which is missed on two, and one that is on a slice alone."""
+    labels = np.zeros((20, 60, 80), np.uint32)
+    for index, each in enumerate(labels):
+        each[disc(20 + index / 2, 20, 9)] = 1 + index % 3
+        if index not in (9, 10):
+            each[disc(60, 40, 9)] = 7
+    labels[15, disc(20, 50, 5)] = 9
+    return labels
+
+
+@pytest.mark.parametrize("request_", [MERGE, TRACK], ids=["volume", "tracking"])
+def test_a_job_that_begins_anew_at_every_chunk_makes_the_same_bytes(request_: AutomaticRequest) -> None:
+    maps = volume()
+    undisturbed = asyncio.run(Parts(maps).run(request_))
+    assert asyncio.run(Parts(maps).run(request_, restart=True)) == undisturbed
+
+
+@pytest.mark.parametrize("request_", [MERGE, TRACK], ids=["volume", "tracking"])
+def test_half_of_the_progress_is_segmenting_and_half_is_joining(request_: AutomaticRequest) -> None:
+    parts = Parts(volume())
+    chunks = asyncio.run(parts.run(request_))
+    assert [chunk.units for chunk in chunks] == [CHUNK, CHUNK, 4, CHUNK, CHUNK, 4]
+    assert [len(chunk.lines) for chunk in chunks] == [0, 0, 0, CHUNK, CHUNK, 4]
+    assert [chunk.state is None for chunk in chunks] == [False] * 3 + [True] * 3
+    assert asyncio.run(parts.open(request_)).total == sum(chunk.count for chunk in chunks) == 40
+    assert sorted(parts.segmented) == sorted(parts.file.name(index) for index in range(20))
+    assert parts.asked[0] == request_
+    assert parts.file.closed == 1
+
+
+def test_a_volume_is_told_slice_by_slice_with_an_id_for_each_object() -> None:
+    told = lines(asyncio.run(Parts(volume()).run(MERGE)))
+    assert [line["slice"] for line in told] == list(range(20))
+    expected = np.zeros((20, 60, 80), np.uint32)
+    for index, each in enumerate(expected):
+        each[disc(20 + index / 2, 20, 9)] = 1
+        each[disc(60, 40, 9)] = 0 if index in (9, 10) else 2 if index < 9 else 3
+    expected[15, disc(20, 50, 5)] = 4
+    assert np.array_equal([painted(line) for line in told], expected)
+    (lonely,) = (each for each in told[15]["objects"] if each["object_id"] == 4)
+    assert lonely | {"mask": None} == {
+        "object_id": 4,
+        "mask": None,
+        "box": [16, 46, 25, 55],
+        "area": int(disc(20, 50, 5).sum()),
+        "score": None,
+    }
+
+
+def test_a_volume_is_merged_as_asked() -> None:
+    asked = MERGE.model_copy(update={"joining": VolumeParams(gap_closing=1, min_z_extent=2)})
+    told = lines(asyncio.run(Parts(volume()).run(asked)))
+    assert {each["object_id"] for line in told for each in line["objects"]} == {1, 2}
+    assert [each["object_id"] for each in told[9]["objects"]] == [1, 2]
+
+
+def test_tracks_are_told_frame_by_frame_with_their_parents() -> None:
+    told = lines(asyncio.run(Parts(segmented(truth())).run(TRACK)))
+    assert [line["frame"] for line in told] == list(range(len(truth())))
+    assert np.array_equal([painted(line) for line in told], truth())
+    for line in told:
+        for each in line["objects"]:
+            assert each["parent"] == CELLS[each["object_id"]][2]
+
+
+def test_frames_are_linked_as_asked() -> None:
+    asked = TRACK.model_copy(update={"joining": LinkingParams(splitting_cutoff=0)})
+    told = lines(asyncio.run(Parts(segmented(truth())).run(asked)))
+    assert {each["parent"] for line in told for each in line["objects"]} == {None}
+
+
+@pytest.mark.parametrize("request_", [MERGE, TRACK], ids=["volume", "tracking"])
+def test_nothing_found_is_a_line_for_each_slice(request_: AutomaticRequest) -> None:
+    told = lines(asyncio.run(Parts(np.zeros((9, 20, 30), np.uint32)).run(request_)))
+    assert [line["objects"] for line in told] == [[]] * 9
+
+
+def test_ids_of_more_than_16_bits_are_kept() -> None:
+    maps = np.zeros((2, 20, 30), np.uint32)
+    maps[:, 2:10, 2:10] = 70_000
+
+    class Wide(Parts):
+        async def segment(self, job: Job, name: str, pixels: UInt8, how: AutomaticRequest) -> UInt32:
+            return maps[0]
+
+    told = lines(asyncio.run(Wide(maps).run(TRACK)))
+    assert [each["object_id"] for line in told for each in line["objects"]] == [1, 1]
+
+
+def test_memory_does_not_grow_with_frames() -> None:
+    def peak(count: int) -> int:
+        frame = disc(200, 200, 150, 400, 400).astype(np.uint32)
+        parts = Parts([frame] * count)
+        tracemalloc.start()
+        asyncio.run(parts.run(TRACK))
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(CHUNK)  # what is imported stays
+    assert peak(8 * CHUNK) < 1.2 * peak(2 * CHUNK)
+
+
+def test_a_full_queue_is_waited_for() -> None:
+    parts = Parts(volume())
+    parts.failing = [Busy("full", retry_after_s=0) for _ in range(3)]
+    assert len(lines(asyncio.run(parts.run(MERGE)))) == 20
+
+
+def test_a_slice_that_cannot_be_segmented_fails_the_job() -> None:
+    parts = Parts(volume())
+    parts.failing = [BadInput("Damaged.")]
+    with pytest.raises(BadInput, match="Damaged"):
+        asyncio.run(parts.run(MERGE))
+
+
+def test_a_stopped_job_stops_within_a_slice() -> None:
+    parts, stop = Parts(volume()), Stop()
+
+    async def told() -> None:
+        opened = await parts.open(MERGE)
+        segment = parts.segment
+
+        async def last(*given: Any) -> UInt32:
+            stop.tell()
+            return await segment(*given)
+
+        opened._segment = last
+        with pytest.raises(Stopped):
+            await opened.chunk(0, stop)
+
+    asyncio.run(told())
+    assert len(parts.segmented) <= 2  # that were at work together
+
+
+def test_a_volume_too_large_to_join_is_refused_before_it_is_segmented() -> None:
+    parts = Parts(volume())
+    with pytest.raises(TooLarge, match="voxels"):
+        asyncio.run(parts.open(MERGE, most_voxels=20 * 60 * 80 - 1))
+    assert parts.file.closed == 1
+    asyncio.run(parts.open(MERGE, most_voxels=20 * 60 * 80))
+
+
+def test_tracking_without_laptrack_fails_before_anything_is_segmented(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "laptrack", None)
+    parts = Parts(volume())
+    with pytest.raises(MissingDependency, match="laptrack"):
+        asyncio.run(parts.open(TRACK))
+    assert not parts.asked
+
+
+@pytest.mark.parametrize(
+    "change", [lambda told: told | {"beyond": 1}, lambda told: told | {"segmenting": {}}]
+)
+def test_a_request_of_another_form_is_no_request(change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        MergeRequest.model_validate(change(MERGE.model_dump()))

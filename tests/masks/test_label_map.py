@@ -1,0 +1,95 @@
+import io
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from segserve.errors import TooLarge
+from segserve.masks import crop, label_map, rle
+from segserve.masks.crop import from_mask, to_mask
+from segserve.types import Size
+
+maps = arrays(np.uint16, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 4))
+
+
+def square(y: int, x: int, edge: int) -> np.ndarray:
+    mask = np.zeros((20, 30), np.bool_)
+    mask[y : y + edge, x : x + edge] = True
+    return mask
+
+
+@given(maps)
+def test_objects_taken_apart_and_put_together_are_the_same_map(values: np.ndarray) -> None:
+    _, compact = np.unique(values, return_inverse=True)
+    dense = compact.reshape(values.shape) + int(values.min() > 0)  # ids 1 to n, without gaps
+    found = label_map.to_crops(dense.astype(np.int32))
+    np.testing.assert_array_equal(label_map.from_crops(found, Size(*values.shape)), dense)
+
+
+def test_a_small_object_on_a_large_one_stays_visible_whatever_their_order() -> None:
+    small, large = square(5, 5, 3), square(2, 2, 12)
+    for first, second in ((small, large), (large, small)):
+        painted = label_map.from_crops([from_mask(first), from_mask(second)], Size(20, 30))
+        ids = {int(painted[6, 6]), int(painted[3, 3])}
+        assert ids == {1, 2}
+
+
+def test_ids_that_do_not_occur_are_passed_over() -> None:
+    values = np.where(square(0, 0, 4), 7, 0)
+    [found] = label_map.to_crops(values)
+    np.testing.assert_array_equal(to_mask(found), values == 7)
+
+
+def test_files_hold_the_map_exactly() -> None:
+    values = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(label_map.encode_png(values)))), values)
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(label_map.encode_tiff(values))), values)
+    np.testing.assert_array_equal(np.load(io.BytesIO(label_map.encode_npy(values))), values)
+
+
+def test_a_png_refuses_ids_it_cannot_hold() -> None:
+    values = np.array([[0, 70_000]], np.uint32)
+    with pytest.raises(TooLarge, match="70000"):
+        label_map.encode_png(values)
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(label_map.encode_tiff(values))), values)
+
+
+def test_an_overlay_leaves_the_background_and_outlines_each_object() -> None:
+    image = np.full((20, 30, 3), 100, np.uint8)
+    values = label_map.from_crops([from_mask(square(2, 2, 6)), from_mask(square(10, 20, 6))], Size(20, 30))
+    drawn = label_map.overlay(image, values)
+    assert (drawn[values == 0] == 100).all()
+    table = label_map.colours([1, 2])
+    assert (drawn[2, 2] == table[1]).all()
+    assert (drawn[10, 20] == table[2]).all()
+    assert (drawn[5, 5] != 100).any()  # tinted inside
+
+
+def test_a_huge_id_takes_no_memory_for_those_below_it() -> None:
+    values = np.zeros((4, 4), np.uint32)
+    values[1, 1], values[2, 2:] = 2**31, 7
+    assert [to_mask(each).sum() for each in label_map.to_crops(values)] == [2, 1]
+
+
+def test_a_map_of_run_lengths_is_that_of_the_masks() -> None:
+    large, small = np.zeros((30, 50), np.bool_), np.zeros((30, 50), np.bool_)
+    large[:, 5:40] = True  # its runs go from column to column
+    small[10:20, 30:45] = True
+    found = [crop.from_mask(small), crop.from_mask(large)]
+    given = [(number, rle.encode(each), crop.area(each)) for number, each in enumerate(found, 1)]
+    values = label_map.from_runs(given, Size(30, 50), np.uint16)
+    assert np.array_equal(values, label_map.from_crops(found, Size(30, 50)))
+
+
+def test_outlines_are_as_wide_as_asked() -> None:
+    values = np.zeros((30, 30), np.uint16)
+    values[5:25, 5:15], values[5:25, 15:25] = 1, 2
+    for width in (1, 2, 3):
+        inner = np.zeros((30, 30), np.bool_)
+        for left in (5, 15):
+            inner[5 + width : 25 - width, left + width : left + 10 - width] = True
+        assert np.array_equal(label_map.outlines(values, width), (values > 0) & ~inner)

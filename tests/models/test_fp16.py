@@ -1,0 +1,157 @@
+"""The encoder in fp16 gives the masks of the one in float32, and is not added where it does not.
+
+What runs here is the fp16 graph with every result rounded, since on a CPU ONNX Runtime leaves the roundings out.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from segserve.decode.segmenter import decode
+from segserve.encode.prepared_cache import PreparedImage
+from segserve.encode.preprocess import apply
+from segserve.errors import BrokenModel
+from segserve.images.read_image import read_image
+from segserve.models.bundle import (
+    HALF_ENCODER,
+    MANIFEST,
+    Bundle,
+    Dims,
+    Kind,
+    PreprocessEntry,
+    PromptableManifest,
+    write_manifest,
+)
+from segserve.models.export.fp16 import add_half_encoder, rounded
+from segserve.models.export.onnx_files import export
+from segserve.models.export.sam import BATCH, Encoder
+from segserve.models.promptable_model import Model
+from segserve.models.registry import BUILT_IN, weight_bytes
+from segserve.models.runtime import Graph, RuntimeOptions
+from segserve.store.redis_cache import pack, unpack
+from segserve.timing import Timings
+from segserve.types import Bool, Embedding, Float32, Prompt, ReadOptions, Select, Size
+from tests.models.networks import GRID, IMAGE, opened, small_sam
+
+OPTIONS = RuntimeOptions(threads=2)
+HALF = RuntimeOptions(threads=2, half=True)
+STEP = 37  # pixels between clicks
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("half") / "starter"
+    shutil.copytree(BUILT_IN / "starter", folder)
+    return add_half_encoder(Bundle(folder))
+
+
+def run_rounded(bundle: Bundle, image: Float32) -> Embedding:
+    path = bundle.folder / "rounded.onnx"
+    onnx.save(rounded(onnx.load(str(bundle.path(HALF_ENCODER)))), str(path))
+    found = Graph(path, OPTIONS).run({"image": image})
+    path.unlink()
+    return {name: array[0] for name, array in found.items()}
+
+
+def test_masks_of_the_starter_stay_the_same(starter: Bundle, nuclei: Path) -> None:
+    model = opened(starter)
+    with nuclei.open("rb") as file:
+        pixels = read_image(file, ReadOptions(), 10**7)
+    image = apply(pixels, model.preprocess)
+    size = Size(*pixels.shape[:2])
+    whole, half = (
+        masks(model, size, unpack(pack(e))) for e in (model.encode(image), run_rounded(starter, image))
+    )
+    shares = [(a & b).sum() / (a | b).sum() for a, b in zip(whole, half, strict=True) if a.sum() > 50]
+    assert len(shares) > 200
+    assert np.mean(shares) >= 0.999
+    assert np.median(shares) >= 0.9999
+    assert any((a != b).any() for a, b in zip(whole, half, strict=True)), "it was rounded indeed"
+
+
+def masks(model: Model, size: Size, embedding: Embedding) -> list[Bool]:
+    """The best mask of a click on each point of a grid, whole."""
+    image = PreparedImage(size, embedding, model.prepare(embedding, None))
+    found = []
+    for y in range(8, size.height, STEP):
+        for x in range(8, size.width, STEP):
+            click = Prompt(np.array([[x, y]], np.float32), np.ones(1, np.int64))
+            crop = decode(model, image, click, None, Select.BEST, Timings())[0].crop
+            mask = np.zeros((size.height, size.width), bool)
+            mask[crop.y : crop.y + crop.pixels.shape[0], crop.x : crop.x + crop.pixels.shape[1]] = crop.pixels
+            found.append(mask)
+    return found
+
+
+def test_callers_see_float32_and_several_images_at_once(starter: Bundle) -> None:
+    half = Model(starter, HALF, None)
+    images = np.random.default_rng(0).normal(size=(2, 3, 512, 512)).astype(np.float32)
+    expected, found = Model(starter, OPTIONS, None).encode_batch(images), half.encode_batch(images)
+    for a, b in zip(expected, found, strict=True):
+        assert b["embedding"].dtype == np.float32
+        assert np.abs(a["embedding"] - b["embedding"]).max() < 1e-3 * np.abs(a["embedding"]).max()
+
+
+def test_fp16_is_run_where_it_will_do_and_the_bundle_has_it(
+    starter: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[str] = []
+    open_graph = Graph.__init__
+
+    def note(graph: Graph, path: Path, options: RuntimeOptions) -> None:
+        files.append(path.name)
+        open_graph(graph, path, options)
+
+    monkeypatch.setattr(Graph, "__init__", note)
+    Model(starter, HALF, None)
+    Model(starter, OPTIONS, None)
+    Model(Bundle(BUILT_IN / "starter"), HALF, None)
+    assert files == [HALF_ENCODER, "encoder.onnx", "encoder.onnx"]
+
+
+def test_the_bundle_says_so_and_is_no_larger_in_memory(starter: Bundle) -> None:
+    starter.verify()
+    assert starter.digest != Bundle(BUILT_IN / "starter").digest
+    assert weight_bytes(starter) == weight_bytes(Bundle(BUILT_IN / "starter"))
+
+
+def exported(folder: Path, *, patches: float = 1, neck: float = 1) -> Bundle:
+    """SAM's encoder, its weights larger by these factors: of the patches' embedding, of what the first norm over
+    channels sees. No decoder."""
+    encoder = small_sam().image_encoder
+    with torch.no_grad():
+        encoder.patch_embed.proj.weight *= patches
+        encoder.neck[0].weight *= neck
+    image = {"image": torch.zeros(1, 3, IMAGE, IMAGE)}
+    export(Encoder(encoder), folder / "encoder.onnx", image, ("embedding",), BATCH)
+    manifest = PromptableManifest(
+        name="large",
+        kind=Kind.SAM,
+        architecture="test",
+        preprocess=PreprocessEntry(input_size=IMAGE, mean=(0, 0, 0), std=(1, 1, 1), resize="pad"),
+        dims=Dims(embedding=(64, GRID, GRID), low=4 * GRID),
+        files={},
+    )
+    return write_manifest(folder, manifest)
+
+
+def test_the_norms_that_sam_writes_out_keep_their_range(tmp_path: Path) -> None:
+    bundle = add_half_encoder(exported(tmp_path, neck=1000))  # whose squares fp16 cannot hold
+    image = np.random.default_rng(1).normal(size=(1, 3, IMAGE, IMAGE)).astype(np.float32)
+    expected = Model(bundle, OPTIONS, None).encode(image)["embedding"]
+    found = run_rounded(bundle, image)["embedding"]
+    assert np.abs(expected - found).max() < 0.02 * expected.std()
+
+
+def test_an_encoder_that_leaves_fp16s_range_gets_none(tmp_path: Path) -> None:
+    bundle = exported(tmp_path, patches=1e6)
+    before = {path.name: path.read_bytes() for path in bundle.folder.iterdir()}
+    with pytest.raises(BrokenModel, match="fp16"):
+        add_half_encoder(bundle)
+    assert {path.name: path.read_bytes() for path in bundle.folder.iterdir()} == before
+    assert MANIFEST in before

@@ -1,0 +1,333 @@
+"""Published ONNX pairs, here with the same interfaces from small networks, answer what their library answers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.nn import functional as F
+
+from segserve.automatic.point_grids import AmgParams
+from segserve.decode.segmenter import decode
+from segserve.encode.prepared_cache import PreparedImage
+from segserve.encode.preprocess import apply
+from segserve.errors import BadInput
+from segserve.masks import crop
+from segserve.models.bundle import Bundle, Runtime
+from segserve.models.export.fast_decoder import embed_mask, embed_points
+from segserve.models.export.onnx_files import export
+from segserve.models.export.sam import Encoder, export_sam
+from segserve.models.importers import About
+from segserve.models.importers.compare_promptable import relative_to_spread
+from segserve.models.importers.onnx_pair import Pair, import_pair
+from segserve.models.promptable_model import Model
+from segserve.models.registry import Registry, Runtimes
+from segserve.models.runtime import RuntimeOptions
+from segserve.timing import Timings
+from segserve.types import Box, Prompt, Select, Size
+from tests.automatic.test_amg import Ours
+from tests.models.networks import GRID, IMAGE, Decoders, noise_image, opened, sam2_decoder, small_sam
+
+LOW = 4 * GRID
+LIBRARY = Decoders()
+POINT = np.array([[100.0, 60.0], [0.0, 0.0]], np.float32), np.array([1, -1], np.float32)
+BOX = np.array([[30.0, 40.0], [200.0, 140.0]], np.float32), np.array([2, 3], np.float32)
+
+
+def load(models: Path, name: str) -> Model:
+    return Registry(
+        [models], Runtimes(RuntimeOptions(threads=2), RuntimeOptions(threads=2)), budget_bytes=1 << 30
+    ).load(name, Model)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle with fast graphs, whose encoder and stock decoder are also taken as a published pair."""
+    return export_sam(small_sam(), tmp_path_factory.mktemp("e") / "fast", name="fast", architecture="test")
+
+
+def pair_of(bundle: Bundle, models: Path, pair: Pair = Pair.SAM) -> Model:
+    import_pair(
+        pair,
+        bundle.path("encoder.onnx"),
+        bundle.path("decoder.onnx"),
+        "pair",
+        models,
+        input_size=IMAGE,
+        about=About(licence="Apache-2.0"),
+    )
+    return load(models, "pair")
+
+
+def test_a_sam_pair_answers_as_the_fast_graphs(exported: Bundle, tmp_path: Path) -> None:
+    fast, stock = opened(exported), pair_of(exported, tmp_path)
+    assert stock.manifest.runtime is Runtime.STOCK
+    assert stock.manifest.dims == fast.manifest.dims
+    assert stock.manifest.licence == "Apache-2.0"
+    image = noise_image(150, 230)
+    features = stock.encode(apply(image, stock.preprocess))
+    prior = np.random.default_rng(1).normal(size=(LOW, LOW)).astype(np.float32)
+    for coords, labels in (POINT, BOX):
+        for mask_input in (None, prior):
+            expected, expected_scores = fast.decode(
+                fast.prepare(features, mask_input), coords, labels, [1, 0, 3]
+            )
+            logits, scores = stock.decode(stock.prepare(features, mask_input), coords, labels, [1, 0, 3])
+            assert relative_to_spread(logits, expected) < 1e-4
+            np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
+
+
+def test_a_click_goes_through_the_whole_decode_path(exported: Bundle, tmp_path: Path) -> None:
+    models = [opened(exported), pair_of(exported, tmp_path)]
+    answers = []
+    for model in models:
+        embedding = model.encode(apply(noise_image(150, 230), model.preprocess))
+        image = PreparedImage(Size(150, 230), embedding, model.prepare(embedding, None))
+        prompt = Prompt(np.array([[100.0, 60.0]], np.float32), np.array([1]), Box(30, 40, 200, 140))
+        answers.append(decode(model, image, prompt, None, Select.BEST, Timings())[0])
+    assert answers[0].score == pytest.approx(answers[1].score, abs=1e-5)
+    assert (answers[0].crop.x, answers[0].crop.y) == (answers[1].crop.x, answers[1].crop.y)
+    assert (answers[0].crop.pixels == answers[1].crop.pixels).mean() > 0.9999
+
+
+def test_a_graph_with_one_mask_answers_with_it(tmp_path: Path) -> None:
+    """As labelme's exports: the graph chooses by the number of points."""
+    from segment_anything.utils.onnx import SamOnnxModel
+
+    sam = small_sam()
+    export(
+        Encoder(sam.image_encoder), tmp_path / "e.onnx", {"x": torch.zeros(1, 3, IMAGE, IMAGE)}, ("output",)
+    )
+    inputs = {
+        "image_embeddings": torch.randn(1, 64, GRID, GRID),
+        "point_coords": torch.rand(1, 2, 2),
+        "point_labels": torch.tensor([[1.0, -1.0]]),
+        "mask_input": torch.zeros(1, 1, LOW, LOW),
+        "has_mask_input": torch.zeros(1),
+        "orig_im_size": torch.tensor([480.0, 640.0]),
+    }
+    dynamic = {"point_coords": {1: "n"}, "point_labels": {1: "n"}}
+    outputs = ("masks", "iou_predictions", "low_res_masks")
+    single = SamOnnxModel(sam, return_single_mask=True)
+    export(single, tmp_path / "d.onnx", inputs, outputs, dynamic)
+    import_pair(Pair.SAM, tmp_path / "e.onnx", tmp_path / "d.onnx", "one", tmp_path / "m", input_size=IMAGE)
+    model = load(tmp_path / "m", "one")
+    assert model.manifest.dims.masks == (0,)
+    image = torch.randn(1, 3, IMAGE, IMAGE)
+    with torch.no_grad():
+        features = {"embedding": sam.image_encoder(image)}
+        points = torch.tensor([[[100.0, 60.0]]]), torch.tensor([[1]])
+        parts = sam.prompt_encoder, sam.mask_decoder
+        expected, expected_scores = LIBRARY.decode(parts, features, points, None, None)
+    best = 1 + int(expected_scores[1:].argmax())
+    prepared = model.prepare(model.encode(image.numpy()), None)
+    logits, scores = model.decode(prepared, *POINT, [1, 2, 3])
+    assert relative_to_spread(logits, expected[[best] * 3].numpy()) < 1e-4
+    np.testing.assert_allclose(scores, expected_scores[best], atol=1e-5)
+
+
+class Features(torch.nn.Module):
+    """Stands in for SAM 2's encoder: only its outputs' names and shapes matter here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = torch.nn.ModuleList(
+            torch.nn.Conv2d(3, channels, stride, stride) for channels, stride in ((64, 16), (8, 4), (16, 8))
+        )
+
+    def forward(self, image: Any) -> Any:
+        return tuple(step(image) for step in self.steps)
+
+
+class RectLabelDecoder(torch.nn.Module):
+    """The interface of the SAM 2 exports that osam lists: it adds the padding point by itself."""
+
+    def __init__(self, prompt_encoder: Any, mask_decoder: Any) -> None:
+        super().__init__()
+        self.prompt_encoder, self.mask_decoder = prompt_encoder, mask_decoder
+
+    def forward(
+        self,
+        embedding: Any,
+        fine: Any,
+        middle: Any,
+        coords: Any,
+        labels: Any,
+        prior: Any,
+        has: Any,
+        size: Any,
+    ) -> Any:
+        coords = torch.cat([coords, torch.zeros(1, 1, 2) - 0.5], dim=1)
+        labels = torch.cat([labels, -torch.ones(1, 1)], dim=1)
+        masks, scores, _, _ = self.mask_decoder.predict_masks(
+            image_embeddings=embedding,
+            image_pe=self.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=embed_points(self.prompt_encoder, coords, labels),
+            dense_prompt_embeddings=embed_mask(self.prompt_encoder, prior, has),
+            repeat_image=False,
+            high_res_features=[fine, middle],
+        )
+        full = F.interpolate(masks, (size[0], size[1]), mode="bilinear", align_corners=False)
+        return full, scores, masks.clamp(-32, 32)
+
+
+def test_a_sam2_pair_answers_as_the_library(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder, parts = Features().eval(), sam2_decoder(64, GRID, 4, 128)
+    names = ("image_embeddings", "high_res_features1", "high_res_features2")
+    export(encoder, tmp_path / "e.onnx", {"input": torch.zeros(1, 3, IMAGE, IMAGE)}, names)
+    inputs = {
+        names[0]: torch.randn(1, 64, GRID, GRID),
+        names[1]: torch.randn(1, 8, 4 * GRID, 4 * GRID),
+        names[2]: torch.randn(1, 16, 2 * GRID, 2 * GRID),
+        "point_coords": torch.rand(1, 2, 2),
+        "point_labels": torch.tensor([[1.0, 0.0]]),
+        "mask_input": torch.zeros(1, 1, LOW, LOW),
+        "has_mask_input": torch.zeros(1),
+        "orig_im_size": torch.tensor([480, 640]),
+    }
+    dynamic = {"point_coords": {1: "n"}, "point_labels": {1: "n"}}
+    outputs = ("masks", "iou_predictions", "low_res_masks")
+    export(RectLabelDecoder(*parts), tmp_path / "d.onnx", inputs, outputs, dynamic)
+    import_pair(Pair.SAM2, tmp_path / "e.onnx", tmp_path / "d.onnx", "pair", tmp_path / "m", input_size=IMAGE)
+    model = load(tmp_path / "m", "pair")
+    assert model.manifest.dims.high_res == ((8, 64, 64), (16, 32, 32))
+    image = torch.randn(1, 3, IMAGE, IMAGE) * 3
+    prior = torch.randn(1, 1, LOW, LOW)
+    with torch.no_grad():
+        features = dict(zip(("embedding", "high_res_0", "high_res_1"), encoder(image), strict=True))
+        points = torch.tensor([[[30.0, 40.0], [200.0, 140.0]]]), torch.tensor([[2, 3]])
+        expected, expected_scores = LIBRARY.decode(parts, features, points, None, prior)
+    prepared = model.prepare(model.encode(image.numpy()), prior[0, 0].numpy())
+    coords, labels = np.concatenate([BOX[0], [[0, 0]]]), np.append(BOX[1], -1)  # as decode.prompts makes them
+    logits, scores = model.decode(prepared, coords, labels, [0, 1, 2, 3])
+    assert relative_to_spread(logits, expected.numpy()) < 1e-4
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
+
+
+class EfficientSamEncoder(torch.nn.Module):
+    """Normalises by itself, and resizes whatever it is given."""
+
+    def __init__(self, sam: Any) -> None:
+        super().__init__()
+        self.sam = sam
+
+    def forward(self, batched_images: Any) -> Any:
+        resized = F.interpolate(batched_images, (IMAGE, IMAGE), mode="bilinear")
+        return self.sam.image_encoder((resized * 255 - self.sam.pixel_mean) / self.sam.pixel_std)
+
+
+class EfficientSamDecoder(torch.nn.Module):
+    """onnx_models.py of yformer/EfficientSAM: coordinates of the image, six points, three masks."""
+
+    def __init__(self, sam: Any) -> None:
+        super().__init__()
+        self.sam = sam
+
+    def forward(self, embedding: Any, coords: Any, labels: Any, size: Any) -> Any:
+        scaled = torch.stack([coords[..., 0] * IMAGE / size[1], coords[..., 1] * IMAGE / size[0]], dim=-1)
+        missing = 6 - coords.shape[2]
+        scaled, labels = (
+            F.pad(scaled, (0, 0, 0, missing), value=-1.0),
+            F.pad(labels, (0, missing), value=-1.0),
+        )
+        prompt_encoder = self.sam.prompt_encoder
+        masks, scores = self.sam.mask_decoder.predict_masks(
+            image_embeddings=embedding,
+            image_pe=prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=embed_points(prompt_encoder, scaled[0], labels[0]),
+            dense_prompt_embeddings=torch.zeros(1, 64, GRID, GRID),
+        )
+        full = F.interpolate(masks[:, 1:], (size[0], size[1]), mode="bilinear")
+        return full[:, None], scores[None, :, 1:]
+
+
+@pytest.fixture
+def efficient_sam(tmp_path: Path) -> Model:
+    sam = small_sam()
+    image = {"batched_images": torch.rand(1, 3, 300, 200)}
+    export(
+        EfficientSamEncoder(sam),
+        tmp_path / "e.onnx",
+        image,
+        ("image_embeddings",),
+        {"batched_images": {2: "height", 3: "width"}},
+    )
+    inputs = {
+        "image_embeddings": torch.randn(1, 64, GRID, GRID),
+        "batched_point_coords": torch.rand(1, 1, 2, 2),
+        "batched_point_labels": torch.ones(1, 1, 2),
+        "orig_im_size": torch.tensor([300, 200]),
+    }
+    dynamic = {"batched_point_coords": {2: "n"}, "batched_point_labels": {2: "n"}}
+    export(
+        EfficientSamDecoder(sam), tmp_path / "d.onnx", inputs, ("output_masks", "iou_predictions"), dynamic
+    )
+    import_pair(
+        Pair.EFFICIENT_SAM, tmp_path / "e.onnx", tmp_path / "d.onnx", "pair", tmp_path / "m", input_size=IMAGE
+    )
+    return load(tmp_path / "m", "pair")
+
+
+def test_an_efficient_sam_pair_answers_as_at_the_images_own_size(efficient_sam: Model) -> None:
+    """Asked for low-res masks, with the size to match: upscaled, they are what it gives at full size."""
+    model, height, width = efficient_sam, 150, 230
+    assert model.manifest.runtime is Runtime.EFFICIENT_SAM
+    assert model.manifest.dims.masks == (1, 2, 3)
+    sam = small_sam()
+    picture = noise_image(height, width)
+    embedding = model.encode(apply(picture, model.preprocess))
+    image = PreparedImage(Size(height, width), embedding, model.prepare(embedding, None))
+    points, labels = np.array([[100.0, 60.0], [20.0, 30.0]], np.float32), np.array([1, 0])
+    with torch.no_grad():
+        full, scores = EfficientSamDecoder(sam)(
+            torch.from_numpy(embedding["embedding"])[None],
+            torch.from_numpy(points)[None, None],
+            torch.from_numpy(labels)[None, None].float(),
+            torch.tensor([height, width]),
+        )
+    for multimask in (True, False):
+        found = decode(model, image, Prompt(points, labels), multimask, Select.BEST, Timings())[0]
+        best = int(scores.argmax())  # there is no single mask: the best candidate stands in for it
+        expected = full[0, 0, best].numpy()
+        mask = np.zeros((height, width), bool)
+        crop = found.crop
+        mask[crop.y : crop.y + crop.pixels.shape[0], crop.x : crop.x + crop.pixels.shape[1]] = crop.pixels
+        undecided = np.abs(expected) < 1e-4 * expected.std()
+        assert (mask == (expected > 0))[~undecided].all()
+        assert found.score == pytest.approx(float(scores.max()), abs=1e-5)
+
+
+def test_what_efficient_sam_cannot_do_is_said(efficient_sam: Model) -> None:
+    features = efficient_sam.encode(np.zeros((1, 3, IMAGE, IMAGE), np.float32))
+    with pytest.raises(BadInput, match="no mask as a prompt"):
+        efficient_sam.prepare(features, np.zeros((LOW, LOW), np.float32))
+    prepared = efficient_sam.prepare(features, None)
+    seven = np.zeros((7, 2), np.float32), np.ones(7, np.float32)
+    with pytest.raises(BadInput, match="at most 6 points"):
+        efficient_sam.decode(prepared, *seven, [1])
+
+
+def test_files_that_are_no_such_pair_are_refused(exported: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="not an encoder and a decoder"):
+        pair_of(exported, tmp_path, Pair.EFFICIENT_SAM)
+    (tmp_path / "text.onnx").write_text("no graph")
+    with pytest.raises(BadInput, match="not an encoder and a decoder"):
+        import_pair(Pair.SAM, tmp_path / "text.onnx", tmp_path / "text.onnx", "pair", tmp_path / "m")
+    assert not (tmp_path / "pair").exists()
+    assert not (tmp_path / "m" / "pair").exists()
+
+
+def test_automatic_masks_of_a_pair_are_those_of_the_fast_graphs(exported: Bundle, tmp_path: Path) -> None:
+    params = AmgParams(points_per_side=3, pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=1.0)
+    image = noise_image(150, 230)
+    fast, stock = (
+        Ours(model).generate(image, params) for model in (opened(exported), pair_of(exported, tmp_path))
+    )
+    assert len(fast) == len(stock) == 27
+    for a, b in zip(fast, stock, strict=True):
+        assert (a.point, a.predicted_iou) == (b.point, pytest.approx(b.predicted_iou, abs=1e-4))
+        assert np.mean(crop.to_mask(a.crop) == crop.to_mask(b.crop)) > 0.999

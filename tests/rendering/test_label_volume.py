@@ -1,0 +1,113 @@
+"""Label volumes lie where the volume that was segmented lies."""
+
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import tifffile
+
+from segserve.errors import BadInput
+from segserve.files.volume import geometry_of
+from segserve.rendering.label_volume import itk_file, tiff_of_frames, tiff_of_volume
+from segserve.types import Size
+from tests.rendering.made import disc, line, lines_of
+
+SHAPE = (7, 20, 30)  # Z, Y, X
+
+
+def source() -> sitk.Image:
+    """Oblique, as MR often is: turned about two axes."""
+    image = sitk.GetImageFromArray(np.zeros(SHAPE, np.int16))
+    image.SetSpacing((0.5, 0.75, 2.5))
+    image.SetOrigin((-12.5, 40.25, 7.0))
+    turn = sitk.Euler3DTransform((0, 0, 0), math.radians(20), math.radians(-35), math.radians(10))
+    image.SetDirection(turn.GetMatrix())
+    return image
+
+
+def truth(axis: int) -> np.ndarray:
+    """Two objects that overlap, the smaller on top, as slices along the axis show them."""
+    z, y, x = np.ogrid[:7, :20, :30]
+    large = (z - 3) ** 2 * 9 + (y - 9) ** 2 + (x - 14) ** 2 <= 81
+    small = (z - 3) ** 2 * 9 + (y - 9) ** 2 + (x - 17) ** 2 <= 16
+    found = np.zeros(SHAPE, np.uint16)
+    found[large], found[small] = 4, 90
+    return found
+
+
+def lines_along(axis: int, found: np.ndarray) -> list[bytes]:
+    slices = np.moveaxis(found, axis, 0)
+    given = []
+    for index, each in reversed(list(enumerate(slices))):  # as a backward pass has them
+        masks = {4: each > 0, 90: each == 90}
+        given.append(line(index, masks, word="slice"))
+    return given
+
+
+def written(parts: Iterator[bytes], path: Path) -> Path:
+    with path.open("wb") as out:
+        out.writelines(parts)
+    return path
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_every_voxel_is_where_it_was(tmp_path: Path, suffix: str, axis: int) -> None:
+    image, expected = source(), truth(axis)
+    lines = lines_of(*lines_along(axis, expected))
+    path = written(itk_file(lines, axis, geometry_of(image), suffix), tmp_path / f"labels{suffix}")
+    lines.close()
+    found = sitk.ReadImage(str(path))
+    assert found.GetPixelID() == sitk.sitkUInt16
+    assert np.array_equal(sitk.GetArrayFromImage(found), expected)
+    for index in [(0, 0, 0), (29, 0, 0), (0, 19, 0), (0, 0, 6), (29, 19, 6), (14, 9, 3)]:
+        assert found.TransformIndexToPhysicalPoint(index) == pytest.approx(
+            image.TransformIndexToPhysicalPoint(index), abs=1e-4
+        )
+
+
+def test_a_volume_of_many_ids_is_32_bit(tmp_path: Path) -> None:
+    lines = lines_of(line(2, {70_000: disc(Size(20, 30), 10, 10, 4)}, word="slice"))
+    path = written(itk_file(lines, 0, geometry_of(source()), ".nrrd"), tmp_path / "labels.nrrd")
+    lines.close()
+    found = sitk.ReadImage(str(path))
+    assert found.GetPixelID() == sitk.sitkUInt32
+    assert sitk.GetArrayFromImage(found).max() == 70_000
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_stack_that_imagej_opens_with_its_spacing(tmp_path: Path, axis: int) -> None:
+    expected = truth(axis)
+    lines = lines_of(*lines_along(axis, expected))
+    path = written(tiff_of_volume(lines, axis, geometry_of(source())), tmp_path / "labels.tif")
+    lines.close()
+    with tifffile.TiffFile(path) as file:
+        assert file.is_imagej
+        assert (file.series[0].axes, file.series[0].shape) == ("ZYX", SHAPE)
+        assert (file.imagej_metadata["spacing"], file.imagej_metadata["unit"]) == (2.5, "mm")
+        assert file.pages[0].resolution == pytest.approx((2.0, 1 / 0.75))
+        assert np.array_equal(file.asarray(), expected)
+
+
+def test_a_stack_of_frames_with_their_rate(tmp_path: Path) -> None:
+    size = Size(20, 30)
+    lines = lines_of(*(line(at, {at: disc(size, 10 + at, 10, 4)}) for at in (5, 2)))
+    path = written(tiff_of_frames(lines, 8, size, 12.5), tmp_path / "labels.tif")
+    lines.close()
+    with tifffile.TiffFile(path) as file:
+        assert (file.series[0].axes, file.series[0].shape) == ("TYX", (8, 20, 30))
+        assert file.imagej_metadata["fps"] == 12.5
+        found = file.asarray()
+    assert [int(page.max()) for page in found] == [0, 0, 2, 0, 0, 5, 0, 0]
+    assert np.array_equal(found[5] > 0, disc(size, 15, 10, 4))
+
+
+def test_masks_of_another_size_are_refused(tmp_path: Path) -> None:
+    lines = lines_of(line(0, {1: disc(Size(9, 9), 4, 4, 3)}))
+    with pytest.raises(BadInput, match="do not add up"):
+        io.BytesIO().writelines(itk_file(lines, 0, geometry_of(source()), ".mha"))
+    lines.close()

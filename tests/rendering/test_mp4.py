@@ -1,0 +1,83 @@
+"""Overlay videos: what players get, while it is made."""
+
+import io
+import itertools
+import tracemalloc
+from collections.abc import Iterator
+
+import av
+import numpy as np
+import pytest
+
+from segserve.rendering.mp4 import LONGEST, mp4
+from segserve.types import UInt8
+
+LOSSY = 12  # levels that H.264 may change a flat area by
+
+
+def frames(count: int, height: int = 48, width: int = 64) -> Iterator[UInt8]:
+    """Red grows, green falls, blue tells the halves apart."""
+    for index in range(count):
+        values = np.zeros((height, width, 3), np.uint8)
+        level = 2 * (index % 80)
+        values[..., 0], values[..., 1] = 40 + level, 200 - level
+        values[:, width // 2 :, 2] = 180
+        yield values
+
+
+def decoded(data: bytes) -> list[UInt8]:
+    with av.open(io.BytesIO(data)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 65), (1, 3)])
+def test_every_frame_is_there_in_its_colours(height: int, width: int) -> None:
+    found = decoded(b"".join(mp4(frames(70, height, width), 25)))
+    assert len(found) == 70
+    assert found[0].shape == (height + height % 2, width + width % 2, 3)
+    if height > 16:
+        for given, seen in zip(frames(70, height, width), found, strict=True):
+            for column in (8, width - 8):
+                difference = seen[height // 2, column].astype(int) - given[height // 2, column]
+                assert np.abs(difference).max() <= LOSSY
+
+
+def test_what_browsers_need() -> None:
+    data = b"".join(mp4(frames(40), 29.97))
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert float(stream.average_rate) == pytest.approx(29.97, rel=1e-4)
+    assert data.index(b"moov") < data.index(b"moof") < data.index(b"mdat"), "fragments after an empty header"
+    with av.open(io.BytesIO(b"".join(mp4(frames(5), None)))) as container:
+        assert float(container.streams.video[0].average_rate) == 10
+
+
+def test_a_part_can_be_played_before_the_rest_is_asked_for() -> None:
+    asked = 0
+
+    def counted() -> Iterator[UInt8]:
+        nonlocal asked
+        for values in frames(10_000):
+            asked += 1
+            yield values
+
+    data = b"".join(itertools.islice(mp4(counted(), 25), 100))
+    assert asked <= 101
+    assert len(decoded(data)) >= 30
+
+
+def test_large_frames_are_scaled_down() -> None:
+    found = decoded(b"".join(mp4(frames(2, 30, 2 * LONGEST), 10)))
+    assert found[0].shape in {(14, LONGEST, 3), (16, LONGEST, 3)}
+
+
+def test_memory_does_not_grow_with_the_length() -> None:
+    peaks = []
+    for count in (60, 600):
+        tracemalloc.start()
+        for _ in mp4(frames(count, 240, 320), 25):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]

@@ -1,0 +1,76 @@
+"""What is made in threads ends with whoever wanted it."""
+
+import asyncio
+import threading
+from collections.abc import Generator
+
+import pytest
+
+from segserve.errors import BadInput, Busy
+from segserve.rendering.pool import Maker
+
+
+def test_parts_come_in_order_and_empty_ones_do_not() -> None:
+    async def scenario() -> None:
+        maker = Maker(1, 4)
+        assert [part async for part in maker.parts(part for part in (b"a", b"", b"b", b"", b""))] == [
+            b"a",
+            b"b",
+        ]
+        maker.close()
+
+    asyncio.run(scenario())
+
+
+def test_errors_arrive() -> None:
+    def failing() -> Generator[bytes]:
+        yield b"a"
+        raise BadInput("no")
+
+    async def scenario() -> None:
+        maker = Maker(1, 1)
+        for _ in range(3):
+            parts = maker.parts(failing())
+            assert await anext(parts) == b"a"
+            with pytest.raises(BadInput, match="no"):
+                await anext(parts)
+        maker.close()
+
+    asyncio.run(scenario())
+
+
+def test_who_goes_away_while_a_part_is_made_leaves_nothing() -> None:
+    begun, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def slow() -> Generator[bytes]:
+        try:
+            begun.set()
+            go_on.wait()
+            yield b"a"
+        finally:
+            closed.set()
+
+    async def scenario() -> None:
+        maker = Maker(2, 1)
+        wanting = asyncio.create_task(anext(maker.parts(slow())))  # type: ignore[arg-type]
+        await asyncio.to_thread(begun.wait)
+        wanting.cancel()
+        await asyncio.sleep(0)
+        assert not closed.is_set(), "it still runs"
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await wanting
+        assert closed.is_set()
+        assert [part async for part in maker.parts(part for part in [b"x"])] == [b"x"]
+        maker.close()
+
+    asyncio.run(scenario())
+
+
+def test_more_than_it_can_hold_is_refused_at_once() -> None:
+    maker = Maker(1, 1)
+    with maker.place(), pytest.raises(Busy), maker.place():
+        pass
+    with maker.place():
+        pass
+    maker.close()

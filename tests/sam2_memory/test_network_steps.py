@@ -1,0 +1,72 @@
+"""Of which bundles objects can be followed, and what is said of the others."""
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("sam2")
+
+from segserve.errors import BadInput, BrokenModel, WrongModel
+from segserve.models.bundle import (
+    Bundle,
+    Dims,
+    Kind,
+    PreprocessEntry,
+    PromptableManifest,
+    SemanticManifest,
+    write_manifest,
+)
+from segserve.models.importers.sam2 import FAMILY
+from segserve.models.weights import PROMPTABLE, write_weights
+from segserve.sam2_memory.network_steps import Tracker
+from segserve.sam2_memory.session import Session
+from segserve.sam2_memory.session_state import dump
+from segserve.types import Device
+from tests.sam2_memory.reference import COUNT, SIZE, TINY, frames, network, points, session
+
+
+def bundle(folder: Path, architecture: str, kind: Kind = Kind.SAM2, weights: bool = True) -> Bundle:
+    """What an import leaves, without the graphs."""
+    if weights:
+        write_weights(folder, {PROMPTABLE: FAMILY.promptable(network())})
+    preprocess = PreprocessEntry(input_size=1024, mean=(0, 0, 0), std=(1, 1, 1), resize="stretch")
+    dims = Dims(embedding=(256, 64, 64), low=256)
+    manifest = PromptableManifest(
+        name="m", kind=kind, architecture=architecture, files={}, preprocess=preprocess, dims=dims
+    )
+    return write_manifest(folder, manifest)
+
+
+def test_weights_of_an_import_follow_objects(tmp_path: Path) -> None:
+    kept = bundle(tmp_path, f"hiera_{TINY}")
+    found = Session(Tracker.load(kept, image_size=64), SIZE, COUNT)
+    expected = session(image_size=64)
+    for one in (found, expected):
+        one.add(0, frames()[0], 1, points((50, 30, 1)))
+        one.track(1, frames()[1])
+    expected.tracker.model = kept.digest
+    assert dump(found) == dump(expected)
+
+
+def test_without_kept_weights_the_remedy_is_to_import_again(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no weights for video") as refused:
+        Tracker.load(bundle(tmp_path, f"hiera_{TINY}", weights=False))
+    assert "--keep-weights" in refused.value.remedy
+    assert refused.value.field == "model"
+
+
+def test_other_models_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no memory for video"):
+        Tracker.load(bundle(tmp_path, "vit_b", Kind.SAM, weights=False))
+    with pytest.raises(BrokenModel, match="are not those of"):
+        Tracker.load(bundle(tmp_path, "hiera_2_tiny"))
+    manifest = SemanticManifest(name="m", architecture="unet", files={}, classes=("cell",))
+    with pytest.raises(WrongModel):
+        Tracker.load(write_manifest(tmp_path, manifest))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no CUDA device"):
+        Tracker.load(bundle(tmp_path, f"hiera_{TINY}", weights=False), device=Device.CUDA)

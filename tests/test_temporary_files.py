@@ -1,0 +1,58 @@
+"""Temporary files of processes that live are kept, of those that were killed not."""
+
+import errno
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from segserve.errors import StorageFull
+from segserve.temporary_files import is_full, own_folder, writing
+
+HOLDS = """
+import pathlib, sys, tempfile
+from segserve.temporary_files import own_folder
+with own_folder(pathlib.Path(sys.argv[1])):
+    print(tempfile.mkdtemp(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def holding(parent: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A process with a temporary folder of its own, and one in it."""
+    command = [sys.executable, "-c", HOLDS, str(parent)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
+def test_what_killed_processes_left_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+    parent, elsewhere = tmp_path / "tmp", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (killed, left), (living, held) = holding(parent), holding(parent)
+    (parent / "link").symlink_to(elsewhere)
+    (parent / "file").write_text("x")
+    killed.kill()
+    killed.communicate()
+    assert left.is_dir()
+    with own_folder(parent) as folder:
+        assert Path(tempfile.gettempdir()) == folder
+        assert not left.parent.exists()
+        assert held.is_dir()
+        assert elsewhere.is_dir()
+    assert not folder.exists()
+    living.communicate("")
+    assert living.returncode == 0
+    assert not held.parent.exists(), "a process that ends clears up after itself"
+
+
+def test_a_full_disk_is_told_from_other_errors() -> None:
+    with pytest.raises(StorageFull), writing():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionError), writing():
+        raise PermissionError(errno.EACCES, "No")
+    assert is_full(RuntimeError("Unable to copy data to file: No space left on device (os error 28)"))
+    assert not is_full(RuntimeError("Permission denied (os error 13)"))
+    assert not is_full(RuntimeError("connection refused"))

@@ -1,0 +1,59 @@
+"""Lines of a tracking job as a result of the Cell Tracking Challenge."""
+
+import asyncio
+import io
+import zipfile
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import orjson
+import tifffile
+
+from segserve.jobs.kinds.merging_and_tracking import line
+from segserve.wire.results.ctc_tracks import as_ctc
+from tests.tracking.drawn import CELLS, truth
+
+PARENTS = {track_id: mother for track_id, (_, _, mother, _) in CELLS.items()}
+
+
+def lines(upto: int) -> list[dict[str, Any]]:
+    return [orjson.loads(line("frame", index, each, PARENTS)) for index, each in enumerate(truth()[:upto])]
+
+
+def archived(upto: int, more: int = 0) -> dict[str, bytes]:
+    """The files made of the first frames; more: of those published while they are read."""
+    published = [lines(upto), lines(upto + more)]
+
+    async def read() -> AsyncIterator[dict[str, Any]]:
+        for each in published.pop(0):
+            yield each
+
+    async def gathered() -> bytes:
+        return b"".join([part async for part in as_ctc(read)])
+
+    with zipfile.ZipFile(io.BytesIO(asyncio.run(gathered()))) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def rows(files: dict[str, bytes]) -> list[list[int]]:
+    return [[int(value) for value in row.split()] for row in files["res_track.txt"].decode().splitlines()]
+
+
+def test_masks_and_tracks_are_those_of_the_lines() -> None:
+    files = archived(len(truth()))
+    assert rows(files) == [
+        [track_id, begin, end, mother or 0] for track_id, (begin, end, mother, _) in CELLS.items()
+    ]
+    stored = [tifffile.imread(io.BytesIO(files[f"mask{frame:03}.tif"])) for frame in range(len(truth()))]
+    assert np.array_equal(stored, truth())
+
+
+def test_while_the_job_runs_they_are_those_so_far() -> None:
+    files = archived(6, more=4)
+    assert len(files) == 7
+    assert rows(files) == [[1, 0, 5, 0], [2, 0, 3, 0], [3, 0, 5, 0], [4, 4, 5, 2], [5, 4, 5, 2], [6, 5, 5, 0]]
+
+
+def test_before_its_first_line_there_are_no_tracks() -> None:
+    assert archived(0) == {"res_track.txt": b""}

@@ -1,0 +1,139 @@
+"""Objects followed by SAM 2's memory, over REST, by worker processes that are killed meanwhile."""
+
+import json
+import random
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("sam2")
+
+from pycocotools import mask as coco
+
+from segserve.masks import crop
+from segserve.sam2_memory.network_steps import Tracker
+from segserve.sam2_memory.session import Session
+from tests.files import made
+from tests.sam2_memory import reference
+from tests.sam2_memory.test_network_steps import bundle
+from tests.serving import Server
+from tests.wire.test_jobs import PATIENCE_S, accepted, ended, results
+
+EDGE = 128
+CHUNK = 8
+OBJECTS = [
+    {"object_id": 4, "prompts": [{"frame": 0, "points": [[50, 30]]}]},
+    {"object_id": 2, "prompts": [{"frame": 2, "box": [20, 70, 60, 110]}]},
+]
+
+
+@pytest.fixture(scope="module")
+def remembering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("memory")
+    (models := folder / "models" / "m").mkdir(parents=True)
+    bundle(models, f"hiera_{reference.TINY}")
+    server = Server(folder, job_lease_s="1", encode_threads="1")
+    server.wait_ready()
+    yield server
+    assert server.stop() == 0
+
+
+def clip(server: Server, folder: Path, count: int) -> str:
+    pictures = {f"{i:04d}.png": made.png(frame) for i, frame in enumerate(reference.frames(count))}
+    path = made.archive(folder / "clip.zip", pictures)
+    file_id: str = server.client.post("/v1/files", content=path.read_bytes()).json()["file_id"]
+    return file_id
+
+
+def submit(server: Server, file_id: str, **params: Any) -> str:
+    asked = {"engine": "memory", "image_size": EDGE, "objects": OBJECTS, **params}
+    body = {"kind": "video", "model": "m", "input": {"file_id": file_id}, "params": asked}
+    return accepted(server.client.post("/v1/jobs", json=body))
+
+
+def content(server: Server, job_id: str) -> bytes:
+    return server.client.get(f"/v1/jobs/{job_id}/results").content
+
+
+def workers(server: Server) -> list[int]:
+    """The processes that run the server's jobs."""
+    found = subprocess.run(
+        ["pgrep", "-P", str(server.process.pid), "-f", "segserve.cli worker"], capture_output=True, text=True
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def test_a_job_finds_what_the_engine_finds(remembering: Server, tmp_path: Path) -> None:
+    job = ended(remembering, submit(remembering, clip(remembering, tmp_path, reference.COUNT)))
+    assert (job["state"], job["progress"]["total"]) == ("succeeded", reference.COUNT), job
+    lines = results(remembering, job["job_id"])
+    assert [line["frame"] for line in lines] == list(range(reference.COUNT))
+    kept = bundle(tmp_path, f"hiera_{reference.TINY}")
+    session = Session(Tracker.load(kept, image_size=EDGE), reference.SIZE, reference.COUNT)
+    frames = reference.frames()
+    session.add(0, frames[0], 4, reference.points((50, 30, 1)))
+    session.add(2, frames[2], 2, reference.box(20, 70, 60, 110))
+    for line, frame in zip(lines, frames, strict=True):
+        expected = session.track(line["frame"], frame)
+        found = {each["object_id"]: coco.decode(each["mask"]).astype(bool) for each in line["objects"]}
+        for object_id, each in expected.items():
+            mask = crop.to_mask(each.crop)
+            assert np.array_equal(found.get(object_id, np.zeros_like(mask)), mask)
+
+
+def test_a_correction_goes_on_from_a_state_before_it(remembering: Server, tmp_path: Path) -> None:
+    file_id = clip(remembering, tmp_path, 9 * CHUNK)
+    job_id = submit(remembering, file_id, direction="forward")
+    ended(remembering, job_id)
+    states = list(remembering.data_dir.glob(f"objects/**/{job_id}/**/*.state"))
+    assert len(states) == 2, "after eight chunks, and the last"
+    before = content(remembering, job_id).splitlines()
+    more = {
+        "objects": [
+            {"object_id": 4, "prompts": [{"frame": 66, "points": [[90, 60]], "labels": [0]}]},
+            {"object_id": 9, "prompts": [{"frame": 69, "points": [[30, 30]]}]},
+        ]
+    }
+    answer = remembering.client.post(f"/v1/jobs/{job_id}/prompts", json=more)
+    assert (answer.status_code, answer.json()["progress"]["done"]) == (202, 8 * CHUNK)
+    assert ended(remembering, job_id)["state"] == "succeeded"
+    after = content(remembering, job_id).splitlines()
+    assert after[:66] == before[:66]
+    assert after[66:] != before[66:]
+    known = [{each["object_id"] for each in json.loads(line)["objects"]} for line in after]
+    assert all(9 not in found for found in known[:69])
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.large)])
+def test_workers_are_killed_and_the_results_are_the_same(
+    remembering: Server, tmp_path: Path, kills: int
+) -> None:
+    file_id = clip(remembering, tmp_path, 3 * CHUNK * kills)
+    undisturbed = submit(remembering, file_id)
+    assert ended(remembering, undisturbed)["state"] == "succeeded"
+    rng, job_id, killed = random.Random(kills), submit(remembering, file_id), set[int]()
+    for kill in range(kills):
+        wanted = rng.randrange(3 * CHUNK * kill, 3 * CHUNK * kill + 2 * CHUNK)
+        deadline = time.monotonic() + PATIENCE_S
+        while (job := remembering.client.get(f"/v1/jobs/{job_id}").json())["progress"]["done"] < wanted:
+            assert time.monotonic() < deadline, job
+            time.sleep(0.02)
+        time.sleep(rng.random() / 2)
+        for pid in workers(remembering):
+            subprocess.run(["kill", "-9", str(pid)], check=False)
+            killed.add(pid)
+    job = ended(remembering, job_id)
+    assert (job["state"], job["progress"]["done"]) == ("succeeded", 3 * CHUNK * kills), job
+    assert len(killed) == kills
+    assert content(remembering, job_id) == content(remembering, undisturbed)
+    with remembering.client.stream("GET", f"/v1/jobs/{job_id}/events") as events:
+        told = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: ")]
+    done = [each["progress"]["done"] for each in told]
+    assert done == sorted(done), "nothing that was published is lost"
+    assert set(range(0, 3 * CHUNK * kills + 1, CHUNK)) == set(done), "nor published twice, or in another way"
