@@ -406,7 +406,7 @@ def test_the_command_line_takes_what_weights_do_not_tell(tmp_path: Path) -> None
     (tmp_path / "m.yaml").write_text(
         "activation: sigmoid\nthresholds: [0.3, 0.6]\ntile: [64, 64]\n"
         "input: {clahe: {clip_limit: 2}, normalise: {method: percentile, low: 1, high: 99.8}}\n"
-        "postprocess: {smallest: 20}\n"
+        "postprocess: {min_size: 20}\n"
     )
     done = invoke(
         tmp_path, "unet", str(path), "--classes", "cell, border", "--manifest", str(tmp_path / "m.yaml")
@@ -414,7 +414,7 @@ def test_the_command_line_takes_what_weights_do_not_tell(tmp_path: Path) -> None
     assert done.exit_code == 0, done.output
     assert "classes: cell, border (sigmoid)" in done.output
     manifest = Bundle(tmp_path / "models" / "mine").expect(SemanticManifest)
-    assert (manifest.thresholds, manifest.postprocess.smallest) == ((0.3, 0.6), 20)
+    assert (manifest.thresholds, manifest.postprocess.min_size) == ((0.3, 0.6), 20)
     assert (manifest.input.channels, manifest.input.clahe.clip_limit) == (3, 2)
 
 

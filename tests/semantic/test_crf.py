@@ -48,11 +48,11 @@ def test_it_is_a_step_of_the_whole(tmp_path: Path) -> None:
     model = opened(tmp_path, Channels())
     image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
     least = np.full(3, 0.5, np.float32)
-    options = SemanticOptions(postprocess={"crf": {"iterations": 3}, "smallest": 2})
+    options = SemanticOptions(postprocess={"crf": {"iterations": 3}, "min_size": 2})
     found = classify("", image, model, options, (64, 64), least, Timings()).values
     probabilities = model.probabilities(prepare(image, model.manifest.input).cut(0, 0, 40, 56)[None])[0]
     refined = decide(refine(probabilities, image, Crf(iterations=3), exclusive=False), least, None)
-    np.testing.assert_array_equal(found, tidy(refined, Postprocess(smallest=2)))
+    np.testing.assert_array_equal(found, tidy(refined, Postprocess(min_size=2)))
     assert (found != decide(probabilities, least, None)).any()
 
 

@@ -43,12 +43,12 @@ def test_holes_are_filled_as_scipys() -> None:
         np.testing.assert_array_equal(tidied(mask, fill_holes=True), ndimage.binary_fill_holes(mask))
 
 
-@pytest.mark.parametrize("smallest", [1, 5, 40, 300, 10**6])
-def test_parts_below_the_smallest_size_go(smallest: int) -> None:
+@pytest.mark.parametrize("min_size", [1, 5, 40, 300, 10**6])
+def test_parts_below_the_smallest_size_go(min_size: int) -> None:
     mask = blobs(2, level=0.1)
     parts, count = ndimage.label(mask, TOUCHING)
-    expected = sum((parts == i) * (np.count_nonzero(parts == i) >= smallest) for i in range(1, count + 1))
-    np.testing.assert_array_equal(tidied(mask, smallest=smallest), expected > 0)
+    expected = sum((parts == i) * (np.count_nonzero(parts == i) >= min_size) for i in range(1, count + 1))
+    np.testing.assert_array_equal(tidied(mask, min_size=min_size), expected > 0)
 
 
 def test_only_the_largest_part_stays() -> None:
@@ -56,13 +56,13 @@ def test_only_the_largest_part_stays() -> None:
     parts, count = ndimage.label(mask, TOUCHING)
     largest = 1 + int(np.argmax(ndimage.sum_labels(mask, parts, range(1, count + 1))))
     np.testing.assert_array_equal(tidied(mask, keep_largest=True), parts == largest)
-    assert not tidied(mask, keep_largest=True, smallest=10**6).any()
+    assert not tidied(mask, keep_largest=True, min_size=10**6).any()
 
 
 def test_steps_run_in_the_stated_order() -> None:
     mask = blobs(4)
     steps: list[dict[str, object]] = [
-        {"opening": 2}, {"closing": 3}, {"fill_holes": True}, {"smallest": 50, "keep_largest": True}
+        {"opening": 2}, {"closing": 3}, {"fill_holes": True}, {"min_size": 50, "keep_largest": True}
     ]  # fmt: skip
     expected = mask
     for step in steps:
@@ -92,16 +92,16 @@ def test_no_class_takes_pixels_from_another() -> None:
 
 def test_each_class_by_itself() -> None:
     classes = np.where(blobs(5), 1, np.where(blobs(6), 2, 0)).astype(np.uint8)
-    found = tidy(classes, Postprocess(smallest=60))
+    found = tidy(classes, Postprocess(min_size=60))
     for value in (1, 2):
-        np.testing.assert_array_equal(found == value, tidied(classes == value, smallest=60))
+        np.testing.assert_array_equal(found == value, tidied(classes == value, min_size=60))
 
 
 def test_sizes_are_those_without_what_other_classes_keep() -> None:
     ring = np.zeros((20, 20), np.uint8)
     ring[4:16, 4:16] = 1
     ring[5:15, 5:15] = 2  # 44 pixels of 1 around 100 of 2
-    found = tidy(ring, Postprocess(fill_holes=True, smallest=60))
+    found = tidy(ring, Postprocess(fill_holes=True, min_size=60))
     assert set(np.unique(found)) == {0, 2}
     apart = np.zeros((10, 22), np.uint8)
     apart[:, :10], apart[:, 10:12], apart[:8, 12:] = 1, 2, 1

@@ -118,6 +118,13 @@ def test_the_statistics_are_the_whole_images() -> None:
     np.testing.assert_array_equal(whole.cut(10, 20, 16, 16), all_of_it[:, 10:26, 20:36])
 
 
+def test_normalise_may_be_spelled_normalize() -> None:
+    method = {"method": "percentile", "low": 2}
+    expected = SemanticInput.model_validate({"normalise": method})
+    assert SemanticInput.model_validate({"normalize": method}) == expected
+    assert SemanticInput.model_validate({"normalise": method, "normalize": method}) == expected
+
+
 BAD = {
     "no class": ({"classes": []}, "classes"),
     "the same class twice": ({"classes": ["a", "a"]}, "different names"),
@@ -135,6 +142,10 @@ BAD = {
     ),
     "a tile of another multiple": ({"tile": [100, 100]}, "multiples"),
     "a method that is none": ({"input": {"normalise": {"method": "magic"}}}, "magic"),
+    "two spellings that differ": (
+        {"input": {"normalise": {"method": "fixed"}, "normalize": {"method": "standardise"}}},
+        "normalize",
+    ),
 }
 
 

@@ -53,14 +53,14 @@ def test_the_work_of_one_request_is_bounded() -> None:
     size = Size(4096, 4096)
     refused = (
         (SemanticOptions(tile=(16, 16), overlap=0.75), "runs of the network"),
-        (SemanticOptions(tile=(64, 64), overlap=0.5, flips=Flips.BOTH), "runs of the network"),
+        (SemanticOptions(tile=(64, 64), overlap=0.5, tta_flips=Flips.BOTH), "runs of the network"),
         (SemanticOptions(tile=(4096, 4096)), "memory"),
     )
     for options, said in refused:
         with pytest.raises(TooLarge, match=said) as caught:
             check(options, manifest(), size)
         assert caught.value.field == "tile"
-    check(SemanticOptions(tile=(512, 512), overlap=0.5, flips=Flips.BOTH), manifest(), size)
+    check(SemanticOptions(tile=(512, 512), overlap=0.5, tta_flips=Flips.BOTH), manifest(), size)
 
 
 @pytest.mark.parametrize("flips", Flips)
@@ -75,6 +75,6 @@ def test_runs_are_counted_as_they_are_made(tmp_path: Path, size: tuple[int, int]
         return run(tiles)
 
     model.run = counted  # type: ignore[method-assign]
-    options = SemanticOptions(overlap=0.25, flips=flips)
+    options = SemanticOptions(overlap=0.25, tta_flips=flips)
     classify("", np.zeros((*size, 3), np.uint8), model, options, (64, 64), LEAST, Timings())
     assert runs == runs_of(Size(*size), (64, 64), 0.25, model.manifest, flips)

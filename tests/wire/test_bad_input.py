@@ -115,6 +115,9 @@ def test_a_form_without_a_file(server: Server) -> None:
         ({"channels": "9"}, "channels"),
         ({"channels": "a"}, "channels"),
         ({"normalise": "magic"}, "normalise"),
+        ({"normalize": "magic"}, "normalize"),
+        ({"normalise": "minmax", "normalize": "percentile"}, "normalize"),
+        ({"normalise": "none", "normalize": "percentile"}, "normalize"),
     ],
 )
 def test_reading_options_that_the_file_cannot_have(

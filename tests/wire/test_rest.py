@@ -52,6 +52,12 @@ def test_reading_options_make_another_image(server: Server, nuclei: Path) -> Non
     assert server.upload(nuclei) != server.upload(nuclei, normalise="percentile")
 
 
+def test_normalise_may_be_spelled_normalize(server: Server, nuclei: Path) -> None:
+    expected = server.upload(nuclei, normalise="percentile")
+    assert server.upload(nuclei, normalize="percentile") == expected
+    assert server.upload(nuclei, normalise="percentile", normalize="percentile") == expected
+
+
 def test_a_click_answers_one_good_mask(server: Server, image_id: str) -> None:
     answer = server.click(image_id, *ON_A_NUCLEUS)
     assert answer.status_code == 200

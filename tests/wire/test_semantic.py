@@ -141,9 +141,9 @@ def test_thresholds_for_all_classes_or_for_one(serving: Server, image_id: str) -
 
 
 def test_post_processing(serving: Server, image_id: str) -> None:
-    answer = asked(serving, image_id, format="npy", postprocess={"smallest": 1501})
+    answer = asked(serving, image_id, format="npy", postprocess={"min_size": 1501})
     np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), np.where(EXPECTED == 2, 0, EXPECTED))
-    answer = asked(serving, image_id, format="npy", postprocess={"smallest": 1500})
+    answer = asked(serving, image_id, format="npy", postprocess={"min_size": 1500})
     np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), EXPECTED)
 
 
@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "another tile for a fixed graph": ({"tile": [128, 128], "model": "fixed"}, 422, "tile"),
     "a negative radius": ({"postprocess": {"opening": -1}}, 422, "postprocess.opening"),
     "a step that is none": ({"postprocess": {"magic": 1}}, 422, "postprocess.magic"),
-    "flips that are none": ({"flips": "diagonal"}, 422, "flips"),
+    "flips that are none": ({"tta_flips": "diagonal"}, 422, "tta_flips"),
     "a promptable model": ({"model": "starter"}, 422, "model"),
     "a model that is none": ({"model": "absent"}, 404, "model"),
     "an image that is none": ({"image_id": "absent"}, 404, "image_id"),
@@ -194,12 +194,12 @@ def stub(serving: Server) -> Iterator[Any]:
 
 @pytest.mark.parametrize("name", SemanticFormat)
 def test_grpc_answers_as_rest(serving: Server, stub: Any, image_id: str, name: SemanticFormat) -> None:
-    by_rest = asked(serving, image_id, format=name, flips="both", tile=[64, 128], threshold={"red": 0.6})
+    by_rest = asked(serving, image_id, format=name, tta_flips="both", tile=[64, 128], threshold={"red": 0.6})
     by_grpc = stub.Semantic(
         pb.SemanticRequest(
             image_id=image_id,
             format=f"SEMANTIC_FORMAT_{name.name}",
-            flips="FLIPS_BOTH",
+            tta_flips="FLIPS_BOTH",
             tile=pb.TileSize(height=64, width=128),
             thresholds={"red": 0.6},
         )
@@ -209,7 +209,7 @@ def test_grpc_answers_as_rest(serving: Server, stub: Any, image_id: str, name: S
 
 
 def test_grpc_steps_and_refusals(stub: Any, image_id: str) -> None:
-    steps = pb.Postprocess(smallest=2000, opening=0, keep_largest=True)
+    steps = pb.Postprocess(min_size=2000, opening=0, keep_largest=True)
     found = stub.Semantic(pb.SemanticRequest(image_id=image_id, postprocess=steps))
     assert [c.area for c in found.classes] == [2100, 0, 0]
     for request, field in (
@@ -231,7 +231,7 @@ def test_the_command_line_classifies_a_file(tmp_path: Path) -> None:
     image = tmp_path / "image.png"
     Image.fromarray(picture()).save(image)
     command = [sys.executable, "-m", "segserve.cli", "semantic", str(image), "--data-dir", str(tmp_path)]
-    command += ["--model", "colours", "--flips", "horizontal"]
+    command += ["--model", "colours", "--tta-flips", "horizontal"]
     for name, read in (("classes.png", imagecodecs.png_decode), ("classes.npy", READERS["npy"][1])):
         done = subprocess.run(
             [*command, "-o", str(tmp_path / name)], capture_output=True, text=True, check=True

@@ -33,7 +33,12 @@ def semantic(
     overlap: Annotated[
         float | None, typer.Option(help="Of tiles, as a part of their edge [default: the model's].")
     ] = None,
-    flips: Annotated[str, typer.Option(help="none, horizontal, vertical or both.")] = "none",
+    tta_flips: Annotated[
+        str,
+        typer.Option(
+            help="Mirror the tiles too and average the answers: none, horizontal, vertical or both."
+        ),
+    ] = "none",
     data_dir: DataDir = None,
 ) -> None:
     """Give every pixel of a picture a class, with no server running."""
@@ -43,7 +48,7 @@ def semantic(
         "format": format_of(output, format, json="rle"),
         "threshold": threshold,
         "overlap": overlap,
-        "flips": flips,
+        "tta_flips": tta_flips,
     }
     answer = asyncio.run(classify(settings, image, checked(SemanticIn, orjson.dumps(asked))))
     output.write_bytes(answer.content)

@@ -41,7 +41,7 @@ class SemanticParams(Strict):
     tile: tuple[int, int] | None = None
     overlap: float | None = Field(None, ge=0, le=0.9)
     threshold: float | dict[str, float] | None = None
-    flips: Flips = Flips.NONE
+    tta_flips: Flips = Flips.NONE
 
 
 class InstancesParams(Strict):

@@ -7,7 +7,7 @@ Images arrive as 8-bit RGB (see `segserve.images`). On the way to the network, i
     3. normalise one of Fixed, Percentile, Standardise; statistics are those of the whole image, never of a tile
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -75,11 +75,22 @@ Normalisation = Annotated[Fixed | Percentile | Standardise, Field(discriminator=
 
 
 class SemanticInput(Strict):
-    """channels: 1 grey, 3 RGB."""
+    """channels: 1 grey, 3 RGB. normalise: may also be spelled normalize."""
 
     channels: Literal[1, 3] = 3
     clahe: Clahe | None = None
     normalise: Normalisation = Fixed()
+
+    @model_validator(mode="before")
+    @classmethod
+    def accept_normalize(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or "normalize" not in content:
+            return content
+        fields = {**content}
+        american = fields.pop("normalize")
+        if fields.setdefault("normalise", american) != american:
+            raise ValueError("normalise and normalize differ: send one of them")
+        return fields
 
     @model_validator(mode="after")
     def as_many_as_channels(self) -> "SemanticInput":
@@ -90,14 +101,18 @@ class SemanticInput(Strict):
 
 
 class Crf(Strict):
-    """A fully connected CRF over the probabilities. smooth_px: reach of "near pixels are alike". alike_px,
-    alike_levels: reach in pixels and in grey levels of "near pixels of a like colour are alike". Below one pixel or
-    level neighbours have nothing to say to each other; near zero the library divides and dies."""
+    """A fully connected CRF over the probabilities. The fields have the names of pydensecrf.
+
+    gaussian_sxy: how far near pixels pull each other to the same class, in pixels.
+    bilateral_sxy: how far pixels of a similar colour pull each other to the same class, in pixels.
+    bilateral_srgb: which difference in colour counts as similar, in grey levels.
+
+    Values below 1 have no effect on neighbours. Near 0 the library divides by zero and kills the process."""
 
     iterations: int = Field(5, ge=1, le=20)
-    smooth_px: float = Field(3.0, ge=1, le=100)
-    alike_px: float = Field(80.0, ge=1, le=1000)
-    alike_levels: float = Field(13.0, ge=1, le=255)
+    gaussian_sxy: float = Field(3.0, ge=1, le=100)
+    bilateral_sxy: float = Field(80.0, ge=1, le=1000)
+    bilateral_srgb: float = Field(13.0, ge=1, le=255)
 
 
 class Postprocess(Strict):
@@ -105,12 +120,12 @@ class Postprocess(Strict):
     field at its default does nothing.
 
     opening, closing: radius in pixels of the disc. fill_holes: background enclosed by the class joins it.
-    smallest: pixels; connected parts below it go. keep_largest: only the largest connected part stays. Connected
+    min_size: connected parts of fewer pixels go. keep_largest: only the largest connected part stays. Connected
     means by edges or corners."""
 
     crf: Crf | None = None
     opening: int = Field(0, ge=0, le=64)
     closing: int = Field(0, ge=0, le=64)
     fill_holes: bool = False
-    smallest: int = Field(0, ge=0)
+    min_size: int = Field(0, ge=0)
     keep_largest: bool = False

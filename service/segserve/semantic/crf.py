@@ -40,10 +40,10 @@ def infer(probabilities: Float32, image: UInt8, options: Crf) -> Float32:
     field = DenseCRF2D(width, height, labels)
     energy = -np.log(np.clip(probabilities, LEAST, 1)).reshape(labels, -1)
     field.setUnaryEnergy(np.ascontiguousarray(energy, np.float32))
-    field.addPairwiseGaussian(sxy=options.smooth_px, compat=SMOOTH_WEIGHT)
+    field.addPairwiseGaussian(sxy=options.gaussian_sxy, compat=SMOOTH_WEIGHT)
     field.addPairwiseBilateral(
-        sxy=options.alike_px,
-        srgb=options.alike_levels,
+        sxy=options.bilateral_sxy,
+        srgb=options.bilateral_srgb,
         rgbim=np.ascontiguousarray(image),
         compat=ALIKE_WEIGHT,
     )

@@ -72,12 +72,12 @@ def without_holes(mask: Bool) -> Bool:
 
 def by_size(mask: Bool, options: Postprocess) -> Bool:
     """Without the parts that are too small, or but the largest one; of equal ones the first."""
-    if not (options.smallest or options.keep_largest):
+    if not (options.min_size or options.keep_largest):
         return mask
     parts, _ = ndimage.label(mask, TOUCHING)
     areas = np.bincount(parts.ravel())
     areas[0] = 0
-    kept = areas >= max(1, options.smallest)
+    kept = areas >= max(1, options.min_size)
     if options.keep_largest:
         kept &= np.arange(len(areas)) == areas.argmax()
     chosen: Bool = kept[parts]

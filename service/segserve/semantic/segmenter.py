@@ -43,7 +43,7 @@ class SemanticOptions:
     tile: tuple[int, int] | None = None
     overlap: float | None = None
     threshold: float | Mapping[str, float] | None = None
-    flips: Flips = Flips.NONE
+    tta_flips: Flips = Flips.NONE
     postprocess: Mapping[str, Any] = field(default_factory=dict)
     probabilities: bool = False
 
@@ -147,11 +147,11 @@ def check(options: SemanticOptions, manifest: SemanticManifest, size: Size) -> t
             remedy="Send a smaller tile, or leave 'tile' out.",
         )
     overlap = manifest.overlap if options.overlap is None else options.overlap
-    if (runs := runs_of(size, tile, overlap, manifest, options.flips)) > MOST_RUNS:
+    if (runs := runs_of(size, tile, overlap, manifest, options.tta_flips)) > MOST_RUNS:
         raise TooLarge(
             f"That is {runs} runs of the network, and up to {MOST_RUNS} are made for one request.",
             field="tile",
-            remedy="Send a larger tile, less overlap or fewer flips.",
+            remedy="Send a larger tile, less overlap or fewer tta_flips.",
         )
     channels = len(manifest.classes)
     if channels * tile[0] * (size.width + tile[1]) > BAND_VALUES:
@@ -204,7 +204,7 @@ def classify(
             manifest,
             tile=tile,
             overlap=overlap,
-            flips=options.flips,
+            flips=options.tta_flips,
             at_once=model.at_once,
         ):
             rows = slice(top, top + band.shape[1])

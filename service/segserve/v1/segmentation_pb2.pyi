@@ -362,35 +362,35 @@ class TileSize(_message.Message):
     def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class Crf(_message.Message):
-    __slots__ = ("iterations", "smooth_px", "alike_px", "alike_levels")
+    __slots__ = ("iterations", "gaussian_sxy", "bilateral_sxy", "bilateral_srgb")
     ITERATIONS_FIELD_NUMBER: _ClassVar[int]
-    SMOOTH_PX_FIELD_NUMBER: _ClassVar[int]
-    ALIKE_PX_FIELD_NUMBER: _ClassVar[int]
-    ALIKE_LEVELS_FIELD_NUMBER: _ClassVar[int]
+    GAUSSIAN_SXY_FIELD_NUMBER: _ClassVar[int]
+    BILATERAL_SXY_FIELD_NUMBER: _ClassVar[int]
+    BILATERAL_SRGB_FIELD_NUMBER: _ClassVar[int]
     iterations: int
-    smooth_px: float
-    alike_px: float
-    alike_levels: float
-    def __init__(self, iterations: _Optional[int] = ..., smooth_px: _Optional[float] = ..., alike_px: _Optional[float] = ..., alike_levels: _Optional[float] = ...) -> None: ...
+    gaussian_sxy: float
+    bilateral_sxy: float
+    bilateral_srgb: float
+    def __init__(self, iterations: _Optional[int] = ..., gaussian_sxy: _Optional[float] = ..., bilateral_sxy: _Optional[float] = ..., bilateral_srgb: _Optional[float] = ...) -> None: ...
 
 class Postprocess(_message.Message):
-    __slots__ = ("opening", "closing", "fill_holes", "smallest", "keep_largest", "crf")
+    __slots__ = ("opening", "closing", "fill_holes", "min_size", "keep_largest", "crf")
     OPENING_FIELD_NUMBER: _ClassVar[int]
     CLOSING_FIELD_NUMBER: _ClassVar[int]
     FILL_HOLES_FIELD_NUMBER: _ClassVar[int]
-    SMALLEST_FIELD_NUMBER: _ClassVar[int]
+    MIN_SIZE_FIELD_NUMBER: _ClassVar[int]
     KEEP_LARGEST_FIELD_NUMBER: _ClassVar[int]
     CRF_FIELD_NUMBER: _ClassVar[int]
     opening: int
     closing: int
     fill_holes: bool
-    smallest: int
+    min_size: int
     keep_largest: bool
     crf: Crf
-    def __init__(self, opening: _Optional[int] = ..., closing: _Optional[int] = ..., fill_holes: _Optional[bool] = ..., smallest: _Optional[int] = ..., keep_largest: _Optional[bool] = ..., crf: _Optional[_Union[Crf, _Mapping]] = ...) -> None: ...
+    def __init__(self, opening: _Optional[int] = ..., closing: _Optional[int] = ..., fill_holes: _Optional[bool] = ..., min_size: _Optional[int] = ..., keep_largest: _Optional[bool] = ..., crf: _Optional[_Union[Crf, _Mapping]] = ...) -> None: ...
 
 class SemanticRequest(_message.Message):
-    __slots__ = ("image_id", "model", "tile", "overlap", "threshold", "thresholds", "flips", "postprocess", "format")
+    __slots__ = ("image_id", "model", "tile", "overlap", "threshold", "thresholds", "tta_flips", "postprocess", "format")
     class ThresholdsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -404,7 +404,7 @@ class SemanticRequest(_message.Message):
     OVERLAP_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
-    FLIPS_FIELD_NUMBER: _ClassVar[int]
+    TTA_FLIPS_FIELD_NUMBER: _ClassVar[int]
     POSTPROCESS_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     image_id: str
@@ -413,10 +413,10 @@ class SemanticRequest(_message.Message):
     overlap: float
     threshold: float
     thresholds: _containers.ScalarMap[str, float]
-    flips: Flips
+    tta_flips: Flips
     postprocess: Postprocess
     format: SemanticFormat
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., tile: _Optional[_Union[TileSize, _Mapping]] = ..., overlap: _Optional[float] = ..., threshold: _Optional[float] = ..., thresholds: _Optional[_Mapping[str, float]] = ..., flips: _Optional[_Union[Flips, str]] = ..., postprocess: _Optional[_Union[Postprocess, _Mapping]] = ..., format: _Optional[_Union[SemanticFormat, str]] = ...) -> None: ...
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., tile: _Optional[_Union[TileSize, _Mapping]] = ..., overlap: _Optional[float] = ..., threshold: _Optional[float] = ..., thresholds: _Optional[_Mapping[str, float]] = ..., tta_flips: _Optional[_Union[Flips, str]] = ..., postprocess: _Optional[_Union[Postprocess, _Mapping]] = ..., format: _Optional[_Union[SemanticFormat, str]] = ...) -> None: ...
 
 class ClassArea(_message.Message):
     __slots__ = ("value", "name", "area", "fraction")

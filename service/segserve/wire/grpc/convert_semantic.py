@@ -24,7 +24,7 @@ def semantic_in(message: segmentation_pb2.SemanticRequest) -> SemanticIn:
             "tile": (message.tile.height, message.tile.width) if message.HasField("tile") else None,
             "overlap": message.overlap if message.HasField("overlap") else None,
             "threshold": threshold(message),
-            "flips": known(FLIPS, message.flips, "flips"),
+            "tta_flips": known(FLIPS, message.tta_flips, "tta_flips"),
             "postprocess": postprocess(message.postprocess),
             "format": known(FORMAT, message.format, "format"),
         },

@@ -6,6 +6,7 @@ from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import Response
 
 from segserve.app import Service
+from segserve.errors import BadInput
 from segserve.models.promptable_model import Model
 from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions
 from segserve.wire.http import request_body
@@ -19,10 +20,20 @@ def read_options(
         str | None,
         Query(description="which to take, such as 0 or 2,1,0", pattern=r"^\d{1,4}(,\d{1,4}){0,2}$"),
     ] = None,
-    normalise: Annotated[Normalise, Query(description="how values become 8-bit")] = Normalise.NONE,
+    normalise: Annotated[
+        Normalise | None, Query(description="how values become 8-bit; none if left out")
+    ] = None,
+    normalize: Annotated[Normalise | None, Query(description="another spelling of normalise")] = None,
 ) -> ReadOptions:
+    """Raises BadInput where both spellings are sent with different values."""
+    if normalise is not None and normalize is not None and normalise is not normalize:
+        raise BadInput(
+            f"normalise is {normalise!s} and normalize is {normalize!s}.",
+            field="normalize",
+            remedy="Send one of the two, or the same value in both.",
+        )
     chosen = None if channels is None else tuple(int(c) for c in channels.split(","))
-    return ReadOptions(page, chosen, normalise)
+    return ReadOptions(page, chosen, normalise or normalize or Normalise.NONE)
 
 
 def image_out(record: ImageRecord) -> dict[str, Any]:

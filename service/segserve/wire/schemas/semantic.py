@@ -29,12 +29,27 @@ class SemanticFormat(StrEnum):
 
 
 class CrfIn(Strict):
-    """A fully connected CRF. What is left out has its usual value."""
+    """A fully connected CRF. The fields have the names of pydensecrf."""
 
     iterations: int = Field(5, ge=1, le=20)
-    smooth_px: float = Field(3.0, ge=1, le=100, description="how far near pixels are drawn to the same class")
-    alike_px: float = Field(80.0, ge=1, le=1000, description="the same of pixels that look alike")
-    alike_levels: float = Field(13.0, ge=1, le=255, description="how alike, in grey levels")
+    gaussian_sxy: float = Field(
+        3.0,
+        ge=1,
+        le=100,
+        description="how far near pixels pull each other to the same class, in pixels",
+    )
+    bilateral_sxy: float = Field(
+        80.0,
+        ge=1,
+        le=1000,
+        description="how far pixels of a similar colour pull each other to the same class, in pixels",
+    )
+    bilateral_srgb: float = Field(
+        13.0,
+        ge=1,
+        le=255,
+        description="which difference in colour counts as similar, in grey levels",
+    )
 
 
 class PostprocessIn(Strict):
@@ -47,8 +62,8 @@ class PostprocessIn(Strict):
     opening: int | None = Field(None, ge=0, le=64, description="radius of the disc, pixels; 0: none")
     closing: int | None = Field(None, ge=0, le=64, description="radius of the disc, pixels; 0: none")
     fill_holes: bool | None = Field(None, description="background enclosed by a class joins it")
-    smallest: int | None = Field(
-        None, ge=0, le=1 << 32, description="pixels; connected parts below it become background"
+    min_size: int | None = Field(
+        None, ge=0, le=1 << 32, description="connected parts of fewer pixels become background"
     )
     keep_largest: bool | None = Field(None, description="only the largest connected part of each class stays")
 
@@ -71,8 +86,10 @@ class SemanticIn(Strict):
         "most probable is taken",
         examples=[0.5, {"nucleus": 0.3}],
     )
-    flips: Flips = Field(
-        Flips.NONE, description="mirror the tiles too and average; twice the time, or with both four times"
+    tta_flips: Flips = Field(
+        Flips.NONE,
+        description="test-time augmentation: mirror the tiles too and average the answers; takes twice the time, "
+        "with both four times",
     )
     postprocess: PostprocessIn = Field(default_factory=PostprocessIn)
     format: SemanticFormat = SemanticFormat.PNG
@@ -82,7 +99,7 @@ class SemanticIn(Strict):
             self.tile,
             self.overlap,
             self.threshold,
-            self.flips,
+            self.tta_flips,
             self.postprocess.model_dump(exclude_none=True),
             self.format is SemanticFormat.PROBABILITIES,
         )
