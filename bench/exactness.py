@@ -9,7 +9,7 @@ from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from bench.common import THREADS, Line, at_most
-from segserve.decode.prompt_encoding import geometry, tokens
+from segserve.decode.prompt_encoding import encode_tokens, logits_geometry
 from segserve.masks.crop import to_mask
 from segserve.masks.upscale import upscale
 from segserve.models.export.sam import export_sam
@@ -68,8 +68,8 @@ def decode(sam: object, model: Model, embedding: torch.Tensor, name: str, prompt
         None if prompt.logits is None else prompt.logits[None],
         multimask_output=True,
     )
-    coords, labels = tokens(prompt, model.manifest, SIZE)
-    where = geometry(model.manifest, SIZE)
+    coords, labels = encode_tokens(prompt, model.manifest, SIZE)
+    where = logits_geometry(model.manifest, SIZE)
 
     def ours(array: np.ndarray) -> tuple[np.ndarray, float]:
         low, _ = model.decode(model.prepare({"embedding": array}, prompt.logits), coords, labels, [1, 2, 3])

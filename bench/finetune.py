@@ -14,7 +14,7 @@ import torch
 from bench.cells import draw_cells
 from bench.common import THREADS, Line, at_most
 from segserve.automatic import ais
-from segserve.encode.preprocess import apply
+from segserve.encode.preprocess import preprocess_image
 from segserve.evaluate import overlap_scores
 from segserve.evaluate.object_matching import AT_50, match_all, mean_accuracy, overlaps, pool
 from segserve.models.bundle import Bundle
@@ -42,7 +42,7 @@ def judge(bundle: Bundle, images: list[Labelled]) -> tuple[float, float]:
     model = Model(bundle, options, None, options)
     matched = []
     for each in images:
-        maps = model.maps(model.encode(apply(each.image, model.preprocess)))
+        maps = model.maps(model.encode(preprocess_image(each.image, model.preprocess)))
         found = ais.segment(ais.to_image(maps, model.manifest, Size(*each.mask.shape)), ais.AisParams())
         table = overlap_scores.tabulate(each.mask, found)
         matched.append(match_all(overlaps(table)))

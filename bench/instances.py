@@ -17,7 +17,7 @@ from segserve.models.importers.mask_rcnn import COCO
 from segserve.models.instances_model import InstancesModel
 from segserve.models.runtime import RuntimeOptions
 from segserve.timing import Timings
-from segserve.types import Object, UInt8
+from segserve.types import SegmentedObject, UInt8
 
 HEIGHT, WIDTH = 480, 640
 LIMITS = Thresholds(score=0.05, nms=0.5, mask=0.5, most=20)
@@ -44,7 +44,7 @@ def compare(variant: str, image: UInt8) -> list[Line]:
         bundle = export_mask_rcnn(network, Path(work) / "m", name="m", architecture=variant, classes=COCO)
         model = InstancesModel(bundle, RuntimeOptions(threads=THREADS))
 
-        def ours() -> list[Object]:
+        def ours() -> list[SegmentedObject]:
             timings.append(Timings())
             return find_objects(image, model, LIMITS, timings[-1])
 
@@ -58,7 +58,7 @@ def compare(variant: str, image: UInt8) -> list[Line]:
     ]
 
 
-def same(ours: list[Object], theirs: dict[str, Any]) -> None:
+def same(ours: list[SegmentedObject], theirs: dict[str, Any]) -> None:
     """A comparison of times means something only between equal answers."""
     masks = theirs["masks"].numpy()
     assert len(ours) == masks.any(axis=(1, 2)).sum() > 0

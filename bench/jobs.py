@@ -16,7 +16,7 @@ from tests.serving import Server
 
 from bench.common import THREADS, Line, at_least, at_most, median_ms
 from bench.load import picture
-from segserve.encode.preprocess import apply
+from segserve.encode.preprocess import preprocess_image
 from segserve.models.promptable_model import Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
@@ -62,7 +62,7 @@ def bare_ms(inputs: Any) -> float:
     """Of one image, nothing but the encoder."""
     options = RuntimeOptions(threads=THREADS)
     model = Registry([BUILT_IN], Runtimes(options, options, options), 1 << 40).load("starter", Model)
-    return median_ms(lambda: model.encode(apply(inputs, model.preprocess)), repeats=100)
+    return median_ms(lambda: model.encode(preprocess_image(inputs, model.preprocess)), repeats=100)
 
 
 def clicks(server: Server, image_id: str) -> list[float]:

@@ -13,9 +13,9 @@ import numpy as np
 from bench.common import THREADS, Line
 from segserve.automatic import ais
 from segserve.automatic.segmenter import ais_params
-from segserve.decode.segmenter import decode
+from segserve.decode.segmenter import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
-from segserve.encode.preprocess import apply
+from segserve.encode.preprocess import preprocess_image
 from segserve.evaluate.cli_choices import Correction, Start
 from segserve.evaluate.interactive_protocol import Protocol, Step, judge_image, summarise
 from segserve.evaluate.object_matching import AT_50, match_all, mean_accuracy, overlaps
@@ -28,7 +28,7 @@ from segserve.models.runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 from segserve.semantic.class_map import thresholds
 from segserve.semantic.segmenter import SemanticOptions, check, classify
-from segserve.store.redis_cache import pack, unpack
+from segserve.store.redis_cache import pack_embedding, unpack_embedding
 from segserve.timing import Timings
 from segserve.train.dataset_folder import Labelled
 from segserve.types import Candidate, Embedding, Prompt, Select, Size
@@ -62,11 +62,13 @@ def measure() -> list[Line]:
     accuracies, dices = list[tuple[float, float]](), list[float]()
     with ThreadPoolExecutor(1) as worker:
         for scene in validation:
-            embedding = unpack(pack(model.encode(apply(scene.image, model.preprocess))))
+            embedding = unpack_embedding(
+                pack_embedding(model.encode(preprocess_image(scene.image, model.preprocess)))
+            )
             image = PreparedImage(Size(*scene.mask.shape), embedding, model.prepare(embedding, None))
 
             def ask(prompt: Prompt, image: PreparedImage = image) -> Candidate:
-                return decode(model, image, prompt, None, Select.BEST, Timings())[0]
+                return decode_prompt(model, image, prompt, None, Select.BEST, Timings())[0]
 
             for protocol, found in steps.items():
                 found.append(judge_image(ask, scene.mask, protocol, worker, SMALLEST).steps)

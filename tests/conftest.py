@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from segserve.store.private_redis import answers, find_server
+from segserve.store.private_redis import find_redis_binary, is_redis_answering
 from tests.serving import Server
 
 settings.register_profile("segserve", deadline=None)  # the machines are noisy
@@ -52,7 +52,7 @@ class ExternalRedis:
 
     def start(self) -> None:
         command = [
-            find_server(),
+            find_redis_binary(),
             "--port",
             "0",
             "--unixsocket",
@@ -63,7 +63,7 @@ class ExternalRedis:
             str(self.socket.parent),
         ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        while not answers(self.socket):
+        while not is_redis_answering(self.socket):
             time.sleep(0.01)
 
     def kill(self) -> None:

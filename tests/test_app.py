@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from segserve.app import Role, Service
-from segserve.device_memory import DeviceMemory, driver
-from segserve.encode.encoder import Wanted
+from segserve.device_memory import DeviceMemory, load_nvml
+from segserve.encode.encoder import EncodeRequest
 from segserve.models.promptable_model import Model
 from segserve.models.runtime import Graph, Held
 from segserve.settings import Settings
@@ -22,7 +22,7 @@ from tests.serving import Server
 class Elsewhere:
     """Stands for encoder workers."""
 
-    async def encode(self, wanted: Wanted, timings: Timings) -> bytes:
+    async def encode(self, wanted: EncodeRequest, timings: Timings) -> bytes:
         raise NotImplementedError
 
     async def close(self) -> None:
@@ -122,8 +122,8 @@ def test_the_drivers_word_on_memory_in_use() -> None:
 
 
 def test_without_a_driver_nothing_is_told() -> None:
-    if driver() is None:
-        assert DeviceMemory(driver()).used() == {}
+    if load_nvml() is None:
+        assert DeviceMemory(load_nvml()).used() == {}
 
 
 def test_memory_in_use_is_a_metric(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segserve.store.private_redis import answers
+from segserve.store.private_redis import is_redis_answering
 from tests.conftest import ExternalRedis
 from tests.files import made
 from tests.serving import Server
@@ -61,7 +61,7 @@ def test_the_private_redis_dies(tmp_path: Path, nuclei: Path) -> None:
     eventually(lambda: server.click(image_id, 413, 190).status_code == 200)
     assert int((tmp_path / "redis" / "redis.pid").read_text()) != pid
     assert server.stop() == 0
-    assert not answers(tmp_path / "redis" / "redis.sock"), "it goes with the service"
+    assert not is_redis_answering(tmp_path / "redis" / "redis.sock"), "it goes with the service"
 
 
 def test_the_service_is_killed_and_started_again(tmp_path: Path, nuclei: Path) -> None:
@@ -72,7 +72,7 @@ def test_the_service_is_killed_and_started_again(tmp_path: Path, nuclei: Path) -
     server.click(image_id, 413, 190)  # meanwhile the mask, which no answer waits for, gets to Redis
     pid = (tmp_path / "redis" / "redis.pid").read_text()
     server.kill()
-    assert answers(tmp_path / "redis" / "redis.sock"), "a private Redis outlives a killed service"
+    assert is_redis_answering(tmp_path / "redis" / "redis.sock"), "a private Redis outlives a killed service"
 
     server.start()
     server.wait_ready()
@@ -96,7 +96,7 @@ def test_two_services_share_one_private_redis(tmp_path: Path, nuclei: Path) -> N
     assert first.client.delete(f"/v1/images/{image_id}").status_code == 204
     eventually(lambda: second.click(image_id, 413, 190).status_code == 404)
     assert first.stop() == 0
-    assert answers(tmp_path / "redis" / "redis.sock")
+    assert is_redis_answering(tmp_path / "redis" / "redis.sock")
     assert second.client.get("/readyz").json()["status"] == "ready"
     assert second.stop() == 0
 
@@ -143,7 +143,7 @@ def test_a_taken_port_ends_the_start(tmp_path: Path) -> None:
         )
     assert done.returncode != 0
     assert b"already in use" in done.stderr
-    assert not answers(tmp_path / "redis" / "redis.sock"), "nothing is left behind"
+    assert not is_redis_answering(tmp_path / "redis" / "redis.sock"), "nothing is left behind"
 
 
 def test_one_broken_bundle_hides_nothing(tmp_path: Path, nuclei: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from segserve.errors import StorageFull
-from segserve.temporary_files import is_full, own_folder, writing
+from segserve.temporary_files import is_disk_full, private_temporary_folder, translate_disk_full
 
 HOLDS = """
 import pathlib, sys, tempfile
-from segserve.temporary_files import own_folder
-with own_folder(pathlib.Path(sys.argv[1])):
+from segserve.temporary_files import private_temporary_folder
+with private_temporary_folder(pathlib.Path(sys.argv[1])):
     print(tempfile.mkdtemp(), flush=True)
     sys.stdin.read()
 """
@@ -37,7 +37,7 @@ def test_what_killed_processes_left_is_cleared_and_nothing_else(tmp_path: Path) 
     killed.kill()
     killed.communicate()
     assert left.is_dir()
-    with own_folder(parent) as folder:
+    with private_temporary_folder(parent) as folder:
         assert Path(tempfile.gettempdir()) == folder
         assert not left.parent.exists()
         assert held.is_dir()
@@ -49,10 +49,10 @@ def test_what_killed_processes_left_is_cleared_and_nothing_else(tmp_path: Path) 
 
 
 def test_a_full_disk_is_told_from_other_errors() -> None:
-    with pytest.raises(StorageFull), writing():
+    with pytest.raises(StorageFull), translate_disk_full():
         raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(PermissionError), writing():
+    with pytest.raises(PermissionError), translate_disk_full():
         raise PermissionError(errno.EACCES, "No")
-    assert is_full(RuntimeError("Unable to copy data to file: No space left on device (os error 28)"))
-    assert not is_full(RuntimeError("Permission denied (os error 13)"))
-    assert not is_full(RuntimeError("connection refused"))
+    assert is_disk_full(RuntimeError("Unable to copy data to file: No space left on device (os error 28)"))
+    assert not is_disk_full(RuntimeError("Permission denied (os error 13)"))
+    assert not is_disk_full(RuntimeError("connection refused"))

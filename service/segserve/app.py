@@ -18,16 +18,16 @@ from segserve.automatic.ais_maps import Maps
 from segserve.automatic.amg import Amg
 from segserve.automatic.amg_candidates import Grids
 from segserve.automatic.segmenter import Automatic
-from segserve.bounded_executor import Turns, give_way
-from segserve.cancellation import end
-from segserve.decode.click_limit import Places
-from segserve.decode.segmenter import MaskMemory, Segmenter, decode
-from segserve.device_memory import DeviceMemory, driver
+from segserve.bounded_executor import BoundedExecutor, lower_thread_priority
+from segserve.cancellation import cancel_and_wait
+from segserve.decode.click_limit import ClickLimit
+from segserve.decode.segmenter import MaskCache, PromptSegmenter, decode_prompt
+from segserve.device_memory import DeviceMemory, load_nvml
 from segserve.encode.embeddings import Embeddings
 from segserve.encode.encoder import Encoder, LocalEncoder
 from segserve.encode.frame_embeddings import FrameEmbeddings
 from segserve.encode.prepared_cache import PreparedCache, PreparedImage
-from segserve.encode.single_flight import Flights
+from segserve.encode.single_flight import SingleFlight
 from segserve.errors import BadInput, CacheUnavailable, NoPermission, OutOfMemory, SegserveError
 from segserve.files.file_library import FileLibrary
 from segserve.images.fetch_url import Fetcher
@@ -40,14 +40,14 @@ from segserve.metrics import Metrics
 from segserve.models.promptable_model import FOLD_BELOW_TOKENS, Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
-from segserve.rendering.pool import Maker
+from segserve.rendering.pool import RenderingPool
 from segserve.semantic.segmenter import Semantic
 from segserve.settings import Settings
 from segserve.store.file_store import FileStore
 from segserve.store.image_store import ImageStore
 from segserve.store.object_store import open_store
 from segserve.store.private_redis import PrivateRedis
-from segserve.store.redis_cache import Cache, Deleted, Encoded, pack
+from segserve.store.redis_cache import EmbeddingReady, ImageDeleted, RedisCache, pack_embedding
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, Device, Embedding, ImageRecord, Priority, Prompt, Select, Size
 
@@ -79,11 +79,11 @@ class Service:
     def __init__(
         self, settings: Settings, encoder: Encoder | None = None, *, role: Role = Role.LOCAL
     ) -> None:
-        decode = role is not Role.ENCODER
+        decodes = role is not Role.ENCODER
         # Jobs have many images and nobody who waits for one of them.
         many = role is Role.WORKER and settings.device is Device.CPU
         self.settings = settings
-        self._encodes, self._decodes = encoder is None, decode
+        self._encodes, self._decodes = encoder is None, decodes
         self.metrics = Metrics()
         make_data_dir(settings.data_dir)
         self._redis: PrivateRedis | None = None
@@ -91,21 +91,21 @@ class Service:
         if url is None:
             self._redis = PrivateRedis(settings.data_dir / "redis", settings.cache_mb)
             url = self._redis.url
-        self.cache = Cache(url, settings.redis_timeout_s, settings.embedding_ttl_s, settings.mask_ttl_s)
+        self.cache = RedisCache(url, settings.redis_timeout_s, settings.embedding_ttl_s, settings.mask_ttl_s)
         runtime = partial(RuntimeOptions.on, settings.device)
         self.registry = Registry(
             [settings.data_dir / "models", BUILT_IN],
             Runtimes(
                 encoder=None if encoder else runtime(1 if many else settings.encode_threads, half=True),
-                decoder=runtime(settings.decode_threads) if decode else None,
-                whole=runtime(settings.encode_threads) if decode else None,
+                decoder=runtime(settings.decode_threads) if decodes else None,
+                whole=runtime(settings.encode_threads) if decodes else None,
             ),
             settings.models_mb * MB,
             self.metrics.models_loaded,
         )
         self.workers = ThreadPoolExecutor(settings.decode_workers, "decode")
         self._readers = ThreadPoolExecutor(settings.decode_workers, "read")  # no upload stands before a click
-        self.turns = Turns(settings.whole_workers, settings.whole_queue, self.metrics)
+        self.turns = BoundedExecutor(settings.whole_workers, settings.whole_queue, self.metrics)
         objects = open_store(settings.object_store, settings.data_dir / "objects")
         store = ImageStore(objects, settings.quota_mb * MB)
         limits = settings.image_limits
@@ -122,7 +122,7 @@ class Service:
             max_pixels=limits.pixels,
             at_once=settings.encode_threads if many else 1,
         )
-        self._flights = Flights(self.cache)
+        self._flights = SingleFlight(self.cache)
         self._prepared = PreparedCache(settings.prepared_mb * MB)
         self.embeddings = Embeddings(
             store,
@@ -138,9 +138,9 @@ class Service:
             priority=Priority.BATCH if role is Role.WORKER else Priority.INTERACTIVE,
         )
         self.frames = FrameEmbeddings(self.cache, self._prepared, self.encoder, self.workers)
-        self._masks = MaskMemory(self.cache, settings.mask_ttl_s, self._readers)
-        self.places = Places(settings.decode_workers, settings.decode_target_ms / 1000, self.metrics)
-        self.segmenter = Segmenter(
+        self._masks = MaskCache(self.cache, settings.mask_ttl_s, self._readers)
+        self.places = ClickLimit(settings.decode_workers, settings.decode_target_ms / 1000, self.metrics)
+        self.segmenter = PromptSegmenter(
             self.registry,
             self.embeddings,
             self._masks,
@@ -150,7 +150,9 @@ class Service:
             places=self.places,
         )
         self._maps = Maps(store, self.cache, self.embeddings, self.turns, self.metrics, settings.maps_mb * MB)
-        self._grid_workers = ThreadPoolExecutor(settings.encode_threads, "grid", initializer=give_way)
+        self._grid_workers = ThreadPoolExecutor(
+            settings.encode_threads, "grid", initializer=lower_thread_priority
+        )
         self._grids = Grids(
             store,
             self.embeddings,
@@ -180,7 +182,7 @@ class Service:
         # Of a large file it takes minutes: no upload of an image stands behind it.
         self._probing = ThreadPoolExecutor(1, "probe")
         self.files = FileLibrary(FileStore(objects, store.quota), self._probing, settings.file_limits)
-        self.maker = Maker(LOOKS_AT_ONCE, MOST_LOOKS)
+        self.maker = RenderingPool(LOOKS_AT_ONCE, MOST_LOOKS)
         self.roots = Roots(settings.batch_roots)
         self.semantic = Semantic(self.library, self.registry, self.turns, self.metrics)
         self.instances = Instances(self.library, self.registry, self.turns)
@@ -193,7 +195,7 @@ class Service:
         self._jobs: JobParts | None = None
         if role in (Role.API, Role.WORKER) and (where := jobs_redis(settings)) is not None:
             self._jobs = JobParts(*where, settings, objects, self.metrics, alone=role is Role.API)
-        self.device_memory = DeviceMemory(driver() if settings.device is Device.CUDA else None)
+        self.device_memory = DeviceMemory(load_nvml() if settings.device is Device.CUDA else None)
         self.closing = asyncio.Event()  # what answers until something happens elsewhere ends now
         self._tasks: set[asyncio.Task[None]] = set()
         self._warm: bool | str = False
@@ -238,7 +240,7 @@ class Service:
 
     async def packed_embedding(self, image_id: str, model: Model, timings: Timings) -> bytes:
         """As safetensors, fp16. Raises as `Embeddings.prepared` does."""
-        return pack(await self.embeddings.embedding(DEFAULT_TENANT, image_id, model, timings))
+        return pack_embedding(await self.embeddings.embedding(DEFAULT_TENANT, image_id, model, timings))
 
     async def start(self, *, warm_up: bool = True) -> None:
         if self.settings.exposed:
@@ -261,7 +263,7 @@ class Service:
             self.background(self.warm_up())
 
     async def stop(self) -> None:
-        await end(self._tasks)
+        await cancel_and_wait(self._tasks)
         if self._jobs is not None:
             await self._jobs.stop()
         await self.encoder.close()
@@ -278,9 +280,9 @@ class Service:
         """Follow what the other replicas tell: images deleted, embeddings made."""
         async for notice in self.cache.notices():
             match notice:
-                case Deleted(tenant, image_id):
+                case ImageDeleted(tenant, image_id):
                     self._forget(tenant, image_id)
-                case Encoded(key):
+                case EmbeddingReady(key):
                     self._flights.wake(key)
                 case None:  # something may have been missed
                     self._flights.wake(None)
@@ -324,9 +326,9 @@ class Service:
             "embedding": np.zeros(dims.embedding, np.float32),
             **{f"high_res_{i}": np.zeros(shape, np.float32) for i, shape in enumerate(dims.high_res)},
         }
-        embedding = encode_nothing(model, self.settings.max_batch) if self._encodes else empty
+        embedding = encode_empty_image(model, self.settings.max_batch) if self._encodes else empty
         if self._decodes:
-            click_on_nothing(model, embedding)
+            click_on_empty_image(model, embedding)
             if model.has_maps:
                 model.maps(embedding)
 
@@ -361,7 +363,7 @@ def make_data_dir(path: Path) -> None:
         )
 
 
-def encode_nothing(model: Model, most: int) -> Embedding:
+def encode_empty_image(model: Model, most: int) -> Embedding:
     """An image, after as many as may come together."""
     edge = model.preprocess.input_size
     nothing = np.zeros((most, 3, edge, edge), np.float32)
@@ -371,14 +373,14 @@ def encode_nothing(model: Model, most: int) -> Embedding:
     return model.encode(nothing[:1])
 
 
-def click_on_nothing(model: Model, embedding: Embedding) -> None:
+def click_on_empty_image(model: Model, embedding: Embedding) -> None:
     """One point, one on a mask, and as many as another graph is for."""
     edge, low = model.preprocess.input_size, model.manifest.dims.low
     image = PreparedImage(Size(edge, edge), embedding, model.prepare(embedding, None))
     for count, prior in ((1, None), (1, np.zeros((low, low), np.float32)), (FOLD_BELOW_TOKENS, None)):
         middle = Prompt(np.full((count, 2), edge / 2, np.float32), np.ones(count, np.int64), logits=prior)
         with suppress(BadInput):  # some models take no mask, or few points
-            decode(model, image, middle, None, Select.BEST, Timings())
+            decode_prompt(model, image, middle, None, Select.BEST, Timings())
 
 
 def log_failure(task: asyncio.Task[None]) -> None:

@@ -19,14 +19,14 @@ T = TypeVar("T")
 NICE = 10  # priority below the clicks' threads
 
 
-def give_way() -> None:
+def lower_thread_priority() -> None:
     """Let other threads go first: for a thread that begins, as an executor's initializer. Linux alone has
     priorities of threads."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
-class Turns:
+class BoundedExecutor:
     """Threads of their own, so that no click stands behind such work, and a queue that refuses rather than
     grow. threads: pieces of work at once. most_waiting: beyond them, Busy."""
 

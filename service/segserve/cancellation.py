@@ -7,7 +7,7 @@ from typing import Any
 AGAIN_S = 1.0
 
 
-async def end(tasks: Iterable["asyncio.Task[Any]"]) -> None:
+async def cancel_and_wait(tasks: Iterable["asyncio.Task[Any]"]) -> None:
     """Cancel them and wait until they have ended, however often it takes: redis-py swallows a cancellation that comes
     while it connects."""
     tasks = list(tasks)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 
-def driver() -> Any | None:
+def load_nvml() -> Any | None:
     """nvidia-ml-py, ready for use; None where it is not installed or finds no driver."""
     try:
         import pynvml
@@ -22,7 +22,7 @@ def driver() -> Any | None:
 
 
 class DeviceMemory:
-    """nvml: `driver()`'s."""
+    """nvml: `load_nvml()`'s."""
 
     def __init__(self, nvml: Any | None) -> None:
         self._nvml = nvml

@@ -6,7 +6,7 @@ import sys
 import structlog
 
 
-def configure(log_format: str, level: str) -> None:
+def configure_logging(log_format: str, level: str) -> None:
     """Everything goes to stderr. Values bound to structlog's context (the request id) are on every line."""
     # tifffile logs an error for each damaged tag: whoever uploads could fill the log. The refusal is logged.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)

@@ -24,7 +24,7 @@ Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 
-async def resolve(host: str, port: int) -> list[Address]:
+async def resolve_host(host: str, port: int) -> list[Address]:
     """Every address of a name, or of a number in any spelling that the system knows. Raises OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
     return list(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in found))
@@ -44,7 +44,7 @@ def is_public(address: Address) -> bool:
 
 
 @dataclass(frozen=True)
-class Purpose:
+class UrlPurpose:
     """What refusals say. field: of the request that names the URL. off, denied, failed: sentences; denied ends with
     "from" or "to". instead: what else to do. settings: their names, without _HOSTS and _PRIVATE."""
 
@@ -68,12 +68,17 @@ class Purpose:
         return NoPermission(message, field=self.field, remedy=remedy)
 
 
-class Hosts:
+class HostAllowlist:
     """names: exact, or "*.example.org" for all names under it; none turns it off. private: also non-public
     addresses."""
 
     def __init__(
-        self, names: Sequence[str], *, private: bool, purpose: Purpose, resolve: Resolve = resolve
+        self,
+        names: Sequence[str],
+        *,
+        private: bool,
+        purpose: UrlPurpose,
+        resolve: Resolve = resolve_host,
     ) -> None:
         self._names = [name.lower().rstrip(".") for name in names]
         self._private, self._purpose, self._resolve = private, purpose, resolve
@@ -147,7 +152,7 @@ class Hosts:
         return addresses
 
 
-def parse(text: str, purpose: Purpose, base: httpx.URL | None = None) -> httpx.URL:
+def parse_url(text: str, purpose: UrlPurpose, base: httpx.URL | None = None) -> httpx.URL:
     """A URL that may be asked for. base: the one that was redirected to it. Raises BadInput, FetchFailed."""
     refuse = purpose.bad if base is None else purpose.failure
     try:
@@ -166,7 +171,7 @@ def parse(text: str, purpose: Purpose, base: httpx.URL | None = None) -> httpx.U
     return url
 
 
-def described(status: int) -> str:
+def describe_status(status: int) -> str:
     """404 -> "404 (Not Found)": the standard's words, not those of the other side."""
     try:
         return f"{status} ({HTTPStatus(status).phrase})"

@@ -14,7 +14,7 @@ from segserve.errors import BadInput
 from segserve.types import Device, FileLimits, ImageLimits
 
 
-def cores() -> int:
+def count_cores() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -63,7 +63,9 @@ class Settings(BaseSettings):
         {}, description="folders and bucket prefixes that batch jobs may read, by name"
     )
     batch_at_once: int = Field(
-        default_factory=lambda: 2 * cores(), ge=1, description="images of a batch job worked on together"
+        default_factory=lambda: 2 * count_cores(),
+        ge=1,
+        description="images of a batch job worked on together",
     )
 
     device: Device = Device.CPU
@@ -78,9 +80,13 @@ class Settings(BaseSettings):
     candidates_mb: int = Field(
         512, ge=1, description="memory for automatic masks to choose from, in this process"
     )
-    encode_threads: int = Field(default_factory=cores, ge=1)
-    decode_threads: int = Field(default_factory=lambda: min(4, cores()), ge=1, description="of one click")
-    decode_workers: int = Field(default_factory=lambda: max(2, cores()), ge=1, description="clicks at once")
+    encode_threads: int = Field(default_factory=count_cores, ge=1)
+    decode_threads: int = Field(
+        default_factory=lambda: min(4, count_cores()), ge=1, description="of one click"
+    )
+    decode_workers: int = Field(
+        default_factory=lambda: max(2, count_cores()), ge=1, description="clicks at once"
+    )
     decode_target_ms: float = Field(
         20.0, ge=0, description="where clicks take longer, fewer are taken at once"
     )

@@ -20,15 +20,15 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def own_folder(parent: Path) -> Iterator[Path]:
+def private_temporary_folder(parent: Path) -> Iterator[Path]:
     """Where all temporary files of this process go, while the block runs."""
     parent.mkdir(exist_ok=True)
     before = tempfile.tempdir
-    with locked(parent):  # so that what another is just making is not taken for left behind
-        clear(parent)
+    with hold_lock(parent):  # so that what another is just making is not taken for left behind
+        delete_abandoned_folders(parent)
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
         held = os.open(folder, os.O_RDONLY)
-        lock(held)
+        wait_for_lock(held)
     tempfile.tempdir = str(folder)
     try:
         yield folder
@@ -39,21 +39,21 @@ def own_folder(parent: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def hold_lock(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        lock(descriptor)
+        wait_for_lock(descriptor)
         yield
     finally:
         os.close(descriptor)
 
 
-def lock(descriptor: int) -> None:
+def wait_for_lock(descriptor: int) -> None:
     with suppress(OSError):  # a file system without locks: what is left behind on it is not cleared
         fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
-def clear(parent: Path) -> None:
+def delete_abandoned_folders(parent: Path) -> None:
     """Delete the folders of processes that are no more."""
     for folder in parent.iterdir():
         with suppress(OSError):  # no folder, or gone, or held
@@ -65,7 +65,7 @@ def clear(parent: Path) -> None:
                 os.close(descriptor)
 
 
-def is_full(error: Exception) -> bool:
+def is_disk_full(error: Exception) -> bool:
     """Whether something could not be written for lack of room. The object store's library tells the system's error in
     words only."""
     if isinstance(error, OSError):
@@ -75,11 +75,11 @@ def is_full(error: Exception) -> bool:
 
 
 @contextmanager
-def writing() -> Iterator[None]:
+def translate_disk_full() -> Iterator[None]:
     """Raises StorageFull where the block meets a full disk."""
     try:
         yield
     except OSError as error:
-        if is_full(error):
+        if is_disk_full(error):
             raise StorageFull from error
         raise

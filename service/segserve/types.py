@@ -116,7 +116,7 @@ class FileLimits:
 
 
 @dataclass(frozen=True)
-class TiledAs:
+class TilePyramid:
     """How a large image is kept in tiles, see `images.tile_pyramid`. folder: of this set of tiles. size: as stored,
     before `orientation` turns it."""
 
@@ -137,7 +137,7 @@ class ImageRecord:
     options: ReadOptions
     stored_bytes: int
     created_at: float  # seconds since the epoch
-    tiles: TiledAs | None = None
+    tiles: TilePyramid | None = None
 
 
 class FileKind(StrEnum):
@@ -221,7 +221,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Object:
+class SegmentedObject:
     """One object that was found without a prompt. score: 0 to 1, None where the method gives none. category:
     its class's name. box: as the model drew it, where it draws boxes; the mask need not fill it."""
 
@@ -232,14 +232,14 @@ class Object:
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageObjects:
     """What was found on a whole image. Objects may overlap; the position of one, from 1, is its id in label
     maps."""
 
     image_id: str
     model: str
     size: Size
-    objects: list[Object]
+    objects: list[SegmentedObject]
 
 
 # An encoder's output by name, in the host's memory, each array float16 or float32; "embedding" is always [C, g, g].

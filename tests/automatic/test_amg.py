@@ -20,7 +20,7 @@ from segserve.automatic.amg import AmgMask, combined, masks_of
 from segserve.automatic.amg_candidates import Candidate, Candidates, decode_points
 from segserve.automatic.point_grids import AmgParams, grid, parts
 from segserve.encode.prepared_cache import PreparedImage
-from segserve.encode.preprocess import apply
+from segserve.encode.preprocess import preprocess_image
 from segserve.errors import TooLarge
 from segserve.masks.crop import to_mask
 from segserve.masks.upscale import Geometry, measure
@@ -53,7 +53,7 @@ class Ours:
 
     def prepared(self, image: UInt8, region: Region) -> PreparedImage:
         rows, columns = slice(region.y, region.y + region.height), slice(region.x, region.x + region.width)
-        embedding = self.model.encode(apply(image[rows, columns], self.model.preprocess))
+        embedding = self.model.encode(preprocess_image(image[rows, columns], self.model.preprocess))
         return PreparedImage(region.size, embedding, self.model.prepare(embedding, None))
 
     def _decode(self, image: UInt8, part: Any) -> Candidates:

@@ -12,7 +12,7 @@ import pytest
 from segserve.automatic import amg_candidates
 from segserve.automatic.amg_candidates import Candidate, Candidates, Grids, Patch
 from segserve.automatic.point_grids import Part
-from segserve.bounded_executor import Turns
+from segserve.bounded_executor import BoundedExecutor
 from segserve.errors import TooLarge
 from segserve.metrics import Metrics
 from segserve.timing import Timings
@@ -30,7 +30,7 @@ class Bench:
         async def answer(*args: object) -> None: ...
 
         self.pieces = 0
-        self.turns = Turns(1, 4, Metrics())
+        self.turns = BoundedExecutor(1, 4, Metrics())
         parts = SimpleNamespace(record=answer, prepared=answer)
         self.grids = Grids(
             cast(Any, parts), cast(Any, parts), self.turns, ThreadPoolExecutor(1), Metrics(), 1 << 24

@@ -8,15 +8,15 @@ import pytest
 from scipy import ndimage
 
 from segserve.automatic.stitch_tiles import Stitcher, over_tiles, tiles_of
-from segserve.bounded_executor import Turns
+from segserve.bounded_executor import BoundedExecutor
 from segserve.errors import Busy, TooLarge
 from segserve.images.tiling import Grid
 from segserve.masks import label_map
 from segserve.metrics import Metrics
-from segserve.types import Object, Region, Size
+from segserve.types import Region, SegmentedObject, Size
 from tests.automatic.cases import adjusted_rand
 
-Segment = Callable[[Region], list[Object]]
+Segment = Callable[[Region], list[SegmentedObject]]
 
 
 def cells(height: int, width: int, count: int, seed: int = 0) -> np.ndarray:
@@ -40,13 +40,13 @@ def cells(height: int, width: int, count: int, seed: int = 0) -> np.ndarray:
 def looking_at(truth: np.ndarray) -> Segment:
     """Finds what is there, in an order of its own in every region."""
 
-    def segment(region: Region) -> list[Object]:
+    def segment(region: Region) -> list[SegmentedObject]:
         part = truth[region.y : region.y + region.height, region.x : region.x + region.width]
         rng = np.random.default_rng(region.x * 1009 + region.y)
         seen = np.unique(part[part > 0])
         table = np.zeros(truth.max() + 1, np.int32)
         table[seen] = 1 + rng.permutation(len(seen))
-        return [Object(crop, score=0.5, category="cell") for crop in label_map.to_crops(table[part])]
+        return [SegmentedObject(crop, score=0.5, category="cell") for crop in label_map.to_crops(table[part])]
 
     return segment
 
@@ -100,7 +100,7 @@ def test_what_looks_different_at_the_edge_of_a_tile_is_still_put_together() -> N
     truth = cells(400, 500, 160, seed=3)
     exact = looking_at(truth)
 
-    def segment(region: Region) -> list[Object]:
+    def segment(region: Region) -> list[SegmentedObject]:
         rng = np.random.default_rng(region.x + 7 * region.y)
         found = []
         for each in exact(region):
@@ -113,7 +113,7 @@ def test_what_looks_different_at_the_edge_of_a_tile_is_still_put_together() -> N
             )
             ragged[:2] = ragged[-2:] = ragged[:, :2] = ragged[:, -2:] = False
             if ragged.any():
-                found.append(Object(label_map.to_crops(ragged.astype(np.uint8))[0], 0.5, "cell"))
+                found.append(SegmentedObject(label_map.to_crops(ragged.astype(np.uint8))[0], 0.5, "cell"))
         return found
 
     tiles = Grid(Size(400, 500), 100, 25)
@@ -127,7 +127,7 @@ def test_neighbours_of_which_one_tile_makes_one_object_do_not_all_become_one() -
     truth[5:20, 30:50], truth[20:30, 30:50] = 1, 2
     merged = np.where(truth > 0, 1, 0)
 
-    def segment(region: Region) -> list[Object]:
+    def segment(region: Region) -> list[SegmentedObject]:
         return looking_at(truth if region.x == 0 else merged)(region)
 
     found = stitched(Grid(Size(40, 80), 40, 10), segment)
@@ -142,7 +142,7 @@ def test_ids_and_scores_follow_the_objects() -> None:
     stitcher = Stitcher(tiles)
     for tile in tiles:
         found = looking_at(truth)(tile.outer)
-        stitcher.add(tile, [Object(each.crop, 0.1 + tile.column / 2, "cell") for each in found])
+        stitcher.add(tile, [SegmentedObject(each.crop, 0.1 + tile.column / 2, "cell") for each in found])
     [found] = stitcher.objects()
     assert found.score == 0.6
     assert (found.crop.x, found.crop.y, found.crop.pixels.shape) == (25, 10, (10, 25))
@@ -161,9 +161,9 @@ def test_the_limit_of_tiles_is_told() -> None:
     assert "SEGSERVE_AUTOMATIC_TILES" in refusal.value.remedy
 
 
-def run(segment: Callable[[Region], Awaitable[list[Object]]]) -> list[Object]:
-    async def story() -> list[Object]:
-        turns = Turns(1, 0, Metrics())
+def run(segment: Callable[[Region], Awaitable[list[SegmentedObject]]]) -> list[SegmentedObject]:
+    async def story() -> list[SegmentedObject]:
+        turns = BoundedExecutor(1, 0, Metrics())
         try:
             return await over_tiles(Grid(Size(60, 60), 30, 8), segment, turns)
         finally:
@@ -178,7 +178,7 @@ def test_once_begun_it_waits_for_its_turn_and_before_that_it_does_not(
     monkeypatch.setattr("segserve.automatic.stitch_tiles.PATIENCE_S", 0.001)
     asked: list[Region] = []
 
-    async def busy_in_between(region: Region) -> list[Object]:
+    async def busy_in_between(region: Region) -> list[SegmentedObject]:
         asked.append(region)
         if len(asked) in (2, 3, 5):
             raise Busy("full")
@@ -187,7 +187,7 @@ def test_once_begun_it_waits_for_its_turn_and_before_that_it_does_not(
     assert run(busy_in_between) == []
     assert len(asked) == 4 + 3
 
-    async def busy(region: Region) -> list[Object]:
+    async def busy(region: Region) -> list[SegmentedObject]:
         raise Busy("full")
 
     with pytest.raises(Busy):

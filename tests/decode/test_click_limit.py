@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from segserve.decode import click_limit as module
-from segserve.decode.click_limit import FEWEST, MOST, Places
+from segserve.decode.click_limit import MAX_SLOTS_PER_THREAD, MIN_SLOTS_PER_THREAD, ClickLimit
 from segserve.errors import Busy
 from segserve.metrics import Metrics
 
@@ -25,7 +25,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def room(places: Places) -> int:
+def room(places: ClickLimit) -> int:
     """How many are taken at once."""
     with ExitStack() as stack:
         for count in range(1000):
@@ -36,7 +36,7 @@ def room(places: Places) -> int:
     return 1000
 
 
-def answer(places: Places, clock: Clock, seconds: float, *, prompts: int = 1, times: int = 1) -> None:
+def answer(places: ClickLimit, clock: Clock, seconds: float, *, prompts: int = 1, times: int = 1) -> None:
     for _ in range(times):
         with places.take(prompts):
             clock.now += seconds
@@ -44,29 +44,29 @@ def answer(places: Places, clock: Clock, seconds: float, *, prompts: int = 1, ti
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_places_shrink_while_answers_take_long_and_come_back(clock: Clock, workers: int) -> None:
-    places = Places(workers, 0.03, Metrics())
-    assert room(places) == MOST * workers
+    places = ClickLimit(workers, 0.03, Metrics())
+    assert room(places) == MAX_SLOTS_PER_THREAD * workers
     answer(places, clock, 0.01, times=50)
-    assert room(places) == MOST * workers
+    assert room(places) == MAX_SLOTS_PER_THREAD * workers
     answer(places, clock, 0.05, times=5)
-    assert FEWEST * workers < room(places) < MOST * workers
+    assert MIN_SLOTS_PER_THREAD * workers < room(places) < MAX_SLOTS_PER_THREAD * workers
     answer(places, clock, 0.05, times=50)
-    assert room(places) == FEWEST * workers
+    assert room(places) == MIN_SLOTS_PER_THREAD * workers
     answer(places, clock, 0.01, times=2000)
-    assert room(places) == MOST * workers
+    assert room(places) == MAX_SLOTS_PER_THREAD * workers
 
 
 def test_many_prompts_may_take_many_times_as_long(clock: Clock) -> None:
-    places = Places(2, 0.03, Metrics())
+    places = ClickLimit(2, 0.03, Metrics())
     answer(places, clock, 1.0, prompts=100, times=50)
-    assert room(places) == 2 * MOST
+    assert room(places) == 2 * MAX_SLOTS_PER_THREAD
 
 
 def test_a_refusal_says_when_to_try_again_and_is_counted() -> None:
     metrics = Metrics()
-    places = Places(1, 1.0, metrics)
+    places = ClickLimit(1, 1.0, metrics)
     with ExitStack() as stack:
-        for _ in range(MOST):
+        for _ in range(MAX_SLOTS_PER_THREAD):
             stack.enter_context(places.take(1))
         refusal = places.refusal()
     assert refusal is not None

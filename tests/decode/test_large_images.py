@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segserve.decode import large_images
-from segserve.decode.prompt_encoding import geometry, mask_to_logits
+from segserve.decode.prompt_encoding import logits_geometry, mask_to_logits
 from segserve.errors import TooLarge
 from segserve.masks.upscale import upscale_logits
 from segserve.models.bundle import Dims, Kind, PreprocessEntry, PromptableManifest
@@ -31,7 +31,7 @@ def points(*at: tuple[float, float], labels: tuple[int, ...] | None = None, box:
 
 
 def choose(prompt: Prompt, earlier: Region | None = None) -> Region:
-    return large_images.choose(prompt, earlier, SIZE, manifest(Kind.SAM), "prompts.0")
+    return large_images.choose_region(prompt, earlier, SIZE, manifest(Kind.SAM), "prompts.0")
 
 
 def test_the_tile_is_the_one_whose_inner_part_holds_the_middle() -> None:
@@ -45,7 +45,7 @@ def test_the_tile_is_the_one_whose_inner_part_holds_the_middle() -> None:
 def test_negative_points_do_not_choose_it_and_are_left_out_where_it_does_not_hold_them() -> None:
     prompt = points((1100, 1100), (9000, 50), (1200, 1100), labels=(1, 0, 0))
     assert choose(prompt) == TILE
-    there = large_images.enter(prompt, TILE)
+    there = large_images.move_to_region(prompt, TILE)
     assert there.points.tolist() == [[332, 332], [432, 332]]
     assert there.labels.tolist() == [1, 0]
 
@@ -56,15 +56,15 @@ def test_what_a_tile_does_not_hold_is_seen_whole_and_less_sharply() -> None:
     with pytest.raises(TooLarge) as refusal:
         choose(points(box=Box(100, 100, 19_000, 200)))
     assert refusal.value.field == "prompts.0"
-    assert str(large_images.MOST_SIDE) in refusal.value.remedy
+    assert str(large_images.MAX_REGION_SIDE_PX) in refusal.value.remedy
 
 
 def test_a_mask_to_refine_chooses_by_where_it_is() -> None:
     mask = np.zeros((4000, 5000), np.bool_)
     mask[1000:1100, 1040:1200] = True
     prompt = Prompt(mask=mask)
-    assert large_images.choose(prompt, None, Size(4000, 5000), manifest(Kind.SAM), "") == TILE
-    there = large_images.enter(prompt, TILE).mask
+    assert large_images.choose_region(prompt, None, Size(4000, 5000), manifest(Kind.SAM), "") == TILE
+    there = large_images.move_to_region(prompt, TILE).mask
     assert there is not None
     assert np.argwhere(there)[[0, -1]].tolist() == [[232, 272], [331, 431]]
 
@@ -73,12 +73,12 @@ def test_refining_stays_where_the_mask_was_found_while_that_holds_the_prompt() -
     assert choose(points((800, 800)), TILE) == TILE, "in its halo"
     beyond = choose(points((2400, 1100)), TILE)
     assert large_images.holds(beyond, Box(768, 768, 2400, 2304))
-    assert large_images.choose(Prompt(), TILE, SIZE, manifest(Kind.SAM), "") == TILE
+    assert large_images.choose_region(Prompt(), TILE, SIZE, manifest(Kind.SAM), "") == TILE
 
 
 def test_a_mask_comes_back_to_its_place() -> None:
     crop = Crop(np.ones((2, 3), np.bool_), 10, 20, TILE.size)
-    found = large_images.leave(Candidate(crop, np.zeros((4, 4), np.float32), 0.5), TILE, SIZE).crop
+    found = large_images.move_to_image(Candidate(crop, np.zeros((4, 4), np.float32), 0.5), TILE, SIZE).crop
     assert (found.x, found.y, found.size, found.pixels.shape) == (778, 788, SIZE, (2, 3))
 
 
@@ -88,18 +88,18 @@ def test_logits_are_carried_to_where_they_belong(kind: Kind) -> None:
     mask = np.zeros((768, 1280), np.bool_)
     mask[200:500, 300:900] = True
     logits = mask_to_logits(mask, of)
-    carried = large_images.carry(logits, source, target, of)
+    carried = large_images.move_logits(logits, source, target, of)
 
     def seen(values: Float32, region: Region) -> np.ndarray:
-        return upscale_logits(values, geometry(of, region.size)) > 0
+        return upscale_logits(values, logits_geometry(of, region.size)) > 0
 
     expected = np.zeros((2300, 2560), np.bool_)
     expected[256 : 256 + 768, :1280] = seen(logits, source)
     found = seen(carried, target)
     assert (found & expected).sum() / (found | expected).sum() > 0.97
-    assert large_images.carry(logits, source, source, of) is logits
+    assert large_images.move_logits(logits, source, source, of) is logits
 
 
 def test_a_mask_id_says_where_the_mask_was_found() -> None:
-    assert large_images.region_of(f"0123456789ab-{large_images.tag(TILE)}-ffff") == TILE
-    assert large_images.region_of("0123456789ab-ffff") is None
+    assert large_images.parse_region(f"0123456789ab-{large_images.format_region(TILE)}-ffff") == TILE
+    assert large_images.parse_region("0123456789ab-ffff") is None

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from segserve.decode.prompt_encoding import (
     CANDIDATES,
     SINGLE,
-    geometry,
+    encode_tokens,
+    logits_geometry,
     mask_to_logits,
-    mask_tokens,
-    to_input,
-    tokens,
+    scale_points,
+    select_mask_tokens,
 )
 from segserve.models.bundle import Dims, Kind, PreprocessEntry, PromptableManifest
 from segserve.types import Box, Prompt, Select, Size
@@ -33,12 +33,12 @@ sides = st.integers(1, 5000)
 def test_points_scale_as_the_predictors_scale_them(height: int, width: int, x: float, y: float) -> None:
     transforms = pytest.importorskip("segment_anything.utils.transforms")
     point = np.array([[x * width, y * height]], np.float32)
-    found = to_input(point, manifest(), Size(height, width))
+    found = scale_points(point, manifest(), Size(height, width))
     scale = 1024 / max(height, width)
     if min(height, width) * scale >= 0.5:  # below, the reference makes an image of no pixels
         expected = transforms.ResizeLongestSide(1024).apply_coords(point, (height, width))
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
-    stretched = to_input(point, manifest(Kind.SAM2), Size(height, width))
+    stretched = scale_points(point, manifest(Kind.SAM2), Size(height, width))
     np.testing.assert_allclose(stretched, [[x * 1024, y * 1024]], rtol=1e-5, atol=1e-3)
 
 
@@ -60,7 +60,7 @@ BOTH = Prompt(POINT.points, POINT.labels, BOX.box)
     ],
 )
 def test_order_and_padding_are_the_predictors(kind: Kind, prompt: Prompt, labels: list[int]) -> None:
-    coords, found = tokens(prompt, manifest(kind), Size(100, 200))
+    coords, found = encode_tokens(prompt, manifest(kind), Size(100, 200))
     assert found.tolist() == labels
     assert coords.shape == (len(labels), 2)
 
@@ -75,11 +75,11 @@ def test_candidates_are_asked_where_the_extent_is_open() -> None:
         (negative, [SINGLE]),
         (two, [SINGLE]),
     ):
-        assert mask_tokens(prompt, Kind.SAM, None, Select.BEST) == expected
-    assert mask_tokens(BOX, Kind.SAM, True, Select.ALL) == CANDIDATES
-    assert mask_tokens(POINT, Kind.SAM, False, Select.ALL) == [SINGLE]
-    assert mask_tokens(POINT, Kind.SAM, False, Select.FIRST) == [1]
-    assert mask_tokens(BOX, Kind.SAM2, None, Select.BEST) == [SINGLE, *CANDIDATES], (
+        assert select_mask_tokens(prompt, Kind.SAM, None, Select.BEST) == expected
+    assert select_mask_tokens(BOX, Kind.SAM, True, Select.ALL) == CANDIDATES
+    assert select_mask_tokens(POINT, Kind.SAM, False, Select.ALL) == [SINGLE]
+    assert select_mask_tokens(POINT, Kind.SAM, False, Select.FIRST) == [1]
+    assert select_mask_tokens(BOX, Kind.SAM2, None, Select.BEST) == [SINGLE, *CANDIDATES], (
         "its stability rule needs them"
     )
 
@@ -93,4 +93,4 @@ def test_a_binary_mask_becomes_logits_of_its_probability() -> None:
     assert logits[64, 128] == pytest.approx(inside, rel=1e-4)
     assert logits[10, 10] == pytest.approx(-inside, rel=1e-4)
     assert (logits[130:] == logits[255, 255]).all(), "the padding is background"
-    assert geometry(manifest(), Size(300, 600)).valid == Size(512, 1024)
+    assert logits_geometry(manifest(), Size(300, 600)).valid == Size(512, 1024)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from segserve.decode.segmenter import choose, is_stable
+from segserve.decode.segmenter import choose_masks, is_stable
 from segserve.models.bundle import Kind
 from segserve.types import Select
 
@@ -18,10 +18,10 @@ def test_sam2_takes_the_best_candidate_where_the_single_mask_is_unstable() -> No
     scores = np.array([0.9, 0.2, 0.8, 0.3], np.float32)
     for single, expected in ((SHARP, [0]), (BLURRED, [2])):
         logits = np.stack([single, SHARP, SHARP, SHARP])
-        assert choose(logits, scores, [0, 1, 2, 3], Kind.SAM2, Select.BEST) == expected
+        assert choose_masks(logits, scores, [0, 1, 2, 3], Kind.SAM2, Select.BEST) == expected
 
 
 def test_sam_is_chosen_by_score() -> None:
     logits, scores = np.stack([SHARP] * 3), np.array([0.2, 0.8, 0.3], np.float32)
-    assert choose(logits, scores, [1, 2, 3], Kind.SAM, Select.BEST) == [1]
-    assert choose(logits, scores, [1, 2, 3], Kind.SAM, Select.ALL) == [0, 1, 2]
+    assert choose_masks(logits, scores, [1, 2, 3], Kind.SAM, Select.BEST) == [1]
+    assert choose_masks(logits, scores, [1, 2, 3], Kind.SAM, Select.ALL) == [0, 1, 2]

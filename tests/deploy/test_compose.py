@@ -18,7 +18,7 @@ import httpx
 import pytest
 import yaml
 
-from segserve.store.private_redis import answers, find_server
+from segserve.store.private_redis import find_redis_binary, is_redis_answering
 from tests.conftest import ExternalRedis
 from tests.deploy.files import COMPOSE, PROMETHEUS, ROOT, instructions, load_compose
 from tests.deploy.test_image import healthcheck
@@ -90,12 +90,12 @@ def test_redis_starts_with_its_options(
     assert command.pop(0) == "redis-server"
     address = tmp_path_factory.mktemp("r") / "r.sock"
     server = subprocess.Popen(
-        [find_server(), *command, "--port", "0", "--unixsocket", str(address), "--dir", str(tmp_path)],
+        [find_redis_binary(), *command, "--port", "0", "--unixsocket", str(address), "--dir", str(tmp_path)],
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
-        while not answers(address):
+        while not is_redis_answering(address):
             assert server.poll() is None, server.communicate()[0]
             time.sleep(0.01)
     finally:

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segserve.encode.encoder import LocalEncoder, Wanted
+from segserve.encode.encoder import EncodeRequest, LocalEncoder
 from segserve.errors import BadInput, BrokenModel, Busy, CacheUnavailable, ImageNotFound, OutOfMemory
 from segserve.images.stored_pixels import StoredImages
 from segserve.metrics import Metrics
 from segserve.store import keys
 from segserve.store.image_store import ImageStore
 from segserve.store.object_store import open_store
-from segserve.store.redis_cache import Cache, unpack
+from segserve.store.redis_cache import RedisCache, unpack_embedding
 from segserve.timing import Timings
 from segserve.types import ImageRecord, Preprocess, Priority, ReadOptions, Region, Size
 
@@ -67,7 +67,7 @@ class Bench:
         self.encoder = LocalEncoder(
             self.store,
             StoredImages(self.store, readers, 10_000),
-            cast(Cache, NoCache()),
+            cast(RedisCache, NoCache()),
             cast(Any, registry),
             readers,
             self.metrics,
@@ -84,7 +84,7 @@ class Bench:
         return image_id
 
     def ask(self, value: int, priority: Priority = Priority.INTERACTIVE) -> "asyncio.Task[bytes]":
-        wanted = Wanted("t", f"{value:064x}", "m", "d", priority)
+        wanted = EncodeRequest("t", f"{value:064x}", "m", "d", priority)
         return asyncio.create_task(self.encoder.encode(wanted, Timings()))
 
 
@@ -116,7 +116,7 @@ def test_an_idle_device_runs_at_once_and_a_busy_one_gathers(tmp_path: Path) -> N
         await settled(lambda: len(bench.encoder._ready) == 6)
         bench.model.go.set()
         answers = await asyncio.gather(*tasks)
-        assert [float(unpack(a)["embedding"][0, 0, 0]) for a in answers] == list(range(7))
+        assert [float(unpack_embedding(a)["embedding"][0, 0, 0]) for a in answers] == list(range(7))
 
     bench = story(tell, tmp_path)
     assert [len(batch) for batch in bench.model.batches] == [1, 4, 2]
@@ -174,7 +174,7 @@ def test_one_failure_harms_no_other(tmp_path: Path) -> None:
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(a) for a in answers] == [bytes, bytes, ImageNotFound, bytes]
         with pytest.raises(BrokenModel):
-            await bench.encoder.encode(Wanted("t", f"{3:064x}", "m", "another"), Timings())
+            await bench.encoder.encode(EncodeRequest("t", f"{3:064x}", "m", "another"), Timings())
 
     story(tell, tmp_path)
 
@@ -215,8 +215,8 @@ def test_closing_finishes_what_was_taken_on(tmp_path: Path) -> None:
 
 
 def test_a_region_is_encoded_as_an_image_of_its_own(tmp_path: Path) -> None:
-    def wanted(region: Region | None) -> Wanted:
-        return Wanted("t", "f" * 64, "m", "d", region=region)
+    def wanted(region: Region | None) -> EncodeRequest:
+        return EncodeRequest("t", "f" * 64, "m", "d", region=region)
 
     async def tell(bench: Bench) -> None:
         halves = np.repeat(np.array([[10, 200]], np.uint8), 8, axis=0).repeat(4, axis=1)
@@ -225,7 +225,7 @@ def test_a_region_is_encoded_as_an_image_of_its_own(tmp_path: Path) -> None:
         await bench.store.put("t", ImageRecord("f" * 64, Size(8, 8), ReadOptions(), 1, 0.0), picture)
         regions = (None, Region(0, 0, 4, 8), Region(4, 2, 4, 3))
         answers = await asyncio.gather(*(bench.encoder.encode(wanted(r), Timings()) for r in regions))
-        assert [float(unpack(a)["embedding"][0, 0, 0]) for a in answers] == [105, 10, 200]
+        assert [float(unpack_embedding(a)["embedding"][0, 0, 0]) for a in answers] == [105, 10, 200]
         for outside in (Region(5, 0, 4, 8), Region(0, 0, 0, 8), Region(-1, 0, 4, 4)):
             with pytest.raises(BadInput) as refusal:
                 await bench.encoder.encode(wanted(outside), Timings())

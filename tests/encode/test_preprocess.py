@@ -6,7 +6,7 @@ import torch
 from sam2.utils.transforms import SAM2Transforms
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from segserve.encode.preprocess import apply
+from segserve.encode.preprocess import preprocess_image
 from segserve.types import Float32, Preprocess, UInt8
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -30,7 +30,7 @@ def sam(image: UInt8, size: int) -> Float32:
 @pytest.mark.parametrize("size", [256, 512])
 def test_pad_is_sam_to_the_bit(shape: tuple[int, int], size: int) -> None:
     image = noise(*shape)
-    result = apply(image, Preprocess(size, MEAN, STD, "pad"))
+    result = preprocess_image(image, Preprocess(size, MEAN, STD, "pad"))
     assert result.dtype == np.float32
     assert np.array_equal(result, sam(image, size))
 
@@ -44,7 +44,7 @@ def test_stretch_is_sam2(shape: tuple[int, int], size: int) -> None:
     transforms = SAM2Transforms(resolution=size, mask_threshold=0)
     mean = tuple(255 * value for value in transforms.mean)
     std = tuple(255 * value for value in transforms.std)
-    result = apply(image, Preprocess(size, mean, std, "stretch"))  # type: ignore[arg-type]
+    result = preprocess_image(image, Preprocess(size, mean, std, "stretch"))  # type: ignore[arg-type]
     assert result.dtype == np.float32
     assert result.shape == (1, 3, size, size)
     assert np.abs(result[0] - transforms(image).numpy()).max() < 1e-5
@@ -61,7 +61,7 @@ def stretch(image: UInt8, low: float, high: float) -> Float32:
 @pytest.mark.parametrize("scale", [1, 3, 255])
 def test_percentiles_of_the_resized_image(percentiles: tuple[float, float], scale: int) -> None:
     image = noise(96, 128) // scale
-    result = apply(image, Preprocess(128, (0.0,) * 3, (1.0,) * 3, "pad", percentiles))  # type: ignore[arg-type]
+    result = preprocess_image(image, Preprocess(128, (0.0,) * 3, (1.0,) * 3, "pad", percentiles))  # type: ignore[arg-type]
     assert np.array_equal(result[0, :, :96].transpose(1, 2, 0), stretch(image, *percentiles))
     assert not result[0, :, 96:].any()
 
@@ -69,18 +69,22 @@ def test_percentiles_of_the_resized_image(percentiles: tuple[float, float], scal
 def test_percentiles_come_after_resizing() -> None:
     image = noise(300, 200)
     resized = ResizeLongestSide(64).apply_image(image)
-    result = apply(image, Preprocess(64, MEAN, STD, "pad", (1.0, 99.9)))[0, :, :, : resized.shape[1]]
+    result = preprocess_image(image, Preprocess(64, MEAN, STD, "pad", (1.0, 99.9)))[
+        0, :, :, : resized.shape[1]
+    ]
     expected = (stretch(resized, 1.0, 99.9) - np.float32(MEAN)) / np.float32(STD)
     assert np.array_equal(result.transpose(1, 2, 0), expected)
 
 
 def test_percentiles_of_a_stretched_square() -> None:
     image = noise(64, 64)
-    result = apply(image, Preprocess(64, (0.0,) * 3, (1.0,) * 3, "stretch", (1.0, 99.0)))  # type: ignore[arg-type]
+    result = preprocess_image(image, Preprocess(64, (0.0,) * 3, (1.0,) * 3, "stretch", (1.0, 99.0)))  # type: ignore[arg-type]
     assert np.array_equal(result[0].transpose(1, 2, 0), stretch(image, 1.0, 99.0))
 
 
 @pytest.mark.parametrize("shape", [(1, 5000), (5000, 1)])
 def test_very_narrow_images_keep_a_pixel(shape: tuple[int, int]) -> None:
-    result = apply(np.full((*shape, 3), 255, np.uint8), Preprocess(64, (0.0,) * 3, (1.0,) * 3, "pad"))  # type: ignore[arg-type]
+    result = preprocess_image(
+        np.full((*shape, 3), 255, np.uint8), Preprocess(64, (0.0,) * 3, (1.0,) * 3, "pad")
+    )  # type: ignore[arg-type]
     assert (result > 0).sum() == 3 * 64

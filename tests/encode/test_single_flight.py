@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from segserve.encode import single_flight
-from segserve.encode.single_flight import Flights
+from segserve.encode.single_flight import SingleFlight
 from segserve.errors import BadInput
-from segserve.store.redis_cache import Cache, Encoded
+from segserve.store.redis_cache import EmbeddingReady, RedisCache
 from segserve.timing import Timings
 from tests.conftest import ExternalRedis
 
@@ -19,13 +19,13 @@ class Replica:
     """made: shared by all, as Redis is; the value that look finds."""
 
     def __init__(self, url: str, made: dict[str, int], *, deaf: bool = False) -> None:
-        self.cache = Cache(url, 2, 60, 60)
-        self.flights = Flights(self.cache)
+        self.cache = RedisCache(url, 2, 60, 60)
+        self.flights = SingleFlight(self.cache)
         self.made, self.deaf, self.makes = made, deaf, 0
 
     async def listen(self) -> None:
         async for notice in self.cache.notices():
-            if isinstance(notice, Encoded):
+            if isinstance(notice, EmbeddingReady):
                 self.flights.wake(notice.key)
 
     async def want(self, seconds: float = 0.2, error: Exception | None = None) -> int:

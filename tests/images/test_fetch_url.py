@@ -102,7 +102,7 @@ class Names:
 
 def fetched(url: str, *hosts: str, private: bool = True, timeout_s: float = 30, **options: Any) -> bytes:
     file = io.BytesIO()
-    fetcher = Fetcher(outbound_http, private=private, timeout_s=timeout_s, max_bytes=MAX_BYTES, **options)
+    fetcher = Fetcher(hosts, private=private, timeout_s=timeout_s, max_bytes=MAX_BYTES, **options)
     asyncio.run(fetcher.fetch(url, file))
     return file.getvalue()
 
@@ -132,7 +132,7 @@ def test_names_must_be_on_the_list(site: Site) -> None:
     names = Names(images_test=[HERE], a_images_test=[HERE], a_b_images_test=[HERE])
 
     def ask(host: str, *hosts: str) -> bytes:
-        return fetched(f"http://{host}:{site.port}/", *outbound_http, resolve=names)
+        return fetched(f"http://{host}:{site.port}/", *hosts, resolve=names)
 
     assert ask("images.test", "images.test") == IMAGE
     assert ask("IMAGES.test", "Images.Test") == IMAGE

@@ -16,7 +16,7 @@ from segserve.models.export.mask_rcnn import export_mask_rcnn
 from segserve.models.instances_model import InstancesModel
 from segserve.models.runtime import RuntimeOptions
 from segserve.timing import Timings
-from segserve.types import Float32, Int64, Object, Size, UInt8
+from segserve.types import Float32, Int64, SegmentedObject, Size, UInt8
 from tests.instances.networks import CLASSES, full
 from tests.models.networks import noise_image
 
@@ -77,7 +77,7 @@ def pairs(ours: Int64, theirs: Int64, our_scores: Float32, their_scores: Float32
     return order
 
 
-def corners(found: Object) -> Float32:
+def corners(found: SegmentedObject) -> Float32:
     assert found.box is not None
     return np.array([found.box.x0, found.box.y0, found.box.x1, found.box.y1], np.float32)
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segserve.decode.segmenter import decode
+from segserve.decode.segmenter import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
-from segserve.encode.preprocess import apply
+from segserve.encode.preprocess import preprocess_image
 from segserve.models.promptable_model import Model
 from segserve.timing import Timings
 from segserve.types import Box, Candidate, Prompt, Select, Size
@@ -25,13 +25,15 @@ PROMPTS: dict[str, dict[str, Any]] = {
 
 def encoded(model: Model, size: Size) -> PreparedImage:
     """The noise image of this size, which the predictor is to be given too."""
-    embedding = model.encode(apply(noise_image(size.height, size.width), model.preprocess))
+    embedding = model.encode(preprocess_image(noise_image(size.height, size.width), model.preprocess))
     return PreparedImage(size, embedding, model.prepare(embedding, None))
 
 
 def check_several_at_once(model: Model, size: Size, count: int) -> None:
     """Images encoded together are encoded as each alone."""
-    images = [apply(noise_image(size.height - 7 * i, size.width), model.preprocess) for i in range(count)]
+    images = [
+        preprocess_image(noise_image(size.height - 7 * i, size.width), model.preprocess) for i in range(count)
+    ]
     together = model.encode_batch(np.concatenate(images))
     for alone, found in zip(map(model.encode, images), together, strict=True):
         assert alone.keys() == found.keys()
@@ -57,7 +59,7 @@ def check_click(
         return_logits=True,
     )
     prompt = Prompt(points, labels, Box(*given["box"]) if "box" in given else None, logits=logits)
-    found = decode(model, image, prompt, multimask, Select.ALL, Timings())
+    found = decode_prompt(model, image, prompt, multimask, Select.ALL, Timings())
     assert len(found) == len(wanted[0])
     for candidate, expected, score, expected_low in zip(found, *wanted, strict=True):
         mask = np.zeros((image.size.height, image.size.width), bool)

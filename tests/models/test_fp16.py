@@ -12,9 +12,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segserve.decode.segmenter import decode
+from segserve.decode.segmenter import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
-from segserve.encode.preprocess import apply
+from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BrokenModel
 from segserve.images.read_image import read_image
 from segserve.models.bundle import (
@@ -33,7 +33,7 @@ from segserve.models.export.sam import BATCH, Encoder
 from segserve.models.promptable_model import Model
 from segserve.models.registry import BUILT_IN, weight_bytes
 from segserve.models.runtime import Graph, RuntimeOptions
-from segserve.store.redis_cache import pack, unpack
+from segserve.store.redis_cache import pack_embedding, unpack_embedding
 from segserve.timing import Timings
 from segserve.types import Bool, Embedding, Float32, Prompt, ReadOptions, Select, Size
 from tests.models.networks import GRID, IMAGE, opened, small_sam
@@ -62,10 +62,11 @@ def test_masks_of_the_starter_stay_the_same(starter: Bundle, nuclei: Path) -> No
     model = opened(starter)
     with nuclei.open("rb") as file:
         pixels = read_image(file, ReadOptions(), 10**7)
-    image = apply(pixels, model.preprocess)
+    image = preprocess_image(pixels, model.preprocess)
     size = Size(*pixels.shape[:2])
     whole, half = (
-        masks(model, size, unpack(pack(e))) for e in (model.encode(image), run_rounded(starter, image))
+        masks(model, size, unpack_embedding(pack_embedding(e)))
+        for e in (model.encode(image), run_rounded(starter, image))
     )
     shares = [(a & b).sum() / (a | b).sum() for a, b in zip(whole, half, strict=True) if a.sum() > 50]
     assert len(shares) > 200
@@ -81,7 +82,7 @@ def masks(model: Model, size: Size, embedding: Embedding) -> list[Bool]:
     for y in range(8, size.height, STEP):
         for x in range(8, size.width, STEP):
             click = Prompt(np.array([[x, y]], np.float32), np.ones(1, np.int64))
-            crop = decode(model, image, click, None, Select.BEST, Timings())[0].crop
+            crop = decode_prompt(model, image, click, None, Select.BEST, Timings())[0].crop
             mask = np.zeros((size.height, size.width), bool)
             mask[crop.y : crop.y + crop.pixels.shape[0], crop.x : crop.x + crop.pixels.shape[1]] = crop.pixels
             found.append(mask)

@@ -16,7 +16,7 @@ from mobile_sam import sam_model_registry as mobile_sams
 from segment_anything import sam_model_registry as sams
 
 from segserve.automatic.ais import to_image
-from segserve.encode.preprocess import apply
+from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BadInput, BrokenModel
 from segserve.models.catalogue import PUBLISHED
 from segserve.models.importers import Importer, compare_promptable, import_checkpoint, sam
@@ -97,7 +97,9 @@ def test_maps_over_an_image_are_micro_sams(tmp_path: Path, architecture: str) ->
         theirs = decoder(predictor.features, tuple(predictor.input_size), tuple(predictor.original_size))
 
     model = opened(import_checkpoint("micro_sam", checkpoint, "mine", tmp_path / "models"))
-    ours = to_image(model.maps(model.encode(apply(image, model.preprocess))), model.manifest, Size(300, 410))
+    ours = to_image(
+        model.maps(model.encode(preprocess_image(image, model.preprocess))), model.manifest, Size(300, 410)
+    )
     assert np.abs(ours - theirs[0].numpy()).max() < TOLERANCE
 
 

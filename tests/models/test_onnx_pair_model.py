@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional as F
 
 from segserve.automatic.point_grids import AmgParams
-from segserve.decode.segmenter import decode
+from segserve.decode.segmenter import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
-from segserve.encode.preprocess import apply
+from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BadInput
 from segserve.masks import crop
 from segserve.models.bundle import Bundle, Runtime
@@ -68,7 +68,7 @@ def test_a_sam_pair_answers_as_the_fast_graphs(exported: Bundle, tmp_path: Path)
     assert stock.manifest.dims == fast.manifest.dims
     assert stock.manifest.licence == "Apache-2.0"
     image = noise_image(150, 230)
-    features = stock.encode(apply(image, stock.preprocess))
+    features = stock.encode(preprocess_image(image, stock.preprocess))
     prior = np.random.default_rng(1).normal(size=(LOW, LOW)).astype(np.float32)
     for coords, labels in (POINT, BOX):
         for mask_input in (None, prior):
@@ -84,10 +84,10 @@ def test_a_click_goes_through_the_whole_decode_path(exported: Bundle, tmp_path: 
     models = [opened(exported), pair_of(exported, tmp_path)]
     answers = []
     for model in models:
-        embedding = model.encode(apply(noise_image(150, 230), model.preprocess))
+        embedding = model.encode(preprocess_image(noise_image(150, 230), model.preprocess))
         image = PreparedImage(Size(150, 230), embedding, model.prepare(embedding, None))
         prompt = Prompt(np.array([[100.0, 60.0]], np.float32), np.array([1]), Box(30, 40, 200, 140))
-        answers.append(decode(model, image, prompt, None, Select.BEST, Timings())[0])
+        answers.append(decode_prompt(model, image, prompt, None, Select.BEST, Timings())[0])
     assert answers[0].score == pytest.approx(answers[1].score, abs=1e-5)
     assert (answers[0].crop.x, answers[0].crop.y) == (answers[1].crop.x, answers[1].crop.y)
     assert (answers[0].crop.pixels == answers[1].crop.pixels).mean() > 0.9999
@@ -279,7 +279,7 @@ def test_an_efficient_sam_pair_answers_as_at_the_images_own_size(efficient_sam: 
     assert model.manifest.dims.masks == (1, 2, 3)
     sam = small_sam()
     picture = noise_image(height, width)
-    embedding = model.encode(apply(picture, model.preprocess))
+    embedding = model.encode(preprocess_image(picture, model.preprocess))
     image = PreparedImage(Size(height, width), embedding, model.prepare(embedding, None))
     points, labels = np.array([[100.0, 60.0], [20.0, 30.0]], np.float32), np.array([1, 0])
     with torch.no_grad():
@@ -290,7 +290,7 @@ def test_an_efficient_sam_pair_answers_as_at_the_images_own_size(efficient_sam: 
             torch.tensor([height, width]),
         )
     for multimask in (True, False):
-        found = decode(model, image, Prompt(points, labels), multimask, Select.BEST, Timings())[0]
+        found = decode_prompt(model, image, Prompt(points, labels), multimask, Select.BEST, Timings())[0]
         best = int(scores.argmax())  # there is no single mask: the best candidate stands in for it
         expected = full[0, 0, best].numpy()
         mask = np.zeros((height, width), bool)

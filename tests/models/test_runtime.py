@@ -4,8 +4,8 @@ ONNX Runtime binds its arrays as it binds a GPU's."""
 import numpy as np
 import pytest
 
-from segserve.decode.segmenter import decode
-from segserve.encode.prepared_cache import Key, PreparedCache, PreparedImage
+from segserve.decode.segmenter import decode_prompt
+from segserve.encode.prepared_cache import EmbeddingKey, PreparedCache, PreparedImage
 from segserve.errors import OutOfMemory
 from segserve.models.bundle import Bundle
 from segserve.models.onnx_pair_model import StockModel
@@ -48,7 +48,7 @@ def test_a_click_is_the_same_where_arrays_are_held(
         image = PreparedImage(SIZE, embedding, model.prepare(embedding, None))
         held = {type(array) for array in image.prepared.values()}
         assert (DeviceArray in held) == options.hold
-        answers.append(decode(model, image, prompts()[name], True, Select.ALL, Timings()))
+        answers.append(decode_prompt(model, image, prompts()[name], True, Select.ALL, Timings()))
     assert len(answers[0]) == len(answers[1]) == 3
     for expected, found in zip(*answers, strict=True):
         assert np.array_equal(expected.logits, found.logits)
@@ -79,7 +79,7 @@ def test_held_arrays_count_against_the_memory_for_prepared_embeddings(embedding:
     assert image.nbytes == sum(a.nbytes for a in [*arrays, *embedding.values()]) > 1 << 20
     cache = PreparedCache(2 * image.nbytes)
     for name in "abc":
-        cache.put(Key("t", name, "d"), image)
+        cache.put(EmbeddingKey("t", name, "d"), image)
     assert (len(cache), cache.nbytes, cache.evicted) == (2, 2 * image.nbytes, 1)
 
 

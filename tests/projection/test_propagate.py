@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segserve.encode.prepared_cache import PreparedImage
-from segserve.encode.preprocess import apply
+from segserve.encode.preprocess import preprocess_image
 from segserve.masks import crop
 from segserve.models.promptable_model import Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
@@ -14,7 +14,7 @@ from segserve.models.runtime import RuntimeOptions
 from segserve.projection.mask_to_prompt import Projection
 from segserve.projection.propagate import Follower, FollowOptions, iou
 from segserve.projection.slice_order import Visit, plan
-from segserve.store.redis_cache import pack, unpack
+from segserve.store.redis_cache import pack_embedding, unpack_embedding
 from segserve.timing import Timings
 from segserve.types import Bool, Direction, Prompt, Size
 from tests import drawn
@@ -33,7 +33,7 @@ def model() -> Model:
 @cache
 def image(at: int) -> PreparedImage:
     rgb = np.repeat(VALUES[at][:, :, None], 3, axis=2)
-    embedding = unpack(pack(model().encode(apply(rgb, model().preprocess))))
+    embedding = unpack_embedding(pack_embedding(model().encode(preprocess_image(rgb, model().preprocess))))
     return PreparedImage(SIZE, embedding, model().prepare(embedding, None))
 
 

@@ -7,12 +7,12 @@ from collections.abc import Generator
 import pytest
 
 from segserve.errors import BadInput, Busy
-from segserve.rendering.pool import Maker
+from segserve.rendering.pool import RenderingPool
 
 
 def test_parts_come_in_order_and_empty_ones_do_not() -> None:
     async def scenario() -> None:
-        maker = Maker(1, 4)
+        maker = RenderingPool(1, 4)
         assert [part async for part in maker.parts(part for part in (b"a", b"", b"b", b"", b""))] == [
             b"a",
             b"b",
@@ -28,7 +28,7 @@ def test_errors_arrive() -> None:
         raise BadInput("no")
 
     async def scenario() -> None:
-        maker = Maker(1, 1)
+        maker = RenderingPool(1, 1)
         for _ in range(3):
             parts = maker.parts(failing())
             assert await anext(parts) == b"a"
@@ -51,7 +51,7 @@ def test_who_goes_away_while_a_part_is_made_leaves_nothing() -> None:
             closed.set()
 
     async def scenario() -> None:
-        maker = Maker(2, 1)
+        maker = RenderingPool(2, 1)
         wanting = asyncio.create_task(anext(maker.parts(slow())))  # type: ignore[arg-type]
         await asyncio.to_thread(begun.wait)
         wanting.cancel()
@@ -68,7 +68,7 @@ def test_who_goes_away_while_a_part_is_made_leaves_nothing() -> None:
 
 
 def test_more_than_it_can_hold_is_refused_at_once() -> None:
-    maker = Maker(1, 1)
+    maker = RenderingPool(1, 1)
     with maker.place(), pytest.raises(Busy), maker.place():
         pass
     with maker.place():

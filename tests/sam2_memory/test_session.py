@@ -16,12 +16,12 @@ from segserve.masks.crop import to_mask
 from segserve.sam2_memory.network_steps import Tracker
 from segserve.sam2_memory.session import Session
 from segserve.sam2_memory.session_state import dump, load
-from segserve.types import Object, Prompt, Select
+from segserve.types import Prompt, SegmentedObject, Select
 from tests.sam2_memory.reference import COUNT, SIZE, TINY, box, disc, frames, network, points, session
 
 EDGE = 64  # of the network's input, where it does not matter what is found
 LONG = 46
-Answers = list[dict[int, Object]]
+Answers = list[dict[int, SegmentedObject]]
 
 
 def small(count: int = COUNT) -> Session:
@@ -65,7 +65,7 @@ def reloaded(found: Session) -> Session:
     return again
 
 
-def same(one: dict[int, Object], other: dict[int, Object]) -> bool:
+def same(one: dict[int, SegmentedObject], other: dict[int, SegmentedObject]) -> bool:
     return list(one) == list(other) and all(
         one[key].score == other[key].score
         and np.array_equal(to_mask(one[key].crop), to_mask(other[key].crop))

@@ -29,7 +29,7 @@ from segserve.models.export.mask_rcnn import export_mask_rcnn
 from segserve.models.instances_model import InstancesModel
 from segserve.models.runtime import RuntimeOptions
 from segserve.timing import Timings
-from segserve.types import Object
+from segserve.types import SegmentedObject
 from segserve.v1 import segmentation_pb2 as pb
 from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests.instances.networks import CLASSES, small
@@ -57,7 +57,7 @@ def picture(data: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(data: Path) -> list[Object]:
+def expected(data: Path) -> list[SegmentedObject]:
     """What the parts find, which `tests/instances` compares with torchvision."""
     model = InstancesModel(Bundle(data / "models" / "small"), RuntimeOptions(threads=2))
     found = find_objects(PICTURE, model, Thresholds(0.4, 0.3, 0.5, 30), Timings())
@@ -106,7 +106,7 @@ def refused(serving: Server, image_id: str, status: int, **body: Any) -> dict[st
 
 
 def test_objects_with_class_score_and_both_boxes(
-    serving: Server, image_id: str, expected: list[Object]
+    serving: Server, image_id: str, expected: list[SegmentedObject]
 ) -> None:
     answer = asked(serving, image_id)
     content = answer.json()
@@ -138,7 +138,9 @@ READERS = {
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_the_label_map_as_a_file(serving: Server, image_id: str, expected: list[Object], name: str) -> None:
+def test_the_label_map_as_a_file(
+    serving: Server, image_id: str, expected: list[SegmentedObject], name: str
+) -> None:
     media_type, read = READERS[name]
     answer = asked(serving, image_id, format=name)
     assert answer.headers["content-type"] == media_type
@@ -146,7 +148,9 @@ def test_the_label_map_as_a_file(serving: Server, image_id: str, expected: list[
     np.testing.assert_array_equal(read(answer.content), drawn)
 
 
-def test_polygons_coco_and_an_overlay(serving: Server, image_id: str, expected: list[Object]) -> None:
+def test_polygons_coco_and_an_overlay(
+    serving: Server, image_id: str, expected: list[SegmentedObject]
+) -> None:
     outlines = asked(serving, image_id, format="polygon").json()["objects"]
     assert {each["mask"]["type"] for each in outlines} <= {"Polygon", "MultiPolygon"}
     coco = asked(serving, image_id, format="coco").json()
@@ -279,7 +283,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_line_finds_the_same(
-    data: Path, picture: Path, tmp_path: Path, expected: list[Object]
+    data: Path, picture: Path, tmp_path: Path, expected: list[SegmentedObject]
 ) -> None:
     options = [
         "--model",
@@ -304,7 +308,7 @@ def test_the_command_line_finds_the_same(
     assert not (tmp_path / "no.json").exists()
 
 
-def test_it_can_be_judged(data: Path, picture: Path, expected: list[Object], tmp_path: Path) -> None:
+def test_it_can_be_judged(data: Path, picture: Path, expected: list[SegmentedObject], tmp_path: Path) -> None:
     from segserve.evaluate.cli import app
 
     for name in ("images", "truth"):

@@ -12,14 +12,14 @@ from contextlib import suppress
 import numpy as np
 from cachetools import LRUCache
 
-from segserve.bounded_executor import Turns
+from segserve.bounded_executor import BoundedExecutor
 from segserve.encode.embeddings import Embeddings
-from segserve.encode.prepared_cache import Key
+from segserve.encode.prepared_cache import EmbeddingKey
 from segserve.errors import CacheUnavailable, ImageNotFound
 from segserve.metrics import Metrics
 from segserve.models.promptable_model import Model
 from segserve.store.image_store import ImageStore
-from segserve.store.redis_cache import Cache
+from segserve.store.redis_cache import RedisCache
 from segserve.timing import Timings
 from segserve.types import Embedding, Float32, Region, UInt16
 
@@ -42,23 +42,23 @@ class Maps:
     def __init__(
         self,
         images: ImageStore,
-        cache: Cache,
+        cache: RedisCache,
         embeddings: Embeddings,
-        turns: Turns,
+        turns: BoundedExecutor,
         metrics: Metrics,
         max_bytes: int,
     ) -> None:
         self._images, self._cache, self._embeddings = images, cache, embeddings
         self._turns, self._metrics = turns, metrics
-        self._held: LRUCache[Key, UInt16] = LRUCache(max_bytes, getsizeof=lambda maps: maps.nbytes)
-        self._running: dict[Key, asyncio.Task[UInt16]] = {}
+        self._held: LRUCache[EmbeddingKey, UInt16] = LRUCache(max_bytes, getsizeof=lambda maps: maps.nbytes)
+        self._running: dict[EmbeddingKey, asyncio.Task[UInt16]] = {}
 
     async def get(
         self, tenant: str, image_id: str, model: Model, timings: Timings, region: Region | None = None
     ) -> UInt16:
         """[3, h, h] as `pack` makes them, of a region or the whole image. Raises as `Embeddings.prepared` does;
         Busy."""
-        key = Key(tenant, image_id, model.bundle.digest, region)
+        key = EmbeddingKey(tenant, image_id, model.bundle.digest, region)
         held = self._held.get(key)
         if held is not None:
             self._metrics.maps("process")
@@ -70,12 +70,12 @@ class Maps:
             task.add_done_callback(lambda done: self._finished(key, done))
         return await asyncio.shield(task)
 
-    def _finished(self, key: Key, task: asyncio.Task[UInt16]) -> None:
+    def _finished(self, key: EmbeddingKey, task: asyncio.Task[UInt16]) -> None:
         self._running.pop(key, None)
         if not task.cancelled():
             task.exception()  # every waiter may have given up; the error is then nobody's
 
-    async def _make(self, key: Key, model: Model, timings: Timings) -> UInt16:
+    async def _make(self, key: EmbeddingKey, model: Model, timings: Timings) -> UInt16:
         maps = await self._find(key, timings)
         self._metrics.maps("decoder" if maps is None else "redis")
         if maps is None:
@@ -96,7 +96,7 @@ class Maps:
         self._report_held()
         return maps
 
-    async def _find(self, key: Key, timings: Timings) -> UInt16 | None:
+    async def _find(self, key: EmbeddingKey, timings: Timings) -> UInt16 | None:
         with suppress(CacheUnavailable), timings.stage("cache"):
             return await self._cache.get_maps(key.tenant, key.image_id, key.digest, key.region)
         return None

@@ -16,8 +16,8 @@ import numpy as np
 from segserve.automatic.amg_candidates import Candidates, Grids
 from segserve.automatic.nms import near_crop_edge, non_maximum, reference_boxes, without_small_regions
 from segserve.automatic.point_grids import AmgParams, parts
-from segserve.bounded_executor import Turns
-from segserve.decode.prompt_encoding import geometry
+from segserve.bounded_executor import BoundedExecutor
+from segserve.decode.prompt_encoding import logits_geometry
 from segserve.encode.embeddings import Embeddings
 from segserve.errors import TooLarge
 from segserve.masks.crop import bounding_box
@@ -55,7 +55,7 @@ def masks_of(
     """The masks found on one region of an image of `size`, by falling predicted IoU. Empty masks are left out,
     where the original keeps them for a stability_score_thresh of 0. room: bytes for their pixels; raises TooLarge.
     """
-    where = geometry(manifest, region.size)
+    where = logits_geometry(manifest, region.size)
     extents = measured(candidates, where, params)
     kept = chosen(candidates, extents, region, size, params)
     boxes = np.array([extents[index].box for index in kept], np.int64).reshape(-1, 4)
@@ -141,7 +141,7 @@ def combined(masks: list[AmgMask], params: AmgParams) -> list[AmgMask]:
 class Amg:
     """turns: where the work on whole images is done; everything below it runs in their threads, in pieces."""
 
-    def __init__(self, embeddings: Embeddings, grids: Grids, turns: Turns) -> None:
+    def __init__(self, embeddings: Embeddings, grids: Grids, turns: BoundedExecutor) -> None:
         self._embeddings, self._grids, self._turns = embeddings, grids, turns
 
     async def find(

@@ -14,10 +14,10 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from segserve.automatic.point_grids import Part, grid
-from segserve.bounded_executor import Turns
-from segserve.decode.prompt_encoding import CANDIDATES, SINGLE, tokens
+from segserve.bounded_executor import BoundedExecutor
+from segserve.decode.prompt_encoding import CANDIDATES, SINGLE, encode_tokens
 from segserve.encode.embeddings import Embeddings
-from segserve.encode.prepared_cache import Key, PreparedImage
+from segserve.encode.prepared_cache import EmbeddingKey, PreparedImage
 from segserve.errors import TooLarge
 from segserve.masks.upscale import Extent
 from segserve.metrics import Metrics
@@ -109,7 +109,7 @@ def decode_point(model: Model, image: PreparedImage, x: float, y: float, reach: 
     """One click on the prepared image, start to end, in the calling thread."""
     click = Prompt(points=np.array([[x, y]], np.float32), labels=np.ones(1, np.int64))
     channels = mask_channels(model.manifest)
-    logits, scores = model.decode(image.prepared, *tokens(click, model.manifest, image.size), channels)
+    logits, scores = model.decode(image.prepared, *encode_tokens(click, model.manifest, image.size), channels)
     logits = logits - np.float32(model.manifest.mask_threshold)
     return [
         Candidate((x, y), float(score), cut(each, reach))
@@ -139,7 +139,7 @@ def decode_points(
 class GridKey:
     """embedding: of what was decoded on."""
 
-    embedding: Key
+    embedding: EmbeddingKey
     points_per_side: int
 
 
@@ -159,7 +159,7 @@ class Grids:
         self,
         images: ImageStore,
         embeddings: Embeddings,
-        turns: Turns,
+        turns: BoundedExecutor,
         workers: Executor,
         metrics: Metrics,
         max_bytes: int,
@@ -182,7 +182,7 @@ class Grids:
     ) -> Candidates:
         """Those of a part, which is all of the image or a region of it, fit for stability offsets up to `offset`.
         The caller has a place in the turns. Raises as `Embeddings.prepared` does."""
-        key = GridKey(Key(tenant, image_id, model.bundle.digest, region), part.points_per_side)
+        key = GridKey(EmbeddingKey(tenant, image_id, model.bundle.digest, region), part.points_per_side)
         held, reach = self._held.get(key), max(offset, REACH)
         if held is not None and held.reach >= reach:
             self._metrics.grids("process")

@@ -8,8 +8,8 @@ from segserve.automatic.ais import AisParams
 from segserve.automatic.ais_maps import Maps, decode, unpack
 from segserve.automatic.amg import Amg
 from segserve.automatic.point_grids import AmgParams, check_work
-from segserve.bounded_executor import Turns
-from segserve.encode.embeddings import Embeddings, Extent
+from segserve.bounded_executor import BoundedExecutor
+from segserve.encode.embeddings import Embeddings, ImageExtent
 from segserve.errors import NoAutomaticDecoder, TooLarge
 from segserve.images.tiling import Grid
 from segserve.masks import label_map
@@ -18,7 +18,7 @@ from segserve.models.bundle import AisEntry, AmgEntry, PromptableManifest
 from segserve.models.promptable_model import Model
 from segserve.models.registry import Registry
 from segserve.timing import Timings
-from segserve.types import Embedding, Found, Object, Region, Size, UInt16
+from segserve.types import Embedding, ImageObjects, Region, SegmentedObject, Size, UInt16
 
 MOST_PIXELS = 64_000_000  # of an image in one piece: its maps and labels take some 40 bytes a pixel meanwhile
 
@@ -33,7 +33,7 @@ class Automatic:
         embeddings: Embeddings,
         maps: Maps,
         amg: Amg,
-        turns: Turns,
+        turns: BoundedExecutor,
         metrics: Metrics,
         *,
         most_tiles: int | None,
@@ -44,7 +44,7 @@ class Automatic:
 
     async def ais(
         self, tenant: str, image_id: str, model_name: str, given: AisEntry, timings: Timings
-    ) -> Found:
+    ) -> ImageObjects:
         """Objects without scores, none overlapping. Raises NotFound (image, model), NoAutomaticDecoder,
         WrongModel, TooLarge, Unavailable."""
         model = await self._registry.get(model_name, Model)
@@ -53,18 +53,18 @@ class Automatic:
         extent = await self._embeddings.extent(tenant, image_id, model)
         params = ais_params(model.manifest, given)
 
-        async def find(region: Region | None) -> list[Object]:
+        async def find(region: Region | None) -> list[SegmentedObject]:
             maps = await self._maps.get(tenant, image_id, model, timings, region)
             size = extent.size if region is None else region.size
             return await self._turns.run(find_by_ais, maps, model.manifest, size, params, timings)
 
         objects = await self._over(extent, model, find)
         self._metrics.objects(model.name, "ais", len(objects))
-        return Found(image_id, model.name, extent.size, objects)
+        return ImageObjects(image_id, model.name, extent.size, objects)
 
     async def amg(
         self, tenant: str, image_id: str, model_name: str, given: AmgEntry, timings: Timings
-    ) -> Found:
+    ) -> ImageObjects:
         """Objects scored by their predicted IoU; they may overlap, but for those of a large image. Raises NotFound
         (image, model), WrongModel, BadInput (a grid that cannot be), TooLarge, Unavailable."""
         model = await self._registry.get(model_name, Model)
@@ -73,24 +73,27 @@ class Automatic:
         if extent.tiled:
             check_work([each.outer.size for each in self._tiles(extent, model)], params)
 
-        async def find(region: Region | None) -> list[Object]:
+        async def find(region: Region | None) -> list[SegmentedObject]:
             masks = await self._amg.find(tenant, image_id, model, params, timings, region)
-            return [Object(each.crop, each.predicted_iou) for each in masks]
+            return [SegmentedObject(each.crop, each.predicted_iou) for each in masks]
 
         objects = await self._over(extent, model, find)
         self._metrics.objects(model.name, "amg", len(objects))
-        return Found(image_id, model.name, extent.size, objects)
+        return ImageObjects(image_id, model.name, extent.size, objects)
 
     async def _over(
-        self, extent: Extent, model: Model, find: Callable[[Region | None], Awaitable[list[Object]]]
-    ) -> list[Object]:
+        self,
+        extent: ImageExtent,
+        model: Model,
+        find: Callable[[Region | None], Awaitable[list[SegmentedObject]]],
+    ) -> list[SegmentedObject]:
         """What `find` finds on the image, or tile by tile on a large one. Raises TooLarge."""
         if not extent.tiled:
             check_size(extent.size)
             return await find(None)
         return await stitch_tiles.over_tiles(self._tiles(extent, model), find, self._turns)
 
-    def _tiles(self, extent: Extent, model: Model) -> Grid:
+    def _tiles(self, extent: ImageExtent, model: Model) -> Grid:
         return stitch_tiles.tiles_of(extent.size, model.preprocess.input_size, self._most_tiles)
 
 
@@ -108,10 +111,10 @@ def ais_params(manifest: PromptableManifest, given: AisEntry) -> AisParams:
 
 def find_by_ais(
     maps: UInt16, manifest: PromptableManifest, size: Size, params: AisParams, timings: Timings
-) -> list[Object]:
+) -> list[SegmentedObject]:
     with timings.stage("postprocess"):
         found = ais.segment(ais.to_image(unpack(maps), manifest, size), params)
-        return [Object(crop) for crop in label_map.to_crops(found)]
+        return [SegmentedObject(crop) for crop in label_map.to_crops(found)]
 
 
 def label_by_ais(

@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from segserve.bounded_executor import Turns
+from segserve.bounded_executor import BoundedExecutor
 from segserve.errors import Busy, TooManyTiles
 from segserve.images.tiling import Grid, Tile, grid
 from segserve.masks import crop as crops
 from segserve.masks import label_map
 from segserve.masks.label_map import Labels
-from segserve.types import Crop, Object, Region, Size
+from segserve.types import Crop, Region, SegmentedObject, Size
 
 AGREE = 0.5  # intersection over union above which two objects are one
 PATIENCE_S = 0.5
@@ -42,8 +42,8 @@ def tiles_of(size: Size, input_size: int, most: int | None) -> Grid:
 
 
 async def over_tiles(
-    tiles: Grid, segment: Callable[[Region], Awaitable[list[Object]]], turns: Turns
-) -> list[Object]:
+    tiles: Grid, segment: Callable[[Region], Awaitable[list[SegmentedObject]]], turns: BoundedExecutor
+) -> list[SegmentedObject]:
     """The objects of the image. segment: those of a region, in its pixels. Raises what `segment` raises; Busy from
     the first tile alone: once begun, this waits for its turns."""
     stitcher = Stitcher(tiles)
@@ -65,7 +65,7 @@ class Part:
 
     number: int
     crop: Crop
-    of: Object
+    of: SegmentedObject
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Stitcher:
         self._left: Seen | None = None
         self._above: dict[int, Seen] = {}
 
-    def add(self, tile: Tile, found: list[Object]) -> None:
+    def add(self, tile: Tile, found: list[SegmentedObject]) -> None:
         """found: in pixels of the tile's outer part; of those that overlap, the smaller one counts."""
         first = len(self._same)
         self._same.extend(range(first, first + len(found)))
@@ -133,7 +133,7 @@ class Stitcher:
             number = self._same[number]
         return number
 
-    def objects(self) -> list[Object]:
+    def objects(self) -> list[SegmentedObject]:
         """All that were found, in pixels of the image, in the order in which they were first met."""
         together: dict[int, list[Part]] = {}
         for part in self._parts:
@@ -162,7 +162,7 @@ def numbered(seen: Seen, size: Size) -> list[tuple[int, Crop]]:
     ]
 
 
-def whole(parts: list[Part]) -> Object:
+def whole(parts: list[Part]) -> SegmentedObject:
     """The object of these parts, with the score and the category of the largest."""
     largest = max(parts, key=lambda part: crops.area(part.crop))
     return replace(largest.of, crop=united([part.crop for part in parts]))

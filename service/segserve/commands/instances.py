@@ -10,7 +10,7 @@ import typer
 from segserve.commands.single_image import DataDir, Image, format_of, holding, quiet_settings
 from segserve.masks import crop
 from segserve.settings import Settings
-from segserve.types import Found
+from segserve.types import ImageObjects
 from segserve.wire.operations.instances import find
 from segserve.wire.operations.segment import checked
 from segserve.wire.results import objects
@@ -58,7 +58,7 @@ def instances(
     typer.echo(f"{output}: {len(found.objects)} objects")
 
 
-async def find_in(settings: Settings, image: Path, asked: InstancesIn) -> tuple[bytes, Found]:
+async def find_in(settings: Settings, image: Path, asked: InstancesIn) -> tuple[bytes, ImageObjects]:
     """What was found, as bytes and as objects."""
     async with holding(settings, image) as (service, image_id):
         found, (content, _) = await find(

@@ -8,7 +8,7 @@ import numpy as np
 import typer
 
 from segserve.commands.single_image import DataDir, Image, Model, holding, quiet_settings
-from segserve.decode.segmenter import Found
+from segserve.decode.segmenter import MaskResult
 from segserve.errors import BadInput
 from segserve.masks import crop, png
 from segserve.settings import Settings
@@ -67,7 +67,7 @@ def numbers(text: str, count: int, option: str) -> list[float]:
     return values
 
 
-async def decode(settings: Settings, image: Path, prompt: Prompt) -> tuple[Found[bytes], Timings]:
+async def decode(settings: Settings, image: Path, prompt: Prompt) -> tuple[MaskResult[bytes], Timings]:
     """The best mask, its PNG, and how long it took."""
     async with holding(settings, image) as (service, image_id):
         timings = service.timings()

@@ -73,7 +73,7 @@ def serve(
         grpc_port=grpc_port,
         encoder_url=encoder_url,
     )
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure_logging(settings.log_format, settings.log_level)
     service = Service(settings, workers_of(settings), role=Role.API)
 
     def started(rest: str, grpc: str | None) -> None:
@@ -106,7 +106,7 @@ def encoder(
     It needs the same Redis, object store and models as they do.
     """
     settings = load_settings(host=host, data_dir=data_dir, log_format=log_format)
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure_logging(settings.log_format, settings.log_level)
     service = Service(settings, role=Role.ENCODER)
 
     def started(rest: str, grpc: str | None) -> None:
@@ -131,7 +131,7 @@ def worker(
     A service that was given no Redis starts one by itself.
     """
     settings = load_settings(host=host, data_dir=data_dir, encoder_url=encoder_url, log_format=log_format)
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure_logging(settings.log_format, settings.log_level)
     service = Service(settings, workers_of(settings), role=Role.WORKER)
     running = service.jobs.worker(works(service))  # before anything starts: there may be no jobs
     if settings.device is Device.CPU and hasattr(os, "nice"):

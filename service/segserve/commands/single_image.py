@@ -53,7 +53,7 @@ def parameters(given: list[str], option: str = "--param") -> dict[str, Any]:
 
 def quiet_settings(**given: Any) -> Settings:
     settings = load_settings(**given)
-    logs.configure(settings.log_format, "error")
+    logs.configure_logging(settings.log_format, "error")
     return settings
 
 

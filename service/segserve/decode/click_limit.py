@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from segserve.errors import Busy
 from segserve.metrics import Metrics
 
-FEWEST, MOST = 2, 8  # places per worker
-LESS, MORE = 0.9, 0.05  # what an answer that took too long, or not, does to the number of places
+MIN_SLOTS_PER_THREAD, MAX_SLOTS_PER_THREAD = 2, 8  # places per worker
+DECREASE_FACTOR, INCREASE_SLOTS = (
+    0.9,
+    0.05,
+)  # what an answer that took too long, or not, does to the number of places
 
 
-class Places:
+class ClickLimit:
     """Beyond its places a request is refused at once rather than answered late.
 
     There are MOST of them while answers take no longer than `target_s`, waiting included, so that a burst is
@@ -21,7 +24,7 @@ class Places:
 
     def __init__(self, workers: int, target_s: float, metrics: Metrics) -> None:
         self._workers, self._target_s, self._metrics = workers, target_s, metrics
-        self._places, self._taken = float(MOST * workers), 0
+        self._places, self._taken = float(MAX_SLOTS_PER_THREAD * workers), 0
 
     def refusal(self) -> Busy | None:
         """What a click would get now for which there is no place, counted; None where there is."""
@@ -45,6 +48,6 @@ class Places:
 
     def _took(self, seconds: float) -> None:
         if seconds > self._target_s:
-            self._places = max(float(FEWEST * self._workers), self._places * LESS)
+            self._places = max(float(MIN_SLOTS_PER_THREAD * self._workers), self._places * DECREASE_FACTOR)
         else:
-            self._places = min(float(MOST * self._workers), self._places + MORE)
+            self._places = min(float(MAX_SLOTS_PER_THREAD * self._workers), self._places + INCREASE_SLOTS)

@@ -10,35 +10,35 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
-from segserve.decode.prompt_encoding import MASK_EPSILON, geometry
+from segserve.decode.prompt_encoding import MASK_EPSILON, logits_geometry
 from segserve.errors import BadInput, TooLarge
 from segserve.images.tiling import holds, window
 from segserve.masks.upscale import Geometry
 from segserve.models.bundle import PromptableManifest
 from segserve.types import Box, Candidate, Crop, Float32, Prompt, Region, Size
 
-MOST_SIDE = 8192  # of what is looked at at once: its mask takes a byte a pixel, its outline ten
+MAX_REGION_SIDE_PX = 8192  # of what is looked at at once: its mask takes a byte a pixel, its outline ten
 
 
-def choose(
+def choose_region(
     prompt: Prompt, earlier: Region | None, size: Size, manifest: PromptableManifest, field: str
 ) -> Region:
     """earlier: where the mask was found that is to be refined; looked at again if that holds the prompt. Raises
     TooLarge naming the field."""
-    asked = span(prompt, earlier)
+    asked = prompt_bounds(prompt, earlier)
     if earlier is not None and holds(earlier, asked):
         return earlier
     found = window(size, manifest.preprocess.input_size, asked)
-    if max(found.width, found.height) > MOST_SIDE:
+    if max(found.width, found.height) > MAX_REGION_SIDE_PX:
         raise TooLarge(
             f"The prompt spans {asked.x1 - asked.x0:.0f} x {asked.y1 - asked.y0:.0f} pixels of a large image.",
             field=field,
-            remedy=f"Up to {MOST_SIDE} pixels a side are looked at at once: ask for a smaller part.",
+            remedy=f"Up to {MAX_REGION_SIDE_PX} pixels a side are looked at at once: ask for a smaller part.",
         )
     return found
 
 
-def span(prompt: Prompt, earlier: Region | None) -> Box:
+def prompt_bounds(prompt: Prompt, earlier: Region | None) -> Box:
     """The box around all that is asked for. earlier: part of it where nothing but an earlier mask is in it."""
     points = prompt.points[prompt.labels == 1]
     if prompt.box is not None:
@@ -48,17 +48,17 @@ def span(prompt: Prompt, earlier: Region | None) -> Box:
         if rows.size:
             corners = [[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]]
             points = np.concatenate([points, corners])
-    if earlier is not None and (not len(points) or not holds(earlier, around(points))):
+    if earlier is not None and (not len(points) or not holds(earlier, bounds_of_points(points))):
         far = [earlier.x + earlier.width, earlier.y + earlier.height]
         points = np.concatenate([points, [[earlier.x, earlier.y], far]])
-    return around(points if len(points) else prompt.points)
+    return bounds_of_points(points if len(points) else prompt.points)
 
 
-def around(points: Float32) -> Box:
+def bounds_of_points(points: Float32) -> Box:
     return Box(*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
 
 
-def enter(prompt: Prompt, region: Region) -> Prompt:
+def move_to_region(prompt: Prompt, region: Region) -> Prompt:
     """The same prompt in pixels of the region."""
     origin = np.array([region.x, region.y], np.float32)
     points = prompt.points - origin
@@ -71,18 +71,18 @@ def enter(prompt: Prompt, region: Region) -> Prompt:
     return replace(prompt, points=points[inside], labels=prompt.labels[inside], box=box, mask=mask)
 
 
-def leave(candidate: Candidate, region: Region, size: Size) -> Candidate:
+def move_to_image(candidate: Candidate, region: Region, size: Size) -> Candidate:
     """The same mask in the image."""
     crop = candidate.crop
     return replace(candidate, crop=Crop(crop.pixels, crop.x + region.x, crop.y + region.y, size))
 
 
-def carry(logits: Float32, source: Region, target: Region, manifest: PromptableManifest) -> Float32:
+def move_logits(logits: Float32, source: Region, target: Region, manifest: PromptableManifest) -> Float32:
     """Low-res logits [h, w] of one region as those of another; where the first did not look, as sure as
     `prompts.mask_to_logits` is that nothing is there."""
     if source == target:
         return logits
-    there, here = (_scale(geometry(manifest, region.size), region) for region in (source, target))
+    there, here = (_scale(logits_geometry(manifest, region.size), region) for region in (source, target))
     # Output pixel (i, j) has its centre at ((j, i) + 0.5) / here + target's corner, in pixels of the image.
     step = there / here
     corner = np.array([target.y - source.y, target.x - source.x])
@@ -98,18 +98,18 @@ def _scale(where: Geometry, region: Region) -> "np.ndarray[tuple[int], np.dtype[
     return of_valid * where.low / where.square
 
 
-def tag(region: Region) -> str:
+def format_region(region: Region) -> str:
     """As part of a mask_id, so that whoever refines the mask looks where it was found."""
     return f"{region.x}.{region.y}.{region.width}.{region.height}"
 
 
-def region_of(mask_id: str) -> Region | None:
-    """Of a mask_id that is known: one found with `tag` in it; None for a whole image's."""
+def parse_region(mask_id: str) -> Region | None:
+    """Of a mask_id that is known: one found with `format_region` in it; None for a whole image's."""
     parts = mask_id.split("-")
     return Region(*(int(number) for number in parts[1].split("."))) if len(parts) == 3 else None
 
 
-def refuse_logits(field: str) -> BadInput:
+def logits_refusal(field: str) -> BadInput:
     return BadInput(
         "Logits do not say which part of a large image they are of.",
         field=field,

@@ -13,7 +13,7 @@ SINGLE, CANDIDATES = 0, [1, 2, 3]  # mask tokens: the single mask, and the three
 MASK_EPSILON = 1e-3  # a binary mask's probability of being wrong, as micro-sam assumes
 
 
-def expect_size(mask: tuple[int, int], size: Size, field: str) -> None:
+def check_mask_size(mask: tuple[int, int], size: Size, field: str) -> None:
     """A binary mask is of the image's size. mask: height, width. Raises BadInput."""
     if mask != (size.height, size.width):
         raise BadInput(
@@ -23,26 +23,26 @@ def expect_size(mask: tuple[int, int], size: Size, field: str) -> None:
         )
 
 
-def geometry(manifest: PromptableManifest, size: Size) -> Geometry:
+def logits_geometry(manifest: PromptableManifest, size: Size) -> Geometry:
     """How low-res logits of this model lie over an image of this size."""
     if manifest.preprocess.resize == "pad":
         return Geometry.padded(size, manifest.preprocess.input_size, manifest.dims.low)
     return Geometry.stretched(size, manifest.dims.low)
 
 
-def to_input(points: Float32, manifest: PromptableManifest, size: Size) -> Float32:
+def scale_points(points: Float32, manifest: PromptableManifest, size: Size) -> Float32:
     """Points [N, 2] of the original image in pixels of the model's input."""
     edge = manifest.preprocess.input_size
     if manifest.preprocess.resize == "stretch":
         scale = np.array([edge / size.width, edge / size.height])
     else:  # as ResizeLongestSide.apply_coords: by the rounded size that the image was resized to
-        valid = geometry(manifest, size).valid
+        valid = logits_geometry(manifest, size).valid
         scale = np.array([valid.width / size.width, valid.height / size.height])
     scaled: Float32 = (points * scale).astype(np.float32)
     return scaled
 
 
-def tokens(prompt: Prompt, manifest: PromptableManifest, size: Size) -> tuple[Float32, Float32]:
+def encode_tokens(prompt: Prompt, manifest: PromptableManifest, size: Size) -> tuple[Float32, Float32]:
     """Coordinates [N, 2] in input pixels and labels [N], in the order and with the padding that the model's
     own predictor uses: SAM pads points where no box is given, SAM 2 always, and puts the box first."""
     points = [(prompt.points, prompt.labels)]
@@ -51,7 +51,7 @@ def tokens(prompt: Prompt, manifest: PromptableManifest, size: Size) -> tuple[Fl
         corners = np.array([[box.x0, box.y0], [box.x1, box.y1]], np.float32)
         at = 0 if manifest.kind is Kind.SAM2 else 1
         points.insert(at, (corners, np.array([BOX_FIRST, BOX_SECOND])))
-    coords = to_input(np.concatenate([p for p, _ in points]), manifest, size)
+    coords = scale_points(np.concatenate([p for p, _ in points]), manifest, size)
     labels = np.concatenate([label for _, label in points]).astype(np.float32)
     if len(coords) and (prompt.box is None or manifest.kind is Kind.SAM2):
         coords = np.concatenate([coords, np.zeros((1, 2), np.float32)])
@@ -68,7 +68,7 @@ def wants_candidates(prompt: Prompt, multimask: bool | None) -> bool:
     return alone and len(prompt.labels) == 1 and prompt.labels[0] == 1
 
 
-def mask_tokens(prompt: Prompt, kind: Kind, multimask: bool | None, select: Select) -> list[int]:
+def select_mask_tokens(prompt: Prompt, kind: Kind, multimask: bool | None, select: Select) -> list[int]:
     """Which of the decoder's four masks are needed."""
     if select is Select.FIRST:
         return CANDIDATES[:1]
@@ -83,7 +83,9 @@ def mask_to_logits(mask: Bool, manifest: PromptableManifest) -> Float32:
     1 - 1e-3 and 1e-3, resized like the image, the padding counted as background."""
     inside = float(np.log((1 - MASK_EPSILON) / MASK_EPSILON))
     low = manifest.dims.low
-    valid = geometry(manifest, Size(*mask.shape)).valid if manifest.preprocess.resize == "pad" else None
+    valid = (
+        logits_geometry(manifest, Size(*mask.shape)).valid if manifest.preprocess.resize == "pad" else None
+    )
     edge = manifest.preprocess.input_size
     height, width = (
         (low, low)

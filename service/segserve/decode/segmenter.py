@@ -13,9 +13,16 @@ from cachetools import TTLCache
 from numpy.typing import NDArray
 
 from segserve.decode import large_images
-from segserve.decode.click_limit import Places
-from segserve.decode.prompt_encoding import SINGLE, expect_size, geometry, mask_to_logits, mask_tokens, tokens
-from segserve.encode.embeddings import Embeddings, Extent
+from segserve.decode.click_limit import ClickLimit
+from segserve.decode.prompt_encoding import (
+    SINGLE,
+    check_mask_size,
+    encode_tokens,
+    logits_geometry,
+    mask_to_logits,
+    select_mask_tokens,
+)
+from segserve.encode.embeddings import Embeddings, ImageExtent
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.errors import BadInput, CacheUnavailable, MaskNotFound
 from segserve.masks.upscale import upscale
@@ -23,7 +30,7 @@ from segserve.metrics import Metrics
 from segserve.models.bundle import Kind
 from segserve.models.promptable_model import Model
 from segserve.models.registry import Registry
-from segserve.store.redis_cache import Cache
+from segserve.store.redis_cache import RedisCache
 from segserve.timing import Timings
 from segserve.types import Candidate, Float16, Float32, Prompt, Region, Select, Size
 
@@ -34,27 +41,27 @@ SAM2_LOGIT_LIMIT = 32.0
 HELD_MASKS = 512
 WRITE_S = 0.05  # within which a mask that a replica has answered with is in Redis
 
-T = TypeVar("T")
-A = TypeVar("A")
+Rendered = TypeVar("Rendered")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class Found(Generic[T]):
+class MaskResult(Generic[Rendered]):
     """One mask, what the caller rendered of it, and its id: None where the cache is away."""
 
     candidate: Candidate
-    rendered: T
+    rendered: Rendered
     mask_id: str | None
 
 
 @dataclass(frozen=True)
-class Segmentation(Generic[T]):
+class SegmentResult(Generic[Rendered]):
     """results: one list per prompt, in order."""
 
     image_id: str
     model: str
     size: Size
-    results: list[list[Found[T]]]
+    results: list[list[MaskResult[Rendered]]]
 
 
 def is_stable(logits: Float32) -> bool:
@@ -63,7 +70,9 @@ def is_stable(logits: Float32) -> bool:
     return outer == 0 or bool(np.count_nonzero(logits > STABILITY_DELTA) / outer >= STABILITY_THRESHOLD)
 
 
-def choose(logits: Float32, scores: Float32, channels: list[int], kind: Kind, select: Select) -> list[int]:
+def choose_masks(
+    logits: Float32, scores: Float32, channels: list[int], kind: Kind, select: Select
+) -> list[int]:
     """Positions in `channels` of the masks to answer with. logits [M, h, w], scores [M]."""
     if kind is Kind.SAM2 and channels[0] == SINGLE:
         return [0] if is_stable(logits[0]) else [1 + int(scores[1:].argmax())]
@@ -72,7 +81,7 @@ def choose(logits: Float32, scores: Float32, channels: list[int], kind: Kind, se
     return list(range(len(channels)))
 
 
-def decode(
+def decode_prompt(
     model: Model,
     image: PreparedImage,
     prompt: Prompt,
@@ -87,36 +96,36 @@ def decode(
     if prior is not None:
         with timings.stage("prepare"):
             prepared = model.prepare(image.embedding, prior, image.prepared)
-    coords, labels = tokens(prompt, manifest, image.size)
-    channels = mask_tokens(prompt, manifest.kind, multimask, select)
+    coords, labels = encode_tokens(prompt, manifest, image.size)
+    channels = select_mask_tokens(prompt, manifest.kind, multimask, select)
     with timings.stage("decode"):
         logits, scores = model.decode(prepared, coords, labels, channels)
     scores = scores[channels]
-    chosen = choose(logits, scores, channels, manifest.kind, select)
+    chosen = choose_masks(logits, scores, channels, manifest.kind, select)
     with timings.stage("postprocess"):
-        where = geometry(manifest, image.size)
+        where = logits_geometry(manifest, image.size)
         return [
             Candidate(
                 crop=upscale(logits[i], where, manifest.mask_threshold),
                 score=float(scores[i]),
-                logits=clamp(logits[i]) if manifest.kind is Kind.SAM2 else logits[i],
+                logits=clamp_logits(logits[i]) if manifest.kind is Kind.SAM2 else logits[i],
             )
             for i in chosen
         ]
 
 
-def clamp(logits: Float32) -> Float32:
+def clamp_logits(logits: Float32) -> Float32:
     return np.clip(logits, -SAM2_LOGIT_LIMIT, SAM2_LOGIT_LIMIT)
 
 
-class MaskMemory:
+class MaskCache:
     """Low-res logits by mask_id: held here for the next click, in Redis for the other replicas.
 
     A click does not wait for Redis: its masks are held at once and written while the answer is on its way.
     Once a write has failed, the next ones are waited for, until one succeeds.
     """
 
-    def __init__(self, cache: Cache, ttl_s: int, workers: Executor) -> None:
+    def __init__(self, cache: RedisCache, ttl_s: int, workers: Executor) -> None:
         self._cache, self._workers = cache, workers
         self._held: TTLCache[tuple[str, str, str], NDArray[np.floating]] = TTLCache(HELD_MASKS, ttl_s)
         self._writing: set[asyncio.Task[None]] = set()
@@ -127,7 +136,7 @@ class MaskMemory:
     ) -> list[str | None]:
         """New ids, or None for each where the cache is away. regions: where each was found, None is anywhere on
         the image."""
-        masks = {new_id(model, region): array for array, region in zip(logits, regions, strict=True)}
+        masks = {new_mask_id(model, region): array for array, region in zip(logits, regions, strict=True)}
         writing = asyncio.create_task(self._write(tenant, image_id, masks))
         self._writing.add(writing)  # the loop itself holds tasks only weakly
         writing.add_done_callback(self._writing.discard)
@@ -169,8 +178,8 @@ class MaskMemory:
             self._held.pop(key, None)
 
 
-def new_id(model: Model, region: Region | None) -> str:
-    place = [] if region is None else [large_images.tag(region)]
+def new_mask_id(model: Model, region: Region | None) -> str:
+    place = [] if region is None else [large_images.format_region(region)]
     return "-".join([model.bundle.digest[:12], *place, secrets.token_hex(12)])
 
 
@@ -178,7 +187,7 @@ def to_half(masks: dict[str, Float32]) -> dict[str, Float16]:
     return {mask_id: logits.astype(np.float16) for mask_id, logits in masks.items()}
 
 
-class Segmenter:
+class PromptSegmenter:
     """workers: the `worker_count` threads that decode; each prompt is one piece of work. places: who may decode
     or wait for it."""
 
@@ -186,12 +195,12 @@ class Segmenter:
         self,
         registry: Registry,
         embeddings: Embeddings,
-        masks: MaskMemory,
+        masks: MaskCache,
         workers: Executor,
         metrics: Metrics,
         *,
         worker_count: int,
-        places: Places,
+        places: ClickLimit,
     ) -> None:
         self._worker_count, self._places = worker_count, places
         self._registry, self._embeddings, self._masks = registry, embeddings, masks
@@ -206,9 +215,9 @@ class Segmenter:
         *,
         multimask: bool | None,
         select: Select,
-        render: Callable[[Candidate], T],
+        render: Callable[[Candidate], Rendered],
         timings: Timings,
-    ) -> Segmentation[T]:
+    ) -> SegmentResult[Rendered]:
         """`render` turns a mask into what the caller wants of it, in the thread that decoded it.
 
         Raises NotFound (image, model, mask), BadInput (a prompt that the image cannot have), Unavailable.
@@ -218,17 +227,17 @@ class Segmenter:
         # Checked before the image is encoded: a prompt that cannot be should not wait for that.
         extent = await self._embeddings.extent(tenant, image_id, model)
         size = extent.size
-        prompts = [check(p, size, model, f"prompts.{i}") for i, p in enumerate(prompts)]
+        prompts = [check_prompt(p, size, model, f"prompts.{i}") for i, p in enumerate(prompts)]
         asked = [await self._look(tenant, image_id, model, extent, p, i) for i, p in enumerate(prompts)]
         regions = [each.region for each in asked]
 
-        async def answer(region: Region | None) -> list[list[tuple[Candidate, T]]]:
+        async def answer(region: Region | None) -> list[list[tuple[Candidate, Rendered]]]:
             image = await self._embeddings.prepared(tenant, image_id, model, timings, region=region)
 
-            def work(prompt: Prompt) -> list[tuple[Candidate, T]]:
-                found = decode(model, image, prompt, multimask, select, timings)
+            def work(prompt: Prompt) -> list[tuple[Candidate, Rendered]]:
+                found = decode_prompt(model, image, prompt, multimask, select, timings)
                 if region is not None:
-                    found = [large_images.leave(candidate, region, size) for candidate in found]
+                    found = [large_images.move_to_image(candidate, region, size) for candidate in found]
                 with timings.stage("format"):
                     return [(candidate, render(candidate)) for candidate in found]
 
@@ -245,54 +254,56 @@ class Segmenter:
         self._metrics.masks(model.name, len(logits))
         self._metrics.click(embedding_source(timings), time.perf_counter() - start)
         results = [
-            [Found(candidate, rendered, next(ids)) for candidate, rendered in found] for found in answers
+            [MaskResult(candidate, rendered, next(ids)) for candidate, rendered in found] for found in answers
         ]
-        return Segmentation(image_id, model.name, size, results)
+        return SegmentResult(image_id, model.name, size, results)
 
-    async def _in_turn(self, work: Callable[[Prompt], A], prompts: list[Prompt]) -> list[A]:
+    async def _in_turn(self, work: Callable[[Prompt], Answer], prompts: list[Prompt]) -> list[Answer]:
         """All prompts of a request, no more at once than there are workers: a request of hundreds does not
         stand before everybody else's single click."""
         loop, turn = asyncio.get_running_loop(), asyncio.Semaphore(self._worker_count)
 
-        async def one(prompt: Prompt) -> A:
+        async def one(prompt: Prompt) -> Answer:
             async with turn:
                 return await loop.run_in_executor(self._workers, work, prompt)
 
         return list(await asyncio.gather(*(one(prompt) for prompt in prompts)))
 
     async def _look(
-        self, tenant: str, image_id: str, model: Model, extent: Extent, prompt: Prompt, index: int
-    ) -> "Look":
+        self, tenant: str, image_id: str, model: Model, extent: ImageExtent, prompt: Prompt, index: int
+    ) -> "RegionPrompt":
         field, prior = f"prompts.{index}", prompt.logits
         if prompt.mask_id is not None:
             prior = await self._masks.recall(tenant, image_id, model, prompt.mask_id, f"{field}.mask_id")
         elif prior is not None and extent.tiled:
-            raise large_images.refuse_logits(f"{field}.logits")
+            raise large_images.logits_refusal(f"{field}.logits")
         asked = replace(prompt, logits=prior, mask_id=None)
         if not extent.tiled:
-            return Look(asked, None)
-        earlier = prompt.mask_id and large_images.region_of(prompt.mask_id)
+            return RegionPrompt(asked, None)
+        earlier = prompt.mask_id and large_images.parse_region(prompt.mask_id)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._workers, enter_window, asked, earlier or None, extent.size, model, field
+            self._workers, move_prompt_to_region, asked, earlier or None, extent.size, model, field
         )
 
 
 @dataclass(frozen=True)
-class Look:
+class RegionPrompt:
     """A prompt, in pixels of the region in which its object is looked for; None is the image."""
 
     prompt: Prompt
     region: Region | None
 
 
-def enter_window(prompt: Prompt, earlier: Region | None, size: Size, model: Model, field: str) -> Look:
+def move_prompt_to_region(
+    prompt: Prompt, earlier: Region | None, size: Size, model: Model, field: str
+) -> RegionPrompt:
     """earlier: of the prompt's logits. Raises TooLarge."""
-    region = large_images.choose(prompt, earlier, size, model.manifest, field)
+    region = large_images.choose_region(prompt, earlier, size, model.manifest, field)
     logits = prompt.logits
     if logits is not None and earlier is not None:
-        logits = large_images.carry(logits, earlier, region, model.manifest)
-    return Look(replace(large_images.enter(prompt, region), logits=logits), region)
+        logits = large_images.move_logits(logits, earlier, region, model.manifest)
+    return RegionPrompt(replace(large_images.move_to_region(prompt, region), logits=logits), region)
 
 
 def embedding_source(timings: Timings) -> str:
@@ -302,9 +313,9 @@ def embedding_source(timings: Timings) -> str:
     return "redis" if "cache" in timings.seconds else "process"
 
 
-def check(prompt: Prompt, size: Size, model: Model, field: str) -> Prompt:
+def check_prompt(prompt: Prompt, size: Size, model: Model, field: str) -> Prompt:
     """Does the prompt lie on the image, and is it one for the model? Raises BadInput naming the field."""
-    check_marks(prompt, size, field)
+    check_prompt_coordinates(prompt, size, field)
     low = model.manifest.dims.low
     if prompt.logits is not None and prompt.logits.shape != (low, low):
         raise BadInput(
@@ -315,7 +326,7 @@ def check(prompt: Prompt, size: Size, model: Model, field: str) -> Prompt:
     return prompt
 
 
-def check_marks(prompt: Prompt, size: Size, field: str) -> None:
+def check_prompt_coordinates(prompt: Prompt, size: Size, field: str) -> None:
     """Do points, box and mask lie on the image? Raises BadInput naming the field."""
     remedy = f"Coordinates are pixels of the original image, which is {size.width} x {size.height}, origin top left."
     corners = [] if prompt.box is None else [(prompt.box.x0, prompt.box.y0), (prompt.box.x1, prompt.box.y1)]
@@ -325,4 +336,4 @@ def check_marks(prompt: Prompt, size: Size, field: str) -> None:
                 where = f"{field}.{name}.{index}" if name == "points" else f"{field}.box"
                 raise BadInput(f"({x:g}, {y:g}) lies outside the image.", field=where, remedy=remedy)
     if prompt.mask is not None:
-        expect_size(prompt.mask.shape, size, f"{field}.mask")
+        check_mask_size(prompt.mask.shape, size, f"{field}.mask")

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import imagecodecs
 from cachetools import LRUCache
 
-from segserve.encode.encoder import ENOUGH, Encoder, ImageBytes, Wanted
-from segserve.encode.prepared_cache import Key, PreparedCache, PreparedImage
-from segserve.encode.single_flight import Flights
+from segserve.encode.encoder import ENOUGH_INPUT_SIZES, Encoder, EncodeRequest, ImageBytes
+from segserve.encode.prepared_cache import EmbeddingKey, PreparedCache, PreparedImage
+from segserve.encode.single_flight import SingleFlight
 from segserve.errors import EncodeTimeout, ImageNotFound
 from segserve.images.stored_pixels import StoredImages
 from segserve.metrics import Metrics
 from segserve.models.promptable_model import Model
 from segserve.store import keys
 from segserve.store.image_store import ImageStore
-from segserve.store.redis_cache import Cache, unpack
+from segserve.store.redis_cache import RedisCache, unpack_embedding
 from segserve.timing import Timings
 from segserve.types import Embedding, Priority, ReadOptions, Region, Size
 
@@ -30,7 +30,7 @@ LARGE_KNOWN = 1024  # large images of which the size is held
 
 
 @dataclass(frozen=True)
-class Extent:
+class ImageExtent:
     """tiled: large, and encoded in regions."""
 
     size: Size
@@ -46,10 +46,10 @@ class Embeddings:
         self,
         images: ImageStore,
         stored: StoredImages,
-        cache: Cache,
+        cache: RedisCache,
         prepared: PreparedCache,
         encoder: Encoder,
-        flights: Flights,
+        flights: SingleFlight,
         workers: Executor,
         metrics: Metrics,
         *,
@@ -62,7 +62,7 @@ class Embeddings:
         self._encoder, self._flights = encoder, flights
         self._workers, self._metrics = workers, metrics
         self._timeout_s, self._send_images = timeout_s, send_images
-        self._running: dict[Key, asyncio.Task[PreparedImage]] = {}
+        self._running: dict[EmbeddingKey, asyncio.Task[PreparedImage]] = {}
         self._large: LRUCache[tuple[str, str], Size] = LRUCache(LARGE_KNOWN)
 
     async def prepared(
@@ -76,7 +76,7 @@ class Embeddings:
     ) -> PreparedImage:
         """region: the part of the image to encode, as if it were an image of its own; None is all of it. Raises
         ImageNotFound, CacheUnavailable, EncodeTimeout, Busy, BadInput for a region that is not on the image."""
-        key = Key(tenant, image_id, model.bundle.digest, region)
+        key = EmbeddingKey(tenant, image_id, model.bundle.digest, region)
         held = self._prepared.get(key)
         self._metrics.lookup("process", hit=held is not None)
         if held is not None:
@@ -96,19 +96,19 @@ class Embeddings:
         """The image's size, without encoding it. Raises ImageNotFound."""
         return (await self.extent(tenant, image_id, model)).size
 
-    async def extent(self, tenant: str, image_id: str, model: Model) -> Extent:
+    async def extent(self, tenant: str, image_id: str, model: Model) -> ImageExtent:
         """As `size`, and whether the image is to be encoded in regions."""
         if (large := self._large.get((tenant, image_id))) is not None:
-            return Extent(large, tiled=True)
-        held = self._prepared.get(Key(tenant, image_id, model.bundle.digest))
+            return ImageExtent(large, tiled=True)
+        held = self._prepared.get(EmbeddingKey(tenant, image_id, model.bundle.digest))
         if held is not None:
-            return Extent(held.size, tiled=False)
+            return ImageExtent(held.size, tiled=False)
         record = await self._images.record(tenant, image_id)
         if record.tiles is not None:
             self._large[tenant, image_id] = record.size
-        return Extent(record.size, tiled=record.tiles is not None)
+        return ImageExtent(record.size, tiled=record.tiles is not None)
 
-    def _finished(self, key: Key, task: asyncio.Task[PreparedImage]) -> None:
+    def _finished(self, key: EmbeddingKey, task: asyncio.Task[PreparedImage]) -> None:
         self._running.pop(key, None)
         if not task.cancelled():
             task.exception()  # every waiter may have given up; the error is then nobody's
@@ -123,7 +123,9 @@ class Embeddings:
                 retry_after_s=5,
             ) from None
 
-    async def _make(self, key: Key, model: Model, timings: Timings, priority: Priority) -> PreparedImage:
+    async def _make(
+        self, key: EmbeddingKey, model: Model, timings: Timings, priority: Priority
+    ) -> PreparedImage:
         record = await self._images.record(key.tenant, key.image_id)
         embedding = await self._find(key, model, timings, priority)
         with timings.stage("prepare"):
@@ -138,7 +140,7 @@ class Embeddings:
         self._report_held()
         return image
 
-    async def _check_kept(self, key: Key) -> None:
+    async def _check_kept(self, key: EmbeddingKey) -> None:
         """Deleted meanwhile? Then neither the caller nor the cache may keep what was made from it. Raises
         ImageNotFound."""
         try:
@@ -152,7 +154,7 @@ class Embeddings:
         Raises as `prepared` does, but waits as long as it takes."""
         extent = await self.extent(tenant, image_id, model)
         region = Region(0, 0, extent.size.width, extent.size.height) if extent.tiled else None
-        key = Key(tenant, image_id, model.bundle.digest, region)
+        key = EmbeddingKey(tenant, image_id, model.bundle.digest, region)
         await self._find(key, model, timings, self._priority)
         await self._check_kept(key)
 
@@ -162,17 +164,17 @@ class Embeddings:
         whole = Region(0, 0, extent.size.width, extent.size.height) if extent.tiled else None
         return (await self.prepared(tenant, image_id, model, timings, region=whole)).embedding
 
-    async def _find(self, key: Key, model: Model, timings: Timings, priority: Priority) -> Embedding:
+    async def _find(self, key: EmbeddingKey, model: Model, timings: Timings, priority: Priority) -> Embedding:
         async def look() -> Embedding | None:
             with timings.stage("cache"):
                 return await self._cache.get_embedding(key.tenant, key.image_id, key.digest, key.region)
 
         async def encode() -> Embedding:
             image = await self._bytes(key, model) if self._send_images else None
-            wanted = Wanted(
+            wanted = EncodeRequest(
                 key.tenant, key.image_id, model.name, key.digest, priority, image=image, region=key.region
             )
-            return unpack(await self._encoder.encode(wanted, timings))
+            return unpack_embedding(await self._encoder.encode(wanted, timings))
 
         found = await look()
         self._metrics.lookup("redis", hit=found is not None)
@@ -182,11 +184,11 @@ class Embeddings:
             keys.embedding(key.tenant, key.image_id, key.digest, key.region), look, encode, timings
         )
 
-    async def _bytes(self, key: Key, model: Model) -> ImageBytes:
+    async def _bytes(self, key: EmbeddingKey, model: Model) -> ImageBytes:
         record = await self._images.record(key.tenant, key.image_id)
         if key.region is None and record.tiles is None:
             return ImageBytes(await self._images.read(key.tenant, key.image_id), record.options)
-        enough = ENOUGH * model.preprocess.input_size
+        enough = ENOUGH_INPUT_SIZES * model.preprocess.input_size
         pixels = await self._stored.pixels(key.tenant, record, key.region, enough)
         loop = asyncio.get_running_loop()
         data = await loop.run_in_executor(

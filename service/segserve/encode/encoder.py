@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 import structlog
 
-from segserve.encode.prepared_cache import Key
-from segserve.encode.preprocess import apply
+from segserve.encode.prepared_cache import EmbeddingKey
+from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BrokenModel, Busy, CacheUnavailable, OutOfMemory
 from segserve.images.read_image import read_image
 from segserve.images.stored_pixels import StoredImages
@@ -26,11 +26,11 @@ from segserve.metrics import Metrics
 from segserve.models.promptable_model import Model
 from segserve.models.registry import Registry
 from segserve.store.image_store import ImageStore
-from segserve.store.redis_cache import Cache, pack
+from segserve.store.redis_cache import RedisCache, pack_embedding
 from segserve.timing import Timings
 from segserve.types import Embedding, Float32, Priority, ReadOptions, Region, Size, UInt8
 
-ENOUGH = 2  # times a model's input size: what a large part of a large image is read at
+ENOUGH_INPUT_SIZES = 2  # times a model's input size: what a large part of a large image is read at
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class ImageBytes:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EncodeRequest:
     """An embedding that is wanted: of which stored image, by which model. digest: of the model's bundle, so
     that a worker with another version of the model refuses instead of answering wrongly. image: for a worker
     that does not see the object store. region: of the image, encoded as if it were one; None is all of it."""
@@ -58,14 +58,14 @@ class Wanted:
     region: Region | None = None
 
     @property
-    def key(self) -> Key:
-        return Key(self.tenant, self.image_id, self.digest, self.region)
+    def key(self) -> EmbeddingKey:
+        return EmbeddingKey(self.tenant, self.image_id, self.digest, self.region)
 
 
 class Encoder(Protocol):
     """Here (`LocalEncoder`) or on workers elsewhere."""
 
-    async def encode(self, wanted: Wanted, timings: Timings) -> bytes:
+    async def encode(self, wanted: EncodeRequest, timings: Timings) -> bytes:
         """The packed embedding, which is then in the cache too. Raises ImageNotFound, Busy, OutOfMemory,
         Unavailable."""
         ...
@@ -76,8 +76,8 @@ class Encoder(Protocol):
 
 
 @dataclass(eq=False)
-class Item:
-    wanted: Wanted
+class QueuedImage:
+    wanted: EncodeRequest
     timings: Timings
     done: "asyncio.Future[bytes]"
     priority: Priority
@@ -95,7 +95,7 @@ class LocalEncoder:
         self,
         images: ImageStore,
         stored: StoredImages,
-        cache: Cache,
+        cache: RedisCache,
         registry: Registry,
         readers: Executor,
         metrics: Metrics,
@@ -110,15 +110,15 @@ class LocalEncoder:
         self._max_batch, self._max_waiting, self._max_pixels = max_batch, max_waiting, max_pixels
         self._at_once, self._ahead_of_device = at_once, 2 * max(max_batch, at_once)
         self._device = ThreadPoolExecutor(at_once, "encode")
-        self._waiting: dict[Priority, deque[Item]] = {priority: deque() for priority in Priority}
-        self._reading: set[Item] = set()
-        self._ready: list[Item] = []
+        self._waiting: dict[Priority, deque[QueuedImage]] = {priority: deque() for priority in Priority}
+        self._reading: set[QueuedImage] = set()
+        self._ready: list[QueuedImage] = []
         self._running = 0
-        self._items: dict[Key, Item] = {}
+        self._items: dict[EmbeddingKey, QueuedImage] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    async def encode(self, wanted: Wanted, timings: Timings) -> bytes:
+    async def encode(self, wanted: EncodeRequest, timings: Timings) -> bytes:
         item = self._items.get(wanted.key)
         if item is None:
             item = self._enqueue(wanted, timings)
@@ -126,20 +126,20 @@ class LocalEncoder:
             self._promote(item)
         return await asyncio.shield(item.done)
 
-    def _enqueue(self, wanted: Wanted, timings: Timings) -> Item:
+    def _enqueue(self, wanted: EncodeRequest, timings: Timings) -> QueuedImage:
         waiting = sum(len(queue) for queue in self._waiting.values())
         room = self._max_waiting if wanted.priority is Priority.INTERACTIVE else self._max_waiting // 2
         if self._closing or waiting >= room:
             self._metrics.rejected("encode_queue")
             raise Busy("Too many images wait to be encoded.", remedy="Try again soon.", retry_after_s=2)
-        item = Item(wanted, timings, asyncio.get_running_loop().create_future(), wanted.priority)
+        item = QueuedImage(wanted, timings, asyncio.get_running_loop().create_future(), wanted.priority)
         item.done.add_done_callback(lambda done: self._forget(wanted.key, done))
         self._items[wanted.key] = item
         self._waiting[wanted.priority].append(item)
         self._advance()
         return item
 
-    def _promote(self, item: Item) -> None:
+    def _promote(self, item: QueuedImage) -> None:
         """Somebody clicks on an image that a batch brought."""
         if item in self._waiting[Priority.BATCH]:
             self._waiting[Priority.BATCH].remove(item)
@@ -147,7 +147,7 @@ class LocalEncoder:
         item.priority = Priority.INTERACTIVE
         self._advance()
 
-    def _forget(self, key: Key, done: "asyncio.Future[bytes]") -> None:
+    def _forget(self, key: EmbeddingKey, done: "asyncio.Future[bytes]") -> None:
         self._items.pop(key, None)
         if not done.cancelled():
             done.exception()  # whoever waited may have gone; the error is then nobody's
@@ -178,7 +178,7 @@ class LocalEncoder:
         self._tasks.add(task)  # the loop itself holds tasks only weakly
         task.add_done_callback(self._tasks.discard)
 
-    def _take_batch(self) -> list[Item]:
+    def _take_batch(self) -> list[QueuedImage]:
         self._ready.sort(
             key=lambda item: list(Priority).index(item.priority)
         )  # stable: first come, first served
@@ -187,7 +187,7 @@ class LocalEncoder:
         self._ready = [item for item in self._ready if item not in batch]
         return batch
 
-    async def _read(self, item: Item) -> None:
+    async def _read(self, item: QueuedImage) -> None:
         wanted, loop = item.wanted, asyncio.get_running_loop()
         item.timings.add("wait", time.perf_counter() - item.since)
         try:
@@ -196,7 +196,7 @@ class LocalEncoder:
                 pixels, shows = await self._look(wanted, item.model)
             with item.timings.stage("preprocess"):
                 item.pixels = await loop.run_in_executor(
-                    self._readers, apply, pixels, item.model.preprocess, shows
+                    self._readers, preprocess_image, pixels, item.model.preprocess, shows
                 )
             item.since = time.perf_counter()
             self._ready.append(item)
@@ -206,7 +206,7 @@ class LocalEncoder:
             self._reading.discard(item)
             self._advance()
 
-    async def _model(self, wanted: Wanted) -> Model:
+    async def _model(self, wanted: EncodeRequest) -> Model:
         model = await self._registry.get(wanted.model, Model)
         if model.bundle.digest != wanted.digest:
             raise BrokenModel(
@@ -216,7 +216,7 @@ class LocalEncoder:
             )
         return model
 
-    async def _look(self, wanted: Wanted, model: Model) -> tuple[UInt8, Size]:
+    async def _look(self, wanted: EncodeRequest, model: Model) -> tuple[UInt8, Size]:
         """What is to be encoded, [h, w, 3], and the size of what it shows."""
         if (sent := wanted.image) is not None:
             loop = asyncio.get_running_loop()
@@ -225,11 +225,11 @@ class LocalEncoder:
             )
             return pixels, wanted.region.size if wanted.region else Size(*pixels.shape[:2])
         record = await self._images.record(wanted.tenant, wanted.image_id)
-        enough = ENOUGH * model.preprocess.input_size
+        enough = ENOUGH_INPUT_SIZES * model.preprocess.input_size
         pixels = await self._stored.pixels(wanted.tenant, record, wanted.region, enough)
         return pixels, wanted.region.size if wanted.region else record.size
 
-    async def _run(self, batch: list[Item]) -> None:
+    async def _run(self, batch: list[QueuedImage]) -> None:
         loop, start = asyncio.get_running_loop(), time.perf_counter()
         for item in batch:
             item.timings.add("wait", start - item.since)
@@ -248,7 +248,7 @@ class LocalEncoder:
             item.timings.add("encode", time.perf_counter() - start)
             self._start(self._store(item, data))
 
-    async def _store(self, item: Item, packed: bytes) -> None:
+    async def _store(self, item: QueuedImage, packed: bytes) -> None:
         wanted = item.wanted
         with item.timings.stage("store"):
             try:
@@ -267,12 +267,12 @@ class LocalEncoder:
         self._device.shutdown(cancel_futures=True)
 
 
-def fail(item: Item, error: Exception) -> None:
+def fail(item: QueuedImage, error: Exception) -> None:
     if not item.done.done():
         item.done.set_exception(error)
 
 
-def encode_batch(batch: list[Item]) -> list[bytes]:
+def encode_batch(batch: list[QueuedImage]) -> list[bytes]:
     """The packed embeddings of images of one model. A batch that does not fit on the device is halved; raises
     OutOfMemory where a single image does not."""
     model = batch[0].model
@@ -284,9 +284,9 @@ def encode_batch(batch: list[Item]) -> list[bytes]:
             raise
         half = len(batch) // 2
         return encode_batch(batch[:half]) + encode_batch(batch[half:])
-    return [pack(embedding) for embedding in found]
+    return [pack_embedding(embedding) for embedding in found]
 
 
-def pixels(item: Item) -> Float32:
+def pixels(item: QueuedImage) -> Float32:
     assert item.pixels is not None
     return item.pixels

@@ -9,10 +9,10 @@ from concurrent.futures import Executor
 
 import imagecodecs
 
-from segserve.encode.encoder import Encoder, ImageBytes, Wanted
-from segserve.encode.prepared_cache import Key, PreparedCache, PreparedImage
+from segserve.encode.encoder import Encoder, EncodeRequest, ImageBytes
+from segserve.encode.prepared_cache import EmbeddingKey, PreparedCache, PreparedImage
 from segserve.models.promptable_model import Model
-from segserve.store.redis_cache import Cache, unpack
+from segserve.store.redis_cache import RedisCache, unpack_embedding
 from segserve.timing import Timings
 from segserve.types import Embedding, Priority, ReadOptions, Size, UInt8
 
@@ -20,7 +20,9 @@ from segserve.types import Embedding, Priority, ReadOptions, Size, UInt8
 class FrameEmbeddings:
     """workers: run short work."""
 
-    def __init__(self, cache: Cache, prepared: PreparedCache, encoder: Encoder, workers: Executor) -> None:
+    def __init__(
+        self, cache: RedisCache, prepared: PreparedCache, encoder: Encoder, workers: Executor
+    ) -> None:
         self._cache, self._prepared, self._encoder, self._workers = cache, prepared, encoder, workers
 
     async def prepared(
@@ -34,7 +36,7 @@ class FrameEmbeddings:
     ) -> PreparedImage:
         """name: of the frame, the same for the same pixels. pixels: [H, W, 3], or what reads them. Raises
         CacheUnavailable, Busy, OutOfMemory, and what `pixels` raises."""
-        key = Key(tenant, name, model.bundle.digest)
+        key = EmbeddingKey(tenant, name, model.bundle.digest)
         if (held := self._prepared.get(key)) is not None:
             return held
         loop = asyncio.get_running_loop()
@@ -48,12 +50,12 @@ class FrameEmbeddings:
         return image
 
     async def _encode(
-        self, key: Key, model: Model, values: UInt8, priority: Priority, timings: Timings
+        self, key: EmbeddingKey, model: Model, values: UInt8, priority: Priority, timings: Timings
     ) -> Embedding:
         loop = asyncio.get_running_loop()
         data = await loop.run_in_executor(
             self._workers, lambda: bytes(imagecodecs.png_encode(values, level=1))
         )
         image = ImageBytes(data, ReadOptions())
-        wanted = Wanted(key.tenant, key.image_id, model.name, key.digest, priority, image=image)
-        return unpack(await self._encoder.encode(wanted, timings))
+        wanted = EncodeRequest(key.tenant, key.image_id, model.name, key.digest, priority, image=image)
+        return unpack_embedding(await self._encoder.encode(wanted, timings))

@@ -24,7 +24,7 @@ class PreparedImage:
 
 
 @dataclass(frozen=True)
-class Key:
+class EmbeddingKey:
     """region: of the image; None is all of it."""
 
     tenant: str
@@ -38,7 +38,9 @@ class PreparedCache:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._held: LRUCache[Key, PreparedImage] = LRUCache(max_bytes, getsizeof=lambda image: image.nbytes)
+        self._held: LRUCache[EmbeddingKey, PreparedImage] = LRUCache(
+            max_bytes, getsizeof=lambda image: image.nbytes
+        )
         self.evicted = 0  # since the start
 
     @property
@@ -48,10 +50,10 @@ class PreparedCache:
     def __len__(self) -> int:
         return len(self._held)
 
-    def get(self, key: Key) -> PreparedImage | None:
+    def get(self, key: EmbeddingKey) -> PreparedImage | None:
         return self._held.get(key)
 
-    def put(self, key: Key, image: PreparedImage) -> None:
+    def put(self, key: EmbeddingKey, image: PreparedImage) -> None:
         """One that is larger than the whole cache is not kept."""
         if image.nbytes <= self._max_bytes:
             others = len(self._held) - (key in self._held)

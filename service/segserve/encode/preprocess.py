@@ -7,7 +7,7 @@ from segserve.images.normalise import histogram, percentiles
 from segserve.types import Float32, Preprocess, Size, UInt8
 
 
-def apply(image: UInt8, p: Preprocess, shows: Size | None = None) -> Float32:
+def preprocess_image(image: UInt8, p: Preprocess, shows: Size | None = None) -> Float32:
     """image [H, W, 3] RGB to [1, 3, input_size, input_size] float32. shows: the size of what it shows, where that
     was reduced; None is its own."""
     if p.resize == "stretch" and p.stretch_percentiles is None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from segserve.errors import CacheUnavailable
-from segserve.store.redis_cache import Cache
+from segserve.store.redis_cache import RedisCache
 from segserve.timing import Timings
 
 LEAD_S = 5.0  # how long a dead leader is waited for
@@ -16,11 +16,11 @@ POLL_S = 0.25  # how often a follower looks, should a notice be lost
 T = TypeVar("T")
 
 
-class Flights:
+class SingleFlight:
     """The leader holds a lock in Redis and renews it; followers wait for its notice, look every POLL_S besides,
     and lead themselves once the lock is gone. A lost lock costs making it twice, never an error."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: RedisCache) -> None:
         self._cache = cache
         self._waiting: dict[str, asyncio.Event] = {}
 

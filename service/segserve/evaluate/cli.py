@@ -151,7 +151,7 @@ def search_parameters(
 
 def quiet(data_dir: Path | None, model: str | None) -> Settings:
     settings = load_settings(data_dir=data_dir, default_model=model)
-    logs.configure(settings.log_format, "error")
+    logs.configure_logging(settings.log_format, "error")
     return settings
 
 

@@ -13,7 +13,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from segserve.app import Service
-from segserve.decode.segmenter import decode
+from segserve.decode.segmenter import decode_prompt
 from segserve.errors import BadInput, CacheUnavailable, ImageNotFound
 from segserve.evaluate.cli_choices import Kind
 from segserve.evaluate.dataset_folders import Pair, read_map
@@ -155,7 +155,7 @@ class Runner:
                 remedy="Cut it into parts, or raise SEGSERVE_TILE_FROM_PX.",
             )
         image = await self.service.embeddings.prepared(TENANT, image_id, model, self.service.timings())
-        return lambda prompt: decode(model, image, prompt, None, Select.BEST, Timings())[0]
+        return lambda prompt: decode_prompt(model, image, prompt, None, Select.BEST, Timings())[0]
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from segserve.masks.label_map import Labels
 from segserve.models.bundle import Bundle, PromptableManifest, write_manifest
 from segserve.models.install import new_bundle
 from segserve.models.strict_schema import Strict
-from segserve.settings import cores
+from segserve.settings import count_cores
 
 Params = Mapping[str, Any]
 Grid = Mapping[str, Sequence[Any]]
@@ -71,7 +71,7 @@ async def search(
     wanted = settings(grid)
     entries = [check_params(name, each) for each in wanted]
     room = runner.service.settings.whole_workers + runner.service.settings.whole_queue
-    turn = asyncio.Semaphore(min(cores(), room))
+    turn = asyncio.Semaphore(min(count_cores(), room))
 
     async def one(image_id: str, truth: Labels, params: Strict) -> float:
         async with turn:

@@ -16,7 +16,7 @@ from segserve.errors import FileNotKnown, SegserveError
 from segserve.files.detect_format import probe
 from segserve.images.image_library import identify
 from segserve.store.file_store import FileStore
-from segserve.temporary_files import writing
+from segserve.temporary_files import translate_disk_full
 from segserve.types import DEFAULT_TENANT, FileLimits, FileRecord, ReadOptions
 
 COPY = 1 << 20
@@ -58,9 +58,9 @@ class FileLibrary:
     async def held(self, tenant: str, file_id: str) -> AsyncIterator[tuple[FileRecord, Path]]:
         """The file as a path, while the block runs. Raises FileNotKnown."""
         record = await self._store.record(tenant, file_id)
-        with writing(), tempfile.TemporaryDirectory() as folder:
+        with translate_disk_full(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file"
-            with writing(), path.open("wb") as out:
+            with translate_disk_full(), path.open("wb") as out:
                 await self._store.download(tenant, file_id, out)
             yield record, path
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from segserve.errors import BadInput, MissingDependency, TooLarge
 from segserve.files.zip_archive import BoundedZip, check_entries, readable
-from segserve.temporary_files import writing
+from segserve.temporary_files import translate_disk_full
 from segserve.types import Size
 
 SUFFIXES = {"nifti": ".nii", "nifti.gz": ".nii.gz", "nrrd": ".nrrd", "metaimage": ".mha"}
@@ -152,7 +152,7 @@ class Volume:
 
     def _series(self, path: Path, folder: Path, max_mb: int) -> Any:
         """The largest series in the zip, unpacked under names of our own."""
-        with readable("The zip"), writing(), BoundedZip(path) as archive:
+        with readable("The zip"), translate_disk_full(), BoundedZip(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
             check_entries(infos, max_mb)
             for number, info in enumerate(infos):

@@ -16,7 +16,7 @@ from segserve.images import tile_pyramid
 from segserve.images.image_source import Source
 from segserve.images.orientation import turned
 from segserve.store.image_store import ImageStore
-from segserve.types import ImageRecord, ReadOptions, TiledAs
+from segserve.types import ImageRecord, ReadOptions, TilePyramid
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ class Retiler:
             work = asyncio.get_running_loop().run_in_executor(self._workers, cut)
             try:
                 channels, levels, more = await asyncio.shield(work)
-                tiles = TiledAs(folder, source.size, channels, levels, source.orientation)
+                tiles = TilePyramid(folder, source.size, channels, levels, source.orientation)
                 size = turned(source.size, source.orientation)
                 record = ImageRecord(image_id, size, options, nbytes + more, time.time(), tiles)
                 stored = await self._store.put(tenant, record, file)

@@ -8,12 +8,19 @@ from typing import BinaryIO
 import httpx
 
 from segserve.errors import TooLarge
-from segserve.outbound_http import Hosts, Purpose, Resolve, described, parse, resolve
+from segserve.outbound_http import (
+    HostAllowlist,
+    Resolve,
+    UrlPurpose,
+    describe_status,
+    parse_url,
+    resolve_host,
+)
 
 MAX_REDIRECTS = 3
 REDIRECTS = (301, 302, 303, 307, 308)
 HEADERS = {"Accept": "image/*, */*;q=0.1", "Accept-Encoding": "identity"}
-FETCHING = Purpose(
+FETCHING = UrlPurpose(
     field="url",
     off="Fetching images by URL is off.",
     denied="Images may not be fetched from",
@@ -24,7 +31,7 @@ FETCHING = Purpose(
 
 
 class Fetcher:
-    """hosts, private: as `Hosts` takes them. `timeout_s` is for all of a fetch, `max_bytes` for its image."""
+    """hosts, private: as `HostAllowlist` takes them. `timeout_s` is for all of a fetch, `max_bytes` for its image."""
 
     def __init__(
         self,
@@ -33,9 +40,9 @@ class Fetcher:
         private: bool,
         timeout_s: float,
         max_bytes: int,
-        resolve: Resolve = resolve,
+        resolve: Resolve = resolve_host,
     ) -> None:
-        self._hosts = Hosts(hosts, private=private, purpose=FETCHING, resolve=resolve)
+        self._hosts = HostAllowlist(hosts, private=private, purpose=FETCHING, resolve=resolve)
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
 
     async def fetch(self, url: str, into: BinaryIO) -> None:
@@ -43,7 +50,7 @@ class Fetcher:
         self._hosts.check_on()
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._follow(parse(url, FETCHING), into)
+                await self._follow(parse_url(url, FETCHING), into)
         except TimeoutError:
             raise FETCHING.failure(f"The fetch took longer than {self._timeout_s:g} s.") from None
 
@@ -53,13 +60,13 @@ class Fetcher:
                 if response.status_code not in REDIRECTS:
                     await self._read(response, into)
                     return
-                url = parse(response.headers.get("location", ""), FETCHING, base=url)
+                url = parse_url(response.headers.get("location", ""), FETCHING, base=url)
         raise FETCHING.failure(f"It is redirected more than {MAX_REDIRECTS} times.")
 
     async def _read(self, response: httpx.Response, into: BinaryIO) -> None:
         """The body as it comes, never unpacked. What the other side says beyond its status stays here."""
         if response.status_code != 200:
-            raise FETCHING.failure(f"Its host answered with status {described(response.status_code)}.")
+            raise FETCHING.failure(f"Its host answered with status {describe_status(response.status_code)}.")
         if (encoding := response.headers.get("content-encoding", "identity").lower()) != "identity":
             known = encoding if encoding in ("gzip", "deflate", "br", "zstd", "compress") else "another"
             raise FETCHING.failure(

@@ -19,7 +19,7 @@ from segserve.images.stored_pixels import StoredImages
 from segserve.models.registry import Registry
 from segserve.store import keys
 from segserve.store.image_store import ImageStore
-from segserve.store.redis_cache import Cache
+from segserve.store.redis_cache import RedisCache
 from segserve.types import DEFAULT_TENANT, ImageLimits, ImageRecord, ReadOptions, Size, UInt8
 
 READ_CHUNK = 1 << 20
@@ -48,7 +48,7 @@ class Library:
         self,
         store: ImageStore,
         stored: StoredImages,
-        cache: Cache,
+        cache: RedisCache,
         registry: Registry,
         workers: Executor,
         *,

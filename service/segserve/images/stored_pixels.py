@@ -14,7 +14,7 @@ from segserve.images import tile_pyramid
 from segserve.images.orientation import stored, turn
 from segserve.images.read_image import read_image, to_three
 from segserve.store.image_store import ImageStore
-from segserve.types import ImageRecord, Region, Size, TiledAs, UInt8
+from segserve.types import ImageRecord, Region, Size, TilePyramid, UInt8
 
 SPOOL_BYTES = 64 << 20  # files beyond it are read from disk
 FETCHES = 8  # tiles fetched at once
@@ -55,7 +55,7 @@ class StoredImages:
             )
 
     async def _assemble(
-        self, tenant: str, record: ImageRecord, tiles: TiledAs, region: Region, at_least: int
+        self, tenant: str, record: ImageRecord, tiles: TilePyramid, region: Region, at_least: int
     ) -> UInt8:
         loop, places = asyncio.get_running_loop(), asyncio.Semaphore(FETCHES)
         level, size = choose_level(tiles, max(region.width, region.height), at_least)
@@ -80,7 +80,7 @@ class StoredImages:
         return await loop.run_in_executor(self._workers, lambda: to_three(turn(result, tiles.orientation)))
 
 
-def choose_level(tiles: TiledAs, longest: int, at_least: int) -> tuple[int, Size]:
+def choose_level(tiles: TilePyramid, longest: int, at_least: int) -> tuple[int, Size]:
     """The smallest level that still has `at_least` pixels where the image has `longest`, and its size."""
     level, size = 0, tiles.size
     while at_least and level + 1 < tiles.levels and longest / (2 << level) >= at_least:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from segserve.bounded_executor import Turns
+from segserve.bounded_executor import BoundedExecutor
 from segserve.errors import BadInput, TooLarge
 from segserve.images.image_library import Library
 from segserve.instances.box_nms import Chosen, Thresholds, choose
@@ -16,7 +16,7 @@ from segserve.models.bundle import InstancesManifest
 from segserve.models.instances_model import Detected, InstancesModel
 from segserve.models.registry import Registry
 from segserve.timing import Timings
-from segserve.types import Box, Found, Object, Size, UInt8
+from segserve.types import Box, ImageObjects, SegmentedObject, Size, UInt8
 
 MOST_PIXELS = 512_000_000  # of all masks' crops together, one byte each until they are rendered
 MASKS_AT_ONCE = 32  # boxes in one run of the second graph
@@ -38,7 +38,7 @@ class Wanted:
 class Instances:
     """turns: where the work is done, reading the image included: what waits holds a file and not its pixels."""
 
-    def __init__(self, library: Library, registry: Registry, turns: Turns) -> None:
+    def __init__(self, library: Library, registry: Registry, turns: BoundedExecutor) -> None:
         self._library, self._registry, self._turns = library, registry, turns
 
     async def find(
@@ -47,9 +47,9 @@ class Instances:
         image_id: str,
         model_name: str,
         wanted: Wanted,
-        render: Callable[[Found, UInt8], T],
+        render: Callable[[ImageObjects, UInt8], T],
         timings: Timings,
-    ) -> tuple[Found, T]:
+    ) -> tuple[ImageObjects, T]:
         """Objects by descending score, and what `render` makes of them and of the image [H, W, 3], in the same
         turn. Raises NotFound (image, model), WrongModel, BadInput (classes), TooLarge, Unavailable."""
         model = await self._registry.get(model_name, InstancesModel)
@@ -57,11 +57,11 @@ class Instances:
         with timings.stage("fetch"):
             read = await self._library.reader(tenant, image_id)
 
-        def work() -> tuple[Found, T]:
+        def work() -> tuple[ImageObjects, T]:
             with timings.stage("read"):
                 image = read()
             objects = find_objects(image, model, limits, timings)
-            found = Found(image_id, model.name, Size(*image.shape[:2]), objects)
+            found = ImageObjects(image_id, model.name, Size(*image.shape[:2]), objects)
             with timings.stage("format"):
                 return found, render(found, image)
 
@@ -96,7 +96,9 @@ def first(asked: T | None, default: T) -> T:
     return default if asked is None else asked
 
 
-def find_objects(image: UInt8, model: InstancesModel, limits: Thresholds, timings: Timings) -> list[Object]:
+def find_objects(
+    image: UInt8, model: InstancesModel, limits: Thresholds, timings: Timings
+) -> list[SegmentedObject]:
     """Objects on an image [H, W, 3], by descending score; those without a pixel at the mask threshold are left
     out. Raises TooLarge, OutOfMemory."""
     with timings.stage("preprocess"):
@@ -111,7 +113,7 @@ def find_objects(image: UInt8, model: InstancesModel, limits: Thresholds, timing
 
 def masks_of(
     chosen: Chosen, detected: Detected, model: InstancesModel, shown: Size, size: Size, threshold: float
-) -> list[Object]:
+) -> list[SegmentedObject]:
     """The chosen boxes as objects on the image of `size`, which was resized to `shown`."""
     boxes = scaled(chosen.boxes, shown, size)
     found = []
@@ -132,5 +134,5 @@ def masks_of(
             if crop.pixels.size:
                 category = model.manifest.classes[chosen.labels[index]]
                 box = Box(*boxes[index].tolist())
-                found.append(Object(crop, float(chosen.scores[index]), category, box))
+                found.append(SegmentedObject(crop, float(chosen.scores[index]), category, box))
     return found

@@ -19,9 +19,9 @@ from segserve.jobs.engine.webhook_queue import Hooks
 from segserve.jobs.engine.webhook_sender import PURPOSE, HookSender, Signer
 from segserve.jobs.engine.worker import JobWorker
 from segserve.metrics import Metrics
-from segserve.outbound_http import Hosts
+from segserve.outbound_http import HostAllowlist
 from segserve.settings import Settings
-from segserve.store.object_store import Objects
+from segserve.store.object_store import ObjectStore
 from segserve.store.private_redis import PrivateRedis
 from segserve.types import Priority
 
@@ -50,7 +50,7 @@ class JobParts:
         url: str,
         server: PrivateRedis | None,
         settings: Settings,
-        objects: Objects,
+        objects: ObjectStore,
         metrics: Metrics,
         *,
         alone: bool,
@@ -77,7 +77,7 @@ class JobParts:
         self._hooks, self._sends = Hooks(url, settings.redis_timeout_s), not alone
         self.sender = HookSender(
             self._hooks,
-            Hosts(settings.webhook_hosts, private=settings.webhook_private, purpose=PURPOSE),
+            HostAllowlist(settings.webhook_hosts, private=settings.webhook_private, purpose=PURPOSE),
             Signer(settings.webhook_secret) if settings.webhook_hosts else None,
             settings.webhook_timeout_s,
             metrics.webhook,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from segserve.decode.segmenter import decode
+from segserve.decode.segmenter import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.masks import crop, rle
 from segserve.models.promptable_model import Model
@@ -79,7 +79,7 @@ class Follower:
 
     def _annotate(self, image: PreparedImage, prompt: Prompt, timings: Timings) -> Candidate | None:
         """None: there is nothing."""
-        found = decode(self._model, image, prompt, None, self._options.select, timings)[0]
+        found = decode_prompt(self._model, image, prompt, None, self._options.select, timings)[0]
         return found if found.crop.pixels.any() else None
 
     def _advance(
@@ -102,7 +102,7 @@ class Follower:
         options = self._options
         before: Bool = np.logical_or.reduce([crop.to_mask(each) for each in sources])
         prompt = project(before, options.projection, options.box_extension)
-        found = decode(self._model, image, prompt, False, Select.BEST, timings)[0]
+        found = decode_prompt(self._model, image, prompt, False, Select.BEST, timings)[0]
         now = crop.to_mask(found.crop)
         if not now.any():
             return None

@@ -6,15 +6,15 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
-from segserve.bounded_executor import give_way
+from segserve.bounded_executor import lower_thread_priority
 from segserve.errors import Busy
 
 
-class Maker:
+class RenderingPool:
     """threads: that make something at once, at low priority. most: things being made, in turns; beyond them Busy."""
 
     def __init__(self, threads: int, most: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, "look", initializer=give_way)
+        self._executor = ThreadPoolExecutor(threads, "look", initializer=lower_thread_priority)
         self._most, self._taken = most, 0
 
     @contextmanager

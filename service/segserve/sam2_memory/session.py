@@ -19,7 +19,7 @@ from segserve.errors import BadInput
 from segserve.masks.crop import empty, from_mask
 from segserve.sam2_memory.memory_bank import Bank, Clicks, Context, Memory, Reach
 from segserve.sam2_memory.network_steps import Decoded, Encoded, Tracker
-from segserve.types import Bool, Crop, Object, Prompt, Select, Size, UInt8
+from segserve.types import Bool, Crop, Prompt, SegmentedObject, Select, Size, UInt8
 
 BOX_LABELS = (2, 3)  # SAM's, of its corners
 
@@ -43,7 +43,7 @@ class Session:
 
     def add(
         self, frame: int, rgb: UInt8, object_id: int, prompt: Prompt, select: Select = Select.BEST
-    ) -> Object:
+    ) -> SegmentedObject:
         """A prompt for an object, known or new: its mask on this frame, and its score.
 
         frame: from 0. rgb: [H, W, 3]. prompt: in pixels of the frame; a mask is taken as the answer, and clicks
@@ -67,7 +67,7 @@ class Session:
             self.banks[object_id] = bank
             return self._object(bank.pending[frame])
 
-    def track(self, frame: int, rgb: UInt8, *, reverse: bool = False) -> dict[int, Object]:
+    def track(self, frame: int, rgb: UInt8, *, reverse: bool = False) -> dict[int, SegmentedObject]:
         """Every object's mask and score on this frame; on a frame where it was prompted the prompt's answer.
 
         Score: the IoU that SAM 2 predicts for its mask, 0 where it holds that the object is not on the frame (the mask
@@ -155,9 +155,9 @@ class Session:
             for i, score in enumerate(decoded.scores.tolist())
         ]
 
-    def _object(self, memory: Memory) -> Object:
+    def _object(self, memory: Memory) -> SegmentedObject:
         assert memory.logits is not None, "that of the frame at hand is kept"
-        return Object(crop(memory.logits, self.size), memory.score)
+        return SegmentedObject(crop(memory.logits, self.size), memory.score)
 
     def _check(self, frame: int, rgb: UInt8) -> None:
         if not 0 <= frame < self.count:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from segserve.bounded_executor import Turns
+from segserve.bounded_executor import BoundedExecutor
 from segserve.errors import BadInput, TooLarge
 from segserve.images.image_library import Library
 from segserve.masks import crop
@@ -21,7 +21,7 @@ from segserve.semantic.postprocess import tidy
 from segserve.semantic.preprocess import prepare
 from segserve.semantic.sliding_window import Flips, runs_of, slide
 from segserve.timing import Timings
-from segserve.types import Float16, Found, Object, Size, UInt8
+from segserve.types import Float16, ImageObjects, SegmentedObject, Size, UInt8
 
 BAND_VALUES = 1 << 28  # float32, held while a row of tiles is run: channels x a tile's height x the width
 LARGER_TILE = 4  # times the area of the model's own, which its operator knows to fit
@@ -70,20 +70,22 @@ class ClassMap:
     classes: tuple[ClassArea, ...]
     probabilities: Float16 | None
 
-    def found(self) -> Found:
+    def found(self) -> ImageObjects:
         """One object for every class that occurs."""
         objects = [
-            Object(crop.from_mask(self.values == each.value), category=each.name)
+            SegmentedObject(crop.from_mask(self.values == each.value), category=each.name)
             for each in self.classes
             if each.area
         ]
-        return Found(self.image_id, self.model, self.size, objects)
+        return ImageObjects(self.image_id, self.model, self.size, objects)
 
 
 class Semantic:
     """Runs semantic models over stored images, in turns."""
 
-    def __init__(self, library: Library, registry: Registry, turns: Turns, metrics: Metrics) -> None:
+    def __init__(
+        self, library: Library, registry: Registry, turns: BoundedExecutor, metrics: Metrics
+    ) -> None:
         self._library, self._registry = library, registry
         self._turns, self._metrics = turns, metrics
 

@@ -12,8 +12,8 @@ import orjson
 
 from segserve.errors import FileNotKnown, StorageFull
 from segserve.store import keys
-from segserve.store.image_store import is_image_id
-from segserve.store.object_store import Objects
+from segserve.store.image_store import is_sha256
+from segserve.store.object_store import ObjectStore
 from segserve.store.quota import Quota
 from segserve.types import FileKind, FileRecord, Size
 
@@ -21,7 +21,7 @@ from segserve.types import FileKind, FileRecord, Size
 class FileStore:
     """Every path is made here from a tenant and an id that this service computed or checked."""
 
-    def __init__(self, objects: Objects, quota: Quota) -> None:
+    def __init__(self, objects: ObjectStore, quota: Quota) -> None:
         self._objects, self._quota = objects, quota
 
     async def put(self, tenant: str, record: FileRecord, file: BinaryIO) -> None:
@@ -39,14 +39,14 @@ class FileStore:
 
     async def record(self, tenant: str, file_id: str) -> FileRecord:
         """Raises FileNotKnown."""
-        data = await self._objects.get(keys.file_record(tenant, file_id)) if is_image_id(file_id) else None
+        data = await self._objects.get(keys.file_record(tenant, file_id)) if is_sha256(file_id) else None
         if data is None:
             raise FileNotKnown(file_id)
-        return parse(data)
+        return parse_file_record(data)
 
     async def download(self, tenant: str, file_id: str, into: BinaryIO) -> None:
         """The bytes as they were uploaded. Raises FileNotKnown."""
-        parts = await self._objects.stream(keys.file_bytes(tenant, file_id)) if is_image_id(file_id) else None
+        parts = await self._objects.stream(keys.file_bytes(tenant, file_id)) if is_sha256(file_id) else None
         if parts is None:
             raise FileNotKnown(file_id)
         async for part in parts:
@@ -64,13 +64,13 @@ class FileStore:
         try:
             record = await self.record(tenant, file_id)
         finally:
-            if is_image_id(file_id):
+            if is_sha256(file_id):
                 await self._objects.delete(keys.file_record(tenant, file_id))
                 await self._objects.delete(keys.file_bytes(tenant, file_id))
         self._quota.count(tenant, -record.stored_bytes)
 
 
-def parse(data: bytes) -> FileRecord:
+def parse_file_record(data: bytes) -> FileRecord:
     raw = orjson.loads(data)
     spacing = raw["spacing"]
     return FileRecord(

@@ -13,15 +13,15 @@ import orjson
 
 from segserve.errors import ImageNotFound, StorageFull
 from segserve.store import keys
-from segserve.store.object_store import Objects
+from segserve.store.object_store import ObjectStore
 from segserve.store.quota import Quota
-from segserve.types import ImageRecord, Normalise, ReadOptions, Size, TiledAs
+from segserve.types import ImageRecord, Normalise, ReadOptions, Size, TilePyramid
 
 
 class ImageStore:
     """Every path is made here from a tenant and an image id that this service computed or checked."""
 
-    def __init__(self, objects: Objects, quota_bytes: int) -> None:
+    def __init__(self, objects: ObjectStore, quota_bytes: int) -> None:
         self._objects, self.quota = objects, Quota(objects, quota_bytes)
 
     async def put(self, tenant: str, record: ImageRecord, file: BinaryIO) -> ImageRecord:
@@ -45,9 +45,9 @@ class ImageStore:
 
     async def record(self, tenant: str, image_id: str) -> ImageRecord:
         """Raises ImageNotFound."""
-        if not is_image_id(image_id):
+        if not is_sha256(image_id):
             raise ImageNotFound(image_id)
-        return parse_record(await self._get(keys.image_record(tenant, image_id), image_id))
+        return parse_image_record(await self._get(keys.image_record(tenant, image_id), image_id))
 
     async def read(self, tenant: str, image_id: str) -> bytes:
         """The bytes as they were uploaded. Raises ImageNotFound."""
@@ -96,7 +96,7 @@ class ImageStore:
         try:
             record = await self.record(tenant, image_id)
         except ImageNotFound:
-            if is_image_id(image_id):
+            if is_sha256(image_id):
                 await self._objects.delete(keys.image_bytes(tenant, image_id))
                 await self.remove_tiles(tenant, image_id)
             raise
@@ -114,12 +114,12 @@ class ImageStore:
         return sorted({path.partition("/")[0] for path in found})
 
 
-def is_image_id(text: str) -> bool:
+def is_sha256(text: str) -> bool:
     """A sha256 in small hexadecimal digits, as `image_id` of an upload's answer."""
     return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
 
 
-def parse_record(data: bytes) -> ImageRecord:
+def parse_image_record(data: bytes) -> ImageRecord:
     raw = orjson.loads(data)
     channels = raw["options"]["channels"]
     options = ReadOptions(
@@ -137,5 +137,5 @@ def parse_record(data: bytes) -> ImageRecord:
     )
 
 
-def parse_tiles(raw: dict[str, Any] | None) -> TiledAs | None:
-    return None if raw is None else TiledAs(**{**raw, "size": Size(**raw["size"])})
+def parse_tiles(raw: dict[str, Any] | None) -> TilePyramid | None:
+    return None if raw is None else TilePyramid(**{**raw, "size": Size(**raw["size"])})

@@ -13,17 +13,18 @@ from typing import BinaryIO
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import LocalStore, from_url
+from obstore.store import ObjectStore as Backend
 
 from segserve.errors import BadInput, StorageFull, Unavailable
-from segserve.temporary_files import is_full
+from segserve.temporary_files import is_disk_full
 
 READ_CHUNK = 1 << 20
 STORE_ERRORS = (OSError, BaseError)  # obstore's own errors are no OSErrors
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredObject:
     """modified: seconds since the epoch."""
 
     path: str
@@ -32,33 +33,33 @@ class Entry:
 
 
 @contextmanager
-def reached(doing: str, remedy: str = "Check the object store.") -> Iterator[None]:
+def translate_store_errors(doing: str, remedy: str = "Check the object store.") -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
         raise
     except STORE_ERRORS as error:
-        if is_full(error):
+        if is_disk_full(error):
             raise StorageFull from error
         raise Unavailable(f"The object store failed while {doing}.", remedy=remedy) from error
 
 
-class Objects:
-    def __init__(self, store: ObjectStore) -> None:
+class ObjectStore:
+    def __init__(self, store: Backend) -> None:
         self._store = store
 
     async def put(self, path: str, content: bytes | BinaryIO) -> None:
-        with reached("it was written to"):
+        with translate_store_errors("it was written to"):
             await obstore.put_async(self._store, path, content)
 
     def put_now(self, path: str, content: bytes) -> None:
         """Blocks: call it in a thread."""
-        with reached("it was written to"):
+        with translate_store_errors("it was written to"):
             obstore.put(self._store, path, content)
 
     async def get(self, path: str) -> bytes | None:
         try:
-            with reached("it was read"):
+            with translate_store_errors("it was read"):
                 answer = await obstore.get_async(self._store, path)
                 return bytes(await answer.bytes_async())
         except FileNotFoundError:
@@ -67,13 +68,13 @@ class Objects:
     async def stream(self, path: str) -> AsyncIterator[bytes] | None:
         """The object in parts."""
         try:
-            with reached("it was read"):
+            with translate_store_errors("it was read"):
                 answer = await obstore.get_async(self._store, path)
         except FileNotFoundError:
             return None
 
         async def parts() -> AsyncIterator[bytes]:
-            with reached("it was read"):
+            with translate_store_errors("it was read"):
                 async for part in answer.stream(READ_CHUNK):
                     yield bytes(part)
 
@@ -84,28 +85,28 @@ class Objects:
         if not paths:
             return
         try:
-            with reached("it was deleted from", "Delete it again."):
+            with translate_store_errors("it was deleted from", "Delete it again."):
                 await obstore.delete_async(self._store, paths)
         except FileNotFoundError:
             pass
 
-    async def list(self, prefix: str) -> list[Entry]:
-        def run() -> list[Entry]:
+    async def list(self, prefix: str) -> list[StoredObject]:
+        def run() -> list[StoredObject]:
             return [
-                Entry(entry["path"], entry["last_modified"].timestamp(), entry["size"])
+                StoredObject(entry["path"], entry["last_modified"].timestamp(), entry["size"])
                 for page in obstore.list(self._store, prefix)
                 for entry in page
             ]
 
-        with reached("it was listed"):
+        with translate_store_errors("it was listed"):
             return await asyncio.to_thread(run)
 
 
-def open_store(url: str | None, folder: Path) -> Objects:
+def open_store(url: str | None, folder: Path) -> ObjectStore:
     """`url` such as s3://bucket/prefix, or the local folder when there is none. Raises BadInput."""
     if url is not None:
         try:
-            return Objects(from_url(url))
+            return ObjectStore(from_url(url))
         except (ValueError, *STORE_ERRORS) as error:
             raise BadInput(
                 f"The object store {url!r} cannot be used: {str(error).splitlines()[0]}.",
@@ -113,4 +114,4 @@ def open_store(url: str | None, folder: Path) -> Objects:
                 remedy="Set SEGSERVE_OBJECT_STORE to a URL such as s3://bucket/prefix.",
             ) from None
     folder.mkdir(parents=True, exist_ok=True)
-    return Objects(LocalStore(folder, automatic_cleanup=True))
+    return ObjectStore(LocalStore(folder, automatic_cleanup=True))

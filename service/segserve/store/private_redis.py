@@ -33,7 +33,7 @@ class RedisStartFailed(SegserveError):
     code = "redis_start_failed"
 
 
-def find_server() -> str:
+def find_redis_binary() -> str:
     """The first server binary found. Raises MissingDependency."""
     for name in ("valkey-server", "redis-server"):
         if path := shutil.which(name):
@@ -59,7 +59,7 @@ def socket_path(folder: Path) -> Path:
     return short / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.sock"
 
 
-def answers(path: Path) -> bool:
+def is_redis_answering(path: Path) -> bool:
     """Does a server answer a ping on this socket? One that is still loading counts as no."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
@@ -105,7 +105,7 @@ class PrivateRedis:
         starting = os.open(self._folder / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(starting, fcntl.LOCK_EX)  # two processes must not start two servers
-            if answers(self.socket) or self._alive():
+            if is_redis_answering(self.socket) or self._alive():
                 return False
             self._launch()
             return True
@@ -137,10 +137,13 @@ class PrivateRedis:
             "save": "", "pidfile": str(self._pid_file), "logfile": str(log), "daemonize": "yes",
             "maxmemory": f"{self._memory_mb}mb", **self._keeps,
         }  # fmt: skip
-        command = [find_server(), *(word for name, value in options.items() for word in (f"--{name}", value))]
+        command = [
+            find_redis_binary(),
+            *(word for name, value in options.items() for word in (f"--{name}", value)),
+        ]
         deadline = time.monotonic() + START_TIMEOUT_S
         failed = subprocess.run(command, capture_output=True, timeout=START_TIMEOUT_S).returncode != 0
-        while not failed and not (answers(self.socket) and self.pid()):
+        while not failed and not (is_redis_answering(self.socket) and self.pid()):
             failed = time.monotonic() > deadline
             time.sleep(0.005)
         if failed:
@@ -175,10 +178,10 @@ class PrivateRedis:
             return  # another process still works with it
         else:
             pid = self.pid()
-            if pid is not None and answers(self.socket):
+            if pid is not None and is_redis_answering(self.socket):
                 os.kill(pid, signal.SIGTERM)
                 deadline = time.monotonic() + 5
-                while answers(self.socket) and time.monotonic() < deadline:
+                while is_redis_answering(self.socket) and time.monotonic() < deadline:
                     time.sleep(0.01)
         finally:
             os.close(self._user_lock)

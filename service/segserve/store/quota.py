@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from segserve.errors import TooLarge
 from segserve.store import keys
-from segserve.store.object_store import Objects
+from segserve.store.object_store import ObjectStore
 
 REFRESH_S = 60.0
 
@@ -16,7 +16,7 @@ REFRESH_S = 60.0
 class Quota:
     """most: bytes a tenant; 0 is no limit."""
 
-    def __init__(self, objects: Objects, most: int) -> None:
+    def __init__(self, objects: ObjectStore, most: int) -> None:
         self._objects, self._most = objects, most
         self._used: dict[str, tuple[float, int]] = {}
         self._coming: Counter[str] = Counter()  # bytes that are being stored

@@ -37,37 +37,37 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
-def pack(arrays: Embedding) -> bytes:
+def pack_embedding(arrays: Embedding) -> bytes:
     """safetensors, floats as fp16: half the bytes for an IoU of 0.9999."""
     return save({name: np.ascontiguousarray(a.astype(np.float16)) for name, a in arrays.items()})
 
 
-def unpack(data: bytes) -> Embedding:
+def unpack_embedding(data: bytes) -> Embedding:
     """Raises SafetensorError."""
     return load(data)
 
 
 @dataclass(frozen=True)
-class Deleted:
+class ImageDeleted:
     tenant: str
     image_id: str
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EmbeddingReady:
     """key: of the embedding that arrived, or that somebody else may now make."""
 
     key: str
 
 
-def read_notice(channel: str, text: str) -> Deleted | Encoded:
+def parse_notice(channel: str, text: str) -> ImageDeleted | EmbeddingReady:
     if channel == keys.encoded_channel():
-        return Encoded(text)
+        return EmbeddingReady(text)
     tenant, _, image_id = text.partition("/")
-    return Deleted(tenant, image_id)
+    return ImageDeleted(tenant, image_id)
 
 
-def connections(url: str, timeout_s: float) -> redis.BlockingConnectionPool:
+def open_connection_pool(url: str, timeout_s: float) -> redis.BlockingConnectionPool:
     """Raises BadInput where the address cannot be one of a Redis."""
     try:
         pool: redis.BlockingConnectionPool = redis.BlockingConnectionPool.from_url(
@@ -88,12 +88,12 @@ def connections(url: str, timeout_s: float) -> redis.BlockingConnectionPool:
     return pool
 
 
-class Cache:
+class RedisCache:
     """url: redis://, rediss:// or unix://. timeout_s bounds connecting and every command. Raises BadInput."""
 
     def __init__(self, url: str, timeout_s: float, embedding_ttl_s: int, mask_ttl_s: int) -> None:
         self._embedding_ttl_s, self._mask_ttl_s = embedding_ttl_s, mask_ttl_s
-        self._redis = redis.Redis.from_pool(connections(url, timeout_s))
+        self._redis = redis.Redis.from_pool(open_connection_pool(url, timeout_s))
         self._away_until = 0.0
 
     async def close(self) -> None:
@@ -129,7 +129,7 @@ class Cache:
         if data is None:
             return None
         try:
-            return unpack(data)
+            return unpack_embedding(data)
         except SafetensorError:
             return None
 
@@ -147,7 +147,7 @@ class Cache:
         if data is None:
             return None
         try:
-            maps: UInt16 = unpack(data)["maps"]
+            maps: UInt16 = unpack_embedding(data)["maps"]
         except (SafetensorError, KeyError):
             return None
         return maps
@@ -209,7 +209,7 @@ class Cache:
     def _run(self, script: str, *arguments: str) -> Awaitable[Any]:
         return self._redis.eval(script, 1, *arguments)
 
-    async def notices(self) -> AsyncIterator[Deleted | Encoded | None]:
+    async def notices(self) -> AsyncIterator[ImageDeleted | EmbeddingReady | None]:
         """What the replicas tell each other, for ever. None each time listening begins (again): what was said
         before may have been missed."""
         while True:
@@ -220,7 +220,7 @@ class Cache:
                     while True:
                         message: dict[str, Any] | None = await channel.get_message(timeout=1.0)
                         if message is not None:
-                            yield read_notice(message["channel"].decode(), message["data"].decode())
+                            yield parse_notice(message["channel"].decode(), message["data"].decode())
             except (RedisError, OSError, TimeoutError):
                 await asyncio.sleep(0.5)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segserve.encode.preprocess import apply
+from segserve.encode.preprocess import preprocess_image
 from segserve.train.decoding import decode, encode_prompts
 from segserve.train.scenes import Scene, input_scale
 from segserve.train.simulated_prompts import bounding_box, corrective_click, deepest_pixel
@@ -25,7 +25,9 @@ class Judged:
     def __init__(self, sam: Any, scene: Scene, preprocess: Preprocess) -> None:
         self.sam, self.scene, self.size = sam, scene, preprocess.input_size
         device = next(sam.parameters()).device
-        self.embedding = sam.image_encoder(torch.from_numpy(apply(scene.image, preprocess)).to(device))
+        self.embedding = sam.image_encoder(
+            torch.from_numpy(preprocess_image(scene.image, preprocess)).to(device)
+        )
         height, width = scene.labels.shape
         self.scale = input_scale(height, width, preprocess).astype(np.float32)
         inside = np.rint(self.scale * (width, height)).astype(int)

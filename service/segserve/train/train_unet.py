@@ -19,7 +19,7 @@ from segserve.models.networks.unet import ListedUNet
 from segserve.models.runtime import RuntimeOptions
 from segserve.models.semantic_manifest import Percentile, SemanticInput
 from segserve.models.semantic_model import SemanticModel
-from segserve.settings import cores
+from segserve.settings import count_cores
 from segserve.train import dataset_folder
 from segserve.train.checkpoint import load, save
 from segserve.train.dataset_folder import Labelled
@@ -163,6 +163,6 @@ def write_bundle(network: nn.Module, staging: Any, like: SemanticManifest) -> Bu
     image = torch.randn(1, like.input.channels, height, width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = folded(image).numpy()
-    found = SemanticModel(bundle, RuntimeOptions(threads=cores())).run(image.numpy())
+    found = SemanticModel(bundle, RuntimeOptions(threads=count_cores())).run(image.numpy())
     check_error("graph", relative_to_largest(found, expected), TOLERANCE)
     return bundle

@@ -88,5 +88,5 @@ def run(server: Server) -> None:
     # uvicorn raises the signal again once it has shut down; being told to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    with temporary_files.own_folder(server.service.settings.data_dir / "tmp"):
+    with temporary_files.private_temporary_folder(server.service.settings.data_dir / "tmp"):
         server.run()

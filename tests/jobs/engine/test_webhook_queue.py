@@ -12,7 +12,7 @@ import orjson
 import pytest
 import standardwebhooks
 
-from segserve.cancellation import end
+from segserve.cancellation import cancel_and_wait
 from segserve.errors import BadInput, NoPermission
 from segserve.jobs.engine import webhook_sender
 from segserve.jobs.engine.job import JobError, Published
@@ -20,7 +20,7 @@ from segserve.jobs.engine.job_json import told
 from segserve.jobs.engine.job_store import MOST_ATTEMPTS
 from segserve.jobs.engine.webhook_queue import Hooks
 from segserve.jobs.engine.webhook_sender import DELAYS_S, PURPOSE, HookSender, Signer
-from segserve.outbound_http import Hosts
+from segserve.outbound_http import HostAllowlist
 from segserve.store.private_redis import PrivateRedis
 from tests.jobs.conftest import Opening
 from tests.jobs.counting import Parts
@@ -61,13 +61,13 @@ async def sending(
     hooks: Hooks, *, private: bool = True, timeout_s: float = 5.0, hosts: tuple[str, ...] = (HERE,)
 ) -> AsyncIterator[Counts]:
     counts = Counts()
-    allowed = Hosts(hosts, private=private, purpose=PURPOSE)
+    allowed = HostAllowlist(hosts, private=private, purpose=PURPOSE)
     hook_sender = HookSender(hooks, allowed, Signer(SECRET), timeout_s, counts)
     running = [asyncio.create_task(work) for work in hook_sender.senders()]
     try:
         yield counts
     finally:
-        await end(running)
+        await cancel_and_wait(running)
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -261,7 +261,7 @@ def test_nothing_goes_to_where_it_may_not(run: Callable[[Story], None]) -> None:
     ],
 )
 def test_urls_that_are_refused_when_a_job_is_submitted(url: str, kind: type[Exception], words: str) -> None:
-    hosts = Hosts(["hooks.test"], private=False, purpose=PURPOSE)
+    hosts = HostAllowlist(["hooks.test"], private=False, purpose=PURPOSE)
     checking = HookSender(Hooks("redis://nowhere", 1.0), hosts, Signer(SECRET), 1.0, Counts())
     with pytest.raises(kind, match=words) as caught:
         checking.check(url)

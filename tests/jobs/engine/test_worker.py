@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from segserve.jobs.engine.job import FIRST, Job, Kind, State
-from segserve.store.private_redis import PrivateRedis, answers
+from segserve.store.private_redis import PrivateRedis, is_redis_answering
 from segserve.types import Priority
 from tests.jobs.conftest import Opening
 from tests.jobs.counting import SIZE, Parts, ask, line
@@ -300,7 +300,7 @@ def test_the_jobs_redis_is_killed_and_started_again(
                 pid = jobs_redis.pid()
                 assert pid is not None
                 os.kill(pid, signal.SIGKILL)
-                while answers(jobs_redis.socket):
+                while is_redis_answering(jobs_redis.socket):
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(1.0)
                 assert await asyncio.to_thread(jobs_redis.start)

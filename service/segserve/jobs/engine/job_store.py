@@ -25,7 +25,7 @@ from segserve.errors import BadInput, Busy, JobNotFound, JobsUnavailable
 from segserve.jobs.engine import lua_scripts
 from segserve.jobs.engine.job import FIRST, Event, Job, JobError, Kind, Published, State
 from segserve.store import keys
-from segserve.store.redis_cache import connections
+from segserve.store.redis_cache import open_connection_pool
 from segserve.types import Priority
 
 MOST_ATTEMPTS = 3  # at one chunk
@@ -125,7 +125,7 @@ class Ledger:
         on_end: Callable[[Kind, State], None] = lambda kind, state: None,
     ) -> None:
         self._on_end, self._lease_ms = on_end, int(1000 * LEASE_SHARE * lease_s)
-        self._redis = redis.Redis.from_pool(connections(url, timeout_s))
+        self._redis = redis.Redis.from_pool(open_connection_pool(url, timeout_s))
         self._timeout_s, self._ttl_s, self._most_active = timeout_s, ttl_s, most_active
 
     async def close(self) -> None:

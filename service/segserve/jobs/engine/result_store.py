@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 from segserve.jobs.engine.job import Job, Published
 from segserve.store import keys
-from segserve.store.object_store import Objects
+from segserve.store.object_store import ObjectStore
 
 
 class Results:
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
 
     async def put_request(self, tenant: str, job_id: str, asked: str, request: bytes) -> None:

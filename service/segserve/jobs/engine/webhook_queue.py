@@ -11,7 +11,7 @@ import redis.asyncio as redis
 from segserve.jobs.engine.job import Job
 from segserve.jobs.engine.job_store import ask, read
 from segserve.store import keys
-from segserve.store.redis_cache import connections
+from segserve.store.redis_cache import open_connection_pool
 
 # KEYS of all: the due hooks, how often each was tried. Times are the server's own, in ms.
 NOW = """
@@ -55,7 +55,7 @@ class Hooks:
     """url: of the jobs' Redis."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        self._redis = redis.Redis.from_pool(connections(url, timeout_s))
+        self._redis = redis.Redis.from_pool(open_connection_pool(url, timeout_s))
 
     async def close(self) -> None:
         await self._redis.aclose()

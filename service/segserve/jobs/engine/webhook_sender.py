@@ -17,7 +17,7 @@ import structlog
 from segserve.errors import BadInput, JobsUnavailable, SegserveError
 from segserve.jobs.engine.job_json import told
 from segserve.jobs.engine.webhook_queue import Due, Hooks
-from segserve.outbound_http import Hosts, Purpose, described, parse
+from segserve.outbound_http import HostAllowlist, UrlPurpose, describe_status, parse_url
 
 # The specification's example of a schedule: three days in all.
 MINUTE_S, HOUR_S = 60, 3600
@@ -27,7 +27,7 @@ GONE = 410  # the receiver wants no more
 SECRET_BYTES = (24, 64)  # as the specification has it
 AT_ONCE = 4
 POLL_S = 1.0
-PURPOSE = Purpose(
+PURPOSE = UrlPurpose(
     field="webhook",
     off="Webhooks are off.",
     denied="Webhooks may not be sent to",
@@ -73,7 +73,7 @@ class HookSender:
     attempt) or "given_up"."""
 
     def __init__(
-        self, hooks: Hooks, hosts: Hosts, signer: Signer | None, timeout_s: float, count: Count
+        self, hooks: Hooks, hosts: HostAllowlist, signer: Signer | None, timeout_s: float, count: Count
     ) -> None:
         self._hooks, self._hosts, self._signer = hooks, hosts, signer
         self._timeout_s, self._count = timeout_s, count
@@ -81,7 +81,7 @@ class HookSender:
     def check(self, url: str) -> None:
         """Raises BadInput, NoPermission."""
         self._hosts.check_on()
-        self._hosts.check(parse(url, PURPOSE))
+        self._hosts.check(parse_url(url, PURPOSE))
 
     def senders(self) -> list[Coroutine[Any, Any, None]]:
         """Each sends what is due, one after another, until cancelled."""
@@ -113,7 +113,7 @@ class HookSender:
             status = await self._post(
                 job.webhook, f"{due.job_id}_{due.event}", orjson.dumps(told(job)), signer
             )
-            reason = f"It was answered with status {described(status)}."
+            reason = f"It was answered with status {describe_status(status)}."
         except SegserveError as error:
             status, reason = 0, error.message
         except TimeoutError:
@@ -144,6 +144,6 @@ class HookSender:
         }
         async with (
             asyncio.timeout(self._timeout_s),
-            self._hosts.request("POST", parse(url, PURPOSE), headers, body) as response,
+            self._hosts.request("POST", parse_url(url, PURPOSE), headers, body) as response,
         ):
             return response.status_code

@@ -9,7 +9,7 @@ import orjson
 import structlog
 from pydantic import BaseModel, ConfigDict
 
-from segserve.cancellation import end
+from segserve.cancellation import cancel_and_wait
 from segserve.errors import SegserveError, Unavailable
 from segserve.jobs.engine.chunked_work import Chunk, Stop, Stopped
 from segserve.jobs.engine.job import Job, JobError
@@ -79,7 +79,7 @@ class OpenedBatch:
         try:
             found = await asyncio.gather(*tasks)
         finally:
-            await end(tasks)
+            await cancel_and_wait(tasks)
         return Chunk([orjson.dumps(line) for line in found], sum("error" in line for line in found))
 
     async def _one(self, index: int, stop: Stop) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from segserve.files.file_library import FileLibrary
 from segserve.files.zip_archive import SUFFIXES, Archive, natural
 from segserve.images.image_library import Library
 from segserve.jobs.kinds.server_folder import Folder
-from segserve.store.object_store import Objects, open_store
+from segserve.store.object_store import ObjectStore, open_store
 from segserve.types import FileRecord, ReadOptions
 
 MOST = 100_000
@@ -103,7 +103,7 @@ class Roots:
     def __init__(self, roots: Mapping[str, str]) -> None:
         self._roots = roots
 
-    def open(self, name: str) -> Objects | Folder:
+    def open(self, name: str) -> ObjectStore | Folder:
         """Raises NoPermission, BadInput."""
         if not self._roots:
             raise NoPermission(
@@ -156,7 +156,7 @@ class Roots:
 class Listed:
     """Pictures of a root, by their paths in it, as they were listed when the job was submitted."""
 
-    def __init__(self, tenant: str, store: Objects | Folder, paths: list[str], library: Library) -> None:
+    def __init__(self, tenant: str, store: ObjectStore | Folder, paths: list[str], library: Library) -> None:
         self._tenant, self._store, self._paths, self._library = tenant, store, paths, library
         self.count = len(paths)
 

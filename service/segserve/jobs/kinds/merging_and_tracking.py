@@ -17,7 +17,7 @@ import orjson
 from numpy.typing import NDArray
 
 from segserve.automatic.merge_slices import merge
-from segserve.cancellation import end
+from segserve.cancellation import cancel_and_wait
 from segserve.errors import TooLarge
 from segserve.jobs.engine.chunked_work import Chunk, Opened, Stop, Work
 from segserve.jobs.engine.job import Job
@@ -166,7 +166,7 @@ class OpenedStitched:
         try:
             found = await asyncio.gather(*tasks)
         finally:
-            await end(tasks)
+            await cancel_and_wait(tasks)
         return Chunk([], units=len(found), state=await asyncio.to_thread(pack, found))
 
     async def _one(self, index: int, stop: Stop) -> Labels:

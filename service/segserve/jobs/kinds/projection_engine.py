@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segserve.cancellation import end
+from segserve.cancellation import cancel_and_wait
 from segserve.encode.frame_embeddings import FrameEmbeddings
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.files.slice_reader import Reading
@@ -124,4 +124,4 @@ class OpenedProjecting:
         await self._drop(set(self._coming))
 
     async def _drop(self, slices: set[int]) -> None:
-        await end([self._coming.pop(each) for each in slices])
+        await cancel_and_wait([self._coming.pop(each) for each in slices])

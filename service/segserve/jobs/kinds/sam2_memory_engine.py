@@ -16,7 +16,7 @@ from segserve.jobs.kinds.propagation import Seen
 from segserve.jobs.kinds.propagation_plan import Remembered
 from segserve.models.bundle import Bundle
 from segserve.models.registry import Registry
-from segserve.types import Device, Object
+from segserve.types import Device, SegmentedObject
 
 if TYPE_CHECKING:
     from segserve.sam2_memory.network_steps import Tracker
@@ -101,7 +101,7 @@ class OpenedRemembering:
             if each.crop.pixels.size
         }
 
-    async def _add(self, object_id: int, at: int, revision: int) -> Object:
+    async def _add(self, object_id: int, at: int, revision: int) -> SegmentedObject:
         """The object there, after all prompts of that revision."""
         rgb = await self._reading.read(at)
         loop, select = asyncio.get_running_loop(), self._request.select
@@ -111,7 +111,7 @@ class OpenedRemembering:
             if each.revision == revision
         ]
 
-        def add() -> Object:
+        def add() -> SegmentedObject:
             return [self._session.add(at, rgb, object_id, prompt, select) for prompt in prompts][-1]
 
         with in_memory():

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from segserve.errors import BadInput, NoPermission
-from segserve.store.object_store import Entry, reached
+from segserve.store.object_store import StoredObject, translate_store_errors
 
 
 class Folder:
@@ -28,7 +28,7 @@ class Folder:
             return None
         except OSError as error:
             raise refused(f"The file cannot be opened: {error.strerror}.") from None
-        with reached("it was read"), os.fdopen(descriptor, "rb") as file:
+        with translate_store_errors("it was read"), os.fdopen(descriptor, "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise refused("It is no file.")
@@ -44,24 +44,24 @@ class Folder:
         except OSError:
             return False
 
-    def _list(self, prefix: str) -> list[Entry]:
+    def _list(self, prefix: str) -> list[StoredObject]:
         top = self._root / prefix
         if not top.resolve().is_relative_to(self._root):
             raise BadInput(
                 "The folder leads out of the root.", field="input.folder", remedy="Name one inside it."
             )
         found = []
-        with reached("it was listed"):
+        with translate_store_errors("it was listed"):
             for folder, _, names in os.walk(top):
                 for name in names:
                     path = Path(folder, name)
                     status = path.lstat()
                     found.append(
-                        Entry(path.relative_to(self._root).as_posix(), status.st_mtime, status.st_size)
+                        StoredObject(path.relative_to(self._root).as_posix(), status.st_mtime, status.st_size)
                     )
         return found
 
-    async def list(self, prefix: str) -> list[Entry]:
+    async def list(self, prefix: str) -> list[StoredObject]:
         """All files below a folder, "" or with a slash at its end. Links to folders are not followed. Raises BadInput
         where the folder is outside, Unavailable."""
         return await asyncio.to_thread(self._list, prefix)

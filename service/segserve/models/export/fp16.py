@@ -21,7 +21,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from segserve.errors import BrokenModel
 from segserve.models.bundle import HALF_ENCODER, Bundle, PromptableManifest, write_manifest
 from segserve.models.runtime import Graph, RuntimeOptions
-from segserve.settings import cores
+from segserve.settings import count_cores
 
 NORM = {"Pow", "ReduceMean", "Sqrt"}
 BETWEEN = {"Add", "Sub", "Div"}  # the rest of a norm, next to these
@@ -89,7 +89,10 @@ def replace_nodes(graph: GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
 def half_error(bundle: Bundle, half: Path) -> float:
     """The largest of its outputs' errors on noise, each the root mean square over the standard deviation; infinite
     where one is not finite."""
-    size, options = bundle.expect(PromptableManifest).preprocess.input_size, RuntimeOptions(threads=cores())
+    size, options = (
+        bundle.expect(PromptableManifest).preprocess.input_size,
+        RuntimeOptions(threads=count_cores()),
+    )
     whole = Graph(bundle.path("encoder.onnx"), options)
     image = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
     expected = whole.run({whole.inputs[0]: image})

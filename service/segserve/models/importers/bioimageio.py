@@ -29,7 +29,7 @@ from segserve.models.importers.bioimageio_steps import activation_of, input_of
 from segserve.models.importers.unzip import inside, unpack
 from segserve.models.runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
-from segserve.settings import cores
+from segserve.settings import count_cores
 
 DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
 AXES = ("batch", "channel", "space", "space")
@@ -167,7 +167,7 @@ def sizes(inputs: Any, outputs: Any) -> dict[str, Any]:
 def reproduce(folder: Path, manifest: SemanticManifest, description: v0_5.ModelDescr, package: Path) -> None:
     """Does the bundle, its input prepared by bioimageio.core, answer what the package says, and do the manifest's
     activation and thresholds do what bioimageio.core does after the network? Raises BrokenModel."""
-    model = SemanticModel(write_manifest(folder, manifest), RuntimeOptions(threads=cores()))
+    model = SemanticModel(write_manifest(folder, manifest), RuntimeOptions(threads=count_cores()))
     image, answer = description.inputs[0], description.outputs[0]
     sample = create_sample_for_model(description, inputs={image.id: test_array(package, image)})
     before, after = setup_pre_and_postprocessing(description, dataset_for_initial_statistics=[sample])

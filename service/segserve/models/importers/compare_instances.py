@@ -13,7 +13,7 @@ from segserve.models.bundle import Bundle
 from segserve.models.importers.compare_promptable import check, relative_to_largest
 from segserve.models.instances_model import FEATURES, InstancesModel
 from segserve.models.runtime import RuntimeOptions
-from segserve.settings import cores
+from segserve.settings import count_cores
 from segserve.types import Size
 
 SHAPE, SIZE = (256, 320), Size(250, 301)  # of the noise, and of the part of it that stands for the image
@@ -24,7 +24,7 @@ UNLIKE = 0.01  # of the regions: where two are nearly as good, rounding decides 
 
 def compare(bundle: Bundle, network: Any) -> None:
     """Run both on noise. Raises BrokenModel, naming what differs by how much."""
-    model = InstancesModel(bundle, RuntimeOptions(threads=cores()))
+    model = InstancesModel(bundle, RuntimeOptions(threads=count_cores()))
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, *SHAPE, generator=generator)
     corners = torch.rand(MASKS, 2, generator=generator) * 150

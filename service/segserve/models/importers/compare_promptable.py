@@ -11,7 +11,7 @@ from segserve.errors import BrokenModel
 from segserve.models.bundle import Bundle
 from segserve.models.promptable_model import Model
 from segserve.models.runtime import RuntimeOptions
-from segserve.settings import cores
+from segserve.settings import count_cores
 from segserve.types import Float32
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ PADDING = (0.0, 0.0), -1.0
 def compare(bundle: Bundle, family: "Family", network: Any, *, slack: float = 1.0) -> None:
     """Run both on noise and on one prompt of each sort. slack: the tolerances are multiplied by it. Raises
     BrokenModel, naming what differs by how much."""
-    options = RuntimeOptions(threads=cores())
+    options = RuntimeOptions(threads=count_cores())
     model = Model(bundle, options, options, options)
     generator = torch.Generator().manual_seed(0)
     size = model.manifest.preprocess.input_size

@@ -12,7 +12,7 @@ from segserve.models.bundle import Activation, SemanticManifest, write_manifest
 from segserve.models.importers import Job
 from segserve.models.importers.semantic import describe, read_given
 from segserve.models.runtime import Graph, RuntimeOptions
-from segserve.settings import cores
+from segserve.settings import count_cores
 from segserve.types import Float32
 
 GRAPH = "model.onnx"
@@ -37,7 +37,7 @@ def write(job: Job) -> None:
 def inspect(path: Path, job: Job, found: dict[str, Any], architecture: str) -> SemanticManifest:
     """What the graph, run once on noise, shows of itself. found: what else is known. Raises BadInput."""
     try:
-        graph = Graph(path, RuntimeOptions(threads=cores()))
+        graph = Graph(path, RuntimeOptions(threads=count_cores()))
     except BrokenModel as error:
         raise BadInput(
             f"This is not an ONNX graph that can be run: {error.message[:200]}",

@@ -22,7 +22,7 @@ from segserve.models.importers import About
 from segserve.models.install import new_bundle
 from segserve.models.onnx_pair_model import StockModel, open_promptable
 from segserve.models.runtime import RuntimeOptions
-from segserve.settings import cores
+from segserve.settings import count_cores
 
 INPUT_SIZE = 1024
 TOKENS = {1: (0,), 3: (1, 2, 3), 4: (0, 1, 2, 3)}  # by how many masks a graph gives
@@ -104,7 +104,7 @@ def measure(bundle: Bundle) -> Dims:
     """Encode a grey image and click on it: the shapes that come back, or BadInput."""
     manifest = bundle.expect(PromptableManifest)
     size = manifest.preprocess.input_size
-    options = RuntimeOptions(threads=cores())
+    options = RuntimeOptions(threads=count_cores())
     try:
         model = open_promptable(bundle, options, options)
         assert isinstance(model, StockModel)

@@ -11,7 +11,7 @@ from segserve.models.export.semantic import export_semantic
 from segserve.models.importers.compare_promptable import check, relative_to_largest
 from segserve.models.runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
-from segserve.settings import cores
+from segserve.settings import count_cores
 
 TOLERANCE = 1e-4  # largest error over the largest value
 SHAPES = ((1, 4, 6), (2, 3, 2))  # images, height and width in multiples; neither is the exported example's
@@ -24,7 +24,7 @@ def write_network(
     on_stage("writing the ONNX graph")
     bundle = export_semantic(network.eval(), folder, manifest)
     on_stage("comparing with the library")
-    model = SemanticModel(bundle, RuntimeOptions(threads=cores()))
+    model = SemanticModel(bundle, RuntimeOptions(threads=count_cores()))
     generator = torch.Generator().manual_seed(0)
     for count, rows, columns in SHAPES:
         height, width = rows * manifest.multiple, columns * manifest.multiple

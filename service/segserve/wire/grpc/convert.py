@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from segserve.decode.segmenter import Found, Segmentation
+from segserve.decode.segmenter import MaskResult, SegmentResult
 from segserve.errors import BadInput
 from segserve.masks import crop, png, polygon, rle
 from segserve.types import Candidate, Normalise, Priority, ReadOptions, Region, Select
@@ -109,7 +109,7 @@ def formatter(mask_format: MaskFormat) -> Callable[[Candidate], segmentation_pb2
     return render
 
 
-def segment_out(answer: Segmentation[segmentation_pb2.Mask]) -> segmentation_pb2.SegmentResponse:
+def segment_out(answer: SegmentResult[segmentation_pb2.Mask]) -> segmentation_pb2.SegmentResponse:
     return segmentation_pb2.SegmentResponse(
         image_id=answer.image_id,
         model=answer.model,
@@ -122,7 +122,7 @@ def segment_out(answer: Segmentation[segmentation_pb2.Mask]) -> segmentation_pb2
     )
 
 
-def with_id(found: Found[segmentation_pb2.Mask]) -> segmentation_pb2.Mask:
+def with_id(found: MaskResult[segmentation_pb2.Mask]) -> segmentation_pb2.Mask:
     found.rendered.mask_id = found.mask_id or ""
     return found.rendered
 

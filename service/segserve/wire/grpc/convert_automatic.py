@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from segserve.masks import crop, polygon, rle
-from segserve.types import Found, Object
+from segserve.types import ImageObjects, SegmentedObject
 from segserve.v1 import segmentation_pb2
 from segserve.wire.grpc.convert import known
 from segserve.wire.operations.segment import checked
@@ -30,18 +30,18 @@ def automatic_in(message: segmentation_pb2.AutomaticRequest) -> AutomaticIn:
     return checked(AutomaticIn, asked)
 
 
-def found_out(found: Found) -> segmentation_pb2.AutomaticResponse:
+def found_out(found: ImageObjects) -> segmentation_pb2.AutomaticResponse:
     """The answer, still without objects or content."""
     return segmentation_pb2.AutomaticResponse(
         image_id=found.image_id, model=found.model, width=found.size.width, height=found.size.height
     )
 
 
-def objects_out(found: Found, result_format: ResultFormat) -> list[segmentation_pb2.FoundObject]:
+def objects_out(found: ImageObjects, result_format: ResultFormat) -> list[segmentation_pb2.FoundObject]:
     return [one(each, result_format) for each in found.objects]
 
 
-def one(found: Object, result_format: ResultFormat) -> segmentation_pb2.FoundObject:
+def one(found: SegmentedObject, result_format: ResultFormat) -> segmentation_pb2.FoundObject:
     x0, y0, x1, y1 = crop.bounding_box(found.crop)
     message = segmentation_pb2.FoundObject(
         box=segmentation_pb2.Box(x0=x0, y0=y0, x1=x1, y1=y1),

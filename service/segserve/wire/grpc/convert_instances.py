@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from segserve.masks import crop, polygon, rle
-from segserve.types import Found, Object, UInt8
+from segserve.types import ImageObjects, SegmentedObject, UInt8
 from segserve.v1 import segmentation_pb2
 from segserve.wire.grpc.convert import known
 from segserve.wire.operations.segment import checked
@@ -30,7 +30,9 @@ def instances_in(message: segmentation_pb2.InstancesRequest) -> InstancesIn:
     return checked(InstancesIn, {**asked, **given})
 
 
-def instances_out(found: Found, asked: ResultFormat, image: UInt8) -> segmentation_pb2.InstancesResponse:
+def instances_out(
+    found: ImageObjects, asked: ResultFormat, image: UInt8
+) -> segmentation_pb2.InstancesResponse:
     answer = segmentation_pb2.InstancesResponse(
         image_id=found.image_id, model=found.model, width=found.size.width, height=found.size.height
     )
@@ -41,7 +43,7 @@ def instances_out(found: Found, asked: ResultFormat, image: UInt8) -> segmentati
     return answer
 
 
-def one(found: Object, asked: ResultFormat) -> segmentation_pb2.FoundObject:
+def one(found: SegmentedObject, asked: ResultFormat) -> segmentation_pb2.FoundObject:
     x0, y0, x1, y1 = crop.bounding_box(found.crop)
     message = segmentation_pb2.FoundObject(
         box=segmentation_pb2.Box(x0=x0, y0=y0, x1=x1, y1=y1),

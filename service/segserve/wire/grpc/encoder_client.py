@@ -9,7 +9,7 @@ import grpc
 from grpc import StatusCode
 
 from segserve.app import MB
-from segserve.encode.encoder import Wanted
+from segserve.encode.encoder import EncodeRequest
 from segserve.timing import Timings
 from segserve.v1 import encoder_pb2, encoder_pb2_grpc
 from segserve.wire.grpc.convert import options_message
@@ -44,7 +44,7 @@ class RemoteEncoder:
     def _stub(self) -> Any:
         return encoder_pb2_grpc.EncoderServiceStub(self._channel)
 
-    async def encode(self, wanted: Wanted, timings: Timings) -> bytes:
+    async def encode(self, wanted: EncodeRequest, timings: Timings) -> bytes:
         request = encoder_pb2.EncodeRequest(
             tenant=wanted.tenant,
             image_id=wanted.image_id,
@@ -61,7 +61,7 @@ class RemoteEncoder:
         with timings.stage("encode"):
             return await self._call(request, wanted)
 
-    async def _call(self, request: encoder_pb2.EncodeRequest, wanted: Wanted) -> bytes:
+    async def _call(self, request: encoder_pb2.EncodeRequest, wanted: EncodeRequest) -> bytes:
         deadline = time.monotonic() + self._timeout_s
         for last in (False, True):
             left = max(0.0, deadline - time.monotonic())

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 from segserve.app import MB, Service
 from segserve.errors import BadInput, TooLarge
-from segserve.temporary_files import writing
+from segserve.temporary_files import translate_disk_full
 from segserve.types import DEFAULT_TENANT, FileRecord
 from segserve.v1 import files_pb2, files_pb2_grpc
 from segserve.wire.http.request_body import SPOOL_BYTES
@@ -38,7 +38,7 @@ class Files(files_pb2_grpc.FileServiceServicer):
         self, requests: AsyncIterator[files_pb2.UploadFileRequest], context: Context
     ) -> files_pb2.UploadFileResponse:
         limit = self._service.settings.max_file_mb
-        with writing(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
+        with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             async for request in requests:
                 spool.write(request.chunk)
                 if spool.tell() > limit * MB:

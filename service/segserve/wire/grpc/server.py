@@ -14,10 +14,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from segserve.app import MB, Service
-from segserve.encode.encoder import ImageBytes, Wanted
+from segserve.encode.encoder import EncodeRequest, ImageBytes
 from segserve.errors import BadInput, SegserveError, TooLarge
 from segserve.models.promptable_model import Model
-from segserve.temporary_files import writing
+from segserve.temporary_files import translate_disk_full
 from segserve.types import DEFAULT_TENANT, ReadOptions
 from segserve.v1 import (
     encoder_pb2,
@@ -57,7 +57,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
         self, requests: AsyncIterator[segmentation_pb2.UploadImageRequest], context: Context
     ) -> segmentation_pb2.UploadImageResponse:
         service, options, model = self._service, ReadOptions(), ""
-        with writing(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
+        with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             async for request in requests:
                 model = request.model or model
                 if request.WhichOneof("content") == "options":
@@ -169,7 +169,7 @@ class Encoding(encoder_pb2_grpc.EncoderServiceServicer):
         image = None
         if request.HasField("image"):
             image = ImageBytes(request.image.data, convert.read_options(request.image.options))
-        wanted = Wanted(
+        wanted = EncodeRequest(
             request.tenant,
             request.image_id,
             request.model,

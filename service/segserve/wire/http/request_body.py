@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from segserve.errors import BadInput, TooLarge, UnsupportedFormat
 from segserve.images.fetch_url import Fetcher
-from segserve.temporary_files import writing
+from segserve.temporary_files import translate_disk_full
 from segserve.wire.schemas.common import FetchIn
 
 SPOOL_BYTES = 8 << 20  # larger uploads go to a temporary file
@@ -104,7 +104,7 @@ async def uploaded(request: Request, fetcher: Fetcher) -> AsyncIterator[BinaryIO
     kind = content_type(request)
     if kind == "application/json":
         asked = await read_json(request, FetchIn)
-        with writing(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
+        with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             await fetcher.fetch(asked.url, cast(BinaryIO, spool))
             yield cast(BinaryIO, spool)
         return
@@ -122,7 +122,7 @@ async def uploaded(request: Request, fetcher: Fetcher) -> AsyncIterator[BinaryIO
 async def sent(request: Request) -> AsyncIterator[BinaryIO]:
     """The bytes of a file: field 'file' of a form, or the body itself."""
     if content_type(request) == "multipart/form-data":
-        with writing():
+        with translate_disk_full():
             async with request.form(max_files=1, max_fields=8) as form:
                 file = form.get("file")
                 if not isinstance(file, UploadFile):
@@ -133,7 +133,7 @@ async def sent(request: Request) -> AsyncIterator[BinaryIO]:
                     )
                 yield file.file
         return
-    with writing(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
+    with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
         async for chunk in request.stream():
             spool.write(chunk)
         yield cast(BinaryIO, spool)

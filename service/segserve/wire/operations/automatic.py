@@ -4,13 +4,13 @@ import asyncio
 
 from segserve.app import Service
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, Found
+from segserve.types import DEFAULT_TENANT, ImageObjects
 from segserve.wire.results import objects
 from segserve.wire.schemas.automatic import AmgIn, AutomaticIn
 from segserve.wire.schemas.common import ResultFormat
 
 
-async def find(service: Service, asked: AutomaticIn, timings: Timings) -> Found:
+async def find(service: Service, asked: AutomaticIn, timings: Timings) -> ImageObjects:
     """All objects, by the method that was asked for. Raises as the methods of `Automatic` do."""
     body = asked.root
     model = body.model or service.settings.default_model
@@ -20,7 +20,7 @@ async def find(service: Service, asked: AutomaticIn, timings: Timings) -> Found:
 
 
 async def render(
-    service: Service, found: Found, result_format: ResultFormat, timings: Timings
+    service: Service, found: ImageObjects, result_format: ResultFormat, timings: Timings
 ) -> tuple[bytes, str]:
     """(the answer's bytes, their media type). Raises TooLarge where the format cannot hold what was found."""
     overlay = result_format is ResultFormat.OVERLAY

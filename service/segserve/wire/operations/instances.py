@@ -8,15 +8,15 @@ from segserve.app import Service
 from segserve.errors import BadInput
 from segserve.models.bundle import InstancesManifest
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, Found, UInt8
+from segserve.types import DEFAULT_TENANT, ImageObjects, UInt8
 from segserve.wire.schemas.instances import InstancesIn
 
 T = TypeVar("T")
 
 
 async def find(
-    service: Service, asked: InstancesIn, render: Callable[[Found, UInt8], T], timings: Timings
-) -> tuple[Found, T]:
+    service: Service, asked: InstancesIn, render: Callable[[ImageObjects, UInt8], T], timings: Timings
+) -> tuple[ImageObjects, T]:
     """Raises as `Instances.find` does, and BadInput where no model is named and the default is of another kind."""
     model = asked.model
     if model is None:

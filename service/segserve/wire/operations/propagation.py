@@ -5,7 +5,7 @@ import asyncio
 import orjson
 
 from segserve.app import Service
-from segserve.decode.segmenter import check_marks
+from segserve.decode.segmenter import check_prompt_coordinates
 from segserve.errors import BadInput, ModelNotFound, TooLarge, WrongModel
 from segserve.files.file_view import View, check_window, shape
 from segserve.jobs.engine.job import Job, Kind
@@ -121,7 +121,7 @@ def check_objects(
                     field=f"{where}.{'slice' if prompt.frame is None else 'frame'}",
                     remedy=f"Send one from 0 to {count - 1}.",
                 )
-            check_marks(prompt.marks(where, size), size, where)
+            check_prompt_coordinates(prompt.marks(where, size), size, where)
 
 
 def check_extent(request: FollowRequest, count: int, field: str = "params.objects") -> None:

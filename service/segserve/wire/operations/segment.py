@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from segserve.app import MB, Service
-from segserve.decode.segmenter import Segmentation
+from segserve.decode.segmenter import SegmentResult
 from segserve.errors import TooLarge
 from segserve.models.bundle import Bundle, InstancesManifest, Manifest, PromptableManifest, SemanticManifest
 from segserve.models.promptable_model import AIS
@@ -52,7 +52,7 @@ async def build_prompts(service: Service, asked: SegmentIn) -> list[Prompt]:
 
 async def segment(
     service: Service, asked: SegmentIn, render: Callable[[Candidate], T], timings: Timings
-) -> Segmentation[T]:
+) -> SegmentResult[T]:
     """Raises as `Segmenter.segment` does."""
     return await service.segmenter.segment(
         DEFAULT_TENANT,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from segserve.decode.segmenter import Segmentation
+from segserve.decode.segmenter import SegmentResult
 from segserve.masks import crop, png, polygon, rle
 from segserve.types import Candidate, Float32
 from segserve.wire.schemas.common import MaskFormat
@@ -33,7 +33,7 @@ def formatter(mask_format: MaskFormat) -> Callable[[Candidate], Json]:
     return render
 
 
-def segmentation(answer: Segmentation[Json]) -> dict[str, Any]:
+def segmentation(answer: SegmentResult[Json]) -> dict[str, Any]:
     """The JSON of `SegmentOut`, of masks rendered by a `formatter`."""
     return {
         "image_id": answer.image_id,

@@ -7,14 +7,14 @@ from typing import Any
 import orjson
 
 from segserve.masks import crop, label_map, polygon, rle
-from segserve.types import Found, Object, UInt8
+from segserve.types import ImageObjects, SegmentedObject, UInt8
 from segserve.wire.schemas.common import ResultFormat
 
 PNG, TIFF, NPY, JSON = "image/png", "image/tiff", "application/x-npy", "application/json"
 MAPS = {ResultFormat.PNG, ResultFormat.TIFF, ResultFormat.NPY, ResultFormat.OVERLAY}
 
 
-def render(found: Found, result_format: ResultFormat, image: UInt8 | None) -> tuple[bytes, str]:
+def render(found: ImageObjects, result_format: ResultFormat, image: UInt8 | None) -> tuple[bytes, str]:
     """(the answer's bytes, their media type). image [H, W, 3]: what an overlay is drawn on, needed for that
     alone. Blocks: call it in a thread. Raises TooLarge where the format cannot hold what was found."""
     if result_format in MAPS:
@@ -40,7 +40,7 @@ def render_map(
     return encode(values), media_type
 
 
-def objects(found: Found, result_format: ResultFormat) -> dict[str, Any]:
+def objects(found: ImageObjects, result_format: ResultFormat) -> dict[str, Any]:
     """The JSON of `FoundOut`."""
     return {
         "image_id": found.image_id,
@@ -51,7 +51,7 @@ def objects(found: Found, result_format: ResultFormat) -> dict[str, Any]:
     }
 
 
-def one(found: Object, result_format: ResultFormat) -> dict[str, Any]:
+def one(found: SegmentedObject, result_format: ResultFormat) -> dict[str, Any]:
     as_rle = result_format is ResultFormat.RLE
     drawn = {} if found.box is None else {"model_box": list(astuple(found.box))}
     return {
@@ -64,12 +64,12 @@ def one(found: Object, result_format: ResultFormat) -> dict[str, Any]:
     }
 
 
-def run_lengths(found: Object) -> dict[str, Any]:
+def run_lengths(found: SegmentedObject) -> dict[str, Any]:
     size = found.crop.size
     return {"size": [size.height, size.width], "counts": rle.encode(found.crop)}
 
 
-def coco(found: Found) -> dict[str, Any]:
+def coco(found: ImageObjects) -> dict[str, Any]:
     """A COCO data set of one image (cocodataset.org, "Data format"): boxes are x, y, width, height."""
     names = list(dict.fromkeys(each.category or "object" for each in found.objects)) or ["object"]
     ids = {name: index + 1 for index, name in enumerate(names)}

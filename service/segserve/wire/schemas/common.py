@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from segserve.decode.prompt_encoding import expect_size
+from segserve.decode.prompt_encoding import check_mask_size
 from segserve.errors import BadInput
 from segserve.masks import rle
 from segserve.types import Bool, Box, Float32, Prompt, Select, Size
@@ -121,7 +121,7 @@ class PromptIn(MarksIn):
 
 def read_rle(mask: Rle, size: Size, field: str) -> Bool:
     """[H, W] bool. The size is compared before anything of that size is made."""
-    expect_size(mask.size, size, field)
+    check_mask_size(mask.size, size, field)
     return rle.decode(mask.counts, size, field)
 
 
