@@ -14,7 +14,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # Pass options on: make serve ARGS="--port 9000"
 ARGS ?=
 DATA ?= data/nuclei
-MICROSAM_TESTS = tests/models/test_micro_sam.py tests/automatic/test_ais_oracle.py tests/automatic/test_merge_slices_oracle.py
+MICROSAM_TESTS = tests/models/test_micro_sam.py tests/automatic/test_ais_watershed_oracle.py tests/automatic/test_merge_slices_oracle.py
 
 .PHONY: proto serve test test-large test-microsam test-clients soak lint format bench train starter unet clean
 

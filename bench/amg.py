@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam
-from tests.automatic.test_amg import Ours, assert_same
+from tests.automatic.test_amg_generator import Ours, assert_same
 from torch import Tensor
 
 from bench.blobs import LOW
 from bench.common import THREADS, Line, at_least
-from segserve.automatic.point_grids import AmgParams
+from segserve.automatic.parameters import AmgParams
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.models.bundle import Bundle, Dims, Kind, PreprocessEntry, PromptableManifest, write_manifest
 from segserve.models.export import sam as exporter

@@ -13,7 +13,8 @@ import torch
 
 from bench.cells import draw_cells
 from bench.common import THREADS, Line, at_most
-from segserve.automatic import ais
+from segserve.automatic.ais_watershed import resize_maps, segment_by_watershed
+from segserve.automatic.parameters import AisParams
 from segserve.encode.preprocess import preprocess_image
 from segserve.evaluate import overlap_scores
 from segserve.evaluate.object_matching import AT_50, match_all, mean_accuracy, overlaps, pool
@@ -43,7 +44,7 @@ def judge(bundle: Bundle, images: list[Labelled]) -> tuple[float, float]:
     matched = []
     for each in images:
         maps = model.maps(model.encode(preprocess_image(each.image, model.preprocess)))
-        found = ais.segment(ais.to_image(maps, model.manifest, Size(*each.mask.shape)), ais.AisParams())
+        found = segment_by_watershed(resize_maps(maps, model.manifest, Size(*each.mask.shape)), AisParams())
         table = overlap_scores.tabulate(each.mask, found)
         matched.append(match_all(overlaps(table)))
     pooled = pool(matched)

@@ -9,7 +9,7 @@ import torch
 from tests.instances.networks import full
 
 from bench.common import THREADS, Line, interleaved_ms
-from segserve.instances.box_nms import Thresholds
+from segserve.instances.box_nms import DetectionThresholds
 from segserve.instances.segmenter import find_objects
 from segserve.masks import crop
 from segserve.models.export.mask_rcnn import export_mask_rcnn
@@ -20,7 +20,7 @@ from segserve.timing import Timings
 from segserve.types import SegmentedObject, UInt8
 
 HEIGHT, WIDTH = 480, 640
-LIMITS = Thresholds(score=0.05, nms=0.5, mask=0.5, most=20)
+LIMITS = DetectionThresholds(score=0.05, nms=0.5, mask=0.5, max_objects=20)
 
 
 def measure() -> list[Line]:
@@ -32,7 +32,11 @@ def measure() -> list[Line]:
 def compare(variant: str, image: UInt8) -> list[Line]:
     network = full(variant, 800, 1333, len(COCO))
     heads = network.roi_heads
-    heads.score_thresh, heads.nms_thresh, heads.detections_per_img = LIMITS.score, LIMITS.nms, LIMITS.most
+    heads.score_thresh, heads.nms_thresh, heads.detections_per_img = (
+        LIMITS.score,
+        LIMITS.nms,
+        LIMITS.max_objects,
+    )
 
     def theirs() -> dict[str, Any]:
         with torch.no_grad():

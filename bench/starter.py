@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.common import THREADS, Line
-from segserve.automatic import ais
-from segserve.automatic.segmenter import ais_params
+from segserve.automatic.ais_watershed import resize_maps, segment_by_watershed
+from segserve.automatic.parameters import resolve_ais_params
 from segserve.decode.segmenter import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
@@ -90,8 +90,8 @@ def measure() -> list[Line]:
 def by_ais(model: Model, embedding: Embedding, truth: Labels) -> tuple[float, float]:
     """(mean over thresholds, at 0.5), with the parameters of the bundle."""
     size = Size(*truth.shape)
-    maps = ais.to_image(model.maps(embedding), model.manifest, size)
-    found = ais.segment(maps, ais_params(model.manifest, AisEntry()))
+    maps = resize_maps(model.maps(embedding), model.manifest, size)
+    found = segment_by_watershed(maps, resolve_ais_params(model.manifest, AisEntry()))
     matched = match_all(overlaps(tabulate(truth, found)))
     return mean_accuracy(matched), matched[AT_50].accuracy
 

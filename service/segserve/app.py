@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import structlog
 
-from segserve.automatic.ais_maps import Maps
-from segserve.automatic.amg import Amg
-from segserve.automatic.amg_candidates import Grids
-from segserve.automatic.segmenter import Automatic
+from segserve.automatic.ais_map_cache import AisMapCache
+from segserve.automatic.amg_candidate_cache import AmgCandidateCache
+from segserve.automatic.amg_generator import AmgGenerator
+from segserve.automatic.segmenter import AutomaticSegmenter
 from segserve.bounded_executor import BoundedExecutor, lower_thread_priority
 from segserve.cancellation import cancel_and_wait
 from segserve.decode.click_limit import ClickLimit
@@ -33,7 +33,7 @@ from segserve.files.file_library import FileLibrary
 from segserve.images.fetch_url import Fetcher
 from segserve.images.image_library import Library
 from segserve.images.stored_pixels import StoredImages
-from segserve.instances.segmenter import Instances
+from segserve.instances.segmenter import InstanceSegmenter
 from segserve.jobs.job_services import JobParts, jobs_redis
 from segserve.jobs.kinds.batch_images import Roots
 from segserve.metrics import Metrics
@@ -149,11 +149,13 @@ class Service:
             worker_count=settings.decode_workers,
             places=self.places,
         )
-        self._maps = Maps(store, self.cache, self.embeddings, self.turns, self.metrics, settings.maps_mb * MB)
+        self._maps = AisMapCache(
+            store, self.cache, self.embeddings, self.turns, self.metrics, settings.maps_mb * MB
+        )
         self._grid_workers = ThreadPoolExecutor(
             settings.encode_threads, "grid", initializer=lower_thread_priority
         )
-        self._grids = Grids(
+        self._grids = AmgCandidateCache(
             store,
             self.embeddings,
             self.turns,
@@ -161,14 +163,14 @@ class Service:
             self.metrics,
             settings.candidates_mb * MB,
         )
-        self.automatic = Automatic(
+        self.automatic = AutomaticSegmenter(
             self.registry,
             self.embeddings,
             self._maps,
-            Amg(self.embeddings, self._grids, self.turns),
+            AmgGenerator(self.embeddings, self._grids, self.turns),
             self.turns,
             self.metrics,
-            most_tiles=None if role is Role.WORKER else settings.automatic_tiles,
+            max_tiles=None if role is Role.WORKER else settings.automatic_tiles,
         )
         self.library = Library(
             store,
@@ -185,7 +187,7 @@ class Service:
         self.maker = RenderingPool(LOOKS_AT_ONCE, MOST_LOOKS)
         self.roots = Roots(settings.batch_roots)
         self.semantic = Semantic(self.library, self.registry, self.turns, self.metrics)
-        self.instances = Instances(self.library, self.registry, self.turns)
+        self.instances = InstanceSegmenter(self.library, self.registry, self.turns)
         self.fetcher = Fetcher(
             settings.fetch_hosts,
             private=settings.fetch_private,

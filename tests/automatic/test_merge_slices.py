@@ -1,18 +1,18 @@
-"""Slices, each segmented alone, to objects of a volume. `test_volume_oracle` compares with micro-sam."""
+"""Slices, each segmented alone, to objects of a volume. `test_merge_slices_oracle` compares with micro-sam."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from segserve.automatic.merge_slices import UInt32, VolumeParams, merge
-from tests.automatic.slices import disc, drawn_slices
+from segserve.automatic.merge_slices import UInt32, VolumeParams, merge_slices
+from tests.automatic.drawn_slices import disc, drawn_slices
 
 PLAIN = VolumeParams()
 
 
 def merged_of(slices: NDArray[np.integer], params: VolumeParams) -> UInt32:
     labels = slices.astype(np.uint32)
-    merge(labels, params)
+    merge_slices(labels, params)
     return labels
 
 

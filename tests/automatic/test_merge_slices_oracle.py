@@ -1,4 +1,4 @@
-"""Live: the same slices, merged by micro-sam. `test_volume` needs none."""
+"""Live: the same slices, merged by micro-sam. `test_merge_slices` needs none."""
 
 import inspect
 from typing import Any
@@ -10,8 +10,8 @@ pytest.importorskip("micro_sam", reason="make test-microsam")
 
 from micro_sam.multi_dimensional_segmentation import merge_instance_segmentation_3d
 
-from segserve.automatic.merge_slices import VolumeParams, merge, number
-from tests.automatic.slices import canonical, drawn_slices
+from segserve.automatic.merge_slices import VolumeParams, merge_slices, number_objects
+from tests.automatic.drawn_slices import canonical, drawn_slices
 
 PARAMS: list[dict[str, Any]] = [
     {},
@@ -26,9 +26,9 @@ PARAMS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("count", [5, 40, 120])
 def test_objects_are_micro_sams(count: int, params: dict[str, Any]) -> None:
     slices = drawn_slices(count, seed=count)
-    number(slices)
+    number_objects(slices)
     theirs = merge_instance_segmentation_3d(slices, verbose=False, **params)
-    merge(slices, VolumeParams(**params))
+    merge_slices(slices, VolumeParams(**params))
     assert np.array_equal(canonical(slices), canonical(theirs))
 
 

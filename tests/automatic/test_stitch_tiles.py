@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segserve.automatic.stitch_tiles import Stitcher, over_tiles, tiles_of
+from segserve.automatic.stitch_tiles import Stitcher, make_tiles, segment_tiles
 from segserve.bounded_executor import BoundedExecutor
 from segserve.errors import Busy, TooLarge
 from segserve.images.tiling import Grid
 from segserve.masks import label_map
 from segserve.metrics import Metrics
 from segserve.types import Region, SegmentedObject, Size
-from tests.automatic.cases import adjusted_rand
+from tests.automatic.ais_cases import adjusted_rand
 
 Segment = Callable[[Region], list[SegmentedObject]]
 
@@ -153,9 +153,9 @@ def test_nothing_found_is_nothing() -> None:
 
 
 def test_the_limit_of_tiles_is_told() -> None:
-    assert len(tiles_of(Size(8192, 8192), 1024, 64)) == 64
+    assert len(make_tiles(Size(8192, 8192), 1024, 64)) == 64
     with pytest.raises(TooLarge) as refusal:
-        tiles_of(Size(8193, 8192), 1024, 64)
+        make_tiles(Size(8193, 8192), 1024, 64)
     assert "72 tiles" in refusal.value.message
     assert "64" in refusal.value.message
     assert "SEGSERVE_AUTOMATIC_TILES" in refusal.value.remedy
@@ -165,7 +165,7 @@ def run(segment: Callable[[Region], Awaitable[list[SegmentedObject]]]) -> list[S
     async def story() -> list[SegmentedObject]:
         turns = BoundedExecutor(1, 0, Metrics())
         try:
-            return await over_tiles(Grid(Size(60, 60), 30, 8), segment, turns)
+            return await segment_tiles(Grid(Size(60, 60), 30, 8), segment, turns)
         finally:
             turns.close()
 
@@ -175,7 +175,7 @@ def run(segment: Callable[[Region], Awaitable[list[SegmentedObject]]]) -> list[S
 def test_once_begun_it_waits_for_its_turn_and_before_that_it_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("segserve.automatic.stitch_tiles.PATIENCE_S", 0.001)
+    monkeypatch.setattr("segserve.automatic.stitch_tiles.BUSY_RETRY_S", 0.001)
     asked: list[Region] = []
 
     async def busy_in_between(region: Region) -> list[SegmentedObject]:

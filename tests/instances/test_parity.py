@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from segserve.errors import TooLarge
-from segserve.instances.box_nms import Thresholds, choose
-from segserve.instances.paste_masks import scaled
-from segserve.instances.preprocess import prepare
+from segserve.instances.box_nms import DetectionThresholds, select_boxes
+from segserve.instances.paste_masks import scale_boxes
+from segserve.instances.preprocess import resize_and_normalise
 from segserve.instances.segmenter import find_objects
 from segserve.masks import crop
 from segserve.models.export.mask_rcnn import export_mask_rcnn
@@ -21,7 +21,7 @@ from tests.instances.networks import CLASSES, full
 from tests.models.networks import noise_image
 
 TOLERANCE = 1e-4  # of scores, and of boxes over the image's longer side
-LIMITS = Thresholds(score=0.3, nms=0.4, mask=0.5, most=60)
+LIMITS = DetectionThresholds(score=0.3, nms=0.4, mask=0.5, max_objects=60)
 
 
 def noise(height: int, width: int) -> UInt8:
@@ -29,24 +29,30 @@ def noise(height: int, width: int) -> UInt8:
     return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def theirs(network: Any, image: UInt8, limits: Thresholds) -> dict[str, Any]:
+def theirs(network: Any, image: UInt8, limits: DetectionThresholds) -> dict[str, Any]:
     """torchvision's answer, with masks [M, H, W] of probabilities."""
     heads = network.roi_heads
-    heads.score_thresh, heads.nms_thresh, heads.detections_per_img = limits.score, limits.nms, limits.most
+    heads.score_thresh, heads.nms_thresh, heads.detections_per_img = (
+        limits.score,
+        limits.nms,
+        limits.max_objects,
+    )
     with torch.no_grad():
         [found] = network([torch.from_numpy(image).permute(2, 0, 1) / 255])
     return {name: value.numpy() for name, value in found.items()}
 
 
-def assert_same(model: InstancesModel, network: Any, image: UInt8, limits: Thresholds, at_least: int) -> None:
+def assert_same(
+    model: InstancesModel, network: Any, image: UInt8, limits: DetectionThresholds, at_least: int
+) -> None:
     expected, size = theirs(network, image, limits), Size(*image.shape[:2])
     assert len(expected["scores"]) >= at_least
-    tensor, shown = prepare(image, model.manifest.resize)
+    tensor, shown = resize_and_normalise(image, model.manifest.resize)
     detected = model.detect(tensor, shown)
-    chosen = choose(detected.boxes, detected.scores, limits)
+    chosen = select_boxes(detected.boxes, detected.scores, limits)
     assert np.abs(chosen.scores - expected["scores"]).max() < TOLERANCE
     order = pairs(chosen.labels, expected["labels"], chosen.scores, expected["scores"])
-    boxes = scaled(chosen.boxes, shown, size)[order]
+    boxes = scale_boxes(chosen.boxes, shown, size)[order]
     assert np.abs(boxes - expected["boxes"]).max() < TOLERANCE * max(image.shape)
 
     masks = expected["masks"][:, 0] >= limits.mask
@@ -92,12 +98,14 @@ def test_objects_are_torchvisions(model: InstancesModel, network: Any, height: i
 @pytest.mark.parametrize(
     "limits",
     [
-        Thresholds(score=0.0, nms=0.5, mask=0.5, most=100),
-        Thresholds(score=0.6, nms=0.05, mask=0.3, most=1000),
-        Thresholds(score=0.5, nms=1.0, mask=0.9, most=7),
+        DetectionThresholds(score=0.0, nms=0.5, mask=0.5, max_objects=100),
+        DetectionThresholds(score=0.6, nms=0.05, mask=0.3, max_objects=1000),
+        DetectionThresholds(score=0.5, nms=1.0, mask=0.9, max_objects=7),
     ],
 )
-def test_every_threshold_is_torchvisions(model: InstancesModel, network: Any, limits: Thresholds) -> None:
+def test_every_threshold_is_torchvisions(
+    model: InstancesModel, network: Any, limits: DetectionThresholds
+) -> None:
     assert_same(model, network, noise(120, 160), limits, at_least=5)
 
 
@@ -113,14 +121,14 @@ def test_extreme_shapes_are_answered(model: InstancesModel, height: int, width: 
 
 
 def test_nothing_found_is_an_empty_list(model: InstancesModel) -> None:
-    limits = Thresholds(score=1.0, nms=0.5, mask=0.5, most=100)
+    limits = DetectionThresholds(score=1.0, nms=0.5, mask=0.5, max_objects=100)
     assert find_objects(noise_image(100, 100), model, limits, Timings()) == []
 
 
 def test_masks_that_would_fill_the_memory_are_refused(
     model: InstancesModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segserve.instances.segmenter.MOST_PIXELS", 10_000)
+    monkeypatch.setattr("segserve.instances.segmenter.MAX_MASK_PIXELS", 10_000)
     with pytest.raises(TooLarge, match="Ask for fewer objects"):
         find_objects(noise(200, 200), model, LIMITS, Timings())
 

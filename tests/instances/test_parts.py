@@ -9,9 +9,9 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import batched_nms
 
-from segserve.instances.box_nms import Thresholds, choose, suppress
-from segserve.instances.paste_masks import paste, windows
-from segserve.instances.preprocess import prepare, resized
+from segserve.instances.box_nms import DetectionThresholds, select_boxes
+from segserve.instances.paste_masks import find_mask_windows, paste_mask
+from segserve.instances.preprocess import compute_resized_size, resize_and_normalise
 from segserve.masks import crop
 from segserve.models.bundle import ResizeEntry
 from segserve.types import Size
@@ -31,14 +31,14 @@ def test_images_are_resized_as_torchvision_does(height: int, width: int) -> None
     image = noise_image(height, width)
     transform = GeneralizedRCNNTransform(800, 1333, list(MEAN), list(STD)).eval()
     expected, _ = transform([torch.from_numpy(image).permute(2, 0, 1) / 255])
-    tensor, shown = prepare(image, COCO)
+    tensor, shown = resize_and_normalise(image, COCO)
     assert (shown.height, shown.width) == expected.image_sizes[0]
     assert tensor.shape == expected.tensors.shape
     assert np.abs(tensor - expected.tensors.numpy()).max() < 1e-5
 
 
 def test_a_line_of_pixels_keeps_a_height() -> None:
-    assert resized(Size(1, 4000), COCO) == Size(1, 1333)
+    assert compute_resized_size(Size(1, 4000), COCO) == Size(1, 1333)
 
 
 def random_boxes(count: int) -> Any:
@@ -55,24 +55,23 @@ def test_suppression_is_torchvisions(threshold: float) -> None:
     every = np.zeros((3000, 4, 4), np.float32)
     spread = np.zeros((3000, 4), np.float32)
     every[np.arange(3000), labels], spread[np.arange(3000), labels] = boxes, scores
-    chosen = choose(every, spread, Thresholds(0.0, threshold, 0.5, 3000))
+    chosen = select_boxes(every, spread, DetectionThresholds(0.0, threshold, 0.5, 3000))
     assert np.array_equal(chosen.boxes, boxes[expected])
     assert np.array_equal(chosen.labels, labels[expected])
-    assert suppress(boxes[:500], threshold, 10) == suppress(boxes[:500], threshold, 500)[:10]
 
 
 def test_only_the_classes_that_are_wanted_count_towards_the_most() -> None:
     boxes = random_boxes(20)[:, None].repeat(3, axis=1)
     scores = np.tile(np.array([0.1, 0.6, 0.3], np.float32), (20, 1))
     labels = np.array([False, False, True])
-    chosen = choose(boxes, scores, Thresholds(0.2, 1.0, 0.5, 5, labels))
+    chosen = select_boxes(boxes, scores, DetectionThresholds(0.2, 1.0, 0.5, 5, labels))
     assert chosen.labels.tolist() == [2] * 5
 
 
 def test_boxes_that_are_lines_are_left_out() -> None:
     boxes = np.array([[[0, 0, 5, 5]] * 2, [[3, 3, 3, 9]] * 2], np.float32)
     scores = np.array([[0.1, 0.9]] * 2, np.float32)
-    assert len(choose(boxes, scores, Thresholds(0.5, 0.5, 0.5, 10)).scores) == 1
+    assert len(select_boxes(boxes, scores, DetectionThresholds(0.5, 0.5, 0.5, 10)).scores) == 1
 
 
 @pytest.mark.parametrize("threshold", [0.01, 0.5, 0.99])
@@ -91,23 +90,25 @@ def test_masks_are_pasted_as_torchvision_does(threshold: float) -> None:
     )
     masks = RANDOM.random((len(boxes), 1, 28, 28)).astype(np.float32)
     expected = paste_masks_in_image(torch.from_numpy(masks), torch.from_numpy(boxes), (150, 260)).numpy()
-    for mask, place, probabilities in zip(masks[:, 0], windows(boxes, 28, size), expected[:, 0], strict=True):
-        ours = crop.to_mask(paste(mask, *place, size, threshold))
+    for mask, place, probabilities in zip(
+        masks[:, 0], find_mask_windows(boxes, 28, size), expected[:, 0], strict=True
+    ):
+        ours = crop.to_mask(paste_mask(mask, *place, size, threshold))
         differs = ours != (probabilities >= threshold)
         assert not differs[np.abs(probabilities - threshold) > 1e-5].any()
 
 
 def test_a_mask_of_a_large_image_is_pasted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     mask, size = RANDOM.random((28, 28)).astype(np.float32), Size(300, 400)
-    [place] = windows(np.array([[20, 30, 380, 290]], np.float32), 28, size)
-    whole = paste(mask, *place, size, 0.5)
-    monkeypatch.setattr("segserve.instances.paste_masks.VALUES", 1000)
-    parts = paste(mask, *place, size, 0.5)
+    [place] = find_mask_windows(np.array([[20, 30, 380, 290]], np.float32), 28, size)
+    whole = paste_mask(mask, *place, size, 0.5)
+    monkeypatch.setattr("segserve.instances.paste_masks.MAX_RESIZE_VALUES", 1000)
+    parts = paste_mask(mask, *place, size, 0.5)
     assert np.array_equal(whole.pixels, parts.pixels)
     assert (whole.x, whole.y) == (parts.x, parts.y)
 
 
 def test_a_mask_below_the_threshold_is_empty() -> None:
     size = Size(100, 100)
-    [place] = windows(np.array([[10, 10, 50, 50]], np.float32), 28, size)
-    assert crop.area(paste(np.full((28, 28), 0.4, np.float32), *place, size, 0.5)) == 0
+    [place] = find_mask_windows(np.array([[10, 10, 50, 50]], np.float32), 28, size)
+    assert crop.area(paste_mask(np.full((28, 28), 0.4, np.float32), *place, size, 0.5)) == 0

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
-from segserve.automatic.point_grids import AmgParams
+from segserve.automatic.parameters import AmgParams
 from segserve.decode.segmenter import is_stable
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.models.bundle import Bundle, Kind
@@ -21,7 +21,7 @@ from segserve.models.importers.sam2 import CONFIGS, FAMILY
 from segserve.models.promptable_model import Model
 from segserve.models.runtime import Graph, RuntimeOptions
 from segserve.types import Size
-from tests.automatic.test_amg import Ours, assert_same
+from tests.automatic.test_amg_generator import Ours, assert_same
 from tests.models.networks import noise_image, opened
 from tests.models.predictors import PROMPTS, check_click, check_several_at_once, encoded
 

@@ -15,7 +15,7 @@ from micro_sam.util import precompute_image_embeddings, set_precomputed
 from mobile_sam import sam_model_registry as mobile_sams
 from segment_anything import sam_model_registry as sams
 
-from segserve.automatic.ais import to_image
+from segserve.automatic.ais_watershed import resize_maps
 from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BadInput, BrokenModel
 from segserve.models.catalogue import PUBLISHED
@@ -97,7 +97,7 @@ def test_maps_over_an_image_are_micro_sams(tmp_path: Path, architecture: str) ->
         theirs = decoder(predictor.features, tuple(predictor.input_size), tuple(predictor.original_size))
 
     model = opened(import_checkpoint("micro_sam", checkpoint, "mine", tmp_path / "models"))
-    ours = to_image(
+    ours = resize_maps(
         model.maps(model.encode(preprocess_image(image, model.preprocess))), model.manifest, Size(300, 410)
     )
     assert np.abs(ours - theirs[0].numpy()).max() < TOLERANCE

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional as F
 
-from segserve.automatic.point_grids import AmgParams
+from segserve.automatic.parameters import AmgParams
 from segserve.decode.segmenter import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
@@ -28,7 +28,7 @@ from segserve.models.registry import Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
 from segserve.timing import Timings
 from segserve.types import Box, Prompt, Select, Size
-from tests.automatic.test_amg import Ours
+from tests.automatic.test_amg_generator import Ours
 from tests.models.networks import GRID, IMAGE, Decoders, noise_image, opened, sam2_decoder, small_sam
 
 LOW = 4 * GRID

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco
 
-from segserve.automatic.point_grids import AmgParams
+from segserve.automatic.parameters import AmgParams
 from segserve.models.bundle import AmgEntry, Bundle
 from segserve.models.registry import BUILT_IN
 from segserve.v1 import segmentation_pb2 as pb
@@ -146,12 +146,12 @@ def test_parameters_do_what_they_say(both: Server, image_id: str) -> None:
 
 
 def test_parameters_in_the_manifest_are_the_models_defaults() -> None:
-    from segserve.automatic.segmenter import amg_params
+    from segserve.automatic.parameters import resolve_amg_params
 
     manifest: Any = Bundle(BUILT_IN / "starter").manifest
     tuned = manifest.model_copy(update={"amg": FOUND})
-    assert amg_params(tuned, AmgEntry()) == replace(AmgParams(), **FOUND.given())
-    given = amg_params(tuned, AmgEntry(points_per_side=9))
+    assert resolve_amg_params(tuned, AmgEntry()) == replace(AmgParams(), **FOUND.given())
+    given = resolve_amg_params(tuned, AmgEntry(points_per_side=9))
     assert (given.points_per_side, given.pred_iou_thresh) == (9, 0.6)
 
 

@@ -21,7 +21,7 @@ from pycocotools import mask as coco_mask
 
 pytest.importorskip("torchvision")
 
-from segserve.instances.box_nms import Thresholds
+from segserve.instances.box_nms import DetectionThresholds
 from segserve.instances.segmenter import find_objects
 from segserve.masks import crop, label_map
 from segserve.models.bundle import Bundle
@@ -60,7 +60,7 @@ def picture(data: Path) -> Path:
 def expected(data: Path) -> list[SegmentedObject]:
     """What the parts find, which `tests/instances` compares with torchvision."""
     model = InstancesModel(Bundle(data / "models" / "small"), RuntimeOptions(threads=2))
-    found = find_objects(PICTURE, model, Thresholds(0.4, 0.3, 0.5, 30), Timings())
+    found = find_objects(PICTURE, model, DetectionThresholds(0.4, 0.3, 0.5, 30), Timings())
     assert len(found) == 30
     assert len({each.category for each in found}) > 1
     return found

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 UInt32 = NDArray[np.uint32]
-Pairs = NDArray[np.uint64]
+IdPairs = NDArray[np.uint64]
 
-LEAST = 0.001  # probabilities are kept so far from 0 and 1, as elf's `compute_edge_costs` does
-BIAS = 1.0  # by which micro-sam shifts every attraction towards joining: at beta 0.5, what overlaps by 27% is joined
+MIN_PROBABILITY = 0.001  # probabilities are kept so far from 0 and 1, as elf's `compute_edge_costs` does
+# micro-sam shifts every edge cost by this much towards joining: at beta 0.5 objects that overlap by 27% are joined.
+JOIN_BIAS = 1.0
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,22 @@ class VolumeParams:
     min_z_extent: int | None = None
 
 
-def merge(labels: UInt32, params: VolumeParams) -> None:
+def merge_slices(labels: UInt32, params: VolumeParams) -> None:
     """Label maps [Z, H, W] of each slice alone, 0 its background, to those of the volume: ids 1 to n in the order in
     which objects begin. In place; beside them it takes a few slices of memory, with gap_closing a byte a voxel."""
-    number(labels)
+    number_objects(labels)
     if params.gap_closing:
         close_gaps(labels, params.gap_closing)
-        number(labels)
-    slice_of = np.searchsorted(ends(labels), np.arange(1, int(labels.max(initial=0)) + 1))
-    table = without_thin(join(labels, len(slice_of), params.beta), slice_of, params.min_z_extent or 0)
+        number_objects(labels)
+    slice_of = np.searchsorted(compute_last_ids(labels), np.arange(1, int(labels.max(initial=0)) + 1))
+    table = remove_thin_objects(
+        join_by_multicut(labels, len(slice_of), params.beta), slice_of, params.min_z_extent or 0
+    )
     for each in labels:
         each[:] = table[each]
 
 
-def number(labels: UInt32) -> None:
+def number_objects(labels: UInt32) -> None:
     """In place, so that no two objects have one id: 1 to n through all slices."""
     offset = 1
     for each in labels:
@@ -59,25 +62,25 @@ def number(labels: UInt32) -> None:
         offset = max(offset, len(known))
 
 
-def ends(labels: UInt32) -> NDArray[np.uint32]:
+def compute_last_ids(labels: UInt32) -> NDArray[np.uint32]:
     """[Z]: the last id up to each slice of numbered labels."""
     last: UInt32 = np.maximum.accumulate([each.max(initial=0) for each in labels])
     return last
 
 
-def join(labels: UInt32, count: int, beta: float) -> UInt32:
+def join_by_multicut(labels: UInt32, count: int, beta: float) -> UInt32:
     """[count + 1]: for every id of numbered labels, the object it belongs to, 1 to n in order; 0 stays 0."""
-    pairs, overlaps = overlapping(labels)
+    pairs, overlaps = find_overlaps(labels)
     graph = bic.graph.UndirectedGraph(count + 1)
     graph.insert_edges(pairs)
-    objective = bic.graph.multicut.MulticutObjective(graph, attraction(overlaps, beta))
+    objective = bic.graph.multicut.MulticutObjective(graph, compute_edge_costs(overlaps, beta))
     solver = bic.graph.multicut.MulticutDecomposer(
         bic.graph.multicut.KernighanLinMulticut(), number_of_threads=1
     )
-    return in_order(solver.optimize(objective)[1:] + 1)
+    return renumber_in_order(solver.optimize(objective)[1:] + 1)
 
 
-def overlapping(labels: UInt32) -> tuple[Pairs, NDArray[np.float64]]:
+def find_overlaps(labels: UInt32) -> tuple[IdPairs, NDArray[np.float64]]:
     """Pairs [N, 2] of ids that overlap from a slice to the next, and [N] the part of the first under the second."""
     pairs, overlaps = [np.zeros((0, 2), np.uint64)], [np.zeros(0)]
     for this, following in pairwise(labels):
@@ -88,14 +91,14 @@ def overlapping(labels: UInt32) -> tuple[Pairs, NDArray[np.float64]]:
     return np.concatenate(pairs), np.concatenate(overlaps)
 
 
-def attraction(overlaps: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
+def compute_edge_costs(overlaps: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
     """Log odds; positive joins."""
-    odds = LEAST + (1 - 2 * LEAST) * overlaps
-    costs: NDArray[np.float64] = BIAS + np.log(odds / (1 - odds)) + np.log((1 - beta) / beta)
+    odds = MIN_PROBABILITY + (1 - 2 * MIN_PROBABILITY) * overlaps
+    costs: NDArray[np.float64] = JOIN_BIAS + np.log(odds / (1 - odds)) + np.log((1 - beta) / beta)
     return costs
 
 
-def in_order(objects: NDArray[np.uint64]) -> UInt32:
+def renumber_in_order(objects: NDArray[np.uint64]) -> UInt32:
     """Objects by ids from 1 on, 0 for those left out, to a table from 0 on of the same objects as 1 to n in the order
     in which they come."""
     found, first, inverse = np.unique(np.append(0, objects), return_index=True, return_inverse=True)
@@ -104,14 +107,14 @@ def in_order(objects: NDArray[np.uint64]) -> UInt32:
     return rank[inverse]
 
 
-def without_thin(table: UInt32, slice_of: NDArray[np.intp], min_z_extent: int) -> UInt32:
+def remove_thin_objects(table: UInt32, slice_of: NDArray[np.intp], min_z_extent: int) -> UInt32:
     """slice_of: of every id from 1 on."""
     objects = table[1:]
     first = np.full(int(table.max()) + 1, len(objects), np.intp)
     last = np.full(len(first), -1, np.intp)
     np.minimum.at(first, objects, slice_of)
     np.maximum.at(last, objects, slice_of)
-    return in_order(np.where(last - first + 1 < min_z_extent, 0, np.arange(len(first)))[objects])
+    return renumber_in_order(np.where(last - first + 1 < min_z_extent, 0, np.arange(len(first)))[objects])
 
 
 def close_gaps(labels: UInt32, iterations: int) -> None:

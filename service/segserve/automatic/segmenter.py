@@ -1,13 +1,13 @@
 """Whole images without prompts: from an image id to all its objects."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
-from segserve.automatic import ais, stitch_tiles
-from segserve.automatic.ais import AisParams
-from segserve.automatic.ais_maps import Maps, decode, unpack
-from segserve.automatic.amg import Amg
-from segserve.automatic.point_grids import AmgParams, check_work
+from segserve.automatic import stitch_tiles
+from segserve.automatic.ais_map_cache import AisMapCache, decode_maps, unpack_maps
+from segserve.automatic.ais_watershed import resize_maps, segment_by_watershed
+from segserve.automatic.amg_generator import AmgGenerator
+from segserve.automatic.parameters import AisParams, resolve_ais_params, resolve_amg_params
+from segserve.automatic.point_grids import check_grid_limits
 from segserve.bounded_executor import BoundedExecutor
 from segserve.encode.embeddings import Embeddings, ImageExtent
 from segserve.errors import NoAutomaticDecoder, TooLarge
@@ -20,29 +20,29 @@ from segserve.models.registry import Registry
 from segserve.timing import Timings
 from segserve.types import Embedding, ImageObjects, Region, SegmentedObject, Size, UInt16
 
-MOST_PIXELS = 64_000_000  # of an image in one piece: its maps and labels take some 40 bytes a pixel meanwhile
+MAX_PIXELS = 64_000_000  # of an image in one piece: its maps and labels take some 40 bytes a pixel meanwhile
 
 
-class Automatic:
+class AutomaticSegmenter:
     """One method for each way to find an image's objects. turns: where the work on whole images is done.
-    most_tiles: of a large image, which is segmented tile by tile; None: as many as it has."""
+    max_tiles: of a large image, which is segmented tile by tile; None: as many as it has."""
 
     def __init__(
         self,
         registry: Registry,
         embeddings: Embeddings,
-        maps: Maps,
-        amg: Amg,
+        maps: AisMapCache,
+        amg: AmgGenerator,
         turns: BoundedExecutor,
         metrics: Metrics,
         *,
-        most_tiles: int | None,
+        max_tiles: int | None,
     ) -> None:
         self._registry, self._embeddings = registry, embeddings
         self._maps, self._amg = maps, amg
-        self._turns, self._metrics, self._most_tiles = turns, metrics, most_tiles
+        self._turns, self._metrics, self._max_tiles = turns, metrics, max_tiles
 
-    async def ais(
+    async def segment_ais(
         self, tenant: str, image_id: str, model_name: str, given: AisEntry, timings: Timings
     ) -> ImageObjects:
         """Objects without scores, none overlapping. Raises NotFound (image, model), NoAutomaticDecoder,
@@ -51,30 +51,30 @@ class Automatic:
         if not model.has_maps:
             raise NoAutomaticDecoder(model.name)
         extent = await self._embeddings.extent(tenant, image_id, model)
-        params = ais_params(model.manifest, given)
+        params = resolve_ais_params(model.manifest, given)
 
         async def find(region: Region | None) -> list[SegmentedObject]:
             maps = await self._maps.get(tenant, image_id, model, timings, region)
             size = extent.size if region is None else region.size
-            return await self._turns.run(find_by_ais, maps, model.manifest, size, params, timings)
+            return await self._turns.run(find_objects_by_ais, maps, model.manifest, size, params, timings)
 
         objects = await self._over(extent, model, find)
         self._metrics.objects(model.name, "ais", len(objects))
         return ImageObjects(image_id, model.name, extent.size, objects)
 
-    async def amg(
+    async def segment_amg(
         self, tenant: str, image_id: str, model_name: str, given: AmgEntry, timings: Timings
     ) -> ImageObjects:
         """Objects scored by their predicted IoU; they may overlap, but for those of a large image. Raises NotFound
         (image, model), WrongModel, BadInput (a grid that cannot be), TooLarge, Unavailable."""
         model = await self._registry.get(model_name, Model)
         extent = await self._embeddings.extent(tenant, image_id, model)
-        params = amg_params(model.manifest, given)
+        params = resolve_amg_params(model.manifest, given)
         if extent.tiled:
-            check_work([each.outer.size for each in self._tiles(extent, model)], params)
+            check_grid_limits([each.outer.size for each in self._tiles(extent, model)], params)
 
         async def find(region: Region | None) -> list[SegmentedObject]:
-            masks = await self._amg.find(tenant, image_id, model, params, timings, region)
+            masks = await self._amg.generate(tenant, image_id, model, params, timings, region)
             return [SegmentedObject(each.crop, each.predicted_iou) for each in masks]
 
         objects = await self._over(extent, model, find)
@@ -89,31 +89,19 @@ class Automatic:
     ) -> list[SegmentedObject]:
         """What `find` finds on the image, or tile by tile on a large one. Raises TooLarge."""
         if not extent.tiled:
-            check_size(extent.size)
+            check_image_size(extent.size)
             return await find(None)
-        return await stitch_tiles.over_tiles(self._tiles(extent, model), find, self._turns)
+        return await stitch_tiles.segment_tiles(self._tiles(extent, model), find, self._turns)
 
     def _tiles(self, extent: ImageExtent, model: Model) -> Grid:
-        return stitch_tiles.tiles_of(extent.size, model.preprocess.input_size, self._most_tiles)
+        return stitch_tiles.make_tiles(extent.size, model.preprocess.input_size, self._max_tiles)
 
 
-def amg_params(manifest: PromptableManifest, given: AmgEntry) -> AmgParams:
-    """What was given, then what the model's manifest says, then the defaults."""
-    of_model = manifest.amg.given() if manifest.amg else {}
-    return replace(AmgParams(), **{**of_model, **given.given()})
-
-
-def ais_params(manifest: PromptableManifest, given: AisEntry) -> AisParams:
-    """What was given, then what the model's manifest says, then the defaults."""
-    of_model = manifest.ais.given() if manifest.ais else {}
-    return replace(AisParams(), **{**of_model, **given.given()})
-
-
-def find_by_ais(
+def find_objects_by_ais(
     maps: UInt16, manifest: PromptableManifest, size: Size, params: AisParams, timings: Timings
 ) -> list[SegmentedObject]:
     with timings.stage("postprocess"):
-        found = ais.segment(ais.to_image(unpack(maps), manifest, size), params)
+        found = segment_by_watershed(resize_maps(unpack_maps(maps), manifest, size), params)
         return [SegmentedObject(crop) for crop in label_map.to_crops(found)]
 
 
@@ -123,16 +111,18 @@ def label_by_ais(
     """The label map [H, W] of an image that is stored nowhere. Blocks. Raises NoAutomaticDecoder."""
     if not model.has_maps:
         raise NoAutomaticDecoder(model.name)
-    maps = unpack(decode(model, embedding, timings))
+    maps = unpack_maps(decode_maps(model, embedding, timings))
     with timings.stage("postprocess"):
-        return ais.segment(ais.to_image(maps, model.manifest, size), ais_params(model.manifest, given))
+        return segment_by_watershed(
+            resize_maps(maps, model.manifest, size), resolve_ais_params(model.manifest, given)
+        )
 
 
-def check_size(size: Size) -> None:
+def check_image_size(size: Size) -> None:
     """Raises TooLarge."""
-    if (pixels := size.height * size.width) > MOST_PIXELS:
+    if (pixels := size.height * size.width) > MAX_PIXELS:
         raise TooLarge(
-            f"The image has {pixels // 1_000_000} megapixels; up to {MOST_PIXELS // 1_000_000} are segmented"
+            f"The image has {pixels // 1_000_000} megapixels; up to {MAX_PIXELS // 1_000_000} are segmented"
             " in one piece.",
             field="image_id",
             remedy="Send a smaller image, or parts of it.",

@@ -24,11 +24,11 @@ from segserve.masks import label_map
 from segserve.masks.label_map import Labels
 from segserve.types import Crop, Region, SegmentedObject, Size
 
-AGREE = 0.5  # intersection over union above which two objects are one
-PATIENCE_S = 0.5
+MIN_SEAM_IOU = 0.5  # intersection over union above which two objects are one
+BUSY_RETRY_S = 0.5
 
 
-def tiles_of(size: Size, input_size: int, most: int | None) -> Grid:
+def make_tiles(size: Size, input_size: int, most: int | None) -> Grid:
     """Raises TooManyTiles where there are more than `most`."""
     tiles = grid(size, input_size)
     if most is not None and len(tiles) > most:
@@ -41,7 +41,7 @@ def tiles_of(size: Size, input_size: int, most: int | None) -> Grid:
     return tiles
 
 
-async def over_tiles(
+async def segment_tiles(
     tiles: Grid, segment: Callable[[Region], Awaitable[list[SegmentedObject]]], turns: BoundedExecutor
 ) -> list[SegmentedObject]:
     """The objects of the image. segment: those of a region, in its pixels. Raises what `segment` raises; Busy from
@@ -55,12 +55,12 @@ async def over_tiles(
             except Busy:
                 if number == 0:
                     raise
-                await asyncio.sleep(PATIENCE_S)
+                await asyncio.sleep(BUSY_RETRY_S)
     return await asyncio.to_thread(stitcher.objects)
 
 
 @dataclass(frozen=True)
-class Part:
+class ObjectPart:
     """What one tile's inner part holds of an object. crop: in pixels of the image."""
 
     number: int
@@ -69,21 +69,21 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Seen:
+class TileLabels:
     """What a tile found in a region of the image: ids [h, w], 0 is background; id 1 has the number `first`."""
 
     region: Region
     ids: Labels
     first: int
 
-    def within(self, region: Region) -> "Seen":
+    def within(self, region: Region) -> "TileLabels":
         """The part of it that lies in `region`."""
         x0, y0 = max(self.region.x, region.x), max(self.region.y, region.y)
         x1 = min(self.region.x + self.region.width, region.x + region.width)
         y1 = min(self.region.y + self.region.height, region.y + region.height)
         x, y = x0 - self.region.x, y0 - self.region.y
         ids = self.ids[y : y + y1 - y0, x : x + x1 - x0]
-        return Seen(Region(x0, y0, x1 - x0, y1 - y0), ids, self.first)
+        return TileLabels(Region(x0, y0, x1 - x0, y1 - y0), ids, self.first)
 
 
 class Stitcher:
@@ -91,16 +91,18 @@ class Stitcher:
 
     def __init__(self, tiles: Grid) -> None:
         self._tiles = tiles
-        self._parts: list[Part] = []
+        self._parts: list[ObjectPart] = []
         self._same: list[int] = []  # of every object a smaller number of the same object, or its own
-        self._left: Seen | None = None
-        self._above: dict[int, Seen] = {}
+        self._left: TileLabels | None = None
+        self._above: dict[int, TileLabels] = {}
 
     def add(self, tile: Tile, found: list[SegmentedObject]) -> None:
         """found: in pixels of the tile's outer part; of those that overlap, the smaller one counts."""
         first = len(self._same)
         self._same.extend(range(first, first + len(found)))
-        seen = Seen(tile.outer, label_map.from_crops([each.crop for each in found], tile.outer.size), first)
+        seen = TileLabels(
+            tile.outer, label_map.from_crops([each.crop for each in found], tile.outer.size), first
+        )
         inner, half = tile.inner, max(1, self._tiles.halo // 2)
         if tile.column > 0 and self._left is not None:
             self._join(self._left, seen)
@@ -108,14 +110,14 @@ class Stitcher:
             self._join(self._above[tile.column], seen)
         right, bottom = inner.x + inner.width, inner.y + inner.height
         # Copies: views would keep all of the tile.
-        self._left = copied(seen.within(Region(right - half, tile.outer.y, 2 * half, tile.outer.height)))
-        self._above[tile.column] = copied(
+        self._left = copy_labels(seen.within(Region(right - half, tile.outer.y, 2 * half, tile.outer.height)))
+        self._above[tile.column] = copy_labels(
             seen.within(Region(tile.outer.x, bottom - half, tile.outer.width, 2 * half))
         )
-        for number, part in numbered(seen.within(inner), self._tiles.size):
-            self._parts.append(Part(number, part, found[number - first]))
+        for number, part in find_parts(seen.within(inner), self._tiles.size):
+            self._parts.append(ObjectPart(number, part, found[number - first]))
 
-    def _join(self, one: Seen, other: Seen) -> None:
+    def _join(self, one: TileLabels, other: TileLabels) -> None:
         """Make one of the objects that are the same where both looked."""
         a, b = one.within(other.region), other.within(one.region)
         both = (a.ids > 0) & (b.ids > 0)
@@ -123,7 +125,7 @@ class Stitcher:
         (left, right), shared = np.unique(pairs, axis=1, return_counts=True)
         areas_a, areas_b = np.bincount(a.ids.ravel()), np.bincount(b.ids.ravel())
         for i, j, count in zip(left.tolist(), right.tolist(), shared.tolist(), strict=True):
-            if count > AGREE * (areas_a[i] + areas_b[j] - count):
+            if count > MIN_SEAM_IOU * (areas_a[i] + areas_b[j] - count):
                 x, y = self._root(a.first + i - 1), self._root(b.first + j - 1)
                 self._same[max(x, y)] = min(x, y)
 
@@ -135,17 +137,17 @@ class Stitcher:
 
     def objects(self) -> list[SegmentedObject]:
         """All that were found, in pixels of the image, in the order in which they were first met."""
-        together: dict[int, list[Part]] = {}
+        together: dict[int, list[ObjectPart]] = {}
         for part in self._parts:
             together.setdefault(self._root(part.number), []).append(part)
-        return [whole(parts) for parts in together.values()]
+        return [merge_parts(parts) for parts in together.values()]
 
 
-def copied(seen: Seen) -> Seen:
-    return Seen(seen.region, seen.ids.copy(), seen.first)
+def copy_labels(seen: TileLabels) -> TileLabels:
+    return TileLabels(seen.region, seen.ids.copy(), seen.first)
 
 
-def numbered(seen: Seen, size: Size) -> list[tuple[int, Crop]]:
+def find_parts(seen: TileLabels, size: Size) -> list[tuple[int, Crop]]:
     """Numbers and crops of what is seen, in pixels of an image of `size`."""
     return [
         (
@@ -162,13 +164,13 @@ def numbered(seen: Seen, size: Size) -> list[tuple[int, Crop]]:
     ]
 
 
-def whole(parts: list[Part]) -> SegmentedObject:
+def merge_parts(parts: list[ObjectPart]) -> SegmentedObject:
     """The object of these parts, with the score and the category of the largest."""
     largest = max(parts, key=lambda part: crops.area(part.crop))
-    return replace(largest.of, crop=united([part.crop for part in parts]))
+    return replace(largest.of, crop=unite_masks([part.crop for part in parts]))
 
 
-def united(found: list[Crop]) -> Crop:
+def unite_masks(found: list[Crop]) -> Crop:
     """The union of masks of one image."""
     if len(found) == 1:
         return found[0]

@@ -18,7 +18,7 @@ from segserve.errors import BadInput, CacheUnavailable, ImageNotFound
 from segserve.evaluate.cli_choices import Kind
 from segserve.evaluate.dataset_folders import Pair, read_map
 from segserve.evaluate.interactive_protocol import Ask
-from segserve.instances.segmenter import Wanted
+from segserve.instances.segmenter import InstanceOptions
 from segserve.masks import label_map
 from segserve.masks.label_map import Labels
 from segserve.models.bundle import AisEntry, AmgEntry, Threshold
@@ -45,7 +45,7 @@ class SemanticParams(Strict):
 
 
 class InstancesParams(Strict):
-    """Fields of `segserve.instances.segmenter.Wanted`."""
+    """Fields of `segserve.instances.segmenter.InstanceOptions`."""
 
     score_threshold: Threshold | None = None
     nms_threshold: Threshold | None = None
@@ -55,12 +55,12 @@ class InstancesParams(Strict):
 
 
 async def ais(service: Service, image_id: str, model: str, params: AisEntry) -> Labels:
-    found = await service.automatic.ais(TENANT, image_id, model, params, service.timings())
+    found = await service.automatic.segment_ais(TENANT, image_id, model, params, service.timings())
     return label_map.from_crops([each.crop for each in found.objects], found.size)
 
 
 async def amg(service: Service, image_id: str, model: str, params: AmgEntry) -> Labels:
-    found = await service.automatic.amg(TENANT, image_id, model, params, service.timings())
+    found = await service.automatic.segment_amg(TENANT, image_id, model, params, service.timings())
     return label_map.from_crops([each.crop for each in found.objects], found.size)
 
 
@@ -72,8 +72,8 @@ async def semantic(service: Service, image_id: str, model: str, params: Semantic
 
 
 async def instances(service: Service, image_id: str, model: str, params: InstancesParams) -> Labels:
-    found, _ = await service.instances.find(
-        TENANT, image_id, model, Wanted(**dict(params)), no_picture, service.timings()
+    found, _ = await service.instances.segment(
+        TENANT, image_id, model, InstanceOptions(**dict(params)), no_picture, service.timings()
     )
     return label_map.from_crops([each.crop for each in found.objects], found.size)
 

@@ -99,8 +99,8 @@ Sigma = Annotated[float, Field(ge=0, le=100, description="of a Gaussian, in pixe
 
 
 class AisEntry(Strict):
-    """Parameters of automatic instance segmentation, see `segserve.automatic.ais.AisParams`; those left out are
-    its defaults."""
+    """Parameters of automatic instance segmentation, see `segserve.automatic.parameters.AisParams`; those left out
+    are its defaults."""
 
     center_distance_threshold: Threshold | None = Field(None, description="seeds lie below it")
     boundary_distance_threshold: Threshold | None = Field(None, description="seeds lie below it")
@@ -115,7 +115,7 @@ class AisEntry(Strict):
 
 
 class AmgEntry(Strict):
-    """Parameters of automatic mask generation, see `segserve.automatic.point_grids.AmgParams`; those left out are its
+    """Parameters of automatic mask generation, see `segserve.automatic.parameters.AmgParams`; those left out are its
     defaults."""
 
     points_per_side: int | None = Field(None, ge=1, le=128, description="of the grid of clicks")

@@ -23,7 +23,7 @@ from segserve.masks import rle
 from segserve.models.bundle import AisEntry
 from segserve.tracking.link_tracks import LinkingParams
 from segserve.types import Priority, Size, UInt8
-from tests.automatic.slices import disc
+from tests.automatic.drawn_slices import disc
 from tests.tracking.drawn import CELLS, segmented, truth
 
 UInt32 = NDArray[np.uint32]

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from segserve.automatic.merge_slices import merge
+from segserve.automatic.merge_slices import merge_slices
 from segserve.cancellation import cancel_and_wait
 from segserve.errors import TooLarge
 from segserve.jobs.engine.chunked_work import Chunk, Opened, Stop, Work
@@ -86,7 +86,7 @@ class Merging:
             for piece in range(segmented.count):
                 for index, each in zip(segmented.indices(piece), await segmented.maps(piece), strict=True):
                     volume[index] = each
-            await asyncio.to_thread(merge, volume, asked.joining)
+            await asyncio.to_thread(merge_slices, volume, asked.joining)
 
             async def maps(piece: int) -> list[Labels]:
                 return [volume[index] for index in segmented.indices(piece)]

@@ -15,8 +15,8 @@ async def find(service: Service, asked: AutomaticIn, timings: Timings) -> ImageO
     body = asked.root
     model = body.model or service.settings.default_model
     if isinstance(body, AmgIn):
-        return await service.automatic.amg(DEFAULT_TENANT, body.image_id, model, body.params, timings)
-    return await service.automatic.ais(DEFAULT_TENANT, body.image_id, model, body.params, timings)
+        return await service.automatic.segment_amg(DEFAULT_TENANT, body.image_id, model, body.params, timings)
+    return await service.automatic.segment_ais(DEFAULT_TENANT, body.image_id, model, body.params, timings)
 
 
 async def render(

@@ -21,7 +21,9 @@ async def find(
     model = asked.model
     if model is None:
         model = await asyncio.to_thread(default_model, service)
-    return await service.instances.find(DEFAULT_TENANT, asked.image_id, model, asked.build(), render, timings)
+    return await service.instances.segment(
+        DEFAULT_TENANT, asked.image_id, model, asked.build(), render, timings
+    )
 
 
 def default_model(service: Service) -> str:

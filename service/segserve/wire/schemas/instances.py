@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from segserve.instances.segmenter import Wanted
+from segserve.instances.segmenter import InstanceOptions
 from segserve.wire.schemas.common import ResultFormat, Strict
 
 MAX_OBJECTS = 1000  # as many regions as Mask R-CNN looks at
@@ -41,8 +41,8 @@ class InstancesIn(Strict):
     )
     format: ResultFormat = ResultFormat.RLE
 
-    def build(self) -> Wanted:
-        return Wanted(
+    def build(self) -> InstanceOptions:
+        return InstanceOptions(
             self.score_threshold,
             self.nms_threshold,
             self.mask_threshold,

@@ -1,12 +1,13 @@
-"""Live: micro-sam's own code on the same maps. `test_ais` compares with its frozen answers."""
+"""Live: micro-sam's own code on the same maps. `test_ais_watershed` compares with its frozen answers."""
 
 import numpy as np
 import pytest
 
 pytest.importorskip("micro_sam", reason="make test-microsam")
 
-from segserve.automatic.ais import AisParams, segment
-from tests.automatic.cases import FROZEN, PARAMS, adjusted_rand, all_maps, by_micro_sam
+from segserve.automatic.ais_watershed import segment_by_watershed
+from segserve.automatic.parameters import AisParams
+from tests.automatic.ais_cases import FROZEN, PARAMS, adjusted_rand, all_maps, by_micro_sam
 
 MAPS = all_maps()
 
@@ -15,7 +16,7 @@ MAPS = all_maps()
 @pytest.mark.parametrize("maps", MAPS)
 def test_labels_are_micro_sams(maps: str, params: str) -> None:
     theirs = by_micro_sam(MAPS[maps], PARAMS[params])
-    ours = segment(MAPS[maps], AisParams(**PARAMS[params]))
+    ours = segment_by_watershed(MAPS[maps], AisParams(**PARAMS[params]))
     assert np.array_equal(ours, theirs)
     with np.load(FROZEN) as frozen:
         assert adjusted_rand(theirs, frozen[f"{maps}: {params}"]) >= 0.999

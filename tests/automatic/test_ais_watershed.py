@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from segserve.automatic.ais import AisParams, segment, to_image
-from segserve.automatic.ais_maps import pack, unpack
-from segserve.automatic.segmenter import ais_params
+from segserve.automatic.ais_map_cache import pack_maps, unpack_maps
+from segserve.automatic.ais_watershed import resize_maps, segment_by_watershed
+from segserve.automatic.parameters import AisParams, resolve_ais_params
 from segserve.models.bundle import AisEntry, Bundle, PromptableManifest
 from segserve.models.registry import BUILT_IN
 from segserve.types import Size
-from tests.automatic.cases import FROZEN, PARAMS, adjusted_rand, all_maps, drawn_maps
+from tests.automatic.ais_cases import FROZEN, PARAMS, adjusted_rand, all_maps, drawn_maps
 
 MAPS = all_maps()
 STARTER = Bundle(BUILT_IN / "starter").expect(PromptableManifest)
@@ -22,9 +22,9 @@ STARTER = Bundle(BUILT_IN / "starter").expect(PromptableManifest)
 def test_labels_are_those_that_micro_sam_gave(maps: str, params: str) -> None:
     with np.load(FROZEN) as frozen:
         theirs = frozen[f"{maps}: {params}"]
-    ours = segment(MAPS[maps], AisParams(**PARAMS[params]))
+    ours = segment_by_watershed(MAPS[maps], AisParams(**PARAMS[params]))
     assert ours.max() == theirs.max()
-    # What the machine's arithmetic rounds otherwise may move single pixels; `test_ais_oracle` allows none.
+    # What the machine's arithmetic rounds otherwise may move single pixels; `test_ais_watershed_oracle` allows none.
     assert adjusted_rand(ours, theirs) >= 0.999
 
 
@@ -36,7 +36,7 @@ def test_the_frozen_answers_tell_parameters_apart() -> None:
 
 
 def test_ids_run_from_one_without_gaps() -> None:
-    labels = segment(MAPS["many small ones"], AisParams(min_size=150))
+    labels = segment_by_watershed(MAPS["many small ones"], AisParams(min_size=150))
     ids, areas = np.unique(labels, return_counts=True)
     assert ids.tolist() == list(range(len(ids)))
     assert areas[1:].min() >= 150
@@ -45,7 +45,7 @@ def test_ids_run_from_one_without_gaps() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 2)])
 def test_the_smallest_images_are_segmented(shape: tuple[int, int]) -> None:
     maps = np.stack([np.full(shape, v) for v in (0.9, 0.1, 0.1)]).astype(np.float32)
-    assert (segment(maps, AisParams()) == 1).all()
+    assert (segment_by_watershed(maps, AisParams()) == 1).all()
 
 
 @pytest.mark.parametrize("size", [Size(300, 410), Size(97, 33), Size(1024, 700)])
@@ -58,18 +58,23 @@ def test_maps_go_to_the_images_size_as_torch_em_takes_them(size: Size) -> None:
     theirs = F.interpolate(
         up[..., :height, :width], (size.height, size.width), mode="bilinear", align_corners=False
     )
-    assert np.abs(to_image(maps, STARTER, size) - theirs[0].numpy()).max() < 1e-5
+    assert np.abs(resize_maps(maps, STARTER, size) - theirs[0].numpy()).max() < 1e-5
 
 
 def test_what_is_kept_of_maps_segments_alike() -> None:
     maps = drawn_maps(60, 15, 4)
-    assert np.abs(unpack(pack(maps)) - maps).max() <= 0.5 / 65_535 + 1e-7
-    ours, kept = segment(maps, AisParams()), segment(unpack(pack(maps)), AisParams())
+    assert np.abs(unpack_maps(pack_maps(maps)) - maps).max() <= 0.5 / 65_535 + 1e-7
+    ours, kept = (
+        segment_by_watershed(maps, AisParams()),
+        segment_by_watershed(unpack_maps(pack_maps(maps)), AisParams()),
+    )
     assert adjusted_rand(ours, kept) >= 0.999
 
 
 def test_a_request_overrides_the_model_and_the_model_the_defaults() -> None:
     found = AisEntry(center_distance_threshold=0.3, min_size=50)
     manifest = STARTER.model_copy(update={"ais": found})
-    assert ais_params(manifest, AisEntry(min_size=7)) == AisParams(center_distance_threshold=0.3, min_size=7)
-    assert ais_params(STARTER.model_copy(update={"ais": None}), AisEntry()) == AisParams()
+    assert resolve_ais_params(manifest, AisEntry(min_size=7)) == AisParams(
+        center_distance_threshold=0.3, min_size=7
+    )
+    assert resolve_ais_params(STARTER.model_copy(update={"ais": None}), AisEntry()) == AisParams()

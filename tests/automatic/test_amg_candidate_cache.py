@@ -9,18 +9,19 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from segserve.automatic import amg_candidates
-from segserve.automatic.amg_candidates import Candidate, Candidates, Grids, Patch
-from segserve.automatic.point_grids import Part
+from segserve.automatic import amg_candidate_cache
+from segserve.automatic.amg_candidate_cache import AmgCandidateCache
+from segserve.automatic.amg_candidates import AmgCandidate, AmgCandidates, LogitsPatch
+from segserve.automatic.point_grids import GridRegion
 from segserve.bounded_executor import BoundedExecutor
 from segserve.errors import TooLarge
 from segserve.metrics import Metrics
 from segserve.timing import Timings
 from segserve.types import Region
 
-PART = Part(Region(0, 0, 64, 64), 16)  # 256 points, in 8 pieces
+PART = GridRegion(Region(0, 0, 64, 64), 16)  # 256 points, in 8 pieces
 MODEL = cast(Any, SimpleNamespace(bundle=SimpleNamespace(digest="d")))
-PATCH = Patch(np.zeros((8, 8), np.float16), 0, 0)
+PATCH = LogitsPatch(np.zeros((8, 8), np.float16), 0, 0)
 
 
 class Bench:
@@ -32,17 +33,17 @@ class Bench:
         self.pieces = 0
         self.turns = BoundedExecutor(1, 4, Metrics())
         parts = SimpleNamespace(record=answer, prepared=answer)
-        self.grids = Grids(
+        self.grids = AmgCandidateCache(
             cast(Any, parts), cast(Any, parts), self.turns, ThreadPoolExecutor(1), Metrics(), 1 << 24
         )
-        monkeypatch.setattr(amg_candidates, "decode_points", self.decode)
+        monkeypatch.setattr(amg_candidate_cache, "decode_points", self.decode)
 
-    def decode(self, model: object, image: object, points: Any, *args: object) -> list[Candidate]:
+    def decode(self, model: object, image: object, points: Any, *args: object) -> list[AmgCandidate]:
         self.pieces += 1
         time.sleep(0.02)
-        return [Candidate((x, y), 1.0, PATCH) for x, y in points.tolist()]
+        return [AmgCandidate((x, y), 1.0, PATCH) for x, y in points.tolist()]
 
-    async def get(self, offset: float = 1.0) -> Candidates:
+    async def get(self, offset: float = 1.0) -> AmgCandidates:
         return await self.grids.get("t", "i", MODEL, PART, None, offset, Timings())
 
 
@@ -53,7 +54,7 @@ def test_it_is_made_once_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (bench.pieces, len(found[0].found)) == (8, 256)
         assert await bench.get() is found[0] is found[2]
         assert bench.pieces == 8
-        assert found[0].nbytes == Candidates(found[0].reach, found[0].found).nbytes
+        assert found[0].nbytes == AmgCandidates(found[0].reach, found[0].found).nbytes
 
     asyncio.run(tell())
 
@@ -85,5 +86,5 @@ def test_candidates_that_would_fill_the_memory_are_refused(monkeypatch: pytest.M
             await bench.get(32.0)
         assert bench.pieces == 2
 
-    monkeypatch.setattr(amg_candidates, "MOST_BYTES", 64 * (1024 + PATCH.logits.nbytes) - 1)
+    monkeypatch.setattr(amg_candidate_cache, "MAX_GRID_BYTES", 64 * (1024 + PATCH.logits.nbytes) - 1)
     asyncio.run(tell())

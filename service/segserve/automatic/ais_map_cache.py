@@ -23,20 +23,20 @@ from segserve.store.redis_cache import RedisCache
 from segserve.timing import Timings
 from segserve.types import Embedding, Float32, Region, UInt16
 
-ONE = 65_535  # what stands for 1.0
+FIXED_POINT_ONE = 65_535  # what stands for 1.0
 
 
-def pack(maps: Float32) -> UInt16:
+def pack_maps(maps: Float32) -> UInt16:
     """Values of 0 to 1 in 16-bit fixed point: half the bytes, to within 8e-6, a thirtieth of fp16's error."""
-    packed: UInt16 = np.rint(np.clip(maps, 0, 1) * np.float32(ONE)).astype(np.uint16)
+    packed: UInt16 = np.rint(np.clip(maps, 0, 1) * np.float32(FIXED_POINT_ONE)).astype(np.uint16)
     return packed
 
 
-def unpack(packed: UInt16) -> Float32:
-    return packed * np.float32(1 / ONE)
+def unpack_maps(packed: UInt16) -> Float32:
+    return packed * np.float32(1 / FIXED_POINT_ONE)
 
 
-class Maps:
+class AisMapCache:
     """max_bytes: of the maps held in this process, least recently used out."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Maps:
     async def get(
         self, tenant: str, image_id: str, model: Model, timings: Timings, region: Region | None = None
     ) -> UInt16:
-        """[3, h, h] as `pack` makes them, of a region or the whole image. Raises as `Embeddings.prepared` does;
+        """[3, h, h] as `pack_maps` makes them, of a region or the whole image. Raises as `Embeddings.prepared` does;
         Busy."""
         key = EmbeddingKey(tenant, image_id, model.bundle.digest, region)
         held = self._held.get(key)
@@ -82,7 +82,7 @@ class Maps:
             prepared = await self._embeddings.prepared(
                 key.tenant, key.image_id, model, timings, region=key.region
             )
-            maps = await self._turns.run(decode, model, prepared.embedding, timings)
+            maps = await self._turns.run(decode_maps, model, prepared.embedding, timings)
             with suppress(CacheUnavailable):
                 await self._cache.put_maps(key.tenant, key.image_id, key.digest, maps, key.region)
         # Deleted meanwhile? Then neither the caller nor the cache may keep what was made from it.
@@ -114,6 +114,6 @@ class Maps:
         self._metrics.held("maps", len(self._held), int(self._held.currsize))
 
 
-def decode(model: Model, embedding: Embedding, timings: Timings) -> UInt16:
+def decode_maps(model: Model, embedding: Embedding, timings: Timings) -> UInt16:
     with timings.stage("maps"):
-        return pack(model.maps(embedding))
+        return pack_maps(model.maps(embedding))

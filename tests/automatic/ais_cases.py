@@ -1,7 +1,7 @@
-"""Maps to segment and parameters to do it with, and what micro-sam 1.8 made of them.
+"""AIS test cases: maps, parameters, and the label maps that micro-sam 1.8 computed from them.
 
-The answers are frozen in `frozen.npz`, so that every run compares with them: to make them again, have micro-sam
-installed and call `python -m tests.automatic.cases`.
+The label maps are stored in `micro_sam_labels.npz`, so every run compares with the same ones. To compute them again,
+install micro-sam and run `python -m tests.automatic.ais_cases`.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from segserve.types import Float32
 
-FROZEN = Path(__file__).parent / "frozen.npz"
+FROZEN = Path(__file__).parent / "micro_sam_labels.npz"
 PARAMS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "small left out": {"min_size": 150},

@@ -15,10 +15,11 @@ torch: Any = pytest.importorskip("torch")
 
 from segment_anything import SamAutomaticMaskGenerator
 
-from segserve.automatic import amg_candidates as module
-from segserve.automatic.amg import AmgMask, combined, masks_of
-from segserve.automatic.amg_candidates import Candidate, Candidates, decode_points
-from segserve.automatic.point_grids import AmgParams, grid, parts
+from segserve.automatic import amg_candidates
+from segserve.automatic.amg_candidates import AmgCandidate, AmgCandidates, decode_points
+from segserve.automatic.amg_filters import AmgMask, combine_regions, filter_candidates
+from segserve.automatic.parameters import AmgParams
+from segserve.automatic.point_grids import make_point_grid, plan_grid_regions
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
 from segserve.errors import TooLarge
@@ -39,27 +40,31 @@ class Ours:
 
     def __init__(self, model: Model, threads: int = 2) -> None:
         self.model = model
-        self.candidates: dict[tuple[bytes, Region, int], Candidates] = {}
+        self.candidates: dict[tuple[bytes, Region, int], AmgCandidates] = {}
         self._workers = ThreadPoolExecutor(threads)
 
     def generate(self, image: UInt8, params: AmgParams) -> list[AmgMask]:
         size, found = Size(*image.shape[:2]), []
-        for part in parts(size, params):
+        for part in plan_grid_regions(size, params):
             key = (image.tobytes(), part.region, part.points_per_side)
             if key not in self.candidates:
                 self.candidates[key] = self._decode(image, part)
-            found += masks_of(self.candidates[key], self.model.manifest, part.region, size, params, ROOM)
-        return combined(found, params)
+            found += filter_candidates(
+                self.candidates[key], self.model.manifest, part.region, size, params, ROOM
+            )
+        return combine_regions(found, params)
 
     def prepared(self, image: UInt8, region: Region) -> PreparedImage:
         rows, columns = slice(region.y, region.y + region.height), slice(region.x, region.x + region.width)
         embedding = self.model.encode(preprocess_image(image[rows, columns], self.model.preprocess))
         return PreparedImage(region.size, embedding, self.model.prepare(embedding, None))
 
-    def _decode(self, image: UInt8, part: Any) -> Candidates:
+    def _decode(self, image: UInt8, part: Any) -> AmgCandidates:
         prepared = self.prepared(image, part.region)
-        found = decode_points(self.model, prepared, grid(part), module.REACH, self._workers, Timings())
-        return Candidates(module.REACH, found)
+        found = decode_points(
+            self.model, prepared, make_point_grid(part), amg_candidates.LOGIT_DEPTH, self._workers, Timings()
+        )
+        return AmgCandidates(amg_candidates.LOGIT_DEPTH, found)
 
 
 class Reference:
@@ -138,7 +143,7 @@ def test_masks_are_the_generators(
     small: tuple[Ours, Reference], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Noise has pixels next to every threshold, which fp16 would tip."""
-    monkeypatch.setattr(module, "KEPT_AS", np.float32)
+    monkeypatch.setattr(amg_candidates, "PATCH_DTYPE", np.float32)
     ours, reference = small
     image = noise_image(200, 260)
     assert_same(ours.generate(image, CASES[name]), reference.generate(image, CASES[name]))
@@ -157,7 +162,7 @@ def test_masks_that_would_fill_the_memory_are_refused(small: tuple[Ours, Referen
     (kept,) = (found for key, found in ours.candidates.items() if key[2] == params.points_per_side)
     whole = Region(0, 0, 260, 200)
     with pytest.raises(TooLarge) as refusal:
-        masks_of(kept, ours.model.manifest, whole, whole.size, params, room=10_000)
+        filter_candidates(kept, ours.model.manifest, whole, whole.size, params, room=10_000)
     assert refusal.value.field == "params"
 
 
@@ -168,7 +173,7 @@ def test_what_is_cut_off_decides_about_nothing(seed: int, size: tuple[int, int],
     logits = rng.normal(-9, 4, (64, 64)).astype(np.float16).astype(np.float32)
     where = Geometry.padded(Size(*size), 256, 64) if padded else Geometry.stretched(Size(*size), 64)
     logits[rng.random((64, 64)) < 0.9] = -20
-    candidate = Candidate((0, 0), 0.5, module.cut(logits, module.REACH))
-    again = Candidates(module.REACH, [candidate]).logits(0, 64)
-    for offset in (0.0, 1.0, module.REACH):
+    candidate = AmgCandidate((0, 0), 0.5, amg_candidates.cut_patch(logits, amg_candidates.LOGIT_DEPTH))
+    again = AmgCandidates(amg_candidates.LOGIT_DEPTH, [candidate]).logits(0, 64)
+    for offset in (0.0, 1.0, amg_candidates.LOGIT_DEPTH):
         assert measure(again, where, 0, offset) == measure(logits, where, 0, offset)
