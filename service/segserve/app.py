@@ -28,7 +28,7 @@ from segserve.encode.encoder import Encoder, LocalEncoder
 from segserve.encode.frame_embeddings import FrameEmbeddings
 from segserve.encode.prepared_cache import PreparedCache, PreparedImage
 from segserve.encode.single_flight import SingleFlight
-from segserve.errors import BadInput, CacheUnavailable, NoPermission, OutOfMemory, SegserveError
+from segserve.errors import BadInput, CacheUnavailable, NotAllowed, OutOfMemory, SegserveError
 from segserve.files.file_library import FileLibrary
 from segserve.images.fetch_url import Fetcher
 from segserve.images.image_library import Library
@@ -210,9 +210,9 @@ class Service:
 
     @property
     def jobs(self) -> JobParts:
-        """Raises NoPermission where there are to be none."""
+        """Raises NotAllowed where there are to be none."""
         if self._jobs is None:
-            raise NoPermission(
+            raise NotAllowed(
                 "There are no jobs here: no Redis is named for them.",
                 remedy="Set SEGSERVE_JOBS_REDIS_URL to a durable Redis (noeviction, append-only file).",
             )

@@ -8,7 +8,7 @@
     │   ├── WrongModel          the model cannot do what is asked of it
     │   └── NoAutomaticDecoder  the model cannot do it by this method
     ├── NotFound                image, model, mask_id or job is unknown
-    ├── NoPermission            the setting that would allow it is off
+    ├── NotAllowed            the setting that would allow it is off
     ├── TooSlow                 the client keeps us waiting
     ├── Unavailable             it would work later: cache, jobs or encoder away, too busy, or disk full
     └── BrokenModel             a bundle's files are not what its manifest says
@@ -111,7 +111,7 @@ class ModelNotFound(NotFound):
         )
 
 
-class FileNotKnown(NotFound):
+class FileNotFound(NotFound):
     code = "file_not_found"
 
     def __init__(self, file_id: str) -> None:
@@ -144,7 +144,7 @@ class MaskNotFound(NotFound):
         )
 
 
-class NoPermission(SegserveError):
+class NotAllowed(SegserveError):
     code = "not_allowed"
 
 

@@ -16,7 +16,7 @@ from ssl import SSLContext
 
 import httpx
 
-from segserve.errors import BadInput, FetchFailed, NoPermission, SegserveError
+from segserve.errors import BadInput, FetchFailed, NotAllowed, SegserveError
 
 NAT64 = IPv6Network("64:ff9b::/96")
 
@@ -65,7 +65,7 @@ class UrlPurpose:
 
     def refusal(self, message: str, remedy: str) -> SegserveError:
         remedy = f"{self.instead[0].upper()}{self.instead[1:]}, or ask the operator to {remedy}."
-        return NoPermission(message, field=self.field, remedy=remedy)
+        return NotAllowed(message, field=self.field, remedy=remedy)
 
 
 class HostAllowlist:
@@ -88,12 +88,12 @@ class HostAllowlist:
         return httpx.create_ssl_context(trust_env=False)
 
     def check_on(self) -> None:
-        """Raises NoPermission where no host is allowed at all."""
+        """Raises NotAllowed where no host is allowed at all."""
         if not self._names:
             raise self._purpose.refusal(self._purpose.off, f"set {self._purpose.settings}_HOSTS")
 
     def check(self, url: httpx.URL) -> str:
-        """Its host, which is allowed. Raises NoPermission."""
+        """Its host, which is allowed. Raises NotAllowed."""
         host = url.raw_host.decode("ascii")
         if not self._allowed(host.rstrip(".")):
             words = self._purpose
@@ -112,7 +112,7 @@ class HostAllowlist:
     ) -> AsyncIterator[httpx.Response]:
         """The answer to one request, its body unread. A transport of its own each: no connection of one host
         is ever used for another that has the same address; and no proxies, cookies or redirects of its own.
-        Raises NoPermission, FetchFailed. It has no time limit: the caller sets one."""
+        Raises NotAllowed, FetchFailed. It has no time limit: the caller sets one."""
         host = self.check(url)
         sent = {"Host": url.netloc.decode("ascii"), "User-Agent": "segserve", **headers}
         addresses = await self._addresses(host, url)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from segserve import outbound_http
-from segserve.errors import BadInput, FetchFailed, NoPermission, SegserveError, TooLarge
+from segserve.errors import BadInput, FetchFailed, NotAllowed, SegserveError, TooLarge
 from segserve.images.fetch_url import Fetcher
 from segserve.outbound_http import Address, is_public
 from tests.serving import Server
@@ -140,10 +140,10 @@ def test_names_must_be_on_the_list(site: Site) -> None:
     assert ask("a.b.images.test", "*.images.test") == IMAGE
     asked = len(names.asked)
     for host in ("images.test", "evilimages.test", "images.test.evil.test", "x.test", HERE):
-        with refusal(NoPermission, "may not be fetched"):
+        with refusal(NotAllowed, "may not be fetched"):
             ask(host, "*.images.test")
     assert len(names.asked) == asked, "nobody is asked about a name that is not allowed"
-    with refusal(NoPermission, "off"):
+    with refusal(NotAllowed, "off"):
         ask("images.test")
 
 
@@ -160,10 +160,10 @@ NOT_PUBLIC = [
 @pytest.mark.parametrize("address", NOT_PUBLIC)
 def test_addresses_that_are_not_public(address: str) -> None:
     assert not is_public(ip_address(address))
-    with refusal(NoPermission, "not public"):
+    with refusal(NotAllowed, "not public"):
         fetched("http://images.test/", "images.test", private=False, resolve=Names(images_test=[address]))
     mixed = Names(images_test=[f"1.1.1.1 {address}"])
-    with refusal(NoPermission, "not public"):
+    with refusal(NotAllowed, "not public"):
         fetched("http://images.test/", "images.test", private=False, resolve=mixed)
 
 
@@ -202,7 +202,7 @@ SPELLINGS = [
 @pytest.mark.parametrize("host", SPELLINGS)
 def test_spellings_of_addresses_of_this_machine(site: Site, host: str) -> None:
     """Each is on the list itself, by mistake: it is the address that the system reads in it that counts."""
-    with refusal(NoPermission, "not public"):
+    with refusal(NotAllowed, "not public"):
         fetched(f"http://{host}:{site.port}/", host.strip("[]"), HERE, private=False)
     assert site.seen == []
 
@@ -270,12 +270,12 @@ def here_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("location", "kind", "words"),
     [
-        ("http://{inner}/", NoPermission, "may not be fetched"),
-        ("//{inner}/", NoPermission, "may not be fetched"),
-        ("http://inner.test:{port}/", NoPermission, "not public"),
-        ("http://meta.test/latest/", NoPermission, "not public"),
-        ("http://[::ffff:127.0.0.2]:{port}/", NoPermission, "may not be fetched"),
-        ("http://0x7f000002:{port}/", NoPermission, "may not be fetched"),
+        ("http://{inner}/", NotAllowed, "may not be fetched"),
+        ("//{inner}/", NotAllowed, "may not be fetched"),
+        ("http://inner.test:{port}/", NotAllowed, "not public"),
+        ("http://meta.test/latest/", NotAllowed, "not public"),
+        ("http://[::ffff:127.0.0.2]:{port}/", NotAllowed, "may not be fetched"),
+        ("http://0x7f000002:{port}/", NotAllowed, "may not be fetched"),
         ("http://user:secret@images.test:{port}/", FetchFailed, "credentials"),
         ("file:///etc/passwd", FetchFailed, "scheme"),
         ("http://:bad", FetchFailed, "no URL"),
@@ -301,7 +301,7 @@ def test_a_name_that_becomes_private_between_redirects(site: Site) -> None:
     with closing(Site(INNER, port=site.port)) as inner:
         names = Names(images_test=[HERE, INNER])
         site.answers["/"] = answer(302, location="/again")
-        with refusal(NoPermission, "not public"):
+        with refusal(NotAllowed, "not public"):
             fetched(f"http://images.test:{site.port}/", "images.test", private=False, resolve=names)
         assert inner.seen == []
 
@@ -490,5 +490,5 @@ def test_refused_fetches_are_problem_documents(fetching: Server, server: Server,
 def test_the_reference_shows_how(server: Server) -> None:
     document = server.client.get("/openapi.json").json()
     ways = document["paths"]["/v1/images"]["post"]["requestBody"]["content"]
-    assert ways["application/json"]["schema"]["$ref"] == "#/components/schemas/FetchIn"
-    assert "url" in document["components"]["schemas"]["FetchIn"]["properties"]
+    assert ways["application/json"]["schema"]["$ref"] == "#/components/schemas/FetchImageIn"
+    assert "url" in document["components"]["schemas"]["FetchImageIn"]["properties"]

@@ -11,7 +11,7 @@ import orjson
 import tifffile
 
 from segserve.jobs.kinds.merging_and_tracking import line
-from segserve.wire.results.ctc_tracks import as_ctc
+from segserve.wire.results.ctc_tracks import write_ctc
 from tests.tracking.drawn import CELLS, truth
 
 PARENTS = {track_id: mother for track_id, (_, _, mother, _) in CELLS.items()}
@@ -30,7 +30,7 @@ def archived(upto: int, more: int = 0) -> dict[str, bytes]:
             yield each
 
     async def gathered() -> bytes:
-        return b"".join([part async for part in as_ctc(read)])
+        return b"".join([part async for part in write_ctc(read)])
 
     with zipfile.ZipFile(io.BytesIO(asyncio.run(gathered()))) as archive:
         return {name: archive.read(name) for name in archive.namelist()}

@@ -18,7 +18,7 @@ from segserve.commands.single_image import (
 )
 from segserve.settings import Settings
 from segserve.wire.operations import automatic as wire
-from segserve.wire.operations.segment import checked
+from segserve.wire.operations.segment import validate_body
 from segserve.wire.schemas.automatic import AutomaticIn
 from segserve.wire.schemas.common import ResultFormat
 
@@ -47,7 +47,7 @@ def automatic(
     outputs = {output: ResultFormat(format_of(output, format, json="coco"))}
     if overlay is not None:
         outputs[overlay] = ResultFormat.OVERLAY
-    asked = checked(AutomaticIn, {"image_id": "", "method": method, "params": parameters(param or [])})
+    asked = validate_body(AutomaticIn, {"image_id": "", "method": method, "params": parameters(param or [])})
     count, seconds = asyncio.run(find_and_write(settings, image, asked, outputs))
     typer.echo(f"{output}: {count} objects in {1000 * seconds:.0f} ms")
 
@@ -59,9 +59,9 @@ async def find_and_write(
     async with holding(settings, image) as (service, image_id):
         chosen = AutomaticIn(asked.root.model_copy(update={"image_id": image_id}))
         timings, begun = service.timings(), time.perf_counter()
-        found = await wire.find(service, chosen, timings)
+        found = await wire.find_objects(service, chosen, timings)
         seconds = time.perf_counter() - begun
         for path, result_format in outputs.items():
-            content, _ = await wire.render(service, found, result_format, timings)
+            content, _ = await wire.write_objects(service, found, result_format, timings)
             path.write_bytes(content)
     return len(found.objects), seconds

@@ -121,5 +121,5 @@ async def write(kept: Path, result_format: JobFormat, output: Path) -> None:
         return lines()
 
     with whole(output) as out:
-        async for part in batch_results.written(read, result_format):
+        async for part in batch_results.write_batch_results(read, result_format):
             out.write(part)

@@ -8,7 +8,7 @@ from pathlib import Path
 from segserve.app import Role, Service
 from segserve.commands.single_image import quiet_settings
 from segserve.errors import SegserveError, Unavailable
-from segserve.wire.operations.batch import works
+from segserve.wire.operations.batch import create_job_runners
 from segserve.wire.rest.api import create_api
 from segserve.wire.server import Server
 
@@ -23,7 +23,7 @@ class Own(threading.Thread):
         super().__init__(name="service")
         settings = quiet_settings(data_dir=data_dir).model_copy(update=ALONE)
         self._service = Service(settings, role=Role.WORKER)
-        self._jobs = self._service.jobs.worker(works(self._service))
+        self._jobs = self._service.jobs.worker(create_job_runners(self._service))
         self._server = Server(
             self._service, create_api(self._service), 0, None, worker=False, started_at=self._answers
         )

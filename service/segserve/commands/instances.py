@@ -11,8 +11,8 @@ from segserve.commands.single_image import DataDir, Image, format_of, holding, q
 from segserve.masks import crop
 from segserve.settings import Settings
 from segserve.types import ImageObjects
-from segserve.wire.operations.instances import find
-from segserve.wire.operations.segment import checked
+from segserve.wire.operations.instances import find_instances
+from segserve.wire.operations.segment import validate_body
 from segserve.wire.results import objects
 from segserve.wire.schemas.instances import InstancesIn
 
@@ -51,7 +51,7 @@ def instances(
         "max_objects": max_objects,
         "classes": only or None,
     }
-    content, found = asyncio.run(find_in(settings, image, checked(InstancesIn, orjson.dumps(asked))))
+    content, found = asyncio.run(find_in(settings, image, validate_body(InstancesIn, orjson.dumps(asked))))
     output.write_bytes(content)
     for each in found.objects:
         typer.echo(f"{each.category}: score {each.score:.2f}, {crop.area(each.crop)} pixels")
@@ -61,10 +61,10 @@ def instances(
 async def find_in(settings: Settings, image: Path, asked: InstancesIn) -> tuple[bytes, ImageObjects]:
     """What was found, as bytes and as objects."""
     async with holding(settings, image) as (service, image_id):
-        found, (content, _) = await find(
+        found, (content, _) = await find_instances(
             service,
             asked.model_copy(update={"image_id": image_id}),
-            lambda found, pixels: objects.render(found, asked.format, pixels),
+            lambda found, pixels: objects.write_objects(found, asked.format, pixels),
             service.timings(),
         )
     return content, found

@@ -9,8 +9,8 @@ import typer
 
 from segserve.commands.single_image import DataDir, Image, format_of, holding, quiet_settings
 from segserve.settings import Settings
-from segserve.wire.operations.segment import checked
-from segserve.wire.operations.semantic import Answer, segment
+from segserve.wire.operations.segment import validate_body
+from segserve.wire.operations.semantic import SemanticAnswer, segment_semantic
 from segserve.wire.schemas.semantic import SemanticIn
 
 
@@ -50,12 +50,14 @@ def semantic(
         "overlap": overlap,
         "tta_flips": tta_flips,
     }
-    answer = asyncio.run(classify(settings, image, checked(SemanticIn, orjson.dumps(asked))))
+    answer = asyncio.run(classify(settings, image, validate_body(SemanticIn, orjson.dumps(asked))))
     output.write_bytes(answer.content)
     for each in answer.found.classes:
         typer.echo(f"{each.value} {each.name}: {each.area} pixels, {100 * each.fraction:.1f}%")
 
 
-async def classify(settings: Settings, image: Path, asked: SemanticIn) -> Answer:
+async def classify(settings: Settings, image: Path, asked: SemanticIn) -> SemanticAnswer:
     async with holding(settings, image) as (service, image_id):
-        return await segment(service, asked.model_copy(update={"image_id": image_id}), service.timings())
+        return await segment_semantic(
+            service, asked.model_copy(update={"image_id": image_id}), service.timings()
+        )

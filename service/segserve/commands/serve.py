@@ -17,9 +17,9 @@ from segserve.jobs.engine.worker import JobWorker
 from segserve.settings import Settings, load_settings
 from segserve.types import Device
 from segserve.wire.grpc.encoder_client import RemoteEncoder
-from segserve.wire.operations.batch import works
-from segserve.wire.rest.api import create_api, create_operations
-from segserve.wire.server import Server, run
+from segserve.wire.operations.batch import create_job_runners
+from segserve.wire.rest.api import create_api, create_worker_api
+from segserve.wire.server import Server, run_server
 
 Host = Annotated[
     str | None, typer.Option(envvar="SEGSERVE_HOST", help="Address to listen on [default: 127.0.0.1].")
@@ -82,7 +82,7 @@ def serve(
             print(f"gRPC at {grpc}   (grpcurl -plaintext {grpc} list)", file=sys.stderr)
         sys.stderr.flush()
 
-    run(
+    run_server(
         Server(
             service, create_api(service), settings.port, settings.grpc_port, worker=False, started_at=started
         )
@@ -112,7 +112,9 @@ def encoder(
     def started(rest: str, grpc: str | None) -> None:
         print(f"segserve encodes at {grpc}   (metrics: {rest}/metrics)", file=sys.stderr, flush=True)
 
-    run(Server(service, create_operations(service), metrics_port, port, worker=True, started_at=started))
+    run_server(
+        Server(service, create_worker_api(service), metrics_port, port, worker=True, started_at=started)
+    )
 
 
 def worker(
@@ -133,7 +135,7 @@ def worker(
     settings = load_settings(host=host, data_dir=data_dir, encoder_url=encoder_url, log_format=log_format)
     logs.configure_logging(settings.log_format, settings.log_level)
     service = Service(settings, workers_of(settings), role=Role.WORKER)
-    running = service.jobs.worker(works(service))  # before anything starts: there may be no jobs
+    running = service.jobs.worker(create_job_runners(service))  # before anything starts: there may be no jobs
     if settings.device is Device.CPU and hasattr(os, "nice"):
         os.nice(WORKER_NICE)  # clicks on this machine go first
 
@@ -143,7 +145,9 @@ def worker(
 
     if with_parent:
         end_with_input()
-    run(Server(service, create_operations(service), metrics_port, None, worker=False, started_at=started))
+    run_server(
+        Server(service, create_worker_api(service), metrics_port, None, worker=False, started_at=started)
+    )
 
 
 def workers_of(settings: Settings) -> RemoteEncoder | None:

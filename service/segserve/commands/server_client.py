@@ -22,7 +22,7 @@ from segserve.commands.in_process_server import own_service
 from segserve.commands.retry import PART, Patient, unavailable
 from segserve.errors import BadInput, Unavailable
 from segserve.jobs.engine.job import Kind, State
-from segserve.wire.results.job_formats import FORMS, OF_KIND, JobFormat
+from segserve.wire.results.job_formats import FILE_TYPES, FORMATS_BY_KIND, JobFormat
 
 Server = Annotated[
     str | None,
@@ -36,7 +36,7 @@ TIMEOUT = httpx.Timeout(120.0, read=None)  # a label volume is made before its f
 
 def format_of(output: Path, kind: Kind) -> JobFormat:
     """By its suffix. Raises BadInput."""
-    by_suffix = {FORMS[each].suffix: each for each in reversed(OF_KIND[kind])}
+    by_suffix = {FILE_TYPES[each].suffix: each for each in reversed(FORMATS_BY_KIND[kind])}
     for suffix, found in by_suffix.items():
         if output.name.lower().endswith(suffix):
             if not output.absolute().parent.is_dir():

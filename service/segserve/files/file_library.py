@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import structlog
 
-from segserve.errors import FileNotKnown, SegserveError
+from segserve.errors import FileNotFound, SegserveError
 from segserve.files.detect_format import probe
 from segserve.images.image_library import identify
 from segserve.store.file_store import FileStore
@@ -35,7 +35,7 @@ class FileLibrary:
         TooLarge, UnsupportedFormat, MissingDependency."""
         loop = asyncio.get_running_loop()
         file_id, _ = await loop.run_in_executor(self._workers, identify, file, ReadOptions())
-        with suppress(FileNotKnown):
+        with suppress(FileNotFound):
             return await self._store.record(tenant, file_id)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file"
@@ -51,12 +51,12 @@ class FileLibrary:
         return record
 
     async def record(self, tenant: str, file_id: str) -> FileRecord:
-        """Raises FileNotKnown."""
+        """Raises FileNotFound."""
         return await self._store.record(tenant, file_id)
 
     @asynccontextmanager
     async def held(self, tenant: str, file_id: str) -> AsyncIterator[tuple[FileRecord, Path]]:
-        """The file as a path, while the block runs. Raises FileNotKnown."""
+        """The file as a path, while the block runs. Raises FileNotFound."""
         record = await self._store.record(tenant, file_id)
         with translate_disk_full(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file"
@@ -65,7 +65,7 @@ class FileLibrary:
             yield record, path
 
     async def delete(self, tenant: str, file_id: str) -> None:
-        """Raises FileNotKnown."""
+        """Raises FileNotFound."""
         await self._store.delete(tenant, file_id)
 
     async def expire(self, age: timedelta, every_s: float) -> None:
@@ -73,7 +73,7 @@ class FileLibrary:
         while True:
             try:
                 for file_id in await self._store.older_than(DEFAULT_TENANT, age):
-                    with suppress(FileNotKnown):  # bytes without a record are gone all the same
+                    with suppress(FileNotFound):  # bytes without a record are gone all the same
                         await self.delete(DEFAULT_TENANT, file_id)
                     log.info("file expired", file_id=file_id)
             except SegserveError as error:

@@ -21,7 +21,7 @@ class Reading:
 
     @classmethod
     async def open(cls, files: FileLibrary, tenant: str, view: View) -> "Reading":
-        """Raises FileNotKnown, BadInput, TooLarge, MissingDependency."""
+        """Raises FileNotFound, BadInput, TooLarge, MissingDependency."""
         held = AsyncExitStack()
         try:
             record, path = await held.enter_async_context(files.held(tenant, view.file_id))

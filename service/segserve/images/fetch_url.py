@@ -46,7 +46,7 @@ class Fetcher:
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
 
     async def fetch(self, url: str, into: BinaryIO) -> None:
-        """Raises BadInput, NoPermission, FetchFailed, TooLarge; all of them name the field `url`."""
+        """Raises BadInput, NotAllowed, FetchFailed, TooLarge; all of them name the field `url`."""
         self._hosts.check_on()
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import orjson
 
-from segserve.errors import FileNotKnown, StorageFull
+from segserve.errors import FileNotFound, StorageFull
 from segserve.store import keys
 from segserve.store.image_store import is_sha256
 from segserve.store.object_store import ObjectStore
@@ -38,17 +38,17 @@ class FileStore:
                 raise
 
     async def record(self, tenant: str, file_id: str) -> FileRecord:
-        """Raises FileNotKnown."""
+        """Raises FileNotFound."""
         data = await self._objects.get(keys.file_record(tenant, file_id)) if is_sha256(file_id) else None
         if data is None:
-            raise FileNotKnown(file_id)
+            raise FileNotFound(file_id)
         return parse_file_record(data)
 
     async def download(self, tenant: str, file_id: str, into: BinaryIO) -> None:
-        """The bytes as they were uploaded. Raises FileNotKnown."""
+        """The bytes as they were uploaded. Raises FileNotFound."""
         parts = await self._objects.stream(keys.file_bytes(tenant, file_id)) if is_sha256(file_id) else None
         if parts is None:
-            raise FileNotKnown(file_id)
+            raise FileNotFound(file_id)
         async for part in parts:
             into.write(part)
 
@@ -60,7 +60,7 @@ class FileStore:
         return sorted({path.partition("/")[0] for path in found})
 
     async def delete(self, tenant: str, file_id: str) -> None:
-        """The record goes first: from then on the file does not exist. Raises FileNotKnown."""
+        """The record goes first: from then on the file does not exist. Raises FileNotFound."""
         try:
             record = await self.record(tenant, file_id)
         finally:

@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
             return
         host, target = self.service.settings.host, None
         if self._grpc_port is not None:
-            running = grpc_server.running(
+            running = grpc_server.serve_grpc(
                 self.service, host, self._grpc_port, worker=self._worker, grace_s=GRACE_S
             )
             target = address(host, await self._grpc.enter_async_context(running))
@@ -78,7 +78,7 @@ def address(host: str, port: int) -> str:
     return f"[{here}]:{port}" if ":" in here else f"{here}:{port}"
 
 
-def run(server: Server) -> None:
+def run_server(server: Server) -> None:
     """Until told to stop.
 
     Threads that decode give the interpreter back every millisecond instead of every five, so that the event

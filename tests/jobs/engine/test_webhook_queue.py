@@ -13,7 +13,7 @@ import pytest
 import standardwebhooks
 
 from segserve.cancellation import cancel_and_wait
-from segserve.errors import BadInput, NoPermission
+from segserve.errors import BadInput, NotAllowed
 from segserve.jobs.engine import webhook_sender
 from segserve.jobs.engine.job import JobError, Published
 from segserve.jobs.engine.job_json import told
@@ -257,7 +257,7 @@ def test_nothing_goes_to_where_it_may_not(run: Callable[[Story], None]) -> None:
         ("ftp://hooks.test/x", BadInput, "'ftp'"),
         ("/done", BadInput, "no host"),
         ("https://user:secret@hooks.test/", BadInput, "credentials"),
-        ("https://other.test/", NoPermission, "SEGSERVE_WEBHOOK_HOSTS"),
+        ("https://other.test/", NotAllowed, "SEGSERVE_WEBHOOK_HOSTS"),
     ],
 )
 def test_urls_that_are_refused_when_a_job_is_submitted(url: str, kind: type[Exception], words: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from segserve.errors import BadInput, NoPermission
+from segserve.errors import BadInput, NotAllowed
 from segserve.jobs.kinds.batch_images import Roots
 from segserve.jobs.kinds.server_folder import Folder
 
@@ -51,9 +51,9 @@ def test_what_lies_in_it_is_listed_and_no_link_to_a_folder_followed(root: Path) 
 def test_links_are_read_where_they_stay_inside(root: Path) -> None:
     assert content(root, "a/1.png") == content(root, "in.png") == content(root, "round/a/1.png") == b"one"
     for path in ("out.png", "up.png", "away/secret.png"):
-        with pytest.raises(NoPermission, match="leads out of the root"):
+        with pytest.raises(NotAllowed, match="leads out of the root"):
             content(root, path)
-    with pytest.raises(NoPermission, match="no file"):
+    with pytest.raises(NotAllowed, match="no file"):
         content(root, "pipe.png")
     assert content(root, "broken.png") is None
 

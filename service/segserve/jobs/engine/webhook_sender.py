@@ -79,7 +79,7 @@ class HookSender:
         self._timeout_s, self._count = timeout_s, count
 
     def check(self, url: str) -> None:
-        """Raises BadInput, NoPermission."""
+        """Raises BadInput, NotAllowed."""
         self._hosts.check_on()
         self._hosts.check(parse_url(url, PURPOSE))
 
@@ -137,7 +137,7 @@ class HookSender:
         self._count("given_up")
 
     async def _post(self, url: str, message_id: str, body: bytes, signer: Signer) -> int:
-        """The answer's status; nothing else of it is read. Raises BadInput, NoPermission, FetchFailed, TimeoutError."""
+        """The answer's status; nothing else of it is read. Raises BadInput, NotAllowed, FetchFailed, TimeoutError."""
         headers = {
             "Content-Type": "application/json",
             **signer.headers(message_id, body, int(time.time())),

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from segserve.errors import BadInput, NoPermission, TooLarge
+from segserve.errors import BadInput, NotAllowed, TooLarge
 from segserve.files.file_library import FileLibrary
 from segserve.files.zip_archive import SUFFIXES, Archive, natural
 from segserve.images.image_library import Library
@@ -63,7 +63,7 @@ class Zipped:
 
     @classmethod
     async def opened(cls, tenant: str, file_id: str, files: FileLibrary, library: Library) -> "Zipped":
-        """Raises FileNotKnown, BadInput where it is no zip of pictures."""
+        """Raises FileNotFound, BadInput where it is no zip of pictures."""
         kept = AsyncExitStack()
         record, path = await kept.enter_async_context(files.held(tenant, file_id))
         try:
@@ -104,9 +104,9 @@ class Roots:
         self._roots = roots
 
     def open(self, name: str) -> ObjectStore | Folder:
-        """Raises NoPermission, BadInput."""
+        """Raises NotAllowed, BadInput."""
         if not self._roots:
-            raise NoPermission(
+            raise NotAllowed(
                 "No folders of the server may be read.",
                 field="input.root",
                 remedy='Upload the images, or set SEGSERVE_BATCH_ROOTS to such as {"plates": "/data/plates"}.',
@@ -127,7 +127,7 @@ class Roots:
         return Folder(Path(where))
 
     async def pictures(self, name: str, folder: str) -> list[str]:
-        """All pictures below a folder of a root, in natural order. Raises BadInput, TooLarge, NoPermission."""
+        """All pictures below a folder of a root, in natural order. Raises BadInput, TooLarge, NotAllowed."""
         parts = PurePosixPath(folder).parts
         if folder.startswith("/") or ".." in parts or "\\" in folder or "\0" in folder:
             raise BadInput(
@@ -192,7 +192,7 @@ class Sources:
         self._library, self._files, self._roots = library, files, roots
 
     async def open(self, tenant: str, source: Source) -> Images:
-        """Raises FileNotKnown, BadInput, NoPermission."""
+        """Raises FileNotFound, BadInput, NotAllowed."""
         if source.file_id is not None:
             return await Zipped.opened(tenant, source.file_id, self._files, self._library)
         if source.root is not None:

@@ -55,7 +55,7 @@ class Slices(Protocol):
     async def close(self) -> None: ...
 
 
-# Raises FileNotKnown, BadInput, MissingDependency.
+# Raises FileNotFound, BadInput, MissingDependency.
 OpenSlices = Callable[[Job, AutomaticRequest], Awaitable[Slices]]
 # (job, a slice's name, its pixels, how) -> its label map [H, W], the same for the same. Raises errors of the tree.
 Segment = Callable[[Job, str, UInt8, AutomaticRequest], Awaitable[Labels]]

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from segserve.errors import BadInput, NoPermission
+from segserve.errors import BadInput, NotAllowed
 from segserve.store.object_store import StoredObject, translate_store_errors
 
 
@@ -17,7 +17,7 @@ class Folder:
         self._root = root.resolve()
 
     async def get(self, path: str) -> bytes | None:
-        """None where it is gone. Raises NoPermission, BadInput, Unavailable."""
+        """None where it is gone. Raises NotAllowed, BadInput, Unavailable."""
         return await asyncio.to_thread(self._get, path)
 
     def _get(self, path: str) -> bytes | None:
@@ -67,5 +67,5 @@ class Folder:
         return await asyncio.to_thread(self._list, prefix)
 
 
-def refused(message: str) -> NoPermission:
-    return NoPermission(message, field="input.folder", remedy="Put the file itself into the root.")
+def refused(message: str) -> NotAllowed:
+    return NotAllowed(message, field="input.folder", remedy="Put the file itself into the root.")

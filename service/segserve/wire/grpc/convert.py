@@ -67,7 +67,7 @@ def prompt_in(message: segmentation_pb2.Prompt) -> dict[str, Any]:
 
 def segment_in(message: segmentation_pb2.SegmentRequest) -> SegmentIn:
     """Raises BadInput naming the field at fault."""
-    return segment.checked(
+    return segment.validate_body(
         SegmentIn,
         {
             "image_id": message.image_id,

@@ -8,7 +8,7 @@ from segserve.masks import crop, polygon, rle
 from segserve.types import ImageObjects, SegmentedObject
 from segserve.v1 import segmentation_pb2
 from segserve.wire.grpc.convert import known
-from segserve.wire.operations.segment import checked
+from segserve.wire.operations.segment import validate_body
 from segserve.wire.schemas.automatic import AutomaticIn
 from segserve.wire.schemas.common import ResultFormat
 
@@ -27,7 +27,7 @@ def automatic_in(message: segmentation_pb2.AutomaticRequest) -> AutomaticIn:
     }
     if method is not None:
         asked["params"] = {field.name: value for field, value in getattr(message, method).ListFields()}
-    return checked(AutomaticIn, asked)
+    return validate_body(AutomaticIn, asked)
 
 
 def found_out(found: ImageObjects) -> segmentation_pb2.AutomaticResponse:

@@ -8,7 +8,7 @@ from segserve.masks import crop, polygon, rle
 from segserve.types import ImageObjects, SegmentedObject, UInt8
 from segserve.v1 import segmentation_pb2
 from segserve.wire.grpc.convert import known
-from segserve.wire.operations.segment import checked
+from segserve.wire.operations.segment import validate_body
 from segserve.wire.results import objects
 from segserve.wire.schemas.common import ResultFormat
 from segserve.wire.schemas.instances import InstancesIn
@@ -27,7 +27,7 @@ def instances_in(message: segmentation_pb2.InstancesRequest) -> InstancesIn:
         "format": known(FORMAT, message.format, "format"),
     }
     given = {name: getattr(message, name) for name in OPTIONAL if message.HasField(name)}
-    return checked(InstancesIn, {**asked, **given})
+    return validate_body(InstancesIn, {**asked, **given})
 
 
 def instances_out(
@@ -39,7 +39,7 @@ def instances_out(
     if asked in AS_OBJECTS:
         answer.objects.extend(one(each, asked) for each in found.objects)
     else:
-        answer.content, answer.media_type = objects.render(found, asked, image)
+        answer.content, answer.media_type = objects.write_objects(found, asked, image)
     return answer
 
 

@@ -6,8 +6,8 @@ from segserve.errors import BadInput
 from segserve.semantic.sliding_window import Flips
 from segserve.v1 import segmentation_pb2
 from segserve.wire.grpc.convert import known
-from segserve.wire.operations.segment import checked
-from segserve.wire.operations.semantic import Answer
+from segserve.wire.operations.segment import validate_body
+from segserve.wire.operations.semantic import SemanticAnswer
 from segserve.wire.schemas.semantic import SemanticFormat, SemanticIn
 
 FLIPS = dict(enumerate([Flips.NONE, *Flips]))
@@ -16,7 +16,7 @@ FORMAT = dict(enumerate([SemanticFormat.PNG, *SemanticFormat]))
 
 def semantic_in(message: segmentation_pb2.SemanticRequest) -> SemanticIn:
     """Raises BadInput naming the field at fault."""
-    return checked(
+    return validate_body(
         SemanticIn,
         {
             "image_id": message.image_id,
@@ -48,7 +48,7 @@ def threshold(message: segmentation_pb2.SemanticRequest) -> Any:
     return dict(message.thresholds)
 
 
-def semantic_out(answer: Answer) -> segmentation_pb2.SemanticResponse:
+def semantic_out(answer: SemanticAnswer) -> segmentation_pb2.SemanticResponse:
     found = answer.found
     return segmentation_pb2.SemanticResponse(
         image_id=found.image_id,

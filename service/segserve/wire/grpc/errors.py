@@ -10,14 +10,14 @@ from segserve.errors import (
     Busy,
     ImageNotFound,
     MissingDependency,
-    NoPermission,
+    NotAllowed,
     NotFound,
     OutOfMemory,
     SegserveError,
     StorageFull,
     Unavailable,
 )
-from segserve.wire.http.problems import Invalid
+from segserve.wire.http.problems import InvalidRequest
 
 DOMAIN = "segserve"
 DETAILS = "grpc-status-details-bin"  # where gRPC carries a google.rpc.Status
@@ -25,7 +25,7 @@ DETAILS = "grpc-status-details-bin"  # where gRPC carries a google.rpc.Status
 CODES: list[tuple[type[SegserveError], StatusCode]] = [
     (BadInput, StatusCode.INVALID_ARGUMENT),
     (NotFound, StatusCode.NOT_FOUND),
-    (NoPermission, StatusCode.PERMISSION_DENIED),
+    (NotAllowed, StatusCode.PERMISSION_DENIED),
     (Busy, StatusCode.RESOURCE_EXHAUSTED),
     (OutOfMemory, StatusCode.RESOURCE_EXHAUSTED),
     (StorageFull, StatusCode.RESOURCE_EXHAUSTED),
@@ -51,7 +51,7 @@ def status_of(error: SegserveError) -> status_pb2.Status:
         one = [{"field": error.field, "message": error.message}]
         violations = [
             error_details_pb2.BadRequest.FieldViolation(field=fault["field"], description=fault["message"])
-            for fault in (error.faults if isinstance(error, Invalid) else one)
+            for fault in (error.faults if isinstance(error, InvalidRequest) else one)
         ]
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=violations))
     if isinstance(error, Unavailable):

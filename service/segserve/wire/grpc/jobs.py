@@ -15,7 +15,7 @@ from segserve.v1 import jobs_pb2, jobs_pb2_grpc
 from segserve.wire.grpc.convert import known, prompt_in
 from segserve.wire.operations import jobs, propagation, segment
 from segserve.wire.schemas.jobs import JobIn
-from segserve.wire.schemas.propagation import PromptsIn
+from segserve.wire.schemas.propagation import AddPromptsIn
 
 PRIORITY = dict(enumerate([Priority.BATCH, Priority.BATCH, Priority.INTERACTIVE]))
 
@@ -35,7 +35,7 @@ def job_in(request: jobs_pb2.SubmitJobRequest) -> JobIn:
         "webhook": request.webhook or None,
         **(batch_in(request.batch) if kind == "batch" else file_work_in(getattr(request, kind))),
     }
-    return segment.checked(JobIn, orjson.dumps(asked))
+    return segment.validate_body(JobIn, orjson.dumps(asked))
 
 
 def batch_in(batch: jobs_pb2.Batch) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Jobs(jobs_pb2_grpc.JobServiceServicer):
     async def SubmitJob(
         self, request: jobs_pb2.SubmitJobRequest, context: Context
     ) -> jobs_pb2.SubmitJobResponse:
-        job = await jobs.submit(self._service, job_in(request), request.idempotency_key or None)
+        job = await jobs.submit_job(self._service, job_in(request), request.idempotency_key or None)
         return jobs_pb2.SubmitJobResponse(job=job_out(job))
 
     async def GetJob(self, request: jobs_pb2.GetJobRequest, context: Context) -> jobs_pb2.GetJobResponse:
@@ -154,7 +154,7 @@ class Jobs(jobs_pb2_grpc.JobServiceServicer):
     async def AddPrompts(
         self, request: jobs_pb2.AddPromptsRequest, context: Context
     ) -> jobs_pb2.AddPromptsResponse:
-        asked = segment.checked(PromptsIn, orjson.dumps({"objects": objects_in(request.objects)}))
+        asked = segment.validate_body(AddPromptsIn, orjson.dumps({"objects": objects_in(request.objects)}))
         job = await propagation.revise(self._service, request.job_id, asked)
         return jobs_pb2.AddPromptsResponse(job=job_out(job))
 

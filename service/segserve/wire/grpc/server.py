@@ -106,7 +106,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
         timings = self._service.timings()
         asked = convert_automatic.automatic_in(request)
         result_format = asked.root.format
-        found = await automatic.find(self._service, asked, timings)
+        found = await automatic.find_objects(self._service, asked, timings)
         answer = convert_automatic.found_out(found)
         if result_format in convert_automatic.AS_OBJECTS:
             with timings.stage("format"):
@@ -114,7 +114,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
                     await asyncio.to_thread(convert_automatic.objects_out, found, result_format)
                 )
         else:
-            answer.content, answer.media_type = await automatic.render(
+            answer.content, answer.media_type = await automatic.write_objects(
                 self._service, found, result_format, timings
             )
         context.set_trailing_metadata((("server-timing", timings.header()),))
@@ -125,7 +125,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
     ) -> segmentation_pb2.SemanticResponse:
         timings = self._service.timings()
         asked = convert_semantic.semantic_in(request)
-        answer = await semantic.segment(self._service, asked, timings)
+        answer = await semantic.segment_semantic(self._service, asked, timings)
         context.set_trailing_metadata((("server-timing", timings.header()),))
         return convert_semantic.semantic_out(answer)
 
@@ -134,7 +134,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
     ) -> segmentation_pb2.InstancesResponse:
         timings = self._service.timings()
         asked = convert_instances.instances_in(request)
-        _, answer = await instances.find(
+        _, answer = await instances.find_instances(
             self._service,
             asked,
             lambda found, image: convert_instances.instances_out(found, asked.format, image),
@@ -246,7 +246,7 @@ class Observe(grpc.aio.ServerInterceptor):
 
 
 @asynccontextmanager
-async def running(
+async def serve_grpc(
     service: Service, host: str, port: int, *, worker: bool, grace_s: float
 ) -> AsyncIterator[int]:
     """A gRPC server while the block runs; yields its port. worker: EncoderService, else all others.

@@ -16,7 +16,7 @@ from segserve.errors import (
     BadInput,
     BrokenModel,
     MissingDependency,
-    NoPermission,
+    NotAllowed,
     NotFound,
     SegserveError,
     StorageFull,
@@ -33,7 +33,7 @@ STATUS: list[tuple[type[SegserveError], int]] = [
     (UnsupportedFormat, 415),
     (BadInput, 422),
     (NotFound, 404),
-    (NoPermission, 403),
+    (NotAllowed, 403),
     (TooSlow, 408),
     (StorageFull, 507),
     (Unavailable, 503),
@@ -73,7 +73,7 @@ def problem(
     return Response(orjson.dumps(body), status, headers, media_type=MEDIA_TYPE)
 
 
-class Invalid(BadInput):
+class InvalidRequest(BadInput):
     """What pydantic found at fault. `faults`: the first of them, field and message each.
 
     found: its errors, the field's path without anything around the request itself. reference: where it is
@@ -105,7 +105,7 @@ def from_error(error: SegserveError) -> Response:
         error.message,
         remedy=error.remedy,
         field=error.field,
-        errors=error.faults if isinstance(error, Invalid) else None,
+        errors=error.faults if isinstance(error, InvalidRequest) else None,
         retry_after_s=retry,
     )
 
@@ -119,7 +119,7 @@ def from_validation(error: RequestValidationError) -> Response:
             400, "broken_json", f"The body is not JSON: {reason}.", remedy="Send a JSON object, as in /docs."
         )
     inside = [{**fault, "loc": fault["loc"][1:]} for fault in found]  # without "body" or "query"
-    return from_error(Invalid(inside, "/docs"))
+    return from_error(InvalidRequest(inside, "/docs"))
 
 
 def methods(api: FastAPI, request: Request) -> set[str]:

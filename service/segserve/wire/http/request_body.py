@@ -15,7 +15,7 @@ from starlette.requests import Request
 from segserve.errors import BadInput, TooLarge, UnsupportedFormat
 from segserve.images.fetch_url import Fetcher
 from segserve.temporary_files import translate_disk_full
-from segserve.wire.schemas.common import FetchIn
+from segserve.wire.schemas.common import FetchImageIn
 
 SPOOL_BYTES = 8 << 20  # larger uploads go to a temporary file
 COMPONENTS = "#/components/schemas/{model}"
@@ -46,7 +46,7 @@ UPLOAD_SCHEMA: dict[str, Any] = {
             "multipart/form-data": FORM,
             "application/octet-stream": BYTES,
             "image/*": BYTES,
-            "application/json": {"schema": {"$ref": COMPONENTS.format(model=FetchIn.__name__)}},
+            "application/json": {"schema": {"$ref": COMPONENTS.format(model=FetchImageIn.__name__)}},
         },
     }
 }
@@ -103,7 +103,7 @@ async def uploaded(request: Request, fetcher: Fetcher) -> AsyncIterator[BinaryIO
     """The bytes of the request's image, whichever way they were sent, or fetched from where it says."""
     kind = content_type(request)
     if kind == "application/json":
-        asked = await read_json(request, FetchIn)
+        asked = await read_json(request, FetchImageIn)
         with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             await fetcher.fetch(asked.url, cast(BinaryIO, spool))
             yield cast(BinaryIO, spool)

@@ -10,7 +10,7 @@ from segserve.wire.schemas.automatic import AmgIn, AutomaticIn
 from segserve.wire.schemas.common import ResultFormat
 
 
-async def find(service: Service, asked: AutomaticIn, timings: Timings) -> ImageObjects:
+async def find_objects(service: Service, asked: AutomaticIn, timings: Timings) -> ImageObjects:
     """All objects, by the method that was asked for. Raises as the methods of `Automatic` do."""
     body = asked.root
     model = body.model or service.settings.default_model
@@ -19,11 +19,11 @@ async def find(service: Service, asked: AutomaticIn, timings: Timings) -> ImageO
     return await service.automatic.segment_ais(DEFAULT_TENANT, body.image_id, model, body.params, timings)
 
 
-async def render(
+async def write_objects(
     service: Service, found: ImageObjects, result_format: ResultFormat, timings: Timings
 ) -> tuple[bytes, str]:
     """(the answer's bytes, their media type). Raises TooLarge where the format cannot hold what was found."""
     overlay = result_format is ResultFormat.OVERLAY
     image = await service.library.pixels(DEFAULT_TENANT, found.image_id) if overlay else None
     with timings.stage("format"):
-        return await asyncio.to_thread(objects.render, found, result_format, image)
+        return await asyncio.to_thread(objects.write_objects, found, result_format, image)

@@ -16,7 +16,7 @@ from segserve.wire.schemas.jobs import TrackingIn, VolumeIn
 
 
 async def of_volume(service: Service, asked: VolumeIn) -> MergeRequest:
-    """Raises BadInput naming the field at fault, ModelNotFound, WrongModel, NoAutomaticDecoder, FileNotKnown."""
+    """Raises BadInput naming the field at fault, ModelNotFound, WrongModel, NoAutomaticDecoder, FileNotFound."""
     params = asked.params
     record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
     if record.kind is FileKind.VIDEO:

@@ -26,7 +26,7 @@ from segserve.wire.operations import automatic, instances, semantic
 from segserve.wire.operations import segment as ask
 from segserve.wire.results import masks, objects
 from segserve.wire.schemas.automatic import AutomaticIn
-from segserve.wire.schemas.common import MarksIn, MaskFormat, ResultFormat, SegmentIn
+from segserve.wire.schemas.common import BasePromptIn, MaskFormat, ResultFormat, SegmentIn
 from segserve.wire.schemas.instances import InstancesIn
 from segserve.wire.schemas.semantic import SemanticFormat, SemanticIn
 
@@ -65,7 +65,7 @@ def operations(service: Service) -> dict[str, Operation]:
         return {"model": model.name}
 
     async def segment(item: Item) -> Mapping[str, Any]:
-        asked = ask.checked(SegmentIn, orjson.dumps(body_of("segment", item)))
+        asked = ask.validate_body(SegmentIn, orjson.dumps(body_of("segment", item)))
         answer = await ask.segment(service, asked, masks.formatter(MaskFormat.RLE), service.timings())
         found = masks.segmentation(answer)
         for result in found["results"]:
@@ -74,20 +74,23 @@ def operations(service: Service) -> dict[str, Operation]:
         return found
 
     async def find(item: Item) -> Mapping[str, Any]:
-        asked = ask.checked(AutomaticIn, orjson.dumps(body_of("automatic", item)))
-        found = await automatic.find(service, asked, service.timings())
-        return await asyncio.to_thread(objects.objects, found, ResultFormat.RLE)
+        asked = ask.validate_body(AutomaticIn, orjson.dumps(body_of("automatic", item)))
+        found = await automatic.find_objects(service, asked, service.timings())
+        return await asyncio.to_thread(objects.objects_to_json, found, ResultFormat.RLE)
 
     async def classify(item: Item) -> Mapping[str, Any]:
-        asked = ask.checked(SemanticIn, orjson.dumps(body_of("semantic", item)))
-        answer = await semantic.segment(service, asked, service.timings())
+        asked = ask.validate_body(SemanticIn, orjson.dumps(body_of("semantic", item)))
+        answer = await semantic.segment_semantic(service, asked, service.timings())
         content: dict[str, Any] = orjson.loads(answer.content)
         return content
 
     async def detect(item: Item) -> Mapping[str, Any]:
-        asked = ask.checked(InstancesIn, orjson.dumps(body_of("instances", item)))
-        _, found = await instances.find(
-            service, asked, lambda found, _: objects.objects(found, ResultFormat.RLE), service.timings()
+        asked = ask.validate_body(InstancesIn, orjson.dumps(body_of("instances", item)))
+        _, found = await instances.find_instances(
+            service,
+            asked,
+            lambda found, _: objects.objects_to_json(found, ResultFormat.RLE),
+            service.timings(),
         )
         return found
 
@@ -100,7 +103,7 @@ def operations(service: Service) -> dict[str, Operation]:
     }
 
 
-def works(service: Service) -> dict[Kind, Work]:
+def create_job_runners(service: Service) -> dict[Kind, Work]:
     """How this process does each kind of job."""
     sources = Sources(service.library, service.files, service.roots)
 
@@ -134,7 +137,7 @@ def works(service: Service) -> dict[Kind, Work]:
 
 def read_prompt(prompt: Mapping[str, Any], size: Size) -> Prompt:
     """What was kept of a prompt of a job."""
-    return MarksIn.model_validate_json(orjson.dumps(prompt)).marks("prompts", size)
+    return BasePromptIn.model_validate_json(orjson.dumps(prompt)).marks("prompts", size)
 
 
 def example(operation: str, model: str, options: Mapping[str, Any], prompts: list[dict[str, Any]]) -> Item:

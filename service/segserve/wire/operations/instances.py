@@ -14,10 +14,11 @@ from segserve.wire.schemas.instances import InstancesIn
 T = TypeVar("T")
 
 
-async def find(
+async def find_instances(
     service: Service, asked: InstancesIn, render: Callable[[ImageObjects, UInt8], T], timings: Timings
 ) -> tuple[ImageObjects, T]:
-    """Raises as `Instances.find` does, and BadInput where no model is named and the default is of another kind."""
+    """Raises as `InstanceSegmenter.find` does, and BadInput where no model is named and the default is of another
+    kind."""
     model = asked.model
     if model is None:
         model = await asyncio.to_thread(default_model, service)

@@ -26,7 +26,7 @@ NEEDS: dict[str, tuple[type[Manifest], str]] = {
 }
 
 
-async def submit(service: Service, asked: JobIn, idempotency_key: str | None) -> Job:
+async def submit_job(service: Service, asked: JobIn, idempotency_key: str | None) -> Job:
     """Raises as `prepared`, `HookSender.check` and `JobQueue.submit` do."""
     queue, body = service.jobs.queue, asked.root
     if body.webhook is not None:
@@ -42,7 +42,7 @@ async def submit(service: Service, asked: JobIn, idempotency_key: str | None) ->
 async def prepared(
     service: Service, asked: BatchIn | VideoIn | VolumeIn | TrackingIn
 ) -> BatchRequest | FollowRequest | AutomaticRequest:
-    """What is asked, checked. Raises BadInput naming the field at fault, ModelNotFound, FileNotKnown, NoPermission."""
+    """What is asked, checked. Raises BadInput naming the field at fault, ModelNotFound, FileNotFound, NotAllowed."""
     match asked:
         case BatchIn():
             return await prepared_batch(service, asked)
@@ -162,7 +162,7 @@ def check_options(request: BatchRequest) -> None:
     prompts = next(iter(request.prompts.values()), [])
     item = example(request.operation, request.model, request.options, prompts)
     try:
-        segment.checked(kind, orjson.dumps(body_of(request.operation, item)))
+        segment.validate_body(kind, orjson.dumps(body_of(request.operation, item)))
     except TypeError as error:  # a number of more than 64 bits
         raise BadInput(
             f"The options cannot be kept: {error}.", field="params.options", remedy="Send smaller numbers."

@@ -3,7 +3,7 @@
 import orjson
 
 from segserve.app import Service
-from segserve.errors import NoPermission, TooManyTiles
+from segserve.errors import NotAllowed, TooManyTiles
 from segserve.jobs.engine.job import Job
 from segserve.wire.operations import jobs, segment
 from segserve.wire.schemas.automatic import AutomaticIn
@@ -11,7 +11,7 @@ from segserve.wire.schemas.jobs import JobIn
 
 
 async def submit(service: Service, asked: AutomaticIn, why: TooManyTiles) -> Job:
-    """A batch of the one image. Raises `why` where there are to be no jobs, and as `jobs.submit` does."""
+    """A batch of the one image. Raises `why` where there are to be no jobs, and as `jobs.submit_job` does."""
     body = asked.root
     content = {
         "kind": "batch",
@@ -24,6 +24,6 @@ async def submit(service: Service, asked: AutomaticIn, why: TooManyTiles) -> Job
         },
     }
     try:
-        return await jobs.submit(service, segment.checked(JobIn, orjson.dumps(content)), None)
-    except NoPermission:
+        return await jobs.submit_job(service, segment.validate_body(JobIn, orjson.dumps(content)), None)
+    except NotAllowed:
         raise why from None

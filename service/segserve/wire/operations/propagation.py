@@ -16,13 +16,19 @@ from segserve.models.bundle import Kind as ModelKind
 from segserve.types import DEFAULT_TENANT, FileKind, FileRecord, Select
 from segserve.wire.operations import reference_prompts
 from segserve.wire.schemas.jobs import VideoIn, VolumeIn
-from segserve.wire.schemas.propagation import MAX_OBJECTS, MAX_PLACES, FollowedIn, FollowParamsIn, PromptsIn
+from segserve.wire.schemas.propagation import (
+    MAX_OBJECTS,
+    MAX_PROMPTS_PER_OBJECT,
+    AddPromptsIn,
+    ObjectPromptsIn,
+    PropagationParamsIn,
+)
 
 MOST_STEPS = 1_000_000  # objects times frames: their plan takes seconds and some hundred MB
 
 
 async def of_video(service: Service, asked: VideoIn) -> FollowRequest:
-    """What is asked, checked. Raises BadInput naming the field at fault, ModelNotFound, WrongModel, FileNotKnown."""
+    """What is asked, checked. Raises BadInput naming the field at fault, ModelNotFound, WrongModel, FileNotFound."""
     record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
     if record.kind is FileKind.VOLUME:
         raise BadInput("The file is a volume.", field="input.file_id", remedy="Ask for kind 'volume'.")
@@ -54,8 +60,8 @@ async def checked(
     engine: Engine | None,
     record: FileRecord,
     view: View,
-    params: FollowParamsIn,
-    objects: list[FollowedIn],
+    params: PropagationParamsIn,
+    objects: list[ObjectPromptsIn],
 ) -> FollowRequest:
     bundle = await asyncio.to_thread(promptable, service, model)
     await asyncio.to_thread(check_objects, objects, record, view.axis)
@@ -100,7 +106,7 @@ def engine_for(bundle: Bundle, engine: Engine | None) -> Engine:
 
 
 def check_objects(
-    objects: list[FollowedIn], record: FileRecord, axis: int, field: str = "params.objects"
+    objects: list[ObjectPromptsIn], record: FileRecord, axis: int, field: str = "params.objects"
 ) -> None:
     """Blocks where there are masks. Raises BadInput."""
     count, size = shape(record, axis)
@@ -127,12 +133,16 @@ def check_objects(
 def check_extent(request: FollowRequest, count: int, field: str = "params.objects") -> None:
     """What all that was asked comes to. count: of slices. Raises BadInput, TooLarge."""
     most = max((len(each.prompts) for each in request.objects), default=0)
-    if len(request.objects) > MAX_OBJECTS or most > MAX_PLACES or len(request.objects) * count > MOST_STEPS:
+    if (
+        len(request.objects) > MAX_OBJECTS
+        or most > MAX_PROMPTS_PER_OBJECT
+        or len(request.objects) * count > MOST_STEPS
+    ):
         raise TooLarge(
             f"It is {len(request.objects)} objects through {count} frames, with up to {most} prompts each.",
             field=field,
-            remedy=f"Follow at most {MAX_OBJECTS} objects in a job, with {MAX_PLACES} prompts each, and objects times"
-            f" frames at most {MOST_STEPS}.",
+            remedy=f"Send at most {MAX_OBJECTS} objects in a job and {MAX_PROMPTS_PER_OBJECT} prompts for each; objects"
+            f" times frames may be at most {MOST_STEPS}.",
         )
     if request.engine is Engine.PROJECTION:
         for each in request.objects:
@@ -153,7 +163,7 @@ def check_marked(each: ObjectAsked, at: int, field: str) -> None:
         )
 
 
-def asked_of(each: FollowedIn, revision: int) -> ObjectAsked:
+def asked_of(each: ObjectPromptsIn, revision: int) -> ObjectAsked:
     return ObjectAsked(
         object_id=each.object_id,
         prompts=[
@@ -167,7 +177,7 @@ def asked_of(each: FollowedIn, revision: int) -> ObjectAsked:
     )
 
 
-async def revise(service: Service, job_id: str, asked: PromptsIn) -> Job:
+async def revise(service: Service, job_id: str, asked: AddPromptsIn) -> Job:
     """Add objects and corrections to a job; what follows them is made again. Raises JobNotFound, BadInput, Busy."""
     queue = service.jobs.queue
     job = await queue.get(DEFAULT_TENANT, job_id)

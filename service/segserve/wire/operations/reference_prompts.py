@@ -14,13 +14,21 @@ from segserve.files.file_view import shape
 from segserve.masks import crop, rle
 from segserve.types import DEFAULT_TENANT, Bool, FileKind, FileRecord, UInt16
 from segserve.wire.schemas.common import Rle
-from segserve.wire.schemas.propagation import MAX_OBJECTS, MOST_IDS, FollowedIn, PlacedPromptIn, ReferenceIn
+from segserve.wire.schemas.propagation import (
+    MAX_OBJECT_ID,
+    MAX_OBJECTS,
+    FramePromptIn,
+    ObjectPromptsIn,
+    ReferenceIn,
+)
 
 FIELD = "params.reference"
 
 
-async def objects(files: FileLibrary, image: FileRecord, axis: int, asked: ReferenceIn) -> list[FollowedIn]:
-    """Raises FileNotKnown, BadInput, TooLarge."""
+async def objects(
+    files: FileLibrary, image: FileRecord, axis: int, asked: ReferenceIn
+) -> list[ObjectPromptsIn]:
+    """Raises FileNotFound, BadInput, TooLarge."""
     async with files.held(DEFAULT_TENANT, asked.file_id) as (record, path):
         if record.kind is not FileKind.VOLUME or shape(record, axis) != shape(image, axis):
             raise BadInput(
@@ -29,14 +37,14 @@ async def objects(files: FileLibrary, image: FileRecord, axis: int, asked: Refer
                 remedy="Send the labels of this very volume as NIfTI, NRRD or MetaImage.",
             )
 
-        def read() -> list[FollowedIn]:
+        def read() -> list[ObjectPromptsIn]:
             with opened_volume(path, record.format, files.limits) as volume:
                 return mark(np.moveaxis(volume.voxels(), axis, 0), asked)
 
         return await asyncio.to_thread(read)
 
 
-def mark(volume: NDArray[Any], asked: ReferenceIn) -> list[FollowedIn]:
+def mark(volume: NDArray[Any], asked: ReferenceIn) -> list[ObjectPromptsIn]:
     """volume [N, H, W], 0 for what is no object. Blocks. Raises BadInput."""
     labels = checked(volume)
     areas = np.stack([np.bincount(each.ravel(), minlength=int(labels.max()) + 1) for each in labels])
@@ -56,7 +64,7 @@ def mark(volume: NDArray[Any], asked: ReferenceIn) -> list[FollowedIn]:
             remedy=f"Name from 1 to {MAX_OBJECTS} of them.",
         )
     return [
-        FollowedIn(
+        ObjectPromptsIn(
             object_id=label,
             prompts=[marked(labels[at] == label, at, asked) for at in chosen(areas[:, label], asked)],
         )
@@ -70,11 +78,11 @@ def checked(volume: NDArray[Any]) -> UInt16:
         if (
             not np.isfinite(each).all()
             or each.min() < 0
-            or each.max() > MOST_IDS
+            or each.max() > MAX_OBJECT_ID
             or (each != np.rint(each)).any()
         ):
             raise BadInput(
-                f"The reference has values that are not whole numbers from 0 to {MOST_IDS}.",
+                f"The reference has values that are not whole numbers from 0 to {MAX_OBJECT_ID}.",
                 field=f"{FIELD}.file_id",
                 remedy="Send labels, 0 for the background.",
             )
@@ -98,17 +106,17 @@ def chosen(areas: NDArray[np.int64], asked: ReferenceIn) -> list[int]:
     return sorted(found)
 
 
-def marked(mask: Bool, at: int, asked: ReferenceIn) -> PlacedPromptIn:
+def marked(mask: Bool, at: int, asked: ReferenceIn) -> FramePromptIn:
     """mask [H, W], not empty."""
     match asked.prompt:
         case "points":
-            return PlacedPromptIn(frame=at, points=deepest(mask, asked.points))
+            return FramePromptIn(frame=at, points=deepest(mask, asked.points))
         case "box":
             x0, y0, x1, y1 = crop.bounding_box(crop.from_mask(mask))
-            return PlacedPromptIn(frame=at, box=(float(x0), float(y0), float(x1), float(y1)))
+            return FramePromptIn(frame=at, box=(float(x0), float(y0), float(x1), float(y1)))
         case "mask":
             counts = rle.encode(crop.from_mask(mask))
-            return PlacedPromptIn(frame=at, mask=Rle(size=(mask.shape[0], mask.shape[1]), counts=counts))
+            return FramePromptIn(frame=at, mask=Rle(size=(mask.shape[0], mask.shape[1]), counts=counts))
 
 
 def deepest(mask: Bool, count: int) -> list[tuple[float, float]]:

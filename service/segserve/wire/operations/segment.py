@@ -14,7 +14,7 @@ from segserve.models.promptable_model import AIS
 from segserve.semantic.class_map import named
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, Candidate, Prompt, Size
-from segserve.wire.http.problems import Invalid
+from segserve.wire.http.problems import InvalidRequest
 from segserve.wire.schemas.common import SegmentIn
 
 MASK_PIXELS = 512 * MB  # of all binary masks of a request together; one byte each while it runs
@@ -23,7 +23,7 @@ T = TypeVar("T")
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
-def checked(schema: type[Schema], content: dict[str, Any] | bytes) -> Schema:
+def validate_body(schema: type[Schema], content: dict[str, Any] | bytes) -> Schema:
     """What did not come over REST, as fields or as JSON, checked as if it had. Raises BadInput naming the field at
     fault."""
     try:
@@ -32,7 +32,7 @@ def checked(schema: type[Schema], content: dict[str, Any] | bytes) -> Schema:
         return schema.model_validate(content)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        raise Invalid(found, "/docs, proto/segserve/v1 or --help") from None
+        raise InvalidRequest(found, "/docs, proto/segserve/v1 or --help") from None
 
 
 async def build_prompts(service: Service, asked: SegmentIn) -> list[Prompt]:

@@ -17,7 +17,7 @@ AREAS = "Segserve-Areas"  # a header, so that a class map as a file comes with i
 
 
 @dataclass(frozen=True)
-class Answer:
+class SemanticAnswer:
     """content: as `media_type` says."""
 
     found: ClassMap
@@ -25,29 +25,33 @@ class Answer:
     media_type: str
 
 
-async def segment(service: Service, asked: SemanticIn, timings: Timings) -> Answer:
-    """Raises as `Semantic.segment` does."""
+async def segment_semantic(service: Service, asked: SemanticIn, timings: Timings) -> SemanticAnswer:
+    """Raises as `SemanticSegmenter.segment` does."""
     found, (content, media_type) = await service.semantic.segment(
         DEFAULT_TENANT,
         asked.image_id,
         asked.model or service.settings.default_semantic_model,
         asked.build(),
-        lambda answer, image: render(answer, asked.format, image),
+        lambda answer, image: write_class_map(answer, asked.format, image),
         timings,
     )
-    return Answer(found, content, media_type)
+    return SemanticAnswer(found, content, media_type)
 
 
-def render(answer: ClassMap, asked: SemanticFormat, image: UInt8) -> tuple[bytes, str]:
+def write_class_map(answer: ClassMap, asked: SemanticFormat, image: UInt8) -> tuple[bytes, str]:
     """(the answer's bytes, their media type)."""
     if asked is SemanticFormat.PROBABILITIES:
         assert answer.probabilities is not None
         return encode_npy(answer.probabilities), objects.NPY
     known = ResultFormat(asked)
     if known in objects.MAPS:
-        return objects.render_map(answer.values, known, image)
+        return objects.write_map(answer.values, known, image)
     found = answer.found()
-    content = objects.coco(found) if known is ResultFormat.COCO else objects.objects(found, known)
+    content = (
+        objects.objects_to_coco(found)
+        if known is ResultFormat.COCO
+        else objects.objects_to_json(found, known)
+    )
     classes = [
         {"value": each.value, "class": each.name, "area": each.area, "fraction": each.fraction}
         for each in answer.classes

@@ -24,10 +24,10 @@ from segserve.wire.rest import (
     semantic,
 )
 from segserve.wire.schemas.automatic import AutomaticIn
-from segserve.wire.schemas.common import FetchIn, SegmentIn
+from segserve.wire.schemas.common import FetchImageIn, SegmentIn
 from segserve.wire.schemas.instances import InstancesIn
 from segserve.wire.schemas.jobs import JobIn
-from segserve.wire.schemas.propagation import PromptsIn
+from segserve.wire.schemas.propagation import AddPromptsIn
 from segserve.wire.schemas.semantic import SemanticIn
 
 MULTIPART_SLACK = 1 << 20  # boundaries and headers around the file
@@ -38,8 +38,8 @@ BODIES = (
     SemanticIn,
     InstancesIn,
     JobIn,
-    PromptsIn,
-    FetchIn,
+    AddPromptsIn,
+    FetchImageIn,
 )  # read by `body.read_json`
 
 
@@ -64,7 +64,7 @@ def living(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[
     return lifespan
 
 
-def create_operations(service: Service) -> FastAPI:
+def create_worker_api(service: Service) -> FastAPI:
     """What a worker answers over HTTP."""
     api = FastAPI(
         title="segserve", version=version("segserve"), lifespan=living(service), docs_url=None, redoc_url=None

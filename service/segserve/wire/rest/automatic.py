@@ -12,7 +12,7 @@ from segserve.wire.operations import automatic, many_tiles_job
 from segserve.wire.rest.responses import accepted, refusals
 from segserve.wire.results import objects
 from segserve.wire.schemas.automatic import AutomaticIn
-from segserve.wire.schemas.common import CocoOut, FoundOut
+from segserve.wire.schemas.common import CocoOut, ObjectsOut
 from segserve.wire.schemas.jobs import JobOut
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -22,7 +22,7 @@ CONTENT: dict[str, Any] = dict.fromkeys((objects.PNG, objects.TIFF, objects.NPY)
 def add(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/automatic",
-        response_model=FoundOut | CocoOut,
+        response_model=ObjectsOut | CocoOut,
         openapi_extra=request_body.json_schema(AutomaticIn),
         responses={
             200: {"content": CONTENT},
@@ -38,9 +38,9 @@ def add(api: FastAPI, service: Service) -> None:
         timings = service.timings()
         asked = await request_body.read_json(request, AutomaticIn)
         try:
-            found = await automatic.find(service, asked, timings)
+            found = await automatic.find_objects(service, asked, timings)
         except TooManyTiles as error:
             return accepted(await many_tiles_job.submit(service, asked, error))
         request.state.model = found.model
-        content, media_type = await automatic.render(service, found, asked.root.format, timings)
+        content, media_type = await automatic.write_objects(service, found, asked.root.format, timings)
         return Response(content, media_type=media_type, headers={"Server-Timing": timings.header()})

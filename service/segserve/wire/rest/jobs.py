@@ -17,12 +17,12 @@ from segserve.wire.http import request_body
 from segserve.wire.operations import jobs, propagation
 from segserve.wire.rest.responses import accepted, json, refusals
 from segserve.wire.results import job as job_results
-from segserve.wire.results.job_formats import FORMS, JobFormat
+from segserve.wire.results.job_formats import FILE_TYPES, JobFormat
 from segserve.wire.schemas.jobs import JobIn, JobOut, JobsOut
-from segserve.wire.schemas.propagation import PromptsIn
+from segserve.wire.schemas.propagation import AddPromptsIn
 
 EVENTS = "text/event-stream"
-CONTENT: dict[str, Any] = {form.media_type: {} for form in FORMS.values()}
+CONTENT: dict[str, Any] = {form.media_type: {} for form in FILE_TYPES.values()}
 HEARTBEAT_S = 15.0  # proxies close what is silent for a minute
 
 JobId = Annotated[str, Path(description="as POST /v1/jobs answered it", max_length=64)]
@@ -74,7 +74,7 @@ def add(api: FastAPI, service: Service) -> None:
     async def submit(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
         """Begin long work. It goes on whatever dies meanwhile, and is looked at under its job_id."""
         asked = await request_body.read_json(request, JobIn)
-        return accepted(await jobs.submit(service, asked, idempotency_key))
+        return accepted(await jobs.submit_job(service, asked, idempotency_key))
 
     @api.get("/v1/jobs", response_model=JobsOut, responses=refusals(403, 503), tags=["jobs"])
     async def recent() -> Response:
@@ -119,8 +119,8 @@ def add(api: FastAPI, service: Service) -> None:
         them as one PNG to look at. Of video and tracking, mp4: objects drawn over the frames. Of volumes, nifti, nrrd,
         mha: a label volume in the source's geometry. Label maps hold object_ids."""
         job = await service.jobs.queue.get(DEFAULT_TENANT, job_id)
-        form = FORMS[format_]
-        parts = await job_results.written(service, job, format_, from_)
+        form = FILE_TYPES[format_]
+        parts = await job_results.write_job_results(service, job, format_, from_)
         named = {"Content-Disposition": f'inline; filename="{job.job_id}{form.suffix}"'}
         return StreamingResponse(parts, media_type=form.media_type, headers=named)
 
@@ -128,14 +128,14 @@ def add(api: FastAPI, service: Service) -> None:
         "/v1/jobs/{job_id}/prompts",
         status_code=202,
         response_model=JobOut,
-        openapi_extra=request_body.json_schema(PromptsIn),
+        openapi_extra=request_body.json_schema(AddPromptsIn),
         responses=refusals(400, 403, 404, 408, 413, 415, 422, 503),
         tags=["jobs"],
     )
     async def add_prompts(job_id: JobId, request: Request) -> Response:
         """Add objects and corrections to a job on a video or a volume, while it runs or after: what follows them is
         made again, the rest stays."""
-        asked = await request_body.read_json(request, PromptsIn)
+        asked = await request_body.read_json(request, AddPromptsIn)
         return json(told(await propagation.revise(service, job_id, asked)), 202)
 
     @api.post(

@@ -39,7 +39,7 @@ def add(api: FastAPI, service: Service) -> None:
         the model's classes, or as one object for each class."""
         timings = service.timings()
         asked = await request_body.read_json(request, SemanticIn)
-        answer = await semantic.segment(service, asked, timings)
+        answer = await semantic.segment_semantic(service, asked, timings)
         request.state.model = answer.found.model
         headers = {
             "Server-Timing": timings.header(),

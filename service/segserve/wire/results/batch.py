@@ -14,7 +14,7 @@ from segserve.masks import rle
 from segserve.masks.label_map import MOST_IN_16_BITS
 from segserve.types import Size
 from segserve.wire.results.job_formats import JobFormat
-from segserve.wire.results.objects import annotation
+from segserve.wire.results.objects import coco_annotation
 
 Line = dict[str, Any]
 # Begins to read the published lines from the first on.
@@ -33,28 +33,28 @@ def objects(line: Line) -> Iterator[Line]:
         yield from result["masks"]
 
 
-def written(read: Read, asked: JobFormat) -> AsyncIterator[bytes]:
+def write_batch_results(read: Read, asked: JobFormat) -> AsyncIterator[bytes]:
     """asked: one that batches have."""
     match asked:
         case JobFormat.NDJSON:
-            return as_ndjson(read)
+            return write_ndjson(read)
         case JobFormat.COCO:
-            return as_coco(read)
+            return write_coco(read)
         case _:
-            return as_zip(read, asked)
+            return write_zip(read, asked)
 
 
-async def as_ndjson(read: Read) -> AsyncIterator[bytes]:
+async def write_ndjson(read: Read) -> AsyncIterator[bytes]:
     async for line in await read():
         yield line.rstrip(b"\n") + b"\n"
 
 
-async def as_coco(read: Read) -> AsyncIterator[bytes]:
+async def write_coco(read: Read) -> AsyncIterator[bytes]:
     """One COCO data set (cocodataset.org, "Data format") of all images; those that failed have no annotations."""
     names: dict[str, int] = {}
     yield b'{"images":['
     between, images = b"", 0
-    async for line in parsed(read):
+    async for line in parse_lines(read):
         images += 1
         for each in objects(line):
             names.setdefault(each.get("class") or "object", len(names) + 1)
@@ -69,23 +69,23 @@ async def as_coco(read: Read) -> AsyncIterator[bytes]:
     categories = [{"id": number, "name": name} for name, number in names.items()]
     yield b'],"categories":' + orjson.dumps(categories) + b',"annotations":['
     between, count = b"", 0
-    async for line in parsed(read):
+    async for line in parse_lines(read):
         if not images:
             break  # what comes now was published after the first reading
         images -= 1
         for each in objects(line):
             count += 1
             category = names[each.get("class") or "object"]
-            yield between + orjson.dumps(annotation(count, line["index"] + 1, category, each))
+            yield between + orjson.dumps(coco_annotation(count, line["index"] + 1, category, each))
             between = b","
     yield b"]}"
 
 
-async def as_zip(read: Read, asked: JobFormat) -> AsyncIterator[bytes]:
+async def write_zip(read: Read, asked: JobFormat) -> AsyncIterator[bytes]:
     """A map an image, named by its place and its name or id."""
     archive, errors = ZipStream(compress_type=ZIP_STORED), list[bytes]()
     encode = labels.encode_png if asked is JobFormat.PNG else labels.encode_tiff
-    async for line in parsed(read):
+    async for line in parse_lines(read):
         if "error" in line:
             errors.append(orjson.dumps(line) + b"\n")
         if "width" not in line:  # it failed, or its operation finds nothing
@@ -123,6 +123,6 @@ def label_map(line: Line) -> labels.Labels:
     return labels.from_runs(found, size, np.uint16 if len(found) <= MOST_IN_16_BITS else np.uint32)
 
 
-async def parsed(read: Read) -> AsyncIterator[Line]:
+async def parse_lines(read: Read) -> AsyncIterator[Line]:
     async for line in await read():
         yield orjson.loads(line)

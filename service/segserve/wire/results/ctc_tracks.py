@@ -17,7 +17,7 @@ Line = dict[str, Any]
 ReadLines = Callable[[], AsyncIterator[Line]]
 
 
-async def as_ctc(read: ReadLines) -> AsyncGenerator[bytes]:
+async def write_ctc(read: ReadLines) -> AsyncGenerator[bytes]:
     """A zip, see `tracking.ctc_format`; of a job that still runs, its tracks so far. Reads all lines twice, for how
     long tracks last must be known before the first mask is written. Raises TooLarge, before the first byte."""
     tracks, count = await seen(read())

@@ -19,15 +19,15 @@ from segserve.rendering.mp4 import mp4
 from segserve.rendering.overlay import overlay
 from segserve.rendering.result_index import Lines
 from segserve.types import UInt8
-from segserve.wire.results.job_formats import FORMS, JobFormat
-from segserve.wire.results.objects import annotation
+from segserve.wire.results.job_formats import FILE_TYPES, JobFormat
+from segserve.wire.results.objects import coco_annotation
 
 GATHERED = 1 << 20  # bytes of lines looked through at once
 MADE_OF_LINES = (JobFormat.COCO, JobFormat.PNG, JobFormat.TIFF)
 
 
-async def written(service: Service, job: Job, asked: JobFormat) -> AsyncGenerator[bytes]:
-    """What is published now. Raises as `job_results.written`, before the first part."""
+async def write_frame_results(service: Service, job: Job, asked: JobFormat) -> AsyncGenerator[bytes]:
+    """What is published now. Raises as `job.write_job_results`, before the first part."""
     async with AsyncExitStack() as stack:
         lines = Lines()
         stack.callback(lines.close)
@@ -77,7 +77,7 @@ def coco(lines: Lines, job: Job) -> Generator[bytes]:
             count += 1
             parent = {"parent": entry["parent"]} if "parent" in entry else {}
             attributes = {"object_id": entry["object_id"], "track_id": entry["object_id"], **parent}
-            found = annotation(count, frame + 1, 1, entry)
+            found = coco_annotation(count, frame + 1, 1, entry)
             yield between + orjson.dumps({**found, "attributes": attributes})
             between = b","
     yield b"]}"
@@ -114,7 +114,7 @@ def made_with(file: SourceFile, lines: Lines, job: Job, asked: JobFormat) -> Gen
         case JobFormat.TIFF_STACK:
             yield from label_volume.tiff_of_volume(lines, file.view.axis, file.geometry())
         case _:
-            yield from label_volume.itk_file(lines, file.view.axis, file.geometry(), FORMS[asked].suffix)
+            yield from label_volume.itk_file(lines, file.view.axis, file.geometry(), FILE_TYPES[asked].suffix)
 
 
 def clip(file: SourceFile, lines: Lines, job: Job) -> Iterator[bytes]:

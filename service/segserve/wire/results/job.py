@@ -6,15 +6,15 @@ from contextlib import aclosing
 from segserve.app import Service
 from segserve.jobs.engine.job import Job, Kind
 from segserve.wire.results import batch, frames
-from segserve.wire.results.ctc_tracks import as_ctc
-from segserve.wire.results.job_formats import JobFormat, check
+from segserve.wire.results.ctc_tracks import write_ctc
+from segserve.wire.results.job_formats import JobFormat, check_job_format
 
 
-async def written(service: Service, job: Job, asked: JobFormat, after: int) -> AsyncIterator[bytes]:
+async def write_job_results(service: Service, job: Job, asked: JobFormat, after: int) -> AsyncIterator[bytes]:
     """What is published now. after: lines to leave out, of NDJSON. What can be wrong is found before the first part:
-    raises BadInput where the job's kind has no such format or its file cannot be read, FileNotKnown, TooLarge,
+    raises BadInput where the job's kind has no such format or its file cannot be read, FileNotFound, TooLarge,
     MissingDependency, and Busy where too much is being made."""
-    check(job.kind, asked)
+    check_job_format(job.kind, asked)
 
     skipped = after if asked is JobFormat.NDJSON else 0
 
@@ -22,9 +22,11 @@ async def written(service: Service, job: Job, asked: JobFormat, after: int) -> A
         return await service.jobs.queue.results(job.tenant, job.job_id, skipped)
 
     if job.kind is Kind.BATCH or asked is JobFormat.NDJSON:
-        return batch.written(read, asked)
+        return batch.write_batch_results(read, asked)
     made = (
-        as_ctc(lambda: batch.parsed(read)) if asked is JobFormat.CTC else frames.written(service, job, asked)
+        write_ctc(lambda: batch.parse_lines(read))
+        if asked is JobFormat.CTC
+        else frames.write_frame_results(service, job, asked)
     )
 
     async def placed() -> AsyncGenerator[bytes]:

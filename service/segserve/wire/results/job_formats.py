@@ -22,39 +22,39 @@ class JobFormat(StrEnum):
 
 
 @dataclass(frozen=True)
-class Form:
+class FileType:
     media_type: str
     suffix: str
 
 
-FORMS = {
-    JobFormat.NDJSON: Form("application/x-ndjson", ".ndjson"),
-    JobFormat.COCO: Form("application/json", ".json"),
-    JobFormat.PNG: Form("application/zip", ".zip"),
-    JobFormat.TIFF: Form("application/zip", ".zip"),
-    JobFormat.TIFF_STACK: Form("image/tiff", ".tif"),
-    JobFormat.NIFTI: Form("application/gzip", ".nii.gz"),
-    JobFormat.NRRD: Form("application/octet-stream", ".nrrd"),
-    JobFormat.MHA: Form("application/octet-stream", ".mha"),
-    JobFormat.MP4: Form("video/mp4", ".mp4"),
-    JobFormat.CTC: Form("application/zip", ".zip"),
-    JobFormat.SHEET: Form("image/png", ".png"),
+FILE_TYPES = {
+    JobFormat.NDJSON: FileType("application/x-ndjson", ".ndjson"),
+    JobFormat.COCO: FileType("application/json", ".json"),
+    JobFormat.PNG: FileType("application/zip", ".zip"),
+    JobFormat.TIFF: FileType("application/zip", ".zip"),
+    JobFormat.TIFF_STACK: FileType("image/tiff", ".tif"),
+    JobFormat.NIFTI: FileType("application/gzip", ".nii.gz"),
+    JobFormat.NRRD: FileType("application/octet-stream", ".nrrd"),
+    JobFormat.MHA: FileType("application/octet-stream", ".mha"),
+    JobFormat.MP4: FileType("video/mp4", ".mp4"),
+    JobFormat.CTC: FileType("application/zip", ".zip"),
+    JobFormat.SHEET: FileType("image/png", ".png"),
 }
-OF_ALL = (JobFormat.NDJSON, JobFormat.COCO, JobFormat.PNG, JobFormat.TIFF)
-OF_FRAMES = (*OF_ALL, JobFormat.TIFF_STACK, JobFormat.SHEET)
-OF_KIND = {
-    Kind.BATCH: OF_ALL,
-    Kind.VIDEO: (*OF_FRAMES, JobFormat.MP4),
-    Kind.VOLUME: (*OF_FRAMES, JobFormat.NIFTI, JobFormat.NRRD, JobFormat.MHA),
-    Kind.TRACKING: (JobFormat.CTC, *OF_FRAMES, JobFormat.MP4),
+COMMON_FORMATS = (JobFormat.NDJSON, JobFormat.COCO, JobFormat.PNG, JobFormat.TIFF)
+FRAME_FORMATS = (*COMMON_FORMATS, JobFormat.TIFF_STACK, JobFormat.SHEET)
+FORMATS_BY_KIND = {
+    Kind.BATCH: COMMON_FORMATS,
+    Kind.VIDEO: (*FRAME_FORMATS, JobFormat.MP4),
+    Kind.VOLUME: (*FRAME_FORMATS, JobFormat.NIFTI, JobFormat.NRRD, JobFormat.MHA),
+    Kind.TRACKING: (JobFormat.CTC, *FRAME_FORMATS, JobFormat.MP4),
 }
 
 
-def check(kind: Kind, asked: JobFormat) -> None:
+def check_job_format(kind: Kind, asked: JobFormat) -> None:
     """Raises BadInput where results of the kind are not to be had so."""
-    if asked not in OF_KIND[kind]:
+    if asked not in FORMATS_BY_KIND[kind]:
         raise BadInput(
             f"The results of a {kind} job are not to be had as {asked!s}.",
             field="format",
-            remedy=f"Ask for one of: {', '.join(OF_KIND[kind])}.",
+            remedy=f"Ask for one of: {', '.join(FORMATS_BY_KIND[kind])}.",
         )

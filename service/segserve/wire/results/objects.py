@@ -14,21 +14,25 @@ PNG, TIFF, NPY, JSON = "image/png", "image/tiff", "application/x-npy", "applicat
 MAPS = {ResultFormat.PNG, ResultFormat.TIFF, ResultFormat.NPY, ResultFormat.OVERLAY}
 
 
-def render(found: ImageObjects, result_format: ResultFormat, image: UInt8 | None) -> tuple[bytes, str]:
+def write_objects(found: ImageObjects, result_format: ResultFormat, image: UInt8 | None) -> tuple[bytes, str]:
     """(the answer's bytes, their media type). image [H, W, 3]: what an overlay is drawn on, needed for that
     alone. Blocks: call it in a thread. Raises TooLarge where the format cannot hold what was found."""
     if result_format in MAPS:
-        return render_map(
+        return write_map(
             label_map.from_crops([o.crop for o in found.objects], found.size), result_format, image
         )
-    content = coco(found) if result_format is ResultFormat.COCO else objects(found, result_format)
+    content = (
+        objects_to_coco(found)
+        if result_format is ResultFormat.COCO
+        else objects_to_json(found, result_format)
+    )
     return orjson.dumps(content), JSON
 
 
-def render_map(
+def write_map(
     values: label_map.Labels, result_format: ResultFormat, image: UInt8 | None
 ) -> tuple[bytes, str]:
-    """A label or class map [H, W] as a file; as `render`."""
+    """A label or class map [H, W] as a file; as `write_objects`."""
     if result_format is ResultFormat.OVERLAY:
         assert image is not None
         return label_map.encode_overlay(image, values), PNG
@@ -40,22 +44,22 @@ def render_map(
     return encode(values), media_type
 
 
-def objects(found: ImageObjects, result_format: ResultFormat) -> dict[str, Any]:
+def objects_to_json(found: ImageObjects, result_format: ResultFormat) -> dict[str, Any]:
     """The JSON of `FoundOut`."""
     return {
         "image_id": found.image_id,
         "model": found.model,
         "width": found.size.width,
         "height": found.size.height,
-        "objects": [one(each, result_format) for each in found.objects],
+        "objects": [object_to_json(each, result_format) for each in found.objects],
     }
 
 
-def one(found: SegmentedObject, result_format: ResultFormat) -> dict[str, Any]:
+def object_to_json(found: SegmentedObject, result_format: ResultFormat) -> dict[str, Any]:
     as_rle = result_format is ResultFormat.RLE
     drawn = {} if found.box is None else {"model_box": list(astuple(found.box))}
     return {
-        "mask": run_lengths(found) if as_rle else polygon.to_geojson(found.crop),
+        "mask": mask_to_rle(found) if as_rle else polygon.to_geojson(found.crop),
         "box": list(crop.bounding_box(found.crop)),
         "area": crop.area(found.crop),
         "score": found.score,
@@ -64,17 +68,17 @@ def one(found: SegmentedObject, result_format: ResultFormat) -> dict[str, Any]:
     }
 
 
-def run_lengths(found: SegmentedObject) -> dict[str, Any]:
+def mask_to_rle(found: SegmentedObject) -> dict[str, Any]:
     size = found.crop.size
     return {"size": [size.height, size.width], "counts": rle.encode(found.crop)}
 
 
-def coco(found: ImageObjects) -> dict[str, Any]:
+def objects_to_coco(found: ImageObjects) -> dict[str, Any]:
     """A COCO data set of one image (cocodataset.org, "Data format"): boxes are x, y, width, height."""
     names = list(dict.fromkeys(each.category or "object" for each in found.objects)) or ["object"]
     ids = {name: index + 1 for index, name in enumerate(names)}
     annotations = [
-        annotation(index + 1, 1, ids[each.category or "object"], one(each, ResultFormat.RLE))
+        coco_annotation(index + 1, 1, ids[each.category or "object"], object_to_json(each, ResultFormat.RLE))
         for index, each in enumerate(found.objects)
     ]
     image = {"id": 1, "file_name": found.image_id, "width": found.size.width, "height": found.size.height}
@@ -82,7 +86,7 @@ def coco(found: ImageObjects) -> dict[str, Any]:
     return {"images": [image], "categories": categories, "annotations": annotations}
 
 
-def annotation(number: int, image_id: int, category: int, found: Mapping[str, Any]) -> dict[str, Any]:
+def coco_annotation(number: int, image_id: int, category: int, found: Mapping[str, Any]) -> dict[str, Any]:
     """Of one object or mask, as JSON with run lengths."""
     x0, y0, x1, y1 = found["box"]
     told = {

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from segserve.models.bundle import AisEntry, AmgEntry
-from segserve.wire.schemas.common import ResultFormat, Strict
-from segserve.wire.schemas.discriminated_body import Union
+from segserve.wire.schemas.common import ResultFormat, StrictBody
+from segserve.wire.schemas.discriminated_body import DiscriminatedBody
 
 
-class WholeImageIn(Strict):
+class WholeImageIn(StrictBody):
     """What every method takes."""
 
     image_id: str = Field(max_length=128)
@@ -44,7 +44,7 @@ class AmgIn(WholeImageIn):
     params: AmgParamsIn = AmgParamsIn()
 
 
-class AutomaticIn(Union[Annotated[AisIn | AmgIn, Field(discriminator="method")]]):
+class AutomaticIn(DiscriminatedBody[Annotated[AisIn | AmgIn, Field(discriminator="method")]]):
     """Find all objects of an image."""
 
-    told_by = "method"
+    discriminator = "method"

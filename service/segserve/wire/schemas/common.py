@@ -37,7 +37,7 @@ class ResultFormat(StrEnum):
     POLYGON = "polygon"  # objects with GeoJSON outlines
 
 
-class Strict(BaseModel):
+class StrictBody(BaseModel):
     """Takes what the schema says and nothing that could be turned into it: "10" is no number."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -48,21 +48,21 @@ Point = tuple[FiniteFloat, FiniteFloat]
 Edge = Annotated[int, Field(ge=1, le=MAX_EDGE)]
 
 
-class Rle(Strict):
+class Rle(StrictBody):
     """COCO run lengths: size is [height, width]."""
 
     size: tuple[Edge, Edge]
     counts: str = Field(max_length=4_000_000)
 
 
-class Logits(Strict):
+class Logits(StrictBody):
     """Low-res logits: size is [height, width], data base64 of little-endian float16 in row order."""
 
     size: tuple[Edge, Edge]
     data: str = Field(max_length=8_000_000)
 
 
-class MarksIn(Strict):
+class BasePromptIn(StrictBody):
     """One object. Coordinates are pixels of the original image, (x, y), origin top left."""
 
     points: list[Point] = Field([], max_length=MAX_POINTS, fail_fast=True, examples=[[[120, 80]]])
@@ -103,7 +103,7 @@ class MarksIn(Strict):
         return Prompt(points, labels, box, mask=mask)
 
 
-class PromptIn(MarksIn):
+class PromptIn(BasePromptIn):
     """One object. Coordinates are pixels of the original image, (x, y), origin top left."""
 
     mask_id: str | None = Field(None, max_length=128, description="a mask answered before, to refine")
@@ -147,13 +147,13 @@ def read_logits(logits: Logits, field: str) -> Float32:
     return array
 
 
-class FetchIn(Strict):
+class FetchImageIn(StrictBody):
     """An image to fetch, from hosts that the operator allows."""
 
     url: str = Field(max_length=4096, examples=["https://example.org/cells.png"])
 
 
-class SegmentIn(Strict):
+class SegmentIn(StrictBody):
     image_id: str = Field(max_length=128)
     model: str | None = Field(None, max_length=64, description="the service's default model if left out")
     prompts: list[PromptIn] = Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)
@@ -181,7 +181,7 @@ class MaskOut(BaseModel):
     mask_id: str | None
 
 
-class ResultOut(BaseModel):
+class PromptMasksOut(BaseModel):
     masks: list[MaskOut]
 
 
@@ -190,7 +190,7 @@ class SegmentOut(BaseModel):
     model: str
     width: int
     height: int
-    results: list[ResultOut] = Field(description="one per prompt, in order")
+    results: list[PromptMasksOut] = Field(description="one per prompt, in order")
 
 
 class ObjectOut(BaseModel):
@@ -205,7 +205,7 @@ class ObjectOut(BaseModel):
     )
 
 
-class FoundOut(BaseModel):
+class ObjectsOut(BaseModel):
     image_id: str
     model: str
     width: int

@@ -9,11 +9,11 @@ from pydantic import RootModel, ValidationError
 OneOf = TypeVar("OneOf")
 
 
-class Union(RootModel[OneOf]):
+class DiscriminatedBody(RootModel[OneOf]):
     """Pydantic puts the discriminator's value before the names of the fields at fault, where the request has no such
     level. (A validator could mend that too, but what it hands on counts as Python, in which a list is no tuple.)"""
 
-    told_by: ClassVar[str]
+    discriminator: ClassVar[str]
 
     @classmethod
     def model_validate_json(cls, *content: Any, **options: Any) -> Self:
@@ -34,5 +34,5 @@ class Union(RootModel[OneOf]):
             faults: list[Any] = error.errors(include_url=False)
             for fault in faults:
                 untold = fault["type"].startswith("union_tag")
-                fault["loc"] = (cls.told_by,) if untold else fault["loc"][1:]
+                fault["loc"] = (cls.discriminator,) if untold else fault["loc"][1:]
             raise ValidationError.from_exception_data(cls.__name__, faults) from None

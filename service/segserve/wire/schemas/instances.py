@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from segserve.instances.segmenter import InstanceOptions
-from segserve.wire.schemas.common import ResultFormat, Strict
+from segserve.wire.schemas.common import ResultFormat, StrictBody
 
 MAX_OBJECTS = 1000  # as many regions as Mask R-CNN looks at
 MAX_CLASSES = 1000
@@ -13,7 +13,7 @@ MAX_CLASSES = 1000
 ClassName = Annotated[str, Field(max_length=64)]
 
 
-class InstancesIn(Strict):
+class InstancesIn(StrictBody):
     """What is left out is as the model has it; as imported that is 0.5 for all thresholds and 100 objects."""
 
     image_id: str = Field(max_length=128)

@@ -7,8 +7,8 @@ from pydantic import BaseModel, Field, model_validator
 from segserve.jobs.engine.job import Kind, State
 from segserve.types import FileKind, Priority
 from segserve.wire.operations.batch import OperationName
-from segserve.wire.schemas.common import MAX_PROMPTS, PromptIn, Strict
-from segserve.wire.schemas.discriminated_body import Union
+from segserve.wire.schemas.common import MAX_PROMPTS, PromptIn, StrictBody
+from segserve.wire.schemas.discriminated_body import DiscriminatedBody
 from segserve.wire.schemas.propagation import TrackingParamsIn, VideoParamsIn, VolumeParamsIn
 
 MAX_IMAGES = 100_000
@@ -17,7 +17,7 @@ Id = Annotated[str, Field(max_length=128)]
 Name = Annotated[str, Field(min_length=1, max_length=512)]
 
 
-class ImagesIn(Strict):
+class BatchInputIn(StrictBody):
     """Which images: one of image_ids, file_id and root."""
 
     image_ids: list[Id] = Field(
@@ -43,7 +43,7 @@ class ImagesIn(Strict):
         return self
 
 
-class BatchParamsIn(Strict):
+class BatchParamsIn(StrictBody):
     operation: OperationName = Field(
         description="embed: compute the embeddings ahead of the clicks; the others as their routes"
     )
@@ -57,7 +57,7 @@ class BatchParamsIn(Strict):
     )
 
 
-class AnyJobIn(Strict):
+class BaseJobIn(StrictBody):
     model: str | None = Field(None, max_length=64, description="the operation's default model if left out")
     priority: Literal["interactive", "batch"] = Field(
         "batch", description="interactive: somebody waits for it; it does not stand behind batch jobs"
@@ -67,19 +67,19 @@ class AnyJobIn(Strict):
     )
 
 
-class BatchIn(AnyJobIn):
+class BatchIn(BaseJobIn):
     """One operation on each of many images."""
 
     kind: Literal["batch"]
-    input: ImagesIn
+    input: BatchInputIn
     params: BatchParamsIn
 
 
-class FileIn(Strict):
+class FileIn(StrictBody):
     file_id: Id = Field(description="as POST /v1/files answered it")
 
 
-class VideoIn(AnyJobIn):
+class VideoIn(BaseJobIn):
     """Objects followed through a video, or a stack of frames of one size."""
 
     kind: Literal["video"]
@@ -87,7 +87,7 @@ class VideoIn(AnyJobIn):
     params: VideoParamsIn
 
 
-class VolumeIn(AnyJobIn):
+class VolumeIn(BaseJobIn):
     """Objects followed through a volume, slice by slice; or all that are there."""
 
     kind: Literal["volume"]
@@ -95,7 +95,7 @@ class VolumeIn(AnyJobIn):
     params: VolumeParamsIn
 
 
-class TrackingIn(AnyJobIn):
+class TrackingIn(BaseJobIn):
     """All objects of every frame, each with its track."""
 
     kind: Literal["tracking"]
@@ -103,10 +103,12 @@ class TrackingIn(AnyJobIn):
     params: TrackingParamsIn = TrackingParamsIn()
 
 
-class JobIn(Union[Annotated[BatchIn | VideoIn | VolumeIn | TrackingIn, Field(discriminator="kind")]]):
+class JobIn(
+    DiscriminatedBody[Annotated[BatchIn | VideoIn | VolumeIn | TrackingIn, Field(discriminator="kind")]]
+):
     """Long work, in the background."""
 
-    told_by = "kind"
+    discriminator = "kind"
 
 
 class FileOut(BaseModel):

@@ -8,19 +8,19 @@ from segserve.jobs.kinds.job_requests import Engine
 from segserve.projection.mask_to_prompt import Projection
 from segserve.types import Direction
 from segserve.wire.schemas.automatic import AisParamsIn
-from segserve.wire.schemas.common import MarksIn, Strict
+from segserve.wire.schemas.common import BasePromptIn, StrictBody
 
-MAX_OBJECTS, MAX_PLACES = 256, 1024
-MOST_IDS = 65_535  # of a 16-bit label map
+MAX_OBJECTS, MAX_PROMPTS_PER_OBJECT = 256, 1024
+MAX_OBJECT_ID = 65_535  # of a 16-bit label map
 
-ObjectId = Annotated[int, Field(ge=1, le=MOST_IDS)]
+ObjectId = Annotated[int, Field(ge=1, le=MAX_OBJECT_ID)]
 ImageSize = Annotated[int, Field(ge=128, le=1024, multiple_of=64)]
 Distance = Annotated[float, Field(ge=0, le=100_000)]
 Frame = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class PlacedPromptIn(MarksIn):
+class FramePromptIn(BasePromptIn):
     """What is there, on one frame or slice."""
 
     frame: Frame | None = Field(None, description="from 0")
@@ -39,23 +39,23 @@ class PlacedPromptIn(MarksIn):
         return found
 
 
-class FollowedIn(Strict):
+class ObjectPromptsIn(StrictBody):
     """One object: what prompts of the same frame say of it counts together."""
 
     object_id: ObjectId
-    prompts: list[PlacedPromptIn] = Field(min_length=1, max_length=MAX_PLACES, fail_fast=True)
+    prompts: list[FramePromptIn] = Field(min_length=1, max_length=MAX_PROMPTS_PER_OBJECT, fail_fast=True)
 
 
-Objects = Annotated[list[FollowedIn], Field(max_length=MAX_OBJECTS, fail_fast=True)]
+Objects = Annotated[list[ObjectPromptsIn], Field(max_length=MAX_OBJECTS, fail_fast=True)]
 
 
-class PromptsIn(Strict):
+class AddPromptsIn(StrictBody):
     """What is asked of a job beside what it was asked before: new objects, and corrections of its own."""
 
     objects: Objects = Field(min_length=1)
 
 
-class FollowParamsIn(Strict):
+class PropagationParamsIn(StrictBody):
     direction: Direction = Field(
         Direction.BOTH, strict=False, description="from the prompts; what lies between them always counts"
     )
@@ -79,14 +79,14 @@ class FollowParamsIn(Strict):
     )
 
 
-class VideoParamsIn(FollowParamsIn):
+class VideoParamsIn(PropagationParamsIn):
     engine: Engine | None = Field(
         None, strict=False, description="memory for SAM 2 with weights, otherwise projection, if left out"
     )
     objects: Objects = Field(min_length=1)
 
 
-class ReferenceIn(Strict):
+class ReferenceIn(StrictBody):
     """Prompts made from a volume of labels, of the same size: of each object on some of its slices."""
 
     file_id: str = Field(max_length=128)
@@ -99,7 +99,7 @@ class ReferenceIn(Strict):
     points: int = Field(1, ge=1, le=16, description="positive ones, each as deep inside as the others allow")
 
 
-class VolumeParamsIn(FollowParamsIn):
+class VolumeParamsIn(PropagationParamsIn):
     engine: Literal["memory", "projection", "automatic"] | None = Field(
         None, description="as for videos; automatic: all objects of every slice, joined across them"
     )
@@ -132,7 +132,7 @@ class VolumeParamsIn(FollowParamsIn):
         return self
 
 
-class LinkingIn(Strict):
+class LinkingIn(StrictBody):
     """See `segserve.tracking.link_tracks.LinkingParams`; distances are between centroids, in pixels."""
 
     cutoff: Distance | None = Field(
@@ -147,7 +147,7 @@ class LinkingIn(Strict):
     )
 
 
-class TrackingParamsIn(Strict):
+class TrackingParamsIn(StrictBody):
     method: Literal["ais"] = "ais"
     params: AisParamsIn = Field(AisParamsIn(), description="as of POST /v1/automatic")
     linking: LinkingIn = LinkingIn()

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from segserve.semantic.segmenter import SemanticOptions
 from segserve.semantic.sliding_window import Flips
-from segserve.wire.schemas.common import ObjectOut, Strict
+from segserve.wire.schemas.common import ObjectOut, StrictBody
 
 MAX_CLASSES = 255
 
@@ -28,7 +28,7 @@ class SemanticFormat(StrEnum):
     PROBABILITIES = "probabilities"  # [channels, height, width] float16, as numpy saves it
 
 
-class CrfIn(Strict):
+class CrfIn(StrictBody):
     """A fully connected CRF. The fields have the names of pydensecrf."""
 
     iterations: int = Field(5, ge=1, le=20)
@@ -52,7 +52,7 @@ class CrfIn(Strict):
     )
 
 
-class PostprocessIn(Strict):
+class PostprocessIn(StrictBody):
     """Steps in this order, all but the first on each class by itself. What is left out is as the model has it."""
 
     crf: CrfIn | None = Field(
@@ -68,7 +68,7 @@ class PostprocessIn(Strict):
     keep_largest: bool | None = Field(None, description="only the largest connected part of each class stays")
 
 
-class SemanticIn(Strict):
+class SemanticIn(StrictBody):
     image_id: str = Field(max_length=128)
     model: str | None = Field(None, max_length=64, description="the service's default if left out")
     tile: tuple[TileEdge, TileEdge] | None = Field(
