@@ -24,6 +24,7 @@ from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
 from segserve.errors import TooLarge
 from segserve.masks.crop import to_mask
+from segserve.masks.geometry import iou
 from segserve.masks.upscale import Geometry, measure
 from segserve.models.export.sam import export_sam
 from segserve.models.promptable_model import Model
@@ -91,10 +92,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ours, Reference]:
 def pixels(mask: dict[str, Any]) -> NDArray[np.bool_]:
     kept = mask["segmentation"]
     return coco.decode(kept).astype(np.bool_) if isinstance(kept, dict) else kept  # type: ignore[no-any-return]
-
-
-def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float(np.count_nonzero(a & b) / max(1, np.count_nonzero(a | b)))
 
 
 def assert_same(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segserve.evaluate.cli_choices import Correction, Start
-from segserve.evaluate.interactive_protocol import Protocol, Step, follow, iou, judge_image, summarise
+from segserve.evaluate.interactive_protocol import Protocol, Step, crop_iou, follow, judge_image, summarise
 from segserve.masks import crop as crops
 from segserve.masks import label_map as maps
 from segserve.types import Bool, Candidate, Crop, Prompt, Size
@@ -106,8 +106,8 @@ def test_the_same_questions_each_time() -> None:
 
 
 def test_iou_of_crops_is_that_of_their_masks() -> None:
-    assert iou(TRUTH, crop(20, 45, 40, 75)) == pytest.approx(300 / 900)
-    assert iou(TRUTH, crop(0, 0, 9, 9)) == iou(TRUTH, EMPTY) == 0
+    assert crop_iou(TRUTH, crop(20, 45, 40, 75)) == pytest.approx(300 / 900)
+    assert crop_iou(TRUTH, crop(0, 0, 9, 9)) == crop_iou(TRUTH, EMPTY) == 0
 
 
 def test_a_perfect_annotator_has_every_object_after_every_step() -> None:

@@ -7,10 +7,10 @@ from segserve.evaluate.overlap_scores import (
     adjusted_rand,
     class_counts,
     dice,
-    iou,
     mean_iou,
     tabulate,
 )
+from segserve.masks.geometry import iou
 from tests.evaluate.drawn import scene
 
 EMPTY, HALF = np.zeros((4, 6), bool), np.repeat([[True], [True], [False], [False]], 6, axis=1)

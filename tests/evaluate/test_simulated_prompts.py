@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from segserve.evaluate.cli_choices import Correction
-from segserve.evaluate.simulated_prompts import bounding_box, correct, deepest_pixel, random_pixel
-from segserve.types import Bool, Box
-from tests.evaluate.drawn import scene
+from segserve.evaluate.simulated_prompts import correct, random_pixel
+from segserve.types import Bool
 
 
 def rectangle(y0: int, x0: int, y1: int, x1: int, size: tuple[int, int] = (20, 30)) -> Bool:
@@ -17,31 +15,6 @@ def rectangle(y0: int, x0: int, y1: int, x1: int, size: tuple[int, int] = (20, 3
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
-
-
-def test_the_deepest_pixel_has_the_most_object_around_it() -> None:
-    assert deepest_pixel(rectangle(5, 10, 10, 15)) == (12, 7)
-    for labels in (scene(seed)[0] for seed in range(3)):
-        for index in np.unique(labels)[1:]:
-            mask = labels == index
-            x, y = deepest_pixel(mask)
-            depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-            assert mask[y, x]
-            assert depth[y, x] == depth.max()
-
-
-def test_the_arrays_border_is_outside() -> None:
-    assert deepest_pixel(rectangle(0, 0, 5, 9)) == (2, 2)
-
-
-def test_of_a_ring_the_deepest_pixel_is_on_it() -> None:
-    ring = rectangle(2, 2, 18, 18) & ~rectangle(6, 6, 14, 14)
-    x, y = deepest_pixel(ring)
-    assert ring[y, x]
-
-
-def test_a_box_ends_behind_its_last_pixels() -> None:
-    assert bounding_box(rectangle(5, 10, 9, 15)) == Box(10, 5, 15, 9)
 
 
 def test_random_pixels_are_all_the_masks_pixels(rng: np.random.Generator) -> None:

@@ -8,11 +8,12 @@ import pytest
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
 from segserve.masks import crop
+from segserve.masks.geometry import iou
 from segserve.models.promptable_model import Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
 from segserve.projection.mask_to_prompt import Projection
-from segserve.projection.propagate import Follower, FollowOptions, iou
+from segserve.projection.propagate import Follower, FollowOptions
 from segserve.projection.slice_order import Visit, plan
 from segserve.store.redis_cache import pack_embedding, unpack_embedding
 from segserve.timing import Timings

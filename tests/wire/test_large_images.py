@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 from pycocotools import mask as coco
 from safetensors.numpy import load
 
+from segserve.masks.geometry import iou
 from tests.conftest import ExternalRedis
 from tests.serving import Encoder, Server
 from tests.wire.test_jobs import ended, results
@@ -64,10 +65,6 @@ def best(answer: dict[str, Any]) -> dict[str, Any]:
 
 def decoded(mask: dict[str, Any]) -> np.ndarray:
     return coco.decode({**mask["mask"], "counts": mask["mask"]["counts"].encode()}).astype(bool)
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    return float((a & b).sum() / (a | b).sum())
 
 
 def disc(cx: int, cy: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from PIL import Image
 from pycocotools import mask as coco
 
+from segserve.masks.geometry import iou
 from tests import drawn
 from tests.serving import Server
 from tests.wire.test_jobs import accepted, ended, results
@@ -64,10 +65,6 @@ def masks(lines: list[dict[str, Any]], word: str) -> dict[int, dict[int, np.ndar
         for each in line["objects"]:
             found.setdefault(each["object_id"], {})[line[word]] = coco.decode(each["mask"]).astype(bool)
     return found
-
-
-def iou(first: np.ndarray, second: np.ndarray) -> float:
-    return float((first & second).sum() / (first | second).sum())
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from segserve.decode.prompt_encoding import CANDIDATES, SINGLE, encode_tokens
 from segserve.encode.prepared_cache import PreparedImage
+from segserve.masks.geometry import bounding_box
 from segserve.masks.upscale import Extent
 from segserve.models.bundle import PromptableManifest
 from segserve.models.promptable_model import Model
@@ -79,12 +80,11 @@ def size_of(candidate: AmgCandidate) -> int:
 
 def cut_patch(logits: Float32, reach: float) -> LogitsPatch:
     """The part of low-res logits [h, w], less the mask's threshold, that decides about pixels above -reach."""
-    above = logits > -reach
-    rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
-    if not rows.size:
+    x0, y0, x1, y1 = bounding_box(logits > -reach)
+    if x0 == x1:
         return LogitsPatch(np.zeros((0, 0), PATCH_DTYPE), 0, 0)
-    top, left = max(0, int(rows[0]) - PATCH_MARGIN_PX), max(0, int(columns[0]) - PATCH_MARGIN_PX)
-    part = logits[top : int(rows[-1]) + 1 + PATCH_MARGIN_PX, left : int(columns[-1]) + 1 + PATCH_MARGIN_PX]
+    top, left = max(0, y0 - PATCH_MARGIN_PX), max(0, x0 - PATCH_MARGIN_PX)
+    part = logits[top : y1 + PATCH_MARGIN_PX, left : x1 + PATCH_MARGIN_PX]
     return LogitsPatch(part.astype(PATCH_DTYPE), left, top)
 
 

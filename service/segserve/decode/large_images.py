@@ -13,6 +13,7 @@ from scipy import ndimage
 from segserve.decode.prompt_encoding import MASK_EPSILON, logits_geometry
 from segserve.errors import BadInput, TooLarge
 from segserve.images.tiling import holds, window
+from segserve.masks.geometry import bounding_box
 from segserve.masks.upscale import Geometry
 from segserve.models.bundle import PromptableManifest
 from segserve.types import Box, Candidate, Crop, Float32, Prompt, Region, Size
@@ -44,10 +45,9 @@ def prompt_bounds(prompt: Prompt, earlier: Region | None) -> Box:
     if prompt.box is not None:
         points = np.concatenate([points, [[prompt.box.x0, prompt.box.y0], [prompt.box.x1, prompt.box.y1]]])
     if prompt.mask is not None:
-        rows, columns = (np.flatnonzero(prompt.mask.any(axis=axis)) for axis in (1, 0))
-        if rows.size:
-            corners = [[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]]
-            points = np.concatenate([points, corners])
+        x0, y0, x1, y1 = bounding_box(prompt.mask)
+        if x0 < x1:
+            points = np.concatenate([points, [[x0, y0], [x1, y1]]])
     if earlier is not None and (not len(points) or not holds(earlier, bounds_of_points(points))):
         far = [earlier.x + earlier.width, earlier.y + earlier.height]
         points = np.concatenate([points, [[earlier.x, earlier.y], far]])

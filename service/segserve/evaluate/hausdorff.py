@@ -21,6 +21,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from segserve.evaluate.overlap_scores import Float, Int
+from segserve.masks.geometry import bounding_box
 from segserve.types import Bool
 
 PERCENTILE = 95
@@ -166,8 +167,8 @@ def boundary(labels: NDArray[Any]) -> Bool:
 
 def span(mask: Bool) -> tuple[slice, slice]:
     """The smallest window with all of a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    x0, y0, x1, y1 = bounding_box(mask)
+    return slice(y0, y1), slice(x0, x1)
 
 
 def summarise(distances: Points | bool | np.bool_) -> Distance:

@@ -17,9 +17,9 @@ import numpy as np
 from segserve.evaluate import object_matching, overlap_scores
 from segserve.evaluate.cli_choices import STEPS, Correction, Start
 from segserve.evaluate.object_matching import AT_50, AT_75, Matched, mean_accuracy
-from segserve.evaluate.simulated_prompts import AROUND, Click, bounding_box, correct, deepest_pixel
+from segserve.evaluate.simulated_prompts import AROUND, Click, correct
 from segserve.masks import crop as crops
-from segserve.masks import label_map
+from segserve.masks import geometry, label_map
 from segserve.masks.label_map import Labels
 from segserve.types import Bool, Box, Candidate, Crop, Float32, Prompt, Size
 
@@ -76,7 +76,7 @@ def judge_image(ask: Ask, truth: Labels, protocol: Protocol, workers: Executor, 
     steps, found = [], kept
     for step in range(protocol.steps):
         found = label_map.from_crops([answer[step] for answer in answers], size)
-        ious = [iou(there, answer[step]) for there, answer in zip(objects, answers, strict=True)]
+        ious = [crop_iou(there, answer[step]) for there, answer in zip(objects, answers, strict=True)]
         steps.append(
             Step(
                 ious,
@@ -90,8 +90,8 @@ def follow(ask: Ask, truth: Crop, protocol: Protocol, seed: int = 0) -> Iterator
     """The answers after each step for one object, which is not empty."""
     rng = np.random.default_rng([SEED, seed])
     x0, y0, (mask,) = window(truth)
-    box = moved(bounding_box(mask), x0, y0) if protocol.start is Start.BOX else None
-    clicks = [] if box else [shifted((*deepest_pixel(mask), 1), x0, y0)]
+    box = Box(*map(float, crops.bounding_box(truth))) if protocol.start is Start.BOX else None
+    clicks = [] if box else [shifted((*geometry.deepest_pixel(mask), 1), x0, y0)]
     logits: Float32 | None = None
     for step in range(protocol.steps):
         answer = ask(prompt(clicks, box, logits))
@@ -129,14 +129,10 @@ def shifted(click: Click, x: int, y: int) -> Click:
     return click[0] + x, click[1] + y, click[2]
 
 
-def moved(box: Box, x: int, y: int) -> Box:
-    return Box(box.x0 + x, box.y0 + y, box.x1 + x, box.y1 + y)
-
-
-def iou(truth: Crop, found: Crop) -> float:
+def crop_iou(truth: Crop, found: Crop) -> float:
     """Of two masks of one image; the truth is not empty."""
     _, _, masks = window(truth, found)
-    return overlap_scores.iou(*masks)
+    return geometry.iou(*masks)
 
 
 @dataclass(frozen=True)

@@ -76,14 +76,9 @@ def ratio(part: float, whole: float, empty: float = 1.0) -> float:
     return part / whole if whole else empty
 
 
-def iou(truth: Bool, found: Bool) -> float:
-    """Intersection over union (Jaccard index), 0 to 1. 1 where both masks are empty: nothing was there and
-    nothing was found; 0 where one is."""
-    return ClassCounts.of(truth, found).iou
-
-
 def dice(truth: Bool, found: Bool) -> float:
-    """Twice the intersection over the sum of the areas (F1 of the pixels), 0 to 1; empty masks as for `iou`."""
+    """Twice the intersection over the sum of the areas (F1 of the pixels), 0 to 1; empty masks as for `iou` of
+    `masks.geometry`."""
     return ClassCounts.of(truth, found).dice
 
 

@@ -21,6 +21,7 @@ from segserve.evaluate.cli_choices import Kind
 from segserve.evaluate.hausdorff import PIXELS, Spacing
 from segserve.evaluate.object_matching import Matched
 from segserve.evaluate.overlap_scores import ClassCounts
+from segserve.masks import geometry
 from segserve.masks.label_map import Labels
 from segserve.types import Bool
 
@@ -124,7 +125,7 @@ def drop(values: Labels, truth: Labels, ignore: int | None) -> Labels:
 
 
 def regions(truth: Bool, found: Bool) -> dict[str, float]:
-    return {"iou": overlap_scores.iou(truth, found), "dice": overlap_scores.dice(truth, found)}
+    return {"iou": geometry.iou(truth, found), "dice": overlap_scores.dice(truth, found)}
 
 
 def masks_distances(truth: Bool, found: Bool, spacing: Spacing) -> dict[str, float]:

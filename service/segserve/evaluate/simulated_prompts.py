@@ -4,21 +4,14 @@ All in arrays [H, W] of one window; whoever cut the window out adds its place to
 """
 
 import numpy as np
-from scipy import ndimage
 
 from segserve.evaluate.cli_choices import Correction
-from segserve.types import Bool, Box
+from segserve.masks.geometry import bounding_box, deepest_pixel
+from segserve.types import Bool
 
 Click = tuple[int, int, int]  # x, y, label: 1 on the object, 0 not
 
 AROUND = 3  # pixels about an object's box in which μSAM looks for background
-
-
-def deepest_pixel(mask: Bool) -> tuple[int, int]:
-    """(x, y) of a pixel farthest from the outside of a mask that is not empty; the array's border is outside."""
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-    return int(x), int(y)
 
 
 def random_pixel(mask: Bool, rng: np.random.Generator) -> tuple[int, int]:
@@ -26,12 +19,6 @@ def random_pixel(mask: Bool, rng: np.random.Generator) -> tuple[int, int]:
     ys, xs = np.nonzero(mask)
     pick = int(rng.integers(len(ys)))
     return int(xs[pick]), int(ys[pick])
-
-
-def bounding_box(mask: Bool) -> Box:
-    """Of a mask that is not empty; the far edges lie behind the last pixels."""
-    ys, xs = np.nonzero(mask)
-    return Box(float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
 
 
 def correct(truth: Bool, found: Bool, how: Correction, rng: np.random.Generator) -> list[Click]:
@@ -57,10 +44,9 @@ def wanted(truth: Bool, found: Bool) -> Bool:
 def unwanted(truth: Bool, found: Bool, rng: np.random.Generator) -> list[Click]:
     """A negative click on what is too much; if nothing is, on background in the object's box grown by 3 pixels;
     none where all of that is object."""
-    box = bounding_box(truth)
+    x0, y0, x1, y1 = bounding_box(truth)
     around = np.zeros_like(truth)
-    y0, x0 = max(int(box.y0) - AROUND, 0), max(int(box.x0) - AROUND, 0)
-    around[y0 : int(box.y1) + AROUND, x0 : int(box.x1) + AROUND] = True
+    around[max(y0 - AROUND, 0) : y1 + AROUND, max(x0 - AROUND, 0) : x1 + AROUND] = True
     for background in (found & ~truth, around & ~truth):
         if background.any():
             return [(*random_pixel(background, rng), 0)]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from segserve.masks import geometry
 from segserve.types import Bool, Crop, Size
 
 
@@ -24,13 +25,10 @@ def trim(crop: Crop) -> Crop:
 
     The pixels are a view of the given ones.
     """
-    rows = np.flatnonzero(crop.pixels.any(axis=1))
-    columns = np.flatnonzero(crop.pixels.any(axis=0))
-    if not rows.size:
+    x0, y0, x1, y1 = geometry.bounding_box(crop.pixels)
+    if x0 == x1:
         return empty(crop.size)
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    left, right = int(columns[0]), int(columns[-1]) + 1
-    return Crop(crop.pixels[top:bottom, left:right], crop.x + left, crop.y + top, crop.size)
+    return Crop(crop.pixels[y0:y1, x0:x1], crop.x + x0, crop.y + y0, crop.size)
 
 
 def empty(size: Size) -> Crop:

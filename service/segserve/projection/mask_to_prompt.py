@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from segserve.masks.geometry import bounding_box
 from segserve.types import Bool, Box, Float32, Prompt
 
 INSIDE_APART, OUTSIDE_APART = 3, 5  # pixels between points of a kind
@@ -51,8 +52,7 @@ def project(mask: Bool, how: Projection, box_extension: float = 0.0) -> Prompt:
 
 
 def box_of(mask: Bool, extension: float) -> Box:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    y0, y1, x0, x1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    x0, y0, x1, y1 = bounding_box(mask)
     by_x, by_y = (extension, extension) if extension >= 1 else (extension * (x1 - x0), extension * (y1 - y0))
     height, width = mask.shape
     edges = (max(x0 - by_x, 0), max(y0 - by_y, 0), min(x1 + by_x, width), min(y1 + by_y, height))

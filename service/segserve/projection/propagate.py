@@ -10,6 +10,7 @@ import orjson
 from segserve.decode.segmenter import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.masks import crop, rle
+from segserve.masks.geometry import iou
 from segserve.models.promptable_model import Model
 from segserve.projection.mask_to_prompt import Projection, project
 from segserve.projection.slice_order import Chain, Step, Visit
@@ -135,8 +136,3 @@ def restored(kept: dict[str, Any], size: Size) -> Followed:
         {tuple(chain): (at, read(counts)) for chain, at, counts in kept["latest"]},
         {(begin, by) for begin, by in kept["ended"]},
     )
-
-
-def iou(first: Bool, second: Bool) -> float:
-    union = np.count_nonzero(first | second)
-    return np.count_nonzero(first & second) / union if union else 0.0

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segserve.masks.geometry import bounding_box, deepest_pixel
 from segserve.train.decoding import decode, encode_prompts
 from segserve.train.losses import automatic_loss, mask_loss, true_iou
 from segserve.train.simulated_prompts import (
-    bounding_box,
     corrective_click,
-    deepest_pixel,
     jitter_box,
     random_pixel,
 )

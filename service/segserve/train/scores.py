@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segserve.encode.preprocess import preprocess_image
+from segserve.masks.geometry import bounding_box, deepest_pixel, iou
 from segserve.train.decoding import decode, encode_prompts
 from segserve.train.scenes import Scene, input_scale
-from segserve.train.simulated_prompts import bounding_box, corrective_click, deepest_pixel
+from segserve.train.simulated_prompts import corrective_click
 from segserve.types import Bool, Preprocess
 
 SMALLEST = 30  # original pixels
@@ -68,14 +69,14 @@ class Clicker:
         return (self.judged.at_full_size(low) > 0).cpu().numpy(), low
 
     def scores(self, found: Bool) -> list[float]:
-        return [float((t & f).sum() / (t | f).sum()) for t, f in zip(self.masks, found, strict=True)]
+        return [iou(t, f) for t, f in zip(self.masks, found, strict=True)]
 
 
 def judge_masks(clicker: Clicker) -> dict[str, list[float]]:
     clicks = [[(*deepest_pixel(mask), 1)] for mask in clicker.masks]
     found, low = clicker.ask(clicks, None, None, multimask=True)
     results = {"click": clicker.scores(found)}
-    boxes = np.stack([bounding_box(m) for m in clicker.masks])
+    boxes = np.array([bounding_box(m) for m in clicker.masks], np.float32)
     results["box"] = clicker.scores(clicker.ask([[] for _ in clicks], boxes, None, False)[0])
     for _ in range(3):
         for points, mask, answer in zip(clicks, clicker.masks, found, strict=True):

@@ -1,17 +1,11 @@
 """Prompts made from the truth: the first click or box, then corrective clicks from the error."""
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segserve.masks.geometry import deepest_pixel
+
 Mask = NDArray[np.bool_]
-
-
-def deepest_pixel(mask: Mask) -> tuple[int, int]:
-    """(x, y) of the pixel farthest from the mask's edge; the image's border counts as edge."""
-    depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-    return int(x), int(y)
 
 
 def random_pixel(mask: Mask, rng: np.random.Generator) -> tuple[int, int]:
@@ -36,14 +30,8 @@ def corrective_click(truth: Mask, found: Mask, rng: np.random.Generator | None) 
     return x, y, int(truth[y, x])
 
 
-def bounding_box(mask: Mask) -> NDArray[np.float32]:
-    """x0, y0, x1, y1 of a non-empty mask, the far edges included in the box."""
-    ys, xs = np.nonzero(mask)
-    return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float32)
-
-
-def jitter_box(box: NDArray[np.float32], limit: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def jitter_box(box: tuple[int, int, int, int], limit: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """The box as a hasty hand draws it: each side off by a tenth of the size, 20 px at most (SAM's rule)."""
     sides = np.array([box[2] - box[0], box[3] - box[1]] * 2)
-    moved = box + np.clip(rng.normal(0, 0.1, 4) * sides, -20, 20)
+    moved = np.add(box, np.clip(rng.normal(0, 0.1, 4) * sides, -20, 20))
     return np.clip(moved, 0, limit).astype(np.float32)

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from segserve.errors import BadInput
 from segserve.files.detect_format import opened_volume
 from segserve.files.file_library import FileLibrary
 from segserve.files.file_view import shape
 from segserve.masks import crop, rle
+from segserve.masks.geometry import bounding_box, deepest_pixel
 from segserve.types import DEFAULT_TENANT, Bool, FileKind, FileRecord, UInt16
 from segserve.wire.schemas.common import Rle
 from segserve.wire.schemas.propagation import (
@@ -112,7 +112,7 @@ def marked(mask: Bool, at: int, asked: ReferenceIn) -> FramePromptIn:
         case "points":
             return FramePromptIn(frame=at, points=deepest(mask, asked.points))
         case "box":
-            x0, y0, x1, y1 = crop.bounding_box(crop.from_mask(mask))
+            x0, y0, x1, y1 = bounding_box(mask)
             return FramePromptIn(frame=at, box=(float(x0), float(y0), float(x1), float(y1)))
         case "mask":
             counts = rle.encode(crop.from_mask(mask))
@@ -121,11 +121,9 @@ def marked(mask: Bool, at: int, asked: ReferenceIn) -> FramePromptIn:
 
 def deepest(mask: Bool, count: int) -> list[tuple[float, float]]:
     """(x, y) of points on the mask, each as far as can be from its outside and from those before."""
-    x0, y0, x1, y1 = crop.bounding_box(crop.from_mask(mask))
-    free, found = np.pad(mask[y0:y1, x0:x1], 1), list[tuple[float, float]]()
+    free, found = mask.copy(), list[tuple[float, float]]()
     while len(found) < count and free.any():
-        depth = ndimage.distance_transform_edt(free)
-        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-        found.append((float(x - 1 + x0), float(y - 1 + y0)))
+        x, y = deepest_pixel(free)
+        found.append((float(x), float(y)))
         free[y, x] = False
     return found
