@@ -1,21 +1,38 @@
-"""Every error a caller can meet, as one tree. Nothing here knows HTTP, gRPC or a framework.
+"""Every error that a caller can meet, as one tree. Nothing here knows HTTP, gRPC or a framework.
 
-    SegserveError
-    ├── BadInput                what was sent cannot be used
+    SegserveError               base: code, message, remedy, field
+    ├── BadInput                the request cannot be used
     │   ├── TooLarge            it is over a limit
-    │   ├── FetchFailed         what its URL names cannot be had
-    │   ├── UnsupportedFormat   it is not in a form that is read here
-    │   ├── WrongModel          the model cannot do what is asked of it
-    │   └── NoAutomaticDecoder  the model cannot do it by this method
-    ├── NotFound                image, model, mask_id or job is unknown
-    ├── NotAllowed            the setting that would allow it is off
-    ├── TooSlow                 the client keeps us waiting
-    ├── Unavailable             it would work later: cache, jobs or encoder away, too busy, or disk full
-    └── BrokenModel             a bundle's files are not what its manifest says
+    │   │   └── TooManyTiles    the image has too many tiles for one request; a job can do it
+    │   ├── FetchFailed         the image behind its URL cannot be fetched
+    │   ├── UnsupportedFormat   the content type or file format cannot be read
+    │   ├── WrongModel          the model is of another kind than the operation needs
+    │   └── NoAutomaticDecoder  the model has no decoder for automatic segmentation by `ais`
+    ├── NotFound                the request names something that does not exist
+    │   ├── ImageNotFound
+    │   ├── ModelNotFound
+    │   ├── FileNotFound
+    │   ├── JobNotFound
+    │   └── MaskNotFound        a mask_id that has expired, or is of another image or model
+    ├── NotAllowed              the operator has not allowed it
+    ├── TooSlow                 the client sends its request too slowly
+    ├── Unavailable             the same request may succeed later: has retry_after_s
+    │   ├── CacheUnavailable    the Redis of the embedding cache cannot be reached
+    │   ├── JobsUnavailable     the Redis of the jobs cannot be reached
+    │   ├── Busy                a queue or a concurrency limit is full
+    │   ├── OutOfMemory         the GPU has no memory left
+    │   ├── StorageFull         the disk is full
+    │   └── EncodeTimeout       the image was not encoded in time
+    ├── BrokenModel             a bundle's files differ from its manifest, or cannot be run
+    └── MissingDependency       an optional package is not installed
 
-A request goes wire -> segment/encode -> models/store. Whatever is raised below arrives at `wire.http.problems`,
-which turns the tree into RFC 9457 problem documents; an error outside the tree is logged with its
-traceback and the caller sees only "internal error".
+How an error reaches the client: a function below `wire` raises it. `wire.http.problems` turns it into a problem
+document (RFC 9457), with a status by its class; `wire.grpc.errors` turns it into a gRPC status. Every direct child of
+SegserveError has a row in both tables. Any other exception is logged with its traceback, and the client sees
+"internal error" only.
+
+`wire.http.problems.InvalidRequest` is a BadInput that lists every field at fault. `store.private_redis` has an error
+of its own, which stops the process at its start and reaches no client.
 """
 
 from typing import ClassVar
@@ -24,8 +41,10 @@ from typing import ClassVar
 class SegserveError(Exception):
     """Base of the tree.
 
-    `code` is stable and part of the API. `message` says what is wrong, `remedy` what to do about it,
-    `field` which part of the input is meant, as a dotted path (``prompts.0.points``).
+    code: stable name of the error, part of the API.
+    message: what is wrong, one sentence.
+    remedy: what the caller can do about it, one sentence; empty if there is nothing to do.
+    field: the part of the request at fault, as a dotted path (``prompts.0.points``); None if there is none.
     """
 
     code: ClassVar[str] = "error"
@@ -41,39 +60,53 @@ class SegserveError(Exception):
 
 
 class BadInput(SegserveError):
+    """The request cannot be used as it is. The caller must change it."""
+
     code = "bad_input"
 
 
 class TooLarge(BadInput):
+    """The request, or what it asks for, is over a limit."""
+
     code = "too_large"
 
 
 class TooManyTiles(TooLarge):
-    """For one request; a job has the time."""
+    """The image has too many tiles for one request. A job has the time; REST submits one in this case."""
 
 
 class UnsupportedFormat(BadInput):
+    """The content type or file format cannot be read."""
+
     code = "unsupported_format"
 
 
 class FetchFailed(BadInput):
+    """The image behind the URL of the request cannot be fetched."""
+
     code = "fetch_failed"
 
 
 class WrongModel(BadInput):
-    """asked, answers: what models of the kind that is needed answer, and what this one does."""
+    """The model is of another kind than the operation needs.
+
+    needed: what a model must answer for this operation ("classes of pixels").
+    answers: what this model answers ("prompts").
+    """
 
     code = "wrong_model"
 
-    def __init__(self, name: str, asked: str, answers: str) -> None:
+    def __init__(self, name: str, needed: str, answers: str) -> None:
         super().__init__(
-            f"Model {name!r} answers {answers}, not {asked}.",
+            f"Model {name!r} answers {answers}, not {needed}.",
             remedy="GET /v1/models lists the models with their kinds.",
             field="model",
         )
 
 
 class NoAutomaticDecoder(BadInput):
+    """The model has no decoder for automatic segmentation by `ais`."""
+
     code = "no_automatic_decoder"
 
     def __init__(self, name: str) -> None:
@@ -85,10 +118,14 @@ class NoAutomaticDecoder(BadInput):
 
 
 class NotFound(SegserveError):
+    """The request names something that does not exist."""
+
     code = "not_found"
 
 
 class ImageNotFound(NotFound):
+    """No image has this id."""
+
     code = "image_not_found"
 
     def __init__(self, image_id: str) -> None:
@@ -100,18 +137,22 @@ class ImageNotFound(NotFound):
 
 
 class ModelNotFound(NotFound):
+    """No model has this name. available: the names of the models that exist."""
+
     code = "model_not_found"
 
-    def __init__(self, name: str, known: list[str]) -> None:
+    def __init__(self, name: str, available: list[str]) -> None:
         super().__init__(
             f"There is no model {name!r}.",
-            remedy=f"Known models: {', '.join(known) or 'none'}. "
+            remedy=f"Known models: {', '.join(available) or 'none'}. "
             "Add one with 'segserve models pull' or 'segserve models import'.",
             field="model",
         )
 
 
 class FileNotFound(NotFound):
+    """No video, stack, volume or zip has this id."""
+
     code = "file_not_found"
 
     def __init__(self, file_id: str) -> None:
@@ -123,6 +164,8 @@ class FileNotFound(NotFound):
 
 
 class JobNotFound(NotFound):
+    """No job has this id, or it has expired."""
+
     code = "job_not_found"
 
     def __init__(self, job_id: str) -> None:
@@ -134,6 +177,8 @@ class JobNotFound(NotFound):
 
 
 class MaskNotFound(NotFound):
+    """The mask_id of a prompt has expired, or is of another image or model."""
+
     code = "mask_not_found"
 
     def __init__(self, mask_id: str, field: str = "mask_id") -> None:
@@ -145,15 +190,23 @@ class MaskNotFound(NotFound):
 
 
 class NotAllowed(SegserveError):
+    """The operator has not allowed what the request needs: jobs, webhooks, server folders, or fetching from a host."""
+
     code = "not_allowed"
 
 
 class TooSlow(SegserveError):
+    """The client sends its request too slowly."""
+
     code = "too_slow"
 
 
 class Unavailable(SegserveError):
-    """`retry_after_s`: when it is worth asking again."""
+    """The request is right, but cannot be answered now. The same request may succeed later.
+
+    retry_after_s: seconds that the client should wait before it sends the request again. REST sends them as the header
+    Retry-After, gRPC as google.rpc.RetryInfo.
+    """
 
     code = "unavailable"
 
@@ -163,6 +216,8 @@ class Unavailable(SegserveError):
 
 
 class CacheUnavailable(Unavailable):
+    """The Redis of the embedding cache cannot be reached."""
+
     code = "cache_unavailable"
 
     def __init__(self) -> None:
@@ -170,6 +225,8 @@ class CacheUnavailable(Unavailable):
 
 
 class JobsUnavailable(Unavailable):
+    """The Redis of the jobs cannot be reached."""
+
     code = "jobs_unavailable"
 
     def __init__(self) -> None:
@@ -177,12 +234,14 @@ class JobsUnavailable(Unavailable):
 
 
 class Busy(Unavailable):
-    """A queue is full: refused at once rather than answered too late."""
+    """A queue or a concurrency limit is full. The request is refused at once instead of answered too late."""
 
     code = "too_busy"
 
 
 class OutOfMemory(Unavailable):
+    """The GPU has no memory left for the model."""
+
     code = "out_of_memory"
 
     def __init__(self) -> None:
@@ -194,6 +253,8 @@ class OutOfMemory(Unavailable):
 
 
 class StorageFull(Unavailable):
+    """The disk or bucket has no room left for an upload."""
+
     code = "storage_full"
 
     def __init__(self) -> None:
@@ -205,15 +266,22 @@ class StorageFull(Unavailable):
 
 
 class EncodeTimeout(Unavailable):
+    """The image was not encoded within the time that a request waits for it."""
+
     code = "encode_timeout"
 
 
 class BrokenModel(SegserveError):
+    """The files of a model bundle differ from its manifest, or cannot be run."""
+
     code = "broken_model"
 
 
 class MissingDependency(SegserveError):
-    """An optional package is needed: the message names the extra that brings it."""
+    """An optional package is not installed.
+
+    package: its name. extra: the extra of segserve that brings it. purpose: what needs it, begins the message.
+    """
 
     code = "missing_dependency"
 

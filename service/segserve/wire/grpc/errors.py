@@ -15,6 +15,7 @@ from segserve.errors import (
     OutOfMemory,
     SegserveError,
     StorageFull,
+    TooSlow,
     Unavailable,
 )
 from segserve.wire.http.problems import InvalidRequest
@@ -26,6 +27,7 @@ CODES: list[tuple[type[SegserveError], StatusCode]] = [
     (BadInput, StatusCode.INVALID_ARGUMENT),
     (NotFound, StatusCode.NOT_FOUND),
     (NotAllowed, StatusCode.PERMISSION_DENIED),
+    (TooSlow, StatusCode.DEADLINE_EXCEEDED),
     (Busy, StatusCode.RESOURCE_EXHAUSTED),
     (OutOfMemory, StatusCode.RESOURCE_EXHAUSTED),
     (StorageFull, StatusCode.RESOURCE_EXHAUSTED),
