@@ -1,4 +1,15 @@
-"""The command line: what each command does is in a module of its own."""
+"""The command line `segserve`. Each command is a module that has its name:
+
+    serve, encoder, worker                   commands/serve.py, commands/encoder.py, commands/worker.py
+    segment, automatic, semantic, instances  commands/segment.py, ... (one image)
+    batch                                    commands/batch.py (many images)
+    video, volume, track                     commands/video.py, commands/volume.py, commands/track.py
+    models list, import, pull, ...           models/cli.py
+    evaluate masks, model, prompts, search   evaluate/cli.py
+    train promptable, unet                   train/cli.py
+
+Each command turns its options into the request that the REST API takes, under the API's names.
+"""
 
 import os
 import sys
@@ -7,11 +18,15 @@ import typer
 
 from segserve.commands.automatic import automatic
 from segserve.commands.batch import batch
+from segserve.commands.encoder import encoder
 from segserve.commands.instances import instances
 from segserve.commands.segment import segment
 from segserve.commands.semantic import semantic
-from segserve.commands.serve import encoder, serve, worker
-from segserve.commands.video_volume_track import track, video, volume
+from segserve.commands.serve import serve
+from segserve.commands.track import track
+from segserve.commands.video import video
+from segserve.commands.volume import volume
+from segserve.commands.worker import worker
 from segserve.errors import SegserveError
 from segserve.evaluate.cli import app as evaluate
 from segserve.models.cli import app as models
@@ -22,6 +37,7 @@ cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich reads "[default: ...]" in a help text as markup and drops it
     help="Promptable segmentation as a service: encode an image once, answer every click in milliseconds.",
 )
 for command in (serve, encoder, worker, segment, automatic, semantic, instances, batch, video, volume, track):
@@ -32,7 +48,7 @@ cli.add_typer(train, name="train")
 
 
 def main() -> None:
-    """Run a command; what a user can act on is one line, not a traceback."""
+    """Run a command. An error that the user can act on is printed as one line, without a traceback."""
     try:
         cli()
     except SegserveError as error:
@@ -40,6 +56,7 @@ def main() -> None:
         typer.secho(f"segserve: {option}{error}", fg="red", err=True)
         sys.exit(1)
     except BrokenPipeError:
+        # The reader of our output is gone; os._exit skips the flush that would raise again.
         os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""`segserve batch`: one operation on many pictures, here or by a server."""
+"""`segserve batch`: one operation on many images, here or by a server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,8 +9,10 @@ from typing import Annotated, Any, BinaryIO
 import orjson
 import typer
 
-from segserve.commands.server_client import Remote, Server, bar, format_of, serving, whole
-from segserve.commands.single_image import DataDir, Model, parameters
+from segserve.commands.common_options import DataDir, Model, parse_params
+from segserve.commands.output_file import format_by_suffix, write_atomically
+from segserve.commands.progress_bar import show_progress
+from segserve.commands.server_client import ServerClient, ServerUrl, connect, job_formats_by_suffix
 from segserve.errors import BadInput
 from segserve.files.zip_archive import SUFFIXES
 from segserve.jobs.engine.job import Kind
@@ -20,106 +22,122 @@ from segserve.wire.results.job_formats import JobFormat
 
 
 def batch(
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", exists=True)],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.", exists=True)],
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", help="Where to write: .ndjson, COCO as .json, label maps as .zip."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="The output: label maps as .zip, COCO as .json, or lines of JSON as .ndjson.",
+        ),
     ],
     operation: Annotated[
-        str, typer.Option(help="What to do to each: automatic, semantic, instances or embed.")
+        str, typer.Option(help="What to do with each image: automatic, semantic, instances or embed.")
     ] = "automatic",
     param: Annotated[
         list[str] | None,
-        typer.Option(help="name=value of the operation, such as min_size=50 or method=amg; may be repeated."),
+        typer.Option(help="name=value of the operation, such as min_size=50 or method=amg. Can be repeated."),
     ] = None,
-    server: Server = None,
+    server: ServerUrl = None,
     model: Model = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Do one thing to many pictures. What cannot be read is listed, and the rest is done."""
-    result_format = format_of(output, Kind.BATCH)
-    options = parameters(param or [])
+    """Run one operation on many images.
+
+    Images that fail are listed at the end; the others are done.
+    """
+    result_format = format_by_suffix(output, job_formats_by_suffix(Kind.BATCH))
+    options = parse_params(param or [])
     if operation == "automatic":
         options = {"method": options.pop("method", "ais"), "params": options}
-    asked = {"operation": operation, "options": options}
-    files = pictures(images)
+    params = {"operation": operation, "options": options}
+    files = list_images(images)
     with TemporaryDirectory() as folder:
-        kept = Path(folder) / "lines.ndjson"
-        with serving(server, data_dir) as remote, kept.open("wb") as out:
-            failed = work(remote, files, model, asked, out)
-        asyncio.run(write(kept, result_format, output))
+        lines_path = Path(folder) / "lines.ndjson"
+        with connect(server, data_dir) as client, lines_path.open("wb") as lines:
+            failed = run_batch(client, files, model, params, lines)
+        asyncio.run(write_results(lines_path, result_format, output))
     for name, reason in failed:
         typer.secho(f"{name}: {reason}", fg="red", err=True)
-    typer.echo(f"{output}: {len(files) - len(failed)} of {len(files)} pictures")
+    typer.echo(f"{output}: {len(files) - len(failed)} of {len(files)} images")
     if failed:
         raise typer.Exit(1)
 
 
-def pictures(given: list[Path]) -> dict[str, Path]:
-    """Files as they are named, and what folders hold that looks like a picture, by what to call them. Raises
-    BadInput."""
-    found: dict[str, Path] = {}
-    for each in given:
+def list_images(paths: list[Path]) -> dict[str, Path]:
+    """Return the files among `paths` and the image files of the folders among them, by the names for the results.
+
+    Raises BadInput where there are none.
+    """
+    files: dict[str, Path] = {}
+    for root in paths:
         inside = (
-            sorted(p for p in each.rglob("*") if p.suffix.lower() in SUFFIXES) if each.is_dir() else [each]
+            sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES) if root.is_dir() else [root]
         )
         for path in inside:
-            name = str(path.relative_to(each if each.is_dir() else each.parent))
-            found[name if name not in found else str(path)] = path
-    if not found:
+            name = str(path.relative_to(root if root.is_dir() else root.parent))
+            files[name if name not in files else str(path)] = path
+    if not files:
         raise BadInput(
-            "There are no pictures.", field="IMAGES", remedy=f"They end with {', '.join(SUFFIXES)}."
+            "There are no images.", field="IMAGES", remedy=f"Image files end with {', '.join(SUFFIXES)}."
         )
-    return found
+    return files
 
 
-def work(
-    remote: Remote, files: dict[str, Path], model: str | None, asked: dict[str, Any], out: BinaryIO
+def run_batch(
+    client: ServerClient, files: dict[str, Path], model: str | None, params: dict[str, Any], out: BinaryIO
 ) -> list[tuple[str, str]]:
-    """Write the results' lines down -> (name, reason) of those that are errors. Raises BadInput, Unavailable."""
+    """Upload the images, run the job and write its result lines into `out`.
+
+    files: by name. params: of the job.
+
+    Returns (name, reason) of each image that failed. Raises BadInput, Unavailable.
+    """
     index_of = {name: index for index, name in enumerate(files)}
     image_ids, failed = dict[str, str](), list[tuple[str, str]]()
 
-    def keep(line: Line) -> None:
+    def write_line(line: Line) -> None:
         if "error" in line:
             failed.append((line["name"], line["error"]["detail"]))
         out.write(orjson.dumps({**line, "index": index_of[line["name"]]}) + b"\n")
 
-    with bar("sending pictures", len(files)) as told:
+    with show_progress("sending images", len(files)) as on_progress:
         for name, path in files.items():
-            answer = remote.upload_image(path)
+            answer = client.upload_image(path)
             if "image_id" in answer:
                 image_ids[name] = answer["image_id"]
             else:
-                keep({"name": name, "image_id": "", "error": answer})
-            told(index_of[name] + 1, len(files))
+                write_line({"name": name, "image_id": "", "error": answer})
+            on_progress(index_of[name] + 1, len(files))
     if not image_ids:
         return failed
     body = {
         "kind": "batch",
         "model": model,
         "input": {"image_ids": list(image_ids.values()), "names": list(image_ids)},
-        "params": asked,
+        "params": params,
     }
-    with bar("pictures", len(image_ids)) as told:
-        job = remote.work(body, told)
+    with show_progress("images", len(image_ids)) as on_progress:
+        job = client.run_job(body, on_progress)
     with TemporaryFile() as lines:
-        remote.results(job, JobFormat.NDJSON, lines)
+        client.download_results(job, JobFormat.NDJSON, lines)
         lines.seek(0)
         for line in lines:
-            keep(orjson.loads(line))
+            write_line(orjson.loads(line))
     return failed
 
 
-async def write(kept: Path, result_format: JobFormat, output: Path) -> None:
+async def write_results(lines_path: Path, result_format: JobFormat, output: Path) -> None:
+    """Write the result lines to the output in the requested format."""
+
     async def read() -> AsyncIterator[bytes]:
         async def lines() -> AsyncIterator[bytes]:
-            with kept.open("rb") as file:
+            with lines_path.open("rb") as file:
                 for line in file:
                     yield line
 
         return lines()
 
-    with whole(output) as out:
+    with write_atomically(output) as out:
         async for part in batch_results.write_batch_results(read, result_format):
             out.write(part)

@@ -1,4 +1,4 @@
-"""A service of one's own: the whole of it, in this process, for one command."""
+"""A whole service in this process, for the time of one command: what long commands use without `--server`."""
 
 import threading
 from collections.abc import Iterator
@@ -6,35 +6,38 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from segserve.app import Role, Service
-from segserve.commands.single_image import quiet_settings
+from segserve.commands.common_options import load_quiet_settings
 from segserve.errors import SegserveError, Unavailable
 from segserve.wire.operations.batch import create_job_runners
 from segserve.wire.rest.api import create_api
 from segserve.wire.server import Server
 
-# It shares neither queues nor ports with others.
-ALONE = {"host": "127.0.0.1", "redis_url": None, "jobs_redis_url": None}
+# Private Redis servers and a loopback address: nothing is shared with other services.
+PRIVATE = {"host": "127.0.0.1", "redis_url": None, "jobs_redis_url": None}
 
 
-class Own(threading.Thread):
-    """Answers on a free port, and runs jobs by itself: a process for them would load everything again."""
+class InProcessServer(threading.Thread):
+    """`InProcessServer` serves REST on a free port and runs jobs in the same process.
+
+    A worker process of its own would load every model a second time.
+    """
 
     def __init__(self, data_dir: Path | None) -> None:
         super().__init__(name="service")
-        settings = quiet_settings(data_dir=data_dir).model_copy(update=ALONE)
+        settings = load_quiet_settings(data_dir=data_dir).model_copy(update=PRIVATE)
         self._service = Service(settings, role=Role.WORKER)
-        self._jobs = self._service.jobs.worker(create_job_runners(self._service))
+        self._job_worker = self._service.jobs.worker(create_job_runners(self._service))
         self._server = Server(
-            self._service, create_api(self._service), 0, None, worker=False, started_at=self._answers
+            self._service, create_api(self._service), 0, None, worker=False, started_at=self._on_started
         )
-        self._settled = threading.Event()
+        self._started_or_failed = threading.Event()
         self._url: str | None = None
         self._error: BaseException | None = None
 
-    def _answers(self, url: str, grpc: str | None) -> None:
-        self._service.background(self._jobs.run())
+    def _on_started(self, url: str, grpc: str | None) -> None:
+        self._service.background(self._job_worker.run())
         self._url = url
-        self._settled.set()
+        self._started_or_failed.set()
 
     def run(self) -> None:
         try:
@@ -42,17 +45,17 @@ class Own(threading.Thread):
         except BaseException as error:
             self._error = error
         finally:
-            self._settled.set()
+            self._started_or_failed.set()
 
-    def url(self) -> str:
-        """Once it answers. Raises what it met instead."""
-        self._settled.wait()
+    def wait_for_url(self) -> str:
+        """Wait until the service answers, and return its address. Raises the error that kept it from starting."""
+        self._started_or_failed.wait()
         if self._url is not None:
             return self._url
         if isinstance(self._error, SegserveError):
             raise self._error
         raise Unavailable(
-            "The service did not start.", remedy="Does 'segserve serve' say why?"
+            "The service did not start.", remedy="Start 'segserve serve' to see the reason."
         ) from self._error
 
     def stop(self) -> None:
@@ -61,11 +64,14 @@ class Own(threading.Thread):
 
 
 @contextmanager
-def own_service(data_dir: Path | None) -> Iterator[str]:
-    """The address of a service that lives as long as the block. Raises BadInput for settings that cannot be."""
-    own = Own(data_dir)
-    own.start()
+def run_in_process_server(data_dir: Path | None) -> Iterator[str]:
+    """Run a service while the block runs. Yields its address.
+
+    Raises BadInput for settings that cannot be used.
+    """
+    server = InProcessServer(data_dir)
+    server.start()
     try:
-        yield own.url()
+        yield server.wait_for_url()
     finally:
-        own.stop()
+        server.stop()

@@ -1,4 +1,4 @@
-"""`segserve instances`: objects of known classes on a picture, with no server running."""
+"""`segserve instances`: objects of known classes on an image by Mask R-CNN, with no server running."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,9 @@ from typing import Annotated
 import orjson
 import typer
 
-from segserve.commands.single_image import DataDir, Image, format_of, holding, quiet_settings
+from segserve.commands.common_options import DataDir, load_quiet_settings
+from segserve.commands.output_file import image_format
+from segserve.commands.single_image import Image, open_image
 from segserve.masks import crop
 from segserve.settings import Settings
 from segserve.types import ImageObjects
@@ -20,51 +22,61 @@ from segserve.wire.schemas.instances import InstancesIn
 def instances(
     image: Image,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The objects, .json; or the label map, .png, .tif or .npy.")
+        Path,
+        typer.Option("-o", "--output", help="The objects as .json, or the label map as .png, .tif or .npy."),
     ],
-    model: Annotated[str | None, typer.Option(help="Which model; one of kind instances.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name of a model of kind instances [default: the default model].")
+    ] = None,
     format: Annotated[
         str | None, typer.Option(help="overlay, coco, rle, polygon, ... [default: by the output's suffix].")
     ] = None,
     score_threshold: Annotated[
-        float | None, typer.Option(help="Objects have a higher score [default: the model's].")
+        float | None, typer.Option(help="Keep objects with a higher score [default: the model's].")
     ] = None,
     nms_threshold: Annotated[
-        float | None, typer.Option(help="IoU of boxes of one object [default: the model's].")
+        float | None,
+        typer.Option(help="Boxes with a higher IoU count as one object (NMS) [default: the model's]."),
     ] = None,
     mask_threshold: Annotated[
-        float | None, typer.Option(help="The probability a pixel needs [default: the model's].")
+        float | None, typer.Option(help="The probability that a pixel needs [default: the model's].")
     ] = None,
-    max_objects: Annotated[int | None, typer.Option(help="The best ones [default: the model's].")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="A class to look for; may be repeated.")] = None,
+    max_objects: Annotated[
+        int | None, typer.Option(help="Keep the objects with the best scores [default: the model's].")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Classes to keep, with commas between [default: all].")
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Find the objects of known classes on a picture, with no server running."""
-    settings = quiet_settings(data_dir=data_dir)
-    asked = {
+    """Find the objects of known classes on an image. Needs no server."""
+    settings = load_quiet_settings(data_dir=data_dir)
+    body = {
         "image_id": "",
         "model": model,
-        "format": format_of(output, format, json="rle"),
+        "format": image_format(output, format, json="rle"),
         "score_threshold": score_threshold,
         "nms_threshold": nms_threshold,
         "mask_threshold": mask_threshold,
         "max_objects": max_objects,
-        "classes": only or None,
+        "classes": [name.strip() for name in classes.split(",")] if classes else None,
     }
-    content, found = asyncio.run(find_in(settings, image, validate_body(InstancesIn, orjson.dumps(asked))))
+    content, result = asyncio.run(
+        segment_image(settings, image, validate_body(InstancesIn, orjson.dumps(body)))
+    )
     output.write_bytes(content)
-    for each in found.objects:
+    for each in result.objects:
         typer.echo(f"{each.category}: score {each.score:.2f}, {crop.area(each.crop)} pixels")
-    typer.echo(f"{output}: {len(found.objects)} objects")
+    typer.echo(f"{output}: {len(result.objects)} objects")
 
 
-async def find_in(settings: Settings, image: Path, asked: InstancesIn) -> tuple[bytes, ImageObjects]:
-    """What was found, as bytes and as objects."""
-    async with holding(settings, image) as (service, image_id):
-        found, (content, _) = await find_instances(
+async def segment_image(settings: Settings, image: Path, request: InstancesIn) -> tuple[bytes, ImageObjects]:
+    """Return the objects, as bytes in the requested format and as they are."""
+    async with open_image(settings, image) as (service, image_id):
+        result, (content, _) = await find_instances(
             service,
-            asked.model_copy(update={"image_id": image_id}),
-            lambda found, pixels: objects.write_objects(found, asked.format, pixels),
+            request.model_copy(update={"image_id": image_id}),
+            lambda result, pixels: objects.write_objects(result, request.format, pixels),
             service.timings(),
         )
-    return content, found
+    return content, result

@@ -1,52 +1,71 @@
-"""Points and boxes on frames or slices, as they are written on the command line."""
+"""Prompts on frames or slices as options: `--point`, `--negative` and `--box` of `segserve video` and `volume`."""
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from segserve.commands.segment import numbers
+import typer
+
+from segserve.commands.common_options import parse_numbers
 from segserve.errors import BadInput
 
-PLACED = re.compile(r"(?:(?P<object>[1-9][0-9]{0,8}):)?(?P<values>[^@:]+)@(?P<at>[0-9]{1,9})")
-Objects = list[dict[str, Any]]
+Point = Annotated[
+    list[str] | None,
+    typer.Option(help="x,y@FRAME on the object, or N:x,y@FRAME on object N. Can be repeated."),
+]
+Negative = Annotated[
+    list[str] | None, typer.Option(help="The same for a point that is not on the object. Can be repeated.")
+]
+Box = Annotated[
+    list[str] | None,
+    typer.Option(help="x0,y0,x1,y1@FRAME around the object, or N:x0,y0,x1,y1@FRAME. Can be repeated."),
+]
+
+# "2:120,80@5": object 2, the numbers, frame 5
+PROMPT = re.compile(r"(?:(?P<object>[1-9][0-9]{0,8}):)?(?P<values>[^@:]+)@(?P<frame>[0-9]{1,9})")
+ObjectPrompts = list[dict[str, Any]]
 
 
-def objects_of(points: list[str], negatives: list[str], boxes: list[str], word: str) -> Objects:
-    """["2:120,80@5"] -> what a job's params call objects: of each, its prompts by frame. word: frame or slice. Raises
-    BadInput naming the option at fault."""
-    found: dict[int, dict[int, dict[str, Any]]] = {}
+def parse_objects(points: list[str], negatives: list[str], boxes: list[str], unit: str) -> ObjectPrompts:
+    """Parse the options into `params.objects` of a job: for each object its prompts, by frame.
 
-    def prompt(text: str, count: int, option: str) -> tuple[dict[str, Any], list[float]]:
-        number, at, values = placed(text, count, option, word)
-        return found.setdefault(number, {}).setdefault(at, {word: at}), values
+    points, negatives, boxes: such as ["2:120,80@5"]. unit: "frame" or "slice".
 
-    for option, given, label in (("--point", points, 1), ("--negative", negatives, 0)):
-        for text in given:
-            into, values = prompt(text, 2, option)
-            into.setdefault("points", []).append(values)
-            into.setdefault("labels", []).append(label)
+    Raises BadInput that names the option at fault.
+    """
+    objects: dict[int, dict[int, dict[str, Any]]] = {}
+
+    def get_prompt(text: str, count: int, option: str) -> tuple[dict[str, Any], list[float]]:
+        object_id, frame, values = parse_prompt(text, count, option, unit)
+        return objects.setdefault(object_id, {}).setdefault(frame, {unit: frame}), values
+
+    for option, texts, label in (("--point", points, 1), ("--negative", negatives, 0)):
+        for text in texts:
+            prompt, values = get_prompt(text, 2, option)
+            prompt.setdefault("points", []).append(values)
+            prompt.setdefault("labels", []).append(label)
     for text in boxes:
-        into, values = prompt(text, 4, "--box")
-        if "box" in into or not (values[0] < values[2] and values[1] < values[3]):
+        prompt, values = get_prompt(text, 4, "--box")
+        if "box" in prompt or not (values[0] < values[2] and values[1] < values[3]):
             raise BadInput(
-                f"{text!r} is empty, reversed, or the second of its object on its {word}.",
+                f"{text!r} is empty, reversed, or the second box of its object on this {unit}.",
                 field="--box",
-                remedy=f"Give one x0,y0,x1,y1@{word} with x0 < x1, y0 < y1.",
+                remedy=f"Give one x0,y0,x1,y1@{unit} with x0 < x1, y0 < y1.",
             )
-        into["box"] = values
+        prompt["box"] = values
     return [
-        {"object_id": number, "prompts": [prompts[at] for at in sorted(prompts)]}
-        for number, prompts in sorted(found.items())
+        {"object_id": object_id, "prompts": [prompts[frame] for frame in sorted(prompts)]}
+        for object_id, prompts in sorted(objects.items())
     ]
 
 
-def placed(text: str, count: int, option: str, word: str) -> tuple[int, int, list[float]]:
-    """(object, frame, numbers)."""
-    example = ",".join(["x", "y"] if count == 2 else ["x0", "y0", "x1", "y1"]) + f"@{word}"
-    if (match := PLACED.fullmatch(text.strip())) is None:
+def parse_prompt(text: str, count: int, option: str, unit: str) -> tuple[int, int, list[float]]:
+    """Parse one option -> (object_id, frame, its `count` numbers)."""
+    example = ",".join(["x", "y"] if count == 2 else ["x0", "y0", "x1", "y1"]) + f"@{unit}"
+    if (match := PROMPT.fullmatch(text.strip())) is None:
         raise BadInput(
             f"{text!r} is not {example}, nor N:{example} for object N.",
             field=option,
             remedy=f"Example: {option} 2:{'120,80' if count == 2 else '100,60,140,100'}@5.",
         )
-    values = numbers(match["values"], count, option)
-    return int(match["object"] or 1), int(match["at"]), values
+    values = parse_numbers(match["values"], count, option)
+    return int(match["object"] or 1), int(match["frame"]), values

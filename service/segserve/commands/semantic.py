@@ -1,4 +1,4 @@
-"""`segserve semantic`: a class for every pixel of a picture, with no server running."""
+"""`segserve semantic`: a class for every pixel of an image, with no server running."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,9 @@ from typing import Annotated
 import orjson
 import typer
 
-from segserve.commands.single_image import DataDir, Image, format_of, holding, quiet_settings
+from segserve.commands.common_options import DataDir, load_quiet_settings
+from segserve.commands.output_file import image_format
+from segserve.commands.single_image import Image, open_image
 from segserve.settings import Settings
 from segserve.wire.operations.segment import validate_body
 from segserve.wire.operations.semantic import SemanticAnswer, segment_semantic
@@ -19,7 +21,9 @@ def semantic(
     output: Annotated[Path, typer.Option("-o", "--output", help="The class map: .png, .tif, .npy or .json.")],
     model: Annotated[
         str | None,
-        typer.Option(envvar="SEGSERVE_DEFAULT_SEMANTIC_MODEL", help="Which model [default: starter-unet]."),
+        typer.Option(
+            envvar="SEGSERVE_DEFAULT_SEMANTIC_MODEL", help="Name of the model [default: starter-unet]."
+        ),
     ] = None,
     format: Annotated[
         str | None,
@@ -28,10 +32,11 @@ def semantic(
         ),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="The probability a class needs [default: the model's].")
+        float | None, typer.Option(help="The probability that a class needs [default: the model's].")
     ] = None,
     overlap: Annotated[
-        float | None, typer.Option(help="Of tiles, as a part of their edge [default: the model's].")
+        float | None,
+        typer.Option(help="Overlap of neighbouring tiles, as a fraction of a tile [default: the model's]."),
     ] = None,
     tta_flips: Annotated[
         str,
@@ -41,23 +46,24 @@ def semantic(
     ] = "none",
     data_dir: DataDir = None,
 ) -> None:
-    """Give every pixel of a picture a class, with no server running."""
-    settings = quiet_settings(data_dir=data_dir, default_semantic_model=model)
-    asked = {
+    """Give every pixel of an image a class. Needs no server."""
+    settings = load_quiet_settings(data_dir=data_dir, default_semantic_model=model)
+    body = {
         "image_id": "",
-        "format": format_of(output, format, json="rle"),
+        "format": image_format(output, format, json="rle"),
         "threshold": threshold,
         "overlap": overlap,
         "tta_flips": tta_flips,
     }
-    answer = asyncio.run(classify(settings, image, validate_body(SemanticIn, orjson.dumps(asked))))
+    answer = asyncio.run(segment_image(settings, image, validate_body(SemanticIn, orjson.dumps(body))))
     output.write_bytes(answer.content)
     for each in answer.found.classes:
         typer.echo(f"{each.value} {each.name}: {each.area} pixels, {100 * each.fraction:.1f}%")
 
 
-async def classify(settings: Settings, image: Path, asked: SemanticIn) -> SemanticAnswer:
-    async with holding(settings, image) as (service, image_id):
+async def segment_image(settings: Settings, image: Path, request: SemanticIn) -> SemanticAnswer:
+    """Return the class map and its bytes in the requested format."""
+    async with open_image(settings, image) as (service, image_id):
         return await segment_semantic(
-            service, asked.model_copy(update={"image_id": image_id}), service.timings()
+            service, request.model_copy(update={"image_id": image_id}), service.timings()
         )

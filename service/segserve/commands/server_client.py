@@ -1,123 +1,98 @@
-"""A running segserve as the commands for long work see it: files go up, a job is followed, its results come down."""
+"""The HTTP client of the long commands: upload files, run a job, download its results."""
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import httpx
 import typer
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
-from segserve.commands.in_process_server import own_service
-from segserve.commands.retry import PART, Patient, unavailable
+from segserve.commands.in_process_server import run_in_process_server
+from segserve.commands.progress_bar import OnProgress, show_progress
+from segserve.commands.retry import PART_BYTES, RetryingClient, unreachable
 from segserve.errors import BadInput, Unavailable
 from segserve.jobs.engine.job import Kind, State
 from segserve.wire.results.job_formats import FILE_TYPES, FORMATS_BY_KIND, JobFormat
 
-Server = Annotated[
+ServerUrl = Annotated[
     str | None,
-    typer.Option(help="Address of a running segserve, such as http://127.0.0.1:8000 [default: work here]."),
+    typer.Option(
+        "--server",
+        help="Address of a running segserve, such as http://127.0.0.1:8000 [default: work in this process].",
+    ),
 ]
 Json = dict[str, Any]
 
-LOOK_S = 0.5
-TIMEOUT = httpx.Timeout(120.0, read=None)  # a label volume is made before its first byte comes
+POLL_S = 0.5
+TIMEOUT = httpx.Timeout(120.0, read=None)  # a label volume is written before its first byte is sent
 
 
-def format_of(output: Path, kind: Kind) -> JobFormat:
-    """By its suffix. Raises BadInput."""
-    by_suffix = {FILE_TYPES[each].suffix: each for each in reversed(FORMATS_BY_KIND[kind])}
-    for suffix, found in by_suffix.items():
-        if output.name.lower().endswith(suffix):
-            if not output.absolute().parent.is_dir():
-                raise BadInput(
-                    f"There is no folder {str(output.parent)!r}.",
-                    field="--output",
-                    remedy="Make it.",
-                )
-            return found
-    raise BadInput(
-        f"{output.name!r} does not say what to write.",
-        field="--output",
-        remedy=f"End it with one of {', '.join(sorted(by_suffix))}.",
-    )
+def job_formats_by_suffix(kind: Kind) -> dict[str, JobFormat]:
+    """Return the result formats of a kind of job, by suffix.
+
+    Where two formats share a suffix, it names the first one in `FORMATS_BY_KIND`.
+    """
+    return {FILE_TYPES[format].suffix: format for format in reversed(FORMATS_BY_KIND[kind])}
 
 
-@contextmanager
-def bar(
-    what: str, total: int | None, *, in_bytes: bool = False
-) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar while the block runs, told (done, total)."""
-    count = DownloadColumn() if in_bytes else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
-    with Progress(*columns, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+class ServerClient:
+    """`ServerClient` calls a running service. Every method blocks.
 
-
-@contextmanager
-def whole(output: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the output's name once the block is through: nothing half-written is left."""
-    part = output.with_name(output.name + ".part")
-    try:
-        with part.open("wb") as out:
-            yield out
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-class Remote:
-    """Every method blocks, and raises BadInput where the service refuses, Unavailable where it is away."""
+    Every method raises BadInput where the service refuses the request, and Unavailable where it does not answer.
+    """
 
     def __init__(self, client: httpx.Client) -> None:
-        self._client, self._patient = client, Patient(client)
+        self._client = client
+        self._retrying = RetryingClient(client)
 
-    def upload(self, path: Path) -> Json:
-        """What is kept about the file."""
+    def upload_file(self, path: Path) -> Json:
+        """Upload a video, stack, volume or zip. Returns the answer of POST /v1/files."""
         total = path.stat().st_size
-        with path.open("rb") as file, bar(f"sending {path.name}", total, in_bytes=True) as told:
+        with (
+            path.open("rb") as file,
+            show_progress(f"sending {path.name}", total, in_bytes=True) as on_progress,
+        ):
 
-            def parts() -> Iterator[bytes]:
-                while part := file.read(PART):
+            def read_parts() -> Iterator[bytes]:
+                while part := file.read(PART_BYTES):
                     yield part
-                    told(file.tell(), total)
+                    on_progress(file.tell(), total)
 
             headers = {"content-type": "application/octet-stream", "content-length": str(total)}
-            with reached(self._client):  # once: what was sent of a file cannot be sent again
-                answer = taken(self._client.post("/v1/files", content=parts(), headers=headers))
-        stored: Json = answer.json()
+            with raise_unreachable(self._client):  # no retry: the parts that were sent cannot be read again
+                response = expect_success(
+                    self._client.post("/v1/files", content=read_parts(), headers=headers)
+                )
+        stored: Json = response.json()
         return stored
 
     def upload_image(self, path: Path) -> Json:
-        """The image, or the problem with it."""
-        answer = self.send("POST", "/v1/images", files={"file": path.read_bytes()})
-        told: Json = (taken(answer) if answer.is_server_error else answer).json()
-        return told
+        """Upload an image. Returns the answer of POST /v1/images: the image, or the problem with it."""
+        response = self._send("POST", "/v1/images", files={"file": path.read_bytes()})
+        answer: Json = (expect_success(response) if response.is_server_error else response).json()
+        return answer
 
-    def work(self, body: Json, told: Callable[[int, int | None], None]) -> Json:
-        """A job, done. told: (done, total), now and then. Whatever ends the waiting ends the job."""
+    def run_job(self, body: Json, on_progress: OnProgress) -> Json:
+        """Start a job and wait until it has succeeded. Returns the job as GET /v1/jobs/{job_id} answers it.
+
+        body: of POST /v1/jobs. on_progress: called after each poll.
+
+        An error or an interrupt while waiting cancels the job.
+        """
         once = {"Idempotency-Key": secrets.token_urlsafe()}
-        job: Json = taken(self.send("POST", "/v1/jobs", json=body, headers=once)).json()
+        job: Json = expect_success(self._send("POST", "/v1/jobs", json=body, headers=once)).json()
         path = f"/v1/jobs/{job['job_id']}"
         try:
             while not State(job["state"]).ended:
-                time.sleep(LOOK_S)
-                job = taken(self.send("GET", path)).json()
-                told(job["progress"]["done"], job["progress"]["total"])
+                time.sleep(POLL_S)
+                job = expect_success(self._send("GET", path)).json()
+                on_progress(job["progress"]["done"], job["progress"]["total"])
         except BaseException:
             with suppress(Unavailable):
-                self.send("DELETE", path)
+                self._send("DELETE", path)
             raise
         if job["state"] != State.SUCCEEDED:
             error = job["error"] or {}
@@ -127,50 +102,54 @@ class Remote:
             )
         return job
 
-    def results(self, job: Json, asked: JobFormat, out: BinaryIO) -> None:
-        with bar(f"fetching {asked}", None, in_bytes=True) as told:
+    def download_results(self, job: Json, format: JobFormat, out: BinaryIO) -> None:
+        """Write the results of a job into `out`, which must be seekable."""
+        with show_progress(f"fetching {format}", None, in_bytes=True) as on_progress:
 
-            def received(parts: Iterator[bytes]) -> None:
+            def receive(parts: Iterator[bytes]) -> None:
                 out.seek(0)
                 out.truncate()
                 for part in parts:
                     out.write(part)
-                    told(out.tell(), None)
+                    on_progress(out.tell(), None)
 
             path = f"/v1/jobs/{job['job_id']}/results"
-            taken(self._patient.fetch(path, {"format": asked.value}, received))
+            expect_success(self._retrying.download(path, {"format": format.value}, receive))
 
-    def send(self, method: str, path: str, **content: Any) -> httpx.Response:
-        return self._patient.send(method, path, **content)
+    def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        return self._retrying.send(method, path, **content)
 
 
 @contextmanager
-def reached(client: httpx.Client) -> Iterator[None]:
+def raise_unreachable(client: httpx.Client) -> Iterator[None]:
+    """Turn the HTTP library's errors into Unavailable."""
     try:
         yield
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise unavailable(client, str(error)) from None
+        raise unreachable(client, str(error)) from None
 
 
-def taken(answer: httpx.Response) -> httpx.Response:
-    if answer.is_success:
-        return answer
+def expect_success(response: httpx.Response) -> httpx.Response:
+    """Return a 2xx response. Raises BadInput with the text of a problem document, Unavailable without one."""
+    if response.is_success:
+        return response
     try:
-        told = answer.json()
-        detail = told["detail"]
+        problem = response.json()
+        detail = problem["detail"]
     except (ValueError, KeyError, TypeError):
         raise Unavailable(
-            f"{answer.url} answers {answer.status_code}.", remedy="Is that the address of a running segserve?"
+            f"{response.url} answers {response.status_code}.",
+            remedy="Is that the address of a running segserve?",
         ) from None
-    raise BadInput(detail, field=told.get("field"), remedy=told.get("remedy", ""))
+    raise BadInput(detail, field=problem.get("field"), remedy=problem.get("remedy", ""))
 
 
 @contextmanager
-def serving(server: str | None, data_dir: Path | None) -> Iterator[Remote]:
-    """The service at an address, or one of our own for as long as the block runs."""
-    if server is not None:
-        with httpx.Client(base_url=server, timeout=TIMEOUT) as client:
-            yield Remote(client)
+def connect(server_url: str | None, data_dir: Path | None) -> Iterator[ServerClient]:
+    """Connect to the service at an address, or to one that runs in this process while the block runs."""
+    if server_url is not None:
+        with httpx.Client(base_url=server_url, timeout=TIMEOUT) as client:
+            yield ServerClient(client)
         return
-    with own_service(data_dir) as url, httpx.Client(base_url=url, timeout=TIMEOUT) as client:
-        yield Remote(client)
+    with run_in_process_server(data_dir) as url, httpx.Client(base_url=url, timeout=TIMEOUT) as client:
+        yield ServerClient(client)

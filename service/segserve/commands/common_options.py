@@ -1,0 +1,62 @@
+"""Options that most commands share: the data folder, the model, `--param name=value`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from segserve import logs
+from segserve.errors import BadInput
+from segserve.settings import Settings, load_settings
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(envvar="SEGSERVE_DATA_DIR", help="Folder of images, pulled models and the private Redis."),
+]
+Model = Annotated[
+    str | None, typer.Option(envvar="SEGSERVE_DEFAULT_MODEL", help="Name of the model [default: starter].")
+]
+
+
+def parse_params(texts: list[str], option: str = "--param") -> dict[str, Any]:
+    """Parse name=value pairs: ["min_size=50"] -> {"min_size": 50}.
+
+    Raises BadInput that names the option.
+    """
+    params = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            params[name] = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            raise BadInput(
+                f"{text!r} is not name=value.", field=option, remedy=f"Example: {option} min_size=50."
+            ) from None
+    return params
+
+
+def parse_numbers(text: str, count: int, option: str) -> list[float]:
+    """Parse `count` numbers with commas between: "120,80" -> [120, 80].
+
+    Raises BadInput that names the option.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != count:
+        raise BadInput(
+            f"{text!r} is not {count} numbers with commas between.", field=option, remedy="Example: 120,80."
+        )
+    return values
+
+
+def load_quiet_settings(**options: Any) -> Settings:
+    """Load the settings, and log nothing but errors: the command prints its own result.
+
+    Raises BadInput that names the setting at fault.
+    """
+    settings = load_settings(**options)
+    logs.configure_logging(settings.log_format, "error")
+    return settings

@@ -1,0 +1,38 @@
+"""`segserve encoder`: an encoder worker, a process that encodes images for the replicas of the service."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from segserve.app import Role, Service
+from segserve.commands.common_options import DataDir
+from segserve.commands.server_options import Host, LogFormat, MetricsPort, configure_logs
+from segserve.settings import load_settings
+from segserve.wire.rest.api import create_worker_api
+from segserve.wire.server import Server, run_server
+
+
+def encoder(
+    host: Host = None,
+    port: Annotated[
+        int, typer.Option(envvar="SEGSERVE_ENCODER_PORT", help="Port for gRPC; 0 takes a free one.")
+    ] = 8010,
+    metrics_port: MetricsPort = 8011,
+    data_dir: DataDir = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Start an encoder worker.
+
+    It encodes images for services that name it in SEGSERVE_ENCODER_URL. It needs the same Redis, object store and
+    models as they do.
+    """
+    settings = load_settings(host=host, data_dir=data_dir, log_format=log_format)
+    configure_logs(settings)
+    service = Service(settings, role=Role.ENCODER)
+
+    def print_addresses(rest: str, grpc: str | None) -> None:
+        print(f"segserve encodes at {grpc}   (metrics: {rest}/metrics)", file=sys.stderr, flush=True)
+
+    api = create_worker_api(service)
+    run_server(Server(service, api, metrics_port, port, worker=True, started_at=print_addresses))

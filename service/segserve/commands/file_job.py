@@ -1,0 +1,79 @@
+"""What `video`, `volume` and `track` share: their options, and one job on one uploaded file."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segserve.commands.output_file import format_by_suffix, write_atomically
+from segserve.commands.progress_bar import show_progress
+from segserve.commands.server_client import connect, job_formats_by_suffix
+from segserve.errors import BadInput
+from segserve.jobs.engine.job import Kind
+from segserve.jobs.kinds.job_requests import Engine
+from segserve.types import Direction
+
+Clip = Annotated[
+    Path, typer.Argument(help="The clip: a video, or a stack of frames.", exists=True, dir_okay=False)
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--output",
+        help="The output: an overlay as .mp4, a contact sheet as .png, label maps as .zip or .tif, COCO as .json, or"
+        " lines of JSON as .ndjson.",
+    ),
+]
+DirectionOption = Annotated[
+    Direction | None,
+    typer.Option("--direction", help="Where to follow objects to, from their prompts [default: both]."),
+]
+EngineOption = Annotated[
+    Engine | None,
+    typer.Option(
+        "--engine",
+        help="memory: SAM 2's memory. projection: each mask is the prompt of the next frame"
+        " [default: memory where the model has one].",
+    ),
+]
+MethodParams = Annotated[
+    list[str] | None,
+    typer.Option("--param", help="name=value of finding the objects, such as min_size=50. Can be repeated."),
+]
+
+
+def no_prompts_error(remedy: str) -> BadInput:
+    return BadInput("There is nothing to follow.", field="--point", remedy=f"Give {remedy}.")
+
+
+def job_request(kind: Kind, file_id: str, model: str | None, params: dict[str, Any]) -> dict[str, Any]:
+    """Return the body of POST /v1/jobs. Params that are None are left out: the service has their defaults."""
+    return {
+        "kind": kind.value,
+        "model": model,
+        "priority": "interactive",
+        "input": {"file_id": file_id},
+        "params": {name: value for name, value in params.items() if value is not None},
+    }
+
+
+def run_file_job(
+    kind: Kind,
+    file: Path,
+    output: Path,
+    params: dict[str, Any],
+    server_url: str | None,
+    model: str | None,
+    data_dir: Path | None,
+) -> None:
+    """Upload the file, run the job and write its results in the format of the output's suffix."""
+    result_format = format_by_suffix(output, job_formats_by_suffix(kind))
+    unit = "slices" if kind is Kind.VOLUME else "frames"
+    with connect(server_url, data_dir) as client:
+        stored = client.upload_file(file)
+        with show_progress(unit, None) as on_progress:
+            job = client.run_job(job_request(kind, stored["file_id"], model, params), on_progress)
+        with write_atomically(output) as out:
+            client.download_results(job, result_format, out)
+    typer.echo(f"{output}: {stored['frames']} {unit}")

@@ -1,0 +1,37 @@
+"""What `serve`, `encoder` and `worker` share: where to listen, how to log, and who encodes."""
+
+from typing import Annotated
+
+import typer
+
+from segserve import logs
+from segserve.settings import Settings
+from segserve.wire.grpc.encoder_client import RemoteEncoder
+
+Host = Annotated[
+    str | None, typer.Option(envvar="SEGSERVE_HOST", help="Address to listen on [default: 127.0.0.1].")
+]
+MetricsPort = Annotated[
+    int, typer.Option(envvar="SEGSERVE_METRICS_PORT", help="HTTP port for /metrics, /livez and /readyz.")
+]
+EncoderUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="SEGSERVE_ENCODER_URL",
+        help="gRPC target of the encoder workers, such as dns:///encoder:8010"
+        " [default: this process encodes].",
+    ),
+]
+LogFormat = Annotated[
+    str | None, typer.Option(envvar="SEGSERVE_LOG_FORMAT", help="text or json [default: text].")
+]
+
+
+def configure_logs(settings: Settings) -> None:
+    logs.configure_logging(settings.log_format, settings.log_level)
+
+
+def connect_encoder(settings: Settings) -> RemoteEncoder | None:
+    """Return the client of the encoder workers, or None where this process encodes."""
+    url = settings.encoder_url
+    return None if url is None else RemoteEncoder(url, settings.encode_timeout_s)

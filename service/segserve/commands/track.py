@@ -1,0 +1,30 @@
+"""`segserve track`: all objects of every frame, linked to tracks over time, here or by a server."""
+
+from typing import Annotated
+
+import typer
+
+from segserve.commands.common_options import DataDir, Model, parse_params
+from segserve.commands.file_job import Clip, MethodParams, Output, run_file_job
+from segserve.commands.server_client import ServerUrl
+from segserve.jobs.engine.job import Kind
+
+
+def track(
+    clip: Clip,
+    output: Output,
+    param: MethodParams = None,
+    linking: Annotated[
+        list[str] | None,
+        typer.Option(help="name=value of linking the objects, such as cutoff=30. Can be repeated."),
+    ] = None,
+    server: ServerUrl = None,
+    model: Model = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Find all objects of every frame and link them to tracks."""
+    params = {
+        "params": parse_params(param or []) or None,
+        "linking": parse_params(linking or [], "--linking") or None,
+    }
+    run_file_job(Kind.TRACKING, clip, output, params, server, model, data_dir)

@@ -1,0 +1,37 @@
+"""`segserve video`: objects followed through a video or a stack of frames, here or by a server."""
+
+from segserve.commands.common_options import DataDir, Model
+from segserve.commands.file_job import (
+    Clip,
+    DirectionOption,
+    EngineOption,
+    Output,
+    no_prompts_error,
+    run_file_job,
+)
+from segserve.commands.prompt_options import Box, Negative, Point, parse_objects
+from segserve.commands.server_client import ServerUrl
+from segserve.jobs.engine.job import Kind
+
+
+def video(
+    clip: Clip,
+    output: Output,
+    point: Point = None,
+    negative: Negative = None,
+    box: Box = None,
+    direction: DirectionOption = None,
+    engine: EngineOption = None,
+    server: ServerUrl = None,
+    model: Model = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Follow objects through a video.
+
+    Mark each object with points or a box on any of its frames.
+    """
+    objects = parse_objects(point or [], negative or [], box or [], "frame")
+    if not objects:
+        raise no_prompts_error("--point x,y@frame or --box x0,y0,x1,y1@frame")
+    params = {"objects": objects, "direction": direction, "engine": engine}
+    run_file_job(Kind.VIDEO, clip, output, params, server, model, data_dir)

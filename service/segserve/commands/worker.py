@@ -1,0 +1,93 @@
+"""`segserve worker`: a job worker, a process that runs the jobs of the replicas of the service."""
+
+import os
+import signal
+import sys
+import threading
+from typing import Annotated
+
+import structlog
+import typer
+
+from segserve.app import Role, Service
+from segserve.commands.common_options import DataDir
+from segserve.commands.server_options import (
+    EncoderUrl,
+    Host,
+    LogFormat,
+    MetricsPort,
+    configure_logs,
+    connect_encoder,
+)
+from segserve.jobs.engine.worker import JobWorker
+from segserve.settings import load_settings
+from segserve.types import Device
+from segserve.wire.operations.batch import create_job_runners
+from segserve.wire.rest.api import create_worker_api
+from segserve.wire.server import Server, run_server
+
+# The lowest CPU priority of POSIX, so that clicks on this machine go first.
+LOWEST_PRIORITY_NICE = 19
+
+log = structlog.get_logger(__name__)
+
+
+def worker(
+    host: Host = None,
+    metrics_port: MetricsPort = 8012,
+    data_dir: DataDir = None,
+    encoder_url: EncoderUrl = None,
+    log_format: LogFormat = None,
+    with_parent: Annotated[
+        bool, typer.Option(help="End when standard input is closed.", hidden=True)
+    ] = False,
+) -> None:
+    """Start a job worker.
+
+    It runs the jobs of services that share its Redis, jobs' Redis, object store and models. A service with a private
+    jobs' Redis starts a worker itself.
+    """
+    settings = load_settings(host=host, data_dir=data_dir, encoder_url=encoder_url, log_format=log_format)
+    configure_logs(settings)
+    service = Service(settings, connect_encoder(settings), role=Role.WORKER)
+    job_worker = service.jobs.worker(
+        create_job_runners(service)
+    )  # first: it raises where no jobs' Redis is set
+    if settings.device is Device.CPU and hasattr(os, "nice"):
+        os.nice(LOWEST_PRIORITY_NICE)
+
+    def start_jobs(rest: str, grpc: str | None) -> None:
+        print(f"segserve runs jobs   (metrics: {rest}/metrics)", file=sys.stderr, flush=True)
+        service.background(run_jobs(job_worker))
+
+    if with_parent:
+        stop_when_stdin_closes()
+    api = create_worker_api(service)
+    run_server(Server(service, api, metrics_port, None, worker=False, started_at=start_jobs))
+
+
+async def run_jobs(job_worker: JobWorker) -> None:
+    """Run jobs until the service stops.
+
+    Where the job worker fails, end the process: it must not look alive while it runs no jobs.
+    """
+    try:
+        await job_worker.run()
+    except Exception:
+        log.exception("the job worker failed; this process ends")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def stop_when_stdin_closes() -> None:
+    """End this process when its parent ends.
+
+    The parent holds the other end of standard input, which closes with it.
+    """
+
+    def wait() -> None:
+        # os.read has no buffer: a buffered reader would hold its lock at exit.
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()

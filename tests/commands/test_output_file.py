@@ -1,0 +1,70 @@
+"""The output file of a command: its format by its suffix, and written whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from segserve.commands.output_file import format_by_suffix, image_format, write_atomically
+from segserve.commands.server_client import job_formats_by_suffix
+from segserve.errors import BadInput
+from segserve.jobs.engine.job import Kind
+from segserve.wire.results.job_formats import JobFormat
+
+
+def job_format(output: Path, kind: Kind) -> JobFormat:
+    return format_by_suffix(output, job_formats_by_suffix(kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix", "expected"),
+    [
+        (Kind.VIDEO, ".mp4", JobFormat.MP4),
+        (Kind.VIDEO, ".zip", JobFormat.PNG),
+        (Kind.VIDEO, ".PNG", JobFormat.SHEET),
+        (Kind.VOLUME, ".nii.gz", JobFormat.NIFTI),
+        (Kind.VOLUME, ".tif", JobFormat.TIFF_STACK),
+        (Kind.TRACKING, ".json", JobFormat.COCO),
+    ],
+)
+def test_the_suffix_names_the_format_of_a_job(
+    tmp_path: Path, kind: Kind, suffix: str, expected: JobFormat
+) -> None:
+    assert job_format(tmp_path / f"out{suffix}", kind) is expected
+
+
+def test_the_suffix_names_the_format_of_an_image(tmp_path: Path) -> None:
+    assert image_format(tmp_path / "out.TIFF", None, json="coco") == "tiff"
+    assert image_format(tmp_path / "out.json", None, json="coco") == "coco"
+    assert image_format(tmp_path / "out.json", None, json="rle") == "rle"
+
+
+def test_an_explicit_format_wins_over_the_suffix(tmp_path: Path) -> None:
+    assert image_format(tmp_path / "out.png", "overlay", json="rle") == "overlay"
+    assert image_format(tmp_path / "out.anything", "npy", json="rle") == "npy"
+
+
+def test_another_suffix_is_refused(tmp_path: Path) -> None:
+    for kind, name in [(Kind.VIDEO, "out.nii.gz"), (Kind.VOLUME, "out.mp4"), (Kind.VIDEO, "out")]:
+        with pytest.raises(BadInput, match="does not say what to write"):
+            job_format(tmp_path / name, kind)
+    with pytest.raises(BadInput, match="or give --format"):
+        image_format(tmp_path / "out.gif", None, json="rle")
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no folder"):
+        job_format(tmp_path / "nowhere" / "out.mp4", Kind.VIDEO)
+    for explicit in (None, "png"):
+        with pytest.raises(BadInput, match="no folder"):
+            image_format(tmp_path / "nowhere" / "out.png", explicit, json="rle")
+
+
+def test_an_output_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    output = tmp_path / "out.json"
+    with pytest.raises(TypeError), write_atomically(output) as out:
+        out.writelines([b"half", None])  # type: ignore[list-item]
+    assert list(tmp_path.iterdir()) == []
+    with write_atomically(output) as out:
+        out.write(b"all of it")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+    assert output.read_bytes() == b"all of it"
