@@ -12,9 +12,9 @@ import torch
 
 from bench.common import REHEARSE, THREADS, Line, at_most
 from segserve.models.networks.sam2 import build
-from segserve.sam2_memory.memory_bank import Memory
-from segserve.sam2_memory.network_steps import Tracker
-from segserve.sam2_memory.session import Session
+from segserve.sam2_memory.memory_bank import FrameMemory
+from segserve.sam2_memory.network_steps import Sam2VideoNetwork
+from segserve.sam2_memory.session import Sam2Session
 from segserve.types import Prompt, Size, UInt8
 
 FRAMES = int(os.environ.get("BENCH_MEMORY_FRAMES", "1" if REHEARSE else "10"))
@@ -23,17 +23,17 @@ BEFORE = 40  # frames that lie behind, as the session sees it
 WANTED = 0.6
 
 
-def following(tracker: Tracker, objects: int, first: UInt8) -> Session:
+def following(tracker: Sam2VideoNetwork, objects: int, first: UInt8) -> Sam2Session:
     """A session that is at frame BEFORE, its memories copies of the first: values do not change what they cost."""
-    session = Session(tracker, SIZE, BEFORE + FRAMES + 1)
+    session = Sam2Session(tracker, SIZE, BEFORE + FRAMES + 1)
     for number in range(objects):
         points = np.array([[200 + 300 * number, 300]], np.float32)
-        session.add(0, first, number, Prompt(points=points, labels=np.ones(1, np.int64)))
+        session.add_prompt(0, first, number, Prompt(points=points, labels=np.ones(1, np.int64)))
     session.track(0, first)
     for bank in session.banks.values():
         made = bank.prompted[0]
         for frame in range(1, BEFORE + 1):
-            bank.tracked[frame] = Memory(made.pointer, made.features, None, 0.0)
+            bank.tracked[frame] = FrameMemory(made.pointer, made.features, None, 0.0)
     session.position = BEFORE
     return session
 
@@ -41,7 +41,7 @@ def following(tracker: Tracker, objects: int, first: UInt8) -> Session:
 def measure() -> list[Line]:
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
-    tracker = Tracker(
+    tracker = Sam2VideoNetwork(
         build("2.1_tiny" if REHEARSE else "2.1_base_plus", image_size=128 if REHEARSE else None)
     )
     rng = np.random.default_rng(0)
@@ -52,12 +52,14 @@ def measure() -> list[Line]:
     for index, rgb in enumerate(video[1:]):
         frame = BEFORE + 1 + index
         start = time.process_time()
-        with tracker.computing():
+        with tracker.inference():
             encoded = encode(rgb)
         spent["encoder"].append(time.process_time() - start)
         tracker.encode = lambda rgb, found=encoded: found
         for count, session in sessions.items():
-            contexts = [bank.context(frame, session.reach, reverse=False) for bank in session.banks.values()]
+            contexts = [
+                bank.build_context(frame, session.reach, reverse=False) for bank in session.banks.values()
+            ]
             assert {context.shape for context in contexts} == {(7, 16)}
             start = time.process_time()
             session.track(frame, rgb)

@@ -34,8 +34,8 @@ from segserve.images.fetch_url import Fetcher
 from segserve.images.image_library import Library
 from segserve.images.stored_pixels import StoredImages
 from segserve.instances.segmenter import InstanceSegmenter
-from segserve.jobs.job_services import JobParts, jobs_redis
-from segserve.jobs.kinds.batch_images import Roots
+from segserve.jobs.job_services import JobServices, find_jobs_redis
+from segserve.jobs.kinds.batch_images import ServerRoots
 from segserve.metrics import Metrics
 from segserve.models.promptable_model import FOLD_BELOW_TOKENS, Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
@@ -185,7 +185,7 @@ class Service:
         self._probing = ThreadPoolExecutor(1, "probe")
         self.files = FileLibrary(FileStore(objects, store.quota), self._probing, settings.file_limits)
         self.maker = RenderingPool(LOOKS_AT_ONCE, MOST_LOOKS)
-        self.roots = Roots(settings.batch_roots)
+        self.roots = ServerRoots(settings.batch_roots)
         self.semantic = Semantic(self.library, self.registry, self.turns, self.metrics)
         self.instances = InstanceSegmenter(self.library, self.registry, self.turns)
         self.fetcher = Fetcher(
@@ -194,9 +194,9 @@ class Service:
             timeout_s=settings.fetch_timeout_s,
             max_bytes=settings.max_image_mb * MB,
         )
-        self._jobs: JobParts | None = None
-        if role in (Role.API, Role.WORKER) and (where := jobs_redis(settings)) is not None:
-            self._jobs = JobParts(*where, settings, objects, self.metrics, alone=role is Role.API)
+        self._jobs: JobServices | None = None
+        if role in (Role.API, Role.WORKER) and (where := find_jobs_redis(settings)) is not None:
+            self._jobs = JobServices(*where, settings, objects, self.metrics, starts_worker=role is Role.API)
         self.device_memory = DeviceMemory(load_nvml() if settings.device is Device.CUDA else None)
         self.closing = asyncio.Event()  # what answers until something happens elsewhere ends now
         self._tasks: set[asyncio.Task[None]] = set()
@@ -209,7 +209,7 @@ class Service:
         self._grids.forget(tenant, image_id)
 
     @property
-    def jobs(self) -> JobParts:
+    def jobs(self) -> JobServices:
         """Raises NotAllowed where there are to be none."""
         if self._jobs is None:
             raise NotAllowed(
@@ -253,7 +253,7 @@ class Service:
             self.background(self._redis.keep())
         if self._jobs is not None:
             await self._jobs.start()
-            for work in self._jobs.beside():
+            for work in self._jobs.background_tasks():
                 self.background(work)
         self.background(self._listen())
         self.background(self._observe())

@@ -7,27 +7,27 @@ import pytest
 from segserve.commands.output_file import format_by_suffix, image_format, write_atomically
 from segserve.commands.server_client import job_formats_by_suffix
 from segserve.errors import BadInput
-from segserve.jobs.engine.job import Kind
+from segserve.jobs.engine.job import JobKind
 from segserve.wire.results.job_formats import JobFormat
 
 
-def job_format(output: Path, kind: Kind) -> JobFormat:
+def job_format(output: Path, kind: JobKind) -> JobFormat:
     return format_by_suffix(output, job_formats_by_suffix(kind))
 
 
 @pytest.mark.parametrize(
     ("kind", "suffix", "expected"),
     [
-        (Kind.VIDEO, ".mp4", JobFormat.MP4),
-        (Kind.VIDEO, ".zip", JobFormat.PNG),
-        (Kind.VIDEO, ".PNG", JobFormat.SHEET),
-        (Kind.VOLUME, ".nii.gz", JobFormat.NIFTI),
-        (Kind.VOLUME, ".tif", JobFormat.TIFF_STACK),
-        (Kind.TRACKING, ".json", JobFormat.COCO),
+        (JobKind.VIDEO, ".mp4", JobFormat.MP4),
+        (JobKind.VIDEO, ".zip", JobFormat.PNG),
+        (JobKind.VIDEO, ".PNG", JobFormat.SHEET),
+        (JobKind.VOLUME, ".nii.gz", JobFormat.NIFTI),
+        (JobKind.VOLUME, ".tif", JobFormat.TIFF_STACK),
+        (JobKind.TRACKING, ".json", JobFormat.COCO),
     ],
 )
 def test_the_suffix_names_the_format_of_a_job(
-    tmp_path: Path, kind: Kind, suffix: str, expected: JobFormat
+    tmp_path: Path, kind: JobKind, suffix: str, expected: JobFormat
 ) -> None:
     assert job_format(tmp_path / f"out{suffix}", kind) is expected
 
@@ -44,7 +44,7 @@ def test_an_explicit_format_wins_over_the_suffix(tmp_path: Path) -> None:
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
-    for kind, name in [(Kind.VIDEO, "out.nii.gz"), (Kind.VOLUME, "out.mp4"), (Kind.VIDEO, "out")]:
+    for kind, name in [(JobKind.VIDEO, "out.nii.gz"), (JobKind.VOLUME, "out.mp4"), (JobKind.VIDEO, "out")]:
         with pytest.raises(BadInput, match="does not say what to write"):
             job_format(tmp_path / name, kind)
     with pytest.raises(BadInput, match="or give --format"):
@@ -53,7 +53,7 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no folder"):
-        job_format(tmp_path / "nowhere" / "out.mp4", Kind.VIDEO)
+        job_format(tmp_path / "nowhere" / "out.mp4", JobKind.VIDEO)
     for explicit in (None, "png"):
         with pytest.raises(BadInput, match="no folder"):
             image_format(tmp_path / "nowhere" / "out.png", explicit, json="rle")

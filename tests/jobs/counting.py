@@ -10,11 +10,12 @@ from pathlib import Path
 import orjson
 
 from segserve.errors import BadInput, Unavailable
-from segserve.jobs.engine.chunked_work import Chunk, Stop
-from segserve.jobs.engine.job import Job, Kind
+from segserve.jobs.engine.job import Job, JobKind
+from segserve.jobs.engine.job_kind_runner import Chunk
 from segserve.jobs.engine.job_queue import Dockets, JobQueue
-from segserve.jobs.engine.job_store import Ledger
-from segserve.jobs.engine.result_store import Past, Results
+from segserve.jobs.engine.job_store import JobStore
+from segserve.jobs.engine.result_store import PublishedResults, ResultStore
+from segserve.jobs.engine.stop_signal import StopSignal
 from segserve.jobs.engine.worker import JobWorker
 from segserve.metrics import Metrics
 from segserve.store import keys
@@ -41,7 +42,7 @@ class Counting:
     def __init__(self, log: Path) -> None:
         self._log = log
 
-    async def open(self, job: Job, request: bytes, past: Past) -> "OpenedCounting":
+    async def open(self, job: Job, request: bytes, past: PublishedResults) -> "OpenedCounting":
         return OpenedCounting(job.job_id, orjson.loads(request), self._log)
 
 
@@ -50,12 +51,12 @@ class OpenedCounting:
         self._job_id, self._asked, self._log = job_id, asked, log
         self.total = int(str(asked["total"]))
 
-    async def chunk(self, number: int, stop: Stop) -> Chunk | None:
+    async def run_chunk(self, number: int, stop: StopSignal) -> Chunk | None:
         if number * SIZE >= self.total:
             return None
         return await asyncio.to_thread(self._work, number, stop)
 
-    def _work(self, number: int, stop: Stop) -> Chunk:
+    def _work(self, number: int, stop: StopSignal) -> Chunk:
         if self._asked.get("bad") == number:
             raise BadInput("This part cannot be done.", field="input", remedy="Ask for another.")
         if self._asked.get("passing") == number:
@@ -64,7 +65,7 @@ class OpenedCounting:
             signal.raise_signal(signal.SIGKILL)
         lines = []
         for unit in range(number * SIZE, min(self.total, (number + 1) * SIZE)):
-            stop.check()
+            stop.raise_if_set()
             with self._log.open("a") as log:
                 log.write(f"{self._job_id} {unit}\n")
             time.sleep(float(str(self._asked["unit_s"])))
@@ -77,16 +78,16 @@ class OpenedCounting:
 class Parts:
     """The jobs' parts over a Redis and a folder, as the service has them."""
 
-    def __init__(self, url: str, folder: Path, most_active: int = 100) -> None:
+    def __init__(self, url: str, folder: Path, max_active: int = 100) -> None:
         self.url, self.folder = url, folder
-        self.ledger = Ledger(url, 2.0, ttl_s=TTL_S, most_active=most_active, lease_s=LEASE_S)
-        self.results = Results(open_store(None, folder / "objects"))
+        self.ledger = JobStore(url, 2.0, ttl_s=TTL_S, max_active=max_active, lease_s=LEASE_S)
+        self.results = ResultStore(open_store(None, folder / "objects"))
         self._dockets = Dockets(url)
         self.queue = JobQueue(self.ledger, self._dockets, self.results)
 
     def worker(self) -> JobWorker:
         log = self.folder / "begun.log"
-        works = {Kind.BATCH: Counting(log)}
+        works = {JobKind.BATCH: Counting(log)}
         return JobWorker(self.url, self.ledger, self.results, works, Metrics(), lease_s=LEASE_S, keep_s=TTL_S)
 
     async def end_lease(self, tenant: str, job_id: str) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segserve.projection.mask_to_prompt import Projection, project
+from segserve.projection.mask_to_prompt import Projection, mask_to_prompt
 from segserve.types import Box
 
 
@@ -17,7 +17,7 @@ def test_each_projection_uses_what_it_says() -> None:
     used = {
         how: (prompt.box is not None, prompt.mask is not None, len(prompt.points) > 0)
         for how in Projection
-        for prompt in [project(square(), how)]
+        for prompt in [mask_to_prompt(square(), how)]
     }
     assert used == {
         Projection.MASK: (True, True, False),
@@ -29,7 +29,7 @@ def test_each_projection_uses_what_it_says() -> None:
 
 
 def test_the_single_point_is_the_deepest() -> None:
-    [[x, y]] = project(square(), Projection.SINGLE_POINT).points
+    [[x, y]] = mask_to_prompt(square(), Projection.SINGLE_POINT).points
     assert 23 <= x <= 26
     assert 18 <= y <= 21
 
@@ -37,7 +37,7 @@ def test_the_single_point_is_the_deepest() -> None:
 def test_points_lie_on_their_side_of_the_outline() -> None:
     mask = np.zeros((80, 80), np.bool_)
     mask[20:60, 20:30] = mask[50:60, 20:60] = True  # an L has background in its box
-    prompt = project(mask, Projection.POINTS)
+    prompt = mask_to_prompt(mask, Projection.POINTS)
     assert {0, 1} == set(prompt.labels.tolist())
     for (x, y), label in zip(prompt.points.astype(int), prompt.labels, strict=True):
         assert mask[y, x] == label
@@ -48,4 +48,4 @@ def test_points_lie_on_their_side_of_the_outline() -> None:
     [(0, Box(15, 10, 35, 30)), (0.5, Box(5, 0, 45, 40)), (3, Box(12, 7, 38, 33)), (100, Box(0, 0, 60, 40))],
 )
 def test_the_box_grows_by_parts_or_pixels_and_stays_on_the_image(extension: float, expected: Box) -> None:
-    assert project(square(), Projection.BOX, extension).box == expected
+    assert mask_to_prompt(square(), Projection.BOX, extension).box == expected

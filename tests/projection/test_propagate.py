@@ -13,8 +13,8 @@ from segserve.models.promptable_model import Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
 from segserve.projection.mask_to_prompt import Projection
-from segserve.projection.propagate import Follower, FollowOptions
-from segserve.projection.slice_order import Visit, plan
+from segserve.projection.propagate import MaskPropagator, PropagationOptions
+from segserve.projection.slice_order import ProjectionVisit, plan_projection
 from segserve.store.redis_cache import pack_embedding, unpack_embedding
 from segserve.timing import Timings
 from segserve.types import Bool, Direction, Prompt, Size
@@ -43,7 +43,7 @@ def click(label: int, at: int) -> Prompt:
     return Prompt(np.array([[xs.mean(), ys.mean()]], np.float32), np.ones(1, np.int64))
 
 
-def followed(follower: Follower, visits: list[Visit]) -> dict[int, dict[int, Bool]]:
+def followed(follower: MaskPropagator, visits: list[ProjectionVisit]) -> dict[int, dict[int, Bool]]:
     """Masks by object and slice."""
     found: dict[int, dict[int, Bool]] = {label: {} for label in SEEN}
     for visit in visits:
@@ -53,13 +53,15 @@ def followed(follower: Follower, visits: list[Visit]) -> dict[int, dict[int, Boo
     return found
 
 
-def visits(*annotated: int) -> list[Visit]:
-    return plan({label: dict.fromkeys(annotated, 0) for label in SEEN}, len(VALUES), Direction.BOTH)
+def visits(*annotated: int) -> list[ProjectionVisit]:
+    return plan_projection(
+        {label: dict.fromkeys(annotated, 0) for label in SEEN}, len(VALUES), Direction.BOTH
+    )
 
 
 @pytest.mark.parametrize("how", [Projection.MASK, Projection.BOX, Projection.SINGLE_POINT])
 def test_cells_are_followed_to_where_they_end_and_no_further(how: Projection) -> None:
-    found = followed(Follower(model(), SIZE, FollowOptions(how, min_score=0.7)), visits(MIDDLE))
+    found = followed(MaskPropagator(model(), SIZE, PropagationOptions(how, min_score=0.7)), visits(MIDDLE))
     for label, masks in found.items():
         assert (min(masks), max(masks)) == SEEN[label]
         for at, mask in masks.items():
@@ -67,17 +69,17 @@ def test_cells_are_followed_to_where_they_end_and_no_further(how: Projection) ->
 
 
 def test_between_annotated_slices_nothing_is_left_out() -> None:
-    found = followed(Follower(model(), SIZE, FollowOptions(min_score=0.7)), visits(8, 12, 17))
+    found = followed(MaskPropagator(model(), SIZE, PropagationOptions(min_score=0.7)), visits(8, 12, 17))
     for label, masks in found.items():
         assert set(range(8, 18)) <= set(masks)
         assert all(iou(masks[at], LABELS[at] == label) >= 0.8 for at in range(8, 18))
 
 
 def test_what_it_remembers_is_enough_to_go_on_from_anywhere() -> None:
-    options, asked = FollowOptions(min_score=0.7), visits(9, 14)
-    whole = followed(Follower(model(), SIZE, options), asked)
+    options, asked = PropagationOptions(min_score=0.7), visits(9, 14)
+    whole = followed(MaskPropagator(model(), SIZE, options), asked)
     for cut in (1, 7, 16, len(asked) - 1):
-        before, after = Follower(model(), SIZE, options), Follower(model(), SIZE, options)
+        before, after = MaskPropagator(model(), SIZE, options), MaskPropagator(model(), SIZE, options)
         first = followed(before, asked[:cut])
         after.load(before.dump())
         rest = followed(after, asked[cut:])

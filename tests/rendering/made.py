@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 
 from segserve.masks import crop, rle
-from segserve.rendering.result_index import Lines
+from segserve.rendering.result_index import ResultIndex
 from segserve.types import Bool, Size
 
 
@@ -31,7 +31,7 @@ def line(frame: int, masks: Mapping[int, Bool], *, word: str = "frame", size: Si
     return orjson.dumps({word: frame, "width": size.width, "height": size.height, "objects": objects})
 
 
-def lines_of(*given: bytes) -> Lines:
-    lines = Lines()
-    lines.add(given)
+def lines_of(*given: bytes) -> ResultIndex:
+    lines = ResultIndex()
+    lines.add_lines(given)
     return lines

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from segserve.rendering.mp4 import LONGEST, mp4
+from segserve.rendering.mp4 import MAX_SIDE_PX, encode_mp4
 from segserve.types import UInt8
 
 LOSSY = 12  # levels that H.264 may change a flat area by
@@ -32,7 +32,7 @@ def decoded(data: bytes) -> list[UInt8]:
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 65), (1, 3)])
 def test_every_frame_is_there_in_its_colours(height: int, width: int) -> None:
-    found = decoded(b"".join(mp4(frames(70, height, width), 25)))
+    found = decoded(b"".join(encode_mp4(frames(70, height, width), 25)))
     assert len(found) == 70
     assert found[0].shape == (height + height % 2, width + width % 2, 3)
     if height > 16:
@@ -43,13 +43,13 @@ def test_every_frame_is_there_in_its_colours(height: int, width: int) -> None:
 
 
 def test_what_browsers_need() -> None:
-    data = b"".join(mp4(frames(40), 29.97))
+    data = b"".join(encode_mp4(frames(40), 29.97))
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
         assert float(stream.average_rate) == pytest.approx(29.97, rel=1e-4)
     assert data.index(b"moov") < data.index(b"moof") < data.index(b"mdat"), "fragments after an empty header"
-    with av.open(io.BytesIO(b"".join(mp4(frames(5), None)))) as container:
+    with av.open(io.BytesIO(b"".join(encode_mp4(frames(5), None)))) as container:
         assert float(container.streams.video[0].average_rate) == 10
 
 
@@ -62,21 +62,21 @@ def test_a_part_can_be_played_before_the_rest_is_asked_for() -> None:
             asked += 1
             yield values
 
-    data = b"".join(itertools.islice(mp4(counted(), 25), 100))
+    data = b"".join(itertools.islice(encode_mp4(counted(), 25), 100))
     assert asked <= 101
     assert len(decoded(data)) >= 30
 
 
 def test_large_frames_are_scaled_down() -> None:
-    found = decoded(b"".join(mp4(frames(2, 30, 2 * LONGEST), 10)))
-    assert found[0].shape in {(14, LONGEST, 3), (16, LONGEST, 3)}
+    found = decoded(b"".join(encode_mp4(frames(2, 30, 2 * MAX_SIDE_PX), 10)))
+    assert found[0].shape in {(14, MAX_SIDE_PX, 3), (16, MAX_SIDE_PX, 3)}
 
 
 def test_memory_does_not_grow_with_the_length() -> None:
     peaks = []
     for count in (60, 600):
         tracemalloc.start()
-        for _ in mp4(frames(count, 240, 320), 25):
+        for _ in encode_mp4(frames(count, 240, 320), 25):
             pass
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

@@ -3,7 +3,7 @@
 import numpy as np
 
 from segserve.masks import label_map
-from segserve.rendering.overlay import overlay
+from segserve.rendering.overlay import draw_overlay
 from segserve.types import Size
 from tests.rendering.made import disc, line, lines_of
 
@@ -13,7 +13,7 @@ GREY = np.full((40, 60, 3), 100, np.uint8)
 
 def entries(masks: dict[int, np.ndarray]) -> list:
     lines = lines_of(line(0, masks))
-    found = lines.entries(0)
+    found = lines.get_objects(0)
     lines.close()
     return found
 
@@ -21,7 +21,7 @@ def entries(masks: dict[int, np.ndarray]) -> list:
 def test_an_outline_of_two_pixels_and_a_faint_fill() -> None:
     square = np.zeros((40, 60), np.bool_)
     square[10:30, 20:40] = True
-    found = overlay(GREY, entries({3: square}))
+    found = draw_overlay(GREY, entries({3: square}))
     colour = label_map.colours([3])[1]
     assert np.array_equal(found[~square], GREY[~square])
     outline = square.copy()
@@ -36,8 +36,8 @@ def test_an_outline_of_two_pixels_and_a_faint_fill() -> None:
 
 def test_an_object_keeps_its_colour_whoever_is_with_it() -> None:
     left, right = disc(SIZE, 15, 20, 10), disc(SIZE, 45, 20, 10)
-    alone = overlay(GREY, entries({1_000_000_007: right}))
-    together = overlay(GREY, entries({4: left, 1_000_000_007: right}))
+    alone = draw_overlay(GREY, entries({1_000_000_007: right}))
+    together = draw_overlay(GREY, entries({4: left, 1_000_000_007: right}))
     assert np.array_equal(alone[right], together[right])
     assert not np.array_equal(alone[left], together[left])
 
@@ -45,8 +45,8 @@ def test_an_object_keeps_its_colour_whoever_is_with_it() -> None:
 def test_colours_are_those_of_label_maps() -> None:
     mask = disc(SIZE, 30, 20, 12)
     by_map = label_map.overlay(GREY, mask * np.uint16(5), width=2)
-    assert np.array_equal(overlay(GREY, entries({5: mask})), by_map)
+    assert np.array_equal(draw_overlay(GREY, entries({5: mask})), by_map)
 
 
 def test_a_frame_without_objects_stays() -> None:
-    assert np.array_equal(overlay(GREY, []), GREY)
+    assert np.array_equal(draw_overlay(GREY, []), GREY)

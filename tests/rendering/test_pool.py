@@ -13,7 +13,7 @@ from segserve.rendering.pool import RenderingPool
 def test_parts_come_in_order_and_empty_ones_do_not() -> None:
     async def scenario() -> None:
         maker = RenderingPool(1, 4)
-        assert [part async for part in maker.parts(part for part in (b"a", b"", b"b", b"", b""))] == [
+        assert [part async for part in maker.stream(part for part in (b"a", b"", b"b", b"", b""))] == [
             b"a",
             b"b",
         ]
@@ -30,7 +30,7 @@ def test_errors_arrive() -> None:
     async def scenario() -> None:
         maker = RenderingPool(1, 1)
         for _ in range(3):
-            parts = maker.parts(failing())
+            parts = maker.stream(failing())
             assert await anext(parts) == b"a"
             with pytest.raises(BadInput, match="no"):
                 await anext(parts)
@@ -52,7 +52,7 @@ def test_who_goes_away_while_a_part_is_made_leaves_nothing() -> None:
 
     async def scenario() -> None:
         maker = RenderingPool(2, 1)
-        wanting = asyncio.create_task(anext(maker.parts(slow())))  # type: ignore[arg-type]
+        wanting = asyncio.create_task(anext(maker.stream(slow())))  # type: ignore[arg-type]
         await asyncio.to_thread(begun.wait)
         wanting.cancel()
         await asyncio.sleep(0)
@@ -61,7 +61,7 @@ def test_who_goes_away_while_a_part_is_made_leaves_nothing() -> None:
         with pytest.raises(asyncio.CancelledError):
             await wanting
         assert closed.is_set()
-        assert [part async for part in maker.parts(part for part in [b"x"])] == [b"x"]
+        assert [part async for part in maker.stream(part for part in [b"x"])] == [b"x"]
         maker.close()
 
     asyncio.run(scenario())
@@ -69,8 +69,8 @@ def test_who_goes_away_while_a_part_is_made_leaves_nothing() -> None:
 
 def test_more_than_it_can_hold_is_refused_at_once() -> None:
     maker = RenderingPool(1, 1)
-    with maker.place(), pytest.raises(Busy), maker.place():
+    with maker.slot(), pytest.raises(Busy), maker.slot():
         pass
-    with maker.place():
+    with maker.slot():
         pass
     maker.close()

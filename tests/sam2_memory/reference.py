@@ -15,8 +15,8 @@ from sam2.build_sam import build_sam2_video_predictor
 
 from segserve.masks.crop import to_mask
 from segserve.models.networks.sam2 import CONFIGS, build
-from segserve.sam2_memory.network_steps import Tracker
-from segserve.sam2_memory.session import Session
+from segserve.sam2_memory.network_steps import Sam2VideoNetwork
+from segserve.sam2_memory.session import Sam2Session
 from segserve.types import Box, Prompt, Select, Size, UInt8
 
 HEIGHT, WIDTH, COUNT = 120, 160, 9
@@ -174,8 +174,8 @@ class Reference:
                 yield frame, masks, low
 
 
-def session(variant: str = TINY, seed: int = 0, image_size: int = SMALL, count: int = COUNT) -> Session:
-    return Session(Tracker(network(variant, seed, image_size)), SIZE, count)
+def session(variant: str = TINY, seed: int = 0, image_size: int = SMALL, count: int = COUNT) -> Sam2Session:
+    return Sam2Session(Sam2VideoNetwork(network(variant, seed, image_size)), SIZE, count)
 
 
 class Both:
@@ -192,12 +192,12 @@ class Both:
     ) -> None:
         self.reference = Reference(folder, variant, seed, image_size)
         self.ours = session(variant, seed, image_size)
-        self.ours.tracker.together, self.off = together, off
+        self.ours.tracker.max_batch, self.off = together, off
         self.areas: list[int] = []
 
     def add(self, frame: int, object_id: int, prompt: Prompt, select: Select = Select.BEST) -> None:
         expected = self.reference.add(frame, object_id, prompt, select)
-        found = self.ours.add(frame, frames()[frame], object_id, prompt, select)
+        found = self.ours.add_prompt(frame, frames()[frame], object_id, prompt, select)
         assert np.array_equal(to_mask(found.crop), expected), f"object {object_id} prompted on frame {frame}"
 
     def track(self, first: int, last: int) -> None:
@@ -206,7 +206,7 @@ class Both:
             assert list(found) == list(masks)
             for object_id, expected in masks.items():
                 where = f"object {object_id} on frame {frame}"
-                kept = self.ours.banks[object_id].latest(frame)
+                kept = self.ours.banks[object_id].get_latest(frame)
                 assert kept is not None
                 assert float((kept.logits - logits[object_id]).abs().max()) <= self.off, where
                 assert np.array_equal(to_mask(found[object_id].crop), expected), where

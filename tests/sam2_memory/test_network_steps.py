@@ -19,9 +19,9 @@ from segserve.models.bundle import (
 )
 from segserve.models.importers.sam2 import FAMILY
 from segserve.models.weights import PROMPTABLE, write_weights
-from segserve.sam2_memory.network_steps import Tracker
-from segserve.sam2_memory.session import Session
-from segserve.sam2_memory.session_state import dump
+from segserve.sam2_memory.network_steps import Sam2VideoNetwork
+from segserve.sam2_memory.session import Sam2Session
+from segserve.sam2_memory.session_state import dump_session
 from segserve.types import Device
 from tests.sam2_memory.reference import COUNT, SIZE, TINY, frames, network, points, session
 
@@ -40,33 +40,33 @@ def bundle(folder: Path, architecture: str, kind: Kind = Kind.SAM2, weights: boo
 
 def test_weights_of_an_import_follow_objects(tmp_path: Path) -> None:
     kept = bundle(tmp_path, f"hiera_{TINY}")
-    found = Session(Tracker.load(kept, image_size=64), SIZE, COUNT)
+    found = Sam2Session(Sam2VideoNetwork.load(kept, image_size=64), SIZE, COUNT)
     expected = session(image_size=64)
     for one in (found, expected):
-        one.add(0, frames()[0], 1, points((50, 30, 1)))
+        one.add_prompt(0, frames()[0], 1, points((50, 30, 1)))
         one.track(1, frames()[1])
     expected.tracker.model = kept.digest
-    assert dump(found) == dump(expected)
+    assert dump_session(found) == dump_session(expected)
 
 
 def test_without_kept_weights_the_remedy_is_to_import_again(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no weights for video") as refused:
-        Tracker.load(bundle(tmp_path, f"hiera_{TINY}", weights=False))
+        Sam2VideoNetwork.load(bundle(tmp_path, f"hiera_{TINY}", weights=False))
     assert "--keep-weights" in refused.value.remedy
     assert refused.value.field == "model"
 
 
 def test_other_models_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no memory for video"):
-        Tracker.load(bundle(tmp_path, "vit_b", Kind.SAM, weights=False))
+        Sam2VideoNetwork.load(bundle(tmp_path, "vit_b", Kind.SAM, weights=False))
     with pytest.raises(BrokenModel, match="are not those of"):
-        Tracker.load(bundle(tmp_path, "hiera_2_tiny"))
+        Sam2VideoNetwork.load(bundle(tmp_path, "hiera_2_tiny"))
     manifest = SemanticManifest(name="m", architecture="unet", files={}, classes=("cell",))
     with pytest.raises(WrongModel):
-        Tracker.load(write_manifest(tmp_path, manifest))
+        Sam2VideoNetwork.load(write_manifest(tmp_path, manifest))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no CUDA device"):
-        Tracker.load(bundle(tmp_path, f"hiera_{TINY}", weights=False), device=Device.CUDA)
+        Sam2VideoNetwork.load(bundle(tmp_path, f"hiera_{TINY}", weights=False), device=Device.CUDA)

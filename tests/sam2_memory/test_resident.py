@@ -16,7 +16,7 @@ from tests.sam2_memory.reference import COUNT, frames, points, session
 
 torch.set_num_threads(1)
 found = session(image_size=256, count=1001)
-found.add(0, frames()[0], 1, points((50, 30, 1)))
+found.add_prompt(0, frames()[0], 1, points((50, 30, 1)))
 for frame in range(1001):
     found.track(frame, frames()[frame % COUNT])
     if frame in (150, 1000):

@@ -12,17 +12,17 @@ import tifffile
 
 from segserve.errors import TooLarge
 from segserve.tracking.ctc_format import CtcResult
-from segserve.tracking.detections import measure
-from segserve.tracking.link_tracks import LinkingParams, Track, Tracks, link
+from segserve.tracking.detections import measure_detections
+from segserve.tracking.link_tracks import LinkingParams, Track, Tracks, link_tracks
 from tests.tracking.drawn import CELLS, UInt32, segmented, shuffled, truth
 
 
 def linked(frames: list[UInt32]) -> tuple[Tracks, list[UInt32]]:
     """And the frames' maps of track ids."""
-    detections = [measure(each) for each in frames]
-    tracks = link(detections, LinkingParams())
+    detections = [measure_detections(each) for each in frames]
+    tracks = link_tracks(detections, LinkingParams())
     maps = []
-    for labels, found, of in zip(frames, detections, tracks.of, strict=True):
+    for labels, found, of in zip(frames, detections, tracks.track_ids, strict=True):
         table = np.zeros(int(labels.max()) + 1, np.uint32)
         table[found.ids] = of
         maps.append(table[labels])
@@ -35,7 +35,7 @@ def zipped(tracks: list[Track], maps: list[UInt32]) -> bytes:
             yield each
 
     async def gathered() -> bytes:
-        return b"".join([part async for part in CtcResult(tracks, len(maps)).zipped(given())])
+        return b"".join([part async for part in CtcResult(tracks, len(maps)).write_zip(given())])
 
     return asyncio.run(gathered())
 
@@ -60,7 +60,7 @@ def as_truth(folder: Path) -> None:
 def test_a_drawn_sequence_is_valid_and_perfect(tmp_path: Path) -> None:
     metrics = pytest.importorskip("ctc_metrics")
     tracks, maps = linked(shuffled(segmented(truth())))
-    unzipped(tracks.all, maps, tmp_path / "01_RES")
+    unzipped(tracks.tracks, maps, tmp_path / "01_RES")
     as_truth(tmp_path / "01_GT")
     found = metrics.evaluate_sequence(
         str(tmp_path / "01_RES"), str(tmp_path / "01_GT"), ["Valid", "DET", "SEG", "TRA", "CT", "TF", "BC"], 1
@@ -72,7 +72,7 @@ def test_a_drawn_sequence_is_valid_and_perfect(tmp_path: Path) -> None:
 
 def test_files_are_those_that_the_challenge_wants(tmp_path: Path) -> None:
     tracks, maps = linked(segmented(truth()))
-    unzipped(tracks.all, maps, tmp_path)
+    unzipped(tracks.tracks, maps, tmp_path)
     names = sorted(each.name for each in tmp_path.iterdir())
     assert names == [f"mask{frame:03}.tif" for frame in range(len(maps))] + ["res_track.txt"]
     for frame, drawn in enumerate(truth()):
@@ -89,10 +89,10 @@ def test_a_track_that_was_missed_goes_on_as_its_own_child(tmp_path: Path) -> Non
     drawn[6][drawn[6] == 5] = 0  # it divides later
     tracks, maps = linked(segmented(drawn))
     assert np.array_equal(maps, drawn)
-    text = CtcResult(tracks.all, len(maps)).text().decode().splitlines()
+    text = CtcResult(tracks.tracks, len(maps)).format_tracks().decode().splitlines()
     assert text[4] == "5 4 5 2"
     assert text[6:] == ["7 9 13 9", "8 9 13 9", "9 7 8 5"]
-    unzipped(tracks.all, maps, tmp_path)
+    unzipped(tracks.tracks, maps, tmp_path)
     assert metrics.validate_sequence(str(tmp_path), 1) == {"Valid": 1}
     stored = tifffile.imread(tmp_path / "mask007.tif")
     assert np.array_equal(stored == 9, drawn[7] == 5)
@@ -102,7 +102,7 @@ def test_a_track_that_was_missed_goes_on_as_its_own_child(tmp_path: Path) -> Non
     ("count", "name"), [(1, "mask000.tif"), (1000, "mask000.tif"), (1001, "mask0000.tif")]
 )
 def test_names_have_as_many_digits_as_the_last_frame(count: int, name: str) -> None:
-    assert CtcResult([], count).name(0) == name
+    assert CtcResult([], count).mask_name(0) == name
 
 
 def test_nothing_found_is_a_result_too() -> None:
@@ -127,7 +127,7 @@ def test_one_frame_at_a_time_is_read() -> None:
             yield np.full((50, 50), 1, np.uint32)
 
     async def first_part() -> bytes:
-        return await anext(CtcResult([Track(1, np.arange(3))], 3).zipped(given()))
+        return await anext(CtcResult([Track(1, np.arange(3))], 3).write_zip(given()))
 
     assert asyncio.run(first_part())
     assert read == [0]

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import tifffile
 
-from segserve.jobs.kinds.merging_and_tracking import line
+from segserve.jobs.kinds.segment_then_join import encode_line
 from segserve.wire.results.ctc_tracks import write_ctc
 from tests.tracking.drawn import CELLS, truth
 
@@ -18,7 +18,9 @@ PARENTS = {track_id: mother for track_id, (_, _, mother, _) in CELLS.items()}
 
 
 def lines(upto: int) -> list[dict[str, Any]]:
-    return [orjson.loads(line("frame", index, each, PARENTS)) for index, each in enumerate(truth()[:upto])]
+    return [
+        orjson.loads(encode_line("frame", index, each, PARENTS)) for index, each in enumerate(truth()[:upto])
+    ]
 
 
 def archived(upto: int, more: int = 0) -> dict[str, bytes]:

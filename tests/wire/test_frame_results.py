@@ -20,8 +20,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from segserve.app import Role, Service
-from segserve.jobs.engine.chunked_work import Chunk, Stop
-from segserve.jobs.engine.job import Job, Kind, State
+from segserve.jobs.engine.job import Job, JobKind, JobState
+from segserve.jobs.engine.job_kind_runner import Chunk
+from segserve.jobs.engine.stop_signal import StopSignal
 from segserve.masks import label_map
 from segserve.settings import Settings
 from segserve.types import DEFAULT_TENANT, Priority, Size
@@ -45,11 +46,11 @@ class Told:
     async def open(self, job: Job, request: bytes, *more: object) -> "Told":
         return self
 
-    async def chunk(self, number: int, stop: Stop) -> Chunk | None:
+    async def run_chunk(self, number: int, stop: StopSignal) -> Chunk | None:
         if number >= len(self._chunks):
             return None
         while (lines := self._chunks[number]) is None:
-            stop.check()
+            stop.raise_if_set()
             await asyncio.sleep(0.02)
         return Chunk(lines)
 
@@ -88,7 +89,7 @@ class Ask:
 
 @asynccontextmanager
 async def job(
-    folder: Path, kind: Kind, path: Path, chunks: Sequence[list[bytes] | None], **view: Any
+    folder: Path, kind: JobKind, path: Path, chunks: Sequence[list[bytes] | None], **view: Any
 ) -> AsyncIterator[Ask]:
     """One of the kind on the file, as it has ended, or is stuck on None."""
     async with serving(folder / "data") as (service, client):
@@ -98,13 +99,13 @@ async def job(
         asked = orjson.dumps({"view": {"file_id": file_id, **view}, "engine": "projection"})
         queue, work = service.jobs.queue, Told(chunks)
         submitted = await queue.submit(DEFAULT_TENANT, kind, Priority.BATCH, "starter", asked)
-        working = asyncio.create_task(service.jobs.worker({kind: work}).run())
+        working = asyncio.create_task(service.jobs.create_worker({kind: work}).run())
         try:
-            expected = State.RUNNING if None in chunks else State.SUCCEEDED
+            expected = JobState.RUNNING if None in chunks else JobState.SUCCEEDED
             before = chunks.index(None) if None in chunks else len(chunks)
             seen = submitted
             while seen.state is not expected or seen.chunks < before:
-                assert seen.state in (State.QUEUED, State.RUNNING)
+                assert seen.state in (JobState.QUEUED, JobState.RUNNING)
                 await asyncio.sleep(0.02)
                 seen = await queue.get(DEFAULT_TENANT, submitted.job_id)
             yield Ask(client, submitted.job_id, file_id)
@@ -140,7 +141,7 @@ def test_a_video_in_every_format_that_it_has(tmp_path: Path) -> None:
     clip = made.video(tmp_path / "clip.mp4", FRAMES)
 
     async def scenario() -> None:
-        async with job(tmp_path, Kind.VIDEO, clip, both_ways()) as results:
+        async with job(tmp_path, JobKind.VIDEO, clip, both_ways()) as results:
             given = [each for chunk in both_ways() for each in chunk or ()]
             assert (await results("ndjson")).splitlines() == given
             for asked, opened in (("png", Image.open), ("tiff", tifffile.imread)):
@@ -187,14 +188,14 @@ def test_a_running_video_shows_what_is_done(tmp_path: Path) -> None:
     chunks: list[list[bytes] | None] = [[line(at, {1: mask_of(1, at)}) for at in range(3, 9)], None]
 
     async def scenario() -> None:
-        async with job(tmp_path, Kind.VIDEO, clip, chunks) as results:
+        async with job(tmp_path, JobKind.VIDEO, clip, chunks) as results:
             frames = decoded(await results("mp4"))
             assert len(frames) == 9
             red = [int(each[20, 20 + at, 0]) - int(each[20, 20 + at, 2]) for at, each in enumerate(frames)]
             assert [difference > TINT for difference in red] == [False] * 3 + [True] * 6
             stack = tifffile.imread(io.BytesIO(await results("tiff_stack")))
             assert [int(page.max()) for page in stack] == [0] * 3 + [1] * 6 + [0] * 11
-        async with job(tmp_path / "other", Kind.VIDEO, clip, [None]) as results:
+        async with job(tmp_path / "other", JobKind.VIDEO, clip, [None]) as results:
             answer = await results.answer("mp4")
             assert (answer.status_code, answer.json()["field"]) == (422, "format")
             assert not zipfile.ZipFile(io.BytesIO(await results("png"))).namelist()
@@ -219,7 +220,7 @@ def test_a_volume_lies_where_its_source_lies(tmp_path: Path, axis: int) -> None:
 
     async def scenario() -> None:
         view = {"axis": axis, "window": [0, 800]}
-        async with job(tmp_path, Kind.VOLUME, tmp_path / "scan.nii.gz", chunks, **view) as results:
+        async with job(tmp_path, JobKind.VOLUME, tmp_path / "scan.nii.gz", chunks, **view) as results:
             for asked, suffix in (("nifti", ".nii.gz"), ("nrrd", ".nrrd"), ("mha", ".mha")):
                 path = tmp_path / f"labels{suffix}"
                 path.write_bytes(await results(asked))
@@ -252,7 +253,7 @@ def test_tracks_name_their_parents(tmp_path: Path) -> None:
     told["objects"][0]["parent"] = 1
 
     async def scenario() -> None:
-        async with job(tmp_path, Kind.TRACKING, clip, [[orjson.dumps(told)]]) as results:
+        async with job(tmp_path, JobKind.TRACKING, clip, [[orjson.dumps(told)]]) as results:
             [found] = json.loads(await results("coco"))["annotations"]
             assert found["attributes"] == {"object_id": 2, "track_id": 2, "parent": 1}
             assert len(decoded(await results("mp4"))) == FRAMES
@@ -264,7 +265,7 @@ def test_a_format_that_a_kind_has_not(tmp_path: Path) -> None:
     clip = made.video(tmp_path / "clip.mp4", FRAMES)
 
     async def scenario() -> None:
-        async with job(tmp_path, Kind.VIDEO, clip, both_ways()) as results:
+        async with job(tmp_path, JobKind.VIDEO, clip, both_ways()) as results:
             answer = await results.answer("nifti")
             assert (answer.status_code, answer.json()["field"]) == (422, "format")
             assert "mp4" in answer.json()["remedy"]
@@ -277,7 +278,7 @@ def test_without_its_file_there_are_still_the_masks(tmp_path: Path) -> None:
     clip = made.video(tmp_path / "clip.mp4", FRAMES)
 
     async def scenario() -> None:
-        async with job(tmp_path, Kind.VIDEO, clip, both_ways()) as results:
+        async with job(tmp_path, JobKind.VIDEO, clip, both_ways()) as results:
             await results.delete_file()
             for asked in ("mp4", "sheet", "tiff_stack"):
                 answer = await results.answer(asked)
@@ -294,7 +295,7 @@ def test_a_stack_of_pictures_as_a_volume_has_voxels_of_one_millimetre(tmp_path: 
 
     async def scenario() -> None:
         chunk = [line(at, {1: mask_of(1, at)}, word="slice") for at in range(6)]
-        async with job(tmp_path, Kind.VOLUME, path, [chunk]) as results:
+        async with job(tmp_path, JobKind.VOLUME, path, [chunk]) as results:
             (tmp_path / "labels.nrrd").write_bytes(await results("nrrd"))
             found = sitk.ReadImage(str(tmp_path / "labels.nrrd"))
             assert found.GetSpacing() == (1, 1, 1)

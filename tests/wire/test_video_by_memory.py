@@ -17,8 +17,8 @@ pytest.importorskip("sam2")
 from pycocotools import mask as coco
 
 from segserve.masks import crop
-from segserve.sam2_memory.network_steps import Tracker
-from segserve.sam2_memory.session import Session
+from segserve.sam2_memory.network_steps import Sam2VideoNetwork
+from segserve.sam2_memory.session import Sam2Session
 from tests.files import made
 from tests.sam2_memory import reference
 from tests.sam2_memory.test_network_steps import bundle
@@ -75,10 +75,10 @@ def test_a_job_finds_what_the_engine_finds(remembering: Server, tmp_path: Path) 
     lines = results(remembering, job["job_id"])
     assert [line["frame"] for line in lines] == list(range(reference.COUNT))
     kept = bundle(tmp_path, f"hiera_{reference.TINY}")
-    session = Session(Tracker.load(kept, image_size=EDGE), reference.SIZE, reference.COUNT)
+    session = Sam2Session(Sam2VideoNetwork.load(kept, image_size=EDGE), reference.SIZE, reference.COUNT)
     frames = reference.frames()
-    session.add(0, frames[0], 4, reference.points((50, 30, 1)))
-    session.add(2, frames[2], 2, reference.box(20, 70, 60, 110))
+    session.add_prompt(0, frames[0], 4, reference.points((50, 30, 1)))
+    session.add_prompt(2, frames[2], 2, reference.box(20, 70, 60, 110))
     for line, frame in zip(lines, frames, strict=True):
         expected = session.track(line["frame"], frame)
         found = {each["object_id"]: coco.decode(each["mask"]).astype(bool) for each in line["objects"]}

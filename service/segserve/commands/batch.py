@@ -15,7 +15,7 @@ from segserve.commands.progress_bar import show_progress
 from segserve.commands.server_client import ServerClient, ServerUrl, connect, job_formats_by_suffix
 from segserve.errors import BadInput
 from segserve.files.zip_archive import SUFFIXES
-from segserve.jobs.engine.job import Kind
+from segserve.jobs.engine.job import JobKind
 from segserve.wire.results import batch as batch_results
 from segserve.wire.results.batch import Line
 from segserve.wire.results.job_formats import JobFormat
@@ -46,7 +46,7 @@ def batch(
 
     Images that fail are listed at the end; the others are done.
     """
-    result_format = format_by_suffix(output, job_formats_by_suffix(Kind.BATCH))
+    result_format = format_by_suffix(output, job_formats_by_suffix(JobKind.BATCH))
     options = parse_params(param or [])
     if operation == "automatic":
         options = {"method": options.pop("method", "ais"), "params": options}

@@ -9,8 +9,8 @@ from segserve.commands.output_file import format_by_suffix, write_atomically
 from segserve.commands.progress_bar import show_progress
 from segserve.commands.server_client import connect, job_formats_by_suffix
 from segserve.errors import BadInput
-from segserve.jobs.engine.job import Kind
-from segserve.jobs.kinds.job_requests import Engine
+from segserve.jobs.engine.job import JobKind
+from segserve.jobs.kinds.job_requests import EngineName
 from segserve.types import Direction
 
 Clip = Annotated[
@@ -30,7 +30,7 @@ DirectionOption = Annotated[
     typer.Option("--direction", help="Where to follow objects to, from their prompts [default: both]."),
 ]
 EngineOption = Annotated[
-    Engine | None,
+    EngineName | None,
     typer.Option(
         "--engine",
         help="memory: SAM 2's memory. projection: each mask is the prompt of the next frame"
@@ -47,7 +47,7 @@ def no_prompts_error(remedy: str) -> BadInput:
     return BadInput("There is nothing to follow.", field="--point", remedy=f"Give {remedy}.")
 
 
-def job_request(kind: Kind, file_id: str, model: str | None, params: dict[str, Any]) -> dict[str, Any]:
+def job_request(kind: JobKind, file_id: str, model: str | None, params: dict[str, Any]) -> dict[str, Any]:
     """Return the body of POST /v1/jobs. Params that are None are left out: the service has their defaults."""
     return {
         "kind": kind.value,
@@ -59,7 +59,7 @@ def job_request(kind: Kind, file_id: str, model: str | None, params: dict[str, A
 
 
 def run_file_job(
-    kind: Kind,
+    kind: JobKind,
     file: Path,
     output: Path,
     params: dict[str, Any],
@@ -69,7 +69,7 @@ def run_file_job(
 ) -> None:
     """Upload the file, run the job and write its results in the format of the output's suffix."""
     result_format = format_by_suffix(output, job_formats_by_suffix(kind))
-    unit = "slices" if kind is Kind.VOLUME else "frames"
+    unit = "slices" if kind is JobKind.VOLUME else "frames"
     with connect(server_url, data_dir) as client:
         stored = client.upload_file(file)
         with show_progress(unit, None) as on_progress:

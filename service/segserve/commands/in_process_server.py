@@ -26,7 +26,7 @@ class InProcessServer(threading.Thread):
         super().__init__(name="service")
         settings = load_quiet_settings(data_dir=data_dir).model_copy(update=PRIVATE)
         self._service = Service(settings, role=Role.WORKER)
-        self._job_worker = self._service.jobs.worker(create_job_runners(self._service))
+        self._job_worker = self._service.jobs.create_worker(create_job_runners(self._service))
         self._server = Server(
             self._service, create_api(self._service), 0, None, worker=False, started_at=self._on_started
         )

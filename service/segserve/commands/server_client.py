@@ -14,7 +14,7 @@ from segserve.commands.in_process_server import run_in_process_server
 from segserve.commands.progress_bar import OnProgress, show_progress
 from segserve.commands.retry import PART_BYTES, RetryingClient, unreachable
 from segserve.errors import BadInput, Unavailable
-from segserve.jobs.engine.job import Kind, State
+from segserve.jobs.engine.job import JobKind, JobState
 from segserve.wire.results.job_formats import FILE_TYPES, FORMATS_BY_KIND, JobFormat
 
 ServerUrl = Annotated[
@@ -30,7 +30,7 @@ POLL_S = 0.5
 TIMEOUT = httpx.Timeout(120.0, read=None)  # a label volume is written before its first byte is sent
 
 
-def job_formats_by_suffix(kind: Kind) -> dict[str, JobFormat]:
+def job_formats_by_suffix(kind: JobKind) -> dict[str, JobFormat]:
     """Return the result formats of a kind of job, by suffix.
 
     Where two formats share a suffix, it names the first one in `FORMATS_BY_KIND`.
@@ -86,7 +86,7 @@ class ServerClient:
         job: Json = expect_success(self._send("POST", "/v1/jobs", json=body, headers=once)).json()
         path = f"/v1/jobs/{job['job_id']}"
         try:
-            while not State(job["state"]).ended:
+            while not JobState(job["state"]).has_ended:
                 time.sleep(POLL_S)
                 job = expect_success(self._send("GET", path)).json()
                 on_progress(job["progress"]["done"], job["progress"]["total"])
@@ -94,7 +94,7 @@ class ServerClient:
             with suppress(Unavailable):
                 self._send("DELETE", path)
             raise
-        if job["state"] != State.SUCCEEDED:
+        if job["state"] != JobState.SUCCEEDED:
             error = job["error"] or {}
             raise Unavailable(
                 f"The job ended as {job['state']}. {error.get('detail', '')}".strip(),

@@ -7,7 +7,7 @@ import typer
 from segserve.commands.common_options import DataDir, Model, parse_params
 from segserve.commands.file_job import Clip, MethodParams, Output, run_file_job
 from segserve.commands.server_client import ServerUrl
-from segserve.jobs.engine.job import Kind
+from segserve.jobs.engine.job import JobKind
 
 
 def track(
@@ -27,4 +27,4 @@ def track(
         "params": parse_params(param or []) or None,
         "linking": parse_params(linking or [], "--linking") or None,
     }
-    run_file_job(Kind.TRACKING, clip, output, params, server, model, data_dir)
+    run_file_job(JobKind.TRACKING, clip, output, params, server, model, data_dir)

@@ -11,7 +11,7 @@ from segserve.commands.file_job import (
 )
 from segserve.commands.prompt_options import Box, Negative, Point, parse_objects
 from segserve.commands.server_client import ServerUrl
-from segserve.jobs.engine.job import Kind
+from segserve.jobs.engine.job import JobKind
 
 
 def video(
@@ -34,4 +34,4 @@ def video(
     if not objects:
         raise no_prompts_error("--point x,y@frame or --box x0,y0,x1,y1@frame")
     params = {"objects": objects, "direction": direction, "engine": engine}
-    run_file_job(Kind.VIDEO, clip, output, params, server, model, data_dir)
+    run_file_job(JobKind.VIDEO, clip, output, params, server, model, data_dir)

@@ -16,7 +16,7 @@ from segserve.commands.file_job import (
 from segserve.commands.prompt_options import Box, Negative, Point, parse_objects
 from segserve.commands.server_client import ServerUrl
 from segserve.errors import BadInput
-from segserve.jobs.engine.job import Kind
+from segserve.jobs.engine.job import JobKind
 
 VolumeOutput = Annotated[
     Path,
@@ -75,7 +75,7 @@ def volume(
         raise BadInput("It goes with --automatic.", field="--param", remedy="Leave it out.")
     else:
         params |= {"engine": engine, "objects": objects}
-    run_file_job(Kind.VOLUME, file, output, params, server, model, data_dir)
+    run_file_job(JobKind.VOLUME, file, output, params, server, model, data_dir)
 
 
 def parse_window(text: str) -> list[float]:

@@ -50,7 +50,7 @@ def worker(
     settings = load_settings(host=host, data_dir=data_dir, encoder_url=encoder_url, log_format=log_format)
     configure_logs(settings)
     service = Service(settings, connect_encoder(settings), role=Role.WORKER)
-    job_worker = service.jobs.worker(
+    job_worker = service.jobs.create_worker(
         create_job_runners(service)
     )  # first: it raises where no jobs' Redis is set
     if settings.device is Device.CPU and hasattr(os, "nice"):

@@ -12,14 +12,14 @@ from segserve.encode.prepared_cache import PreparedImage
 from segserve.masks import crop, rle
 from segserve.masks.geometry import iou
 from segserve.models.promptable_model import Model
-from segserve.projection.mask_to_prompt import Projection, project
-from segserve.projection.slice_order import Chain, Step, Visit
+from segserve.projection.mask_to_prompt import Projection, mask_to_prompt
+from segserve.projection.slice_order import Chain, ProjectionVisit, SliceStep
 from segserve.timing import Timings
 from segserve.types import Bool, Candidate, Crop, Prompt, Select, Size
 
 
 @dataclass(frozen=True)
-class FollowOptions:
+class PropagationOptions:
     """iou_threshold: an object ends where its mask overlaps less with that of the slice before, and where the model
     expects its mask to be worse than min_score. The first default is that of μSAM's annotator; μSAM has no second.
     select: of the candidates on annotated slices."""
@@ -32,7 +32,7 @@ class FollowOptions:
 
 
 @dataclass
-class Followed:
+class PropagatedObject:
     """What it takes to go on with an object. marked: its masks on annotated slices. latest: of each chain, the last
     slice and the mask there. ended: chains that go no further."""
 
@@ -46,21 +46,21 @@ class Followed:
         return next((mask for slice_, mask in self.latest.values() if slice_ == at), None)
 
 
-class Follower:
+class MaskPropagator:
     """All objects of a job. Used by one thread at a time."""
 
-    def __init__(self, model: Model, size: Size, options: FollowOptions) -> None:
+    def __init__(self, model: Model, size: Size, options: PropagationOptions) -> None:
         self._model, self._size, self._options = model, size, options
-        self._objects: dict[int, Followed] = {}
+        self._objects: dict[int, PropagatedObject] = {}
 
-    def wants(self, visit: Visit) -> bool:
+    def has_work(self, visit: ProjectionVisit) -> bool:
         """Whether there is anything to look for on that slice, as far as is known now."""
         return bool(visit.annotated) or any(
             step.chain not in self._object(name).ended for name, step in visit.steps
         )
 
     def visit(
-        self, image: PreparedImage, visit: Visit, prompts: Mapping[int, Prompt], timings: Timings
+        self, image: PreparedImage, visit: ProjectionVisit, prompts: Mapping[int, Prompt], timings: Timings
     ) -> dict[int, Candidate]:
         """What is there, by object. prompts: of the annotated objects."""
         found = {}
@@ -75,8 +75,8 @@ class Follower:
                 found[name] = candidate
         return found
 
-    def _object(self, name: int) -> Followed:
-        return self._objects.setdefault(name, Followed())
+    def _object(self, name: int) -> PropagatedObject:
+        return self._objects.setdefault(name, PropagatedObject())
 
     def _annotate(self, image: PreparedImage, prompt: Prompt, timings: Timings) -> Candidate | None:
         """None: there is nothing."""
@@ -84,7 +84,7 @@ class Follower:
         return found if found.crop.pixels.any() else None
 
     def _advance(
-        self, image: PreparedImage, step: Step, object_: Followed, timings: Timings
+        self, image: PreparedImage, step: SliceStep, object_: PropagatedObject, timings: Timings
     ) -> Candidate | None:
         """None: it is not there, or has ended before."""
         if step.chain in object_.ended:
@@ -98,11 +98,11 @@ class Follower:
         return found
 
     def _look(
-        self, image: PreparedImage, sources: list[Crop], step: Step, timings: Timings
+        self, image: PreparedImage, sources: list[Crop], step: SliceStep, timings: Timings
     ) -> Candidate | None:
         options = self._options
         before: Bool = np.logical_or.reduce([crop.to_mask(each) for each in sources])
-        prompt = project(before, options.projection, options.box_extension)
+        prompt = mask_to_prompt(before, options.projection, options.box_extension)
         found = decode_prompt(self._model, image, prompt, False, Select.BEST, timings)[0]
         now = crop.to_mask(found.crop)
         if not now.any():
@@ -113,13 +113,15 @@ class Follower:
 
     def dump(self) -> bytes:
         """What `load` goes on from."""
-        return orjson.dumps({str(name): kept(each) for name, each in self._objects.items()})
+        return orjson.dumps({str(name): object_to_json(each) for name, each in self._objects.items()})
 
     def load(self, dumped: bytes) -> None:
-        self._objects = {int(name): restored(each, self._size) for name, each in orjson.loads(dumped).items()}
+        self._objects = {
+            int(name): object_from_json(each, self._size) for name, each in orjson.loads(dumped).items()
+        }
 
 
-def kept(object_: Followed) -> dict[str, Any]:
+def object_to_json(object_: PropagatedObject) -> dict[str, Any]:
     return {
         "marked": [(at, rle.encode(mask)) for at, mask in object_.marked.items()],
         "latest": [(chain, at, rle.encode(mask)) for chain, (at, mask) in object_.latest.items()],
@@ -127,12 +129,12 @@ def kept(object_: Followed) -> dict[str, Any]:
     }
 
 
-def restored(kept: dict[str, Any], size: Size) -> Followed:
+def object_from_json(fields: dict[str, Any], size: Size) -> PropagatedObject:
     def read(counts: str) -> Crop:
         return crop.from_mask(rle.decode(counts, size))
 
-    return Followed(
-        {at: read(counts) for at, counts in kept["marked"]},
-        {tuple(chain): (at, read(counts)) for chain, at, counts in kept["latest"]},
-        {(begin, by) for begin, by in kept["ended"]},
+    return PropagatedObject(
+        {at: read(counts) for at, counts in fields["marked"]},
+        {tuple(chain): (at, read(counts)) for chain, at, counts in fields["latest"]},
+        {(begin, by) for begin, by in fields["ended"]},
     )

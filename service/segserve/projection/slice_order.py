@@ -20,7 +20,7 @@ Chain = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Step:
+class SliceStep:
     """One object on one slice. sources: the slices whose masks, put together, are its prompt. chain: steps of a chain
     follow from each other: where one is empty, or stops, the rest of it is. stops: where it differs too much from its
     source."""
@@ -32,56 +32,58 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Visit:
+class ProjectionVisit:
     """What is done on one slice at a time. annotated: objects of which the user said what is there, and how often the
     job had been asked for more by then. steps: of the others, by object."""
 
     slice: int
     annotated: tuple[tuple[int, int], ...]
-    steps: tuple[tuple[int, Step], ...]
+    steps: tuple[tuple[int, SliceStep], ...]
 
 
-def plan(annotated: Mapping[int, Mapping[int, int]], count: int, direction: Direction) -> list[Visit]:
+def plan_projection(
+    annotated: Mapping[int, Mapping[int, int]], count: int, direction: Direction
+) -> list[ProjectionVisit]:
     """annotated: of each object its slices with prompts, and the revision of the latest of them. count: of all
     slices."""
-    by_way: dict[int, dict[int, list[tuple[int, Step]]]] = {1: {}, -1: {}, 0: {}}
+    by_way: dict[int, dict[int, list[tuple[int, SliceStep]]]] = {1: {}, -1: {}, 0: {}}
     marked = defaultdict[int, list[tuple[int, int]]](list)
     for name, slices in annotated.items():
-        for step in steps(sorted(slices), count, direction):
+        for step in plan_object(sorted(slices), count, direction):
             by_way[step.chain[1]].setdefault(step.slice, []).append((name, step))
         for at, revision in slices.items():
             marked[at].append((name, revision))
     up = [
-        Visit(at, tuple(marked.get(at, ())), tuple(by_way[1].get(at, ())))
+        ProjectionVisit(at, tuple(marked.get(at, ())), tuple(by_way[1].get(at, ())))
         for at in sorted(marked.keys() | by_way[1].keys())
     ]
-    down = [Visit(at, (), tuple(found)) for at, found in sorted(by_way[-1].items(), reverse=True)]
-    middle = [Visit(at, (), tuple(found)) for at, found in sorted(by_way[0].items())]
+    down = [ProjectionVisit(at, (), tuple(found)) for at, found in sorted(by_way[-1].items(), reverse=True)]
+    middle = [ProjectionVisit(at, (), tuple(found)) for at, found in sorted(by_way[0].items())]
     return up + down + middle
 
 
-def steps(annotated: list[int], count: int, direction: Direction) -> Iterator[Step]:
+def plan_object(annotated: list[int], count: int, direction: Direction) -> Iterator[SliceStep]:
     """Of one object. annotated: ascending."""
     low, high = annotated[0], annotated[-1]
     if direction is not Direction.BACKWARD:
-        yield from run(high, count, 1, stops=True)
+        yield from chain_steps(high, count, 1, stops=True)
     if direction is not Direction.FORWARD:
-        yield from run(low, -1, -1, stops=True)
+        yield from chain_steps(low, -1, -1, stops=True)
     for begin, end in pairwise(annotated):
-        yield from between(begin, end)
+        yield from steps_between(begin, end)
 
 
-def run(begin: int, end: int, by: int, *, stops: bool) -> Iterator[Step]:
+def chain_steps(begin: int, end: int, by: int, *, stops: bool) -> Iterator[SliceStep]:
     """From the neighbour of `begin` to that of `end`."""
     for at in range(begin + by, end, by):
-        yield Step(at, (at - by,), (begin, by), stops)
+        yield SliceStep(at, (at - by,), (begin, by), stops)
 
 
-def between(begin: int, end: int) -> Iterator[Step]:
+def steps_between(begin: int, end: int) -> Iterator[SliceStep]:
     """From both sides to the middle; a slice that is as far from both is segmented from both."""
     middle = (begin + end) // 2
     shared = (end - begin) % 2 == 0
-    yield from run(begin, middle + (not shared), 1, stops=False)
-    yield from run(end, middle, -1, stops=False)
+    yield from chain_steps(begin, middle + (not shared), 1, stops=False)
+    yield from chain_steps(end, middle, -1, stops=False)
     if shared:
-        yield Step(middle, (middle - 1, middle + 1), (middle, 0), False)
+        yield SliceStep(middle, (middle - 1, middle + 1), (middle, 0), False)

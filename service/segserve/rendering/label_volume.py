@@ -11,25 +11,25 @@ from numpy.typing import NDArray
 
 from segserve.files.volume import Geometry, library
 from segserve.masks.label_map import Labels
-from segserve.rendering.result_index import Lines
+from segserve.rendering.result_index import ResultIndex
 from segserve.types import Size
 
 Volume: TypeAlias = NDArray[np.uint16 | np.uint32]
 
-PART = 1 << 20  # bytes
-BIG = (1 << 32) - (
+READ_BYTES = 1 << 20  # bytes
+MAX_CLASSIC_TIFF_BYTES = (1 << 32) - (
     1 << 25
 )  # bytes of pixels beyond which a TIFF is a BigTIFF: the rest is for its directories
 
 
-def itk_file(lines: Lines, axis: int, geometry: Geometry, suffix: str) -> Iterator[bytes]:
+def write_label_volume(lines: ResultIndex, axis: int, geometry: Geometry, suffix: str) -> Iterator[bytes]:
     """A file that SimpleITK writes: ".nii.gz", ".nrrd" or ".mha", compressed. axis: that the lines' slices are cut
     along, of the file's [Z, Y, X]. Parts are empty while it is being made. It takes the volume's memory once. Raises
     TooLarge, MissingDependency."""
     itk = library()
     with TemporaryDirectory() as folder:
-        volume = empty(Path(folder), lines, geometry)
-        yield from fill(volume, lines, axis)
+        volume = create_volume(Path(folder), lines, geometry)
+        yield from fill_volume(volume, lines, axis)
         image = itk.GetImageFromArray(volume)
         image.SetSpacing(geometry.spacing)
         image.SetOrigin(geometry.origin)
@@ -37,50 +37,52 @@ def itk_file(lines: Lines, axis: int, geometry: Geometry, suffix: str) -> Iterat
         path = Path(folder) / f"labels{suffix}"
         itk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
         del image
-        yield from content(path)
+        yield from read_parts(path)
 
 
-def tiff_of_volume(lines: Lines, axis: int, geometry: Geometry) -> Iterator[bytes]:
-    """As `itk_file`, as a TIFF of a page a slice along axis 0, which ImageJ opens with its spacing."""
+def write_volume_tiff(lines: ResultIndex, axis: int, geometry: Geometry) -> Iterator[bytes]:
+    """As `write_label_volume`, as a TIFF of a page a slice along axis 0, which ImageJ opens with its spacing."""
     with TemporaryDirectory() as folder:
-        volume = empty(Path(folder), lines, geometry)
-        yield from fill(volume, lines, axis)
+        volume = create_volume(Path(folder), lines, geometry)
+        yield from fill_volume(volume, lines, axis)
         x, y, z = geometry.spacing
         told = tifffile.imagej_description(volume.shape, axes="ZYX", spacing=z, unit="mm")
         path = Path(folder) / "labels.tif"
-        yield from written(path, iter(volume), told, volume.nbytes > BIG, (1 / x, 1 / y))
-        yield from content(path)
+        yield from write_pages(
+            path, iter(volume), told, volume.nbytes > MAX_CLASSIC_TIFF_BYTES, (1 / x, 1 / y)
+        )
+        yield from read_parts(path)
 
 
-def tiff_of_frames(lines: Lines, count: int, size: Size, fps: float | None) -> Iterator[bytes]:
-    """As `tiff_of_volume`, of a page a frame; it takes the memory of one."""
-    pages = (lines.label_map(frame, size) for frame in range(count))
+def write_frames_tiff(lines: ResultIndex, count: int, size: Size, fps: float | None) -> Iterator[bytes]:
+    """As `write_volume_tiff`, of a page a frame; it takes the memory of one."""
+    pages = (lines.build_label_map(frame, size) for frame in range(count))
     shape = count, size.height, size.width
     rate = {} if fps is None else {"fps": fps, "finterval": 1 / fps}
     told = tifffile.imagej_description(shape, axes="TYX", **rate)
-    big = count * size.height * size.width * np.dtype(lines.dtype).itemsize > BIG
+    big = count * size.height * size.width * np.dtype(lines.dtype).itemsize > MAX_CLASSIC_TIFF_BYTES
     with TemporaryDirectory() as folder:
         path = Path(folder) / "labels.tif"
-        yield from written(path, pages, told, big, None)
-        yield from content(path)
+        yield from write_pages(path, pages, told, big, None)
+        yield from read_parts(path)
 
 
-def empty(folder: Path, lines: Lines, geometry: Geometry) -> Volume:
+def create_volume(folder: Path, lines: ResultIndex, geometry: Geometry) -> Volume:
     """[Z, Y, X] on disk."""
     shape = geometry.size[::-1]
     return np.lib.format.open_memmap(folder / "labels.npy", "w+", lines.dtype, shape)
 
 
-def fill(volume: Volume, lines: Lines, axis: int) -> Iterator[bytes]:
+def fill_volume(volume: Volume, lines: ResultIndex, axis: int) -> Iterator[bytes]:
     """An empty part for each slice. Raises BadInput where a mask is not of a slice's size."""
     slices = np.moveaxis(volume, axis, 0)
     size = Size(*slices.shape[1:])
-    for index in lines.frames:
-        slices[index] = lines.label_map(index, size)
+    for index in lines.frame_numbers:
+        slices[index] = lines.build_label_map(index, size)
         yield b""
 
 
-def written(
+def write_pages(
     path: Path, pages: Iterator[Labels], told: str, big: bool, per_mm: tuple[float, float] | None
 ) -> Iterator[bytes]:
     """An empty part for each page. told: ImageJ's description of all. per_mm: pixels, across and down."""
@@ -101,7 +103,7 @@ def written(
             yield b""
 
 
-def content(path: Path) -> Iterator[bytes]:
+def read_parts(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while part := file.read(PART):
+        while part := file.read(READ_BYTES):
             yield part

@@ -9,19 +9,19 @@ import numpy as np
 from segserve.errors import MissingDependency
 from segserve.types import Size, UInt8
 
-USUAL_FPS = 10.0
-SLOWEST = Fraction(1, 1001)  # that `limit_denominator` below can tell from 0
-LONGEST = 1920  # pixels of the longer side: hardware decoders take it
+DEFAULT_FPS = 10.0
+MIN_FPS = Fraction(1, 1001)  # that `limit_denominator` below can tell from 0
+MAX_SIDE_PX = 1920  # pixels of the longer side: hardware decoders take it
 # Each part can be played once it is there, and nothing is written to twice (ISO/IEC 14496-12, movie fragments).
-FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+FRAGMENTED_MP4 = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 CODECS = {
     "libx264": {"preset": "veryfast", "crf": "20", "rc-lookahead": "10"},
     "mpeg4": {"q": "4"},  # FFmpeg may be built without x264
 }
-KEY_EVERY = 30  # frames: a part
+KEYFRAME_INTERVAL = 30  # frames: a part
 
 
-class Parts:
+class PartBuffer:
     """A file to write to, of which only what is new is kept."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Parts:
         return taken
 
 
-def mp4(frames: Iterator[UInt8], fps: float | None) -> Iterator[bytes]:
+def encode_mp4(frames: Iterator[UInt8], fps: float | None) -> Iterator[bytes]:
     """H.264, or MPEG-4 where there is no encoder for it. frames: RGB [H, W, 3], all of one size, at least one. A part
     for each frame, empty but for every few; memory holds some tens of frames however many there are. Larger frames
     are scaled down to LONGEST. Raises MissingDependency."""
@@ -45,17 +45,17 @@ def mp4(frames: Iterator[UInt8], fps: float | None) -> Iterator[bytes]:
         import av
     except ImportError:
         raise MissingDependency("PyAV", "video", "Making a video") from None
-    out, codec = Parts(), next(name for name in CODECS if name in av.codecs_available)
+    out, codec = PartBuffer(), next(name for name in CODECS if name in av.codecs_available)
     first = next(frames)
-    shown = shown_size(Size(*first.shape[:2]))
-    with av.open(out, "w", format="mp4", options=FRAGMENTED) as container:
-        stream = container.add_stream(codec, rate=rate(fps), options=CODECS[codec])
+    shown = fit_size(Size(*first.shape[:2]))
+    with av.open(out, "w", format="mp4", options=FRAGMENTED_MP4) as container:
+        stream = container.add_stream(codec, rate=frame_rate(fps), options=CODECS[codec])
         stream.width, stream.height, stream.pix_fmt = shown.width, shown.height, "yuv420p"
-        stream.codec_context.gop_size = KEY_EVERY
+        stream.codec_context.gop_size = KEYFRAME_INTERVAL
         stream.codec_context.thread_count = 1  # several clips at once, and clicks, need the other cores
         for values in chain([first], frames):
             # Its colours are BT.601's, as swscale makes them.
-            picture = av.VideoFrame.from_ndarray(even(values), format="rgb24")
+            picture = av.VideoFrame.from_ndarray(pad_to_even(values), format="rgb24")
             container.mux(
                 stream.encode(picture.reformat(shown.width, shown.height, "yuv420p", dst_colorspace="ITU601"))
             )
@@ -64,13 +64,13 @@ def mp4(frames: Iterator[UInt8], fps: float | None) -> Iterator[bytes]:
     yield out.take()
 
 
-def rate(fps: float | None) -> Fraction:
-    return max(Fraction(fps or USUAL_FPS).limit_denominator(1001), SLOWEST)
+def frame_rate(fps: float | None) -> Fraction:
+    return max(Fraction(fps or DEFAULT_FPS).limit_denominator(1001), MIN_FPS)
 
 
-def shown_size(size: Size) -> Size:
+def fit_size(size: Size) -> Size:
     """Even, as 4:2:0 needs it, and not over LONGEST."""
-    scale = min(1.0, LONGEST / max(size.height, size.width))
+    scale = min(1.0, MAX_SIDE_PX / max(size.height, size.width))
 
     def edge(length: int) -> int:
         return max(2, 2 * round(scale * (length + length % 2) / 2))
@@ -78,7 +78,7 @@ def shown_size(size: Size) -> Size:
     return Size(edge(size.height), edge(size.width))
 
 
-def even(values: UInt8) -> UInt8:
+def pad_to_even(values: UInt8) -> UInt8:
     """With the last row and column once more where their number is odd."""
     height, width = values.shape[:2]
     if height % 2 or width % 2:

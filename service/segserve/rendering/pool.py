@@ -18,7 +18,7 @@ class RenderingPool:
         self._most, self._taken = most, 0
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def slot(self) -> Iterator[None]:
         """For whoever wants something made, from before its first byte is fetched. Raises Busy."""
         if self._taken >= self._most:
             raise Busy("Too many results are being drawn.", remedy="Try again soon.", retry_after_s=5)
@@ -28,7 +28,7 @@ class RenderingPool:
         finally:
             self._taken -= 1
 
-    async def parts(self, made: Generator[bytes]) -> AsyncGenerator[bytes]:
+    async def stream(self, made: Generator[bytes]) -> AsyncGenerator[bytes]:
         """What the generator yields, but for empty parts: between any two of them others have their turn, and nobody
         needs to want the rest. The next part is made when it is asked for. Raises what `made` raises."""
         step: Future[bytes | None] | None = None
@@ -40,13 +40,13 @@ class RenderingPool:
                 if part:
                     yield part
         finally:
-            await asyncio.shield(asyncio.wrap_future(self._executor.submit(finish, step, made)))
+            await asyncio.shield(asyncio.wrap_future(self._executor.submit(close_generator, step, made)))
 
     def close(self) -> None:
         self._executor.shutdown(cancel_futures=True)
 
 
-def finish(step: "Future[Any] | None", made: Generator[bytes]) -> None:
+def close_generator(step: "Future[Any] | None", made: Generator[bytes]) -> None:
     """A step that nobody waits for any more may still run, in another thread."""
     if step is not None:
         wait([step])

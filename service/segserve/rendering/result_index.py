@@ -13,10 +13,10 @@ from segserve.masks import label_map as labels
 from segserve.masks.label_map import MOST_IN_16_BITS, Labels
 from segserve.types import Size
 
-MOST_IN_32_BITS = (1 << 32) - 1
+MAX_UINT32 = (1 << 32) - 1
 
 
-class Entry(TypedDict):
+class ResultObject(TypedDict):
     """An object on a frame, as result lines have it."""
 
     object_id: int
@@ -27,7 +27,7 @@ class Entry(TypedDict):
     parent: NotRequired[int | None]
 
 
-class Lines:
+class ResultIndex:
     """They lie in a temporary file, as run lengths; memory holds 24 bytes a line, for where it is. Frames may come
     in any order, and in several lines: of an object on a frame the last entry counts. Used by one thread at a time."""
 
@@ -38,7 +38,7 @@ class Lines:
         self._size: Size | None = None
         self._largest_id = 0
 
-    def add(self, lines: Iterable[bytes]) -> None:
+    def add_lines(self, lines: Iterable[bytes]) -> None:
         """Those without objects, such as errors, are passed over."""
         for line in lines:
             told = orjson.loads(line)
@@ -53,7 +53,7 @@ class Lines:
         self._order = None
 
     @property
-    def frames(self) -> list[int]:
+    def frame_numbers(self) -> list[int]:
         """Those with lines, ascending."""
         found: list[int] = np.unique(np.array(self._frames, np.int64)).tolist()
         return found
@@ -64,22 +64,24 @@ class Lines:
         assert self._size is not None
         return self._size
 
-    def occupied(self) -> list[int]:
+    def frames_with_objects(self) -> list[int]:
         """The frames with objects on them, ascending."""
-        return [frame for frame in self.frames if any(each["area"] for each in self.entries(frame))]
+        return [
+            frame for frame in self.frame_numbers if any(each["area"] for each in self.get_objects(frame))
+        ]
 
     @property
     def dtype(self) -> type[np.uint16 | np.uint32]:
         """That holds every object_id. Raises TooLarge."""
-        if self._largest_id > MOST_IN_32_BITS:
+        if self._largest_id > MAX_UINT32:
             raise TooLarge(
-                f"There are object_ids up to {self._largest_id}, and label maps hold {MOST_IN_32_BITS}.",
+                f"There are object_ids up to {self._largest_id}, and label maps hold {MAX_UINT32}.",
                 field="format",
                 remedy="Ask for format 'ndjson' or 'coco'.",
             )
         return np.uint16 if self._largest_id <= MOST_IN_16_BITS else np.uint32
 
-    def entries(self, frame: int) -> list[Entry]:
+    def get_objects(self, frame: int) -> list[ResultObject]:
         """The objects on the frame by object_id; none where it has no line."""
         if self._order is None:
             frames = np.array(self._frames, np.int64)
@@ -87,17 +89,19 @@ class Lines:
             self._order = order, frames[order]
         order, frames = self._order
         begin, end = np.searchsorted(frames, [frame, frame + 1])
-        found: dict[int, Entry] = {}
+        found: dict[int, ResultObject] = {}
         for number in order[begin:end].tolist():
             self._file.seek(self._begins[number])
             for entry in orjson.loads(self._file.read(self._lengths[number]))["objects"]:
                 found[entry["object_id"]] = entry
         return [found[object_id] for object_id in sorted(found)]
 
-    def label_map(self, frame: int, size: Size) -> Labels:
+    def build_label_map(self, frame: int, size: Size) -> Labels:
         """[H, W] of object_ids, 0 for the background; where objects overlap the smaller one shows. Raises TooLarge, and
         BadInput where a mask is not of `size`."""
-        found = [(each["object_id"], each["mask"]["counts"], each["area"]) for each in self.entries(frame)]
+        found = [
+            (each["object_id"], each["mask"]["counts"], each["area"]) for each in self.get_objects(frame)
+        ]
         return labels.from_runs(found, size, self.dtype)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Reach:
+class MemoryReach:
     """How far a network looks back. count: frames of the video. memories: of tracked frames, `stride` apart.
     pointers: frames whose pointer is seen. prompted: frames at most, -1 for all of them. past_only: no pointers of
     prompted frames that are still to come. signed: such a one is at a negative distance."""
@@ -28,7 +28,7 @@ class Reach:
     signed: bool
 
     @classmethod
-    def of(cls, network: Any, count: int) -> "Reach":
+    def from_network(cls, network: Any, count: int) -> "MemoryReach":
         """network: a SAM2Base. count: frames of the video."""
         seen = min(count, network.max_obj_ptrs_in_encoder) if network.use_obj_ptrs_in_encoder else 0
         return cls(
@@ -41,7 +41,7 @@ class Reach:
             signed=network.use_signed_tpos_enc_to_obj_ptrs,
         )
 
-    def before(self, frame: int, back: int, sign: int) -> int:
+    def memory_frame(self, frame: int, back: int, sign: int) -> int:
         """The frame of the memory that is `back` places before `frame`: the last one, then every stride-th. sign: -1
         where time runs backwards."""
         now = frame * sign
@@ -51,7 +51,7 @@ class Reach:
 
 
 @dataclass
-class Memory:
+class FrameMemory:
     """What one object left on one frame. pointer: [C]. features: [c, g, g] bfloat16, None once out of reach. logits:
     low-res [h, h] float32, None where no prompt can build on them any more. score: 0 to 1."""
 
@@ -62,7 +62,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Clicks:
+class FrameClicks:
     """On one frame. points: [1, N, 2] float32, pixels of the network's input. labels: [1, N] int32; 2 and 3 are a box's
     corners."""
 
@@ -71,7 +71,7 @@ class Clicks:
 
 
 @dataclass(frozen=True)
-class Context:
+class MemoryContext:
     """What one object on one frame looks back at. memories: with their place in time, 0 for prompted frames. pointers:
     with their distance in frames."""
 
@@ -85,34 +85,34 @@ class Context:
 
 
 @dataclass
-class Bank:
+class MemoryBank:
     """One object's memories by frame. pending: of prompts that count from the next tracked frame on."""
 
-    prompted: dict[int, Memory] = field(default_factory=dict)
-    tracked: dict[int, Memory] = field(default_factory=dict)
-    pending: dict[int, Memory] = field(default_factory=dict)
-    clicks: dict[int, Clicks] = field(default_factory=dict)
+    prompted: dict[int, FrameMemory] = field(default_factory=dict)
+    tracked: dict[int, FrameMemory] = field(default_factory=dict)
+    pending: dict[int, FrameMemory] = field(default_factory=dict)
+    clicks: dict[int, FrameClicks] = field(default_factory=dict)
 
-    def latest(self, frame: int) -> Memory | None:
+    def get_latest(self, frame: int) -> FrameMemory | None:
         """The last answer on a frame."""
         return self.pending.get(frame) or self.prompted.get(frame) or self.tracked.get(frame)
 
-    def answer(self, frame: int) -> Memory:
+    def get_answer(self, frame: int) -> FrameMemory:
         """Of a frame that was tracked or passed."""
         return self.prompted.get(frame) or self.tracked[frame]
 
-    def settle(self) -> None:
+    def commit_pending(self) -> None:
         self.prompted.update(self.pending)
         for frame in self.pending:
             self.tracked.pop(frame, None)
         self.pending.clear()
 
-    def context(self, frame: int, reach: Reach, *, reverse: bool) -> Context:
+    def build_context(self, frame: int, reach: MemoryReach, *, reverse: bool) -> MemoryContext:
         sign = -1 if reverse else 1
         chosen, others = select_closest_cond_frames(frame, self.prompted, reach.prompted)
         memories = [(0, memory.features) for memory in chosen.values()]
         for place in range(1, reach.memories + 1):
-            then = reach.before(frame, reach.memories + 1 - place, sign)
+            then = reach.memory_frame(frame, reach.memories + 1 - place, sign)
             memory = self.tracked.get(then) or others.get(then)
             if memory is not None and memory.features is not None:
                 memories.append((place, memory.features))
@@ -126,9 +126,9 @@ class Bank:
             memory = self.tracked.get(then) or others.get(then)
             if 0 <= then < reach.count and memory is not None:
                 pointers.append((distance, memory.pointer))
-        return Context(memories, pointers)
+        return MemoryContext(memories, pointers)
 
-    def forget(self, reach: Reach, position: int, origin: int) -> None:
+    def drop_unreachable(self, reach: MemoryReach, position: int, origin: int) -> None:
         """Keep what can be seen from around `position`, where tracking goes on, and from around `origin`, where it
         began and may begin again the other way."""
         for frame, memory in list(self.tracked.items()):

@@ -22,18 +22,18 @@ from segserve.errors import BadInput, BrokenModel
 from segserve.models.bundle import Bundle, Kind, PromptableManifest
 from segserve.models.networks.sam2 import CONFIGS, build
 from segserve.models.weights import PROMPTABLE, read_weights
-from segserve.sam2_memory.memory_bank import Clicks, Context
+from segserve.sam2_memory.memory_bank import FrameClicks, MemoryContext
 from segserve.types import Bool, Device, UInt8
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as sam2.utils.misc.load_video_frames
 LOGIT_LIMIT = 32.0  # of a mask that is fed back, as sam2 clamps it
 # Objects that look back together. On a CPU it saves nothing, and one by one the results are the library's bit by bit.
-TOGETHER = {Device.CPU: 1, Device.CUDA: 8}
+MAX_BATCH = {Device.CPU: 1, Device.CUDA: 8}
 ARCHITECTURES = {f"hiera_{variant}": variant for variant in CONFIGS}
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedFrame:
     """A frame. features, positions: [g * g, 1, C]. fine: [1, C / 8, 4g, 4g] and [1, C / 4, 2g, 2g]."""
 
     features: Tensor
@@ -42,7 +42,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedMasks:
     """Of n objects. candidates: low-res logits [n, k, 4g, 4g] float32. chosen: [n], which of them is the answer.
     pointers: [n, C]. present: [n, 1], positive where the object is on the frame. scores: [n], predicted IoU."""
 
@@ -52,13 +52,13 @@ class Decoded:
     present: Tensor
     scores: Tensor
 
-    def of_chosen(self, candidates: Tensor) -> Tensor:
+    def select_chosen(self, candidates: Tensor) -> Tensor:
         """[n, k, h, w] -> [n, 1, h, w]."""
         rows = torch.arange(len(self.chosen), device=self.chosen.device)
         return candidates[rows, self.chosen][:, None]
 
 
-class Tracker:
+class Sam2VideoNetwork:
     """network: a `sam2.modeling.sam2_base.SAM2Base`. model: what its states are marked with. Used by one thread at a
     time."""
 
@@ -66,7 +66,7 @@ class Tracker:
         self.network = network.to(device.value).eval()
         self.model, self.device = model, device
         self.size: int = network.image_size
-        self.together = TOGETHER[device]
+        self.max_batch = MAX_BATCH[device]
         self._grid: int = network.sam_image_embedding_size
         self._mean, self._std = (
             torch.tensor(v, dtype=torch.float32, device=device.value)[:, None, None] for v in (MEAN, STD)
@@ -75,7 +75,7 @@ class Tracker:
     @classmethod
     def load(
         cls, bundle: Bundle, *, device: Device = Device.CPU, threads: int = 1, image_size: int | None = None
-    ) -> "Tracker":
+    ) -> "Sam2VideoNetwork":
         """From a bundle's weights. On CUDA it computes in bfloat16 where torch's autocast does, on a CPU in float32
         with so many threads, of the whole process: with another number the last bits may differ.
 
@@ -104,21 +104,21 @@ class Tracker:
         return cls(network, model=bundle.digest, device=device)
 
     @contextmanager
-    def computing(self) -> Iterator[None]:
+    def inference(self) -> Iterator[None]:
         cuda = self.device is Device.CUDA
         with torch.inference_mode(), torch.autocast(self.device.value, torch.bfloat16, enabled=cuda):
             yield
 
-    def encode(self, rgb: UInt8) -> Encoded:
+    def encode(self, rgb: UInt8) -> EncodedFrame:
         """rgb: [H, W, 3]."""
         resized = np.asarray(Image.fromarray(rgb).resize((self.size, self.size))) / 255.0
         image = torch.from_numpy(resized).permute(2, 0, 1).float().to(self.device.value)
         found = self.network.forward_image(((image - self._mean) / self._std)[None])
         *fine, features = found["backbone_fpn"][-3:]
         positions = found["vision_pos_enc"][-1]
-        return Encoded(flat(features), flat(positions), fine)
+        return EncodedFrame(flatten_features(features), flatten_features(positions), fine)
 
-    def alone(self, encoded: Encoded) -> Tensor:
+    def condition_without_memory(self, encoded: EncodedFrame) -> Tensor:
         """A frame seen without looking back: [1, C, g, g]."""
         return self.network._prepare_memory_conditioned_features(
             frame_idx=0,
@@ -130,7 +130,9 @@ class Tracker:
             num_frames=1,
         )
 
-    def look_back(self, encoded: Encoded, contexts: Sequence[Context], pointers: int) -> Tensor:
+    def condition_on_memory(
+        self, encoded: EncodedFrame, contexts: Sequence[MemoryContext], pointers: int
+    ) -> Tensor:
         """A frame as each of n objects sees it after what it remembers: [n, C, g, g]. contexts: of one shape.
         pointers: the most frames whose pointers could be seen, by which distances are measured."""
         count = len(contexts)
@@ -146,14 +148,14 @@ class Tracker:
         )
         return seen.permute(1, 2, 0).unflatten(2, (self._grid, self._grid))
 
-    def _recall(self, context: Context, pointers: int) -> tuple[Tensor, Tensor]:
+    def _recall(self, context: MemoryContext, pointers: int) -> tuple[Tensor, Tensor]:
         """What one object looks back at, and where that lies in space and time: both [L, c]."""
         network = self.network
         width = network.mem_dim
         spatial = network.memory_encoder.position_encoding(
             torch.empty(1, 1, self._grid, self._grid, device=self.device.value)
         )
-        in_space = flat(spatial)[:, 0]
+        in_space = flatten_features(spatial)[:, 0]
         memory = [features.flatten(1).T.float() for _, features in context.memories]
         places = [
             in_space + network.maskmem_tpos_enc[network.num_maskmem - place - 1, 0]
@@ -173,21 +175,21 @@ class Tracker:
 
     def decode(
         self,
-        encoded: Encoded,
+        encoded: EncodedFrame,
         seen: Tensor,
         *,
         initial: bool = False,
-        clicks: Clicks | None = None,
+        clicks: FrameClicks | None = None,
         prior: Tensor | None = None,
         first: bool = False,
-    ) -> Decoded:
+    ) -> DecodedMasks:
         """seen: [n, C, g, g]. initial: seen without looking back. clicks, prior [1, 1, 4g, 4g]: of a single object.
         first: answer with the first of the three candidates, otherwise as sam2: with the best of them where there is at
         most one click, else with the single mask, or the best of them where that is not stable."""
         network, count = self.network, len(seen)
         if clicks is None:  # a click that is none, as SAM pads them
             points = torch.zeros(count, 1, 2, device=seen.device)
-            clicks = Clicks(points, torch.full((count, 1), -1, dtype=torch.int32, device=seen.device))
+            clicks = FrameClicks(points, torch.full((count, 1), -1, dtype=torch.int32, device=seen.device))
             many = network._use_multimask(initial, None)
         else:
             many = first or network._use_multimask(initial, {"point_labels": clicks.labels})
@@ -210,7 +212,7 @@ class Tracker:
         there = present.sigmoid() if network.soft_no_obj_ptr else appears.float()
         if network.fixed_no_obj_ptr:
             pointers = there * pointers
-        return Decoded(
+        return DecodedMasks(
             torch.where(appears[..., None, None], logits.float(), NO_OBJ_SCORE),
             best,
             pointers + (1 - there) * network.no_obj_ptr,
@@ -218,7 +220,7 @@ class Tracker:
             torch.where(appears[:, 0], scores[rows, best].float(), 0.0),
         )
 
-    def paint(self, encoded: Encoded, mask: Bool) -> Decoded:
+    def use_mask_as_output(self, encoded: EncodedFrame, mask: Bool) -> DecodedMasks:
         """A mask [H, W] taken as the answer on its frame; its score is 1, or 0 where it is empty."""
         given = torch.from_numpy(mask).float()[None, None].to(self.device.value)
         if mask.shape != (self.size, self.size):
@@ -228,23 +230,23 @@ class Tracker:
         features = encoded.features.permute(1, 2, 0).unflatten(2, (self._grid, self._grid))
         logits, *_, pointers, present = self.network._use_mask_as_output(features, encoded.fine, given)
         only = torch.zeros(1, dtype=torch.int64, device=given.device)
-        return Decoded(logits, only, pointers, present, (present[:, 0] > 0).float())
+        return DecodedMasks(logits, only, pointers, present, (present[:, 0] > 0).float())
 
-    def remember(self, encoded: Encoded, decoded: Decoded, *, prompted: bool) -> Tensor:
+    def encode_memory(self, encoded: EncodedFrame, decoded: DecodedMasks, *, prompted: bool) -> Tensor:
         """What later frames look back at: [n, c, g, g] bfloat16. prompted: the masks count as certain."""
         # Rounding depends on how many channels are upscaled at once, so this is done in sam2's order.
-        given = decoded.of_chosen(decoded.candidates) if prompted else decoded.candidates
+        given = decoded.select_chosen(decoded.candidates) if prompted else decoded.candidates
         large = F.interpolate(given, (self.size, self.size), mode="bilinear", align_corners=False)
         features, _ = self.network._encode_new_memory(
             current_vision_feats=[encoded.features],
             feat_sizes=[(self._grid, self._grid)],
-            pred_masks_high_res=large if prompted else decoded.of_chosen(large),
+            pred_masks_high_res=large if prompted else decoded.select_chosen(large),
             object_score_logits=decoded.present,
             is_mask_from_pts=prompted,
         )
         return features.to(torch.bfloat16)
 
 
-def flat(features: Tensor) -> Tensor:
+def flatten_features(features: Tensor) -> Tensor:
     """[n, C, h, w] -> [h * w, n, C]."""
     return features.flatten(2).permute(2, 0, 1)

@@ -3,7 +3,7 @@
 What it answers is what `sam2`'s SAM2VideoPredictor answers on the same frames, forward and then in reverse, with its
 `add_all_frames_to_correct_as_cond`: each prompted frame is a conditioning frame, as in SAM 2's training. (Without it a
 correction is overwritten when its frame is tracked again.) What differs is what is kept: no frames, no masks at the
-video's size, and of each object only what `Bank` says.
+video's size, and of each object only what `MemoryBank` says.
 """
 
 from collections import defaultdict
@@ -17,31 +17,31 @@ from torch import Tensor
 
 from segserve.errors import BadInput
 from segserve.masks.crop import empty, from_mask
-from segserve.sam2_memory.memory_bank import Bank, Clicks, Context, Memory, Reach
-from segserve.sam2_memory.network_steps import Decoded, Encoded, Tracker
+from segserve.sam2_memory.memory_bank import FrameClicks, FrameMemory, MemoryBank, MemoryContext, MemoryReach
+from segserve.sam2_memory.network_steps import DecodedMasks, EncodedFrame, Sam2VideoNetwork
 from segserve.types import Bool, Crop, Prompt, SegmentedObject, Select, Size, UInt8
 
 BOX_LABELS = (2, 3)  # SAM's, of its corners
 
 
-class Session:
+class Sam2Session:
     """size: of the frames. count: of the frames; distances in time are measured by it where there are few. Used by one
     thread at a time.
 
     A frame is encoded once for all prompts on it and for tracking it, if no other comes between them.
     """
 
-    def __init__(self, tracker: Tracker, size: Size, count: int) -> None:
+    def __init__(self, tracker: Sam2VideoNetwork, size: Size, count: int) -> None:
         self.size, self.count = size, count
-        self.banks: dict[int, Bank] = {}
+        self.banks: dict[int, MemoryBank] = {}
         self.origin: int | None = None  # where the pass began that goes on
         self.position: int | None = None  # the frame tracked last
         self.reverse = False
         self.tracker = tracker
-        self.reach = Reach.of(tracker.network, count)
-        self._encoded: tuple[int, Encoded] | None = None
+        self.reach = MemoryReach.from_network(tracker.network, count)
+        self._encoded: tuple[int, EncodedFrame] | None = None
 
-    def add(
+    def add_prompt(
         self, frame: int, rgb: UInt8, object_id: int, prompt: Prompt, select: Select = Select.BEST
     ) -> SegmentedObject:
         """A prompt for an object, known or new: its mask on this frame, and its score.
@@ -53,12 +53,12 @@ class Session:
         """
         self._check(frame, rgb)
         self._check_prompt(prompt, select)
-        bank = self.banks.get(object_id, Bank())
+        bank = self.banks.get(object_id, MemoryBank())
         encoded = self._encode(frame, rgb)
-        with self.tracker.computing():
+        with self.tracker.inference():
             if prompt.mask is not None:
                 bank.clicks.pop(frame, None)
-                decoded = self.tracker.paint(encoded, prompt.mask)
+                decoded = self.tracker.use_mask_as_output(encoded, prompt.mask)
                 bank.pending[frame] = self._memories(encoded, decoded, prompted=True)[0]
             if prompt.box is not None or len(prompt.points):
                 bank.clicks[frame] = self._clicks(prompt, bank.clicks.get(frame))
@@ -77,18 +77,20 @@ class Session:
         self._check(frame, rgb)
         self._move(frame, reverse)
         for bank in self.banks.values():
-            bank.settle()
-        with self.tracker.computing():
+            bank.commit_pending()
+        with self.tracker.inference():
             for together in self._groups(frame):
                 encoded = self._encode(frame, rgb)
-                seen = self.tracker.look_back(encoded, [c for _, c in together], self.reach.pointers)
+                seen = self.tracker.condition_on_memory(
+                    encoded, [c for _, c in together], self.reach.pointers
+                )
                 decoded = self.tracker.decode(encoded, seen)
                 memories = self._memories(encoded, decoded, prompted=False)
                 for (bank, _), memory in zip(together, memories, strict=True):
                     bank.tracked[frame] = memory
             for bank in self.banks.values():
-                bank.forget(self.reach, frame, frame if self.origin is None else self.origin)
-            return {object_id: self._object(bank.answer(frame)) for object_id, bank in self.banks.items()}
+                bank.drop_unreachable(self.reach, frame, frame if self.origin is None else self.origin)
+            return {object_id: self._object(bank.get_answer(frame)) for object_id, bank in self.banks.items()}
 
     def _move(self, frame: int, reverse: bool) -> None:
         step = -1 if reverse else 1
@@ -97,26 +99,26 @@ class Session:
             self.origin = frame
         self.position, self.reverse = frame, reverse
 
-    def _groups(self, frame: int) -> Iterator[list[tuple[Bank, Context]]]:
+    def _groups(self, frame: int) -> Iterator[list[tuple[MemoryBank, MemoryContext]]]:
         """Objects that have to look back, so many together as the device takes, each group of one shape."""
         shapes = defaultdict(list)
         for bank in self.banks.values():
             if frame not in bank.prompted:
-                context = bank.context(frame, self.reach, reverse=self.reverse)
+                context = bank.build_context(frame, self.reach, reverse=self.reverse)
                 shapes[context.shape].append((bank, context))
-        most = self.tracker.together
+        most = self.tracker.max_batch
         for found in shapes.values():
             for start in range(0, len(found), most):
                 yield found[start : start + most]
 
-    def _click(self, bank: Bank, frame: int, encoded: Encoded, *, first: bool) -> Decoded:
+    def _click(self, bank: MemoryBank, frame: int, encoded: EncodedFrame, *, first: bool) -> DecodedMasks:
         corrected = frame == self.position and (frame in bank.tracked or frame in bank.prompted)
         if corrected:
-            context = bank.context(frame, self.reach, reverse=self.reverse)
-            seen = self.tracker.look_back(encoded, [context], self.reach.pointers)
+            context = bank.build_context(frame, self.reach, reverse=self.reverse)
+            seen = self.tracker.condition_on_memory(encoded, [context], self.reach.pointers)
         else:
-            seen = self.tracker.alone(encoded)
-        last = bank.latest(frame)
+            seen = self.tracker.condition_without_memory(encoded)
+        last = bank.get_latest(frame)
         prior = None
         if last is not None and last.logits is not None:
             prior = last.logits[None, None]
@@ -124,7 +126,7 @@ class Session:
             encoded, seen, initial=not corrected, clicks=bank.clicks[frame], prior=prior, first=first
         )
 
-    def _clicks(self, prompt: Prompt, before: Clicks | None) -> Clicks:
+    def _clicks(self, prompt: Prompt, before: FrameClicks | None) -> FrameClicks:
         """In the network's pixels, a box first, after those that were there unless a box begins again."""
         points, labels = [prompt.points], [prompt.labels]
         if prompt.box is not None:
@@ -133,31 +135,33 @@ class Session:
             labels.insert(0, np.array(BOX_LABELS))
         extent = torch.tensor([self.size.width, self.size.height])
         placed = torch.from_numpy(np.concatenate(points).astype(np.float32)) / extent * self.tracker.size
-        new = Clicks(placed[None], torch.from_numpy(np.concatenate(labels).astype(np.int32))[None])
-        new = Clicks(*(part.to(self.tracker.device.value) for part in (new.points, new.labels)))
+        new = FrameClicks(placed[None], torch.from_numpy(np.concatenate(labels).astype(np.int32))[None])
+        new = FrameClicks(*(part.to(self.tracker.device.value) for part in (new.points, new.labels)))
         if before is None or prompt.box is not None:
             return new
-        return Clicks(torch.cat([before.points, new.points], 1), torch.cat([before.labels, new.labels], 1))
+        return FrameClicks(
+            torch.cat([before.points, new.points], 1), torch.cat([before.labels, new.labels], 1)
+        )
 
-    def _encode(self, frame: int, rgb: UInt8) -> Encoded:
+    def _encode(self, frame: int, rgb: UInt8) -> EncodedFrame:
         if self._encoded is None or self._encoded[0] != frame:
             self._encoded = None
-            with self.tracker.computing():
+            with self.tracker.inference():
                 self._encoded = frame, self.tracker.encode(rgb)
         return self._encoded[1]
 
-    def _memories(self, encoded: Encoded, decoded: Decoded, *, prompted: bool) -> list[Memory]:
+    def _memories(self, encoded: EncodedFrame, decoded: DecodedMasks, *, prompted: bool) -> list[FrameMemory]:
         """One for each object of the batch; clones, or all of the batch would live as long as any of it."""
-        features = self.tracker.remember(encoded, decoded, prompted=prompted)
-        logits = decoded.of_chosen(decoded.candidates)
+        features = self.tracker.encode_memory(encoded, decoded, prompted=prompted)
+        logits = decoded.select_chosen(decoded.candidates)
         return [
-            Memory(decoded.pointers[i].clone(), features[i].clone(), logits[i, 0].clone(), score)
+            FrameMemory(decoded.pointers[i].clone(), features[i].clone(), logits[i, 0].clone(), score)
             for i, score in enumerate(decoded.scores.tolist())
         ]
 
-    def _object(self, memory: Memory) -> SegmentedObject:
+    def _object(self, memory: FrameMemory) -> SegmentedObject:
         assert memory.logits is not None, "that of the frame at hand is kept"
-        return SegmentedObject(crop(memory.logits, self.size), memory.score)
+        return SegmentedObject(mask_from_logits(memory.logits, self.size), memory.score)
 
     def _check(self, frame: int, rgb: UInt8) -> None:
         if not 0 <= frame < self.count:
@@ -193,7 +197,7 @@ class Session:
             )
 
 
-def crop(logits: Tensor, size: Size) -> Crop:
+def mask_from_logits(logits: Tensor, size: Size) -> Crop:
     """Low-res logits [h, h] as the mask at the video's size, where they are positive after bilinear upscaling."""
     if not (logits > 0).any():  # what is between values that are not positive is not
         return empty(size)

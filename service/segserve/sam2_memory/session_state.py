@@ -13,21 +13,21 @@ from safetensors.torch import save as write_tensors
 from torch import Tensor
 
 from segserve.errors import BadInput
-from segserve.sam2_memory.memory_bank import Bank, Clicks, Memory
-from segserve.sam2_memory.network_steps import Tracker
-from segserve.sam2_memory.session import Session
+from segserve.sam2_memory.memory_bank import FrameClicks, FrameMemory, MemoryBank
+from segserve.sam2_memory.network_steps import Sam2VideoNetwork
+from segserve.sam2_memory.session import Sam2Session
 from segserve.types import Size
 
 FORMAT = 1
-KEPT = ("prompted", "tracked", "pending")
-TENSORS = ("pointer", "features", "logits")
+MEMORY_DICTS = ("prompted", "tracked", "pending")
+MEMORY_TENSORS = ("pointer", "features", "logits")
 
 
-def dump(session: Session) -> bytes:
+def dump_session(session: Sam2Session) -> bytes:
     """Equal sessions are equal bytes."""
     tensors: dict[str, Tensor] = {}
     objects = [
-        {"id": object_id, **describe(bank, str(number), tensors)}
+        {"id": object_id, **bank_to_json(bank, str(number), tensors)}
         for number, (object_id, bank) in enumerate(session.banks.items())
     ]
     about = {
@@ -44,24 +44,24 @@ def dump(session: Session) -> bytes:
     return write_tensors(tensors, {"session": json.dumps(about)})
 
 
-def describe(bank: Bank, name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def bank_to_json(bank: MemoryBank, name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Its tensors go into `tensors`, their names begin with `name`. The order of frames is kept: it is that of what is
     looked back at."""
     for frame, clicks in bank.clicks.items():
         tensors[f"{name}.clicks.{frame}.points"] = clicks.points.cpu()
         tensors[f"{name}.clicks.{frame}.labels"] = clicks.labels.cpu()
     told: dict[str, Any] = {"clicks": list(bank.clicks)}
-    for kept in KEPT:
-        memories: dict[int, Memory] = getattr(bank, kept)
+    for kept in MEMORY_DICTS:
+        memories: dict[int, FrameMemory] = getattr(bank, kept)
         told[kept] = [[frame, memory.score] for frame, memory in memories.items()]
         for frame, memory in memories.items():
-            for field in TENSORS:
+            for field in MEMORY_TENSORS:
                 if (tensor := getattr(memory, field)) is not None:
                     tensors[f"{name}.{kept}.{frame}.{field}"] = tensor.cpu()
     return told
 
 
-def load(tracker: Tracker, state: bytes) -> Session:
+def load_session(tracker: Sam2VideoNetwork, state: bytes) -> Sam2Session:
     """Raises BadInput for bytes that are no session's, or of another model or image size."""
     try:
         tensors = {name: tensor.to(tracker.device.value) for name, tensor in read_tensors(state).items()}
@@ -69,11 +69,11 @@ def load(tracker: Tracker, state: bytes) -> Session:
         about = json.loads(json.loads(state[8 : 8 + head])["__metadata__"]["session"])
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']}")
-        session = Session(tracker, Size(*about["size"]), about["count"])
+        session = Sam2Session(tracker, Size(*about["size"]), about["count"])
         session.origin, session.position = about["origin"], about["position"]
         session.reverse = about["reverse"]
         for number, told in enumerate(about["objects"]):
-            session.banks[told["id"]] = restore(told, str(number), tensors)
+            session.banks[told["id"]] = bank_from_json(told, str(number), tensors)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
             "This is not the state of a session.", field="state", remedy="Begin from the first frame again."
@@ -87,15 +87,15 @@ def load(tracker: Tracker, state: bytes) -> Session:
     return session
 
 
-def restore(told: dict[str, Any], name: str, tensors: dict[str, Tensor]) -> Bank:
-    bank = Bank()
+def bank_from_json(told: dict[str, Any], name: str, tensors: dict[str, Tensor]) -> MemoryBank:
+    bank = MemoryBank()
     for frame in told["clicks"]:
         begin = f"{name}.clicks.{frame}"
-        bank.clicks[frame] = Clicks(tensors[f"{begin}.points"], tensors[f"{begin}.labels"])
-    for kept in KEPT:
-        memories: dict[int, Memory] = getattr(bank, kept)
+        bank.clicks[frame] = FrameClicks(tensors[f"{begin}.points"], tensors[f"{begin}.labels"])
+    for kept in MEMORY_DICTS:
+        memories: dict[int, FrameMemory] = getattr(bank, kept)
         for frame, score in told[kept]:
             begin = f"{name}.{kept}.{frame}"
             features, logits = tensors.get(f"{begin}.features"), tensors.get(f"{begin}.logits")
-            memories[frame] = Memory(tensors[f"{begin}.pointer"], features, logits, score)
+            memories[frame] = FrameMemory(tensors[f"{begin}.pointer"], features, logits, score)
     return bank

@@ -23,7 +23,7 @@ class Detections:
         return len(self.ids)
 
 
-def measure(labels: Labels) -> Detections:
+def measure_detections(labels: Labels) -> Detections:
     """Of a label map [H, W]."""
     rows, columns = np.nonzero(labels)
     ids, member, areas = np.unique(labels[rows, columns], return_inverse=True, return_counts=True)

@@ -16,7 +16,7 @@ from segserve.errors import MissingDependency
 from segserve.tracking.detections import Detections
 from segserve.types import Int64
 
-LEAST_REACH = 15.0  # pixels: laptrack's own default, and TrackMate's
+MIN_CUTOFF_PX = 15.0  # pixels: laptrack's own default, and TrackMate's
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,17 @@ class Track:
 class Tracks:
     """all: by their ids. of: for every frame, [n] the track ids of its detections, in their order."""
 
-    all: list[Track]
-    of: list[Int64]
+    tracks: list[Track]
+    track_ids: list[Int64]
 
 
-def link(frames: Sequence[Detections], params: LinkingParams) -> Tracks:
+def link_tracks(frames: Sequence[Detections], params: LinkingParams) -> Tracks:
     """The same for the same detections. Takes seconds for 50,000 of them, and more where many were missed, for ends are
     compared with all beginnings. Raises MissingDependency."""
     of = [np.zeros(each.count, np.int64) for each in frames]
     if not any(each.count for each in frames):
         return Tracks([], of)
-    graph = assign(frames, params)
+    graph = assign_links(frames, params)
     parents: dict[int, int | None] = {}
     seen: dict[int, list[int]] = {}
     for frame, detections in enumerate(frames):
@@ -86,10 +86,10 @@ def link(frames: Sequence[Detections], params: LinkingParams) -> Tracks:
     return Tracks([Track(each, np.array(seen[each]), parent) for each, parent in parents.items()], of)
 
 
-def assign(frames: Sequence[Detections], params: LinkingParams) -> Any:
+def assign_links(frames: Sequence[Detections], params: LinkingParams) -> Any:
     """A networkx graph with every detection as a node (frame, position in it) and an edge from each to what follows
     it: to two where it divides, and to none from more than one."""
-    usual = reach(frames)
+    usual = default_cutoff_px(frames)
 
     def squared(cutoff: float | None) -> float:
         return (usual if cutoff is None else cutoff) ** 2
@@ -115,7 +115,7 @@ def load_laptrack() -> Any:
     return LapTrack
 
 
-def reach(frames: Sequence[Detections]) -> float:
+def default_cutoff_px(frames: Sequence[Detections]) -> float:
     """The median diameter of the objects, each taken as a disc; pixels."""
     areas: NDArray[np.int64] = np.concatenate([each.areas for each in frames])
-    return max(LEAST_REACH, float(2 * np.sqrt(np.median(areas) / np.pi)))
+    return max(MIN_CUTOFF_PX, float(2 * np.sqrt(np.median(areas) / np.pi)))

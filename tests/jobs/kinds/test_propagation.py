@@ -9,11 +9,19 @@ import orjson
 import pytest
 
 from segserve.files.file_view import View
-from segserve.jobs.engine.chunked_work import Chunk, Stop, Stopped
-from segserve.jobs.engine.job import Job, Kind, State
-from segserve.jobs.kinds.job_requests import Engine, FollowRequest, ObjectAsked, PromptAt
-from segserve.jobs.kinds.propagation import OpenedFollowing, Seen
-from segserve.jobs.kinds.propagation_plan import CHUNK, KEPT_STATES, Remembered, kept_chunks, plan, remembered
+from segserve.jobs.engine.job import Job, JobKind, JobState
+from segserve.jobs.engine.job_kind_runner import Chunk
+from segserve.jobs.engine.stop_signal import JobStopped, StopSignal
+from segserve.jobs.kinds.job_requests import EngineName, PromptOnSlice, PropagationRequest, RequestedObject
+from segserve.jobs.kinds.propagation import ObjectOnSlice, OpenPropagationJob
+from segserve.jobs.kinds.propagation_plan import (
+    CHUNKS_PER_KEPT_STATE,
+    VISITS_PER_CHUNK,
+    MemoryVisit,
+    count_kept_chunks,
+    plan_memory_visits,
+    plan_visits,
+)
 from segserve.masks import crop
 from segserve.types import Direction, Priority, Select, Size
 
@@ -34,13 +42,15 @@ class Counting:
     def __init__(self, stop_at: int | None = None) -> None:
         self.asked, self._stop_at = 0, stop_at
 
-    async def visit(self, visit: Remembered, ahead: Sequence[Remembered], stop: Stop) -> dict[int, Seen]:
+    async def visit(
+        self, visit: MemoryVisit, ahead: Sequence[MemoryVisit], stop: StopSignal
+    ) -> dict[int, ObjectOnSlice]:
         self.asked += 1
         if self.asked == self._stop_at:
-            stop.tell()
+            stop.set()
         mask = np.zeros((SIZE.height, SIZE.width), np.bool_)
         mask.flat[: self.asked] = True
-        return {7: Seen(crop.from_mask(mask), 0.5)}
+        return {7: ObjectOnSlice(crop.from_mask(mask), 0.5)}
 
     def dump(self) -> bytes:
         return str(self.asked).encode()
@@ -55,40 +65,40 @@ class Past:
     def __init__(self) -> None:
         self.states: list[bytes | None] = []
 
-    async def state(self, chunk: int) -> bytes | None:
+    async def read_state(self, chunk: int) -> bytes | None:
         return self.states[chunk]
 
 
 def request(
-    direction: Direction, *prompts: tuple[int, int, int], engine: Engine = Engine.MEMORY
-) -> FollowRequest:
+    direction: Direction, *prompts: tuple[int, int, int], engine: EngineName = EngineName.MEMORY
+) -> PropagationRequest:
     """prompts: (object, slice, revision)."""
-    objects: dict[int, list[PromptAt]] = {}
+    objects: dict[int, list[PromptOnSlice]] = {}
     for object_id, at, revision in prompts:
-        objects.setdefault(object_id, []).append(PromptAt(slice=at, prompt={}, revision=revision))
-    return FollowRequest(
+        objects.setdefault(object_id, []).append(PromptOnSlice(slice=at, prompt={}, revision=revision))
+    return PropagationRequest(
         model="m",
         digest="d",
         view=View("f"),
         engine=engine,
         direction=direction,
-        objects=[ObjectAsked(object_id=name, prompts=found) for name, found in objects.items()],
+        objects=[RequestedObject(object_id=name, prompts=found) for name, found in objects.items()],
         select=Select.BEST,
     )
 
 
-def opened(past: Past, engine: Counting) -> OpenedFollowing:
-    job = Job("t", "j", Kind.VOLUME, Priority.BATCH, "m", State.RUNNING, 0.0)
-    visits = remembered(request(Direction.FORWARD, (7, 0, 0)), Slices.count)
+def opened(past: Past, engine: Counting) -> OpenPropagationJob:
+    job = Job("t", "j", JobKind.VOLUME, Priority.BATCH, "m", JobState.RUNNING, 0.0)
+    visits = plan_memory_visits(request(Direction.FORWARD, (7, 0, 0)), Slices.count)
     slices: Any = Slices()
     kept: Any = past
-    return OpenedFollowing(job, visits, engine, slices, kept, 1)
+    return OpenPropagationJob(job, visits, engine, slices, kept, 1)
 
 
 def run(past: Past, *, restart: bool) -> list[bytes]:
     async def story() -> list[bytes]:
         work, lines = opened(past, Counting()), list[bytes]()
-        while (chunk := await work.chunk(len(past.states), Stop())) is not None:
+        while (chunk := await work.run_chunk(len(past.states), StopSignal())) is not None:
             lines += chunk.lines
             past.states.append(chunk.state)
             if restart:
@@ -106,12 +116,12 @@ def test_a_line_a_slice_and_the_same_after_any_restart() -> None:
 
 
 def test_it_stops_within_one_slice() -> None:
-    engine, stop = Counting(stop_at=3), Stop()
+    engine, stop = Counting(stop_at=3), StopSignal()
 
     async def story() -> Chunk | None:
-        return await opened(Past(), engine).chunk(0, stop)
+        return await opened(Past(), engine).run_chunk(0, stop)
 
-    with pytest.raises(Stopped):
+    with pytest.raises(JobStopped):
         asyncio.run(story())
     assert engine.asked == 3
 
@@ -129,26 +139,26 @@ def test_it_stops_within_one_slice() -> None:
 def test_the_way_of_the_memory(
     direction: Direction, prompts: list[tuple[int, int, int]], expected: list[int]
 ) -> None:
-    assert [visit.slice for visit in remembered(request(direction, *prompts), 6)] == expected
+    assert [visit.slice for visit in plan_memory_visits(request(direction, *prompts), 6)] == expected
 
 
 def test_what_was_asked_first_is_remembered_first_and_what_came_later_in_its_place() -> None:
-    visits = remembered(request(Direction.FORWARD, (1, 0, 0), (2, 4, 0), (1, 3, 1)), 6)
+    visits = plan_memory_visits(request(Direction.FORWARD, (1, 0, 0), (2, 4, 0), (1, 3, 1)), 6)
     assert {visit.slice: visit.prompts for visit in visits if visit.prompts} == {
         0: ((1, 0, 0), (2, 4, 0)),
         3: ((1, 3, 1),),
     }
 
 
-@pytest.mark.parametrize("engine", list(Engine))
-def test_chunks_before_what_was_added_are_kept(engine: Engine) -> None:
+@pytest.mark.parametrize("engine", list(EngineName))
+def test_chunks_before_what_was_added_are_kept(engine: EngineName) -> None:
     before = [(1, 0, 0)]
-    for at in (1, CHUNK, 3 * CHUNK + 2):
+    for at in (1, VISITS_PER_CHUNK, 3 * VISITS_PER_CHUNK + 2):
         asked, more = (
             request(Direction.FORWARD, *prompts, engine=engine) for prompts in (before, [*before, (2, at, 1)])
         )
-        every = KEPT_STATES[engine]
-        assert kept_chunks(asked, more, 40) == at // CHUNK // every * every
-        assert plan(asked, 40)[:at] == plan(more, 40)[:at]
+        every = CHUNKS_PER_KEPT_STATE[engine]
+        assert count_kept_chunks(asked, more, 40) == at // VISITS_PER_CHUNK // every * every
+        assert plan_visits(asked, 40)[:at] == plan_visits(more, 40)[:at]
     same = request(Direction.FORWARD, *before, engine=engine)
-    assert kept_chunks(same, same, 640) == 640 // CHUNK
+    assert count_kept_chunks(same, same, 640) == 640 // VISITS_PER_CHUNK

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from segserve.errors import BadInput, NotAllowed
-from segserve.jobs.kinds.batch_images import Roots
-from segserve.jobs.kinds.server_folder import Folder
+from segserve.jobs.kinds.batch_images import ServerRoots
+from segserve.jobs.kinds.server_folder import ServerFolder
 
 
 @pytest.fixture
@@ -31,11 +31,11 @@ def root(tmp_path: Path) -> Path:
 
 
 def pictures(root: Path, folder: str = "") -> list[str]:
-    return asyncio.run(Roots({"in": str(root)}).pictures("in", folder))
+    return asyncio.run(ServerRoots({"in": str(root)}).list_pictures("in", folder))
 
 
 def content(root: Path, path: str) -> bytes | None:
-    return asyncio.run(Folder(root).get(path))
+    return asyncio.run(ServerFolder(root).get(path))
 
 
 def test_what_lies_in_it_is_listed_and_no_link_to_a_folder_followed(root: Path) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 BACKOFF_S = (1.0, 30.0)  # after the first death in a row, and at most
-STEADY_S = 60.0  # a worker that lived so long is no longer one that dies at once
-STOP_S = 30.0
+STABLE_AFTER_S = 60.0  # a worker that lived so long is no longer one that dies at once
+STOP_TIMEOUT_S = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -24,11 +24,11 @@ class EmbeddedWorker:
         self._process: Process | None = None
         self._wanted = asyncio.Event()
 
-    def want(self) -> None:
+    def wake(self) -> None:
         """There is work."""
         self._wanted.set()
 
-    async def keep(self) -> None:
+    async def keep_running(self) -> None:
         """Keep it running, once it is wanted, until cancelled."""
         await self._wanted.wait()
         loop, pause = asyncio.get_running_loop(), BACKOFF_S[0]
@@ -46,7 +46,7 @@ class EmbeddedWorker:
             except OSError as error:
                 status = str(error)
             lived = loop.time() - begun
-            pause = BACKOFF_S[0] if lived > STEADY_S else min(2 * pause, BACKOFF_S[1])
+            pause = BACKOFF_S[0] if lived > STABLE_AFTER_S else min(2 * pause, BACKOFF_S[1])
             log.error("the job worker died and is started again", status=status, after_s=pause)
             await asyncio.sleep(pause)
 
@@ -57,11 +57,11 @@ class EmbeddedWorker:
             return
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), STOP_S)
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
         except TimeoutError:
             process.kill()
             await process.wait()
 
 
-def this_program(*arguments: str) -> list[str]:
+def segserve_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "segserve.cli", *arguments]

@@ -7,17 +7,17 @@ from typing import Self
 from segserve.errors import SegserveError
 from segserve.types import Priority
 
-FIRST = "first"
+FIRST_REQUEST = "first"
 
 
-class Kind(StrEnum):
+class JobKind(StrEnum):
     BATCH = "batch"
     VIDEO = "video"
     VOLUME = "volume"
     TRACKING = "tracking"
 
 
-class State(StrEnum):
+class JobState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -25,8 +25,8 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
     @property
-    def ended(self) -> bool:
-        return self not in (State.QUEUED, State.RUNNING)
+    def has_ended(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class JobError:
     field: str | None = None
 
     @classmethod
-    def of(cls, error: SegserveError) -> Self:
+    def from_error(cls, error: SegserveError) -> Self:
         return cls(error.code, error.message, error.remedy, error.field)
 
-    def problem(self) -> dict[str, str]:
+    def to_problem(self) -> dict[str, str]:
         """As a problem document of the REST API says it."""
         told = {
             "type": f"urn:segserve:problem:{self.code}",
@@ -62,17 +62,17 @@ class Job:
 
     tenant: str
     job_id: str
-    kind: Kind
+    kind: JobKind
     priority: Priority
     model: str
-    state: State
+    state: JobState
     created_at: float
     done: int = 0
     total: int | None = None
     failures: int = 0
     chunks: int = 0
     revision: int = 0
-    asked: str = FIRST
+    request_name: str = FIRST_REQUEST
     attempts: int = 0
     rate_per_s: float | None = None
     error: JobError | None = None
@@ -82,13 +82,13 @@ class Job:
 
     @property
     def eta_s(self) -> float | None:
-        if self.state is not State.RUNNING or not self.rate_per_s or self.total is None:
+        if self.state is not JobState.RUNNING or not self.rate_per_s or self.total is None:
             return None
         return (self.total - self.done) / self.rate_per_s
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedChunk:
     """A chunk that can be read. lines, done, failures: up to its end. revision: of the job, when it was made; what is
     asked for later changes only the chunks after some of them."""
 
@@ -99,7 +99,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Event:
+class JobEvent:
     """Something that happened to a job. id: later events have greater ones. job: as it was right after. fence: of the
     start that held it then."""
 

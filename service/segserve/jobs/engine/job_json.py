@@ -6,7 +6,7 @@ from typing import Any
 from segserve.jobs.engine.job import Job
 
 
-def told(job: Job) -> dict[str, Any]:
+def job_to_json(job: Job) -> dict[str, Any]:
     """The JSON of `JobOut`."""
     return {
         "job_id": job.job_id,
@@ -22,14 +22,14 @@ def told(job: Job) -> dict[str, Any]:
             "eta_s": job.eta_s,
         },
         "attempts": job.attempts,
-        "error": None if job.error is None else job.error.problem(),
-        "created_at": moment(job.created_at),
-        "started_at": moment(job.started_at),
-        "ended_at": moment(job.ended_at),
+        "error": None if job.error is None else job.error.to_problem(),
+        "created_at": to_iso_time(job.created_at),
+        "started_at": to_iso_time(job.started_at),
+        "ended_at": to_iso_time(job.ended_at),
     }
 
 
-def moment(seconds: float | None) -> str | None:
+def to_iso_time(seconds: float | None) -> str | None:
     return (
         None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     )

@@ -16,15 +16,15 @@ import structlog
 from redis.exceptions import RedisError
 
 from segserve.errors import BadInput, Busy, JobNotFound, JobsUnavailable
-from segserve.jobs.engine.job import Event, Job, Kind, State
-from segserve.jobs.engine.job_store import Ledger
-from segserve.jobs.engine.result_store import Past, Results
+from segserve.jobs.engine.job import Job, JobEvent, JobKind, JobState
+from segserve.jobs.engine.job_store import JobStore
+from segserve.jobs.engine.result_store import PublishedResults, ResultStore
 from segserve.types import Priority
 
 if TYPE_CHECKING:
     from docket import Docket
 
-ADD_S = 10.0
+ADD_TIMEOUT_S = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -55,11 +55,14 @@ class Dockets:
     async def add(self, priority: Priority, tenant: str, job_id: str) -> None:
         """Nothing happens where it waits or runs already. Raises JobsUnavailable."""
         try:
-            async with asyncio.timeout(ADD_S), self._opening:  # docket's own connections wait for ever
+            async with (
+                asyncio.timeout(ADD_TIMEOUT_S),
+                self._opening,
+            ):  # docket's own connections wait for ever
                 if priority not in self._open:
                     docket = await asyncio.to_thread(open_docket, self._url, priority)
                     self._open[priority] = await self._stack.enter_async_context(docket)
-            async with asyncio.timeout(ADD_S):
+            async with asyncio.timeout(ADD_TIMEOUT_S):
                 await self._open[priority].add(perform, key=f"{tenant}/{job_id}")(tenant, job_id)
         except (RedisError, OSError, TimeoutError) as error:
             raise JobsUnavailable from error
@@ -72,7 +75,7 @@ class JobQueue:
     """wake: called when there is something to do, for a worker that waits for its first job."""
 
     def __init__(
-        self, ledger: Ledger, dockets: Dockets, results: Results, wake: Callable[[], None] | None = None
+        self, ledger: JobStore, dockets: Dockets, results: ResultStore, wake: Callable[[], None] | None = None
     ) -> None:
         self._ledger, self._dockets, self._results = ledger, dockets, results
         self._wake = wake
@@ -80,7 +83,7 @@ class JobQueue:
     async def submit(
         self,
         tenant: str,
-        kind: Kind,
+        kind: JobKind,
         priority: Priority,
         model: str,
         request: bytes,
@@ -89,17 +92,17 @@ class JobQueue:
     ) -> Job:
         """request, webhook: checked. Raises Busy, JobsUnavailable, BadInput where the key stood for another request."""
         job_id, now = secrets.token_urlsafe(12), time.time()
-        job = Job(tenant, job_id, kind, priority, model, State.QUEUED, now, webhook=webhook)
-        await self._results.put_request(tenant, job.job_id, job.asked, request)
+        job = Job(tenant, job_id, kind, priority, model, JobState.QUEUED, now, webhook=webhook)
+        await self._results.put_request(tenant, job.job_id, job.request_name, request)
         try:
             job_id = await self._ledger.submit(job, request, idempotency_key)
         except (BadInput, Busy):
-            await self._results.remove(tenant, job.job_id)
+            await self._results.delete_job(tenant, job.job_id)
             raise
         if job_id != job.job_id:
-            await self._results.remove(tenant, job.job_id)
+            await self._results.delete_job(tenant, job.job_id)
         found = await self._ledger.get(tenant, job_id)
-        if not found.state.ended:
+        if not found.state.has_ended:
             await self._deliver(found)
         return found
 
@@ -115,9 +118,9 @@ class JobQueue:
         """Raises JobNotFound, as all that follow."""
         return await self._ledger.get(tenant, job_id)
 
-    async def recent(self, tenant: str) -> list[Job]:
+    async def list_recent(self, tenant: str) -> list[Job]:
         """The newest first."""
-        return await self._ledger.recent(tenant)
+        return await self._ledger.list_recent(tenant)
 
     async def cancel(self, tenant: str, job_id: str) -> Job:
         """Workers hear of it by its event; what waits in a docket will find nothing to do."""
@@ -129,20 +132,20 @@ class JobQueue:
         await self._deliver(job)
         return job
 
-    def follow(self, tenant: str, job_id: str, after: str = "0") -> AsyncIterator[Event | None]:
+    def follow(self, tenant: str, job_id: str, after: str = "0") -> AsyncIterator[JobEvent | None]:
         """What happened after the event `after`, and what happens until the job has ended; None now and then, when
         nothing does. Raises BadInput where `after` is no event's id, JobsUnavailable."""
         return self._ledger.follow(tenant, job_id, after)
 
-    async def results(self, tenant: str, job_id: str, after: int = 0) -> AsyncIterator[bytes]:
+    async def read_results(self, tenant: str, job_id: str, after: int = 0) -> AsyncIterator[bytes]:
         """The lines that are published now, but for the first `after`. Raises JobNotFound."""
         await self._ledger.get(tenant, job_id)
-        published = await self._ledger.published(tenant, job_id)
-        return Past(self._results, tenant, job_id, published).lines(after)
+        published = await self._ledger.list_published(tenant, job_id)
+        return PublishedResults(self._results, tenant, job_id, published).read_lines(after)
 
-    async def request(self, job: Job) -> bytes:
+    async def read_request(self, job: Job) -> bytes:
         """What the job was asked. Raises JobNotFound where that is gone."""
-        found = await self._results.request(job)
+        found = await self._results.get_request(job)
         if found is None:
             raise JobNotFound(job.job_id)
         return found
@@ -156,7 +159,7 @@ class JobQueue:
         try:
             revised = await self._ledger.revise(job, asked, keep)
         except (Busy, JobNotFound):
-            await self._results.forget_request(job.tenant, job.job_id, asked)
+            await self._results.delete_request(job.tenant, job.job_id, asked)
             raise
         await self._deliver(revised)
         return revised

@@ -23,25 +23,27 @@ from redis.exceptions import RedisError
 
 from segserve.errors import BadInput, Busy, JobNotFound, JobsUnavailable
 from segserve.jobs.engine import lua_scripts
-from segserve.jobs.engine.job import FIRST, Event, Job, JobError, Kind, Published, State
+from segserve.jobs.engine.job import FIRST_REQUEST, Job, JobError, JobEvent, JobKind, JobState, PublishedChunk
+from segserve.jobs.engine.retry_policy import MAX_ATTEMPTS
 from segserve.store import keys
 from segserve.store.redis_cache import open_connection_pool
 from segserve.types import Priority
 
-MOST_ATTEMPTS = 3  # at one chunk
-READ_EVENTS = 100
+MAX_EVENTS_PER_READ = 100
 # A lease here ends before a docket delivers a dead worker's job again, which is after three quarters of its own at
 # the soonest.
 LEASE_SHARE = 0.6
-JOB_ID, EVENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}"), re.compile(r"0|\d{1,18}-\d{1,18}")
-POLL_S = 0.25  # how often somebody who follows a job looks: a blocked read would hold a connection each
-LISTED = 100
+JOB_ID_PATTERN, EVENT_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}"), re.compile(r"0|\d{1,18}-\d{1,18}")
+FOLLOW_POLL_S = (
+    0.25  # how often somebody who follows a job looks: a blocked read would hold a connection each
+)
+MAX_LISTED_JOBS = 100
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Start:
+class JobAttempt:
     """One start of a job, by one worker. job: as it was found, so `job.chunks` is the chunk to begin with. event: the
     id of what tells of this start."""
 
@@ -50,7 +52,7 @@ class Start:
     event: str
 
 
-def fields_of(**values: object) -> list[str]:
+def to_hash_fields(**values: object) -> list[str]:
     """name, value, name, value; what is None is left out."""
     return [
         text
@@ -63,7 +65,7 @@ def fields_of(**values: object) -> list[str]:
     ]
 
 
-def read(tenant: str, job_id: str, raw: Mapping[bytes, bytes]) -> Job:
+def parse_job(tenant: str, job_id: str, raw: Mapping[bytes, bytes]) -> Job:
     text = {name.decode(): value.decode() for name, value in raw.items()}
 
     def number(name: str) -> float | None:
@@ -72,17 +74,17 @@ def read(tenant: str, job_id: str, raw: Mapping[bytes, bytes]) -> Job:
     return Job(
         tenant=tenant,
         job_id=job_id,
-        kind=Kind(text["kind"]),
+        kind=JobKind(text["kind"]),
         priority=Priority(text["priority"]),
         model=text["model"],
-        state=State(text["state"]),
+        state=JobState(text["state"]),
         created_at=float(text["created_at"]),
         done=int(text.get("done", 0)),
         total=int(text["total"]) if "total" in text else None,
         failures=int(text.get("failures", 0)),
         chunks=int(text.get("chunks", 0)),
         revision=int(text.get("revision", 0)),
-        asked=text.get("asked", FIRST),
+        request_name=text.get("asked", FIRST_REQUEST),
         attempts=int(text.get("attempts", 0)),
         rate_per_s=number("rate_per_s"),
         error=JobError(**orjson.loads(text["error"])) if "error" in text else None,
@@ -92,15 +94,15 @@ def read(tenant: str, job_id: str, raw: Mapping[bytes, bytes]) -> Job:
     )
 
 
-def died(chunk: int) -> JobError:
+def worker_died_error(chunk: int) -> JobError:
     return JobError(
         "worker_died",
-        f"The worker died {MOST_ATTEMPTS} times in a row on part {chunk + 1} of the job.",
+        f"The worker died {MAX_ATTEMPTS} times in a row on part {chunk + 1} of the job.",
         "Read the worker's log; often its memory ran out. Then POST /v1/jobs/{job_id}/retry goes on from there.",
     )
 
 
-async def ask(command: Callable[[], Awaitable[Any]]) -> Any:
+async def call_redis(command: Callable[[], Awaitable[Any]]) -> Any:
     """The client decodes nothing: what its types call `bytes | str` is bytes. Raises JobsUnavailable."""
     try:
         return await command()
@@ -109,8 +111,8 @@ async def ask(command: Callable[[], Awaitable[Any]]) -> Any:
         raise JobsUnavailable from error
 
 
-class Ledger:
-    """url: of the jobs' Redis. ttl_s: how long a job that has ended is remembered. most_active: queued and running
+class JobStore:
+    """url: of the jobs' Redis. ttl_s: how long a job that has ended is remembered. max_active: queued and running
     jobs of all tenants together. lease_s: after so long dockets give a silent worker's job to another. on_end: told of
     every job that ends by a call here."""
 
@@ -120,13 +122,13 @@ class Ledger:
         timeout_s: float,
         *,
         ttl_s: int,
-        most_active: int,
+        max_active: int,
         lease_s: float,
-        on_end: Callable[[Kind, State], None] = lambda kind, state: None,
+        on_end: Callable[[JobKind, JobState], None] = lambda kind, state: None,
     ) -> None:
         self._on_end, self._lease_ms = on_end, int(1000 * LEASE_SHARE * lease_s)
         self._redis = redis.Redis.from_pool(open_connection_pool(url, timeout_s))
-        self._timeout_s, self._ttl_s, self._most_active = timeout_s, ttl_s, most_active
+        self._timeout_s, self._ttl_s, self._most_active = timeout_s, ttl_s, max_active
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -135,12 +137,12 @@ class Ledger:
         await self._ask(self._redis.ping)
 
     async def _ask(self, command: Callable[[], Awaitable[Any]]) -> Any:
-        return await ask(command)
+        return await call_redis(command)
 
     async def _run(
         self, script: str, job: tuple[str, str], *arguments: object, more: tuple[str, ...] = ()
     ) -> Any:
-        check_id(job[1])
+        check_job_id(job[1])
         own = (key(*job) for key in (keys.job, keys.job_events, keys.job_chunks))
         names = [*own, keys.active_jobs(), keys.job_lease(*job), *more]
         return await self._ask(
@@ -154,12 +156,12 @@ class Ledger:
         more = [keys.jobs(job.tenant)]
         if idempotency_key is not None:
             more.append(keys.idempotency(job.tenant, hashlib.sha256(idempotency_key.encode()).hexdigest()))
-        fields = fields_of(
+        fields = to_hash_fields(
             kind=job.kind, priority=job.priority, model=job.model, state=job.state,
             created_at=job.created_at, total=job.total, webhook=job.webhook,
         )  # fmt: skip
         answer = await self._run(
-            lua_scripts.SUBMIT, (job.tenant, job.job_id), member(job.tenant, job.job_id), self._most_active,
+            lua_scripts.SUBMIT, (job.tenant, job.job_id), active_member(job.tenant, job.job_id), self._most_active,
             self._ttl_s, digest, job.job_id, job.created_at, *fields, more=tuple(more),
         )  # fmt: skip
         if answer == b"full":
@@ -178,41 +180,43 @@ class Ledger:
 
     async def get(self, tenant: str, job_id: str) -> Job:
         """Raises JobNotFound."""
-        check_id(job_id)
+        check_job_id(job_id)
         raw = await self._ask(lambda: self._redis.hgetall(keys.job(tenant, job_id)))
         if not raw:
             raise JobNotFound(job_id)
-        return read(tenant, job_id, raw)
+        return parse_job(tenant, job_id, raw)
 
-    async def recent(self, tenant: str) -> list[Job]:
+    async def list_recent(self, tenant: str) -> list[Job]:
         """The newest first."""
         index = keys.jobs(tenant)
-        ids = [i.decode() for i in await self._ask(lambda: self._redis.zrevrange(index, 0, LISTED - 1))]
+        ids = [
+            i.decode() for i in await self._ask(lambda: self._redis.zrevrange(index, 0, MAX_LISTED_JOBS - 1))
+        ]
         pipeline = self._redis.pipeline(transaction=False)
         for job_id in ids:
             pipeline.hgetall(keys.job(tenant, job_id))
         found = dict(zip(ids, await self._ask(pipeline.execute), strict=True))
         if gone := [job_id for job_id, raw in found.items() if not raw]:
             await self._ask(lambda: self._redis.zrem(index, *gone))
-        return [read(tenant, job_id, raw) for job_id, raw in found.items() if raw]
+        return [parse_job(tenant, job_id, raw) for job_id, raw in found.items() if raw]
 
-    async def active(self) -> list[tuple[str, str]]:
+    async def list_active(self) -> list[tuple[str, str]]:
         """(tenant, job_id) of all that are queued or running."""
         members = await self._ask(lambda: self._redis.smembers(keys.active_jobs()))
         return [(tenant, job_id) for tenant, _, job_id in (m.decode().partition("/") for m in members)]
 
-    async def count_active(self) -> Counter[tuple[Priority, State]]:
+    async def count_active(self) -> Counter[tuple[Priority, JobState]]:
         """How many are queued and running, by class."""
-        pipeline, found = self._redis.pipeline(transaction=False), await self.active()
+        pipeline, found = self._redis.pipeline(transaction=False), await self.list_active()
         for job in found:
             pipeline.hmget(keys.job(*job), "priority", "state")
         states = await self._ask(pipeline.execute) if found else []
-        return Counter((Priority(p.decode()), State(s.decode())) for p, s in states if p and s)
+        return Counter((Priority(p.decode()), JobState(s.decode())) for p, s in states if p and s)
 
-    async def published(self, tenant: str, job_id: str) -> list[Published]:
+    async def list_published(self, tenant: str, job_id: str) -> list[PublishedChunk]:
         """The chunks that can be read, in order."""
         key = keys.job_chunks(tenant, job_id)
-        return [parse(note) for note in await self._ask(lambda: self._redis.lrange(key, 0, -1))]
+        return [decode_chunk(text) for text in await self._ask(lambda: self._redis.lrange(key, 0, -1))]
 
     # What workers do.
 
@@ -220,11 +224,11 @@ class Ledger:
         self,
         tenant: str,
         job_id: str,
-        after: Start | None = None,
+        after: JobAttempt | None = None,
         last: JobError | None = None,
         *,
         token: str,
-    ) -> Start | None:
+    ) -> JobAttempt | None:
         """Count a start and take the fence. None: the job has ended, or does so now for its attempts are used up, or
         another worker began it since the start `after`. last: why that one came to nothing; None: its worker died.
         token: random; asked again with it, as after a lost answer, the start is the same and counts once."""
@@ -233,49 +237,51 @@ class Ledger:
         except JobNotFound:
             return None
         answer = await self._run(
-            lua_scripts.BEGIN, (tenant, job_id), member(tenant, job_id), self._ttl_s, time.time(), MOST_ATTEMPTS,
-            orjson.dumps(asdict(last or died(job.chunks))).decode(), "" if after is None else after.fence,
+            lua_scripts.BEGIN, (tenant, job_id), active_member(tenant, job_id), self._ttl_s, time.time(), MAX_ATTEMPTS,
+            orjson.dumps(asdict(last or worker_died_error(job.chunks))).decode(), "" if after is None else after.fence,
             self._lease_ms, token, more=(keys.due_hooks(),),
         )  # fmt: skip
         if answer == b"failed":
-            self._on_end(job.kind, State.FAILED)
+            self._on_end(job.kind, JobState.FAILED)
         if answer is None or answer == b"failed":
             return None
         fence, event = answer
-        return Start(await self.get(tenant, job_id), int(fence), event.decode())
+        return JobAttempt(await self.get(tenant, job_id), int(fence), event.decode())
 
-    async def renew(self, start: Start) -> bool:
+    async def renew_lease(self, start: JobAttempt) -> bool:
         """Nobody else may begin the job for a while. False: this start holds it no more, as of all methods that take
         one."""
         return await self._held(lua_scripts.RENEW, start, self._lease_ms)
 
-    async def note_total(self, start: Start, total: int) -> bool:
-        return await self._held(lua_scripts.NOTE, start, *fields_of(total=total))
+    async def set_total(self, start: JobAttempt, total: int) -> bool:
+        return await self._held(lua_scripts.SET_FIELDS, start, *to_hash_fields(total=total))
 
-    async def publish(self, start: Start, chunk: int, ends: Published, rate_per_s: float) -> bool:
+    async def publish(self, start: JobAttempt, chunk: int, ends: PublishedChunk, rate_per_s: float) -> bool:
         """The chunk's results lie in the object store: from now on they are seen."""
-        more = fields_of(failures=ends.failures, rate_per_s=rate_per_s)
-        return await self._held(lua_scripts.PUBLISH, start, chunk, ends.done, note(ends), *more)
+        more = to_hash_fields(failures=ends.failures, rate_per_s=rate_per_s)
+        return await self._held(lua_scripts.PUBLISH, start, chunk, ends.done, encode_chunk(ends), *more)
 
-    async def succeed(self, start: Start) -> bool:
-        return await self._end(start, State.SUCCEEDED)
+    async def succeed(self, start: JobAttempt) -> bool:
+        return await self._end(start, JobState.SUCCEEDED)
 
-    async def fail(self, start: Start, error: JobError) -> bool:
-        return await self._end(start, State.FAILED, error)
+    async def fail(self, start: JobAttempt, error: JobError) -> bool:
+        return await self._end(start, JobState.FAILED, error)
 
-    async def _end(self, start: Start, state: State, error: JobError | None = None) -> bool:
-        key = member(start.job.tenant, start.job.job_id)
-        fields = fields_of(state=state, error=error, ended_at=time.time())
+    async def _end(self, start: JobAttempt, state: JobState, error: JobError | None = None) -> bool:
+        key = active_member(start.job.tenant, start.job.job_id)
+        fields = to_hash_fields(state=state, error=error, ended_at=time.time())
         held = await self._held(lua_scripts.END, start, key, self._ttl_s, *fields, more=(keys.due_hooks(),))
         if held:
             self._on_end(start.job.kind, state)
         return held
 
-    async def release(self, start: Start) -> bool:
+    async def release(self, start: JobAttempt) -> bool:
         """Give the job back unfinished, on purpose: the start does not count."""
         return await self._held(lua_scripts.RELEASE, start)
 
-    async def _held(self, script: str, start: Start, *arguments: object, more: tuple[str, ...] = ()) -> bool:
+    async def _held(
+        self, script: str, start: JobAttempt, *arguments: object, more: tuple[str, ...] = ()
+    ) -> bool:
         job = start.job.tenant, start.job.job_id
         return bool(await self._run(script, job, start.fence, *arguments, more=more))
 
@@ -286,20 +292,20 @@ class Ledger:
         stopped = await self._run(
             lua_scripts.CANCEL,
             (tenant, job_id),
-            member(tenant, job_id),
+            active_member(tenant, job_id),
             self._ttl_s,
             time.time(),
             more=(keys.due_hooks(),),
         )
         job = await self.get(tenant, job_id)
         if stopped:
-            self._on_end(job.kind, State.CANCELLED)
+            self._on_end(job.kind, JobState.CANCELLED)
         return job
 
     async def retry(self, tenant: str, job_id: str) -> Job:
         """Raises JobNotFound, BadInput where it has not failed, Busy."""
         answer = await self._run(
-            lua_scripts.RETRY, (tenant, job_id), member(tenant, job_id), self._most_active
+            lua_scripts.RETRY, (tenant, job_id), active_member(tenant, job_id), self._most_active
         )
         if answer == b"full":
             raise self._busy()
@@ -316,7 +322,7 @@ class Ledger:
         """Queue a job again, for the request of that name, with only its first `keep` chunks published. Raises
         JobNotFound, Busy where its revision is another by now, or jobs are too many."""
         answer = await self._run(
-            lua_scripts.REVISE, (job.tenant, job.job_id), member(job.tenant, job.job_id), job.revision, keep,
+            lua_scripts.REVISE, (job.tenant, job.job_id), active_member(job.tenant, job.job_id), job.revision, keep,
             self._most_active, asked,
         )  # fmt: skip
         match answer:
@@ -328,11 +334,13 @@ class Ledger:
                 raise Busy(f"{self._most_active} jobs wait already.", retry_after_s=60)
         return await self.get(job.tenant, job.job_id)
 
-    async def events(self, tenant: str, job_id: str, after: str, *, block: bool = False) -> list[Event]:
+    async def read_events(
+        self, tenant: str, job_id: str, after: str, *, block: bool = False
+    ) -> list[JobEvent]:
         """What happened after the event `after` ("0": from the beginning), oldest first. block: wait a while for the
         first one; this holds a connection. Raises BadInput where `after` is no event's id."""
-        check_id(job_id)
-        if not EVENT_ID.fullmatch(after):
+        check_job_id(job_id)
+        if not EVENT_ID_PATTERN.fullmatch(after):
             raise BadInput(
                 f"{after[:64]!r} is no event's id.",
                 field="last-event-id",
@@ -340,45 +348,48 @@ class Ledger:
             )
         key = keys.job_events(tenant, job_id)
         ms = int(500 * self._timeout_s) if block else None  # less than the connection's own timeout
-        found = await self._ask(lambda: self._redis.xread({key: after}, READ_EVENTS, ms))
+        found = await self._ask(lambda: self._redis.xread({key: after}, MAX_EVENTS_PER_READ, ms))
         if not found:
             return []
         [[_, entries]] = found
-        return [Event(i.decode(), read(tenant, job_id, raw), int(raw.get(b"fence", 0))) for i, raw in entries]
+        return [
+            JobEvent(i.decode(), parse_job(tenant, job_id, raw), int(raw.get(b"fence", 0)))
+            for i, raw in entries
+        ]
 
     async def follow(
         self, tenant: str, job_id: str, after: str = "0", *, block: bool = False
-    ) -> AsyncIterator[Event | None]:
+    ) -> AsyncIterator[JobEvent | None]:
         """As `events`, one by one, until the job has ended; None now and then, when nothing happens. Raises what they
         raise."""
         while True:
-            events = await self.events(tenant, job_id, after, block=block)
+            events = await self.read_events(tenant, job_id, after, block=block)
             for event in events:
                 yield event
                 after = event.id
-                if event.job.state.ended:
+                if event.job.state.has_ended:
                     return
             if not events:
-                if (await self.get(tenant, job_id)).state.ended:  # and its end was told before
+                if (await self.get(tenant, job_id)).state.has_ended:  # and its end was told before
                     return
                 yield None
                 if not block:
-                    await asyncio.sleep(POLL_S)
+                    await asyncio.sleep(FOLLOW_POLL_S)
 
 
-def note(chunk: Published) -> str:
+def encode_chunk(chunk: PublishedChunk) -> str:
     return f"{chunk.lines} {chunk.done} {chunk.failures} {chunk.revision}"
 
 
-def parse(noted: bytes) -> Published:
-    return Published(*(int(number) for number in noted.split()))
+def decode_chunk(noted: bytes) -> PublishedChunk:
+    return PublishedChunk(*(int(number) for number in noted.split()))
 
 
-def check_id(job_id: str) -> None:
+def check_job_id(job_id: str) -> None:
     """What is no id of ours must not become part of a key. Raises JobNotFound."""
-    if not JOB_ID.fullmatch(job_id):
+    if not JOB_ID_PATTERN.fullmatch(job_id):
         raise JobNotFound(job_id[:64])
 
 
-def member(tenant: str, job_id: str) -> str:
+def active_member(tenant: str, job_id: str) -> str:
     return f"{tenant}/{job_id}"

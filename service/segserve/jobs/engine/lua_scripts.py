@@ -2,7 +2,7 @@
 
 # KEYS of all: the job, its events, its chunks, the active jobs, its lease. KEYS 6 of those that close: the due
 # webhooks.
-TELL = """
+HELPERS = """
 local last  -- event: its id begins with the server's time in ms
 local function tell()
     last = redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*', unpack(redis.call('HGETALL', KEYS[1])))
@@ -21,7 +21,7 @@ local function ended() local s = state() return s ~= 'queued' and s ~= 'running'
 """
 # ARGV: member, most active jobs, ttl of the idempotency key, digest of the request, job_id, created_at, the hash's
 # fields. KEYS 6: the tenant's jobs, 7: the idempotency key, if there is one.
-SUBMIT = f"""{TELL}
+SUBMIT = f"""{HELPERS}
 if KEYS[7] then
     local before = redis.call('HMGET', KEYS[7], 'job_id', 'request')
     if before[1] then return before end
@@ -40,7 +40,7 @@ return {{ARGV[5], ARGV[4]}}
 # ARGV: member, ttl, now, most attempts, the error once they are used up, the fence of a start to go on from, the
 # lease in ms, the token of the start. The new fence and the event's id, or 'failed', or nil: nothing to do, or another
 # worker is at it.
-BEGIN = f"""{TELL}
+BEGIN = f"""{HELPERS}
 if not state() or ended() then return nil end
 local before = redis.call('HMGET', KEYS[1], 'state', 'token', 'fence', 'token_event')
 if before[1] == 'running' and before[2] == ARGV[8] then  -- this very start, whose answer was lost
@@ -62,22 +62,22 @@ redis.call('SET', KEYS[5], fence, 'PX', ARGV[7])
 redis.call('HSET', KEYS[1], 'token', ARGV[8], 'token_event', tell())
 return {{fence, last}}
 """
-HOLDS = """
+REQUIRE_FENCE = """
 if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] or ended() then return 0 end
 """
 # ARGV: fence, the lease in ms.
-RENEW = f"""{TELL}{HOLDS}
+RENEW = f"""{HELPERS}{REQUIRE_FENCE}
 redis.call('SET', KEYS[5], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 # ARGV: fence, then fields of the hash.
-NOTE = f"""{TELL}{HOLDS}
+SET_FIELDS = f"""{HELPERS}{REQUIRE_FENCE}
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 tell()
 return 1
 """
 # ARGV: fence, the chunk's number, units done with it, how it is noted, then fields of the hash.
-PUBLISH = f"""{TELL}{HOLDS}
+PUBLISH = f"""{HELPERS}{REQUIRE_FENCE}
 local chunks = tonumber(redis.call('HGET', KEYS[1], 'chunks') or 0)
 if chunks == ARGV[2] + 1 then return 1 end  -- by this very start, whose answer was lost
 if chunks ~= tonumber(ARGV[2]) then return 0 end
@@ -87,14 +87,14 @@ tell()
 return 1
 """
 # ARGV: fence, member, ttl, then fields of the hash.
-END = f"""{TELL}{HOLDS}
+END = f"""{HELPERS}{REQUIRE_FENCE}
 redis.call('HSET', KEYS[1], unpack(ARGV, 4))
 tell()
 close(ARGV[2], ARGV[3])
 return 1
 """
 # ARGV: member, ttl, now.
-CANCEL = f"""{TELL}
+CANCEL = f"""{HELPERS}
 if not state() or ended() then return 0 end
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('HSET', KEYS[1], 'state', 'cancelled', 'ended_at', ARGV[3])
@@ -103,7 +103,7 @@ close(ARGV[1], ARGV[2])
 return 1
 """
 # ARGV: member, most active jobs.
-RETRY = f"""{TELL}
+RETRY = f"""{HELPERS}
 local s = state()
 if s ~= 'failed' and s ~= 'cancelled' then return 0 end
 if redis.call('SCARD', KEYS[4]) >= tonumber(ARGV[2]) then return 'full' end
@@ -116,7 +116,7 @@ tell()
 return 1
 """
 # ARGV: member, the revision that is revised, chunks to keep, most active jobs, the new request's name.
-REVISE = f"""{TELL}
+REVISE = f"""{HELPERS}
 if not state() then return 'gone' end
 if tonumber(redis.call('HGET', KEYS[1], 'revision') or 0) ~= tonumber(ARGV[2]) then return 'raced' end
 if ended() and redis.call('SCARD', KEYS[4]) >= tonumber(ARGV[4]) then return 'full' end
@@ -139,7 +139,7 @@ tell()
 return 'revised'
 """
 # ARGV: fence. A start that ends on purpose before its chunk does not count against the job.
-RELEASE = f"""{TELL}{HOLDS}
+RELEASE = f"""{HELPERS}{REQUIRE_FENCE}
 if state() == 'queued' then return 1 end  -- by this very start, whose answer was lost
 redis.call('HINCRBY', KEYS[1], 'attempts', -1)
 redis.call('HSET', KEYS[1], 'state', 'queued')

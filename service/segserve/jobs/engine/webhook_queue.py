@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import redis.asyncio as redis
 
 from segserve.jobs.engine.job import Job
-from segserve.jobs.engine.job_store import ask, read
+from segserve.jobs.engine.job_store import call_redis, parse_job
 from segserve.store import keys
 from segserve.store.redis_cache import open_connection_pool
 
@@ -26,18 +26,18 @@ redis.call('ZADD', KEYS[1], now + ARGV[1], due)
 return {{due, redis.call('HINCRBY', KEYS[2], due, 1)}}
 """
 # ARGV: the hook, in how many ms.
-LATER = f"""{NOW}
+RESCHEDULE = f"""{NOW}
 redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], ARGV[1])
 """
 # ARGV: the hook.
-DONE = """
+REMOVE = """
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[2], ARGV[1])
 """
 
 
 @dataclass(frozen=True)
-class Due:
+class DueWebhook:
     """The end of a job that somebody is to hear of. event: the id of what tells of that end, in the job's stream.
     attempt: from 1."""
 
@@ -51,7 +51,7 @@ class Due:
         return f"{self.tenant}/{self.job_id}/{self.event}"
 
 
-class Hooks:
+class WebhookQueue:
     """url: of the jobs' Redis."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
@@ -62,32 +62,32 @@ class Hooks:
 
     async def _run(self, script: str, *arguments: object) -> list[bytes] | None:
         names = [keys.due_hooks(), keys.tried_hooks()]
-        answer: list[bytes] | None = await ask(
+        answer: list[bytes] | None = await call_redis(
             lambda: self._redis.eval(script, len(names), *names, *(str(a) for a in arguments))
         )
         return answer
 
-    async def waiting(self) -> int:
+    async def count(self) -> int:
         """How many have not arrived, tried or not."""
-        return int(await ask(lambda: self._redis.zcard(keys.due_hooks())))
+        return int(await call_redis(lambda: self._redis.zcard(keys.due_hooks())))
 
-    async def take(self, lease_s: float) -> Due | None:
+    async def take(self, lease_s: float) -> DueWebhook | None:
         """One that is due, for so long nobody else's."""
         found = await self._run(TAKE, int(1000 * lease_s))
         if found is None:
             return None
         tenant, job_id, event = found[0].decode().split("/")
-        return Due(tenant, job_id, event, int(found[1]))
+        return DueWebhook(tenant, job_id, event, int(found[1]))
 
-    async def job(self, due: Due) -> Job | None:
+    async def get_ended_job(self, due: DueWebhook) -> Job | None:
         """As it was when it ended, whatever became of it since. None: it is forgotten."""
         stream = keys.job_events(due.tenant, due.job_id)
-        found = await ask(lambda: self._redis.xrange(stream, due.event, due.event))
-        return read(due.tenant, due.job_id, found[0][1]) if found else None
+        found = await call_redis(lambda: self._redis.xrange(stream, due.event, due.event))
+        return parse_job(due.tenant, due.job_id, found[0][1]) if found else None
 
-    async def later(self, due: Due, delay_s: float) -> None:
-        await self._run(LATER, due.member, int(1000 * delay_s))
+    async def reschedule(self, due: DueWebhook, delay_s: float) -> None:
+        await self._run(RESCHEDULE, due.member, int(1000 * delay_s))
 
-    async def done(self, due: Due) -> None:
+    async def remove(self, due: DueWebhook) -> None:
         """It arrived, or is given up."""
-        await self._run(DONE, due.member)
+        await self._run(REMOVE, due.member)

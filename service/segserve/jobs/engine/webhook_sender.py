@@ -15,19 +15,19 @@ import orjson
 import structlog
 
 from segserve.errors import BadInput, JobsUnavailable, SegserveError
-from segserve.jobs.engine.job_json import told
-from segserve.jobs.engine.webhook_queue import Due, Hooks
+from segserve.jobs.engine.job_json import job_to_json
+from segserve.jobs.engine.webhook_queue import DueWebhook, WebhookQueue
 from segserve.outbound_http import HostAllowlist, UrlPurpose, describe_status, parse_url
 
 # The specification's example of a schedule: three days in all.
 MINUTE_S, HOUR_S = 60, 3600
-DELAYS_S = (5, 5 * MINUTE_S, 30 * MINUTE_S, *(hours * HOUR_S for hours in (2, 5, 10, 14, 20, 24)))
-JITTER = 0.1  # of a delay, at most
-GONE = 410  # the receiver wants no more
+RETRY_DELAYS_S = (5, 5 * MINUTE_S, 30 * MINUTE_S, *(hours * HOUR_S for hours in (2, 5, 10, 14, 20, 24)))
+MAX_JITTER = 0.1  # of a delay, at most
+HTTP_GONE = 410  # the receiver wants no more
 SECRET_BYTES = (24, 64)  # as the specification has it
-AT_ONCE = 4
+MAX_CONCURRENT = 4
 POLL_S = 1.0
-PURPOSE = UrlPurpose(
+WEBHOOK_PURPOSE = UrlPurpose(
     field="webhook",
     off="Webhooks are off.",
     denied="Webhooks may not be sent to",
@@ -36,12 +36,12 @@ PURPOSE = UrlPurpose(
     settings="SEGSERVE_WEBHOOK",
 )
 
-Count = Callable[[str], None]
+CountOutcome = Callable[[str], None]
 
 log = structlog.get_logger(__name__)
 
 
-class Signer:
+class WebhookSigner:
     """secret: base64, after "whsec_" or not. Raises BadInput."""
 
     def __init__(self, secret: str | None) -> None:
@@ -68,26 +68,31 @@ class Signer:
         }
 
 
-class HookSender:
+class WebhookSender:
     """signer: None where hosts allow nothing. timeout_s: for all of one attempt. count: told "sent", "failed" (one
     attempt) or "given_up"."""
 
     def __init__(
-        self, hooks: Hooks, hosts: HostAllowlist, signer: Signer | None, timeout_s: float, count: Count
+        self,
+        hooks: WebhookQueue,
+        hosts: HostAllowlist,
+        signer: WebhookSigner | None,
+        timeout_s: float,
+        count: CountOutcome,
     ) -> None:
         self._hooks, self._hosts, self._signer = hooks, hosts, signer
         self._timeout_s, self._count = timeout_s, count
 
-    def check(self, url: str) -> None:
+    def check_url(self, url: str) -> None:
         """Raises BadInput, NotAllowed."""
         self._hosts.check_on()
-        self._hosts.check(parse_url(url, PURPOSE))
+        self._hosts.check(parse_url(url, WEBHOOK_PURPOSE))
 
-    def senders(self) -> list[Coroutine[Any, Any, None]]:
+    def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """Each sends what is due, one after another, until cancelled."""
-        return [] if self._signer is None else [self._send(self._signer) for _ in range(AT_ONCE)]
+        return [] if self._signer is None else [self._send(self._signer) for _ in range(MAX_CONCURRENT)]
 
-    async def _send(self, signer: Signer) -> None:
+    async def _send(self, signer: WebhookSigner) -> None:
         while True:
             try:
                 due = await self._hooks.take(
@@ -102,16 +107,16 @@ class HookSender:
                 log.exception("a webhook met an error of ours")
             await asyncio.sleep(POLL_S)
 
-    async def _attempt(self, due: Due, signer: Signer) -> None:
+    async def _attempt(self, due: DueWebhook, signer: WebhookSigner) -> None:
         hook_log = log.bind(job_id=due.job_id, attempt=due.attempt)
-        job = await self._hooks.job(due)
+        job = await self._hooks.get_ended_job(due)
         if job is None or job.webhook is None:
             hook_log.warning("webhook given up: its job is forgotten")
             await self._give_up(due)
             return
         try:
             status = await self._post(
-                job.webhook, f"{due.job_id}_{due.event}", orjson.dumps(told(job)), signer
+                job.webhook, f"{due.job_id}_{due.event}", orjson.dumps(job_to_json(job)), signer
             )
             reason = f"It was answered with status {describe_status(status)}."
         except SegserveError as error:
@@ -119,24 +124,24 @@ class HookSender:
         except TimeoutError:
             status, reason = 0, f"It took longer than {self._timeout_s:g} s."
         if 200 <= status < 300:
-            await self._hooks.done(due)
+            await self._hooks.remove(due)
             self._count("sent")
             hook_log.info("webhook sent")
             return
         self._count("failed")
-        if status == GONE or due.attempt > len(DELAYS_S):
+        if status == HTTP_GONE or due.attempt > len(RETRY_DELAYS_S):
             hook_log.warning("webhook given up", reason=reason)
             await self._give_up(due)
             return
-        delay = DELAYS_S[due.attempt - 1] * random.uniform(1, 1 + JITTER)  # noqa: S311  # no secret
+        delay = RETRY_DELAYS_S[due.attempt - 1] * random.uniform(1, 1 + MAX_JITTER)  # noqa: S311  # no secret
         hook_log.warning("webhook failed", reason=reason, again_in_s=round(delay))
-        await self._hooks.later(due, delay)
+        await self._hooks.reschedule(due, delay)
 
-    async def _give_up(self, due: Due) -> None:
-        await self._hooks.done(due)
+    async def _give_up(self, due: DueWebhook) -> None:
+        await self._hooks.remove(due)
         self._count("given_up")
 
-    async def _post(self, url: str, message_id: str, body: bytes, signer: Signer) -> int:
+    async def _post(self, url: str, message_id: str, body: bytes, signer: WebhookSigner) -> int:
         """The answer's status; nothing else of it is read. Raises BadInput, NotAllowed, FetchFailed, TimeoutError."""
         headers = {
             "Content-Type": "application/json",
@@ -144,6 +149,6 @@ class HookSender:
         }
         async with (
             asyncio.timeout(self._timeout_s),
-            self._hosts.request("POST", parse_url(url, PURPOSE), headers, body) as response,
+            self._hosts.request("POST", parse_url(url, WEBHOOK_PURPOSE), headers, body) as response,
         ):
             return response.status_code

@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from segserve.errors import BadInput, JobNotFound, JobsUnavailable, SegserveError, Unavailable
-from segserve.jobs.engine.chunked_work import Chunk, Opened, Stop, Stopped, Work
-from segserve.jobs.engine.job import Event, Job, JobError, Kind, Published, State
+from segserve.jobs.engine import retry_policy
+from segserve.jobs.engine.job import Job, JobError, JobEvent, JobKind, JobState, PublishedChunk
+from segserve.jobs.engine.job_kind_runner import Chunk, JobKindRunner, OpenJob
 from segserve.jobs.engine.job_queue import Dockets, open_docket, perform
-from segserve.jobs.engine.job_store import Ledger, Start
-from segserve.jobs.engine.result_store import Past, Results
+from segserve.jobs.engine.job_store import JobAttempt, JobStore
+from segserve.jobs.engine.result_store import PublishedResults, ResultStore
+from segserve.jobs.engine.retry_policy import REDIS_RETRY_S
+from segserve.jobs.engine.stop_signal import JobStopped, StopSignal
 from segserve.metrics import Metrics
 from segserve.types import DEFAULT_TENANT, Priority
 
-REDIS_RETRY_S = 0.5
-RETRY_S = 2.0  # before what failed for a passing reason is tried again, longer each time
 SWEEP_S = 30.0
 FORGET_EVERY_S = 3600.0
-MOST_PASSING, LONGEST_RETRY_S = 30, 60.0  # about half an hour
 RENEWALS = 5  # of a job's lease, while it lasts
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
-def told(error: Exception) -> JobError:
+def to_job_error(error: Exception) -> JobError:
     if isinstance(error, SegserveError):
-        return JobError.of(error)
+        return JobError.from_error(error)
     return JobError(
         "internal", f"The worker met an error of its own: {type(error).__name__}.", "See its log."
     )
@@ -76,9 +76,9 @@ class JobWorker:
     def __init__(
         self,
         url: str,
-        ledger: Ledger,
-        results: Results,
-        works: Mapping[Kind, Work],
+        ledger: JobStore,
+        results: ResultStore,
+        works: Mapping[JobKind, JobKindRunner],
         metrics: Metrics,
         *,
         lease_s: float,
@@ -89,7 +89,7 @@ class JobWorker:
         self._lease = timedelta(seconds=lease_s)
         self._works, self._metrics = works, metrics
         self._gate = Gate()
-        self._running: set[Stop] = set()
+        self._running: set[StopSignal] = set()
         self._ending = False
 
     async def run(self) -> None:
@@ -103,7 +103,7 @@ class JobWorker:
         finally:
             self._ending = True
             for stop in self._running:
-                stop.tell()
+                stop.set()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -143,14 +143,14 @@ class JobWorker:
                 return await call()
             except JobsUnavailable:
                 if self._ending:
-                    raise Stopped from None
+                    raise JobStopped from None
                 await asyncio.sleep(REDIS_RETRY_S)
 
     async def perform(self, tenant: str, job_id: str) -> None:
         """One job, until it ends, is not wanted any more, or is given back."""
-        after: Start | None = None
+        after: JobAttempt | None = None
         last: JobError | None = None
-        passing = 0  # interruptions in a row that were not the job's fault
+        transient_failures = 0  # interruptions in a row that were not the job's fault
         while True:
             start = await self._begin(tenant, job_id, after, last)
             if start is None:
@@ -159,7 +159,8 @@ class JobWorker:
                     return
                 after = last = None
                 continue
-            passing = passing + 1 if start.job.chunks == (after and after.job.chunks) else 0
+            no_progress = after is not None and start.job.chunks == after.job.chunks
+            transient_failures = transient_failures + 1 if no_progress else 0
             after = start
             job_log = log.bind(job_id=job_id, kind=start.job.kind, attempt=start.job.attempts)
             try:
@@ -167,25 +168,25 @@ class JobWorker:
             except asyncio.CancelledError:
                 await asyncio.shield(self._release(start))
                 raise
-            except Stopped:
+            except JobStopped:
                 job_log.info("job stopped")
                 if self._ending:  # it stays in the docket, for the next worker
                     await self._release(start)
                     raise asyncio.CancelledError from None
             except Unavailable as error:
-                last = told(error)
+                last = to_job_error(error)
                 job_log.warning("job interrupted", reason=str(error))
-                if passing < MOST_PASSING:
+                if transient_failures < retry_policy.MAX_TRANSIENT_FAILURES:
                     await self._release(start)  # no attempt is lost over what others cannot do just now
-                    await self._pause(min(RETRY_S * 2**passing, LONGEST_RETRY_S))
+                    await self._pause(retry_policy.backoff_s(transient_failures))
                     continue
-                await self._end(start, State.FAILED, last)
+                await self._end(start, JobState.FAILED, last)
             except SegserveError as error:
-                await self._end(start, State.FAILED, told(error))
+                await self._end(start, JobState.FAILED, to_job_error(error))
             except Exception as error:
-                last = told(error)
+                last = to_job_error(error)
                 job_log.exception("job met an error of ours")
-                await self._pause(RETRY_S * start.job.attempts)
+                await self._pause(retry_policy.MIN_BACKOFF_S * start.job.attempts)
                 continue
             # Cancelled or failed, and wanted again before that was noticed here: its place in the docket is this one.
             if not await self._wanted(tenant, job_id):
@@ -197,7 +198,7 @@ class JobWorker:
             job = await self._insist(lambda: self._ledger.get(tenant, job_id))
         except JobNotFound:
             return False
-        return job.state is State.QUEUED
+        return job.state is JobState.QUEUED
 
     async def _pause(self, seconds: float) -> None:
         """Raises CancelledError where this worker is to end: the job stays in the docket."""
@@ -208,27 +209,27 @@ class JobWorker:
             await asyncio.sleep(min(left, REDIS_RETRY_S))
 
     async def _begin(
-        self, tenant: str, job_id: str, after: Start | None, last: JobError | None
-    ) -> Start | None:
+        self, tenant: str, job_id: str, after: JobAttempt | None, last: JobError | None
+    ) -> JobAttempt | None:
         token = secrets.token_hex(8)
         return await self._insist(lambda: self._ledger.begin(tenant, job_id, after, last, token=token))
 
-    async def _release(self, start: Start) -> None:
+    async def _release(self, start: JobAttempt) -> None:
         with suppress(SegserveError):
             await self._ledger.release(start)
 
-    async def _work(self, start: Start) -> None:
+    async def _work(self, start: JobAttempt) -> None:
         """Raises Stopped, and what the work itself raises."""
-        job, stop = start.job, Stop()
+        job, stop = start.job, StopSignal()
         if self._ending:
-            raise Stopped
+            raise JobStopped
         interactive = job.priority is Priority.INTERACTIVE
         beside = [asyncio.create_task(work) for work in (self._watch(start, stop), self._renew(start, stop))]
         self._running.add(stop)
         if interactive:
             self._gate.enter()
         try:
-            request = await self._results.request(job)
+            request = await self._results.get_request(job)
             if request is None:
                 raise BadInput(
                     "What the job was asked is no longer in the object store.", remedy="Submit the job again."
@@ -245,45 +246,49 @@ class JobWorker:
             self._running.discard(stop)
             for task in beside:
                 task.cancel()
-        await self._end(start, State.SUCCEEDED)
+        await self._end(start, JobState.SUCCEEDED)
 
-    async def _past(self, job: Job) -> Past:
+    async def _past(self, job: Job) -> PublishedResults:
         """Raises Stopped where it was revised since it began."""
-        published = await self._insist(lambda: self._ledger.published(job.tenant, job.job_id))
+        published = await self._insist(lambda: self._ledger.list_published(job.tenant, job.job_id))
         if len(published) != job.chunks:
-            raise Stopped
-        return Past(self._results, job.tenant, job.job_id, published)
+            raise JobStopped
+        return PublishedResults(self._results, job.tenant, job.job_id, published)
 
-    async def _chunks(self, start: Start, opened: Opened, past: Past, stop: Stop) -> None:
+    async def _chunks(
+        self, start: JobAttempt, opened: OpenJob, past: PublishedResults, stop: StopSignal
+    ) -> None:
         job = start.job
-        if not await self._insist(lambda: self._ledger.note_total(start, opened.total)):
-            raise Stopped
+        if not await self._insist(lambda: self._ledger.set_total(start, opened.total)):
+            raise JobStopped
         done, failures, begun = job.done, job.failures, time.monotonic()
         while True:
             if job.priority is Priority.BATCH:
                 await self._gate.wait()
-            stop.check()
+            stop.raise_if_set()
             chunk_begun = time.monotonic()
-            chunk = await opened.chunk(len(past), stop)
+            chunk = await opened.run_chunk(len(past), stop)
             if chunk is None:
                 return
-            done, failures = done + chunk.count, failures + chunk.failures
-            lines = past.lines_count + len(chunk.lines)
+            done, failures = done + chunk.unit_count, failures + chunk.failures
+            lines = past.line_count + len(chunk.lines)
             # Before the next one begins: should that one end the worker, this one is not to be made again.
-            ends = Published(lines, done, failures, job.revision)
+            ends = PublishedChunk(lines, done, failures, job.revision)
             await self._publish(start, len(past), chunk, ends, (done - job.done) / (time.monotonic() - begun))
             if chunk.supersedes:
-                await past.forget_state(len(past) - 1)
-            past.add(ends)
-            self._metrics.job_chunk(job.kind, chunk.count, time.monotonic() - chunk_begun)
+                await past.delete_state(len(past) - 1)
+            past.append(ends)
+            self._metrics.job_chunk(job.kind, chunk.unit_count, time.monotonic() - chunk_begun)
 
-    async def _publish(self, start: Start, number: int, chunk: Chunk, ends: Published, rate: float) -> None:
+    async def _publish(
+        self, start: JobAttempt, number: int, chunk: Chunk, ends: PublishedChunk, rate: float
+    ) -> None:
         job = start.job
         await self._results.put_chunk(job.tenant, job.job_id, number, job.revision, chunk.lines, chunk.state)
         if not await self._insist(lambda: self._ledger.publish(start, number, ends, rate)):
-            raise Stopped
+            raise JobStopped
 
-    async def _end(self, start: Start, state: State, error: JobError | None = None) -> None:
+    async def _end(self, start: JobAttempt, state: JobState, error: JobError | None = None) -> None:
         if error is None:
             held = await self._insist(lambda: self._ledger.succeed(start))
         else:
@@ -291,7 +296,7 @@ class JobWorker:
         if held:
             log.info("job ended", job_id=start.job.job_id, state=state, reason=error and error.message)
 
-    async def _watch(self, start: Start, stop: Stop) -> None:
+    async def _watch(self, start: JobAttempt, stop: StopSignal) -> None:
         """Tell `stop` when the job is cancelled or another worker has begun it."""
         job, after = start.job, start.event
         while True:
@@ -300,23 +305,23 @@ class JobWorker:
                     if event is None:
                         continue
                     after = event.id
-                    if lost(event, start):
-                        stop.tell()
+                    if attempt_is_lost(event, start):
+                        stop.set()
                         return
                 return
             except JobsUnavailable:
                 await asyncio.sleep(REDIS_RETRY_S)
             except SegserveError:  # the job is not known any more
-                stop.tell()
+                stop.set()
                 return
 
-    async def _renew(self, start: Start, stop: Stop) -> None:
+    async def _renew(self, start: JobAttempt, stop: StopSignal) -> None:
         """Hold the job while it runs here; tell `stop` where another worker has it."""
         while True:
             await asyncio.sleep(self._lease.total_seconds() / RENEWALS)
             with suppress(JobsUnavailable):
-                if not await self._ledger.renew(start):
-                    stop.tell()
+                if not await self._ledger.renew_lease(start):
+                    stop.set()
                     return
 
     async def _sweep(self) -> None:
@@ -327,7 +332,7 @@ class JobWorker:
         try:
             while True:
                 with suppress(JobsUnavailable):
-                    for tenant, job_id in await self._ledger.active():
+                    for tenant, job_id in await self._ledger.list_active():
                         await self._bring(dockets, tenant, job_id)
                 if time.monotonic() > forget_at:
                     with suppress(SegserveError):
@@ -351,12 +356,12 @@ class JobWorker:
 
     async def _forget(self, tenant: str) -> None:
         """Delete what is older than the ledger remembers."""
-        for job_id in await self._results.older_than(tenant, self._keep_s):
+        for job_id in await self._results.list_older_than(tenant, self._keep_s):
             try:
                 await self._ledger.get(tenant, job_id)
             except JobNotFound:
-                await self._results.remove(tenant, job_id)
+                await self._results.delete_job(tenant, job_id)
 
 
-def lost(event: Event, start: Start) -> bool:
-    return event.job.state.ended or event.fence != start.fence
+def attempt_is_lost(event: JobEvent, start: JobAttempt) -> bool:
+    return event.job.state.has_ended or event.fence != start.fence

@@ -14,45 +14,45 @@ from segserve.errors import BadInput, NotAllowed, TooLarge
 from segserve.files.file_library import FileLibrary
 from segserve.files.zip_archive import SUFFIXES, Archive, natural
 from segserve.images.image_library import Library
-from segserve.jobs.kinds.server_folder import Folder
+from segserve.jobs.kinds.server_folder import ServerFolder
 from segserve.store.object_store import ObjectStore, open_store
 from segserve.types import FileRecord, ReadOptions
 
-MOST = 100_000
+MAX_IMAGES = 100_000
 
 
-class Images(Protocol):
+class BatchImages(Protocol):
     @property
     def count(self) -> int: ...
 
-    def name(self, index: int) -> str | None:
+    def get_name(self, index: int) -> str | None:
         """What its owner calls it."""
         ...
 
-    async def image_id(self, index: int) -> str:
+    async def store_image(self, index: int) -> str:
         """Of the image, stored by now. Raises BadInput where it is none."""
         ...
 
     async def close(self) -> None: ...
 
 
-class Uploaded:
+class UploadedImages:
     """names: as many as ids, or none."""
 
     def __init__(self, image_ids: list[str], names: list[str]) -> None:
         self._ids, self._names = image_ids, names
         self.count = len(image_ids)
 
-    def name(self, index: int) -> str | None:
+    def get_name(self, index: int) -> str | None:
         return self._names[index] if self._names else None
 
-    async def image_id(self, index: int) -> str:
+    async def store_image(self, index: int) -> str:
         return self._ids[index]
 
     async def close(self) -> None: ...
 
 
-class Zipped:
+class ZippedImages:
     """The pictures of an uploaded zip."""
 
     def __init__(self, tenant: str, archive: Archive, library: Library, kept: AsyncExitStack) -> None:
@@ -62,7 +62,7 @@ class Zipped:
         self._reading = asyncio.Lock()
 
     @classmethod
-    async def opened(cls, tenant: str, file_id: str, files: FileLibrary, library: Library) -> "Zipped":
+    async def open(cls, tenant: str, file_id: str, files: FileLibrary, library: Library) -> "ZippedImages":
         """Raises FileNotFound, BadInput where it is no zip of pictures."""
         kept = AsyncExitStack()
         record, path = await kept.enter_async_context(files.held(tenant, file_id))
@@ -75,10 +75,10 @@ class Zipped:
         kept.callback(archive.close)
         return cls(tenant, archive, library, kept)
 
-    def name(self, index: int) -> str:
+    def get_name(self, index: int) -> str:
         return self._names[index]
 
-    async def image_id(self, index: int) -> str:
+    async def store_image(self, index: int) -> str:
         async with self._reading:  # a zip is read by one at a time
             content = await asyncio.to_thread(self._archive.content, index)
         return (await self._library.add(self._tenant, BytesIO(content), ReadOptions())).image_id
@@ -97,13 +97,13 @@ def check_zip(record: FileRecord) -> None:
         )
 
 
-class Roots:
+class ServerRoots:
     """Folders, and prefixes of buckets, that jobs may read from. roots: by name, paths or URLs such as s3://..."""
 
     def __init__(self, roots: Mapping[str, str]) -> None:
         self._roots = roots
 
-    def open(self, name: str) -> ObjectStore | Folder:
+    def open_root(self, name: str) -> ObjectStore | ServerFolder:
         """Raises NotAllowed, BadInput."""
         if not self._roots:
             raise NotAllowed(
@@ -124,9 +124,9 @@ class Roots:
             raise BadInput(
                 f"The folder of root {name!r} is not there.", field="input.root", remedy="Mount it."
             )
-        return Folder(Path(where))
+        return ServerFolder(Path(where))
 
-    async def pictures(self, name: str, folder: str) -> list[str]:
+    async def list_pictures(self, name: str, folder: str) -> list[str]:
         """All pictures below a folder of a root, in natural order. Raises BadInput, TooLarge, NotAllowed."""
         parts = PurePosixPath(folder).parts
         if folder.startswith("/") or ".." in parts or "\\" in folder or "\0" in folder:
@@ -135,7 +135,7 @@ class Roots:
                 field="input.folder",
                 remedy="Send a relative path.",
             )
-        store = await asyncio.to_thread(self.open, name)  # a mount may hang
+        store = await asyncio.to_thread(self.open_root, name)  # a mount may hang
         prefix = "".join(f"{part}/" for part in parts if part != ".")
         found = [
             entry.path
@@ -146,24 +146,28 @@ class Roots:
             raise BadInput(
                 "There are no pictures in the folder.", field="input.folder", remedy="Name another."
             )
-        if len(found) > MOST:
+        if len(found) > MAX_IMAGES:
             raise TooLarge(
-                f"There are {len(found)} pictures.", field="input.folder", remedy=f"Take {MOST} at most."
+                f"There are {len(found)} pictures.",
+                field="input.folder",
+                remedy=f"Take {MAX_IMAGES} at most.",
             )
         return sorted(found, key=natural)
 
 
-class Listed:
+class ServerFolderImages:
     """Pictures of a root, by their paths in it, as they were listed when the job was submitted."""
 
-    def __init__(self, tenant: str, store: ObjectStore | Folder, paths: list[str], library: Library) -> None:
+    def __init__(
+        self, tenant: str, store: ObjectStore | ServerFolder, paths: list[str], library: Library
+    ) -> None:
         self._tenant, self._store, self._paths, self._library = tenant, store, paths, library
         self.count = len(paths)
 
-    def name(self, index: int) -> str:
+    def get_name(self, index: int) -> str:
         return self._paths[index]
 
-    async def image_id(self, index: int) -> str:
+    async def store_image(self, index: int) -> str:
         content = await self._store.get(self._paths[index])
         if content is None:
             raise BadInput(
@@ -174,7 +178,7 @@ class Listed:
     async def close(self) -> None: ...
 
 
-class Source(BaseModel):
+class BatchSource(BaseModel):
     """Which images, as it is kept: `image_ids`, `file_id`, or `paths` in `root`. names: of image_ids, one each, or
     none."""
 
@@ -187,15 +191,15 @@ class Source(BaseModel):
     paths: list[str] = []
 
 
-class Sources:
-    def __init__(self, library: Library, files: FileLibrary, roots: Roots) -> None:
+class BatchSources:
+    def __init__(self, library: Library, files: FileLibrary, roots: ServerRoots) -> None:
         self._library, self._files, self._roots = library, files, roots
 
-    async def open(self, tenant: str, source: Source) -> Images:
+    async def open(self, tenant: str, source: BatchSource) -> BatchImages:
         """Raises FileNotFound, BadInput, NotAllowed."""
         if source.file_id is not None:
-            return await Zipped.opened(tenant, source.file_id, self._files, self._library)
+            return await ZippedImages.open(tenant, source.file_id, self._files, self._library)
         if source.root is not None:
-            store = await asyncio.to_thread(self._roots.open, source.root)
-            return Listed(tenant, store, source.paths, self._library)
-        return Uploaded(source.image_ids, source.names)
+            store = await asyncio.to_thread(self._roots.open_root, source.root)
+            return ServerFolderImages(tenant, store, source.paths, self._library)
+        return UploadedImages(source.image_ids, source.names)

@@ -14,14 +14,14 @@ from segserve.tracking.link_tracks import LinkingParams
 from segserve.types import Direction, Select
 
 
-class Engine(StrEnum):
+class EngineName(StrEnum):
     """How an object is followed from slice to slice."""
 
     MEMORY = "memory"  # SAM 2 remembers the object
     PROJECTION = "projection"  # the mask of one slice prompts the next
 
 
-def check_same(bundle: Bundle, request: "FollowRequest | AutomaticRequest") -> None:
+def check_same_model(bundle: Bundle, request: "PropagationRequest | AutomaticJobRequest") -> None:
     """What one model began another cannot go on with. Raises BadInput."""
     if bundle.digest != request.digest:
         raise BadInput(
@@ -31,11 +31,11 @@ def check_same(bundle: Bundle, request: "FollowRequest | AutomaticRequest") -> N
         )
 
 
-class Kept(BaseModel):
+class StoredJson(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class PromptAt(Kept):
+class PromptOnSlice(StoredJson):
     """prompt: as its route takes it. revision: of the job, when it came."""
 
     slice: int
@@ -43,21 +43,21 @@ class PromptAt(Kept):
     revision: int = 0
 
 
-class ObjectAsked(Kept):
+class RequestedObject(StoredJson):
     object_id: int
-    prompts: list[PromptAt]
+    prompts: list[PromptOnSlice]
 
 
-class FollowRequest(Kept):
+class PropagationRequest(StoredJson):
     """Objects to follow through a video or a volume. digest: of the model's bundle. image_size: that the engine memory
     resizes frames to; None: the model's own. The last four: see `projection.propagate.FollowOptions`."""
 
     model: str
     digest: str
     view: View
-    engine: Engine
+    engine: EngineName
     direction: Direction
-    objects: list[ObjectAsked]
+    objects: list[RequestedObject]
     select: Select
     image_size: int | None = None
     projection: Projection = Projection.MASK
@@ -65,7 +65,7 @@ class FollowRequest(Kept):
     min_score: float = 0.7
     box_extension: float = 0.0
 
-    def annotated(self) -> dict[int, dict[int, int]]:
+    def annotated_slices(self) -> dict[int, dict[int, int]]:
         """Of each object its slices with prompts, and the revision of the latest of them."""
         return {
             each.object_id: {
@@ -75,7 +75,7 @@ class FollowRequest(Kept):
             for each in self.objects
         }
 
-    def prompts(self, object_id: int, at: int) -> list[PromptAt]:
+    def get_prompts(self, object_id: int, at: int) -> list[PromptOnSlice]:
         """Of that object on that slice, as they came."""
         found = (each for each in self.objects if each.object_id == object_id)
         return sorted(
@@ -84,7 +84,7 @@ class FollowRequest(Kept):
         )
 
 
-class AutomaticRequest(Kept):
+class AutomaticJobRequest(StoredJson):
     """All objects of a file. digest: of the model's bundle. params: of the method on a single slice, as POST
     /v1/automatic takes them."""
 
@@ -95,13 +95,13 @@ class AutomaticRequest(Kept):
     params: AisEntry
 
 
-class MergeRequest(AutomaticRequest):
+class VolumeMergeRequest(AutomaticJobRequest):
     """Objects of a volume, joined across its slices."""
 
     joining: VolumeParams = VolumeParams()
 
 
-class TrackRequest(AutomaticRequest):
+class TrackingRequest(AutomaticJobRequest):
     """Objects of every frame, each with its track."""
 
     joining: LinkingParams = LinkingParams()

@@ -12,15 +12,15 @@ from segserve.cancellation import cancel_and_wait
 from segserve.encode.frame_embeddings import FrameEmbeddings
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.files.slice_reader import Reading
-from segserve.jobs.engine.chunked_work import Stop
 from segserve.jobs.engine.job import Job
-from segserve.jobs.kinds.job_requests import FollowRequest, check_same
-from segserve.jobs.kinds.propagation import Seen
-from segserve.jobs.kinds.wait_for_room import patiently
+from segserve.jobs.engine.retry_policy import retry_while_busy
+from segserve.jobs.engine.stop_signal import StopSignal
+from segserve.jobs.kinds.job_requests import PropagationRequest, check_same_model
+from segserve.jobs.kinds.propagation import ObjectOnSlice
 from segserve.models.promptable_model import Model
 from segserve.models.registry import Registry
-from segserve.projection.propagate import Follower, FollowOptions
-from segserve.projection.slice_order import Visit
+from segserve.projection.propagate import MaskPropagator, PropagationOptions
+from segserve.projection.slice_order import ProjectionVisit
 from segserve.timing import Timings
 from segserve.types import Prompt, Size
 
@@ -28,7 +28,7 @@ from segserve.types import Prompt, Size
 ReadPrompt = Callable[[Mapping[str, Any], Size], Prompt]
 
 
-class Projecting:
+class ProjectionEngine:
     """workers: run short work. at_once: slices encoded together."""
 
     def __init__(
@@ -43,38 +43,38 @@ class Projecting:
         self._registry, self._embeddings, self._workers = registry, embeddings, workers
         self._read_prompt, self._timings, self._at_once = read_prompt, timings, at_once
 
-    async def open(self, job: Job, request: FollowRequest, reading: Reading) -> "OpenedProjecting":
+    async def open(self, job: Job, request: PropagationRequest, reading: Reading) -> "ProjectionRun":
         model = await self._registry.get(request.model, Model)
-        check_same(model.bundle, request)
-        options = FollowOptions(
+        check_same_model(model.bundle, request)
+        options = PropagationOptions(
             request.projection,
             request.iou_threshold,
             request.min_score,
             request.box_extension,
             request.select,
         )
-        follower = Follower(model, reading.size, options)
+        follower = MaskPropagator(model, reading.size, options)
 
         async def prepared(at: int) -> PreparedImage:
             return await self._embeddings.prepared(
                 job.tenant, reading.name(at), model, lambda: reading.read(at), job.priority, self._timings()
             )
 
-        def prompts(visit: Visit) -> dict[int, Prompt]:
+        def prompts(visit: ProjectionVisit) -> dict[int, Prompt]:
             return {
-                name: joined(
+                name: merge_prompts(
                     [
                         self._read_prompt(each.prompt, reading.size)
-                        for each in request.prompts(name, visit.slice)
+                        for each in request.get_prompts(name, visit.slice)
                     ]
                 )
                 for name, _ in visit.annotated
             }
 
-        return OpenedProjecting(follower, prepared, prompts, self._workers, self._timings, self._at_once)
+        return ProjectionRun(follower, prepared, prompts, self._workers, self._timings, self._at_once)
 
 
-def joined(prompts: list[Prompt]) -> Prompt:
+def merge_prompts(prompts: list[Prompt]) -> Prompt:
     """All that was said of an object on a slice: every point, the latest box and the latest mask."""
     return Prompt(
         np.concatenate([each.points for each in prompts]),
@@ -84,12 +84,12 @@ def joined(prompts: list[Prompt]) -> Prompt:
     )
 
 
-class OpenedProjecting:
+class ProjectionRun:
     def __init__(
         self,
-        follower: Follower,
+        follower: MaskPropagator,
         prepared: Callable[[int], Coroutine[Any, Any, PreparedImage]],
-        prompts: Callable[[Visit], dict[int, Prompt]],
+        prompts: Callable[[ProjectionVisit], dict[int, Prompt]],
         workers: Executor,
         timings: Callable[[], Timings],
         at_once: int,
@@ -98,13 +98,15 @@ class OpenedProjecting:
         self._workers, self._timings, self._at_once = workers, timings, at_once
         self._coming: dict[int, asyncio.Task[PreparedImage]] = {}
 
-    async def visit(self, visit: Visit, ahead: Sequence[Visit], stop: Stop) -> Mapping[int, Seen]:
-        if not self._follower.wants(visit):
+    async def visit(
+        self, visit: ProjectionVisit, ahead: Sequence[ProjectionVisit], stop: StopSignal
+    ) -> Mapping[int, ObjectOnSlice]:
+        if not self._follower.has_work(visit):
             return {}
         for next_ in [visit, *ahead][: self._at_once]:
-            if next_.slice not in self._coming and self._follower.wants(next_):
+            if next_.slice not in self._coming and self._follower.has_work(next_):
                 self._coming[next_.slice] = asyncio.create_task(
-                    patiently(partial(self._prepared, next_.slice), stop)
+                    retry_while_busy(partial(self._prepared, next_.slice), stop)
                 )
         image = await self._coming.pop(visit.slice)
         await self._drop(set(self._coming) - {each.slice for each in ahead})
@@ -112,7 +114,7 @@ class OpenedProjecting:
         found = await loop.run_in_executor(
             self._workers, self._follower.visit, image, visit, self._prompts(visit), self._timings()
         )
-        return {name: Seen(each.crop, each.score) for name, each in found.items()}
+        return {name: ObjectOnSlice(each.crop, each.score) for name, each in found.items()}
 
     def dump(self) -> bytes:
         return self._follower.dump()

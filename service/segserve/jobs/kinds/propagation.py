@@ -15,27 +15,28 @@ import orjson
 
 from segserve.files.file_library import FileLibrary
 from segserve.files.slice_reader import Reading
-from segserve.jobs.engine.chunked_work import Chunk, Stop
-from segserve.jobs.engine.job import Job, Kind
-from segserve.jobs.engine.result_store import Past
-from segserve.jobs.kinds.job_requests import Engine, FollowRequest
-from segserve.jobs.kinds.propagation_plan import CHUNK, KEPT_STATES, Visit, plan
-from segserve.jobs.kinds.result_lines import described
+from segserve.jobs.engine.job import Job, JobKind
+from segserve.jobs.engine.job_kind_runner import Chunk
+from segserve.jobs.engine.result_store import PublishedResults
+from segserve.jobs.engine.stop_signal import StopSignal
+from segserve.jobs.kinds.job_requests import EngineName, PropagationRequest
+from segserve.jobs.kinds.propagation_plan import CHUNKS_PER_KEPT_STATE, VISITS_PER_CHUNK, Visit, plan_visits
+from segserve.jobs.kinds.result_lines import mask_to_json
 from segserve.types import Crop
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObjectOnSlice:
     """An object on a slice. score: 0 to 1, how good the model expects the mask to be."""
 
     mask: Crop
     score: float
 
 
-class Follows(Protocol):
+class EngineRun(Protocol):
     """An engine at work on one job."""
 
-    async def visit(self, visit: Any, ahead: Sequence[Any], stop: Stop) -> Mapping[int, Seen]:
+    async def visit(self, visit: Any, ahead: Sequence[Any], stop: StopSignal) -> Mapping[int, ObjectOnSlice]:
         """What is there, by object. ahead: what will be asked next. Raises Stopped."""
         ...
 
@@ -48,20 +49,20 @@ class Follows(Protocol):
     async def close(self) -> None: ...
 
 
-class EngineKind(Protocol):
-    async def open(self, job: Job, request: FollowRequest, reading: Reading) -> Follows:
+class PropagationEngine(Protocol):
+    async def open(self, job: Job, request: PropagationRequest, reading: Reading) -> EngineRun:
         """Raises BadInput, MissingDependency and what goes wrong with models."""
         ...
 
 
-class Following:
+class PropagationRunner:
     """engines: by name."""
 
-    def __init__(self, files: FileLibrary, engines: Mapping[Engine, EngineKind]) -> None:
+    def __init__(self, files: FileLibrary, engines: Mapping[EngineName, PropagationEngine]) -> None:
         self._files, self._engines = files, engines
 
-    async def open(self, job: Job, request: bytes, past: Past) -> "OpenedFollowing":
-        asked = FollowRequest.model_validate_json(request)
+    async def open(self, job: Job, request: bytes, past: PublishedResults) -> "OpenPropagationJob":
+        asked = PropagationRequest.model_validate_json(request)
         kind = self._engines[asked.engine]
         reading = await Reading.open(self._files, job.tenant, asked.view)
         try:
@@ -69,39 +70,39 @@ class Following:
         except BaseException:
             await reading.close()
             raise
-        visits = await asyncio.to_thread(plan, asked, reading.count)
-        return OpenedFollowing(job, visits, engine, reading, past, KEPT_STATES[asked.engine])
+        visits = await asyncio.to_thread(plan_visits, asked, reading.count)
+        return OpenPropagationJob(job, visits, engine, reading, past, CHUNKS_PER_KEPT_STATE[asked.engine])
 
 
-class OpenedFollowing:
+class OpenPropagationJob:
     def __init__(
         self,
         job: Job,
         visits: Sequence[Visit],
-        engine: Follows,
+        engine: EngineRun,
         reading: Reading,
-        past: Past,
+        past: PublishedResults,
         kept_states: int,
     ) -> None:
         self._visits, self._engine, self._reading, self._past = visits, engine, reading, past
         self._kept_states = kept_states
-        self._word = "slice" if job.kind is Kind.VOLUME else "frame"
+        self._word = "slice" if job.kind is JobKind.VOLUME else "frame"
         self._next = 0  # the chunk that the engine is ready for
         self.total = len(visits)
 
-    async def chunk(self, number: int, stop: Stop) -> Chunk | None:
-        begin, end = number * CHUNK, min(self.total, (number + 1) * CHUNK)
+    async def run_chunk(self, number: int, stop: StopSignal) -> Chunk | None:
+        begin, end = number * VISITS_PER_CHUNK, min(self.total, (number + 1) * VISITS_PER_CHUNK)
         if begin >= end:
             return None
         if number != self._next:
-            state = await self._past.state(number - 1)
+            state = await self._past.read_state(number - 1)
             if state is None:
                 raise RuntimeError(f"the state after chunk {number - 1} is missing")
             await asyncio.to_thread(self._engine.load, state)
         self._next = -1
         lines = []
         for index in range(begin, end):
-            stop.check()
+            stop.raise_if_set()
             visit = self._visits[index]
             found = await self._engine.visit(visit, self._visits[index + 1 : end], stop)
             lines.append(self._line(visit.slice, found))
@@ -109,10 +110,10 @@ class OpenedFollowing:
         state = await asyncio.to_thread(self._engine.dump)
         return Chunk(lines, state=state, supersedes=number % self._kept_states != 0)
 
-    def _line(self, at: int, found: Mapping[int, Seen]) -> bytes:
+    def _line(self, at: int, found: Mapping[int, ObjectOnSlice]) -> bytes:
         size = self._reading.size
         objects = [
-            {"object_id": name, **described(each.mask), "score": round(each.score, 6)}
+            {"object_id": name, **mask_to_json(each.mask), "score": round(each.score, 6)}
             for name, each in sorted(found.items())
         ]
         return orjson.dumps({self._word: at, "width": size.width, "height": size.height, "objects": objects})

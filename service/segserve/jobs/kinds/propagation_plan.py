@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Protocol
 
-from segserve.jobs.kinds.job_requests import Engine, FollowRequest
+from segserve.jobs.kinds.job_requests import EngineName, PropagationRequest
 from segserve.projection import slice_order as projection
 from segserve.types import Direction
 
-CHUNK = 8  # visits: at most so many are done again after a crash, and results come in such pieces
+VISITS_PER_CHUNK = 8  # visits: at most so many are done again after a crash, and results come in such pieces
 
 # Chunks between two states that are kept: those of a memory are some MB for each object, and what is kept is there for
 # corrections, which are few.
-KEPT_STATES = {Engine.PROJECTION: 1, Engine.MEMORY: 8}
+CHUNKS_PER_KEPT_STATE = {EngineName.PROJECTION: 1, EngineName.MEMORY: 8}
 
 
 class Visit(Protocol):
@@ -26,7 +26,7 @@ class Visit(Protocol):
 
 
 @dataclass(frozen=True)
-class Remembered:
+class MemoryVisit:
     """prompts: (object, slice, revision) that are taken to memory before the slice is looked at. reverse: on the way
     back."""
 
@@ -35,14 +35,14 @@ class Remembered:
     prompts: tuple[tuple[int, int, int], ...]
 
 
-def plan(request: FollowRequest, count: int) -> Sequence[Visit]:
+def plan_visits(request: PropagationRequest, count: int) -> Sequence[Visit]:
     """count: of slices. Blocks: there may be a million things to do."""
-    if request.engine is Engine.PROJECTION:
-        return projection.plan(request.annotated(), count, request.direction)
-    return remembered(request, count)
+    if request.engine is EngineName.PROJECTION:
+        return projection.plan_projection(request.annotated_slices(), count, request.direction)
+    return plan_memory_visits(request, count)
 
 
-def remembered(request: FollowRequest, count: int) -> list[Remembered]:
+def plan_memory_visits(request: PropagationRequest, count: int) -> list[MemoryVisit]:
     """In the order of `SAM2VideoPredictor`: forward from the earliest prompt, then back from there. It takes all
     prompts to memory first; what was asked for later is when its slice is reached."""
     asked = {
@@ -53,14 +53,16 @@ def remembered(request: FollowRequest, count: int) -> list[Remembered]:
     later = defaultdict[int, list[tuple[int, int, int]]](list)
     for prompt in in_turn[len(first) :]:
         later[prompt[1]].append(prompt)
-    way = passes(request.direction, [at for _, at, _ in first], list(later), count)
+    way = order_slices(request.direction, [at for _, at, _ in first], list(later), count)
     return [
-        Remembered(at, reverse, (*(first if not number else ()), *later.get(at, ())))
+        MemoryVisit(at, reverse, (*(first if not number else ()), *later.get(at, ())))
         for number, (at, reverse) in enumerate(way)
     ]
 
 
-def passes(direction: Direction, first: list[int], later: list[int], count: int) -> list[tuple[int, bool]]:
+def order_slices(
+    direction: Direction, first: list[int], later: list[int], count: int
+) -> list[tuple[int, bool]]:
     """(slice, on the way back). first, later: slices with prompts."""
     match direction:
         case Direction.FORWARD:
@@ -73,8 +75,8 @@ def passes(direction: Direction, first: list[int], later: list[int], count: int)
             return forward + [(at, True) for at in range(begin - 1, -1, -1)]
 
 
-def kept_chunks(before: FollowRequest, after: FollowRequest, count: int) -> int:
+def count_kept_chunks(before: PropagationRequest, after: PropagationRequest, count: int) -> int:
     """How many chunks of a job stay as they are when it is asked for more. count: of slices. Blocks."""
-    pairs = zip(plan(before, count), plan(after, count), strict=False)
-    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) // CHUNK
-    return alike - alike % KEPT_STATES[before.engine]
+    pairs = zip(plan_visits(before, count), plan_visits(after, count), strict=False)
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) // VISITS_PER_CHUNK
+    return alike - alike % CHUNKS_PER_KEPT_STATE[before.engine]

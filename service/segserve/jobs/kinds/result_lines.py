@@ -6,7 +6,7 @@ from segserve.masks import crop, rle
 from segserve.types import Crop
 
 
-def described(mask: Crop) -> dict[str, Any]:
+def mask_to_json(mask: Crop) -> dict[str, Any]:
     size = mask.size
     return {
         "mask": {"size": [size.height, size.width], "counts": rle.encode(mask)},

@@ -8,52 +8,54 @@ from typing import TYPE_CHECKING
 
 from segserve.errors import MissingDependency, OutOfMemory
 from segserve.files.slice_reader import Reading
-from segserve.jobs.engine.chunked_work import Stop
 from segserve.jobs.engine.job import Job
-from segserve.jobs.kinds.job_requests import FollowRequest, check_same
+from segserve.jobs.engine.stop_signal import StopSignal
+from segserve.jobs.kinds.job_requests import PropagationRequest, check_same_model
 from segserve.jobs.kinds.projection_engine import ReadPrompt
-from segserve.jobs.kinds.propagation import Seen
-from segserve.jobs.kinds.propagation_plan import Remembered
+from segserve.jobs.kinds.propagation import ObjectOnSlice
+from segserve.jobs.kinds.propagation_plan import MemoryVisit
 from segserve.models.bundle import Bundle
 from segserve.models.registry import Registry
 from segserve.types import Device, SegmentedObject
 
 if TYPE_CHECKING:
-    from segserve.sam2_memory.network_steps import Tracker
+    from segserve.sam2_memory.network_steps import Sam2VideoNetwork
 
 
-class Remembering:
+class Sam2MemoryEngine:
     """threads: of torch, on a CPU."""
 
     def __init__(self, registry: Registry, read_prompt: ReadPrompt, device: Device, threads: int) -> None:
         self._registry, self._read_prompt = registry, read_prompt
         self._device, self._threads = device, threads
         self._worker = ThreadPoolExecutor(1, "memory")  # torch keeps threads for each thread that calls it
-        self._held: tuple[tuple[str, int | None], Tracker] | None = None
+        self._held: tuple[tuple[str, int | None], Sam2VideoNetwork] | None = None
 
-    async def open(self, job: Job, request: FollowRequest, reading: Reading) -> "OpenedRemembering":
+    async def open(self, job: Job, request: PropagationRequest, reading: Reading) -> "Sam2MemoryRun":
         bundle = await asyncio.to_thread(self._registry.bundle, request.model)
-        check_same(bundle, request)
+        check_same_model(bundle, request)
         loop = asyncio.get_running_loop()
         tracker = await loop.run_in_executor(self._worker, self._load, bundle, request.image_size)
-        return OpenedRemembering(tracker, request, reading, self._read_prompt, self._worker)
+        return Sam2MemoryRun(tracker, request, reading, self._read_prompt, self._worker)
 
-    def _load(self, bundle: Bundle, image_size: int | None) -> "Tracker":
+    def _load(self, bundle: Bundle, image_size: int | None) -> "Sam2VideoNetwork":
         """The last one is kept."""
         key = (bundle.digest, image_size)
         if self._held is None or self._held[0] != key:
             try:
-                from segserve.sam2_memory.network_steps import Tracker
+                from segserve.sam2_memory.network_steps import Sam2VideoNetwork
             except ImportError as error:
                 raise MissingDependency(str(error.name), "models", "Following objects by memory") from None
             self._held = None  # two may not fit
-            tracker = Tracker.load(bundle, device=self._device, threads=self._threads, image_size=image_size)
+            tracker = Sam2VideoNetwork.load(
+                bundle, device=self._device, threads=self._threads, image_size=image_size
+            )
             self._held = key, tracker
         return self._held[1]
 
 
 @contextmanager
-def in_memory() -> Iterator[None]:
+def convert_out_of_memory() -> Iterator[None]:
     """Raises OutOfMemory where torch does, by its name: nothing here imports it."""
     try:
         yield
@@ -63,32 +65,34 @@ def in_memory() -> Iterator[None]:
         raise
 
 
-class OpenedRemembering:
+class Sam2MemoryRun:
     def __init__(
         self,
-        tracker: "Tracker",
-        request: FollowRequest,
+        tracker: "Sam2VideoNetwork",
+        request: PropagationRequest,
         reading: Reading,
         read_prompt: ReadPrompt,
         worker: ThreadPoolExecutor,
     ) -> None:
-        from segserve.sam2_memory.session import Session
+        from segserve.sam2_memory.session import Sam2Session
 
         self._tracker, self._request, self._reading = tracker, request, reading
         self._read_prompt, self._worker = read_prompt, worker
-        self._session: Session = Session(tracker, reading.size, reading.count)
+        self._session: Sam2Session = Sam2Session(tracker, reading.size, reading.count)
 
-    async def visit(self, visit: Remembered, ahead: Sequence[Remembered], stop: Stop) -> Mapping[int, Seen]:
+    async def visit(
+        self, visit: MemoryVisit, ahead: Sequence[MemoryVisit], stop: StopSignal
+    ) -> Mapping[int, ObjectOnSlice]:
         """What was asked before the job began is taken to memory before anything is tracked; what came later corrects
         what was found on its frame."""
         for object_id, at, revision in visit.prompts:
             if not revision:
-                stop.check()
+                stop.raise_if_set()
                 await self._add(object_id, at, revision)
-        stop.check()
+        stop.raise_if_set()
         rgb = await self._reading.read(visit.slice)
         loop = asyncio.get_running_loop()
-        with in_memory():
+        with convert_out_of_memory():
             found = await loop.run_in_executor(
                 self._worker, lambda: self._session.track(visit.slice, rgb, reverse=visit.reverse)
             )
@@ -96,7 +100,7 @@ class OpenedRemembering:
             if revision:
                 found[object_id] = await self._add(object_id, at, revision)
         return {
-            object_id: Seen(each.crop, each.score or 0.0)
+            object_id: ObjectOnSlice(each.crop, each.score or 0.0)
             for object_id, each in found.items()
             if each.crop.pixels.size
         }
@@ -107,24 +111,24 @@ class OpenedRemembering:
         loop, select = asyncio.get_running_loop(), self._request.select
         prompts = [
             self._read_prompt(each.prompt, self._reading.size)
-            for each in self._request.prompts(object_id, at)
+            for each in self._request.get_prompts(object_id, at)
             if each.revision == revision
         ]
 
         def add() -> SegmentedObject:
-            return [self._session.add(at, rgb, object_id, prompt, select) for prompt in prompts][-1]
+            return [self._session.add_prompt(at, rgb, object_id, prompt, select) for prompt in prompts][-1]
 
-        with in_memory():
+        with convert_out_of_memory():
             return await loop.run_in_executor(self._worker, add)
 
     def dump(self) -> bytes:
-        from segserve.sam2_memory.session_state import dump
+        from segserve.sam2_memory.session_state import dump_session
 
-        return dump(self._session)
+        return dump_session(self._session)
 
     def load(self, dumped: bytes) -> None:
-        from segserve.sam2_memory.session_state import load
+        from segserve.sam2_memory.session_state import load_session
 
-        self._session = load(self._tracker, dumped)
+        self._session = load_session(self._tracker, dumped)
 
     async def close(self) -> None: ...

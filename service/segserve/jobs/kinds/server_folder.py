@@ -10,7 +10,7 @@ from segserve.errors import BadInput, NotAllowed
 from segserve.store.object_store import StoredObject, translate_store_errors
 
 
-class Folder:
+class ServerFolder:
     """As `Objects`, for reading."""
 
     def __init__(self, root: Path) -> None:
@@ -27,13 +27,13 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise refused(f"The file cannot be opened: {error.strerror}.") from None
+            raise refusal(f"The file cannot be opened: {error.strerror}.") from None
         with translate_store_errors("it was read"), os.fdopen(descriptor, "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise refused("It is no file.")
+                raise refusal("It is no file.")
             if not self._is_inside(path, status):
-                raise refused("It is a link that leads out of the root.")
+                raise refusal("It is a link that leads out of the root.")
             return file.read()
 
     def _is_inside(self, path: str, opened: os.stat_result) -> bool:
@@ -67,5 +67,5 @@ class Folder:
         return await asyncio.to_thread(self._list, prefix)
 
 
-def refused(message: str) -> NotAllowed:
+def refusal(message: str) -> NotAllowed:
     return NotAllowed(message, field="input.folder", remedy="Put the file itself into the root.")

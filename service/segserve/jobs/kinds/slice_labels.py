@@ -1,4 +1,4 @@
-"""Label maps of single slices, as the states of a job's chunks keep them until they are joined."""
+"""Label maps of single slices, packed into the state of a job's chunk until they are joined."""
 
 import asyncio
 import io
@@ -9,69 +9,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.masks.label_map import MOST_IN_16_BITS, Labels
-from segserve.tracking.detections import Detections, measure
+from segserve.tracking.detections import Detections, measure_detections
 
-CHUNK = 8  # slices: at most so many are done again after a crash, and held at once
+# Slices of one chunk: these are in memory together, and made again after a crash.
+SLICES_PER_CHUNK = 8
 
 T = TypeVar("T")
 
 
-class States(Protocol):
-    async def state(self, chunk: int) -> bytes | None:
-        """What a published chunk left for those that follow."""
-        ...
+class ChunkStates(Protocol):
+    """`ChunkStates` reads the states of published chunks."""
+
+    async def read_state(self, chunk: int) -> bytes | None: ...
 
 
-class Segmented:
-    """What was segmented, piece by piece, as the states of the first chunks have it."""
+class SegmentedSlices:
+    """`SegmentedSlices` reads what was segmented, piece by piece, from the states of a job's first chunks.
 
-    def __init__(self, past: States, slices: int) -> None:
+    A piece is the slices of one chunk. slices: how many slices there are.
+    """
+
+    def __init__(self, past: ChunkStates, slices: int) -> None:
         self._past, self._slices = past, slices
-        self.count = -(-slices // CHUNK)
+        self.piece_count = -(-slices // SLICES_PER_CHUNK)
 
     def indices(self, piece: int) -> range:
-        return range(piece * CHUNK, min(self._slices, (piece + 1) * CHUNK))
+        """Return the indices of the piece's slices."""
+        return range(piece * SLICES_PER_CHUNK, min(self._slices, (piece + 1) * SLICES_PER_CHUNK))
 
-    async def maps(self, piece: int) -> list[Labels]:
-        return await self._each(piece, unpack_labels)
+    async def read_label_maps(self, piece: int) -> list[Labels]:
+        return await self._read(piece, unpack_labels)
 
-    async def detections(self, piece: int) -> list[Detections]:
-        return await self._each(piece, unpack_detections)
+    async def read_detections(self, piece: int) -> list[Detections]:
+        return await self._read(piece, unpack_detections)
 
-    async def _each(self, piece: int, unpack: Callable[[Any, int], T]) -> list[T]:
-        state = await self._past.state(piece)
+    async def _read(self, piece: int, unpack: Callable[[Any, int], T]) -> list[T]:
+        state = await self._past.read_state(piece)
         if state is None:
             raise RuntimeError(f"the state of chunk {piece} is missing")
 
-        def unpacked() -> list[T]:
+        def unpack_all() -> list[T]:
             with np.load(io.BytesIO(state), allow_pickle=False) as arrays:
-                return [unpack(arrays, place) for place in range(len(self.indices(piece)))]
+                return [unpack(arrays, position) for position in range(len(self.indices(piece)))]
 
-        return await asyncio.to_thread(unpacked)
+        return await asyncio.to_thread(unpack_all)
 
 
-def pack(maps: list[Labels]) -> bytes:
-    """The same bytes for the same maps. Their objects are measured beside them, so that who links them need not read
-    the maps for it."""
+def pack_labels(maps: list[Labels]) -> bytes:
+    """Return the label maps of a piece as an .npz file: equal bytes for equal maps.
+
+    The objects of every map are measured and stored too, so that tracks can be linked without reading the maps.
+    """
     arrays: dict[str, NDArray[Any]] = {}
-    for place, each in enumerate(maps):
-        found = measure(each)
-        small = each.max(initial=0) <= MOST_IN_16_BITS
-        arrays[f"labels{place}"] = each.astype(np.uint16 if small else np.uint32)
-        arrays[f"ids{place}"], arrays[f"centres{place}"], arrays[f"areas{place}"] = (
-            found.ids,
-            found.centres,
-            found.areas,
-        )
+    for position, labels in enumerate(maps):
+        detections = measure_detections(labels)
+        fits_16_bits = labels.max(initial=0) <= MOST_IN_16_BITS
+        arrays[f"labels{position}"] = labels.astype(np.uint16 if fits_16_bits else np.uint32)
+        arrays[f"ids{position}"] = detections.ids
+        arrays[f"centres{position}"] = detections.centres
+        arrays[f"areas{position}"] = detections.areas
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
-def unpack_labels(arrays: Any, place: int) -> Labels:
-    found: Labels = arrays[f"labels{place}"]
-    return found
+def unpack_labels(arrays: Any, position: int) -> Labels:
+    labels: Labels = arrays[f"labels{position}"]
+    return labels
 
 
-def unpack_detections(arrays: Any, place: int) -> Detections:
-    return Detections(*(arrays[f"{name}{place}"] for name in ("ids", "centres", "areas")))
+def unpack_detections(arrays: Any, position: int) -> Detections:
+    return Detections(*(arrays[f"{name}{position}"] for name in ("ids", "centres", "areas")))

@@ -131,7 +131,7 @@ class Jobs(jobs_pb2_grpc.JobServiceServicer):
     async def ListJobs(
         self, request: jobs_pb2.ListJobsRequest, context: Context
     ) -> jobs_pb2.ListJobsResponse:
-        found = await self._service.jobs.queue.recent(DEFAULT_TENANT)
+        found = await self._service.jobs.queue.list_recent(DEFAULT_TENANT)
         return jobs_pb2.ListJobsResponse(jobs=[job_out(job) for job in found])
 
     async def WatchJob(
@@ -147,7 +147,7 @@ class Jobs(jobs_pb2_grpc.JobServiceServicer):
     async def ReadResults(
         self, request: jobs_pb2.ReadResultsRequest, context: Context
     ) -> AsyncIterator[jobs_pb2.ReadResultsResponse]:
-        lines = await self._service.jobs.queue.results(DEFAULT_TENANT, request.job_id, request.skip)
+        lines = await self._service.jobs.queue.read_results(DEFAULT_TENANT, request.job_id, request.skip)
         async for line in lines:
             yield jobs_pb2.ReadResultsResponse(json=line.decode())
 

@@ -6,7 +6,7 @@ from segserve.app import Service
 from segserve.automatic.merge_slices import VolumeParams
 from segserve.errors import BadInput, NoAutomaticDecoder
 from segserve.files.file_view import View, check_window, shape
-from segserve.jobs.kinds.job_requests import MergeRequest, TrackRequest
+from segserve.jobs.kinds.job_requests import TrackingRequest, VolumeMergeRequest
 from segserve.models.bundle import Bundle
 from segserve.models.promptable_model import AIS
 from segserve.tracking.link_tracks import LinkingParams
@@ -15,7 +15,7 @@ from segserve.wire.operations.propagation import promptable
 from segserve.wire.schemas.jobs import TrackingIn, VolumeIn
 
 
-async def of_volume(service: Service, asked: VolumeIn) -> MergeRequest:
+async def of_volume(service: Service, asked: VolumeIn) -> VolumeMergeRequest:
     """Raises BadInput naming the field at fault, ModelNotFound, WrongModel, NoAutomaticDecoder, FileNotFound."""
     params = asked.params
     record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
@@ -24,7 +24,7 @@ async def of_volume(service: Service, asked: VolumeIn) -> MergeRequest:
     shape(record, params.axis)
     check_window(record, params.window)
     bundle = await with_decoder(service, asked.model)
-    return MergeRequest(
+    return VolumeMergeRequest(
         model=bundle.name,
         digest=bundle.digest,
         view=View(record.file_id, params.axis, params.window),
@@ -33,7 +33,7 @@ async def of_volume(service: Service, asked: VolumeIn) -> MergeRequest:
     )
 
 
-async def of_tracking(service: Service, asked: TrackingIn) -> TrackRequest:
+async def of_tracking(service: Service, asked: TrackingIn) -> TrackingRequest:
     """As `of_volume`."""
     record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
     if record.kind is FileKind.VOLUME:
@@ -44,7 +44,7 @@ async def of_tracking(service: Service, asked: TrackingIn) -> TrackRequest:
         )
     shape(record, 0)
     bundle = await with_decoder(service, asked.model)
-    return TrackRequest(
+    return TrackingRequest(
         model=bundle.name,
         digest=bundle.digest,
         view=View(record.file_id),

@@ -10,15 +10,16 @@ from pydantic import BaseModel
 from segserve.app import Service
 from segserve.automatic.segmenter import label_by_ais
 from segserve.files.slice_reader import Reading
-from segserve.jobs.engine.chunked_work import Work
-from segserve.jobs.engine.job import Job, Kind
-from segserve.jobs.kinds.batch import Batch, Item, Operation
-from segserve.jobs.kinds.batch_images import Sources
-from segserve.jobs.kinds.job_requests import AutomaticRequest, Engine, check_same
-from segserve.jobs.kinds.merging_and_tracking import EitherWay, Merging, Tracking
-from segserve.jobs.kinds.projection_engine import Projecting
-from segserve.jobs.kinds.propagation import Following
-from segserve.jobs.kinds.sam2_memory_engine import Remembering
+from segserve.jobs.engine.job import Job, JobKind
+from segserve.jobs.engine.job_kind_runner import JobKindRunner
+from segserve.jobs.kinds.batch import BatchItem, BatchOperation, BatchRunner
+from segserve.jobs.kinds.batch_images import BatchSources
+from segserve.jobs.kinds.cell_tracking import TrackingRunner
+from segserve.jobs.kinds.job_requests import AutomaticJobRequest, EngineName, check_same_model
+from segserve.jobs.kinds.projection_engine import ProjectionEngine
+from segserve.jobs.kinds.propagation import PropagationRunner
+from segserve.jobs.kinds.sam2_memory_engine import Sam2MemoryEngine
+from segserve.jobs.kinds.volume_merging import VolumeMergeRunner, VolumeRunner
 from segserve.masks.label_map import Labels
 from segserve.models.promptable_model import Model
 from segserve.types import DEFAULT_TENANT, Prompt, Size, UInt8
@@ -46,7 +47,7 @@ KEPT_AS = {
 }
 
 
-def body_of(operation: str, item: Item) -> dict[str, Any]:
+def body_of(operation: str, item: BatchItem) -> dict[str, Any]:
     """The body that the operation's route would be sent for the image."""
     prompts = {"prompts": list(item.prompts)} if operation == "segment" else {}
     return {
@@ -58,13 +59,13 @@ def body_of(operation: str, item: Item) -> dict[str, Any]:
     }
 
 
-def operations(service: Service) -> dict[str, Operation]:
-    async def embed(item: Item) -> Mapping[str, Any]:
+def operations(service: Service) -> dict[str, BatchOperation]:
+    async def embed(item: BatchItem) -> Mapping[str, Any]:
         model = await service.registry.get(item.model, Model)
         await service.embeddings.make_sure(item.tenant, item.image_id, model, service.timings())
         return {"model": model.name}
 
-    async def segment(item: Item) -> Mapping[str, Any]:
+    async def segment(item: BatchItem) -> Mapping[str, Any]:
         asked = ask.validate_body(SegmentIn, orjson.dumps(body_of("segment", item)))
         answer = await ask.segment(service, asked, masks.formatter(MaskFormat.RLE), service.timings())
         found = masks.segmentation(answer)
@@ -73,18 +74,18 @@ def operations(service: Service) -> dict[str, Operation]:
                 del mask["mask_id"]  # short-lived, and another each time
         return found
 
-    async def find(item: Item) -> Mapping[str, Any]:
+    async def find(item: BatchItem) -> Mapping[str, Any]:
         asked = ask.validate_body(AutomaticIn, orjson.dumps(body_of("automatic", item)))
         found = await automatic.find_objects(service, asked, service.timings())
         return await asyncio.to_thread(objects.objects_to_json, found, ResultFormat.RLE)
 
-    async def classify(item: Item) -> Mapping[str, Any]:
+    async def classify(item: BatchItem) -> Mapping[str, Any]:
         asked = ask.validate_body(SemanticIn, orjson.dumps(body_of("semantic", item)))
         answer = await semantic.segment_semantic(service, asked, service.timings())
         content: dict[str, Any] = orjson.loads(answer.content)
         return content
 
-    async def detect(item: Item) -> Mapping[str, Any]:
+    async def detect(item: BatchItem) -> Mapping[str, Any]:
         asked = ask.validate_body(InstancesIn, orjson.dumps(body_of("instances", item)))
         _, found = await instances.find_instances(
             service,
@@ -103,16 +104,16 @@ def operations(service: Service) -> dict[str, Operation]:
     }
 
 
-def create_job_runners(service: Service) -> dict[Kind, Work]:
+def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
     """How this process does each kind of job."""
-    sources = Sources(service.library, service.files, service.roots)
+    sources = BatchSources(service.library, service.files, service.roots)
 
-    async def open_slices(job: Job, asked: AutomaticRequest) -> Reading:
+    async def open_slices(job: Job, asked: AutomaticJobRequest) -> Reading:
         return await Reading.open(service.files, job.tenant, asked.view)
 
-    async def segment(job: Job, name: str, pixels: UInt8, asked: AutomaticRequest) -> Labels:
+    async def segment(job: Job, name: str, pixels: UInt8, asked: AutomaticJobRequest) -> Labels:
         model = await service.registry.get(asked.model, Model)
-        check_same(model.bundle, asked)
+        check_same_model(model.bundle, asked)
         timings = service.timings()
         image = await service.frames.prepared(job.tenant, name, model, pixels, job.priority, timings)
         return await service.turns.run(
@@ -121,17 +122,19 @@ def create_job_runners(service: Service) -> dict[Kind, Work]:
 
     settings = service.settings
     threads = settings.encode_threads
-    projecting = Projecting(
+    projecting = ProjectionEngine(
         service.registry, service.frames, service.workers, read_prompt, service.timings, threads
     )
-    remembering = Remembering(service.registry, read_prompt, settings.device, threads)
-    following = Following(service.files, {Engine.PROJECTION: projecting, Engine.MEMORY: remembering})
-    merging = Merging(open_slices, segment, threads, settings.file_limits.voxels)
+    remembering = Sam2MemoryEngine(service.registry, read_prompt, settings.device, threads)
+    following = PropagationRunner(
+        service.files, {EngineName.PROJECTION: projecting, EngineName.MEMORY: remembering}
+    )
+    merging = VolumeMergeRunner(open_slices, segment, threads, settings.file_limits.voxels)
     return {
-        Kind.BATCH: Batch(operations(service), sources, settings.batch_at_once),
-        Kind.VIDEO: following,
-        Kind.VOLUME: EitherWay(following, merging),
-        Kind.TRACKING: Tracking(open_slices, segment, threads),
+        JobKind.BATCH: BatchRunner(operations(service), sources, settings.batch_at_once),
+        JobKind.VIDEO: following,
+        JobKind.VOLUME: VolumeRunner(following, merging),
+        JobKind.TRACKING: TrackingRunner(open_slices, segment, threads),
     }
 
 
@@ -140,6 +143,8 @@ def read_prompt(prompt: Mapping[str, Any], size: Size) -> Prompt:
     return BasePromptIn.model_validate_json(orjson.dumps(prompt)).marks("prompts", size)
 
 
-def example(operation: str, model: str, options: Mapping[str, Any], prompts: list[dict[str, Any]]) -> Item:
+def example(
+    operation: str, model: str, options: Mapping[str, Any], prompts: list[dict[str, Any]]
+) -> BatchItem:
     """An image that stands for all of a batch, to check the options with."""
-    return Item(DEFAULT_TENANT, "0" * 64, model, options, prompts)
+    return BatchItem(DEFAULT_TENANT, "0" * 64, model, options, prompts)

@@ -6,11 +6,10 @@ import orjson
 
 from segserve.app import Service
 from segserve.errors import BadInput, ModelNotFound, WrongModel
-from segserve.jobs.engine.job import Job
-from segserve.jobs.engine.job import Kind as JobKind
+from segserve.jobs.engine.job import Job, JobKind
 from segserve.jobs.kinds.batch import BatchRequest
-from segserve.jobs.kinds.batch_images import Source, check_zip
-from segserve.jobs.kinds.job_requests import AutomaticRequest, FollowRequest
+from segserve.jobs.kinds.batch_images import BatchSource, check_zip
+from segserve.jobs.kinds.job_requests import AutomaticJobRequest, PropagationRequest
 from segserve.models.bundle import InstancesManifest, Manifest, PromptableManifest, SemanticManifest
 from segserve.types import DEFAULT_TENANT, Priority
 from segserve.wire.operations import automatic_jobs, instances, propagation, segment
@@ -27,10 +26,10 @@ NEEDS: dict[str, tuple[type[Manifest], str]] = {
 
 
 async def submit_job(service: Service, asked: JobIn, idempotency_key: str | None) -> Job:
-    """Raises as `prepared`, `HookSender.check` and `JobQueue.submit` do."""
+    """Raises as `prepared`, `WebhookSender.check_url` and `JobQueue.submit` do."""
     queue, body = service.jobs.queue, asked.root
     if body.webhook is not None:
-        service.jobs.sender.check(body.webhook)
+        service.jobs.webhook_sender.check_url(body.webhook)
     request = await prepared(service, body)
     content = await asyncio.to_thread(lambda: request.model_dump_json().encode())
     kind, priority = JobKind(body.kind), Priority(body.priority)
@@ -41,7 +40,7 @@ async def submit_job(service: Service, asked: JobIn, idempotency_key: str | None
 
 async def prepared(
     service: Service, asked: BatchIn | VideoIn | VolumeIn | TrackingIn
-) -> BatchRequest | FollowRequest | AutomaticRequest:
+) -> BatchRequest | PropagationRequest | AutomaticJobRequest:
     """What is asked, checked. Raises BadInput naming the field at fault, ModelNotFound, FileNotFound, NotAllowed."""
     match asked:
         case BatchIn():
@@ -61,7 +60,7 @@ async def prepared_batch(service: Service, asked: BatchIn) -> BatchRequest:
     return await asyncio.to_thread(build, service, asked, source)
 
 
-def build(service: Service, asked: BatchIn, source: Source) -> BatchRequest:
+def build(service: Service, asked: BatchIn, source: BatchSource) -> BatchRequest:
     """As `prepared`. Blocks: there may be prompts for very many images."""
     request = BatchRequest(
         operation=asked.params.operation,
@@ -78,14 +77,14 @@ def build(service: Service, asked: BatchIn, source: Source) -> BatchRequest:
     return request
 
 
-async def source_of(service: Service, asked: BatchIn) -> Source:
+async def source_of(service: Service, asked: BatchIn) -> BatchSource:
     given = asked.input
     if given.file_id is not None:
         check_zip(await service.files.record(DEFAULT_TENANT, given.file_id))
-        return Source(file_id=given.file_id)
+        return BatchSource(file_id=given.file_id)
     if given.root is not None:
-        return Source(root=given.root, paths=await service.roots.pictures(given.root, given.folder))
-    return Source(image_ids=given.image_ids, names=given.names)
+        return BatchSource(root=given.root, paths=await service.roots.list_pictures(given.root, given.folder))
+    return BatchSource(image_ids=given.image_ids, names=given.names)
 
 
 def model_for(service: Service, asked: BatchIn) -> str:

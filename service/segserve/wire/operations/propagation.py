@@ -8,9 +8,9 @@ from segserve.app import Service
 from segserve.decode.segmenter import check_prompt_coordinates
 from segserve.errors import BadInput, ModelNotFound, TooLarge, WrongModel
 from segserve.files.file_view import View, check_window, shape
-from segserve.jobs.engine.job import Job, Kind
-from segserve.jobs.kinds.job_requests import Engine, FollowRequest, ObjectAsked, PromptAt
-from segserve.jobs.kinds.propagation_plan import kept_chunks
+from segserve.jobs.engine.job import Job, JobKind
+from segserve.jobs.kinds.job_requests import EngineName, PromptOnSlice, PropagationRequest, RequestedObject
+from segserve.jobs.kinds.propagation_plan import count_kept_chunks
 from segserve.models.bundle import WEIGHTS, Bundle, PromptableManifest
 from segserve.models.bundle import Kind as ModelKind
 from segserve.types import DEFAULT_TENANT, FileKind, FileRecord, Select
@@ -27,7 +27,7 @@ from segserve.wire.schemas.propagation import (
 MOST_STEPS = 1_000_000  # objects times frames: their plan takes seconds and some hundred MB
 
 
-async def of_video(service: Service, asked: VideoIn) -> FollowRequest:
+async def of_video(service: Service, asked: VideoIn) -> PropagationRequest:
     """What is asked, checked. Raises BadInput naming the field at fault, ModelNotFound, WrongModel, FileNotFound."""
     record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
     if record.kind is FileKind.VOLUME:
@@ -38,7 +38,7 @@ async def of_video(service: Service, asked: VideoIn) -> FollowRequest:
     )
 
 
-async def of_volume(service: Service, asked: VolumeIn) -> FollowRequest:
+async def of_volume(service: Service, asked: VolumeIn) -> PropagationRequest:
     """As `of_video`."""
     params = asked.params
     record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
@@ -50,22 +50,22 @@ async def of_volume(service: Service, asked: VolumeIn) -> FollowRequest:
     objects = params.objects
     if params.reference is not None:
         objects = await reference_prompts.objects(service.files, record, params.axis, params.reference)
-    engine = None if params.engine is None else Engine(params.engine)
+    engine = None if params.engine is None else EngineName(params.engine)
     return await checked(service, asked.model, engine, record, view, params, objects)
 
 
 async def checked(
     service: Service,
     model: str | None,
-    engine: Engine | None,
+    engine: EngineName | None,
     record: FileRecord,
     view: View,
     params: PropagationParamsIn,
     objects: list[ObjectPromptsIn],
-) -> FollowRequest:
+) -> PropagationRequest:
     bundle = await asyncio.to_thread(promptable, service, model)
     await asyncio.to_thread(check_objects, objects, record, view.axis)
-    request = FollowRequest(
+    request = PropagationRequest(
         model=bundle.name,
         digest=bundle.digest,
         view=view,
@@ -93,16 +93,16 @@ def promptable(service: Service, model: str | None) -> Bundle:
     return bundles[name]
 
 
-def engine_for(bundle: Bundle, engine: Engine | None) -> Engine:
+def engine_for(bundle: Bundle, engine: EngineName | None) -> EngineName:
     """Raises BadInput where the model cannot do what is asked."""
     remembers = bundle.manifest.kind == ModelKind.SAM2 and bundle.has(WEIGHTS)
-    if engine is Engine.MEMORY and not remembers:
+    if engine is EngineName.MEMORY and not remembers:
         raise BadInput(
             f"The model {bundle.name!r} has no memory.",
             field="params.engine",
             remedy="Ask for 'projection', or for a SAM 2 that was imported with --keep-weights.",
         )
-    return engine or (Engine.MEMORY if remembers else Engine.PROJECTION)
+    return engine or (EngineName.MEMORY if remembers else EngineName.PROJECTION)
 
 
 def check_objects(
@@ -130,7 +130,7 @@ def check_objects(
             check_prompt_coordinates(prompt.marks(where, size), size, where)
 
 
-def check_extent(request: FollowRequest, count: int, field: str = "params.objects") -> None:
+def check_extent(request: PropagationRequest, count: int, field: str = "params.objects") -> None:
     """What all that was asked comes to. count: of slices. Raises BadInput, TooLarge."""
     most = max((len(each.prompts) for each in request.objects), default=0)
     if (
@@ -144,13 +144,13 @@ def check_extent(request: FollowRequest, count: int, field: str = "params.object
             remedy=f"Send at most {MAX_OBJECTS} objects in a job and {MAX_PROMPTS_PER_OBJECT} prompts for each; objects"
             f" times frames may be at most {MOST_STEPS}.",
         )
-    if request.engine is Engine.PROJECTION:
+    if request.engine is EngineName.PROJECTION:
         for each in request.objects:
             for at in {prompt.slice for prompt in each.prompts}:
                 check_marked(each, at, field)
 
 
-def check_marked(each: ObjectAsked, at: int, field: str) -> None:
+def check_marked(each: RequestedObject, at: int, field: str) -> None:
     """By projection a frame with prompts is looked at by itself. Raises BadInput."""
     prompts = [prompt.prompt for prompt in each.prompts if prompt.slice == at]
     if not any(
@@ -163,11 +163,11 @@ def check_marked(each: ObjectAsked, at: int, field: str) -> None:
         )
 
 
-def asked_of(each: ObjectPromptsIn, revision: int) -> ObjectAsked:
-    return ObjectAsked(
+def asked_of(each: ObjectPromptsIn, revision: int) -> RequestedObject:
+    return RequestedObject(
         object_id=each.object_id,
         prompts=[
-            PromptAt(
+            PromptOnSlice(
                 slice=prompt.at,
                 prompt=prompt.model_dump(mode="json", exclude={"frame", "slice"}, exclude_unset=True),
                 revision=revision,
@@ -181,29 +181,29 @@ async def revise(service: Service, job_id: str, asked: AddPromptsIn) -> Job:
     """Add objects and corrections to a job; what follows them is made again. Raises JobNotFound, BadInput, Busy."""
     queue = service.jobs.queue
     job = await queue.get(DEFAULT_TENANT, job_id)
-    if job.kind not in (Kind.VIDEO, Kind.VOLUME):
+    if job.kind not in (JobKind.VIDEO, JobKind.VOLUME):
         raise BadInput(
             f"A {job.kind} job takes no prompts.",
             field="job_id",
             remedy="Send a job of kind video or volume.",
         )
-    content = await queue.request(job)
-    if orjson.loads(content)["engine"] not in list(Engine):
+    content = await queue.read_request(job)
+    if orjson.loads(content)["engine"] not in list(EngineName):
         raise BadInput(
             "The job finds all objects by itself.", field="job_id", remedy="Submit one with objects."
         )
-    before = FollowRequest.model_validate_json(content)
+    before = PropagationRequest.model_validate_json(content)
     record = await service.files.record(DEFAULT_TENANT, before.view.file_id)
     await asyncio.to_thread(check_objects, asked.objects, record, before.view.axis, "objects")
     added = [asked_of(each, job.revision + 1) for each in asked.objects]
     after = before.model_copy(update={"objects": joined(before.objects, added)})
     count, _ = shape(record, before.view.axis)
     check_extent(after, count, "objects")
-    keep = await asyncio.to_thread(kept_chunks, before, after, count)
+    keep = await asyncio.to_thread(count_kept_chunks, before, after, count)
     return await queue.revise(job, after.model_dump_json().encode(), keep)
 
 
-def joined(before: list[ObjectAsked], added: list[ObjectAsked]) -> list[ObjectAsked]:
+def joined(before: list[RequestedObject], added: list[RequestedObject]) -> list[RequestedObject]:
     """What is added to an object stands after what was asked of it before."""
     known = {each.object_id: each for each in before}
     for each in added:

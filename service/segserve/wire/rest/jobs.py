@@ -10,8 +10,8 @@ from fastapi.responses import Response, StreamingResponse
 
 from segserve.app import Service
 from segserve.errors import SegserveError
-from segserve.jobs.engine.job import Event
-from segserve.jobs.engine.job_json import told
+from segserve.jobs.engine.job import JobEvent
+from segserve.jobs.engine.job_json import job_to_json
 from segserve.types import DEFAULT_TENANT
 from segserve.wire.http import request_body
 from segserve.wire.operations import jobs, propagation
@@ -35,14 +35,18 @@ LastEventId = Annotated[
 ]
 
 
-def as_text(event: Event) -> bytes:
+def as_text(event: JobEvent) -> bytes:
     """As server-sent events are written (WHATWG HTML, 9.2.5)."""
-    name = b"end" if event.job.state.ended else b"progress"
-    return b"id: %s\nevent: %s\ndata: %s\n\n" % (event.id.encode(), name, orjson.dumps(told(event.job)))
+    name = b"end" if event.job.state.has_ended else b"progress"
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (
+        event.id.encode(),
+        name,
+        orjson.dumps(job_to_json(event.job)),
+    )
 
 
 async def as_stream(
-    service: Service, first: Event | None, events: AsyncIterator[Event | None]
+    service: Service, first: JobEvent | None, events: AsyncIterator[JobEvent | None]
 ) -> AsyncIterator[bytes]:
     """A stream that ends early, for the service stops or the jobs' Redis is away, is taken up again by the client."""
     if first is not None:
@@ -79,13 +83,15 @@ def add(api: FastAPI, service: Service) -> None:
     @api.get("/v1/jobs", response_model=JobsOut, responses=refusals(403, 503), tags=["jobs"])
     async def recent() -> Response:
         """The newest jobs."""
-        return json({"jobs": [told(job) for job in await service.jobs.queue.recent(DEFAULT_TENANT)]})
+        return json(
+            {"jobs": [job_to_json(job) for job in await service.jobs.queue.list_recent(DEFAULT_TENANT)]}
+        )
 
     @api.get(
         "/v1/jobs/{job_id}", response_model=JobOut, responses=refusals(403, 404, 422, 503), tags=["jobs"]
     )
     async def state(job_id: JobId) -> Response:
-        return json(told(await service.jobs.queue.get(DEFAULT_TENANT, job_id)))
+        return json(job_to_json(await service.jobs.queue.get(DEFAULT_TENANT, job_id)))
 
     @api.get(
         "/v1/jobs/{job_id}/events",
@@ -136,7 +142,7 @@ def add(api: FastAPI, service: Service) -> None:
         """Add objects and corrections to a job on a video or a volume, while it runs or after: what follows them is
         made again, the rest stays."""
         asked = await request_body.read_json(request, AddPromptsIn)
-        return json(told(await propagation.revise(service, job_id, asked)), 202)
+        return json(job_to_json(await propagation.revise(service, job_id, asked)), 202)
 
     @api.post(
         "/v1/jobs/{job_id}/retry",
@@ -147,11 +153,11 @@ def add(api: FastAPI, service: Service) -> None:
     )
     async def retry(job_id: JobId) -> Response:
         """Try what failed or was cancelled again, from the last finished part on."""
-        return json(told(await service.jobs.queue.retry(DEFAULT_TENANT, job_id)), 202)
+        return json(job_to_json(await service.jobs.queue.retry(DEFAULT_TENANT, job_id)), 202)
 
     @api.delete(
         "/v1/jobs/{job_id}", response_model=JobOut, responses=refusals(403, 404, 422, 503), tags=["jobs"]
     )
     async def cancel(job_id: JobId) -> Response:
         """Stop a job within one image or frame. What it has finished can still be read."""
-        return json(told(await service.jobs.queue.cancel(DEFAULT_TENANT, job_id)))
+        return json(job_to_json(await service.jobs.queue.cancel(DEFAULT_TENANT, job_id)))

@@ -7,7 +7,7 @@ from fastapi import Path
 from fastapi.responses import Response
 
 from segserve.jobs.engine.job import Job
-from segserve.jobs.engine.job_json import told
+from segserve.jobs.engine.job_json import job_to_json
 from segserve.timing import Timings
 from segserve.wire.http import problems
 from segserve.wire.schemas.common import ProblemOut
@@ -28,6 +28,6 @@ def json(content: Any, status: int = 200, timings: Timings | None = None) -> Res
 
 def accepted(job: Job) -> Response:
     """It is worked on: where to look."""
-    answer = json(told(job), 202)
+    answer = json(job_to_json(job), 202)
     answer.headers["Location"] = f"/v1/jobs/{job.job_id}"
     return answer

@@ -21,7 +21,7 @@ async def write_ctc(read: ReadLines) -> AsyncGenerator[bytes]:
     """A zip, see `tracking.ctc_format`; of a job that still runs, its tracks so far. Reads all lines twice, for how
     long tracks last must be known before the first mask is written. Raises TooLarge, before the first byte."""
     tracks, count = await seen(read())
-    async for part in CtcResult(tracks, count).zipped(maps(read(), count)):
+    async for part in CtcResult(tracks, count).write_zip(maps(read(), count)):
         yield part
 
 

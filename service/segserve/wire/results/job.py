@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from segserve.app import Service
-from segserve.jobs.engine.job import Job, Kind
+from segserve.jobs.engine.job import Job, JobKind
 from segserve.wire.results import batch, frames
 from segserve.wire.results.ctc_tracks import write_ctc
 from segserve.wire.results.job_formats import JobFormat, check_job_format
@@ -19,9 +19,9 @@ async def write_job_results(service: Service, job: Job, asked: JobFormat, after:
     skipped = after if asked is JobFormat.NDJSON else 0
 
     async def read() -> AsyncIterator[bytes]:
-        return await service.jobs.queue.results(job.tenant, job.job_id, skipped)
+        return await service.jobs.queue.read_results(job.tenant, job.job_id, skipped)
 
-    if job.kind is Kind.BATCH or asked is JobFormat.NDJSON:
+    if job.kind is JobKind.BATCH or asked is JobFormat.NDJSON:
         return batch.write_batch_results(read, asked)
     made = (
         write_ctc(lambda: batch.parse_lines(read))
@@ -30,7 +30,7 @@ async def write_job_results(service: Service, job: Job, asked: JobFormat, after:
     )
 
     async def placed() -> AsyncGenerator[bytes]:
-        with service.maker.place():
+        with service.maker.slot():
             async with aclosing(made) as parts:
                 async for part in parts:
                     yield part

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from segserve.errors import BadInput
-from segserve.jobs.engine.job import Kind
+from segserve.jobs.engine.job import JobKind
 
 
 class JobFormat(StrEnum):
@@ -43,14 +43,14 @@ FILE_TYPES = {
 COMMON_FORMATS = (JobFormat.NDJSON, JobFormat.COCO, JobFormat.PNG, JobFormat.TIFF)
 FRAME_FORMATS = (*COMMON_FORMATS, JobFormat.TIFF_STACK, JobFormat.SHEET)
 FORMATS_BY_KIND = {
-    Kind.BATCH: COMMON_FORMATS,
-    Kind.VIDEO: (*FRAME_FORMATS, JobFormat.MP4),
-    Kind.VOLUME: (*FRAME_FORMATS, JobFormat.NIFTI, JobFormat.NRRD, JobFormat.MHA),
-    Kind.TRACKING: (JobFormat.CTC, *FRAME_FORMATS, JobFormat.MP4),
+    JobKind.BATCH: COMMON_FORMATS,
+    JobKind.VIDEO: (*FRAME_FORMATS, JobFormat.MP4),
+    JobKind.VOLUME: (*FRAME_FORMATS, JobFormat.NIFTI, JobFormat.NRRD, JobFormat.MHA),
+    JobKind.TRACKING: (JobFormat.CTC, *FRAME_FORMATS, JobFormat.MP4),
 }
 
 
-def check_job_format(kind: Kind, asked: JobFormat) -> None:
+def check_job_format(kind: JobKind, asked: JobFormat) -> None:
     """Raises BadInput where results of the kind are not to be had so."""
     if asked not in FORMATS_BY_KIND[kind]:
         raise BadInput(

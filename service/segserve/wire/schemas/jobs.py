@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from segserve.jobs.engine.job import Kind, State
+from segserve.jobs.engine.job import JobKind, JobState
 from segserve.types import FileKind, Priority
 from segserve.wire.operations.batch import OperationName
 from segserve.wire.schemas.common import MAX_PROMPTS, PromptIn, StrictBody
@@ -141,10 +141,10 @@ class JobErrorOut(BaseModel):
 
 class JobOut(BaseModel):
     job_id: str
-    kind: Kind
+    kind: JobKind
     model: str
     priority: Priority
-    state: State
+    state: JobState
     progress: ProgressOut
     attempts: int = Field(description="starts since the last finished part")
     error: JobErrorOut | None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from segserve.jobs.kinds.job_requests import Engine
+from segserve.jobs.kinds.job_requests import EngineName
 from segserve.projection.mask_to_prompt import Projection
 from segserve.types import Direction
 from segserve.wire.schemas.automatic import AisParamsIn
@@ -80,7 +80,7 @@ class PropagationParamsIn(StrictBody):
 
 
 class VideoParamsIn(PropagationParamsIn):
-    engine: Engine | None = Field(
+    engine: EngineName | None = Field(
         None, strict=False, description="memory for SAM 2 with weights, otherwise projection, if left out"
     )
     objects: Objects = Field(min_length=1)

@@ -12,10 +12,10 @@ from segserve.files.frames import Frames
 from segserve.files.volume import Geometry
 from segserve.types import FileKind, FileLimits, FileRecord
 
-IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
-class Request(BaseModel):
+class StoredView(BaseModel):
     """What a job was asked, as it is kept: of all that, what it looked at."""
 
     view: View
@@ -31,20 +31,20 @@ class SourceFile:
     limits: FileLimits
 
     @property
-    def pixel(self) -> tuple[float, float]:
+    def pixel_size(self) -> tuple[float, float]:
         """A slice's pixel's height and width: of a volume in millimetres."""
         spacing = self.record.spacing or (1.0, 1.0, 1.0)
         height, width = (each for axis, each in enumerate(spacing) if axis != self.view.axis)
         return height, width
 
-    def frames(self) -> AbstractContextManager[Frames]:
+    def open_frames(self) -> AbstractContextManager[Frames]:
         """Raises BadInput, TooLarge, MissingDependency."""
         return opened(self.record, self.path, self.limits, self.view.axis, self.view.window)
 
-    def geometry(self) -> Geometry:
+    def read_geometry(self) -> Geometry:
         """Of a volume; of a stack, which says nothing of it, voxels of 1 mm. Raises as `frames`."""
         if self.record.kind is FileKind.VOLUME:
             with opened_volume(self.path, self.record.format, self.limits) as volume:
                 return volume.geometry
         size = self.record.size.width, self.record.size.height, self.record.count
-        return Geometry(size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY)
+        return Geometry(size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY_DIRECTION)

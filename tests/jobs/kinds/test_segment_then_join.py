@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from segserve.automatic.merge_slices import VolumeParams
 from segserve.errors import BadInput, Busy, MissingDependency, TooLarge
 from segserve.files.file_view import View
-from segserve.jobs.engine.chunked_work import Chunk, Stop, Stopped
-from segserve.jobs.engine.job import Job, Kind, State
-from segserve.jobs.kinds.job_requests import AutomaticRequest, MergeRequest, TrackRequest
-from segserve.jobs.kinds.merging_and_tracking import Merging, OpenedStitched, Tracking
-from segserve.jobs.kinds.slice_labels import CHUNK
+from segserve.jobs.engine.job import Job, JobKind, JobState
+from segserve.jobs.engine.job_kind_runner import Chunk
+from segserve.jobs.engine.stop_signal import JobStopped, StopSignal
+from segserve.jobs.kinds.cell_tracking import TrackingRunner
+from segserve.jobs.kinds.job_requests import AutomaticJobRequest, TrackingRequest, VolumeMergeRequest
+from segserve.jobs.kinds.segment_then_join import SegmentThenJoinJob
+from segserve.jobs.kinds.slice_labels import SLICES_PER_CHUNK
+from segserve.jobs.kinds.volume_merging import VolumeMergeRunner
 from segserve.masks import rle
 from segserve.models.bundle import AisEntry
 from segserve.tracking.link_tracks import LinkingParams
@@ -29,13 +32,13 @@ from tests.tracking.drawn import CELLS, segmented, truth
 UInt32 = NDArray[np.uint32]
 HOW = AisEntry(min_size=60)
 MERGE, TRACK = (
-    MergeRequest(model="starter", digest="d", view=View("f", axis=1), params=HOW),
-    TrackRequest(model="starter", digest="d", view=View("f"), params=HOW),
+    VolumeMergeRequest(model="starter", digest="d", view=View("f", axis=1), params=HOW),
+    TrackingRequest(model="starter", digest="d", view=View("f"), params=HOW),
 )
 
 
-def a_job(kind: Kind = Kind.BATCH) -> Job:
-    return Job("t", "j", kind, Priority.BATCH, "starter", State.RUNNING, 0.0)
+def a_job(kind: JobKind = JobKind.BATCH) -> Job:
+    return Job("t", "j", kind, Priority.BATCH, "starter", JobState.RUNNING, 0.0)
 
 
 class Drawn:
@@ -61,15 +64,15 @@ class Parts:
     def __init__(self, maps: list[UInt32] | UInt32) -> None:
         self.file = Drawn(maps)
         self.states: list[bytes | None] = []
-        self.asked: list[AutomaticRequest] = []
+        self.asked: list[AutomaticJobRequest] = []
         self.segmented: list[str] = []
         self.failing: list[Exception] = []
 
-    async def open_slices(self, job: Job, asked: AutomaticRequest) -> Drawn:
+    async def open_slices(self, job: Job, asked: AutomaticJobRequest) -> Drawn:
         self.asked.append(asked)
         return self.file
 
-    async def segment(self, job: Job, name: str, pixels: UInt8, how: AutomaticRequest) -> UInt32:
+    async def segment(self, job: Job, name: str, pixels: UInt8, how: AutomaticJobRequest) -> UInt32:
         assert how.params == HOW
         if self.failing:
             raise self.failing.pop()
@@ -77,20 +80,22 @@ class Parts:
         self.segmented.append(name)
         return pixels[:, :, 0].astype(np.uint32)
 
-    async def state(self, chunk: int) -> bytes | None:
+    async def read_state(self, chunk: int) -> bytes | None:
         return self.states[chunk]
 
-    async def open(self, request: AutomaticRequest, most_voxels: int = 10**9) -> OpenedStitched:
+    async def open(self, request: AutomaticJobRequest, max_voxels: int = 10**9) -> SegmentThenJoinJob:
         content = request.model_dump_json().encode()
-        if isinstance(request, TrackRequest):
-            return await Tracking(self.open_slices, self.segment, 2).open(a_job(), content, self)
-        return await Merging(self.open_slices, self.segment, 2, most_voxels).open(a_job(), content, self)
+        if isinstance(request, TrackingRequest):
+            return await TrackingRunner(self.open_slices, self.segment, 2).open(a_job(), content, self)
+        return await VolumeMergeRunner(self.open_slices, self.segment, 2, max_voxels).open(
+            a_job(), content, self
+        )
 
-    async def run(self, request: AutomaticRequest, restart: bool = False) -> list[Chunk]:
+    async def run(self, request: AutomaticJobRequest, restart: bool = False) -> list[Chunk]:
         """All chunks, as a worker makes them; restart: another one for each."""
         chunks: list[Chunk] = []
         opened = await self.open(request)
-        while (chunk := await opened.chunk(len(chunks), Stop())) is not None:
+        while (chunk := await opened.run_chunk(len(chunks), StopSignal())) is not None:
             chunks.append(chunk)
             self.states.append(chunk.state)
             if restart:
@@ -124,20 +129,27 @@ def volume() -> UInt32:
 
 
 @pytest.mark.parametrize("request_", [MERGE, TRACK], ids=["volume", "tracking"])
-def test_a_job_that_begins_anew_at_every_chunk_makes_the_same_bytes(request_: AutomaticRequest) -> None:
+def test_a_job_that_begins_anew_at_every_chunk_makes_the_same_bytes(request_: AutomaticJobRequest) -> None:
     maps = volume()
     undisturbed = asyncio.run(Parts(maps).run(request_))
     assert asyncio.run(Parts(maps).run(request_, restart=True)) == undisturbed
 
 
 @pytest.mark.parametrize("request_", [MERGE, TRACK], ids=["volume", "tracking"])
-def test_half_of_the_progress_is_segmenting_and_half_is_joining(request_: AutomaticRequest) -> None:
+def test_half_of_the_progress_is_segmenting_and_half_is_joining(request_: AutomaticJobRequest) -> None:
     parts = Parts(volume())
     chunks = asyncio.run(parts.run(request_))
-    assert [chunk.units for chunk in chunks] == [CHUNK, CHUNK, 4, CHUNK, CHUNK, 4]
-    assert [len(chunk.lines) for chunk in chunks] == [0, 0, 0, CHUNK, CHUNK, 4]
+    assert [chunk.units for chunk in chunks] == [
+        SLICES_PER_CHUNK,
+        SLICES_PER_CHUNK,
+        4,
+        SLICES_PER_CHUNK,
+        SLICES_PER_CHUNK,
+        4,
+    ]
+    assert [len(chunk.lines) for chunk in chunks] == [0, 0, 0, SLICES_PER_CHUNK, SLICES_PER_CHUNK, 4]
     assert [chunk.state is None for chunk in chunks] == [False] * 3 + [True] * 3
-    assert asyncio.run(parts.open(request_)).total == sum(chunk.count for chunk in chunks) == 40
+    assert asyncio.run(parts.open(request_)).total == sum(chunk.unit_count for chunk in chunks) == 40
     assert sorted(parts.segmented) == sorted(parts.file.name(index) for index in range(20))
     assert parts.asked[0] == request_
     assert parts.file.closed == 1
@@ -185,7 +197,7 @@ def test_frames_are_linked_as_asked() -> None:
 
 
 @pytest.mark.parametrize("request_", [MERGE, TRACK], ids=["volume", "tracking"])
-def test_nothing_found_is_a_line_for_each_slice(request_: AutomaticRequest) -> None:
+def test_nothing_found_is_a_line_for_each_slice(request_: AutomaticJobRequest) -> None:
     told = lines(asyncio.run(Parts(np.zeros((9, 20, 30), np.uint32)).run(request_)))
     assert [line["objects"] for line in told] == [[]] * 9
 
@@ -195,7 +207,7 @@ def test_ids_of_more_than_16_bits_are_kept() -> None:
     maps[:, 2:10, 2:10] = 70_000
 
     class Wide(Parts):
-        async def segment(self, job: Job, name: str, pixels: UInt8, how: AutomaticRequest) -> UInt32:
+        async def segment(self, job: Job, name: str, pixels: UInt8, how: AutomaticJobRequest) -> UInt32:
             return maps[0]
 
     told = lines(asyncio.run(Wide(maps).run(TRACK)))
@@ -212,8 +224,8 @@ def test_memory_does_not_grow_with_frames() -> None:
         tracemalloc.stop()
         return found
 
-    peak(CHUNK)  # what is imported stays
-    assert peak(8 * CHUNK) < 1.2 * peak(2 * CHUNK)
+    peak(SLICES_PER_CHUNK)  # what is imported stays
+    assert peak(8 * SLICES_PER_CHUNK) < 1.2 * peak(2 * SLICES_PER_CHUNK)
 
 
 def test_a_full_queue_is_waited_for() -> None:
@@ -230,19 +242,19 @@ def test_a_slice_that_cannot_be_segmented_fails_the_job() -> None:
 
 
 def test_a_stopped_job_stops_within_a_slice() -> None:
-    parts, stop = Parts(volume()), Stop()
+    parts, stop = Parts(volume()), StopSignal()
 
     async def told() -> None:
         opened = await parts.open(MERGE)
         segment = parts.segment
 
         async def last(*given: Any) -> UInt32:
-            stop.tell()
+            stop.set()
             return await segment(*given)
 
         opened._segment = last
-        with pytest.raises(Stopped):
-            await opened.chunk(0, stop)
+        with pytest.raises(JobStopped):
+            await opened.run_chunk(0, stop)
 
     asyncio.run(told())
     assert len(parts.segmented) <= 2  # that were at work together
@@ -251,9 +263,9 @@ def test_a_stopped_job_stops_within_a_slice() -> None:
 def test_a_volume_too_large_to_join_is_refused_before_it_is_segmented() -> None:
     parts = Parts(volume())
     with pytest.raises(TooLarge, match="voxels"):
-        asyncio.run(parts.open(MERGE, most_voxels=20 * 60 * 80 - 1))
+        asyncio.run(parts.open(MERGE, max_voxels=20 * 60 * 80 - 1))
     assert parts.file.closed == 1
-    asyncio.run(parts.open(MERGE, most_voxels=20 * 60 * 80))
+    asyncio.run(parts.open(MERGE, max_voxels=20 * 60 * 80))
 
 
 def test_tracking_without_laptrack_fails_before_anything_is_segmented(
@@ -271,4 +283,4 @@ def test_tracking_without_laptrack_fails_before_anything_is_segmented(
 )
 def test_a_request_of_another_form_is_no_request(change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     with pytest.raises(ValueError, match="validation error"):
-        MergeRequest.model_validate(change(MERGE.model_dump()))
+        VolumeMergeRequest.model_validate(change(MERGE.model_dump()))
