@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.train.dataset_folder import Labelled
+from segserve.train.dataset_folder import LabelledImage
 
 SIZE = 256
 CELLS = 26
@@ -34,7 +34,7 @@ def relief(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     return slope / max(float(np.abs(slope).max()), 1e-6)
 
 
-def draw_cells(seed: int) -> Labelled:
+def draw_cells(seed: int) -> LabelledImage:
     """One picture of up to 26 cells; the same for the same seed."""
     rng = np.random.default_rng([seed, 2026])
     labels = np.zeros((SIZE, SIZE), np.int32)
@@ -56,4 +56,4 @@ def draw_cells(seed: int) -> Labelled:
         image -= 55 * cv2.GaussianBlur(nucleus.astype(np.float32), (0, 0), 1.0)
     image += rng.normal(0, 4, image.shape)
     grey = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    return Labelled(f"cells-{seed}", np.repeat(grey[..., None], 3, 2), labels)
+    return LabelledImage(f"cells-{seed}", np.repeat(grey[..., None], 3, 2), labels)

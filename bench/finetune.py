@@ -17,27 +17,33 @@ from segserve.automatic.ais_watershed import resize_maps, segment_by_watershed
 from segserve.automatic.parameters import AisParams
 from segserve.encode.preprocess import preprocess_image
 from segserve.evaluate import overlap_scores
-from segserve.evaluate.object_matching import AT_50, match_all, mean_accuracy, overlaps, pool
+from segserve.evaluate.object_matching import (
+    AT_50,
+    find_overlaps,
+    match_at_thresholds,
+    mean_segmentation_accuracy,
+    pool_match_counts,
+)
 from segserve.models.bundle import Bundle
 from segserve.models.promptable_model import Model
 from segserve.models.registry import BUILT_IN
 from segserve.models.runtime import RuntimeOptions
-from segserve.train.dataset_folder import Labelled
-from segserve.train.output_target import Target
-from segserve.train.progress import Silent
-from segserve.train.train_promptable import Options, tune
+from segserve.train.dataset_folder import LabelledImage
+from segserve.train.output_target import OutputTarget
+from segserve.train.progress import SilentProgress
+from segserve.train.train_promptable import TrainPromptableOptions, fine_tune
 from segserve.types import Size
 
 IMAGES = 10  # to learn from, the one held out among them; as many others to judge by
 MINUTES = 30.0
 
 
-class Printed(Silent):
+class Printed(SilentProgress):
     def scores(self, line: dict[str, float]) -> None:
         print({name: round(value, 3) for name, value in line.items()}, flush=True)
 
 
-def judge(bundle: Bundle, images: list[Labelled]) -> tuple[float, float]:
+def judge(bundle: Bundle, images: list[LabelledImage]) -> tuple[float, float]:
     """(mSA, SA(0.5)) of AIS with micro-sam's own parameters, all objects pooled."""
     options = RuntimeOptions(threads=THREADS)
     model = Model(bundle, options, None, options)
@@ -45,21 +51,21 @@ def judge(bundle: Bundle, images: list[Labelled]) -> tuple[float, float]:
     for each in images:
         maps = model.maps(model.encode(preprocess_image(each.image, model.preprocess)))
         found = segment_by_watershed(resize_maps(maps, model.manifest, Size(*each.mask.shape)), AisParams())
-        table = overlap_scores.tabulate(each.mask, found)
-        matched.append(match_all(overlaps(table)))
-    pooled = pool(matched)
-    return mean_accuracy(pooled), pooled[AT_50].accuracy
+        table = overlap_scores.count_value_pairs(each.mask, found)
+        matched.append(match_at_thresholds(find_overlaps(table)))
+    pooled = pool_match_counts(matched)
+    return mean_segmentation_accuracy(pooled), pooled[AT_50].accuracy
 
 
 def measure() -> list[Line]:
     torch.set_num_threads(THREADS)
-    steps = int(os.environ.get("BENCH_FINETUNE_STEPS", Options.steps))
+    steps = int(os.environ.get("BENCH_FINETUNE_STEPS", TrainPromptableOptions.steps))
     learn, unseen = ([draw_cells(seed) for seed in range(s, s + IMAGES)] for s in (0, IMAGES))
     starter = Bundle(BUILT_IN / "starter")
     with tempfile.TemporaryDirectory() as folder:
-        target = Target(Path(folder) / "models", "tuned", Path(folder) / "run")
+        target = OutputTarget(Path(folder) / "models", "tuned", Path(folder) / "run")
         start, cpu = time.perf_counter(), time.process_time()
-        tuned = tune(learn, starter, target, Options(steps=steps), progress=Printed())
+        tuned = fine_tune(learn, starter, target, TrainPromptableOptions(steps=steps), progress=Printed())
         minutes, cpu_minutes = (time.perf_counter() - start) / 60, (time.process_time() - cpu) / 60
         before, after = judge(starter, unseen), judge(tuned, unseen)
     objects = sum(len(np.unique(each.mask)) - 1 for each in unseen)

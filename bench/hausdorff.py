@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import directed_hausdorff
 
 from bench.common import Line, at_most
-from segserve.evaluate.hausdorff import between_points, hausdorff
+from segserve.evaluate.hausdorff import max_hausdorff, point_hausdorff
 
 Points = NDArray[np.float64]
 
@@ -63,10 +63,10 @@ def measure() -> list[Line]:
 def against_scipy() -> list[Line]:
     lines = []
     for name, (truth, found) in pairs(POINTS).items():
-        assert np.isclose(hausdorff(truth, found), both_ways(truth, found))
+        assert np.isclose(max_hausdorff(truth, found), both_ways(truth, found))
         calls = {
-            "the largest": lambda a=truth, b=found: hausdorff(a, b),
-            "with the 95th percentile": lambda a=truth, b=found: between_points(a, b),
+            "the largest": lambda a=truth, b=found: max_hausdorff(a, b),
+            "with the 95th percentile": lambda a=truth, b=found: point_hausdorff(a, b),
             "scipy": lambda a=truth, b=found: both_ways(a, b),
         }
         times = processor_ms(calls, REPEATS)
@@ -80,7 +80,10 @@ def against_scipy() -> list[Line]:
 def growth() -> list[Line]:
     lines = []
     for name in pairs(1):
-        for what, measured in {"the largest": hausdorff, "with the 95th percentile": between_points}.items():
+        for what, measured in {
+            "the largest": max_hausdorff,
+            "with the 95th percentile": point_hausdorff,
+        }.items():
             given = {f"{size:,}": pairs(size)[name] for size in SIZES}
             calls = {size: lambda a=a, b=b, f=measured: f(a, b) for size, (a, b) in given.items()}
             times = processor_ms(calls, FEW)

@@ -16,10 +16,20 @@ from segserve.automatic.parameters import resolve_ais_params
 from segserve.decode.segmenter import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
-from segserve.evaluate.cli_choices import Correction, Start
-from segserve.evaluate.interactive_protocol import Protocol, Step, judge_image, summarise
-from segserve.evaluate.object_matching import AT_50, match_all, mean_accuracy, overlaps
-from segserve.evaluate.overlap_scores import tabulate
+from segserve.evaluate.cli_choices import Correction, FirstPrompt
+from segserve.evaluate.iterative_prompting import (
+    Protocol,
+    StepScores,
+    average_protocol_scores,
+    prompt_objects,
+)
+from segserve.evaluate.object_matching import (
+    AT_50,
+    find_overlaps,
+    match_at_thresholds,
+    mean_segmentation_accuracy,
+)
+from segserve.evaluate.overlap_scores import count_value_pairs
 from segserve.masks.label_map import Labels
 from segserve.models.bundle import AisEntry
 from segserve.models.promptable_model import Model
@@ -30,7 +40,7 @@ from segserve.semantic.class_map import thresholds
 from segserve.semantic.segmenter import SemanticOptions, check, classify
 from segserve.store.redis_cache import pack_embedding, unpack_embedding
 from segserve.timing import Timings
-from segserve.train.dataset_folder import Labelled
+from segserve.train.dataset_folder import LabelledImage
 from segserve.types import Candidate, Embedding, Prompt, Select, Size
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
@@ -46,8 +56,8 @@ TARGETS = {
     "starter-unet, Dice": 0.90,
 }
 SMALLEST = 30
-CLICKS = Protocol(Start.POINT, with_mask=True, steps=4, correction=Correction.DEEPEST)
-BOX = Protocol(Start.BOX, with_mask=True, steps=1)
+CLICKS = Protocol(FirstPrompt.POINT, with_mask=True, steps=4, correction=Correction.DEEPEST)
+BOX = Protocol(FirstPrompt.BOX, with_mask=True, steps=1)
 
 
 def measure() -> list[Line]:
@@ -58,7 +68,7 @@ def measure() -> list[Line]:
     registry = Registry([BUILT_IN], Runtimes(options, options, options), 1 << 40)
     model, unet = registry.load("starter", Model), registry.load("starter-unet", SemanticModel)
     _, validation = read_nuclei(folder)
-    steps: dict[Protocol, list[list[Step]]] = {CLICKS: [], BOX: []}
+    steps: dict[Protocol, list[list[StepScores]]] = {CLICKS: [], BOX: []}
     accuracies, dices = list[tuple[float, float]](), list[float]()
     with ThreadPoolExecutor(1) as worker:
         for scene in validation:
@@ -71,10 +81,10 @@ def measure() -> list[Line]:
                 return decode_prompt(model, image, prompt, None, Select.BEST, Timings())[0]
 
             for protocol, found in steps.items():
-                found.append(judge_image(ask, scene.mask, protocol, worker, SMALLEST).steps)
+                found.append(prompt_objects(ask, scene.mask, protocol, worker, SMALLEST).steps)
             accuracies.append(by_ais(model, embedding, scene.mask))
             dices.append(by_unet(unet, scene))
-    clicks, box = (summarise(protocol, found) for protocol, found in steps.items())
+    clicks, box = (average_protocol_scores(protocol, found) for protocol, found in steps.items())
     whole = np.mean(accuracies, axis=0)
     scores = dict(
         zip(TARGETS, [clicks.iou[0], box.iou[0], clicks.iou[-1], *whole, np.mean(dices)], strict=True)
@@ -92,11 +102,11 @@ def by_ais(model: Model, embedding: Embedding, truth: Labels) -> tuple[float, fl
     size = Size(*truth.shape)
     maps = resize_maps(model.maps(embedding), model.manifest, size)
     found = segment_by_watershed(maps, resolve_ais_params(model.manifest, AisEntry()))
-    matched = match_all(overlaps(tabulate(truth, found)))
-    return mean_accuracy(matched), matched[AT_50].accuracy
+    matched = match_at_thresholds(find_overlaps(count_value_pairs(truth, found)))
+    return mean_segmentation_accuracy(matched), matched[AT_50].accuracy
 
 
-def by_unet(model: SemanticModel, scene: Labelled) -> float:
+def by_unet(model: SemanticModel, scene: LabelledImage) -> float:
     options = SemanticOptions()
     size, least = Size(*scene.mask.shape), thresholds(model.manifest, None)
     tile = check(options, model.manifest, size)

@@ -17,11 +17,11 @@ from segserve.models.importers import About
 from segserve.models.install import new_bundle
 from segserve.models.networks.starter import DIM, STRIDE, AutomaticDecoder, build_sam
 from segserve.models.registry import BUILT_IN
-from segserve.train.checkpoint import load
-from segserve.train.scenes import as_scene
-from segserve.train.scores import judge
+from segserve.train.checkpoint import load_checkpoint
+from segserve.train.promptable_validation import validate_promptable
+from segserve.train.scenes import build_scene
 from segserve.train.trainable_networks import STARTER as ARCHITECTURE
-from segserve.train.trainable_networks import write_bundle
+from segserve.train.trainable_networks import write_promptable_bundle
 
 HERE = Path(__file__).parent
 NAME, CARD = "starter", "README.md"
@@ -44,7 +44,7 @@ DESCRIPTION = (
 
 def averaged(checkpoint: Path) -> tuple[nn.ModuleDict, int]:
     """(networks, step) of a run."""
-    saved = load(checkpoint)
+    saved = load_checkpoint(checkpoint)
     networks = nn.ModuleDict({"sam": build_sam(), "automatic": AutomaticDecoder()})
     networks.load_state_dict(saved["averaged"])
     return networks.eval(), saved["step"]
@@ -61,12 +61,12 @@ def main() -> None:
         about = About(
             DESCRIPTION, "Apache-2.0", "trained from zero by training/train.py on CC0 nuclei and drawn scenes"
         )
-        write_bundle(networks, LIKE, folder, name=NAME, about=about, half=True)
+        write_promptable_bundle(networks, LIKE, folder, name=NAME, about=about, half=True)
         shutil.copy(BUILT_IN / NAME / CARD, folder / CARD)
     if not options.no_scores:
         _, validation = read_nuclei(options.data)
         with torch.no_grad():
-            found = judge(networks, [as_scene(each, STARTER) for each in validation], PLAIN)
+            found = validate_promptable(networks, [build_scene(each, STARTER) for each in validation], PLAIN)
         scores = {"step": step, "validation_images": len(validation), **found}
         (HERE / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
         print(json.dumps(scores))

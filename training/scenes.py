@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.train.dataset_folder import Labelled
-from segserve.train.scenes import Scene, distance_maps, stretch
+from segserve.train.dataset_folder import LabelledImage
+from segserve.train.scenes import Scene, distance_maps, stretch_contrast
 from segserve.types import Preprocess
 
 STRETCH = (1.0, 99.9)  # percentiles mapped to 0 and 255: many fluorescence images are nearly black
@@ -25,7 +25,7 @@ PLAIN = replace(STARTER, stretch_percentiles=None)  # of scenes, which are stret
 VALIDATION_SHARE = 0.1
 
 
-def read_nuclei(folder: Path) -> tuple[list[Labelled], list[Labelled]]:
+def read_nuclei(folder: Path) -> tuple[list[LabelledImage], list[LabelledImage]]:
     """(training, validation) images, as they are on disk.
 
     A tenth of the images is held out, shared over the looks (kind and size) by their numbers, the fractions
@@ -47,7 +47,7 @@ def read_nuclei(folder: Path) -> tuple[list[Labelled], list[Labelled]]:
             path = next((folder / "images").glob(f"{name}.*"))
             image = cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
             mask = cv2.imread(str(folder / "labels" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
-            found = Labelled(name, image, mask.astype(np.int32))
+            found = LabelledImage(name, image, mask.astype(np.int32))
             (validation if position < held_out[look] else training).append(found)
     return training, validation
 
@@ -119,7 +119,7 @@ def draw_scene(seed: int, size: int = 512) -> Scene:
     if rng.random() < 0.4:
         image = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)
     image += rng.normal(0, rng.uniform(0, 10), image.shape)
-    drawn = stretch(np.clip(image, 0, 255).astype(np.uint8), STRETCH)
+    drawn = stretch_contrast(np.clip(image, 0, 255).astype(np.uint8), STRETCH)
     return Scene(f"drawn-{seed}", drawn, labels, distance_maps(labels))
 
 

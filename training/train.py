@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from scenes import PLAIN, STARTER, draw_scene, read_nuclei, recolour
 from segserve.models.networks.starter import STRIDE, AutomaticDecoder, build_sam
-from segserve.train.checkpoint import load, save
-from segserve.train.promptable_step import Schedule, Training
-from segserve.train.scenes import Scene, as_scene
-from segserve.train.scores import judge
-from segserve.train.training_windows import Geometry, batches
+from segserve.train.checkpoint import load_checkpoint, save_checkpoint
+from segserve.train.promptable_dataset import WindowGeometry, build_data_loader
+from segserve.train.promptable_trainer import PromptableSchedule, PromptableTrainer
+from segserve.train.promptable_validation import validate_promptable
+from segserve.train.scenes import Scene, build_scene
 
 WINDOW = 256
 BATCH = 8
@@ -65,15 +65,15 @@ def main() -> None:
     torch.manual_seed(options.seed)
     networks = nn.ModuleDict({"sam": build_sam(), "automatic": AutomaticDecoder()})
     geometry, schedule = (
-        Geometry(PLAIN, WINDOW, STRIDE),
-        Schedule(options.steps, options.rate, first_alone=800),
+        WindowGeometry(PLAIN, WINDOW, STRIDE),
+        PromptableSchedule(options.steps, options.rate, first_alone=800),
     )
-    training = Training(networks, geometry, schedule, options.seed)
+    training = PromptableTrainer(networks, geometry, schedule, options.seed)
     if checkpoint.exists():
-        training.load(load(checkpoint))
-    nuclei, validation = ([as_scene(each, STARTER) for each in part] for part in read_nuclei(options.data))
+        training.load(load_checkpoint(checkpoint))
+    nuclei, validation = ([build_scene(each, STARTER) for each in part] for part in read_nuclei(options.data))
     drawn = [draw_scene(seed) for seed in tqdm(range(options.drawn), desc="drawing")]
-    loader = batches(
+    loader = build_data_loader(
         Looks(nuclei, drawn),
         recolour,
         geometry,
@@ -90,12 +90,12 @@ def main() -> None:
         bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()})
         if training.step % options.every == 0 or training.step == options.steps:
             chosen = validation if training.step == options.steps else validation[::4]
-            scores = judge(training.averaged, chosen, PLAIN)
+            scores = validate_promptable(training.averaged, chosen, PLAIN)
             line = {"step": training.step, "time": round(time.time()), **losses, **scores}
             with (options.run / "scores.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             tqdm.write(json.dumps(line))
-            save(training.state(), checkpoint)
+            save_checkpoint(training.state(), checkpoint)
 
 
 if __name__ == "__main__":

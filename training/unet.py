@@ -16,9 +16,9 @@ from tqdm import tqdm
 from scenes import read_nuclei
 from segserve.models.importers import About
 from segserve.models.registry import BUILT_IN
-from segserve.train.dataset_folder import Labelled
-from segserve.train.output_target import Target
-from segserve.train.train_unet import Options, make_unet
+from segserve.train.dataset_folder import LabelledImage
+from segserve.train.output_target import OutputTarget
+from segserve.train.train_unet import TrainUnetOptions, train_unet_bundle
 
 NAME = "starter-unet"
 CARD = Path(__file__).parent / f"{NAME}.md"
@@ -29,7 +29,7 @@ ABOUT = About(
 )
 
 
-def evened(scenes: list[Labelled]) -> list[Labelled]:
+def evened(scenes: list[LabelledImage]) -> list[LabelledImage]:
     """Images of rare looks several times, by the square root of how rare: 13 of 540 would hardly be learned. A look
     is a size of image, which here tells the microscopes apart."""
     looks = Counter(scene.mask.shape for scene in scenes)
@@ -57,15 +57,15 @@ def main() -> None:
         "--data", type=Path, required=True, help="folder with images/, labels/ and index.json"
     )
     parser.add_argument("--run", type=Path, default=Path("training/runs/unet"), help="checkpoints and scores")
-    parser.add_argument("--steps", type=int, default=Options.steps)
-    parser.add_argument("--batch", type=int, default=Options.batch)
+    parser.add_argument("--steps", type=int, default=TrainUnetOptions.steps)
+    parser.add_argument("--batch", type=int, default=TrainUnetOptions.batch)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--to", type=Path, default=BUILT_IN, help="the folder of bundles to publish to")
     asked = parser.parse_args()
     learn, held_out = read_nuclei(asked.data)
-    options = Options(classes=("nucleus",), steps=asked.steps, batch=asked.batch)
-    target = Target(asked.to, NAME, asked.run, replace=True)
-    bundle = make_unet(
+    options = TrainUnetOptions(classes=("nucleus",), steps=asked.steps, batch=asked.batch)
+    target = OutputTarget(asked.to, NAME, asked.run, replace=True)
+    bundle = train_unet_bundle(
         evened(learn), held_out, target, options, ABOUT, resume=asked.resume, progress=Bar(asked.steps)
     )
     looks = [json.loads(line) for line in (asked.run / "scores.jsonl").read_text().splitlines()]

@@ -12,8 +12,8 @@ from PIL import Image
 
 from segserve.errors import BadInput, ModelNotFound, SegserveError
 from segserve.evaluate.cli import app
-from segserve.evaluate.cli_choices import Kind
-from segserve.evaluate.scores import judge
+from segserve.evaluate.cli_choices import MapKind
+from segserve.evaluate.scores import score_image
 from segserve.masks.label_map import encode_png
 from segserve.models.registry import BUILT_IN
 from tests.evaluate.drawn import disc, image_of, scene
@@ -69,8 +69,8 @@ def test_two_folders_of_maps(drawn: Path, tmp_path: Path, capsys: pytest.Capture
     assert html.count("data:image/png;base64,") == 2
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_maps_of_every_kind(drawn: Path, tmp_path: Path, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", MapKind)
+def test_maps_of_every_kind(drawn: Path, tmp_path: Path, kind: MapKind) -> None:
     output = tmp_path / "s.json"
     run("masks", drawn / "found", drawn / "truth", "--kind", kind, "--ignore", "3", "--spacing", "0.5,0.25",
         "--json", output)  # fmt: skip
@@ -78,7 +78,7 @@ def test_maps_of_every_kind(drawn: Path, tmp_path: Path, kind: Kind) -> None:
     truth, found = (
         np.asarray(Image.open(drawn / name / "one.png")).astype(int) for name in ("truth", "found")
     )
-    expected = judge("one", kind, truth, found, ignore=3, spacing=(0.5, 0.25)).values
+    expected = score_image("one", kind, truth, found, ignore=3, spacing=(0.5, 0.25)).values
     finite = {name: value if np.isfinite(value) else None for name, value in expected.items()}
     assert {name: content["images"][0][name] for name in expected} == pytest.approx(finite)
     assert (content["kind"], content["distances_in"]) == (kind, "mm")

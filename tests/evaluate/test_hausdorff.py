@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist, directed_hausdorff
 
 from segserve.evaluate.hausdorff import (
-    between_boundaries,
-    between_points,
-    between_regions,
-    boundary,
-    hausdorff,
+    boundary_hausdorff,
+    find_boundaries,
+    max_hausdorff,
+    point_hausdorff,
+    region_hausdorff,
 )
 from tests.evaluate.drawn import scene
 
@@ -41,7 +41,7 @@ def wobbly(count: int, seed: int) -> NDArray[np.float64]:
 def test_between_boundaries_is_medpys(spacing: tuple[float, float]) -> None:
     for seed in range(3):
         truth, found = (each > 0 for each in scene(seed))
-        ours = between_boundaries(truth, found, spacing)
+        ours = boundary_hausdorff(truth, found, spacing)
         assert ours.hausdorff == pytest.approx(hd(found, truth, voxelspacing=spacing))
         assert ours.hausdorff_95 == pytest.approx(hd95(found, truth, voxelspacing=spacing))
 
@@ -51,7 +51,7 @@ def test_between_regions_is_scipys_over_all_pixels(spacing: tuple[float, float])
     for seed in range(3):
         truth, found = (each > 0 for each in scene(seed, size=(50, 60), count=6))
         pixels = [np.argwhere(each) * np.array(spacing) for each in (truth, found)]
-        ours = between_regions(truth, found, spacing)
+        ours = region_hausdorff(truth, found, spacing)
         assert ours.hausdorff == pytest.approx(both_ways(*pixels))
         assert ours.hausdorff_95 == pytest.approx(pooled_95(*pixels))
 
@@ -61,21 +61,21 @@ def test_regions_and_boundaries_differ_where_a_hole_is_missed() -> None:
     full[4:36, 4:36] = True
     ring = full.copy()
     ring[19:21, 19:21] = False
-    assert between_regions(full, ring).hausdorff == 1
-    assert between_boundaries(full, ring).hausdorff == 14  # from the hole's rim to the outer boundary
+    assert region_hausdorff(full, ring).hausdorff == 1
+    assert boundary_hausdorff(full, ring).hausdorff == 14  # from the hole's rim to the outer boundary
 
 
 def test_the_images_border_is_outside() -> None:
     full = np.ones((5, 7), bool)
-    assert boundary(full).sum() == 20
-    assert between_boundaries(full, full).hausdorff == 0
+    assert find_boundaries(full).sum() == 20
+    assert boundary_hausdorff(full, full).hausdorff == 0
 
 
 def test_objects_that_touch_have_a_boundary_between_them() -> None:
     labels = np.array([[0, 1, 1, 1, 2, 2, 2, 0]] * 7)
     labels[[0, -1]] = 0
-    assert np.flatnonzero(boundary(labels)[3]).tolist() == [1, 3, 4, 6]
-    assert np.flatnonzero(boundary(labels > 0)[3]).tolist() == [1, 6]
+    assert np.flatnonzero(find_boundaries(labels)[3]).tolist() == [1, 3, 4, 6]
+    assert np.flatnonzero(find_boundaries(labels > 0)[3]).tolist() == [1, 6]
 
 
 @pytest.mark.parametrize(
@@ -91,31 +91,31 @@ def test_objects_that_touch_have_a_boundary_between_them() -> None:
 )
 def test_of_points_is_scipys(one: NDArray[np.float64], other: NDArray[np.float64]) -> None:
     expected = both_ways(one, other)
-    assert hausdorff(one, other) == pytest.approx(expected)
-    assert between_points(one, other).hausdorff == pytest.approx(expected)
-    assert between_points(one, other).hausdorff_95 == pytest.approx(pooled_95(one, other))
+    assert max_hausdorff(one, other) == pytest.approx(expected)
+    assert point_hausdorff(one, other).hausdorff == pytest.approx(expected)
+    assert point_hausdorff(one, other).hausdorff_95 == pytest.approx(pooled_95(one, other))
 
 
 @given(st.integers(0, 1 << 32), st.integers(1, 700), st.integers(1, 700), st.sampled_from([3, 30, 3000]))
 def test_what_is_not_asked_for_cannot_be_the_largest(seed: int, first: int, second: int, extent: int) -> None:
     rng = np.random.default_rng(seed)
     one, other = (rng.integers(0, extent, (count, 2)).astype(float) for count in (first, second))
-    assert hausdorff(one, other) == pytest.approx(both_ways(one, other))
-    assert between_points(one, other).hausdorff == pytest.approx(both_ways(one, other))
-    assert between_points(one, other).hausdorff_95 == pytest.approx(pooled_95(one, other))
+    assert max_hausdorff(one, other) == pytest.approx(both_ways(one, other))
+    assert point_hausdorff(one, other).hausdorff == pytest.approx(both_ways(one, other))
+    assert point_hausdorff(one, other).hausdorff_95 == pytest.approx(pooled_95(one, other))
 
 
 def test_in_three_dimensions() -> None:
     one, other = np.random.default_rng(0).random((2, 900, 3))
-    assert between_points(one, other).hausdorff_95 == pytest.approx(pooled_95(one, other))
-    assert hausdorff(one, other) == pytest.approx(both_ways(one, other))
+    assert point_hausdorff(one, other).hausdorff_95 == pytest.approx(pooled_95(one, other))
+    assert max_hausdorff(one, other) == pytest.approx(both_ways(one, other))
 
 
 def test_of_empty_sets() -> None:
     nothing, something = np.zeros((9, 9), bool), np.eye(9, dtype=bool)
-    for measure in (between_regions, between_boundaries):
+    for measure in (region_hausdorff, boundary_hausdorff):
         both, one, other = measure(nothing, nothing), measure(something, nothing), measure(nothing, something)
         assert (both.hausdorff, both.hausdorff_95) == (0, 0)
         assert {one.hausdorff, one.hausdorff_95, other.hausdorff, other.hausdorff_95} == {math.inf}
-    assert hausdorff(np.empty((0, 2)), np.empty((0, 2))) == 0
-    assert hausdorff(np.empty((0, 2)), np.ones((1, 2))) == math.inf
+    assert max_hausdorff(np.empty((0, 2)), np.empty((0, 2))) == 0
+    assert max_hausdorff(np.empty((0, 2)), np.ones((1, 2))) == math.inf

@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segserve.evaluate.html_page import (
-    BOTH,
-    FOUND,
-    LONGEST_SIDE,
-    MOST_SHOWN,
-    TRUTH,
+    BOTH_COLOUR,
+    MAX_CASES,
+    MAX_SIDE_PX,
+    PREDICTION_COLOUR,
+    TRUTH_COLOUR,
     Case,
-    Worst,
-    draw,
-    render,
+    WorstCases,
+    draw_outlines,
+    render_page,
 )
 from tests.evaluate.drawn import disc, image_of
 
@@ -25,7 +25,9 @@ def read(picture: bytes) -> NDArray[np.uint8]:
 
 
 def case(name: str, score: float) -> Case:
-    return Case(name, score, f"caption of {name}", draw(None, np.ones((4, 4), int), np.ones((4, 4), int)))
+    return Case(
+        name, score, f"caption of {name}", draw_outlines(None, np.ones((4, 4), int), np.ones((4, 4), int))
+    )
 
 
 def test_both_outlines_are_drawn_over_the_image() -> None:
@@ -33,10 +35,10 @@ def test_both_outlines_are_drawn_over_the_image() -> None:
     disc(truth, 25, 20, 10, 3)
     disc(found, 25, 30, 10, 7)
     image = image_of(truth)
-    picture = read(draw(image, truth, found))
-    assert tuple(picture[25, 10]) == TRUTH
-    assert tuple(picture[25, 40]) == FOUND
-    assert (picture == BOTH).all(axis=2).sum() >= 2  # where they cross
+    picture = read(draw_outlines(image, truth, found))
+    assert tuple(picture[25, 10]) == TRUTH_COLOUR
+    assert tuple(picture[25, 40]) == PREDICTION_COLOUR
+    assert (picture == BOTH_COLOUR).all(axis=2).sum() >= 2  # where they cross
     assert (picture[25, 15] == image[25, 15]).all()
     assert (picture[5, 5] == image[5, 5]).all()
 
@@ -44,34 +46,34 @@ def test_both_outlines_are_drawn_over_the_image() -> None:
 def test_without_an_image_they_are_drawn_over_black() -> None:
     labels = np.zeros((9, 9), np.uint16)
     labels[3:6, 3:6] = 1
-    picture = read(draw(None, labels, labels))
+    picture = read(draw_outlines(None, labels, labels))
     assert (picture.reshape(-1, 3).any(axis=1)).sum() == 8
 
 
 def test_large_images_are_scaled_down_and_keep_their_outlines() -> None:
     labels = np.zeros((1200, 2400), np.uint16)
     disc(labels, 600, 1200, 300, 1)
-    picture = read(draw(image_of(labels), labels, labels))
-    assert picture.shape[:2] == (LONGEST_SIDE // 2, LONGEST_SIDE)
-    assert (picture == BOTH).all(axis=2).sum() > 500
+    picture = read(draw_outlines(image_of(labels), labels, labels))
+    assert picture.shape[:2] == (MAX_SIDE_PX // 2, MAX_SIDE_PX)
+    assert (picture == BOTH_COLOUR).all(axis=2).sum() > 500
 
 
 def test_the_worst_come_first_and_no_more_are_kept_than_are_shown() -> None:
-    worst = Worst()
-    scores = np.random.default_rng(0).permutation(2 * MOST_SHOWN) / 1000
+    worst = WorstCases()
+    scores = np.random.default_rng(0).permutation(2 * MAX_CASES) / 1000
     for index, score in enumerate(scores):
         if worst.wants(score):
             worst.add(case(str(index), score))
-    assert [each.score for each in worst.cases] == sorted(scores)[:MOST_SHOWN]
-    assert f"The worst {MOST_SHOWN} of {2 * MOST_SHOWN} images" in render("t", "mSA", [], worst)
+    assert [each.score for each in worst.cases] == sorted(scores)[:MAX_CASES]
+    assert f"The worst {MAX_CASES} of {2 * MAX_CASES} images" in render_page("t", "mSA", [], worst)
 
 
 def test_the_page_holds_all_in_itself_and_escapes_names() -> None:
-    worst = Worst()
+    worst = WorstCases()
     for name, score in (("good", 0.9), ("<b>bad</b>", 0.25)):
         assert worst.wants(score)
         worst.add(case(name, score))
-    page = render("A & B", "mSA", [[["score", "mean"], ["mSA", "0.575"]]], worst)
+    page = render_page("A & B", "mSA", [[["score", "mean"], ["mSA", "0.575"]]], worst)
     assert "<h1>A &amp; B</h1>" in page
     assert "<td>0.575</td>" in page
     assert page.index("&lt;b&gt;bad") < page.index("good")

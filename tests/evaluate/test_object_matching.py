@@ -4,14 +4,14 @@ from scipy.optimize import linear_sum_assignment
 
 from segserve.evaluate.object_matching import (
     THRESHOLDS,
-    Matched,
-    match,
-    match_all,
-    mean_accuracy,
-    overlaps,
-    pool,
+    MatchCounts,
+    find_overlaps,
+    match_at_thresholds,
+    match_objects,
+    mean_segmentation_accuracy,
+    pool_match_counts,
 )
-from segserve.evaluate.overlap_scores import tabulate
+from segserve.evaluate.overlap_scores import count_value_pairs
 from tests.evaluate.drawn import Labels, scene
 
 # What stardist 0.9.2's `matching` counts in scene(0), scene(1) and scene(2): TP, FP, FN at each threshold.
@@ -25,11 +25,11 @@ STARDIST = (
 )  # fmt: skip
 
 
-def matched(truth: Labels, found: Labels) -> tuple[Matched, ...]:
-    return match_all(overlaps(tabulate(truth, found)))
+def matched(truth: Labels, found: Labels) -> tuple[MatchCounts, ...]:
+    return match_at_thresholds(find_overlaps(count_value_pairs(truth, found)))
 
 
-def counts(each: Matched) -> tuple[int, int, int]:
+def counts(each: MatchCounts) -> tuple[int, int, int]:
     return each.true_positives, each.false_positives, each.false_negatives
 
 
@@ -56,15 +56,17 @@ def test_matching_is_the_best_one_to_one_assignment(threshold: float) -> None:
     """Below 0.5 an object may have several partners, of which one counts."""
     for seed in range(10, 16):
         truth, found = scene(seed, size=(60, 60), count=12)
-        table = tabulate(truth, found)
-        assert match(overlaps(table), threshold).true_positives == by_definition(truth, found, threshold)
+        table = count_value_pairs(truth, found)
+        assert match_objects(find_overlaps(table), threshold).true_positives == by_definition(
+            truth, found, threshold
+        )
 
 
 def test_a_partner_that_two_could_have_goes_where_both_are_matched() -> None:
     truth = np.array([[1, 1, 1, 2, 2]])
     found = np.array([[3, 4, 4, 4, 4]])  # 4 could be either's; only 1 overlaps 3
     assert by_definition(truth, found, 0.3) == 2
-    assert counts(match(overlaps(tabulate(truth, found)), 0.3)) == (2, 0, 0)
+    assert counts(match_objects(find_overlaps(count_value_pairs(truth, found)), 0.3)) == (2, 0, 0)
 
 
 def test_an_iou_of_exactly_the_threshold_is_a_match() -> None:
@@ -72,17 +74,19 @@ def test_an_iou_of_exactly_the_threshold_is_a_match() -> None:
         length = 10 if threshold < 0.9 else 20
         truth, found = np.ones((1, length), int), np.zeros((1, length), int)
         found[0, :shared] = 1
-        assert match(overlaps(tabulate(truth, found)), threshold).true_positives == 1
+        assert match_objects(find_overlaps(count_value_pairs(truth, found)), threshold).true_positives == 1
 
 
 def test_thresholds_are_from_a_half_to_nineteen_twentieths() -> None:
     assert tuple(round(0.5 + 0.05 * step, 2) for step in range(10)) == THRESHOLDS
-    assert mean_accuracy(matched(*scene(0))) == pytest.approx(0.22516372078341518)  # stardist 0.9.2
+    assert mean_segmentation_accuracy(matched(*scene(0))) == pytest.approx(
+        0.22516372078341518
+    )  # stardist 0.9.2
 
 
 def test_images_pooled_are_stardists_data_set() -> None:
     """Its `matching_dataset` of the three at 0.5."""
-    half = pool([matched(*scene(seed)) for seed in range(3)])[0]
+    half = pool_match_counts([matched(*scene(seed)) for seed in range(3)])[0]
     assert counts(half) == (35, 21, 31)
     assert half.accuracy == pytest.approx(0.40229885057471265)
     assert (half.precision, half.recall, half.f1) == pytest.approx(
@@ -108,4 +112,4 @@ def test_a_map_without_background() -> None:
 
 def test_ignored_pixels_shrink_objects_and_may_take_them_away() -> None:
     truth, found = np.array([[1, 1, 9, 9, 0]]), np.array([[5, 5, 5, 6, 0]])
-    assert counts(match(overlaps(tabulate(truth, found, ignore=9)), 0.95)) == (1, 0, 0)
+    assert counts(match_objects(find_overlaps(count_value_pairs(truth, found, ignore=9)), 0.95)) == (1, 0, 0)

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segserve.train.dataset_folder import Labelled
+from segserve.train.dataset_folder import LabelledImage
 
 SIZE = 96
 
 
-def discs(seed: int, size: int = SIZE, count: int = 5) -> Labelled:
+def discs(seed: int, size: int = SIZE, count: int = 5) -> LabelledImage:
     rng = np.random.default_rng(seed)
     ys, xs = np.mgrid[:size, :size]
     labels = np.zeros((size, size), np.int32)
@@ -20,7 +20,7 @@ def discs(seed: int, size: int = SIZE, count: int = 5) -> Labelled:
         labels[(xs - x) ** 2 + (ys - y) ** 2 < radius**2] = index
     grey = np.where(labels > 0, 180, 40) + rng.normal(0, 8, labels.shape)
     image: NDArray[np.uint8] = np.clip(grey, 0, 255).astype(np.uint8)
-    return Labelled(f"discs-{seed}", np.repeat(image[..., None], 3, 2), labels)
+    return LabelledImage(f"discs-{seed}", np.repeat(image[..., None], 3, 2), labels)
 
 
 def folders(root: Path, count: int = 3) -> tuple[Path, Path]:

@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from segserve.errors import BadInput
-from segserve.train.dataset_folder import digest, hold_out, read_folders
+from segserve.train.dataset_folder import digest_images, read_folders, split_validation
 from tests.train.drawn import discs, folders
 
 MAX_PIXELS = 1_000_000
@@ -113,15 +113,15 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_some_images_are_held_out_and_stay_so() -> None:
     found = [discs(seed) for seed in range(20)]
-    learn, held_out = hold_out(found, 0.2)
+    learn, held_out = split_validation(found, 0.2)
     assert len(held_out) == 4
     assert not {each.name for each in learn} & {each.name for each in held_out}
-    assert hold_out(found[::-1], 0.2)[1] == held_out
-    assert len(hold_out(found[:2], 0.0)[1]) == 1, "something to judge by"
-    assert len(hold_out(found[:2], 0.9)[0]) == 1, "something to learn from"
+    assert split_validation(found[::-1], 0.2)[1] == held_out
+    assert len(split_validation(found[:2], 0.0)[1]) == 1, "something to judge by"
+    assert len(split_validation(found[:2], 0.9)[0]) == 1, "something to learn from"
 
 
 def test_a_changed_mask_is_another_set() -> None:
     one, other = discs(0), discs(0)
     other.mask[0, 0] = 9
-    assert digest([one]) == digest([discs(0)]) != digest([other])
+    assert digest_images([one]) == digest_images([discs(0)]) != digest_images([other])

@@ -9,7 +9,7 @@ import typer
 
 from segserve import logs
 from segserve.errors import BadInput
-from segserve.evaluate.cli_choices import STEPS, Correction, Kind, Start
+from segserve.evaluate.cli_choices import DEFAULT_STEPS, Correction, FirstPrompt, MapKind
 from segserve.settings import Settings, load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Judge masks, or a model, on images with truth.")
@@ -45,7 +45,7 @@ Param = Annotated[
 def evaluate_masks(
     predictions: Annotated[Path, typer.Argument(help="Folder of predicted maps: PNG, TIFF or .npy.")],
     truth: Truth,
-    kind: Annotated[Kind, typer.Option(help="What the maps' values mean.")] = Kind.LABELS,
+    kind: Annotated[MapKind, typer.Option(help="What the maps' values mean.")] = MapKind.LABELS,
     ignore: Ignore = None,
     spacing: SpacingOption = None,
     images: Annotated[
@@ -55,10 +55,12 @@ def evaluate_masks(
     page: Page = None,
 ) -> None:
     """Compare two folders of label maps, class maps or masks."""
-    from segserve.evaluate import run
+    from segserve.evaluate import run_evaluation
 
-    jury = run.Jury(kind, ignore, *parse_spacing(spacing), run.Outputs(json, page))
-    run.judge_masks(predictions, truth, jury, images)
+    evaluation = run_evaluation.Evaluation(
+        kind, ignore, *parse_spacing(spacing), run_evaluation.OutputFiles(json, page)
+    )
+    run_evaluation.evaluate_masks(predictions, truth, evaluation, images)
 
 
 @app.command("model")
@@ -68,7 +70,7 @@ def evaluate_model(
     method: Annotated[str, typer.Option(help="How it answers: ais, amg, semantic or instances.")],
     model: ModelName = None,
     kind: Annotated[
-        Kind | None,
+        MapKind | None,
         typer.Option(
             help="What is compared [default: classes for semantic, else labels]. binary: object or not."
         ),
@@ -81,14 +83,16 @@ def evaluate_model(
     data_dir: DataDir = None,
 ) -> None:
     """Run a model over a folder of images, and judge what it finds."""
-    from segserve.evaluate import run
-    from segserve.evaluate.model_runner import METHODS, find
+    from segserve.evaluate import run_evaluation
+    from segserve.evaluate.model_runner import METHODS, get_by_name
 
-    settings = quiet(data_dir, model)
-    answers = find(METHODS, method).answers
-    jury = run.Jury(kind or answers, ignore, *parse_spacing(spacing), run.Outputs(json, page))
-    params = dict(assignment(text) for text in param or [])
-    asyncio.run(run.judge_model(settings, images, truth, method, params, jury))
+    settings = load_quiet_settings(data_dir, model)
+    answers = get_by_name(METHODS, method).answers
+    evaluation = run_evaluation.Evaluation(
+        kind or answers, ignore, *parse_spacing(spacing), run_evaluation.OutputFiles(json, page)
+    )
+    params = dict(parse_assignment(text) for text in param or [])
+    asyncio.run(run_evaluation.evaluate_model(settings, images, truth, method, params, evaluation))
 
 
 @app.command("prompts")
@@ -97,9 +101,12 @@ def evaluate_prompts(
     truth: Truth,
     model: ModelName = None,
     start: Annotated[
-        list[Start] | None, typer.Option(help="Begin with a point or a box; may be repeated [default: both].")
+        list[FirstPrompt] | None,
+        typer.Option(help="Begin with a point or a box; may be repeated [default: both]."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, max=64, help="Answers in all, the first among them.")] = STEPS,
+    steps: Annotated[
+        int, typer.Option(min=1, max=64, help="Answers in all, the first among them.")
+    ] = DEFAULT_STEPS,
     correction: Annotated[
         Correction,
         typer.Option(
@@ -113,16 +120,16 @@ def evaluate_prompts(
 ) -> None:
     """Click and box every object of the truth, and correct the answers step by step, with and without the mask
     before as prompt."""
-    from segserve.evaluate import run
-    from segserve.evaluate.interactive_protocol import Protocol
+    from segserve.evaluate import run_evaluation
+    from segserve.evaluate.iterative_prompting import Protocol
 
     protocols = [
         Protocol(each, with_mask, steps, correction)
-        for each in dict.fromkeys(start or list(Start))
+        for each in dict.fromkeys(start or list(FirstPrompt))
         for with_mask in (False, True)
     ]
-    settings, outputs = quiet(data_dir, model), run.Outputs(json, page)
-    asyncio.run(run.judge_prompts(settings, images, truth, protocols, min_size, outputs))
+    settings, outputs = load_quiet_settings(data_dir, model), run_evaluation.OutputFiles(json, page)
+    asyncio.run(run_evaluation.evaluate_prompts(settings, images, truth, protocols, min_size, outputs))
 
 
 @app.command("search")
@@ -140,16 +147,18 @@ def search_parameters(
     data_dir: DataDir = None,
 ) -> None:
     """Find the thresholds that are best for a folder of images (by mSA); only the post-processing is repeated."""
-    from segserve.evaluate import run
+    from segserve.evaluate import run_evaluation
 
-    replaced = dict(assignment(text, several=True) for text in grid or [])
-    settings, outputs = quiet(data_dir, model), run.Outputs(json)
-    asyncio.run(run.search_parameters(settings, images, truth, method, replaced, outputs, write=write))
+    replaced = dict(parse_assignment(text, several=True) for text in grid or [])
+    settings, outputs = load_quiet_settings(data_dir, model), run_evaluation.OutputFiles(json)
+    asyncio.run(
+        run_evaluation.search_parameters(settings, images, truth, method, replaced, outputs, write=write)
+    )
     if write:
         typer.secho(f"{settings.default_model}: the best are its defaults now", fg="green")
 
 
-def quiet(data_dir: Path | None, model: str | None) -> Settings:
+def load_quiet_settings(data_dir: Path | None, model: str | None) -> Settings:
     settings = load_settings(data_dir=data_dir, default_model=model)
     logs.configure_logging(settings.log_format, "error")
     return settings
@@ -172,15 +181,15 @@ def parse_spacing(text: str | None) -> tuple[tuple[float, float], str]:
     return (values[0], values[-1]), "mm"
 
 
-def assignment(text: str, *, several: bool = False) -> tuple[str, Any]:
+def parse_assignment(text: str, *, several: bool = False) -> tuple[str, Any]:
     """name=value, or with `several` name=value,value,...: numbers where they are such. Raises BadInput."""
     name, equals, values = text.partition("=")
     if not (name and equals and values):
         raise BadInput(f"{text!r} gives no value.", field=name or "--param", remedy="Write name=value.")
-    return name, [scalar(part) for part in values.split(",")] if several else scalar(values)
+    return name, [parse_value(part) for part in values.split(",")] if several else parse_value(values)
 
 
-def scalar(text: str) -> Any:
+def parse_value(text: str) -> Any:
     if text[0] in "[{":
         try:
             return orjson.loads(text)

@@ -2,10 +2,10 @@
 
 from enum import StrEnum
 
-STEPS = 8  # micro-sam's n_iterations: the first prompt and seven corrections
+DEFAULT_STEPS = 8  # micro-sam's n_iterations: the first prompt and seven corrections
 
 
-class Kind(StrEnum):
+class MapKind(StrEnum):
     """What the values of a map mean."""
 
     LABELS = "labels"  # objects' ids; 0 is background
@@ -13,7 +13,7 @@ class Kind(StrEnum):
     BINARY = "binary"  # 0 is background, everything else is not
 
 
-class Start(StrEnum):
+class FirstPrompt(StrEnum):
     """How an object is asked for first."""
 
     POINT = "point"

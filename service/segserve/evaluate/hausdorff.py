@@ -25,7 +25,7 @@ from segserve.masks.geometry import bounding_box
 from segserve.types import Bool
 
 PERCENTILE = 95
-SAMPLE, MORE = 125, 4  # points asked for first, and how many times as many each time after
+FIRST_SAMPLE, SAMPLE_GROWTH = 125, 4  # points asked for first, and how many times as many each time after
 LEAF_POINTS = 48
 
 Points: TypeAlias = NDArray[np.floating[Any]]
@@ -34,42 +34,44 @@ PIXELS: Spacing = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Distance:
+class HausdorffDistance:
     """In the unit of the spacing, from 0; infinite where one set is empty."""
 
     hausdorff: float
     hausdorff_95: float
 
 
-def between_regions(truth: Bool, found: Bool, spacing: Spacing = PIXELS) -> Distance:
+def region_hausdorff(truth: Bool, found: Bool, spacing: Spacing = PIXELS) -> HausdorffDistance:
     """Of all pixels of two masks [H, W]. Linear in the window that holds both (exact Euclidean distance
     transforms, Maurer et al. 2003)."""
     if not (truth.any() and found.any()):
-        return summarise(truth.any() == found.any())
-    window = span(truth | found)
+        return summarise_distances(truth.any() == found.any())
+    window = bounding_slices(truth | found)
     truth, found = truth[window], found[window]
     to_found = ndimage.distance_transform_edt(~found, sampling=spacing)[truth]
     to_truth = ndimage.distance_transform_edt(~truth, sampling=spacing)[found]
-    return summarise(np.concatenate([to_found, to_truth]))
+    return summarise_distances(np.concatenate([to_found, to_truth]))
 
 
-def between_boundaries(truth: Bool, found: Bool, spacing: Spacing = PIXELS) -> Distance:
-    """Of the boundary pixels of two masks [H, W], see `boundary`."""
-    return between_points(*(np.argwhere(boundary(mask)) * np.array(spacing) for mask in (truth, found)))
+def boundary_hausdorff(truth: Bool, found: Bool, spacing: Spacing = PIXELS) -> HausdorffDistance:
+    """Of the boundary pixels of two masks [H, W], see `find_boundaries`."""
+    return point_hausdorff(
+        *(np.argwhere(find_boundaries(mask)) * np.array(spacing) for mask in (truth, found))
+    )
 
 
-def between_points(truth: Points, found: Points) -> Distance:
-    """Of two sets of points [N, D] and [M, D]; exact, and near-linear in their number, see `Bounds`."""
+def point_hausdorff(truth: Points, found: Points) -> HausdorffDistance:
+    """Of two sets of points [N, D] and [M, D]; exact, and near-linear in their number, see `DistanceBounds`."""
     if not (len(truth) and len(found)):
-        return summarise(len(truth) == len(found))
-    bounds, size = Bounds(truth, found), SAMPLE
+        return summarise_distances(len(truth) == len(found))
+    bounds, size = DistanceBounds(truth, found), FIRST_SAMPLE
     while (unsettled := bounds.unsettled()).any():
         bounds.ask(unsettled, size)
-        size *= MORE
-    return summarise(bounds.settled())
+        size *= SAMPLE_GROWTH
+    return summarise_distances(bounds.settled())
 
 
-class Bounds:
+class DistanceBounds:
     """Between what bounds the distance from each point of two sets to the other set lies, [N + M].
 
     A search for the nearest point takes long where it is far compared with how close the points lie. But most
@@ -79,7 +81,7 @@ class Bounds:
     """
 
     def __init__(self, truth: Points, found: Points) -> None:
-        self._trees = (plant(truth), plant(found))
+        self._trees = (build_tree(truth), build_tree(found))
         # In the order of the trees' leaves neighbours follow each other, whatever order they came in.
         self._points = [tree.data[tree.indices] for tree in self._trees]
         self._first = len(truth)
@@ -103,10 +105,10 @@ class Bounds:
             points, target = self._points[side], self._trees[1 - side]
             left = np.flatnonzero(wanted[offset : offset + len(points)])
             step = max(1, -(-len(left) // size))
-            distances, positions = nearest(target, points[left[::step]])
+            distances, positions = find_nearest(target, points[left[::step]])
             asked = np.repeat(np.arange(len(distances)), step)[: len(left)]
-            away = lengths(points[left] - points[left[::step]][asked])
-            at_most = lengths(points[left] - target.data[positions[asked]])
+            away = vector_lengths(points[left] - points[left[::step]][asked])
+            at_most = vector_lengths(points[left] - target.data[positions[asked]])
             left += offset
             self.low[left] = np.maximum(self.low[left], distances[asked] - away)
             self.high[left] = np.minimum(self.high[left], at_most)
@@ -120,42 +122,42 @@ class Bounds:
         return np.where(below, self.high, self.low)
 
 
-def hausdorff(truth: Points, found: Points) -> float:
-    """The largest distance of `between_points` alone, for which fewer points need be asked for."""
+def max_hausdorff(truth: Points, found: Points) -> float:
+    """The largest distance of `point_hausdorff` alone, for which fewer points need be asked for."""
     if not (len(truth) and len(found)):
         return 0.0 if len(truth) == len(found) else math.inf
-    trees, largest = (plant(truth), plant(found)), 0.0
+    trees, largest = (build_tree(truth), build_tree(found)), 0.0
     for tree, target in (trees, trees[::-1]):
-        left, size = tree.data[tree.indices], SAMPLE
+        left, size = tree.data[tree.indices], FIRST_SAMPLE
         while len(left):
             step = -(-len(left) // size)
-            distances, positions = nearest(target, left[::step])
+            distances, positions = find_nearest(target, left[::step])
             largest = max(largest, float(distances.max()))
             if step == 1:
                 break
             away = left - target.data[np.repeat(positions, step)[: len(left)]]
             left = left[np.einsum("ij,ij->i", away, away) > largest * largest]
-            size *= MORE
+            size *= SAMPLE_GROWTH
     return largest
 
 
-def nearest(tree: cKDTree, points: Points) -> tuple[Float, Int]:
+def find_nearest(tree: cKDTree, points: Points) -> tuple[Float, Int]:
     """For each point [N, D] the distance to the tree's nearest one, and that one's position."""
     distances, positions = tree.query(points)
     return np.asarray(distances), np.asarray(positions)
 
 
-def lengths(vectors: Points) -> Float:
+def vector_lengths(vectors: Points) -> Float:
     """Of [N, D], [N]."""
     return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
 
 
-def plant(points: Points) -> cKDTree:
+def build_tree(points: Points) -> cKDTree:
     """Sliding midpoint rather than medians: as exact, quicker to build, and boundaries are spread evenly."""
     return cKDTree(points, LEAF_POINTS, balanced_tree=False, compact_nodes=False)
 
 
-def boundary(labels: NDArray[Any]) -> Bool:
+def find_boundaries(labels: NDArray[Any]) -> Bool:
     """[H, W]: the pixels of a mask, or of a map's objects, with one above, below or beside them that is not of
     it; the image's border counts as outside (MedPy's surface in two dimensions)."""
     around = np.pad(labels, 1)
@@ -165,14 +167,14 @@ def boundary(labels: NDArray[Any]) -> Bool:
     return differs & (labels > 0)
 
 
-def span(mask: Bool) -> tuple[slice, slice]:
+def bounding_slices(mask: Bool) -> tuple[slice, slice]:
     """The smallest window with all of a mask that is not empty."""
     x0, y0, x1, y1 = bounding_box(mask)
     return slice(y0, y1), slice(x0, x1)
 
 
-def summarise(distances: Points | bool | np.bool_) -> Distance:
+def summarise_distances(distances: Points | bool | np.bool_) -> HausdorffDistance:
     """Of the distances of both directions together, or of sets of which one or both are empty."""
     if not isinstance(distances, np.ndarray):
-        return Distance(0.0, 0.0) if distances else Distance(math.inf, math.inf)
-    return Distance(float(distances.max()), float(np.percentile(distances, PERCENTILE)))
+        return HausdorffDistance(0.0, 0.0) if distances else HausdorffDistance(math.inf, math.inf)
+    return HausdorffDistance(float(distances.max()), float(np.percentile(distances, PERCENTILE)))

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from segserve.evaluate.hausdorff import boundary
+from segserve.evaluate.hausdorff import find_boundaries
 from segserve.masks.label_map import Labels
 from segserve.types import UInt8
 
-MOST_SHOWN = 60
-LONGEST_SIDE = 900  # pixels of a picture on the page
+MAX_CASES = 60
+MAX_SIDE_PX = 900  # pixels of a picture on the page
 
 # Told apart with any colour vision, on dark and bright images.
-TRUTH, FOUND, BOTH = (0, 229, 255), (255, 98, 0), (255, 255, 255)
+TRUTH_COLOUR, PREDICTION_COLOUR, BOTH_COLOUR = (0, 229, 255), (255, 98, 0), (255, 255, 255)
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1180px; padding: 0 1rem;
@@ -51,7 +51,7 @@ class Case:
     picture: bytes
 
 
-class Worst:
+class WorstCases:
     """The worst cases, lowest score first, of all whose score was asked about."""
 
     def __init__(self) -> None:
@@ -61,30 +61,30 @@ class Worst:
     def wants(self, score: float) -> bool:
         """Counts the case; False where it will not be shown, so that its picture need not be drawn."""
         self.seen += 1
-        return len(self.cases) < MOST_SHOWN or score < self.cases[-1].score
+        return len(self.cases) < MAX_CASES or score < self.cases[-1].score
 
     def add(self, case: Case) -> None:
         bisect.insort(self.cases, case, key=lambda each: each.score)
-        del self.cases[MOST_SHOWN:]
+        del self.cases[MAX_CASES:]
 
 
-def draw(image: UInt8 | None, truth: Labels, found: Labels) -> bytes:
+def draw_outlines(image: UInt8 | None, truth: Labels, found: Labels) -> bytes:
     """PNG: both maps' outlines over the image [H, W, 3], or over black; scaled down where it is large."""
     height, width = truth.shape
-    scale = min(1.0, LONGEST_SIDE / max(height, width))
+    scale = min(1.0, MAX_SIDE_PX / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = np.zeros((size[1], size[0], 3), np.uint8)
     if image is not None:
         picture = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    there, seen = (boundary(shrink(each, size)) for each in (truth, found))
-    for where, colour in ((there, TRUTH), (seen, FOUND), (there & seen, BOTH)):
+    there, seen = (find_boundaries(downsample_labels(each, size)) for each in (truth, found))
+    for where, colour in ((there, TRUTH_COLOUR), (seen, PREDICTION_COLOUR), (there & seen, BOTH_COLOUR)):
         picture[where] = colour
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def shrink(labels: Labels, size: tuple[int, int]) -> Labels:
+def downsample_labels(labels: Labels, size: tuple[int, int]) -> Labels:
     """The nearest pixels of the map at (width, height)."""
     rows = ((np.arange(size[1]) + 0.5) * labels.shape[0] / size[1]).astype(int)
     columns = ((np.arange(size[0]) + 0.5) * labels.shape[1] / size[0]).astype(int)
@@ -92,34 +92,38 @@ def shrink(labels: Labels, size: tuple[int, int]) -> Labels:
     return small
 
 
-def render(title: str, score: str, tables: Sequence[Sequence[Sequence[str]]], worst: Worst) -> str:
+def render_page(title: str, score: str, tables: Sequence[Sequence[Sequence[str]]], worst: WorstCases) -> str:
     """The page. score: the name of what the cases are worst by. tables: rows of cells, the first row the head."""
     shown = len(worst.cases)
     which = f"All {shown} images" if shown == worst.seen else f"The worst {shown} of {worst.seen} images"
     keys = "".join(
         f'<span class="key" style="background: rgb{colour}"></span>{name}'
-        for colour, name in ((TRUTH, "truth"), (FOUND, "prediction"), (BOTH, "both"))
+        for colour, name in (
+            (TRUTH_COLOUR, "truth"),
+            (PREDICTION_COLOUR, "prediction"),
+            (BOTH_COLOUR, "both"),
+        )
     )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{html.escape(title)}</title><style>{STYLE}</style></head><body>
 <h1>{html.escape(title)}</h1>
-{"".join(table(rows) for rows in tables)}
+{"".join(render_table(rows) for rows in tables)}
 <p>{which}, lowest {html.escape(score)} first. Outlines: {keys}</p>
 <div class="cases">
-{"".join(figure(case, score) for case in worst.cases)}</div>
+{"".join(render_figure(case, score) for case in worst.cases)}</div>
 </body></html>
 """
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
+def render_table(rows: Sequence[Sequence[str]]) -> str:
     def row(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
     return f"<table>{row(rows[0], 'th')}{''.join(row(cells, 'td') for cells in rows[1:])}</table>"
 
 
-def figure(case: Case, score: str) -> str:
+def render_figure(case: Case, score: str) -> str:
     data = base64.b64encode(case.picture).decode()
     return (
         f'<figure><img alt="{html.escape(case.name, quote=True)}" src="data:image/png;base64,{data}">'

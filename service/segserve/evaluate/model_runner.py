@@ -15,9 +15,9 @@ from pydantic import Field, ValidationError
 from segserve.app import Service
 from segserve.decode.segmenter import decode_prompt
 from segserve.errors import BadInput, CacheUnavailable, ImageNotFound
-from segserve.evaluate.cli_choices import Kind
-from segserve.evaluate.dataset_folders import Pair, read_map
-from segserve.evaluate.interactive_protocol import Ask
+from segserve.evaluate.cli_choices import MapKind
+from segserve.evaluate.ground_truth import FilePair, read_label_map
+from segserve.evaluate.iterative_prompting import Predict
 from segserve.instances.segmenter import InstanceOptions
 from segserve.masks import label_map
 from segserve.masks.label_map import Labels
@@ -32,7 +32,7 @@ from segserve.types import ReadOptions, Select
 
 T = TypeVar("T")
 TENANT = "evaluate"  # so that no other service's images are touched
-Run = Callable[[Service, str, str, Any], Awaitable[Labels]]
+RunMethod = Callable[[Service, str, str, Any], Awaitable[Labels]]
 
 
 class SemanticParams(Strict):
@@ -44,7 +44,7 @@ class SemanticParams(Strict):
     tta_flips: Flips = Flips.NONE
 
 
-class InstancesParams(Strict):
+class InstanceParams(Strict):
     """Fields of `segserve.instances.segmenter.InstanceOptions`."""
 
     score_threshold: Threshold | None = None
@@ -54,31 +54,31 @@ class InstancesParams(Strict):
     classes: tuple[str, ...] | None = None
 
 
-async def ais(service: Service, image_id: str, model: str, params: AisEntry) -> Labels:
+async def run_ais(service: Service, image_id: str, model: str, params: AisEntry) -> Labels:
     found = await service.automatic.segment_ais(TENANT, image_id, model, params, service.timings())
     return label_map.from_crops([each.crop for each in found.objects], found.size)
 
 
-async def amg(service: Service, image_id: str, model: str, params: AmgEntry) -> Labels:
+async def run_amg(service: Service, image_id: str, model: str, params: AmgEntry) -> Labels:
     found = await service.automatic.segment_amg(TENANT, image_id, model, params, service.timings())
     return label_map.from_crops([each.crop for each in found.objects], found.size)
 
 
-async def semantic(service: Service, image_id: str, model: str, params: SemanticParams) -> Labels:
+async def run_semantic(service: Service, image_id: str, model: str, params: SemanticParams) -> Labels:
     found, _ = await service.semantic.segment(
-        TENANT, image_id, model, SemanticOptions(**dict(params)), no_picture, service.timings()
+        TENANT, image_id, model, SemanticOptions(**dict(params)), render_nothing, service.timings()
     )
     return found.values
 
 
-async def instances(service: Service, image_id: str, model: str, params: InstancesParams) -> Labels:
+async def run_instances(service: Service, image_id: str, model: str, params: InstanceParams) -> Labels:
     found, _ = await service.instances.segment(
-        TENANT, image_id, model, InstanceOptions(**dict(params)), no_picture, service.timings()
+        TENANT, image_id, model, InstanceOptions(**dict(params)), render_nothing, service.timings()
     )
     return label_map.from_crops([each.crop for each in found.objects], found.size)
 
 
-def no_picture(found: object, image: object) -> None:
+def render_nothing(found: object, image: object) -> None:
     """What is rendered where a map is all that is wanted."""
 
 
@@ -87,20 +87,20 @@ class Method:
     """How a model answers a whole image. run: (service, image_id, model's name, params) -> map [H, W]. params:
     what can be given to it. answers: what the map's values mean."""
 
-    run: Run
+    run: RunMethod
     params: type[Strict]
-    answers: Kind
+    answers: MapKind
 
 
 METHODS: dict[str, Method] = {
-    "ais": Method(ais, AisEntry, Kind.LABELS),
-    "amg": Method(amg, AmgEntry, Kind.LABELS),
-    "semantic": Method(semantic, SemanticParams, Kind.CLASSES),
-    "instances": Method(instances, InstancesParams, Kind.LABELS),
+    "ais": Method(run_ais, AisEntry, MapKind.LABELS),
+    "amg": Method(run_amg, AmgEntry, MapKind.LABELS),
+    "semantic": Method(run_semantic, SemanticParams, MapKind.CLASSES),
+    "instances": Method(run_instances, InstanceParams, MapKind.LABELS),
 }
 
 
-def find(table: Mapping[str, T], name: str) -> T:
+def get_by_name(table: Mapping[str, T], name: str) -> T:
     """What a table of methods has by this name. Raises BadInput."""
     if name not in table:
         raise BadInput(
@@ -109,9 +109,9 @@ def find(table: Mapping[str, T], name: str) -> T:
     return table[name]
 
 
-def check_params(name: str, params: Mapping[str, Any]) -> Strict:
+def parse_params(name: str, params: Mapping[str, Any]) -> Strict:
     """What the method's `run` takes. Raises BadInput naming the parameter."""
-    accepted = find(METHODS, name).params
+    accepted = get_by_name(METHODS, name).params
     try:
         return accepted.model_validate_json(orjson.dumps(params))  # as a request's: lists for tuples
     except ValidationError as error:
@@ -124,15 +124,15 @@ def check_params(name: str, params: Mapping[str, Any]) -> Strict:
         ) from None
 
 
-class Runner:
+class ModelRunner:
     """Asks one model about the images of a folder, one after another."""
 
     def __init__(self, service: Service, model: str) -> None:
         self.service, self.model = service, model
 
-    async def add(self, pair: Pair) -> tuple[str, Labels]:
+    async def add(self, pair: FilePair) -> tuple[str, Labels]:
         """(image_id, the truth's map). Raises BadInput naming the file that is refused."""
-        truth = await asyncio.to_thread(read_map, pair.truth)
+        truth = await asyncio.to_thread(read_label_map, pair.truth)
         try:
             with pair.path.open("rb") as file:
                 record = await self.service.library.add(TENANT, file, ReadOptions())
@@ -145,7 +145,7 @@ class Runner:
         with suppress(CacheUnavailable, ImageNotFound):
             await self.service.library.delete(TENANT, image_id)
 
-    async def ask(self, image_id: str) -> Ask:
+    async def ask(self, image_id: str) -> Predict:
         """What answers prompts on this image, in whichever thread calls it."""
         model = await self.service.registry.get(self.model, Model)
         if (await self.service.embeddings.extent(TENANT, image_id, model)).tiled:
@@ -159,7 +159,7 @@ class Runner:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Service]:
+async def running_service(settings: Settings) -> AsyncIterator[Service]:
     """A service that keeps the images in memory: they leave nothing behind in its store."""
     service = Service(settings.model_copy(update={"object_store": "memory:///", "quota_mb": 0}))
     await service.start(warm_up=False)

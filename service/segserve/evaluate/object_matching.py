@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from segserve.evaluate.overlap_scores import Float, Int, Table, ratio
+from segserve.evaluate.overlap_scores import ContingencyTable, Float, Int, ratio
 
 BACKGROUND = 0
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -22,7 +22,7 @@ AT_50, AT_75 = THRESHOLDS.index(0.5), THRESHOLDS.index(0.75)
 
 
 @dataclass(frozen=True)
-class Overlaps:
+class ObjectOverlaps:
     """Objects of two label maps of one image: how many, and the pairs that share pixels: positions among each,
     rows and columns [P], with their IoU [P]."""
 
@@ -34,7 +34,7 @@ class Overlaps:
 
 
 @dataclass(frozen=True)
-class Matched:
+class MatchCounts:
     """Objects matched at an IoU of at least `threshold`. Those of several images add up."""
 
     threshold: float
@@ -67,13 +67,13 @@ class Matched:
         )
 
 
-def overlaps(table: Table) -> Overlaps:
+def find_overlaps(table: ContingencyTable) -> ObjectOverlaps:
     """Of label maps, where 0 is background."""
     union = table.truth_areas[table.rows] + table.found_areas[table.columns] - table.counts
     first_truth = int(table.truth_ids[:1].tolist() == [BACKGROUND])
     first_found = int(table.found_ids[:1].tolist() == [BACKGROUND])
     objects = (table.rows >= first_truth) & (table.columns >= first_found)
-    return Overlaps(
+    return ObjectOverlaps(
         len(table.truth_ids) - first_truth,
         len(table.found_ids) - first_found,
         table.rows[objects] - first_truth,
@@ -82,29 +82,31 @@ def overlaps(table: Table) -> Overlaps:
     )
 
 
-def match(pairs: Overlaps, threshold: float) -> Matched:
+def match_objects(pairs: ObjectOverlaps, threshold: float) -> MatchCounts:
     """threshold: above 0, at most 1. Near-linear: only pairs that touch are looked at (Hopcroft and Karp)."""
     enough = pairs.iou >= threshold
     rows, columns = pairs.rows[enough], pairs.columns[enough]
     graph = csr_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(pairs.truths, pairs.found))
     partners = maximum_bipartite_matching(graph, perm_type="column") if len(rows) else np.empty(0)
     hits = int(np.count_nonzero(partners >= 0))
-    return Matched(threshold, hits, pairs.found - hits, pairs.truths - hits)
+    return MatchCounts(threshold, hits, pairs.found - hits, pairs.truths - hits)
 
 
-def match_all(pairs: Overlaps, thresholds: Iterable[float] = THRESHOLDS) -> tuple[Matched, ...]:
-    return tuple(match(pairs, threshold) for threshold in thresholds)
+def match_at_thresholds(
+    pairs: ObjectOverlaps, thresholds: Iterable[float] = THRESHOLDS
+) -> tuple[MatchCounts, ...]:
+    return tuple(match_objects(pairs, threshold) for threshold in thresholds)
 
 
-def mean_accuracy(matched: Sequence[Matched]) -> float:
+def mean_segmentation_accuracy(matched: Sequence[MatchCounts]) -> float:
     """mSA: the mean of SA over the thresholds that were matched at, by default 0.5 to 0.95 by 0.05."""
     return float(np.mean([each.accuracy for each in matched]))
 
 
-def pool(images: Sequence[Sequence[Matched]]) -> tuple[Matched, ...]:
+def pool_match_counts(images: Sequence[Sequence[MatchCounts]]) -> tuple[MatchCounts, ...]:
     """The objects of several images as if they were one image's, each threshold for itself."""
     return tuple(
-        Matched(
+        MatchCounts(
             column[0].threshold,
             sum(each.true_positives for each in column),
             sum(each.false_positives for each in column),

@@ -15,11 +15,11 @@ from segserve.types import Bool
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
 
-DIRECT = 1 << 24  # up to this value a table says faster than sorting which values occur
+MAX_DIRECT_VALUE = 1 << 24  # up to this value a table says faster than sorting which values occur
 
 
 @dataclass(frozen=True)
-class Table:
+class ContingencyTable:
     """How often each pair of values occurs in two maps of one image.
 
     truth_ids [T], found_ids [F]: the values that occur, ascending. truth_areas [T], found_areas [F]: their
@@ -36,16 +36,16 @@ class Table:
     counts: Int
 
 
-def tabulate(truth: Labels, found: Labels, ignore: int | None = None) -> Table:
+def count_value_pairs(truth: Labels, found: Labels, ignore: int | None = None) -> ContingencyTable:
     """Maps [H, W] of values from 0. Pixels where the truth is `ignore` count nowhere."""
     if ignore is not None:
         kept = truth != ignore
         truth, found = truth[kept], found[kept]
-    truth_ids, rows = compact(truth)
-    found_ids, columns = compact(found)
+    truth_ids, rows = index_values(truth)
+    found_ids, columns = index_values(found)
     height, width = len(truth_ids), len(found_ids)
     pairs = rows * width + columns
-    if height * width <= max(DIRECT, pairs.size):
+    if height * width <= max(MAX_DIRECT_VALUE, pairs.size):
         counted = np.bincount(pairs, minlength=height * width)
         occurring = np.flatnonzero(counted)
         counts = counted[occurring]
@@ -56,13 +56,13 @@ def tabulate(truth: Labels, found: Labels, ignore: int | None = None) -> Table:
         np.bincount(positions, counts, size).astype(np.int64)
         for positions, size in ((rows, height), (columns, width))
     ]
-    return Table(truth_ids, found_ids, areas[0], areas[1], rows, columns, counts)
+    return ContingencyTable(truth_ids, found_ids, areas[0], areas[1], rows, columns, counts)
 
 
-def compact(values: NDArray[Any]) -> tuple[Int, Int]:
+def index_values(values: NDArray[Any]) -> tuple[Int, Int]:
     """(the values that occur, ascending; each pixel's position among them, flat)."""
     flat = values.ravel()
-    if flat.size and flat.max() >= DIRECT:
+    if flat.size and flat.max() >= MAX_DIRECT_VALUE:
         ids, positions = np.unique(flat, return_inverse=True)
         return ids.astype(np.int64), positions
     ids = np.flatnonzero(np.bincount(flat))
@@ -107,7 +107,7 @@ class ClassCounts:
         return ratio(2 * self.both, self.truth + self.found)
 
 
-def class_counts(table: Table) -> dict[int, ClassCounts]:
+def count_classes(table: ContingencyTable) -> dict[int, ClassCounts]:
     """For each class that occurs in either map, ascending."""
     found: dict[int, ClassCounts] = {}
     both = {
@@ -128,7 +128,7 @@ def mean_iou(counts: dict[int, ClassCounts]) -> float:
     return float(np.mean([each.iou for each in counts.values()])) if counts else 1.0
 
 
-def adjusted_rand(table: Table) -> float:
+def adjusted_rand_index(table: ContingencyTable) -> float:
     """Agreement of two partitions of the pixels, corrected for chance: 1 where they are the same, about 0 for
     chance, possibly below (Hubert and Arabie 1985). Background is a part like any other. 1 where fewer than
     two pixels count or where both maps are one part."""

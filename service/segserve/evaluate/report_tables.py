@@ -10,67 +10,67 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from segserve.evaluate.cli_choices import Kind
-from segserve.evaluate.interactive_protocol import Course
-from segserve.evaluate.parameter_search import Trial
-from segserve.evaluate.scores import DISTANCES, FIRST, Judgement, Scores
+from segserve.evaluate.cli_choices import MapKind
+from segserve.evaluate.grid_search import Trial
+from segserve.evaluate.iterative_prompting import ProtocolScores
+from segserve.evaluate.scores import DISTANCE_SCORES, MAIN_SCORE, DatasetScores, ImageScores
 
 Rows = list[list[str]]
 
-TITLES = {
+SCORE_TITLES = {
     "msa": "mSA", "sa50": "SA(0.5)", "sa75": "SA(0.75)", "precision50": "precision(0.5)", "recall50": "recall(0.5)",
     "f1_50": "F1(0.5)", "adjusted_rand": "adjusted Rand", "iou": "IoU", "dice": "Dice", "mean_iou": "mean IoU",
     "mean_dice": "mean Dice", "accuracy": "pixel accuracy",
     "hausdorff_regions": "Hausdorff, regions", "hausdorff_regions_95": "Hausdorff 95%, regions",
     "hausdorff_boundaries": "Hausdorff, boundaries", "hausdorff_boundaries_95": "Hausdorff 95%, boundaries",
 }  # fmt: skip
-COURSE: dict[str, Callable[[Course], list[float]]] = {
+PROTOCOL_COLUMNS: dict[str, Callable[[ProtocolScores], list[float]]] = {
     "mean IoU": lambda course: course.iou,
     "mSA": lambda course: course.msa,
     "SA(0.5)": lambda course: course.sa50,
     "SA(0.75)": lambda course: course.sa75,
 }
-SHOWN_TRIALS = 10
-CAPTION = {
-    Kind.LABELS: ("sa50", "adjusted_rand", "dice"),
-    Kind.CLASSES: ("mean_dice", "accuracy"),
-    Kind.BINARY: ("dice", "hausdorff_boundaries_95"),
+MAX_TRIALS_SHOWN = 10
+CAPTION_SCORES = {
+    MapKind.LABELS: ("sa50", "adjusted_rand", "dice"),
+    MapKind.CLASSES: ("mean_dice", "accuracy"),
+    MapKind.BINARY: ("dice", "hausdorff_boundaries_95"),
 }
 
 
-def number(name: str, value: float) -> str:
+def format_number(name: str, value: float) -> str:
     if not math.isfinite(value):
         return "-"
-    return f"{value:.1f}" if name in DISTANCES else f"{value:.3f}"
+    return f"{value:.1f}" if name in DISTANCE_SCORES else f"{value:.3f}"
 
 
-def score_table(judgement: Judgement, unit: str) -> Rows:
+def score_table(judgement: DatasetScores, unit: str) -> Rows:
     """Every score of the set: its mean over the images, all images as one where that is defined, its worst."""
     rows = [["score", "mean", "all as one", "worst", "image"]]
     for name, mean in judgement.mean.items():
-        far = name in DISTANCES
+        far = name in DISTANCE_SCORES
         worst = (max if far else min)(judgement.images, key=lambda each: each.values[name])
         missing = judgement.not_finite.get(name, 0)
         rows.append(
             [
-                TITLES[name] + (f" ({unit})" if far else ""),
-                number(name, mean) + (f", {missing} infinite" if missing else ""),
-                number(name, judgement.pooled[name]) if name in judgement.pooled else "",
-                number(name, worst.values[name]),
+                SCORE_TITLES[name] + (f" ({unit})" if far else ""),
+                format_number(name, mean) + (f", {missing} infinite" if missing else ""),
+                format_number(name, judgement.pooled[name]) if name in judgement.pooled else "",
+                format_number(name, worst.values[name]),
                 worst.name,
             ]
         )
     return rows
 
 
-def class_table(judgement: Judgement) -> Rows:
+def class_table(judgement: DatasetScores) -> Rows:
     return [
         ["class", "IoU, all images as one"],
         *([str(value), f"{iou:.3f}"] for value, iou in judgement.class_iou.items()),
     ]
 
 
-def course_tables(courses: Sequence[Course]) -> list[Rows]:
+def protocol_tables(courses: Sequence[ProtocolScores]) -> list[Rows]:
     """A table for each score, with a row for each way to ask and a column for each step."""
     steps = range(1, courses[0].protocol.steps + 1)
     return [
@@ -78,19 +78,19 @@ def course_tables(courses: Sequence[Course]) -> list[Rows]:
             [f"{title} after step", *map(str, steps)],
             *([course.protocol.name, *(f"{value:.3f}" for value in values(course))] for course in courses),
         ]
-        for title, values in COURSE.items()
+        for title, values in PROTOCOL_COLUMNS.items()
     ]
 
 
 def trial_table(trials: Sequence[Trial]) -> Rows:
     """The best settings and the worst one, so that one sees what there was to gain."""
-    shown = [*trials[:SHOWN_TRIALS], *trials[SHOWN_TRIALS:][-1:]]
+    shown = [*trials[:MAX_TRIALS_SHOWN], *trials[MAX_TRIALS_SHOWN:][-1:]]
     names = list(shown[0].params)
     heads = [name.replace("_", "\n") for name in names]
     return [["mSA", *heads], *([f"{t.msa:.4f}", *(f"{t.params[n]:g}" for n in names)] for t in shown)]
 
 
-def show(title: str, rows: Rows) -> None:
+def print_table(title: str, rows: Rows) -> None:
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
@@ -101,12 +101,14 @@ def show(title: str, rows: Rows) -> None:
     Console().print(table)
 
 
-def caption(kind: Kind, scores: Scores) -> str:
-    return " · ".join(f"{TITLES[name]} {number(name, scores.values[name])}" for name in CAPTION[kind])
+def format_caption(kind: MapKind, scores: ImageScores) -> str:
+    return " · ".join(
+        f"{SCORE_TITLES[name]} {format_number(name, scores.values[name])}" for name in CAPTION_SCORES[kind]
+    )
 
 
-def worst_by(kind: Kind) -> str:
-    return TITLES[FIRST[kind]]
+def main_score_title(kind: MapKind) -> str:
+    return SCORE_TITLES[MAIN_SCORE[kind]]
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -17,89 +17,100 @@ from typing import Any
 import numpy as np
 
 from segserve.evaluate import hausdorff, object_matching, overlap_scores
-from segserve.evaluate.cli_choices import Kind
+from segserve.evaluate.cli_choices import MapKind
 from segserve.evaluate.hausdorff import PIXELS, Spacing
-from segserve.evaluate.object_matching import Matched
+from segserve.evaluate.object_matching import MatchCounts
 from segserve.evaluate.overlap_scores import ClassCounts
 from segserve.masks import geometry
 from segserve.masks.label_map import Labels
 from segserve.types import Bool
 
-DISTANCES = ("hausdorff_regions", "hausdorff_regions_95", "hausdorff_boundaries", "hausdorff_boundaries_95")
+DISTANCE_SCORES = (
+    "hausdorff_regions",
+    "hausdorff_regions_95",
+    "hausdorff_boundaries",
+    "hausdorff_boundaries_95",
+)
 
 
-FIRST = {
-    Kind.LABELS: "msa",
-    Kind.CLASSES: "mean_iou",
-    Kind.BINARY: "iou",
+MAIN_SCORE = {
+    MapKind.LABELS: "msa",
+    MapKind.CLASSES: "mean_iou",
+    MapKind.BINARY: "iou",
 }  # what the worst cases are worst by
 
 
 @dataclass(frozen=True)
-class Scores:
+class ImageScores:
     """Of one image. values: by name, infinite where a distance is. matched: of label maps, by threshold.
     classes: of class maps, by value."""
 
     name: str
     values: dict[str, float]
-    matched: tuple[Matched, ...] = ()
+    matched: tuple[MatchCounts, ...] = ()
     classes: dict[int, ClassCounts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Judgement:
+class DatasetScores:
     """Of a set. images: in the order they were judged. mean: of each value over the images where it is finite;
     not_finite: over how many it is not, where there are such. pooled: see above."""
 
-    kind: Kind
-    images: list[Scores]
+    kind: MapKind
+    images: list[ImageScores]
     mean: dict[str, float]
     not_finite: dict[str, int]
     pooled: dict[str, float]
     class_iou: dict[int, float]
 
 
-def judge(
+def score_image(
     name: str,
-    kind: Kind,
+    kind: MapKind,
     truth: Labels,
     found: Labels,
     *,
     ignore: int | None = None,
     spacing: Spacing = PIXELS,
-) -> Scores:
+) -> ImageScores:
     """Maps [H, W] of values from 0. Pixels where the truth is `ignore` count nowhere."""
-    return {Kind.LABELS: judge_labels, Kind.CLASSES: judge_classes, Kind.BINARY: judge_binary}[kind](
-        name, truth, found, ignore, spacing
-    )
+    return {MapKind.LABELS: score_label_map, MapKind.CLASSES: score_class_map, MapKind.BINARY: score_mask}[
+        kind
+    ](name, truth, found, ignore, spacing)
 
 
-def judge_labels(name: str, truth: Labels, found: Labels, ignore: int | None, spacing: Spacing) -> Scores:
+def score_label_map(
+    name: str, truth: Labels, found: Labels, ignore: int | None, spacing: Spacing
+) -> ImageScores:
     """Boundaries are those of the objects, so that two that touch have one between them."""
-    table = overlap_scores.tabulate(truth, found, ignore)
-    matched = object_matching.match_all(object_matching.overlaps(table))
+    table = overlap_scores.count_value_pairs(truth, found, ignore)
+    matched = object_matching.match_at_thresholds(object_matching.find_overlaps(table))
     at_half, at_three_quarters = matched[object_matching.AT_50], matched[object_matching.AT_75]
-    there, seen = drop(truth, truth, ignore), drop(found, truth, ignore)
+    there, seen = erase_ignored(truth, truth, ignore), erase_ignored(found, truth, ignore)
     values = {
-        "msa": object_matching.mean_accuracy(matched),
+        "msa": object_matching.mean_segmentation_accuracy(matched),
         "sa50": at_half.accuracy,
         "sa75": at_three_quarters.accuracy,
         "precision50": at_half.precision,
         "recall50": at_half.recall,
         "f1_50": at_half.f1,
-        "adjusted_rand": overlap_scores.adjusted_rand(table),
-        **regions(there > 0, seen > 0),
-        **distances(there > 0, seen > 0, hausdorff.boundary(there), hausdorff.boundary(seen), spacing),
+        "adjusted_rand": overlap_scores.adjusted_rand_index(table),
+        **region_scores(there > 0, seen > 0),
+        **distance_scores(
+            there > 0, seen > 0, hausdorff.find_boundaries(there), hausdorff.find_boundaries(seen), spacing
+        ),
     }
-    return Scores(name, values, matched=matched)
+    return ImageScores(name, values, matched=matched)
 
 
-def judge_classes(name: str, truth: Labels, found: Labels, ignore: int | None, spacing: Spacing) -> Scores:
+def score_class_map(
+    name: str, truth: Labels, found: Labels, ignore: int | None, spacing: Spacing
+) -> ImageScores:
     """Distances are the means over the classes above 0 that occur in either map."""
-    table = overlap_scores.tabulate(truth, found, ignore)
-    classes = overlap_scores.class_counts(table)
-    there, seen = drop(truth, truth, ignore), drop(found, truth, ignore)
-    of_classes = [masks_distances(there == value, seen == value, spacing) for value in classes if value > 0]
+    table = overlap_scores.count_value_pairs(truth, found, ignore)
+    classes = overlap_scores.count_classes(table)
+    there, seen = erase_ignored(truth, truth, ignore), erase_ignored(found, truth, ignore)
+    of_classes = [mask_distances(there == value, seen == value, spacing) for value in classes if value > 0]
     values = {
         "mean_iou": overlap_scores.mean_iou(classes),
         "mean_dice": float(np.mean([each.dice for each in classes.values()])) if classes else 1.0,
@@ -108,53 +119,59 @@ def judge_classes(name: str, truth: Labels, found: Labels, ignore: int | None, s
         ),
         **{
             key: float(np.mean([each[key] for each in of_classes])) if of_classes else 0.0
-            for key in DISTANCES
+            for key in DISTANCE_SCORES
         },
     }
-    return Scores(name, values, classes=classes)
+    return ImageScores(name, values, classes=classes)
 
 
-def judge_binary(name: str, truth: Labels, found: Labels, ignore: int | None, spacing: Spacing) -> Scores:
-    there, seen = drop(truth, truth, ignore) > 0, drop(found, truth, ignore) > 0
-    return Scores(name, {**regions(there, seen), **masks_distances(there, seen, spacing)})
+def score_mask(name: str, truth: Labels, found: Labels, ignore: int | None, spacing: Spacing) -> ImageScores:
+    there, seen = erase_ignored(truth, truth, ignore) > 0, erase_ignored(found, truth, ignore) > 0
+    return ImageScores(name, {**region_scores(there, seen), **mask_distances(there, seen, spacing)})
 
 
-def drop(values: Labels, truth: Labels, ignore: int | None) -> Labels:
+def erase_ignored(values: Labels, truth: Labels, ignore: int | None) -> Labels:
     """Background where the truth is `ignore`."""
     return values if ignore is None else np.where(truth == ignore, 0, values)
 
 
-def regions(truth: Bool, found: Bool) -> dict[str, float]:
+def region_scores(truth: Bool, found: Bool) -> dict[str, float]:
     return {"iou": geometry.iou(truth, found), "dice": overlap_scores.dice(truth, found)}
 
 
-def masks_distances(truth: Bool, found: Bool, spacing: Spacing) -> dict[str, float]:
-    return distances(truth, found, hausdorff.boundary(truth), hausdorff.boundary(found), spacing)
+def mask_distances(truth: Bool, found: Bool, spacing: Spacing) -> dict[str, float]:
+    return distance_scores(
+        truth, found, hausdorff.find_boundaries(truth), hausdorff.find_boundaries(found), spacing
+    )
 
 
-def distances(
+def distance_scores(
     truth: Bool, found: Bool, truth_edge: Bool, found_edge: Bool, spacing: Spacing
 ) -> dict[str, float]:
     scale = np.array(spacing)
-    inside = hausdorff.between_regions(truth, found, spacing)
-    edges = hausdorff.between_points(np.argwhere(truth_edge) * scale, np.argwhere(found_edge) * scale)
+    inside = hausdorff.region_hausdorff(truth, found, spacing)
+    edges = hausdorff.point_hausdorff(np.argwhere(truth_edge) * scale, np.argwhere(found_edge) * scale)
     four = (inside.hausdorff, inside.hausdorff_95, edges.hausdorff, edges.hausdorff_95)
-    return dict(zip(DISTANCES, four, strict=True))
+    return dict(zip(DISTANCE_SCORES, four, strict=True))
 
 
-def summarise(kind: Kind, images: Sequence[Scores]) -> Judgement:
+def aggregate_scores(kind: MapKind, images: Sequence[ImageScores]) -> DatasetScores:
     """At least one image."""
     names = images[0].values
     finite = {n: [s.values[n] for s in images if math.isfinite(s.values[n])] for n in names}
-    classes = add_up(each.classes for each in images)
+    classes = sum_class_counts(each.classes for each in images)
     pooled: dict[str, float] = {}
-    if kind is Kind.LABELS:
-        matched = object_matching.pool([each.matched for each in images])
+    if kind is MapKind.LABELS:
+        matched = object_matching.pool_match_counts([each.matched for each in images])
         half = matched[object_matching.AT_50]
-        pooled = {"msa": object_matching.mean_accuracy(matched), "sa50": half.accuracy, "f1_50": half.f1}
-    if kind is Kind.CLASSES:
+        pooled = {
+            "msa": object_matching.mean_segmentation_accuracy(matched),
+            "sa50": half.accuracy,
+            "f1_50": half.f1,
+        }
+    if kind is MapKind.CLASSES:
         pooled = {"mean_iou": overlap_scores.mean_iou(classes)}
-    return Judgement(
+    return DatasetScores(
         kind,
         list(images),
         mean={n: float(np.mean(values)) if values else math.inf for n, values in finite.items()},
@@ -166,7 +183,7 @@ def summarise(kind: Kind, images: Sequence[Scores]) -> Judgement:
     )
 
 
-def add_up(images: Iterable[dict[int, ClassCounts]]) -> dict[int, ClassCounts]:
+def sum_class_counts(images: Iterable[dict[int, ClassCounts]]) -> dict[int, ClassCounts]:
     total: dict[int, ClassCounts] = {}
     for image in images:
         for value, counts in image.items():
@@ -174,16 +191,16 @@ def add_up(images: Iterable[dict[int, ClassCounts]]) -> dict[int, ClassCounts]:
     return dict(sorted(total.items()))
 
 
-def plain(value: Any) -> Any:
+def finite_or_none(value: Any) -> Any:
     """For JSON, which knows no infinity: null."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def as_json(judgement: Judgement, unit: str) -> dict[str, Any]:
+def scores_to_json(judgement: DatasetScores, unit: str) -> dict[str, Any]:
     """unit: of distances."""
 
     def tidy(values: dict[Any, Any]) -> dict[str, Any]:
-        return {str(key): plain(value) for key, value in values.items()}
+        return {str(key): finite_or_none(value) for key, value in values.items()}
 
     return {
         "kind": str(judgement.kind),

@@ -13,7 +13,7 @@ import importlib.util
 from segserve.errors import MissingDependency
 
 # The module to find, and the package that brings it
-NEEDED = (
+REQUIRED_MODULES = (
     ("torch", "PyTorch"),
     ("segment_anything", "segment-anything"),
     ("onnx", "onnx"),
@@ -25,6 +25,6 @@ NEEDED = (
 
 def require_libraries() -> None:
     """Raises MissingDependency unless all that training needs can be imported."""
-    for module, package in NEEDED:
+    for module, package in REQUIRED_MODULES:
         if importlib.util.find_spec(module) is None:
             raise MissingDependency(package, "train", "Training")

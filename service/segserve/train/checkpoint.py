@@ -7,16 +7,16 @@ from typing import Any
 import torch
 
 from segserve.errors import BadInput
-from segserve.train.run_folder import PARTIAL
+from segserve.train.run_folder import PARTIAL_SUFFIX
 
 
-def save(state: dict[str, Any], path: Path) -> None:
-    partial = path.with_suffix(PARTIAL)
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    partial = path.with_suffix(PARTIAL_SUFFIX)
     torch.save(state, partial)
     partial.replace(path)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> dict[str, Any]:
     """Tensors and numbers only. Raises BadInput for a file that is no checkpoint."""
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")

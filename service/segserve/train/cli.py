@@ -21,9 +21,9 @@ from segserve.models.bundle import Bundle
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.settings import Settings, load_settings
 from segserve.train import require_libraries
-from segserve.train.dataset_folder import hold_out, read_folders
-from segserve.train.output_target import Target
-from segserve.train.run_folder import CURVES
+from segserve.train.dataset_folder import read_folders, split_validation
+from segserve.train.output_target import OutputTarget
+from segserve.train.run_folder import CURVES_FILE
 from segserve.types import Device
 
 app = typer.Typer(no_args_is_help=True, help="Train models on your own images and masks.")
@@ -35,8 +35,8 @@ Masks = Annotated[
 Name = Annotated[str, typer.Option(help="What requests will call the model.")]
 Steps = Annotated[int, typer.Option(min=1, help="Windows are learned from so many times.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed trains the same model.")]
-Where = Annotated[Device, typer.Option(help="Where to train.")]
-Share = Annotated[
+DeviceOption = Annotated[Device, typer.Option(help="Where to train.")]
+ValidationShare = Annotated[
     float, typer.Option(min=0.0, max=0.9, help="Part of the images held out to judge by; at least one.")
 ]
 Folder = Annotated[
@@ -50,7 +50,7 @@ DataDir = Annotated[
 ]
 
 
-class Shown:
+class ProgressBar:
     """A bar for the steps, a spinner for all else, and a line for each time the networks were judged."""
 
     def __init__(self, progress: Progress) -> None:
@@ -61,16 +61,16 @@ class Shown:
         self._progress.update(self._task, description=name, total=None, completed=0)
 
     def steps(self, done: int, total: int, losses: dict[str, float]) -> None:
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        self._progress.update(self._task, description=f"training ({shown})", total=total, completed=done)
+        text = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        self._progress.update(self._task, description=f"training ({text})", total=total, completed=done)
 
     def scores(self, line: dict[str, float]) -> None:
-        shown = "  ".join(f"{name} {value:.3f}" for name, value in line.items() if name != "step")
-        self._progress.console.print(f"step {line['step']:.0f}  {shown}")
+        text = "  ".join(f"{name} {value:.3f}" for name, value in line.items() if name != "step")
+        self._progress.console.print(f"step {line['step']:.0f}  {text}")
 
 
 @contextmanager
-def shown() -> Iterator[Shown]:
+def show_progress() -> Iterator[ProgressBar]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -79,15 +79,17 @@ def shown() -> Iterator[Shown]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield Shown(progress)
+        yield ProgressBar(progress)
 
 
-def prepared(data_dir: Path | None, name: str, run: Path | None, replace: bool) -> tuple[Settings, Target]:
+def prepare_run(
+    data_dir: Path | None, name: str, run: Path | None, replace: bool
+) -> tuple[Settings, OutputTarget]:
     """Raises MissingDependency, and BadInput for a name that cannot be: before hours of training."""
     require_libraries()
     settings = load_settings(data_dir=data_dir)
     models = settings.data_dir / "models"
-    target = Target(models, name, run or settings.data_dir / "training" / name, replace)
+    target = OutputTarget(models, name, run or settings.data_dir / "training" / name, replace)
     target.check()
     return settings, target
 
@@ -113,8 +115,8 @@ def train_promptable(
         float | None, typer.Option(min=0.0, help="Highest learning rate [default: 2e-4; 1e-5 for a SAM].")
     ] = None,
     seed: Seed = 0,
-    validation: Share = 0.1,
-    device: Where = Device.CPU,
+    validation: ValidationShare = 0.1,
+    device: DeviceOption = Device.CPU,
     run: Folder = None,
     resume: Resume = False,
     replace: Replace = False,
@@ -124,17 +126,17 @@ def train_promptable(
 
     A mask has a number for each object, from 1. The defaults suit two CPU cores.
     """
-    settings, target = prepared(data_dir, name, run, replace)
-    from segserve.train.train_promptable import Options, tune
+    settings, target = prepare_run(data_dir, name, run, replace)
+    from segserve.train.train_promptable import TrainPromptableOptions, fine_tune
 
     bundle = Registry([target.models_dir, BUILT_IN], Runtimes(), budget_bytes=0).bundle(base)
-    options = Options(
+    options = TrainPromptableOptions(
         steps=steps, batch=batch, window=window, rate=lr, seed=seed, share=validation, device=device.value
     )
-    with shown() as progress:
+    with show_progress() as progress:
         found = read_folders(images, masks, settings.image_limits.pixels)
-        made = tune(found, bundle, target, options, resume=resume, progress=progress)
-    ready(made, target)
+        made = fine_tune(found, bundle, target, options, resume=resume, progress=progress)
+    report_ready(made, target)
 
 
 @app.command("unet")
@@ -159,21 +161,21 @@ def train_unet(
         int, typer.Option(min=1, help="Stop after so many looks, 100 steps each, without a better Dice.")
     ] = 10,
     seed: Seed = 0,
-    validation: Share = 0.1,
-    device: Where = Device.CPU,
+    validation: ValidationShare = 0.1,
+    device: DeviceOption = Device.CPU,
     run: Folder = None,
     resume: Resume = False,
     replace: Replace = False,
     data_dir: DataDir = None,
 ) -> None:
     """Train a U-Net from zero: a class for every pixel. The best weights on the images held out are kept."""
-    settings, target = prepared(data_dir, name, run, replace)
+    settings, target = prepare_run(data_dir, name, run, replace)
     from segserve.models.importers import About
-    from segserve.train.train_unet import Options, make_unet
+    from segserve.train.train_unet import TrainUnetOptions, train_unet_bundle
 
-    options = Options(
-        features=levels(features),
-        classes=class_names(classes),
+    options = TrainUnetOptions(
+        features=parse_features(features),
+        classes=parse_class_names(classes),
         steps=steps,
         batch=batch,
         window=window,
@@ -182,14 +184,16 @@ def train_unet(
         patience=patience,
         device=device.value,
     )
-    with shown() as progress:
-        learn, held_out = hold_out(read_folders(images, masks, settings.image_limits.pixels), validation)
+    with show_progress() as progress:
+        learn, held_out = split_validation(
+            read_folders(images, masks, settings.image_limits.pixels), validation
+        )
         about = About(f"U-Net trained on {len(learn) + len(held_out)} images", "", "segserve train unet")
-        made = make_unet(learn, held_out, target, options, about, resume=resume, progress=progress)
-    ready(made, target)
+        made = train_unet_bundle(learn, held_out, target, options, about, resume=resume, progress=progress)
+    report_ready(made, target)
 
 
-def levels(text: str) -> tuple[int, ...]:
+def parse_features(text: str) -> tuple[int, ...]:
     numbers = tuple(int(part) for part in text.split(",") if part.strip().isdigit())
     if (
         len(numbers) != text.count(",") + 1
@@ -204,7 +208,7 @@ def levels(text: str) -> tuple[int, ...]:
     return numbers
 
 
-def class_names(text: str) -> tuple[str, ...]:
+def parse_class_names(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(","))
     if not all(names) or len(set(names)) < len(names):
         raise BadInput(
@@ -213,5 +217,5 @@ def class_names(text: str) -> tuple[str, ...]:
     return names
 
 
-def ready(bundle: Bundle, target: Target) -> None:
-    typer.secho(f"{bundle.name}: ready; its curves are in {target.run / CURVES}", fg="green")
+def report_ready(bundle: Bundle, target: OutputTarget) -> None:
+    typer.secho(f"{bundle.name}: ready; its curves are in {target.run / CURVES_FILE}", fg="green")

@@ -18,14 +18,14 @@ from segserve.errors import BadInput, SegserveError
 from segserve.images.read_image import read_image
 from segserve.types import ReadOptions, UInt8
 
-IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-MASKS = (".png", ".tif", ".tiff", ".npy")
-LISTED = 3  # names in a message
-FEWEST = 2  # one to learn from, one to judge by
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+MASK_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
+MAX_NAMES_SHOWN = 3  # names in a message
+MIN_IMAGES = 2  # one to learn from, one to judge by
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImage:
     """image [H, W, 3] uint8 RGB; mask [H, W] int32, 0 background."""
 
     name: str
@@ -33,37 +33,37 @@ class Labelled:
     mask: NDArray[np.int32]
 
 
-def read_folders(images: Path, masks: Path, max_pixels: int) -> list[Labelled]:
+def read_folders(images: Path, masks: Path, max_pixels: int) -> list[LabelledImage]:
     """Every image with its mask, by name. Raises BadInput for folders that cannot be trained on, naming files."""
-    pictures, drawn = files_of(images, IMAGES, "images"), files_of(masks, MASKS, "masks")
+    pictures, drawn = list_files(images, IMAGE_SUFFIXES, "images"), list_files(masks, MASK_SUFFIXES, "masks")
     for what, lone, there in (
         ("image", sorted(pictures.keys() - drawn.keys()), "mask"),
         ("mask", sorted(drawn.keys() - pictures.keys()), "image"),
     ):
         if lone:
             raise BadInput(
-                f"There is no {there} for the {what} of {listed(lone)}.",
+                f"There is no {there} for the {what} of {join_names(lone)}.",
                 field="masks" if there == "mask" else "images",
                 remedy="An image and its mask have the same name, whatever their suffixes.",
             )
-    if len(pictures) < FEWEST:
+    if len(pictures) < MIN_IMAGES:
         raise BadInput(
             f"There {'is one image' if pictures else 'are no images'} with a mask in these folders.",
             field="images",
-            remedy=f"Give at least {FEWEST}: one to learn from, one to judge by.",
+            remedy=f"Give at least {MIN_IMAGES}: one to learn from, one to judge by.",
         )
-    found = [read_pair(name, pictures[name], drawn[name], max_pixels) for name in sorted(pictures)]
+    found = [read_labelled_image(name, pictures[name], drawn[name], max_pixels) for name in sorted(pictures)]
     empty = [each.name for each in found if not each.mask.any()]
     if empty:
         raise BadInput(
-            f"The mask of {listed(empty)} is empty.",
+            f"The mask of {join_names(empty)} is empty.",
             field="masks",
             remedy="Draw what is there, or take image and mask out of the folders.",
         )
     return found
 
 
-def files_of(folder: Path, suffixes: tuple[str, ...], field: str) -> dict[str, Path]:
+def list_files(folder: Path, suffixes: tuple[str, ...], field: str) -> dict[str, Path]:
     """The folder's files with such suffixes by their names without suffix; hidden ones are passed over."""
     if not folder.is_dir():
         raise BadInput(
@@ -83,7 +83,7 @@ def files_of(folder: Path, suffixes: tuple[str, ...], field: str) -> dict[str, P
     return found
 
 
-def read_pair(name: str, image: Path, mask: Path, max_pixels: int) -> Labelled:
+def read_labelled_image(name: str, image: Path, mask: Path, max_pixels: int) -> LabelledImage:
     try:
         with image.open("rb") as file:
             pixels = read_image(file, ReadOptions(), max_pixels)
@@ -97,7 +97,7 @@ def read_pair(name: str, image: Path, mask: Path, max_pixels: int) -> Labelled:
             field="masks",
             remedy="Save the mask at the image's size.",
         )
-    return Labelled(name, pixels, labels)
+    return LabelledImage(name, pixels, labels)
 
 
 def read_mask(path: Path) -> NDArray[np.int32]:
@@ -125,7 +125,9 @@ def read_mask(path: Path) -> NDArray[np.int32]:
     return values.astype(np.int32)
 
 
-def hold_out(found: list[Labelled], share: float) -> tuple[list[Labelled], list[Labelled]]:
+def split_validation(
+    found: list[LabelledImage], share: float
+) -> tuple[list[LabelledImage], list[LabelledImage]]:
     """(to learn from, to judge by): that share of the images, at least one of each; the hash of the name
     chooses, and not the order of the files. Images that join may take the place of some."""
     order = sorted(found, key=lambda each: hashlib.sha256(each.name.encode()).hexdigest())
@@ -133,7 +135,7 @@ def hold_out(found: list[Labelled], share: float) -> tuple[list[Labelled], list[
     return order[count:], order[:count]
 
 
-def digest(found: Iterable[Labelled]) -> str:
+def digest_images(found: Iterable[LabelledImage]) -> str:
     """Stands for names, images and masks, hexadecimal."""
     whole = hashlib.sha256()
     for each in found:
@@ -143,6 +145,6 @@ def digest(found: Iterable[Labelled]) -> str:
     return whole.hexdigest()
 
 
-def listed(names: list[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+def join_names(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
+    return ", ".join(names[:MAX_NAMES_SHOWN]) + more

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-RIM = 9  # low-res pixels: the window of the maximum that makes the rim around an object
+RIM_PX = 9  # low-res pixels: the window of the maximum that makes the rim around an object
 
 
 def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
@@ -13,7 +13,7 @@ def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
     a plain average would drown an object of half a percent of the image.
     """
     inside = truth > 0
-    rim = F.max_pool2d(truth, RIM, 1, RIM // 2) > 0
+    rim = F.max_pool2d(truth, RIM_PX, 1, RIM_PX // 2) > 0
     near, far = (inside | rim).float(), (~(inside | rim)).float()
     bce = F.binary_cross_entropy_with_logits(logits, truth.expand_as(logits), reduction="none")
     weighted = (
@@ -26,7 +26,7 @@ def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
     return loss
 
 
-def true_iou(logits: Tensor, truth: Tensor) -> Tensor:
+def candidate_iou(logits: Tensor, truth: Tensor) -> Tensor:
     """[N, M] of logits [N, M, h, w] and truth [N, 1, h, w]."""
     found, real = logits > 0, truth > 0.5
     overlap = (found & real).sum((2, 3)).float()
@@ -42,7 +42,7 @@ def automatic_loss(maps: Tensor, truth: Tensor) -> Tensor:
     return loss
 
 
-def bce_dice(logits: Tensor, truth: Tensor) -> Tensor:
+def bce_dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Of logits and truth [B, K, H, W]: cross-entropy plus one minus the Dice of each class over the batch."""
     probability = logits.sigmoid()
     overlap = (probability * truth).sum((0, 2, 3))

@@ -7,7 +7,7 @@ from segserve.models.install import free_place
 
 
 @dataclass(frozen=True)
-class Target:
+class OutputTarget:
     """run: the folder of checkpoints and scores. The bundle becomes `models_dir/name`."""
 
     models_dir: Path

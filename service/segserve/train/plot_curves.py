@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 
-def draw_curves(lines: Sequence[Mapping[str, float]], path: Path) -> None:
+def plot_curves(lines: Sequence[Mapping[str, float]], path: Path) -> None:
     """lines: "step", and numbers by name; those that begin with "loss" are drawn left, all others, 0 to 1 and
     better when higher, right. A score may be missing in some of the lines. path: a PNG."""
     figure = Figure(figsize=(10, 4))

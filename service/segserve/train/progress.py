@@ -3,7 +3,7 @@
 from typing import Protocol
 
 
-class Progress(Protocol):
+class TrainingProgress(Protocol):
     def stage(self, name: str) -> None:
         """Something without known length begins."""
 
@@ -14,7 +14,7 @@ class Progress(Protocol):
         """The networks were judged: numbers by name, "step" among them."""
 
 
-class Silent:
+class SilentProgress:
     def stage(self, name: str) -> None: ...
 
     def steps(self, done: int, total: int, losses: dict[str, float]) -> None: ...

@@ -12,12 +12,19 @@ from typing import Any
 
 from segserve.errors import BadInput
 
-SETTINGS, CHECKPOINT, SCORES, CURVES = "run.json", "checkpoint.pt", "scores.jsonl", "curves.png"
-PARTIAL = ".partial"  # the ending of what is not written to its end
-UNFINISHED = {str(Path(name).with_suffix(PARTIAL)) for name in (SETTINGS, CHECKPOINT, SCORES)}
+SETTINGS_FILE, CHECKPOINT_FILE, SCORES_FILE, CURVES_FILE = (
+    "run.json",
+    "checkpoint.pt",
+    "scores.jsonl",
+    "curves.png",
+)
+PARTIAL_SUFFIX = ".partial"  # the ending of what is not written to its end
+PARTIAL_FILES = {
+    str(Path(name).with_suffix(PARTIAL_SUFFIX)) for name in (SETTINGS_FILE, CHECKPOINT_FILE, SCORES_FILE)
+}
 
 
-class Run:
+class RunFolder:
     """settings: anything JSON. Raises BadInput for a folder that holds another run, or one that was not to be
     resumed, or none that could be."""
 
@@ -25,12 +32,12 @@ class Run:
         self.folder, self.settings = folder, settings
         self._check(resume)
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
+        write_atomically(folder / SETTINGS_FILE, json.dumps(settings, indent=2) + "\n")
         if not resume:
-            (folder / SCORES).unlink(missing_ok=True)
+            (folder / SCORES_FILE).unlink(missing_ok=True)
 
     def _check(self, resume: bool) -> None:
-        begun = (self.folder / SETTINGS).is_file() and self.checkpoint.is_file()
+        begun = (self.folder / SETTINGS_FILE).is_file() and self.checkpoint.is_file()
         if self.folder.exists() and not (self.folder.is_dir() and (begun or self._holds_nothing())):
             raise BadInput(
                 f"{self.folder} is not a run's folder.", field="run", remedy="Give another folder with --run."
@@ -46,7 +53,7 @@ class Run:
                 f"There is no run to resume in {self.folder}.", field="run", remedy="Begin without --resume."
             )
         if resume:
-            before = json.loads((self.folder / SETTINGS).read_text())
+            before = json.loads((self.folder / SETTINGS_FILE).read_text())
             keys = [k for k in {**before, **self.settings} if before.get(k) != self.settings.get(k)]
             if keys:
                 changed = ", ".join(f"{k}: {before.get(k)} then, {self.settings.get(k)} now" for k in keys)
@@ -58,25 +65,29 @@ class Run:
 
     def _holds_nothing(self) -> bool:
         """Or only what a run leaves that ended before its first checkpoint."""
-        return {path.name for path in self.folder.iterdir()} <= {SETTINGS, SCORES, CURVES} | UNFINISHED
+        return {path.name for path in self.folder.iterdir()} <= {
+            SETTINGS_FILE,
+            SCORES_FILE,
+            CURVES_FILE,
+        } | PARTIAL_FILES
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / CHECKPOINT
+        return self.folder / CHECKPOINT_FILE
 
     def scores(self) -> list[dict[str, float]]:
-        path = self.folder / SCORES
+        path = self.folder / SCORES_FILE
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def log(self, line: dict[str, float]) -> None:
         """line: numbers by name, "step" among them. Lines from that step on, of a run that was interrupted after
         its last checkpoint, are replaced."""
         lines = [each for each in self.scores() if each["step"] < line["step"]] + [line]
-        write_whole(self.folder / SCORES, "".join(json.dumps(each) + "\n" for each in lines))
+        write_atomically(self.folder / SCORES_FILE, "".join(json.dumps(each) + "\n" for each in lines))
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Or not at all."""
-    unfinished = path.with_suffix(PARTIAL)
+    unfinished = path.with_suffix(PARTIAL_SUFFIX)
     unfinished.write_text(text)
     unfinished.replace(path)

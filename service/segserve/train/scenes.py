@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from segserve.train.dataset_folder import Labelled
+from segserve.train.dataset_folder import LabelledImage
 from segserve.types import Float32, Preprocess, UInt8
 
 # Changes the colours of an image [h, w, 3] float32 in 0..255
 Recolour = Callable[[Float32, np.random.Generator], Float32]
 
-SCALES = (0.6, 1.7)
-REACH = 8  # input pixels by which a window may leave the image
+SCALE_RANGE = (0.6, 1.7)
+MAX_OUTSIDE_PX = 8  # input pixels by which a window may leave the image
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Scene:
     distances: UInt8
 
 
-def stretch(image: UInt8, percentiles: tuple[float, float]) -> UInt8:
+def stretch_contrast(image: UInt8, percentiles: tuple[float, float]) -> UInt8:
     """Map these percentiles of the image (all channels together) to 0 and 255."""
     low, high = np.percentile(image, percentiles)
     scaled = (image.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
@@ -57,10 +57,10 @@ def distance_maps(labels: NDArray[np.int32]) -> UInt8:
     return maps
 
 
-def as_scene(found: Labelled, preprocess: Preprocess) -> Scene:
+def build_scene(found: LabelledImage, preprocess: Preprocess) -> Scene:
     """The mask's values are objects, numbered anew from 1."""
     percentiles = preprocess.stretch_percentiles
-    image = found.image if percentiles is None else stretch(found.image, percentiles)
+    image = found.image if percentiles is None else stretch_contrast(found.image, percentiles)
     labels = np.searchsorted(np.unique(np.append(found.mask, 0)), found.mask).astype(np.int32)
     return Scene(found.name, image, labels, distance_maps(labels))
 
@@ -79,7 +79,7 @@ def cut_window(
     scaled by 0.6 to 1.7 and recoloured: (normalised image, labels, distances). Outside the scene the image
     is zero, as SAM pads."""
     height, width = scene.labels.shape
-    scale = input_scale(height, width, preprocess) * np.exp(rng.uniform(*np.log(SCALES)))
+    scale = input_scale(height, width, preprocess) * np.exp(rng.uniform(*np.log(SCALE_RANGE)))
     turn = rng.integers(0, 4) * np.pi / 2 + (rng.uniform(-0.5, 0.5) if rng.random() < 0.3 else 0)
     mirror = -1 if rng.random() < 0.5 else 1
     linear = np.array([[np.cos(turn) * mirror, -np.sin(turn)], [np.sin(turn) * mirror, np.cos(turn)]]) * scale
@@ -92,7 +92,7 @@ def cut_window(
         centre = rng.uniform((0, 0), (width, height))
     extent = np.array([width, height])
     keep = np.minimum(size / 2 / scale, extent / 2)
-    centre = np.clip(centre, keep - REACH / scale, extent - keep + REACH / scale)
+    centre = np.clip(centre, keep - MAX_OUTSIDE_PX / scale, extent - keep + MAX_OUTSIDE_PX / scale)
     matrix = np.hstack([linear, (size / 2 - linear @ centre)[:, None]])
     target, source = (size, size), scene.image
     if scale.min() < 0.7:  # the warp samples single pixels: smooth first, or small scales alias

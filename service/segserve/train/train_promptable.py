@@ -11,25 +11,25 @@ from segserve.models.bundle import Bundle
 from segserve.models.importers import About
 from segserve.models.install import new_bundle
 from segserve.train import dataset_folder
-from segserve.train.augment import Relight
-from segserve.train.checkpoint import load, save
-from segserve.train.dataset_folder import Labelled
-from segserve.train.device import usable
-from segserve.train.output_target import Target
-from segserve.train.plot_curves import draw_curves
-from segserve.train.progress import Progress
-from segserve.train.promptable_step import Schedule, Training
-from segserve.train.run_folder import CURVES, Run
-from segserve.train.scenes import Scene, as_scene
-from segserve.train.scores import judge
-from segserve.train.trainable_networks import Start, trainable, write_bundle
-from segserve.train.training_windows import AnyOf, Geometry, batches
+from segserve.train.augmentation import ColourAugmentation
+from segserve.train.checkpoint import load_checkpoint, save_checkpoint
+from segserve.train.dataset_folder import LabelledImage
+from segserve.train.device import check_device
+from segserve.train.output_target import OutputTarget
+from segserve.train.plot_curves import plot_curves
+from segserve.train.progress import TrainingProgress
+from segserve.train.promptable_dataset import UniformScenePicker, WindowGeometry, build_data_loader
+from segserve.train.promptable_trainer import PromptableSchedule, PromptableTrainer
+from segserve.train.promptable_validation import validate_promptable
+from segserve.train.run_folder import CURVES_FILE, RunFolder
+from segserve.train.scenes import Scene, build_scene
+from segserve.train.trainable_networks import TrainableNetworks, load_trainable, write_promptable_bundle
 
-MOST_JUDGED = 64  # objects of an image
+MAX_VALIDATED_OBJECTS = 64  # objects of an image
 
 
 @dataclass(frozen=True)
-class Options:
+class TrainPromptableOptions:
     """window: input pixels, None for what suits the model; so are batch (windows a step) and rate. share: of the
     images, held out to judge by. workers: processes that cut windows."""
 
@@ -42,7 +42,7 @@ class Options:
     device: str = "cpu"
     workers: int = 1
 
-    def filled(self, start: Start) -> "Options":
+    def filled(self, start: TrainableNetworks) -> "TrainPromptableOptions":
         """What was left open, for small hardware: windows where the network takes windows; for a SAM the learning
         rate that μSAM fine-tunes with."""
         whole = start.manifest.preprocess.input_size
@@ -55,35 +55,37 @@ class Options:
         return max(1, min(100, self.steps // 10))
 
 
-def tune(
-    found: list[Labelled],
+def fine_tune(
+    found: list[LabelledImage],
     bundle: Bundle,
-    target: Target,
-    options: Options,
+    target: OutputTarget,
+    options: TrainPromptableOptions,
     *,
     resume: bool = False,
-    progress: Progress,
+    progress: TrainingProgress,
 ) -> Bundle:
     """`bundle`, trained further on these images and put in place. Raises BadInput before anything is trained or
     written where it cannot work."""
     target.check()
-    device = usable(options.device)
+    device = check_device(options.device)
     torch.manual_seed(options.seed)
-    start = trainable(bundle)
+    start = load_trainable(bundle)
     options = options.filled(start)
-    geometry = geometry_of(start, options.window or 0)
-    learn, held_out = dataset_folder.hold_out(found, options.share)
-    run = Run(target.run, settings_of(bundle, found, options), resume=resume)
+    geometry = window_geometry(start, options.window or 0)
+    learn, held_out = dataset_folder.split_validation(found, options.share)
+    run = RunFolder(target.run, run_settings(bundle, found, options), resume=resume)
     if start.fresh and not resume:
         progress.stage("beginning an automatic decoder from nothing: the model has none to train on")
     progress.stage("measuring distances in the masks")
     preprocess = start.manifest.preprocess.build()
-    scenes, validation = ([as_scene(each, preprocess) for each in part] for part in (learn, held_out))
+    scenes, validation = ([build_scene(each, preprocess) for each in part] for part in (learn, held_out))
     start.networks.to(device)
-    training = Training(start.networks, geometry, Schedule(options.steps, options.rate or 0), options.seed)
+    training = PromptableTrainer(
+        start.networks, geometry, PromptableSchedule(options.steps, options.rate or 0), options.seed
+    )
     if resume:
-        training.load(load(run.checkpoint))
-    train(training, scenes, validation, options, run, progress)
+        training.load(load_checkpoint(run.checkpoint))
+    run_steps(training, scenes, validation, options, run, progress)
     progress.stage("writing the bundle and comparing it with its network")
     with new_bundle(target.models_dir, target.name, replace=target.replace) as staging:
         about = About(
@@ -91,34 +93,36 @@ def tune(
             start.manifest.licence,
             f"segserve train promptable --from {bundle.name}",
         )
-        write_bundle(training.averaged, start.manifest, staging, name=target.name, about=about)
+        write_promptable_bundle(training.averaged, start.manifest, staging, name=target.name, about=about)
     return Bundle(target.models_dir / target.name)
 
 
-def train(
-    training: Training,
+def run_steps(
+    training: PromptableTrainer,
     scenes: list[Scene],
     validation: list[Scene],
-    options: Options,
-    run: Run,
-    progress: Progress,
+    options: TrainPromptableOptions,
+    run: RunFolder,
+    progress: TrainingProgress,
 ) -> None:
     """The steps that are left, with checkpoints, scores and curves."""
 
     def look(losses: dict[str, list[float]]) -> None:
-        scores = judge(training.averaged, validation, training.geometry.preprocess, MOST_JUDGED)
+        scores = validate_promptable(
+            training.averaged, validation, training.geometry.preprocess, MAX_VALIDATED_OBJECTS
+        )
         means = {f"loss_{name}": float(np.mean(values)) for name, values in losses.items()}
         line = {"step": training.step, **means, **scores}
         run.log(line)
-        draw_curves(run.scores(), run.folder / CURVES)
+        plot_curves(run.scores(), run.folder / CURVES_FILE)
         progress.scores(line)
 
     if training.step == 0:
         look({})
     steps = range(training.step, options.steps)
-    loader = batches(
-        AnyOf(scenes),
-        Relight(),
+    loader = build_data_loader(
+        UniformScenePicker(scenes),
+        ColourAugmentation(),
         training.geometry,
         seed=options.seed,
         steps=steps,
@@ -133,17 +137,19 @@ def train(
         progress.steps(training.step, options.steps, latest)
         if training.step % options.every == 0 or training.step == options.steps:
             look(losses)  # first: what is resumed from here has been judged
-            save(training.state(), run.checkpoint)
+            save_checkpoint(training.state(), run.checkpoint)
             losses = {}
 
 
-def settings_of(bundle: Bundle, found: list[Labelled], options: Options) -> dict[str, Any]:
+def run_settings(
+    bundle: Bundle, found: list[LabelledImage], options: TrainPromptableOptions
+) -> dict[str, Any]:
     """What makes a run this run and no other."""
     asked = {name: value for name, value in asdict(options).items() if name not in ("device", "workers")}
-    return {"kind": "promptable", "from": bundle.digest, "data": dataset_folder.digest(found), **asked}
+    return {"kind": "promptable", "from": bundle.digest, "data": dataset_folder.digest_images(found), **asked}
 
 
-def geometry_of(start: Start, window: int) -> Geometry:
+def window_geometry(start: TrainableNetworks, window: int) -> WindowGeometry:
     """Raises BadInput for a window that the network does not take."""
     preprocess = replace(
         start.manifest.preprocess.build(), stretch_percentiles=None
@@ -161,4 +167,4 @@ def geometry_of(start: Start, window: int) -> Geometry:
             field="window",
             remedy="Leave --window out.",
         )
-    return Geometry(preprocess, window, start.stride)
+    return WindowGeometry(preprocess, window, start.stride)

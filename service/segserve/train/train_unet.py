@@ -21,21 +21,29 @@ from segserve.models.semantic_manifest import Percentile, SemanticInput
 from segserve.models.semantic_model import SemanticModel
 from segserve.settings import count_cores
 from segserve.train import dataset_folder
-from segserve.train.checkpoint import load, save
-from segserve.train.dataset_folder import Labelled
-from segserve.train.device import usable
-from segserve.train.output_target import Target
-from segserve.train.plot_curves import draw_curves
-from segserve.train.progress import Progress
-from segserve.train.run_folder import CURVES, Run
-from segserve.train.unet_step import MEAN, STD, STRETCH, Recipe, Training, fit, stretched
+from segserve.train.checkpoint import load_checkpoint, save_checkpoint
+from segserve.train.dataset_folder import LabelledImage
+from segserve.train.device import check_device
+from segserve.train.output_target import OutputTarget
+from segserve.train.plot_curves import plot_curves
+from segserve.train.progress import TrainingProgress
+from segserve.train.run_folder import CURVES_FILE, RunFolder
+from segserve.train.unet_trainer import (
+    MEAN,
+    STD,
+    STRETCH_PERCENTILES,
+    UnetRecipe,
+    UnetTrainer,
+    fit,
+    stretch_image,
+)
 
 ARCHITECTURE = "unet"
 TOLERANCE = 1e-3  # largest error over the largest value
 
 
 @dataclass(frozen=True)
-class Options:
+class TrainUnetOptions:
     """features: channels of the U-Net's levels. classes: names of the masks' values from 1; with a single class
     every value but 0 is it. patience: looks at the images held out, without a better Dice, before training stops.
     workers: processes that cut windows."""
@@ -52,56 +60,56 @@ class Options:
     workers: int = 1
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> UnetRecipe:
         every = max(1, min(100, self.steps // 10))
-        return Recipe(
+        return UnetRecipe(
             self.steps, self.batch, self.window, self.rate, self.seed, every=every, patience=self.patience
         )
 
 
-def make_unet(
-    learn: list[Labelled],
-    held_out: list[Labelled],
-    target: Target,
-    options: Options,
+def train_unet_bundle(
+    learn: list[LabelledImage],
+    held_out: list[LabelledImage],
+    target: OutputTarget,
+    options: TrainUnetOptions,
     about: About,
     *,
     resume: bool = False,
-    progress: Progress,
+    progress: TrainingProgress,
 ) -> Bundle:
     """A U-Net from zero, trained on `learn`, the best weights by `held_out` put in place. Raises BadInput before
     anything is trained or written where it cannot work."""
     target.check()
-    check(learn + held_out, options)
-    device = usable(options.device)
-    run = Run(target.run, settings_of(learn + held_out, options), resume=resume)
+    check_options(learn + held_out, options)
+    device = check_device(options.device)
+    run = RunFolder(target.run, run_settings(learn + held_out, options), resume=resume)
     torch.manual_seed(options.seed)
     network = ListedUNet(3, len(options.classes), options.features)
-    training = Training(network, len(options.classes), options.recipe, device)
+    training = UnetTrainer(network, len(options.classes), options.recipe, device)
     if resume:
-        training.load(load(run.checkpoint))
+        training.load(load_checkpoint(run.checkpoint))
 
     def on_look(line: dict[str, float]) -> None:
         run.log(line)
-        draw_curves(run.scores(), run.folder / CURVES)
-        save(training.state(), run.checkpoint)
+        plot_curves(run.scores(), run.folder / CURVES_FILE)
+        save_checkpoint(training.state(), run.checkpoint)
         progress.scores(line)
 
     fit(
         training,
-        [stretched(each) for each in learn],
-        [stretched(each) for each in held_out],
+        [stretch_image(each) for each in learn],
+        [stretch_image(each) for each in held_out],
         workers=options.workers,
         on_step=lambda step, loss: progress.steps(step, options.steps, {"loss": loss}),
         on_look=on_look,
     )
     progress.stage("writing the bundle and comparing it with its network")
     with new_bundle(target.models_dir, target.name, replace=target.replace) as staging:
-        write_bundle(training.network, staging, manifest(target.name, options, about))
+        write_unet_bundle(training.network, staging, build_manifest(target.name, options, about))
     return Bundle(target.models_dir / target.name)
 
 
-def check(found: Sequence[Labelled], options: Options) -> None:
+def check_options(found: Sequence[LabelledImage], options: TrainUnetOptions) -> None:
     """Raises BadInput for masks and windows that do not fit the options."""
     multiple = 2 ** len(options.features)
     if options.window % multiple or options.window < 2 * multiple:
@@ -120,16 +128,16 @@ def check(found: Sequence[Labelled], options: Options) -> None:
             )
 
 
-def settings_of(found: list[Labelled], options: Options) -> dict[str, Any]:
+def run_settings(found: list[LabelledImage], options: TrainUnetOptions) -> dict[str, Any]:
     """What makes a run this run and no other."""
     asked = {name: value for name, value in asdict(options).items() if name not in ("device", "workers")}
     asked |= {name: list(asked[name]) for name in ("features", "classes")}
-    return {"kind": "unet", "data": dataset_folder.digest(found), **asked}
+    return {"kind": "unet", "data": dataset_folder.digest_images(found), **asked}
 
 
-def manifest(name: str, options: Options, about: About) -> SemanticManifest:
+def build_manifest(name: str, options: TrainUnetOptions, about: About) -> SemanticManifest:
     multiple = 2 ** len(options.features)
-    low, high = STRETCH
+    low, high = STRETCH_PERCENTILES
     return SemanticManifest(
         name=name,
         kind=Kind.SEMANTIC,
@@ -153,7 +161,7 @@ def manifest(name: str, options: Options, about: About) -> SemanticManifest:
     )
 
 
-def write_bundle(network: nn.Module, staging: Any, like: SemanticManifest) -> Bundle:
+def write_unet_bundle(network: nn.Module, staging: Any, like: SemanticManifest) -> Bundle:
     """The weights, batch norms folded into them, are rounded to fp16. Raises BrokenModel where the graph does not
     compute what the network does."""
     folded = fold_batch_norms(network.cpu())

@@ -21,11 +21,11 @@ from segserve.models.networks.starter import AutomaticDecoder, build_sam
 from segserve.models.weights import AUTOMATIC, PROMPTABLE, read_weights, write_weights
 
 STARTER = "starter-conv"
-TAKEN_OVER = ("preprocess", "mask_threshold", "ais", "amg")  # of the manifest it began with
+INHERITED_FIELDS = ("preprocess", "mask_threshold", "ais", "amg")  # of the manifest it began with
 HALF_SLACK = 20.0  # what the fast decoder computes from the weights beforehand is rounded once more
 
 
-def published_sam(variant: str) -> Callable[[], Any]:
+def sam_builder(variant: str) -> Callable[[], Any]:
     def build() -> Any:
         from segment_anything import sam_model_registry
 
@@ -34,7 +34,7 @@ def published_sam(variant: str) -> Callable[[], Any]:
     return build
 
 
-def mobile_sam() -> Any:
+def build_mobile_sam() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it imports timm by names that timm deprecates
         from mobile_sam import sam_model_registry
@@ -43,15 +43,15 @@ def mobile_sam() -> Any:
 
 
 # By a manifest's architecture
-NETWORKS: dict[str, Callable[[], Any]] = {
+BUILDER_BY_ARCHITECTURE: dict[str, Callable[[], Any]] = {
     STARTER: build_sam,
-    "vit_t": mobile_sam,
-    **{variant: published_sam(variant) for variant in ("vit_b", "vit_l", "vit_h")},
+    "vit_t": build_mobile_sam,
+    **{variant: sam_builder(variant) for variant in ("vit_b", "vit_l", "vit_h")},
 }
 
 
 @dataclass
-class Start:
+class TrainableNetworks:
     """networks: "sam" and "automatic". fresh: the automatic decoder had to begin from nothing."""
 
     manifest: PromptableManifest
@@ -68,7 +68,7 @@ class Start:
         return self.manifest.architecture == STARTER
 
 
-class Trained(Sam):
+class TrainedSam(Sam):
     """What an exported bundle is compared with: the networks themselves."""
 
     def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
@@ -82,31 +82,34 @@ class Trained(Sam):
         return maps
 
 
-def trainable(bundle: Bundle) -> Start:
+def load_trainable(bundle: Bundle) -> TrainableNetworks:
     """Raises WrongModel for what takes no prompts, BadInput for what cannot be trained on."""
     manifest = bundle.expect(PromptableManifest)
     if (
         manifest.kind is not Kind.SAM
         or manifest.runtime is not Runtime.FAST
-        or manifest.architecture not in NETWORKS
+        or manifest.architecture not in BUILDER_BY_ARCHITECTURE
     ):
         raise BadInput(
             f"Model {bundle.name!r} ({manifest.architecture}) cannot be trained here.",
             field="from",
-            remedy=f"These can: {', '.join(NETWORKS)}; the starter is one.",
+            remedy=f"These can: {', '.join(BUILDER_BY_ARCHITECTURE)}; the starter is one.",
         )
     weights = read_weights(bundle)
     sam = load_weights(
-        NETWORKS[manifest.architecture](), weights.get(PROMPTABLE, {}), manifest.architecture, ("",)
+        BUILDER_BY_ARCHITECTURE[manifest.architecture](),
+        weights.get(PROMPTABLE, {}),
+        manifest.architecture,
+        ("",),
     )
     automatic = AutomaticDecoder(manifest.dims.embedding[0])
     fresh = AUTOMATIC not in weights
     if not fresh:
         load_weights(automatic, weights[AUTOMATIC], "an automatic decoder", ("",))
-    return Start(manifest, nn.ModuleDict({PROMPTABLE: sam, AUTOMATIC: automatic}), fresh)
+    return TrainableNetworks(manifest, nn.ModuleDict({PROMPTABLE: sam, AUTOMATIC: automatic}), fresh)
 
 
-def write_bundle(
+def write_promptable_bundle(
     networks: nn.ModuleDict,
     like: PromptableManifest,
     folder: Path,
@@ -129,7 +132,7 @@ def write_bundle(
     )
     bundle = add_automatic(folded[AUTOMATIC], bundle, half=half)
     manifest = bundle.expect(PromptableManifest)
-    manifest = manifest.model_copy(update={name: getattr(like, name) for name in TAKEN_OVER})
+    manifest = manifest.model_copy(update={name: getattr(like, name) for name in INHERITED_FIELDS})
     bundle = write_manifest(folder, manifest)
-    compare(bundle, Trained(), folded, slack=HALF_SLACK if half else 1.0)
+    compare(bundle, TrainedSam(), folded, slack=HALF_SLACK if half else 1.0)
     return bundle

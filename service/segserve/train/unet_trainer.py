@@ -14,23 +14,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from segserve.train.augment import Window
-from segserve.train.dataset_folder import Labelled
-from segserve.train.losses import bce_dice
-from segserve.train.scenes import stretch
+from segserve.train.augmentation import WindowAugmentation
+from segserve.train.dataset_folder import LabelledImage
+from segserve.train.losses import bce_dice_loss
+from segserve.train.scenes import stretch_contrast
 from segserve.types import UInt8
 
-STRETCH = (1.0, 99.9)  # percentiles of all channels together: many fluorescence images are nearly black
+STRETCH_PERCENTILES = (
+    1.0,
+    99.9,
+)  # percentiles of all channels together: many fluorescence images are nearly black
 MEAN, STD = 0.5, 0.25  # of what the percentiles made 0 to 1
 WEIGHT_DECAY = 0.01
-CLIP = 1.0
-WARM_UP = 0.05  # of the steps
-TILE = 1024  # pixels a side; larger images are judged in parts
-SMALLEST_GAIN = 1e-4  # of the Dice, to count as better
+MAX_GRADIENT_NORM = 1.0
+WARM_UP_SHARE = 0.05  # of the steps
+VALIDATION_TILE_PX = 1024  # pixels a side; larger images are judged in parts
+MIN_DICE_GAIN = 1e-4  # of the Dice, to count as better
 
 
 @dataclass(frozen=True)
-class Recipe:
+class UnetRecipe:
     """steps: at most. window: pixels. every: steps between two looks at the validation images. patience: looks
     without a better Dice before it stops."""
 
@@ -43,33 +46,33 @@ class Recipe:
     patience: int
 
     def rate_at(self, step: int) -> float:
-        warm_up = max(1, round(WARM_UP * self.steps))
+        warm_up = max(1, round(WARM_UP_SHARE * self.steps))
         done = max(0, step - warm_up) / max(1, self.steps - warm_up)
         return self.rate * min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def stretched(found: Labelled) -> Labelled:
-    return Labelled(found.name, stretch(found.image, STRETCH), found.mask)
+def stretch_image(found: LabelledImage) -> LabelledImage:
+    return LabelledImage(found.name, stretch_contrast(found.image, STRETCH_PERCENTILES), found.mask)
 
 
-def as_input(image: UInt8) -> NDArray[np.float32]:
+def normalise_image(image: UInt8) -> NDArray[np.float32]:
     """[h, w, 3] -> [3, h, w]."""
     return np.asarray((image / 255 - MEAN) / STD, np.float32).transpose(2, 0, 1)
 
 
-def as_truth(mask: NDArray[Any], classes: int) -> NDArray[np.float32]:
+def one_hot_mask(mask: NDArray[Any], classes: int) -> NDArray[np.float32]:
     """[h, w] -> [classes, h, w]: one class is whatever is not background, several are the values from 1."""
     if classes == 1:
         return (mask > 0)[None].astype(np.float32)
     return (mask[None] == np.arange(1, classes + 1)[:, None, None]).astype(np.float32)
 
 
-class Windows(Dataset[tuple[NDArray[np.float32], NDArray[np.float32]]]):
+class UnetWindows(Dataset[tuple[NDArray[np.float32], NDArray[np.float32]]]):
     """Window number i of an endless stream: the same for the same seed, wherever one begins."""
 
-    def __init__(self, scenes: list[Labelled], classes: int, recipe: Recipe, numbers: range) -> None:
+    def __init__(self, scenes: list[LabelledImage], classes: int, recipe: UnetRecipe, numbers: range) -> None:
         self.scenes, self.classes, self.numbers = scenes, classes, numbers
-        self.seed, self.window = recipe.seed, Window(recipe.window)
+        self.seed, self.window = recipe.seed, WindowAugmentation(recipe.window)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -79,26 +82,26 @@ class Windows(Dataset[tuple[NDArray[np.float32], NDArray[np.float32]]]):
         rng = np.random.default_rng([self.seed, self.numbers[index]])
         scene = self.scenes[rng.integers(len(self.scenes))]
         image, mask = self.window(scene.image, scene.mask, rng)
-        return as_input(image), as_truth(mask, self.classes)
+        return normalise_image(image), one_hot_mask(mask, self.classes)
 
 
-def batches(
-    scenes: list[Labelled], classes: int, recipe: Recipe, first: int, workers: int
+def build_data_loader(
+    scenes: list[LabelledImage], classes: int, recipe: UnetRecipe, first: int, workers: int
 ) -> Iterable[tuple[Tensor, Tensor]]:
     """One batch for each step from `first`: images [B, 3, W, W], truth [B, classes, W, W]."""
     numbers = range(first * recipe.batch, recipe.steps * recipe.batch)
     ahead = 8 if workers else None
-    windows = Windows(scenes, classes, recipe, numbers)
+    windows = UnetWindows(scenes, classes, recipe, numbers)
     return DataLoader(windows, recipe.batch, num_workers=workers, prefetch_factor=ahead)
 
 
-class Training:
+class UnetTrainer:
     """Everything a checkpoint holds: the network and its best state so far, the optimiser, the step.
 
     network: with an attribute `multiple`, which the edges of what it sees must divide by.
     """
 
-    def __init__(self, network: Any, classes: int, recipe: Recipe, device: str) -> None:
+    def __init__(self, network: Any, classes: int, recipe: UnetRecipe, device: str) -> None:
         self.network, self.classes, self.recipe, self.device = network.to(device), classes, recipe, device
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=WEIGHT_DECAY)
         self.step, self.stale, self.best_dice = 0, 0, -1.0
@@ -128,18 +131,18 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate_at(self.step)
         self.network.train()
-        loss = bce_dice(self.network(images.to(self.device)), truth.to(self.device))
+        loss = bce_dice_loss(self.network(images.to(self.device)), truth.to(self.device))
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+        nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
         self.optimizer.step()
         self.step += 1
         return float(loss.item())
 
-    def look(self, validation: list[Labelled]) -> dict[str, float]:
+    def look(self, validation: list[LabelledImage]) -> dict[str, float]:
         """The scores on the validation images; a better Dice makes these weights the best ones."""
-        scores = judge(self.network, validation, self.classes, self.device)
-        if scores["dice"] > self.best_dice + SMALLEST_GAIN:
+        scores = validate_unet(self.network, validation, self.classes, self.device)
+        if scores["dice"] > self.best_dice + MIN_DICE_GAIN:
             self.best_dice, self.stale = scores["dice"], 0
             self.best = copy.deepcopy(self.network.state_dict())
         else:
@@ -148,9 +151,9 @@ class Training:
 
 
 def fit(
-    training: Training,
-    learn: list[Labelled],
-    validation: list[Labelled],
+    training: UnetTrainer,
+    learn: list[LabelledImage],
+    validation: list[LabelledImage],
     *,
     workers: int,
     on_step: Callable[[int, float], None],
@@ -161,7 +164,7 @@ def fit(
     and the step; that is when a checkpoint is worth keeping."""
     recipe, losses = training.recipe, list[float]()
     if not training.stopped:
-        for images, truth in batches(learn, training.classes, recipe, training.step, workers):
+        for images, truth in build_data_loader(learn, training.classes, recipe, training.step, workers):
             losses.append(training.update(images, truth))
             on_step(training.step, losses[-1])
             if training.step % recipe.every == 0 or training.step == recipe.steps:
@@ -174,15 +177,15 @@ def fit(
 
 
 @torch.no_grad()
-def judge(network: Any, scenes: list[Labelled], classes: int, device: str) -> dict[str, float]:
+def validate_unet(network: Any, scenes: list[LabelledImage], classes: int, device: str) -> dict[str, float]:
     """Loss and Dice of whole images, stretched; each is the mean over images, of an image's Dice over the
     classes that it or the answer has."""
     network.eval()
     dices, losses = [], []
     for scene in scenes:
-        logits = whole(network, scene.image, device)
-        truth = torch.from_numpy(as_truth(scene.mask, classes))
-        losses.append(float(bce_dice(logits[None], truth[None])))
+        logits = predict_image(network, scene.image, device)
+        truth = torch.from_numpy(one_hot_mask(scene.mask, classes))
+        losses.append(float(bce_dice_loss(logits[None], truth[None])))
         found, real = logits > 0, truth > 0
         both = (found.sum((1, 2)) + real.sum((1, 2))).float()
         overlap = 2 * (found & real).sum((1, 2)).float()
@@ -190,20 +193,23 @@ def judge(network: Any, scenes: list[Labelled], classes: int, device: str) -> di
     return {"loss_validation": float(np.mean(losses)), "dice": float(np.mean(dices))}
 
 
-def whole(network: Any, image: UInt8, device: str) -> Tensor:
+def predict_image(network: Any, image: UInt8, device: str) -> Tensor:
     """Logits [classes, H, W] of an image [H, W, 3], on the CPU."""
     height, width = image.shape[:2]
     rows = []
-    for y in range(0, height, TILE):
-        part = image[y : y + TILE]
-        tiles = [tile(network, part[:, x : x + TILE], device) for x in range(0, width, TILE)]
+    for y in range(0, height, VALIDATION_TILE_PX):
+        part = image[y : y + VALIDATION_TILE_PX]
+        tiles = [
+            predict_tile(network, part[:, x : x + VALIDATION_TILE_PX], device)
+            for x in range(0, width, VALIDATION_TILE_PX)
+        ]
         rows.append(torch.cat(tiles, dim=2))
     return torch.cat(rows, dim=1)
 
 
-def tile(network: Any, image: UInt8, device: str) -> Tensor:
+def predict_tile(network: Any, image: UInt8, device: str) -> Tensor:
     height, width = image.shape[:2]
     missing = (0, -width % network.multiple, 0, -height % network.multiple)
-    padded = F.pad(torch.from_numpy(as_input(image))[None], missing, mode="replicate")
+    padded = F.pad(torch.from_numpy(normalise_image(image))[None], missing, mode="replicate")
     logits: Tensor = network(padded.to(device))[0, :, :height, :width].cpu()
     return logits

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from segserve.evaluate import object_matching, overlap_scores
-from segserve.evaluate.cli_choices import STEPS, Correction, Start
-from segserve.evaluate.object_matching import AT_50, AT_75, Matched, mean_accuracy
+from segserve.evaluate.cli_choices import DEFAULT_STEPS, Correction, FirstPrompt
+from segserve.evaluate.object_matching import AT_50, AT_75, MatchCounts, mean_segmentation_accuracy
 from segserve.evaluate.simulated_prompts import AROUND, Click, correct
 from segserve.masks import crop as crops
 from segserve.masks import geometry, label_map
@@ -25,16 +25,16 @@ from segserve.types import Bool, Box, Candidate, Crop, Float32, Prompt, Size
 
 SEED = 0
 
-Ask = Callable[[Prompt], Candidate]
+Predict = Callable[[Prompt], Candidate]
 
 
 @dataclass(frozen=True)
 class Protocol:
     """steps: answers in all, the first among them. with_mask: each answer is the next question's prior."""
 
-    start: Start
+    start: FirstPrompt
     with_mask: bool
-    steps: int = STEPS
+    steps: int = DEFAULT_STEPS
     correction: Correction = Correction.PAIRS
 
     @property
@@ -43,24 +43,26 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepScores:
     """Of one image after one step: IoU of each object with its own answer; and the objects matched in the label
     map that the answers make together."""
 
     ious: list[float]
-    matched: tuple[Matched, ...]
+    matched: tuple[MatchCounts, ...]
 
 
 @dataclass(frozen=True)
-class Judged:
+class PromptingResult:
     """One image: its truth, without the objects left out, and what was found after the last step, [H, W]."""
 
     truth: Labels
     found: Labels
-    steps: list[Step]
+    steps: list[StepScores]
 
 
-def judge_image(ask: Ask, truth: Labels, protocol: Protocol, workers: Executor, smallest: int = 1) -> Judged:
+def prompt_objects(
+    ask: Predict, truth: Labels, protocol: Protocol, workers: Executor, smallest: int = 1
+) -> PromptingResult:
     """The truth's objects of at least `smallest` pixels, [H, W] of ids.
 
     ask: answers a prompt; called in the threads of `workers`, one object each. Blocks.
@@ -70,7 +72,7 @@ def judge_image(ask: Ask, truth: Labels, protocol: Protocol, workers: Executor, 
     kept = label_map.from_crops(objects, size)
 
     def one(index: int) -> list[Crop]:
-        return list(follow(ask, objects[index], protocol, index))
+        return list(prompt_iteratively(ask, objects[index], protocol, index))
 
     answers = list(workers.map(one, range(len(objects))))
     steps, found = [], kept
@@ -78,36 +80,38 @@ def judge_image(ask: Ask, truth: Labels, protocol: Protocol, workers: Executor, 
         found = label_map.from_crops([answer[step] for answer in answers], size)
         ious = [crop_iou(there, answer[step]) for there, answer in zip(objects, answers, strict=True)]
         steps.append(
-            Step(
+            StepScores(
                 ious,
-                object_matching.match_all(object_matching.overlaps(overlap_scores.tabulate(kept, found))),
+                object_matching.match_at_thresholds(
+                    object_matching.find_overlaps(overlap_scores.count_value_pairs(kept, found))
+                ),
             )
         )
-    return Judged(kept, found, steps)
+    return PromptingResult(kept, found, steps)
 
 
-def follow(ask: Ask, truth: Crop, protocol: Protocol, seed: int = 0) -> Iterator[Crop]:
+def prompt_iteratively(ask: Predict, truth: Crop, protocol: Protocol, seed: int = 0) -> Iterator[Crop]:
     """The answers after each step for one object, which is not empty."""
     rng = np.random.default_rng([SEED, seed])
-    x0, y0, (mask,) = window(truth)
-    box = Box(*map(float, crops.bounding_box(truth))) if protocol.start is Start.BOX else None
-    clicks = [] if box else [shifted((*geometry.deepest_pixel(mask), 1), x0, y0)]
+    x0, y0, (mask,) = cut_common_window(truth)
+    box = Box(*map(float, crops.bounding_box(truth))) if protocol.start is FirstPrompt.BOX else None
+    clicks = [] if box else [shift_click((*geometry.deepest_pixel(mask), 1), x0, y0)]
     logits: Float32 | None = None
     for step in range(protocol.steps):
-        answer = ask(prompt(clicks, box, logits))
+        answer = ask(build_prompt(clicks, box, logits))
         yield answer.crop
         if step + 1 < protocol.steps:
-            x0, y0, (there, found) = window(truth, answer.crop)
-            clicks += [shifted(c, x0, y0) for c in correct(there, found, protocol.correction, rng)]
+            x0, y0, (there, found) = cut_common_window(truth, answer.crop)
+            clicks += [shift_click(c, x0, y0) for c in correct(there, found, protocol.correction, rng)]
             logits = answer.logits if protocol.with_mask else None
 
 
-def prompt(clicks: list[Click], box: Box | None, logits: Float32 | None) -> Prompt:
+def build_prompt(clicks: list[Click], box: Box | None, logits: Float32 | None) -> Prompt:
     array = np.array(clicks, np.float32).reshape(-1, 3)
     return Prompt(array[:, :2], array[:, 2].astype(np.int64), box, logits=logits)
 
 
-def window(*masks: Crop) -> tuple[int, int, list[Bool]]:
+def cut_common_window(*masks: Crop) -> tuple[int, int, list[Bool]]:
     """(x, y, each mask [h, w] bool) of a window of the image that holds them all, with a rim as far as the image
     goes. At least one mask is not empty."""
     size = masks[0].size
@@ -125,18 +129,18 @@ def window(*masks: Crop) -> tuple[int, int, list[Bool]]:
     return left, top, cut
 
 
-def shifted(click: Click, x: int, y: int) -> Click:
+def shift_click(click: Click, x: int, y: int) -> Click:
     return click[0] + x, click[1] + y, click[2]
 
 
 def crop_iou(truth: Crop, found: Crop) -> float:
     """Of two masks of one image; the truth is not empty."""
-    _, _, masks = window(truth, found)
+    _, _, masks = cut_common_window(truth, found)
     return geometry.iou(*masks)
 
 
 @dataclass(frozen=True)
-class Course:
+class ProtocolScores:
     """How a protocol went, step by step. iou: mean over all objects of all images. msa, sa50, sa75: of the label
     maps that the answers make together, mean over the images, as micro-sam reports them."""
 
@@ -148,14 +152,17 @@ class Course:
     sa75: list[float]
 
 
-def summarise(protocol: Protocol, images: Sequence[Sequence[Step]]) -> Course:
+def average_protocol_scores(protocol: Protocol, images: Sequence[Sequence[StepScores]]) -> ProtocolScores:
     """images: the steps of each; at least one object in all. Images without objects say nothing."""
     columns = list(zip(*(image for image in images if image[0].ious), strict=True))
-    return Course(
+    return ProtocolScores(
         protocol,
         objects=sum(len(image[0].ious) for image in images),
         iou=[float(np.mean([value for each in column for value in each.ious])) for column in columns],
-        msa=[float(np.mean([mean_accuracy(each.matched) for each in column])) for column in columns],
+        msa=[
+            float(np.mean([mean_segmentation_accuracy(each.matched) for each in column]))
+            for column in columns
+        ],
         sa50=[float(np.mean([each.matched[AT_50].accuracy for each in column])) for column in columns],
         sa75=[float(np.mean([each.matched[AT_75].accuracy for each in column])) for column in columns],
     )

@@ -16,25 +16,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segserve.masks.geometry import bounding_box, deepest_pixel
-from segserve.train.decoding import decode, encode_prompts
-from segserve.train.losses import automatic_loss, mask_loss, true_iou
+from segserve.train.batched_decoder import decode_masks, encode_prompts
+from segserve.train.losses import automatic_loss, candidate_iou, mask_loss
+from segserve.train.promptable_dataset import WindowBatch, WindowGeometry
 from segserve.train.simulated_prompts import (
     corrective_click,
     jitter_box,
     random_pixel,
 )
-from segserve.train.training_windows import Batch, Geometry
 
-LONGEST_WARM_UP = 200  # steps
-LONGEST_AVERAGE = 0.998  # of the weights, over about 500 steps
-CORRECTIONS = (0.5, 0.15, 0.12, 0.12, 0.11)  # how often there are 0 to 4 corrective clicks
+MAX_WARM_UP_STEPS = 200  # steps
+MAX_EMA_DECAY = 0.998  # of the weights, over about 500 steps
+CORRECTION_PROBABILITIES = (0.5, 0.15, 0.12, 0.12, 0.11)  # how often there are 0 to 4 corrective clicks
 LOGIT_LIMIT = 32.0  # of a mask prompt, as the service clamps it
 WEIGHT_DECAY = 0.02
-CLIP = 1.0
+MAX_GRADIENT_NORM = 1.0
 
 
 @dataclass(frozen=True)
-class Schedule:
+class PromptableSchedule:
     """steps: of the whole run. rate: the highest learning rate. first_alone: steps that train the first answer
     alone; a network that knows nothing has nothing worth correcting."""
 
@@ -45,7 +45,7 @@ class Schedule:
     def at(self, step: int) -> float:
         """Warm up over a tenth of the steps, 200 at most, stay, then fall to zero along a cosine over the last
         40%."""
-        warm_up = max(1, min(LONGEST_WARM_UP, self.steps // 10))
+        warm_up = max(1, min(MAX_WARM_UP_STEPS, self.steps // 10))
         if step < warm_up:
             return self.rate * (step + 1) / warm_up
         fall = max(0.0, (step - 0.6 * self.steps) / (0.4 * self.steps))
@@ -54,16 +54,20 @@ class Schedule:
     @property
     def average(self) -> float:
         """Decay of the weights' running average: over about a tenth of the steps, 500 at most."""
-        return max(0.0, min(LONGEST_AVERAGE, 1 - 10 / self.steps))
+        return max(0.0, min(MAX_EMA_DECAY, 1 - 10 / self.steps))
 
     def corrections(self, step: int, rng: np.random.Generator) -> int:
-        return 0 if step < self.first_alone else int(rng.choice(len(CORRECTIONS), p=CORRECTIONS))
+        return (
+            0
+            if step < self.first_alone
+            else int(rng.choice(len(CORRECTION_PROBABILITIES), p=CORRECTION_PROBABILITIES))
+        )
 
 
-class Prompts:
+class SimulatedPrompts:
     """The growing prompts of N objects, in coordinates of the whole input."""
 
-    def __init__(self, batch: Batch, window: int, rng: np.random.Generator) -> None:
+    def __init__(self, batch: WindowBatch, window: int, rng: np.random.Generator) -> None:
         self.batch, self.rng = batch, rng
         count = len(batch.masks)
         self.shift = batch.offset[batch.owner.cpu().numpy()][:, ::-1].astype(np.float32)  # (x, y)
@@ -93,7 +97,12 @@ class Prompts:
 
 
 def promptable_loss(
-    sam: Any, embedding: Tensor, batch: Batch, geometry: Geometry, corrections: int, rng: np.random.Generator
+    sam: Any,
+    embedding: Tensor,
+    batch: WindowBatch,
+    geometry: WindowGeometry,
+    corrections: int,
+    rng: np.random.Generator,
 ) -> Tensor:
     """Loss of the first answer and of the one after so many corrective clicks: best of the three candidates,
     the single mask, the scores. The answers between only say where to correct, so they cost no gradient."""
@@ -103,15 +112,15 @@ def promptable_loss(
     grid = sam.prompt_encoder.get_dense_pe()
     places = batch.offset // geometry.stride
     position = torch.stack([grid[0, :, y : y + cells, x : x + cells] for y, x in places])[batch.owner]
-    image, prompts, prior = embedding[batch.owner], Prompts(batch, geometry.window, rng), None
+    image, prompts, prior = embedding[batch.owner], SimulatedPrompts(batch, geometry.window, rng), None
     losses = []
     for answer in range(corrections + 1):
         learning = answer in (0, corrections)
         with torch.set_grad_enabled(learning):
             tokens = encode_prompts(sam, *prompts.tensors(embedding.device))
-            logits, scores = decode(sam, image, position, tokens, prior)
+            logits, scores = decode_masks(sam, image, position, tokens, prior)
         if learning:
-            loss, iou = mask_loss(logits, truth), true_iou(logits.detach(), truth)
+            loss, iou = mask_loss(logits, truth), candidate_iou(logits.detach(), truth)
             candidates = (loss[:, 0] + loss[:, 1:].min(1).values).mean()
             losses.append(candidates + 5 * F.mse_loss(scores, iou))
         best = logits.detach()[torch.arange(len(logits)), scores.argmax(1)]
@@ -121,13 +130,15 @@ def promptable_loss(
     return torch.stack(losses).mean()
 
 
-class Training:
+class PromptableTrainer:
     """Everything a checkpoint holds: the networks, their running average, the optimiser, the step.
 
     networks: a ModuleDict of "sam" and "automatic". averaged: the same; the ones to judge and to publish.
     """
 
-    def __init__(self, networks: nn.ModuleDict, geometry: Geometry, schedule: Schedule, seed: int) -> None:
+    def __init__(
+        self, networks: nn.ModuleDict, geometry: WindowGeometry, schedule: PromptableSchedule, seed: int
+    ) -> None:
         self.networks, self.geometry, self.schedule, self.seed = networks, geometry, schedule, seed
         self.averaged = copy.deepcopy(networks).eval()
         self.optimizer = torch.optim.AdamW(networks.parameters(), lr=schedule.rate, weight_decay=WEIGHT_DECAY)
@@ -147,7 +158,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
 
-    def update(self, batch: Batch) -> dict[str, float]:
+    def update(self, batch: WindowBatch) -> dict[str, float]:
         """One step. The losses of the two parts; a batch without objects trains the automatic decoder alone."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.at(self.step)
@@ -162,7 +173,7 @@ class Training:
             )
         self.optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
-        nn.utils.clip_grad_norm_(self.networks.parameters(), CLIP)
+        nn.utils.clip_grad_norm_(self.networks.parameters(), MAX_GRADIENT_NORM)
         self.optimizer.step()
         self.take_average()
         self.step += 1

@@ -10,16 +10,16 @@ from torch.nn import functional as F
 
 from segserve.encode.preprocess import preprocess_image
 from segserve.masks.geometry import bounding_box, deepest_pixel, iou
-from segserve.train.decoding import decode, encode_prompts
+from segserve.train.batched_decoder import decode_masks, encode_prompts
 from segserve.train.scenes import Scene, input_scale
 from segserve.train.simulated_prompts import corrective_click
 from segserve.types import Bool, Preprocess
 
-SMALLEST = 30  # original pixels
-CHUNK = 48  # prompts decoded at once
+MIN_OBJECT_PX = 30  # original pixels
+MAX_PROMPTS_PER_BATCH = 48  # prompts decoded at once
 
 
-class Judged:
+class EncodedScene:
     """One scene's embedding, and the way back from the input to the image. The scene is stretched already, so
     `preprocess` must not do it again."""
 
@@ -41,10 +41,10 @@ class Judged:
         return F.interpolate(cropped, self.scene.labels.shape, mode="bilinear", align_corners=False)[:, 0]
 
 
-class Clicker:
+class ObjectPrompter:
     """Asks the model about some objects of one scene and scores the best-scored candidates."""
 
-    def __init__(self, judged: Judged, masks: list[Bool]) -> None:
+    def __init__(self, judged: EncodedScene, masks: list[Bool]) -> None:
         self.judged, self.masks = judged, masks
 
     def ask(
@@ -62,7 +62,7 @@ class Clicker:
         area = None if boxes is None else torch.from_numpy(boxes * np.tile(scale, 2)).to(embedding.device)
         tokens = encode_prompts(sam, where, labels, area)
         image = embedding.expand(len(tokens), -1, -1, -1)
-        logits, scores = decode(sam, image, sam.prompt_encoder.get_dense_pe(), tokens, prior)
+        logits, scores = decode_masks(sam, image, sam.prompt_encoder.get_dense_pe(), tokens, prior)
         allowed = slice(1, 4) if multimask else slice(0, 1)
         best = scores[:, allowed].argmax(1)
         low = logits[:, allowed][torch.arange(len(logits)), best][:, None]
@@ -72,7 +72,7 @@ class Clicker:
         return [iou(t, f) for t, f in zip(self.masks, found, strict=True)]
 
 
-def judge_masks(clicker: Clicker) -> dict[str, list[float]]:
+def score_objects(clicker: ObjectPrompter) -> dict[str, list[float]]:
     clicks = [[(*deepest_pixel(mask), 1)] for mask in clicker.masks]
     found, low = clicker.ask(clicks, None, None, multimask=True)
     results = {"click": clicker.scores(found)}
@@ -86,15 +86,15 @@ def judge_masks(clicker: Clicker) -> dict[str, list[float]]:
     return results
 
 
-def objects(scene: Scene, most: int | None) -> list[int]:
+def select_objects(scene: Scene, most: int | None) -> list[int]:
     """The ids of what is large enough; with `most`, so many of them, evenly over the image."""
     counts = np.bincount(scene.labels.ravel())
-    ids = [i for i in range(1, len(counts)) if counts[i] >= SMALLEST]
+    ids = [i for i in range(1, len(counts)) if counts[i] >= MIN_OBJECT_PX]
     return ids if most is None else ids[:: -(-len(ids) // most) or 1]
 
 
 @torch.no_grad()
-def judge(
+def validate_promptable(
     networks: nn.ModuleDict, scenes: list[Scene], preprocess: Preprocess, most: int | None = None
 ) -> dict[str, float]:
     """Mean IoU over all objects after one click at the deepest pixel, after a box, and after three corrective
@@ -102,11 +102,13 @@ def judge(
     networks.eval()
     results: dict[str, list[float]] = {"click": [], "box": [], "corrected": [], "foreground_dice": []}
     for scene in scenes:
-        judged = Judged(networks["sam"], scene, preprocess)
-        ids = objects(scene, most)
-        for start in range(0, len(ids), CHUNK):
-            clicker = Clicker(judged, [scene.labels == i for i in ids[start : start + CHUNK]])
-            for name, values in judge_masks(clicker).items():
+        judged = EncodedScene(networks["sam"], scene, preprocess)
+        ids = select_objects(scene, most)
+        for start in range(0, len(ids), MAX_PROMPTS_PER_BATCH):
+            clicker = ObjectPrompter(
+                judged, [scene.labels == i for i in ids[start : start + MAX_PROMPTS_PER_BATCH]]
+            )
+            for name, values in score_objects(clicker).items():
                 results[name] += values
         foreground = networks["automatic"](judged.embedding)[:, :1]
         found = (judged.at_full_size(foreground)[0] > 0.5).cpu().numpy()

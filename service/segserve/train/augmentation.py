@@ -16,7 +16,7 @@ import albumentations as A
 SCALES = (0.7, 1.4)
 
 
-def colours() -> list[Any]:
+def colour_transforms() -> list[Any]:
     """Conservative: an object keeps its look to a human eye."""
     return [
         A.CLAHE(clip_limit=(1, 3), p=0.2),
@@ -26,11 +26,11 @@ def colours() -> list[Any]:
     ]
 
 
-class Relight:
+class ColourAugmentation:
     """An image [h, w, 3] float32 in 0..255 under other light. A `scenes.Recolour`."""
 
     def __init__(self) -> None:
-        self.transform = A.Compose(colours())
+        self.transform = A.Compose(colour_transforms())
 
     def __call__(self, image: Float32, rng: np.random.Generator) -> Float32:
         self.transform.set_random_seed(int(rng.integers(2**31)))
@@ -38,7 +38,7 @@ class Relight:
         return changed.astype(np.float32)
 
 
-class Window:
+class WindowAugmentation:
     """A random window of an image and its mask, turned, mirrored, scaled and relit. Beyond the image's edge it is
     mirrored."""
 
@@ -50,7 +50,7 @@ class Window:
                 # Half of the windows hold an object: where objects are rare, most would be empty.
                 A.OneOf([A.RandomCrop(size, size), A.CropNonEmptyMaskIfExists(size, size)], p=1.0),
                 A.D4(p=1.0),
-                *colours(),
+                *colour_transforms(),
             ]
         )
 

@@ -21,14 +21,14 @@ from segserve.models.networks.unet import ListedUNet
 from segserve.models.runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 from segserve.train import train_unet as module
-from segserve.train.output_target import Target
-from segserve.train.progress import Silent
-from segserve.train.train_unet import Options, make_unet
-from segserve.train.unet_step import Training, batches, judge, stretched
+from segserve.train.output_target import OutputTarget
+from segserve.train.progress import SilentProgress
+from segserve.train.train_unet import TrainUnetOptions, train_unet_bundle
+from segserve.train.unet_trainer import UnetTrainer, build_data_loader, stretch_image, validate_unet
 from tests.serving import Server
 from tests.train.drawn import discs, folders
 
-OPTIONS = Options(features=(4, 8), steps=20, batch=4, window=32, rate=1e-2, workers=0)
+OPTIONS = TrainUnetOptions(features=(4, 8), steps=20, batch=4, window=32, rate=1e-2, workers=0)
 LEARN, HELD_OUT = [discs(seed) for seed in range(1, 4)], [discs(0)]
 
 
@@ -36,22 +36,24 @@ LEARN, HELD_OUT = [discs(seed) for seed in range(1, 4)], [discs(0)]
 def no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than learning here; the command's test has them."""
     if "command" not in request.node.name:
-        monkeypatch.setattr(module, "draw_curves", lambda lines, path: None)
+        monkeypatch.setattr(module, "plot_curves", lambda lines, path: None)
 
 
-def target(root: Path, name: str = "mine") -> Target:
-    return Target(root / "models", name, root / "run")
+def target(root: Path, name: str = "mine") -> OutputTarget:
+    return OutputTarget(root / "models", name, root / "run")
 
 
-def make(root: Path, options: Options = OPTIONS, **more: Any) -> Bundle:
-    return make_unet(LEARN, HELD_OUT, target(root), options, About(), **{"progress": Silent(), **more})
+def make(root: Path, options: TrainUnetOptions = OPTIONS, **more: Any) -> Bundle:
+    return train_unet_bundle(
+        LEARN, HELD_OUT, target(root), options, About(), **{"progress": SilentProgress(), **more}
+    )
 
 
 def weights(bundle: Bundle) -> bytes:
     return bundle.path("model.onnx").read_bytes()
 
 
-class Stop(Silent):
+class Stop(SilentProgress):
     """Interrupts, as a user does, when so many steps are done."""
 
     def __init__(self, after: int) -> None:
@@ -63,7 +65,7 @@ class Stop(Silent):
 
 
 def test_it_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
-    make(tmp_path, Options(**{**vars(OPTIONS), "steps": 60}))
+    make(tmp_path, TrainUnetOptions(**{**vars(OPTIONS), "steps": 60}))
     lines = [json.loads(line) for line in (tmp_path / "run/scores.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(6, 61, 6))
     assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
@@ -72,7 +74,9 @@ def test_it_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
     state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
     network = ListedUNet(3, 1, OPTIONS.features)
     network.load_state_dict(state["best"])
-    assert judge(network, [stretched(each) for each in HELD_OUT], 1, "cpu")["dice"] == pytest.approx(best)
+    assert validate_unet(network, [stretch_image(each) for each in HELD_OUT], 1, "cpu")[
+        "dice"
+    ] == pytest.approx(best)
 
 
 def test_the_bundle_computes_the_best_weights(tmp_path: Path) -> None:
@@ -100,29 +104,31 @@ def test_a_resumed_run_ends_as_one_that_was_never_interrupted(tmp_path: Path) ->
 def test_the_seed_decides(tmp_path: Path) -> None:
     first = make(tmp_path / "1")
     assert weights(make(tmp_path / "2")) == weights(first)
-    assert weights(make(tmp_path / "3", Options(**{**vars(OPTIONS), "seed": 1}))) != weights(first)
+    assert weights(make(tmp_path / "3", TrainUnetOptions(**{**vars(OPTIONS), "seed": 1}))) != weights(first)
 
 
 def test_it_stops_when_the_dice_no_longer_rises(tmp_path: Path) -> None:
-    options = Options(**{**vars(OPTIONS), "rate": 0.0, "patience": 3})
+    options = TrainUnetOptions(**{**vars(OPTIONS), "rate": 0.0, "patience": 3})
     make(tmp_path, options)
     lines = [json.loads(line) for line in (tmp_path / "run/scores.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 8, "a first look every 2 steps, and three that were no better"
 
 
 def test_several_classes(tmp_path: Path) -> None:
-    options = Options(**{**vars(OPTIONS), "classes": ("odd", "even")})
+    options = TrainUnetOptions(**{**vars(OPTIONS), "classes": ("odd", "even")})
     found = [discs(seed) for seed in range(4)]
     for each in found:
         each.mask[each.mask > 0] = 1 + each.mask[each.mask > 0] % 2
-    bundle = make_unet(found[1:], found[:1], target(tmp_path), options, About(), progress=Silent())
+    bundle = train_unet_bundle(
+        found[1:], found[:1], target(tmp_path), options, About(), progress=SilentProgress()
+    )
     assert bundle.expect(SemanticManifest).classes == ("odd", "even")
     assert SemanticModel(bundle, RuntimeOptions()).run(np.zeros((1, 3, 32, 32), np.float32)).shape[1] == 2
 
 
 def test_windows_hold_what_the_masks_say() -> None:
-    scenes = [stretched(discs(1))]
-    for images, truth in batches(scenes, 1, OPTIONS.recipe, 0, workers=0):
+    scenes = [stretch_image(discs(1))]
+    for images, truth in build_data_loader(scenes, 1, OPTIONS.recipe, 0, workers=0):
         inside, outside = images[:, 0][truth[:, 0] > 0], images[:, 0][truth[:, 0] == 0]
         assert inside.mean() > 1, "discs are bright, and stay under their mask however a window is turned"
         assert outside.mean() < -1
@@ -166,7 +172,7 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_written(tmp_path
     if name.startswith("a device") and torch.cuda.is_available():
         pytest.skip("there is one")
     with pytest.raises(BadInput) as caught:
-        make(tmp_path, Options(**{**vars(OPTIONS), **changed}))
+        make(tmp_path, TrainUnetOptions(**{**vars(OPTIONS), **changed}))
     assert caught.value.field == field
     assert not list(tmp_path.iterdir())
 
@@ -181,11 +187,13 @@ def test_options_that_cannot_be_read_are_refused(tmp_path: Path, arguments: str)
 
 
 def other_seed(root: Path) -> None:
-    make(root, Options(**{**vars(OPTIONS), "seed": 5}), resume=True)
+    make(root, TrainUnetOptions(**{**vars(OPTIONS), "seed": 5}), resume=True)
 
 
 def other_data(root: Path) -> None:
-    make_unet(LEARN[:2], HELD_OUT, target(root), OPTIONS, About(), resume=True, progress=Silent())
+    train_unet_bundle(
+        LEARN[:2], HELD_OUT, target(root), OPTIONS, About(), resume=True, progress=SilentProgress()
+    )
 
 
 def again(root: Path) -> None:
@@ -226,7 +234,7 @@ def test_a_taken_name_is_refused_before_training(tmp_path: Path) -> None:
 def test_weights_that_are_not_finite_are_not_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(training: Training, *rest: Any, **more: Any) -> None:
+    def broken(training: UnetTrainer, *rest: Any, **more: Any) -> None:
         torch.nn.init.constant_(training.network.final_conv.weight, float("nan"))
 
     monkeypatch.setattr(module, "fit", broken)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from segserve.evaluate import object_matching, overlap_scores
-from segserve.evaluate.model_runner import METHODS, Runner, check_params, find
+from segserve.evaluate.model_runner import METHODS, ModelRunner, get_by_name, parse_params
 from segserve.masks.label_map import Labels
 from segserve.models.bundle import Bundle, PromptableManifest, write_manifest
 from segserve.models.install import new_bundle
@@ -46,21 +46,21 @@ class Trial:
     msa: float
 
 
-def grid_of(name: str, replaced: Grid) -> Grid:
+def build_grid(name: str, replaced: Grid) -> Grid:
     """The method's grid with some parameters' values replaced or added. Raises BadInput."""
-    grid = {**find(GRIDS, name), **replaced}
-    for each in settings(grid):
-        check_params(name, each)
+    grid = {**get_by_name(GRIDS, name), **replaced}
+    for each in expand_grid(grid):
+        parse_params(name, each)
     return grid
 
 
-def settings(grid: Grid) -> list[dict[str, Any]]:
+def expand_grid(grid: Grid) -> list[dict[str, Any]]:
     """Every combination."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-async def search(
-    runner: Runner,
+async def search_grid(
+    runner: ModelRunner,
     images: Sequence[tuple[str, Labels]],
     name: str,
     grid: Grid,
@@ -68,15 +68,15 @@ async def search(
 ) -> list[Trial]:
     """Every setting on every (image_id, truth), best first, equal ones in the grid's order. What a setting does
     not change, the service has kept: only the post-processing is done again."""
-    wanted = settings(grid)
-    entries = [check_params(name, each) for each in wanted]
+    wanted = expand_grid(grid)
+    entries = [parse_params(name, each) for each in wanted]
     room = runner.service.settings.whole_workers + runner.service.settings.whole_queue
     turn = asyncio.Semaphore(min(count_cores(), room))
 
     async def one(image_id: str, truth: Labels, params: Strict) -> float:
         async with turn:
             found = await METHODS[name].run(runner.service, image_id, runner.model, params)
-            score = await asyncio.to_thread(accuracy, truth, found)
+            score = await asyncio.to_thread(score_label_map, truth, found)
         on_trial()
         return score
 
@@ -88,20 +88,22 @@ async def search(
     return [Trial(wanted[i], float(means[i])) for i in np.argsort(-means, kind="stable")]
 
 
-def accuracy(truth: Labels, found: Labels) -> float:
-    return object_matching.mean_accuracy(
-        object_matching.match_all(object_matching.overlaps(overlap_scores.tabulate(truth, found)))
+def score_label_map(truth: Labels, found: Labels) -> float:
+    return object_matching.mean_segmentation_accuracy(
+        object_matching.match_at_thresholds(
+            object_matching.find_overlaps(overlap_scores.count_value_pairs(truth, found))
+        )
     )
 
 
-def write_best(models_dir: Path, bundle: Bundle, name: str, best: Params) -> Bundle:
+def write_best_params(models_dir: Path, bundle: Bundle, name: str, best: Params) -> Bundle:
     """The bundle with `best` in its manifest's section of the method, in the models' folder: in its own place, or
     before the one that came with segserve. All its files are checked before, and again after."""
     manifest = bundle.expect(PromptableManifest)
     bundle.verify()
     section = getattr(manifest, name)
     given = section.given() if section else {}
-    entry = check_params(name, {**given, **best})
+    entry = parse_params(name, {**given, **best})
     with new_bundle(models_dir, bundle.folder.name, replace=True) as folder:
         for file in bundle.folder.iterdir():  # a licence and the like too
             if file.is_file() and not file.is_symlink():

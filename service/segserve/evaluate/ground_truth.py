@@ -15,16 +15,22 @@ from segserve.images.read_image import read_image
 from segserve.masks.label_map import Labels
 from segserve.types import ReadOptions, UInt8
 
-MAPS = (".png", ".tif", ".tiff", ".npy")
-IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-MOST_PIXELS = 1 << 30
-NAMED = 5  # files that a message names before it only counts
+MAP_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+MAX_PIXELS = 1 << 30
+MAX_NAMES_SHOWN = 5  # files that a message names before it only counts
 MAP_REMEDY = "Save it as a 16-bit greyscale PNG, a TIFF or a .npy of integers, one value a pixel."
-VALUES = ("1", "L", "P", "I", "I;16")  # Pillow's modes of one value a pixel, a palette's index among them
+SINGLE_VALUE_MODES = (
+    "1",
+    "L",
+    "P",
+    "I",
+    "I;16",
+)  # Pillow's modes of one value a pixel, a palette's index among them
 
 
 @dataclass(frozen=True)
-class Pair:
+class FilePair:
     """An image, or what was predicted for it, and its truth. name: the files', without the ending."""
 
     name: str
@@ -32,20 +38,23 @@ class Pair:
     truth: Path
 
 
-def pair(folder: Path, truths: Path, *, images: bool) -> list[Pair]:
+def pair_files(folder: Path, truths: Path, *, images: bool) -> list[FilePair]:
     """By name, in its order. images: the first folder holds images rather than maps. Other files, and hidden
     ones, are passed over. Raises BadInput naming the first files without a partner."""
-    first, second = list_files(folder, IMAGES if images else MAPS), list_files(truths, MAPS)
+    first, second = (
+        list_files(folder, IMAGE_SUFFIXES if images else MAP_SUFFIXES),
+        list_files(truths, MAP_SUFFIXES),
+    )
     for here, there, missing in ((first, second, truths), (second, first, folder)):
         if alone := sorted(here.keys() - there.keys()):
-            names = ", ".join(here[stem].name for stem in alone[:NAMED])
-            more = f" and {len(alone) - NAMED} more" if len(alone) > NAMED else ""
+            names = ", ".join(here[stem].name for stem in alone[:MAX_NAMES_SHOWN])
+            more = f" and {len(alone) - MAX_NAMES_SHOWN} more" if len(alone) > MAX_NAMES_SHOWN else ""
             raise BadInput(
                 f"{names}{more} have no partner in {missing}.",
                 field=str(missing),
                 remedy="Each image or prediction needs one truth whose file has the same name but for the ending.",
             )
-    return [Pair(stem, first[stem], second[stem]) for stem in sorted(first)]
+    return [FilePair(stem, first[stem], second[stem]) for stem in sorted(first)]
 
 
 def list_files(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
@@ -73,45 +82,45 @@ def list_files(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
     return found
 
 
-def read_map(path: Path) -> Labels:
+def read_label_map(path: Path) -> Labels:
     """A label or class map [H, W] of values from 0: greyscale or palette PNG, TIFF of one page, .npy.
 
     Raises BadInput naming the file.
     """
     try:
-        values = READERS[path.suffix.lower()](path)
+        values = READER_BY_SUFFIX[path.suffix.lower()](path)
     except (SegserveError, OSError) as error:
-        raise unreadable(path, str(error)) from None
+        raise unreadable_map(path, str(error)) from None
     if values.ndim != 2 or not values.size:
-        raise unreadable(path, f"It is an array of {values.shape}, not [height, width].")
+        raise unreadable_map(path, f"It is an array of {values.shape}, not [height, width].")
     if values.dtype == np.bool_:
         return values.astype(np.uint8)
     if not np.issubdtype(values.dtype, np.integer):
-        raise unreadable(path, f"Its values are {values.dtype}, not integers.")
+        raise unreadable_map(path, f"Its values are {values.dtype}, not integers.")
     if values.min() < 0:
-        raise unreadable(path, "It has values below 0.")
+        raise unreadable_map(path, "It has values below 0.")
     return values
 
 
-def read_pair(found: Path, truth: Path) -> tuple[Labels, Labels]:
+def read_map_pair(found: Path, truth: Path) -> tuple[Labels, Labels]:
     """Both maps. Raises BadInput also where their sizes differ."""
-    maps = read_map(found), read_map(truth)
+    maps = read_label_map(found), read_label_map(truth)
     check_sizes(found, maps[0].shape[:2], truth, maps[1].shape[:2])
     return maps
 
 
-def read_picture(path: Path) -> UInt8:
+def read_rgb(path: Path) -> UInt8:
     """[H, W, 3] as models see it. Raises BadInput naming the file."""
     try:
         with path.open("rb") as file:
-            return read_image(file, ReadOptions(), MOST_PIXELS)
+            return read_image(file, ReadOptions(), MAX_PIXELS)
     except (SegserveError, OSError) as error:
         raise BadInput(f"{path} cannot be read: {error}", field=str(path)) from None
 
 
-def check(pair: Pair) -> None:
+def check_pair(pair: FilePair) -> None:
     """Can an image and its truth be read, and do they fit? Raises BadInput naming the file at fault."""
-    check_sizes(pair.path, read_picture(pair.path).shape[:2], pair.truth, read_map(pair.truth).shape)
+    check_sizes(pair.path, read_rgb(pair.path).shape[:2], pair.truth, read_label_map(pair.truth).shape)
 
 
 def check_sizes(path: Path, size: tuple[int, ...], truth: Path | str, truth_size: tuple[int, ...]) -> None:
@@ -124,7 +133,7 @@ def check_sizes(path: Path, size: tuple[int, ...], truth: Path | str, truth_size
         )
 
 
-def unreadable(path: Path, reason: str) -> BadInput:
+def unreadable_map(path: Path, reason: str) -> BadInput:
     return BadInput(f"{path} cannot be read as a map: {reason}", field=str(path), remedy=MAP_REMEDY)
 
 
@@ -132,7 +141,7 @@ def read_png(path: Path) -> NDArray[Any]:
     with codec("PNG"), path.open("rb") as file:
         # Pillow's class for the format rather than Image.open, whose limit of pixels is a global and warns.
         image = PngImageFile(file)
-        if image.width * image.height > MOST_PIXELS or image.mode not in VALUES:
+        if image.width * image.height > MAX_PIXELS or image.mode not in SINGLE_VALUE_MODES:
             raise BadInput(f"It is {image.width} x {image.height}, mode {image.mode}.")
         image.info.pop("transparency", None)  # of a palette; Pillow warns if it is there
         return np.asarray(image)
@@ -140,7 +149,7 @@ def read_png(path: Path) -> NDArray[Any]:
 
 def read_tiff(path: Path) -> NDArray[Any]:
     with codec("TIFF"), TiffFile(path) as file:
-        if len(file.pages) != 1 or file.pages[0].size > MOST_PIXELS:
+        if len(file.pages) != 1 or file.pages[0].size > MAX_PIXELS:
             raise BadInput(f"It has {len(file.pages)} pages, of {file.pages[0].shape}.")
         values: NDArray[Any] = file.pages[0].asarray()
         return values
@@ -149,9 +158,9 @@ def read_tiff(path: Path) -> NDArray[Any]:
 def read_npy(path: Path) -> NDArray[Any]:
     with codec("npy"):
         values: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(values, np.ndarray) or values.size > MOST_PIXELS:
+        if not isinstance(values, np.ndarray) or values.size > MAX_PIXELS:
             raise BadInput("It is no array, or a very large one.")
         return np.array(values)
 
 
-READERS = {".png": read_png, ".tif": read_tiff, ".tiff": read_tiff, ".npy": read_npy}
+READER_BY_SUFFIX = {".png": read_png, ".tif": read_tiff, ".tiff": read_tiff, ".npy": read_npy}

@@ -18,14 +18,14 @@ from segserve.models.importers import import_checkpoint, sam
 from segserve.models.registry import BUILT_IN
 from segserve.models.weights import read_weights
 from segserve.train import train_promptable, trainable_networks
-from segserve.train.augment import Relight
-from segserve.train.output_target import Target
-from segserve.train.progress import Silent
-from segserve.train.promptable_step import Schedule, Training
-from segserve.train.scenes import as_scene
-from segserve.train.train_promptable import Options, geometry_of
-from segserve.train.trainable_networks import trainable
-from segserve.train.training_windows import AnyOf, batches
+from segserve.train.augmentation import ColourAugmentation
+from segserve.train.output_target import OutputTarget
+from segserve.train.progress import SilentProgress
+from segserve.train.promptable_dataset import UniformScenePicker, build_data_loader
+from segserve.train.promptable_trainer import PromptableSchedule, PromptableTrainer
+from segserve.train.scenes import build_scene
+from segserve.train.train_promptable import TrainPromptableOptions, window_geometry
+from segserve.train.trainable_networks import load_trainable
 from tests.models.networks import small_sam
 from tests.semantic import bundles
 from tests.serving import Server
@@ -33,23 +33,27 @@ from tests.train.drawn import discs, folders
 
 STARTER = Bundle(BUILT_IN / "starter")
 FOUND = [discs(seed) for seed in range(3)]
-OPTIONS = Options(steps=3, batch=2, window=128, workers=0)
+OPTIONS = TrainPromptableOptions(steps=3, batch=2, window=128, workers=0)
 
 
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_promptable, "draw_curves", lambda lines, path: None)
+    monkeypatch.setattr(train_promptable, "plot_curves", lambda lines, path: None)
 
 
-def target(root: Path, name: str = "mine") -> Target:
-    return Target(root / "models", name, root / "run")
+def target(root: Path, name: str = "mine") -> OutputTarget:
+    return OutputTarget(root / "models", name, root / "run")
 
 
-def make(root: Path, bundle: Bundle = STARTER, options: Options = OPTIONS, **more: Any) -> Bundle:
-    return train_promptable.tune(FOUND, bundle, target(root), options, **{"progress": Silent(), **more})
+def make(
+    root: Path, bundle: Bundle = STARTER, options: TrainPromptableOptions = OPTIONS, **more: Any
+) -> Bundle:
+    return train_promptable.fine_tune(
+        FOUND, bundle, target(root), options, **{"progress": SilentProgress(), **more}
+    )
 
 
-class Stop(Silent):
+class Stop(SilentProgress):
     """Interrupts, as a user does, when so many steps are done."""
 
     def __init__(self, after: int) -> None:
@@ -65,18 +69,20 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run from the starter, in a data folder of its own."""
     root = tmp_path_factory.mktemp("tuned")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_promptable, "draw_curves", lambda lines, path: None)
+        patch.setattr(train_promptable, "plot_curves", lambda lines, path: None)
         make(root)
     return root
 
 
 def test_every_part_learns() -> None:
-    begun = trainable(STARTER)
+    begun = load_trainable(STARTER)
     assert not begun.fresh
-    geometry = geometry_of(begun, 128)
-    scenes = [as_scene(each, STARTER.expect(PromptableManifest).preprocess.build()) for each in FOUND]
-    [batch] = batches(AnyOf(scenes), Relight(), geometry, seed=0, steps=range(1), batch=4, workers=0)
-    training = Training(begun.networks, geometry, Schedule(steps=40, rate=1e-3), seed=0)
+    geometry = window_geometry(begun, 128)
+    scenes = [build_scene(each, STARTER.expect(PromptableManifest).preprocess.build()) for each in FOUND]
+    [batch] = build_data_loader(
+        UniformScenePicker(scenes), ColourAugmentation(), geometry, seed=0, steps=range(1), batch=4, workers=0
+    )
+    training = PromptableTrainer(begun.networks, geometry, PromptableSchedule(steps=40, rate=1e-3), seed=0)
     before = {name: value.clone() for name, value in begun.networks.named_parameters()}
     losses = [training.update(batch) for _ in range(16)]
     for part in ("promptable", "automatic"):
@@ -129,7 +135,7 @@ def test_the_bundle_serves_clicks_and_automatic_segmentation(tuned: Path, tmp_pa
 
 
 def test_what_it_makes_can_be_trained_further(tuned: Path) -> None:
-    again = trainable(Bundle(tuned / "models/mine"))
+    again = load_trainable(Bundle(tuned / "models/mine"))
     assert (again.fresh, again.windows) == (False, True)
 
 
@@ -141,7 +147,7 @@ def small_vit_b(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sam, "VARIANT_BY_WIDTH", {32: "vit_b"})
         patch.setattr(sam, "sam_model_registry", {"vit_b": small_sam})
-        patch.setitem(trainable_networks.NETWORKS, "vit_b", lambda: small_sam(seed=9))
+        patch.setitem(trainable_networks.BUILDER_BY_ARCHITECTURE, "vit_b", lambda: small_sam(seed=9))
         yield import_checkpoint("sam", root / "sam.pth", "sam", root / "models", keep_weights=True)
 
 
@@ -153,7 +159,7 @@ def test_an_import_keeps_the_weights(small_vit_b: Bundle) -> None:
 
 
 def test_a_sam_is_trained_whole_and_gets_an_automatic_decoder(tmp_path: Path, small_vit_b: Bundle) -> None:
-    bundle = make(tmp_path, small_vit_b, Options(steps=1, workers=0))
+    bundle = make(tmp_path, small_vit_b, TrainPromptableOptions(steps=1, workers=0))
     assert (bundle.manifest.architecture, bundle.has("ais.onnx")) == ("vit_b", True)
     before, after = read_weights(small_vit_b)["sam"], read_weights(bundle)["sam"]
     moved = [key for key, value in before.items() if not torch.equal(value, after[key])]
@@ -167,8 +173,8 @@ def test_the_average_of_a_mobile_sam_is_one_of_like_with_like() -> None:
         warnings.simplefilter("ignore")
         from mobile_sam.modeling import TinyViT
     networks = torch.nn.ModuleDict({"sam": TinyViT(embed_dims=[8, 16, 16, 320], num_heads=[1, 2, 2, 10])})
-    geometry = geometry_of(trainable(STARTER), 128)
-    training = Training(networks, geometry, Schedule(steps=3, rate=1e-3), seed=0)
+    geometry = window_geometry(load_trainable(STARTER), 128)
+    training = PromptableTrainer(networks, geometry, PromptableSchedule(steps=3, rate=1e-3), seed=0)
     for value in range(2, 5):
         for tensor in (*networks.parameters(), *networks.buffers()):
             tensor.data.fill_(value)
@@ -193,7 +199,7 @@ def test_a_sam_without_weights_says_how_to_get_them(tmp_path: Path, small_vit_b:
 
 def test_a_sam_sees_the_whole_input(tmp_path: Path, small_vit_b: Bundle) -> None:
     with pytest.raises(BadInput, match="sees 256 pixels"):
-        make(tmp_path, small_vit_b, Options(window=128))
+        make(tmp_path, small_vit_b, TrainPromptableOptions(window=128))
 
 
 def changed_copy(root: Path, **update: Any) -> Bundle:
@@ -207,24 +213,24 @@ def changed_copy(root: Path, **update: Any) -> Bundle:
 )
 def test_a_model_that_cannot_be_trained_is_refused(tmp_path: Path, update: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="cannot be trained") as caught:
-        trainable(changed_copy(tmp_path, **update))
+        load_trainable(changed_copy(tmp_path, **update))
     assert caught.value.field == "from"
 
 
 def test_a_model_that_takes_no_prompts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WrongModel):
-        trainable(bundles.write(tmp_path, bundles.Channels()))
+        load_trainable(bundles.write(tmp_path, bundles.Channels()))
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not a checkpoint of vit_b"):
-        trainable(changed_copy(tmp_path, architecture="vit_b"))
+        load_trainable(changed_copy(tmp_path, architecture="vit_b"))
 
 
 @pytest.mark.parametrize("window", [100, 32, 1024])
 def test_a_window_that_does_not_fit_is_refused(tmp_path: Path, window: int) -> None:
     with pytest.raises(BadInput, match="does not fit") as caught:
-        make(tmp_path, options=Options(window=window))
+        make(tmp_path, options=TrainPromptableOptions(window=window))
     assert caught.value.field == "window"
     assert not list(tmp_path.iterdir())
 
@@ -234,7 +240,7 @@ def other_model(root: Path, tuned: Bundle) -> None:
 
 
 def other_rate(root: Path, tuned: Bundle) -> None:
-    make(root, options=Options(**{**vars(OPTIONS), "rate": 1e-5}), resume=True)
+    make(root, options=TrainPromptableOptions(**{**vars(OPTIONS), "rate": 1e-5}), resume=True)
 
 
 def again(root: Path, tuned: Bundle) -> None:

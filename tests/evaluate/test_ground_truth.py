@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segserve.errors import BadInput
-from segserve.evaluate.dataset_folders import pair, read_map, read_pair
+from segserve.evaluate.ground_truth import pair_files, read_label_map, read_map_pair
 from segserve.masks.label_map import encode_npy, encode_png, encode_tiff
 from tests.evaluate.drawn import scene
 
@@ -25,7 +25,9 @@ def folder(path: Path, *names: str) -> Path:
 def test_files_are_paired_by_name_without_the_ending(tmp_path: Path) -> None:
     found = folder(tmp_path / "found", "b.png", "a.tif", ".hidden.png", "notes.txt")
     truth = folder(tmp_path / "truth", "a.npy", "b.TIFF", "index.json")
-    assert [(each.name, each.path.name, each.truth.name) for each in pair(found, truth, images=False)] == [
+    assert [
+        (each.name, each.path.name, each.truth.name) for each in pair_files(found, truth, images=False)
+    ] == [
         ("a", "a.tif", "a.npy"),
         ("b", "b.png", "b.TIFF"),
     ]
@@ -33,9 +35,9 @@ def test_files_are_paired_by_name_without_the_ending(tmp_path: Path) -> None:
 
 def test_images_may_be_jpeg_where_truths_may_not(tmp_path: Path) -> None:
     images, truth = folder(tmp_path / "images", "a.jpg"), folder(tmp_path / "truth", "a.png")
-    assert len(pair(images, truth, images=True)) == 1
+    assert len(pair_files(images, truth, images=True)) == 1
     with pytest.raises(BadInput, match="images holds no file"):
-        pair(images, truth, images=False)
+        pair_files(images, truth, images=False)
 
 
 @pytest.mark.parametrize(
@@ -53,12 +55,12 @@ def test_folders_that_do_not_fit_are_refused(
     tmp_path: Path, found: list[str], truth: list[str], said: str
 ) -> None:
     with pytest.raises(BadInput, match=said):
-        pair(folder(tmp_path / "found", *found), folder(tmp_path / "truth", *truth), images=False)
+        pair_files(folder(tmp_path / "found", *found), folder(tmp_path / "truth", *truth), images=False)
 
 
 def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is no folder"):
-        pair(tmp_path / "none", tmp_path, images=False)
+        pair_files(tmp_path / "none", tmp_path, images=False)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_what_the_service_answers_can_be_read(
     labels = scene(0)[0] + np.uint16(1000)
     path = tmp_path / f"a{ending}"
     path.write_bytes(encode(labels))
-    assert (read_map(path) == labels).all()
+    assert (read_label_map(path) == labels).all()
 
 
 def test_a_palettes_indices_are_the_classes(tmp_path: Path) -> None:
@@ -80,14 +82,14 @@ def test_a_palettes_indices_are_the_classes(tmp_path: Path) -> None:
     picture = Image.frombytes("P", indices.shape[::-1], indices.tobytes())
     picture.putpalette([7, 7, 7, 200, 0, 0, 0, 200, 0, 0, 0, 200, 9, 9, 9])
     picture.save(tmp_path / "a.png", transparency=0)
-    assert (read_map(tmp_path / "a.png") == indices).all()
+    assert (read_label_map(tmp_path / "a.png") == indices).all()
 
 
 @pytest.mark.parametrize("bits", ["1", "L"])
 def test_masks_of_one_bit_and_of_eight(tmp_path: Path, bits: str) -> None:
     mask = scene(0)[0] > 0
     Image.fromarray(mask).convert(bits).save(tmp_path / "a.png")
-    assert ((read_map(tmp_path / "a.png") > 0) == mask).all()
+    assert ((read_label_map(tmp_path / "a.png") > 0) == mask).all()
 
 
 def colour(path: Path) -> None:
@@ -137,7 +139,7 @@ def test_what_is_no_map_is_refused_by_name(tmp_path: Path, name: str, save: Save
     path = tmp_path / name
     save(path)
     with pytest.raises(BadInput, match=said) as error:
-        read_map(path)
+        read_label_map(path)
     assert error.value.field == str(path)
     assert name in error.value.message
 
@@ -146,9 +148,9 @@ def test_maps_of_other_sizes_are_refused_by_name(tmp_path: Path) -> None:
     np.save(tmp_path / "found.npy", np.zeros((4, 6), int))
     np.save(tmp_path / "truth.npy", np.zeros((6, 4), int))
     with pytest.raises(BadInput, match=r"found\.npy is 6 x 4 pixels and .*truth\.npy is 4 x 6"):
-        read_pair(tmp_path / "found.npy", tmp_path / "truth.npy")
+        read_map_pair(tmp_path / "found.npy", tmp_path / "truth.npy")
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"gone\.npy"):
-        read_map(tmp_path / "gone.npy")
+        read_label_map(tmp_path / "gone.npy")

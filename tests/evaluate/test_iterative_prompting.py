@@ -7,8 +7,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from segserve.evaluate.cli_choices import Correction, Start
-from segserve.evaluate.interactive_protocol import Protocol, Step, crop_iou, follow, judge_image, summarise
+from segserve.evaluate.cli_choices import Correction, FirstPrompt
+from segserve.evaluate.iterative_prompting import (
+    Protocol,
+    StepScores,
+    average_protocol_scores,
+    crop_iou,
+    prompt_iteratively,
+    prompt_objects,
+)
 from segserve.masks import crop as crops
 from segserve.masks import label_map as maps
 from segserve.types import Bool, Candidate, Crop, Prompt, Size
@@ -44,7 +51,9 @@ EMPTY = crops.empty(SIZE)
 
 def test_it_begins_with_the_deepest_pixel_and_adds_clicks_from_the_error() -> None:
     annotator = Annotator([crop(20, 30, 40, 50), crop(20, 30, 40, 70)])
-    answers = list(follow(annotator, TRUTH, Protocol(Start.POINT, with_mask=False, steps=3)))
+    answers = list(
+        prompt_iteratively(annotator, TRUTH, Protocol(FirstPrompt.POINT, with_mask=False, steps=3))
+    )
     assert [crops.bounding_box(each)[2] for each in answers] == [50, 70, 70]
     first, second, third = annotator.asked
     ((x, y),) = first.points.tolist()
@@ -63,7 +72,7 @@ def test_it_begins_with_the_deepest_pixel_and_adds_clicks_from_the_error() -> No
 
 def test_a_box_stays_beside_the_clicks() -> None:
     annotator = Annotator([EMPTY])
-    list(follow(annotator, TRUTH, Protocol(Start.BOX, with_mask=False, steps=2)))
+    list(prompt_iteratively(annotator, TRUTH, Protocol(FirstPrompt.BOX, with_mask=False, steps=2)))
     first, second = annotator.asked
     assert first.box == second.box
     assert (first.box.x0, first.box.y0, first.box.x1, first.box.y1) == (30, 20, 60, 40)  # type: ignore[union-attr]
@@ -74,7 +83,7 @@ def test_a_box_stays_beside_the_clicks() -> None:
 @pytest.mark.parametrize("with_mask", [False, True])
 def test_the_answer_before_is_the_prior_where_it_is_wanted(with_mask: bool) -> None:
     annotator = Annotator([TRUTH])
-    list(follow(annotator, TRUTH, Protocol(Start.POINT, with_mask, steps=3)))
+    list(prompt_iteratively(annotator, TRUTH, Protocol(FirstPrompt.POINT, with_mask, steps=3)))
     priors = [None if each.logits is None else float(each.logits[0, 0]) for each in annotator.asked]
     assert priors == ([None, 1.0, 2.0] if with_mask else [None, None, None])
 
@@ -82,8 +91,10 @@ def test_the_answer_before_is_the_prior_where_it_is_wanted(with_mask: bool) -> N
 def test_deepest_adds_one_click_a_step() -> None:
     annotator = Annotator([EMPTY])
     list(
-        follow(
-            annotator, TRUTH, Protocol(Start.POINT, with_mask=False, steps=4, correction=Correction.DEEPEST)
+        prompt_iteratively(
+            annotator,
+            TRUTH,
+            Protocol(FirstPrompt.POINT, with_mask=False, steps=4, correction=Correction.DEEPEST),
         )
     )
     assert [len(each.points) for each in annotator.asked] == [1, 2, 3, 4]
@@ -92,7 +103,7 @@ def test_deepest_adds_one_click_a_step() -> None:
 def test_clicks_lie_on_the_image_also_for_objects_at_its_edge() -> None:
     corner = crop(50, 70, 60, 80)
     annotator = Annotator([crop(0, 0, 5, 5), EMPTY, corner])
-    list(follow(annotator, corner, Protocol(Start.POINT, with_mask=False, steps=8)))
+    list(prompt_iteratively(annotator, corner, Protocol(FirstPrompt.POINT, with_mask=False, steps=8)))
     points = annotator.asked[-1].points
     assert (points >= 0).all()
     assert (points < [80, 60]).all()
@@ -101,7 +112,7 @@ def test_clicks_lie_on_the_image_also_for_objects_at_its_edge() -> None:
 def test_the_same_questions_each_time() -> None:
     first, second = Annotator([EMPTY]), Annotator([EMPTY])
     for each in (first, second):
-        list(follow(each, TRUTH, Protocol(Start.POINT, with_mask=False), seed=3))
+        list(prompt_iteratively(each, TRUTH, Protocol(FirstPrompt.POINT, with_mask=False), seed=3))
     assert all((a.points == b.points).all() for a, b in zip(first.asked, second.asked, strict=True))
 
 
@@ -120,19 +131,19 @@ def test_a_perfect_annotator_has_every_object_after_every_step() -> None:
         return Candidate(objects[box.x0, box.y0, box.x1, box.y1], np.zeros((8, 8), np.float32), 1.0)
 
     with ThreadPoolExecutor(2) as workers:
-        judged = judge_image(ask, truth, Protocol(Start.BOX, with_mask=True, steps=2), workers)
+        judged = prompt_objects(ask, truth, Protocol(FirstPrompt.BOX, with_mask=True, steps=2), workers)
     assert [each.ious for each in judged.steps] == [[1.0] * len(objects)] * 2
     assert ((judged.found > 0) == (truth > 0)).all()
-    course = summarise(Protocol(Start.BOX, with_mask=True, steps=2), [judged.steps])
+    course = average_protocol_scores(Protocol(FirstPrompt.BOX, with_mask=True, steps=2), [judged.steps])
     assert (course.objects, course.iou, course.msa, course.sa50) == (len(objects), [1, 1], [1, 1], [1, 1])
 
 
 def test_small_objects_are_left_out_of_the_truth_too() -> None:
     truth, _ = scene(0)
     large = int(np.median(np.bincount(truth.ravel())[1:][np.bincount(truth.ravel())[1:] > 0]))
-    nothing, protocol = crops.empty(Size(*truth.shape)), Protocol(Start.POINT, with_mask=False, steps=1)
+    nothing, protocol = crops.empty(Size(*truth.shape)), Protocol(FirstPrompt.POINT, with_mask=False, steps=1)
     with ThreadPoolExecutor(1) as workers:
-        judged = judge_image(Annotator([nothing]), truth, protocol, workers, large)
+        judged = prompt_objects(Annotator([nothing]), truth, protocol, workers, large)
     sizes = np.bincount(truth.ravel())[1:]
     assert len(judged.steps[0].ious) == (sizes >= large).sum()
     assert np.bincount(judged.truth.ravel())[1:].min() >= large
@@ -141,20 +152,20 @@ def test_small_objects_are_left_out_of_the_truth_too() -> None:
 
 def test_objects_count_alike_and_images_count_alike() -> None:
     """IoU is a mean over objects, SA over images, as micro-sam has it."""
-    protocol = Protocol(Start.POINT, with_mask=False, steps=1)
+    protocol = Protocol(FirstPrompt.POINT, with_mask=False, steps=1)
     with ThreadPoolExecutor(1) as workers:
-        one = judge_image(Annotator([TRUTH]), maps.from_crops([TRUTH], SIZE), protocol, workers).steps
+        one = prompt_objects(Annotator([TRUTH]), maps.from_crops([TRUTH], SIZE), protocol, workers).steps
         two = maps.from_crops([crop(0, 0, 5, 5), crop(50, 50, 55, 55)], SIZE)
-        none = judge_image(Annotator([EMPTY]), two, protocol, workers).steps
-    course = summarise(protocol, [one, none])
+        none = prompt_objects(Annotator([EMPTY]), two, protocol, workers).steps
+    course = average_protocol_scores(protocol, [one, none])
     assert (course.objects, course.iou, course.sa50) == (3, [pytest.approx(1 / 3)], [0.5])
-    assert isinstance(one[0], Step)
+    assert isinstance(one[0], StepScores)
 
 
 def test_images_without_objects_say_nothing() -> None:
-    protocol = Protocol(Start.POINT, with_mask=False, steps=1)
+    protocol = Protocol(FirstPrompt.POINT, with_mask=False, steps=1)
     with ThreadPoolExecutor(1) as workers:
-        missed = judge_image(Annotator([EMPTY]), maps.from_crops([TRUTH], SIZE), protocol, workers).steps
-        nothing = judge_image(Annotator([]), maps.from_crops([], SIZE), protocol, workers).steps
-    course = summarise(protocol, [nothing, missed, nothing])
+        missed = prompt_objects(Annotator([EMPTY]), maps.from_crops([TRUTH], SIZE), protocol, workers).steps
+        nothing = prompt_objects(Annotator([]), maps.from_crops([], SIZE), protocol, workers).steps
+    course = average_protocol_scores(protocol, [nothing, missed, nothing])
     assert (course.objects, course.iou, course.msa, course.sa50) == (1, [0], [0], [0])

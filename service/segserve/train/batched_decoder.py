@@ -14,7 +14,7 @@ def encode_prompts(sam: Any, points: Tensor, labels: Tensor, boxes: Tensor | Non
     return tokens if boxes is None else torch.cat([tokens, encoder._embed_boxes(boxes)], dim=1)
 
 
-def decode(
+def decode_masks(
     sam: Any, image: Tensor, position: Tensor, tokens: Tensor, mask_prompt: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """SAM's `MaskDecoder.predict_masks`, for prompts that belong to different images.
