@@ -76,7 +76,9 @@ def undecided(exact: NDArray[np.floating], error: float, threshold: float = 0.0)
 
 
 SIMULATIONS = 3
-SIMULATION_MARGIN = 4.0  # a simulation draws some roundings of many; and of a layer it draws one, where float32 has several
+SIMULATION_MARGIN = (
+    4.0  # a simulation draws some roundings of many; and of a layer it draws one, where float32 has several
+)
 
 
 def simulated_error(network: Any, run: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, float]:
@@ -95,7 +97,9 @@ def simulated_error(network: Any, run: Callable[[], Mapping[str, NDArray[Any]]])
         noise = torch.randn(output.shape, generator=generator, dtype=output.dtype)
         return output * (1 + UNIT * math.sqrt(terms) * noise)
 
-    layers = [layer for layer in network.modules() if isinstance(getattr(layer, "weight", None), torch.Tensor)]
+    layers = [
+        layer for layer in network.modules() if isinstance(getattr(layer, "weight", None), torch.Tensor)
+    ]
     hooks = [layer.register_forward_hook(rounded) for layer in layers]
     try:
         for seed in range(SIMULATIONS):

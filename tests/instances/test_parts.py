@@ -99,7 +99,9 @@ def test_masks_are_pasted_as_torchvision_does(threshold: float) -> None:
     exact = paste_masks_in_image(
         torch.from_numpy(masks).double(), torch.from_numpy(boxes), (150, 260)
     ).numpy()
-    for mask, place, probabilities in zip(masks[:, 0], find_mask_windows(boxes, 28, size), exact[:, 0], strict=True):
+    for mask, place, probabilities in zip(
+        masks[:, 0], find_mask_windows(boxes, 28, size), exact[:, 0], strict=True
+    ):
         ours = crop.to_mask(paste_mask(mask, *place, size, threshold))
         differs = ours != (probabilities >= threshold)
         assert not (differs & ~undecided(probabilities, bilinear_error(np.pad(mask, 1)), threshold)).any()
