@@ -14,7 +14,8 @@ from segserve.models.networks.unet import ListedUNet
 from segserve.models.runtime import RuntimeOptions
 from segserve.models.semantic_manifest import SemanticInput
 from segserve.models.semantic_model import SemanticModel
-from segserve.semantic.segmenter import SemanticOptions, check, classify
+from segserve.semantic.options import SemanticOptions, check_options
+from segserve.semantic.segmenter import segment_image
 from segserve.timing import Timings
 from segserve.types import Size, UInt8
 
@@ -84,9 +85,9 @@ def measure() -> list[Line]:
         bundle = export_semantic(reference, Path(folder) / "bench", manifest)
         model = SemanticModel(bundle, RuntimeOptions(threads=THREADS))
         options = SemanticOptions(probabilities=True)
-        tile = check(options, manifest, Size(EDGE, EDGE))
+        tile = check_options(options, manifest, Size(EDGE, EDGE))
         least = np.full(CLASSES, 0.5, np.float32)
-        ours = classify("", image, model, options, tile, least, Timings())
+        ours = segment_image("", image, model, options, tile, least, Timings())
         expected, probabilities = plain(reference, image)
         assert ours.probabilities is not None
         difference = np.abs(ours.probabilities - probabilities.numpy())
@@ -94,7 +95,7 @@ def measure() -> list[Line]:
         asked = SemanticOptions()
         times = interleaved_ms(
             {
-                "ours": lambda: classify("", image, model, asked, tile, least, Timings()),
+                "ours": lambda: segment_image("", image, model, asked, tile, least, Timings()),
                 "plain": lambda: plain(reference, image),
             },
             repeats=REPEATS,

@@ -36,8 +36,9 @@ from segserve.models.promptable_model import Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
-from segserve.semantic.class_map import thresholds
-from segserve.semantic.segmenter import SemanticOptions, check, classify
+from segserve.semantic.class_map import resolve_thresholds
+from segserve.semantic.options import SemanticOptions, check_options
+from segserve.semantic.segmenter import segment_image
 from segserve.store.redis_cache import pack_embedding, unpack_embedding
 from segserve.timing import Timings
 from segserve.train.dataset_folder import LabelledImage
@@ -108,8 +109,8 @@ def by_ais(model: Model, embedding: Embedding, truth: Labels) -> tuple[float, fl
 
 def by_unet(model: SemanticModel, scene: LabelledImage) -> float:
     options = SemanticOptions()
-    size, least = Size(*scene.mask.shape), thresholds(model.manifest, None)
-    tile = check(options, model.manifest, size)
-    found = classify("", scene.image, model, options, tile, least, Timings()).values > 0
+    size, least = Size(*scene.mask.shape), resolve_thresholds(model.manifest, None)
+    tile = check_options(options, model.manifest, size)
+    found = segment_image("", scene.image, model, options, tile, least, Timings()).values > 0
     truth = scene.mask > 0
     return float(2 * np.count_nonzero(found & truth) / (np.count_nonzero(found) + np.count_nonzero(truth)))

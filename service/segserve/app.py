@@ -41,7 +41,7 @@ from segserve.models.promptable_model import FOLD_BELOW_TOKENS, Model
 from segserve.models.registry import BUILT_IN, Registry, Runtimes
 from segserve.models.runtime import RuntimeOptions
 from segserve.rendering.pool import RenderingPool
-from segserve.semantic.segmenter import Semantic
+from segserve.semantic.segmenter import SemanticSegmenter
 from segserve.settings import Settings
 from segserve.store.file_store import FileStore
 from segserve.store.image_store import ImageStore
@@ -186,7 +186,7 @@ class Service:
         self.files = FileLibrary(FileStore(objects, store.quota), self._probing, settings.file_limits)
         self.maker = RenderingPool(LOOKS_AT_ONCE, MOST_LOOKS)
         self.roots = ServerRoots(settings.batch_roots)
-        self.semantic = Semantic(self.library, self.registry, self.turns, self.metrics)
+        self.semantic = SemanticSegmenter(self.library, self.registry, self.turns, self.metrics)
         self.instances = InstanceSegmenter(self.library, self.registry, self.turns)
         self.fetcher = Fetcher(
             settings.fetch_hosts,

@@ -26,7 +26,7 @@ from segserve.models.importers import import_checkpoint, unzip
 from segserve.models.importers.bioimageio import read_description
 from segserve.models.importers.bioimageio_steps import input_of
 from segserve.models.semantic_manifest import SemanticInput
-from segserve.semantic.preprocess import prepare
+from segserve.semantic.preprocess import prepare_input
 
 SIZE = 64
 pytestmark = pytest.mark.skipif(
@@ -216,7 +216,7 @@ def test_steps_become_what_bioimageio_computes(tmp_path: Path, name: str) -> Non
     expected = np.asarray(sample.members["image"].data)[0]
     options = SemanticInput.model_validate(input_of(STEPS[name], 3, 255))
     image = np.ascontiguousarray(picture(3)[0].transpose(1, 2, 0)).astype(np.uint8)
-    found = prepare(image, options).cut(0, 0, SIZE, SIZE)
+    found = prepare_input(image, options).read_tile(0, 0, SIZE, SIZE)
     np.testing.assert_allclose(found, expected, atol=1e-4 * max(1, np.abs(expected).max()))
 
 

@@ -1,4 +1,4 @@
-"""Semantic bundles whose answers can be told by looking at the image."""
+"""Semantic bundles whose results follow from the image in a known way."""
 
 import itertools
 from pathlib import Path
@@ -26,8 +26,8 @@ class Channels(nn.Module):
 
 
 class Blurred(nn.Module):
-    """Random 3 x 3 convolutions: what it makes of a pixel depends on `layers` pixels around it, and at the border on
-    the zeros beyond."""
+    """Random 3 x 3 convolutions: the result at a pixel depends on `layers` pixels around it, and at the border on the
+    zeros beyond."""
 
     def __init__(self, channels: int, classes: int, layers: int = 3) -> None:
         super().__init__()
@@ -36,12 +36,12 @@ class Blurred(nn.Module):
         self.layers = nn.Sequential(*(nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(widths)))
 
     def forward(self, image: Tensor) -> Tensor:
-        found: Tensor = self.layers(image) * 5
-        return found
+        logits: Tensor = self.layers(image) * 5
+        return logits
 
 
 def manifest(**fields: Any) -> SemanticManifest:
-    given = {
+    values = {
         "name": "colours",
         "architecture": "none",
         "classes": ("red", "green", "blue"),
@@ -50,13 +50,13 @@ def manifest(**fields: Any) -> SemanticManifest:
         "files": {},
         **fields,
     }
-    return SemanticManifest.model_validate(given)
+    return SemanticManifest.model_validate(values)
 
 
 def write(folder: Path, network: nn.Module, **fields: Any) -> Bundle:
-    """The bundle in a models' folder."""
-    made = manifest(**fields)
-    return export_semantic(network, folder / made.name, made)
+    """Write the bundle into a folder of models."""
+    values = manifest(**fields)
+    return export_semantic(network, folder / values.name, values)
 
 
 def opened(folder: Path, network: nn.Module, **fields: Any) -> SemanticModel:

@@ -1,4 +1,4 @@
-"""The dense CRF, where its package is installed."""
+"""The dense CRF, if pydensecrf2 is installed."""
 
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ pytest.importorskip("pydensecrf")
 from segserve.errors import BadInput, TooLarge
 from segserve.models.semantic_manifest import Crf, Postprocess
 from segserve.semantic import crf
-from segserve.semantic.class_map import decide
-from segserve.semantic.crf import refine
-from segserve.semantic.postprocess import tidy
-from segserve.semantic.preprocess import prepare
-from segserve.semantic.segmenter import SemanticOptions, check, classify
+from segserve.semantic.class_map import classify_pixels
+from segserve.semantic.crf import refine_by_crf
+from segserve.semantic.options import SemanticOptions, check_options
+from segserve.semantic.postprocess import postprocess_class_map
+from segserve.semantic.preprocess import prepare_input
+from segserve.semantic.segmenter import segment_image
 from segserve.timing import Timings
 from segserve.types import Size
 from tests.semantic.bundles import Channels, manifest, opened
@@ -33,34 +34,36 @@ def noisy() -> Any:
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_pixels_that_look_alike_get_the_same_class(exclusive: bool) -> None:
-    p = noisy()
-    assert ((p > 0.5) == HALF).mean() < 0.95
-    given = np.stack([1 - p, p]) if exclusive else p[None]
-    found = refine(given, IMAGE, Crf(), exclusive=exclusive)
-    assert found.shape == given.shape
-    np.testing.assert_array_equal(found[-1] > 0.5, HALF)
+def test_pixels_of_a_like_colour_get_the_same_class(exclusive: bool) -> None:
+    probabilities = noisy()
+    assert ((probabilities > 0.5) == HALF).mean() < 0.95
+    channels = np.stack([1 - probabilities, probabilities]) if exclusive else probabilities[None]
+    refined = refine_by_crf(channels, IMAGE, Crf(), exclusive=exclusive)
+    assert refined.shape == channels.shape
+    np.testing.assert_array_equal(refined[-1] > 0.5, HALF)
     if exclusive:
-        np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-5)
+        np.testing.assert_allclose(refined.sum(axis=0), 1, atol=1e-5)
 
 
-def test_it_is_a_step_of_the_whole(tmp_path: Path) -> None:
+def test_the_crf_is_a_step_before_thresholds_and_postprocessing(tmp_path: Path) -> None:
     model = opened(tmp_path, Channels())
     image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
-    least = np.full(3, 0.5, np.float32)
+    thresholds = np.full(3, 0.5, np.float32)
     options = SemanticOptions(postprocess={"crf": {"iterations": 3}, "min_size": 2})
-    found = classify("", image, model, options, (64, 64), least, Timings()).values
-    probabilities = model.probabilities(prepare(image, model.manifest.input).cut(0, 0, 40, 56)[None])[0]
-    refined = decide(refine(probabilities, image, Crf(iterations=3), exclusive=False), least, None)
-    np.testing.assert_array_equal(found, tidy(refined, Postprocess(min_size=2)))
-    assert (found != decide(probabilities, least, None)).any()
+    classes = segment_image("", image, model, options, (64, 64), thresholds, Timings()).values
+    tile = prepare_input(image, model.manifest.input).read_tile(0, 0, 40, 56)
+    probabilities = model.probabilities(tile[None])[0]
+    refined = refine_by_crf(probabilities, image, Crf(iterations=3), exclusive=False)
+    refined_classes = classify_pixels(refined, thresholds, None)
+    np.testing.assert_array_equal(classes, postprocess_class_map(refined_classes, Postprocess(min_size=2)))
+    assert (classes != classify_pixels(probabilities, thresholds, None)).any()
 
 
-def test_what_it_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_too_large_and_a_missing_package_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     options = SemanticOptions(postprocess={"crf": {}})
     with pytest.raises(TooLarge) as caught:
-        check(options, manifest(), Size(4096, 4096))
+        check_options(options, manifest(), Size(4096, 4096))
     assert caught.value.field == "postprocess.crf"
     monkeypatch.setattr(crf.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"segserve\[crf\]"):
-        check(options, manifest(), Size(40, 40))
+        check_options(options, manifest(), Size(40, 40))

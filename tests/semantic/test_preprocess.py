@@ -1,4 +1,4 @@
-"""Preprocessing against numpy, Pillow and OpenCV."""
+"""Preprocessing (grey, CLAHE, normalisation) equals numpy, Pillow and OpenCV."""
 
 import itertools
 from pathlib import Path
@@ -11,8 +11,8 @@ from PIL import Image
 
 from segserve.models.bundle import Bundle, SemanticManifest
 from segserve.models.semantic_manifest import Clahe, SemanticInput
-from segserve.semantic.clahe import equalise
-from segserve.semantic.preprocess import prepare
+from segserve.semantic.clahe import apply_clahe
+from segserve.semantic.preprocess import prepare_input
 from segserve.types import Float32, UInt8
 
 NUCLEI = Path(__file__).parents[2] / "examples" / "nuclei.png"
@@ -24,8 +24,8 @@ def picture(seed: int = 0) -> UInt8:
 
 
 def prepared(image: UInt8, **options: Any) -> Float32:
-    whole = prepare(image, SemanticInput.model_validate(options))
-    return whole.cut(0, 0, *image.shape[:2]).transpose(1, 2, 0)
+    network_input = prepare_input(image, SemanticInput.model_validate(options))
+    return network_input.read_tile(0, 0, *image.shape[:2]).transpose(1, 2, 0)
 
 
 def test_by_default_values_are_0_to_1() -> None:
@@ -57,10 +57,10 @@ def test_percentiles_are_numpys(per_channel: bool, low: float, high: float) -> N
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
-def test_standardised(per_channel: bool) -> None:
+def test_standardise_is_numpys_zscore(per_channel: bool) -> None:
     image, axis = picture(), (0, 1) if per_channel else None
-    found = prepared(image, normalise={"method": "standardise", "per_channel": per_channel})
-    np.testing.assert_allclose(found, (image - image.mean(axis)) / image.std(axis), atol=1e-5)
+    result = prepared(image, normalise={"method": "standardise", "per_channel": per_channel})
+    np.testing.assert_allclose(result, (image - image.mean(axis)) / image.std(axis), atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["percentile", "standardise"])
@@ -76,10 +76,10 @@ def test_grey_is_pillows() -> None:
     np.testing.assert_allclose(prepared(grey, channels=1)[..., 0], grey[..., 0] / 255, atol=1e-7)
 
 
-def test_beyond_the_image_it_is_mirrored() -> None:
-    whole = prepare(picture()[:5, :3], SemanticInput())
+def test_tiles_are_mirrored_beyond_the_image() -> None:
+    network_input = prepare_input(picture()[:5, :3], SemanticInput())
     expected = np.pad(picture()[2:5, 1:3], ((0, 4), (0, 5), (0, 0)), mode="reflect") / 255
-    np.testing.assert_allclose(whole.cut(2, 1, 7, 7).transpose(1, 2, 0), expected, atol=1e-7)
+    np.testing.assert_allclose(network_input.read_tile(2, 1, 7, 7).transpose(1, 2, 0), expected, atol=1e-7)
 
 
 CLAHE = [
@@ -94,9 +94,9 @@ CLAHE = [
 def test_clahe_is_opencvs_within_one_level(limit: float, tiles: int, size: tuple[int, int]) -> None:
     image = np.asarray(Image.open(NUCLEI).convert("L"))[: size[0], : size[1]]
     expected = cv2.createCLAHE(limit, (tiles, tiles)).apply(np.ascontiguousarray(image))
-    found = equalise(image, Clahe(clip_limit=limit, tiles=tiles))
-    assert np.abs(found.astype(int) - expected).max() <= 1
-    assert (found != expected).mean() < 0.02
+    result = apply_clahe(image, Clahe(clip_limit=limit, tiles=tiles))
+    assert np.abs(result.astype(int) - expected).max() <= 1
+    assert (result != expected).mean() < 0.02
 
 
 def test_colours_keep_their_hue_under_clahe_as_in_opencv() -> None:
@@ -104,18 +104,20 @@ def test_colours_keep_their_hue_under_clahe_as_in_opencv() -> None:
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     lab[..., 0] = cv2.createCLAHE(4.0, (8, 8)).apply(lab[..., 0])
     expected = cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
-    difference = np.abs(equalise(image, Clahe()).astype(int) - expected)
+    difference = np.abs(apply_clahe(image, Clahe()).astype(int) - expected)
     assert difference.mean() < 1.2
     assert np.median(difference) <= 1
     assert np.percentile(difference, 99) <= 5
 
 
-def test_the_statistics_are_the_whole_images() -> None:
+def test_statistics_are_those_of_the_whole_image_not_of_a_tile() -> None:
     image = picture()
     image[:, :10] = 0
-    whole = prepare(image, SemanticInput.model_validate({"normalise": {"method": "percentile"}}))
-    all_of_it = whole.cut(0, 0, 50, 70)
-    np.testing.assert_array_equal(whole.cut(10, 20, 16, 16), all_of_it[:, 10:26, 20:36])
+    network_input = prepare_input(
+        image, SemanticInput.model_validate({"normalise": {"method": "percentile"}})
+    )
+    whole = network_input.read_tile(0, 0, 50, 70)
+    np.testing.assert_array_equal(network_input.read_tile(10, 20, 16, 16), whole[:, 10:26, 20:36])
 
 
 def test_normalise_may_be_spelled_normalize() -> None:
@@ -128,7 +130,7 @@ def test_normalise_may_be_spelled_normalize() -> None:
 BAD = {
     "no class": ({"classes": []}, "classes"),
     "the same class twice": ({"classes": ["a", "a"]}, "different names"),
-    "a background that is no channel": ({"background": 3}, "background"),
+    "a background beyond the channels": ({"background": 3}, "background"),
     "nothing but background": ({"classes": ["a"], "background": 0}, "not background"),
     "softmax over one channel": ({"classes": ["a"], "activation": "softmax"}, "softmax"),
     "thresholds of other classes": ({"thresholds": [0.5]}, "as many"),
@@ -141,7 +143,7 @@ BAD = {
         "below",
     ),
     "a tile of another multiple": ({"tile": [100, 100]}, "multiples"),
-    "a method that is none": ({"input": {"normalise": {"method": "magic"}}}, "magic"),
+    "an unknown method": ({"input": {"normalise": {"method": "magic"}}}, "magic"),
     "two spellings that differ": (
         {"input": {"normalise": {"method": "fixed"}, "normalize": {"method": "standardise"}}},
         "normalize",
@@ -150,16 +152,16 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_manifest_that_cannot_be_is_refused(name: str) -> None:
+def test_an_invalid_manifest_is_refused(name: str) -> None:
     from pydantic import ValidationError
 
     fields, message = BAD[name]
-    given = {"name": "m", "architecture": "", "classes": ["a", "b", "c"], "files": {}, **fields}
+    manifest = {"name": "m", "architecture": "", "classes": ["a", "b", "c"], "files": {}, **fields}
     with pytest.raises(ValidationError, match=message):
-        SemanticManifest.model_validate(given)
+        SemanticManifest.model_validate(manifest)
 
 
-def test_manifests_are_told_apart_by_their_kind(tmp_path: Path) -> None:
+def test_the_kind_field_selects_the_manifest_class(tmp_path: Path) -> None:
     (tmp_path / "model.yaml").write_text(
         "name: m\nkind: semantic\narchitecture: unet\nclasses: [a]\nfiles: {}\n"
     )

@@ -24,8 +24,8 @@ from segserve.masks.label_map import Labels
 from segserve.models.bundle import AisEntry, AmgEntry, Threshold
 from segserve.models.promptable_model import Model
 from segserve.models.strict_schema import Strict
-from segserve.semantic.segmenter import SemanticOptions
-from segserve.semantic.sliding_window import Flips
+from segserve.semantic.options import SemanticOptions
+from segserve.semantic.tta import Flips
 from segserve.settings import Settings
 from segserve.timing import Timings
 from segserve.types import ReadOptions, Select
@@ -36,7 +36,7 @@ RunMethod = Callable[[Service, str, str, Any], Awaitable[Labels]]
 
 
 class SemanticParams(Strict):
-    """Fields of `segserve.semantic.segmenter.SemanticOptions`."""
+    """Fields of `segserve.semantic.options.SemanticOptions`."""
 
     tile: tuple[int, int] | None = None
     overlap: float | None = Field(None, ge=0, le=0.9)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from segserve.errors import BadInput
-from segserve.semantic.sliding_window import Flips
+from segserve.semantic.tta import Flips
 from segserve.v1 import segmentation_pb2
 from segserve.wire.grpc.convert import known
 from segserve.wire.operations.segment import validate_body

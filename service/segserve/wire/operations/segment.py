@@ -11,7 +11,7 @@ from segserve.decode.segmenter import SegmentResult
 from segserve.errors import TooLarge
 from segserve.models.bundle import Bundle, InstancesManifest, Manifest, PromptableManifest, SemanticManifest
 from segserve.models.promptable_model import AIS
-from segserve.semantic.class_map import named
+from segserve.semantic.class_map import list_foreground_classes
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, Candidate, Prompt, Size
 from segserve.wire.http.problems import InvalidRequest
@@ -98,7 +98,7 @@ def class_names(manifest: Manifest) -> list[str] | None:
     """What a model knows besides background; the n-th, from 1, is n in class maps. None: it knows no classes."""
     match manifest:
         case SemanticManifest():
-            return list(named(manifest))
+            return list(list_foreground_classes(manifest))
         case InstancesManifest():
             return list(manifest.classes[1:])
     return None

@@ -6,7 +6,7 @@ import orjson
 
 from segserve.app import Service
 from segserve.masks.label_map import encode_npy
-from segserve.semantic.segmenter import ClassMap
+from segserve.semantic.class_map import ClassMap
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, UInt8
 from segserve.wire.results import objects
@@ -46,7 +46,7 @@ def write_class_map(answer: ClassMap, asked: SemanticFormat, image: UInt8) -> tu
     known = ResultFormat(asked)
     if known in objects.MAPS:
         return objects.write_map(answer.values, known, image)
-    found = answer.found()
+    found = answer.to_image_objects()
     content = (
         objects.objects_to_coco(found)
         if known is ResultFormat.COCO

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from segserve.semantic.segmenter import SemanticOptions
-from segserve.semantic.sliding_window import Flips
+from segserve.semantic.options import SemanticOptions
+from segserve.semantic.tta import Flips
 from segserve.wire.schemas.common import ObjectOut, StrictBody
 
 MAX_CLASSES = 255
