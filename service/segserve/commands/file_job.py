@@ -34,7 +34,7 @@ EngineOption = Annotated[
     typer.Option(
         "--engine",
         help="memory: SAM 2's memory. projection: each mask is the prompt of the next frame"
-        " [default: memory where the model has one].",
+        " [default: memory for a SAM 2 with its weights, otherwise projection].",
     ),
 ]
 MethodParams = Annotated[
