@@ -11,7 +11,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from bench.common import THREADS, Line, at_most
 from segserve.decode.prompt_encoding import encode_tokens, logits_geometry
 from segserve.masks.crop import to_mask
-from segserve.masks.upscale import upscale
+from segserve.masks.upscale import upscale_mask
 from segserve.models.export.sam import export_sam
 from segserve.models.promptable_model import Model
 from segserve.models.runtime import RuntimeOptions
@@ -73,7 +73,7 @@ def decode(sam: object, model: Model, embedding: torch.Tensor, name: str, prompt
 
     def ours(array: np.ndarray) -> tuple[np.ndarray, float]:
         low, _ = model.decode(model.prepare({"embedding": array}, prompt.logits), coords, labels, [1, 2, 3])
-        found = np.stack([to_mask(upscale(m, where)) for m in low])
+        found = np.stack([to_mask(upscale_mask(m, where)) for m in low])
         union = (found | masks).sum((1, 2))
         return low, float(np.where(union > 0, (found & masks).sum((1, 2)) / np.maximum(union, 1), 1).min())
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from segserve.store.private_redis import is_redis_answering
 from tests.conftest import ExternalRedis
-from tests.files import made
+from tests.files import sample_files
 from tests.serving import Server
 
 
@@ -190,8 +190,11 @@ def test_files_count_to_the_quota_at_once(tmp_path: Path) -> None:
     server = Server(tmp_path / "data", quota_mb="1")
     answers = []
     for number in range(4):
-        entries = {"a.png": made.png(made.frame(number)), "b": np.random.default_rng(number).bytes(300_000)}
-        data = made.archive(tmp_path / f"{number}.zip", entries).read_bytes()
+        entries = {
+            "a.png": sample_files.encode_frame(number),
+            "b": np.random.default_rng(number).bytes(300_000),
+        }
+        data = sample_files.write_zip(tmp_path / f"{number}.zip", entries).read_bytes()
         answers.append(server.client.post("/v1/files", content=data))
     assert [answer.status_code for answer in answers] == [201, 201, 201, 413]
     assert "quota" in answers[-1].json()["detail"]

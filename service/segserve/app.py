@@ -30,9 +30,9 @@ from segserve.encode.prepared_cache import PreparedCache, PreparedImage
 from segserve.encode.single_flight import SingleFlight
 from segserve.errors import BadInput, CacheUnavailable, NotAllowed, OutOfMemory, SegserveError
 from segserve.files.file_library import FileLibrary
-from segserve.images.fetch_url import Fetcher
-from segserve.images.image_library import Library
-from segserve.images.stored_pixels import StoredImages
+from segserve.images.fetch_url import ImageFetcher
+from segserve.images.image_library import ImageLibrary
+from segserve.images.region_reader import RegionReader
 from segserve.instances.segmenter import InstanceSegmenter
 from segserve.jobs.job_services import JobServices, find_jobs_redis
 from segserve.jobs.kinds.batch_images import ServerRoots
@@ -109,7 +109,7 @@ class Service:
         objects = open_store(settings.object_store, settings.data_dir / "objects")
         store = ImageStore(objects, settings.quota_mb * MB)
         limits = settings.image_limits
-        stored = StoredImages(store, self._readers, limits.pixels)
+        stored = RegionReader(store, self._readers, limits.pixels)
         self.encoder = encoder or LocalEncoder(
             store,
             stored,
@@ -172,7 +172,7 @@ class Service:
             self.metrics,
             max_tiles=None if role is Role.WORKER else settings.automatic_tiles,
         )
-        self.library = Library(
+        self.library = ImageLibrary(
             store,
             stored,
             self.cache,
@@ -188,7 +188,7 @@ class Service:
         self.roots = ServerRoots(settings.batch_roots)
         self.semantic = SemanticSegmenter(self.library, self.registry, self.turns, self.metrics)
         self.instances = InstanceSegmenter(self.library, self.registry, self.turns)
-        self.fetcher = Fetcher(
+        self.fetcher = ImageFetcher(
             settings.fetch_hosts,
             private=settings.fetch_private,
             timeout_s=settings.fetch_timeout_s,

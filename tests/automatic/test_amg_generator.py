@@ -25,7 +25,7 @@ from segserve.encode.preprocess import preprocess_image
 from segserve.errors import TooLarge
 from segserve.masks.crop import to_mask
 from segserve.masks.geometry import iou
-from segserve.masks.upscale import Geometry, measure
+from segserve.masks.upscale import LogitsGeometry, measure_mask
 from segserve.models.export.sam import export_sam
 from segserve.models.promptable_model import Model
 from segserve.timing import Timings
@@ -168,9 +168,11 @@ def test_masks_that_would_fill_the_memory_are_refused(small: tuple[Ours, Referen
 def test_what_is_cut_off_decides_about_nothing(seed: int, size: tuple[int, int], padded: bool) -> None:
     rng = np.random.default_rng(seed)
     logits = rng.normal(-9, 4, (64, 64)).astype(np.float16).astype(np.float32)
-    where = Geometry.padded(Size(*size), 256, 64) if padded else Geometry.stretched(Size(*size), 64)
+    where = (
+        LogitsGeometry.padded(Size(*size), 256, 64) if padded else LogitsGeometry.stretched(Size(*size), 64)
+    )
     logits[rng.random((64, 64)) < 0.9] = -20
     candidate = AmgCandidate((0, 0), 0.5, amg_candidates.cut_patch(logits, amg_candidates.LOGIT_DEPTH))
     again = AmgCandidates(amg_candidates.LOGIT_DEPTH, [candidate]).logits(0, 64)
     for offset in (0.0, 1.0, amg_candidates.LOGIT_DEPTH):
-        assert measure(again, where, 0, offset) == measure(logits, where, 0, offset)
+        assert measure_mask(again, where, 0, offset) == measure_mask(logits, where, 0, offset)

@@ -10,7 +10,7 @@ from scipy import ndimage
 from segserve.automatic.stitch_tiles import Stitcher, make_tiles, segment_tiles
 from segserve.bounded_executor import BoundedExecutor
 from segserve.errors import Busy, TooLarge
-from segserve.images.tiling import Grid
+from segserve.images.tiling import TileGrid
 from segserve.masks import label_map
 from segserve.metrics import Metrics
 from segserve.types import Region, SegmentedObject, Size
@@ -51,7 +51,7 @@ def looking_at(truth: np.ndarray) -> Segment:
     return segment
 
 
-def stitched(tiles: Grid, segment: Segment) -> np.ndarray:
+def stitched(tiles: TileGrid, segment: Segment) -> np.ndarray:
     stitcher = Stitcher(tiles)
     for tile in tiles:
         stitcher.add(tile, segment(tile.outer))
@@ -71,7 +71,7 @@ def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
 @pytest.mark.parametrize("edge", [32, 50, 64, 100])
 def test_cells_are_the_same_partition_as_unstitched(edge: int) -> None:
     truth = cells(230, 310, 150)
-    assert same_partition(stitched(Grid(Size(230, 310), edge, edge // 4), looking_at(truth)), truth)
+    assert same_partition(stitched(TileGrid(Size(230, 310), edge, edge // 4), looking_at(truth)), truth)
 
 
 def test_an_object_over_many_tiles_has_one_id() -> None:
@@ -82,7 +82,7 @@ def test_an_object_over_many_tiles_has_one_id() -> None:
     truth[10:120, 10:120] = 3
     truth[30:100, 30:100] = 0  # a ring
     truth[60:70, 60:70] = 4  # and what lies in it
-    found = stitched(Grid(Size(300, 300), 40, 10), looking_at(truth))
+    found = stitched(TileGrid(Size(300, 300), 40, 10), looking_at(truth))
     expected = truth.copy()
     assert len(np.unique(found)) == len(np.unique(expected))
     assert same_partition(found, expected)
@@ -92,7 +92,7 @@ def test_an_object_that_meets_its_tile_only_at_a_corner_stays_one() -> None:
     truth = np.zeros((80, 80), np.int32)
     for step in range(70):
         truth[step + 3 : step + 8, step + 5 : step + 10] = 1  # along the diagonal
-    assert same_partition(stitched(Grid(Size(80, 80), 20, 6), looking_at(truth)), truth)
+    assert same_partition(stitched(TileGrid(Size(80, 80), 20, 6), looking_at(truth)), truth)
 
 
 def test_what_looks_different_at_the_edge_of_a_tile_is_still_put_together() -> None:
@@ -116,7 +116,7 @@ def test_what_looks_different_at_the_edge_of_a_tile_is_still_put_together() -> N
                 found.append(SegmentedObject(label_map.to_crops(ragged.astype(np.uint8))[0], 0.5, "cell"))
         return found
 
-    tiles = Grid(Size(400, 500), 100, 25)
+    tiles = TileGrid(Size(400, 500), 100, 25)
     inside = (ndimage.minimum_filter(truth, 3) == ndimage.maximum_filter(truth, 3)) & (truth > 0)
     inside[:2] = inside[-2:] = inside[:, :2] = inside[:, -2:] = False
     assert adjusted_rand(truth[inside], stitched(tiles, segment)[inside]) > 0.99
@@ -130,7 +130,7 @@ def test_neighbours_of_which_one_tile_makes_one_object_do_not_all_become_one() -
     def segment(region: Region) -> list[SegmentedObject]:
         return looking_at(truth if region.x == 0 else merged)(region)
 
-    found = stitched(Grid(Size(40, 80), 40, 10), segment)
+    found = stitched(TileGrid(Size(40, 80), 40, 10), segment)
     assert found[10, 35] == found[10, 45] == found[25, 45], "goes to the larger"
     assert found[25, 35] not in (0, found[10, 35])
 
@@ -138,7 +138,7 @@ def test_neighbours_of_which_one_tile_makes_one_object_do_not_all_become_one() -
 def test_ids_and_scores_follow_the_objects() -> None:
     truth = np.zeros((60, 60), np.int32)
     truth[10:20, 25:50] = 1  # most of it in the second tile
-    tiles = Grid(Size(60, 60), 30, 8)
+    tiles = TileGrid(Size(60, 60), 30, 8)
     stitcher = Stitcher(tiles)
     for tile in tiles:
         found = looking_at(truth)(tile.outer)
@@ -149,7 +149,7 @@ def test_ids_and_scores_follow_the_objects() -> None:
 
 
 def test_nothing_found_is_nothing() -> None:
-    assert stitched(Grid(Size(50, 50), 20, 5), lambda region: []).max() == 0
+    assert stitched(TileGrid(Size(50, 50), 20, 5), lambda region: []).max() == 0
 
 
 def test_the_limit_of_tiles_is_told() -> None:
@@ -165,7 +165,7 @@ def run(segment: Callable[[Region], Awaitable[list[SegmentedObject]]]) -> list[S
     async def story() -> list[SegmentedObject]:
         turns = BoundedExecutor(1, 0, Metrics())
         try:
-            return await segment_tiles(Grid(Size(60, 60), 30, 8), segment, turns)
+            return await segment_tiles(TileGrid(Size(60, 60), 30, 8), segment, turns)
         finally:
             turns.close()
 

@@ -10,7 +10,7 @@ from segserve.commands.output_file import write_atomically
 from segserve.commands.server_client import ServerClient
 from segserve.errors import BadInput
 from segserve.wire.results.job_formats import JobFormat
-from tests.files import made
+from tests.files import sample_files
 from tests.serving import Server
 
 
@@ -28,7 +28,7 @@ def automatic_batch(image_ids: list[str]) -> dict[str, Any]:
 
 
 def test_a_file_is_uploaded_as_it_is(tmp_path: Path, client: ServerClient, server: Server) -> None:
-    file_id = client.upload_file(made.video(tmp_path / "clip.mp4", 20))["file_id"]
+    file_id = client.upload_file(sample_files.write_video(tmp_path / "clip.mp4", 20))["file_id"]
     assert server.client.get(f"/v1/files/{file_id}").json()["frames"] == 20
 
 

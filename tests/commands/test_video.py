@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 
 from tests.commands.run_command import run_segserve
-from tests.files import made
+from tests.files import sample_files
 from tests.serving import Server
 
 
 def test_label_maps_by_a_server(tmp_path: Path, server: Server) -> None:
-    clip, output = made.video(tmp_path / "clip.mp4", 12), tmp_path / "out.zip"
+    clip, output = sample_files.write_video(tmp_path / "clip.mp4", 12), tmp_path / "out.zip"
     prompt = ["--point", "8,20@0", "--engine", "projection"]
     done = run_segserve("video", clip, *prompt, "-o", output, "--server", server.url)
     assert done.returncode == 0, done.stderr
@@ -25,7 +25,7 @@ def test_label_maps_by_a_server(tmp_path: Path, server: Server) -> None:
 
 
 def test_an_overlay_without_a_server(tmp_path: Path) -> None:
-    clip, output = made.video(tmp_path / "clip.mp4", 12), tmp_path / "out.mp4"
+    clip, output = sample_files.write_video(tmp_path / "clip.mp4", 12), tmp_path / "out.mp4"
     prompt = ["--box", "0,10,16,30@0", "--engine", "projection"]
     done = run_segserve("video", clip, *prompt, "-o", output, "--data-dir", tmp_path / "d")
     assert done.returncode == 0, done.stderr

@@ -7,12 +7,14 @@ import pytest
 import SimpleITK as sitk
 
 from tests.commands.run_command import run_segserve
-from tests.files import made
+from tests.files import sample_files
 from tests.serving import Server
 
 
 def test_the_label_volume_keeps_the_geometry_of_the_source(tmp_path: Path, server: Server) -> None:
-    source = sitk.GetImageFromArray(np.stack([made.frame(at)[..., 0] for at in range(6)]).astype(np.int16))
+    source = sitk.GetImageFromArray(
+        np.stack([sample_files.draw_frame(at)[..., 0] for at in range(6)]).astype(np.int16)
+    )
     source.SetSpacing((0.5, 0.75, 2.0))
     source.SetOrigin((-10.0, 5.0, 100.0))
     sitk.WriteImage(source, str(tmp_path / "scan.nrrd"))

@@ -72,7 +72,7 @@ def test_a_mask_to_refine_chooses_by_where_it_is() -> None:
 def test_refining_stays_where_the_mask_was_found_while_that_holds_the_prompt() -> None:
     assert choose(points((800, 800)), TILE) == TILE, "in its halo"
     beyond = choose(points((2400, 1100)), TILE)
-    assert large_images.holds(beyond, Box(768, 768, 2400, 2304))
+    assert large_images.region_contains(beyond, Box(768, 768, 2400, 2304))
     assert large_images.choose_region(Prompt(), TILE, SIZE, manifest(Kind.SAM), "") == TILE
 
 

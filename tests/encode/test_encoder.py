@@ -15,7 +15,7 @@ from PIL import Image
 
 from segserve.encode.encoder import EncodeRequest, LocalEncoder
 from segserve.errors import BadInput, BrokenModel, Busy, CacheUnavailable, ImageNotFound, OutOfMemory
-from segserve.images.stored_pixels import StoredImages
+from segserve.images.region_reader import RegionReader
 from segserve.metrics import Metrics
 from segserve.store import keys
 from segserve.store.image_store import ImageStore
@@ -66,7 +66,7 @@ class Bench:
         readers = ThreadPoolExecutor(2)
         self.encoder = LocalEncoder(
             self.store,
-            StoredImages(self.store, readers, 10_000),
+            RegionReader(self.store, readers, 10_000),
             cast(RedisCache, NoCache()),
             cast(Any, registry),
             readers,

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segserve.errors import BadInput, TooLarge
-from segserve.images.image_source import Source
+from segserve.images.image_source import ImageSource
 from segserve.images.normalise import stretch, to_uint8
 from segserve.images.read_image import open_image
-from segserve.images.streaming_percentiles import find_limits
+from segserve.images.streaming_percentiles import find_value_ranges
 from segserve.types import Normalise
 
 H, W = 700, 91  # several bands, the last one lower
@@ -98,7 +98,7 @@ READ_AT_ONCE = {
 }
 
 
-def opened(data: bytes) -> Source:
+def opened(data: bytes) -> ImageSource:
     return open_image(io.BytesIO(data), 0, MAX, MAX)
 
 
@@ -139,7 +139,7 @@ def test_the_limits_of_bands_are_those_of_the_image() -> None:
             image[3, 4, 0], image[5, 5, 1] = np.nan, -np.inf
         for how in Normalise:
             if kind != "u1" or how is not Normalise.NONE:
-                limits = find_limits(lambda image=image: np.array_split(image, 5), how)
+                limits = find_value_ranges(lambda image=image: np.array_split(image, 5), how)
                 difference = stretch(image, limits).astype(int) - to_uint8(image, how)
                 assert np.abs(difference).max() <= (kind[0] == "f"), (kind, how)
 
@@ -148,7 +148,7 @@ def test_bands_of_nothing_finite_are_refused_like_the_image() -> None:
     nothing = np.full((H, W, 1), np.nan, np.float32)
     for how in Normalise:
         with pytest.raises(BadInput, match="NaN"):
-            find_limits(lambda: np.array_split(nothing, 3), how)
+            find_value_ranges(lambda: np.array_split(nothing, 3), how)
 
 
 @pytest.mark.parametrize("name", ["png colour", "jpeg colour", "tiff tiles", "tiff one strip", "tiff jpeg"])

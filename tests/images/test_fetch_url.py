@@ -19,7 +19,7 @@ import pytest
 
 from segserve import outbound_http
 from segserve.errors import BadInput, FetchFailed, NotAllowed, SegserveError, TooLarge
-from segserve.images.fetch_url import Fetcher
+from segserve.images.fetch_url import ImageFetcher
 from segserve.outbound_http import Address, is_public
 from tests.serving import Server
 from tests.wire.test_bad_input import refused
@@ -102,7 +102,7 @@ class Names:
 
 def fetched(url: str, *hosts: str, private: bool = True, timeout_s: float = 30, **options: Any) -> bytes:
     file = io.BytesIO()
-    fetcher = Fetcher(hosts, private=private, timeout_s=timeout_s, max_bytes=MAX_BYTES, **options)
+    fetcher = ImageFetcher(hosts, private=private, timeout_s=timeout_s, max_bytes=MAX_BYTES, **options)
     asyncio.run(fetcher.fetch(url, file))
     return file.getvalue()
 

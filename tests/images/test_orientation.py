@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from segserve.images.orientation import stored, turn, turned
+from segserve.images.orientation import apply_orientation, oriented_size, to_stored_region
 from segserve.types import Region, Size
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (11, 17, 3), np.uint8)
@@ -17,16 +17,16 @@ def test_turning_is_pillows(orientation: int) -> None:
     exif[0x0112] = orientation
     Image.fromarray(IMAGE).save(file, "PNG", exif=exif)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(file)))
-    np.testing.assert_array_equal(turn(IMAGE, orientation), expected)
-    assert turned(Size(11, 17), orientation) == Size(*expected.shape[:2])
+    np.testing.assert_array_equal(apply_orientation(IMAGE, orientation), expected)
+    assert oriented_size(Size(11, 17), orientation) == Size(*expected.shape[:2])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_region_of_the_turned_image_is_found_where_it_is_stored(orientation: int) -> None:
-    seen = turn(IMAGE, orientation)
-    size = turned(Size(11, 17), orientation)
+    seen = apply_orientation(IMAGE, orientation)
+    size = oriented_size(Size(11, 17), orientation)
     for region in (Region(0, 0, size.width, size.height), Region(1, 2, 5, 3), Region(4, 6, 2, 5)):
-        at = stored(region, size, orientation)
-        part = turn(IMAGE[at.y : at.y + at.height, at.x : at.x + at.width], orientation)
+        at = to_stored_region(region, size, orientation)
+        part = apply_orientation(IMAGE[at.y : at.y + at.height, at.x : at.x + at.width], orientation)
         expected = seen[region.y : region.y + region.height, region.x : region.x + region.width]
         np.testing.assert_array_equal(part, expected)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from segserve.errors import BadInput, SegserveError, TooLarge, UnsupportedFormat
-from segserve.images.raster.jpeg_header import frame_sizes
+from segserve.images.raster.jpeg_header import read_frame_sizes
 from segserve.images.read_image import read_image
 from segserve.types import Normalise, ReadOptions, UInt8
 
@@ -619,7 +619,12 @@ class TestFrameSizes:
     def test_finds_every_frame(self) -> None:
         frame = b"\xff\xc2\0\x0b\x08\0\x10\0\x20\x01\x01\x11\0"
         stream = b"\xff\xd8\xff\xe0\0\x04ab" + b"junk" + b"\xff" + frame + frame + b"\xff\xda\0\x02"
-        assert frame_sizes(stream + frame) == [(16, 32), (16, 32)]
+        assert read_frame_sizes(stream + frame) == [(16, 32), (16, 32)]
 
     def test_ends(self) -> None:
-        assert frame_sizes(b"") == frame_sizes(b"\xff\xd8\xff") == frame_sizes(b"\xff\xd8\xff\xd9") == []
+        assert (
+            read_frame_sizes(b"")
+            == read_frame_sizes(b"\xff\xd8\xff")
+            == read_frame_sizes(b"\xff\xd8\xff\xd9")
+            == []
+        )

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from segserve.images.tiling import Grid, grid, holds, window
+from segserve.images.tiling import TileGrid, choose_window, make_tile_grid, region_contains
 from segserve.types import Box, Region, Size
 
 
 @pytest.mark.parametrize("size", [Size(10, 10), Size(100, 37), Size(64, 64), Size(1, 129)])
 def test_inner_parts_cover_the_image_once_and_halos_surround_them(size: Size) -> None:
-    tiles = Grid(size, 32, 8)
+    tiles = TileGrid(size, 32, 8)
     covered = np.zeros((size.height, size.width), int)
     for tile in tiles:
         inner, outer = tile.inner, tile.outer
@@ -24,7 +24,7 @@ def test_inner_parts_cover_the_image_once_and_halos_surround_them(size: Size) ->
 
 
 def test_a_point_belongs_to_the_tile_whose_inner_part_holds_it() -> None:
-    tiles = Grid(Size(100, 37), 32, 8)
+    tiles = TileGrid(Size(100, 37), 32, 8)
     for x, y in ((0, 0), (31.9, 31.9), (32, 0), (36, 99), (37, 100)):
         inner = tiles.at(x, y).inner
         assert inner.x <= x <= inner.x + inner.width
@@ -34,22 +34,24 @@ def test_a_point_belongs_to_the_tile_whose_inner_part_holds_it() -> None:
 
 
 def test_tiles_are_micro_sams_for_a_model_of_1024() -> None:
-    tiles = grid(Size(5000, 5000), 1024)
+    tiles = make_tile_grid(Size(5000, 5000), 1024)
     assert (tiles.edge, tiles.halo) == (1024, 256)
     assert tiles.tile(1, 1).outer == Region(768, 768, 1536, 1536)
 
 
 def test_what_a_tile_does_not_hold_is_looked_for_in_larger_ones() -> None:
     size = Size(20_000, 20_000)
-    assert window(size, 1024, Box(1500, 1500, 1500, 1500)) == Region(768, 768, 1536, 1536)
-    assert window(size, 1024, Box(800, 800, 2200, 2200)) == Region(768, 768, 1536, 1536)
-    assert window(size, 1024, Box(700, 800, 2200, 2200)) == Region(0, 0, 3072, 3072)
-    assert window(size, 1024, Box(1700, 1000, 2600, 1100)) == Region(1280, 256, 1536, 1536), "between two"
-    assert window(size, 1024, Box(0, 0, 20_000, 20_000)) == Region(0, 0, 20_000, 20_000)
+    assert choose_window(size, 1024, Box(1500, 1500, 1500, 1500)) == Region(768, 768, 1536, 1536)
+    assert choose_window(size, 1024, Box(800, 800, 2200, 2200)) == Region(768, 768, 1536, 1536)
+    assert choose_window(size, 1024, Box(700, 800, 2200, 2200)) == Region(0, 0, 3072, 3072)
+    assert choose_window(size, 1024, Box(1700, 1000, 2600, 1100)) == Region(1280, 256, 1536, 1536), (
+        "between two"
+    )
+    assert choose_window(size, 1024, Box(0, 0, 20_000, 20_000)) == Region(0, 0, 20_000, 20_000)
     rng = np.random.default_rng(0)
     for _ in range(200):
         (x0, x1), (y0, y1) = np.sort(rng.uniform(0, 20_000, (2, 2)), axis=1)
         asked = Box(x0, y0, x1, y1)
-        found = window(size, 1024, asked)
-        assert holds(found, asked)
+        found = choose_window(size, 1024, asked)
+        assert region_contains(found, asked)
         assert found.width <= max(1536, 1536 * 2 * max(x1 - x0, y1 - y0) / 1280), "no larger than needed"

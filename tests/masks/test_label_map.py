@@ -61,9 +61,9 @@ def test_a_png_refuses_ids_it_cannot_hold() -> None:
 def test_an_overlay_leaves_the_background_and_outlines_each_object() -> None:
     image = np.full((20, 30, 3), 100, np.uint8)
     values = label_map.from_crops([from_mask(square(2, 2, 6)), from_mask(square(10, 20, 6))], Size(20, 30))
-    drawn = label_map.overlay(image, values)
+    drawn = label_map.draw_overlay(image, values)
     assert (drawn[values == 0] == 100).all()
-    table = label_map.colours([1, 2])
+    table = label_map.make_colour_table([1, 2])
     assert (drawn[2, 2] == table[1]).all()
     assert (drawn[10, 20] == table[2]).all()
     assert (drawn[5, 5] != 100).any()  # tinted inside
@@ -81,7 +81,7 @@ def test_a_map_of_run_lengths_is_that_of_the_masks() -> None:
     small[10:20, 30:45] = True
     found = [crop.from_mask(small), crop.from_mask(large)]
     given = [(number, rle.encode(each), crop.area(each)) for number, each in enumerate(found, 1)]
-    values = label_map.from_runs(given, Size(30, 50), np.uint16)
+    values = label_map.from_rle(given, Size(30, 50), np.uint16)
     assert np.array_equal(values, label_map.from_crops(found, Size(30, 50)))
 
 
@@ -92,4 +92,4 @@ def test_outlines_are_as_wide_as_asked() -> None:
         inner = np.zeros((30, 30), np.bool_)
         for left in (5, 15):
             inner[5 + width : 25 - width, left + width : left + 10 - width] = True
-        assert np.array_equal(label_map.outlines(values, width), (values > 0) & ~inner)
+        assert np.array_equal(label_map.find_outlines(values, width), (values > 0) & ~inner)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from segserve.masks import crop as crops
 from segserve.masks import upscale as module
-from segserve.masks.upscale import Geometry, upscale, upscale_logits
+from segserve.masks.upscale import LogitsGeometry, upscale_logits, upscale_mask
 from segserve.types import Bool, Float32, Size
 from tests.rounding import Float64, bilinear, bilinear_error, undecided
 
@@ -19,11 +19,11 @@ torch: Any = pytest.importorskip("torch")
 sides = st.one_of(st.integers(1, 40), st.integers(41, 700))
 geometries = st.one_of(
     st.builds(
-        lambda size, model: Geometry.padded(size, *model),
+        lambda size, model: LogitsGeometry.padded(size, *model),
         st.builds(Size, sides, sides),
         st.sampled_from([(1024, 256), (512, 128), (256, 64), (100, 30)]),
     ),
-    st.builds(Geometry.stretched, st.builds(Size, sides, sides), st.sampled_from([256, 64])),
+    st.builds(LogitsGeometry.stretched, st.builds(Size, sides, sides), st.sampled_from([256, 64])),
 )
 
 
@@ -31,7 +31,7 @@ def resize(logits: Any, height: int, width: int) -> Any:
     return torch.nn.functional.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
 
 
-def by_torch(logits: Any, geometry: Geometry) -> Any:
+def by_torch(logits: Any, geometry: LogitsGeometry) -> Any:
     """`Sam.postprocess_masks`; with `stretched`, the one step of SAM 2. In the type of the logits."""
     tensor = torch.from_numpy(logits)[None, None]
     if geometry.square != geometry.low:
@@ -40,7 +40,7 @@ def by_torch(logits: Any, geometry: Geometry) -> Any:
     return resize(tensor, geometry.original.height, geometry.original.width)[0, 0].numpy()
 
 
-def reference(logits: Float32, geometry: Geometry) -> tuple[Float64, float]:
+def reference(logits: Float32, geometry: LogitsGeometry) -> tuple[Float64, float]:
     """The upscaled logits [H, W] by torch in float64, and how far float32 may be from them: the errors of both steps,
     the second of values that the first has made flatter. torch's own float32 must be as near."""
     exact: Float64 = by_torch(logits.astype(np.float64), geometry)
@@ -67,14 +67,14 @@ def assert_same(mask: Bool, exact: Float64, error: float) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(geometries, st.integers(0, 2**32))
-def test_mask_is_where_the_reference_is_positive(geometry: Geometry, seed: int) -> None:
+def test_mask_is_where_the_reference_is_positive(geometry: LogitsGeometry, seed: int) -> None:
     logits = blobs(geometry.low, seed)
-    assert_same(crops.to_mask(upscale(logits, geometry)), *reference(logits, geometry))
+    assert_same(crops.to_mask(upscale_mask(logits, geometry)), *reference(logits, geometry))
 
 
 @settings(max_examples=40, deadline=None)
 @given(geometries, st.integers(0, 2**32))
-def test_logits_are_those_of_the_reference(geometry: Geometry, seed: int) -> None:
+def test_logits_are_those_of_the_reference(geometry: LogitsGeometry, seed: int) -> None:
     logits = blobs(geometry.low, seed)
     exact, error = reference(logits, geometry)
     assert np.abs(upscale_logits(logits, geometry) - exact).max() <= error
@@ -85,32 +85,34 @@ def test_logits_are_those_of_the_reference(geometry: Geometry, seed: int) -> Non
 @pytest.mark.parametrize("padded", [True, False])
 def test_extreme_sizes(size: tuple[int, int], padded: bool) -> None:
     original = Size(*size)
-    geometry = Geometry.padded(original, 1024, 256) if padded else Geometry.stretched(original, 256)
+    geometry = (
+        LogitsGeometry.padded(original, 1024, 256) if padded else LogitsGeometry.stretched(original, 256)
+    )
     for seed in range(3):
         logits = blobs(256, seed)
-        assert_same(crops.to_mask(upscale(logits, geometry)), *reference(logits, geometry))
+        assert_same(crops.to_mask(upscale_mask(logits, geometry)), *reference(logits, geometry))
 
 
 @settings(max_examples=40, deadline=None)
 @given(geometries, st.data())
-def test_a_single_positive_value(geometry: Geometry, data: st.DataObject) -> None:
+def test_a_single_positive_value(geometry: LogitsGeometry, data: st.DataObject) -> None:
     logits = np.full((geometry.low, geometry.low), -1, np.float32)
     y, x = (data.draw(st.integers(0, geometry.low - 1)) for _ in range(2))
     logits[y, x] = 7
-    assert_same(crops.to_mask(upscale(logits, geometry)), *reference(logits, geometry))
+    assert_same(crops.to_mask(upscale_mask(logits, geometry)), *reference(logits, geometry))
 
 
 @given(geometries)
 @settings(max_examples=30, deadline=None)
-def test_all_negative_is_empty(geometry: Geometry) -> None:
-    crop = upscale(np.full((geometry.low, geometry.low), -0.1, np.float32), geometry)
+def test_all_negative_is_empty(geometry: LogitsGeometry) -> None:
+    crop = upscale_mask(np.full((geometry.low, geometry.low), -0.1, np.float32), geometry)
     assert (crop.pixels.shape, crop.x, crop.y, crop.size) == ((0, 0), 0, 0, geometry.original)
 
 
 @given(geometries)
 @settings(max_examples=30, deadline=None)
-def test_all_positive_is_everything(geometry: Geometry) -> None:
-    crop = upscale(np.full((geometry.low, geometry.low), 0.1, np.float32), geometry)
+def test_all_positive_is_everything(geometry: LogitsGeometry) -> None:
+    crop = upscale_mask(np.full((geometry.low, geometry.low), 0.1, np.float32), geometry)
     assert crop.pixels.shape == (geometry.original.height, geometry.original.width)
     assert crop.pixels.all()
 
@@ -118,29 +120,29 @@ def test_all_positive_is_everything(geometry: Geometry) -> None:
 def test_positive_only_in_the_padding_is_empty() -> None:
     logits = np.full((256, 256), -1, np.float32)
     logits[200:] = 5
-    crop = upscale(logits, Geometry.padded(Size(300, 600), 1024, 256))
+    crop = upscale_mask(logits, LogitsGeometry.padded(Size(300, 600), 1024, 256))
     assert crop.pixels.size == 0
 
 
 @settings(max_examples=20, deadline=None)
 @given(geometries, st.integers(0, 2**32))
-def test_crop_is_the_bounding_box_of_its_ones(geometry: Geometry, seed: int) -> None:
-    crop = upscale(blobs(geometry.low, seed) - np.float32(3), geometry)
+def test_crop_is_the_bounding_box_of_its_ones(geometry: LogitsGeometry, seed: int) -> None:
+    crop = upscale_mask(blobs(geometry.low, seed) - np.float32(3), geometry)
     height, width = crop.pixels.shape
     assert crops.bounding_box(crop) == (crop.x, crop.y, crop.x + width, crop.y + height)
 
 
 @pytest.mark.parametrize("threshold", [-2.5, 0.0, 1.25])
 def test_threshold_is_what_logits_must_exceed(threshold: float) -> None:
-    geometry = Geometry.padded(Size(480, 640), 1024, 256)
+    geometry = LogitsGeometry.padded(Size(480, 640), 1024, 256)
     logits = blobs(256, 5)
-    mask = crops.to_mask(upscale(logits, geometry, threshold))
+    mask = crops.to_mask(upscale_mask(logits, geometry, threshold))
     exact, error = reference(logits, geometry)
     assert_same(mask, exact - threshold, error)
 
 
 def test_only_blocks_on_the_edge_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    geometry = Geometry.padded(Size(3000, 4000), 1024, 256)
+    geometry = LogitsGeometry.padded(Size(3000, 4000), 1024, 256)
     y, x = np.mgrid[:256, :256].astype(np.float32)
     logits = 40 - np.hypot(y - 96, x - 128)
     computed = []
@@ -151,21 +153,21 @@ def test_only_blocks_on_the_edge_are_computed(monkeypatch: pytest.MonkeyPatch) -
         fill(*args)
 
     monkeypatch.setattr(module, "_fill", counting)
-    upscale(logits, geometry)
-    diameter_in_blocks = 2 * 40 * 4000 / 256 / module.BLOCK
+    upscale_mask(logits, geometry)
+    diameter_in_blocks = 2 * 40 * 4000 / 256 / module.BLOCK_PX
     assert 0 < computed[0] < 8 * diameter_in_blocks
 
 
 def test_padded_rounds_as_segment_anything_does() -> None:
     # get_preprocess_shape(1200, 1800, 1024) and (1801, 1200, 1024), worked out by hand.
-    assert Geometry.padded(Size(1200, 1800), 1024, 256).valid == Size(683, 1024)
-    assert Geometry.padded(Size(1801, 1200), 1024, 256).valid == Size(1024, 682)
+    assert LogitsGeometry.padded(Size(1200, 1800), 1024, 256).valid == Size(683, 1024)
+    assert LogitsGeometry.padded(Size(1801, 1200), 1024, 256).valid == Size(1024, 682)
 
 
 def test_logits_of_another_size_are_refused() -> None:
-    geometry = Geometry.stretched(Size(10, 10), 256)
+    geometry = LogitsGeometry.stretched(Size(10, 10), 256)
     with pytest.raises(ValueError, match="do not fit"):
-        upscale(np.zeros((64, 64), np.float32), geometry)
+        upscale_mask(np.zeros((64, 64), np.float32), geometry)
 
 
 @settings(max_examples=60, deadline=None)
@@ -173,25 +175,25 @@ def test_logits_of_another_size_are_refused() -> None:
     geometries, st.integers(0, 2**32), st.sampled_from([0.0, 0.5, -1.5]), st.sampled_from([0.0, 0.25, 3.0])
 )
 def test_a_mask_is_measured_without_its_pixels(
-    geometry: Geometry, seed: int, threshold: float, offset: float
+    geometry: LogitsGeometry, seed: int, threshold: float, offset: float
 ) -> None:
     logits = blobs(geometry.low, seed)
     exact, near = reference(logits, geometry)
     full = exact - threshold
-    found = module.measure(logits, geometry, threshold, offset)
+    found = module.measure_mask(logits, geometry, threshold, offset)
     for area, level in ((found.area, 0.0), (found.inner, offset), (found.outer, -offset)):
         assert np.count_nonzero(full > level + near) <= area <= np.count_nonzero(full > level - near)
-    mask = upscale(logits, geometry, threshold)
+    mask = upscale_mask(logits, geometry, threshold)
     assert np.abs(np.subtract(found.box, crops.bounding_box(mask))).max() <= (np.abs(full) <= near).sum()
     assert found.area == crops.area(mask) or (np.abs(full) <= near).any()
 
 
 def test_what_is_above_no_level_has_no_extent() -> None:
-    geometry = Geometry.padded(Size(70, 100), 256, 64)
-    nothing = module.measure(np.full((64, 64), -5, np.float32), geometry, 0, 1)
+    geometry = LogitsGeometry.padded(Size(70, 100), 256, 64)
+    nothing = module.measure_mask(np.full((64, 64), -5, np.float32), geometry, 0, 1)
     assert (nothing.area, nothing.inner, nothing.outer, nothing.box) == (0, 0, 0, (0, 0, 0, 0))
-    everything = module.measure(np.full((64, 64), 5, np.float32), geometry, 0, 1)
+    everything = module.measure_mask(np.full((64, 64), 5, np.float32), geometry, 0, 1)
     assert (everything.area, everything.inner, everything.outer) == (7000, 7000, 7000)
     assert everything.box == (0, 0, 100, 70)
-    between = module.measure(np.full((64, 64), -0.5, np.float32), geometry, 0, 1)
+    between = module.measure_mask(np.full((64, 64), -0.5, np.float32), geometry, 0, 1)
     assert (between.area, between.outer, between.box) == (0, 7000, (0, 0, 0, 0))

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 import tifffile
 
 from segserve.errors import BadInput
-from segserve.files.volume import geometry_of
+from segserve.files.volume import read_geometry
 from segserve.rendering.label_volume import write_frames_tiff, write_label_volume, write_volume_tiff
 from segserve.types import Size
 from tests.rendering.made import disc, line, lines_of
@@ -59,7 +59,9 @@ def written(parts: Iterator[bytes], path: Path) -> Path:
 def test_every_voxel_is_where_it_was(tmp_path: Path, suffix: str, axis: int) -> None:
     image, expected = source(), truth(axis)
     lines = lines_of(*lines_along(axis, expected))
-    path = written(write_label_volume(lines, axis, geometry_of(image), suffix), tmp_path / f"labels{suffix}")
+    path = written(
+        write_label_volume(lines, axis, read_geometry(image), suffix), tmp_path / f"labels{suffix}"
+    )
     lines.close()
     found = sitk.ReadImage(str(path))
     assert found.GetPixelID() == sitk.sitkUInt16
@@ -72,7 +74,7 @@ def test_every_voxel_is_where_it_was(tmp_path: Path, suffix: str, axis: int) -> 
 
 def test_a_volume_of_many_ids_is_32_bit(tmp_path: Path) -> None:
     lines = lines_of(line(2, {70_000: disc(Size(20, 30), 10, 10, 4)}, word="slice"))
-    path = written(write_label_volume(lines, 0, geometry_of(source()), ".nrrd"), tmp_path / "labels.nrrd")
+    path = written(write_label_volume(lines, 0, read_geometry(source()), ".nrrd"), tmp_path / "labels.nrrd")
     lines.close()
     found = sitk.ReadImage(str(path))
     assert found.GetPixelID() == sitk.sitkUInt32
@@ -83,7 +85,7 @@ def test_a_volume_of_many_ids_is_32_bit(tmp_path: Path) -> None:
 def test_a_stack_that_imagej_opens_with_its_spacing(tmp_path: Path, axis: int) -> None:
     expected = truth(axis)
     lines = lines_of(*lines_along(axis, expected))
-    path = written(write_volume_tiff(lines, axis, geometry_of(source())), tmp_path / "labels.tif")
+    path = written(write_volume_tiff(lines, axis, read_geometry(source())), tmp_path / "labels.tif")
     lines.close()
     with tifffile.TiffFile(path) as file:
         assert file.is_imagej
@@ -109,5 +111,5 @@ def test_a_stack_of_frames_with_their_rate(tmp_path: Path) -> None:
 def test_masks_of_another_size_are_refused(tmp_path: Path) -> None:
     lines = lines_of(line(0, {1: disc(Size(9, 9), 4, 4, 3)}))
     with pytest.raises(BadInput, match="do not add up"):
-        io.BytesIO().writelines(write_label_volume(lines, 0, geometry_of(source()), ".mha"))
+        io.BytesIO().writelines(write_label_volume(lines, 0, read_geometry(source()), ".mha"))
     lines.close()

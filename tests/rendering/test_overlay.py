@@ -22,7 +22,7 @@ def test_an_outline_of_two_pixels_and_a_faint_fill() -> None:
     square = np.zeros((40, 60), np.bool_)
     square[10:30, 20:40] = True
     found = draw_overlay(GREY, entries({3: square}))
-    colour = label_map.colours([3])[1]
+    colour = label_map.make_colour_table([3])[1]
     assert np.array_equal(found[~square], GREY[~square])
     outline = square.copy()
     outline[12:28, 22:38] = False
@@ -44,7 +44,7 @@ def test_an_object_keeps_its_colour_whoever_is_with_it() -> None:
 
 def test_colours_are_those_of_label_maps() -> None:
     mask = disc(SIZE, 30, 20, 12)
-    by_map = label_map.overlay(GREY, mask * np.uint16(5), width=2)
+    by_map = label_map.draw_overlay(GREY, mask * np.uint16(5), width=2)
     assert np.array_equal(draw_overlay(GREY, entries({5: mask})), by_map)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.files import made
+from tests.files import sample_files
 from tests.serving import Server
 from tests.wire.test_bad_input import refused
 from tests.wire.test_files import upload
@@ -54,21 +54,21 @@ def written(path: Path, data: bytes) -> Path:
 
 
 def zipped(entries: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Callable[[Path], Path]:
-    return lambda path: made.archive(path, entries, compression)
+    return lambda path: sample_files.write_zip(path, entries, compression)
 
 
 def noise(seed: int, size: int) -> bytes:
     return np.random.default_rng(seed).bytes(size)
 
 
-PICTURE = made.png(made.frame(0))
-LARGE = made.png(np.zeros((1100, 1000, 3), np.uint8))
+PICTURE = sample_files.encode_frame(0)
+LARGE = sample_files.encode_png(np.zeros((1100, 1000, 3), np.uint8))
 DICOM = b"\0" * 128 + b"DICM" + b"\xff" * 500
 VOLUME = b"NRRD0004\ntype: short\ndimension: 3\nsizes: 9 9 9\nencoding: raw\n\n123"
 
 
 def clip(
-    suffix: str, make: Callable[[Path], Path] = made.video, share: float = 1.0
+    suffix: str, make: Callable[[Path], Path] = sample_files.write_video, share: float = 1.0
 ) -> Callable[[Path], Path]:
     return lambda path: cut(make(path.with_suffix(suffix)), share)
 
@@ -79,12 +79,12 @@ def text(data: bytes) -> Callable[[Path], Path]:
 
 BAD, OVER, UNKNOWN = (422, "bad_input"), (413, "too_large"), (415, "unsupported_format")
 CASES: dict[str, tuple[Callable[[Path], Path], tuple[int, str], str]] = {
-    "sound alone": (clip(".mp4", made.sound), BAD, "no video in it"),
-    "no frames": (clip(".mp4", made.empty_video), BAD, "no video in it"),
+    "sound alone": (clip(".mp4", sample_files.write_sound), BAD, "no video in it"),
+    "no frames": (clip(".mp4", sample_files.write_empty_video), BAD, "no video in it"),
     "cut in its head": (clip(".mp4", share=0.02), BAD, "cannot be read"),
     "cut in the middle": (clip(".mp4", share=0.5), BAD, "video"),
     "cut at its end": (clip(".mp4", share=0.9), BAD, "video"),
-    "frames that grow": (clip(".avi", made.growing_video), BAD, "the first one 64 x 48"),
+    "frames that grow": (clip(".avi", sample_files.write_growing_video), BAD, "the first one 64 x 48"),
     "text as mp4": (lambda path: written(path.with_suffix(".mp4"), b"this is text\n" * 99), UNKNOWN, "no format"),
     "nothing": (text(b""), UNKNOWN, "no format"),
     "frames too large": (zipped({"a.png": LARGE}), OVER, "pixels"),
@@ -93,10 +93,10 @@ CASES: dict[str, tuple[Callable[[Path], Path], tuple[int, str], str]] = {
     "absolute path": (zipped({"/etc/x.png": PICTURE}), BAD, "outside itself"),
     "dicom upwards": (zipped({"a/1.dcm": DICOM, "../2.dcm": DICOM}), BAD, "outside itself"),
     "bomb by ratio": (zipped({"x.png": b"\0" * 19_000_000}), OVER, "packed to"),
-    "bomb by count": (text(made.many_entries(120_000)), OVER, "120000 entries"),
+    "bomb by count": (text(sample_files.make_zip_of_many_entries(120_000)), OVER, "120000 entries"),
     "bomb by sum": (zipped({f"{i}.png": b"\0" * 900_000 for i in range(24)}), OVER, "21 MB unpacked"),
     "no pictures": (zipped({"readme.txt": b"x"}), BAD, "no pictures"),
-    "cut zip": (lambda path: cut(made.archive(path, {"a.png": PICTURE}), 0.9), BAD, "zip cannot be read"),
+    "cut zip": (lambda path: cut(sample_files.write_zip(path, {"a.png": PICTURE}), 0.9), BAD, "zip cannot be read"),
     "cut volume": (text(VOLUME), BAD, "volume cannot be read"),
 }  # fmt: skip
 
@@ -110,14 +110,16 @@ def test_it_is_refused_with_a_reason_and_a_remedy(careful: Server, tmp_path: Pat
 
 
 def test_pictures_of_several_sizes_are_no_frames_but_a_batch(careful: Server, tmp_path: Path) -> None:
-    entries = {"1.png": PICTURE, "2.png": made.png(made.frame(1, 50))}
-    record = upload(careful, made.archive(tmp_path / "x.zip", entries)).json()
+    entries = {"1.png": PICTURE, "2.png": sample_files.encode_frame(1, 50)}
+    record = upload(careful, sample_files.write_zip(tmp_path / "x.zip", entries)).json()
     assert (record["kind"], record["frames"]) == ("pictures", 2)
     careful.client.delete(f"/v1/files/{record['file_id']}")
 
 
 def test_frames_of_a_gif_are_drawn_on_its_screen(careful: Server) -> None:
-    record = careful.client.post("/v1/files", content=made.gif((64, 48), (100, 90), (20, 10))).json()
+    record = careful.client.post(
+        "/v1/files", content=sample_files.encode_gif((64, 48), (100, 90), (20, 10))
+    ).json()
     assert (record["kind"], record["width"], record["height"]) == ("video", 64, 48)
     careful.client.delete(f"/v1/files/{record['file_id']}")
 
@@ -125,12 +127,11 @@ def test_frames_of_a_gif_are_drawn_on_its_screen(careful: Server) -> None:
 def test_a_full_disk(careful: Server, tmp_path: Path) -> None:
     """No file of the service may grow over 200 KB: what the system says then is what it says of a full disk, in the
     object store and among the temporary files."""
-    video = made.archive(
-        tmp_path / "x.zip", {"a.png": made.png(np.zeros((9, 9, 3), np.uint8)), "b.txt": noise(0, 400_000)}
-    )
+    picture = sample_files.encode_png(np.zeros((9, 9, 3), np.uint8))
+    video = sample_files.write_zip(tmp_path / "x.zip", {"a.png": picture, "b.txt": noise(0, 400_000)})
     large = tmp_path / "large.zip"
-    made.archive(large, {"a.png": PICTURE, "b.txt": noise(1, 10_000_000)})
-    picture = made.png(np.frombuffer(noise(2, 3 * 400 * 400), np.uint8).reshape(400, 400, 3))
+    sample_files.write_zip(large, {"a.png": PICTURE, "b.txt": noise(1, 10_000_000)})
+    picture = sample_files.encode_png(np.frombuffer(noise(2, 3 * 400 * 400), np.uint8).reshape(400, 400, 3))
     pid = careful.process.pid
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (200_000, before[1]))

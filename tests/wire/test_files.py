@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.files import made
+from tests.files import sample_files
 from tests.serving import Server
 from tests.wire.test_jobs import accepted, ended, results
 
@@ -25,7 +25,7 @@ def submit(
 
 
 def test_a_video_is_stored_and_deleted(server: Server, tmp_path: Path) -> None:
-    path = made.video(tmp_path / "clip.mp4")
+    path = sample_files.write_video(tmp_path / "clip.mp4")
     answer = upload(server, path)
     assert answer.status_code == 201, answer.text
     record = answer.json()
@@ -46,13 +46,13 @@ def test_what_is_no_file_is_refused(server: Server, tmp_path: Path) -> None:
     assert (answer.status_code, answer.json()["field"]) == (415, "file")
     answer = server.client.post("/v1/files", files={"other": b"x"})
     assert (answer.status_code, answer.json()["field"]) == (422, "file")
-    path = made.archive(tmp_path / "x.zip", {"../x.png": b"x"})
+    path = sample_files.write_zip(tmp_path / "x.zip", {"../x.png": b"x"})
     assert upload(server, path).status_code == 422
 
 
 def test_a_batch_of_a_zip(server: Server, tmp_path: Path, nuclei: Path) -> None:
-    entries = {"b/10.png": nuclei.read_bytes(), "b/9.png": b"broken", "b/8.png": made.png(made.frame(3))}
-    file_id = upload(server, made.archive(tmp_path / "x.zip", entries)).json()["file_id"]
+    entries = {"b/10.png": nuclei.read_bytes(), "b/9.png": b"broken", "b/8.png": sample_files.encode_frame(3)}
+    file_id = upload(server, sample_files.write_zip(tmp_path / "x.zip", entries)).json()["file_id"]
     options = {"method": "ais"}
     job_id = accepted(submit(server, {"file_id": file_id}, "automatic", options=options))
     job = ended(server, job_id)
@@ -69,7 +69,9 @@ def test_a_batch_of_a_zip(server: Server, tmp_path: Path, nuclei: Path) -> None:
 
 
 def test_prompts_by_name(server: Server, tmp_path: Path, nuclei: Path) -> None:
-    path = made.archive(tmp_path / "x.zip", {"a.png": nuclei.read_bytes(), "b.png": made.png(made.frame(1))})
+    path = sample_files.write_zip(
+        tmp_path / "x.zip", {"a.png": nuclei.read_bytes(), "b.png": sample_files.encode_frame(1)}
+    )
     file_id = upload(server, path).json()["file_id"]
     prompts = {"a.png": [{"points": [[413, 190]]}]}
     lines = results(
@@ -82,7 +84,7 @@ def test_prompts_by_name(server: Server, tmp_path: Path, nuclei: Path) -> None:
 
 
 def test_a_batch_takes_no_video(server: Server, tmp_path: Path) -> None:
-    file_id = upload(server, made.video(tmp_path / "clip.mp4")).json()["file_id"]
+    file_id = upload(server, sample_files.write_video(tmp_path / "clip.mp4")).json()["file_id"]
     answer = submit(server, {"file_id": file_id})
     assert (answer.status_code, answer.json()["field"]) == (422, "input.file_id")
     answer = submit(server, {"file_id": "0" * 64})
@@ -104,7 +106,7 @@ def rooted(tmp_path: Path, nuclei: Path) -> Iterator[Server]:
     plates = tmp_path / "plates" / "7"
     plates.mkdir(parents=True)
     for index in (2, 10, 1):
-        (plates / f"{index}.png").write_bytes(made.png(made.frame(index)))
+        (plates / f"{index}.png").write_bytes(sample_files.encode_frame(index))
     (plates / "notes.txt").write_text("x")
     (tmp_path / "secret.png").write_bytes(nuclei.read_bytes())
     server = Server(tmp_path / "data", batch_roots=json.dumps({"in": str(tmp_path / "plates")}))
@@ -128,7 +130,7 @@ def test_a_batch_of_a_folder_of_the_operator(rooted: Server, server: Server) -> 
 
 
 def test_a_truncated_upload_leaves_nothing(server: Server, tmp_path: Path) -> None:
-    data = made.video(tmp_path / "clip.mp4", 60).read_bytes()
+    data = sample_files.write_video(tmp_path / "clip.mp4", 60).read_bytes()
     before = sorted((server.data_dir / "tmp").rglob("*"))
     answer = server.client.post("/v1/files", content=data[: len(data) // 3])
     assert answer.status_code == 422

@@ -27,7 +27,7 @@ from segserve.masks import label_map
 from segserve.settings import Settings
 from segserve.types import DEFAULT_TENANT, Priority, Size
 from segserve.wire.rest.api import create_api
-from tests.files import made
+from tests.files import sample_files
 from tests.rendering.made import disc, line
 
 SIZE = Size(48, 64)
@@ -138,7 +138,7 @@ def decoded(data: bytes) -> list[np.ndarray]:
 
 
 def test_a_video_in_every_format_that_it_has(tmp_path: Path) -> None:
-    clip = made.video(tmp_path / "clip.mp4", FRAMES)
+    clip = sample_files.write_video(tmp_path / "clip.mp4", FRAMES)
 
     async def scenario() -> None:
         async with job(tmp_path, JobKind.VIDEO, clip, both_ways()) as results:
@@ -156,7 +156,7 @@ def test_a_video_in_every_format_that_it_has(tmp_path: Path) -> None:
             check_coco(json.loads(await results("coco")))
             check_overlay(decoded(await results("mp4")))
             sheet = np.asarray(Image.open(io.BytesIO(await results("sheet"))))
-            assert (sheet == label_map.colours([70])[1]).all(axis=2).any()
+            assert (sheet == label_map.make_colour_table([70])[1]).all(axis=2).any()
             for asked, media_type in (("mp4", "video/mp4"), ("sheet", "image/png")):
                 assert (await results.answer(asked)).headers["content-type"] == media_type
 
@@ -177,14 +177,14 @@ def check_coco(coco: dict[str, Any]) -> None:
 def check_overlay(frames: list[np.ndarray]) -> None:
     assert len(frames) == FRAMES
     for at, seen in enumerate(frames):
-        plain = made.frame(at)
+        plain = sample_files.draw_frame(at)
         assert abs(int(seen[44, 4].mean()) - int(plain[44, 4].mean())) <= LOSSY
         tinted = seen[20, 20 + at].astype(int)
         assert tinted[0] - tinted[2] > TINT
 
 
 def test_a_running_video_shows_what_is_done(tmp_path: Path) -> None:
-    clip = made.video(tmp_path / "clip.mp4", FRAMES)
+    clip = sample_files.write_video(tmp_path / "clip.mp4", FRAMES)
     chunks: list[list[bytes] | None] = [[line(at, {1: mask_of(1, at)}) for at in range(3, 9)], None]
 
     async def scenario() -> None:
@@ -204,7 +204,7 @@ def test_a_running_video_shows_what_is_done(tmp_path: Path) -> None:
 
 
 def oblique() -> sitk.Image:
-    image = made.volume(6)
+    image = sample_files.make_volume(6)
     image.SetDirection(sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.5).GetMatrix())
     return image
 
@@ -248,7 +248,7 @@ def test_a_volume_lies_where_its_source_lies(tmp_path: Path, axis: int) -> None:
 
 
 def test_tracks_name_their_parents(tmp_path: Path) -> None:
-    clip = made.video(tmp_path / "clip.mp4", FRAMES)
+    clip = sample_files.write_video(tmp_path / "clip.mp4", FRAMES)
     told = orjson.loads(line(4, {2: mask_of(1, 4)}))
     told["objects"][0]["parent"] = 1
 
@@ -262,7 +262,7 @@ def test_tracks_name_their_parents(tmp_path: Path) -> None:
 
 
 def test_a_format_that_a_kind_has_not(tmp_path: Path) -> None:
-    clip = made.video(tmp_path / "clip.mp4", FRAMES)
+    clip = sample_files.write_video(tmp_path / "clip.mp4", FRAMES)
 
     async def scenario() -> None:
         async with job(tmp_path, JobKind.VIDEO, clip, both_ways()) as results:
@@ -275,7 +275,7 @@ def test_a_format_that_a_kind_has_not(tmp_path: Path) -> None:
 
 
 def test_without_its_file_there_are_still_the_masks(tmp_path: Path) -> None:
-    clip = made.video(tmp_path / "clip.mp4", FRAMES)
+    clip = sample_files.write_video(tmp_path / "clip.mp4", FRAMES)
 
     async def scenario() -> None:
         async with job(tmp_path, JobKind.VIDEO, clip, both_ways()) as results:
@@ -291,7 +291,7 @@ def test_without_its_file_there_are_still_the_masks(tmp_path: Path) -> None:
 
 def test_a_stack_of_pictures_as_a_volume_has_voxels_of_one_millimetre(tmp_path: Path) -> None:
     path = tmp_path / "stack.tif"
-    tifffile.imwrite(path, np.stack([made.frame(at) for at in range(6)]), photometric="rgb")
+    tifffile.imwrite(path, np.stack([sample_files.draw_frame(at) for at in range(6)]), photometric="rgb")
 
     async def scenario() -> None:
         chunk = [line(at, {1: mask_of(1, at)}, word="slice") for at in range(6)]

@@ -26,7 +26,7 @@ from segserve.v1.files_pb2_grpc import FileServiceStub
 from segserve.v1.jobs_pb2_grpc import JobServiceStub
 from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests import drawn
-from tests.files import made
+from tests.files import sample_files
 from tests.serving import Server
 
 ROOT = Path(__file__).parents[2]
@@ -243,7 +243,7 @@ def parts(data: bytes, size: int = 300) -> Iterator[files_pb2.UploadFileRequest]
 def test_a_file_is_stored_and_deleted_as_over_rest(target: str, both: Server, tmp_path: Path) -> None:
     with grpc.insecure_channel(target) as channel:
         stub = FileServiceStub(channel)
-        video = made.video(tmp_path / "clip.mp4").read_bytes()
+        video = sample_files.write_video(tmp_path / "clip.mp4").read_bytes()
         found = stub.UploadFile(parts(video)).file
         assert found.kind == files_pb2.FILE_KIND_VIDEO
         assert (found.frames, found.width, found.height) == (20, 64, 48)
@@ -255,7 +255,7 @@ def test_a_file_is_stored_and_deleted_as_over_rest(target: str, both: Server, tm
         stub.DeleteFile(files_pb2.DeleteFileRequest(file_id=found.file_id))
         assert refusal(stub.GetFile, where)[0] is grpc.StatusCode.NOT_FOUND
 
-        sitk.WriteImage(made.volume(), str(tmp_path / "v.nii"))
+        sitk.WriteImage(sample_files.make_volume(), str(tmp_path / "v.nii"))
         volume = stub.UploadFile(parts((tmp_path / "v.nii").read_bytes())).file
         assert (volume.kind, volume.frames) == (files_pb2.FILE_KIND_VOLUME, 6)
         spacing = volume.spacing
@@ -305,9 +305,9 @@ def test_a_job_from_its_submission_to_its_results(target: str, both: Server, ima
 
 def test_objects_are_followed_through_an_uploaded_file(target: str, both: Server, tmp_path: Path) -> None:
     values, _ = drawn.volume(depth=6)
-    pictures = {f"{index}.png": made.png(frame) for index, frame in enumerate(values)}
+    pictures = {f"{index}.png": sample_files.encode_png(frame) for index, frame in enumerate(values)}
     file_id = both.client.post(
-        "/v1/files", content=made.archive(tmp_path / "x.zip", pictures).read_bytes()
+        "/v1/files", content=sample_files.write_zip(tmp_path / "x.zip", pictures).read_bytes()
     ).json()["file_id"]
 
     def followed(object_id: int, frame: int, x: float, y: float) -> jobs_pb2.FollowedObject:

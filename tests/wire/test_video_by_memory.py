@@ -19,7 +19,7 @@ from pycocotools import mask as coco
 from segserve.masks import crop
 from segserve.sam2_memory.network_steps import Sam2VideoNetwork
 from segserve.sam2_memory.session import Sam2Session
-from tests.files import made
+from tests.files import sample_files
 from tests.sam2_memory import reference
 from tests.sam2_memory.test_network_steps import bundle
 from tests.serving import Server
@@ -45,8 +45,10 @@ def remembering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def clip(server: Server, folder: Path, count: int) -> str:
-    pictures = {f"{i:04d}.png": made.png(frame) for i, frame in enumerate(reference.frames(count))}
-    path = made.archive(folder / "clip.zip", pictures)
+    pictures = {
+        f"{i:04d}.png": sample_files.encode_png(frame) for i, frame in enumerate(reference.frames(count))
+    }
+    path = sample_files.write_zip(folder / "clip.zip", pictures)
     file_id: str = server.client.post("/v1/files", content=path.read_bytes()).json()["file_id"]
     return file_id
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segserve.automatic.parameters import AisParams
 from segserve.masks.label_map import Labels
-from segserve.masks.upscale import Geometry, upscale_logits
+from segserve.masks.upscale import LogitsGeometry, upscale_logits
 from segserve.models.bundle import PromptableManifest
 from segserve.types import Float32, Size
 
@@ -23,9 +23,9 @@ def resize_maps(maps: Float32, manifest: PromptableManifest, size: Size) -> Floa
     """The decoder's maps [3, h, h] over the image, [3, H, W]: as logits are, by way of the model's input
     (torch_em's `UNETR.postprocess_masks`)."""
     edge = maps.shape[-1]
-    where = Geometry.stretched(size, edge)
+    where = LogitsGeometry.stretched(size, edge)
     if manifest.preprocess.resize == "pad":
-        where = Geometry.padded(size, manifest.preprocess.input_size, edge)
+        where = LogitsGeometry.padded(size, manifest.preprocess.input_size, edge)
     return np.stack([upscale_logits(each, where) for each in maps])
 
 

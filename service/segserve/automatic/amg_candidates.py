@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segserve.decode.prompt_encoding import CANDIDATES, SINGLE, encode_tokens
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.masks.geometry import bounding_box
-from segserve.masks.upscale import Extent
+from segserve.masks.upscale import MaskMeasure
 from segserve.models.bundle import PromptableManifest
 from segserve.models.promptable_model import Model
 from segserve.timing import Timings
@@ -49,7 +49,7 @@ class AmgCandidates:
     def __init__(self, reach: float, found: list[AmgCandidate]) -> None:
         self.reach, self.found = reach, found
         self.nbytes = sum(size_of(each) for each in found)
-        self._measured: tuple[float, dict[int, Extent]] = (0.0, {})
+        self._measured: tuple[float, dict[int, MaskMeasure]] = (0.0, {})
 
     def add(self, found: list[AmgCandidate]) -> None:
         self.found += found
@@ -63,7 +63,7 @@ class AmgCandidates:
         logits[patch.y : patch.y + height, patch.x : patch.x + width] = patch.logits
         return logits
 
-    def extents_at(self, offset: float) -> dict[int, Extent]:
+    def extents_at(self, offset: float) -> dict[int, MaskMeasure]:
         """What was measured of them with this stability offset, by position, to be added to. Another offset's
         is forgotten."""
         measured_at, extents = self._measured

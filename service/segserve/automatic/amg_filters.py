@@ -12,7 +12,7 @@ from segserve.decode.prompt_encoding import logits_geometry
 from segserve.errors import TooLarge
 from segserve.masks.crop import bounding_box
 from segserve.masks.nms import nms
-from segserve.masks.upscale import Extent, Geometry, measure, upscale
+from segserve.masks.upscale import LogitsGeometry, MaskMeasure, measure_mask, upscale_mask
 from segserve.models.bundle import PromptableManifest
 from segserve.types import Crop, Region, Size
 
@@ -52,7 +52,7 @@ def filter_candidates(
     found = []
     for index in kept:
         (x, y), logits = candidates.found[index].point, candidates.logits(index, where.low)
-        crop = upscale(logits, where)
+        crop = upscale_mask(logits, where)
         found.append(
             AmgMask(
                 Crop(crop.pixels, crop.x + region.x, crop.y + region.y, size),
@@ -65,7 +65,9 @@ def filter_candidates(
     return found
 
 
-def measure_candidates(candidates: AmgCandidates, where: Geometry, params: AmgParams) -> dict[int, Extent]:
+def measure_candidates(
+    candidates: AmgCandidates, where: LogitsGeometry, params: AmgParams
+) -> dict[int, MaskMeasure]:
     """The extents of the candidates of enough predicted IoU, by their positions; each is measured once."""
     offset = params.stability_score_offset
     known = candidates.extents_at(offset)
@@ -73,18 +75,18 @@ def measure_candidates(candidates: AmgCandidates, where: Geometry, params: AmgPa
     for index, candidate in enumerate(candidates.found):
         if candidate.score > params.pred_iou_thresh or params.pred_iou_thresh == 0:
             if index not in known:
-                known[index] = measure(candidates.logits(index, where.low), where, 0.0, offset)
+                known[index] = measure_mask(candidates.logits(index, where.low), where, 0.0, offset)
             found[index] = known[index]
     return found
 
 
-def stability_score(extent: Extent) -> np.float32:
+def stability_score(extent: MaskMeasure) -> np.float32:
     """The IoU of the masks at the threshold raised and lowered: one lies in the other."""
     return np.float32(extent.inner) / np.float32(extent.outer)
 
 
 def select_masks(
-    candidates: AmgCandidates, extents: dict[int, Extent], region: Region, size: Size, params: AmgParams
+    candidates: AmgCandidates, extents: dict[int, MaskMeasure], region: Region, size: Size, params: AmgParams
 ) -> list[int]:
     """Positions of the masks that are stable, not cut by the crop's edge, and not another one's duplicate."""
     least = np.float32(params.stability_score_thresh)

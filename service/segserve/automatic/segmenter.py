@@ -11,7 +11,7 @@ from segserve.automatic.point_grids import check_grid_limits
 from segserve.bounded_executor import BoundedExecutor
 from segserve.encode.embeddings import Embeddings, ImageExtent
 from segserve.errors import NoAutomaticDecoder, TooLarge
-from segserve.images.tiling import Grid
+from segserve.images.tiling import TileGrid
 from segserve.masks import label_map
 from segserve.metrics import Metrics
 from segserve.models.bundle import AisEntry, AmgEntry, PromptableManifest
@@ -93,7 +93,7 @@ class AutomaticSegmenter:
             return await find(None)
         return await stitch_tiles.segment_tiles(self._tiles(extent, model), find, self._turns)
 
-    def _tiles(self, extent: ImageExtent, model: Model) -> Grid:
+    def _tiles(self, extent: ImageExtent, model: Model) -> TileGrid:
         return stitch_tiles.make_tiles(extent.size, model.preprocess.input_size, self._max_tiles)
 
 

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from segserve.bounded_executor import BoundedExecutor
 from segserve.errors import Busy, TooManyTiles
-from segserve.images.tiling import Grid, Tile, grid
+from segserve.images.tiling import Tile, TileGrid, make_tile_grid
 from segserve.masks import crop as crops
 from segserve.masks import label_map
 from segserve.masks.label_map import Labels
@@ -28,9 +28,9 @@ MIN_SEAM_IOU = 0.5  # intersection over union above which two objects are one
 BUSY_RETRY_S = 0.5
 
 
-def make_tiles(size: Size, input_size: int, most: int | None) -> Grid:
+def make_tiles(size: Size, input_size: int, most: int | None) -> TileGrid:
     """Raises TooManyTiles where there are more than `most`."""
-    tiles = grid(size, input_size)
+    tiles = make_tile_grid(size, input_size)
     if most is not None and len(tiles) > most:
         raise TooManyTiles(
             f"The image has {len(tiles)} tiles for this model, and up to {most} are segmented in one request.",
@@ -42,7 +42,7 @@ def make_tiles(size: Size, input_size: int, most: int | None) -> Grid:
 
 
 async def segment_tiles(
-    tiles: Grid, segment: Callable[[Region], Awaitable[list[SegmentedObject]]], turns: BoundedExecutor
+    tiles: TileGrid, segment: Callable[[Region], Awaitable[list[SegmentedObject]]], turns: BoundedExecutor
 ) -> list[SegmentedObject]:
     """The objects of the image. segment: those of a region, in its pixels. Raises what `segment` raises; Busy from
     the first tile alone: once begun, this waits for its turns."""
@@ -89,7 +89,7 @@ class TileLabels:
 class Stitcher:
     """Takes the tiles in the grid's order."""
 
-    def __init__(self, tiles: Grid) -> None:
+    def __init__(self, tiles: TileGrid) -> None:
         self._tiles = tiles
         self._parts: list[ObjectPart] = []
         self._same: list[int] = []  # of every object a smaller number of the same object, or its own

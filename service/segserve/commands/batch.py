@@ -14,7 +14,7 @@ from segserve.commands.output_file import format_by_suffix, write_atomically
 from segserve.commands.progress_bar import show_progress
 from segserve.commands.server_client import ServerClient, ServerUrl, connect, job_formats_by_suffix
 from segserve.errors import BadInput
-from segserve.files.zip_archive import SUFFIXES
+from segserve.files.zip_archive import PICTURE_SUFFIXES
 from segserve.jobs.engine.job import JobKind
 from segserve.wire.results import batch as batch_results
 from segserve.wire.results.batch import Line
@@ -72,14 +72,18 @@ def list_images(paths: list[Path]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for root in paths:
         inside = (
-            sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES) if root.is_dir() else [root]
+            sorted(p for p in root.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+            if root.is_dir()
+            else [root]
         )
         for path in inside:
             name = str(path.relative_to(root if root.is_dir() else root.parent))
             files[name if name not in files else str(path)] = path
     if not files:
         raise BadInput(
-            "There are no images.", field="IMAGES", remedy=f"Image files end with {', '.join(SUFFIXES)}."
+            "There are no images.",
+            field="IMAGES",
+            remedy=f"Image files end with {', '.join(PICTURE_SUFFIXES)}.",
         )
     return files
 

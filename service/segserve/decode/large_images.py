@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from segserve.decode.prompt_encoding import MASK_EPSILON, logits_geometry
 from segserve.errors import BadInput, TooLarge
-from segserve.images.tiling import holds, window
+from segserve.images.tiling import choose_window, region_contains
 from segserve.masks.geometry import bounding_box
-from segserve.masks.upscale import Geometry
+from segserve.masks.upscale import LogitsGeometry
 from segserve.models.bundle import PromptableManifest
 from segserve.types import Box, Candidate, Crop, Float32, Prompt, Region, Size
 
@@ -27,9 +27,9 @@ def choose_region(
     """earlier: where the mask was found that is to be refined; looked at again if that holds the prompt. Raises
     TooLarge naming the field."""
     asked = prompt_bounds(prompt, earlier)
-    if earlier is not None and holds(earlier, asked):
+    if earlier is not None and region_contains(earlier, asked):
         return earlier
-    found = window(size, manifest.preprocess.input_size, asked)
+    found = choose_window(size, manifest.preprocess.input_size, asked)
     if max(found.width, found.height) > MAX_REGION_SIDE_PX:
         raise TooLarge(
             f"The prompt spans {asked.x1 - asked.x0:.0f} x {asked.y1 - asked.y0:.0f} pixels of a large image.",
@@ -48,7 +48,7 @@ def prompt_bounds(prompt: Prompt, earlier: Region | None) -> Box:
         x0, y0, x1, y1 = bounding_box(prompt.mask)
         if x0 < x1:
             points = np.concatenate([points, [[x0, y0], [x1, y1]]])
-    if earlier is not None and (not len(points) or not holds(earlier, bounds_of_points(points))):
+    if earlier is not None and (not len(points) or not region_contains(earlier, bounds_of_points(points))):
         far = [earlier.x + earlier.width, earlier.y + earlier.height]
         points = np.concatenate([points, [[earlier.x, earlier.y], far]])
     return bounds_of_points(points if len(points) else prompt.points)
@@ -92,7 +92,7 @@ def move_logits(logits: Float32, source: Region, target: Region, manifest: Promp
     return moved
 
 
-def _scale(where: Geometry, region: Region) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+def _scale(where: LogitsGeometry, region: Region) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     """Low-res pixels a pixel of the image, (down, across)."""
     of_valid = np.array([where.valid.height / region.height, where.valid.width / region.width])
     return of_valid * where.low / where.square

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from segserve.errors import BadInput
-from segserve.masks.upscale import Geometry
+from segserve.masks.upscale import LogitsGeometry
 from segserve.models.bundle import Kind, PromptableManifest
 from segserve.types import Bool, Float32, Prompt, Select, Size
 
@@ -23,11 +23,11 @@ def check_mask_size(mask: tuple[int, int], size: Size, field: str) -> None:
         )
 
 
-def logits_geometry(manifest: PromptableManifest, size: Size) -> Geometry:
+def logits_geometry(manifest: PromptableManifest, size: Size) -> LogitsGeometry:
     """How low-res logits of this model lie over an image of this size."""
     if manifest.preprocess.resize == "pad":
-        return Geometry.padded(size, manifest.preprocess.input_size, manifest.dims.low)
-    return Geometry.stretched(size, manifest.dims.low)
+        return LogitsGeometry.padded(size, manifest.preprocess.input_size, manifest.dims.low)
+    return LogitsGeometry.stretched(size, manifest.dims.low)
 
 
 def scale_points(points: Float32, manifest: PromptableManifest, size: Size) -> Float32:

@@ -25,7 +25,7 @@ from segserve.decode.prompt_encoding import (
 from segserve.encode.embeddings import Embeddings, ImageExtent
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.errors import BadInput, CacheUnavailable, MaskNotFound
-from segserve.masks.upscale import upscale
+from segserve.masks.upscale import upscale_mask
 from segserve.metrics import Metrics
 from segserve.models.bundle import Kind
 from segserve.models.promptable_model import Model
@@ -106,7 +106,7 @@ def decode_prompt(
         where = logits_geometry(manifest, image.size)
         return [
             Candidate(
-                crop=upscale(logits[i], where, manifest.mask_threshold),
+                crop=upscale_mask(logits[i], where, manifest.mask_threshold),
                 score=float(scores[i]),
                 logits=clamp_logits(logits[i]) if manifest.kind is Kind.SAM2 else logits[i],
             )

@@ -17,7 +17,7 @@ from segserve.encode.encoder import ENOUGH_INPUT_SIZES, Encoder, EncodeRequest, 
 from segserve.encode.prepared_cache import EmbeddingKey, PreparedCache, PreparedImage
 from segserve.encode.single_flight import SingleFlight
 from segserve.errors import EncodeTimeout, ImageNotFound
-from segserve.images.stored_pixels import StoredImages
+from segserve.images.region_reader import RegionReader
 from segserve.metrics import Metrics
 from segserve.models.promptable_model import Model
 from segserve.store import keys
@@ -45,7 +45,7 @@ class Embeddings:
     def __init__(
         self,
         images: ImageStore,
-        stored: StoredImages,
+        stored: RegionReader,
         cache: RedisCache,
         prepared: PreparedCache,
         encoder: Encoder,
@@ -189,7 +189,7 @@ class Embeddings:
         if key.region is None and record.tiles is None:
             return ImageBytes(await self._images.read(key.tenant, key.image_id), record.options)
         enough = ENOUGH_INPUT_SIZES * model.preprocess.input_size
-        pixels = await self._stored.pixels(key.tenant, record, key.region, enough)
+        pixels = await self._stored.read(key.tenant, record, key.region, enough)
         loop = asyncio.get_running_loop()
         data = await loop.run_in_executor(
             self._workers, lambda: bytes(imagecodecs.png_encode(pixels, level=1))

@@ -21,7 +21,7 @@ from segserve.encode.prepared_cache import EmbeddingKey
 from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BrokenModel, Busy, CacheUnavailable, OutOfMemory
 from segserve.images.read_image import read_image
-from segserve.images.stored_pixels import StoredImages
+from segserve.images.region_reader import RegionReader
 from segserve.metrics import Metrics
 from segserve.models.promptable_model import Model
 from segserve.models.registry import Registry
@@ -94,7 +94,7 @@ class LocalEncoder:
     def __init__(
         self,
         images: ImageStore,
-        stored: StoredImages,
+        stored: RegionReader,
         cache: RedisCache,
         registry: Registry,
         readers: Executor,
@@ -226,7 +226,7 @@ class LocalEncoder:
             return pixels, wanted.region.size if wanted.region else Size(*pixels.shape[:2])
         record = await self._images.record(wanted.tenant, wanted.image_id)
         enough = ENOUGH_INPUT_SIZES * model.preprocess.input_size
-        pixels = await self._stored.pixels(wanted.tenant, record, wanted.region, enough)
+        pixels = await self._stored.read(wanted.tenant, record, wanted.region, enough)
         return pixels, wanted.region.size if wanted.region else record.size
 
     async def _run(self, batch: list[QueuedImage]) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from segserve.images.normalise import histogram, percentiles
+from segserve.images.normalise import compute_histogram, percentiles_of_histogram
 from segserve.types import Float32, Preprocess, Size, UInt8
 
 
@@ -64,7 +64,7 @@ def _normalised(resized: UInt8, p: Preprocess) -> Float32:
 def _stretch_table(resized: UInt8, at: tuple[float, float]) -> Float32:
     """[256]: what each value becomes. The same formula as in training, where at least 1 divides, so that an
     even image stays even."""
-    low, high = percentiles(histogram(resized), at)
+    low, high = percentiles_of_histogram(compute_histogram(resized), at)
     scaled = (np.arange(256) - low) * (255.0 / max(high - low, 1.0))
     table: Float32 = np.clip(np.rint(scaled), 0, 255).astype(np.float32)
     return table

@@ -10,7 +10,7 @@ from PIL.PngImagePlugin import PngImageFile
 from tifffile import TiffFile
 
 from segserve.errors import BadInput, SegserveError
-from segserve.images.image_source import codec
+from segserve.images.image_source import wrap_codec_errors
 from segserve.images.read_image import read_image
 from segserve.masks.label_map import Labels
 from segserve.types import ReadOptions, UInt8
@@ -138,7 +138,7 @@ def unreadable_map(path: Path, reason: str) -> BadInput:
 
 
 def read_png(path: Path) -> NDArray[Any]:
-    with codec("PNG"), path.open("rb") as file:
+    with wrap_codec_errors("PNG"), path.open("rb") as file:
         # Pillow's class for the format rather than Image.open, whose limit of pixels is a global and warns.
         image = PngImageFile(file)
         if image.width * image.height > MAX_PIXELS or image.mode not in SINGLE_VALUE_MODES:
@@ -148,7 +148,7 @@ def read_png(path: Path) -> NDArray[Any]:
 
 
 def read_tiff(path: Path) -> NDArray[Any]:
-    with codec("TIFF"), TiffFile(path) as file:
+    with wrap_codec_errors("TIFF"), TiffFile(path) as file:
         if len(file.pages) != 1 or file.pages[0].size > MAX_PIXELS:
             raise BadInput(f"It has {len(file.pages)} pages, of {file.pages[0].shape}.")
         values: NDArray[Any] = file.pages[0].asarray()
@@ -156,7 +156,7 @@ def read_tiff(path: Path) -> NDArray[Any]:
 
 
 def read_npy(path: Path) -> NDArray[Any]:
-    with codec("npy"):
+    with wrap_codec_errors("npy"):
         values: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(values, np.ndarray) or values.size > MAX_PIXELS:
             raise BadInput("It is no array, or a very large one.")

@@ -13,13 +13,13 @@ from typing import BinaryIO
 import structlog
 
 from segserve.errors import FileNotFound, SegserveError
-from segserve.files.detect_format import probe
-from segserve.images.image_library import identify
+from segserve.files.probe_file import probe_file
+from segserve.images.image_library import compute_content_id
 from segserve.store.file_store import FileStore
 from segserve.temporary_files import translate_disk_full
 from segserve.types import DEFAULT_TENANT, FileLimits, FileRecord, ReadOptions
 
-COPY = 1 << 20
+COPY_CHUNK_BYTES = 1 << 20
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ class FileLibrary:
         """Probe it first: what cannot be read is never stored. The same bytes have the same id. Raises BadInput,
         TooLarge, UnsupportedFormat, MissingDependency."""
         loop = asyncio.get_running_loop()
-        file_id, _ = await loop.run_in_executor(self._workers, identify, file, ReadOptions())
+        file_id, _ = await loop.run_in_executor(self._workers, compute_content_id, file, ReadOptions())
         with suppress(FileNotFound):
             return await self._store.record(tenant, file_id)
         with tempfile.TemporaryDirectory() as folder:
@@ -43,8 +43,8 @@ class FileLibrary:
             def look() -> FileRecord:
                 file.seek(0)
                 with path.open("wb") as out:
-                    shutil.copyfileobj(file, out, COPY)
-                return probe(path, file_id, self.limits)
+                    shutil.copyfileobj(file, out, COPY_CHUNK_BYTES)
+                return probe_file(path, file_id, self.limits)
 
             record = await loop.run_in_executor(self._workers, look)
         await self._store.put(tenant, record, file)
@@ -55,7 +55,7 @@ class FileLibrary:
         return await self._store.record(tenant, file_id)
 
     @asynccontextmanager
-    async def held(self, tenant: str, file_id: str) -> AsyncIterator[tuple[FileRecord, Path]]:
+    async def local_copy(self, tenant: str, file_id: str) -> AsyncIterator[tuple[FileRecord, Path]]:
         """The file as a path, while the block runs. Raises FileNotFound."""
         record = await self._store.record(tenant, file_id)
         with translate_disk_full(), tempfile.TemporaryDirectory() as folder:

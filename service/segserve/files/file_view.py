@@ -6,35 +6,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segserve.errors import BadInput
-from segserve.files.detect_format import open_frames, opened_volume
 from segserve.files.frames import Frames
-from segserve.files.volume_slices import Slices
+from segserve.files.open_file import open_frames, open_volume
+from segserve.files.volume_slices import VolumeSlices
 from segserve.types import FileKind, FileLimits, FileRecord, Size
 
 
 @dataclass(frozen=True)
-class View:
-    """axis: that a volume is cut along, 0 for its slices as stored. window: see `files.volume_slices.Slices`."""
+class FileView:
+    """axis: that a volume is cut along, 0 for its slices as stored. window: see `files.volume_slices.VolumeSlices`."""
 
     file_id: str
     axis: int = 0
     window: tuple[float, float] | None = None
 
 
-NOUN = {FileKind.VIDEO: "video", FileKind.FRAMES: "stack of frames"}
+KIND_NAMES = {FileKind.VIDEO: "video", FileKind.FRAMES: "stack of frames"}
 
 
 def check_window(record: FileRecord, window: tuple[float, float] | None) -> None:
     """Raises BadInput where the file is seen as it is."""
     if window is not None and record.kind is not FileKind.VOLUME:
         raise BadInput(
-            f"A {NOUN[record.kind]} has no window: it is stretched from its least to its greatest value.",
+            f"A {KIND_NAMES[record.kind]} has no window: it is stretched from its least to its greatest value.",
             field="params.window",
             remedy="Leave it out, or send the volume as NIfTI, NRRD or MetaImage.",
         )
 
 
-def shape(record: FileRecord, axis: int) -> tuple[int, Size]:
+def view_shape(record: FileRecord, axis: int) -> tuple[int, Size]:
     """How many slices there are along an axis, and their size. Raises BadInput where it cannot be cut so."""
     if record.kind is FileKind.PICTURES:
         raise BadInput(
@@ -44,7 +44,7 @@ def shape(record: FileRecord, axis: int) -> tuple[int, Size]:
         )
     if axis and record.kind is not FileKind.VOLUME:
         raise BadInput(
-            f"A {NOUN[record.kind]} has no axis {axis}: it can be cut into its own frames alone.",
+            f"A {KIND_NAMES[record.kind]} has no axis {axis}: it can be cut into its own frames alone.",
             field="params.axis",
             remedy="Leave it out, or send the volume as NIfTI, NRRD or MetaImage.",
         )
@@ -54,13 +54,13 @@ def shape(record: FileRecord, axis: int) -> tuple[int, Size]:
 
 
 @contextmanager
-def opened(
+def open_view(
     record: FileRecord, path: Path, limits: FileLimits, axis: int, window: tuple[float, float] | None
 ) -> Iterator[Frames]:
     """Raises BadInput, TooLarge, MissingDependency. Blocks."""
     if record.kind is FileKind.VOLUME:
-        with opened_volume(path, record.format, limits) as volume:
-            yield Slices(volume.voxels(), axis, window)
+        with open_volume(path, record.format, limits) as volume:
+            yield VolumeSlices(volume.voxels(), axis, window)
         return
     frames = open_frames(path, record.format, limits)
     try:

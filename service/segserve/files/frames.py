@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput
-from segserve.images.normalise import Limits, extremes, settle, stretch
-from segserve.images.read_image import to_three
+from segserve.images.normalise import ValueRange, find_extremes, resolve_ranges, stretch
+from segserve.images.read_image import to_rgb
 from segserve.types import Normalise, Size, UInt8
 
-SAMPLED = 16  # frames that decide how values that are not 8-bit become so
+SAMPLED_FRAMES = 16  # frames that decide how values that are not 8-bit become so
 
 
 class Frames(Protocol):
@@ -29,7 +29,7 @@ class Frames(Protocol):
     def close(self) -> None: ...
 
 
-class Stored(Protocol):
+class RawFrames(Protocol):
     """Frames as a file has them."""
 
     @property
@@ -42,14 +42,14 @@ class Stored(Protocol):
     def close(self) -> None: ...
 
 
-class Stack:
+class NormalisedFrames:
     """Frames of any type, all brought to 8 bits alike: a frame that is brighter than the others stays so. 8-bit
     values stay; others are stretched from the least to the greatest of some frames, evenly spread. It closes what it
     is given."""
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: RawFrames) -> None:
         self._stored, self.count = stored, stored.count
-        self._limits: list[Limits] | None = None
+        self._limits: list[ValueRange] | None = None
         try:
             first = stored.values(0)
             self.size = Size(*first.shape[:2])
@@ -59,13 +59,15 @@ class Stack:
             stored.close()
             raise
 
-    def _settle(self, channels: int) -> list[Limits]:
-        sampled = np.unique(np.linspace(0, self.count - 1, min(self.count, SAMPLED)).round().astype(int))
-        found: list[Limits | None] = []
+    def _settle(self, channels: int) -> list[ValueRange]:
+        sampled = np.unique(
+            np.linspace(0, self.count - 1, min(self.count, SAMPLED_FRAMES)).round().astype(int)
+        )
+        found: list[ValueRange | None] = []
         for index in sampled:
             frame = self._stored.values(int(index))
-            found += [extremes(frame[:, :, channel]) for channel in range(frame.shape[2])]
-        return settle(found, Normalise.NONE)[:channels]
+            found += [find_extremes(frame[:, :, channel]) for channel in range(frame.shape[2])]
+        return resolve_ranges(found, Normalise.NONE)[:channels]
 
     def read(self, index: int) -> UInt8:
         values = self._stored.values(index)
@@ -76,7 +78,7 @@ class Stack:
                 field="file",
                 remedy="Send frames of one size.",
             )
-        return to_three(values if self._limits is None else stretch(values, self._limits))
+        return to_rgb(values if self._limits is None else stretch(values, self._limits))
 
     def close(self) -> None:
         self._stored.close()

@@ -5,12 +5,12 @@ import hashlib
 from contextlib import AsyncExitStack
 
 from segserve.files.file_library import FileLibrary
-from segserve.files.file_view import View, opened
+from segserve.files.file_view import FileView, open_view
 from segserve.files.frames import Frames
 from segserve.types import UInt8
 
 
-class Reading:
+class SliceReader:
     """name: of the view, the same for the same pixels."""
 
     def __init__(self, name: str, frames: Frames, held: AsyncExitStack) -> None:
@@ -20,12 +20,12 @@ class Reading:
         self._last: tuple[int, UInt8] | None = None
 
     @classmethod
-    async def open(cls, files: FileLibrary, tenant: str, view: View) -> "Reading":
+    async def open(cls, files: FileLibrary, tenant: str, view: FileView) -> "SliceReader":
         """Raises FileNotFound, BadInput, TooLarge, MissingDependency."""
         held = AsyncExitStack()
         try:
-            record, path = await held.enter_async_context(files.held(tenant, view.file_id))
-            opening = opened(record, path, files.limits, view.axis, view.window)
+            record, path = await held.enter_async_context(files.local_copy(tenant, view.file_id))
+            opening = open_view(record, path, files.limits, view.axis, view.window)
             frames = await asyncio.to_thread(opening.__enter__)
             held.push_async_callback(asyncio.to_thread, opening.__exit__, None, None, None)
         except BaseException:
@@ -33,7 +33,7 @@ class Reading:
             raise
         return cls(f"{view.file_id}:{view.axis}:{view.window}", frames, held)
 
-    def name(self, index: int) -> str:
+    def slice_id(self, index: int) -> str:
         """Of a slice: as long as an image's id, which it stands in for."""
         return hashlib.sha256(f"{self._name}:{index}".encode()).hexdigest()
 

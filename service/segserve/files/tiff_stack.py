@@ -6,8 +6,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput
-from segserve.images.orientation import turn
-from segserve.images.read_image import choose, open_image
+from segserve.images.orientation import apply_orientation
+from segserve.images.read_image import open_image, select_channels
 from segserve.images.tiff.reader import count_pages
 
 
@@ -27,7 +27,7 @@ class TiffStack:
         pixels = open_image(self._file, index, self._max_pixels, self._max_pixels).read()
         if pixels.values.ndim != 3:
             raise BadInput(f"Page {index} is no picture.", field="file")
-        return turn(choose(pixels.values, pixels.has_alpha, None), pixels.orientation)
+        return apply_orientation(select_channels(pixels.values, pixels.has_alpha, None), pixels.orientation)
 
     def close(self) -> None:
         self._file.close()

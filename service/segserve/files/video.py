@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     import av
 
 # By their first bytes, and by nothing else: some of FFmpeg's formats name other files, or addresses, to read.
-FORMATS = {"mp4": "mov", "webm": "matroska", "avi": "avi", "gif": "gif"}
-MOST_FRAMES = 1_000_000
-KEPT_BYTES = 64 << 20  # of frames decoded ahead of time, on the way back
-NEAR = 32  # frames: so far ahead, reading on is quicker than looking for a key frame
+DEMUXERS = {"mp4": "mov", "webm": "matroska", "avi": "avi", "gif": "gif"}
+MAX_FRAMES = 1_000_000
+REWIND_CACHE_BYTES = 64 << 20  # of frames decoded ahead of time, on the way back
+MAX_READ_AHEAD_FRAMES = 32  # frames: so far ahead, reading on is quicker than looking for a key frame
 
 
-def format_of(head: bytes) -> str | None:
+def detect_video_format(head: bytes) -> str | None:
     """The container, by a file's first 12 bytes."""
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return "mp4"
@@ -33,7 +33,7 @@ def format_of(head: bytes) -> str | None:
 
 
 @contextmanager
-def decoding() -> Iterator[None]:
+def wrap_ffmpeg_errors() -> Iterator[None]:
     """Whatever FFmpeg meets becomes a refusal."""
     import av
 
@@ -55,10 +55,10 @@ class VideoFrames:
             import av
         except ImportError:
             raise MissingDependency("PyAV", "video", "Reading a video") from None
-        with decoding():
+        with wrap_ffmpeg_errors():
             # Nothing but this file is opened, whatever it says.
             self._container = av.open(
-                str(path), format=FORMATS[container], options={"protocol_whitelist": "file"}
+                str(path), format=DEMUXERS[container], options={"protocol_whitelist": "file"}
             )
         try:
             self._open(max_pixels)
@@ -88,12 +88,12 @@ class VideoFrames:
 
     def _list(self) -> list[int]:
         """The time of every frame, in order, from the packets: nothing is decoded."""
-        with decoding():
+        with wrap_ffmpeg_errors():
             packets = (p.pts for p in self._container.demux(self._stream) if p.pts is not None)
-            times = sorted(islice(packets, MOST_FRAMES + 1))
-        if len(times) > MOST_FRAMES:
+            times = sorted(islice(packets, MAX_FRAMES + 1))
+        if len(times) > MAX_FRAMES:
             raise TooLarge(
-                f"The video has over {MOST_FRAMES} frames.", field="file", remedy="Send it in parts."
+                f"The video has over {MAX_FRAMES} frames.", field="file", remedy="Send it in parts."
             )
         return times
 
@@ -113,7 +113,7 @@ class VideoFrames:
             self._kept = self._read_up_to(index) if going_back else {}
         values = self._kept.get(index)
         if values is None:
-            if not self._next <= index <= self._next + NEAR:
+            if not self._next <= index <= self._next + MAX_READ_AHEAD_FRAMES:
                 self._seek(index)
             values = self._read(index)
         if (size := Size(*values.shape[:2])) != self.size:
@@ -128,8 +128,8 @@ class VideoFrames:
     def _read_up_to(self, index: int) -> dict[int, UInt8]:
         """Some frames before it as well: each by itself would be decoded from its key frame on. Nothing where any of
         them is damaged."""
-        most = max(1, KEPT_BYTES // (3 * self.size.height * self.size.width))
-        begin = max(0, index + 1 - min(most, NEAR))
+        most = max(1, REWIND_CACHE_BYTES // (3 * self.size.height * self.size.width))
+        begin = max(0, index + 1 - min(most, MAX_READ_AHEAD_FRAMES))
         try:
             self._seek(begin)
             return {at: self._read(at) for at in range(begin, index + 1)}
@@ -137,7 +137,7 @@ class VideoFrames:
             return {}
 
     def _seek(self, index: int) -> None:
-        with decoding():
+        with wrap_ffmpeg_errors():
             self._container.seek(self._times[index], stream=self._stream, backward=True)
             self._decoded = self._container.decode(self._stream)
         self._next = 0  # unknown, and no later than index
@@ -145,7 +145,7 @@ class VideoFrames:
     def _read(self, index: int) -> UInt8:
         wanted = self._times[index]
         frame: av.VideoFrame | None = None
-        with decoding():
+        with wrap_ffmpeg_errors():
             for frame in self._decoded:
                 if frame.pts is not None and frame.pts >= wanted:
                     break
@@ -159,13 +159,13 @@ class VideoFrames:
                 remedy="Is it complete? Saving it again with ffmpeg (-c:v libx264) often helps.",
             )
         self._next = index + 1
-        return upright(frame)
+        return apply_rotation(frame)
 
     def close(self) -> None:
         self._container.close()
 
 
-def upright(frame: Any) -> UInt8:
+def apply_rotation(frame: Any) -> UInt8:
     """As players show it: phones store videos on their side and say so."""
     values: UInt8 = frame.to_ndarray(format="rgb24")
     turns = round(getattr(frame, "rotation", 0) / 90) % 4

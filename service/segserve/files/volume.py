@@ -19,18 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput, MissingDependency, TooLarge
-from segserve.files.zip_archive import BoundedZip, check_entries, readable
+from segserve.files.zip_archive import BoundedZip, check_entries, wrap_zip_errors
 from segserve.temporary_files import translate_disk_full
 from segserve.types import Size
 
-SUFFIXES = {"nifti": ".nii", "nifti.gz": ".nii.gz", "nrrd": ".nrrd", "metaimage": ".mha"}
+SUFFIX_BY_FORMAT = {"nifti": ".nii", "nifti.gz": ".nii.gz", "nrrd": ".nrrd", "metaimage": ".mha"}
 NIFTI_MAGIC = {b"n+1\0", b"n+2\0"}  # the voxels follow the header; "ni1" has them in a second file
-HEADER = 65_536  # bytes in which NRRD's and MetaImage's headers must end
-DICOM = b"DICM"  # after 128 bytes
+MAX_HEADER_BYTES = 65_536  # bytes in which NRRD's and MetaImage's headers must end
+DICOM_MAGIC = b"DICM"  # after 128 bytes
 
 
 @dataclass(frozen=True)
-class Geometry:
+class VolumeGeometry:
     """size, spacing (millimetres) and origin in ITK's order, x first; direction as 9 numbers, row by row."""
 
     size: tuple[int, int, int]
@@ -47,7 +47,7 @@ class Geometry:
         return Size(self.size[1], self.size[0])
 
 
-def library() -> Any:
+def import_simpleitk() -> Any:
     """Raises MissingDependency."""
     try:
         import SimpleITK
@@ -57,7 +57,7 @@ def library() -> Any:
 
 
 @contextmanager
-def reading() -> Iterator[None]:
+def wrap_itk_errors() -> Iterator[None]:
     before = locale.setlocale(locale.LC_ALL)
     try:
         yield
@@ -72,10 +72,10 @@ def reading() -> Iterator[None]:
         locale.setlocale(locale.LC_ALL, before)  # GDCM sets C, in which Python reads text files as ASCII
 
 
-def format_of(file: BinaryIO) -> str | None:
+def detect_volume_format(file: BinaryIO) -> str | None:
     """A key of SUFFIXES, by the file's content. Raises BadInput for a header that names other files."""
     file.seek(0)
-    head = file.read(HEADER)
+    head = file.read(MAX_HEADER_BYTES)
     if head[:2] == b"\x1f\x8b":
         file.seek(0)
         try:
@@ -88,15 +88,17 @@ def format_of(file: BinaryIO) -> str | None:
         return "nifti"
     if head.startswith(b"NRRD"):
         header, end, _ = head.partition(b"\n\n")
-        check_inside(bool(end) and not re.search(rb"(?im)^\s*data ?file\s*:", header.replace(b"\r", b"\n")))
+        check_voxels_inside(
+            bool(end) and not re.search(rb"(?im)^\s*data ?file\s*:", header.replace(b"\r", b"\n"))
+        )
         return "nrrd"
     if re.match(rb"\s*(ObjectType|NDims)\s*=", head):
-        check_inside(is_whole(head))
+        check_voxels_inside(is_self_contained(head))
         return "metaimage"
     return None
 
 
-def is_whole(head: bytes) -> bool:
+def is_self_contained(head: bytes) -> bool:
     """Whether a MetaImage's header ends within `head`, by saying that the voxels follow. ITK takes other separators
     too, and the first of several ElementDataFile: lines are only what the format's description shows."""
     for line in head.replace(b"\r", b"\n").split(b"\n"):
@@ -108,7 +110,7 @@ def is_whole(head: bytes) -> bool:
     return False
 
 
-def check_inside(inside: bool) -> None:
+def check_voxels_inside(inside: bool) -> None:
     if not inside:
         raise BadInput(
             "The header says that the voxels are in another file.",
@@ -124,7 +126,7 @@ def has_dicom(path: Path) -> bool:
             for info in archive.infolist()[:64]:
                 if not info.is_dir() and info.file_size > 132:
                     with archive.open(info) as entry:
-                        if entry.read(132)[128:] == DICOM:
+                        if entry.read(132)[128:] == DICOM_MAGIC:
                             return True
     except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError):
         return False
@@ -136,7 +138,7 @@ class Volume:
     BadInput, TooLarge, MissingDependency."""
 
     def __init__(self, path: Path, kind: str, max_mb: int, max_voxels: int) -> None:
-        self._itk = library()
+        self._itk = import_simpleitk()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         try:
             if kind == "dicom":
@@ -152,7 +154,7 @@ class Volume:
 
     def _series(self, path: Path, folder: Path, max_mb: int) -> Any:
         """The largest series in the zip, unpacked under names of our own."""
-        with readable("The zip"), translate_disk_full(), BoundedZip(path) as archive:
+        with wrap_zip_errors("The zip"), translate_disk_full(), BoundedZip(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
             check_entries(infos, max_mb)
             for number, info in enumerate(infos):
@@ -160,24 +162,26 @@ class Volume:
                     while part := entry.read(1 << 20):
                         out.write(part)
         finder = self._itk.ImageSeriesReader
-        with reading():
+        with wrap_itk_errors():
             series = [
                 finder.GetGDCMSeriesFileNames(str(folder), i) for i in finder.GetGDCMSeriesIDs(str(folder))
             ]
         if not series:
             raise BadInput(
-                "There is no DICOM series in the zip.", field="file", remedy="Zip the folder of a series."
+                "There is no DICOM series in the zip.",
+                field="file",
+                remedy="Zip the folder of a series.",
             )
         reader = finder()
         reader.SetFileNames(max(series, key=len))
         return reader
 
-    def _look(self, max_voxels: int) -> Geometry:
+    def _look(self, max_voxels: int) -> VolumeGeometry:
         """From the header, where there is one for all of it."""
         if isinstance(self._reader, self._itk.ImageSeriesReader):
             self._check_series(max_voxels)
-            return geometry_of(self.image())
-        with reading():
+            return read_geometry(self.image())
+        with wrap_itk_errors():
             self._reader.ReadImageInformation()
         size = self._reader.GetSize()
         if len(size) == 4 and size[3] == 1:  # NIfTI often has one point in time
@@ -196,7 +200,7 @@ class Volume:
             )
         reader, rank = self._reader, self._reader.GetDimension()
         direction = np.array(reader.GetDirection()).reshape(rank, rank)[:3, :3]
-        return Geometry(
+        return VolumeGeometry(
             tuple(size), reader.GetSpacing()[:3], reader.GetOrigin()[:3], tuple(map(float, direction.ravel()))
         )
 
@@ -205,7 +209,7 @@ class Volume:
         voxels, one = 0, self._itk.ImageFileReader()
         for name in self._reader.GetFileNames():
             one.SetFileName(name)
-            with reading():
+            with wrap_itk_errors():
                 one.ReadImageInformation()
             voxels += int(np.prod(one.GetSize(), dtype=object)) * one.GetNumberOfComponents()
             if voxels > max_voxels:
@@ -215,7 +219,7 @@ class Volume:
 
     def image(self) -> Any:
         """As SimpleITK has it."""
-        with reading():
+        with wrap_itk_errors():
             return self._reader.Execute()
 
     def voxels(self) -> NDArray[Any]:
@@ -228,8 +232,8 @@ class Volume:
             self._folder.cleanup()
 
 
-def geometry_of(image: Any) -> Geometry:
-    return Geometry(
+def read_geometry(image: Any) -> VolumeGeometry:
+    return VolumeGeometry(
         tuple(image.GetSize()),
         tuple(image.GetSpacing()),
         tuple(image.GetOrigin()),

@@ -10,10 +10,10 @@ from segserve.types import Size, UInt8
 
 # Of the voxels that are not 0, as MedSAM's preprocessing of MR volumes; CT wants a window of its own.
 PERCENTILES = (0.5, 99.5)
-SAMPLED = 1 << 22  # voxels that decide about them
+MAX_SAMPLED_VOXELS = 1 << 22  # voxels that decide about them
 
 
-class Slices:
+class VolumeSlices:
     """voxels [Z, Y, X], one value each. axis: that is cut along, 0 for the slices as stored. window: (low, high)
     what becomes 0 and 255; None: by percentiles of the volume."""
 
@@ -21,7 +21,7 @@ class Slices:
         self._voxels = np.moveaxis(voxels, axis, 0)
         self.count, height, width = self._voxels.shape
         self.size = Size(height, width)
-        self._window = window or usual_window(voxels)
+        self._window = window or choose_intensity_window(voxels)
 
     def read(self, index: int) -> UInt8:
         """RGB [H, W, 3]."""
@@ -30,10 +30,10 @@ class Slices:
     def close(self) -> None: ...
 
 
-def usual_window(voxels: NDArray[Any]) -> tuple[float, float]:
+def choose_intensity_window(voxels: NDArray[Any]) -> tuple[float, float]:
     flat = voxels.reshape(-1)
-    if flat.size > SAMPLED:  # anywhere: with a stride it could be one column
-        flat = flat[np.random.default_rng(0).integers(0, flat.size, SAMPLED)]
+    if flat.size > MAX_SAMPLED_VOXELS:  # anywhere: with a stride it could be one column
+        flat = flat[np.random.default_rng(0).integers(0, flat.size, MAX_SAMPLED_VOXELS)]
     flat = flat.astype(np.float64)
     flat = flat[np.isfinite(flat) & (flat != 0)]
     if not flat.size:

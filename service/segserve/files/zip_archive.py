@@ -13,18 +13,18 @@ from typing import Any
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput, TooLarge
-from segserve.images.orientation import turn, turned
-from segserve.images.read_image import choose, open_image
+from segserve.images.orientation import apply_orientation, oriented_size
+from segserve.images.read_image import open_image, select_channels
 from segserve.types import Size
 
-MOST_ENTRIES = 100_000
+MAX_ENTRIES = 100_000
 MB = 1_000_000
-MOST_RATIO = 1000  # of an entry's size to what it takes in the archive: DEFLATE's limit is 1032, pictures are far below
-MOST_DIRECTORY = 64 * MB  # 600 bytes an entry
-ENTRY = b"PK\1\2"  # begins each entry of the directory (APPNOTE 4.3.12)
-SMALL = 1 << 20  # bytes that an entry may have at any ratio
-SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
-BROKEN = (
+MAX_RATIO = 1000  # of an entry's size to what it takes in the archive: DEFLATE's limit is 1032, pictures are far below
+MAX_DIRECTORY_BYTES = 64 * MB  # 600 bytes an entry
+ENTRY_MAGIC = b"PK\1\2"  # begins each entry of the directory (APPNOTE 4.3.12)
+ANY_RATIO_BYTES = 1 << 20  # bytes that an entry may have at any ratio
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
+ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
     LZMAError,
@@ -36,7 +36,7 @@ BROKEN = (
 )
 
 
-class Directory(io.BufferedReader):
+class BoundedDirectory(io.BufferedReader):
     """A zip's file while it is opened: `zipfile` reads the directory at once, however large it is said to be, and makes
     an object of each entry before anybody can count them. Raises TooLarge."""
 
@@ -45,11 +45,11 @@ class Directory(io.BufferedReader):
     def read(self, size: int | None = -1, /) -> bytes:
         if not self.opening:
             return super().read(size)
-        if size is not None and size > MOST_DIRECTORY:
-            raise too_many(f"a directory of {size // MB} MB")
+        if size is not None and size > MAX_DIRECTORY_BYTES:
+            raise too_many_entries_error(f"a directory of {size // MB} MB")
         data = super().read(size)
-        if len(data) > MOST_ENTRIES * len(ENTRY) and (count := data.count(ENTRY)) > MOST_ENTRIES:
-            raise too_many(f"{count} entries")
+        if len(data) > MAX_ENTRIES * len(ENTRY_MAGIC) and (count := data.count(ENTRY_MAGIC)) > MAX_ENTRIES:
+            raise too_many_entries_error(f"{count} entries")
         return data
 
 
@@ -57,7 +57,7 @@ class BoundedZip(zipfile.ZipFile):
     """Raises TooLarge where it has too many entries, and what `zipfile.ZipFile` raises."""
 
     def __init__(self, path: Path) -> None:
-        self._directory = Directory(io.FileIO(path))
+        self._directory = BoundedDirectory(io.FileIO(path))
         try:
             super().__init__(self._directory)
         except BaseException:
@@ -70,12 +70,12 @@ class BoundedZip(zipfile.ZipFile):
         self._directory.close()
 
 
-class Archive:
+class PictureArchive:
     """max_mb: of all entries together, unpacked. max_pixels: of a picture. Raises BadInput, TooLarge."""
 
     def __init__(self, path: Path, max_mb: int, max_pixels: int) -> None:
         self._max_pixels = max_pixels
-        with readable("The zip"):
+        with wrap_zip_errors("The zip"):
             self._zip = BoundedZip(path)
         try:
             self._infos = self._pictures(max_mb)
@@ -90,9 +90,9 @@ class Archive:
             raise BadInput(
                 "There are no pictures in the zip.",
                 field="file",
-                remedy=f"Put files into it that end with {', '.join(sorted(SUFFIXES))}.",
+                remedy=f"Put files into it that end with {', '.join(sorted(PICTURE_SUFFIXES))}.",
             )
-        return sorted(found, key=lambda info: natural(info.filename))
+        return sorted(found, key=lambda info: natural_sort_key(info.filename))
 
     @property
     def count(self) -> int:
@@ -105,37 +105,37 @@ class Archive:
 
     def content(self, index: int) -> bytes:
         """A picture's bytes. Raises BadInput where they are damaged."""
-        with readable(f"{self._infos[index].filename!r} in the zip"):
+        with wrap_zip_errors(f"{self._infos[index].filename!r} in the zip"):
             return self._zip.read(self._infos[index])
 
     def picture_size(self, index: int) -> Size:
         """From the header. Raises BadInput, TooLarge."""
         source = open_image(io.BytesIO(self.content(index)), 0, self._max_pixels, self._max_pixels)
-        return turned(source.size, source.orientation)
+        return oriented_size(source.size, source.orientation)
 
     def values(self, index: int) -> NDArray[Any]:
         """[H, W, 1 to 3]. Raises BadInput, TooLarge."""
         source = open_image(io.BytesIO(self.content(index)), 0, self._max_pixels, self._max_pixels)
         pixels = source.read()
-        return turn(choose(pixels.values, pixels.has_alpha, None), pixels.orientation)
+        return apply_orientation(select_channels(pixels.values, pixels.has_alpha, None), pixels.orientation)
 
     def close(self) -> None:
         self._zip.close()
 
 
 @contextmanager
-def readable(what: str) -> Iterator[None]:
+def wrap_zip_errors(what: str) -> Iterator[None]:
     try:
         yield
-    except BROKEN as error:
+    except ZIP_ERRORS as error:
         raise BadInput(
             f"{what} cannot be read: {error}.", field="file", remedy="Make the zip again, without a password."
         ) from None
 
 
-def too_many(what: str) -> TooLarge:
+def too_many_entries_error(what: str) -> TooLarge:
     return TooLarge(
-        f"The zip has {what}.", field="file", remedy=f"Send at most {MOST_ENTRIES} pictures in one."
+        f"The zip has {what}.", field="file", remedy=f"Send at most {MAX_ENTRIES} pictures in one."
     )
 
 
@@ -149,7 +149,7 @@ def check_entries(infos: list[zipfile.ZipInfo], max_mb: int) -> None:
                 field="file",
                 remedy="Make it again with plain relative names.",
             )
-        if info.file_size > max(SMALL, MOST_RATIO * info.compress_size):
+        if info.file_size > max(ANY_RATIO_BYTES, MAX_RATIO * info.compress_size):
             raise TooLarge(
                 f"{info.filename[:100]!r} states {info.file_size} bytes, packed to {info.compress_size}.",
                 field="file",
@@ -166,10 +166,10 @@ def check_entries(infos: list[zipfile.ZipInfo], max_mb: int) -> None:
 def is_picture(info: zipfile.ZipInfo) -> bool:
     path = PurePosixPath(info.filename)
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return not info.is_dir() and not hidden and path.suffix.lower() in SUFFIXES
+    return not info.is_dir() and not hidden and path.suffix.lower() in PICTURE_SUFFIXES
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
+def natural_sort_key(name: str) -> list[tuple[int, int, str]]:
     """To sort by: numbers by their values, so that 2 comes before 10."""
     parts = re.findall(r"\d+|\D+", name)
     # By digits, not as numbers: a name may have thousands of them.

@@ -13,15 +13,15 @@ import structlog
 
 from segserve.errors import ImageNotFound, SegserveError, Unavailable
 from segserve.images import tile_pyramid
-from segserve.images.image_source import Source
-from segserve.images.orientation import turned
+from segserve.images.image_source import ImageSource
+from segserve.images.orientation import oriented_size
 from segserve.store.image_store import ImageStore
 from segserve.types import ImageRecord, ReadOptions, TilePyramid
 
 log = structlog.get_logger(__name__)
 
 
-class Retiler:
+class PyramidBuilder:
     """workers: threads, of which one is taken at a time: what is read meanwhile takes some hundred MB."""
 
     def __init__(self, store: ImageStore, workers: Executor) -> None:
@@ -30,7 +30,13 @@ class Retiler:
         self._undoing: set[asyncio.Task[None]] = set()
 
     async def add(
-        self, tenant: str, image_id: str, file: BinaryIO, nbytes: int, source: Source, options: ReadOptions
+        self,
+        tenant: str,
+        image_id: str,
+        file: BinaryIO,
+        nbytes: int,
+        source: ImageSource,
+        options: ReadOptions,
     ) -> ImageRecord:
         """The record of an image of `nbytes` bytes, then stored with its tiles. Each set of tiles has a folder of
         its own, so that of two uploads of the same image none can spoil the other's. Raises BadInput, TooLarge,
@@ -44,7 +50,7 @@ class Retiler:
             try:
                 channels, levels, more = await asyncio.shield(work)
                 tiles = TilePyramid(folder, source.size, channels, levels, source.orientation)
-                size = turned(source.size, source.orientation)
+                size = oriented_size(source.size, source.orientation)
                 record = ImageRecord(image_id, size, options, nbytes + more, time.time(), tiles)
                 stored = await self._store.put(tenant, record, file)
                 if stored.tiles == tiles and await self._store.tile_bytes(tenant, image_id, folder) != more:
@@ -62,7 +68,7 @@ class Retiler:
         tenant: str,
         image_id: str,
         folder: str,
-        source: Source,
+        source: ImageSource,
         options: ReadOptions,
         stop: threading.Event,
     ) -> Callable[[], tuple[int, int, int]]:
@@ -78,7 +84,7 @@ class Retiler:
                 self._store.write_tile(tenant, image_id, folder, level, row, column, data)
                 written += len(data)
 
-            channels, levels = tile_pyramid.write(source, options, put)
+            channels, levels = tile_pyramid.write_pyramid(source, options, put)
             return channels, levels, written
 
         return run

@@ -18,9 +18,9 @@ from segserve.outbound_http import (
 )
 
 MAX_REDIRECTS = 3
-REDIRECTS = (301, 302, 303, 307, 308)
+REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 HEADERS = {"Accept": "image/*, */*;q=0.1", "Accept-Encoding": "identity"}
-FETCHING = UrlPurpose(
+IMAGE_FETCH = UrlPurpose(
     field="url",
     off="Fetching images by URL is off.",
     denied="Images may not be fetched from",
@@ -30,7 +30,7 @@ FETCHING = UrlPurpose(
 )
 
 
-class Fetcher:
+class ImageFetcher:
     """hosts, private: as `HostAllowlist` takes them. `timeout_s` is for all of a fetch, `max_bytes` for its image."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Fetcher:
         max_bytes: int,
         resolve: Resolve = resolve_host,
     ) -> None:
-        self._hosts = HostAllowlist(hosts, private=private, purpose=FETCHING, resolve=resolve)
+        self._hosts = HostAllowlist(hosts, private=private, purpose=IMAGE_FETCH, resolve=resolve)
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
 
     async def fetch(self, url: str, into: BinaryIO) -> None:
@@ -50,26 +50,28 @@ class Fetcher:
         self._hosts.check_on()
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._follow(parse_url(url, FETCHING), into)
+                await self._follow(parse_url(url, IMAGE_FETCH), into)
         except TimeoutError:
-            raise FETCHING.failure(f"The fetch took longer than {self._timeout_s:g} s.") from None
+            raise IMAGE_FETCH.failure(f"The fetch took longer than {self._timeout_s:g} s.") from None
 
     async def _follow(self, url: httpx.URL, into: BinaryIO) -> None:
         for _ in range(1 + MAX_REDIRECTS):
             async with self._hosts.request("GET", url, HEADERS) as response:
-                if response.status_code not in REDIRECTS:
+                if response.status_code not in REDIRECT_STATUSES:
                     await self._read(response, into)
                     return
-                url = parse_url(response.headers.get("location", ""), FETCHING, base=url)
-        raise FETCHING.failure(f"It is redirected more than {MAX_REDIRECTS} times.")
+                url = parse_url(response.headers.get("location", ""), IMAGE_FETCH, base=url)
+        raise IMAGE_FETCH.failure(f"It is redirected more than {MAX_REDIRECTS} times.")
 
     async def _read(self, response: httpx.Response, into: BinaryIO) -> None:
         """The body as it comes, never unpacked. What the other side says beyond its status stays here."""
         if response.status_code != 200:
-            raise FETCHING.failure(f"Its host answered with status {describe_status(response.status_code)}.")
+            raise IMAGE_FETCH.failure(
+                f"Its host answered with status {describe_status(response.status_code)}."
+            )
         if (encoding := response.headers.get("content-encoding", "identity").lower()) != "identity":
             known = encoding if encoding in ("gzip", "deflate", "br", "zstd", "compress") else "another"
-            raise FETCHING.failure(
+            raise IMAGE_FETCH.failure(
                 f"Its host sent it packed ({known} content encoding), although asked not to."
             )
         stated = response.headers.get("content-length", "")
@@ -83,7 +85,7 @@ class Fetcher:
                         break
                     into.write(chunk)
         except httpx.HTTPError:
-            raise FETCHING.failure("Its host broke off in the middle.") from None
+            raise IMAGE_FETCH.failure("Its host broke off in the middle.") from None
         if seen > self._max_bytes:
             raise TooLarge(
                 f"What the URL names is over {self._max_bytes / 1e6:g} MB.",

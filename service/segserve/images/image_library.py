@@ -12,10 +12,10 @@ from typing import BinaryIO
 import structlog
 
 from segserve.errors import ImageNotFound, SegserveError
-from segserve.images.build_pyramid import Retiler
-from segserve.images.image_source import Source, check_size
-from segserve.images.read_image import open_image, read_whole
-from segserve.images.stored_pixels import StoredImages
+from segserve.images.build_pyramid import PyramidBuilder
+from segserve.images.image_source import ImageSource, check_size
+from segserve.images.read_image import decode_source, open_image
+from segserve.images.region_reader import RegionReader
 from segserve.models.registry import Registry
 from segserve.store import keys
 from segserve.store.image_store import ImageStore
@@ -23,12 +23,12 @@ from segserve.store.redis_cache import RedisCache
 from segserve.types import DEFAULT_TENANT, ImageLimits, ImageRecord, ReadOptions, Size, UInt8
 
 READ_CHUNK = 1 << 20
-Forget = Callable[[str, str], None]
+ForgetImage = Callable[[str, str], None]
 
 log = structlog.get_logger(__name__)
 
 
-def identify(file: BinaryIO, options: ReadOptions) -> tuple[str, int]:
+def compute_content_id(file: BinaryIO, options: ReadOptions) -> tuple[str, int]:
     """(image_id, bytes): the sha256 of the bytes, and of the options where they are not the defaults."""
     digest, count = hashlib.sha256(), 0
     file.seek(0)
@@ -41,28 +41,28 @@ def identify(file: BinaryIO, options: ReadOptions) -> tuple[str, int]:
     return digest.hexdigest(), count
 
 
-class Library:
+class ImageLibrary:
     """forget: called with (tenant, image_id) wherever this process holds something of a deleted image."""
 
     def __init__(
         self,
         store: ImageStore,
-        stored: StoredImages,
+        stored: RegionReader,
         cache: RedisCache,
         registry: Registry,
         workers: Executor,
         *,
         limits: ImageLimits,
-        forget: Forget,
+        forget: ForgetImage,
     ) -> None:
         self._store, self._cache, self._registry, self._workers = store, cache, registry, workers
-        self._stored, self._retiler = stored, Retiler(store, workers)
+        self._stored, self._retiler = stored, PyramidBuilder(store, workers)
         self._limits, self._forget = limits, forget
 
     async def add(self, tenant: str, file: BinaryIO, options: ReadOptions) -> ImageRecord:
         """Read the whole image first: what cannot be read is never stored. Raises BadInput, TooLarge."""
         loop = asyncio.get_running_loop()
-        image_id, count = await loop.run_in_executor(self._workers, identify, file, options)
+        image_id, count = await loop.run_in_executor(self._workers, compute_content_id, file, options)
         with suppress(ImageNotFound):
             return await self._store.record(tenant, image_id)
         source = await loop.run_in_executor(self._workers, self._open, file, options)
@@ -72,27 +72,27 @@ class Library:
         size = await loop.run_in_executor(self._workers, self._inspect, source, options)
         return await self._store.put(tenant, ImageRecord(image_id, size, options, count, time.time()), file)
 
-    def _open(self, file: BinaryIO, options: ReadOptions) -> Source:
+    def _open(self, file: BinaryIO, options: ReadOptions) -> ImageSource:
         return open_image(file, options.page, self._limits.pixels, self._limits.tiled_pixels)
 
-    def _inspect(self, source: Source, options: ReadOptions) -> Size:
+    def _inspect(self, source: ImageSource, options: ReadOptions) -> Size:
         check_size(source.size.width, source.size.height, self._limits.pixels)
-        return Size(*read_whole(source, options).shape[:2])
+        return Size(*decode_source(source, options).shape[:2])
 
     async def record(self, tenant: str, image_id: str) -> ImageRecord:
         """Raises ImageNotFound."""
         return await self._store.record(tenant, image_id)
 
-    async def reader(self, tenant: str, image_id: str) -> Callable[[], UInt8]:
+    async def prepare_read(self, tenant: str, image_id: str) -> Callable[[], UInt8]:
         """Calling what is returned, in any thread but the event loop's, reads the image as `pixels` does: what waits
         for its turn holds no pixels. Raises ImageNotFound."""
         record = await self._store.record(tenant, image_id)
         loop = asyncio.get_running_loop()
-        return lambda: asyncio.run_coroutine_threadsafe(self._stored.pixels(tenant, record), loop).result()
+        return lambda: asyncio.run_coroutine_threadsafe(self._stored.read(tenant, record), loop).result()
 
-    async def pixels(self, tenant: str, image_id: str) -> UInt8:
+    async def read_pixels(self, tenant: str, image_id: str) -> UInt8:
         """The image as models see it, [H, W, 3] RGB. Raises ImageNotFound, TooLarge."""
-        return await self._stored.pixels(tenant, await self._store.record(tenant, image_id))
+        return await self._stored.read(tenant, await self._store.record(tenant, image_id))
 
     async def delete(self, tenant: str, image_id: str) -> None:
         """The image goes, and with it its embeddings and masks, on every replica. Raises ImageNotFound;

@@ -17,13 +17,13 @@ from segserve.types import Size
 
 # The most that a JPEG can have. Resizing takes memory in proportion to the longest side, so a strip one pixel
 # high cannot be allowed all of the pixel limit.
-MAX_SIDE = 65_535
+MAX_SIDE_PX = 65_535
 
 _SAVE_AGAIN = "Open it in an image editor, save it as PNG or TIFF and send that."
 
 
 @dataclass(frozen=True)
-class Pixels:
+class RawPixels:
     """values [H, W, C] as stored, in the file's own type, RGB where the file has colour. If `has_alpha`, the
     last channel is opacity. orientation: EXIF's number, 1 to 8, of how to turn them."""
 
@@ -33,7 +33,7 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """An image file of which the header is read and checked, and no pixel yet.
 
     size: as stored, before `orientation` turns it. read: all pixels at once. bands: the same from top to bottom
@@ -42,12 +42,12 @@ class Source:
 
     size: Size
     orientation: int
-    read: Callable[[], Pixels]
-    bands: Callable[[], Iterator[Pixels]] | None
+    read: Callable[[], RawPixels]
+    bands: Callable[[], Iterator[RawPixels]] | None
 
 
 @contextmanager
-def codec(name: str) -> Iterator[None]:
+def wrap_codec_errors(name: str) -> Iterator[None]:
     """Surrounds calls of a codec for the format `name`, and nothing else: any exception becomes a refusal.
 
     Codecs raise nearly everything when given damaged bytes (OSError, SyntaxError, struct.error, KeyError...),
@@ -68,15 +68,15 @@ def codec(name: str) -> Iterator[None]:
             f"This kind of {name} file is not read.", remedy=_SAVE_AGAIN, field="file"
         ) from error
     except Exception as error:
-        raise damaged(name) from error
+        raise damaged_file_error(name) from error
 
 
-def damaged(name: str) -> BadInput:
+def damaged_file_error(name: str) -> BadInput:
     """The refusal of a file that does not follow its format."""
     return BadInput(f"The {name} file is damaged or cut short.", remedy=_SAVE_AGAIN, field="file")
 
 
-def unsupported(what: str) -> UnsupportedFormat:
+def unsupported_error(what: str) -> UnsupportedFormat:
     """The refusal of a sound file that uses a part of its format that is not read here."""
     return UnsupportedFormat(f"{what} is not read.", remedy=_SAVE_AGAIN, field="file")
 
@@ -91,10 +91,10 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
             remedy=f"At most {max_pixels} pixels are read: scale it down or cut it into parts.",
             field="file",
         )
-    if max(width, height) > MAX_SIDE:
+    if max(width, height) > MAX_SIDE_PX:
         raise TooLarge(
             f"The image has {width} x {height} pixels.",
-            remedy=f"At most {MAX_SIDE} pixels a side are read: scale it down or cut it into parts.",
+            remedy=f"At most {MAX_SIDE_PX} pixels a side are read: scale it down or cut it into parts.",
             field="file",
         )
 

@@ -10,7 +10,7 @@ from segserve.errors import BadInput
 from segserve.types import Normalise, UInt8
 
 # (low, high): what becomes 0 and what becomes 255.
-Limits = tuple[float, float]
+ValueRange = tuple[float, float]
 
 # As torch_em's normalize_percentile and cellpose's normalize99.
 PERCENTILES = (1.0, 99.0)
@@ -25,18 +25,18 @@ def to_uint8(values: NDArray[Any], how: Normalise) -> UInt8:
     channel by itself, uint8 too. A channel of one value becomes 0. NaN and infinities count for no limit and
     become 0; raises BadInput if there is nothing else.
     """
-    if is_kept(values.dtype, how):
+    if is_8_bit_already(values.dtype, how):
         return values
-    find = _percentiles if how is Normalise.PERCENTILE else extremes
-    return stretch(values, settle([find(values[:, :, c]) for c in range(values.shape[2])], how))
+    find = _percentiles if how is Normalise.PERCENTILE else find_extremes
+    return stretch(values, resolve_ranges([find(values[:, :, c]) for c in range(values.shape[2])], how))
 
 
-def is_kept(dtype: np.dtype[Any], how: Normalise) -> bool:
+def is_8_bit_already(dtype: np.dtype[Any], how: Normalise) -> bool:
     """Whether values are 8-bit as they are."""
     return how is Normalise.NONE and dtype == np.uint8
 
 
-def settle(found: list[Limits | None], how: Normalise) -> list[Limits]:
+def resolve_ranges(found: list[ValueRange | None], how: Normalise) -> list[ValueRange]:
     """The limits of every channel, from what was found in each; None where nothing is finite. Raises BadInput
     where that is so everywhere."""
     known = [pair for pair in found if pair is not None]
@@ -52,7 +52,7 @@ def settle(found: list[Limits | None], how: Normalise) -> list[Limits]:
     return [pair or (0.0, 0.0) for pair in found]
 
 
-def stretch(values: NDArray[Any], limits: list[Limits]) -> UInt8:
+def stretch(values: NDArray[Any], limits: list[ValueRange]) -> UInt8:
     """values [H, W, C] to uint8, each channel by its limits."""
     result = np.empty(values.shape, np.uint8)
     for channel, pair in enumerate(limits):
@@ -60,13 +60,13 @@ def stretch(values: NDArray[Any], limits: list[Limits]) -> UInt8:
     return result
 
 
-def stretched(values: NDArray[Any], limits: Limits) -> UInt8:
+def stretch_channel(values: NDArray[Any], limits: ValueRange) -> UInt8:
     """(v - low) / (high - low) * 255, rounded, cut to 0..255; 0 where not finite or if high is not above."""
     low, high = limits
     with np.errstate(over="ignore", invalid="ignore"):  # a signalling NaN is invalid already when cast
         span = np.float64(high) - np.float64(low)
         if np.isinf(span):  # nearly all of float64's range: halves of everything fit
-            return stretched(values / 2, (low / 2, high / 2))
+            return stretch_channel(values / 2, (low / 2, high / 2))
         if not span > 0:  # NaN too: interpolation between values so far apart overflows
             return np.zeros(values.shape, np.uint8)
         scaled = values.astype(np.float64)
@@ -77,7 +77,7 @@ def stretched(values: NDArray[Any], limits: Limits) -> UInt8:
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
-def histogram(values: NDArray[Any]) -> NDArray[np.int64]:
+def compute_histogram(values: NDArray[Any]) -> NDArray[np.int64]:
     """How often each value occurs. values [H, ...] uint8 or uint16; answers [256] or [65536]."""
     counts = np.zeros(np.iinfo(values.dtype).max + 1, np.int64)
     for block in _blocks(values):
@@ -85,7 +85,7 @@ def histogram(values: NDArray[Any]) -> NDArray[np.int64]:
     return counts
 
 
-def percentiles(counts: NDArray[np.int64], at: tuple[float, float]) -> Limits:
+def percentiles_of_histogram(counts: NDArray[np.int64], at: tuple[float, float]) -> ValueRange:
     """What np.percentile (linear) answers for the values that `counts` counts."""
     below = np.cumsum(counts)
     place = np.asarray(at) / 100 * (below[-1] - 1)
@@ -95,26 +95,26 @@ def percentiles(counts: NDArray[np.int64], at: tuple[float, float]) -> Limits:
     return float(low), float(high)
 
 
-def _stretch(channel: NDArray[Any], limits: Limits, out: UInt8) -> None:
+def _stretch(channel: NDArray[Any], limits: ValueRange, out: UInt8) -> None:
     """channel [H, W] into out [H, W]."""
     table = None
     if is_countable(channel):
-        table = stretched(np.arange(np.iinfo(channel.dtype).max + 1), limits)
+        table = stretch_channel(np.arange(np.iinfo(channel.dtype).max + 1), limits)
     for block, target in zip(_blocks(channel), _blocks(out), strict=True):
-        target[...] = stretched(block, limits) if table is None else table[block]
+        target[...] = stretch_channel(block, limits) if table is None else table[block]
 
 
-def extremes(channel: NDArray[Any]) -> Limits | None:
+def find_extremes(channel: NDArray[Any]) -> ValueRange | None:
     """Least and greatest finite value of [H, W], or None if there is none."""
     found = (block[np.isfinite(block)] if block.dtype.kind == "f" else block for block in _blocks(channel))
     ranges = [(float(values.min()), float(values.max())) for values in found if values.size]
     return (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
 
 
-def _percentiles(channel: NDArray[Any]) -> Limits | None:
+def _percentiles(channel: NDArray[Any]) -> ValueRange | None:
     """The percentiles of the finite values of [H, W], or None if there are none."""
     if is_countable(channel):
-        return percentiles(histogram(channel), PERCENTILES)
+        return percentiles_of_histogram(compute_histogram(channel), PERCENTILES)
     # float32 and float64 are wide enough for the differences that interpolation takes.
     wide = np.float32 if channel.dtype in (np.float16, np.float32) else np.float64
     values = channel[np.isfinite(channel)].astype(wide, copy=False)

@@ -9,7 +9,7 @@ _FLIPPED = (3, 4, 6, 7)  # top and bottom do
 _TURNED = 5  # from here on, after that, rows and columns do
 
 
-def turn(image: UInt8, orientation: int) -> UInt8:
+def apply_orientation(image: UInt8, orientation: int) -> UInt8:
     """[H, W, C] as it is meant to be seen."""
     if orientation in _MIRRORED:
         image = image[:, ::-1]
@@ -20,11 +20,11 @@ def turn(image: UInt8, orientation: int) -> UInt8:
     return np.ascontiguousarray(image)
 
 
-def turned(size: Size, orientation: int) -> Size:
+def oriented_size(size: Size, orientation: int) -> Size:
     return Size(size.width, size.height) if orientation >= _TURNED else size
 
 
-def stored(region: Region, size: Size, orientation: int) -> Region:
+def to_stored_region(region: Region, size: Size, orientation: int) -> Region:
     """Where a region of the turned image lies in the image as stored; `size` is the turned one's."""
     x, y, width, height = region.x, region.y, region.width, region.height
     if orientation >= _TURNED:

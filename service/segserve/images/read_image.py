@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput, UnsupportedFormat
-from segserve.images.image_source import Source
+from segserve.images.image_source import ImageSource
 from segserve.images.normalise import to_uint8
-from segserve.images.orientation import turn
+from segserve.images.orientation import apply_orientation
 from segserve.images.raster.reader import open_raster
 from segserve.images.tiff.reader import open_tiff
 from segserve.types import ReadOptions, UInt8
@@ -38,17 +38,17 @@ def read_image(source: bytes | BinaryIO, options: ReadOptions, max_pixels: int) 
     more than `max_pixels`, UnsupportedFormat for what is not read.
     """
     stream = BytesIO(source) if isinstance(source, bytes) else source
-    return read_whole(open_image(stream, options.page, max_pixels, max_pixels), options)
+    return decode_source(open_image(stream, options.page, max_pixels, max_pixels), options)
 
 
-def read_whole(source: Source, options: ReadOptions) -> UInt8:
+def decode_source(source: ImageSource, options: ReadOptions) -> UInt8:
     """As `read_image`, of an opened file."""
     pixels = source.read()
-    chosen = choose(pixels.values, pixels.has_alpha, options.channels)
-    return turn(to_three(to_uint8(chosen, options.normalise)), pixels.orientation)
+    chosen = select_channels(pixels.values, pixels.has_alpha, options.channels)
+    return apply_orientation(to_rgb(to_uint8(chosen, options.normalise)), pixels.orientation)
 
 
-def open_image(stream: BinaryIO, page: int, max_pixels: int, max_banded: int) -> Source:
+def open_image(stream: BinaryIO, page: int, max_pixels: int, max_banded: int) -> ImageSource:
     """Reads and checks the header. max_pixels: of an image that can only be read at once; max_banded: of others.
     Raises as `read_image` does."""
     stream.seek(0)
@@ -56,13 +56,13 @@ def open_image(stream: BinaryIO, page: int, max_pixels: int, max_banded: int) ->
     stream.seek(0)
     if not head:
         raise BadInput("The file is empty.", remedy="Send the image's bytes.", field="file")
-    name = _format(head)
+    name = _detect_format(head)
     if name == "TIFF":
         return open_tiff(stream, page, max_pixels, max_banded)
     return open_raster(name, stream, page, max_pixels, max_banded)
 
 
-def _format(head: bytes) -> str:
+def _detect_format(head: bytes) -> str:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
     for magic, name in _MAGIC:
@@ -75,7 +75,7 @@ def _format(head: bytes) -> str:
     )
 
 
-def choose(values: NDArray[Any], has_alpha: bool, channels: tuple[int, ...] | None) -> NDArray[Any]:
+def select_channels(values: NDArray[Any], has_alpha: bool, channels: tuple[int, ...] | None) -> NDArray[Any]:
     """[H, W, 1 to 3] of the file's channels [H, W, C]."""
     available = values.shape[2]
     if channels is None:
@@ -89,7 +89,7 @@ def choose(values: NDArray[Any], has_alpha: bool, channels: tuple[int, ...] | No
     return values[:, :, list(channels)]
 
 
-def blend(channels: UInt8) -> UInt8:
+def average_two_channels(channels: UInt8) -> UInt8:
     """[H, W, 1 to 3] to [H, W, 1 or 3]: two become their mean."""
     if channels.shape[2] != 2:
         return channels
@@ -97,7 +97,7 @@ def blend(channels: UInt8) -> UInt8:
     return ((total + 1) >> 1).astype(np.uint8)
 
 
-def to_three(channels: UInt8) -> UInt8:
+def to_rgb(channels: UInt8) -> UInt8:
     """[H, W, 1 to 3] to [H, W, 3]."""
-    blended = blend(channels)
+    blended = average_two_channels(channels)
     return blended if blended.shape[2] == 3 else np.repeat(blended, 3, axis=2)

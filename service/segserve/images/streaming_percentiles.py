@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from segserve.images.normalise import (
     PERCENTILES,
-    Limits,
-    extremes,
-    histogram,
+    ValueRange,
+    compute_histogram,
+    find_extremes,
     is_countable,
-    percentiles,
-    settle,
+    percentiles_of_histogram,
+    resolve_ranges,
 )
 from segserve.types import Normalise
 
@@ -26,38 +26,38 @@ Bands = Callable[[], Iterable[NDArray[Any]]]
 _DIGIT = 16  # bits
 
 
-def find_limits(bands: Bands, how: Normalise) -> list[Limits]:
+def find_value_ranges(bands: Bands, how: Normalise) -> list[ValueRange]:
     """(low, high) of every channel, as `scale.to_uint8` would find them. Raises BadInput where nothing is
     finite."""
-    return settle(_percentiles(bands) if how is Normalise.PERCENTILE else _extremes(bands), how)
+    return resolve_ranges(_percentiles(bands) if how is Normalise.PERCENTILE else _extremes(bands), how)
 
 
-def _extremes(bands: Bands) -> list[Limits | None]:
-    found: list[Limits | None] = []
+def _extremes(bands: Bands) -> list[ValueRange | None]:
+    found: list[ValueRange | None] = []
     for band in bands():
-        here = [extremes(band[:, :, channel]) for channel in range(band.shape[2])]
+        here = [find_extremes(band[:, :, channel]) for channel in range(band.shape[2])]
         found = [_wider(*pair) for pair in zip(found, here, strict=True)] if found else here
     return found
 
 
-def _wider(a: Limits | None, b: Limits | None) -> Limits | None:
+def _wider(a: ValueRange | None, b: ValueRange | None) -> ValueRange | None:
     if a is None or b is None:
         return a or b
     return min(a[0], b[0]), max(a[1], b[1])
 
 
-def _percentiles(bands: Bands) -> list[Limits | None]:
+def _percentiles(bands: Bands) -> list[ValueRange | None]:
     first = next(iter(bands()))
     if not is_countable(first):
         return [_selected(bands, channel) for channel in range(first.shape[2])]
     counts = [np.zeros(np.iinfo(first.dtype).max + 1, np.int64) for _ in range(first.shape[2])]
     for band in bands():
         for channel, total in enumerate(counts):
-            total += histogram(band[:, :, channel])
-    return [percentiles(total, PERCENTILES) for total in counts]
+            total += compute_histogram(band[:, :, channel])
+    return [percentiles_of_histogram(total, PERCENTILES) for total in counts]
 
 
-def _selected(bands: Bands, channel: int) -> Limits | None:
+def _selected(bands: Bands, channel: int) -> ValueRange | None:
     """The percentiles of a channel, interpolated as np.percentile does by default."""
     count = sum(int(np.isfinite(band[:, :, channel]).sum()) for band in bands())
     if not count:

@@ -16,53 +16,55 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.images.image_source import Source
-from segserve.images.normalise import is_kept, stretch
-from segserve.images.read_image import blend, choose
-from segserve.images.streaming_percentiles import find_limits
+from segserve.images.image_source import ImageSource
+from segserve.images.normalise import is_8_bit_already, stretch
+from segserve.images.read_image import average_two_channels, select_channels
+from segserve.images.streaming_percentiles import find_value_ranges
 from segserve.types import ReadOptions, Size, UInt8
 
-EDGE = 1024
+TILE_SIDE_PX = 1024
 # (level, row, column, the tile's bytes)
-Put = Callable[[int, int, int, bytes], None]
+WriteTile = Callable[[int, int, int, bytes], None]
 
 
-def write(source: Source, options: ReadOptions, put: Put) -> tuple[int, int]:
+def write_pyramid(source: ImageSource, options: ReadOptions, put: WriteTile) -> tuple[int, int]:
     """Cut an image into tiles, which go to `put` as they are made. The pixels are those of `read.read_image`
     before they are turned. Answers (channels, levels). Raises BadInput as that does."""
 
     def bands() -> Iterable[NDArray[Any]]:
         read = source.bands or (lambda: iter([source.read()]))
-        return (choose(band.values, band.has_alpha, options.channels) for band in read())
+        return (select_channels(band.values, band.has_alpha, options.channels) for band in read())
 
     first = next(iter(bands()))
     how = options.normalise
-    limits = None if is_kept(first.dtype, how) else find_limits(bands, how)
+    limits = None if is_8_bit_already(first.dtype, how) else find_value_ranges(bands, how)
     channels = 3 if first.shape[2] == 3 else 1
     del first
-    bottom = _Level(0, source.size, channels, put)
+    bottom = _PyramidLevel(0, source.size, channels, put)
     for band in bands():
-        bottom.add(blend(band if limits is None else stretch(band, limits)))
-    return channels, levels(source.size)
+        bottom.add(average_two_channels(band if limits is None else stretch(band, limits)))
+    return channels, count_levels(source.size)
 
 
-def levels(size: Size) -> int:
+def count_levels(size: Size) -> int:
     """How many there are: the last one's longer side is at most two tiles."""
-    return 1 if max(size.height, size.width) <= 2 * EDGE else 1 + levels(halved(size))
+    return 1 if max(size.height, size.width) <= 2 * TILE_SIDE_PX else 1 + count_levels(half_size(size))
 
 
-def halved(size: Size) -> Size:
+def half_size(size: Size) -> Size:
     return Size(ceil(size.height / 2), ceil(size.width / 2))
 
 
-class _Level:
+class _PyramidLevel:
     """Gathers rows until they make a row of tiles."""
 
-    def __init__(self, number: int, size: Size, channels: int, put: Put) -> None:
+    def __init__(self, number: int, size: Size, channels: int, put: WriteTile) -> None:
         self._number, self._size, self._put = number, size, put
-        self._rows = np.empty((min(EDGE, size.height), size.width, channels), np.uint8)
+        self._rows = np.empty((min(TILE_SIDE_PX, size.height), size.width, channels), np.uint8)
         self._filled, self._done = 0, 0
-        self._above = None if levels(size) == 1 else _Level(number + 1, halved(size), channels, put)
+        self._above = (
+            None if count_levels(size) == 1 else _PyramidLevel(number + 1, half_size(size), channels, put)
+        )
 
     def add(self, rows: UInt8) -> None:
         while len(rows):
@@ -73,15 +75,15 @@ class _Level:
                 self._flush(self._rows[: self._filled])
 
     def _flush(self, rows: UInt8) -> None:
-        for column in range(ceil(self._size.width / EDGE)):
-            tile = rows[:, column * EDGE : (column + 1) * EDGE]
-            self._put(self._number, self._done // EDGE, column, encode(tile))
+        for column in range(ceil(self._size.width / TILE_SIDE_PX)):
+            tile = rows[:, column * TILE_SIDE_PX : (column + 1) * TILE_SIDE_PX]
+            self._put(self._number, self._done // TILE_SIDE_PX, column, encode_tile(tile))
         self._done, self._filled = self._done + len(rows), 0
         if self._above is not None:
-            self._above.add(reduced(rows))
+            self._above.add(halve_pixels(rows))
 
 
-def reduced(rows: UInt8) -> UInt8:
+def halve_pixels(rows: UInt8) -> UInt8:
     """[h, W, C] to [ceil(h / 2), ceil(W / 2), C]: rounded means of 2 x 2, of what is left at the edges."""
     rows = np.pad(rows, ((0, len(rows) % 2), (0, rows.shape[1] % 2), (0, 0)), "edge")
     total = rows[::2].astype(np.uint16) + rows[1::2]
@@ -90,12 +92,12 @@ def reduced(rows: UInt8) -> UInt8:
     return means
 
 
-def encode(tile: UInt8) -> bytes:
+def encode_tile(tile: UInt8) -> bytes:
     differences = np.diff(tile, axis=1, prepend=np.uint8(0))
     return bytes(imagecodecs.zstd_encode(differences.tobytes(), level=1))
 
 
-def decode(data: bytes, height: int, width: int, channels: int) -> UInt8:
+def decode_tile(data: bytes, height: int, width: int, channels: int) -> UInt8:
     """[height, width, channels]. Raises what a damaged object makes the codec raise."""
     samples = imagecodecs.zstd_decode(data, out=height * width * channels)
     differences = np.frombuffer(samples, np.uint8).reshape(height, width, channels)

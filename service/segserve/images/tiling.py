@@ -22,7 +22,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Grid:
+class TileGrid:
     """The tiles of an image, row by row; edge and halo in its pixels."""
 
     size: Size
@@ -69,24 +69,24 @@ class Grid:
         return Region(left, top, width, height)
 
 
-def grid(size: Size, input_size: int, scale: int = 1) -> Grid:
+def make_tile_grid(size: Size, input_size: int, scale: int = 1) -> TileGrid:
     """The tiles for a model that sees `input_size` pixels a side, each showing `scale` times as many."""
-    return Grid(size, scale * input_size, scale * input_size // 4)
+    return TileGrid(size, scale * input_size, scale * input_size // 4)
 
 
-def window(size: Size, input_size: int, asked: Box) -> Region:
+def choose_window(size: Size, input_size: int, asked: Box) -> Region:
     """Where to look for an object: with its halo the tile whose inner part holds the middle of `asked`, if that
     holds all of it; else a region of that size around the middle; else the same with tiles twice as large, and so
     on. What is too large for a tile is thus seen whole, though less sharply, where micro-sam would cut it off."""
     scale, middle = 1, ((asked.x0 + asked.x1) / 2, (asked.y0 + asked.y1) / 2)
     while True:
-        tiles = grid(size, input_size, scale)
+        tiles = make_tile_grid(size, input_size, scale)
         for found in (tiles.at(*middle).outer, tiles.around(*middle)):
-            if len(tiles) == 1 or holds(found, asked):
+            if len(tiles) == 1 or region_contains(found, asked):
                 return found
         scale *= 2
 
 
-def holds(region: Region, box: Box) -> bool:
+def region_contains(region: Region, box: Box) -> bool:
     across = region.x <= box.x0 and box.x1 <= region.x + region.width
     return across and region.y <= box.y0 and box.y1 <= region.y + region.height

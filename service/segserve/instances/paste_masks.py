@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segserve.masks.crop import trim
-from segserve.masks.upscale import neighbours
+from segserve.masks.upscale import find_neighbours
 from segserve.types import Crop, Float32, Size
 
 BORDER_PX = 1
@@ -68,7 +68,7 @@ def paste_mask(mask: Float32, rows: AxisWindow, columns: AxisWindow, size: Size,
 def make_resize_matrix(axis: AxisWindow, side: int) -> Float32:
     """[n, side]: what makes n pixels that are seen of `side` values. Two of a row are not 0, but a product with a
     matrix passes over the pixels once."""
-    index, weights = neighbours(side, axis.length)
+    index, weights = find_neighbours(side, axis.length)
     matrix = np.zeros((axis.visible, side), np.float32)
     row, seen = np.arange(axis.visible), slice(axis.start, axis.stop)
     for tap in (0, 1):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from segserve.masks.upscale import neighbours
+from segserve.masks.upscale import find_neighbours
 from segserve.models.bundle import ResizeEntry
 from segserve.types import Float32, Size, UInt8
 
@@ -16,8 +16,8 @@ def resize_and_normalise(image: UInt8, entry: ResizeEntry) -> tuple[Float32, Siz
     size of that. Bilinear from the nearest pixels, without a filter: only those pixels are converted, so that
     memory follows the result's size."""
     size = compute_resized_size(Size(*image.shape[:2]), entry)
-    rows, down = neighbours(image.shape[0], size.height)
-    columns, across = neighbours(image.shape[1], size.width)
+    rows, down = find_neighbours(image.shape[0], size.height)
+    columns, across = find_neighbours(image.shape[1], size.width)
     mixed = np.zeros((size.height, size.width, 3), np.float32)
     for row, of_row in zip(rows.T, down.T.astype(np.float32), strict=True):
         for column, of_column in zip(columns.T, across.T.astype(np.float32), strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 
 from segserve.bounded_executor import BoundedExecutor
 from segserve.errors import BadInput, TooLarge
-from segserve.images.image_library import Library
+from segserve.images.image_library import ImageLibrary
 from segserve.instances.box_nms import DetectionThresholds, SelectedBoxes, select_boxes
 from segserve.instances.paste_masks import find_mask_windows, paste_mask, scale_boxes
 from segserve.instances.preprocess import resize_and_normalise
@@ -38,7 +38,7 @@ class InstanceOptions:
 class InstanceSegmenter:
     """turns: where the work is done, reading the image included: what waits holds a file and not its pixels."""
 
-    def __init__(self, library: Library, registry: Registry, turns: BoundedExecutor) -> None:
+    def __init__(self, library: ImageLibrary, registry: Registry, turns: BoundedExecutor) -> None:
         self._library, self._registry, self._turns = library, registry, turns
 
     async def segment(
@@ -55,7 +55,7 @@ class InstanceSegmenter:
         model = await self._registry.get(model_name, InstancesModel)
         limits = resolve_thresholds(model.manifest, wanted)
         with timings.stage("fetch"):
-            read = await self._library.reader(tenant, image_id)
+            read = await self._library.prepare_read(tenant, image_id)
 
         def work() -> tuple[ImageObjects, T]:
             with timings.stage("read"):

@@ -18,16 +18,16 @@ from segserve.types import Crop, Size, UInt8
 
 Labels: TypeAlias = NDArray[np.integer[Any]]
 
-MOST_IN_16_BITS = 65_535
-FILL = 0.35  # opacity of an object's colour over the image
+MAX_UINT16_ID = 65_535
+FILL_OPACITY = 0.35  # opacity of an object's colour over the image
 STRIP_ROWS = 256  # coloured at a time
-GOLDEN = 0.618033988749895  # neighbouring ids get hues far apart
+HUE_STEP = 0.618033988749895  # neighbouring ids get hues far apart
 
 
 def from_crops(found: Sequence[Crop], size: Size) -> Labels:
     """The map [H, W] in which `found[i]` has id i + 1; uint16, or uint32 beyond 65,535 objects. Where objects
     overlap the smaller one shows, so that what lies on a larger object is not lost."""
-    dtype = np.uint16 if len(found) <= MOST_IN_16_BITS else np.uint32
+    dtype = np.uint16 if len(found) <= MAX_UINT16_ID else np.uint32
     labels = np.zeros((size.height, size.width), dtype)
     areas = np.array([crops.area(each) for each in found])
     for index in np.argsort(-areas, kind="stable"):
@@ -37,7 +37,7 @@ def from_crops(found: Sequence[Crop], size: Size) -> Labels:
     return labels
 
 
-def from_runs(found: Iterable[tuple[int, str, int]], size: Size, dtype: DTypeLike) -> Labels:
+def from_rle(found: Iterable[tuple[int, str, int]], size: Size, dtype: DTypeLike) -> Labels:
     """The map [H, W] of (value, COCO's compressed run lengths, area) of each object; where they overlap the smaller
     one shows, as in `from_crops`. No mask is unpacked. Raises BadInput where run lengths are not of `size`."""
     columns = np.zeros(size.width * size.height, dtype)
@@ -62,9 +62,9 @@ def to_crops(labels: Labels) -> list[Crop]:
 
 def encode_png(labels: Labels) -> bytes:
     """Greyscale: 8-bit of a uint8 map, 16-bit of any other. Raises TooLarge for ids that 16 bits do not hold."""
-    if labels.size and labels.max() > MOST_IN_16_BITS:
+    if labels.size and labels.max() > MAX_UINT16_ID:
         raise TooLarge(
-            f"There are ids up to {labels.max()}, and a PNG holds {MOST_IN_16_BITS}.",
+            f"There are ids up to {labels.max()}, and a PNG holds {MAX_UINT16_ID}.",
             field="format",
             remedy="Ask for format 'tiff' or 'npy'.",
         )
@@ -86,25 +86,25 @@ def encode_npy(values: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def colours(numbers: Iterable[int]) -> UInt8:
+def make_colour_table(numbers: Iterable[int]) -> UInt8:
     """[n + 1, 3] RGB: black for the background, then for each number its colour, always the same."""
     found = [(0.0, 0.0, 0.0)]
     for number in numbers:
         at = number - 1
-        found.append(colorsys.hsv_to_rgb(at * GOLDEN % 1.0, 0.75, 0.6 + 0.4 * (at % 3) / 2))
+        found.append(colorsys.hsv_to_rgb(at * HUE_STEP % 1.0, 0.75, 0.6 + 0.4 * (at % 3) / 2))
     table: UInt8 = np.rint(np.array(found) * 255).astype(np.uint8)
     return table
 
 
-def outlines(labels: Labels, width: int = 1) -> NDArray[np.bool_]:
+def find_outlines(labels: Labels, width: int = 1) -> NDArray[np.bool_]:
     """[H, W]: pixels of objects that are less than `width` from another value above, below or beside them."""
-    edge = borders(labels)
+    edge = find_borders(labels)
     for _ in range(1, width):
-        edge |= borders(np.where(edge, 0, labels))
+        edge |= find_borders(np.where(edge, 0, labels))
     return edge
 
 
-def borders(labels: Labels) -> NDArray[np.bool_]:
+def find_borders(labels: Labels) -> NDArray[np.bool_]:
     edge = np.zeros(labels.shape, np.bool_)
     down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
     edge[1:] |= down
@@ -114,21 +114,24 @@ def borders(labels: Labels) -> NDArray[np.bool_]:
     return edge & (labels > 0)
 
 
-def overlay(image: UInt8, labels: Labels, table: UInt8 | None = None, width: int = 1) -> UInt8:
-    """The image [H, W, 3] with every object filled faintly and outlined in its colour. table: of `colours`, by the
-    map's values; None: each value is its own number. width: of outlines, in pixels."""
+def draw_overlay(image: UInt8, labels: Labels, table: UInt8 | None = None, width: int = 1) -> UInt8:
+    """Return the image [H, W, 3] with every object filled faintly and outlined in its colour.
+
+    table: of `make_colour_table`, by the map's values; None: each value is its own number. width: of outlines, in
+    pixels.
+    """
     if table is None:
-        table = colours(range(1, int(labels.max(initial=0)) + 1))
+        table = make_colour_table(range(1, int(labels.max(initial=0)) + 1))
     result = image.copy()
-    faint, tints = np.arange(256) * np.float32(1 - FILL), table * np.float32(FILL)
+    faint, tints = np.arange(256) * np.float32(1 - FILL_OPACITY), table * np.float32(FILL_OPACITY)
     for top in range(0, len(labels), STRIP_ROWS):  # blending takes 50 bytes a pixel
         ids, strip = labels[top : top + STRIP_ROWS], result[top : top + STRIP_ROWS]
         inside = ids > 0
         strip[inside] = (faint[strip[inside]] + tints[ids[inside]]).astype(np.uint8)
-    edge = outlines(labels, width)
+    edge = find_outlines(labels, width)
     result[edge] = table[labels[edge]]
     return result
 
 
 def encode_overlay(image: UInt8, labels: Labels) -> bytes:
-    return bytes(imagecodecs.png_encode(overlay(image, labels), level=1))
+    return bytes(imagecodecs.png_encode(draw_overlay(image, labels), level=1))

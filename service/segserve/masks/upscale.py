@@ -21,12 +21,12 @@ from segserve.types import Bool, Crop, Float32, Size
 
 Int = NDArray[np.int64]
 
-BLOCK = 64  # output pixels a side; smaller ones follow the edge more closely but cost more calls
+BLOCK_PX = 64  # output pixels a side; smaller ones follow the edge more closely but cost more calls
 _BATCH = 64  # mixed blocks multiplied at a time: 1 MiB of results, which stays in the L2 cache
 
 
 @dataclass(frozen=True)
-class Geometry:
+class LogitsGeometry:
     """How a model's low-res logits lie on the original image.
 
     low: side of the logits. square: side of the model's input. valid: the part of that input, from its top
@@ -86,12 +86,12 @@ class _Operator:
         return _Operator(self.weights[part], self.first[part]), part.start
 
 
-def upscale(logits: Float32, geometry: Geometry, threshold: float = 0.0) -> Crop:
+def upscale_mask(logits: Float32, geometry: LogitsGeometry, threshold: float = 0.0) -> Crop:
     """Where the logits at the original size exceed `threshold`, cut to the bounding box of the ones.
 
     logits [low, low] float32, finite. The result is that of torch's `F.interpolate(mode="bilinear",
     align_corners=False)` on a CPU in the family's steps, save for pixels so close to the threshold that
-    rounding decides: within 1e-5 for logits in the tens, within 1e-3 if height + width <= 128 (see `neighbours`).
+    rounding decides: within 1e-5 for logits in the tens, within 1e-3 if height + width <= 128 (see `find_neighbours`).
     """
     _check(logits, geometry)
     shifted = logits - np.float32(threshold)
@@ -102,13 +102,13 @@ def upscale(logits: Float32, geometry: Geometry, threshold: float = 0.0) -> Crop
     if not (rows.first.size and columns.first.size):
         return empty(geometry.original)
     pixels = _mask(shifted, rows, columns)
-    y, x = row0 * BLOCK, column0 * BLOCK
+    y, x = row0 * BLOCK_PX, column0 * BLOCK_PX
     inside = pixels[: geometry.original.height - y, : geometry.original.width - x]
     return trim(Crop(inside, x, y, geometry.original))
 
 
 @dataclass(frozen=True)
-class Extent:
+class MaskMeasure:
     """What can be said of a mask at the original size without keeping its pixels.
 
     area: pixels above the threshold; inner, outer: above the threshold raised and lowered by an offset.
@@ -121,8 +121,8 @@ class Extent:
     box: tuple[int, int, int, int]
 
 
-def measure(logits: Float32, geometry: Geometry, threshold: float, offset: float) -> Extent:
-    """The mask that `upscale` would give, measured. As there, only blocks that a level passes through are
+def measure_mask(logits: Float32, geometry: LogitsGeometry, threshold: float, offset: float) -> MaskMeasure:
+    """The mask that `upscale_mask` would give, measured. As there, only blocks that a level passes through are
     computed, and no more of them at once than fit the cache. logits [low, low] float32, finite; offset >= 0."""
     _check(logits, geometry)
     shifted = logits - np.float32(threshold - offset)  # values past the last output, 0, are above no level
@@ -131,17 +131,19 @@ def measure(logits: Float32, geometry: Geometry, threshold: float, offset: float
     rows, row0 = of_rows.seeing(np.flatnonzero(positive.any(axis=1)))
     columns, column0 = of_columns.seeing(np.flatnonzero(positive.any(axis=0)))
     if not (rows.first.size and columns.first.size):
-        return Extent(0, 0, 0, (0, 0, 0, 0))
-    height = np.clip(geometry.original.height - BLOCK * (row0 + np.arange(rows.first.size)), 0, BLOCK)
-    width = np.clip(geometry.original.width - BLOCK * (column0 + np.arange(columns.first.size)), 0, BLOCK)
+        return MaskMeasure(0, 0, 0, (0, 0, 0, 0))
+    height = np.clip(geometry.original.height - BLOCK_PX * (row0 + np.arange(rows.first.size)), 0, BLOCK_PX)
+    width = np.clip(
+        geometry.original.width - BLOCK_PX * (column0 + np.arange(columns.first.size)), 0, BLOCK_PX
+    )
     smallest, largest = _bounds(shifted, rows, columns)
     levels = np.array([offset, 2 * offset, 0], np.float32)[:, None, None]
     above = smallest > levels
     mixed = np.asarray(((largest > levels) & ~above).any(axis=0))
     areas = ((above & ~mixed) * np.outer(height, width)).sum(axis=(1, 2))
     sure = above[0] & ~mixed
-    down = sure.any(axis=1)[:, None] & (np.arange(BLOCK) < height[:, None])
-    across = sure.any(axis=0)[:, None] & (np.arange(BLOCK) < width[:, None])
+    down = sure.any(axis=1)[:, None] & (np.arange(BLOCK_PX) < height[:, None])
+    across = sure.any(axis=0)[:, None] & (np.arange(BLOCK_PX) < width[:, None])
     for y, x, values in _values(shifted, rows, columns, mixed):
         inside = values > levels[0]
         areas += [np.count_nonzero(part) for part in (inside, values > levels[1], values > levels[2])]
@@ -149,20 +151,20 @@ def measure(logits: Float32, geometry: Geometry, threshold: float, offset: float
         np.logical_or.at(across, x, inside.any(axis=1))
     y0, y1 = _ends(down, row0)
     x0, x1 = _ends(across, column0)
-    return Extent(int(areas[0]), int(areas[1]), int(areas[2]), (x0, y0, x1, y1))
+    return MaskMeasure(int(areas[0]), int(areas[1]), int(areas[2]), (x0, y0, x1, y1))
 
 
 def _ends(inside: Bool, first_block: int) -> tuple[int, int]:
     """From where to where (exclusive) blocks of outputs [blocks, BLOCK] are ones; zeros if nowhere."""
     found = np.flatnonzero(inside)
     return (
-        (BLOCK * first_block + int(found[0]), BLOCK * first_block + int(found[-1]) + 1)
+        (BLOCK_PX * first_block + int(found[0]), BLOCK_PX * first_block + int(found[-1]) + 1)
         if found.size
         else (0, 0)
     )
 
 
-def upscale_logits(logits: Float32, geometry: Geometry) -> Float32:
+def upscale_logits(logits: Float32, geometry: LogitsGeometry) -> Float32:
     """The logits [H, W] float32 at the original size; logits [low, low] float32, finite."""
     _check(logits, geometry)
     rows, columns = _operators(geometry)
@@ -172,7 +174,7 @@ def upscale_logits(logits: Float32, geometry: Geometry) -> Float32:
     return canvas[: geometry.original.height, : geometry.original.width]
 
 
-def _check(logits: Float32, geometry: Geometry) -> None:
+def _check(logits: Float32, geometry: LogitsGeometry) -> None:
     if logits.shape != (geometry.low, geometry.low):
         raise ValueError(f"logits of shape {logits.shape} do not fit a low-res side of {geometry.low}")
 
@@ -198,8 +200,8 @@ def _bounds(logits: Float32, rows: _Operator, columns: _Operator) -> tuple[Float
 def _canvas(rows: _Operator, columns: _Operator, dtype: DTypeLike) -> tuple[NDArray[Any], NDArray[Any]]:
     """A zeroed image that holds all blocks, and a view of it as [blocks, BLOCK, blocks, BLOCK]."""
     down, across = rows.first.size, columns.first.size
-    canvas: NDArray[Any] = np.zeros((down * BLOCK, across * BLOCK), dtype)
-    return canvas, canvas.reshape(down, BLOCK, across, BLOCK)
+    canvas: NDArray[Any] = np.zeros((down * BLOCK_PX, across * BLOCK_PX), dtype)
+    return canvas, canvas.reshape(down, BLOCK_PX, across, BLOCK_PX)
 
 
 def _fill(blocks: NDArray[Any], logits: Float32, rows: _Operator, columns: _Operator, where: Bool) -> None:
@@ -221,7 +223,7 @@ def _values(
         yield y, x, rows.weights[y] @ patch @ columns.weights[x].transpose(0, 2, 1)
 
 
-def _operators(geometry: Geometry) -> tuple[_Operator, _Operator]:
+def _operators(geometry: LogitsGeometry) -> tuple[_Operator, _Operator]:
     """The operators of the rows and of the columns."""
     low, square, valid, out = geometry.low, geometry.square, geometry.valid, geometry.original
     return _operator(low, square, valid.height, out.height), _operator(low, square, valid.width, out.width)
@@ -230,26 +232,26 @@ def _operators(geometry: Geometry) -> tuple[_Operator, _Operator]:
 @lru_cache(maxsize=128)  # about 100 KB each for 4000 outputs
 def _operator(low: int, square: int, valid: int, out: int) -> _Operator:
     """low -> square, the first `valid` of it -> out, composed."""
-    inner, inner_weight = neighbours(low, square)
-    outer, outer_weight = neighbours(valid, out)
+    inner, inner_weight = find_neighbours(low, square)
+    outer, outer_weight = find_neighbours(valid, out)
     index = inner[outer].reshape(out, 4)
     weight = (outer_weight[:, :, None] * inner_weight[outer]).reshape(out, 4)
 
-    starts = np.arange(0, out, BLOCK)
+    starts = np.arange(0, out, BLOCK_PX)
     lowest = np.minimum.reduceat(index.min(axis=1), starts)
     highest = np.maximum.reduceat(index.max(axis=1), starts)
     taps = int((highest - lowest).max()) + 1
     first = np.minimum(lowest, low - taps)
 
-    weights = np.zeros((starts.size * BLOCK, taps))
+    weights = np.zeros((starts.size * BLOCK_PX, taps))
     output = np.arange(out)
     for tap in range(4):
         # One output a row, so no element is named twice in a single addition.
-        weights[output, index[:, tap] - first[output // BLOCK]] += weight[:, tap]
-    return _Operator(weights.astype(np.float32).reshape(starts.size, BLOCK, taps), first)
+        weights[output, index[:, tap] - first[output // BLOCK_PX]] += weight[:, tap]
+    return _Operator(weights.astype(np.float32).reshape(starts.size, BLOCK_PX, taps), first)
 
 
-def neighbours(source: int, target: int) -> tuple[Int, NDArray[np.float64]]:
+def find_neighbours(source: int, target: int) -> tuple[Int, NDArray[np.float64]]:
     """The two inputs of each output and their weights, [target, 2] each.
 
     As PyTorch's `area_pixel_compute_source_index` (aten/src/ATen/native/UpSample.h) without align_corners.

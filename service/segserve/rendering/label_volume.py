@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from segserve.files.volume import Geometry, library
+from segserve.files.volume import VolumeGeometry, import_simpleitk
 from segserve.masks.label_map import Labels
 from segserve.rendering.result_index import ResultIndex
 from segserve.types import Size
@@ -22,11 +22,13 @@ MAX_CLASSIC_TIFF_BYTES = (1 << 32) - (
 )  # bytes of pixels beyond which a TIFF is a BigTIFF: the rest is for its directories
 
 
-def write_label_volume(lines: ResultIndex, axis: int, geometry: Geometry, suffix: str) -> Iterator[bytes]:
+def write_label_volume(
+    lines: ResultIndex, axis: int, geometry: VolumeGeometry, suffix: str
+) -> Iterator[bytes]:
     """A file that SimpleITK writes: ".nii.gz", ".nrrd" or ".mha", compressed. axis: that the lines' slices are cut
     along, of the file's [Z, Y, X]. Parts are empty while it is being made. It takes the volume's memory once. Raises
     TooLarge, MissingDependency."""
-    itk = library()
+    itk = import_simpleitk()
     with TemporaryDirectory() as folder:
         volume = create_volume(Path(folder), lines, geometry)
         yield from fill_volume(volume, lines, axis)
@@ -40,7 +42,7 @@ def write_label_volume(lines: ResultIndex, axis: int, geometry: Geometry, suffix
         yield from read_parts(path)
 
 
-def write_volume_tiff(lines: ResultIndex, axis: int, geometry: Geometry) -> Iterator[bytes]:
+def write_volume_tiff(lines: ResultIndex, axis: int, geometry: VolumeGeometry) -> Iterator[bytes]:
     """As `write_label_volume`, as a TIFF of a page a slice along axis 0, which ImageJ opens with its spacing."""
     with TemporaryDirectory() as folder:
         volume = create_volume(Path(folder), lines, geometry)
@@ -67,7 +69,7 @@ def write_frames_tiff(lines: ResultIndex, count: int, size: Size, fps: float | N
         yield from read_parts(path)
 
 
-def create_volume(folder: Path, lines: ResultIndex, geometry: Geometry) -> Volume:
+def create_volume(folder: Path, lines: ResultIndex, geometry: VolumeGeometry) -> Volume:
     """[Z, Y, X] on disk."""
     shape = geometry.size[::-1]
     return np.lib.format.open_memmap(folder / "labels.npy", "w+", lines.dtype, shape)

@@ -21,11 +21,11 @@ def draw_overlay(frame: UInt8, entries: Sequence[ResultObject]) -> UInt8:
 def number_objects(entries: Sequence[ResultObject], size: Size) -> Labels:
     """The label map [H, W] of the objects by their places from 1: an object_id may be as large as it likes."""
     found = [(place, each["mask"]["counts"], each["area"]) for place, each in enumerate(entries, 1)]
-    return label_map.from_runs(found, size, np.uint32)
+    return label_map.from_rle(found, size, np.uint32)
 
 
 def draw_objects(frame: UInt8, shown: Labels, entries: Sequence[ResultObject]) -> UInt8:
     """As `draw_overlay`, of a map that `number_objects` made of the entries, scaled as the frame is."""
-    return label_map.overlay(
-        frame, shown, label_map.colours(each["object_id"] for each in entries), OUTLINE_PX
+    return label_map.draw_overlay(
+        frame, shown, label_map.make_colour_table(each["object_id"] for each in entries), OUTLINE_PX
     )

@@ -10,7 +10,7 @@ import orjson
 
 from segserve.errors import TooLarge
 from segserve.masks import label_map as labels
-from segserve.masks.label_map import MOST_IN_16_BITS, Labels
+from segserve.masks.label_map import MAX_UINT16_ID, Labels
 from segserve.types import Size
 
 MAX_UINT32 = (1 << 32) - 1
@@ -79,7 +79,7 @@ class ResultIndex:
                 field="format",
                 remedy="Ask for format 'ndjson' or 'coco'.",
             )
-        return np.uint16 if self._largest_id <= MOST_IN_16_BITS else np.uint32
+        return np.uint16 if self._largest_id <= MAX_UINT16_ID else np.uint32
 
     def get_objects(self, frame: int) -> list[ResultObject]:
         """The objects on the frame by object_id; none where it has no line."""
@@ -102,7 +102,7 @@ class ResultIndex:
         found = [
             (each["object_id"], each["mask"]["counts"], each["area"]) for each in self.get_objects(frame)
         ]
-        return labels.from_runs(found, size, self.dtype)
+        return labels.from_rle(found, size, self.dtype)
 
     def close(self) -> None:
         self._file.close()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from segserve.files.detect_format import opened_volume
-from segserve.files.file_view import View, opened
+from segserve.files.file_view import FileView, open_view
 from segserve.files.frames import Frames
-from segserve.files.volume import Geometry
+from segserve.files.open_file import open_volume
+from segserve.files.volume import VolumeGeometry
 from segserve.types import FileKind, FileLimits, FileRecord
 
 IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -18,14 +18,14 @@ IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 class StoredView(BaseModel):
     """What a job was asked, as it is kept: of all that, what it looked at."""
 
-    view: View
+    view: FileView
 
 
 @dataclass(frozen=True)
 class SourceFile:
     """The file at hand."""
 
-    view: View
+    view: FileView
     record: FileRecord
     path: Path
     limits: FileLimits
@@ -39,12 +39,12 @@ class SourceFile:
 
     def open_frames(self) -> AbstractContextManager[Frames]:
         """Raises BadInput, TooLarge, MissingDependency."""
-        return opened(self.record, self.path, self.limits, self.view.axis, self.view.window)
+        return open_view(self.record, self.path, self.limits, self.view.axis, self.view.window)
 
-    def read_geometry(self) -> Geometry:
+    def read_geometry(self) -> VolumeGeometry:
         """Of a volume; of a stack, which says nothing of it, voxels of 1 mm. Raises as `frames`."""
         if self.record.kind is FileKind.VOLUME:
-            with opened_volume(self.path, self.record.format, self.limits) as volume:
+            with open_volume(self.path, self.record.format, self.limits) as volume:
                 return volume.geometry
         size = self.record.size.width, self.record.size.height, self.record.count
-        return Geometry(size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY_DIRECTION)
+        return VolumeGeometry(size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY_DIRECTION)

@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 
 from segserve.bounded_executor import BoundedExecutor
-from segserve.images.image_library import Library
+from segserve.images.image_library import ImageLibrary
 from segserve.metrics import Metrics
 from segserve.models.bundle import Activation
 from segserve.models.registry import Registry
@@ -30,7 +30,7 @@ class SemanticSegmenter:
     """
 
     def __init__(
-        self, library: Library, registry: Registry, turns: BoundedExecutor, metrics: Metrics
+        self, library: ImageLibrary, registry: Registry, turns: BoundedExecutor, metrics: Metrics
     ) -> None:
         self._library, self._registry = library, registry
         self._turns, self._metrics = turns, metrics
@@ -55,7 +55,7 @@ class SemanticSegmenter:
         record = await self._library.record(tenant, image_id)
         tile = check_options(options, model.manifest, record.size)
         thresholds = resolve_thresholds(model.manifest, options.threshold)
-        read_image = await self._library.reader(tenant, image_id)
+        read_image = await self._library.prepare_read(tenant, image_id)
 
         def segment_and_render() -> tuple[ClassMap, T]:
             with timings.stage("read"):

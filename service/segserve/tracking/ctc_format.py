@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zipstream import ZIP_STORED, ZipStream
 
 from segserve.errors import TooLarge
-from segserve.masks.label_map import MOST_IN_16_BITS, Labels, encode_tiff
+from segserve.masks.label_map import MAX_UINT16_ID, Labels, encode_tiff
 from segserve.tracking.link_tracks import Track
 from segserve.types import Int64, UInt16
 
@@ -41,10 +41,10 @@ class CtcResult:
         self._digits = max(MIN_DIGITS, len(str(count - 1)))
         self._resumed: dict[int, list[CtcTrack]] = {}  # of tracks that were missed in between, by their ids
         self._pieces = self._cut(tracks)
-        if len(self._pieces) > MOST_IN_16_BITS:
+        if len(self._pieces) > MAX_UINT16_ID:
             raise TooLarge(
                 f"There are {len(self._pieces)} tracks, and the Cell Tracking Challenge's 16 bits hold"
-                f" {MOST_IN_16_BITS}.",
+                f" {MAX_UINT16_ID}.",
                 field="format",
                 remedy="Ask for format 'ndjson', or leave small objects out.",
             )

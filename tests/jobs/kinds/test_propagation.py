@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from segserve.files.file_view import View
+from segserve.files.file_view import FileView
 from segserve.jobs.engine.job import Job, JobKind, JobState
 from segserve.jobs.engine.job_kind_runner import Chunk
 from segserve.jobs.engine.stop_signal import JobStopped, StopSignal
@@ -79,7 +79,7 @@ def request(
     return PropagationRequest(
         model="m",
         digest="d",
-        view=View("f"),
+        view=FileView("f"),
         engine=engine,
         direction=direction,
         objects=[RequestedObject(object_id=name, prompts=found) for name, found in objects.items()],

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from segserve.automatic.merge_slices import VolumeParams
 from segserve.errors import BadInput, Busy, MissingDependency, TooLarge
-from segserve.files.file_view import View
+from segserve.files.file_view import FileView
 from segserve.jobs.engine.job import Job, JobKind, JobState
 from segserve.jobs.engine.job_kind_runner import Chunk
 from segserve.jobs.engine.stop_signal import JobStopped, StopSignal
@@ -32,8 +32,8 @@ from tests.tracking.drawn import CELLS, segmented, truth
 UInt32 = NDArray[np.uint32]
 HOW = AisEntry(min_size=60)
 MERGE, TRACK = (
-    VolumeMergeRequest(model="starter", digest="d", view=View("f", axis=1), params=HOW),
-    TrackingRequest(model="starter", digest="d", view=View("f"), params=HOW),
+    VolumeMergeRequest(model="starter", digest="d", view=FileView("f", axis=1), params=HOW),
+    TrackingRequest(model="starter", digest="d", view=FileView("f"), params=HOW),
 )
 
 
@@ -48,7 +48,7 @@ class Drawn:
         self._maps, self.count, self.size = maps, len(maps), Size(*maps[0].shape)
         self.closed = 0
 
-    def name(self, index: int) -> str:
+    def slice_id(self, index: int) -> str:
         return f"slice {index}"
 
     async def read(self, index: int) -> UInt8:
@@ -150,7 +150,7 @@ def test_half_of_the_progress_is_segmenting_and_half_is_joining(request_: Automa
     assert [len(chunk.lines) for chunk in chunks] == [0, 0, 0, SLICES_PER_CHUNK, SLICES_PER_CHUNK, 4]
     assert [chunk.state is None for chunk in chunks] == [False] * 3 + [True] * 3
     assert asyncio.run(parts.open(request_)).total == sum(chunk.unit_count for chunk in chunks) == 40
-    assert sorted(parts.segmented) == sorted(parts.file.name(index) for index in range(20))
+    assert sorted(parts.segmented) == sorted(parts.file.slice_id(index) for index in range(20))
     assert parts.asked[0] == request_
     assert parts.file.closed == 1
 

@@ -7,29 +7,31 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segserve.images.image_source import Pixels, codec, damaged
+from segserve.images.image_source import RawPixels, damaged_file_error, wrap_codec_errors
 from segserve.types import Size
 
 ROWS = 256
 _TYPES = {"uchar": np.uint8, "ushort": np.uint16}
 
 
-def read_bands(name: str, stream: BinaryIO, size: Size, channels: int, orientation: int) -> Iterator[Pixels]:
+def read_bands(
+    name: str, stream: BinaryIO, size: Size, channels: int, orientation: int
+) -> Iterator[RawPixels]:
     """The pixels that Pillow reads, as parts of [h, W, C]. name: "PNG" or "JPEG". size, channels: as the header
     says, without what a PNG's tRNS adds."""
-    with codec(name):
+    with wrap_codec_errors(name):
         image = _open(name, stream)
         region = _vips().Region.new(image)
     if (image.width, image.height) != (size.width, size.height) or image.bands < channels:
-        raise damaged(name)
+        raise damaged_file_error(name)
     for top in range(0, size.height, ROWS):
         height = min(ROWS, size.height - top)
-        with codec(name):
+        with wrap_codec_errors(name):
             samples = np.frombuffer(region.fetch(0, top, size.width, height), _TYPES[image.format])
         values = samples.reshape(height, size.width, image.bands)[:, :, :channels]
         if name == "JPEG" and channels == 4:
             values = _rgb(values)
-        yield Pixels(values, name == "PNG" and channels in (2, 4), orientation)
+        yield RawPixels(values, name == "PNG" and channels in (2, 4), orientation)
 
 
 def _open(name: str, stream: BinaryIO) -> Any:

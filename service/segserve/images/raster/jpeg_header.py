@@ -7,7 +7,7 @@ _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ENDS = {0xD9, 0xDA}  # EOI, start of scan
 
 
-def frame_sizes(stream: bytes) -> list[tuple[int, int]]:
+def read_frame_sizes(stream: bytes) -> list[tuple[int, int]]:
     """(lines, columns) of every frame header before the first scan; ITU-T T.81, annex B. Like libjpeg, skips
     bytes between segments. Raises IndexError if the stream ends within a header."""
     sizes = []

@@ -14,7 +14,14 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from segserve.errors import TooLarge
-from segserve.images.image_source import Pixels, Source, check_page, check_size, codec, damaged
+from segserve.images.image_source import (
+    ImageSource,
+    RawPixels,
+    check_page,
+    check_size,
+    damaged_file_error,
+    wrap_codec_errors,
+)
 from segserve.images.raster.bands import read_bands
 from segserve.types import Size
 
@@ -30,7 +37,7 @@ _READERS: dict[str, Callable[[BinaryIO], Any]] = {
 _MAX_FRAMES_WORK = 16
 
 
-def open_raster(name: str, stream: BinaryIO, page: int, max_pixels: int, max_banded: int) -> Source:
+def open_raster(name: str, stream: BinaryIO, page: int, max_pixels: int, max_banded: int) -> ImageSource:
     """`name`: "PNG", "JPEG", "WebP" or "BMP". The pages of an animation are its frames. max_banded: pixels of an
     image that can be read in bands."""
     head = stream.read(33)
@@ -38,7 +45,7 @@ def open_raster(name: str, stream: BinaryIO, page: int, max_pixels: int, max_ban
         # Pillow takes memory for the whole canvas as soon as the file is opened.
         check_size(*_webp_canvas(head), max_pixels)
     stream.seek(0)
-    with codec(name):
+    with wrap_codec_errors(name):
         image: Image = _READERS[name](stream)
     depth, colour = _png_samples(head) if name == "PNG" else (8, 0)
     deep = depth == 16
@@ -55,19 +62,19 @@ def open_raster(name: str, stream: BinaryIO, page: int, max_pixels: int, max_ban
         )
     orientation = _orientation(image.info.get("exif"))
 
-    def read() -> Pixels:
+    def read() -> RawPixels:
         values, has_alpha = _deep_png(stream, colour) if deep else _frame(name, image, page)
-        return Pixels(values if values.ndim == 3 else values[:, :, np.newaxis], has_alpha, orientation)
+        return RawPixels(values if values.ndim == 3 else values[:, :, np.newaxis], has_alpha, orientation)
 
     size = Size(image.height, image.width)
     channels = {0: 1, 4: 2, 6: 4}.get(colour, 3) if name == "PNG" else len(image.getbands())
     bands = partial(read_bands, name, stream, size, channels, orientation)
-    return Source(size, orientation, read, bands if banded else None)
+    return ImageSource(size, orientation, read, bands if banded else None)
 
 
 def _frame(name: str, image: Image, page: int) -> tuple[NDArray[Any], bool]:
     """[H, W] or [H, W, C] uint8, and whether its last channel is alpha."""
-    with codec(name):
+    with wrap_codec_errors(name):
         if page:
             image.seek(page)
         image.load()
@@ -86,7 +93,7 @@ def _deep_png(stream: BinaryIO, colour: int) -> tuple[NDArray[Any], bool]:
     imagecodecs.png_decode of 2026.3.6 drops a reference to None at a damaged file, which ends a process under
     Python 3.11 after some thousand of them.
     """
-    with codec("PNG"):
+    with wrap_codec_errors("PNG"):
         if colour in (2, 6):
             mode = "RGB" if colour == 2 else "RGBA"
             high, low = (_unpacked(stream, mode, f"{mode};16{order}") for order in "BL")
@@ -108,14 +115,14 @@ def _unpacked(stream: BinaryIO, mode: str, packing: str) -> NDArray[np.uint8]:
 def _png_samples(head: bytes) -> tuple[int, int]:
     """(bits a sample, colour type). IHDR must be a PNG's first chunk and holds them at a fixed place."""
     if len(head) < 33 or head[12:16] != b"IHDR":
-        raise damaged("PNG")
+        raise damaged_file_error("PNG")
     return head[24], head[25]
 
 
 def _webp_canvas(head: bytes) -> tuple[int, int]:
     """(width, height) from the first chunk; its layouts are those of RFC 9649."""
     if len(head) < 30:
-        raise damaged("WebP")
+        raise damaged_file_error("WebP")
     match head[12:16]:
         case b"VP8X":
             return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
@@ -126,7 +133,7 @@ def _webp_canvas(head: bytes) -> tuple[int, int]:
             width, height = struct.unpack_from("<HH", head, 26)
             return width & 0x3FFF, height & 0x3FFF
         case _:
-            raise damaged("WebP")
+            raise damaged_file_error("WebP")
 
 
 def _orientation(exif: object) -> int:

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.images.image_source import Pixels, codec, damaged
-from segserve.images.tiff.plane import JPEG, Plane, check_jpeg, joined
+from segserve.images.image_source import RawPixels, damaged_file_error, wrap_codec_errors
+from segserve.images.tiff.plane import JPEG, TiffPlane, check_jpeg_headers, join_planes
 
 ROWS = 256  # of a band, or more where strips or tiles are higher
 _MAX_BAND_BYTES = 1 << 28
 
 
-def is_banded(planes: list[Plane]) -> bool:
+def can_read_in_bands(planes: list[TiffPlane]) -> bool:
     """Whether a band of these, which become one image's channels, takes little memory. A strip of all rows,
     which some writers make, is read row by row if it is not compressed."""
     if all(_is_raw(plane) for plane in planes):
@@ -24,43 +24,43 @@ def is_banded(planes: list[Plane]) -> bool:
     return sum(_band_bytes(plane) for plane in planes) <= _MAX_BAND_BYTES
 
 
-def read_bands(planes: list[Plane]) -> Iterator[Pixels]:
+def read_bands(planes: list[TiffPlane]) -> Iterator[RawPixels]:
     """The pixels as parts of [h, W, C]."""
     for plane in planes:
         if plane.page.compression == JPEG:
-            check_jpeg(plane)
+            check_jpeg_headers(plane)
     rows = max(_rows(plane) for plane in planes)
     for top in range(0, planes[0].height, rows):
         height = min(rows, planes[0].height - top)
-        yield joined(planes, [_read(plane, top, height) for plane in planes])
+        yield join_planes(planes, [_read(plane, top, height) for plane in planes])
 
 
-def _is_raw(plane: Plane) -> bool:
+def _is_raw(plane: TiffPlane) -> bool:
     """Strips of samples as they are, so that any row of them can be read."""
     page = plane.page
     plain = page.compression == 1 and page.predictor == 1 and page.fillorder == 1
     return plain and not page.is_tiled and plane.kind.bits == 8 * plane.item_bytes
 
 
-def _rows(plane: Plane) -> int:
+def _rows(plane: TiffPlane) -> int:
     """Of a band: whole strips or tiles, except of raw ones."""
     return ROWS if _is_raw(plane) else math.ceil(ROWS / plane.chunk[0]) * plane.chunk[0]
 
 
-def _band_bytes(plane: Plane) -> int:
+def _band_bytes(plane: TiffPlane) -> int:
     across = math.ceil(plane.width / plane.chunk[1]) * plane.chunk[1]
     return _rows(plane) * across * plane.samples * plane.item_bytes
 
 
-def _read(plane: Plane, top: int, height: int) -> NDArray[Any]:
+def _read(plane: TiffPlane, top: int, height: int) -> NDArray[Any]:
     """[height, W, samples] from row `top` on, in the machine's byte order."""
-    with codec("TIFF"):
+    with wrap_codec_errors("TIFF"):
         read = _read_raw if _is_raw(plane) else _read_chunks
         samples = read(plane, top, height)
         return samples.astype(samples.dtype.newbyteorder("="), copy=False)
 
 
-def _read_raw(plane: Plane, top: int, height: int) -> NDArray[Any]:
+def _read_raw(plane: TiffPlane, top: int, height: int) -> NDArray[Any]:
     page, handle = plane.page, plane.page.parent.filehandle
     dtype = np.dtype(page.parent.byteorder + page.dtype.char)
     samples = np.empty((height, plane.width, plane.samples), dtype)
@@ -74,7 +74,7 @@ def _read_raw(plane: Plane, top: int, height: int) -> NDArray[Any]:
             count = min(strip_rows - within, top + height - row)
             offset, stored = plane.segments[first // plane.chunk_samples * strips + strip]
             if stored < (within + count) * row_bytes:
-                raise damaged("TIFF")
+                raise damaged_file_error("TIFF")
             handle.seek(offset + within * row_bytes)
             values = np.frombuffer(handle.read(count * row_bytes), dtype)
             part = samples[row - top : row - top + count, :, first : first + plane.chunk_samples]
@@ -83,7 +83,7 @@ def _read_raw(plane: Plane, top: int, height: int) -> NDArray[Any]:
     return samples
 
 
-def _read_chunks(plane: Plane, top: int, height: int) -> NDArray[Any]:
+def _read_chunks(plane: TiffPlane, top: int, height: int) -> NDArray[Any]:
     page, handle = plane.page, plane.page.parent.filehandle
     across, down = (
         math.ceil(side / part)

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from tifffile import TIFF
 
 from segserve.errors import TooLarge
-from segserve.images.image_source import codec, damaged
+from segserve.images.image_source import damaged_file_error, wrap_codec_errors
 
 _MAX_PAGES = 1 << 16
 # Far more than the strips of an image of MAX_SIDE or the longest descriptions; some 200 MB of objects.
@@ -29,23 +29,23 @@ class _Layout:
     offset: str
 
 
-def directory_offsets(stream: BinaryIO) -> list[int]:
+def read_directory_offsets(stream: BinaryIO) -> list[int]:
     """Offset in bytes of every page's directory, at least one, each checked. Raises BadInput if the chain is
     broken or circular, TooLarge if a page or the number of pages is."""
     offsets: list[int] = []
     seen: set[int] = set()
-    with codec("TIFF"):
+    with wrap_codec_errors("TIFF"):
         layout, offset = _header(stream)
         while offset:
             if offset in seen:
-                raise damaged("TIFF")
+                raise damaged_file_error("TIFF")
             if len(offsets) == _MAX_PAGES:
                 raise _too_large(f"more than {_MAX_PAGES} pages")
             offsets.append(offset)
             seen.add(offset)
             offset = _check_directory(stream, layout, offset)
     if not offsets:
-        raise damaged("TIFF")
+        raise damaged_file_error("TIFF")
     return offsets
 
 
@@ -65,7 +65,7 @@ def _check_directory(stream: BinaryIO, layout: _Layout, offset: int) -> int:
     stream.seek(offset)
     number = _read(stream, layout.number)
     if number > _MAX_TAGS:
-        raise damaged("TIFF")
+        raise damaged_file_error("TIFF")
     entries = struct.iter_unpack(layout.entry, stream.read(number * struct.calcsize(layout.entry)))
     if sum(count for tag, _, count in entries if tag in TIFF.TAG_LOAD) > _MAX_TAG_VALUES:
         raise _too_large("a page with too much metadata")

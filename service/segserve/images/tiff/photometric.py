@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.images.image_source import damaged
+from segserve.images.image_source import damaged_file_error
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 # The interpretations that are read; YCbCr only where JPEG's decoder makes RGB of it.
-GREY_OR_COLOUR = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR)
+SUPPORTED_PHOTOMETRIC = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR)
 
 
 @dataclass(frozen=True)
-class Kind:
+class SampleFormat:
     """photometric: TIFF's number. bits: of a sample. colours: the palette [3, n] uint16, unless damaged."""
 
     photometric: int
@@ -23,7 +23,7 @@ class Kind:
     colours: object
 
 
-def to_channels(samples: NDArray[Any], kind: Kind) -> tuple[NDArray[Any], bool]:
+def samples_to_channels(samples: NDArray[Any], kind: SampleFormat) -> tuple[NDArray[Any], bool]:
     """samples [H, W, C] as stored, to [H, W, any] grey, RGB or other channels, black at 0, and whether the
     last is alpha. Samples of 1, 2 or 4 bits are brought to 0..255; others stay in their type."""
     if samples.dtype == np.bool_:
@@ -43,11 +43,11 @@ def to_channels(samples: NDArray[Any], kind: Kind) -> tuple[NDArray[Any], bool]:
 def _palette(samples: NDArray[Any], colours: object) -> NDArray[np.uint8]:
     """[H, W, 3] from indices; the palette's 16 bits become 8, as in Pillow."""
     if not isinstance(colours, np.ndarray) or colours.dtype.kind != "u" or samples.dtype.kind != "u":
-        raise damaged("TIFF")
+        raise damaged_file_error("TIFF")
     if colours.ndim != 2 or len(colours) != 3:
-        raise damaged("TIFF")
+        raise damaged_file_error("TIFF")
     if samples[:, :, 0].max() >= colours.shape[1]:
-        raise damaged("TIFF")
+        raise damaged_file_error("TIFF")
     rgb: NDArray[np.uint8] = (colours.T >> 8).astype(np.uint8)[samples[:, :, 0]]
     return rgb
 

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from segserve.errors import BadInput, NotAllowed, TooLarge
 from segserve.files.file_library import FileLibrary
-from segserve.files.zip_archive import SUFFIXES, Archive, natural
-from segserve.images.image_library import Library
+from segserve.files.zip_archive import PICTURE_SUFFIXES, PictureArchive, natural_sort_key
+from segserve.images.image_library import ImageLibrary
 from segserve.jobs.kinds.server_folder import ServerFolder
 from segserve.store.object_store import ObjectStore, open_store
 from segserve.types import FileRecord, ReadOptions
@@ -55,20 +55,24 @@ class UploadedImages:
 class ZippedImages:
     """The pictures of an uploaded zip."""
 
-    def __init__(self, tenant: str, archive: Archive, library: Library, kept: AsyncExitStack) -> None:
+    def __init__(
+        self, tenant: str, archive: PictureArchive, library: ImageLibrary, kept: AsyncExitStack
+    ) -> None:
         self._tenant, self._archive, self._library, self._kept = tenant, archive, library, kept
         self._names = archive.names
         self.count = archive.count
         self._reading = asyncio.Lock()
 
     @classmethod
-    async def open(cls, tenant: str, file_id: str, files: FileLibrary, library: Library) -> "ZippedImages":
+    async def open(
+        cls, tenant: str, file_id: str, files: FileLibrary, library: ImageLibrary
+    ) -> "ZippedImages":
         """Raises FileNotFound, BadInput where it is no zip of pictures."""
         kept = AsyncExitStack()
-        record, path = await kept.enter_async_context(files.held(tenant, file_id))
+        record, path = await kept.enter_async_context(files.local_copy(tenant, file_id))
         try:
             check_zip(record)
-            archive = await asyncio.to_thread(Archive, path, files.limits.mb, files.limits.pixels)
+            archive = await asyncio.to_thread(PictureArchive, path, files.limits.mb, files.limits.pixels)
         except BaseException:
             await kept.aclose()
             raise
@@ -140,7 +144,7 @@ class ServerRoots:
         found = [
             entry.path
             for entry in await store.list(prefix)
-            if PurePosixPath(entry.path).suffix.lower() in SUFFIXES
+            if PurePosixPath(entry.path).suffix.lower() in PICTURE_SUFFIXES
         ]
         if not found:
             raise BadInput(
@@ -152,14 +156,14 @@ class ServerRoots:
                 field="input.folder",
                 remedy=f"Take {MAX_IMAGES} at most.",
             )
-        return sorted(found, key=natural)
+        return sorted(found, key=natural_sort_key)
 
 
 class ServerFolderImages:
     """Pictures of a root, by their paths in it, as they were listed when the job was submitted."""
 
     def __init__(
-        self, tenant: str, store: ObjectStore | ServerFolder, paths: list[str], library: Library
+        self, tenant: str, store: ObjectStore | ServerFolder, paths: list[str], library: ImageLibrary
     ) -> None:
         self._tenant, self._store, self._paths, self._library = tenant, store, paths, library
         self.count = len(paths)
@@ -192,7 +196,7 @@ class BatchSource(BaseModel):
 
 
 class BatchSources:
-    def __init__(self, library: Library, files: FileLibrary, roots: ServerRoots) -> None:
+    def __init__(self, library: ImageLibrary, files: FileLibrary, roots: ServerRoots) -> None:
         self._library, self._files, self._roots = library, files, roots
 
     async def open(self, tenant: str, source: BatchSource) -> BatchImages:

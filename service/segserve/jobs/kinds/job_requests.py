@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from segserve.automatic.merge_slices import VolumeParams
 from segserve.errors import BadInput
-from segserve.files.file_view import View
+from segserve.files.file_view import FileView
 from segserve.models.bundle import AisEntry, Bundle
 from segserve.projection.mask_to_prompt import Projection
 from segserve.tracking.link_tracks import LinkingParams
@@ -54,7 +54,7 @@ class PropagationRequest(StoredJson):
 
     model: str
     digest: str
-    view: View
+    view: FileView
     engine: EngineName
     direction: Direction
     objects: list[RequestedObject]
@@ -90,7 +90,7 @@ class AutomaticJobRequest(StoredJson):
 
     model: str
     digest: str
-    view: View
+    view: FileView
     engine: Literal["automatic"] = "automatic"
     params: AisEntry
 

@@ -11,7 +11,7 @@ import numpy as np
 from segserve.cancellation import cancel_and_wait
 from segserve.encode.frame_embeddings import FrameEmbeddings
 from segserve.encode.prepared_cache import PreparedImage
-from segserve.files.slice_reader import Reading
+from segserve.files.slice_reader import SliceReader
 from segserve.jobs.engine.job import Job
 from segserve.jobs.engine.retry_policy import retry_while_busy
 from segserve.jobs.engine.stop_signal import StopSignal
@@ -43,7 +43,7 @@ class ProjectionEngine:
         self._registry, self._embeddings, self._workers = registry, embeddings, workers
         self._read_prompt, self._timings, self._at_once = read_prompt, timings, at_once
 
-    async def open(self, job: Job, request: PropagationRequest, reading: Reading) -> "ProjectionRun":
+    async def open(self, job: Job, request: PropagationRequest, reading: SliceReader) -> "ProjectionRun":
         model = await self._registry.get(request.model, Model)
         check_same_model(model.bundle, request)
         options = PropagationOptions(
@@ -57,7 +57,12 @@ class ProjectionEngine:
 
         async def prepared(at: int) -> PreparedImage:
             return await self._embeddings.prepared(
-                job.tenant, reading.name(at), model, lambda: reading.read(at), job.priority, self._timings()
+                job.tenant,
+                reading.slice_id(at),
+                model,
+                lambda: reading.read(at),
+                job.priority,
+                self._timings(),
             )
 
         def prompts(visit: ProjectionVisit) -> dict[int, Prompt]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import orjson
 
 from segserve.files.file_library import FileLibrary
-from segserve.files.slice_reader import Reading
+from segserve.files.slice_reader import SliceReader
 from segserve.jobs.engine.job import Job, JobKind
 from segserve.jobs.engine.job_kind_runner import Chunk
 from segserve.jobs.engine.result_store import PublishedResults
@@ -50,7 +50,7 @@ class EngineRun(Protocol):
 
 
 class PropagationEngine(Protocol):
-    async def open(self, job: Job, request: PropagationRequest, reading: Reading) -> EngineRun:
+    async def open(self, job: Job, request: PropagationRequest, reading: SliceReader) -> EngineRun:
         """Raises BadInput, MissingDependency and what goes wrong with models."""
         ...
 
@@ -64,7 +64,7 @@ class PropagationRunner:
     async def open(self, job: Job, request: bytes, past: PublishedResults) -> "OpenPropagationJob":
         asked = PropagationRequest.model_validate_json(request)
         kind = self._engines[asked.engine]
-        reading = await Reading.open(self._files, job.tenant, asked.view)
+        reading = await SliceReader.open(self._files, job.tenant, asked.view)
         try:
             engine = await kind.open(job, asked, reading)
         except BaseException:
@@ -80,7 +80,7 @@ class OpenPropagationJob:
         job: Job,
         visits: Sequence[Visit],
         engine: EngineRun,
-        reading: Reading,
+        reading: SliceReader,
         past: PublishedResults,
         kept_states: int,
     ) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from segserve.errors import MissingDependency, OutOfMemory
-from segserve.files.slice_reader import Reading
+from segserve.files.slice_reader import SliceReader
 from segserve.jobs.engine.job import Job
 from segserve.jobs.engine.stop_signal import StopSignal
 from segserve.jobs.kinds.job_requests import PropagationRequest, check_same_model
@@ -31,7 +31,7 @@ class Sam2MemoryEngine:
         self._worker = ThreadPoolExecutor(1, "memory")  # torch keeps threads for each thread that calls it
         self._held: tuple[tuple[str, int | None], Sam2VideoNetwork] | None = None
 
-    async def open(self, job: Job, request: PropagationRequest, reading: Reading) -> "Sam2MemoryRun":
+    async def open(self, job: Job, request: PropagationRequest, reading: SliceReader) -> "Sam2MemoryRun":
         bundle = await asyncio.to_thread(self._registry.bundle, request.model)
         check_same_model(bundle, request)
         loop = asyncio.get_running_loop()
@@ -70,7 +70,7 @@ class Sam2MemoryRun:
         self,
         tracker: "Sam2VideoNetwork",
         request: PropagationRequest,
-        reading: Reading,
+        reading: SliceReader,
         read_prompt: ReadPrompt,
         worker: ThreadPoolExecutor,
     ) -> None:

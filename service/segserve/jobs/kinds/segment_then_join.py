@@ -39,7 +39,7 @@ class SliceSource(Protocol):
     @property
     def size(self) -> Size: ...
 
-    def name(self, index: int) -> str:
+    def slice_id(self, index: int) -> str:
         """Return a name for the slice's pixels: equal for equal pixels."""
         ...
 
@@ -121,7 +121,7 @@ class SegmentThenJoinJob:
     async def _segment_slice(self, index: int, stop: StopSignal) -> Labels:
         async with self._semaphore:
             pixels = await self._slices.read(index)
-            name = self._slices.name(index)
+            name = self._slices.slice_id(index)
             return await retry_while_busy(lambda: self._segment(self._job, name, pixels, self._request), stop)
 
     async def _write_piece(self, piece: int, stop: StopSignal) -> Chunk:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.masks.label_map import MOST_IN_16_BITS, Labels
+from segserve.masks.label_map import MAX_UINT16_ID, Labels
 from segserve.tracking.detections import Detections, measure_detections
 
 # Slices of one chunk: these are in memory together, and made again after a crash.
@@ -63,7 +63,7 @@ def pack_labels(maps: list[Labels]) -> bytes:
     arrays: dict[str, NDArray[Any]] = {}
     for position, labels in enumerate(maps):
         detections = measure_detections(labels)
-        fits_16_bits = labels.max(initial=0) <= MOST_IN_16_BITS
+        fits_16_bits = labels.max(initial=0) <= MAX_UINT16_ID
         arrays[f"labels{position}"] = labels.astype(np.uint16 if fits_16_bits else np.uint32)
         arrays[f"ids{position}"] = detections.ids
         arrays[f"centres{position}"] = detections.centres

@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from segserve.errors import BadInput, TooLarge, UnsupportedFormat
-from segserve.images.fetch_url import Fetcher
+from segserve.images.fetch_url import ImageFetcher
 from segserve.temporary_files import translate_disk_full
 from segserve.wire.schemas.common import FetchImageIn
 
@@ -99,7 +99,7 @@ async def read_json(request: Request, kind: type[Body]) -> Body:
 
 
 @asynccontextmanager
-async def uploaded(request: Request, fetcher: Fetcher) -> AsyncIterator[BinaryIO]:
+async def uploaded(request: Request, fetcher: ImageFetcher) -> AsyncIterator[BinaryIO]:
     """The bytes of the request's image, whichever way they were sent, or fetched from where it says."""
     kind = content_type(request)
     if kind == "application/json":

@@ -5,7 +5,7 @@ import asyncio
 from segserve.app import Service
 from segserve.automatic.merge_slices import VolumeParams
 from segserve.errors import BadInput, NoAutomaticDecoder
-from segserve.files.file_view import View, check_window, shape
+from segserve.files.file_view import FileView, check_window, view_shape
 from segserve.jobs.kinds.job_requests import TrackingRequest, VolumeMergeRequest
 from segserve.models.bundle import Bundle
 from segserve.models.promptable_model import AIS
@@ -21,13 +21,13 @@ async def of_volume(service: Service, asked: VolumeIn) -> VolumeMergeRequest:
     record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
     if record.kind is FileKind.VIDEO:
         raise BadInput("The file is a video.", field="input.file_id", remedy="Ask for kind 'tracking'.")
-    shape(record, params.axis)
+    view_shape(record, params.axis)
     check_window(record, params.window)
     bundle = await with_decoder(service, asked.model)
     return VolumeMergeRequest(
         model=bundle.name,
         digest=bundle.digest,
-        view=View(record.file_id, params.axis, params.window),
+        view=FileView(record.file_id, params.axis, params.window),
         params=params.automatic,
         joining=VolumeParams(params.beta, params.gap_closing, params.min_z_extent),
     )
@@ -42,12 +42,12 @@ async def of_tracking(service: Service, asked: TrackingIn) -> TrackingRequest:
             field="input.file_id",
             remedy="Ask for kind 'volume' and engine 'automatic'.",
         )
-    shape(record, 0)
+    view_shape(record, 0)
     bundle = await with_decoder(service, asked.model)
     return TrackingRequest(
         model=bundle.name,
         digest=bundle.digest,
-        view=View(record.file_id),
+        view=FileView(record.file_id),
         params=asked.params.params,
         joining=LinkingParams(**asked.params.linking.model_dump(exclude_none=True)),
     )

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from segserve.app import Service
 from segserve.automatic.segmenter import label_by_ais
-from segserve.files.slice_reader import Reading
+from segserve.files.slice_reader import SliceReader
 from segserve.jobs.engine.job import Job, JobKind
 from segserve.jobs.engine.job_kind_runner import JobKindRunner
 from segserve.jobs.kinds.batch import BatchItem, BatchOperation, BatchRunner
@@ -108,8 +108,8 @@ def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
     """How this process does each kind of job."""
     sources = BatchSources(service.library, service.files, service.roots)
 
-    async def open_slices(job: Job, asked: AutomaticJobRequest) -> Reading:
-        return await Reading.open(service.files, job.tenant, asked.view)
+    async def open_slices(job: Job, asked: AutomaticJobRequest) -> SliceReader:
+        return await SliceReader.open(service.files, job.tenant, asked.view)
 
     async def segment(job: Job, name: str, pixels: UInt8, asked: AutomaticJobRequest) -> Labels:
         model = await service.registry.get(asked.model, Model)

@@ -7,7 +7,7 @@ import orjson
 from segserve.app import Service
 from segserve.decode.segmenter import check_prompt_coordinates
 from segserve.errors import BadInput, ModelNotFound, TooLarge, WrongModel
-from segserve.files.file_view import View, check_window, shape
+from segserve.files.file_view import FileView, check_window, view_shape
 from segserve.jobs.engine.job import Job, JobKind
 from segserve.jobs.kinds.job_requests import EngineName, PromptOnSlice, PropagationRequest, RequestedObject
 from segserve.jobs.kinds.propagation_plan import count_kept_chunks
@@ -32,7 +32,7 @@ async def of_video(service: Service, asked: VideoIn) -> PropagationRequest:
     record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
     if record.kind is FileKind.VOLUME:
         raise BadInput("The file is a volume.", field="input.file_id", remedy="Ask for kind 'volume'.")
-    view = View(record.file_id)
+    view = FileView(record.file_id)
     return await checked(
         service, asked.model, asked.params.engine, record, view, asked.params, asked.params.objects
     )
@@ -44,8 +44,8 @@ async def of_volume(service: Service, asked: VolumeIn) -> PropagationRequest:
     record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
     if record.kind is FileKind.VIDEO:
         raise BadInput("The file is a video.", field="input.file_id", remedy="Ask for kind 'video'.")
-    view = View(record.file_id, params.axis, params.window)
-    shape(record, params.axis)
+    view = FileView(record.file_id, params.axis, params.window)
+    view_shape(record, params.axis)
     check_window(record, params.window)
     objects = params.objects
     if params.reference is not None:
@@ -59,7 +59,7 @@ async def checked(
     model: str | None,
     engine: EngineName | None,
     record: FileRecord,
-    view: View,
+    view: FileView,
     params: PropagationParamsIn,
     objects: list[ObjectPromptsIn],
 ) -> PropagationRequest:
@@ -79,7 +79,7 @@ async def checked(
         min_score=params.min_score,
         box_extension=params.box_extension,
     )
-    check_extent(request, shape(record, view.axis)[0])
+    check_extent(request, view_shape(record, view.axis)[0])
     return request
 
 
@@ -109,7 +109,7 @@ def check_objects(
     objects: list[ObjectPromptsIn], record: FileRecord, axis: int, field: str = "params.objects"
 ) -> None:
     """Blocks where there are masks. Raises BadInput."""
-    count, size = shape(record, axis)
+    count, size = view_shape(record, axis)
     seen = set[int]()
     for number, each in enumerate(objects):
         if each.object_id in seen:
@@ -197,7 +197,7 @@ async def revise(service: Service, job_id: str, asked: AddPromptsIn) -> Job:
     await asyncio.to_thread(check_objects, asked.objects, record, before.view.axis, "objects")
     added = [asked_of(each, job.revision + 1) for each in asked.objects]
     after = before.model_copy(update={"objects": joined(before.objects, added)})
-    count, _ = shape(record, before.view.axis)
+    count, _ = view_shape(record, before.view.axis)
     check_extent(after, count, "objects")
     keep = await asyncio.to_thread(count_kept_chunks, before, after, count)
     return await queue.revise(job, after.model_dump_json().encode(), keep)

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput
-from segserve.files.detect_format import opened_volume
 from segserve.files.file_library import FileLibrary
-from segserve.files.file_view import shape
+from segserve.files.file_view import view_shape
+from segserve.files.open_file import open_volume
 from segserve.masks import crop, rle
 from segserve.masks.geometry import bounding_box, deepest_pixel
 from segserve.types import DEFAULT_TENANT, Bool, FileKind, FileRecord, UInt16
@@ -29,8 +29,8 @@ async def objects(
     files: FileLibrary, image: FileRecord, axis: int, asked: ReferenceIn
 ) -> list[ObjectPromptsIn]:
     """Raises FileNotFound, BadInput, TooLarge."""
-    async with files.held(DEFAULT_TENANT, asked.file_id) as (record, path):
-        if record.kind is not FileKind.VOLUME or shape(record, axis) != shape(image, axis):
+    async with files.local_copy(DEFAULT_TENANT, asked.file_id) as (record, path):
+        if record.kind is not FileKind.VOLUME or view_shape(record, axis) != view_shape(image, axis):
             raise BadInput(
                 "The reference is no volume of the file's own size.",
                 field=f"{FIELD}.file_id",
@@ -38,7 +38,7 @@ async def objects(
             )
 
         def read() -> list[ObjectPromptsIn]:
-            with opened_volume(path, record.format, files.limits) as volume:
+            with open_volume(path, record.format, files.limits) as volume:
                 return mark(np.moveaxis(volume.voxels(), axis, 0), asked)
 
         return await asyncio.to_thread(read)

@@ -11,7 +11,7 @@ from zipstream import ZIP_STORED, ZipStream
 
 from segserve.masks import label_map as labels
 from segserve.masks import rle
-from segserve.masks.label_map import MOST_IN_16_BITS
+from segserve.masks.label_map import MAX_UINT16_ID
 from segserve.types import Size
 from segserve.wire.results.job_formats import JobFormat
 from segserve.wire.results.objects import coco_annotation
@@ -120,7 +120,7 @@ def label_map(line: Line) -> labels.Labels:
             values[rle.decode(each["mask"]["counts"], size)] = number_of[each["class"]]
         return values
     found = [(number, each["mask"]["counts"], each["area"]) for number, each in enumerate(objects(line), 1)]
-    return labels.from_runs(found, size, np.uint16 if len(found) <= MOST_IN_16_BITS else np.uint32)
+    return labels.from_rle(found, size, np.uint16 if len(found) <= MAX_UINT16_ID else np.uint32)
 
 
 async def parse_lines(read: Read) -> AsyncIterator[Line]:

@@ -48,4 +48,4 @@ async def maps(lines: AsyncIterator[Line], count: int) -> AsyncIterator[Labels]:
 
 def painted(line: Line) -> Labels:
     found = [(each["object_id"], each["mask"]["counts"], each["area"]) for each in line["objects"]]
-    return label_map.from_runs(found, Size(line["height"], line["width"]), np.uint32)
+    return label_map.from_rle(found, Size(line["height"], line["width"]), np.uint32)

@@ -18,14 +18,14 @@ CODECS = {"mp4": "libx264", "mov": "mpeg4", "webm": "libvpx-vp9", "avi": "mjpeg"
 PIXELS = {"mjpeg": "yuvj420p", "gif": "rgb8"}
 
 
-def frame(index: int, height: int = 48, width: int = 64) -> UInt8:
+def draw_frame(index: int, height: int = 48, width: int = 64) -> UInt8:
     """A bright square that moves, on a grey that tells the frames apart."""
     values = np.full((height, width, 3), 20 + 3 * index, np.uint8)
     values[10:30, 2 * index : 2 * index + 16] = 220
     return values
 
 
-def video(path: Path, count: int = 20, *, rotate: int = 0) -> Path:
+def write_video(path: Path, count: int = 20, *, rotate: int = 0) -> Path:
     codec = CODECS[path.suffix[1:]]
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
@@ -37,13 +37,13 @@ def video(path: Path, count: int = 20, *, rotate: int = 0) -> Path:
                 "bf": "2",
             }  # key frames now and then, frames out of order between them
         for index in range(count):
-            picture = av.VideoFrame.from_ndarray(frame(index), format="rgb24")
+            picture = av.VideoFrame.from_ndarray(draw_frame(index), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
     return path
 
 
-def sound(path: Path) -> Path:
+def write_sound(path: Path) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16000)
         for _ in range(10):
@@ -56,20 +56,25 @@ def sound(path: Path) -> Path:
     return path
 
 
-def png(values: UInt8) -> bytes:
+def encode_png(values: UInt8) -> bytes:
     out = io.BytesIO()
     Image.fromarray(values).save(out, "PNG")
     return out.getvalue()
 
 
-def archive(path: Path, entries: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+def encode_frame(index: int, height: int = 48, width: int = 64) -> bytes:
+    """`draw_frame` as a PNG."""
+    return encode_png(draw_frame(index, height, width))
+
+
+def write_zip(path: Path, entries: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
     with zipfile.ZipFile(path, "w", compression) as out:
         for name, content in entries.items():
             out.writestr(name, content)
     return path
 
 
-def volume(depth: int = 6) -> sitk.Image:
+def make_volume(depth: int = 6) -> sitk.Image:
     z, y, x = np.mgrid[:depth, :20, :30]
     image = sitk.GetImageFromArray((100 * z + 10 * y + x).astype(np.int16))
     image.SetSpacing((0.5, 0.75, 2.0))
@@ -77,11 +82,11 @@ def volume(depth: int = 6) -> sitk.Image:
     return image
 
 
-def dicom_series(folder: Path, depth: int = 5, study: str = "1") -> dict[str, bytes]:
+def write_dicom_series(folder: Path, depth: int = 5, study: str = "1") -> dict[str, bytes]:
     """The files of a series, by name."""
     folder.mkdir(parents=True, exist_ok=True)
     before = locale.setlocale(locale.LC_ALL)
-    whole = volume(depth)
+    whole = make_volume(depth)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     for z in range(depth):
@@ -103,7 +108,7 @@ def dicom_series(folder: Path, depth: int = 5, study: str = "1") -> dict[str, by
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name.startswith(study)}
 
 
-def empty_video(path: Path) -> Path:
+def write_empty_video(path: Path) -> Path:
     """A stream of pictures without any."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
@@ -112,7 +117,7 @@ def empty_video(path: Path) -> Path:
     return path
 
 
-def growing_video(path: Path, count: int = 6) -> Path:
+def write_growing_video(path: Path, count: int = 6) -> Path:
     """The second half has larger frames, which the container does not know."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=10)
@@ -122,7 +127,7 @@ def growing_video(path: Path, count: int = 6) -> Path:
             encoder = av.CodecContext.create("mjpeg", "w")
             encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuvj420p"
             encoder.time_base = Fraction(1, 10)
-            picture = av.VideoFrame.from_ndarray(frame(index, height, width), format="rgb24")
+            picture = av.VideoFrame.from_ndarray(draw_frame(index, height, width), format="rgb24")
             for packet in (*encoder.encode(picture), *encoder.encode()):
                 packet.stream, packet.pts, packet.dts = stream, index, index
                 packet.time_base = Fraction(1, 10)
@@ -130,7 +135,7 @@ def growing_video(path: Path, count: int = 6) -> Path:
     return path
 
 
-def gif(*sizes: tuple[int, int]) -> bytes:
+def encode_gif(*sizes: tuple[int, int]) -> bytes:
     """Frames of these sizes (width, height), on a screen of the first one's."""
     word = struct.Struct("<HH")
     out = b"GIF89a" + word.pack(*sizes[0]) + b"\x80\0\0" + bytes([0, 0, 0, 255, 255, 255])
@@ -143,7 +148,7 @@ def gif(*sizes: tuple[int, int]) -> bytes:
     return out + b"\x3b"
 
 
-def many_entries(count: int) -> bytes:
+def make_zip_of_many_entries(count: int) -> bytes:
     """A zip whose directory lists one empty entry over and over."""
     one = io.BytesIO()
     with zipfile.ZipFile(one, "w") as out:

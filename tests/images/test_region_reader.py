@@ -17,10 +17,10 @@ from PIL import Image
 
 from segserve.errors import BadInput, ImageNotFound, SegserveError, TooLarge, Unavailable
 from segserve.images import tile_pyramid
-from segserve.images.image_library import Library
-from segserve.images.orientation import turn
+from segserve.images.image_library import ImageLibrary
+from segserve.images.orientation import apply_orientation
 from segserve.images.read_image import read_image
-from segserve.images.stored_pixels import StoredImages
+from segserve.images.region_reader import RegionReader
 from segserve.store.image_store import ImageStore
 from segserve.store.object_store import open_store
 from segserve.types import DEFAULT_TENANT, ImageLimits, Normalise, ReadOptions, Region, Size
@@ -35,12 +35,12 @@ class Shelf:
     def __init__(self, folder: Path, limits: ImageLimits = LIMITS, quota: int = 0) -> None:
         self.folder, workers = folder, ThreadPoolExecutor(2)
         self.store = ImageStore(open_store(None, folder), quota)
-        self.stored = StoredImages(self.store, workers, limits.pixels)
+        self.stored = RegionReader(self.store, workers, limits.pixels)
 
         async def forget(*args: object) -> None: ...
 
         cache, registry = SimpleNamespace(forget=forget), SimpleNamespace(bundles=dict)
-        self.library = Library(
+        self.library = ImageLibrary(
             self.store,
             self.stored,
             cast(Any, cache),
@@ -65,7 +65,7 @@ def story(folder: Path, tell: Callable[[Shelf], Awaitable[None]], **options: Any
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tile_pyramid, "EDGE", 64)
+    monkeypatch.setattr(tile_pyramid, "TILE_SIDE_PX", 64)
 
 
 OPTIONS = {
@@ -96,7 +96,7 @@ def test_a_large_image_has_the_pixels_of_one_read_at_once(name: str, tmp_path: P
             within = int("float" in name and options.normalise is Normalise.PERCENTILE)
             height, width = expected.shape[:2]
             for region in (None, Region(3, 60, 70, 9), Region(width - 30, height - 70, 30, 70)):
-                found = await shelf.stored.pixels(DEFAULT_TENANT, record, region)
+                found = await shelf.stored.read(DEFAULT_TENANT, record, region)
                 x, y, w, h = (
                     (0, 0, width, height)
                     if region is None
@@ -115,19 +115,19 @@ def test_a_reduced_part_shows_what_the_part_shows(tmp_path: Path) -> None:
             DEFAULT_TENANT, io.BytesIO(READ_IN_BANDS["png colour"]), ReadOptions()
         )
         even = Region(0, 0, 88, H)
-        quarter = await shelf.stored.pixels(DEFAULT_TENANT, record, even, at_least=100)
+        quarter = await shelf.stored.read(DEFAULT_TENANT, record, even, min_side=100)
         expected = Image.fromarray(RGB[:, :88]).resize((22, H // 4), Image.Resampling.BOX)
         assert quarter.shape == (H // 4, 22, 3), "an eighth would be less than 100 pixels high"
         assert np.abs(np.asarray(expected).astype(int) - quarter).max() <= 1, "rounded twice"
-        sharp = await shelf.stored.pixels(DEFAULT_TENANT, record, Region(8, 16, 64, 64), at_least=33)
+        sharp = await shelf.stored.read(DEFAULT_TENANT, record, Region(8, 16, 64, 64), min_side=33)
         np.testing.assert_array_equal(sharp, RGB[16:80, 8:72])
 
         turned = await shelf.library.add(
             DEFAULT_TENANT, io.BytesIO(READ_IN_BANDS["tiff turned"]), ReadOptions()
         )
-        found = await shelf.stored.pixels(DEFAULT_TENANT, turned, at_least=100)
-        whole = await shelf.stored.pixels(DEFAULT_TENANT, record, at_least=100)
-        np.testing.assert_array_equal(found, turn(whole, 6))
+        found = await shelf.stored.read(DEFAULT_TENANT, turned, min_side=100)
+        whole = await shelf.stored.read(DEFAULT_TENANT, record, min_side=100)
+        np.testing.assert_array_equal(found, apply_orientation(whole, 6))
 
     story(tmp_path, tell)
 
@@ -138,7 +138,7 @@ def test_a_region_that_is_not_on_the_image_is_refused(tmp_path: Path) -> None:
             record = await shelf.library.add(DEFAULT_TENANT, io.BytesIO(data), ReadOptions())
             for region in (Region(-1, 0, 5, 5), Region(0, 0, W + 1, 5), Region(0, 0, 0, 0)):
                 with pytest.raises(BadInput) as refusal:
-                    await shelf.stored.pixels(DEFAULT_TENANT, record, region)
+                    await shelf.stored.read(DEFAULT_TENANT, record, region)
                 assert refusal.value.field == "region"
 
     story(tmp_path, tell)
@@ -158,7 +158,7 @@ def test_tiles_are_deleted_with_the_image(tmp_path: Path) -> None:
         await shelf.library.delete(DEFAULT_TENANT, record.image_id)
         assert shelf.files() == []
         with pytest.raises(ImageNotFound):
-            await shelf.stored.pixels(DEFAULT_TENANT, record)
+            await shelf.stored.read(DEFAULT_TENANT, record)
 
     story(tmp_path, tell)
 
@@ -166,8 +166,8 @@ def test_tiles_are_deleted_with_the_image(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_tiles")
 def test_the_same_image_at_once_is_cut_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
-    write = tile_pyramid.write
-    monkeypatch.setattr(tile_pyramid, "write", lambda *args: runs.append(1) or write(*args))
+    write = tile_pyramid.write_pyramid
+    monkeypatch.setattr(tile_pyramid, "write_pyramid", lambda *args: runs.append(1) or write(*args))
 
     async def tell(shelf: Shelf) -> None:
         files = [io.BytesIO(READ_IN_BANDS[name]) for name in ("png colour", "tiff tiles") for _ in range(4)]
@@ -193,7 +193,7 @@ def test_two_replicas_at_once_leave_one_set_that_is_whole(tmp_path: Path) -> Non
         )
         assert a.image_id == b.image_id
         record = await shelf.library.record(DEFAULT_TENANT, a.image_id)
-        np.testing.assert_array_equal(await other.stored.pixels(DEFAULT_TENANT, record), RGB)
+        np.testing.assert_array_equal(await other.stored.read(DEFAULT_TENANT, record), RGB)
 
     story(tmp_path, tell)
 
@@ -314,6 +314,6 @@ def test_a_deletion_amid_an_upload_leaves_no_broken_image(
         added = await shelf.library.add(
             DEFAULT_TENANT, io.BytesIO(READ_IN_BANDS["png colour"]), ReadOptions()
         )
-        assert (await shelf.library.pixels(DEFAULT_TENANT, added.image_id)).size
+        assert (await shelf.library.read_pixels(DEFAULT_TENANT, added.image_id)).size
 
     story(tmp_path, tell)
