@@ -33,6 +33,16 @@ def test_an_unusable_setting_is_one_clear_line(
     assert "Traceback" not in done.stderr
 
 
+def test_a_command_is_in_the_module_of_its_name() -> None:
+    for command in cli.registered_commands:
+        assert command.callback is not None
+        assert command.callback.__module__ == f"segserve.commands.{command.callback.__name__}"
+    for group in cli.registered_groups:
+        assert group.typer_instance is not None
+        modules = {c.callback.__module__ for c in group.typer_instance.registered_commands if c.callback}
+        assert modules == {f"segserve.{group.name}.cli"}
+
+
 def test_help_explains_every_command() -> None:
     shown = run_segserve("--help").stdout
     assert set(COMMANDS) <= set(shown.split())

@@ -54,7 +54,10 @@ def automatic(
 async def segment_image(
     settings: Settings, image: Path, request: AutomaticIn, outputs: dict[Path, ResultFormat]
 ) -> tuple[int, float]:
-    """Find the objects and write each output in its format -> (objects, seconds that finding them took)."""
+    """Find the objects and write each output in its format.
+
+    Returns the number of objects, and the seconds that it took to find them.
+    """
     async with open_image(settings, image) as (service, image_id):
         body = AutomaticIn(request.root.model_copy(update={"image_id": image_id}))
         timings, start = service.timings(), time.perf_counter()

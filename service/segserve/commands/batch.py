@@ -134,14 +134,14 @@ def run_batch(
 async def write_results(lines_path: Path, result_format: JobFormat, output: Path) -> None:
     """Write the result lines to the output in the requested format."""
 
-    async def read() -> AsyncIterator[bytes]:
-        async def lines() -> AsyncIterator[bytes]:
-            with lines_path.open("rb") as file:
-                for line in file:
-                    yield line
+    async def read_lines() -> AsyncIterator[bytes]:
+        with lines_path.open("rb") as file:
+            for line in file:
+                yield line
 
-        return lines()
+    async def open_lines() -> AsyncIterator[bytes]:
+        return read_lines()
 
     with write_atomically(output) as out:
-        async for part in batch_results.write_batch_results(read, result_format):
+        async for part in batch_results.write_batch_results(open_lines, result_format):
             out.write(part)

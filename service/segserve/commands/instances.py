@@ -65,8 +65,9 @@ def instances(
         segment_image(settings, image, validate_body(InstancesIn, orjson.dumps(body)))
     )
     output.write_bytes(content)
-    for each in result.objects:
-        typer.echo(f"{each.category}: score {each.score:.2f}, {crop.area(each.crop)} pixels")
+    for segmented in result.objects:
+        area = crop.area(segmented.crop)
+        typer.echo(f"{segmented.category}: score {segmented.score:.2f}, {area} pixels")
     typer.echo(f"{output}: {len(result.objects)} objects")
 
 

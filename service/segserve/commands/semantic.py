@@ -57,8 +57,8 @@ def semantic(
     }
     answer = asyncio.run(segment_image(settings, image, validate_body(SemanticIn, orjson.dumps(body))))
     output.write_bytes(answer.content)
-    for each in answer.found.classes:
-        typer.echo(f"{each.value} {each.name}: {each.area} pixels, {100 * each.fraction:.1f}%")
+    for item in answer.found.classes:
+        typer.echo(f"{item.value} {item.name}: {item.area} pixels, {100 * item.fraction:.1f}%")
 
 
 async def segment_image(settings: Settings, image: Path, request: SemanticIn) -> SemanticAnswer:
