@@ -23,11 +23,12 @@ from bench.blobs import LOW
 from bench.common import THREADS, Line, at_least
 from segserve.automatic.parameters import AmgParams
 from segserve.encode.prepared_cache import PreparedImage
-from segserve.models.bundle import Bundle, Dims, Kind, PreprocessEntry, PromptableManifest, write_manifest
+from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.export import sam as exporter
 from segserve.models.export.fast_decoder import FastDecoder
-from segserve.models.promptable_model import Model
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
 from segserve.types import Region, UInt8
 
 SIDE = 1024  # of the image and of the model's input
@@ -81,12 +82,12 @@ def export(sam: Sam, folder: Path) -> Bundle:
     """A bundle of the decoders alone."""
     plain, exporter.FastDecoder = exporter.FastDecoder, HillyFastDecoder
     try:
-        exporter.export_decoders(sam.prompt_encoder, sam.mask_decoder, folder, [], half=False)
+        exporter.export_decoders(sam.prompt_encoder, sam.mask_decoder, folder, [], fp16_weights=False)
     finally:
         exporter.FastDecoder = plain
     manifest = PromptableManifest(
         name="hills",
-        kind=Kind.SAM,
+        kind=ModelKind.SAM,
         architecture="vit_b",
         preprocess=PreprocessEntry(input_size=SIDE, mean=(0, 0, 0), std=(1, 1, 1), resize="pad"),
         dims=Dims(embedding=(256, LOW // 4, LOW // 4), low=LOW),
@@ -98,7 +99,7 @@ def export(sam: Sam, folder: Path) -> Bundle:
 class Encoded(Ours):
     """Ours, on an embedding that is at hand."""
 
-    def __init__(self, model: Model, embedding: Tensor) -> None:
+    def __init__(self, model: PromptableModel, embedding: Tensor) -> None:
         super().__init__(model, THREADS)
         self._embedding = {"embedding": embedding[0].numpy()}
 
@@ -135,7 +136,7 @@ def measure() -> list[Line]:
     embedding = torch.randn(1, 256, LOW // 4, LOW // 4, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as folder:
         options = RuntimeOptions(threads=THREADS)
-        ours = Encoded(Model(export(sam, Path(folder)), None, options, options), embedding)
+        ours = Encoded(PromptableModel(export(sam, Path(folder)), None, options, options), embedding)
     reference = Reference(sam, embedding)
     few = replace(EVERY, points_per_side=4)
     assert_same(ours.generate(image, few), reference.generate(image, few))

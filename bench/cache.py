@@ -10,7 +10,7 @@ from tests.serving import Server
 
 from bench.common import Line, at_most, interleaved_ms
 from segserve.models.bundle import Bundle
-from segserve.models.registry import BUILT_IN
+from segserve.models.registry import BUILT_IN_MODELS
 from segserve.store import keys
 
 EMBEDDINGS = 10_000
@@ -36,7 +36,7 @@ def many(server: Server, image_id: str) -> list[Line]:
         assert server.click(image_id, 413, 190).status_code == 200
 
     alone = interleaved_ms({"one": click}, repeats=100)["one"]
-    digest = Bundle(BUILT_IN / "starter").digest
+    digest = Bundle(BUILT_IN_MODELS / "starter").digest
     with redis.Redis.from_url(f"unix://{server.data_dir}/redis/redis.sock") as connection:
         value = connection.get(keys.embedding("default", image_id, digest))
         pipeline = connection.pipeline(transaction=False)

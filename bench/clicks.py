@@ -19,7 +19,7 @@ from tests.serving import Server
 from bench.blobs import SHARES, build_sam, export
 from bench.common import THREADS, Line, at_least, at_most, interleaved_ms
 from segserve.models.bundle import Bundle
-from segserve.models.runtime import Graph, RuntimeOptions
+from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
 
 SIZES = {"1024x1024": (1024, 1024), "4000x3000": (4000, 3000)}  # width, height
 TARGETS = {
@@ -43,7 +43,7 @@ class Peers:
     def __init__(self, sam: Any, bundle: Bundle, size: tuple[int, int], embedding: torch.Tensor) -> None:
         self.predictor = SamPredictor(sam)
         self.width, self.height = size
-        self.decoder = Graph(bundle.path("decoder.onnx"), RuntimeOptions(threads=THREADS))
+        self.decoder = OnnxGraph(bundle.path("decoder.onnx"), RuntimeOptions(threads=THREADS))
         self.embedding = embedding.numpy()
         p = self.predictor
         p.features, p.is_image_set = embedding, True

@@ -9,8 +9,8 @@ from mobile_sam import sam_model_registry
 
 from bench.common import THREADS, Line, at_least, interleaved_ms
 from segserve.models.export.sam import export_sam
-from segserve.models.promptable_model import Model
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
 
 
 def measure() -> list[Line]:
@@ -20,7 +20,9 @@ def measure() -> list[Line]:
     image = torch.randn(1, 3, 1024, 1024)
     options = RuntimeOptions(threads=THREADS)
     with tempfile.TemporaryDirectory() as work, torch.no_grad():
-        model = Model(export_sam(sam, Path(work) / "m", name="m", architecture="vit_t"), options, options)
+        model = PromptableModel(
+            export_sam(sam, Path(work) / "m", name="m", architecture="vit_t"), options, options
+        )
         found, wanted = model.encode(image.numpy())["embedding"], sam.image_encoder(image)[0].numpy()
         times = interleaved_ms(
             {

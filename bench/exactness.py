@@ -13,8 +13,8 @@ from segserve.decode.prompt_encoding import encode_tokens, logits_geometry
 from segserve.masks.crop import to_mask
 from segserve.masks.upscale import upscale_mask
 from segserve.models.export.sam import export_sam
-from segserve.models.promptable_model import Model
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
 from segserve.types import Box, Prompt, Size
 
 SIZE = Size(768, 1024)
@@ -40,7 +40,9 @@ def measure() -> list[Line]:
     sam = sam_model_registry["vit_b"]().eval()
     options = RuntimeOptions(threads=THREADS)
     with tempfile.TemporaryDirectory() as work:
-        model = Model(export_sam(sam, Path(work) / "b", name="b", architecture="vit_b"), options, options)
+        model = PromptableModel(
+            export_sam(sam, Path(work) / "b", name="b", architecture="vit_b"), options, options
+        )
         image = torch.randn(1, 3, 1024, 1024)
         with torch.no_grad():
             reference = sam.image_encoder(image)
@@ -52,7 +54,9 @@ def measure() -> list[Line]:
     return lines
 
 
-def decode(sam: object, model: Model, embedding: torch.Tensor, name: str, prompt: Prompt) -> list[Line]:
+def decode(
+    sam: object, model: PromptableModel, embedding: torch.Tensor, name: str, prompt: Prompt
+) -> list[Line]:
     """Candidates of one prompt, from the same fp32 embedding and from the one that went through fp16."""
     predictor = SamPredictor(sam)
     predictor.features, predictor.is_image_set = embedding, True

@@ -25,9 +25,9 @@ from segserve.evaluate.object_matching import (
     pool_match_counts,
 )
 from segserve.models.bundle import Bundle
-from segserve.models.promptable_model import Model
-from segserve.models.registry import BUILT_IN
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
+from segserve.models.registry import BUILT_IN_MODELS
 from segserve.train.dataset_folder import LabelledImage
 from segserve.train.output_target import OutputTarget
 from segserve.train.progress import SilentProgress
@@ -46,10 +46,10 @@ class Printed(SilentProgress):
 def judge(bundle: Bundle, images: list[LabelledImage]) -> tuple[float, float]:
     """(mSA, SA(0.5)) of AIS with micro-sam's own parameters, all objects pooled."""
     options = RuntimeOptions(threads=THREADS)
-    model = Model(bundle, options, None, options)
+    model = PromptableModel(bundle, options, None, options)
     matched = []
     for each in images:
-        maps = model.maps(model.encode(preprocess_image(each.image, model.preprocess)))
+        maps = model.predict_ais_maps(model.encode(preprocess_image(each.image, model.preprocess)))
         found = segment_by_watershed(resize_maps(maps, model.manifest, Size(*each.mask.shape)), AisParams())
         table = overlap_scores.count_value_pairs(each.mask, found)
         matched.append(match_at_thresholds(find_overlaps(table)))
@@ -61,7 +61,7 @@ def measure() -> list[Line]:
     torch.set_num_threads(THREADS)
     steps = int(os.environ.get("BENCH_FINETUNE_STEPS", TrainPromptableOptions.steps))
     learn, unseen = ([draw_cells(seed) for seed in range(s, s + IMAGES)] for s in (0, IMAGES))
-    starter = Bundle(BUILT_IN / "starter")
+    starter = Bundle(BUILT_IN_MODELS / "starter")
     with tempfile.TemporaryDirectory() as folder:
         target = OutputTarget(Path(folder) / "models", "tuned", Path(folder) / "run")
         start, cpu = time.perf_counter(), time.process_time()

@@ -16,10 +16,10 @@ from tests.models.networks import small_sam
 
 from bench.common import REHEARSE, THREADS, Line, Skipped, at_least, interleaved_ms
 from segserve.models.bundle import Bundle
-from segserve.models.export.fp16 import add_half_encoder
+from segserve.models.export.fp16 import add_fp16_encoder
 from segserve.models.export.sam import export_sam
-from segserve.models.promptable_model import Model
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
 from segserve.types import Device, Float32
 
 BATCHES = (1, 8)
@@ -71,7 +71,7 @@ class Torch:
         return click
 
 
-def ours(model: Model, embedding: Float32, middle: float) -> Callable[[], Float32]:
+def ours(model: PromptableModel, embedding: Float32, middle: float) -> Callable[[], Float32]:
     prepared = model.prepare({"embedding": embedding}, None)
     coords, labels = np.array([[middle, middle], [0, 0]], np.float32), np.array([1, -1], np.float32)
     return lambda: model.decode(prepared, coords, labels, CANDIDATES)[0]
@@ -83,7 +83,7 @@ def measure() -> list[Line]:
     torch.manual_seed(0)
     sam = small_sam() if REHEARSE else sam_model_registry["vit_b"]().eval()
     with tempfile.TemporaryDirectory() as work:
-        bundle = add_half_encoder(
+        bundle = add_fp16_encoder(
             export_sam(sam, Path(work) / "m", name="m", architecture="test" if REHEARSE else "vit_b")
         )
         return [*machine(device), *encoding(bundle, sam, device), *clicking(bundle, sam, device)]
@@ -107,7 +107,7 @@ def machine(device: Device) -> list[Line]:
 
 
 def options(device: Device, *, half: bool = False) -> RuntimeOptions:
-    return RuntimeOptions(device, THREADS, hold=True, half=half)
+    return RuntimeOptions(device, THREADS, keep_on_device=True, fp16=half)
 
 
 def encoding(bundle: Bundle, sam: Any, device: Device) -> list[Line]:
@@ -117,7 +117,7 @@ def encoding(bundle: Bundle, sam: Any, device: Device) -> list[Line]:
     }
     calls: dict[str, Callable[[Float32], Float32]] = {
         **{
-            f"ONNX Runtime {precision}": encoder_of(Model(bundle, options(device, half=half), None))
+            f"ONNX Runtime {precision}": encoder_of(PromptableModel(bundle, options(device, half=half), None))
             for precision, half in (("fp16", True), ("fp32", False))
         },
         **{name: peer.encode for name, peer in peers.items()},
@@ -135,7 +135,7 @@ def encoding(bundle: Bundle, sam: Any, device: Device) -> list[Line]:
     return lines
 
 
-def encoder_of(model: Model) -> Callable[[Float32], Float32]:
+def encoder_of(model: PromptableModel) -> Callable[[Float32], Float32]:
     return lambda images: np.stack([found["embedding"] for found in model.encode_batch(images)])
 
 
@@ -145,9 +145,9 @@ def clicking(bundle: Bundle, sam: Any, device: Device) -> list[Line]:
     dims, middle = bundle.manifest.dims, bundle.manifest.preprocess.input_size / 2
     embedding = np.random.default_rng(0).normal(size=dims.embedding).astype(np.float32)
     calls = {
-        "ONNX Runtime fp32": ours(Model(bundle, None, options(device)), embedding, middle),
+        "ONNX Runtime fp32": ours(PromptableModel(bundle, None, options(device)), embedding, middle),
         "ONNX Runtime fp32 on the CPU": ours(
-            Model(bundle, None, RuntimeOptions(threads=THREADS)), embedding, middle
+            PromptableModel(bundle, None, RuntimeOptions(threads=THREADS)), embedding, middle
         ),
         "torch eager bf16": Torch(sam, device, compiled=False).clicker(embedding, middle),
         "torch compile bf16": Torch(sam, device, compiled=True).clicker(embedding, middle),

@@ -13,9 +13,9 @@ from segserve.instances.box_nms import DetectionThresholds
 from segserve.instances.segmenter import find_objects
 from segserve.masks import crop
 from segserve.models.export.mask_rcnn import export_mask_rcnn
-from segserve.models.importers.mask_rcnn import COCO
+from segserve.models.importers.mask_rcnn import COCO_CLASSES
 from segserve.models.instances_model import InstancesModel
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.timing import Timings
 from segserve.types import SegmentedObject, UInt8
 
@@ -30,7 +30,7 @@ def measure() -> list[Line]:
 
 
 def compare(variant: str, image: UInt8) -> list[Line]:
-    network = full(variant, 800, 1333, len(COCO))
+    network = full(variant, 800, 1333, len(COCO_CLASSES))
     heads = network.roi_heads
     heads.score_thresh, heads.nms_thresh, heads.detections_per_img = (
         LIMITS.score,
@@ -45,7 +45,9 @@ def compare(variant: str, image: UInt8) -> list[Line]:
 
     timings: list[Timings] = []
     with tempfile.TemporaryDirectory() as work:
-        bundle = export_mask_rcnn(network, Path(work) / "m", name="m", architecture=variant, classes=COCO)
+        bundle = export_mask_rcnn(
+            network, Path(work) / "m", name="m", architecture=variant, classes=COCO_CLASSES
+        )
         model = InstancesModel(bundle, RuntimeOptions(threads=THREADS))
 
         def ours() -> list[SegmentedObject]:

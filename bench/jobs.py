@@ -17,9 +17,9 @@ from tests.serving import Server
 from bench.common import THREADS, Line, at_least, at_most, median_ms
 from bench.load import picture
 from segserve.encode.preprocess import preprocess_image
-from segserve.models.promptable_model import Model
-from segserve.models.registry import BUILT_IN, Registry, Runtimes
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
+from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
 
 IMAGES = int(os.environ.get("BENCH_JOB_IMAGES", "1000"))
 CLICKS, THINK_S = 300, 0.03
@@ -61,7 +61,9 @@ def seconds(job: dict[str, Any], begin: str, end: str) -> float:
 def bare_ms(inputs: Any) -> float:
     """Of one image, nothing but the encoder."""
     options = RuntimeOptions(threads=THREADS)
-    model = Registry([BUILT_IN], Runtimes(options, options, options), 1 << 40).load("starter", Model)
+    model = ModelRegistry([BUILT_IN_MODELS], RuntimeOptionsByGraph(options, options, options), 1 << 40).load(
+        "starter", PromptableModel
+    )
     return median_ms(lambda: model.encode(preprocess_image(inputs, model.preprocess)), repeats=100)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bench.common import REHEARSE, THREADS, Line, at_most
-from segserve.models.networks.sam2 import build
+from segserve.models.networks.sam2 import build_sam2_network
 from segserve.sam2_memory.memory_bank import FrameMemory
 from segserve.sam2_memory.network_steps import Sam2VideoNetwork
 from segserve.sam2_memory.session import Sam2Session
@@ -42,7 +42,7 @@ def measure() -> list[Line]:
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     tracker = Sam2VideoNetwork(
-        build("2.1_tiny" if REHEARSE else "2.1_base_plus", image_size=128 if REHEARSE else None)
+        build_sam2_network("2.1_tiny" if REHEARSE else "2.1_base_plus", image_size=128 if REHEARSE else None)
     )
     rng = np.random.default_rng(0)
     video = rng.integers(0, 255, (FRAMES + 1, SIZE.height, SIZE.width, 3), np.uint8)

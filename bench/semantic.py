@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.common import THREADS, Line, at_least, interleaved_ms
-from segserve.models.bundle import SemanticManifest
 from segserve.models.export.semantic import export_semantic
-from segserve.models.networks.unet import ListedUNet
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.manifest import SemanticManifest
+from segserve.models.networks.unet import FeatureListUNet
+from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.semantic_manifest import SemanticInput
 from segserve.models.semantic_model import SemanticModel
 from segserve.semantic.options import SemanticOptions, check_options
@@ -28,7 +28,7 @@ REPEATS = 3
 def network() -> nn.Module:
     """A U-Net under random weights, its batch norms as after training."""
     torch.manual_seed(0)
-    made = ListedUNet(1, CLASSES, FEATURES)
+    made = FeatureListUNet(1, CLASSES, FEATURES)
     for module in made.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.1)

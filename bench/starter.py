@@ -31,10 +31,10 @@ from segserve.evaluate.object_matching import (
 )
 from segserve.evaluate.overlap_scores import count_value_pairs
 from segserve.masks.label_map import Labels
-from segserve.models.bundle import AisEntry
-from segserve.models.promptable_model import Model
-from segserve.models.registry import BUILT_IN, Registry, Runtimes
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.manifest import AisEntry
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
+from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
 from segserve.models.semantic_model import SemanticModel
 from segserve.semantic.class_map import resolve_thresholds
 from segserve.semantic.options import SemanticOptions, check_options
@@ -66,8 +66,8 @@ def measure() -> list[Line]:
     if not folder.exists():
         return [Line(f"skipped: there is no folder {folder}", "")]
     options = RuntimeOptions(threads=THREADS)
-    registry = Registry([BUILT_IN], Runtimes(options, options, options), 1 << 40)
-    model, unet = registry.load("starter", Model), registry.load("starter-unet", SemanticModel)
+    registry = ModelRegistry([BUILT_IN_MODELS], RuntimeOptionsByGraph(options, options, options), 1 << 40)
+    model, unet = registry.load("starter", PromptableModel), registry.load("starter-unet", SemanticModel)
     _, validation = read_nuclei(folder)
     steps: dict[Protocol, list[list[StepScores]]] = {CLICKS: [], BOX: []}
     accuracies, dices = list[tuple[float, float]](), list[float]()
@@ -98,10 +98,10 @@ def measure() -> list[Line]:
     return lines
 
 
-def by_ais(model: Model, embedding: Embedding, truth: Labels) -> tuple[float, float]:
+def by_ais(model: PromptableModel, embedding: Embedding, truth: Labels) -> tuple[float, float]:
     """(mean over thresholds, at 0.5), with the parameters of the bundle."""
     size = Size(*truth.shape)
-    maps = resize_maps(model.maps(embedding), model.manifest, size)
+    maps = resize_maps(model.predict_ais_maps(embedding), model.manifest, size)
     found = segment_by_watershed(maps, resolve_ais_params(model.manifest, AisEntry()))
     matched = match_at_thresholds(find_overlaps(count_value_pairs(truth, found)))
     return mean_segmentation_accuracy(matched), matched[AT_50].accuracy

@@ -11,8 +11,8 @@ import pytest
 from segserve.app import Role, Service
 from segserve.device_memory import DeviceMemory, load_nvml
 from segserve.encode.encoder import EncodeRequest
-from segserve.models.promptable_model import Model
-from segserve.models.runtime import Graph, Held
+from segserve.models.onnx_runtime import HostOrDeviceArrays, OnnxGraph
+from segserve.models.promptable_model import PromptableModel
 from segserve.settings import Settings
 from segserve.timing import Timings
 from segserve.types import Device
@@ -39,19 +39,19 @@ def service(folder: Path, *, elsewhere: bool = False, decode: bool = True, **set
 def runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
     """The first input's first axis, of every run of each graph."""
     seen: dict[str, list[int]] = {}
-    open_graph, run = Graph.__init__, Graph.run
+    open_graph, run = OnnxGraph.__init__, OnnxGraph.run
 
-    def opened(graph: Graph, path: Path, *arguments: Any) -> None:
+    def opened(graph: OnnxGraph, path: Path, *arguments: Any) -> None:
         seen[path.name] = []
         graph.file = path.name  # type: ignore[attr-defined]
         open_graph(graph, path, *arguments)
 
-    def noted(graph: Graph, inputs: Held, *arguments: Any) -> dict[str, Any]:
+    def noted(graph: OnnxGraph, inputs: HostOrDeviceArrays, *arguments: Any) -> dict[str, Any]:
         seen[graph.file].append(len(np.asarray(inputs[graph.inputs[0]])))  # type: ignore[attr-defined]
         return run(graph, inputs, *arguments)
 
-    monkeypatch.setattr(Graph, "__init__", opened)
-    monkeypatch.setattr(Graph, "run", noted)
+    monkeypatch.setattr(OnnxGraph, "__init__", opened)
+    monkeypatch.setattr(OnnxGraph, "run", noted)
     return seen
 
 
@@ -63,7 +63,7 @@ def test_every_graph_has_run_before_the_service_is_ready(
     if elsewhere and not decode:
         return  # that would do nothing
     asyncio.run(service(tmp_path, elsewhere=elsewhere, decode=decode, encode_batch=2).warm_up())
-    decoders = {*Model.DECODER_GRAPHS, "ais.onnx"} if decode else set()
+    decoders = {*PromptableModel.DECODER_GRAPHS, "ais.onnx"} if decode else set()
     assert runs.keys() == decoders | (set() if elsewhere else {"encoder.onnx"})
     assert all(runs.values())
     if not elsewhere:

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from segserve.app import Service
 from segserve.cli import cli
 from segserve.metrics import Metrics
-from segserve.models.bundle import SemanticManifest
+from segserve.models.manifest import SemanticManifest
 from segserve.settings import Settings
 from segserve.wire.operations.segment import validate_body
 from segserve.wire.rest.api import create_api

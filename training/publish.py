@@ -12,11 +12,16 @@ import torch
 from torch import nn
 
 from scenes import PLAIN, STARTER, read_nuclei
-from segserve.models.bundle import AmgEntry, Dims, Kind, PreprocessEntry, PromptableManifest
-from segserve.models.importers import About
+from segserve.models.importers.import_request import ModelCard
 from segserve.models.install import new_bundle
-from segserve.models.networks.starter import DIM, STRIDE, AutomaticDecoder, build_sam
-from segserve.models.registry import BUILT_IN
+from segserve.models.manifest import AmgEntry, Dims, ModelKind, PreprocessEntry, PromptableManifest
+from segserve.models.networks.starter import (
+    EMBEDDING_CHANNELS,
+    ENCODER_STRIDE,
+    AutomaticDecoder,
+    build_starter_sam,
+)
+from segserve.models.registry import BUILT_IN_MODELS
 from segserve.train.checkpoint import load_checkpoint
 from segserve.train.promptable_validation import validate_promptable
 from segserve.train.scenes import build_scene
@@ -25,13 +30,13 @@ from segserve.train.trainable_networks import write_promptable_bundle
 
 HERE = Path(__file__).parent
 NAME, CARD = "starter", "README.md"
-GRID = STARTER.input_size // STRIDE
+GRID = STARTER.input_size // ENCODER_STRIDE
 LIKE = PromptableManifest(
     name=NAME,
-    kind=Kind.SAM,
+    kind=ModelKind.SAM,
     architecture=ARCHITECTURE,
     preprocess=PreprocessEntry(**vars(STARTER)),
-    dims=Dims(embedding=(DIM, GRID, GRID), low=4 * GRID),
+    dims=Dims(embedding=(EMBEDDING_CHANNELS, GRID, GRID), low=4 * GRID),
     files={},
     # The best of `segserve evaluate search --method amg` on 15 validation images, 24 clicks a side: mSA 0.41. With
     # segment-anything's own 0.88 and 0.95, made for its models, nothing is left.
@@ -45,7 +50,7 @@ DESCRIPTION = (
 def averaged(checkpoint: Path) -> tuple[nn.ModuleDict, int]:
     """(networks, step) of a run."""
     saved = load_checkpoint(checkpoint)
-    networks = nn.ModuleDict({"sam": build_sam(), "automatic": AutomaticDecoder()})
+    networks = nn.ModuleDict({"sam": build_starter_sam(), "automatic": AutomaticDecoder()})
     networks.load_state_dict(saved["averaged"])
     return networks.eval(), saved["step"]
 
@@ -57,12 +62,12 @@ def main() -> None:
     parser.add_argument("--no-scores", action="store_true", help="export only")
     options = parser.parse_args()
     networks, step = averaged(options.run / "checkpoint.pt")
-    with new_bundle(BUILT_IN, NAME, replace=True) as folder:
-        about = About(
+    with new_bundle(BUILT_IN_MODELS, NAME, replace=True) as folder:
+        about = ModelCard(
             DESCRIPTION, "Apache-2.0", "trained from zero by training/train.py on CC0 nuclei and drawn scenes"
         )
         write_promptable_bundle(networks, LIKE, folder, name=NAME, about=about, half=True)
-        shutil.copy(BUILT_IN / NAME / CARD, folder / CARD)
+        shutil.copy(BUILT_IN_MODELS / NAME / CARD, folder / CARD)
     if not options.no_scores:
         _, validation = read_nuclei(options.data)
         with torch.no_grad():

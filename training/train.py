@@ -15,7 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from scenes import PLAIN, STARTER, draw_scene, read_nuclei, recolour
-from segserve.models.networks.starter import STRIDE, AutomaticDecoder, build_sam
+from segserve.models.networks.starter import ENCODER_STRIDE, AutomaticDecoder, build_starter_sam
 from segserve.train.checkpoint import load_checkpoint, save_checkpoint
 from segserve.train.promptable_dataset import WindowGeometry, build_data_loader
 from segserve.train.promptable_trainer import PromptableSchedule, PromptableTrainer
@@ -63,9 +63,9 @@ def main() -> None:
     options.run.mkdir(parents=True, exist_ok=True)
     checkpoint = options.run / "checkpoint.pt"
     torch.manual_seed(options.seed)
-    networks = nn.ModuleDict({"sam": build_sam(), "automatic": AutomaticDecoder()})
+    networks = nn.ModuleDict({"sam": build_starter_sam(), "automatic": AutomaticDecoder()})
     geometry, schedule = (
-        WindowGeometry(PLAIN, WINDOW, STRIDE),
+        WindowGeometry(PLAIN, WINDOW, ENCODER_STRIDE),
         PromptableSchedule(options.steps, options.rate, first_alone=800),
     )
     training = PromptableTrainer(networks, geometry, schedule, options.seed)

@@ -14,15 +14,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from scenes import read_nuclei
-from segserve.models.importers import About
-from segserve.models.registry import BUILT_IN
+from segserve.models.importers.import_request import ModelCard
+from segserve.models.registry import BUILT_IN_MODELS
 from segserve.train.dataset_folder import LabelledImage
 from segserve.train.output_target import OutputTarget
 from segserve.train.train_unet import TrainUnetOptions, train_unet_bundle
 
 NAME = "starter-unet"
 CARD = Path(__file__).parent / f"{NAME}.md"
-ABOUT = About(
+ABOUT = ModelCard(
     "Small U-Net for nuclei; the semantic example that ships with segserve",
     "Apache-2.0",
     "trained from zero by training/unet.py on CC0 nuclei",
@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=TrainUnetOptions.steps)
     parser.add_argument("--batch", type=int, default=TrainUnetOptions.batch)
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--to", type=Path, default=BUILT_IN, help="the folder of bundles to publish to")
+    parser.add_argument(
+        "--to", type=Path, default=BUILT_IN_MODELS, help="the folder of bundles to publish to"
+    )
     asked = parser.parse_args()
     learn, held_out = read_nuclei(asked.data)
     options = TrainUnetOptions(classes=("nucleus",), steps=asked.steps, batch=asked.batch)

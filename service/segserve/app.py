@@ -37,9 +37,9 @@ from segserve.instances.segmenter import InstanceSegmenter
 from segserve.jobs.job_services import JobServices, find_jobs_redis
 from segserve.jobs.kinds.batch_images import ServerRoots
 from segserve.metrics import Metrics
-from segserve.models.promptable_model import FOLD_BELOW_TOKENS, Model
-from segserve.models.registry import BUILT_IN, Registry, Runtimes
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.promptable_model import FOLD_BELOW_TOKENS, PromptableModel
+from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
 from segserve.rendering.pool import RenderingPool
 from segserve.semantic.segmenter import SemanticSegmenter
 from segserve.settings import Settings
@@ -92,13 +92,13 @@ class Service:
             self._redis = PrivateRedis(settings.data_dir / "redis", settings.cache_mb)
             url = self._redis.url
         self.cache = RedisCache(url, settings.redis_timeout_s, settings.embedding_ttl_s, settings.mask_ttl_s)
-        runtime = partial(RuntimeOptions.on, settings.device)
-        self.registry = Registry(
-            [settings.data_dir / "models", BUILT_IN],
-            Runtimes(
-                encoder=None if encoder else runtime(1 if many else settings.encode_threads, half=True),
+        runtime = partial(RuntimeOptions.for_device, settings.device)
+        self.registry = ModelRegistry(
+            [settings.data_dir / "models", BUILT_IN_MODELS],
+            RuntimeOptionsByGraph(
+                encoder=None if encoder else runtime(1 if many else settings.encode_threads, fp16=True),
                 decoder=runtime(settings.decode_threads) if decodes else None,
-                whole=runtime(settings.encode_threads) if decodes else None,
+                whole_image=runtime(settings.encode_threads) if decodes else None,
             ),
             settings.models_mb * MB,
             self.metrics.models_loaded,
@@ -228,7 +228,7 @@ class Service:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(log_failure)
 
-    def encode_ahead(self, record: ImageRecord, model: Model) -> None:
+    def encode_ahead(self, record: ImageRecord, model: PromptableModel) -> None:
         """Begin to encode an uploaded image; a click will meet the same errors and report them. Nobody knows yet
         which part of a large one will be clicked."""
         if record.tiles is not None:
@@ -240,7 +240,7 @@ class Service:
 
         self.background(encode())
 
-    async def packed_embedding(self, image_id: str, model: Model, timings: Timings) -> bytes:
+    async def packed_embedding(self, image_id: str, model: PromptableModel, timings: Timings) -> bytes:
         """As safetensors, fp16. Raises as `Embeddings.prepared` does."""
         return pack_embedding(await self.embeddings.embedding(DEFAULT_TENANT, image_id, model, timings))
 
@@ -315,13 +315,13 @@ class Service:
         """Load the preloaded models and click once on nothing, so that the first real click is not the slow one."""
         try:
             for name in dict.fromkeys((self.settings.default_model, *self.settings.preload)):
-                await asyncio.to_thread(self._run_once, await self.registry.get(name, Model))
+                await asyncio.to_thread(self._run_once, await self.registry.get(name, PromptableModel))
             self._warm = True
         except SegserveError as error:
             self._warm = str(error)
             log.error("warm-up failed", reason=str(error))
 
-    def _run_once(self, model: Model) -> None:
+    def _run_once(self, model: PromptableModel) -> None:
         """Every graph that this process runs, on nothing."""
         dims = model.manifest.dims
         empty = {
@@ -331,8 +331,8 @@ class Service:
         embedding = encode_empty_image(model, self.settings.max_batch) if self._encodes else empty
         if self._decodes:
             click_on_empty_image(model, embedding)
-            if model.has_maps:
-                model.maps(embedding)
+            if model.has_ais_decoder:
+                model.predict_ais_maps(embedding)
 
     async def readiness(self) -> tuple[str, dict[str, str]]:
         """("ready" | "degraded" | "unavailable", what each part says). Unavailable: no click can be answered;
@@ -365,7 +365,7 @@ def make_data_dir(path: Path) -> None:
         )
 
 
-def encode_empty_image(model: Model, most: int) -> Embedding:
+def encode_empty_image(model: PromptableModel, most: int) -> Embedding:
     """An image, after as many as may come together."""
     edge = model.preprocess.input_size
     nothing = np.zeros((most, 3, edge, edge), np.float32)
@@ -375,7 +375,7 @@ def encode_empty_image(model: Model, most: int) -> Embedding:
     return model.encode(nothing[:1])
 
 
-def click_on_empty_image(model: Model, embedding: Embedding) -> None:
+def click_on_empty_image(model: PromptableModel, embedding: Embedding) -> None:
     """One point, one on a mask, and as many as another graph is for."""
     edge, low = model.preprocess.input_size, model.manifest.dims.low
     image = PreparedImage(Size(edge, edge), embedding, model.prepare(embedding, None))

@@ -6,14 +6,15 @@ import pytest
 from segserve.automatic.ais_map_cache import pack_maps, unpack_maps
 from segserve.automatic.ais_watershed import resize_maps, segment_by_watershed
 from segserve.automatic.parameters import AisParams, resolve_ais_params
-from segserve.models.bundle import AisEntry, Bundle, PromptableManifest
-from segserve.models.registry import BUILT_IN
+from segserve.models.bundle import Bundle
+from segserve.models.manifest import AisEntry, PromptableManifest
+from segserve.models.registry import BUILT_IN_MODELS
 from segserve.types import Size
 from tests.automatic.ais_cases import FROZEN, PARAMS, adjusted_rand, all_maps, drawn_maps
 from tests.rounding import bilinear, bilinear_error
 
 MAPS = all_maps()
-STARTER = Bundle(BUILT_IN / "starter").expect(PromptableManifest)
+STARTER = Bundle(BUILT_IN_MODELS / "starter").expect(PromptableManifest)
 
 
 @pytest.mark.parametrize("params", PARAMS)

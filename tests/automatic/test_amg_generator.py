@@ -27,7 +27,7 @@ from segserve.masks.crop import to_mask
 from segserve.masks.geometry import iou
 from segserve.masks.upscale import LogitsGeometry, measure_mask
 from segserve.models.export.sam import export_sam
-from segserve.models.promptable_model import Model
+from segserve.models.promptable_model import PromptableModel
 from segserve.timing import Timings
 from segserve.types import Region, Size, UInt8
 from tests.models.networks import noise_image, opened, small_sam
@@ -39,7 +39,7 @@ class Ours:
     """The generator without a service around it: every region encoded when it is needed, what was decoded
     kept."""
 
-    def __init__(self, model: Model, threads: int = 2) -> None:
+    def __init__(self, model: PromptableModel, threads: int = 2) -> None:
         self.model = model
         self.candidates: dict[tuple[bytes, Region, int], AmgCandidates] = {}
         self._workers = ThreadPoolExecutor(threads)

@@ -7,15 +7,15 @@ from segserve.decode import large_images
 from segserve.decode.prompt_encoding import logits_geometry, mask_to_logits
 from segserve.errors import TooLarge
 from segserve.masks.upscale import upscale_logits
-from segserve.models.bundle import Dims, Kind, PreprocessEntry, PromptableManifest
+from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest
 from segserve.types import Box, Candidate, Crop, Float32, Prompt, Region, Size
 
 SIZE = Size(20_000, 20_000)
 TILE = Region(768, 768, 1536, 1536)  # the second of the second row, for a model of 1024
 
 
-def manifest(kind: Kind) -> PromptableManifest:
-    resize = "pad" if kind is Kind.SAM else "stretch"
+def manifest(kind: ModelKind) -> PromptableManifest:
+    resize = "pad" if kind is ModelKind.SAM else "stretch"
     return PromptableManifest(
         name="m",
         kind=kind,
@@ -31,7 +31,7 @@ def points(*at: tuple[float, float], labels: tuple[int, ...] | None = None, box:
 
 
 def choose(prompt: Prompt, earlier: Region | None = None) -> Region:
-    return large_images.choose_region(prompt, earlier, SIZE, manifest(Kind.SAM), "prompts.0")
+    return large_images.choose_region(prompt, earlier, SIZE, manifest(ModelKind.SAM), "prompts.0")
 
 
 def test_the_tile_is_the_one_whose_inner_part_holds_the_middle() -> None:
@@ -63,7 +63,7 @@ def test_a_mask_to_refine_chooses_by_where_it_is() -> None:
     mask = np.zeros((4000, 5000), np.bool_)
     mask[1000:1100, 1040:1200] = True
     prompt = Prompt(mask=mask)
-    assert large_images.choose_region(prompt, None, Size(4000, 5000), manifest(Kind.SAM), "") == TILE
+    assert large_images.choose_region(prompt, None, Size(4000, 5000), manifest(ModelKind.SAM), "") == TILE
     there = large_images.move_to_region(prompt, TILE).mask
     assert there is not None
     assert np.argwhere(there)[[0, -1]].tolist() == [[232, 272], [331, 431]]
@@ -73,7 +73,7 @@ def test_refining_stays_where_the_mask_was_found_while_that_holds_the_prompt() -
     assert choose(points((800, 800)), TILE) == TILE, "in its halo"
     beyond = choose(points((2400, 1100)), TILE)
     assert large_images.region_contains(beyond, Box(768, 768, 2400, 2304))
-    assert large_images.choose_region(Prompt(), TILE, SIZE, manifest(Kind.SAM), "") == TILE
+    assert large_images.choose_region(Prompt(), TILE, SIZE, manifest(ModelKind.SAM), "") == TILE
 
 
 def test_a_mask_comes_back_to_its_place() -> None:
@@ -82,8 +82,8 @@ def test_a_mask_comes_back_to_its_place() -> None:
     assert (found.x, found.y, found.size, found.pixels.shape) == (778, 788, SIZE, (2, 3))
 
 
-@pytest.mark.parametrize("kind", [Kind.SAM, Kind.SAM2])
-def test_logits_are_carried_to_where_they_belong(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [ModelKind.SAM, ModelKind.SAM2])
+def test_logits_are_carried_to_where_they_belong(kind: ModelKind) -> None:
     of, source, target = manifest(kind), Region(0, 256, 1280, 768), Region(0, 0, 2560, 2300)
     mask = np.zeros((768, 1280), np.bool_)
     mask[200:500, 300:900] = True

@@ -14,13 +14,13 @@ from segserve.decode.prompt_encoding import (
     scale_points,
     select_mask_tokens,
 )
-from segserve.models.bundle import Dims, Kind, PreprocessEntry, PromptableManifest
+from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest
 from segserve.types import Box, Prompt, Select, Size
 
 
-def manifest(kind: Kind = Kind.SAM, edge: int = 1024) -> PromptableManifest:
+def manifest(kind: ModelKind = ModelKind.SAM, edge: int = 1024) -> PromptableManifest:
     entry = PreprocessEntry(
-        input_size=edge, mean=(0, 0, 0), std=(1, 1, 1), resize="pad" if kind is Kind.SAM else "stretch"
+        input_size=edge, mean=(0, 0, 0), std=(1, 1, 1), resize="pad" if kind is ModelKind.SAM else "stretch"
     )
     dims = Dims(embedding=(256, edge // 16, edge // 16), low=edge // 4)
     return PromptableManifest(name="m", kind=kind, architecture="a", preprocess=entry, dims=dims, files={})
@@ -38,7 +38,7 @@ def test_points_scale_as_the_predictors_scale_them(height: int, width: int, x: f
     if min(height, width) * scale >= 0.5:  # below, the reference makes an image of no pixels
         expected = transforms.ResizeLongestSide(1024).apply_coords(point, (height, width))
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
-    stretched = scale_points(point, manifest(Kind.SAM2), Size(height, width))
+    stretched = scale_points(point, manifest(ModelKind.SAM2), Size(height, width))
     np.testing.assert_allclose(stretched, [[x * 1024, y * 1024]], rtol=1e-5, atol=1e-3)
 
 
@@ -50,16 +50,16 @@ BOTH = Prompt(POINT.points, POINT.labels, BOX.box)
 @pytest.mark.parametrize(
     ("kind", "prompt", "labels"),
     [
-        (Kind.SAM, POINT, [1, -1]),
-        (Kind.SAM, BOX, [2, 3]),
-        (Kind.SAM, BOTH, [1, 2, 3]),
-        (Kind.SAM2, POINT, [1, -1]),
-        (Kind.SAM2, BOX, [2, 3, -1]),
-        (Kind.SAM2, BOTH, [2, 3, 1, -1]),
-        (Kind.SAM, Prompt(logits=np.zeros((256, 256), np.float32)), []),
+        (ModelKind.SAM, POINT, [1, -1]),
+        (ModelKind.SAM, BOX, [2, 3]),
+        (ModelKind.SAM, BOTH, [1, 2, 3]),
+        (ModelKind.SAM2, POINT, [1, -1]),
+        (ModelKind.SAM2, BOX, [2, 3, -1]),
+        (ModelKind.SAM2, BOTH, [2, 3, 1, -1]),
+        (ModelKind.SAM, Prompt(logits=np.zeros((256, 256), np.float32)), []),
     ],
 )
-def test_order_and_padding_are_the_predictors(kind: Kind, prompt: Prompt, labels: list[int]) -> None:
+def test_order_and_padding_are_the_predictors(kind: ModelKind, prompt: Prompt, labels: list[int]) -> None:
     coords, found = encode_tokens(prompt, manifest(kind), Size(100, 200))
     assert found.tolist() == labels
     assert coords.shape == (len(labels), 2)
@@ -75,11 +75,11 @@ def test_candidates_are_asked_where_the_extent_is_open() -> None:
         (negative, [SINGLE]),
         (two, [SINGLE]),
     ):
-        assert select_mask_tokens(prompt, Kind.SAM, None, Select.BEST) == expected
-    assert select_mask_tokens(BOX, Kind.SAM, True, Select.ALL) == CANDIDATES
-    assert select_mask_tokens(POINT, Kind.SAM, False, Select.ALL) == [SINGLE]
-    assert select_mask_tokens(POINT, Kind.SAM, False, Select.FIRST) == [1]
-    assert select_mask_tokens(BOX, Kind.SAM2, None, Select.BEST) == [SINGLE, *CANDIDATES], (
+        assert select_mask_tokens(prompt, ModelKind.SAM, None, Select.BEST) == expected
+    assert select_mask_tokens(BOX, ModelKind.SAM, True, Select.ALL) == CANDIDATES
+    assert select_mask_tokens(POINT, ModelKind.SAM, False, Select.ALL) == [SINGLE]
+    assert select_mask_tokens(POINT, ModelKind.SAM, False, Select.FIRST) == [1]
+    assert select_mask_tokens(BOX, ModelKind.SAM2, None, Select.BEST) == [SINGLE, *CANDIDATES], (
         "its stability rule needs them"
     )
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from segserve.decode.segmenter import choose_masks, is_stable
-from segserve.models.bundle import Kind
+from segserve.models.manifest import ModelKind
 from segserve.types import Select
 
 SHARP = np.where(np.arange(100).reshape(10, 10) < 50, np.float32(5), np.float32(-5))
@@ -18,10 +18,10 @@ def test_sam2_takes_the_best_candidate_where_the_single_mask_is_unstable() -> No
     scores = np.array([0.9, 0.2, 0.8, 0.3], np.float32)
     for single, expected in ((SHARP, [0]), (BLURRED, [2])):
         logits = np.stack([single, SHARP, SHARP, SHARP])
-        assert choose_masks(logits, scores, [0, 1, 2, 3], Kind.SAM2, Select.BEST) == expected
+        assert choose_masks(logits, scores, [0, 1, 2, 3], ModelKind.SAM2, Select.BEST) == expected
 
 
 def test_sam_is_chosen_by_score() -> None:
     logits, scores = np.stack([SHARP] * 3), np.array([0.2, 0.8, 0.3], np.float32)
-    assert choose_masks(logits, scores, [1, 2, 3], Kind.SAM, Select.BEST) == [1]
-    assert choose_masks(logits, scores, [1, 2, 3], Kind.SAM, Select.ALL) == [0, 1, 2]
+    assert choose_masks(logits, scores, [1, 2, 3], ModelKind.SAM, Select.BEST) == [1]
+    assert choose_masks(logits, scores, [1, 2, 3], ModelKind.SAM, Select.ALL) == [0, 1, 2]

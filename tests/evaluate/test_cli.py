@@ -15,7 +15,7 @@ from segserve.evaluate.cli import app
 from segserve.evaluate.cli_choices import MapKind
 from segserve.evaluate.scores import score_image
 from segserve.masks.label_map import encode_png
-from segserve.models.registry import BUILT_IN
+from segserve.models.registry import BUILT_IN_MODELS
 from tests.evaluate.drawn import disc, image_of, scene
 
 
@@ -157,7 +157,7 @@ def test_the_best_thresholds_become_the_models_defaults(drawn: Path, tmp_path: P
 
 def test_a_search_without_write_changes_nothing(drawn: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    shutil.copytree(BUILT_IN / "starter", data / "models" / "starter")
+    shutil.copytree(BUILT_IN_MODELS / "starter", data / "models" / "starter")
     before = (data / "models" / "starter" / "model.yaml").read_bytes()
     names = ("center_distance_threshold", "boundary_distance_threshold", "distance_smoothing", "min_size")
     run("search", drawn / "images", drawn / "truth", "--method", "ais", *(f"--grid={name}=1" for name in names),

@@ -19,7 +19,7 @@ from segserve.instances.segmenter import find_objects
 from segserve.masks import crop
 from segserve.models.export.mask_rcnn import export_mask_rcnn
 from segserve.models.instances_model import InstancesModel
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.timing import Timings
 from segserve.types import Float32, SegmentedObject, Size, UInt8
 from tests.instances.networks import CLASSES, full
@@ -69,7 +69,7 @@ def assert_same(
     assert_near(torchvisions_answer(network, tensor, visible, limits), exact, errors)
     detected = model.detect(tensor, visible)
     selected = select_boxes(detected.boxes, detected.scores, limits)
-    masks = model.masks(detected.features, selected.boxes, selected.labels)
+    masks = model.predict_masks(detected.features, selected.boxes, selected.labels)
     answer = {"boxes": selected.boxes, "scores": selected.scores, "labels": selected.labels, "masks": masks}
     assert_near(answer, exact, errors)
 

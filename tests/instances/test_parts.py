@@ -13,7 +13,7 @@ from segserve.instances.box_nms import DetectionThresholds, select_boxes
 from segserve.instances.paste_masks import find_mask_windows, paste_mask
 from segserve.instances.preprocess import compute_resized_size, resize_and_normalise
 from segserve.masks import crop
-from segserve.models.bundle import ResizeEntry
+from segserve.models.manifest import ResizeEntry
 from segserve.types import Size
 from tests.models.networks import noise_image
 from tests.rounding import UNIT, bilinear, bilinear_error, undecided

@@ -10,9 +10,9 @@ from sam2.modeling.sam.prompt_encoder import PromptEncoder as Sam2PromptEncoder
 from sam2.modeling.sam.transformer import TwoWayTransformer as Sam2Transformer
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
-from segserve.models.importers.family import Family
-from segserve.models.promptable_model import Model
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.importers.promptable_importer import PromptableImporter
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
 
 IMAGE, PATCH = 256, 16
 GRID = IMAGE // PATCH
@@ -78,8 +78,8 @@ def small_sam(seed: int = 0, width: int = 32) -> Sam:
     return sam.eval()
 
 
-class Decoders(Family):
-    """The library's decoding of `Family`, for a bare pair of prompt encoder and mask decoder."""
+class Decoders(PromptableImporter):
+    """The library's decoding of `PromptableImporter`, for a bare pair of prompt encoder and mask decoder."""
 
     def decoder(self, network: Any) -> tuple[Any, Any]:
         return network
@@ -87,8 +87,8 @@ class Decoders(Family):
     build = export = encode = NotImplemented
 
 
-def opened(bundle: Any) -> Model:
-    return Model(bundle, RuntimeOptions(threads=2), RuntimeOptions(threads=2))
+def opened(bundle: Any) -> PromptableModel:
+    return PromptableModel(bundle, RuntimeOptions(threads=2), RuntimeOptions(threads=2))
 
 
 def noise_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:

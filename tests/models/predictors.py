@@ -8,7 +8,7 @@ import pytest
 from segserve.decode.segmenter import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
-from segserve.models.promptable_model import Model
+from segserve.models.promptable_model import PromptableModel
 from segserve.timing import Timings
 from segserve.types import Box, Candidate, Prompt, Select, Size
 from tests.models.networks import noise_image
@@ -23,13 +23,13 @@ PROMPTS: dict[str, dict[str, Any]] = {
 }
 
 
-def encoded(model: Model, size: Size) -> PreparedImage:
+def encoded(model: PromptableModel, size: Size) -> PreparedImage:
     """The noise image of this size, which the predictor is to be given too."""
     embedding = model.encode(preprocess_image(noise_image(size.height, size.width), model.preprocess))
     return PreparedImage(size, embedding, model.prepare(embedding, None))
 
 
-def check_several_at_once(model: Model, size: Size, count: int) -> None:
+def check_several_at_once(model: PromptableModel, size: Size, count: int) -> None:
     """Images encoded together are encoded as each alone."""
     images = [
         preprocess_image(noise_image(size.height - 7 * i, size.width), model.preprocess) for i in range(count)
@@ -39,11 +39,17 @@ def check_several_at_once(model: Model, size: Size, count: int) -> None:
         assert alone.keys() == found.keys()
         for name, array in alone.items():
             assert np.abs(array - found[name]).max() < 1e-4 * np.abs(array).max()
-    assert model._graphs["encoder.onnx"].batched
+    assert model._graphs["encoder.onnx"].is_batched
 
 
 def check_click(
-    predictor: Any, model: Model, image: PreparedImage, name: str, *, multimask: bool, prior: bool = False
+    predictor: Any,
+    model: PromptableModel,
+    image: PreparedImage,
+    name: str,
+    *,
+    multimask: bool,
+    prior: bool = False,
 ) -> list[Candidate]:
     """Both answer one of PROMPTS with the same masks, logits and scores. Returns ours."""
     given, low = PROMPTS[name], model.manifest.dims.low

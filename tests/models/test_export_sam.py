@@ -10,10 +10,11 @@ torch = pytest.importorskip("torch")
 from segment_anything import SamPredictor
 
 from segserve.encode.prepared_cache import PreparedImage
-from segserve.models.bundle import Bundle, Kind
+from segserve.models.bundle import Bundle
 from segserve.models.export.sam import export_sam
-from segserve.models.promptable_model import Model
-from segserve.models.runtime import Graph, RuntimeOptions
+from segserve.models.manifest import ModelKind
+from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
 from segserve.types import Size
 from tests.models.networks import GRID, IMAGE, noise_image, opened, small_sam
 from tests.models.predictors import PROMPTS, check_click, check_several_at_once, encoded
@@ -35,18 +36,18 @@ def predictor() -> SamPredictor:
 
 
 @pytest.fixture(scope="module")
-def model(bundle: Bundle) -> Model:
+def model(bundle: Bundle) -> PromptableModel:
     return opened(bundle)
 
 
 @pytest.fixture(scope="module")
-def image(model: Model) -> PreparedImage:
+def image(model: PromptableModel) -> PreparedImage:
     return encoded(model, SIZE)
 
 
 def test_the_manifest_says_what_the_files_are(bundle: Bundle) -> None:
     manifest = bundle.manifest
-    assert manifest.kind is Kind.SAM
+    assert manifest.kind is ModelKind.SAM
     assert manifest.dims.embedding == (64, GRID, GRID)
     assert manifest.dims.low == IMAGE // 4
     assert manifest.preprocess.mean == pytest.approx((123.675, 116.28, 103.53))
@@ -59,7 +60,7 @@ def test_encodes_as_the_predictor_does(predictor: SamPredictor, image: PreparedI
     assert np.abs(actual - expected).max() < 1e-3 * np.abs(expected).max()
 
 
-def test_several_images_at_once_are_encoded_as_each_alone(model: Model) -> None:
+def test_several_images_at_once_are_encoded_as_each_alone(model: PromptableModel) -> None:
     check_several_at_once(model, SIZE, 3)
 
 
@@ -67,7 +68,12 @@ def test_several_images_at_once_are_encoded_as_each_alone(model: Model) -> None:
 @pytest.mark.parametrize("multimask", [False, True])
 @pytest.mark.parametrize("name", PROMPTS)
 def test_segments_as_the_predictor_does(
-    predictor: SamPredictor, model: Model, image: PreparedImage, name: str, multimask: bool, prior: bool
+    predictor: SamPredictor,
+    model: PromptableModel,
+    image: PreparedImage,
+    name: str,
+    multimask: bool,
+    prior: bool,
 ) -> None:
     check_click(predictor, model, image, name, multimask=multimask, prior=prior)
 
@@ -75,7 +81,7 @@ def test_segments_as_the_predictor_does(
 def test_the_stock_decoder_has_segment_anythings_interface(
     bundle: Bundle, predictor: SamPredictor, image: PreparedImage
 ) -> None:
-    graph = Graph(bundle.path("decoder.onnx"), RuntimeOptions(threads=2))
+    graph = OnnxGraph(bundle.path("decoder.onnx"), RuntimeOptions(threads=2))
     assert graph.inputs == [
         "image_embeddings",
         "point_coords",
@@ -103,7 +109,7 @@ def test_the_stock_decoder_has_segment_anythings_interface(
 def test_half_weights_are_exact_for_the_rounded_network(tmp_path: Path) -> None:
     sam = small_sam(seed=2)
     whole = export_sam(small_sam(seed=2), tmp_path / "whole", name="whole", architecture="test")
-    half = export_sam(sam, tmp_path / "half", name="half", architecture="test", half=True)
+    half = export_sam(sam, tmp_path / "half", name="half", architecture="test", fp16_weights=True)
     size = [sum(f.bytes for f in b.manifest.files.values()) for b in (whole, half)]
     assert size[1] < 0.7 * size[0]
     for tensor in (*sam.parameters(), *sam.buffers()):
@@ -121,13 +127,13 @@ def test_half_weights_are_exact_for_the_rounded_network(tmp_path: Path) -> None:
 def test_the_published_sizes(tmp_path: Path, variant: str) -> None:
     from segment_anything import sam_model_registry
 
-    from segserve.models.export.fp16 import add_half_encoder
-    from segserve.models.importers.compare_promptable import compare
-    from segserve.models.importers.sam import FAMILY
+    from segserve.models.export.fp16 import add_fp16_encoder
+    from segserve.models.importers.compare_promptable import compare_promptable
+    from segserve.models.importers.sam import IMPORTER
 
     torch.manual_seed(0)
     sam = sam_model_registry[variant]()
     sam.eval()
     bundle = export_sam(sam, tmp_path / variant, name=variant.replace("_", "-"), architecture=variant)
-    compare(bundle, FAMILY, sam)
-    add_half_encoder(bundle).verify()
+    compare_promptable(bundle, IMPORTER, sam)
+    add_fp16_encoder(bundle).verify()

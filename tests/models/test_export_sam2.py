@@ -14,12 +14,14 @@ pytest.importorskip("sam2")
 from segserve.automatic.parameters import AmgParams
 from segserve.decode.segmenter import is_stable
 from segserve.encode.prepared_cache import PreparedImage
-from segserve.models.bundle import Bundle, Kind
+from segserve.models.bundle import Bundle
 from segserve.models.export.sam2 import export_sam2
-from segserve.models.importers.compare_promptable import compare
-from segserve.models.importers.sam2 import CONFIGS, FAMILY
-from segserve.models.promptable_model import Model
-from segserve.models.runtime import Graph, RuntimeOptions
+from segserve.models.importers.compare_promptable import compare_promptable
+from segserve.models.importers.sam2 import IMPORTER
+from segserve.models.manifest import ModelKind
+from segserve.models.networks.sam2 import SAM2_CONFIGS
+from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
 from segserve.types import Size
 from tests.automatic.test_amg_generator import Ours, assert_same
 from tests.models.networks import noise_image, opened
@@ -33,7 +35,7 @@ def network(variant: str) -> Any:
     from sam2.build_sam import build_sam2
 
     torch.manual_seed(0)
-    return build_sam2(CONFIGS[variant], device="cpu")
+    return build_sam2(SAM2_CONFIGS[variant], device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -60,24 +62,24 @@ def predictor(tiny: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def model(bundle: Bundle) -> Model:
+def model(bundle: Bundle) -> PromptableModel:
     return opened(bundle)
 
 
 @pytest.fixture(scope="module")
-def image(model: Model) -> PreparedImage:
+def image(model: PromptableModel) -> PreparedImage:
     return encoded(model, SIZE)
 
 
 def test_the_manifest_says_what_the_files_are(bundle: Bundle) -> None:
     manifest = bundle.manifest
-    assert manifest.kind is Kind.SAM2
+    assert manifest.kind is ModelKind.SAM2
     assert manifest.dims.embedding == (256, 64, 64)
     assert manifest.dims.high_res == ((32, 256, 256), (64, 128, 128))
     assert manifest.preprocess.resize == "stretch"
 
 
-def test_several_images_at_once_are_encoded_as_each_alone(model: Model) -> None:
+def test_several_images_at_once_are_encoded_as_each_alone(model: PromptableModel) -> None:
     check_several_at_once(model, SIZE, 2)
 
 
@@ -93,18 +95,20 @@ def test_encodes_as_the_predictor_does(predictor: Any, image: PreparedImage) -> 
 @pytest.mark.parametrize("multimask", [False, True])
 @pytest.mark.parametrize("name", PROMPTS)
 def test_segments_as_the_predictor_does(
-    predictor: Any, model: Model, image: PreparedImage, name: str, multimask: bool
+    predictor: Any, model: PromptableModel, image: PreparedImage, name: str, multimask: bool
 ) -> None:
     check_click(predictor, model, image, name, multimask=multimask)
 
 
 @pytest.mark.parametrize("name", ["a point", "a box"])
-def test_goes_on_from_a_prior_mask(predictor: Any, model: Model, image: PreparedImage, name: str) -> None:
+def test_goes_on_from_a_prior_mask(
+    predictor: Any, model: PromptableModel, image: PreparedImage, name: str
+) -> None:
     check_click(predictor, model, image, name, multimask=False, prior=True)
 
 
 def test_an_unstable_single_mask_gives_way_to_the_best_candidate(
-    predictor: Any, model: Model, image: PreparedImage, monkeypatch: pytest.MonkeyPatch
+    predictor: Any, model: PromptableModel, image: PreparedImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random weights leave logits near 0, hence unstable; scaled up, the very same mask is stable."""
     assert not is_stable(single_mask(model, image))
@@ -112,7 +116,7 @@ def test_an_unstable_single_mask_gives_way_to_the_best_candidate(
     candidates = check_click(predictor, model, image, "a box", multimask=True)
     assert found[0].score == max(c.score for c in candidates)
 
-    def scaled(graph: Graph, inputs: Any, outputs: Any = None, run: Any = Graph.run) -> Any:
+    def scaled(graph: OnnxGraph, inputs: Any, outputs: Any = None, run: Any = OnnxGraph.run) -> Any:
         answer = run(graph, inputs, outputs)
         if "low_res" in answer:
             answer["low_res"] = answer["low_res"] * 1000
@@ -125,13 +129,13 @@ def test_an_unstable_single_mask_gives_way_to_the_best_candidate(
         masks, *rest = library(*args, **kwargs)
         return masks * 1000, *rest
 
-    monkeypatch.setattr(Graph, "run", scaled)
+    monkeypatch.setattr(OnnxGraph, "run", scaled)
     monkeypatch.setattr(decoder, "predict_masks", scaled_masks)
     assert is_stable(single_mask(model, image))
     check_click(predictor, model, image, "a box", multimask=False)
 
 
-def single_mask(model: Model, image: PreparedImage) -> Any:
+def single_mask(model: PromptableModel, image: PreparedImage) -> Any:
     scale = np.array([1024 / WIDTH, 1024 / HEIGHT], np.float32)
     corners = np.array(PROMPTS["a box"]["box"], np.float32).reshape(2, 2) * scale
     coords = np.concatenate([corners, np.zeros((1, 2), np.float32)])
@@ -141,7 +145,7 @@ def single_mask(model: Model, image: PreparedImage) -> Any:
 def test_the_stock_decoder_has_sam1s_interface_and_two_features(
     bundle: Bundle, predictor: Any, image: PreparedImage
 ) -> None:
-    graph = Graph(bundle.path("decoder.onnx"), RuntimeOptions(threads=2))
+    graph = OnnxGraph(bundle.path("decoder.onnx"), RuntimeOptions(threads=2))
     assert graph.inputs == [
         "image_embeddings",
         "high_res_feats_0",
@@ -174,11 +178,11 @@ def test_the_stock_decoder_has_sam1s_interface_and_two_features(
 def test_the_other_sizes(tmp_path: Path, variant: str) -> None:
     model = network(variant)
     exported = export_sam2(model, tmp_path / "b", name="b", architecture=variant)
-    compare(exported, FAMILY, model)
+    compare_promptable(exported, IMPORTER, model)
     exported.verify()
 
 
-def test_automatic_masks_are_those_of_sam2s_generator(tiny: Any, model: Model) -> None:
+def test_automatic_masks_are_those_of_sam2s_generator(tiny: Any, model: PromptableModel) -> None:
     from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 
     params = AmgParams(points_per_side=2, pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=1.0)

@@ -6,8 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segserve.models.export.fast_decoder import FastDecoder, Prepare
-from segserve.models.importers.compare_promptable import as_tokens, relative_to_spread
+from segserve.models.export.fast_decoder import FastDecoder, ImagePreparation
+from segserve.models.importers.compare_arrays import error_over_std
+from segserve.models.importers.compare_promptable import as_tokens
 from tests.models.networks import Decoders, sam2_decoder, sam_decoder
 
 SMALL = (64, 16, 4, 128)  # channels, grid, heads, mlp
@@ -67,7 +68,7 @@ def fast(
     prompt_encoder, mask_decoder = parts
     asked, box, prior = prompt
     low = 4 * features["embedding"].shape[-1]
-    prepared = Prepare(prompt_encoder, mask_decoder)(
+    prepared = ImagePreparation(prompt_encoder, mask_decoder)(
         features["embedding"],
         torch.zeros(1, 1, low, low) if prior is None else prior,
         torch.tensor([float(prior is not None)]),
@@ -93,7 +94,7 @@ def test_equals_the_library(small: Any, name: str, fold: bool) -> None:
     with torch.no_grad():
         expected, expected_scores = LIBRARY.decode(parts, features, *prompt)
     masks, scores = fast(parts, features, prompt, fold, [0, 1, 2, 3])
-    assert relative_to_spread(masks.numpy(), expected.numpy()) < 1e-4
+    assert error_over_std(masks.numpy(), expected.numpy()) < 1e-4
     torch.testing.assert_close(scores, expected_scores, atol=1e-5, rtol=1e-4)
 
 
@@ -115,12 +116,12 @@ def test_a_prior_mask_alone_is_a_prompt(small: Any) -> None:
         expected, _ = LIBRARY.decode(parts, features, None, None, prior)
     prompt_encoder, mask_decoder = parts
     with torch.no_grad():
-        prepared = Prepare(prompt_encoder, mask_decoder)(features["embedding"], prior, torch.ones(1))
+        prepared = ImagePreparation(prompt_encoder, mask_decoder)(features["embedding"], prior, torch.ones(1))
         high_res = [features[name] for name in ("high_res_0", "high_res_1") if name in features]
         masks, _ = FastDecoder(prompt_encoder, mask_decoder, True)(
             torch.zeros(1, 0, 2), torch.zeros(1, 0), torch.arange(4), *prepared, *high_res
         )
-    assert relative_to_spread(masks.numpy(), expected.numpy()) < 1e-4
+    assert error_over_std(masks.numpy(), expected.numpy()) < 1e-4
 
 
 @pytest.mark.parametrize("make", [sam_decoder, sam2_decoder])
@@ -133,5 +134,5 @@ def test_equals_the_library_at_the_published_size(make: Any, name: str) -> None:
     with torch.no_grad():
         expected, _ = LIBRARY.decode(parts, features, *prompt)
     masks, _ = fast(parts, features, prompt, name != "more points than are folded", [0, 1, 2, 3])
-    assert relative_to_spread(masks.numpy(), expected.numpy()) < 1e-4
+    assert error_over_std(masks.numpy(), expected.numpy()) < 1e-4
     assert ((masks > 0) == (expected > 0)).float().mean() > 0.9999

@@ -17,43 +17,35 @@ from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BrokenModel
 from segserve.images.read_image import read_image
-from segserve.models.bundle import (
-    HALF_ENCODER,
-    MANIFEST,
-    Bundle,
-    Dims,
-    Kind,
-    PreprocessEntry,
-    PromptableManifest,
-    write_manifest,
-)
-from segserve.models.export.fp16 import add_half_encoder, rounded
-from segserve.models.export.onnx_files import export
-from segserve.models.export.sam import BATCH, Encoder
-from segserve.models.promptable_model import Model
-from segserve.models.registry import BUILT_IN, weight_bytes
-from segserve.models.runtime import Graph, RuntimeOptions
+from segserve.models.bundle import FP16_ENCODER_FILE, MANIFEST_FILE, Bundle, write_manifest
+from segserve.models.export.fp16 import add_fp16_encoder, round_results_to_fp16
+from segserve.models.export.sam import BATCH_AXES, SamEncoder
+from segserve.models.export.torch_to_onnx import export_onnx
+from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest
+from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
+from segserve.models.registry import BUILT_IN_MODELS, weight_bytes
 from segserve.store.redis_cache import pack_embedding, unpack_embedding
 from segserve.timing import Timings
 from segserve.types import Bool, Embedding, Float32, Prompt, ReadOptions, Select, Size
 from tests.models.networks import GRID, IMAGE, opened, small_sam
 
 OPTIONS = RuntimeOptions(threads=2)
-HALF = RuntimeOptions(threads=2, half=True)
+HALF = RuntimeOptions(threads=2, fp16=True)
 STEP = 37  # pixels between clicks
 
 
 @pytest.fixture(scope="module")
 def starter(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("half") / "starter"
-    shutil.copytree(BUILT_IN / "starter", folder)
-    return add_half_encoder(Bundle(folder))
+    shutil.copytree(BUILT_IN_MODELS / "starter", folder)
+    return add_fp16_encoder(Bundle(folder))
 
 
 def run_rounded(bundle: Bundle, image: Float32) -> Embedding:
     path = bundle.folder / "rounded.onnx"
-    onnx.save(rounded(onnx.load(str(bundle.path(HALF_ENCODER)))), str(path))
-    found = Graph(path, OPTIONS).run({"image": image})
+    onnx.save(round_results_to_fp16(onnx.load(str(bundle.path(FP16_ENCODER_FILE)))), str(path))
+    found = OnnxGraph(path, OPTIONS).run({"image": image})
     path.unlink()
     return {name: array[0] for name, array in found.items()}
 
@@ -75,7 +67,7 @@ def test_masks_of_the_starter_stay_the_same(starter: Bundle, nuclei: Path) -> No
     assert any((a != b).any() for a, b in zip(whole, half, strict=True)), "it was rounded indeed"
 
 
-def masks(model: Model, size: Size, embedding: Embedding) -> list[Bool]:
+def masks(model: PromptableModel, size: Size, embedding: Embedding) -> list[Bool]:
     """The best mask of a click on each point of a grid, whole."""
     image = PreparedImage(size, embedding, model.prepare(embedding, None))
     found = []
@@ -90,9 +82,9 @@ def masks(model: Model, size: Size, embedding: Embedding) -> list[Bool]:
 
 
 def test_callers_see_float32_and_several_images_at_once(starter: Bundle) -> None:
-    half = Model(starter, HALF, None)
+    half = PromptableModel(starter, HALF, None)
     images = np.random.default_rng(0).normal(size=(2, 3, 512, 512)).astype(np.float32)
-    expected, found = Model(starter, OPTIONS, None).encode_batch(images), half.encode_batch(images)
+    expected, found = PromptableModel(starter, OPTIONS, None).encode_batch(images), half.encode_batch(images)
     for a, b in zip(expected, found, strict=True):
         assert b["embedding"].dtype == np.float32
         assert np.abs(a["embedding"] - b["embedding"]).max() < 1e-3 * np.abs(a["embedding"]).max()
@@ -102,23 +94,23 @@ def test_fp16_is_run_where_it_will_do_and_the_bundle_has_it(
     starter: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files: list[str] = []
-    open_graph = Graph.__init__
+    open_graph = OnnxGraph.__init__
 
-    def note(graph: Graph, path: Path, options: RuntimeOptions) -> None:
+    def note(graph: OnnxGraph, path: Path, options: RuntimeOptions) -> None:
         files.append(path.name)
         open_graph(graph, path, options)
 
-    monkeypatch.setattr(Graph, "__init__", note)
-    Model(starter, HALF, None)
-    Model(starter, OPTIONS, None)
-    Model(Bundle(BUILT_IN / "starter"), HALF, None)
-    assert files == [HALF_ENCODER, "encoder.onnx", "encoder.onnx"]
+    monkeypatch.setattr(OnnxGraph, "__init__", note)
+    PromptableModel(starter, HALF, None)
+    PromptableModel(starter, OPTIONS, None)
+    PromptableModel(Bundle(BUILT_IN_MODELS / "starter"), HALF, None)
+    assert files == [FP16_ENCODER_FILE, "encoder.onnx", "encoder.onnx"]
 
 
 def test_the_bundle_says_so_and_is_no_larger_in_memory(starter: Bundle) -> None:
     starter.verify()
-    assert starter.digest != Bundle(BUILT_IN / "starter").digest
-    assert weight_bytes(starter) == weight_bytes(Bundle(BUILT_IN / "starter"))
+    assert starter.digest != Bundle(BUILT_IN_MODELS / "starter").digest
+    assert weight_bytes(starter) == weight_bytes(Bundle(BUILT_IN_MODELS / "starter"))
 
 
 def exported(folder: Path, *, patches: float = 1, neck: float = 1) -> Bundle:
@@ -129,10 +121,10 @@ def exported(folder: Path, *, patches: float = 1, neck: float = 1) -> Bundle:
         encoder.patch_embed.proj.weight *= patches
         encoder.neck[0].weight *= neck
     image = {"image": torch.zeros(1, 3, IMAGE, IMAGE)}
-    export(Encoder(encoder), folder / "encoder.onnx", image, ("embedding",), BATCH)
+    export_onnx(SamEncoder(encoder), folder / "encoder.onnx", image, ("embedding",), BATCH_AXES)
     manifest = PromptableManifest(
         name="large",
-        kind=Kind.SAM,
+        kind=ModelKind.SAM,
         architecture="test",
         preprocess=PreprocessEntry(input_size=IMAGE, mean=(0, 0, 0), std=(1, 1, 1), resize="pad"),
         dims=Dims(embedding=(64, GRID, GRID), low=4 * GRID),
@@ -142,9 +134,9 @@ def exported(folder: Path, *, patches: float = 1, neck: float = 1) -> Bundle:
 
 
 def test_the_norms_that_sam_writes_out_keep_their_range(tmp_path: Path) -> None:
-    bundle = add_half_encoder(exported(tmp_path, neck=1000))  # whose squares fp16 cannot hold
+    bundle = add_fp16_encoder(exported(tmp_path, neck=1000))  # whose squares fp16 cannot hold
     image = np.random.default_rng(1).normal(size=(1, 3, IMAGE, IMAGE)).astype(np.float32)
-    expected = Model(bundle, OPTIONS, None).encode(image)["embedding"]
+    expected = PromptableModel(bundle, OPTIONS, None).encode(image)["embedding"]
     found = run_rounded(bundle, image)["embedding"]
     assert np.abs(expected - found).max() < 0.02 * expected.std()
 
@@ -153,6 +145,6 @@ def test_an_encoder_that_leaves_fp16s_range_gets_none(tmp_path: Path) -> None:
     bundle = exported(tmp_path, patches=1e6)
     before = {path.name: path.read_bytes() for path in bundle.folder.iterdir()}
     with pytest.raises(BrokenModel, match="fp16"):
-        add_half_encoder(bundle)
+        add_fp16_encoder(bundle)
     assert {path.name: path.read_bytes() for path in bundle.folder.iterdir()} == before
-    assert MANIFEST in before
+    assert MANIFEST_FILE in before

@@ -20,11 +20,13 @@ from pydantic import VERSION
 from torch import Tensor, nn
 
 from segserve.errors import BadInput, BrokenModel, TooLarge
-from segserve.models.bundle import Activation, Bundle, SemanticManifest
-from segserve.models.export.onnx_files import export
-from segserve.models.importers import import_checkpoint, unzip
+from segserve.models.bundle import Bundle
+from segserve.models.export.torch_to_onnx import export_onnx
+from segserve.models.importers import safe_unzip
 from segserve.models.importers.bioimageio import read_description
-from segserve.models.importers.bioimageio_steps import input_of
+from segserve.models.importers.bioimageio_steps import build_input
+from segserve.models.importers.import_checkpoint import import_checkpoint
+from segserve.models.manifest import Activation, SemanticManifest
 from segserve.models.semantic_manifest import SemanticInput
 from segserve.semantic.preprocess import prepare_input
 
@@ -74,7 +76,7 @@ def package(
     folder.mkdir(parents=True, exist_ok=True)
     network = Small(channels).eval()
     axes = {0: "n", 2: "h", 3: "w"}
-    export(
+    export_onnx(
         network, folder / "weights.onnx", {"image": torch.zeros(1, channels, SIZE, SIZE)}, ("out",),
         {"image": axes, "out": axes},
     )  # fmt: skip
@@ -214,18 +216,18 @@ def test_steps_become_what_bioimageio_computes(tmp_path: Path, name: str) -> Non
     for step in before:
         step(sample)
     expected = np.asarray(sample.members["image"].data)[0]
-    options = SemanticInput.model_validate(input_of(STEPS[name], 3, 255))
+    options = SemanticInput.model_validate(build_input(STEPS[name], 3, 255))
     image = np.ascontiguousarray(picture(3)[0].transpose(1, 2, 0)).astype(np.uint8)
     found = prepare_input(image, options).read_tile(0, 0, SIZE, SIZE)
     np.testing.assert_allclose(found, expected, atol=1e-4 * max(1, np.abs(expected).max()))
 
 
 def test_values_of_0_to_1_are_known_by_the_test_image() -> None:
-    assert input_of([], 1, 1.0)["normalise"]["white"] == 1
-    assert input_of([], 1, 255.0)["normalise"]["white"] == 255
+    assert build_input([], 1, 1.0)["normalise"]["white"] == 1
+    assert build_input([], 1, 255.0)["normalise"]["white"] == 255
     with pytest.raises(BadInput, match="up to 4095 as they are"):
-        input_of([], 1, 4095.0)
-    assert input_of([RANGE], 1, 4095.0)["normalise"]["method"] == "percentile"
+        build_input([], 1, 4095.0)
+    assert build_input([RANGE], 1, 4095.0)["normalise"]["method"] == "percentile"
 
 
 REFUSED_STEPS = {
@@ -241,7 +243,7 @@ REFUSED_STEPS = {
 @pytest.mark.parametrize("name", REFUSED_STEPS)
 def test_steps_that_cannot_be_done_are_refused_by_name(name: str) -> None:
     with pytest.raises(BadInput, match="cannot be done here") as caught:
-        input_of(REFUSED_STEPS[name], 1, 255)
+        build_input(REFUSED_STEPS[name], 1, 255)
     assert REFUSED_STEPS[name][-1].id in caught.value.message
     assert "as onnx" in caught.value.remedy
 
@@ -357,11 +359,11 @@ def test_links_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_bomb_goes_off_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unzip, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(safe_unzip, "MAX_BYTES", 1 << 20)
     path = archive(tmp_path / "p.zip", ("rdf.yaml", b"type: model"), ("zeros", bytes(10 << 20)))
     with pytest.raises(TooLarge, match="unpacks to more"):
         brought(path, tmp_path)
-    monkeypatch.setattr(unzip, "MAX_FILES", 3)
+    monkeypatch.setattr(safe_unzip, "MAX_FILES", 3)
     many = archive(tmp_path / "m.zip", *((str(n), b"") for n in range(4)))
     with pytest.raises(TooLarge, match="4 files"):
         brought(many, tmp_path)

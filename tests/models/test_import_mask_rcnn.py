@@ -16,10 +16,12 @@ from torchvision.ops import FrozenBatchNorm2d
 from typer.testing import CliRunner
 
 from segserve.errors import BadInput, BrokenModel
-from segserve.models.bundle import Bundle, InstancesManifest
+from segserve.models.bundle import Bundle
 from segserve.models.cli import app
-from segserve.models.importers import compare_instances, import_checkpoint, mask_rcnn
+from segserve.models.importers import compare_instances, mask_rcnn
+from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.instances_model import InstancesModel
+from segserve.models.manifest import InstancesManifest
 from tests.instances.networks import small, untrained
 
 FEW = 4  # classes, the background among them
@@ -122,14 +124,14 @@ def old(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_old_names_are_known() -> None:
-    assert mask_rcnn.renamed(old(weights())).keys() == weights().keys()
-    assert mask_rcnn.renamed(weights()).keys() == weights().keys()
+    assert mask_rcnn.rename_old_keys(old(weights())).keys() == weights().keys()
+    assert mask_rcnn.rename_old_keys(weights()).keys() == weights().keys()
 
 
 def test_frozen_statistics_are_coco_s_unless_said_otherwise() -> None:
     state = {key: value for key, value in weights().items() if not key.endswith("num_batches_tracked")}
-    assert mask_rcnn.FAMILY.build(state, None)[1] == "mask_rcnn_resnet50_fpn_coco"
-    assert mask_rcnn.FAMILY.build(state, "resnet50_fpn_imagenet")[1] == "mask_rcnn_resnet50_fpn_imagenet"
+    assert mask_rcnn.IMPORTER.build(state, None)[1] == "mask_rcnn_resnet50_fpn_coco"
+    assert mask_rcnn.IMPORTER.build(state, "resnet50_fpn_imagenet")[1] == "mask_rcnn_resnet50_fpn_imagenet"
 
 
 @pytest.mark.parametrize(("variant", "eps"), [("resnet50_fpn_coco", 0.0), ("resnet50_fpn_imagenet", 1e-5)])
@@ -142,7 +144,7 @@ def test_frozen_norms_have_torchvisions_eps(variant: str, eps: float) -> None:
 
 def test_the_second_version_is_told_by_its_heads() -> None:
     network = maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=2)
-    assert mask_rcnn.recognise(network.state_dict()) == "resnet50_fpn_v2"
+    assert mask_rcnn.recognise_variant(network.state_dict()) == "resnet50_fpn_v2"
 
 
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
@@ -176,7 +178,7 @@ def test_an_unknown_variant_is_refused(tmp_path: Path) -> None:
         imported(weights(), tmp_path, variant="resnet18")
 
 
-@pytest.mark.parametrize("part", ["detect", "masks"])
+@pytest.mark.parametrize("part", ["detect", "predict_masks"])
 def test_an_export_that_disagrees_with_the_library_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:

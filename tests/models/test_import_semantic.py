@@ -16,11 +16,13 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from segserve.errors import BadInput, BrokenModel
-from segserve.models.bundle import Activation, Bundle, SemanticManifest
+from segserve.models.bundle import Bundle
 from segserve.models.cli import app
-from segserve.models.export.onnx_files import export
-from segserve.models.importers import import_checkpoint, semantic_torch
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.export.torch_to_onnx import export_onnx
+from segserve.models.importers import compare_semantic
+from segserve.models.importers.import_checkpoint import import_checkpoint
+from segserve.models.manifest import Activation, SemanticManifest
+from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 
 SMALL_TILE = {"tile": (64, 64)}  # exported and tried with less work than the default
@@ -188,11 +190,11 @@ def test_a_unet_of_either_spelling_computes_its_weights(tmp_path: Path, name: st
 @pytest.mark.parametrize("bilinear", [True, False])
 def test_the_published_widths(tmp_path: Path, bilinear: bool) -> None:
     """64-128-256-512-1024, as everybody's checkpoints have."""
-    from segserve.models.importers.unet import build
+    from segserve.models.importers.unet import build_unet
 
-    network, channels, classes, depth = build(stepped_weights(3, 2, bilinear=bilinear))
+    network, channels, classes, depth = build_unet(stepped_weights(3, 2, bilinear=bilinear))
     assert (channels, classes, depth) == (3, 2, 4)
-    network, channels, classes, depth = build(listed_weights(3, 1, [64, 128, 256, 512]))
+    network, channels, classes, depth = build_unet(listed_weights(3, 1, [64, 128, 256, 512]))
     assert (channels, classes, depth) == (3, 1, 4)
     assert network.bottleneck.conv[0].out_channels == 1024
 
@@ -250,7 +252,7 @@ def test_what_is_no_such_unet_is_refused_and_leaves_nothing(tmp_path: Path, name
 
 def test_an_export_that_disagrees_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = SemanticModel.run
-    monkeypatch.setattr(semantic_torch.SemanticModel, "run", lambda *args: original(*args) * 1.001)
+    monkeypatch.setattr(compare_semantic.SemanticModel, "run", lambda *args: original(*args) * 1.001)
     with pytest.raises(BrokenModel, match=r"network .* differs"):
         brought("unet", saved(listed_weights(1, 1, [4, 8]), tmp_path / "u.pth"), tmp_path)
     assert nothing_left(tmp_path / "models")
@@ -330,7 +332,7 @@ def test_smp_is_asked_for_nothing_that_it_would_download(tmp_path: Path) -> None
 
 def graph(path: Path, network: nn.Module, example: Tensor, free: dict[int, str] | None = None) -> Path:
     axes = {"image": free, "out": free} if free else None
-    export(network, path, {"image": example}, ("out",), axes)
+    export_onnx(network, path, {"image": example}, ("out",), axes)
     return path
 
 

@@ -16,10 +16,14 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from segserve.errors import BadInput, BrokenModel, MissingDependency
-from segserve.models.bundle import Bundle, Kind
+from segserve.models.bundle import Bundle
 from segserve.models.cli import app
-from segserve.models.importers import About, checkpoint, compare_promptable, import_checkpoint, sam
-from segserve.models.importers.sam2 import CONFIGS, recognise
+from segserve.models.importers import compare_promptable, read_checkpoint, sam
+from segserve.models.importers.import_checkpoint import import_checkpoint
+from segserve.models.importers.import_request import ModelCard
+from segserve.models.importers.sam2 import recognise_variant
+from segserve.models.manifest import ModelKind
+from segserve.models.networks.sam2 import SAM2_CONFIGS
 from tests.models.networks import opened, small_sam
 
 WIDTH = 32  # of the small network's encoder, in the place of vit_b's 768
@@ -54,7 +58,7 @@ def test_a_checkpoint_becomes_a_bundle_that_computes_its_weights(tmp_path: Path)
         saved(weights(), tmp_path / "sam.pth"),
         "mine",
         tmp_path / "models",
-        about=About(licence="Apache-2.0", source="sam.pth"),
+        card=ModelCard(licence="Apache-2.0", source="sam.pth"),
         on_stage=stages.append,
     )
     assert stages == [
@@ -109,8 +113,8 @@ WRAPPED: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("name", WRAPPED)
 def test_weights_are_found_in_what_wraps_them(tmp_path: Path, name: str) -> None:
-    found = checkpoint.read_checkpoint(saved(WRAPPED[name](), tmp_path / "c.pt"))
-    network, architecture = sam.FAMILY.build(found, None)
+    found = read_checkpoint.read_checkpoint(saved(WRAPPED[name](), tmp_path / "c.pt"))
+    network, architecture = sam.IMPORTER.build(found, None)
     assert architecture == "vit_b"
     for key, value in network.state_dict().items():
         assert torch.equal(value, weights()[key])
@@ -119,7 +123,7 @@ def test_weights_are_found_in_what_wraps_them(tmp_path: Path, name: str) -> None
 def test_safetensors_are_read(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file({k: v.contiguous() for k, v in weights().items()}, path)
-    assert checkpoint.read_checkpoint(path).keys() == weights().keys()
+    assert read_checkpoint.read_checkpoint(path).keys() == weights().keys()
 
 
 def test_medsam_sees_images_its_own_way(tmp_path: Path) -> None:
@@ -248,7 +252,7 @@ def test_a_failed_replacement_leaves_the_old_one(tmp_path: Path) -> None:
 def test_an_export_that_disagrees_with_the_library_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    original = getattr(compare_promptable.Model, part)
+    original = getattr(compare_promptable.PromptableModel, part)
 
     def wrong(*args: Any) -> Any:
         answer = original(*args)
@@ -256,7 +260,7 @@ def test_an_export_that_disagrees_with_the_library_is_refused(
             return {name: array * 1.01 for name, array in answer.items()}
         return answer[0] * 1.001, answer[1]
 
-    monkeypatch.setattr(compare_promptable.Model, part, wrong)
+    monkeypatch.setattr(compare_promptable.PromptableModel, part, wrong)
     with pytest.raises(BrokenModel, match=f"exported {part}r.* differs"):
         import_checkpoint("sam", saved(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
     assert nothing_left(tmp_path / "models")
@@ -285,28 +289,28 @@ def test_mobile_sam(tmp_path: Path) -> None:
             statistics.data = torch.rand_like(statistics) + 0.5
     path = saved(network.state_dict(), tmp_path / "mobile_sam.pt")
     bundle = import_checkpoint("mobile_sam", path, "mobile", tmp_path / "models")
-    assert (bundle.manifest.kind, bundle.manifest.architecture) == (Kind.SAM, "vit_t")
+    assert (bundle.manifest.kind, bundle.manifest.architecture) == (ModelKind.SAM, "vit_t")
     edge = bundle.manifest.preprocess.input_size
     assert len(opened(bundle).encode_batch(np.zeros((2, 3, edge, edge), np.float32))) == 2, "one by one"
     with pytest.raises(BadInput, match="lacks"):
         import_checkpoint("mobile_sam", saved(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
 
 
-@pytest.mark.parametrize("variant", CONFIGS)
+@pytest.mark.parametrize("variant", SAM2_CONFIGS)
 def test_sam2_variants_are_told_by_their_weights(variant: str) -> None:
     from sam2.build_sam import build_sam2
 
-    assert recognise(build_sam2(CONFIGS[variant], device="cpu").state_dict()) == variant
+    assert recognise_variant(build_sam2(SAM2_CONFIGS[variant], device="cpu").state_dict()) == variant
 
 
 def test_sam2(tmp_path: Path) -> None:
     from sam2.build_sam import build_sam2
 
     torch.manual_seed(0)
-    network = build_sam2(CONFIGS["2.1_tiny"], device="cpu")
+    network = build_sam2(SAM2_CONFIGS["2.1_tiny"], device="cpu")
     torch.nn.init.normal_(network.image_encoder.trunk.pos_embed, std=0.1)
     path = saved({"model": network.state_dict()}, tmp_path / "sam2.pt")
     bundle = import_checkpoint("sam2", path, "sam2.1", tmp_path / "models")
-    assert (bundle.manifest.kind, bundle.manifest.architecture) == (Kind.SAM2, "hiera_2.1_tiny")
+    assert (bundle.manifest.kind, bundle.manifest.architecture) == (ModelKind.SAM2, "hiera_2.1_tiny")
     with pytest.raises(BadInput, match="not a checkpoint of SAM 2"):
         import_checkpoint("sam2", saved(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")

@@ -18,10 +18,12 @@ from segment_anything import sam_model_registry as sams
 from segserve.automatic.ais_watershed import resize_maps
 from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BadInput, BrokenModel
-from segserve.models.catalogue import PUBLISHED
-from segserve.models.importers import Importer, compare_promptable, import_checkpoint, sam
-from segserve.models.promptable_model import Model
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.catalogue import PUBLISHED_MODELS
+from segserve.models.importers import compare_promptable, sam
+from segserve.models.importers.import_checkpoint import import_checkpoint
+from segserve.models.importers.import_request import CheckpointKind
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
 from segserve.types import Size
 from tests.models.networks import noise_image, small_sam
 
@@ -48,9 +50,9 @@ def saved(content: Any, path: Path) -> Path:
     return path
 
 
-def opened(bundle: Any) -> Model:
+def opened(bundle: Any) -> PromptableModel:
     options = RuntimeOptions(threads=2)
-    return Model(bundle, options, options, options)
+    return PromptableModel(bundle, options, options, options)
 
 
 def one_file(folder: Path, model: Any, decoder: Any) -> tuple[Path, Path | None]:
@@ -76,7 +78,7 @@ def test_the_decoder_is_found_where_micro_sam_keeps_it(
     assert bundle.manifest.architecture == "vit_b"
     bundle.verify()
     model = opened(bundle)
-    maps = model.maps(model.encode(np.zeros((1, 3, 256, 256), np.float32)))
+    maps = model.predict_ais_maps(model.encode(np.zeros((1, 3, 256, 256), np.float32)))
     assert maps.shape == (3, 256, 256)
     assert maps.min() >= 0
     assert maps.max() <= 1
@@ -98,7 +100,9 @@ def test_maps_over_an_image_are_micro_sams(tmp_path: Path, architecture: str) ->
 
     model = opened(import_checkpoint("micro_sam", checkpoint, "mine", tmp_path / "models"))
     ours = resize_maps(
-        model.maps(model.encode(preprocess_image(image, model.preprocess))), model.manifest, Size(300, 410)
+        model.predict_ais_maps(model.encode(preprocess_image(image, model.preprocess))),
+        model.manifest,
+        Size(300, 410),
     )
     assert np.abs(ours - theirs[0].numpy()).max() < TOLERANCE
 
@@ -122,9 +126,11 @@ def test_what_has_no_decoder_is_refused_and_leaves_nothing(tmp_path: Path, small
 def test_an_automatic_decoder_that_disagrees_with_the_library_is_refused(
     tmp_path: Path, small_vit_b: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = compare_promptable.Model.maps
+    original = compare_promptable.PromptableModel.maps
     monkeypatch.setattr(
-        compare_promptable.Model, "maps", lambda self, embedding: original(self, embedding) + 2e-4
+        compare_promptable.PromptableModel,
+        "predict_ais_maps",
+        lambda self, embedding: original(self, embedding) + 2e-4,
     )
     checkpoint, _ = one_file(tmp_path, *parts(small_sam(3)))
     with pytest.raises(BrokenModel, match="automatic decoder"):
@@ -135,7 +141,7 @@ def test_the_catalogue_holds_what_micro_sam_publishes() -> None:
     from micro_sam.util import models
 
     theirs = models()
-    listed = [entry for entry in PUBLISHED if entry.kind is Importer.MICRO_SAM]
+    listed = [entry for entry in PUBLISHED_MODELS if entry.kind is CheckpointKind.MICRO_SAM]
     with_decoder = {name.removesuffix("_decoder") for name in theirs.urls if name.endswith("_decoder")}
     assert {entry.name.removeprefix("micro_sam_") for entry in listed} == with_decoder
     for entry in listed:

@@ -16,16 +16,17 @@ from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BadInput
 from segserve.masks import crop
-from segserve.models.bundle import Bundle, Runtime
+from segserve.models.bundle import Bundle
 from segserve.models.export.fast_decoder import embed_mask, embed_points
-from segserve.models.export.onnx_files import export
-from segserve.models.export.sam import Encoder, export_sam
-from segserve.models.importers import About
-from segserve.models.importers.compare_promptable import relative_to_spread
-from segserve.models.importers.onnx_pair import Pair, import_pair
-from segserve.models.promptable_model import Model
-from segserve.models.registry import Registry, Runtimes
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.export.sam import SamEncoder, export_sam
+from segserve.models.export.torch_to_onnx import export_onnx
+from segserve.models.importers.compare_arrays import error_over_std
+from segserve.models.importers.import_request import ModelCard
+from segserve.models.importers.onnx_pair import OnnxPairKind, import_onnx_pair
+from segserve.models.manifest import BundleRuntime
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
+from segserve.models.registry import ModelRegistry, RuntimeOptionsByGraph
 from segserve.timing import Timings
 from segserve.types import Box, Prompt, Select, Size
 from tests.automatic.test_amg_generator import Ours
@@ -37,10 +38,12 @@ POINT = np.array([[100.0, 60.0], [0.0, 0.0]], np.float32), np.array([1, -1], np.
 BOX = np.array([[30.0, 40.0], [200.0, 140.0]], np.float32), np.array([2, 3], np.float32)
 
 
-def load(models: Path, name: str) -> Model:
-    return Registry(
-        [models], Runtimes(RuntimeOptions(threads=2), RuntimeOptions(threads=2)), budget_bytes=1 << 30
-    ).load(name, Model)
+def load(models: Path, name: str) -> PromptableModel:
+    return ModelRegistry(
+        [models],
+        RuntimeOptionsByGraph(RuntimeOptions(threads=2), RuntimeOptions(threads=2)),
+        budget_bytes=1 << 30,
+    ).load(name, PromptableModel)
 
 
 @pytest.fixture(scope="module")
@@ -49,22 +52,22 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return export_sam(small_sam(), tmp_path_factory.mktemp("e") / "fast", name="fast", architecture="test")
 
 
-def pair_of(bundle: Bundle, models: Path, pair: Pair = Pair.SAM) -> Model:
-    import_pair(
+def pair_of(bundle: Bundle, models: Path, pair: OnnxPairKind = OnnxPairKind.SAM) -> PromptableModel:
+    import_onnx_pair(
         pair,
         bundle.path("encoder.onnx"),
         bundle.path("decoder.onnx"),
         "pair",
         models,
         input_size=IMAGE,
-        about=About(licence="Apache-2.0"),
+        card=ModelCard(licence="Apache-2.0"),
     )
     return load(models, "pair")
 
 
 def test_a_sam_pair_answers_as_the_fast_graphs(exported: Bundle, tmp_path: Path) -> None:
     fast, stock = opened(exported), pair_of(exported, tmp_path)
-    assert stock.manifest.runtime is Runtime.STOCK
+    assert stock.manifest.runtime is BundleRuntime.STOCK
     assert stock.manifest.dims == fast.manifest.dims
     assert stock.manifest.licence == "Apache-2.0"
     image = noise_image(150, 230)
@@ -76,7 +79,7 @@ def test_a_sam_pair_answers_as_the_fast_graphs(exported: Bundle, tmp_path: Path)
                 fast.prepare(features, mask_input), coords, labels, [1, 0, 3]
             )
             logits, scores = stock.decode(stock.prepare(features, mask_input), coords, labels, [1, 0, 3])
-            assert relative_to_spread(logits, expected) < 1e-4
+            assert error_over_std(logits, expected) < 1e-4
             np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
 
 
@@ -98,8 +101,11 @@ def test_a_graph_with_one_mask_answers_with_it(tmp_path: Path) -> None:
     from segment_anything.utils.onnx import SamOnnxModel
 
     sam = small_sam()
-    export(
-        Encoder(sam.image_encoder), tmp_path / "e.onnx", {"x": torch.zeros(1, 3, IMAGE, IMAGE)}, ("output",)
+    export_onnx(
+        SamEncoder(sam.image_encoder),
+        tmp_path / "e.onnx",
+        {"x": torch.zeros(1, 3, IMAGE, IMAGE)},
+        ("output",),
     )
     inputs = {
         "image_embeddings": torch.randn(1, 64, GRID, GRID),
@@ -112,8 +118,10 @@ def test_a_graph_with_one_mask_answers_with_it(tmp_path: Path) -> None:
     dynamic = {"point_coords": {1: "n"}, "point_labels": {1: "n"}}
     outputs = ("masks", "iou_predictions", "low_res_masks")
     single = SamOnnxModel(sam, return_single_mask=True)
-    export(single, tmp_path / "d.onnx", inputs, outputs, dynamic)
-    import_pair(Pair.SAM, tmp_path / "e.onnx", tmp_path / "d.onnx", "one", tmp_path / "m", input_size=IMAGE)
+    export_onnx(single, tmp_path / "d.onnx", inputs, outputs, dynamic)
+    import_onnx_pair(
+        OnnxPairKind.SAM, tmp_path / "e.onnx", tmp_path / "d.onnx", "one", tmp_path / "m", input_size=IMAGE
+    )
     model = load(tmp_path / "m", "one")
     assert model.manifest.dims.masks == (0,)
     image = torch.randn(1, 3, IMAGE, IMAGE)
@@ -125,7 +133,7 @@ def test_a_graph_with_one_mask_answers_with_it(tmp_path: Path) -> None:
     best = 1 + int(expected_scores[1:].argmax())
     prepared = model.prepare(model.encode(image.numpy()), None)
     logits, scores = model.decode(prepared, *POINT, [1, 2, 3])
-    assert relative_to_spread(logits, expected[[best] * 3].numpy()) < 1e-4
+    assert error_over_std(logits, expected[[best] * 3].numpy()) < 1e-4
     np.testing.assert_allclose(scores, expected_scores[best], atol=1e-5)
 
 
@@ -178,7 +186,7 @@ def test_a_sam2_pair_answers_as_the_library(tmp_path: Path) -> None:
     torch.manual_seed(0)
     encoder, parts = Features().eval(), sam2_decoder(64, GRID, 4, 128)
     names = ("image_embeddings", "high_res_features1", "high_res_features2")
-    export(encoder, tmp_path / "e.onnx", {"input": torch.zeros(1, 3, IMAGE, IMAGE)}, names)
+    export_onnx(encoder, tmp_path / "e.onnx", {"input": torch.zeros(1, 3, IMAGE, IMAGE)}, names)
     inputs = {
         names[0]: torch.randn(1, 64, GRID, GRID),
         names[1]: torch.randn(1, 8, 4 * GRID, 4 * GRID),
@@ -191,8 +199,10 @@ def test_a_sam2_pair_answers_as_the_library(tmp_path: Path) -> None:
     }
     dynamic = {"point_coords": {1: "n"}, "point_labels": {1: "n"}}
     outputs = ("masks", "iou_predictions", "low_res_masks")
-    export(RectLabelDecoder(*parts), tmp_path / "d.onnx", inputs, outputs, dynamic)
-    import_pair(Pair.SAM2, tmp_path / "e.onnx", tmp_path / "d.onnx", "pair", tmp_path / "m", input_size=IMAGE)
+    export_onnx(RectLabelDecoder(*parts), tmp_path / "d.onnx", inputs, outputs, dynamic)
+    import_onnx_pair(
+        OnnxPairKind.SAM2, tmp_path / "e.onnx", tmp_path / "d.onnx", "pair", tmp_path / "m", input_size=IMAGE
+    )
     model = load(tmp_path / "m", "pair")
     assert model.manifest.dims.high_res == ((8, 64, 64), (16, 32, 32))
     image = torch.randn(1, 3, IMAGE, IMAGE) * 3
@@ -204,7 +214,7 @@ def test_a_sam2_pair_answers_as_the_library(tmp_path: Path) -> None:
     prepared = model.prepare(model.encode(image.numpy()), prior[0, 0].numpy())
     coords, labels = np.concatenate([BOX[0], [[0, 0]]]), np.append(BOX[1], -1)  # as decode.prompts makes them
     logits, scores = model.decode(prepared, coords, labels, [0, 1, 2, 3])
-    assert relative_to_spread(logits, expected.numpy()) < 1e-4
+    assert error_over_std(logits, expected.numpy()) < 1e-4
     np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
 
 
@@ -246,10 +256,10 @@ class EfficientSamDecoder(torch.nn.Module):
 
 
 @pytest.fixture
-def efficient_sam(tmp_path: Path) -> Model:
+def efficient_sam(tmp_path: Path) -> PromptableModel:
     sam = small_sam()
     image = {"batched_images": torch.rand(1, 3, 300, 200)}
-    export(
+    export_onnx(
         EfficientSamEncoder(sam),
         tmp_path / "e.onnx",
         image,
@@ -263,19 +273,24 @@ def efficient_sam(tmp_path: Path) -> Model:
         "orig_im_size": torch.tensor([300, 200]),
     }
     dynamic = {"batched_point_coords": {2: "n"}, "batched_point_labels": {2: "n"}}
-    export(
+    export_onnx(
         EfficientSamDecoder(sam), tmp_path / "d.onnx", inputs, ("output_masks", "iou_predictions"), dynamic
     )
-    import_pair(
-        Pair.EFFICIENT_SAM, tmp_path / "e.onnx", tmp_path / "d.onnx", "pair", tmp_path / "m", input_size=IMAGE
+    import_onnx_pair(
+        OnnxPairKind.EFFICIENT_SAM,
+        tmp_path / "e.onnx",
+        tmp_path / "d.onnx",
+        "pair",
+        tmp_path / "m",
+        input_size=IMAGE,
     )
     return load(tmp_path / "m", "pair")
 
 
-def test_an_efficient_sam_pair_answers_as_at_the_images_own_size(efficient_sam: Model) -> None:
+def test_an_efficient_sam_pair_answers_as_at_the_images_own_size(efficient_sam: PromptableModel) -> None:
     """Asked for low-res masks, with the size to match: upscaled, they are what it gives at full size."""
     model, height, width = efficient_sam, 150, 230
-    assert model.manifest.runtime is Runtime.EFFICIENT_SAM
+    assert model.manifest.runtime is BundleRuntime.EFFICIENT_SAM
     assert model.manifest.dims.masks == (1, 2, 3)
     sam = small_sam()
     picture = noise_image(height, width)
@@ -301,7 +316,7 @@ def test_an_efficient_sam_pair_answers_as_at_the_images_own_size(efficient_sam: 
         assert found.score == pytest.approx(float(scores.max()), abs=1e-5)
 
 
-def test_what_efficient_sam_cannot_do_is_said(efficient_sam: Model) -> None:
+def test_what_efficient_sam_cannot_do_is_said(efficient_sam: PromptableModel) -> None:
     features = efficient_sam.encode(np.zeros((1, 3, IMAGE, IMAGE), np.float32))
     with pytest.raises(BadInput, match="no mask as a prompt"):
         efficient_sam.prepare(features, np.zeros((LOW, LOW), np.float32))
@@ -313,10 +328,12 @@ def test_what_efficient_sam_cannot_do_is_said(efficient_sam: Model) -> None:
 
 def test_files_that_are_no_such_pair_are_refused(exported: Bundle, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not an encoder and a decoder"):
-        pair_of(exported, tmp_path, Pair.EFFICIENT_SAM)
+        pair_of(exported, tmp_path, OnnxPairKind.EFFICIENT_SAM)
     (tmp_path / "text.onnx").write_text("no graph")
     with pytest.raises(BadInput, match="not an encoder and a decoder"):
-        import_pair(Pair.SAM, tmp_path / "text.onnx", tmp_path / "text.onnx", "pair", tmp_path / "m")
+        import_onnx_pair(
+            OnnxPairKind.SAM, tmp_path / "text.onnx", tmp_path / "text.onnx", "pair", tmp_path / "m"
+        )
     assert not (tmp_path / "pair").exists()
     assert not (tmp_path / "m" / "pair").exists()
 

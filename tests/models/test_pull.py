@@ -14,12 +14,15 @@ import xxhash
 
 from segserve.errors import BadInput, BrokenModel, NotFound, TooLarge, Unavailable
 from segserve.models import pull as module
-from segserve.models.bundle import Bundle, Kind, Runtime
-from segserve.models.catalogue import PUBLISHED, Published, RemoteFile, published
-from segserve.models.importers import Importer
-from segserve.models.importers.onnx_pair import Pair
-from segserve.models.pull import Digest, check_address, download, pull
-from segserve.models.registry import BUILT_IN
+from segserve.models.bundle import Bundle
+from segserve.models.catalogue import PUBLISHED_MODELS, find_published_model
+from segserve.models.download import Digest, check_https, download
+from segserve.models.importers.import_request import CheckpointKind
+from segserve.models.importers.onnx_pair import OnnxPairKind
+from segserve.models.manifest import BundleRuntime, ModelKind
+from segserve.models.published_model import PublishedModel, RemoteFile
+from segserve.models.pull import pull_model
+from segserve.models.registry import BUILT_IN_MODELS
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = Digest("sha256", hashlib.sha256(CONTENT).hexdigest())
@@ -157,7 +160,7 @@ def test_what_the_server_refuses_is_said(
 def test_a_file_over_the_limit_is_not_kept(origin: Origin, tmp_path: Path, says_length: bool) -> None:
     origin.says_length = says_length
     with pytest.raises(TooLarge):
-        download(origin.url(), tmp_path / "m", SHA256, limit_bytes=1000)
+        download(origin.url(), tmp_path / "m", SHA256, max_bytes=1000)
     assert not list(tmp_path.iterdir())
 
 
@@ -176,14 +179,16 @@ def test_only_https_and_this_machine(origin: Origin, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="not an https address"):
             download(url, tmp_path / "m", SHA256)
     for url in ("https://example.org/m", "http://localhost:80/m", "http://[::1]/m"):
-        check_address(url)
+        check_https(url)
     origin.status, origin.location = 302, "http://example.org/elsewhere"
     with pytest.raises(BadInput, match="not an https address"):
         download(origin.url(), tmp_path / "m", SHA256)
 
 
-def entry(origin: Origin, digest: str | None, kind: Importer | Pair = Importer.SAM) -> Published:
-    return Published("small", kind, (RemoteFile(origin.url(), digest),), "", "", "")
+def entry(
+    origin: Origin, digest: str | None, kind: CheckpointKind | OnnxPairKind = CheckpointKind.SAM
+) -> PublishedModel:
+    return PublishedModel("small", kind, (RemoteFile(origin.url(), digest),), "", "", "")
 
 
 def test_a_failed_import_keeps_the_download_and_a_second_pull_uses_it(
@@ -200,7 +205,7 @@ def test_a_failed_import_keeps_the_download_and_a_second_pull_uses_it(
     monkeypatch.setattr(module, "import_checkpoint", fail)
     for _ in range(2):
         with pytest.raises(BadInput, match="no checkpoint"):
-            pull(entry(origin, f"sha256:{SHA256.value}"), tmp_path)
+            pull_model(entry(origin, f"sha256:{SHA256.value}"), tmp_path)
     assert len(origin.requests) == 1
     assert imported[0] == imported[1]
 
@@ -214,29 +219,29 @@ def test_an_automatic_decoder_of_its_own_file_comes_along(
         RemoteFile(origin.url(name), f"xxh128:{xxhash.xxh128(content).hexdigest()}")
         for name, content in origin.files.items()
     )
-    built_in = Bundle(BUILT_IN / "starter")
+    built_in = Bundle(BUILT_IN_MODELS / "starter")
 
     def take(kind: str, path: Path, *args: object, decoder: Path, **kwargs: object) -> Bundle:
         assert (kind, path.read_bytes(), decoder.read_bytes()) == ("micro_sam", b"model", b"decoder")
         return built_in
 
     monkeypatch.setattr(module, "import_checkpoint", take)
-    pull(Published("small", Importer.MICRO_SAM, files, "", "", ""), tmp_path)
+    pull_model(PublishedModel("small", CheckpointKind.MICRO_SAM, files, "", "", ""), tmp_path)
     assert len(origin.requests) == 2
-    assert not list((tmp_path / module.DOWNLOADS).iterdir())
+    assert not list((tmp_path / module.DOWNLOADS_FOLDER).iterdir())
 
 
 def test_without_a_digest_it_must_be_asked_for(origin: Origin, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     with pytest.raises(BadInput, match="--no-digest"):
-        pull(entry(origin, None), tmp_path)
+        pull_model(entry(origin, None), tmp_path)
     assert not origin.requests
 
 
 def test_a_taken_name_is_refused_before_the_download(origin: Origin, tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
     with pytest.raises(BadInput, match="already a model"):
-        pull(entry(origin, f"sha256:{SHA256.value}"), tmp_path)
+        pull_model(entry(origin, f"sha256:{SHA256.value}"), tmp_path)
     assert not origin.requests
 
 
@@ -244,9 +249,9 @@ def test_a_published_pair_becomes_a_model(
     origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The small bundle that ships with the package stands in for a published pair."""
-    built_in = Bundle(BUILT_IN / "starter")
+    built_in = Bundle(BUILT_IN_MODELS / "starter")
     size = built_in.manifest.preprocess.input_size
-    monkeypatch.setattr(module, "import_pair", partial(module.import_pair, input_size=size))
+    monkeypatch.setattr(module, "import_onnx_pair", partial(module.import_onnx_pair, input_size=size))
     origin.files = {name: built_in.path(name).read_bytes() for name in ("encoder.onnx", "decoder.onnx")}
     files = tuple(
         RemoteFile(origin.url(name), f"sha256:{hashlib.sha256(content).hexdigest()}")
@@ -258,8 +263,8 @@ def test_a_published_pair_becomes_a_model(
         told.append(file.url)
         return lambda done, total: None
 
-    wanted = Published("pair", Pair.SAM, files, "a pair", "Apache-2.0", "here")
-    bundle = pull(wanted, tmp_path, name="mine", on_file=on_file, on_stage=told.append)
+    wanted = PublishedModel("pair", OnnxPairKind.SAM, files, "a pair", "Apache-2.0", "here")
+    bundle = pull_model(wanted, tmp_path, name="mine", on_file=on_file, on_stage=told.append)
     assert told == [
         *(file.url for file in files),
         "copying the graphs",
@@ -267,7 +272,7 @@ def test_a_published_pair_becomes_a_model(
         "putting it in place",
     ]
     manifest = bundle.manifest
-    assert (manifest.name, manifest.runtime, manifest.source) == ("mine", Runtime.STOCK, "here")
+    assert (manifest.name, manifest.runtime, manifest.source) == ("mine", BundleRuntime.STOCK, "here")
     assert manifest.dims == built_in.manifest.dims
     bundle.verify()
     assert not list((tmp_path / ".downloads").iterdir())
@@ -285,27 +290,27 @@ def test_mask_rcnn_is_pulled_by_its_name(
     torch.save(small().state_dict(), file)
     origin.content = file.getvalue()
     monkeypatch.setattr(mask_rcnn, "VARIANTS", {"resnet50_fpn": untrained})
-    entry = published("mask-rcnn-resnet50-fpn")
+    entry = find_published_model("mask-rcnn-resnet50-fpn")
     assert Path(entry.files[0].url).stem.endswith(Digest.parse(str(entry.files[0].digest)).value[:8])
     digest = f"sha256:{hashlib.sha256(origin.content).hexdigest()}"
-    bundle = pull(replace(entry, files=(RemoteFile(origin.url(), digest),)), tmp_path)
+    bundle = pull_model(replace(entry, files=(RemoteFile(origin.url(), digest),)), tmp_path)
     assert (bundle.name, bundle.manifest.kind, bundle.manifest.licence) == (
         "mask-rcnn-resnet50-fpn",
-        Kind.INSTANCES,
+        ModelKind.INSTANCES,
         "BSD-3-Clause",
     )
 
 
 def test_every_published_entry_can_be_pulled() -> None:
-    assert len({e.name for e in PUBLISHED}) == len(PUBLISHED)
-    for each in PUBLISHED:
-        assert len(each.files) == (2 if each.kind in (*Pair, Importer.MICRO_SAM) else 1)
+    assert len({e.name for e in PUBLISHED_MODELS}) == len(PUBLISHED_MODELS)
+    for each in PUBLISHED_MODELS:
+        assert len(each.files) == (2 if each.kind in (*OnnxPairKind, CheckpointKind.MICRO_SAM) else 1)
         for file in each.files:
-            check_address(file.url)
+            check_https(file.url)
             assert file.url.startswith("https://")
             if file.digest:
                 digest = Digest.parse(file.digest)
                 assert len(digest.value) == {"sha256": 64, "xxh128": 32}[digest.algorithm]
-    assert [e.name for e in PUBLISHED if any(f.digest is None for f in e.files)] == ["medsam"]
+    assert [e.name for e in PUBLISHED_MODELS if any(f.digest is None for f in e.files)] == ["medsam"]
     with pytest.raises(BadInput, match="Known: sam_vit_b"):
-        published("nonsense")
+        find_published_model("nonsense")

@@ -8,15 +8,15 @@ from segserve.decode.segmenter import decode_prompt
 from segserve.encode.prepared_cache import EmbeddingKey, PreparedCache, PreparedImage
 from segserve.errors import OutOfMemory
 from segserve.models.bundle import Bundle
-from segserve.models.onnx_pair_model import StockModel
-from segserve.models.promptable_model import Model
-from segserve.models.registry import BUILT_IN
-from segserve.models.runtime import DeviceArray, Graph, RuntimeOptions
+from segserve.models.onnx_pair_model import OnnxPairModel
+from segserve.models.onnx_runtime import DeviceArray, OnnxGraph, RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
+from segserve.models.registry import BUILT_IN_MODELS
 from segserve.timing import Timings
 from segserve.types import Device, Embedding, Prompt, Select, Size
 
-STARTER = Bundle(BUILT_IN / "starter")
-HERE, HELD = RuntimeOptions(), RuntimeOptions(hold=True)
+STARTER = Bundle(BUILT_IN_MODELS / "starter")
+HERE, HELD = RuntimeOptions(), RuntimeOptions(keep_on_device=True)
 SIZE = Size(300, 400)
 
 
@@ -37,17 +37,17 @@ def prompts() -> dict[str, Prompt]:
     }
 
 
-@pytest.mark.parametrize("kind", [Model, StockModel])
+@pytest.mark.parametrize("kind", [PromptableModel, OnnxPairModel])
 @pytest.mark.parametrize("name", prompts())
 def test_a_click_is_the_same_where_arrays_are_held(
-    kind: type[Model], name: str, embedding: Embedding
+    kind: type[PromptableModel], name: str, embedding: Embedding
 ) -> None:
     answers = []
     for options in (HERE, HELD):
         model = kind(STARTER, None, options)
         image = PreparedImage(SIZE, embedding, model.prepare(embedding, None))
         held = {type(array) for array in image.prepared.values()}
-        assert (DeviceArray in held) == options.hold
+        assert (DeviceArray in held) == options.keep_on_device
         answers.append(decode_prompt(model, image, prompts()[name], True, Select.ALL, Timings()))
     assert len(answers[0]) == len(answers[1]) == 3
     for expected, found in zip(*answers, strict=True):
@@ -55,12 +55,14 @@ def test_a_click_is_the_same_where_arrays_are_held(
         assert expected.score == found.score
 
 
-@pytest.mark.parametrize("kind", [Model, StockModel])
-def test_what_is_held_is_not_moved_again_for_a_prior(kind: type[Model], embedding: Embedding) -> None:
+@pytest.mark.parametrize("kind", [PromptableModel, OnnxPairModel])
+def test_what_is_held_is_not_moved_again_for_a_prior(
+    kind: type[PromptableModel], embedding: Embedding
+) -> None:
     model = kind(STARTER, None, HELD)
     first = model.prepare(embedding, None)
     again = model.prepare(embedding, np.ones((128, 128), np.float32), first)
-    name = {Model: "embedding", StockModel: "image_embeddings"}[kind]
+    name = {PromptableModel: "embedding", OnnxPairModel: "image_embeddings"}[kind]
     assert again[name] is first[name]
     without = model.prepare(embedding, np.ones((128, 128), np.float32))
     for key, array in again.items():
@@ -72,7 +74,7 @@ def on_host(array: object) -> np.ndarray:
 
 
 def test_held_arrays_count_against_the_memory_for_prepared_embeddings(embedding: Embedding) -> None:
-    model = Model(STARTER, None, HELD)
+    model = PromptableModel(STARTER, None, HELD)
     prepared = model.prepare(embedding, None)
     image = PreparedImage(SIZE, embedding, prepared)
     arrays = [on_host(array) for array in prepared.values()]
@@ -84,7 +86,7 @@ def test_held_arrays_count_against_the_memory_for_prepared_embeddings(embedding:
 
 
 def test_a_graph_takes_arrays_from_both_places_and_leaves_its_outputs_in_either() -> None:
-    graph = Graph(STARTER.path("prepare.onnx"), HELD)
+    graph = OnnxGraph(STARTER.path("prepare.onnx"), HELD)
     random = np.random.default_rng(0)
     inputs = {
         "embedding": random.normal(size=(1, 32, 32, 128)).astype(np.float32).transpose(0, 3, 1, 2),
@@ -93,9 +95,9 @@ def test_a_graph_takes_arrays_from_both_places_and_leaves_its_outputs_in_either(
         "unknown": np.zeros(1),
     }
     expected = graph.run(inputs)
-    mixed = {**inputs, "embedding": graph.hold(inputs["embedding"])}
+    mixed = {**inputs, "embedding": graph.to_device(inputs["embedding"])}
     assert isinstance(mixed["embedding"], DeviceArray)
-    held = graph.run_held(mixed)
+    held = graph.run_on_device(mixed)
     assert all(isinstance(array, DeviceArray) for array in held.values())
     assert held.keys() == expected.keys()
     for name, array in graph.run(mixed).items():
@@ -106,9 +108,9 @@ def test_a_graph_takes_arrays_from_both_places_and_leaves_its_outputs_in_either(
 
 @pytest.mark.parametrize("held", [False, True])
 def test_want_of_memory_is_told_from_other_failures(held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = Graph(STARTER.path("prepare.onnx"), HELD if held else HERE)
+    graph = OnnxGraph(STARTER.path("prepare.onnx"), HELD if held else HERE)
     inputs = {
-        "embedding": graph.hold(np.zeros((1, 128, 32, 32), np.float32)),
+        "embedding": graph.to_device(np.zeros((1, 128, 32, 32), np.float32)),
         "mask_input": np.zeros((1, 1, 128, 128), np.float32),
         "has_mask": np.zeros(1, np.float32),
     }
@@ -126,5 +128,5 @@ def test_want_of_memory_is_told_from_other_failures(held: bool, monkeypatch: pyt
 
 
 def test_a_gpu_holds_arrays_and_a_cpu_does_not() -> None:
-    assert RuntimeOptions.on(Device.CUDA, 2) == RuntimeOptions(Device.CUDA, 2, hold=True)
-    assert RuntimeOptions.on(Device.CPU, 2) == RuntimeOptions(Device.CPU, 2)
+    assert RuntimeOptions.for_device(Device.CUDA, 2) == RuntimeOptions(Device.CUDA, 2, keep_on_device=True)
+    assert RuntimeOptions.for_device(Device.CPU, 2) == RuntimeOptions(Device.CPU, 2)

@@ -9,9 +9,9 @@ from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
 from segserve.masks import crop
 from segserve.masks.geometry import iou
-from segserve.models.promptable_model import Model
-from segserve.models.registry import BUILT_IN, Registry, Runtimes
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
+from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
 from segserve.projection.mask_to_prompt import Projection
 from segserve.projection.propagate import MaskPropagator, PropagationOptions
 from segserve.projection.slice_order import ProjectionVisit, plan_projection
@@ -26,9 +26,11 @@ SEEN = {label: (cell.begin, cell.end) for label, cell in enumerate(drawn.CELLS, 
 
 
 @cache
-def model() -> Model:
+def model() -> PromptableModel:
     options = RuntimeOptions(threads=2)
-    return Registry([BUILT_IN], Runtimes(options, options, options), 1 << 40).load("starter", Model)
+    return ModelRegistry([BUILT_IN_MODELS], RuntimeOptionsByGraph(options, options, options), 1 << 40).load(
+        "starter", PromptableModel
+    )
 
 
 @cache

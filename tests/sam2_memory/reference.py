@@ -14,7 +14,7 @@ from PIL import Image
 from sam2.build_sam import build_sam2_video_predictor
 
 from segserve.masks.crop import to_mask
-from segserve.models.networks.sam2 import CONFIGS, build
+from segserve.models.networks.sam2 import SAM2_CONFIGS, build_sam2_network
 from segserve.sam2_memory.network_steps import Sam2VideoNetwork
 from segserve.sam2_memory.session import Sam2Session
 from segserve.types import Box, Prompt, Select, Size, UInt8
@@ -28,7 +28,7 @@ TINY, SMALL = "2.1_tiny", 128  # the network, and its input's edge
 def network(variant: str = TINY, seed: int = 0, image_size: int = SMALL) -> Any:
     """Random weights that look at where and when."""
     torch.manual_seed(seed)
-    made = build(variant, image_size=image_size)
+    made = build_sam2_network(variant, image_size=image_size)
     with torch.no_grad():
         torch.nn.init.normal_(made.image_encoder.trunk.pos_embed, std=0.5)
         for name, parameter in made.named_parameters():
@@ -78,7 +78,7 @@ def quiet() -> Iterator[None]:
 def predictor(variant: str, seed: int, image_size: int) -> Any:
     """The library's, as its `build_sam2_video_predictor` makes it, but that corrected frames condition."""
     options = [f"++model.image_size={image_size}", "++model.add_all_frames_to_correct_as_cond=true"]
-    made = build_sam2_video_predictor(CONFIGS[variant], device="cpu", hydra_overrides_extra=options)
+    made = build_sam2_video_predictor(SAM2_CONFIGS[variant], device="cpu", hydra_overrides_extra=options)
     ours = network(variant, seed, image_size)
     made.load_state_dict(ours.state_dict())
     share_encodings(made, ours)

@@ -8,17 +8,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
 from segserve.errors import BadInput, BrokenModel, WrongModel
-from segserve.models.bundle import (
-    Bundle,
-    Dims,
-    Kind,
-    PreprocessEntry,
-    PromptableManifest,
-    SemanticManifest,
-    write_manifest,
-)
-from segserve.models.importers.sam2 import FAMILY
-from segserve.models.weights import PROMPTABLE, write_weights
+from segserve.models.bundle import Bundle, write_manifest
+from segserve.models.importers.sam2 import IMPORTER
+from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest, SemanticManifest
+from segserve.models.weights import PROMPTABLE_NETWORK, write_weights
 from segserve.sam2_memory.network_steps import Sam2VideoNetwork
 from segserve.sam2_memory.session import Sam2Session
 from segserve.sam2_memory.session_state import dump_session
@@ -26,10 +19,10 @@ from segserve.types import Device
 from tests.sam2_memory.reference import COUNT, SIZE, TINY, frames, network, points, session
 
 
-def bundle(folder: Path, architecture: str, kind: Kind = Kind.SAM2, weights: bool = True) -> Bundle:
+def bundle(folder: Path, architecture: str, kind: ModelKind = ModelKind.SAM2, weights: bool = True) -> Bundle:
     """What an import leaves, without the graphs."""
     if weights:
-        write_weights(folder, {PROMPTABLE: FAMILY.promptable(network())})
+        write_weights(folder, {PROMPTABLE_NETWORK: IMPORTER.promptable(network())})
     preprocess = PreprocessEntry(input_size=1024, mean=(0, 0, 0), std=(1, 1, 1), resize="stretch")
     dims = Dims(embedding=(256, 64, 64), low=256)
     manifest = PromptableManifest(
@@ -58,7 +51,7 @@ def test_without_kept_weights_the_remedy_is_to_import_again(tmp_path: Path) -> N
 
 def test_other_models_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no memory for video"):
-        Sam2VideoNetwork.load(bundle(tmp_path, "vit_b", Kind.SAM, weights=False))
+        Sam2VideoNetwork.load(bundle(tmp_path, "vit_b", ModelKind.SAM, weights=False))
     with pytest.raises(BrokenModel, match="are not those of"):
         Sam2VideoNetwork.load(bundle(tmp_path, "hiera_2_tiny"))
     manifest = SemanticManifest(name="m", architecture="unet", files={}, classes=("cell",))

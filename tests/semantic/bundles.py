@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segserve.models.bundle import Bundle, SemanticManifest
+from segserve.models.bundle import Bundle
 from segserve.models.export.semantic import export_semantic
-from segserve.models.registry import Registry, Runtimes
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.manifest import SemanticManifest
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.registry import ModelRegistry, RuntimeOptionsByGraph
 from segserve.models.semantic_model import SemanticModel
 
 
@@ -61,4 +62,6 @@ def write(folder: Path, network: nn.Module, **fields: Any) -> Bundle:
 
 def opened(folder: Path, network: nn.Module, **fields: Any) -> SemanticModel:
     bundle = write(folder, network, **fields)
-    return Registry([folder], Runtimes(whole=RuntimeOptions()), 10**9).load(bundle.name, SemanticModel)
+    return ModelRegistry([folder], RuntimeOptionsByGraph(whole_image=RuntimeOptions()), 10**9).load(
+        bundle.name, SemanticModel
+    )

@@ -52,7 +52,7 @@ def test_the_crf_is_a_step_before_thresholds_and_postprocessing(tmp_path: Path) 
     options = SemanticOptions(postprocess={"crf": {"iterations": 3}, "min_size": 2})
     classes = segment_image("", image, model, options, (64, 64), thresholds, Timings()).values
     tile = prepare_input(image, model.manifest.input).read_tile(0, 0, 40, 56)
-    probabilities = model.probabilities(tile[None])[0]
+    probabilities = model.predict_probabilities(tile[None])[0]
     refined = refine_by_crf(probabilities, image, Crf(iterations=3), exclusive=False)
     refined_classes = classify_pixels(refined, thresholds, None)
     np.testing.assert_array_equal(classes, postprocess_class_map(refined_classes, Postprocess(min_size=2)))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segserve.models.bundle import Bundle, SemanticManifest
+from segserve.models.bundle import Bundle
+from segserve.models.manifest import SemanticManifest
 from segserve.models.semantic_manifest import Clahe, SemanticInput
 from segserve.semantic.clahe import apply_clahe
 from segserve.semantic.preprocess import prepare_input

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from segserve.models.bundle import SemanticManifest
+from segserve.models.manifest import SemanticManifest
 from segserve.semantic.preprocess import NetworkInput, prepare_input
 from segserve.semantic.sliding_window import make_tile_axis, slide_window
 from segserve.semantic.tta import Flips
@@ -59,9 +59,11 @@ def test_tiles_equal_the_whole_image_away_from_their_borders(
     model = opened(tmp_path, Blurred(3, 3))
     network_input = prepare_input(picture(*size), model.manifest.input)
     options = {"tile": (64, 64), "overlap": 0.25, "batch_size": batch_size}
-    result = run_image(network_input, model.probabilities, model.manifest, **options)
+    result = run_image(network_input, model.predict_probabilities, model.manifest, **options)
     edges = [-(-edge // 8) * 8 for edge in size]
-    expected = model.probabilities(network_input.read_tile(0, 0, *edges)[None])[0][:, : size[0], : size[1]]
+    expected = model.predict_probabilities(network_input.read_tile(0, 0, *edges)[None])[0][
+        :, : size[0], : size[1]
+    ]
     assert result.shape == (3, *size)
     difference = np.abs(result - expected).max(axis=0)
     rows, columns = (make_tile_axis(edge, 64, 0.25, 8, fixed=False) for edge in size)

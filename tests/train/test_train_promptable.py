@@ -13,9 +13,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from segserve.errors import BadInput, WrongModel
-from segserve.models.bundle import Bundle, Kind, PromptableManifest, Runtime, write_manifest
-from segserve.models.importers import import_checkpoint, sam
-from segserve.models.registry import BUILT_IN
+from segserve.models.bundle import Bundle, write_manifest
+from segserve.models.importers import sam
+from segserve.models.importers.import_checkpoint import import_checkpoint
+from segserve.models.manifest import BundleRuntime, ModelKind, PromptableManifest
+from segserve.models.registry import BUILT_IN_MODELS
 from segserve.models.weights import read_weights
 from segserve.train import train_promptable, trainable_networks
 from segserve.train.augmentation import ColourAugmentation
@@ -31,7 +33,7 @@ from tests.semantic import bundles
 from tests.serving import Server
 from tests.train.drawn import discs, folders
 
-STARTER = Bundle(BUILT_IN / "starter")
+STARTER = Bundle(BUILT_IN_MODELS / "starter")
 FOUND = [discs(seed) for seed in range(3)]
 OPTIONS = TrainPromptableOptions(steps=3, batch=2, window=128, workers=0)
 
@@ -78,7 +80,9 @@ def test_every_part_learns() -> None:
     begun = load_trainable(STARTER)
     assert not begun.fresh
     geometry = window_geometry(begun, 128)
-    scenes = [build_scene(each, STARTER.expect(PromptableManifest).preprocess.build()) for each in FOUND]
+    scenes = [
+        build_scene(each, STARTER.expect(PromptableManifest).preprocess.to_preprocess()) for each in FOUND
+    ]
     [batch] = build_data_loader(
         UniformScenePicker(scenes), ColourAugmentation(), geometry, seed=0, steps=range(1), batch=4, workers=0
     )
@@ -209,7 +213,7 @@ def changed_copy(root: Path, **update: Any) -> Bundle:
 
 
 @pytest.mark.parametrize(
-    "update", [{"kind": Kind.SAM2}, {"architecture": "vit_x"}, {"runtime": Runtime.STOCK}], ids=str
+    "update", [{"kind": ModelKind.SAM2}, {"architecture": "vit_x"}, {"runtime": BundleRuntime.STOCK}], ids=str
 )
 def test_a_model_that_cannot_be_trained_is_refused(tmp_path: Path, update: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="cannot be trained") as caught:

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 from segserve.cli import cli
 from segserve.errors import BadInput
-from segserve.models.bundle import Bundle, SemanticManifest
-from segserve.models.importers import About
-from segserve.models.networks.unet import ListedUNet
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.bundle import Bundle
+from segserve.models.importers.import_request import ModelCard
+from segserve.models.manifest import SemanticManifest
+from segserve.models.networks.unet import FeatureListUNet
+from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 from segserve.train import train_unet as module
 from segserve.train.output_target import OutputTarget
@@ -45,7 +46,7 @@ def target(root: Path, name: str = "mine") -> OutputTarget:
 
 def make(root: Path, options: TrainUnetOptions = OPTIONS, **more: Any) -> Bundle:
     return train_unet_bundle(
-        LEARN, HELD_OUT, target(root), options, About(), **{"progress": SilentProgress(), **more}
+        LEARN, HELD_OUT, target(root), options, ModelCard(), **{"progress": SilentProgress(), **more}
     )
 
 
@@ -72,7 +73,7 @@ def test_it_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
     best = max(line["dice"] for line in lines)
     assert best > 0.9
     state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
-    network = ListedUNet(3, 1, OPTIONS.features)
+    network = FeatureListUNet(3, 1, OPTIONS.features)
     network.load_state_dict(state["best"])
     assert validate_unet(network, [stretch_image(each) for each in HELD_OUT], 1, "cpu")[
         "dice"
@@ -81,7 +82,7 @@ def test_it_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
 
 def test_the_bundle_computes_the_best_weights(tmp_path: Path) -> None:
     bundle = make(tmp_path)
-    network = ListedUNet(3, 1, OPTIONS.features).eval()
+    network = FeatureListUNet(3, 1, OPTIONS.features).eval()
     network.load_state_dict(torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["best"])
     image = torch.randn(1, 3, 64, 48)
     with torch.no_grad():
@@ -120,7 +121,7 @@ def test_several_classes(tmp_path: Path) -> None:
     for each in found:
         each.mask[each.mask > 0] = 1 + each.mask[each.mask > 0] % 2
     bundle = train_unet_bundle(
-        found[1:], found[:1], target(tmp_path), options, About(), progress=SilentProgress()
+        found[1:], found[:1], target(tmp_path), options, ModelCard(), progress=SilentProgress()
     )
     assert bundle.expect(SemanticManifest).classes == ("odd", "even")
     assert SemanticModel(bundle, RuntimeOptions()).run(np.zeros((1, 3, 32, 32), np.float32)).shape[1] == 2
@@ -192,7 +193,7 @@ def other_seed(root: Path) -> None:
 
 def other_data(root: Path) -> None:
     train_unet_bundle(
-        LEARN[:2], HELD_OUT, target(root), OPTIONS, About(), resume=True, progress=SilentProgress()
+        LEARN[:2], HELD_OUT, target(root), OPTIONS, ModelCard(), resume=True, progress=SilentProgress()
     )
 
 

@@ -17,8 +17,9 @@ from PIL import Image
 from pycocotools import mask as coco
 from redis import Redis
 
-from segserve.models.bundle import AisEntry, Bundle, PromptableManifest, write_manifest
-from segserve.models.registry import BUILT_IN
+from segserve.models.bundle import Bundle, write_manifest
+from segserve.models.manifest import AisEntry, PromptableManifest
+from segserve.models.registry import BUILT_IN_MODELS
 from segserve.store import keys
 from segserve.types import DEFAULT_TENANT
 from segserve.v1 import segmentation_pb2 as pb
@@ -32,10 +33,10 @@ FOUND = AisEntry(min_size=1500, center_distance_threshold=0.3)  # by a search on
 
 def variant(folder: Path, name: str, *, ais: AisEntry | None = None, decoder: bool = True) -> None:
     """The starter under another name, with parameters of its own or without its automatic decoder."""
-    shutil.copytree(BUILT_IN / "starter", folder / name)
+    shutil.copytree(BUILT_IN_MODELS / "starter", folder / name)
     if not decoder:
         (folder / name / "ais.onnx").unlink()
-    manifest = Bundle(BUILT_IN / "starter").expect(PromptableManifest)
+    manifest = Bundle(BUILT_IN_MODELS / "starter").expect(PromptableManifest)
     write_manifest(folder / name, manifest.model_copy(update={"name": name, "ais": ais}))
 
 
@@ -130,7 +131,7 @@ def test_parameters_do_what_they_say(both: Server, image_id: str) -> None:
 
 def test_parameters_in_the_manifest_are_the_models_defaults(both: Server, image_id: str) -> None:
     tuned = label_map(both, image_id, model="tuned")
-    assert np.array_equal(tuned, label_map(both, image_id, params=FOUND.given()))
+    assert np.array_equal(tuned, label_map(both, image_id, params=FOUND.explicit_params()))
     assert not np.array_equal(tuned, label_map(both, image_id))
     overridden = label_map(both, image_id, model="tuned", params={"min_size": 0})
     assert np.array_equal(overridden, label_map(both, image_id, params={"center_distance_threshold": 0.3}))

@@ -17,8 +17,9 @@ from pycocotools import mask as coco
 
 from segserve.automatic.parameters import AmgParams
 from segserve.masks.geometry import iou
-from segserve.models.bundle import AmgEntry, Bundle
-from segserve.models.registry import BUILT_IN
+from segserve.models.bundle import Bundle
+from segserve.models.manifest import AmgEntry
+from segserve.models.registry import BUILT_IN_MODELS
 from segserve.v1 import segmentation_pb2 as pb
 from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests.serving import Server
@@ -76,16 +77,16 @@ def starter() -> Any:
     torch: Any = pytest.importorskip("torch")
 
     from segserve.encode.preprocess import _stretch_table
-    from segserve.models.export.sam import fold_batch_norms, round_to_half
-    from segserve.models.networks.starter import build_sam
-    from segserve.models.weights import PROMPTABLE, read_weights
+    from segserve.models.export.sam import fold_batch_norms, round_to_fp16
+    from segserve.models.networks.starter import build_starter_sam
+    from segserve.models.weights import PROMPTABLE_NETWORK, read_weights
 
-    sam: Any = build_sam()
-    sam.load_state_dict(read_weights(Bundle(BUILT_IN / "starter"))[PROMPTABLE])
+    sam: Any = build_starter_sam()
+    sam.load_state_dict(read_weights(Bundle(BUILT_IN_MODELS / "starter"))[PROMPTABLE_NETWORK])
     sam.eval()
     sam = fold_batch_norms(sam)
-    round_to_half(sam)
-    plain, at = sam.preprocess, Bundle(BUILT_IN / "starter").manifest.preprocess.stretch_percentiles
+    round_to_fp16(sam)
+    plain, at = sam.preprocess, Bundle(BUILT_IN_MODELS / "starter").manifest.preprocess.stretch_percentiles
 
     def preprocess(batch: Any) -> Any:
         image = batch[0].permute(1, 2, 0).numpy().astype(np.uint8)
@@ -148,9 +149,9 @@ def test_parameters_do_what_they_say(both: Server, image_id: str) -> None:
 def test_parameters_in_the_manifest_are_the_models_defaults() -> None:
     from segserve.automatic.parameters import resolve_amg_params
 
-    manifest: Any = Bundle(BUILT_IN / "starter").manifest
+    manifest: Any = Bundle(BUILT_IN_MODELS / "starter").manifest
     tuned = manifest.model_copy(update={"amg": FOUND})
-    assert resolve_amg_params(tuned, AmgEntry()) == replace(AmgParams(), **FOUND.given())
+    assert resolve_amg_params(tuned, AmgEntry()) == replace(AmgParams(), **FOUND.explicit_params())
     given = resolve_amg_params(tuned, AmgEntry(points_per_side=9))
     assert (given.points_per_side, given.pred_iou_thresh) == (9, 0.6)
 

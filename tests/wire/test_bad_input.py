@@ -228,10 +228,10 @@ def test_unknown_image_model_and_mask(server: Server, image_id: str) -> None:
 def test_a_bundle_whose_file_was_changed(tmp_path: Path, nuclei: Path) -> None:
     import shutil
 
-    from segserve.models.registry import BUILT_IN
+    from segserve.models.registry import BUILT_IN_MODELS
 
     copy = tmp_path / "models" / "changed"
-    shutil.copytree(BUILT_IN / "starter", copy)
+    shutil.copytree(BUILT_IN_MODELS / "starter", copy)
     manifest = copy / "model.yaml"
     manifest.write_text(manifest.read_text().replace("name: starter", "name: changed"))
     with (copy / "fast_decoder.onnx").open("ab") as file:

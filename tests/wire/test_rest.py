@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco
 from safetensors.numpy import load
 
-from segserve.models.runtime import Graph, RuntimeOptions
+from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
 from tests.serving import Server
 
 ON_A_NUCLEUS = (413.0, 190.0)  # of examples/nuclei.png
@@ -176,7 +176,7 @@ def test_the_embedding_and_the_stock_decoder_fit_together(
     path = tmp_path / "decoder.onnx"
     path.write_bytes(server.client.get("/v1/models/starter/decoder.onnx").content)
     scale = np.array([512 / 696, 383 / 520], np.float32)  # SAM scales by the rounded size, 512 x 383
-    answer = Graph(path, RuntimeOptions()).run(
+    answer = OnnxGraph(path, RuntimeOptions()).run(
         {
             "image_embeddings": embedding.astype(np.float32)[None],
             "point_coords": np.array([[ON_A_NUCLEUS, (0, 0)]], np.float32) * scale,

@@ -17,7 +17,7 @@ from segserve.encode.embeddings import Embeddings
 from segserve.encode.prepared_cache import EmbeddingKey
 from segserve.errors import CacheUnavailable, ImageNotFound
 from segserve.metrics import Metrics
-from segserve.models.promptable_model import Model
+from segserve.models.promptable_model import PromptableModel
 from segserve.store.image_store import ImageStore
 from segserve.store.redis_cache import RedisCache
 from segserve.timing import Timings
@@ -54,7 +54,12 @@ class AisMapCache:
         self._running: dict[EmbeddingKey, asyncio.Task[UInt16]] = {}
 
     async def get(
-        self, tenant: str, image_id: str, model: Model, timings: Timings, region: Region | None = None
+        self,
+        tenant: str,
+        image_id: str,
+        model: PromptableModel,
+        timings: Timings,
+        region: Region | None = None,
     ) -> UInt16:
         """[3, h, h] as `pack_maps` makes them, of a region or the whole image. Raises as `Embeddings.prepared` does;
         Busy."""
@@ -75,7 +80,7 @@ class AisMapCache:
         if not task.cancelled():
             task.exception()  # every waiter may have given up; the error is then nobody's
 
-    async def _make(self, key: EmbeddingKey, model: Model, timings: Timings) -> UInt16:
+    async def _make(self, key: EmbeddingKey, model: PromptableModel, timings: Timings) -> UInt16:
         maps = await self._find(key, timings)
         self._metrics.maps("decoder" if maps is None else "redis")
         if maps is None:
@@ -114,6 +119,6 @@ class AisMapCache:
         self._metrics.held("maps", len(self._held), int(self._held.currsize))
 
 
-def decode_maps(model: Model, embedding: Embedding, timings: Timings) -> UInt16:
+def decode_maps(model: PromptableModel, embedding: Embedding, timings: Timings) -> UInt16:
     with timings.stage("maps"):
-        return pack_maps(model.maps(embedding))
+        return pack_maps(model.predict_ais_maps(embedding))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segserve.automatic.parameters import AisParams
 from segserve.masks.label_map import Labels
 from segserve.masks.upscale import LogitsGeometry, upscale_logits
-from segserve.models.bundle import PromptableManifest
+from segserve.models.manifest import PromptableManifest
 from segserve.types import Float32, Size
 
 FOREGROUND, CENTER, BOUNDARY = range(3)

@@ -19,7 +19,7 @@ from segserve.encode.embeddings import Embeddings
 from segserve.encode.prepared_cache import EmbeddingKey
 from segserve.errors import TooLarge
 from segserve.metrics import Metrics
-from segserve.models.promptable_model import Model
+from segserve.models.promptable_model import PromptableModel
 from segserve.store.image_store import ImageStore
 from segserve.timing import Timings
 from segserve.types import Priority, Region
@@ -70,7 +70,7 @@ class AmgCandidateCache:
         self,
         tenant: str,
         image_id: str,
-        model: Model,
+        model: PromptableModel,
         part: GridRegion,
         region: Region | None,
         offset: float,
@@ -99,13 +99,13 @@ class AmgCandidateCache:
                     del self._running[key, reach]
 
     async def _make(
-        self, key: GridKey, model: Model, part: GridRegion, reach: float, timings: Timings
+        self, key: GridKey, model: PromptableModel, part: GridRegion, reach: float, timings: Timings
     ) -> AmgCandidates:
         async with self._growing:
             return await self._decode(key, model, part, reach, timings)
 
     async def _decode(
-        self, key: GridKey, model: Model, part: GridRegion, reach: float, timings: Timings
+        self, key: GridKey, model: PromptableModel, part: GridRegion, reach: float, timings: Timings
     ) -> AmgCandidates:
         at = key.embedding
         priority = None if at.region is None else Priority.BATCH

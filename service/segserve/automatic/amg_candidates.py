@@ -14,8 +14,8 @@ from segserve.decode.prompt_encoding import CANDIDATES, SINGLE, encode_tokens
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.masks.geometry import bounding_box
 from segserve.masks.upscale import MaskMeasure
-from segserve.models.bundle import PromptableManifest
-from segserve.models.promptable_model import Model
+from segserve.models.manifest import PromptableManifest
+from segserve.models.promptable_model import PromptableModel
 from segserve.timing import Timings
 from segserve.types import Float16, Float32, Prompt
 
@@ -93,7 +93,9 @@ def find_mask_channels(manifest: PromptableManifest) -> list[int]:
     return [token for token in CANDIDATES if token in manifest.dims.masks] or [SINGLE]
 
 
-def decode_point(model: Model, image: PreparedImage, x: float, y: float, reach: float) -> list[AmgCandidate]:
+def decode_point(
+    model: PromptableModel, image: PreparedImage, x: float, y: float, reach: float
+) -> list[AmgCandidate]:
     """One click on the prepared image, start to end, in the calling thread."""
     click = Prompt(points=np.array([[x, y]], np.float32), labels=np.ones(1, np.int64))
     channels = find_mask_channels(model.manifest)
@@ -106,7 +108,7 @@ def decode_point(model: Model, image: PreparedImage, x: float, y: float, reach: 
 
 
 def decode_points(
-    model: Model,
+    model: PromptableModel,
     image: PreparedImage,
     points: NDArray[np.float64],
     reach: float,
@@ -116,7 +118,7 @@ def decode_points(
     """points [N, 2] in pixels of the prepared image. Side by side in the workers: a click does not profit from
     being decoded with others, nor from a second thread as much as two clicks do from one each."""
     with timings.stage("decode"):
-        side_by_side = model.side_by_side
+        side_by_side = model.single_threaded
         answers = workers.map(
             lambda at: decode_point(side_by_side, image, at[0], at[1], reach), points.tolist()
         )

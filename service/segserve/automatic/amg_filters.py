@@ -13,7 +13,7 @@ from segserve.errors import TooLarge
 from segserve.masks.crop import bounding_box
 from segserve.masks.nms import nms
 from segserve.masks.upscale import LogitsGeometry, MaskMeasure, measure_mask, upscale_mask
-from segserve.models.bundle import PromptableManifest
+from segserve.models.manifest import PromptableManifest
 from segserve.types import Crop, Region, Size
 
 

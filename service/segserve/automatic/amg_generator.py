@@ -16,7 +16,7 @@ from segserve.automatic.parameters import AmgParams
 from segserve.automatic.point_grids import plan_grid_regions
 from segserve.bounded_executor import BoundedExecutor
 from segserve.encode.embeddings import Embeddings
-from segserve.models.promptable_model import Model
+from segserve.models.promptable_model import PromptableModel
 from segserve.timing import Timings
 from segserve.types import Region, Size
 
@@ -36,7 +36,7 @@ class AmgGenerator:
         self,
         tenant: str,
         image_id: str,
-        model: Model,
+        model: PromptableModel,
         params: AmgParams,
         timings: Timings,
         region: Region | None = None,

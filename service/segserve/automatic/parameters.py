@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from segserve.models.bundle import AisEntry, AmgEntry, PromptableManifest
+from segserve.models.manifest import AisEntry, AmgEntry, PromptableManifest
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class AmgParams:
 
 def resolve_amg_params(manifest: PromptableManifest, given: AmgEntry) -> AmgParams:
     """What was given, then what the model's manifest says, then the defaults."""
-    of_model = manifest.amg.given() if manifest.amg else {}
-    return replace(AmgParams(), **{**of_model, **given.given()})
+    of_model = manifest.amg.explicit_params() if manifest.amg else {}
+    return replace(AmgParams(), **{**of_model, **given.explicit_params()})
 
 
 def resolve_ais_params(manifest: PromptableManifest, given: AisEntry) -> AisParams:
     """What was given, then what the model's manifest says, then the defaults."""
-    of_model = manifest.ais.given() if manifest.ais else {}
-    return replace(AisParams(), **{**of_model, **given.given()})
+    of_model = manifest.ais.explicit_params() if manifest.ais else {}
+    return replace(AisParams(), **{**of_model, **given.explicit_params()})

@@ -14,9 +14,9 @@ from segserve.errors import NoAutomaticDecoder, TooLarge
 from segserve.images.tiling import TileGrid
 from segserve.masks import label_map
 from segserve.metrics import Metrics
-from segserve.models.bundle import AisEntry, AmgEntry, PromptableManifest
-from segserve.models.promptable_model import Model
-from segserve.models.registry import Registry
+from segserve.models.manifest import AisEntry, AmgEntry, PromptableManifest
+from segserve.models.promptable_model import PromptableModel
+from segserve.models.registry import ModelRegistry
 from segserve.timing import Timings
 from segserve.types import Embedding, ImageObjects, Region, SegmentedObject, Size, UInt16
 
@@ -29,7 +29,7 @@ class AutomaticSegmenter:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: ModelRegistry,
         embeddings: Embeddings,
         maps: AisMapCache,
         amg: AmgGenerator,
@@ -47,8 +47,8 @@ class AutomaticSegmenter:
     ) -> ImageObjects:
         """Objects without scores, none overlapping. Raises NotFound (image, model), NoAutomaticDecoder,
         WrongModel, TooLarge, Unavailable."""
-        model = await self._registry.get(model_name, Model)
-        if not model.has_maps:
+        model = await self._registry.get(model_name, PromptableModel)
+        if not model.has_ais_decoder:
             raise NoAutomaticDecoder(model.name)
         extent = await self._embeddings.extent(tenant, image_id, model)
         params = resolve_ais_params(model.manifest, given)
@@ -67,7 +67,7 @@ class AutomaticSegmenter:
     ) -> ImageObjects:
         """Objects scored by their predicted IoU; they may overlap, but for those of a large image. Raises NotFound
         (image, model), WrongModel, BadInput (a grid that cannot be), TooLarge, Unavailable."""
-        model = await self._registry.get(model_name, Model)
+        model = await self._registry.get(model_name, PromptableModel)
         extent = await self._embeddings.extent(tenant, image_id, model)
         params = resolve_amg_params(model.manifest, given)
         if extent.tiled:
@@ -84,7 +84,7 @@ class AutomaticSegmenter:
     async def _over(
         self,
         extent: ImageExtent,
-        model: Model,
+        model: PromptableModel,
         find: Callable[[Region | None], Awaitable[list[SegmentedObject]]],
     ) -> list[SegmentedObject]:
         """What `find` finds on the image, or tile by tile on a large one. Raises TooLarge."""
@@ -93,7 +93,7 @@ class AutomaticSegmenter:
             return await find(None)
         return await stitch_tiles.segment_tiles(self._tiles(extent, model), find, self._turns)
 
-    def _tiles(self, extent: ImageExtent, model: Model) -> TileGrid:
+    def _tiles(self, extent: ImageExtent, model: PromptableModel) -> TileGrid:
         return stitch_tiles.make_tiles(extent.size, model.preprocess.input_size, self._max_tiles)
 
 
@@ -106,10 +106,10 @@ def find_objects_by_ais(
 
 
 def label_by_ais(
-    model: Model, embedding: Embedding, size: Size, given: AisEntry, timings: Timings
+    model: PromptableModel, embedding: Embedding, size: Size, given: AisEntry, timings: Timings
 ) -> label_map.Labels:
     """The label map [H, W] of an image that is stored nowhere. Blocks. Raises NoAutomaticDecoder."""
-    if not model.has_maps:
+    if not model.has_ais_decoder:
         raise NoAutomaticDecoder(model.name)
     maps = unpack_maps(decode_maps(model, embedding, timings))
     with timings.stage("postprocess"):

@@ -15,7 +15,7 @@ from segserve.errors import BadInput, TooLarge
 from segserve.images.tiling import choose_window, region_contains
 from segserve.masks.geometry import bounding_box
 from segserve.masks.upscale import LogitsGeometry
-from segserve.models.bundle import PromptableManifest
+from segserve.models.manifest import PromptableManifest
 from segserve.types import Box, Candidate, Crop, Float32, Prompt, Region, Size
 
 MAX_REGION_SIDE_PX = 8192  # of what is looked at at once: its mask takes a byte a pixel, its outline ten

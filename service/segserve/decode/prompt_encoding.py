@@ -5,7 +5,7 @@ from PIL import Image
 
 from segserve.errors import BadInput
 from segserve.masks.upscale import LogitsGeometry
-from segserve.models.bundle import Kind, PromptableManifest
+from segserve.models.manifest import ModelKind, PromptableManifest
 from segserve.types import Bool, Float32, Prompt, Select, Size
 
 PADDING, BOX_FIRST, BOX_SECOND = -1, 2, 3  # point labels beside 0 and 1
@@ -49,11 +49,11 @@ def encode_tokens(prompt: Prompt, manifest: PromptableManifest, size: Size) -> t
     if prompt.box is not None:
         box = prompt.box
         corners = np.array([[box.x0, box.y0], [box.x1, box.y1]], np.float32)
-        at = 0 if manifest.kind is Kind.SAM2 else 1
+        at = 0 if manifest.kind is ModelKind.SAM2 else 1
         points.insert(at, (corners, np.array([BOX_FIRST, BOX_SECOND])))
     coords = scale_points(np.concatenate([p for p, _ in points]), manifest, size)
     labels = np.concatenate([label for _, label in points]).astype(np.float32)
-    if len(coords) and (prompt.box is None or manifest.kind is Kind.SAM2):
+    if len(coords) and (prompt.box is None or manifest.kind is ModelKind.SAM2):
         coords = np.concatenate([coords, np.zeros((1, 2), np.float32)])
         labels = np.append(labels, np.float32(PADDING))
     return coords, labels
@@ -68,14 +68,14 @@ def wants_candidates(prompt: Prompt, multimask: bool | None) -> bool:
     return alone and len(prompt.labels) == 1 and prompt.labels[0] == 1
 
 
-def select_mask_tokens(prompt: Prompt, kind: Kind, multimask: bool | None, select: Select) -> list[int]:
+def select_mask_tokens(prompt: Prompt, kind: ModelKind, multimask: bool | None, select: Select) -> list[int]:
     """Which of the decoder's four masks are needed."""
     if select is Select.FIRST:
         return CANDIDATES[:1]
     if wants_candidates(prompt, multimask):
         return CANDIDATES
     # SAM 2 answers with the best candidate where the single mask is unstable, so it needs them at hand.
-    return [SINGLE, *CANDIDATES] if kind is Kind.SAM2 else [SINGLE]
+    return [SINGLE, *CANDIDATES] if kind is ModelKind.SAM2 else [SINGLE]
 
 
 def mask_to_logits(mask: Bool, manifest: PromptableManifest) -> Float32:

@@ -27,9 +27,9 @@ from segserve.encode.prepared_cache import PreparedImage
 from segserve.errors import BadInput, CacheUnavailable, MaskNotFound
 from segserve.masks.upscale import upscale_mask
 from segserve.metrics import Metrics
-from segserve.models.bundle import Kind
-from segserve.models.promptable_model import Model
-from segserve.models.registry import Registry
+from segserve.models.manifest import ModelKind
+from segserve.models.promptable_model import PromptableModel
+from segserve.models.registry import ModelRegistry
 from segserve.store.redis_cache import RedisCache
 from segserve.timing import Timings
 from segserve.types import Candidate, Float16, Float32, Prompt, Region, Select, Size
@@ -71,10 +71,10 @@ def is_stable(logits: Float32) -> bool:
 
 
 def choose_masks(
-    logits: Float32, scores: Float32, channels: list[int], kind: Kind, select: Select
+    logits: Float32, scores: Float32, channels: list[int], kind: ModelKind, select: Select
 ) -> list[int]:
     """Positions in `channels` of the masks to answer with. logits [M, h, w], scores [M]."""
-    if kind is Kind.SAM2 and channels[0] == SINGLE:
+    if kind is ModelKind.SAM2 and channels[0] == SINGLE:
         return [0] if is_stable(logits[0]) else [1 + int(scores[1:].argmax())]
     if select is Select.BEST:
         return [int(scores.argmax())]
@@ -82,7 +82,7 @@ def choose_masks(
 
 
 def decode_prompt(
-    model: Model,
+    model: PromptableModel,
     image: PreparedImage,
     prompt: Prompt,
     multimask: bool | None,
@@ -108,7 +108,7 @@ def decode_prompt(
             Candidate(
                 crop=upscale_mask(logits[i], where, manifest.mask_threshold),
                 score=float(scores[i]),
-                logits=clamp_logits(logits[i]) if manifest.kind is Kind.SAM2 else logits[i],
+                logits=clamp_logits(logits[i]) if manifest.kind is ModelKind.SAM2 else logits[i],
             )
             for i in chosen
         ]
@@ -132,7 +132,12 @@ class MaskCache:
         self._away = False
 
     async def keep(
-        self, tenant: str, image_id: str, model: Model, logits: list[Float32], regions: list[Region | None]
+        self,
+        tenant: str,
+        image_id: str,
+        model: PromptableModel,
+        logits: list[Float32],
+        regions: list[Region | None],
     ) -> list[str | None]:
         """New ids, or None for each where the cache is away. regions: where each was found, None is anywhere on
         the image."""
@@ -159,7 +164,9 @@ class MaskCache:
         except CacheUnavailable:
             self._away = True
 
-    async def recall(self, tenant: str, image_id: str, model: Model, mask_id: str, field: str) -> Float32:
+    async def recall(
+        self, tenant: str, image_id: str, model: PromptableModel, mask_id: str, field: str
+    ) -> Float32:
         """Raises MaskNotFound also where the mask belongs to another model; CacheUnavailable."""
         if not mask_id.startswith(f"{model.bundle.digest[:12]}-"):
             raise MaskNotFound(mask_id, field)
@@ -178,7 +185,7 @@ class MaskCache:
             self._held.pop(key, None)
 
 
-def new_mask_id(model: Model, region: Region | None) -> str:
+def new_mask_id(model: PromptableModel, region: Region | None) -> str:
     place = [] if region is None else [large_images.format_region(region)]
     return "-".join([model.bundle.digest[:12], *place, secrets.token_hex(12)])
 
@@ -193,7 +200,7 @@ class PromptSegmenter:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: ModelRegistry,
         embeddings: Embeddings,
         masks: MaskCache,
         workers: Executor,
@@ -223,7 +230,7 @@ class PromptSegmenter:
         Raises NotFound (image, model, mask), BadInput (a prompt that the image cannot have), Unavailable.
         """
         start = time.perf_counter()
-        model = await self._registry.get(model_name, Model)
+        model = await self._registry.get(model_name, PromptableModel)
         # Checked before the image is encoded: a prompt that cannot be should not wait for that.
         extent = await self._embeddings.extent(tenant, image_id, model)
         size = extent.size
@@ -270,7 +277,13 @@ class PromptSegmenter:
         return list(await asyncio.gather(*(one(prompt) for prompt in prompts)))
 
     async def _look(
-        self, tenant: str, image_id: str, model: Model, extent: ImageExtent, prompt: Prompt, index: int
+        self,
+        tenant: str,
+        image_id: str,
+        model: PromptableModel,
+        extent: ImageExtent,
+        prompt: Prompt,
+        index: int,
     ) -> "RegionPrompt":
         field, prior = f"prompts.{index}", prompt.logits
         if prompt.mask_id is not None:
@@ -296,7 +309,7 @@ class RegionPrompt:
 
 
 def move_prompt_to_region(
-    prompt: Prompt, earlier: Region | None, size: Size, model: Model, field: str
+    prompt: Prompt, earlier: Region | None, size: Size, model: PromptableModel, field: str
 ) -> RegionPrompt:
     """earlier: of the prompt's logits. Raises TooLarge."""
     region = large_images.choose_region(prompt, earlier, size, model.manifest, field)
@@ -313,7 +326,7 @@ def embedding_source(timings: Timings) -> str:
     return "redis" if "cache" in timings.seconds else "process"
 
 
-def check_prompt(prompt: Prompt, size: Size, model: Model, field: str) -> Prompt:
+def check_prompt(prompt: Prompt, size: Size, model: PromptableModel, field: str) -> Prompt:
     """Does the prompt lie on the image, and is it one for the model? Raises BadInput naming the field."""
     check_prompt_coordinates(prompt, size, field)
     low = model.manifest.dims.low

@@ -19,7 +19,7 @@ from segserve.encode.single_flight import SingleFlight
 from segserve.errors import EncodeTimeout, ImageNotFound
 from segserve.images.region_reader import RegionReader
 from segserve.metrics import Metrics
-from segserve.models.promptable_model import Model
+from segserve.models.promptable_model import PromptableModel
 from segserve.store import keys
 from segserve.store.image_store import ImageStore
 from segserve.store.redis_cache import RedisCache, unpack_embedding
@@ -69,7 +69,7 @@ class Embeddings:
         self,
         tenant: str,
         image_id: str,
-        model: Model,
+        model: PromptableModel,
         timings: Timings,
         priority: Priority | None = None,
         region: Region | None = None,
@@ -92,11 +92,11 @@ class Embeddings:
         with timings.stage("wait"):
             return await self._wait(task)
 
-    async def size(self, tenant: str, image_id: str, model: Model) -> Size:
+    async def size(self, tenant: str, image_id: str, model: PromptableModel) -> Size:
         """The image's size, without encoding it. Raises ImageNotFound."""
         return (await self.extent(tenant, image_id, model)).size
 
-    async def extent(self, tenant: str, image_id: str, model: Model) -> ImageExtent:
+    async def extent(self, tenant: str, image_id: str, model: PromptableModel) -> ImageExtent:
         """As `size`, and whether the image is to be encoded in regions."""
         if (large := self._large.get((tenant, image_id))) is not None:
             return ImageExtent(large, tiled=True)
@@ -124,7 +124,7 @@ class Embeddings:
             ) from None
 
     async def _make(
-        self, key: EmbeddingKey, model: Model, timings: Timings, priority: Priority
+        self, key: EmbeddingKey, model: PromptableModel, timings: Timings, priority: Priority
     ) -> PreparedImage:
         record = await self._images.record(key.tenant, key.image_id)
         embedding = await self._find(key, model, timings, priority)
@@ -149,7 +149,7 @@ class Embeddings:
             await self._cache.forget(key.tenant, key.image_id, [key.digest])
             raise
 
-    async def make_sure(self, tenant: str, image_id: str, model: Model, timings: Timings) -> None:
+    async def make_sure(self, tenant: str, image_id: str, model: PromptableModel, timings: Timings) -> None:
         """Encode the image, a large one as a whole, unless its embedding is in Redis. Nothing is held in this process.
         Raises as `prepared` does, but waits as long as it takes."""
         extent = await self.extent(tenant, image_id, model)
@@ -158,13 +158,17 @@ class Embeddings:
         await self._find(key, model, timings, self._priority)
         await self._check_kept(key)
 
-    async def embedding(self, tenant: str, image_id: str, model: Model, timings: Timings) -> Embedding:
+    async def embedding(
+        self, tenant: str, image_id: str, model: PromptableModel, timings: Timings
+    ) -> Embedding:
         """The embedding of the whole image itself, fp16. Raises as `prepared` does."""
         extent = await self.extent(tenant, image_id, model)
         whole = Region(0, 0, extent.size.width, extent.size.height) if extent.tiled else None
         return (await self.prepared(tenant, image_id, model, timings, region=whole)).embedding
 
-    async def _find(self, key: EmbeddingKey, model: Model, timings: Timings, priority: Priority) -> Embedding:
+    async def _find(
+        self, key: EmbeddingKey, model: PromptableModel, timings: Timings, priority: Priority
+    ) -> Embedding:
         async def look() -> Embedding | None:
             with timings.stage("cache"):
                 return await self._cache.get_embedding(key.tenant, key.image_id, key.digest, key.region)
@@ -184,7 +188,7 @@ class Embeddings:
             keys.embedding(key.tenant, key.image_id, key.digest, key.region), look, encode, timings
         )
 
-    async def _bytes(self, key: EmbeddingKey, model: Model) -> ImageBytes:
+    async def _bytes(self, key: EmbeddingKey, model: PromptableModel) -> ImageBytes:
         record = await self._images.record(key.tenant, key.image_id)
         if key.region is None and record.tiles is None:
             return ImageBytes(await self._images.read(key.tenant, key.image_id), record.options)

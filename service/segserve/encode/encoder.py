@@ -23,8 +23,8 @@ from segserve.errors import BrokenModel, Busy, CacheUnavailable, OutOfMemory
 from segserve.images.read_image import read_image
 from segserve.images.region_reader import RegionReader
 from segserve.metrics import Metrics
-from segserve.models.promptable_model import Model
-from segserve.models.registry import Registry
+from segserve.models.promptable_model import PromptableModel
+from segserve.models.registry import ModelRegistry
 from segserve.store.image_store import ImageStore
 from segserve.store.redis_cache import RedisCache, pack_embedding
 from segserve.timing import Timings
@@ -82,7 +82,7 @@ class QueuedImage:
     done: "asyncio.Future[bytes]"
     priority: Priority
     since: float = field(default_factory=time.perf_counter)  # when it began to wait for what comes next
-    model: Model | None = None
+    model: PromptableModel | None = None
     pixels: Float32 | None = None  # [1, 3, S, S], once read
 
 
@@ -96,7 +96,7 @@ class LocalEncoder:
         images: ImageStore,
         stored: RegionReader,
         cache: RedisCache,
-        registry: Registry,
+        registry: ModelRegistry,
         readers: Executor,
         metrics: Metrics,
         *,
@@ -206,8 +206,8 @@ class LocalEncoder:
             self._reading.discard(item)
             self._advance()
 
-    async def _model(self, wanted: EncodeRequest) -> Model:
-        model = await self._registry.get(wanted.model, Model)
+    async def _model(self, wanted: EncodeRequest) -> PromptableModel:
+        model = await self._registry.get(wanted.model, PromptableModel)
         if model.bundle.digest != wanted.digest:
             raise BrokenModel(
                 f"Model {wanted.model!r} is another one here than where the request came from.",
@@ -216,7 +216,7 @@ class LocalEncoder:
             )
         return model
 
-    async def _look(self, wanted: EncodeRequest, model: Model) -> tuple[UInt8, Size]:
+    async def _look(self, wanted: EncodeRequest, model: PromptableModel) -> tuple[UInt8, Size]:
         """What is to be encoded, [h, w, 3], and the size of what it shows."""
         if (sent := wanted.image) is not None:
             loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ import imagecodecs
 
 from segserve.encode.encoder import Encoder, EncodeRequest, ImageBytes
 from segserve.encode.prepared_cache import EmbeddingKey, PreparedCache, PreparedImage
-from segserve.models.promptable_model import Model
+from segserve.models.promptable_model import PromptableModel
 from segserve.store.redis_cache import RedisCache, unpack_embedding
 from segserve.timing import Timings
 from segserve.types import Embedding, Priority, ReadOptions, Size, UInt8
@@ -29,7 +29,7 @@ class FrameEmbeddings:
         self,
         tenant: str,
         name: str,
-        model: Model,
+        model: PromptableModel,
         pixels: UInt8 | Callable[[], Awaitable[UInt8]],
         priority: Priority,
         timings: Timings,
@@ -50,7 +50,7 @@ class FrameEmbeddings:
         return image
 
     async def _encode(
-        self, key: EmbeddingKey, model: Model, values: UInt8, priority: Priority, timings: Timings
+        self, key: EmbeddingKey, model: PromptableModel, values: UInt8, priority: Priority, timings: Timings
     ) -> Embedding:
         loop = asyncio.get_running_loop()
         data = await loop.run_in_executor(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-from segserve.models.runtime import Held
+from segserve.models.onnx_runtime import HostOrDeviceArrays
 from segserve.types import Embedding, Region, Size
 
 
@@ -15,7 +15,7 @@ class PreparedImage:
 
     size: Size
     embedding: Embedding
-    prepared: Held
+    prepared: HostOrDeviceArrays
 
     @property
     def nbytes(self) -> int:

@@ -13,9 +13,10 @@ import numpy as np
 from segserve.evaluate import object_matching, overlap_scores
 from segserve.evaluate.model_runner import METHODS, ModelRunner, get_by_name, parse_params
 from segserve.masks.label_map import Labels
-from segserve.models.bundle import Bundle, PromptableManifest, write_manifest
+from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.install import new_bundle
-from segserve.models.strict_schema import Strict
+from segserve.models.manifest import PromptableManifest
+from segserve.models.strict_schema import StrictSchema
 from segserve.settings import count_cores
 
 Params = Mapping[str, Any]
@@ -73,7 +74,7 @@ async def search_grid(
     room = runner.service.settings.whole_workers + runner.service.settings.whole_queue
     turn = asyncio.Semaphore(min(count_cores(), room))
 
-    async def one(image_id: str, truth: Labels, params: Strict) -> float:
+    async def one(image_id: str, truth: Labels, params: StrictSchema) -> float:
         async with turn:
             found = await METHODS[name].run(runner.service, image_id, runner.model, params)
             score = await asyncio.to_thread(score_label_map, truth, found)
@@ -102,7 +103,7 @@ def write_best_params(models_dir: Path, bundle: Bundle, name: str, best: Params)
     manifest = bundle.expect(PromptableManifest)
     bundle.verify()
     section = getattr(manifest, name)
-    given = section.given() if section else {}
+    given = section.explicit_params() if section else {}
     entry = parse_params(name, {**given, **best})
     with new_bundle(models_dir, bundle.folder.name, replace=True) as folder:
         for file in bundle.folder.iterdir():  # a licence and the like too

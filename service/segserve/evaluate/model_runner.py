@@ -21,9 +21,9 @@ from segserve.evaluate.iterative_prompting import Predict
 from segserve.instances.segmenter import InstanceOptions
 from segserve.masks import label_map
 from segserve.masks.label_map import Labels
-from segserve.models.bundle import AisEntry, AmgEntry, Threshold
-from segserve.models.promptable_model import Model
-from segserve.models.strict_schema import Strict
+from segserve.models.manifest import AisEntry, AmgEntry, Threshold
+from segserve.models.promptable_model import PromptableModel
+from segserve.models.strict_schema import StrictSchema
 from segserve.semantic.options import SemanticOptions
 from segserve.semantic.tta import Flips
 from segserve.settings import Settings
@@ -35,7 +35,7 @@ TENANT = "evaluate"  # so that no other service's images are touched
 RunMethod = Callable[[Service, str, str, Any], Awaitable[Labels]]
 
 
-class SemanticParams(Strict):
+class SemanticParams(StrictSchema):
     """Fields of `segserve.semantic.options.SemanticOptions`."""
 
     tile: tuple[int, int] | None = None
@@ -44,7 +44,7 @@ class SemanticParams(Strict):
     tta_flips: Flips = Flips.NONE
 
 
-class InstanceParams(Strict):
+class InstanceParams(StrictSchema):
     """Fields of `segserve.instances.segmenter.InstanceOptions`."""
 
     score_threshold: Threshold | None = None
@@ -88,7 +88,7 @@ class Method:
     what can be given to it. answers: what the map's values mean."""
 
     run: RunMethod
-    params: type[Strict]
+    params: type[StrictSchema]
     answers: MapKind
 
 
@@ -109,7 +109,7 @@ def get_by_name(table: Mapping[str, T], name: str) -> T:
     return table[name]
 
 
-def parse_params(name: str, params: Mapping[str, Any]) -> Strict:
+def parse_params(name: str, params: Mapping[str, Any]) -> StrictSchema:
     """What the method's `run` takes. Raises BadInput naming the parameter."""
     accepted = get_by_name(METHODS, name).params
     try:
@@ -147,7 +147,7 @@ class ModelRunner:
 
     async def ask(self, image_id: str) -> Predict:
         """What answers prompts on this image, in whichever thread calls it."""
-        model = await self.service.registry.get(self.model, Model)
+        model = await self.service.registry.get(self.model, PromptableModel)
         if (await self.service.embeddings.extent(TENANT, image_id, model)).tiled:
             raise BadInput(
                 "An image is so large that prompts are answered tile by tile.",

@@ -16,7 +16,7 @@ from segserve.images.build_pyramid import PyramidBuilder
 from segserve.images.image_source import ImageSource, check_size
 from segserve.images.read_image import decode_source, open_image
 from segserve.images.region_reader import RegionReader
-from segserve.models.registry import Registry
+from segserve.models.registry import ModelRegistry
 from segserve.store import keys
 from segserve.store.image_store import ImageStore
 from segserve.store.redis_cache import RedisCache
@@ -49,7 +49,7 @@ class ImageLibrary:
         store: ImageStore,
         stored: RegionReader,
         cache: RedisCache,
-        registry: Registry,
+        registry: ModelRegistry,
         workers: Executor,
         *,
         limits: ImageLimits,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from segserve.masks.upscale import find_neighbours
-from segserve.models.bundle import ResizeEntry
+from segserve.models.manifest import ResizeEntry
 from segserve.types import Float32, Size, UInt8
 
 SIZE_DIVISOR = 32  # what the padded height and width are multiples of

@@ -12,9 +12,9 @@ from segserve.images.image_library import ImageLibrary
 from segserve.instances.box_nms import DetectionThresholds, SelectedBoxes, select_boxes
 from segserve.instances.paste_masks import find_mask_windows, paste_mask, scale_boxes
 from segserve.instances.preprocess import resize_and_normalise
-from segserve.models.bundle import InstancesManifest
-from segserve.models.instances_model import Detected, InstancesModel
-from segserve.models.registry import Registry
+from segserve.models.instances_model import Detections, InstancesModel
+from segserve.models.manifest import InstancesManifest
+from segserve.models.registry import ModelRegistry
 from segserve.timing import Timings
 from segserve.types import Box, ImageObjects, SegmentedObject, Size, UInt8
 
@@ -38,7 +38,7 @@ class InstanceOptions:
 class InstanceSegmenter:
     """turns: where the work is done, reading the image included: what waits holds a file and not its pixels."""
 
-    def __init__(self, library: ImageLibrary, registry: Registry, turns: BoundedExecutor) -> None:
+    def __init__(self, library: ImageLibrary, registry: ModelRegistry, turns: BoundedExecutor) -> None:
         self._library, self._registry, self._turns = library, registry, turns
 
     async def segment(
@@ -113,7 +113,7 @@ def find_objects(
 
 def make_objects(
     chosen: SelectedBoxes,
-    detected: Detected,
+    detected: Detections,
     model: InstancesModel,
     shown: Size,
     size: Size,
@@ -125,7 +125,7 @@ def make_objects(
     room = MAX_MASK_PIXELS
     for start in range(0, len(boxes), MASK_BATCH_SIZE):
         part = slice(start, start + MASK_BATCH_SIZE)
-        masks = model.masks(detected.features, chosen.boxes[part], chosen.labels[part])
+        masks = model.predict_masks(detected.features, chosen.boxes[part], chosen.labels[part])
         places = find_mask_windows(boxes[part], masks.shape[-1], size)
         room -= sum(rows.visible * columns.visible for rows, columns in places)
         if room < 0:

@@ -9,11 +9,10 @@ into its files' names; the whole digests begin with them and are those that seve
 these files.
 """
 
-from dataclasses import dataclass
-
 from segserve.errors import BadInput
-from segserve.models.importers import Importer
-from segserve.models.importers.onnx_pair import Pair
+from segserve.models.importers.import_request import CheckpointKind
+from segserve.models.importers.onnx_pair import OnnxPairKind
+from segserve.models.published_model import PublishedModel, RemoteFile
 
 FACEBOOK = "https://dl.fbaipublicfiles.com"
 BIOIMAGE = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io"
@@ -32,53 +31,23 @@ APACHE = "Apache-2.0"
 BSD = "BSD-3-Clause"
 
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """digest: "sha256:<hex>" or "xxh128:<hex>"; None where none is published. bytes: the size, if known."""
-
-    url: str
-    digest: str | None
-    bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class Published:
-    """files: one checkpoint, with its automatic decoder where that is another file; or an encoder and a decoder."""
-
-    name: str
-    kind: Importer | Pair
-    files: tuple[RemoteFile, ...]
-    description: str
-    licence: str
-    source: str
-
-    @property
-    def bytes(self) -> int | None:
-        sizes = [file.bytes for file in self.files]
-        return None if None in sizes else sum(size for size in sizes if size is not None)
-
-    @property
-    def needs_torch(self) -> bool:
-        return isinstance(self.kind, Importer)
-
-
 def checkpoint(
     name: str,
-    kind: Importer,
+    kind: CheckpointKind,
     url: str,
     digest: str | None,
     bytes: int | None,
     description: str,
     licence: str,
     source: str,
-) -> Published:
-    return Published(name, kind, (RemoteFile(url, digest, bytes),), description, licence, source)
+) -> PublishedModel:
+    return PublishedModel(name, kind, (RemoteFile(url, digest, bytes),), description, licence, source)
 
 
-def sam(size: str, file: str, sha256: str, bytes: int) -> Published:
+def sam(size: str, file: str, sha256: str, bytes: int) -> PublishedModel:
     return checkpoint(
         f"sam_vit_{size}",
-        Importer.SAM,
+        CheckpointKind.SAM,
         f"{FACEBOOK}/segment_anything/{file}",
         f"sha256:{sha256}",
         bytes,
@@ -88,11 +57,11 @@ def sam(size: str, file: str, sha256: str, bytes: int) -> Published:
     )
 
 
-def sam2(version: str, size: str, sha256: str, bytes: int) -> Published:
+def sam2(version: str, size: str, sha256: str, bytes: int) -> PublishedModel:
     day = {"2": "072824", "2.1": "092824"}[version]
     return checkpoint(
         f"sam{version}_{size}",
-        Importer.SAM2,
+        CheckpointKind.SAM2,
         f"{FACEBOOK}/segment_anything_2/{day}/sam{version}_hiera_{size}.pt",
         f"sha256:{sha256}",
         bytes,
@@ -102,10 +71,10 @@ def sam2(version: str, size: str, sha256: str, bytes: int) -> Published:
     )
 
 
-def mask_rcnn(version: str, file: str, sha256: str, bytes: int) -> Published:
+def mask_rcnn(version: str, file: str, sha256: str, bytes: int) -> PublishedModel:
     return checkpoint(
         f"mask-rcnn-resnet50-fpn{version}",
-        Importer.MASK_RCNN,
+        CheckpointKind.MASK_RCNN,
         f"{PYTORCH}/{file}",
         f"sha256:{sha256}",
         bytes,
@@ -115,11 +84,11 @@ def mask_rcnn(version: str, file: str, sha256: str, bytes: int) -> Published:
     )
 
 
-def micro_sam(name: str, model: tuple[str, str], decoder: tuple[str, str], what: str) -> Published:
+def micro_sam(name: str, model: tuple[str, str], decoder: tuple[str, str], what: str) -> PublishedModel:
     """model, decoder: address and xxh128."""
-    return Published(
+    return PublishedModel(
         f"micro_sam_{name}",
-        Importer.MICRO_SAM,
+        CheckpointKind.MICRO_SAM,
         tuple(RemoteFile(url, f"xxh128:{xxh128}") for url, xxh128 in (model, decoder)),
         f"micro-sam for {what}, {name[:5]}, with its automatic decoder",
         SEE_SOURCE,
@@ -129,22 +98,22 @@ def micro_sam(name: str, model: tuple[str, str], decoder: tuple[str, str], what:
 
 def pair(
     name: str,
-    kind: Pair,
+    kind: OnnxPairKind,
     encoder: tuple[str, str],
     decoder: tuple[str, str],
     description: str,
     source: str,
-) -> Published:
+) -> PublishedModel:
     """encoder, decoder: address and sha256."""
     files = tuple(RemoteFile(url, f"sha256:{sha256}") for url, sha256 in (encoder, decoder))
-    return Published(name, kind, files, f"{description}, ONNX: needs no torch", APACHE, source)
+    return PublishedModel(name, kind, files, f"{description}, ONNX: needs no torch", APACHE, source)
 
 
-def efficient_sam(name: str, size: str, encoder: str, decoder: str) -> Published:
+def efficient_sam(name: str, size: str, encoder: str, decoder: str) -> PublishedModel:
     stem = f"{EFFICIENT_SAM}/efficient_sam_vit{size}"
     return pair(
         name,
-        Pair.EFFICIENT_SAM,
+        OnnxPairKind.EFFICIENT_SAM,
         (f"{stem}_encoder.onnx", encoder),
         (f"{stem}_decoder.onnx", decoder),
         f"EfficientSAM ViT-{size.upper()}",
@@ -152,11 +121,11 @@ def efficient_sam(name: str, size: str, encoder: str, decoder: str) -> Published
     )
 
 
-def sam2_onnx(size: str, encoder: str, decoder: str) -> Published:
+def sam2_onnx(size: str, encoder: str, decoder: str) -> PublishedModel:
     stem = f"{OSAM}/sam2.1_{size}"
     return pair(
         f"sam2.1_{size}_onnx",
-        Pair.SAM2,
+        OnnxPairKind.SAM2,
         (f"{stem}_preprocess.onnx", encoder),
         (f"{stem}.onnx", decoder),
         f"SAM 2.1, Hiera {size.replace('_', ' ')}",
@@ -164,10 +133,10 @@ def sam2_onnx(size: str, encoder: str, decoder: str) -> Published:
     )
 
 
-def sam_onnx(size: str, stem: str, encoder: str, decoder: str) -> Published:
+def sam_onnx(size: str, stem: str, encoder: str, decoder: str) -> PublishedModel:
     return pair(
         f"sam_vit_{size}_onnx",
-        Pair.SAM,
+        OnnxPairKind.SAM,
         (f"{LABELME}/{stem}.quantized.encoder.onnx", encoder),
         (f"{LABELME}/{stem}.quantized.decoder.onnx", decoder),
         f"Segment Anything, ViT-{size.upper()}, 8-bit",
@@ -175,7 +144,7 @@ def sam_onnx(size: str, stem: str, encoder: str, decoder: str) -> Published:
     )
 
 
-PUBLISHED = (
+PUBLISHED_MODELS = (
     sam(
         "b",
         "sam_vit_b_01ec64.pth",
@@ -196,7 +165,7 @@ PUBLISHED = (
     ),
     checkpoint(
         "mobile_sam",
-        Importer.MOBILE_SAM,
+        CheckpointKind.MOBILE_SAM,
         "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/"
         "f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt",
         "sha256:6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
@@ -275,7 +244,7 @@ PUBLISHED = (
     ),
     checkpoint(
         "medsam",
-        Importer.MEDSAM,
+        CheckpointKind.MEDSAM,
         "https://zenodo.org/records/10689643/files/medsam_vit_b.pth?download=1",
         None,
         None,
@@ -348,12 +317,12 @@ PUBLISHED = (
 )
 
 
-def published(name: str) -> Published:
+def find_published_model(name: str) -> PublishedModel:
     """Raises BadInput naming what there is."""
-    for entry in PUBLISHED:
+    for entry in PUBLISHED_MODELS:
         if entry.name == name:
             return entry
-    known = ", ".join(entry.name for entry in PUBLISHED)
+    known = ", ".join(entry.name for entry in PUBLISHED_MODELS)
     raise BadInput(
         f"No published model {name!r} is known.",
         field="name",

@@ -23,11 +23,14 @@ from rich.progress import (
 from rich.table import Table
 
 from segserve.errors import BadInput, BrokenModel, MissingDependency, SegserveError
-from segserve.models.bundle import HALF_ENCODER, Bundle, SemanticManifest
-from segserve.models.catalogue import PUBLISHED, Published, RemoteFile, published
-from segserve.models.importers import About, Importer, import_checkpoint
+from segserve.models.bundle import FP16_ENCODER_FILE, Bundle
+from segserve.models.catalogue import PUBLISHED_MODELS, find_published_model
+from segserve.models.importers.import_checkpoint import import_checkpoint
+from segserve.models.importers.import_request import CheckpointKind, ModelCard
 from segserve.models.install import new_bundle, remove_bundle
-from segserve.models.registry import BUILT_IN, Registry, Runtimes, weight_bytes
+from segserve.models.manifest import SemanticManifest
+from segserve.models.published_model import PublishedModel, RemoteFile
+from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph, weight_bytes
 from segserve.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="See, import, pull, check and remove models.")
@@ -40,15 +43,15 @@ KeepWeights = Annotated[
     typer.Option("--keep-weights", help="Keep them beside the graphs, to train the model further."),
 ]
 Replace = Annotated[bool, typer.Option("--replace", help="Take the place of a model of the same name.")]
-KINDS = ", ".join(Importer)
+KINDS = ", ".join(CheckpointKind)
 
 
 def models_dir(data_dir: Path | None) -> Path:
     return load_settings(data_dir=data_dir).data_dir / "models"
 
 
-def registry(folder: Path) -> Registry:
-    return Registry([folder, BUILT_IN], Runtimes(), budget_bytes=0)
+def registry(folder: Path) -> ModelRegistry:
+    return ModelRegistry([folder, BUILT_IN_MODELS], RuntimeOptionsByGraph(), budget_bytes=0)
 
 
 def megabytes(count: int | None) -> str:
@@ -108,7 +111,7 @@ def list_models(data_dir: DataDir = None) -> None:
         )
     console.print(here)
     there = Table("name", "download", "licence", "description", title="To pull", title_justify="left")
-    for entry in PUBLISHED:
+    for entry in PUBLISHED_MODELS:
         if entry.name not in found.names():
             warning = (
                 "" if all(f.digest for f in entry.files) else " [yellow](no digest is published)[/yellow]"
@@ -151,7 +154,7 @@ def import_model(
     data_dir: DataDir = None,
 ) -> None:
     """Turn a checkpoint into a model, and compare it with its own library before it is accepted."""
-    about = About(source=checkpoint.name)
+    card = ModelCard(source=checkpoint.name)
     with shown() as progress:
         bundle = import_checkpoint(
             kind,
@@ -162,7 +165,7 @@ def import_model(
             decoder=decoder,
             classes=[] if classes is None else [name.strip() for name in classes.split(",")],
             replace=replace,
-            about=about,
+            card=card,
             keep_weights=keep_weights,
             manifest=manifest,
             on_stage=progress.stage,
@@ -187,12 +190,12 @@ def pull_model(
 
     What a broken connection leaves is kept: run the command again to go on.
     """
-    from segserve.models.pull import pull
+    from segserve.models.pull import pull_model
 
-    entry = published(model)
+    entry = find_published_model(model)
     warn(entry)
     with shown() as progress:
-        bundle = pull(
+        bundle = pull_model(
             entry,
             models_dir(data_dir),
             name=name,
@@ -213,16 +216,16 @@ def halve_model(name: Annotated[str, typer.Argument(help="Which model.")], data_
     """
     if importlib.util.find_spec("onnx") is None:
         raise MissingDependency("onnx", "models", "Writing an encoder in fp16")
-    from segserve.models.export.fp16 import add_half_encoder
+    from segserve.models.export.fp16 import add_fp16_encoder
 
     folder = models_dir(data_dir)
     bundle = registry(folder).bundle(name)
-    if bundle.has(HALF_ENCODER):
+    if bundle.has(FP16_ENCODER_FILE):
         raise BadInput(f"{name!r} has an encoder in fp16.", field="name")
     with shown() as progress, new_bundle(folder, name, replace=True) as staging:
         progress.stage("writing the encoder in fp16")
         shutil.copytree(bundle.folder, staging, dirs_exist_ok=True)
-        add_half_encoder(Bundle(staging))
+        add_fp16_encoder(Bundle(staging))
     ready(Bundle(folder / name))
 
 
@@ -249,7 +252,7 @@ def verify_models(
 def remove_model(name: Annotated[str, typer.Argument(help="Which model.")], data_dir: DataDir = None) -> None:
     """Delete a model. Those that came with segserve stay."""
     folder = models_dir(data_dir)
-    if not (folder / name).is_dir() and (BUILT_IN / name).is_dir():
+    if not (folder / name).is_dir() and (BUILT_IN_MODELS / name).is_dir():
         raise BadInput(f"{name!r} came with segserve and cannot be removed.", field="name")
     remove_bundle(folder, name)
     typer.echo(f"{name}: removed")
@@ -271,7 +274,7 @@ def described(manifest: SemanticManifest) -> None:
     typer.echo(f"  input: {manifest.input.model_dump_json(exclude_none=True)}")
 
 
-def warn(entry: Published) -> None:
+def warn(entry: PublishedModel) -> None:
     for file in entry.files:
         if file.digest is None:
             typer.secho(f"Warning: no digest is published for {file.url}.", fg="yellow", err=True)

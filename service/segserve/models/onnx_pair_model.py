@@ -17,46 +17,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput
-from segserve.models.bundle import Bundle, Kind, PromptableManifest, Runtime
-from segserve.models.promptable_model import Model
-from segserve.models.runtime import Graph, Held, RuntimeOptions
+from segserve.models.bundle import Bundle
+from segserve.models.manifest import BundleRuntime, ModelKind, PromptableManifest
+from segserve.models.onnx_runtime import HostOrDeviceArrays, OnnxGraph, RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
 from segserve.types import Embedding, Float32
 
-FEATURES = ("embedding", "high_res_0", "high_res_1")  # in the order of the encoders' outputs
-PADDING = -1  # a point label
-EFFICIENT_SAM_POINTS = 6  # decoder_max_num_input_points; the graph drops what is beyond
+FEATURE_NAMES = ("embedding", "high_res_0", "high_res_1")  # in the order of the encoders' outputs
+PADDING_LABEL = -1  # a point label
+MAX_EFFICIENT_SAM_POINTS = 6  # decoder_max_num_input_points; the graph drops what is beyond
 
 
-class StockModel(Model):
+class OnnxPairModel(PromptableModel):
     """A pair with segment-anything's interface, or with SAM 2's after it."""
 
     DECODER_GRAPHS: ClassVar[tuple[str, ...]] = ("decoder.onnx",)
     CLICK_GRAPH: ClassVar[str] = "decoder.onnx"
 
     @property
-    def _decoder(self) -> Graph:
+    def _decoder(self) -> OnnxGraph:
         return self._graphs["decoder.onnx"]
 
     def _run_encoder(self, images: Float32) -> Embedding:
         encoder = self._graphs["encoder.onnx"]
-        return dict(zip(FEATURES, encoder.run({encoder.inputs[0]: images}).values(), strict=False))
+        return dict(zip(FEATURE_NAMES, encoder.run({encoder.inputs[0]: images}).values(), strict=False))
 
-    def prepare(self, embedding: Embedding, mask_input: Float32 | None, known: Held | None = None) -> Held:
-        """As `Model.prepare`: the decoder's inputs, as far as they do not depend on the click."""
+    def prepare(
+        self, embedding: Embedding, mask_input: Float32 | None, known: HostOrDeviceArrays | None = None
+    ) -> HostOrDeviceArrays:
+        """As `PromptableModel.prepare`: the decoder's inputs, as far as they do not depend on the click."""
         low = self.manifest.dims.low
         prior = np.zeros((low, low), np.float32) if mask_input is None else mask_input
         fine = sorted(name for name in self._decoder.inputs if name.startswith("high_res"))
-        names = {k: n for k, n in zip(FEATURES, ["image_embeddings", *fine], strict=False) if k in embedding}
+        names = {
+            k: n for k, n in zip(FEATURE_NAMES, ["image_embeddings", *fine], strict=False) if k in embedding
+        }
         return {
             **self._features(self._decoder, embedding, names, known or {}),
-            "mask_input": self._decoder.hold(prior[None, None]),
+            "mask_input": self._decoder.to_device(prior[None, None]),
             "has_mask_input": np.array([float(mask_input is not None)], np.float32),
         }
 
     def decode(
-        self, prepared: Held, coords: Float32, labels: Float32, channels: list[int]
+        self, prepared: HostOrDeviceArrays, coords: Float32, labels: Float32, channels: list[int]
     ) -> tuple[Float32, Float32]:
-        """As `Model.decode`. A mask token that the graph does not give is stood in for by its best mask: a
+        """As `PromptableModel.decode`. A mask token that the graph does not give is stood in for by its best mask: a
         graph without the single mask answers with the best candidate, one with a single mask always with that.
         """
         answers = self.run_decoder(prepared, coords, labels)
@@ -65,10 +70,12 @@ class StockModel(Model):
         position = [masks.index(token) if token in masks else best for token in range(4)]
         return logits[[position[c] for c in channels]], scores[position]
 
-    def run_decoder(self, prepared: Held, coords: Float32, labels: Float32) -> list[NDArray[Any]]:
+    def run_decoder(
+        self, prepared: HostOrDeviceArrays, coords: Float32, labels: Float32
+    ) -> list[NDArray[Any]]:
         """All outputs, in the graph's order."""
-        if self.manifest.kind is Kind.SAM2:
-            coords, labels = without_padding(coords, labels)
+        if self.manifest.kind is ModelKind.SAM2:
+            coords, labels = drop_padding_points(coords, labels)
         return list(
             self._decoder.run(
                 {
@@ -94,10 +101,12 @@ class StockModel(Model):
         return answers[at].reshape(-1, low, low)
 
 
-class EfficientSamModel(StockModel):
+class EfficientSamModel(OnnxPairModel):
     """EfficientSAM resizes the image to a square itself, so it is given one, values 0 to 1."""
 
-    def prepare(self, embedding: Embedding, mask_input: Float32 | None, known: Held | None = None) -> Held:
+    def prepare(
+        self, embedding: Embedding, mask_input: Float32 | None, known: HostOrDeviceArrays | None = None
+    ) -> HostOrDeviceArrays:
         """Raises BadInput for a prior: this decoder has no input for it."""
         if mask_input is not None:
             raise BadInput(
@@ -107,12 +116,14 @@ class EfficientSamModel(StockModel):
             )
         return self._features(self._decoder, embedding, {"embedding": "image_embeddings"}, known or {})
 
-    def run_decoder(self, prepared: Held, coords: Float32, labels: Float32) -> list[NDArray[Any]]:
+    def run_decoder(
+        self, prepared: HostOrDeviceArrays, coords: Float32, labels: Float32
+    ) -> list[NDArray[Any]]:
         """Raises BadInput for more points than the graph reads."""
-        coords, labels = without_padding(coords, labels)
-        if len(coords) > EFFICIENT_SAM_POINTS:
+        coords, labels = drop_padding_points(coords, labels)
+        if len(coords) > MAX_EFFICIENT_SAM_POINTS:
             raise BadInput(
-                f"Model {self.name!r} reads at most {EFFICIENT_SAM_POINTS} points; a box counts as two.",
+                f"Model {self.name!r} reads at most {MAX_EFFICIENT_SAM_POINTS} points; a box counts as two.",
                 field="prompts",
                 remedy="Give fewer points, or take another model.",
             )
@@ -130,23 +141,23 @@ class EfficientSamModel(StockModel):
         )
 
 
-def without_padding(coords: Float32, labels: Float32) -> tuple[Float32, Float32]:
-    real = labels != PADDING
+def drop_padding_points(coords: Float32, labels: Float32) -> tuple[Float32, Float32]:
+    real = labels != PADDING_LABEL
     return coords[real], labels[real]
 
 
-MODELS: dict[Runtime, type[Model]] = {
-    Runtime.FAST: Model,
-    Runtime.STOCK: StockModel,
-    Runtime.EFFICIENT_SAM: EfficientSamModel,
+MODEL_CLASSES: dict[BundleRuntime, type[PromptableModel]] = {
+    BundleRuntime.FAST: PromptableModel,
+    BundleRuntime.STOCK: OnnxPairModel,
+    BundleRuntime.EFFICIENT_SAM: EfficientSamModel,
 }
 
 
-def open_promptable(
+def open_promptable_model(
     bundle: Bundle,
     encoder: RuntimeOptions | None,
     decoder: RuntimeOptions | None,
-    whole: RuntimeOptions | None = None,
-) -> Model:
+    whole_image: RuntimeOptions | None = None,
+) -> PromptableModel:
     """The promptable model that can run this bundle, its graphs open. Raises BrokenModel, WrongModel."""
-    return MODELS[bundle.expect(PromptableManifest).runtime](bundle, encoder, decoder, whole)
+    return MODEL_CLASSES[bundle.expect(PromptableManifest).runtime](bundle, encoder, decoder, whole_image)

@@ -8,29 +8,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import NoAutomaticDecoder
-from segserve.models.bundle import HALF_ENCODER, Bundle, Manifest, PromptableManifest
-from segserve.models.runtime import DeviceArray, Graph, Held, RuntimeOptions
+from segserve.models.bundle import FP16_ENCODER_FILE, Bundle
+from segserve.models.manifest import Manifest, PromptableManifest
+from segserve.models.onnx_runtime import DeviceArray, HostOrDeviceArrays, OnnxGraph, RuntimeOptions
 from segserve.types import Device, Embedding, Float32
 
-AIS = "ais.onnx"
+AIS_DECODER_FILE = "ais.onnx"
 FOLD_BELOW_TOKENS = 16  # as `models.export.fast_decoder` exports them
-OUTPUT_TOKENS = 6  # scores, four masks, and SAM 2's object token
+MAX_OUTPUT_TOKENS = 6  # scores, four masks, and SAM 2's object token
 
 
-class Loaded(Protocol):
+class LoadedModel(Protocol):
     """A model of any kind, its graphs open."""
 
-    KIND: ClassVar[type[Manifest]]
+    MANIFEST_TYPE: ClassVar[type[Manifest]]
     bundle: Bundle
 
 
-class Model:
+class PromptableModel:
     """Runs a promptable bundle's graphs: SAM and its kin.
 
-    encoder, decoder, whole: how to run each part; None where this process does not run it.
+    encoder, decoder, whole_image: how to run each part; None where this process does not run it.
     """
 
-    KIND: ClassVar[type[Manifest]] = PromptableManifest
+    MANIFEST_TYPE: ClassVar[type[Manifest]] = PromptableManifest
     DECODER_GRAPHS: ClassVar[tuple[str, ...]] = (
         "prepare.onnx",
         "fast_decoder.onnx",
@@ -43,33 +44,36 @@ class Model:
         bundle: Bundle,
         encoder: RuntimeOptions | None,
         decoder: RuntimeOptions | None,
-        whole: RuntimeOptions | None = None,
+        whole_image: RuntimeOptions | None = None,
     ) -> None:
         self.bundle = bundle
         self.manifest = bundle.expect(PromptableManifest)
-        self.preprocess = self.manifest.preprocess.build()
-        automatic = (AIS,) if bundle.has(AIS) else ()
-        parts = ((("encoder.onnx",), encoder), (self.DECODER_GRAPHS, decoder), (automatic, whole))
+        self.preprocess = self.manifest.preprocess.to_preprocess()
+        automatic = (AIS_DECODER_FILE,) if bundle.has(AIS_DECODER_FILE) else ()
+        parts = ((("encoder.onnx",), encoder), (self.DECODER_GRAPHS, decoder), (automatic, whole_image))
         self._graphs = {
-            file: Graph(bundle.path(self._file(file, options)), options)
+            file: OnnxGraph(bundle.path(self._file(file, options)), options)
             for files, options in parts
             if options is not None
             for file in files
         }
-        self.side_by_side = self if whole is None else self._one_thread_a_run(whole)
+        self.single_threaded = self if whole_image is None else self._one_thread_a_run(whole_image)
 
-    def _one_thread_a_run(self, whole: RuntimeOptions) -> Self:
+    def _one_thread_a_run(self, whole_image: RuntimeOptions) -> Self:
         """The same model for many clicks at once, each in a thread of its caller and in no other, apart from the
         threads that answer people's clicks. On a GPU nothing differs."""
-        if whole.device is Device.CUDA:
+        if whole_image.device is Device.CUDA:
             return self
-        graph, other = Graph(self.bundle.path(self.CLICK_GRAPH), replace(whole, threads=1)), copy(self)
+        graph, other = (
+            OnnxGraph(self.bundle.path(self.CLICK_GRAPH), replace(whole_image, threads=1)),
+            copy(self),
+        )
         other._graphs = {**self._graphs, self.CLICK_GRAPH: graph}
         return other
 
     def _file(self, graph: str, options: RuntimeOptions) -> str:
-        half = graph == "encoder.onnx" and options.half and self.bundle.has(HALF_ENCODER)
-        return HALF_ENCODER if half else graph
+        half = graph == "encoder.onnx" and options.fp16 and self.bundle.has(FP16_ENCODER_FILE)
+        return FP16_ENCODER_FILE if half else graph
 
     @property
     def name(self) -> str:
@@ -82,7 +86,7 @@ class Model:
     def encode_batch(self, images: Float32) -> list[Embedding]:
         """images [N, 3, S, S], as `encode` of each: together where the graph takes several, one after another
         where it does not. Raises OutOfMemory."""
-        if len(images) > 1 and not self._graphs["encoder.onnx"].batched:
+        if len(images) > 1 and not self._graphs["encoder.onnx"].is_batched:
             return [self.encode(images[i : i + 1]) for i in range(len(images))]
         found = self._run_encoder(images)
         return [{name: array[i] for name, array in found.items()} for i in range(len(images))]
@@ -90,7 +94,9 @@ class Model:
     def _run_encoder(self, images: Float32) -> Embedding:
         return self._graphs["encoder.onnx"].run({"image": images})
 
-    def prepare(self, embedding: Embedding, mask_input: Float32 | None, known: Held | None = None) -> Held:
+    def prepare(
+        self, embedding: Embedding, mask_input: Float32 | None, known: HostOrDeviceArrays | None = None
+    ) -> HostOrDeviceArrays:
         """What the decoder needs of the image, float32, where the decoder runs. mask_input [4g, 4g]: low-res
         logits of a prior. known: what was prepared of the same embedding before. Raises OutOfMemory."""
         graph, low = self._graphs["prepare.onnx"], self.manifest.dims.low
@@ -101,21 +107,23 @@ class Model:
             "mask_input": prior[None, None],
             "has_mask": np.array([float(mask_input is not None)], np.float32),
         }
-        if not graph.holds:  # made of the fp16 one again it costs less than to keep; on a device it is kept
+        if (
+            not graph.keeps_on_device
+        ):  # made of the fp16 one again it costs less than to keep; on a device it is kept
             del features["embedding"]
-        return {**features, **graph.run_held(inputs)}
+        return {**features, **graph.run_on_device(inputs)}
 
     def _features(
-        self, graph: Graph, embedding: Embedding, names: dict[str, str], known: Held
+        self, graph: OnnxGraph, embedding: Embedding, names: dict[str, str], known: HostOrDeviceArrays
     ) -> dict[str, NDArray[Any] | DeviceArray]:
         """The embedding's arrays under a graph's names for them, float32 with a batch axis, held for it."""
         return {
-            name: known[name] if name in known else graph.hold(embedding[key].astype(np.float32)[None])
+            name: known[name] if name in known else graph.to_device(embedding[key].astype(np.float32)[None])
             for key, name in names.items()
         }
 
     def decode(
-        self, prepared: Held, coords: Float32, labels: Float32, channels: list[int]
+        self, prepared: HostOrDeviceArrays, coords: Float32, labels: Float32, channels: list[int]
     ) -> tuple[Float32, Float32]:
         """coords [N, 2] in input pixels, labels [N] as the graph reads them, channels of 0..3 ->
         logits [M, 4g, 4g] and the scores [4] of all four."""
@@ -125,20 +133,20 @@ class Model:
             "point_labels": labels[None].astype(np.float32),
             "channels": np.array(channels, np.int64),
         }
-        many = len(coords) + OUTPUT_TOKENS >= FOLD_BELOW_TOKENS
+        many = len(coords) + MAX_OUTPUT_TOKENS >= FOLD_BELOW_TOKENS
         answer = self._graphs["fast_decoder_many.onnx" if many else "fast_decoder.onnx"].run(inputs)
         return answer["low_res"], answer["scores"]
 
     @property
-    def has_maps(self) -> bool:
+    def has_ais_decoder(self) -> bool:
         """Whether there is a decoder for automatic instance segmentation."""
-        return self.bundle.has(AIS)
+        return self.bundle.has(AIS_DECODER_FILE)
 
-    def maps(self, embedding: Embedding) -> Float32:
+    def predict_ais_maps(self, embedding: Embedding) -> Float32:
         """[3, h, h], 0 to 1: foreground, distance to the object's centre, inverted distance to its boundary.
         Raises NoAutomaticDecoder, OutOfMemory."""
-        if not self.has_maps:
+        if not self.has_ais_decoder:
             raise NoAutomaticDecoder(self.name)
         inputs = {"embedding": embedding["embedding"].astype(np.float32)[None]}
-        maps: Float32 = self._graphs[AIS].run(inputs)["maps"][0]
+        maps: Float32 = self._graphs[AIS_DECODER_FILE].run(inputs)["maps"][0]
         return maps

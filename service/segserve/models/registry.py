@@ -12,51 +12,44 @@ from typing import TypeVar
 import structlog
 
 from segserve.errors import BrokenModel, ModelNotFound, WrongModel
-from segserve.models.bundle import (
-    HALF_ENCODER,
-    MANIFEST,
-    NAME_PATTERN,
-    WEIGHTS,
-    Bundle,
-    InstancesManifest,
-    SemanticManifest,
-)
+from segserve.models.bundle import FP16_ENCODER_FILE, MANIFEST_FILE, MODEL_NAME_PATTERN, WEIGHTS_FILE, Bundle
 from segserve.models.instances_model import InstancesModel
-from segserve.models.onnx_pair_model import open_promptable
-from segserve.models.promptable_model import Loaded
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.manifest import InstancesManifest, SemanticManifest
+from segserve.models.onnx_pair_model import open_promptable_model
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.promptable_model import LoadedModel
 from segserve.models.semantic_model import SemanticModel
 
 log = structlog.get_logger(__name__)
 
-BUILT_IN = Path(__file__).parent / "built_in"
+BUILT_IN_MODELS = Path(__file__).parent / "built_in"
 
-L = TypeVar("L", bound=Loaded)
+L = TypeVar("L", bound=LoadedModel)
 
 
 @dataclass(frozen=True)
-class Runtimes:
+class RuntimeOptionsByGraph:
     """How this process runs each sort of graph; None where it does not run it.
 
-    encoder, decoder: of promptable models. whole: what looks at a whole image without prompts.
+    encoder, decoder: of promptable models. whole_image: what looks at a whole image without prompts.
     """
 
     encoder: RuntimeOptions | None = None
     decoder: RuntimeOptions | None = None
-    whole: RuntimeOptions | None = None
+    whole_image: RuntimeOptions | None = None
 
 
-def open_bundle(bundle: Bundle, runtimes: Runtimes) -> Loaded:
+def open_bundle(bundle: Bundle, runtimes: RuntimeOptionsByGraph) -> LoadedModel:
     """The model that can run this bundle, its graphs open. Raises BrokenModel."""
     if isinstance(bundle.manifest, SemanticManifest):
-        assert runtimes.whole is not None, "only what segments whole images asks for such a model"
-        return SemanticModel(bundle, runtimes.whole)
+        assert runtimes.whole_image is not None, "only what segments whole images asks for such a model"
+        return SemanticModel(bundle, runtimes.whole_image)
     if isinstance(bundle.manifest, InstancesManifest):
-        return InstancesModel(bundle, runtimes.whole)
-    return open_promptable(bundle, runtimes.encoder, runtimes.decoder, runtimes.whole)
+        return InstancesModel(bundle, runtimes.whole_image)
+    return open_promptable_model(bundle, runtimes.encoder, runtimes.decoder, runtimes.whole_image)
 
 
-class Registry:
+class ModelRegistry:
     """Bundles by name, loaded when first asked for; the least recently used goes when memory runs short.
 
     folders: searched in order; each holds bundles as sub-folders. budget_bytes: of the loaded bundles' files,
@@ -66,22 +59,22 @@ class Registry:
     def __init__(
         self,
         folders: list[Path],
-        runtimes: Runtimes,
+        runtimes: RuntimeOptionsByGraph,
         budget_bytes: int,
         on_loaded: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._folders = folders
         self._runtimes = runtimes
         self._budget, self._on_loaded = budget_bytes, on_loaded
-        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
         self._lock = threading.Lock()
 
     def bundles(self) -> dict[str, Bundle]:
         """Every readable bundle by name; the first folder that has a name wins."""
         found: dict[str, Bundle] = {}
         for folder in self._folders:
-            for path in sorted(folder.glob(f"*/{MANIFEST}")):
-                if NAME_PATTERN.fullmatch(path.parent.name) and path.parent.name not in found:
+            for path in sorted(folder.glob(f"*/{MANIFEST_FILE}")):
+                if MODEL_NAME_PATTERN.fullmatch(path.parent.name) and path.parent.name not in found:
                     try:
                         found[path.parent.name] = Bundle(path.parent)
                     except BrokenModel as error:  # one broken bundle must not hide the others
@@ -90,24 +83,24 @@ class Registry:
 
     def bundle(self, name: str) -> Bundle:
         """Raises ModelNotFound, or BrokenModel where the manifest cannot be read."""
-        if NAME_PATTERN.fullmatch(name):
+        if MODEL_NAME_PATTERN.fullmatch(name):
             for folder in self._folders:
-                if (folder / name / MANIFEST).is_file():
+                if (folder / name / MANIFEST_FILE).is_file():
                     return Bundle(folder / name)
         raise ModelNotFound(name, self.names())
 
     def names(self) -> list[str]:
-        found = {p.parent.name for folder in self._folders for p in folder.glob(f"*/{MANIFEST}")}
+        found = {p.parent.name for folder in self._folders for p in folder.glob(f"*/{MANIFEST_FILE}")}
         return sorted(found)
 
-    def peek(self, name: str, kind: type[L]) -> L | None:
+    def get_loaded(self, name: str, kind: type[L]) -> L | None:
         """The model if it is loaded; never waits. Raises WrongModel."""
         model = self._loaded.get(name)
         if model is None:
             return None
         with suppress(KeyError):  # evicted by another thread meanwhile; the model itself still works
             self._loaded.move_to_end(name)
-        return expect(model, kind)
+        return expect_model_kind(model, kind)
 
     def is_loaded(self, name: str) -> bool:
         return name in self._loaded
@@ -116,20 +109,20 @@ class Registry:
         """The model, loaded and verified if it was not yet. Blocks: call it in a thread. Raises ModelNotFound,
         BrokenModel, WrongModel."""
         with self._lock:
-            if (model := self.peek(name, kind)) is not None:
+            if (model := self.get_loaded(name, kind)) is not None:
                 return model
             bundle = self.bundle(name)
-            bundle.expect(kind.KIND)
+            bundle.expect(kind.MANIFEST_TYPE)
             bundle.verify()
             self._make_room(bundle)
-            opened = expect(open_bundle(bundle, self._runtimes), kind)
+            opened = expect_model_kind(open_bundle(bundle, self._runtimes), kind)
             self._loaded[name] = opened
             self._on_loaded(len(self._loaded))
             return opened
 
     async def get(self, name: str, kind: type[L]) -> L:
         """As `load`, from an event loop: at once where the model is loaded, in a thread where it is not."""
-        if (loaded := self.peek(name, kind)) is not None:
+        if (loaded := self.get_loaded(name, kind)) is not None:
             return loaded
         return await asyncio.to_thread(self.load, name, kind)
 
@@ -144,11 +137,11 @@ class Registry:
 
 def weight_bytes(bundle: Bundle) -> int:
     """Of what is loaded at once, at most: of the two encoders it is one, and weights to train on are not loaded."""
-    unloaded = (HALF_ENCODER, WEIGHTS)
+    unloaded = (FP16_ENCODER_FILE, WEIGHTS_FILE)
     return sum(entry.bytes for file, entry in bundle.manifest.files.items() if file not in unloaded)
 
 
-def expect(model: Loaded, kind: type[L]) -> L:
+def expect_model_kind(model: LoadedModel, kind: type[L]) -> L:
     if not isinstance(model, kind):
-        raise WrongModel(model.bundle.name, kind.KIND.answers, model.KIND.answers)
+        raise WrongModel(model.bundle.name, kind.MANIFEST_TYPE.TASK, model.MANIFEST_TYPE.TASK)
     return model

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from segserve.models.strict_schema import Strict
+from segserve.models.strict_schema import StrictSchema
 
 Floats = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
 Eps = Annotated[float, Field(ge=0, description="added to the divisor")]
 
 
-class Clahe(Strict):
+class Clahe(StrictSchema):
     """Contrast-limited adaptive histogram equalisation (Zuiderveld, Graphics Gems IV, 1994), defined as OpenCV's
     `createCLAHE(clip_limit, (tiles, tiles))`: clip_limit in multiples of a flat histogram's bin, tiles a side.
     Of colour images the lightness (L of CIELAB) is equalised, as albumentations does."""
@@ -26,7 +26,7 @@ class Clahe(Strict):
     tiles: int = Field(8, ge=1, le=64)
 
 
-class Fixed(Strict):
+class Fixed(StrictSchema):
     """(x - mean) / std, the same for every image. white: what the value 255 counts as, so that mean and std can
     stand as the training code had them: 1 for means like 0.485, 255 for means like 123.675. One number for all
     channels, or one a channel in the order R, G, B."""
@@ -43,7 +43,7 @@ class Fixed(Strict):
         return self
 
 
-class Percentile(Strict):
+class Percentile(StrictSchema):
     """The image's low and high percentile become 0 and 1, then (x - mean) / std. 0 and 100 are its minimum and
     maximum. clip: values beyond them become 0 and 1. per_channel: percentiles of each channel by itself."""
 
@@ -63,7 +63,7 @@ class Percentile(Strict):
         return self
 
 
-class Standardise(Strict):
+class Standardise(StrictSchema):
     """Zero mean and unit variance, image by image. per_channel: of each channel by itself."""
 
     method: Literal["standardise"]
@@ -74,7 +74,7 @@ class Standardise(Strict):
 Normalisation = Annotated[Fixed | Percentile | Standardise, Field(discriminator="method")]
 
 
-class SemanticInput(Strict):
+class SemanticInput(StrictSchema):
     """channels: 1 grey, 3 RGB. normalise: may also be spelled normalize."""
 
     channels: Literal[1, 3] = 3
@@ -100,7 +100,7 @@ class SemanticInput(Strict):
         return self
 
 
-class Crf(Strict):
+class Crf(StrictSchema):
     """A fully connected CRF over the probabilities. The fields have the names of pydensecrf.
 
     gaussian_sxy: how far near pixels pull each other to the same class, in pixels.
@@ -115,7 +115,7 @@ class Crf(Strict):
     bilateral_srgb: float = Field(13.0, ge=1, le=255)
 
 
-class Postprocess(Strict):
+class Postprocess(StrictSchema):
     """What is done, in this order: crf to the probabilities, before thresholds; the rest to each class by itself. A
     field at its default does nothing.
 

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 
-class Strict(BaseModel):
+class StrictSchema(BaseModel):
     """Takes what it names and nothing else, and does not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

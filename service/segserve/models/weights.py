@@ -11,26 +11,28 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from segserve.errors import BadInput
-from segserve.models.bundle import WEIGHTS, Bundle
+from segserve.models.bundle import WEIGHTS_FILE, Bundle
 
-PROMPTABLE, AUTOMATIC = "sam", "automatic"
+PROMPTABLE_NETWORK, AUTOMATIC_NETWORK = "sam", "automatic"
 
 
-def write_weights(folder: Path, networks: Mapping[str, nn.Module], *, half: bool = False) -> None:
-    """half: as fp16, which rounds them unless they were rounded before."""
+def write_weights(folder: Path, networks: Mapping[str, nn.Module], *, fp16_weights: bool = False) -> None:
+    """fp16_weights: as fp16, which rounds them unless they were rounded before."""
     tensors = {
-        f"{name}.{key}": (value.half() if half and value.is_floating_point() else value).contiguous().clone()
+        f"{name}.{key}": (value.half() if fp16_weights and value.is_floating_point() else value)
+        .contiguous()
+        .clone()
         for name, network in networks.items()
         for key, value in network.state_dict().items()
     }
-    save_file(tensors, folder / WEIGHTS)
+    save_file(tensors, folder / WEIGHTS_FILE)
 
 
 def read_weights(
     bundle: Bundle, *, purpose: str = "to train on", field: str = "from"
 ) -> dict[str, dict[str, Tensor]]:
     """The tensors by network and by key, float32. Raises BadInput for a bundle that holds none, BrokenModel."""
-    if not bundle.has(WEIGHTS):
+    if not bundle.has(WEIGHTS_FILE):
         raise BadInput(
             f"Model {bundle.name!r} has no weights {purpose}, only ONNX graphs.",
             field=field,
@@ -38,7 +40,7 @@ def read_weights(
         )
     bundle.verify()
     found: dict[str, dict[str, Tensor]] = {}
-    for key, value in load_file(bundle.path(WEIGHTS)).items():
+    for key, value in load_file(bundle.path(WEIGHTS_FILE)).items():
         name, _, rest = key.partition(".")
         found.setdefault(name, {})[rest] = value.float() if value.is_floating_point() else value
     return found

@@ -11,7 +11,7 @@ from segserve.decode.segmenter import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.masks import crop, rle
 from segserve.masks.geometry import iou
-from segserve.models.promptable_model import Model
+from segserve.models.promptable_model import PromptableModel
 from segserve.projection.mask_to_prompt import Projection, mask_to_prompt
 from segserve.projection.slice_order import Chain, ProjectionVisit, SliceStep
 from segserve.timing import Timings
@@ -49,7 +49,7 @@ class PropagatedObject:
 class MaskPropagator:
     """All objects of a job. Used by one thread at a time."""
 
-    def __init__(self, model: Model, size: Size, options: PropagationOptions) -> None:
+    def __init__(self, model: PromptableModel, size: Size, options: PropagationOptions) -> None:
         self._model, self._size, self._options = model, size, options
         self._objects: dict[int, PropagatedObject] = {}
 

@@ -19,9 +19,10 @@ from sam2.modeling.sam2_utils import get_1d_sine_pe
 from torch import Tensor
 
 from segserve.errors import BadInput, BrokenModel
-from segserve.models.bundle import Bundle, Kind, PromptableManifest
-from segserve.models.networks.sam2 import CONFIGS, build
-from segserve.models.weights import PROMPTABLE, read_weights
+from segserve.models.bundle import Bundle
+from segserve.models.manifest import ModelKind, PromptableManifest
+from segserve.models.networks.sam2 import SAM2_CONFIGS, build_sam2_network
+from segserve.models.weights import PROMPTABLE_NETWORK, read_weights
 from segserve.sam2_memory.memory_bank import FrameClicks, MemoryContext
 from segserve.types import Bool, Device, UInt8
 
@@ -29,7 +30,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as sam2.utils.misc.l
 LOGIT_LIMIT = 32.0  # of a mask that is fed back, as sam2 clamps it
 # Objects that look back together. On a CPU it saves nothing, and one by one the results are the library's bit by bit.
 MAX_BATCH = {Device.CPU: 1, Device.CUDA: 8}
-ARCHITECTURES = {f"hiera_{variant}": variant for variant in CONFIGS}
+ARCHITECTURES = {f"hiera_{variant}": variant for variant in SAM2_CONFIGS}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Sam2VideoNetwork:
         BadInput for a model that cannot do this or kept no weights, or a device that is not there; BrokenModel.
         """
         manifest = bundle.expect(PromptableManifest)
-        if manifest.kind is not Kind.SAM2 or manifest.architecture not in ARCHITECTURES:
+        if manifest.kind is not ModelKind.SAM2 or manifest.architecture not in ARCHITECTURES:
             raise BadInput(
                 f"Model {bundle.name!r} ({manifest.architecture}) has no memory for video.",
                 field="model",
@@ -91,8 +92,8 @@ class Sam2VideoNetwork:
             )
         if device is Device.CUDA and not torch.cuda.is_available():
             raise BadInput("There is no CUDA device here.", field="device", remedy="Set the device to cpu.")
-        weights = read_weights(bundle, purpose="for video", field="model").get(PROMPTABLE, {})
-        network = build(ARCHITECTURES[manifest.architecture], image_size=image_size)
+        weights = read_weights(bundle, purpose="for video", field="model").get(PROMPTABLE_NETWORK, {})
+        network = build_sam2_network(ARCHITECTURES[manifest.architecture], image_size=image_size)
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:

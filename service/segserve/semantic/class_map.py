@@ -7,7 +7,7 @@ import numpy as np
 
 from segserve.errors import BadInput
 from segserve.masks import crop
-from segserve.models.bundle import Activation, SemanticManifest
+from segserve.models.manifest import Activation, SemanticManifest
 from segserve.types import Float16, Float32, ImageObjects, SegmentedObject, Size, UInt8
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segserve.errors import BadInput, TooLarge
-from segserve.models.bundle import SemanticManifest
+from segserve.models.manifest import SemanticManifest
 from segserve.models.semantic_manifest import Postprocess
 from segserve.semantic.crf import MAX_CRF_PIXELS, require_crf
 from segserve.semantic.sliding_window import count_runs

@@ -8,8 +8,8 @@ import numpy as np
 from segserve.bounded_executor import BoundedExecutor
 from segserve.images.image_library import ImageLibrary
 from segserve.metrics import Metrics
-from segserve.models.bundle import Activation
-from segserve.models.registry import Registry
+from segserve.models.manifest import Activation
+from segserve.models.registry import ModelRegistry
 from segserve.models.semantic_model import SemanticModel
 from segserve.semantic.class_map import ClassMap, classify_pixels, measure_class_areas, resolve_thresholds
 from segserve.semantic.crf import refine_by_crf
@@ -30,7 +30,7 @@ class SemanticSegmenter:
     """
 
     def __init__(
-        self, library: ImageLibrary, registry: Registry, turns: BoundedExecutor, metrics: Metrics
+        self, library: ImageLibrary, registry: ModelRegistry, turns: BoundedExecutor, metrics: Metrics
     ) -> None:
         self._library, self._registry = library, registry
         self._turns, self._metrics = turns, metrics
@@ -95,12 +95,12 @@ def segment_image(
     with timings.stage("network"):
         for top, band in slide_window(
             network_input,
-            model.probabilities,
+            model.predict_probabilities,
             manifest,
             tile=tile,
             overlap=resolve_overlap(options, manifest),
             flips=options.tta_flips,
-            batch_size=model.at_once,
+            batch_size=model.max_batch_tiles,
         ):
             rows = slice(top, top + band.shape[1])
             values[rows] = classify_pixels(band, thresholds, manifest.background)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segserve.models.bundle import SemanticManifest
+from segserve.models.manifest import SemanticManifest
 from segserve.semantic.preprocess import NetworkInput
 from segserve.semantic.tta import FLIPPED_AXES, Flips, RunNetwork, run_with_flips
 from segserve.types import Float32, Size

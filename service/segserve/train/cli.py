@@ -18,7 +18,7 @@ from rich.progress import (
 
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
-from segserve.models.registry import BUILT_IN, Registry, Runtimes
+from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
 from segserve.settings import Settings, load_settings
 from segserve.train import require_libraries
 from segserve.train.dataset_folder import read_folders, split_validation
@@ -129,7 +129,9 @@ def train_promptable(
     settings, target = prepare_run(data_dir, name, run, replace)
     from segserve.train.train_promptable import TrainPromptableOptions, fine_tune
 
-    bundle = Registry([target.models_dir, BUILT_IN], Runtimes(), budget_bytes=0).bundle(base)
+    bundle = ModelRegistry(
+        [target.models_dir, BUILT_IN_MODELS], RuntimeOptionsByGraph(), budget_bytes=0
+    ).bundle(base)
     options = TrainPromptableOptions(
         steps=steps, batch=batch, window=window, rate=lr, seed=seed, share=validation, device=device.value
     )
@@ -170,7 +172,7 @@ def train_unet(
 ) -> None:
     """Train a U-Net from zero: a class for every pixel. The best weights on the images held out are kept."""
     settings, target = prepare_run(data_dir, name, run, replace)
-    from segserve.models.importers import About
+    from segserve.models.importers.import_request import ModelCard
     from segserve.train.train_unet import TrainUnetOptions, train_unet_bundle
 
     options = TrainUnetOptions(
@@ -188,7 +190,7 @@ def train_unet(
         learn, held_out = split_validation(
             read_folders(images, masks, settings.image_limits.pixels), validation
         )
-        about = About(f"U-Net trained on {len(learn) + len(held_out)} images", "", "segserve train unet")
+        about = ModelCard(f"U-Net trained on {len(learn) + len(held_out)} images", "", "segserve train unet")
         made = train_unet_bundle(learn, held_out, target, options, about, resume=resume, progress=progress)
     report_ready(made, target)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from segserve.models.install import free_place
+from segserve.models.install import resolve_install_folder
 
 
 @dataclass(frozen=True)
@@ -17,4 +17,4 @@ class OutputTarget:
 
     def check(self) -> None:
         """Raises BadInput now rather than after hours of training."""
-        free_place(self.models_dir, self.name, replace=self.replace)
+        resolve_install_folder(self.models_dir, self.name, replace=self.replace)

@@ -8,7 +8,7 @@ import torch
 
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
-from segserve.models.importers import About
+from segserve.models.importers.import_request import ModelCard
 from segserve.models.install import new_bundle
 from segserve.train import dataset_folder
 from segserve.train.augmentation import ColourAugmentation
@@ -77,7 +77,7 @@ def fine_tune(
     if start.fresh and not resume:
         progress.stage("beginning an automatic decoder from nothing: the model has none to train on")
     progress.stage("measuring distances in the masks")
-    preprocess = start.manifest.preprocess.build()
+    preprocess = start.manifest.preprocess.to_preprocess()
     scenes, validation = ([build_scene(each, preprocess) for each in part] for part in (learn, held_out))
     start.networks.to(device)
     training = PromptableTrainer(
@@ -88,7 +88,7 @@ def fine_tune(
     run_steps(training, scenes, validation, options, run, progress)
     progress.stage("writing the bundle and comparing it with its network")
     with new_bundle(target.models_dir, target.name, replace=target.replace) as staging:
-        about = About(
+        about = ModelCard(
             f"{bundle.name}, trained further on {len(found)} images",
             start.manifest.licence,
             f"segserve train promptable --from {bundle.name}",
@@ -152,7 +152,7 @@ def run_settings(
 def window_geometry(start: TrainableNetworks, window: int) -> WindowGeometry:
     """Raises BadInput for a window that the network does not take."""
     preprocess = replace(
-        start.manifest.preprocess.build(), stretch_percentiles=None
+        start.manifest.preprocess.to_preprocess(), stretch_percentiles=None
     )  # of scenes: done already
     whole = preprocess.input_size
     if start.windows and (window % (2 * start.stride) or not 64 <= window <= whole):

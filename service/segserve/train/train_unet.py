@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from segserve.errors import BadInput
-from segserve.models.bundle import Bundle, Kind, SemanticManifest
-from segserve.models.export.sam import fold_batch_norms, round_to_half
+from segserve.models.bundle import Bundle
+from segserve.models.export.sam import fold_batch_norms, round_to_fp16
 from segserve.models.export.semantic import export_semantic
-from segserve.models.importers import About
-from segserve.models.importers.compare_promptable import check as check_error
-from segserve.models.importers.compare_promptable import relative_to_largest
+from segserve.models.importers.compare_arrays import check_error, error_over_max
+from segserve.models.importers.import_request import ModelCard
 from segserve.models.install import new_bundle
-from segserve.models.networks.unet import ListedUNet
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.manifest import ModelKind, SemanticManifest
+from segserve.models.networks.unet import FeatureListUNet
+from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.semantic_manifest import Percentile, SemanticInput
 from segserve.models.semantic_model import SemanticModel
 from segserve.settings import count_cores
@@ -72,7 +72,7 @@ def train_unet_bundle(
     held_out: list[LabelledImage],
     target: OutputTarget,
     options: TrainUnetOptions,
-    about: About,
+    about: ModelCard,
     *,
     resume: bool = False,
     progress: TrainingProgress,
@@ -84,7 +84,7 @@ def train_unet_bundle(
     device = check_device(options.device)
     run = RunFolder(target.run, run_settings(learn + held_out, options), resume=resume)
     torch.manual_seed(options.seed)
-    network = ListedUNet(3, len(options.classes), options.features)
+    network = FeatureListUNet(3, len(options.classes), options.features)
     training = UnetTrainer(network, len(options.classes), options.recipe, device)
     if resume:
         training.load(load_checkpoint(run.checkpoint))
@@ -135,12 +135,12 @@ def run_settings(found: list[LabelledImage], options: TrainUnetOptions) -> dict[
     return {"kind": "unet", "data": dataset_folder.digest_images(found), **asked}
 
 
-def build_manifest(name: str, options: TrainUnetOptions, about: About) -> SemanticManifest:
+def build_manifest(name: str, options: TrainUnetOptions, about: ModelCard) -> SemanticManifest:
     multiple = 2 ** len(options.features)
     low, high = STRETCH_PERCENTILES
     return SemanticManifest(
         name=name,
-        kind=Kind.SEMANTIC,
+        kind=ModelKind.SEMANTIC,
         architecture=ARCHITECTURE,
         classes=options.classes,
         input=SemanticInput(
@@ -165,12 +165,12 @@ def write_unet_bundle(network: nn.Module, staging: Any, like: SemanticManifest) 
     """The weights, batch norms folded into them, are rounded to fp16. Raises BrokenModel where the graph does not
     compute what the network does."""
     folded = fold_batch_norms(network.cpu())
-    round_to_half(folded)
-    bundle = export_semantic(folded, staging, like, half=True)
+    round_to_fp16(folded)
+    bundle = export_semantic(folded, staging, like, fp16_weights=True)
     height, width = like.tile
     image = torch.randn(1, like.input.channels, height, width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = folded(image).numpy()
     found = SemanticModel(bundle, RuntimeOptions(threads=count_cores())).run(image.numpy())
-    check_error("graph", relative_to_largest(found, expected), TOLERANCE)
+    check_error("graph", error_over_max(found, expected), TOLERANCE)
     return bundle

@@ -10,15 +10,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from segserve.errors import BadInput
-from segserve.models.bundle import Bundle, Kind, PromptableManifest, Runtime, write_manifest
-from segserve.models.export.ais_decoder import add_automatic
-from segserve.models.export.sam import export_sam, fold_batch_norms, round_to_half
-from segserve.models.importers import About
-from segserve.models.importers.checkpoint import load_weights
-from segserve.models.importers.compare_promptable import compare
-from segserve.models.importers.sam import Sam
-from segserve.models.networks.starter import AutomaticDecoder, build_sam
-from segserve.models.weights import AUTOMATIC, PROMPTABLE, read_weights, write_weights
+from segserve.models.bundle import Bundle, write_manifest
+from segserve.models.export.ais_decoder import add_ais_decoder
+from segserve.models.export.sam import export_sam, fold_batch_norms, round_to_fp16
+from segserve.models.importers.compare_promptable import compare_promptable
+from segserve.models.importers.import_request import ModelCard
+from segserve.models.importers.read_checkpoint import load_weights
+from segserve.models.importers.sam import SamImporter
+from segserve.models.manifest import BundleRuntime, ModelKind, PromptableManifest
+from segserve.models.networks.starter import AutomaticDecoder, build_starter_sam
+from segserve.models.weights import AUTOMATIC_NETWORK, PROMPTABLE_NETWORK, read_weights, write_weights
 
 STARTER = "starter-conv"
 INHERITED_FIELDS = ("preprocess", "mask_threshold", "ais", "amg")  # of the manifest it began with
@@ -44,7 +45,7 @@ def build_mobile_sam() -> Any:
 
 # By a manifest's architecture
 BUILDER_BY_ARCHITECTURE: dict[str, Callable[[], Any]] = {
-    STARTER: build_sam,
+    STARTER: build_starter_sam,
     "vit_t": build_mobile_sam,
     **{variant: sam_builder(variant) for variant in ("vit_b", "vit_l", "vit_h")},
 }
@@ -68,17 +69,17 @@ class TrainableNetworks:
         return self.manifest.architecture == STARTER
 
 
-class TrainedSam(Sam):
+class TrainedSam(SamImporter):
     """What an exported bundle is compared with: the networks themselves."""
 
     def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
-        return super().encode(network[PROMPTABLE], image)
+        return super().encode(network[PROMPTABLE_NETWORK], image)
 
     def decoder(self, network: Any) -> tuple[Any, Any]:
-        return super().decoder(network[PROMPTABLE])
+        return super().decoder(network[PROMPTABLE_NETWORK])
 
-    def maps(self, network: Any, features: dict[str, Tensor]) -> Tensor | None:
-        maps: Tensor = network[AUTOMATIC](features["embedding"])
+    def predict_ais_maps(self, network: Any, features: dict[str, Tensor]) -> Tensor | None:
+        maps: Tensor = network[AUTOMATIC_NETWORK](features["embedding"])
         return maps
 
 
@@ -86,8 +87,8 @@ def load_trainable(bundle: Bundle) -> TrainableNetworks:
     """Raises WrongModel for what takes no prompts, BadInput for what cannot be trained on."""
     manifest = bundle.expect(PromptableManifest)
     if (
-        manifest.kind is not Kind.SAM
-        or manifest.runtime is not Runtime.FAST
+        manifest.kind is not ModelKind.SAM
+        or manifest.runtime is not BundleRuntime.FAST
         or manifest.architecture not in BUILDER_BY_ARCHITECTURE
     ):
         raise BadInput(
@@ -98,15 +99,17 @@ def load_trainable(bundle: Bundle) -> TrainableNetworks:
     weights = read_weights(bundle)
     sam = load_weights(
         BUILDER_BY_ARCHITECTURE[manifest.architecture](),
-        weights.get(PROMPTABLE, {}),
+        weights.get(PROMPTABLE_NETWORK, {}),
         manifest.architecture,
         ("",),
     )
     automatic = AutomaticDecoder(manifest.dims.embedding[0])
-    fresh = AUTOMATIC not in weights
+    fresh = AUTOMATIC_NETWORK not in weights
     if not fresh:
-        load_weights(automatic, weights[AUTOMATIC], "an automatic decoder", ("",))
-    return TrainableNetworks(manifest, nn.ModuleDict({PROMPTABLE: sam, AUTOMATIC: automatic}), fresh)
+        load_weights(automatic, weights[AUTOMATIC_NETWORK], "an automatic decoder", ("",))
+    return TrainableNetworks(
+        manifest, nn.ModuleDict({PROMPTABLE_NETWORK: sam, AUTOMATIC_NETWORK: automatic}), fresh
+    )
 
 
 def write_promptable_bundle(
@@ -115,7 +118,7 @@ def write_promptable_bundle(
     folder: Path,
     *,
     name: str,
-    about: About,
+    about: ModelCard,
     half: bool = False,
 ) -> Bundle:
     """like: of what architecture the networks are, and how images are prepared for them. half: round all weights to
@@ -124,15 +127,20 @@ def write_promptable_bundle(
     folded = fold_batch_norms(networks)
     if half:
         for part in folded.values():
-            round_to_half(part)
-    write_weights(folder, dict(networks.items()), half=half)
+            round_to_fp16(part)
+    write_weights(folder, dict(networks.items()), fp16_weights=half)
     architecture = like.architecture
     bundle = export_sam(
-        folded[PROMPTABLE], folder, name=name, architecture=architecture, half=half, **vars(about)
+        folded[PROMPTABLE_NETWORK],
+        folder,
+        name=name,
+        architecture=architecture,
+        fp16_weights=half,
+        **vars(about),
     )
-    bundle = add_automatic(folded[AUTOMATIC], bundle, half=half)
+    bundle = add_ais_decoder(folded[AUTOMATIC_NETWORK], bundle, fp16_weights=half)
     manifest = bundle.expect(PromptableManifest)
     manifest = manifest.model_copy(update={name: getattr(like, name) for name in INHERITED_FIELDS})
     bundle = write_manifest(folder, manifest)
-    compare(bundle, TrainedSam(), folded, slack=HALF_SLACK if half else 1.0)
+    compare_promptable(bundle, TrainedSam(), folded, slack=HALF_SLACK if half else 1.0)
     return bundle

@@ -23,7 +23,7 @@ from segserve.jobs.kinds.segment_then_join import SegmentThenJoinJob
 from segserve.jobs.kinds.slice_labels import SLICES_PER_CHUNK
 from segserve.jobs.kinds.volume_merging import VolumeMergeRunner
 from segserve.masks import rle
-from segserve.models.bundle import AisEntry
+from segserve.models.manifest import AisEntry
 from segserve.tracking.link_tracks import LinkingParams
 from segserve.types import Priority, Size, UInt8
 from tests.automatic.drawn_slices import disc

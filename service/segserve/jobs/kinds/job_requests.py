@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from segserve.automatic.merge_slices import VolumeParams
 from segserve.errors import BadInput
 from segserve.files.file_view import FileView
-from segserve.models.bundle import AisEntry, Bundle
+from segserve.models.bundle import Bundle
+from segserve.models.manifest import AisEntry
 from segserve.projection.mask_to_prompt import Projection
 from segserve.tracking.link_tracks import LinkingParams
 from segserve.types import Direction, Select

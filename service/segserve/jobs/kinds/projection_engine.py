@@ -17,8 +17,8 @@ from segserve.jobs.engine.retry_policy import retry_while_busy
 from segserve.jobs.engine.stop_signal import StopSignal
 from segserve.jobs.kinds.job_requests import PropagationRequest, check_same_model
 from segserve.jobs.kinds.propagation import ObjectOnSlice
-from segserve.models.promptable_model import Model
-from segserve.models.registry import Registry
+from segserve.models.promptable_model import PromptableModel
+from segserve.models.registry import ModelRegistry
 from segserve.projection.propagate import MaskPropagator, PropagationOptions
 from segserve.projection.slice_order import ProjectionVisit
 from segserve.timing import Timings
@@ -33,7 +33,7 @@ class ProjectionEngine:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: ModelRegistry,
         embeddings: FrameEmbeddings,
         workers: Executor,
         read_prompt: ReadPrompt,
@@ -44,7 +44,7 @@ class ProjectionEngine:
         self._read_prompt, self._timings, self._at_once = read_prompt, timings, at_once
 
     async def open(self, job: Job, request: PropagationRequest, reading: SliceReader) -> "ProjectionRun":
-        model = await self._registry.get(request.model, Model)
+        model = await self._registry.get(request.model, PromptableModel)
         check_same_model(model.bundle, request)
         options = PropagationOptions(
             request.projection,

@@ -15,7 +15,7 @@ from segserve.jobs.kinds.projection_engine import ReadPrompt
 from segserve.jobs.kinds.propagation import ObjectOnSlice
 from segserve.jobs.kinds.propagation_plan import MemoryVisit
 from segserve.models.bundle import Bundle
-from segserve.models.registry import Registry
+from segserve.models.registry import ModelRegistry
 from segserve.types import Device, SegmentedObject
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 class Sam2MemoryEngine:
     """threads: of torch, on a CPU."""
 
-    def __init__(self, registry: Registry, read_prompt: ReadPrompt, device: Device, threads: int) -> None:
+    def __init__(
+        self, registry: ModelRegistry, read_prompt: ReadPrompt, device: Device, threads: int
+    ) -> None:
         self._registry, self._read_prompt = registry, read_prompt
         self._device, self._threads = device, threads
         self._worker = ThreadPoolExecutor(1, "memory")  # torch keeps threads for each thread that calls it

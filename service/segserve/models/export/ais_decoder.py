@@ -3,22 +3,23 @@
 import torch
 from torch import nn
 
-from segserve.models.bundle import Bundle, PromptableManifest, write_manifest
-from segserve.models.export.onnx_files import export
-from segserve.models.export.sam import fold_batch_norms, round_to_half
-from segserve.models.promptable_model import AIS
+from segserve.models.bundle import Bundle, write_manifest
+from segserve.models.export.sam import fold_batch_norms, round_to_fp16
+from segserve.models.export.torch_to_onnx import export_onnx
+from segserve.models.manifest import PromptableManifest
+from segserve.models.promptable_model import AIS_DECODER_FILE
 
 
-def add_automatic(decoder: nn.Module, bundle: Bundle, *, half: bool = False) -> Bundle:
+def add_ais_decoder(decoder: nn.Module, bundle: Bundle, *, fp16_weights: bool = False) -> Bundle:
     """Write `decoder` beside the graphs of a promptable bundle.
 
     decoder: embedding [1, C, g, g] -> maps [1, 3, h, h], 0 to 1: foreground, distance to the object's centre,
-    inverted distance to its boundary. half: round the weights to fp16 and store them so. Raises WrongModel.
+    inverted distance to its boundary. fp16_weights: round the weights to fp16 and store them so. Raises WrongModel.
     """
     manifest = bundle.expect(PromptableManifest)
     decoder = fold_batch_norms(decoder)
-    if half:
-        round_to_half(decoder)
+    if fp16_weights:
+        round_to_fp16(decoder)
     inputs = {"embedding": torch.zeros(1, *manifest.dims.embedding)}
-    export(decoder, bundle.folder / AIS, inputs, ("maps",), half=half)
+    export_onnx(decoder, bundle.folder / AIS_DECODER_FILE, inputs, ("maps",), fp16_weights=fp16_weights)
     return write_manifest(bundle.folder, manifest)

@@ -3,7 +3,7 @@
 SAM and SAM 2 share the two-way transformer, so both are rewritten by the same three steps, none of which
 changes the function (Kirillov et al., "Segment Anything", 2023; Ravi et al., "SAM 2", 2024):
 
-1. `Prepare` runs once per image. Layer 0 sees image tokens that no prompt has touched, so its keys and
+1. `ImagePreparation` runs once per image. Layer 0 sees image tokens that no prompt has touched, so its keys and
    values (token to image) and queries (image to token) depend on the image alone.
 2. The projections of all P image tokens are reassociated onto the T prompt tokens: ``(q Wq)(x Wk)^T`` is
    ``(q Wq Wk^T) x^T``. The key's bias is constant along the softmax and drops out; the value's bias passes
@@ -140,7 +140,7 @@ def embed_mask(prompt_encoder: Any, mask_input: Tensor, has_mask: Tensor) -> Ten
     return has_mask * prompt_encoder.mask_downscaling(mask_input) + (1 - has_mask) * empty
 
 
-class Prepare(nn.Module):
+class ImagePreparation(nn.Module):
     """What the decoder needs of an image, and of a prior mask if there is one.
 
     embedding [1, C, g, g], mask_input [1, 1, 4g, 4g] low-res logits, has_mask [1] 1 or 0 ->
@@ -171,7 +171,7 @@ class FastDecoder(nn.Module):
 
     point_coords [1, N, 2] in input pixels (0.5 is added inside, as SAM does), point_labels [1, N]: 1 and 0
     points, 2 and 3 a box's corners, -1 padding. channels [M] int64: which of the four mask tokens. Then
-    `Prepare`'s outputs and, for SAM 2, high_res_0 [1, C/8, 4g, 4g] and high_res_1 [1, C/4, 2g, 2g].
+    `ImagePreparation`'s outputs and, for SAM 2, high_res_0 [1, C/8, 4g, 4g] and high_res_1 [1, C/4, 2g, 2g].
     -> low_res [M, 4g, 4g], scores [4] of all mask tokens.
     """
 
@@ -225,13 +225,13 @@ class FastDecoder(nn.Module):
     def upscale(self, keys: Tensor, high_res: tuple[Tensor, ...]) -> Tensor:
         """[P, C] -> [P, 4, 4, C/8]: each token's 4 x 4 low-res pixels, two steps of 2 x 2."""
         first, norm, act, second, act2 = self.decoder.output_upscaling
-        x = double(keys, first)
+        x = upscale_twice(keys, first)
         if high_res:
-            x = x + cells(high_res[1], self.grid, 1)
+            x = x + split_into_cells(high_res[1], self.grid, 1)
         x = F.layer_norm(x, tuple(norm.weight.shape), norm.weight, norm.bias, norm.eps)
-        x = double(act(x), second)
+        x = upscale_twice(act(x), second)
         if high_res:
-            x = x + cells(high_res[0], self.grid, 2)
+            x = x + split_into_cells(high_res[0], self.grid, 2)
         return act2(x)
 
     def forward(
@@ -280,7 +280,7 @@ class FastDecoder(nn.Module):
         return masks.reshape(g, g, -1, 4, 4).permute(2, 0, 3, 1, 4).reshape(-1, 4 * g, 4 * g)
 
 
-def double(x: Tensor, convolution: nn.ConvTranspose2d) -> Tensor:
+def upscale_twice(x: Tensor, convolution: nn.ConvTranspose2d) -> Tensor:
     """A transposed convolution of kernel and stride 2 on channels-last x [..., C] -> [..., 4, D]; the new
     axis counts the 2 x 2 pixels that each input pixel becomes, row first."""
     inputs, outputs = convolution.weight.shape[:2]
@@ -290,7 +290,7 @@ def double(x: Tensor, convolution: nn.ConvTranspose2d) -> Tensor:
     return flat.reshape(*x.shape[:-1], 4, outputs)
 
 
-def cells(feature: Tensor, grid: int, steps: int) -> Tensor:
+def split_into_cells(feature: Tensor, grid: int, steps: int) -> Tensor:
     """A feature map [1, D, g * 2**steps, ...] as each token's own pixels: [P, 4, D] or [P, 4, 4, D]."""
     depth = feature.shape[1]
     if steps == 1:

@@ -19,24 +19,25 @@ from onnx import GraphProto, ModelProto, TensorProto, helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from segserve.errors import BrokenModel
-from segserve.models.bundle import HALF_ENCODER, Bundle, PromptableManifest, write_manifest
-from segserve.models.runtime import Graph, RuntimeOptions
+from segserve.models.bundle import FP16_ENCODER_FILE, Bundle, write_manifest
+from segserve.models.manifest import PromptableManifest
+from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
 from segserve.settings import count_cores
 
-NORM = {"Pow", "ReduceMean", "Sqrt"}
-BETWEEN = {"Add", "Sub", "Div"}  # the rest of a norm, next to these
+NORM_OPS = {"Pow", "ReduceMean", "Sqrt"}
+NORM_ARITHMETIC_OPS = {"Add", "Sub", "Div"}  # the rest of a norm, next to these
 TOLERANCE = 5e-3  # root mean square of the error over the standard deviation; SAM's vit_b has 8e-4
 
 
-def add_half_encoder(bundle: Bundle) -> Bundle:
+def add_fp16_encoder(bundle: Bundle) -> Bundle:
     """Write encoder.fp16.onnx beside encoder.onnx, and both into the manifest.
 
     Raises BrokenModel, and adds nothing, where the encoder does not give the same in fp16.
     """
-    target = bundle.folder / HALF_ENCODER
+    target = bundle.folder / FP16_ENCODER_FILE
     try:
-        onnx.save(to_half(typed(bundle.path("encoder.onnx"))), str(target))
-        off = half_error(bundle, target)
+        onnx.save(convert_to_fp16(load_with_types(bundle.path("encoder.onnx"))), str(target))
+        off = measure_fp16_error(bundle, target)
     except Exception as error:  # whatever a graph from elsewhere makes the converter and the runtime raise
         target.unlink(missing_ok=True)
         raise BrokenModel(f"The encoder cannot be had in fp16: {error}.") from error
@@ -46,16 +47,16 @@ def add_half_encoder(bundle: Bundle) -> Bundle:
     return write_manifest(bundle.folder, bundle.manifest)
 
 
-def typed(path: Path) -> ModelProto:
+def load_with_types(path: Path) -> ModelProto:
     """The graph with the type of every tensor."""
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".onnx") as file:  # beside its external data
         onnx.shape_inference.infer_shapes_path(str(path), file.name)
         return onnx.load(file.name)
 
 
-def to_half(model: ModelProto) -> ModelProto:
+def convert_to_fp16(model: ModelProto) -> ModelProto:
     """The graph, whose types are known, in fp16."""
-    blocked = wide_nodes(model.graph)
+    blocked = find_fp32_nodes(model.graph)
     half = convert_float_to_float16(
         model, keep_io_types=True, node_block_list=blocked, disable_shape_infer=True
     )
@@ -71,13 +72,13 @@ def to_half(model: ModelProto) -> ModelProto:
     return half
 
 
-def wide_nodes(graph: GraphProto) -> list[str]:
+def find_fp32_nodes(graph: GraphProto) -> list[str]:
     """The names of the nodes that stay float32."""
-    tensors = {name for n in graph.node if n.op_type in NORM for name in (*n.input, *n.output)}
+    tensors = {name for n in graph.node if n.op_type in NORM_OPS for name in (*n.input, *n.output)}
     return [
         n.name
         for n in graph.node
-        if n.op_type in NORM or (n.op_type in BETWEEN and tensors & {*n.input, *n.output})
+        if n.op_type in NORM_OPS or (n.op_type in NORM_ARITHMETIC_OPS and tensors & {*n.input, *n.output})
     ]
 
 
@@ -86,25 +87,25 @@ def replace_nodes(graph: GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
     graph.node.extend(nodes)
 
 
-def half_error(bundle: Bundle, half: Path) -> float:
+def measure_fp16_error(bundle: Bundle, half: Path) -> float:
     """The largest of its outputs' errors on noise, each the root mean square over the standard deviation; infinite
     where one is not finite."""
     size, options = (
         bundle.expect(PromptableManifest).preprocess.input_size,
         RuntimeOptions(threads=count_cores()),
     )
-    whole = Graph(bundle.path("encoder.onnx"), options)
+    whole = OnnxGraph(bundle.path("encoder.onnx"), options)
     image = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
     expected = whole.run({whole.inputs[0]: image})
     with tempfile.TemporaryDirectory(dir=bundle.folder) as work:
         honest = Path(work) / "rounded.onnx"
-        onnx.save(rounded(onnx.load(str(half))), str(honest))
-        found = Graph(honest, options).run({whole.inputs[0]: image})
+        onnx.save(round_results_to_fp16(onnx.load(str(half))), str(honest))
+        found = OnnxGraph(honest, options).run({whole.inputs[0]: image})
     errors = [np.sqrt(np.square(found[n] - a).mean()) / a.std() for n, a in expected.items()]
     return float(max(errors)) if np.isfinite(errors).all() else float("inf")
 
 
-def rounded(half: ModelProto) -> ModelProto:
+def round_results_to_fp16(half: ModelProto) -> ModelProto:
     """The fp16 graph with every result really rounded. On a CPU ONNX Runtime computes it in float32 and leaves out
     the roundings in between, and with them any overflow."""
     types = {value.name: value.type.tensor_type.elem_type for value in half.graph.value_info}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 
-class ImageNorm(nn.Module):
+class WrittenOutNorm(nn.Module):
     """[N, C, H, W] -> the same, each channel of each image with mean 0 and variance 1, then scaled and shifted
     by the norm's own weights where it has any."""
 
@@ -19,19 +19,19 @@ class ImageNorm(nn.Module):
         self.eps, self.weight, self.bias = norm.eps, norm.weight, norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        centred = x - average(x)
-        normed = centred * torch.rsqrt(average(centred * centred) + self.eps)
+        centred = x - row_first_mean(x)
+        normed = centred * torch.rsqrt(row_first_mean(centred * centred) + self.eps)
         if self.weight is None:
             return normed
         return normed * self.weight.reshape(-1, 1, 1) + self.bias.reshape(-1, 1, 1)
 
 
-def average(x: Tensor) -> Tensor:
+def row_first_mean(x: Tensor) -> Tensor:
     """[N, C, H, W] -> [N, C, 1, 1], rows first."""
     return x.mean(3, keepdim=True).mean(2, keepdim=True)
 
 
-def write_out_norms(network: nn.Module) -> nn.Module:
+def replace_image_norms(network: nn.Module) -> nn.Module:
     """A copy in which every instance norm, and every batch norm in training mode, is written out: of a single
     image both take the same statistics."""
     network = copy.deepcopy(network)
@@ -39,5 +39,5 @@ def write_out_norms(network: nn.Module) -> nn.Module:
         for name, child in list(parent.named_children()):
             batch = isinstance(child, nn.BatchNorm2d) and child.training
             if batch or isinstance(child, nn.InstanceNorm2d):
-                setattr(parent, name, ImageNorm(child))
+                setattr(parent, name, WrittenOutNorm(child))
     return network

@@ -24,18 +24,19 @@ from torch import Tensor, nn
 from torchvision.ops import nms, roi_align
 from torchvision.ops.poolers import LevelMapper
 
-from segserve.models.bundle import Bundle, InstancesManifest, Kind, ResizeEntry, write_manifest
-from segserve.models.export.onnx_files import export
-from segserve.models.instances_model import FEATURES
+from segserve.models.bundle import Bundle, write_manifest
+from segserve.models.export.torch_to_onnx import export_onnx
+from segserve.models.instances_model import FEATURE_NAMES
+from segserve.models.manifest import InstancesManifest, ModelKind, ResizeEntry
 
-EXAMPLE = (1, 3, 128, 160)
-LEVELS = range(2, 6)  # of the features that are pooled: level k has a stride of 2**k
+EXAMPLE_SHAPE = (1, 3, 128, 160)
+POOLED_LEVELS = range(2, 6)  # of the features that are pooled: level k has a stride of 2**k
 
 
-class Detector(nn.Module):
+class DetectionGraph(nn.Module):
     """The first graph. network: a `torchvision.models.detection.MaskRCNN`."""
 
-    OUTPUTS = ("boxes", "scores", *FEATURES)
+    OUTPUTS = ("boxes", "scores", *FEATURE_NAMES)
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -43,12 +44,12 @@ class Detector(nn.Module):
 
     def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
         levels = list(self.backbone(image).values())
-        features = levels[: len(FEATURES)]
+        features = levels[: len(FEATURE_NAMES)]
         proposals = self.propose(image, size, levels)
-        pooled = pool(self.heads.box_roi_pool, features, proposals)
+        pooled = pool_regions(self.heads.box_roi_pool, features, proposals)
         logits, deltas = self.heads.box_predictor(self.heads.box_head(pooled))
         boxes = self.heads.box_coder.decode_single(deltas, proposals)
-        boxes = clip(boxes.reshape(boxes.shape[0], -1, 4), size)
+        boxes = clip_boxes(boxes.reshape(boxes.shape[0], -1, 4), size)
         return boxes, torch.softmax(logits, -1), *features
 
     def propose(self, image: Tensor, size: Tensor, levels: list[Tensor]) -> Tensor:
@@ -57,9 +58,9 @@ class Detector(nn.Module):
         boxes, scores = [], []
         for objectness, deltas, level in zip(*self.rpn.head(levels), anchors, strict=True):
             logits = objectness.permute(0, 2, 3, 1).reshape(-1)
-            logits, best = logits.topk(at_most(logits, self.rpn.pre_nms_top_n()))
+            logits, best = logits.topk(min_with_count(logits, self.rpn.pre_nms_top_n()))
             codes = deltas.reshape(-1, 4, *deltas.shape[-2:]).permute(2, 3, 0, 1).reshape(-1, 4)[best]
-            level_boxes = clip(self.rpn.box_coder.decode_single(codes, level[best]), size)
+            level_boxes = clip_boxes(self.rpn.box_coder.decode_single(codes, level[best]), size)
             level_scores = torch.sigmoid(logits)
             sides = level_boxes[:, 2:] - level_boxes[:, :2]
             whole = (sides >= self.rpn.min_size).all(1) & (level_scores >= self.rpn.score_thresh)
@@ -68,10 +69,10 @@ class Detector(nn.Module):
             boxes.append(level_boxes[keep])
             scores.append(level_scores[keep])
         every = torch.cat(scores)
-        return torch.cat(boxes)[every.topk(at_most(every, self.rpn.post_nms_top_n()))[1]]
+        return torch.cat(boxes)[every.topk(min_with_count(every, self.rpn.post_nms_top_n()))[1]]
 
 
-class Masks(nn.Module):
+class MaskGraph(nn.Module):
     """The second graph."""
 
     def __init__(self, network: Any) -> None:
@@ -80,18 +81,18 @@ class Masks(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         *features, boxes, labels = inputs
-        pooled = pool(self.heads.mask_roi_pool, features, boxes)
+        pooled = pool_regions(self.heads.mask_roi_pool, features, boxes)
         logits = self.heads.mask_predictor(self.heads.mask_head(pooled))
         index = labels[:, None, None, None].expand(-1, 1, logits.shape[2], logits.shape[3])
         return torch.sigmoid(logits.gather(1, index)[:, 0])
 
 
-def at_most(values: Tensor, most: int) -> Any:
+def min_with_count(values: Tensor, most: int) -> Any:
     """The smaller of `most` and how many values there are, as a tensor: tracing leaves that open."""
     return torch.minimum(torch._shape_as_tensor(values)[0], torch.tensor(most))
 
 
-def clip(boxes: Tensor, size: Tensor) -> Tensor:
+def clip_boxes(boxes: Tensor, size: Tensor) -> Tensor:
     """boxes [..., 4] within an image of size (height, width)."""
     limits = size.flip(0).repeat(2).to(boxes.dtype)
     return torch.minimum(boxes.clamp(min=0), limits)
@@ -107,16 +108,16 @@ def level_anchors(generator: Any, image: Tensor, levels: Sequence[Tensor]) -> li
     return anchors
 
 
-def pool(pooler: Any, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
+def pool_regions(pooler: Any, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
     """`MultiScaleRoIAlign` of one image: boxes [N, 4] -> [N, C, p, p], each from the level that suits its size.
 
     The strides are the true ones. torchvision takes them from the first image that it sees, and errs where
     that is thin: 20 pixels high, padded to 32, passes for a stride of 2.
     """
-    mapper = LevelMapper(LEVELS[0], LEVELS[-1], pooler.canonical_scale, pooler.canonical_level)
-    found = mapper([boxes]) + LEVELS[0]
+    mapper = LevelMapper(POOLED_LEVELS[0], POOLED_LEVELS[-1], pooler.canonical_scale, pooler.canonical_level)
+    found = mapper([boxes]) + POOLED_LEVELS[0]
     parts, positions = [], []
-    for level, feature in zip(LEVELS, features, strict=True):
+    for level, feature in zip(POOLED_LEVELS, features, strict=True):
         chosen = torch.where(found == level)[0]
         regions = torch.cat([torch.zeros_like(boxes[chosen, :1]), boxes[chosen]], 1)
         parts.append(roi_align(feature, regions, pooler.output_size, 2**-level, pooler.sampling_ratio))
@@ -138,21 +139,23 @@ def export_mask_rcnn(
     """Write `network` as a bundle into `folder`. classes: names by index, the background first."""
     network = copy.deepcopy(network).eval()
     folder.mkdir(parents=True, exist_ok=True)
-    image, size = torch.rand(EXAMPLE), torch.tensor(EXAMPLE[2:]) - 3
+    image, size = torch.rand(EXAMPLE_SHAPE), torch.tensor(EXAMPLE_SHAPE[2:]) - 3
     axes = {"image": {2: "height", 3: "width"}, "boxes": {0: "regions"}, "scores": {0: "regions"}}
-    sides = {feature: {2: f"{feature}_height", 3: f"{feature}_width"} for feature in FEATURES}
-    detector = Detector(network)
+    sides = {feature: {2: f"{feature}_height", 3: f"{feature}_width"} for feature in FEATURE_NAMES}
+    detector = DetectionGraph(network)
     inputs = {"image": image, "size": size}
-    export(detector, folder / "model.onnx", inputs, Detector.OUTPUTS, {**axes, **sides})
+    export_onnx(detector, folder / "model.onnx", inputs, DetectionGraph.OUTPUTS, {**axes, **sides})
     with torch.no_grad():
-        features = dict(zip(FEATURES, detector(image, size)[2:], strict=True))
+        features = dict(zip(FEATURE_NAMES, detector(image, size)[2:], strict=True))
     chosen = {"boxes": torch.tensor([[3.0, 4.0, 90.0, 100.0]] * 2), "labels": torch.tensor([1, 1])}
     axes = {name: {0: "objects"} for name in ("boxes", "labels", "masks")}
-    export(Masks(network), folder / "masks.onnx", {**features, **chosen}, ("masks",), {**axes, **sides})
+    export_onnx(
+        MaskGraph(network), folder / "masks.onnx", {**features, **chosen}, ("masks",), {**axes, **sides}
+    )
     transform, heads = network.transform, network.roi_heads
     manifest = InstancesManifest(
         name=name,
-        kind=Kind.INSTANCES,
+        kind=ModelKind.INSTANCES,
         architecture=architecture,
         description=description,
         licence=licence,

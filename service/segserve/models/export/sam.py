@@ -10,16 +10,19 @@ from segment_anything.utils.onnx import SamOnnxModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segserve.models.bundle import Bundle, Dims, Kind, PreprocessEntry, PromptableManifest, write_manifest
-from segserve.models.export.fast_decoder import FastDecoder, Prepare
-from segserve.models.export.onnx_files import export
+from segserve.models.bundle import Bundle, write_manifest
+from segserve.models.export.fast_decoder import FastDecoder, ImagePreparation
+from segserve.models.export.torch_to_onnx import export_onnx
+from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest
 
-BATCH = {name: {0: "images"} for name in ("image", "embedding", "high_res_0", "high_res_1")}
-ONE_BY_ONE = {"vit_t"}  # TinyViT counts its images in Python, which tracing turns into a constant
-SPARSE = {"point_coords": {1: "points"}, "point_labels": {1: "points"}}
+BATCH_AXES = {name: {0: "images"} for name in ("image", "embedding", "high_res_0", "high_res_1")}
+UNBATCHED_ARCHITECTURES = {
+    "vit_t"
+}  # TinyViT counts its images in Python, which tracing turns into a constant
+POINT_AXES = {"point_coords": {1: "points"}, "point_labels": {1: "points"}}
 
 
-class Encoder(nn.Module):
+class SamEncoder(nn.Module):
     """image [1, 3, S, S] -> embedding [1, C, g, g]."""
 
     def __init__(self, image_encoder: nn.Module) -> None:
@@ -31,7 +34,7 @@ class Encoder(nn.Module):
         return embedding
 
 
-class StockDecoder(SamOnnxModel):
+class SamStockDecoder(SamOnnxModel):
     """segment-anything's own export model, its crop kept dynamic: the released package makes Python ints of
     the cropped size, which tracing freezes at the example's aspect ratio."""
 
@@ -43,7 +46,7 @@ class StockDecoder(SamOnnxModel):
         return F.interpolate(inside, (size[0], size[1]), mode="bilinear", align_corners=False)
 
 
-def round_to_half(network: nn.Module) -> None:
+def round_to_fp16(network: nn.Module) -> None:
     """Round every weight to the nearest fp16 value, so that storing it as fp16 loses nothing more."""
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if tensor.is_floating_point() and not name.startswith("pixel_"):  # the manifest's mean and std stay
@@ -68,7 +71,7 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
 
 
 def export_decoders(
-    prompt_encoder: Any, mask_decoder: Any, folder: Path, high_res: list[Tensor], *, half: bool
+    prompt_encoder: Any, mask_decoder: Any, folder: Path, high_res: list[Tensor], *, fp16_weights: bool
 ) -> None:
     """Write prepare.onnx and the two fast decoders of SAM or SAM 2."""
     channels, grid = mask_decoder.transformer_dim, prompt_encoder.image_embedding_size[0]
@@ -77,10 +80,10 @@ def export_decoders(
         "mask_input": torch.zeros(1, 1, 4 * grid, 4 * grid),
         "has_mask": torch.zeros(1),
     }
-    prepare = Prepare(prompt_encoder, mask_decoder).eval()
-    export(prepare, folder / "prepare.onnx", inputs, Prepare.OUTPUTS, half=half)
+    prepare = ImagePreparation(prompt_encoder, mask_decoder).eval()
+    export_onnx(prepare, folder / "prepare.onnx", inputs, ImagePreparation.OUTPUTS, fp16_weights=fp16_weights)
     with torch.no_grad():
-        prepared = dict(zip(Prepare.OUTPUTS, prepare(*inputs.values()), strict=True))
+        prepared = dict(zip(ImagePreparation.OUTPUTS, prepare(*inputs.values()), strict=True))
     click = {
         "point_coords": torch.rand(1, 2, 2),
         "point_labels": torch.tensor([[1.0, -1.0]]),
@@ -88,13 +91,15 @@ def export_decoders(
         **prepared,
         **{f"high_res_{index}": feature for index, feature in enumerate(high_res)},
     }
-    axes = {**SPARSE, "channels": {0: "masks"}, "low_res": {0: "masks"}}
+    axes = {**POINT_AXES, "channels": {0: "masks"}, "low_res": {0: "masks"}}
     for name, fold in (("fast_decoder.onnx", True), ("fast_decoder_many.onnx", False)):
         decoder = FastDecoder(prompt_encoder, mask_decoder, fold)
-        export(decoder, folder / name, click, ("low_res", "scores"), axes, half=half)
+        export_onnx(decoder, folder / name, click, ("low_res", "scores"), axes, fp16_weights=fp16_weights)
 
 
-def export_stock_decoder(stock: nn.Module, folder: Path, features: dict[str, Tensor], *, half: bool) -> None:
+def export_stock_decoder(
+    stock: nn.Module, folder: Path, features: dict[str, Tensor], *, fp16_weights: bool
+) -> None:
     """Write decoder.onnx, the interface that segment-anything's own export has and browsers know.
 
     features: examples of the encoder's outputs by that interface's names, image_embeddings [1, C, g, g] first.
@@ -109,7 +114,7 @@ def export_stock_decoder(stock: nn.Module, folder: Path, features: dict[str, Ten
         "orig_im_size": torch.tensor([480.0, 640.0]),
     }
     outputs = ("masks", "iou_predictions", "low_res_masks")
-    export(stock, folder / "decoder.onnx", inputs, outputs, SPARSE, half=half)
+    export_onnx(stock, folder / "decoder.onnx", inputs, outputs, POINT_AXES, fp16_weights=fp16_weights)
 
 
 def export_sam(
@@ -122,32 +127,39 @@ def export_sam(
     licence: str = "",
     source: str = "",
     stretch_percentiles: tuple[float, float] | None = None,
-    half: bool = False,
+    fp16_weights: bool = False,
 ) -> Bundle:
     """Write `sam` (a `segment_anything.modeling.Sam` or one shaped like it) as a bundle into `folder`.
 
-    half: round the weights to fp16 and store them so; the bundle is then exact for the rounded weights.
+    fp16_weights: round the weights to fp16 and store them so; the bundle is then exact for the rounded weights.
     """
     sam = fold_batch_norms(sam)
-    if half:
-        round_to_half(sam)
+    if fp16_weights:
+        round_to_fp16(sam)
     folder.mkdir(parents=True, exist_ok=True)
     size = sam.image_encoder.img_size
     encoder_inputs = {"image": torch.zeros(1, 3, size, size)}
-    axes = None if architecture in ONE_BY_ONE else BATCH
-    export(
-        Encoder(sam.image_encoder), folder / "encoder.onnx", encoder_inputs, ("embedding",), axes, half=half
+    axes = None if architecture in UNBATCHED_ARCHITECTURES else BATCH_AXES
+    export_onnx(
+        SamEncoder(sam.image_encoder),
+        folder / "encoder.onnx",
+        encoder_inputs,
+        ("embedding",),
+        axes,
+        fp16_weights=fp16_weights,
     )
-    export_decoders(sam.prompt_encoder, sam.mask_decoder, folder, [], half=half)
+    export_decoders(sam.prompt_encoder, sam.mask_decoder, folder, [], fp16_weights=fp16_weights)
     channels, grid = sam.mask_decoder.transformer_dim, sam.prompt_encoder.image_embedding_size[0]
-    stock = StockDecoder(sam, return_single_mask=False)
-    export_stock_decoder(stock, folder, {"image_embeddings": torch.randn(1, channels, grid, grid)}, half=half)
+    stock = SamStockDecoder(sam, return_single_mask=False)
+    export_stock_decoder(
+        stock, folder, {"image_embeddings": torch.randn(1, channels, grid, grid)}, fp16_weights=fp16_weights
+    )
     mean, std = (tuple(float(v) for v in t.flatten()) for t in (sam.pixel_mean, sam.pixel_std))
     return write_manifest(
         folder,
         PromptableManifest(
             name=name,
-            kind=Kind.SAM,
+            kind=ModelKind.SAM,
             architecture=architecture,
             description=description,
             licence=licence,

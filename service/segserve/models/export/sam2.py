@@ -7,17 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segserve.models.bundle import Bundle, Dims, Kind, PreprocessEntry, PromptableManifest, write_manifest
+from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.export.fast_decoder import embed_mask, embed_points
-from segserve.models.export.onnx_files import export
-from segserve.models.export.sam import BATCH, export_decoders, export_stock_decoder
+from segserve.models.export.sam import BATCH_AXES, export_decoders, export_stock_decoder
+from segserve.models.export.torch_to_onnx import export_onnx
+from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest
 
 # sam2.utils.transforms.SAM2Transforms, on the 0..255 scale
 MEAN, STD = (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)
 LOGIT_LIMIT = 32.0  # SAM2ImagePredictor clamps the logits it gives out as priors
 
 
-class Encoder(nn.Module):
+class Sam2Encoder(nn.Module):
     """image [1, 3, S, S] -> embedding [1, C, g, g], high_res_0 [1, C/8, 4g, 4g], high_res_1 [1, C/4, 2g, 2g].
 
     What `SAM2ImagePredictor.set_image` keeps: the decoder's own projections of the finer levels are applied,
@@ -37,7 +38,7 @@ class Encoder(nn.Module):
         return coarse, fine, middle
 
 
-class StockDecoder(nn.Module):
+class Sam2StockDecoder(nn.Module):
     """The interface of segment-anything's own export, with SAM 2's two features besides.
 
     point_coords [1, N, 2] in input pixels and point_labels [1, N] end with the padding point (-1) that SAM 2
@@ -88,30 +89,32 @@ def export_sam2(
     description: str = "",
     licence: str = "",
     source: str = "",
-    half: bool = False,
+    fp16_weights: bool = False,
 ) -> Bundle:
     """Write `model` (a `sam2.modeling.sam2_base.SAM2Base`) as a bundle into `folder`."""
     model = model.eval()
     folder.mkdir(parents=True, exist_ok=True)
     size = model.image_size
-    export(
-        Encoder(model),
+    export_onnx(
+        Sam2Encoder(model),
         folder / "encoder.onnx",
         {"image": torch.zeros(1, 3, size, size)},
-        Encoder.OUTPUTS,
-        BATCH,
-        half=half,
+        Sam2Encoder.OUTPUTS,
+        BATCH_AXES,
+        fp16_weights=fp16_weights,
     )
     shapes = feature_shapes(model)
     embedding, fine, middle = (torch.randn(1, *shape) for shape in shapes)
-    export_decoders(model.sam_prompt_encoder, model.sam_mask_decoder, folder, [fine, middle], half=half)
+    export_decoders(
+        model.sam_prompt_encoder, model.sam_mask_decoder, folder, [fine, middle], fp16_weights=fp16_weights
+    )
     features = {"image_embeddings": embedding, "high_res_feats_0": fine, "high_res_feats_1": middle}
-    export_stock_decoder(StockDecoder(model), folder, features, half=half)
+    export_stock_decoder(Sam2StockDecoder(model), folder, features, fp16_weights=fp16_weights)
     return write_manifest(
         folder,
         PromptableManifest(
             name=name,
-            kind=Kind.SAM2,
+            kind=ModelKind.SAM2,
             architecture=architecture,
             description=description,
             licence=licence,

@@ -23,11 +23,13 @@ from bioimageio.spec.model import v0_5
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput, BrokenModel
-from segserve.models.bundle import SemanticManifest, sha256_of, write_manifest
-from segserve.models.importers import About, Job, onnx
-from segserve.models.importers.bioimageio_steps import activation_of, input_of
-from segserve.models.importers.unzip import inside, unpack
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.bundle import file_sha256, write_manifest
+from segserve.models.importers import onnx
+from segserve.models.importers.bioimageio_steps import build_activation, build_input
+from segserve.models.importers.import_request import ImportRequest, ModelCard
+from segserve.models.importers.safe_unzip import resolve_inside, unpack_zip
+from segserve.models.manifest import SemanticManifest
+from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 from segserve.settings import count_cores
 
@@ -41,24 +43,24 @@ DIFFERENT = 1e-3  # part of the pixels, where the test output is binary
 DESCRIPTION_CHARACTERS = 300
 
 
-def write(job: Job) -> None:
+def write_bundle(request: ImportRequest) -> None:
     """Raises BadInput (no such package, or one that cannot be served), BrokenModel (its test is not reproduced)."""
-    if job.variant is not None:
+    if request.variant is not None:
         raise BadInput("A package has no variants.", field="variant", remedy="Leave --variant out.")
-    with tempfile.TemporaryDirectory(dir=job.folder.parent) as unpacked:
-        package = job.checkpoint
-        if not job.checkpoint.is_dir():
-            job.on_stage("unpacking the package")
+    with tempfile.TemporaryDirectory(dir=request.folder.parent) as unpacked:
+        package = request.checkpoint
+        if not request.checkpoint.is_dir():
+            request.on_stage("unpacking the package")
             package = Path(unpacked)
-            unpack(job.checkpoint, package)
-        job.on_stage("reading the package")
+            unpack_zip(request.checkpoint, package)
+        request.on_stage("reading the package")
         description = read_description(package)
-        shutil.copyfile(weights_of(description, package), job.folder / onnx.GRAPH)
-        told = described(description, job)
-        found = found_in(description, package)
-        manifest = onnx.inspect(job.folder / onnx.GRAPH, told, found, "bioimageio")
-        job.on_stage("reproducing its test")
-        reproduce(job.folder, manifest, description, package)
+        shutil.copyfile(find_onnx_weights(description, package), request.folder / onnx.GRAPH_FILE)
+        told = add_package_info(description, request)
+        found = read_manifest_fields(description, package)
+        manifest = onnx.inspect_graph(request.folder / onnx.GRAPH_FILE, told, found, "bioimageio")
+        request.on_stage("reproducing its test")
+        check_reproduction(request.folder, manifest, description, package)
 
 
 def read_description(package: Path) -> v0_5.ModelDescr:
@@ -86,11 +88,11 @@ def read_description(package: Path) -> v0_5.ModelDescr:
     return found
 
 
-def test_array(package: Path, tensor: Any) -> NDArray[Any]:
+def read_test_tensor(package: Path, tensor: Any) -> NDArray[Any]:
     """Raises BadInput."""
     if tensor.test_tensor is None:
         raise BadInput("The package has no test tensors.", field="checkpoint", remedy="Add them to it.")
-    path = inside(package, str(tensor.test_tensor.source))
+    path = resolve_inside(package, str(tensor.test_tensor.source))
     try:
         loaded: NDArray[Any] = np.load(path, allow_pickle=False)
         if loaded.ndim == len(AXES) and loaded.size:
@@ -100,7 +102,7 @@ def test_array(package: Path, tensor: Any) -> NDArray[Any]:
     raise BadInput(f"{path.name} is not an image of {len(AXES)} axes.", field="checkpoint")
 
 
-def weights_of(description: v0_5.ModelDescr, package: Path) -> Path:
+def find_onnx_weights(description: v0_5.ModelDescr, package: Path) -> Path:
     """The ONNX file. Raises BadInput."""
     entry = description.weights.onnx
     if entry is None or entry.external_data is not None:
@@ -110,8 +112,8 @@ def weights_of(description: v0_5.ModelDescr, package: Path) -> Path:
             field="checkpoint",
             remedy="Where you trust it: bioimageio add-weights PACKAGE OUTPUT --target-format onnx.",
         )
-    path = inside(package, str(entry.source))
-    if entry.sha256 is not None and sha256_of(path) != str(entry.sha256):
+    path = resolve_inside(package, str(entry.source))
+    if entry.sha256 is not None and file_sha256(path) != str(entry.sha256):
         raise BadInput(
             f"{path.name} does not match its digest.",
             field="checkpoint",
@@ -120,17 +122,17 @@ def weights_of(description: v0_5.ModelDescr, package: Path) -> Path:
     return path
 
 
-def described(description: v0_5.ModelDescr, job: Job) -> Job:
+def add_package_info(description: v0_5.ModelDescr, request: ImportRequest) -> ImportRequest:
     """With what the package says of itself."""
-    about = About(
-        description=job.about.description or (description.description or "")[:DESCRIPTION_CHARACTERS],
-        licence=job.about.licence or str(description.license or ""),
-        source=job.about.source or str(description.id or description.name),
+    card = ModelCard(
+        description=request.card.description or (description.description or "")[:DESCRIPTION_CHARACTERS],
+        licence=request.card.licence or str(description.license or ""),
+        source=request.card.source or str(description.id or description.name),
     )
-    return replace(job, about=about)
+    return replace(request, card=card)
 
 
-def found_in(description: v0_5.ModelDescr, package: Path) -> dict[str, Any]:
+def read_manifest_fields(description: v0_5.ModelDescr, package: Path) -> dict[str, Any]:
     """Fields of the manifest that the package tells. Raises BadInput."""
     if len(description.inputs) != 1 or len(description.outputs) != 1:
         raise BadInput(
@@ -146,14 +148,14 @@ def found_in(description: v0_5.ModelDescr, package: Path) -> dict[str, Any]:
                 field="checkpoint",
                 remedy="Only batch, channel, y, x is served: no volumes, no time.",
             )
-    found: dict[str, Any] = sizes(image.axes[2:], answer.axes[2:])
+    found: dict[str, Any] = read_sizes(image.axes[2:], answer.axes[2:])
     names = [str(name) for name in answer.axes[1].channel_names]
-    brightest = float(test_array(package, image).max())
-    found["input"] = input_of(image.preprocessing, len(image.axes[1].channel_names), brightest)
-    return {**found, "classes": names, **activation_of(answer.postprocessing, len(names))}
+    brightest = float(read_test_tensor(package, image).max())
+    found["input"] = build_input(image.preprocessing, len(image.axes[1].channel_names), brightest)
+    return {**found, "classes": names, **build_activation(answer.postprocessing, len(names))}
 
 
-def sizes(inputs: Any, outputs: Any) -> dict[str, Any]:
+def read_sizes(inputs: Any, outputs: Any) -> dict[str, Any]:
     """multiple, and the overlap that keeps the halo out."""
     steps = [axis.size.step for axis in inputs if isinstance(axis.size, v0_5.ParameterizedSize)]
     halo = max(getattr(axis, "halo", 0) for axis in outputs)
@@ -164,12 +166,14 @@ def sizes(inputs: Any, outputs: Any) -> dict[str, Any]:
     return {"multiple": multiple, "tile": (tile, tile), "overlap": min(0.75, max(0.25, 2 * halo / tile))}
 
 
-def reproduce(folder: Path, manifest: SemanticManifest, description: v0_5.ModelDescr, package: Path) -> None:
+def check_reproduction(
+    folder: Path, manifest: SemanticManifest, description: v0_5.ModelDescr, package: Path
+) -> None:
     """Does the bundle, its input prepared by bioimageio.core, answer what the package says, and do the manifest's
     activation and thresholds do what bioimageio.core does after the network? Raises BrokenModel."""
     model = SemanticModel(write_manifest(folder, manifest), RuntimeOptions(threads=count_cores()))
     image, answer = description.inputs[0], description.outputs[0]
-    sample = create_sample_for_model(description, inputs={image.id: test_array(package, image)})
+    sample = create_sample_for_model(description, inputs={image.id: read_test_tensor(package, image)})
     before, after = setup_pre_and_postprocessing(description, dataset_for_initial_statistics=[sample])
     for step in before:
         step(sample)
@@ -178,14 +182,14 @@ def reproduce(folder: Path, manifest: SemanticManifest, description: v0_5.ModelD
     for step in after:
         step(sample)
     expected = np.asarray(sample.members[answer.id].data)
-    ours = model.probabilities(prepared)
+    ours = model.predict_probabilities(prepared)
     if manifest.thresholds and any(step.id == "binarize" for step in answer.postprocessing):
         ours = (ours >= np.array(manifest.thresholds, np.float32)[:, None, None]).astype(np.float32)
-    check("bioimageio.core's steps after the network", ours, expected, TOLERANCE)
-    check("the package's own test output", ours, test_array(package, answer), PACKAGE_TOLERANCE)
+    check_arrays("bioimageio.core's steps after the network", ours, expected, TOLERANCE)
+    check_arrays("the package's own test output", ours, read_test_tensor(package, answer), PACKAGE_TOLERANCE)
 
 
-def check(what: str, ours: NDArray[Any], expected: NDArray[Any], tolerance: float) -> None:
+def check_arrays(what: str, ours: NDArray[Any], expected: NDArray[Any], tolerance: float) -> None:
     expected = expected.astype(np.float32)
     if ours.shape == expected.shape:
         wrong = np.abs(ours - expected) > tolerance * max(1.0, float(np.abs(expected).max()))

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput
-from segserve.models.bundle import Activation
+from segserve.models.manifest import Activation
 
 WHITE = 255  # of the images here
 SPACE = {"y", "x"}
 
 
 @dataclass(frozen=True)
-class Chain:
+class LinearSteps:
     """What the steps so far make of a value x: gain * s(x) + offset, each one number or one a channel. statistic: s,
     as `Percentile` or `Standardise` have it; None: s(x) = x."""
 
@@ -23,16 +23,16 @@ class Chain:
     offset: NDArray[np.float64]
     statistic: dict[str, Any] | None = None
 
-    def then(self, gain: Any, offset: Any) -> "Chain":
+    def then(self, gain: Any, offset: Any) -> "LinearSteps":
         gain, offset = np.atleast_1d(np.float64(gain)), np.atleast_1d(np.float64(offset))
-        return Chain(self.gain * gain, self.offset * gain + offset, self.statistic)
+        return LinearSteps(self.gain * gain, self.offset * gain + offset, self.statistic)
 
     @property
     def plain(self) -> bool:
         return bool((self.gain == 1).all() and (self.offset == 0).all())
 
 
-def refuse(step: Any, reason: str) -> BadInput:
+def refusal(step: Any, reason: str) -> BadInput:
     return BadInput(
         f"The package's step {step.id!r} cannot be done here: {reason}.",
         field="checkpoint",
@@ -40,26 +40,26 @@ def refuse(step: Any, reason: str) -> BadInput:
     )
 
 
-def input_of(steps: Sequence[Any], channels: int, brightest: float) -> dict[str, Any]:
+def build_input(steps: Sequence[Any], channels: int, brightest: float) -> dict[str, Any]:
     """The manifest's `input`. steps: the package's descriptions. brightest: the largest value of its test image,
     which shows the scale that it expects. Raises BadInput."""
-    chain = Chain(np.ones(1), np.zeros(1))
+    chain = LinearSteps(np.ones(1), np.zeros(1))
     for step in steps:
-        chain = follow(chain, step)
+        chain = apply_step(chain, step)
     mean, std = (-chain.offset / chain.gain).tolist(), (1 / chain.gain).tolist()
     if chain.statistic is None:
         return {
             "channels": channels,
-            "normalise": {"method": "fixed", "mean": mean, "std": std, "white": white(brightest)},
+            "normalise": {"method": "fixed", "mean": mean, "std": std, "white": find_white_level(brightest)},
         }
     if chain.statistic["method"] == "percentile":
         return {"channels": channels, "normalise": {**chain.statistic, "mean": mean, "std": std}}
     if not chain.plain:
-        raise refuse(steps[-1], "nothing can follow 'zero_mean_unit_variance'")
+        raise refusal(steps[-1], "nothing can follow 'zero_mean_unit_variance'")
     return {"channels": channels, "normalise": chain.statistic}
 
 
-def white(brightest: float) -> int:
+def find_white_level(brightest: float) -> int:
     """What 255 counts as. Raises BadInput where the package's values are beyond 8 bits and never scaled."""
     if brightest > WHITE:
         raise BadInput(
@@ -70,12 +70,12 @@ def white(brightest: float) -> int:
     return 1 if brightest <= 1 else WHITE
 
 
-def follow(chain: Chain, step: Any) -> Chain:
+def apply_step(chain: LinearSteps, step: Any) -> LinearSteps:
     options = step.kwargs
     match str(step.id):
         case "ensure_dtype":
             if not options.dtype.startswith("float") and not chain.plain:
-                raise refuse(step, f"it rounds to {options.dtype}")
+                raise refusal(step, f"it rounds to {options.dtype}")
             return chain
         case "scale_linear":
             check_axis(step)
@@ -86,34 +86,34 @@ def follow(chain: Chain, step: Any) -> Chain:
             return chain.then(1 / std, -mean / std)
         case "scale_range":
             if options.reference_tensor is not None:
-                raise refuse(step, "its percentiles are of another tensor")
+                raise refusal(step, "its percentiles are of another tensor")
             statistic = {
                 "method": "percentile",
                 "low": options.min_percentile,
                 "high": options.max_percentile,
             }
-            return begin(chain, step, statistic)
+            return begin_statistic(chain, step, statistic)
         case "zero_mean_unit_variance":
-            return begin(chain, step, {"method": "standardise"})
+            return begin_statistic(chain, step, {"method": "standardise"})
         case "clip":
-            return clip(chain, step)
+            return apply_clip(chain, step)
         case _:
-            raise refuse(step, "it is not known")
+            raise refusal(step, "it is not known")
 
 
-def begin(chain: Chain, step: Any, statistic: dict[str, Any]) -> Chain:
+def begin_statistic(chain: LinearSteps, step: Any, statistic: dict[str, Any]) -> LinearSteps:
     """A statistic of the image as it comes: bioimageio.core takes it so, whatever stands before the step."""
     if chain.statistic is not None or not chain.plain:
-        raise refuse(step, "there are steps before it that change its statistics")
+        raise refusal(step, "there are steps before it that change its statistics")
     axes = None if step.kwargs.axes is None else {str(axis) for axis in step.kwargs.axes}
     if axes is not None and not axes >= SPACE:
-        raise refuse(step, f"it is along {', '.join(sorted(axes)) or 'nothing'}, not over the image")
+        raise refusal(step, f"it is along {', '.join(sorted(axes)) or 'nothing'}, not over the image")
     together = axes is None or "channel" in axes
     changed = {**statistic, "per_channel": not together, "eps": float(step.kwargs.eps)}
-    return Chain(chain.gain, chain.offset, changed)
+    return LinearSteps(chain.gain, chain.offset, changed)
 
 
-def clip(chain: Chain, step: Any) -> Chain:
+def apply_clip(chain: LinearSteps, step: Any) -> LinearSteps:
     """To 0 and 1 after percentiles, or where it changes no 8-bit value."""
     options = step.kwargs
     by_value = (
@@ -126,17 +126,17 @@ def clip(chain: Chain, step: Any) -> Chain:
     is_percentile = chain.statistic is not None and chain.statistic["method"] == "percentile"
     if by_value and chain.plain and is_percentile and (low, high) == (0, 1):
         assert chain.statistic is not None
-        return Chain(chain.gain, chain.offset, {**chain.statistic, "clip": True})
-    raise refuse(step, "only clipping percentiles to 0 and 1 is")
+        return LinearSteps(chain.gain, chain.offset, {**chain.statistic, "clip": True})
+    raise refusal(step, "only clipping percentiles to 0 and 1 is")
 
 
 def check_axis(step: Any) -> None:
     axis = getattr(step.kwargs, "axis", None)
     if axis is not None and str(axis) != "channel":
-        raise refuse(step, f"it is along {axis}")
+        raise refusal(step, f"it is along {axis}")
 
 
-def activation_of(steps: Sequence[Any], classes: int) -> dict[str, Any]:
+def build_activation(steps: Sequence[Any], classes: int) -> dict[str, Any]:
     """The manifest's `activation` and `thresholds`, where the steps after the network say something of them.
     Raises BadInput."""
     found: dict[str, Any] = {}
@@ -154,5 +154,5 @@ def activation_of(steps: Sequence[Any], classes: int) -> dict[str, Any]:
             case "ensure_dtype":
                 pass
             case _:
-                raise refuse(step, "only sigmoid, softmax and binarize may follow the network")
+                raise refusal(step, "only sigmoid, softmax and binarize may follow the network")
     return found

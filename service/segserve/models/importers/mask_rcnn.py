@@ -22,13 +22,13 @@ from torchvision.ops import FrozenBatchNorm2d
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
 from segserve.models.export.mask_rcnn import export_mask_rcnn
-from segserve.models.importers import About, Job
-from segserve.models.importers.checkpoint import State, load_weights, read_checkpoint
-from segserve.models.importers.compare_instances import compare
+from segserve.models.importers.compare_instances import compare_mask_rcnn
+from segserve.models.importers.import_request import ImportRequest, ModelCard
+from segserve.models.importers.read_checkpoint import StateDict, load_weights, read_checkpoint
 
 PARTS = ("backbone.", "rpn.", "roi_heads.")
 CLASS_SCORES = "roi_heads.box_predictor.cls_score.weight"
-COCO = tuple(MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"])
+COCO_CLASSES = tuple(MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"])
 # torchvision's names before 0.14 (MaskRCNNHeads, RPNHead and FeaturePyramidNetwork, `_load_from_state_dict`).
 OLD_NAMES = (
     (re.compile(r"^(roi_heads\.mask_head)\.mask_fcn(\d+)\."), lambda m: f"{m[1]}.{int(m[2]) - 1}.0."),
@@ -65,7 +65,7 @@ VARIANTS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def recognise(state: State) -> str:
+def recognise_variant(state: StateDict) -> str:
     """The variant, by the heads and by what is kept of the batch norms. Raises BadInput."""
     if "roi_heads.box_head.fc6.weight" in state:
         trained = any(k.startswith("backbone.") and k.endswith("num_batches_tracked") for k in state)
@@ -79,7 +79,7 @@ def recognise(state: State) -> str:
     )
 
 
-def renamed(state: State) -> State:
+def rename_old_keys(state: StateDict) -> StateDict:
     """By today's names."""
 
     def today(key: str) -> str:
@@ -90,26 +90,26 @@ def renamed(state: State) -> State:
     return {today(key): value for key, value in state.items()}
 
 
-class MaskRcnn:
-    def write(self, job: Job) -> None:
+class MaskRcnnImporter:
+    def write_bundle(self, request: ImportRequest) -> None:
         """The bundle, compared with torchvision. Raises BadInput, BrokenModel."""
-        job.on_stage("reading the checkpoint")
-        network, architecture = self.build(read_checkpoint(job.checkpoint), job.variant)
-        job.on_stage("writing ONNX graphs")
+        request.on_stage("reading the checkpoint")
+        network, architecture = self.build(read_checkpoint(request.checkpoint), request.variant)
+        request.on_stage("writing ONNX graphs")
         bundle = self.export(
             network,
-            job.folder,
-            name=job.name,
+            request.folder,
+            name=request.name,
             architecture=architecture,
-            about=job.about,
-            classes=job.classes,
+            card=request.card,
+            classes=request.classes,
         )
-        job.on_stage("comparing with the library")
-        compare(bundle, network)
+        request.on_stage("comparing with the library")
+        compare_mask_rcnn(bundle, network)
 
-    def build(self, state: State, variant: str | None) -> tuple[Any, str]:
+    def build(self, state: StateDict, variant: str | None) -> tuple[Any, str]:
         """torchvision's network with these weights, and the name of its architecture. Raises BadInput."""
-        variant, state = variant or recognise(state), renamed(state)
+        variant, state = variant or recognise_variant(state), rename_old_keys(state)
         if variant not in VARIANTS:
             raise BadInput(
                 f"Mask R-CNN has no variant {variant!r}.",
@@ -133,21 +133,25 @@ class MaskRcnn:
         *,
         name: str,
         architecture: str,
-        about: About,
+        card: ModelCard,
         classes: Sequence[str] = (),
     ) -> Bundle:
         """classes: names of all but the background. Raises BadInput where they do not fit."""
         count = network.roi_heads.box_predictor.cls_score.out_features
         names = class_names(count, classes)
         return export_mask_rcnn(
-            network, folder, name=name, architecture=architecture, classes=names, **vars(about)
+            network, folder, name=name, architecture=architecture, classes=names, **vars(card)
         )
 
 
 def class_names(count: int, given: Sequence[str]) -> tuple[str, ...]:
     """Names by index for `count` classes, the background among them. Raises BadInput."""
     if not given:
-        return COCO if count == len(COCO) else ("__background__", *(f"class_{i}" for i in range(1, count)))
+        return (
+            COCO_CLASSES
+            if count == len(COCO_CLASSES)
+            else ("__background__", *(f"class_{i}" for i in range(1, count)))
+        )
     if len(given) != count - 1:
         raise BadInput(
             f"The checkpoint has {count - 1} classes besides the background, and {len(given)} are named.",
@@ -159,5 +163,5 @@ def class_names(count: int, given: Sequence[str]) -> tuple[str, ...]:
     return "__background__", *given
 
 
-FAMILY = MaskRcnn()
-write = FAMILY.write
+IMPORTER = MaskRcnnImporter()
+write_bundle = IMPORTER.write_bundle

@@ -7,14 +7,15 @@ maps the smallest and largest value to 0 and 1, and applies no mean and deviatio
 from pathlib import Path
 from typing import Any
 
-from segserve.models.bundle import Bundle, PreprocessEntry, PromptableManifest, write_manifest
-from segserve.models.importers import About
-from segserve.models.importers.sam import Sam
+from segserve.models.bundle import Bundle, write_manifest
+from segserve.models.importers.import_request import ModelCard
+from segserve.models.importers.sam import SamImporter
+from segserve.models.manifest import PreprocessEntry, PromptableManifest
 
 
-class MedSam(Sam):
-    def export(self, network: Any, folder: Path, *, name: str, architecture: str, about: About) -> Bundle:
-        bundle = super().export(network, folder, name=name, architecture=architecture, about=about)
+class MedSamImporter(SamImporter):
+    def export(self, network: Any, folder: Path, *, name: str, architecture: str, card: ModelCard) -> Bundle:
+        bundle = super().export(network, folder, name=name, architecture=architecture, card=card)
         manifest = bundle.expect(PromptableManifest)
         preprocess = PreprocessEntry(
             input_size=manifest.preprocess.input_size,
@@ -26,5 +27,5 @@ class MedSam(Sam):
         return write_manifest(folder, manifest.model_copy(update={"preprocess": preprocess}))
 
 
-FAMILY = MedSam()
-write = FAMILY.write
+IMPORTER = MedSamImporter()
+write_bundle = IMPORTER.write_bundle

@@ -4,8 +4,8 @@ import warnings
 from typing import Any
 
 from segserve.errors import BadInput
-from segserve.models.importers.checkpoint import State, load_weights
-from segserve.models.importers.sam import PARTS, Sam
+from segserve.models.importers.read_checkpoint import StateDict, load_weights
+from segserve.models.importers.sam import PARTS, SamImporter
 
 with warnings.catch_warnings():
     # It imports timm by names that timm deprecates, and registers models that timm has meanwhile.
@@ -15,8 +15,8 @@ with warnings.catch_warnings():
 VARIANT = "vit_t"
 
 
-class MobileSam(Sam):
-    def build(self, state: State, variant: str | None) -> tuple[Any, str]:
+class MobileSamImporter(SamImporter):
+    def build(self, state: StateDict, variant: str | None) -> tuple[Any, str]:
         if variant not in (None, VARIANT):
             raise BadInput(
                 f"MobileSAM has no variant {variant!r}.", field="variant", remedy=f"Known: {VARIANT}."
@@ -25,5 +25,5 @@ class MobileSam(Sam):
         return load_weights(sam_model_registry[VARIANT](), state, "MobileSAM vit_t", PARTS), VARIANT
 
 
-FAMILY = MobileSam()
-write = FAMILY.write
+IMPORTER = MobileSamImporter()
+write_bundle = IMPORTER.write_bundle

@@ -8,59 +8,64 @@ from typing import Any
 import numpy as np
 
 from segserve.errors import BadInput, BrokenModel
-from segserve.models.bundle import Activation, SemanticManifest, write_manifest
-from segserve.models.importers import Job
-from segserve.models.importers.semantic import describe, read_given
-from segserve.models.runtime import Graph, RuntimeOptions
+from segserve.models.bundle import write_manifest
+from segserve.models.importers.build_semantic_manifest import build_semantic_manifest, read_explicit_fields
+from segserve.models.importers.import_request import ImportRequest
+from segserve.models.manifest import Activation, SemanticManifest
+from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
 from segserve.settings import count_cores
 from segserve.types import Float32
 
-GRAPH = "model.onnx"
-LARGEST_MULTIPLE = 1024
-TRIED = 256  # pixels a side, where the graph leaves that open
+GRAPH_FILE = "model.onnx"
+MAX_MULTIPLE = 1024
+TRIAL_EDGE_PX = 256  # pixels a side, where the graph leaves that open
 
 
-def write(job: Job) -> None:
+def write_bundle(request: ImportRequest) -> None:
     """Raises BadInput where it is no such graph."""
-    if job.variant is not None:
+    if request.variant is not None:
         raise BadInput("An ONNX graph has no variants.", field="variant", remedy="Leave --variant out.")
-    if not job.checkpoint.is_file():
+    if not request.checkpoint.is_file():
         raise BadInput(
-            f"There is no file {job.checkpoint}.", field="checkpoint", remedy="Give an .onnx file."
+            f"There is no file {request.checkpoint}.", field="checkpoint", remedy="Give an .onnx file."
         )
-    job.on_stage("copying the graph")
-    shutil.copyfile(job.checkpoint, job.folder / GRAPH)
-    job.on_stage("running it once")
-    write_manifest(job.folder, inspect(job.folder / GRAPH, job, {}, "onnx"))
+    request.on_stage("copying the graph")
+    shutil.copyfile(request.checkpoint, request.folder / GRAPH_FILE)
+    request.on_stage("running it once")
+    write_manifest(request.folder, inspect_graph(request.folder / GRAPH_FILE, request, {}, "onnx"))
 
 
-def inspect(path: Path, job: Job, found: dict[str, Any], architecture: str) -> SemanticManifest:
+def inspect_graph(
+    path: Path, request: ImportRequest, found: dict[str, Any], architecture: str
+) -> SemanticManifest:
     """What the graph, run once on noise, shows of itself. found: what else is known. Raises BadInput."""
     try:
-        graph = Graph(path, RuntimeOptions(threads=count_cores()))
+        graph = OnnxGraph(path, RuntimeOptions(threads=count_cores()))
     except BrokenModel as error:
         raise BadInput(
             f"This is not an ONNX graph that can be run: {error.message[:200]}",
             field="checkpoint",
             remedy="Give one .onnx file that holds its weights itself.",
         ) from error
-    channels, shape = input_shape(graph)
+    channels, shape = read_input_shape(graph)
     sizes: dict[str, Any] = dict(found)
     if shape is not None:
         sizes |= {"fixed": True, "tile": shape, "multiple": 1}
-    asked = {**sizes, **read_given(job)}
+    asked = {**sizes, **read_explicit_fields(request)}
     multiple = asked.get("multiple", 32)
-    if not isinstance(multiple, int) or not 1 <= multiple <= LARGEST_MULTIPLE:
+    if not isinstance(multiple, int) or not 1 <= multiple <= MAX_MULTIPLE:
         raise BadInput(
             f"multiple cannot be {multiple!r}.",
             field="manifest",
-            remedy=f"Give a whole number from 1 to {LARGEST_MULTIPLE}, such as 32.",
+            remedy=f"Give a whole number from 1 to {MAX_MULTIPLE}, such as 32.",
         )
-    height, width = shape or (max(1, round(TRIED / multiple)) * multiple,) * 2
+    height, width = shape or (max(1, round(TRIAL_EDGE_PX / multiple)) * multiple,) * 2
     noise = np.random.default_rng(0).random((1, channels, height, width), dtype=np.float32)
-    answer = answered(graph, noise)
-    sizes.setdefault("activation", guess(answer))
-    manifest = describe(job, architecture, channels=channels, classes=answer.shape[1], found=sizes)
+    answer = run_once(graph, noise)
+    sizes.setdefault("activation", guess_activation(answer))
+    manifest = build_semantic_manifest(
+        request, architecture, channels=channels, classes=answer.shape[1], found=sizes
+    )
     if shape is not None and (not manifest.fixed or manifest.tile != shape):
         raise BadInput(
             f"The graph takes {shape[0]} x {shape[1]} alone.", field="tile", remedy="Leave it out."
@@ -68,7 +73,7 @@ def inspect(path: Path, job: Job, found: dict[str, Any], architecture: str) -> S
     return manifest
 
 
-def input_shape(graph: Graph) -> tuple[int, tuple[int, int] | None]:
+def read_input_shape(graph: OnnxGraph) -> tuple[int, tuple[int, int] | None]:
     """(channels, (height, width) where the graph fixes them). Raises BadInput."""
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise BadInput(
@@ -95,7 +100,7 @@ def input_shape(graph: Graph) -> tuple[int, tuple[int, int] | None]:
     return shape[1], None
 
 
-def answered(graph: Graph, images: Float32) -> Float32:
+def run_once(graph: OnnxGraph, images: Float32) -> Float32:
     """Raises BadInput where that is no [N, K, H, W] float32."""
     try:
         [answer] = graph.run({graph.inputs[0]: images}).values()
@@ -115,7 +120,7 @@ def answered(graph: Graph, images: Float32) -> Float32:
     return answer
 
 
-def guess(answer: Float32) -> Activation:
+def guess_activation(answer: Float32) -> Activation:
     """Values of 0 to 1 are probabilities already; otherwise one channel is sigmoid, several softmax."""
     if answer.min() >= 0 and answer.max() <= 1:
         return Activation.NONE

@@ -9,19 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from segserve.errors import BadInput
-from segserve.models.bundle import (
-    Bundle,
-    Dims,
-    Kind,
-    PreprocessEntry,
-    PromptableManifest,
-    Runtime,
-    write_manifest,
-)
-from segserve.models.importers import About
+from segserve.models.bundle import Bundle, write_manifest
+from segserve.models.importers.import_request import ModelCard
 from segserve.models.install import new_bundle
-from segserve.models.onnx_pair_model import StockModel, open_promptable
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.manifest import BundleRuntime, Dims, ModelKind, PreprocessEntry, PromptableManifest
+from segserve.models.onnx_pair_model import OnnxPairModel, open_promptable_model
+from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.settings import count_cores
 
 INPUT_SIZE = 1024
@@ -29,7 +22,7 @@ TOKENS = {1: (0,), 3: (1, 2, 3), 4: (0, 1, 2, 3)}  # by how many masks a graph g
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
-class Pair(StrEnum):
+class OnnxPairKind(StrEnum):
     """Whose export it is; see `models.onnx_pair_model` for the interfaces."""
 
     SAM = "sam_onnx"
@@ -38,34 +31,34 @@ class Pair(StrEnum):
 
 
 @dataclass(frozen=True)
-class Recipe:
-    kind: Kind
-    runtime: Runtime
+class OnnxPairRecipe:
+    kind: ModelKind
+    runtime: BundleRuntime
     preprocess: PreprocessEntry
 
 
 RECIPES = {
-    Pair.SAM: Recipe(
-        Kind.SAM,
-        Runtime.STOCK,
+    OnnxPairKind.SAM: OnnxPairRecipe(
+        ModelKind.SAM,
+        BundleRuntime.STOCK,
         PreprocessEntry(input_size=INPUT_SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD, resize="pad"),
     ),
-    Pair.SAM2: Recipe(
-        Kind.SAM2,
-        Runtime.STOCK,
+    OnnxPairKind.SAM2: OnnxPairRecipe(
+        ModelKind.SAM2,
+        BundleRuntime.STOCK,
         PreprocessEntry(input_size=INPUT_SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD, resize="stretch"),
     ),
     # Its graph normalises by itself.
-    Pair.EFFICIENT_SAM: Recipe(
-        Kind.SAM,
-        Runtime.EFFICIENT_SAM,
+    OnnxPairKind.EFFICIENT_SAM: OnnxPairRecipe(
+        ModelKind.SAM,
+        BundleRuntime.EFFICIENT_SAM,
         PreprocessEntry(input_size=INPUT_SIZE, mean=(0, 0, 0), std=(255, 255, 255), resize="stretch"),
     ),
 }
 
 
-def import_pair(
-    pair: Pair,
+def import_onnx_pair(
+    pair: OnnxPairKind,
     encoder: Path,
     decoder: Path,
     name: str,
@@ -73,7 +66,7 @@ def import_pair(
     *,
     architecture: str = "",
     replace: bool = False,
-    about: About | None = None,
+    card: ModelCard | None = None,
     input_size: int = INPUT_SIZE,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
@@ -91,23 +84,23 @@ def import_pair(
             preprocess=recipe.preprocess.model_copy(update={"input_size": input_size}),
             dims=Dims(embedding=(0, 0, 0), low=input_size // 4),  # the embedding's are found out below
             files={},
-            **vars(about or About()),
+            **vars(card or ModelCard()),
         )
         on_stage("clicking once")
-        dims = measure(write_manifest(folder, manifest))
+        dims = measure_dims(write_manifest(folder, manifest))
         write_manifest(folder, manifest.model_copy(update={"dims": dims}))
         on_stage("putting it in place")
     return Bundle(models_dir / name)
 
 
-def measure(bundle: Bundle) -> Dims:
+def measure_dims(bundle: Bundle) -> Dims:
     """Encode a grey image and click on it: the shapes that come back, or BadInput."""
     manifest = bundle.expect(PromptableManifest)
     size = manifest.preprocess.input_size
     options = RuntimeOptions(threads=count_cores())
     try:
-        model = open_promptable(bundle, options, options)
-        assert isinstance(model, StockModel)
+        model = open_promptable_model(bundle, options, options)
+        assert isinstance(model, OnnxPairModel)
         features = model.encode(np.zeros((1, 3, size, size), np.float32))
         click = np.full((1, 2), size / 2, np.float32)
         _, scores, *_ = model.run_decoder(model.prepare(features, None), click, np.ones(1, np.float32))

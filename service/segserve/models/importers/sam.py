@@ -9,16 +9,16 @@ from torch import Tensor
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
 from segserve.models.export.sam import export_sam
-from segserve.models.importers import About
-from segserve.models.importers.checkpoint import State, load_weights
-from segserve.models.importers.family import Family
+from segserve.models.importers.import_request import ModelCard
+from segserve.models.importers.promptable_importer import PromptableImporter
+from segserve.models.importers.read_checkpoint import StateDict, load_weights
 
 PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 PATCHES = "image_encoder.patch_embed.proj.weight"
 VARIANT_BY_WIDTH = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 
 
-def recognise(state: State) -> str:
+def recognise_variant(state: StateDict) -> str:
     """The variant, by the width of the encoder. Raises BadInput."""
     if PATCHES in state and (variant := VARIANT_BY_WIDTH.get(state[PATCHES].shape[0])):
         return variant
@@ -32,9 +32,9 @@ def recognise(state: State) -> str:
     )
 
 
-class Sam(Family):
-    def build(self, state: State, variant: str | None) -> tuple[Any, str]:
-        variant = variant or recognise(state)
+class SamImporter(PromptableImporter):
+    def build(self, state: StateDict, variant: str | None) -> tuple[Any, str]:
+        variant = variant or recognise_variant(state)
         if variant not in VARIANT_BY_WIDTH.values():
             raise BadInput(
                 f"SAM has no variant {variant!r}.",
@@ -43,8 +43,8 @@ class Sam(Family):
             )
         return load_weights(sam_model_registry[variant](), state, f"SAM {variant}", PARTS), variant
 
-    def export(self, network: Any, folder: Path, *, name: str, architecture: str, about: About) -> Bundle:
-        return export_sam(network, folder, name=name, architecture=architecture, **vars(about))
+    def export(self, network: Any, folder: Path, *, name: str, architecture: str, card: ModelCard) -> Bundle:
+        return export_sam(network, folder, name=name, architecture=architecture, **vars(card))
 
     def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
         return {"embedding": network.image_encoder(image)}
@@ -53,5 +53,5 @@ class Sam(Family):
         return network.prompt_encoder, network.mask_decoder
 
 
-FAMILY = Sam()
-write = FAMILY.write
+IMPORTER = SamImporter()
+write_bundle = IMPORTER.write_bundle

@@ -11,10 +11,10 @@ from torch import Tensor
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
 from segserve.models.export.sam2 import export_sam2
-from segserve.models.importers import About
-from segserve.models.importers.checkpoint import State, load_weights
-from segserve.models.importers.family import Family
-from segserve.models.networks.sam2 import CONFIGS, build
+from segserve.models.importers.import_request import ModelCard
+from segserve.models.importers.promptable_importer import PromptableImporter
+from segserve.models.importers.read_checkpoint import StateDict, load_weights
+from segserve.models.networks.sam2 import SAM2_CONFIGS, build_sam2_network
 
 PARTS = (
     "image_encoder.",
@@ -28,7 +28,7 @@ BLOCK = "image_encoder.trunk.blocks.{}.norm1.weight"
 ONLY_IN_2_1 = "no_obj_embed_spatial"
 
 
-def recognise(state: State) -> str:
+def recognise_variant(state: StateDict) -> str:
     """ "2.1_tiny" and the like. Raises BadInput."""
     size = None
     if PATCHES in state:
@@ -44,17 +44,19 @@ def recognise(state: State) -> str:
     return f"{'2.1' if ONLY_IN_2_1 in state else '2'}_{size}"
 
 
-class Sam2(Family):
-    def build(self, state: State, variant: str | None) -> tuple[Any, str]:
-        variant = variant or recognise(state)
-        if variant not in CONFIGS:
+class Sam2Importer(PromptableImporter):
+    def build(self, state: StateDict, variant: str | None) -> tuple[Any, str]:
+        variant = variant or recognise_variant(state)
+        if variant not in SAM2_CONFIGS:
             raise BadInput(
-                f"SAM 2 has no variant {variant!r}.", field="variant", remedy=f"Known: {', '.join(CONFIGS)}."
+                f"SAM 2 has no variant {variant!r}.",
+                field="variant",
+                remedy=f"Known: {', '.join(SAM2_CONFIGS)}.",
             )
-        return load_weights(build(variant), state, f"SAM {variant}", PARTS), f"hiera_{variant}"
+        return load_weights(build_sam2_network(variant), state, f"SAM {variant}", PARTS), f"hiera_{variant}"
 
-    def export(self, network: Any, folder: Path, *, name: str, architecture: str, about: About) -> Bundle:
-        return export_sam2(network, folder, name=name, architecture=architecture, **vars(about))
+    def export(self, network: Any, folder: Path, *, name: str, architecture: str, card: ModelCard) -> Bundle:
+        return export_sam2(network, folder, name=name, architecture=architecture, **vars(card))
 
     def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
         with warnings.catch_warnings():
@@ -69,5 +71,5 @@ class Sam2(Family):
         return network.sam_prompt_encoder, network.sam_mask_decoder
 
 
-FAMILY = Sam2()
-write = FAMILY.write
+IMPORTER = Sam2Importer()
+write_bundle = IMPORTER.write_bundle

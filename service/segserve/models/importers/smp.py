@@ -9,10 +9,10 @@ import timm
 from torch import nn
 
 from segserve.errors import BadInput
-from segserve.models.importers import Job
-from segserve.models.importers.checkpoint import State, load_weights, read_checkpoint, without_prefix
-from segserve.models.importers.semantic import describe
-from segserve.models.importers.semantic_torch import write_network
+from segserve.models.importers.build_semantic_manifest import build_semantic_manifest
+from segserve.models.importers.compare_semantic import export_and_compare
+from segserve.models.importers.import_request import ImportRequest
+from segserve.models.importers.read_checkpoint import StateDict, load_weights, read_checkpoint, strip_prefix
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # Activations of the library that answer probabilities
@@ -23,16 +23,16 @@ OWN = ("encoder.", "decoder.", "segmentation_head.")
 IMAGENET = {"method": "fixed", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
-def write(job: Job) -> None:
+def write_bundle(request: ImportRequest) -> None:
     """Raises BadInput (no such model), BrokenModel (the export does not agree)."""
-    job.on_stage("reading the checkpoint")
-    if job.checkpoint.is_dir():
-        architecture, options = read_config(job.checkpoint / CONFIG, job.variant)
-        state = read_checkpoint(job.checkpoint / WEIGHTS)
+    request.on_stage("reading the checkpoint")
+    if request.checkpoint.is_dir():
+        architecture, options = read_config(request.checkpoint / CONFIG, request.variant)
+        state = read_checkpoint(request.checkpoint / WEIGHTS)
     else:
-        architecture, options = parse_variant(job.variant)
-        state = without_prefix(read_checkpoint(job.checkpoint), "model.")  # as lightning modules have it
-    network, channels, classes = build(architecture, options, state)
+        architecture, options = parse_variant(request.variant)
+        state = strip_prefix(read_checkpoint(request.checkpoint), "model.")  # as lightning modules have it
+    network, channels, classes = build_network(architecture, options, state)
     found: dict[str, Any] = {"multiple": max(network.encoder.output_stride, 16)}
     if channels == 3:
         found["input"] = {"channels": 3, "normalise": IMAGENET}
@@ -45,11 +45,11 @@ def write(job: Job) -> None:
             remedy=f"These do: {', '.join(sorted(PROBABILITIES))}; or leave it out, and say which in --manifest.",
         )
     name = f"{architecture}:{options['encoder_name']}"
-    write_network(
+    export_and_compare(
         network,
-        job.folder,
-        describe(job, name, channels=channels, classes=classes, found=found),
-        job.on_stage,
+        request.folder,
+        build_semantic_manifest(request, name, channels=channels, classes=classes, found=found),
+        request.on_stage,
     )
 
 
@@ -99,10 +99,10 @@ def check_encoder(name: str) -> None:
         )
 
 
-def build(architecture: str, options: dict[str, Any], state: State) -> tuple[nn.Module, int, int]:
+def build_network(architecture: str, options: dict[str, Any], state: StateDict) -> tuple[nn.Module, int, int]:
     """(network, channels in, classes). Both are told by the shapes: a network of the usual ones is compared with the
     weights. Raises BadInput."""
-    usual = create(architecture, options, channels=3, classes=1).state_dict()
+    usual = create_network(architecture, options, channels=3, classes=1).state_dict()
     channels = classes = 0
     for key, expected in usual.items():
         shape = state[key].shape if key in state else expected.shape
@@ -113,12 +113,12 @@ def build(architecture: str, options: dict[str, Any], state: State) -> tuple[nn.
         elif not channels and len(expected.shape) == 4 and expected.shape[1] == 3:
             channels = shape[1]  # the first convolution
     channels, classes = channels or 3, classes or 1
-    network = create(architecture, options, channels=channels, classes=classes)
+    network = create_network(architecture, options, channels=channels, classes=classes)
     load_weights(network, state, f"{architecture} with encoder {options['encoder_name']}", OWN)
     return network, channels, classes
 
 
-def create(architecture: str, options: dict[str, Any], *, channels: int, classes: int) -> nn.Module:
+def create_network(architecture: str, options: dict[str, Any], *, channels: int, classes: int) -> nn.Module:
     """Never with pretrained weights: those would be downloaded. Raises BadInput for options that are none."""
     fixed = {"encoder_weights": None, "in_channels": channels, "classes": classes, "aux_params": None}
     try:

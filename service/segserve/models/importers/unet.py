@@ -5,33 +5,33 @@ import re
 from torch import nn
 
 from segserve.errors import BadInput
-from segserve.models.importers import Job
-from segserve.models.importers.checkpoint import State, load_weights, read_checkpoint
-from segserve.models.importers.semantic import describe
-from segserve.models.importers.semantic_torch import write_network
-from segserve.models.networks.unet import ListedUNet, SteppedUNet
+from segserve.models.importers.build_semantic_manifest import build_semantic_manifest
+from segserve.models.importers.compare_semantic import export_and_compare
+from segserve.models.importers.import_request import ImportRequest
+from segserve.models.importers.read_checkpoint import StateDict, load_weights, read_checkpoint
+from segserve.models.networks.unet import FeatureListUNet, MilesialUNet
 
 STEPPED, LISTED = "inc.double_conv.0.weight", "downs.0.conv.0.weight"
 
 
-def write(job: Job) -> None:
+def write_bundle(request: ImportRequest) -> None:
     """Raises BadInput (no such U-Net), BrokenModel (the export does not agree)."""
-    if job.variant is not None:
+    if request.variant is not None:
         raise BadInput("U-Nets have no variants.", field="variant", remedy="Leave --variant out.")
-    job.on_stage("reading the checkpoint")
-    state = read_checkpoint(job.checkpoint)
-    network, channels, classes, depth = build(state)
+    request.on_stage("reading the checkpoint")
+    state = read_checkpoint(request.checkpoint)
+    network, channels, classes, depth = build_unet(state)
     found = {"multiple": 2**depth}
-    manifest = describe(job, "unet", channels=channels, classes=classes, found=found)
-    write_network(network, job.folder, manifest, job.on_stage)
+    manifest = build_semantic_manifest(request, "unet", channels=channels, classes=classes, found=found)
+    export_and_compare(network, request.folder, manifest, request.on_stage)
 
 
-def build(state: State) -> tuple[nn.Module, int, int, int]:
+def build_unet(state: StateDict) -> tuple[nn.Module, int, int, int]:
     """(network, channels in, classes, levels below the first). Raises BadInput."""
     if STEPPED in state and "outc.conv.weight" in state:
-        return build_stepped(state)
+        return build_milesial_unet(state)
     if LISTED in state and "final_conv.weight" in state:
-        return build_listed(state)
+        return build_feature_list_unet(state)
     raise BadInput(
         "This is not a checkpoint of a U-Net as commonly written.",
         field="checkpoint",
@@ -41,18 +41,18 @@ def build(state: State) -> tuple[nn.Module, int, int, int]:
     )
 
 
-def levels(state: State, pattern: str) -> int:
+def count_levels(state: StateDict, pattern: str) -> int:
     return len({found[1] for key in state if (found := re.match(pattern, key))})
 
 
-def build_stepped(state: State) -> tuple[nn.Module, int, int, int]:
-    depth = levels(state, r"down(\d+)\.maxpool_conv\.1\.double_conv\.3\.weight$")
+def build_milesial_unet(state: StateDict) -> tuple[nn.Module, int, int, int]:
+    depth = count_levels(state, r"down(\d+)\.maxpool_conv\.1\.double_conv\.3\.weight$")
     deepest = [f"down{n}.maxpool_conv.1.double_conv.3.weight" for n in range(1, depth + 1)]
     if not depth or any(key not in state for key in deepest):
         raise BadInput("This U-Net has no levels down1, down2, ...", field="checkpoint")
     widths = [state[key].shape[0] for key in ("inc.double_conv.3.weight", *deepest) if key in state]
     channels, classes = state[STEPPED].shape[1], state["outc.conv.weight"].shape[0]
-    network = SteppedUNet(
+    network = MilesialUNet(
         channels,
         classes,
         widths,
@@ -63,14 +63,14 @@ def build_stepped(state: State) -> tuple[nn.Module, int, int, int]:
     return network, channels, classes, depth
 
 
-def build_listed(state: State) -> tuple[nn.Module, int, int, int]:
-    depth = levels(state, r"downs\.(\d+)\.conv\.0\.weight$")
+def build_feature_list_unet(state: StateDict) -> tuple[nn.Module, int, int, int]:
+    depth = count_levels(state, r"downs\.(\d+)\.conv\.0\.weight$")
     firsts = [f"downs.{n}.conv.0.weight" for n in range(depth)]
     if any(key not in state for key in firsts):
         raise BadInput("This U-Net's levels in 'downs' are not numbered in order.", field="checkpoint")
     features = [state[key].shape[0] for key in firsts]
     channels, classes = state[LISTED].shape[1], state["final_conv.weight"].shape[0]
-    network = ListedUNet(channels, classes, features, bias="downs.0.conv.0.bias" in state)
+    network = FeatureListUNet(channels, classes, features, bias="downs.0.conv.0.bias" in state)
     own = ("downs.", "ups.", "bottleneck.", "final_conv.")
     load_weights(network, state, "U-Net (downs, ups, bottleneck, final_conv)", own)
     return network, channels, classes, depth

@@ -4,14 +4,14 @@ from typing import Any
 
 from sam2.build_sam import build_sam2
 
-CONFIGS = {
+SAM2_CONFIGS = {
     f"{version}_{size}": f"configs/sam{version}/sam{version}_hiera_{short}.yaml"
     for version in ("2", "2.1")
     for size, short in (("tiny", "t"), ("small", "s"), ("base_plus", "b+"), ("large", "l"))
 }
 
 
-def build(variant: str, *, image_size: int | None = None) -> Any:
+def build_sam2_network(variant: str, *, image_size: int | None = None) -> Any:
     """A `sam2.modeling.sam2_base.SAM2Base` with random weights, in eval mode, as `build_sam2_video_predictor` sets
     one up: what was clicked goes into the memory as people saw it, as a binary mask.
 
@@ -21,4 +21,4 @@ def build(variant: str, *, image_size: int | None = None) -> Any:
     overrides = ["++model.binarize_mask_from_pts_for_mem_enc=true"]
     if image_size is not None:
         overrides.append(f"++model.image_size={image_size}")
-    return build_sam2(CONFIGS[variant], device="cpu", hydra_overrides_extra=overrides)
+    return build_sam2(SAM2_CONFIGS[variant], device="cpu", hydra_overrides_extra=overrides)

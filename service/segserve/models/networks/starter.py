@@ -12,8 +12,8 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTra
 from torch import Tensor, nn
 
 INPUT_SIZE = 512
-STRIDE = 16
-DIM = 128
+ENCODER_STRIDE = 16
+EMBEDDING_CHANNELS = 128
 WIDTHS = (32, 64, 128, 192)
 BLOCKS = (2, 2, 4, 2)
 
@@ -62,13 +62,18 @@ class ConvEncoder(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.lateral = nn.ModuleList(
             [
-                conv_norm(WIDTHS[0], DIM, 4, 4),
-                conv_norm(WIDTHS[1], DIM, 2, 2),
-                conv_norm(WIDTHS[2], DIM, 1),
-                conv_norm(WIDTHS[3], DIM, 1),
+                conv_norm(WIDTHS[0], EMBEDDING_CHANNELS, 4, 4),
+                conv_norm(WIDTHS[1], EMBEDDING_CHANNELS, 2, 2),
+                conv_norm(WIDTHS[2], EMBEDDING_CHANNELS, 1),
+                conv_norm(WIDTHS[3], EMBEDDING_CHANNELS, 1),
             ]
         )
-        self.fuse = nn.Sequential(nn.ReLU(inplace=True), Block(DIM), Block(DIM), nn.Conv2d(DIM, DIM, 1))
+        self.fuse = nn.Sequential(
+            nn.ReLU(inplace=True),
+            Block(EMBEDDING_CHANNELS),
+            Block(EMBEDDING_CHANNELS),
+            nn.Conv2d(EMBEDDING_CHANNELS, EMBEDDING_CHANNELS, 1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -89,7 +94,7 @@ class AutomaticDecoder(nn.Module):
     dim: the embedding's channels; a SAM's are 256.
     """
 
-    def __init__(self, dim: int = DIM) -> None:
+    def __init__(self, dim: int = EMBEDDING_CHANNELS) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for before, width in ((dim, 96), (96, 48), (48, 24)):
@@ -106,23 +111,27 @@ class AutomaticDecoder(nn.Module):
         return torch.sigmoid(self.body(embedding))
 
 
-def build_sam() -> Any:
+def build_starter_sam() -> Any:
     """The promptable starter, a `Sam`, with fresh weights, its cross-attentions tied.
 
     Each cross-attention between tokens and image starts with equal query and key projections: attention
     is then local to the prompt's place from the first step, where independent projections would first
     have to discover what the Fourier position code means.
     """
-    grid = INPUT_SIZE // STRIDE
+    grid = INPUT_SIZE // ENCODER_STRIDE
     sam = Sam(
         image_encoder=ConvEncoder(),
-        prompt_encoder=PromptEncoder(DIM, (grid, grid), (INPUT_SIZE, INPUT_SIZE), mask_in_chans=16),
+        prompt_encoder=PromptEncoder(
+            EMBEDDING_CHANNELS, (grid, grid), (INPUT_SIZE, INPUT_SIZE), mask_in_chans=16
+        ),
         mask_decoder=MaskDecoder(
-            transformer_dim=DIM,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=DIM, num_heads=8, mlp_dim=4 * DIM),
+            transformer_dim=EMBEDDING_CHANNELS,
+            transformer=TwoWayTransformer(
+                depth=2, embedding_dim=EMBEDDING_CHANNELS, num_heads=8, mlp_dim=4 * EMBEDDING_CHANNELS
+            ),
             num_multimask_outputs=3,
             iou_head_depth=3,
-            iou_head_hidden_dim=DIM,
+            iou_head_hidden_dim=EMBEDDING_CHANNELS,
         ),
     )
     transformer = sam.mask_decoder.transformer

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def double(channels: int, middle: int, out: int, *, bias: bool) -> nn.Sequential:
+def double_conv(channels: int, middle: int, out: int, *, bias: bool) -> nn.Sequential:
     """Twice convolution, batch norm, ReLU."""
     return nn.Sequential(
         nn.Conv2d(channels, middle, 3, padding=1, bias=bias),
@@ -26,27 +26,27 @@ def double(channels: int, middle: int, out: int, *, bias: bool) -> nn.Sequential
     )
 
 
-class SteppedDouble(nn.Module):
+class MilesialDoubleConv(nn.Module):
     def __init__(self, channels: int, middle: int, out: int, *, bias: bool) -> None:
         super().__init__()
-        self.double_conv = double(channels, middle, out, bias=bias)
+        self.double_conv = double_conv(channels, middle, out, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = self.double_conv(x)
         return found
 
 
-class SteppedDown(nn.Module):
+class MilesialDown(nn.Module):
     def __init__(self, channels: int, out: int, *, bias: bool) -> None:
         super().__init__()
-        self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), SteppedDouble(channels, out, out, bias=bias))
+        self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), MilesialDoubleConv(channels, out, out, bias=bias))
 
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = self.maxpool_conv(x)
         return found
 
 
-class SteppedUp(nn.Module):
+class MilesialUp(nn.Module):
     """deep: channels that come from below, skip: from the side. A transposed convolution halves `deep`; bilinear
     up-sampling keeps it, and the convolutions narrow in two steps instead."""
 
@@ -55,17 +55,17 @@ class SteppedUp(nn.Module):
         self.up: nn.Module
         if bilinear:
             self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
-            self.conv = SteppedDouble(deep + skip, (deep + skip) // 2, out, bias=bias)
+            self.conv = MilesialDoubleConv(deep + skip, (deep + skip) // 2, out, bias=bias)
         else:
             self.up = nn.ConvTranspose2d(deep, deep // 2, 2, stride=2)
-            self.conv = SteppedDouble(deep // 2 + skip, out, out, bias=bias)
+            self.conv = MilesialDoubleConv(deep // 2 + skip, out, out, bias=bias)
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
         found: Tensor = self.conv(torch.cat([skip, self.up(deep)], dim=1))
         return found
 
 
-class SteppedUNet(nn.Module):
+class MilesialUNet(nn.Module):
     """widths: channels of inc and of each level below it. bias: of the convolutions before batch norms."""
 
     def __init__(
@@ -73,15 +73,15 @@ class SteppedUNet(nn.Module):
     ) -> None:
         super().__init__()
         self.depth = len(widths) - 1
-        self.inc = SteppedDouble(channels, widths[0], widths[0], bias=bias)
+        self.inc = MilesialDoubleConv(channels, widths[0], widths[0], bias=bias)
         for level in range(1, self.depth + 1):
-            setattr(self, f"down{level}", SteppedDown(widths[level - 1], widths[level], bias=bias))
+            setattr(self, f"down{level}", MilesialDown(widths[level - 1], widths[level], bias=bias))
         deep = widths[-1]
         for step in range(1, self.depth + 1):
             skip = widths[self.depth - step]
             # Where levels are bilinear each goes up already as narrow as the level above it expects.
             out = max(skip // 2, widths[0]) if bilinear else skip
-            setattr(self, f"up{step}", SteppedUp(deep, skip, out, bilinear=bilinear, bias=bias))
+            setattr(self, f"up{step}", MilesialUp(deep, skip, out, bilinear=bilinear, bias=bias))
             deep = out
         self.outc = nn.Module()
         self.outc.conv = nn.Conv2d(deep, classes, 1)
@@ -98,17 +98,17 @@ class SteppedUNet(nn.Module):
         return logits
 
 
-class ListedDouble(nn.Module):
+class FeatureListDoubleConv(nn.Module):
     def __init__(self, channels: int, out: int, *, bias: bool) -> None:
         super().__init__()
-        self.conv = double(channels, out, out, bias=bias)
+        self.conv = double_conv(channels, out, out, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = self.conv(x)
         return found
 
 
-class ListedUNet(nn.Module):
+class FeatureListUNet(nn.Module):
     """features: channels of each level, the bottleneck, of twice the last, left out.
 
     multiple: what the edges of an image must divide by."""
@@ -118,11 +118,11 @@ class ListedUNet(nn.Module):
         self.multiple = 2 ** len(features)
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         for before, after in zip([channels, *features], features, strict=False):
-            self.downs.append(ListedDouble(before, after, bias=bias))
-        self.bottleneck = ListedDouble(features[-1], 2 * features[-1], bias=bias)
+            self.downs.append(FeatureListDoubleConv(before, after, bias=bias))
+        self.bottleneck = FeatureListDoubleConv(features[-1], 2 * features[-1], bias=bias)
         for width in reversed(features):
             self.ups.append(nn.ConvTranspose2d(2 * width, width, 2, stride=2))
-            self.ups.append(ListedDouble(2 * width, width, bias=bias))
+            self.ups.append(FeatureListDoubleConv(2 * width, width, bias=bias))
         self.final_conv = nn.Conv2d(features[0], classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:

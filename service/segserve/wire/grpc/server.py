@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from segserve.app import MB, Service
 from segserve.encode.encoder import EncodeRequest, ImageBytes
 from segserve.errors import BadInput, SegserveError, TooLarge
-from segserve.models.promptable_model import Model
+from segserve.models.promptable_model import PromptableModel
 from segserve.temporary_files import translate_disk_full
 from segserve.types import DEFAULT_TENANT, ReadOptions
 from segserve.v1 import (
@@ -72,7 +72,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
                 raise BadInput("There are no bytes.", field="chunk", remedy="Send the image in chunks.")
             record = await service.library.add(DEFAULT_TENANT, cast(BinaryIO, spool), options)
         if model:
-            service.encode_ahead(record, await service.registry.get(model, Model))
+            service.encode_ahead(record, await service.registry.get(model, PromptableModel))
         return segmentation_pb2.UploadImageResponse(
             image_id=record.image_id, width=record.size.width, height=record.size.height
         )
@@ -147,7 +147,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
         self, request: segmentation_pb2.GetEmbeddingRequest, context: Context
     ) -> segmentation_pb2.GetEmbeddingResponse:
         service = self._service
-        model = await service.registry.get(request.model or service.settings.default_model, Model)
+        model = await service.registry.get(request.model or service.settings.default_model, PromptableModel)
         packed = await service.packed_embedding(request.image_id, model, service.timings())
         return segmentation_pb2.GetEmbeddingResponse(embedding=packed)
 

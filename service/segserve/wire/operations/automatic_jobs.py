@@ -8,7 +8,7 @@ from segserve.errors import BadInput, NoAutomaticDecoder
 from segserve.files.file_view import FileView, check_window, view_shape
 from segserve.jobs.kinds.job_requests import TrackingRequest, VolumeMergeRequest
 from segserve.models.bundle import Bundle
-from segserve.models.promptable_model import AIS
+from segserve.models.promptable_model import AIS_DECODER_FILE
 from segserve.tracking.link_tracks import LinkingParams
 from segserve.types import DEFAULT_TENANT, FileKind
 from segserve.wire.operations.propagation import promptable
@@ -55,6 +55,6 @@ async def of_tracking(service: Service, asked: TrackingIn) -> TrackingRequest:
 
 async def with_decoder(service: Service, name: str | None) -> Bundle:
     bundle = await asyncio.to_thread(promptable, service, name)
-    if not bundle.has(AIS):
+    if not bundle.has(AIS_DECODER_FILE):
         raise NoAutomaticDecoder(bundle.name)
     return bundle

@@ -21,7 +21,7 @@ from segserve.jobs.kinds.propagation import PropagationRunner
 from segserve.jobs.kinds.sam2_memory_engine import Sam2MemoryEngine
 from segserve.jobs.kinds.volume_merging import VolumeMergeRunner, VolumeRunner
 from segserve.masks.label_map import Labels
-from segserve.models.promptable_model import Model
+from segserve.models.promptable_model import PromptableModel
 from segserve.types import DEFAULT_TENANT, Prompt, Size, UInt8
 from segserve.wire.operations import automatic, instances, semantic
 from segserve.wire.operations import segment as ask
@@ -61,7 +61,7 @@ def body_of(operation: str, item: BatchItem) -> dict[str, Any]:
 
 def operations(service: Service) -> dict[str, BatchOperation]:
     async def embed(item: BatchItem) -> Mapping[str, Any]:
-        model = await service.registry.get(item.model, Model)
+        model = await service.registry.get(item.model, PromptableModel)
         await service.embeddings.make_sure(item.tenant, item.image_id, model, service.timings())
         return {"model": model.name}
 
@@ -112,7 +112,7 @@ def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
         return await SliceReader.open(service.files, job.tenant, asked.view)
 
     async def segment(job: Job, name: str, pixels: UInt8, asked: AutomaticJobRequest) -> Labels:
-        model = await service.registry.get(asked.model, Model)
+        model = await service.registry.get(asked.model, PromptableModel)
         check_same_model(model.bundle, asked)
         timings = service.timings()
         image = await service.frames.prepared(job.tenant, name, model, pixels, job.priority, timings)

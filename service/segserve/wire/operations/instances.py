@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from segserve.app import Service
 from segserve.errors import BadInput
-from segserve.models.bundle import InstancesManifest
+from segserve.models.manifest import InstancesManifest
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, ImageObjects, UInt8
 from segserve.wire.schemas.instances import InstancesIn

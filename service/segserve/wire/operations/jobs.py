@@ -10,7 +10,7 @@ from segserve.jobs.engine.job import Job, JobKind
 from segserve.jobs.kinds.batch import BatchRequest
 from segserve.jobs.kinds.batch_images import BatchSource, check_zip
 from segserve.jobs.kinds.job_requests import AutomaticJobRequest, PropagationRequest
-from segserve.models.bundle import InstancesManifest, Manifest, PromptableManifest, SemanticManifest
+from segserve.models.manifest import InstancesManifest, Manifest, PromptableManifest, SemanticManifest
 from segserve.types import DEFAULT_TENANT, Priority
 from segserve.wire.operations import automatic_jobs, instances, propagation, segment
 from segserve.wire.operations.batch import BODIES, body_of, example

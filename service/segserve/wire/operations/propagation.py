@@ -11,8 +11,8 @@ from segserve.files.file_view import FileView, check_window, view_shape
 from segserve.jobs.engine.job import Job, JobKind
 from segserve.jobs.kinds.job_requests import EngineName, PromptOnSlice, PropagationRequest, RequestedObject
 from segserve.jobs.kinds.propagation_plan import count_kept_chunks
-from segserve.models.bundle import WEIGHTS, Bundle, PromptableManifest
-from segserve.models.bundle import Kind as ModelKind
+from segserve.models.bundle import WEIGHTS_FILE, Bundle
+from segserve.models.manifest import ModelKind, PromptableManifest
 from segserve.types import DEFAULT_TENANT, FileKind, FileRecord, Select
 from segserve.wire.operations import reference_prompts
 from segserve.wire.schemas.jobs import VideoIn, VolumeIn
@@ -95,7 +95,7 @@ def promptable(service: Service, model: str | None) -> Bundle:
 
 def engine_for(bundle: Bundle, engine: EngineName | None) -> EngineName:
     """Raises BadInput where the model cannot do what is asked."""
-    remembers = bundle.manifest.kind == ModelKind.SAM2 and bundle.has(WEIGHTS)
+    remembers = bundle.manifest.kind == ModelKind.SAM2 and bundle.has(WEIGHTS_FILE)
     if engine is EngineName.MEMORY and not remembers:
         raise BadInput(
             f"The model {bundle.name!r} has no memory.",

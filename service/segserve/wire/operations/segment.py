@@ -9,8 +9,9 @@ from pydantic import BaseModel, ValidationError
 from segserve.app import MB, Service
 from segserve.decode.segmenter import SegmentResult
 from segserve.errors import TooLarge
-from segserve.models.bundle import Bundle, InstancesManifest, Manifest, PromptableManifest, SemanticManifest
-from segserve.models.promptable_model import AIS
+from segserve.models.bundle import Bundle
+from segserve.models.manifest import InstancesManifest, Manifest, PromptableManifest, SemanticManifest
+from segserve.models.promptable_model import AIS_DECODER_FILE
 from segserve.semantic.class_map import list_foreground_classes
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, Candidate, Prompt, Size
@@ -70,7 +71,7 @@ def methods(bundle: Bundle) -> list[str]:
     """How the model finds all objects of an image."""
     if not isinstance(bundle.manifest, PromptableManifest):
         return []
-    return ["ais", "amg"] if bundle.has(AIS) else ["amg"]
+    return ["ais", "amg"] if bundle.has(AIS_DECODER_FILE) else ["amg"]
 
 
 def describe(service: Service, bundle: Bundle) -> dict[str, Any]:

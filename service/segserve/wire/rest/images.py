@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from segserve.app import Service
 from segserve.errors import BadInput
-from segserve.models.promptable_model import Model
+from segserve.models.promptable_model import PromptableModel
 from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions
 from segserve.wire.http import request_body
 from segserve.wire.rest.responses import ImageId, json, refusals
@@ -57,7 +57,7 @@ def add(api: FastAPI, service: Service) -> None:
         ] = None,
     ) -> Response:
         """Store an image. The same bytes with the same options have the same id, however often they are sent."""
-        loaded = None if model is None else await service.registry.get(model, Model)
+        loaded = None if model is None else await service.registry.get(model, PromptableModel)
         async with request_body.uploaded(request, service.fetcher) as file:
             record = await service.library.add(DEFAULT_TENANT, file, options)
         if loaded is not None:
@@ -87,7 +87,7 @@ def add(api: FastAPI, service: Service) -> None:
     ) -> Response:
         """The embedding as safetensors (fp16), to decode elsewhere with the model's decoder.onnx."""
         timings = service.timings()
-        loaded = await service.registry.get(model or service.settings.default_model, Model)
+        loaded = await service.registry.get(model or service.settings.default_model, PromptableModel)
         packed = await service.packed_embedding(image_id, loaded, timings)
         return Response(
             packed, media_type="application/octet-stream", headers={"Server-Timing": timings.header()}

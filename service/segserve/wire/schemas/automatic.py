@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from segserve.models.bundle import AisEntry, AmgEntry
+from segserve.models.manifest import AisEntry, AmgEntry
 from segserve.wire.schemas.common import ResultFormat, StrictBody
 from segserve.wire.schemas.discriminated_body import DiscriminatedBody
 

@@ -13,21 +13,21 @@ from torch import Tensor, nn
 
 from segserve.errors import BadInput
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 # Where training scripts keep the weights: torch_em (micro-sam), MedSAM, lightning and others, SAM 2.
-DEEPEST = 8  # wrappers around weights
+MAX_NESTING = 8  # wrappers around weights
 WEIGHTS_UNDER = ("model_state", "model_state_dict", "state_dict", "model")
-LISTED = 3  # names of keys in a message
+MAX_LISTED_KEYS = 3  # names of keys in a message
 
 
-def read_checkpoint(path: Path) -> State:
+def read_checkpoint(path: Path) -> StateDict:
     """The tensors of a checkpoint by name, wrappers and their prefixes taken off. Raises BadInput."""
     if not path.is_file():
         raise BadInput(
             f"There is no file {path}.", field="checkpoint", remedy="Give the path of a checkpoint."
         )
-    state = unwrap(load(path))
+    state = unwrap_state_dict(load_untrusted(path))
     if not state:
         raise BadInput(
             f"{path.name} holds no tensors.",
@@ -37,7 +37,7 @@ def read_checkpoint(path: Path) -> State:
     return state
 
 
-def load(path: Path) -> Any:
+def load_untrusted(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -59,32 +59,32 @@ def load(path: Path) -> Any:
         ) from error
 
 
-def unwrap(loaded: Any) -> State:
+def unwrap_state_dict(loaded: Any) -> StateDict:
     """The innermost dict of tensors, without the prefixes that wrappers put before every key."""
-    for _ in range(DEEPEST):  # a dict may hold itself
+    for _ in range(MAX_NESTING):  # a dict may hold itself
         if not isinstance(loaded, Mapping):
             break
         inner = next((loaded[k] for k in WEIGHTS_UNDER if isinstance(loaded.get(k), Mapping)), None)
         if inner is None:
             break
         loaded = inner
-    return without_prefix(tensors(loaded), "sam.")
+    return strip_prefix(select_tensors(loaded), "sam.")
 
 
-def tensors(loaded: Any) -> State:
+def select_tensors(loaded: Any) -> StateDict:
     """Those of a state dict, without data parallel's prefix; none where it is no dict."""
     if not isinstance(loaded, Mapping):
         return {}
     state = {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
-    return without_prefix(state, "module.")
+    return strip_prefix(state, "module.")
 
 
-def without_prefix(state: State, prefix: str) -> State:
+def strip_prefix(state: StateDict, prefix: str) -> StateDict:
     """The keys under `prefix`, if there are any: what is beside them belongs to the wrapper."""
     return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)} or state
 
 
-def load_weights(network: nn.Module, state: State, what: str, own: Iterable[str]) -> nn.Module:
+def load_weights(network: nn.Module, state: StateDict, what: str, own: Iterable[str]) -> nn.Module:
     """`state` loaded into `network`, in eval mode. Raises BadInput for what is missing or of another shape.
 
     own: prefixes of the network's own parts. A key under them that the network does not have (adapters, LoRA)
@@ -100,9 +100,9 @@ def load_weights(network: nn.Module, state: State, what: str, own: Iterable[str]
     unknown = [k for k in state if k not in expected and k.startswith(tuple(own))]
     for problem, keys in (("lacks", missing), ("has another shape:", shapes), ("has more than", unknown)):
         if keys:
-            more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
+            more = f" and {len(keys) - MAX_LISTED_KEYS} more" if len(keys) > MAX_LISTED_KEYS else ""
             raise BadInput(
-                f"This is not a checkpoint of {what}: it {problem} {', '.join(keys[:LISTED])}{more}.",
+                f"This is not a checkpoint of {what}: it {problem} {', '.join(keys[:MAX_LISTED_KEYS])}{more}.",
                 field="checkpoint",
                 remedy="Check the kind and the --variant.",
             )

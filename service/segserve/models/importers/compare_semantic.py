@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from segserve.models.bundle import SemanticManifest
 from segserve.models.export.semantic import export_semantic
-from segserve.models.importers.compare_promptable import check, relative_to_largest
-from segserve.models.runtime import RuntimeOptions
+from segserve.models.importers.compare_arrays import check_error, error_over_max
+from segserve.models.manifest import SemanticManifest
+from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 from segserve.settings import count_cores
 
@@ -17,7 +17,7 @@ TOLERANCE = 1e-4  # largest error over the largest value
 SHAPES = ((1, 4, 6), (2, 3, 2))  # images, height and width in multiples; neither is the exported example's
 
 
-def write_network(
+def export_and_compare(
     network: nn.Module, folder: Path, manifest: SemanticManifest, on_stage: Callable[[str], None]
 ) -> None:
     """Export and compare. Raises BrokenModel where the bundle does not answer as the network does."""
@@ -31,5 +31,5 @@ def write_network(
         images = torch.randn(count, manifest.input.channels, height, width, generator=generator)
         with torch.no_grad():
             expected = network(images).numpy()
-        error = relative_to_largest(model.run(images.numpy()), expected)
-        check(f"network (at {height} x {width})", error, TOLERANCE)
+        error = error_over_max(model.run(images.numpy()), expected)
+        check_error(f"network (at {height} x {width})", error, TOLERANCE)

@@ -7,12 +7,12 @@ import yaml
 from pydantic import ValidationError
 
 from segserve.errors import BadInput
-from segserve.models.bundle import Activation, SemanticManifest
-from segserve.models.importers import Job
+from segserve.models.importers.import_request import ImportRequest
+from segserve.models.manifest import Activation, SemanticManifest
 
 BACKGROUND = "background"  # a class of this name is it
 # What weights and packages may not tell, or tell wrongly.
-GIVABLE = (
+EXPLICIT_FIELDS = (
     "classes",
     "background",
     "activation",
@@ -25,32 +25,32 @@ GIVABLE = (
 )
 
 
-def read_given(job: Job) -> dict[str, Any]:
+def read_explicit_fields(request: ImportRequest) -> dict[str, Any]:
     """Fields of `SemanticManifest` that the caller gives; they win over what the importer finds. Raises
     BadInput."""
     given: Any = {}
-    if job.manifest is not None:
+    if request.manifest is not None:
         try:
-            given = yaml.safe_load(job.manifest.read_bytes())
+            given = yaml.safe_load(request.manifest.read_bytes())
         except (OSError, yaml.YAMLError) as error:
-            raise BadInput(f"{job.manifest} cannot be read: {error}.", field="manifest") from None
-        unknown = [str(key) for key in given if key not in GIVABLE] if isinstance(given, dict) else []
+            raise BadInput(f"{request.manifest} cannot be read: {error}.", field="manifest") from None
+        unknown = [str(key) for key in given if key not in EXPLICIT_FIELDS] if isinstance(given, dict) else []
         if not isinstance(given, dict) or unknown:
             raise BadInput(
-                f"{job.manifest.name} says {', '.join(unknown) or 'nothing'} that an import could use.",
+                f"{request.manifest.name} says {', '.join(unknown) or 'nothing'} that an import could use.",
                 field="manifest",
-                remedy=f"Give a mapping with any of {', '.join(GIVABLE)}.",
+                remedy=f"Give a mapping with any of {', '.join(EXPLICIT_FIELDS)}.",
             )
-    return {**given, "classes": list(job.classes)} if job.classes else given
+    return {**given, "classes": list(request.classes)} if request.classes else given
 
 
-def describe(
-    job: Job, architecture: str, *, channels: int, classes: int, found: Mapping[str, Any]
+def build_semantic_manifest(
+    request: ImportRequest, architecture: str, *, channels: int, classes: int, found: Mapping[str, Any]
 ) -> SemanticManifest:
     """The manifest of a network that takes `channels` and answers `classes` channels. found: what the importer
     knows, fields by name. Where nobody says, one class is sigmoid, and several are softmax. Where nobody names
     them the first is background; of names, the one that is `background`. Raises BadInput naming what cannot be."""
-    given = read_given(job)
+    given = read_explicit_fields(request)
     if channels not in (1, 3):
         raise BadInput(
             f"The network takes {channels} channels.",
@@ -80,7 +80,7 @@ def describe(
         if "input" in given:
             fields["input"] = {"channels": channels, **given["input"]}
         manifest = SemanticManifest.model_validate(
-            {"name": job.name, "architecture": architecture, "files": {}, **vars(job.about), **fields}
+            {"name": request.name, "architecture": architecture, "files": {}, **vars(request.card), **fields}
         )
     except (ValidationError, TypeError) as error:
         first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None

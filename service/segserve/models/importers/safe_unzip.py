@@ -11,7 +11,7 @@ MAX_BYTES = 4 << 30  # unpacked
 CHUNK = 1 << 20
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack_zip(archive: Path, folder: Path) -> None:
     """Raises BadInput for what is no sound zip, or names files outside the folder, links or devices; TooLarge where
     more comes out than is allowed, whatever the archive says of itself. Files already written stay in `folder`,
     which the caller throws away."""
@@ -22,7 +22,7 @@ def unpack(archive: Path, folder: Path) -> None:
                 raise TooLarge(f"{archive.name} holds {len(entries)} files.", field="checkpoint")
             left = MAX_BYTES
             for entry in entries:
-                left = write(opened, entry, folder, left)
+                left = unpack_entry(opened, entry, folder, left)
     except BadInput:
         raise
     except Exception as error:  # zipfile and zlib raise nearly everything when given damaged bytes
@@ -33,7 +33,7 @@ def unpack(archive: Path, folder: Path) -> None:
         ) from error
 
 
-def write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, left: int) -> int:
+def unpack_entry(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, left: int) -> int:
     """Unpack one file of at most `left` bytes; how many are left after it."""
     name = PurePosixPath(entry.filename)
     kind = stat.S_IFMT(entry.external_attr >> 16)
@@ -64,7 +64,7 @@ def write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, left: i
     return left
 
 
-def inside(folder: Path, name: str) -> Path:
+def resolve_inside(folder: Path, name: str) -> Path:
     """A file of an unpacked package. Raises BadInput where it lies elsewhere or does not exist."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():

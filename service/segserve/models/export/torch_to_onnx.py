@@ -14,19 +14,19 @@ from torch import nn
 OPSET = 18
 
 
-def export(
+def export_onnx(
     module: nn.Module,
     path: Path,
     inputs: Mapping[str, torch.Tensor],
     outputs: Sequence[str],
     dynamic: Mapping[str, Mapping[int, str]] | None = None,
     *,
-    half: bool = False,
+    fp16_weights: bool = False,
 ) -> None:
     """Write `module` as an ONNX file.
 
     inputs: example tensors by name, in the order of forward's arguments. dynamic: axes that vary, by input
-    or output name. half: keep the weights as fp16 and widen them on load; halves the file, and is exact
+    or output name. fp16_weights: keep the weights as fp16 and widen them on load; halves the file, and is exact
     only if the weights were rounded to fp16 before.
     """
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -44,8 +44,8 @@ def export(
                 dynamo=False,
                 do_constant_folding=True,
             )
-        if half:
-            onnx.save(halve(onnx.load(str(written))), str(path))
+        if fp16_weights:
+            onnx.save(store_weights_as_fp16(onnx.load(str(written))), str(path))
         elif len(list(Path(folder).iterdir())) > 1:  # past protobuf's 2 GiB each tensor got a file
             data = f"{path.name}.data"
             onnx.save(onnx.load(str(written)), str(path), save_as_external_data=True, location=data)
@@ -53,7 +53,7 @@ def export(
             written.rename(path)
 
 
-def halve(model: onnx.ModelProto) -> onnx.ModelProto:
+def store_weights_as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Store float32 weights as fp16 behind a Cast, which the runtime folds away when it loads the graph."""
     casts = []
     for tensor in model.graph.initializer:

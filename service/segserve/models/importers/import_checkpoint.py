@@ -1,0 +1,130 @@
+"""The entry point of all imports: check the request, run the importer, install the bundle.
+
+This module is free of torch. The importers need it, so they are imported when an import begins.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from segserve.errors import BadInput, MissingDependency
+from segserve.models.bundle import Bundle
+from segserve.models.importers.import_request import CheckpointKind, ImportRequest, ModelCard
+from segserve.models.install import new_bundle
+
+# Checkpoint kind -> the module to find, the package that brings it, the extra that brings that package.
+LIBRARIES = {
+    CheckpointKind.SAM: ("segment_anything", "segment-anything", "models"),
+    CheckpointKind.MEDSAM: ("segment_anything", "segment-anything", "models"),
+    CheckpointKind.MOBILE_SAM: ("mobile_sam", "mobilesam-mirror", "models"),
+    CheckpointKind.MICRO_SAM: ("micro_sam", "micro-sam", "microsam"),
+    CheckpointKind.SAM2: ("sam2", "sam2", "models"),
+    CheckpointKind.MASK_RCNN: ("torchvision", "torchvision", "models"),
+    CheckpointKind.UNET: ("torch", "PyTorch", "models"),
+    CheckpointKind.SMP: ("segmentation_models_pytorch", "segmentation-models-pytorch", "models"),
+    CheckpointKind.BIOIMAGEIO: ("bioimageio", "bioimageio.core", "models"),
+    CheckpointKind.ONNX: ("onnxruntime", "ONNX Runtime", "cpu"),
+}
+KINDS_WITHOUT_TORCH = {CheckpointKind.BIOIMAGEIO, CheckpointKind.ONNX}
+PROMPTABLE_KINDS = {
+    CheckpointKind.SAM,
+    CheckpointKind.MEDSAM,
+    CheckpointKind.MOBILE_SAM,
+    CheckpointKind.MICRO_SAM,
+    CheckpointKind.SAM2,
+}
+SEMANTIC_KINDS = {
+    CheckpointKind.UNET,
+    CheckpointKind.SMP,
+    CheckpointKind.BIOIMAGEIO,
+    CheckpointKind.ONNX,
+}
+# Option of `import_checkpoint` -> the kinds of checkpoints that use it.
+KINDS_BY_OPTION = {
+    "decoder": {CheckpointKind.MICRO_SAM},
+    "keep_weights": PROMPTABLE_KINDS,
+    "classes": {CheckpointKind.MASK_RCNN, *SEMANTIC_KINDS},
+    "manifest": SEMANTIC_KINDS,
+}
+
+
+def require_libraries(kind: CheckpointKind) -> None:
+    """Raise MissingDependency unless the model's own library, and torch where the kind needs it, are installed."""
+    torch = (
+        () if kind in KINDS_WITHOUT_TORCH else (("torch", "PyTorch", "models"), ("onnx", "onnx", "models"))
+    )
+    for module, package, extra in (*torch, LIBRARIES[kind]):
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependency(package, extra, f"Importing a {kind} checkpoint")
+
+
+def parse_checkpoint_kind(kind: str) -> CheckpointKind:
+    """Return the kind of that name. Raises BadInput naming the known ones."""
+    try:
+        return CheckpointKind(kind)
+    except ValueError:
+        raise BadInput(
+            f"There is no importer {kind!r}.", field="kind", remedy=f"Known: {', '.join(CheckpointKind)}."
+        ) from None
+
+
+def check_options(kind: CheckpointKind, **options: object) -> None:
+    """Raise BadInput for an option that is set and that this kind of checkpoint does not use."""
+    for option, value in options.items():
+        if value and kind not in KINDS_BY_OPTION[option]:
+            raise BadInput(
+                f"Importing a {kind} checkpoint has no use for {option}.",
+                field=option,
+                remedy=f"It is for {', '.join(sorted(KINDS_BY_OPTION[option]))}: leave it out.",
+            )
+
+
+def import_checkpoint(
+    kind: str,
+    checkpoint: Path,
+    name: str,
+    models_dir: Path,
+    *,
+    variant: str | None = None,
+    decoder: Path | None = None,
+    classes: Sequence[str] = (),
+    replace: bool = False,
+    card: ModelCard | None = None,
+    manifest: Path | None = None,
+    keep_weights: bool = False,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Bundle:
+    """Turn a checkpoint into the bundle `models_dir/name`.
+
+    variant: the architecture's size, for checkpoints whose shapes do not tell it.
+    decoder: the file of a micro_sam checkpoint's automatic decoder, where the checkpoint does not hold it.
+    classes: the names of the classes, for models that have classes.
+    manifest: a YAML file with the fields that a semantic checkpoint does not tell.
+    keep_weights: store the promptable part's weights beside the graphs, to train the model further.
+    on_stage: called with the name of each stage as it begins.
+
+    Raises BadInput (not such a checkpoint, a name that is taken), BrokenModel (the export does not agree with
+    the library), MissingDependency. After any error the folder is as it was.
+    """
+    parsed = parse_checkpoint_kind(kind)
+    check_options(parsed, decoder=decoder, classes=classes, manifest=manifest, keep_weights=keep_weights)
+    require_libraries(parsed)
+    importer = importlib.import_module(f"{__package__}.{parsed}")
+    with new_bundle(models_dir, name, replace=replace) as folder:
+        importer.write_bundle(
+            ImportRequest(
+                checkpoint=checkpoint,
+                folder=folder,
+                name=name,
+                card=card or ModelCard(),
+                variant=variant,
+                decoder=decoder,
+                classes=classes,
+                manifest=manifest,
+                keep_weights=keep_weights,
+                on_stage=on_stage,
+            )
+        )
+        on_stage("putting it in place")
+    return Bundle(models_dir / name)

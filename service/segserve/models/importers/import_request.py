@@ -1,0 +1,47 @@
+"""What one import is asked for: the kind of checkpoint, the file, and what the manifest says of its origin."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class CheckpointKind(StrEnum):
+    """What a checkpoint is, by the library that reads it. Each value names the importer's module."""
+
+    SAM = "sam"  # segment-anything: vit_b, vit_l, vit_h, and fine-tunes of them
+    MEDSAM = "medsam"  # the same network, with MedSAM's way of preparing images
+    MOBILE_SAM = "mobile_sam"  # vit_t
+    MICRO_SAM = "micro_sam"  # either of them with micro-sam's decoder for automatic segmentation
+    SAM2 = "sam2"  # 2.0 and 2.1: tiny, small, base_plus, large
+    MASK_RCNN = "mask_rcnn"  # torchvision: maskrcnn_resnet50_fpn and maskrcnn_resnet50_fpn_v2
+    UNET = "unet"  # as commonly written: inc, down1.. or downs, ups
+    SMP = "smp"  # segmentation-models-pytorch: unet:resnet34 and the like
+    BIOIMAGEIO = "bioimageio"  # a package of the BioImage Model Zoo with ONNX weights
+    ONNX = "onnx"  # any graph with [N, C, H, W] in and [N, K, H, W] out
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a bundle's manifest says about the model's origin."""
+
+    description: str = ""
+    licence: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """One import. folder: an empty folder to write the bundle into. The other fields are the parameters of
+    `import_checkpoint`."""
+
+    checkpoint: Path
+    folder: Path
+    name: str
+    card: ModelCard
+    variant: str | None
+    decoder: Path | None
+    classes: Sequence[str]
+    manifest: Path | None
+    keep_weights: bool
+    on_stage: Callable[[str], None]

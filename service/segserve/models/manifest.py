@@ -1,0 +1,226 @@
+"""The schemas of `model.yaml`, a bundle's manifest: one class for each kind of model."""
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, TypeAdapter, model_validator
+
+from segserve.models.semantic_manifest import Postprocess, SemanticInput
+from segserve.models.strict_schema import StrictSchema
+from segserve.types import Preprocess
+
+ClassName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+TileEdge = Annotated[int, Field(ge=16, le=4096)]
+
+
+class ModelKind(StrEnum):
+    """Families of models, by what they answer: the first two masks for prompts."""
+
+    SAM = "sam"
+    SAM2 = "sam2"
+    SEMANTIC = "semantic"  # a class for every pixel
+    INSTANCES = "instances"  # objects with class, score, box and mask
+
+
+class BundleRuntime(StrEnum):
+    """How a bundle's graphs are run; see `models.onnx_pair_model` for all but the first."""
+
+    FAST = "fast"  # prepare.onnx and the two fast decoders, as `models.export` writes them
+    STOCK = "stock"  # decoder.onnx has the interface of segment-anything's export, or SAM 2's like it
+    EFFICIENT_SAM = "efficient_sam"  # EfficientSAM's published export
+
+
+class FileEntry(StrictSchema):
+    """`digest` is hexadecimal, `algorithm` names it: sha256."""
+
+    digest: str
+    algorithm: Literal["sha256"] = "sha256"
+    bytes: int = Field(ge=1)
+
+
+class PreprocessEntry(StrictSchema):
+    """See `segserve.types.Preprocess`; mean and std on the 0..255 scale."""
+
+    input_size: int = Field(ge=64, le=4096)
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: Literal["pad", "stretch"]
+    stretch_percentiles: tuple[float, float] | None = None
+
+    def to_preprocess(self) -> Preprocess:
+        return Preprocess(**self.model_dump())
+
+
+class Dims(StrictSchema):
+    """embedding: channels, height, width. low: edge of the low-res logits. high_res: SAM 2's two features.
+
+    masks: the mask tokens that the decoder can answer with; 0 is the single mask, 1 to 3 the candidates.
+    """
+
+    embedding: tuple[int, int, int]
+    low: int
+    high_res: tuple[tuple[int, int, int], ...] = ()
+    masks: tuple[int, ...] = (0, 1, 2, 3)
+
+
+Threshold = Annotated[float, Field(ge=0, le=1)]
+Sigma = Annotated[float, Field(ge=0, le=100, description="of a Gaussian, in pixels of the image; 0: none")]
+
+
+class AisEntry(StrictSchema):
+    """Parameters of automatic instance segmentation, see `segserve.automatic.parameters.AisParams`; those left out are
+    its defaults."""
+
+    center_distance_threshold: Threshold | None = Field(None, description="seeds lie below it")
+    boundary_distance_threshold: Threshold | None = Field(None, description="seeds lie below it")
+    foreground_threshold: Threshold | None = Field(None, description="objects lie above it")
+    foreground_smoothing: Sigma | None = None
+    distance_smoothing: Sigma | None = None
+    min_size: int | None = Field(None, ge=0, description="pixels; smaller objects are left out")
+
+    def explicit_params(self) -> dict[str, Any]:
+        """What is not left out, by name."""
+        return self.model_dump(exclude_none=True)
+
+
+class AmgEntry(StrictSchema):
+    """Parameters of automatic mask generation, see `segserve.automatic.parameters.AmgParams`; those left out are its
+    defaults."""
+
+    points_per_side: int | None = Field(None, ge=1, le=128, description="of the grid of clicks")
+    pred_iou_thresh: Threshold | None = Field(None, description="of a mask's score")
+    stability_score_thresh: Threshold | None = None
+    stability_score_offset: float | None = Field(
+        None,
+        ge=0,
+        le=32,
+        description="how far a mask's threshold is moved to see whether it is stable, in logits",
+    )
+    box_nms_thresh: Threshold | None = Field(
+        None, description="IoU of boxes above which a mask is a duplicate"
+    )
+    crop_n_layers: int | None = Field(None, ge=0, le=3, description="layer i adds 4^i crops, each encoded")
+    crop_nms_thresh: Threshold | None = Field(None, description="the same between crops")
+    crop_overlap_ratio: float | None = Field(None, ge=0, le=0.9)
+    crop_n_points_downscale_factor: int | None = Field(None, ge=1, le=8)
+    min_mask_region_area: int | None = Field(
+        None, ge=0, le=1_000_000, description="pixels; smaller holes and islands go"
+    )
+
+    def explicit_params(self) -> dict[str, Any]:
+        """What is not left out, by name."""
+        return self.model_dump(exclude_none=True)
+
+
+class Manifest(StrictSchema):
+    """What every `model.yaml` holds. `answers`: what such a model does, for messages."""
+
+    TASK: ClassVar[str]
+
+    format: Literal[1] = 1
+    name: str
+    kind: ModelKind
+    architecture: str
+    description: str = ""
+    licence: str = ""
+    source: str = ""
+    files: dict[str, FileEntry]
+
+
+class PromptableManifest(Manifest):
+    """SAM and its kin: an encoder, and decoders for prompts. ais, amg: the parameters that were found best."""
+
+    TASK: ClassVar[str] = "prompts"
+
+    kind: Literal[ModelKind.SAM, ModelKind.SAM2]
+    runtime: BundleRuntime = BundleRuntime.FAST
+    preprocess: PreprocessEntry
+    dims: Dims
+    mask_threshold: float = 0.0
+    ais: AisEntry | None = None
+    amg: AmgEntry | None = None
+
+
+class Activation(StrEnum):
+    """What makes probabilities of the graph's output."""
+
+    SIGMOID = "sigmoid"  # of each channel by itself: classes may overlap
+    SOFTMAX = "softmax"  # over the channels: every pixel has one class
+    NONE = "none"  # the graph answers probabilities
+
+
+class SemanticManifest(Manifest):
+    """A class for every pixel: U-Net and its kin. `model.onnx` has one input, the prepared image [N, C, H, W]
+    float32, and one output [N, K, H, W]; N is free or 1, and H and W are free unless `fixed`.
+
+    classes: names of the K channels, in order. background: the channel that stands for "none of them", if there
+    is one. In class maps 0 is background and n the n-th class that is not background.
+    thresholds: per channel; the probability a class needs to be taken. Empty: 0.5 for sigmoid, otherwise 0. Of
+    the classes that reach theirs, background always among them, the most probable is taken.
+    multiple: H and W must be multiples of it. tile: height and width, what a sliding window sees at once if the
+    request does not say. fixed: the graph takes nothing but that tile. overlap: of neighbouring tiles, as a part
+    of their edge.
+    """
+
+    TASK: ClassVar[str] = "classes of pixels"
+
+    kind: Literal[ModelKind.SEMANTIC] = ModelKind.SEMANTIC
+    classes: tuple[ClassName, ...] = Field(min_length=1, max_length=255)
+    background: int | None = Field(None, ge=0)
+    activation: Activation = Activation.SIGMOID
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    input: SemanticInput = SemanticInput()
+    multiple: int = Field(32, ge=1, le=512)
+    tile: tuple[TileEdge, TileEdge] = (512, 512)
+    fixed: bool = False
+    overlap: float = Field(0.25, ge=0, le=0.75)
+    postprocess: Postprocess = Postprocess()
+
+    @model_validator(mode="after")
+    def consistent(self) -> "SemanticManifest":
+        count = len(self.classes)
+        if len(set(self.classes)) != count:
+            raise ValueError("classes must have different names")
+        if self.thresholds and len(self.thresholds) != count:
+            raise ValueError(f"thresholds must be as many as classes, {count}")
+        if self.background is not None and self.background >= count:
+            raise ValueError(f"background must be one of the channels 0 to {count - 1}")
+        if not [name for index, name in enumerate(self.classes) if index != self.background]:
+            raise ValueError("there must be a class that is not background")
+        if self.activation is Activation.SOFTMAX and count == 1:
+            raise ValueError("softmax over one channel says nothing: use sigmoid")
+        if any(edge % self.multiple for edge in self.tile):
+            raise ValueError(f"the tile's edges must be multiples of {self.multiple}")
+        return self
+
+
+class ResizeEntry(StrictSchema):
+    """How Mask R-CNN's input is made, as by torchvision's GeneralizedRCNNTransform: the shorter side becomes
+    `min_size` pixels, or the longer one `max_size` if that is smaller. mean and std on the 0..255 scale."""
+
+    min_size: int = Field(ge=32, le=4096)
+    max_size: int = Field(ge=32, le=8192)
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class InstancesManifest(Manifest):
+    """Mask R-CNN, cut where requests have a say; see `models.export.mask_rcnn` for both graphs.
+
+    classes: names by index; 0 is the background. The thresholds are those of requests that name none.
+    """
+
+    TASK: ClassVar[str] = "objects of known classes"
+
+    kind: Literal[ModelKind.INSTANCES]
+    classes: tuple[str, ...] = Field(min_length=2)
+    resize: ResizeEntry
+    score_threshold: float = Field(0.5, ge=0, le=1)
+    nms_threshold: float = Field(0.5, ge=0, le=1)
+    mask_threshold: float = Field(0.5, gt=0, lt=1)
+    max_objects: int = Field(100, ge=1)
+
+
+AnyManifest: TypeAdapter[PromptableManifest | SemanticManifest | InstancesManifest] = TypeAdapter(
+    Annotated[PromptableManifest | SemanticManifest | InstancesManifest, Field(discriminator="kind")]
+)
