@@ -299,7 +299,7 @@ def member_names(node: ast.ClassDef) -> Iterator[str]:
             yield child.attr
 
 
-@pytest.mark.parametrize("page", ["glossary.md"])
+@pytest.mark.parametrize("page", ["architecture.md", "glossary.md"])
 def test_names_of_code_exist(page: str) -> None:
     """`Class`, `Class.member` and `function_name`, with or without a module before it."""
     for span in code_spans(DOCS / page):
@@ -308,6 +308,12 @@ def test_names_of_code_exist(page: str) -> None:
         parts = span.split(".")
         name = ".".join(parts[-2:]) if parts[-2:-1] and parts[-2][0].isupper() else parts[-1]
         assert name in defined_names() or name.startswith("SEGSERVE_"), span
+
+
+def test_the_architecture_names_every_package() -> None:
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"v1"}
+    spans = set(code_spans(DOCS / "architecture.md"))
+    assert not [name for name in packages if f"{name}/" not in spans]
 
 
 def test_the_glossary_is_alphabetical() -> None:
