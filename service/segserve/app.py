@@ -196,7 +196,7 @@ class Service:
         )
         self._jobs: JobServices | None = None
         if role in (Role.API, Role.WORKER) and (where := find_jobs_redis(settings)) is not None:
-            self._jobs = JobServices(*where, settings, objects, self.metrics, starts_worker=role is Role.API)
+            self._jobs = JobServices(*where, settings, objects, self.metrics, runs_jobs=role is Role.WORKER)
         self.device_memory = DeviceMemory(load_nvml() if settings.device is Device.CUDA else None)
         self.closing = asyncio.Event()  # what answers until something happens elsewhere ends now
         self._tasks: set[asyncio.Task[None]] = set()

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from segserve.store.private_redis import PrivateRedis
-from tests.jobs.counting import Parts
+from tests.jobs.counting_job import JobEngine
 
-Opening = Callable[[], AbstractAsyncContextManager[Parts]]
+OpenEngine = Callable[[], AbstractAsyncContextManager[JobEngine]]
 
 
 @pytest.fixture
@@ -19,15 +19,15 @@ def jobs_redis(tmp_path: Path) -> Iterator[PrivateRedis]:
 
 
 @pytest.fixture
-def opening(jobs_redis: PrivateRedis, tmp_path: Path) -> Opening:
-    """Opens the parts inside the test's event loop."""
+def open_engine(jobs_redis: PrivateRedis, tmp_path: Path) -> OpenEngine:
+    """Return a function that opens a job engine inside the test's event loop."""
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[Parts]:
-        parts = Parts(jobs_redis.url, tmp_path)
+    async def opened() -> AsyncIterator[JobEngine]:
+        engine = JobEngine(jobs_redis.url, tmp_path)
         try:
-            yield parts
+            yield engine
         finally:
-            await parts.close()
+            await engine.close()
 
     return opened

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import standardwebhooks
 
-from tests.jobs.receiving import Receiver
+from tests.jobs.webhook_receiver import WebhookReceiver
 from tests.serving import Server
 from tests.wire.test_bad_input import refused
 from tests.wire.test_jobs import accepted, ended
@@ -44,7 +44,7 @@ def submit(server: Server, webhook: str, *image_ids: str) -> httpx.Response:
     return server.client.post("/v1/jobs", json=body)
 
 
-def told(receiver: Receiver) -> dict[str, Any]:
+def told(receiver: WebhookReceiver) -> dict[str, Any]:
     """What came, once something did."""
     deadline = time.monotonic() + PATIENCE_S
     while not receiver.received:
@@ -56,7 +56,7 @@ def told(receiver: Receiver) -> dict[str, Any]:
 
 
 def test_a_job_tells_that_it_ended(telling: Server, noise: bytes) -> None:
-    with Receiver().listening() as receiver:
+    with WebhookReceiver().listening() as receiver:
         job_id = accepted(submit(telling, f"{receiver.url}/done", telling.upload(noise)))
         assert told(receiver) == telling.client.get(f"/v1/jobs/{job_id}").json()
         receiver.received.clear()
@@ -67,13 +67,13 @@ def test_a_job_tells_that_it_ended(telling: Server, noise: bytes) -> None:
 
 def test_it_is_told_although_all_died_before(telling: Server) -> None:
     """The receiver is away when the job ends, and then so is the service."""
-    receiver = Receiver()
+    receiver = WebhookReceiver()
     with receiver.listening():
         pass
     job_id = accepted(submit(telling, receiver.url))
     assert ended(telling, job_id)["state"] == "succeeded"
     telling.kill()
-    with Receiver(port=receiver.port).listening() as back:
+    with WebhookReceiver(port=receiver.port).listening() as back:
         telling.start()
         assert told(back)["job_id"] == job_id
 

@@ -1,4 +1,4 @@
-"""All that jobs need, put together from the settings: their Redis, the queue, and the worker of a service alone."""
+"""The parts of the jobs, built from the settings: their Redis, the job queue, the embedded worker and the webhooks."""
 
 import asyncio
 import subprocess
@@ -26,14 +26,19 @@ from segserve.store.private_redis import PrivateRedis
 from segserve.types import Priority
 
 DAY_S = 86_400
+
+# How often active jobs are counted for the metrics.
 COUNT_INTERVAL_S = 5.0
 
 log = structlog.get_logger(__name__)
 
 
 def find_jobs_redis(settings: Settings) -> tuple[str, PrivateRedis | None] | None:
-    """The address of the jobs' Redis, and the server where it is a private one. None: there are to be no jobs, for
-    replicas that share a cache must share their jobs too."""
+    """Return the URL of the jobs' Redis, and the server if it is a private one.
+
+    None means that there are no jobs: replicas that share a cache must share their jobs too, so a private Redis would
+    not do.
+    """
     if settings.jobs_redis_url is not None:
         return settings.jobs_redis_url, None
     if settings.redis_url is not None:
@@ -43,10 +48,11 @@ def find_jobs_redis(settings: Settings) -> tuple[str, PrivateRedis | None] | Non
 
 
 class JobServices:
-    """`JobServices` holds all parts of the jobs.
+    """`JobServices` holds the parts of the jobs of one process.
 
     url, server: as `find_jobs_redis` returns them.
-    starts_worker: True if this process starts a worker of its own where the Redis is private.
+    runs_jobs: True in a worker, which sends the webhooks too. False in a service: if the Redis is private, nobody else
+    would run its jobs, so the service starts an embedded worker.
     """
 
     def __init__(
@@ -57,11 +63,11 @@ class JobServices:
         objects: ObjectStore,
         metrics: Metrics,
         *,
-        starts_worker: bool,
+        runs_jobs: bool,
     ) -> None:
         self._url, self._server, self._metrics = url, server, metrics
         self._lease_s, self._keep_s = settings.job_lease_s, settings.job_ttl_days * DAY_S
-        self._ledger = JobStore(
+        self._store = JobStore(
             url,
             settings.redis_timeout_s,
             ttl_s=int(settings.job_ttl_days * DAY_S),
@@ -72,34 +78,35 @@ class JobServices:
         metrics.expect_jobs(list(JobKind), [state for state in JobState if state.has_ended])
         self._results = ResultStore(objects)
         self._dockets = Dockets(url)
-        self._worker: EmbeddedWorker | None = None
-        if server is not None and settings.job_workers and starts_worker:
+        self._embedded_worker: EmbeddedWorker | None = None
+        if server is not None and settings.job_workers and not runs_jobs:
             command = segserve_command("worker", "--metrics-port", "0", "--with-parent")
-            self._worker = EmbeddedWorker(command, settings.as_environment())
-        wake = self._worker.wake if self._worker else None
-        self.queue = JobQueue(self._ledger, self._dockets, self._results, wake)
-        self._hooks, self._sends = WebhookQueue(url, settings.redis_timeout_s), not starts_worker
+            self._embedded_worker = EmbeddedWorker(command, settings.as_environment())
+        wake = self._embedded_worker.wake if self._embedded_worker else None
+        self.queue = JobQueue(self._store, self._dockets, self._results, wake)
+        self._webhooks, self._sends_webhooks = WebhookQueue(url, settings.redis_timeout_s), runs_jobs
         self.webhook_sender = WebhookSender(
-            self._hooks,
+            self._webhooks,
             HostAllowlist(settings.webhook_hosts, private=settings.webhook_private, purpose=WEBHOOK_PURPOSE),
             WebhookSigner(settings.webhook_secret) if settings.webhook_hosts else None,
             settings.webhook_timeout_s,
             metrics.webhook,
         )
 
-    def create_worker(self, works: Mapping[JobKind, JobKindRunner]) -> JobWorker:
+    def create_worker(self, runners: Mapping[JobKind, JobKindRunner]) -> JobWorker:
+        """Return a worker for this process. runners: one for each kind of job."""
         return JobWorker(
             self._url,
-            self._ledger,
+            self._store,
             self._results,
-            works,
+            runners,
             self._metrics,
             lease_s=self._lease_s,
             keep_s=self._keep_s,
         )
 
     async def start(self) -> None:
-        """Without its Redis there are no jobs for now; clicks need none."""
+        """Start the private Redis. If it does not start, there are no jobs for now; clicks do not need it."""
         if self._server is None:
             return
         try:
@@ -108,33 +115,33 @@ class JobServices:
             log.error("the jobs' private Redis cannot be started", reason=str(error))
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
-        """What runs beside the requests, each until cancelled."""
-        found = [self._observe()]
+        """Return what must run in the background; each part runs until cancelled."""
+        tasks = [self._count_jobs()]
         if self._server is not None:
-            found.append(self._server.keep())
-        if self._worker is not None:
-            found.append(self._worker.keep_running())
-        if self._sends:
-            found += self.webhook_sender.background_tasks()
-        return found
+            tasks.append(self._server.keep())
+        if self._embedded_worker is not None:
+            tasks.append(self._embedded_worker.keep_running())
+        if self._sends_webhooks:
+            tasks += self.webhook_sender.background_tasks()
+        return tasks
 
     async def stop(self) -> None:
-        if self._worker is not None:
-            await self._worker.stop()
+        if self._embedded_worker is not None:
+            await self._embedded_worker.stop()
         await self._dockets.close()
-        await self._ledger.close()
-        await self._hooks.close()
+        await self._store.close()
+        await self._webhooks.close()
         if self._server is not None:
             await asyncio.to_thread(self._server.stop)
 
-    async def _observe(self) -> None:
-        """Count the jobs; those that an earlier process left wake the worker, and webhooks do."""
+    async def _count_jobs(self) -> None:
+        """Set the gauges of active jobs. Jobs and webhooks that an earlier process left wake the embedded worker."""
         while True:
             with suppress(SegserveError):
-                counts = await self._ledger.count_active()
+                counts = await self._store.count_active()
                 for priority in Priority:
                     for state in (JobState.QUEUED, JobState.RUNNING):
                         self._metrics.jobs(priority, state, counts.get((priority, state), 0))
-                if self._worker is not None and (counts or await self._hooks.count()):
-                    self._worker.wake()
+                if self._embedded_worker is not None and (counts or await self._webhooks.count()):
+                    self._embedded_worker.wake()
             await asyncio.sleep(COUNT_INTERVAL_S)

@@ -1,0 +1,9 @@
+"""Propagation by projection: the mask of one slice becomes the prompt on the next slice, as in micro-SAM. It works with
+every promptable model.
+
+In come prompts on some slices of a video or volume; out come masks of each object on every slice.
+
+- `slice_order.py`: plans the order of slices for each object, forward and backward.
+- `mask_to_prompt.py`: turns a mask into a box, points or a mask prompt.
+- `propagate.py`: decodes slice after slice, and stops an object where it ends (IoU and score thresholds).
+"""

@@ -1,4 +1,4 @@
-"""Webhooks: every end of a job that wants it is told, signed, until it has arrived."""
+"""Webhooks: every end of a job that has a webhook is sent, signed, until it is delivered."""
 
 import asyncio
 import threading
@@ -22,121 +22,127 @@ from segserve.jobs.engine.webhook_queue import WebhookQueue
 from segserve.jobs.engine.webhook_sender import RETRY_DELAYS_S, WEBHOOK_PURPOSE, WebhookSender, WebhookSigner
 from segserve.outbound_http import HostAllowlist
 from segserve.store.private_redis import PrivateRedis
-from tests.jobs.conftest import Opening
-from tests.jobs.counting import Parts
-from tests.jobs.engine.test_job_store import begun, job
-from tests.jobs.receiving import Receiver, status
+from tests.jobs.conftest import OpenEngine
+from tests.jobs.counting_job import JobEngine
+from tests.jobs.engine.test_job_store import begin_attempt, make_job
+from tests.jobs.webhook_receiver import WebhookReceiver, answer_status
 
 SECRET = "whsec_" + "c2Vnc2VydmU" * 4
-HERE = "127.0.0.1"
+LOCALHOST = "127.0.0.1"
 ROOT = Path(__file__).parents[3]
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 
-Story = Callable[[Parts, WebhookQueue], Awaitable[None]]
+Story = Callable[[JobEngine, WebhookQueue], Awaitable[None]]
 
 
 @pytest.fixture
-def run(opening: Opening, jobs_redis: PrivateRedis) -> Callable[[Story], None]:
-    def tell(story: Story) -> None:
+def run(open_engine: OpenEngine, jobs_redis: PrivateRedis) -> Callable[[Story], None]:
+    def run_story(story: Story) -> None:
         async def in_loop() -> None:
-            hooks = WebhookQueue(jobs_redis.url, 2.0)
+            webhooks = WebhookQueue(jobs_redis.url, 2.0)
             try:
-                async with opening() as parts:
-                    await story(parts, hooks)
+                async with open_engine() as engine:
+                    await story(engine, webhooks)
             finally:
-                await hooks.close()
+                await webhooks.close()
 
         asyncio.run(in_loop())
 
-    return tell
+    return run_story
 
 
-class Counts(dict[str, int]):
+class OutcomeCounts(dict[str, int]):
     def __call__(self, result: str) -> None:
         self[result] = self.get(result, 0) + 1
 
 
 @asynccontextmanager
 async def sending(
-    hooks: WebhookQueue, *, private: bool = True, timeout_s: float = 5.0, hosts: tuple[str, ...] = (HERE,)
-) -> AsyncIterator[Counts]:
-    counts = Counts()
+    webhooks: WebhookQueue,
+    *,
+    private: bool = True,
+    timeout_s: float = 5.0,
+    hosts: tuple[str, ...] = (LOCALHOST,),
+) -> AsyncIterator[OutcomeCounts]:
+    counts = OutcomeCounts()
     allowed = HostAllowlist(hosts, private=private, purpose=WEBHOOK_PURPOSE)
-    hook_sender = WebhookSender(hooks, allowed, WebhookSigner(SECRET), timeout_s, counts)
-    running = [asyncio.create_task(work) for work in hook_sender.background_tasks()]
+    sender = WebhookSender(webhooks, allowed, WebhookSigner(SECRET), timeout_s, counts)
+    running = [asyncio.create_task(work) for work in sender.background_tasks()]
     try:
         yield counts
     finally:
         await cancel_and_wait(running)
 
 
-async def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
+async def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
 
 
-async def submitted(parts: Parts, url: str | None, name: str = "a") -> None:
-    await parts.ledger.submit(replace(job(name), webhook=url), b"{}", None)
+async def submit(engine: JobEngine, url: str | None, name: str = "a") -> None:
+    await engine.store.submit(replace(make_job(name), webhook=url), b"{}", None)
 
 
-async def succeeded(parts: Parts, url: str | None, name: str = "a") -> None:
-    await submitted(parts, url, name)
-    await parts.ledger.succeed(await begun(parts, name))
+async def submit_and_succeed(engine: JobEngine, url: str | None, name: str = "a") -> None:
+    await submit(engine, url, name)
+    await engine.store.succeed(await begin_attempt(engine, name))
 
 
-def test_every_way_to_end_leaves_a_hook_and_nothing_else_does(run: Callable[[Story], None]) -> None:
-    async def story(parts: Parts, hooks: WebhookQueue) -> None:
-        ledger = parts.ledger
+def test_every_end_of_a_job_leaves_a_webhook_and_nothing_else_does(run: Callable[[Story], None]) -> None:
+    async def story(engine: JobEngine, webhooks: WebhookQueue) -> None:
+        store = engine.store
         for name in ("succeeded", "failed", "cancelled", "died"):
-            await submitted(parts, "http://x/", name)
-        await succeeded(parts, None, "silent")
-        await ledger.release(await begun(parts, "succeeded"))
-        await ledger.publish(start := await begun(parts, "succeeded"), 0, PublishedChunk(4, 4, 0, 0), 1.0)
-        assert await hooks.count() == 0
-        await ledger.succeed(start)
-        await ledger.fail(await begun(parts, "failed"), JobError("bad_input", "No."))
-        await ledger.cancel("t", "cancelled")
+            await submit(engine, "http://x/", name)
+        await submit_and_succeed(engine, None, "silent")
+        await store.release(await begin_attempt(engine, "succeeded"))
+        await store.publish(
+            start := await begin_attempt(engine, "succeeded"), 0, PublishedChunk(4, 4, 0, 0), 1.0
+        )
+        assert await webhooks.count() == 0
+        await store.succeed(start)
+        await store.fail(await begin_attempt(engine, "failed"), JobError("bad_input", "No."))
+        await store.cancel("t", "cancelled")
         for _ in range(MAX_ATTEMPTS):
-            await begun(parts, "died")
-        await parts.end_lease("t", "died")
-        assert await ledger.begin("t", "died", token="x") is None
-        assert await hooks.count() == 4
-        job_ids = set[str]()  # of two in one millisecond either may come first
+            await begin_attempt(engine, "died")
+        await engine.end_lease("t", "died")
+        assert await store.begin("t", "died", token="x") is None
+        assert await webhooks.count() == 4
+        job_ids = set[str]()  # two of one millisecond may come in either order
         for _ in range(4):
-            due = await hooks.take(60)
+            due = await webhooks.take(60)
             assert due is not None
             assert (due.tenant, due.attempt) == ("t", 1)
-            assert await hooks.get_ended_job(due) == await ledger.get("t", due.job_id)
+            assert await webhooks.get_ended_job(due) == await store.get("t", due.job_id)
             job_ids.add(due.job_id)
         assert job_ids == {"succeeded", "failed", "cancelled", "died"}
-        assert await hooks.take(60) is None, "all are taken"
+        assert await webhooks.take(60) is None, "all webhooks are taken"
 
     run(story)
 
 
-def test_it_is_signed_as_the_standard_says(run: Callable[[Story], None]) -> None:
-    async def story(parts: Parts, hooks: WebhookQueue) -> None:
-        with Receiver().listening() as receiver:
-            async with sending(hooks) as counts:
-                await succeeded(parts, f"{receiver.url}/done?x=1")
-                await until(lambda: counts == {"sent": 1})
+def test_a_webhook_is_signed_as_standard_webhooks_says(run: Callable[[Story], None]) -> None:
+    async def story(engine: JobEngine, webhooks: WebhookQueue) -> None:
+        with WebhookReceiver().listening() as receiver:
+            async with sending(webhooks) as counts:
+                await submit_and_succeed(engine, f"{receiver.url}/done?x=1")
+                await wait_until(lambda: counts == {"sent": 1})
         [received] = receiver.received
         assert received.path == "/done?x=1"
-        assert received.headers["host"] == f"{HERE}:{receiver.port}"
+        assert received.headers["host"] == f"{LOCALHOST}:{receiver.port}"
         assert received.headers["content-type"] == "application/json"
-        assert orjson.loads(received.body) == job_to_json(await parts.ledger.get("t", "a"))
+        assert orjson.loads(received.body) == job_to_json(await engine.store.get("t", "a"))
         oracle = standardwebhooks.Webhook(SECRET)
         assert oracle.verify(received.body, dict(received.headers))["state"] == "succeeded"
         with pytest.raises(standardwebhooks.WebhookVerificationError):
             oracle.verify(received.body.replace(b"succeeded", b"cancelled"), dict(received.headers))
-        assert await hooks.count() == 0
+        assert await webhooks.count() == 0
 
     run(story)
 
 
-def test_a_receiver_checks_it_as_the_documentation_shows() -> None:
+def test_a_receiver_checks_the_signature_as_the_documentation_shows() -> None:
     headers = WebhookSigner(SECRET).headers("id", body := b'{"state": "failed"}', int(time.time()))
     scope: dict[str, Callable[[str, dict[str, str], bytes], bool]] = {}
     text = (ROOT / "docs" / "jobs.md").read_text()
@@ -149,103 +155,107 @@ def test_a_receiver_checks_it_as_the_documentation_shows() -> None:
     assert not genuine(SECRET, WebhookSigner(SECRET).headers("id", body, int(time.time()) - 600), body)
 
 
-def test_it_is_sent_until_it_arrives_under_one_id(
+def test_a_webhook_is_retried_under_one_id_until_it_is_delivered(
     run: Callable[[Story], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook_sender, "RETRY_DELAYS_S", (0.01,) * 9)
     monkeypatch.setattr(webhook_sender, "POLL_S", 0.01)
-    refusals = [status(500), status(302, location="/elsewhere"), status(404)]
+    refusals = [answer_status(500), answer_status(302, location="/elsewhere"), answer_status(404)]
 
-    async def story(parts: Parts, hooks: WebhookQueue) -> None:
-        with Receiver(*refusals).listening() as receiver:
-            async with sending(hooks) as counts:
-                await succeeded(parts, f"{receiver.url}/done")
-                await until(lambda: counts == {"failed": 3, "sent": 1})
-        assert [each.path for each in receiver.received] == ["/done"] * 4, "no redirect is followed"
-        assert len({each.headers["webhook-id"] for each in receiver.received}) == 1
-        assert len({each.body for each in receiver.received}) == 1
+    async def story(engine: JobEngine, webhooks: WebhookQueue) -> None:
+        with WebhookReceiver(*refusals).listening() as receiver:
+            async with sending(webhooks) as counts:
+                await submit_and_succeed(engine, f"{receiver.url}/done")
+                await wait_until(lambda: counts == {"failed": 3, "sent": 1})
+        assert [request.path for request in receiver.received] == ["/done"] * 4, "no redirect is followed"
+        assert len({request.headers["webhook-id"] for request in receiver.received}) == 1
+        assert len({request.body for request in receiver.received}) == 1
 
     run(story)
 
 
-def test_it_is_given_up_after_all_attempts_or_when_it_is_not_wanted(
+def test_a_webhook_is_given_up_after_all_attempts_or_when_the_receiver_refuses_it(
     run: Callable[[Story], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook_sender, "RETRY_DELAYS_S", (0.01, 0.01))
     monkeypatch.setattr(webhook_sender, "POLL_S", 0.01)
 
-    async def story(parts: Parts, hooks: WebhookQueue) -> None:
-        with Receiver(*[status(503)] * 3, status(410)).listening() as receiver:
-            async with sending(hooks) as counts:
-                await succeeded(parts, receiver.url)
-                await until(lambda: counts == {"failed": 3, "given_up": 1})
-                await succeeded(parts, receiver.url, "b")
-                await until(lambda: counts == {"failed": 4, "given_up": 2})
-        assert await hooks.count() == 0
+    async def story(engine: JobEngine, webhooks: WebhookQueue) -> None:
+        with WebhookReceiver(*[answer_status(503)] * 3, answer_status(410)).listening() as receiver:
+            async with sending(webhooks) as counts:
+                await submit_and_succeed(engine, receiver.url)
+                await wait_until(lambda: counts == {"failed": 3, "given_up": 1})
+                await submit_and_succeed(engine, receiver.url, "b")
+                await wait_until(lambda: counts == {"failed": 4, "given_up": 2})
+        assert await webhooks.count() == 0
 
     run(story)
 
 
-def test_attempts_go_on_for_three_days() -> None:
+def test_retries_go_on_for_three_days() -> None:
     assert sum(RETRY_DELAYS_S) == pytest.approx(75.6 * 3600, rel=0.01)
 
 
-def test_what_a_dead_sender_had_taken_is_sent_again(run: Callable[[Story], None]) -> None:
-    async def story(parts: Parts, hooks: WebhookQueue) -> None:
-        with Receiver().listening() as receiver:
-            await succeeded(parts, receiver.url)
-            assert await hooks.take(0.5) is not None
-            async with sending(hooks) as counts:
-                await until(lambda: counts == {"sent": 1})
+def test_a_webhook_that_a_dead_sender_took_is_sent_again(run: Callable[[Story], None]) -> None:
+    async def story(engine: JobEngine, webhooks: WebhookQueue) -> None:
+        with WebhookReceiver().listening() as receiver:
+            await submit_and_succeed(engine, receiver.url)
+            assert await webhooks.take(0.5) is not None
+            async with sending(webhooks) as counts:
+                await wait_until(lambda: counts == {"sent": 1})
         assert len(receiver.received) == 1
 
     run(story)
 
 
-def test_a_job_that_is_tried_again_tells_of_each_end(run: Callable[[Story], None]) -> None:
-    async def story(parts: Parts, hooks: WebhookQueue) -> None:
-        with Receiver().listening() as receiver:
-            await submitted(parts, receiver.url)
-            await parts.ledger.cancel("t", "a")
-            await parts.ledger.retry("t", "a")
-            await parts.ledger.succeed(await begun(parts))
-            async with sending(hooks) as counts:
-                await until(lambda: counts == {"sent": 2})
-        states = {each.headers["webhook-id"]: orjson.loads(each.body)["state"] for each in receiver.received}
+def test_a_retried_job_sends_a_webhook_for_each_end(run: Callable[[Story], None]) -> None:
+    async def story(engine: JobEngine, webhooks: WebhookQueue) -> None:
+        with WebhookReceiver().listening() as receiver:
+            await submit(engine, receiver.url)
+            await engine.store.cancel("t", "a")
+            await engine.store.retry("t", "a")
+            await engine.store.succeed(await begin_attempt(engine))
+            async with sending(webhooks) as counts:
+                await wait_until(lambda: counts == {"sent": 2})
+        states = {
+            request.headers["webhook-id"]: orjson.loads(request.body)["state"]
+            for request in receiver.received
+        }
         assert sorted(states.values()) == ["cancelled", "succeeded"]
 
     run(story)
 
 
-def test_who_does_not_answer_delays_nobody_else(
+def test_a_receiver_that_does_not_answer_delays_no_other(
     run: Callable[[Story], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook_sender, "POLL_S", 0.01)
     hang = threading.Event()
 
-    async def story(parts: Parts, hooks: WebhookQueue) -> None:
-        with Receiver(lambda to: hang.wait() and None).listening() as slow, Receiver().listening() as quick:  # type: ignore[func-returns-value]
-            async with sending(hooks, timeout_s=3.0) as counts:
-                await succeeded(parts, slow.url)
-                await until(lambda: len(slow.received) == 1)
-                await succeeded(parts, quick.url, "b")
-                await until(lambda: counts == {"sent": 1})
-                await until(lambda: counts == {"sent": 1, "failed": 1})
+    async def story(engine: JobEngine, webhooks: WebhookQueue) -> None:
+        hanging = WebhookReceiver(lambda handler: hang.wait() and None)  # type: ignore[func-returns-value]
+        with hanging.listening() as slow, WebhookReceiver().listening() as quick:
+            async with sending(webhooks, timeout_s=3.0) as counts:
+                await submit_and_succeed(engine, slow.url)
+                await wait_until(lambda: len(slow.received) == 1)
+                await submit_and_succeed(engine, quick.url, "b")
+                await wait_until(lambda: counts == {"sent": 1})
+                await wait_until(lambda: counts == {"sent": 1, "failed": 1})
             hang.set()
-        assert await hooks.count() == 1
+        assert await webhooks.count() == 1
 
     run(story)
 
 
-def test_nothing_goes_to_where_it_may_not(run: Callable[[Story], None]) -> None:
-    async def story(parts: Parts, hooks: WebhookQueue) -> None:
-        with Receiver().listening() as receiver:
-            async with sending(hooks, private=False) as counts:
-                await succeeded(parts, receiver.url)
-                await until(lambda: counts == {"failed": 1})
-            async with sending(hooks, hosts=("example.org",)) as counts:
-                await succeeded(parts, receiver.url, "b")
-                await until(lambda: counts == {"failed": 1})
+def test_nothing_is_sent_to_hosts_that_are_not_allowed(run: Callable[[Story], None]) -> None:
+    async def story(engine: JobEngine, webhooks: WebhookQueue) -> None:
+        with WebhookReceiver().listening() as receiver:
+            async with sending(webhooks, private=False) as counts:
+                await submit_and_succeed(engine, receiver.url)
+                await wait_until(lambda: counts == {"failed": 1})
+            async with sending(webhooks, hosts=("example.org",)) as counts:
+                await submit_and_succeed(engine, receiver.url, "b")
+                await wait_until(lambda: counts == {"failed": 1})
         assert receiver.received == []
 
     run(story)
@@ -254,25 +264,25 @@ def test_nothing_goes_to_where_it_may_not(run: Callable[[Story], None]) -> None:
 @pytest.mark.parametrize(
     ("url", "kind", "words"),
     [
-        ("ftp://hooks.test/x", BadInput, "'ftp'"),
+        ("ftp://webhooks.test/x", BadInput, "'ftp'"),
         ("/done", BadInput, "no host"),
-        ("https://user:secret@hooks.test/", BadInput, "credentials"),
+        ("https://user:secret@webhooks.test/", BadInput, "credentials"),
         ("https://other.test/", NotAllowed, "SEGSERVE_WEBHOOK_HOSTS"),
     ],
 )
-def test_urls_that_are_refused_when_a_job_is_submitted(url: str, kind: type[Exception], words: str) -> None:
-    hosts = HostAllowlist(["hooks.test"], private=False, purpose=WEBHOOK_PURPOSE)
-    checking = WebhookSender(
-        WebhookQueue("redis://nowhere", 1.0), hosts, WebhookSigner(SECRET), 1.0, Counts()
+def test_bad_urls_are_refused_when_a_job_is_submitted(url: str, kind: type[Exception], words: str) -> None:
+    hosts = HostAllowlist(["webhooks.test"], private=False, purpose=WEBHOOK_PURPOSE)
+    sender = WebhookSender(
+        WebhookQueue("redis://nowhere", 1.0), hosts, WebhookSigner(SECRET), 1.0, OutcomeCounts()
     )
     with pytest.raises(kind, match=words) as caught:
-        checking.check_url(url)
+        sender.check_url(url)
     assert caught.value.field == "webhook"  # type: ignore[attr-defined]
-    checking.check_url("https://hooks.test/done")
+    sender.check_url("https://webhooks.test/done")
 
 
 @pytest.mark.parametrize("secret", [None, "", "whsec_", "whsec_c2hvcnQ=", "no base64 at all!", "A" * 100])
-def test_secrets_that_are_none(secret: str | None) -> None:
+def test_bad_secrets_are_refused(secret: str | None) -> None:
     with pytest.raises(BadInput, match="SEGSERVE_WEBHOOK_SECRET") as caught:
         WebhookSigner(secret)
     assert not secret or secret not in str(caught.value) or secret == "whsec_"

@@ -1,4 +1,4 @@
-"""Workers: jobs end, once, whatever dies meanwhile."""
+"""Workers: every job ends, once, whatever dies meanwhile."""
 
 import asyncio
 import os
@@ -17,176 +17,180 @@ import pytest
 from segserve.jobs.engine.job import FIRST_REQUEST, Job, JobKind, JobState
 from segserve.store.private_redis import PrivateRedis, is_redis_answering
 from segserve.types import Priority
-from tests.jobs.conftest import Opening
-from tests.jobs.counting import SIZE, Parts, ask, line
+from tests.jobs.conftest import OpenEngine
+from tests.jobs.counting_job import UNITS_PER_CHUNK, JobEngine, counting_line, counting_request
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 @asynccontextmanager
-async def working(parts: Parts) -> AsyncIterator[None]:
-    running = asyncio.create_task(parts.worker().run())
+async def worker_running(engine: JobEngine) -> AsyncIterator[None]:
+    running = asyncio.create_task(engine.create_worker().run())
     yield
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def submit(parts: Parts, request: bytes, priority: Priority = Priority.BATCH) -> str:
-    return (await parts.queue.submit("t", JobKind.BATCH, priority, "starter", request)).job_id
+async def submit(engine: JobEngine, request: bytes, priority: Priority = Priority.BATCH) -> str:
+    return (await engine.queue.submit("t", JobKind.BATCH, priority, "starter", request)).job_id
 
 
-async def until(parts: Parts, job_id: str, true: Callable[[Job], bool]) -> Job:
-    deadline = time.monotonic() + PATIENCE_S
-    while not true(job := await parts.queue.get("t", job_id)):
+async def wait_until(engine: JobEngine, job_id: str, condition: Callable[[Job], bool]) -> Job:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition(job := await engine.queue.get("t", job_id)):
         assert time.monotonic() < deadline, job
         await asyncio.sleep(0.01)
     return job
 
 
-async def ended(parts: Parts, job_id: str) -> Job:
-    return await until(parts, job_id, lambda job: job.state.has_ended)
+async def wait_for_end(engine: JobEngine, job_id: str) -> Job:
+    return await wait_until(engine, job_id, lambda job: job.state.has_ended)
 
 
-async def lines(parts: Parts, job_id: str, after: int = 0) -> list[bytes]:
-    return [each async for each in await parts.queue.read_results("t", job_id, after)]
+async def read_lines(engine: JobEngine, job_id: str, after: int = 0) -> list[bytes]:
+    return [each async for each in await engine.queue.read_results("t", job_id, after)]
 
 
-def run(story: Callable[[], Awaitable[None]]) -> None:
-    async def told() -> None:
+def run_story(story: Callable[[], Awaitable[None]]) -> None:
+    async def in_loop() -> None:
         await story()
 
-    asyncio.run(told())
+    asyncio.run(in_loop())
 
 
-def test_a_job_is_done_in_chunks(opening: Opening) -> None:
+def test_a_job_is_done_in_chunks(open_engine: OpenEngine) -> None:
     async def story() -> None:
-        async with opening() as parts, working(parts):
-            job_id = await submit(parts, ask(10))
-            job = await ended(parts, job_id)
+        async with open_engine() as engine, worker_running(engine):
+            job_id = await submit(engine, counting_request(10))
+            job = await wait_for_end(engine, job_id)
             assert (job.state, job.done, job.total, job.chunks) == (JobState.SUCCEEDED, 10, 10, 3)
-            assert await lines(parts, job_id) == [line(unit) for unit in range(10)]
+            assert await read_lines(engine, job_id) == [counting_line(unit) for unit in range(10)]
             for after in (3, 4, 9, 10, 99):
-                assert await lines(parts, job_id, after) == [line(unit) for unit in range(after, 10)]
-            seen = [event.job.done async for event in parts.queue.follow("t", job_id) if event]
-            assert seen == [0, 0, 0, 4, 8, 10, 10]
+                assert await read_lines(engine, job_id, after) == [
+                    counting_line(unit) for unit in range(after, 10)
+                ]
+            progress = [event.job.done async for event in engine.queue.follow("t", job_id) if event]
+            assert progress == [0, 0, 0, 4, 8, 10, 10]
 
-    run(story)
+    run_story(story)
 
 
-def test_results_are_seen_while_it_runs(opening: Opening) -> None:
+def test_results_can_be_read_while_the_job_runs(open_engine: OpenEngine) -> None:
     async def story() -> None:
-        async with opening() as parts, working(parts):
-            job_id = await submit(parts, ask(100, 0.01))
-            job = await until(parts, job_id, lambda job: job.done > 0)
+        async with open_engine() as engine, worker_running(engine):
+            job_id = await submit(engine, counting_request(100, 0.01))
+            job = await wait_until(engine, job_id, lambda job: job.done > 0)
             assert job.state is JobState.RUNNING
-            seen = await lines(parts, job_id)
-            assert seen == [line(unit) for unit in range(len(seen))]
+            seen = await read_lines(engine, job_id)
+            assert seen == [counting_line(unit) for unit in range(len(seen))]
             assert 0 < len(seen) < 100
-            await parts.queue.cancel("t", job_id)
+            await engine.queue.cancel("t", job_id)
 
-    run(story)
+    run_story(story)
 
 
-def test_work_stops_within_a_unit_of_being_cancelled(opening: Opening, tmp_path: Path) -> None:
+def test_a_cancelled_job_stops_within_one_unit(open_engine: OpenEngine, tmp_path: Path) -> None:
     async def story() -> None:
-        async with opening() as parts, working(parts):
-            job_id = await submit(parts, ask(1000, 0.2))
-            await until(parts, job_id, lambda job: job.done > 0)
+        async with open_engine() as engine, worker_running(engine):
+            job_id = await submit(engine, counting_request(1000, 0.2))
+            await wait_until(engine, job_id, lambda job: job.done > 0)
             log = tmp_path / "begun.log"
-            await parts.queue.cancel("t", job_id)
+            await engine.queue.cancel("t", job_id)
             at = len(log.read_text().splitlines())
             await asyncio.sleep(1.0)
             assert len(log.read_text().splitlines()) <= at + 1
-            assert (await parts.queue.get("t", job_id)).state is JobState.CANCELLED
-            await parts.queue.retry("t", job_id)
-            job = await until(parts, job_id, lambda job: job.done > 2 * SIZE)
-            assert job.state is JobState.RUNNING, "it goes on at once"
-            await parts.queue.cancel("t", job_id)
+            assert (await engine.queue.get("t", job_id)).state is JobState.CANCELLED
+            await engine.queue.retry("t", job_id)
+            job = await wait_until(engine, job_id, lambda job: job.done > 2 * UNITS_PER_CHUNK)
+            assert job.state is JobState.RUNNING, "the retried job goes on at once"
+            await engine.queue.cancel("t", job_id)
 
-    run(story)
+    run_story(story)
 
 
-def test_what_cannot_be_done_fails_with_its_reason(opening: Opening) -> None:
+def test_a_job_that_cannot_be_done_fails_with_its_reason(open_engine: OpenEngine) -> None:
     async def story() -> None:
-        async with opening() as parts, working(parts):
-            job_id = await submit(parts, ask(20, bad=2))
-            job = await ended(parts, job_id)
+        async with open_engine() as engine, worker_running(engine):
+            job_id = await submit(engine, counting_request(20, bad=2))
+            job = await wait_for_end(engine, job_id)
             assert job.state is JobState.FAILED
             assert job.error is not None
             assert (job.error.code, job.error.field) == ("bad_input", "input")
-            assert await lines(parts, job_id) == [line(unit) for unit in range(2 * SIZE)]
+            assert await read_lines(engine, job_id) == [
+                counting_line(unit) for unit in range(2 * UNITS_PER_CHUNK)
+            ]
 
-    run(story)
+    run_story(story)
 
 
-def test_a_passing_failure_is_tried_again_and_again(
-    opening: Opening, monkeypatch: pytest.MonkeyPatch
+def test_a_transient_failure_is_retried_up_to_its_limit(
+    open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segserve.jobs.engine.retry_policy.MIN_BACKOFF_S", 0.01)
     monkeypatch.setattr("segserve.jobs.engine.retry_policy.MAX_TRANSIENT_FAILURES", 3)
 
     async def story() -> None:
-        async with opening() as parts, working(parts):
-            job = await ended(parts, await submit(parts, ask(20, passing=1)))
+        async with open_engine() as engine, worker_running(engine):
+            job = await wait_for_end(engine, await submit(engine, counting_request(20, transient=1)))
             assert job.state is JobState.FAILED
             assert job.error is not None
             assert job.error.message == "Away for a while."
 
-    run(story)
+    run_story(story)
 
 
-def test_an_interactive_job_does_not_wait_for_a_batch(opening: Opening, tmp_path: Path) -> None:
+def test_an_interactive_job_does_not_wait_for_a_batch(open_engine: OpenEngine, tmp_path: Path) -> None:
     async def story() -> None:
-        async with opening() as parts, working(parts):
-            batch = await submit(parts, ask(1000, 0.02))
-            await until(parts, batch, lambda job: job.done > 0)
+        async with open_engine() as engine, worker_running(engine):
+            batch = await submit(engine, counting_request(1000, 0.02))
+            await wait_until(engine, batch, lambda job: job.done > 0)
             begun = time.monotonic()
-            quick = await submit(parts, ask(40, 0.02), Priority.INTERACTIVE)
-            await until(parts, quick, lambda job: job.done > 0)
-            before = (await parts.queue.get("t", batch)).done
-            await ended(parts, quick)
-            assert (await parts.queue.get("t", batch)).done <= before + 2 * SIZE, (
-                "the batch stands still meanwhile"
+            quick = await submit(engine, counting_request(40, 0.02), Priority.INTERACTIVE)
+            await wait_until(engine, quick, lambda job: job.done > 0)
+            before = (await engine.queue.get("t", batch)).done
+            await wait_for_end(engine, quick)
+            assert (await engine.queue.get("t", batch)).done <= before + 2 * UNITS_PER_CHUNK, (
+                "the batch pauses meanwhile"
             )
-            assert time.monotonic() - begun < PATIENCE_S
-            await until(parts, batch, lambda job: job.done > before + 2 * SIZE)
-            await parts.queue.cancel("t", batch)
+            assert time.monotonic() - begun < TIMEOUT_S
+            await wait_until(engine, batch, lambda job: job.done > before + 2 * UNITS_PER_CHUNK)
+            await engine.queue.cancel("t", batch)
 
-    run(story)
+    run_story(story)
 
 
-def test_a_worker_that_is_told_to_end_gives_the_job_back(opening: Opening) -> None:
+def test_a_worker_that_shuts_down_gives_its_job_back(open_engine: OpenEngine) -> None:
     async def story() -> None:
-        async with opening() as parts:
-            async with working(parts):
-                job_id = await submit(parts, ask(40, 0.05))
-                await until(parts, job_id, lambda job: job.done > 0)
-            job = await parts.queue.get("t", job_id)
+        async with open_engine() as engine:
+            async with worker_running(engine):
+                job_id = await submit(engine, counting_request(40, 0.05))
+                await wait_until(engine, job_id, lambda job: job.done > 0)
+            job = await engine.queue.get("t", job_id)
             assert (job.state, job.attempts) == (JobState.QUEUED, 0)
-            async with working(parts):
-                assert (await ended(parts, job_id)).state is JobState.SUCCEEDED
-            assert await lines(parts, job_id) == [line(unit) for unit in range(40)]
+            async with worker_running(engine):
+                assert (await wait_for_end(engine, job_id)).state is JobState.SUCCEEDED
+            assert await read_lines(engine, job_id) == [counting_line(unit) for unit in range(40)]
 
-    run(story)
+    run_story(story)
 
 
-def test_what_is_in_no_docket_is_found_by_the_sweep(opening: Opening) -> None:
+def test_a_job_that_is_in_no_docket_is_found_by_the_sweep(open_engine: OpenEngine) -> None:
     async def story() -> None:
-        async with opening() as parts:
-            await parts.results.put_request("t", "x", FIRST_REQUEST, ask(5))
+        async with open_engine() as engine:
+            await engine.results.put_request("t", "x", FIRST_REQUEST, counting_request(5))
             left = Job("t", "x", JobKind.BATCH, Priority.BATCH, "starter", JobState.QUEUED, time.time())
-            await parts.ledger.submit(left, b"", None)
-            async with working(parts):
-                assert (await ended(parts, "x")).state is JobState.SUCCEEDED
+            await engine.store.submit(left, b"", None)
+            async with worker_running(engine):
+                assert (await wait_for_end(engine, "x")).state is JobState.SUCCEEDED
 
-    run(story)
+    run_story(story)
 
 
-class Workers:
-    """A worker process, started again whenever it has died."""
+class WorkerProcess:
+    """`WorkerProcess` starts a worker, and starts it again after it has died."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        self._command = [sys.executable, "-m", "tests.jobs.counting", url, str(folder)]
+        self._command = [sys.executable, "-m", "tests.jobs.counting_job", url, str(folder)]
         self._start()
 
     def _start(self) -> None:
@@ -197,106 +201,111 @@ class Workers:
         self.process.wait()
         self._start()
 
-    def revive(self) -> int:
-        """Wait for it to die, and start it again."""
-        status = self.process.wait(timeout=PATIENCE_S)
+    def restart_after_death(self) -> int:
+        """Wait until the worker dies, start it again, and return its exit status."""
+        status = self.process.wait(timeout=TIMEOUT_S)
         self._start()
         return status
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(timeout=PATIENCE_S)
+        self.process.wait(timeout=TIMEOUT_S)
 
 
-def test_killed_again_and_again_nothing_is_lost_or_published_twice(
-    opening: Opening, jobs_redis: PrivateRedis, tmp_path: Path
+def test_a_worker_is_killed_again_and_again_and_nothing_is_lost_or_published_twice(
+    open_engine: OpenEngine, jobs_redis: PrivateRedis, tmp_path: Path
 ) -> None:
     kills, total = 4, 120
 
     async def story() -> None:
-        async with opening() as parts:
-            workers, rng = Workers(jobs_redis.url, tmp_path), random.Random(1)
+        async with open_engine() as engine:
+            worker, rng = WorkerProcess(jobs_redis.url, tmp_path), random.Random(1)
             try:
-                job_id = await submit(parts, ask(total, 0.02))
+                job_id = await submit(engine, counting_request(total, 0.02))
                 seen = 0
                 for _ in range(kills):
-                    more = seen + rng.randrange(1, 3 * SIZE)
-                    seen = (await until(parts, job_id, lambda job, more=more: job.done >= more)).done  # type: ignore[misc]
-                    workers.kill()
-                job = await ended(parts, job_id)
+                    more = seen + rng.randrange(1, 3 * UNITS_PER_CHUNK)
+                    seen = (await wait_until(engine, job_id, lambda job, more=more: job.done >= more)).done  # type: ignore[misc]
+                    worker.kill()
+                job = await wait_for_end(engine, job_id)
             finally:
-                workers.stop()
+                worker.stop()
             assert (job.state, job.done) == (JobState.SUCCEEDED, total)
-            assert await lines(parts, job_id) == [line(unit) for unit in range(total)]
-            events = [event.job async for event in parts.queue.follow("t", job_id) if event]
+            assert await read_lines(engine, job_id) == [counting_line(unit) for unit in range(total)]
+            events = [event.job async for event in engine.queue.follow("t", job_id) if event]
             published = Counter(job.chunks for job in events if job.attempts == 1 and job.chunks)
-            assert set(published) == set(range(1, total // SIZE + 1)), "each chunk has its event"
-            assert [chunk.done for chunk in await parts.ledger.list_published("t", job_id)] == list(
-                range(SIZE, total + 1, SIZE)
+            assert set(published) == set(range(1, total // UNITS_PER_CHUNK + 1)), "each chunk has its event"
+            assert [chunk.done for chunk in await engine.store.list_published("t", job_id)] == list(
+                range(UNITS_PER_CHUNK, total + 1, UNITS_PER_CHUNK)
             )
 
-    run(story)
+    run_story(story)
 
 
 @pytest.mark.parametrize("ended_before", [False, True])
-def test_a_job_is_revised_while_it_runs_and_after(opening: Opening, ended_before: bool) -> None:
+def test_a_job_is_revised_while_it_runs_and_after(open_engine: OpenEngine, ended_before: bool) -> None:
     async def story() -> None:
-        async with opening() as parts, working(parts):
-            job_id = await submit(parts, ask(40, 0.02))
-            job = await until(parts, job_id, lambda job: job.chunks == 10 if ended_before else job.chunks > 3)
+        async with open_engine() as engine, worker_running(engine):
+            job_id = await submit(engine, counting_request(40, 0.02))
+            job = await wait_until(
+                engine, job_id, lambda job: job.chunks == 10 if ended_before else job.chunks > 3
+            )
             if ended_before:
-                job = await ended(parts, job_id)
-            await parts.queue.revise(job, ask(44, 0.001, salt="more"), keep=2)
-            job = await ended(parts, job_id)
+                job = await wait_for_end(engine, job_id)
+            await engine.queue.revise(job, counting_request(44, 0.001, salt="more"), keep=2)
+            job = await wait_for_end(engine, job_id)
             assert (job.state, job.done, job.total, job.revision) == (JobState.SUCCEEDED, 44, 44, 1)
-            kept, made = [line(unit) for unit in range(8)], [line(unit, "more") for unit in range(8, 44)]
-            assert await lines(parts, job_id) == kept + made
+            kept = [counting_line(unit) for unit in range(8)]
+            revised = [counting_line(unit, "more") for unit in range(8, 44)]
+            assert await read_lines(engine, job_id) == kept + revised
 
-    run(story)
+    run_story(story)
 
 
-def test_a_job_that_is_revised_while_its_worker_pauses_goes_on_at_once(opening: Opening) -> None:
+def test_a_job_that_is_revised_while_its_worker_pauses_goes_on_at_once(open_engine: OpenEngine) -> None:
     async def story() -> None:
-        async with opening() as parts, working(parts):
-            job_id = await submit(parts, ask(12, passing=1))
-            job = await until(parts, job_id, lambda job: job.chunks == 1 and job.state is JobState.QUEUED)
-            await asyncio.sleep(3.0)  # by now pauses are longer than this test's patience
-            await parts.queue.revise(job, ask(12), keep=1)
-            assert (await ended(parts, job_id)).state is JobState.SUCCEEDED
+        async with open_engine() as engine, worker_running(engine):
+            job_id = await submit(engine, counting_request(12, transient=1))
+            job = await wait_until(
+                engine, job_id, lambda job: job.chunks == 1 and job.state is JobState.QUEUED
+            )
+            await asyncio.sleep(3.0)  # by now the backoff is longer than this test waits
+            await engine.queue.revise(job, counting_request(12), keep=1)
+            assert (await wait_for_end(engine, job_id)).state is JobState.SUCCEEDED
 
-    run(story)
+    run_story(story)
 
 
 def test_a_chunk_that_always_kills_its_worker_fails_the_job_and_the_queue_goes_on(
-    opening: Opening, jobs_redis: PrivateRedis, tmp_path: Path
+    open_engine: OpenEngine, jobs_redis: PrivateRedis, tmp_path: Path
 ) -> None:
     async def story() -> None:
-        async with opening() as parts:
-            workers = Workers(jobs_redis.url, tmp_path)
+        async with open_engine() as engine:
+            worker = WorkerProcess(jobs_redis.url, tmp_path)
             try:
-                poison = await submit(parts, ask(20, kills=1))
-                after = await submit(parts, ask(20))
+                poison = await submit(engine, counting_request(20, kills=1))
+                after = await submit(engine, counting_request(20))
                 for _ in range(3):
-                    assert await asyncio.to_thread(workers.revive) == -signal.SIGKILL
-                job = await ended(parts, poison)
+                    assert await asyncio.to_thread(worker.restart_after_death) == -signal.SIGKILL
+                job = await wait_for_end(engine, poison)
                 assert job.state is JobState.FAILED
                 assert job.error is not None
                 assert "died 3 times in a row on part 2" in job.error.message
-                assert (await ended(parts, after)).state is JobState.SUCCEEDED
+                assert (await wait_for_end(engine, after)).state is JobState.SUCCEEDED
             finally:
-                workers.stop()
+                worker.stop()
 
-    run(story)
+    run_story(story)
 
 
 def test_the_jobs_redis_is_killed_and_started_again(
-    opening: Opening, jobs_redis: PrivateRedis, tmp_path: Path
+    open_engine: OpenEngine, jobs_redis: PrivateRedis, tmp_path: Path
 ) -> None:
     async def story() -> None:
-        async with opening() as parts, working(parts):
-            job_id = await submit(parts, ask(120, 0.02))
+        async with open_engine() as engine, worker_running(engine):
+            job_id = await submit(engine, counting_request(120, 0.02))
             for more in (5, 40):
-                await until(parts, job_id, lambda job, more=more: job.done > more)  # type: ignore[misc]
+                await wait_until(engine, job_id, lambda job, more=more: job.done > more)  # type: ignore[misc]
                 pid = jobs_redis.pid()
                 assert pid is not None
                 os.kill(pid, signal.SIGKILL)
@@ -304,12 +313,14 @@ def test_the_jobs_redis_is_killed_and_started_again(
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(1.0)
                 assert await asyncio.to_thread(jobs_redis.start)
-            assert (await ended(parts, job_id)).state is JobState.SUCCEEDED
-            assert await lines(parts, job_id) == [line(unit) for unit in range(120)]
-            assert [chunk.done for chunk in await parts.ledger.list_published("t", job_id)] == list(
-                range(SIZE, 121, SIZE)
+            assert (await wait_for_end(engine, job_id)).state is JobState.SUCCEEDED
+            assert await read_lines(engine, job_id) == [counting_line(unit) for unit in range(120)]
+            assert [chunk.done for chunk in await engine.store.list_published("t", job_id)] == list(
+                range(UNITS_PER_CHUNK, 121, UNITS_PER_CHUNK)
             )
-            later = await submit(parts, ask(5))
-            assert (await ended(parts, later)).state is JobState.SUCCEEDED, "the worker takes jobs again"
+            later = await submit(engine, counting_request(5))
+            assert (await wait_for_end(engine, later)).state is JobState.SUCCEEDED, (
+                "the worker takes jobs again"
+            )
 
-    run(story)
+    run_story(story)

@@ -1,4 +1,5 @@
-"""The worker of a service that has no other: a process of its own, started when there is first something to do."""
+"""The embedded worker: a child process that runs the jobs of a service that has no other worker. It starts when there
+is work for the first time."""
 
 import asyncio
 import os
@@ -8,50 +9,59 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-BACKOFF_S = (1.0, 30.0)  # after the first death in a row, and at most
-STABLE_AFTER_S = 60.0  # a worker that lived so long is no longer one that dies at once
+# Pause before a worker that died is started again. It doubles with every death in a row.
+MIN_RESTART_DELAY_S = 1.0
+MAX_RESTART_DELAY_S = 30.0
+
+# A worker that lived this long was healthy: if it dies, the pause is the shortest again.
+STABLE_AFTER_S = 60.0
+
+# How long a worker may take to give its job back, before it is killed.
 STOP_TIMEOUT_S = 30.0
 
 log = structlog.get_logger(__name__)
 
 
 class EmbeddedWorker:
-    """command: it ends when its standard input does, so that it does not outlive a service that was killed.
-    environment: added to this process's."""
+    """`EmbeddedWorker` starts the worker process, and starts it again when it dies.
+
+    command: must end when its standard input does, so that the worker does not outlive a service that was killed.
+    environment: added to this process's.
+    """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._command, self._environment = list(command), {**os.environ, **environment}
         self._process: Process | None = None
-        self._wanted = asyncio.Event()
+        self._has_work = asyncio.Event()
 
     def wake(self) -> None:
-        """There is work."""
-        self._wanted.set()
+        """Start the worker, if it is not started yet: there is work."""
+        self._has_work.set()
 
     async def keep_running(self) -> None:
-        """Keep it running, once it is wanted, until cancelled."""
-        await self._wanted.wait()
-        loop, pause = asyncio.get_running_loop(), BACKOFF_S[0]
+        """Keep the worker running, from the first `wake` until cancelled."""
+        await self._has_work.wait()
+        loop, delay = asyncio.get_running_loop(), MIN_RESTART_DELAY_S
         while True:
-            begun = loop.time()
+            started = loop.time()
             status: int | str
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     *self._command,
                     env=self._environment,
                     stdin=asyncio.subprocess.PIPE,
-                    start_new_session=True,  # a Ctrl-C is for the service, which then stops it
+                    start_new_session=True,  # a Ctrl-C goes to the service alone, which then stops the worker
                 )
                 status = await self._process.wait()
             except OSError as error:
                 status = str(error)
-            lived = loop.time() - begun
-            pause = BACKOFF_S[0] if lived > STABLE_AFTER_S else min(2 * pause, BACKOFF_S[1])
-            log.error("the job worker died and is started again", status=status, after_s=pause)
-            await asyncio.sleep(pause)
+            lifetime = loop.time() - started
+            delay = MIN_RESTART_DELAY_S if lifetime > STABLE_AFTER_S else min(2 * delay, MAX_RESTART_DELAY_S)
+            log.error("the job worker died and is started again", status=status, after_s=delay)
+            await asyncio.sleep(delay)
 
     async def stop(self) -> None:
-        """Once it has given back what it was doing."""
+        """Stop the worker, after it has given back the job that it runs."""
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -64,4 +74,5 @@ class EmbeddedWorker:
 
 
 def segserve_command(*arguments: str) -> list[str]:
+    """Return the command line of this program with other arguments."""
     return [sys.executable, "-m", "segserve.cli", *arguments]

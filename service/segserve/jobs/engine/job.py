@@ -1,4 +1,5 @@
-"""What is known of a job. A job is work in chunks; a chunk is published once, and the job goes on after it."""
+"""What is known of a job: its kind, state, progress and error. A job is work in chunks; a chunk is published once, and
+the job goes on after it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +8,7 @@ from typing import Self
 from segserve.errors import SegserveError
 from segserve.types import Priority
 
-FIRST_REQUEST = "first"
+FIRST_REQUEST = "first"  # the name of the request that a job was submitted with
 
 
 class JobKind(StrEnum):
@@ -18,6 +19,29 @@ class JobKind(StrEnum):
 
 
 class JobState(StrEnum):
+    """The state of a job.
+
+        submit --> QUEUED <--> RUNNING --> SUCCEEDED | FAILED | CANCELLED
+                      ^                                  |         |
+                      +------------- retry --------------+---------+
+
+    from                by         to
+    ------------------  ---------  ---------
+    (a new job)         submit     QUEUED
+    QUEUED              begin      RUNNING     a worker takes the job
+    RUNNING             begin      RUNNING     its worker died: another takes it over
+    RUNNING             release    QUEUED      the worker shuts down, or waits until a transient failure has passed
+    QUEUED, RUNNING     begin      FAILED      it would be more than `retry_policy.MAX_ATTEMPTS`
+    RUNNING             succeed    SUCCEEDED
+    RUNNING             fail       FAILED
+    QUEUED, RUNNING     cancel     CANCELLED
+    FAILED, CANCELLED   retry      QUEUED      it goes on after its last published chunk
+    every state         revise     QUEUED      it goes on after the chunks that the revision keeps
+
+    The methods of `JobStore` have the names in the second column. SUCCEEDED, FAILED and CANCELLED are the ends: each
+    time a job comes to one, its webhook is due, and the job is deleted after its time to live.
+    """
+
     QUEUED = "queued"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -31,7 +55,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True)
 class JobError:
-    """Why a job failed: an error of the tree in `errors`, told as it would be to whoever asked."""
+    """Why a job failed: an error of the tree in `errors`, as a client would see it."""
 
     code: str
     message: str
@@ -43,22 +67,29 @@ class JobError:
         return cls(error.code, error.message, error.remedy, error.field)
 
     def to_problem(self) -> dict[str, str]:
-        """As a problem document of the REST API says it."""
-        told = {
+        """Return the members of a problem document of the REST API (RFC 9457)."""
+        problem = {
             "type": f"urn:segserve:problem:{self.code}",
             "detail": self.message,
             "remedy": self.remedy,
             "field": self.field,
         }
-        return {name: value for name, value in told.items() if value}
+        return {name: value for name, value in problem.items() if value}
 
 
 @dataclass(frozen=True)
 class Job:
-    """done, total: of the units that users count (images, frames, slices); total is None until it is known.
-    chunks: published. revision: how often it was asked for more since. asked: what names the latest request.
-    attempts: starts since the last published chunk, the present one included. failures: units that failed
-    alone. Times in seconds since the epoch. webhook: the URL that is told of its end."""
+    """A job, as it was when it was read. Times are seconds since the epoch.
+
+    done, total: progress in the units that users count (images, frames, slices); total is None until it is known.
+    failures: units that failed alone.
+    chunks: how many chunks are published.
+    revision: how often the job was revised.
+    request_name: the name of its latest request in the object store.
+    attempts: attempts since the last published chunk, the present one included.
+    rate_per_s: units per second of the present attempt.
+    webhook: the URL that is called when the job ends.
+    """
 
     tenant: str
     job_id: str
@@ -82,6 +113,7 @@ class Job:
 
     @property
     def eta_s(self) -> float | None:
+        """Seconds until the job will be done at the present rate; None if that is not known."""
         if self.state is not JobState.RUNNING or not self.rate_per_s or self.total is None:
             return None
         return (self.total - self.done) / self.rate_per_s
@@ -89,8 +121,11 @@ class Job:
 
 @dataclass(frozen=True)
 class PublishedChunk:
-    """A chunk that can be read. lines, done, failures: up to its end. revision: of the job, when it was made; what is
-    asked for later changes only the chunks after some of them."""
+    """A chunk whose results can be read.
+
+    lines, done, failures: sums over all chunks up to and including this one.
+    revision: the job's revision when the chunk was made. A later revision replaces only the chunks that it changes.
+    """
 
     lines: int
     done: int
@@ -100,8 +135,12 @@ class PublishedChunk:
 
 @dataclass(frozen=True)
 class JobEvent:
-    """Something that happened to a job. id: later events have greater ones. job: as it was right after. fence: of the
-    start that held it then."""
+    """A change of a job.
+
+    id: greater than the ids of earlier events of the job.
+    job: the job right after the change.
+    fence: the fencing token of the attempt that held the job then.
+    """
 
     id: str
     job: Job

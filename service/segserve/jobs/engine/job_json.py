@@ -1,4 +1,4 @@
-"""A job as JSON: what the REST API answers and what webhooks carry."""
+"""A job as JSON, for the REST API and for webhooks."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +7,7 @@ from segserve.jobs.engine.job import Job
 
 
 def job_to_json(job: Job) -> dict[str, Any]:
-    """The JSON of `JobOut`."""
+    """Return the job in the form of the schema `JobOut`."""
     return {
         "job_id": job.job_id,
         "kind": job.kind,
@@ -30,6 +30,7 @@ def job_to_json(job: Job) -> dict[str, Any]:
 
 
 def to_iso_time(seconds: float | None) -> str | None:
+    """Return seconds since the epoch as ISO 8601 in UTC, to the millisecond."""
     return (
         None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     )

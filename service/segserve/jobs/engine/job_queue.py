@@ -1,7 +1,10 @@
-"""Jobs as users see them: submit, look, follow, cancel, try again.
+"""The job queue as users see it: submit, follow, cancel, retry and revise jobs, and read their results.
 
-A submitted job lies in the object store (what was asked), in the ledger (its state) and in the docket of its class,
-in this order: what a crash leaves behind in the first two is found again by the workers' sweep.
+A submitted job is written to the object store (its request), to the job store (its state) and to the docket of its
+priority, in this order. After a crash between two of these, the workers' sweep (`job_sweeper`) finds the job again.
+
+A docket is a Redis task queue of the library pydocket. It delivers a job to one worker, and again to another if that
+one dies.
 """
 
 import asyncio
@@ -24,27 +27,33 @@ from segserve.types import Priority
 if TYPE_CHECKING:
     from docket import Docket
 
+# How long adding a job to a docket may take: docket's own connections would wait for ever.
 ADD_TIMEOUT_S = 10.0
 
 log = structlog.get_logger(__name__)
 
 
 async def perform(tenant: str, job_id: str) -> None:
-    """What dockets call the work; the worker puts its own in this place."""
+    """The task that dockets store by its name. Workers register their own function under this name."""
     raise NotImplementedError
 
 
 def open_docket(url: str, priority: Priority) -> "Docket":
-    """Interactive and batch jobs wait in queues of their own. What has ended is not remembered here: the ledger
-    does. Blocks the first time."""
-    from docket import Docket  # half a second, which no command without jobs is to wait for
+    """Return the docket of a priority: interactive and batch jobs have separate queues.
+
+    The docket keeps no record of ended tasks, because the job store does. Blocks the first time.
+    """
+    # Imported here: it takes half a second, and commands without jobs need not wait for it.
+    from docket import Docket
 
     return Docket(f"segserve-{priority}", url, execution_ttl=timedelta(0))
 
 
 class Dockets:
-    """The dockets of the classes, connected when first needed: a Redis that is away does not keep a service from
-    starting."""
+    """`Dockets` adds jobs to the docket of their priority.
+
+    It connects when it is first used, so that a service starts even while the jobs' Redis is away.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -53,12 +62,9 @@ class Dockets:
         self._stack = AsyncExitStack()
 
     async def add(self, priority: Priority, tenant: str, job_id: str) -> None:
-        """Nothing happens where it waits or runs already. Raises JobsUnavailable."""
+        """Add a job. Nothing happens if it waits or runs there already. Raises JobsUnavailable."""
         try:
-            async with (
-                asyncio.timeout(ADD_TIMEOUT_S),
-                self._opening,
-            ):  # docket's own connections wait for ever
+            async with asyncio.timeout(ADD_TIMEOUT_S), self._opening:
                 if priority not in self._open:
                     docket = await asyncio.to_thread(open_docket, self._url, priority)
                     self._open[priority] = await self._stack.enter_async_context(docket)
@@ -72,12 +78,21 @@ class Dockets:
 
 
 class JobQueue:
-    """wake: called when there is something to do, for a worker that waits for its first job."""
+    """`JobQueue` is what the REST and gRPC routes use.
+
+    wake: called when there is work, for an embedded worker that waits for its first job.
+
+    Every method but `submit` raises JobNotFound for an unknown job. All raise JobsUnavailable.
+    """
 
     def __init__(
-        self, ledger: JobStore, dockets: Dockets, results: ResultStore, wake: Callable[[], None] | None = None
+        self,
+        store: JobStore,
+        dockets: Dockets,
+        results: ResultStore,
+        wake: Callable[[], None] | None = None,
     ) -> None:
-        self._ledger, self._dockets, self._results = ledger, dockets, results
+        self._store, self._dockets, self._results = store, dockets, results
         self._wake = wake
 
     async def submit(
@@ -90,76 +105,89 @@ class JobQueue:
         idempotency_key: str | None = None,
         webhook: str | None = None,
     ) -> Job:
-        """request, webhook: checked. Raises Busy, JobsUnavailable, BadInput where the key stood for another request."""
+        """Submit a job, or return the earlier job with the same idempotency key.
+
+        request, webhook: must be checked before.
+
+        Raises Busy, BadInput if the key came with another request before.
+        """
         job_id, now = secrets.token_urlsafe(12), time.time()
         job = Job(tenant, job_id, kind, priority, model, JobState.QUEUED, now, webhook=webhook)
         await self._results.put_request(tenant, job.job_id, job.request_name, request)
         try:
-            job_id = await self._ledger.submit(job, request, idempotency_key)
+            job_id = await self._store.submit(job, request, idempotency_key)
         except (BadInput, Busy):
             await self._results.delete_job(tenant, job.job_id)
             raise
         if job_id != job.job_id:
             await self._results.delete_job(tenant, job.job_id)
-        found = await self._ledger.get(tenant, job_id)
-        if not found.state.has_ended:
-            await self._deliver(found)
-        return found
+        stored = await self._store.get(tenant, job_id)
+        if not stored.state.has_ended:
+            await self._deliver(stored)
+        return stored
 
     async def _deliver(self, job: Job) -> None:
         try:
             await self._dockets.add(job.priority, job.tenant, job.job_id)
-        except JobsUnavailable:  # it is in the ledger: a sweep will bring it
+        except JobsUnavailable:  # the job is in the store: a sweep will deliver it
             log.warning("job not delivered yet", job_id=job.job_id)
         if self._wake is not None:
             self._wake()
 
     async def get(self, tenant: str, job_id: str) -> Job:
-        """Raises JobNotFound, as all that follow."""
-        return await self._ledger.get(tenant, job_id)
+        return await self._store.get(tenant, job_id)
 
     async def list_recent(self, tenant: str) -> list[Job]:
-        """The newest first."""
-        return await self._ledger.list_recent(tenant)
+        """Return the newest jobs, the newest first."""
+        return await self._store.list_recent(tenant)
 
     async def cancel(self, tenant: str, job_id: str) -> Job:
-        """Workers hear of it by its event; what waits in a docket will find nothing to do."""
-        return await self._ledger.cancel(tenant, job_id)
+        """Cancel a job. Its worker learns of it from the event; if it waits in a docket, a worker will skip it."""
+        return await self._store.cancel(tenant, job_id)
 
     async def retry(self, tenant: str, job_id: str) -> Job:
-        """On from the last published chunk. Raises BadInput where it has not failed, Busy."""
-        job = await self._ledger.retry(tenant, job_id)
+        """Go on with a failed or cancelled job after its last published chunk.
+
+        Raises BadInput if the job is in another state, Busy.
+        """
+        job = await self._store.retry(tenant, job_id)
         await self._deliver(job)
         return job
 
     def follow(self, tenant: str, job_id: str, after: str = "0") -> AsyncIterator[JobEvent | None]:
-        """What happened after the event `after`, and what happens until the job has ended; None now and then, when
-        nothing does. Raises BadInput where `after` is no event's id, JobsUnavailable."""
-        return self._ledger.follow(tenant, job_id, after)
+        """Yield the events after the event `after` until the job has ended; None now and then when nothing happens.
+
+        Raises BadInput if `after` is not the id of an event.
+        """
+        return self._store.follow(tenant, job_id, after)
 
     async def read_results(self, tenant: str, job_id: str, after: int = 0) -> AsyncIterator[bytes]:
-        """The lines that are published now, but for the first `after`. Raises JobNotFound."""
-        await self._ledger.get(tenant, job_id)
-        published = await self._ledger.list_published(tenant, job_id)
+        """Return the result lines that are published now, without the first `after`."""
+        await self._store.get(tenant, job_id)
+        published = await self._store.list_published(tenant, job_id)
         return PublishedResults(self._results, tenant, job_id, published).read_lines(after)
 
     async def read_request(self, job: Job) -> bytes:
-        """What the job was asked. Raises JobNotFound where that is gone."""
-        found = await self._results.get_request(job)
-        if found is None:
+        """Return the latest request of the job. Raises JobNotFound if it is gone."""
+        request = await self._results.get_request(job)
+        if request is None:
             raise JobNotFound(job.job_id)
-        return found
+        return request
 
     async def revise(self, job: Job, request: bytes, keep: int) -> Job:
-        """Ask a job for more, whatever its state: it goes on after its first `keep` chunks. job: as `request` was made
-        from it. request: the whole of it, checked. Raises Busy where somebody else revised it meanwhile, or jobs are
-        too many; JobNotFound, JobsUnavailable."""
-        asked = secrets.token_hex(8)
-        await self._results.put_request(job.tenant, job.job_id, asked, request)
+        """Give a job another request, in whatever state it is; it goes on after its first `keep` chunks.
+
+        job: the job as it was when `request` was made from it.
+        request: the whole new request, checked.
+
+        Raises Busy if somebody else revised the job meanwhile or if too many jobs are active.
+        """
+        request_name = secrets.token_hex(8)
+        await self._results.put_request(job.tenant, job.job_id, request_name, request)
         try:
-            revised = await self._ledger.revise(job, asked, keep)
+            revised = await self._store.revise(job, request_name, keep)
         except (Busy, JobNotFound):
-            await self._results.delete_request(job.tenant, job.job_id, asked)
+            await self._results.delete_request(job.tenant, job.job_id, request_name)
             raise
         await self._deliver(revised)
         return revised

@@ -1,10 +1,12 @@
-"""The jobs' book: one hash a job in the jobs' Redis, and a stream of what happened to it.
+"""The jobs' states in Redis: one hash for each job, and a stream of its events.
 
-    queued -> running -> succeeded | failed | cancelled        failed, cancelled -> queued (retry)
+Each change is one Lua script (`lua_scripts`), so that it happens whole, once, and together with its event. The states
+are drawn at `job.JobState`.
 
-Each change is one script, so that it happens whole, once, and with its event. A start takes a new fence: what an
-earlier start still tries to write is refused, so that of a worker that was given up for dead and its successor only
-one publishes a chunk. Every method raises JobsUnavailable when Redis cannot be reached.
+Fencing: every attempt at a job takes a new fencing token (`fence`), and a script refuses what an earlier attempt still
+tries to write. So of a worker that was given up for dead and its successor only one publishes a chunk.
+
+Every method raises JobsUnavailable if Redis cannot be reached.
 """
 
 import asyncio
@@ -12,109 +14,60 @@ import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
-import redis.asyncio as redis
-import structlog
-from redis.exceptions import RedisError
 
-from segserve.errors import BadInput, Busy, JobNotFound, JobsUnavailable
+from segserve.errors import BadInput, Busy, JobNotFound
 from segserve.jobs.engine import lua_scripts
-from segserve.jobs.engine.job import FIRST_REQUEST, Job, JobError, JobEvent, JobKind, JobState, PublishedChunk
+from segserve.jobs.engine.job import Job, JobError, JobEvent, JobKind, JobState, PublishedChunk
+from segserve.jobs.engine.jobs_redis import call_redis, connect_redis, parse_job, to_hash_fields
 from segserve.jobs.engine.retry_policy import MAX_ATTEMPTS
 from segserve.store import keys
-from segserve.store.redis_cache import open_connection_pool
 from segserve.types import Priority
 
+# Events of one XREAD: enough for a client that comes late, without a long answer.
 MAX_EVENTS_PER_READ = 100
-# A lease here ends before a docket delivers a dead worker's job again, which is after three quarters of its own at
-# the soonest.
+
+# A lease here must end before a docket delivers the job of a dead worker again. That is after three quarters of the
+# docket's own lease at the soonest.
 LEASE_SHARE = 0.6
-JOB_ID_PATTERN, EVENT_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}"), re.compile(r"0|\d{1,18}-\d{1,18}")
-FOLLOW_POLL_S = (
-    0.25  # how often somebody who follows a job looks: a blocked read would hold a connection each
-)
+
+# How often a follower of a job reads its events. A blocking read would hold one connection for each follower.
+FOLLOW_POLL_S = 0.25
+
+# Jobs that GET /v1/jobs lists.
 MAX_LISTED_JOBS = 100
 
-log = structlog.get_logger(__name__)
+JOB_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+EVENT_ID_PATTERN = re.compile(r"0|\d{1,18}-\d{1,18}")
 
 
 @dataclass(frozen=True)
 class JobAttempt:
-    """One start of a job, by one worker. job: as it was found, so `job.chunks` is the chunk to begin with. event: the
-    id of what tells of this start."""
+    """One attempt at a job, by one worker.
+
+    job: the job when the attempt began; `job.chunks` is the first chunk to make.
+    fence: the fencing token of the attempt.
+    event: the id of the event that reports its beginning.
+    """
 
     job: Job
     fence: int
     event: str
 
 
-def to_hash_fields(**values: object) -> list[str]:
-    """name, value, name, value; what is None is left out."""
-    return [
-        text
-        for name, value in values.items()
-        if value is not None
-        for text in (
-            name,
-            orjson.dumps(asdict(value)).decode() if isinstance(value, JobError) else str(value),
-        )
-    ]
-
-
-def parse_job(tenant: str, job_id: str, raw: Mapping[bytes, bytes]) -> Job:
-    text = {name.decode(): value.decode() for name, value in raw.items()}
-
-    def number(name: str) -> float | None:
-        return float(text[name]) if name in text else None
-
-    return Job(
-        tenant=tenant,
-        job_id=job_id,
-        kind=JobKind(text["kind"]),
-        priority=Priority(text["priority"]),
-        model=text["model"],
-        state=JobState(text["state"]),
-        created_at=float(text["created_at"]),
-        done=int(text.get("done", 0)),
-        total=int(text["total"]) if "total" in text else None,
-        failures=int(text.get("failures", 0)),
-        chunks=int(text.get("chunks", 0)),
-        revision=int(text.get("revision", 0)),
-        request_name=text.get("asked", FIRST_REQUEST),
-        attempts=int(text.get("attempts", 0)),
-        rate_per_s=number("rate_per_s"),
-        error=JobError(**orjson.loads(text["error"])) if "error" in text else None,
-        started_at=number("started_at"),
-        ended_at=number("ended_at"),
-        webhook=text.get("webhook"),
-    )
-
-
-def worker_died_error(chunk: int) -> JobError:
-    return JobError(
-        "worker_died",
-        f"The worker died {MAX_ATTEMPTS} times in a row on part {chunk + 1} of the job.",
-        "Read the worker's log; often its memory ran out. Then POST /v1/jobs/{job_id}/retry goes on from there.",
-    )
-
-
-async def call_redis(command: Callable[[], Awaitable[Any]]) -> Any:
-    """The client decodes nothing: what its types call `bytes | str` is bytes. Raises JobsUnavailable."""
-    try:
-        return await command()
-    except (RedisError, OSError, TimeoutError) as error:
-        log.warning("the jobs' Redis is unavailable", reason=repr(error))
-        raise JobsUnavailable from error
-
-
 class JobStore:
-    """url: of the jobs' Redis. ttl_s: how long a job that has ended is remembered. max_active: queued and running
-    jobs of all tenants together. lease_s: after so long dockets give a silent worker's job to another. on_end: told of
-    every job that ends by a call here."""
+    """`JobStore` reads and changes the states of jobs.
+
+    url: of the jobs' Redis.
+    ttl_s: how long a job that has ended is kept.
+    max_active: queued and running jobs of all tenants together.
+    lease_s: after this long, dockets give the job of a silent worker to another.
+    on_end: called with the kind and state of every job that ends by a call to this object.
+    """
 
     def __init__(
         self,
@@ -127,47 +80,49 @@ class JobStore:
         on_end: Callable[[JobKind, JobState], None] = lambda kind, state: None,
     ) -> None:
         self._on_end, self._lease_ms = on_end, int(1000 * LEASE_SHARE * lease_s)
-        self._redis = redis.Redis.from_pool(open_connection_pool(url, timeout_s))
-        self._timeout_s, self._ttl_s, self._most_active = timeout_s, ttl_s, max_active
+        self._redis = connect_redis(url, timeout_s)
+        self._timeout_s, self._ttl_s, self._max_active = timeout_s, ttl_s, max_active
 
     async def close(self) -> None:
         await self._redis.aclose()
 
     async def ping(self) -> None:
-        await self._ask(self._redis.ping)
+        await call_redis(self._redis.ping)
 
-    async def _ask(self, command: Callable[[], Awaitable[Any]]) -> Any:
-        return await call_redis(command)
-
-    async def _run(
-        self, script: str, job: tuple[str, str], *arguments: object, more: tuple[str, ...] = ()
+    async def _run_script(
+        self, script: str, job: tuple[str, str], *arguments: object, more_keys: tuple[str, ...] = ()
     ) -> Any:
         check_job_id(job[1])
-        own = (key(*job) for key in (keys.job, keys.job_events, keys.job_chunks))
-        names = [*own, keys.active_jobs(), keys.job_lease(*job), *more]
-        return await self._ask(
+        job_keys = (key(*job) for key in (keys.job, keys.job_events, keys.job_chunks))
+        names = [*job_keys, keys.active_jobs(), keys.job_lease(*job), *more_keys]
+        return await call_redis(
             lambda: self._redis.eval(script, len(names), *names, *(str(a) for a in arguments))
         )
 
     async def submit(self, job: Job, request: bytes, idempotency_key: str | None) -> str:
-        """Write a queued job down; the id under which it stands: that of an earlier one with the same key. request:
-        what it was asked. Raises BadInput where the key stood for another request, Busy."""
+        """Store a queued job and return its id, or the id of the earlier job with the same idempotency key.
+
+        request: the request of the job; with the webhook it is what the idempotency key stands for.
+
+        Raises BadInput if the key came with another request before, Busy.
+        """
         digest = hashlib.sha256(request + (job.webhook or "").encode()).hexdigest()
-        more = [keys.jobs(job.tenant)]
+        more_keys = [keys.jobs(job.tenant)]
         if idempotency_key is not None:
-            more.append(keys.idempotency(job.tenant, hashlib.sha256(idempotency_key.encode()).hexdigest()))
+            key_digest = hashlib.sha256(idempotency_key.encode()).hexdigest()
+            more_keys.append(keys.idempotency(job.tenant, key_digest))
         fields = to_hash_fields(
             kind=job.kind, priority=job.priority, model=job.model, state=job.state,
             created_at=job.created_at, total=job.total, webhook=job.webhook,
         )  # fmt: skip
-        answer = await self._run(
-            lua_scripts.SUBMIT, (job.tenant, job.job_id), active_member(job.tenant, job.job_id), self._most_active,
-            self._ttl_s, digest, job.job_id, job.created_at, *fields, more=tuple(more),
+        answer = await self._run_script(
+            lua_scripts.SUBMIT, (job.tenant, job.job_id), active_member(job.tenant, job.job_id), self._max_active,
+            self._ttl_s, digest, job.job_id, job.created_at, *fields, more_keys=tuple(more_keys),
         )  # fmt: skip
         if answer == b"full":
-            raise self._busy()
-        job_id, request_then = (part.decode() for part in answer)
-        if request_then != digest:
+            raise self._too_many_jobs()
+        job_id, earlier_digest = (part.decode() for part in answer)
+        if earlier_digest != digest:
             raise BadInput(
                 "This Idempotency-Key came with another request before.",
                 field="idempotency-key",
@@ -175,71 +130,77 @@ class JobStore:
             )
         return str(job_id)
 
-    def _busy(self) -> Busy:
-        return Busy(f"{self._most_active} jobs wait already.", retry_after_s=60)
+    def _too_many_jobs(self) -> Busy:
+        return Busy(f"{self._max_active} jobs wait already.", retry_after_s=60)
 
     async def get(self, tenant: str, job_id: str) -> Job:
         """Raises JobNotFound."""
         check_job_id(job_id)
-        raw = await self._ask(lambda: self._redis.hgetall(keys.job(tenant, job_id)))
+        raw = await call_redis(lambda: self._redis.hgetall(keys.job(tenant, job_id)))
         if not raw:
             raise JobNotFound(job_id)
         return parse_job(tenant, job_id, raw)
 
     async def list_recent(self, tenant: str) -> list[Job]:
-        """The newest first."""
+        """Return the newest jobs, the newest first."""
         index = keys.jobs(tenant)
-        ids = [
-            i.decode() for i in await self._ask(lambda: self._redis.zrevrange(index, 0, MAX_LISTED_JOBS - 1))
-        ]
+        members = await call_redis(lambda: self._redis.zrevrange(index, 0, MAX_LISTED_JOBS - 1))
+        ids = [member.decode() for member in members]
         pipeline = self._redis.pipeline(transaction=False)
         for job_id in ids:
             pipeline.hgetall(keys.job(tenant, job_id))
-        found = dict(zip(ids, await self._ask(pipeline.execute), strict=True))
-        if gone := [job_id for job_id, raw in found.items() if not raw]:
-            await self._ask(lambda: self._redis.zrem(index, *gone))
-        return [parse_job(tenant, job_id, raw) for job_id, raw in found.items() if raw]
+        hashes = dict(zip(ids, await call_redis(pipeline.execute), strict=True))
+        if expired := [job_id for job_id, raw in hashes.items() if not raw]:
+            await call_redis(lambda: self._redis.zrem(index, *expired))
+        return [parse_job(tenant, job_id, raw) for job_id, raw in hashes.items() if raw]
 
     async def list_active(self) -> list[tuple[str, str]]:
-        """(tenant, job_id) of all that are queued or running."""
-        members = await self._ask(lambda: self._redis.smembers(keys.active_jobs()))
+        """Return (tenant, job_id) of all queued and running jobs."""
+        members = await call_redis(lambda: self._redis.smembers(keys.active_jobs()))
         return [(tenant, job_id) for tenant, _, job_id in (m.decode().partition("/") for m in members)]
 
     async def count_active(self) -> Counter[tuple[Priority, JobState]]:
-        """How many are queued and running, by class."""
-        pipeline, found = self._redis.pipeline(transaction=False), await self.list_active()
-        for job in found:
+        """Return how many jobs are queued and running, by priority."""
+        pipeline, active = self._redis.pipeline(transaction=False), await self.list_active()
+        for job in active:
             pipeline.hmget(keys.job(*job), "priority", "state")
-        states = await self._ask(pipeline.execute) if found else []
+        states = await call_redis(pipeline.execute) if active else []
         return Counter((Priority(p.decode()), JobState(s.decode())) for p, s in states if p and s)
 
     async def list_published(self, tenant: str, job_id: str) -> list[PublishedChunk]:
-        """The chunks that can be read, in order."""
+        """Return the published chunks, in order."""
         key = keys.job_chunks(tenant, job_id)
-        return [decode_chunk(text) for text in await self._ask(lambda: self._redis.lrange(key, 0, -1))]
+        return [decode_chunk(text) for text in await call_redis(lambda: self._redis.lrange(key, 0, -1))]
 
-    # What workers do.
+    # Changes that workers make. A method that takes an attempt returns False if the attempt holds the job no more.
 
     async def begin(
         self,
         tenant: str,
         job_id: str,
-        after: JobAttempt | None = None,
-        last: JobError | None = None,
+        previous: JobAttempt | None = None,
+        previous_error: JobError | None = None,
         *,
         token: str,
     ) -> JobAttempt | None:
-        """Count a start and take the fence. None: the job has ended, or does so now for its attempts are used up, or
-        another worker began it since the start `after`. last: why that one came to nothing; None: its worker died.
-        token: random; asked again with it, as after a lost answer, the start is the same and counts once."""
+        """Begin an attempt: count it and take the fencing token.
+
+        previous: the attempt of this worker to go on from; None: there was none.
+        previous_error: why that attempt failed; None: its worker died.
+        token: random. A repeated call with the same token, as after a lost answer, is the same attempt and counts once.
+
+        Returns None if the job has ended, if it fails now because all attempts are used up, or if another worker
+        began it since `previous`.
+        """
         try:
             job = await self.get(tenant, job_id)
         except JobNotFound:
             return None
-        answer = await self._run(
+        error = previous_error or worker_died_error(job.chunks)
+        answer = await self._run_script(
             lua_scripts.BEGIN, (tenant, job_id), active_member(tenant, job_id), self._ttl_s, time.time(), MAX_ATTEMPTS,
-            orjson.dumps(asdict(last or worker_died_error(job.chunks))).decode(), "" if after is None else after.fence,
-            self._lease_ms, token, more=(keys.due_hooks(),),
+            orjson.dumps(asdict(error)).decode(), "" if previous is None else previous.fence,
+            self._lease_ms, token, more_keys=(keys.due_hooks(),),
         )  # fmt: skip
         if answer == b"failed":
             self._on_end(job.kind, JobState.FAILED)
@@ -248,67 +209,72 @@ class JobStore:
         fence, event = answer
         return JobAttempt(await self.get(tenant, job_id), int(fence), event.decode())
 
-    async def renew_lease(self, start: JobAttempt) -> bool:
-        """Nobody else may begin the job for a while. False: this start holds it no more, as of all methods that take
-        one."""
-        return await self._held(lua_scripts.RENEW, start, self._lease_ms)
+    async def renew_lease(self, attempt: JobAttempt) -> bool:
+        """Keep other workers from beginning the job for a while."""
+        return await self._run_held(lua_scripts.RENEW, attempt, self._lease_ms)
 
-    async def set_total(self, start: JobAttempt, total: int) -> bool:
-        return await self._held(lua_scripts.SET_FIELDS, start, *to_hash_fields(total=total))
+    async def set_total(self, attempt: JobAttempt, total: int) -> bool:
+        return await self._run_held(lua_scripts.SET_FIELDS, attempt, *to_hash_fields(total=total))
 
-    async def publish(self, start: JobAttempt, chunk: int, ends: PublishedChunk, rate_per_s: float) -> bool:
-        """The chunk's results lie in the object store: from now on they are seen."""
-        more = to_hash_fields(failures=ends.failures, rate_per_s=rate_per_s)
-        return await self._held(lua_scripts.PUBLISH, start, chunk, ends.done, encode_chunk(ends), *more)
+    async def publish(
+        self, attempt: JobAttempt, chunk: int, published: PublishedChunk, rate_per_s: float
+    ) -> bool:
+        """Publish a chunk whose results are in the object store: from now on clients can read them."""
+        fields = to_hash_fields(failures=published.failures, rate_per_s=rate_per_s)
+        return await self._run_held(
+            lua_scripts.PUBLISH, attempt, chunk, published.done, encode_chunk(published), *fields
+        )
 
-    async def succeed(self, start: JobAttempt) -> bool:
-        return await self._end(start, JobState.SUCCEEDED)
+    async def succeed(self, attempt: JobAttempt) -> bool:
+        return await self._end(attempt, JobState.SUCCEEDED)
 
-    async def fail(self, start: JobAttempt, error: JobError) -> bool:
-        return await self._end(start, JobState.FAILED, error)
+    async def fail(self, attempt: JobAttempt, error: JobError) -> bool:
+        return await self._end(attempt, JobState.FAILED, error)
 
-    async def _end(self, start: JobAttempt, state: JobState, error: JobError | None = None) -> bool:
-        key = active_member(start.job.tenant, start.job.job_id)
+    async def _end(self, attempt: JobAttempt, state: JobState, error: JobError | None = None) -> bool:
+        member = active_member(attempt.job.tenant, attempt.job.job_id)
         fields = to_hash_fields(state=state, error=error, ended_at=time.time())
-        held = await self._held(lua_scripts.END, start, key, self._ttl_s, *fields, more=(keys.due_hooks(),))
+        held = await self._run_held(
+            lua_scripts.END, attempt, member, self._ttl_s, *fields, more_keys=(keys.due_hooks(),)
+        )
         if held:
-            self._on_end(start.job.kind, state)
+            self._on_end(attempt.job.kind, state)
         return held
 
-    async def release(self, start: JobAttempt) -> bool:
-        """Give the job back unfinished, on purpose: the start does not count."""
-        return await self._held(lua_scripts.RELEASE, start)
+    async def release(self, attempt: JobAttempt) -> bool:
+        """Give the job back unfinished, on purpose: the attempt does not count."""
+        return await self._run_held(lua_scripts.RELEASE, attempt)
 
-    async def _held(
-        self, script: str, start: JobAttempt, *arguments: object, more: tuple[str, ...] = ()
+    async def _run_held(
+        self, script: str, attempt: JobAttempt, *arguments: object, more_keys: tuple[str, ...] = ()
     ) -> bool:
-        job = start.job.tenant, start.job.job_id
-        return bool(await self._run(script, job, start.fence, *arguments, more=more))
+        job = attempt.job.tenant, attempt.job.job_id
+        return bool(await self._run_script(script, job, attempt.fence, *arguments, more_keys=more_keys))
 
-    # What users do.
+    # Changes that users make.
 
     async def cancel(self, tenant: str, job_id: str) -> Job:
-        """The job as it then is; one that has ended stays as it ended. Raises JobNotFound."""
-        stopped = await self._run(
+        """Cancel a job and return it. A job that has ended stays as it ended. Raises JobNotFound."""
+        was_active = await self._run_script(
             lua_scripts.CANCEL,
             (tenant, job_id),
             active_member(tenant, job_id),
             self._ttl_s,
             time.time(),
-            more=(keys.due_hooks(),),
+            more_keys=(keys.due_hooks(),),
         )
         job = await self.get(tenant, job_id)
-        if stopped:
+        if was_active:
             self._on_end(job.kind, JobState.CANCELLED)
         return job
 
     async def retry(self, tenant: str, job_id: str) -> Job:
-        """Raises JobNotFound, BadInput where it has not failed, Busy."""
-        answer = await self._run(
-            lua_scripts.RETRY, (tenant, job_id), active_member(tenant, job_id), self._most_active
+        """Queue a failed or cancelled job again. Raises JobNotFound, BadInput if it is in another state, Busy."""
+        answer = await self._run_script(
+            lua_scripts.RETRY, (tenant, job_id), active_member(tenant, job_id), self._max_active
         )
         if answer == b"full":
-            raise self._busy()
+            raise self._too_many_jobs()
         if not answer:
             job = await self.get(tenant, job_id)
             raise BadInput(
@@ -318,12 +284,17 @@ class JobStore:
             )
         return await self.get(tenant, job_id)
 
-    async def revise(self, job: Job, asked: str, keep: int) -> Job:
-        """Queue a job again, for the request of that name, with only its first `keep` chunks published. Raises
-        JobNotFound, Busy where its revision is another by now, or jobs are too many."""
-        answer = await self._run(
+    async def revise(self, job: Job, request_name: str, keep: int) -> Job:
+        """Queue a job again for another request, and keep only its first `keep` chunks.
+
+        job: the job as it was when the request was made from it.
+        request_name: the name of the new request in the object store.
+
+        Raises JobNotFound, Busy if the job was revised meanwhile or if too many jobs are active.
+        """
+        answer = await self._run_script(
             lua_scripts.REVISE, (job.tenant, job.job_id), active_member(job.tenant, job.job_id), job.revision, keep,
-            self._most_active, asked,
+            self._max_active, request_name,
         )  # fmt: skip
         match answer:
             case b"gone":
@@ -331,14 +302,20 @@ class JobStore:
             case b"raced":
                 raise Busy("Somebody else changed the job at the same moment.", retry_after_s=1)
             case b"full":
-                raise Busy(f"{self._most_active} jobs wait already.", retry_after_s=60)
+                raise self._too_many_jobs()
         return await self.get(job.tenant, job.job_id)
+
+    # Events.
 
     async def read_events(
         self, tenant: str, job_id: str, after: str, *, block: bool = False
     ) -> list[JobEvent]:
-        """What happened after the event `after` ("0": from the beginning), oldest first. block: wait a while for the
-        first one; this holds a connection. Raises BadInput where `after` is no event's id."""
+        """Return the events after the event `after` ("0": from the beginning), the oldest first.
+
+        block: wait a while for the first event; this holds a connection.
+
+        Raises BadInput if `after` is not the id of an event.
+        """
         check_job_id(job_id)
         if not EVENT_ID_PATTERN.fullmatch(after):
             raise BadInput(
@@ -348,20 +325,22 @@ class JobStore:
             )
         key = keys.job_events(tenant, job_id)
         ms = int(500 * self._timeout_s) if block else None  # less than the connection's own timeout
-        found = await self._ask(lambda: self._redis.xread({key: after}, MAX_EVENTS_PER_READ, ms))
-        if not found:
+        streams = await call_redis(lambda: self._redis.xread({key: after}, MAX_EVENTS_PER_READ, ms))
+        if not streams:
             return []
-        [[_, entries]] = found
+        [[_, entries]] = streams
         return [
-            JobEvent(i.decode(), parse_job(tenant, job_id, raw), int(raw.get(b"fence", 0)))
-            for i, raw in entries
+            JobEvent(event_id.decode(), parse_job(tenant, job_id, raw), int(raw.get(b"fence", 0)))
+            for event_id, raw in entries
         ]
 
     async def follow(
         self, tenant: str, job_id: str, after: str = "0", *, block: bool = False
     ) -> AsyncIterator[JobEvent | None]:
-        """As `events`, one by one, until the job has ended; None now and then, when nothing happens. Raises what they
-        raise."""
+        """Yield the events after `after`, one by one, until the job has ended; None now and then when nothing happens.
+
+        Raises as `read_events` does, and JobNotFound.
+        """
         while True:
             events = await self.read_events(tenant, job_id, after, block=block)
             for event in events:
@@ -370,26 +349,36 @@ class JobStore:
                 if event.job.state.has_ended:
                     return
             if not events:
-                if (await self.get(tenant, job_id)).state.has_ended:  # and its end was told before
+                # The event of the end may lie before `after`.
+                if (await self.get(tenant, job_id)).state.has_ended:
                     return
                 yield None
                 if not block:
                     await asyncio.sleep(FOLLOW_POLL_S)
 
 
+def worker_died_error(chunk: int) -> JobError:
+    return JobError(
+        "worker_died",
+        f"The worker died {MAX_ATTEMPTS} times in a row on part {chunk + 1} of the job.",
+        "Read the worker's log; often its memory ran out. Then POST /v1/jobs/{job_id}/retry goes on from there.",
+    )
+
+
 def encode_chunk(chunk: PublishedChunk) -> str:
     return f"{chunk.lines} {chunk.done} {chunk.failures} {chunk.revision}"
 
 
-def decode_chunk(noted: bytes) -> PublishedChunk:
-    return PublishedChunk(*(int(number) for number in noted.split()))
+def decode_chunk(text: bytes) -> PublishedChunk:
+    return PublishedChunk(*(int(number) for number in text.split()))
 
 
 def check_job_id(job_id: str) -> None:
-    """What is no id of ours must not become part of a key. Raises JobNotFound."""
+    """Keep anything that cannot be a job id out of Redis keys. Raises JobNotFound."""
     if not JOB_ID_PATTERN.fullmatch(job_id):
         raise JobNotFound(job_id[:64])
 
 
 def active_member(tenant: str, job_id: str) -> str:
+    """Return the job's member of the set of active jobs."""
     return f"{tenant}/{job_id}"

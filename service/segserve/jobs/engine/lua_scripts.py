@@ -1,10 +1,13 @@
-"""What the ledger changes, in Lua: Redis runs each whole or not at all."""
+"""The changes of `JobStore`, as Lua scripts: Redis runs each of them whole or not at all.
 
-# KEYS of all: the job, its events, its chunks, the active jobs, its lease. KEYS 6 of those that close: the due
-# webhooks.
+KEYS of all scripts: 1 the job, 2 its events, 3 its chunks, 4 the active jobs, 5 its lease. KEYS 6 of the scripts that
+end a job: the due webhooks. ARGV stands above each script; "member" is the job's member of the set of active jobs.
+"""
+
+# append_event: adds the job as it is now to its events. close: what every end of a job does, after its event.
 HELPERS = """
-local last  -- event: its id begins with the server's time in ms
-local function tell()
+local last  -- the id of the last event; it begins with the server's time in ms
+local function append_event()
     last = redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*', unpack(redis.call('HGETALL', KEYS[1])))
     return last
 end
@@ -19,8 +22,9 @@ end
 local function state() return redis.call('HGET', KEYS[1], 'state') end
 local function ended() local s = state() return s ~= 'queued' and s ~= 'running' end
 """
-# ARGV: member, most active jobs, ttl of the idempotency key, digest of the request, job_id, created_at, the hash's
-# fields. KEYS 6: the tenant's jobs, 7: the idempotency key, if there is one.
+# ARGV: member, maximum of active jobs, ttl of the idempotency key in s, digest of the request, job_id, created_at,
+# then the fields of the hash. KEYS 6: the tenant's jobs, 7: the idempotency key, if there is one.
+# Returns 'full', or the id and the request's digest of the job that stands under the key.
 SUBMIT = f"""{HELPERS}
 if KEYS[7] then
     local before = redis.call('HMGET', KEYS[7], 'job_id', 'request')
@@ -34,16 +38,17 @@ end
 redis.call('HSET', KEYS[1], unpack(ARGV, 7))
 redis.call('SADD', KEYS[4], ARGV[1])
 redis.call('ZADD', KEYS[6], ARGV[6], ARGV[5])
-tell()
+append_event()
 return {{ARGV[5], ARGV[4]}}
 """
-# ARGV: member, ttl, now, most attempts, the error once they are used up, the fence of a start to go on from, the
-# lease in ms, the token of the start. The new fence and the event's id, or 'failed', or nil: nothing to do, or another
-# worker is at it.
+# ARGV: member, ttl in s, now, maximum of attempts, the error if they are used up, the fence of the attempt to go on
+# from (or ''), the lease in ms, the token of the new attempt.
+# Returns the new fence and the event's id; 'failed' if the attempts are used up; nil if the job has ended or another
+# worker holds it.
 BEGIN = f"""{HELPERS}
 if not state() or ended() then return nil end
 local before = redis.call('HMGET', KEYS[1], 'state', 'token', 'fence', 'token_event')
-if before[1] == 'running' and before[2] == ARGV[8] then  -- this very start, whose answer was lost
+if before[1] == 'running' and before[2] == ARGV[8] then  -- the same attempt: its answer was lost
     redis.call('SET', KEYS[5], before[3], 'PX', ARGV[7])
     return {{before[3], before[4]}}
 end
@@ -52,16 +57,17 @@ if ARGV[6] == '' and redis.call('EXISTS', KEYS[5]) == 1 then return nil end
 local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
 if redis.call('HINCRBY', KEYS[1], 'attempts', 1) > tonumber(ARGV[4]) then
     redis.call('HSET', KEYS[1], 'attempts', ARGV[4], 'state', 'failed', 'error', ARGV[5], 'ended_at', ARGV[3])
-    tell()
+    append_event()
     close(ARGV[1], ARGV[2])
     return 'failed'
 end
 redis.call('HSETNX', KEYS[1], 'started_at', ARGV[3])
 redis.call('HSET', KEYS[1], 'state', 'running')
 redis.call('SET', KEYS[5], fence, 'PX', ARGV[7])
-redis.call('HSET', KEYS[1], 'token', ARGV[8], 'token_event', tell())
+redis.call('HSET', KEYS[1], 'token', ARGV[8], 'token_event', append_event())
 return {{fence, last}}
 """
+# ARGV 1: the fence of the attempt. Returns 0 if the attempt holds the job no more.
 REQUIRE_FENCE = """
 if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] or ended() then return 0 end
 """
@@ -70,52 +76,53 @@ RENEW = f"""{HELPERS}{REQUIRE_FENCE}
 redis.call('SET', KEYS[5], ARGV[1], 'PX', ARGV[2])
 return 1
 """
-# ARGV: fence, then fields of the hash.
+# ARGV: fence, then the fields of the hash.
 SET_FIELDS = f"""{HELPERS}{REQUIRE_FENCE}
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
-tell()
+append_event()
 return 1
 """
-# ARGV: fence, the chunk's number, units done with it, how it is noted, then fields of the hash.
+# ARGV: fence, the chunk's number, units done with it, the encoded chunk, then the fields of the hash.
 PUBLISH = f"""{HELPERS}{REQUIRE_FENCE}
 local chunks = tonumber(redis.call('HGET', KEYS[1], 'chunks') or 0)
-if chunks == ARGV[2] + 1 then return 1 end  -- by this very start, whose answer was lost
+if chunks == ARGV[2] + 1 then return 1 end  -- by the same attempt: its answer was lost
 if chunks ~= tonumber(ARGV[2]) then return 0 end
 redis.call('HSET', KEYS[1], 'chunks', ARGV[2] + 1, 'done', ARGV[3], 'attempts', 1, unpack(ARGV, 5))
 redis.call('RPUSH', KEYS[3], ARGV[4])
-tell()
+append_event()
 return 1
 """
-# ARGV: fence, member, ttl, then fields of the hash.
+# ARGV: fence, member, ttl in s, then the fields of the hash.
 END = f"""{HELPERS}{REQUIRE_FENCE}
 redis.call('HSET', KEYS[1], unpack(ARGV, 4))
-tell()
+append_event()
 close(ARGV[2], ARGV[3])
 return 1
 """
-# ARGV: member, ttl, now.
+# ARGV: member, ttl in s, now.
 CANCEL = f"""{HELPERS}
 if not state() or ended() then return 0 end
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('HSET', KEYS[1], 'state', 'cancelled', 'ended_at', ARGV[3])
-tell()
+append_event()
 close(ARGV[1], ARGV[2])
 return 1
 """
-# ARGV: member, most active jobs.
+# ARGV: member, maximum of active jobs.
 RETRY = f"""{HELPERS}
 local s = state()
 if s ~= 'failed' and s ~= 'cancelled' then return 0 end
 if redis.call('SCARD', KEYS[4]) >= tonumber(ARGV[2]) then return 'full' end
 redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'rate_per_s')
-redis.call('HINCRBY', KEYS[1], 'fence', 1)  -- what an earlier start still says comes too late
+redis.call('HINCRBY', KEYS[1], 'fence', 1)  -- refuses what an earlier attempt still writes
 redis.call('HSET', KEYS[1], 'state', 'queued', 'attempts', 0)
 for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
 redis.call('SADD', KEYS[4], ARGV[1])
-tell()
+append_event()
 return 1
 """
-# ARGV: member, the revision that is revised, chunks to keep, most active jobs, the new request's name.
+# ARGV: member, the revision that is revised, chunks to keep, maximum of active jobs, the new request's name.
+# Returns 'revised', or why not: 'gone', 'raced' (the job has another revision), 'full'.
 REVISE = f"""{HELPERS}
 if not state() then return 'gone' end
 if tonumber(redis.call('HGET', KEYS[1], 'revision') or 0) ~= tonumber(ARGV[2]) then return 'raced' end
@@ -135,15 +142,15 @@ redis.call('HSET', KEYS[1], 'state', 'queued', 'attempts', 0, 'revision', ARGV[2
 redis.call('DEL', KEYS[5])
 for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
 redis.call('SADD', KEYS[4], ARGV[1])
-tell()
+append_event()
 return 'revised'
 """
-# ARGV: fence. A start that ends on purpose before its chunk does not count against the job.
+# ARGV: fence. An attempt that ends on purpose does not count against the job.
 RELEASE = f"""{HELPERS}{REQUIRE_FENCE}
-if state() == 'queued' then return 1 end  -- by this very start, whose answer was lost
+if state() == 'queued' then return 1 end  -- by the same attempt: its answer was lost
 redis.call('HINCRBY', KEYS[1], 'attempts', -1)
 redis.call('HSET', KEYS[1], 'state', 'queued')
 redis.call('DEL', KEYS[5])
-tell()
+append_event()
 return 1
 """

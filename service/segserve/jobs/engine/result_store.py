@@ -1,5 +1,8 @@
-"""What jobs were asked and what they made, in the object store: one object a chunk, under a name that its number and
-the job's revision alone decide, so that a chunk that runs twice writes the same bytes to the same place."""
+"""The requests and results of jobs, in the object store.
+
+A chunk is one object of result lines (.ndjson) and, if the job needs it, one of state (.state). The chunk's number and
+the job's revision alone decide their names. So a chunk that runs twice writes the same bytes to the same place.
+"""
 
 import time
 from collections.abc import AsyncIterator
@@ -8,31 +11,37 @@ from segserve.jobs.engine.job import Job, PublishedChunk
 from segserve.store import keys
 from segserve.store.object_store import ObjectStore
 
+LINES_SUFFIX = ".ndjson"
+STATE_SUFFIX = ".state"
+
 
 class ResultStore:
+    """`ResultStore` reads, writes and deletes the requests, result lines and states of jobs."""
+
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
 
-    async def put_request(self, tenant: str, job_id: str, asked: str, request: bytes) -> None:
-        await self._objects.put(request_path(tenant, job_id, asked), request)
+    async def put_request(self, tenant: str, job_id: str, request_name: str, request: bytes) -> None:
+        await self._objects.put(request_path(tenant, job_id, request_name), request)
 
     async def get_request(self, job: Job) -> bytes | None:
-        """The latest."""
+        """Return the latest request of the job."""
         return await self._objects.get(request_path(job.tenant, job.job_id, job.request_name))
 
-    async def delete_request(self, tenant: str, job_id: str, asked: str) -> None:
-        await self._objects.delete([request_path(tenant, job_id, asked)])
+    async def delete_request(self, tenant: str, job_id: str, request_name: str) -> None:
+        await self._objects.delete([request_path(tenant, job_id, request_name)])
 
     async def put_chunk(
         self, tenant: str, job_id: str, chunk: int, revision: int, lines: list[bytes], state: bytes | None
     ) -> None:
-        """lines: one JSON object each, in order. state: see `work.Chunk`."""
+        """Write a chunk. lines: one JSON object each, in order. state: see `job_kind_runner.Chunk`."""
         path = chunk_path(tenant, job_id, chunk, revision)
         if state is not None:
             await self._objects.put(path + STATE_SUFFIX, state)
         await self._objects.put(path + LINES_SUFFIX, b"".join(line + b"\n" for line in lines))
 
     async def get_chunk(self, tenant: str, job_id: str, chunk: int, revision: int) -> list[bytes]:
+        """Return the lines of a chunk."""
         content = await self._objects.get(chunk_path(tenant, job_id, chunk, revision) + LINES_SUFFIX)
         return (content or b"").splitlines()
 
@@ -43,21 +52,22 @@ class ResultStore:
         await self._objects.delete([chunk_path(tenant, job_id, chunk, revision) + STATE_SUFFIX])
 
     async def delete_job(self, tenant: str, job_id: str) -> None:
+        """Delete all objects of a job."""
         entries = await self._objects.list(keys.job_files(tenant, job_id))
         await self._objects.delete([entry.path for entry in entries])
 
     async def list_older_than(self, tenant: str, age_s: float) -> set[str]:
-        """The jobs of which nothing was written for so long."""
+        """Return the ids of the jobs whose objects are all older than `age_s` seconds."""
         prefix, limit = keys.jobs_files(tenant), time.time() - age_s
-        written: dict[str, float] = {}
+        last_written: dict[str, float] = {}
         for entry in await self._objects.list(prefix):
             job_id = entry.path.removeprefix(prefix).partition("/")[0]
-            written[job_id] = max(entry.modified, written.get(job_id, 0.0))
-        return {job_id for job_id, at in written.items() if at < limit}
+            last_written[job_id] = max(entry.modified, last_written.get(job_id, 0.0))
+        return {job_id for job_id, at in last_written.items() if at < limit}
 
 
 class PublishedResults:
-    """What a job has published. published: its chunks, in order."""
+    """`PublishedResults` reads the published results of one job. published: its published chunks, in order."""
 
     def __init__(
         self, results: ResultStore, tenant: str, job_id: str, published: list[PublishedChunk]
@@ -76,7 +86,7 @@ class PublishedResults:
         self._published.append(chunk)
 
     async def read_lines(self, after: int = 0) -> AsyncIterator[bytes]:
-        """All but the first `after`."""
+        """Yield the lines, without the first `after`."""
         begin = 0
         for number, chunk in enumerate(self._published):
             if chunk.lines > after:
@@ -86,7 +96,7 @@ class PublishedResults:
             begin = chunk.lines
 
     async def read_state(self, chunk: int) -> bytes | None:
-        """What the chunk left for those that follow."""
+        """Return what the chunk left for those after it."""
         revision = self._published[chunk].revision
         return await self._results.get_state(self._tenant, self._job_id, chunk, revision)
 
@@ -95,12 +105,10 @@ class PublishedResults:
         await self._results.delete_state(self._tenant, self._job_id, chunk, revision)
 
 
-LINES_SUFFIX, STATE_SUFFIX = ".ndjson", ".state"
-
-
-def request_path(tenant: str, job_id: str, asked: str) -> str:
-    return f"{keys.job_files(tenant, job_id)}requests/{asked}.json"
+def request_path(tenant: str, job_id: str, request_name: str) -> str:
+    return f"{keys.job_files(tenant, job_id)}requests/{request_name}.json"
 
 
 def chunk_path(tenant: str, job_id: str, chunk: int, revision: int) -> str:
+    """Return the path of a chunk's objects, without their suffix."""
     return f"{keys.job_files(tenant, job_id)}chunks/{revision:04d}/{chunk:06d}"

@@ -1,14 +1,14 @@
-"""The retry limits of jobs: how often a chunk is tried, how long a worker waits between two attempts, and when it
-gives up.
+"""The retry limits of jobs: how often a chunk is tried, how long a worker waits between two attempts (exponential
+backoff), and when it gives up.
 
-Webhooks have a schedule of their own: see `webhook_sender.RETRY_DELAYS_S`.
+Webhooks have another schedule: `webhook_sender.RETRY_DELAYS_S`.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from segserve.errors import Busy
+from segserve.errors import Busy, JobsUnavailable
 from segserve.jobs.engine.stop_signal import StopSignal
 
 # Attempts at one chunk before its job fails. A chunk that kills its worker (often by its memory) must not block the
@@ -25,25 +25,24 @@ MIN_BACKOFF_S = 2.0
 # The longest pause, so that a job goes on soon after what it waited for is back.
 MAX_BACKOFF_S = 60.0
 
-# The pause between two calls to a jobs' Redis that does not answer: workers wait for it and count no attempt.
+# The pause between two calls to a jobs' Redis that does not answer. Workers wait for it without counting an attempt.
 REDIS_RETRY_S = 0.5
 
-# The longest pause before a full queue is asked again, so that a job that is cancelled meanwhile stops soon.
+# The longest pause before a full queue is tried again, so that a job that is cancelled meanwhile stops soon.
 MAX_BUSY_WAIT_S = 1.0
 
 T = TypeVar("T")
 
 
 def backoff_s(transient_failures: int) -> float:
-    """Return the pause in seconds after this many transient failures in a row before the present one (0 or more)."""
+    """Return the pause in seconds after a transient failure. transient_failures: how many came in a row before it."""
     return min(MIN_BACKOFF_S * float(2**transient_failures), MAX_BACKOFF_S)
 
 
 async def retry_while_busy(call: Callable[[], Awaitable[T]], stop: StopSignal) -> T:
-    """Return what `call` returns, calling it again while it raises Busy. A full queue is no failure of a job: it can
-    wait.
+    """Return what `call` returns; call it again as long as it raises Busy. A full queue is no failure of a job.
 
-    Raises JobStopped, and whatever else `call` raises.
+    Raises JobStopped if `stop` is set, and every other error of `call`.
     """
     while True:
         stop.raise_if_set()
@@ -51,3 +50,16 @@ async def retry_while_busy(call: Callable[[], Awaitable[T]], stop: StopSignal) -
             return await call()
         except Busy as busy:
             await asyncio.sleep(min(busy.retry_after_s, MAX_BUSY_WAIT_S))
+
+
+async def retry_until_redis_answers(call: Callable[[], Awaitable[T]], shutdown: StopSignal) -> T:
+    """Return what `call` returns; call it again as long as the jobs' Redis is away. Finished work is not lost over it.
+
+    Raises JobStopped if `shutdown` is set while Redis is away, and every other error of `call`.
+    """
+    while True:
+        try:
+            return await call()
+        except JobsUnavailable:
+            shutdown.raise_if_set()
+            await asyncio.sleep(REDIS_RETRY_S)

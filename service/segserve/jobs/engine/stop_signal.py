@@ -1,10 +1,10 @@
-"""The signal by which a running job is stopped: cancelled, taken over by another worker, or given back at shutdown."""
+"""The signal that stops a running job (cancelled, taken over by another worker) or a worker that shuts down."""
 
 import threading
 
 
 class JobStopped(Exception):
-    """The job must stop here: it was cancelled, another worker holds it, or this worker is shutting down."""
+    """The job must stop here: it was cancelled, another worker holds it, or this worker shuts down."""
 
 
 class StopSignal:
@@ -15,6 +15,9 @@ class StopSignal:
 
     def set(self) -> None:
         self._event.set()
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
 
     def raise_if_set(self) -> None:
         """Raises JobStopped."""

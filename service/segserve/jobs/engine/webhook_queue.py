@@ -1,35 +1,35 @@
-"""The webhooks that are due: the script that ends a job notes its own, a sender takes it for a while, and notes that
-it arrived, or when to try again. What a sender that died had taken is due again by itself.
+"""The queue of due webhooks, in the jobs' Redis.
 
-Every method raises JobsUnavailable when Redis cannot be reached.
+The script that ends a job adds its webhook (`lua_scripts`). A sender takes it for a while, and then removes it or
+reschedules it. If the sender dies, the webhook is due again by itself.
+
+Every method raises JobsUnavailable if Redis cannot be reached.
 """
 
 from dataclasses import dataclass
 
-import redis.asyncio as redis
-
 from segserve.jobs.engine.job import Job
-from segserve.jobs.engine.job_store import call_redis, parse_job
+from segserve.jobs.engine.jobs_redis import call_redis, connect_redis, parse_job
 from segserve.store import keys
-from segserve.store.redis_cache import open_connection_pool
 
-# KEYS of all: the due hooks, how often each was tried. Times are the server's own, in ms.
+# KEYS of all scripts: 1 the due webhooks (a sorted set by due time), 2 how often each was tried (a hash). Times are the
+# Redis server's own, in ms.
 NOW = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 """
-# ARGV: for how long, in ms. The hook and how often it was tried, this time included.
+# ARGV: for how long the webhook is taken, in ms. Returns the webhook and how often it was tried, this time included.
 TAKE = f"""{NOW}
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 1)[1]
 if not due then return nil end
 redis.call('ZADD', KEYS[1], now + ARGV[1], due)
 return {{due, redis.call('HINCRBY', KEYS[2], due, 1)}}
 """
-# ARGV: the hook, in how many ms.
+# ARGV: the webhook, in how many ms it is due again.
 RESCHEDULE = f"""{NOW}
 redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], ARGV[1])
 """
-# ARGV: the hook.
+# ARGV: the webhook.
 REMOVE = """
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[2], ARGV[1])
@@ -38,8 +38,11 @@ redis.call('HDEL', KEYS[2], ARGV[1])
 
 @dataclass(frozen=True)
 class DueWebhook:
-    """The end of a job that somebody is to hear of. event: the id of what tells of that end, in the job's stream.
-    attempt: from 1."""
+    """The webhook for one end of a job.
+
+    event: the id of the event that reports the end, in the job's stream.
+    attempt: from 1.
+    """
 
     tenant: str
     job_id: str
@@ -52,15 +55,15 @@ class DueWebhook:
 
 
 class WebhookQueue:
-    """url: of the jobs' Redis."""
+    """`WebhookQueue` hands out due webhooks. url: of the jobs' Redis."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        self._redis = redis.Redis.from_pool(open_connection_pool(url, timeout_s))
+        self._redis = connect_redis(url, timeout_s)
 
     async def close(self) -> None:
         await self._redis.aclose()
 
-    async def _run(self, script: str, *arguments: object) -> list[bytes] | None:
+    async def _run_script(self, script: str, *arguments: object) -> list[bytes] | None:
         names = [keys.due_hooks(), keys.tried_hooks()]
         answer: list[bytes] | None = await call_redis(
             lambda: self._redis.eval(script, len(names), *names, *(str(a) for a in arguments))
@@ -68,26 +71,26 @@ class WebhookQueue:
         return answer
 
     async def count(self) -> int:
-        """How many have not arrived, tried or not."""
+        """Return how many webhooks have not been delivered, tried or not."""
         return int(await call_redis(lambda: self._redis.zcard(keys.due_hooks())))
 
     async def take(self, lease_s: float) -> DueWebhook | None:
-        """One that is due, for so long nobody else's."""
-        found = await self._run(TAKE, int(1000 * lease_s))
-        if found is None:
+        """Take a due webhook; for `lease_s` seconds nobody else gets it. None if none is due."""
+        answer = await self._run_script(TAKE, int(1000 * lease_s))
+        if answer is None:
             return None
-        tenant, job_id, event = found[0].decode().split("/")
-        return DueWebhook(tenant, job_id, event, int(found[1]))
+        tenant, job_id, event = answer[0].decode().split("/")
+        return DueWebhook(tenant, job_id, event, int(answer[1]))
 
     async def get_ended_job(self, due: DueWebhook) -> Job | None:
-        """As it was when it ended, whatever became of it since. None: it is forgotten."""
+        """Return the job as it was when it ended, whatever happened to it since. None if its events have expired."""
         stream = keys.job_events(due.tenant, due.job_id)
-        found = await call_redis(lambda: self._redis.xrange(stream, due.event, due.event))
-        return parse_job(due.tenant, due.job_id, found[0][1]) if found else None
+        entries = await call_redis(lambda: self._redis.xrange(stream, due.event, due.event))
+        return parse_job(due.tenant, due.job_id, entries[0][1]) if entries else None
 
     async def reschedule(self, due: DueWebhook, delay_s: float) -> None:
-        await self._run(RESCHEDULE, due.member, int(1000 * delay_s))
+        await self._run_script(RESCHEDULE, due.member, int(1000 * delay_s))
 
     async def remove(self, due: DueWebhook) -> None:
-        """It arrived, or is given up."""
-        await self._run(REMOVE, due.member)
+        """Remove a webhook that was delivered or is given up."""
+        await self._run_script(REMOVE, due.member)

@@ -1,4 +1,4 @@
-"""A host that takes webhooks."""
+"""An HTTP server that receives webhooks."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -7,39 +7,42 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = Callable[[BaseHTTPRequestHandler], None]
+SendAnswer = Callable[[BaseHTTPRequestHandler], None]
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedRequest:
     path: str
     headers: Mapping[str, str]
     body: bytes
 
 
-def status(code: int, **headers: str) -> Answer:
-    def send(to: BaseHTTPRequestHandler) -> None:
-        to.send_response(code)
+def answer_status(code: int, **headers: str) -> SendAnswer:
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(code)
         for name, value in {"content-length": "0", **headers}.items():
-            to.send_header(name, value)
-        to.end_headers()
+            handler.send_header(name, value)
+        handler.end_headers()
 
     return send
 
 
-class Receiver:
-    """answers: what the next requests get, in order; then 204. url: with no path."""
+class WebhookReceiver:
+    """`WebhookReceiver` records the requests that it gets.
 
-    def __init__(self, *answers: Answer, port: int = 0) -> None:
-        self.answers, self.received = list(answers), list[Received]()
-        outer = self
+    answers: the answers to the first requests, in order; later requests get status 204.
+    """
+
+    def __init__(self, *answers: SendAnswer, port: int = 0) -> None:
+        self.answers, self.received = list(answers), list[ReceivedRequest]()
+        receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                outer.received.append(Received(self.path, headers, body))
-                (outer.answers.pop(0) if outer.answers else status(204))(self)
+                receiver.received.append(ReceivedRequest(self.path, headers, body))
+                (receiver.answers.pop(0) if receiver.answers else answer_status(204))(self)
 
             do_GET = do_POST
 
@@ -51,7 +54,7 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.port}"
 
     @contextmanager
-    def listening(self) -> Iterator["Receiver"]:
+    def listening(self) -> Iterator["WebhookReceiver"]:
         thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         thread.start()
         try:

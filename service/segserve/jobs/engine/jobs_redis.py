@@ -1,0 +1,74 @@
+"""The connection to the jobs' Redis, and how a job is kept there: as the fields of a hash."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+import redis.asyncio as redis
+import structlog
+from redis.exceptions import RedisError
+
+from segserve.errors import JobsUnavailable
+from segserve.jobs.engine.job import FIRST_REQUEST, Job, JobError, JobKind, JobState
+from segserve.store.redis_cache import open_connection_pool
+from segserve.types import Priority
+
+log = structlog.get_logger(__name__)
+
+
+def connect_redis(url: str, timeout_s: float) -> redis.Redis:
+    """Return a client that decodes nothing: what its types call `bytes | str` is bytes."""
+    return redis.Redis.from_pool(open_connection_pool(url, timeout_s))
+
+
+async def call_redis(command: Callable[[], Awaitable[Any]]) -> Any:
+    """Return the answer of a Redis command. Raises JobsUnavailable."""
+    try:
+        return await command()
+    except (RedisError, OSError, TimeoutError) as error:
+        log.warning("the jobs' Redis is unavailable", reason=repr(error))
+        raise JobsUnavailable from error
+
+
+def to_hash_fields(**values: object) -> list[str]:
+    """Return name, value, name, value, ... as HSET takes them. Values that are None are left out."""
+    return [
+        text
+        for name, value in values.items()
+        if value is not None
+        for text in (
+            name,
+            orjson.dumps(asdict(value)).decode() if isinstance(value, JobError) else str(value),
+        )
+    ]
+
+
+def parse_job(tenant: str, job_id: str, raw: Mapping[bytes, bytes]) -> Job:
+    """Return the job that a hash, or an event of a stream, holds."""
+    text = {name.decode(): value.decode() for name, value in raw.items()}
+
+    def number(name: str) -> float | None:
+        return float(text[name]) if name in text else None
+
+    return Job(
+        tenant=tenant,
+        job_id=job_id,
+        kind=JobKind(text["kind"]),
+        priority=Priority(text["priority"]),
+        model=text["model"],
+        state=JobState(text["state"]),
+        created_at=float(text["created_at"]),
+        done=int(text.get("done", 0)),
+        total=int(text["total"]) if "total" in text else None,
+        failures=int(text.get("failures", 0)),
+        chunks=int(text.get("chunks", 0)),
+        revision=int(text.get("revision", 0)),
+        request_name=text.get("asked", FIRST_REQUEST),
+        attempts=int(text.get("attempts", 0)),
+        rate_per_s=number("rate_per_s"),
+        error=JobError(**orjson.loads(text["error"])) if "error" in text else None,
+        started_at=number("started_at"),
+        ended_at=number("ended_at"),
+        webhook=text.get("webhook"),
+    )
