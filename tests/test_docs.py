@@ -310,6 +310,17 @@ def test_names_of_code_exist(page: str) -> None:
         assert name in defined_names() or name.startswith("SEGSERVE_"), span
 
 
+def test_names_are_in_the_file_beside_them() -> None:
+    """`name` (`file.py`), `name` in `file.py`."""
+    text = (DOCS / "architecture.md").read_text()
+    pairs = re.findall(r"`(\w+)[\w.]*`\s+(?:\(|in\s)`([\w/]+\.py)`", text)
+    assert len(pairs) > 20
+    for name, file in pairs:
+        assert re.search(
+            rf"^\s*(class|def|async def) {name}\b", (PACKAGE / file).read_text(), re.MULTILINE
+        ), name
+
+
 def test_the_architecture_names_every_package() -> None:
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"v1"}
     spans = set(code_spans(DOCS / "architecture.md"))
