@@ -46,7 +46,7 @@ class Annotator:
 
 
 TRUTH = crop(20, 30, 40, 60)
-EMPTY = crops.empty(SIZE)
+EMPTY = crops.empty_crop(SIZE)
 
 
 def test_it_begins_with_the_deepest_pixel_and_adds_clicks_from_the_error() -> None:
@@ -141,7 +141,10 @@ def test_a_perfect_annotator_has_every_object_after_every_step() -> None:
 def test_small_objects_are_left_out_of_the_truth_too() -> None:
     truth, _ = scene(0)
     large = int(np.median(np.bincount(truth.ravel())[1:][np.bincount(truth.ravel())[1:] > 0]))
-    nothing, protocol = crops.empty(Size(*truth.shape)), Protocol(FirstPrompt.POINT, with_mask=False, steps=1)
+    nothing, protocol = (
+        crops.empty_crop(Size(*truth.shape)),
+        Protocol(FirstPrompt.POINT, with_mask=False, steps=1),
+    )
     with ThreadPoolExecutor(1) as workers:
         judged = prompt_objects(Annotator([nothing]), truth, protocol, workers, large)
     sizes = np.bincount(truth.ravel())[1:]

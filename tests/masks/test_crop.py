@@ -1,4 +1,4 @@
-"""A crop says the same as the mask it was cut from."""
+"""A crop holds the same mask as the one it was cut from."""
 
 import numpy as np
 from hypothesis import given
@@ -37,7 +37,7 @@ def test_from_mask_keeps_no_more_than_the_bounding_box(mask: Bool) -> None:
 @given(masks, st.integers(0, 5), st.integers(0, 5))
 def test_trim_keeps_the_mask(pixels: Bool, x: int, y: int) -> None:
     loose = Crop(pixels, x, y, Size(20, 20))
-    assert np.array_equal(crops.to_mask(crops.trim(loose)), crops.to_mask(loose))
+    assert np.array_equal(crops.to_mask(crops.trim_crop(loose)), crops.to_mask(loose))
 
 
 def test_box_of_a_loose_crop_is_tight() -> None:

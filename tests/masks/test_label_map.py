@@ -1,3 +1,5 @@
+"""Label maps: converted from and to masks, encoded, and drawn."""
+
 import io
 
 import numpy as np
@@ -23,11 +25,11 @@ def square(y: int, x: int, edge: int) -> np.ndarray:
 
 
 @given(maps)
-def test_objects_taken_apart_and_put_together_are_the_same_map(values: np.ndarray) -> None:
+def test_a_map_split_into_masks_and_joined_again_is_the_same_map(values: np.ndarray) -> None:
     _, compact = np.unique(values, return_inverse=True)
     dense = compact.reshape(values.shape) + int(values.min() > 0)  # ids 1 to n, without gaps
-    found = label_map.to_crops(dense.astype(np.int32))
-    np.testing.assert_array_equal(label_map.from_crops(found, Size(*values.shape)), dense)
+    masks = label_map.to_crops(dense.astype(np.int32))
+    np.testing.assert_array_equal(label_map.from_crops(masks, Size(*values.shape)), dense)
 
 
 def test_a_small_object_on_a_large_one_stays_visible_whatever_their_order() -> None:
@@ -38,10 +40,10 @@ def test_a_small_object_on_a_large_one_stays_visible_whatever_their_order() -> N
         assert ids == {1, 2}
 
 
-def test_ids_that_do_not_occur_are_passed_over() -> None:
+def test_ids_that_do_not_occur_are_skipped() -> None:
     values = np.where(square(0, 0, 4), 7, 0)
-    [found] = label_map.to_crops(values)
-    np.testing.assert_array_equal(to_mask(found), values == 7)
+    [mask] = label_map.to_crops(values)
+    np.testing.assert_array_equal(to_mask(mask), values == 7)
 
 
 def test_files_hold_the_map_exactly() -> None:
@@ -69,23 +71,23 @@ def test_an_overlay_leaves_the_background_and_outlines_each_object() -> None:
     assert (drawn[5, 5] != 100).any()  # tinted inside
 
 
-def test_a_huge_id_takes_no_memory_for_those_below_it() -> None:
+def test_a_huge_id_takes_no_memory_for_the_ids_below_it() -> None:
     values = np.zeros((4, 4), np.uint32)
     values[1, 1], values[2, 2:] = 2**31, 7
     assert [to_mask(each).sum() for each in label_map.to_crops(values)] == [2, 1]
 
 
-def test_a_map_of_run_lengths_is_that_of_the_masks() -> None:
+def test_a_map_from_run_lengths_equals_the_map_from_masks() -> None:
     large, small = np.zeros((30, 50), np.bool_), np.zeros((30, 50), np.bool_)
     large[:, 5:40] = True  # its runs go from column to column
     small[10:20, 30:45] = True
-    found = [crop.from_mask(small), crop.from_mask(large)]
-    given = [(number, rle.encode(each), crop.area(each)) for number, each in enumerate(found, 1)]
-    values = label_map.from_rle(given, Size(30, 50), np.uint16)
-    assert np.array_equal(values, label_map.from_crops(found, Size(30, 50)))
+    masks = [crop.from_mask(small), crop.from_mask(large)]
+    objects = [(object_id, rle.encode(mask), crop.area(mask)) for object_id, mask in enumerate(masks, 1)]
+    values = label_map.from_rle(objects, Size(30, 50), np.uint16)
+    assert np.array_equal(values, label_map.from_crops(masks, Size(30, 50)))
 
 
-def test_outlines_are_as_wide_as_asked() -> None:
+def test_outlines_have_the_requested_width() -> None:
     values = np.zeros((30, 30), np.uint16)
     values[5:25, 5:15], values[5:25, 15:25] = 1, 2
     for width in (1, 2, 3):

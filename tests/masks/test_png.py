@@ -35,7 +35,7 @@ def test_a_crop_lies_where_it_belongs(pixels: Bool, x: int, y: int, right: int, 
 
 
 def test_an_image_without_ones() -> None:
-    assert not read(png.encode(crops.empty(Size(13, 9)))).any()
+    assert not read(png.encode(crops.empty_crop(Size(13, 9)))).any()
 
 
 def test_a_plain_mask_takes_little() -> None:

@@ -1,4 +1,4 @@
-"""Run lengths equal those of pycocotools, and no string does worse than BadInput."""
+"""Run lengths equal those of pycocotools, and a malformed string raises nothing but BadInput."""
 
 from typing import Any
 
@@ -76,7 +76,7 @@ def test_uniform_masks_of_many_pixels(value: bool) -> None:
     assert (rle.decode(counts, Size(3000, 2000)) == value).all()
 
 
-def test_runs_of_nothing_are_read() -> None:
+def test_runs_of_length_0_are_read() -> None:
     # 2 zeros, 1 one, 0 zeros, 1 one (stored as 1 - 1), 0 zeros (stored as 0 - 0)
     assert rle.decode("21000", Size(2, 2)).T.ravel().tolist() == [False, False, True, True]
 
@@ -84,13 +84,13 @@ def test_runs_of_nothing_are_read() -> None:
 @settings(max_examples=500, deadline=None)
 @given(st.text(st.characters(max_codepoint=127), max_size=60), sizes)
 def test_any_ascii_is_a_mask_or_bad_input(counts: str, size: Size) -> None:
-    accepted_or_refused(counts, size)
+    check_accepted_or_refused(counts, size)
 
 
 @settings(max_examples=500, deadline=None)
 @given(st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=60), sizes)
 def test_any_legal_characters_are_a_mask_or_bad_input(counts: str, size: Size) -> None:
-    accepted_or_refused(counts, size)
+    check_accepted_or_refused(counts, size)
 
 
 @settings(max_examples=300, deadline=None)
@@ -99,11 +99,11 @@ def test_a_changed_character_is_a_mask_or_bad_input(mask: Bool, data: st.DataObj
     counts = coco_counts(mask)
     at = data.draw(st.integers(0, len(counts) - 1))
     other = data.draw(st.characters(min_codepoint=48, max_codepoint=111))
-    accepted_or_refused(counts[:at] + other + counts[at + 1 :], Size(*mask.shape))
+    check_accepted_or_refused(counts[:at] + other + counts[at + 1 :], Size(*mask.shape))
 
 
-def accepted_or_refused(counts: str, size: Size) -> None:
-    """What is accepted reads the same after being written again by us; what is not raises BadInput."""
+def check_accepted_or_refused(counts: str, size: Size) -> None:
+    """An accepted string decodes to the same mask after it was encoded again; any other raises BadInput."""
     try:
         mask = rle.decode(counts, size)
     except BadInput:

@@ -174,7 +174,7 @@ def test_logits_of_another_size_are_refused() -> None:
 @given(
     geometries, st.integers(0, 2**32), st.sampled_from([0.0, 0.5, -1.5]), st.sampled_from([0.0, 0.25, 3.0])
 )
-def test_a_mask_is_measured_without_its_pixels(
+def test_measures_are_those_of_the_upscaled_mask(
     geometry: LogitsGeometry, seed: int, threshold: float, offset: float
 ) -> None:
     logits = blobs(geometry.low, seed)
@@ -188,7 +188,7 @@ def test_a_mask_is_measured_without_its_pixels(
     assert found.area == crops.area(mask) or (np.abs(full) <= near).any()
 
 
-def test_what_is_above_no_level_has_no_extent() -> None:
+def test_a_mask_without_pixels_has_no_area_and_no_box() -> None:
     geometry = LogitsGeometry.padded(Size(70, 100), 256, 64)
     nothing = module.measure_mask(np.full((64, 64), -5, np.float32), geometry, 0, 1)
     assert (nothing.area, nothing.inner, nothing.outer, nothing.box) == (0, 0, 0, (0, 0, 0, 0))

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from segserve.masks.crop import trim
+from segserve.masks.crop import trim_crop
 from segserve.types import Bool, Crop
 
 EIGHT_CONNECTED = np.ones((3, 3), np.bool_)  # pixels that touch at a corner are connected
@@ -14,7 +14,7 @@ def remove_small_regions(crop: Crop, area: int) -> tuple[Crop, bool]:
     where all are; and whether that changed it. `remove_small_regions`."""
     crop, filled = _fill_holes(_room(crop, area), area)
     pixels, removed = _drop_islands(crop.pixels, area)
-    return trim(Crop(pixels, crop.x, crop.y, crop.size)), filled or removed
+    return trim_crop(Crop(pixels, crop.x, crop.y, crop.size)), filled or removed
 
 
 def _room(crop: Crop, area: int) -> Crop:

@@ -120,7 +120,7 @@ def cut_common_window(*masks: Crop) -> tuple[int, int, list[Bool]]:
     bottom = min(int(y1.max()) + AROUND, size.height)
     right = min(int(x1.max()) + AROUND, size.width)
     cut = []
-    for each in map(crops.trim, masks):
+    for each in map(crops.trim_crop, masks):
         mask = np.zeros((bottom - top, right - left), np.bool_)
         height, width = each.pixels.shape
         if height:

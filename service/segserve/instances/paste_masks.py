@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segserve.masks.crop import trim
+from segserve.masks.crop import trim_crop
 from segserve.masks.upscale import find_neighbours
 from segserve.types import Crop, Float32, Size
 
@@ -62,7 +62,7 @@ def paste_mask(mask: Float32, rows: AxisWindow, columns: AxisWindow, size: Size,
     for top in range(0, rows.visible, at_once):
         part = slice(top, top + at_once)
         pixels[part] = down[part] @ wide >= np.float32(threshold)
-    return trim(Crop(pixels, columns.first + columns.start, rows.first + rows.start, size))
+    return trim_crop(Crop(pixels, columns.first + columns.start, rows.first + rows.start, size))
 
 
 def make_resize_matrix(axis: AxisWindow, side: int) -> Float32:

@@ -1,4 +1,4 @@
-"""A mask as an image file."""
+"""Encode a mask as a 1-bit PNG."""
 
 import struct
 import zlib
@@ -18,26 +18,26 @@ _NO_FILTER = 0
 
 
 def encode(crop: Crop) -> bytes:
-    """A 1-bit greyscale PNG of the whole image, white where the mask is.
+    """Return a 1-bit greyscale PNG of the whole image, white where the mask is.
 
-    Written here (W3C PNG specification, sections 5 and 11) because the bits are at hand as they go into the
-    file: Pillow would unpack them to a byte a pixel first, which takes ten times as long.
+    The file is written here (W3C PNG specification, sections 5 and 11) because the mask can be packed to bits directly.
+    Pillow would first unpack it to a byte a pixel, which takes ten times as long.
     """
-    # Zeros: the compression, filter and interlace methods.
+    # The zeros are the compression, filter and interlace methods.
     header = struct.pack(">IIBBBBB", crop.size.width, crop.size.height, _BIT_DEPTH, _GREYSCALE, 0, 0, 0)
-    data = zlib.compress(_scanlines(crop).tobytes(), _COMPRESS_LEVEL)
-    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+    data = zlib.compress(_pack_scanlines(crop).tobytes(), _COMPRESS_LEVEL)
+    return _SIGNATURE + _make_chunk(b"IHDR", header) + _make_chunk(b"IDAT", data) + _make_chunk(b"IEND", b"")
 
 
-def _scanlines(crop: Crop) -> UInt8:
-    """The image's rows, [H, 1 + ceil(W / 8)]: the filter's number, then eight pixels a byte."""
+def _pack_scanlines(crop: Crop) -> UInt8:
+    """Return the image's rows [H, 1 + ceil(W / 8)]: the filter's number, then eight pixels a byte."""
     lines = np.full((crop.size.height, 1 + (crop.size.width + 7) // 8), _NO_FILTER, np.uint8)
-    # The crop is packed by itself, from the byte that its first column falls into.
+    # Pack only the crop, padded to the byte that its first column falls into.
     bits = np.packbits(np.pad(crop.pixels, ((0, 0), (crop.x % 8, 0))), axis=1)
     left = 1 + crop.x // 8
     lines[crop.y : crop.y + bits.shape[0], left : left + bits.shape[1]] = bits
     return lines
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def _make_chunk(chunk_type: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + chunk_type + data + struct.pack(">I", zlib.crc32(chunk_type + data))

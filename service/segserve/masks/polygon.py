@@ -1,4 +1,4 @@
-"""A mask's outline as GeoJSON."""
+"""Convert a mask to its outline as GeoJSON polygons."""
 
 from itertools import pairwise
 from typing import Any
@@ -13,41 +13,43 @@ Ring = list[list[float]]
 
 
 def to_geojson(crop: Crop) -> dict[str, Any]:
-    """A "Polygon", or a "MultiPolygon" where the mask has several parts, with holes.
+    """Return a GeoJSON "Polygon", or a "MultiPolygon" where the mask has several parts, with holes.
 
-    An empty mask is a "Polygon" without rings. Coordinates are pixels of the image, (0, 0) being the top
-    left corner of the top left pixel, so a pixel's centre lies at +0.5. The line runs halfway between the
-    centres of pixels that are in the mask and neighbours that are not: all coordinates are multiples of 0.5,
-    corners are cut, and a pixel belongs to the mask exactly if its centre is inside. Pixels that touch only
-    diagonally are separate parts.
+    An empty mask is a "Polygon" without rings. Coordinates are pixels of the image. (0, 0) is the top left corner
+    of the top left pixel, so a pixel's centre lies at +0.5. The line runs halfway between the centres of pixels
+    that are in the mask and neighbours that are not. Hence all coordinates are multiples of 0.5, corners are cut,
+    and a pixel belongs to the mask exactly if its centre is inside. Pixels that touch only diagonally are separate
+    parts.
 
-    Rings are closed. Outer ones are counter-clockwise and holes clockwise (RFC 7946, section 3.1.6) in axes
-    of x to the right and y upwards; on a screen, where y goes down, they appear the other way round.
+    Rings are closed. Outer rings are counter-clockwise and holes clockwise (RFC 7946, section 3.1.6) in axes of x
+    to the right and y upwards. On a screen, where y goes down, they appear the other way round.
     """
-    polygons = _polygons(crop)
+    polygons = _trace_polygons(crop)
     if len(polygons) > 1:
         return {"type": "MultiPolygon", "coordinates": polygons}
     return {"type": "Polygon", "coordinates": polygons[0] if polygons else []}
 
 
-def _polygons(crop: Crop) -> list[list[Ring]]:
-    """The polygons, each an outer ring and its holes."""
+def _trace_polygons(crop: Crop) -> list[list[Ring]]:
+    """Return the polygons, each as an outer ring and its holes."""
     if not crop.pixels.size:
         return []
     # The border of zeros closes outlines at the crop's edge.
     values = np.pad(crop.pixels, 1).astype(np.float64)
     filled: Any = contour_generator(z=values, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
-    outlines, offsets = filled  # an array of points [n, 2] a polygon, and where in it the rings begin and end
+    outlines, offsets = (
+        filled  # for each polygon: its points [n, 2], and where in them the rings begin and end
+    )
     # Index 1 of the padded values is the centre of the crop's first pixel.
     origin = np.array([crop.x - 0.5, crop.y - 0.5])
     return [
-        [_ring(points[start:stop] + origin) for start, stop in pairwise(bounds)]
+        [_drop_collinear_points(points[start:stop] + origin) for start, stop in pairwise(bounds)]
         for points, bounds in zip(outlines, offsets, strict=True)
     ]
 
 
-def _ring(points: NDArray[np.float64]) -> Ring:
-    """A closed ring [n, 2] without the points that lie on the line between their neighbours."""
+def _drop_collinear_points(points: NDArray[np.float64]) -> Ring:
+    """Return a closed ring [n, 2] without the points that lie on the line between their neighbours."""
     corners = points[:-1]
     after = np.diff(points, axis=0)
     before = np.roll(after, 1, axis=0)

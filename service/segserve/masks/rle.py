@@ -1,9 +1,9 @@
-"""COCO's compressed run lengths, as pycocotools writes and reads them.
+"""COCO's compressed run-length encoding (RLE) of masks, as pycocotools writes and reads it.
 
-Runs go down the columns, of zeros and ones in turn, zeros first. From the fourth on, a count is stored as its
-difference to the one two before. A number is written as groups of 5 bits, lowest first, in two's complement:
-each character is 48 plus the group, plus 32 if more groups follow. Source: common/maskApi.c of cocoapi,
-`rleToString` and `rleFrString`. This one is our own because that C code trusts what it is given.
+The runs go down the columns and alternate between zeros and ones, zeros first. From the fourth run on, a count is
+stored as its difference to the count two before. A number is written as groups of 5 bits, lowest first, in two's
+complement: each character is 48 plus the group, plus 32 if more groups follow. Source: common/maskApi.c of cocoapi,
+`rleToString` and `rleFrString`. That C code trusts its input, so it cannot decode strings from clients; this one can.
 """
 
 import numpy as np
@@ -15,10 +15,14 @@ from segserve.types import Bool, Crop, Size
 Int = NDArray[np.int64]
 
 _GROUP_BITS = 5
-_MORE = 0x20
-_SIGN = 0x10
-_OFFSET = 48
-_MAX_GROUPS = 8  # 40 bits with their sign: more than any image here has pixels
+# Set in a character if more groups of the number follow.
+_MORE_BIT = 0x20
+# The highest bit of a number's last group.
+_SIGN_BIT = 0x10
+# Added to a group to make it a printable character.
+_CHARACTER_OFFSET = 48
+# 40 bits with their sign: more than any image here has pixels.
+_MAX_GROUPS = 8
 
 _REMEDY = (
     "Send the 'counts' string of a compressed COCO RLE made for a mask of exactly {} x {} (height x width)."
@@ -26,31 +30,34 @@ _REMEDY = (
 
 
 def encode(crop: Crop) -> str:
-    """The counts string of the whole image's mask, made without building that mask."""
+    """Return the counts string of the whole image's mask, without building that mask."""
     pixels = crop.size.height * crop.size.width
-    return _to_string(np.diff(_changes(crop), prepend=0, append=pixels))
+    return _to_string(np.diff(_find_changes(crop), prepend=0, append=pixels))
 
 
 def decode(counts: str, size: Size, field: str = "mask") -> Bool:
-    """The mask [H, W] bool, in column-major order, of a counts string that need not be trusted.
+    """Return the mask [H, W] bool, in column-major order, of a counts string that need not be trusted.
 
-    The caller has checked `size` against its limits; memory stays within a small multiple of its pixels.
-    Raises BadInput about `field` for whatever is not a run-length coding of exactly `size`.
+    The caller must have checked `size` against its limits. Memory stays within a small multiple of its pixels.
+    Raises BadInput about `field` for anything that is not a run-length encoding of exactly `size`.
     """
-    lengths = _checked(counts, size, field)
+    lengths = _decode_lengths(counts, size, field)
     ones = np.arange(lengths.size) % 2 == 1
     return np.repeat(ones, lengths).reshape(size.width, size.height).T
 
 
-def runs(counts: str, size: Size, field: str = "mask") -> Int:
-    """[n, 2]: where each run of ones begins and ends in column-major order. Raises BadInput as `decode` does."""
-    ends = np.cumsum(_checked(counts, size, field))
-    whole = ends[: ends.size // 2 * 2]
-    return whole.reshape(-1, 2)
+def decode_runs(counts: str, size: Size, field: str = "mask") -> Int:
+    """Return [n, 2]: where each run of ones begins and ends (exclusive) in column-major order.
+
+    Raises BadInput as `decode` does.
+    """
+    ends = np.cumsum(_decode_lengths(counts, size, field))
+    paired = ends[: ends.size // 2 * 2]
+    return paired.reshape(-1, 2)
 
 
-def _checked(counts: str, size: Size, field: str) -> Int:
-    """The lengths of all runs, of zeros and ones in turn. Raises BadInput."""
+def _decode_lengths(counts: str, size: Size, field: str) -> Int:
+    """Return the lengths of all runs, of zeros and ones in turn. Raises BadInput."""
     try:
         return _from_string(counts, size.height * size.width)
     except _Malformed as error:
@@ -59,14 +66,14 @@ def _checked(counts: str, size: Size, field: str) -> Int:
 
 
 class _Malformed(Exception):
-    """Says what is wrong with a counts string."""
+    """A counts string breaks the format; the message says how."""
 
 
-def _changes(crop: Crop) -> Int:
-    """Where the value differs from the one before in column-major order, ascending, within the image."""
+def _find_changes(crop: Crop) -> Int:
+    """Return the ascending positions, in column-major order, where the value differs from the one before."""
     height, width = crop.pixels.shape
     full = crop.size.height
-    # Compared as they lie in memory and sorted afterwards: transposing the pixels takes ten times as long.
+    # Compare in memory order and sort afterwards: transposing the pixels takes ten times as long.
     edges = np.empty((height + 1, width), np.bool_)
     if height:
         edges[0], edges[-1] = crop.pixels[0], crop.pixels[-1]
@@ -74,42 +81,43 @@ def _changes(crop: Crop) -> Int:
     row, column = np.divmod(np.flatnonzero(edges), max(width, 1))
     changes = np.sort((column + crop.x) * full + row + crop.y)
     if height == full:
-        changes = _without_pairs(changes)
+        changes = _drop_pairs(changes)
     return changes[:-1] if changes.size and changes[-1] == full * crop.size.width else changes
 
 
-def _without_pairs(ascending: Int) -> Int:
-    """Drops values that occur twice: a run ends at the foot of a column where the next column's begins."""
+def _drop_pairs(ascending: Int) -> Int:
+    """Drop values that occur twice: there a run ends at the foot of a column and the next column's begins."""
     differs = np.diff(ascending, prepend=-1, append=-1) != 0
-    alone: Int = ascending[differs[1:] & differs[:-1]]
-    return alone
+    single: Int = ascending[differs[1:] & differs[:-1]]
+    return single
 
 
 def _to_string(runs: Int) -> str:
+    """Return the counts string of the lengths of all runs, zeros first."""
     numbers = runs.copy()
     numbers[3:] -= runs[1:-2]
     characters: list[NDArray[np.uint8]] = []
     present: list[Bool] = []
     active = np.ones(numbers.size, np.bool_)
     while active.any():
-        group = numbers & (_MORE - 1)
+        group = numbers & (_MORE_BIT - 1)
         numbers >>= _GROUP_BITS
-        # A number is complete once what is left is nothing but the sign of the last group.
-        more = numbers != np.where(group & _SIGN, -1, 0)
-        characters.append((group + np.where(more, _MORE, 0) + _OFFSET).astype(np.uint8))
+        # A number is complete once only copies of the last group's sign are left.
+        more = numbers != np.where(group & _SIGN_BIT, -1, 0)
+        characters.append((group + np.where(more, _MORE_BIT, 0) + _CHARACTER_OFFSET).astype(np.uint8))
         present.append(active)
         active = active & more
     return np.stack(characters, axis=1)[np.stack(present, axis=1)].tobytes().decode("ascii")
 
 
 def _from_string(counts: str, pixels: int) -> Int:
-    """The runs, each >= 0, their sum being `pixels`."""
+    """Return the lengths of the runs, each >= 0, with the sum `pixels`. Raises _Malformed."""
     # n runs with differences d take at most n + sum|d|/16 characters, n <= pixels + 1 and sum|d| <= 2 pixels.
-    # The rest of the bound leaves room for runs of 0.
+    # The rest of the bound leaves room for runs of length 0.
     if len(counts) > 2 * pixels + 16:
         raise _Malformed("there are more characters than the mask can need")
-    runs = _numbers(counts)
-    # Checked first, so that no sum below can overflow.
+    runs = _read_numbers(counts)
+    # Checked before any sum, so that no sum can overflow.
     if (np.abs(runs) > pixels).any():
         raise _Malformed("a run is longer than the mask")
     runs[1::2] = np.cumsum(runs[1::2])
@@ -121,24 +129,24 @@ def _from_string(counts: str, pixels: int) -> Int:
     return runs
 
 
-def _numbers(counts: str) -> Int:
-    """The signed numbers of a string of groups."""
+def _read_numbers(counts: str) -> Int:
+    """Return the signed numbers of a counts string. Raises _Malformed."""
     try:
-        groups = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - _OFFSET
+        groups = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - _CHARACTER_OFFSET
     except UnicodeEncodeError:
         raise _Malformed("a character is not ASCII") from None
     if not groups.size:
         raise _Malformed("they are empty")
-    if ((groups < 0) | (groups >= 2 * _MORE)).any():
+    if ((groups < 0) | (groups >= 2 * _MORE_BIT)).any():
         raise _Malformed("a character is not between '0' and 'o'")
-    last = np.flatnonzero(groups < _MORE)
+    last = np.flatnonzero(groups < _MORE_BIT)
     if not last.size or last[-1] != groups.size - 1:
         raise _Malformed("they end in the middle of a number")
     first = np.concatenate([[0], last[:-1] + 1])
     lengths = last - first + 1
     if (lengths > _MAX_GROUPS).any():
         raise _Malformed("a number has too many characters")
-    place = np.arange(groups.size) - np.repeat(first, lengths)
-    numbers = np.add.reduceat((groups & (_MORE - 1)) << (_GROUP_BITS * place), first)
-    negative = (groups[last] & _SIGN) != 0
+    group_index = np.arange(groups.size) - np.repeat(first, lengths)
+    numbers = np.add.reduceat((groups & (_MORE_BIT - 1)) << (_GROUP_BITS * group_index), first)
+    negative = (groups[last] & _SIGN_BIT) != 0
     return numbers - np.where(negative, np.int64(1) << (_GROUP_BITS * lengths), 0)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segserve.errors import BadInput
-from segserve.masks.crop import empty, from_mask
+from segserve.masks.crop import empty_crop, from_mask
 from segserve.sam2_memory.memory_bank import FrameClicks, FrameMemory, MemoryBank, MemoryContext, MemoryReach
 from segserve.sam2_memory.network_steps import DecodedMasks, EncodedFrame, Sam2VideoNetwork
 from segserve.types import Bool, Crop, Prompt, SegmentedObject, Select, Size, UInt8
@@ -200,7 +200,7 @@ class Sam2Session:
 def mask_from_logits(logits: Tensor, size: Size) -> Crop:
     """Low-res logits [h, h] as the mask at the video's size, where they are positive after bilinear upscaling."""
     if not (logits > 0).any():  # what is between values that are not positive is not
-        return empty(size)
+        return empty_crop(size)
     target = (size.height, size.width)
     full = F.interpolate(logits[None, None], target, mode="bilinear", align_corners=False)[0, 0] > 0
     mask: Bool = full.cpu().numpy()
