@@ -156,7 +156,7 @@ def test_it_stops_while_an_image_is_read_for_work_in_turns(tmp_path: Path) -> No
         def read() -> None:
             asyncio.run_coroutine_threadsafe(pixels(), loop).result(10)
 
-        work = asyncio.create_task(running.turns.run(read))
+        work = asyncio.create_task(running.whole_image_executor.run(read))
         await asyncio.to_thread(reading.wait, 10)
         await asyncio.wait_for(running.stop(), 10)
         await work

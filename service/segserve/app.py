@@ -54,7 +54,8 @@ from segserve.types import DEFAULT_TENANT, Device, Embedding, ImageRecord, Prior
 LOOK_S = 5.0
 LAG_CHECK_S = 0.5
 EXPIRY_CHECK_S = 300.0
-LOOKS_AT_ONCE, MOST_LOOKS = 2, 16  # results of jobs that are being drawn, or laid into volumes
+RENDERING_THREADS = 2
+MAX_RENDERED_RESULTS = 16
 MB = 1_000_000
 NO_KEYS = "none: anyone who can reach this address can use the service"
 
@@ -101,11 +102,13 @@ class Service:
                 whole_image=runtime(settings.encode_threads) if decodes else None,
             ),
             settings.models_mb * MB,
-            self.metrics.models_loaded,
+            self.metrics.process.set_models_loaded,
         )
-        self.workers = ThreadPoolExecutor(settings.decode_workers, "decode")
+        self.decode_pool = ThreadPoolExecutor(settings.decode_workers, "decode")
         self._readers = ThreadPoolExecutor(settings.decode_workers, "read")  # no upload stands before a click
-        self.turns = BoundedExecutor(settings.whole_workers, settings.whole_queue, self.metrics)
+        self.whole_image_executor = BoundedExecutor(
+            settings.whole_workers, settings.whole_queue, self.metrics
+        )
         objects = open_store(settings.object_store, settings.data_dir / "objects")
         store = ImageStore(objects, settings.quota_mb * MB)
         limits = settings.image_limits
@@ -131,26 +134,26 @@ class Service:
             self._prepared,
             self.encoder,
             self._flights,
-            self.workers,
+            self.decode_pool,
             self.metrics,
             timeout_s=None if role is Role.WORKER else settings.encode_timeout_s,
             send_images=settings.send_images,
             priority=Priority.BATCH if role is Role.WORKER else Priority.INTERACTIVE,
         )
-        self.frames = FrameEmbeddings(self.cache, self._prepared, self.encoder, self.workers)
+        self.frame_embeddings = FrameEmbeddings(self.cache, self._prepared, self.encoder, self.decode_pool)
         self._masks = MaskCache(self.cache, settings.mask_ttl_s, self._readers)
-        self.places = ClickLimit(settings.decode_workers, settings.decode_target_ms / 1000, self.metrics)
+        self.click_limit = ClickLimit(settings.decode_workers, settings.decode_target_ms / 1000, self.metrics)
         self.segmenter = PromptSegmenter(
             self.registry,
             self.embeddings,
             self._masks,
-            self.workers,
+            self.decode_pool,
             self.metrics,
-            worker_count=settings.decode_workers,
-            places=self.places,
+            threads=settings.decode_workers,
+            click_limit=self.click_limit,
         )
         self._maps = AisMapCache(
-            store, self.cache, self.embeddings, self.turns, self.metrics, settings.maps_mb * MB
+            store, self.cache, self.embeddings, self.whole_image_executor, self.metrics, settings.maps_mb * MB
         )
         self._grid_workers = ThreadPoolExecutor(
             settings.encode_threads, "grid", initializer=lower_thread_priority
@@ -158,7 +161,7 @@ class Service:
         self._grids = AmgCandidateCache(
             store,
             self.embeddings,
-            self.turns,
+            self.whole_image_executor,
             self._grid_workers,
             self.metrics,
             settings.candidates_mb * MB,
@@ -167,12 +170,12 @@ class Service:
             self.registry,
             self.embeddings,
             self._maps,
-            AmgGenerator(self.embeddings, self._grids, self.turns),
-            self.turns,
+            AmgGenerator(self.embeddings, self._grids, self.whole_image_executor),
+            self.whole_image_executor,
             self.metrics,
             max_tiles=None if role is Role.WORKER else settings.automatic_tiles,
         )
-        self.library = ImageLibrary(
+        self.images = ImageLibrary(
             store,
             stored,
             self.cache,
@@ -184,11 +187,11 @@ class Service:
         # Of a large file it takes minutes: no upload of an image stands behind it.
         self._probing = ThreadPoolExecutor(1, "probe")
         self.files = FileLibrary(FileStore(objects, store.quota), self._probing, settings.file_limits)
-        self.maker = RenderingPool(LOOKS_AT_ONCE, MOST_LOOKS)
-        self.roots = ServerRoots(settings.batch_roots)
-        self.semantic = SemanticSegmenter(self.library, self.registry, self.turns, self.metrics)
-        self.instances = InstanceSegmenter(self.library, self.registry, self.turns)
-        self.fetcher = ImageFetcher(
+        self.rendering_pool = RenderingPool(RENDERING_THREADS, MAX_RENDERED_RESULTS)
+        self.batch_roots = ServerRoots(settings.batch_roots)
+        self.semantic = SemanticSegmenter(self.images, self.registry, self.whole_image_executor, self.metrics)
+        self.instances = InstanceSegmenter(self.images, self.registry, self.whole_image_executor)
+        self.image_fetcher = ImageFetcher(
             settings.fetch_hosts,
             private=settings.fetch_private,
             timeout_s=settings.fetch_timeout_s,
@@ -218,17 +221,17 @@ class Service:
             )
         return self._jobs
 
-    def timings(self) -> Timings:
-        return Timings(self.metrics.stage)
+    def new_timings(self) -> Timings:
+        return Timings(self.metrics.requests.record_stage)
 
-    def background(self, work: Coroutine[Any, Any, None]) -> None:
+    def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the requests; it ends with the service. What it raises is logged."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(log_failure)
 
-    def encode_ahead(self, record: ImageRecord, model: PromptableModel) -> None:
+    def start_encoding(self, record: ImageRecord, model: PromptableModel) -> None:
         """Begin to encode an uploaded image; a click will meet the same errors and report them. Nobody knows yet
         which part of a large one will be clicked."""
         if record.tiles is not None:
@@ -236,13 +239,13 @@ class Service:
 
         async def encode() -> None:
             with suppress(SegserveError):
-                await self.embeddings.prepared(DEFAULT_TENANT, record.image_id, model, self.timings())
+                await self.embeddings.get_prepared(DEFAULT_TENANT, record.image_id, model, self.new_timings())
 
-        self.background(encode())
+        self.run_in_background(encode())
 
-    async def packed_embedding(self, image_id: str, model: PromptableModel, timings: Timings) -> bytes:
-        """As safetensors, fp16. Raises as `Embeddings.prepared` does."""
-        return pack_embedding(await self.embeddings.embedding(DEFAULT_TENANT, image_id, model, timings))
+    async def get_packed_embedding(self, image_id: str, model: PromptableModel, timings: Timings) -> bytes:
+        """As safetensors, fp16. Raises as `Embeddings.get_prepared` does."""
+        return pack_embedding(await self.embeddings.get_embedding(DEFAULT_TENANT, image_id, model, timings))
 
     async def start(self, *, warm_up: bool = True) -> None:
         if self.settings.exposed:
@@ -250,19 +253,19 @@ class Service:
         if self._redis is not None:
             started = await asyncio.to_thread(self._redis.start)
             log.info("private Redis " + ("started" if started else "adopted"), socket=str(self._redis.socket))
-            self.background(self._redis.keep())
+            self.run_in_background(self._redis.keep())
         if self._jobs is not None:
             await self._jobs.start()
             for work in self._jobs.background_tasks():
-                self.background(work)
-        self.background(self._listen())
-        self.background(self._observe())
+                self.run_in_background(work)
+        self.run_in_background(self._listen())
+        self.run_in_background(self._observe())
         if self.settings.retention_days:
             age = timedelta(days=self.settings.retention_days)
-            self.background(self.library.expire(age, EXPIRY_CHECK_S))
-            self.background(self.files.expire(age, EXPIRY_CHECK_S))
+            self.run_in_background(self.images.expire(age, EXPIRY_CHECK_S))
+            self.run_in_background(self.files.expire(age, EXPIRY_CHECK_S))
         if warm_up:
-            self.background(self.warm_up())
+            self.run_in_background(self.warm_up())
 
     async def stop(self) -> None:
         await cancel_and_wait(self._tasks)
@@ -271,16 +274,16 @@ class Service:
         await self.encoder.close()
         await self.cache.close()
         # Beside the event loop: what runs may be waiting for it, to read an image.
-        await asyncio.to_thread(self.turns.close)
-        await asyncio.to_thread(self.maker.close)
-        for pool in (self.workers, self._readers, self._grid_workers, self._probing):
+        await asyncio.to_thread(self.whole_image_executor.close)
+        await asyncio.to_thread(self.rendering_pool.close)
+        for pool in (self.decode_pool, self._readers, self._grid_workers, self._probing):
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
         if self._redis is not None:
             await asyncio.to_thread(self._redis.stop)
 
     async def _listen(self) -> None:
         """Follow what the other replicas tell: images deleted, embeddings made."""
-        async for notice in self.cache.notices():
+        async for notice in self.cache.listen():
             match notice:
                 case ImageDeleted(tenant, image_id):
                     self._forget(tenant, image_id)
@@ -288,7 +291,7 @@ class Service:
                     self._flights.wake(key)
                 case None:  # something may have been missed
                     self._flights.wake(None)
-                    await self.library.forget_missing(
+                    await self.images.forget_missing(
                         self.embeddings.images() | self._maps.images() | self._grids.images()
                     )
 
@@ -298,17 +301,17 @@ class Service:
         while True:
             due = loop.time() + LAG_CHECK_S
             await asyncio.sleep(LAG_CHECK_S)
-            self.metrics.loop_lag.set(max(0.0, loop.time() - due))
+            self.metrics.process.set_event_loop_lag(max(0.0, loop.time() - due))
             if loop.time() < next_look:
                 continue
             next_look = loop.time() + LOOK_S
             for device, used in (await asyncio.to_thread(self.device_memory.used)).items():
-                self.metrics.device_memory(device, used)
+                self.metrics.process.set_device_memory(device, used)
             with suppress(CacheUnavailable):
                 entries, nbytes, now_evicted = await self.cache.usage()
-                self.metrics.held("redis", entries, nbytes)
+                self.metrics.caches.set_size("redis", entries, nbytes)
                 if evicted is not None:
-                    self.metrics.evicted("redis", max(0, now_evicted - evicted))
+                    self.metrics.caches.count_evictions("redis", max(0, now_evicted - evicted))
                 evicted = now_evicted
 
     async def warm_up(self) -> None:

@@ -1,72 +1,72 @@
-"""Work on whole images: seconds where a click takes milliseconds."""
+"""Threads with a bounded queue for work on whole images, which takes seconds where a click takes milliseconds."""
 
 import asyncio
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import ParamSpec, TypeVar
 
-from segserve.errors import Busy
+from segserve.concurrency_limit import ConcurrencyLimit
 from segserve.metrics import Metrics
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-
-NICE = 10  # priority below the clicks' threads
+# Linux runs threads of a higher niceness after others; 0 is the threads of clicks, 19 the maximum.
+LOW_PRIORITY_NICENESS = 10
 
 
 def lower_thread_priority() -> None:
-    """Let other threads go first: for a thread that begins, as an executor's initializer. Linux alone has
-    priorities of threads."""
+    """Lower the priority of the calling thread. Meant as an executor's initializer.
+
+    Does nothing outside Linux: other systems have no priority per thread.
+    """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY_NICENESS)
 
 
 class BoundedExecutor:
-    """Threads of their own, so that no click stands behind such work, and a queue that refuses rather than
-    grow. threads: pieces of work at once. most_waiting: beyond them, Busy."""
+    """`BoundedExecutor` runs work in its own threads, so that no click waits behind it, and bounds the queue.
 
-    def __init__(self, threads: int, most_waiting: int, metrics: Metrics) -> None:
+    threads: pieces of work that run at the same time.
+    max_waiting: pieces of work that may wait; more than these get Busy.
+    """
+
+    def __init__(self, threads: int, max_waiting: int, metrics: Metrics) -> None:
         self._executor = ThreadPoolExecutor(threads, "whole")
-        self._most, self._metrics = threads + most_waiting, metrics
-        self._taken = 0
+        self._limit = ConcurrencyLimit(
+            threads + max_waiting,
+            "Too many whole images wait to be segmented.",
+            on_refused=partial(metrics.requests.count_rejection, "whole_image_queue"),
+        )
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`work(*args)` in its turn. Raises Busy at once where too much waits. Work that has begun runs to its
-        end, also where nobody waits for it any more."""
-        self._take()
+        """Run `work(*args, **kwargs)` in a thread and return its result.
+
+        Work that has begun runs to its end, even if the caller no longer waits for it, and holds its slot until then.
+        Raises Busy at once if the queue is full.
+        """
+        self._limit.acquire()
         future = self._executor.submit(work, *args, **kwargs)
         loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._give_back))
+        future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._limit.release))
         return await asyncio.wrap_future(future)
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """For work of many pieces, with turns of others between them. Raises Busy as `run` does."""
-        self._take()
-        try:
-            yield
-        finally:
-            self._give_back()
+    def slot(self) -> AbstractContextManager[None]:
+        """Hold one slot for work of many steps, each of them a call of `run_in_slot`. Raises Busy as `run` does."""
+        return self._limit.slot()
 
-    async def piece(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`work(*args)` in its turn, for one who has a place. What nobody waits for any more does not begin."""
+    async def run_in_slot(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one step of the work that holds a `slot`. Steps of other work may run between two of them.
+
+        A step that nobody waits for any more does not begin.
+        """
         return await asyncio.wrap_future(self._executor.submit(work, *args, **kwargs))
 
-    def _take(self) -> None:
-        if self._taken >= self._most:
-            self._metrics.rejected("whole_image_queue")
-            raise Busy(
-                "Too many whole images wait to be segmented.", remedy="Try again soon.", retry_after_s=5
-            )
-        self._taken += 1
-
-    def _give_back(self) -> None:
-        self._taken -= 1
-
     def close(self) -> None:
+        """Wait for what runs; drop what waits. Blocks."""
         self._executor.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Every metric of the service. Units stand in the names; histograms resolve 1 ms to 60 s."""
+"""Every Prometheus metric of the service, grouped by subject, in one registry. Units stand in the metric names."""
 
 from collections.abc import Iterable
 from itertools import product
@@ -13,221 +13,289 @@ from prometheus_client import (
     generate_latest,
 )
 
+# 1 ms to 60 s, close together where answers to clicks lie.
 LATENCY_BUCKETS_S = (
     *(0.001, 0.002, 0.003, 0.004, 0.005, 0.0065, 0.008, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05),
-    *(
-        0.065,
-        0.08,
-        0.1,
-        0.125,
-        0.15,
-        0.2,
-        0.25,
-        0.3,
-        0.4,
-        0.5,
-        0.65,
-        0.8,
-        1,
-        1.5,
-        2,
-        3,
-        5,
-        7.5,
-        10,
-        20,
-        30,
-        60,
-    ),
+    *(0.065, 0.08, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8),
+    *(1, 1.5, 2, 3, 5, 7.5, 10, 20, 30, 60),
 )
 CHUNK_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
-BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+BATCH_BUCKETS_IMAGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
 class Metrics:
-    """One registry a service; nothing global, so that tests and several services in a process stay apart."""
+    """`Metrics` holds the groups and their registry.
+
+    There is one for each `Service` and nothing global, so that tests and several services in a process stay apart.
+    """
 
     def __init__(self) -> None:
-        r = self._registry = CollectorRegistry()
-        ProcessCollector(registry=r)
-        PlatformCollector(registry=r)
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        self.requests = RequestMetrics(self._registry)
+        self.clicks = ClickMetrics(self._registry)
+        self.caches = CacheMetrics(self._registry)
+        self.encoding = EncodingMetrics(self._registry)
+        self.whole_images = WholeImageMetrics(self._registry)
+        self.jobs = JobMetrics(self._registry)
+        self.process = ProcessMetrics(self._registry)
+
+    def expose(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class RequestMetrics:
+    """REST and gRPC requests: how many, how long, how many refused."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "segserve_requests_total",
-            "Requests by route (a REST path or a gRPC method), model where one was used, and status",
+            "Requests answered, by route (REST path or gRPC method), method, model (empty if none) and status",
             ["route", "method", "model", "status"],
-            registry=r,
+            registry=registry,
         )
-        self._latency = Histogram(
-            "segserve_request_seconds", "Time of a request", ["route"], buckets=LATENCY_BUCKETS_S, registry=r
-        )
-        self._clicks = Histogram(
-            "segserve_click_seconds",
-            "Time of a segment request that was answered, by where its embedding was: held in the process,"
-            " in Redis, or still to be encoded",
-            ["embedding"],
+        self._seconds = Histogram(
+            "segserve_request_seconds",
+            "Time from a request's arrival to its last byte, by route",
+            ["route"],
             buckets=LATENCY_BUCKETS_S,
-            registry=r,
+            registry=registry,
         )
-        self._stages = Histogram(
+        self._stage_seconds = Histogram(
             "segserve_stage_seconds",
-            "Time of each stage of a request",
+            "Time that requests spend in each stage, such as encode, decode or format",
             ["stage"],
             buckets=LATENCY_BUCKETS_S,
-            registry=r,
+            registry=registry,
         )
-        self.in_flight = Gauge("segserve_requests_in_flight", "Requests being answered", registry=r)
+        self.in_flight = Gauge(
+            "segserve_requests_in_flight", "Requests that are being answered now", registry=registry
+        )
         self._rejections = Counter(
             "segserve_rejections_total",
-            "Requests refused for lack of room, by reason",
+            "Requests refused because a limit was reached, by the limit",
             ["reason"],
-            registry=r,
+            registry=registry,
         )
+
+    def record(self, route: str, method: str, model: str, status: str, seconds: float) -> None:
+        self._requests.labels(route, method, model, status).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def record_stage(self, stage: str, seconds: float) -> None:
+        self._stage_seconds.labels(stage).observe(seconds)
+
+    def count_rejection(self, reason: str) -> None:
+        self._rejections.labels(reason).inc()
+
+
+class ClickMetrics:
+    """Segmentation by prompts, and the masks answered."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "segserve_click_seconds",
+            "Time of a successful segment request, by where its embedding was: in this process (process),"
+            " in Redis (redis), or nowhere yet (encoded)",
+            ["embedding"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._masks = Counter(
+            "segserve_masks_total", "Masks answered, by model", ["model"], registry=registry
+        )
+
+    def record(self, embedding: str, seconds: float) -> None:
+        """embedding: where it was: "process", "redis" or "encoded"."""
+        self._seconds.labels(embedding).observe(seconds)
+
+    def count_masks(self, model: str, count: int) -> None:
+        self._masks.labels(model).inc(count)
+
+
+class CacheMetrics:
+    """What the caches hold, find and evict. Tiers: process, redis, maps (AIS), candidates (AMG)."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._lookups = Counter(
             "segserve_embedding_lookups_total",
-            "Embedding look-ups by tier (process, redis) and result (hit, miss)",
+            "Look-ups of embeddings, by tier (process, redis) and result (hit, miss)",
             ["tier", "result"],
-            registry=r,
+            registry=registry,
         )
-        self._cache_bytes = Gauge("segserve_cache_bytes", "Bytes held by tier", ["tier"], registry=r)
-        self._cache_entries = Gauge(
-            "segserve_cache_entries", "Prepared embeddings, maps, or keys in Redis", ["tier"], registry=r
+        self._bytes = Gauge("segserve_cache_bytes", "Bytes that a cache holds", ["tier"], registry=registry)
+        self._entries = Gauge(
+            "segserve_cache_entries",
+            "Entries that a cache holds: prepared embeddings, maps, candidates, or keys of Redis",
+            ["tier"],
+            registry=registry,
         )
         self._evictions = Counter(
-            "segserve_cache_evictions_total", "Entries pushed out for lack of room", ["tier"], registry=r
+            "segserve_cache_evictions_total",
+            "Entries evicted because a cache was full",
+            ["tier"],
+            registry=registry,
         )
-        self._masks = Counter("segserve_masks_total", "Masks answered", ["model"], registry=r)
-        self._maps = Counter(
-            "segserve_maps_total",
-            "Maps of automatic decoders by where they came from: process, redis, or the decoder",
-            ["source"],
-            registry=r,
+
+    def count_lookup(self, tier: str, *, hit: bool) -> None:
+        self._lookups.labels(tier, "hit" if hit else "miss").inc()
+
+    def set_size(self, tier: str, entries: int, nbytes: int) -> None:
+        self._entries.labels(tier).set(entries)
+        self._bytes.labels(tier).set(nbytes)
+
+    def count_evictions(self, tier: str, count: int) -> None:
+        self._evictions.labels(tier).inc(count)
+
+
+class EncodingMetrics:
+    """Images that this process encodes."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._images = Counter(
+            "segserve_encoded_images_total",
+            "Images that this process encoded, by model",
+            ["model"],
+            registry=registry,
         )
-        self._grids = Counter(
-            "segserve_grids_total",
-            "Grids of clicks for automatic masks by where their masks came from: process, or the decoder",
+        self._batch_images = Histogram(
+            "segserve_encode_batch_images",
+            "Images encoded together in one batch",
+            buckets=BATCH_BUCKETS_IMAGES,
+            registry=registry,
+        )
+        self._queue_images = Gauge(
+            "segserve_encode_queue_images",
+            "Images that wait to be encoded, by priority",
+            ["priority"],
+            registry=registry,
+        )
+
+    def record_batch(self, model: str, images: int) -> None:
+        self._images.labels(model).inc(images)
+        self._batch_images.observe(images)
+
+    def set_queue(self, priority: str, images: int) -> None:
+        self._queue_images.labels(priority).set(images)
+
+
+class WholeImageMetrics:
+    """Segmentation of whole images without prompts: AIS and AMG."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._ais_maps = Counter(
+            "segserve_ais_maps_total",
+            "Sets of AIS maps used, by where they came from: process, redis, or decoder (computed now)",
             ["source"],
-            registry=r,
+            registry=registry,
+        )
+        self._amg_grids = Counter(
+            "segserve_amg_grids_total",
+            "AMG grids of points used, by where their masks came from: process, or decoder (computed now)",
+            ["source"],
+            registry=registry,
         )
         self._objects = Counter(
             "segserve_objects_total",
-            "Objects found on whole images, by model and method",
+            "Objects found on whole images, by model and method (ais, amg)",
             ["model", "method"],
-            registry=r,
+            registry=registry,
         )
-        self._encoded = Counter("segserve_encoded_images_total", "Images encoded here", ["model"], registry=r)
-        self._batches = Histogram(
-            "segserve_encode_batch_images", "Images encoded together", buckets=BATCH_BUCKETS, registry=r
+
+    def count_ais_maps(self, source: str) -> None:
+        self._ais_maps.labels(source).inc()
+
+    def count_amg_grid(self, source: str) -> None:
+        self._amg_grids.labels(source).inc()
+
+    def count_objects(self, model: str, method: str, count: int) -> None:
+        self._objects.labels(model, method).inc(count)
+
+
+class JobMetrics:
+    """Jobs, their chunks and their webhooks."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._ended = Counter(
+            "segserve_jobs_ended_total",
+            "Jobs that ended, by kind and state (succeeded, failed, cancelled)",
+            ["kind", "state"],
+            registry=registry,
         )
-        self._queue = Gauge(
-            "segserve_encode_queue_images", "Images that wait to be encoded", ["priority"], registry=r
-        )
-        self._loaded = Gauge("segserve_models_loaded", "Models in memory", registry=r)
-        self._device_memory = Gauge(
-            "segserve_device_memory_bytes",
-            "Memory in use on each accelerator, by all processes",
-            ["device"],
-            registry=r,
-        )
-        self._jobs_ended = Counter(
-            "segserve_jobs_ended_total", "Jobs that ended, by kind and state", ["kind", "state"], registry=r
-        )
-        self._job_units = Counter(
+        self._units = Counter(
             "segserve_job_units_total",
-            "Images, frames or slices that jobs finished here",
+            "Images, frames or slices that this process finished for jobs, by kind of job",
             ["kind"],
-            registry=r,
+            registry=registry,
         )
-        self._job_chunks = Histogram(
+        self._chunk_seconds = Histogram(
             "segserve_job_chunk_seconds",
-            "Time of a chunk of a job",
+            "Time of one chunk of a job, by kind of job",
             ["kind"],
             buckets=CHUNK_BUCKETS_S,
-            registry=r,
+            registry=registry,
         )
-        self._jobs = Gauge(
+        self._active = Gauge(
             "segserve_active_jobs",
-            "Jobs by class and state: queued or running",
+            "Jobs of the whole deployment that have not ended, by priority and state (queued, running)",
             ["priority", "state"],
-            registry=r,
+            registry=registry,
         )
         self._webhooks = Counter(
             "segserve_webhooks_total",
-            "Webhooks by result: sent, failed (an attempt), given_up (the last)",
+            "Attempts to deliver a webhook, by result: sent, failed (will be tried again), given_up (the last)",
             ["result"],
-            registry=r,
+            registry=registry,
         )
         for result in ("sent", "failed", "given_up"):
             self._webhooks.labels(result)
-        self.loop_lag = Gauge(
-            "segserve_event_loop_lag_seconds", "How late the event loop was at its last check", registry=r
-        )
 
-    def request(self, route: str, method: str, model: str, status: str, seconds: float) -> None:
-        self._requests.labels(route, method, model, status).inc()
-        self._latency.labels(route).observe(seconds)
-
-    def click(self, embedding: str, seconds: float) -> None:
-        self._clicks.labels(embedding).observe(seconds)
-
-    def stage(self, stage: str, seconds: float) -> None:
-        self._stages.labels(stage).observe(seconds)
-
-    def rejected(self, reason: str) -> None:
-        self._rejections.labels(reason).inc()
-
-    def lookup(self, tier: str, *, hit: bool) -> None:
-        self._lookups.labels(tier, "hit" if hit else "miss").inc()
-
-    def held(self, tier: str, entries: int, nbytes: int) -> None:
-        self._cache_entries.labels(tier).set(entries)
-        self._cache_bytes.labels(tier).set(nbytes)
-
-    def evicted(self, tier: str, count: int) -> None:
-        self._evictions.labels(tier).inc(count)
-
-    def masks(self, model: str, count: int) -> None:
-        self._masks.labels(model).inc(count)
-
-    def encoded(self, model: str, images: int) -> None:
-        self._encoded.labels(model).inc(images)
-        self._batches.observe(images)
-
-    def queued(self, priority: str, images: int) -> None:
-        self._queue.labels(priority).set(images)
-
-    def models_loaded(self, count: int) -> None:
-        self._loaded.set(count)
-
-    def maps(self, source: str) -> None:
-        self._maps.labels(source).inc()
-
-    def grids(self, source: str) -> None:
-        self._grids.labels(source).inc()
-
-    def objects(self, model: str, method: str, count: int) -> None:
-        self._objects.labels(model, method).inc(count)
-
-    def job_chunk(self, kind: str, units: int, seconds: float) -> None:
-        self._job_units.labels(kind).inc(units)
-        self._job_chunks.labels(kind).observe(seconds)
-
-    def job_ended(self, kind: str, state: str) -> None:
-        self._jobs_ended.labels(kind, state).inc()
-
-    def expect_jobs(self, kinds: Iterable[str], states: Iterable[str]) -> None:
-        """Expose what has not happened yet: of a series that begins at 1, Prometheus does not see the first."""
+    def expect_kinds(self, kinds: Iterable[str], states: Iterable[str]) -> None:
+        """Expose a zero for each kind and state: Prometheus does not see the first count of a series it never saw."""
         for kind, state in product(kinds, states):
-            self._jobs_ended.labels(kind, state)
+            self._ended.labels(kind, state)
 
-    def jobs(self, priority: str, state: str, count: int) -> None:
-        self._jobs.labels(priority, state).set(count)
+    def count_end(self, kind: str, state: str) -> None:
+        self._ended.labels(kind, state).inc()
 
-    def webhook(self, result: str) -> None:
+    def record_chunk(self, kind: str, units: int, seconds: float) -> None:
+        """units: images, frames or slices of the chunk."""
+        self._units.labels(kind).inc(units)
+        self._chunk_seconds.labels(kind).observe(seconds)
+
+    def set_active(self, priority: str, state: str, count: int) -> None:
+        self._active.labels(priority, state).set(count)
+
+    def count_webhook(self, result: str) -> None:
         self._webhooks.labels(result).inc()
 
-    def device_memory(self, device: str, nbytes: int) -> None:
-        self._device_memory.labels(device).set(nbytes)
 
-    def expose(self) -> bytes:
-        """In Prometheus' text format."""
-        return generate_latest(self._registry)
+class ProcessMetrics:
+    """This process and its devices: loaded models, memory of accelerators, lag of the event loop."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._models_loaded = Gauge(
+            "segserve_models_loaded", "Models that this process has loaded", registry=registry
+        )
+        self._device_memory_bytes = Gauge(
+            "segserve_device_memory_bytes",
+            "Memory in use on each accelerator, by all processes together",
+            ["device"],
+            registry=registry,
+        )
+        self._event_loop_lag_seconds = Gauge(
+            "segserve_event_loop_lag_seconds",
+            "How late the event loop was at its last check",
+            registry=registry,
+        )
+
+    def set_models_loaded(self, count: int) -> None:
+        self._models_loaded.set(count)
+
+    def set_device_memory(self, device: str, nbytes: int) -> None:
+        self._device_memory_bytes.labels(device).set(nbytes)
+
+    def set_event_loop_lag(self, seconds: float) -> None:
+        self._event_loop_lag_seconds.set(seconds)

@@ -55,15 +55,15 @@ class UrlPurpose:
     instead: str
     settings: str
 
-    def bad(self, message: str) -> SegserveError:
+    def invalid_url(self, message: str) -> SegserveError:
         remedy = f"Send an absolute http or https URL without credentials, or {self.instead}."
         return BadInput(message, field=self.field, remedy=remedy)
 
-    def failure(self, message: str) -> SegserveError:
+    def fetch_failed(self, message: str) -> SegserveError:
         remedy = f"Check the URL, or {self.instead}."
         return FetchFailed(f"{self.failed} {message}", field=self.field, remedy=remedy)
 
-    def refusal(self, message: str, remedy: str) -> SegserveError:
+    def not_allowed(self, message: str, remedy: str) -> SegserveError:
         remedy = f"{self.instead[0].upper()}{self.instead[1:]}, or ask the operator to {remedy}."
         return NotAllowed(message, field=self.field, remedy=remedy)
 
@@ -87,17 +87,17 @@ class HostAllowlist:
     def _tls(self) -> SSLContext:
         return httpx.create_ssl_context(trust_env=False)
 
-    def check_on(self) -> None:
+    def check_enabled(self) -> None:
         """Raises NotAllowed where no host is allowed at all."""
         if not self._names:
-            raise self._purpose.refusal(self._purpose.off, f"set {self._purpose.settings}_HOSTS")
+            raise self._purpose.not_allowed(self._purpose.off, f"set {self._purpose.settings}_HOSTS")
 
-    def check(self, url: httpx.URL) -> str:
+    def check_url(self, url: httpx.URL) -> str:
         """Its host, which is allowed. Raises NotAllowed."""
         host = url.raw_host.decode("ascii")
         if not self._allowed(host.rstrip(".")):
             words = self._purpose
-            raise words.refusal(f"{words.denied} {host!r}.", f"add the host to {words.settings}_HOSTS")
+            raise words.not_allowed(f"{words.denied} {host!r}.", f"add the host to {words.settings}_HOSTS")
         return host
 
     def _allowed(self, host: str) -> bool:
@@ -113,7 +113,7 @@ class HostAllowlist:
         """The answer to one request, its body unread. A transport of its own each: no connection of one host
         is ever used for another that has the same address; and no proxies, cookies or redirects of its own.
         Raises NotAllowed, FetchFailed. It has no time limit: the caller sets one."""
-        host = self.check(url)
+        host = self.check_url(url)
         sent = {"Host": url.netloc.decode("ascii"), "User-Agent": "segserve", **headers}
         addresses = await self._addresses(host, url)
         async with httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False) as transport:
@@ -132,9 +132,11 @@ class HostAllowlist:
                 except (httpx.ConnectError, httpx.InvalidURL):
                     continue
                 except httpx.HTTPError:
-                    raise self._purpose.failure("Its host does not answer as a web server does.") from None
+                    raise self._purpose.fetch_failed(
+                        "Its host does not answer as a web server does."
+                    ) from None
             if response is None:
-                raise self._purpose.failure("Its host cannot be connected to.")
+                raise self._purpose.fetch_failed("Its host cannot be connected to.")
             try:
                 yield response
             finally:
@@ -144,9 +146,9 @@ class HostAllowlist:
         try:
             addresses = await self._resolve(host, url.port or (443 if url.scheme == "https" else 80))
         except (OSError, UnicodeError, ValueError):
-            raise self._purpose.failure(f"The name {host!r} has no address.") from None
+            raise self._purpose.fetch_failed(f"The name {host!r} has no address.") from None
         if not self._private and not all(is_public(address) for address in addresses):
-            raise self._purpose.refusal(
+            raise self._purpose.not_allowed(
                 f"{host!r} has an address that is not public.", f"set {self._purpose.settings}_PRIVATE"
             )
         return addresses
@@ -154,7 +156,7 @@ class HostAllowlist:
 
 def parse_url(text: str, purpose: UrlPurpose, base: httpx.URL | None = None) -> httpx.URL:
     """A URL that may be asked for. base: the one that was redirected to it. Raises BadInput, FetchFailed."""
-    refuse = purpose.bad if base is None else purpose.failure
+    refuse = purpose.invalid_url if base is None else purpose.fetch_failed
     try:
         url = httpx.URL(text) if base is None else base.join(text)
         url.raw_host.decode("ascii")

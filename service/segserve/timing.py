@@ -26,6 +26,6 @@ class Timings:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         self._observe(name, seconds)
 
-    def header(self) -> str:
+    def server_timing(self) -> str:
         """As a Server-Timing header, in milliseconds."""
         return ", ".join(f"{name};dur={1000 * s:.2f}" for name, s in self.seconds.items())

@@ -32,7 +32,7 @@ class Bench:
 
         self.pieces = 0
         self.turns = BoundedExecutor(1, 4, Metrics())
-        parts = SimpleNamespace(record=answer, prepared=answer)
+        parts = SimpleNamespace(get_record=answer, get_prepared=answer)
         self.grids = AmgCandidateCache(
             cast(Any, parts), cast(Any, parts), self.turns, ThreadPoolExecutor(1), Metrics(), 1 << 24
         )

@@ -25,50 +25,50 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def room(places: ClickLimit) -> int:
+def room(limit: ClickLimit) -> int:
     """How many are taken at once."""
     with ExitStack() as stack:
         for count in range(1000):
             try:
-                stack.enter_context(places.take(1))
+                stack.enter_context(limit.slot(1))
             except Busy:
                 return count
     return 1000
 
 
-def answer(places: ClickLimit, clock: Clock, seconds: float, *, prompts: int = 1, times: int = 1) -> None:
+def answer(limit: ClickLimit, clock: Clock, seconds: float, *, prompts: int = 1, times: int = 1) -> None:
     for _ in range(times):
-        with places.take(prompts):
+        with limit.slot(prompts):
             clock.now += seconds
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_places_shrink_while_answers_take_long_and_come_back(clock: Clock, workers: int) -> None:
-    places = ClickLimit(workers, 0.03, Metrics())
-    assert room(places) == MAX_SLOTS_PER_THREAD * workers
-    answer(places, clock, 0.01, times=50)
-    assert room(places) == MAX_SLOTS_PER_THREAD * workers
-    answer(places, clock, 0.05, times=5)
-    assert MIN_SLOTS_PER_THREAD * workers < room(places) < MAX_SLOTS_PER_THREAD * workers
-    answer(places, clock, 0.05, times=50)
-    assert room(places) == MIN_SLOTS_PER_THREAD * workers
-    answer(places, clock, 0.01, times=2000)
-    assert room(places) == MAX_SLOTS_PER_THREAD * workers
+def test_the_limit_shrinks_while_answers_take_long_and_grows_back(clock: Clock, workers: int) -> None:
+    limit = ClickLimit(workers, 0.03, Metrics())
+    assert room(limit) == MAX_SLOTS_PER_THREAD * workers
+    answer(limit, clock, 0.01, times=50)
+    assert room(limit) == MAX_SLOTS_PER_THREAD * workers
+    answer(limit, clock, 0.05, times=5)
+    assert MIN_SLOTS_PER_THREAD * workers < room(limit) < MAX_SLOTS_PER_THREAD * workers
+    answer(limit, clock, 0.05, times=50)
+    assert room(limit) == MIN_SLOTS_PER_THREAD * workers
+    answer(limit, clock, 0.01, times=2000)
+    assert room(limit) == MAX_SLOTS_PER_THREAD * workers
 
 
 def test_many_prompts_may_take_many_times_as_long(clock: Clock) -> None:
-    places = ClickLimit(2, 0.03, Metrics())
-    answer(places, clock, 1.0, prompts=100, times=50)
-    assert room(places) == 2 * MAX_SLOTS_PER_THREAD
+    limit = ClickLimit(2, 0.03, Metrics())
+    answer(limit, clock, 1.0, prompts=100, times=50)
+    assert room(limit) == 2 * MAX_SLOTS_PER_THREAD
 
 
 def test_a_refusal_says_when_to_try_again_and_is_counted() -> None:
     metrics = Metrics()
-    places = ClickLimit(1, 1.0, metrics)
+    limit = ClickLimit(1, 1.0, metrics)
     with ExitStack() as stack:
         for _ in range(MAX_SLOTS_PER_THREAD):
-            stack.enter_context(places.take(1))
-        refusal = places.refusal()
+            stack.enter_context(limit.slot(1))
+        refusal = limit.refusal()
     assert refusal is not None
     assert refusal.retry_after_s > 0
     assert 'segserve_rejections_total{reason="decode_queue"} 1.0' in metrics.expose().decode()

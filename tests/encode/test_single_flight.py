@@ -24,7 +24,7 @@ class Replica:
         self.made, self.deaf, self.makes = made, deaf, 0
 
     async def listen(self) -> None:
-        async for notice in self.cache.notices():
+        async for notice in self.cache.listen():
             if isinstance(notice, EmbeddingReady):
                 self.flights.wake(notice.key)
 
@@ -40,7 +40,7 @@ class Replica:
             self.made[KEY] = 7
             return 7
 
-        return await self.flights.once(KEY, look, make, Timings())
+        return await self.flights.run_once(KEY, look, make, Timings())
 
 
 def story(
@@ -83,7 +83,7 @@ def test_a_dead_leader_is_followed_by_another(redis: ExternalRedis, monkeypatch:
     monkeypatch.setattr(single_flight, "LEAD_S", 0.5)
 
     async def tell(replicas: list[Replica]) -> None:
-        assert await replicas[0].cache.lead(KEY, "of one that died", 0.5)
+        assert await replicas[0].cache.acquire_lead(KEY, "of one that died", 0.5)
         assert await asyncio.gather(*(r.want() for r in replicas[1:])) == [7] * 3
         assert sum(r.makes for r in replicas) == 1
 
@@ -104,11 +104,11 @@ def test_a_leader_that_fails_leaves_it_to_the_next(redis: ExternalRedis) -> None
 def test_nobody_releases_the_lead_of_another(redis: ExternalRedis) -> None:
     async def tell(replicas: list[Replica]) -> None:
         cache = replicas[0].cache
-        assert await cache.lead(KEY, "a", 5)
-        await cache.yield_lead(KEY, "b")
-        assert not await cache.lead(KEY, "b", 5)
-        assert await cache.lead(KEY, "a", 5), "its own is renewed"
-        await cache.yield_lead(KEY, "a")
-        assert await cache.lead(KEY, "b", 5)
+        assert await cache.acquire_lead(KEY, "a", 5)
+        await cache.release_lead(KEY, "b")
+        assert not await cache.acquire_lead(KEY, "b", 5)
+        assert await cache.acquire_lead(KEY, "a", 5), "its own is renewed"
+        await cache.release_lead(KEY, "a")
+        assert await cache.acquire_lead(KEY, "b", 5)
 
     story(redis, tell)

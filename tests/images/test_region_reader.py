@@ -151,7 +151,7 @@ def test_tiles_are_deleted_with_the_image(tmp_path: Path) -> None:
             DEFAULT_TENANT, io.BytesIO(READ_IN_BANDS["png colour"]), ReadOptions()
         )
         assert len(shelf.files()) > 2 * 11
-        used = await shelf.store.quota.used(DEFAULT_TENANT)
+        used = await shelf.store.quota.count_used_bytes(DEFAULT_TENANT)
         assert record.stored_bytes == used - (tmp_path / shelf.files()[1]).stat().st_size, (
             "all but the record"
         )

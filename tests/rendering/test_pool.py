@@ -12,12 +12,12 @@ from segserve.rendering.pool import RenderingPool
 
 def test_parts_come_in_order_and_empty_ones_do_not() -> None:
     async def scenario() -> None:
-        maker = RenderingPool(1, 4)
-        assert [part async for part in maker.stream(part for part in (b"a", b"", b"b", b"", b""))] == [
+        pool = RenderingPool(1, 4)
+        assert [part async for part in pool.stream(part for part in (b"a", b"", b"b", b"", b""))] == [
             b"a",
             b"b",
         ]
-        maker.close()
+        pool.close()
 
     asyncio.run(scenario())
 
@@ -28,13 +28,13 @@ def test_errors_arrive() -> None:
         raise BadInput("no")
 
     async def scenario() -> None:
-        maker = RenderingPool(1, 1)
+        pool = RenderingPool(1, 1)
         for _ in range(3):
-            parts = maker.stream(failing())
+            parts = pool.stream(failing())
             assert await anext(parts) == b"a"
             with pytest.raises(BadInput, match="no"):
                 await anext(parts)
-        maker.close()
+        pool.close()
 
     asyncio.run(scenario())
 
@@ -51,8 +51,8 @@ def test_who_goes_away_while_a_part_is_made_leaves_nothing() -> None:
             closed.set()
 
     async def scenario() -> None:
-        maker = RenderingPool(2, 1)
-        wanting = asyncio.create_task(anext(maker.stream(slow())))  # type: ignore[arg-type]
+        pool = RenderingPool(2, 1)
+        wanting = asyncio.create_task(anext(pool.stream(slow())))  # type: ignore[arg-type]
         await asyncio.to_thread(begun.wait)
         wanting.cancel()
         await asyncio.sleep(0)
@@ -61,16 +61,16 @@ def test_who_goes_away_while_a_part_is_made_leaves_nothing() -> None:
         with pytest.raises(asyncio.CancelledError):
             await wanting
         assert closed.is_set()
-        assert [part async for part in maker.stream(part for part in [b"x"])] == [b"x"]
-        maker.close()
+        assert [part async for part in pool.stream(part for part in [b"x"])] == [b"x"]
+        pool.close()
 
     asyncio.run(scenario())
 
 
 def test_more_than_it_can_hold_is_refused_at_once() -> None:
-    maker = RenderingPool(1, 1)
-    with maker.slot(), pytest.raises(Busy), maker.slot():
+    pool = RenderingPool(1, 1)
+    with pool.slot(), pytest.raises(Busy), pool.slot():
         pass
-    with maker.slot():
+    with pool.slot():
         pass
-    maker.close()
+    pool.close()

@@ -41,8 +41,8 @@ def test_bytes_that_an_interrupted_deletion_left_go_with_the_next(tmp_path: Path
     async def story() -> None:
         await store.put("t", RECORD, io.BytesIO(b"abc"))
         next(tmp_path.rglob("record.json")).unlink()
-        assert await store.older_than("t", timedelta(hours=1)) == []
-        assert await store.older_than("t", timedelta(0)) == [ID]
+        assert await store.list_older_than("t", timedelta(hours=1)) == []
+        assert await store.list_older_than("t", timedelta(0)) == [ID]
         with pytest.raises(ImageNotFound):
             await store.delete("t", ID)
         assert files(tmp_path) == []

@@ -115,12 +115,12 @@ def test_every_format_shows_the_same_objects(both: Server, image_id: str) -> Non
 
 def test_another_threshold_costs_the_post_processing_alone(both: Server, noise: bytes) -> None:
     image = both.upload(noise)
-    decoded = both.metric('segserve_maps_total{source="decoder"}')
+    decoded = both.metric('segserve_ais_maps_total{source="decoder"}')
     first = ask(both, image)
     assert {"encode", "maps", "postprocess", "format"} <= stages(first)
     for params in ({"center_distance_threshold": 0.7}, {"distance_smoothing": 0.5}, {"min_size": 9}):
         assert stages(ask(both, image, params=params)) == {"postprocess", "format"}
-    assert both.metric('segserve_maps_total{source="decoder"}') == decoded + 1
+    assert both.metric('segserve_ais_maps_total{source="decoder"}') == decoded + 1
 
 
 def test_parameters_do_what_they_say(both: Server, image_id: str) -> None:
@@ -257,7 +257,7 @@ def test_maps_are_shared_by_replicas_and_go_with_their_image(
     assert client.exists(key)
     answer = ask(other, image, format="npy")
     assert stages(answer) == {"cache", "postprocess", "format"}
-    assert other.metric('segserve_maps_total{source="redis"}') == 1
+    assert other.metric('segserve_ais_maps_total{source="redis"}') == 1
     assert np.array_equal(np.load(io.BytesIO(answer.content)), first)
 
     assert one.client.delete(f"/v1/images/{image}").status_code == 204

@@ -118,7 +118,7 @@ def test_masks_are_those_of_the_generator(
 
 def test_another_threshold_does_not_run_the_decoder(both: Server, noise: bytes) -> None:
     image = both.upload(noise)
-    decoded = both.metric('segserve_grids_total{source="decoder"}')
+    decoded = both.metric('segserve_amg_grids_total{source="decoder"}')
     every = {"points_per_side": 3, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
     first = ask(both, image, params=every)
     assert {"encode", "decode", "filter"} <= stages(first)
@@ -131,7 +131,7 @@ def test_another_threshold_does_not_run_the_decoder(both: Server, noise: bytes) 
     ):
         assert stages(ask(both, image, params={**every, **change})) == {"filter", "format"}
     assert ask(both, image, params=every).content == first.content
-    assert both.metric('segserve_grids_total{source="decoder"}') == decoded + 1
+    assert both.metric('segserve_amg_grids_total{source="decoder"}') == decoded + 1
     assert "decode" in stages(ask(both, image, params={**every, "points_per_side": 2}))
     far = ask(both, image, params={**every, "stability_score_offset": 9.0})
     assert "decode" in stages(far), "so far below their threshold logits were not kept"

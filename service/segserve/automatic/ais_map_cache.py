@@ -61,12 +61,13 @@ class AisMapCache:
         timings: Timings,
         region: Region | None = None,
     ) -> UInt16:
-        """[3, h, h] as `pack_maps` makes them, of a region or the whole image. Raises as `Embeddings.prepared` does;
-        Busy."""
+        """[3, h, h] as `pack_maps` makes them, of a region or the whole image.
+
+        Raises Busy, and what `Embeddings.get_prepared` raises."""
         key = EmbeddingKey(tenant, image_id, model.bundle.digest, region)
         held = self._held.get(key)
         if held is not None:
-            self._metrics.maps("process")
+            self._metrics.whole_images.count_ais_maps("process")
             return held
         task = self._running.get(key)
         if task is None:
@@ -82,9 +83,9 @@ class AisMapCache:
 
     async def _make(self, key: EmbeddingKey, model: PromptableModel, timings: Timings) -> UInt16:
         maps = await self._find(key, timings)
-        self._metrics.maps("decoder" if maps is None else "redis")
+        self._metrics.whole_images.count_ais_maps("decoder" if maps is None else "redis")
         if maps is None:
-            prepared = await self._embeddings.prepared(
+            prepared = await self._embeddings.get_prepared(
                 key.tenant, key.image_id, model, timings, region=key.region
             )
             maps = await self._turns.run(decode_maps, model, prepared.embedding, timings)
@@ -92,7 +93,7 @@ class AisMapCache:
                 await self._cache.put_maps(key.tenant, key.image_id, key.digest, maps, key.region)
         # Deleted meanwhile? Then neither the caller nor the cache may keep what was made from it.
         try:
-            await self._images.record(key.tenant, key.image_id)
+            await self._images.get_record(key.tenant, key.image_id)
         except ImageNotFound:
             await self._cache.forget(key.tenant, key.image_id, [key.digest])
             raise
@@ -116,7 +117,7 @@ class AisMapCache:
         return {(key.tenant, key.image_id) for key in self._held}
 
     def _report_held(self) -> None:
-        self._metrics.held("maps", len(self._held), int(self._held.currsize))
+        self._metrics.caches.set_size("maps", len(self._held), int(self._held.currsize))
 
 
 def decode_maps(model: PromptableModel, embedding: Embedding, timings: Timings) -> UInt16:

@@ -77,11 +77,11 @@ class AmgCandidateCache:
         timings: Timings,
     ) -> AmgCandidates:
         """Those of a part, which is all of the image or a region of it, fit for stability offsets up to `offset`.
-        The caller has a place in the turns. Raises as `Embeddings.prepared` does."""
+        The caller has a place in the turns. Raises as `Embeddings.get_prepared` does."""
         key = GridKey(EmbeddingKey(tenant, image_id, model.bundle.digest, region), part.points_per_side)
         held, reach = self._held.get(key), max(offset, LOGIT_DEPTH)
         if held is not None and held.reach >= reach:
-            self._metrics.grids("process")
+            self._metrics.whole_images.count_amg_grid("process")
             return held
         making = self._running.get((key, reach))
         if making is None:
@@ -109,11 +109,15 @@ class AmgCandidateCache:
     ) -> AmgCandidates:
         at = key.embedding
         priority = None if at.region is None else Priority.BATCH
-        image = await self._embeddings.prepared(at.tenant, at.image_id, model, timings, priority, at.region)
+        image = await self._embeddings.get_prepared(
+            at.tenant, at.image_id, model, timings, priority, at.region
+        )
         candidates = AmgCandidates(reach, [])
         for points in split_points(make_point_grid(part)):
             candidates.add(
-                await self._turns.piece(decode_points, model, image, points, reach, self._workers, timings)
+                await self._turns.run_in_slot(
+                    decode_points, model, image, points, reach, self._workers, timings
+                )
             )
             if candidates.nbytes > MAX_GRID_BYTES:
                 raise TooLarge(
@@ -121,8 +125,10 @@ class AmgCandidateCache:
                     field="params.points_per_side",
                     remedy="Take fewer points a side, or a smaller stability_score_offset.",
                 )
-        await self._images.record(at.tenant, at.image_id)  # deleted meanwhile? Then nothing of it may be kept
-        self._metrics.grids("decoder")
+        await self._images.get_record(
+            at.tenant, at.image_id
+        )  # deleted meanwhile? Then nothing of it may be kept
+        self._metrics.whole_images.count_amg_grid("decoder")
         if candidates.nbytes <= self._held.maxsize:
             self._held[key] = candidates
         self._report_held()
@@ -140,7 +146,7 @@ class AmgCandidateCache:
         return {(key.embedding.tenant, key.embedding.image_id) for key in self._held}
 
     def _report_held(self) -> None:
-        self._metrics.held("candidates", len(self._held), int(self._held.currsize))
+        self._metrics.caches.set_size("candidates", len(self._held), int(self._held.currsize))
 
 
 def split_points(points: NDArray[np.float64]) -> Iterable[NDArray[np.float64]]:

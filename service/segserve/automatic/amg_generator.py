@@ -43,15 +43,15 @@ class AmgGenerator:
     ) -> list[AmgMask]:
         """All masks of a stored image, or of a region as if it were an image of its own. Raises ImageNotFound,
         BadInput, TooLarge, Unavailable."""
-        size = region.size if region else await self._embeddings.size(tenant, image_id, model)
+        size = region.size if region else await self._embeddings.get_size(tenant, image_id, model)
         looked_at = plan_grid_regions(size, params)
         found: list[AmgMask] = []
-        with self._turns.place():
+        with self._turns.slot():
             for part in looked_at:
                 at, offset = to_image_region(part.region, size, region), params.stability_score_offset
                 candidates = await self._grids.get(tenant, image_id, model, part, at, offset, timings)
                 room = MAX_MASK_BYTES - sum(each.crop.pixels.size for each in found)
-                found += await self._turns.piece(
+                found += await self._turns.run_in_slot(
                     run_timed,
                     timings,
                     filter_candidates,
@@ -62,7 +62,7 @@ class AmgGenerator:
                     params,
                     room,
                 )
-            return await self._turns.piece(run_timed, timings, combine_regions, found, params)
+            return await self._turns.run_in_slot(run_timed, timings, combine_regions, found, params)
 
 
 def to_image_region(part: Region, size: Size, frame: Region | None) -> Region | None:

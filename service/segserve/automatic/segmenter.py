@@ -50,7 +50,7 @@ class AutomaticSegmenter:
         model = await self._registry.get(model_name, PromptableModel)
         if not model.has_ais_decoder:
             raise NoAutomaticDecoder(model.name)
-        extent = await self._embeddings.extent(tenant, image_id, model)
+        extent = await self._embeddings.get_extent(tenant, image_id, model)
         params = resolve_ais_params(model.manifest, given)
 
         async def find(region: Region | None) -> list[SegmentedObject]:
@@ -59,7 +59,7 @@ class AutomaticSegmenter:
             return await self._turns.run(find_objects_by_ais, maps, model.manifest, size, params, timings)
 
         objects = await self._over(extent, model, find)
-        self._metrics.objects(model.name, "ais", len(objects))
+        self._metrics.whole_images.count_objects(model.name, "ais", len(objects))
         return ImageObjects(image_id, model.name, extent.size, objects)
 
     async def segment_amg(
@@ -68,7 +68,7 @@ class AutomaticSegmenter:
         """Objects scored by their predicted IoU; they may overlap, but for those of a large image. Raises NotFound
         (image, model), WrongModel, BadInput (a grid that cannot be), TooLarge, Unavailable."""
         model = await self._registry.get(model_name, PromptableModel)
-        extent = await self._embeddings.extent(tenant, image_id, model)
+        extent = await self._embeddings.get_extent(tenant, image_id, model)
         params = resolve_amg_params(model.manifest, given)
         if extent.tiled:
             check_grid_limits([each.outer.size for each in self._tiles(extent, model)], params)
@@ -78,7 +78,7 @@ class AutomaticSegmenter:
             return [SegmentedObject(each.crop, each.predicted_iou) for each in masks]
 
         objects = await self._over(extent, model, find)
-        self._metrics.objects(model.name, "amg", len(objects))
+        self._metrics.whole_images.count_objects(model.name, "amg", len(objects))
         return ImageObjects(image_id, model.name, extent.size, objects)
 
     async def _over(

@@ -35,7 +35,7 @@ class InProcessServer(threading.Thread):
         self._error: BaseException | None = None
 
     def _on_started(self, url: str, grpc: str | None) -> None:
-        self._service.background(self._job_worker.run())
+        self._service.run_in_background(self._job_worker.run())
         self._url = url
         self._started_or_failed.set()
 

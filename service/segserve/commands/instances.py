@@ -78,6 +78,6 @@ async def segment_image(settings: Settings, image: Path, request: InstancesIn) -
             service,
             request.model_copy(update={"image_id": image_id}),
             lambda result, pixels: objects.write_objects(result, request.format, pixels),
-            service.timings(),
+            service.new_timings(),
         )
     return content, result

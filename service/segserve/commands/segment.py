@@ -61,7 +61,7 @@ def parse_prompt(points: list[str], negatives: list[str], box: str | None) -> Pr
 async def segment_image(settings: Settings, image: Path, prompt: Prompt) -> tuple[MaskResult[bytes], Timings]:
     """Return the best mask with its PNG, and the time that each stage took."""
     async with open_image(settings, image) as (service, image_id):
-        timings = service.timings()
+        timings = service.new_timings()
         answer = await service.segmenter.segment(
             DEFAULT_TENANT,
             image_id,

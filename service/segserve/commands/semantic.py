@@ -65,5 +65,5 @@ async def segment_image(settings: Settings, image: Path, request: SemanticIn) ->
     """Return the class map and its bytes in the requested format."""
     async with open_image(settings, image) as (service, image_id):
         return await segment_semantic(
-            service, request.model_copy(update={"image_id": image_id}), service.timings()
+            service, request.model_copy(update={"image_id": image_id}), service.new_timings()
         )

@@ -24,7 +24,7 @@ async def open_image(settings: Settings, image: Path) -> AsyncIterator[tuple[Ser
     await service.start(warm_up=False)
     try:
         with image.open("rb") as file:
-            record = await service.library.add(DEFAULT_TENANT, file, ReadOptions())
+            record = await service.images.add(DEFAULT_TENANT, file, ReadOptions())
         yield service, record.image_id
     finally:
         await service.stop()

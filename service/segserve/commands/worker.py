@@ -58,7 +58,7 @@ def worker(
 
     def start_jobs(rest: str, grpc: str | None) -> None:
         print(f"segserve runs jobs   (metrics: {rest}/metrics)", file=sys.stderr, flush=True)
-        service.background(run_jobs(job_worker))
+        service.run_in_background(run_jobs(job_worker))
 
     if with_parent:
         stop_when_stdin_closes()

@@ -1,53 +1,64 @@
-"""How many clicks are taken at once: as many as are answered soon."""
+"""Overload protection for clicks: an adaptive concurrency limit, as TCP's congestion window (AIMD)."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
+from segserve.concurrency_limit import ConcurrencyLimit
 from segserve.errors import Busy
 from segserve.metrics import Metrics
 
-MIN_SLOTS_PER_THREAD, MAX_SLOTS_PER_THREAD = 2, 8  # places per worker
-DECREASE_FACTOR, INCREASE_SLOTS = (
-    0.9,
-    0.05,
-)  # what an answer that took too long, or not, does to the number of places
+# One click runs and one waits: with fewer a thread would idle between two clicks.
+MIN_SLOTS_PER_THREAD = 2
+# While answers are quick, this many clicks per thread may wait, so that a burst is accepted.
+MAX_SLOTS_PER_THREAD = 8
+# Multiplicative decrease: an answer that took too long multiplies the limit by this.
+DECREASE_FACTOR = 0.9
+# Additive increase: an answer in time adds this many slots.
+INCREASE_SLOTS = 0.05
 
 
 class ClickLimit:
-    """Beyond its places a request is refused at once rather than answered late.
+    """`ClickLimit` refuses a click at once when its answer would come late.
 
-    There are MOST of them while answers take no longer than `target_s`, waiting included, so that a burst is
-    taken in. Under overload they shrink as TCP's window does, by a share for each answer that took longer, and
-    come back one by one (additive increase, multiplicative decrease).
+    The limit is MAX_SLOTS_PER_THREAD * threads while answers take no longer than `target_s`, waiting included.
+    Under overload it shrinks by DECREASE_FACTOR for each late answer and grows back by INCREASE_SLOTS for each
+    answer in time (additive increase, multiplicative decrease).
+
+    threads: how many clicks are decoded at the same time.
+    target_s: seconds a click may take before the limit shrinks.
     """
 
-    def __init__(self, workers: int, target_s: float, metrics: Metrics) -> None:
-        self._workers, self._target_s, self._metrics = workers, target_s, metrics
-        self._places, self._taken = float(MAX_SLOTS_PER_THREAD * workers), 0
+    def __init__(self, threads: int, target_s: float, metrics: Metrics) -> None:
+        self._threads, self._target_s = threads, target_s
+        self._size = float(MAX_SLOTS_PER_THREAD * threads)
+        self._limit = ConcurrencyLimit(
+            int(self._size),
+            "Too many clicks at once.",
+            remedy="Try again in a moment.",
+            retry_after_s=1,
+            on_refused=partial(metrics.requests.count_rejection, "decode_queue"),
+        )
 
     def refusal(self) -> Busy | None:
-        """What a click would get now for which there is no place, counted; None where there is."""
-        if self._taken < int(self._places):
-            return None
-        self._metrics.rejected("decode_queue")
-        return Busy("Too many clicks at once.", remedy="Try again in a moment.", retry_after_s=1)
+        """Return the error for a click that arrives now, and count it. None if there is a slot for it."""
+        return self._limit.refusal()
 
     @contextmanager
-    def take(self, prompts: int) -> Iterator[None]:
-        """A place for a request of so many prompts. Raises Busy."""
-        if (refusal := self.refusal()) is not None:
-            raise refusal
-        self._taken += 1
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._taken -= 1
-            self._took((time.perf_counter() - begun) / max(1.0, prompts / self._workers))
+    def slot(self, prompts: int) -> Iterator[None]:
+        """Hold a slot for a request of `prompts` prompts, and adapt the limit to the time it took. Raises Busy."""
+        with self._limit.slot():
+            start = time.perf_counter()
+            try:
+                yield
+            finally:
+                # A request of many prompts may take as many times longer as it has prompts for each thread.
+                self._adapt((time.perf_counter() - start) / max(1.0, prompts / self._threads))
 
-    def _took(self, seconds: float) -> None:
+    def _adapt(self, seconds: float) -> None:
         if seconds > self._target_s:
-            self._places = max(float(MIN_SLOTS_PER_THREAD * self._workers), self._places * DECREASE_FACTOR)
+            self._size = max(float(MIN_SLOTS_PER_THREAD * self._threads), self._size * DECREASE_FACTOR)
         else:
-            self._places = min(float(MAX_SLOTS_PER_THREAD * self._workers), self._places + INCREASE_SLOTS)
+            self._size = min(float(MAX_SLOTS_PER_THREAD * self._threads), self._size + INCREASE_SLOTS)
+        self._limit.max_slots = int(self._size)

@@ -206,10 +206,10 @@ class PromptSegmenter:
         workers: Executor,
         metrics: Metrics,
         *,
-        worker_count: int,
-        places: ClickLimit,
+        threads: int,
+        click_limit: ClickLimit,
     ) -> None:
-        self._worker_count, self._places = worker_count, places
+        self._threads, self._click_limit = threads, click_limit
         self._registry, self._embeddings, self._masks = registry, embeddings, masks
         self._workers, self._metrics = workers, metrics
 
@@ -232,14 +232,14 @@ class PromptSegmenter:
         start = time.perf_counter()
         model = await self._registry.get(model_name, PromptableModel)
         # Checked before the image is encoded: a prompt that cannot be should not wait for that.
-        extent = await self._embeddings.extent(tenant, image_id, model)
+        extent = await self._embeddings.get_extent(tenant, image_id, model)
         size = extent.size
         prompts = [check_prompt(p, size, model, f"prompts.{i}") for i, p in enumerate(prompts)]
         asked = [await self._look(tenant, image_id, model, extent, p, i) for i, p in enumerate(prompts)]
         regions = [each.region for each in asked]
 
         async def answer(region: Region | None) -> list[list[tuple[Candidate, Rendered]]]:
-            image = await self._embeddings.prepared(tenant, image_id, model, timings, region=region)
+            image = await self._embeddings.get_prepared(tenant, image_id, model, timings, region=region)
 
             def work(prompt: Prompt) -> list[tuple[Candidate, Rendered]]:
                 found = decode_prompt(model, image, prompt, multimask, select, timings)
@@ -249,7 +249,7 @@ class PromptSegmenter:
                     return [(candidate, render(candidate)) for candidate in found]
 
             here = [each.prompt for each in asked if each.region == region]
-            with self._places.take(len(here)):
+            with self._click_limit.slot(len(here)):
                 return await self._in_turn(work, here)
 
         by_region = {region: iter(await answer(region)) for region in dict.fromkeys(regions)}
@@ -258,8 +258,8 @@ class PromptSegmenter:
             logits = [candidate.logits for found in answers for candidate, _ in found]
             places = [region for region, found in zip(regions, answers, strict=True) for _ in found]
             ids = iter(await self._masks.keep(tenant, image_id, model, logits, places))
-        self._metrics.masks(model.name, len(logits))
-        self._metrics.click(embedding_source(timings), time.perf_counter() - start)
+        self._metrics.clicks.count_masks(model.name, len(logits))
+        self._metrics.clicks.record(embedding_source(timings), time.perf_counter() - start)
         results = [
             [MaskResult(candidate, rendered, next(ids)) for candidate, rendered in found] for found in answers
         ]
@@ -268,7 +268,7 @@ class PromptSegmenter:
     async def _in_turn(self, work: Callable[[Prompt], Answer], prompts: list[Prompt]) -> list[Answer]:
         """All prompts of a request, no more at once than there are workers: a request of hundreds does not
         stand before everybody else's single click."""
-        loop, turn = asyncio.get_running_loop(), asyncio.Semaphore(self._worker_count)
+        loop, turn = asyncio.get_running_loop(), asyncio.Semaphore(self._threads)
 
         async def one(prompt: Prompt) -> Answer:
             async with turn:

@@ -65,7 +65,7 @@ class Embeddings:
         self._running: dict[EmbeddingKey, asyncio.Task[PreparedImage]] = {}
         self._large: LRUCache[tuple[str, str], Size] = LRUCache(LARGE_KNOWN)
 
-    async def prepared(
+    async def get_prepared(
         self,
         tenant: str,
         image_id: str,
@@ -78,7 +78,7 @@ class Embeddings:
         ImageNotFound, CacheUnavailable, EncodeTimeout, Busy, BadInput for a region that is not on the image."""
         key = EmbeddingKey(tenant, image_id, model.bundle.digest, region)
         held = self._prepared.get(key)
-        self._metrics.lookup("process", hit=held is not None)
+        self._metrics.caches.count_lookup("process", hit=held is not None)
         if held is not None:
             return held
         task = self._running.get(key)
@@ -92,18 +92,18 @@ class Embeddings:
         with timings.stage("wait"):
             return await self._wait(task)
 
-    async def size(self, tenant: str, image_id: str, model: PromptableModel) -> Size:
+    async def get_size(self, tenant: str, image_id: str, model: PromptableModel) -> Size:
         """The image's size, without encoding it. Raises ImageNotFound."""
-        return (await self.extent(tenant, image_id, model)).size
+        return (await self.get_extent(tenant, image_id, model)).size
 
-    async def extent(self, tenant: str, image_id: str, model: PromptableModel) -> ImageExtent:
-        """As `size`, and whether the image is to be encoded in regions."""
+    async def get_extent(self, tenant: str, image_id: str, model: PromptableModel) -> ImageExtent:
+        """As `get_size`, and whether the image is to be encoded in regions."""
         if (large := self._large.get((tenant, image_id))) is not None:
             return ImageExtent(large, tiled=True)
         held = self._prepared.get(EmbeddingKey(tenant, image_id, model.bundle.digest))
         if held is not None:
             return ImageExtent(held.size, tiled=False)
-        record = await self._images.record(tenant, image_id)
+        record = await self._images.get_record(tenant, image_id)
         if record.tiles is not None:
             self._large[tenant, image_id] = record.size
         return ImageExtent(record.size, tiled=record.tiles is not None)
@@ -126,7 +126,7 @@ class Embeddings:
     async def _make(
         self, key: EmbeddingKey, model: PromptableModel, timings: Timings, priority: Priority
     ) -> PreparedImage:
-        record = await self._images.record(key.tenant, key.image_id)
+        record = await self._images.get_record(key.tenant, key.image_id)
         embedding = await self._find(key, model, timings, priority)
         with timings.stage("prepare"):
             loop = asyncio.get_running_loop()
@@ -136,7 +136,7 @@ class Embeddings:
         await self._check_kept(key)
         before = self._prepared.evicted
         self._prepared.put(key, image)
-        self._metrics.evicted("process", self._prepared.evicted - before)
+        self._metrics.caches.count_evictions("process", self._prepared.evicted - before)
         self._report_held()
         return image
 
@@ -144,27 +144,29 @@ class Embeddings:
         """Deleted meanwhile? Then neither the caller nor the cache may keep what was made from it. Raises
         ImageNotFound."""
         try:
-            await self._images.record(key.tenant, key.image_id)
+            await self._images.get_record(key.tenant, key.image_id)
         except ImageNotFound:
             await self._cache.forget(key.tenant, key.image_id, [key.digest])
             raise
 
-    async def make_sure(self, tenant: str, image_id: str, model: PromptableModel, timings: Timings) -> None:
+    async def ensure_encoded(
+        self, tenant: str, image_id: str, model: PromptableModel, timings: Timings
+    ) -> None:
         """Encode the image, a large one as a whole, unless its embedding is in Redis. Nothing is held in this process.
-        Raises as `prepared` does, but waits as long as it takes."""
-        extent = await self.extent(tenant, image_id, model)
+        Raises as `get_prepared` does, but waits as long as it takes."""
+        extent = await self.get_extent(tenant, image_id, model)
         region = Region(0, 0, extent.size.width, extent.size.height) if extent.tiled else None
         key = EmbeddingKey(tenant, image_id, model.bundle.digest, region)
         await self._find(key, model, timings, self._priority)
         await self._check_kept(key)
 
-    async def embedding(
+    async def get_embedding(
         self, tenant: str, image_id: str, model: PromptableModel, timings: Timings
     ) -> Embedding:
-        """The embedding of the whole image itself, fp16. Raises as `prepared` does."""
-        extent = await self.extent(tenant, image_id, model)
+        """The embedding of the whole image itself, fp16. Raises as `get_prepared` does."""
+        extent = await self.get_extent(tenant, image_id, model)
         whole = Region(0, 0, extent.size.width, extent.size.height) if extent.tiled else None
-        return (await self.prepared(tenant, image_id, model, timings, region=whole)).embedding
+        return (await self.get_prepared(tenant, image_id, model, timings, region=whole)).embedding
 
     async def _find(
         self, key: EmbeddingKey, model: PromptableModel, timings: Timings, priority: Priority
@@ -181,15 +183,15 @@ class Embeddings:
             return unpack_embedding(await self._encoder.encode(wanted, timings))
 
         found = await look()
-        self._metrics.lookup("redis", hit=found is not None)
+        self._metrics.caches.count_lookup("redis", hit=found is not None)
         if found is not None:
             return found
-        return await self._flights.once(
+        return await self._flights.run_once(
             keys.embedding(key.tenant, key.image_id, key.digest, key.region), look, encode, timings
         )
 
     async def _bytes(self, key: EmbeddingKey, model: PromptableModel) -> ImageBytes:
-        record = await self._images.record(key.tenant, key.image_id)
+        record = await self._images.get_record(key.tenant, key.image_id)
         if key.region is None and record.tiles is None:
             return ImageBytes(await self._images.read(key.tenant, key.image_id), record.options)
         enough = ENOUGH_INPUT_SIZES * model.preprocess.input_size
@@ -210,4 +212,4 @@ class Embeddings:
         self._report_held()
 
     def _report_held(self) -> None:
-        self._metrics.held("process", len(self._prepared), self._prepared.nbytes)
+        self._metrics.caches.set_size("process", len(self._prepared), self._prepared.nbytes)

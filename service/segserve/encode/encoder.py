@@ -130,7 +130,7 @@ class LocalEncoder:
         waiting = sum(len(queue) for queue in self._waiting.values())
         room = self._max_waiting if wanted.priority is Priority.INTERACTIVE else self._max_waiting // 2
         if self._closing or waiting >= room:
-            self._metrics.rejected("encode_queue")
+            self._metrics.requests.count_rejection("encode_queue")
             raise Busy("Too many images wait to be encoded.", remedy="Try again soon.", retry_after_s=2)
         item = QueuedImage(wanted, timings, asyncio.get_running_loop().create_future(), wanted.priority)
         item.done.add_done_callback(lambda done: self._forget(wanted.key, done))
@@ -163,7 +163,7 @@ class LocalEncoder:
             self._running += 1
             self._start(self._run(self._take_batch()))
         for priority, queue in self._waiting.items():
-            self._metrics.queued(priority, len(queue))
+            self._metrics.encoding.set_queue(priority, len(queue))
 
     def _ahead(self, priority: Priority) -> int:
         """Images read ahead of the device, as far as this priority minds them: pixels take memory, but an
@@ -224,7 +224,7 @@ class LocalEncoder:
                 self._readers, read_image, sent.data, sent.options, self._max_pixels
             )
             return pixels, wanted.region.size if wanted.region else Size(*pixels.shape[:2])
-        record = await self._images.record(wanted.tenant, wanted.image_id)
+        record = await self._images.get_record(wanted.tenant, wanted.image_id)
         enough = ENOUGH_INPUT_SIZES * model.preprocess.input_size
         pixels = await self._stored.read(wanted.tenant, record, wanted.region, enough)
         return pixels, wanted.region.size if wanted.region else record.size
@@ -243,7 +243,7 @@ class LocalEncoder:
             self._running -= 1
             self._advance()
         assert batch[0].model is not None
-        self._metrics.encoded(batch[0].model.name, len(batch))
+        self._metrics.encoding.record_batch(batch[0].model.name, len(batch))
         for item, data in zip(batch, packed, strict=True):
             item.timings.add("encode", time.perf_counter() - start)
             self._start(self._store(item, data))

@@ -25,7 +25,7 @@ class FrameEmbeddings:
     ) -> None:
         self._cache, self._prepared, self._encoder, self._workers = cache, prepared, encoder, workers
 
-    async def prepared(
+    async def get_prepared(
         self,
         tenant: str,
         name: str,

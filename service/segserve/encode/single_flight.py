@@ -29,7 +29,7 @@ class SingleFlight:
         for event in self._waiting.values() if key is None else filter(None, [self._waiting.get(key)]):
             event.set()
 
-    async def once(
+    async def run_once(
         self,
         key: str,
         look: Callable[[], Awaitable[T | None]],
@@ -40,7 +40,7 @@ class SingleFlight:
         CacheUnavailable where the lock cannot be asked for."""
         token = secrets.token_hex(8)
         while True:
-            if await self._cache.lead(key, token, LEAD_S):
+            if await self._cache.acquire_lead(key, token, LEAD_S):
                 async with self._leading(key, token):
                     found = await look()  # the leader before may have finished just now
                     return found if found is not None else await make()
@@ -64,10 +64,10 @@ class SingleFlight:
         finally:
             renewal.cancel()
             with suppress(CacheUnavailable):
-                await self._cache.yield_lead(key, token)
+                await self._cache.release_lead(key, token)
 
     async def _renew(self, key: str, token: str) -> None:
         while True:
             await asyncio.sleep(LEAD_S / 3)
             with suppress(CacheUnavailable):
-                await self._cache.lead(key, token, LEAD_S)
+                await self._cache.acquire_lead(key, token, LEAD_S)

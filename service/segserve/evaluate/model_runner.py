@@ -55,25 +55,25 @@ class InstanceParams(StrictSchema):
 
 
 async def run_ais(service: Service, image_id: str, model: str, params: AisEntry) -> Labels:
-    found = await service.automatic.segment_ais(TENANT, image_id, model, params, service.timings())
+    found = await service.automatic.segment_ais(TENANT, image_id, model, params, service.new_timings())
     return label_map.from_crops([each.crop for each in found.objects], found.size)
 
 
 async def run_amg(service: Service, image_id: str, model: str, params: AmgEntry) -> Labels:
-    found = await service.automatic.segment_amg(TENANT, image_id, model, params, service.timings())
+    found = await service.automatic.segment_amg(TENANT, image_id, model, params, service.new_timings())
     return label_map.from_crops([each.crop for each in found.objects], found.size)
 
 
 async def run_semantic(service: Service, image_id: str, model: str, params: SemanticParams) -> Labels:
     found, _ = await service.semantic.segment(
-        TENANT, image_id, model, SemanticOptions(**dict(params)), render_nothing, service.timings()
+        TENANT, image_id, model, SemanticOptions(**dict(params)), render_nothing, service.new_timings()
     )
     return found.values
 
 
 async def run_instances(service: Service, image_id: str, model: str, params: InstanceParams) -> Labels:
     found, _ = await service.instances.segment(
-        TENANT, image_id, model, InstanceOptions(**dict(params)), render_nothing, service.timings()
+        TENANT, image_id, model, InstanceOptions(**dict(params)), render_nothing, service.new_timings()
     )
     return label_map.from_crops([each.crop for each in found.objects], found.size)
 
@@ -135,7 +135,7 @@ class ModelRunner:
         truth = await asyncio.to_thread(read_label_map, pair.truth)
         try:
             with pair.path.open("rb") as file:
-                record = await self.service.library.add(TENANT, file, ReadOptions())
+                record = await self.service.images.add(TENANT, file, ReadOptions())
         except BadInput as error:
             raise BadInput(f"{pair.path}: {error}", field=str(pair.path)) from None
         return record.image_id, truth
@@ -143,18 +143,20 @@ class ModelRunner:
     async def drop(self, image_id: str) -> None:
         """The image and all that was made of it."""
         with suppress(CacheUnavailable, ImageNotFound):
-            await self.service.library.delete(TENANT, image_id)
+            await self.service.images.delete(TENANT, image_id)
 
     async def ask(self, image_id: str) -> Predict:
         """What answers prompts on this image, in whichever thread calls it."""
         model = await self.service.registry.get(self.model, PromptableModel)
-        if (await self.service.embeddings.extent(TENANT, image_id, model)).tiled:
+        if (await self.service.embeddings.get_extent(TENANT, image_id, model)).tiled:
             raise BadInput(
                 "An image is so large that prompts are answered tile by tile.",
                 field="images",
                 remedy="Cut it into parts, or raise SEGSERVE_TILE_FROM_PX.",
             )
-        image = await self.service.embeddings.prepared(TENANT, image_id, model, self.service.timings())
+        image = await self.service.embeddings.get_prepared(
+            TENANT, image_id, model, self.service.new_timings()
+        )
         return lambda prompt: decode_prompt(model, image, prompt, None, Select.BEST, Timings())[0]
 
 

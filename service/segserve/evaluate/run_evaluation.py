@@ -180,7 +180,12 @@ async def run_protocols(
                 ask = await runner.ask(image_id)
                 for index, protocol in enumerate(protocols):
                     judged = await asyncio.to_thread(
-                        iterative_prompting.prompt_objects, ask, truth, protocol, service.workers, smallest
+                        iterative_prompting.prompt_objects,
+                        ask,
+                        truth,
+                        protocol,
+                        service.decode_pool,
+                        smallest,
                     )
                     steps[index].append(judged.steps)
                     last = judged.steps[-1]

@@ -36,7 +36,7 @@ class FileLibrary:
         loop = asyncio.get_running_loop()
         file_id, _ = await loop.run_in_executor(self._workers, compute_content_id, file, ReadOptions())
         with suppress(FileNotFound):
-            return await self._store.record(tenant, file_id)
+            return await self._store.get_record(tenant, file_id)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file"
 
@@ -52,12 +52,12 @@ class FileLibrary:
 
     async def record(self, tenant: str, file_id: str) -> FileRecord:
         """Raises FileNotFound."""
-        return await self._store.record(tenant, file_id)
+        return await self._store.get_record(tenant, file_id)
 
     @asynccontextmanager
     async def local_copy(self, tenant: str, file_id: str) -> AsyncIterator[tuple[FileRecord, Path]]:
         """The file as a path, while the block runs. Raises FileNotFound."""
-        record = await self._store.record(tenant, file_id)
+        record = await self._store.get_record(tenant, file_id)
         with translate_disk_full(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file"
             with translate_disk_full(), path.open("wb") as out:
@@ -72,7 +72,7 @@ class FileLibrary:
         """Delete files older than `age`. Runs until cancelled."""
         while True:
             try:
-                for file_id in await self._store.older_than(DEFAULT_TENANT, age):
+                for file_id in await self._store.list_older_than(DEFAULT_TENANT, age):
                     with suppress(FileNotFound):  # bytes without a record are gone all the same
                         await self.delete(DEFAULT_TENANT, file_id)
                     log.info("file expired", file_id=file_id)

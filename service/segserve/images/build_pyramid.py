@@ -43,7 +43,7 @@ class PyramidBuilder:
         Unavailable."""
         async with self._turn:
             with suppress(ImageNotFound):  # another upload of it was before this one
-                return await self._store.record(tenant, image_id)
+                return await self._store.get_record(tenant, image_id)
             folder, stop = secrets.token_hex(8), threading.Event()
             cut = self._cut(tenant, image_id, folder, source, options, stop)
             work = asyncio.get_running_loop().run_in_executor(self._workers, cut)
@@ -53,7 +53,10 @@ class PyramidBuilder:
                 size = oriented_size(source.size, source.orientation)
                 record = ImageRecord(image_id, size, options, nbytes + more, time.time(), tiles)
                 stored = await self._store.put(tenant, record, file)
-                if stored.tiles == tiles and await self._store.tile_bytes(tenant, image_id, folder) != more:
+                if (
+                    stored.tiles == tiles
+                    and await self._store.measure_tiles(tenant, image_id, folder) != more
+                ):
                     raise Unavailable("The image was deleted while it was stored.", remedy="Send it again.")
             except BaseException:  # also where the client hung up: the thread is then still at work
                 stop.set()
@@ -98,10 +101,10 @@ class PyramidBuilder:
                 work.exception()  # raised where it was waited for
             try:
                 with suppress(ImageNotFound):  # a record of tiles that go, goes first
-                    found = (await self._store.record(tenant, image_id)).tiles
+                    found = (await self._store.get_record(tenant, image_id)).tiles
                     if found is not None and found.folder == folder:
                         await self._store.delete(tenant, image_id)
-                await self._store.remove_tiles(tenant, image_id, folder)
+                await self._store.delete_tiles(tenant, image_id, folder)
             except SegserveError as error:
                 log.warning("tiles left behind", image_id=image_id, reason=str(error))
 

@@ -47,12 +47,12 @@ class ImageFetcher:
 
     async def fetch(self, url: str, into: BinaryIO) -> None:
         """Raises BadInput, NotAllowed, FetchFailed, TooLarge; all of them name the field `url`."""
-        self._hosts.check_on()
+        self._hosts.check_enabled()
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._follow(parse_url(url, IMAGE_FETCH), into)
         except TimeoutError:
-            raise IMAGE_FETCH.failure(f"The fetch took longer than {self._timeout_s:g} s.") from None
+            raise IMAGE_FETCH.fetch_failed(f"The fetch took longer than {self._timeout_s:g} s.") from None
 
     async def _follow(self, url: httpx.URL, into: BinaryIO) -> None:
         for _ in range(1 + MAX_REDIRECTS):
@@ -61,17 +61,17 @@ class ImageFetcher:
                     await self._read(response, into)
                     return
                 url = parse_url(response.headers.get("location", ""), IMAGE_FETCH, base=url)
-        raise IMAGE_FETCH.failure(f"It is redirected more than {MAX_REDIRECTS} times.")
+        raise IMAGE_FETCH.fetch_failed(f"It is redirected more than {MAX_REDIRECTS} times.")
 
     async def _read(self, response: httpx.Response, into: BinaryIO) -> None:
         """The body as it comes, never unpacked. What the other side says beyond its status stays here."""
         if response.status_code != 200:
-            raise IMAGE_FETCH.failure(
+            raise IMAGE_FETCH.fetch_failed(
                 f"Its host answered with status {describe_status(response.status_code)}."
             )
         if (encoding := response.headers.get("content-encoding", "identity").lower()) != "identity":
             known = encoding if encoding in ("gzip", "deflate", "br", "zstd", "compress") else "another"
-            raise IMAGE_FETCH.failure(
+            raise IMAGE_FETCH.fetch_failed(
                 f"Its host sent it packed ({known} content encoding), although asked not to."
             )
         stated = response.headers.get("content-length", "")
@@ -85,7 +85,7 @@ class ImageFetcher:
                         break
                     into.write(chunk)
         except httpx.HTTPError:
-            raise IMAGE_FETCH.failure("Its host broke off in the middle.") from None
+            raise IMAGE_FETCH.fetch_failed("Its host broke off in the middle.") from None
         if seen > self._max_bytes:
             raise TooLarge(
                 f"What the URL names is over {self._max_bytes / 1e6:g} MB.",

@@ -64,10 +64,10 @@ class ImageLibrary:
         loop = asyncio.get_running_loop()
         image_id, count = await loop.run_in_executor(self._workers, compute_content_id, file, options)
         with suppress(ImageNotFound):
-            return await self._store.record(tenant, image_id)
+            return await self._store.get_record(tenant, image_id)
         source = await loop.run_in_executor(self._workers, self._open, file, options)
         if max(source.size.height, source.size.width) > self._limits.tile_from:
-            await self._store.quota.check(tenant, count)
+            await self._store.quota.check_room(tenant, count)
             return await self._retiler.add(tenant, image_id, file, count, source, options)
         size = await loop.run_in_executor(self._workers, self._inspect, source, options)
         return await self._store.put(tenant, ImageRecord(image_id, size, options, count, time.time()), file)
@@ -81,18 +81,18 @@ class ImageLibrary:
 
     async def record(self, tenant: str, image_id: str) -> ImageRecord:
         """Raises ImageNotFound."""
-        return await self._store.record(tenant, image_id)
+        return await self._store.get_record(tenant, image_id)
 
     async def prepare_read(self, tenant: str, image_id: str) -> Callable[[], UInt8]:
         """Calling what is returned, in any thread but the event loop's, reads the image as `pixels` does: what waits
         for its turn holds no pixels. Raises ImageNotFound."""
-        record = await self._store.record(tenant, image_id)
+        record = await self._store.get_record(tenant, image_id)
         loop = asyncio.get_running_loop()
         return lambda: asyncio.run_coroutine_threadsafe(self._stored.read(tenant, record), loop).result()
 
     async def read_pixels(self, tenant: str, image_id: str) -> UInt8:
         """The image as models see it, [H, W, 3] RGB. Raises ImageNotFound, TooLarge."""
-        return await self._stored.read(tenant, await self._store.record(tenant, image_id))
+        return await self._stored.read(tenant, await self._store.get_record(tenant, image_id))
 
     async def delete(self, tenant: str, image_id: str) -> None:
         """The image goes, and with it its embeddings and masks, on every replica. Raises ImageNotFound;
@@ -109,7 +109,7 @@ class ImageLibrary:
         """Forget those of the held (tenant, image_id) that other replicas deleted unheard."""
         for tenant, image_id in held:
             try:
-                await self._store.record(tenant, image_id)
+                await self._store.get_record(tenant, image_id)
             except ImageNotFound:
                 self._forget(tenant, image_id)
             except SegserveError as error:
@@ -119,7 +119,7 @@ class ImageLibrary:
         """Delete images older than `age`. Runs until cancelled."""
         while True:
             try:
-                for image_id in await self._store.older_than(DEFAULT_TENANT, age):
+                for image_id in await self._store.list_older_than(DEFAULT_TENANT, age):
                     with suppress(ImageNotFound):  # bytes without a record are gone all the same
                         await self.delete(DEFAULT_TENANT, image_id)
                     log.info("image expired", image_id=image_id)

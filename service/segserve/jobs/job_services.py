@@ -73,9 +73,9 @@ class JobServices:
             ttl_s=int(settings.job_ttl_days * DAY_S),
             max_active=settings.max_jobs,
             lease_s=settings.job_lease_s,
-            on_end=metrics.job_ended,
+            on_end=metrics.jobs.count_end,
         )
-        metrics.expect_jobs(list(JobKind), [state for state in JobState if state.has_ended])
+        metrics.jobs.expect_kinds(list(JobKind), [state for state in JobState if state.has_ended])
         self._results = ResultStore(objects)
         self._dockets = Dockets(url)
         self._embedded_worker: EmbeddedWorker | None = None
@@ -90,7 +90,7 @@ class JobServices:
             HostAllowlist(settings.webhook_hosts, private=settings.webhook_private, purpose=WEBHOOK_PURPOSE),
             WebhookSigner(settings.webhook_secret) if settings.webhook_hosts else None,
             settings.webhook_timeout_s,
-            metrics.webhook,
+            metrics.jobs.count_webhook,
         )
 
     def create_worker(self, runners: Mapping[JobKind, JobKindRunner]) -> JobWorker:
@@ -141,7 +141,7 @@ class JobServices:
                 counts = await self._store.count_active()
                 for priority in Priority:
                     for state in (JobState.QUEUED, JobState.RUNNING):
-                        self._metrics.jobs(priority, state, counts.get((priority, state), 0))
+                        self._metrics.jobs.set_active(priority, state, counts.get((priority, state), 0))
                 if self._embedded_worker is not None and (counts or await self._webhooks.count()):
                     self._embedded_worker.wake()
             await asyncio.sleep(COUNT_INTERVAL_S)

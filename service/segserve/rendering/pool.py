@@ -1,53 +1,54 @@
-"""Where what is to be looked at is made: beside the event loop, and behind the clicks."""
+"""Low-priority threads in which job results are drawn: beside the event loop, and behind the clicks."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from segserve.bounded_executor import lower_thread_priority
-from segserve.errors import Busy
+from segserve.concurrency_limit import ConcurrencyLimit
 
 
 class RenderingPool:
-    """threads: that make something at once, at low priority. most: things being made, in turns; beyond them Busy."""
+    """`RenderingPool` runs generators of bytes in threads of low priority, one step at a time.
 
-    def __init__(self, threads: int, most: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, "look", initializer=lower_thread_priority)
-        self._most, self._taken = most, 0
+    threads: steps that run at the same time.
+    max_streams: results that are drawn at the same time, taking turns; more than these get Busy.
+    """
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """For whoever wants something made, from before its first byte is fetched. Raises Busy."""
-        if self._taken >= self._most:
-            raise Busy("Too many results are being drawn.", remedy="Try again soon.", retry_after_s=5)
-        self._taken += 1
-        try:
-            yield
-        finally:
-            self._taken -= 1
+    def __init__(self, threads: int, max_streams: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, "render", initializer=lower_thread_priority)
+        self._limit = ConcurrencyLimit(max_streams, "Too many results are being drawn.")
 
-    async def stream(self, made: Generator[bytes]) -> AsyncGenerator[bytes]:
-        """What the generator yields, but for empty parts: between any two of them others have their turn, and nobody
-        needs to want the rest. The next part is made when it is asked for. Raises what `made` raises."""
+    def slot(self) -> AbstractContextManager[None]:
+        """Hold a slot for a whole result, from before its first byte is fetched. Raises Busy."""
+        return self._limit.slot()
+
+    async def stream(self, parts: Generator[bytes]) -> AsyncGenerator[bytes]:
+        """Yield what the generator yields, without empty parts. Raises what `parts` raises.
+
+        The next part is made when the caller asks for it. Between two parts other streams have their turn. A caller
+        may stop at any part; the generator is then closed.
+        """
         step: Future[bytes | None] | None = None
         try:
             while True:
-                step = self._executor.submit(next, made, None)
+                step = self._executor.submit(next, parts, None)
                 if (part := await asyncio.wrap_future(step)) is None:
                     return
                 if part:
                     yield part
         finally:
-            await asyncio.shield(asyncio.wrap_future(self._executor.submit(close_generator, step, made)))
+            await asyncio.shield(asyncio.wrap_future(self._executor.submit(close_generator, step, parts)))
 
     def close(self) -> None:
+        """Wait for what runs; drop what waits. Blocks."""
         self._executor.shutdown(cancel_futures=True)
 
 
-def close_generator(step: "Future[Any] | None", made: Generator[bytes]) -> None:
-    """A step that nobody waits for any more may still run, in another thread."""
+def close_generator(step: "Future[Any] | None", parts: Generator[bytes]) -> None:
+    """Close the generator once its last step has ended: a step that nobody awaits may still run in another thread."""
     if step is not None:
         wait([step])
-    made.close()
+    parts.close()

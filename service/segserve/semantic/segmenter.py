@@ -66,7 +66,7 @@ class SemanticSegmenter:
 
         with timings.stage("semantic"):
             class_map, rendered = await self._turns.run(segment_and_render)
-        self._metrics.masks(model.name, sum(each.area > 0 for each in class_map.classes))
+        self._metrics.clicks.count_masks(model.name, sum(each.area > 0 for each in class_map.classes))
         return class_map, rendered
 
 

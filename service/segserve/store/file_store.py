@@ -27,7 +27,7 @@ class FileStore:
     async def put(self, tenant: str, record: FileRecord, file: BinaryIO) -> None:
         """Store a probed file. Raises TooLarge, StorageFull."""
         file.seek(0)
-        async with self._quota.room(tenant, record.stored_bytes):
+        async with self._quota.reserve(tenant, record.stored_bytes):
             await self._objects.put(keys.file_bytes(tenant, record.file_id), file)
             try:
                 await self._objects.put(
@@ -37,7 +37,7 @@ class FileStore:
                 await self._objects.delete(keys.file_bytes(tenant, record.file_id))
                 raise
 
-    async def record(self, tenant: str, file_id: str) -> FileRecord:
+    async def get_record(self, tenant: str, file_id: str) -> FileRecord:
         """Raises FileNotFound."""
         data = await self._objects.get(keys.file_record(tenant, file_id)) if is_sha256(file_id) else None
         if data is None:
@@ -52,7 +52,7 @@ class FileStore:
         async for part in parts:
             into.write(part)
 
-    async def older_than(self, tenant: str, age: timedelta) -> list[str]:
+    async def list_older_than(self, tenant: str, age: timedelta) -> list[str]:
         """Ids of the files uploaded longer ago than `age`, and of bytes that lost their record."""
         limit, folder = time.time() - age.total_seconds(), keys.files(tenant)
         listed = await self._objects.list(folder)
@@ -62,12 +62,12 @@ class FileStore:
     async def delete(self, tenant: str, file_id: str) -> None:
         """The record goes first: from then on the file does not exist. Raises FileNotFound."""
         try:
-            record = await self.record(tenant, file_id)
+            record = await self.get_record(tenant, file_id)
         finally:
             if is_sha256(file_id):
                 await self._objects.delete(keys.file_record(tenant, file_id))
                 await self._objects.delete(keys.file_bytes(tenant, file_id))
-        self._quota.count(tenant, -record.stored_bytes)
+        self._quota.adjust(tenant, -record.stored_bytes)
 
 
 def parse_file_record(data: bytes) -> FileRecord:

@@ -28,11 +28,11 @@ class ImageStore:
         """Store a read and checked image. One that exists already stays as it is and is returned. Raises TooLarge,
         StorageFull."""
         try:
-            return await self.record(tenant, record.image_id)
+            return await self.get_record(tenant, record.image_id)
         except ImageNotFound:
             pass
         file.seek(0)
-        async with self.quota.room(tenant, record.stored_bytes):
+        async with self.quota.reserve(tenant, record.stored_bytes):
             await self._objects.put(keys.image_bytes(tenant, record.image_id), file)
             try:
                 await self._objects.put(
@@ -43,7 +43,7 @@ class ImageStore:
                 raise
         return record
 
-    async def record(self, tenant: str, image_id: str) -> ImageRecord:
+    async def get_record(self, tenant: str, image_id: str) -> ImageRecord:
         """Raises ImageNotFound."""
         if not is_sha256(image_id):
             raise ImageNotFound(image_id)
@@ -65,7 +65,7 @@ class ImageStore:
         self, tenant: str, image_id: str, folder: str, level: int, row: int, column: int, data: bytes
     ) -> None:
         """Blocks: call it in a thread."""
-        self._objects.put_now(keys.image_tile(tenant, image_id, folder, level, row, column), data)
+        self._objects.put_blocking(keys.image_tile(tenant, image_id, folder, level, row, column), data)
 
     async def read_tile(
         self, tenant: str, image_id: str, folder: str, level: int, row: int, column: int
@@ -73,12 +73,12 @@ class ImageStore:
         """Raises ImageNotFound."""
         return await self._get(keys.image_tile(tenant, image_id, folder, level, row, column), image_id)
 
-    async def remove_tiles(self, tenant: str, image_id: str, folder: str = "") -> None:
+    async def delete_tiles(self, tenant: str, image_id: str, folder: str = "") -> None:
         """Those of one set, or of all that were made of an image."""
         prefix = keys.image_tiles(tenant, image_id) + folder
         await self._objects.delete([entry.path for entry in await self._objects.list(prefix)])
 
-    async def tile_bytes(self, tenant: str, image_id: str, folder: str) -> int:
+    async def measure_tiles(self, tenant: str, image_id: str, folder: str) -> int:
         """Of a set of tiles, as they lie in the store."""
         return sum(
             entry.size for entry in await self._objects.list(keys.image_tiles(tenant, image_id) + folder)
@@ -94,18 +94,18 @@ class ImageStore:
         """The record goes first: from then on the image does not exist. Raises ImageNotFound where it did
         not exist before, but not before bytes that an interrupted deletion left are gone too."""
         try:
-            record = await self.record(tenant, image_id)
+            record = await self.get_record(tenant, image_id)
         except ImageNotFound:
             if is_sha256(image_id):
                 await self._objects.delete(keys.image_bytes(tenant, image_id))
-                await self.remove_tiles(tenant, image_id)
+                await self.delete_tiles(tenant, image_id)
             raise
         await self._objects.delete(keys.image_record(tenant, image_id))
         await self._objects.delete(keys.image_bytes(tenant, image_id))
-        await self.remove_tiles(tenant, image_id)
-        self.quota.count(tenant, -record.stored_bytes)
+        await self.delete_tiles(tenant, image_id)
+        self.quota.adjust(tenant, -record.stored_bytes)
 
-    async def older_than(self, tenant: str, age: timedelta) -> list[str]:
+    async def list_older_than(self, tenant: str, age: timedelta) -> list[str]:
         """Ids of the images uploaded longer ago than `age`, and of bytes that lost their record."""
         limit = time.time() - age.total_seconds()
         folder = keys.images(tenant)

@@ -52,7 +52,7 @@ class ObjectStore:
         with translate_store_errors("it was written to"):
             await obstore.put_async(self._store, path, content)
 
-    def put_now(self, path: str, content: bytes) -> None:
+    def put_blocking(self, path: str, content: bytes) -> None:
         """Blocks: call it in a thread."""
         with translate_store_errors("it was written to"):
             obstore.put(self._store, path, content)

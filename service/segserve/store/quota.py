@@ -22,7 +22,7 @@ class Quota:
         self._coming: Counter[str] = Counter()  # bytes that are being stored
         self._listing = asyncio.Lock()
 
-    async def used(self, tenant: str) -> int:
+    async def count_used_bytes(self, tenant: str) -> int:
         """Bytes, with those that are being stored; listed at most once a minute and counted along between."""
         async with self._listing:
             at, used = self._used.get(tenant, (float("-inf"), 0))
@@ -32,14 +32,14 @@ class Quota:
                 self._used[tenant] = (time.monotonic(), used)
         return self._used[tenant][1] + self._coming[tenant]
 
-    def count(self, tenant: str, change: int) -> None:
+    def adjust(self, tenant: str, change: int) -> None:
         if tenant in self._used:
             at, used = self._used[tenant]
             self._used[tenant] = (at, used + change)
 
-    async def check(self, tenant: str, more: int) -> None:
+    async def check_room(self, tenant: str, more: int) -> None:
         """Raises TooLarge."""
-        if self._most and await self.used(tenant) + more > self._most:
+        if self._most and await self.count_used_bytes(tenant) + more > self._most:
             raise TooLarge(
                 f"It would exceed the storage quota of {self._most // 1_000_000} MB.",
                 field="file",
@@ -47,13 +47,13 @@ class Quota:
             )
 
     @asynccontextmanager
-    async def room(self, tenant: str, more: int) -> AsyncIterator[None]:
+    async def reserve(self, tenant: str, more: int) -> AsyncIterator[None]:
         """For what the block stores: counted before it is there, so that of several at once no more are taken than fit.
         Raises TooLarge."""
-        await self.check(tenant, more)
+        await self.check_room(tenant, more)
         self._coming[tenant] += more
         try:
             yield
         finally:
             self._coming[tenant] -= more
-        self.count(tenant, more)
+        self.adjust(tenant, more)

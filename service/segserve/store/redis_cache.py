@@ -194,14 +194,14 @@ class RedisCache:
         await self._ask(lambda: self._redis.unlink(index, *known, *members))
         await self._ask(lambda: self._redis.publish(keys.deleted_channel(), f"{tenant}/{image_id}"))
 
-    async def lead(self, key: str, token: str, ttl_s: float) -> bool:
+    async def acquire_lead(self, key: str, token: str, ttl_s: float) -> bool:
         """Try to become the one replica that makes what `key` will hold. True again for the token that has it."""
         lock, ms = keys.encoding(key), int(1000 * ttl_s)
         if await self._ask(lambda: self._redis.set(lock, token, nx=True, px=ms)):
             return True
         return bool(await self._ask(lambda: self._run(RENEW, lock, token, str(ms))))
 
-    async def yield_lead(self, key: str, token: str) -> None:
+    async def release_lead(self, key: str, token: str) -> None:
         """Give the lead up if `token` still has it, and tell the replicas that wait."""
         await self._ask(lambda: self._run(RELEASE, keys.encoding(key), token))
         await self._ask(lambda: self._redis.publish(keys.encoded_channel(), key))
@@ -209,7 +209,7 @@ class RedisCache:
     def _run(self, script: str, *arguments: str) -> Awaitable[Any]:
         return self._redis.eval(script, 1, *arguments)
 
-    async def notices(self) -> AsyncIterator[ImageDeleted | EmbeddingReady | None]:
+    async def listen(self) -> AsyncIterator[ImageDeleted | EmbeddingReady | None]:
         """What the replicas tell each other, for ever. None each time listening begins (again): what was said
         before may have been missed."""
         while True:

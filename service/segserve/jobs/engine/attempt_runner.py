@@ -157,7 +157,7 @@ class AttemptRunner:
             if chunk.supersedes:
                 await past.delete_state(len(past) - 1)
             past.append(published)
-            self._metrics.job_chunk(job.kind, chunk.unit_count, time.monotonic() - chunk_started)
+            self._metrics.jobs.record_chunk(job.kind, chunk.unit_count, time.monotonic() - chunk_started)
 
     async def _publish(
         self, attempt: JobAttempt, number: int, chunk: Chunk, published: PublishedChunk, rate_per_s: float

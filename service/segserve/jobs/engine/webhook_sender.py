@@ -113,8 +113,8 @@ class WebhookSender:
 
     def check_url(self, url: str) -> None:
         """Check the webhook URL of a request. Raises BadInput, NotAllowed."""
-        self._hosts.check_on()
-        self._hosts.check(parse_url(url, WEBHOOK_PURPOSE))
+        self._hosts.check_enabled()
+        self._hosts.check_url(parse_url(url, WEBHOOK_PURPOSE))
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """Return the senders: each sends one due webhook after another, until cancelled."""

@@ -56,7 +56,7 @@ class ProjectionEngine:
         follower = MaskPropagator(model, reading.size, options)
 
         async def prepared(at: int) -> PreparedImage:
-            return await self._embeddings.prepared(
+            return await self._embeddings.get_prepared(
                 job.tenant,
                 reading.slice_id(at),
                 model,

@@ -70,9 +70,9 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
                     )
             if not spool.tell():
                 raise BadInput("There are no bytes.", field="chunk", remedy="Send the image in chunks.")
-            record = await service.library.add(DEFAULT_TENANT, cast(BinaryIO, spool), options)
+            record = await service.images.add(DEFAULT_TENANT, cast(BinaryIO, spool), options)
         if model:
-            service.encode_ahead(record, await service.registry.get(model, PromptableModel))
+            service.start_encoding(record, await service.registry.get(model, PromptableModel))
         return segmentation_pb2.UploadImageResponse(
             image_id=record.image_id, width=record.size.width, height=record.size.height
         )
@@ -80,7 +80,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
     async def GetImage(
         self, request: segmentation_pb2.GetImageRequest, context: Context
     ) -> segmentation_pb2.GetImageResponse:
-        record = await self._service.library.record(DEFAULT_TENANT, request.image_id)
+        record = await self._service.images.record(DEFAULT_TENANT, request.image_id)
         return segmentation_pb2.GetImageResponse(
             image_id=record.image_id, width=record.size.width, height=record.size.height
         )
@@ -88,22 +88,22 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
     async def DeleteImage(
         self, request: segmentation_pb2.DeleteImageRequest, context: Context
     ) -> segmentation_pb2.DeleteImageResponse:
-        await self._service.library.delete(DEFAULT_TENANT, request.image_id)
+        await self._service.images.delete(DEFAULT_TENANT, request.image_id)
         return segmentation_pb2.DeleteImageResponse()
 
     async def Segment(
         self, request: segmentation_pb2.SegmentRequest, context: Context
     ) -> segmentation_pb2.SegmentResponse:
-        timings = self._service.timings()
+        timings = self._service.new_timings()
         asked = convert.segment_in(request)
         answer = await segment.segment(self._service, asked, convert.formatter(asked.format), timings)
-        context.set_trailing_metadata((("server-timing", timings.header()),))
+        context.set_trailing_metadata((("server-timing", timings.server_timing()),))
         return convert.segment_out(answer)
 
     async def Automatic(
         self, request: segmentation_pb2.AutomaticRequest, context: Context
     ) -> segmentation_pb2.AutomaticResponse:
-        timings = self._service.timings()
+        timings = self._service.new_timings()
         asked = convert_automatic.automatic_in(request)
         result_format = asked.root.format
         found = await automatic.find_objects(self._service, asked, timings)
@@ -117,22 +117,22 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
             answer.content, answer.media_type = await automatic.write_objects(
                 self._service, found, result_format, timings
             )
-        context.set_trailing_metadata((("server-timing", timings.header()),))
+        context.set_trailing_metadata((("server-timing", timings.server_timing()),))
         return answer
 
     async def Semantic(
         self, request: segmentation_pb2.SemanticRequest, context: Context
     ) -> segmentation_pb2.SemanticResponse:
-        timings = self._service.timings()
+        timings = self._service.new_timings()
         asked = convert_semantic.semantic_in(request)
         answer = await semantic.segment_semantic(self._service, asked, timings)
-        context.set_trailing_metadata((("server-timing", timings.header()),))
+        context.set_trailing_metadata((("server-timing", timings.server_timing()),))
         return convert_semantic.semantic_out(answer)
 
     async def Instances(
         self, request: segmentation_pb2.InstancesRequest, context: Context
     ) -> segmentation_pb2.InstancesResponse:
-        timings = self._service.timings()
+        timings = self._service.new_timings()
         asked = convert_instances.instances_in(request)
         _, answer = await instances.find_instances(
             self._service,
@@ -140,7 +140,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
             lambda found, image: convert_instances.instances_out(found, asked.format, image),
             timings,
         )
-        context.set_trailing_metadata((("server-timing", timings.header()),))
+        context.set_trailing_metadata((("server-timing", timings.server_timing()),))
         return answer
 
     async def GetEmbedding(
@@ -148,7 +148,7 @@ class Segmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
     ) -> segmentation_pb2.GetEmbeddingResponse:
         service = self._service
         model = await service.registry.get(request.model or service.settings.default_model, PromptableModel)
-        packed = await service.packed_embedding(request.image_id, model, service.timings())
+        packed = await service.get_packed_embedding(request.image_id, model, service.new_timings())
         return segmentation_pb2.GetEmbeddingResponse(embedding=packed)
 
     async def ListModels(
@@ -178,7 +178,7 @@ class Encoding(encoder_pb2_grpc.EncoderServiceServicer):
             image,
             convert.region(request.region) if request.HasField("region") else None,
         )
-        packed = await self._service.encoder.encode(wanted, self._service.timings())
+        packed = await self._service.encoder.encode(wanted, self._service.new_timings())
         return encoder_pb2.EncodeResponse(embedding=packed)
 
 
@@ -221,7 +221,7 @@ class Observe(grpc.aio.ServerInterceptor):
     async def _answering(self, request: Any, context: Context, method: str) -> AsyncIterator[None]:
         structlog.contextvars.bind_contextvars(request_id=secrets.token_hex(8))
         start, status = time.perf_counter(), grpc.StatusCode.OK
-        self._metrics.in_flight.inc()
+        self._metrics.requests.in_flight.inc()
         try:
             yield
         except SegserveError as error:
@@ -237,10 +237,10 @@ class Observe(grpc.aio.ServerInterceptor):
             log.exception("internal error")
             await context.abort(status, "Something went wrong here.")
         finally:
-            self._metrics.in_flight.dec()
+            self._metrics.requests.in_flight.dec()
             seconds = time.perf_counter() - start
             model = getattr(request, "model", "") if status is grpc.StatusCode.OK else ""
-            self._metrics.request(method, "gRPC", model, status.name, seconds)
+            self._metrics.requests.record(method, "gRPC", model, status.name, seconds)
             log.info("request", method="gRPC", path=method, status=status.name, ms=round(1000 * seconds, 1))
             structlog.contextvars.unbind_contextvars("request_id")
 

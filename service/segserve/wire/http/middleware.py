@@ -43,7 +43,7 @@ class Observe:
                 message["headers"] = [*message["headers"], (ID_HEADER, request_id.encode())]
             await send(message)
 
-        self._metrics.in_flight.inc()
+        self._metrics.requests.in_flight.inc()
         try:
             await self._app(scope, receive, answer)
         except Exception:
@@ -56,13 +56,13 @@ class Observe:
                     remedy=f"Report request {request_id}.",
                 )(scope, receive, answer)
         finally:
-            self._metrics.in_flight.dec()
+            self._metrics.requests.in_flight.dec()
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "other")
             model = scope.get("state", {}).get("model", "")
-            self._metrics.request(route, scope["method"], model, str(status), seconds)
+            self._metrics.requests.record(route, scope["method"], model, str(status), seconds)
             if status in REJECTIONS:
-                self._metrics.rejected(REJECTIONS[status])
+                self._metrics.requests.count_rejection(REJECTIONS[status])
             log.info(
                 "request",
                 method=scope["method"],
@@ -112,7 +112,7 @@ class InFlight:
             await self._app(scope, receive, send)
             return
         if scope.get("state", {}).get(SURPLUS):
-            self._metrics.rejected("connections")
+            self._metrics.requests.count_rejection("connections")
             busy = Busy(
                 "As many connections are open as are taken.",
                 remedy="Try again soon, or ask the operator to raise SEGSERVE_MAX_CONNECTIONS.",
@@ -122,7 +122,7 @@ class InFlight:
             await answer(scope, receive, send)
             return
         if self._running >= self._most:
-            self._metrics.rejected("in_flight")
+            self._metrics.requests.count_rejection("in_flight")
             busy = Busy(
                 f"{self._most} requests are being answered, which is as many as are taken at once.",
                 remedy="Try again in a second, or ask the operator to raise SEGSERVE_MAX_IN_FLIGHT.",

@@ -50,7 +50,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._surplus = len(self.connections) > self._max_connections
         if len(self.connections) > self._max_connections + SPARE:
-            self._metrics.rejected("connections")
+            self._metrics.requests.count_rejection("connections")
             transport.abort()
         else:
             self._start_clock()
@@ -131,7 +131,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._close_with(400, "bad_request", msg, "Send HTTP/1.1, and without TLS.")
 
     def _refuse(self, status: int, reason: str, detail: str, remedy: str) -> None:
-        self._metrics.rejected(reason)
+        self._metrics.requests.count_rejection(reason)
         self._close_with(status, reason, detail, remedy)
 
     def _close_with(self, status: int, code: str, detail: str, remedy: str) -> None:
@@ -184,7 +184,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._reader = None
         unread = self.transport.get_write_buffer_size()
         if unread and before - unread < MIN_BYTES_PER_S * self._body_timeout_s:
-            self._metrics.rejected("slow_reader")
+            self._metrics.requests.count_rejection("slow_reader")
             self.transport.abort()
         elif unread:
             self._watch_reader()

@@ -24,6 +24,6 @@ async def write_objects(
 ) -> tuple[bytes, str]:
     """(the answer's bytes, their media type). Raises TooLarge where the format cannot hold what was found."""
     overlay = result_format is ResultFormat.OVERLAY
-    image = await service.library.read_pixels(DEFAULT_TENANT, found.image_id) if overlay else None
+    image = await service.images.read_pixels(DEFAULT_TENANT, found.image_id) if overlay else None
     with timings.stage("format"):
         return await asyncio.to_thread(objects.write_objects, found, result_format, image)

@@ -62,12 +62,12 @@ def body_of(operation: str, item: BatchItem) -> dict[str, Any]:
 def operations(service: Service) -> dict[str, BatchOperation]:
     async def embed(item: BatchItem) -> Mapping[str, Any]:
         model = await service.registry.get(item.model, PromptableModel)
-        await service.embeddings.make_sure(item.tenant, item.image_id, model, service.timings())
+        await service.embeddings.ensure_encoded(item.tenant, item.image_id, model, service.new_timings())
         return {"model": model.name}
 
     async def segment(item: BatchItem) -> Mapping[str, Any]:
         asked = ask.validate_body(SegmentIn, orjson.dumps(body_of("segment", item)))
-        answer = await ask.segment(service, asked, masks.formatter(MaskFormat.RLE), service.timings())
+        answer = await ask.segment(service, asked, masks.formatter(MaskFormat.RLE), service.new_timings())
         found = masks.segmentation(answer)
         for result in found["results"]:
             for mask in result["masks"]:
@@ -76,12 +76,12 @@ def operations(service: Service) -> dict[str, BatchOperation]:
 
     async def find(item: BatchItem) -> Mapping[str, Any]:
         asked = ask.validate_body(AutomaticIn, orjson.dumps(body_of("automatic", item)))
-        found = await automatic.find_objects(service, asked, service.timings())
+        found = await automatic.find_objects(service, asked, service.new_timings())
         return await asyncio.to_thread(objects.objects_to_json, found, ResultFormat.RLE)
 
     async def classify(item: BatchItem) -> Mapping[str, Any]:
         asked = ask.validate_body(SemanticIn, orjson.dumps(body_of("semantic", item)))
-        answer = await semantic.segment_semantic(service, asked, service.timings())
+        answer = await semantic.segment_semantic(service, asked, service.new_timings())
         content: dict[str, Any] = orjson.loads(answer.content)
         return content
 
@@ -91,7 +91,7 @@ def operations(service: Service) -> dict[str, BatchOperation]:
             service,
             asked,
             lambda found, _: objects.objects_to_json(found, ResultFormat.RLE),
-            service.timings(),
+            service.new_timings(),
         )
         return found
 
@@ -106,7 +106,7 @@ def operations(service: Service) -> dict[str, BatchOperation]:
 
 def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
     """How this process does each kind of job."""
-    sources = BatchSources(service.library, service.files, service.roots)
+    sources = BatchSources(service.images, service.files, service.batch_roots)
 
     async def open_slices(job: Job, asked: AutomaticJobRequest) -> SliceReader:
         return await SliceReader.open(service.files, job.tenant, asked.view)
@@ -114,16 +114,23 @@ def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
     async def segment(job: Job, name: str, pixels: UInt8, asked: AutomaticJobRequest) -> Labels:
         model = await service.registry.get(asked.model, PromptableModel)
         check_same_model(model.bundle, asked)
-        timings = service.timings()
-        image = await service.frames.prepared(job.tenant, name, model, pixels, job.priority, timings)
-        return await service.turns.run(
+        timings = service.new_timings()
+        image = await service.frame_embeddings.get_prepared(
+            job.tenant, name, model, pixels, job.priority, timings
+        )
+        return await service.whole_image_executor.run(
             label_by_ais, model, image.embedding, image.size, asked.params, timings
         )
 
     settings = service.settings
     threads = settings.encode_threads
     projecting = ProjectionEngine(
-        service.registry, service.frames, service.workers, read_prompt, service.timings, threads
+        service.registry,
+        service.frame_embeddings,
+        service.decode_pool,
+        read_prompt,
+        service.new_timings,
+        threads,
     )
     remembering = Sam2MemoryEngine(service.registry, read_prompt, settings.device, threads)
     following = PropagationRunner(

@@ -83,7 +83,9 @@ async def source_of(service: Service, asked: BatchIn) -> BatchSource:
         check_zip(await service.files.record(DEFAULT_TENANT, given.file_id))
         return BatchSource(file_id=given.file_id)
     if given.root is not None:
-        return BatchSource(root=given.root, paths=await service.roots.list_pictures(given.root, given.folder))
+        return BatchSource(
+            root=given.root, paths=await service.batch_roots.list_pictures(given.root, given.folder)
+        )
     return BatchSource(image_ids=given.image_ids, names=given.names)
 
 

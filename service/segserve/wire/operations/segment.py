@@ -41,7 +41,7 @@ async def build_prompts(service: Service, asked: SegmentIn) -> list[Prompt]:
     masks = sum(prompt.mask is not None for prompt in asked.prompts)
     if not masks:
         return [prompt.build(index, Size(0, 0)) for index, prompt in enumerate(asked.prompts)]
-    size = (await service.library.record(DEFAULT_TENANT, asked.image_id)).size
+    size = (await service.images.record(DEFAULT_TENANT, asked.image_id)).size
     if masks * size.height * size.width > MASK_PIXELS:
         raise TooLarge(
             f"{masks} masks of this image's size are more than {MASK_PIXELS // MB} megapixels.",

@@ -103,7 +103,7 @@ def create_api(service: Service) -> FastAPI:
         InFlight,
         metrics=service.metrics,
         most=settings.max_in_flight,
-        crowded={"/v1/segment": service.places.refusal},
+        crowded={"/v1/segment": service.click_limit.refusal},
     )
     api.add_middleware(Observe, metrics=service.metrics)
     api.add_middleware(HeadAsGet)

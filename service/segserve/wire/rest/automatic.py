@@ -35,7 +35,7 @@ def add(api: FastAPI, service: Service) -> None:
         """Find all objects. `format` decides what is answered: a file with the label map (png, tiff, npy), a
         picture (overlay), or JSON (coco, rle, polygon). An image of very many tiles is left to a job, whose results
         are had in the formats of jobs."""
-        timings = service.timings()
+        timings = service.new_timings()
         asked = await request_body.read_json(request, AutomaticIn)
         try:
             found = await automatic.find_objects(service, asked, timings)
@@ -43,4 +43,4 @@ def add(api: FastAPI, service: Service) -> None:
             return accepted(await many_tiles_job.submit(service, asked, error))
         request.state.model = found.model
         content, media_type = await automatic.write_objects(service, found, asked.root.format, timings)
-        return Response(content, media_type=media_type, headers={"Server-Timing": timings.header()})
+        return Response(content, media_type=media_type, headers={"Server-Timing": timings.server_timing()})

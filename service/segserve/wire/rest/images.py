@@ -58,10 +58,10 @@ def add(api: FastAPI, service: Service) -> None:
     ) -> Response:
         """Store an image. The same bytes with the same options have the same id, however often they are sent."""
         loaded = None if model is None else await service.registry.get(model, PromptableModel)
-        async with request_body.uploaded(request, service.fetcher) as file:
-            record = await service.library.add(DEFAULT_TENANT, file, options)
+        async with request_body.uploaded(request, service.image_fetcher) as file:
+            record = await service.images.add(DEFAULT_TENANT, file, options)
         if loaded is not None:
-            service.encode_ahead(record, loaded)
+            service.start_encoding(record, loaded)
         return json(image_out(record), 201)
 
     @api.get(
@@ -69,12 +69,12 @@ def add(api: FastAPI, service: Service) -> None:
     )
     async def image(image_id: ImageId) -> Response:
         """The size of a stored image; HEAD asks whether there is one."""
-        return json(image_out(await service.library.record(DEFAULT_TENANT, image_id)))
+        return json(image_out(await service.images.record(DEFAULT_TENANT, image_id)))
 
     @api.delete("/v1/images/{image_id}", status_code=204, responses=refusals(404, 422, 503), tags=["images"])
     async def delete(image_id: ImageId) -> Response:
         """Delete an image and all that was made from it."""
-        await service.library.delete(DEFAULT_TENANT, image_id)
+        await service.images.delete(DEFAULT_TENANT, image_id)
         return Response(status_code=204)
 
     @api.get(
@@ -86,9 +86,9 @@ def add(api: FastAPI, service: Service) -> None:
         image_id: ImageId, model: Annotated[str | None, Query(max_length=64)] = None
     ) -> Response:
         """The embedding as safetensors (fp16), to decode elsewhere with the model's decoder.onnx."""
-        timings = service.timings()
+        timings = service.new_timings()
         loaded = await service.registry.get(model or service.settings.default_model, PromptableModel)
-        packed = await service.packed_embedding(image_id, loaded, timings)
+        packed = await service.get_packed_embedding(image_id, loaded, timings)
         return Response(
-            packed, media_type="application/octet-stream", headers={"Server-Timing": timings.header()}
+            packed, media_type="application/octet-stream", headers={"Server-Timing": timings.server_timing()}
         )

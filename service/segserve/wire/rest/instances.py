@@ -27,10 +27,10 @@ def add(api: FastAPI, service: Service) -> None:
     )
     async def objects(request: Request) -> Response:
         """Objects of the classes that a Mask R-CNN knows, by descending score, each with its class and mask."""
-        timings = service.timings()
+        timings = service.new_timings()
         asked = await request_body.read_json(request, InstancesIn)
         found, (content, media_type) = await instances.find_instances(
             service, asked, lambda found, image: results.write_objects(found, asked.format, image), timings
         )
         request.state.model = found.model
-        return Response(content, headers={"Server-Timing": timings.header()}, media_type=media_type)
+        return Response(content, headers={"Server-Timing": timings.server_timing()}, media_type=media_type)

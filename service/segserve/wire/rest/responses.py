@@ -22,7 +22,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def json(content: Any, status: int = 200, timings: Timings | None = None) -> Response:
-    extra = {} if timings is None else {"Server-Timing": timings.header()}
+    extra = {} if timings is None else {"Server-Timing": timings.server_timing()}
     return Response(orjson.dumps(content), status, extra, media_type="application/json")
 
 

@@ -26,7 +26,7 @@ def add(api: FastAPI, service: Service) -> None:
     )
     async def segment(request: Request) -> Response:
         """Masks for prompts on an image. `Accept: image/png` answers a single mask as the picture itself."""
-        timings = service.timings()
+        timings = service.new_timings()
         asked = await request_body.read_json(request, SegmentIn)
         if "image/png" in request.headers.get("accept", ""):
             if len(asked.prompts) > 1 or asked.select is Select.ALL:
@@ -39,7 +39,7 @@ def add(api: FastAPI, service: Service) -> None:
             request.state.model = shown.model
             [[found]] = shown.results
             return Response(
-                found.rendered, media_type="image/png", headers={"Server-Timing": timings.header()}
+                found.rendered, media_type="image/png", headers={"Server-Timing": timings.server_timing()}
             )
         answer = await ask.segment(service, asked, masks.formatter(asked.format), timings)
         request.state.model = answer.model

@@ -37,12 +37,12 @@ def add(api: FastAPI, service: Service) -> None:
     async def classes(request: Request) -> Response:
         """A class for every pixel, by a U-Net or its kin, as a class map in which 0 is background and n the n-th of
         the model's classes, or as one object for each class."""
-        timings = service.timings()
+        timings = service.new_timings()
         asked = await request_body.read_json(request, SemanticIn)
         answer = await semantic.segment_semantic(service, asked, timings)
         request.state.model = answer.found.model
         headers = {
-            "Server-Timing": timings.header(),
+            "Server-Timing": timings.server_timing(),
             semantic.AREAS: semantic.areas_header(answer.found),
         }
         return Response(answer.content, headers=headers, media_type=answer.media_type)

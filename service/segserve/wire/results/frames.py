@@ -38,7 +38,7 @@ async def write_frame_results(service: Service, job: Job, asked: JobFormat) -> A
             view = StoredView.model_validate_json(await service.jobs.queue.read_request(job)).view
             record, path = await stack.enter_async_context(service.files.local_copy(job.tenant, view.file_id))
             made = made_with(SourceFile(view, record, path, service.files.limits), lines, job, asked)
-        parts = await stack.enter_async_context(aclosing(service.maker.stream(made)))
+        parts = await stack.enter_async_context(aclosing(service.rendering_pool.stream(made)))
         async for part in parts:
             yield part
 

@@ -30,7 +30,7 @@ async def write_job_results(service: Service, job: Job, asked: JobFormat, after:
     )
 
     async def placed() -> AsyncGenerator[bytes]:
-        with service.maker.slot():
+        with service.rendering_pool.slot():
             async with aclosing(made) as parts:
                 async for part in parts:
                     yield part
