@@ -32,7 +32,7 @@ PARAMS: dict[str, dict[str, Any]] = {
 def drawn_labels(
     count: int, radius: int, seed: int, height: int = 180, width: int = 240
 ) -> NDArray[np.int32]:
-    """Ellipses, the later ones over the earlier, so that many touch."""
+    """Draw ellipses, later ones over earlier ones, so that many touch."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     labels = np.zeros((height, width), np.int32)
@@ -44,8 +44,10 @@ def drawn_labels(
 
 
 def drawn_maps(count: int, radius: int, seed: int, noise: float = 0.04) -> Float32:
-    """[3, H, W]: what a decoder would say of drawn ellipses, as torch_em's PerObjectDistanceTransform defines
-    its targets, blurred and with noise."""
+    """Return the maps [3, H, W] of a decoder for drawn ellipses, blurred and with noise.
+
+    The targets are those of torch_em's PerObjectDistanceTransform.
+    """
     labels = drawn_labels(count, radius, seed)
     center, boundary = np.ones(labels.shape), np.ones(labels.shape)
     for index in np.unique(labels[labels > 0]):
@@ -63,7 +65,7 @@ def drawn_maps(count: int, radius: int, seed: int, noise: float = 0.04) -> Float
 
 
 def all_maps() -> dict[str, Float32]:
-    """By name; the starter's are those it once made of examples/nuclei.png, in 8 bits."""
+    """Return all maps by name. Those of the starter are its stored maps of examples/nuclei.png, in 8 bits."""
     with np.load(FROZEN) as frozen:
         starter = frozen["starter's maps"].astype(np.float32) / 255
     return {
@@ -76,7 +78,7 @@ def all_maps() -> dict[str, Float32]:
 
 
 def adjusted_rand(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Hubert and Arabie 1985, over all pixels; 1.0 where both put everything into one."""
+    """Return the adjusted Rand index over all pixels (Hubert and Arabie 1985); 1.0 if both have a single object."""
     table = np.zeros((int(a.max()) + 1, int(b.max()) + 1))
     np.add.at(table, (a.ravel().astype(np.intp), b.ravel().astype(np.intp)), 1)
 
@@ -90,7 +92,7 @@ def adjusted_rand(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 
 def by_micro_sam(maps: Float32, params: dict[str, Any]) -> NDArray[np.uint64]:
-    """The label map of `InstanceSegmentationWithDecoder.generate`."""
+    """Return the label map of `InstanceSegmentationWithDecoder.generate`."""
     from micro_sam.instance_segmentation import InstanceSegmentationWithDecoder
 
     generator = InstanceSegmentationWithDecoder(None, None)

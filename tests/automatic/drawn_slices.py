@@ -1,4 +1,4 @@
-"""Slices [Z, H, W] of drawn cells, each slice segmented alone."""
+"""Slices [Z, H, W] of drawn cells, with ids of each slice alone."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,10 @@ def disc(x: float, y: float, radius: float, height: int = 60, width: int = 80) -
 
 
 def drawn_slices(count: int, seed: int, missed: float = 0.1) -> UInt32:
-    """Ellipsoids that wobble from slice to slice, the later ones over the earlier; some are missed in some slices."""
+    """Draw ellipsoids that shift from slice to slice, later ones over earlier ones.
+
+    missed: the share of slices that miss an ellipsoid.
+    """
     random = np.random.default_rng(seed)
     slices = np.zeros((12, 90, 110), np.uint32)
     for number in range(1, count + 1):
@@ -27,8 +30,8 @@ def drawn_slices(count: int, seed: int, missed: float = 0.1) -> UInt32:
 
 
 def canonical(labels: NDArray[np.integer]) -> UInt32:
-    """The same objects, numbered in the order in which they come."""
-    found, first, inverse = np.unique(np.append(0, labels), return_index=True, return_inverse=True)
-    rank = np.empty(len(found), np.uint32)
-    rank[np.argsort(first)] = np.arange(len(found))
+    """Return the same objects, numbered in the order in which they occur."""
+    ids, first, inverse = np.unique(np.append(0, labels), return_index=True, return_inverse=True)
+    rank = np.empty(len(ids), np.uint32)
+    rank[np.argsort(first)] = np.arange(len(ids))
     return rank[inverse][1:].reshape(labels.shape)

@@ -1,4 +1,4 @@
-"""Automatic instance segmentation is micro-sam's, label for label, from the same maps."""
+"""AIS gives micro-sam's labels, one for one, for the same maps."""
 
 import numpy as np
 import pytest
@@ -24,11 +24,11 @@ def test_labels_are_those_that_micro_sam_gave(maps: str, params: str) -> None:
         theirs = frozen[f"{maps}: {params}"]
     ours = segment_by_watershed(MAPS[maps], AisParams(**PARAMS[params]))
     assert ours.max() == theirs.max()
-    # What the machine's arithmetic rounds otherwise may move single pixels; `test_ais_watershed_oracle` allows none.
+    # Another CPU may round differently and move single pixels; `test_ais_watershed_oracle` allows no difference.
     assert adjusted_rand(ours, theirs) >= 0.999
 
 
-def test_the_frozen_answers_tell_parameters_apart() -> None:
+def test_the_stored_labels_differ_between_parameters() -> None:
     with np.load(FROZEN) as frozen:
         counts = {params: int(frozen[f"many small ones: {params}"].max()) for params in PARAMS}
     assert len(set(counts.values())) >= 5
@@ -49,7 +49,7 @@ def test_the_smallest_images_are_segmented(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [Size(300, 410), Size(97, 33), Size(1024, 700)])
-def test_maps_go_to_the_images_size_as_torch_em_takes_them(size: Size) -> None:
+def test_maps_are_resized_to_the_image_as_by_torch_em(size: Size) -> None:
     maps = np.random.default_rng(0).random((3, 256, 256), dtype=np.float32)
     square = STARTER.preprocess.input_size
     scale = square / max(size.height, size.width)
@@ -60,7 +60,7 @@ def test_maps_go_to_the_images_size_as_torch_em_takes_them(size: Size) -> None:
         assert np.abs(found - exact).max() <= bilinear_error(each) + bilinear_error(up)
 
 
-def test_what_is_kept_of_maps_segments_alike() -> None:
+def test_packed_maps_give_the_same_segmentation() -> None:
     maps = drawn_maps(60, 15, 4)
     assert np.abs(unpack_maps(pack_maps(maps)) - maps).max() <= 0.5 / 65_535 + 1e-7
     ours, kept = (
@@ -71,8 +71,8 @@ def test_what_is_kept_of_maps_segments_alike() -> None:
 
 
 def test_a_request_overrides_the_model_and_the_model_the_defaults() -> None:
-    found = AisEntry(center_distance_threshold=0.3, min_size=50)
-    manifest = STARTER.model_copy(update={"ais": found})
+    of_model = AisEntry(center_distance_threshold=0.3, min_size=50)
+    manifest = STARTER.model_copy(update={"ais": of_model})
     assert resolve_ais_params(manifest, AisEntry(min_size=7)) == AisParams(
         center_distance_threshold=0.3, min_size=7
     )

@@ -1,4 +1,4 @@
-"""Live: micro-sam's own code on the same maps. `test_ais_watershed` compares with its frozen answers."""
+"""micro-sam itself, run on the same maps. `test_ais_watershed` compares with its stored labels."""
 
 import numpy as np
 import pytest

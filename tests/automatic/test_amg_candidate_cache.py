@@ -1,4 +1,4 @@
-"""Grids of candidates: made once for all who want them, given up with the last, bounded in memory."""
+"""AMG candidates of a grid: decoded once for all waiters, cancelled with the last one, bounded in memory."""
 
 import asyncio
 import time
@@ -19,72 +19,74 @@ from segserve.metrics import Metrics
 from segserve.timing import Timings
 from segserve.types import Region
 
-PART = GridRegion(Region(0, 0, 64, 64), 16)  # 256 points, in 8 pieces
+GRID = GridRegion(Region(0, 0, 64, 64), 16)  # 256 points, in 8 batches
 MODEL = cast(Any, SimpleNamespace(bundle=SimpleNamespace(digest="d")))
 PATCH = LogitsPatch(np.zeros((8, 8), np.float16), 0, 0)
 
 
-class Bench:
-    """Grids whose decoder takes 20 ms for a piece, and counts them."""
+class CountingCache:
+    """A candidate cache whose decoder takes 20 ms per batch, and counts the batches."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def answer(*args: object) -> None: ...
 
-        self.pieces = 0
-        self.turns = BoundedExecutor(1, 4, Metrics())
-        parts = SimpleNamespace(get_record=answer, get_prepared=answer)
-        self.grids = AmgCandidateCache(
-            cast(Any, parts), cast(Any, parts), self.turns, ThreadPoolExecutor(1), Metrics(), 1 << 24
+        self.batches = 0
+        executor = BoundedExecutor(1, 4, Metrics())
+        stub = SimpleNamespace(get_record=answer, get_prepared=answer)
+        self.cache = AmgCandidateCache(
+            cast(Any, stub), cast(Any, stub), executor, ThreadPoolExecutor(1), Metrics(), 1 << 24
         )
         monkeypatch.setattr(amg_candidate_cache, "decode_points", self.decode)
 
     def decode(self, model: object, image: object, points: Any, *args: object) -> list[AmgCandidate]:
-        self.pieces += 1
+        self.batches += 1
         time.sleep(0.02)
         return [AmgCandidate((x, y), 1.0, PATCH) for x, y in points.tolist()]
 
     async def get(self, offset: float = 1.0) -> AmgCandidates:
-        return await self.grids.get("t", "i", MODEL, PART, None, offset, Timings())
+        return await self.cache.get("t", "i", MODEL, GRID, None, offset, Timings())
 
 
-def test_it_is_made_once_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def tell() -> None:
-        bench = Bench(monkeypatch)
-        found = await asyncio.gather(*(bench.get() for _ in range(3)))
-        assert (bench.pieces, len(found[0].found)) == (8, 256)
-        assert await bench.get() is found[0] is found[2]
-        assert bench.pieces == 8
-        assert found[0].nbytes == AmgCandidates(found[0].reach, found[0].found).nbytes
+def test_a_grid_is_decoded_once_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        cache = CountingCache(monkeypatch)
+        results = await asyncio.gather(*(cache.get() for _ in range(3)))
+        assert (cache.batches, len(results[0].items)) == (8, 256)
+        assert await cache.get() is results[0] is results[2]
+        assert cache.batches == 8
+        assert results[0].nbytes == AmgCandidates(results[0].depth, results[0].items).nbytes
 
-    asyncio.run(tell())
+    asyncio.run(scenario())
 
 
-def test_it_goes_on_for_who_is_left_and_ends_with_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def tell() -> None:
-        bench = Bench(monkeypatch)
-        two = [asyncio.create_task(bench.get()) for _ in range(2)]
-        while not bench.pieces:
+def test_decoding_continues_for_remaining_waiters_and_ends_with_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        cache = CountingCache(monkeypatch)
+        two = [asyncio.create_task(cache.get()) for _ in range(2)]
+        while not cache.batches:
             await asyncio.sleep(0.001)
         two[0].cancel()
         await asyncio.sleep(0.05)
         assert not two[1].done()
-        assert bench.pieces > 1
+        assert cache.batches > 1
         two[1].cancel()
         await asyncio.gather(*two, return_exceptions=True)
-        begun = bench.pieces
+        started = cache.batches
         await asyncio.sleep(0.1)
-        assert bench.pieces <= begun + 1 < 8
-        assert len((await bench.get()).found) == 256
+        assert cache.batches <= started + 1 < 8
+        assert len((await cache.get()).items) == 256
 
-    asyncio.run(tell())
+    asyncio.run(scenario())
 
 
 def test_candidates_that_would_fill_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def tell() -> None:
-        bench = Bench(monkeypatch)
+    async def scenario() -> None:
+        cache = CountingCache(monkeypatch)
         with pytest.raises(TooLarge, match="before they are filtered"):
-            await bench.get(32.0)
-        assert bench.pieces == 2
+            await cache.get(32.0)
+        assert cache.batches == 2
 
     monkeypatch.setattr(amg_candidate_cache, "MAX_GRID_BYTES", 64 * (1024 + PATCH.logits.nbytes) - 1)
-    asyncio.run(tell())
+    asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""Automatic masks are those of segment-anything's own generator."""
+"""AMG masks are those of segment-anything's own generator."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -32,40 +32,40 @@ from segserve.timing import Timings
 from segserve.types import Region, Size, UInt8
 from tests.models.networks import noise_image, opened, small_sam
 
-ROOM = 1 << 30
+MAX_BYTES = 1 << 30
 
 
 class Ours:
-    """The generator without a service around it: every region encoded when it is needed, what was decoded
-    kept."""
+    """The generator without a service: it encodes a region when it needs it, and keeps the candidates."""
 
     def __init__(self, model: PromptableModel, threads: int = 2) -> None:
         self.model = model
         self.candidates: dict[tuple[bytes, Region, int], AmgCandidates] = {}
-        self._workers = ThreadPoolExecutor(threads)
+        self._threads = ThreadPoolExecutor(threads)
 
     def generate(self, image: UInt8, params: AmgParams) -> list[AmgMask]:
-        size, found = Size(*image.shape[:2]), []
-        for part in plan_grid_regions(size, params):
-            key = (image.tobytes(), part.region, part.points_per_side)
+        size: Size = Size(*image.shape[:2])
+        masks: list[AmgMask] = []
+        for grid in plan_grid_regions(size, params):
+            key = (image.tobytes(), grid.region, grid.points_per_side)
             if key not in self.candidates:
-                self.candidates[key] = self._decode(image, part)
-            found += filter_candidates(
-                self.candidates[key], self.model.manifest, part.region, size, params, ROOM
+                self.candidates[key] = self._decode(image, grid)
+            masks += filter_candidates(
+                self.candidates[key], self.model.manifest, grid.region, size, params, MAX_BYTES
             )
-        return combine_regions(found, params)
+        return combine_regions(masks, params)
 
     def prepared(self, image: UInt8, region: Region) -> PreparedImage:
         rows, columns = slice(region.y, region.y + region.height), slice(region.x, region.x + region.width)
         embedding = self.model.encode(preprocess_image(image[rows, columns], self.model.preprocess))
         return PreparedImage(region.size, embedding, self.model.prepare(embedding, None))
 
-    def _decode(self, image: UInt8, part: Any) -> AmgCandidates:
-        prepared = self.prepared(image, part.region)
-        found = decode_points(
-            self.model, prepared, make_point_grid(part), amg_candidates.LOGIT_DEPTH, self._workers, Timings()
+    def _decode(self, image: UInt8, grid: Any) -> AmgCandidates:
+        prepared = self.prepared(image, grid.region)
+        candidates = decode_points(
+            self.model, prepared, make_point_grid(grid), amg_candidates.LOGIT_DEPTH, self._threads, Timings()
         )
-        return AmgCandidates(amg_candidates.LOGIT_DEPTH, found)
+        return AmgCandidates(amg_candidates.LOGIT_DEPTH, candidates)
 
 
 class Reference:
@@ -74,7 +74,7 @@ class Reference:
 
     def generate(self, image: UInt8, params: AmgParams) -> list[dict[str, Any]]:
         masks: list[dict[str, Any]] = SamAutomaticMaskGenerator(self.sam, **asdict(params)).generate(image)
-        return [each for each in masks if each["area"]]
+        return [mask for mask in masks if mask["area"]]
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +95,10 @@ def pixels(mask: dict[str, Any]) -> NDArray[np.bool_]:
 
 
 def assert_same(
-    ours: list[AmgMask], theirs: list[dict[str, Any]], *, least: int = 5, stability: float = 1e-3
+    ours: list[AmgMask], theirs: list[dict[str, Any]], *, at_least: int = 5, stability: float = 1e-3
 ) -> None:
-    """The same number in the same order, and of 99% all is equal: click, crop, scores, pixels."""
-    assert len(theirs) >= least, "the comparison must not be of nothing"
+    """The masks are as many and in the same order, and 99% are equal in click, crop, scores and pixels."""
+    assert len(theirs) >= at_least, "the comparison must not be of nothing"
     assert len(ours) == len(theirs)
     matched = 0
     for each, mask in zip(ours, theirs, strict=True):
@@ -126,7 +126,7 @@ LENIENT: dict[str, Any] = {
 CROPS = {**LENIENT, "points_per_side": 4, "crop_n_layers": 1, "crop_nms_thresh": 0.99}
 CASES = {
     "a grid": AmgParams(**{**LENIENT, "pred_iou_thresh": 0.01}),
-    "duplicates go": AmgParams(**{**LENIENT, "box_nms_thresh": 0.97}),
+    "NMS removes duplicates": AmgParams(**{**LENIENT, "box_nms_thresh": 0.97}),
     "all masks": AmgParams(**{**LENIENT, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}),
     "crops, small regions": AmgParams(**CROPS, min_mask_region_area=15),
     "crops, fewer points": AmgParams(
@@ -149,30 +149,30 @@ def test_masks_are_the_generators(
 def test_fp16_changes_no_mask_worth_keeping(small: tuple[Ours, Reference]) -> None:
     ours, image = small[0], noise_image(200, 260)
     ours.candidates.clear()
-    found = ours.generate(image, CASES["a grid"])
-    assert_same(found, small[1].generate(image, CASES["a grid"]), stability=0.01)
+    masks = ours.generate(image, CASES["a grid"])
+    assert_same(masks, small[1].generate(image, CASES["a grid"]), stability=0.01)
 
 
 def test_masks_that_would_fill_the_memory_are_refused(small: tuple[Ours, Reference]) -> None:
     ours, image, params = small[0], noise_image(200, 260), CASES["all masks"]
     ours.generate(image, params)
-    (kept,) = (found for key, found in ours.candidates.items() if key[2] == params.points_per_side)
+    (kept,) = (candidates for key, candidates in ours.candidates.items() if key[2] == params.points_per_side)
     whole = Region(0, 0, 260, 200)
     with pytest.raises(TooLarge) as refusal:
-        filter_candidates(kept, ours.model.manifest, whole, whole.size, params, room=10_000)
+        filter_candidates(kept, ours.model.manifest, whole, whole.size, params, max_bytes=10_000)
     assert refusal.value.field == "params"
 
 
 @settings(max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from([(90, 300), (700, 40), (257, 255), (31, 33)]), st.booleans())
-def test_what_is_cut_off_decides_about_nothing(seed: int, size: tuple[int, int], padded: bool) -> None:
+def test_cutting_logits_to_a_patch_changes_no_measure(seed: int, size: tuple[int, int], padded: bool) -> None:
     rng = np.random.default_rng(seed)
     logits = rng.normal(-9, 4, (64, 64)).astype(np.float16).astype(np.float32)
-    where = (
+    geometry = (
         LogitsGeometry.padded(Size(*size), 256, 64) if padded else LogitsGeometry.stretched(Size(*size), 64)
     )
     logits[rng.random((64, 64)) < 0.9] = -20
     candidate = AmgCandidate((0, 0), 0.5, amg_candidates.cut_patch(logits, amg_candidates.LOGIT_DEPTH))
-    again = AmgCandidates(amg_candidates.LOGIT_DEPTH, [candidate]).logits(0, 64)
+    restored = AmgCandidates(amg_candidates.LOGIT_DEPTH, [candidate]).logits(0, 64)
     for offset in (0.0, 1.0, amg_candidates.LOGIT_DEPTH):
-        assert measure_mask(again, where, 0, offset) == measure_mask(logits, where, 0, offset)
+        assert measure_mask(restored, geometry, 0, offset) == measure_mask(logits, geometry, 0, offset)

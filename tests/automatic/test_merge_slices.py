@@ -1,4 +1,4 @@
-"""Slices, each segmented alone, to objects of a volume. `test_merge_slices_oracle` compares with micro-sam."""
+"""Objects of single slices become objects of a volume. `test_merge_slices_oracle` compares with micro-sam."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.automatic.drawn_slices import disc, drawn_slices
 PLAIN = VolumeParams()
 
 
-def merged_of(slices: NDArray[np.integer], params: VolumeParams) -> UInt32:
+def merge(slices: NDArray[np.integer], params: VolumeParams) -> UInt32:
     labels = slices.astype(np.uint32)
     merge_slices(labels, params)
     return labels
@@ -25,9 +25,9 @@ def ids(labels: UInt32) -> list[int]:
     return [each for each in np.unique(labels).tolist() if each]
 
 
-def test_a_cell_through_slices_has_one_id_whatever_its_slices_call_it() -> None:
+def test_a_cell_through_slices_gets_one_id_whatever_its_ids_in_the_slices() -> None:
     slices = column()
-    merged = merged_of(slices * np.array([3, 1, 9, 1, 2, 7, 4], np.uint32)[:, None, None], PLAIN)
+    merged = merge(slices * np.array([3, 1, 9, 1, 2, 7, 4], np.uint32)[:, None, None], PLAIN)
     assert np.array_equal(merged, slices)
 
 
@@ -39,38 +39,38 @@ def test_two_cells_that_touch_in_a_slice_stay_two() -> None:
         each[disc(49, 30, reach) & (each == 0)] = 2
     assert np.any((slices[2, :, :-1] == 1) & (slices[2, :, 1:] == 2))
     for gap_closing in (None, 1):
-        merged = merged_of(slices, VolumeParams(gap_closing=gap_closing))
+        merged = merge(slices, VolumeParams(gap_closing=gap_closing))
         assert np.array_equal(merged, slices)
 
 
-def test_cells_one_after_the_other_that_hardly_overlap_are_two() -> None:
+def test_consecutive_cells_that_hardly_overlap_are_two() -> None:
     slices = np.zeros((4, 60, 80), np.uint32)
     slices[:2] = disc(25, 30, 10)
     slices[2:] = disc(41, 30, 10)
-    assert ids(merged_of(slices, PLAIN)) == [1, 2]
+    assert ids(merge(slices, PLAIN)) == [1, 2]
 
 
 def test_a_higher_beta_joins_less() -> None:
     slices = np.stack([disc(25, 30, 10), disc(33, 30, 10)]).astype(np.uint32)
-    assert ids(merged_of(slices, VolumeParams(beta=0.5))) == [1]
-    assert ids(merged_of(slices, VolumeParams(beta=0.9))) == [1, 2]
+    assert ids(merge(slices, VolumeParams(beta=0.5))) == [1]
+    assert ids(merge(slices, VolumeParams(beta=0.9))) == [1, 2]
 
 
 @pytest.mark.parametrize(("missed", "gap_closing"), [([3], 1), ([3, 4], 1), ([3, 4, 5], 2)])
 def test_a_gap_is_closed(missed: list[int], gap_closing: int) -> None:
     slices = column(9)
     slices[missed] = 0
-    assert ids(merged_of(slices, PLAIN)) == [1, 2]
-    closed = merged_of(slices, VolumeParams(gap_closing=gap_closing))
+    assert ids(merge(slices, PLAIN)) == [1, 2]
+    closed = merge(slices, VolumeParams(gap_closing=gap_closing))
     assert ids(closed) == [1]
     assert closed[missed].any(axis=(1, 2)).all()
     assert closed[slices > 0].all()
 
 
-def test_a_gap_that_is_longer_stays() -> None:
+def test_a_longer_gap_stays_open() -> None:
     slices = column(9)
     slices[[3, 4, 5]] = 0
-    assert ids(merged_of(slices, VolumeParams(gap_closing=1))) == [1, 2]
+    assert ids(merge(slices, VolumeParams(gap_closing=1))) == [1, 2]
 
 
 def test_closing_a_gap_does_not_join_neighbours() -> None:
@@ -78,7 +78,7 @@ def test_closing_a_gap_does_not_join_neighbours() -> None:
     slices[:, disc(30, 30, 8)] = 1
     slices[:, disc(50, 30, 8)] = 2
     slices[3][slices[3] == 1] = 0
-    merged = merged_of(slices, VolumeParams(gap_closing=1))
+    merged = merge(slices, VolumeParams(gap_closing=1))
     assert ids(merged) == [1, 2]
     assert merged[3, 30, 30] == merged[2, 30, 30] != merged[3, 30, 50]
 
@@ -87,24 +87,24 @@ def test_an_empty_slice_at_an_end_joins_nothing() -> None:
     slices = np.zeros((9, 60, 80), np.uint32)
     slices[0] = disc(20, 20, 8)
     slices[2:] = disc(60, 40, 8)
-    merged = merged_of(slices, VolumeParams(gap_closing=2))
+    merged = merge(slices, VolumeParams(gap_closing=2))
     assert merged[0, 20, 20] == 1
     assert merged[4, 40, 60] == 2
 
 
-def test_min_z_extent_leaves_out_what_is_in_fewer_slices() -> None:
+def test_min_z_extent_removes_objects_through_fewer_slices() -> None:
     slices = np.zeros((6, 60, 80), np.uint32)
     slices[0, disc(20, 20, 6)] = 1  # in one slice
     slices[1:3, disc(60, 20, 6)] = 2  # in two
     slices[1:4, disc(40, 45, 6)] = 3  # in three
-    assert ids(merged_of(slices, PLAIN)) == [1, 2, 3]
-    merged = merged_of(slices, VolumeParams(min_z_extent=3))
+    assert ids(merge(slices, PLAIN)) == [1, 2, 3]
+    merged = merge(slices, VolumeParams(min_z_extent=3))
     assert ids(merged) == [1]
     assert np.array_equal(merged > 0, slices == 3)
 
 
 def test_ids_have_no_gaps_and_follow_the_slices() -> None:
-    merged = merged_of(drawn_slices(40, seed=1), VolumeParams(gap_closing=1, min_z_extent=2))
+    merged = merge(drawn_slices(40, seed=1), VolumeParams(gap_closing=1, min_z_extent=2))
     assert ids(merged) == list(range(1, len(ids(merged)) + 1))
     begins = [int((merged == each).any(axis=(1, 2)).argmax()) for each in ids(merged)]
     assert begins == sorted(begins)
@@ -112,16 +112,16 @@ def test_ids_have_no_gaps_and_follow_the_slices() -> None:
 
 def test_the_same_slices_give_the_same_labels() -> None:
     slices, params = drawn_slices(40, seed=2), VolumeParams(gap_closing=1)
-    assert np.array_equal(merged_of(slices, params), merged_of(slices, params))
+    assert np.array_equal(merge(slices, params), merge(slices, params))
 
 
 def test_a_slice_without_background_is_like_any_other() -> None:
     slices = np.ones((3, 20, 30), np.uint32)
     slices[:, :, 15:] = 2
-    assert np.array_equal(merged_of(slices, PLAIN), slices)
+    assert np.array_equal(merge(slices, PLAIN), slices)
 
 
 @pytest.mark.parametrize("params", [PLAIN, VolumeParams(gap_closing=2, min_z_extent=2)])
 @pytest.mark.parametrize("depth", [1, 2, 5])
-def test_nothing_is_nothing(depth: int, params: VolumeParams) -> None:
-    assert not merged_of(np.zeros((depth, 20, 30), np.uint16), params).any()
+def test_empty_slices_stay_empty(depth: int, params: VolumeParams) -> None:
+    assert not merge(np.zeros((depth, 20, 30), np.uint16), params).any()

@@ -1,4 +1,4 @@
-"""Live: the same slices, merged by micro-sam. `test_merge_slices` needs none."""
+"""The same slices, merged by micro-sam itself. `test_merge_slices` runs without micro-sam."""
 
 import inspect
 from typing import Any

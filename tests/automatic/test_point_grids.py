@@ -32,12 +32,12 @@ def test_points_are_the_librarys(side: int, width: int, height: int) -> None:
 
 def test_layers_have_fewer_points_by_the_factor() -> None:
     params = AmgParams(points_per_side=9, crop_n_layers=2, crop_n_points_downscale_factor=2)
-    found = [part.points_per_side for part in plan_grid_regions(Size(500, 400), params)]
+    sides_of_layers = [grid.points_per_side for grid in plan_grid_regions(Size(500, 400), params)]
     expected = [int(len(points) ** 0.5) for points in library.build_all_layer_point_grids(9, 2, 2)]
-    assert found == [expected[0]] + 4 * [expected[1]] + 16 * [expected[2]]
+    assert sides_of_layers == [expected[0]] + 4 * [expected[1]] + 16 * [expected[2]]
 
 
-def test_a_layer_without_points_and_more_points_than_can_be_are_refused() -> None:
+def test_a_layer_without_points_and_too_many_points_are_refused() -> None:
     with pytest.raises(BadInput) as refusal:
         plan_grid_regions(
             Size(9, 9), AmgParams(points_per_side=4, crop_n_layers=2, crop_n_points_downscale_factor=3)

@@ -1,9 +1,9 @@
-"""The automatic decoder's maps of an image, by the shortest way.
+"""The AIS decoder's maps of an image, from the nearest place that has them.
 
-    held in this process -> in Redis -> decoded from the embedding
+    this process -> Redis -> decoded from the embedding
 
-So a changed parameter costs the post-processing alone. Like embeddings, maps that were evicted or lost are
-made again, and those of a deleted image are forgotten everywhere.
+So a request with other parameters repeats only the watershed. Maps that were evicted or lost are decoded again, like
+embeddings. The maps of a deleted image are removed everywhere.
 """
 
 import asyncio
@@ -23,34 +23,46 @@ from segserve.store.redis_cache import RedisCache
 from segserve.timing import Timings
 from segserve.types import Embedding, Float32, Region, UInt16
 
-FIXED_POINT_ONE = 65_535  # what stands for 1.0
+FIXED_POINT_ONE = 65_535  # the uint16 value that stands for 1.0
 
 
 def pack_maps(maps: Float32) -> UInt16:
-    """Values of 0 to 1 in 16-bit fixed point: half the bytes, to within 8e-6, a thirtieth of fp16's error."""
+    """Convert values of 0 to 1 to 16-bit fixed point.
+
+    That is half the bytes, exact to 8e-6, a thirtieth of fp16's error.
+    """
     packed: UInt16 = np.rint(np.clip(maps, 0, 1) * np.float32(FIXED_POINT_ONE)).astype(np.uint16)
     return packed
 
 
 def unpack_maps(packed: UInt16) -> Float32:
+    """Return the maps that `pack_maps` packed, as values of 0 to 1."""
     return packed * np.float32(1 / FIXED_POINT_ONE)
 
 
 class AisMapCache:
-    """max_bytes: of the maps held in this process, least recently used out."""
+    """`AisMapCache` returns the maps of an image and decodes them if nobody has them yet.
+
+    Use it from one thread, the event loop's.
+
+    executor: decodes the maps, as work on a whole image.
+    max_bytes: of the maps kept in this process; the least recently used are evicted.
+    """
 
     def __init__(
         self,
         images: ImageStore,
-        cache: RedisCache,
+        redis: RedisCache,
         embeddings: Embeddings,
-        turns: BoundedExecutor,
+        executor: BoundedExecutor,
         metrics: Metrics,
         max_bytes: int,
     ) -> None:
-        self._images, self._cache, self._embeddings = images, cache, embeddings
-        self._turns, self._metrics = turns, metrics
-        self._held: LRUCache[EmbeddingKey, UInt16] = LRUCache(max_bytes, getsizeof=lambda maps: maps.nbytes)
+        self._images, self._redis, self._embeddings = images, redis, embeddings
+        self._executor, self._metrics = executor, metrics
+        self._entries: LRUCache[EmbeddingKey, UInt16] = LRUCache(
+            max_bytes, getsizeof=lambda maps: maps.nbytes
+        )
         self._running: dict[EmbeddingKey, asyncio.Task[UInt16]] = {}
 
     async def get(
@@ -61,65 +73,69 @@ class AisMapCache:
         timings: Timings,
         region: Region | None = None,
     ) -> UInt16:
-        """[3, h, h] as `pack_maps` makes them, of a region or the whole image.
+        """Return the maps [3, h, h] of a region, or of the whole image, packed as by `pack_maps`.
 
-        Raises Busy, and what `Embeddings.get_prepared` raises."""
+        Raises Busy, and what `Embeddings.get_prepared` raises.
+        """
         key = EmbeddingKey(tenant, image_id, model.bundle.digest, region)
-        held = self._held.get(key)
-        if held is not None:
+        cached = self._entries.get(key)
+        if cached is not None:
             self._metrics.whole_images.count_ais_maps("process")
-            return held
+            return cached
         task = self._running.get(key)
         if task is None:
-            # A task of its own: a client that hangs up does not take the maps away from the others.
-            task = self._running[key] = asyncio.create_task(self._make(key, model, timings))
-            task.add_done_callback(lambda done: self._finished(key, done))
+            # A task of its own: a client that disconnects must not cancel the work that others wait for.
+            task = self._running[key] = asyncio.create_task(self._load(key, model, timings))
+            task.add_done_callback(lambda done: self._remove_task(key, done))
         return await asyncio.shield(task)
 
-    def _finished(self, key: EmbeddingKey, task: asyncio.Task[UInt16]) -> None:
+    def _remove_task(self, key: EmbeddingKey, task: asyncio.Task[UInt16]) -> None:
         self._running.pop(key, None)
         if not task.cancelled():
-            task.exception()  # every waiter may have given up; the error is then nobody's
+            task.exception()  # mark it as retrieved, because every waiter may be gone
 
-    async def _make(self, key: EmbeddingKey, model: PromptableModel, timings: Timings) -> UInt16:
-        maps = await self._find(key, timings)
+    async def _load(self, key: EmbeddingKey, model: PromptableModel, timings: Timings) -> UInt16:
+        """Return the maps from Redis or from the decoder, and keep them."""
+        maps = await self._read_redis(key, timings)
         self._metrics.whole_images.count_ais_maps("decoder" if maps is None else "redis")
         if maps is None:
             prepared = await self._embeddings.get_prepared(
                 key.tenant, key.image_id, model, timings, region=key.region
             )
-            maps = await self._turns.run(decode_maps, model, prepared.embedding, timings)
+            maps = await self._executor.run(decode_maps, model, prepared.embedding, timings)
             with suppress(CacheUnavailable):
-                await self._cache.put_maps(key.tenant, key.image_id, key.digest, maps, key.region)
-        # Deleted meanwhile? Then neither the caller nor the cache may keep what was made from it.
+                await self._redis.put_maps(key.tenant, key.image_id, key.digest, maps, key.region)
+        # If the image was deleted meanwhile, neither the caller nor a cache may keep its maps.
         try:
             await self._images.get_record(key.tenant, key.image_id)
         except ImageNotFound:
-            await self._cache.forget(key.tenant, key.image_id, [key.digest])
+            await self._redis.forget(key.tenant, key.image_id, [key.digest])
             raise
-        if maps.nbytes <= self._held.maxsize:
-            self._held[key] = maps
-        self._report_held()
+        if maps.nbytes <= self._entries.maxsize:
+            self._entries[key] = maps
+        self._report_size()
         return maps
 
-    async def _find(self, key: EmbeddingKey, timings: Timings) -> UInt16 | None:
+    async def _read_redis(self, key: EmbeddingKey, timings: Timings) -> UInt16 | None:
         with suppress(CacheUnavailable), timings.stage("cache"):
-            return await self._cache.get_maps(key.tenant, key.image_id, key.digest, key.region)
+            return await self._redis.get_maps(key.tenant, key.image_id, key.digest, key.region)
         return None
 
     def forget(self, tenant: str, image_id: str) -> None:
-        for key in [k for k in self._held if (k.tenant, k.image_id) == (tenant, image_id)]:
-            del self._held[key]
-        self._report_held()
+        """Remove the maps of an image from this process."""
+        for key in [k for k in self._entries if (k.tenant, k.image_id) == (tenant, image_id)]:
+            del self._entries[key]
+        self._report_size()
 
     def images(self) -> set[tuple[str, str]]:
-        """(tenant, image_id) of everything held."""
-        return {(key.tenant, key.image_id) for key in self._held}
+        """Return (tenant, image_id) of every image of which this process keeps maps."""
+        return {(key.tenant, key.image_id) for key in self._entries}
 
-    def _report_held(self) -> None:
-        self._metrics.caches.set_size("maps", len(self._held), int(self._held.currsize))
+    def _report_size(self) -> None:
+        self._metrics.caches.set_size("maps", len(self._entries), int(self._entries.currsize))
 
 
 def decode_maps(model: PromptableModel, embedding: Embedding, timings: Timings) -> UInt16:
+    """Run the AIS decoder on an embedding and return the packed maps [3, h, h]."""
     with timings.stage("maps"):
         return pack_maps(model.predict_ais_maps(embedding))

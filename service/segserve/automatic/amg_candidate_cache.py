@@ -1,6 +1,6 @@
-"""Candidates of automatic mask generation, decoded once and kept in this process.
+"""AMG candidates decoded once for all requests, and kept in this process.
 
-Candidates of a deleted image are forgotten everywhere.
+A request with other thresholds repeats only the filters. The candidates of a deleted image are removed.
 """
 
 import asyncio
@@ -24,14 +24,17 @@ from segserve.store.image_store import ImageStore
 from segserve.timing import Timings
 from segserve.types import Priority, Region
 
-MAX_GRID_BYTES = 1 << 30  # of one grid's candidates
-MAX_CONCURRENT_GRIDS = 2  # grow: each may take MOST_BYTES
-POINTS_PER_BATCH = 32  # points decoded at a time; other work on whole images gets its turn in between
+MAX_GRID_BYTES = 1 << 30  # memory of the candidates of one grid
+MAX_CONCURRENT_GRIDS = 2  # grids decoded at the same time: each may take MAX_GRID_BYTES
+POINTS_PER_BATCH = 32  # points decoded at a time: between batches other work on whole images may run
 
 
 @dataclass(frozen=True)
 class GridKey:
-    """embedding: of what was decoded on."""
+    """Identifies a grid.
+
+    embedding: of the image or region that the grid lies on.
+    """
 
     embedding: EmbeddingKey
     points_per_side: int
@@ -39,84 +42,97 @@ class GridKey:
 
 @dataclass
 class PendingGrid:
-    """Candidates that are being made. waiters: who wants them."""
+    """A grid that is being decoded.
+
+    waiters: the number of requests that wait for it.
+    """
 
     task: asyncio.Task[AmgCandidates]
     waiters: int = 0
 
 
 class AmgCandidateCache:
-    """Candidates by image, model, region and grid. workers: decode, a point each. max_bytes: of the candidates
-    held in this process, least recently used out. For one thread: the event loop's."""
+    """`AmgCandidateCache` returns the candidates of a grid and decodes them if it does not have them.
+
+    Use it from one thread, the event loop's.
+
+    executor: runs each batch of points, as work on a whole image.
+    decode_threads: decode the points of a batch, one per thread.
+    max_bytes: of the candidates kept in this process; the least recently used are evicted.
+    """
 
     def __init__(
         self,
         images: ImageStore,
         embeddings: Embeddings,
-        turns: BoundedExecutor,
-        workers: Executor,
+        executor: BoundedExecutor,
+        decode_threads: Executor,
         metrics: Metrics,
         max_bytes: int,
     ) -> None:
-        self._images, self._embeddings, self._turns = images, embeddings, turns
-        self._workers, self._metrics = workers, metrics
-        self._held: LRUCache[GridKey, AmgCandidates] = LRUCache(
-            max_bytes, getsizeof=lambda found: found.nbytes
+        self._images, self._embeddings, self._executor = images, embeddings, executor
+        self._decode_threads, self._metrics = decode_threads, metrics
+        self._entries: LRUCache[GridKey, AmgCandidates] = LRUCache(
+            max_bytes, getsizeof=lambda candidates: candidates.nbytes
         )
         self._running: dict[tuple[GridKey, float], PendingGrid] = {}
-        self._growing = asyncio.Semaphore(MAX_CONCURRENT_GRIDS)
+        self._grid_slots = asyncio.Semaphore(MAX_CONCURRENT_GRIDS)
 
     async def get(
         self,
         tenant: str,
         image_id: str,
         model: PromptableModel,
-        part: GridRegion,
+        grid: GridRegion,
         region: Region | None,
         offset: float,
         timings: Timings,
     ) -> AmgCandidates:
-        """Those of a part, which is all of the image or a region of it, fit for stability offsets up to `offset`.
-        The caller has a place in the turns. Raises as `Embeddings.get_prepared` does."""
-        key = GridKey(EmbeddingKey(tenant, image_id, model.bundle.digest, region), part.points_per_side)
-        held, reach = self._held.get(key), max(offset, LOGIT_DEPTH)
-        if held is not None and held.reach >= reach:
-            self._metrics.whole_images.count_amg_grid("process")
-            return held
-        making = self._running.get((key, reach))
-        if making is None:
-            # A task of its own: a client that hangs up does not take the candidates away from the others.
-            task = asyncio.create_task(self._make(key, model, part, reach, timings))
-            making = self._running[key, reach] = PendingGrid(task)
-        making.waiters += 1
-        try:
-            return await asyncio.shield(making.task)
-        finally:
-            making.waiters -= 1
-            if not making.waiters:  # done, failed, or given up by the last one, whose place it worked in
-                making.task.cancel()
-                if self._running.get((key, reach)) is making:
-                    del self._running[key, reach]
+        """Return the candidates of a grid. The caller must hold a slot of the executor.
 
-    async def _make(
-        self, key: GridKey, model: PromptableModel, part: GridRegion, reach: float, timings: Timings
+        region: the grid's region in pixels of the image; None is the whole image.
+        offset: the candidates are good for stability offsets up to this.
+
+        Raises TooLarge, and what `Embeddings.get_prepared` raises.
+        """
+        key = GridKey(EmbeddingKey(tenant, image_id, model.bundle.digest, region), grid.points_per_side)
+        cached, depth = self._entries.get(key), max(offset, LOGIT_DEPTH)
+        if cached is not None and cached.depth >= depth:
+            self._metrics.whole_images.count_amg_grid("process")
+            return cached
+        pending = self._running.get((key, depth))
+        if pending is None:
+            # A task of its own: a client that disconnects must not cancel the work that others wait for.
+            task = asyncio.create_task(self._decode_in_slot(key, model, grid, depth, timings))
+            pending = self._running[key, depth] = PendingGrid(task)
+        pending.waiters += 1
+        try:
+            return await asyncio.shield(pending.task)
+        finally:
+            pending.waiters -= 1
+            if not pending.waiters:
+                # Done, failed, or given up by the last waiter, in whose executor slot it ran.
+                pending.task.cancel()
+                if self._running.get((key, depth)) is pending:
+                    del self._running[key, depth]
+
+    async def _decode_in_slot(
+        self, key: GridKey, model: PromptableModel, grid: GridRegion, depth: float, timings: Timings
     ) -> AmgCandidates:
-        async with self._growing:
-            return await self._decode(key, model, part, reach, timings)
+        async with self._grid_slots:
+            return await self._decode(key, model, grid, depth, timings)
 
     async def _decode(
-        self, key: GridKey, model: PromptableModel, part: GridRegion, reach: float, timings: Timings
+        self, key: GridKey, model: PromptableModel, grid: GridRegion, depth: float, timings: Timings
     ) -> AmgCandidates:
-        at = key.embedding
-        priority = None if at.region is None else Priority.BATCH
-        image = await self._embeddings.get_prepared(
-            at.tenant, at.image_id, model, timings, priority, at.region
-        )
-        candidates = AmgCandidates(reach, [])
-        for points in split_points(make_point_grid(part)):
+        tenant, image_id, region = key.embedding.tenant, key.embedding.image_id, key.embedding.region
+        priority = None if region is None else Priority.BATCH
+        image = await self._embeddings.get_prepared(tenant, image_id, model, timings, priority, region)
+        candidates = AmgCandidates(depth, [])
+        for points in split_points(make_point_grid(grid)):
             candidates.add(
-                await self._turns.run_in_slot(
-                    decode_points, model, image, points, reach, self._workers, timings
+                await self._executor.run_in_slot(
+                    decode_points, model, image, points, depth, self._decode_threads, timings
                 )
             )
             if candidates.nbytes > MAX_GRID_BYTES:
@@ -126,28 +142,30 @@ class AmgCandidateCache:
                     remedy="Take fewer points a side, or a smaller stability_score_offset.",
                 )
         await self._images.get_record(
-            at.tenant, at.image_id
-        )  # deleted meanwhile? Then nothing of it may be kept
+            tenant, image_id
+        )  # raises if the image was deleted: then nothing is kept
         self._metrics.whole_images.count_amg_grid("decoder")
-        if candidates.nbytes <= self._held.maxsize:
-            self._held[key] = candidates
-        self._report_held()
+        if candidates.nbytes <= self._entries.maxsize:
+            self._entries[key] = candidates
+        self._report_size()
         return candidates
 
     def forget(self, tenant: str, image_id: str) -> None:
+        """Remove the candidates of an image."""
         for key in [
-            k for k in self._held if (k.embedding.tenant, k.embedding.image_id) == (tenant, image_id)
+            k for k in self._entries if (k.embedding.tenant, k.embedding.image_id) == (tenant, image_id)
         ]:
-            del self._held[key]
-        self._report_held()
+            del self._entries[key]
+        self._report_size()
 
     def images(self) -> set[tuple[str, str]]:
-        """(tenant, image_id) of everything held."""
-        return {(key.embedding.tenant, key.embedding.image_id) for key in self._held}
+        """Return (tenant, image_id) of every image of which candidates are kept."""
+        return {(key.embedding.tenant, key.embedding.image_id) for key in self._entries}
 
-    def _report_held(self) -> None:
-        self._metrics.caches.set_size("candidates", len(self._held), int(self._held.currsize))
+    def _report_size(self) -> None:
+        self._metrics.caches.set_size("candidates", len(self._entries), int(self._entries.currsize))
 
 
 def split_points(points: NDArray[np.float64]) -> Iterable[NDArray[np.float64]]:
+    """Split points [N, 2] into batches of up to POINTS_PER_BATCH."""
     return (points[start : start + POINTS_PER_BATCH] for start in range(0, len(points), POINTS_PER_BATCH))

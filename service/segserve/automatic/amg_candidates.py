@@ -1,7 +1,7 @@
-"""What the decoder answers for a grid of points: candidates, of which the filters choose.
+"""AMG candidates: the masks that the decoder returns for a grid of points, before the filters.
 
-They are kept as low-res logits, cut to where they can matter and in fp16, so that every threshold can be changed
-without running the decoder again. Candidates of a deleted image are forgotten everywhere.
+Candidates are kept as low-res logits in fp16, cut to the part that can matter. So every threshold can change without
+another run of the decoder.
 """
 
 from concurrent.futures import Executor
@@ -19,15 +19,21 @@ from segserve.models.promptable_model import PromptableModel
 from segserve.timing import Timings
 from segserve.types import Float16, Float32, Prompt
 
-LOGIT_DEPTH = 4.0  # how far below the mask's threshold logits are kept: offsets up to it need no decoder
-PATCH_MARGIN_PX = 2  # low-res pixels around them: what an upscaled pixel sees lies within
+# Logits are kept down to this far below the mask's threshold: smaller stability offsets need no new decoder run.
+LOGIT_DEPTH = 4.0
+# Low-res pixels kept around them: an upscaled pixel depends on low-res pixels up to this far away.
+PATCH_MARGIN_PX = 2
+# fp16 is finest near 0, where the value decides whether a pixel belongs to the mask.
 PATCH_DTYPE = np.float16
 
 
 @dataclass(frozen=True)
 class LogitsPatch:
-    """Low-res logits [h, w], less the mask's threshold, their top left corner at (x, y); elsewhere they are below
-    the reach. fp16 is finest near 0, where it decides about pixels."""
+    """A part of low-res logits, minus the mask's threshold. Outside it all logits are below -depth.
+
+    logits: [h, w].
+    x, y: its top left corner.
+    """
 
     logits: Float16
     x: int
@@ -36,7 +42,11 @@ class LogitsPatch:
 
 @dataclass(frozen=True)
 class AmgCandidate:
-    """point: (x, y) in pixels of what was encoded. score: predicted IoU."""
+    """One mask of one click.
+
+    point: (x, y) of the click, in pixels of the encoded image or crop.
+    score: predicted IoU.
+    """
 
     point: tuple[float, float]
     score: float
@@ -44,43 +54,52 @@ class AmgCandidate:
 
 
 class AmgCandidates:
-    """Of one grid, in the order of its points. reach: how far below the mask's threshold logits are kept."""
+    """`AmgCandidates` holds the candidates of one grid, in the order of its points.
 
-    def __init__(self, reach: float, found: list[AmgCandidate]) -> None:
-        self.reach, self.found = reach, found
-        self.nbytes = sum(size_of(each) for each in found)
-        self._measured: tuple[float, dict[int, MaskMeasure]] = (0.0, {})
+    depth: logits are kept down to this far below the mask's threshold.
+    """
 
-    def add(self, found: list[AmgCandidate]) -> None:
-        self.found += found
-        self.nbytes += sum(size_of(each) for each in found)
+    def __init__(self, depth: float, items: list[AmgCandidate]) -> None:
+        self.depth, self.items = depth, items
+        self.nbytes = sum(estimate_bytes(item) for item in items)
+        self._measures: tuple[float, dict[int, MaskMeasure]] = (0.0, {})
+
+    def add(self, items: list[AmgCandidate]) -> None:
+        """Append candidates."""
+        self.items += items
+        self.nbytes += sum(estimate_bytes(item) for item in items)
 
     def logits(self, index: int, low: int) -> Float32:
-        """[low, low], less the mask's threshold, whole again: by how much the rest is below the reach is forgotten."""
-        patch = self.found[index].patch
-        logits = np.full((low, low), -self.reach - 1, np.float32)
+        """Return the logits [low, low] of a candidate, minus the mask's threshold.
+
+        Outside the kept patch they are -depth - 1: their true values are not known, only that they are below -depth.
+        """
+        patch = self.items[index].patch
+        logits = np.full((low, low), -self.depth - 1, np.float32)
         height, width = patch.logits.shape
         logits[patch.y : patch.y + height, patch.x : patch.x + width] = patch.logits
         return logits
 
-    def extents_at(self, offset: float) -> dict[int, MaskMeasure]:
-        """What was measured of them with this stability offset, by position, to be added to. Another offset's
-        is forgotten."""
-        measured_at, extents = self._measured
-        if measured_at != offset:
-            extents = {}
-            self._measured = (offset, extents)
-        return extents
+    def measures_at(self, offset: float) -> dict[int, MaskMeasure]:
+        """Return the measures of the candidates at a stability offset, by index, for the caller to complete.
+
+        Only the measures of the last offset are kept.
+        """
+        kept_offset, measures = self._measures
+        if kept_offset != offset:
+            measures = {}
+            self._measures = (offset, measures)
+        return measures
 
 
-def size_of(candidate: AmgCandidate) -> int:
-    """Roughly: besides its logits it takes a kilobyte, with its extent."""
+def estimate_bytes(candidate: AmgCandidate) -> int:
+    """Return roughly the memory of a candidate: its logits, and a kilobyte for the rest and its measure."""
     return 1024 + candidate.patch.logits.nbytes
 
 
-def cut_patch(logits: Float32, reach: float) -> LogitsPatch:
-    """The part of low-res logits [h, w], less the mask's threshold, that decides about pixels above -reach."""
-    x0, y0, x1, y1 = bounding_box(logits > -reach)
+def cut_patch(logits: Float32, depth: float) -> LogitsPatch:
+    """Cut low-res logits [h, w], minus the mask's threshold, to the part that decides about pixels above -depth."""
+    x0, y0, x1, y1 = bounding_box(logits > -depth)
     if x0 == x1:
         return LogitsPatch(np.zeros((0, 0), PATCH_DTYPE), 0, 0)
     top, left = max(0, y0 - PATCH_MARGIN_PX), max(0, x0 - PATCH_MARGIN_PX)
@@ -88,22 +107,22 @@ def cut_patch(logits: Float32, reach: float) -> LogitsPatch:
     return LogitsPatch(part.astype(PATCH_DTYPE), left, top)
 
 
-def find_mask_channels(manifest: PromptableManifest) -> list[int]:
-    """The mask tokens of different extent, or the single mask of a decoder that has no others."""
+def select_mask_channels(manifest: PromptableManifest) -> list[int]:
+    """Return the decoder's multimask channels, or its single mask if it has no others."""
     return [token for token in CANDIDATES if token in manifest.dims.masks] or [SINGLE]
 
 
 def decode_point(
-    model: PromptableModel, image: PreparedImage, x: float, y: float, reach: float
+    model: PromptableModel, image: PreparedImage, x: float, y: float, depth: float
 ) -> list[AmgCandidate]:
-    """One click on the prepared image, start to end, in the calling thread."""
+    """Decode one click at (x, y) on the prepared image, in the calling thread."""
     click = Prompt(points=np.array([[x, y]], np.float32), labels=np.ones(1, np.int64))
-    channels = find_mask_channels(model.manifest)
+    channels = select_mask_channels(model.manifest)
     logits, scores = model.decode(image.prepared, *encode_tokens(click, model.manifest, image.size), channels)
     logits = logits - np.float32(model.manifest.mask_threshold)
     return [
-        AmgCandidate((x, y), float(score), cut_patch(each, reach))
-        for each, score in zip(logits, scores[channels], strict=True)
+        AmgCandidate((x, y), float(score), cut_patch(mask_logits, depth))
+        for mask_logits, score in zip(logits, scores[channels], strict=True)
     ]
 
 
@@ -111,15 +130,18 @@ def decode_points(
     model: PromptableModel,
     image: PreparedImage,
     points: NDArray[np.float64],
-    reach: float,
-    workers: Executor,
+    depth: float,
+    threads: Executor,
     timings: Timings,
 ) -> list[AmgCandidate]:
-    """points [N, 2] in pixels of the prepared image. Side by side in the workers: a click does not profit from
-    being decoded with others, nor from a second thread as much as two clicks do from one each."""
+    """Decode clicks at `points` [N, 2], (x, y) in pixels of the prepared image, side by side.
+
+    One click per thread is fastest: decoding clicks in a batch gains nothing, and a second thread for one click gains
+    less than a second click in parallel.
+    """
     with timings.stage("decode"):
-        side_by_side = model.single_threaded
-        answers = workers.map(
-            lambda at: decode_point(side_by_side, image, at[0], at[1], reach), points.tolist()
+        single_threaded = model.single_threaded
+        per_point = threads.map(
+            lambda point: decode_point(single_threaded, image, point[0], point[1], depth), points.tolist()
         )
-        return [candidate for answer in answers for candidate in answer]
+        return [candidate for candidates in per_point for candidate in candidates]

@@ -1,4 +1,8 @@
-"""The filters of automatic mask generation: predicted IoU, stability score, crop edges, NMS, small regions."""
+"""The filters of AMG: predicted IoU, stability score, crop edges, NMS, and removal of small regions.
+
+Each filter decides as segment-anything's `SamAutomaticMaskGenerator`. Candidates are measured without their pixels
+(`masks.upscale.measure_mask`); only the masks that pass the filters are upscaled.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -19,7 +23,11 @@ from segserve.types import Crop, Region, Size
 
 @dataclass(frozen=True)
 class AmgMask:
-    """One mask of the image. point: (x, y), the click in pixels of the image. region: the crop it was found on."""
+    """One mask of the image.
+
+    point: (x, y) of the click, in pixels of the image.
+    region: the crop that the click was made on.
+    """
 
     crop: Crop
     predicted_iou: float
@@ -34,91 +42,98 @@ def filter_candidates(
     region: Region,
     size: Size,
     params: AmgParams,
-    room: int,
+    max_bytes: int,
 ) -> list[AmgMask]:
-    """The masks found on one region of an image of `size`, by falling predicted IoU. Empty masks are left out,
-    where the original keeps them for a stability_score_thresh of 0. room: bytes for their pixels; raises TooLarge.
+    """Return the masks of one region of an image of `size`, by descending predicted IoU.
+
+    Empty masks are removed; the original keeps them if stability_score_thresh is 0.
+
+    max_bytes: limit for the masks' pixels, one byte each.
+
+    Raises TooLarge.
     """
-    where = logits_geometry(manifest, region.size)
-    extents = measure_candidates(candidates, where, params)
-    kept = select_masks(candidates, extents, region, size, params)
-    boxes = np.array([extents[index].box for index in kept], np.int64).reshape(-1, 4)
-    if ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sum() > room:
+    geometry = logits_geometry(manifest, region.size)
+    measures = measure_candidates(candidates, geometry, params)
+    kept = select_masks(candidates, measures, region, size, params)
+    boxes = np.array([measures[index].box for index in kept], np.int64).reshape(-1, 4)
+    if ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sum() > max_bytes:
         raise TooLarge(
-            f"{len(kept)} masks are left, too many for their size.",
+            f"{len(kept)} masks pass the filters and together take too much memory.",
             field="params",
             remedy="Raise pred_iou_thresh or stability_score_thresh, or lower box_nms_thresh.",
         )
-    found = []
+    masks = []
     for index in kept:
-        (x, y), logits = candidates.found[index].point, candidates.logits(index, where.low)
-        crop = upscale_mask(logits, where)
-        found.append(
+        candidate = candidates.items[index]
+        crop = upscale_mask(candidates.logits(index, geometry.low), geometry)
+        masks.append(
             AmgMask(
                 Crop(crop.pixels, crop.x + region.x, crop.y + region.y, size),
-                candidates.found[index].score,
-                float(stability_score(extents[index])),
-                (x + region.x, y + region.y),
+                candidate.score,
+                float(stability_score(measures[index])),
+                (candidate.point[0] + region.x, candidate.point[1] + region.y),
                 region,
             )
         )
-    return found
+    return masks
 
 
 def measure_candidates(
-    candidates: AmgCandidates, where: LogitsGeometry, params: AmgParams
+    candidates: AmgCandidates, geometry: LogitsGeometry, params: AmgParams
 ) -> dict[int, MaskMeasure]:
-    """The extents of the candidates of enough predicted IoU, by their positions; each is measured once."""
+    """Return the measures of the candidates that reach pred_iou_thresh, by index. A candidate is measured once."""
     offset = params.stability_score_offset
-    known = candidates.extents_at(offset)
-    found = {}
-    for index, candidate in enumerate(candidates.found):
+    known = candidates.measures_at(offset)
+    measures = {}
+    for index, candidate in enumerate(candidates.items):
         if candidate.score > params.pred_iou_thresh or params.pred_iou_thresh == 0:
             if index not in known:
-                known[index] = measure_mask(candidates.logits(index, where.low), where, 0.0, offset)
-            found[index] = known[index]
-    return found
+                known[index] = measure_mask(candidates.logits(index, geometry.low), geometry, 0.0, offset)
+            measures[index] = known[index]
+    return measures
 
 
-def stability_score(extent: MaskMeasure) -> np.float32:
-    """The IoU of the masks at the threshold raised and lowered: one lies in the other."""
-    return np.float32(extent.inner) / np.float32(extent.outer)
+def stability_score(mask: MaskMeasure) -> np.float32:
+    """Return the IoU of the masks at the raised and the lowered threshold. The first lies inside the second."""
+    return np.float32(mask.inner) / np.float32(mask.outer)
 
 
 def select_masks(
-    candidates: AmgCandidates, extents: dict[int, MaskMeasure], region: Region, size: Size, params: AmgParams
+    candidates: AmgCandidates, measures: dict[int, MaskMeasure], region: Region, size: Size, params: AmgParams
 ) -> list[int]:
-    """Positions of the masks that are stable, not cut by the crop's edge, and not another one's duplicate."""
-    least = np.float32(params.stability_score_thresh)
-    stable = [i for i, extent in extents.items() if extent.area and stability_score(extent) >= least]
+    """Return the indices of the masks that are stable, not cut by the crop's edge, and not duplicates (NMS)."""
+    threshold = np.float32(params.stability_score_thresh)
+    stable = [i for i, mask in measures.items() if mask.area and stability_score(mask) >= threshold]
     corner = np.array([region.x, region.y, region.x, region.y], np.float32)
-    boxes = to_inclusive_boxes([extents[i].box for i in stable])
-    inside = ~find_boxes_near_crop_edge(boxes + corner, region, size)
-    left = np.array(stable, np.int64)[inside]
-    scores = np.array([candidates.found[i].score for i in left.tolist()], np.float32)
-    kept: list[int] = left[nms(boxes[inside], scores, params.box_nms_thresh)].tolist()
+    boxes = to_inclusive_boxes([measures[i].box for i in stable])
+    uncut = ~find_boxes_near_crop_edge(boxes + corner, region, size)
+    remaining = np.array(stable, np.int64)[uncut]
+    scores = np.array([candidates.items[i].score for i in remaining.tolist()], np.float32)
+    kept: list[int] = remaining[nms(boxes[uncut], scores, params.box_nms_thresh)].tolist()
     return kept
 
 
 def remove_crop_duplicates(masks: list[AmgMask], params: AmgParams) -> list[AmgMask]:
-    """Masks of several regions, those of the smallest first; of duplicates the one of the smaller region."""
-    areas = np.array([each.region.width * each.region.height for each in masks], np.float32)
-    boxes = to_inclusive_boxes([bounding_box(each.crop) for each in masks])
+    """Remove duplicates between regions by NMS: that of the smaller region stays, and smaller regions come first."""
+    areas = np.array([mask.region.width * mask.region.height for mask in masks], np.float32)
+    boxes = to_inclusive_boxes([bounding_box(mask.crop) for mask in masks])
     return [masks[i] for i in nms(boxes, np.float32(1) / areas, params.crop_nms_thresh)]
 
 
 def clean_small_regions(masks: list[AmgMask], params: AmgParams) -> list[AmgMask]:
-    """Without small holes and islands, and without the duplicates that this makes: masks that needed no cleaning
-    come first and stay."""
-    pairs = [remove_small_regions(each.crop, params.min_mask_region_area) for each in masks]
+    """Fill small holes, remove small islands, and remove the duplicates that this creates by NMS.
+
+    Unchanged masks come first, and stay where a changed mask duplicates them.
+    """
+    pairs = [remove_small_regions(mask.crop, params.min_mask_region_area) for mask in masks]
     boxes = to_inclusive_boxes([bounding_box(crop) for crop, _ in pairs])
-    untouched = np.array([not changed for _, changed in pairs], np.float32)
-    kept = nms(boxes, untouched, max(params.box_nms_thresh, params.crop_nms_thresh))
+    unchanged = np.array([not changed for _, changed in pairs], np.float32)
+    kept = nms(boxes, unchanged, max(params.box_nms_thresh, params.crop_nms_thresh))
     return [replace(masks[i], crop=pairs[i][0]) for i in kept]
 
 
 def combine_regions(masks: list[AmgMask], params: AmgParams) -> list[AmgMask]:
-    """Of what was found on all regions, what stays; in the original's order."""
+    """Return the masks of all regions without duplicates and small regions, in the original's order."""
     if params.crop_n_layers:
         masks = remove_crop_duplicates(masks, params)
     return clean_small_regions(masks, params) if params.min_mask_region_area else masks

@@ -1,10 +1,11 @@
-"""Automatic mask generation (AMG): a grid of clicks, and of all their masks those worth keeping (Kirillov et al.,
-"Segment Anything", 2023, section 5; segment-anything 1.0, `SamAutomaticMaskGenerator`).
+"""AMG, automatic mask generation of Segment Anything: a grid of clicks, and the good masks among their results.
 
-    grid -> decoder -> candidates | predicted IoU -> stability -> crop's edges -> NMS | NMS of crops -> small regions
+Kirillov et al., "Segment Anything", 2023, section 5; segment-anything 1.0, `SamAutomaticMaskGenerator`.
 
-What is left of the first bar is kept, see `automatic.amg_candidates`; what is right of it is done anew for every
-request. Pixels are computed of those masks alone that come through; the others are measured (`masks.upscale`).
+    grid -> decoder -> candidates | predicted IoU -> stability -> crop edges -> NMS | NMS of crops -> small regions
+
+The candidates before the first bar are kept (`amg_candidate_cache.py`). The filters after it run for every request
+(`amg_filters.py`).
 """
 
 from collections.abc import Callable
@@ -20,17 +21,22 @@ from segserve.models.promptable_model import PromptableModel
 from segserve.timing import Timings
 from segserve.types import Region, Size
 
-MAX_MASK_BYTES = 1 << 30  # of all masks of an answer, a byte each pixel of their boxes
+MAX_MASK_BYTES = 1 << 30  # all masks of an answer, with one byte for each pixel of their boxes
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class AmgGenerator:
-    """turns: where the work on whole images is done; everything below it runs in their threads, in pieces."""
+    """`AmgGenerator` returns the masks of an image for the clicks of a grid.
 
-    def __init__(self, embeddings: Embeddings, grids: AmgCandidateCache, turns: BoundedExecutor) -> None:
-        self._embeddings, self._grids, self._turns = embeddings, grids, turns
+    executor: runs the work on whole images. A request holds one slot, and runs in pieces.
+    """
+
+    def __init__(
+        self, embeddings: Embeddings, candidates: AmgCandidateCache, executor: BoundedExecutor
+    ) -> None:
+        self._embeddings, self._candidates, self._executor = embeddings, candidates, executor
 
     async def generate(
         self,
@@ -41,37 +47,46 @@ class AmgGenerator:
         timings: Timings,
         region: Region | None = None,
     ) -> list[AmgMask]:
-        """All masks of a stored image, or of a region as if it were an image of its own. Raises ImageNotFound,
-        BadInput, TooLarge, Unavailable."""
+        """Return all masks of a stored image, or of a region as if it were an image of its own.
+
+        Raises ImageNotFound, BadInput, TooLarge, Unavailable.
+        """
         size = region.size if region else await self._embeddings.get_size(tenant, image_id, model)
-        looked_at = plan_grid_regions(size, params)
-        found: list[AmgMask] = []
-        with self._turns.slot():
-            for part in looked_at:
-                at, offset = to_image_region(part.region, size, region), params.stability_score_offset
-                candidates = await self._grids.get(tenant, image_id, model, part, at, offset, timings)
-                room = MAX_MASK_BYTES - sum(each.crop.pixels.size for each in found)
-                found += await self._turns.run_in_slot(
+        offset = params.stability_score_offset
+        masks: list[AmgMask] = []
+        with self._executor.slot():
+            for grid in plan_grid_regions(size, params):
+                image_region = to_image_region(grid.region, size, region)
+                candidates = await self._candidates.get(
+                    tenant, image_id, model, grid, image_region, offset, timings
+                )
+                max_bytes = MAX_MASK_BYTES - sum(mask.crop.pixels.size for mask in masks)
+                masks += await self._executor.run_in_slot(
                     run_timed,
                     timings,
                     filter_candidates,
                     candidates,
                     model.manifest,
-                    part.region,
+                    grid.region,
                     size,
                     params,
-                    room,
+                    max_bytes,
                 )
-            return await self._turns.run_in_slot(run_timed, timings, combine_regions, found, params)
+            return await self._executor.run_in_slot(run_timed, timings, combine_regions, masks, params)
 
 
 def to_image_region(part: Region, size: Size, frame: Region | None) -> Region | None:
-    """Where a part of the frame [size] lies on the image; None for all of it."""
+    """Return where a part of the frame lies on the image; None if it is the whole image.
+
+    size: of the frame.
+    frame: on the image; None if it is the whole image.
+    """
     if frame is None:
         return None if part.size == size else part
     return Region(frame.x + part.x, frame.y + part.y, part.width, part.height)
 
 
 def run_timed(timings: Timings, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return `work(*args)`, its time counted as the stage "filter"."""
     with timings.stage("filter"):
         return work(*args, **kwargs)

@@ -1,4 +1,8 @@
-"""The parameters of AIS and AMG: a request's, over those of the model's manifest, over the defaults."""
+"""The parameters of AIS and AMG with their defaults.
+
+A request's parameters override those of the model's manifest, and these override the defaults. `merge_slices.py` holds
+the parameters for volumes.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -9,10 +13,10 @@ from segserve.models.manifest import AisEntry, AmgEntry, PromptableManifest
 class AisParams:
     """Names and defaults of micro-sam's `InstanceSegmentationWithDecoder.generate`.
 
-    center_distance_threshold, boundary_distance_threshold: seeds are where both smoothed distances are below.
-    foreground_threshold: objects are where the smoothed foreground is above. foreground_smoothing,
-    distance_smoothing: sigmas of Gaussians in pixels of the image, 0 for none. min_size: in pixels of the
-    image; smaller objects are left out.
+    center_distance_threshold, boundary_distance_threshold: seeds are where both smoothed distances are below them.
+    foreground_threshold: objects are where the smoothed foreground is above it.
+    foreground_smoothing, distance_smoothing: sigmas of Gaussians in pixels of the image; 0 smooths nothing.
+    min_size: in pixels of the image; smaller objects are removed.
     """
 
     center_distance_threshold: float = 0.5
@@ -25,16 +29,20 @@ class AisParams:
 
 @dataclass(frozen=True)
 class AmgParams:
-    """Names and defaults of `SamAutomaticMaskGenerator`; `points_per_batch` is not among them, since it does not
-    change what is found.
+    """Names and defaults of segment-anything's `SamAutomaticMaskGenerator`.
 
-    points_per_side: of the grid. pred_iou_thresh, stability_score_thresh: masks must reach them. A mask's
-    stability is the IoU of what lies above its threshold raised by stability_score_offset and above it lowered
-    by as much, in logits. box_nms_thresh, crop_nms_thresh: of two masks whose boxes' IoU exceeds it, one stays:
-    of the same crop that with the higher predicted IoU, of different crops that of the smaller crop.
-    crop_n_layers: layers of crops besides the image itself. crop_overlap_ratio: how far the first layer's crops
-    overlap, as a share of the image's shorter side. crop_n_points_downscale_factor: layer i's grid has
-    points_per_side / factor^i points a side. min_mask_region_area: pixels; smaller holes and islands go.
+    `points_per_batch` is missing, because it does not change the result.
+
+    points_per_side: points of the grid along each side.
+    pred_iou_thresh: minimum predicted IoU of a mask.
+    stability_score_thresh: minimum stability score of a mask. The score is the IoU of two masks: the mask with its
+        threshold raised by stability_score_offset, and with its threshold lowered by the same, in logits.
+    box_nms_thresh: of two masks of one crop whose boxes' IoU exceeds it, the one with the higher predicted IoU stays.
+    crop_n_layers: layers of crops besides the image itself.
+    crop_nms_thresh: of two masks of different crops whose boxes' IoU exceeds it, that of the smaller crop stays.
+    crop_overlap_ratio: overlap of the first layer's crops, as a share of the image's shorter side.
+    crop_n_points_downscale_factor: layer i's grid has points_per_side / factor^i points a side.
+    min_mask_region_area: in pixels; smaller holes are filled and smaller islands removed.
     """
 
     points_per_side: int = 32
@@ -49,17 +57,17 @@ class AmgParams:
     min_mask_region_area: int = 0
 
     def layer_points_per_side(self, layer: int) -> int:
-        """A side of the layer's grid."""
+        """Return the points along each side of the grid of a crop layer; layer 0 is the image itself."""
         return int(self.points_per_side / self.crop_n_points_downscale_factor**layer)
 
 
-def resolve_amg_params(manifest: PromptableManifest, given: AmgEntry) -> AmgParams:
-    """What was given, then what the model's manifest says, then the defaults."""
-    of_model = manifest.amg.explicit_params() if manifest.amg else {}
-    return replace(AmgParams(), **{**of_model, **given.explicit_params()})
-
-
-def resolve_ais_params(manifest: PromptableManifest, given: AisEntry) -> AisParams:
-    """What was given, then what the model's manifest says, then the defaults."""
+def resolve_ais_params(manifest: PromptableManifest, request: AisEntry) -> AisParams:
+    """Return the request's parameters, completed by the manifest's, then by the defaults."""
     of_model = manifest.ais.explicit_params() if manifest.ais else {}
-    return replace(AisParams(), **{**of_model, **given.explicit_params()})
+    return replace(AisParams(), **{**of_model, **request.explicit_params()})
+
+
+def resolve_amg_params(manifest: PromptableManifest, request: AmgEntry) -> AmgParams:
+    """Return the request's parameters, completed by the manifest's, then by the defaults."""
+    of_model = manifest.amg.explicit_params() if manifest.amg else {}
+    return replace(AmgParams(), **{**of_model, **request.explicit_params()})

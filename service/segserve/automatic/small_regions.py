@@ -1,4 +1,7 @@
-"""Small holes of masks filled and small islands removed, as segment-anything's `remove_small_regions` does."""
+"""Small holes of masks are filled and small islands removed, as by segment-anything's `remove_small_regions`.
+
+Holes and islands are connected components, of pixels that touch at an edge or a corner.
+"""
 
 import numpy as np
 from scipy import ndimage
@@ -6,19 +9,25 @@ from scipy import ndimage
 from segserve.masks.crop import trim_crop
 from segserve.types import Bool, Crop
 
-EIGHT_CONNECTED = np.ones((3, 3), np.bool_)  # pixels that touch at a corner are connected
+EIGHT_CONNECTED = np.ones((3, 3), np.bool_)  # pixels that touch at an edge or a corner are connected
 
 
 def remove_small_regions(crop: Crop, area: int) -> tuple[Crop, bool]:
-    """The mask with holes of fewer pixels filled, then its islands of fewer pixels removed, the largest staying
-    where all are; and whether that changed it. `remove_small_regions`."""
-    crop, filled = _fill_holes(_room(crop, area), area)
-    pixels, removed = _drop_islands(crop.pixels, area)
+    """Return the mask without small holes and islands, and whether it changed.
+
+    First holes of fewer than `area` pixels are filled, then islands of fewer than `area` pixels are removed. If all
+    islands are small, the largest stays.
+    """
+    crop, filled = _fill_holes(_extend_to_image_edges(crop, area), area)
+    pixels, removed = _remove_islands(crop.pixels, area)
     return trim_crop(Crop(pixels, crop.x, crop.y, crop.size)), filled or removed
 
 
-def _room(crop: Crop, area: int) -> Crop:
-    """The crop grown to an edge of the image where what lies between is smaller than `area`: a hole like others."""
+def _extend_to_image_edges(crop: Crop, area: int) -> Crop:
+    """Extend the crop to each edge of the image that is so near that the gap is smaller than `area`.
+
+    Such a gap can be a small hole like any other.
+    """
     (height, width), size = crop.pixels.shape, crop.size
     below, right = size.height - crop.y - height, size.width - crop.x - width
     top, bottom = (gap if gap * size.width < area else 0 for gap in (crop.y, below))
@@ -28,14 +37,17 @@ def _room(crop: Crop, area: int) -> Crop:
 
 
 def _fill_holes(crop: Crop, area: int) -> tuple[Crop, bool]:
-    """What lies outside the crop is seen as a rim of one pixel, and is not small."""
+    """Return the crop with its small holes filled, and whether there were any.
+
+    A rim of one pixel stands for the image outside the crop. Background connected to it is no small hole.
+    """
     (height, width), size = crop.pixels.shape, crop.size
     rim = ((crop.y > 0, crop.y + height < size.height), (crop.x > 0, crop.x + width < size.width))
     (above, below), (before, behind) = rim
     padded = np.pad(crop.pixels, [tuple(map(int, side)) for side in rim])
     labels, count = ndimage.label(~padded, EIGHT_CONNECTED)
-    small = np.bincount(labels.ravel(), minlength=count + 1) < area
-    small[0] = False
+    is_small = np.bincount(labels.ravel(), minlength=count + 1) < area
+    is_small[0] = False
     for outside, edge in (
         (above, labels[0]),
         (below, labels[-1]),
@@ -43,20 +55,21 @@ def _fill_holes(crop: Crop, area: int) -> tuple[Crop, bool]:
         (behind, labels[:, -1]),
     ):
         if outside:
-            small[edge] = False
-    if not small.any():
+            is_small[edge] = False
+    if not is_small.any():
         return crop, False
-    filled = (padded | small[labels])[int(above) : int(above) + height, int(before) : int(before) + width]
+    filled = (padded | is_small[labels])[int(above) : int(above) + height, int(before) : int(before) + width]
     return Crop(filled, crop.x, crop.y, size), True
 
 
-def _drop_islands(pixels: Bool, area: int) -> tuple[Bool, bool]:
+def _remove_islands(pixels: Bool, area: int) -> tuple[Bool, bool]:
+    """Return the mask [h, w] without its small islands, and whether there were any; the largest always stays."""
     labels, count = ndimage.label(pixels, EIGHT_CONNECTED)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    stays = sizes >= area
-    stays[0] = False
-    if stays[1:].all():
+    is_kept = sizes >= area
+    is_kept[0] = False
+    if is_kept[1:].all():
         return pixels, False
-    if not stays.any():
-        stays[1 + int(sizes[1:].argmax())] = True
-    return stays[labels], True
+    if not is_kept.any():
+        is_kept[1 + int(sizes[1:].argmax())] = True
+    return is_kept[labels], True

@@ -26,14 +26,14 @@ T = TypeVar("T")
 class SemanticSegmenter:
     """`SemanticSegmenter` runs semantic models over stored images.
 
-    turns: runs the work on whole images, with a bounded queue.
+    executor: runs the work on whole images.
     """
 
     def __init__(
-        self, library: ImageLibrary, registry: ModelRegistry, turns: BoundedExecutor, metrics: Metrics
+        self, library: ImageLibrary, registry: ModelRegistry, executor: BoundedExecutor, metrics: Metrics
     ) -> None:
         self._library, self._registry = library, registry
-        self._turns, self._metrics = turns, metrics
+        self._executor, self._metrics = executor, metrics
 
     async def segment(
         self,
@@ -65,7 +65,7 @@ class SemanticSegmenter:
                 return class_map, render(class_map, image)
 
         with timings.stage("semantic"):
-            class_map, rendered = await self._turns.run(segment_and_render)
+            class_map, rendered = await self._executor.run(segment_and_render)
         self._metrics.clicks.count_masks(model.name, sum(each.area > 0 for each in class_map.classes))
         return class_map, rendered
 
