@@ -1,4 +1,4 @@
-"""Objects through a drawn volume, by the bundled starter."""
+"""Objects are propagated through a drawn volume by the bundled starter model."""
 
 from functools import cache
 
@@ -22,11 +22,11 @@ from tests import drawn
 
 VALUES, LABELS = drawn.volume()
 SIZE, MIDDLE = Size(*VALUES.shape[1:]), 10
-SEEN = {label: (cell.begin, cell.end) for label, cell in enumerate(drawn.CELLS, 1)}
+CELL_RANGES = {label: (cell.begin, cell.end) for label, cell in enumerate(drawn.CELLS, 1)}
 
 
 @cache
-def model() -> PromptableModel:
+def load_model() -> PromptableModel:
     options = RuntimeOptions(threads=2)
     return ModelRegistry([BUILT_IN_MODELS], RuntimeOptionsByGraph(options, options, options), 1 << 40).load(
         "starter", PromptableModel
@@ -34,10 +34,12 @@ def model() -> PromptableModel:
 
 
 @cache
-def image(at: int) -> PreparedImage:
-    rgb = np.repeat(VALUES[at][:, :, None], 3, axis=2)
-    embedding = unpack_embedding(pack_embedding(model().encode(preprocess_image(rgb, model().preprocess))))
-    return PreparedImage(SIZE, embedding, model().prepare(embedding, None))
+def encode_slice(index: int) -> PreparedImage:
+    rgb = np.repeat(VALUES[index][:, :, None], 3, axis=2)
+    embedding = unpack_embedding(
+        pack_embedding(load_model().encode(preprocess_image(rgb, load_model().preprocess)))
+    )
+    return PreparedImage(SIZE, embedding, load_model().prepare(embedding, None))
 
 
 def click(label: int, at: int) -> Prompt:
@@ -45,46 +47,53 @@ def click(label: int, at: int) -> Prompt:
     return Prompt(np.array([[xs.mean(), ys.mean()]], np.float32), np.ones(1, np.int64))
 
 
-def followed(follower: MaskPropagator, visits: list[ProjectionVisit]) -> dict[int, dict[int, Bool]]:
+def propagate(propagator: MaskPropagator, visits: list[ProjectionVisit]) -> dict[int, dict[int, Bool]]:
     """Masks by object and slice."""
-    found: dict[int, dict[int, Bool]] = {label: {} for label in SEEN}
+    masks: dict[int, dict[int, Bool]] = {label: {} for label in CELL_RANGES}
     for visit in visits:
-        prompts = {name: click(name, visit.slice) for name, _ in visit.annotated}
-        for name, seen in follower.visit(image(visit.slice), visit, prompts, Timings()).items():
-            found[name][visit.slice] = crop.to_mask(seen.crop)
-    return found
+        prompts = {object_id: click(object_id, visit.slice) for object_id, _ in visit.annotated}
+        for object_id, candidate in propagator.visit(
+            encode_slice(visit.slice), visit, prompts, Timings()
+        ).items():
+            masks[object_id][visit.slice] = crop.to_mask(candidate.crop)
+    return masks
 
 
-def visits(*annotated: int) -> list[ProjectionVisit]:
+def plan(*annotated: int) -> list[ProjectionVisit]:
     return plan_projection(
-        {label: dict.fromkeys(annotated, 0) for label in SEEN}, len(VALUES), Direction.BOTH
+        {label: dict.fromkeys(annotated, 0) for label in CELL_RANGES}, len(VALUES), Direction.BOTH
     )
 
 
-@pytest.mark.parametrize("how", [Projection.MASK, Projection.BOX, Projection.SINGLE_POINT])
-def test_cells_are_followed_to_where_they_end_and_no_further(how: Projection) -> None:
-    found = followed(MaskPropagator(model(), SIZE, PropagationOptions(how, min_score=0.7)), visits(MIDDLE))
+@pytest.mark.parametrize("projection", [Projection.MASK, Projection.BOX, Projection.SINGLE_POINT])
+def test_cells_are_propagated_to_where_they_end_and_no_further(projection: Projection) -> None:
+    found = propagate(
+        MaskPropagator(load_model(), SIZE, PropagationOptions(projection, min_score=0.7)), plan(MIDDLE)
+    )
     for label, masks in found.items():
-        assert (min(masks), max(masks)) == SEEN[label]
+        assert (min(masks), max(masks)) == CELL_RANGES[label]
         for at, mask in masks.items():
-            assert iou(mask, LABELS[at] == label) >= 0.8, (how, label, at)
+            assert iou(mask, LABELS[at] == label) >= 0.8, (projection, label, at)
 
 
-def test_between_annotated_slices_nothing_is_left_out() -> None:
-    found = followed(MaskPropagator(model(), SIZE, PropagationOptions(min_score=0.7)), visits(8, 12, 17))
+def test_no_slice_between_annotated_slices_is_left_out() -> None:
+    found = propagate(MaskPropagator(load_model(), SIZE, PropagationOptions(min_score=0.7)), plan(8, 12, 17))
     for label, masks in found.items():
         assert set(range(8, 18)) <= set(masks)
         assert all(iou(masks[at], LABELS[at] == label) >= 0.8 for at in range(8, 18))
 
 
-def test_what_it_remembers_is_enough_to_go_on_from_anywhere() -> None:
-    options, asked = PropagationOptions(min_score=0.7), visits(9, 14)
-    whole = followed(MaskPropagator(model(), SIZE, options), asked)
-    for cut in (1, 7, 16, len(asked) - 1):
-        before, after = MaskPropagator(model(), SIZE, options), MaskPropagator(model(), SIZE, options)
-        first = followed(before, asked[:cut])
+def test_a_dumped_propagator_goes_on_from_any_visit() -> None:
+    options, visits = PropagationOptions(min_score=0.7), plan(9, 14)
+    whole = propagate(MaskPropagator(load_model(), SIZE, options), visits)
+    for cut in (1, 7, 16, len(visits) - 1):
+        before, after = (
+            MaskPropagator(load_model(), SIZE, options),
+            MaskPropagator(load_model(), SIZE, options),
+        )
+        first = propagate(before, visits[:cut])
         after.load(before.dump())
-        rest = followed(after, asked[cut:])
+        rest = propagate(after, visits[cut:])
         for label, masks in whole.items():
             joined = first[label] | rest[label]
             assert joined.keys() == masks.keys()

@@ -1,4 +1,4 @@
-"""Objects through the slices: the mask of one becomes the prompt on the next."""
+"""Propagation of objects through slices: the mask of one slice becomes the prompt on the next."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,9 +20,14 @@ from segserve.types import Bool, Candidate, Crop, Prompt, Select, Size
 
 @dataclass(frozen=True)
 class PropagationOptions:
-    """iou_threshold: an object ends where its mask overlaps less with that of the slice before, and where the model
-    expects its mask to be worse than min_score. The first default is that of μSAM's annotator; μSAM has no second.
-    select: of the candidates on annotated slices."""
+    """The options of a propagation job.
+
+    projection, box_extension: see `mask_to_prompt`.
+    iou_threshold: an object ends where the IoU of its mask with that of the slice before is below this, 0 to 1. The
+        default is that of μSAM's annotator.
+    min_score: an object ends where the model predicts a lower quality of its mask, 0 to 1. μSAM has no such option.
+    select: which of the candidates to take on annotated slices.
+    """
 
     projection: Projection = Projection.MASK
     iou_threshold: float = 0.5
@@ -33,108 +38,118 @@ class PropagationOptions:
 
 @dataclass
 class PropagatedObject:
-    """What it takes to go on with an object. marked: its masks on annotated slices. latest: of each chain, the last
-    slice and the mask there. ended: chains that go no further."""
+    """What is needed to go on with an object.
 
-    marked: dict[int, Crop] = field(default_factory=dict)
+    annotated: its masks on annotated slices, by slice.
+    latest: for each chain, the last slice and the mask there.
+    ended: the chains that go no further.
+    """
+
+    annotated: dict[int, Crop] = field(default_factory=dict)
     latest: dict[Chain, tuple[int, Crop]] = field(default_factory=dict)
     ended: set[Chain] = field(default_factory=set)
 
-    def mask(self, at: int) -> Crop | None:
-        if at in self.marked:
-            return self.marked[at]
-        return next((mask for slice_, mask in self.latest.values() if slice_ == at), None)
+    def get_mask(self, index: int) -> Crop | None:
+        """Return the mask on a slice, if it is still known."""
+        if index in self.annotated:
+            return self.annotated[index]
+        return next((mask for slice_, mask in self.latest.values() if slice_ == index), None)
 
 
 class MaskPropagator:
-    """All objects of a job. Used by one thread at a time."""
+    """`MaskPropagator` propagates all objects of a job. It may be used by one thread at a time."""
 
     def __init__(self, model: PromptableModel, size: Size, options: PropagationOptions) -> None:
         self._model, self._size, self._options = model, size, options
         self._objects: dict[int, PropagatedObject] = {}
 
     def has_work(self, visit: ProjectionVisit) -> bool:
-        """Whether there is anything to look for on that slice, as far as is known now."""
+        """Return whether any object has to be segmented on the slice, as far as is known now."""
         return bool(visit.annotated) or any(
-            step.chain not in self._object(name).ended for name, step in visit.steps
+            step.chain not in self._get_object(object_id).ended for object_id, step in visit.steps
         )
 
     def visit(
         self, image: PreparedImage, visit: ProjectionVisit, prompts: Mapping[int, Prompt], timings: Timings
     ) -> dict[int, Candidate]:
-        """What is there, by object. prompts: of the annotated objects."""
-        found = {}
-        for name, _ in visit.annotated:
-            candidate = self._annotate(image, prompts[name], timings)
+        """Return the masks on a slice, by object id. prompts: of the annotated objects, by object id."""
+        masks = {}
+        for object_id, _ in visit.annotated:
+            candidate = self._segment_annotated(image, prompts[object_id], timings)
             if candidate is not None:
-                self._object(name).marked[visit.slice] = candidate.crop
-                found[name] = candidate
-        for name, step in visit.steps:
-            candidate = self._advance(image, step, self._object(name), timings)
+                self._get_object(object_id).annotated[visit.slice] = candidate.crop
+                masks[object_id] = candidate
+        for object_id, step in visit.steps:
+            candidate = self._take_step(image, step, self._get_object(object_id), timings)
             if candidate is not None:
-                found[name] = candidate
-        return found
+                masks[object_id] = candidate
+        return masks
 
-    def _object(self, name: int) -> PropagatedObject:
-        return self._objects.setdefault(name, PropagatedObject())
+    def _get_object(self, object_id: int) -> PropagatedObject:
+        return self._objects.setdefault(object_id, PropagatedObject())
 
-    def _annotate(self, image: PreparedImage, prompt: Prompt, timings: Timings) -> Candidate | None:
-        """None: there is nothing."""
-        found = decode_prompt(self._model, image, prompt, None, self._options.select, timings)[0]
-        return found if found.crop.pixels.any() else None
+    def _segment_annotated(self, image: PreparedImage, prompt: Prompt, timings: Timings) -> Candidate | None:
+        """Return the mask for the user's prompt; None if it is empty."""
+        candidate = decode_prompt(self._model, image, prompt, None, self._options.select, timings)[0]
+        return candidate if candidate.crop.pixels.any() else None
 
-    def _advance(
-        self, image: PreparedImage, step: SliceStep, object_: PropagatedObject, timings: Timings
+    def _take_step(
+        self, image: PreparedImage, step: SliceStep, item: PropagatedObject, timings: Timings
     ) -> Candidate | None:
-        """None: it is not there, or has ended before."""
-        if step.chain in object_.ended:
+        """Return the mask of an object on the next slice of a chain; None if the chain ends here or has ended."""
+        if step.chain in item.ended:
             return None
-        sources = [mask for mask in map(object_.mask, step.sources) if mask is not None]
-        found = self._look(image, sources, step, timings) if sources else None
-        if found is None:
-            object_.ended.add(step.chain)
+        sources = [mask for mask in map(item.get_mask, step.sources) if mask is not None]
+        candidate = self._project(image, sources, step, timings) if sources else None
+        if candidate is None:
+            item.ended.add(step.chain)
             return None
-        object_.latest[step.chain] = (step.slice, found.crop)
-        return found
+        item.latest[step.chain] = (step.slice, candidate.crop)
+        return candidate
 
-    def _look(
+    def _project(
         self, image: PreparedImage, sources: list[Crop], step: SliceStep, timings: Timings
     ) -> Candidate | None:
+        """Return the mask that the joined masks of the source slices prompt; None if the object ends here."""
         options = self._options
-        before: Bool = np.logical_or.reduce([crop.to_mask(each) for each in sources])
+        before: Bool = np.logical_or.reduce([crop.to_mask(mask) for mask in sources])
         prompt = mask_to_prompt(before, options.projection, options.box_extension)
-        found = decode_prompt(self._model, image, prompt, False, Select.BEST, timings)[0]
-        now = crop.to_mask(found.crop)
+        candidate = decode_prompt(self._model, image, prompt, False, Select.BEST, timings)[0]
+        now = crop.to_mask(candidate.crop)
         if not now.any():
             return None
-        if step.stops and (iou(before, now) < options.iou_threshold or found.score < options.min_score):
+        if step.stops and (iou(before, now) < options.iou_threshold or candidate.score < options.min_score):
             return None
-        return found
+        return candidate
 
     def dump(self) -> bytes:
-        """What `load` goes on from."""
-        return orjson.dumps({str(name): object_to_json(each) for name, each in self._objects.items()})
+        """Return everything that is needed to go on, for `load`."""
+        return orjson.dumps({str(object_id): dump_object(item) for object_id, item in self._objects.items()})
 
     def load(self, dumped: bytes) -> None:
         self._objects = {
-            int(name): object_from_json(each, self._size) for name, each in orjson.loads(dumped).items()
+            int(object_id): load_object(fields, self._size)
+            for object_id, fields in orjson.loads(dumped).items()
         }
 
 
-def object_to_json(object_: PropagatedObject) -> dict[str, Any]:
+def dump_object(item: PropagatedObject) -> dict[str, Any]:
+    """Return an object as JSON, its masks as run lengths."""
     return {
-        "marked": [(at, rle.encode(mask)) for at, mask in object_.marked.items()],
-        "latest": [(chain, at, rle.encode(mask)) for chain, (at, mask) in object_.latest.items()],
-        "ended": sorted(object_.ended),
+        "marked": [(index, rle.encode(mask)) for index, mask in item.annotated.items()],
+        "latest": [(chain, index, rle.encode(mask)) for chain, (index, mask) in item.latest.items()],
+        "ended": sorted(item.ended),
     }
 
 
-def object_from_json(fields: dict[str, Any], size: Size) -> PropagatedObject:
-    def read(counts: str) -> Crop:
+def load_object(fields: dict[str, Any], size: Size) -> PropagatedObject:
+    """Return the object that `dump_object` made `fields` of."""
+
+    def decode_mask(counts: str) -> Crop:
         return crop.from_mask(rle.decode(counts, size))
 
     return PropagatedObject(
-        {at: read(counts) for at, counts in fields["marked"]},
-        {tuple(chain): (at, read(counts)) for chain, at, counts in fields["latest"]},
+        {index: decode_mask(counts) for index, counts in fields["marked"]},
+        {tuple(chain): (index, decode_mask(counts)) for chain, index, counts in fields["latest"]},
         {(begin, by) for begin, by in fields["ended"]},
     )

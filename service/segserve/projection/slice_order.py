@@ -1,11 +1,11 @@
-"""In which order the slices of all objects are segmented. Each object goes as in μSAM 1.8
+"""The order in which the slices of all objects are segmented. Each object goes as in micro-SAM (μSAM) 1.8
 (`micro_sam.multi_dimensional_segmentation.segment_mask_in_volume`):
 
-    below the lowest annotated slice   downwards, each from the one above, until it changes too much
-    above the highest one              upwards alike
-    between two annotated slices       from both, and the one in the middle from both of its neighbours
+    below the lowest annotated slice    downwards, each slice from the one above, until the mask changes too much
+    above the highest annotated slice   upwards, in the same way
+    between two annotated slices        from both, and the middle slice from both of its neighbours
 
-All objects go together, up and then down, so that a slice is read and encoded once a way.
+All objects go together, first up and then down, so that a slice is read and encoded once for each direction.
 """
 
 from collections import defaultdict
@@ -15,15 +15,18 @@ from itertools import pairwise
 
 from segserve.types import Direction
 
-# Where a chain begins, and which way it goes: 1, -1, or 0 for the middle alone.
+# (the slice where a chain begins, its direction: 1, -1, or 0 for a middle slice alone).
 Chain = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class SliceStep:
-    """One object on one slice. sources: the slices whose masks, put together, are its prompt. chain: steps of a chain
-    follow from each other: where one is empty, or stops, the rest of it is. stops: where it differs too much from its
-    source."""
+    """One object on one slice without a prompt.
+
+    sources: the slices whose masks, joined, are its prompt.
+    chain: the steps of a chain follow from each other. If one finds nothing, or stops, the rest of the chain is empty.
+    stops: True if the chain stops here when the mask differs too much from its source.
+    """
 
     slice: int
     sources: tuple[int, ...]
@@ -33,8 +36,11 @@ class SliceStep:
 
 @dataclass(frozen=True)
 class ProjectionVisit:
-    """What is done on one slice at a time. annotated: objects of which the user said what is there, and how often the
-    job had been asked for more by then. steps: of the others, by object."""
+    """The work on one slice at a time.
+
+    annotated: (object id, revision of its latest prompt) of the objects with a prompt on the slice.
+    steps: (object id, step) of the other objects.
+    """
 
     slice: int
     annotated: tuple[tuple[int, int], ...]
@@ -44,26 +50,31 @@ class ProjectionVisit:
 def plan_projection(
     annotated: Mapping[int, Mapping[int, int]], count: int, direction: Direction
 ) -> list[ProjectionVisit]:
-    """annotated: of each object its slices with prompts, and the revision of the latest of them. count: of all
-    slices."""
+    """Return the visits of a job.
+
+    annotated: for each object id its slices with prompts, each with the revision of its latest prompt.
+    count: number of slices.
+    """
     by_way: dict[int, dict[int, list[tuple[int, SliceStep]]]] = {1: {}, -1: {}, 0: {}}
-    marked = defaultdict[int, list[tuple[int, int]]](list)
-    for name, slices in annotated.items():
+    with_prompts = defaultdict[int, list[tuple[int, int]]](list)
+    for object_id, slices in annotated.items():
         for step in plan_object(sorted(slices), count, direction):
-            by_way[step.chain[1]].setdefault(step.slice, []).append((name, step))
-        for at, revision in slices.items():
-            marked[at].append((name, revision))
+            by_way[step.chain[1]].setdefault(step.slice, []).append((object_id, step))
+        for index, revision in slices.items():
+            with_prompts[index].append((object_id, revision))
     up = [
-        ProjectionVisit(at, tuple(marked.get(at, ())), tuple(by_way[1].get(at, ())))
-        for at in sorted(marked.keys() | by_way[1].keys())
+        ProjectionVisit(index, tuple(with_prompts.get(index, ())), tuple(by_way[1].get(index, ())))
+        for index in sorted(with_prompts.keys() | by_way[1].keys())
     ]
-    down = [ProjectionVisit(at, (), tuple(found)) for at, found in sorted(by_way[-1].items(), reverse=True)]
-    middle = [ProjectionVisit(at, (), tuple(found)) for at, found in sorted(by_way[0].items())]
+    down = [
+        ProjectionVisit(index, (), tuple(steps)) for index, steps in sorted(by_way[-1].items(), reverse=True)
+    ]
+    middle = [ProjectionVisit(index, (), tuple(steps)) for index, steps in sorted(by_way[0].items())]
     return up + down + middle
 
 
 def plan_object(annotated: list[int], count: int, direction: Direction) -> Iterator[SliceStep]:
-    """Of one object. annotated: ascending."""
+    """Yield the steps of one object. annotated: its slices with prompts, ascending. count: number of slices."""
     low, high = annotated[0], annotated[-1]
     if direction is not Direction.BACKWARD:
         yield from chain_steps(high, count, 1, stops=True)
@@ -74,16 +85,16 @@ def plan_object(annotated: list[int], count: int, direction: Direction) -> Itera
 
 
 def chain_steps(begin: int, end: int, by: int, *, stops: bool) -> Iterator[SliceStep]:
-    """From the neighbour of `begin` to that of `end`."""
-    for at in range(begin + by, end, by):
-        yield SliceStep(at, (at - by,), (begin, by), stops)
+    """Yield the steps from the neighbour of slice `begin` up to the neighbour of slice `end`. by: 1 or -1."""
+    for index in range(begin + by, end, by):
+        yield SliceStep(index, (index - by,), (begin, by), stops)
 
 
 def steps_between(begin: int, end: int) -> Iterator[SliceStep]:
-    """From both sides to the middle; a slice that is as far from both is segmented from both."""
+    """Yield the steps from two annotated slices to the middle. A slice in the very middle is segmented from both."""
     middle = (begin + end) // 2
-    shared = (end - begin) % 2 == 0
-    yield from chain_steps(begin, middle + (not shared), 1, stops=False)
+    has_middle = (end - begin) % 2 == 0
+    yield from chain_steps(begin, middle + (not has_middle), 1, stops=False)
     yield from chain_steps(end, middle, -1, stops=False)
-    if shared:
+    if has_middle:
         yield SliceStep(middle, (middle - 1, middle + 1), (middle, 0), False)

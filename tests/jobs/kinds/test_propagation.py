@@ -1,4 +1,4 @@
-"""Objects followed visit by visit, whatever the engine: chunks, restarts, and an end within one frame."""
+"""Objects are propagated visit by visit, by either engine: chunks, restarts, and a stop within one frame."""
 
 import asyncio
 from collections.abc import Sequence
@@ -36,32 +36,32 @@ class Slices:
         self.closed = True
 
 
-class Counting:
-    """An engine that remembers how often it was asked, and puts that into its masks."""
+class CountingEngine:
+    """`CountingEngine` counts its visits; the mask of a visit has as many pixels."""
 
     def __init__(self, stop_at: int | None = None) -> None:
-        self.asked, self._stop_at = 0, stop_at
+        self.visits, self._stop_at = 0, stop_at
 
     async def visit(
         self, visit: MemoryVisit, ahead: Sequence[MemoryVisit], stop: StopSignal
     ) -> dict[int, ObjectOnSlice]:
-        self.asked += 1
-        if self.asked == self._stop_at:
+        self.visits += 1
+        if self.visits == self._stop_at:
             stop.set()
         mask = np.zeros((SIZE.height, SIZE.width), np.bool_)
-        mask.flat[: self.asked] = True
+        mask.flat[: self.visits] = True
         return {7: ObjectOnSlice(crop.from_mask(mask), 0.5)}
 
     def dump(self) -> bytes:
-        return str(self.asked).encode()
+        return str(self.visits).encode()
 
     def load(self, dumped: bytes) -> None:
-        self.asked = int(dumped)
+        self.visits = int(dumped)
 
     async def close(self) -> None: ...
 
 
-class Past:
+class StoredStates:
     def __init__(self) -> None:
         self.states: list[bytes | None] = []
 
@@ -69,61 +69,61 @@ class Past:
         return self.states[chunk]
 
 
-def request(
+def make_request(
     direction: Direction, *prompts: tuple[int, int, int], engine: EngineName = EngineName.MEMORY
 ) -> PropagationRequest:
     """prompts: (object, slice, revision)."""
     objects: dict[int, list[PromptOnSlice]] = {}
-    for object_id, at, revision in prompts:
-        objects.setdefault(object_id, []).append(PromptOnSlice(slice=at, prompt={}, revision=revision))
+    for object_id, index, revision in prompts:
+        objects.setdefault(object_id, []).append(PromptOnSlice(slice=index, prompt={}, revision=revision))
     return PropagationRequest(
         model="m",
         digest="d",
         view=FileView("f"),
         engine=engine,
         direction=direction,
-        objects=[RequestedObject(object_id=name, prompts=found) for name, found in objects.items()],
+        objects=[RequestedObject(object_id=object_id, prompts=items) for object_id, items in objects.items()],
         select=Select.BEST,
     )
 
 
-def opened(past: Past, engine: Counting) -> OpenPropagationJob:
+def open_job(past: StoredStates, engine: CountingEngine) -> OpenPropagationJob:
     job = Job("t", "j", JobKind.VOLUME, Priority.BATCH, "m", JobState.RUNNING, 0.0)
-    visits = plan_memory_visits(request(Direction.FORWARD, (7, 0, 0)), Slices.count)
+    visits = plan_memory_visits(make_request(Direction.FORWARD, (7, 0, 0)), Slices.count)
     slices: Any = Slices()
-    kept: Any = past
-    return OpenPropagationJob(job, visits, engine, slices, kept, 1)
+    states: Any = past
+    return OpenPropagationJob(job, visits, engine, slices, states, 1)
 
 
-def run(past: Past, *, restart: bool) -> list[bytes]:
+def run_all_chunks(past: StoredStates, *, restart: bool) -> list[bytes]:
     async def story() -> list[bytes]:
-        work, lines = opened(past, Counting()), list[bytes]()
+        work, lines = open_job(past, CountingEngine()), list[bytes]()
         while (chunk := await work.run_chunk(len(past.states), StopSignal())) is not None:
             lines += chunk.lines
             past.states.append(chunk.state)
             if restart:
-                work = opened(past, Counting())
+                work = open_job(past, CountingEngine())
         return lines
 
     return asyncio.run(story())
 
 
-def test_a_line_a_slice_and_the_same_after_any_restart() -> None:
-    lines = run(Past(), restart=False)
+def test_every_slice_has_a_line_and_a_restart_changes_none() -> None:
+    lines = run_all_chunks(StoredStates(), restart=False)
     assert [orjson.loads(line)["slice"] for line in lines] == list(range(20))
     assert [orjson.loads(line)["objects"][0]["area"] for line in lines] == list(range(1, 21))
-    assert run(Past(), restart=True) == lines
+    assert run_all_chunks(StoredStates(), restart=True) == lines
 
 
-def test_it_stops_within_one_slice() -> None:
-    engine, stop = Counting(stop_at=3), StopSignal()
+def test_a_stopped_job_stops_within_one_slice() -> None:
+    engine, stop = CountingEngine(stop_at=3), StopSignal()
 
     async def story() -> Chunk | None:
-        return await opened(Past(), engine).run_chunk(0, stop)
+        return await open_job(StoredStates(), engine).run_chunk(0, stop)
 
     with pytest.raises(JobStopped):
         asyncio.run(story())
-    assert engine.asked == 3
+    assert engine.visits == 3
 
 
 @pytest.mark.parametrize(
@@ -136,14 +136,14 @@ def test_it_stops_within_one_slice() -> None:
         (Direction.BOTH, [(1, 3, 0), (2, 1, 1)], [3, 4, 5, 2, 1, 0]),
     ],
 )
-def test_the_way_of_the_memory(
+def test_the_memory_engine_visits_slices_in_the_requested_direction(
     direction: Direction, prompts: list[tuple[int, int, int]], expected: list[int]
 ) -> None:
-    assert [visit.slice for visit in plan_memory_visits(request(direction, *prompts), 6)] == expected
+    assert [visit.slice for visit in plan_memory_visits(make_request(direction, *prompts), 6)] == expected
 
 
-def test_what_was_asked_first_is_remembered_first_and_what_came_later_in_its_place() -> None:
-    visits = plan_memory_visits(request(Direction.FORWARD, (1, 0, 0), (2, 4, 0), (1, 3, 1)), 6)
+def test_first_prompts_are_added_at_once_and_later_ones_on_their_slice() -> None:
+    visits = plan_memory_visits(make_request(Direction.FORWARD, (1, 0, 0), (2, 4, 0), (1, 3, 1)), 6)
     assert {visit.slice: visit.prompts for visit in visits if visit.prompts} == {
         0: ((1, 0, 0), (2, 4, 0)),
         3: ((1, 3, 1),),
@@ -151,14 +151,15 @@ def test_what_was_asked_first_is_remembered_first_and_what_came_later_in_its_pla
 
 
 @pytest.mark.parametrize("engine", list(EngineName))
-def test_chunks_before_what_was_added_are_kept(engine: EngineName) -> None:
-    before = [(1, 0, 0)]
-    for at in (1, VISITS_PER_CHUNK, 3 * VISITS_PER_CHUNK + 2):
-        asked, more = (
-            request(Direction.FORWARD, *prompts, engine=engine) for prompts in (before, [*before, (2, at, 1)])
+def test_chunks_before_an_added_prompt_are_kept(engine: EngineName) -> None:
+    first = [(1, 0, 0)]
+    for index in (1, VISITS_PER_CHUNK, 3 * VISITS_PER_CHUNK + 2):
+        before, after = (
+            make_request(Direction.FORWARD, *prompts, engine=engine)
+            for prompts in (first, [*first, (2, index, 1)])
         )
         every = CHUNKS_PER_KEPT_STATE[engine]
-        assert count_kept_chunks(asked, more, 40) == at // VISITS_PER_CHUNK // every * every
-        assert plan_visits(asked, 40)[:at] == plan_visits(more, 40)[:at]
-    same = request(Direction.FORWARD, *before, engine=engine)
+        assert count_kept_chunks(before, after, 40) == index // VISITS_PER_CHUNK // every * every
+        assert plan_visits(before, 40)[:index] == plan_visits(after, 40)[:index]
+    same = make_request(Direction.FORWARD, *first, engine=engine)
     assert count_kept_chunks(same, same, 640) == 640 // VISITS_PER_CHUNK

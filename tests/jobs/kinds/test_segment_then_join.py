@@ -1,4 +1,4 @@
-"""Slices and frames that are segmented one by one and joined: whatever dies meanwhile, the results are the same."""
+"""Slices and frames are segmented one by one and joined. Whatever dies meanwhile, the results are the same."""
 
 import asyncio
 import sys
@@ -30,19 +30,19 @@ from tests.automatic.drawn_slices import disc
 from tests.tracking.drawn import CELLS, segmented, truth
 
 UInt32 = NDArray[np.uint32]
-HOW = AisEntry(min_size=60)
+PARAMS = AisEntry(min_size=60)
 MERGE, TRACK = (
-    VolumeMergeRequest(model="starter", digest="d", view=FileView("f", axis=1), params=HOW),
-    TrackingRequest(model="starter", digest="d", view=FileView("f"), params=HOW),
+    VolumeMergeRequest(model="starter", digest="d", view=FileView("f", axis=1), params=PARAMS),
+    TrackingRequest(model="starter", digest="d", view=FileView("f"), params=PARAMS),
 )
 
 
-def a_job(kind: JobKind = JobKind.BATCH) -> Job:
+def make_job(kind: JobKind = JobKind.BATCH) -> Job:
     return Job("t", "j", kind, Priority.BATCH, "starter", JobState.RUNNING, 0.0)
 
 
-class Drawn:
-    """A file whose slices show what is to be found on them."""
+class DrawnSlices:
+    """`DrawnSlices` is a file whose slices show the label maps that segmenting them must find."""
 
     def __init__(self, maps: list[UInt32] | UInt32) -> None:
         self._maps, self.count, self.size = maps, len(maps), Size(*maps[0].shape)
@@ -58,24 +58,24 @@ class Drawn:
         self.closed += 1
 
 
-class Parts:
-    """What a job needs, and a record of it."""
+class JobHarness:
+    """`JobHarness` gives a job what it needs, and records how it is used."""
 
     def __init__(self, maps: list[UInt32] | UInt32) -> None:
-        self.file = Drawn(maps)
+        self.file = DrawnSlices(maps)
         self.states: list[bytes | None] = []
-        self.asked: list[AutomaticJobRequest] = []
+        self.requests: list[AutomaticJobRequest] = []
         self.segmented: list[str] = []
-        self.failing: list[Exception] = []
+        self.errors: list[Exception] = []
 
-    async def open_slices(self, job: Job, asked: AutomaticJobRequest) -> Drawn:
-        self.asked.append(asked)
+    async def open_slices(self, job: Job, request: AutomaticJobRequest) -> DrawnSlices:
+        self.requests.append(request)
         return self.file
 
-    async def segment(self, job: Job, name: str, pixels: UInt8, how: AutomaticJobRequest) -> UInt32:
-        assert how.params == HOW
-        if self.failing:
-            raise self.failing.pop()
+    async def segment(self, job: Job, name: str, pixels: UInt8, request: AutomaticJobRequest) -> UInt32:
+        assert request.params == PARAMS
+        if self.errors:
+            raise self.errors.pop()
         await asyncio.sleep(0)
         self.segmented.append(name)
         return pixels[:, :, 0].astype(np.uint32)
@@ -86,9 +86,9 @@ class Parts:
     async def open(self, request: AutomaticJobRequest, max_voxels: int = 10**9) -> SegmentThenJoinJob:
         content = request.model_dump_json().encode()
         if isinstance(request, TrackingRequest):
-            return await TrackingRunner(self.open_slices, self.segment, 2).open(a_job(), content, self)
+            return await TrackingRunner(self.open_slices, self.segment, 2).open(make_job(), content, self)
         return await VolumeMergeRunner(self.open_slices, self.segment, 2, max_voxels).open(
-            a_job(), content, self
+            make_job(), content, self
         )
 
     async def run(self, request: AutomaticJobRequest, restart: bool = False) -> list[Chunk]:
@@ -105,11 +105,11 @@ class Parts:
         return chunks
 
 
-def lines(chunks: list[Chunk]) -> list[dict[str, Any]]:
+def read_lines(chunks: list[Chunk]) -> list[dict[str, Any]]:
     return [orjson.loads(line) for chunk in chunks for line in chunk.lines]
 
 
-def painted(line: dict[str, Any]) -> UInt32:
+def draw_line(line: dict[str, Any]) -> UInt32:
     size = Size(line["height"], line["width"])
     labels = np.zeros((size.height, size.width), np.uint32)
     for each in line["objects"]:
@@ -117,8 +117,8 @@ def painted(line: dict[str, Any]) -> UInt32:
     return labels
 
 
-def volume() -> UInt32:
-    """Two cells through 20 slices, one of which is missed on two, and one that is on a slice alone."""
+def draw_volume() -> UInt32:
+    """Draw two cells through 20 slices, one of which is missing on two slices, and a third cell on one slice."""
     labels = np.zeros((20, 60, 80), np.uint32)
     for index, each in enumerate(labels):
         each[disc(20 + index / 2, 20, 9)] = 1 + index % 3
@@ -129,16 +129,16 @@ def volume() -> UInt32:
 
 
 @pytest.mark.parametrize("request_", [MERGE, TRACK], ids=["volume", "tracking"])
-def test_a_job_that_begins_anew_at_every_chunk_makes_the_same_bytes(request_: AutomaticJobRequest) -> None:
-    maps = volume()
-    undisturbed = asyncio.run(Parts(maps).run(request_))
-    assert asyncio.run(Parts(maps).run(request_, restart=True)) == undisturbed
+def test_a_job_that_restarts_at_every_chunk_makes_the_same_bytes(request_: AutomaticJobRequest) -> None:
+    maps = draw_volume()
+    undisturbed = asyncio.run(JobHarness(maps).run(request_))
+    assert asyncio.run(JobHarness(maps).run(request_, restart=True)) == undisturbed
 
 
 @pytest.mark.parametrize("request_", [MERGE, TRACK], ids=["volume", "tracking"])
 def test_half_of_the_progress_is_segmenting_and_half_is_joining(request_: AutomaticJobRequest) -> None:
-    parts = Parts(volume())
-    chunks = asyncio.run(parts.run(request_))
+    harness = JobHarness(draw_volume())
+    chunks = asyncio.run(harness.run(request_))
     assert [chunk.units for chunk in chunks] == [
         SLICES_PER_CHUNK,
         SLICES_PER_CHUNK,
@@ -149,22 +149,22 @@ def test_half_of_the_progress_is_segmenting_and_half_is_joining(request_: Automa
     ]
     assert [len(chunk.lines) for chunk in chunks] == [0, 0, 0, SLICES_PER_CHUNK, SLICES_PER_CHUNK, 4]
     assert [chunk.state is None for chunk in chunks] == [False] * 3 + [True] * 3
-    assert asyncio.run(parts.open(request_)).total == sum(chunk.unit_count for chunk in chunks) == 40
-    assert sorted(parts.segmented) == sorted(parts.file.slice_id(index) for index in range(20))
-    assert parts.asked[0] == request_
-    assert parts.file.closed == 1
+    assert asyncio.run(harness.open(request_)).total == sum(chunk.unit_count for chunk in chunks) == 40
+    assert sorted(harness.segmented) == sorted(harness.file.slice_id(index) for index in range(20))
+    assert harness.requests[0] == request_
+    assert harness.file.closed == 1
 
 
-def test_a_volume_is_told_slice_by_slice_with_an_id_for_each_object() -> None:
-    told = lines(asyncio.run(Parts(volume()).run(MERGE)))
-    assert [line["slice"] for line in told] == list(range(20))
+def test_a_volume_has_a_line_for_each_slice_and_an_id_for_each_object() -> None:
+    lines = read_lines(asyncio.run(JobHarness(draw_volume()).run(MERGE)))
+    assert [line["slice"] for line in lines] == list(range(20))
     expected = np.zeros((20, 60, 80), np.uint32)
     for index, each in enumerate(expected):
         each[disc(20 + index / 2, 20, 9)] = 1
         each[disc(60, 40, 9)] = 0 if index in (9, 10) else 2 if index < 9 else 3
     expected[15, disc(20, 50, 5)] = 4
-    assert np.array_equal([painted(line) for line in told], expected)
-    (lonely,) = (each for each in told[15]["objects"] if each["object_id"] == 4)
+    assert np.array_equal([draw_line(line) for line in lines], expected)
+    (lonely,) = (each for each in lines[15]["objects"] if each["object_id"] == 4)
     assert lonely | {"mask": None} == {
         "object_id": 4,
         "mask": None,
@@ -174,113 +174,113 @@ def test_a_volume_is_told_slice_by_slice_with_an_id_for_each_object() -> None:
     }
 
 
-def test_a_volume_is_merged_as_asked() -> None:
-    asked = MERGE.model_copy(update={"joining": VolumeParams(gap_closing=1, min_z_extent=2)})
-    told = lines(asyncio.run(Parts(volume()).run(asked)))
-    assert {each["object_id"] for line in told for each in line["objects"]} == {1, 2}
-    assert [each["object_id"] for each in told[9]["objects"]] == [1, 2]
+def test_a_volume_is_merged_with_the_requested_params() -> None:
+    request = MERGE.model_copy(update={"joining": VolumeParams(gap_closing=1, min_z_extent=2)})
+    lines = read_lines(asyncio.run(JobHarness(draw_volume()).run(request)))
+    assert {each["object_id"] for line in lines for each in line["objects"]} == {1, 2}
+    assert [each["object_id"] for each in lines[9]["objects"]] == [1, 2]
 
 
-def test_tracks_are_told_frame_by_frame_with_their_parents() -> None:
-    told = lines(asyncio.run(Parts(segmented(truth())).run(TRACK)))
-    assert [line["frame"] for line in told] == list(range(len(truth())))
-    assert np.array_equal([painted(line) for line in told], truth())
-    for line in told:
+def test_tracks_have_a_line_for_each_frame_with_their_parents() -> None:
+    lines = read_lines(asyncio.run(JobHarness(segmented(truth())).run(TRACK)))
+    assert [line["frame"] for line in lines] == list(range(len(truth())))
+    assert np.array_equal([draw_line(line) for line in lines], truth())
+    for line in lines:
         for each in line["objects"]:
             assert each["parent"] == CELLS[each["object_id"]][2]
 
 
-def test_frames_are_linked_as_asked() -> None:
-    asked = TRACK.model_copy(update={"joining": LinkingParams(splitting_cutoff=0)})
-    told = lines(asyncio.run(Parts(segmented(truth())).run(asked)))
-    assert {each["parent"] for line in told for each in line["objects"]} == {None}
+def test_frames_are_linked_with_the_requested_params() -> None:
+    request = TRACK.model_copy(update={"joining": LinkingParams(splitting_cutoff=0)})
+    lines = read_lines(asyncio.run(JobHarness(segmented(truth())).run(request)))
+    assert {each["parent"] for line in lines for each in line["objects"]} == {None}
 
 
 @pytest.mark.parametrize("request_", [MERGE, TRACK], ids=["volume", "tracking"])
-def test_nothing_found_is_a_line_for_each_slice(request_: AutomaticJobRequest) -> None:
-    told = lines(asyncio.run(Parts(np.zeros((9, 20, 30), np.uint32)).run(request_)))
-    assert [line["objects"] for line in told] == [[]] * 9
+def test_slices_without_objects_have_lines_too(request_: AutomaticJobRequest) -> None:
+    lines = read_lines(asyncio.run(JobHarness(np.zeros((9, 20, 30), np.uint32)).run(request_)))
+    assert [line["objects"] for line in lines] == [[]] * 9
 
 
 def test_ids_of_more_than_16_bits_are_kept() -> None:
     maps = np.zeros((2, 20, 30), np.uint32)
     maps[:, 2:10, 2:10] = 70_000
 
-    class Wide(Parts):
-        async def segment(self, job: Job, name: str, pixels: UInt8, how: AutomaticJobRequest) -> UInt32:
+    class Wide(JobHarness):
+        async def segment(self, job: Job, name: str, pixels: UInt8, request: AutomaticJobRequest) -> UInt32:
             return maps[0]
 
-    told = lines(asyncio.run(Wide(maps).run(TRACK)))
-    assert [each["object_id"] for line in told for each in line["objects"]] == [1, 1]
+    lines = read_lines(asyncio.run(Wide(maps).run(TRACK)))
+    assert [each["object_id"] for line in lines for each in line["objects"]] == [1, 1]
 
 
 def test_memory_does_not_grow_with_frames() -> None:
     def peak(count: int) -> int:
         frame = disc(200, 200, 150, 400, 400).astype(np.uint32)
-        parts = Parts([frame] * count)
+        harness = JobHarness([frame] * count)
         tracemalloc.start()
-        asyncio.run(parts.run(TRACK))
-        found = tracemalloc.get_traced_memory()[1]
+        asyncio.run(harness.run(TRACK))
+        peak_bytes = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return found
+        return peak_bytes
 
-    peak(SLICES_PER_CHUNK)  # what is imported stays
+    peak(SLICES_PER_CHUNK)  # the first run imports modules
     assert peak(8 * SLICES_PER_CHUNK) < 1.2 * peak(2 * SLICES_PER_CHUNK)
 
 
-def test_a_full_queue_is_waited_for() -> None:
-    parts = Parts(volume())
-    parts.failing = [Busy("full", retry_after_s=0) for _ in range(3)]
-    assert len(lines(asyncio.run(parts.run(MERGE)))) == 20
+def test_a_full_queue_delays_the_job() -> None:
+    harness = JobHarness(draw_volume())
+    harness.errors = [Busy("full", retry_after_s=0) for _ in range(3)]
+    assert len(read_lines(asyncio.run(harness.run(MERGE)))) == 20
 
 
 def test_a_slice_that_cannot_be_segmented_fails_the_job() -> None:
-    parts = Parts(volume())
-    parts.failing = [BadInput("Damaged.")]
+    harness = JobHarness(draw_volume())
+    harness.errors = [BadInput("Damaged.")]
     with pytest.raises(BadInput, match="Damaged"):
-        asyncio.run(parts.run(MERGE))
+        asyncio.run(harness.run(MERGE))
 
 
 def test_a_stopped_job_stops_within_a_slice() -> None:
-    parts, stop = Parts(volume()), StopSignal()
+    harness, stop = JobHarness(draw_volume()), StopSignal()
 
-    async def told() -> None:
-        opened = await parts.open(MERGE)
-        segment = parts.segment
+    async def story() -> None:
+        opened = await harness.open(MERGE)
+        segment = harness.segment
 
-        async def last(*given: Any) -> UInt32:
+        async def segment_last(*given: Any) -> UInt32:
             stop.set()
             return await segment(*given)
 
-        opened._segment = last
+        opened._segment = segment_last
         with pytest.raises(JobStopped):
             await opened.run_chunk(0, stop)
 
-    asyncio.run(told())
-    assert len(parts.segmented) <= 2  # that were at work together
+    asyncio.run(story())
+    assert len(harness.segmented) <= 2  # those that were segmented at the same time
 
 
 def test_a_volume_too_large_to_join_is_refused_before_it_is_segmented() -> None:
-    parts = Parts(volume())
+    harness = JobHarness(draw_volume())
     with pytest.raises(TooLarge, match="voxels"):
-        asyncio.run(parts.open(MERGE, max_voxels=20 * 60 * 80 - 1))
-    assert parts.file.closed == 1
-    asyncio.run(parts.open(MERGE, max_voxels=20 * 60 * 80))
+        asyncio.run(harness.open(MERGE, max_voxels=20 * 60 * 80 - 1))
+    assert harness.file.closed == 1
+    asyncio.run(harness.open(MERGE, max_voxels=20 * 60 * 80))
 
 
 def test_tracking_without_laptrack_fails_before_anything_is_segmented(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "laptrack", None)
-    parts = Parts(volume())
+    harness = JobHarness(draw_volume())
     with pytest.raises(MissingDependency, match="laptrack"):
-        asyncio.run(parts.open(TRACK))
-    assert not parts.asked
+        asyncio.run(harness.open(TRACK))
+    assert not harness.requests
 
 
 @pytest.mark.parametrize(
-    "change", [lambda told: told | {"beyond": 1}, lambda told: told | {"segmenting": {}}]
+    "change", [lambda fields: fields | {"beyond": 1}, lambda fields: fields | {"segmenting": {}}]
 )
-def test_a_request_of_another_form_is_no_request(change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def test_a_request_with_unknown_fields_is_refused(change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         VolumeMergeRequest.model_validate(change(MERGE.model_dump()))

@@ -1,4 +1,4 @@
-"""Folders of the operator: what lies in them is read, and nothing outside."""
+"""Folders of the server: files inside them are read, and nothing outside."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from segserve.jobs.kinds.server_folder import ServerFolder
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """With links to outside and inside, to folders and to files, and what is no file."""
+    """Create a folder with links to outside and inside, to folders and to files, and with a pipe."""
     folder = tmp_path / "root"
     (folder / "a").mkdir(parents=True)
     (folder / "a" / "1.png").write_bytes(b"one")
@@ -30,34 +30,36 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-def pictures(root: Path, folder: str = "") -> list[str]:
+def list_pictures(root: Path, folder: str = "") -> list[str]:
     return asyncio.run(ServerRoots({"in": str(root)}).list_pictures("in", folder))
 
 
-def content(root: Path, path: str) -> bytes | None:
+def read_file(root: Path, path: str) -> bytes | None:
     return asyncio.run(ServerFolder(root).get(path))
 
 
-def test_what_lies_in_it_is_listed_and_no_link_to_a_folder_followed(root: Path) -> None:
-    assert pictures(root) == ["a/1.png", "broken.png", "in.png", "out.png", "pipe.png", "up.png"]
-    assert pictures(root, "a") == ["a/1.png"]
+def test_files_are_listed_and_no_link_to_a_folder_is_followed(root: Path) -> None:
+    assert list_pictures(root) == ["a/1.png", "broken.png", "in.png", "out.png", "pipe.png", "up.png"]
+    assert list_pictures(root, "a") == ["a/1.png"]
     with pytest.raises(BadInput, match="leads out of the root") as caught:
-        pictures(root, "away")
+        list_pictures(root, "away")
     assert caught.value.field == "input.folder"
     with pytest.raises(BadInput, match="no pictures"):
-        pictures(root, "nothing")
+        list_pictures(root, "nothing")
 
 
-def test_links_are_read_where_they_stay_inside(root: Path) -> None:
-    assert content(root, "a/1.png") == content(root, "in.png") == content(root, "round/a/1.png") == b"one"
+def test_links_are_read_if_they_stay_inside(root: Path) -> None:
+    assert (
+        read_file(root, "a/1.png") == read_file(root, "in.png") == read_file(root, "round/a/1.png") == b"one"
+    )
     for path in ("out.png", "up.png", "away/secret.png"):
         with pytest.raises(NotAllowed, match="leads out of the root"):
-            content(root, path)
-    with pytest.raises(NotAllowed, match="no file"):
-        content(root, "pipe.png")
-    assert content(root, "broken.png") is None
+            read_file(root, path)
+    with pytest.raises(NotAllowed, match="not a regular file"):
+        read_file(root, "pipe.png")
+    assert read_file(root, "broken.png") is None
 
 
-def test_a_root_that_is_a_link_itself_is_what_it_leads_to(root: Path, tmp_path: Path) -> None:
+def test_a_root_that_is_a_link_is_the_folder_it_leads_to(root: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(root)
-    assert content(tmp_path / "link", "a/1.png") == b"one"
+    assert read_file(tmp_path / "link", "a/1.png") == b"one"

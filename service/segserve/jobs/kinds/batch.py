@@ -1,4 +1,4 @@
-"""Many images, one operation each."""
+"""Batch jobs: one operation (embed, segment, automatic, semantic, instances) on many images."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,15 +18,20 @@ from segserve.jobs.engine.retry_policy import retry_while_busy
 from segserve.jobs.engine.stop_signal import JobStopped, StopSignal
 from segserve.jobs.kinds.batch_images import BatchImages, BatchSource, BatchSources
 
-IMAGES_PER_CHUNK = 32  # images: at most so many are done again after a crash
+# Images of one chunk: at most this many are processed again after a crash.
+IMAGES_PER_CHUNK = 32
+
 INTERNAL_ERROR = JobError("internal", "See the log.")
 
 log = structlog.get_logger(__name__)
 
 
 class BatchRequest(BaseModel):
-    """What a batch job was asked, as it is kept. options: of the operation. prompts: of each image, by its id or
-    name."""
+    """The stored request of a batch job.
+
+    options: of the operation, as its route takes them.
+    prompts: the prompts of each image, by the image's id or name.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -39,7 +44,7 @@ class BatchRequest(BaseModel):
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One image's part of a batch."""
+    """What an operation gets for one image."""
 
     tenant: str
     image_id: str
@@ -48,63 +53,75 @@ class BatchItem:
     prompts: Sequence[Mapping[str, Any]]
 
 
-# The operation's result as JSON. Raises an error of the tree; all but Unavailable are the image's own.
+# Returns the result for an image, as JSON. Raises SegserveError; Unavailable interrupts the job, and every other error
+# is reported in the image's line.
 BatchOperation = Callable[[BatchItem], Awaitable[Mapping[str, Any]]]
 
 
 class BatchRunner:
-    """operations: by name. at_once: images worked on together, so that one is read while another is encoded."""
+    """`BatchRunner` opens batch jobs.
 
-    def __init__(self, operations: Mapping[str, BatchOperation], sources: BatchSources, at_once: int) -> None:
-        self._operations, self._sources, self._at_once = operations, sources, at_once
+    operations: by name.
+    max_concurrent: images processed at the same time, so that one is read while another is encoded.
+    """
+
+    def __init__(
+        self, operations: Mapping[str, BatchOperation], sources: BatchSources, max_concurrent: int
+    ) -> None:
+        self._operations, self._sources, self._max_concurrent = operations, sources, max_concurrent
 
     async def open(self, job: Job, request: bytes, past: PublishedResults) -> "OpenBatchJob":
-        asked = BatchRequest.model_validate_json(request)
-        images = await self._sources.open(job.tenant, asked.source)
-        return OpenBatchJob(job, asked, images, self._operations[asked.operation], self._at_once)
+        params = BatchRequest.model_validate_json(request)
+        images = await self._sources.open(job.tenant, params.source)
+        return OpenBatchJob(job, params, images, self._operations[params.operation], self._max_concurrent)
 
 
 class OpenBatchJob:
     def __init__(
-        self, job: Job, asked: BatchRequest, images: BatchImages, operation: BatchOperation, at_once: int
+        self,
+        job: Job,
+        request: BatchRequest,
+        images: BatchImages,
+        operation: BatchOperation,
+        max_concurrent: int,
     ) -> None:
-        self._job, self._asked, self._images, self._operation = job, asked, images, operation
-        self._places = asyncio.Semaphore(at_once)
+        self._job, self._request, self._images, self._operation = job, request, images, operation
+        self._semaphore = asyncio.Semaphore(max_concurrent)
         self.total = images.count
 
     async def run_chunk(self, number: int, stop: StopSignal) -> Chunk | None:
         indices = range(number * IMAGES_PER_CHUNK, min(self.total, (number + 1) * IMAGES_PER_CHUNK))
         if not indices:
             return None
-        tasks = [asyncio.create_task(self._one(index, stop)) for index in indices]
+        tasks = [asyncio.create_task(self._process(index, stop)) for index in indices]
         try:
-            found = await asyncio.gather(*tasks)
+            lines = await asyncio.gather(*tasks)
         finally:
             await cancel_and_wait(tasks)
-        return Chunk([orjson.dumps(line) for line in found], sum("error" in line for line in found))
+        return Chunk([orjson.dumps(line) for line in lines], sum("error" in line for line in lines))
 
-    async def _one(self, index: int, stop: StopSignal) -> dict[str, Any]:
-        """A line of the results. Raises Unavailable: then it is not the image's fault."""
+    async def _process(self, index: int, stop: StopSignal) -> dict[str, Any]:
+        """Return the result line of an image. Raises JobStopped, and Unavailable, which is not the image's fault."""
         name = self._images.get_name(index)
         line: dict[str, Any] = {"index": index, "image_id": None} | ({} if name is None else {"name": name})
-        async with self._places:
+        async with self._semaphore:
             stop.raise_if_set()
             try:
                 line["image_id"] = image_id = await self._images.store_image(index)
-                item = self._item(image_id, name)
+                item = self._make_item(image_id, name)
                 return {**line, **await retry_while_busy(lambda: self._operation(item), stop)}
             except (Unavailable, JobStopped):
                 raise
             except SegserveError as error:
                 return {**line, "error": JobError.from_error(error).to_problem()}
             except Exception:
-                log.exception("an image met an error of ours", job_id=self._job.job_id, image=line)
+                log.exception("an image failed with an internal error", job_id=self._job.job_id, image=line)
                 return {**line, "error": INTERNAL_ERROR.to_problem()}
 
-    def _item(self, image_id: str, name: str | None) -> BatchItem:
-        asked = self._asked
-        prompts = asked.prompts.get(image_id) or asked.prompts.get(name or "", [])
-        return BatchItem(self._job.tenant, image_id, asked.model, asked.options, prompts)
+    def _make_item(self, image_id: str, name: str | None) -> BatchItem:
+        request = self._request
+        prompts = request.prompts.get(image_id) or request.prompts.get(name or "", [])
+        return BatchItem(self._job.tenant, image_id, request.model, request.options, prompts)
 
     async def close(self) -> None:
         await self._images.close()

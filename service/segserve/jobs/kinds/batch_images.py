@@ -1,5 +1,7 @@
-"""Where the images of a batch come from: uploads, a zip, or a folder that the operator named. Each is put among the
-stored images when its turn comes, so that what is made from it serves clicks too."""
+"""The images of a batch: uploaded images, a zip of pictures, or a folder or bucket of the server.
+
+Each picture is stored as an image when its turn comes, so that its embedding serves clicks too.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -18,26 +20,29 @@ from segserve.jobs.kinds.server_folder import ServerFolder
 from segserve.store.object_store import ObjectStore, open_store
 from segserve.types import FileRecord, ReadOptions
 
+# Images of one batch: their list is part of the stored request.
 MAX_IMAGES = 100_000
 
 
 class BatchImages(Protocol):
+    """`BatchImages` is the images of one batch, in order."""
+
     @property
     def count(self) -> int: ...
 
     def get_name(self, index: int) -> str | None:
-        """What its owner calls it."""
+        """Return the user's name for the image; None if there is none."""
         ...
 
     async def store_image(self, index: int) -> str:
-        """Of the image, stored by now. Raises BadInput where it is none."""
+        """Store the image, if it is not stored yet, and return its id. Raises BadInput if it is not an image."""
         ...
 
     async def close(self) -> None: ...
 
 
 class UploadedImages:
-    """names: as many as ids, or none."""
+    """Images that are stored already. names: one for each id, or none at all."""
 
     def __init__(self, image_ids: list[str], names: list[str]) -> None:
         self._ids, self._names = image_ids, names
@@ -56,43 +61,43 @@ class ZippedImages:
     """The pictures of an uploaded zip."""
 
     def __init__(
-        self, tenant: str, archive: PictureArchive, library: ImageLibrary, kept: AsyncExitStack
+        self, tenant: str, archive: PictureArchive, library: ImageLibrary, resources: AsyncExitStack
     ) -> None:
-        self._tenant, self._archive, self._library, self._kept = tenant, archive, library, kept
+        self._tenant, self._archive, self._library, self._resources = tenant, archive, library, resources
         self._names = archive.names
         self.count = archive.count
-        self._reading = asyncio.Lock()
+        self._read_lock = asyncio.Lock()
 
     @classmethod
     async def open(
         cls, tenant: str, file_id: str, files: FileLibrary, library: ImageLibrary
     ) -> "ZippedImages":
-        """Raises FileNotFound, BadInput where it is no zip of pictures."""
-        kept = AsyncExitStack()
-        record, path = await kept.enter_async_context(files.local_copy(tenant, file_id))
+        """Open an uploaded zip. Raises FileNotFound, BadInput if it is not a zip of pictures."""
+        resources = AsyncExitStack()
+        record, path = await resources.enter_async_context(files.local_copy(tenant, file_id))
         try:
             check_zip(record)
             archive = await asyncio.to_thread(PictureArchive, path, files.limits.mb, files.limits.pixels)
         except BaseException:
-            await kept.aclose()
+            await resources.aclose()
             raise
-        kept.callback(archive.close)
-        return cls(tenant, archive, library, kept)
+        resources.callback(archive.close)
+        return cls(tenant, archive, library, resources)
 
     def get_name(self, index: int) -> str:
         return self._names[index]
 
     async def store_image(self, index: int) -> str:
-        async with self._reading:  # a zip is read by one at a time
+        async with self._read_lock:  # a zip has one reader at a time
             content = await asyncio.to_thread(self._archive.content, index)
         return (await self._library.add(self._tenant, BytesIO(content), ReadOptions())).image_id
 
     async def close(self) -> None:
-        await self._kept.aclose()
+        await self._resources.aclose()
 
 
 def check_zip(record: FileRecord) -> None:
-    """Raises BadInput."""
+    """Check that a stored file is a zip. Raises BadInput."""
     if record.format != "zip":
         raise BadInput(
             f"The file is {record.format}, and a batch takes a zip of pictures.",
@@ -102,13 +107,16 @@ def check_zip(record: FileRecord) -> None:
 
 
 class ServerRoots:
-    """Folders, and prefixes of buckets, that jobs may read from. roots: by name, paths or URLs such as s3://..."""
+    """`ServerRoots` are the folders and bucket prefixes that jobs may read from.
+
+    roots: by name, a path or a URL such as s3://... (SEGSERVE_BATCH_ROOTS).
+    """
 
     def __init__(self, roots: Mapping[str, str]) -> None:
         self._roots = roots
 
     def open_root(self, name: str) -> ObjectStore | ServerFolder:
-        """Raises NotAllowed, BadInput."""
+        """Open a root. Blocks: a mount may hang. Raises NotAllowed, BadInput."""
         if not self._roots:
             raise NotAllowed(
                 "No folders of the server may be read.",
@@ -121,17 +129,20 @@ class ServerRoots:
                 field="input.root",
                 remedy=f"Name one of: {', '.join(self._roots)}.",
             )
-        where = self._roots[name]
-        if "://" in where:
-            return open_store(where, Path())
-        if not Path(where).is_dir():
+        location = self._roots[name]
+        if "://" in location:
+            return open_store(location, Path())
+        if not Path(location).is_dir():
             raise BadInput(
                 f"The folder of root {name!r} is not there.", field="input.root", remedy="Mount it."
             )
-        return ServerFolder(Path(where))
+        return ServerFolder(Path(location))
 
     async def list_pictures(self, name: str, folder: str) -> list[str]:
-        """All pictures below a folder of a root, in natural order. Raises BadInput, TooLarge, NotAllowed."""
+        """Return the paths of all pictures below a folder of a root, in natural order.
+
+        Raises BadInput, TooLarge, NotAllowed.
+        """
         parts = PurePosixPath(folder).parts
         if folder.startswith("/") or ".." in parts or "\\" in folder or "\0" in folder:
             raise BadInput(
@@ -139,28 +150,28 @@ class ServerRoots:
                 field="input.folder",
                 remedy="Send a relative path.",
             )
-        store = await asyncio.to_thread(self.open_root, name)  # a mount may hang
+        store = await asyncio.to_thread(self.open_root, name)
         prefix = "".join(f"{part}/" for part in parts if part != ".")
-        found = [
+        paths = [
             entry.path
             for entry in await store.list(prefix)
             if PurePosixPath(entry.path).suffix.lower() in PICTURE_SUFFIXES
         ]
-        if not found:
+        if not paths:
             raise BadInput(
                 "There are no pictures in the folder.", field="input.folder", remedy="Name another."
             )
-        if len(found) > MAX_IMAGES:
+        if len(paths) > MAX_IMAGES:
             raise TooLarge(
-                f"There are {len(found)} pictures.",
+                f"There are {len(paths)} pictures.",
                 field="input.folder",
                 remedy=f"Take {MAX_IMAGES} at most.",
             )
-        return sorted(found, key=natural_sort_key)
+        return sorted(paths, key=natural_sort_key)
 
 
 class ServerFolderImages:
-    """Pictures of a root, by their paths in it, as they were listed when the job was submitted."""
+    """The pictures of a root. paths: inside the root, as they were listed when the job was submitted."""
 
     def __init__(
         self, tenant: str, store: ObjectStore | ServerFolder, paths: list[str], library: ImageLibrary
@@ -183,8 +194,10 @@ class ServerFolderImages:
 
 
 class BatchSource(BaseModel):
-    """Which images, as it is kept: `image_ids`, `file_id`, or `paths` in `root`. names: of image_ids, one each, or
-    none."""
+    """The stored source of a batch: `image_ids`, or the `file_id` of a zip, or `paths` in a `root`.
+
+    names: one for each of `image_ids`, or none at all.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -196,6 +209,8 @@ class BatchSource(BaseModel):
 
 
 class BatchSources:
+    """`BatchSources` opens the images of stored sources."""
+
     def __init__(self, library: ImageLibrary, files: FileLibrary, roots: ServerRoots) -> None:
         self._library, self._files, self._roots = library, files, roots
 

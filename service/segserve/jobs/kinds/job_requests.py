@@ -1,4 +1,4 @@
-"""What jobs on one file were asked, as it is kept: checked, whole, and with all that was asked for since."""
+"""The stored requests of jobs on one file: checked, complete, and with all prompts that were added since."""
 
 from enum import StrEnum
 from typing import Any, Literal
@@ -16,14 +16,14 @@ from segserve.types import Direction, Select
 
 
 class EngineName(StrEnum):
-    """How an object is followed from slice to slice."""
+    """How an object is propagated from slice to slice."""
 
     MEMORY = "memory"  # SAM 2 remembers the object
     PROJECTION = "projection"  # the mask of one slice prompts the next
 
 
 def check_same_model(bundle: Bundle, request: "PropagationRequest | AutomaticJobRequest") -> None:
-    """What one model began another cannot go on with. Raises BadInput."""
+    """Check that the model is the one that the job began with: no other can go on from there. Raises BadInput."""
     if bundle.digest != request.digest:
         raise BadInput(
             f"The model {bundle.name!r} is another than when the job was submitted.",
@@ -37,7 +37,12 @@ class StoredJson(BaseModel):
 
 
 class PromptOnSlice(StoredJson):
-    """prompt: as its route takes it. revision: of the job, when it came."""
+    """A prompt for one object.
+
+    slice: its index, from 0.
+    prompt: as its route takes it.
+    revision: of the job, when the prompt was added; 0: with the submission.
+    """
 
     slice: int
     prompt: dict[str, Any]
@@ -50,8 +55,12 @@ class RequestedObject(StoredJson):
 
 
 class PropagationRequest(StoredJson):
-    """Objects to follow through a video or a volume. digest: of the model's bundle. image_size: that the engine memory
-    resizes frames to; None: the model's own. The last four: see `projection.propagate.FollowOptions`."""
+    """Objects to propagate through a video or a volume.
+
+    digest: of the model's bundle.
+    image_size: edge of the square that the memory engine resizes frames to; None: the model's own.
+    projection, iou_threshold, min_score, box_extension: see `projection.propagate.PropagationOptions`.
+    """
 
     model: str
     digest: str
@@ -67,27 +76,30 @@ class PropagationRequest(StoredJson):
     box_extension: float = 0.0
 
     def annotated_slices(self) -> dict[int, dict[int, int]]:
-        """Of each object its slices with prompts, and the revision of the latest of them."""
+        """Return for each object id its slices with prompts, each with the revision of its latest prompt."""
         return {
-            each.object_id: {
+            item.object_id: {
                 prompt.slice: prompt.revision
-                for prompt in sorted(each.prompts, key=lambda prompt: prompt.revision)
+                for prompt in sorted(item.prompts, key=lambda prompt: prompt.revision)
             }
-            for each in self.objects
+            for item in self.objects
         }
 
-    def get_prompts(self, object_id: int, at: int) -> list[PromptOnSlice]:
-        """Of that object on that slice, as they came."""
-        found = (each for each in self.objects if each.object_id == object_id)
+    def get_prompts(self, object_id: int, index: int) -> list[PromptOnSlice]:
+        """Return the prompts of an object on a slice, in the order in which they were added."""
+        items = (item for item in self.objects if item.object_id == object_id)
         return sorted(
-            (prompt for each in found for prompt in each.prompts if prompt.slice == at),
+            (prompt for item in items for prompt in item.prompts if prompt.slice == index),
             key=lambda prompt: prompt.revision,
         )
 
 
 class AutomaticJobRequest(StoredJson):
-    """All objects of a file. digest: of the model's bundle. params: of the method on a single slice, as POST
-    /v1/automatic takes them."""
+    """All objects of a file, without prompts.
+
+    digest: of the model's bundle.
+    params: of automatic segmentation (AIS) of one slice, as POST /v1/automatic takes them.
+    """
 
     model: str
     digest: str
@@ -97,12 +109,12 @@ class AutomaticJobRequest(StoredJson):
 
 
 class VolumeMergeRequest(AutomaticJobRequest):
-    """Objects of a volume, joined across its slices."""
+    """All objects of a volume, merged across its slices."""
 
     joining: VolumeParams = VolumeParams()
 
 
 class TrackingRequest(AutomaticJobRequest):
-    """Objects of every frame, each with its track."""
+    """All objects of every frame, linked to tracks."""
 
     joining: LinkingParams = LinkingParams()

@@ -1,4 +1,4 @@
-"""The engine for models that know single images: the mask of one slice prompts the next (`segserve.projection`)."""
+"""The propagation engine for models of single images: a mask prompts the next slice (`segserve.projection`)."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -24,26 +24,31 @@ from segserve.projection.slice_order import ProjectionVisit
 from segserve.timing import Timings
 from segserve.types import Prompt, Size
 
-# A prompt as its route takes it, on an image of that size. Raises BadInput.
+# (a stored prompt, as its route takes it; the size of the image) -> the prompt. Raises BadInput.
 ReadPrompt = Callable[[Mapping[str, Any], Size], Prompt]
 
 
 class ProjectionEngine:
-    """workers: run short work. at_once: slices encoded together."""
+    """`ProjectionEngine` opens propagation jobs for every promptable model.
+
+    threads: run the decoding, which is short.
+    max_concurrent: slices encoded at the same time.
+    """
 
     def __init__(
         self,
         registry: ModelRegistry,
         embeddings: FrameEmbeddings,
-        workers: Executor,
+        threads: Executor,
         read_prompt: ReadPrompt,
-        timings: Callable[[], Timings],
-        at_once: int,
+        create_timings: Callable[[], Timings],
+        max_concurrent: int,
     ) -> None:
-        self._registry, self._embeddings, self._workers = registry, embeddings, workers
-        self._read_prompt, self._timings, self._at_once = read_prompt, timings, at_once
+        self._registry, self._embeddings, self._threads = registry, embeddings, threads
+        self._read_prompt, self._create_timings = read_prompt, create_timings
+        self._max_concurrent = max_concurrent
 
-    async def open(self, job: Job, request: PropagationRequest, reading: SliceReader) -> "ProjectionRun":
+    async def open(self, job: Job, request: PropagationRequest, slices: SliceReader) -> "ProjectionRun":
         model = await self._registry.get(request.model, PromptableModel)
         check_same_model(model.bundle, request)
         options = PropagationOptions(
@@ -53,82 +58,94 @@ class ProjectionEngine:
             request.box_extension,
             request.select,
         )
-        follower = MaskPropagator(model, reading.size, options)
 
-        async def prepared(at: int) -> PreparedImage:
+        async def encode_slice(index: int) -> PreparedImage:
             return await self._embeddings.get_prepared(
                 job.tenant,
-                reading.slice_id(at),
+                slices.slice_id(index),
                 model,
-                lambda: reading.read(at),
+                lambda: slices.read(index),
                 job.priority,
-                self._timings(),
+                self._create_timings(),
             )
 
-        def prompts(visit: ProjectionVisit) -> dict[int, Prompt]:
+        def read_prompts(visit: ProjectionVisit) -> dict[int, Prompt]:
             return {
-                name: merge_prompts(
-                    [
-                        self._read_prompt(each.prompt, reading.size)
-                        for each in request.get_prompts(name, visit.slice)
-                    ]
-                )
-                for name, _ in visit.annotated
-            }
+                object_id: merge_prompts([
+                    self._read_prompt(item.prompt, slices.size)
+                    for item in request.get_prompts(object_id, visit.slice)
+                ])
+                for object_id, _ in visit.annotated
+            }  # fmt: skip
 
-        return ProjectionRun(follower, prepared, prompts, self._workers, self._timings, self._at_once)
+        return ProjectionRun(
+            MaskPropagator(model, slices.size, options),
+            encode_slice,
+            read_prompts,
+            self._threads,
+            self._create_timings,
+            self._max_concurrent,
+        )
 
 
 def merge_prompts(prompts: list[Prompt]) -> Prompt:
-    """All that was said of an object on a slice: every point, the latest box and the latest mask."""
+    """Return one prompt for an object on a slice: all points, the latest box and the latest mask."""
     return Prompt(
-        np.concatenate([each.points for each in prompts]),
-        np.concatenate([each.labels for each in prompts]),
-        next((each.box for each in reversed(prompts) if each.box is not None), None),
-        mask=next((each.mask for each in reversed(prompts) if each.mask is not None), None),
+        np.concatenate([prompt.points for prompt in prompts]),
+        np.concatenate([prompt.labels for prompt in prompts]),
+        next((prompt.box for prompt in reversed(prompts) if prompt.box is not None), None),
+        mask=next((prompt.mask for prompt in reversed(prompts) if prompt.mask is not None), None),
     )
 
 
 class ProjectionRun:
+    """`ProjectionRun` is the engine at work on one job. While one slice is decoded, the next ones are encoded."""
+
     def __init__(
         self,
-        follower: MaskPropagator,
-        prepared: Callable[[int], Coroutine[Any, Any, PreparedImage]],
-        prompts: Callable[[ProjectionVisit], dict[int, Prompt]],
-        workers: Executor,
-        timings: Callable[[], Timings],
-        at_once: int,
+        propagator: MaskPropagator,
+        encode_slice: Callable[[int], Coroutine[Any, Any, PreparedImage]],
+        read_prompts: Callable[[ProjectionVisit], dict[int, Prompt]],
+        threads: Executor,
+        create_timings: Callable[[], Timings],
+        max_concurrent: int,
     ) -> None:
-        self._follower, self._prepared, self._prompts = follower, prepared, prompts
-        self._workers, self._timings, self._at_once = workers, timings, at_once
-        self._coming: dict[int, asyncio.Task[PreparedImage]] = {}
+        self._propagator, self._encode_slice, self._read_prompts = propagator, encode_slice, read_prompts
+        self._threads, self._create_timings = threads, create_timings
+        self._max_concurrent = max_concurrent
+        self._encoding: dict[int, asyncio.Task[PreparedImage]] = {}
 
     async def visit(
         self, visit: ProjectionVisit, ahead: Sequence[ProjectionVisit], stop: StopSignal
     ) -> Mapping[int, ObjectOnSlice]:
-        if not self._follower.has_work(visit):
+        if not self._propagator.has_work(visit):
             return {}
-        for next_ in [visit, *ahead][: self._at_once]:
-            if next_.slice not in self._coming and self._follower.has_work(next_):
-                self._coming[next_.slice] = asyncio.create_task(
-                    retry_while_busy(partial(self._prepared, next_.slice), stop)
+        for next_visit in [visit, *ahead][: self._max_concurrent]:
+            if next_visit.slice not in self._encoding and self._propagator.has_work(next_visit):
+                self._encoding[next_visit.slice] = asyncio.create_task(
+                    retry_while_busy(partial(self._encode_slice, next_visit.slice), stop)
                 )
-        image = await self._coming.pop(visit.slice)
-        await self._drop(set(self._coming) - {each.slice for each in ahead})
+        image = await self._encoding.pop(visit.slice)
+        await self._cancel(set(self._encoding) - {next_visit.slice for next_visit in ahead})
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._workers, self._follower.visit, image, visit, self._prompts(visit), self._timings()
+        masks = await loop.run_in_executor(
+            self._threads,
+            self._propagator.visit,
+            image,
+            visit,
+            self._read_prompts(visit),
+            self._create_timings(),
         )
-        return {name: ObjectOnSlice(each.crop, each.score) for name, each in found.items()}
+        return {object_id: ObjectOnSlice(mask.crop, mask.score) for object_id, mask in masks.items()}
 
     def dump(self) -> bytes:
-        return self._follower.dump()
+        return self._propagator.dump()
 
     def load(self, dumped: bytes) -> None:
-        self._follower.load(dumped)
+        self._propagator.load(dumped)
 
     async def close(self) -> None:
-        await self._drop(set(self._coming))
+        await self._cancel(set(self._encoding))
 
-    async def _drop(self, slices: set[int]) -> None:
-        await cancel_and_wait([self._coming.pop(each) for each in slices])
+    async def _cancel(self, slices: set[int]) -> None:
+        await cancel_and_wait([self._encoding.pop(index) for index in slices])

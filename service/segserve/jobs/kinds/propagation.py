@@ -1,9 +1,9 @@
-"""Objects through a video or a volume, slice by slice.
+"""Jobs that propagate prompted objects through a video or a volume, slice by slice.
 
-    request -> visits, in order -> engine, which remembers -> a line of results a visit
+    request -> plan: visits to slices, in order -> engine, visit by visit -> one result line for each visit
 
-A chunk's state is what the engine remembers after it, so that the next one can begin there, in another worker, or
-after somebody asked for more: what is planned as before stays as it is.
+A chunk's state is what the engine remembers after it. So the next chunk can begin there: in another worker, or after
+somebody added prompts. Visits that the new plan has in common with the old one need not be made again.
 """
 
 import asyncio
@@ -27,21 +27,26 @@ from segserve.types import Crop
 
 @dataclass(frozen=True)
 class ObjectOnSlice:
-    """An object on a slice. score: 0 to 1, how good the model expects the mask to be."""
+    """An object on a slice. score: 0 to 1, the quality of the mask that the model predicts (IoU)."""
 
     mask: Crop
     score: float
 
 
 class EngineRun(Protocol):
-    """An engine at work on one job."""
+    """`EngineRun` is an engine at work on one job."""
 
     async def visit(self, visit: Any, ahead: Sequence[Any], stop: StopSignal) -> Mapping[int, ObjectOnSlice]:
-        """What is there, by object. ahead: what will be asked next. Raises Stopped."""
+        """Return the objects on a slice, by object id.
+
+        ahead: the next visits of the chunk.
+
+        Raises JobStopped.
+        """
         ...
 
     def dump(self) -> bytes:
-        """All that it remembers."""
+        """Return everything that the engine remembers."""
         ...
 
     def load(self, dumped: bytes) -> None: ...
@@ -50,43 +55,45 @@ class EngineRun(Protocol):
 
 
 class PropagationEngine(Protocol):
-    async def open(self, job: Job, request: PropagationRequest, reading: SliceReader) -> EngineRun:
-        """Raises BadInput, MissingDependency and what goes wrong with models."""
+    async def open(self, job: Job, request: PropagationRequest, slices: SliceReader) -> EngineRun:
+        """Raises BadInput, MissingDependency, and every error of loading a model."""
         ...
 
 
 class PropagationRunner:
-    """engines: by name."""
+    """`PropagationRunner` opens propagation jobs. engines: by name."""
 
     def __init__(self, files: FileLibrary, engines: Mapping[EngineName, PropagationEngine]) -> None:
         self._files, self._engines = files, engines
 
     async def open(self, job: Job, request: bytes, past: PublishedResults) -> "OpenPropagationJob":
-        asked = PropagationRequest.model_validate_json(request)
-        kind = self._engines[asked.engine]
-        reading = await SliceReader.open(self._files, job.tenant, asked.view)
+        params = PropagationRequest.model_validate_json(request)
+        engine = self._engines[params.engine]
+        slices = await SliceReader.open(self._files, job.tenant, params.view)
         try:
-            engine = await kind.open(job, asked, reading)
+            engine_run = await engine.open(job, params, slices)
         except BaseException:
-            await reading.close()
+            await slices.close()
             raise
-        visits = await asyncio.to_thread(plan_visits, asked, reading.count)
-        return OpenPropagationJob(job, visits, engine, reading, past, CHUNKS_PER_KEPT_STATE[asked.engine])
+        visits = await asyncio.to_thread(plan_visits, params, slices.count)
+        return OpenPropagationJob(job, visits, engine_run, slices, past, CHUNKS_PER_KEPT_STATE[params.engine])
 
 
 class OpenPropagationJob:
+    """`OpenPropagationJob` makes the chunks of a job. chunks_per_kept_state: see `CHUNKS_PER_KEPT_STATE`."""
+
     def __init__(
         self,
         job: Job,
         visits: Sequence[Visit],
-        engine: EngineRun,
-        reading: SliceReader,
+        engine_run: EngineRun,
+        slices: SliceReader,
         past: PublishedResults,
-        kept_states: int,
+        chunks_per_kept_state: int,
     ) -> None:
-        self._visits, self._engine, self._reading, self._past = visits, engine, reading, past
-        self._kept_states = kept_states
-        self._word = "slice" if job.kind is JobKind.VOLUME else "frame"
+        self._visits, self._engine_run, self._slices, self._past = visits, engine_run, slices, past
+        self._chunks_per_kept_state = chunks_per_kept_state
+        self._index_key = "slice" if job.kind is JobKind.VOLUME else "frame"
         self._next = 0  # the chunk that the engine is ready for
         self.total = len(visits)
 
@@ -98,26 +105,28 @@ class OpenPropagationJob:
             state = await self._past.read_state(number - 1)
             if state is None:
                 raise RuntimeError(f"the state after chunk {number - 1} is missing")
-            await asyncio.to_thread(self._engine.load, state)
-        self._next = -1
+            await asyncio.to_thread(self._engine_run.load, state)
+        self._next = -1  # if a visit fails, the engine is ready for no chunk
         lines = []
-        for index in range(begin, end):
+        for position in range(begin, end):
             stop.raise_if_set()
-            visit = self._visits[index]
-            found = await self._engine.visit(visit, self._visits[index + 1 : end], stop)
-            lines.append(self._line(visit.slice, found))
+            visit = self._visits[position]
+            objects = await self._engine_run.visit(visit, self._visits[position + 1 : end], stop)
+            lines.append(self._encode_line(visit.slice, objects))
         self._next = number + 1
-        state = await asyncio.to_thread(self._engine.dump)
-        return Chunk(lines, state=state, supersedes=number % self._kept_states != 0)
+        state = await asyncio.to_thread(self._engine_run.dump)
+        return Chunk(lines, state=state, supersedes=number % self._chunks_per_kept_state != 0)
 
-    def _line(self, at: int, found: Mapping[int, ObjectOnSlice]) -> bytes:
-        size = self._reading.size
-        objects = [
-            {"object_id": name, **mask_to_json(each.mask), "score": round(each.score, 6)}
-            for name, each in sorted(found.items())
+    def _encode_line(self, index: int, objects: Mapping[int, ObjectOnSlice]) -> bytes:
+        size = self._slices.size
+        items = [
+            {"object_id": object_id, **mask_to_json(item.mask), "score": round(item.score, 6)}
+            for object_id, item in sorted(objects.items())
         ]
-        return orjson.dumps({self._word: at, "width": size.width, "height": size.height, "objects": objects})
+        return orjson.dumps(
+            {self._index_key: index, "width": size.width, "height": size.height, "objects": items}
+        )
 
     async def close(self) -> None:
-        await self._engine.close()
-        await self._reading.close()
+        await self._engine_run.close()
+        await self._slices.close()

@@ -1,4 +1,4 @@
-"""A line of results: what is on one slice."""
+"""The JSON of a mask in the result lines of jobs: COCO run lengths (RLE), bounding box and area."""
 
 from typing import Any
 

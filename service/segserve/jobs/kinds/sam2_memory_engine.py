@@ -1,4 +1,7 @@
-"""The engine for SAM 2, which remembers the objects it has seen (`segserve.sam2_memory`). Its first job loads torch."""
+"""The propagation engine for SAM 2, which remembers the objects of a video (`segserve.sam2_memory`).
+
+Its first job loads torch.
+"""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,42 +26,46 @@ if TYPE_CHECKING:
 
 
 class Sam2MemoryEngine:
-    """threads: of torch, on a CPU."""
+    """`Sam2MemoryEngine` opens propagation jobs for SAM 2. threads: torch's, on a CPU."""
 
     def __init__(
         self, registry: ModelRegistry, read_prompt: ReadPrompt, device: Device, threads: int
     ) -> None:
         self._registry, self._read_prompt = registry, read_prompt
         self._device, self._threads = device, threads
-        self._worker = ThreadPoolExecutor(1, "memory")  # torch keeps threads for each thread that calls it
-        self._held: tuple[tuple[str, int | None], Sam2VideoNetwork] | None = None
+        # One thread for all jobs: torch keeps a pool of threads for each thread that calls it.
+        self._executor = ThreadPoolExecutor(1, "memory")
+        self._loaded: tuple[tuple[str, int | None], Sam2VideoNetwork] | None = None
 
-    async def open(self, job: Job, request: PropagationRequest, reading: SliceReader) -> "Sam2MemoryRun":
+    async def open(self, job: Job, request: PropagationRequest, slices: SliceReader) -> "Sam2MemoryRun":
         bundle = await asyncio.to_thread(self._registry.bundle, request.model)
         check_same_model(bundle, request)
         loop = asyncio.get_running_loop()
-        tracker = await loop.run_in_executor(self._worker, self._load, bundle, request.image_size)
-        return Sam2MemoryRun(tracker, request, reading, self._read_prompt, self._worker)
+        network = await loop.run_in_executor(self._executor, self._load, bundle, request.image_size)
+        return Sam2MemoryRun(network, request, slices, self._read_prompt, self._executor)
 
     def _load(self, bundle: Bundle, image_size: int | None) -> "Sam2VideoNetwork":
-        """The last one is kept."""
+        """Return the network of a bundle. The last network stays loaded for the next job."""
         key = (bundle.digest, image_size)
-        if self._held is None or self._held[0] != key:
+        if self._loaded is None or self._loaded[0] != key:
             try:
                 from segserve.sam2_memory.network_steps import Sam2VideoNetwork
             except ImportError as error:
                 raise MissingDependency(str(error.name), "models", "Following objects by memory") from None
-            self._held = None  # two may not fit
-            tracker = Sam2VideoNetwork.load(
+            self._loaded = None  # freed first: two networks may not fit into memory
+            network = Sam2VideoNetwork.load(
                 bundle, device=self._device, threads=self._threads, image_size=image_size
             )
-            self._held = key, tracker
-        return self._held[1]
+            self._loaded = key, network
+        return self._loaded[1]
 
 
 @contextmanager
 def convert_out_of_memory() -> Iterator[None]:
-    """Raises OutOfMemory where torch does, by its name: nothing here imports it."""
+    """Raise OutOfMemory where torch raises its own OutOfMemoryError.
+
+    The error is known by its name, because this module must not import torch.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -68,60 +75,66 @@ def convert_out_of_memory() -> Iterator[None]:
 
 
 class Sam2MemoryRun:
+    """`Sam2MemoryRun` is the engine at work on one job."""
+
     def __init__(
         self,
-        tracker: "Sam2VideoNetwork",
+        network: "Sam2VideoNetwork",
         request: PropagationRequest,
-        reading: SliceReader,
+        slices: SliceReader,
         read_prompt: ReadPrompt,
-        worker: ThreadPoolExecutor,
+        executor: ThreadPoolExecutor,
     ) -> None:
         from segserve.sam2_memory.session import Sam2Session
 
-        self._tracker, self._request, self._reading = tracker, request, reading
-        self._read_prompt, self._worker = read_prompt, worker
-        self._session: Sam2Session = Sam2Session(tracker, reading.size, reading.count)
+        self._network, self._request, self._slices = network, request, slices
+        self._read_prompt, self._executor = read_prompt, executor
+        self._session: Sam2Session = Sam2Session(network, slices.size, slices.count)
 
     async def visit(
         self, visit: MemoryVisit, ahead: Sequence[MemoryVisit], stop: StopSignal
     ) -> Mapping[int, ObjectOnSlice]:
-        """What was asked before the job began is taken to memory before anything is tracked; what came later corrects
-        what was found on its frame."""
-        for object_id, at, revision in visit.prompts:
+        """Track all objects on a slice.
+
+        Prompts of the submission are added before anything is tracked. A prompt that was added later corrects the mask
+        that tracking found on its slice.
+        """
+        for object_id, index, revision in visit.prompts:
             if not revision:
                 stop.raise_if_set()
-                await self._add(object_id, at, revision)
+                await self._add_prompts(object_id, index, revision)
         stop.raise_if_set()
-        rgb = await self._reading.read(visit.slice)
+        rgb = await self._slices.read(visit.slice)
         loop = asyncio.get_running_loop()
         with convert_out_of_memory():
-            found = await loop.run_in_executor(
-                self._worker, lambda: self._session.track(visit.slice, rgb, reverse=visit.reverse)
+            objects = await loop.run_in_executor(
+                self._executor, lambda: self._session.track(visit.slice, rgb, reverse=visit.reverse)
             )
-        for object_id, at, revision in visit.prompts:
+        for object_id, index, revision in visit.prompts:
             if revision:
-                found[object_id] = await self._add(object_id, at, revision)
+                objects[object_id] = await self._add_prompts(object_id, index, revision)
         return {
-            object_id: ObjectOnSlice(each.crop, each.score or 0.0)
-            for object_id, each in found.items()
-            if each.crop.pixels.size
+            object_id: ObjectOnSlice(item.crop, item.score or 0.0)
+            for object_id, item in objects.items()
+            if item.crop.pixels.size
         }
 
-    async def _add(self, object_id: int, at: int, revision: int) -> SegmentedObject:
-        """The object there, after all prompts of that revision."""
-        rgb = await self._reading.read(at)
+    async def _add_prompts(self, object_id: int, index: int, revision: int) -> SegmentedObject:
+        """Add all prompts of a revision for an object on a slice, and return the object there."""
+        rgb = await self._slices.read(index)
         loop, select = asyncio.get_running_loop(), self._request.select
         prompts = [
-            self._read_prompt(each.prompt, self._reading.size)
-            for each in self._request.get_prompts(object_id, at)
-            if each.revision == revision
+            self._read_prompt(item.prompt, self._slices.size)
+            for item in self._request.get_prompts(object_id, index)
+            if item.revision == revision
         ]
 
         def add() -> SegmentedObject:
-            return [self._session.add_prompt(at, rgb, object_id, prompt, select) for prompt in prompts][-1]
+            masks = [self._session.add_prompt(index, rgb, object_id, prompt, select) for prompt in prompts]
+            return masks[-1]
 
         with convert_out_of_memory():
-            return await loop.run_in_executor(self._worker, add)
+            return await loop.run_in_executor(self._executor, add)
 
     def dump(self) -> bytes:
         from segserve.sam2_memory.session_state import dump_session
@@ -131,6 +144,6 @@ class Sam2MemoryRun:
     def load(self, dumped: bytes) -> None:
         from segserve.sam2_memory.session_state import load_session
 
-        self._session = load_session(self._tracker, dumped)
+        self._session = load_session(self._network, dumped)
 
     async def close(self) -> None: ...

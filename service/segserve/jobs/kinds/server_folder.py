@@ -1,5 +1,8 @@
-"""A folder of the server that jobs may read from. Whoever may write into it may put links there: nothing outside it
-is read through them."""
+"""A folder of the server that jobs may read from.
+
+Anybody who may write into the folder may put symbolic links there. Nothing outside the folder is read through them
+(path traversal).
+"""
 
 import asyncio
 import os
@@ -11,33 +14,36 @@ from segserve.store.object_store import StoredObject, translate_store_errors
 
 
 class ServerFolder:
-    """As `Objects`, for reading."""
+    """`ServerFolder` has the reading methods of `ObjectStore`, for a local folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
 
     async def get(self, path: str) -> bytes | None:
-        """None where it is gone. Raises NotAllowed, BadInput, Unavailable."""
+        """Return the content of a file; None if it is gone. Raises NotAllowed, BadInput, Unavailable."""
         return await asyncio.to_thread(self._get, path)
 
     def _get(self, path: str) -> bytes | None:
         try:
-            # One that is a pipe must not be waited for.
+            # O_NONBLOCK: opening a pipe must not wait for its writer.
             descriptor = os.open(self._root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise refusal(f"The file cannot be opened: {error.strerror}.") from None
+            raise not_allowed_error(f"The file cannot be opened: {error.strerror}.") from None
         with translate_store_errors("it was read"), os.fdopen(descriptor, "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise refusal("It is no file.")
+                raise not_allowed_error("It is not a regular file.")
             if not self._is_inside(path, status):
-                raise refusal("It is a link that leads out of the root.")
+                raise not_allowed_error("It is a link that leads out of the root.")
             return file.read()
 
     def _is_inside(self, path: str, opened: os.stat_result) -> bool:
-        """Whether what was opened is what lies inside: a link may be another by now."""
+        """Return whether the opened file lies inside the root.
+
+        The check comes after opening and compares the file itself, because a link may have been changed meanwhile.
+        """
         real = (self._root / path).resolve()
         try:
             return real.is_relative_to(self._root) and os.path.samestat(opened, real.lstat())
@@ -50,22 +56,26 @@ class ServerFolder:
             raise BadInput(
                 "The folder leads out of the root.", field="input.folder", remedy="Name one inside it."
             )
-        found = []
+        files = []
         with translate_store_errors("it was listed"):
             for folder, _, names in os.walk(top):
                 for name in names:
                     path = Path(folder, name)
                     status = path.lstat()
-                    found.append(
+                    files.append(
                         StoredObject(path.relative_to(self._root).as_posix(), status.st_mtime, status.st_size)
                     )
-        return found
+        return files
 
     async def list(self, prefix: str) -> list[StoredObject]:
-        """All files below a folder, "" or with a slash at its end. Links to folders are not followed. Raises BadInput
-        where the folder is outside, Unavailable."""
+        """Return all files below a folder. Links to folders are not followed.
+
+        prefix: "" for the root, else a path with a slash at its end.
+
+        Raises BadInput if the folder is outside the root, Unavailable.
+        """
         return await asyncio.to_thread(self._list, prefix)
 
 
-def refusal(message: str) -> NotAllowed:
+def not_allowed_error(message: str) -> NotAllowed:
     return NotAllowed(message, field="input.folder", remedy="Put the file itself into the root.")
