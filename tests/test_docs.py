@@ -20,13 +20,13 @@ from segserve.cli import cli
 from segserve.metrics import Metrics
 from segserve.models.manifest import SemanticManifest
 from segserve.settings import Settings
-from segserve.wire.operations.segment import validate_body
+from segserve.wire.operations.common import validate_body
 from segserve.wire.rest.api import create_api
 from segserve.wire.schemas.automatic import AutomaticIn
-from segserve.wire.schemas.common import SegmentIn
 from segserve.wire.schemas.instances import InstancesIn
 from segserve.wire.schemas.jobs import JobIn
 from segserve.wire.schemas.propagation import AddPromptsIn
+from segserve.wire.schemas.segment import SegmentIn
 from segserve.wire.schemas.semantic import SemanticIn
 
 ROOT = Path(__file__).parent.parent

@@ -8,8 +8,8 @@ import pytest
 
 from segserve import errors
 from segserve.errors import BadInput, SegserveError
-from segserve.wire.grpc.errors import CODES, code_of
-from segserve.wire.http.problems import STATUS, InvalidRequest, from_error
+from segserve.wire.grpc.errors import CODES, status_code
+from segserve.wire.http.problems import STATUSES, InvalidRequest, error_to_response
 
 
 def descendants(kind: type[SegserveError]) -> Iterator[type[SegserveError]]:
@@ -44,17 +44,17 @@ def test_the_docstring_draws_the_whole_tree() -> None:
 
 @pytest.mark.parametrize("kind", BRANCHES)
 def test_every_branch_has_a_row_in_both_tables(kind: type[SegserveError]) -> None:
-    assert kind in [row for row, _ in STATUS]
+    assert kind in [row for row, _ in STATUSES]
     assert kind in [row for row, _ in CODES]
 
 
 @pytest.mark.parametrize("kind", LEAVES)
 def test_no_error_ends_at_the_last_resort(kind: type[SegserveError]) -> None:
-    assert from_error(create(kind)).status_code != 500
-    assert code_of(create(kind)) is not grpc.StatusCode.UNKNOWN
+    assert error_to_response(create(kind)).status_code != 500
+    assert status_code(create(kind)) is not grpc.StatusCode.UNKNOWN
 
 
-@pytest.mark.parametrize("table", [STATUS, CODES])
+@pytest.mark.parametrize("table", [STATUSES, CODES])
 def test_no_row_is_hidden_by_one_before_it(table: list[tuple[type[SegserveError], object]]) -> None:
     rows = [kind for kind, _ in table]
     for index, kind in enumerate(rows):

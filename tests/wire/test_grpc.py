@@ -310,10 +310,10 @@ def test_objects_are_followed_through_an_uploaded_file(target: str, both: Server
         "/v1/files", content=sample_files.write_zip(tmp_path / "x.zip", pictures).read_bytes()
     ).json()["file_id"]
 
-    def followed(object_id: int, frame: int, x: float, y: float) -> jobs_pb2.FollowedObject:
+    def followed(object_id: int, frame: int, x: float, y: float) -> jobs_pb2.ObjectPrompts:
         prompt = pb.Prompt(points=[pb.Point(x=x, y=y)])
-        placed = jobs_pb2.PlacedPrompt(frame=frame, prompt=prompt)
-        return jobs_pb2.FollowedObject(object_id=object_id, prompts=[placed])
+        placed = jobs_pb2.FramePrompt(frame=frame, prompt=prompt)
+        return jobs_pb2.ObjectPrompts(object_id=object_id, prompts=[placed])
 
     with grpc.insecure_channel(target) as channel:
         stub = JobServiceStub(channel)

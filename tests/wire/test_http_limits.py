@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from segserve.wire.http.protocol import SPARE
+from segserve.wire.http.limits import SPARE_CONNECTIONS
 from tests.serving import Server
 from tests.wire.test_bad_input import refused
 
@@ -356,7 +356,7 @@ def test_no_more_connections_than_are_served(tmp_path: Path) -> None:
         assert b"retry-after: " in seen
     wait_for(lambda: rejected(server, "connections") == 1)
     assert ask(held[0], "/v1/models").startswith(b"HTTP/1.1 200"), "those that were first are served"
-    silent = [connect(server) for _ in range(SPARE)]
+    silent = [connect(server) for _ in range(SPARE_CONNECTIONS)]
     with closing(connect(server)) as over:
         assert until_closed(over) == b""
     assert rejected(server, "connections") == 2

@@ -12,9 +12,9 @@ from segserve.commands.output_file import image_format
 from segserve.commands.single_image import Image, open_image
 from segserve.settings import Settings
 from segserve.wire.operations import automatic as operation
-from segserve.wire.operations.segment import validate_body
+from segserve.wire.operations.common import validate_body
 from segserve.wire.schemas.automatic import AutomaticIn
-from segserve.wire.schemas.common import ResultFormat
+from segserve.wire.schemas.objects import ResultFormat
 
 
 def automatic(

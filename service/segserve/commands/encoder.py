@@ -35,4 +35,4 @@ def encoder(
         print(f"segserve encodes at {grpc}   (metrics: {rest}/metrics)", file=sys.stderr, flush=True)
 
     api = create_worker_api(service)
-    run_server(Server(service, api, metrics_port, port, worker=True, started_at=print_addresses))
+    run_server(Server(service, api, metrics_port, port, worker=True, on_started=print_addresses))

@@ -8,7 +8,7 @@ from pathlib import Path
 from segserve.app import Role, Service
 from segserve.commands.common_options import load_quiet_settings
 from segserve.errors import SegserveError, Unavailable
-from segserve.wire.operations.batch import create_job_runners
+from segserve.wire.operations.job_runners import create_job_runners
 from segserve.wire.rest.api import create_api
 from segserve.wire.server import Server
 
@@ -28,7 +28,7 @@ class InProcessServer(threading.Thread):
         self._service = Service(settings, role=Role.WORKER)
         self._job_worker = self._service.jobs.create_worker(create_job_runners(self._service))
         self._server = Server(
-            self._service, create_api(self._service), 0, None, worker=False, started_at=self._on_started
+            self._service, create_api(self._service), 0, None, worker=False, on_started=self._on_started
         )
         self._started_or_failed = threading.Event()
         self._url: str | None = None

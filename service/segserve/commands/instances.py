@@ -13,8 +13,8 @@ from segserve.commands.single_image import Image, open_image
 from segserve.masks import crop
 from segserve.settings import Settings
 from segserve.types import ImageObjects
+from segserve.wire.operations.common import validate_body
 from segserve.wire.operations.instances import find_instances
-from segserve.wire.operations.segment import validate_body
 from segserve.wire.results import objects
 from segserve.wire.schemas.instances import InstancesIn
 

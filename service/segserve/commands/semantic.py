@@ -11,7 +11,7 @@ from segserve.commands.common_options import DataDir, load_quiet_settings
 from segserve.commands.output_file import image_format
 from segserve.commands.single_image import Image, open_image
 from segserve.settings import Settings
-from segserve.wire.operations.segment import validate_body
+from segserve.wire.operations.common import validate_body
 from segserve.wire.operations.semantic import SemanticAnswer, segment_semantic
 from segserve.wire.schemas.semantic import SemanticIn
 
@@ -57,7 +57,7 @@ def semantic(
     }
     answer = asyncio.run(segment_image(settings, image, validate_body(SemanticIn, orjson.dumps(body))))
     output.write_bytes(answer.content)
-    for item in answer.found.classes:
+    for item in answer.class_map.classes:
         typer.echo(f"{item.value} {item.name}: {item.area} pixels, {100 * item.fraction:.1f}%")
 
 

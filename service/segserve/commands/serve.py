@@ -63,5 +63,5 @@ def serve(
 
     api = create_api(service)
     run_server(
-        Server(service, api, settings.port, settings.grpc_port, worker=False, started_at=print_addresses)
+        Server(service, api, settings.port, settings.grpc_port, worker=False, on_started=print_addresses)
     )

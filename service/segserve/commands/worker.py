@@ -22,7 +22,7 @@ from segserve.commands.server_options import (
 from segserve.jobs.engine.worker import JobWorker
 from segserve.settings import load_settings
 from segserve.types import Device
-from segserve.wire.operations.batch import create_job_runners
+from segserve.wire.operations.job_runners import create_job_runners
 from segserve.wire.rest.api import create_worker_api
 from segserve.wire.server import Server, run_server
 
@@ -63,7 +63,7 @@ def worker(
     if with_parent:
         stop_when_stdin_closes()
     api = create_worker_api(service)
-    run_server(Server(service, api, metrics_port, None, worker=False, started_at=start_jobs))
+    run_server(Server(service, api, metrics_port, None, worker=False, on_started=start_jobs))
 
 
 async def run_jobs(job_worker: JobWorker) -> None:

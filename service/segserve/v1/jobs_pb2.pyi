@@ -69,7 +69,7 @@ class Batch(_message.Message):
     folder: str
     def __init__(self, image_ids: _Optional[_Iterable[str]] = ..., operation: _Optional[str] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., prompts: _Optional[_Mapping[str, Prompts]] = ..., names: _Optional[_Iterable[str]] = ..., file_id: _Optional[str] = ..., root: _Optional[str] = ..., folder: _Optional[str] = ...) -> None: ...
 
-class PlacedPrompt(_message.Message):
+class FramePrompt(_message.Message):
     __slots__ = ("frame", "prompt")
     FRAME_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -77,13 +77,13 @@ class PlacedPrompt(_message.Message):
     prompt: _segmentation_pb2.Prompt
     def __init__(self, frame: _Optional[int] = ..., prompt: _Optional[_Union[_segmentation_pb2.Prompt, _Mapping]] = ...) -> None: ...
 
-class FollowedObject(_message.Message):
+class ObjectPrompts(_message.Message):
     __slots__ = ("object_id", "prompts")
     OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     object_id: int
-    prompts: _containers.RepeatedCompositeFieldContainer[PlacedPrompt]
-    def __init__(self, object_id: _Optional[int] = ..., prompts: _Optional[_Iterable[_Union[PlacedPrompt, _Mapping]]] = ...) -> None: ...
+    prompts: _containers.RepeatedCompositeFieldContainer[FramePrompt]
+    def __init__(self, object_id: _Optional[int] = ..., prompts: _Optional[_Iterable[_Union[FramePrompt, _Mapping]]] = ...) -> None: ...
 
 class Video(_message.Message):
     __slots__ = ("file_id", "objects", "params")
@@ -91,9 +91,9 @@ class Video(_message.Message):
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     file_id: str
-    objects: _containers.RepeatedCompositeFieldContainer[FollowedObject]
+    objects: _containers.RepeatedCompositeFieldContainer[ObjectPrompts]
     params: _struct_pb2.Struct
-    def __init__(self, file_id: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[FollowedObject, _Mapping]]] = ..., params: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    def __init__(self, file_id: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[ObjectPrompts, _Mapping]]] = ..., params: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class Volume(_message.Message):
     __slots__ = ("file_id", "objects", "params")
@@ -101,9 +101,9 @@ class Volume(_message.Message):
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     file_id: str
-    objects: _containers.RepeatedCompositeFieldContainer[FollowedObject]
+    objects: _containers.RepeatedCompositeFieldContainer[ObjectPrompts]
     params: _struct_pb2.Struct
-    def __init__(self, file_id: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[FollowedObject, _Mapping]]] = ..., params: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    def __init__(self, file_id: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[ObjectPrompts, _Mapping]]] = ..., params: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class Tracking(_message.Message):
     __slots__ = ("file_id", "params")
@@ -242,8 +242,8 @@ class AddPromptsRequest(_message.Message):
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
     job_id: str
-    objects: _containers.RepeatedCompositeFieldContainer[FollowedObject]
-    def __init__(self, job_id: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[FollowedObject, _Mapping]]] = ...) -> None: ...
+    objects: _containers.RepeatedCompositeFieldContainer[ObjectPrompts]
+    def __init__(self, job_id: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[ObjectPrompts, _Mapping]]] = ...) -> None: ...
 
 class AddPromptsResponse(_message.Message):
     __slots__ = ("job",)

@@ -317,7 +317,7 @@ class AutomaticRequest(_message.Message):
     amg: AmgParams
     def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., format: _Optional[_Union[ResultFormat, str]] = ..., ais: _Optional[_Union[AisParams, _Mapping]] = ..., amg: _Optional[_Union[AmgParams, _Mapping]] = ...) -> None: ...
 
-class FoundObject(_message.Message):
+class SegmentedObject(_message.Message):
     __slots__ = ("rle", "polygon", "box", "area", "score", "category", "model_box")
     RLE_FIELD_NUMBER: _ClassVar[int]
     POLYGON_FIELD_NUMBER: _ClassVar[int]
@@ -348,10 +348,10 @@ class AutomaticResponse(_message.Message):
     model: str
     width: int
     height: int
-    objects: _containers.RepeatedCompositeFieldContainer[FoundObject]
+    objects: _containers.RepeatedCompositeFieldContainer[SegmentedObject]
     content: bytes
     media_type: str
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[FoundObject, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[SegmentedObject, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
 
 class TileSize(_message.Message):
     __slots__ = ("height", "width")
@@ -481,10 +481,10 @@ class InstancesResponse(_message.Message):
     model: str
     width: int
     height: int
-    objects: _containers.RepeatedCompositeFieldContainer[FoundObject]
+    objects: _containers.RepeatedCompositeFieldContainer[SegmentedObject]
     content: bytes
     media_type: str
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[FoundObject, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[SegmentedObject, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
 
 class GetEmbeddingRequest(_message.Message):
     __slots__ = ("image_id", "model")

@@ -1,4 +1,4 @@
-"""The processes: uvicorn with gRPC beside it, started and stopped together."""
+"""The server process: uvicorn with REST and a gRPC server beside it, started and stopped together."""
 
 import signal
 import socket
@@ -12,15 +12,25 @@ from fastapi import FastAPI
 
 from segserve import temporary_files
 from segserve.app import Service
-from segserve.wire.grpc import server as grpc_server
-from segserve.wire.http.protocol import limited
+from segserve.wire.grpc.server import serve_grpc
+from segserve.wire.http.protocol import create_protocol
 
-GRACE_S = 20
-SWITCH_S = 0.001
+# After SIGTERM running requests get this long.
+SHUTDOWN_GRACE_S = 20
+# Proxies keep idle connections for 60 s. Ours must not close first.
+KEEP_ALIVE_S = 75
+# Python's default is 5 ms. With 1 ms, threads that decode let the event loop, which all requests wait for, run sooner.
+THREAD_SWITCH_INTERVAL_S = 0.001
 
 
 class Server(uvicorn.Server):
-    """grpc_port: None for REST alone. started_at: called with what both listen on, once both do."""
+    """Serves REST, and gRPC if it has a port.
+
+    port: of REST; 0 takes a free one.
+    grpc_port: None for no gRPC.
+    worker: gRPC serves EncoderService, otherwise all other services.
+    on_started: called with the URL of REST and the address of gRPC, once both listen.
+    """
 
     def __init__(
         self,
@@ -30,22 +40,22 @@ class Server(uvicorn.Server):
         grpc_port: int | None,
         *,
         worker: bool,
-        started_at: Callable[[str, str | None], None],
+        on_started: Callable[[str, str | None], None],
     ) -> None:
         self.service, self._grpc_port, self._worker = service, grpc_port, worker
-        self._started_at = started_at
+        self._on_started = on_started
         self._grpc = AsyncExitStack()
         super().__init__(
             uvicorn.Config(
                 api,
                 service.settings.host,
                 port,
-                http=limited(service.settings, service.metrics),
+                http=create_protocol(service.settings, service.metrics),
                 ws="none",
                 log_level="warning",
                 access_log=False,
-                timeout_graceful_shutdown=GRACE_S,
-                timeout_keep_alive=75,  # longer than the 60 s for which proxies keep idle connections
+                timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 server_header=False,
             )
         )
@@ -54,38 +64,34 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started:
             return
-        host, target = self.service.settings.host, None
+        host, grpc_address = self.service.settings.host, None
         if self._grpc_port is not None:
-            running = grpc_server.serve_grpc(
-                self.service, host, self._grpc_port, worker=self._worker, grace_s=GRACE_S
+            running = serve_grpc(
+                self.service, host, self._grpc_port, worker=self._worker, grace_s=SHUTDOWN_GRACE_S
             )
-            target = address(host, await self._grpc.enter_async_context(running))
+            grpc_address = local_address(host, await self._grpc.enter_async_context(running))
         bound = self.servers[0].sockets[0].getsockname()
-        self._started_at(f"http://{address(bound[0], bound[1])}", target)
+        self._on_started(f"http://{local_address(bound[0], bound[1])}", grpc_address)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.service.closing.set()
-        await self._grpc.aclose()  # calls that run are finished first; REST's wait for theirs next
+        await self._grpc.aclose()  # waits for running calls; the next line waits for REST's
         await super().shutdown(sockets)
 
 
-def address(host: str, port: int) -> str:
-    """Where somebody on this machine finds it."""
+def local_address(host: str, port: int) -> str:
+    """The address, host:port, for clients on this machine."""
     try:
-        here = "127.0.0.1" if ip_address(host).is_unspecified else host
-    except ValueError:  # a name
-        here = host
-    return f"[{here}]:{port}" if ":" in here else f"{here}:{port}"
+        name = "127.0.0.1" if ip_address(host).is_unspecified else host
+    except ValueError:  # the host is a name
+        name = host
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def run_server(server: Server) -> None:
-    """Until told to stop.
-
-    Threads that decode give the interpreter back every millisecond instead of every five, so that the event
-    loop, which everybody waits for, gets its turn.
-    """
-    sys.setswitchinterval(SWITCH_S)
-    # uvicorn raises the signal again once it has shut down; being told to stop is no failure.
+    """Run until SIGTERM or SIGINT."""
+    sys.setswitchinterval(THREAD_SWITCH_INTERVAL_S)
+    # uvicorn raises the signal again after its shutdown. The process then ends with 0: to be stopped is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     with temporary_files.private_temporary_folder(server.service.settings.data_dir / "tmp"):

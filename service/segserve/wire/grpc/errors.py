@@ -1,4 +1,4 @@
-"""The error tree as gRPC statuses, in one place, and back again for our own client."""
+"""The error tree as gRPC status codes, and the status of an encoder worker as an error of the tree again."""
 
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -21,8 +21,8 @@ from segserve.errors import (
 from segserve.wire.http.problems import InvalidRequest
 
 DOMAIN = "segserve"
-DETAILS = "grpc-status-details-bin"  # where gRPC carries a google.rpc.Status
-# The first class that an error is an instance of decides: subclasses stand before their parents.
+DETAILS_KEY = "grpc-status-details-bin"  # the metadata in which gRPC carries a google.rpc.Status
+# The first row whose class fits decides: subclasses stand before their parents.
 CODES: list[tuple[type[SegserveError], StatusCode]] = [
     (BadInput, StatusCode.INVALID_ARGUMENT),
     (NotFound, StatusCode.NOT_FOUND),
@@ -35,35 +35,37 @@ CODES: list[tuple[type[SegserveError], StatusCode]] = [
     (BrokenModel, StatusCode.FAILED_PRECONDITION),
     (MissingDependency, StatusCode.UNIMPLEMENTED),
 ]
+LAST_RESORT = StatusCode.UNKNOWN
 
 
-def code_of(error: SegserveError) -> StatusCode:
-    return next((code for kind, code in CODES if isinstance(error, kind)), StatusCode.UNKNOWN)
+def status_code(error: SegserveError) -> StatusCode:
+    """The status code of an error, by its class."""
+    return next((code for kind, code in CODES if isinstance(error, kind)), LAST_RESORT)
 
 
-def status_of(error: SegserveError) -> status_pb2.Status:
-    """google.rpc.Status: ErrorInfo with the stable reason and the remedy, BadRequest with the fields at fault,
-    RetryInfo with when to try again."""
-    status = status_pb2.Status(code=code_pb2.Code.Value(code_of(error).name), message=str(error))
+def error_to_status(error: SegserveError) -> status_pb2.Status:
+    """The google.rpc.Status of an error: ErrorInfo with the stable reason and the remedy, BadRequest with the fields at
+    fault, RetryInfo with the time to wait."""
+    status = status_pb2.Status(code=code_pb2.Code.Value(status_code(error).name), message=str(error))
     info = error_details_pb2.ErrorInfo(reason=error.code.upper(), domain=DOMAIN)
     if error.remedy:
         info.metadata["remedy"] = error.remedy
     status.details.add().Pack(info)
     if error.field is not None:
-        one = [{"field": error.field, "message": error.message}]
+        single = [{"field": error.field, "message": error.message}]
         violations = [
             error_details_pb2.BadRequest.FieldViolation(field=fault["field"], description=fault["message"])
-            for fault in (error.faults if isinstance(error, InvalidRequest) else one)
+            for fault in (error.faults if isinstance(error, InvalidRequest) else single)
         ]
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=violations))
     if isinstance(error, Unavailable):
-        wait = Duration(seconds=error.retry_after_s)
-        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=wait))
+        delay = Duration(seconds=error.retry_after_s)
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return status
 
 
-def from_worker(code: StatusCode, message: str, image_id: str) -> SegserveError:
-    """What a worker's refusal means to those who asked for the image."""
+def worker_error(code: StatusCode, message: str, image_id: str) -> SegserveError:
+    """The error for the client of the API, when an encoder worker refuses to encode its image."""
     match code:
         case StatusCode.NOT_FOUND:
             return ImageNotFound(image_id)

@@ -1,0 +1,7 @@
+"""What every HTTP request passes before and after its route.
+
+`protocol.py` is uvicorn's HTTP protocol with limits on connections, headers and slow clients. `middleware.py` adds the
+request id, logs and metrics, and limits concurrency (in flight), the pace and the size of bodies. `request_body.py`
+reads JSON and uploads, `problems.py` turns errors into problem documents (RFC 9457), `browser_headers.py` sets CORS and
+Content-Security-Policy. `limits.py` has all limits on bytes that are not settings.
+"""

@@ -1,4 +1,4 @@
-"""What browsers are told: which pages may call the API, and what a page of ours may load."""
+"""Headers for browsers: CORS says which pages may call the API, Content-Security-Policy what our pages may load."""
 
 import re
 from base64 import b64encode
@@ -9,36 +9,36 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-DOCS_CDN = "https://cdn.jsdelivr.net/npm/"  # where FastAPI's reference takes its script and style from
+DOCS_CDN = "https://cdn.jsdelivr.net/npm/"  # FastAPI's /docs loads its script and style from here
 DOCS_ICON = "https://fastapi.tiangolo.com/img/favicon.png"
-NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+DENY_ALL = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
-def hashes(tag: str, html: str) -> str:
-    """The inline contents of each `tag`, as sources of a Content-Security-Policy."""
+def inline_hashes(tag: str, html: str) -> str:
+    """The hashes of the inline contents of each `tag`, as sources of a Content-Security-Policy."""
     contents = re.findall(rf"<{tag}(?![^>]*\ssrc=)[^>]*>(.*?)</{tag}>", html, re.DOTALL)
     digests = (sha256(text.encode()).digest() for text in contents)
     return " ".join(f"'sha256-{b64encode(digest).decode()}'" for digest in digests)
 
 
 def page_policy(html: str) -> str:
-    """The page's own script and style, pictures that it makes itself, and calls to this service."""
+    """The policy of the page: its own script and style, pictures that it makes itself, calls to this service."""
     return (
-        f"{NOTHING}; script-src {hashes('script', html)}; style-src {hashes('style', html)};"
+        f"{DENY_ALL}; script-src {inline_hashes('script', html)}; style-src {inline_hashes('style', html)};"
         " img-src blob: data:; connect-src 'self'"
     )
 
 
 def docs_policy(html: str) -> str:
-    """The reference: the CDN's script and style, the few lines that start it, styles that it sets itself."""
+    """The policy of /docs: the CDN's script and style, the inline script that starts it, and styles that it sets."""
     return (
-        f"{NOTHING}; script-src {DOCS_CDN} {hashes('script', html)}; style-src {DOCS_CDN} 'unsafe-inline';"
+        f"{DENY_ALL}; script-src {DOCS_CDN} {inline_hashes('script', html)}; style-src {DOCS_CDN} 'unsafe-inline';"
         f" img-src 'self' data: {DOCS_ICON}; connect-src 'self'"
     )
 
 
-def cors(origins: Sequence[str]) -> dict[str, Any]:
-    """Options of starlette's CORSMiddleware. No credentials: there are neither cookies nor logins."""
+def cors_options(origins: Sequence[str]) -> dict[str, Any]:
+    """Options of starlette's CORSMiddleware. Credentials are not allowed: there are no cookies and no logins."""
     return {
         "allow_origins": list(origins),
         "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
@@ -47,10 +47,10 @@ def cors(origins: Sequence[str]) -> dict[str, Any]:
     }
 
 
-class SecureHeaders:
-    """Sets what every answer says to browsers, unless its route has said it already.
+class SecurityHeaders:
+    """Middleware that adds security headers to every answer whose route has not set them.
 
-    shared: pages of other origins are meant to use the service.
+    shared: pages of other origins may use the service.
     """
 
     def __init__(self, app: ASGIApp, shared: bool) -> None:
@@ -59,15 +59,15 @@ class SecureHeaders:
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
             "Cross-Origin-Resource-Policy": "cross-origin" if shared else "same-origin",
-            "Content-Security-Policy": NOTHING,
+            "Content-Security-Policy": DENY_ALL,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def answer(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, receive, answer if scope["type"] == "http" else send)
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)

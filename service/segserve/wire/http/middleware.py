@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its time, its size, its pace, and the last resort for errors."""
+"""ASGI middleware around every request: request id, logs and metrics, concurrency limit, pace and size of the body."""
 
 import asyncio
 import re
@@ -12,18 +12,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segserve.errors import Busy, TooLarge, TooSlow
 from segserve.metrics import Metrics
-from segserve.wire.http.problems import from_error, problem
-from segserve.wire.http.protocol import MIN_BYTES_PER_S, SURPLUS
+from segserve.wire.http.limits import MIN_BYTES_PER_S
+from segserve.wire.http.problems import error_to_response, problem_response
+from segserve.wire.http.protocol import SURPLUS
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ID_HEADER = b"x-request-id"
-REJECTIONS = {408: "body_timeout", 413: "too_large"}  # what these answers are counted as
+REJECTION_REASONS = {408: "body_timeout", 413: "too_large"}  # label of the metric, by status
 
 log = structlog.get_logger(__name__)
 
 
-class Observe:
-    """Binds the request id to the logs, answers it back, counts and times the request."""
+class RequestLogger:
+    """Binds the request id to the logs and answers it, logs, counts and times the request. An exception that no
+    handler knows becomes "internal error" here."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -32,11 +34,11 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = given_id(scope) or secrets.token_hex(8)
+        request_id = read_request_id(scope) or secrets.token_hex(8)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         start, status = time.perf_counter(), 500
 
-        async def answer(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -45,45 +47,48 @@ class Observe:
 
         self._metrics.requests.in_flight.inc()
         try:
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, send_with_id)
         except Exception:
             log.exception("internal error")
             if status == 500:  # nothing was sent yet
-                await problem(
+                refusal = problem_response(
                     500,
                     "internal_error",
                     "Something went wrong here.",
                     remedy=f"Report request {request_id}.",
-                )(scope, receive, answer)
+                )
+                await refusal(scope, receive, send_with_id)
         finally:
             self._metrics.requests.in_flight.dec()
-            seconds = time.perf_counter() - start
-            route = getattr(scope.get("route"), "path", "other")
-            model = scope.get("state", {}).get("model", "")
-            self._metrics.requests.record(route, scope["method"], model, str(status), seconds)
-            if status in REJECTIONS:
-                self._metrics.requests.count_rejection(REJECTIONS[status])
-            log.info(
-                "request",
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                ms=round(1000 * seconds, 1),
-            )
+            self._record(scope, status, time.perf_counter() - start)
             structlog.contextvars.unbind_contextvars("request_id")
 
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        model = scope.get("state", {}).get("model", "")
+        self._metrics.requests.record(route, scope["method"], model, str(status), seconds)
+        if status in REJECTION_REASONS:
+            self._metrics.requests.count_rejection(REJECTION_REASONS[status])
+        log.info(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            ms=round(1000 * seconds, 1),
+        )
 
-def given_id(scope: Scope) -> str | None:
-    """The client's X-Request-ID, if it is one that may stand in a log line."""
+
+def read_request_id(scope: Scope) -> str | None:
+    """The client's X-Request-ID, if it is safe in a log line."""
     for name, value in scope["headers"]:
         text: str = value.decode("latin-1")
-        if name == ID_HEADER and REQUEST_ID.fullmatch(text):
+        if name == ID_HEADER and SAFE_REQUEST_ID.fullmatch(text):
             return text
     return None
 
 
 class HeadAsGet:
-    """HEAD is answered wherever GET is; the server leaves the body out."""
+    """Answers HEAD wherever there is GET. uvicorn leaves the body out."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -94,17 +99,25 @@ class HeadAsGet:
         await self._app(scope, receive, send)
 
 
-class InFlight:
-    """Refuses at once what would be more than `most` requests to /v1 at a time, and what comes on surplus
-    connections, which are then closed; operators always get in.
+class InFlightLimit:
+    """Refuses requests to /v1 at once while `max_in_flight` are running, or while the operation of their path is full.
 
-    crowded: what else would be refused in the end, by path: said before anything is read, it costs least.
+    Requests on surplus connections are refused too, and the connection is closed. The paths of operators, such as
+    /metrics and /readyz, are always served.
+
+    busy_checks: by path, a function that returns the refusal while the operation cannot take another request. The
+    refusal is sent before the body is read.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, most: int, crowded: dict[str, Callable[[], Busy | None]]
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        max_in_flight: int,
+        busy_checks: dict[str, Callable[[], Busy | None]],
     ) -> None:
-        self._app, self._metrics, self._most, self._crowded = app, metrics, most, crowded
+        self._app, self._metrics = app, metrics
+        self._max_in_flight, self._busy_checks = max_in_flight, busy_checks
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,53 +125,59 @@ class InFlight:
             await self._app(scope, receive, send)
             return
         if scope.get("state", {}).get(SURPLUS):
-            self._metrics.requests.count_rejection("connections")
-            busy = Busy(
-                "As many connections are open as are taken.",
-                remedy="Try again soon, or ask the operator to raise SEGSERVE_MAX_CONNECTIONS.",
-            )
-            answer = from_error(busy)
-            answer.headers["connection"] = "close"
-            await answer(scope, receive, send)
-            return
-        if self._running >= self._most:
+            await self._refuse_connection(scope, receive, send)
+        elif (refusal := self._check_busy(scope["path"])) is not None:
+            await error_to_response(refusal)(scope, receive, send)
+        else:
+            await self._run(scope, receive, send)
+
+    async def _refuse_connection(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._metrics.requests.count_rejection("connections")
+        refusal = Busy(
+            "The maximum number of connections is open.",
+            remedy="Try again soon, or ask the operator to raise SEGSERVE_MAX_CONNECTIONS.",
+        )
+        response = error_to_response(refusal)
+        response.headers["connection"] = "close"
+        await response(scope, receive, send)
+
+    def _check_busy(self, path: str) -> Busy | None:
+        if self._running >= self._max_in_flight:
             self._metrics.requests.count_rejection("in_flight")
-            busy = Busy(
-                f"{self._most} requests are being answered, which is as many as are taken at once.",
+            return Busy(
+                f"{self._max_in_flight} requests are being answered, which is the maximum.",
                 remedy="Try again in a second, or ask the operator to raise SEGSERVE_MAX_IN_FLIGHT.",
                 retry_after_s=1,
             )
-            await from_error(busy)(scope, receive, send)
-            return
-        crowded = self._crowded.get(scope["path"])
-        if crowded is not None and (refusal := crowded()) is not None:
-            await from_error(refusal)(scope, receive, send)
-            return
-        self._running += 1
-        working = True
+        check = self._busy_checks.get(path)
+        return None if check is None else check()
 
-        async def tell(message: Message) -> None:
-            nonlocal working
-            if working and streams_events(message):  # who follows a job waits, and takes nobody's place
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._running += 1
+        is_counted = True
+
+        async def send_and_watch(message: Message) -> None:
+            nonlocal is_counted
+            if is_counted and is_event_stream(message):  # a client that follows a job mostly waits
                 self._running -= 1
-                working = False
+                is_counted = False
             await send(message)
 
         try:
-            await self._app(scope, receive, tell)
+            await self._app(scope, receive, send_and_watch)
         finally:
-            self._running -= working
+            self._running -= is_counted
 
 
-def streams_events(message: Message) -> bool:
+def is_event_stream(message: Message) -> bool:
+    """Whether this message starts an answer of server-sent events (SSE)."""
     started = message["type"] == "http.response.start"
     return started and Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
 
 
-class Pace:
-    """Refuses a body that stops for `timeout_s`, or that has kept us waiting for longer than that in all and
-    comes at less than MIN_BYTES_PER_S. Only the time spent waiting for it counts, not what is done with it.
-    """
+class BodyPaceLimit:
+    """Refuses a body that pauses for `timeout_s`, or that makes us wait for longer than this in all at less than
+    MIN_BYTES_PER_S. Only the time spent waiting for the body counts, not the time spent using it."""
 
     def __init__(self, app: ASGIApp, timeout_s: float) -> None:
         self._app, self._timeout_s = app, timeout_s
@@ -167,49 +186,50 @@ class Pace:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        ended, slow, seen, waited = False, False, 0, 0.0
+        is_complete, is_slow, received_bytes, waited_s = False, False, 0, 0.0
 
-        async def arriving() -> Message:
-            nonlocal ended, slow, seen, waited
-            if ended:  # what is waited for now is that the client hangs up
+        async def receive_in_time() -> Message:
+            nonlocal is_complete, is_slow, received_bytes, waited_s
+            if is_complete:  # the application waits for the client to hang up
                 return await receive()
             start = time.perf_counter()
             try:
                 async with asyncio.timeout(self._timeout_s):
                     message = await receive()
             except TimeoutError:
-                slow = True
-                raise self._too_slow(seen) from None
-            waited += time.perf_counter() - start
-            seen += len(message.get("body", b""))
-            ended = not message.get("more_body", False)
-            if not ended and waited > self._timeout_s and seen < MIN_BYTES_PER_S * waited:
-                slow = True
-                raise self._too_slow(seen)
+                is_slow = True
+                raise self._too_slow(received_bytes) from None
+            waited_s += time.perf_counter() - start
+            received_bytes += len(message.get("body", b""))
+            is_complete = not message.get("more_body", False)
+            below_pace = waited_s > self._timeout_s and received_bytes < MIN_BYTES_PER_S * waited_s
+            if not is_complete and below_pace:
+                is_slow = True
+                raise self._too_slow(received_bytes)
             return message
 
-        async def answer(message: Message) -> None:
-            nonlocal ended
-            ended = True  # from here on a slow body spoils nothing but itself
-            if slow and message["type"] == "http.response.start":
+        async def send_and_close(message: Message) -> None:
+            nonlocal is_complete
+            is_complete = True  # the answer has begun: the rest of the body no longer matters
+            if is_slow and message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"connection", b"close")]
             await send(message)
 
-        await self._app(scope, arriving, answer)
+        await self._app(scope, receive_in_time, send_and_close)
 
-    def _too_slow(self, seen: int) -> TooSlow:
+    def _too_slow(self, received_bytes: int) -> TooSlow:
         return TooSlow(
-            f"The body came too slowly: {seen} bytes so far.",
+            f"The body came too slowly: {received_bytes} bytes so far.",
             field="body",
             remedy=f"Send at least {MIN_BYTES_PER_S >> 10} KiB/s, without pauses of {self._timeout_s:g} s.",
         )
 
 
-class LimitBody:
-    """Refuses bodies over a limit, by their stated length at once, else while they come in.
+class BodySizeLimit:
+    """Refuses a body over a limit: at once by its Content-Length, otherwise while it comes in.
 
-    limits: bytes by path prefix, the first that fits; `default` for all others, and for JSON wherever it is
-    sent: it is held in memory whole.
+    limits: bytes by prefix of the path; the first that fits holds.
+    default: bytes for all other paths, and for JSON on every path, since JSON is held in memory.
     """
 
     def __init__(self, app: ASGIApp, limits: dict[str, int], default: int) -> None:
@@ -223,22 +243,23 @@ class LimitBody:
         limit = self._default
         if not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
             limit = next((n for p, n in self._limits.items() if scope["path"].startswith(p)), limit)
-        stated = headers.get(b"content-length", b"0")
-        if stated.isdigit() and int(stated) > limit:
-            await from_error(too_large(limit))(scope, receive, send)
+        content_length = headers.get(b"content-length", b"0")
+        if content_length.isdigit() and int(content_length) > limit:
+            await error_to_response(body_too_large(limit))(scope, receive, send)
             return
-        seen = 0
+        received_bytes = 0
 
-        async def count() -> Message:
-            nonlocal seen
+        async def receive_and_count() -> Message:
+            nonlocal received_bytes
             message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise too_large(limit)
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > limit:
+                raise body_too_large(limit)
             return message
 
-        await self._app(scope, count, send)
+        await self._app(scope, receive_and_count, send)
 
 
-def too_large(limit: int) -> TooLarge:
+def body_too_large(limit: int) -> TooLarge:
+    """limit: bytes."""
     return TooLarge(f"The body is over {limit / 1e6:g} MB.", field="body", remedy="Send less at once.")

@@ -1,4 +1,4 @@
-"""The error tree as RFC 9457 problem documents, in one place."""
+"""The error tree as problem documents (RFC 9457)."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -27,8 +27,8 @@ from segserve.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
-# The first class that an error is an instance of decides: subclasses stand before their parents.
-STATUS: list[tuple[type[SegserveError], int]] = [
+# The first row whose class fits decides: subclasses stand before their parents.
+STATUSES: list[tuple[type[SegserveError], int]] = [
     (TooLarge, 413),
     (UnsupportedFormat, 415),
     (BadInput, 422),
@@ -40,8 +40,9 @@ STATUS: list[tuple[type[SegserveError], int]] = [
     (BrokenModel, 409),
     (MissingDependency, 501),
 ]
-LISTED = 10  # faults of a request
-REMEDIES = {
+LAST_RESORT = 500
+MAX_LISTED_FAULTS = 10  # of a request
+REMEDIES = {  # for errors of the framework, by status
     400: "Check that the body is complete and of its stated type.",
     404: "See /docs for the routes.",
     405: "See /docs for the methods of each route.",
@@ -50,7 +51,7 @@ REMEDIES = {
 log = structlog.get_logger(__name__)
 
 
-def problem(
+def problem_response(
     status: int,
     code: str,
     detail: str,
@@ -60,7 +61,12 @@ def problem(
     errors: list[dict[str, str]] | None = None,
     retry_after_s: int | None = None,
 ) -> Response:
-    """A problem document; `type` is stable, `field` and `remedy` say where and what to do."""
+    """A response with a problem document.
+
+    code: stable name of the problem; its `type` is made of it.
+    field, remedy: where the fault is, and what to do about it.
+    errors: all fields at fault, if there are several.
+    """
     body: dict[str, Any] = {
         "type": f"urn:segserve:problem:{code}",
         "title": code.replace("_", " ").capitalize(),
@@ -74,19 +80,20 @@ def problem(
 
 
 class InvalidRequest(BadInput):
-    """What pydantic found at fault. `faults`: the first of them, field and message each.
+    """A request that does not fit its schema.
 
-    found: its errors, the field's path without anything around the request itself. reference: where it is
-    written what each field takes.
+    faults: the first ones, with `field` and `message` each.
     """
 
-    def __init__(self, found: Sequence[Mapping[str, Any]], reference: str) -> None:
+    def __init__(self, errors: Sequence[Mapping[str, Any]], reference: str) -> None:
+        """errors: of pydantic, whose `loc` is the path of the field inside the request. reference: where the fields
+        are documented."""
         self.faults = [
             {
-                "field": ".".join(str(part) for part in fault["loc"]),
-                "message": fault["msg"].removeprefix("Value error, "),
+                "field": ".".join(str(part) for part in error["loc"]),
+                "message": error["msg"].removeprefix("Value error, "),
             }
-            for fault in found[:LISTED]
+            for error in errors[:MAX_LISTED_FAULTS]
         ]
         first = self.faults[0]
         super().__init__(
@@ -96,62 +103,61 @@ class InvalidRequest(BadInput):
         )
 
 
-def from_error(error: SegserveError) -> Response:
-    status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
-    retry = error.retry_after_s if isinstance(error, Unavailable) else None
-    return problem(
+def error_to_response(error: SegserveError) -> Response:
+    """The problem document of an error; its status follows from the error's class."""
+    status = next((status for kind, status in STATUSES if isinstance(error, kind)), LAST_RESORT)
+    return problem_response(
         status,
         error.code,
         error.message,
         remedy=error.remedy,
         field=error.field,
         errors=error.faults if isinstance(error, InvalidRequest) else None,
-        retry_after_s=retry,
+        retry_after_s=error.retry_after_s if isinstance(error, Unavailable) else None,
     )
 
 
-def from_validation(error: RequestValidationError) -> Response:
-    """Broken JSON is 400; JSON of the wrong shape is 422 and lists the first fields at fault."""
-    found = error.errors()
-    if any(e["type"] == "json_invalid" for e in found):
-        reason = found[0].get("ctx", {}).get("error", "")
-        return problem(
+def validation_to_response(error: RequestValidationError) -> Response:
+    """The problem document of a body or query that does not fit: 400 for broken JSON, 422 for the wrong fields."""
+    errors = error.errors()
+    if any(e["type"] == "json_invalid" for e in errors):
+        reason = errors[0].get("ctx", {}).get("error", "")
+        return problem_response(
             400, "broken_json", f"The body is not JSON: {reason}.", remedy="Send a JSON object, as in /docs."
         )
-    inside = [{**fault, "loc": fault["loc"][1:]} for fault in found]  # without "body" or "query"
-    return from_error(InvalidRequest(inside, "/docs"))
+    inner = [{**e, "loc": e["loc"][1:]} for e in errors]  # without "body" or "query" in front
+    return error_to_response(InvalidRequest(inner, "/docs"))
 
 
-def methods(api: FastAPI, request: Request) -> set[str]:
-    """All that a path takes, whichever routes share it."""
-    at = [route for route in api.routes if route.matches(request.scope)[0] is not Match.NONE]
-    found = {method for route in at for method in getattr(route, "methods", None) or ()}
-    return found | {"HEAD"} if "GET" in found else found
+def allowed_methods(api: FastAPI, request: Request) -> set[str]:
+    """All methods of a path, which several routes may share."""
+    matching = [route for route in api.routes if route.matches(request.scope)[0] is not Match.NONE]
+    methods = {method for route in matching for method in getattr(route, "methods", None) or ()}
+    return methods | {"HEAD"} if "GET" in methods else methods
 
 
-def install(api: FastAPI) -> None:
-    """Every error that leaves a route becomes a problem document."""
+def install_error_handlers(api: FastAPI) -> None:
+    """Turn every error that leaves a route into a problem document."""
 
-    async def known(request: Request, error: Exception) -> Response:
+    async def handle_known(request: Request, error: Exception) -> Response:
         assert isinstance(error, SegserveError)
         log.info("refused", code=error.code, field=error.field, reason=error.message)
-        return from_error(error)
+        return error_to_response(error)
 
-    async def invalid(request: Request, error: Exception) -> Response:
+    async def handle_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return from_validation(error)
+        return validation_to_response(error)
 
-    async def http(request: Request, error: Exception) -> Response:
+    async def handle_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        code = HTTPStatus(error.status_code).name.lower()
-        answer = problem(
-            error.status_code, code, str(error.detail), remedy=REMEDIES.get(error.status_code, "")
-        )
-        answer.headers.update(error.headers or {})
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # the framework names one route's methods only
-            answer.headers["allow"] = ", ".join(sorted(methods(api, request)))
-        return answer
+        status = error.status_code
+        code = HTTPStatus(status).name.lower()
+        response = problem_response(status, code, str(error.detail), remedy=REMEDIES.get(status, ""))
+        response.headers.update(error.headers or {})
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:  # the framework names the methods of one route only
+            response.headers["allow"] = ", ".join(sorted(allowed_methods(api, request)))
+        return response
 
-    api.add_exception_handler(SegserveError, known)
-    api.add_exception_handler(RequestValidationError, invalid)
-    api.add_exception_handler(HTTPException, http)
+    api.add_exception_handler(SegserveError, handle_known)
+    api.add_exception_handler(RequestValidationError, handle_invalid)
+    api.add_exception_handler(HTTPException, handle_http)

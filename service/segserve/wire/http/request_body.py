@@ -1,4 +1,4 @@
-"""Request bodies: JSON into a checked model, an uploaded file as an open file."""
+"""Request bodies: JSON as a checked model, an uploaded or fetched file as an open file; and their OpenAPI schemas."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -15,16 +15,14 @@ from starlette.requests import Request
 from segserve.errors import BadInput, TooLarge, UnsupportedFormat
 from segserve.images.fetch_url import ImageFetcher
 from segserve.temporary_files import translate_disk_full
-from segserve.wire.schemas.common import FetchImageIn
+from segserve.wire.http.limits import MAX_EVENT_LOOP_JSON_BYTES, MAX_JSON_VALUES, SPOOL_BYTES
+from segserve.wire.schemas.images import FetchImageIn
 
-SPOOL_BYTES = 8 << 20  # larger uploads go to a temporary file
 COMPONENTS = "#/components/schemas/{model}"
-LARGE_JSON = 64 << 10  # bytes; what is larger is parsed beside the event loop
-MOST_VALUES = 1 << 20  # of a JSON body; each takes some hundred bytes while it is looked at
 
 Body = TypeVar("Body", bound=BaseModel)
 
-FORM = {
+FORM_CONTENT = {
     "schema": {
         "type": "object",
         "required": ["file"],
@@ -32,95 +30,100 @@ FORM = {
         "additionalProperties": False,
     }
 }
-BYTES = {"schema": {"type": "string", "format": "binary"}}
-FILE_SCHEMA: dict[str, Any] = {
+BYTES_CONTENT = {"schema": {"type": "string", "format": "binary"}}
+# The OpenAPI request bodies of POST /v1/files and POST /v1/images.
+FILE_UPLOAD_SCHEMA: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"multipart/form-data": FORM, "application/octet-stream": BYTES},
+        "content": {"multipart/form-data": FORM_CONTENT, "application/octet-stream": BYTES_CONTENT},
     }
 }
-UPLOAD_SCHEMA: dict[str, Any] = {
+IMAGE_UPLOAD_SCHEMA: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "multipart/form-data": FORM,
-            "application/octet-stream": BYTES,
-            "image/*": BYTES,
+            "multipart/form-data": FORM_CONTENT,
+            "application/octet-stream": BYTES_CONTENT,
+            "image/*": BYTES_CONTENT,
             "application/json": {"schema": {"$ref": COMPONENTS.format(model=FetchImageIn.__name__)}},
         },
     }
 }
 
 
-def json_schema(body: type[BaseModel]) -> dict[str, Any]:
-    """What a route that calls `read_json` says of its body in the OpenAPI document; `json_components` of
-    the same bodies must be among the document's components."""
-    schema = {"$ref": COMPONENTS.format(model=body.__name__)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+def json_body_schema(schema: type[BaseModel]) -> dict[str, Any]:
+    """The OpenAPI request body of a route that calls `read_json`. The document's components must contain
+    `json_components` of the same schemas."""
+    reference = {"$ref": COMPONENTS.format(model=schema.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
 
 
-def json_components(bodies: Sequence[type[BaseModel]]) -> dict[str, Any]:
-    """The schemas of these bodies and of all they refer to, by name."""
-    _, schemas = models_json_schema([(body, "validation") for body in bodies], ref_template=COMPONENTS)
-    found: dict[str, Any] = schemas["$defs"]
-    return found
+def json_components(schemas: Sequence[type[BaseModel]]) -> dict[str, Any]:
+    """The OpenAPI components of these schemas and of all they refer to, by name."""
+    _, document = models_json_schema([(s, "validation") for s in schemas], ref_template=COMPONENTS)
+    components: dict[str, Any] = document["$defs"]
+    return components
 
 
 def content_type(request: Request) -> str:
+    """The media type of the body, without parameters; empty if none is stated."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read_json(request: Request, kind: type[Body]) -> Body:
-    """The body as `kind`. Raises UnsupportedFormat, TooLarge, RequestValidationError.
+async def read_json(request: Request, schema: type[Body]) -> Body:
+    """Read and check a JSON body. Raises UnsupportedFormat, TooLarge, RequestValidationError.
 
-    Read here and not by FastAPI, which parses in the event loop, twice over (json, then pydantic), and
-    answers whatever goes wrong while reading with a bare 400.
+    FastAPI is not used for this: it would parse in the event loop, parse twice (json, then pydantic), and answer all
+    errors of reading with a bare 400.
     """
-    if (sent := content_type(request)) != "application/json":
+    if (media_type := content_type(request)) != "application/json":
         raise UnsupportedFormat(
-            f"The body cannot be read as {sent or 'nothing in particular'}.",
+            f"The body cannot be read as {media_type or 'nothing in particular'}.",
             field="content-type",
             remedy="Send JSON with Content-Type: application/json.",
         )
     data = await request.body()
-    if data.count(b",") > MOST_VALUES:
+    if data.count(b",") > MAX_JSON_VALUES:
         raise TooLarge(
             "The body holds more values than any request needs.",
             field="body",
-            remedy=f"Send at most {MOST_VALUES} values; masks as RLE or PNG.",
+            remedy=f"Send at most {MAX_JSON_VALUES} values; masks as RLE or PNG.",
         )
     try:
-        if len(data) <= LARGE_JSON:
-            return kind.model_validate_json(data)
-        return await asyncio.to_thread(kind.model_validate_json, data)
+        if len(data) <= MAX_EVENT_LOOP_JSON_BYTES:
+            return schema.model_validate_json(data)
+        return await asyncio.to_thread(schema.model_validate_json, data)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in found]) from None
+        faults = error.errors(include_url=False, include_input=False)
+        raise RequestValidationError(
+            [{**fault, "loc": ("body", *fault["loc"])} for fault in faults]
+        ) from None
 
 
 @asynccontextmanager
-async def uploaded(request: Request, fetcher: ImageFetcher) -> AsyncIterator[BinaryIO]:
-    """The bytes of the request's image, whichever way they were sent, or fetched from where it says."""
-    kind = content_type(request)
-    if kind == "application/json":
-        asked = await read_json(request, FetchImageIn)
+async def open_image_upload(request: Request, fetcher: ImageFetcher) -> AsyncIterator[BinaryIO]:
+    """The image of a request as an open file: from a form, the body, or fetched from the URL in its JSON."""
+    media_type = content_type(request)
+    if media_type == "application/json":
+        body = await read_json(request, FetchImageIn)
         with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
-            await fetcher.fetch(asked.url, cast(BinaryIO, spool))
+            await fetcher.fetch(body.url, cast(BinaryIO, spool))
             yield cast(BinaryIO, spool)
         return
-    if kind and not kind.startswith(("image/", "multipart/")) and kind != "application/octet-stream":
+    is_image = media_type.startswith(("image/", "multipart/")) or media_type == "application/octet-stream"
+    if media_type and not is_image:
         raise UnsupportedFormat(
-            f"An image cannot be sent as {kind}.",
+            f"An image cannot be sent as {media_type}.",
             field="content-type",
             remedy="Send multipart/form-data with a field 'file', or the bytes as application/octet-stream.",
         )
-    async with sent(request) as file:
+    async with open_upload(request) as file:
         yield file
 
 
 @asynccontextmanager
-async def sent(request: Request) -> AsyncIterator[BinaryIO]:
-    """The bytes of a file: field 'file' of a form, or the body itself."""
+async def open_upload(request: Request) -> AsyncIterator[BinaryIO]:
+    """The file of a request as an open file: field 'file' of a form, or the body itself."""
     if content_type(request) == "multipart/form-data":
         with translate_disk_full():
             async with request.form(max_files=1, max_fields=8) as form:

@@ -1,4 +1,4 @@
-"""Whole images without prompts, as REST and gRPC share it."""
+"""All objects of an image without prompts (AIS, AMG), as REST, gRPC, batch jobs and the command line call it."""
 
 import asyncio
 
@@ -7,12 +7,12 @@ from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, ImageObjects
 from segserve.wire.results import objects
 from segserve.wire.schemas.automatic import AmgIn, AutomaticIn
-from segserve.wire.schemas.common import ResultFormat
+from segserve.wire.schemas.objects import ResultFormat
 
 
-async def find_objects(service: Service, asked: AutomaticIn, timings: Timings) -> ImageObjects:
-    """All objects, by the method that was asked for. Raises as the methods of `Automatic` do."""
-    body = asked.root
+async def find_objects(service: Service, request: AutomaticIn, timings: Timings) -> ImageObjects:
+    """Find all objects by the method of the request. Raises as the methods of `AutomaticSegmenter` do."""
+    body = request.root
     model = body.model or service.settings.default_model
     if isinstance(body, AmgIn):
         return await service.automatic.segment_amg(DEFAULT_TENANT, body.image_id, model, body.params, timings)
@@ -20,10 +20,10 @@ async def find_objects(service: Service, asked: AutomaticIn, timings: Timings) -
 
 
 async def write_objects(
-    service: Service, found: ImageObjects, result_format: ResultFormat, timings: Timings
+    service: Service, result: ImageObjects, result_format: ResultFormat, timings: Timings
 ) -> tuple[bytes, str]:
-    """(the answer's bytes, their media type). Raises TooLarge where the format cannot hold what was found."""
+    """Write the objects of an image as (content, media type). Raises TooLarge where the format cannot hold them."""
     overlay = result_format is ResultFormat.OVERLAY
-    image = await service.images.read_pixels(DEFAULT_TENANT, found.image_id) if overlay else None
+    image = await service.images.read_pixels(DEFAULT_TENANT, result.image_id) if overlay else None
     with timings.stage("format"):
-        return await asyncio.to_thread(objects.write_objects, found, result_format, image)
+        return await asyncio.to_thread(objects.write_objects, result, result_format, image)

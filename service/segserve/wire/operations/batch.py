@@ -1,157 +1,154 @@
-"""What batch jobs do to each image: the routes' own functions, with the routes' own options and answers."""
+"""Batch jobs, one operation on each of many images: the request is checked before it becomes a job."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel
 
 from segserve.app import Service
-from segserve.automatic.segmenter import label_by_ais
-from segserve.files.slice_reader import SliceReader
-from segserve.jobs.engine.job import Job, JobKind
-from segserve.jobs.engine.job_kind_runner import JobKindRunner
-from segserve.jobs.kinds.batch import BatchItem, BatchOperation, BatchRunner
-from segserve.jobs.kinds.batch_images import BatchSources
-from segserve.jobs.kinds.cell_tracking import TrackingRunner
-from segserve.jobs.kinds.job_requests import AutomaticJobRequest, EngineName, check_same_model
-from segserve.jobs.kinds.projection_engine import ProjectionEngine
-from segserve.jobs.kinds.propagation import PropagationRunner
-from segserve.jobs.kinds.sam2_memory_engine import Sam2MemoryEngine
-from segserve.jobs.kinds.volume_merging import VolumeMergeRunner, VolumeRunner
-from segserve.masks.label_map import Labels
-from segserve.models.promptable_model import PromptableModel
-from segserve.types import DEFAULT_TENANT, Prompt, Size, UInt8
-from segserve.wire.operations import automatic, instances, semantic
-from segserve.wire.operations import segment as ask
-from segserve.wire.results import masks, objects
-from segserve.wire.schemas.automatic import AutomaticIn
-from segserve.wire.schemas.common import BasePromptIn, MaskFormat, ResultFormat, SegmentIn
-from segserve.wire.schemas.instances import InstancesIn
-from segserve.wire.schemas.semantic import SemanticFormat, SemanticIn
+from segserve.errors import BadInput, ModelNotFound, WrongModel
+from segserve.jobs.kinds.batch import BatchItem, BatchRequest
+from segserve.jobs.kinds.batch_images import BatchSource, check_zip
+from segserve.models.manifest import InstancesManifest, Manifest, PromptableManifest, SemanticManifest
+from segserve.types import DEFAULT_TENANT
+from segserve.wire.operations.batch_image import BODIES, create_body
+from segserve.wire.operations.common import validate_body
+from segserve.wire.operations.models import default_instances_model
+from segserve.wire.schemas.batch import BatchIn
 
-OperationName = Literal["embed", "segment", "automatic", "semantic", "instances"]
-BODIES: dict[str, type[BaseModel]] = {
-    "segment": SegmentIn,
-    "automatic": AutomaticIn,
-    "semantic": SemanticIn,
-    "instances": InstancesIn,
+# The kind of model that each operation needs, and what models of this kind answer.
+NEEDS: dict[str, tuple[type[Manifest], str]] = {
+    "embed": (PromptableManifest, "prompts"),
+    "segment": (PromptableManifest, "prompts"),
+    "automatic": (PromptableManifest, "prompts"),
+    "semantic": (SemanticManifest, "classes of pixels"),
+    "instances": (InstancesManifest, "objects of known classes"),
 }
-# Of a job's results: whatever format somebody wants, it is made of run lengths when the results are read.
-KEPT_AS = {
-    "segment": MaskFormat.RLE,
-    "automatic": ResultFormat.RLE,
-    "semantic": SemanticFormat.RLE,
-    "instances": ResultFormat.RLE,
-}
+# Fields of a route's body that a batch has elsewhere.
+RESERVED_OPTIONS = ("image_id", "model", "prompts", "format")
 
 
-def body_of(operation: str, item: BatchItem) -> dict[str, Any]:
-    """The body that the operation's route would be sent for the image."""
-    prompts = {"prompts": list(item.prompts)} if operation == "segment" else {}
-    return {
-        **item.options,
-        **prompts,
-        "image_id": item.image_id,
-        "model": item.model,
-        "format": KEPT_AS[operation].value,
-    }
+async def check_batch(service: Service, body: BatchIn) -> BatchRequest:
+    """Check the request, and return it as the job keeps it.
+
+    Raises BadInput naming the field at fault, ModelNotFound, WrongModel, FileNotFound, NotAllowed.
+    """
+    source = await find_source(service, body)
+    return await asyncio.to_thread(build_request, service, body, source)
 
 
-def operations(service: Service) -> dict[str, BatchOperation]:
-    async def embed(item: BatchItem) -> Mapping[str, Any]:
-        model = await service.registry.get(item.model, PromptableModel)
-        await service.embeddings.ensure_encoded(item.tenant, item.image_id, model, service.new_timings())
-        return {"model": model.name}
-
-    async def segment(item: BatchItem) -> Mapping[str, Any]:
-        asked = ask.validate_body(SegmentIn, orjson.dumps(body_of("segment", item)))
-        answer = await ask.segment(service, asked, masks.formatter(MaskFormat.RLE), service.new_timings())
-        found = masks.segmentation(answer)
-        for result in found["results"]:
-            for mask in result["masks"]:
-                del mask["mask_id"]  # short-lived, and another each time
-        return found
-
-    async def find(item: BatchItem) -> Mapping[str, Any]:
-        asked = ask.validate_body(AutomaticIn, orjson.dumps(body_of("automatic", item)))
-        found = await automatic.find_objects(service, asked, service.new_timings())
-        return await asyncio.to_thread(objects.objects_to_json, found, ResultFormat.RLE)
-
-    async def classify(item: BatchItem) -> Mapping[str, Any]:
-        asked = ask.validate_body(SemanticIn, orjson.dumps(body_of("semantic", item)))
-        answer = await semantic.segment_semantic(service, asked, service.new_timings())
-        content: dict[str, Any] = orjson.loads(answer.content)
-        return content
-
-    async def detect(item: BatchItem) -> Mapping[str, Any]:
-        asked = ask.validate_body(InstancesIn, orjson.dumps(body_of("instances", item)))
-        _, found = await instances.find_instances(
-            service,
-            asked,
-            lambda found, _: objects.objects_to_json(found, ResultFormat.RLE),
-            service.new_timings(),
+async def find_source(service: Service, body: BatchIn) -> BatchSource:
+    """Where the images of the batch come from. Raises FileNotFound, BadInput, NotAllowed, TooLarge."""
+    images = body.input
+    if images.file_id is not None:
+        check_zip(await service.files.record(DEFAULT_TENANT, images.file_id))
+        return BatchSource(file_id=images.file_id)
+    if images.root is not None:
+        return BatchSource(
+            root=images.root, paths=await service.batch_roots.list_pictures(images.root, images.folder)
         )
-        return found
-
-    return {
-        "embed": embed,
-        "segment": segment,
-        "automatic": find,
-        "semantic": classify,
-        "instances": detect,
-    }
+    return BatchSource(image_ids=images.image_ids, names=images.names)
 
 
-def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
-    """How this process does each kind of job."""
-    sources = BatchSources(service.images, service.files, service.batch_roots)
+def build_request(service: Service, body: BatchIn, source: BatchSource) -> BatchRequest:
+    """Check model, prompts and options. Blocks, since there may be prompts for 100,000 images.
 
-    async def open_slices(job: Job, asked: AutomaticJobRequest) -> SliceReader:
-        return await SliceReader.open(service.files, job.tenant, asked.view)
-
-    async def segment(job: Job, name: str, pixels: UInt8, asked: AutomaticJobRequest) -> Labels:
-        model = await service.registry.get(asked.model, PromptableModel)
-        check_same_model(model.bundle, asked)
-        timings = service.new_timings()
-        image = await service.frame_embeddings.get_prepared(
-            job.tenant, name, model, pixels, job.priority, timings
-        )
-        return await service.whole_image_executor.run(
-            label_by_ais, model, image.embedding, image.size, asked.params, timings
-        )
-
-    settings = service.settings
-    threads = settings.encode_threads
-    projecting = ProjectionEngine(
-        service.registry,
-        service.frame_embeddings,
-        service.decode_pool,
-        read_prompt,
-        service.new_timings,
-        threads,
+    Raises BadInput, ModelNotFound, WrongModel.
+    """
+    request = BatchRequest(
+        operation=body.params.operation,
+        model=choose_model(service, body),
+        source=source,
+        options=body.params.options,
+        prompts={
+            name: [prompt.model_dump(mode="json", exclude_unset=True) for prompt in prompts]
+            for name, prompts in body.params.prompts.items()
+        },
     )
-    remembering = Sam2MemoryEngine(service.registry, read_prompt, settings.device, threads)
-    following = PropagationRunner(
-        service.files, {EngineName.PROJECTION: projecting, EngineName.MEMORY: remembering}
-    )
-    merging = VolumeMergeRunner(open_slices, segment, threads, settings.file_limits.voxels)
-    return {
-        JobKind.BATCH: BatchRunner(operations(service), sources, settings.batch_at_once),
-        JobKind.VIDEO: following,
-        JobKind.VOLUME: VolumeRunner(following, merging),
-        JobKind.TRACKING: TrackingRunner(open_slices, segment, threads),
-    }
+    check_prompts(request)
+    check_options(request)
+    return request
 
 
-def read_prompt(prompt: Mapping[str, Any], size: Size) -> Prompt:
-    """What was kept of a prompt of a job."""
-    return BasePromptIn.model_validate_json(orjson.dumps(prompt)).marks("prompts", size)
+def choose_model(service: Service, body: BatchIn) -> str:
+    """The model of the request, or the operation's default. Blocks. Raises BadInput, ModelNotFound, WrongModel."""
+    operation, settings = body.params.operation, service.settings
+    if body.model is not None:
+        name = body.model
+    elif operation == "instances":
+        name = default_instances_model(service)
+    else:
+        name = settings.default_semantic_model if operation == "semantic" else settings.default_model
+    bundles = service.registry.bundles()
+    if name not in bundles:
+        raise ModelNotFound(name, sorted(bundles))
+    needed, answers = NEEDS[operation]
+    manifest = bundles[name].manifest
+    if not isinstance(manifest, needed):
+        raise WrongModel(name, answers, manifest.kind)
+    return name
 
 
-def example(
-    operation: str, model: str, options: Mapping[str, Any], prompts: list[dict[str, Any]]
-) -> BatchItem:
-    """An image that stands for all of a batch, to check the options with."""
-    return BatchItem(DEFAULT_TENANT, "0" * 64, model, options, prompts)
+def check_prompts(request: BatchRequest) -> None:
+    """Check that the operation takes prompts, and that they are for the images of the batch. Raises BadInput."""
+    if request.operation != "segment":
+        if request.prompts:
+            raise BadInput(
+                f"The operation {request.operation!r} takes no prompts.",
+                field="params.prompts",
+                remedy="Leave them out, or ask for operation 'segment'.",
+            )
+        return
+    if not request.prompts:
+        raise BadInput(
+            "There are no prompts.", field="params.prompts", remedy="Send them by image_id, or by name."
+        )
+    if request.source.file_id is None:  # only the worker opens the zip and knows its pictures
+        check_prompt_names(request)
+
+
+def check_prompt_names(request: BatchRequest) -> None:
+    """Check that each image has prompts, and that all prompts are for an image. Raises BadInput."""
+    source, prompted = request.source, set(request.prompts)
+    for name in prompted.difference(source.image_ids, source.names, source.paths):
+        raise BadInput(
+            f"There are prompts for {name!r}, which is not in the input.",
+            field="params.prompts",
+            remedy="Send prompts by the ids or names of the input.",
+        )
+    ids = source.paths or source.image_ids
+    for image_id, name in zip(ids, source.names or ids, strict=True):
+        if image_id not in prompted and name not in prompted:
+            raise BadInput(
+                f"There are no prompts for {name!r}.",
+                field="params.prompts",
+                remedy="Send prompts for each image of the input.",
+            )
+
+
+def check_options(request: BatchRequest) -> None:
+    """Check the options as the operation's route would, with an image that stands for all. Raises BadInput."""
+    schema = BODIES.get(request.operation)
+    if schema is None:
+        if request.options:
+            raise BadInput(
+                "The operation 'embed' takes no options.", field="params.options", remedy="Leave them out."
+            )
+        return
+    for name in RESERVED_OPTIONS:
+        if name in request.options:
+            raise BadInput(
+                f"{name!r} is no option of a batch.",
+                field=f"params.options.{name}",
+                remedy="Send images in input, the model beside kind, and prompts in params. The format is chosen when"
+                " the results are read.",
+            )
+    prompts = next(iter(request.prompts.values()), [])
+    example = BatchItem(DEFAULT_TENANT, "0" * 64, request.model, request.options, prompts)
+    try:
+        validate_body(schema, orjson.dumps(create_body(request.operation, example)))
+    except TypeError as error:  # a number of more than 64 bits
+        raise BadInput(
+            f"The options cannot be kept: {error}.", field="params.options", remedy="Send smaller numbers."
+        ) from None
+    except BadInput as error:
+        raise BadInput(error.message, field=f"params.options.{error.field}", remedy=error.remedy) from None

@@ -1,18 +1,19 @@
-"""What is too large for a request to wait for, as a job."""
+"""An image of too many tiles for one request (TooManyTiles) becomes a job: a batch of this one image."""
 
 import orjson
 
 from segserve.app import Service
 from segserve.errors import NotAllowed, TooManyTiles
 from segserve.jobs.engine.job import Job
-from segserve.wire.operations import jobs, segment
+from segserve.wire.operations.common import validate_body
+from segserve.wire.operations.jobs import submit_job
 from segserve.wire.schemas.automatic import AutomaticIn
 from segserve.wire.schemas.jobs import JobIn
 
 
-async def submit(service: Service, asked: AutomaticIn, why: TooManyTiles) -> Job:
-    """A batch of the one image. Raises `why` where there are to be no jobs, and as `jobs.submit_job` does."""
-    body = asked.root
+async def submit_many_tiles(service: Service, request: AutomaticIn, refusal: TooManyTiles) -> Job:
+    """Submit the request as a job. Raises `refusal` where the operator allows no jobs, and as `submit_job` does."""
+    body = request.root
     content = {
         "kind": "batch",
         "model": body.model or service.settings.default_model,
@@ -24,6 +25,6 @@ async def submit(service: Service, asked: AutomaticIn, why: TooManyTiles) -> Job
         },
     }
     try:
-        return await jobs.submit_job(service, segment.validate_body(JobIn, orjson.dumps(content)), None)
+        return await submit_job(service, validate_body(JobIn, orjson.dumps(content)), None)
     except NotAllowed:
-        raise why from None
+        raise refusal from None

@@ -1,47 +1,48 @@
-"""Objects to follow through a file: requests checked against the file before they become jobs."""
+"""Video and volume jobs, objects followed from frame to frame: the request is checked before it becomes a job."""
 
 import asyncio
 
-import orjson
-
 from segserve.app import Service
 from segserve.decode.segmenter import check_prompt_coordinates
-from segserve.errors import BadInput, ModelNotFound, TooLarge, WrongModel
+from segserve.errors import BadInput, TooLarge
 from segserve.files.file_view import FileView, check_window, view_shape
-from segserve.jobs.engine.job import Job, JobKind
 from segserve.jobs.kinds.job_requests import EngineName, PromptOnSlice, PropagationRequest, RequestedObject
-from segserve.jobs.kinds.propagation_plan import count_kept_chunks
 from segserve.models.bundle import WEIGHTS_FILE, Bundle
-from segserve.models.manifest import ModelKind, PromptableManifest
+from segserve.models.manifest import ModelKind
 from segserve.types import DEFAULT_TENANT, FileKind, FileRecord, Select
-from segserve.wire.operations import reference_prompts
-from segserve.wire.schemas.jobs import VideoIn, VolumeIn
+from segserve.wire.operations.models import find_promptable
+from segserve.wire.operations.reference_prompts import read_reference_prompts
 from segserve.wire.schemas.propagation import (
     MAX_OBJECTS,
     MAX_PROMPTS_PER_OBJECT,
-    AddPromptsIn,
     ObjectPromptsIn,
     PropagationParamsIn,
+    VideoIn,
+    VolumeIn,
 )
 
-MOST_STEPS = 1_000_000  # objects times frames: their plan takes seconds and some hundred MB
+# Objects times frames. Planning this many takes seconds and some hundred MB.
+MAX_STEPS = 1_000_000
 
 
-async def of_video(service: Service, asked: VideoIn) -> PropagationRequest:
-    """What is asked, checked. Raises BadInput naming the field at fault, ModelNotFound, WrongModel, FileNotFound."""
-    record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
+async def check_video(service: Service, body: VideoIn) -> PropagationRequest:
+    """Check the request, and return it as the job keeps it.
+
+    Raises BadInput naming the field at fault, TooLarge, ModelNotFound, WrongModel, FileNotFound.
+    """
+    record = await service.files.record(DEFAULT_TENANT, body.input.file_id)
     if record.kind is FileKind.VOLUME:
         raise BadInput("The file is a volume.", field="input.file_id", remedy="Ask for kind 'volume'.")
-    view = FileView(record.file_id)
-    return await checked(
-        service, asked.model, asked.params.engine, record, view, asked.params, asked.params.objects
+    params = body.params
+    return await check_propagation(
+        service, body.model, params.engine, record, FileView(record.file_id), params, params.objects
     )
 
 
-async def of_volume(service: Service, asked: VolumeIn) -> PropagationRequest:
-    """As `of_video`."""
-    params = asked.params
-    record = await service.files.record(DEFAULT_TENANT, asked.input.file_id)
+async def check_volume(service: Service, body: VolumeIn) -> PropagationRequest:
+    """As `check_video`."""
+    params = body.params
+    record = await service.files.record(DEFAULT_TENANT, body.input.file_id)
     if record.kind is FileKind.VIDEO:
         raise BadInput("The file is a video.", field="input.file_id", remedy="Ask for kind 'video'.")
     view = FileView(record.file_id, params.axis, params.window)
@@ -49,12 +50,12 @@ async def of_volume(service: Service, asked: VolumeIn) -> PropagationRequest:
     check_window(record, params.window)
     objects = params.objects
     if params.reference is not None:
-        objects = await reference_prompts.objects(service.files, record, params.axis, params.reference)
+        objects = await read_reference_prompts(service.files, record, params.axis, params.reference)
     engine = None if params.engine is None else EngineName(params.engine)
-    return await checked(service, asked.model, engine, record, view, params, objects)
+    return await check_propagation(service, body.model, engine, record, view, params, objects)
 
 
-async def checked(
+async def check_propagation(
     service: Service,
     model: str | None,
     engine: EngineName | None,
@@ -63,15 +64,16 @@ async def checked(
     params: PropagationParamsIn,
     objects: list[ObjectPromptsIn],
 ) -> PropagationRequest:
-    bundle = await asyncio.to_thread(promptable, service, model)
-    await asyncio.to_thread(check_objects, objects, record, view.axis)
+    """Check model, engine, prompts and size of a job on the frames that `view` shows of a file."""
+    bundle = await asyncio.to_thread(find_promptable, service, model)
+    await asyncio.to_thread(check_object_prompts, objects, record, view.axis)
     request = PropagationRequest(
         model=bundle.name,
         digest=bundle.digest,
         view=view,
-        engine=engine_for(bundle, engine),
+        engine=choose_engine(bundle, engine),
         direction=params.direction,
-        objects=[asked_of(each, 0) for each in objects],
+        objects=[to_stored_prompts(item, revision=0) for item in objects],
         select=Select(params.select),
         image_size=params.image_size,
         projection=params.projection,
@@ -79,135 +81,98 @@ async def checked(
         min_score=params.min_score,
         box_extension=params.box_extension,
     )
-    check_extent(request, view_shape(record, view.axis)[0])
+    check_job_size(request, view_shape(record, view.axis)[0])
     return request
 
 
-def promptable(service: Service, model: str | None) -> Bundle:
-    """Blocks. Raises ModelNotFound, WrongModel."""
-    name, bundles = model or service.settings.default_model, service.registry.bundles()
-    if name not in bundles:
-        raise ModelNotFound(name, sorted(bundles))
-    if not isinstance(bundles[name].manifest, PromptableManifest):
-        raise WrongModel(name, "prompts", bundles[name].manifest.kind)
-    return bundles[name]
-
-
-def engine_for(bundle: Bundle, engine: EngineName | None) -> EngineName:
-    """Raises BadInput where the model cannot do what is asked."""
-    remembers = bundle.manifest.kind == ModelKind.SAM2 and bundle.has(WEIGHTS_FILE)
-    if engine is EngineName.MEMORY and not remembers:
+def choose_engine(bundle: Bundle, engine: EngineName | None) -> EngineName:
+    """The engine of the request, or the best one that the model can do. Raises BadInput where it cannot do it."""
+    has_memory = bundle.manifest.kind == ModelKind.SAM2 and bundle.has(WEIGHTS_FILE)
+    if engine is EngineName.MEMORY and not has_memory:
         raise BadInput(
             f"The model {bundle.name!r} has no memory.",
             field="params.engine",
             remedy="Ask for 'projection', or for a SAM 2 that was imported with --keep-weights.",
         )
-    return engine or (EngineName.MEMORY if remembers else EngineName.PROJECTION)
+    return engine or (EngineName.MEMORY if has_memory else EngineName.PROJECTION)
 
 
-def check_objects(
+def check_object_prompts(
     objects: list[ObjectPromptsIn], record: FileRecord, axis: int, field: str = "params.objects"
 ) -> None:
-    """Blocks where there are masks. Raises BadInput."""
+    """Check that ids are unique, frames exist, and coordinates and masks fit the frames. Blocks where there are masks.
+
+    field: path of `objects` in the request.
+
+    Raises BadInput.
+    """
     count, size = view_shape(record, axis)
-    seen = set[int]()
-    for number, each in enumerate(objects):
-        if each.object_id in seen:
+    ids = set[int]()
+    for number, item in enumerate(objects):
+        if item.object_id in ids:
             raise BadInput(
-                f"Object {each.object_id} is there twice.",
+                f"Object {item.object_id} is there twice.",
                 field=f"{field}.{number}.object_id",
                 remedy="Send all prompts of an object together.",
             )
-        seen.add(each.object_id)
-        for place, prompt in enumerate(each.prompts):
-            where = f"{field}.{number}.prompts.{place}"
-            if prompt.at >= count:
+        ids.add(item.object_id)
+        for position, prompt in enumerate(item.prompts):
+            path = f"{field}.{number}.prompts.{position}"
+            if prompt.index >= count:
                 raise BadInput(
-                    f"There is no frame {prompt.at}: the file has {count}.",
-                    field=f"{where}.{'slice' if prompt.frame is None else 'frame'}",
+                    f"There is no frame {prompt.index}: the file has {count}.",
+                    field=f"{path}.{'slice' if prompt.frame is None else 'frame'}",
                     remedy=f"Send one from 0 to {count - 1}.",
                 )
-            check_prompt_coordinates(prompt.marks(where, size), size, where)
+            check_prompt_coordinates(prompt.to_prompt(path, size), size, path)
 
 
-def check_extent(request: PropagationRequest, count: int, field: str = "params.objects") -> None:
-    """What all that was asked comes to. count: of slices. Raises BadInput, TooLarge."""
-    most = max((len(each.prompts) for each in request.objects), default=0)
-    if (
-        len(request.objects) > MAX_OBJECTS
-        or most > MAX_PROMPTS_PER_OBJECT
-        or len(request.objects) * count > MOST_STEPS
-    ):
+def check_job_size(request: PropagationRequest, count: int, field: str = "params.objects") -> None:
+    """Check that the job is not too large, and that its engine can use the prompts.
+
+    count: frames of the file. field: path of the objects in the request.
+
+    Raises BadInput, TooLarge.
+    """
+    objects = request.objects
+    max_prompts = max((len(item.prompts) for item in objects), default=0)
+    if len(objects) > MAX_OBJECTS or max_prompts > MAX_PROMPTS_PER_OBJECT or len(objects) * count > MAX_STEPS:
         raise TooLarge(
-            f"It is {len(request.objects)} objects through {count} frames, with up to {most} prompts each.",
+            f"It is {len(objects)} objects through {count} frames, with up to {max_prompts} prompts each.",
             field=field,
             remedy=f"Send at most {MAX_OBJECTS} objects in a job and {MAX_PROMPTS_PER_OBJECT} prompts for each; objects"
-            f" times frames may be at most {MOST_STEPS}.",
+            f" times frames may be at most {MAX_STEPS}.",
         )
     if request.engine is EngineName.PROJECTION:
-        for each in request.objects:
-            for at in {prompt.slice for prompt in each.prompts}:
-                check_marked(each, at, field)
+        for item in objects:
+            for frame in {prompt.slice for prompt in item.prompts}:
+                check_positive_prompt(item, frame, field)
 
 
-def check_marked(each: RequestedObject, at: int, field: str) -> None:
-    """By projection a frame with prompts is looked at by itself. Raises BadInput."""
-    prompts = [prompt.prompt for prompt in each.prompts if prompt.slice == at]
+def check_positive_prompt(item: RequestedObject, frame: int, field: str) -> None:
+    """Check that the object has a positive prompt on the frame. The engine projection segments a frame with prompts
+    by these alone. Raises BadInput."""
+    prompts = [prompt.prompt for prompt in item.prompts if prompt.slice == frame]
     if not any(
         prompt.get("box") or prompt.get("mask") or 1 in (prompt.get("labels") or [1]) for prompt in prompts
     ):
         raise BadInput(
-            f"Object {each.object_id} has nothing but negative points on frame {at}.",
+            f"Object {item.object_id} has only negative points on frame {frame}.",
             field=field,
             remedy="Send a positive point on it or a box around it as well, on the same frame.",
         )
 
 
-def asked_of(each: ObjectPromptsIn, revision: int) -> RequestedObject:
+def to_stored_prompts(item: ObjectPromptsIn, revision: int) -> RequestedObject:
+    """The prompts of an object as the job keeps them. revision: of the job, when they were sent."""
     return RequestedObject(
-        object_id=each.object_id,
+        object_id=item.object_id,
         prompts=[
             PromptOnSlice(
-                slice=prompt.at,
+                slice=prompt.index,
                 prompt=prompt.model_dump(mode="json", exclude={"frame", "slice"}, exclude_unset=True),
                 revision=revision,
             )
-            for prompt in each.prompts
+            for prompt in item.prompts
         ],
     )
-
-
-async def revise(service: Service, job_id: str, asked: AddPromptsIn) -> Job:
-    """Add objects and corrections to a job; what follows them is made again. Raises JobNotFound, BadInput, Busy."""
-    queue = service.jobs.queue
-    job = await queue.get(DEFAULT_TENANT, job_id)
-    if job.kind not in (JobKind.VIDEO, JobKind.VOLUME):
-        raise BadInput(
-            f"A {job.kind} job takes no prompts.",
-            field="job_id",
-            remedy="Send a job of kind video or volume.",
-        )
-    content = await queue.read_request(job)
-    if orjson.loads(content)["engine"] not in list(EngineName):
-        raise BadInput(
-            "The job finds all objects by itself.", field="job_id", remedy="Submit one with objects."
-        )
-    before = PropagationRequest.model_validate_json(content)
-    record = await service.files.record(DEFAULT_TENANT, before.view.file_id)
-    await asyncio.to_thread(check_objects, asked.objects, record, before.view.axis, "objects")
-    added = [asked_of(each, job.revision + 1) for each in asked.objects]
-    after = before.model_copy(update={"objects": joined(before.objects, added)})
-    count, _ = view_shape(record, before.view.axis)
-    check_extent(after, count, "objects")
-    keep = await asyncio.to_thread(count_kept_chunks, before, after, count)
-    return await queue.revise(job, after.model_dump_json().encode(), keep)
-
-
-def joined(before: list[RequestedObject], added: list[RequestedObject]) -> list[RequestedObject]:
-    """What is added to an object stands after what was asked of it before."""
-    known = {each.object_id: each for each in before}
-    for each in added:
-        if (old := known.get(each.object_id)) is not None:
-            each = old.model_copy(update={"prompts": [*old.prompts, *each.prompts]})
-        known[each.object_id] = each
-    return list(known.values())

@@ -1,4 +1,5 @@
-"""Prompts made from a volume of labels: every way to choose and to mark slices that arXiv 2408.00756 compares."""
+"""Prompts of a volume job made from a label volume: all ways to choose slices and kinds of prompts that are compared in
+arXiv 2408.00756."""
 
 import asyncio
 from typing import Any
@@ -13,7 +14,7 @@ from segserve.files.open_file import open_volume
 from segserve.masks import crop, rle
 from segserve.masks.geometry import bounding_box, deepest_pixel
 from segserve.types import DEFAULT_TENANT, Bool, FileKind, FileRecord, UInt16
-from segserve.wire.schemas.common import Rle
+from segserve.wire.schemas.prompts import Rle
 from segserve.wire.schemas.propagation import (
     MAX_OBJECT_ID,
     MAX_OBJECTS,
@@ -23,63 +24,70 @@ from segserve.wire.schemas.propagation import (
 )
 
 FIELD = "params.reference"
+MAX_LISTED_LABELS = 20  # in an error message
 
 
-async def objects(
-    files: FileLibrary, image: FileRecord, axis: int, asked: ReferenceIn
+async def read_reference_prompts(
+    files: FileLibrary, image: FileRecord, axis: int, reference: ReferenceIn
 ) -> list[ObjectPromptsIn]:
-    """Raises FileNotFound, BadInput, TooLarge."""
-    async with files.local_copy(DEFAULT_TENANT, asked.file_id) as (record, path):
+    """Read the label volume, and make the prompts of each object. image: the volume that the job works on.
+
+    Raises FileNotFound, BadInput, TooLarge.
+    """
+    async with files.local_copy(DEFAULT_TENANT, reference.file_id) as (record, path):
         if record.kind is not FileKind.VOLUME or view_shape(record, axis) != view_shape(image, axis):
             raise BadInput(
-                "The reference is no volume of the file's own size.",
+                "The reference is not a volume of the same size as the file.",
                 field=f"{FIELD}.file_id",
-                remedy="Send the labels of this very volume as NIfTI, NRRD or MetaImage.",
+                remedy="Send the labels of this volume as NIfTI, NRRD or MetaImage.",
             )
 
         def read() -> list[ObjectPromptsIn]:
             with open_volume(path, record.format, files.limits) as volume:
-                return mark(np.moveaxis(volume.voxels(), axis, 0), asked)
+                return create_prompts(np.moveaxis(volume.voxels(), axis, 0), reference)
 
         return await asyncio.to_thread(read)
 
 
-def mark(volume: NDArray[Any], asked: ReferenceIn) -> list[ObjectPromptsIn]:
-    """volume [N, H, W], 0 for what is no object. Blocks. Raises BadInput."""
-    labels = checked(volume)
-    areas = np.stack([np.bincount(each.ravel(), minlength=int(labels.max()) + 1) for each in labels])
-    known: list[int] = (np.flatnonzero(areas.sum(axis=0)[1:]) + 1).tolist()
-    wanted = known if asked.labels is None else list(dict.fromkeys(asked.labels))
-    for label in wanted:
-        if label not in known:
+def create_prompts(volume: NDArray[Any], reference: ReferenceIn) -> list[ObjectPromptsIn]:
+    """Make the prompts of each object. volume [N, H, W]: labels, 0 is background. Blocks. Raises BadInput."""
+    labels = to_labels(volume)
+    areas = np.stack([np.bincount(plane.ravel(), minlength=int(labels.max()) + 1) for plane in labels])
+    existing: list[int] = (np.flatnonzero(areas.sum(axis=0)[1:]) + 1).tolist()
+    chosen = existing if reference.labels is None else list(dict.fromkeys(reference.labels))
+    for label in chosen:
+        if label not in existing:
             raise BadInput(
                 f"The reference has no label {label}.",
                 field=f"{FIELD}.labels",
-                remedy=f"It has {', '.join(map(str, known[:20])) or 'none'}.",
+                remedy=f"It has {', '.join(map(str, existing[:MAX_LISTED_LABELS])) or 'none'}.",
             )
-    if not 0 < len(wanted) <= MAX_OBJECTS:
+    if not 0 < len(chosen) <= MAX_OBJECTS:
         raise BadInput(
-            f"The reference has {len(wanted)} labels.",
+            f"The reference has {len(chosen)} labels.",
             field=f"{FIELD}.labels",
             remedy=f"Name from 1 to {MAX_OBJECTS} of them.",
         )
     return [
         ObjectPromptsIn(
             object_id=label,
-            prompts=[marked(labels[at] == label, at, asked) for at in chosen(areas[:, label], asked)],
+            prompts=[
+                create_prompt(labels[index] == label, index, reference)
+                for index in choose_slices(areas[:, label], reference)
+            ],
         )
-        for label in wanted
+        for label in chosen
     ]
 
 
-def checked(volume: NDArray[Any]) -> UInt16:
-    """Raises BadInput for values that are no labels."""
-    for each in volume:
+def to_labels(volume: NDArray[Any]) -> UInt16:
+    """Convert to label values, slice by slice. Raises BadInput for values that are no labels."""
+    for plane in volume:
         if (
-            not np.isfinite(each).all()
-            or each.min() < 0
-            or each.max() > MAX_OBJECT_ID
-            or (each != np.rint(each)).any()
+            not np.isfinite(plane).all()
+            or plane.min() < 0
+            or plane.max() > MAX_OBJECT_ID
+            or (plane != np.rint(plane)).any()
         ):
             raise BadInput(
                 f"The reference has values that are not whole numbers from 0 to {MAX_OBJECT_ID}.",
@@ -89,41 +97,42 @@ def checked(volume: NDArray[Any]) -> UInt16:
     return volume.astype(np.uint16)
 
 
-def chosen(areas: NDArray[np.int64], asked: ReferenceIn) -> list[int]:
-    """areas: of an object, by slice. The slice asked for, and others as far from each other as can be."""
-    there = np.flatnonzero(areas)
-    match asked.slices:
+def choose_slices(areas: NDArray[np.int64], reference: ReferenceIn) -> list[int]:
+    """The slices of an object that get prompts: the one that the reference asks for, then each as far from the others
+    as possible. areas: pixels of the object on each slice."""
+    occupied = np.flatnonzero(areas)
+    match reference.slices:
         case "first":
-            begin = there[0]
+            first = occupied[0]
         case "centre":
-            begin = there[len(there) // 2]
+            first = occupied[len(occupied) // 2]
         case "largest":
-            begin = int(areas.argmax())
-    found = [int(begin)]
-    while len(found) < min(asked.annotated, len(there)):
-        apart = np.abs(there[:, None] - np.array(found)[None]).min(axis=1)
-        found.append(int(there[apart.argmax()]))
-    return sorted(found)
+            first = int(areas.argmax())
+    chosen = [int(first)]
+    while len(chosen) < min(reference.annotated, len(occupied)):
+        distances = np.abs(occupied[:, None] - np.array(chosen)[None]).min(axis=1)
+        chosen.append(int(occupied[distances.argmax()]))
+    return sorted(chosen)
 
 
-def marked(mask: Bool, at: int, asked: ReferenceIn) -> FramePromptIn:
-    """mask [H, W], not empty."""
-    match asked.prompt:
+def create_prompt(mask: Bool, index: int, reference: ReferenceIn) -> FramePromptIn:
+    """The prompt on one slice. mask [H, W]: the object on it, not empty. index: of the slice."""
+    match reference.prompt:
         case "points":
-            return FramePromptIn(frame=at, points=deepest(mask, asked.points))
+            return FramePromptIn(frame=index, points=find_deep_points(mask, reference.points))
         case "box":
             x0, y0, x1, y1 = bounding_box(mask)
-            return FramePromptIn(frame=at, box=(float(x0), float(y0), float(x1), float(y1)))
+            return FramePromptIn(frame=index, box=(float(x0), float(y0), float(x1), float(y1)))
         case "mask":
             counts = rle.encode(crop.from_mask(mask))
-            return FramePromptIn(frame=at, mask=Rle(size=(mask.shape[0], mask.shape[1]), counts=counts))
+            return FramePromptIn(frame=index, mask=Rle(size=(mask.shape[0], mask.shape[1]), counts=counts))
 
 
-def deepest(mask: Bool, count: int) -> list[tuple[float, float]]:
-    """(x, y) of points on the mask, each as far as can be from its outside and from those before."""
-    free, found = mask.copy(), list[tuple[float, float]]()
-    while len(found) < count and free.any():
+def find_deep_points(mask: Bool, count: int) -> list[tuple[float, float]]:
+    """Up to `count` points (x, y) on the mask, each as far as possible from the outside and from earlier points."""
+    free, points = mask.copy(), list[tuple[float, float]]()
+    while len(points) < count and free.any():
         x, y = deepest_pixel(free)
-        found.append((float(x), float(y)))
+        points.append((float(x), float(y)))
         free[y, x] = False
-    return found
+    return points

@@ -1,4 +1,4 @@
-"""The semantic route's part that REST and gRPC share."""
+"""A class for every pixel, as REST, gRPC, batch jobs and the command line call it."""
 
 from dataclasses import dataclass
 
@@ -10,56 +10,55 @@ from segserve.semantic.class_map import ClassMap
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, UInt8
 from segserve.wire.results import objects
-from segserve.wire.schemas.common import ResultFormat
+from segserve.wire.schemas.objects import ResultFormat
 from segserve.wire.schemas.semantic import SemanticFormat, SemanticIn
 
-AREAS = "Segserve-Areas"  # a header, so that a class map as a file comes with its areas
+# A class map that is answered as a file has no room for the areas of its classes: this header has them.
+AREAS_HEADER = "Segserve-Areas"
 
 
 @dataclass(frozen=True)
 class SemanticAnswer:
-    """content: as `media_type` says."""
+    """A class map, and its content in the format of the request."""
 
-    found: ClassMap
+    class_map: ClassMap
     content: bytes
     media_type: str
 
 
-async def segment_semantic(service: Service, asked: SemanticIn, timings: Timings) -> SemanticAnswer:
-    """Raises as `SemanticSegmenter.segment` does."""
-    found, (content, media_type) = await service.semantic.segment(
+async def segment_semantic(service: Service, request: SemanticIn, timings: Timings) -> SemanticAnswer:
+    """Find the class of every pixel. Raises as `SemanticSegmenter.segment` does."""
+    class_map, (content, media_type) = await service.semantic.segment(
         DEFAULT_TENANT,
-        asked.image_id,
-        asked.model or service.settings.default_semantic_model,
-        asked.build(),
-        lambda answer, image: write_class_map(answer, asked.format, image),
+        request.image_id,
+        request.model or service.settings.default_semantic_model,
+        request.to_options(),
+        lambda class_map, image: write_class_map(class_map, request.format, image),
         timings,
     )
-    return SemanticAnswer(found, content, media_type)
+    return SemanticAnswer(class_map, content, media_type)
 
 
-def write_class_map(answer: ClassMap, asked: SemanticFormat, image: UInt8) -> tuple[bytes, str]:
-    """(the answer's bytes, their media type)."""
-    if asked is SemanticFormat.PROBABILITIES:
-        assert answer.probabilities is not None
-        return encode_npy(answer.probabilities), objects.NPY
-    known = ResultFormat(asked)
-    if known in objects.MAPS:
-        return objects.write_map(answer.values, known, image)
-    found = answer.to_image_objects()
-    content = (
-        objects.objects_to_coco(found)
-        if known is ResultFormat.COCO
-        else objects.objects_to_json(found, known)
-    )
+def write_class_map(class_map: ClassMap, semantic_format: SemanticFormat, image: UInt8) -> tuple[bytes, str]:
+    """Write a class map as (content, media type). image [H, W, 3]: what an overlay is drawn on."""
+    if semantic_format is SemanticFormat.PROBABILITIES:
+        assert class_map.probabilities is not None
+        return encode_npy(class_map.probabilities), objects.NPY
+    result_format = ResultFormat(semantic_format)
+    if result_format in objects.MAPS:
+        return objects.write_map(class_map.values, result_format, image)
+    result = class_map.to_image_objects()
+    if result_format is ResultFormat.COCO:
+        content = objects.objects_to_coco(result)
+    else:
+        content = objects.objects_to_json(result, result_format)
     classes = [
-        {"value": each.value, "class": each.name, "area": each.area, "fraction": each.fraction}
-        for each in answer.classes
+        {"value": c.value, "class": c.name, "area": c.area, "fraction": c.fraction} for c in class_map.classes
     ]
     return orjson.dumps({**content, "classes": classes}), objects.JSON
 
 
-def areas_header(answer: ClassMap) -> str:
-    """Pixels by value in the class map, of the classes that occur: "1=52311, 3=17". Their names are in
-    GET /v1/models/{model}."""
-    return ", ".join(f"{each.value}={each.area}" for each in answer.classes if each.area)
+def areas_header(class_map: ClassMap) -> str:
+    """The value of AREAS_HEADER: pixels by value in the class map, for the classes that occur ("1=52311, 3=17"). The
+    names of the classes are in GET /v1/models/{model}."""
+    return ", ".join(f"{c.value}={c.area}" for c in class_map.classes if c.area)

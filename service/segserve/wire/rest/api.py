@@ -1,4 +1,4 @@
-"""The REST API: convert, call, convert back. One module a group of routes."""
+"""The ASGI applications: routes, middleware and the OpenAPI document put together."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,7 +10,14 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from segserve.app import MB, Service
 from segserve.wire.http import browser_headers, problems, request_body
-from segserve.wire.http.middleware import HeadAsGet, InFlight, LimitBody, Observe, Pace
+from segserve.wire.http.limits import upload_limits
+from segserve.wire.http.middleware import (
+    BodyPaceLimit,
+    BodySizeLimit,
+    HeadAsGet,
+    InFlightLimit,
+    RequestLogger,
+)
 from segserve.wire.rest import (
     automatic,
     files,
@@ -24,27 +31,20 @@ from segserve.wire.rest import (
     semantic,
 )
 from segserve.wire.schemas.automatic import AutomaticIn
-from segserve.wire.schemas.common import FetchImageIn, SegmentIn
+from segserve.wire.schemas.images import FetchImageIn
 from segserve.wire.schemas.instances import InstancesIn
 from segserve.wire.schemas.jobs import JobIn
 from segserve.wire.schemas.propagation import AddPromptsIn
+from segserve.wire.schemas.segment import SegmentIn
 from segserve.wire.schemas.semantic import SemanticIn
 
-MULTIPART_SLACK = 1 << 20  # boundaries and headers around the file
 ROUTES = (images, segment, automatic, semantic, instances, files, jobs, models, health_and_metrics)
-BODIES = (
-    SegmentIn,
-    AutomaticIn,
-    SemanticIn,
-    InstancesIn,
-    JobIn,
-    AddPromptsIn,
-    FetchImageIn,
-)  # read by `body.read_json`
+# The bodies that routes read by `request_body.read_json`. FastAPI does not know them.
+BODIES = (SegmentIn, AutomaticIn, SemanticIn, InstancesIn, JobIn, AddPromptsIn, FetchImageIn)
 
 
 class Api(FastAPI):
-    """Its OpenAPI document holds the bodies that are read by `body.read_json` too."""
+    """FastAPI whose OpenAPI document has the schemas of BODIES too."""
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
@@ -52,8 +52,8 @@ class Api(FastAPI):
         return document
 
 
-def living(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """The service starts and stops with the application."""
+def create_lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Starts the service with the application, and stops it with the application."""
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
@@ -65,49 +65,51 @@ def living(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[
 
 
 def create_worker_api(service: Service) -> FastAPI:
-    """What a worker answers over HTTP."""
+    """The application of an encoder or job worker: health and metrics only."""
     api = FastAPI(
-        title="segserve", version=version("segserve"), lifespan=living(service), docs_url=None, redoc_url=None
+        title="segserve",
+        version=version("segserve"),
+        lifespan=create_lifespan(service),
+        docs_url=None,
+        redoc_url=None,
     )
-    problems.install(api)
-    health_and_metrics.add(api, service)
-    api.add_middleware(browser_headers.SecureHeaders, shared=False)
+    problems.install_error_handlers(api)
+    health_and_metrics.add_routes(api, service)
+    api.add_middleware(browser_headers.SecurityHeaders, shared=False)
     return api
 
 
 def create_api(service: Service) -> FastAPI:
-    """The ASGI application of the service."""
+    """The application of the API: all routes."""
     api = Api(
         title="segserve",
         version=version("segserve"),
-        lifespan=living(service),
+        lifespan=create_lifespan(service),
         docs_url=None,
         redoc_url=None,
         summary="Encode an image once, then answer every prompt on it in milliseconds.",
     )
-    problems.install(api)
+    problems.install_error_handlers(api)
     for routes in ROUTES:
-        routes.add(api, service)
-    pages.add(api)
+        routes.add_routes(api, service)
+    pages.add_routes(api)
+    add_middleware(api, service)
+    return api
+
+
+def add_middleware(api: FastAPI, service: Service) -> None:
+    """Add all middleware. The one added last sees a request first."""
     settings = service.settings
-    image_limit = settings.max_image_mb * MB + MULTIPART_SLACK
-    file_limit = settings.max_file_mb * MB + MULTIPART_SLACK
-    # The last one added is the first to see a request.
+    api.add_middleware(BodySizeLimit, limits=upload_limits(settings), default=settings.max_request_mb * MB)
+    api.add_middleware(BodyPaceLimit, timeout_s=settings.body_timeout_s)
     api.add_middleware(
-        LimitBody,
-        limits={"/v1/images": image_limit, "/v1/files": file_limit},
-        default=settings.max_request_mb * MB,
-    )
-    api.add_middleware(Pace, timeout_s=settings.body_timeout_s)
-    api.add_middleware(
-        InFlight,
+        InFlightLimit,
         metrics=service.metrics,
-        most=settings.max_in_flight,
-        crowded={"/v1/segment": service.click_limit.refusal},
+        max_in_flight=settings.max_in_flight,
+        busy_checks={"/v1/segment": service.click_limit.refusal},
     )
-    api.add_middleware(Observe, metrics=service.metrics)
+    api.add_middleware(RequestLogger, metrics=service.metrics)
     api.add_middleware(HeadAsGet)
     if settings.cors_origins:
-        api.add_middleware(CORSMiddleware, **browser_headers.cors(settings.cors_origins))
-    api.add_middleware(browser_headers.SecureHeaders, shared=bool(settings.cors_origins))
-    return api
+        api.add_middleware(CORSMiddleware, **browser_headers.cors_options(settings.cors_origins))
+    api.add_middleware(browser_headers.SecurityHeaders, shared=bool(settings.cors_origins))

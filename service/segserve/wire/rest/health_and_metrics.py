@@ -1,27 +1,28 @@
-"""What operators ask."""
+"""/livez, /readyz and /metrics, for operators, load balancers and Prometheus."""
 
 from fastapi import FastAPI
 from fastapi.responses import Response
 
 from segserve.app import Service
-from segserve.wire.rest.responses import json
-from segserve.wire.schemas.common import ReadyOut
+from segserve.wire.rest.responses import json_response
+from segserve.wire.schemas.health import ReadyOut
 
-STANDARD_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"  # media type
 
 
-def add(api: FastAPI, service: Service) -> None:
+def add_routes(api: FastAPI, service: Service) -> None:
     @api.get("/livez", tags=["operation"])
     async def livez() -> Response:
-        """The process answers."""
-        return json({"status": "alive"})
+        """The process is alive."""
+        return json_response({"status": "alive"})
 
     @api.get("/readyz", response_model=ReadyOut, responses={503: {"model": ReadyOut}}, tags=["operation"])
     async def readyz() -> Response:
-        """Would a click work? Degraded: on images that this process holds."""
+        """Whether a click would be answered. degraded: only on images whose embeddings this process holds."""
         status, checks = await service.readiness()
-        return json({"status": status, "checks": checks}, 503 if status == "unavailable" else 200)
+        return json_response({"status": status, "checks": checks}, 503 if status == "unavailable" else 200)
 
     @api.get("/metrics", tags=["operation"], responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
-        return Response(service.metrics.expose(), media_type=STANDARD_METRICS)
+        """The metrics in the text format of Prometheus."""
+        return Response(service.metrics.expose(), media_type=PROMETHEUS_TEXT)

@@ -1,4 +1,4 @@
-"""Images: store, look up, delete; and their embeddings."""
+"""/v1/images: store, look up and delete images, and read their embeddings."""
 
 from typing import Annotated, Any
 
@@ -10,46 +10,50 @@ from segserve.errors import BadInput
 from segserve.models.promptable_model import PromptableModel
 from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions
 from segserve.wire.http import request_body
-from segserve.wire.rest.responses import ImageId, json, refusals
-from segserve.wire.schemas.common import ImageOut
+from segserve.wire.rest.responses import ImageId, json_response, problem_responses
+from segserve.wire.schemas.images import ImageOut
 
 
 def read_options(
-    page: Annotated[int, Query(ge=0, le=100_000, description="of a multi-page file, from 0")] = 0,
+    page: Annotated[int, Query(ge=0, le=100_000, description="page of a multi-page file, from 0")] = 0,
     channels: Annotated[
         str | None,
-        Query(description="which to take, such as 0 or 2,1,0", pattern=r"^\d{1,4}(,\d{1,4}){0,2}$"),
+        Query(
+            description="channels to take, in order, such as 0 or 2,1,0; the file's own colours if left out",
+            pattern=r"^\d{1,4}(,\d{1,4}){0,2}$",
+        ),
     ] = None,
     normalise: Annotated[
         Normalise | None, Query(description="how values become 8-bit; none if left out")
     ] = None,
     normalize: Annotated[Normalise | None, Query(description="another spelling of normalise")] = None,
 ) -> ReadOptions:
-    """Raises BadInput where both spellings are sent with different values."""
+    """The options for reading an image, from the query. Raises BadInput where the two spellings differ."""
     if normalise is not None and normalize is not None and normalise is not normalize:
         raise BadInput(
             f"normalise is {normalise!s} and normalize is {normalize!s}.",
             field="normalize",
             remedy="Send one of the two, or the same value in both.",
         )
-    chosen = None if channels is None else tuple(int(c) for c in channels.split(","))
-    return ReadOptions(page, chosen, normalise or normalize or Normalise.NONE)
+    numbers = None if channels is None else tuple(int(c) for c in channels.split(","))
+    return ReadOptions(page, numbers, normalise or normalize or Normalise.NONE)
 
 
-def image_out(record: ImageRecord) -> dict[str, Any]:
+def image_to_json(record: ImageRecord) -> dict[str, Any]:
+    """The JSON of `ImageOut`."""
     return {"image_id": record.image_id, "width": record.size.width, "height": record.size.height}
 
 
-def add(api: FastAPI, service: Service) -> None:
+def add_routes(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/images",
         status_code=201,
         response_model=ImageOut,
-        openapi_extra=request_body.UPLOAD_SCHEMA,
-        responses=refusals(400, 403, 404, 408, 413, 415, 422, 503, 507),
+        openapi_extra=request_body.IMAGE_UPLOAD_SCHEMA,
+        responses=problem_responses(400, 403, 404, 408, 413, 415, 422, 503, 507),
         tags=["images"],
     )
-    async def upload(
+    async def upload_image(
         request: Request,
         options: Annotated[ReadOptions, Depends(read_options)],
         model: Annotated[
@@ -58,34 +62,42 @@ def add(api: FastAPI, service: Service) -> None:
     ) -> Response:
         """Store an image. The same bytes with the same options have the same id, however often they are sent."""
         loaded = None if model is None else await service.registry.get(model, PromptableModel)
-        async with request_body.uploaded(request, service.image_fetcher) as file:
+        async with request_body.open_image_upload(request, service.image_fetcher) as file:
             record = await service.images.add(DEFAULT_TENANT, file, options)
         if loaded is not None:
             service.start_encoding(record, loaded)
-        return json(image_out(record), 201)
+        return json_response(image_to_json(record), 201)
 
     @api.get(
-        "/v1/images/{image_id}", response_model=ImageOut, responses=refusals(404, 422, 503), tags=["images"]
+        "/v1/images/{image_id}",
+        response_model=ImageOut,
+        responses=problem_responses(404, 422, 503),
+        tags=["images"],
     )
-    async def image(image_id: ImageId) -> Response:
-        """The size of a stored image; HEAD asks whether there is one."""
-        return json(image_out(await service.images.record(DEFAULT_TENANT, image_id)))
+    async def get_image(image_id: ImageId) -> Response:
+        """The size of a stored image. HEAD tells whether there is one."""
+        return json_response(image_to_json(await service.images.record(DEFAULT_TENANT, image_id)))
 
-    @api.delete("/v1/images/{image_id}", status_code=204, responses=refusals(404, 422, 503), tags=["images"])
-    async def delete(image_id: ImageId) -> Response:
-        """Delete an image and all that was made from it."""
+    @api.delete(
+        "/v1/images/{image_id}", status_code=204, responses=problem_responses(404, 422, 503), tags=["images"]
+    )
+    async def delete_image(image_id: ImageId) -> Response:
+        """Delete an image and everything that was made from it."""
         await service.images.delete(DEFAULT_TENANT, image_id)
         return Response(status_code=204)
 
     @api.get(
         "/v1/images/{image_id}/embedding",
-        responses={200: {"content": {"application/octet-stream": {}}}, **refusals(404, 409, 422, 503)},
+        responses={
+            200: {"content": {"application/octet-stream": {}}},
+            **problem_responses(404, 409, 422, 503),
+        },
         tags=["images"],
     )
-    async def embedding(
+    async def get_embedding(
         image_id: ImageId, model: Annotated[str | None, Query(max_length=64)] = None
     ) -> Response:
-        """The embedding as safetensors (fp16), to decode elsewhere with the model's decoder.onnx."""
+        """The embedding as safetensors (float16), to decode elsewhere with the model's decoder.onnx."""
         timings = service.new_timings()
         loaded = await service.registry.get(model or service.settings.default_model, PromptableModel)
         packed = await service.get_packed_embedding(image_id, loaded, timings)

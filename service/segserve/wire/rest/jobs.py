@@ -1,4 +1,4 @@
-"""Long work: submit, look, follow, read, cancel, try again."""
+"""/v1/jobs: submit, watch, read, correct, cancel and retry long work."""
 
 import time
 from collections.abc import AsyncIterator
@@ -14,16 +14,18 @@ from segserve.jobs.engine.job import JobEvent
 from segserve.jobs.engine.job_json import job_to_json
 from segserve.types import DEFAULT_TENANT
 from segserve.wire.http import request_body
-from segserve.wire.operations import jobs, propagation
-from segserve.wire.rest.responses import accepted, json, refusals
-from segserve.wire.results import job as job_results
+from segserve.wire.operations.add_prompts import add_prompts
+from segserve.wire.operations.jobs import submit_job
+from segserve.wire.rest.responses import accepted_response, json_response, problem_responses
+from segserve.wire.results.job import write_job_results
 from segserve.wire.results.job_formats import FILE_TYPES, JobFormat
 from segserve.wire.schemas.jobs import JobIn, JobOut, JobsOut
 from segserve.wire.schemas.propagation import AddPromptsIn
 
-EVENTS = "text/event-stream"
-CONTENT: dict[str, Any] = {form.media_type: {} for form in FILE_TYPES.values()}
-HEARTBEAT_S = 15.0  # proxies close what is silent for a minute
+EVENT_STREAM = "text/event-stream"
+RESULT_CONTENT: dict[str, Any] = {file_type.media_type: {} for file_type in FILE_TYPES.values()}
+HEARTBEAT_S = 15.0  # proxies close a connection that is silent for a minute
+FIRST_EVENT = "0"  # events after this id are all events
 
 JobId = Annotated[str, Path(description="as POST /v1/jobs answered it", max_length=64)]
 IdempotencyKey = Annotated[
@@ -31,12 +33,13 @@ IdempotencyKey = Annotated[
     Header(min_length=1, max_length=255, description="the same key and body again: the same job"),
 ]
 LastEventId = Annotated[
-    str | None, Header(max_length=64, description="go on after this event, as browsers do by themselves")
+    str | None,
+    Header(max_length=64, description="go on after this event; browsers send it when they connect again"),
 ]
 
 
-def as_text(event: JobEvent) -> bytes:
-    """As server-sent events are written (WHATWG HTML, 9.2.5)."""
+def event_to_sse(event: JobEvent) -> bytes:
+    """A server-sent event (WHATWG HTML, 9.2.5)."""
     name = b"end" if event.job.state.has_ended else b"progress"
     return b"id: %s\nevent: %s\ndata: %s\n\n" % (
         event.id.encode(),
@@ -45,119 +48,142 @@ def as_text(event: JobEvent) -> bytes:
     )
 
 
-async def as_stream(
+async def stream_events(
     service: Service, first: JobEvent | None, events: AsyncIterator[JobEvent | None]
 ) -> AsyncIterator[bytes]:
-    """A stream that ends early, for the service stops or the jobs' Redis is away, is taken up again by the client."""
+    """Stream events, with heartbeats between them. The stream ends early when the service stops, or when the Redis of
+    the jobs cannot be reached; the client then connects again."""
     if first is not None:
-        yield as_text(first)
-    said = time.monotonic()
+        yield event_to_sse(first)
+    sent_at = time.monotonic()
     try:
         async for event in events:
             if event is not None:
-                yield as_text(event)
-                said = time.monotonic()
+                yield event_to_sse(event)
+                sent_at = time.monotonic()
             elif service.closing.is_set():
                 return
-            elif time.monotonic() - said > HEARTBEAT_S:
+            elif time.monotonic() - sent_at > HEARTBEAT_S:
                 yield b": still here\n\n"
-                said = time.monotonic()
+                sent_at = time.monotonic()
     except SegserveError:
         return
 
 
-def add(api: FastAPI, service: Service) -> None:
+def add_routes(api: FastAPI, service: Service) -> None:
+    add_submission(api, service)
+    add_reading(api, service)
+    add_changes(api, service)
+
+
+def add_submission(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/jobs",
         status_code=202,
         response_model=JobOut,
-        openapi_extra=request_body.json_schema(JobIn),
-        responses=refusals(400, 403, 404, 408, 413, 415, 422, 503, 507),
+        openapi_extra=request_body.json_body_schema(JobIn),
+        responses=problem_responses(400, 403, 404, 408, 413, 415, 422, 503, 507),
         tags=["jobs"],
     )
     async def submit(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
-        """Begin long work. It goes on whatever dies meanwhile, and is looked at under its job_id."""
-        asked = await request_body.read_json(request, JobIn)
-        return accepted(await jobs.submit_job(service, asked, idempotency_key))
+        """Submit long work. It goes on if processes or machines fail. Follow it by its job_id."""
+        body = await request_body.read_json(request, JobIn)
+        return accepted_response(await submit_job(service, body, idempotency_key))
 
-    @api.get("/v1/jobs", response_model=JobsOut, responses=refusals(403, 503), tags=["jobs"])
-    async def recent() -> Response:
+
+def add_reading(api: FastAPI, service: Service) -> None:
+    @api.get("/v1/jobs", response_model=JobsOut, responses=problem_responses(403, 503), tags=["jobs"])
+    async def list_jobs() -> Response:
         """The newest jobs."""
-        return json(
+        return json_response(
             {"jobs": [job_to_json(job) for job in await service.jobs.queue.list_recent(DEFAULT_TENANT)]}
         )
 
     @api.get(
-        "/v1/jobs/{job_id}", response_model=JobOut, responses=refusals(403, 404, 422, 503), tags=["jobs"]
+        "/v1/jobs/{job_id}",
+        response_model=JobOut,
+        responses=problem_responses(403, 404, 422, 503),
+        tags=["jobs"],
     )
-    async def state(job_id: JobId) -> Response:
-        return json(job_to_json(await service.jobs.queue.get(DEFAULT_TENANT, job_id)))
+    async def get_job(job_id: JobId) -> Response:
+        """State and progress of a job."""
+        return json_response(job_to_json(await service.jobs.queue.get(DEFAULT_TENANT, job_id)))
 
     @api.get(
         "/v1/jobs/{job_id}/events",
-        responses={200: {"content": {EVENTS: {}}}, **refusals(403, 404, 422, 503)},
+        responses={200: {"content": {EVENT_STREAM: {}}}, **problem_responses(403, 404, 422, 503)},
         tags=["jobs"],
     )
-    async def events(job_id: JobId, last_event_id: LastEventId = None) -> Response:
-        """Follow a job: its state now and then, as server-sent events, until it has ended. With Last-Event-ID none
-        is missed."""
-        propagation = service.jobs.queue.follow(DEFAULT_TENANT, job_id, last_event_id or "0")
-        # What is wrong with the request is said before the stream begins.
-        first = await anext(propagation, None)
+    async def watch_job(job_id: JobId, last_event_id: LastEventId = None) -> Response:
+        """Follow a job until it has ended: its state and progress as server-sent events. A client that sends
+        Last-Event-ID misses none."""
+        events = service.jobs.queue.follow(DEFAULT_TENANT, job_id, last_event_id or FIRST_EVENT)
+        first = await anext(events, None)  # errors of the request are raised here, before the stream begins
         return StreamingResponse(
-            as_stream(service, first, propagation), media_type=EVENTS, headers={"Cache-Control": "no-store"}
+            stream_events(service, first, events),
+            media_type=EVENT_STREAM,
+            headers={"Cache-Control": "no-store"},
         )
 
     @api.get(
         "/v1/jobs/{job_id}/results",
-        responses={200: {"content": CONTENT}, **refusals(403, 404, 413, 422, 501, 503)},
+        responses={200: {"content": RESULT_CONTENT}, **problem_responses(403, 404, 413, 422, 501, 503)},
         tags=["jobs"],
     )
-    async def results(
+    async def read_results(
         job_id: JobId,
         from_: Annotated[
-            int, Query(alias="from", ge=0, le=1 << 53, description="lines to leave out, of ndjson")
+            int,
+            Query(alias="from", ge=0, le=1 << 53, description="number of lines to leave out, for ndjson"),
         ] = 0,
         format_: Annotated[JobFormat, Query(alias="format")] = JobFormat.NDJSON,
     ) -> Response:
-        """What is done so far. ndjson: a line for each image, frame or slice, as it came. coco: one COCO data set. png,
-        tiff: a zip of label or class maps. Of frames and slices, tiff_stack: label maps as one TIFF; sheet: some of
-        them as one PNG to look at. Of video and tracking, mp4: objects drawn over the frames. Of volumes, nifti, nrrd,
-        mha: a label volume in the source's geometry. Label maps hold object_ids."""
-        job = await service.jobs.queue.get(DEFAULT_TENANT, job_id)
-        form = FILE_TYPES[format_]
-        parts = await job_results.write_job_results(service, job, format_, from_)
-        named = {"Content-Disposition": f'inline; filename="{job.job_id}{form.suffix}"'}
-        return StreamingResponse(parts, media_type=form.media_type, headers=named)
+        """Read the results that are done so far.
 
+        All kinds of jobs: ndjson, a line for each image, frame or slice; coco, one COCO data set; png and tiff, a zip
+        of label or class maps. Jobs on frames and slices: tiff_stack, label maps as the pages of one TIFF; sheet, some
+        frames with the objects drawn on them, as one PNG. Video and tracking: mp4, the frames with the objects drawn on
+        them. Volumes: nifti, nrrd, mha, a label volume in the source's geometry. Tracking: ctc, the format of the Cell
+        Tracking Challenge. The values of label maps are object_ids."""
+        job = await service.jobs.queue.get(DEFAULT_TENANT, job_id)
+        file_type = FILE_TYPES[format_]
+        parts = await write_job_results(service, job, format_, from_)
+        headers = {"Content-Disposition": f'inline; filename="{job.job_id}{file_type.suffix}"'}
+        return StreamingResponse(parts, media_type=file_type.media_type, headers=headers)
+
+
+def add_changes(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/jobs/{job_id}/prompts",
         status_code=202,
         response_model=JobOut,
-        openapi_extra=request_body.json_schema(AddPromptsIn),
-        responses=refusals(400, 403, 404, 408, 413, 415, 422, 503),
+        openapi_extra=request_body.json_body_schema(AddPromptsIn),
+        responses=problem_responses(400, 403, 404, 408, 413, 415, 422, 503),
         tags=["jobs"],
     )
-    async def add_prompts(job_id: JobId, request: Request) -> Response:
-        """Add objects and corrections to a job on a video or a volume, while it runs or after: what follows them is
-        made again, the rest stays."""
-        asked = await request_body.read_json(request, AddPromptsIn)
-        return json(job_to_json(await propagation.revise(service, job_id, asked)), 202)
+    async def add_prompts_to_job(job_id: JobId, request: Request) -> Response:
+        """Add objects and corrections to a job on a video or a volume, while it runs or after. Results that depend on
+        them are computed again, the rest stays."""
+        body = await request_body.read_json(request, AddPromptsIn)
+        return json_response(job_to_json(await add_prompts(service, job_id, body)), 202)
 
     @api.post(
         "/v1/jobs/{job_id}/retry",
         status_code=202,
         response_model=JobOut,
-        responses=refusals(403, 404, 422, 503),
+        responses=problem_responses(403, 404, 422, 503),
         tags=["jobs"],
     )
-    async def retry(job_id: JobId) -> Response:
-        """Try what failed or was cancelled again, from the last finished part on."""
-        return json(job_to_json(await service.jobs.queue.retry(DEFAULT_TENANT, job_id)), 202)
+    async def retry_job(job_id: JobId) -> Response:
+        """Run a failed or cancelled job again, from the last finished part on."""
+        return json_response(job_to_json(await service.jobs.queue.retry(DEFAULT_TENANT, job_id)), 202)
 
     @api.delete(
-        "/v1/jobs/{job_id}", response_model=JobOut, responses=refusals(403, 404, 422, 503), tags=["jobs"]
+        "/v1/jobs/{job_id}",
+        response_model=JobOut,
+        responses=problem_responses(403, 404, 422, 503),
+        tags=["jobs"],
     )
-    async def cancel(job_id: JobId) -> Response:
-        """Stop a job within one image or frame. What it has finished can still be read."""
-        return json(job_to_json(await service.jobs.queue.cancel(DEFAULT_TENANT, job_id)))
+    async def cancel_job(job_id: JobId) -> Response:
+        """Stop a job within one image or frame. Its finished results can still be read."""
+        return json_response(job_to_json(await service.jobs.queue.cancel(DEFAULT_TENANT, job_id)))

@@ -1,4 +1,4 @@
-"""Which models there are."""
+"""/v1/models: the models and their decoders."""
 
 import asyncio
 
@@ -7,31 +7,36 @@ from fastapi.responses import FileResponse, Response
 
 from segserve.app import Service
 from segserve.errors import NotFound
-from segserve.wire.operations import segment
-from segserve.wire.rest.responses import ModelName, json, refusals
-from segserve.wire.schemas.common import ModelOut, ModelsOut
+from segserve.wire.operations.models import describe_model
+from segserve.wire.rest.responses import ModelName, json_response, problem_responses
+from segserve.wire.schemas.models import ModelOut, ModelsOut
 
 
-def add(api: FastAPI, service: Service) -> None:
+def add_routes(api: FastAPI, service: Service) -> None:
     @api.get("/v1/models", response_model=ModelsOut, tags=["models"])
-    async def models() -> Response:
+    async def list_models() -> Response:
+        """All models."""
         bundles = await asyncio.to_thread(service.registry.bundles)
-        return json({"models": [segment.describe(service, b) for b in bundles.values()]})
+        return json_response({"models": [describe_model(service, b) for b in bundles.values()]})
 
     @api.get(
-        "/v1/models/{model}", response_model=ModelOut, responses=refusals(404, 409, 422), tags=["models"]
+        "/v1/models/{model}",
+        response_model=ModelOut,
+        responses=problem_responses(404, 409, 422),
+        tags=["models"],
     )
-    async def one_model(model: ModelName) -> Response:
-        return json(segment.describe(service, service.registry.bundle(model)))
+    async def get_model(model: ModelName) -> Response:
+        """One model."""
+        return json_response(describe_model(service, service.registry.bundle(model)))
 
     @api.get(
         "/v1/models/{model}/decoder.onnx",
-        responses={200: {"content": {"application/octet-stream": {}}}, **refusals(404, 409, 422)},
+        responses={200: {"content": {"application/octet-stream": {}}}, **problem_responses(404, 409, 422)},
         tags=["models"],
     )
-    async def decoder(model: ModelName) -> Response:
-        """The decoder with the stock interface of segment-anything's ONNX export."""
+    async def get_decoder(model: ModelName) -> Response:
+        """The decoder as ONNX, with the inputs and outputs of segment-anything's own ONNX export."""
         bundle = service.registry.bundle(model)
         if not bundle.has("decoder.onnx"):
-            raise NotFound(f"Model {model!r} has no decoder to hand out.", field="model")
+            raise NotFound(f"Model {model!r} has no decoder to download.", field="model")
         return FileResponse(bundle.path("decoder.onnx"), media_type="application/octet-stream")

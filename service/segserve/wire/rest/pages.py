@@ -1,4 +1,4 @@
-"""The two pages: a picture to click on, and the routes' documentation."""
+"""The two pages for browsers: / to click on a picture, /docs with the documentation of the routes."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from segserve.wire.http import browser_headers
 PAGE = Path(__file__).parent.parent / "page.html"
 
 
-def add(api: FastAPI) -> None:
-    """Both are read and made once, since their policies hold the hashes of what is in them."""
+def add_routes(api: FastAPI) -> None:
+    """Read both pages once: their policies hold the hashes of their contents."""
     page = PAGE.read_text("utf-8")
     docs = bytes(get_swagger_ui_html(openapi_url="/openapi.json", title="segserve").body).decode()
     page_policy, docs_policy = browser_headers.page_policy(page), browser_headers.docs_policy(docs)

@@ -1,4 +1,5 @@
-"""The results of jobs on frames or slices: data sets, label maps, and what is drawn or laid into volumes."""
+"""The results of video, volume and tracking jobs: COCO, zips of label maps, label volumes (NIfTI, NRRD, MetaImage,
+TIFF), overlay video (MP4) and contact sheet."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
@@ -22,54 +23,59 @@ from segserve.types import UInt8
 from segserve.wire.results.job_formats import FILE_TYPES, JobFormat
 from segserve.wire.results.objects import coco_annotation
 
-GATHERED = 1 << 20  # bytes of lines looked through at once
-MADE_OF_LINES = (JobFormat.COCO, JobFormat.PNG, JobFormat.TIFF)
+INDEX_BATCH_BYTES = 1 << 20  # lines are indexed in a thread, this many bytes at a time
+FORMATS_WITHOUT_SOURCE = (JobFormat.COCO, JobFormat.PNG, JobFormat.TIFF)  # made of the lines alone
 
 
-async def write_frame_results(service: Service, job: Job, asked: JobFormat) -> AsyncGenerator[bytes]:
-    """What is published now. Raises as `job.write_job_results`, before the first part."""
+async def write_frame_results(service: Service, job: Job, job_format: JobFormat) -> AsyncGenerator[bytes]:
+    """Write the results that are published by now. Raises as `job.write_job_results`, before the first part."""
     async with AsyncExitStack() as stack:
         lines = ResultIndex()
         stack.callback(lines.close)
-        await collect(lines, await service.jobs.queue.read_results(job.tenant, job.job_id))
-        if asked in MADE_OF_LINES:
-            made = coco(lines, job) if asked is JobFormat.COCO else archive(lines, job, asked)
+        await index_lines(lines, await service.jobs.queue.read_results(job.tenant, job.job_id))
+        if job_format is JobFormat.COCO:
+            content = write_coco(lines, job)
+        elif job_format in FORMATS_WITHOUT_SOURCE:
+            content = write_zip(lines, job, job_format)
         else:
             view = StoredView.model_validate_json(await service.jobs.queue.read_request(job)).view
             record, path = await stack.enter_async_context(service.files.local_copy(job.tenant, view.file_id))
-            made = made_with(SourceFile(view, record, path, service.files.limits), lines, job, asked)
-        parts = await stack.enter_async_context(aclosing(service.rendering_pool.stream(made)))
+            source = SourceFile(view, record, path, service.files.limits)
+            content = write_with_source(source, lines, job, job_format)
+        parts = await stack.enter_async_context(aclosing(service.rendering_pool.stream(content)))
         async for part in parts:
             yield part
 
 
-async def collect(lines: ResultIndex, given: AsyncIterator[bytes]) -> None:
-    gathered, size = list[bytes](), 0
-    async for line in given:
-        gathered.append(line)
+async def index_lines(lines: ResultIndex, published: AsyncIterator[bytes]) -> None:
+    """Add all published lines to the index."""
+    pending, size = list[bytes](), 0
+    async for line in published:
+        pending.append(line)
         size += len(line)
-        if size > GATHERED:
-            await asyncio.to_thread(lines.add_lines, gathered)
-            gathered, size = [], 0
-    await asyncio.to_thread(lines.add_lines, gathered)
+        if size > INDEX_BATCH_BYTES:
+            await asyncio.to_thread(lines.add_lines, pending)
+            pending, size = [], 0
+    await asyncio.to_thread(lines.add_lines, pending)
 
 
-def name(job: Job, frame: int) -> str:
-    """As annotation tools name the frames of a video."""
+def frame_name(job: Job, frame: int) -> str:
+    """The name of a frame or slice, as annotation tools name the frames of a video."""
     return f"{'slice' if job.kind is JobKind.VOLUME else 'frame'}_{frame:06d}"
 
 
-def coco(lines: ResultIndex, job: Job) -> Generator[bytes]:
-    """One COCO data set (cocodataset.org, "Data format") of an image a frame. An annotation's attributes say which
-    object it is; track_id is what labeling tools call it."""
+def write_coco(lines: ResultIndex, job: Job) -> Generator[bytes]:
+    """One COCO data set (cocodataset.org, "Data format") with an image for each frame. The attributes of an annotation
+    hold the object's id, as object_id and as track_id, which labeling tools read."""
     yield b'{"categories":[{"id":1,"name":"object"}],"images":['
-    between = b""
+    separator = b""
     for frame in lines.frame_numbers:
         size = {"width": lines.size.width, "height": lines.size.height}
-        yield between + orjson.dumps({"id": frame + 1, "file_name": f"{name(job, frame)}.png", **size})
-        between = b","
+        image = {"id": frame + 1, "file_name": f"{frame_name(job, frame)}.png", **size}
+        yield separator + orjson.dumps(image)
+        separator = b","
     yield b'],"annotations":['
-    between, count = b"", 0
+    separator, count = b"", 0
     for frame in lines.frame_numbers:
         for entry in lines.get_objects(frame):
             if not entry["area"]:
@@ -77,63 +83,64 @@ def coco(lines: ResultIndex, job: Job) -> Generator[bytes]:
             count += 1
             parent = {"parent": entry["parent"]} if "parent" in entry else {}
             attributes = {"object_id": entry["object_id"], "track_id": entry["object_id"], **parent}
-            found = coco_annotation(count, frame + 1, 1, entry)
-            yield between + orjson.dumps({**found, "attributes": attributes})
-            between = b","
+            annotation = coco_annotation(count, frame + 1, 1, entry)
+            yield separator + orjson.dumps({**annotation, "attributes": attributes})
+            separator = b","
     yield b"]}"
 
 
-def archive(lines: ResultIndex, job: Job, asked: JobFormat) -> Generator[bytes]:
-    """A label map a frame: its values are object_ids. Raises TooLarge where the format does not hold them."""
-    if asked is JobFormat.PNG and lines.dtype is not np.uint16:
+def write_zip(lines: ResultIndex, job: Job, job_format: JobFormat) -> Generator[bytes]:
+    """A zip with a label map for each frame; its values are object_ids. Raises TooLarge where PNG cannot hold them."""
+    if job_format is JobFormat.PNG and lines.dtype is not np.uint16:
         raise TooLarge(
-            "There are object_ids that the 16 bits of a PNG do not hold.",
+            "There are object_ids that do not fit into the 16 bits of a PNG.",
             field="format",
             remedy="Ask for format 'tiff'.",
         )
-    out = ZipStream(compress_type=ZIP_STORED)
-    encode = label_map.encode_png if asked is JobFormat.PNG else label_map.encode_tiff
+    archive = ZipStream(compress_type=ZIP_STORED)
+    encode = label_map.encode_png if job_format is JobFormat.PNG else label_map.encode_tiff
     for frame in lines.frame_numbers:
-        out.add(encode(lines.build_label_map(frame, lines.size)), f"{name(job, frame)}.{asked}")
-        yield from out.all_files()
-    yield from out.finalize()
+        labels = lines.build_label_map(frame, lines.size)
+        archive.add(encode(labels), f"{frame_name(job, frame)}.{job_format}")
+        yield from archive.all_files()
+    yield from archive.finalize()
 
 
-def made_with(file: SourceFile, lines: ResultIndex, job: Job, asked: JobFormat) -> Generator[bytes]:
-    """What takes the file that the job worked on. Raises BadInput, TooLarge, MissingDependency."""
-    match asked:
+def write_with_source(
+    source: SourceFile, lines: ResultIndex, job: Job, job_format: JobFormat
+) -> Generator[bytes]:
+    """Write a format that needs frames or geometry of the file. Raises BadInput, TooLarge, MissingDependency."""
+    match job_format:
         case JobFormat.MP4:
-            yield from clip(file, lines, job)
+            yield from write_mp4(source, lines, job)
         case JobFormat.SHEET:
-            with file.open_frames() as frames:
-                yield from render_contact_sheet(frames, lines, file.pixel_size)
+            with source.open_frames() as frames:
+                yield from render_contact_sheet(frames, lines, source.pixel_size)
         case JobFormat.TIFF_STACK if job.kind is not JobKind.VOLUME:
-            yield from label_volume.write_frames_tiff(
-                lines, file.record.count, file.record.size, file.record.fps
-            )
+            record = source.record
+            yield from label_volume.write_frames_tiff(lines, record.count, record.size, record.fps)
         case JobFormat.TIFF_STACK:
-            yield from label_volume.write_volume_tiff(lines, file.view.axis, file.read_geometry())
+            yield from label_volume.write_volume_tiff(lines, source.view.axis, source.read_geometry())
         case _:
+            suffix = FILE_TYPES[job_format].suffix
             yield from label_volume.write_label_volume(
-                lines, file.view.axis, file.read_geometry(), FILE_TYPES[asked].suffix
+                lines, source.view.axis, source.read_geometry(), suffix
             )
 
 
-def clip(file: SourceFile, lines: ResultIndex, job: Job) -> Iterator[bytes]:
-    """From the first frame on, so that times are the source's; of a job that is not done, to the last frame that is."""
+def write_mp4(source: SourceFile, lines: ResultIndex, job: Job) -> Iterator[bytes]:
+    """The frames with the objects drawn on them. It begins with the first frame, so that times are the source's. While
+    the job runs it ends with the last frame that is done. Raises BadInput where none is."""
     if job.state is not JobState.SUCCEEDED and not lines.frame_numbers:
         raise BadInput(
             "No frame is done yet.", field="format", remedy="Ask again when the job's progress is above 0."
         )
-    with file.open_frames() as frames:
-        count = (
-            frames.count
-            if job.state is JobState.SUCCEEDED
-            else min(frames.count, lines.frame_numbers[-1] + 1)
-        )
+    with source.open_frames() as frames:
+        done = job.state is JobState.SUCCEEDED
+        count = frames.count if done else min(frames.count, lines.frame_numbers[-1] + 1)
 
-        def drawn() -> Iterator[UInt8]:
+        def draw_frames() -> Iterator[UInt8]:
             for frame in range(count):
                 yield draw_overlay(frames.read(frame), lines.get_objects(frame))
 
-        yield from encode_mp4(drawn(), file.record.fps)
+        yield from encode_mp4(draw_frames(), source.record.fps)

@@ -1,4 +1,4 @@
-"""The formats that the results of jobs can be had in."""
+"""Which formats the results of a job can be read in, by the kind of job."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,21 +8,25 @@ from segserve.jobs.engine.job import JobKind
 
 
 class JobFormat(StrEnum):
+    """A format that results of jobs are written in."""
+
     NDJSON = "ndjson"  # a line of JSON for each image, frame or slice
     COCO = "coco"  # one COCO data set
-    PNG = "png"  # a zip of label or class maps
-    TIFF = "tiff"  # the same, as TIFF
+    PNG = "png"  # a zip of label or class maps, as PNG
+    TIFF = "tiff"  # a zip of label or class maps, as TIFF
     TIFF_STACK = "tiff_stack"  # label maps as the pages of one TIFF
     NIFTI = "nifti"  # a label volume in the source's geometry
-    NRRD = "nrrd"
-    MHA = "mha"
-    MP4 = "mp4"  # objects drawn over the frames
-    SHEET = "sheet"  # the same of some frames or slices, as one PNG
-    CTC = "ctc"  # tracks as the Cell Tracking Challenge has them
+    NRRD = "nrrd"  # a label volume in the source's geometry
+    MHA = "mha"  # a label volume in the source's geometry
+    MP4 = "mp4"  # the frames with the objects drawn on them
+    SHEET = "sheet"  # some frames or slices with the objects drawn on them, as one PNG
+    CTC = "ctc"  # tracks in the format of the Cell Tracking Challenge
 
 
 @dataclass(frozen=True)
 class FileType:
+    """Media type and file suffix of a format."""
+
     media_type: str
     suffix: str
 
@@ -50,11 +54,11 @@ FORMATS_BY_KIND = {
 }
 
 
-def check_job_format(kind: JobKind, asked: JobFormat) -> None:
-    """Raises BadInput where results of the kind are not to be had so."""
-    if asked not in FORMATS_BY_KIND[kind]:
+def check_job_format(kind: JobKind, job_format: JobFormat) -> None:
+    """Check that this kind of job has this format. Raises BadInput."""
+    if job_format not in FORMATS_BY_KIND[kind]:
         raise BadInput(
-            f"The results of a {kind} job are not to be had as {asked!s}.",
+            f"The results of a {kind} job cannot be had as {job_format!s}.",
             field="format",
             remedy=f"Ask for one of: {', '.join(FORMATS_BY_KIND[kind])}.",
         )

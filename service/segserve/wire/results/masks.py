@@ -1,4 +1,4 @@
-"""Masks as the formats that clients ask for."""
+"""Masks of prompts in the formats of POST /v1/segment."""
 
 import base64
 from collections.abc import Callable
@@ -9,55 +9,59 @@ import numpy as np
 from segserve.decode.segmenter import SegmentResult
 from segserve.masks import crop, png, polygon, rle
 from segserve.types import Candidate, Float32
-from segserve.wire.schemas.common import MaskFormat
+from segserve.wire.schemas.segment import MaskFormat
 
 Json = dict[str, Any]
 
 
-def picture(found: Candidate) -> bytes:
-    """The mask as the bytes of a PNG."""
-    return png.encode(found.crop)
+def mask_to_png(candidate: Candidate) -> bytes:
+    """The mask as a PNG file, 1-bit."""
+    return png.encode(candidate.crop)
 
 
-def formatter(mask_format: MaskFormat) -> Callable[[Candidate], Json]:
-    """How to make the JSON of one mask (`MaskOut`, without its id)."""
+def create_renderer(mask_format: MaskFormat) -> Callable[[Candidate], Json]:
+    """The function that makes the JSON of one mask (`MaskOut`, without its mask_id)."""
 
-    def render(found: Candidate) -> Json:
+    def render(candidate: Candidate) -> Json:
         return {
-            "mask": mask(found, mask_format),
-            "score": found.score,
-            "box": list(crop.bounding_box(found.crop)),
-            "area": crop.area(found.crop),
+            "mask": mask_to_json(candidate, mask_format),
+            "score": candidate.score,
+            "box": list(crop.bounding_box(candidate.crop)),
+            "area": crop.area(candidate.crop),
         }
 
     return render
 
 
-def segmentation(answer: SegmentResult[Json]) -> dict[str, Any]:
-    """The JSON of `SegmentOut`, of masks rendered by a `formatter`."""
+def segment_to_json(result: SegmentResult[Json]) -> Json:
+    """The JSON of `SegmentOut`. result: its masks are rendered by `create_renderer`."""
     return {
-        "image_id": answer.image_id,
-        "model": answer.model,
-        "width": answer.size.width,
-        "height": answer.size.height,
+        "image_id": result.image_id,
+        "model": result.model,
+        "width": result.size.width,
+        "height": result.size.height,
         "results": [
-            {"masks": [{**found.rendered, "mask_id": found.mask_id} for found in result]}
-            for result in answer.results
+            {"masks": [{**mask.rendered, "mask_id": mask.mask_id} for mask in masks]}
+            for masks in result.results
         ],
     }
 
 
-def mask(found: Candidate, mask_format: MaskFormat) -> dict[str, Any] | str:
-    if mask_format is MaskFormat.RLE:
-        size = found.crop.size
-        return {"size": [size.height, size.width], "counts": rle.encode(found.crop)}
-    if mask_format is MaskFormat.POLYGON:
-        return polygon.to_geojson(found.crop)
-    if mask_format is MaskFormat.PNG:
-        return base64.b64encode(png.encode(found.crop)).decode()
-    return logits(found.logits)
+def mask_to_json(candidate: Candidate, mask_format: MaskFormat) -> Json | str:
+    """The mask alone: an object for RLE, polygons and logits, base64 for PNG."""
+    match mask_format:
+        case MaskFormat.RLE:
+            size = candidate.crop.size
+            return {"size": [size.height, size.width], "counts": rle.encode(candidate.crop)}
+        case MaskFormat.POLYGON:
+            return polygon.to_geojson(candidate.crop)
+        case MaskFormat.PNG:
+            return base64.b64encode(png.encode(candidate.crop)).decode()
+        case MaskFormat.LOGITS:
+            return logits_to_json(candidate.logits)
 
 
-def logits(array: Float32) -> dict[str, Any]:
-    data = base64.b64encode(array.astype("<f2").tobytes()).decode()
-    return {"size": list(np.shape(array)), "data": data}
+def logits_to_json(logits: Float32) -> Json:
+    """Low-res logits [h, w] as float16 in base64, which a prompt's `logits` takes back."""
+    data = base64.b64encode(logits.astype("<f2").tobytes()).decode()
+    return {"size": list(np.shape(logits)), "data": data}

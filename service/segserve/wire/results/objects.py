@@ -1,4 +1,4 @@
-"""What was found on whole images, as the formats that clients ask for."""
+"""All objects of an image in the formats of the whole-image routes: label map, overlay, COCO, JSON."""
 
 from collections.abc import Mapping
 from dataclasses import astuple
@@ -7,95 +7,107 @@ from typing import Any
 import orjson
 
 from segserve.masks import crop, label_map, polygon, rle
-from segserve.types import ImageObjects, SegmentedObject, UInt8
-from segserve.wire.schemas.common import ResultFormat
+from segserve.types import Crop, ImageObjects, SegmentedObject, UInt8
+from segserve.wire.schemas.objects import ResultFormat
 
-PNG, TIFF, NPY, JSON = "image/png", "image/tiff", "application/x-npy", "application/json"
+PNG, TIFF, NPY, JSON = "image/png", "image/tiff", "application/x-npy", "application/json"  # media types
 MAPS = {ResultFormat.PNG, ResultFormat.TIFF, ResultFormat.NPY, ResultFormat.OVERLAY}
+DEFAULT_CATEGORY = "object"  # in COCO, for objects without a class
+
+Json = dict[str, Any]
 
 
-def write_objects(found: ImageObjects, result_format: ResultFormat, image: UInt8 | None) -> tuple[bytes, str]:
-    """(the answer's bytes, their media type). image [H, W, 3]: what an overlay is drawn on, needed for that
-    alone. Blocks: call it in a thread. Raises TooLarge where the format cannot hold what was found."""
+def write_objects(
+    result: ImageObjects, result_format: ResultFormat, image: UInt8 | None
+) -> tuple[bytes, str]:
+    """Write the objects of an image as (content, media type). Blocks: call it in a thread.
+
+    image [H, W, 3]: what an overlay is drawn on; other formats do not need it.
+
+    Raises TooLarge where the format cannot hold the objects.
+    """
     if result_format in MAPS:
-        return write_map(
-            label_map.from_crops([o.crop for o in found.objects], found.size), result_format, image
-        )
-    content = (
-        objects_to_coco(found)
-        if result_format is ResultFormat.COCO
-        else objects_to_json(found, result_format)
-    )
-    return orjson.dumps(content), JSON
+        labels = label_map.from_crops([o.crop for o in result.objects], result.size)
+        return write_map(labels, result_format, image)
+    if result_format is ResultFormat.COCO:
+        return orjson.dumps(objects_to_coco(result)), JSON
+    return orjson.dumps(objects_to_json(result, result_format)), JSON
 
 
 def write_map(
-    values: label_map.Labels, result_format: ResultFormat, image: UInt8 | None
+    labels: label_map.Labels, result_format: ResultFormat, image: UInt8 | None
 ) -> tuple[bytes, str]:
-    """A label or class map [H, W] as a file; as `write_objects`."""
-    if result_format is ResultFormat.OVERLAY:
-        assert image is not None
-        return label_map.encode_overlay(image, values), PNG
-    encode, media_type = {
-        ResultFormat.PNG: (label_map.encode_png, PNG),
-        ResultFormat.TIFF: (label_map.encode_tiff, TIFF),
-        ResultFormat.NPY: (label_map.encode_npy, NPY),
-    }[result_format]
-    return encode(values), media_type
+    """Write a label or class map [H, W] as (content, media type). As `write_objects`."""
+    match result_format:
+        case ResultFormat.PNG:
+            return label_map.encode_png(labels), PNG
+        case ResultFormat.TIFF:
+            return label_map.encode_tiff(labels), TIFF
+        case ResultFormat.NPY:
+            return label_map.encode_npy(labels), NPY
+        case ResultFormat.OVERLAY:
+            assert image is not None
+            return label_map.encode_overlay(image, labels), PNG
+        case _:
+            raise AssertionError(f"{result_format} is no format of a map")
 
 
-def objects_to_json(found: ImageObjects, result_format: ResultFormat) -> dict[str, Any]:
-    """The JSON of `FoundOut`."""
+def objects_to_json(result: ImageObjects, result_format: ResultFormat) -> Json:
+    """The JSON of `ObjectsOut`. result_format: RLE or POLYGON."""
     return {
-        "image_id": found.image_id,
-        "model": found.model,
-        "width": found.size.width,
-        "height": found.size.height,
-        "objects": [object_to_json(each, result_format) for each in found.objects],
+        "image_id": result.image_id,
+        "model": result.model,
+        "width": result.size.width,
+        "height": result.size.height,
+        "objects": [object_to_json(item, result_format) for item in result.objects],
     }
 
 
-def object_to_json(found: SegmentedObject, result_format: ResultFormat) -> dict[str, Any]:
+def object_to_json(item: SegmentedObject, result_format: ResultFormat) -> Json:
+    """The JSON of `ObjectOut`. result_format: RLE or POLYGON."""
     as_rle = result_format is ResultFormat.RLE
-    drawn = {} if found.box is None else {"model_box": list(astuple(found.box))}
+    model_box = {} if item.box is None else {"model_box": list(astuple(item.box))}
     return {
-        "mask": mask_to_rle(found) if as_rle else polygon.to_geojson(found.crop),
-        "box": list(crop.bounding_box(found.crop)),
-        "area": crop.area(found.crop),
-        "score": found.score,
-        "class": found.category,
-        **drawn,
+        "mask": crop_to_rle(item.crop) if as_rle else polygon.to_geojson(item.crop),
+        "box": list(crop.bounding_box(item.crop)),
+        "area": crop.area(item.crop),
+        "score": item.score,
+        "class": item.category,
+        **model_box,
     }
 
 
-def mask_to_rle(found: SegmentedObject) -> dict[str, Any]:
-    size = found.crop.size
-    return {"size": [size.height, size.width], "counts": rle.encode(found.crop)}
+def crop_to_rle(mask: Crop) -> Json:
+    """A mask as COCO's compressed run lengths."""
+    return {"size": [mask.size.height, mask.size.width], "counts": rle.encode(mask)}
 
 
-def objects_to_coco(found: ImageObjects) -> dict[str, Any]:
+def objects_to_coco(result: ImageObjects) -> Json:
     """A COCO data set of one image (cocodataset.org, "Data format"): boxes are x, y, width, height."""
-    names = list(dict.fromkeys(each.category or "object" for each in found.objects)) or ["object"]
-    ids = {name: index + 1 for index, name in enumerate(names)}
+    categories = [item.category or DEFAULT_CATEGORY for item in result.objects]
+    ids = {name: index for index, name in enumerate(dict.fromkeys(categories or [DEFAULT_CATEGORY]), 1)}
     annotations = [
-        coco_annotation(index + 1, 1, ids[each.category or "object"], object_to_json(each, ResultFormat.RLE))
-        for index, each in enumerate(found.objects)
+        coco_annotation(number, 1, ids[category], object_to_json(item, ResultFormat.RLE))
+        for number, (item, category) in enumerate(zip(result.objects, categories, strict=True), 1)
     ]
-    image = {"id": 1, "file_name": found.image_id, "width": found.size.width, "height": found.size.height}
-    categories = [{"id": number, "name": name} for name, number in ids.items()]
-    return {"images": [image], "categories": categories, "annotations": annotations}
+    size = {"width": result.size.width, "height": result.size.height}
+    return {
+        "images": [{"id": 1, "file_name": result.image_id, **size}],
+        "categories": [{"id": number, "name": name} for name, number in ids.items()],
+        "annotations": annotations,
+    }
 
 
-def coco_annotation(number: int, image_id: int, category: int, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Of one object or mask, as JSON with run lengths."""
-    x0, y0, x1, y1 = found["box"]
-    told = {
-        "id": number,
+def coco_annotation(annotation_id: int, image_id: int, category_id: int, item: Mapping[str, Any]) -> Json:
+    """The COCO annotation of one object or mask. item: its JSON, with the mask as run lengths."""
+    x0, y0, x1, y1 = item["box"]
+    annotation = {
+        "id": annotation_id,
         "image_id": image_id,
-        "category_id": category,
-        "segmentation": found["mask"],
+        "category_id": category_id,
+        "segmentation": item["mask"],
         "bbox": [x0, y0, x1 - x0, y1 - y0],
-        "area": found["area"],
+        "area": item["area"],
         "iscrowd": 0,
     }
-    return told if found.get("score") is None else {**told, "score": found["score"]}
+    return annotation if item.get("score") is None else {**annotation, "score": item["score"]}

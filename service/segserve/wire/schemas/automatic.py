@@ -1,44 +1,46 @@
-"""The JSON of POST /v1/automatic: one body for each method, told apart by `method`."""
+"""The JSON of POST /v1/automatic: all objects of an image. Each method has a body of its own."""
 
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
 from segserve.models.manifest import AisEntry, AmgEntry
-from segserve.wire.schemas.common import ResultFormat, StrictBody
+from segserve.wire.schemas.common import Id, StrictBody
 from segserve.wire.schemas.discriminated_body import DiscriminatedBody
+from segserve.wire.schemas.objects import ResultFormat
 
 
 class WholeImageIn(StrictBody):
-    """What every method takes."""
+    """The fields that all methods share."""
 
-    image_id: str = Field(max_length=128)
+    image_id: Id
     model: str | None = Field(None, max_length=64, description="the service's default model if left out")
     format: ResultFormat = ResultFormat.PNG
 
 
 class AisParamsIn(AisEntry):
-    """What is left out is the model's own default."""
+    """A field that is left out has the model's own default."""
 
     model_config = ConfigDict(strict=True)
 
 
 class AisIn(WholeImageIn):
-    """Seeded watershed on the maps of the model's automatic decoder."""
+    """Automatic instance segmentation: a seeded watershed on the maps of the model's automatic decoder."""
 
     method: Literal["ais"]
     params: AisParamsIn = AisParamsIn()
 
 
 class AmgParamsIn(AmgEntry):
-    """What is left out is the model's own default."""
+    """A field that is left out has the model's own default."""
 
     model_config = ConfigDict(strict=True)
 
 
 class AmgIn(WholeImageIn):
-    """A grid of clicks, and of all their masks those worth keeping, as segment-anything's generator does it.
-    Objects have the predicted IoU as score and may overlap; in label maps the smaller one shows."""
+    """Automatic mask generation: a grid of clicks, then filters and NMS over all their masks, as in segment-anything's
+    SamAutomaticMaskGenerator. The score of an object is its predicted IoU. Objects may overlap; in label maps the
+    smaller one is on top."""
 
     method: Literal["amg"]
     params: AmgParamsIn = AmgParamsIn()

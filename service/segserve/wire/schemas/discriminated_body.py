@@ -1,4 +1,4 @@
-"""Bodies that are one of several, told apart by a field."""
+"""A request body that is one of several, chosen by the value of one field: a discriminated union."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,29 +10,34 @@ OneOf = TypeVar("OneOf")
 
 
 class DiscriminatedBody(RootModel[OneOf]):
-    """Pydantic puts the discriminator's value before the names of the fields at fault, where the request has no such
-    level. (A validator could mend that too, but what it hands on counts as Python, in which a list is no tuple.)"""
+    """A discriminated union whose errors name fields of the request.
+
+    Pydantic puts the discriminator's value before the path of each field at fault; the request has no such level, and
+    it is removed here. A wrap validator would re-validate in Python mode, where strict tuples reject lists.
+
+    discriminator: the field that says which of the bodies it is.
+    """
 
     discriminator: ClassVar[str]
 
     @classmethod
     def model_validate_json(cls, *content: Any, **options: Any) -> Self:
-        with cls._naming_fields():
+        with cls._fix_field_paths():
             return super().model_validate_json(*content, **options)
 
     @classmethod
     def model_validate(cls, *content: Any, **options: Any) -> Self:
-        with cls._naming_fields():
+        with cls._fix_field_paths():
             return super().model_validate(*content, **options)
 
     @classmethod
     @contextmanager
-    def _naming_fields(cls) -> Iterator[None]:
+    def _fix_field_paths(cls) -> Iterator[None]:
         try:
             yield
         except ValidationError as error:
             faults: list[Any] = error.errors(include_url=False)
             for fault in faults:
-                untold = fault["type"].startswith("union_tag")
-                fault["loc"] = (cls.discriminator,) if untold else fault["loc"][1:]
+                unknown = fault["type"].startswith("union_tag")
+                fault["loc"] = (cls.discriminator,) if unknown else fault["loc"][1:]
             raise ValidationError.from_exception_data(cls.__name__, faults) from None

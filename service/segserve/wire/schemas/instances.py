@@ -1,47 +1,53 @@
-"""The JSON of POST /v1/instances."""
+"""The JSON of POST /v1/instances: objects of known classes, by Mask R-CNN."""
 
 from typing import Annotated
 
 from pydantic import Field
 
 from segserve.instances.segmenter import InstanceOptions
-from segserve.wire.schemas.common import ResultFormat, StrictBody
+from segserve.wire.schemas.common import Id, StrictBody
+from segserve.wire.schemas.objects import ResultFormat
 
-MAX_OBJECTS = 1000  # as many regions as Mask R-CNN looks at
+MAX_OBJECTS = 1000  # Mask R-CNN proposes this many regions
 MAX_CLASSES = 1000
 
 ClassName = Annotated[str, Field(max_length=64)]
 
 
 class InstancesIn(StrictBody):
-    """What is left out is as the model has it; as imported that is 0.5 for all thresholds and 100 objects."""
+    """A field that is left out has the model's own default; if the import changed nothing, 0.5 for all thresholds and
+    100 objects."""
 
-    image_id: str = Field(max_length=128)
+    image_id: Id
     model: str | None = Field(
-        None, max_length=64, description="of kind instances; the service's default model if left out"
+        None, max_length=64, description="a model of kind instances; the service's default model if left out"
     )
-    score_threshold: float | None = Field(None, ge=0, le=1, description="objects have a higher score")
+    score_threshold: float | None = Field(
+        None, ge=0, le=1, description="objects with this score or a lower one are left out"
+    )
     nms_threshold: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="of two objects of a class whose boxes' IoU is higher the better one stays",
+        description="NMS: of two objects of a class whose boxes have a higher IoU, the better one stays",
     )
     mask_threshold: float | None = Field(
         None, gt=0, lt=1, description="pixels of an object have at least this probability"
     )
-    max_objects: int | None = Field(None, ge=1, le=MAX_OBJECTS, description="the best ones")
+    max_objects: int | None = Field(
+        None, ge=1, le=MAX_OBJECTS, description="only the objects with the highest scores are kept"
+    )
     classes: list[ClassName] | None = Field(
         None,
         min_length=1,
         max_length=MAX_CLASSES,
         fail_fast=True,
-        description="names of those to look for, as GET /v1/models/{model} lists them; all if left out",
+        description="names of the classes to find, as GET /v1/models/{model} lists them; all if left out",
         examples=[["person", "dog"]],
     )
     format: ResultFormat = ResultFormat.RLE
 
-    def build(self) -> InstanceOptions:
+    def to_options(self) -> InstanceOptions:
         return InstanceOptions(
             self.score_threshold,
             self.nms_threshold,

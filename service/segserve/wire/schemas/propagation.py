@@ -1,4 +1,4 @@
-"""The JSON of jobs on one file: what to follow through it, and how."""
+"""The JSON of video and volume jobs: which objects to follow through the file, and how."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,39 +8,42 @@ from segserve.jobs.kinds.job_requests import EngineName
 from segserve.projection.mask_to_prompt import Projection
 from segserve.types import Direction
 from segserve.wire.schemas.automatic import AisParamsIn
-from segserve.wire.schemas.common import BasePromptIn, StrictBody
+from segserve.wire.schemas.base_job import BaseJobIn, FileIn
+from segserve.wire.schemas.common import Id, StrictBody
+from segserve.wire.schemas.prompts import BasePromptIn
 
-MAX_OBJECTS, MAX_PROMPTS_PER_OBJECT = 256, 1024
-MAX_OBJECT_ID = 65_535  # of a 16-bit label map
+MAX_OBJECTS = 256  # of a job
+MAX_PROMPTS_PER_OBJECT = 1024  # on all frames together
+MAX_OBJECT_ID = 65_535  # the largest value of a 16-bit label map
 
 ObjectId = Annotated[int, Field(ge=1, le=MAX_OBJECT_ID)]
 ImageSize = Annotated[int, Field(ge=128, le=1024, multiple_of=64)]
-Distance = Annotated[float, Field(ge=0, le=100_000)]
 Frame = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class FramePromptIn(BasePromptIn):
-    """What is there, on one frame or slice."""
+    """A prompt on one frame of a video or slice of a volume."""
 
-    frame: Frame | None = Field(None, description="from 0")
-    slice: Frame | None = Field(None, description="the same, of a volume")
+    frame: Frame | None = Field(None, description="index of the frame, from 0")
+    slice: Frame | None = Field(None, description="index of the slice of a volume, from 0; instead of frame")
 
     @model_validator(mode="after")
-    def somewhere(self) -> Self:
+    def check_frame_or_slice(self) -> Self:
         if (self.frame is None) == (self.slice is None):
             raise ValueError("send frame, or slice, to say where")
         return self
 
     @property
-    def at(self) -> int:
-        found = self.slice if self.frame is None else self.frame
-        assert found is not None
-        return found
+    def index(self) -> int:
+        """The frame or slice, from 0."""
+        index = self.slice if self.frame is None else self.frame
+        assert index is not None
+        return index
 
 
 class ObjectPromptsIn(StrictBody):
-    """One object: what prompts of the same frame say of it counts together."""
+    """The prompts of one object. Prompts on the same frame are used together."""
 
     object_id: ObjectId
     prompts: list[FramePromptIn] = Field(min_length=1, max_length=MAX_PROMPTS_PER_OBJECT, fail_fast=True)
@@ -50,104 +53,131 @@ Objects = Annotated[list[ObjectPromptsIn], Field(max_length=MAX_OBJECTS, fail_fa
 
 
 class AddPromptsIn(StrictBody):
-    """What is asked of a job beside what it was asked before: new objects, and corrections of its own."""
+    """Prompts to add to a job: new objects, and corrections of objects that it has."""
 
     objects: Objects = Field(min_length=1)
 
 
 class PropagationParamsIn(StrictBody):
+    """The fields that video and volume share."""
+
     direction: Direction = Field(
-        Direction.BOTH, strict=False, description="from the prompts; what lies between them always counts"
+        Direction.BOTH,
+        strict=False,
+        description="where objects are followed from their prompts; frames between two prompts are always included",
     )
     select: Literal["best", "first"] = Field(
-        "best", description="of the candidates on frames with prompts: the highest score, or the first"
+        "best",
+        description="which candidate mask is taken on frames with prompts: the highest score, or the first",
     )
     image_size: ImageSize | None = Field(
         None,
-        description="of the engine memory: the square it resizes frames to; 1024 if left out, as published",
+        description="engine memory: edge of the square that frames are resized to, in pixels; 1024 if left out, as "
+        "published",
     )
     projection: Projection = Field(
-        Projection.MASK, strict=False, description="what of a mask becomes the prompt on the next frame"
+        Projection.MASK,
+        strict=False,
+        description="engine projection: what is made of a mask to prompt the next frame",
     )
-    iou_threshold: Share = Field(0.5, description="an object ends where two masks in a row overlap less")
-    min_score: Share = Field(0.7, description="an object ends where the model expects a worse mask")
+    iou_threshold: Fraction = Field(
+        0.5, description="an object ends where the masks of two neighbouring frames have a lower IoU"
+    )
+    min_score: Fraction = Field(0.7, description="an object ends where its mask has a lower predicted IoU")
     box_extension: float = Field(
         0.0,
         ge=0,
         le=1000,
-        description="what projected boxes grow by: below 1 parts of their edges, else pixels",
+        description="how much projected boxes grow: below 1 as a part of their edges, else in pixels",
     )
 
 
 class VideoParamsIn(PropagationParamsIn):
     engine: EngineName | None = Field(
-        None, strict=False, description="memory for SAM 2 with weights, otherwise projection, if left out"
+        None,
+        strict=False,
+        description="if left out: memory where the model is a SAM 2 with weights, otherwise projection",
     )
     objects: Objects = Field(min_length=1)
 
 
 class ReferenceIn(StrictBody):
-    """Prompts made from a volume of labels, of the same size: of each object on some of its slices."""
+    """A label volume of the same size. The prompts of each object are made from its labels on some slices."""
 
-    file_id: str = Field(max_length=128)
-    labels: list[ObjectId] | None = Field(None, max_length=MAX_OBJECTS, description="all, if left out")
-    slices: Literal["first", "centre", "largest"] = Field(
-        "largest", description="that of the object on which it is annotated"
+    file_id: Id
+    labels: list[ObjectId] | None = Field(
+        None, max_length=MAX_OBJECTS, description="the labels to follow; all if left out"
     )
-    annotated: int = Field(1, ge=1, le=64, description="slices; those beside the first are spread evenly")
+    slices: Literal["first", "centre", "largest"] = Field(
+        "largest", description="the slice of each object that gets prompts"
+    )
+    annotated: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="number of slices of each object that get prompts; further ones are spread evenly",
+    )
     prompt: Literal["points", "box", "mask"] = "box"
-    points: int = Field(1, ge=1, le=16, description="positive ones, each as deep inside as the others allow")
+    points: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="number of positive points on a slice, each as deep inside the object as the others allow",
+    )
 
 
 class VolumeParamsIn(PropagationParamsIn):
     engine: Literal["memory", "projection", "automatic"] | None = Field(
-        None, description="as for videos; automatic: all objects of every slice, joined across them"
+        None,
+        description="memory, projection: as for videos; automatic: all objects of every slice, merged across slices",
     )
-    axis: Literal[0, 1, 2] = Field(0, description="to cut along; 0: the slices as they are stored")
+    axis: Literal[0, 1, 2] = Field(
+        0, description="the array axis along which slices follow each other; 0: the slices as they are stored"
+    )
     window: tuple[FiniteFloat, FiniteFloat] | None = Field(
-        None, description="values that become black and white; if left out, percentiles of the volume"
+        None, description="the values that become black and white; if left out, percentiles of the volume"
     )
     objects: Objects = Field([])
     reference: ReferenceIn | None = None
     automatic: AisParamsIn = Field(
-        AisParamsIn(), description="of the engine automatic: as of POST /v1/automatic"
+        AisParamsIn(), description="engine automatic: params of POST /v1/automatic with method ais"
     )
-    beta: float = Field(0.5, gt=0, lt=1, description="of the engine automatic: higher joins less")
+    beta: float = Field(
+        0.5, gt=0, lt=1, description="engine automatic: a higher value merges fewer objects across slices"
+    )
     gap_closing: int | None = Field(
-        None, ge=1, le=16, description="of the engine automatic: each closes gaps of two slices more"
+        None,
+        ge=1,
+        le=16,
+        description="engine automatic: iterations of a closing along the slices; n close gaps of 2 n slices",
     )
     min_z_extent: int | None = Field(
-        None, ge=1, le=65_536, description="of the engine automatic: objects on fewer slices go"
+        None, ge=1, le=65_536, description="engine automatic: objects on fewer slices are left out"
     )
 
     @model_validator(mode="after")
-    def consistent(self) -> Self:
+    def check_consistent(self) -> Self:
         if self.window is not None and not self.window[0] < self.window[1]:
             raise ValueError("the window is empty or reversed: send [low, high]")
-        asked = bool(self.objects) + (self.reference is not None)
-        if self.engine == "automatic" and asked:
+        sources = bool(self.objects) + (self.reference is not None)
+        if self.engine == "automatic" and sources:
             raise ValueError("the engine automatic takes no objects and no reference")
-        if self.engine != "automatic" and asked != 1:
+        if self.engine != "automatic" and sources != 1:
             raise ValueError("send objects, or a reference to make them from")
         return self
 
 
-class LinkingIn(StrictBody):
-    """See `segserve.tracking.link_tracks.LinkingParams`; distances are between centroids, in pixels."""
+class VideoIn(BaseJobIn):
+    """Objects followed through a video, or a stack of frames of one size."""
 
-    cutoff: Distance | None = Field(
-        None, description="how far an object moves from frame to frame at most; by their size if left out"
-    )
-    gap_closing_cutoff: Distance | None = Field(None, description="how far it moves while it is missed")
-    gap_closing_max_frame_count: int | None = Field(
-        None, ge=1, le=16, description="the next time it is seen is so many frames later at most"
-    )
-    splitting_cutoff: Distance | None = Field(
-        None, description="how far daughters are from where their mother was; 0: nothing divides"
-    )
+    kind: Literal["video"]
+    input: FileIn
+    params: VideoParamsIn
 
 
-class TrackingParamsIn(StrictBody):
-    method: Literal["ais"] = "ais"
-    params: AisParamsIn = Field(AisParamsIn(), description="as of POST /v1/automatic")
-    linking: LinkingIn = LinkingIn()
+class VolumeIn(BaseJobIn):
+    """Objects followed through a volume, slice by slice; with the engine automatic all objects of the volume."""
+
+    kind: Literal["volume"]
+    input: FileIn
+    params: VolumeParamsIn

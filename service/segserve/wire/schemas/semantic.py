@@ -1,4 +1,4 @@
-"""The JSON of `POST /v1/semantic`."""
+"""The JSON of POST /v1/semantic: a class for every pixel."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -7,24 +7,25 @@ from pydantic import BaseModel, Field
 
 from segserve.semantic.options import SemanticOptions
 from segserve.semantic.tta import Flips
-from segserve.wire.schemas.common import ObjectOut, StrictBody
+from segserve.wire.schemas.common import Id, StrictBody
+from segserve.wire.schemas.objects import ObjectOut
 
-MAX_CLASSES = 255
+MAX_CLASSES = 255  # the values of an 8-bit class map, without background
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 TileEdge = Annotated[int, Field(ge=16, le=4096)]
 
 
 class SemanticFormat(StrEnum):
-    """What comes back: `ResultFormat`, and the probabilities."""
+    """How a class map is written: as `ResultFormat`, or the probabilities."""
 
     PNG = "png"  # the class map, 8-bit
     TIFF = "tiff"  # the class map
     NPY = "npy"  # the class map, as numpy saves it
-    OVERLAY = "overlay"  # a coloured PNG, to look at
-    COCO = "coco"  # COCO JSON, an annotation a class
-    RLE = "rle"  # an object a class, with COCO's compressed run lengths
-    POLYGON = "polygon"  # an object a class, with GeoJSON outlines
+    OVERLAY = "overlay"  # the image with the classes drawn on it in colour, as PNG
+    COCO = "coco"  # COCO JSON, one annotation for each class
+    RLE = "rle"  # one object for each class, with COCO's compressed run lengths
+    POLYGON = "polygon"  # one object for each class, with GeoJSON outlines
     PROBABILITIES = "probabilities"  # [channels, height, width] float16, as numpy saves it
 
 
@@ -45,22 +46,19 @@ class CrfIn(StrictBody):
         description="how far pixels of a similar colour pull each other to the same class, in pixels",
     )
     bilateral_srgb: float = Field(
-        13.0,
-        ge=1,
-        le=255,
-        description="which difference in colour counts as similar, in grey levels",
+        13.0, ge=1, le=255, description="which difference in colour counts as similar, in grey levels"
     )
 
 
 class PostprocessIn(StrictBody):
-    """Steps in this order, all but the first on each class by itself. What is left out is as the model has it."""
+    """Steps in this order; all but the CRF work on each class by itself. A step that is left out is done as the model
+    has it."""
 
     crf: CrfIn | None = Field(
-        None, description="refine the probabilities, before thresholds; needs the service's extra 'crf'"
+        None, description="refines the probabilities, before thresholds; needs the service's extra 'crf'"
     )
-
-    opening: int | None = Field(None, ge=0, le=64, description="radius of the disc, pixels; 0: none")
-    closing: int | None = Field(None, ge=0, le=64, description="radius of the disc, pixels; 0: none")
+    opening: int | None = Field(None, ge=0, le=64, description="radius of the disc in pixels; 0: no opening")
+    closing: int | None = Field(None, ge=0, le=64, description="radius of the disc in pixels; 0: no closing")
     fill_holes: bool | None = Field(None, description="background enclosed by a class joins it")
     min_size: int | None = Field(
         None, ge=0, le=1 << 32, description="connected parts of fewer pixels become background"
@@ -69,21 +67,25 @@ class PostprocessIn(StrictBody):
 
 
 class SemanticIn(StrictBody):
-    image_id: str = Field(max_length=128)
-    model: str | None = Field(None, max_length=64, description="the service's default if left out")
+    """A class for every pixel of an image."""
+
+    image_id: Id
+    model: str | None = Field(
+        None, max_length=64, description="the service's default semantic model if left out"
+    )
     tile: tuple[TileEdge, TileEdge] | None = Field(
-        None, description="height and width of what the network sees at once; the model's if left out"
+        None, description="height and width of the tiles that the network takes; the model's if left out"
     )
     overlap: float | None = Field(
         None,
         ge=0,
         le=0.75,
-        description="of neighbouring tiles, as a part of their edge; the model's if left out",
+        description="overlap of neighbouring tiles, as a part of their edge; the model's if left out",
     )
     threshold: Probability | Annotated[dict[str, Probability], Field(max_length=MAX_CLASSES)] | None = Field(
         None,
-        description="the probability a class needs, for all classes or by class name; of those that reach it the "
-        "most probable is taken",
+        description="the probability a class needs, for all classes or by class name; of the classes that reach it "
+        "the most probable is taken",
         examples=[0.5, {"nucleus": 0.3}],
     )
     tta_flips: Flips = Field(
@@ -94,7 +96,7 @@ class SemanticIn(StrictBody):
     postprocess: PostprocessIn = Field(default_factory=PostprocessIn)
     format: SemanticFormat = SemanticFormat.PNG
 
-    def build(self) -> SemanticOptions:
+    def to_options(self) -> SemanticOptions:
         return SemanticOptions(
             self.tile,
             self.overlap,
@@ -106,25 +108,25 @@ class SemanticIn(StrictBody):
 
 
 class ClassOut(BaseModel):
-    value: int = Field(description="in class maps; 0 is background")
+    value: int = Field(description="value of the class in class maps; 0 is background")
     name: str = Field(serialization_alias="class")
     area: int = Field(description="pixels")
-    fraction: float = Field(description="of the image, 0 to 1")
+    fraction: float = Field(description="part of the image, 0 to 1")
 
 
 class SemanticOut(BaseModel):
-    """For formats rle and polygon."""
+    """The answer in the formats rle and polygon."""
 
     image_id: str
     model: str
     width: int
     height: int
-    classes: list[ClassOut] = Field(description="all that the model knows, with their areas")
-    objects: list[ObjectOut] = Field(description="one for each class that occurs")
+    classes: list[ClassOut] = Field(description="all classes of the model, with their areas")
+    objects: list[ObjectOut] = Field(description="one object for each class that occurs")
 
 
 class SemanticCocoOut(BaseModel):
-    """For format coco."""
+    """The answer in the format coco."""
 
     images: list[dict[str, Any]]
     categories: list[dict[str, Any]]

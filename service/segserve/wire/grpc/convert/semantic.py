@@ -1,20 +1,20 @@
-"""Between gRPC's messages of the semantic call and REST's schema of it."""
+"""Semantic: a class for every pixel, between messages and what is used inside."""
 
 from typing import Any
 
 from segserve.errors import BadInput
 from segserve.semantic.tta import Flips
 from segserve.v1 import segmentation_pb2
-from segserve.wire.grpc.convert import known
-from segserve.wire.operations.segment import validate_body
+from segserve.wire.grpc.convert.enums import decode_enum
+from segserve.wire.operations.common import validate_body
 from segserve.wire.operations.semantic import SemanticAnswer
 from segserve.wire.schemas.semantic import SemanticFormat, SemanticIn
 
-FLIPS = dict(enumerate([Flips.NONE, *Flips]))
+TTA_FLIPS = dict(enumerate([Flips.NONE, *Flips]))
 FORMAT = dict(enumerate([SemanticFormat.PNG, *SemanticFormat]))
 
 
-def semantic_in(message: segmentation_pb2.SemanticRequest) -> SemanticIn:
+def semantic_from_message(message: segmentation_pb2.SemanticRequest) -> SemanticIn:
     """Raises BadInput naming the field at fault."""
     return validate_body(
         SemanticIn,
@@ -23,22 +23,24 @@ def semantic_in(message: segmentation_pb2.SemanticRequest) -> SemanticIn:
             "model": message.model or None,
             "tile": (message.tile.height, message.tile.width) if message.HasField("tile") else None,
             "overlap": message.overlap if message.HasField("overlap") else None,
-            "threshold": threshold(message),
-            "tta_flips": known(FLIPS, message.tta_flips, "tta_flips"),
-            "postprocess": postprocess(message.postprocess),
-            "format": known(FORMAT, message.format, "format"),
+            "threshold": threshold_from_message(message),
+            "tta_flips": decode_enum(TTA_FLIPS, message.tta_flips, "tta_flips"),
+            "postprocess": postprocess_from_message(message.postprocess),
+            "format": decode_enum(FORMAT, message.format, "format"),
         },
     )
 
 
-def postprocess(message: segmentation_pb2.Postprocess) -> dict[str, Any]:
+def postprocess_from_message(message: segmentation_pb2.Postprocess) -> dict[str, Any]:
+    """The fields that are set, as JSON of `PostprocessIn`."""
     steps = {field.name: value for field, value in message.ListFields()}
     if "crf" in steps:
         steps["crf"] = {field.name: value for field, value in message.crf.ListFields()}
     return steps
 
 
-def threshold(message: segmentation_pb2.SemanticRequest) -> Any:
+def threshold_from_message(message: segmentation_pb2.SemanticRequest) -> float | dict[str, float] | None:
+    """One threshold for all classes, thresholds by class name, or None. Raises BadInput where both are set."""
     if not message.thresholds:
         return message.threshold if message.HasField("threshold") else None
     if message.HasField("threshold"):
@@ -48,16 +50,16 @@ def threshold(message: segmentation_pb2.SemanticRequest) -> Any:
     return dict(message.thresholds)
 
 
-def semantic_out(answer: SemanticAnswer) -> segmentation_pb2.SemanticResponse:
-    found = answer.found
+def semantic_to_message(answer: SemanticAnswer) -> segmentation_pb2.SemanticResponse:
+    class_map = answer.class_map
     return segmentation_pb2.SemanticResponse(
-        image_id=found.image_id,
-        model=found.model,
-        width=found.size.width,
-        height=found.size.height,
+        image_id=class_map.image_id,
+        model=class_map.model,
+        width=class_map.size.width,
+        height=class_map.size.height,
         classes=[
             segmentation_pb2.ClassArea(value=c.value, name=c.name, area=c.area, fraction=c.fraction)
-            for c in found.classes
+            for c in class_map.classes
         ],
         content=answer.content,
         media_type=answer.media_type,

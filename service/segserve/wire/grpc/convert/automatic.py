@@ -1,0 +1,41 @@
+"""Automatic: all objects of an image, between messages and what is used inside."""
+
+from typing import Any
+
+from segserve.types import ImageObjects
+from segserve.v1 import segmentation_pb2
+from segserve.wire.grpc.convert.enums import decode_enum
+from segserve.wire.grpc.convert.objects import object_to_message
+from segserve.wire.operations.common import validate_body
+from segserve.wire.schemas.automatic import AutomaticIn
+from segserve.wire.schemas.objects import ResultFormat
+
+FORMAT = dict(enumerate([ResultFormat.PNG, *ResultFormat]))
+
+
+def automatic_from_message(message: segmentation_pb2.AutomaticRequest) -> AutomaticIn:
+    """Raises BadInput naming the field at fault."""
+    method = message.WhichOneof("method")
+    body: dict[str, Any] = {
+        "image_id": message.image_id,
+        "model": message.model or None,
+        "format": decode_enum(FORMAT, message.format, "format"),
+        "method": method,
+    }
+    if method is not None:
+        body["params"] = {field.name: value for field, value in getattr(message, method).ListFields()}
+    return validate_body(AutomaticIn, body)
+
+
+def automatic_to_message(result: ImageObjects) -> segmentation_pb2.AutomaticResponse:
+    """The answer, still without objects or content."""
+    return segmentation_pb2.AutomaticResponse(
+        image_id=result.image_id, model=result.model, width=result.size.width, height=result.size.height
+    )
+
+
+def objects_to_messages(
+    result: ImageObjects, result_format: ResultFormat
+) -> list[segmentation_pb2.SegmentedObject]:
+    """The objects of the answer. Blocks."""
+    return [object_to_message(item, result_format) for item in result.objects]

@@ -1,0 +1,73 @@
+"""JobService: long work in the background."""
+
+from collections.abc import AsyncIterator
+from typing import Any, TypeAlias
+
+from segserve.app import Service
+from segserve.types import DEFAULT_TENANT
+from segserve.v1 import jobs_pb2, jobs_pb2_grpc
+from segserve.wire.grpc.convert.jobs import add_prompts_from_message, job_from_message, job_to_message
+from segserve.wire.operations.add_prompts import add_prompts
+from segserve.wire.operations.jobs import submit_job
+
+Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
+
+FIRST_EVENT = "0"  # events after this id are all events
+
+
+class JobService(jobs_pb2_grpc.JobServiceServicer):
+    """Every method converts the request, calls what REST calls too, and converts the answer."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def SubmitJob(
+        self, request: jobs_pb2.SubmitJobRequest, context: Context
+    ) -> jobs_pb2.SubmitJobResponse:
+        job = await submit_job(self._service, job_from_message(request), request.idempotency_key or None)
+        return jobs_pb2.SubmitJobResponse(job=job_to_message(job))
+
+    async def GetJob(self, request: jobs_pb2.GetJobRequest, context: Context) -> jobs_pb2.GetJobResponse:
+        job = await self._service.jobs.queue.get(DEFAULT_TENANT, request.job_id)
+        return jobs_pb2.GetJobResponse(job=job_to_message(job))
+
+    async def ListJobs(
+        self, request: jobs_pb2.ListJobsRequest, context: Context
+    ) -> jobs_pb2.ListJobsResponse:
+        jobs = await self._service.jobs.queue.list_recent(DEFAULT_TENANT)
+        return jobs_pb2.ListJobsResponse(jobs=[job_to_message(job) for job in jobs])
+
+    async def WatchJob(
+        self, request: jobs_pb2.WatchJobRequest, context: Context
+    ) -> AsyncIterator[jobs_pb2.WatchJobResponse]:
+        after = request.after_event or FIRST_EVENT
+        async for event in self._service.jobs.queue.follow(DEFAULT_TENANT, request.job_id, after):
+            if event is not None:
+                yield jobs_pb2.WatchJobResponse(event=event.id, job=job_to_message(event.job))
+            elif self._service.closing.is_set():
+                return
+
+    async def ReadResults(
+        self, request: jobs_pb2.ReadResultsRequest, context: Context
+    ) -> AsyncIterator[jobs_pb2.ReadResultsResponse]:
+        lines = await self._service.jobs.queue.read_results(DEFAULT_TENANT, request.job_id, request.skip)
+        async for line in lines:
+            yield jobs_pb2.ReadResultsResponse(json=line.decode())
+
+    async def AddPrompts(
+        self, request: jobs_pb2.AddPromptsRequest, context: Context
+    ) -> jobs_pb2.AddPromptsResponse:
+        job = await add_prompts(self._service, request.job_id, add_prompts_from_message(request))
+        return jobs_pb2.AddPromptsResponse(job=job_to_message(job))
+
+    async def CancelJob(
+        self, request: jobs_pb2.CancelJobRequest, context: Context
+    ) -> jobs_pb2.CancelJobResponse:
+        job = await self._service.jobs.queue.cancel(DEFAULT_TENANT, request.job_id)
+        return jobs_pb2.CancelJobResponse(job=job_to_message(job))
+
+    async def RetryJob(
+        self, request: jobs_pb2.RetryJobRequest, context: Context
+    ) -> jobs_pb2.RetryJobResponse:
+        job = await self._service.jobs.queue.retry(DEFAULT_TENANT, request.job_id)
+        return jobs_pb2.RetryJobResponse(job=job_to_message(job))

@@ -1,0 +1,144 @@
+"""SegmentationService: images, the four operations on them, embeddings and models."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, TypeAlias, cast
+
+from segserve.app import MB, Service
+from segserve.errors import BadInput, TooLarge
+from segserve.models.promptable_model import PromptableModel
+from segserve.temporary_files import translate_disk_full
+from segserve.timing import Timings
+from segserve.types import DEFAULT_TENANT, ReadOptions
+from segserve.v1 import segmentation_pb2, segmentation_pb2_grpc
+from segserve.wire.grpc.convert import segment as convert_segment
+from segserve.wire.grpc.convert.automatic import (
+    automatic_from_message,
+    automatic_to_message,
+    objects_to_messages,
+)
+from segserve.wire.grpc.convert.images import read_options_from_message
+from segserve.wire.grpc.convert.instances import instances_from_message, instances_to_message
+from segserve.wire.grpc.convert.objects import MESSAGE_FORMATS
+from segserve.wire.grpc.convert.semantic import semantic_from_message, semantic_to_message
+from segserve.wire.http.limits import SPOOL_BYTES
+from segserve.wire.operations import automatic, instances, segment, semantic
+from segserve.wire.operations.models import describe_model
+
+Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
+
+
+def send_timings(context: Context, timings: Timings) -> None:
+    """Send the timings as REST's header Server-Timing."""
+    context.set_trailing_metadata((("server-timing", timings.server_timing()),))
+
+
+class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
+    """Every method converts the request, calls what REST calls too, and converts the answer."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def UploadImage(
+        self, requests: AsyncIterator[segmentation_pb2.UploadImageRequest], context: Context
+    ) -> segmentation_pb2.UploadImageResponse:
+        service, options, model = self._service, ReadOptions(), ""
+        limit = service.settings.max_image_mb
+        with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
+            async for request in requests:
+                model = request.model or model
+                if request.WhichOneof("content") == "options":
+                    options = read_options_from_message(request.options)
+                spool.write(request.chunk)
+                if spool.tell() > limit * MB:
+                    raise TooLarge(
+                        f"The image is over {limit} MB.", field="chunk", remedy="Send a smaller one."
+                    )
+            if not spool.tell():
+                raise BadInput("There are no bytes.", field="chunk", remedy="Send the image in chunks.")
+            record = await service.images.add(DEFAULT_TENANT, cast(BinaryIO, spool), options)
+        if model:
+            service.start_encoding(record, await service.registry.get(model, PromptableModel))
+        return segmentation_pb2.UploadImageResponse(
+            image_id=record.image_id, width=record.size.width, height=record.size.height
+        )
+
+    async def GetImage(
+        self, request: segmentation_pb2.GetImageRequest, context: Context
+    ) -> segmentation_pb2.GetImageResponse:
+        record = await self._service.images.record(DEFAULT_TENANT, request.image_id)
+        return segmentation_pb2.GetImageResponse(
+            image_id=record.image_id, width=record.size.width, height=record.size.height
+        )
+
+    async def DeleteImage(
+        self, request: segmentation_pb2.DeleteImageRequest, context: Context
+    ) -> segmentation_pb2.DeleteImageResponse:
+        await self._service.images.delete(DEFAULT_TENANT, request.image_id)
+        return segmentation_pb2.DeleteImageResponse()
+
+    async def Segment(
+        self, request: segmentation_pb2.SegmentRequest, context: Context
+    ) -> segmentation_pb2.SegmentResponse:
+        timings = self._service.new_timings()
+        body = convert_segment.segment_from_message(request)
+        render = convert_segment.create_renderer(body.format)
+        result = await segment.segment(self._service, body, render, timings)
+        send_timings(context, timings)
+        return convert_segment.segment_to_message(result)
+
+    async def Automatic(
+        self, request: segmentation_pb2.AutomaticRequest, context: Context
+    ) -> segmentation_pb2.AutomaticResponse:
+        timings = self._service.new_timings()
+        body = automatic_from_message(request)
+        result_format = body.root.format
+        result = await automatic.find_objects(self._service, body, timings)
+        answer = automatic_to_message(result)
+        if result_format in MESSAGE_FORMATS:
+            with timings.stage("format"):
+                answer.objects.extend(await asyncio.to_thread(objects_to_messages, result, result_format))
+        else:
+            answer.content, answer.media_type = await automatic.write_objects(
+                self._service, result, result_format, timings
+            )
+        send_timings(context, timings)
+        return answer
+
+    async def Semantic(
+        self, request: segmentation_pb2.SemanticRequest, context: Context
+    ) -> segmentation_pb2.SemanticResponse:
+        timings = self._service.new_timings()
+        answer = await semantic.segment_semantic(self._service, semantic_from_message(request), timings)
+        send_timings(context, timings)
+        return semantic_to_message(answer)
+
+    async def Instances(
+        self, request: segmentation_pb2.InstancesRequest, context: Context
+    ) -> segmentation_pb2.InstancesResponse:
+        timings = self._service.new_timings()
+        body = instances_from_message(request)
+        _, answer = await instances.find_instances(
+            self._service,
+            body,
+            lambda result, image: instances_to_message(result, body.format, image),
+            timings,
+        )
+        send_timings(context, timings)
+        return answer
+
+    async def GetEmbedding(
+        self, request: segmentation_pb2.GetEmbeddingRequest, context: Context
+    ) -> segmentation_pb2.GetEmbeddingResponse:
+        service = self._service
+        model = await service.registry.get(request.model or service.settings.default_model, PromptableModel)
+        packed = await service.get_packed_embedding(request.image_id, model, service.new_timings())
+        return segmentation_pb2.GetEmbeddingResponse(embedding=packed)
+
+    async def ListModels(
+        self, request: segmentation_pb2.ListModelsRequest, context: Context
+    ) -> segmentation_pb2.ListModelsResponse:
+        bundles = await asyncio.to_thread(self._service.registry.bundles)
+        models = [segmentation_pb2.Model(**describe_model(self._service, b)) for b in bundles.values()]
+        return segmentation_pb2.ListModelsResponse(models=models)

@@ -1,0 +1,28 @@
+"""Limits on the size and the pace of requests and answers. Those that operators may change are in `settings`."""
+
+from segserve.app import MB
+from segserve.settings import Settings
+
+# Request line and headers together.
+MAX_HEADER_BYTES = 32 << 10
+# Pace of a request body, and of a client that reads an answer. Slower is stalled or hostile.
+MIN_BYTES_PER_S = 8 << 10
+# Connections beyond the setting max_connections that are accepted, so that operators still reach /metrics and others
+# read a refusal.
+SPARE_CONNECTIONS = 32
+# Boundaries and headers around the file in a multipart form.
+MULTIPART_OVERHEAD_BYTES = 1 << 20
+# Values of a JSON body. Each takes some hundred bytes while it is checked.
+MAX_JSON_VALUES = 1 << 20
+# Larger JSON is parsed in a thread, so that it does not hold up the event loop.
+MAX_EVENT_LOOP_JSON_BYTES = 64 << 10
+# Larger uploads go from memory to a temporary file.
+SPOOL_BYTES = 8 << 20
+
+
+def upload_limits(settings: Settings) -> dict[str, int]:
+    """Most bytes of an uploaded body, by the prefix of the path."""
+    return {
+        "/v1/images": settings.max_image_mb * MB + MULTIPART_OVERHEAD_BYTES,
+        "/v1/files": settings.max_file_mb * MB + MULTIPART_OVERHEAD_BYTES,
+    }

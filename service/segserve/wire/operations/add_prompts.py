@@ -1,0 +1,54 @@
+"""New objects and corrections for a video or volume job, while it runs or after it has ended."""
+
+import asyncio
+
+import orjson
+
+from segserve.app import Service
+from segserve.errors import BadInput
+from segserve.files.file_view import view_shape
+from segserve.jobs.engine.job import Job, JobKind
+from segserve.jobs.kinds.job_requests import EngineName, PropagationRequest, RequestedObject
+from segserve.jobs.kinds.propagation_plan import count_kept_chunks
+from segserve.types import DEFAULT_TENANT
+from segserve.wire.operations.propagation import check_job_size, check_object_prompts, to_stored_prompts
+from segserve.wire.schemas.propagation import AddPromptsIn
+
+
+async def add_prompts(service: Service, job_id: str, request: AddPromptsIn) -> Job:
+    """Add prompts to a job. Results that depend on them are computed again, all others stay.
+
+    Raises JobNotFound, BadInput, TooLarge, Busy.
+    """
+    queue = service.jobs.queue
+    job = await queue.get(DEFAULT_TENANT, job_id)
+    if job.kind not in (JobKind.VIDEO, JobKind.VOLUME):
+        raise BadInput(
+            f"A {job.kind} job takes no prompts.",
+            field="job_id",
+            remedy="Send a job of kind video or volume.",
+        )
+    content = await queue.read_request(job)
+    if orjson.loads(content)["engine"] not in list(EngineName):
+        raise BadInput(
+            "The job finds all objects by itself.", field="job_id", remedy="Submit one with objects."
+        )
+    before = PropagationRequest.model_validate_json(content)
+    record = await service.files.record(DEFAULT_TENANT, before.view.file_id)
+    await asyncio.to_thread(check_object_prompts, request.objects, record, before.view.axis, "objects")
+    added = [to_stored_prompts(item, job.revision + 1) for item in request.objects]
+    after = before.model_copy(update={"objects": merge_prompts(before.objects, added)})
+    count, _ = view_shape(record, before.view.axis)
+    check_job_size(after, count, "objects")
+    kept = await asyncio.to_thread(count_kept_chunks, before, after, count)
+    return await queue.revise(job, after.model_dump_json().encode(), kept)
+
+
+def merge_prompts(before: list[RequestedObject], added: list[RequestedObject]) -> list[RequestedObject]:
+    """The objects of a job, with added prompts after the earlier ones of the same object."""
+    objects = {item.object_id: item for item in before}
+    for item in added:
+        if (earlier := objects.get(item.object_id)) is not None:
+            item = earlier.model_copy(update={"prompts": [*earlier.prompts, *item.prompts]})
+        objects[item.object_id] = item
+    return list(objects.values())

@@ -1,0 +1,82 @@
+"""Models: found by name or by default, and described for clients."""
+
+from typing import Any
+
+from segserve.app import Service
+from segserve.errors import BadInput, ModelNotFound, NoAutomaticDecoder, WrongModel
+from segserve.models.bundle import Bundle
+from segserve.models.manifest import InstancesManifest, Manifest, PromptableManifest, SemanticManifest
+from segserve.models.promptable_model import AIS_DECODER_FILE
+from segserve.semantic.class_map import list_foreground_classes
+
+
+def describe_model(service: Service, bundle: Bundle) -> dict[str, Any]:
+    """The JSON of `ModelOut`, which is the fields of gRPC's `Model` too."""
+    manifest = bundle.manifest
+    promptable = manifest if isinstance(manifest, PromptableManifest) else None
+    return {
+        "name": manifest.name,
+        "kind": manifest.kind,
+        "architecture": manifest.architecture,
+        "input_size": promptable and promptable.preprocess.input_size,
+        "low_res": promptable and promptable.dims.low,
+        "automatic": list_automatic_methods(bundle),
+        "classes": list_classes(manifest),
+        "description": manifest.description,
+        "licence": manifest.licence,
+        "source": manifest.source,
+        "digest": bundle.digest,
+        "loaded": service.registry.is_loaded(manifest.name),
+        "default": manifest.name == service.settings.default_model,
+    }
+
+
+def list_automatic_methods(bundle: Bundle) -> list[str]:
+    """The methods by which the model finds all objects of an image."""
+    if not isinstance(bundle.manifest, PromptableManifest):
+        return []
+    return ["ais", "amg"] if bundle.has(AIS_DECODER_FILE) else ["amg"]
+
+
+def list_classes(manifest: Manifest) -> list[str] | None:
+    """The classes of a model without background; the n-th, from 1, has the value n in class maps. None: the model
+    knows no classes."""
+    match manifest:
+        case SemanticManifest():
+            return list(list_foreground_classes(manifest))
+        case InstancesManifest():
+            return list(manifest.classes[1:])
+    return None
+
+
+def find_promptable(service: Service, name: str | None) -> Bundle:
+    """Find the promptable model of this name, or the default one. Blocks. Raises ModelNotFound, WrongModel."""
+    name, bundles = name or service.settings.default_model, service.registry.bundles()
+    if name not in bundles:
+        raise ModelNotFound(name, sorted(bundles))
+    if not isinstance(bundles[name].manifest, PromptableManifest):
+        raise WrongModel(name, "prompts", bundles[name].manifest.kind)
+    return bundles[name]
+
+
+def default_instances_model(service: Service) -> str:
+    """The name of the default model. Blocks. Raises BadInput where it is not of kind instances."""
+    name, bundles = service.settings.default_model, service.registry.bundles()
+    usable = [b.name for b in bundles.values() if isinstance(b.manifest, InstancesManifest)]
+    if name in usable:
+        return name
+    raise BadInput(
+        f"No model is named, and the service's default, {name!r}, finds no objects of known classes.",
+        field="model",
+        remedy=f"Name one of: {', '.join(usable)}."
+        if usable
+        else "There is none here yet: segserve models pull mask-rcnn-resnet50-fpn",
+    )
+
+
+def find_ais_model(service: Service, name: str | None) -> Bundle:
+    """As `find_promptable`. Raises NoAutomaticDecoder where the model cannot do `ais`."""
+    bundle = find_promptable(service, name)
+    if not bundle.has(AIS_DECODER_FILE):
+        raise NoAutomaticDecoder(bundle.name)
+    return bundle

@@ -1,0 +1,35 @@
+"""Tracking jobs, all objects of every frame linked to tracks: the request is checked before it becomes a job."""
+
+import asyncio
+
+from segserve.app import Service
+from segserve.errors import BadInput
+from segserve.files.file_view import FileView, view_shape
+from segserve.jobs.kinds.job_requests import TrackingRequest
+from segserve.tracking.link_tracks import LinkingParams
+from segserve.types import DEFAULT_TENANT, FileKind
+from segserve.wire.operations.models import find_ais_model
+from segserve.wire.schemas.tracking import TrackingIn
+
+
+async def check_tracking(service: Service, body: TrackingIn) -> TrackingRequest:
+    """Check the request, and return it as the job keeps it.
+
+    Raises BadInput naming the field at fault, ModelNotFound, WrongModel, NoAutomaticDecoder, FileNotFound.
+    """
+    record = await service.files.record(DEFAULT_TENANT, body.input.file_id)
+    if record.kind is FileKind.VOLUME:
+        raise BadInput(
+            "The file is a volume.",
+            field="input.file_id",
+            remedy="Ask for kind 'volume' and engine 'automatic'.",
+        )
+    view_shape(record, 0)
+    bundle = await asyncio.to_thread(find_ais_model, service, body.model)
+    return TrackingRequest(
+        model=bundle.name,
+        digest=bundle.digest,
+        view=FileView(record.file_id),
+        params=body.params.params,
+        joining=LinkingParams(**body.params.linking.model_dump(exclude_none=True)),
+    )

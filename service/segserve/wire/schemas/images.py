@@ -1,0 +1,17 @@
+"""The JSON of /v1/images."""
+
+from pydantic import BaseModel, Field
+
+from segserve.wire.schemas.common import StrictBody
+
+
+class FetchImageIn(StrictBody):
+    """An image for the service to fetch, from a host that the operator allows."""
+
+    url: str = Field(max_length=4096, examples=["https://example.org/cells.png"])
+
+
+class ImageOut(BaseModel):
+    image_id: str
+    width: int
+    height: int

@@ -1,0 +1,45 @@
+"""The JSON of an image's objects, the answer of POST /v1/automatic, /v1/instances and, by class, /v1/semantic."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, Field
+
+
+class ResultFormat(StrEnum):
+    """How the objects of a whole image are written."""
+
+    PNG = "png"  # the label map, 16-bit
+    TIFF = "tiff"  # the label map
+    NPY = "npy"  # the label map, as numpy saves it
+    OVERLAY = "overlay"  # the image with the objects drawn on it in colour, as PNG
+    COCO = "coco"  # COCO JSON
+    RLE = "rle"  # objects with COCO's compressed run lengths
+    POLYGON = "polygon"  # objects with GeoJSON outlines
+
+
+class ObjectOut(BaseModel):
+    mask: dict[str, object] = Field(description="in the format of the request")
+    box: list[int] = Field(description="x0, y0, x1, y1 of the mask")
+    area: int = Field(description="pixels")
+    score: float | None
+    category: str | None = Field(serialization_alias="class")
+    model_box: list[float] | None = Field(
+        None,
+        description="x0, y0, x1, y1 as the model answered it, if it answers boxes; the mask need not fill it",
+    )
+
+
+class ObjectsOut(BaseModel):
+    image_id: str
+    model: str
+    width: int
+    height: int
+    objects: list[ObjectOut] = Field(description="the n-th object, from 1, has the value n in label maps")
+
+
+class CocoOut(BaseModel):
+    """A COCO data set of one image (cocodataset.org, "Data format")."""
+
+    images: list[dict[str, object]]
+    categories: list[dict[str, object]]
+    annotations: list[dict[str, object]]

@@ -1,0 +1,54 @@
+"""The JSON of POST /v1/segment: masks for points, boxes and masks."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, Field
+
+from segserve.types import Select
+from segserve.wire.schemas.common import Id, StrictBody
+from segserve.wire.schemas.prompts import MAX_PROMPTS, PromptIn
+
+
+class MaskFormat(StrEnum):
+    """How the masks of an answer are written."""
+
+    RLE = "rle"  # COCO's compressed run lengths
+    POLYGON = "polygon"  # GeoJSON with holes
+    PNG = "png"  # 1-bit, base64
+    LOGITS = "logits"  # low-res, float16, base64
+
+
+class SegmentIn(StrictBody):
+    """Masks for prompts on an image."""
+
+    image_id: Id
+    model: str | None = Field(None, max_length=64, description="the service's default model if left out")
+    prompts: list[PromptIn] = Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)
+    format: MaskFormat = MaskFormat.RLE
+    select: Select = Field(
+        Select.BEST, description="best: highest score; all; first: the first of the three candidates"
+    )
+    multimask: bool | None = Field(
+        None,
+        description="three candidates or one; null: three for a single positive point without box or mask",
+    )
+
+
+class MaskOut(BaseModel):
+    mask: dict[str, object] | str = Field(description="in the format of the request")
+    score: float = Field(description="predicted IoU")
+    box: list[int] = Field(description="x0, y0, x1, y1 of the mask")
+    area: int = Field(description="pixels")
+    mask_id: str | None = Field(description="send it back to refine the mask; null while the cache is away")
+
+
+class PromptMasksOut(BaseModel):
+    masks: list[MaskOut]
+
+
+class SegmentOut(BaseModel):
+    image_id: str
+    model: str
+    width: int
+    height: int
+    results: list[PromptMasksOut] = Field(description="one per prompt, in order")
