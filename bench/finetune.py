@@ -16,11 +16,9 @@ from bench.common import THREADS, Line, at_most
 from segserve.automatic.ais_watershed import resize_maps, segment_by_watershed
 from segserve.automatic.parameters import AisParams
 from segserve.encode.preprocess import preprocess_image
-from segserve.evaluate import overlap_scores
 from segserve.evaluate.object_matching import (
     AT_50,
-    find_overlaps,
-    match_at_thresholds,
+    match_label_maps,
     mean_segmentation_accuracy,
     pool_match_counts,
 )
@@ -43,17 +41,18 @@ class Printed(SilentProgress):
         print({name: round(value, 3) for name, value in line.items()}, flush=True)
 
 
-def judge(bundle: Bundle, images: list[LabelledImage]) -> tuple[float, float]:
-    """(mSA, SA(0.5)) of AIS with micro-sam's own parameters, all objects pooled."""
+def score_ais(bundle: Bundle, images: list[LabelledImage]) -> tuple[float, float]:
+    """Return (mSA, SA(0.5)) of AIS with micro-sam's own parameters, all objects pooled."""
     options = RuntimeOptions(threads=THREADS)
     model = PromptableModel(bundle, options, None, options)
-    matched = []
+    matches = []
     for each in images:
         maps = model.predict_ais_maps(model.encode(preprocess_image(each.image, model.preprocess)))
-        found = segment_by_watershed(resize_maps(maps, model.manifest, Size(*each.mask.shape)), AisParams())
-        table = overlap_scores.count_value_pairs(each.mask, found)
-        matched.append(match_at_thresholds(find_overlaps(table)))
-    pooled = pool_match_counts(matched)
+        prediction = segment_by_watershed(
+            resize_maps(maps, model.manifest, Size(*each.mask.shape)), AisParams()
+        )
+        matches.append(match_label_maps(each.mask, prediction))
+    pooled = pool_match_counts(matches)
     return mean_segmentation_accuracy(pooled), pooled[AT_50].accuracy
 
 
@@ -67,7 +66,7 @@ def measure() -> list[Line]:
         start, cpu = time.perf_counter(), time.process_time()
         tuned = fine_tune(learn, starter, target, TrainPromptableOptions(steps=steps), progress=Printed())
         minutes, cpu_minutes = (time.perf_counter() - start) / 60, (time.process_time() - cpu) / 60
-        before, after = judge(starter, unseen), judge(tuned, unseen)
+        before, after = score_ais(starter, unseen), score_ais(tuned, unseen)
     objects = sum(len(np.unique(each.mask)) - 1 for each in unseen)
     return [
         Line(f"{IMAGES} images to learn from, {IMAGES} others to judge by, objects in these", str(objects)),

@@ -23,13 +23,8 @@ from segserve.evaluate.iterative_prompting import (
     average_protocol_scores,
     prompt_objects,
 )
-from segserve.evaluate.object_matching import (
-    AT_50,
-    find_overlaps,
-    match_at_thresholds,
-    mean_segmentation_accuracy,
-)
-from segserve.evaluate.overlap_scores import count_value_pairs
+from segserve.evaluate.object_matching import AT_50, match_label_maps, mean_segmentation_accuracy
+from segserve.evaluate.overlap_scores import dice
 from segserve.masks.label_map import Labels
 from segserve.models.manifest import AisEntry
 from segserve.models.onnx_runtime import RuntimeOptions
@@ -56,7 +51,7 @@ TARGETS = {
     "AIS, SA(0.5)": 0.75,
     "starter-unet, Dice": 0.90,
 }
-SMALLEST = 30
+MIN_NUCLEUS_PX = 30
 CLICKS = Protocol(FirstPrompt.POINT, with_mask=True, steps=4, correction=Correction.DEEPEST)
 BOX = Protocol(FirstPrompt.BOX, with_mask=True, steps=1)
 
@@ -71,46 +66,48 @@ def measure() -> list[Line]:
     _, validation = read_nuclei(folder)
     steps: dict[Protocol, list[list[StepScores]]] = {CLICKS: [], BOX: []}
     accuracies, dices = list[tuple[float, float]](), list[float]()
-    with ThreadPoolExecutor(1) as worker:
+    with ThreadPoolExecutor(1) as threads:
         for scene in validation:
             embedding = unpack_embedding(
                 pack_embedding(model.encode(preprocess_image(scene.image, model.preprocess)))
             )
             image = PreparedImage(Size(*scene.mask.shape), embedding, model.prepare(embedding, None))
 
-            def ask(prompt: Prompt, image: PreparedImage = image) -> Candidate:
+            def predict(prompt: Prompt, image: PreparedImage = image) -> Candidate:
                 return decode_prompt(model, image, prompt, None, Select.BEST, Timings())[0]
 
-            for protocol, found in steps.items():
-                found.append(prompt_objects(ask, scene.mask, protocol, worker, SMALLEST).steps)
-            accuracies.append(by_ais(model, embedding, scene.mask))
-            dices.append(by_unet(unet, scene))
-    clicks, box = (average_protocol_scores(protocol, found) for protocol, found in steps.items())
-    whole = np.mean(accuracies, axis=0)
+            for protocol, images in steps.items():
+                images.append(prompt_objects(predict, scene.mask, protocol, threads, MIN_NUCLEUS_PX).steps)
+            accuracies.append(score_ais(model, embedding, scene.mask))
+            dices.append(score_unet(unet, scene))
+    clicks, box = (average_protocol_scores(protocol, images) for protocol, images in steps.items())
+    ais = np.mean(accuracies, axis=0)
     scores = dict(
-        zip(TARGETS, [clicks.iou[0], box.iou[0], clicks.iou[-1], *whole, np.mean(dices)], strict=True)
+        zip(TARGETS, [clicks.iou[0], box.iou[0], clicks.iou[-1], *ais, np.mean(dices)], strict=True)
     )
     lines = [
-        Line(f"{len(validation)} validation images, nuclei of {SMALLEST} px or more", str(clicks.objects))
+        Line(
+            f"{len(validation)} validation images, nuclei of {MIN_NUCLEUS_PX} px or more", str(clicks.objects)
+        )
     ]
     for name, target in TARGETS.items():
         lines.append(Line(name, f"{scores[name]:.3f}", f">= {target}", bool(scores[name] >= target)))
     return lines
 
 
-def by_ais(model: PromptableModel, embedding: Embedding, truth: Labels) -> tuple[float, float]:
-    """(mean over thresholds, at 0.5), with the parameters of the bundle."""
+def score_ais(model: PromptableModel, embedding: Embedding, truth: Labels) -> tuple[float, float]:
+    """Return (mSA, SA at 0.5) of AIS with the parameters of the bundle."""
     size = Size(*truth.shape)
     maps = resize_maps(model.predict_ais_maps(embedding), model.manifest, size)
-    found = segment_by_watershed(maps, resolve_ais_params(model.manifest, AisEntry()))
-    matched = match_at_thresholds(find_overlaps(count_value_pairs(truth, found)))
-    return mean_segmentation_accuracy(matched), matched[AT_50].accuracy
+    prediction = segment_by_watershed(maps, resolve_ais_params(model.manifest, AisEntry()))
+    matches = match_label_maps(truth, prediction)
+    return mean_segmentation_accuracy(matches), matches[AT_50].accuracy
 
 
-def by_unet(model: SemanticModel, scene: LabelledImage) -> float:
+def score_unet(model: SemanticModel, scene: LabelledImage) -> float:
+    """Return the Dice of the whole image."""
     options = SemanticOptions()
-    size, least = Size(*scene.mask.shape), resolve_thresholds(model.manifest, None)
+    size, thresholds = Size(*scene.mask.shape), resolve_thresholds(model.manifest, None)
     tile = check_options(options, model.manifest, size)
-    found = segment_image("", scene.image, model, options, tile, least, Timings()).values > 0
-    truth = scene.mask > 0
-    return float(2 * np.count_nonzero(found & truth) / (np.count_nonzero(found) + np.count_nonzero(truth)))
+    prediction = segment_image("", scene.image, model, options, tile, thresholds, Timings()).values > 0
+    return dice(scene.mask > 0, prediction)

@@ -1,3 +1,5 @@
+"""Files of two folders are paired by name, and label maps are read, or refused by name."""
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,23 +12,23 @@ from PIL import Image
 from segserve.errors import BadInput
 from segserve.evaluate.ground_truth import pair_files, read_label_map, read_map_pair
 from segserve.masks.label_map import encode_npy, encode_png, encode_tiff
-from tests.evaluate.drawn import scene
+from tests.evaluate.drawn_labels import draw_scene
 
 Save = Callable[[Path], None]
 
 
-def folder(path: Path, *names: str) -> Path:
+def write_folder(path: Path, *names: str) -> Path:
     path.mkdir()
     for name in names:
         (path / name).write_bytes(b"x")
     return path
 
 
-def test_files_are_paired_by_name_without_the_ending(tmp_path: Path) -> None:
-    found = folder(tmp_path / "found", "b.png", "a.tif", ".hidden.png", "notes.txt")
-    truth = folder(tmp_path / "truth", "a.npy", "b.TIFF", "index.json")
+def test_files_are_paired_by_name_without_the_suffix(tmp_path: Path) -> None:
+    prediction = write_folder(tmp_path / "prediction", "b.png", "a.tif", ".hidden.png", "notes.txt")
+    truth = write_folder(tmp_path / "truth", "a.npy", "b.TIFF", "index.json")
     assert [
-        (each.name, each.path.name, each.truth.name) for each in pair_files(found, truth, images=False)
+        (each.name, each.path.name, each.truth.name) for each in pair_files(prediction, truth, images=False)
     ] == [
         ("a", "a.tif", "a.npy"),
         ("b", "b.png", "b.TIFF"),
@@ -34,51 +36,55 @@ def test_files_are_paired_by_name_without_the_ending(tmp_path: Path) -> None:
 
 
 def test_images_may_be_jpeg_where_truths_may_not(tmp_path: Path) -> None:
-    images, truth = folder(tmp_path / "images", "a.jpg"), folder(tmp_path / "truth", "a.png")
+    images, truth = write_folder(tmp_path / "images", "a.jpg"), write_folder(tmp_path / "truth", "a.png")
     assert len(pair_files(images, truth, images=True)) == 1
     with pytest.raises(BadInput, match="images holds no file"):
         pair_files(images, truth, images=False)
 
 
 @pytest.mark.parametrize(
-    ("found", "truth", "said"),
+    ("prediction", "truth", "message"),
     [
         (["a.png", "b.png"], ["a.png"], r"b\.png have no partner in .*truth"),
-        (["a.png"], ["a.png", "c.tif"], r"c\.tif have no partner in .*found"),
-        (["a.png", "a.tif"], ["a.png"], r"a\.png and a\.tif in .*found have one name"),
-        ([], ["a.png"], r"found holds no file ending in \.png"),
-        (["a.txt"], ["a.png"], "found holds no file"),
+        (["a.png"], ["a.png", "c.tif"], r"c\.tif have no partner in .*prediction"),
+        (["a.png", "a.tif"], ["a.png"], r"a\.png and a\.tif in .*prediction have the same name"),
+        ([], ["a.png"], r"prediction holds no file ending in \.png"),
+        (["a.txt"], ["a.png"], "prediction holds no file"),
         ([f"{i}.png" for i in range(9)] + ["x.png"], ["x.png"], r"4\.png and 4 more have no partner"),
     ],
 )
 def test_folders_that_do_not_fit_are_refused(
-    tmp_path: Path, found: list[str], truth: list[str], said: str
+    tmp_path: Path, prediction: list[str], truth: list[str], message: str
 ) -> None:
-    with pytest.raises(BadInput, match=said):
-        pair_files(folder(tmp_path / "found", *found), folder(tmp_path / "truth", *truth), images=False)
+    with pytest.raises(BadInput, match=message):
+        pair_files(
+            write_folder(tmp_path / "prediction", *prediction),
+            write_folder(tmp_path / "truth", *truth),
+            images=False,
+        )
 
 
-def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="is no folder"):
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is not a folder"):
         pair_files(tmp_path / "none", tmp_path, images=False)
 
 
 @pytest.mark.parametrize(
-    ("ending", "encode"),
+    ("suffix", "encode"),
     [(".png", encode_png), (".tif", encode_tiff), (".tiff", encode_tiff), (".npy", encode_npy)],
 )
-def test_what_the_service_answers_can_be_read(
-    tmp_path: Path, ending: str, encode: Callable[[NDArray[np.uint16]], bytes]
+def test_every_format_that_the_service_writes_can_be_read(
+    tmp_path: Path, suffix: str, encode: Callable[[NDArray[np.uint16]], bytes]
 ) -> None:
-    labels = scene(0)[0] + np.uint16(1000)
-    path = tmp_path / f"a{ending}"
+    labels = draw_scene(0)[0] + np.uint16(1000)
+    path = tmp_path / f"a{suffix}"
     path.write_bytes(encode(labels))
     assert (read_label_map(path) == labels).all()
 
 
-def test_a_palettes_indices_are_the_classes(tmp_path: Path) -> None:
-    """As PASCAL VOC keeps its class maps."""
-    indices = (scene(0)[0] % 5).astype(np.uint8)
+def test_the_indices_of_a_palette_are_the_classes(tmp_path: Path) -> None:
+    """PASCAL VOC stores its class maps so."""
+    indices = (draw_scene(0)[0] % 5).astype(np.uint8)
     picture = Image.frombytes("P", indices.shape[::-1], indices.tobytes())
     picture.putpalette([7, 7, 7, 200, 0, 0, 0, 200, 0, 0, 0, 200, 9, 9, 9])
     picture.save(tmp_path / "a.png", transparency=0)
@@ -86,8 +92,8 @@ def test_a_palettes_indices_are_the_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", ["1", "L"])
-def test_masks_of_one_bit_and_of_eight(tmp_path: Path, bits: str) -> None:
-    mask = scene(0)[0] > 0
+def test_masks_of_one_bit_and_of_eight_bits_are_read(tmp_path: Path, bits: str) -> None:
+    mask = draw_scene(0)[0] > 0
     Image.fromarray(mask).convert(bits).save(tmp_path / "a.png")
     assert ((read_label_map(tmp_path / "a.png") > 0) == mask).all()
 
@@ -111,7 +117,7 @@ def text(path: Path) -> None:
 
 
 def cut_short(path: Path) -> None:
-    path.write_bytes(encode_png(scene(0)[0])[:200])
+    path.write_bytes(encode_png(draw_scene(0)[0])[:200])
 
 
 def objects(path: Path) -> None:
@@ -119,7 +125,7 @@ def objects(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "save", "said"),
+    ("name", "save", "message"),
     [
         ("a.png", colour, "mode RGB"),
         ("a.png", text, "damaged"),
@@ -135,22 +141,24 @@ def objects(path: Path) -> None:
         ("a.tif", array(np.zeros((40, 40), np.float32)), "not integers"),
     ],
 )
-def test_what_is_no_map_is_refused_by_name(tmp_path: Path, name: str, save: Save, said: str) -> None:
+def test_a_file_that_is_not_a_map_is_refused_by_name(
+    tmp_path: Path, name: str, save: Save, message: str
+) -> None:
     path = tmp_path / name
     save(path)
-    with pytest.raises(BadInput, match=said) as error:
+    with pytest.raises(BadInput, match=message) as error:
         read_label_map(path)
     assert error.value.field == str(path)
     assert name in error.value.message
 
 
-def test_maps_of_other_sizes_are_refused_by_name(tmp_path: Path) -> None:
-    np.save(tmp_path / "found.npy", np.zeros((4, 6), int))
+def test_maps_of_different_sizes_are_refused_by_name(tmp_path: Path) -> None:
+    np.save(tmp_path / "prediction.npy", np.zeros((4, 6), int))
     np.save(tmp_path / "truth.npy", np.zeros((6, 4), int))
-    with pytest.raises(BadInput, match=r"found\.npy is 6 x 4 pixels and .*truth\.npy is 4 x 6"):
-        read_map_pair(tmp_path / "found.npy", tmp_path / "truth.npy")
+    with pytest.raises(BadInput, match=r"prediction\.npy is 6 x 4 pixels and .*truth\.npy is 4 x 6"):
+        read_map_pair(tmp_path / "prediction.npy", tmp_path / "truth.npy")
 
 
-def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"gone\.npy"):
         read_label_map(tmp_path / "gone.npy")

@@ -1,3 +1,5 @@
+"""Hausdorff distances are those of MedPy and SciPy."""
+
 import math
 
 import numpy as np
@@ -15,22 +17,22 @@ from segserve.evaluate.hausdorff import (
     point_hausdorff,
     region_hausdorff,
 )
-from tests.evaluate.drawn import scene
+from tests.evaluate.drawn_labels import draw_scene
 
 SPACINGS = [(1.0, 1.0), (0.5, 0.5), (0.65, 0.3)]
 
 
-def both_ways(truth: NDArray[np.float64], found: NDArray[np.float64]) -> float:
-    return float(max(directed_hausdorff(truth, found)[0], directed_hausdorff(found, truth)[0]))
+def scipy_hausdorff(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> float:
+    return float(max(directed_hausdorff(truth, prediction)[0], directed_hausdorff(prediction, truth)[0]))
 
 
-def pooled_95(truth: NDArray[np.float64], found: NDArray[np.float64]) -> float:
-    distances = cdist(truth, found)
+def scipy_hausdorff_95(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> float:
+    distances = cdist(truth, prediction)
     return float(np.percentile(np.concatenate([distances.min(0), distances.min(1)]), 95))
 
 
-def wobbly(count: int, seed: int) -> NDArray[np.float64]:
-    """A closed outline of so many points, about one apart."""
+def draw_outline(count: int, seed: int) -> NDArray[np.float64]:
+    """Return a closed wobbly outline of `count` points [count, 2], about one pixel apart."""
     rng = np.random.default_rng(seed)
     angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
     waves = sum(rng.uniform(0, 0.1) * np.cos(k * angle + rng.uniform(0, 7)) for k in range(2, 8))
@@ -38,22 +40,22 @@ def wobbly(count: int, seed: int) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
-def test_between_boundaries_is_medpys(spacing: tuple[float, float]) -> None:
+def test_boundary_hausdorff_is_medpys(spacing: tuple[float, float]) -> None:
     for seed in range(3):
-        truth, found = (each > 0 for each in scene(seed))
-        ours = boundary_hausdorff(truth, found, spacing)
-        assert ours.hausdorff == pytest.approx(hd(found, truth, voxelspacing=spacing))
-        assert ours.hausdorff_95 == pytest.approx(hd95(found, truth, voxelspacing=spacing))
+        truth, prediction = (each > 0 for each in draw_scene(seed))
+        ours = boundary_hausdorff(truth, prediction, spacing)
+        assert ours.hausdorff == pytest.approx(hd(prediction, truth, voxelspacing=spacing))
+        assert ours.hausdorff_95 == pytest.approx(hd95(prediction, truth, voxelspacing=spacing))
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
-def test_between_regions_is_scipys_over_all_pixels(spacing: tuple[float, float]) -> None:
+def test_region_hausdorff_is_scipys_over_all_pixels(spacing: tuple[float, float]) -> None:
     for seed in range(3):
-        truth, found = (each > 0 for each in scene(seed, size=(50, 60), count=6))
-        pixels = [np.argwhere(each) * np.array(spacing) for each in (truth, found)]
-        ours = region_hausdorff(truth, found, spacing)
-        assert ours.hausdorff == pytest.approx(both_ways(*pixels))
-        assert ours.hausdorff_95 == pytest.approx(pooled_95(*pixels))
+        truth, prediction = (each > 0 for each in draw_scene(seed, size=(50, 60), count=6))
+        pixels = [np.argwhere(each) * np.array(spacing) for each in (truth, prediction)]
+        ours = region_hausdorff(truth, prediction, spacing)
+        assert ours.hausdorff == pytest.approx(scipy_hausdorff(*pixels))
+        assert ours.hausdorff_95 == pytest.approx(scipy_hausdorff_95(*pixels))
 
 
 def test_regions_and_boundaries_differ_where_a_hole_is_missed() -> None:
@@ -65,7 +67,7 @@ def test_regions_and_boundaries_differ_where_a_hole_is_missed() -> None:
     assert boundary_hausdorff(full, ring).hausdorff == 14  # from the hole's rim to the outer boundary
 
 
-def test_the_images_border_is_outside() -> None:
+def test_beyond_the_images_border_is_outside() -> None:
     full = np.ones((5, 7), bool)
     assert find_boundaries(full).sum() == 20
     assert boundary_hausdorff(full, full).hausdorff == 0
@@ -81,37 +83,39 @@ def test_objects_that_touch_have_a_boundary_between_them() -> None:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        (wobbly(2000, 0), wobbly(2000, 1)),
-        (wobbly(2000, 0), wobbly(2000, 0) + 3),
-        (wobbly(2000, 0), wobbly(2000, 0)),
-        (wobbly(2000, 0), 1.3 * wobbly(1500, 0)),
-        (wobbly(2000, 0)[np.random.default_rng(0).permutation(2000)], wobbly(700, 2)),
-        (np.rint(wobbly(500, 3)), np.rint(wobbly(500, 4))),
+        (draw_outline(2000, 0), draw_outline(2000, 1)),
+        (draw_outline(2000, 0), draw_outline(2000, 0) + 3),
+        (draw_outline(2000, 0), draw_outline(2000, 0)),
+        (draw_outline(2000, 0), 1.3 * draw_outline(1500, 0)),
+        (draw_outline(2000, 0)[np.random.default_rng(0).permutation(2000)], draw_outline(700, 2)),
+        (np.rint(draw_outline(500, 3)), np.rint(draw_outline(500, 4))),
     ],
 )
-def test_of_points_is_scipys(one: NDArray[np.float64], other: NDArray[np.float64]) -> None:
-    expected = both_ways(one, other)
+def test_point_hausdorff_is_scipys(one: NDArray[np.float64], other: NDArray[np.float64]) -> None:
+    expected = scipy_hausdorff(one, other)
     assert max_hausdorff(one, other) == pytest.approx(expected)
     assert point_hausdorff(one, other).hausdorff == pytest.approx(expected)
-    assert point_hausdorff(one, other).hausdorff_95 == pytest.approx(pooled_95(one, other))
+    assert point_hausdorff(one, other).hausdorff_95 == pytest.approx(scipy_hausdorff_95(one, other))
 
 
 @given(st.integers(0, 1 << 32), st.integers(1, 700), st.integers(1, 700), st.sampled_from([3, 30, 3000]))
-def test_what_is_not_asked_for_cannot_be_the_largest(seed: int, first: int, second: int, extent: int) -> None:
+def test_points_that_are_ruled_out_change_neither_maximum_nor_percentile(
+    seed: int, first: int, second: int, extent: int
+) -> None:
     rng = np.random.default_rng(seed)
     one, other = (rng.integers(0, extent, (count, 2)).astype(float) for count in (first, second))
-    assert max_hausdorff(one, other) == pytest.approx(both_ways(one, other))
-    assert point_hausdorff(one, other).hausdorff == pytest.approx(both_ways(one, other))
-    assert point_hausdorff(one, other).hausdorff_95 == pytest.approx(pooled_95(one, other))
+    assert max_hausdorff(one, other) == pytest.approx(scipy_hausdorff(one, other))
+    assert point_hausdorff(one, other).hausdorff == pytest.approx(scipy_hausdorff(one, other))
+    assert point_hausdorff(one, other).hausdorff_95 == pytest.approx(scipy_hausdorff_95(one, other))
 
 
-def test_in_three_dimensions() -> None:
+def test_points_may_have_three_dimensions() -> None:
     one, other = np.random.default_rng(0).random((2, 900, 3))
-    assert point_hausdorff(one, other).hausdorff_95 == pytest.approx(pooled_95(one, other))
-    assert max_hausdorff(one, other) == pytest.approx(both_ways(one, other))
+    assert point_hausdorff(one, other).hausdorff_95 == pytest.approx(scipy_hausdorff_95(one, other))
+    assert max_hausdorff(one, other) == pytest.approx(scipy_hausdorff(one, other))
 
 
-def test_of_empty_sets() -> None:
+def test_the_distance_of_empty_sets_is_0_and_to_an_empty_set_infinite() -> None:
     nothing, something = np.zeros((9, 9), bool), np.eye(9, dtype=bool)
     for measure in (region_hausdorff, boundary_hausdorff):
         both, one, other = measure(nothing, nothing), measure(something, nothing), measure(nothing, something)

@@ -1,5 +1,4 @@
-"""The course of the questions is checked with annotators that answer by rule; that models answer them is checked
-through the command line."""
+"""The prompts of the protocol are checked with fake models that answer by rule; real models run in `test_cli`."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,11 +16,12 @@ from segserve.evaluate.iterative_prompting import (
     prompt_objects,
 )
 from segserve.masks import crop as crops
-from segserve.masks import label_map as maps
+from segserve.masks import label_map
 from segserve.types import Bool, Candidate, Crop, Prompt, Size
-from tests.evaluate.drawn import scene
+from tests.evaluate.drawn_labels import draw_scene
 
 SIZE = Size(60, 80)
+ONE_POINT = Protocol(FirstPrompt.POINT, with_mask=False, steps=1)
 
 
 def crop(y0: int, x0: int, y1: int, x1: int) -> Crop:
@@ -33,29 +33,38 @@ def mask(y0: int, x0: int, y1: int, x1: int) -> Bool:
 
 
 @dataclass
-class Annotator:
-    """Answers with the given masks, the last again and again, and remembers what it was asked."""
+class FakeModel:
+    """Answers with the given masks in turn, the last one again and again, and records the prompts."""
 
-    answers: list[Crop]
-    asked: list[Prompt] = field(default_factory=list)
+    masks: list[Crop]
+    prompts: list[Prompt] = field(default_factory=list)
 
     def __call__(self, prompt: Prompt) -> Candidate:
-        self.asked.append(prompt)
-        answer = self.answers[min(len(self.asked), len(self.answers)) - 1]
-        return Candidate(answer, np.full((8, 8), len(self.asked), np.float32), 1.0)
+        self.prompts.append(prompt)
+        number = len(self.prompts)
+        return Candidate(
+            self.masks[min(number, len(self.masks)) - 1], np.full((8, 8), number, np.float32), 1.0
+        )
 
 
 TRUTH = crop(20, 30, 40, 60)
 EMPTY = crops.empty_crop(SIZE)
 
 
-def test_it_begins_with_the_deepest_pixel_and_adds_clicks_from_the_error() -> None:
-    annotator = Annotator([crop(20, 30, 40, 50), crop(20, 30, 40, 70)])
-    answers = list(
-        prompt_iteratively(annotator, TRUTH, Protocol(FirstPrompt.POINT, with_mask=False, steps=3))
+def run_protocol(truth: Crop, protocol: Protocol, *masks: Crop, seed: int = 0) -> list[Prompt]:
+    """Return the prompts that a fake model of these masks gets."""
+    model = FakeModel(list(masks))
+    list(prompt_iteratively(model, truth, protocol, seed))
+    return model.prompts
+
+
+def test_it_begins_with_the_deepest_pixel_and_adds_clicks_on_the_errors() -> None:
+    model = FakeModel([crop(20, 30, 40, 50), crop(20, 30, 40, 70)])
+    predictions = list(
+        prompt_iteratively(model, TRUTH, Protocol(FirstPrompt.POINT, with_mask=False, steps=3))
     )
-    assert [crops.bounding_box(each)[2] for each in answers] == [50, 70, 70]
-    first, second, third = annotator.asked
+    assert [crops.bounding_box(each)[2] for each in predictions] == [50, 70, 70]
+    first, second, third = model.prompts
     ((x, y),) = first.points.tolist()
     assert (y, first.labels.tolist(), first.box) == (29, [1], None)
     assert 39 <= x <= 50
@@ -64,16 +73,14 @@ def test_it_begins_with_the_deepest_pixel_and_adds_clicks_from_the_error() -> No
     assert third.points[:3].tolist() == second.points.tolist()
     (a, b), (c, d) = second.points[1:].astype(int)
     assert mask(20, 50, 40, 60)[b, a]  # missed
-    assert not mask(20, 30, 40, 60)[d, c]  # nothing was too much: beside the object
+    assert not mask(20, 30, 40, 60)[d, c]  # no excess, so beside the object
     (a, b), (c, d) = third.points[3:].astype(int)
     assert mask(20, 30, 40, 60)[b, a]
     assert mask(20, 60, 40, 70)[d, c]
 
 
-def test_a_box_stays_beside_the_clicks() -> None:
-    annotator = Annotator([EMPTY])
-    list(prompt_iteratively(annotator, TRUTH, Protocol(FirstPrompt.BOX, with_mask=False, steps=2)))
-    first, second = annotator.asked
+def test_a_box_stays_in_the_prompt_beside_the_clicks() -> None:
+    first, second = run_protocol(TRUTH, Protocol(FirstPrompt.BOX, with_mask=False, steps=2), EMPTY)
     assert first.box == second.box
     assert (first.box.x0, first.box.y0, first.box.x1, first.box.y1) == (30, 20, 60, 40)  # type: ignore[union-attr]
     assert len(first.points) == 0
@@ -81,39 +88,29 @@ def test_a_box_stays_beside_the_clicks() -> None:
 
 
 @pytest.mark.parametrize("with_mask", [False, True])
-def test_the_answer_before_is_the_prior_where_it_is_wanted(with_mask: bool) -> None:
-    annotator = Annotator([TRUTH])
-    list(prompt_iteratively(annotator, TRUTH, Protocol(FirstPrompt.POINT, with_mask, steps=3)))
-    priors = [None if each.logits is None else float(each.logits[0, 0]) for each in annotator.asked]
-    assert priors == ([None, 1.0, 2.0] if with_mask else [None, None, None])
+def test_the_prediction_before_is_the_mask_prompt_where_the_protocol_says_so(with_mask: bool) -> None:
+    prompts = run_protocol(TRUTH, Protocol(FirstPrompt.POINT, with_mask, steps=3), TRUTH)
+    logits = [None if each.logits is None else float(each.logits[0, 0]) for each in prompts]
+    assert logits == ([None, 1.0, 2.0] if with_mask else [None, None, None])
 
 
-def test_deepest_adds_one_click_a_step() -> None:
-    annotator = Annotator([EMPTY])
-    list(
-        prompt_iteratively(
-            annotator,
-            TRUTH,
-            Protocol(FirstPrompt.POINT, with_mask=False, steps=4, correction=Correction.DEEPEST),
-        )
-    )
-    assert [len(each.points) for each in annotator.asked] == [1, 2, 3, 4]
+def test_the_deepest_correction_adds_one_click_a_step() -> None:
+    protocol = Protocol(FirstPrompt.POINT, with_mask=False, steps=4, correction=Correction.DEEPEST)
+    assert [len(each.points) for each in run_protocol(TRUTH, protocol, EMPTY)] == [1, 2, 3, 4]
 
 
 def test_clicks_lie_on_the_image_also_for_objects_at_its_edge() -> None:
     corner = crop(50, 70, 60, 80)
-    annotator = Annotator([crop(0, 0, 5, 5), EMPTY, corner])
-    list(prompt_iteratively(annotator, corner, Protocol(FirstPrompt.POINT, with_mask=False, steps=8)))
-    points = annotator.asked[-1].points
+    protocol = Protocol(FirstPrompt.POINT, with_mask=False, steps=8)
+    points = run_protocol(corner, protocol, crop(0, 0, 5, 5), EMPTY, corner)[-1].points
     assert (points >= 0).all()
     assert (points < [80, 60]).all()
 
 
-def test_the_same_questions_each_time() -> None:
-    first, second = Annotator([EMPTY]), Annotator([EMPTY])
-    for each in (first, second):
-        list(prompt_iteratively(each, TRUTH, Protocol(FirstPrompt.POINT, with_mask=False), seed=3))
-    assert all((a.points == b.points).all() for a, b in zip(first.asked, second.asked, strict=True))
+def test_the_same_seed_gives_the_same_prompts() -> None:
+    protocol = Protocol(FirstPrompt.POINT, with_mask=False)
+    first, second = (run_protocol(TRUTH, protocol, EMPTY, seed=3) for _ in range(2))
+    assert all((a.points == b.points).all() for a, b in zip(first, second, strict=True))
 
 
 def test_iou_of_crops_is_that_of_their_masks() -> None:
@@ -121,54 +118,53 @@ def test_iou_of_crops_is_that_of_their_masks() -> None:
     assert crop_iou(TRUTH, crop(0, 0, 9, 9)) == crop_iou(TRUTH, EMPTY) == 0
 
 
-def test_a_perfect_annotator_has_every_object_after_every_step() -> None:
-    truth, _ = scene(0)
-    objects = {tuple(crops.bounding_box(each)): each for each in maps.to_crops(truth)}
+def test_a_perfect_model_has_every_object_after_every_step() -> None:
+    truth, _ = draw_scene(0)
+    objects = {crops.bounding_box(each): each for each in label_map.to_crops(truth)}
 
-    def ask(prompt: Prompt) -> Candidate:
+    def predict(prompt: Prompt) -> Candidate:
         assert prompt.box is not None
         box = prompt.box
-        return Candidate(objects[box.x0, box.y0, box.x1, box.y1], np.zeros((8, 8), np.float32), 1.0)
+        return Candidate(objects[box.x0, box.y0, box.x1, box.y1], np.zeros((8, 8), np.float32), 1.0)  # type: ignore[index]
 
-    with ThreadPoolExecutor(2) as workers:
-        judged = prompt_objects(ask, truth, Protocol(FirstPrompt.BOX, with_mask=True, steps=2), workers)
-    assert [each.ious for each in judged.steps] == [[1.0] * len(objects)] * 2
-    assert ((judged.found > 0) == (truth > 0)).all()
-    course = average_protocol_scores(Protocol(FirstPrompt.BOX, with_mask=True, steps=2), [judged.steps])
-    assert (course.objects, course.iou, course.msa, course.sa50) == (len(objects), [1, 1], [1, 1], [1, 1])
+    protocol = Protocol(FirstPrompt.BOX, with_mask=True, steps=2)
+    with ThreadPoolExecutor(2) as threads:
+        result = prompt_objects(predict, truth, protocol, threads)
+    assert [each.ious for each in result.steps] == [[1.0] * len(objects)] * 2
+    assert ((result.prediction > 0) == (truth > 0)).all()
+    scores = average_protocol_scores(protocol, [result.steps])
+    assert (scores.objects, scores.iou, scores.msa, scores.sa50) == (len(objects), [1, 1], [1, 1], [1, 1])
+
+
+def prompt_all(truth: list[Crop], *masks: Crop) -> list[StepScores]:
+    """Return the scores of an image with these objects, by a fake model of these masks."""
+    with ThreadPoolExecutor(1) as threads:
+        return prompt_objects(
+            FakeModel(list(masks)), label_map.from_crops(truth, SIZE), ONE_POINT, threads
+        ).steps
 
 
 def test_small_objects_are_left_out_of_the_truth_too() -> None:
-    truth, _ = scene(0)
-    large = int(np.median(np.bincount(truth.ravel())[1:][np.bincount(truth.ravel())[1:] > 0]))
-    nothing, protocol = (
-        crops.empty_crop(Size(*truth.shape)),
-        Protocol(FirstPrompt.POINT, with_mask=False, steps=1),
-    )
-    with ThreadPoolExecutor(1) as workers:
-        judged = prompt_objects(Annotator([nothing]), truth, protocol, workers, large)
+    truth, _ = draw_scene(0)
     sizes = np.bincount(truth.ravel())[1:]
-    assert len(judged.steps[0].ious) == (sizes >= large).sum()
-    assert np.bincount(judged.truth.ravel())[1:].min() >= large
-    assert judged.steps[0].matched[0].false_negatives == (sizes >= large).sum()
+    min_size = int(np.median(sizes[sizes > 0]))
+    with ThreadPoolExecutor(1) as threads:
+        result = prompt_objects(
+            FakeModel([crops.empty_crop(Size(*truth.shape))]), truth, ONE_POINT, threads, min_size
+        )
+    assert len(result.steps[0].ious) == (sizes >= min_size).sum()
+    assert np.bincount(result.truth.ravel())[1:].min() >= min_size
+    assert result.steps[0].matches[0].false_negatives == (sizes >= min_size).sum()
 
 
-def test_objects_count_alike_and_images_count_alike() -> None:
-    """IoU is a mean over objects, SA over images, as micro-sam has it."""
-    protocol = Protocol(FirstPrompt.POINT, with_mask=False, steps=1)
-    with ThreadPoolExecutor(1) as workers:
-        one = prompt_objects(Annotator([TRUTH]), maps.from_crops([TRUTH], SIZE), protocol, workers).steps
-        two = maps.from_crops([crop(0, 0, 5, 5), crop(50, 50, 55, 55)], SIZE)
-        none = prompt_objects(Annotator([EMPTY]), two, protocol, workers).steps
-    course = average_protocol_scores(protocol, [one, none])
-    assert (course.objects, course.iou, course.sa50) == (3, [pytest.approx(1 / 3)], [0.5])
-    assert isinstance(one[0], StepScores)
+def test_iou_is_a_mean_over_objects_and_sa_over_images_as_in_micro_sam() -> None:
+    perfect = prompt_all([TRUTH], TRUTH)
+    missed = prompt_all([crop(0, 0, 5, 5), crop(50, 50, 55, 55)], EMPTY)
+    scores = average_protocol_scores(ONE_POINT, [perfect, missed])
+    assert (scores.objects, scores.iou, scores.sa50) == (3, [pytest.approx(1 / 3)], [0.5])
 
 
-def test_images_without_objects_say_nothing() -> None:
-    protocol = Protocol(FirstPrompt.POINT, with_mask=False, steps=1)
-    with ThreadPoolExecutor(1) as workers:
-        missed = prompt_objects(Annotator([EMPTY]), maps.from_crops([TRUTH], SIZE), protocol, workers).steps
-        nothing = prompt_objects(Annotator([]), maps.from_crops([], SIZE), protocol, workers).steps
-    course = average_protocol_scores(protocol, [nothing, missed, nothing])
-    assert (course.objects, course.iou, course.msa, course.sa50) == (1, [0], [0], [0])
+def test_images_without_objects_are_left_out_of_the_means() -> None:
+    missed, without_objects = prompt_all([TRUTH], EMPTY), prompt_all([])
+    scores = average_protocol_scores(ONE_POINT, [without_objects, missed, without_objects])
+    assert (scores.objects, scores.iou, scores.msa, scores.sa50) == (1, [0], [0], [0])

@@ -1,0 +1,14 @@
+"""Scores of masks, or of a model, against ground truth: what `segserve evaluate` computes and reports.
+
+folders of images and truths -> predictions of a model (or of files) -> scores -> table, JSON, HTML page
+
+ground_truth         pairs the files of two folders, reads label maps
+model_runner         runs a model over the images: AIS, AMG, semantic, instances, or prompts
+object_matching      one-to-one matching at IoU thresholds: mSA, precision, recall, F1 (as stardist)
+overlap_scores       Dice, mean IoU, adjusted Rand index, from one contingency table
+hausdorff            Hausdorff distances, with the 95th percentile
+iterative_prompting  micro-sam's protocol: a point or a box, then corrective clicks
+grid_search          the best thresholds of AIS or AMG
+scores               all scores of an image, and of a data set
+report_tables, html_page   what is printed; a page of the worst cases
+"""

@@ -1,4 +1,4 @@
-"""`segserve evaluate`: how good are masks, or a model, on one's own images?"""
+"""`segserve evaluate`: scores of masks, or of a model, on a user's own images with ground truth."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ from segserve.errors import BadInput
 from segserve.evaluate.cli_choices import DEFAULT_STEPS, Correction, FirstPrompt, MapKind
 from segserve.settings import Settings, load_settings
 
-app = typer.Typer(no_args_is_help=True, help="Judge masks, or a model, on images with truth.")
+app = typer.Typer(no_args_is_help=True, help="Score masks, or a model, on images with ground truth.")
 
 Images = Annotated[Path, typer.Argument(help="Folder of images.")]
 Truth = Annotated[
@@ -22,9 +22,10 @@ ModelName = Annotated[
     str | None,
     typer.Option("--model", envvar="SEGSERVE_DEFAULT_MODEL", help="Which model [default: starter]."),
 ]
-Json = Annotated[Path | None, typer.Option("--json", help="Write all scores here.")]
-Page = Annotated[
-    Path | None, typer.Option("--page", help="Write a page of overlays here, worst cases first (.html).")
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all scores to this file.")]
+PageFile = Annotated[
+    Path | None,
+    typer.Option("--page", help="Write a page of overlays, worst cases first, to this file (.html)."),
 ]
 Ignore = Annotated[int | None, typer.Option(help="Value of the truth whose pixels do not count.")]
 SpacingOption = Annotated[
@@ -34,9 +35,9 @@ SpacingOption = Annotated[
     ),
 ]
 DataDir = Annotated[
-    Path | None, typer.Option(envvar="SEGSERVE_DATA_DIR", help="Models live in its folder 'models'.")
+    Path | None, typer.Option(envvar="SEGSERVE_DATA_DIR", help="Models are in its folder 'models'.")
 ]
-Param = Annotated[
+ParamOption = Annotated[
     list[str] | None, typer.Option("--param", help="name=value of the method; may be repeated.")
 ]
 
@@ -51,8 +52,8 @@ def evaluate_masks(
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images, for the page to draw on.")
     ] = None,
-    json: Json = None,
-    page: Page = None,
+    json: JsonFile = None,
+    page: PageFile = None,
 ) -> None:
     """Compare two folders of label maps, class maps or masks."""
     from segserve.evaluate import run_evaluation
@@ -67,7 +68,7 @@ def evaluate_masks(
 def evaluate_model(
     images: Images,
     truth: Truth,
-    method: Annotated[str, typer.Option(help="How it answers: ais, amg, semantic or instances.")],
+    method: Annotated[str, typer.Option(help="How the model segments: ais, amg, semantic or instances.")],
     model: ModelName = None,
     kind: Annotated[
         MapKind | None,
@@ -75,21 +76,21 @@ def evaluate_model(
             help="What is compared [default: classes for semantic, else labels]. binary: object or not."
         ),
     ] = None,
-    param: Param = None,
+    param: ParamOption = None,
     ignore: Ignore = None,
     spacing: SpacingOption = None,
-    json: Json = None,
-    page: Page = None,
+    json: JsonFile = None,
+    page: PageFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Run a model over a folder of images, and judge what it finds."""
+    """Run a model over a folder of images, and score its predictions."""
     from segserve.evaluate import run_evaluation
     from segserve.evaluate.model_runner import METHODS, get_by_name
 
     settings = load_quiet_settings(data_dir, model)
-    answers = get_by_name(METHODS, method).answers
+    map_kind = kind or get_by_name(METHODS, method).map_kind
     evaluation = run_evaluation.Evaluation(
-        kind or answers, ignore, *parse_spacing(spacing), run_evaluation.OutputFiles(json, page)
+        map_kind, ignore, *parse_spacing(spacing), run_evaluation.OutputFiles(json, page)
     )
     params = dict(parse_assignment(text) for text in param or [])
     asyncio.run(run_evaluation.evaluate_model(settings, images, truth, method, params, evaluation))
@@ -105,7 +106,7 @@ def evaluate_prompts(
         typer.Option(help="Begin with a point or a box; may be repeated [default: both]."),
     ] = None,
     steps: Annotated[
-        int, typer.Option(min=1, max=64, help="Answers in all, the first among them.")
+        int, typer.Option(min=1, max=64, help="Number of predictions, the first one included.")
     ] = DEFAULT_STEPS,
     correction: Annotated[
         Correction,
@@ -113,19 +114,19 @@ def evaluate_prompts(
             help="pairs: random clicks on both errors, as micro-sam. deepest: one click on the larger."
         ),
     ] = Correction.PAIRS,
-    min_size: Annotated[int, typer.Option(min=1, help="Pixels; smaller objects are not asked for.")] = 1,
-    json: Json = None,
-    page: Page = None,
+    min_size: Annotated[int, typer.Option(min=1, help="Pixels; smaller objects are left out.")] = 1,
+    json: JsonFile = None,
+    page: PageFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Click and box every object of the truth, and correct the answers step by step, with and without the mask
-    before as prompt."""
+    """Prompt every object of the truth with a point and with its box, and correct the predictions step by step,
+    with and without the last mask as prompt."""
     from segserve.evaluate import run_evaluation
     from segserve.evaluate.iterative_prompting import Protocol
 
     protocols = [
-        Protocol(each, with_mask, steps, correction)
-        for each in dict.fromkeys(start or list(FirstPrompt))
+        Protocol(first_prompt, with_mask, steps, correction)
+        for first_prompt in dict.fromkeys(start or list(FirstPrompt))
         for with_mask in (False, True)
     ]
     settings, outputs = load_quiet_settings(data_dir, model), run_evaluation.OutputFiles(json, page)
@@ -143,10 +144,10 @@ def search_parameters(
         typer.Option(help="name=value,value,... instead of that parameter's own; may be repeated."),
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Make the best the model's defaults.")] = False,
-    json: Json = None,
+    json: JsonFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Find the thresholds that are best for a folder of images (by mSA); only the post-processing is repeated."""
+    """Search the best thresholds for a folder of images (by mSA). Only the post-processing is repeated."""
     from segserve.evaluate import run_evaluation
 
     replaced = dict(parse_assignment(text, several=True) for text in grid or [])
@@ -159,13 +160,14 @@ def search_parameters(
 
 
 def load_quiet_settings(data_dir: Path | None, model: str | None) -> Settings:
+    """Load the settings, and log errors alone, so that the table stays readable."""
     settings = load_settings(data_dir=data_dir, default_model=model)
     logs.configure_logging(settings.log_format, "error")
     return settings
 
 
 def parse_spacing(text: str | None) -> tuple[tuple[float, float], str]:
-    """(down, across) and the unit. Raises BadInput."""
+    """Return ((down, across), unit): millimetres a pixel, or pixels without a text. Raises BadInput."""
     if text is None:
         return (1.0, 1.0), "px"
     try:
@@ -174,7 +176,7 @@ def parse_spacing(text: str | None) -> tuple[tuple[float, float], str]:
         values = []
     if len(values) not in (1, 2) or not all(0 < value < float("inf") for value in values):
         raise BadInput(
-            f"{text!r} is no spacing.",
+            f"{text!r} is not a spacing.",
             field="--spacing",
             remedy="Give millimetres a pixel: 0.5, or 0.5,0.65.",
         )
@@ -182,22 +184,26 @@ def parse_spacing(text: str | None) -> tuple[tuple[float, float], str]:
 
 
 def parse_assignment(text: str, *, several: bool = False) -> tuple[str, Any]:
-    """name=value, or with `several` name=value,value,...: numbers where they are such. Raises BadInput."""
+    """Parse name=value, or with `several` name=value,value,... into (name, value or list of values).
+
+    Raises BadInput.
+    """
     name, equals, values = text.partition("=")
     if not (name and equals and values):
-        raise BadInput(f"{text!r} gives no value.", field=name or "--param", remedy="Write name=value.")
+        raise BadInput(f"{text!r} has no value.", field=name or "--param", remedy="Write name=value.")
     return name, [parse_value(part) for part in values.split(",")] if several else parse_value(values)
 
 
 def parse_value(text: str) -> Any:
+    """Parse a JSON list or object, or a number; any other text stays text."""
     if text[0] in "[{":
         try:
             return orjson.loads(text)
         except orjson.JSONDecodeError:
             return text
-    for kind in (int, float):
+    for number_type in (int, float):
         try:
-            return kind(text)
+            return number_type(text)
         except ValueError:
             continue
     return text

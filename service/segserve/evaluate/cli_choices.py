@@ -1,4 +1,4 @@
-"""What can be chosen on the command line. Nothing here takes time to import."""
+"""The choices that `segserve evaluate` offers on the command line. Importing this module is fast."""
 
 from enum import StrEnum
 
@@ -8,22 +8,22 @@ DEFAULT_STEPS = 8  # micro-sam's n_iterations: the first prompt and seven correc
 class MapKind(StrEnum):
     """What the values of a map mean."""
 
-    LABELS = "labels"  # objects' ids; 0 is background
-    CLASSES = "classes"
-    BINARY = "binary"  # 0 is background, everything else is not
+    LABELS = "labels"  # ids of objects; 0 is background
+    CLASSES = "classes"  # a class for every pixel
+    BINARY = "binary"  # one region: 0 is background, every other value is foreground
 
 
 class FirstPrompt(StrEnum):
-    """How an object is asked for first."""
+    """The prompt that an object gets first."""
 
     POINT = "point"
     BOX = "box"
 
 
 class Correction(StrEnum):
-    """How an answer is corrected."""
+    """The clicks that correct a prediction."""
 
-    # As μSAM's `IterativePromptGenerator`: a random pixel that is missed and a random one too much, each step.
+    # As micro-sam's `IterativePromptGenerator`: each step clicks a random missed pixel and a random excess pixel.
     PAIRS = "pairs"
-    # One click at the deepest pixel of the larger of both errors, as SAM's paper and a careful annotator do.
+    # One click at the deepest pixel of the larger error, as SAM's paper and a careful annotator do.
     DEEPEST = "deepest"

@@ -1,4 +1,5 @@
-"""The best parameters of a method for a folder of images with truth, by mean segmentation accuracy (mSA)."""
+"""Grid search: the best parameters of AIS or AMG for a folder of images with ground truth, by mean segmentation
+accuracy (mSA)."""
 
 import asyncio
 import itertools
@@ -10,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from segserve.evaluate import object_matching, overlap_scores
 from segserve.evaluate.model_runner import METHODS, ModelRunner, get_by_name, parse_params
+from segserve.evaluate.object_matching import match_label_maps, mean_segmentation_accuracy
 from segserve.masks.label_map import Labels
 from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.install import new_bundle
@@ -41,73 +42,82 @@ GRIDS: dict[str, Grid] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """msa: mean over the images."""
+    """One combination of parameters. msa: the mean over the images."""
 
     params: Params
     msa: float
 
 
-def build_grid(name: str, replaced: Grid) -> Grid:
-    """The method's grid with some parameters' values replaced or added. Raises BadInput."""
-    grid = {**get_by_name(GRIDS, name), **replaced}
-    for each in expand_grid(grid):
-        parse_params(name, each)
+def build_grid(method: str, replaced: Grid) -> Grid:
+    """Return the method's grid with the values of some parameters replaced or added.
+
+    Raises BadInput for an unknown method or parameter, and for a value that the method does not take.
+    """
+    grid = {**get_by_name(GRIDS, method), **replaced}
+    for params in expand_grid(grid):
+        parse_params(method, params)
     return grid
 
 
 def expand_grid(grid: Grid) -> list[dict[str, Any]]:
-    """Every combination."""
+    """Return every combination of the grid's values."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 async def search_grid(
     runner: ModelRunner,
     images: Sequence[tuple[str, Labels]],
-    name: str,
+    method: str,
     grid: Grid,
     on_trial: Callable[[], None] = lambda: None,
 ) -> list[Trial]:
-    """Every setting on every (image_id, truth), best first, equal ones in the grid's order. What a setting does
-    not change, the service has kept: only the post-processing is done again."""
-    wanted = expand_grid(grid)
-    entries = [parse_params(name, each) for each in wanted]
-    room = runner.service.settings.whole_workers + runner.service.settings.whole_queue
-    turn = asyncio.Semaphore(min(count_cores(), room))
+    """Run every combination of parameters on every image.
 
-    async def one(image_id: str, truth: Labels, params: StrictSchema) -> float:
-        async with turn:
-            found = await METHODS[name].run(runner.service, image_id, runner.model, params)
-            score = await asyncio.to_thread(score_label_map, truth, found)
+    images: (image_id, truth [H, W]).
+    on_trial: called after each combination on each image.
+    Returns the trials, best first; equal ones keep the grid's order. The service caches what a parameter does not
+    change, so only the post-processing runs again.
+    """
+    combinations = expand_grid(grid)
+    entries = [parse_params(method, params) for params in combinations]
+    max_admitted = runner.service.settings.whole_workers + runner.service.settings.whole_queue
+    slots = asyncio.Semaphore(min(count_cores(), max_admitted))
+
+    async def run_trial(image_id: str, truth: Labels, params: StrictSchema) -> float:
+        async with slots:
+            prediction = await METHODS[method].run(runner.service, image_id, runner.model, params)
+            score = await asyncio.to_thread(score_labels, truth, prediction)
         on_trial()
         return score
 
     scores = []
-    for image_id, truth in images:  # one image's maps at a time
-        first = await one(image_id, truth, entries[0])
-        scores.append([first, *await asyncio.gather(*(one(image_id, truth, each) for each in entries[1:]))])
+    for image_id, truth in images:  # one after another, so that the caches hold one image's maps
+        first = await run_trial(image_id, truth, entries[0])  # fills the caches for the others
+        others = await asyncio.gather(*(run_trial(image_id, truth, entry) for entry in entries[1:]))
+        scores.append([first, *others])
     means = np.mean(scores, axis=0)
-    return [Trial(wanted[i], float(means[i])) for i in np.argsort(-means, kind="stable")]
+    return [Trial(combinations[i], float(means[i])) for i in np.argsort(-means, kind="stable")]
 
 
-def score_label_map(truth: Labels, found: Labels) -> float:
-    return object_matching.mean_segmentation_accuracy(
-        object_matching.match_at_thresholds(
-            object_matching.find_overlaps(overlap_scores.count_value_pairs(truth, found))
-        )
-    )
+def score_labels(truth: Labels, prediction: Labels) -> float:
+    """Return the mSA of a label map [H, W]."""
+    return mean_segmentation_accuracy(match_label_maps(truth, prediction))
 
 
-def write_best_params(models_dir: Path, bundle: Bundle, name: str, best: Params) -> Bundle:
-    """The bundle with `best` in its manifest's section of the method, in the models' folder: in its own place, or
-    before the one that came with segserve. All its files are checked before, and again after."""
+def write_best_params(models_dir: Path, bundle: Bundle, method: str, best: Params) -> Bundle:
+    """Write the bundle again with `best` as the method's defaults in its manifest, and return the new bundle.
+
+    It is written to the models' folder, where it replaces the bundle, or hides the one that came with segserve. The
+    digests of all files are checked before, and again after.
+    """
     manifest = bundle.expect(PromptableManifest)
     bundle.verify()
-    section = getattr(manifest, name)
-    given = section.explicit_params() if section else {}
-    entry = parse_params(name, {**given, **best})
+    section = getattr(manifest, method)
+    explicit = section.explicit_params() if section else {}
+    entry = parse_params(method, {**explicit, **best})
     with new_bundle(models_dir, bundle.folder.name, replace=True) as folder:
-        for file in bundle.folder.iterdir():  # a licence and the like too
+        for file in bundle.folder.iterdir():  # all files: a licence and the like too
             if file.is_file() and not file.is_symlink():
                 shutil.copyfile(file, folder / file.name)
-        write_manifest(folder, manifest.model_copy(update={name: entry}))
+        write_manifest(folder, manifest.model_copy(update={method: entry}))
     return Bundle(models_dir / bundle.folder.name)

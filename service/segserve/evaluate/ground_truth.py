@@ -1,4 +1,7 @@
-"""Folders of images, truths and predictions, paired by the names of their files without the ending."""
+"""Files of ground truth: pairs of images (or predictions) and truths from two folders, and readers of label maps.
+
+A pair has the same file name, without the suffix.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +20,8 @@ from segserve.types import ReadOptions, UInt8
 
 MAP_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-MAX_PIXELS = 1 << 30
-MAX_NAMES_SHOWN = 5  # files that a message names before it only counts
+MAX_PIXELS = 1 << 30  # of an image or map; a damaged header could claim more than memory holds
+MAX_NAMES_SHOWN = 5  # files that a message names; it counts the others
 MAP_REMEDY = "Save it as a 16-bit greyscale PNG, a TIFF or a .npy of integers, one value a pixel."
 SINGLE_VALUE_MODES = (
     "1",
@@ -26,12 +29,12 @@ SINGLE_VALUE_MODES = (
     "P",
     "I",
     "I;16",
-)  # Pillow's modes of one value a pixel, a palette's index among them
+)  # Pillow's modes of one value a pixel; P has a palette's indices
 
 
 @dataclass(frozen=True)
 class FilePair:
-    """An image, or what was predicted for it, and its truth. name: the files', without the ending."""
+    """The file of an image, or of a prediction, and the file of its truth. name: of both files, without suffix."""
 
     name: str
     path: Path
@@ -39,53 +42,56 @@ class FilePair:
 
 
 def pair_files(folder: Path, truths: Path, *, images: bool) -> list[FilePair]:
-    """By name, in its order. images: the first folder holds images rather than maps. Other files, and hidden
-    ones, are passed over. Raises BadInput naming the first files without a partner."""
-    first, second = (
-        list_files(folder, IMAGE_SUFFIXES if images else MAP_SUFFIXES),
-        list_files(truths, MAP_SUFFIXES),
-    )
-    for here, there, missing in ((first, second, truths), (second, first, folder)):
-        if alone := sorted(here.keys() - there.keys()):
-            names = ", ".join(here[stem].name for stem in alone[:MAX_NAMES_SHOWN])
-            more = f" and {len(alone) - MAX_NAMES_SHOWN} more" if len(alone) > MAX_NAMES_SHOWN else ""
+    """Pair the files of two folders by name, sorted by name.
+
+    images: the first folder holds images, not maps. Hidden files and files of other suffixes are left out.
+    Raises BadInput that names the first files without a partner.
+    """
+    first = list_files(folder, IMAGE_SUFFIXES if images else MAP_SUFFIXES)
+    second = list_files(truths, MAP_SUFFIXES)
+    for files, partners, partner_folder in ((first, second, truths), (second, first, folder)):
+        if lone := sorted(files.keys() - partners.keys()):
+            names = ", ".join(files[stem].name for stem in lone[:MAX_NAMES_SHOWN])
+            more = f" and {len(lone) - MAX_NAMES_SHOWN} more" if len(lone) > MAX_NAMES_SHOWN else ""
             raise BadInput(
-                f"{names}{more} have no partner in {missing}.",
-                field=str(missing),
-                remedy="Each image or prediction needs one truth whose file has the same name but for the ending.",
+                f"{names}{more} have no partner in {partner_folder}.",
+                field=str(partner_folder),
+                remedy="Each image or prediction needs one truth with the same file name, apart from the suffix.",
             )
     return [FilePair(stem, first[stem], second[stem]) for stem in sorted(first)]
 
 
-def list_files(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
-    """The folder's files with one of the endings, by stem. Raises BadInput where there are none, or two of one
-    stem."""
+def list_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Return the folder's files with one of the suffixes, by stem.
+
+    Raises BadInput where there are none, or two with the same stem.
+    """
     if not folder.is_dir():
-        raise BadInput(f"{folder} is no folder.", field=str(folder), remedy="Name a folder of files.")
-    found: dict[str, Path] = {}
+        raise BadInput(f"{folder} is not a folder.", field=str(folder), remedy="Name a folder of files.")
+    files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in endings or path.name.startswith(".") or not path.is_file():
+        if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():
             continue
-        if path.stem in found:
+        if path.stem in files:
             raise BadInput(
-                f"{found[path.stem].name} and {path.name} in {folder} have one name.",
+                f"{files[path.stem].name} and {path.name} in {folder} have the same name.",
                 field=str(folder),
                 remedy="Keep one of them there.",
             )
-        found[path.stem] = path
-    if not found:
+        files[path.stem] = path
+    if not files:
         raise BadInput(
-            f"{folder} holds no file ending in {', '.join(endings)}.",
+            f"{folder} holds no file ending in {', '.join(suffixes)}.",
             field=str(folder),
             remedy="Name a folder that does.",
         )
-    return found
+    return files
 
 
 def read_label_map(path: Path) -> Labels:
-    """A label or class map [H, W] of values from 0: greyscale or palette PNG, TIFF of one page, .npy.
+    """Read a label or class map [H, W] of values from 0: greyscale or palette PNG, TIFF of one page, .npy.
 
-    Raises BadInput naming the file.
+    Raises BadInput that names the file.
     """
     try:
         values = READER_BY_SUFFIX[path.suffix.lower()](path)
@@ -102,15 +108,15 @@ def read_label_map(path: Path) -> Labels:
     return values
 
 
-def read_map_pair(found: Path, truth: Path) -> tuple[Labels, Labels]:
-    """Both maps. Raises BadInput also where their sizes differ."""
-    maps = read_label_map(found), read_label_map(truth)
-    check_sizes(found, maps[0].shape[:2], truth, maps[1].shape[:2])
+def read_map_pair(prediction: Path, truth: Path) -> tuple[Labels, Labels]:
+    """Read (prediction [H, W], truth [H, W]). Raises BadInput, also where their sizes differ."""
+    maps = read_label_map(prediction), read_label_map(truth)
+    check_sizes(prediction, maps[0].shape[:2], truth, maps[1].shape[:2])
     return maps
 
 
 def read_rgb(path: Path) -> UInt8:
-    """[H, W, 3] as models see it. Raises BadInput naming the file."""
+    """Read an image [H, W, 3] as models get it. Raises BadInput that names the file."""
     try:
         with path.open("rb") as file:
             return read_image(file, ReadOptions(), MAX_PIXELS)
@@ -119,12 +125,12 @@ def read_rgb(path: Path) -> UInt8:
 
 
 def check_pair(pair: FilePair) -> None:
-    """Can an image and its truth be read, and do they fit? Raises BadInput naming the file at fault."""
+    """Check that an image and its truth can be read and have one size. Raises BadInput that names the file."""
     check_sizes(pair.path, read_rgb(pair.path).shape[:2], pair.truth, read_label_map(pair.truth).shape)
 
 
 def check_sizes(path: Path, size: tuple[int, ...], truth: Path | str, truth_size: tuple[int, ...]) -> None:
-    """(height, width) each. Raises BadInput."""
+    """Raise BadInput unless both sizes, (height, width), are equal."""
     if size != truth_size:
         raise BadInput(
             f"{path} is {size[1]} x {size[0]} pixels and {truth} is {truth_size[1]} x {truth_size[0]}.",
@@ -139,11 +145,11 @@ def unreadable_map(path: Path, reason: str) -> BadInput:
 
 def read_png(path: Path) -> NDArray[Any]:
     with wrap_codec_errors("PNG"), path.open("rb") as file:
-        # Pillow's class for the format rather than Image.open, whose limit of pixels is a global and warns.
+        # Image.open has a limit of pixels that is global and only warns; the format's own class has none.
         image = PngImageFile(file)
         if image.width * image.height > MAX_PIXELS or image.mode not in SINGLE_VALUE_MODES:
             raise BadInput(f"It is {image.width} x {image.height}, mode {image.mode}.")
-        image.info.pop("transparency", None)  # of a palette; Pillow warns if it is there
+        image.info.pop("transparency", None)  # Pillow warns about a palette's transparency
         return np.asarray(image)
 
 
@@ -159,7 +165,7 @@ def read_npy(path: Path) -> NDArray[Any]:
     with wrap_codec_errors("npy"):
         values: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(values, np.ndarray) or values.size > MAX_PIXELS:
-            raise BadInput("It is no array, or a very large one.")
+            raise BadInput("It is not an array, or a very large one.")
         return np.array(values)
 
 

@@ -1,4 +1,7 @@
-"""A page of overlays to look at, worst cases first: one file, no script, nothing fetched."""
+"""The HTML page of the worst cases: outlines of truth and prediction over each image, lowest score first.
+
+The page is one file. It has no script and loads nothing.
+"""
 
 import base64
 import bisect
@@ -15,10 +18,12 @@ from segserve.masks.label_map import Labels
 from segserve.types import UInt8
 
 MAX_CASES = 60
-MAX_SIDE_PX = 900  # pixels of a picture on the page
+MAX_SIDE_PX = 900  # of a picture on the page
 
-# Told apart with any colour vision, on dark and bright images.
-TRUTH_COLOUR, PREDICTION_COLOUR, BOTH_COLOUR = (0, 229, 255), (255, 98, 0), (255, 255, 255)
+# These colours differ with any colour vision, on dark and on bright images.
+TRUTH_COLOUR = (0, 229, 255)
+PREDICTION_COLOUR = (255, 98, 0)
+BOTH_COLOUR = (255, 255, 255)
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1180px; padding: 0 1rem;
@@ -43,7 +48,12 @@ figcaption span { color: #666 }
 
 @dataclass(frozen=True)
 class Case:
-    """score: what it is worst by. caption: its other scores. picture: PNG."""
+    """One image on the page.
+
+    score: ranks the cases, lowest first.
+    caption: other scores, as text.
+    picture: PNG.
+    """
 
     name: str
     score: float
@@ -52,40 +62,47 @@ class Case:
 
 
 class WorstCases:
-    """The worst cases, lowest score first, of all whose score was asked about."""
+    """`WorstCases` keeps the `MAX_CASES` cases of the lowest scores, lowest first, and counts all cases."""
 
     def __init__(self) -> None:
         self.cases: list[Case] = []
-        self.seen = 0
+        self.total = 0
 
-    def wants(self, score: float) -> bool:
-        """Counts the case; False where it will not be shown, so that its picture need not be drawn."""
-        self.seen += 1
+    def register(self, score: float) -> bool:
+        """Count a case, and return whether the page will show it. If not, its picture need not be drawn."""
+        self.total += 1
         return len(self.cases) < MAX_CASES or score < self.cases[-1].score
 
     def add(self, case: Case) -> None:
+        """Add a case that `register` has counted."""
         bisect.insort(self.cases, case, key=lambda each: each.score)
         del self.cases[MAX_CASES:]
 
 
-def draw_outlines(image: UInt8 | None, truth: Labels, found: Labels) -> bytes:
-    """PNG: both maps' outlines over the image [H, W, 3], or over black; scaled down where it is large."""
+def draw_outlines(image: UInt8 | None, truth: Labels, prediction: Labels) -> bytes:
+    """Return a PNG of both maps' outlines [H, W] over the image [H, W, 3], or over black.
+
+    A picture larger than `MAX_SIDE_PX` is scaled down.
+    """
     height, width = truth.shape
     scale = min(1.0, MAX_SIDE_PX / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = np.zeros((size[1], size[0], 3), np.uint8)
     if image is not None:
         picture = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    there, seen = (find_boundaries(downsample_labels(each, size)) for each in (truth, found))
-    for where, colour in ((there, TRUTH_COLOUR), (seen, PREDICTION_COLOUR), (there & seen, BOTH_COLOUR)):
-        picture[where] = colour
+    true_edges, predicted_edges = (
+        find_boundaries(downsample_labels(each, size)) for each in (truth, prediction)
+    )
+    picture[true_edges] = TRUTH_COLOUR
+    picture[predicted_edges] = PREDICTION_COLOUR
+    picture[true_edges & predicted_edges] = BOTH_COLOUR
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def downsample_labels(labels: Labels, size: tuple[int, int]) -> Labels:
-    """The nearest pixels of the map at (width, height)."""
+    """Return the nearest pixels of a map [H, W] at `size`, (width, height)."""
     rows = ((np.arange(size[1]) + 0.5) * labels.shape[0] / size[1]).astype(int)
     columns = ((np.arange(size[0]) + 0.5) * labels.shape[1] / size[0]).astype(int)
     small: Labels = labels[rows[:, None], columns]
@@ -93,23 +110,23 @@ def downsample_labels(labels: Labels, size: tuple[int, int]) -> Labels:
 
 
 def render_page(title: str, score: str, tables: Sequence[Sequence[Sequence[str]]], worst: WorstCases) -> str:
-    """The page. score: the name of what the cases are worst by. tables: rows of cells, the first row the head."""
+    """Return the page as HTML.
+
+    score: the name of the score that ranks the cases.
+    tables: rows of cells; the first row is the head.
+    """
     shown = len(worst.cases)
-    which = f"All {shown} images" if shown == worst.seen else f"The worst {shown} of {worst.seen} images"
+    heading = f"All {shown} images" if shown == worst.total else f"The worst {shown} of {worst.total} images"
+    colours = ((TRUTH_COLOUR, "truth"), (PREDICTION_COLOUR, "prediction"), (BOTH_COLOUR, "both"))
     keys = "".join(
-        f'<span class="key" style="background: rgb{colour}"></span>{name}'
-        for colour, name in (
-            (TRUTH_COLOUR, "truth"),
-            (PREDICTION_COLOUR, "prediction"),
-            (BOTH_COLOUR, "both"),
-        )
+        f'<span class="key" style="background: rgb{colour}"></span>{name}' for colour, name in colours
     )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{html.escape(title)}</title><style>{STYLE}</style></head><body>
 <h1>{html.escape(title)}</h1>
 {"".join(render_table(rows) for rows in tables)}
-<p>{which}, lowest {html.escape(score)} first. Outlines: {keys}</p>
+<p>{heading}, lowest {html.escape(score)} first. Outlines: {keys}</p>
 <div class="cases">
 {"".join(render_figure(case, score) for case in worst.cases)}</div>
 </body></html>
@@ -117,13 +134,18 @@ def render_page(title: str, score: str, tables: Sequence[Sequence[Sequence[str]]
 
 
 def render_table(rows: Sequence[Sequence[str]]) -> str:
-    def row(cells: Sequence[str], tag: str) -> str:
+    """Return rows of cells as an HTML table; the first row is its head."""
+
+    def render_row(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    return f"<table>{row(rows[0], 'th')}{''.join(row(cells, 'td') for cells in rows[1:])}</table>"
+    return (
+        f"<table>{render_row(rows[0], 'th')}{''.join(render_row(cells, 'td') for cells in rows[1:])}</table>"
+    )
 
 
 def render_figure(case: Case, score: str) -> str:
+    """Return a case as an HTML figure. score: the name of `case.score`."""
     data = base64.b64encode(case.picture).decode()
     return (
         f'<figure><img alt="{html.escape(case.name, quote=True)}" src="data:image/png;base64,{data}">'

@@ -1,6 +1,7 @@
-"""Models over folders of images: by the very parts that serve, without the server.
+"""Runs one model over the images of a folder, by the parts that serve, without a server.
 
-What answers a whole image is one line in METHODS.
+METHODS names the ways in which a model segments a whole image: AIS, AMG, semantic, instances. Prompts go through
+`ModelRunner.build_predictor`.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ from segserve.timing import Timings
 from segserve.types import ReadOptions, Select
 
 T = TypeVar("T")
-TENANT = "evaluate"  # so that no other service's images are touched
+TENANT = "evaluate"  # a tenant of its own, so that the images of no other service are touched
 RunMethod = Callable[[Service, str, str, Any], Awaitable[Labels]]
 
 
@@ -55,41 +56,45 @@ class InstanceParams(StrictSchema):
 
 
 async def run_ais(service: Service, image_id: str, model: str, params: AisEntry) -> Labels:
-    found = await service.automatic.segment_ais(TENANT, image_id, model, params, service.new_timings())
-    return label_map.from_crops([each.crop for each in found.objects], found.size)
+    result = await service.automatic.segment_ais(TENANT, image_id, model, params, service.new_timings())
+    return label_map.from_crops([each.crop for each in result.objects], result.size)
 
 
 async def run_amg(service: Service, image_id: str, model: str, params: AmgEntry) -> Labels:
-    found = await service.automatic.segment_amg(TENANT, image_id, model, params, service.new_timings())
-    return label_map.from_crops([each.crop for each in found.objects], found.size)
+    result = await service.automatic.segment_amg(TENANT, image_id, model, params, service.new_timings())
+    return label_map.from_crops([each.crop for each in result.objects], result.size)
 
 
 async def run_semantic(service: Service, image_id: str, model: str, params: SemanticParams) -> Labels:
-    found, _ = await service.semantic.segment(
+    class_map, _ = await service.semantic.segment(
         TENANT, image_id, model, SemanticOptions(**dict(params)), render_nothing, service.new_timings()
     )
-    return found.values
+    return class_map.values
 
 
 async def run_instances(service: Service, image_id: str, model: str, params: InstanceParams) -> Labels:
-    found, _ = await service.instances.segment(
+    result, _ = await service.instances.segment(
         TENANT, image_id, model, InstanceOptions(**dict(params)), render_nothing, service.new_timings()
     )
-    return label_map.from_crops([each.crop for each in found.objects], found.size)
+    return label_map.from_crops([each.crop for each in result.objects], result.size)
 
 
-def render_nothing(found: object, image: object) -> None:
-    """What is rendered where a map is all that is wanted."""
+def render_nothing(result: object, image: object) -> None:
+    """Render no picture: scores need the map alone."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a model answers a whole image. run: (service, image_id, model's name, params) -> map [H, W]. params:
-    what can be given to it. answers: what the map's values mean."""
+    """A way in which a model segments a whole image.
+
+    run: (service, image_id, name of the model, params) -> map [H, W].
+    params: the type of its parameters.
+    map_kind: what the map's values mean.
+    """
 
     run: RunMethod
     params: type[StrictSchema]
-    answers: MapKind
+    map_kind: MapKind
 
 
 METHODS: dict[str, Method] = {
@@ -101,37 +106,39 @@ METHODS: dict[str, Method] = {
 
 
 def get_by_name(table: Mapping[str, T], name: str) -> T:
-    """What a table of methods has by this name. Raises BadInput."""
+    """Return the entry of a table of methods. Raises BadInput for an unknown name."""
     if name not in table:
         raise BadInput(
-            f"There is no {name!r} here.", field="--method", remedy=f"Methods: {', '.join(table)}."
+            f"There is no method {name!r} here.", field="--method", remedy=f"Methods: {', '.join(table)}."
         )
     return table[name]
 
 
-def parse_params(name: str, params: Mapping[str, Any]) -> StrictSchema:
-    """What the method's `run` takes. Raises BadInput naming the parameter."""
-    accepted = get_by_name(METHODS, name).params
+def parse_params(method: str, params: Mapping[str, Any]) -> StrictSchema:
+    """Return the parameters as the method's `run` takes them. Raises BadInput that names the parameter."""
+    schema = get_by_name(METHODS, method).params
     try:
-        return accepted.model_validate_json(orjson.dumps(params))  # as a request's: lists for tuples
+        return schema.model_validate_json(
+            orjson.dumps(params)
+        )  # JSON mode, as for a request: lists become tuples
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        field = ".".join(str(part) for part in first["loc"])
         raise BadInput(
-            f"The parameter {where!r} of {name} cannot be {first['input']!r}: {first['msg']}.",
-            field=where,
-            remedy=f"Parameters of {name}: {', '.join(accepted.model_fields)}.",
+            f"The parameter {field!r} of {method} cannot be {first['input']!r}: {first['msg']}.",
+            field=field,
+            remedy=f"Parameters of {method}: {', '.join(schema.model_fields)}.",
         ) from None
 
 
 class ModelRunner:
-    """Asks one model about the images of a folder, one after another."""
+    """`ModelRunner` gives the images of a folder to one model of a running service."""
 
     def __init__(self, service: Service, model: str) -> None:
         self.service, self.model = service, model
 
-    async def add(self, pair: FilePair) -> tuple[str, Labels]:
-        """(image_id, the truth's map). Raises BadInput naming the file that is refused."""
+    async def add_image(self, pair: FilePair) -> tuple[str, Labels]:
+        """Store an image, and return (image_id, its truth [H, W]). Raises BadInput that names the file."""
         truth = await asyncio.to_thread(read_label_map, pair.truth)
         try:
             with pair.path.open("rb") as file:
@@ -140,13 +147,16 @@ class ModelRunner:
             raise BadInput(f"{pair.path}: {error}", field=str(pair.path)) from None
         return record.image_id, truth
 
-    async def drop(self, image_id: str) -> None:
-        """The image and all that was made of it."""
+    async def delete_image(self, image_id: str) -> None:
+        """Delete an image and everything that was computed from it."""
         with suppress(CacheUnavailable, ImageNotFound):
             await self.service.images.delete(TENANT, image_id)
 
-    async def ask(self, image_id: str) -> Predict:
-        """What answers prompts on this image, in whichever thread calls it."""
+    async def build_predictor(self, image_id: str) -> Predict:
+        """Encode an image, and return a function that answers prompts on it. Any thread may call that.
+
+        Raises BadInput for an image so large that it is encoded in tiles.
+        """
         model = await self.service.registry.get(self.model, PromptableModel)
         if (await self.service.embeddings.get_extent(TENANT, image_id, model)).tiled:
             raise BadInput(
@@ -162,7 +172,7 @@ class ModelRunner:
 
 @asynccontextmanager
 async def running_service(settings: Settings) -> AsyncIterator[Service]:
-    """A service that keeps the images in memory: they leave nothing behind in its store."""
+    """Run a service that keeps its images in memory, so that none are left behind."""
     service = Service(settings.model_copy(update={"object_store": "memory:///", "quota_mb": 0}))
     await service.start(warm_up=False)
     try:

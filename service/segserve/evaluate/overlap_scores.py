@@ -1,6 +1,6 @@
-"""How well two masks or maps cover each other, counted in pixels.
+"""Overlap of two maps, counted in pixels: Dice, IoU of classes, mean IoU, adjusted Rand index.
 
-Everything here reads a table of how many pixels carry each pair of values, which is made once per image.
+All of them but `dice` read the contingency table of the two maps, which is computed once for an image.
 """
 
 from dataclasses import dataclass
@@ -15,40 +15,44 @@ from segserve.types import Bool
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
 
-MAX_DIRECT_VALUE = 1 << 24  # up to this value a table says faster than sorting which values occur
+# Up to this value a lookup table finds the values that occur faster than sorting does.
+MAX_DIRECT_VALUE = 1 << 24
 
 
 @dataclass(frozen=True)
 class ContingencyTable:
-    """How often each pair of values occurs in two maps of one image.
+    """How many pixels carry each pair of values in two maps of one image.
 
-    truth_ids [T], found_ids [F]: the values that occur, ascending. truth_areas [T], found_areas [F]: their
-    pixels. rows, columns, counts [P]: positions in those, and the pixels with both values; only pairs that
-    occur.
+    truth_ids [T], prediction_ids [P]: the values that occur, ascending.
+    truth_areas [T], prediction_areas [P]: the number of pixels of each.
+    rows, columns, counts [N]: one entry for each pair that occurs: its positions in the two id arrays, its pixels.
     """
 
     truth_ids: Int
-    found_ids: Int
+    prediction_ids: Int
     truth_areas: Int
-    found_areas: Int
+    prediction_areas: Int
     rows: Int
     columns: Int
     counts: Int
 
 
-def count_value_pairs(truth: Labels, found: Labels, ignore: int | None = None) -> ContingencyTable:
-    """Maps [H, W] of values from 0. Pixels where the truth is `ignore` count nowhere."""
+def build_contingency_table(truth: Labels, prediction: Labels, ignore: int | None = None) -> ContingencyTable:
+    """Count the pairs of values in two maps [H, W] of values from 0.
+
+    Pixels where the truth is `ignore` are left out.
+    """
     if ignore is not None:
         kept = truth != ignore
-        truth, found = truth[kept], found[kept]
+        truth, prediction = truth[kept], prediction[kept]
     truth_ids, rows = index_values(truth)
-    found_ids, columns = index_values(found)
-    height, width = len(truth_ids), len(found_ids)
+    prediction_ids, columns = index_values(prediction)
+    height, width = len(truth_ids), len(prediction_ids)
     pairs = rows * width + columns
     if height * width <= max(MAX_DIRECT_VALUE, pairs.size):
-        counted = np.bincount(pairs, minlength=height * width)
-        occurring = np.flatnonzero(counted)
-        counts = counted[occurring]
+        all_counts = np.bincount(pairs, minlength=height * width)
+        occurring = np.flatnonzero(all_counts)
+        counts = all_counts[occurring]
     else:
         occurring, counts = np.unique(pairs, return_counts=True)
     rows, columns = np.divmod(occurring, max(width, 1))
@@ -56,11 +60,11 @@ def count_value_pairs(truth: Labels, found: Labels, ignore: int | None = None) -
         np.bincount(positions, counts, size).astype(np.int64)
         for positions, size in ((rows, height), (columns, width))
     ]
-    return ContingencyTable(truth_ids, found_ids, areas[0], areas[1], rows, columns, counts)
+    return ContingencyTable(truth_ids, prediction_ids, areas[0], areas[1], rows, columns, counts)
 
 
 def index_values(values: NDArray[Any]) -> tuple[Int, Int]:
-    """(the values that occur, ascending; each pixel's position among them, flat)."""
+    """Return (the values that occur, ascending; for each pixel, flat, its position among them)."""
     flat = values.ravel()
     if flat.size and flat.max() >= MAX_DIRECT_VALUE:
         ids, positions = np.unique(flat, return_inverse=True)
@@ -72,74 +76,87 @@ def index_values(values: NDArray[Any]) -> tuple[Int, Int]:
 
 
 def ratio(part: float, whole: float, empty: float = 1.0) -> float:
-    """part / whole, or `empty` where there is no whole."""
+    """Return part / whole, or `empty` where the whole is 0."""
     return part / whole if whole else empty
 
 
-def dice(truth: Bool, found: Bool) -> float:
-    """Twice the intersection over the sum of the areas (F1 of the pixels), 0 to 1; empty masks as for `iou` of
-    `masks.geometry`."""
-    return ClassCounts.of(truth, found).dice
+def dice(truth: Bool, prediction: Bool) -> float:
+    """Return the Dice score of two masks (F1 of their pixels), from 0 to 1.
+
+    It is twice the intersection over the sum of the areas. Two empty masks score 1, one empty mask scores 0.
+    """
+    return ClassCounts.from_masks(truth, prediction).dice
 
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Pixels of one class: in both maps, in the truth, in what was found. Those of several images add up."""
+    """Pixels of one class: in both maps, in the truth, in the prediction. Counts of several images add up."""
 
-    both: int = 0
+    intersection: int = 0
     truth: int = 0
-    found: int = 0
+    prediction: int = 0
 
     @classmethod
-    def of(cls, truth: Bool, found: Bool) -> "ClassCounts":
-        return cls(*(int(np.count_nonzero(mask)) for mask in (truth & found, truth, found)))
+    def from_masks(cls, truth: Bool, prediction: Bool) -> "ClassCounts":
+        return cls(*(int(np.count_nonzero(mask)) for mask in (truth & prediction, truth, prediction)))
 
     def __add__(self, other: "ClassCounts") -> "ClassCounts":
-        return ClassCounts(self.both + other.both, self.truth + other.truth, self.found + other.found)
+        return ClassCounts(
+            self.intersection + other.intersection,
+            self.truth + other.truth,
+            self.prediction + other.prediction,
+        )
 
     @property
     def iou(self) -> float:
-        """1 where the class occurs in neither map."""
-        return ratio(self.both, self.truth + self.found - self.both)
+        """Intersection over union; 1 where the class occurs in neither map."""
+        return ratio(self.intersection, self.truth + self.prediction - self.intersection)
 
     @property
     def dice(self) -> float:
-        return ratio(2 * self.both, self.truth + self.found)
+        """Dice score; 1 where the class occurs in neither map."""
+        return ratio(2 * self.intersection, self.truth + self.prediction)
 
 
 def count_classes(table: ContingencyTable) -> dict[int, ClassCounts]:
-    """For each class that occurs in either map, ascending."""
-    found: dict[int, ClassCounts] = {}
-    both = {
+    """Return the counts of each class that occurs in either map, by class, ascending."""
+    intersections = {
         int(table.truth_ids[row]): int(count)
         for row, column, count in zip(table.rows, table.columns, table.counts, strict=True)
-        if table.truth_ids[row] == table.found_ids[column]
+        if table.truth_ids[row] == table.prediction_ids[column]
     }
     truth = dict(zip(table.truth_ids.tolist(), table.truth_areas.tolist(), strict=True))
-    seen = dict(zip(table.found_ids.tolist(), table.found_areas.tolist(), strict=True))
-    for value in sorted(truth | seen):
-        found[value] = ClassCounts(both.get(value, 0), truth.get(value, 0), seen.get(value, 0))
-    return found
+    prediction = dict(zip(table.prediction_ids.tolist(), table.prediction_areas.tolist(), strict=True))
+    return {
+        value: ClassCounts(intersections.get(value, 0), truth.get(value, 0), prediction.get(value, 0))
+        for value in sorted(truth | prediction)
+    }
 
 
 def mean_iou(counts: dict[int, ClassCounts]) -> float:
-    """Over the classes that occur in either map, as scikit-learn's macro Jaccard score: a class that is nowhere
-    says nothing. 1 where no pixel counts."""
+    """Return the mean IoU over the classes that occur in either map, as scikit-learn's macro Jaccard score.
+
+    A class that occurs in neither map is left out. Without any class the result is 1.
+    """
     return float(np.mean([each.iou for each in counts.values()])) if counts else 1.0
 
 
 def adjusted_rand_index(table: ContingencyTable) -> float:
-    """Agreement of two partitions of the pixels, corrected for chance: 1 where they are the same, about 0 for
-    chance, possibly below (Hubert and Arabie 1985). Background is a part like any other. 1 where fewer than
-    two pixels count or where both maps are one part."""
+    """Return the adjusted Rand index: the agreement of two partitions of the pixels, corrected for chance.
 
-    def pairs(areas: Int) -> float:
+    1 means the same partition, about 0 means chance; values below 0 are possible (Hubert and Arabie 1985).
+    Background is a part like any other. The result is 1 where fewer than two pixels count, and where both maps
+    are one part.
+    """
+
+    def count_pairs(areas: Int) -> float:
         sizes = areas.astype(np.float64)
         return float((sizes * (sizes - 1)).sum() / 2)
 
-    together, truth, found = pairs(table.counts), pairs(table.truth_areas), pairs(table.found_areas)
-    everything = pairs(table.counts.sum(keepdims=True))
-    if together == truth == found:  # the same partition, where the formula may be 0 / 0
+    together = count_pairs(table.counts)
+    truth, prediction = count_pairs(table.truth_areas), count_pairs(table.prediction_areas)
+    everything = count_pairs(table.counts.sum(keepdims=True))
+    if together == truth == prediction:  # the same partition, where the formula may be 0 / 0
         return 1.0
-    expected = truth * found / everything
-    return (together - expected) / ((truth + found) / 2 - expected)
+    expected = truth * prediction / everything
+    return (together - expected) / ((truth + prediction) / 2 - expected)

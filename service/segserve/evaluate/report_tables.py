@@ -1,4 +1,4 @@
-"""What is printed, written as JSON and shown on the page."""
+"""The tables that are printed and shown on the page, and the JSON file."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from segserve.evaluate.grid_search import Trial
 from segserve.evaluate.iterative_prompting import ProtocolScores
 from segserve.evaluate.scores import DISTANCE_SCORES, MAIN_SCORE, DatasetScores, ImageScores
 
-Rows = list[list[str]]
+Rows = list[list[str]]  # of cells; the first row is the head
 
 SCORE_TITLES = {
     "msa": "mSA", "sa50": "SA(0.5)", "sa75": "SA(0.75)", "precision50": "precision(0.5)", "recall50": "recall(0.5)",
@@ -25,12 +25,12 @@ SCORE_TITLES = {
     "hausdorff_boundaries": "Hausdorff, boundaries", "hausdorff_boundaries_95": "Hausdorff 95%, boundaries",
 }  # fmt: skip
 PROTOCOL_COLUMNS: dict[str, Callable[[ProtocolScores], list[float]]] = {
-    "mean IoU": lambda course: course.iou,
-    "mSA": lambda course: course.msa,
-    "SA(0.5)": lambda course: course.sa50,
-    "SA(0.75)": lambda course: course.sa75,
+    "mean IoU": lambda scores: scores.iou,
+    "mSA": lambda scores: scores.msa,
+    "SA(0.5)": lambda scores: scores.sa50,
+    "SA(0.75)": lambda scores: scores.sa75,
 }
-MAX_TRIALS_SHOWN = 10
+MAX_TRIALS_SHOWN = 10  # beside the worst one
 CAPTION_SCORES = {
     MapKind.LABELS: ("sa50", "adjusted_rand", "dice"),
     MapKind.CLASSES: ("mean_dice", "accuracy"),
@@ -39,23 +39,27 @@ CAPTION_SCORES = {
 
 
 def format_number(name: str, value: float) -> str:
+    """Return the score `name` as text: "-" for infinity, one decimal for distances, else three."""
     if not math.isfinite(value):
         return "-"
     return f"{value:.1f}" if name in DISTANCE_SCORES else f"{value:.3f}"
 
 
-def score_table(judgement: DatasetScores, unit: str) -> Rows:
-    """Every score of the set: its mean over the images, all images as one where that is defined, its worst."""
-    rows = [["score", "mean", "all as one", "worst", "image"]]
-    for name, mean in judgement.mean.items():
-        far = name in DISTANCE_SCORES
-        worst = (max if far else min)(judgement.images, key=lambda each: each.values[name])
-        missing = judgement.not_finite.get(name, 0)
+def score_table(scores: DatasetScores, unit: str) -> Rows:
+    """Return a row for each score: the mean over the images, the pooled value if it has one, the worst image.
+
+    unit: of distances.
+    """
+    rows = [["score", "mean", "pooled", "worst", "image"]]
+    for name, mean in scores.mean.items():
+        is_distance = name in DISTANCE_SCORES
+        worst = (max if is_distance else min)(scores.images, key=lambda each: each.values[name])
+        infinite = scores.not_finite.get(name, 0)
         rows.append(
             [
-                SCORE_TITLES[name] + (f" ({unit})" if far else ""),
-                format_number(name, mean) + (f", {missing} infinite" if missing else ""),
-                format_number(name, judgement.pooled[name]) if name in judgement.pooled else "",
+                SCORE_TITLES[name] + (f" ({unit})" if is_distance else ""),
+                format_number(name, mean) + (f", {infinite} infinite" if infinite else ""),
+                format_number(name, scores.pooled[name]) if name in scores.pooled else "",
                 format_number(name, worst.values[name]),
                 worst.name,
             ]
@@ -63,27 +67,28 @@ def score_table(judgement: DatasetScores, unit: str) -> Rows:
     return rows
 
 
-def class_table(judgement: DatasetScores) -> Rows:
+def class_table(scores: DatasetScores) -> Rows:
+    """Return the pooled IoU of each class."""
     return [
-        ["class", "IoU, all images as one"],
-        *([str(value), f"{iou:.3f}"] for value, iou in judgement.class_iou.items()),
+        ["class", "IoU, pooled"],
+        *([str(value), f"{iou:.3f}"] for value, iou in scores.class_iou.items()),
     ]
 
 
-def protocol_tables(courses: Sequence[ProtocolScores]) -> list[Rows]:
-    """A table for each score, with a row for each way to ask and a column for each step."""
-    steps = range(1, courses[0].protocol.steps + 1)
+def protocol_tables(protocols: Sequence[ProtocolScores]) -> list[Rows]:
+    """Return a table for each score, with a row for each protocol and a column for each step."""
+    steps = range(1, protocols[0].protocol.steps + 1)
     return [
         [
             [f"{title} after step", *map(str, steps)],
-            *([course.protocol.name, *(f"{value:.3f}" for value in values(course))] for course in courses),
+            *([each.protocol.name, *(f"{value:.3f}" for value in values(each))] for each in protocols),
         ]
         for title, values in PROTOCOL_COLUMNS.items()
     ]
 
 
 def trial_table(trials: Sequence[Trial]) -> Rows:
-    """The best settings and the worst one, so that one sees what there was to gain."""
+    """Return the best trials, and the worst one, which shows how much the search gained."""
     shown = [*trials[:MAX_TRIALS_SHOWN], *trials[MAX_TRIALS_SHOWN:][-1:]]
     names = list(shown[0].params)
     heads = [name.replace("_", "\n") for name in names]
@@ -102,12 +107,14 @@ def print_table(title: str, rows: Rows) -> None:
 
 
 def format_caption(kind: MapKind, scores: ImageScores) -> str:
+    """Return the scores that the page shows below an image, beside its main score."""
     return " · ".join(
         f"{SCORE_TITLES[name]} {format_number(name, scores.values[name])}" for name in CAPTION_SCORES[kind]
     )
 
 
 def main_score_title(kind: MapKind) -> str:
+    """Return the title of the score that ranks the images."""
     return SCORE_TITLES[MAIN_SCORE[kind]]
 
 

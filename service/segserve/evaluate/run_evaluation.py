@@ -1,7 +1,7 @@
-"""What `segserve evaluate` does; see `evaluate.cli` for how it is asked."""
+"""The four commands of `segserve evaluate`: masks, model, prompts and search. `evaluate.cli` parses their options."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from segserve.evaluate.cli_choices import MapKind
 from segserve.evaluate.ground_truth import FilePair
 from segserve.evaluate.hausdorff import Spacing
 from segserve.evaluate.html_page import Case, WorstCases, draw_outlines, render_page
-from segserve.evaluate.iterative_prompting import Protocol, ProtocolScores
+from segserve.evaluate.iterative_prompting import PromptingResult, Protocol, ProtocolScores, StepScores
 from segserve.evaluate.model_runner import METHODS, ModelRunner, parse_params, running_service
 from segserve.evaluate.object_matching import mean_segmentation_accuracy
 from segserve.evaluate.scores import MAIN_SCORE, ImageScores, aggregate_scores, score_image, scores_to_json
@@ -26,13 +26,13 @@ from segserve.settings import Settings
 
 @dataclass(frozen=True)
 class OutputFiles:
-    """Files to write, beside the table."""
+    """The files to write beside the printed table. json: all scores. page: HTML of the worst cases."""
 
     json: Path | None = None
     page: Path | None = None
 
-    def check(self) -> None:
-        """Before long work rather than after it. Raises BadInput."""
+    def check_writable(self) -> None:
+        """Raise BadInput for a path that cannot be written: before long work, not after it."""
         for path in (self.json, self.page):
             if path is not None and (path.is_dir() or not path.parent.is_dir()):
                 raise BadInput(
@@ -41,7 +41,8 @@ class OutputFiles:
                     remedy="Name a file in a folder that exists.",
                 )
 
-    def worst(self) -> WorstCases | None:
+    def collect_worst(self) -> WorstCases | None:
+        """Return a collection for the page, None without a page."""
         return None if self.page is None else WorstCases()
 
     def write(
@@ -52,7 +53,7 @@ class OutputFiles:
         content: dict[str, Any],
         worst: WorstCases | None,
     ) -> None:
-        """Show the tables, and write what was asked for. score: what the page's cases are worst by."""
+        """Print the tables, and write the files. score: the name of the score that ranks the page's cases."""
         for index, rows in enumerate(tables):
             report_tables.print_table(title if index == 0 else "", rows)
         if self.json is not None:
@@ -62,58 +63,56 @@ class OutputFiles:
 
 
 class Evaluation:
-    """Judges one image after another, and reports on all. unit: of distances."""
+    """`Evaluation` scores one image after another, then reports on all of them. unit: of distances."""
 
     def __init__(
         self, kind: MapKind, ignore: int | None, spacing: Spacing, unit: str, outputs: OutputFiles
     ) -> None:
-        outputs.check()
+        outputs.check_writable()
         self._kind, self._ignore, self._outputs = kind, ignore, outputs
         self._spacing, self._unit = spacing, unit
         self._scores: list[ImageScores] = []
-        self._worst = outputs.worst()
+        self._worst = outputs.collect_worst()
 
-    def score(self, name: str, truth: Labels, found: Labels, picture: Path | None) -> None:
-        """picture: the image, for the page."""
-        scores = score_image(name, self._kind, truth, found, ignore=self._ignore, spacing=self._spacing)
+    def score(self, name: str, truth: Labels, prediction: Labels, image: Path | None) -> None:
+        """Score a prediction [H, W]. image: its file, for the page."""
+        scores = score_image(name, self._kind, truth, prediction, ignore=self._ignore, spacing=self._spacing)
         self._scores.append(scores)
-        first, caption = (
-            scores.values[MAIN_SCORE[self._kind]],
-            report_tables.format_caption(self._kind, scores),
-        )
-        add_case(self._worst, name, first, caption, truth, found, picture)
+        main_score = scores.values[MAIN_SCORE[self._kind]]
+        caption = report_tables.format_caption(self._kind, scores)
+        add_case(self._worst, name, main_score, caption, truth, prediction, image)
 
     def report(self, title: str) -> None:
-        judgement = aggregate_scores(self._kind, self._scores)
-        tables = [report_tables.score_table(judgement, self._unit)]
+        """Print the scores of all images, and write the output files."""
+        scores = aggregate_scores(self._kind, self._scores)
+        tables = [report_tables.score_table(scores, self._unit)]
         if self._kind is MapKind.CLASSES:
-            tables.append(report_tables.class_table(judgement))
-        content = scores_to_json(judgement, self._unit)
+            tables.append(report_tables.class_table(scores))
+        content = scores_to_json(scores, self._unit)
         self._outputs.write(title, report_tables.main_score_title(self._kind), tables, content, self._worst)
 
 
 def evaluate_masks(predictions: Path, truths: Path, evaluation: Evaluation, images: Path | None) -> None:
-    """images: for the page to draw on. Raises BadInput."""
+    """Score a folder of predicted maps. images: a folder of images for the page. Raises BadInput."""
     pairs = ground_truth.pair_files(predictions, truths, images=False)
-    pictures = (
-        {each.name: each.path for each in ground_truth.pair_files(images, truths, images=True)}
-        if images
-        else {}
-    )
-    with progress_bar("judged", len(pairs)) as advance:
-        for each in pairs:
-            found, truth = ground_truth.read_map_pair(each.path, each.truth)
-            evaluation.score(each.name, truth, found, pictures.get(each.name))
+    image_by_name: dict[str, Path] = {}
+    if images:
+        image_pairs = ground_truth.pair_files(images, truths, images=True)
+        image_by_name = {each.name: each.path for each in image_pairs}
+    with progress_bar("scored", len(pairs)) as advance:
+        for pair in pairs:
+            prediction, truth = ground_truth.read_map_pair(pair.path, pair.truth)
+            evaluation.score(pair.name, truth, prediction, image_by_name.get(pair.name))
             advance()
     evaluation.report(f"{predictions} against {truths}")
 
 
 def pair_and_check(images: Path, truths: Path) -> list[FilePair]:
-    """All is read once before hours of work rather than after them. Raises BadInput."""
+    """Pair two folders, and read every file once. Raises BadInput: before hours of work, not after them."""
     pairs = ground_truth.pair_files(images, truths, images=True)
     with progress_bar("checked", len(pairs)) as advance:
-        for each in pairs:
-            ground_truth.check_pair(each)
+        for pair in pairs:
+            ground_truth.check_pair(pair)
             advance()
     return pairs
 
@@ -122,23 +121,23 @@ async def evaluate_model(
     settings: Settings,
     images: Path,
     truths: Path,
-    name: str,
+    method: str,
     params: Mapping[str, Any],
     evaluation: Evaluation,
 ) -> None:
-    """The settings' default model, by the method `name`. Raises BadInput, and what the method raises."""
-    entry = parse_params(name, params)
+    """Score the settings' default model by one of METHODS. Raises BadInput, and the errors of the method."""
+    entry = parse_params(method, params)
     pairs = pair_and_check(images, truths)
     async with running_service(settings) as service:
         runner = ModelRunner(service, settings.default_model)
         with progress_bar("images", len(pairs)) as advance:
-            for each in pairs:
-                image_id, truth = await runner.add(each)
-                found = await METHODS[name].run(service, image_id, runner.model, entry)
-                await asyncio.to_thread(evaluation.score, each.name, truth, found, each.path)
-                await runner.drop(image_id)
+            for pair in pairs:
+                image_id, truth = await runner.add_image(pair)
+                prediction = await METHODS[method].run(service, image_id, runner.model, entry)
+                await asyncio.to_thread(evaluation.score, pair.name, truth, prediction, pair.path)
+                await runner.delete_image(image_id)
                 advance()
-    evaluation.report(f"{settings.default_model} ({name}) on {images}")
+    evaluation.report(f"{settings.default_model} ({method}) on {images}")
 
 
 async def evaluate_prompts(
@@ -146,20 +145,20 @@ async def evaluate_prompts(
     images: Path,
     truths: Path,
     protocols: Sequence[Protocol],
-    smallest: int,
+    min_size: int,
     outputs: OutputFiles,
 ) -> None:
-    """Every protocol over every image; the page shows what the first one ended with. Raises BadInput."""
-    outputs.check()
+    """Score every protocol on every image. The page shows the last step of the first protocol. Raises BadInput."""
+    outputs.check_writable()
     pairs = pair_and_check(images, truths)
-    worst = outputs.worst()
-    courses = await run_protocols(settings, pairs, protocols, smallest, worst)
+    worst = outputs.collect_worst()
+    scores = await run_protocols(settings, pairs, protocols, min_size, worst)
     shown = f"shown: {protocols[0].name}, step {protocols[0].steps}"
     outputs.write(
-        f"{settings.default_model}, prompted, on {images}: {courses[0].objects} objects ({shown})",
+        f"{settings.default_model}, prompted, on {images}: {scores[0].objects} objects ({shown})",
         "mean IoU",
-        report_tables.protocol_tables(courses),
-        {"model": settings.default_model, "courses": [asdict(course) for course in courses]},
+        report_tables.protocol_tables(scores),
+        {"model": settings.default_model, "courses": [asdict(each) for each in scores]},
         worst,
     )
 
@@ -168,43 +167,39 @@ async def run_protocols(
     settings: Settings,
     pairs: list[FilePair],
     protocols: Sequence[Protocol],
-    smallest: int,
+    min_size: int,
     worst: WorstCases | None,
 ) -> list[ProtocolScores]:
-    steps: list[list[list[iterative_prompting.StepScores]]] = [[] for _ in protocols]
+    """Return the scores of each protocol over all images. Raises BadInput where no truth has an object."""
+    steps: list[list[list[StepScores]]] = [[] for _ in protocols]
     async with running_service(settings) as service:
         runner = ModelRunner(service, settings.default_model)
-        with progress_bar("images, each way", len(pairs) * len(protocols)) as advance:
-            for each in pairs:
-                image_id, truth = await runner.add(each)
-                ask = await runner.ask(image_id)
+        with progress_bar("images, each protocol", len(pairs) * len(protocols)) as advance:
+            for pair in pairs:
+                image_id, truth = await runner.add_image(pair)
+                predict = await runner.build_predictor(image_id)
                 for index, protocol in enumerate(protocols):
-                    judged = await asyncio.to_thread(
+                    result = await asyncio.to_thread(
                         iterative_prompting.prompt_objects,
-                        ask,
+                        predict,
                         truth,
                         protocol,
                         service.decode_pool,
-                        smallest,
+                        min_size,
                     )
-                    steps[index].append(judged.steps)
-                    last = judged.steps[-1]
-                    if index == 0 and last.ious:
-                        mean = sum(last.ious) / len(last.ious)
-                        caption = (
-                            f"{len(last.ious)} objects · mSA {mean_segmentation_accuracy(last.matched):.3f}"
-                        )
-                        add_case(worst, each.name, mean, caption, judged.truth, judged.found, each.path)
+                    steps[index].append(result.steps)
+                    if index == 0:
+                        add_prompted_case(worst, pair, result)
                     advance()
     if not any(image[0].ious for image in steps[0]):
         raise BadInput(
-            f"No truth has an object of {smallest} pixels or more.",
+            f"No truth has an object of {min_size} pixels or more.",
             field=str(pairs[0].truth.parent),
             remedy="Name label maps whose objects have values above 0.",
         )
     return [
-        iterative_prompting.average_protocol_scores(protocol, each)
-        for protocol, each in zip(protocols, steps, strict=True)
+        iterative_prompting.average_protocol_scores(protocol, images)
+        for protocol, images in zip(protocols, steps, strict=True)
     ]
 
 
@@ -212,28 +207,32 @@ async def search_parameters(
     settings: Settings,
     images: Path,
     truths: Path,
-    name: str,
+    method: str,
     grid: grid_search.Grid,
     outputs: OutputFiles,
     *,
     write: bool,
 ) -> None:
-    """write: the best become the model's defaults. Raises BadInput, and what the method raises."""
-    outputs.check()
-    wanted = grid_search.build_grid(name, grid)
+    """Search the method's best parameters. grid: replaces values of its own grid.
+
+    write: make the best ones the model's defaults.
+    Raises BadInput, and the errors of the method.
+    """
+    outputs.check_writable()
+    full_grid = grid_search.build_grid(method, grid)
     pairs = pair_and_check(images, truths)
     async with running_service(settings) as service:
         runner = ModelRunner(service, settings.default_model)
-        added = [await runner.add(each) for each in pairs]
-        with progress_bar("tried", len(added) * len(grid_search.expand_grid(wanted))) as advance:
-            trials = await grid_search.search_grid(runner, added, name, wanted, advance)
+        added = [await runner.add_image(pair) for pair in pairs]
+        with progress_bar("tried", len(added) * len(grid_search.expand_grid(full_grid))) as advance:
+            trials = await grid_search.search_grid(runner, added, method, full_grid, advance)
         if write:
             bundle = service.registry.bundle(settings.default_model)
-            grid_search.write_best_params(settings.data_dir / "models", bundle, name, trials[0].params)
-    title = f"{settings.default_model} ({name}) on {images}: the best of {len(trials)}, and the worst"
+            grid_search.write_best_params(settings.data_dir / "models", bundle, method, trials[0].params)
+    title = f"{settings.default_model} ({method}) on {images}: the best of {len(trials)}, and the worst"
     content = {
         "model": settings.default_model,
-        "method": name,
+        "method": method,
         "written": write,
         "trials": [asdict(trial) for trial in trials],
     }
@@ -241,12 +240,21 @@ async def search_parameters(
 
 
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Any]:
-    """Yields what to call when one more is done."""
+def progress_bar(label: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar on stderr. Yields a function to call when one more of `total` is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(label, total=total)
         yield lambda: bar.advance(task)
+
+
+def add_prompted_case(worst: WorstCases | None, pair: FilePair, result: PromptingResult) -> None:
+    """Add the last step of a prompted image to the page, if it has objects and is among the worst."""
+    last = result.steps[-1]
+    if last.ious:
+        mean_iou = sum(last.ious) / len(last.ious)
+        caption = f"{len(last.ious)} objects · mSA {mean_segmentation_accuracy(last.matches):.3f}"
+        add_case(worst, pair.name, mean_iou, caption, result.truth, result.prediction, pair.path)
 
 
 def add_case(
@@ -255,12 +263,13 @@ def add_case(
     score: float,
     caption: str,
     truth: Labels,
-    found: Labels,
-    picture: Path | None,
+    prediction: Labels,
+    image_path: Path | None,
 ) -> None:
-    if worst is not None and worst.wants(score):
+    """Draw a case and add it to the page, if there is a page and the case is among the worst."""
+    if worst is not None and worst.register(score):
         image = None
-        if picture is not None:
-            image = ground_truth.read_rgb(picture)
-            ground_truth.check_sizes(picture, image.shape[:2], "its truth", truth.shape)
-        worst.add(Case(name, score, caption, draw_outlines(image, truth, found)))
+        if image_path is not None:
+            image = ground_truth.read_rgb(image_path)
+            ground_truth.check_sizes(image_path, image.shape[:2], "its truth", truth.shape)
+        worst.add(Case(name, score, caption, draw_outlines(image, truth, prediction)))

@@ -1,12 +1,12 @@
-"""One image's scores, and a set's.
+"""The scores of one image, and of a data set.
 
-    labels    objects: matched one to one, and the foreground as a region
+    labels    objects: matched one to one, and the foreground as one region
     classes   a class for every pixel
     binary    one region
 
-Distances are in pixels, or in the unit of the spacing. A set's score is the mean of its images' (as μSAM reports
-it); `pooled` counts all images as if they were one (as stardist's `matching_dataset` and the usual mean IoU of
-segmentation benchmarks do).
+Distances are in pixels, or in the unit of the spacing. A data set's score is the mean over its images, as micro-sam
+reports it. `pooled` scores count all images as if they were one, as stardist's `matching_dataset` and the usual mean
+IoU of segmentation benchmarks do.
 """
 
 import math
@@ -32,29 +32,39 @@ DISTANCE_SCORES = (
     "hausdorff_boundaries_95",
 )
 
-
+# The score that ranks images from worst to best.
 MAIN_SCORE = {
     MapKind.LABELS: "msa",
     MapKind.CLASSES: "mean_iou",
     MapKind.BINARY: "iou",
-}  # what the worst cases are worst by
+}
 
 
 @dataclass(frozen=True)
 class ImageScores:
-    """Of one image. values: by name, infinite where a distance is. matched: of label maps, by threshold.
-    classes: of class maps, by value."""
+    """All scores of one image.
+
+    values: the scores by name. A distance may be infinite.
+    matches: of label maps, the counts at each IoU threshold.
+    classes: of class maps, the pixel counts by class.
+    """
 
     name: str
     values: dict[str, float]
-    matched: tuple[MatchCounts, ...] = ()
+    matches: tuple[MatchCounts, ...] = ()
     classes: dict[int, ClassCounts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class DatasetScores:
-    """Of a set. images: in the order they were judged. mean: of each value over the images where it is finite;
-    not_finite: over how many it is not, where there are such. pooled: see above."""
+    """All scores of a data set.
+
+    images: the scores of each image, in the order of scoring.
+    mean: the mean of each score over the images where it is finite.
+    not_finite: the number of images where a score is not finite, for the scores that have such images.
+    pooled: scores over all images as if they were one.
+    class_iou: the pooled IoU of each class.
+    """
 
     kind: MapKind
     images: list[ImageScores]
@@ -68,109 +78,116 @@ def score_image(
     name: str,
     kind: MapKind,
     truth: Labels,
-    found: Labels,
+    prediction: Labels,
     *,
     ignore: int | None = None,
     spacing: Spacing = PIXELS,
 ) -> ImageScores:
-    """Maps [H, W] of values from 0. Pixels where the truth is `ignore` count nowhere."""
-    return {MapKind.LABELS: score_label_map, MapKind.CLASSES: score_class_map, MapKind.BINARY: score_mask}[
-        kind
-    ](name, truth, found, ignore, spacing)
+    """Score a prediction [H, W] against the truth [H, W], both of values from 0.
+
+    Pixels where the truth is `ignore` are left out of every score.
+    """
+    score_map = {
+        MapKind.LABELS: score_label_map,
+        MapKind.CLASSES: score_class_map,
+        MapKind.BINARY: score_mask,
+    }[kind]
+    return score_map(name, truth, prediction, ignore, spacing)
 
 
 def score_label_map(
-    name: str, truth: Labels, found: Labels, ignore: int | None, spacing: Spacing
+    name: str, truth: Labels, prediction: Labels, ignore: int | None, spacing: Spacing
 ) -> ImageScores:
-    """Boundaries are those of the objects, so that two that touch have one between them."""
-    table = overlap_scores.count_value_pairs(truth, found, ignore)
-    matched = object_matching.match_at_thresholds(object_matching.find_overlaps(table))
-    at_half, at_three_quarters = matched[object_matching.AT_50], matched[object_matching.AT_75]
-    there, seen = erase_ignored(truth, truth, ignore), erase_ignored(found, truth, ignore)
+    """Score objects. Boundaries are those of objects, so two that touch have a boundary between them."""
+    table = overlap_scores.build_contingency_table(truth, prediction, ignore)
+    matches = object_matching.match_at_thresholds(object_matching.find_overlaps(table))
+    at_50, at_75 = matches[object_matching.AT_50], matches[object_matching.AT_75]
+    truth, prediction = erase_ignored(truth, prediction, ignore)
+    boundaries = hausdorff.find_boundaries(truth), hausdorff.find_boundaries(prediction)
     values = {
-        "msa": object_matching.mean_segmentation_accuracy(matched),
-        "sa50": at_half.accuracy,
-        "sa75": at_three_quarters.accuracy,
-        "precision50": at_half.precision,
-        "recall50": at_half.recall,
-        "f1_50": at_half.f1,
+        "msa": object_matching.mean_segmentation_accuracy(matches),
+        "sa50": at_50.accuracy,
+        "sa75": at_75.accuracy,
+        "precision50": at_50.precision,
+        "recall50": at_50.recall,
+        "f1_50": at_50.f1,
         "adjusted_rand": overlap_scores.adjusted_rand_index(table),
-        **region_scores(there > 0, seen > 0),
-        **distance_scores(
-            there > 0, seen > 0, hausdorff.find_boundaries(there), hausdorff.find_boundaries(seen), spacing
-        ),
+        **score_regions(truth > 0, prediction > 0),
+        **measure_distances(truth > 0, prediction > 0, *boundaries, spacing),
     }
-    return ImageScores(name, values, matched=matched)
+    return ImageScores(name, values, matches=matches)
 
 
 def score_class_map(
-    name: str, truth: Labels, found: Labels, ignore: int | None, spacing: Spacing
+    name: str, truth: Labels, prediction: Labels, ignore: int | None, spacing: Spacing
 ) -> ImageScores:
-    """Distances are the means over the classes above 0 that occur in either map."""
-    table = overlap_scores.count_value_pairs(truth, found, ignore)
+    """Score classes. Distances are means over the classes above 0 that occur in either map."""
+    table = overlap_scores.build_contingency_table(truth, prediction, ignore)
     classes = overlap_scores.count_classes(table)
-    there, seen = erase_ignored(truth, truth, ignore), erase_ignored(found, truth, ignore)
-    of_classes = [mask_distances(there == value, seen == value, spacing) for value in classes if value > 0]
+    truth, prediction = erase_ignored(truth, prediction, ignore)
+    class_distances = [
+        measure_mask_distances(truth == value, prediction == value, spacing) for value in classes if value > 0
+    ]
     values = {
         "mean_iou": overlap_scores.mean_iou(classes),
         "mean_dice": float(np.mean([each.dice for each in classes.values()])) if classes else 1.0,
         "accuracy": overlap_scores.ratio(
-            sum(each.both for each in classes.values()), sum(each.truth for each in classes.values())
+            sum(each.intersection for each in classes.values()), sum(each.truth for each in classes.values())
         ),
         **{
-            key: float(np.mean([each[key] for each in of_classes])) if of_classes else 0.0
+            key: float(np.mean([each[key] for each in class_distances])) if class_distances else 0.0
             for key in DISTANCE_SCORES
         },
     }
     return ImageScores(name, values, classes=classes)
 
 
-def score_mask(name: str, truth: Labels, found: Labels, ignore: int | None, spacing: Spacing) -> ImageScores:
-    there, seen = erase_ignored(truth, truth, ignore) > 0, erase_ignored(found, truth, ignore) > 0
-    return ImageScores(name, {**region_scores(there, seen), **mask_distances(there, seen, spacing)})
+def score_mask(
+    name: str, truth: Labels, prediction: Labels, ignore: int | None, spacing: Spacing
+) -> ImageScores:
+    """Score one region: every value above 0 is foreground."""
+    truth, prediction = erase_ignored(truth, prediction, ignore)
+    masks = truth > 0, prediction > 0
+    return ImageScores(name, {**score_regions(*masks), **measure_mask_distances(*masks, spacing)})
 
 
-def erase_ignored(values: Labels, truth: Labels, ignore: int | None) -> Labels:
-    """Background where the truth is `ignore`."""
-    return values if ignore is None else np.where(truth == ignore, 0, values)
+def erase_ignored(truth: Labels, prediction: Labels, ignore: int | None) -> tuple[Labels, Labels]:
+    """Return both maps with background where the truth is `ignore`."""
+    if ignore is None:
+        return truth, prediction
+    ignored = truth == ignore
+    return np.where(ignored, 0, truth), np.where(ignored, 0, prediction)
 
 
-def region_scores(truth: Bool, found: Bool) -> dict[str, float]:
-    return {"iou": geometry.iou(truth, found), "dice": overlap_scores.dice(truth, found)}
+def score_regions(truth: Bool, prediction: Bool) -> dict[str, float]:
+    """Return IoU and Dice of two masks [H, W]."""
+    return {"iou": geometry.iou(truth, prediction), "dice": overlap_scores.dice(truth, prediction)}
 
 
-def mask_distances(truth: Bool, found: Bool, spacing: Spacing) -> dict[str, float]:
-    return distance_scores(
-        truth, found, hausdorff.find_boundaries(truth), hausdorff.find_boundaries(found), spacing
-    )
+def measure_mask_distances(truth: Bool, prediction: Bool, spacing: Spacing) -> dict[str, float]:
+    """Return the distance scores of two masks [H, W]."""
+    boundaries = hausdorff.find_boundaries(truth), hausdorff.find_boundaries(prediction)
+    return measure_distances(truth, prediction, *boundaries, spacing)
 
 
-def distance_scores(
-    truth: Bool, found: Bool, truth_edge: Bool, found_edge: Bool, spacing: Spacing
+def measure_distances(
+    truth: Bool, prediction: Bool, truth_boundary: Bool, predicted_boundary: Bool, spacing: Spacing
 ) -> dict[str, float]:
+    """Return the distance scores of two masks [H, W] and their boundaries [H, W], by the names in DISTANCE_SCORES."""
     scale = np.array(spacing)
-    inside = hausdorff.region_hausdorff(truth, found, spacing)
-    edges = hausdorff.point_hausdorff(np.argwhere(truth_edge) * scale, np.argwhere(found_edge) * scale)
-    four = (inside.hausdorff, inside.hausdorff_95, edges.hausdorff, edges.hausdorff_95)
-    return dict(zip(DISTANCE_SCORES, four, strict=True))
+    regions = hausdorff.region_hausdorff(truth, prediction, spacing)
+    boundaries = hausdorff.point_hausdorff(
+        np.argwhere(truth_boundary) * scale, np.argwhere(predicted_boundary) * scale
+    )
+    values = (regions.hausdorff, regions.hausdorff_95, boundaries.hausdorff, boundaries.hausdorff_95)
+    return dict(zip(DISTANCE_SCORES, values, strict=True))
 
 
 def aggregate_scores(kind: MapKind, images: Sequence[ImageScores]) -> DatasetScores:
-    """At least one image."""
+    """Average and pool the scores of at least one image."""
     names = images[0].values
     finite = {n: [s.values[n] for s in images if math.isfinite(s.values[n])] for n in names}
     classes = sum_class_counts(each.classes for each in images)
-    pooled: dict[str, float] = {}
-    if kind is MapKind.LABELS:
-        matched = object_matching.pool_match_counts([each.matched for each in images])
-        half = matched[object_matching.AT_50]
-        pooled = {
-            "msa": object_matching.mean_segmentation_accuracy(matched),
-            "sa50": half.accuracy,
-            "f1_50": half.f1,
-        }
-    if kind is MapKind.CLASSES:
-        pooled = {"mean_iou": overlap_scores.mean_iou(classes)}
     return DatasetScores(
         kind,
         list(images),
@@ -178,12 +195,27 @@ def aggregate_scores(kind: MapKind, images: Sequence[ImageScores]) -> DatasetSco
         not_finite={
             n: len(images) - len(values) for n, values in finite.items() if len(values) < len(images)
         },
-        pooled=pooled,
+        pooled=pool_scores(kind, images, classes),
         class_iou={value: counts.iou for value, counts in classes.items()},
     )
 
 
+def pool_scores(
+    kind: MapKind, images: Sequence[ImageScores], classes: dict[int, ClassCounts]
+) -> dict[str, float]:
+    """Return the scores over all images as if they were one. classes: the counts of all images, added up."""
+    if kind is MapKind.LABELS:
+        matches = object_matching.pool_match_counts([each.matches for each in images])
+        at_50 = matches[object_matching.AT_50]
+        msa = object_matching.mean_segmentation_accuracy(matches)
+        return {"msa": msa, "sa50": at_50.accuracy, "f1_50": at_50.f1}
+    if kind is MapKind.CLASSES:
+        return {"mean_iou": overlap_scores.mean_iou(classes)}
+    return {}
+
+
 def sum_class_counts(images: Iterable[dict[int, ClassCounts]]) -> dict[int, ClassCounts]:
+    """Add up the pixel counts of several images, by class, ascending."""
     total: dict[int, ClassCounts] = {}
     for image in images:
         for value, counts in image.items():
@@ -192,30 +224,34 @@ def sum_class_counts(images: Iterable[dict[int, ClassCounts]]) -> dict[int, Clas
 
 
 def finite_or_none(value: Any) -> Any:
-    """For JSON, which knows no infinity: null."""
+    """Return None for an infinite number, since JSON has no infinity."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def scores_to_json(judgement: DatasetScores, unit: str) -> dict[str, Any]:
-    """unit: of distances."""
+def scores_to_json(scores: DatasetScores, unit: str) -> dict[str, Any]:
+    """Return the scores as JSON values. unit: of distances."""
 
-    def tidy(values: dict[Any, Any]) -> dict[str, Any]:
+    def to_json(values: dict[Any, Any]) -> dict[str, Any]:
         return {str(key): finite_or_none(value) for key, value in values.items()}
 
     return {
-        "kind": str(judgement.kind),
+        "kind": str(scores.kind),
         "distances_in": unit,
         "images": [
             {
                 "name": each.name,
-                **tidy(each.values),
-                **({"sa": {f"{m.threshold:g}": m.accuracy for m in each.matched}} if each.matched else {}),
-                **({"class_iou": tidy({k: c.iou for k, c in each.classes.items()})} if each.classes else {}),
+                **to_json(each.values),
+                **({"sa": {f"{m.threshold:g}": m.accuracy for m in each.matches}} if each.matches else {}),
+                **(
+                    {"class_iou": to_json({k: c.iou for k, c in each.classes.items()})}
+                    if each.classes
+                    else {}
+                ),
             }
-            for each in judgement.images
+            for each in scores.images
         ],
-        "mean": tidy(judgement.mean),
-        "not_finite": judgement.not_finite,
-        "pooled": tidy(judgement.pooled),
-        "class_iou": tidy(judgement.class_iou),
+        "mean": to_json(scores.mean),
+        "not_finite": scores.not_finite,
+        "pooled": to_json(scores.pooled),
+        "class_iou": to_json(scores.class_iou),
     }

@@ -16,14 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segserve.masks.geometry import bounding_box, deepest_pixel
+from segserve.masks.simulated_prompts import Click, click_random_error, jitter_box, random_pixel
 from segserve.train.batched_decoder import decode_masks, encode_prompts
 from segserve.train.losses import automatic_loss, candidate_iou, mask_loss
 from segserve.train.promptable_dataset import WindowBatch, WindowGeometry
-from segserve.train.simulated_prompts import (
-    corrective_click,
-    jitter_box,
-    random_pixel,
-)
 
 MAX_WARM_UP_STEPS = 200  # steps
 MAX_EMA_DECAY = 0.998  # of the weights, over about 500 steps
@@ -82,14 +78,14 @@ class SimulatedPrompts:
                 (*(deepest_pixel(m) if rng.random() < 0.4 else random_pixel(m, rng)), 1) for m in batch.masks
             )
 
-    def add(self, clicks: Iterable[tuple[int, int, int]]) -> None:
+    def add(self, clicks: Iterable[Click]) -> None:
         new = np.array(list(clicks), np.float32)
         self.points = np.concatenate([self.points, (new[:, :2] + self.shift)[:, None]], 1)
         self.labels = np.concatenate([self.labels, new[:, 2:]], 1)
 
     def correct(self, found: NDArray[np.bool_]) -> None:
         """One click each where `found` [N, h, w] is wrong."""
-        self.add(corrective_click(m, f, self.rng) for m, f in zip(self.batch.masks, found, strict=True))
+        self.add(click_random_error(m, f, self.rng) for m, f in zip(self.batch.masks, found, strict=True))
 
     def tensors(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
         boxes = None if self.boxes is None else torch.from_numpy(self.boxes).float().to(device)

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from segserve.encode.preprocess import preprocess_image
 from segserve.masks.geometry import bounding_box, deepest_pixel, iou
+from segserve.masks.simulated_prompts import click_deepest_error
 from segserve.train.batched_decoder import decode_masks, encode_prompts
 from segserve.train.scenes import Scene, input_scale
-from segserve.train.simulated_prompts import corrective_click
 from segserve.types import Bool, Preprocess
 
 MIN_OBJECT_PX = 30  # original pixels
@@ -80,7 +80,7 @@ def score_objects(clicker: ObjectPrompter) -> dict[str, list[float]]:
     results["box"] = clicker.scores(clicker.ask([[] for _ in clicks], boxes, None, False)[0])
     for _ in range(3):
         for points, mask, answer in zip(clicks, clicker.masks, found, strict=True):
-            points.append(corrective_click(mask, answer, None))
+            points.append(click_deepest_error(mask, answer))
         found, low = clicker.ask(clicks, None, low.clamp(-32, 32), multimask=False)
     results["corrected"] = clicker.scores(found)
     return results
