@@ -17,7 +17,7 @@ def network() -> Any:
 
 @pytest.fixture(scope="session")
 def model(network: Any, tmp_path_factory: pytest.TempPathFactory) -> InstancesModel:
-    """The network's bundle, opened."""
+    """Return the model of the network's bundle."""
     folder = tmp_path_factory.mktemp("mask_rcnn") / "small"
     bundle = export_mask_rcnn(network, folder, name="small", architecture="small", classes=CLASSES)
     return InstancesModel(bundle, RuntimeOptions(threads=2))

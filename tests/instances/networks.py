@@ -15,7 +15,7 @@ WIDTH = 16
 
 
 class Body(nn.Sequential):
-    """Four stages with strides of 4 to 32, in the place of a ResNet."""
+    """Four stages with strides of 4 to 32, instead of a ResNet."""
 
     def __init__(self) -> None:
         def stage(channels: int, stride: int) -> nn.Module:
@@ -44,14 +44,17 @@ def untrained(classes: int = len(CLASSES), seed: int = 0) -> MaskRCNN:
 
 
 def small(classes: int = len(CLASSES), seed: int = 0) -> MaskRCNN:
-    """The same with answers that differ from place to place."""
+    """Return the same network with results that differ from position to position."""
     network: MaskRCNN = spread(untrained(classes, seed))
     return network
 
 
 def spread(network: Any, seed: int = 0) -> Any:
-    """Random weights answer nearly the same everywhere, so that rounding decides what comes first. Here the
-    last layers are scaled to answers that differ, by what they say of noise."""
+    """Scale the last layers so that their results differ from position to position.
+
+    Random weights give nearly the same result everywhere, and then rounding decides the order of the objects. The
+    scale follows from the layers' outputs for noise.
+    """
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -59,7 +62,7 @@ def spread(network: Any, seed: int = 0) -> Any:
             module.running_var.uniform_(0.5, 1.5, generator=generator)
     network.eval()
     heads = network.roi_heads
-    wanted = {
+    deviations = {
         network.rpn.head.cls_logits: 2.0,
         network.rpn.head.bbox_pred: 0.3,
         heads.box_predictor.cls_score: 1.0,
@@ -67,27 +70,29 @@ def spread(network: Any, seed: int = 0) -> Any:
         heads.mask_predictor.mask_fcn_logits: 3.0,
     }
     noise = [torch.rand(3, 64, 64, generator=generator)]
-    for layer, deviation in wanted.items():
+    for layer, deviation in deviations.items():
         scale_output(layer, deviation, lambda: network(noise))
     return network
 
 
 def scale_output(layer: Any, deviation: float, run: Callable[[], Any]) -> None:
-    """Scale and shift the layer so that its outputs have this standard deviation, and those of each channel,
-    so of each class, a mean of 0."""
-    seen: list[torch.Tensor] = []
-    hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    """Scale and shift the layer so that its outputs have this standard deviation, and each channel (class) a mean of 0.
+
+    run: runs the whole network.
+    """
+    outputs: list[torch.Tensor] = []
+    hook = layer.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     with torch.no_grad():
         run()
         hook.remove()
-        values = torch.cat([each.transpose(0, 1).flatten(1) for each in seen], 1)
+        values = torch.cat([each.transpose(0, 1).flatten(1) for each in outputs], 1)
         factor = deviation / (values - values.mean(1, keepdim=True)).std()
         layer.weight *= factor
         layer.bias.copy_((layer.bias - values.mean(1)) * factor)
 
 
 def full(variant: str, min_size: int = 128, max_size: int = 160, classes: int = len(CLASSES)) -> Any:
-    """A published network of 44 million weights, unless said otherwise for small images."""
+    """Return a published architecture of 44 million weights, by default for small images."""
     build = {"resnet50_fpn": maskrcnn_resnet50_fpn, "resnet50_fpn_v2": maskrcnn_resnet50_fpn_v2}[variant]
     torch.manual_seed(0)
     sizes = {"min_size": min_size, "max_size": max_size}

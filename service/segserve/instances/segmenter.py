@@ -1,4 +1,4 @@
-"""Objects of known classes on a whole image: from an image id to masks."""
+"""Instance segmentation of a stored image: from an image id to objects of known classes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,15 +18,18 @@ from segserve.models.registry import ModelRegistry
 from segserve.timing import Timings
 from segserve.types import Box, ImageObjects, SegmentedObject, Size, UInt8
 
-MAX_MASK_PIXELS = 512_000_000  # of all masks' crops together, one byte each until they are rendered
-MASK_BATCH_SIZE = 32  # boxes in one run of the second graph
+MAX_MASK_PIXELS = 512_000_000  # of the crops of all masks together: one byte each until they are rendered
+MASK_BATCH_SIZE = 32  # boxes in one run of the mask graph
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class InstanceOptions:
-    """What a request says; None: as the model's manifest. classes: names of those to look for, None for all."""
+    """The options of a request; None takes the manifest's value.
+
+    classes: names of the classes to find; None for all.
+    """
 
     score_threshold: float | None = None
     nms_threshold: float | None = None
@@ -36,108 +39,128 @@ class InstanceOptions:
 
 
 class InstanceSegmenter:
-    """turns: where the work is done, reading the image included: what waits holds a file and not its pixels."""
+    """`InstanceSegmenter` runs Mask R-CNN models over stored images.
 
-    def __init__(self, library: ImageLibrary, registry: ModelRegistry, turns: BoundedExecutor) -> None:
-        self._library, self._registry, self._turns = library, registry, turns
+    executor: runs the work on whole images, reading them included, so that waiting requests hold no pixels.
+    """
+
+    def __init__(self, library: ImageLibrary, registry: ModelRegistry, executor: BoundedExecutor) -> None:
+        self._library, self._registry, self._executor = library, registry, executor
 
     async def segment(
         self,
         tenant: str,
         image_id: str,
         model_name: str,
-        wanted: InstanceOptions,
+        options: InstanceOptions,
         render: Callable[[ImageObjects, UInt8], T],
         timings: Timings,
     ) -> tuple[ImageObjects, T]:
-        """Objects by descending score, and what `render` makes of them and of the image [H, W, 3], in the same
-        turn. Raises NotFound (image, model), WrongModel, BadInput (classes), TooLarge, Unavailable."""
+        """Return the objects of an image by descending score, and what `render` returns for them.
+
+        render: takes the objects and the image [H, W, 3]; runs in the same thread as the network.
+
+        Raises NotFound (image, model), WrongModel, BadInput (classes), TooLarge, Unavailable.
+        """
         model = await self._registry.get(model_name, InstancesModel)
-        limits = resolve_thresholds(model.manifest, wanted)
+        thresholds = resolve_thresholds(model.manifest, options)
         with timings.stage("fetch"):
-            read = await self._library.prepare_read(tenant, image_id)
+            read_image = await self._library.prepare_read(tenant, image_id)
 
-        def work() -> tuple[ImageObjects, T]:
+        def segment_and_render() -> tuple[ImageObjects, T]:
             with timings.stage("read"):
-                image = read()
-            objects = find_objects(image, model, limits, timings)
-            found = ImageObjects(image_id, model.name, Size(*image.shape[:2]), objects)
+                image = read_image()
+            objects = find_objects(image, model, thresholds, timings)
+            result = ImageObjects(image_id, model.name, Size(*image.shape[:2]), objects)
             with timings.stage("format"):
-                return found, render(found, image)
+                return result, render(result, image)
 
-        return await self._turns.run(work)
+        return await self._executor.run(segment_and_render)
 
 
-def resolve_thresholds(manifest: InstancesManifest, wanted: InstanceOptions) -> DetectionThresholds:
-    """Raises BadInput for a class that the model does not know."""
+def resolve_thresholds(manifest: InstancesManifest, options: InstanceOptions) -> DetectionThresholds:
+    """Return the request's thresholds, completed by the manifest's.
+
+    Raises BadInput for a class that the model does not have.
+    """
     labels = None
-    if wanted.classes is not None:
-        known = manifest.classes[1:]
-        for index, name in enumerate(wanted.classes):
-            if name not in known:
+    if options.classes is not None:
+        class_names = manifest.classes[1:]
+        for index, name in enumerate(options.classes):
+            if name not in class_names:
                 raise BadInput(
                     f"Model {manifest.name!r} knows no class {name!r}.",
                     field=f"classes.{index}",
-                    remedy=f"Its classes: {', '.join(dict.fromkeys(known))}.",
+                    remedy=f"Its classes: {', '.join(dict.fromkeys(class_names))}.",
                 )
-        labels = np.isin(manifest.classes, wanted.classes)
+        labels = np.isin(manifest.classes, options.classes)
         labels[0] = False
 
     return DetectionThresholds(
-        value_or_default(wanted.score_threshold, manifest.score_threshold),
-        value_or_default(wanted.nms_threshold, manifest.nms_threshold),
-        value_or_default(wanted.mask_threshold, manifest.mask_threshold),
-        value_or_default(wanted.max_objects, manifest.max_objects),
+        value_or_default(options.score_threshold, manifest.score_threshold),
+        value_or_default(options.nms_threshold, manifest.nms_threshold),
+        value_or_default(options.mask_threshold, manifest.mask_threshold),
+        value_or_default(options.max_objects, manifest.max_objects),
         labels,
     )
 
 
-def value_or_default(asked: T | None, default: T) -> T:
-    return default if asked is None else asked
+def value_or_default(value: T | None, default: T) -> T:
+    return default if value is None else value
 
 
 def find_objects(
-    image: UInt8, model: InstancesModel, limits: DetectionThresholds, timings: Timings
+    image: UInt8, model: InstancesModel, thresholds: DetectionThresholds, timings: Timings
 ) -> list[SegmentedObject]:
-    """Objects on an image [H, W, 3], by descending score; those without a pixel at the mask threshold are left
-    out. Raises TooLarge, OutOfMemory."""
+    """Return the objects on an image [H, W, 3], by descending score.
+
+    Objects without a pixel at the mask threshold are left out. Raises TooLarge, OutOfMemory.
+    """
     with timings.stage("preprocess"):
-        tensor, shown = resize_and_normalise(image, model.manifest.resize)
+        tensor, resized = resize_and_normalise(image, model.manifest.resize)
     with timings.stage("detect"):
-        detected = model.detect(tensor, shown)
+        detections = model.detect(tensor, resized)
     with timings.stage("choose"):
-        chosen = select_boxes(detected.boxes, detected.scores, limits)
+        selected = select_boxes(detections.boxes, detections.scores, thresholds)
     with timings.stage("masks"):
-        return make_objects(chosen, detected, model, shown, Size(*image.shape[:2]), limits.mask)
+        size = Size(*image.shape[:2])
+        return make_objects(selected, detections, model, resized, size, thresholds.mask)
 
 
 def make_objects(
-    chosen: SelectedBoxes,
-    detected: Detections,
+    selected: SelectedBoxes,
+    detections: Detections,
     model: InstancesModel,
-    shown: Size,
+    resized: Size,
     size: Size,
     threshold: float,
 ) -> list[SegmentedObject]:
-    """The chosen boxes as objects on the image of `size`, which was resized to `shown`."""
-    boxes = scale_boxes(chosen.boxes, shown, size)
-    found = []
-    room = MAX_MASK_PIXELS
+    """Return the selected boxes as objects with masks.
+
+    resized: the size of the image that the network read.
+    size: of the original image.
+    threshold: the probability from which a pixel belongs to a mask.
+
+    Raises TooLarge, OutOfMemory.
+    """
+    boxes = scale_boxes(selected.boxes, resized, size)
+    objects = []
+    remaining_pixels = MAX_MASK_PIXELS
     for start in range(0, len(boxes), MASK_BATCH_SIZE):
-        part = slice(start, start + MASK_BATCH_SIZE)
-        masks = model.predict_masks(detected.features, chosen.boxes[part], chosen.labels[part])
-        places = find_mask_windows(boxes[part], masks.shape[-1], size)
-        room -= sum(rows.visible * columns.visible for rows, columns in places)
-        if room < 0:
+        batch = slice(start, start + MASK_BATCH_SIZE)
+        masks = model.predict_masks(detections.features, selected.boxes[batch], selected.labels[batch])
+        windows = find_mask_windows(boxes[batch], masks.shape[-1], size)
+        remaining_pixels -= sum(rows.visible * columns.visible for rows, columns in windows)
+        if remaining_pixels < 0:
             raise TooLarge(
                 f"The objects' masks are more than {MAX_MASK_PIXELS // 1_000_000} megapixels together.",
                 field="max_objects",
                 remedy="Ask for fewer objects, for fewer classes, or for a higher score_threshold.",
             )
-        for index, (mask, place) in enumerate(zip(masks, places, strict=True), start):
-            crop = paste_mask(mask, *place, size, threshold)
+        for index, (mask, (rows, columns)) in enumerate(zip(masks, windows, strict=True), start):
+            crop = paste_mask(mask, rows, columns, size, threshold)
             if crop.pixels.size:
-                category = model.manifest.classes[chosen.labels[index]]
+                category = model.manifest.classes[selected.labels[index]]
                 box = Box(*boxes[index].tolist())
-                found.append(SegmentedObject(crop, float(chosen.scores[index]), category, box))
-    return found
+                objects.append(SegmentedObject(crop, float(selected.scores[index]), category, box))
+    return objects

@@ -55,7 +55,7 @@ def torchvisions_answer(
 def assert_same(
     model: InstancesModel, network: Any, image: UInt8, limits: DetectionThresholds, at_least: int
 ) -> None:
-    """Both are as near to torchvision in float64 as float32 allows; `test_parts` has resizing and pasting."""
+    """Both are as near to torchvision in float64 as float32 allows; resizing and pasting have tests of their own."""
     tensor, visible = resize_and_normalise(image, model.manifest.resize)
     in_float64 = copy.deepcopy(network).double()
 
@@ -135,7 +135,7 @@ def test_every_threshold_is_torchvisions(
 
 
 @pytest.mark.parametrize(("height", "width"), [(3, 2000), (2000, 1), (1, 1)])
-def test_extreme_shapes_are_answered(model: InstancesModel, height: int, width: int) -> None:
+def test_extreme_shapes_are_segmented(model: InstancesModel, height: int, width: int) -> None:
     """Where torchvision fails: it makes images of no height, or takes the levels' strides from the padding."""
     objects = find_objects(noise_image(height, width), model, LIMITS, Timings())
     for each in objects:
@@ -145,7 +145,7 @@ def test_extreme_shapes_are_answered(model: InstancesModel, height: int, width: 
         assert 0 <= each.box.y0 <= each.box.y1 <= height
 
 
-def test_nothing_found_is_an_empty_list(model: InstancesModel) -> None:
+def test_an_image_without_objects_gives_an_empty_list(model: InstancesModel) -> None:
     limits = DetectionThresholds(score=1.0, nms=0.5, mask=0.5, max_objects=100)
     assert find_objects(noise_image(100, 100), model, limits, Timings()) == []
 
