@@ -42,6 +42,13 @@ def network_error(*sums: int) -> float:
 # weights add up to 1.
 MASK_DECODER_ERROR = network_error(*[2048] * 36)  # 1e-4
 
+# An image encoder of the size of ViT-B (Hiera tiny, TinyViT and the small ones of the tests are no deeper) has 12
+# blocks, each with a projection into heads, an attention, a projection out of them, and an MLP of 768 and 3072.
+ENCODER_ERROR = network_error(*[768, 768, 768, 768, 3072] * 12)  # 1e-4
+
+# Two implementations of encoder and decoder, one after the other, may be apart by both errors of each.
+CLICK_ERROR = 2 * math.hypot(ENCODER_ERROR, MASK_DECODER_ERROR)  # 3e-4
+
 
 def bilinear(values: NDArray[np.floating], height: int, width: int) -> Float64:
     """[h, w] or [h, w, C] -> [height, width (, C)] in float64: torch's bilinear interpolation, align_corners=False."""

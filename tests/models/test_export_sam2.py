@@ -16,6 +16,7 @@ from segserve.decode.segmenter import is_stable
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.models.bundle import Bundle
 from segserve.models.export.sam2 import export_sam2
+from segserve.models.importers.compare_arrays import error_over_std
 from segserve.models.importers.compare_promptable import compare_promptable
 from segserve.models.importers.sam2 import IMPORTER
 from segserve.models.manifest import ModelKind
@@ -26,6 +27,7 @@ from segserve.types import Size
 from tests.automatic.test_amg_generator import Ours, assert_same
 from tests.models.networks import noise_image, opened
 from tests.models.predictors import PROMPTS, check_click, check_several_at_once, encoded
+from tests.rounding import CLICK_ERROR, ENCODER_ERROR
 
 HEIGHT, WIDTH = 300, 500
 SIZE = Size(HEIGHT, WIDTH)
@@ -88,8 +90,7 @@ def test_encodes_as_the_predictor_does(predictor: Any, image: PreparedImage) -> 
     expected = {"embedding": predictor._features["image_embed"], "high_res_0": fine, "high_res_1": middle}
     assert image.embedding.keys() == expected.keys()
     for name, tensor in expected.items():
-        error = np.abs(image.embedding[name] - tensor[0].numpy()).max()
-        assert error < 1e-3 * tensor.abs().max()
+        assert error_over_std(image.embedding[name], tensor[0].numpy()) < 2 * ENCODER_ERROR
 
 
 @pytest.mark.parametrize("multimask", [False, True])
@@ -170,7 +171,7 @@ def test_the_stock_decoder_has_sam1s_interface_and_two_features(
     )
     expected, *_ = predictor.predict(np.array([[100.0, 60.0]]), np.array([1]), return_logits=True)
     assert answer["masks"].shape == (1, 4, HEIGHT, WIDTH)
-    assert np.abs(answer["masks"][0, 1:] - expected).max() < 1e-3 * expected.std()
+    assert error_over_std(answer["masks"][0, 1:], expected) < CLICK_ERROR
 
 
 @pytest.mark.large
