@@ -1,5 +1,6 @@
 # make serve   the service with its starter model, in an environment of its own (no torch)
-# make test    everything that tests need, then all tests
+# make test    everything that tests need, then all tests, WORKERS=4 files at a time
+# make test-numerics   the numerical tests as on other CPUs: half an hour (ARGS=avx2-1: one setting)
 # make lint    style, types, architecture
 # make test-microsam   the tests against micro-sam, which is heavy: an environment of its own
 # make soak    two replicas, two workers and 32 annotators, disturbed: twelve minutes
@@ -14,15 +15,20 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # Pass options on: make serve ARGS="--port 9000"
 ARGS ?=
 DATA ?= data/nuclei
+WORKERS ?= 4
 MICROSAM_TESTS = tests/models/test_micro_sam.py tests/automatic/test_ais_watershed_oracle.py tests/automatic/test_merge_slices_oracle.py
 
-.PHONY: proto serve test test-large test-microsam test-clients soak lint format bench train starter unet clean
+.PHONY: proto serve test test-numerics test-large test-microsam test-clients soak lint format bench train starter unet clean
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
 
+# Most tests wait for processes, so more files than cores run at a time.
 test: $(VENV)/.full
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-numerics: $(VENV)/.full
+	$(BIN)/python -m tests.cpu_matrix $(ARGS)
 
 test-large: $(VENV)/.full
 	$(BIN)/pytest -m large $(ARGS)

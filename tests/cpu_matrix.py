@@ -3,8 +3,8 @@
     python -m tests.cpu_matrix               everything that this CPU can show; half an hour on two cores
     python -m tests.cpu_matrix avx2-1        one of the settings
 
-torch, oneDNN, MKL and numpy can be told to leave instructions unused. ONNX Runtime cannot: it takes what there is. Prints
-a line for each setting, and ends with 1 if a test failed under any of them.
+torch, oneDNN, MKL and numpy can be told to leave instructions unused. ONNX Runtime cannot: it takes what there is.
+Prints a line for each setting. The exit status is 1 if a test failed under any of them.
 """
 
 import os
@@ -87,7 +87,7 @@ def main(names: list[str]) -> int:
     for name in names or available:
         environment, options = available[name]
         begun = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, *TESTS]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", *options, *TESTS]
         done = subprocess.run(
             command,
             env={**os.environ, **environment},

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("micro_sam", reason="make test-microsam")
+pytest.importorskip("micro_sam", reason="micro-sam is missing: make test-microsam has an environment with it")
 
 from segserve.automatic.ais_watershed import segment_by_watershed
 from segserve.automatic.parameters import AisParams

@@ -98,8 +98,8 @@ def pixels(mask: dict[str, Any]) -> NDArray[np.bool_]:
 def assert_same(
     ours: list[AmgMask], theirs: list[dict[str, Any]], *, at_least: int = 5, stability: float = 1e-3
 ) -> None:
-    """99% of the masks are equal: click, crop, scores, pixels; and their order. Rounding decides about a score or a pixel
-    that lies on a threshold, and masks of nearly the same score may change places."""
+    """99% of the masks are equal: click, crop, scores, pixels; and so is their order. Rounding decides about a score or
+    a pixel that lies on a threshold, and masks of nearly the same score may change places."""
     assert len(theirs) >= at_least, "the comparison must not be of nothing"
 
     def is_same(one: AmgMask, other: dict[str, Any]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("micro_sam", reason="make test-microsam")
+pytest.importorskip("micro_sam", reason="micro-sam is missing: make test-microsam has an environment with it")
 
 from micro_sam.multi_dimensional_segmentation import merge_instance_segmentation_3d
 

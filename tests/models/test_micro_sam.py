@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("micro_sam", reason="make test-microsam")
+pytest.importorskip("micro_sam", reason="micro-sam is missing: make test-microsam has an environment with it")
 
 from micro_sam.instance_segmentation import get_predictor_and_decoder, get_unetr
 from micro_sam.util import precompute_image_embeddings, set_precomputed

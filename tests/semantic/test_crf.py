@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-pytest.importorskip("pydensecrf")
+pytest.importorskip(
+    "pydensecrf", reason="pydensecrf2 is missing: pip install pydensecrf2 (it needs a C++ compiler)"
+)
 
 from segserve.errors import BadInput, TooLarge
 from segserve.models.semantic_manifest import Crf, Postprocess

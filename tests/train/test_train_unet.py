@@ -171,7 +171,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_options_that_do_not_fit_are_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
     changed, field = BAD[name]
     if name.startswith("a device") and torch.cuda.is_available():
-        pytest.skip("there is one")
+        pytest.skip("there is a GPU; this is about its absence")
     with pytest.raises(BadInput) as caught:
         make(tmp_path, TrainUnetOptions(**{**vars(OPTIONS), **changed}))
     assert caught.value.field == field
