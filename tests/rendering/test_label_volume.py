@@ -1,4 +1,4 @@
-"""Label volumes lie where the volume that was segmented lies."""
+"""Label volumes have the geometry of the volume that was segmented."""
 
 import io
 import math
@@ -14,13 +14,13 @@ from segserve.errors import BadInput
 from segserve.files.volume import read_geometry
 from segserve.rendering.label_volume import write_frames_tiff, write_label_volume, write_volume_tiff
 from segserve.types import Size
-from tests.rendering.made import disc, line, lines_of
+from tests.rendering.drawn_lines import draw_disc, index_lines, make_line
 
 SHAPE = (7, 20, 30)  # Z, Y, X
 
 
-def source() -> sitk.Image:
-    """Oblique, as MR often is: turned about two axes."""
+def create_image() -> sitk.Image:
+    """Return an oblique image, as MR often is: rotated about three axes."""
     image = sitk.GetImageFromArray(np.zeros(SHAPE, np.int16))
     image.SetSpacing((0.5, 0.75, 2.5))
     image.SetOrigin((-12.5, 40.25, 7.0))
@@ -29,26 +29,26 @@ def source() -> sitk.Image:
     return image
 
 
-def truth(axis: int) -> np.ndarray:
-    """Two objects that overlap, the smaller on top, as slices along the axis show them."""
+def draw_labels(axis: int) -> np.ndarray:
+    """Draw two objects that overlap, the smaller one on top, as slices along the axis show them."""
     z, y, x = np.ogrid[:7, :20, :30]
     large = (z - 3) ** 2 * 9 + (y - 9) ** 2 + (x - 14) ** 2 <= 81
     small = (z - 3) ** 2 * 9 + (y - 9) ** 2 + (x - 17) ** 2 <= 16
-    found = np.zeros(SHAPE, np.uint16)
-    found[large], found[small] = 4, 90
-    return found
+    labels = np.zeros(SHAPE, np.uint16)
+    labels[large], labels[small] = 4, 90
+    return labels
 
 
-def lines_along(axis: int, found: np.ndarray) -> list[bytes]:
-    slices = np.moveaxis(found, axis, 0)
-    given = []
-    for index, each in reversed(list(enumerate(slices))):  # as a backward pass has them
+def lines_along(axis: int, labels: np.ndarray) -> list[bytes]:
+    slices = np.moveaxis(labels, axis, 0)
+    lines = []
+    for index, each in reversed(list(enumerate(slices))):  # in the order of a backward pass
         masks = {4: each > 0, 90: each == 90}
-        given.append(line(index, masks, word="slice"))
-    return given
+        lines.append(make_line(index, masks, index_key="slice"))
+    return lines
 
 
-def written(parts: Iterator[bytes], path: Path) -> Path:
+def save(parts: Iterator[bytes], path: Path) -> Path:
     with path.open("wb") as out:
         out.writelines(parts)
     return path
@@ -57,12 +57,10 @@ def written(parts: Iterator[bytes], path: Path) -> Path:
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
 def test_every_voxel_is_where_it_was(tmp_path: Path, suffix: str, axis: int) -> None:
-    image, expected = source(), truth(axis)
-    lines = lines_of(*lines_along(axis, expected))
-    path = written(
-        write_label_volume(lines, axis, read_geometry(image), suffix), tmp_path / f"labels{suffix}"
-    )
-    lines.close()
+    image, expected = create_image(), draw_labels(axis)
+    results = index_lines(*lines_along(axis, expected))
+    path = save(write_label_volume(results, axis, read_geometry(image), suffix), tmp_path / f"labels{suffix}")
+    results.close()
     found = sitk.ReadImage(str(path))
     assert found.GetPixelID() == sitk.sitkUInt16
     assert np.array_equal(sitk.GetArrayFromImage(found), expected)
@@ -72,21 +70,23 @@ def test_every_voxel_is_where_it_was(tmp_path: Path, suffix: str, axis: int) -> 
         )
 
 
-def test_a_volume_of_many_ids_is_32_bit(tmp_path: Path) -> None:
-    lines = lines_of(line(2, {70_000: disc(Size(20, 30), 10, 10, 4)}, word="slice"))
-    path = written(write_label_volume(lines, 0, read_geometry(source()), ".nrrd"), tmp_path / "labels.nrrd")
-    lines.close()
+def test_a_volume_of_large_ids_is_32_bit(tmp_path: Path) -> None:
+    results = index_lines(make_line(2, {70_000: draw_disc(Size(20, 30), 10, 10, 4)}, index_key="slice"))
+    path = save(
+        write_label_volume(results, 0, read_geometry(create_image()), ".nrrd"), tmp_path / "labels.nrrd"
+    )
+    results.close()
     found = sitk.ReadImage(str(path))
     assert found.GetPixelID() == sitk.sitkUInt32
     assert sitk.GetArrayFromImage(found).max() == 70_000
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_stack_that_imagej_opens_with_its_spacing(tmp_path: Path, axis: int) -> None:
-    expected = truth(axis)
-    lines = lines_of(*lines_along(axis, expected))
-    path = written(write_volume_tiff(lines, axis, read_geometry(source())), tmp_path / "labels.tif")
-    lines.close()
+def test_imagej_opens_a_volume_with_its_spacing(tmp_path: Path, axis: int) -> None:
+    expected = draw_labels(axis)
+    results = index_lines(*lines_along(axis, expected))
+    path = save(write_volume_tiff(results, axis, read_geometry(create_image())), tmp_path / "labels.tif")
+    results.close()
     with tifffile.TiffFile(path) as file:
         assert file.is_imagej
         assert (file.series[0].axes, file.series[0].shape) == ("ZYX", SHAPE)
@@ -95,21 +95,21 @@ def test_a_stack_that_imagej_opens_with_its_spacing(tmp_path: Path, axis: int) -
         assert np.array_equal(file.asarray(), expected)
 
 
-def test_a_stack_of_frames_with_their_rate(tmp_path: Path) -> None:
+def test_imagej_opens_frames_with_their_rate(tmp_path: Path) -> None:
     size = Size(20, 30)
-    lines = lines_of(*(line(at, {at: disc(size, 10 + at, 10, 4)}) for at in (5, 2)))
-    path = written(write_frames_tiff(lines, 8, size, 12.5), tmp_path / "labels.tif")
-    lines.close()
+    results = index_lines(*(make_line(at, {at: draw_disc(size, 10 + at, 10, 4)}) for at in (5, 2)))
+    path = save(write_frames_tiff(results, 8, size, 12.5), tmp_path / "labels.tif")
+    results.close()
     with tifffile.TiffFile(path) as file:
         assert (file.series[0].axes, file.series[0].shape) == ("TYX", (8, 20, 30))
         assert file.imagej_metadata["fps"] == 12.5
         found = file.asarray()
     assert [int(page.max()) for page in found] == [0, 0, 2, 0, 0, 5, 0, 0]
-    assert np.array_equal(found[5] > 0, disc(size, 15, 10, 4))
+    assert np.array_equal(found[5] > 0, draw_disc(size, 15, 10, 4))
 
 
 def test_masks_of_another_size_are_refused(tmp_path: Path) -> None:
-    lines = lines_of(line(0, {1: disc(Size(9, 9), 4, 4, 3)}))
+    results = index_lines(make_line(0, {1: draw_disc(Size(9, 9), 4, 4, 3)}))
     with pytest.raises(BadInput, match="do not add up"):
-        io.BytesIO().writelines(write_label_volume(lines, 0, read_geometry(source()), ".mha"))
-    lines.close()
+        io.BytesIO().writelines(write_label_volume(results, 0, read_geometry(create_image()), ".mha"))
+    results.close()

@@ -1,4 +1,4 @@
-"""What is made in threads ends with whoever wanted it."""
+"""The rendering pool: work in threads ends with the caller who needs it."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ def test_parts_come_in_order_and_empty_ones_do_not() -> None:
     asyncio.run(scenario())
 
 
-def test_errors_arrive() -> None:
+def test_errors_reach_the_caller() -> None:
     def failing() -> Generator[bytes]:
         yield b"a"
         raise BadInput("no")
@@ -39,7 +39,7 @@ def test_errors_arrive() -> None:
     asyncio.run(scenario())
 
 
-def test_who_goes_away_while_a_part_is_made_leaves_nothing() -> None:
+def test_a_caller_who_goes_away_while_a_part_is_made_leaves_nothing_open() -> None:
     begun, go_on, closed = threading.Event(), threading.Event(), threading.Event()
 
     def slow() -> Generator[bytes]:
@@ -52,14 +52,14 @@ def test_who_goes_away_while_a_part_is_made_leaves_nothing() -> None:
 
     async def scenario() -> None:
         pool = RenderingPool(2, 1)
-        wanting = asyncio.create_task(anext(pool.stream(slow())))  # type: ignore[arg-type]
+        caller = asyncio.create_task(anext(pool.stream(slow())))  # type: ignore[arg-type]
         await asyncio.to_thread(begun.wait)
-        wanting.cancel()
+        caller.cancel()
         await asyncio.sleep(0)
         assert not closed.is_set(), "it still runs"
         go_on.set()
         with pytest.raises(asyncio.CancelledError):
-            await wanting
+            await caller
         assert closed.is_set()
         assert [part async for part in pool.stream(part for part in [b"x"])] == [b"x"]
         pool.close()
@@ -67,7 +67,7 @@ def test_who_goes_away_while_a_part_is_made_leaves_nothing() -> None:
     asyncio.run(scenario())
 
 
-def test_more_than_it_can_hold_is_refused_at_once() -> None:
+def test_more_results_than_slots_are_refused_at_once() -> None:
     pool = RenderingPool(1, 1)
     with pool.slot(), pytest.raises(Busy), pool.slot():
         pass

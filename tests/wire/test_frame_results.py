@@ -28,7 +28,7 @@ from segserve.settings import Settings
 from segserve.types import DEFAULT_TENANT, Priority, Size
 from segserve.wire.rest.api import create_api
 from tests.files import sample_files
-from tests.rendering.made import disc, line
+from tests.rendering.drawn_lines import draw_disc, make_line
 
 SIZE = Size(48, 64)
 FRAMES = 20
@@ -115,14 +115,14 @@ async def job(
 
 
 def mask_of(object_id: int, frame: int) -> np.ndarray:
-    return disc(SIZE, 20 + frame, 20 if object_id == 1 else 36, 6)
+    return draw_disc(SIZE, 20 + frame, 20 if object_id == 1 else 36, 6)
 
 
 def both_ways() -> list[list[bytes] | None]:
     """Object 1 from frame 8 forward, then backward; object 70 on a few frames of its own."""
-    forward = [line(at, {1: mask_of(1, at)}) for at in range(8, FRAMES)]
-    backward = [line(at, {1: mask_of(1, at)}) for at in range(7, -1, -1)]
-    return [forward, backward, [line(at, {70: mask_of(70, at)}) for at in (3, 4)]]
+    forward = [make_line(at, {1: mask_of(1, at)}) for at in range(8, FRAMES)]
+    backward = [make_line(at, {1: mask_of(1, at)}) for at in range(7, -1, -1)]
+    return [forward, backward, [make_line(at, {70: mask_of(70, at)}) for at in (3, 4)]]
 
 
 def truth(frame: int) -> np.ndarray:
@@ -185,7 +185,7 @@ def check_overlay(frames: list[np.ndarray]) -> None:
 
 def test_a_running_video_shows_what_is_done(tmp_path: Path) -> None:
     clip = sample_files.write_video(tmp_path / "clip.mp4", FRAMES)
-    chunks: list[list[bytes] | None] = [[line(at, {1: mask_of(1, at)}) for at in range(3, 9)], None]
+    chunks: list[list[bytes] | None] = [[make_line(at, {1: mask_of(1, at)}) for at in range(3, 9)], None]
 
     async def scenario() -> None:
         async with job(tmp_path, JobKind.VIDEO, clip, chunks) as results:
@@ -216,7 +216,7 @@ def test_a_volume_lies_where_its_source_lies(tmp_path: Path, axis: int) -> None:
     expected = np.zeros((6, 20, 30), np.uint16)
     expected[2:4, 5:9, 10:20] = 3
     slices = list(enumerate(np.moveaxis(expected, axis, 0)))
-    chunks = [[line(at, {3: each > 0}, word="slice") for at, each in slices if each.any()]]
+    chunks = [[make_line(at, {3: each > 0}, index_key="slice") for at, each in slices if each.any()]]
 
     async def scenario() -> None:
         view = {"axis": axis, "window": [0, 800]}
@@ -249,7 +249,7 @@ def test_a_volume_lies_where_its_source_lies(tmp_path: Path, axis: int) -> None:
 
 def test_tracks_name_their_parents(tmp_path: Path) -> None:
     clip = sample_files.write_video(tmp_path / "clip.mp4", FRAMES)
-    told = orjson.loads(line(4, {2: mask_of(1, 4)}))
+    told = orjson.loads(make_line(4, {2: mask_of(1, 4)}))
     told["objects"][0]["parent"] = 1
 
     async def scenario() -> None:
@@ -294,7 +294,7 @@ def test_a_stack_of_pictures_as_a_volume_has_voxels_of_one_millimetre(tmp_path: 
     tifffile.imwrite(path, np.stack([sample_files.draw_frame(at) for at in range(6)]), photometric="rgb")
 
     async def scenario() -> None:
-        chunk = [line(at, {1: mask_of(1, at)}, word="slice") for at in range(6)]
+        chunk = [make_line(at, {1: mask_of(1, at)}, index_key="slice") for at in range(6)]
         async with job(tmp_path, JobKind.VOLUME, path, [chunk]) as results:
             (tmp_path / "labels.nrrd").write_bytes(await results("nrrd"))
             found = sitk.ReadImage(str(tmp_path / "labels.nrrd"))

@@ -1,4 +1,7 @@
-"""Label volumes: the objects of all slices as a file in the geometry of the file they were found in."""
+"""Label volumes: the objects of all slices as one file (NIfTI, NRRD, MHA or TIFF), in the geometry of the source.
+
+All functions yield parts of the file. Parts are empty while the file is being made.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,22 +19,26 @@ from segserve.types import Size
 
 Volume: TypeAlias = NDArray[np.uint16 | np.uint32]
 
-READ_BYTES = 1 << 20  # bytes
-MAX_CLASSIC_TIFF_BYTES = (1 << 32) - (
-    1 << 25
-)  # bytes of pixels beyond which a TIFF is a BigTIFF: the rest is for its directories
+READ_BYTES = 1 << 20
+
+# Pixels beyond which a TIFF must be a BigTIFF: classic TIFFs end at 4 GiB, and their directories need some room.
+MAX_CLASSIC_TIFF_BYTES = (1 << 32) - (1 << 25)
 
 
 def write_label_volume(
-    lines: ResultIndex, axis: int, geometry: VolumeGeometry, suffix: str
+    results: ResultIndex, axis: int, geometry: VolumeGeometry, suffix: str
 ) -> Iterator[bytes]:
-    """A file that SimpleITK writes: ".nii.gz", ".nrrd" or ".mha", compressed. axis: that the lines' slices are cut
-    along, of the file's [Z, Y, X]. Parts are empty while it is being made. It takes the volume's memory once. Raises
-    TooLarge, MissingDependency."""
+    """Write a compressed file by SimpleITK. It takes the memory of the volume once.
+
+    axis: of the file's [Z, Y, X], along which the slices of the results are cut.
+    suffix: ".nii.gz", ".nrrd" or ".mha".
+
+    Raises TooLarge, MissingDependency.
+    """
     itk = import_simpleitk()
     with TemporaryDirectory() as folder:
-        volume = create_volume(Path(folder), lines, geometry)
-        yield from fill_volume(volume, lines, axis)
+        volume = create_volume(Path(folder), results, geometry)
+        yield from fill_volume(volume, results, axis)
         image = itk.GetImageFromArray(volume)
         image.SetSpacing(geometry.spacing)
         image.SetOrigin(geometry.origin)
@@ -42,52 +49,63 @@ def write_label_volume(
         yield from read_parts(path)
 
 
-def write_volume_tiff(lines: ResultIndex, axis: int, geometry: VolumeGeometry) -> Iterator[bytes]:
-    """As `write_label_volume`, as a TIFF of a page a slice along axis 0, which ImageJ opens with its spacing."""
+def write_volume_tiff(results: ResultIndex, axis: int, geometry: VolumeGeometry) -> Iterator[bytes]:
+    """Write a TIFF with a page for each slice along axis 0, which ImageJ opens with its spacing.
+
+    Parameters and errors are those of `write_label_volume`.
+    """
     with TemporaryDirectory() as folder:
-        volume = create_volume(Path(folder), lines, geometry)
-        yield from fill_volume(volume, lines, axis)
+        volume = create_volume(Path(folder), results, geometry)
+        yield from fill_volume(volume, results, axis)
         x, y, z = geometry.spacing
-        told = tifffile.imagej_description(volume.shape, axes="ZYX", spacing=z, unit="mm")
+        description = tifffile.imagej_description(volume.shape, axes="ZYX", spacing=z, unit="mm")
         path = Path(folder) / "labels.tif"
-        yield from write_pages(
-            path, iter(volume), told, volume.nbytes > MAX_CLASSIC_TIFF_BYTES, (1 / x, 1 / y)
-        )
+        big = volume.nbytes > MAX_CLASSIC_TIFF_BYTES
+        yield from write_pages(path, iter(volume), description, big, (1 / x, 1 / y))
         yield from read_parts(path)
 
 
-def write_frames_tiff(lines: ResultIndex, count: int, size: Size, fps: float | None) -> Iterator[bytes]:
-    """As `write_volume_tiff`, of a page a frame; it takes the memory of one."""
-    pages = (lines.build_label_map(frame, size) for frame in range(count))
+def write_frames_tiff(results: ResultIndex, count: int, size: Size, fps: float | None) -> Iterator[bytes]:
+    """Write a TIFF with a page for each frame. It takes the memory of one frame. Raises TooLarge."""
+    pages = (results.build_label_map(frame, size) for frame in range(count))
     shape = count, size.height, size.width
     rate = {} if fps is None else {"fps": fps, "finterval": 1 / fps}
-    told = tifffile.imagej_description(shape, axes="TYX", **rate)
-    big = count * size.height * size.width * np.dtype(lines.dtype).itemsize > MAX_CLASSIC_TIFF_BYTES
+    description = tifffile.imagej_description(shape, axes="TYX", **rate)
+    big = count * size.height * size.width * np.dtype(results.dtype).itemsize > MAX_CLASSIC_TIFF_BYTES
     with TemporaryDirectory() as folder:
         path = Path(folder) / "labels.tif"
-        yield from write_pages(path, pages, told, big, None)
+        yield from write_pages(path, pages, description, big, None)
         yield from read_parts(path)
 
 
-def create_volume(folder: Path, lines: ResultIndex, geometry: VolumeGeometry) -> Volume:
-    """[Z, Y, X] on disk."""
+def create_volume(folder: Path, results: ResultIndex, geometry: VolumeGeometry) -> Volume:
+    """Return an empty label volume [Z, Y, X], mapped to a file in the folder."""
     shape = geometry.size[::-1]
-    return np.lib.format.open_memmap(folder / "labels.npy", "w+", lines.dtype, shape)
+    return np.lib.format.open_memmap(folder / "labels.npy", "w+", results.dtype, shape)
 
 
-def fill_volume(volume: Volume, lines: ResultIndex, axis: int) -> Iterator[bytes]:
-    """An empty part for each slice. Raises BadInput where a mask is not of a slice's size."""
+def fill_volume(volume: Volume, results: ResultIndex, axis: int) -> Iterator[bytes]:
+    """Fill the volume, with an empty part for each slice. Raises BadInput if a mask is not of a slice's size."""
     slices = np.moveaxis(volume, axis, 0)
     size = Size(*slices.shape[1:])
-    for index in lines.frame_numbers:
-        slices[index] = lines.build_label_map(index, size)
+    for index in results.frame_numbers:
+        slices[index] = results.build_label_map(index, size)
         yield b""
 
 
 def write_pages(
-    path: Path, pages: Iterator[Labels], told: str, big: bool, per_mm: tuple[float, float] | None
+    path: Path,
+    pages: Iterator[Labels],
+    description: str,
+    big: bool,
+    pixels_per_mm: tuple[float, float] | None,
 ) -> Iterator[bytes]:
-    """An empty part for each page. told: ImageJ's description of all. per_mm: pixels, across and down."""
+    """Write the pages of a TIFF, with an empty part for each page.
+
+    description: ImageJ's description of the whole stack.
+    big: True for a BigTIFF.
+    pixels_per_mm: across and down.
+    """
     with tifffile.TiffWriter(path, bigtiff=big) as out:
         for page in pages:
             out.write(
@@ -95,13 +113,13 @@ def write_pages(
                 photometric="minisblack",
                 compression="zlib",
                 predictor=True,
-                description=told,
+                description=description,
                 metadata=None,
                 software=False,
-                resolution=per_mm,
-                resolutionunit="NONE" if per_mm else None,
+                resolution=pixels_per_mm,
+                resolutionunit="NONE" if pixels_per_mm else None,
             )
-            told = ""
+            description = ""  # only the first page has one
             yield b""
 
 

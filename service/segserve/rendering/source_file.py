@@ -1,4 +1,4 @@
-"""The file that a job worked on, as the slices it saw."""
+"""The file that a job worked on, as the slices or frames that the job saw."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 class StoredView(BaseModel):
-    """What a job was asked, as it is kept: of all that, what it looked at."""
+    """The part of a job's stored request that says which file it worked on, and how the file was cut into slices."""
 
     view: FileView
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """The file at hand."""
+    """A file that is on the local disk."""
 
     view: FileView
     record: FileRecord
@@ -32,9 +32,9 @@ class SourceFile:
 
     @property
     def pixel_size(self) -> tuple[float, float]:
-        """A slice's pixel's height and width: of a volume in millimetres."""
+        """(height, width) of a slice's pixel; for a volume in millimetres."""
         spacing = self.record.spacing or (1.0, 1.0, 1.0)
-        height, width = (each for axis, each in enumerate(spacing) if axis != self.view.axis)
+        height, width = (length for axis, length in enumerate(spacing) if axis != self.view.axis)
         return height, width
 
     def open_frames(self) -> AbstractContextManager[Frames]:
@@ -42,7 +42,10 @@ class SourceFile:
         return open_view(self.record, self.path, self.limits, self.view.axis, self.view.window)
 
     def read_geometry(self) -> VolumeGeometry:
-        """Of a volume; of a stack, which says nothing of it, voxels of 1 mm. Raises as `frames`."""
+        """Return the geometry of a volume. A stack has none of its own: it gets voxels of 1 mm.
+
+        Raises as `open_frames` does.
+        """
         if self.record.kind is FileKind.VOLUME:
             with open_volume(self.path, self.record.format, self.limits) as volume:
                 return volume.geometry

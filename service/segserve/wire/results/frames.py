@@ -16,7 +16,7 @@ from segserve.masks import label_map
 from segserve.rendering import label_volume
 from segserve.rendering.contact_sheet import render_contact_sheet
 from segserve.rendering.mp4 import encode_mp4
-from segserve.rendering.overlay import draw_overlay
+from segserve.rendering.overlay import draw_objects
 from segserve.rendering.result_index import ResultIndex
 from segserve.rendering.source_file import SourceFile, StoredView
 from segserve.types import UInt8
@@ -141,6 +141,6 @@ def write_mp4(source: SourceFile, lines: ResultIndex, job: Job) -> Iterator[byte
 
         def draw_frames() -> Iterator[UInt8]:
             for frame in range(count):
-                yield draw_overlay(frames.read(frame), lines.get_objects(frame))
+                yield draw_objects(frames.read(frame), lines.get_objects(frame))
 
         yield from encode_mp4(draw_frames(), source.record.fps)
