@@ -1,4 +1,4 @@
-"""Images fetched by URL: from real servers over real sockets, and never from where only we can reach."""
+"""Images are fetched by URL from real servers over real sockets, and never from private addresses (SSRF)."""
 
 import asyncio
 import gzip
@@ -32,16 +32,16 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Site:
-    """An HTTP server; `seen` holds the Host and the path of each request."""
+    """An HTTP server; `requests` holds the Host and the path of each request."""
 
     def __init__(self, address: str, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self.answers: dict[str, Answer] = {}
-        self.seen: list[tuple[str | None, str]] = []
+        self.requests: list[tuple[str | None, str]] = []
         site = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                site.seen.append((self.headers["Host"], self.path))
+                site.requests.append((self.headers["Host"], self.path))
                 site.headers = self.headers
                 with suppress(BrokenPipeError, ConnectionResetError):
                     site.answers.get(self.path, answer(200, IMAGE))(self)
@@ -82,25 +82,25 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def inner() -> Iterator[Site]:
-    """What must not be reached."""
+    """A server that must not be reached."""
     with closing(Site(INNER)) as running:
         yield running
 
 
-class Names:
-    """A resolver that knows these names, counts, and answers differently from one question to the next."""
+class FakeResolver:
+    """A resolver of the given names; a name with several answers gives a new one at each call."""
 
-    def __init__(self, **known: Sequence[str]) -> None:
-        self.known = {name.replace("_", "."): list(addresses) for name, addresses in known.items()}
-        self.asked: list[str] = []
+    def __init__(self, **addresses: Sequence[str]) -> None:
+        self.addresses = {name.replace("_", "."): list(answers) for name, answers in addresses.items()}
+        self.resolved: list[str] = []
 
     async def __call__(self, host: str, port: int) -> list[Address]:
-        self.asked.append(host)
-        addresses = self.known[host]
-        return [ip_address(a) for a in (addresses.pop(0) if len(addresses) > 1 else addresses[0]).split()]
+        self.resolved.append(host)
+        answers = self.addresses[host]
+        return [ip_address(a) for a in (answers.pop(0) if len(answers) > 1 else answers[0]).split()]
 
 
-def fetched(url: str, *hosts: str, private: bool = True, timeout_s: float = 30, **options: Any) -> bytes:
+def fetch(url: str, *hosts: str, private: bool = True, timeout_s: float = 30, **options: Any) -> bytes:
     file = io.BytesIO()
     fetcher = ImageFetcher(hosts, private=private, timeout_s=timeout_s, max_bytes=MAX_BYTES, **options)
     asyncio.run(fetcher.fetch(url, file))
@@ -108,43 +108,43 @@ def fetched(url: str, *hosts: str, private: bool = True, timeout_s: float = 30, 
 
 
 @contextmanager
-def refusal(kind: type[SegserveError], words: str) -> Iterator[pytest.ExceptionInfo[SegserveError]]:
-    with pytest.raises(kind, match=words) as raised:
+def expect_refusal(error: type[SegserveError], words: str) -> Iterator[pytest.ExceptionInfo[SegserveError]]:
+    with pytest.raises(error, match=words) as raised:
         yield raised
-    assert type(raised.value) is kind
+    assert type(raised.value) is error
     assert raised.value.field == "url"
     assert raised.value.remedy
 
 
 def test_an_image_is_fetched(site: Site) -> None:
-    assert fetched(f"{site.url}/a.png?x=1#y", HERE) == IMAGE
-    assert site.seen == [(f"{HERE}:{site.port}", "/a.png?x=1")]
+    assert fetch(f"{site.url}/a.png?x=1#y", HERE) == IMAGE
+    assert site.requests == [(f"{HERE}:{site.port}", "/a.png?x=1")]
     assert site.headers["accept-encoding"] == "identity"
 
 
 def test_proxies_of_the_environment_are_ignored(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert fetched(site.url, HERE) == IMAGE
+    assert fetch(site.url, HERE) == IMAGE
 
 
-def test_names_must_be_on_the_list(site: Site) -> None:
-    names = Names(images_test=[HERE], a_images_test=[HERE], a_b_images_test=[HERE])
+def test_hosts_must_be_on_the_allowlist(site: Site) -> None:
+    names = FakeResolver(images_test=[HERE], a_images_test=[HERE], a_b_images_test=[HERE])
 
-    def ask(host: str, *hosts: str) -> bytes:
-        return fetched(f"http://{host}:{site.port}/", *hosts, resolve=names)
+    def request(host: str, *hosts: str) -> bytes:
+        return fetch(f"http://{host}:{site.port}/", *hosts, resolve=names)
 
-    assert ask("images.test", "images.test") == IMAGE
-    assert ask("IMAGES.test", "Images.Test") == IMAGE
-    assert ask("a.images.test", "*.images.test") == IMAGE
-    assert ask("a.b.images.test", "*.images.test") == IMAGE
-    asked = len(names.asked)
+    assert request("images.test", "images.test") == IMAGE
+    assert request("IMAGES.test", "Images.Test") == IMAGE
+    assert request("a.images.test", "*.images.test") == IMAGE
+    assert request("a.b.images.test", "*.images.test") == IMAGE
+    resolved = len(names.resolved)
     for host in ("images.test", "evilimages.test", "images.test.evil.test", "x.test", HERE):
-        with refusal(NotAllowed, "may not be fetched"):
-            ask(host, "*.images.test")
-    assert len(names.asked) == asked, "nobody is asked about a name that is not allowed"
-    with refusal(NotAllowed, "off"):
-        ask("images.test")
+        with expect_refusal(NotAllowed, "may not be fetched"):
+            request(host, "*.images.test")
+    assert len(names.resolved) == resolved, "a name that is not allowed is never resolved"
+    with expect_refusal(NotAllowed, "off"):
+        request("images.test")
 
 
 NOT_PUBLIC = [
@@ -160,11 +160,13 @@ NOT_PUBLIC = [
 @pytest.mark.parametrize("address", NOT_PUBLIC)
 def test_addresses_that_are_not_public(address: str) -> None:
     assert not is_public(ip_address(address))
-    with refusal(NotAllowed, "not public"):
-        fetched("http://images.test/", "images.test", private=False, resolve=Names(images_test=[address]))
-    mixed = Names(images_test=[f"1.1.1.1 {address}"])
-    with refusal(NotAllowed, "not public"):
-        fetched("http://images.test/", "images.test", private=False, resolve=mixed)
+    with expect_refusal(NotAllowed, "not public"):
+        fetch(
+            "http://images.test/", "images.test", private=False, resolve=FakeResolver(images_test=[address])
+        )
+    mixed = FakeResolver(images_test=[f"1.1.1.1 {address}"])
+    with expect_refusal(NotAllowed, "not public"):
+        fetch("http://images.test/", "images.test", private=False, resolve=mixed)
 
 
 @pytest.mark.parametrize(
@@ -201,18 +203,18 @@ SPELLINGS = [
 
 @pytest.mark.parametrize("host", SPELLINGS)
 def test_spellings_of_addresses_of_this_machine(site: Site, host: str) -> None:
-    """Each is on the list itself, by mistake: it is the address that the system reads in it that counts."""
-    with refusal(NotAllowed, "not public"):
-        fetched(f"http://{host}:{site.port}/", host.strip("[]"), HERE, private=False)
-    assert site.seen == []
+    """Each spelling is on the allowlist by mistake; still the address that it resolves to is checked."""
+    with expect_refusal(NotAllowed, "not public"):
+        fetch(f"http://{host}:{site.port}/", host.strip("[]"), HERE, private=False)
+    assert site.requests == []
 
 
 @pytest.mark.parametrize("host", ["localhost.", "127.0.0.1.", "１２７.0.0.1", "%6c%6f%63alhost"])
 def test_spellings_that_not_every_system_reads(site: Site, host: str) -> None:
     with pytest.raises(SegserveError) as raised:
-        fetched(f"http://{host}:{site.port}/", host, "localhost", HERE, private=False)
+        fetch(f"http://{host}:{site.port}/", host, "localhost", HERE, private=False)
     assert raised.value.field == "url"
-    assert site.seen == []
+    assert site.requests == []
 
 
 @pytest.mark.parametrize(
@@ -238,37 +240,37 @@ def test_spellings_that_not_every_system_reads(site: Site, host: str) -> None:
         ("http://127.0.0.1:0/", "port"),
     ],
 )
-def test_urls_that_are_never_asked_for(url: str, words: str) -> None:
+def test_urls_that_are_never_requested(url: str, words: str) -> None:
     with pytest.raises(BadInput, match=words) as raised:
-        fetched(url, HERE)
+        fetch(url, HERE)
     assert (type(raised.value), raised.value.field) == (BadInput, "url")
 
 
-def test_a_name_that_changes_its_mind_is_asked_once(site: Site) -> None:
-    """The second answer is where a connection by name would go."""
+def test_a_name_is_resolved_once_against_dns_rebinding(site: Site) -> None:
+    """A connection by name would resolve it again, and go to the second answer."""
     with closing(Site(INNER, port=site.port)) as inner:
-        names = Names(images_test=[HERE, INNER])
-        assert fetched(f"http://images.test:{site.port}/", "images.test", resolve=names) == IMAGE
-        assert names.asked == ["images.test"]
-        assert site.seen == [(f"images.test:{site.port}", "/")]
-        assert inner.seen == []
+        names = FakeResolver(images_test=[HERE, INNER])
+        assert fetch(f"http://images.test:{site.port}/", "images.test", resolve=names) == IMAGE
+        assert names.resolved == ["images.test"]
+        assert site.requests == [(f"images.test:{site.port}", "/")]
+        assert inner.requests == []
 
 
-def test_the_next_address_is_tried_where_one_does_not_answer(site: Site) -> None:
-    names = Names(images_test=[f"::1 127.0.0.3 {HERE}"])
-    assert fetched(f"http://images.test:{site.port}/", "images.test", resolve=names) == IMAGE
+def test_the_next_address_is_tried_if_one_does_not_answer(site: Site) -> None:
+    names = FakeResolver(images_test=[f"::1 127.0.0.3 {HERE}"])
+    assert fetch(f"http://images.test:{site.port}/", "images.test", resolve=names) == IMAGE
 
 
 @pytest.fixture
 def here_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
-    """127.0.0.1 stands for a public address; 127.0.0.2 is as private as ever."""
+    """Make 127.0.0.1 count as a public address; 127.0.0.2 stays private."""
     monkeypatch.setattr(
         outbound_http, "is_public", lambda address: str(address) == HERE or is_public(address)
     )
 
 
 @pytest.mark.parametrize(
-    ("location", "kind", "words"),
+    ("location", "error", "words"),
     [
         ("http://{inner}/", NotAllowed, "may not be fetched"),
         ("//{inner}/", NotAllowed, "may not be fetched"),
@@ -283,54 +285,53 @@ def here_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.usefixtures("here_is_public")
 def test_redirects_pass_the_same_checks(
-    site: Site, inner: Site, location: str, kind: type[SegserveError], words: str
+    site: Site, inner: Site, location: str, error: type[SegserveError], words: str
 ) -> None:
-    where = location.format(inner=f"{INNER}:{inner.port}", port=inner.port)
-    names = Names(images_test=[HERE], inner_test=[INNER], meta_test=["169.254.169.254"])
-    site.answers["/"] = answer(302, location=where)
-    with refusal(kind, words):
-        fetched(
+    target = location.format(inner=f"{INNER}:{inner.port}", port=inner.port)
+    names = FakeResolver(images_test=[HERE], inner_test=[INNER], meta_test=["169.254.169.254"])
+    site.answers["/"] = answer(302, location=target)
+    with expect_refusal(error, words):
+        fetch(
             f"http://images.test:{site.port}/", "images.test", "inner.test", "meta.test",
             private=False, resolve=names,
         )  # fmt: skip
-    assert inner.seen == []
+    assert inner.requests == []
 
 
 @pytest.mark.usefixtures("here_is_public")
 def test_a_name_that_becomes_private_between_redirects(site: Site) -> None:
     with closing(Site(INNER, port=site.port)) as inner:
-        names = Names(images_test=[HERE, INNER])
+        names = FakeResolver(images_test=[HERE, INNER])
         site.answers["/"] = answer(302, location="/again")
-        with refusal(NotAllowed, "not public"):
-            fetched(f"http://images.test:{site.port}/", "images.test", private=False, resolve=names)
-        assert inner.seen == []
+        with expect_refusal(NotAllowed, "not public"):
+            fetch(f"http://images.test:{site.port}/", "images.test", private=False, resolve=names)
+        assert inner.requests == []
 
 
 def test_redirects_are_followed_three_times(site: Site) -> None:
     for n in range(3):
         site.answers[f"/{n}"] = answer((301, 307, 308)[n], location=f"{n + 1}")
-    assert fetched(f"{site.url}/0", HERE) == IMAGE
+    assert fetch(f"{site.url}/0", HERE) == IMAGE
     site.answers["/loop"] = answer(302, location="/loop")
-    site.seen.clear()
-    with refusal(FetchFailed, "more than 3"):
-        fetched(f"{site.url}/loop", HERE)
-    assert len(site.seen) == 4
+    site.requests.clear()
+    with expect_refusal(FetchFailed, "more than 3"):
+        fetch(f"{site.url}/loop", HERE)
+    assert len(site.requests) == 4
 
 
 @pytest.mark.parametrize("status", [204, 206, 304, 401, 404, 500, 503, 599])
-def test_the_other_side_says_no(site: Site, status: int) -> None:
-    """Its status is told, its words are not."""
+def test_an_error_status_is_reported_without_the_body(site: Site, status: int) -> None:
     site.answers["/"] = answer(status, b"" if status in (204, 304) else b"internal secrets")
-    with refusal(FetchFailed, f"status {status}") as raised:
-        fetched(f"{site.url}/", HERE)
+    with expect_refusal(FetchFailed, f"status {status}") as raised:
+        fetch(f"{site.url}/", HERE)
     assert "secret" not in str(raised.value)
 
 
-def test_packed_answers_are_refused(site: Site) -> None:
+def test_compressed_bodies_are_refused(site: Site) -> None:
     bomb = gzip.compress(bytes(100_000_000))
     site.answers["/"] = answer(200, bomb, content_encoding="gzip")
-    with refusal(FetchFailed, "gzip"):
-        fetched(f"{site.url}/", HERE)
+    with expect_refusal(FetchFailed, "gzip"):
+        fetch(f"{site.url}/", HERE)
 
 
 @pytest.mark.parametrize("stated", [True, False])
@@ -346,18 +347,18 @@ def test_endless_bodies_are_cut_off(site: Site, stated: bool) -> None:
             sent.append(to.wfile.write(bytes(100_000)))
 
     site.answers["/"] = endless
-    with refusal(TooLarge, "over 1 MB"):
-        fetched(f"{site.url}/", HERE)
+    with expect_refusal(TooLarge, "over 1 MB"):
+        fetch(f"{site.url}/", HERE)
     assert sum(sent) < 100_000_000
 
 
 def test_an_image_of_just_the_limit(site: Site) -> None:
     site.answers["/"] = answer(200, bytes(MAX_BYTES))
-    assert len(fetched(f"{site.url}/", HERE)) == MAX_BYTES
+    assert len(fetch(f"{site.url}/", HERE)) == MAX_BYTES
 
 
 @pytest.mark.parametrize("part", ["headers", "body", "nothing", "redirects"])
-def test_slow_answers_end_with_the_time_for_all_of_it(site: Site, part: str) -> None:
+def test_slow_answers_end_at_the_time_limit_for_the_whole_fetch(site: Site, part: str) -> None:
     stop = threading.Event()
 
     def slow(to: BaseHTTPRequestHandler) -> None:
@@ -375,37 +376,37 @@ def test_slow_answers_end_with_the_time_for_all_of_it(site: Site, part: str) -> 
     site.answers["/"] = slow
     start = time.monotonic()
     try:
-        with refusal(FetchFailed, "longer than 1 s"):
-            fetched(f"{site.url}/", HERE, timeout_s=1)
+        with expect_refusal(FetchFailed, "longer than 1 s"):
+            fetch(f"{site.url}/", HERE, timeout_s=1)
     finally:
         stop.set()
-    assert time.monotonic() - start < 20  # it did not wait for the end
+    assert time.monotonic() - start < 20  # far less than the answer takes
 
 
-def test_what_is_no_web_server(site: Site) -> None:
+def test_a_host_that_is_no_web_server(site: Site) -> None:
     site.answers["/"] = lambda to: to.wfile.write(b"SSH-2.0-secret\r\n") and None  # type: ignore[func-returns-value]
-    with refusal(FetchFailed, "does not answer as a web server"):
-        fetched(f"{site.url}/", HERE)
+    with expect_refusal(FetchFailed, "does not answer as a web server"):
+        fetch(f"{site.url}/", HERE)
     site.answers["/"] = answer(200, b"short", content_length="1000")
-    with refusal(FetchFailed, "broke off"):
-        fetched(f"{site.url}/", HERE)
+    with expect_refusal(FetchFailed, "broke off"):
+        fetch(f"{site.url}/", HERE)
 
 
-def test_nobody_listens() -> None:
+def test_a_port_that_nobody_listens_on() -> None:
     with closing(Site(HERE)) as gone:
         pass
-    with refusal(FetchFailed, "cannot be connected to"):
-        fetched(gone.url, HERE)
+    with expect_refusal(FetchFailed, "cannot be connected to"):
+        fetch(gone.url, HERE)
 
 
-def test_a_name_that_nobody_knows() -> None:
-    with refusal(FetchFailed, "has no address"):
-        fetched("http://nowhere.invalid/", "nowhere.invalid")
+def test_an_unknown_name() -> None:
+    with expect_refusal(FetchFailed, "has no address"):
+        fetch("http://nowhere.invalid/", "nowhere.invalid")
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """Certificate and key of images.test, signed by itself."""
+    """Create a self-signed certificate of images.test, with its key."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     path = tmp_path / "images.pem"
@@ -423,7 +424,7 @@ def certificate(tmp_path: Path) -> Path:
     return path
 
 
-def test_tls_is_for_the_name_and_not_for_the_address(
+def test_tls_verifies_the_name_and_not_the_address(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names: list[str | None] = []
@@ -432,14 +433,14 @@ def test_tls_is_for_the_name_and_not_for_the_address(
     ours.sni_callback = lambda _, name, __: names.append(name)
     theirs = ssl.create_default_context(cafile=str(certificate))
     monkeypatch.setattr(outbound_http.httpx, "create_ssl_context", lambda **_: theirs)
-    resolver = Names(images_test=[HERE], other_test=[HERE])
+    resolver = FakeResolver(images_test=[HERE], other_test=[HERE])
     with closing(Site(HERE, tls=ours)) as site:
         url = f"https://{{}}:{site.port}/"
-        assert fetched(url.format("images.test"), "*.test", "images.test", resolve=resolver) == IMAGE
+        assert fetch(url.format("images.test"), "*.test", "images.test", resolve=resolver) == IMAGE
         assert names == ["images.test"]
-        with refusal(FetchFailed, "cannot be connected to"):
-            fetched(url.format("other.test"), "other.test", resolve=resolver)
-        assert len(site.seen) == 1
+        with expect_refusal(FetchFailed, "cannot be connected to"):
+            fetch(url.format("other.test"), "other.test", resolve=resolver)
+        assert len(site.requests) == 1
 
 
 # Over the service
@@ -466,7 +467,7 @@ def test_a_fetched_image_is_the_same_as_an_uploaded_one(fetching: Server, site: 
 
 
 def test_refused_fetches_are_problem_documents(fetching: Server, server: Server, site: Site) -> None:
-    def ask(url: str) -> Any:
+    def request(url: str) -> Any:
         return fetching.client.post("/v1/images", json={"url": url})
 
     site.answers |= {
@@ -474,12 +475,12 @@ def test_refused_fetches_are_problem_documents(fetching: Server, server: Server,
         "/letter": answer(200, b"this is a letter"),
         "/large": answer(200, bytes(1_000_001)),
     }
-    refused(ask("http://example.org/"), 403, "not_allowed", "url")
-    refused(ask("file:///etc/passwd"), 422, "bad_input", "url")
-    assert "404 (Not Found)" in refused(ask(f"{site.url}/404"), 422, "fetch_failed", "url")["detail"]
-    refused(ask(f"{site.url}/large"), 413, "too_large", "url")
-    refused(ask(f"{site.url}/letter"), 415, "unsupported_format", "file")
-    refused(ask("x" * 5000), 422, "bad_input", "url")
+    refused(request("http://example.org/"), 403, "not_allowed", "url")
+    refused(request("file:///etc/passwd"), 422, "bad_input", "url")
+    assert "404 (Not Found)" in refused(request(f"{site.url}/404"), 422, "fetch_failed", "url")["detail"]
+    refused(request(f"{site.url}/large"), 413, "too_large", "url")
+    refused(request(f"{site.url}/letter"), 415, "unsupported_format", "file")
+    refused(request("x" * 5000), 422, "bad_input", "url")
     refused(fetching.client.post("/v1/images", json={}), 422, "bad_input", "url")
     refused(fetching.client.post("/v1/images", json={"url": "http://a/", "x": 1}), 422, "bad_input", "x")
     broken = {"content": b'{"url"', "headers": {"content-type": "application/json"}}
@@ -487,7 +488,7 @@ def test_refused_fetches_are_problem_documents(fetching: Server, server: Server,
     assert "SEGSERVE_FETCH_HOSTS" in server.client.post("/v1/images", json={"url": site.url}).text
 
 
-def test_the_reference_shows_how(server: Server) -> None:
+def test_the_openapi_document_describes_fetching(server: Server) -> None:
     document = server.client.get("/openapi.json").json()
     ways = document["paths"]["/v1/images"]["post"]["requestBody"]["content"]
     assert ways["application/json"]["schema"]["$ref"] == "#/components/schemas/FetchImageIn"

@@ -1,3 +1,5 @@
+"""Tiles with halos cover a large image, and a prompt gets a window that contains it."""
+
 import numpy as np
 import pytest
 
@@ -26,11 +28,11 @@ def test_inner_parts_cover_the_image_once_and_halos_surround_them(size: Size) ->
 def test_a_point_belongs_to_the_tile_whose_inner_part_holds_it() -> None:
     tiles = TileGrid(Size(100, 37), 32, 8)
     for x, y in ((0, 0), (31.9, 31.9), (32, 0), (36, 99), (37, 100)):
-        inner = tiles.at(x, y).inner
+        inner = tiles.tile_at(x, y).inner
         assert inner.x <= x <= inner.x + inner.width
         assert inner.y <= y <= inner.y + inner.height
-    assert tiles.at(32, 0).column == 1
-    assert (tiles.at(37, 100).column, tiles.at(37, 100).row) == (1, 3)
+    assert tiles.tile_at(32, 0).column == 1
+    assert (tiles.tile_at(37, 100).column, tiles.tile_at(37, 100).row) == (1, 3)
 
 
 def test_tiles_are_micro_sams_for_a_model_of_1024() -> None:
@@ -39,7 +41,7 @@ def test_tiles_are_micro_sams_for_a_model_of_1024() -> None:
     assert tiles.tile(1, 1).outer == Region(768, 768, 1536, 1536)
 
 
-def test_what_a_tile_does_not_hold_is_looked_for_in_larger_ones() -> None:
+def test_bounds_that_fit_no_tile_get_a_larger_window() -> None:
     size = Size(20_000, 20_000)
     assert choose_window(size, 1024, Box(1500, 1500, 1500, 1500)) == Region(768, 768, 1536, 1536)
     assert choose_window(size, 1024, Box(800, 800, 2200, 2200)) == Region(768, 768, 1536, 1536)
@@ -51,7 +53,7 @@ def test_what_a_tile_does_not_hold_is_looked_for_in_larger_ones() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         (x0, x1), (y0, y1) = np.sort(rng.uniform(0, 20_000, (2, 2)), axis=1)
-        asked = Box(x0, y0, x1, y1)
-        found = choose_window(size, 1024, asked)
-        assert region_contains(found, asked)
-        assert found.width <= max(1536, 1536 * 2 * max(x1 - x0, y1 - y0) / 1280), "no larger than needed"
+        bounds = Box(x0, y0, x1, y1)
+        window = choose_window(size, 1024, bounds)
+        assert region_contains(window, bounds)
+        assert window.width <= max(1536, 1536 * 2 * max(x1 - x0, y1 - y0) / 1280), "no larger than necessary"

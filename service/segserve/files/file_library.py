@@ -50,7 +50,7 @@ class FileLibrary:
         await self._store.put(tenant, record, file)
         return record
 
-    async def record(self, tenant: str, file_id: str) -> FileRecord:
+    async def get_record(self, tenant: str, file_id: str) -> FileRecord:
         """Raises FileNotFound."""
         return await self._store.get_record(tenant, file_id)
 

@@ -1,4 +1,4 @@
-"""Taking in a large image: read in bands, cut into tiles, stored; with nothing left behind where that fails."""
+"""Store a large image: read it in bands, cut it into a tile pyramid, and leave nothing behind where that fails."""
 
 import asyncio
 import secrets
@@ -20,53 +20,63 @@ from segserve.types import ImageRecord, ReadOptions, TilePyramid
 
 log = structlog.get_logger(__name__)
 
+# (channels, levels, bytes of all tiles)
+Written = tuple[int, int, int]
+
 
 class PyramidBuilder:
-    """workers: threads, of which one is taken at a time: what is read meanwhile takes some hundred MB."""
+    """`PyramidBuilder` cuts large images into tiles, one image at a time: each takes some hundred MB of memory.
 
-    def __init__(self, store: ImageStore, workers: Executor) -> None:
-        self._store, self._workers = store, workers
-        self._turn = asyncio.Lock()
-        self._undoing: set[asyncio.Task[None]] = set()
+    executor: threads, of which one is used at a time.
+    """
+
+    def __init__(self, store: ImageStore, executor: Executor) -> None:
+        self._store, self._executor = store, executor
+        self._one_at_a_time = asyncio.Lock()
+        self._undo_tasks: set[asyncio.Task[None]] = set()
 
     async def add(
         self,
         tenant: str,
         image_id: str,
         file: BinaryIO,
-        nbytes: int,
+        file_bytes: int,
         source: ImageSource,
         options: ReadOptions,
     ) -> ImageRecord:
-        """The record of an image of `nbytes` bytes, then stored with its tiles. Each set of tiles has a folder of
-        its own, so that of two uploads of the same image none can spoil the other's. Raises BadInput, TooLarge,
-        Unavailable."""
-        async with self._turn:
-            with suppress(ImageNotFound):  # another upload of it was before this one
+        """Store an image with its tiles and return its record.
+
+        file_bytes: size of `file`.
+
+        Every call writes its tiles to a folder of its own, so two uploads of the same image cannot spoil each
+        other's tiles. Raises BadInput, TooLarge, Unavailable.
+        """
+        async with self._one_at_a_time:
+            with suppress(ImageNotFound):  # an earlier upload of the same image may have finished meanwhile
                 return await self._store.get_record(tenant, image_id)
             folder, stop = secrets.token_hex(8), threading.Event()
-            cut = self._cut(tenant, image_id, folder, source, options, stop)
-            work = asyncio.get_running_loop().run_in_executor(self._workers, cut)
+            write_tiles = self._make_writer(tenant, image_id, folder, source, options, stop)
+            writing = asyncio.get_running_loop().run_in_executor(self._executor, write_tiles)
             try:
-                channels, levels, more = await asyncio.shield(work)
+                channels, levels, tile_bytes = await asyncio.shield(writing)
                 tiles = TilePyramid(folder, source.size, channels, levels, source.orientation)
                 size = oriented_size(source.size, source.orientation)
-                record = ImageRecord(image_id, size, options, nbytes + more, time.time(), tiles)
+                record = ImageRecord(image_id, size, options, file_bytes + tile_bytes, time.time(), tiles)
                 stored = await self._store.put(tenant, record, file)
                 if (
                     stored.tiles == tiles
-                    and await self._store.measure_tiles(tenant, image_id, folder) != more
+                    and await self._store.measure_tiles(tenant, image_id, folder) != tile_bytes
                 ):
                     raise Unavailable("The image was deleted while it was stored.", remedy="Send it again.")
-            except BaseException:  # also where the client hung up: the thread is then still at work
+            except BaseException:  # also where the client disconnected: the thread then still writes
                 stop.set()
-                await asyncio.shield(self._begin_undo(tenant, image_id, folder, work))
+                await asyncio.shield(self._start_undo(tenant, image_id, folder, writing))
                 raise
-            if stored.tiles != tiles:  # another replica was quicker
-                await self._begin_undo(tenant, image_id, folder, work)
+            if stored.tiles != tiles:  # another replica stored the image first
+                await self._start_undo(tenant, image_id, folder, writing)
             return stored
 
-    def _cut(
+    def _make_writer(
         self,
         tenant: str,
         image_id: str,
@@ -74,41 +84,43 @@ class PyramidBuilder:
         source: ImageSource,
         options: ReadOptions,
         stop: threading.Event,
-    ) -> Callable[[], tuple[int, int, int]]:
-        """Work for a thread, which answers (channels, levels, bytes of the tiles)."""
+    ) -> Callable[[], Written]:
+        """Return a function for a thread that writes all tiles, until `stop` is set."""
 
-        def run() -> tuple[int, int, int]:
-            written = 0
+        def write_tiles() -> Written:
+            written_bytes = 0
 
-            def put(level: int, row: int, column: int, data: bytes) -> None:
-                nonlocal written
+            def write_tile(level: int, row: int, column: int, data: bytes) -> None:
+                nonlocal written_bytes
                 if stop.is_set():
                     raise Unavailable("The upload was given up.")
                 self._store.write_tile(tenant, image_id, folder, level, row, column, data)
-                written += len(data)
+                written_bytes += len(data)
 
-            channels, levels = tile_pyramid.write_pyramid(source, options, put)
-            return channels, levels, written
+            channels, levels = tile_pyramid.write_pyramid(source, options, write_tile)
+            return channels, levels, written_bytes
 
-        return run
+        return write_tiles
 
-    def _begin_undo(
-        self, tenant: str, image_id: str, folder: str, work: "asyncio.Future[tuple[int, int, int]]"
+    def _start_undo(
+        self, tenant: str, image_id: str, folder: str, writing: "asyncio.Future[Written]"
     ) -> "asyncio.Task[None]":
+        """Delete the folder's tiles once `writing` has ended, and first the record that names them."""
+
         async def undo() -> None:
-            await asyncio.wait([work])
-            if not work.cancelled():
-                work.exception()  # raised where it was waited for
+            await asyncio.wait([writing])
+            if not writing.cancelled():
+                writing.exception()  # retrieved, so that asyncio does not log it: `add` has raised it already
             try:
-                with suppress(ImageNotFound):  # a record of tiles that go, goes first
-                    found = (await self._store.get_record(tenant, image_id)).tiles
-                    if found is not None and found.folder == folder:
+                with suppress(ImageNotFound):
+                    tiles = (await self._store.get_record(tenant, image_id)).tiles
+                    if tiles is not None and tiles.folder == folder:
                         await self._store.delete(tenant, image_id)
                 await self._store.delete_tiles(tenant, image_id, folder)
             except SegserveError as error:
                 log.warning("tiles left behind", image_id=image_id, reason=str(error))
 
         task = asyncio.create_task(undo())
-        self._undoing.add(task)  # the loop itself holds tasks only weakly
-        task.add_done_callback(self._undoing.discard)
+        self._undo_tasks.add(task)  # the event loop holds only weak references to tasks
+        task.add_done_callback(self._undo_tasks.discard)
         return task

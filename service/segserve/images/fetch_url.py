@@ -1,5 +1,7 @@
-"""An image from elsewhere, fetched by URL from hosts that are allowed. A redirect is another URL and passes the same
-checks."""
+"""Download an image by URL, from allowed hosts only.
+
+A redirect leads to another URL, which passes the same checks (see `outbound_http` for the SSRF protection).
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,7 +21,10 @@ from segserve.outbound_http import (
 
 MAX_REDIRECTS = 3
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+# "identity": a packed body could unpack to more than the size limit.
 HEADERS = {"Accept": "image/*, */*;q=0.1", "Accept-Encoding": "identity"}
+# Named in refusals. Other encodings are not repeated, for the other host chooses their text.
+KNOWN_ENCODINGS = ("gzip", "deflate", "br", "zstd", "compress")
 IMAGE_FETCH = UrlPurpose(
     field="url",
     off="Fetching images by URL is off.",
@@ -31,7 +36,12 @@ IMAGE_FETCH = UrlPurpose(
 
 
 class ImageFetcher:
-    """hosts, private: as `HostAllowlist` takes them. `timeout_s` is for all of a fetch, `max_bytes` for its image."""
+    """`ImageFetcher` downloads images from allowed hosts.
+
+    hosts, private: as `HostAllowlist` takes them.
+    timeout_s: limit for one whole fetch, redirects included.
+    max_bytes: limit for the image's size.
+    """
 
     def __init__(
         self,
@@ -46,49 +56,55 @@ class ImageFetcher:
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
 
     async def fetch(self, url: str, into: BinaryIO) -> None:
-        """Raises BadInput, NotAllowed, FetchFailed, TooLarge; all of them name the field `url`."""
+        """Write the image at `url` to `into`.
+
+        Raises BadInput, NotAllowed, FetchFailed, TooLarge; all of them name the field `url`.
+        """
         self._hosts.check_enabled()
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._follow(parse_url(url, IMAGE_FETCH), into)
+                await self._follow_redirects(parse_url(url, IMAGE_FETCH), into)
         except TimeoutError:
             raise IMAGE_FETCH.fetch_failed(f"The fetch took longer than {self._timeout_s:g} s.") from None
 
-    async def _follow(self, url: httpx.URL, into: BinaryIO) -> None:
+    async def _follow_redirects(self, url: httpx.URL, into: BinaryIO) -> None:
         for _ in range(1 + MAX_REDIRECTS):
             async with self._hosts.request("GET", url, HEADERS) as response:
                 if response.status_code not in REDIRECT_STATUSES:
-                    await self._read(response, into)
+                    await self._read_body(response, into)
                     return
                 url = parse_url(response.headers.get("location", ""), IMAGE_FETCH, base=url)
         raise IMAGE_FETCH.fetch_failed(f"It is redirected more than {MAX_REDIRECTS} times.")
 
-    async def _read(self, response: httpx.Response, into: BinaryIO) -> None:
-        """The body as it comes, never unpacked. What the other side says beyond its status stays here."""
+    async def _read_body(self, response: httpx.Response, into: BinaryIO) -> None:
+        """Copy the body as it is sent, never decompressed.
+
+        Of what the other host says, only its status is passed on.
+        """
         if response.status_code != 200:
             raise IMAGE_FETCH.fetch_failed(
                 f"Its host answered with status {describe_status(response.status_code)}."
             )
         if (encoding := response.headers.get("content-encoding", "identity").lower()) != "identity":
-            known = encoding if encoding in ("gzip", "deflate", "br", "zstd", "compress") else "another"
+            named = encoding if encoding in KNOWN_ENCODINGS else "another"
             raise IMAGE_FETCH.fetch_failed(
-                f"Its host sent it packed ({known} content encoding), although asked not to."
+                f"Its host sent it packed ({named} content encoding), although asked not to."
             )
         stated = response.headers.get("content-length", "")
-        seen = int(stated) if stated.isdecimal() else 0
+        size = int(stated) if stated.isdecimal() else 0
         try:
-            if seen <= self._max_bytes:
-                seen = 0
+            if size <= self._max_bytes:
+                size = 0
                 async for chunk in response.aiter_raw():
-                    seen += len(chunk)
-                    if seen > self._max_bytes:
+                    size += len(chunk)
+                    if size > self._max_bytes:
                         break
                     into.write(chunk)
         except httpx.HTTPError:
             raise IMAGE_FETCH.fetch_failed("Its host broke off in the middle.") from None
-        if seen > self._max_bytes:
+        if size > self._max_bytes:
             raise TooLarge(
-                f"What the URL names is over {self._max_bytes / 1e6:g} MB.",
+                f"The file at the URL is over {self._max_bytes / 1e6:g} MB.",
                 field="url",
                 remedy="Fetch a smaller image.",
             )

@@ -1,4 +1,4 @@
-"""The images that were uploaded: taking them in, and letting go of all that was made from them."""
+"""Uploaded images: add, read, delete, expire; a deletion also removes everything derived from the image."""
 
 import asyncio
 import hashlib
@@ -22,91 +22,112 @@ from segserve.store.image_store import ImageStore
 from segserve.store.redis_cache import RedisCache
 from segserve.types import DEFAULT_TENANT, ImageLimits, ImageRecord, ReadOptions, Size, UInt8
 
-READ_CHUNK = 1 << 20
+HASH_CHUNK_BYTES = 1 << 20
+
+# Called with (tenant, image_id).
 ForgetImage = Callable[[str, str], None]
 
 log = structlog.get_logger(__name__)
 
 
 def compute_content_id(file: BinaryIO, options: ReadOptions) -> tuple[str, int]:
-    """(image_id, bytes): the sha256 of the bytes, and of the options where they are not the defaults."""
-    digest, count = hashlib.sha256(), 0
+    """Return (id, size in bytes) of a file's content.
+
+    The id is the sha256 of the bytes; where the options are not the defaults, of that and the options.
+    """
+    digest, size = hashlib.sha256(), 0
     file.seek(0)
-    while chunk := file.read(READ_CHUNK):
+    while chunk := file.read(HASH_CHUNK_BYTES):
         digest.update(chunk)
-        count += len(chunk)
+        size += len(chunk)
     if extra := keys.identity(options):
         # Hashed again, not appended: bytes that end like options must not stand for another image with them.
         digest = hashlib.sha256(digest.digest() + extra)
-    return digest.hexdigest(), count
+    return digest.hexdigest(), size
 
 
 class ImageLibrary:
-    """forget: called with (tenant, image_id) wherever this process holds something of a deleted image."""
+    """`ImageLibrary` adds, reads and deletes stored images.
+
+    executor: threads that decode.
+    forget: called to drop everything that this process holds of a deleted image.
+    """
 
     def __init__(
         self,
         store: ImageStore,
-        stored: RegionReader,
+        reader: RegionReader,
         cache: RedisCache,
         registry: ModelRegistry,
-        workers: Executor,
+        executor: Executor,
         *,
         limits: ImageLimits,
         forget: ForgetImage,
     ) -> None:
-        self._store, self._cache, self._registry, self._workers = store, cache, registry, workers
-        self._stored, self._retiler = stored, PyramidBuilder(store, workers)
+        self._store, self._cache, self._registry, self._executor = store, cache, registry, executor
+        self._reader, self._pyramid_builder = reader, PyramidBuilder(store, executor)
         self._limits, self._forget = limits, forget
 
     async def add(self, tenant: str, file: BinaryIO, options: ReadOptions) -> ImageRecord:
-        """Read the whole image first: what cannot be read is never stored. Raises BadInput, TooLarge."""
+        """Store an image and return its record. An image that is stored already stays as it is.
+
+        The whole image is decoded first, so that an unreadable one is never stored. Raises BadInput, TooLarge.
+        """
         loop = asyncio.get_running_loop()
-        image_id, count = await loop.run_in_executor(self._workers, compute_content_id, file, options)
+        image_id, file_bytes = await loop.run_in_executor(self._executor, compute_content_id, file, options)
         with suppress(ImageNotFound):
             return await self._store.get_record(tenant, image_id)
-        source = await loop.run_in_executor(self._workers, self._open, file, options)
+        source = await loop.run_in_executor(self._executor, self._open, file, options)
         if max(source.size.height, source.size.width) > self._limits.tile_from:
-            await self._store.quota.check_room(tenant, count)
-            return await self._retiler.add(tenant, image_id, file, count, source, options)
-        size = await loop.run_in_executor(self._workers, self._inspect, source, options)
-        return await self._store.put(tenant, ImageRecord(image_id, size, options, count, time.time()), file)
+            await self._store.quota.check_room(tenant, file_bytes)
+            return await self._pyramid_builder.add(tenant, image_id, file, file_bytes, source, options)
+        size = await loop.run_in_executor(self._executor, self._decode_to_check, source, options)
+        return await self._store.put(
+            tenant, ImageRecord(image_id, size, options, file_bytes, time.time()), file
+        )
 
     def _open(self, file: BinaryIO, options: ReadOptions) -> ImageSource:
         return open_image(file, options.page, self._limits.pixels, self._limits.tiled_pixels)
 
-    def _inspect(self, source: ImageSource, options: ReadOptions) -> Size:
+    def _decode_to_check(self, source: ImageSource, options: ReadOptions) -> Size:
+        """Return the size of the decoded image."""
         check_size(source.size.width, source.size.height, self._limits.pixels)
         return Size(*decode_source(source, options).shape[:2])
 
-    async def record(self, tenant: str, image_id: str) -> ImageRecord:
-        """Raises ImageNotFound."""
+    async def get_record(self, tenant: str, image_id: str) -> ImageRecord:
+        """Return the image's record. Raises ImageNotFound."""
         return await self._store.get_record(tenant, image_id)
 
     async def prepare_read(self, tenant: str, image_id: str) -> Callable[[], UInt8]:
-        """Calling what is returned, in any thread but the event loop's, reads the image as `pixels` does: what waits
-        for its turn holds no pixels. Raises ImageNotFound."""
+        """Return a function that reads the image as `read_pixels` does.
+
+        Call it in any thread but the event loop's. Work that waits in a queue holds the function instead of the
+        pixels. Raises ImageNotFound.
+        """
         record = await self._store.get_record(tenant, image_id)
         loop = asyncio.get_running_loop()
-        return lambda: asyncio.run_coroutine_threadsafe(self._stored.read(tenant, record), loop).result()
+        return lambda: asyncio.run_coroutine_threadsafe(self._reader.read(tenant, record), loop).result()
 
     async def read_pixels(self, tenant: str, image_id: str) -> UInt8:
-        """The image as models see it, [H, W, 3] RGB. Raises ImageNotFound, TooLarge."""
-        return await self._stored.read(tenant, await self._store.get_record(tenant, image_id))
+        """Return the image as models see it, RGB [H, W, 3]. Raises ImageNotFound, TooLarge."""
+        return await self._reader.read(tenant, await self._store.get_record(tenant, image_id))
 
     async def delete(self, tenant: str, image_id: str) -> None:
-        """The image goes, and with it its embeddings and masks, on every replica. Raises ImageNotFound;
-        CacheUnavailable after the image is gone, when its embeddings wait for their expiry."""
+        """Delete the image, and its embeddings and masks on every replica.
+
+        Raises ImageNotFound; CacheUnavailable after the image itself is deleted, when its embeddings remain until
+        they expire.
+        """
         digests = [bundle.digest for bundle in self._registry.bundles().values()]
         try:
             await self._store.delete(tenant, image_id)
         finally:
-            # Also where the image is gone already: an earlier deletion may have met a cache that was away.
+            # Also if the image does not exist: an earlier deletion may have met an unavailable cache.
             self._forget(tenant, image_id)
             await self._cache.forget(tenant, image_id, digests)
 
     async def forget_missing(self, held: set[tuple[str, str]]) -> None:
-        """Forget those of the held (tenant, image_id) that other replicas deleted unheard."""
+        """Forget those of the `held` (tenant, image_id) that other replicas deleted without this one noticing."""
         for tenant, image_id in held:
             try:
                 await self._store.get_record(tenant, image_id)
@@ -115,14 +136,16 @@ class ImageLibrary:
             except SegserveError as error:
                 log.warning("held image not checked", reason=str(error))
 
-    async def expire(self, age: timedelta, every_s: float) -> None:
-        """Delete images older than `age`. Runs until cancelled."""
+    async def expire(self, max_age: timedelta, interval_s: float) -> None:
+        """Delete images older than `max_age`, every `interval_s` seconds, until cancelled."""
         while True:
             try:
-                for image_id in await self._store.list_older_than(DEFAULT_TENANT, age):
-                    with suppress(ImageNotFound):  # bytes without a record are gone all the same
+                for image_id in await self._store.list_older_than(DEFAULT_TENANT, max_age):
+                    with suppress(
+                        ImageNotFound
+                    ):  # then its bytes had no record; they are deleted all the same
                         await self.delete(DEFAULT_TENANT, image_id)
                     log.info("image expired", image_id=image_id)
             except SegserveError as error:
                 log.warning("expiry interrupted", reason=str(error))
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(interval_s)

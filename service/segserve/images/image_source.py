@@ -1,7 +1,7 @@
-"""What every decoder here returns and the checks that they share.
+"""The interface of all image decoders (`ImageSource`), and the checks that they share.
 
-Files are hostile until they are decoded: sizes are checked from the header before memory is taken, and
-whatever a codec raises becomes a refusal that names the field ``file``.
+Image files may be hostile. So sizes are checked from the header before memory is taken, and any exception of a codec
+becomes a refusal that names the field `file`.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,8 +15,8 @@ from PIL.Image import DecompressionBombError
 from segserve.errors import BadInput, SegserveError, TooLarge, UnsupportedFormat
 from segserve.types import Size
 
-# The most that a JPEG can have. Resizing takes memory in proportion to the longest side, so a strip one pixel
-# high cannot be allowed all of the pixel limit.
+# The largest side that JPEG allows. Resizing takes memory in proportion to the longest side, so a strip one pixel
+# high must not have as many columns as the pixel limit allows.
 MAX_SIDE_PX = 65_535
 
 _SAVE_AGAIN = "Open it in an image editor, save it as PNG or TIFF and send that."
@@ -24,8 +24,12 @@ _SAVE_AGAIN = "Open it in an image editor, save it as PNG or TIFF and send that.
 
 @dataclass(frozen=True)
 class RawPixels:
-    """values [H, W, C] as stored, in the file's own type, RGB where the file has colour. If `has_alpha`, the
-    last channel is opacity. orientation: EXIF's number, 1 to 8, of how to turn them."""
+    """`RawPixels` are decoded pixels as the file stores them: not yet 8-bit, not yet turned.
+
+    values: [H, W, C] in the file's own dtype, RGB where the file has colour.
+    has_alpha: the last channel is opacity.
+    orientation: EXIF orientation, 1 to 8; see `orientation.apply_orientation`.
+    """
 
     values: NDArray[Any]
     has_alpha: bool
@@ -34,10 +38,12 @@ class RawPixels:
 
 @dataclass(frozen=True)
 class ImageSource:
-    """An image file of which the header is read and checked, and no pixel yet.
+    """`ImageSource` is an opened image file: its header is read and checked, its pixels are not decoded yet.
 
-    size: as stored, before `orientation` turns it. read: all pixels at once. bands: the same from top to bottom
-    as parts of [h, W, C], anew at each call; None where the file can only be read at once.
+    size: as stored, before `orientation` is applied.
+    read: decodes all pixels at once.
+    bands: decodes the same pixels from top to bottom as parts of [h, W, C], from the start at each call; None where
+        the file can only be read at once.
     """
 
     size: Size
@@ -48,10 +54,10 @@ class ImageSource:
 
 @contextmanager
 def wrap_codec_errors(name: str) -> Iterator[None]:
-    """Surrounds calls of a codec for the format `name`, and nothing else: any exception becomes a refusal.
+    """Turn any exception in the block into a refusal of a file of the format `name`.
 
-    Codecs raise nearly everything when given damaged bytes (OSError, SyntaxError, struct.error, KeyError...),
-    so no list of exceptions would be complete.
+    Use it around calls of a codec and nothing else. Codecs raise nearly everything when given damaged bytes
+    (OSError, SyntaxError, struct.error, KeyError...), so no list of exceptions would be complete.
     """
     try:
         yield
@@ -72,17 +78,17 @@ def wrap_codec_errors(name: str) -> Iterator[None]:
 
 
 def damaged_file_error(name: str) -> BadInput:
-    """The refusal of a file that does not follow its format."""
+    """Return the refusal of a file that breaks its format, `name`."""
     return BadInput(f"The {name} file is damaged or cut short.", remedy=_SAVE_AGAIN, field="file")
 
 
-def unsupported_error(what: str) -> UnsupportedFormat:
-    """The refusal of a sound file that uses a part of its format that is not read here."""
-    return UnsupportedFormat(f"{what} is not read.", remedy=_SAVE_AGAIN, field="file")
+def unsupported_error(feature: str) -> UnsupportedFormat:
+    """Return the refusal of an undamaged file that uses a feature of its format that is not supported."""
+    return UnsupportedFormat(f"{feature} is not read.", remedy=_SAVE_AGAIN, field="file")
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """An image of that many pixels may be decoded, or this raises."""
+    """Raise BadInput for an image without pixels, TooLarge for one that may not be decoded."""
     if width < 1 or height < 1:
         raise BadInput("The image has no pixels.", remedy="Send an image of at least 1 x 1.", field="file")
     if width * height > max_pixels:
@@ -100,7 +106,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def check_page(page: int, pages: int) -> None:
-    """`page` must be one of the file's, counted from 0."""
+    """Raise BadInput unless `page`, counted from 0, is one of the file's `pages`."""
     if not 0 <= page < pages:
         raise BadInput(
             f"There is no page {page} in a file of {pages}.",

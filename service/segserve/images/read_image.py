@@ -1,4 +1,4 @@
-"""Bytes of an image file to the pixels that models see."""
+"""Decode the bytes of an image file to the RGB pixels that models see."""
 
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -14,7 +14,7 @@ from segserve.images.raster.reader import open_raster
 from segserve.images.tiff.reader import open_tiff
 from segserve.types import ReadOptions, UInt8
 
-_MAGIC = (
+_MAGIC_BYTES = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
     (b"BM", "BMP"),
@@ -26,31 +26,38 @@ _MAGIC = (
 
 
 def read_image(source: bytes | BinaryIO, options: ReadOptions, max_pixels: int) -> UInt8:
-    """source: PNG, JPEG, WebP, BMP or TIFF, as bytes or a seekable file, to RGB [H, W, 3] uint8.
+    """Decode an image file to RGB [H, W, 3] uint8.
 
-    The orientation that EXIF or TIFF state is applied. Palettes and CMYK become RGB first, so
-    `options.channels` counts the channels of that. Without it the alpha channel is dropped, not blended, as
-    the usual ``convert("RGB")`` before SAM does, and of more than three channels the first three are taken.
-    One channel is repeated to three; two become the mean of both. For values that are not 8-bit, and for
-    `options.normalise`, see `scale.to_uint8`.
+    source: PNG, JPEG, WebP, BMP or TIFF, as bytes or a seekable file.
 
-    Raises BadInput (field "file", "page" or "channels"), TooLarge before any pixel is decoded if there are
-    more than `max_pixels`, UnsupportedFormat for what is not read.
+    The orientation that EXIF or TIFF states is applied. Palettes and CMYK become RGB first, so `options.channels`
+    counts the channels of the RGB image. Without `options.channels` the alpha channel is dropped, not blended, as the
+    usual `convert("RGB")` before SAM does, and of more than three channels the first three are taken. One channel is
+    repeated to three; two become the mean of both. For values that are not 8-bit, and for `options.normalise`, see
+    `normalise.to_uint8`.
+
+    Raises BadInput (field "file", "page" or "channels"); TooLarge before any pixel is decoded if there are more than
+    `max_pixels`; UnsupportedFormat for other formats.
     """
     stream = BytesIO(source) if isinstance(source, bytes) else source
     return decode_source(open_image(stream, options.page, max_pixels, max_pixels), options)
 
 
 def decode_source(source: ImageSource, options: ReadOptions) -> UInt8:
-    """As `read_image`, of an opened file."""
+    """Decode an opened image as `read_image` does."""
     pixels = source.read()
-    chosen = select_channels(pixels.values, pixels.has_alpha, options.channels)
-    return apply_orientation(to_rgb(to_uint8(chosen, options.normalise)), pixels.orientation)
+    selected = select_channels(pixels.values, pixels.has_alpha, options.channels)
+    return apply_orientation(to_rgb(to_uint8(selected, options.normalise)), pixels.orientation)
 
 
-def open_image(stream: BinaryIO, page: int, max_pixels: int, max_banded: int) -> ImageSource:
-    """Reads and checks the header. max_pixels: of an image that can only be read at once; max_banded: of others.
-    Raises as `read_image` does."""
+def open_image(stream: BinaryIO, page: int, max_pixels: int, max_banded_pixels: int) -> ImageSource:
+    """Read and check the header of an image file.
+
+    max_pixels: limit for an image that can only be read at once.
+    max_banded_pixels: limit for an image that can be read in bands.
+
+    Raises as `read_image` does.
+    """
     stream.seek(0)
     head = stream.read(16)
     stream.seek(0)
@@ -58,14 +65,14 @@ def open_image(stream: BinaryIO, page: int, max_pixels: int, max_banded: int) ->
         raise BadInput("The file is empty.", remedy="Send the image's bytes.", field="file")
     name = _detect_format(head)
     if name == "TIFF":
-        return open_tiff(stream, page, max_pixels, max_banded)
-    return open_raster(name, stream, page, max_pixels, max_banded)
+        return open_tiff(stream, page, max_pixels, max_banded_pixels)
+    return open_raster(name, stream, page, max_pixels, max_banded_pixels)
 
 
 def _detect_format(head: bytes) -> str:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
-    for magic, name in _MAGIC:
+    for magic, name in _MAGIC_BYTES:
         if head.startswith(magic):
             return name
     raise UnsupportedFormat(
@@ -76,7 +83,10 @@ def _detect_format(head: bytes) -> str:
 
 
 def select_channels(values: NDArray[Any], has_alpha: bool, channels: tuple[int, ...] | None) -> NDArray[Any]:
-    """[H, W, 1 to 3] of the file's channels [H, W, C]."""
+    """Return the requested `channels` [H, W, 1 to 3] of `values` [H, W, C].
+
+    channels: numbers from 0, in order; None: the first three without alpha. Raises BadInput.
+    """
     available = values.shape[2]
     if channels is None:
         return values[:, :, : min(3, available - has_alpha)]
@@ -90,7 +100,7 @@ def select_channels(values: NDArray[Any], has_alpha: bool, channels: tuple[int, 
 
 
 def average_two_channels(channels: UInt8) -> UInt8:
-    """[H, W, 1 to 3] to [H, W, 1 or 3]: two become their mean."""
+    """Return [H, W, 1 or 3] of [H, W, 1 to 3]: two channels become their mean."""
     if channels.shape[2] != 2:
         return channels
     total = channels[:, :, :1].astype(np.uint16) + channels[:, :, 1:]
@@ -98,6 +108,6 @@ def average_two_channels(channels: UInt8) -> UInt8:
 
 
 def to_rgb(channels: UInt8) -> UInt8:
-    """[H, W, 1 to 3] to [H, W, 3]."""
-    blended = average_two_channels(channels)
-    return blended if blended.shape[2] == 3 else np.repeat(blended, 3, axis=2)
+    """Return RGB [H, W, 3] of [H, W, 1 to 3]: one channel is repeated, two become their mean."""
+    averaged = average_two_channels(channels)
+    return averaged if averaged.shape[2] == 3 else np.repeat(averaged, 3, axis=2)

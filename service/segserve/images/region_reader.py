@@ -1,7 +1,6 @@
-"""The pixels of stored images, whole or a part, from wherever they are quickest read."""
+"""Read the pixels of a stored image, or of a region of it, from the file or from the tile pyramid."""
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import Executor
 from math import ceil
 from tempfile import SpooledTemporaryFile
@@ -16,49 +15,61 @@ from segserve.images.read_image import read_image, to_rgb
 from segserve.store.image_store import ImageStore
 from segserve.types import ImageRecord, Region, Size, TilePyramid, UInt8
 
-SPOOL_BYTES = 64 << 20  # files beyond it are read from disk
-MAX_CONCURRENT_FETCHES = 8  # tiles fetched at once
-FULL_RESOLUTION = 0  # as `min_side`: every pixel
+# Larger image files are kept on disk instead of in memory while they are decoded.
+SPOOL_BYTES = 64 << 20
+# Tiles downloaded and decoded at the same time for one region.
+MAX_CONCURRENT_FETCHES = 8
+# `min_side` that forbids any reduction.
+FULL_RESOLUTION = 0
 
 
 class RegionReader:
-    """workers: the threads that read."""
+    """`RegionReader` reads stored images as RGB pixels.
 
-    def __init__(self, store: ImageStore, workers: Executor, max_pixels: int) -> None:
-        self._store, self._workers, self._max_pixels = store, workers, max_pixels
+    executor: threads that decode.
+    max_pixels: limit for the pixels returned at once.
+    """
+
+    def __init__(self, store: ImageStore, executor: Executor, max_pixels: int) -> None:
+        self._store, self._executor, self._max_pixels = store, executor, max_pixels
 
     async def read(
         self, tenant: str, record: ImageRecord, region: Region | None = None, min_side: int = FULL_RESOLUTION
     ) -> UInt8:
-        """The image or a region of it, [h, w, 3] RGB. A large one may come reduced, while its longer side is no
-        less than `min_side` pixels. Raises ImageNotFound, BadInput for a region that is not on the image,
-        TooLarge."""
-        wanted = region or Region(0, 0, record.size.width, record.size.height)
-        if not wanted.lies_in(record.size):
+        """Return RGB [h, w, 3] of the image or of a region of it.
+
+        min_side: a large image may be returned reduced as long as the region's longer side keeps this many pixels.
+
+        Raises ImageNotFound; BadInput for a region that is not on the image; TooLarge.
+        """
+        requested = region or Region(0, 0, record.size.width, record.size.height)
+        if not requested.lies_in(record.size):
             raise BadInput(
-                f"{wanted} does not lie on an image of {record.size.width} x {record.size.height}.",
+                f"{requested} does not lie on an image of {record.size.width} x {record.size.height}.",
                 field="region",
                 remedy="Name a region of the image.",
             )
         if record.tiles is None:
-            whole = await self._read(tenant, record)
-            return whole[wanted.y : wanted.y + wanted.height, wanted.x : wanted.x + wanted.width]
-        return await self._assemble(tenant, record, record.tiles, wanted, min_side)
+            image = await self._read_file(tenant, record)
+            return image[
+                requested.y : requested.y + requested.height, requested.x : requested.x + requested.width
+            ]
+        return await self._read_tiles(tenant, record, record.tiles, requested, min_side)
 
-    async def _read(self, tenant: str, record: ImageRecord) -> UInt8:
+    async def _read_file(self, tenant: str, record: ImageRecord) -> UInt8:
         loop = asyncio.get_running_loop()
         with SpooledTemporaryFile(SPOOL_BYTES) as spool:
             file = cast(BinaryIO, spool)
             await self._store.download(tenant, record.image_id, file)
             return await loop.run_in_executor(
-                self._workers, read_image, file, record.options, self._max_pixels
+                self._executor, read_image, file, record.options, self._max_pixels
             )
 
-    async def _assemble(
+    async def _read_tiles(
         self, tenant: str, record: ImageRecord, tiles: TilePyramid, region: Region, min_side: int
     ) -> UInt8:
-        loop, places = asyncio.get_running_loop(), asyncio.Semaphore(MAX_CONCURRENT_FETCHES)
-        level, size = choose_level(tiles, max(region.width, region.height), min_side)
+        loop, fetch_slots = asyncio.get_running_loop(), asyncio.Semaphore(MAX_CONCURRENT_FETCHES)
+        level, level_size = choose_level(tiles, max(region.width, region.height), min_side)
         part = region_at_level(to_stored_region(region, record.size, tiles.orientation), level)
         if part.width * part.height > self._max_pixels:
             raise TooLarge(
@@ -66,58 +77,55 @@ class RegionReader:
                 field="image_id",
                 remedy=f"Up to {self._max_pixels} are read.",
             )
-        result = np.empty((part.height, part.width, tiles.channels), np.uint8)
+        pixels = np.empty((part.height, part.width, tiles.channels), np.uint8)
 
-        async def place(row: int, column: int) -> None:
-            async with places:
+        async def fetch(row: int, column: int) -> None:
+            async with fetch_slots:
                 data = await self._store.read_tile(tenant, record.image_id, tiles.folder, level, row, column)
                 await loop.run_in_executor(
-                    self._workers, make_tile_paster(result, part, size, row, column), data
+                    self._executor, paste_tile, data, row, column, level_size, pixels, part
                 )
 
-        columns = tiles_along(part.x, part.width)
+        columns = tile_indices(part.x, part.width)
         await asyncio.gather(
-            *(place(row, column) for row in tiles_along(part.y, part.height) for column in columns)
+            *(fetch(row, column) for row in tile_indices(part.y, part.height) for column in columns)
         )
         return await loop.run_in_executor(
-            self._workers, lambda: to_rgb(apply_orientation(result, tiles.orientation))
+            self._executor, lambda: to_rgb(apply_orientation(pixels, tiles.orientation))
         )
 
 
-def choose_level(tiles: TilePyramid, longest: int, min_side: int) -> tuple[int, Size]:
-    """The smallest level that still has `min_side` pixels where the image has `longest`, and its size."""
+def choose_level(tiles: TilePyramid, longer_side: int, min_side: int) -> tuple[int, Size]:
+    """Return the most reduced level, and its size, in which `longer_side` pixels are still at least `min_side`."""
     level, size = 0, tiles.size
-    while min_side and level + 1 < tiles.levels and longest / (2 << level) >= min_side:
+    while min_side and level + 1 < tiles.levels and longer_side / (2 << level) >= min_side:
         level, size = level + 1, tile_pyramid.half_size(size)
     return level, size
 
 
 def region_at_level(region: Region, level: int) -> Region:
-    """All pixels of a level that show any of the region."""
+    """Return all pixels of a level that show any pixel of `region`, which is in pixels of level 0."""
     x0, y0 = region.x >> level, region.y >> level
     x1, y1 = ceil((region.x + region.width) / (1 << level)), ceil((region.y + region.height) / (1 << level))
     return Region(x0, y0, x1 - x0, y1 - y0)
 
 
-def tiles_along(start: int, length: int) -> range:
-    """Numbers of the tiles, along one side, that hold pixels of a part."""
+def tile_indices(start: int, length: int) -> range:
+    """Return the rows, or the columns, of the tiles that hold the pixels from `start` on."""
     return range(start // tile_pyramid.TILE_SIDE_PX, (start + length - 1) // tile_pyramid.TILE_SIDE_PX + 1)
 
 
-def make_tile_paster(into: UInt8, part: Region, size: Size, row: int, column: int) -> Callable[[bytes], None]:
-    """Decodes a tile and copies what lies in `part`, of a level of this size, into its pixels."""
+def paste_tile(data: bytes, row: int, column: int, level_size: Size, into: UInt8, part: Region) -> None:
+    """Decode a tile and copy its pixels that lie in `part` of the level.
 
-    def work(data: bytes) -> None:
-        left, top = column * tile_pyramid.TILE_SIDE_PX, row * tile_pyramid.TILE_SIDE_PX
-        height, width = (
-            min(tile_pyramid.TILE_SIDE_PX, size.height - top),
-            min(tile_pyramid.TILE_SIDE_PX, size.width - left),
-        )
-        tile = tile_pyramid.decode_tile(data, height, width, into.shape[2])
-        y0, y1 = max(top, part.y), min(top + height, part.y + part.height)
-        x0, x1 = max(left, part.x), min(left + width, part.x + part.width)
-        into[y0 - part.y : y1 - part.y, x0 - part.x : x1 - part.x] = tile[
-            y0 - top : y1 - top, x0 - left : x1 - left
-        ]
-
-    return work
+    level_size: of the whole level. into: the pixels [h, w, C] of `part`.
+    """
+    side = tile_pyramid.TILE_SIDE_PX
+    left, top = column * side, row * side
+    height, width = min(side, level_size.height - top), min(side, level_size.width - left)
+    tile = tile_pyramid.decode_tile(data, height, width, into.shape[2])
+    y0, y1 = max(top, part.y), min(top + height, part.y + part.height)
+    x0, x1 = max(left, part.x), min(left + width, part.x + part.width)
+    into[y0 - part.y : y1 - part.y, x0 - part.x : x1 - part.x] = tile[
+        y0 - top : y1 - top, x0 - left : x1 - left
+    ]

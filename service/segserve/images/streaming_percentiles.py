@@ -1,7 +1,7 @@
-"""What `scale` finds in an image, found in one that comes in bands and is never whole in memory.
+"""Find minimum, maximum and percentiles of an image that is read in bands and never held in memory as a whole.
 
-Percentiles need the sorted values. Where there are too many values to count each, their order statistics are
-found digit by digit: a radix selection, which reads the image once for every 16 bits of a value.
+Percentiles need sorted values. Where the dtype has too many values for a histogram, the order statistics are found
+digit by digit: a radix selection, which reads the image once for every 16 bits of a value.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,94 +21,99 @@ from segserve.images.normalise import (
 )
 from segserve.types import Normalise
 
-# Reads the image from the start: [h, W, C] from top to bottom.
-Bands = Callable[[], Iterable[NDArray[Any]]]
-_DIGIT = 16  # bits
+# Reads the image from the start and yields [h, W, C] from top to bottom.
+ReadBands = Callable[[], Iterable[NDArray[Any]]]
+
+_DIGIT_BITS = 16
 
 
-def find_value_ranges(bands: Bands, how: Normalise) -> list[ValueRange]:
-    """(low, high) of every channel, as `scale.to_uint8` would find them. Raises BadInput where nothing is
-    finite."""
-    return resolve_ranges(_percentiles(bands) if how is Normalise.PERCENTILE else _extremes(bands), how)
+def find_value_ranges(read_bands: ReadBands, mode: Normalise) -> list[ValueRange]:
+    """Return (low, high) of every channel, the same as `normalise.to_uint8` would find.
+
+    Raises BadInput where no value is finite.
+    """
+    find_ranges = _find_percentiles if mode is Normalise.PERCENTILE else _find_extremes
+    return resolve_ranges(find_ranges(read_bands), mode)
 
 
-def _extremes(bands: Bands) -> list[ValueRange | None]:
-    found: list[ValueRange | None] = []
-    for band in bands():
-        here = [find_extremes(band[:, :, channel]) for channel in range(band.shape[2])]
-        found = [_wider(*pair) for pair in zip(found, here, strict=True)] if found else here
-    return found
+def _find_extremes(read_bands: ReadBands) -> list[ValueRange | None]:
+    ranges: list[ValueRange | None] = []
+    for band in read_bands():
+        of_band = [find_extremes(band[:, :, channel]) for channel in range(band.shape[2])]
+        ranges = [_union(*pair) for pair in zip(ranges, of_band, strict=True)] if ranges else of_band
+    return ranges
 
 
-def _wider(a: ValueRange | None, b: ValueRange | None) -> ValueRange | None:
+def _union(a: ValueRange | None, b: ValueRange | None) -> ValueRange | None:
     if a is None or b is None:
         return a or b
     return min(a[0], b[0]), max(a[1], b[1])
 
 
-def _percentiles(bands: Bands) -> list[ValueRange | None]:
-    first = next(iter(bands()))
+def _find_percentiles(read_bands: ReadBands) -> list[ValueRange | None]:
+    first = next(iter(read_bands()))
     if not is_countable(first):
-        return [_selected(bands, channel) for channel in range(first.shape[2])]
+        return [_select_percentiles(read_bands, channel) for channel in range(first.shape[2])]
     counts = [np.zeros(np.iinfo(first.dtype).max + 1, np.int64) for _ in range(first.shape[2])]
-    for band in bands():
+    for band in read_bands():
         for channel, total in enumerate(counts):
             total += compute_histogram(band[:, :, channel])
     return [percentiles_of_histogram(total, PERCENTILES) for total in counts]
 
 
-def _selected(bands: Bands, channel: int) -> ValueRange | None:
-    """The percentiles of a channel, interpolated as np.percentile does by default."""
-    count = sum(int(np.isfinite(band[:, :, channel]).sum()) for band in bands())
+def _select_percentiles(read_bands: ReadBands, channel: int) -> ValueRange | None:
+    """Return the percentiles of a channel, interpolated as np.percentile does by default."""
+    count = sum(int(np.isfinite(band[:, :, channel]).sum()) for band in read_bands())
     if not count:
         return None
-    places = np.asarray(PERCENTILES) / 100 * (count - 1)
-    ranks = sorted({int(rank) for place in places for rank in (np.floor(place), np.ceil(place))})
-    found = dict(zip(ranks, _order_statistics(bands, channel, ranks), strict=True))
+    positions = np.asarray(PERCENTILES) / 100 * (count - 1)
+    ranks = sorted({int(rank) for position in positions for rank in (np.floor(position), np.ceil(position))})
+    values = dict(zip(ranks, _select_order_statistics(read_bands, channel, ranks), strict=True))
     low, high = (
-        found[int(np.floor(place))] * (1 - place % 1) + found[int(np.ceil(place))] * (place % 1)
-        for place in places
+        values[int(np.floor(position))] * (1 - position % 1) + values[int(np.ceil(position))] * (position % 1)
+        for position in positions
     )
     return float(low), float(high)
 
 
-def _order_statistics(bands: Bands, channel: int, ranks: list[int]) -> list[float]:
-    """The values at these places, from 0, of all finite ones in ascending order."""
-    dtype = next(iter(bands())).dtype
+def _select_order_statistics(read_bands: ReadBands, channel: int, ranks: list[int]) -> list[float]:
+    """Return the values at `ranks`, from 0, of all finite values in ascending order."""
+    dtype = next(iter(read_bands())).dtype
     bits = 8 * dtype.itemsize
-    prefixes, left = [0] * len(ranks), list(ranks)
-    for shift in range(bits - min(bits, _DIGIT), -1, -_DIGIT):
-        counts = {prefix: np.zeros(1 << min(bits, _DIGIT), np.int64) for prefix in prefixes}
-        for band in bands():
-            keys = _ordered(band[:, :, channel])
+    # prefixes: the leading digits of each wanted value. remaining: its rank among the values with those digits.
+    prefixes, remaining = [0] * len(ranks), list(ranks)
+    for shift in range(bits - min(bits, _DIGIT_BITS), -1, -_DIGIT_BITS):
+        counts = {prefix: np.zeros(1 << min(bits, _DIGIT_BITS), np.int64) for prefix in prefixes}
+        for band in read_bands():
+            keys = _to_sort_keys(band[:, :, channel])
             for prefix, total in counts.items():
                 # Shifted in two steps: a shift by all bits of a number is not defined.
-                same = keys[(keys >> np.uint64(shift) >> np.uint64(_DIGIT)) == prefix]
+                same = keys[(keys >> np.uint64(shift) >> np.uint64(_DIGIT_BITS)) == prefix]
                 digits = (same >> np.uint64(shift)) & np.uint64(len(total) - 1)
                 total += np.bincount(digits.astype(np.int64), minlength=len(total))
         for index, prefix in enumerate(prefixes):
-            below = np.cumsum(counts[prefix])
-            digit = int(np.searchsorted(below, left[index], side="right"))
-            left[index] -= int(below[digit - 1]) if digit else 0
-            prefixes[index] = prefix << _DIGIT | digit
-    return [_value(key, dtype) for key in prefixes]
+            cumulative = np.cumsum(counts[prefix])
+            digit = int(np.searchsorted(cumulative, remaining[index], side="right"))
+            remaining[index] -= int(cumulative[digit - 1]) if digit else 0
+            prefixes[index] = prefix << _DIGIT_BITS | digit
+    return [_from_sort_key(key, dtype) for key in prefixes]
 
 
-def _ordered(values: NDArray[Any]) -> NDArray[np.uint64]:
-    """The finite values of [h, W] as unsigned numbers in the same order."""
+def _to_sort_keys(values: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return the finite values of [h, W] as unsigned integers that sort in the same order."""
     finite = values[np.isfinite(values)]
     bits = 8 * finite.itemsize
     keys = np.ascontiguousarray(finite).view(f"u{finite.itemsize}").astype(np.uint64)
     sign = np.uint64(1 << (bits - 1))
     if finite.dtype.kind == "i":
         keys ^= sign
-    elif finite.dtype.kind == "f":  # negative ones ascend the other way round
+    elif finite.dtype.kind == "f":  # the bits of negative floats sort in reverse
         keys ^= np.where(keys & sign, np.uint64((1 << bits) - 1), sign)
     return keys
 
 
-def _value(key: int, dtype: np.dtype[Any]) -> float:
-    """The inverse of `_ordered`."""
+def _from_sort_key(key: int, dtype: np.dtype[Any]) -> float:
+    """Return the value of a key of `_to_sort_keys`."""
     bits = 8 * dtype.itemsize
     sign = 1 << (bits - 1)
     if dtype.kind == "i" or (dtype.kind == "f" and key & sign):

@@ -52,7 +52,7 @@ class SemanticSegmenter:
         Unavailable (Busy, OutOfMemory).
         """
         model = await self._registry.get(model_name, SemanticModel)
-        record = await self._library.record(tenant, image_id)
+        record = await self._library.get_record(tenant, image_id)
         tile = check_options(options, model.manifest, record.size)
         thresholds = resolve_thresholds(model.manifest, options.threshold)
         read_image = await self._library.prepare_read(tenant, image_id)

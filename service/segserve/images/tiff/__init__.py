@@ -1,0 +1,5 @@
+"""TIFF files, by tifffile and imagecodecs: pages, strips and tiles, channels, photometric interpretation.
+
+`directories.py` checks the chain of pages, `reader.py` opens and decodes a page, `bands.py` reads it band by band,
+`plane.py` describes one directory, and `photometric.py` converts stored samples to channels.
+"""

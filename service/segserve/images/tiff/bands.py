@@ -1,4 +1,4 @@
-"""TIFF in bands: from top to bottom, some rows of strips or tiles at a time, never whole in memory."""
+"""Read TIFF in bands: some rows of strips or tiles at a time, never the whole image in memory."""
 
 import math
 from collections.abc import Iterator
@@ -10,13 +10,18 @@ from numpy.typing import NDArray
 from segserve.images.image_source import RawPixels, damaged_file_error, wrap_codec_errors
 from segserve.images.tiff.plane import JPEG, TiffPlane, check_jpeg_headers, join_planes
 
-ROWS = 256  # of a band, or more where strips or tiles are higher
+# Rows of a band; more where strips or tiles are higher.
+BAND_ROWS = 256
 _MAX_BAND_BYTES = 1 << 28
+# TIFF's number for no compression.
+_UNCOMPRESSED = 1
 
 
 def can_read_in_bands(planes: list[TiffPlane]) -> bool:
-    """Whether a band of these, which become one image's channels, takes little memory. A strip of all rows,
-    which some writers make, is read row by row if it is not compressed."""
+    """Return whether a band of `planes`, the channels of one image, takes little memory.
+
+    A strip of all rows, which some writers make, is read row by row if it is not compressed.
+    """
     if all(_is_raw(plane) for plane in planes):
         return True
     if min(planes[0].chunk) < 1 or len({(plane.chunk, plane.chunk_samples) for plane in planes}) > 1:
@@ -25,35 +30,35 @@ def can_read_in_bands(planes: list[TiffPlane]) -> bool:
 
 
 def read_bands(planes: list[TiffPlane]) -> Iterator[RawPixels]:
-    """The pixels as parts of [h, W, C]."""
+    """Yield the pixels as parts of [h, W, C], from top to bottom."""
     for plane in planes:
         if plane.page.compression == JPEG:
             check_jpeg_headers(plane)
-    rows = max(_rows(plane) for plane in planes)
+    rows = max(_band_rows(plane) for plane in planes)
     for top in range(0, planes[0].height, rows):
         height = min(rows, planes[0].height - top)
         yield join_planes(planes, [_read(plane, top, height) for plane in planes])
 
 
 def _is_raw(plane: TiffPlane) -> bool:
-    """Strips of samples as they are, so that any row of them can be read."""
+    """Return whether strips hold plain samples, so that any row can be read by its offset."""
     page = plane.page
-    plain = page.compression == 1 and page.predictor == 1 and page.fillorder == 1
-    return plain and not page.is_tiled and plane.kind.bits == 8 * plane.item_bytes
+    plain = page.compression == _UNCOMPRESSED and page.predictor == 1 and page.fillorder == 1
+    return plain and not page.is_tiled and plane.sample_format.bits == 8 * plane.item_bytes
 
 
-def _rows(plane: TiffPlane) -> int:
-    """Of a band: whole strips or tiles, except of raw ones."""
-    return ROWS if _is_raw(plane) else math.ceil(ROWS / plane.chunk[0]) * plane.chunk[0]
+def _band_rows(plane: TiffPlane) -> int:
+    """Return the rows of a band: whole strips or tiles, unless samples are raw."""
+    return BAND_ROWS if _is_raw(plane) else math.ceil(BAND_ROWS / plane.chunk[0]) * plane.chunk[0]
 
 
 def _band_bytes(plane: TiffPlane) -> int:
     across = math.ceil(plane.width / plane.chunk[1]) * plane.chunk[1]
-    return _rows(plane) * across * plane.samples * plane.item_bytes
+    return _band_rows(plane) * across * plane.samples * plane.item_bytes
 
 
 def _read(plane: TiffPlane, top: int, height: int) -> NDArray[Any]:
-    """[height, W, samples] from row `top` on, in the machine's byte order."""
+    """Return [height, W, samples] from row `top` on, in the machine's byte order."""
     with wrap_codec_errors("TIFF"):
         read = _read_raw if _is_raw(plane) else _read_chunks
         samples = read(plane, top, height)
@@ -92,16 +97,18 @@ def _read_chunks(plane: TiffPlane, top: int, height: int) -> NDArray[Any]:
     rows = range(top // plane.chunk[0], math.ceil((top + height) / plane.chunk[0]))
     extra = {"jpegtables": page.jpegtables, "jpegheader": None} if page.compression == JPEG else {}
     samples = np.empty((height, plane.width, plane.samples), page.dtype)
-    decode = page.decode  # made at first use, from tags that are then read
+    decode = page.decode  # built at first use, from tags that are read only then
     for layer in range(plane.samples // plane.chunk_samples):
         for number in range((layer * down + rows.start) * across, (layer * down + rows.stop) * across):
             offset, count = plane.segments[number]
             handle.seek(offset)
-            found, at, shape = decode(handle.read(count) if count else None, number, _fullsize=False, **extra)
+            decoded, at, shape = decode(
+                handle.read(count) if count else None, number, _fullsize=False, **extra
+            )
             part = samples[
                 at[2] - top : at[2] - top + shape[1],
                 at[3] : at[3] + shape[2],
                 layer * plane.chunk_samples : (layer + 1) * plane.chunk_samples,
             ]
-            part[...] = page.nodata if found is None else found[0, : part.shape[0], : part.shape[1]]
+            part[...] = page.nodata if decoded is None else decoded[0, : part.shape[0], : part.shape[1]]
     return samples

@@ -1,8 +1,8 @@
-"""The chain of directories (pages) of a TIFF file, walked before a library reads any of them.
+"""Walk and check the chain of directories (pages) of a TIFF file before a library reads any of them.
 
-tifffile loads the directory of the first page as soon as it opens a file, each value of some tags as a Python
-object, and follows a chain that runs in a circle. So lengths are checked here first. Layouts: TIFF 6.0,
-section 2, and the BigTIFF design.
+tifffile loads the first page's directory as soon as it opens a file, makes a Python object of each value of some tags,
+and follows a chain that runs in a circle. So lengths are checked here first. Layouts: TIFF 6.0, section 2, and the
+BigTIFF design.
 """
 
 import struct
@@ -15,32 +15,37 @@ from segserve.errors import TooLarge
 from segserve.images.image_source import damaged_file_error, wrap_codec_errors
 
 _MAX_PAGES = 1 << 16
-# Far more than the strips of an image of MAX_SIDE or the longest descriptions; some 200 MB of objects.
+# Far more than an image of MAX_SIDE_PX has strips, or the longest description has characters. About 200 MB of objects.
 _MAX_TAG_VALUES = 1 << 22
 _MAX_TAGS = 4096
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """struct formats of a directory: number of entries, an entry (tag, type, count, value), next offset."""
+    """`_Layout` holds the struct formats of a directory.
 
-    number: str
+    entry_count: number of entries. entry: (tag, type, count, value). offset: of the next directory.
+    """
+
+    entry_count: str
     entry: str
     offset: str
 
 
 def read_directory_offsets(stream: BinaryIO) -> list[int]:
-    """Offset in bytes of every page's directory, at least one, each checked. Raises BadInput if the chain is
-    broken or circular, TooLarge if a page or the number of pages is."""
+    """Return the offset in bytes of every page's directory, at least one, each checked.
+
+    Raises BadInput if the chain is broken or circular, TooLarge if a page or the number of pages is.
+    """
     offsets: list[int] = []
     seen: set[int] = set()
     with wrap_codec_errors("TIFF"):
-        layout, offset = _header(stream)
+        layout, offset = _read_header(stream)
         while offset:
             if offset in seen:
                 raise damaged_file_error("TIFF")
             if len(offsets) == _MAX_PAGES:
-                raise _too_large(f"more than {_MAX_PAGES} pages")
+                raise _too_large_error(f"more than {_MAX_PAGES} pages")
             offsets.append(offset)
             seen.add(offset)
             offset = _check_directory(stream, layout, offset)
@@ -49,8 +54,8 @@ def read_directory_offsets(stream: BinaryIO) -> list[int]:
     return offsets
 
 
-def _header(stream: BinaryIO) -> tuple[_Layout, int]:
-    """The layout and the first directory's offset."""
+def _read_header(stream: BinaryIO) -> tuple[_Layout, int]:
+    """Return the layout and the first directory's offset."""
     stream.seek(0)
     head = stream.read(16)
     order = "<" if head[:2] == b"II" else ">"
@@ -61,21 +66,21 @@ def _header(stream: BinaryIO) -> tuple[_Layout, int]:
 
 
 def _check_directory(stream: BinaryIO, layout: _Layout, offset: int) -> int:
-    """The next directory's offset, 0 after the last."""
+    """Check a directory and return the next one's offset, 0 after the last."""
     stream.seek(offset)
-    number = _read(stream, layout.number)
-    if number > _MAX_TAGS:
+    entry_count = _read_number(stream, layout.entry_count)
+    if entry_count > _MAX_TAGS:
         raise damaged_file_error("TIFF")
-    entries = struct.iter_unpack(layout.entry, stream.read(number * struct.calcsize(layout.entry)))
+    entries = struct.iter_unpack(layout.entry, stream.read(entry_count * struct.calcsize(layout.entry)))
     if sum(count for tag, _, count in entries if tag in TIFF.TAG_LOAD) > _MAX_TAG_VALUES:
-        raise _too_large("a page with too much metadata")
-    return _read(stream, layout.offset)
+        raise _too_large_error("a page with too much metadata")
+    return _read_number(stream, layout.offset)
 
 
-def _read(stream: BinaryIO, kind: str) -> int:
-    value: int = struct.unpack(kind, stream.read(struct.calcsize(kind)))[0]
+def _read_number(stream: BinaryIO, struct_format: str) -> int:
+    value: int = struct.unpack(struct_format, stream.read(struct.calcsize(struct_format)))[0]
     return value
 
 
-def _too_large(what: str) -> TooLarge:
+def _too_large_error(what: str) -> TooLarge:
     return TooLarge(f"The TIFF file has {what}.", remedy="Save the page as a file of its own.", field="file")

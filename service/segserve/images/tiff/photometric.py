@@ -1,4 +1,4 @@
-"""What the samples of a TIFF page mean: TIFF 6.0's photometric interpretations to channels."""
+"""Convert the stored samples of a TIFF page to grey or RGB channels (TIFF 6.0's photometric interpretation)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +9,19 @@ from numpy.typing import NDArray
 from segserve.images.image_source import damaged_file_error
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
-# The interpretations that are read; YCbCr only where JPEG's decoder makes RGB of it.
+# The interpretations that are supported; YCbCr only where JPEG's decoder converts it to RGB.
 SUPPORTED_PHOTOMETRIC = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR)
 
 
 @dataclass(frozen=True)
 class SampleFormat:
-    """photometric: TIFF's number. bits: of a sample. colours: the palette [3, n] uint16, unless damaged."""
+    """`SampleFormat` says how a page's samples are stored.
+
+    photometric: TIFF's number of the interpretation.
+    bits: of a sample.
+    has_alpha: the last sample is opacity.
+    colours: the palette [3, n] uint16, or anything else in a damaged file.
+    """
 
     photometric: int
     bits: int
@@ -23,25 +29,29 @@ class SampleFormat:
     colours: object
 
 
-def samples_to_channels(samples: NDArray[Any], kind: SampleFormat) -> tuple[NDArray[Any], bool]:
-    """samples [H, W, C] as stored, to [H, W, any] grey, RGB or other channels, black at 0, and whether the
-    last is alpha. Samples of 1, 2 or 4 bits are brought to 0..255; others stay in their type."""
+def samples_to_channels(samples: NDArray[Any], sample_format: SampleFormat) -> tuple[NDArray[Any], bool]:
+    """Return the channels [H, W, any], black at 0, and whether the last one is alpha.
+
+    samples: [H, W, C] as stored.
+
+    Palettes and CMYK become RGB. Samples of 1, 2 or 4 bits are scaled to 0..255; others keep their dtype.
+    """
     if samples.dtype == np.bool_:
         samples = samples.view(np.uint8)
-    if kind.photometric == _PALETTE:
-        return _palette(samples, kind.colours), False
+    if sample_format.photometric == _PALETTE:
+        return _palette_to_rgb(samples, sample_format.colours), False
     if samples.dtype.kind == "u":
-        if kind.photometric == _WHITE_IS_ZERO:
-            samples = np.array((1 << kind.bits) - 1, samples.dtype) - samples
-        if kind.bits in (1, 2, 4):
-            samples = samples * np.uint8(255 // ((1 << kind.bits) - 1))
-        if kind.photometric == _CMYK and samples.shape[2] >= 4:
-            return _cmyk(samples), False
-    return samples, kind.has_alpha and samples.shape[2] > 1
+        if sample_format.photometric == _WHITE_IS_ZERO:
+            samples = np.array((1 << sample_format.bits) - 1, samples.dtype) - samples
+        if sample_format.bits in (1, 2, 4):
+            samples = samples * np.uint8(255 // ((1 << sample_format.bits) - 1))
+        if sample_format.photometric == _CMYK and samples.shape[2] >= 4:
+            return _cmyk_to_rgb(samples), False
+    return samples, sample_format.has_alpha and samples.shape[2] > 1
 
 
-def _palette(samples: NDArray[Any], colours: object) -> NDArray[np.uint8]:
-    """[H, W, 3] from indices; the palette's 16 bits become 8, as in Pillow."""
+def _palette_to_rgb(samples: NDArray[Any], colours: object) -> NDArray[np.uint8]:
+    """Return RGB [H, W, 3] of palette indices; the palette's 16 bits become 8, as in Pillow."""
     if not isinstance(colours, np.ndarray) or colours.dtype.kind != "u" or samples.dtype.kind != "u":
         raise damaged_file_error("TIFF")
     if colours.ndim != 2 or len(colours) != 3:
@@ -52,11 +62,11 @@ def _palette(samples: NDArray[Any], colours: object) -> NDArray[np.uint8]:
     return rgb
 
 
-def _cmyk(samples: NDArray[Any]) -> NDArray[Any]:
-    """[H, W, 3] in the same type: (full - ink) * (full - black) / full, as in Pillow."""
+def _cmyk_to_rgb(samples: NDArray[Any]) -> NDArray[Any]:
+    """Return RGB [H, W, 3] of the same dtype: (full - ink) * (full - black) / full, as in Pillow."""
     full = np.iinfo(samples.dtype).max
     rgb = np.empty((*samples.shape[:2], 3), samples.dtype)
-    for row, inks in zip(rgb, samples, strict=True):  # by row, for the wider numbers take memory
+    for row, inks in zip(rgb, samples, strict=True):  # row by row, because float64 takes memory
         left = full - inks.astype(np.float64)
         row[:] = np.rint(left[:, :3] * left[:, 3:4] / full)
     return rgb

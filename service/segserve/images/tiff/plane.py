@@ -1,4 +1,4 @@
-"""One directory of a TIFF file that holds an image, and what is done with its samples."""
+"""`TiffPlane`: one directory of a TIFF file that holds an image, as checked numbers."""
 
 import math
 from dataclasses import dataclass
@@ -12,47 +12,61 @@ from segserve.images.image_source import RawPixels, damaged_file_error, wrap_cod
 from segserve.images.raster.jpeg_header import read_frame_sizes
 from segserve.images.tiff.photometric import SampleFormat, samples_to_channels
 
-JPEG = 7  # TIFF's number of the compression
+# TIFF's number of the JPEG compression.
+JPEG = 7
 
 
 @dataclass(frozen=True)
 class TiffPlane:
-    """One directory with an image, its tags as checked numbers."""
+    """`TiffPlane` is one directory with an image: its tags as checked numbers.
+
+    samples: samples a pixel.
+    item_bytes: bytes a sample.
+    chunk: height and width of a strip or tile, in pixels.
+    chunk_samples: samples a pixel in one strip or tile; 1 where each sample has strips or tiles of its own.
+    segments: offset and size in bytes of every strip or tile.
+    """
 
     page: TiffPage
     width: int
     height: int
     samples: int
     item_bytes: int
-    kind: SampleFormat
+    sample_format: SampleFormat
     orientation: int
-    chunk: tuple[int, int]  # height and width of a strip or tile
+    chunk: tuple[int, int]
     chunk_samples: int
-    segments: tuple[tuple[int, int], ...]  # offset and number of bytes of every strip or tile
+    segments: tuple[tuple[int, int], ...]
 
     @property
     def chunks(self) -> int:
-        """How many strips or tiles there must be."""
+        """Return the number of strips or tiles that the image needs."""
         height, width = self.chunk
         across, down = math.ceil(self.width / width), math.ceil(self.height / height)
         return across * down * (self.samples // self.chunk_samples)
 
     @property
     def decoded_bytes(self) -> int:
-        """Of all strips or tiles, which may stand out over the image's edge."""
+        """Return the size of all decoded strips or tiles, which may extend beyond the image's edge."""
         return self.chunks * math.prod(self.chunk) * self.chunk_samples * self.item_bytes
 
 
 def join_planes(planes: list[TiffPlane], decoded: list[NDArray[Any]]) -> RawPixels:
-    """The planes' samples [h, W, samples] as channels."""
-    found = [samples_to_channels(values, plane.kind) for values, plane in zip(decoded, planes, strict=True)]
-    if len(found) == 1:
-        return RawPixels(*found[0], planes[0].orientation)
-    return RawPixels(np.concatenate([values for values, _ in found], axis=2), False, planes[0].orientation)
+    """Return the planes' decoded samples [h, W, samples] as the channels of one image."""
+    channels = [
+        samples_to_channels(samples, plane.sample_format)
+        for samples, plane in zip(decoded, planes, strict=True)
+    ]
+    if len(channels) == 1:
+        return RawPixels(*channels[0], planes[0].orientation)
+    return RawPixels(np.concatenate([values for values, _ in channels], axis=2), False, planes[0].orientation)
 
 
 def check_jpeg_headers(plane: TiffPlane) -> None:
-    """A JPEG's own header says how much memory its decoder takes; it must say what the directory says."""
+    """Raise BadInput where an embedded JPEG's size differs from the directory's.
+
+    The JPEG's own header decides how much memory its decoder takes.
+    """
     handle = plane.page.parent.filehandle
     height, width = plane.chunk
     with wrap_codec_errors("TIFF"):
@@ -61,6 +75,6 @@ def check_jpeg_headers(plane: TiffPlane) -> None:
         for offset, count in plane.segments:
             handle.seek(offset)
             sizes.extend(read_frame_sizes(handle.read(count)))
-    # Up to a whole number of 16-pixel blocks, as some writers do.
+    # Some writers round sizes up to a whole number of 16-pixel blocks.
     if any(lines > height + 15 or columns > width + 15 for lines, columns in sizes):
         raise damaged_file_error("TIFF")

@@ -1,4 +1,4 @@
-"""TIFF, by tifffile and imagecodecs."""
+"""Open a page of a TIFF file and decode it, with tifffile and imagecodecs."""
 
 import math
 import re
@@ -26,89 +26,96 @@ from segserve.images.tiff.photometric import SUPPORTED_PHOTOMETRIC, SampleFormat
 from segserve.images.tiff.plane import JPEG, TiffPlane, check_jpeg_headers, join_planes
 from segserve.types import Size
 
-# Four channels of float32. Together with the limit of pixels this bounds the memory for decoded samples.
+# Four channels of float32. Together with the pixel limit this bounds the memory for decoded samples.
 _MAX_BYTES_PER_PIXEL = 16
-# None, LZW, JPEG, deflate (two numbers), PackBits, zstd. For all but JPEG the decoder is told how many bytes
-# may come out; others (JPEG 2000, LZMA, ...) take memory as their own headers say.
-_COMPRESSIONS = (1, 5, JPEG, 8, 32946, 32773, 50000)
-# The variants of microscopes' makers are kept out: their readers open further files and trust all they read.
-_PLAIN = {f"is_{maker}": False for maker in TIFF.FILE_FLAGS}
+# None, LZW, JPEG, deflate (two numbers), PackBits, zstd. For all of these but JPEG the decoder is told how many bytes
+# to expect. Others (JPEG 2000, LZMA, ...) take as much memory as their own headers say.
+_SUPPORTED_COMPRESSIONS = (1, 5, JPEG, 8, 32946, 32773, 50000)
+# tifffile's readers of vendors' variants are turned off: they open further files and trust what they read.
+_PLAIN_TIFF = {f"is_{maker}": False for maker in TIFF.FILE_FLAGS}
 
 
-def open_tiff(stream: BinaryIO, page: int, max_pixels: int, max_banded: int) -> ImageSource:
-    """Samples of a pixel are channels, planar or not. So are the channels of ImageJ and OME files, which are
-    directories of their own; `page` then counts the positions in z and time. max_banded: pixels of an image
-    that can be read in bands."""
-    file, offsets, channels, stride = _look(stream)
+def open_tiff(stream: BinaryIO, page: int, max_pixels: int, max_banded_pixels: int) -> ImageSource:
+    """Open a page of a TIFF file and check its header.
+
+    page: from 0. The samples of a pixel are channels, planar or not. In ImageJ and OME files each channel may have a
+        directory of its own; `page` then counts the positions in z and time.
+    max_banded_pixels: limit for an image that can be read in bands; max_pixels: for any other.
+    """
+    file, offsets, channels, stride = _open_directories(stream)
     check_page(page, len(offsets) // channels)
     start = page % stride + page // stride * stride * channels
-    planes = [_plane(file, stream, offsets[start + stride * channel]) for channel in range(channels)]
-    limit = max_banded if (banded := can_read_in_bands(planes)) else max_pixels
+    planes = [_read_plane(file, stream, offsets[start + stride * channel]) for channel in range(channels)]
+    limit = max_banded_pixels if (banded := can_read_in_bands(planes)) else max_pixels
     check_size(planes[0].width, planes[0].height, limit)
-    _check(planes, stream, limit)
+    _check_planes(planes, stream, limit)
     size = Size(planes[0].height, planes[0].width)
     bands = partial(read_bands, planes) if banded else None
-    return ImageSource(size, planes[0].orientation, partial(_read, planes), bands)
+    return ImageSource(size, planes[0].orientation, partial(_decode_planes, planes), bands)
 
 
 def count_pages(stream: BinaryIO) -> int:
-    """How many pages `open_tiff` can open. Raises BadInput, TooLarge."""
-    _, offsets, channels, _ = _look(stream)
+    """Return the number of pages that `open_tiff` can open. Raises BadInput, TooLarge."""
+    _, offsets, channels, _ = _open_directories(stream)
     return len(offsets) // channels
 
 
-def _look(stream: BinaryIO) -> tuple[TiffFile, list[int], int, int]:
-    """The opened file, its directories, and over how many of them, how far apart, the channels of a page are."""
+def _open_directories(stream: BinaryIO) -> tuple[TiffFile, list[int], int, int]:
+    """Return (the opened file, the offsets of its directories, channels, stride); see `_find_channel_layout`."""
     offsets = read_directory_offsets(stream)
     with wrap_codec_errors("TIFF"):
         stream.seek(0)
-        file = TiffFile(stream, name="upload.tif", **_PLAIN)  # a spooled file has no name of its own
+        file = TiffFile(stream, name="upload.tif", **_PLAIN_TIFF)  # a spooled file has no name of its own
         first = file.pages.first
-        channels, stride = _channel_layout(str(first.description), index(first.samplesperpixel), len(offsets))
+        channels, stride = _find_channel_layout(
+            str(first.description), index(first.samplesperpixel), len(offsets)
+        )
     return file, offsets, channels, stride
 
 
-def _read(planes: list[TiffPlane]) -> RawPixels:
+def _decode_planes(planes: list[TiffPlane]) -> RawPixels:
     return join_planes(planes, [_decode(plane) for plane in planes])
 
 
-def _channel_layout(description: str, samples: int, directories: int) -> tuple[int, int]:
-    """(channels, stride): over how many directories the channels of a page are spread, and how many
-    directories apart they are. ImageJ varies channels first; OME states the order."""
+def _find_channel_layout(description: str, samples: int, directories: int) -> tuple[int, int]:
+    """Return (channels, stride): how many directories hold the channels of a page, and how far apart they are.
+
+    In ImageJ files the channel varies first. OME files state the order.
+    """
     sizes = {"C": 1, "Z": 1, "T": 1}
     order = "XYCZT"
     if description.startswith("ImageJ="):
-        found = re.search(r"^channels=(\d{1,4})\b", description, re.MULTILINE)
-        sizes["C"] = int(found[1]) if found else 1
+        match = re.search(r"^channels=(\d{1,4})\b", description, re.MULTILINE)
+        sizes["C"] = int(match[1]) if match else 1
     elif pixels := re.search(r"<(?:\w+:)?Pixels\b[^>]{0,2000}>", description):
-        named = dict(re.findall(r'(\w+)="(\w+)"', pixels[0]))
-        order = named.get("DimensionOrder", order)
-        sizes = {axis: int(named.get(f"Size{axis}", "1")) for axis in sizes}
+        attributes = dict(re.findall(r'(\w+)="(\w+)"', pixels[0]))
+        order = attributes.get("DimensionOrder", order)
+        sizes = {axis: int(attributes.get(f"Size{axis}", "1")) for axis in sizes}
     channels = sizes["C"]
     stride = math.prod(sizes[axis] for axis in order[: order.index("C")] if axis in sizes)
-    # Colour in one directory has its channels there. A file cut from a larger one is read as plain pages.
+    # A directory with colour holds all its channels. A file cut from a larger one is read as plain pages.
     if samples > 1 or channels < 1 or stride < 1 or directories % (channels * stride):
         return 1, 1
     return channels, stride
 
 
-def _plane(file: TiffFile, stream: BinaryIO, offset: int) -> TiffPlane:
-    """Reads a directory. Whatever of it is used is made a number here; what a tag holds may be anything."""
+def _read_plane(file: TiffFile, stream: BinaryIO, offset: int) -> TiffPlane:
+    """Read a directory. A tag may hold anything, so every value that is used is converted to a number here."""
     with wrap_codec_errors("TIFF"):
         stream.seek(offset)
         page = TiffPage(file, 0)
         if page.dtype is None or page.dtype.kind not in "buif" or page.jpegheader is not None:
             raise unsupported_error("This type of TIFF sample")
-        if page.compression not in _COMPRESSIONS:
+        if page.compression not in _SUPPORTED_COMPRESSIONS:
             raise unsupported_error("This compression of TIFF")
-        kind = SampleFormat(
+        sample_format = SampleFormat(
             photometric=index(page.photometric),
             bits=index(page.bitspersample),
             has_alpha=any(index(extra) in (1, 2) for extra in page.extrasamples[-1:]),
             colours=page.colormap,
         )
-        if kind.photometric not in SUPPORTED_PHOTOMETRIC or (
-            kind.photometric == 6 and page.compression != JPEG
+        if sample_format.photometric not in SUPPORTED_PHOTOMETRIC or (
+            sample_format.photometric == 6 and page.compression != JPEG
         ):
             raise unsupported_error("This colour space of TIFF")
         if index(page.imagedepth) != 1 or index(page.tiledepth) != 1:
@@ -123,21 +130,24 @@ def _plane(file: TiffFile, stream: BinaryIO, offset: int) -> TiffPlane:
             height=height,
             samples=samples,
             item_bytes=page.dtype.itemsize,
-            kind=kind,
-            orientation=_orientation(page),
+            sample_format=sample_format,
+            orientation=_read_orientation(page),
             chunk=(index(chunk[0]), index(chunk[1])),
             chunk_samples=1 if planar else samples,
             segments=tuple((index(offset), index(count)) for offset, count in segments),
         )
 
 
-def _orientation(page: TiffPage) -> int:
+def _read_orientation(page: TiffPage) -> int:
     value = page.tags.valueof(274, default=1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _check(planes: list[TiffPlane], stream: BinaryIO, max_pixels: int) -> None:
-    """Refuses what does not fit together, lies outside of the file or decodes to too much."""
+def _check_planes(planes: list[TiffPlane], stream: BinaryIO, max_pixels: int) -> None:
+    """Raise BadInput, TooLarge or UnsupportedFormat.
+
+    Checked are whether the planes fit together, lie within the file, and decode to few enough bytes.
+    """
     first = planes[0]
     file_bytes = stream.seek(0, 2)
     for plane in planes:
@@ -145,7 +155,7 @@ def _check(planes: list[TiffPlane], stream: BinaryIO, max_pixels: int) -> None:
             raise damaged_file_error("TIFF")
         if any(min(offset, count) < 0 or offset + count > file_bytes for offset, count in plane.segments):
             raise damaged_file_error("TIFF")
-        # A byte belongs to one strip: else a small file could be decoded over and over.
+        # Strips must not share bytes: otherwise a small file could be decoded over and over.
         if sum(count for _, count in plane.segments) > file_bytes:
             raise damaged_file_error("TIFF")
         if (plane.width, plane.height, plane.page.dtype) != (first.width, first.height, first.page.dtype):
@@ -160,11 +170,11 @@ def _check(planes: list[TiffPlane], stream: BinaryIO, max_pixels: int) -> None:
 
 
 def _decode(plane: TiffPlane) -> NDArray[Any]:
-    """[H, W, samples], in the machine's byte order."""
+    """Return [H, W, samples] in the machine's byte order."""
     if plane.page.compression == JPEG:
         check_jpeg_headers(plane)
     with wrap_codec_errors("TIFF"):
-        # [planar sample, 1, H, W, sample]; one thread, for how much is done at once is the caller's to decide
+        # [planar sample, 1, H, W, sample]. One thread: the caller decides how many images are decoded at a time.
         stored: NDArray[Any] = plane.page.asarray(squeeze=False, maxworkers=1)
         samples = np.moveaxis(stored[:, 0, :, :, 0], 0, -1) if len(stored) > 1 else stored[0, 0]
         return samples.astype(samples.dtype.newbyteorder("="), copy=False)

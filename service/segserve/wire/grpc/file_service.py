@@ -38,7 +38,7 @@ class FileService(files_pb2_grpc.FileServiceServicer):
         return files_pb2.UploadFileResponse(file=file_to_message(record))
 
     async def GetFile(self, request: files_pb2.GetFileRequest, context: Context) -> files_pb2.GetFileResponse:
-        record = await self._service.files.record(DEFAULT_TENANT, request.file_id)
+        record = await self._service.files.get_record(DEFAULT_TENANT, request.file_id)
         return files_pb2.GetFileResponse(file=file_to_message(record))
 
     async def DeleteFile(

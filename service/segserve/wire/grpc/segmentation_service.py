@@ -67,7 +67,7 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
     async def GetImage(
         self, request: segmentation_pb2.GetImageRequest, context: Context
     ) -> segmentation_pb2.GetImageResponse:
-        record = await self._service.images.record(DEFAULT_TENANT, request.image_id)
+        record = await self._service.images.get_record(DEFAULT_TENANT, request.image_id)
         return segmentation_pb2.GetImageResponse(
             image_id=record.image_id, width=record.size.width, height=record.size.height
         )

@@ -34,7 +34,7 @@ async def add_prompts(service: Service, job_id: str, request: AddPromptsIn) -> J
             "The job finds all objects by itself.", field="job_id", remedy="Submit one with objects."
         )
     before = PropagationRequest.model_validate_json(content)
-    record = await service.files.record(DEFAULT_TENANT, before.view.file_id)
+    record = await service.files.get_record(DEFAULT_TENANT, before.view.file_id)
     await asyncio.to_thread(check_object_prompts, request.objects, record, before.view.axis, "objects")
     added = [to_stored_prompts(item, job.revision + 1) for item in request.objects]
     after = before.model_copy(update={"objects": merge_prompts(before.objects, added)})

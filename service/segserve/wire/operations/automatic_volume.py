@@ -18,7 +18,7 @@ async def check_automatic_volume(service: Service, body: VolumeIn) -> VolumeMerg
     Raises BadInput naming the field at fault, ModelNotFound, WrongModel, NoAutomaticDecoder, FileNotFound.
     """
     params = body.params
-    record = await service.files.record(DEFAULT_TENANT, body.input.file_id)
+    record = await service.files.get_record(DEFAULT_TENANT, body.input.file_id)
     if record.kind is FileKind.VIDEO:
         raise BadInput("The file is a video.", field="input.file_id", remedy="Ask for kind 'tracking'.")
     view_shape(record, params.axis)

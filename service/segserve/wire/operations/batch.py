@@ -40,7 +40,7 @@ async def find_source(service: Service, body: BatchIn) -> BatchSource:
     """Where the images of the batch come from. Raises FileNotFound, BadInput, NotAllowed, TooLarge."""
     images = body.input
     if images.file_id is not None:
-        check_zip(await service.files.record(DEFAULT_TENANT, images.file_id))
+        check_zip(await service.files.get_record(DEFAULT_TENANT, images.file_id))
         return BatchSource(file_id=images.file_id)
     if images.root is not None:
         return BatchSource(

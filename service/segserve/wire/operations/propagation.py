@@ -30,7 +30,7 @@ async def check_video(service: Service, body: VideoIn) -> PropagationRequest:
 
     Raises BadInput naming the field at fault, TooLarge, ModelNotFound, WrongModel, FileNotFound.
     """
-    record = await service.files.record(DEFAULT_TENANT, body.input.file_id)
+    record = await service.files.get_record(DEFAULT_TENANT, body.input.file_id)
     if record.kind is FileKind.VOLUME:
         raise BadInput("The file is a volume.", field="input.file_id", remedy="Ask for kind 'volume'.")
     params = body.params
@@ -42,7 +42,7 @@ async def check_video(service: Service, body: VideoIn) -> PropagationRequest:
 async def check_volume(service: Service, body: VolumeIn) -> PropagationRequest:
     """As `check_video`."""
     params = body.params
-    record = await service.files.record(DEFAULT_TENANT, body.input.file_id)
+    record = await service.files.get_record(DEFAULT_TENANT, body.input.file_id)
     if record.kind is FileKind.VIDEO:
         raise BadInput("The file is a video.", field="input.file_id", remedy="Ask for kind 'video'.")
     view = FileView(record.file_id, params.axis, params.window)

@@ -48,7 +48,7 @@ async def build_prompts(service: Service, request: SegmentIn) -> list[Prompt]:
     mask_count = sum(prompt.mask is not None for prompt in request.prompts)
     if not mask_count:
         return build(Size(0, 0))  # only masks are compared with the image's size
-    size = (await service.images.record(DEFAULT_TENANT, request.image_id)).size
+    size = (await service.images.get_record(DEFAULT_TENANT, request.image_id)).size
     if mask_count * size.height * size.width > MAX_MASK_PIXELS:
         raise TooLarge(
             f"{mask_count} masks of this image's size are more than {MAX_MASK_PIXELS // MB} megapixels.",

@@ -17,7 +17,7 @@ async def check_tracking(service: Service, body: TrackingIn) -> TrackingRequest:
 
     Raises BadInput naming the field at fault, ModelNotFound, WrongModel, NoAutomaticDecoder, FileNotFound.
     """
-    record = await service.files.record(DEFAULT_TENANT, body.input.file_id)
+    record = await service.files.get_record(DEFAULT_TENANT, body.input.file_id)
     if record.kind is FileKind.VOLUME:
         raise BadInput(
             "The file is a volume.",

@@ -52,7 +52,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
     )
     async def get_file(file_id: FileId) -> Response:
         """Kind, size and frame rate of a stored file. HEAD tells whether there is one."""
-        return json_response(file_to_json(await service.files.record(DEFAULT_TENANT, file_id)))
+        return json_response(file_to_json(await service.files.get_record(DEFAULT_TENANT, file_id)))
 
     @api.delete(
         "/v1/files/{file_id}", status_code=204, responses=problem_responses(404, 422, 503), tags=["files"]

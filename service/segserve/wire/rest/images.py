@@ -76,7 +76,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
     )
     async def get_image(image_id: ImageId) -> Response:
         """The size of a stored image. HEAD tells whether there is one."""
-        return json_response(image_to_json(await service.images.record(DEFAULT_TENANT, image_id)))
+        return json_response(image_to_json(await service.images.get_record(DEFAULT_TENANT, image_id)))
 
     @api.delete(
         "/v1/images/{image_id}", status_code=204, responses=problem_responses(404, 422, 503), tags=["images"]

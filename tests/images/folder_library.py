@@ -1,0 +1,54 @@
+"""An image library over a folder, in which an image with a side over 256 pixels counts as large."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from segserve.images.image_library import ImageLibrary
+from segserve.images.region_reader import RegionReader
+from segserve.store.image_store import ImageStore
+from segserve.store.object_store import open_store
+from segserve.types import ImageLimits
+
+LIMITS = ImageLimits(pixels=100_000, tiled_pixels=1_000_000, tile_from=256)
+
+
+class FolderLibrary:
+    """`FolderLibrary` holds an image library and its parts, without a cache and without models."""
+
+    def __init__(self, folder: Path, limits: ImageLimits = LIMITS, quota: int = 0) -> None:
+        self.folder, executor = folder, ThreadPoolExecutor(2)
+        self.store = ImageStore(open_store(None, folder), quota)
+        self.reader = RegionReader(self.store, executor, limits.pixels)
+
+        async def forget(*args: object) -> None: ...
+
+        cache, registry = SimpleNamespace(forget=forget), SimpleNamespace(bundles=dict)
+        self.images = ImageLibrary(
+            self.store,
+            self.reader,
+            cast(Any, cache),
+            cast(Any, registry),
+            executor,
+            limits=limits,
+            forget=lambda *args: None,
+        )
+
+    def files(self) -> list[str]:
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
+
+
+def run_scenario(
+    folder: Path, scenario: Callable[[FolderLibrary], Awaitable[None]], **options: Any
+) -> FolderLibrary:
+    """Run `scenario` with a new library in an event loop, and return the library."""
+
+    async def run() -> FolderLibrary:
+        library = FolderLibrary(folder, **options)
+        await scenario(library)
+        return library
+
+    return asyncio.run(run())
