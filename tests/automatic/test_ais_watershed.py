@@ -54,10 +54,10 @@ def test_maps_are_resized_to_the_image_as_by_torch_em(size: Size) -> None:
     square = STARTER.preprocess.input_size
     scale = square / max(size.height, size.width)
     height, width = int(size.height * scale + 0.5), int(size.width * scale + 0.5)
-    for found, each in zip(resize_maps(maps, STARTER, size), maps, strict=True):
+    for resized, each in zip(resize_maps(maps, STARTER, size), maps, strict=True):
         up = bilinear(each, square, square)[:height, :width]
         exact = bilinear(up, size.height, size.width)
-        assert np.abs(found - exact).max() <= bilinear_error(each) + bilinear_error(up)
+        assert np.abs(resized - exact).max() <= bilinear_error(each) + bilinear_error(up)
 
 
 def test_packed_maps_give_the_same_segmentation() -> None:

@@ -28,11 +28,11 @@ class CountingCache:
     """A candidate cache whose decoder takes 20 ms per batch, and counts the batches."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def answer(*args: object) -> None: ...
+        async def return_none(*args: object) -> None: ...
 
         self.batches = 0
         executor = BoundedExecutor(1, 4, Metrics())
-        stub = SimpleNamespace(get_record=answer, get_prepared=answer)
+        stub = SimpleNamespace(get_record=return_none, get_prepared=return_none)
         self.cache = AmgCandidateCache(
             cast(Any, stub), cast(Any, stub), executor, ThreadPoolExecutor(1), Metrics(), 1 << 24
         )

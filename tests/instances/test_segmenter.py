@@ -30,15 +30,18 @@ LIMITS = DetectionThresholds(score=0.3, nms=0.4, mask=0.5, max_objects=60)
 
 
 def noise(height: int, width: int) -> UInt8:
-    """Nowhere even: where regions are equally good, nothing says which of them are looked at."""
+    """Return an image without even areas: regions with equal scores could come in any order."""
     return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def torchvisions_answer(
+def run_torchvision(
     network: Any, tensor: Float32, visible: Size, limits: DetectionThresholds
 ) -> dict[str, NDArray[Any]]:
-    """torchvision's answer for an input that is resized already: boxes [M, 4] in its pixels, scores and labels [M],
-    and masks [M, m, m] of probabilities, not yet pasted. In the type of the network."""
+    """Return torchvision's objects for a resized input, in the dtype of the network.
+
+    They are boxes [M, 4] in pixels of the input, scores [M], labels [M], and masks [M, m, m] of probabilities, not yet
+    pasted.
+    """
     heads = network.roi_heads
     heads.score_thresh, heads.nms_thresh = limits.score, limits.nms
     heads.detections_per_img = limits.max_objects
@@ -60,18 +63,18 @@ def assert_same(
     in_float64 = copy.deepcopy(network).double()
 
     def run() -> dict[str, NDArray[Any]]:
-        return torchvisions_answer(in_float64, tensor, visible, limits)
+        return run_torchvision(in_float64, tensor, visible, limits)
 
     exact, errors = run(), simulated_error(in_float64, run)
     assert len(exact["scores"]) >= at_least
-    assert errors["scores"] < 1e-4, "an image whose answer depends on rounding tells nothing"
+    assert errors["scores"] < 1e-4, "the objects of this image depend on rounding, so they prove nothing"
 
-    assert_near(torchvisions_answer(network, tensor, visible, limits), exact, errors)
+    assert_near(run_torchvision(network, tensor, visible, limits), exact, errors)
     detected = model.detect(tensor, visible)
     selected = select_boxes(detected.boxes, detected.scores, limits)
     masks = model.predict_masks(detected.features, selected.boxes, selected.labels)
-    answer = {"boxes": selected.boxes, "scores": selected.scores, "labels": selected.labels, "masks": masks}
-    assert_near(answer, exact, errors)
+    result = {"boxes": selected.boxes, "scores": selected.scores, "labels": selected.labels, "masks": masks}
+    assert_near(result, exact, errors)
 
     boxes = scale_boxes(selected.boxes, visible, Size(*image.shape[:2]))
     pasted = paste_masks_in_image(
@@ -80,37 +83,37 @@ def assert_same(
     filled = [index for index in range(len(boxes)) if (pasted[index] >= limits.mask).any()]
     objects = find_objects(image, model, limits, Timings())
     assert len(objects) == len(filled)
-    for found, index in zip(objects, filled, strict=True):
-        assert found.category == model.manifest.classes[selected.labels[index]]
-        assert found.score == selected.scores[index]
-        assert np.array_equal(corners(found), boxes[index])
-        differs = crop.to_mask(found.crop) != (pasted[index] >= limits.mask)
+    for segmented, index in zip(objects, filled, strict=True):
+        assert segmented.category == model.manifest.classes[selected.labels[index]]
+        assert segmented.score == selected.scores[index]
+        assert np.array_equal(corners(segmented), boxes[index])
+        differs = crop.to_mask(segmented.crop) != (pasted[index] >= limits.mask)
         error = bilinear_error(np.pad(masks[index], 1))
         assert not (differs & ~undecided(pasted[index], error, limits.mask)).any()
 
 
 def assert_near(
-    answer: Mapping[str, NDArray[Any]], exact: Mapping[str, NDArray[Any]], errors: Mapping[str, float]
+    result: Mapping[str, NDArray[Any]], exact: Mapping[str, NDArray[Any]], errors: Mapping[str, float]
 ) -> None:
     """The same objects to within the errors; those of nearly the same score may have changed places."""
-    assert len(answer["scores"]) == len(exact["scores"])
+    assert len(result["scores"]) == len(exact["scores"])
     left = list(range(len(exact["scores"])))
-    for index, label in enumerate(answer["labels"]):
+    for index, label in enumerate(result["labels"]):
         same = min(
             (other for other in left if exact["labels"][other] == label),
             key=lambda other: (
-                np.abs(answer["masks"][index] - exact["masks"][other]).max()
-                + np.abs(answer["boxes"][index] - exact["boxes"][other]).max()
+                np.abs(result["masks"][index] - exact["masks"][other]).max()
+                + np.abs(result["boxes"][index] - exact["boxes"][other]).max()
             ),
         )
         for name in ("scores", "boxes", "masks"):
-            assert np.abs(answer[name][index] - exact[name][same]).max() <= errors[name], (name, index)
+            assert np.abs(result[name][index] - exact[name][same]).max() <= errors[name], (name, index)
         left.remove(same)
 
 
-def corners(found: SegmentedObject) -> Float32:
-    assert found.box is not None
-    return np.array([found.box.x0, found.box.y0, found.box.x1, found.box.y1], np.float32)
+def corners(segmented: SegmentedObject) -> Float32:
+    assert segmented.box is not None
+    return np.array([segmented.box.x0, segmented.box.y0, segmented.box.x1, segmented.box.y1], np.float32)
 
 
 @pytest.mark.parametrize(

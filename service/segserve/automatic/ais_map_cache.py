@@ -1,4 +1,4 @@
-"""The AIS decoder's maps of an image, from the nearest place that has them.
+"""The AIS decoder's maps of an image, from the nearest cache that has them.
 
     this process -> Redis -> decoded from the embedding
 

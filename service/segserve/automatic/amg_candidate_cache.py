@@ -141,9 +141,7 @@ class AmgCandidateCache:
                     field="params.points_per_side",
                     remedy="Take fewer points a side, or a smaller stability_score_offset.",
                 )
-        await self._images.get_record(
-            tenant, image_id
-        )  # raises if the image was deleted: then nothing is kept
+        await self._images.get_record(tenant, image_id)  # raises if the image was deleted meanwhile
         self._metrics.whole_images.count_amg_grid("decoder")
         if candidates.nbytes <= self._entries.maxsize:
             self._entries[key] = candidates

@@ -4,7 +4,7 @@ As Segment Anything for Microscopy does it (micro-sam 1.8, `automatic_3d_segment
 of the next slice by its overlap: the part of the first that lies under the second. The multicut of these pairs decides
 which are one object. The library is micro-sam's, so the labels are micro-sam's but for their numbers.
 
-It differs from micro-sam in four places, where micro-sam does not do what it says:
+It differs from micro-sam in four points, where micro-sam does not do what it documents:
 - micro-sam hands `beta` to a solver that ignores it; here it has its effect.
 - `with_background` is about edges to the background, and there are none: it is left out.
 - With `gap_closing`, micro-sam gives objects after an empty slice at either end the ids of earlier objects, which joins

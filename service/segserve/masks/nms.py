@@ -1,6 +1,6 @@
 """Non-maximum suppression (NMS) of boxes, as `torchvision.ops.nms` does it on a CPU.
 
-Comparisons are made in fp32 as torch makes them, so that what lies on a threshold falls to the same side.
+Comparisons are made in fp32, as in torch, so a box whose IoU lies on the threshold gets the same decision.
 """
 
 import numpy as np
@@ -15,7 +15,8 @@ def nms(boxes: Float32, scores: Float32, threshold: float, max_boxes: int | None
     """Return the positions of the boxes [N, 4] that stay, by descending score [N].
 
     Of two boxes whose IoU exceeds the threshold, the one with the higher score stays; of equal scores, the earlier.
-    max_boxes: stop after so many boxes; None keeps all. The box coordinates are (x0, y0, x1, y1).
+    boxes: (x0, y0, x1, y1) each.
+    max_boxes: stop when so many boxes stay; None is no limit.
     """
     order = np.argsort(-scores, kind="stable")
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
