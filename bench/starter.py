@@ -13,7 +13,7 @@ import numpy as np
 from bench.common import THREADS, Line
 from segserve.automatic.ais_watershed import resize_maps, segment_by_watershed
 from segserve.automatic.parameters import resolve_ais_params
-from segserve.decode.segmenter import decode_prompt
+from segserve.decode.decode_prompt import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
 from segserve.evaluate.cli_choices import Correction, FirstPrompt

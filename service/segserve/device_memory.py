@@ -27,7 +27,7 @@ class DeviceMemory:
     def __init__(self, nvml: Any | None) -> None:
         self._nvml = nvml
 
-    def used(self) -> dict[str, int]:
+    def read_used_bytes(self) -> dict[str, int]:
         """Bytes in use, by the device's number as the driver counts; without those that do not tell."""
         found: dict[str, int] = {}
         if self._nvml is None:

@@ -145,7 +145,7 @@ class Settings(BaseSettings):
         }
 
     @property
-    def exposed(self) -> bool:
+    def is_exposed(self) -> bool:
         """Whether others than this machine can connect."""
         try:
             return not ip_address(self.host).is_loopback

@@ -17,6 +17,9 @@ Int64 = NDArray[np.int64]
 
 DEFAULT_TENANT = "default"
 
+# Bytes. Settings in MB are decimal.
+MB = 1_000_000
+
 
 @dataclass(frozen=True)
 class Size:

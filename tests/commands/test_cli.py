@@ -63,7 +63,7 @@ def test_serving_imports_no_torch(tmp_path: Path) -> None:
         "from segserve.settings import Settings; import segserve.cli; from pathlib import Path\n"
         f"s = Service(Settings(data_dir=Path({str(tmp_path)!r}))); create_api(s)\n"
         "async def main():\n"
-        "    await s.start(); await s.warm_up(); await s.stop()\n"
+        "    await s.start(); await s.warm_up.run(); await s.stop()\n"
         "asyncio.run(main())\n"
         "print([m for m in ('torch', 'onnx', 'cv2', 'sam2', 'segment_anything') if m in sys.modules])"
     )

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segserve.decode.prompt_encoding import (
-    CANDIDATES,
-    SINGLE,
+    CANDIDATE_TOKENS,
+    SINGLE_TOKEN,
     encode_tokens,
     logits_geometry,
     mask_to_logits,
@@ -69,17 +69,17 @@ def test_candidates_are_asked_where_the_extent_is_open() -> None:
     negative = Prompt(POINT.points, np.array([0]))
     two = Prompt(np.zeros((2, 2), np.float32), np.array([1, 1]))
     for prompt, expected in (
-        (POINT, CANDIDATES),
-        (BOX, [SINGLE]),
-        (BOTH, [SINGLE]),
-        (negative, [SINGLE]),
-        (two, [SINGLE]),
+        (POINT, CANDIDATE_TOKENS),
+        (BOX, [SINGLE_TOKEN]),
+        (BOTH, [SINGLE_TOKEN]),
+        (negative, [SINGLE_TOKEN]),
+        (two, [SINGLE_TOKEN]),
     ):
         assert select_mask_tokens(prompt, ModelKind.SAM, None, Select.BEST) == expected
-    assert select_mask_tokens(BOX, ModelKind.SAM, True, Select.ALL) == CANDIDATES
-    assert select_mask_tokens(POINT, ModelKind.SAM, False, Select.ALL) == [SINGLE]
+    assert select_mask_tokens(BOX, ModelKind.SAM, True, Select.ALL) == CANDIDATE_TOKENS
+    assert select_mask_tokens(POINT, ModelKind.SAM, False, Select.ALL) == [SINGLE_TOKEN]
     assert select_mask_tokens(POINT, ModelKind.SAM, False, Select.FIRST) == [1]
-    assert select_mask_tokens(BOX, ModelKind.SAM2, None, Select.BEST) == [SINGLE, *CANDIDATES], (
+    assert select_mask_tokens(BOX, ModelKind.SAM2, None, Select.BEST) == [SINGLE_TOKEN, *CANDIDATE_TOKENS], (
         "its stability rule needs them"
     )
 

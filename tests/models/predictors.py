@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segserve.decode.segmenter import decode_prompt
+from segserve.decode.decode_prompt import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
 from segserve.models.importers.compare_arrays import error_over_std

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
 from segserve.automatic.parameters import AmgParams
-from segserve.decode.segmenter import is_stable
+from segserve.decode.mask_choice import is_stable
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.models.bundle import Bundle
 from segserve.models.export.sam2 import export_sam2

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segserve.decode.segmenter import decode_prompt
+from segserve.decode.decode_prompt import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BrokenModel

@@ -4,7 +4,7 @@ ONNX Runtime binds its arrays as it binds a GPU's."""
 import numpy as np
 import pytest
 
-from segserve.decode.segmenter import decode_prompt
+from segserve.decode.decode_prompt import decode_prompt
 from segserve.encode.prepared_cache import EmbeddingKey, PreparedCache, PreparedImage
 from segserve.errors import OutOfMemory
 from segserve.models.bundle import Bundle

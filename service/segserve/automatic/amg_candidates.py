@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.decode.prompt_encoding import CANDIDATES, SINGLE, encode_tokens
+from segserve.decode.prompt_encoding import CANDIDATE_TOKENS, SINGLE_TOKEN, encode_tokens
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.masks.geometry import bounding_box
 from segserve.masks.upscale import MaskMeasure
@@ -109,7 +109,7 @@ def cut_patch(logits: Float32, depth: float) -> LogitsPatch:
 
 def select_mask_channels(manifest: PromptableManifest) -> list[int]:
     """Return the decoder's multimask channels, or its single mask if it has no others."""
-    return [token for token in CANDIDATES if token in manifest.dims.masks] or [SINGLE]
+    return [token for token in CANDIDATE_TOKENS if token in manifest.dims.masks] or [SINGLE_TOKEN]
 
 
 def decode_point(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from segserve.app import Role, Service
+from segserve.app import EncodingService
 from segserve.commands.common_options import DataDir
 from segserve.commands.server_options import Host, LogFormat, MetricsPort, configure_logs
 from segserve.settings import load_settings
@@ -29,10 +29,10 @@ def encoder(
     """
     settings = load_settings(host=host, data_dir=data_dir, log_format=log_format)
     configure_logs(settings)
-    service = Service(settings, role=Role.ENCODER)
+    service = EncodingService(settings)
 
     def print_addresses(rest: str, grpc: str | None) -> None:
         print(f"segserve encodes at {grpc}   (metrics: {rest}/metrics)", file=sys.stderr, flush=True)
 
     api = create_worker_api(service)
-    run_server(Server(service, api, metrics_port, port, worker=True, on_started=print_addresses))
+    run_server(Server(service, api, metrics_port, port, on_started=print_addresses))

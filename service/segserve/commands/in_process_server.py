@@ -27,9 +27,7 @@ class InProcessServer(threading.Thread):
         settings = load_quiet_settings(data_dir=data_dir).model_copy(update=PRIVATE)
         self._service = Service(settings, role=Role.WORKER)
         self._job_worker = self._service.jobs.create_worker(create_job_runners(self._service))
-        self._server = Server(
-            self._service, create_api(self._service), 0, None, worker=False, on_started=self._on_started
-        )
+        self._server = Server(self._service, create_api(self._service), 0, None, on_started=self._on_started)
         self._started_or_failed = threading.Event()
         self._url: str | None = None
         self._error: BaseException | None = None

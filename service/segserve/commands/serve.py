@@ -62,6 +62,4 @@ def serve(
         sys.stderr.flush()
 
     api = create_api(service)
-    run_server(
-        Server(service, api, settings.port, settings.grpc_port, worker=False, on_started=print_addresses)
-    )
+    run_server(Server(service, api, settings.port, settings.grpc_port, on_started=print_addresses))

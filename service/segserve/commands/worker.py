@@ -63,7 +63,7 @@ def worker(
     if with_parent:
         stop_when_stdin_closes()
     api = create_worker_api(service)
-    run_server(Server(service, api, metrics_port, None, worker=False, on_started=start_jobs))
+    run_server(Server(service, api, metrics_port, None, on_started=start_jobs))
 
 
 async def run_jobs(job_worker: JobWorker) -> None:

@@ -202,9 +202,9 @@ class Embeddings:
         )
         return ImageBytes(data, ReadOptions())
 
-    def images(self) -> set[tuple[str, str]]:
+    def held_images(self) -> set[tuple[str, str]]:
         """(tenant, image_id) of everything of which something is held."""
-        return self._prepared.images() | set(self._large)
+        return self._prepared.held_images() | set(self._large)
 
     def forget(self, tenant: str, image_id: str) -> None:
         self._large.pop((tenant, image_id), None)

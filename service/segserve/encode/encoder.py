@@ -103,13 +103,14 @@ class LocalEncoder:
         max_batch: int,
         max_waiting: int,
         max_pixels: int,
-        at_once: int = 1,
+        concurrent_batches: int = 1,
     ) -> None:
         self._images, self._stored, self._cache, self._registry = images, stored, cache, registry
         self._readers, self._metrics = readers, metrics
         self._max_batch, self._max_waiting, self._max_pixels = max_batch, max_waiting, max_pixels
-        self._at_once, self._ahead_of_device = at_once, 2 * max(max_batch, at_once)
-        self._device = ThreadPoolExecutor(at_once, "encode")
+        self._concurrent_batches = concurrent_batches
+        self._ahead_of_device = 2 * max(max_batch, concurrent_batches)
+        self._device = ThreadPoolExecutor(concurrent_batches, "encode")
         self._waiting: dict[Priority, deque[QueuedImage]] = {priority: deque() for priority in Priority}
         self._reading: set[QueuedImage] = set()
         self._ready: list[QueuedImage] = []
@@ -159,7 +160,7 @@ class LocalEncoder:
                 item = self._waiting[priority].popleft()
                 self._reading.add(item)
                 self._start(self._read(item))
-        while self._ready and self._running < self._at_once:
+        while self._ready and self._running < self._concurrent_batches:
             self._running += 1
             self._start(self._run(self._take_batch()))
         for priority, queue in self._waiting.items():

@@ -64,6 +64,6 @@ class PreparedCache:
         for key in [k for k in self._held if (k.tenant, k.image_id) == (tenant, image_id)]:
             del self._held[key]
 
-    def images(self) -> set[tuple[str, str]]:
+    def held_images(self) -> set[tuple[str, str]]:
         """(tenant, image_id) of everything held."""
         return {(key.tenant, key.image_id) for key in self._held}

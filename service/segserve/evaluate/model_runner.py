@@ -14,7 +14,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from segserve.app import Service
-from segserve.decode.segmenter import decode_prompt
+from segserve.decode.decode_prompt import decode_prompt
 from segserve.errors import BadInput, CacheUnavailable, ImageNotFound
 from segserve.evaluate.cli_choices import MapKind
 from segserve.evaluate.ground_truth import FilePair, read_label_map

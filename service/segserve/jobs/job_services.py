@@ -118,7 +118,7 @@ class JobServices:
         """Return what must run in the background; each part runs until cancelled."""
         tasks = [self._count_jobs()]
         if self._server is not None:
-            tasks.append(self._server.keep())
+            tasks.append(self._server.keep_running())
         if self._embedded_worker is not None:
             tasks.append(self._embedded_worker.keep_running())
         if self._sends_webhooks:

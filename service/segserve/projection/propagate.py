@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from segserve.decode.segmenter import decode_prompt
+from segserve.decode.decode_prompt import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.masks import crop, rle
 from segserve.masks.geometry import iou

@@ -152,7 +152,7 @@ class PrivateRedis:
                 remedy=f"Read {log}, or name another server with SEGSERVE_REDIS_URL.",
             )
 
-    async def keep(self) -> None:
+    async def keep_running(self) -> None:
         """Start it again should it die, until cancelled; its clients reconnect by themselves."""
         while True:
             await asyncio.sleep(CHECK_S)

@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from segserve import temporary_files
-from segserve.app import Service
+from segserve.app import EncodingService
 from segserve.wire.grpc.server import serve_grpc
 from segserve.wire.http.protocol import create_protocol
 
@@ -28,21 +28,19 @@ class Server(uvicorn.Server):
 
     port: of REST; 0 takes a free one.
     grpc_port: None for no gRPC.
-    worker: gRPC serves EncoderService, otherwise all other services.
     on_started: called with the URL of REST and the address of gRPC, once both listen.
     """
 
     def __init__(
         self,
-        service: Service,
+        service: EncodingService,
         api: FastAPI,
         port: int,
         grpc_port: int | None,
         *,
-        worker: bool,
         on_started: Callable[[str, str | None], None],
     ) -> None:
-        self.service, self._grpc_port, self._worker = service, grpc_port, worker
+        self.service, self._grpc_port = service, grpc_port
         self._on_started = on_started
         self._grpc = AsyncExitStack()
         super().__init__(
@@ -66,9 +64,7 @@ class Server(uvicorn.Server):
             return
         host, grpc_address = self.service.settings.host, None
         if self._grpc_port is not None:
-            running = serve_grpc(
-                self.service, host, self._grpc_port, worker=self._worker, grace_s=SHUTDOWN_GRACE_S
-            )
+            running = serve_grpc(self.service, host, self._grpc_port, grace_s=SHUTDOWN_GRACE_S)
             grpc_address = local_address(host, await self._grpc.enter_async_context(running))
         bound = self.servers[0].sockets[0].getsockname()
         self._on_started(f"http://{local_address(bound[0], bound[1])}", grpc_address)

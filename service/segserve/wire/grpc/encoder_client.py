@@ -8,9 +8,9 @@ from typing import Any
 import grpc
 from grpc import StatusCode
 
-from segserve.app import MB
 from segserve.encode.encoder import EncodeRequest
 from segserve.timing import Timings
+from segserve.types import MB
 from segserve.v1 import encoder_pb2, encoder_pb2_grpc
 from segserve.wire.grpc.convert.encoder import encode_to_message
 from segserve.wire.grpc.errors import worker_error

@@ -2,7 +2,7 @@
 
 from typing import Any, TypeAlias
 
-from segserve.app import Service
+from segserve.app import EncodingService
 from segserve.v1 import encoder_pb2, encoder_pb2_grpc
 from segserve.wire.grpc.convert.encoder import encode_from_message
 
@@ -12,7 +12,7 @@ Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
 class EncoderService(encoder_pb2_grpc.EncoderServiceServicer):
     """Encodes images with the models of this process."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: EncodingService) -> None:
         self._service = service
 
     async def Encode(

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, TypeAlias, cast
 
-from segserve.app import MB, Service
+from segserve.app import Service
 from segserve.errors import BadInput, TooLarge
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT
+from segserve.types import DEFAULT_TENANT, MB
 from segserve.v1 import files_pb2, files_pb2_grpc
 from segserve.wire.grpc.convert.files import file_to_message
 from segserve.wire.http.limits import SPOOL_BYTES

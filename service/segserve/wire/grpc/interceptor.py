@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import grpc
 import structlog
 
-from segserve.app import Service
+from segserve.app import EncodingService
 from segserve.errors import SegserveError
 from segserve.wire.grpc.errors import DETAILS_KEY, error_to_status, status_code
 
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 class RequestLogger(grpc.aio.ServerInterceptor):
     """Binds a request id to the logs, counts and times the call, and turns errors into statuses."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: EncodingService) -> None:
         self._metrics = service.metrics
 
     async def intercept_service(

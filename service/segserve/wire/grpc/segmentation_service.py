@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, TypeAlias, cast
 
-from segserve.app import MB, Service
+from segserve.app import Service
 from segserve.errors import BadInput, TooLarge
 from segserve.models.promptable_model import PromptableModel
 from segserve.temporary_files import translate_disk_full
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, ReadOptions
+from segserve.types import DEFAULT_TENANT, MB, ReadOptions
 from segserve.v1 import segmentation_pb2, segmentation_pb2_grpc
 from segserve.wire.grpc.convert import segment as convert_segment
 from segserve.wire.grpc.convert.automatic import (

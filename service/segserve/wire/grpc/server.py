@@ -9,8 +9,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from segserve.app import MB, Service
+from segserve.app import EncodingService, Service
 from segserve.errors import BadInput
+from segserve.types import MB
 from segserve.v1 import (
     encoder_pb2,
     encoder_pb2_grpc,
@@ -44,18 +45,15 @@ JOBS = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 
 
 @asynccontextmanager
-async def serve_grpc(
-    service: Service, host: str, port: int, *, worker: bool, grace_s: float
-) -> AsyncIterator[int]:
+async def serve_grpc(service: EncodingService, host: str, port: int, *, grace_s: float) -> AsyncIterator[int]:
     """Run a gRPC server while the block runs, and yield its port.
 
-    worker: serve EncoderService; otherwise all other services.
     grace_s: how long running calls may go on at the end.
 
     Raises BadInput where it cannot listen.
     """
     server = create_server(service)
-    names = add_services(server, service, worker=worker)
+    names = add_services(server, service)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
@@ -75,7 +73,7 @@ async def serve_grpc(
         await server.stop(grace_s)
 
 
-def create_server(service: Service) -> Any:
+def create_server(service: EncodingService) -> Any:
     """A server with limits and the interceptor, still without services."""
     return grpc.aio.server(
         interceptors=[RequestLogger(service)],
@@ -92,9 +90,9 @@ def create_server(service: Service) -> Any:
     )
 
 
-def add_services(server: Any, service: Service, *, worker: bool) -> list[str]:
-    """Add the services of a worker or of the API, and return their names."""
-    if worker:
+def add_services(server: Any, service: EncodingService) -> list[str]:
+    """Add the services of the API, or of an encoder worker, and return their names."""
+    if not isinstance(service, Service):
         encoder_pb2_grpc.add_EncoderServiceServicer_to_server(EncoderService(service), server)
         return [ENCODER]
     segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server(SegmentationService(service), server)
@@ -103,11 +101,11 @@ def add_services(server: Any, service: Service, *, worker: bool) -> list[str]:
     return [SEGMENTATION, FILES, JOBS]
 
 
-async def update_health(service: Service, checks: Any, names: list[str]) -> None:
+async def update_health(service: EncodingService, checks: Any, names: list[str]) -> None:
     """Let the standard health check (grpc.health.v1) answer what /readyz answers, until cancelled."""
     states = health_pb2.HealthCheckResponse
     while True:
-        status, _ = await service.readiness()
+        status, _ = await service.check_readiness()
         state = states.NOT_SERVING if status == "unavailable" else states.SERVING
         for name in ("", *names):
             await checks.set(name, state)

@@ -1,7 +1,7 @@
 """Limits on the size and the pace of requests and answers. Those that operators may change are in `settings`."""
 
-from segserve.app import MB
 from segserve.settings import Settings
+from segserve.types import MB
 
 # Request line and headers together.
 MAX_HEADER_BYTES = 32 << 10

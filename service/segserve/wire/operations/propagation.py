@@ -3,7 +3,7 @@
 import asyncio
 
 from segserve.app import Service
-from segserve.decode.segmenter import check_prompt_coordinates
+from segserve.decode.check_prompt import check_prompt_coordinates
 from segserve.errors import BadInput, TooLarge
 from segserve.files.file_view import FileView, check_window, view_shape
 from segserve.jobs.kinds.job_requests import EngineName, PromptOnSlice, PropagationRequest, RequestedObject

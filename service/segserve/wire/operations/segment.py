@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from segserve.app import MB, Service
+from segserve.app import Service
 from segserve.decode.segmenter import SegmentResult
 from segserve.errors import TooLarge
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, Candidate, Prompt, Size
+from segserve.types import DEFAULT_TENANT, MB, Candidate, Prompt, Size
 from segserve.wire.schemas.segment import SegmentIn
 
 # All binary masks of a request together. Each pixel takes one byte while the request runs.

@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from segserve.app import MB, Service
+from segserve.app import EncodingService, Service
+from segserve.types import MB
 from segserve.wire.http import browser_headers, problems, request_body
 from segserve.wire.http.limits import upload_limits
 from segserve.wire.http.middleware import (
@@ -52,7 +53,7 @@ class Api(FastAPI):
         return document
 
 
-def create_lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def create_lifespan(service: EncodingService) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Starts the service with the application, and stops it with the application."""
 
     @asynccontextmanager
@@ -64,7 +65,7 @@ def create_lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContex
     return lifespan
 
 
-def create_worker_api(service: Service) -> FastAPI:
+def create_worker_api(service: EncodingService) -> FastAPI:
     """The application of an encoder or job worker: health and metrics only."""
     api = FastAPI(
         title="segserve",

@@ -3,14 +3,14 @@
 from fastapi import FastAPI
 from fastapi.responses import Response
 
-from segserve.app import Service
+from segserve.app import EncodingService
 from segserve.wire.rest.responses import json_response
 from segserve.wire.schemas.health import ReadyOut
 
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"  # media type
 
 
-def add_routes(api: FastAPI, service: Service) -> None:
+def add_routes(api: FastAPI, service: EncodingService) -> None:
     @api.get("/livez", tags=["operation"])
     async def livez() -> Response:
         """The process is alive."""
@@ -19,7 +19,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
     @api.get("/readyz", response_model=ReadyOut, responses={503: {"model": ReadyOut}}, tags=["operation"])
     async def readyz() -> Response:
         """Whether a click would be answered. degraded: only on images whose embeddings this process holds."""
-        status, checks = await service.readiness()
+        status, checks = await service.check_readiness()
         return json_response({"status": status, "checks": checks}, 503 if status == "unavailable" else 200)
 
     @api.get("/metrics", tags=["operation"], responses={200: {"content": {"text/plain": {}}}})

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, FiniteFloat, model_validator
 
-from segserve.decode.prompt_encoding import check_mask_size
+from segserve.decode.check_prompt import check_mask_size
 from segserve.errors import BadInput
 from segserve.masks import rle
 from segserve.types import Bool, Box, Float32, Prompt, Size

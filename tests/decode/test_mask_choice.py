@@ -1,6 +1,6 @@
 import numpy as np
 
-from segserve.decode.segmenter import choose_masks, is_stable
+from segserve.decode.mask_choice import choose_masks, is_stable
 from segserve.models.manifest import ModelKind
 from segserve.types import Select
 

@@ -1,0 +1,54 @@
+"""The parts that answer clicks: embeddings, masks to refine, and the segmenter, with the threads that decode."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from segserve.app.encoding_service import EncodingService
+from segserve.decode.click_limit import ClickLimit
+from segserve.decode.mask_cache import MaskCache
+from segserve.decode.segmenter import PromptSegmenter
+from segserve.encode.embeddings import Embeddings
+from segserve.encode.frame_embeddings import FrameEmbeddings
+from segserve.encode.prepared_cache import PreparedCache
+from segserve.encode.single_flight import SingleFlight
+from segserve.types import MB
+
+
+class ClickParts:
+    def __init__(self, base: EncodingService) -> None:
+        settings, storage, cache = base.settings, base.storage, base.cache
+        self.decode_pool = ThreadPoolExecutor(settings.decode_workers, "decode")
+        self.single_flight = SingleFlight(cache)
+        self.prepared = PreparedCache(settings.prepared_mb * MB)
+        self.embeddings = Embeddings(
+            storage.images,
+            storage.region_reader,
+            cache,
+            self.prepared,
+            base.encoder,
+            self.single_flight,
+            self.decode_pool,
+            base.metrics,
+            timeout_s=base.role_options.encode_timeout_s,
+            send_images=settings.send_images,
+            priority=base.role_options.priority,
+        )
+        self.frame_embeddings = FrameEmbeddings(cache, self.prepared, base.encoder, self.decode_pool)
+        self._masks = MaskCache(cache, settings.mask_ttl_s, base.read_pool)
+        self.limit = ClickLimit(settings.decode_workers, settings.decode_target_ms / 1000, base.metrics)
+        self.segmenter = PromptSegmenter(
+            base.registry,
+            self.embeddings,
+            self._masks,
+            self.decode_pool,
+            base.metrics,
+            threads=settings.decode_workers,
+            click_limit=self.limit,
+        )
+
+    def forget(self, tenant: str, image_id: str) -> None:
+        """Drop what is held of an image."""
+        self.embeddings.forget(tenant, image_id)
+        self._masks.forget(tenant, image_id)
+
+    def close(self) -> None:
+        self.decode_pool.shutdown(cancel_futures=True)

@@ -1,0 +1,138 @@
+"""The encoder worker, and what every other process has too: storage, models, an encoder, background tasks."""
+
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import structlog
+
+from segserve.app.gauges import update_gauges
+from segserve.app.readiness import NO_KEYS, check_readiness
+from segserve.app.roles import Role, RoleOptions
+from segserve.app.storage import Storage
+from segserve.app.warm_up import WarmUp
+from segserve.cancellation import cancel_and_wait
+from segserve.device_memory import DeviceMemory, load_nvml
+from segserve.encode.encoder import Encoder, LocalEncoder
+from segserve.metrics import Metrics
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
+from segserve.settings import Settings
+from segserve.timing import Timings
+from segserve.types import MB, Device
+
+log = structlog.get_logger(__name__)
+
+
+class EncodingService:
+    """`EncodingService` encodes images, for other processes or as the base of `Service`.
+
+    `start` opens what needs opening, `stop` closes it again.
+
+    encoder: sends images to encoder workers; None encodes them in this process.
+    """
+
+    def __init__(
+        self, settings: Settings, encoder: Encoder | None = None, *, role: Role = Role.ENCODER
+    ) -> None:
+        self.settings, self.role_options = settings, RoleOptions.for_role(role, settings)
+        self.metrics = Metrics()
+        self.read_pool = ThreadPoolExecutor(
+            settings.decode_workers, "read"
+        )  # apart from clicks: uploads are slow
+        self.storage = Storage(settings, self.read_pool)
+        self.cache = self.storage.cache
+        self.registry = self._open_registry(encodes=encoder is None)
+        self.encoder = encoder or self._create_encoder()
+        self.warm_up = WarmUp(
+            self.registry,
+            settings,
+            encodes=encoder is None,
+            runs_decoders=self.role_options.runs_decoders,
+        )
+        self.device_memory = DeviceMemory(load_nvml() if settings.device is Device.CUDA else None)
+        # Set when the process is to stop: answers that wait for an event end then.
+        self.closing = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _open_registry(self, *, encodes: bool) -> ModelRegistry:
+        settings, role = self.settings, self.role_options
+        runtime = partial(RuntimeOptions.for_device, settings.device)
+        return ModelRegistry(
+            [settings.data_dir / "models", BUILT_IN_MODELS],
+            RuntimeOptionsByGraph(
+                encoder=runtime(role.threads_per_encode, fp16=True) if encodes else None,
+                decoder=runtime(settings.decode_threads) if role.runs_decoders else None,
+                whole_image=runtime(settings.encode_threads) if role.runs_decoders else None,
+            ),
+            settings.models_mb * MB,
+            self.metrics.process.set_models_loaded,
+        )
+
+    def _create_encoder(self) -> LocalEncoder:
+        return LocalEncoder(
+            self.storage.images,
+            self.storage.region_reader,
+            self.cache,
+            self.registry,
+            self.read_pool,
+            self.metrics,
+            max_batch=self.settings.max_batch,
+            max_waiting=self.settings.encode_queue,
+            max_pixels=self.settings.image_limits.pixels,
+            concurrent_batches=self.role_options.concurrent_encodes,
+        )
+
+    def new_timings(self) -> Timings:
+        """Return the timings of a new request; each stage is recorded in the metrics too."""
+        return Timings(self.metrics.requests.record_stage)
+
+    def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the requests until it or the service ends. What it raises is logged."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(log_failure)
+
+    async def start(self, *, warm_up: bool = True) -> None:
+        """Open what needs opening. Does not wait for the warm-up, which runs in the background."""
+        if self.settings.is_exposed:
+            log.warning(f"keys: {NO_KEYS}", host=self.settings.host)
+        await self.storage.start()
+        if self.storage.private_redis is not None:
+            self.run_in_background(self.storage.private_redis.keep_running())
+        self.run_in_background(update_gauges(self.metrics, self.cache, self.device_memory))
+        if warm_up:
+            self.run_in_background(self.warm_up.run())
+
+    async def stop(self) -> None:
+        """End the background tasks, let work that began come to its end, and close everything."""
+        await cancel_and_wait(self._tasks)
+        await self._close_jobs()
+        await self.encoder.close()
+        await self.storage.close_cache()
+        # In threads, not in the event loop: running work may wait for the loop to read an image.
+        await asyncio.to_thread(self._close_pools)
+        await self.storage.stop_redis()
+
+    async def _close_jobs(self) -> None:
+        pass
+
+    def _close_pools(self) -> None:
+        self.read_pool.shutdown(cancel_futures=True)
+
+    async def check_readiness(self) -> tuple[str, dict[str, str]]:
+        """Return the state for `/readyz`, and what each part says: see `readiness.check_readiness`."""
+        return await check_readiness(
+            self.settings, self.cache, self.warm_up, works_without_cache=self._works_without_cache()
+        )
+
+    def _works_without_cache(self) -> bool:
+        return True  # images are encoded with or without the cache
+
+
+def log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background work failed", exc_info=error)

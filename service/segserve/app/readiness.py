@@ -1,0 +1,30 @@
+"""Readiness for `/readyz` and gRPC's health service: can this process answer requests?"""
+
+from segserve.app.warm_up import WarmUp
+from segserve.errors import CacheUnavailable
+from segserve.settings import Settings
+from segserve.store.redis_cache import RedisCache
+
+NO_KEYS = "none: anyone who can reach this address can use the service"
+
+
+async def check_readiness(
+    settings: Settings, cache: RedisCache, warm_up: WarmUp, *, works_without_cache: bool
+) -> tuple[str, dict[str, str]]:
+    """Return the state, and what each part says.
+
+    "ready": everything works.
+    "degraded": the cache is away, but this process can do its work without it.
+    "unavailable": the models are not ready, or the cache is away and needed.
+    """
+    checks = {"models": warm_up.state, "cache": "ok"}
+    if settings.is_exposed:
+        checks["keys"] = NO_KEYS
+    try:
+        await cache.ping()
+    except CacheUnavailable as error:
+        checks["cache"] = str(error)
+    has_cache = checks["cache"] == "ok"
+    if not warm_up.is_done or not (has_cache or works_without_cache):
+        return "unavailable", checks
+    return ("ready" if has_cache else "degraded"), checks

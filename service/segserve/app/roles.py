@@ -1,0 +1,56 @@
+"""What a process is for, and what differs between the roles."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from segserve.settings import Settings
+from segserve.types import Device, Priority
+
+
+class Role(Enum):
+    """What a process is for."""
+
+    LOCAL = auto()  # the work of one command, or a test
+    API = auto()  # answers clients over REST and gRPC
+    ENCODER = auto()  # encodes images for other processes, and does nothing else
+    WORKER = auto()  # runs jobs
+
+
+@dataclass(frozen=True)
+class RoleOptions:
+    """What differs between the roles.
+
+    runs_decoders: decodes prompts and segments whole images; False for what only encodes.
+    has_jobs: can reach the jobs, if a Redis is set for them.
+    runs_jobs: is itself a job worker.
+    priority: of the images that this process asks to have encoded.
+    encode_timeout_s: how long a request waits for an embedding; None waits until there is one.
+    threads_per_encode, concurrent_encodes: threads of one batch, and batches encoded at the same time.
+    max_automatic_tiles: tiles of a large image that are segmented in one call; None is no limit.
+    """
+
+    runs_decoders: bool
+    has_jobs: bool
+    runs_jobs: bool
+    priority: Priority
+    encode_timeout_s: float | None
+    threads_per_encode: int
+    concurrent_encodes: int
+    max_automatic_tiles: int | None
+
+    @classmethod
+    def for_role(cls, role: Role, settings: Settings) -> "RoleOptions":
+        """Return the options of a role under these settings."""
+        # A job has many images, and nobody waits for one of them: on a CPU, one thread for each image encodes the most.
+        one_thread_each = role is Role.WORKER and settings.device is Device.CPU
+        interactive = role is not Role.WORKER
+        return cls(
+            runs_decoders=role is not Role.ENCODER,
+            has_jobs=role in (Role.API, Role.WORKER),
+            runs_jobs=role is Role.WORKER,
+            priority=Priority.INTERACTIVE if interactive else Priority.BATCH,
+            encode_timeout_s=settings.encode_timeout_s if interactive else None,
+            threads_per_encode=1 if one_thread_each else settings.encode_threads,
+            concurrent_encodes=settings.encode_threads if one_thread_each else 1,
+            max_automatic_tiles=settings.automatic_tiles if interactive else None,
+        )

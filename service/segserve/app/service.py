@@ -1,0 +1,149 @@
+"""The service that answers clients and runs jobs: its parts, its life cycle, and what all its frontends share."""
+
+from contextlib import suppress
+from datetime import timedelta
+
+from segserve.app.automatic_parts import AutomaticParts
+from segserve.app.click_parts import ClickParts
+from segserve.app.encoding_service import EncodingService
+from segserve.app.roles import Role
+from segserve.app.upload_parts import UploadParts
+from segserve.bounded_executor import BoundedExecutor
+from segserve.encode.encoder import Encoder
+from segserve.errors import NotAllowed, SegserveError
+from segserve.instances.segmenter import InstanceSegmenter
+from segserve.jobs.job_services import JobServices, find_jobs_redis
+from segserve.models.promptable_model import PromptableModel
+from segserve.rendering.pool import RenderingPool
+from segserve.semantic.segmenter import SemanticSegmenter
+from segserve.settings import Settings
+from segserve.store.redis_cache import EmbeddingReady, ImageDeleted, pack_embedding
+from segserve.timing import Timings
+from segserve.types import DEFAULT_TENANT, ImageRecord
+
+# How often images and files older than SEGSERVE_RETENTION_DAYS are looked for.
+EXPIRY_INTERVAL_S = 300.0
+# Threads that draw results of jobs. They have low priority, and a drawing is rarely waited for.
+RENDERING_THREADS = 2
+# Results drawn at the same time, taking turns in these threads: each holds decoded frames in memory.
+MAX_RENDERED_RESULTS = 16
+
+
+class Service(EncodingService):
+    """`Service` answers prompts, segments whole images, keeps uploads, and reaches the jobs.
+
+    encoder: sends images to encoder workers; None encodes them in this process.
+    role: API, WORKER, or LOCAL; an encoder worker is an `EncodingService`.
+    """
+
+    def __init__(
+        self, settings: Settings, encoder: Encoder | None = None, *, role: Role = Role.LOCAL
+    ) -> None:
+        super().__init__(settings, encoder, role=role)
+        clicks = self._clicks = ClickParts(self)
+        self.embeddings, self.frame_embeddings = clicks.embeddings, clicks.frame_embeddings
+        self.segmenter, self.click_limit, self.decode_pool = (
+            clicks.segmenter,
+            clicks.limit,
+            clicks.decode_pool,
+        )
+
+        executor = self.whole_image_executor = BoundedExecutor(
+            settings.whole_workers, settings.whole_queue, self.metrics
+        )
+        self._automatic = AutomaticParts(self, self.embeddings, executor)
+        self.automatic = self._automatic.segmenter
+
+        uploads = self._uploads = UploadParts(self, self._forget)
+        self.images, self.files = uploads.images, uploads.files
+        self.image_fetcher, self.batch_roots = uploads.image_fetcher, uploads.batch_roots
+
+        self.semantic = SemanticSegmenter(self.images, self.registry, executor, self.metrics)
+        self.instances = InstanceSegmenter(self.images, self.registry, executor)
+        self.rendering_pool = RenderingPool(RENDERING_THREADS, MAX_RENDERED_RESULTS)
+        self._jobs = self._create_jobs()
+
+    def _create_jobs(self) -> JobServices | None:
+        if not self.role_options.has_jobs or (redis := find_jobs_redis(self.settings)) is None:
+            return None
+        return JobServices(
+            *redis,
+            self.settings,
+            self.storage.objects,
+            self.metrics,
+            runs_jobs=self.role_options.runs_jobs,
+        )
+
+    @property
+    def jobs(self) -> JobServices:
+        """Raises NotAllowed if this process has no jobs."""
+        if self._jobs is None:
+            raise NotAllowed(
+                "There are no jobs here: no Redis is named for them.",
+                remedy="Set SEGSERVE_JOBS_REDIS_URL to a durable Redis (noeviction, append-only file).",
+            )
+        return self._jobs
+
+    async def start(self, *, warm_up: bool = True) -> None:
+        await super().start(warm_up=warm_up)
+        if self._jobs is not None:
+            await self._jobs.start()
+            for work in self._jobs.background_tasks():
+                self.run_in_background(work)
+        self.run_in_background(self._follow_notices())
+        if self.settings.retention_days:
+            age = timedelta(days=self.settings.retention_days)
+            self.run_in_background(self.images.expire(age, EXPIRY_INTERVAL_S))
+            self.run_in_background(self.files.expire(age, EXPIRY_INTERVAL_S))
+
+    async def _close_jobs(self) -> None:
+        if self._jobs is not None:
+            await self._jobs.stop()
+
+    def _close_pools(self) -> None:
+        self.whole_image_executor.close()
+        self.rendering_pool.close()
+        self._clicks.close()
+        super()._close_pools()
+        self._automatic.close()
+        self._uploads.close()
+
+    async def _follow_notices(self) -> None:
+        """React to what replicas tell each other: deleted images, embeddings that are ready. Runs until cancelled."""
+        async for notice in self.cache.listen():
+            match notice:
+                case ImageDeleted(tenant, image_id):
+                    self._forget(tenant, image_id)
+                case EmbeddingReady(key):
+                    self._clicks.single_flight.wake(key)
+                case None:  # notices may have been missed
+                    self._clicks.single_flight.wake(None)
+                    held = self.embeddings.held_images() | self._automatic.held_images()
+                    await self.images.forget_missing(held)
+
+    def _forget(self, tenant: str, image_id: str) -> None:
+        """Drop what this process holds of an image."""
+        self._clicks.forget(tenant, image_id)
+        self._automatic.forget(tenant, image_id)
+
+    def _works_without_cache(self) -> bool:
+        return len(self._clicks.prepared) > 0  # the images held here can still be clicked
+
+    def start_encoding(self, record: ImageRecord, model: PromptableModel) -> None:
+        """Start to encode an image that was just uploaded, without waiting for it.
+
+        Errors are dropped: the first click will meet the same ones. A large image is not encoded, since nobody knows
+        yet which part of it will be clicked.
+        """
+        if record.tiles is not None:
+            return
+
+        async def encode() -> None:
+            with suppress(SegserveError):
+                await self.embeddings.get_prepared(DEFAULT_TENANT, record.image_id, model, self.new_timings())
+
+        self.run_in_background(encode())
+
+    async def get_packed_embedding(self, image_id: str, model: PromptableModel, timings: Timings) -> bytes:
+        """Return an image's embedding as safetensors, fp16. Raises what `Embeddings.get_prepared` raises."""
+        return pack_embedding(await self.embeddings.get_embedding(DEFAULT_TENANT, image_id, model, timings))
