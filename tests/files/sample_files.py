@@ -1,4 +1,4 @@
-"""Videos, stacks and volumes, made by the libraries that read them."""
+"""Create videos, zips, TIFFs and volumes with the libraries that also read them."""
 
 import io
 import locale
@@ -12,14 +12,21 @@ import numpy as np
 import SimpleITK as sitk
 from PIL import Image
 
-from segserve.types import UInt8
+from segserve.files.probe_file import probe_file
+from segserve.types import FileLimits, FileRecord, UInt8
+
+LIMITS = FileLimits(mb=20, pixels=1 << 20, voxels=1 << 20)
 
 CODECS = {"mp4": "libx264", "mov": "mpeg4", "webm": "libvpx-vp9", "avi": "mjpeg", "gif": "gif"}
 PIXELS = {"mjpeg": "yuvj420p", "gif": "rgb8"}
 
 
+def probe(path: Path, limits: FileLimits = LIMITS) -> FileRecord:
+    return probe_file(path, "0" * 64, limits)
+
+
 def draw_frame(index: int, height: int = 48, width: int = 64) -> UInt8:
-    """A bright square that moves, on a grey that tells the frames apart."""
+    """Return a frame with a bright square that moves, on a grey that tells the frames apart."""
     values = np.full((height, width, 3), 20 + 3 * index, np.uint8)
     values[10:30, 2 * index : 2 * index + 16] = 220
     return values
@@ -32,10 +39,8 @@ def write_video(path: Path, count: int = 20, *, rotate: int = 0) -> Path:
         stream.width, stream.height = 64, 48
         stream.pix_fmt = PIXELS.get(codec, "yuv420p")
         if codec == "libx264":
-            stream.options = {
-                "g": "7",
-                "bf": "2",
-            }  # key frames now and then, frames out of order between them
+            # Key frames now and then, and frames out of order between them.
+            stream.options = {"g": "7", "bf": "2"}
         for index in range(count):
             picture = av.VideoFrame.from_ndarray(draw_frame(index), format="rgb24")
             container.mux(stream.encode(picture))
@@ -83,7 +88,7 @@ def make_volume(depth: int = 6) -> sitk.Image:
 
 
 def write_dicom_series(folder: Path, depth: int = 5, study: str = "1") -> dict[str, bytes]:
-    """The files of a series, by name."""
+    """Write a DICOM series and return its files by name."""
     folder.mkdir(parents=True, exist_ok=True)
     before = locale.setlocale(locale.LC_ALL)
     whole = make_volume(depth)
@@ -104,12 +109,12 @@ def write_dicom_series(folder: Path, depth: int = 5, study: str = "1") -> dict[s
             part.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{study}-{depth - z}.dcm"))
         writer.Execute(part)
-    locale.setlocale(locale.LC_ALL, before)  # GDCM leaves C
+    locale.setlocale(locale.LC_ALL, before)  # GDCM leaves the C locale
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name.startswith(study)}
 
 
 def write_empty_video(path: Path) -> Path:
-    """A stream of pictures without any."""
+    """Write a video stream without frames."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -118,7 +123,7 @@ def write_empty_video(path: Path) -> Path:
 
 
 def write_growing_video(path: Path, count: int = 6) -> Path:
-    """The second half has larger frames, which the container does not know."""
+    """Write a video whose second half has larger frames than the container states."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
@@ -136,7 +141,7 @@ def write_growing_video(path: Path, count: int = 6) -> Path:
 
 
 def encode_gif(*sizes: tuple[int, int]) -> bytes:
-    """Frames of these sizes (width, height), on a screen of the first one's."""
+    """Encode frames of these sizes (width, height), on a screen of the first frame's size."""
     word = struct.Struct("<HH")
     out = b"GIF89a" + word.pack(*sizes[0]) + b"\x80\0\0" + bytes([0, 0, 0, 255, 255, 255])
     for size in sizes:
@@ -149,7 +154,7 @@ def encode_gif(*sizes: tuple[int, int]) -> bytes:
 
 
 def make_zip_of_many_entries(count: int) -> bytes:
-    """A zip whose directory lists one empty entry over and over."""
+    """Return a zip whose directory lists one empty entry `count` times."""
     one = io.BytesIO()
     with zipfile.ZipFile(one, "w") as out:
         out.writestr("a.png", b"")

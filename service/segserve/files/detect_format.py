@@ -3,25 +3,30 @@
 from pathlib import Path
 
 from segserve.errors import UnsupportedFormat
-from segserve.files import video, volume
+from segserve.files.video import detect_video_format
+from segserve.files.volume_format import DICOM_SERIES, detect_volume_format, has_dicom
 
 ZIP_MAGIC = b"PK"
-TIFF_MAGIC = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}  # little- and big-endian, classic and BigTIFF
+# Little- and big-endian, classic TIFF and BigTIFF.
+TIFF_MAGIC = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 SUPPORTED_FORMATS = (
     "mp4, mov, webm, avi, gif; a zip of pictures or of a DICOM series; TIFF; NIfTI, NRRD, MetaImage"
 )
 
 
 def detect_format(path: Path) -> str:
-    """By its content. Raises UnsupportedFormat, TooLarge."""
+    """Return "zip", "tiff", a key of `video.DEMUXERS`, a key of `volume_format.SUFFIX_BY_FORMAT`, or DICOM_SERIES.
+
+    Raises UnsupportedFormat, TooLarge; BadInput for a volume whose voxels are in another file.
+    """
     with path.open("rb") as file:
         head = file.read(16)
         if head[:2] == ZIP_MAGIC:
-            return "dicom" if volume.has_dicom(path) else "zip"
+            return DICOM_SERIES if has_dicom(path) else "zip"
         if head[:4] in TIFF_MAGIC:
             return "tiff"
-        if (found := video.detect_video_format(head) or volume.detect_volume_format(file)) is not None:
-            return found
+        if (file_format := detect_video_format(head) or detect_volume_format(file)) is not None:
+            return file_format
     raise UnsupportedFormat(
         "The file is in no format that is read.", field="file", remedy=f"Send one of: {SUPPORTED_FORMATS}."
     )

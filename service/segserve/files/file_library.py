@@ -1,4 +1,4 @@
-"""The files that were uploaded: taking them in, getting at them, letting go of them."""
+"""Uploaded files: add, read, delete, expire."""
 
 import asyncio
 import shutil
@@ -25,38 +25,44 @@ log = structlog.get_logger(__name__)
 
 
 class FileLibrary:
-    """workers: run what blocks."""
+    """`FileLibrary` adds, reads and deletes stored files.
 
-    def __init__(self, store: FileStore, workers: Executor, limits: FileLimits) -> None:
-        self._store, self._workers, self.limits = store, workers, limits
+    executor: threads that probe files.
+    """
+
+    def __init__(self, store: FileStore, executor: Executor, limits: FileLimits) -> None:
+        self._store, self._executor, self.limits = store, executor, limits
 
     async def add(self, tenant: str, file: BinaryIO) -> FileRecord:
-        """Probe it first: what cannot be read is never stored. The same bytes have the same id. Raises BadInput,
-        TooLarge, UnsupportedFormat, MissingDependency."""
+        """Store a file and return its record. The same bytes always have the same id.
+
+        The file is probed first, so that an unreadable one is never stored. Raises BadInput, TooLarge,
+        UnsupportedFormat, MissingDependency.
+        """
         loop = asyncio.get_running_loop()
-        file_id, _ = await loop.run_in_executor(self._workers, compute_content_id, file, ReadOptions())
+        file_id, _ = await loop.run_in_executor(self._executor, compute_content_id, file, ReadOptions())
         with suppress(FileNotFound):
             return await self._store.get_record(tenant, file_id)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file"
 
-            def look() -> FileRecord:
+            def copy_and_probe() -> FileRecord:
                 file.seek(0)
                 with path.open("wb") as out:
                     shutil.copyfileobj(file, out, COPY_CHUNK_BYTES)
                 return probe_file(path, file_id, self.limits)
 
-            record = await loop.run_in_executor(self._workers, look)
+            record = await loop.run_in_executor(self._executor, copy_and_probe)
         await self._store.put(tenant, record, file)
         return record
 
     async def get_record(self, tenant: str, file_id: str) -> FileRecord:
-        """Raises FileNotFound."""
+        """Return the file's record. Raises FileNotFound."""
         return await self._store.get_record(tenant, file_id)
 
     @asynccontextmanager
     async def local_copy(self, tenant: str, file_id: str) -> AsyncIterator[tuple[FileRecord, Path]]:
-        """The file as a path, while the block runs. Raises FileNotFound."""
+        """Download the file, and yield its record and its path while the block runs. Raises FileNotFound."""
         record = await self._store.get_record(tenant, file_id)
         with translate_disk_full(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file"
@@ -65,17 +71,19 @@ class FileLibrary:
             yield record, path
 
     async def delete(self, tenant: str, file_id: str) -> None:
-        """Raises FileNotFound."""
+        """Delete the file. Raises FileNotFound."""
         await self._store.delete(tenant, file_id)
 
-    async def expire(self, age: timedelta, every_s: float) -> None:
-        """Delete files older than `age`. Runs until cancelled."""
+    async def expire(self, max_age: timedelta, interval_s: float) -> None:
+        """Delete files older than `max_age`, every `interval_s` seconds, until cancelled."""
         while True:
             try:
-                for file_id in await self._store.list_older_than(DEFAULT_TENANT, age):
-                    with suppress(FileNotFound):  # bytes without a record are gone all the same
+                for file_id in await self._store.list_older_than(DEFAULT_TENANT, max_age):
+                    with suppress(
+                        FileNotFound
+                    ):  # then its bytes had no record; they are deleted all the same
                         await self.delete(DEFAULT_TENANT, file_id)
                     log.info("file expired", file_id=file_id)
             except SegserveError as error:
                 log.warning("expiry interrupted", reason=str(error))
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(interval_s)

@@ -1,4 +1,4 @@
-"""A stored file as a pile of slices of one size, whatever it is."""
+"""View any stored file (video, stack or volume) as slices of one size."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,11 @@ from segserve.types import FileKind, FileLimits, FileRecord, Size
 
 @dataclass(frozen=True)
 class FileView:
-    """axis: that a volume is cut along, 0 for its slices as stored. window: see `files.volume_slices.VolumeSlices`."""
+    """`FileView` says how a file is cut into slices.
+
+    axis: along which a volume is cut, 0 for its slices as stored.
+    window: intensity window of a volume, see `files.volume_slices.VolumeSlices`.
+    """
 
     file_id: str
     axis: int = 0
@@ -25,17 +29,20 @@ KIND_NAMES = {FileKind.VIDEO: "video", FileKind.FRAMES: "stack of frames"}
 
 
 def check_window(record: FileRecord, window: tuple[float, float] | None) -> None:
-    """Raises BadInput where the file is seen as it is."""
+    """Raise BadInput where an intensity window is requested of a file that has none."""
     if window is not None and record.kind is not FileKind.VOLUME:
         raise BadInput(
-            f"A {KIND_NAMES[record.kind]} has no window: it is stretched from its least to its greatest value.",
+            f"A {KIND_NAMES[record.kind]} has no window: it is stretched from its minimum to its maximum.",
             field="params.window",
             remedy="Leave it out, or send the volume as NIfTI, NRRD or MetaImage.",
         )
 
 
 def view_shape(record: FileRecord, axis: int) -> tuple[int, Size]:
-    """How many slices there are along an axis, and their size. Raises BadInput where it cannot be cut so."""
+    """Return the number of slices along an axis, and their size.
+
+    Raises BadInput where the file cannot be cut along that axis.
+    """
     if record.kind is FileKind.PICTURES:
         raise BadInput(
             "The file holds pictures of several sizes.",
@@ -44,20 +51,20 @@ def view_shape(record: FileRecord, axis: int) -> tuple[int, Size]:
         )
     if axis and record.kind is not FileKind.VOLUME:
         raise BadInput(
-            f"A {KIND_NAMES[record.kind]} has no axis {axis}: it can be cut into its own frames alone.",
+            f"A {KIND_NAMES[record.kind]} has no axis {axis}: it can only be cut into its frames.",
             field="params.axis",
             remedy="Leave it out, or send the volume as NIfTI, NRRD or MetaImage.",
         )
-    edges = [record.count, record.size.height, record.size.width]
-    count = edges.pop(axis)
-    return count, Size(*edges)
+    sides = [record.count, record.size.height, record.size.width]
+    count = sides.pop(axis)
+    return count, Size(*sides)
 
 
 @contextmanager
 def open_view(
     record: FileRecord, path: Path, limits: FileLimits, axis: int, window: tuple[float, float] | None
 ) -> Iterator[Frames]:
-    """Raises BadInput, TooLarge, MissingDependency. Blocks."""
+    """Open the slices of a file while the block runs. Blocks. Raises BadInput, TooLarge, MissingDependency."""
     if record.kind is FileKind.VOLUME:
         with open_volume(path, record.format, limits) as volume:
             yield VolumeSlices(volume.voxels(), axis, window)

@@ -1,4 +1,4 @@
-"""Frames of videos and stacks, as models see them: read one by one and forgotten."""
+"""Frames of videos and stacks as models see them, 8-bit RGB, read one by one and never kept."""
 
 from typing import Any, Protocol
 
@@ -10,11 +10,12 @@ from segserve.images.normalise import ValueRange, find_extremes, resolve_ranges,
 from segserve.images.read_image import to_rgb
 from segserve.types import Normalise, Size, UInt8
 
-SAMPLED_FRAMES = 16  # frames that decide how values that are not 8-bit become so
+# Frames, evenly spread, whose minimum and maximum decide how the values of all frames become 8-bit.
+SAMPLED_FRAMES = 16
 
 
 class Frames(Protocol):
-    """Used by one thread at a time."""
+    """`Frames` gives random access to 8-bit RGB frames of one size. Use it in one thread at a time."""
 
     @property
     def count(self) -> int: ...
@@ -23,54 +24,54 @@ class Frames(Protocol):
     def size(self) -> Size: ...
 
     def read(self, index: int) -> UInt8:
-        """Frame `index` from 0, RGB [H, W, 3]. Raises BadInput where it is damaged."""
+        """Return frame `index` from 0, RGB [H, W, 3]. Raises BadInput where it is damaged."""
         ...
 
     def close(self) -> None: ...
 
 
 class RawFrames(Protocol):
-    """Frames as a file has them."""
+    """`RawFrames` gives random access to frames as the file stores them."""
 
     @property
     def count(self) -> int: ...
 
     def values(self, index: int) -> NDArray[Any]:
-        """[H, W, 1 to 3] in the file's own type. Raises BadInput."""
+        """Return frame `index` from 0, [H, W, 1 to 3], in the file's own dtype. Raises BadInput."""
         ...
 
     def close(self) -> None: ...
 
 
 class NormalisedFrames:
-    """Frames of any type, all brought to 8 bits alike: a frame that is brighter than the others stays so. 8-bit
-    values stay; others are stretched from the least to the greatest of some frames, evenly spread. It closes what it
-    is given."""
+    """`NormalisedFrames` brings frames of any dtype to 8 bits, all in the same way.
 
-    def __init__(self, stored: RawFrames) -> None:
-        self._stored, self.count = stored, stored.count
-        self._limits: list[ValueRange] | None = None
+    So a frame that is brighter than the others stays brighter. 8-bit values are unchanged. Others are stretched from
+    the minimum to the maximum of SAMPLED_FRAMES frames. It closes the `raw` frames.
+    """
+
+    def __init__(self, raw: RawFrames) -> None:
+        self._raw, self.count = raw, raw.count
+        self._ranges: list[ValueRange] | None = None
         try:
-            first = stored.values(0)
+            first = raw.values(0)
             self.size = Size(*first.shape[:2])
             if first.dtype != np.uint8:
-                self._limits = self._settle(first.shape[2])
+                self._ranges = self._find_ranges(first.shape[2])
         except BaseException:
-            stored.close()
+            raw.close()
             raise
 
-    def _settle(self, channels: int) -> list[ValueRange]:
-        sampled = np.unique(
-            np.linspace(0, self.count - 1, min(self.count, SAMPLED_FRAMES)).round().astype(int)
-        )
-        found: list[ValueRange | None] = []
-        for index in sampled:
-            frame = self._stored.values(int(index))
-            found += [find_extremes(frame[:, :, channel]) for channel in range(frame.shape[2])]
-        return resolve_ranges(found, Normalise.NONE)[:channels]
+    def _find_ranges(self, channels: int) -> list[ValueRange]:
+        indices = np.linspace(0, self.count - 1, min(self.count, SAMPLED_FRAMES)).round().astype(int)
+        measured: list[ValueRange | None] = []
+        for index in np.unique(indices):
+            frame = self._raw.values(int(index))
+            measured += [find_extremes(frame[:, :, channel]) for channel in range(frame.shape[2])]
+        return resolve_ranges(measured, Normalise.NONE)[:channels]
 
     def read(self, index: int) -> UInt8:
-        values = self._stored.values(index)
+        values = self._raw.values(index)
         if Size(*values.shape[:2]) != self.size:
             raise BadInput(
                 f"Frame {index} is {values.shape[1]} x {values.shape[0]}, the first one {self.size.width} x"
@@ -78,7 +79,7 @@ class NormalisedFrames:
                 field="file",
                 remedy="Send frames of one size.",
             )
-        return to_rgb(values if self._limits is None else stretch(values, self._limits))
+        return to_rgb(values if self._ranges is None else stretch(values, self._ranges))
 
     def close(self) -> None:
-        self._stored.close()
+        self._raw.close()

@@ -1,40 +1,43 @@
-"""Open a file of a known format: its frames, or its voxels."""
+"""Open a file of a known format: as frames, or as a volume of voxels."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from segserve.files import video, volume
 from segserve.files.frames import Frames, NormalisedFrames
 from segserve.files.tiff_stack import TiffStack
-from segserve.files.video import VideoFrames
+from segserve.files.video import DEMUXERS, VideoFrames
 from segserve.files.volume import Volume
+from segserve.files.volume_format import SUFFIX_BY_FORMAT
 from segserve.files.zip_archive import PictureArchive
 from segserve.types import FileLimits
 
 
-def open_frames(path: Path, form: str, limits: FileLimits) -> Frames:
-    """Of a video or a stack. The caller closes it. Raises BadInput, TooLarge, MissingDependency."""
-    if form in video.DEMUXERS:
-        return VideoFrames(path, form, limits.pixels)
-    if form == "zip":
+def open_frames(path: Path, file_format: str, limits: FileLimits) -> Frames:
+    """Open a video, a zip of pictures or a TIFF. The caller closes it.
+
+    Raises BadInput, TooLarge, MissingDependency.
+    """
+    if file_format in DEMUXERS:
+        return VideoFrames(path, file_format, limits.pixels)
+    if file_format == "zip":
         return NormalisedFrames(PictureArchive(path, limits.mb, limits.pixels))
     return NormalisedFrames(TiffStack(path, limits.pixels))
 
 
 @contextmanager
-def open_volume(path: Path, form: str, limits: FileLimits) -> Iterator[Volume]:
-    """As `open_frames`."""
-    named = path
-    if form in volume.SUFFIX_BY_FORMAT:  # ITK goes by names
-        named = path.with_name(path.name + volume.SUFFIX_BY_FORMAT[form])
-        named.hardlink_to(path)
-    found: Volume | None = None
+def open_volume(path: Path, file_format: str, limits: FileLimits) -> Iterator[Volume]:
+    """Open a volume while the block runs. Raises BadInput, TooLarge, MissingDependency."""
+    itk_path = path
+    if file_format in SUFFIX_BY_FORMAT:  # ITK chooses its reader by the name's suffix
+        itk_path = path.with_name(path.name + SUFFIX_BY_FORMAT[file_format])
+        itk_path.hardlink_to(path)
+    volume: Volume | None = None
     try:
-        found = Volume(named, form, limits.mb, limits.voxels)
-        yield found
+        volume = Volume(itk_path, file_format, limits.mb, limits.voxels)
+        yield volume
     finally:
-        if found is not None:
-            found.close()
-        if named is not path:
-            named.unlink()
+        if volume is not None:
+            volume.close()
+        if itk_path is not path:
+            itk_path.unlink()

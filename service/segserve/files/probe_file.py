@@ -4,40 +4,54 @@ import time
 from pathlib import Path
 
 from segserve.errors import BadInput, TooLarge
-from segserve.files import video, volume
 from segserve.files.detect_format import detect_format
 from segserve.files.open_file import open_frames, open_volume
-from segserve.files.video import VideoFrames
+from segserve.files.video import DEMUXERS, VideoFrames
+from segserve.files.volume_format import is_volume_format
 from segserve.files.zip_archive import PictureArchive
 from segserve.types import FileKind, FileLimits, FileRecord, Size
 
 
 def probe_file(path: Path, file_id: str, limits: FileLimits) -> FileRecord:
-    """Its first and last frame are decoded. Blocks. Raises BadInput, TooLarge, UnsupportedFormat, MissingDependency."""
-    form = detect_format(path)
-    size_of_file, now = path.stat().st_size, time.time()
-    if form in (*volume.SUFFIX_BY_FORMAT, "dicom"):
-        with open_volume(path, form, limits) as found:
-            shape = found.geometry
-            x, y, z = shape.spacing
+    """Return the record of a file. Its first and last frame are decoded. Blocks.
+
+    Raises BadInput, TooLarge, UnsupportedFormat, MissingDependency.
+    """
+    file_format = detect_format(path)
+    file_bytes, now = path.stat().st_size, time.time()
+    if is_volume_format(file_format):
+        with open_volume(path, file_format, limits) as volume:
+            geometry = volume.geometry
+            x, y, z = geometry.spacing
             return FileRecord(
-                file_id, FileKind.VOLUME, form, shape.slices, shape.plane, size_of_file, now, (z, y, x)
+                file_id,
+                FileKind.VOLUME,
+                file_format,
+                geometry.slices,
+                geometry.slice_size,
+                file_bytes,
+                now,
+                spacing=(z, y, x),
             )
-    if form == "zip":
-        return FileRecord(file_id, *probe_zip(path, limits), size_of_file, now)
-    frames = open_frames(path, form, limits)
+    if file_format == "zip":
+        kind, count, size = probe_zip(path, limits)
+        return FileRecord(file_id, kind, file_format, count, size, file_bytes, now)
+    frames = open_frames(path, file_format, limits)
     try:
         frames.read(frames.count - 1)
         fps = frames.fps if isinstance(frames, VideoFrames) else None
-        kind = FileKind.VIDEO if form in video.DEMUXERS else FileKind.FRAMES
-        return FileRecord(file_id, kind, form, frames.count, frames.size, size_of_file, now, fps=fps)
+        kind = FileKind.VIDEO if file_format in DEMUXERS else FileKind.FRAMES
+        return FileRecord(file_id, kind, file_format, frames.count, frames.size, file_bytes, now, fps=fps)
     finally:
         frames.close()
 
 
-def probe_zip(path: Path, limits: FileLimits) -> tuple[FileKind, str, int, Size]:
-    """Frames where all pictures have one size, else pictures. Each header is read, and one that is none refused
-    only with the others: in a batch it fails alone."""
+def probe_zip(path: Path, limits: FileLimits) -> tuple[FileKind, int, Size]:
+    """Return (kind, number of pictures, size of the first readable one) of a zip of pictures.
+
+    The kind is FRAMES if all pictures have one size, else PICTURES. Every picture's header is read. An unreadable
+    picture is accepted unless all are unreadable: in a batch it fails alone. Raises BadInput, TooLarge.
+    """
     archive = PictureArchive(path, limits.mb, limits.pixels)
     try:
         sizes = set[Size | None]()
@@ -58,6 +72,6 @@ def probe_zip(path: Path, limits: FileLimits) -> tuple[FileKind, str, int, Size]
                 field="file",
                 remedy="Send PNG, JPEG, WebP, BMP or TIFF.",
             )
-        return FileKind.FRAMES if len(sizes) == 1 else FileKind.PICTURES, "zip", archive.count, first
+        return FileKind.FRAMES if len(sizes) == 1 else FileKind.PICTURES, archive.count, first
     finally:
         archive.close()

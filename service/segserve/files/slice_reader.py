@@ -1,4 +1,4 @@
-"""A view of a stored file, held open: slices read one at a time, beside the event loop."""
+"""Read the slices of a stored file one at a time, without blocking the event loop."""
 
 import asyncio
 import hashlib
@@ -11,39 +11,44 @@ from segserve.types import UInt8
 
 
 class SliceReader:
-    """name: of the view, the same for the same pixels."""
+    """`SliceReader` keeps a view of a file open and reads its slices.
 
-    def __init__(self, name: str, frames: Frames, held: AsyncExitStack) -> None:
-        self._name, self._frames, self._held = name, frames, held
+    view_name: the same for the same pixels.
+    resources: closed with the reader.
+    """
+
+    def __init__(self, view_name: str, frames: Frames, resources: AsyncExitStack) -> None:
+        self._view_name, self._frames, self._resources = view_name, frames, resources
         self.count, self.size = frames.count, frames.size
         self._lock = asyncio.Lock()
         self._last: tuple[int, UInt8] | None = None
 
     @classmethod
     async def open(cls, files: FileLibrary, tenant: str, view: FileView) -> "SliceReader":
-        """Raises FileNotFound, BadInput, TooLarge, MissingDependency."""
-        held = AsyncExitStack()
+        """Open a view of a stored file. Raises FileNotFound, BadInput, TooLarge, MissingDependency."""
+        resources = AsyncExitStack()
         try:
-            record, path = await held.enter_async_context(files.local_copy(tenant, view.file_id))
+            record, path = await resources.enter_async_context(files.local_copy(tenant, view.file_id))
             opening = open_view(record, path, files.limits, view.axis, view.window)
             frames = await asyncio.to_thread(opening.__enter__)
-            held.push_async_callback(asyncio.to_thread, opening.__exit__, None, None, None)
+            resources.push_async_callback(asyncio.to_thread, opening.__exit__, None, None, None)
         except BaseException:
-            await held.aclose()
+            await resources.aclose()
             raise
-        return cls(f"{view.file_id}:{view.axis}:{view.window}", frames, held)
+        return cls(f"{view.file_id}:{view.axis}:{view.window}", frames, resources)
 
     def slice_id(self, index: int) -> str:
-        """Of a slice: as long as an image's id, which it stands in for."""
-        return hashlib.sha256(f"{self._name}:{index}".encode()).hexdigest()
+        """Return the id of a slice, in the form of an image id, which it replaces."""
+        return hashlib.sha256(f"{self._view_name}:{index}".encode()).hexdigest()
 
     async def read(self, index: int) -> UInt8:
-        """RGB [H, W, 3]. Raises BadInput where it is damaged."""
+        """Return slice `index` as RGB [H, W, 3]. Raises BadInput where it is damaged."""
         async with self._lock:
-            if self._last is None or self._last[0] != index:  # several objects may be marked on it
+            # The last slice is kept, because several objects may have prompts on it.
+            if self._last is None or self._last[0] != index:
                 self._last = index, await asyncio.to_thread(self._frames.read, index)
             return self._last[1]
 
     async def close(self) -> None:
         async with self._lock:
-            await self._held.aclose()
+            await self._resources.aclose()

@@ -1,4 +1,4 @@
-"""A TIFF of several pages."""
+"""Read the pages of a multi-page TIFF as frames."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from segserve.images.tiff.reader import count_pages
 
 
 class TiffStack:
-    """max_pixels: of a page."""
+    """`TiffStack` reads the pages of a TIFF. max_pixels: limit for a page."""
 
     def __init__(self, path: Path, max_pixels: int) -> None:
         self._file, self._max_pixels = path.open("rb"), max_pixels
@@ -23,7 +23,7 @@ class TiffStack:
             raise
 
     def values(self, index: int) -> NDArray[Any]:
-        """[H, W, 1 to 3]. Raises BadInput, TooLarge."""
+        """Return page `index` from 0, [H, W, 1 to 3], in the file's own dtype. Raises BadInput, TooLarge."""
         pixels = open_image(self._file, index, self._max_pixels, self._max_pixels).read()
         if pixels.values.ndim != 3:
             raise BadInput(f"Page {index} is no picture.", field="file")

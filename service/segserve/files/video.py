@@ -1,4 +1,4 @@
-"""Frames of a video, by PyAV: decoded when they are asked for, in any order, and forgotten."""
+"""Read the frames of a video with PyAV (FFmpeg): decoded on request, in any order."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +14,17 @@ from segserve.types import Size, UInt8
 if TYPE_CHECKING:
     import av
 
-# By their first bytes, and by nothing else: some of FFmpeg's formats name other files, or addresses, to read.
+# FFmpeg's demuxer for each format. Only these are read: some of FFmpeg's formats name other files, or URLs, to read.
 DEMUXERS = {"mp4": "mov", "webm": "matroska", "avi": "avi", "gif": "gif"}
 MAX_FRAMES = 1_000_000
-REWIND_CACHE_BYTES = 64 << 20  # of frames decoded ahead of time, on the way back
-MAX_READ_AHEAD_FRAMES = 32  # frames: so far ahead, reading on is quicker than looking for a key frame
+# Memory for frames that are decoded together when a video is read backwards.
+REWIND_CACHE_BYTES = 64 << 20
+# Up to this many frames ahead, decoding on is quicker than seeking a key frame.
+MAX_READ_AHEAD_FRAMES = 32
 
 
 def detect_video_format(head: bytes) -> str | None:
-    """The container, by a file's first 12 bytes."""
+    """Return a key of DEMUXERS by a file's first 12 bytes, or None."""
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return "mp4"
     if head[:4] == b"\x1aE\xdf\xa3":
@@ -34,39 +36,45 @@ def detect_video_format(head: bytes) -> str | None:
 
 @contextmanager
 def wrap_ffmpeg_errors() -> Iterator[None]:
-    """Whatever FFmpeg meets becomes a refusal."""
+    """Turn FFmpeg's errors in the block into BadInput."""
     import av
 
     try:
         yield
     except (av.FFmpegError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error  # `strerror` does not name the path
         raise BadInput(
-            f"The video cannot be read: {getattr(error, 'strerror', None) or error}.",  # without the path
+            f"The video cannot be read: {reason}.",
             field="file",
             remedy="Is it complete? Saving it again with ffmpeg (-c:v libx264) often helps.",
         ) from None
 
 
 class VideoFrames:
-    """container: a key of FORMATS. max_pixels: of a frame. Raises BadInput, TooLarge, MissingDependency."""
+    """`VideoFrames` decodes frames of a video.
 
-    def __init__(self, path: Path, container: str, max_pixels: int) -> None:
+    file_format: a key of DEMUXERS.
+    max_pixels: limit for a frame.
+    Raises BadInput, TooLarge, MissingDependency.
+    """
+
+    def __init__(self, path: Path, file_format: str, max_pixels: int) -> None:
         try:
             import av
         except ImportError:
             raise MissingDependency("PyAV", "video", "Reading a video") from None
         with wrap_ffmpeg_errors():
-            # Nothing but this file is opened, whatever it says.
+            # The whitelist keeps FFmpeg from opening anything but this file.
             self._container = av.open(
-                str(path), format=DEMUXERS[container], options={"protocol_whitelist": "file"}
+                str(path), format=DEMUXERS[file_format], options={"protocol_whitelist": "file"}
             )
         try:
-            self._open(max_pixels)
+            self._open_stream(max_pixels)
         except BaseException:
             self._container.close()
             raise
 
-    def _open(self, max_pixels: int) -> None:
+    def _open_stream(self, max_pixels: int) -> None:
         streams = self._container.streams.video
         if not streams:
             raise BadInput("The file has no video in it.", field="file", remedy="Send a video with pictures.")
@@ -78,16 +86,16 @@ class VideoFrames:
                 field="file",
                 remedy="Make it smaller.",
             )
-        self._times = self._list()
+        self._times = self._list_times()
         if not self._times:
             raise BadInput("The video has no frames.", field="file", remedy="Is it complete? Send it again.")
-        self._kept: dict[int, UInt8] = {}
-        self._last = -1
+        self._rewound: dict[int, UInt8] = {}
+        self._last_index = -1
         self._seek(0)
-        self.size = Size(*self._read(0).shape[:2])
+        self.size = Size(*self._decode(0).shape[:2])
 
-    def _list(self) -> list[int]:
-        """The time of every frame, in order, from the packets: nothing is decoded."""
+    def _list_times(self) -> list[int]:
+        """Return the time of every frame, ascending. The times come from the packets; nothing is decoded."""
         with wrap_ffmpeg_errors():
             packets = (p.pts for p in self._container.demux(self._stream) if p.pts is not None)
             times = sorted(islice(packets, MAX_FRAMES + 1))
@@ -107,15 +115,15 @@ class VideoFrames:
         return None if rate is None else float(rate)
 
     def read(self, index: int) -> UInt8:
-        """RGB [H, W, 3]. Raises BadInput where it cannot be decoded."""
-        going_back, self._last = index == self._last - 1, index
-        if index not in self._kept:
-            self._kept = self._read_up_to(index) if going_back else {}
-        values = self._kept.get(index)
+        """Return frame `index` from 0, RGB [H, W, 3]. Raises BadInput where it cannot be decoded."""
+        is_backwards, self._last_index = index == self._last_index - 1, index
+        if index not in self._rewound:
+            self._rewound = self._decode_up_to(index) if is_backwards else {}
+        values = self._rewound.get(index)
         if values is None:
-            if not self._next <= index <= self._next + MAX_READ_AHEAD_FRAMES:
+            if not self._next_index <= index <= self._next_index + MAX_READ_AHEAD_FRAMES:
                 self._seek(index)
-            values = self._read(index)
+            values = self._decode(index)
         if (size := Size(*values.shape[:2])) != self.size:
             raise BadInput(
                 f"Frame {index} is {size.width} x {size.height}, the first one {self.size.width} x"
@@ -125,14 +133,16 @@ class VideoFrames:
             )
         return values
 
-    def _read_up_to(self, index: int) -> dict[int, UInt8]:
-        """Some frames before it as well: each by itself would be decoded from its key frame on. Nothing where any of
-        them is damaged."""
-        most = max(1, REWIND_CACHE_BYTES // (3 * self.size.height * self.size.width))
-        begin = max(0, index + 1 - min(most, MAX_READ_AHEAD_FRAMES))
+    def _decode_up_to(self, index: int) -> dict[int, UInt8]:
+        """Return frame `index` and some frames before it, by index; nothing where any of them is damaged.
+
+        Read one by one backwards, every frame would be decoded from its key frame on.
+        """
+        max_frames = max(1, REWIND_CACHE_BYTES // (3 * self.size.height * self.size.width))
+        begin = max(0, index + 1 - min(max_frames, MAX_READ_AHEAD_FRAMES))
         try:
             self._seek(begin)
-            return {at: self._read(at) for at in range(begin, index + 1)}
+            return {at: self._decode(at) for at in range(begin, index + 1)}
         except BadInput:
             return {}
 
@@ -140,25 +150,26 @@ class VideoFrames:
         with wrap_ffmpeg_errors():
             self._container.seek(self._times[index], stream=self._stream, backward=True)
             self._decoded = self._container.decode(self._stream)
-        self._next = 0  # unknown, and no later than index
+        self._next_index = 0  # the next decoded frame is unknown, but not after `index`
 
-    def _read(self, index: int) -> UInt8:
-        wanted = self._times[index]
+    def _decode(self, index: int) -> UInt8:
+        """Decode on until frame `index`. Raises BadInput where it is missing."""
+        time = self._times[index]
         frame: av.VideoFrame | None = None
         with wrap_ffmpeg_errors():
             for frame in self._decoded:
-                if frame.pts is not None and frame.pts >= wanted:
+                if frame.pts is not None and frame.pts >= time:
                     break
             else:
                 frame = None
-        if frame is None or frame.pts != wanted:
-            self._next = self.count + 1  # look for it anew, whatever is asked next
+        if frame is None or frame.pts != time:
+            self._next_index = self.count + 1  # makes the next `read` seek
             raise BadInput(
                 f"Frame {index} of the video is missing or damaged.",
                 field="file",
                 remedy="Is it complete? Saving it again with ffmpeg (-c:v libx264) often helps.",
             )
-        self._next = index + 1
+        self._next_index = index + 1
         return apply_rotation(frame)
 
     def close(self) -> None:
@@ -166,7 +177,7 @@ class VideoFrames:
 
 
 def apply_rotation(frame: Any) -> UInt8:
-    """As players show it: phones store videos on their side and say so."""
+    """Return RGB [H, W, 3] rotated as the frame states: phones store videos on their side."""
     values: UInt8 = frame.to_ndarray(format="rgb24")
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(values, turns)) if turns else values
+    quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(values, quarter_turns)) if quarter_turns else values

@@ -1,37 +1,33 @@
-"""Volumes: NIfTI, NRRD, MetaImage, and a zip of a DICOM series, by SimpleITK.
+"""Read volumes with SimpleITK: NIfTI, NRRD, MetaImage, and a zip of a DICOM series."""
 
-ITK's headers may name other files to read the voxels from; such files are refused before ITK sees them.
-"""
-
-import gzip
 import locale
-import re
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput, MissingDependency, TooLarge
+from segserve.files.volume_format import DICOM_SERIES
 from segserve.files.zip_archive import BoundedZip, check_entries, wrap_zip_errors
 from segserve.temporary_files import translate_disk_full
 from segserve.types import Size
 
-SUFFIX_BY_FORMAT = {"nifti": ".nii", "nifti.gz": ".nii.gz", "nrrd": ".nrrd", "metaimage": ".mha"}
-NIFTI_MAGIC = {b"n+1\0", b"n+2\0"}  # the voxels follow the header; "ni1" has them in a second file
-MAX_HEADER_BYTES = 65_536  # bytes in which NRRD's and MetaImage's headers must end
-DICOM_MAGIC = b"DICM"  # after 128 bytes
+UNPACK_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class VolumeGeometry:
-    """size, spacing (millimetres) and origin in ITK's order, x first; direction as 9 numbers, row by row."""
+    """`VolumeGeometry` places a volume in space. All values are in ITK's order, x first.
+
+    size: in voxels.
+    spacing, origin: in millimetres.
+    direction: 3 x 3 matrix, row by row.
+    """
 
     size: tuple[int, int, int]
     spacing: tuple[float, float, float]
@@ -43,12 +39,12 @@ class VolumeGeometry:
         return self.size[2]
 
     @property
-    def plane(self) -> Size:
+    def slice_size(self) -> Size:
         return Size(self.size[1], self.size[0])
 
 
 def import_simpleitk() -> Any:
-    """Raises MissingDependency."""
+    """Return the module SimpleITK. Raises MissingDependency."""
     try:
         import SimpleITK
     except ImportError:
@@ -58,6 +54,7 @@ def import_simpleitk() -> Any:
 
 @contextmanager
 def wrap_itk_errors() -> Iterator[None]:
+    """Turn ITK's errors in the block into BadInput, and restore the locale after it."""
     before = locale.setlocale(locale.LC_ALL)
     try:
         yield
@@ -69,102 +66,43 @@ def wrap_itk_errors() -> Iterator[None]:
             remedy="Is it complete? Open it in a viewer and save it again.",
         ) from None
     finally:
-        locale.setlocale(locale.LC_ALL, before)  # GDCM sets C, in which Python reads text files as ASCII
-
-
-def detect_volume_format(file: BinaryIO) -> str | None:
-    """A key of SUFFIXES, by the file's content. Raises BadInput for a header that names other files."""
-    file.seek(0)
-    head = file.read(MAX_HEADER_BYTES)
-    if head[:2] == b"\x1f\x8b":
-        file.seek(0)
-        try:
-            with gzip.open(file) as unpacked:
-                inside = unpacked.read(348)
-        except (OSError, EOFError, zlib.error):
-            return None
-        return "nifti.gz" if inside[344:348] in NIFTI_MAGIC or inside[4:8] in NIFTI_MAGIC else None
-    if head[344:348] in NIFTI_MAGIC or head[4:8] in NIFTI_MAGIC:
-        return "nifti"
-    if head.startswith(b"NRRD"):
-        header, end, _ = head.partition(b"\n\n")
-        check_voxels_inside(
-            bool(end) and not re.search(rb"(?im)^\s*data ?file\s*:", header.replace(b"\r", b"\n"))
-        )
-        return "nrrd"
-    if re.match(rb"\s*(ObjectType|NDims)\s*=", head):
-        check_voxels_inside(is_self_contained(head))
-        return "metaimage"
-    return None
-
-
-def is_self_contained(head: bytes) -> bool:
-    """Whether a MetaImage's header ends within `head`, by saying that the voxels follow. ITK takes other separators
-    too, and the first of several ElementDataFile: lines are only what the format's description shows."""
-    for line in head.replace(b"\r", b"\n").split(b"\n"):
-        name, equals, value = line.partition(b"=")
-        if not equals or not re.fullmatch(rb"\s*\w+\s*", name):
-            return False
-        if name.strip().lower() == b"elementdatafile":
-            return name.strip() == b"ElementDataFile" and value.strip() == b"LOCAL"
-    return False
-
-
-def check_voxels_inside(inside: bool) -> None:
-    if not inside:
-        raise BadInput(
-            "The header says that the voxels are in another file.",
-            field="file",
-            remedy="Save the volume as one file: .nrrd or .mha, not .nhdr or .mhd.",
-        )
-
-
-def has_dicom(path: Path) -> bool:
-    """Whether a zip holds DICOM files: by the first that might be one. Raises TooLarge."""
-    try:
-        with BoundedZip(path) as archive:
-            for info in archive.infolist()[:64]:
-                if not info.is_dir() and info.file_size > 132:
-                    with archive.open(info) as entry:
-                        if entry.read(132)[128:] == DICOM_MAGIC:
-                            return True
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError):
-        return False
-    return False
+        # GDCM sets the C locale, in which Python reads text files as ASCII.
+        locale.setlocale(locale.LC_ALL, before)
 
 
 class Volume:
-    """A volume in a file of `kind`: a key of SUFFIXES, or "dicom" for a zip of a series. path: of the file. Raises
-    BadInput, TooLarge, MissingDependency."""
+    """`Volume` reads the geometry and the voxels of a file.
 
-    def __init__(self, path: Path, kind: str, max_mb: int, max_voxels: int) -> None:
+    path: of the file, with the suffix by which ITK knows its format.
+    file_format: a key of `volume_format.SUFFIX_BY_FORMAT`, or DICOM_SERIES for a zip of a series.
+    max_mb: limit for an unpacked zip.
+    max_voxels: limit for the volume.
+    Raises BadInput, TooLarge, MissingDependency.
+    """
+
+    def __init__(self, path: Path, file_format: str, max_mb: int, max_voxels: int) -> None:
         self._itk = import_simpleitk()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         try:
-            if kind == "dicom":
+            if file_format == DICOM_SERIES:
                 self._folder = tempfile.TemporaryDirectory()
-                self._reader = self._series(path, Path(self._folder.name), max_mb)
+                unpack_zip(path, Path(self._folder.name), max_mb)
+                self._reader = self._open_largest_series(self._folder.name)
             else:
                 self._reader = self._itk.ImageFileReader()
                 self._reader.SetFileName(str(path))
-            self.geometry = self._look(max_voxels)
+            self.geometry = self._read_geometry(max_voxels)
         except BaseException:
             self.close()
             raise
 
-    def _series(self, path: Path, folder: Path, max_mb: int) -> Any:
-        """The largest series in the zip, unpacked under names of our own."""
-        with wrap_zip_errors("The zip"), translate_disk_full(), BoundedZip(path) as archive:
-            infos = [info for info in archive.infolist() if not info.is_dir()]
-            check_entries(infos, max_mb)
-            for number, info in enumerate(infos):
-                with archive.open(info) as entry, (folder / f"{number:06d}.dcm").open("wb") as out:
-                    while part := entry.read(1 << 20):
-                        out.write(part)
-        finder = self._itk.ImageSeriesReader
+    def _open_largest_series(self, folder: str) -> Any:
+        """Return ITK's reader of the DICOM series with the most files in `folder`. Raises BadInput."""
+        series_reader = self._itk.ImageSeriesReader
         with wrap_itk_errors():
             series = [
-                finder.GetGDCMSeriesFileNames(str(folder), i) for i in finder.GetGDCMSeriesIDs(str(folder))
+                series_reader.GetGDCMSeriesFileNames(folder, series_id)
+                for series_id in series_reader.GetGDCMSeriesIDs(folder)
             ]
         if not series:
             raise BadInput(
@@ -172,19 +110,19 @@ class Volume:
                 field="file",
                 remedy="Zip the folder of a series.",
             )
-        reader = finder()
+        reader = series_reader()
         reader.SetFileNames(max(series, key=len))
         return reader
 
-    def _look(self, max_voxels: int) -> VolumeGeometry:
-        """From the header, where there is one for all of it."""
+    def _read_geometry(self, max_voxels: int) -> VolumeGeometry:
+        """Read the geometry from the header; of a DICOM series, which has none for all of it, from the image."""
         if isinstance(self._reader, self._itk.ImageSeriesReader):
             self._check_series(max_voxels)
             return read_geometry(self.image())
         with wrap_itk_errors():
             self._reader.ReadImageInformation()
         size = self._reader.GetSize()
-        if len(size) == 4 and size[3] == 1:  # NIfTI often has one point in time
+        if len(size) == 4 and size[3] == 1:  # NIfTI files often have a time axis with one point
             self._reader.SetExtractSize([*size[:3], 0])
             size = size[:3]
         voxels = int(np.prod(size, dtype=object))
@@ -205,34 +143,48 @@ class Volume:
         )
 
     def _check_series(self, max_voxels: int) -> None:
-        """Before any voxel is read. Raises TooLarge."""
-        voxels, one = 0, self._itk.ImageFileReader()
+        """Count the voxels by the headers, before any voxel is read. Raises TooLarge."""
+        voxels, header_reader = 0, self._itk.ImageFileReader()
         for name in self._reader.GetFileNames():
-            one.SetFileName(name)
+            header_reader.SetFileName(name)
             with wrap_itk_errors():
-                one.ReadImageInformation()
-            voxels += int(np.prod(one.GetSize(), dtype=object)) * one.GetNumberOfComponents()
+                header_reader.ReadImageInformation()
+            voxels += (
+                int(np.prod(header_reader.GetSize(), dtype=object)) * header_reader.GetNumberOfComponents()
+            )
             if voxels > max_voxels:
                 raise TooLarge(
                     f"The series has over {max_voxels} voxels.", field="file", remedy="Send a part of it."
                 )
 
     def image(self) -> Any:
-        """As SimpleITK has it."""
+        """Return the SimpleITK.Image. Raises BadInput."""
         with wrap_itk_errors():
             return self._reader.Execute()
 
     def voxels(self) -> NDArray[Any]:
-        """[slices, rows, columns] in the file's own type."""
-        found: NDArray[Any] = self._itk.GetArrayFromImage(self.image())
-        return found
+        """Return [slices, rows, columns] in the file's own dtype. Raises BadInput."""
+        array: NDArray[Any] = self._itk.GetArrayFromImage(self.image())
+        return array
 
     def close(self) -> None:
         if self._folder is not None:
             self._folder.cleanup()
 
 
+def unpack_zip(path: Path, folder: Path, max_mb: int) -> None:
+    """Unpack the files of a zip into `folder`, under numbers instead of their own names. Raises BadInput, TooLarge."""
+    with wrap_zip_errors("The zip"), translate_disk_full(), BoundedZip(path) as archive:
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+        check_entries(infos, max_mb)
+        for number, info in enumerate(infos):
+            with archive.open(info) as entry, (folder / f"{number:06d}.dcm").open("wb") as out:
+                while chunk := entry.read(UNPACK_CHUNK_BYTES):
+                    out.write(chunk)
+
+
 def read_geometry(image: Any) -> VolumeGeometry:
+    """Return the geometry of a SimpleITK.Image."""
     return VolumeGeometry(
         tuple(image.GetSize()),
         tuple(image.GetSpacing()),

@@ -1,4 +1,4 @@
-"""Slices of a volume along any axis, as models see them."""
+"""Cut a volume into slices along any axis, stretched to 8 bits by an intensity window."""
 
 from typing import Any
 
@@ -8,14 +8,19 @@ from numpy.typing import NDArray
 from segserve.images.normalise import stretch
 from segserve.types import Size, UInt8
 
-# Of the voxels that are not 0, as MedSAM's preprocessing of MR volumes; CT wants a window of its own.
-PERCENTILES = (0.5, 99.5)
-MAX_SAMPLED_VOXELS = 1 << 22  # voxels that decide about them
+# Percentiles of the voxels that are not 0, as MedSAM preprocesses MR volumes. CT needs a window from the request.
+WINDOW_PERCENTILES = (0.5, 99.5)
+# Voxels that the percentiles are computed from, at most.
+MAX_SAMPLED_VOXELS = 1 << 22
 
 
 class VolumeSlices:
-    """voxels [Z, Y, X], one value each. axis: that is cut along, 0 for the slices as stored. window: (low, high)
-    what becomes 0 and 255; None: by percentiles of the volume."""
+    """`VolumeSlices` reads the slices of a volume.
+
+    voxels: [Z, Y, X], one value each.
+    axis: along which the volume is cut, 0 for the slices as stored.
+    window: (low, high), the values that become 0 and 255; None: by percentiles of the volume.
+    """
 
     def __init__(self, voxels: NDArray[Any], axis: int, window: tuple[float, float] | None) -> None:
         self._voxels = np.moveaxis(voxels, axis, 0)
@@ -24,21 +29,23 @@ class VolumeSlices:
         self._window = window or choose_intensity_window(voxels)
 
     def read(self, index: int) -> UInt8:
-        """RGB [H, W, 3]."""
+        """Return slice `index` from 0, RGB [H, W, 3]."""
         return np.repeat(stretch(self._voxels[index][:, :, None], [self._window]), 3, axis=2)
 
     def close(self) -> None: ...
 
 
 def choose_intensity_window(voxels: NDArray[Any]) -> tuple[float, float]:
-    flat = voxels.reshape(-1)
-    if flat.size > MAX_SAMPLED_VOXELS:  # anywhere: with a stride it could be one column
-        flat = flat[np.random.default_rng(0).integers(0, flat.size, MAX_SAMPLED_VOXELS)]
-    flat = flat.astype(np.float64)
-    flat = flat[np.isfinite(flat) & (flat != 0)]
-    if not flat.size:
+    """Return (low, high): WINDOW_PERCENTILES of the finite voxels that are not 0."""
+    values = voxels.reshape(-1)
+    if values.size > MAX_SAMPLED_VOXELS:
+        # At random positions: every n-th voxel could be a single column.
+        values = values[np.random.default_rng(0).integers(0, values.size, MAX_SAMPLED_VOXELS)]
+    values = values.astype(np.float64)
+    values = values[np.isfinite(values) & (values != 0)]
+    if not values.size:
         return 0.0, 1.0
-    low, high = np.percentile(flat, PERCENTILES)
-    if low == high:  # one value, and 0 around it
+    low, high = np.percentile(values, WINDOW_PERCENTILES)
+    if low == high:  # there is one value besides 0: stretch between the two
         low, high = min(0.0, low), max(0.0, high)
     return float(low), float(high)

@@ -1,4 +1,7 @@
-"""A zip of pictures. Nothing is unpacked to the disk, and no name in it is used as a path."""
+"""Read a zip of pictures, guarded against zip bombs and path traversal.
+
+Pictures are unpacked in memory, and no name in the zip is used as a path.
+"""
 
 import io
 import re
@@ -17,13 +20,18 @@ from segserve.images.orientation import apply_orientation, oriented_size
 from segserve.images.read_image import open_image, select_channels
 from segserve.types import Size
 
-MAX_ENTRIES = 100_000
 MB = 1_000_000
-MAX_RATIO = 1000  # of an entry's size to what it takes in the archive: DEFLATE's limit is 1032, pictures are far below
-MAX_DIRECTORY_BYTES = 64 * MB  # 600 bytes an entry
-ENTRY_MAGIC = b"PK\1\2"  # begins each entry of the directory (APPNOTE 4.3.12)
-ANY_RATIO_BYTES = 1 << 20  # bytes that an entry may have at any ratio
+MAX_ENTRIES = 100_000
+# An entry's unpacked size over its packed size. DEFLATE reaches 1032, pictures far less.
+MAX_RATIO = 1000
+# 600 bytes for each of MAX_ENTRIES, rounded up.
+MAX_DIRECTORY_BYTES = 64 * MB
+# Begins each entry of the directory (APPNOTE 4.3.12).
+ENTRY_MAGIC = b"PK\1\2"
+# An entry up to this size may have any ratio.
+ANY_RATIO_BYTES = 1 << 20
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
+# Everything that `zipfile` raises for damaged, encrypted or unsupported files.
 ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -36,14 +44,17 @@ ZIP_ERRORS = (
 )
 
 
-class BoundedDirectory(io.BufferedReader):
-    """A zip's file while it is opened: `zipfile` reads the directory at once, however large it is said to be, and makes
-    an object of each entry before anybody can count them. Raises TooLarge."""
+class _BoundedFile(io.BufferedReader):
+    """`_BoundedFile` is a zip's file that refuses to read too large a directory while the zip is opened.
 
-    opening = True
+    `zipfile` reads the directory at once, however large it claims to be, and makes an object of each entry before the
+    entries can be counted. Raises TooLarge.
+    """
+
+    is_opening = True
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if not self.opening:
+        if not self.is_opening:
             return super().read(size)
         if size is not None and size > MAX_DIRECTORY_BYTES:
             raise too_many_entries_error(f"a directory of {size // MB} MB")
@@ -54,45 +65,51 @@ class BoundedDirectory(io.BufferedReader):
 
 
 class BoundedZip(zipfile.ZipFile):
-    """Raises TooLarge where it has too many entries, and what `zipfile.ZipFile` raises."""
+    """`BoundedZip` is a `zipfile.ZipFile` that raises TooLarge where the zip has too many entries."""
 
     def __init__(self, path: Path) -> None:
-        self._directory = BoundedDirectory(io.FileIO(path))
+        self._bounded_file = _BoundedFile(io.FileIO(path))
         try:
-            super().__init__(self._directory)
+            super().__init__(self._bounded_file)
         except BaseException:
-            self._directory.close()
+            self._bounded_file.close()
             raise
-        self._directory.opening = False
+        self._bounded_file.is_opening = False
 
     def close(self) -> None:
         super().close()
-        self._directory.close()
+        self._bounded_file.close()
 
 
 class PictureArchive:
-    """max_mb: of all entries together, unpacked. max_pixels: of a picture. Raises BadInput, TooLarge."""
+    """`PictureArchive` reads the pictures of a zip.
+
+    max_mb: limit for all entries together, unpacked.
+    max_pixels: limit for a picture.
+    Raises BadInput, TooLarge.
+    """
 
     def __init__(self, path: Path, max_mb: int, max_pixels: int) -> None:
         self._max_pixels = max_pixels
         with wrap_zip_errors("The zip"):
             self._zip = BoundedZip(path)
         try:
-            self._infos = self._pictures(max_mb)
+            self._infos = self._list_pictures(max_mb)
         except BaseException:
             self._zip.close()
             raise
 
-    def _pictures(self, max_mb: int) -> list[zipfile.ZipInfo]:
+    def _list_pictures(self, max_mb: int) -> list[zipfile.ZipInfo]:
+        """Return the pictures' entries in natural order. Raises BadInput, TooLarge."""
         infos = self._zip.infolist()
         check_entries(infos, max_mb)
-        if not (found := [info for info in infos if is_picture(info)]):
+        if not (pictures := [info for info in infos if is_picture(info)]):
             raise BadInput(
                 "There are no pictures in the zip.",
                 field="file",
                 remedy=f"Put files into it that end with {', '.join(sorted(PICTURE_SUFFIXES))}.",
             )
-        return sorted(found, key=lambda info: natural_sort_key(info.filename))
+        return sorted(pictures, key=lambda info: natural_sort_key(info.filename))
 
     @property
     def count(self) -> int:
@@ -100,21 +117,21 @@ class PictureArchive:
 
     @property
     def names(self) -> list[str]:
-        """In natural order: 2 before 10."""
+        """Return the pictures' names in natural order: 2 before 10."""
         return [info.filename for info in self._infos]
 
     def content(self, index: int) -> bytes:
-        """A picture's bytes. Raises BadInput where they are damaged."""
+        """Return the bytes of picture `index` from 0. Raises BadInput where they are damaged."""
         with wrap_zip_errors(f"{self._infos[index].filename!r} in the zip"):
             return self._zip.read(self._infos[index])
 
     def picture_size(self, index: int) -> Size:
-        """From the header. Raises BadInput, TooLarge."""
+        """Return the size of picture `index` from its header. Raises BadInput, TooLarge."""
         source = open_image(io.BytesIO(self.content(index)), 0, self._max_pixels, self._max_pixels)
         return oriented_size(source.size, source.orientation)
 
     def values(self, index: int) -> NDArray[Any]:
-        """[H, W, 1 to 3]. Raises BadInput, TooLarge."""
+        """Return picture `index`, [H, W, 1 to 3], in its own dtype. Raises BadInput, TooLarge."""
         source = open_image(io.BytesIO(self.content(index)), 0, self._max_pixels, self._max_pixels)
         pixels = source.read()
         return apply_orientation(select_channels(pixels.values, pixels.has_alpha, None), pixels.orientation)
@@ -124,28 +141,31 @@ class PictureArchive:
 
 
 @contextmanager
-def wrap_zip_errors(what: str) -> Iterator[None]:
+def wrap_zip_errors(subject: str) -> Iterator[None]:
+    """Turn ZIP_ERRORS in the block into BadInput. subject: begins the message."""
     try:
         yield
     except ZIP_ERRORS as error:
         raise BadInput(
-            f"{what} cannot be read: {error}.", field="file", remedy="Make the zip again, without a password."
+            f"{subject} cannot be read: {error}.",
+            field="file",
+            remedy="Make the zip again, without a password.",
         ) from None
 
 
-def too_many_entries_error(what: str) -> TooLarge:
+def too_many_entries_error(contents: str) -> TooLarge:
     return TooLarge(
-        f"The zip has {what}.", field="file", remedy=f"Send at most {MAX_ENTRIES} pictures in one."
+        f"The zip has {contents}.", field="file", remedy=f"Send at most {MAX_ENTRIES} pictures in one."
     )
 
 
 def check_entries(infos: list[zipfile.ZipInfo], max_mb: int) -> None:
-    """What the directory states; reading stops at the stated sizes. Raises BadInput, TooLarge."""
+    """Check the names and the stated sizes of entries. Reading stops at the stated sizes. Raises BadInput, TooLarge."""
     for info in infos:
         path = PurePosixPath(info.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or "\0" in info.filename or ":" in path.parts[:1]:
             raise BadInput(
-                f"The zip names a place outside itself: {info.filename[:100]!r}.",
+                f"The zip names a path outside itself: {info.filename[:100]!r}.",
                 field="file",
                 remedy="Make it again with plain relative names.",
             )
@@ -164,15 +184,16 @@ def check_entries(infos: list[zipfile.ZipInfo], max_mb: int) -> None:
 
 
 def is_picture(info: zipfile.ZipInfo) -> bool:
+    """Return whether an entry is a picture by its suffix, and neither hidden nor macOS metadata."""
     path = PurePosixPath(info.filename)
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
     return not info.is_dir() and not hidden and path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def natural_sort_key(name: str) -> list[tuple[int, int, str]]:
-    """To sort by: numbers by their values, so that 2 comes before 10."""
+    """Return a key for sorting names in natural order: 2 before 10."""
     parts = re.findall(r"\d+|\D+", name)
-    # By digits, not as numbers: a name may have thousands of them.
+    # Numbers are compared as (length, digits), not as int: a name may have thousands of digits.
     return [
         (0, len(part.lstrip("0")), part.lstrip("0")) if part.isdecimal() else (1, 0, part.lower())
         for part in parts

@@ -1,0 +1,48 @@
+"""The pages of a TIFF are frames."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from segserve.errors import BadInput
+from segserve.files.open_file import open_frames
+from segserve.types import FileKind, Size
+from tests.files.sample_files import LIMITS, probe
+
+
+def test_16_bit_pages_are_stretched_together(tmp_path: Path) -> None:
+    values = (
+        np.arange(8)[:, None, None] * 1000 + np.arange(40)[None, None] * 10 + np.zeros((8, 30, 40))
+    ).astype(np.uint16)
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, values, photometric="minisblack")
+    record = probe(path)
+    assert (record.kind, record.count, record.size) == (FileKind.FRAMES, 8, Size(30, 40))
+    frames = open_frames(path, "tiff", LIMITS)
+    expected = np.rint(values / values.max() * 255)
+    for index in (7, 0, 4):
+        assert np.abs(frames.read(index)[:, :, 0] - expected[index]).max() <= 1
+    frames.close()
+
+
+def test_channels_in_separate_pages_are_one_frame(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (5, 2, 30, 40), np.uint8)
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, values, imagej=True, metadata={"axes": "TCYX"})
+    assert probe(path).count == 5
+
+
+def test_a_tiff_whose_pages_run_in_a_circle_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, np.zeros((3, 8, 8), np.uint8), photometric="minisblack", byteorder="<")
+    with tifffile.TiffFile(path) as file:
+        first, last = file.pages[0].offset, file.pages[2].offset
+    data = bytearray(path.read_bytes())
+    entries = int.from_bytes(data[last : last + 2], "little")
+    at = last + 2 + 12 * entries
+    data[at : at + 4] = first.to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(BadInput):
+        probe(path)
