@@ -77,7 +77,8 @@ def starter() -> Any:
     torch: Any = pytest.importorskip("torch")
 
     from segserve.encode.preprocess import _stretch_table
-    from segserve.models.export.sam import fold_batch_norms, round_to_fp16
+    from segserve.models.export.batch_norm import fold_batch_norms
+    from segserve.models.export.torch_to_onnx import round_to_fp16
     from segserve.models.networks.starter import build_starter_sam
     from segserve.models.weights import PROMPTABLE_NETWORK, read_weights
 

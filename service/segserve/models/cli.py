@@ -1,4 +1,7 @@
-"""`segserve models`: see, import, pull, check and remove models. Only `import` and `pull` may need torch."""
+"""The command `segserve models`: list, import, pull, verify and remove models.
+
+Only `import` and `pull` may need torch, so nothing here imports it.
+"""
 
 import importlib.util
 import shutil
@@ -33,50 +36,50 @@ from segserve.models.published_model import PublishedModel, RemoteFile
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph, weight_bytes
 from segserve.settings import load_settings
 
-app = typer.Typer(no_args_is_help=True, help="See, import, pull, check and remove models.")
+app = typer.Typer(no_args_is_help=True, help="List, import, pull, verify and remove models.")
 
 DataDir = Annotated[
     Path | None, typer.Option(envvar="SEGSERVE_DATA_DIR", help="Models live in its folder 'models'.")
 ]
 KeepWeights = Annotated[
     bool,
-    typer.Option("--keep-weights", help="Keep them beside the graphs, to train the model further."),
+    typer.Option("--keep-weights", help="Store the weights beside the graphs, to train the model further."),
 ]
-Replace = Annotated[bool, typer.Option("--replace", help="Take the place of a model of the same name.")]
-KINDS = ", ".join(CheckpointKind)
+Replace = Annotated[bool, typer.Option("--replace", help="Replace the model of the same name.")]
+CHECKPOINT_KINDS = ", ".join(CheckpointKind)
 
 
-def models_dir(data_dir: Path | None) -> Path:
+def resolve_models_dir(data_dir: Path | None) -> Path:
     return load_settings(data_dir=data_dir).data_dir / "models"
 
 
-def registry(folder: Path) -> ModelRegistry:
+def open_registry(folder: Path) -> ModelRegistry:
     return ModelRegistry([folder, BUILT_IN_MODELS], RuntimeOptionsByGraph(), budget_bytes=0)
 
 
-def megabytes(count: int | None) -> str:
+def format_megabytes(count: int | None) -> str:
     return "?" if count is None else f"{count / 1e6:,.0f} MB"
 
 
-class Shown:
-    """A bar for each download, and under them a line that says what is going on."""
+class ProgressDisplay:
+    """`ProgressDisplay` shows a bar for each download, and under them a line with the stage of the import."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._stage: TaskID | None = None
 
-    def stage(self, name: str) -> None:
+    def show_stage(self, name: str) -> None:
         if self._stage is None:
             self._stage = self._progress.add_task(name, total=None)
         self._progress.update(self._stage, description=name)
 
-    def download(self, file: RemoteFile) -> Callable[[int, int | None], None]:
+    def add_download(self, file: RemoteFile) -> Callable[[int, int | None], None]:
         task = self._progress.add_task(Path(urlsplit(file.url).path).name, total=file.bytes)
         return lambda done, total: self._progress.update(task, completed=done, total=total)
 
 
 @contextmanager
-def shown() -> Iterator[Shown]:
+def show_progress() -> Iterator[ProgressDisplay]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -86,43 +89,45 @@ def shown() -> Iterator[Shown]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield Shown(progress)
+        yield ProgressDisplay(progress)
 
 
 @app.command("list")
 def list_models(data_dir: DataDir = None) -> None:
     """List the models that are here, and those that can be pulled."""
-    folder = models_dir(data_dir)
-    found = registry(folder)
+    folder = resolve_models_dir(data_dir)
+    registry = open_registry(folder)
     console = Console()
-    here = Table(
+    installed = Table(
         "name", "kind", "architecture", "size", "licence", "description", title="Models", title_justify="left"
     )
-    for name in found.names():
+    for name in registry.names():
         try:
-            bundle = found.bundle(name)
+            bundle = registry.bundle(name)
         except BrokenModel as error:
-            here.add_row(name, "[red]broken[/red]", "", "", "", str(error))
+            installed.add_row(name, "[red]broken[/red]", "", "", "", str(error))
             continue
         manifest, where = bundle.manifest, "" if (folder / name).is_dir() else " (built in)"
-        size = megabytes(weight_bytes(bundle))
-        here.add_row(
+        size = format_megabytes(weight_bytes(bundle))
+        installed.add_row(
             name + where, manifest.kind, manifest.architecture, size, manifest.licence, manifest.description
         )
-    console.print(here)
-    there = Table("name", "download", "licence", "description", title="To pull", title_justify="left")
+    console.print(installed)
+    available = Table("name", "download", "licence", "description", title="To pull", title_justify="left")
     for entry in PUBLISHED_MODELS:
-        if entry.name not in found.names():
+        if entry.name not in registry.names():
             warning = (
                 "" if all(f.digest for f in entry.files) else " [yellow](no digest is published)[/yellow]"
             )
-            there.add_row(entry.name, megabytes(entry.bytes), entry.licence, entry.description + warning)
-    console.print(there)
+            available.add_row(
+                entry.name, format_megabytes(entry.bytes), entry.licence, entry.description + warning
+            )
+    console.print(available)
 
 
 @app.command("import")
 def import_model(
-    kind: Annotated[str, typer.Argument(help=f"What the checkpoint is: {KINDS}.")],
+    kind: Annotated[str, typer.Argument(help=f"What the checkpoint is: {CHECKPOINT_KINDS}.")],
     checkpoint: Annotated[
         Path, typer.Argument(help="A .pth, .pt, .safetensors or .onnx file, or a package's .zip or folder.")
     ],
@@ -141,13 +146,15 @@ def import_model(
     manifest: Annotated[
         Path | None,
         typer.Option(
-            help="unet, smp, bioimageio, onnx: a YAML file with what weights do not tell: activation, input, "
+            help="unet, smp, bioimageio, onnx: a YAML file with fields that weights do not tell: activation, input, "
             "thresholds, tile, ..."
         ),
     ] = None,
     decoder: Annotated[
         Path | None,
-        typer.Option(help="micro_sam: the automatic decoder, where it is not in the checkpoint itself."),
+        typer.Option(
+            help="micro_sam: the file of the automatic decoder, where the checkpoint does not hold it."
+        ),
     ] = None,
     keep_weights: KeepWeights = False,
     replace: Replace = False,
@@ -155,12 +162,12 @@ def import_model(
 ) -> None:
     """Turn a checkpoint into a model, and compare it with its own library before it is accepted."""
     card = ModelCard(source=checkpoint.name)
-    with shown() as progress:
+    with show_progress() as progress:
         bundle = import_checkpoint(
             kind,
             checkpoint,
             name,
-            models_dir(data_dir),
+            resolve_models_dir(data_dir),
             variant=variant,
             decoder=decoder,
             classes=[] if classes is None else [name.strip() for name in classes.split(",")],
@@ -168,15 +175,15 @@ def import_model(
             card=card,
             keep_weights=keep_weights,
             manifest=manifest,
-            on_stage=progress.stage,
+            on_stage=progress.show_stage,
         )
-    ready(bundle)
+    print_ready(bundle)
     if isinstance(bundle.manifest, SemanticManifest):
-        described(bundle.manifest)
+        print_manifest(bundle.manifest)
 
 
 @app.command("pull")
-def pull_model(
+def pull_published_model(
     model: Annotated[str, typer.Argument(help="A name that 'segserve models list' shows.")],
     name: Annotated[str | None, typer.Option(help="What requests will call it [default: the same].")] = None,
     no_digest: Annotated[
@@ -188,45 +195,47 @@ def pull_model(
 ) -> None:
     """Download a published model from its official address, check its digest and import it.
 
-    What a broken connection leaves is kept: run the command again to go on.
+    A download that broke off is kept: run the command again to resume it.
     """
     from segserve.models.pull import pull_model
 
     entry = find_published_model(model)
-    warn(entry)
-    with shown() as progress:
+    warn_without_digest(entry)
+    with show_progress() as progress:
         bundle = pull_model(
             entry,
-            models_dir(data_dir),
+            resolve_models_dir(data_dir),
             name=name,
             replace=replace,
             accept_no_digest=no_digest,
             keep_weights=keep_weights,
-            on_file=progress.download,
-            on_stage=progress.stage,
+            on_file=progress.add_download,
+            on_stage=progress.show_stage,
         )
-    ready(bundle)
+    print_ready(bundle)
 
 
 @app.command("half")
-def halve_model(name: Annotated[str, typer.Argument(help="Which model.")], data_dir: DataDir = None) -> None:
-    """Give a model an encoder in fp16, for GPUs, where its import did not: the built-in one, published ONNX pairs.
+def write_fp16_encoder(
+    name: Annotated[str, typer.Argument(help="Which model.")], data_dir: DataDir = None
+) -> None:
+    """Add an encoder in fp16, for GPUs, to a model that was imported without: the starter, a published ONNX pair.
 
-    It is then another model to the cache: replicas and workers need the same one.
+    The cache then treats it as another model, so all replicas and workers need it.
     """
     if importlib.util.find_spec("onnx") is None:
         raise MissingDependency("onnx", "models", "Writing an encoder in fp16")
     from segserve.models.export.fp16 import add_fp16_encoder
 
-    folder = models_dir(data_dir)
-    bundle = registry(folder).bundle(name)
+    folder = resolve_models_dir(data_dir)
+    bundle = open_registry(folder).bundle(name)
     if bundle.has(FP16_ENCODER_FILE):
         raise BadInput(f"{name!r} has an encoder in fp16.", field="name")
-    with shown() as progress, new_bundle(folder, name, replace=True) as staging:
-        progress.stage("writing the encoder in fp16")
+    with show_progress() as progress, new_bundle(folder, name, replace=True) as staging:
+        progress.show_stage("writing the encoder in fp16")
         shutil.copytree(bundle.folder, staging, dirs_exist_ok=True)
         add_fp16_encoder(Bundle(staging))
-    ready(Bundle(folder / name))
+    print_ready(Bundle(folder / name))
 
 
 @app.command("verify")
@@ -235,38 +244,39 @@ def verify_models(
     data_dir: DataDir = None,
 ) -> None:
     """Compare every file of a model with its digest."""
-    found = registry(models_dir(data_dir))
+    registry = open_registry(resolve_models_dir(data_dir))
     broken: list[SegserveError] = []
-    for each in [name] if name else found.names():
+    for model in [name] if name else registry.names():
         try:
-            found.bundle(each).verify()
-            typer.secho(f"{each}: ok", fg="green")
+            registry.bundle(model).verify()
+            typer.secho(f"{model}: ok", fg="green")
         except BrokenModel as error:
             broken.append(error)
-            typer.secho(f"{each}: {error}", fg="red", err=True)
+            typer.secho(f"{model}: {error}", fg="red", err=True)
     if broken:
         raise typer.Exit(1)
 
 
 @app.command("remove")
 def remove_model(name: Annotated[str, typer.Argument(help="Which model.")], data_dir: DataDir = None) -> None:
-    """Delete a model. Those that came with segserve stay."""
-    folder = models_dir(data_dir)
+    """Delete a model. A model that came with segserve cannot be deleted."""
+    folder = resolve_models_dir(data_dir)
     if not (folder / name).is_dir() and (BUILT_IN_MODELS / name).is_dir():
         raise BadInput(f"{name!r} came with segserve and cannot be removed.", field="name")
     remove_bundle(folder, name)
     typer.echo(f"{name}: removed")
 
 
-def ready(bundle: Bundle) -> None:
+def print_ready(bundle: Bundle) -> None:
+    size = format_megabytes(weight_bytes(bundle))
     typer.secho(
-        f"{bundle.name}: ready ({bundle.manifest.architecture}, {megabytes(weight_bytes(bundle))} with its decoders)",
+        f"{bundle.name}: ready ({bundle.manifest.architecture}, {size} with its decoders)",
         fg="green",
     )
 
 
-def described(manifest: SemanticManifest) -> None:
-    """What was found or assumed, to be corrected with --classes, --manifest and --replace."""
+def print_manifest(manifest: SemanticManifest) -> None:
+    """Print what the import found or assumed. --classes, --manifest and --replace correct it."""
     typer.echo(
         f"  classes: {', '.join(manifest.classes)} ({manifest.activation}"
         + (f", background is channel {manifest.background})" if manifest.background is not None else ")")
@@ -274,7 +284,7 @@ def described(manifest: SemanticManifest) -> None:
     typer.echo(f"  input: {manifest.input.model_dump_json(exclude_none=True)}")
 
 
-def warn(entry: PublishedModel) -> None:
+def warn_without_digest(entry: PublishedModel) -> None:
     for file in entry.files:
         if file.digest is None:
             typer.secho(f"Warning: no digest is published for {file.url}.", fg="yellow", err=True)

@@ -1,4 +1,7 @@
-"""Putting a bundle into the models' folder: whole and checked, or not at all."""
+"""Install a bundle into the models' folder, complete and checked, or leave the folder as it was.
+
+A bundle is written into a staging folder first; an atomic rename then moves it into place.
+"""
 
 import shutil
 import tempfile
@@ -9,15 +12,18 @@ from pathlib import Path
 from segserve.errors import BadInput, ModelNotFound
 from segserve.models.bundle import MANIFEST_FILE, Bundle, check_model_name
 
-STAGING_FOLDER = ".incoming"  # inside the models' folder, so that a rename moves a bundle into place
+# Inside the models' folder, so that staging and target share a file system and a rename is enough.
+STAGING_FOLDER = ".incoming"
 
 
 @contextmanager
 def new_bundle(models_dir: Path, name: str, *, replace: bool) -> Iterator[Path]:
-    """An empty folder to write a bundle into; it becomes `models_dir/name` when the block ends without error.
+    """Yield an empty folder to write a bundle into. It becomes `models_dir/name` when the block ends without error.
 
-    Raises BadInput as `resolve_install_folder` does. Whatever fails inside the block, or in the check of the digests
-    after it, leaves the models' folder as it was.
+    replace: whether an existing model of that name may be replaced.
+
+    Raises BadInput as `resolve_install_folder` does. If the block fails, or the check of the digests after it, the
+    models' folder is left as it was.
     """
     target = resolve_install_folder(models_dir, name, replace=replace)
     incoming = models_dir / STAGING_FOLDER
@@ -26,15 +32,17 @@ def new_bundle(models_dir: Path, name: str, *, replace: bool) -> Iterator[Path]:
     try:
         yield staging
         Bundle(staging).verify()
-        staging.chmod(0o755)  # mkdtemp keeps others out
+        staging.chmod(0o755)  # mkdtemp makes it readable for its owner alone
         move_into_place(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
 def resolve_install_folder(models_dir: Path, name: str, *, replace: bool) -> Path:
-    """Where a bundle of that name goes. Raises BadInput for a name that cannot be, or that is taken and not to be
-    replaced."""
+    """Return the folder that a bundle of that name goes to.
+
+    Raises BadInput for a name that cannot name a model, or that is taken and may not be replaced.
+    """
     target = models_dir / check_model_name(name)
     if target.exists() and not replace:
         raise BadInput(
@@ -46,7 +54,7 @@ def resolve_install_folder(models_dir: Path, name: str, *, replace: bool) -> Pat
 
 
 def move_into_place(staging: Path, target: Path) -> None:
-    """Rename, with what was there before put back if that fails."""
+    """Rename `staging` to `target`. If that fails, the folder that was there before is put back."""
     if not target.exists():
         staging.rename(target)
         return
@@ -61,12 +69,12 @@ def move_into_place(staging: Path, target: Path) -> None:
 
 
 def remove_bundle(models_dir: Path, name: str) -> None:
-    """Raises ModelNotFound where the models' folder has no such bundle."""
+    """Delete a bundle. Raises ModelNotFound where the models' folder has no such bundle."""
     target = models_dir / check_model_name(name)
     if not (target / MANIFEST_FILE).is_file():
         raise ModelNotFound(name, sorted(p.parent.name for p in models_dir.glob(f"[!.]*/{MANIFEST_FILE}")))
     incoming = models_dir / STAGING_FOLDER
     incoming.mkdir(exist_ok=True)
-    gone = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=incoming)) / name
-    target.rename(gone)  # at once for everyone who looks, however long deleting takes
-    shutil.rmtree(gone.parent, ignore_errors=True)
+    removed = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=incoming)) / name
+    target.rename(removed)  # the model disappears at once for all readers, however long deleting takes
+    shutil.rmtree(removed.parent, ignore_errors=True)

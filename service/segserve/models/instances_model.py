@@ -1,4 +1,4 @@
-"""A loaded Mask R-CNN: boxes and scores of a whole image, and masks for those of them that were chosen."""
+"""A loaded Mask R-CNN: boxes and scores of a whole image, then masks for the selected boxes."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,13 +10,18 @@ from segserve.models.manifest import InstancesManifest, Manifest
 from segserve.models.onnx_runtime import Arrays, OnnxGraph, RuntimeOptions
 from segserve.types import Float32, Int64, Size
 
+# The levels of the feature pyramid (FPN) that masks are pooled from.
 FEATURE_NAMES = ("p2", "p3", "p4", "p5")
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What the first graph says of N regions and C classes. boxes [N, C, 4] (x0, y0, x1, y1) in pixels of the
-    resized image, within it; scores [N, C], the classes' probabilities; features: for the masks."""
+    """The first graph's output for N regions and C classes.
+
+    boxes: [N, C, 4] as (x0, y0, x1, y1) in pixels of the resized image, within it.
+    scores: [N, C], the classes' probabilities.
+    features: the input of `InstancesModel.predict_masks`.
+    """
 
     boxes: Float32
     scores: Float32
@@ -24,7 +29,10 @@ class Detections:
 
 
 class InstancesModel:
-    """options: how to run the graphs; None where this process does not run them."""
+    """`InstancesModel` runs the two graphs of a Mask R-CNN.
+
+    options: how to run the graphs; None where this process does not run them.
+    """
 
     MANIFEST_TYPE: ClassVar[type[Manifest]] = InstancesManifest
 
@@ -39,13 +47,20 @@ class InstancesModel:
         return self.bundle.name
 
     def detect(self, image: Float32, size: Size) -> Detections:
-        """image [1, 3, H, W], H and W multiples of 32, which shows `size` at its top left. Raises OutOfMemory."""
-        shown = np.array([size.height, size.width], np.int64)
-        found = self._graphs["model.onnx"].run({"image": image, "size": shown})
-        features = {name: found[name] for name in FEATURE_NAMES}
-        return Detections(found["boxes"], found["scores"], features)
+        """Return boxes, scores and features of an image. Raises OutOfMemory.
+
+        image: [1, 3, H, W], H and W multiples of 32; the image is its top left part, the rest is padding.
+        size: of the image without the padding.
+        """
+        unpadded = np.array([size.height, size.width], np.int64)
+        outputs = self._graphs["model.onnx"].run({"image": image, "size": unpadded})
+        features = {name: outputs[name] for name in FEATURE_NAMES}
+        return Detections(outputs["boxes"], outputs["scores"], features)
 
     def predict_masks(self, features: Arrays, boxes: Float32, labels: Int64) -> Float32:
-        """boxes [M, 4] in pixels of the resized image, labels [M] of 1..C-1 -> probabilities [M, m, m] over
-        each box. Raises OutOfMemory."""
+        """Return probabilities [M, m, m], each over its box. Raises OutOfMemory.
+
+        boxes: [M, 4] in pixels of the resized image.
+        labels: [M] of 1..C-1.
+        """
         return self._graphs["masks.onnx"].run({**features, "boxes": boxes, "labels": labels})["masks"]

@@ -14,24 +14,24 @@ TileEdge = Annotated[int, Field(ge=16, le=4096)]
 
 
 class ModelKind(StrEnum):
-    """Families of models, by what they answer: the first two masks for prompts."""
+    """The kinds of models, by what they return."""
 
-    SAM = "sam"
-    SAM2 = "sam2"
+    SAM = "sam"  # masks for prompts
+    SAM2 = "sam2"  # masks for prompts, by SAM 2
     SEMANTIC = "semantic"  # a class for every pixel
     INSTANCES = "instances"  # objects with class, score, box and mask
 
 
 class BundleRuntime(StrEnum):
-    """How a bundle's graphs are run; see `models.onnx_pair_model` for all but the first."""
+    """How a bundle's graphs are run. `models.onnx_pair_model` runs all but the first."""
 
-    FAST = "fast"  # prepare.onnx and the two fast decoders, as `models.export` writes them
-    STOCK = "stock"  # decoder.onnx has the interface of segment-anything's export, or SAM 2's like it
+    FAST = "fast"  # prepare.onnx and the two fast decoders, written by `models.export`
+    STOCK = "stock"  # decoder.onnx with the interface of segment-anything's export, or SAM 2's like it
     EFFICIENT_SAM = "efficient_sam"  # EfficientSAM's published export
 
 
 class FileEntry(StrictSchema):
-    """`digest` is hexadecimal, `algorithm` names it: sha256."""
+    """One file of the bundle. digest: hexadecimal, of the algorithm `algorithm`. bytes: the file's size."""
 
     digest: str
     algorithm: Literal["sha256"] = "sha256"
@@ -39,7 +39,7 @@ class FileEntry(StrictSchema):
 
 
 class PreprocessEntry(StrictSchema):
-    """See `segserve.types.Preprocess`; mean and std on the 0..255 scale."""
+    """How images are prepared; see `segserve.types.Preprocess`. mean, std: on the 0..255 scale."""
 
     input_size: int = Field(ge=64, le=4096)
     mean: tuple[float, float, float]
@@ -52,9 +52,12 @@ class PreprocessEntry(StrictSchema):
 
 
 class Dims(StrictSchema):
-    """embedding: channels, height, width. low: edge of the low-res logits. high_res: SAM 2's two features.
+    """The shapes of a promptable model's arrays.
 
-    masks: the mask tokens that the decoder can answer with; 0 is the single mask, 1 to 3 the candidates.
+    embedding: channels, height, width.
+    low: edge of the low-res logits.
+    high_res: channels, height, width of SAM 2's two features.
+    masks: the mask tokens that the decoder returns: 0 is the single mask, 1 to 3 are the candidates.
     """
 
     embedding: tuple[int, int, int]
@@ -68,8 +71,8 @@ Sigma = Annotated[float, Field(ge=0, le=100, description="of a Gaussian, in pixe
 
 
 class AisEntry(StrictSchema):
-    """Parameters of automatic instance segmentation, see `segserve.automatic.parameters.AisParams`; those left out are
-    its defaults."""
+    """Parameters of automatic instance segmentation. A field that is left out has the default of
+    `segserve.automatic.parameters.AisParams`."""
 
     center_distance_threshold: Threshold | None = Field(None, description="seeds lie below it")
     boundary_distance_threshold: Threshold | None = Field(None, description="seeds lie below it")
@@ -79,13 +82,13 @@ class AisEntry(StrictSchema):
     min_size: int | None = Field(None, ge=0, description="pixels; smaller objects are left out")
 
     def explicit_params(self) -> dict[str, Any]:
-        """What is not left out, by name."""
+        """Return the fields that are not left out, by name."""
         return self.model_dump(exclude_none=True)
 
 
 class AmgEntry(StrictSchema):
-    """Parameters of automatic mask generation, see `segserve.automatic.parameters.AmgParams`; those left out are its
-    defaults."""
+    """Parameters of automatic mask generation. A field that is left out has the default of
+    `segserve.automatic.parameters.AmgParams`."""
 
     points_per_side: int | None = Field(None, ge=1, le=128, description="of the grid of clicks")
     pred_iou_thresh: Threshold | None = Field(None, description="of a mask's score")
@@ -94,7 +97,7 @@ class AmgEntry(StrictSchema):
         None,
         ge=0,
         le=32,
-        description="how far a mask's threshold is moved to see whether it is stable, in logits",
+        description="how far a mask's threshold is moved to test its stability, in logits",
     )
     box_nms_thresh: Threshold | None = Field(
         None, description="IoU of boxes above which a mask is a duplicate"
@@ -104,16 +107,16 @@ class AmgEntry(StrictSchema):
     crop_overlap_ratio: float | None = Field(None, ge=0, le=0.9)
     crop_n_points_downscale_factor: int | None = Field(None, ge=1, le=8)
     min_mask_region_area: int | None = Field(
-        None, ge=0, le=1_000_000, description="pixels; smaller holes and islands go"
+        None, ge=0, le=1_000_000, description="pixels; smaller holes and islands are removed"
     )
 
     def explicit_params(self) -> dict[str, Any]:
-        """What is not left out, by name."""
+        """Return the fields that are not left out, by name."""
         return self.model_dump(exclude_none=True)
 
 
 class Manifest(StrictSchema):
-    """What every `model.yaml` holds. `answers`: what such a model does, for messages."""
+    """The fields of every `model.yaml`. TASK: what such a model returns, for error messages."""
 
     TASK: ClassVar[str]
 
@@ -128,7 +131,7 @@ class Manifest(StrictSchema):
 
 
 class PromptableManifest(Manifest):
-    """SAM and its kin: an encoder, and decoders for prompts. ais, amg: the parameters that were found best."""
+    """A model of the SAM family: an encoder, and decoders for prompts. ais, amg: the parameters that scored best."""
 
     TASK: ClassVar[str] = "prompts"
 
@@ -142,24 +145,28 @@ class PromptableManifest(Manifest):
 
 
 class Activation(StrEnum):
-    """What makes probabilities of the graph's output."""
+    """The function that turns the graph's output into probabilities."""
 
     SIGMOID = "sigmoid"  # of each channel by itself: classes may overlap
     SOFTMAX = "softmax"  # over the channels: every pixel has one class
-    NONE = "none"  # the graph answers probabilities
+    NONE = "none"  # the graph returns probabilities
 
 
 class SemanticManifest(Manifest):
-    """A class for every pixel: U-Net and its kin. `model.onnx` has one input, the prepared image [N, C, H, W]
-    float32, and one output [N, K, H, W]; N is free or 1, and H and W are free unless `fixed`.
+    """A model that returns a class for every pixel, such as a U-Net.
 
-    classes: names of the K channels, in order. background: the channel that stands for "none of them", if there
-    is one. In class maps 0 is background and n the n-th class that is not background.
-    thresholds: per channel; the probability a class needs to be taken. Empty: 0.5 for sigmoid, otherwise 0. Of
-    the classes that reach theirs, background always among them, the most probable is taken.
-    multiple: H and W must be multiples of it. tile: height and width, what a sliding window sees at once if the
-    request does not say. fixed: the graph takes nothing but that tile. overlap: of neighbouring tiles, as a part
-    of their edge.
+    `model.onnx` has one input, the prepared image [N, C, H, W] float32, and one output [N, K, H, W]. N is free or
+    1; H and W are free unless `fixed`.
+
+    classes: names of the K channels, in order.
+    background: the channel that stands for "none of them", if there is one. In class maps 0 is the background and
+        n is the n-th class that is not the background.
+    thresholds: per channel, the probability that a class must reach. Empty: 0.5 for sigmoid, otherwise 0. Among
+        the classes that reach theirs, and the background, the most probable one is taken.
+    multiple: H and W must be multiples of it.
+    tile: height and width of a sliding window's tile, unless the request says otherwise.
+    fixed: the graph takes only that tile.
+    overlap: of neighbouring tiles, as a part of their edge.
     """
 
     TASK: ClassVar[str] = "classes of pixels"
@@ -177,7 +184,7 @@ class SemanticManifest(Manifest):
     postprocess: Postprocess = Postprocess()
 
     @model_validator(mode="after")
-    def consistent(self) -> "SemanticManifest":
+    def check_consistency(self) -> "SemanticManifest":
         count = len(self.classes)
         if len(set(self.classes)) != count:
             raise ValueError("classes must have different names")
@@ -195,8 +202,11 @@ class SemanticManifest(Manifest):
 
 
 class ResizeEntry(StrictSchema):
-    """How Mask R-CNN's input is made, as by torchvision's GeneralizedRCNNTransform: the shorter side becomes
-    `min_size` pixels, or the longer one `max_size` if that is smaller. mean and std on the 0..255 scale."""
+    """How Mask R-CNN's input is resized, as by torchvision's GeneralizedRCNNTransform.
+
+    The shorter side becomes `min_size` pixels, or the longer side `max_size` pixels if that is smaller. mean, std: on
+    the 0..255 scale.
+    """
 
     min_size: int = Field(ge=32, le=4096)
     max_size: int = Field(ge=32, le=8192)
@@ -205,9 +215,10 @@ class ResizeEntry(StrictSchema):
 
 
 class InstancesManifest(Manifest):
-    """Mask R-CNN, cut where requests have a say; see `models.export.mask_rcnn` for both graphs.
+    """Mask R-CNN, as two graphs: requests set thresholds between them. See `models.export.mask_rcnn`.
 
-    classes: names by index; 0 is the background. The thresholds are those of requests that name none.
+    classes: names by index; 0 is the background.
+    score_threshold, nms_threshold, mask_threshold, max_objects: the defaults of requests.
     """
 
     TASK: ClassVar[str] = "objects of known classes"
@@ -221,6 +232,6 @@ class InstancesManifest(Manifest):
     max_objects: int = Field(100, ge=1)
 
 
-AnyManifest: TypeAdapter[PromptableManifest | SemanticManifest | InstancesManifest] = TypeAdapter(
+MANIFEST_ADAPTER: TypeAdapter[PromptableManifest | SemanticManifest | InstancesManifest] = TypeAdapter(
     Annotated[PromptableManifest | SemanticManifest | InstancesManifest, Field(discriminator="kind")]
 )

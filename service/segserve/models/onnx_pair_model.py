@@ -1,14 +1,15 @@
-"""Published encoder and decoder pairs, run as they are: slower per click than the fast graphs, but no torch
-is needed to get them.
+"""Published ONNX pairs, an encoder and a decoder, run unchanged.
+
+A click takes longer than with the fast graphs, but no torch is needed to import them.
 
     segment-anything's export    image_embeddings, point_coords, point_labels, mask_input, has_mask_input,
                                  orig_im_size -> masks, iou_predictions, low_res_masks
-    SAM 2 (rectlabel, osam)      the same with high_res_features1 and 2; adds the padding point by itself
+    SAM 2 (rectlabel, osam)      the same with high_res_features1 and 2; adds the padding point itself
     EfficientSAM                 image_embeddings, batched_point_coords, batched_point_labels, orig_im_size
                                  -> output_masks, iou_predictions; takes no prior mask, at most 6 points
 
-Inputs and outputs are found by position where the exports disagree on names. No mask is asked for at the
-image's size: `masks.upscale` does that for all models alike.
+Inputs and outputs are found by position where the exports disagree on names. No graph is asked for masks at the
+image's size: `masks.upscale` makes them for all models alike.
 """
 
 from typing import Any, ClassVar
@@ -23,13 +24,16 @@ from segserve.models.onnx_runtime import HostOrDeviceArrays, OnnxGraph, RuntimeO
 from segserve.models.promptable_model import PromptableModel
 from segserve.types import Embedding, Float32
 
-FEATURE_NAMES = ("embedding", "high_res_0", "high_res_1")  # in the order of the encoders' outputs
-PADDING_LABEL = -1  # a point label
-MAX_EFFICIENT_SAM_POINTS = 6  # decoder_max_num_input_points; the graph drops what is beyond
+# In the order of the encoders' outputs.
+FEATURE_NAMES = ("embedding", "high_res_0", "high_res_1")
+# The label of SAM's padding point, which stands where a prompt has no box.
+PADDING_LABEL = -1
+# EfficientSAM's decoder_max_num_input_points; its graph drops any further point.
+MAX_EFFICIENT_SAM_POINTS = 6
 
 
 class OnnxPairModel(PromptableModel):
-    """A pair with segment-anything's interface, or with SAM 2's after it."""
+    """`OnnxPairModel` runs a pair with the interface of segment-anything's export, or SAM 2's like it."""
 
     DECODER_GRAPHS: ClassVar[tuple[str, ...]] = ("decoder.onnx",)
     CLICK_GRAPH: ClassVar[str] = "decoder.onnx"
@@ -43,9 +47,9 @@ class OnnxPairModel(PromptableModel):
         return dict(zip(FEATURE_NAMES, encoder.run({encoder.inputs[0]: images}).values(), strict=False))
 
     def prepare(
-        self, embedding: Embedding, mask_input: Float32 | None, known: HostOrDeviceArrays | None = None
+        self, embedding: Embedding, mask_input: Float32 | None, earlier: HostOrDeviceArrays | None = None
     ) -> HostOrDeviceArrays:
-        """As `PromptableModel.prepare`: the decoder's inputs, as far as they do not depend on the click."""
+        """Return the decoder's inputs that do not depend on the click; see `PromptableModel.prepare`."""
         low = self.manifest.dims.low
         prior = np.zeros((low, low), np.float32) if mask_input is None else mask_input
         fine = sorted(name for name in self._decoder.inputs if name.startswith("high_res"))
@@ -53,7 +57,7 @@ class OnnxPairModel(PromptableModel):
             k: n for k, n in zip(FEATURE_NAMES, ["image_embeddings", *fine], strict=False) if k in embedding
         }
         return {
-            **self._features(self._decoder, embedding, names, known or {}),
+            **self._features(self._decoder, embedding, names, earlier or {}),
             "mask_input": self._decoder.to_device(prior[None, None]),
             "has_mask_input": np.array([float(mask_input is not None)], np.float32),
         }
@@ -61,8 +65,10 @@ class OnnxPairModel(PromptableModel):
     def decode(
         self, prepared: HostOrDeviceArrays, coords: Float32, labels: Float32, channels: list[int]
     ) -> tuple[Float32, Float32]:
-        """As `PromptableModel.decode`. A mask token that the graph does not give is stood in for by its best mask: a
-        graph without the single mask answers with the best candidate, one with a single mask always with that.
+        """Decode one prompt; see `PromptableModel.decode`.
+
+        The graph's best mask stands in for a mask token that the graph does not return. A graph without the single
+        mask returns its best candidate for it; a graph with a single mask alone returns that one for every token.
         """
         answers = self.run_decoder(prepared, coords, labels)
         logits, scores = self._logits(answers), answers[1].reshape(-1)
@@ -73,7 +79,7 @@ class OnnxPairModel(PromptableModel):
     def run_decoder(
         self, prepared: HostOrDeviceArrays, coords: Float32, labels: Float32
     ) -> list[NDArray[Any]]:
-        """All outputs, in the graph's order."""
+        """Return all outputs, in the graph's order."""
         if self.manifest.kind is ModelKind.SAM2:
             coords, labels = drop_padding_points(coords, labels)
         return list(
@@ -89,37 +95,46 @@ class OnnxPairModel(PromptableModel):
 
     @property
     def _image_size(self) -> NDArray[Any]:
-        """A small one, so that the graph spends little on resizing."""
+        """The image size that the graph is told: small, so that the graph spends little time on resizing."""
         dtype = np.int64 if "orig_im_size" in self._decoder.integers else np.float32
         return np.array([self.manifest.dims.low] * 2, dtype)
 
     def _logits(self, answers: list[NDArray[Any]]) -> Float32:
-        """Low-res logits [M, low, low]. Where the image fills the square, the graph's masks at low-res size are
-        just these, and unlike its low_res_masks they are not clamped."""
+        """Return the low-res logits [M, low, low].
+
+        Where the image fills the square, the graph's masks at low-res size are the logits. They are better than its
+        low_res_masks, which are clamped.
+        """
         low = self.manifest.dims.low
-        at = 2 if self.manifest.preprocess.resize == "pad" else 0
-        return answers[at].reshape(-1, low, low)
+        position = 2 if self.manifest.preprocess.resize == "pad" else 0
+        return answers[position].reshape(-1, low, low)
 
 
 class EfficientSamModel(OnnxPairModel):
-    """EfficientSAM resizes the image to a square itself, so it is given one, values 0 to 1."""
+    """`EfficientSamModel` runs EfficientSAM's published pair.
+
+    Its graph resizes any image to a square, so it is given a square image, values 0 to 1.
+    """
 
     def prepare(
-        self, embedding: Embedding, mask_input: Float32 | None, known: HostOrDeviceArrays | None = None
+        self, embedding: Embedding, mask_input: Float32 | None, earlier: HostOrDeviceArrays | None = None
     ) -> HostOrDeviceArrays:
-        """Raises BadInput for a prior: this decoder has no input for it."""
+        """Return the decoder's inputs that do not depend on the click.
+
+        Raises BadInput for a prior mask: this decoder has no input for it.
+        """
         if mask_input is not None:
             raise BadInput(
                 f"Model {self.name!r} takes no mask as a prompt.",
                 field="prompts",
                 remedy="Give points or a box, or take another model.",
             )
-        return self._features(self._decoder, embedding, {"embedding": "image_embeddings"}, known or {})
+        return self._features(self._decoder, embedding, {"embedding": "image_embeddings"}, earlier or {})
 
     def run_decoder(
         self, prepared: HostOrDeviceArrays, coords: Float32, labels: Float32
     ) -> list[NDArray[Any]]:
-        """Raises BadInput for more points than the graph reads."""
+        """Return all outputs, in the graph's order. Raises BadInput for more points than the graph reads."""
         coords, labels = drop_padding_points(coords, labels)
         if len(coords) > MAX_EFFICIENT_SAM_POINTS:
             raise BadInput(
@@ -127,7 +142,7 @@ class EfficientSamModel(OnnxPairModel):
                 field="prompts",
                 remedy="Give fewer points, or take another model.",
             )
-        # The graph takes coordinates to be pixels of an image of orig_im_size.
+        # The graph reads coordinates as pixels of an image of orig_im_size.
         scaled = coords * np.float32(self.manifest.dims.low / self.manifest.preprocess.input_size)
         return list(
             self._decoder.run(
@@ -142,6 +157,7 @@ class EfficientSamModel(OnnxPairModel):
 
 
 def drop_padding_points(coords: Float32, labels: Float32) -> tuple[Float32, Float32]:
+    """Return coords [N, 2] and labels [N] without the padding points."""
     real = labels != PADDING_LABEL
     return coords[real], labels[real]
 
@@ -159,5 +175,5 @@ def open_promptable_model(
     decoder: RuntimeOptions | None,
     whole_image: RuntimeOptions | None = None,
 ) -> PromptableModel:
-    """The promptable model that can run this bundle, its graphs open. Raises BrokenModel, WrongModel."""
+    """Open the bundle's graphs and return the model that runs them. Raises BrokenModel, WrongModel."""
     return MODEL_CLASSES[bundle.expect(PromptableManifest).runtime](bundle, encoder, decoder, whole_image)

@@ -1,6 +1,6 @@
-"""ONNX Runtime, opened one way: threads stated, no spinning, the device chosen once.
+"""ONNX Runtime sessions: the threads are set, idle threads do not spin, the device is chosen once.
 
-Arrays that many runs read can be held in the device's memory (`DeviceArray`), so that a run moves only what is new.
+Arrays that many runs read can stay in the device's memory (`DeviceArray`). A run then moves only the other arrays.
 """
 
 import importlib.util
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from segserve.errors import BrokenModel, MissingDependency, OutOfMemory
 from segserve.types import Device
 
-# As ONNX Runtime's arenas, CUDA's allocator and its libraries put it.
+# How ONNX Runtime's arenas, CUDA's allocator and CUDA's libraries word it.
 OUT_OF_MEMORY_MESSAGES = (
     *("Failed to allocate memory", "out of memory", "bad_alloc", "CUDA_ERROR_OUT_OF_MEMORY"),
     *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
 )
 CUDA_PROVIDER = "CUDAExecutionProvider"
-CUDA_DEVICE_ID = 0  # the first that CUDA_VISIBLE_DEVICES leaves
+# The first device that CUDA_VISIBLE_DEVICES leaves visible.
+CUDA_DEVICE_ID = 0
 
 
 @dataclass(frozen=True)
@@ -41,100 +42,92 @@ class RuntimeOptions:
 
     @classmethod
     def for_device(cls, device: Device, threads: int, *, fp16: bool = False) -> "RuntimeOptions":
-        """What suits the device: a CPU is no faster in fp16, and numpy's arrays are in its memory already."""
+        """Return the options that suit the device.
+
+        A CPU is no faster in fp16, and numpy's arrays are in its memory already.
+        """
         gpu = device is Device.CUDA
         return cls(device, threads, keep_on_device=gpu, fp16=gpu and fp16)
 
 
 class DeviceArray:
-    """An array in a device's memory, to be read by graphs on that device. It is freed with this object."""
+    """`DeviceArray` is an array in a device's memory, for graphs on that device. It is freed with this object."""
 
     def __init__(self, value: Any) -> None:
         self.value = value  # onnxruntime.OrtValue
         self.nbytes = int(value.tensor_size_in_bytes())
 
     def numpy(self) -> NDArray[Any]:
-        """A copy on the host."""
+        """Return a copy on the host."""
         array: NDArray[Any] = self.value.numpy()
         return array
 
 
 Arrays = Mapping[str, NDArray[Any]]
-# Each array in the host's memory, or held in that of the device whose graphs are to read it.
+# Each array is in the host's memory, or in the memory of the device whose graphs read it.
 HostOrDeviceArrays = Mapping[str, NDArray[Any] | DeviceArray]
 
 
 class OnnxGraph:
-    """One loaded ONNX file: named arrays in, named arrays out. Safe to run from several threads."""
+    """`OnnxGraph` is one loaded ONNX file: named arrays in, named arrays out. Several threads may run it at once.
+
+    inputs, outputs: their names, in the graph's order.
+    integers: the names of the int64 inputs.
+    input_shape: of the first input: numbers where the graph fixes an axis, names or None where it does not.
+    is_batched: whether the first axis of the first input is free.
+    """
 
     def __init__(self, path: Path, options: RuntimeOptions) -> None:
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise MissingDependency("ONNX Runtime", "cpu' or 'segserve[gpu", "Running a model")
-        import onnxruntime as ort  # here, so that the command line starts without it
-
-        session_options = ort.SessionOptions()
-        session_options.intra_op_num_threads = options.threads
-        session_options.inter_op_num_threads = 1
-        # Spinning threads would burn the cores that other requests need.
-        session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session_options.log_severity_level = 3
-        cuda = options.device is Device.CUDA
-        missing = MissingDependency("a CUDA device and onnxruntime-gpu", "gpu", "SEGSERVE_DEVICE=cuda")
-        if cuda and CUDA_PROVIDER not in ort.get_available_providers():
-            raise missing
-        precision = {"use_tf32": int(options.fp16)}  # 1 where it is not said
-        providers = [(CUDA_PROVIDER, {"device_id": CUDA_DEVICE_ID, **precision})] if cuda else []
-        try:
-            # By default a device that fails is silently replaced by the CPU, now or at a run.
-            self._session = ort.InferenceSession(
-                str(path), session_options, providers=[*providers, "CPUExecutionProvider"], enable_fallback=0
-            )
-        except Exception as error:  # ONNX Runtime's errors share no base class
-            raise BrokenModel(
-                f"{path.name} cannot be loaded: {error}", remedy="Import the model again."
-            ) from error
-        if cuda and CUDA_PROVIDER not in self._session.get_providers():
-            raise missing
-        self._new_array = ort.OrtValue.ortvalue_from_numpy
+        self._session = open_session(path, options)
         self._device, self.keeps_on_device = options.device, options.keep_on_device
-        self.inputs = [i.name for i in self._session.get_inputs()]
-        self.integers = {i.name for i in self._session.get_inputs() if i.type == "tensor(int64)"}
+        inputs = self._session.get_inputs()
+        self.inputs = [i.name for i in inputs]
+        self.integers = {i.name for i in inputs if i.type == "tensor(int64)"}
         self.outputs = [o.name for o in self._session.get_outputs()]
-        # Of the first input: numbers where the graph fixes them, names or None where it does not.
-        first = self._session.get_inputs()[0]
-        self.input_shape: tuple[int | str | None, ...] = tuple(first.shape)
-        self.input_type: str = first.type
-        self.is_batched = bool(first.shape) and not isinstance(first.shape[0], int)  # the first axis is free
+        self.input_shape: tuple[int | str | None, ...] = tuple(inputs[0].shape)
+        self.input_type: str = inputs[0].type
+        self.is_batched = bool(inputs[0].shape) and not isinstance(inputs[0].shape[0], int)
 
     def run(
         self, inputs: HostOrDeviceArrays, outputs: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Inputs the graph does not know are left out. Raises OutOfMemory."""
-        wanted = list(outputs or self.outputs)
+        """Run the graph and return the outputs on the host.
+
+        inputs: may hold more arrays than the graph reads.
+        outputs: the names to compute; None computes all.
+
+        Raises OutOfMemory.
+        """
+        names = list(outputs or self.outputs)
         feed = {name: inputs[name] for name in self.inputs}
         if any(isinstance(value, DeviceArray) for value in feed.values()):
-            return {name: held.numpy() for name, held in self._bound(feed, wanted, Device.CPU).items()}
+            results = self._run_with_io_binding(feed, names, Device.CPU)
+            return {name: array.numpy() for name, array in results.items()}
         with translate_memory_errors():
             arrays = {name: np.ascontiguousarray(array) for name, array in feed.items()}
-            return dict(zip(wanted, self._session.run(wanted, arrays), strict=True))
+            return dict(zip(names, self._session.run(names, arrays), strict=True))
 
     def run_on_device(self, inputs: HostOrDeviceArrays) -> HostOrDeviceArrays:
-        """As `run`, but where this graph holds arrays all outputs stay in the device's memory."""
+        """Run the graph as `run` does. All outputs stay in the device's memory if this graph keeps arrays there."""
         if not self.keeps_on_device:
             return self.run(inputs)
-        return self._bound({name: inputs[name] for name in self.inputs}, self.outputs, self._device)
+        feed = {name: inputs[name] for name in self.inputs}
+        return self._run_with_io_binding(feed, self.outputs, self._device)
 
     def to_device(self, array: NDArray[Any]) -> NDArray[Any] | DeviceArray:
-        """The array where this graph's runs read it soonest. Raises OutOfMemory."""
+        """Return the array where this graph's runs read it fastest. Raises OutOfMemory."""
         if not self.keeps_on_device:
             return array
-        with translate_memory_errors():
-            return DeviceArray(self._new_array(np.ascontiguousarray(array), self._device, CUDA_DEVICE_ID))
+        import onnxruntime as ort
 
-    def _bound(
-        self, feed: HostOrDeviceArrays, wanted: Sequence[str], device: Device
+        with translate_memory_errors():
+            contiguous = np.ascontiguousarray(array)
+            return DeviceArray(ort.OrtValue.ortvalue_from_numpy(contiguous, self._device, CUDA_DEVICE_ID))
+
+    def _run_with_io_binding(
+        self, feed: HostOrDeviceArrays, outputs: Sequence[str], device: Device
     ) -> dict[str, DeviceArray]:
-        """The outputs in the memory of `device`. Binding copies arrays to where the graph wants them."""
+        """Return the outputs in the memory of `device`. Binding copies each input to where the graph reads it."""
         with translate_memory_errors():
             binding = self._session.io_binding()
             arrays = {n: np.ascontiguousarray(v) for n, v in feed.items() if not isinstance(v, DeviceArray)}
@@ -143,18 +136,50 @@ class OnnxGraph:
                     binding.bind_ortvalue_input(name, value.value)
                 else:
                     binding.bind_cpu_input(name, arrays[name])
-            for name in wanted:
+            for name in outputs:
                 binding.bind_output(name, device, CUDA_DEVICE_ID)
             self._session.run_with_iobinding(binding)
-            return dict(zip(wanted, map(DeviceArray, binding.get_outputs()), strict=True))
+            return dict(zip(outputs, map(DeviceArray, binding.get_outputs()), strict=True))
+
+
+def open_session(path: Path, options: RuntimeOptions) -> Any:
+    """Return an `onnxruntime.InferenceSession`. Raises BrokenModel, MissingDependency."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise MissingDependency("ONNX Runtime", "cpu' or 'segserve[gpu", "Running a model")
+    import onnxruntime as ort  # imported here, so that the command line starts without it
+
+    session_options = ort.SessionOptions()
+    session_options.intra_op_num_threads = options.threads
+    session_options.inter_op_num_threads = 1
+    # Spinning threads would burn the cores that other requests need.
+    session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session_options.log_severity_level = 3
+    cuda = options.device is Device.CUDA
+    missing = MissingDependency("a CUDA device and onnxruntime-gpu", "gpu", "SEGSERVE_DEVICE=cuda")
+    if cuda and CUDA_PROVIDER not in ort.get_available_providers():
+        raise missing
+    precision = {"use_tf32": int(options.fp16)}  # ONNX Runtime's own default is 1
+    providers = [(CUDA_PROVIDER, {"device_id": CUDA_DEVICE_ID, **precision})] if cuda else []
+    try:
+        # Without enable_fallback=0, ONNX Runtime silently replaces a device that fails by the CPU.
+        session = ort.InferenceSession(
+            str(path), session_options, providers=[*providers, "CPUExecutionProvider"], enable_fallback=0
+        )
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        raise BrokenModel(
+            f"{path.name} cannot be loaded: {error}", remedy="Import the model again."
+        ) from error
+    if cuda and CUDA_PROVIDER not in session.get_providers():
+        raise missing
+    return session
 
 
 @contextmanager
 def translate_memory_errors() -> Iterator[None]:
-    """Raises OutOfMemory in place of what ONNX Runtime raises for want of memory."""
+    """Raise OutOfMemory in place of the errors that ONNX Runtime raises when memory is short."""
     try:
         yield
-    except Exception as error:  # its errors share no base class
-        if any(sign in str(error) for sign in OUT_OF_MEMORY_MESSAGES):
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        if any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES):
             raise OutOfMemory from error
         raise

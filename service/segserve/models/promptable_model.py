@@ -1,4 +1,7 @@
-"""A loaded promptable model: its graphs, all open, so that a bundle replaced on disk changes nothing."""
+"""A loaded promptable model (the SAM family): encode an image, prepare it for the decoder, decode a prompt.
+
+All graphs are open, so replacing the bundle on disk changes nothing for a loaded model.
+"""
 
 from copy import copy
 from dataclasses import replace
@@ -14,8 +17,11 @@ from segserve.models.onnx_runtime import DeviceArray, HostOrDeviceArrays, OnnxGr
 from segserve.types import Device, Embedding, Float32
 
 AIS_DECODER_FILE = "ais.onnx"
-FOLD_BELOW_TOKENS = 16  # as `models.export.fast_decoder` exports them
-MAX_OUTPUT_TOKENS = 6  # scores, four masks, and SAM 2's object token
+# From this number of tokens on, fast_decoder_many.onnx is faster. With 8 heads of 16 channels, folding and projecting
+# cost the same there. See `models.export.fast_decoder`.
+FOLD_BELOW_TOKENS = 16
+# The tokens beside the points: the scores, four masks, and SAM 2's object token.
+MAX_OUTPUT_TOKENS = 6
 
 
 class LoadedModel(Protocol):
@@ -26,9 +32,11 @@ class LoadedModel(Protocol):
 
 
 class PromptableModel:
-    """Runs a promptable bundle's graphs: SAM and its kin.
+    """`PromptableModel` runs the graphs of a promptable bundle.
 
     encoder, decoder, whole_image: how to run each part; None where this process does not run it.
+    single_threaded: the same model, each run of its click decoder in the caller's thread alone. It decodes many
+        clicks at once without taking threads from those that answer people's clicks. On a GPU it is this model.
     """
 
     MANIFEST_TYPE: ClassVar[type[Manifest]] = PromptableManifest
@@ -37,7 +45,7 @@ class PromptableModel:
         "fast_decoder.onnx",
         "fast_decoder_many.onnx",
     )
-    CLICK_GRAPH: ClassVar[str] = "fast_decoder.onnx"  # of them that which decodes a single point
+    CLICK_GRAPH: ClassVar[str] = "fast_decoder.onnx"  # the one of them that decodes a single point
 
     def __init__(
         self,
@@ -52,56 +60,60 @@ class PromptableModel:
         automatic = (AIS_DECODER_FILE,) if bundle.has(AIS_DECODER_FILE) else ()
         parts = ((("encoder.onnx",), encoder), (self.DECODER_GRAPHS, decoder), (automatic, whole_image))
         self._graphs = {
-            file: OnnxGraph(bundle.path(self._file(file, options)), options)
+            file: OnnxGraph(bundle.path(self._choose_file(file, options)), options)
             for files, options in parts
             if options is not None
             for file in files
         }
-        self.single_threaded = self if whole_image is None else self._one_thread_a_run(whole_image)
+        self.single_threaded = self if whole_image is None else self._make_single_threaded(whole_image)
 
-    def _one_thread_a_run(self, whole_image: RuntimeOptions) -> Self:
-        """The same model for many clicks at once, each in a thread of its caller and in no other, apart from the
-        threads that answer people's clicks. On a GPU nothing differs."""
+    def _make_single_threaded(self, whole_image: RuntimeOptions) -> Self:
         if whole_image.device is Device.CUDA:
             return self
-        graph, other = (
-            OnnxGraph(self.bundle.path(self.CLICK_GRAPH), replace(whole_image, threads=1)),
-            copy(self),
-        )
+        graph = OnnxGraph(self.bundle.path(self.CLICK_GRAPH), replace(whole_image, threads=1))
+        other = copy(self)
         other._graphs = {**self._graphs, self.CLICK_GRAPH: graph}
         return other
 
-    def _file(self, graph: str, options: RuntimeOptions) -> str:
-        half = graph == "encoder.onnx" and options.fp16 and self.bundle.has(FP16_ENCODER_FILE)
-        return FP16_ENCODER_FILE if half else graph
+    def _choose_file(self, graph: str, options: RuntimeOptions) -> str:
+        """Return the file of a graph: of the encoder the fp16 one, where it may be run and exists."""
+        fp16 = graph == "encoder.onnx" and options.fp16 and self.bundle.has(FP16_ENCODER_FILE)
+        return FP16_ENCODER_FILE if fp16 else graph
 
     @property
     def name(self) -> str:
         return self.bundle.name
 
     def encode(self, image: Float32) -> Embedding:
-        """image [1, 3, S, S] -> embedding [C, g, g] and, for SAM 2, high_res_0 and high_res_1; float32."""
+        """Encode image [1, 3, S, S] into embedding [C, g, g] and, for SAM 2, high_res_0 and high_res_1; float32."""
         return self.encode_batch(image)[0]
 
     def encode_batch(self, images: Float32) -> list[Embedding]:
-        """images [N, 3, S, S], as `encode` of each: together where the graph takes several, one after another
-        where it does not. Raises OutOfMemory."""
+        """Encode images [N, 3, S, S], each as `encode` does. Raises OutOfMemory.
+
+        They are encoded together where the graph takes several images, otherwise one after another.
+        """
         if len(images) > 1 and not self._graphs["encoder.onnx"].is_batched:
             return [self.encode(images[i : i + 1]) for i in range(len(images))]
-        found = self._run_encoder(images)
-        return [{name: array[i] for name, array in found.items()} for i in range(len(images))]
+        features = self._run_encoder(images)
+        return [{name: array[i] for name, array in features.items()} for i in range(len(images))]
 
     def _run_encoder(self, images: Float32) -> Embedding:
         return self._graphs["encoder.onnx"].run({"image": images})
 
     def prepare(
-        self, embedding: Embedding, mask_input: Float32 | None, known: HostOrDeviceArrays | None = None
+        self, embedding: Embedding, mask_input: Float32 | None, earlier: HostOrDeviceArrays | None = None
     ) -> HostOrDeviceArrays:
-        """What the decoder needs of the image, float32, where the decoder runs. mask_input [4g, 4g]: low-res
-        logits of a prior. known: what was prepared of the same embedding before. Raises OutOfMemory."""
+        """Return the decoder's inputs that depend on the image, float32, in the decoder's memory.
+
+        mask_input: low-res logits [4g, 4g] of a prior mask.
+        earlier: the result of an earlier call for the same embedding; its arrays are used again.
+
+        Raises OutOfMemory.
+        """
         graph, low = self._graphs["prepare.onnx"], self.manifest.dims.low
         prior = np.zeros((low, low), np.float32) if mask_input is None else mask_input
-        features = self._features(graph, embedding, {name: name for name in embedding}, known or {})
+        features = self._features(graph, embedding, {name: name for name in embedding}, earlier or {})
         inputs = {
             "embedding": features["embedding"],
             "mask_input": prior[None, None],
@@ -109,24 +121,34 @@ class PromptableModel:
         }
         if (
             not graph.keeps_on_device
-        ):  # made of the fp16 one again it costs less than to keep; on a device it is kept
+        ):  # on the host, casting the fp16 embedding again costs less than keeping this
             del features["embedding"]
         return {**features, **graph.run_on_device(inputs)}
 
     def _features(
-        self, graph: OnnxGraph, embedding: Embedding, names: dict[str, str], known: HostOrDeviceArrays
+        self, graph: OnnxGraph, embedding: Embedding, names: dict[str, str], earlier: HostOrDeviceArrays
     ) -> dict[str, NDArray[Any] | DeviceArray]:
-        """The embedding's arrays under a graph's names for them, float32 with a batch axis, held for it."""
+        """Return the embedding's arrays as a graph reads them: float32 with a batch axis, in the graph's memory.
+
+        names: the embedding's names -> the graph's names.
+        """
         return {
-            name: known[name] if name in known else graph.to_device(embedding[key].astype(np.float32)[None])
+            name: earlier[name]
+            if name in earlier
+            else graph.to_device(embedding[key].astype(np.float32)[None])
             for key, name in names.items()
         }
 
     def decode(
         self, prepared: HostOrDeviceArrays, coords: Float32, labels: Float32, channels: list[int]
     ) -> tuple[Float32, Float32]:
-        """coords [N, 2] in input pixels, labels [N] as the graph reads them, channels of 0..3 ->
-        logits [M, 4g, 4g] and the scores [4] of all four."""
+        """Decode one prompt into logits [M, 4g, 4g] and the scores [4] of all four mask tokens.
+
+        prepared: the result of `prepare`.
+        coords: [N, 2] in input pixels.
+        labels: [N], as the graph reads them.
+        channels: M mask tokens of 0..3.
+        """
         inputs = {
             **prepared,
             "point_coords": coords[None].astype(np.float32),
@@ -139,12 +161,12 @@ class PromptableModel:
 
     @property
     def has_ais_decoder(self) -> bool:
-        """Whether there is a decoder for automatic instance segmentation."""
+        """Whether the model has a decoder for automatic instance segmentation."""
         return self.bundle.has(AIS_DECODER_FILE)
 
     def predict_ais_maps(self, embedding: Embedding) -> Float32:
-        """[3, h, h], 0 to 1: foreground, distance to the object's centre, inverted distance to its boundary.
-        Raises NoAutomaticDecoder, OutOfMemory."""
+        """Return maps [3, h, h] from 0 to 1: foreground, distance to the object's centre, inverted distance to its
+        boundary. Raises NoAutomaticDecoder, OutOfMemory."""
         if not self.has_ais_decoder:
             raise NoAutomaticDecoder(self.name)
         inputs = {"embedding": embedding["embedding"].astype(np.float32)[None]}

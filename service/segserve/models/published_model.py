@@ -8,7 +8,11 @@ from segserve.models.importers.onnx_pair import OnnxPairKind
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """digest: "sha256:<hex>" or "xxh128:<hex>"; None where none is published. bytes: the size, if known."""
+    """One file to download.
+
+    digest: "sha256:<hex>" or "xxh128:<hex>"; None where none is published.
+    bytes: the size, if known.
+    """
 
     url: str
     digest: str | None
@@ -17,7 +21,10 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """files: one checkpoint, with its automatic decoder where that is another file; or an encoder and a decoder."""
+    """One entry of the catalogue.
+
+    files: one checkpoint, and its automatic decoder where that is another file; or an ONNX encoder and decoder.
+    """
 
     name: str
     kind: CheckpointKind | OnnxPairKind
@@ -28,9 +35,6 @@ class PublishedModel:
 
     @property
     def bytes(self) -> int | None:
+        """The size of all files, or None where one of them is unknown."""
         sizes = [file.bytes for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
-
-    @property
-    def needs_torch(self) -> bool:
-        return isinstance(self.kind, CheckpointKind)

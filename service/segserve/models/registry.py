@@ -1,4 +1,7 @@
-"""Which models there are, and which of them are loaded."""
+"""The registry of models: which bundles there are, and which of them are loaded.
+
+Models are loaded lazily. When memory runs short, the least recently used one is evicted (LRU).
+"""
 
 import asyncio
 import threading
@@ -12,7 +15,13 @@ from typing import TypeVar
 import structlog
 
 from segserve.errors import BrokenModel, ModelNotFound, WrongModel
-from segserve.models.bundle import FP16_ENCODER_FILE, MANIFEST_FILE, MODEL_NAME_PATTERN, WEIGHTS_FILE, Bundle
+from segserve.models.bundle import (
+    FP16_ENCODER_FILE,
+    MANIFEST_FILE,
+    MODEL_NAME_PATTERN,
+    WEIGHTS_FILE,
+    Bundle,
+)
 from segserve.models.instances_model import InstancesModel
 from segserve.models.manifest import InstancesManifest, SemanticManifest
 from segserve.models.onnx_pair_model import open_promptable_model
@@ -23,6 +32,8 @@ from segserve.models.semantic_model import SemanticModel
 log = structlog.get_logger(__name__)
 
 BUILT_IN_MODELS = Path(__file__).parent / "built_in"
+# Files that loading a model leaves on disk: one of the two encoders, and the weights for training.
+UNLOADED_FILES = (FP16_ENCODER_FILE, WEIGHTS_FILE)
 
 L = TypeVar("L", bound=LoadedModel)
 
@@ -31,7 +42,8 @@ L = TypeVar("L", bound=LoadedModel)
 class RuntimeOptionsByGraph:
     """How this process runs each sort of graph; None where it does not run it.
 
-    encoder, decoder: of promptable models. whole_image: what looks at a whole image without prompts.
+    encoder, decoder: the graphs of promptable models.
+    whole_image: the graphs that segment a whole image without prompts.
     """
 
     encoder: RuntimeOptions | None = None
@@ -40,9 +52,9 @@ class RuntimeOptionsByGraph:
 
 
 def open_bundle(bundle: Bundle, runtimes: RuntimeOptionsByGraph) -> LoadedModel:
-    """The model that can run this bundle, its graphs open. Raises BrokenModel."""
+    """Open the bundle's graphs and return the model that runs them. Raises BrokenModel."""
     if isinstance(bundle.manifest, SemanticManifest):
-        assert runtimes.whole_image is not None, "only what segments whole images asks for such a model"
+        assert runtimes.whole_image is not None, "only processes that segment whole images load such a model"
         return SemanticModel(bundle, runtimes.whole_image)
     if isinstance(bundle.manifest, InstancesManifest):
         return InstancesModel(bundle, runtimes.whole_image)
@@ -50,10 +62,12 @@ def open_bundle(bundle: Bundle, runtimes: RuntimeOptionsByGraph) -> LoadedModel:
 
 
 class ModelRegistry:
-    """Bundles by name, loaded when first asked for; the least recently used goes when memory runs short.
+    """`ModelRegistry` finds bundles by name and keeps loaded models in memory. It is safe to use from threads.
 
-    folders: searched in order; each holds bundles as sub-folders. budget_bytes: of the loaded bundles' files,
-    which is what their weights take. At least one model always stays.
+    folders: each holds bundles as sub-folders; the first folder that has a name wins.
+    budget_bytes: limit on the files of all loaded bundles, which is what their weights take. At least one model
+        always stays.
+    on_loaded: called with the number of loaded models after each load.
     """
 
     def __init__(
@@ -65,24 +79,25 @@ class ModelRegistry:
     ) -> None:
         self._folders = folders
         self._runtimes = runtimes
-        self._budget, self._on_loaded = budget_bytes, on_loaded
+        self._budget_bytes, self._on_loaded = budget_bytes, on_loaded
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
         self._lock = threading.Lock()
 
     def bundles(self) -> dict[str, Bundle]:
-        """Every readable bundle by name; the first folder that has a name wins."""
-        found: dict[str, Bundle] = {}
+        """Return every readable bundle by name."""
+        bundles: dict[str, Bundle] = {}
         for folder in self._folders:
             for path in sorted(folder.glob(f"*/{MANIFEST_FILE}")):
-                if MODEL_NAME_PATTERN.fullmatch(path.parent.name) and path.parent.name not in found:
+                name = path.parent.name
+                if MODEL_NAME_PATTERN.fullmatch(name) and name not in bundles:
                     try:
-                        found[path.parent.name] = Bundle(path.parent)
+                        bundles[name] = Bundle(path.parent)
                     except BrokenModel as error:  # one broken bundle must not hide the others
-                        log.warning("bundle skipped", name=path.parent.name, reason=str(error))
-        return found
+                        log.warning("bundle skipped", name=name, reason=str(error))
+        return bundles
 
     def bundle(self, name: str) -> Bundle:
-        """Raises ModelNotFound, or BrokenModel where the manifest cannot be read."""
+        """Return the bundle of that name. Raises ModelNotFound, or BrokenModel where the manifest is unreadable."""
         if MODEL_NAME_PATTERN.fullmatch(name):
             for folder in self._folders:
                 if (folder / name / MANIFEST_FILE).is_file():
@@ -90,15 +105,15 @@ class ModelRegistry:
         raise ModelNotFound(name, self.names())
 
     def names(self) -> list[str]:
-        found = {p.parent.name for folder in self._folders for p in folder.glob(f"*/{MANIFEST_FILE}")}
-        return sorted(found)
+        """Return the names of all bundles, unreadable ones too, in order."""
+        return sorted({p.parent.name for folder in self._folders for p in folder.glob(f"*/{MANIFEST_FILE}")})
 
     def get_loaded(self, name: str, kind: type[L]) -> L | None:
-        """The model if it is loaded; never waits. Raises WrongModel."""
+        """Return the model if it is loaded. Never waits. Raises WrongModel."""
         model = self._loaded.get(name)
         if model is None:
             return None
-        with suppress(KeyError):  # evicted by another thread meanwhile; the model itself still works
+        with suppress(KeyError):  # another thread may have evicted it; the model itself still works
             self._loaded.move_to_end(name)
         return expect_model_kind(model, kind)
 
@@ -106,42 +121,44 @@ class ModelRegistry:
         return name in self._loaded
 
     def load(self, name: str, kind: type[L]) -> L:
-        """The model, loaded and verified if it was not yet. Blocks: call it in a thread. Raises ModelNotFound,
-        BrokenModel, WrongModel."""
+        """Return the model; verify and load it first if it is not loaded.
+
+        Blocks: call it in a thread. Raises ModelNotFound, BrokenModel, WrongModel.
+        """
         with self._lock:
             if (model := self.get_loaded(name, kind)) is not None:
                 return model
             bundle = self.bundle(name)
             bundle.expect(kind.MANIFEST_TYPE)
             bundle.verify()
-            self._make_room(bundle)
+            self._evict_for(bundle)
             opened = expect_model_kind(open_bundle(bundle, self._runtimes), kind)
             self._loaded[name] = opened
             self._on_loaded(len(self._loaded))
             return opened
 
     async def get(self, name: str, kind: type[L]) -> L:
-        """As `load`, from an event loop: at once where the model is loaded, in a thread where it is not."""
+        """Return the model, as `load` does, from an event loop. A model that is not loaded is loaded in a thread."""
         if (loaded := self.get_loaded(name, kind)) is not None:
             return loaded
         return await asyncio.to_thread(self.load, name, kind)
 
-    def _make_room(self, bundle: Bundle) -> None:
+    def _evict_for(self, bundle: Bundle) -> None:
         needed = weight_bytes(bundle)
         while (
             self._loaded
-            and sum(weight_bytes(m.bundle) for m in self._loaded.values()) + needed > self._budget
+            and sum(weight_bytes(m.bundle) for m in self._loaded.values()) + needed > self._budget_bytes
         ):
             self._loaded.popitem(last=False)
 
 
 def weight_bytes(bundle: Bundle) -> int:
-    """Of what is loaded at once, at most: of the two encoders it is one, and weights to train on are not loaded."""
-    unloaded = (FP16_ENCODER_FILE, WEIGHTS_FILE)
-    return sum(entry.bytes for file, entry in bundle.manifest.files.items() if file not in unloaded)
+    """Return the size of the files that loading the bundle reads, at most."""
+    return sum(entry.bytes for file, entry in bundle.manifest.files.items() if file not in UNLOADED_FILES)
 
 
 def expect_model_kind(model: LoadedModel, kind: type[L]) -> L:
+    """Return the model as one of `kind`. Raises WrongModel."""
     if not isinstance(model, kind):
         raise WrongModel(model.bundle.name, kind.MANIFEST_TYPE.TASK, model.MANIFEST_TYPE.TASK)
     return model

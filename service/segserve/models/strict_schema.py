@@ -1,9 +1,9 @@
-"""What manifests are made of."""
+"""The base class of the manifest's schemas."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class StrictSchema(BaseModel):
-    """Takes what it names and nothing else, and does not change."""
+    """`StrictSchema` refuses fields that it does not name. Its instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

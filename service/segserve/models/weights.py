@@ -1,4 +1,4 @@
-"""`weights.safetensors` of a bundle: the parameters of its torch networks, to train them on, and for video.
+"""`weights.safetensors` of a bundle: the parameters of its torch networks, for training and for video.
 
 Keys begin with the network's name: `sam.` (the promptable network, under its library's own names), `automatic.`
 (a `networks.starter.AutomaticDecoder`). Needs torch.
@@ -13,11 +13,15 @@ from torch import Tensor, nn
 from segserve.errors import BadInput
 from segserve.models.bundle import WEIGHTS_FILE, Bundle
 
-PROMPTABLE_NETWORK, AUTOMATIC_NETWORK = "sam", "automatic"
+PROMPTABLE_NETWORK = "sam"
+AUTOMATIC_NETWORK = "automatic"
 
 
 def write_weights(folder: Path, networks: Mapping[str, nn.Module], *, fp16_weights: bool = False) -> None:
-    """fp16_weights: as fp16, which rounds them unless they were rounded before."""
+    """Write the networks' parameters into `folder`.
+
+    networks: by name. fp16_weights: store them as fp16, which rounds weights that were not rounded before.
+    """
     tensors = {
         f"{name}.{key}": (value.half() if fp16_weights and value.is_floating_point() else value)
         .contiguous()
@@ -31,7 +35,10 @@ def write_weights(folder: Path, networks: Mapping[str, nn.Module], *, fp16_weigh
 def read_weights(
     bundle: Bundle, *, purpose: str = "to train on", field: str = "from"
 ) -> dict[str, dict[str, Tensor]]:
-    """The tensors by network and by key, float32. Raises BadInput for a bundle that holds none, BrokenModel."""
+    """Return the tensors by network and by key, float32.
+
+    purpose, field: for the error message. Raises BadInput for a bundle without weights, BrokenModel.
+    """
     if not bundle.has(WEIGHTS_FILE):
         raise BadInput(
             f"Model {bundle.name!r} has no weights {purpose}, only ONNX graphs.",
@@ -39,8 +46,8 @@ def read_weights(
             remedy="Import or pull it again with --keep-weights --replace.",
         )
     bundle.verify()
-    found: dict[str, dict[str, Tensor]] = {}
-    for key, value in load_file(bundle.path(WEIGHTS_FILE)).items():
-        name, _, rest = key.partition(".")
-        found.setdefault(name, {})[rest] = value.float() if value.is_floating_point() else value
-    return found
+    networks: dict[str, dict[str, Tensor]] = {}
+    for name_and_key, value in load_file(bundle.path(WEIGHTS_FILE)).items():
+        name, _, key = name_and_key.partition(".")
+        networks.setdefault(name, {})[key] = value.float() if value.is_floating_point() else value
+    return networks

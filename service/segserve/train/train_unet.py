@@ -9,8 +9,9 @@ from torch import nn
 
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
-from segserve.models.export.sam import fold_batch_norms, round_to_fp16
+from segserve.models.export.batch_norm import fold_batch_norms
 from segserve.models.export.semantic import export_semantic
+from segserve.models.export.torch_to_onnx import round_to_fp16
 from segserve.models.importers.compare_arrays import check_error, error_over_max
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.install import new_bundle

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.export.ais_decoder import add_ais_decoder
-from segserve.models.export.sam import export_sam, fold_batch_norms, round_to_fp16
+from segserve.models.export.batch_norm import fold_batch_norms
+from segserve.models.export.sam import export_sam
+from segserve.models.export.torch_to_onnx import round_to_fp16
 from segserve.models.importers.compare_promptable import compare_promptable
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.importers.read_checkpoint import load_weights

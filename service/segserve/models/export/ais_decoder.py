@@ -1,11 +1,11 @@
-"""The decoder for automatic instance segmentation, written as a bundle's ais.onnx."""
+"""Export the decoder for automatic instance segmentation (AIS) as a bundle's ais.onnx."""
 
 import torch
 from torch import nn
 
 from segserve.models.bundle import Bundle, write_manifest
-from segserve.models.export.sam import fold_batch_norms, round_to_fp16
-from segserve.models.export.torch_to_onnx import export_onnx
+from segserve.models.export.batch_norm import fold_batch_norms
+from segserve.models.export.torch_to_onnx import export_onnx, round_to_fp16
 from segserve.models.manifest import PromptableManifest
 from segserve.models.promptable_model import AIS_DECODER_FILE
 
@@ -14,7 +14,10 @@ def add_ais_decoder(decoder: nn.Module, bundle: Bundle, *, fp16_weights: bool = 
     """Write `decoder` beside the graphs of a promptable bundle.
 
     decoder: embedding [1, C, g, g] -> maps [1, 3, h, h], 0 to 1: foreground, distance to the object's centre,
-    inverted distance to its boundary. fp16_weights: round the weights to fp16 and store them so. Raises WrongModel.
+        inverted distance to its boundary.
+    fp16_weights: round the weights to fp16 and store them so.
+
+    Raises WrongModel.
     """
     manifest = bundle.expect(PromptableManifest)
     decoder = fold_batch_norms(decoder)

@@ -1,16 +1,17 @@
-"""The exact fast mask decoder: SAM's, rewritten so that a click does only what depends on the click.
+"""The exact fast mask decoder: SAM's mask decoder, rewritten so that a click computes only what depends on the click.
 
-SAM and SAM 2 share the two-way transformer, so both are rewritten by the same three steps, none of which
-changes the function (Kirillov et al., "Segment Anything", 2023; Ravi et al., "SAM 2", 2024):
+SAM and SAM 2 share the two-way transformer, so the same three steps rewrite both. No step changes the function
+(Kirillov et al., "Segment Anything", 2023; Ravi et al., "SAM 2", 2024):
 
-1. `ImagePreparation` runs once per image. Layer 0 sees image tokens that no prompt has touched, so its keys and
+1. `ImagePreparation` runs once per image. No prompt has changed the image tokens before layer 0, so layer 0's keys and
    values (token to image) and queries (image to token) depend on the image alone.
-2. The projections of all P image tokens are reassociated onto the T prompt tokens: ``(q Wq)(x Wk)^T`` is
-   ``(q Wq Wk^T) x^T``. The key's bias is constant along the softmax and drops out; the value's bias passes
-   through it unchanged because the weights sum to one. Worth it while T < 16; `fold=False` projects as usual.
-3. Transposed convolutions with kernel 2 and stride 2 are matrix products over channels-last tokens; only the
+2. The projections of all P image tokens are moved to the T prompt tokens: ``(q Wq)(x Wk)^T`` is
+   ``(q Wq Wk^T) x^T``. The key's bias is constant along the softmax and drops out. The value's bias passes
+   through the softmax unchanged, because the weights sum to one. This "folding" is faster while T < 16
+   (`promptable_model.FOLD_BELOW_TOKENS`); `fold=False` projects as usual.
+3. Transposed convolutions with kernel 2 and stride 2 become matrix products over channels-last tokens. Only the
    final single-channel masks are permuted. The last attention, the hypernetworks and the masks are computed
-   only for the mask tokens asked for.
+   only for the requested mask tokens.
 
 Shapes: C channels, g x g grid, P = g*g image tokens, H heads of d channels, T tokens, M masks.
 """
@@ -22,11 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FOLD_BELOW_TOKENS = 16  # where folding and projecting cost the same for 8 heads of 16 channels
-
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[N, H*d] -> [H, N, d]. As ints the fixed sizes are constants of the graph, not computed in it."""
+    """[N, H*d] -> [H, N, d]. As ints, the fixed sizes become constants of the graph."""
     return x.reshape(-1, heads, int(x.shape[1]) // heads).permute(1, 0, 2)
 
 
@@ -36,18 +35,18 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def head_weights(linear: nn.Linear, heads: int) -> Tensor:
-    """The weight [H*d, C] of a projection into heads -> [H, d, C]."""
+    """Return the weight of a projection into heads, [H*d, C], as [H, d, C]."""
     return linear.weight.reshape(heads, -1, linear.weight.shape[1])
 
 
 def attend(attention: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """q [H, T, d], k [H, d, N], v [H, N, d] -> [T, C]."""
+    """Attend: q [H, T, d], k [H, d, N], v [H, N, d] -> [T, C]."""
     scale = 1 / math.sqrt(attention.internal_dim // attention.num_heads)
     return attention.out_proj(merge_heads(torch.softmax((q * scale) @ k, dim=-1) @ v))
 
 
 def project_and_attend(attention: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The library's own attention, without a batch: query [T, C], key and value [N, C] -> [T, C]."""
+    """Compute the library's own attention, without a batch axis: query [T, C], key and value [N, C] -> [T, C]."""
     heads = attention.num_heads
     q, k = split_heads(attention.q_proj(query), heads), split_heads(attention.k_proj(key), heads)
     return attend(attention, q, k.transpose(1, 2), split_heads(attention.v_proj(value), heads))
@@ -69,23 +68,24 @@ class TokensToImage(nn.Module):
         channels = int(query.shape[1])
         folded = (q @ head_weights(a.k_proj, self.heads)).reshape(-1, channels)
         weights = torch.softmax(folded @ keys_pe.T, dim=-1)
-        seen = (weights @ keys).reshape(self.heads, -1, channels)
-        values = seen @ head_weights(a.v_proj, self.heads).transpose(1, 2)
+        attended = (weights @ keys).reshape(self.heads, -1, channels)
+        values = attended @ head_weights(a.v_proj, self.heads).transpose(1, 2)
         return a.out_proj(merge_heads(values) + a.v_proj.bias)
 
     def with_prepared(self, query: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """k [H, d, P] and v [H, P, d], already projected."""
         return attend(self.attention, split_heads(self.attention.q_proj(query), self.heads), k, v)
 
 
 def softmax_over_tokens(scores: Tensor) -> Tensor:
-    """[H, T, P], over T. The few tokens stand outside, so that every pass runs along the many image tokens."""
+    """Softmax of [H, T, P] over T. The image tokens are the last axis, so every pass runs along the longest axis."""
     weights = torch.exp(scores - scores.amax(dim=1, keepdim=True))
     return weights / weights.sum(dim=1, keepdim=True)
 
 
 class ImageToTokens(nn.Module):
     """The image attends to the tokens: image `keys` [P, C], with position `keys_pe` [P, C], tokens `k` and
-    `v` [T, C] -> keys [P, C] with what was seen added."""
+    `v` [T, C] -> keys [P, C] with the attention's result added."""
 
     def __init__(self, attention: Any, fold: bool) -> None:
         super().__init__()
@@ -112,10 +112,12 @@ class ImageToTokens(nn.Module):
         return keys + self.attention.out_proj(merge_heads(weights.transpose(1, 2) @ value))
 
     def spread(self, keys: Tensor, weights: Tensor, v: Tensor) -> Tensor:
-        """weights [H, T, P] over tokens v [T, C], values and output projection folded, added to keys.
+        """Add the weighted tokens to the keys, values and output projection folded into one.
 
-        The weights of a head sum to one, so a head's share of the output's bias can ride on its values: the
-        addition of bias and of keys is then part of one Gemm.
+        weights: [H, T, P] over the tokens v [T, C].
+
+        The weights of a head sum to one, so each head's values can carry its share of the output's bias. Adding the
+        bias and the keys is then part of one Gemm.
         """
         a = self.attention
         output = a.out_proj.weight.T.reshape(self.heads, -1, a.out_proj.weight.shape[0])
@@ -126,7 +128,7 @@ class ImageToTokens(nn.Module):
 
 
 def embed_points(prompt_encoder: Any, coords: Tensor, labels: Tensor) -> Tensor:
-    """Sparse tokens [1, N, C] of coords [1, N, 2] in input pixels and labels [1, N] from -1 (padding) to 3."""
+    """Return sparse tokens [1, N, C]. coords: [1, N, 2] in input pixels. labels: [1, N] from -1 (padding) to 3."""
     height, width = prompt_encoder.input_image_size
     scaled = (coords + 0.5) / torch.tensor([width, height], dtype=coords.dtype)
     kinds = [prompt_encoder.not_a_point_embed, *prompt_encoder.point_embeddings]
@@ -135,13 +137,16 @@ def embed_points(prompt_encoder: Any, coords: Tensor, labels: Tensor) -> Tensor:
 
 
 def embed_mask(prompt_encoder: Any, mask_input: Tensor, has_mask: Tensor) -> Tensor:
-    """What is added to the embedding: mask_input [1, 1, 4g, 4g] logits, if has_mask [1] is 1 -> [1, C, g, g]."""
+    """Return what is added to the embedding, [1, C, g, g].
+
+    mask_input: logits [1, 1, 4g, 4g]. has_mask: [1], 1 where there is a mask, otherwise 0.
+    """
     empty = prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
     return has_mask * prompt_encoder.mask_downscaling(mask_input) + (1 - has_mask) * empty
 
 
 class ImagePreparation(nn.Module):
-    """What the decoder needs of an image, and of a prior mask if there is one.
+    """The part of the decoder that depends only on the image, and on a prior mask if there is one.
 
     embedding [1, C, g, g], mask_input [1, 1, 4g, 4g] low-res logits, has_mask [1] 1 or 0 ->
     keys [P, C], layer 0's k [H, d, P], v [H, P, d] and q [H, d, P].
@@ -167,11 +172,14 @@ class ImagePreparation(nn.Module):
 
 
 class FastDecoder(nn.Module):
-    """A click: prompt and prepared image -> logits and scores.
+    """The part of the decoder that runs for each click: prompt and prepared image -> logits and scores.
 
-    point_coords [1, N, 2] in input pixels (0.5 is added inside, as SAM does), point_labels [1, N]: 1 and 0
-    points, 2 and 3 a box's corners, -1 padding. channels [M] int64: which of the four mask tokens. Then
-    `ImagePreparation`'s outputs and, for SAM 2, high_res_0 [1, C/8, 4g, 4g] and high_res_1 [1, C/4, 2g, 2g].
+    point_coords: [1, N, 2] in input pixels; 0.5 is added inside, as SAM does.
+    point_labels: [1, N]; 1 and 0 are points, 2 and 3 a box's corners, -1 is padding.
+    channels: [M] int64, which of the four mask tokens.
+    keys, k, v, q: the outputs of `ImagePreparation`.
+    high_res: for SAM 2, high_res_0 [1, C/8, 4g, 4g] and high_res_1 [1, C/4, 2g, 2g].
+
     -> low_res [M, 4g, 4g], scores [4] of all mask tokens.
     """
 
@@ -189,49 +197,51 @@ class FastDecoder(nn.Module):
         self.register_buffer("position", prompt_encoder.get_dense_pe().detach().flatten(2)[0].T.contiguous())
         self.grid = prompt_encoder.image_embedding_size[0]
         output = [mask_decoder.iou_token.weight, mask_decoder.mask_tokens.weight]
-        self.scores_at = 0
+        self.score_token = 0
         if getattr(mask_decoder, "pred_obj_scores", False):  # SAM 2 puts its object token first
             output.insert(0, mask_decoder.obj_score_token.weight)
-            self.scores_at = 1
+            self.score_token = 1
         self.register_buffer("output_tokens", torch.cat(output).detach())
 
     def transform(
         self, tokens: Tensor, keys: Tensor, k: Tensor, v: Tensor, q: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The layers of the two-way transformer: tokens [T, C] and image keys [P, C], both updated."""
+        """Run the layers of the two-way transformer. Returns the updated tokens [T, C] and image keys [P, C]."""
         queries = tokens
         for index, layer in enumerate(self.layers):
-            attend, spread = self.to_image[index], self.to_tokens[index]
-            keys_pe = keys + self.position
-            if index == 0:
+            to_image, to_tokens = self.to_image[index], self.to_tokens[index]
+            is_first, keys_pe = index == 0, keys + self.position
+            if is_first:
                 queries = project_and_attend(layer.self_attn, queries, queries, queries)
             else:
-                at = queries + tokens
-                queries = queries + project_and_attend(layer.self_attn, at, at, queries)
+                queries_pe = queries + tokens
+                queries = queries + project_and_attend(layer.self_attn, queries_pe, queries_pe, queries)
             queries = layer.norm1(queries)
-            at = queries + tokens
-            seen = attend.with_prepared(at, k, v) if index == 0 else attend(at, keys, keys_pe)
-            queries = layer.norm2(queries + seen)
-            queries = layer.norm3(queries + layer.mlp(queries))
-            at = queries + tokens
-            told = (
-                spread.with_prepared(keys, q, at, queries)
-                if index == 0
-                else spread(keys, keys_pe, at, queries)
+            queries_pe = queries + tokens
+            attended = (
+                to_image.with_prepared(queries_pe, k, v) if is_first else to_image(queries_pe, keys, keys_pe)
             )
-            keys = layer.norm4(told)
+            queries = layer.norm2(queries + attended)
+            queries = layer.norm3(queries + layer.mlp(queries))
+            queries_pe = queries + tokens
+            spread = (
+                to_tokens.with_prepared(keys, q, queries_pe, queries)
+                if is_first
+                else to_tokens(keys, keys_pe, queries_pe, queries)
+            )
+            keys = layer.norm4(spread)
         return queries, keys
 
     def upscale(self, keys: Tensor, high_res: tuple[Tensor, ...]) -> Tensor:
-        """[P, C] -> [P, 4, 4, C/8]: each token's 4 x 4 low-res pixels, two steps of 2 x 2."""
+        """Upscale image tokens: [P, C] -> [P, 4, 4, C/8], each token's 4 x 4 low-res pixels as two steps of 2 x 2."""
         first, norm, act, second, act2 = self.decoder.output_upscaling
-        x = upscale_twice(keys, first)
+        x = upscale_2x(keys, first)
         if high_res:
-            x = x + split_into_cells(high_res[1], self.grid, 1)
+            x = x + split_by_token(high_res[1], self.grid, 1)
         x = F.layer_norm(x, tuple(norm.weight.shape), norm.weight, norm.bias, norm.eps)
-        x = upscale_twice(act(x), second)
+        x = upscale_2x(act(x), second)
         if high_res:
-            x = x + split_into_cells(high_res[0], self.grid, 2)
+            x = x + split_by_token(high_res[0], self.grid, 2)
         return act2(x)
 
     def forward(
@@ -248,15 +258,15 @@ class FastDecoder(nn.Module):
         points = embed_points(self.prompt_encoder, point_coords, point_labels)[0]
         tokens = torch.cat([self.output_tokens, points])
         queries, keys = self.transform(tokens, keys, k, v, q)
-        # The last attention: each token looks by itself, so only those that are read afterwards do.
-        read = torch.cat([torch.full_like(channels[:1], self.scores_at), channels + (self.scores_at + 1)])
+        # In the last attention tokens do not affect each other, so it runs only for those that are read afterwards.
+        read = torch.cat([torch.full_like(channels[:1], self.score_token), channels + (self.score_token + 1)])
         queries, tokens = queries[read], tokens[read]
         queries = self.final_norm(queries + self.final(queries + tokens, keys, keys + self.position))
         scores = self.decoder.iou_prediction_head(queries[:1])[0]
         return self.masks(self.upscale(keys, high_res), self.hyper(queries[1:], channels)), scores
 
     def hyper(self, queries: Tensor, channels: Tensor) -> Tensor:
-        """Mask tokens [M, C], each through its own network -> [M, C/8]."""
+        """Run each mask token through its own hypernetwork: [M, C] -> [M, C/8]."""
         networks = self.decoder.output_hypernetworks_mlps
         x = queries[:, None]
         for index in range(networks[0].num_layers):
@@ -267,31 +277,33 @@ class FastDecoder(nn.Module):
         return x[:, 0]
 
     def masks(self, pixels: Tensor, hyper: Tensor) -> Tensor:
-        """pixels [P, 4, 4, C/8], hyper [M, C/8] -> [M, 4g, 4g].
+        """Multiply pixels [P, 4, 4, C/8] by hyper [M, C/8] into masks [M, 4g, 4g].
 
-        A token's 16 pixels are multiplied at once by a block-diagonal matrix [16 C/8, 16 M], whose columns put
-        them into rows and columns: a product M wide would leave most of a vector unused.
+        A block-diagonal matrix [16 C/8, 16 M] multiplies a token's 16 pixels at once, and its columns put them into
+        rows and columns. A product M wide would leave most of a CPU's vector unused.
         """
         g, depth = self.grid, hyper.shape[1]
         # Pixel (i, j) of the two 2 x 2 steps, i = (row, column), lies at row 2 i0 + j0, column 2 i1 + j1.
-        place = torch.eye(16).reshape(2, 2, 2, 2, 16).permute(0, 2, 1, 3, 4).reshape(16, 1, 1, 16)
-        blocks = (place * hyper.T[None, :, :, None]).reshape(16 * depth, -1)
+        order = torch.eye(16).reshape(2, 2, 2, 2, 16).permute(0, 2, 1, 3, 4).reshape(16, 1, 1, 16)
+        blocks = (order * hyper.T[None, :, :, None]).reshape(16 * depth, -1)
         masks = pixels.reshape(-1, 16 * depth) @ blocks
         return masks.reshape(g, g, -1, 4, 4).permute(2, 0, 3, 1, 4).reshape(-1, 4 * g, 4 * g)
 
 
-def upscale_twice(x: Tensor, convolution: nn.ConvTranspose2d) -> Tensor:
-    """A transposed convolution of kernel and stride 2 on channels-last x [..., C] -> [..., 4, D]; the new
-    axis counts the 2 x 2 pixels that each input pixel becomes, row first."""
+def upscale_2x(x: Tensor, convolution: nn.ConvTranspose2d) -> Tensor:
+    """Apply a transposed convolution of kernel and stride 2 to channels-last x: [..., C] -> [..., 4, D].
+
+    The new axis counts the 2 x 2 pixels that each input pixel becomes, row first.
+    """
     inputs, outputs = convolution.weight.shape[:2]
     weight = convolution.weight.permute(2, 3, 1, 0).reshape(4 * outputs, inputs)
-    # Flat, and with the bias, it is one Gemm: no pass over the pixels is spent on adding.
+    # Flat, and with the bias, this is one Gemm, so adding the bias takes no pass of its own over the pixels.
     flat = F.linear(x.reshape(-1, inputs), weight, convolution.bias.repeat(4))
     return flat.reshape(*x.shape[:-1], 4, outputs)
 
 
-def split_into_cells(feature: Tensor, grid: int, steps: int) -> Tensor:
-    """A feature map [1, D, g * 2**steps, ...] as each token's own pixels: [P, 4, D] or [P, 4, 4, D]."""
+def split_by_token(feature: Tensor, grid: int, steps: int) -> Tensor:
+    """Split a feature map [1, D, g * 2**steps, ...] into each token's own pixels: [P, 4, D] or [P, 4, 4, D]."""
     depth = feature.shape[1]
     if steps == 1:
         return feature.reshape(depth, grid, 2, grid, 2).permute(1, 3, 2, 4, 0).reshape(-1, 4, depth)

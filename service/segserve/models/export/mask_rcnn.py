@@ -1,17 +1,17 @@
-"""torchvision's Mask R-CNN written as the two ONNX files of a bundle.
+"""Export torchvision's Mask R-CNN as the two ONNX files of a bundle.
 
     model.onnx   image [1, 3, H, W], size [2] -> boxes [N, C, 4], scores [N, C], features p2 to p5
     masks.onnx   features, boxes [M, 4], labels [M] -> masks [M, m, m]
 
-It is cut where requests have a say: between them the thresholds, the suppression per class and the number of
-objects are applied (`segserve.instances.box_nms`). Resizing comes before (`segserve.instances.preprocess`), pasting
-masks after (`segserve.instances.paste_masks`). H and W are any multiples of 32; `size` is the height and width of the
-image in them, the rest is padding. What differs from how torchvision exports the same network:
+The network is cut where requests set parameters. Between the graphs, `segserve.instances.box_nms` applies the
+thresholds, the suppression (NMS) per class and the number of objects. `segserve.instances.preprocess` resizes before
+them, `segserve.instances.paste_masks` pastes masks after them. H and W are any multiples of 32; `size` is the height
+and width of the image inside, and the rest is padding. The graphs differ from torchvision's own export:
 
-- Proposals are suppressed level by level. torchvision's tracing shifts all levels' boxes apart and suppresses
-  them together, which rounds their coordinates; its eager mode, the reference here, does not.
-- Boxes are decoded for the anchors that are chosen, not for all.
-- Pooled levels are put in order by one gather, not by a scatter each.
+- Proposals are suppressed level by level. torchvision's tracing shifts the boxes of all levels apart and suppresses
+  them together, which rounds their coordinates. Its eager mode does not, and is the reference here.
+- Boxes are decoded for the selected anchors, not for all.
+- One gather puts the pooled levels in order, not one scatter per level.
 """
 
 import copy
@@ -30,11 +30,15 @@ from segserve.models.instances_model import FEATURE_NAMES
 from segserve.models.manifest import InstancesManifest, ModelKind, ResizeEntry
 
 EXAMPLE_SHAPE = (1, 3, 128, 160)
-POOLED_LEVELS = range(2, 6)  # of the features that are pooled: level k has a stride of 2**k
+# The levels of the features that are pooled. Level k has a stride of 2**k pixels.
+POOLED_LEVELS = range(2, 6)
 
 
 class DetectionGraph(nn.Module):
-    """The first graph. network: a `torchvision.models.detection.MaskRCNN`."""
+    """The first graph: an image's boxes, class scores and features.
+
+    network: a `torchvision.models.detection.MaskRCNN`.
+    """
 
     OUTPUTS = ("boxes", "scores", *FEATURE_NAMES)
 
@@ -53,7 +57,7 @@ class DetectionGraph(nn.Module):
         return boxes, torch.softmax(logits, -1), *features
 
     def propose(self, image: Tensor, size: Tensor, levels: list[Tensor]) -> Tensor:
-        """[N, 4]: `RegionProposalNetwork.filter_proposals` of one image, in eval mode."""
+        """Return proposals [N, 4], as `RegionProposalNetwork.filter_proposals` does for one image in eval mode."""
         anchors = level_anchors(self.rpn.anchor_generator, image, levels)
         boxes, scores = [], []
         for objectness, deltas, level in zip(*self.rpn.head(levels), anchors, strict=True):
@@ -63,17 +67,18 @@ class DetectionGraph(nn.Module):
             level_boxes = clip_boxes(self.rpn.box_coder.decode_single(codes, level[best]), size)
             level_scores = torch.sigmoid(logits)
             sides = level_boxes[:, 2:] - level_boxes[:, :2]
-            whole = (sides >= self.rpn.min_size).all(1) & (level_scores >= self.rpn.score_thresh)
-            level_boxes, level_scores = level_boxes[whole], level_scores[whole]
+            valid = (sides >= self.rpn.min_size).all(1) & (level_scores >= self.rpn.score_thresh)
+            level_boxes, level_scores = level_boxes[valid], level_scores[valid]
             keep = nms(level_boxes, level_scores, self.rpn.nms_thresh)
             boxes.append(level_boxes[keep])
             scores.append(level_scores[keep])
-        every = torch.cat(scores)
-        return torch.cat(boxes)[every.topk(min_with_count(every, self.rpn.post_nms_top_n()))[1]]
+        all_scores = torch.cat(scores)
+        count = min_with_count(all_scores, self.rpn.post_nms_top_n())
+        return torch.cat(boxes)[all_scores.topk(count)[1]]
 
 
 class MaskGraph(nn.Module):
-    """The second graph."""
+    """The second graph: the mask of each selected box, for its class."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -87,20 +92,23 @@ class MaskGraph(nn.Module):
         return torch.sigmoid(logits.gather(1, index)[:, 0])
 
 
-def min_with_count(values: Tensor, most: int) -> Any:
-    """The smaller of `most` and how many values there are, as a tensor: tracing leaves that open."""
-    return torch.minimum(torch._shape_as_tensor(values)[0], torch.tensor(most))
+def min_with_count(values: Tensor, max_count: int) -> Any:
+    """Return the smaller of `max_count` and the number of values, as a tensor, so that tracing keeps it dynamic."""
+    return torch.minimum(torch._shape_as_tensor(values)[0], torch.tensor(max_count))
 
 
 def clip_boxes(boxes: Tensor, size: Tensor) -> Tensor:
-    """boxes [..., 4] within an image of size (height, width)."""
+    """Return boxes [..., 4] clipped to an image of size (height, width)."""
     limits = size.flip(0).repeat(2).to(boxes.dtype)
     return torch.minimum(boxes.clamp(min=0), limits)
 
 
 def level_anchors(generator: Any, image: Tensor, levels: Sequence[Tensor]) -> list[Tensor]:
-    """Each level's anchors [H * W * A, 4]. As `AnchorGenerator.forward`, the strides are whole parts: the
-    coarsest level's of an image 800 pixels high is 800 // 13."""
+    """Return each level's anchors [H * W * A, 4].
+
+    As in `AnchorGenerator.forward`, strides are integer quotients: for an image 800 pixels high, the stride of the
+    coarsest level is 800 // 13.
+    """
     grids = [level.shape[-2:] for level in levels]
     height, width = (torch.as_tensor(side) for side in image.shape[-2:])
     strides = [[height // torch.as_tensor(h), width // torch.as_tensor(w)] for h, w in grids]
@@ -109,19 +117,19 @@ def level_anchors(generator: Any, image: Tensor, levels: Sequence[Tensor]) -> li
 
 
 def pool_regions(pooler: Any, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
-    """`MultiScaleRoIAlign` of one image: boxes [N, 4] -> [N, C, p, p], each from the level that suits its size.
+    """Pool boxes [N, 4] into [N, C, p, p], each from the level that suits its size: `MultiScaleRoIAlign` of one image.
 
-    The strides are the true ones. torchvision takes them from the first image that it sees, and errs where
-    that is thin: 20 pixels high, padded to 32, passes for a stride of 2.
+    The strides are the true ones. torchvision derives them from the first image that it reads, which is wrong for a
+    thin image: 20 pixels high, padded to 32, gives a stride of 2.
     """
     mapper = LevelMapper(POOLED_LEVELS[0], POOLED_LEVELS[-1], pooler.canonical_scale, pooler.canonical_level)
-    found = mapper([boxes]) + POOLED_LEVELS[0]
+    levels = mapper([boxes]) + POOLED_LEVELS[0]
     parts, positions = [], []
     for level, feature in zip(POOLED_LEVELS, features, strict=True):
-        chosen = torch.where(found == level)[0]
-        regions = torch.cat([torch.zeros_like(boxes[chosen, :1]), boxes[chosen]], 1)
+        selected = torch.where(levels == level)[0]
+        regions = torch.cat([torch.zeros_like(boxes[selected, :1]), boxes[selected]], 1)
         parts.append(roi_align(feature, regions, pooler.output_size, 2**-level, pooler.sampling_ratio))
-        positions.append(chosen)
+        positions.append(selected)
     return torch.cat(parts)[torch.cat(positions).argsort()]
 
 
@@ -136,7 +144,12 @@ def export_mask_rcnn(
     licence: str = "",
     source: str = "",
 ) -> Bundle:
-    """Write `network` as a bundle into `folder`. classes: names by index, the background first."""
+    """Write a Mask R-CNN as a bundle into `folder`.
+
+    network: a `torchvision.models.detection.MaskRCNN`.
+    classes: names by index, the background first.
+    name, architecture, description, licence, source: fields of the manifest.
+    """
     network = copy.deepcopy(network).eval()
     folder.mkdir(parents=True, exist_ok=True)
     image, size = torch.rand(EXAMPLE_SHAPE), torch.tensor(EXAMPLE_SHAPE[2:]) - 3
@@ -147,10 +160,10 @@ def export_mask_rcnn(
     export_onnx(detector, folder / "model.onnx", inputs, DetectionGraph.OUTPUTS, {**axes, **sides})
     with torch.no_grad():
         features = dict(zip(FEATURE_NAMES, detector(image, size)[2:], strict=True))
-    chosen = {"boxes": torch.tensor([[3.0, 4.0, 90.0, 100.0]] * 2), "labels": torch.tensor([1, 1])}
+    selected = {"boxes": torch.tensor([[3.0, 4.0, 90.0, 100.0]] * 2), "labels": torch.tensor([1, 1])}
     axes = {name: {0: "objects"} for name in ("boxes", "labels", "masks")}
     export_onnx(
-        MaskGraph(network), folder / "masks.onnx", {**features, **chosen}, ("masks",), {**axes, **sides}
+        MaskGraph(network), folder / "masks.onnx", {**features, **selected}, ("masks",), {**axes, **sides}
     )
     transform, heads = network.transform, network.roi_heads
     manifest = InstancesManifest(

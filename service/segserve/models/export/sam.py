@@ -1,7 +1,5 @@
-"""A SAM-family network (SAM, MobileSAM, the starter) written as the ONNX files of a bundle."""
+"""Export a network of the SAM family (SAM, MobileSAM, the starter) as the ONNX files of a bundle."""
 
-import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segserve.models.bundle import Bundle, write_manifest
+from segserve.models.export.batch_norm import fold_batch_norms
 from segserve.models.export.fast_decoder import FastDecoder, ImagePreparation
-from segserve.models.export.torch_to_onnx import export_onnx
+from segserve.models.export.torch_to_onnx import export_onnx, round_to_fp16
 from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest
 
 BATCH_AXES = {name: {0: "images"} for name in ("image", "embedding", "high_res_0", "high_res_1")}
-UNBATCHED_ARCHITECTURES = {
-    "vit_t"
-}  # TinyViT counts its images in Python, which tracing turns into a constant
 POINT_AXES = {"point_coords": {1: "points"}, "point_labels": {1: "points"}}
+# TinyViT counts its images in Python, and tracing turns the count into a constant.
+UNBATCHED_ARCHITECTURES = {"vit_t"}
 
 
 class SamEncoder(nn.Module):
@@ -35,8 +33,10 @@ class SamEncoder(nn.Module):
 
 
 class SamStockDecoder(SamOnnxModel):
-    """segment-anything's own export model, its crop kept dynamic: the released package makes Python ints of
-    the cropped size, which tracing freezes at the example's aspect ratio."""
+    """segment-anything's own export model, its crop kept dynamic.
+
+    The released package makes Python ints of the cropped size, so tracing freezes the example's aspect ratio.
+    """
 
     def mask_postprocessing(self, masks: Tensor, orig_im_size: Tensor) -> Tensor:
         square = F.interpolate(masks, (self.img_size, self.img_size), mode="bilinear", align_corners=False)
@@ -46,34 +46,14 @@ class SamStockDecoder(SamOnnxModel):
         return F.interpolate(inside, (size[0], size[1]), mode="bilinear", align_corners=False)
 
 
-def round_to_fp16(network: nn.Module) -> None:
-    """Round every weight to the nearest fp16 value, so that storing it as fp16 loses nothing more."""
-    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-        if tensor.is_floating_point() and not name.startswith("pixel_"):  # the manifest's mean and std stay
-            tensor.data = tensor.data.half().float()
-
-
-def fold_batch_norms(network: nn.Module) -> nn.Module:
-    """A copy in which every batch norm is part of the convolution before it."""
-    network = copy.deepcopy(network).eval()
-    for parent in list(network.modules()):
-        pairs: Iterator[Any] = iter(
-            zip(list(parent.named_children()), list(parent.named_children())[1:], strict=False)
-        )
-        for (first, convolution), (second, norm) in pairs:
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(parent, first, torch.nn.utils.fuse_conv_bn_eval(convolution, norm))
-                setattr(parent, second, nn.Identity())
-            elif isinstance(convolution, nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(parent, first, torch.nn.utils.fuse_conv_bn_eval(convolution, norm, transpose=True))
-                setattr(parent, second, nn.Identity())
-    return network
-
-
 def export_decoders(
     prompt_encoder: Any, mask_decoder: Any, folder: Path, high_res: list[Tensor], *, fp16_weights: bool
 ) -> None:
-    """Write prepare.onnx and the two fast decoders of SAM or SAM 2."""
+    """Write prepare.onnx and the two fast decoders of SAM or SAM 2.
+
+    high_res: examples of SAM 2's two high-resolution features; empty for SAM.
+    fp16_weights: see `export_onnx`.
+    """
     channels, grid = mask_decoder.transformer_dim, prompt_encoder.image_embedding_size[0]
     inputs = {
         "embedding": torch.randn(1, channels, grid, grid),
@@ -100,9 +80,10 @@ def export_decoders(
 def export_stock_decoder(
     stock: nn.Module, folder: Path, features: dict[str, Tensor], *, fp16_weights: bool
 ) -> None:
-    """Write decoder.onnx, the interface that segment-anything's own export has and browsers know.
+    """Write decoder.onnx. It has the interface of segment-anything's own export, which browsers know.
 
     features: examples of the encoder's outputs by that interface's names, image_embeddings [1, C, g, g] first.
+    fp16_weights: see `export_onnx`.
     """
     grid = features["image_embeddings"].shape[-1]
     inputs = {
@@ -129,8 +110,10 @@ def export_sam(
     stretch_percentiles: tuple[float, float] | None = None,
     fp16_weights: bool = False,
 ) -> Bundle:
-    """Write `sam` (a `segment_anything.modeling.Sam` or one shaped like it) as a bundle into `folder`.
+    """Write a SAM as a bundle into `folder`.
 
+    sam: a `segment_anything.modeling.Sam`, or a network shaped like it.
+    name, architecture, description, licence, source, stretch_percentiles: fields of the manifest.
     fp16_weights: round the weights to fp16 and store them so; the bundle is then exact for the rounded weights.
     """
     sam = fold_batch_norms(sam)
@@ -138,22 +121,19 @@ def export_sam(
         round_to_fp16(sam)
     folder.mkdir(parents=True, exist_ok=True)
     size = sam.image_encoder.img_size
-    encoder_inputs = {"image": torch.zeros(1, 3, size, size)}
-    axes = None if architecture in UNBATCHED_ARCHITECTURES else BATCH_AXES
     export_onnx(
         SamEncoder(sam.image_encoder),
         folder / "encoder.onnx",
-        encoder_inputs,
+        {"image": torch.zeros(1, 3, size, size)},
         ("embedding",),
-        axes,
+        None if architecture in UNBATCHED_ARCHITECTURES else BATCH_AXES,
         fp16_weights=fp16_weights,
     )
     export_decoders(sam.prompt_encoder, sam.mask_decoder, folder, [], fp16_weights=fp16_weights)
     channels, grid = sam.mask_decoder.transformer_dim, sam.prompt_encoder.image_embedding_size[0]
     stock = SamStockDecoder(sam, return_single_mask=False)
-    export_stock_decoder(
-        stock, folder, {"image_embeddings": torch.randn(1, channels, grid, grid)}, fp16_weights=fp16_weights
-    )
+    features = {"image_embeddings": torch.randn(1, channels, grid, grid)}
+    export_stock_decoder(stock, folder, features, fp16_weights=fp16_weights)
     mean, std = (tuple(float(v) for v in t.flatten()) for t in (sam.pixel_mean, sam.pixel_std))
     return write_manifest(
         folder,

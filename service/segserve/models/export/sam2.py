@@ -1,4 +1,4 @@
-"""A SAM 2 network (2.0 or 2.1, image mode) written as the ONNX files of a bundle."""
+"""Export a SAM 2 network (2.0 or 2.1, image mode) as the ONNX files of a bundle."""
 
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,18 @@ from segserve.models.export.sam import BATCH_AXES, export_decoders, export_stock
 from segserve.models.export.torch_to_onnx import export_onnx
 from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest
 
-# sam2.utils.transforms.SAM2Transforms, on the 0..255 scale
-MEAN, STD = (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)
-LOGIT_LIMIT = 32.0  # SAM2ImagePredictor clamps the logits it gives out as priors
+# Those of sam2.utils.transforms.SAM2Transforms, on the 0..255 scale.
+MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+# SAM2ImagePredictor clamps the logits that it returns as priors.
+LOGIT_LIMIT = 32.0
 
 
 class Sam2Encoder(nn.Module):
     """image [1, 3, S, S] -> embedding [1, C, g, g], high_res_0 [1, C/8, 4g, 4g], high_res_1 [1, C/4, 2g, 2g].
 
-    What `SAM2ImagePredictor.set_image` keeps: the decoder's own projections of the finer levels are applied,
-    and the embedding has been told that there is no memory.
+    The outputs are those that `SAM2ImagePredictor.set_image` keeps: the decoder's own projections of the finer levels
+    are applied, and the "no memory" embedding is added.
     """
 
     OUTPUTS = ("embedding", "high_res_0", "high_res_1")
@@ -39,10 +41,12 @@ class Sam2Encoder(nn.Module):
 
 
 class Sam2StockDecoder(nn.Module):
-    """The interface of segment-anything's own export, with SAM 2's two features besides.
+    """The interface of segment-anything's own export, with SAM 2's two features added.
 
-    point_coords [1, N, 2] in input pixels and point_labels [1, N] end with the padding point (-1) that SAM 2
-    always sees; orig_im_size [2] float32: height, width.
+    point_coords: [1, N, 2] in input pixels; they end with the padding point that SAM 2 always reads.
+    point_labels: [1, N]; they end with the padding point's label, -1.
+    orig_im_size: [2] float32, height and width.
+
     -> masks [1, 4, H, W] logits, iou_predictions [1, 4], low_res_masks [1, 4, 4g, 4g] clamped to +-32.
     """
 
@@ -75,7 +79,7 @@ class Sam2StockDecoder(nn.Module):
 
 
 def feature_shapes(model: Any) -> tuple[tuple[int, int, int], ...]:
-    """Embedding, high_res_0, high_res_1 as channels, height, width."""
+    """Return the shapes (channels, height, width) of the embedding, high_res_0 and high_res_1."""
     channels, grid = model.sam_mask_decoder.transformer_dim, model.sam_image_embedding_size
     return (channels, grid, grid), (channels // 8, 4 * grid, 4 * grid), (channels // 4, 2 * grid, 2 * grid)
 
@@ -91,7 +95,12 @@ def export_sam2(
     source: str = "",
     fp16_weights: bool = False,
 ) -> Bundle:
-    """Write `model` (a `sam2.modeling.sam2_base.SAM2Base`) as a bundle into `folder`."""
+    """Write a SAM 2 as a bundle into `folder`.
+
+    model: a `sam2.modeling.sam2_base.SAM2Base`.
+    name, architecture, description, licence, source: fields of the manifest.
+    fp16_weights: see `export_onnx`.
+    """
     model = model.eval()
     folder.mkdir(parents=True, exist_ok=True)
     size = model.image_size

@@ -1,4 +1,4 @@
-"""A network that answers a class for every pixel, written as a bundle."""
+"""Export a network that returns a class for every pixel, such as a U-Net, as a bundle."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ FREE_AXES = {0: "images", 2: "height", 3: "width"}
 def export_semantic(
     network: nn.Module, folder: Path, manifest: SemanticManifest, *, fp16_weights: bool = False
 ) -> Bundle:
-    """Write `network`, images [N, C, H, W] -> [N, K, H, W], into `folder`.
+    """Write a network, images [N, C, H, W] -> [N, K, H, W], into `folder`.
 
-    manifest: what it is and how its input is prepared; its `files` are filled in here. fp16_weights: store the weights,
-    batch norms folded into them, as fp16, which rounds them and halves the file.
+    manifest: its `files` are filled in here.
+    fp16_weights: store the weights, batch norms folded into them, as fp16; rounds them and halves the file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     height, width = manifest.tile

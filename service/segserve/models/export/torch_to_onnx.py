@@ -1,4 +1,4 @@
-"""Writing ONNX files from torch modules."""
+"""Write ONNX files from torch modules (torch.onnx.export by tracing)."""
 
 import tempfile
 import warnings
@@ -12,6 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 OPSET = 18
+# A tensor with fewer values is not worth a Cast node.
+MIN_FP16_VALUES = 64
 
 
 def export_onnx(
@@ -25,18 +27,20 @@ def export_onnx(
 ) -> None:
     """Write `module` as an ONNX file.
 
-    inputs: example tensors by name, in the order of forward's arguments. dynamic: axes that vary, by input
-    or output name. fp16_weights: keep the weights as fp16 and widen them on load; halves the file, and is exact
-    only if the weights were rounded to fp16 before.
+    inputs: example tensors by name, in the order of forward's arguments.
+    outputs: the names of forward's results.
+    dynamic: the axes that vary, by input or output name.
+    fp16_weights: store the weights as fp16 and widen them on load. It halves the file, and is exact only if the
+        weights were rounded to fp16 before.
     """
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        written = Path(folder) / path.name
+        exported = Path(folder) / path.name
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer warns about every shape it turns into a constant
             torch.onnx.export(
                 module.eval(),
                 tuple(inputs.values()),
-                str(written),
+                str(exported),
                 input_names=list(inputs),
                 output_names=list(outputs),
                 dynamic_axes={k: dict(v) for k, v in (dynamic or {}).items() if k in (*inputs, *outputs)},
@@ -45,19 +49,21 @@ def export_onnx(
                 do_constant_folding=True,
             )
         if fp16_weights:
-            onnx.save(store_weights_as_fp16(onnx.load(str(written))), str(path))
-        elif len(list(Path(folder).iterdir())) > 1:  # past protobuf's 2 GiB each tensor got a file
+            onnx.save(store_weights_as_fp16(onnx.load(str(exported))), str(path))
+        elif (
+            len(list(Path(folder).iterdir())) > 1
+        ):  # over protobuf's 2 GiB, torch writes a file for each tensor
             data = f"{path.name}.data"
-            onnx.save(onnx.load(str(written)), str(path), save_as_external_data=True, location=data)
+            onnx.save(onnx.load(str(exported)), str(path), save_as_external_data=True, location=data)
         else:
-            written.rename(path)
+            exported.rename(path)
 
 
 def store_weights_as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store float32 weights as fp16 behind a Cast, which the runtime folds away when it loads the graph."""
+    """Store float32 weights as fp16 with a Cast after each. The runtime folds the Cast away when it loads the graph."""
     casts = []
     for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 64:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < MIN_FP16_VALUES:
             continue
         name = tensor.name
         tensor.CopyFrom(
@@ -68,3 +74,10 @@ def store_weights_as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return model
+
+
+def round_to_fp16(network: nn.Module) -> None:
+    """Round every weight to the nearest fp16 value, in place. Storing it as fp16 then loses nothing more."""
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.is_floating_point() and not name.startswith("pixel_"):  # the manifest's mean and std stay
+            tensor.data = tensor.data.half().float()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.export.ais_decoder import add_ais_decoder
-from segserve.models.export.instance_norm import replace_image_norms
+from segserve.models.export.instance_norm import replace_instance_norms
 from segserve.models.importers.import_request import CheckpointKind, ModelCard
 from segserve.models.importers.promptable_importer import PromptableImporter
 from segserve.models.importers.read_checkpoint import (
@@ -103,7 +103,7 @@ class MicroSamImporter(PromptableImporter):
         manifest = bundle.expect(PromptableManifest)
         preprocess = manifest.preprocess.model_copy(update={"stretch_percentiles": STRETCH})
         bundle = write_manifest(folder, manifest.model_copy(update={"preprocess": preprocess}))
-        return add_ais_decoder(replace_image_norms(network.maps), bundle)
+        return add_ais_decoder(replace_instance_norms(network.maps), bundle)
 
     def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = network.family.encode(network.sam, image)

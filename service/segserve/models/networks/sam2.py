@@ -1,9 +1,10 @@
-"""SAM 2 and 2.1, all of the network: the image encoder, the heads for prompts, and the memory for video."""
+"""Build SAM 2 and 2.1, the whole network: image encoder, prompt heads, and the memory for video."""
 
 from typing import Any
 
 from sam2.build_sam import build_sam2
 
+# Variant -> configuration file of the library.
 SAM2_CONFIGS = {
     f"{version}_{size}": f"configs/sam{version}/sam{version}_hiera_{short}.yaml"
     for version in ("2", "2.1")
@@ -12,11 +13,13 @@ SAM2_CONFIGS = {
 
 
 def build_sam2_network(variant: str, *, image_size: int | None = None) -> Any:
-    """A `sam2.modeling.sam2_base.SAM2Base` with random weights, in eval mode, as `build_sam2_video_predictor` sets
-    one up: what was clicked goes into the memory as people saw it, as a binary mask.
+    """Return a `sam2.modeling.sam2_base.SAM2Base` with random weights, in eval mode.
 
-    variant: of CONFIGS. image_size: edge of the square that images are resized to, a multiple of 32; unless given,
-    the configuration's 1024. No weight depends on it.
+    It is set up as `build_sam2_video_predictor` does: a mask made by clicks enters the memory as a binary mask.
+
+    variant: a key of SAM2_CONFIGS.
+    image_size: edge of the square that images are resized to, pixels, a multiple of 32; None takes the
+        configuration's 1024. No weight depends on it.
     """
     overrides = ["++model.binarize_mask_from_pts_for_mem_enc=true"]
     if image_size is not None:

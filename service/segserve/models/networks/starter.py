@@ -1,8 +1,8 @@
-"""The starter's network: a small convolutional encoder under SAM's own prompt encoder and mask decoder.
+"""The starter's network: a small convolutional encoder with SAM's own prompt encoder and mask decoder.
 
-The promptable part is a `segment_anything.modeling.Sam`, so everything that reads a SAM (the exporter,
-`SamPredictor`, the tests) reads the starter too. Beside it an `AutomaticDecoder` predicts, from the same
-embedding, what automatic instance segmentation needs.
+The promptable part is a `segment_anything.modeling.Sam`, so everything that takes a SAM (the exporter,
+`SamPredictor`, the tests) takes the starter too. An `AutomaticDecoder` predicts the maps for automatic instance
+segmentation (AIS) from the same embedding.
 """
 
 from typing import Any
@@ -11,15 +11,18 @@ import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 
+# Edge of the input, pixels.
 INPUT_SIZE = 512
+# Pixels of the input for each pixel of the embedding.
 ENCODER_STRIDE = 16
 EMBEDDING_CHANNELS = 128
-WIDTHS = (32, 64, 128, 192)
-BLOCKS = (2, 2, 4, 2)
+# Channels and residual blocks of each stage.
+STAGE_WIDTHS = (32, 64, 128, 192)
+STAGE_BLOCKS = (2, 2, 4, 2)
 
 
 def conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Convolution and batch norm; the exporter folds the norm away."""
+    """Return a convolution and a batch norm; the exporter folds the norm away."""
     padding = (kernel - stride + 1) // 2 if kernel > stride else 0
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.BatchNorm2d(outputs)
@@ -43,8 +46,8 @@ class Block(nn.Module):
 class ConvEncoder(nn.Module):
     """Image [B, 3, S, S] -> embedding [B, DIM, S/16, S/16].
 
-    Four stages at strides 4, 8, 16 and 32. All are brought to stride 16 and summed: the fine stages by
-    strided convolutions that see every pixel, so that an outline's place inside a 16-pixel cell is kept.
+    Four stages have strides 4, 8, 16 and 32. All are brought to stride 16 and summed. Strided convolutions that read
+    every pixel do this for the fine stages, so the position of an outline inside a 16-pixel cell is kept.
     """
 
     img_size = INPUT_SIZE
@@ -52,20 +55,22 @@ class ConvEncoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            conv_norm(3, WIDTHS[0], 4, 2), nn.ReLU(inplace=True), conv_norm(WIDTHS[0], WIDTHS[0], 2, 2)
+            conv_norm(3, STAGE_WIDTHS[0], 4, 2),
+            nn.ReLU(inplace=True),
+            conv_norm(STAGE_WIDTHS[0], STAGE_WIDTHS[0], 2, 2),
         )
-        stages, before = [], WIDTHS[0]
-        for index, (width, blocks) in enumerate(zip(WIDTHS, BLOCKS, strict=True)):
+        stages, before = [], STAGE_WIDTHS[0]
+        for index, (width, blocks) in enumerate(zip(STAGE_WIDTHS, STAGE_BLOCKS, strict=True)):
             down = nn.Identity() if index == 0 else conv_norm(before, width, 2, 2)
             stages.append(nn.Sequential(down, *(Block(width) for _ in range(blocks))))
             before = width
         self.stages = nn.ModuleList(stages)
         self.lateral = nn.ModuleList(
             [
-                conv_norm(WIDTHS[0], EMBEDDING_CHANNELS, 4, 4),
-                conv_norm(WIDTHS[1], EMBEDDING_CHANNELS, 2, 2),
-                conv_norm(WIDTHS[2], EMBEDDING_CHANNELS, 1),
-                conv_norm(WIDTHS[3], EMBEDDING_CHANNELS, 1),
+                conv_norm(STAGE_WIDTHS[0], EMBEDDING_CHANNELS, 4, 4),
+                conv_norm(STAGE_WIDTHS[1], EMBEDDING_CHANNELS, 2, 2),
+                conv_norm(STAGE_WIDTHS[2], EMBEDDING_CHANNELS, 1),
+                conv_norm(STAGE_WIDTHS[3], EMBEDDING_CHANNELS, 1),
             ]
         )
         self.fuse = nn.Sequential(
@@ -88,10 +93,11 @@ class ConvEncoder(nn.Module):
 
 
 class AutomaticDecoder(nn.Module):
-    """Embedding [B, dim, h, w] -> maps [B, 3, 8h, 8w] in 0..1: foreground, centre distance, boundary
-    distance, as Segment Anything for Microscopy defines them (both distances 0 inside, 1 at the edge).
+    """Embedding [B, dim, h, w] -> maps [B, 3, 8h, 8w] in 0..1: foreground, centre distance, boundary distance.
 
-    dim: the embedding's channels; a SAM's are 256.
+    Segment Anything for Microscopy defines the maps; both distances are 0 inside and 1 at the edge.
+
+    dim: the embedding's channels; 256 for a SAM.
     """
 
     def __init__(self, dim: int = EMBEDDING_CHANNELS) -> None:
@@ -103,7 +109,7 @@ class AutomaticDecoder(nn.Module):
                 nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),
             ]
-            if width == 96:  # the blocks of the finer levels cost more than they bring
+            if width == 96:  # at the finer levels a block costs more than it gains
                 layers.append(Block(width))
         self.body = nn.Sequential(*layers, nn.Conv2d(24, 3, 3, padding=1))
 
@@ -112,11 +118,11 @@ class AutomaticDecoder(nn.Module):
 
 
 def build_starter_sam() -> Any:
-    """The promptable starter, a `Sam`, with fresh weights, its cross-attentions tied.
+    """Return the promptable starter, a `Sam`, with fresh weights and tied cross-attentions.
 
-    Each cross-attention between tokens and image starts with equal query and key projections: attention
-    is then local to the prompt's place from the first step, where independent projections would first
-    have to discover what the Fourier position code means.
+    Each cross-attention between tokens and image starts with equal query and key projections. Attention is then local
+    to the prompt from the first training step. Independent projections would first have to learn the Fourier position
+    code.
     """
     grid = INPUT_SIZE // ENCODER_STRIDE
     sam = Sam(

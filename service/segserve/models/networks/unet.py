@@ -1,10 +1,12 @@
-"""U-Net (Ronneberger et al., 2015, arXiv 1505.04597) as it is commonly written in PyTorch: padded convolutions, batch
-norm, half the channels a level. Two spellings are in wide use. They differ in the names of their parts, which is what
-checkpoints show, and in how they go up:
+"""U-Nets (Ronneberger et al., 2015, arXiv 1505.04597) as commonly written in PyTorch.
 
-    SteppedUNet   inc, down1 to down4, up1 to up4, outc: as milesial/Pytorch-UNet; up by a transposed convolution,
-                  or bilinearly with the corners aligned
-    ListedUNet    downs, bottleneck, ups, final_conv: as the `features` list style; up by a transposed convolution
+They have padded convolutions, batch norm, and half the channels a level. Two variants are in wide use. They differ in
+the names of their parts, which checkpoints show, and in how they upsample:
+
+    MilesialUNet      inc, down1 to down4, up1 to up4, outc: as milesial/Pytorch-UNet; upsampled by a transposed
+                      convolution, or bilinearly with the corners aligned
+    FeatureListUNet   downs, bottleneck, ups, final_conv: built from a list `features`; upsampled by a transposed
+                      convolution
 """
 
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from torch.nn import functional as F
 
 
 def double_conv(channels: int, middle: int, out: int, *, bias: bool) -> nn.Sequential:
-    """Twice convolution, batch norm, ReLU."""
+    """Return convolution, batch norm and ReLU, twice."""
     return nn.Sequential(
         nn.Conv2d(channels, middle, 3, padding=1, bias=bias),
         nn.BatchNorm2d(middle),
@@ -32,8 +34,8 @@ class MilesialDoubleConv(nn.Module):
         self.double_conv = double_conv(channels, middle, out, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.double_conv(x)
-        return found
+        features: Tensor = self.double_conv(x)
+        return features
 
 
 class MilesialDown(nn.Module):
@@ -42,13 +44,17 @@ class MilesialDown(nn.Module):
         self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), MilesialDoubleConv(channels, out, out, bias=bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.maxpool_conv(x)
-        return found
+        features: Tensor = self.maxpool_conv(x)
+        return features
 
 
 class MilesialUp(nn.Module):
-    """deep: channels that come from below, skip: from the side. A transposed convolution halves `deep`; bilinear
-    up-sampling keeps it, and the convolutions narrow in two steps instead."""
+    """One step up.
+
+    deep: channels of the level below. skip: channels of the skip connection.
+
+    A transposed convolution halves `deep`. Bilinear upsampling keeps it, so the convolutions narrow in two steps.
+    """
 
     def __init__(self, deep: int, skip: int, out: int, *, bilinear: bool, bias: bool) -> None:
         super().__init__()
@@ -61,12 +67,15 @@ class MilesialUp(nn.Module):
             self.conv = MilesialDoubleConv(deep // 2 + skip, out, out, bias=bias)
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
-        found: Tensor = self.conv(torch.cat([skip, self.up(deep)], dim=1))
-        return found
+        features: Tensor = self.conv(torch.cat([skip, self.up(deep)], dim=1))
+        return features
 
 
 class MilesialUNet(nn.Module):
-    """widths: channels of inc and of each level below it. bias: of the convolutions before batch norms."""
+    """The U-Net of milesial/Pytorch-UNet.
+
+    widths: channels of inc and of each level below it. bias: whether the convolutions before batch norms have one.
+    """
 
     def __init__(
         self, channels: int, classes: int, widths: Sequence[int], *, bilinear: bool, bias: bool = False
@@ -79,7 +88,7 @@ class MilesialUNet(nn.Module):
         deep = widths[-1]
         for step in range(1, self.depth + 1):
             skip = widths[self.depth - step]
-            # Where levels are bilinear each goes up already as narrow as the level above it expects.
+            # A bilinear level already ends as narrow as the level above it expects.
             out = max(skip // 2, widths[0]) if bilinear else skip
             setattr(self, f"up{step}", MilesialUp(deep, skip, out, bilinear=bilinear, bias=bias))
             deep = out
@@ -91,10 +100,10 @@ class MilesialUNet(nn.Module):
         skips = [self.inc(image)]
         for level in range(1, self.depth + 1):
             skips.append(getattr(self, f"down{level}")(skips[-1]))
-        found = skips.pop()
+        features = skips.pop()
         for step in range(1, self.depth + 1):
-            found = getattr(self, f"up{step}")(found, skips.pop())
-        logits: Tensor = self.outc.conv(found)
+            features = getattr(self, f"up{step}")(features, skips.pop())
+        logits: Tensor = self.outc.conv(features)
         return logits
 
 
@@ -104,14 +113,17 @@ class FeatureListDoubleConv(nn.Module):
         self.conv = double_conv(channels, out, out, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.conv(x)
-        return found
+        features: Tensor = self.conv(x)
+        return features
 
 
 class FeatureListUNet(nn.Module):
-    """features: channels of each level, the bottleneck, of twice the last, left out.
+    """The U-Net that is built from a list of features.
 
-    multiple: what the edges of an image must divide by."""
+    features: channels of each level without the bottleneck, which has twice the last.
+    bias: whether the convolutions before batch norms have one.
+    multiple: the edges of an image must be multiples of it.
+    """
 
     def __init__(self, channels: int, classes: int, features: Sequence[int], *, bias: bool = False) -> None:
         super().__init__()
@@ -127,12 +139,12 @@ class FeatureListUNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """image [N, C, H, W], H and W multiples of `multiple` -> logits [N, K, H, W]."""
-        skips, found = [], image
+        skips, features = [], image
         for down in self.downs:
-            skips.append(down(found))
-            found = F.max_pool2d(skips[-1], 2)
-        found = self.bottleneck(found)
+            skips.append(down(features))
+            features = F.max_pool2d(skips[-1], 2)
+        features = self.bottleneck(features)
         for up, convolutions in zip(self.ups[::2], self.ups[1::2], strict=True):
-            found = convolutions(torch.cat([skips.pop(), up(found)], dim=1))
-        logits: Tensor = self.final_conv(found)
+            features = convolutions(torch.cat([skips.pop(), up(features)], dim=1))
+        logits: Tensor = self.final_conv(features)
         return logits
