@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segserve.app import EncodingService, Service
-from segserve.encode.encoder import EncodeRequest
+from segserve.encode.encode_request import EncodeRequest
 from segserve.models.onnx_runtime import HostOrDeviceArrays, OnnxGraph
 from segserve.models.promptable_model import PromptableModel
 from segserve.settings import Settings

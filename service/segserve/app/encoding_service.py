@@ -15,7 +15,8 @@ from segserve.app.storage import Storage
 from segserve.app.warm_up import WarmUp
 from segserve.cancellation import cancel_and_wait
 from segserve.device_memory import DeviceMemory, load_nvml
-from segserve.encode.encoder import Encoder, LocalEncoder
+from segserve.encode.encode_request import Encoder
+from segserve.encode.encoder import LocalEncoder
 from segserve.metrics import Metrics
 from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph

@@ -9,7 +9,7 @@ from segserve.app.encoding_service import EncodingService
 from segserve.app.roles import Role
 from segserve.app.upload_parts import UploadParts
 from segserve.bounded_executor import BoundedExecutor
-from segserve.encode.encoder import Encoder
+from segserve.encode.encode_request import Encoder
 from segserve.errors import NotAllowed, SegserveError
 from segserve.instances.segmenter import InstanceSegmenter
 from segserve.jobs.job_services import JobServices, find_jobs_redis

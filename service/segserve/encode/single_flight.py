@@ -1,4 +1,4 @@
-"""Single flight: of all replicas that want the same thing at once, one makes it."""
+"""Single flight over Redis: of all replicas that need the same thing at the same time, one computes it."""
 
 import asyncio
 import secrets
@@ -10,46 +10,53 @@ from segserve.errors import CacheUnavailable
 from segserve.store.redis_cache import RedisCache
 from segserve.timing import Timings
 
-LEAD_S = 5.0  # how long a dead leader is waited for
-POLL_S = 0.25  # how often a follower looks, should a notice be lost
+# How long a dead leader blocks the others. Longer than the pauses of a busy event loop, which delay renewals.
+LEAD_S = 5.0
+# How often a follower looks by itself: Redis may lose a notice.
+POLL_S = 0.25
 
 T = TypeVar("T")
 
 
 class SingleFlight:
-    """The leader holds a lock in Redis and renews it; followers wait for its notice, look every POLL_S besides,
-    and lead themselves once the lock is gone. A lost lock costs making it twice, never an error."""
+    """`SingleFlight` lets one replica compute a value while the others wait for it.
+
+    The leader holds a lock in Redis and renews it. Followers wait for its notice, and look every POLL_S besides. Once
+    the lock is gone they try to lead. A lock that is lost means that the value is computed twice, never an error.
+    """
 
     def __init__(self, cache: RedisCache) -> None:
         self._cache = cache
         self._waiting: dict[str, asyncio.Event] = {}
 
     def wake(self, key: str | None) -> None:
-        """Somebody has what `key` stands for, or has given up; None: look again, whatever you wait for."""
+        """Let those who wait for `key` look again: its leader has finished or given up. None wakes all."""
         for event in self._waiting.values() if key is None else filter(None, [self._waiting.get(key)]):
             event.set()
 
     async def run_once(
         self,
         key: str,
-        look: Callable[[], Awaitable[T | None]],
-        make: Callable[[], Awaitable[T]],
+        find: Callable[[], Awaitable[T | None]],
+        compute: Callable[[], Awaitable[T]],
         timings: Timings,
     ) -> T:
-        """What `look` finds or else `make` makes, here or on another replica. Raises what they raise, and
-        CacheUnavailable where the lock cannot be asked for."""
+        """Return what `find` finds, or what `compute` returns on this or another replica.
+
+        Raises what they raise, and CacheUnavailable if Redis cannot be asked for the lock.
+        """
         token = secrets.token_hex(8)
         while True:
             if await self._cache.acquire_lead(key, token, LEAD_S):
-                async with self._leading(key, token):
-                    found = await look()  # the leader before may have finished just now
-                    return found if found is not None else await make()
+                async with self._lead(key, token):
+                    value = await find()  # the leader before may have finished just now
+                    return value if value is not None else await compute()
             with timings.stage("wait"):
-                await self._notice(key)
-            if (found := await look()) is not None:
-                return found
+                await self._wait_for_notice(key)
+            if (value := await find()) is not None:
+                return value
 
-    async def _notice(self, key: str) -> None:
+    async def _wait_for_notice(self, key: str) -> None:
         event = self._waiting.setdefault(key, asyncio.Event())
         with suppress(TimeoutError):
             await asyncio.wait_for(event.wait(), POLL_S)
@@ -57,7 +64,7 @@ class SingleFlight:
             del self._waiting[key]
 
     @asynccontextmanager
-    async def _leading(self, key: str, token: str) -> AsyncIterator[None]:
+    async def _lead(self, key: str, token: str) -> AsyncIterator[None]:
         renewal = asyncio.create_task(self._renew(key, token))
         try:
             yield

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from grpc import StatusCode
 
-from segserve.encode.encoder import EncodeRequest
+from segserve.encode.encode_request import EncodeRequest
 from segserve.timing import Timings
 from segserve.types import MB
 from segserve.v1 import encoder_pb2, encoder_pb2_grpc

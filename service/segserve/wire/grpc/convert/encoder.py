@@ -1,6 +1,6 @@
 """Requests to encoder workers, between messages and what is used inside."""
 
-from segserve.encode.encoder import EncodeRequest, ImageBytes
+from segserve.encode.encode_request import EncodeRequest, ImageBytes
 from segserve.types import Priority, Region
 from segserve.v1 import encoder_pb2
 from segserve.wire.grpc.convert.enums import decode_enum

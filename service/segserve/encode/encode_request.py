@@ -1,0 +1,53 @@
+"""What an encoder gets, and what every encoder can do."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from segserve.encode.prepared_cache import EmbeddingKey
+from segserve.timing import Timings
+from segserve.types import Priority, ReadOptions, Region
+
+
+@dataclass(frozen=True)
+class ImageBytes:
+    """The pixels to encode, as an image file and the options to read it with."""
+
+    data: bytes
+    options: ReadOptions
+
+
+@dataclass(frozen=True)
+class EncodeRequest:
+    """One image, or a region of it, to encode with one model.
+
+    digest: of the model's bundle. A worker that has another version of the model refuses instead of answering wrongly.
+    image: the pixels, for a worker that cannot reach the object store; of a region, its pixels alone.
+    region: encoded as if it were an image; None is all of the image.
+    """
+
+    tenant: str
+    image_id: str
+    model: str
+    digest: str
+    priority: Priority = Priority.INTERACTIVE
+    image: ImageBytes | None = None
+    region: Region | None = None
+
+    @property
+    def key(self) -> EmbeddingKey:
+        return EmbeddingKey(self.tenant, self.image_id, self.digest, self.region)
+
+
+class Encoder(Protocol):
+    """Encodes images: in this process (`LocalEncoder`), or on encoder workers (`RemoteEncoder`)."""
+
+    async def encode(self, request: EncodeRequest, timings: Timings) -> bytes:
+        """Return the packed embedding, which is then in the cache too.
+
+        Raises ImageNotFound, Busy, OutOfMemory, Unavailable.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish the requests that were accepted; refuse new ones."""
+        ...
