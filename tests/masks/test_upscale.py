@@ -180,12 +180,12 @@ def test_measures_are_those_of_the_upscaled_mask(
     logits = blobs(geometry.low, seed)
     exact, near = reference(logits, geometry)
     full = exact - threshold
-    found = module.measure_mask(logits, geometry, threshold, offset)
-    for area, level in ((found.area, 0.0), (found.inner, offset), (found.outer, -offset)):
+    measured = module.measure_mask(logits, geometry, threshold, offset)
+    for area, level in ((measured.area, 0.0), (measured.inner, offset), (measured.outer, -offset)):
         assert np.count_nonzero(full > level + near) <= area <= np.count_nonzero(full > level - near)
     mask = upscale_mask(logits, geometry, threshold)
-    assert np.abs(np.subtract(found.box, crops.bounding_box(mask))).max() <= (np.abs(full) <= near).sum()
-    assert found.area == crops.area(mask) or (np.abs(full) <= near).any()
+    assert np.abs(np.subtract(measured.box, crops.bounding_box(mask))).max() <= (np.abs(full) <= near).sum()
+    assert measured.area == crops.area(mask) or (np.abs(full) <= near).any()
 
 
 def test_a_mask_without_pixels_has_no_area_and_no_box() -> None:

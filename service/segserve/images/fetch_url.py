@@ -21,7 +21,7 @@ from segserve.outbound_http import (
 
 MAX_REDIRECTS = 3
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
-# "identity": a packed body could unpack to more than the size limit.
+# "identity": a compressed body could unpack to more than the size limit.
 HEADERS = {"Accept": "image/*, */*;q=0.1", "Accept-Encoding": "identity"}
 # Named in refusals. Other encodings are not repeated, for the other host chooses their text.
 KNOWN_ENCODINGS = ("gzip", "deflate", "br", "zstd", "compress")
@@ -88,7 +88,7 @@ class ImageFetcher:
         if (encoding := response.headers.get("content-encoding", "identity").lower()) != "identity":
             named = encoding if encoding in KNOWN_ENCODINGS else "another"
             raise IMAGE_FETCH.fetch_failed(
-                f"Its host sent it packed ({named} content encoding), although asked not to."
+                f"Its host compressed it ({named} content encoding) against the request."
             )
         stated = response.headers.get("content-length", "")
         size = int(stated) if stated.isdecimal() else 0

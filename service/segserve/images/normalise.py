@@ -1,4 +1,4 @@
-"""Normalise pixel values of any dtype to 8 bits: min-max or percentile stretch."""
+"""Normalise (normalize) pixel values of any dtype to 8 bits: min-max or percentile stretch."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,7 +25,7 @@ def to_uint8(values: NDArray[Any], mode: Normalise) -> UInt8:
 
     NONE leaves uint8 alone and stretches any other dtype from the minimum to the maximum of all channels together, as
     micro-sam's `_to_image` does (which truncates where this rounds). MINMAX and PERCENTILE stretch every channel by
-    itself, uint8 too. A channel of one value becomes 0. NaN and infinities are ignored when limits are found, and
+    itself, uint8 too. A channel of one value becomes 0. NaN and infinities do not count for the range, and
     become 0. Raises BadInput if there are no other values.
     """
     if is_8_bit_already(values.dtype, mode):

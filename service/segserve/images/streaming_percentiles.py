@@ -80,7 +80,7 @@ def _select_order_statistics(read_bands: ReadBands, channel: int, ranks: list[in
     """Return the values at `ranks`, from 0, of all finite values in ascending order."""
     dtype = next(iter(read_bands())).dtype
     bits = 8 * dtype.itemsize
-    # prefixes: the leading digits of each wanted value. remaining: its rank among the values with those digits.
+    # prefixes: the leading digits of the value at each rank. remaining: its rank among the values with those digits.
     prefixes, remaining = [0] * len(ranks), list(ranks)
     for shift in range(bits - min(bits, _DIGIT_BITS), -1, -_DIGIT_BITS):
         counts = {prefix: np.zeros(1 << min(bits, _DIGIT_BITS), np.int64) for prefix in prefixes}

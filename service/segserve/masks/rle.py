@@ -66,11 +66,11 @@ def _decode_lengths(counts: str, size: Size, field: str) -> Int:
 
 
 class _Malformed(Exception):
-    """A counts string breaks the format; the message says how."""
+    """A counts string that breaks the format; the message says in which way."""
 
 
 def _find_changes(crop: Crop) -> Int:
-    """Return the ascending positions, in column-major order, where the value differs from the one before."""
+    """Return the ascending column-major positions in the image where the value differs from the one before."""
     height, width = crop.pixels.shape
     full = crop.size.height
     # Compare in memory order and sort afterwards: transposing the pixels takes ten times as long.

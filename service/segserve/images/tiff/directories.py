@@ -82,5 +82,7 @@ def _read_number(stream: BinaryIO, struct_format: str) -> int:
     return value
 
 
-def _too_large_error(what: str) -> TooLarge:
-    return TooLarge(f"The TIFF file has {what}.", remedy="Save the page as a file of its own.", field="file")
+def _too_large_error(contents: str) -> TooLarge:
+    return TooLarge(
+        f"The TIFF file has {contents}.", remedy="Save the page as a file of its own.", field="file"
+    )
