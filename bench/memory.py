@@ -34,7 +34,7 @@ def following(tracker: Sam2VideoNetwork, objects: int, first: UInt8) -> Sam2Sess
         made = bank.prompted[0]
         for frame in range(1, BEFORE + 1):
             bank.tracked[frame] = FrameMemory(made.pointer, made.features, None, 0.0)
-    session.position = BEFORE
+    session.last_frame = BEFORE
     return session
 
 

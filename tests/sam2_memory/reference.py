@@ -194,7 +194,7 @@ class Both:
     ) -> None:
         self.reference = Reference(folder, variant, seed, image_size)
         self.ours = session(variant, seed, image_size)
-        self.ours.tracker.max_batch, self.off = together, off
+        self.ours.network.max_batch, self.off = together, off
         self.areas: list[int] = []
 
     def add(self, frame: int, object_id: int, prompt: Prompt, select: Select = Select.BEST) -> None:

@@ -1,4 +1,4 @@
-"""A drawn sequence of moving and dividing cells, and what its tracks are."""
+"""A drawn sequence of moving and dividing cells, and its true tracks."""
 
 from collections.abc import Callable
 
@@ -10,8 +10,8 @@ HEIGHT, WIDTH, COUNT = 160, 220, 14
 UInt32 = NDArray[np.uint32]
 Centre = Callable[[int], tuple[float, float]]
 
-# By track id: first and last frame, the id of the mother, where its centre (x, y) is on a frame. Cell 2 divides, and so
-# does its daughter 5; cell 3 leaves and cell 6 comes.
+# By track id: first and last frame, id of the mother, centre (x, y) on a frame. Cell 2 divides, and so does its
+# daughter 5. Cell 3 leaves and cell 6 comes.
 CELLS: dict[int, tuple[int, int, int | None, Centre]] = {
     1: (0, 13, None, lambda t: (20 + 6 * t, 20)),
     2: (0, 3, None, lambda t: (60 + 2 * t, 80)),
@@ -24,8 +24,8 @@ CELLS: dict[int, tuple[int, int, int | None, Centre]] = {
 }
 
 
-def truth() -> list[UInt32]:
-    """Label maps of track ids."""
+def draw_tracks() -> list[UInt32]:
+    """Draw the label maps of track ids, frame by frame."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     frames = []
     for frame in range(COUNT):
@@ -38,13 +38,17 @@ def truth() -> list[UInt32]:
     return frames
 
 
-def segmented(frames: list[UInt32]) -> list[UInt32]:
-    """The same objects, numbered from 1 in each frame, as a segmentation does; in the order of their track ids, which
-    is what tracks are numbered by where they begin together."""
-    return [np.searchsorted(np.unique(each), each).astype(np.uint32) for each in frames]
+def renumber(frames: list[UInt32]) -> list[UInt32]:
+    """Number the objects from 1 in each frame, as a segmentation does, in the order of their track ids.
+
+    Tracks that begin on the same frame are numbered in this order too.
+    """
+    return [np.searchsorted(np.unique(labels), labels).astype(np.uint32) for labels in frames]
 
 
-def shuffled(frames: list[UInt32]) -> list[UInt32]:
-    """With the ids of each frame in any order."""
+def shuffle_ids(frames: list[UInt32]) -> list[UInt32]:
+    """Put the ids of each frame in random order."""
     random = np.random.default_rng(0)
-    return [np.append(0, 1 + random.permutation(int(each.max()))).astype(np.uint32)[each] for each in frames]
+    return [
+        np.append(0, 1 + random.permutation(int(labels.max()))).astype(np.uint32)[labels] for labels in frames
+    ]

@@ -1,4 +1,4 @@
-"""Results in the form of the Cell Tracking Challenge, judged by py-ctcmetrics, its metrics in Python."""
+"""The format of the Cell Tracking Challenge, checked by py-ctcmetrics, its metrics in Python."""
 
 import asyncio
 import io
@@ -14,43 +14,43 @@ from segserve.errors import TooLarge
 from segserve.tracking.ctc_format import CtcResult
 from segserve.tracking.detections import measure_detections
 from segserve.tracking.link_tracks import LinkingParams, Track, Tracks, link_tracks
-from tests.tracking.drawn import CELLS, UInt32, segmented, shuffled, truth
+from tests.tracking.drawn import CELLS, UInt32, draw_tracks, renumber, shuffle_ids
 
 
-def linked(frames: list[UInt32]) -> tuple[Tracks, list[UInt32]]:
-    """And the frames' maps of track ids."""
+def link_and_relabel(frames: list[UInt32]) -> tuple[Tracks, list[UInt32]]:
+    """Return the tracks, and the frames' maps of track ids."""
     detections = [measure_detections(each) for each in frames]
     tracks = link_tracks(detections, LinkingParams())
     maps = []
-    for labels, found, of in zip(frames, detections, tracks.track_ids, strict=True):
+    for labels, objects, track_ids in zip(frames, detections, tracks.track_ids, strict=True):
         table = np.zeros(int(labels.max()) + 1, np.uint32)
-        table[found.ids] = of
+        table[objects.ids] = track_ids
         maps.append(table[labels])
     return tracks, maps
 
 
-def zipped(tracks: list[Track], maps: list[UInt32]) -> bytes:
-    async def given() -> AsyncIterator[UInt32]:
+def write_zip(tracks: list[Track], maps: list[UInt32]) -> bytes:
+    async def iterate_maps() -> AsyncIterator[UInt32]:
         for each in maps:
             yield each
 
-    async def gathered() -> bytes:
-        return b"".join([part async for part in CtcResult(tracks, len(maps)).write_zip(given())])
+    async def collect() -> bytes:
+        return b"".join([part async for part in CtcResult(tracks, len(maps)).write_zip(iterate_maps())])
 
-    return asyncio.run(gathered())
+    return asyncio.run(collect())
 
 
-def unzipped(tracks: list[Track], maps: list[UInt32], folder: Path) -> None:
-    with zipfile.ZipFile(io.BytesIO(zipped(tracks, maps))) as archive:
+def extract(tracks: list[Track], maps: list[UInt32], folder: Path) -> None:
+    with zipfile.ZipFile(io.BytesIO(write_zip(tracks, maps))) as archive:
         assert archive.testzip() is None
         archive.extractall(folder)
 
 
-def as_truth(folder: Path) -> None:
-    """The drawn sequence as the challenge's own reference: man_track*.tif and man_track.txt, man_seg*.tif."""
+def write_ground_truth(folder: Path) -> None:
+    """Write the drawn sequence as the challenge's own reference: man_track*.tif, man_track.txt and man_seg*.tif."""
     for name in ("TRA", "SEG"):
         (folder / name).mkdir(parents=True)
-    for frame, labels in enumerate(truth()):
+    for frame, labels in enumerate(draw_tracks()):
         tifffile.imwrite(folder / "TRA" / f"man_track{frame:03}.tif", labels.astype(np.uint16))
         tifffile.imwrite(folder / "SEG" / f"man_seg{frame:03}.tif", labels.astype(np.uint16))
     lines = [f"{each} {begin} {end} {mother or 0}\n" for each, (begin, end, mother, _) in CELLS.items()]
@@ -59,23 +59,23 @@ def as_truth(folder: Path) -> None:
 
 def test_a_drawn_sequence_is_valid_and_perfect(tmp_path: Path) -> None:
     metrics = pytest.importorskip("ctc_metrics")
-    tracks, maps = linked(shuffled(segmented(truth())))
-    unzipped(tracks.tracks, maps, tmp_path / "01_RES")
-    as_truth(tmp_path / "01_GT")
-    found = metrics.evaluate_sequence(
+    tracks, maps = link_and_relabel(shuffle_ids(renumber(draw_tracks())))
+    extract(tracks.tracks, maps, tmp_path / "01_RES")
+    write_ground_truth(tmp_path / "01_GT")
+    scores = metrics.evaluate_sequence(
         str(tmp_path / "01_RES"), str(tmp_path / "01_GT"), ["Valid", "DET", "SEG", "TRA", "CT", "TF", "BC"], 1
     )
-    asked = ("Valid", "DET", "SEG", "TRA", "CT", "TF", "BC(0)")
-    assert {name: found[name] for name in asked} == dict.fromkeys(asked, 1)
-    assert found["gt_divisions"] == 2
+    names = ("Valid", "DET", "SEG", "TRA", "CT", "TF", "BC(0)")
+    assert {name: scores[name] for name in names} == dict.fromkeys(names, 1)
+    assert scores["gt_divisions"] == 2
 
 
-def test_files_are_those_that_the_challenge_wants(tmp_path: Path) -> None:
-    tracks, maps = linked(segmented(truth()))
-    unzipped(tracks.tracks, maps, tmp_path)
+def test_the_files_are_those_of_the_challenge(tmp_path: Path) -> None:
+    tracks, maps = link_and_relabel(renumber(draw_tracks()))
+    extract(tracks.tracks, maps, tmp_path)
     names = sorted(each.name for each in tmp_path.iterdir())
     assert names == [f"mask{frame:03}.tif" for frame in range(len(maps))] + ["res_track.txt"]
-    for frame, drawn in enumerate(truth()):
+    for frame, drawn in enumerate(draw_tracks()):
         stored = tifffile.imread(tmp_path / f"mask{frame:03}.tif")
         assert stored.dtype == np.uint16
         assert np.array_equal(stored, drawn)
@@ -83,16 +83,16 @@ def test_files_are_those_that_the_challenge_wants(tmp_path: Path) -> None:
     assert (tmp_path / "res_track.txt").read_text() == "".join(lines)
 
 
-def test_a_track_that_was_missed_goes_on_as_its_own_child(tmp_path: Path) -> None:
+def test_a_track_with_a_gap_goes_on_as_its_own_child(tmp_path: Path) -> None:
     metrics = pytest.importorskip("ctc_metrics")
-    drawn = truth()
+    drawn = draw_tracks()
     drawn[6][drawn[6] == 5] = 0  # it divides later
-    tracks, maps = linked(segmented(drawn))
+    tracks, maps = link_and_relabel(renumber(drawn))
     assert np.array_equal(maps, drawn)
     text = CtcResult(tracks.tracks, len(maps)).format_tracks().decode().splitlines()
     assert text[4] == "5 4 5 2"
     assert text[6:] == ["7 9 13 9", "8 9 13 9", "9 7 8 5"]
-    unzipped(tracks.tracks, maps, tmp_path)
+    extract(tracks.tracks, maps, tmp_path)
     assert metrics.validate_sequence(str(tmp_path), 1) == {"Valid": 1}
     stored = tifffile.imread(tmp_path / "mask007.tif")
     assert np.array_equal(stored == 9, drawn[7] == 5)
@@ -105,13 +105,13 @@ def test_names_have_as_many_digits_as_the_last_frame(count: int, name: str) -> N
     assert CtcResult([], count).mask_name(0) == name
 
 
-def test_nothing_found_is_a_result_too() -> None:
-    content = zipped([], [np.zeros((4, 5), np.uint32)])
+def test_a_result_without_tracks_is_valid() -> None:
+    content = write_zip([], [np.zeros((4, 5), np.uint32)])
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.read("res_track.txt") == b""
 
 
-def test_more_tracks_than_16_bits_hold_are_refused_before_anything_is_made() -> None:
+def test_more_tracks_than_16_bits_hold_are_refused_first() -> None:
     tracks = [Track(each, np.zeros(1, np.int64)) for each in range(1, 65_537)]
     CtcResult(tracks[:-1], 1)
     with pytest.raises(TooLarge, match="65536 tracks"):
@@ -121,13 +121,13 @@ def test_more_tracks_than_16_bits_hold_are_refused_before_anything_is_made() -> 
 def test_one_frame_at_a_time_is_read() -> None:
     read = []
 
-    async def given() -> AsyncIterator[UInt32]:
+    async def iterate_maps() -> AsyncIterator[UInt32]:
         for frame in range(3):
             read.append(frame)
             yield np.full((50, 50), 1, np.uint32)
 
     async def first_part() -> bytes:
-        return await anext(CtcResult([Track(1, np.arange(3))], 3).write_zip(given()))
+        return await anext(CtcResult([Track(1, np.arange(3))], 3).write_zip(iterate_maps()))
 
     assert asyncio.run(first_part())
     assert read == [0]

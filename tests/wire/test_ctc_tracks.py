@@ -12,14 +12,15 @@ import tifffile
 
 from segserve.jobs.kinds.segment_then_join import encode_line
 from segserve.wire.results.ctc_tracks import write_ctc
-from tests.tracking.drawn import CELLS, truth
+from tests.tracking.drawn import CELLS, draw_tracks
 
 PARENTS = {track_id: mother for track_id, (_, _, mother, _) in CELLS.items()}
 
 
 def lines(upto: int) -> list[dict[str, Any]]:
     return [
-        orjson.loads(encode_line("frame", index, each, PARENTS)) for index, each in enumerate(truth()[:upto])
+        orjson.loads(encode_line("frame", index, each, PARENTS))
+        for index, each in enumerate(draw_tracks()[:upto])
     ]
 
 
@@ -43,12 +44,14 @@ def rows(files: dict[str, bytes]) -> list[list[int]]:
 
 
 def test_masks_and_tracks_are_those_of_the_lines() -> None:
-    files = archived(len(truth()))
+    files = archived(len(draw_tracks()))
     assert rows(files) == [
         [track_id, begin, end, mother or 0] for track_id, (begin, end, mother, _) in CELLS.items()
     ]
-    stored = [tifffile.imread(io.BytesIO(files[f"mask{frame:03}.tif"])) for frame in range(len(truth()))]
-    assert np.array_equal(stored, truth())
+    stored = [
+        tifffile.imread(io.BytesIO(files[f"mask{frame:03}.tif"])) for frame in range(len(draw_tracks()))
+    ]
+    assert np.array_equal(stored, draw_tracks())
 
 
 def test_while_the_job_runs_they_are_those_so_far() -> None:

@@ -21,7 +21,7 @@ from segserve.sam2_memory.network_steps import Sam2VideoNetwork
 from segserve.sam2_memory.session import Sam2Session
 from tests.files import sample_files
 from tests.sam2_memory import reference
-from tests.sam2_memory.test_network_steps import bundle
+from tests.sam2_memory.test_network_steps import write_bundle
 from tests.serving import Server
 from tests.wire.test_jobs import PATIENCE_S, accepted, ended, results
 
@@ -37,7 +37,7 @@ OBJECTS = [
 def remembering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("memory")
     (models := folder / "models" / "m").mkdir(parents=True)
-    bundle(models, f"hiera_{reference.TINY}")
+    write_bundle(models, f"hiera_{reference.TINY}")
     server = Server(folder, job_lease_s="1", encode_threads="1")
     server.wait_ready()
     yield server
@@ -76,7 +76,7 @@ def test_a_job_finds_what_the_engine_finds(remembering: Server, tmp_path: Path) 
     assert (job["state"], job["progress"]["total"]) == ("succeeded", reference.COUNT), job
     lines = results(remembering, job["job_id"])
     assert [line["frame"] for line in lines] == list(range(reference.COUNT))
-    kept = bundle(tmp_path, f"hiera_{reference.TINY}")
+    kept = write_bundle(tmp_path, f"hiera_{reference.TINY}")
     session = Sam2Session(Sam2VideoNetwork.load(kept, image_size=EDGE), reference.SIZE, reference.COUNT)
     frames = reference.frames()
     session.add_prompt(0, frames[0], 4, reference.points((50, 30, 1)))

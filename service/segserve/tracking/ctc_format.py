@@ -1,9 +1,11 @@
-"""Tracks as the Cell Tracking Challenge has them (celltrackingchallenge.net, "Naming and file content conventions"):
-maskTTT.tif, 16-bit labels of each frame, and res_track.txt with a line `L B E P` for each track: its label, its first
-and last frame, from 0, and its parent's label or 0.
+"""The result format of the Cell Tracking Challenge (CTC; celltrackingchallenge.net, "Naming and file content
+conventions").
 
-A track there is on every frame from its first to its last. One that was missed in between goes on as another, whose
-only parent it is: that is no division, which has two children.
+It has maskTTT.tif, the 16-bit labels of each frame, and res_track.txt with a line `L B E P` for each track: its label,
+its first and last frame (from 0), and its parent's label or 0.
+
+A CTC track is on every frame from its first to its last. A track that was missed in between is cut at the gap and goes
+on as another CTC track, with the first as its parent. Such a parent has one child; a division has two.
 """
 
 import asyncio
@@ -20,6 +22,8 @@ from segserve.tracking.link_tracks import Track
 from segserve.types import Int64, UInt16
 
 TRACKS_FILE = "res_track.txt"
+
+# Digits of the frame number in mask names, as the conventions have it; more where there are more frames.
 MIN_DIGITS = 3
 
 
@@ -34,55 +38,63 @@ class CtcTrack:
 
 
 class CtcResult:
-    """tracks: with ids from 1 without gaps, in order. count: frames."""
+    """`CtcResult` writes tracks in the CTC format.
+
+    tracks: in the order of their ids, which are 1, 2, 3, ...
+    count: number of frames.
+
+    Raises TooLarge if 16 bits do not hold all labels.
+    """
 
     def __init__(self, tracks: Sequence[Track], count: int) -> None:
-        """Raises TooLarge where 16 bits do not hold all labels."""
         self._digits = max(MIN_DIGITS, len(str(count - 1)))
-        self._resumed: dict[int, list[CtcTrack]] = {}  # of tracks that were missed in between, by their ids
-        self._pieces = self._cut(tracks)
-        if len(self._pieces) > MAX_UINT16_ID:
+        self._with_gaps: dict[int, list[CtcTrack]] = {}  # the parts of tracks with gaps, by track id
+        self._ctc_tracks = self._cut_at_gaps(tracks)
+        if len(self._ctc_tracks) > MAX_UINT16_ID:
             raise TooLarge(
-                f"There are {len(self._pieces)} tracks, and the Cell Tracking Challenge's 16 bits hold"
+                f"There are {len(self._ctc_tracks)} tracks, and the Cell Tracking Challenge's 16 bits hold"
                 f" {MAX_UINT16_ID}.",
                 field="format",
                 remedy="Ask for format 'ndjson', or leave small objects out.",
             )
 
-    def _cut(self, tracks: Sequence[Track]) -> list[CtcTrack]:
-        last = {track.track_id: track.track_id for track in tracks}  # the label that a track ends with
-        found, free = [], len(tracks) + 1
+    def _cut_at_gaps(self, tracks: Sequence[Track]) -> list[CtcTrack]:
+        last_label = {track.track_id: track.track_id for track in tracks}
+        ctc_tracks, next_label = [], len(tracks) + 1
         for track in tracks:
             first, *later = split_at_gaps(track)
-            parent = 0 if track.parent is None else last[track.parent]
-            pieces = [CtcTrack(track.track_id, int(first[0]), int(first[-1]), parent)]
+            parent = 0 if track.parent is None else last_label[track.parent]
+            parts = [CtcTrack(track.track_id, int(first[0]), int(first[-1]), parent)]
             for frames in later:
-                pieces.append(CtcTrack(free, int(frames[0]), int(frames[-1]), pieces[-1].label))
-                free += 1
+                parts.append(CtcTrack(next_label, int(frames[0]), int(frames[-1]), parts[-1].label))
+                next_label += 1
             if later:
-                self._resumed[track.track_id] = pieces
-                last[track.track_id] = pieces[-1].label
-            found += pieces
-        return sorted(found, key=lambda piece: piece.label)
+                self._with_gaps[track.track_id] = parts
+                last_label[track.track_id] = parts[-1].label
+            ctc_tracks += parts
+        return sorted(ctc_tracks, key=lambda track: track.label)
 
     def format_tracks(self) -> bytes:
-        """res_track.txt."""
-        lines = (f"{each.label} {each.begin} {each.end} {each.parent}\n" for each in self._pieces)
+        """Return the content of res_track.txt."""
+        lines = (f"{track.label} {track.begin} {track.end} {track.parent}\n" for track in self._ctc_tracks)
         return "".join(lines).encode("ascii")
 
     def mask_name(self, frame: int) -> str:
         return f"mask{frame:0{self._digits}}.tif"
 
     def relabel(self, frame: int, track_ids: Labels) -> UInt16:
-        """A map [H, W] of track ids to one of labels."""
+        """Return the label map [H, W] of a frame. track_ids: its map [H, W] of track ids."""
         table: NDArray[np.uint16] = np.arange(int(track_ids.max(initial=0)) + 1, dtype=np.uint16)
-        for track_id, pieces in self._resumed.items():
+        for track_id, parts in self._with_gaps.items():
             if track_id < len(table):
-                table[track_id] = next((each.label for each in pieces if each.begin <= frame <= each.end), 0)
+                table[track_id] = next((part.label for part in parts if part.begin <= frame <= part.end), 0)
         return table[track_ids]
 
     async def write_zip(self, maps: AsyncIterator[Labels]) -> AsyncIterator[bytes]:
-        """A zip, as it is made, with one frame in memory. maps: [H, W] of track ids, frame after frame."""
+        """Yield the parts of a zip while it is made, with one frame in memory.
+
+        maps: [H, W] of track ids, frame after frame.
+        """
         archive = ZipStream(compress_type=ZIP_STORED)
         frame = 0
         async for track_ids in maps:
@@ -99,7 +111,8 @@ class CtcResult:
 
 
 def split_at_gaps(track: Track) -> list[Int64]:
-    """Its frames, cut where some are missing."""
+    """Return the frames of a track, cut where some are missing."""
     if track.end - track.begin + 1 == len(track.frames):
-        return [track.frames]  # nearly all: cutting takes a while where there are thousands
+        # Most tracks have no gap, and cutting thousands of them takes a while.
+        return [track.frames]
     return np.split(track.frames, np.flatnonzero(np.diff(track.frames) > 1) + 1)

@@ -1,4 +1,4 @@
-"""What linking needs to know of a frame: where its objects are, not their pixels."""
+"""Detections: the ids, centroids and areas of the objects of one frame. Linking needs these, and no pixels."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,12 @@ from segserve.types import Int64
 
 @dataclass(frozen=True)
 class Detections:
-    """The n objects of one frame. ids [n], ascending, as its label map has them. centres [n, 2] float64: (x, y) of
-    their centroids, pixels. areas [n], pixels."""
+    """The n objects of one frame.
+
+    ids: [n], ascending, as the frame's label map has them.
+    centres: [n, 2] float64, (x, y) of the centroids in pixels.
+    areas: [n], in pixels.
+    """
 
     ids: Int64
     centres: NDArray[np.float64]
@@ -24,8 +28,8 @@ class Detections:
 
 
 def measure_detections(labels: Labels) -> Detections:
-    """Of a label map [H, W]."""
+    """Measure the objects of a label map [H, W]."""
     rows, columns = np.nonzero(labels)
-    ids, member, areas = np.unique(labels[rows, columns], return_inverse=True, return_counts=True)
-    sums = [np.bincount(member, weights=each, minlength=len(ids)) for each in (columns, rows)]
+    ids, positions, areas = np.unique(labels[rows, columns], return_inverse=True, return_counts=True)
+    sums = [np.bincount(positions, weights=axis, minlength=len(ids)) for axis in (columns, rows)]
     return Detections(ids.astype(np.int64), np.stack(sums, axis=1) / areas[:, None], areas.astype(np.int64))

@@ -1,8 +1,11 @@
-"""Objects of single frames to tracks through all of them, with divisions: the linear assignment of Jaqaman et al.
-(Nature Methods 2008) by laptrack (Fukai and Kawaguchi, Bioinformatics 2023).
+"""Linking: the objects of single frames become tracks, with divisions.
 
-Neighbouring frames are linked first, nearest to nearest as a whole; then the ends of what came out are joined to
-beginnings nearby, over missed frames (a gap) or in the middle of another track (a division).
+The method is the linear assignment problem (LAP) of Jaqaman et al. (Nature Methods 2008), by laptrack (Fukai and
+Kawaguchi, Bioinformatics 2023).
+
+First the objects of neighbouring frames are linked, so that the sum of the squared distances is least. Then the ends of
+these segments are joined to beginnings nearby: over missed frames (gap closing), or in the middle of another track (a
+division, "splitting").
 """
 
 from collections.abc import Sequence
@@ -16,19 +19,23 @@ from segserve.errors import MissingDependency
 from segserve.tracking.detections import Detections
 from segserve.types import Int64
 
-MIN_CUTOFF_PX = 15.0  # pixels: laptrack's own default, and TrackMate's
+# The least default cutoff: it is laptrack's own default, and TrackMate's.
+MIN_CUTOFF_PX = 15.0
 
 
 @dataclass(frozen=True)
 class LinkingParams:
-    """Names of laptrack's `LapTrack`, but the cutoffs are distances between centroids in pixels; laptrack takes their
-    squares, which are its costs.
+    """The parameters of linking. They have the names of laptrack's `LapTrack`, but the cutoffs are distances between
+    centroids in pixels. laptrack takes their squares, which are its costs.
 
-    cutoff: how far an object moves from a frame to the next at most. gap_closing_cutoff: how far it moves while it is
-    missed; 0: a track ends where it is. gap_closing_max_frame_count: the next time it is seen is so many frames later
-    at most; 2 is one missed frame. splitting_cutoff: how far a daughter is from where its mother was; 0: nothing
-    divides. None: the median diameter of the objects, 15 at least, since a daughter's centre is about half a diameter
-    off and what moves further than its size is not told from its neighbours by where it is.
+    cutoff: how far an object may move from one frame to the next.
+    gap_closing_cutoff: how far an object may move while it is missed; 0: no gap is closed.
+    gap_closing_max_frame_count: how many frames later it must be detected again; 2 is one missed frame.
+    splitting_cutoff: how far a daughter may be from where its mother was; 0: no object divides.
+
+    A cutoff of None is the median diameter of the objects, at least MIN_CUTOFF_PX. A daughter's centre is about half a
+    diameter from its mother's. An object that moves further than its size cannot be told from its neighbours by its
+    position.
     """
 
     cutoff: float | None = None
@@ -39,8 +46,12 @@ class LinkingParams:
 
 @dataclass(frozen=True)
 class Track:
-    """One object from its first frame to its last, or to its division. track_id: from 1, in the order of their
-    beginnings. frames: where it was seen, ascending. parent: the track that divided into this one and others."""
+    """One object, from its first frame to its last, or to its division.
+
+    track_id: from 1, in the order in which tracks begin.
+    frames: where it was detected, ascending.
+    parent: the track that divided into this one and others; None if there is none.
+    """
 
     track_id: int
     frames: Int64
@@ -57,57 +68,72 @@ class Track:
 
 @dataclass(frozen=True)
 class Tracks:
-    """all: by their ids. of: for every frame, [n] the track ids of its detections, in their order."""
+    """The result of linking.
+
+    tracks: in the order of their ids.
+    track_ids: for every frame, [n] the track ids of its detections, in their order.
+    """
 
     tracks: list[Track]
     track_ids: list[Int64]
 
 
 def link_tracks(frames: Sequence[Detections], params: LinkingParams) -> Tracks:
-    """The same for the same detections. Takes seconds for 50,000 of them, and more where many were missed, for ends are
-    compared with all beginnings. Raises MissingDependency."""
-    of = [np.zeros(each.count, np.int64) for each in frames]
-    if not any(each.count for each in frames):
-        return Tracks([], of)
+    """Link the detections of all frames to tracks. Equal detections give equal tracks.
+
+    It takes seconds for 50,000 detections. It takes longer if many were missed, because every end is compared with all
+    beginnings.
+
+    Raises MissingDependency.
+    """
+    track_ids = [np.zeros(detections.count, np.int64) for detections in frames]
+    if not any(detections.count for detections in frames):
+        return Tracks([], track_ids)
     graph = assign_links(frames, params)
     parents: dict[int, int | None] = {}
-    seen: dict[int, list[int]] = {}
+    frames_of_track: dict[int, list[int]] = {}
     for frame, detections in enumerate(frames):
         for position in range(detections.count):
             node = (frame, position)
             before = next(iter(graph.predecessors(node)), None)
             if before is not None and graph.out_degree(before) == 1:
-                track_id = int(of[before[0]][before[1]])
+                track_id = int(track_ids[before[0]][before[1]])
             else:
                 track_id = len(parents) + 1
-                parents[track_id] = None if before is None else int(of[before[0]][before[1]])
-            of[frame][position] = track_id
-            seen.setdefault(track_id, []).append(frame)
-    return Tracks([Track(each, np.array(seen[each]), parent) for each, parent in parents.items()], of)
+                parents[track_id] = None if before is None else int(track_ids[before[0]][before[1]])
+            track_ids[frame][position] = track_id
+            frames_of_track.setdefault(track_id, []).append(frame)
+    tracks = [
+        Track(track_id, np.array(frames_of_track[track_id]), parent) for track_id, parent in parents.items()
+    ]
+    return Tracks(tracks, track_ids)
 
 
 def assign_links(frames: Sequence[Detections], params: LinkingParams) -> Any:
-    """A networkx graph with every detection as a node (frame, position in it) and an edge from each to what follows
-    it: to two where it divides, and to none from more than one."""
-    usual = default_cutoff_px(frames)
+    """Return a networkx graph of the links, by laptrack.
+
+    Every detection is a node (frame, position in the frame). An edge leads from each detection to the next of its
+    track, or to two where it divides. No detection has more than one predecessor.
+    """
+    default = default_cutoff_px(frames)
 
     def squared(cutoff: float | None) -> float:
-        return (usual if cutoff is None else cutoff) ** 2
+        return (default if cutoff is None else cutoff) ** 2
 
     tracker = load_laptrack()(
         cutoff=squared(params.cutoff),
         gap_closing_cutoff=squared(params.gap_closing_cutoff),
         gap_closing_max_frame_count=params.gap_closing_max_frame_count,
         splitting_cutoff=squared(params.splitting_cutoff),
-        # The cutoffs alone decide how far is too far. At laptrack's own 90 the farthest tenth of all gaps and divisions
-        # is refused, however near: of two divisions, one.
+        # With 100 the cutoffs alone decide. With laptrack's default, 90, the farthest tenth of all gaps and divisions
+        # is refused, however near they are: of two divisions, one.
         alternative_cost_percentile=100,
     )
-    return tracker.predict([each.centres for each in frames])
+    return tracker.predict([detections.centres for detections in frames])
 
 
 def load_laptrack() -> Any:
-    """The class `LapTrack`; it takes seconds at first. Raises MissingDependency."""
+    """Return the class `LapTrack`. The first import takes seconds. Raises MissingDependency."""
     try:
         from laptrack import LapTrack
     except ImportError:
@@ -116,6 +142,6 @@ def load_laptrack() -> Any:
 
 
 def default_cutoff_px(frames: Sequence[Detections]) -> float:
-    """The median diameter of the objects, each taken as a disc; pixels."""
-    areas: NDArray[np.int64] = np.concatenate([each.areas for each in frames])
+    """Return the median diameter of the objects in pixels, each taken as a disc; at least MIN_CUTOFF_PX."""
+    areas: NDArray[np.int64] = np.concatenate([detections.areas for detections in frames])
     return max(MIN_CUTOFF_PX, float(2 * np.sqrt(np.median(areas) / np.pi)))

@@ -27,7 +27,7 @@ from segserve.models.manifest import AisEntry
 from segserve.tracking.link_tracks import LinkingParams
 from segserve.types import Priority, Size, UInt8
 from tests.automatic.drawn_slices import disc
-from tests.tracking.drawn import CELLS, segmented, truth
+from tests.tracking.drawn import CELLS, draw_tracks, renumber
 
 UInt32 = NDArray[np.uint32]
 PARAMS = AisEntry(min_size=60)
@@ -182,9 +182,9 @@ def test_a_volume_is_merged_with_the_requested_params() -> None:
 
 
 def test_tracks_have_a_line_for_each_frame_with_their_parents() -> None:
-    lines = read_lines(asyncio.run(JobHarness(segmented(truth())).run(TRACK)))
-    assert [line["frame"] for line in lines] == list(range(len(truth())))
-    assert np.array_equal([draw_line(line) for line in lines], truth())
+    lines = read_lines(asyncio.run(JobHarness(renumber(draw_tracks())).run(TRACK)))
+    assert [line["frame"] for line in lines] == list(range(len(draw_tracks())))
+    assert np.array_equal([draw_line(line) for line in lines], draw_tracks())
     for line in lines:
         for each in line["objects"]:
             assert each["parent"] == CELLS[each["object_id"]][2]
@@ -192,7 +192,7 @@ def test_tracks_have_a_line_for_each_frame_with_their_parents() -> None:
 
 def test_frames_are_linked_with_the_requested_params() -> None:
     request = TRACK.model_copy(update={"joining": LinkingParams(splitting_cutoff=0)})
-    lines = read_lines(asyncio.run(JobHarness(segmented(truth())).run(request)))
+    lines = read_lines(asyncio.run(JobHarness(renumber(draw_tracks())).run(request)))
     assert {each["parent"] for line in lines for each in line["objects"]} == {None}
 
 
