@@ -20,11 +20,6 @@ from tests.images.folder_library import FolderLibrary, run_scenario
 from tests.images.sample_images import READ_IN_BANDS, RGB, H, W, save_image, write_tiff
 
 
-@pytest.fixture
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tile_pyramid, "TILE_SIDE_PX", 64)
-
-
 @pytest.mark.usefixtures("small_tiles")
 def test_concurrent_uploads_of_one_image_cut_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []

@@ -8,18 +8,11 @@ import pytest
 from PIL import Image
 
 from segserve.errors import BadInput, ImageNotFound
-from segserve.images import tile_pyramid
 from segserve.images.orientation import apply_orientation
 from segserve.images.read_image import read_image
 from segserve.types import DEFAULT_TENANT, Normalise, ReadOptions, Region, Size
 from tests.images.folder_library import FolderLibrary, run_scenario
 from tests.images.sample_images import READ_AT_ONCE, READ_IN_BANDS, RGB, H, W, save_image
-
-
-@pytest.fixture
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tile_pyramid, "TILE_SIDE_PX", 64)
-
 
 OPTIONS = {
     "as it is": ReadOptions(),

@@ -1,0 +1,102 @@
+"""Decompression bombs are refused before memory is taken."""
+
+import io
+import struct
+import tracemalloc
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from segserve.errors import BadInput, TooLarge
+from tests.images.decoding import MAX_PIXELS, RGB, RNG, H, W, expect_refusal, patched_tiff, png_header, read
+from tests.images.sample_images import save_image, write_tiff
+
+
+class TestBombs:
+    @pytest.mark.parametrize("depth", [8, 16])
+    def test_png_of_50_000_squared(self, depth: int) -> None:
+        data = png_header(50_000, 50_000, depth)
+        tracemalloc.start()
+        error = expect_refusal(data, TooLarge)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        tracemalloc.stop()
+        assert str(MAX_PIXELS) in error.remedy
+
+    def test_limit_is_exact(self) -> None:
+        data = save_image(Image.fromarray(RGB))
+        assert read(data, max_pixels=H * W).shape == RGB.shape
+        expect_refusal(data, TooLarge, max_pixels=H * W - 1)
+
+    def test_limit_above_that_of_pillow(self) -> None:
+        """Only the caller's limit counts: Pillow would warn of 90 and refuse 180 million pixels."""
+        expect_refusal(png_header(14_000, 14_000), max_pixels=10**9)
+
+    @pytest.mark.parametrize("form", ["JPEG", "WEBP", "BMP", "TIFF"])
+    def test_other_formats(self, form: str) -> None:
+        expect_refusal(save_image(Image.fromarray(RGB), form), TooLarge, max_pixels=H * W - 1)
+
+    @pytest.mark.parametrize("lossless", [False, True])
+    def test_webp_of_16_383_squared(self, lossless: bool) -> None:
+        data = bytearray(save_image(Image.fromarray(RGB), "WEBP", lossless=lossless))
+        struct.pack_into("<I", data, 21 if lossless else 26, 0x3FFF3FFF)
+        expect_refusal(bytes(data), TooLarge)
+
+    def test_narrow_strip(self) -> None:
+        expect_refusal(png_header(900_000, 1), TooLarge)
+
+    def test_no_pixels(self) -> None:
+        expect_refusal(png_header(0, 5))
+        expect_refusal(patched_tiff({256: 0}))
+
+    def test_tiff_of_many_pixels(self) -> None:
+        expect_refusal(patched_tiff({256: 50_000, 257: 50_000}), TooLarge)
+
+    def test_tiff_of_many_samples(self) -> None:
+        expect_refusal(patched_tiff({277: 60_000}, compression="deflate"), TooLarge, max_pixels=H * W)
+
+    def test_tiff_of_large_tiles(self) -> None:
+        expect_refusal(patched_tiff({322: 65_536, 323: 65_536}, tile=(16, 16)), BadInput)
+        expect_refusal(
+            patched_tiff({322: 65_536, 323: 65_536}, tile=(16, 16), compression="deflate"), BadInput
+        )
+
+    def test_tiff_of_tiny_tiles(self) -> None:
+        expect_refusal(patched_tiff({322: 1, 323: 1}, tile=(16, 16), compression="deflate"))
+
+    def test_tiff_whose_jpeg_is_larger(self) -> None:
+        data = write_tiff(RGB, photometric="rgb", compression="jpeg", rowsperstrip=H)
+        at = data.index(b"\xff\xc0") + 5
+        assert struct.unpack_from(">HH", data, at) == (H, W)
+        expect_refusal(data[:at] + struct.pack(">HH", 60_000, 60_000) + data[at + 4 :])
+
+    def test_tiff_whose_pages_run_in_a_circle(self) -> None:
+        data = bytearray(write_tiff(RNG.integers(0, 256, (3, H, W), np.uint8), photometric="minisblack"))
+        (start,) = struct.unpack_from("<I", data, 4)
+        for _ in range(3):
+            last = start + 2 + 12 * struct.unpack_from("<H", data, start)[0]
+            (start,) = struct.unpack_from("<I", data, last)
+        struct.pack_into("<I", data, last, struct.unpack_from("<I", data, 4)[0])
+        expect_refusal(bytes(data), page=9)
+
+    def test_tiff_with_long_tags(self) -> None:
+        entry = struct.pack("<HHII", 273, 4, 5_000_000, 8)
+        expect_refusal(b"II*\0\x08\0\0\0" + struct.pack("<H", 1) + entry + bytes(20_000_000), TooLarge)
+
+    def test_tiff_of_many_pages(self) -> None:
+        page = b"".join(struct.pack("<HI", 0, 8 + 6 * (number + 1)) for number in range(70_000))
+        expect_refusal(b"II*\0\x08\0\0\0" + page, TooLarge)
+
+    def test_tiff_whose_strips_are_all_the_file(self) -> None:
+        data = bytearray(write_tiff(RGB, photometric="rgb", compression="deflate", rowsperstrip=1))
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            lengths = file.pages.first.tags[279]
+        kind = {3: "H", 4: "I"}[int(lengths.dtype)]
+        struct.pack_into(f"<{H}{kind}", data, lengths.valueoffset, *([len(data) // 2] * H))
+        expect_refusal(bytes(data))
+
+    def test_frame_far_into_an_animation(self) -> None:
+        frames = [Image.fromarray(np.roll(RGB, shift, axis=0)) for shift in range(20)]
+        data = save_image(frames[0], "WEBP", save_all=True, append_images=frames[1:])
+        expect_refusal(data, TooLarge, field="page", max_pixels=H * W, page=19)
