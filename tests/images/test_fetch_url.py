@@ -26,7 +26,7 @@ from tests.images.http_site import (
     fetch,
 )
 from tests.serving import Server
-from tests.wire.test_bad_input import refused
+from tests.wire.responses import assert_refused
 
 
 @pytest.fixture
@@ -211,16 +211,20 @@ def test_refused_fetches_are_problem_documents(fetching: Server, server: Server,
         "/letter": answer(200, b"this is a letter"),
         "/large": answer(200, bytes(1_000_001)),
     }
-    refused(request("http://example.org/"), 403, "not_allowed", "url")
-    refused(request("file:///etc/passwd"), 422, "bad_input", "url")
-    assert "404 (Not Found)" in refused(request(f"{site.url}/404"), 422, "fetch_failed", "url")["detail"]
-    refused(request(f"{site.url}/large"), 413, "too_large", "url")
-    refused(request(f"{site.url}/letter"), 415, "unsupported_format", "file")
-    refused(request("x" * 5000), 422, "bad_input", "url")
-    refused(fetching.client.post("/v1/images", json={}), 422, "bad_input", "url")
-    refused(fetching.client.post("/v1/images", json={"url": "http://a/", "x": 1}), 422, "bad_input", "x")
+    assert_refused(request("http://example.org/"), 403, "not_allowed", "url")
+    assert_refused(request("file:///etc/passwd"), 422, "bad_input", "url")
+    assert (
+        "404 (Not Found)" in assert_refused(request(f"{site.url}/404"), 422, "fetch_failed", "url")["detail"]
+    )
+    assert_refused(request(f"{site.url}/large"), 413, "too_large", "url")
+    assert_refused(request(f"{site.url}/letter"), 415, "unsupported_format", "file")
+    assert_refused(request("x" * 5000), 422, "bad_input", "url")
+    assert_refused(fetching.client.post("/v1/images", json={}), 422, "bad_input", "url")
+    assert_refused(
+        fetching.client.post("/v1/images", json={"url": "http://a/", "x": 1}), 422, "bad_input", "x"
+    )
     broken = {"content": b'{"url"', "headers": {"content-type": "application/json"}}
-    refused(fetching.client.post("/v1/images", **broken), 400, "broken_json")
+    assert_refused(fetching.client.post("/v1/images", **broken), 400, "broken_json")
     assert "SEGSERVE_FETCH_HOSTS" in server.client.post("/v1/images", json={"url": site.url}).text
 
 

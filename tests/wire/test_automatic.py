@@ -28,10 +28,10 @@ from tests.conftest import ExternalRedis
 from tests.serving import Server
 
 ON_A_NUCLEUS = (413, 190)  # of examples/nuclei.png
-FOUND = AisEntry(min_size=1500, center_distance_threshold=0.3)  # by a search on some validation set
+TUNED = AisEntry(min_size=1500, center_distance_threshold=0.3)  # by a search on some validation set
 
 
-def variant(folder: Path, name: str, *, ais: AisEntry | None = None, decoder: bool = True) -> None:
+def write_variant(folder: Path, name: str, *, ais: AisEntry | None = None, decoder: bool = True) -> None:
     """The starter under another name, with parameters of its own or without its automatic decoder."""
     shutil.copytree(BUILT_IN_MODELS / "starter", folder / name)
     if not decoder:
@@ -41,10 +41,10 @@ def variant(folder: Path, name: str, *, ais: AisEntry | None = None, decoder: bo
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def grpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("automatic")
-    variant(folder / "models", "plain", decoder=False)
-    variant(folder / "models", "tuned", ais=FOUND)
+    write_variant(folder / "models", "plain", decoder=False)
+    write_variant(folder / "models", "tuned", ais=TUNED)
     running = Server(folder, grpc_port="0")
     running.wait_ready()
     yield running
@@ -52,24 +52,24 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def stub(both: Server) -> Iterator[Any]:
-    found = re.search(r"gRPC at (\S+)", both.log.read_text())
+def stub(grpc_server: Server) -> Iterator[Any]:
+    found = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
     assert found
     with grpc.insecure_channel(found[1]) as channel:
         yield SegmentationServiceStub(channel)
 
 
 @pytest.fixture(scope="module")
-def image_id(both: Server, nuclei: Path) -> str:
-    return both.upload(nuclei)
+def image_id(grpc_server: Server, nuclei: Path) -> str:
+    return grpc_server.upload(nuclei)
 
 
-def ask(server: Server, image_id: str, **body: Any) -> httpx.Response:
+def post_automatic(server: Server, image_id: str, **body: Any) -> httpx.Response:
     return server.client.post("/v1/automatic", json={"image_id": image_id, "method": "ais", **body})
 
 
 def label_map(server: Server, image_id: str, **body: Any) -> np.ndarray:
-    answer = ask(server, image_id, format="npy", **body)
+    answer = post_automatic(server, image_id, format="npy", **body)
     assert answer.status_code == 200, answer.text
     labels: np.ndarray = np.load(io.BytesIO(answer.content))
     return labels
@@ -79,17 +79,17 @@ def stages(answer: httpx.Response) -> set[str]:
     return {part.split(";")[0] for part in answer.headers["server-timing"].split(", ")}
 
 
-def test_all_nuclei_are_found(both: Server, image_id: str) -> None:
-    labels = label_map(both, image_id)
+def test_all_nuclei_are_found(grpc_server: Server, image_id: str) -> None:
+    labels = label_map(grpc_server, image_id)
     assert labels.shape == (520, 696)
     assert 30 <= labels.max() <= 36
     assert labels[ON_A_NUCLEUS[1], ON_A_NUCLEUS[0]] > 0
     assert labels[5, 5] == 0
 
 
-def test_every_format_shows_the_same_objects(both: Server, image_id: str) -> None:
-    labels = label_map(both, image_id)
-    png, tiff, overlay = (ask(both, image_id, format=f) for f in ("png", "tiff", "overlay"))
+def test_every_format_shows_the_same_objects(grpc_server: Server, image_id: str) -> None:
+    labels = label_map(grpc_server, image_id)
+    png, tiff, overlay = (post_automatic(grpc_server, image_id, format=f) for f in ("png", "tiff", "overlay"))
     assert png.headers["content-type"] == overlay.headers["content-type"] == "image/png"
     assert tiff.headers["content-type"] == "image/tiff"
     picture = Image.open(io.BytesIO(png.content))
@@ -99,9 +99,9 @@ def test_every_format_shows_the_same_objects(both: Server, image_id: str) -> Non
     shown = Image.open(io.BytesIO(overlay.content))
     assert (shown.mode, shown.size) == ("RGB", (696, 520))
 
-    by_rle = ask(both, image_id, format="rle").json()
-    by_coco = ask(both, image_id, format="coco").json()
-    by_polygon = ask(both, image_id, format="polygon").json()
+    by_rle = post_automatic(grpc_server, image_id, format="rle").json()
+    by_coco = post_automatic(grpc_server, image_id, format="coco").json()
+    by_polygon = post_automatic(grpc_server, image_id, format="polygon").json()
     assert (by_rle["model"], by_rle["width"], by_rle["height"]) == ("starter", 696, 520)
     assert len(by_rle["objects"]) == len(by_coco["annotations"]) == len(by_polygon["objects"]) == labels.max()
     for index, (found, annotation) in enumerate(
@@ -113,45 +113,50 @@ def test_every_format_shows_the_same_objects(both: Server, image_id: str) -> Non
         assert (found["score"], found["class"]) == (None, None)
 
 
-def test_another_threshold_costs_the_post_processing_alone(both: Server, noise: bytes) -> None:
-    image = both.upload(noise)
-    decoded = both.metric('segserve_ais_maps_total{source="decoder"}')
-    first = ask(both, image)
+def test_another_threshold_repeats_only_the_post_processing(grpc_server: Server, noise: bytes) -> None:
+    image = grpc_server.upload(noise)
+    decoded = grpc_server.metric('segserve_ais_maps_total{source="decoder"}')
+    first = post_automatic(grpc_server, image)
     assert {"encode", "maps", "postprocess", "format"} <= stages(first)
     for params in ({"center_distance_threshold": 0.7}, {"distance_smoothing": 0.5}, {"min_size": 9}):
-        assert stages(ask(both, image, params=params)) == {"postprocess", "format"}
-    assert both.metric('segserve_ais_maps_total{source="decoder"}') == decoded + 1
+        assert stages(post_automatic(grpc_server, image, params=params)) == {"postprocess", "format"}
+    assert grpc_server.metric('segserve_ais_maps_total{source="decoder"}') == decoded + 1
 
 
-def test_parameters_do_what_they_say(both: Server, image_id: str) -> None:
-    default, picky = label_map(both, image_id), label_map(both, image_id, params={"min_size": 1500})
+def test_parameters_do_what_they_say(grpc_server: Server, image_id: str) -> None:
+    default, picky = (
+        label_map(grpc_server, image_id),
+        label_map(grpc_server, image_id, params={"min_size": 1500}),
+    )
     assert np.bincount(picky.ravel())[1:].min() >= 1500 > np.bincount(default.ravel())[1:].min()
-    assert label_map(both, image_id, params={"foreground_threshold": 1.0}).max() == 0
+    assert label_map(grpc_server, image_id, params={"foreground_threshold": 1.0}).max() == 0
 
 
-def test_parameters_in_the_manifest_are_the_models_defaults(both: Server, image_id: str) -> None:
-    tuned = label_map(both, image_id, model="tuned")
-    assert np.array_equal(tuned, label_map(both, image_id, params=FOUND.explicit_params()))
-    assert not np.array_equal(tuned, label_map(both, image_id))
-    overridden = label_map(both, image_id, model="tuned", params={"min_size": 0})
-    assert np.array_equal(overridden, label_map(both, image_id, params={"center_distance_threshold": 0.3}))
+def test_parameters_in_the_manifest_are_the_models_defaults(grpc_server: Server, image_id: str) -> None:
+    tuned = label_map(grpc_server, image_id, model="tuned")
+    assert np.array_equal(tuned, label_map(grpc_server, image_id, params=TUNED.explicit_params()))
+    assert not np.array_equal(tuned, label_map(grpc_server, image_id))
+    overridden = label_map(grpc_server, image_id, model="tuned", params={"min_size": 0})
+    assert np.array_equal(
+        overridden, label_map(grpc_server, image_id, params={"center_distance_threshold": 0.3})
+    )
 
 
-def test_an_even_image_has_no_objects(both: Server) -> None:
+def test_a_uniform_image_has_no_objects(grpc_server: Server) -> None:
     data = io.BytesIO()
     Image.new("L", (90, 61)).save(data, "PNG")
-    image = both.upload(data.getvalue())
-    assert label_map(both, image).shape == (61, 90)
-    assert label_map(both, image).max() == 0
-    assert ask(both, image, format="rle").json()["objects"] == []
-    assert ask(both, image, format="coco").json()["annotations"] == []
+    image = grpc_server.upload(data.getvalue())
+    assert label_map(grpc_server, image).shape == (61, 90)
+    assert label_map(grpc_server, image).max() == 0
+    assert post_automatic(grpc_server, image, format="rle").json()["objects"] == []
+    assert post_automatic(grpc_server, image, format="coco").json()["annotations"] == []
     for picture in ("png", "tiff", "overlay"):
-        assert ask(both, image, format=picture).status_code == 200
+        assert post_automatic(grpc_server, image, format=picture).status_code == 200
 
 
-def test_models_say_what_they_can_do(both: Server) -> None:
-    assert "ais" in both.client.get("/v1/models/starter").json()["automatic"]
-    assert "ais" not in both.client.get("/v1/models/plain").json()["automatic"]
+def test_models_say_what_they_can_do(grpc_server: Server) -> None:
+    assert "ais" in grpc_server.client.get("/v1/models/starter").json()["automatic"]
+    assert "ais" not in grpc_server.client.get("/v1/models/plain").json()["automatic"]
 
 
 BAD: dict[str, tuple[dict[str, Any], int, str, str]] = {
@@ -186,9 +191,9 @@ BAD: dict[str, tuple[dict[str, Any], int, str, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_done_says_why(both: Server, image_id: str, name: str) -> None:
+def test_invalid_requests_are_refused(grpc_server: Server, image_id: str, name: str) -> None:
     body, status, code, field = BAD[name]
-    answer = ask(both, **{"image_id": image_id, **body})
+    answer = post_automatic(grpc_server, **{"image_id": image_id, **body})
     problem = answer.json()
     assert (answer.status_code, problem["type"], problem["field"]) == (
         status,
@@ -198,15 +203,15 @@ def test_what_cannot_be_done_says_why(both: Server, image_id: str, name: str) ->
     assert problem["remedy"]
 
 
-def test_grpc_answers_what_rest_answers(both: Server, stub: Any, image_id: str) -> None:
+def test_grpc_answers_what_rest_answers(grpc_server: Server, stub: Any, image_id: str) -> None:
     for number, name in enumerate(["png", "png", "tiff", "npy", "overlay", "coco"]):
-        theirs = ask(both, image_id, format=name)
+        theirs = post_automatic(grpc_server, image_id, format=name)
         answer = stub.Automatic(pb.AutomaticRequest(image_id=image_id, format=number, ais=pb.AisParams()))
         assert (answer.content, answer.media_type) == (theirs.content, theirs.headers["content-type"])
         assert (answer.model, answer.width, answer.height) == ("starter", 696, 520)
     params = {"center_distance_threshold": 0.3, "min_size": 900, "distance_smoothing": 0.0}
     for number, name in ((6, "rle"), (7, "polygon")):
-        theirs = ask(both, image_id, format=name, params=params)
+        theirs = post_automatic(grpc_server, image_id, format=name, params=params)
         request = pb.AutomaticRequest(image_id=image_id, format=number, ais=pb.AisParams(**params))
         answer, call = stub.Automatic.with_call(request)
         assert "postprocess" in dict(call.trailing_metadata())["server-timing"]
@@ -255,14 +260,14 @@ def test_maps_are_shared_by_replicas_and_go_with_their_image(
 
     first = label_map(one, image)
     assert client.exists(key)
-    answer = ask(other, image, format="npy")
+    answer = post_automatic(other, image, format="npy")
     assert stages(answer) == {"cache", "postprocess", "format"}
     assert other.metric('segserve_ais_maps_total{source="redis"}') == 1
     assert np.array_equal(np.load(io.BytesIO(answer.content)), first)
 
     assert one.client.delete(f"/v1/images/{image}").status_code == 204
     assert not client.exists(key)
-    assert ask(one, image).status_code == ask(other, image).status_code == 404
+    assert post_automatic(one, image).status_code == post_automatic(other, image).status_code == 404
     assert one.metric('segserve_cache_bytes{tier="maps"}') == 0
 
     again = one.upload(nuclei)
@@ -272,7 +277,7 @@ def test_maps_are_shared_by_replicas_and_go_with_their_image(
     image = one.upload(noise)
     assert one.click(image, 5, 5).status_code == 200
     redis.kill()
-    answer = ask(one, image)  # its embedding is held
+    answer = post_automatic(one, image)  # its embedding is held
     assert answer.status_code == 200
     assert "maps" in stages(answer)
     one.stop()

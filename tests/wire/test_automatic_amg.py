@@ -29,7 +29,7 @@ FOUND = AmgEntry(points_per_side=4, pred_iou_thresh=0.6, stability_score_thresh=
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def grpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("amg")
     running = Server(folder, grpc_port="0")
     running.wait_ready()
@@ -38,32 +38,32 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def stub(both: Server) -> Iterator[Any]:
-    found = re.search(r"gRPC at (\S+)", both.log.read_text())
+def stub(grpc_server: Server) -> Iterator[Any]:
+    found = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
     assert found
     with grpc.insecure_channel(found[1]) as channel:
         yield SegmentationServiceStub(channel)
 
 
 @pytest.fixture(scope="module")
-def image_id(both: Server, nuclei: Path) -> str:
-    return both.upload(nuclei)
+def image_id(grpc_server: Server, nuclei: Path) -> str:
+    return grpc_server.upload(nuclei)
 
 
-def ask(server: Server, image_id: str, **body: Any) -> httpx.Response:
+def post_automatic(server: Server, image_id: str, **body: Any) -> httpx.Response:
     return server.client.post(
         "/v1/automatic", json={"image_id": image_id, "method": "amg", "format": "rle", **body}, timeout=300
     )
 
 
-def objects(server: Server, image_id: str, **body: Any) -> list[dict[str, Any]]:
-    answer = ask(server, image_id, **body)
+def find_objects(server: Server, image_id: str, **body: Any) -> list[dict[str, Any]]:
+    answer = post_automatic(server, image_id, **body)
     assert answer.status_code == 200, answer.text
     found: list[dict[str, Any]] = answer.json()["objects"]
     return found
 
 
-def pixels(mask: dict[str, Any]) -> NDArray[np.bool_]:
+def decode_mask(mask: dict[str, Any]) -> NDArray[np.bool_]:
     return coco.decode(mask).astype(np.bool_)  # type: ignore[no-any-return]
 
 
@@ -101,27 +101,27 @@ def starter() -> Any:
     "crops", [{}, {"points_per_side": 3, "crop_n_layers": 1, "min_mask_region_area": 50}]
 )
 def test_masks_are_those_of_the_generator(
-    both: Server, image_id: str, nuclei: Path, starter: Any, crops: dict[str, Any]
+    grpc_server: Server, image_id: str, nuclei: Path, starter: Any, crops: dict[str, Any]
 ) -> None:
     from segment_anything import SamAutomaticMaskGenerator
 
     params = {**FEW, **crops}
     generator = SamAutomaticMaskGenerator(starter, **params, output_mode="coco_rle")
     theirs = generator.generate(np.asarray(Image.open(nuclei).convert("RGB")))
-    ours = objects(both, image_id, params=params)
+    ours = find_objects(grpc_server, image_id, params=params)
     assert len(ours) == len(theirs) > 3
     same = 0
     for found, expected in zip(ours, theirs, strict=True):
-        same += iou(pixels(found["mask"]), pixels(expected["segmentation"])) >= 0.99
+        same += iou(decode_mask(found["mask"]), decode_mask(expected["segmentation"])) >= 0.99
         assert found["score"] == pytest.approx(expected["predicted_iou"], abs=5e-3)
     assert same >= 0.99 * len(theirs)
 
 
-def test_another_threshold_does_not_run_the_decoder(both: Server, noise: bytes) -> None:
-    image = both.upload(noise)
-    decoded = both.metric('segserve_amg_grids_total{source="decoder"}')
+def test_another_threshold_does_not_run_the_decoder(grpc_server: Server, noise: bytes) -> None:
+    image = grpc_server.upload(noise)
+    decoded = grpc_server.metric('segserve_amg_grids_total{source="decoder"}')
     every = {"points_per_side": 3, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
-    first = ask(both, image, params=every)
+    first = post_automatic(grpc_server, image, params=every)
     assert {"encode", "decode", "filter"} <= stages(first)
     for change in (
         {"pred_iou_thresh": 0.5},
@@ -130,18 +130,18 @@ def test_another_threshold_does_not_run_the_decoder(both: Server, noise: bytes) 
         {"box_nms_thresh": 0.2},
         {"min_mask_region_area": 40},
     ):
-        assert stages(ask(both, image, params={**every, **change})) == {"filter", "format"}
-    assert ask(both, image, params=every).content == first.content
-    assert both.metric('segserve_amg_grids_total{source="decoder"}') == decoded + 1
-    assert "decode" in stages(ask(both, image, params={**every, "points_per_side": 2}))
-    far = ask(both, image, params={**every, "stability_score_offset": 9.0})
+        assert stages(post_automatic(grpc_server, image, params={**every, **change})) == {"filter", "format"}
+    assert post_automatic(grpc_server, image, params=every).content == first.content
+    assert grpc_server.metric('segserve_amg_grids_total{source="decoder"}') == decoded + 1
+    assert "decode" in stages(post_automatic(grpc_server, image, params={**every, "points_per_side": 2}))
+    far = post_automatic(grpc_server, image, params={**every, "stability_score_offset": 9.0})
     assert "decode" in stages(far), "so far below their threshold logits were not kept"
 
 
-def test_parameters_do_what_they_say(both: Server, image_id: str) -> None:
-    loose = objects(both, image_id, params={**FEW, "box_nms_thresh": 1.0})
-    assert len(loose) > len(objects(both, image_id, params=FEW))
-    picky = objects(both, image_id, params={**FEW, "pred_iou_thresh": 0.8})
+def test_parameters_do_what_they_say(grpc_server: Server, image_id: str) -> None:
+    loose = find_objects(grpc_server, image_id, params={**FEW, "box_nms_thresh": 1.0})
+    assert len(loose) > len(find_objects(grpc_server, image_id, params=FEW))
+    picky = find_objects(grpc_server, image_id, params={**FEW, "pred_iou_thresh": 0.8})
     assert all(found["score"] > 0.8 for found in picky)
     scores = [found["score"] for found in loose]
     assert scores == sorted(scores, reverse=True)
@@ -157,43 +157,50 @@ def test_parameters_in_the_manifest_are_the_models_defaults() -> None:
     assert (given.points_per_side, given.pred_iou_thresh) == (9, 0.6)
 
 
-def test_an_even_image_has_no_masks_and_a_label_map_of_zeros(both: Server) -> None:
+def test_a_uniform_image_has_no_masks_and_a_label_map_of_zeros(grpc_server: Server) -> None:
     data = io.BytesIO()
     Image.new("L", (90, 61)).save(data, "PNG")
-    image = both.upload(data.getvalue())
-    assert objects(both, image, params={"points_per_side": 3}) == []
-    labels = np.load(io.BytesIO(ask(both, image, format="npy", params={"points_per_side": 3}).content))
+    image = grpc_server.upload(data.getvalue())
+    assert find_objects(grpc_server, image, params={"points_per_side": 3}) == []
+    labels = np.load(
+        io.BytesIO(post_automatic(grpc_server, image, format="npy", params={"points_per_side": 3}).content)
+    )
     assert labels.shape == (61, 90)
     assert not labels.any()
 
 
-def test_clicks_are_answered_while_a_grid_is_decoded(both: Server, noise: bytes, image_id: str) -> None:
+def test_clicks_are_answered_while_a_grid_is_decoded(
+    grpc_server: Server, noise: bytes, image_id: str
+) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    assert both.click(image_id, 413, 190).status_code == 200
-    image = both.upload(noise)
+    assert grpc_server.click(image_id, 413, 190).status_code == 200
+    image = grpc_server.upload(noise)
     with ThreadPoolExecutor(1) as pool:
-        grid = pool.submit(ask, both, image, params={"points_per_side": 12})
+        grid = pool.submit(post_automatic, grpc_server, image, params={"points_per_side": 12})
         clicks = 0
         while not grid.done():
-            assert both.click(image_id, 413, 190).status_code == 200
+            assert grpc_server.click(image_id, 413, 190).status_code == 200
             clicks += 1
         assert grid.result().status_code == 200
     assert clicks > 3
 
 
-def test_masks_go_with_their_image(both: Server, noise: bytes) -> None:
-    held = both.metric('segserve_cache_entries{tier="candidates"}')
-    image = both.upload(noise)
-    assert ask(both, image, params={"points_per_side": 2, "crop_n_layers": 1}).status_code == 200
-    assert both.metric('segserve_cache_entries{tier="candidates"}') == held + 5
-    assert both.client.delete(f"/v1/images/{image}").status_code == 204
-    assert both.metric('segserve_cache_entries{tier="candidates"}') == held
-    assert ask(both, image, params={"points_per_side": 2}).status_code == 404
+def test_masks_are_deleted_with_their_image(grpc_server: Server, noise: bytes) -> None:
+    held = grpc_server.metric('segserve_cache_entries{tier="candidates"}')
+    image = grpc_server.upload(noise)
+    assert (
+        post_automatic(grpc_server, image, params={"points_per_side": 2, "crop_n_layers": 1}).status_code
+        == 200
+    )
+    assert grpc_server.metric('segserve_cache_entries{tier="candidates"}') == held + 5
+    assert grpc_server.client.delete(f"/v1/images/{image}").status_code == 204
+    assert grpc_server.metric('segserve_cache_entries{tier="candidates"}') == held
+    assert post_automatic(grpc_server, image, params={"points_per_side": 2}).status_code == 404
 
 
-def test_models_say_that_they_can(both: Server) -> None:
-    assert both.client.get("/v1/models/starter").json()["automatic"] == ["ais", "amg"]
+def test_models_list_amg(grpc_server: Server) -> None:
+    assert grpc_server.client.get("/v1/models/starter").json()["automatic"] == ["ais", "amg"]
 
 
 BAD: dict[str, tuple[dict[str, Any], int, str]] = {
@@ -223,15 +230,15 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_done_says_why(both: Server, image_id: str, name: str) -> None:
+def test_invalid_requests_are_refused(grpc_server: Server, image_id: str, name: str) -> None:
     body, status, field = BAD[name]
-    answer = ask(both, **{"image_id": image_id, **body})
+    answer = post_automatic(grpc_server, **{"image_id": image_id, **body})
     assert (answer.status_code, answer.json()["field"]) == (status, field), answer.text
     assert answer.json()["remedy"]
 
 
-def test_grpc_answers_what_rest_answers(both: Server, stub: Any, image_id: str) -> None:
-    theirs = objects(both, image_id, params=FEW)
+def test_grpc_answers_what_rest_answers(grpc_server: Server, stub: Any, image_id: str) -> None:
+    theirs = find_objects(grpc_server, image_id, params=FEW)
     request = pb.AutomaticRequest(image_id=image_id, format=6, amg=pb.AmgParams(**FEW))
     answer, call = stub.Automatic.with_call(request)
     assert "filter" in dict(call.trailing_metadata())["server-timing"]

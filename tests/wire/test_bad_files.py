@@ -1,4 +1,4 @@
-"""Files that cannot be used, sent to a real service: each refused with a reason and a remedy, and then it goes on."""
+"""Files that cannot be used: a real service refuses each with a reason and a remedy, and goes on."""
 
 import resource
 import zipfile
@@ -10,12 +10,12 @@ import pytest
 
 from tests.files import sample_files
 from tests.serving import Server
-from tests.wire.test_bad_input import refused
+from tests.wire.responses import assert_refused
 from tests.wire.test_files import upload
 
 
 @pytest.fixture(scope="module")
-def careful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def limited_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("careful"), max_file_mb="20", max_image_megapixels="1")
     running.wait_ready()
     yield running
@@ -23,37 +23,37 @@ def careful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def image_id(careful: Server, nuclei: Path) -> str:
-    return careful.upload(nuclei)
+def image_id(limited_server: Server, nuclei: Path) -> str:
+    return limited_server.upload(nuclei)
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_and_it_goes_on(careful: Server, image_id: str) -> Iterator[None]:
-    before = kept(careful)
+def nothing_is_left(limited_server: Server, image_id: str) -> Iterator[None]:
+    before = list_stored_files(limited_server)
     yield
-    assert kept(careful) == before
-    assert careful.click(image_id, 413, 190).status_code == 200
+    assert list_stored_files(limited_server) == before
+    assert limited_server.click(image_id, 413, 190).status_code == 200
 
 
-def kept(server: Server) -> list[Path]:
-    """What lies in the object store and among the temporary files."""
+def list_stored_files(server: Server) -> list[Path]:
+    """All files in the object store and in the temporary folder."""
     return sorted(
         path for name in ("objects", "tmp") for path in (server.data_dir / name).rglob("*") if path.is_file()
     )
 
 
-def cut(path: Path, share: float) -> Path:
+def truncate(path: Path, share: float) -> Path:
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     return path
 
 
-def written(path: Path, data: bytes) -> Path:
+def write_bytes(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
 
 
-def zipped(entries: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Callable[[Path], Path]:
+def write_zip(entries: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Callable[[Path], Path]:
     return lambda path: sample_files.write_zip(path, entries, compression)
 
 
@@ -70,11 +70,11 @@ VOLUME = b"NRRD0004\ntype: short\ndimension: 3\nsizes: 9 9 9\nencoding: raw\n\n1
 def clip(
     suffix: str, make: Callable[[Path], Path] = sample_files.write_video, share: float = 1.0
 ) -> Callable[[Path], Path]:
-    return lambda path: cut(make(path.with_suffix(suffix)), share)
+    return lambda path: truncate(make(path.with_suffix(suffix)), share)
 
 
 def text(data: bytes) -> Callable[[Path], Path]:
-    return lambda path: written(path, data)
+    return lambda path: write_bytes(path, data)
 
 
 BAD, OVER, UNKNOWN = (422, "bad_input"), (413, "too_large"), (415, "unsupported_format")
@@ -85,46 +85,50 @@ CASES: dict[str, tuple[Callable[[Path], Path], tuple[int, str], str]] = {
     "cut in the middle": (clip(".mp4", share=0.5), BAD, "video"),
     "cut at its end": (clip(".mp4", share=0.9), BAD, "video"),
     "frames that grow": (clip(".avi", sample_files.write_growing_video), BAD, "the first one 64 x 48"),
-    "text as mp4": (lambda path: written(path.with_suffix(".mp4"), b"this is text\n" * 99), UNKNOWN, "no format"),
+    "text as mp4": (lambda path: write_bytes(path.with_suffix(".mp4"), b"this is text\n" * 99), UNKNOWN, "no format"),
     "nothing": (text(b""), UNKNOWN, "no format"),
-    "frames too large": (zipped({"a.png": LARGE}), OVER, "pixels"),
-    "unreadable dicom": (zipped({"1.dcm": DICOM, "2.dcm": DICOM}), BAD, "DICOM"),
-    "path upwards": (zipped({"../../etc/cron.d/x.png": PICTURE}), BAD, "outside itself"),
-    "absolute path": (zipped({"/etc/x.png": PICTURE}), BAD, "outside itself"),
-    "dicom upwards": (zipped({"a/1.dcm": DICOM, "../2.dcm": DICOM}), BAD, "outside itself"),
-    "bomb by ratio": (zipped({"x.png": b"\0" * 19_000_000}), OVER, "packed to"),
+    "frames too large": (write_zip({"a.png": LARGE}), OVER, "pixels"),
+    "unreadable dicom": (write_zip({"1.dcm": DICOM, "2.dcm": DICOM}), BAD, "DICOM"),
+    "path upwards": (write_zip({"../../etc/cron.d/x.png": PICTURE}), BAD, "outside itself"),
+    "absolute path": (write_zip({"/etc/x.png": PICTURE}), BAD, "outside itself"),
+    "dicom upwards": (write_zip({"a/1.dcm": DICOM, "../2.dcm": DICOM}), BAD, "outside itself"),
+    "bomb by ratio": (write_zip({"x.png": b"\0" * 19_000_000}), OVER, "packed to"),
     "bomb by count": (text(sample_files.make_zip_of_many_entries(120_000)), OVER, "120000 entries"),
-    "bomb by sum": (zipped({f"{i}.png": b"\0" * 900_000 for i in range(24)}), OVER, "21 MB unpacked"),
-    "no pictures": (zipped({"readme.txt": b"x"}), BAD, "no pictures"),
-    "cut zip": (lambda path: cut(sample_files.write_zip(path, {"a.png": PICTURE}), 0.9), BAD, "zip cannot be read"),
+    "bomb by sum": (write_zip({f"{i}.png": b"\0" * 900_000 for i in range(24)}), OVER, "21 MB unpacked"),
+    "no pictures": (write_zip({"readme.txt": b"x"}), BAD, "no pictures"),
+    "cut zip": (lambda p: truncate(sample_files.write_zip(p, {"a.png": PICTURE}), 0.9), BAD, "zip cannot be read"),
     "cut volume": (text(VOLUME), BAD, "volume cannot be read"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_refused_with_a_reason_and_a_remedy(careful: Server, tmp_path: Path, name: str) -> None:
+def test_bad_files_are_refused_with_a_reason_and_a_remedy(
+    limited_server: Server, tmp_path: Path, name: str
+) -> None:
     make, (status, code), reason = CASES[name]
-    found = refused(upload(careful, make(tmp_path / "x")), status, code, "file")
+    found = assert_refused(upload(limited_server, make(tmp_path / "x")), status, code, "file")
     assert reason in found["detail"]
-    assert str(careful.data_dir) not in str(found), "where it lay is nobody's business"
+    assert str(limited_server.data_dir) not in str(found), "paths of the server are not shown"
 
 
-def test_pictures_of_several_sizes_are_no_frames_but_a_batch(careful: Server, tmp_path: Path) -> None:
+def test_a_zip_of_pictures_of_several_sizes_is_for_batches_only(
+    limited_server: Server, tmp_path: Path
+) -> None:
     entries = {"1.png": PICTURE, "2.png": sample_files.encode_frame(1, 50)}
-    record = upload(careful, sample_files.write_zip(tmp_path / "x.zip", entries)).json()
+    record = upload(limited_server, sample_files.write_zip(tmp_path / "x.zip", entries)).json()
     assert (record["kind"], record["frames"]) == ("pictures", 2)
-    careful.client.delete(f"/v1/files/{record['file_id']}")
+    limited_server.client.delete(f"/v1/files/{record['file_id']}")
 
 
-def test_frames_of_a_gif_are_drawn_on_its_screen(careful: Server) -> None:
-    record = careful.client.post(
+def test_frames_of_a_gif_are_drawn_on_its_screen(limited_server: Server) -> None:
+    record = limited_server.client.post(
         "/v1/files", content=sample_files.encode_gif((64, 48), (100, 90), (20, 10))
     ).json()
     assert (record["kind"], record["width"], record["height"]) == ("video", 64, 48)
-    careful.client.delete(f"/v1/files/{record['file_id']}")
+    limited_server.client.delete(f"/v1/files/{record['file_id']}")
 
 
-def test_a_full_disk(careful: Server, tmp_path: Path) -> None:
+def test_a_full_disk(limited_server: Server, tmp_path: Path) -> None:
     """No file of the service may grow over 200 KB: what the system says then is what it says of a full disk, in the
     object store and among the temporary files."""
     picture = sample_files.encode_png(np.zeros((9, 9, 3), np.uint8))
@@ -132,17 +136,19 @@ def test_a_full_disk(careful: Server, tmp_path: Path) -> None:
     large = tmp_path / "large.zip"
     sample_files.write_zip(large, {"a.png": PICTURE, "b.txt": noise(1, 10_000_000)})
     picture = sample_files.encode_png(np.frombuffer(noise(2, 3 * 400 * 400), np.uint8).reshape(400, 400, 3))
-    pid = careful.process.pid
+    pid = limited_server.process.pid
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (200_000, before[1]))
     try:
         for path in (video, large):
-            refused(upload(careful, path), 507, "storage_full")
-            refused(careful.client.post("/v1/files", content=path.read_bytes()), 507, "storage_full")
-        found = refused(careful.client.post("/v1/images", content=picture), 507, "storage_full")
+            assert_refused(upload(limited_server, path), 507, "storage_full")
+            assert_refused(
+                limited_server.client.post("/v1/files", content=path.read_bytes()), 507, "storage_full"
+            )
+        found = assert_refused(limited_server.client.post("/v1/images", content=picture), 507, "storage_full")
         assert "ask the operator for more room" in found["remedy"]
     finally:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
-    answer = upload(careful, video)
+    answer = upload(limited_server, video)
     assert answer.status_code == 201, "with room again it is taken"
-    careful.client.delete(f"/v1/files/{answer.json()['file_id']}")
+    limited_server.client.delete(f"/v1/files/{answer.json()['file_id']}")

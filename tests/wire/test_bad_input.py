@@ -1,5 +1,5 @@
-"""Everything a client can get wrong: a problem document that names the field and the remedy, quickly, with
-memory flat, and the next good request served."""
+"""Requests that are wrong in every way: each gets a problem document that names the field and the remedy, quickly and
+without growing memory, and the next good request is answered."""
 
 import io
 import json
@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.serving import Server
+from tests.wire.responses import assert_refused
 
 
 def resident_mb(server: Server) -> float:
@@ -28,26 +29,12 @@ def image_id(server: Server, nuclei: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def still_serving(server: Server, image_id: str) -> Iterator[None]:
-    """After each bad request: memory as before, and a good click works."""
+    """After each bad request memory is as before, and a good click works."""
     server.click(image_id, 413, 190)
     before = resident_mb(server)
     yield
     assert resident_mb(server) < before + 300  # 100,000 prompts take 180 before they are refused
     assert server.click(image_id, 413, 190).status_code == 200
-
-
-def refused(answer: httpx.Response, status: int, code: str, field: str | None = None) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem: dict[str, Any] = answer.json()
-    assert problem["type"] == f"urn:segserve:problem:{code}"
-    assert problem["status"] == status
-    assert problem["detail"]
-    assert problem.get("remedy"), "says what to do"
-    if field is not None:
-        assert problem["field"] == field
-    assert answer.elapsed.total_seconds() < 5  # a hang, not slowness: the machines are noisy
-    return problem
 
 
 def png_bomb(width: int, height: int) -> bytes:
@@ -76,35 +63,35 @@ def upload(server: Server, data: bytes, **query: str) -> httpx.Response:
     ],
     ids=["empty", "not an image", "bomb"],
 )
-def test_images_that_cannot_be_read(server: Server, data: bytes, status: int, code: str) -> None:
-    refused(upload(server, data), status, code, "file")
+def test_unreadable_images_are_refused(server: Server, data: bytes, status: int, code: str) -> None:
+    assert_refused(upload(server, data), status, code, "file")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WebP", "BMP", "TIFF"])
-def test_truncated_images(server: Server, kind: str) -> None:
+def test_truncated_images_are_refused(server: Server, kind: str) -> None:
     picture = io.BytesIO()
     Image.effect_noise((200, 200), 60).convert("RGB").save(picture, kind)
     answer = upload(server, picture.getvalue()[: len(picture.getvalue()) * 2 // 3])
-    refused(answer, 422, "bad_input", "file")
+    assert_refused(answer, 422, "bad_input", "file")
 
 
-def test_an_image_over_the_size_limit(tmp_path: Path) -> None:
+def test_an_image_over_the_size_limit_is_refused(tmp_path: Path) -> None:
     small = Server(tmp_path, max_image_mb="1")
     try:
-        refused(upload(small, bytes(3_000_000)), 413, "too_large")
+        assert_refused(upload(small, bytes(3_000_000)), 413, "too_large")
 
-        def chunks() -> Iterator[bytes]:  # no Content-Length to look at: counted while it comes
+        def chunks() -> Iterator[bytes]:  # without Content-Length: counted while they come
             for _ in range(40):
                 yield bytes(100_000)
 
         streamed = small.client.post("/v1/images", content=chunks(), headers={"content-type": "image/png"})
-        refused(streamed, 413, "too_large")
+        assert_refused(streamed, 413, "too_large")
     finally:
         small.stop()
 
 
-def test_a_form_without_a_file(server: Server) -> None:
-    refused(server.client.post("/v1/images", files={"picture": b"x"}), 422, "bad_input", "file")
+def test_a_form_without_a_file_is_refused(server: Server) -> None:
+    assert_refused(server.client.post("/v1/images", files={"picture": b"x"}), 422, "bad_input", "file")
 
 
 @pytest.mark.parametrize(
@@ -120,25 +107,25 @@ def test_a_form_without_a_file(server: Server) -> None:
         ({"normalise": "none", "normalize": "percentile"}, "normalize"),
     ],
 )
-def test_reading_options_that_the_file_cannot_have(
+def test_reading_options_that_do_not_fit_the_file_are_refused(
     server: Server, nuclei: Path, query: dict[str, str], field: str
 ) -> None:
-    refused(upload(server, nuclei.read_bytes(), **query), 422, "bad_input", field)
+    assert_refused(upload(server, nuclei.read_bytes(), **query), 422, "bad_input", field)
 
 
 def test_fetching_by_url_is_off(server: Server) -> None:
     answer = server.client.post("/v1/images", json={"url": "http://169.254.169.254/"})
-    refused(answer, 403, "not_allowed", "url")
+    assert_refused(answer, 403, "not_allowed", "url")
 
 
-def test_wrong_content_types(server: Server, image_id: str) -> None:
+def test_wrong_content_types_are_refused(server: Server, image_id: str) -> None:
     text = server.client.post("/v1/images", content=b"x", headers={"content-type": "text/plain"})
-    refused(text, 415, "unsupported_format", "content-type")
+    assert_refused(text, 415, "unsupported_format", "content-type")
     body = json.dumps({"image_id": image_id, "prompts": [{"points": [[1, 1]]}]})
     form = server.client.post(
         "/v1/segment", content=body, headers={"content-type": "application/x-www-form-urlencoded"}
     )
-    refused(form, 415, "unsupported_format", "content-type")
+    assert_refused(form, 415, "unsupported_format", "content-type")
 
 
 def segment(server: Server, image_id: str, *prompts: dict[str, Any], **body: Any) -> httpx.Response:
@@ -146,11 +133,11 @@ def segment(server: Server, image_id: str, *prompts: dict[str, Any], **body: Any
     return server.client.post("/v1/segment", content=content, headers={"content-type": "application/json"})
 
 
-def test_broken_json(server: Server) -> None:
+def test_broken_json_is_refused(server: Server) -> None:
     answer = server.client.post(
         "/v1/segment", content=b'{"image_id": ', headers={"content-type": "application/json"}
     )
-    refused(answer, 400, "broken_json")
+    assert_refused(answer, 400, "broken_json")
 
 
 @pytest.mark.parametrize(
@@ -176,56 +163,58 @@ def test_broken_json(server: Server) -> None:
         ({"points": [[10, 10]], "colour": "red"}, "prompts.0.colour"),
     ],
 )
-def test_prompts_that_make_no_sense(
+def test_invalid_prompts_are_refused(
     server: Server, image_id: str, prompt: dict[str, Any], field: str
 ) -> None:
-    refused(segment(server, image_id, prompt), 422, "bad_input", field)
+    assert_refused(segment(server, image_id, prompt), 422, "bad_input", field)
 
 
-def test_too_many_prompts_and_points(server: Server, image_id: str) -> None:
-    refused(segment(server, image_id), 422, "bad_input", "prompts")
-    refused(segment(server, image_id, *[{"points": [[1, 1]]}] * 100_000), 422, "bad_input", "prompts")
-    refused(segment(server, image_id, {"points": [[1, 1]] * 100_000}), 422, "bad_input", "prompts.0.points")
-    refused(segment(server, image_id, {"points": [[1, 1]] * 1_000_000}), 413, "too_large", "body")
+def test_too_many_prompts_and_points_are_refused(server: Server, image_id: str) -> None:
+    assert_refused(segment(server, image_id), 422, "bad_input", "prompts")
+    assert_refused(segment(server, image_id, *[{"points": [[1, 1]]}] * 100_000), 422, "bad_input", "prompts")
+    assert_refused(
+        segment(server, image_id, {"points": [[1, 1]] * 100_000}), 422, "bad_input", "prompts.0.points"
+    )
+    assert_refused(segment(server, image_id, {"points": [[1, 1]] * 1_000_000}), 413, "too_large", "body")
 
 
-def test_a_body_over_the_limit(server: Server) -> None:
+def test_a_body_over_the_limit_is_refused(server: Server) -> None:
     answer = server.client.post(
         "/v1/segment", content=bytes(40_000_000), headers={"content-type": "application/json"}
     )
-    refused(answer, 413, "too_large", "body")
+    assert_refused(answer, 413, "too_large", "body")
 
-    def chunks() -> Iterator[bytes]:  # no Content-Length to look at
+    def chunks() -> Iterator[bytes]:  # without Content-Length
         for _ in range(40):
             yield b" " * 1_000_000
 
     streamed = server.client.post(
         "/v1/segment", content=chunks(), headers={"content-type": "application/json"}
     )
-    refused(streamed, 413, "too_large", "body")
+    assert_refused(streamed, 413, "too_large", "body")
 
 
-def test_only_the_first_fault_of_a_list_is_looked_for(server: Server, image_id: str) -> None:
+def test_checking_a_list_stops_at_the_first_fault(server: Server, image_id: str) -> None:
     wrong = [{"points": [["a", "b"]] * 512}] * 256
-    problem = refused(segment(server, image_id, *wrong), 422, "bad_input", "prompts.0.points.0.0")
+    problem = assert_refused(segment(server, image_id, *wrong), 422, "bad_input", "prompts.0.points.0.0")
     assert len(problem["errors"]) <= 2
 
 
-def test_unknown_image_model_and_mask(server: Server, image_id: str) -> None:
+def test_unknown_images_models_and_masks_are_refused(server: Server, image_id: str) -> None:
     point = {"points": [[10, 10]]}
-    refused(segment(server, "0" * 64, point), 404, "image_not_found", "image_id")
-    refused(segment(server, "../../etc/passwd", point), 404, "image_not_found", "image_id")
-    refused(segment(server, image_id, point, model="sam9"), 404, "model_not_found", "model")
-    refused(segment(server, image_id, point, model="../models"), 404, "model_not_found", "model")
-    refused(
+    assert_refused(segment(server, "0" * 64, point), 404, "image_not_found", "image_id")
+    assert_refused(segment(server, "../../etc/passwd", point), 404, "image_not_found", "image_id")
+    assert_refused(segment(server, image_id, point, model="sam9"), 404, "model_not_found", "model")
+    assert_refused(segment(server, image_id, point, model="../models"), 404, "model_not_found", "model")
+    assert_refused(
         segment(server, image_id, {**point, "mask_id": "none"}), 404, "mask_not_found", "prompts.0.mask_id"
     )
-    refused(server.client.get("/v1/images/none"), 404, "image_not_found", "image_id")
-    refused(server.client.get("/v1/nothing"), 404, "not_found")
-    refused(server.client.put("/v1/segment"), 405, "method_not_allowed")
+    assert_refused(server.client.get("/v1/images/none"), 404, "image_not_found", "image_id")
+    assert_refused(server.client.get("/v1/nothing"), 404, "not_found")
+    assert_refused(server.client.put("/v1/segment"), 405, "method_not_allowed")
 
 
-def test_a_bundle_whose_file_was_changed(tmp_path: Path, nuclei: Path) -> None:
+def test_a_bundle_with_a_changed_file_is_refused(tmp_path: Path, nuclei: Path) -> None:
     import shutil
 
     from segserve.models.registry import BUILT_IN_MODELS
@@ -240,7 +229,7 @@ def test_a_bundle_whose_file_was_changed(tmp_path: Path, nuclei: Path) -> None:
     try:
         image_id = server.upload(nuclei)
         answer = segment(server, image_id, {"points": [[10, 10]]}, model="changed")
-        assert "fast_decoder.onnx" in refused(answer, 409, "broken_model")["detail"]
+        assert "fast_decoder.onnx" in assert_refused(answer, 409, "broken_model")["detail"]
         assert server.click(image_id, 413, 190).status_code == 200
     finally:
         server.stop()
@@ -249,9 +238,7 @@ def test_a_bundle_whose_file_was_changed(tmp_path: Path, nuclei: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "field"), [(b"{", ""), (b"[]", ""), (b"{}", "kind"), (b'{"kind": "fly"}', "kind")]
 )
-def test_a_body_of_several_kinds_is_told_what_is_wrong_with_it(
-    server: Server, body: bytes, field: str
-) -> None:
+def test_a_discriminated_body_names_the_field_at_fault(server: Server, body: bytes, field: str) -> None:
     answer = server.client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == (400 if body == b"{" else 422), answer.text
     assert answer.json().get("field", "") == field

@@ -1,4 +1,4 @@
-"""Lines of a tracking job as a result of the Cell Tracking Challenge."""
+"""Lines of a tracking job in the format of the Cell Tracking Challenge."""
 
 import asyncio
 import io
@@ -17,16 +17,16 @@ from tests.tracking.drawn import CELLS, draw_tracks
 PARENTS = {track_id: mother for track_id, (_, _, mother, _) in CELLS.items()}
 
 
-def lines(upto: int) -> list[dict[str, Any]]:
+def lines(count: int) -> list[dict[str, Any]]:
     return [
         orjson.loads(encode_line("frame", index, each, PARENTS))
-        for index, each in enumerate(draw_tracks()[:upto])
+        for index, each in enumerate(draw_tracks()[:count])
     ]
 
 
-def archived(upto: int, more: int = 0) -> dict[str, bytes]:
+def read_archive(count: int, published_since: int = 0) -> dict[str, bytes]:
     """The files made of the first frames; more: of those published while they are read."""
-    published = [lines(upto), lines(upto + more)]
+    published = [lines(count), lines(count + published_since)]
 
     async def read() -> AsyncIterator[dict[str, Any]]:
         for each in published.pop(0):
@@ -44,7 +44,7 @@ def rows(files: dict[str, bytes]) -> list[list[int]]:
 
 
 def test_masks_and_tracks_are_those_of_the_lines() -> None:
-    files = archived(len(draw_tracks()))
+    files = read_archive(len(draw_tracks()))
     assert rows(files) == [
         [track_id, begin, end, mother or 0] for track_id, (begin, end, mother, _) in CELLS.items()
     ]
@@ -54,11 +54,11 @@ def test_masks_and_tracks_are_those_of_the_lines() -> None:
     assert np.array_equal(stored, draw_tracks())
 
 
-def test_while_the_job_runs_they_are_those_so_far() -> None:
-    files = archived(6, more=4)
+def test_a_running_job_has_its_tracks_so_far() -> None:
+    files = read_archive(6, published_since=4)
     assert len(files) == 7
     assert rows(files) == [[1, 0, 5, 0], [2, 0, 3, 0], [3, 0, 5, 0], [4, 4, 5, 2], [5, 4, 5, 2], [6, 5, 5, 0]]
 
 
 def test_before_its_first_line_there_are_no_tracks() -> None:
-    assert archived(0) == {"res_track.txt": b""}
+    assert read_archive(0) == {"res_track.txt": b""}

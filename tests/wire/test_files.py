@@ -10,7 +10,7 @@ import pytest
 
 from tests.files import sample_files
 from tests.serving import Server
-from tests.wire.test_jobs import accepted, ended, results
+from tests.wire.responses import accepted_job_id, read_results, wait_until_ended
 
 
 def upload(server: Server, path: Path) -> httpx.Response:
@@ -41,7 +41,7 @@ def test_a_video_is_stored_and_deleted(server: Server, tmp_path: Path) -> None:
         assert answer.json()["type"] == "urn:segserve:problem:file_not_found"
 
 
-def test_what_is_no_file_is_refused(server: Server, tmp_path: Path) -> None:
+def test_unusable_files_are_refused(server: Server, tmp_path: Path) -> None:
     answer = server.client.post("/v1/files", content=b"hello")
     assert (answer.status_code, answer.json()["field"]) == (415, "file")
     answer = server.client.post("/v1/files", files={"other": b"x"})
@@ -54,10 +54,10 @@ def test_a_batch_of_a_zip(server: Server, tmp_path: Path, nuclei: Path) -> None:
     entries = {"b/10.png": nuclei.read_bytes(), "b/9.png": b"broken", "b/8.png": sample_files.encode_frame(3)}
     file_id = upload(server, sample_files.write_zip(tmp_path / "x.zip", entries)).json()["file_id"]
     options = {"method": "ais"}
-    job_id = accepted(submit(server, {"file_id": file_id}, "automatic", options=options))
-    job = ended(server, job_id)
+    job_id = accepted_job_id(submit(server, {"file_id": file_id}, "automatic", options=options))
+    job = wait_until_ended(server, job_id)
     assert (job["state"], job["progress"]["done"], job["progress"]["failed"]) == ("succeeded", 3, 1)
-    lines = results(server, job_id)
+    lines = read_results(server, job_id)
     assert [line["name"] for line in lines] == ["b/8.png", "b/9.png", "b/10.png"]
     assert lines[1]["image_id"] is None
     assert lines[1]["error"]["type"] == "urn:segserve:problem:unsupported_format"
@@ -74,11 +74,11 @@ def test_prompts_by_name(server: Server, tmp_path: Path, nuclei: Path) -> None:
     )
     file_id = upload(server, path).json()["file_id"]
     prompts = {"a.png": [{"points": [[413, 190]]}]}
-    lines = results(
-        server, (job_id := accepted(submit(server, {"file_id": file_id}, "segment", prompts=prompts)))
+    lines = read_results(
+        server, (job_id := accepted_job_id(submit(server, {"file_id": file_id}, "segment", prompts=prompts)))
     )
-    ended(server, job_id)
-    lines = results(server, job_id)
+    wait_until_ended(server, job_id)
+    lines = read_results(server, job_id)
     assert lines[0]["results"][0]["masks"]
     assert lines[1]["error"]["field"] == "prompts"
 
@@ -95,13 +95,13 @@ def test_a_batch_takes_no_video(server: Server, tmp_path: Path) -> None:
     "source",
     [{}, {"image_ids": []}, {"image_ids": ["a"], "file_id": "b"}, {"image_ids": ["a"], "folder": "x"}],
 )
-def test_an_input_is_one_thing(server: Server, source: dict[str, object]) -> None:
+def test_an_input_has_one_source(server: Server, source: dict[str, object]) -> None:
     answer = submit(server, source)
     assert (answer.status_code, answer.json()["field"]) == (422, "input")
 
 
 @pytest.fixture
-def rooted(tmp_path: Path, nuclei: Path) -> Iterator[Server]:
+def server_with_root(tmp_path: Path, nuclei: Path) -> Iterator[Server]:
     """A server that may read a folder."""
     plates = tmp_path / "plates" / "7"
     plates.mkdir(parents=True)
@@ -115,15 +115,19 @@ def rooted(tmp_path: Path, nuclei: Path) -> Iterator[Server]:
     assert server.stop() == 0
 
 
-def test_a_batch_of_a_folder_of_the_operator(rooted: Server, server: Server) -> None:
-    job_id = accepted(submit(rooted, {"root": "in", "folder": "7"}))
-    job = ended(rooted, job_id)
+def test_a_batch_of_a_folder_of_the_operator(server_with_root: Server, server: Server) -> None:
+    job_id = accepted_job_id(submit(server_with_root, {"root": "in", "folder": "7"}))
+    job = wait_until_ended(server_with_root, job_id)
     assert (job["state"], job["progress"]["failed"]) == ("succeeded", 0)
-    assert [line["name"] for line in results(rooted, job_id)] == ["7/1.png", "7/2.png", "7/10.png"]
+    assert [line["name"] for line in read_results(server_with_root, job_id)] == [
+        "7/1.png",
+        "7/2.png",
+        "7/10.png",
+    ]
     for folder in ("..", "7/../..", "/etc", "..\\x", "nothing"):
-        answer = submit(rooted, {"root": "in", "folder": folder})
+        answer = submit(server_with_root, {"root": "in", "folder": folder})
         assert (answer.status_code, answer.json()["field"]) == (422, "input.folder")
-    answer = submit(rooted, {"root": "other"})
+    answer = submit(server_with_root, {"root": "other"})
     assert (answer.status_code, answer.json()["field"]) == (422, "input.root")
     answer = submit(server, {"root": "in"})
     assert (answer.status_code, answer.json()["field"]) == (403, "input.root")

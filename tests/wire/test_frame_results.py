@@ -1,4 +1,4 @@
-"""What videos, volumes and tracks are taken away as, while the job runs and after."""
+"""The results of video, volume and tracking jobs in every format, while the job runs and after."""
 
 import asyncio
 import io
@@ -58,7 +58,7 @@ class Told:
 
 
 @asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
+async def start_service(folder: Path) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
     service = Service(Settings(data_dir=folder, job_workers=False), role=Role.API)
     await service.start(warm_up=False)
     transport = httpx.ASGITransport(create_api(service))
@@ -75,11 +75,11 @@ class Ask:
     def __init__(self, client: httpx.AsyncClient, job_id: str, file_id: str) -> None:
         self._client, self._job_id, self._file_id = client, job_id, file_id
 
-    async def answer(self, asked: str) -> httpx.Response:
-        return await self._client.get(f"/v1/jobs/{self._job_id}/results", params={"format": asked})
+    async def answer(self, job_format: str) -> httpx.Response:
+        return await self._client.get(f"/v1/jobs/{self._job_id}/results", params={"format": job_format})
 
-    async def __call__(self, asked: str) -> bytes:
-        answer = await self.answer(asked)
+    async def __call__(self, job_format: str) -> bytes:
+        answer = await self.answer(job_format)
         assert answer.status_code == 200, answer.text
         return answer.content
 
@@ -92,73 +92,73 @@ async def job(
     folder: Path, kind: JobKind, path: Path, chunks: Sequence[list[bytes] | None], **view: Any
 ) -> AsyncIterator[Ask]:
     """One of the kind on the file, as it has ended, or is stuck on None."""
-    async with serving(folder / "data") as (service, client):
+    async with start_service(folder / "data") as (service, client):
         answer = await client.post("/v1/files", content=path.read_bytes())
         assert answer.status_code == 201, answer.text
         file_id = answer.json()["file_id"]
-        asked = orjson.dumps({"view": {"file_id": file_id, **view}, "engine": "projection"})
+        request = orjson.dumps({"view": {"file_id": file_id, **view}, "engine": "projection"})
         queue, work = service.jobs.queue, Told(chunks)
-        submitted = await queue.submit(DEFAULT_TENANT, kind, Priority.BATCH, "starter", asked)
+        submitted = await queue.submit(DEFAULT_TENANT, kind, Priority.BATCH, "starter", request)
         working = asyncio.create_task(service.jobs.create_worker({kind: work}).run())
         try:
             expected = JobState.RUNNING if None in chunks else JobState.SUCCEEDED
             before = chunks.index(None) if None in chunks else len(chunks)
-            seen = submitted
-            while seen.state is not expected or seen.chunks < before:
-                assert seen.state in (JobState.QUEUED, JobState.RUNNING)
+            current = submitted
+            while current.state is not expected or current.chunks < before:
+                assert current.state in (JobState.QUEUED, JobState.RUNNING)
                 await asyncio.sleep(0.02)
-                seen = await queue.get(DEFAULT_TENANT, submitted.job_id)
+                current = await queue.get(DEFAULT_TENANT, submitted.job_id)
             yield Ask(client, submitted.job_id, file_id)
         finally:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
 
 
-def mask_of(object_id: int, frame: int) -> np.ndarray:
+def draw_mask(object_id: int, frame: int) -> np.ndarray:
     return draw_disc(SIZE, 20 + frame, 20 if object_id == 1 else 36, 6)
 
 
-def both_ways() -> list[list[bytes] | None]:
+def forward_and_backward() -> list[list[bytes] | None]:
     """Object 1 from frame 8 forward, then backward; object 70 on a few frames of its own."""
-    forward = [make_line(at, {1: mask_of(1, at)}) for at in range(8, FRAMES)]
-    backward = [make_line(at, {1: mask_of(1, at)}) for at in range(7, -1, -1)]
-    return [forward, backward, [make_line(at, {70: mask_of(70, at)}) for at in (3, 4)]]
+    forward = [make_line(at, {1: draw_mask(1, at)}) for at in range(8, FRAMES)]
+    backward = [make_line(at, {1: draw_mask(1, at)}) for at in range(7, -1, -1)]
+    return [forward, backward, [make_line(at, {70: draw_mask(70, at)}) for at in (3, 4)]]
 
 
-def truth(frame: int) -> np.ndarray:
-    found = mask_of(1, frame) * np.uint16(1)
+def expected_labels(frame: int) -> np.ndarray:
+    found = draw_mask(1, frame) * np.uint16(1)
     if frame in (3, 4):
-        found[mask_of(70, frame)] = 70
+        found[draw_mask(70, frame)] = 70
     return found
 
 
-def decoded(data: bytes) -> list[np.ndarray]:
+def decode_frames(data: bytes) -> list[np.ndarray]:
     with av.open(io.BytesIO(data)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def test_a_video_in_every_format_that_it_has(tmp_path: Path) -> None:
+def test_a_video_in_all_its_formats(tmp_path: Path) -> None:
     clip = sample_files.write_video(tmp_path / "clip.mp4", FRAMES)
 
     async def scenario() -> None:
-        async with job(tmp_path, JobKind.VIDEO, clip, both_ways()) as results:
-            given = [each for chunk in both_ways() for each in chunk or ()]
+        async with job(tmp_path, JobKind.VIDEO, clip, forward_and_backward()) as results:
+            given = [each for chunk in forward_and_backward() for each in chunk or ()]
             assert (await results("ndjson")).splitlines() == given
-            for asked, opened in (("png", Image.open), ("tiff", tifffile.imread)):
-                with zipfile.ZipFile(io.BytesIO(await results(asked))) as archive:
+            for job_format, opened in (("png", Image.open), ("tiff", tifffile.imread)):
+                with zipfile.ZipFile(io.BytesIO(await results(job_format))) as archive:
                     assert archive.testzip() is None
-                    assert archive.namelist() == [f"frame_{at:06d}.{asked}" for at in range(FRAMES)]
+                    assert archive.namelist() == [f"frame_{at:06d}.{job_format}" for at in range(FRAMES)]
                     for at in range(FRAMES):
-                        found = np.asarray(opened(io.BytesIO(archive.read(f"frame_{at:06d}.{asked}"))))
-                        assert np.array_equal(found, truth(at))
+                        found = np.asarray(opened(io.BytesIO(archive.read(f"frame_{at:06d}.{job_format}"))))
+                        assert np.array_equal(found, expected_labels(at))
             stack = tifffile.imread(io.BytesIO(await results("tiff_stack")))
-            assert np.array_equal(stack, [truth(at) for at in range(FRAMES)])
+            assert np.array_equal(stack, [expected_labels(at) for at in range(FRAMES)])
             check_coco(json.loads(await results("coco")))
-            check_overlay(decoded(await results("mp4")))
+            check_overlay(decode_frames(await results("mp4")))
             sheet = np.asarray(Image.open(io.BytesIO(await results("sheet"))))
             assert (sheet == label_map.make_colour_table([70])[1]).all(axis=2).any()
-            for asked, media_type in (("mp4", "video/mp4"), ("sheet", "image/png")):
-                assert (await results.answer(asked)).headers["content-type"] == media_type
+            for job_format, media_type in (("mp4", "video/mp4"), ("sheet", "image/png")):
+                assert (await results.answer(job_format)).headers["content-type"] == media_type
 
     asyncio.run(scenario())
 
@@ -171,25 +171,25 @@ def check_coco(coco: dict[str, Any]) -> None:
         attributes, at = each["attributes"], frame_of[each["image_id"]]
         assert attributes["object_id"] == attributes["track_id"]
         found = coco_mask.decode(each["segmentation"]).astype(bool)
-        assert np.array_equal(found, mask_of(attributes["object_id"], at))
+        assert np.array_equal(found, draw_mask(attributes["object_id"], at))
 
 
 def check_overlay(frames: list[np.ndarray]) -> None:
     assert len(frames) == FRAMES
-    for at, seen in enumerate(frames):
+    for at, frame in enumerate(frames):
         plain = sample_files.draw_frame(at)
-        assert abs(int(seen[44, 4].mean()) - int(plain[44, 4].mean())) <= LOSSY
-        tinted = seen[20, 20 + at].astype(int)
+        assert abs(int(frame[44, 4].mean()) - int(plain[44, 4].mean())) <= LOSSY
+        tinted = frame[20, 20 + at].astype(int)
         assert tinted[0] - tinted[2] > TINT
 
 
 def test_a_running_video_shows_what_is_done(tmp_path: Path) -> None:
     clip = sample_files.write_video(tmp_path / "clip.mp4", FRAMES)
-    chunks: list[list[bytes] | None] = [[make_line(at, {1: mask_of(1, at)}) for at in range(3, 9)], None]
+    chunks: list[list[bytes] | None] = [[make_line(at, {1: draw_mask(1, at)}) for at in range(3, 9)], None]
 
     async def scenario() -> None:
         async with job(tmp_path, JobKind.VIDEO, clip, chunks) as results:
-            frames = decoded(await results("mp4"))
+            frames = decode_frames(await results("mp4"))
             assert len(frames) == 9
             red = [int(each[20, 20 + at, 0]) - int(each[20, 20 + at, 2]) for at, each in enumerate(frames)]
             assert [difference > TINT for difference in red] == [False] * 3 + [True] * 6
@@ -203,15 +203,15 @@ def test_a_running_video_shows_what_is_done(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def oblique() -> sitk.Image:
+def create_oblique_volume() -> sitk.Image:
     image = sample_files.make_volume(6)
     image.SetDirection(sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.5).GetMatrix())
     return image
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_volume_lies_where_its_source_lies(tmp_path: Path, axis: int) -> None:
-    source = oblique()
+def test_a_label_volume_has_the_geometry_of_its_source(tmp_path: Path, axis: int) -> None:
+    source = create_oblique_volume()
     sitk.WriteImage(source, str(tmp_path / "scan.nii.gz"))
     expected = np.zeros((6, 20, 30), np.uint16)
     expected[2:4, 5:9, 10:20] = 3
@@ -221,9 +221,9 @@ def test_a_volume_lies_where_its_source_lies(tmp_path: Path, axis: int) -> None:
     async def scenario() -> None:
         view = {"axis": axis, "window": [0, 800]}
         async with job(tmp_path, JobKind.VOLUME, tmp_path / "scan.nii.gz", chunks, **view) as results:
-            for asked, suffix in (("nifti", ".nii.gz"), ("nrrd", ".nrrd"), ("mha", ".mha")):
+            for job_format, suffix in (("nifti", ".nii.gz"), ("nrrd", ".nrrd"), ("mha", ".mha")):
                 path = tmp_path / f"labels{suffix}"
-                path.write_bytes(await results(asked))
+                path.write_bytes(await results(job_format))
                 found = sitk.ReadImage(str(path))
                 assert np.array_equal(sitk.GetArrayFromImage(found), expected)
                 for index in [(0, 0, 0), (29, 19, 5), (7, 11, 2)]:
@@ -249,23 +249,23 @@ def test_a_volume_lies_where_its_source_lies(tmp_path: Path, axis: int) -> None:
 
 def test_tracks_name_their_parents(tmp_path: Path) -> None:
     clip = sample_files.write_video(tmp_path / "clip.mp4", FRAMES)
-    told = orjson.loads(make_line(4, {2: mask_of(1, 4)}))
-    told["objects"][0]["parent"] = 1
+    parsed = orjson.loads(make_line(4, {2: draw_mask(1, 4)}))
+    parsed["objects"][0]["parent"] = 1
 
     async def scenario() -> None:
-        async with job(tmp_path, JobKind.TRACKING, clip, [[orjson.dumps(told)]]) as results:
+        async with job(tmp_path, JobKind.TRACKING, clip, [[orjson.dumps(parsed)]]) as results:
             [found] = json.loads(await results("coco"))["annotations"]
             assert found["attributes"] == {"object_id": 2, "track_id": 2, "parent": 1}
-            assert len(decoded(await results("mp4"))) == FRAMES
+            assert len(decode_frames(await results("mp4"))) == FRAMES
 
     asyncio.run(scenario())
 
 
-def test_a_format_that_a_kind_has_not(tmp_path: Path) -> None:
+def test_a_format_that_the_kind_of_job_does_not_have_is_refused(tmp_path: Path) -> None:
     clip = sample_files.write_video(tmp_path / "clip.mp4", FRAMES)
 
     async def scenario() -> None:
-        async with job(tmp_path, JobKind.VIDEO, clip, both_ways()) as results:
+        async with job(tmp_path, JobKind.VIDEO, clip, forward_and_backward()) as results:
             answer = await results.answer("nifti")
             assert (answer.status_code, answer.json()["field"]) == (422, "format")
             assert "mp4" in answer.json()["remedy"]
@@ -274,17 +274,17 @@ def test_a_format_that_a_kind_has_not(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_without_its_file_there_are_still_the_masks(tmp_path: Path) -> None:
+def test_formats_made_of_masks_do_not_need_the_file(tmp_path: Path) -> None:
     clip = sample_files.write_video(tmp_path / "clip.mp4", FRAMES)
 
     async def scenario() -> None:
-        async with job(tmp_path, JobKind.VIDEO, clip, both_ways()) as results:
+        async with job(tmp_path, JobKind.VIDEO, clip, forward_and_backward()) as results:
             await results.delete_file()
-            for asked in ("mp4", "sheet", "tiff_stack"):
-                answer = await results.answer(asked)
+            for job_format in ("mp4", "sheet", "tiff_stack"):
+                answer = await results.answer(job_format)
                 assert (answer.status_code, answer.json()["field"]) == (404, "file_id")
-            for asked in ("png", "coco", "ndjson"):
-                assert await results(asked)
+            for job_format in ("png", "coco", "ndjson"):
+                assert await results(job_format)
 
     asyncio.run(scenario())
 
@@ -294,11 +294,11 @@ def test_a_stack_of_pictures_as_a_volume_has_voxels_of_one_millimetre(tmp_path: 
     tifffile.imwrite(path, np.stack([sample_files.draw_frame(at) for at in range(6)]), photometric="rgb")
 
     async def scenario() -> None:
-        chunk = [make_line(at, {1: mask_of(1, at)}, index_key="slice") for at in range(6)]
+        chunk = [make_line(at, {1: draw_mask(1, at)}, index_key="slice") for at in range(6)]
         async with job(tmp_path, JobKind.VOLUME, path, [chunk]) as results:
             (tmp_path / "labels.nrrd").write_bytes(await results("nrrd"))
             found = sitk.ReadImage(str(tmp_path / "labels.nrrd"))
             assert found.GetSpacing() == (1, 1, 1)
-            assert np.array_equal(sitk.GetArrayFromImage(found), [mask_of(1, at) for at in range(6)])
+            assert np.array_equal(sitk.GetArrayFromImage(found), [draw_mask(1, at) for at in range(6)])
 
     asyncio.run(scenario())

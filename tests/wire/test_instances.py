@@ -1,5 +1,4 @@
-"""The instances route on a real server: every format, over REST and gRPC and from the command line, and what is
-refused."""
+"""Instances on a real server: every format, over REST, gRPC and the command line, and all refusals."""
 
 import io
 import re
@@ -67,7 +66,7 @@ def expected(data: Path) -> list[SegmentedObject]:
 
 
 @pytest.fixture(scope="module")
-def serving(data: Path) -> Iterator[Server]:
+def instances_server(data: Path) -> Iterator[Server]:
     running = Server(data, grpc_port="0")
     running.wait_ready()
     yield running
@@ -75,40 +74,42 @@ def serving(data: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def image_id(serving: Server, picture: Path) -> str:
-    return serving.upload(picture)
+def image_id(instances_server: Server, picture: Path) -> str:
+    return instances_server.upload(picture)
 
 
 @pytest.fixture(scope="module")
-def stub(serving: Server) -> Iterator[Any]:
-    target = re.search(r"gRPC at (\S+)", serving.log.read_text())
+def stub(instances_server: Server) -> Iterator[Any]:
+    target = re.search(r"gRPC at (\S+)", instances_server.log.read_text())
     assert target
     with grpc.insecure_channel(target[1]) as channel:
         yield SegmentationServiceStub(channel)
 
 
-def ask(serving: Server, image_id: str, **body: Any) -> httpx.Response:
+def post_instances(instances_server: Server, image_id: str, **body: Any) -> httpx.Response:
     content = {"image_id": image_id, "model": "small", **LIMITS, **body}
-    return serving.client.post("/v1/instances", json={k: v for k, v in content.items() if v is not None})
+    return instances_server.client.post(
+        "/v1/instances", json={k: v for k, v in content.items() if v is not None}
+    )
 
 
-def asked(serving: Server, image_id: str, **body: Any) -> httpx.Response:
-    answer = ask(serving, image_id, **body)
+def find_instances(instances_server: Server, image_id: str, **body: Any) -> httpx.Response:
+    answer = post_instances(instances_server, image_id, **body)
     assert answer.status_code == 200, answer.text
     return answer
 
 
-def refused(serving: Server, image_id: str, status: int, **body: Any) -> dict[str, Any]:
-    answer = ask(serving, image_id, **body)
+def assert_refused(instances_server: Server, image_id: str, status: int, **body: Any) -> dict[str, Any]:
+    answer = post_instances(instances_server, image_id, **body)
     assert answer.status_code == status, answer.text
     problem: dict[str, Any] = answer.json()
     return problem
 
 
 def test_objects_with_class_score_and_both_boxes(
-    serving: Server, image_id: str, expected: list[SegmentedObject]
+    instances_server: Server, image_id: str, expected: list[SegmentedObject]
 ) -> None:
-    answer = asked(serving, image_id)
+    answer = find_instances(instances_server, image_id)
     content = answer.json()
     assert {k: v for k, v in content.items() if k != "objects"} == {
         "image_id": image_id,
@@ -139,44 +140,49 @@ READERS = {
 
 @pytest.mark.parametrize("name", READERS)
 def test_the_label_map_as_a_file(
-    serving: Server, image_id: str, expected: list[SegmentedObject], name: str
+    instances_server: Server, image_id: str, expected: list[SegmentedObject], name: str
 ) -> None:
     media_type, read = READERS[name]
-    answer = asked(serving, image_id, format=name)
+    answer = find_instances(instances_server, image_id, format=name)
     assert answer.headers["content-type"] == media_type
     drawn = label_map.from_crops([each.crop for each in expected], expected[0].crop.size)
     np.testing.assert_array_equal(read(answer.content), drawn)
 
 
 def test_polygons_coco_and_an_overlay(
-    serving: Server, image_id: str, expected: list[SegmentedObject]
+    instances_server: Server, image_id: str, expected: list[SegmentedObject]
 ) -> None:
-    outlines = asked(serving, image_id, format="polygon").json()["objects"]
+    outlines = find_instances(instances_server, image_id, format="polygon").json()["objects"]
     assert {each["mask"]["type"] for each in outlines} <= {"Polygon", "MultiPolygon"}
-    coco = asked(serving, image_id, format="coco").json()
+    coco = find_instances(instances_server, image_id, format="coco").json()
     names = {each["id"]: each["name"] for each in coco["categories"]}
     assert [names[each["category_id"]] for each in coco["annotations"]] == [e.category for e in expected]
-    overlay = imagecodecs.png_decode(asked(serving, image_id, format="overlay").content)
+    overlay = imagecodecs.png_decode(find_instances(instances_server, image_id, format="overlay").content)
     nowhere = label_map.from_crops([each.crop for each in expected], expected[0].crop.size) == 0
     assert overlay.shape == PICTURE.shape
     np.testing.assert_array_equal(overlay[nowhere], PICTURE[nowhere])
     assert (overlay[~nowhere] != PICTURE[~nowhere]).any(axis=1).mean() > 0.9
 
 
-def test_only_some_classes(serving: Server, image_id: str) -> None:
-    found = asked(serving, image_id, classes=["dog"], max_objects=3).json()["objects"]
+def test_only_some_classes(instances_server: Server, image_id: str) -> None:
+    found = find_instances(instances_server, image_id, classes=["dog"], max_objects=3).json()["objects"]
     assert [each["class"] for each in found] == ["dog"] * 3
 
 
-def test_the_models_own_thresholds_apply_where_none_are_given(serving: Server, image_id: str) -> None:
+def test_the_models_own_thresholds_apply_where_none_are_given(
+    instances_server: Server, image_id: str
+) -> None:
     none = dict.fromkeys(LIMITS)
     named = {"score_threshold": 0.5, "nms_threshold": 0.5, "mask_threshold": 0.5, "max_objects": 100}
-    assert asked(serving, image_id, **none).content == asked(serving, image_id, **named).content
+    assert (
+        find_instances(instances_server, image_id, **none).content
+        == find_instances(instances_server, image_id, **named).content
+    )
 
 
 @pytest.mark.parametrize("name", ["png", "overlay", "coco", "rle", "polygon"])
-def test_nothing_found_is_an_answer(serving: Server, image_id: str, name: str) -> None:
-    answer = asked(serving, image_id, score_threshold=1.0, format=name)
+def test_no_objects_is_an_answer(instances_server: Server, image_id: str, name: str) -> None:
+    answer = find_instances(instances_server, image_id, score_threshold=1.0, format=name)
     if name == "png":
         assert not imagecodecs.png_decode(answer.content).any()
     elif name == "overlay":
@@ -201,41 +207,41 @@ def test_nothing_found_is_an_answer(serving: Server, image_id: str, name: str) -
     ],
 )
 def test_values_out_of_range_are_refused(
-    serving: Server, image_id: str, body: dict[str, Any], field: str
+    instances_server: Server, image_id: str, body: dict[str, Any], field: str
 ) -> None:
-    assert refused(serving, image_id, 422, **body)["field"] == field
+    assert assert_refused(instances_server, image_id, 422, **body)["field"] == field
 
 
-def test_an_unknown_class_is_named_with_those_that_are_known(serving: Server, image_id: str) -> None:
-    problem = refused(serving, image_id, 422, classes=["cat", "whale"])
+def test_an_unknown_class_is_named_with_those_that_are_known(instances_server: Server, image_id: str) -> None:
+    problem = assert_refused(instances_server, image_id, 422, classes=["cat", "whale"])
     assert problem["field"] == "classes.1"
     assert "cat, dog, bird" in problem["remedy"]
-    assert refused(serving, image_id, 422, classes=["__background__"])["field"] == "classes.0"
+    assert assert_refused(instances_server, image_id, 422, classes=["__background__"])["field"] == "classes.0"
 
 
-def test_an_unknown_image_or_model_is_refused(serving: Server, image_id: str) -> None:
-    assert refused(serving, "0" * 64, 404)["type"].endswith("image_not_found")
-    assert refused(serving, image_id, 404, model="none")["type"].endswith("model_not_found")
+def test_an_unknown_image_or_model_is_refused(instances_server: Server, image_id: str) -> None:
+    assert assert_refused(instances_server, "0" * 64, 404)["type"].endswith("image_not_found")
+    assert assert_refused(instances_server, image_id, 404, model="none")["type"].endswith("model_not_found")
 
 
-def test_a_model_of_another_kind_is_refused_both_ways(serving: Server, image_id: str) -> None:
-    problem = refused(serving, image_id, 422, model="starter")
+def test_models_of_another_kind_are_refused_by_both_routes(instances_server: Server, image_id: str) -> None:
+    problem = assert_refused(instances_server, image_id, 422, model="starter")
     assert problem["type"].endswith("wrong_model")
     assert "not objects of known classes" in problem["detail"]
-    click = serving.click(image_id, 5, 5, model="small")
+    click = instances_server.click(image_id, 5, 5, model="small")
     assert click.status_code == 422
     assert click.json()["type"].endswith("wrong_model")
     assert "not prompts" in click.json()["detail"]
 
 
-def test_without_a_model_it_is_said_which_there_are(serving: Server, image_id: str) -> None:
-    problem = refused(serving, image_id, 422, model=None)
+def test_a_request_without_a_model_names_the_usable_models(instances_server: Server, image_id: str) -> None:
+    problem = assert_refused(instances_server, image_id, 422, model=None)
     assert problem["field"] == "model"
     assert problem["remedy"] == "Name one of: small."
 
 
-def test_the_models_classes_are_listed(serving: Server) -> None:
-    model = serving.client.get("/v1/models/small").json()
+def test_the_models_classes_are_listed(instances_server: Server) -> None:
+    model = instances_server.client.get("/v1/models/small").json()
     assert (model["kind"], model["classes"]) == ("instances", list(CLASSES[1:]))
 
 
@@ -243,9 +249,9 @@ def request(image_id: str, **fields: Any) -> pb.InstancesRequest:
     return pb.InstancesRequest(image_id=image_id, model="small", **{**LIMITS, **fields})
 
 
-def test_grpc_answers_what_rest_does(serving: Server, image_id: str, stub: Any) -> None:
+def test_grpc_answers_what_rest_does(instances_server: Server, image_id: str, stub: Any) -> None:
     for name in ("rle", "polygon"):
-        rest = asked(serving, image_id, format=name, classes=["cat", "dog"]).json()
+        rest = find_instances(instances_server, image_id, format=name, classes=["cat", "dog"]).json()
         answer = stub.Instances(
             request(image_id, format=f"RESULT_FORMAT_{name.upper()}", classes=["cat", "dog"])
         )
@@ -261,7 +267,7 @@ def test_grpc_answers_what_rest_does(serving: Server, image_id: str, stub: Any) 
             mask = ours.rle.counts if name == "rle" else orjson.loads(ours.polygon)
             assert mask == (theirs["mask"]["counts"] if name == "rle" else theirs["mask"])
     for name in ("png", "tiff", "npy", "overlay", "coco"):
-        rest_answer = asked(serving, image_id, format=name)
+        rest_answer = find_instances(instances_server, image_id, format=name)
         file = stub.Instances(request(image_id, format=f"RESULT_FORMAT_{name.upper()}"))
         assert file.media_type == rest_answer.headers["content-type"]
         if name != "tiff":  # its bytes hold the time
@@ -308,7 +314,9 @@ def test_the_command_line_finds_the_same(
     assert not (tmp_path / "no.json").exists()
 
 
-def test_it_can_be_judged(data: Path, picture: Path, expected: list[SegmentedObject], tmp_path: Path) -> None:
+def test_instances_models_can_be_evaluated(
+    data: Path, picture: Path, expected: list[SegmentedObject], tmp_path: Path
+) -> None:
     from segserve.evaluate.cli import app
 
     for name in ("images", "truth"):

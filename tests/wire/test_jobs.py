@@ -17,8 +17,7 @@ from PIL import Image
 from pycocotools import mask
 
 from tests.serving import Server
-
-PATIENCE_S = 90.0
+from tests.wire.responses import JOB_TIMEOUT_S, accepted_job_id, read_results, wait_until_ended
 
 
 def submit(server: Server, image_ids: list[str], operation: str, **more: Any) -> httpx.Response:
@@ -28,33 +27,10 @@ def submit(server: Server, image_ids: list[str], operation: str, **more: Any) ->
     return server.client.post("/v1/jobs", json={**body, **more}, headers=headers)
 
 
-def accepted(answer: httpx.Response) -> str:
-    assert answer.status_code == 202, answer.text
-    job_id: str = answer.json()["job_id"]
-    assert answer.headers["location"] == f"/v1/jobs/{job_id}"
-    return job_id
-
-
-def ended(server: Server, job_id: str) -> dict[str, Any]:
-    deadline = time.monotonic() + PATIENCE_S
-    while (job := server.client.get(f"/v1/jobs/{job_id}").json())["state"] in ("queued", "running"):
-        assert time.monotonic() < deadline, job
-        time.sleep(0.05)
-    found: dict[str, Any] = job
-    return found
-
-
-def results(server: Server, job_id: str, **query: int) -> list[dict[str, Any]]:
-    answer = server.client.get(f"/v1/jobs/{job_id}/results", params=query)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/x-ndjson"
-    return [json.loads(line) for line in answer.text.splitlines()]
-
-
 def events(
     server: Server, job_id: str, after: str | None = None
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(id, event, data) of each, until the stream ends."""
+    """The events as (id, event, data), until the stream ends."""
     headers = {} if after is None else {"last-event-id": after}
     with server.client.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as answer:
         assert answer.status_code == 200, answer.read()
@@ -84,24 +60,26 @@ def test_a_batch_answers_as_the_route_does(
     server: Server, nuclei: Path, noise: bytes, operation: str, options: dict[str, Any]
 ) -> None:
     image_ids = [server.upload(nuclei), server.upload(noise)]
-    job_id = accepted(submit(server, image_ids, operation, params={"options": options}))
-    job = ended(server, job_id)
+    job_id = accepted_job_id(submit(server, image_ids, operation, params={"options": options}))
+    job = wait_until_ended(server, job_id)
     assert (job["state"], job["progress"]["done"], job["progress"]["failed"]) == ("succeeded", 2, 0)
-    for index, line in enumerate(results(server, job_id)):
+    for index, line in enumerate(read_results(server, job_id)):
         assert line.pop("index") == index
         assert line == route_answer(server, image_ids[index], operation, **options)
-    assert [line["index"] for line in results(server, job_id, **{"from": 1})] == [1]
+    assert [line["index"] for line in read_results(server, job_id, **{"from": 1})] == [1]
 
 
-def test_results_as_archives_and_data_sets(server: Server, nuclei: Path) -> None:
+def test_results_as_zips_and_data_sets(server: Server, nuclei: Path) -> None:
     image_id = server.upload(nuclei)
     jobs = {
         "automatic": {"method": "ais"},
         "semantic": {"threshold": 0.4},
     }
     for operation, options in jobs.items():
-        job_id = accepted(submit(server, [image_id, "missing"], operation, params={"options": options}))
-        ended(server, job_id)
+        job_id = accepted_job_id(
+            submit(server, [image_id, "missing"], operation, params={"options": options})
+        )
+        wait_until_ended(server, job_id)
         expected = server.client.post(
             f"/v1/{operation}", json={"image_id": image_id, "format": "npy", **options}
         )
@@ -119,7 +97,7 @@ def test_results_as_archives_and_data_sets(server: Server, nuclei: Path) -> None
             assert np.array_equal(found, truth)
         coco = server.client.get(f"/v1/jobs/{job_id}/results", params={"format": "coco"}).json()
         assert [image["id"] for image in coco["images"]] == [1, 2]
-        [lines, _] = results(server, job_id)
+        [lines, _] = read_results(server, job_id)
         assert [each["segmentation"] for each in coco["annotations"]] == [o["mask"] for o in lines["objects"]]
         assert {each["category_id"] for each in coco["annotations"]} == {
             each["id"] for each in coco["categories"]
@@ -129,13 +107,13 @@ def test_results_as_archives_and_data_sets(server: Server, nuclei: Path) -> None
         ]
 
 
-def test_prompts_of_each_image(server: Server, nuclei: Path) -> None:
+def test_a_batch_with_prompts_for_each_image(server: Server, nuclei: Path) -> None:
     image_id = server.upload(nuclei)
     prompts = [{"points": [[413, 190]]}, {"box": [400, 170, 430, 210]}]
     params = {"prompts": {image_id: prompts}, "options": {"select": "first"}}
-    job_id = accepted(submit(server, [image_id], "segment", params=params))
-    assert ended(server, job_id)["state"] == "succeeded"
-    [line] = results(server, job_id)
+    job_id = accepted_job_id(submit(server, [image_id], "segment", params=params))
+    assert wait_until_ended(server, job_id)["state"] == "succeeded"
+    [line] = read_results(server, job_id)
     expected = route_answer(server, image_id, "segment", prompts=prompts, select="first")
     for result in expected["results"]:
         for answered in result["masks"]:
@@ -145,7 +123,9 @@ def test_prompts_of_each_image(server: Server, nuclei: Path) -> None:
 
 def test_embeddings_are_ready_before_the_first_click(server: Server, noise: bytes) -> None:
     image_id = server.upload(noise)
-    assert ended(server, accepted(submit(server, [image_id], "embed")))["state"] == "succeeded"
+    assert (
+        wait_until_ended(server, accepted_job_id(submit(server, [image_id], "embed")))["state"] == "succeeded"
+    )
     encoded = server.metric('segserve_encoded_images_total{model="starter"}')
     assert server.click(image_id, 30, 20).status_code == 200
     assert server.metric('segserve_encoded_images_total{model="starter"}') == encoded
@@ -153,28 +133,28 @@ def test_embeddings_are_ready_before_the_first_click(server: Server, noise: byte
 
 def test_one_broken_image_fails_alone(server: Server, nuclei: Path) -> None:
     image_id = server.upload(nuclei)
-    job_id = accepted(submit(server, [image_id, "missing", image_id], "embed"))
-    job = ended(server, job_id)
+    job_id = accepted_job_id(submit(server, [image_id, "missing", image_id], "embed"))
+    job = wait_until_ended(server, job_id)
     assert (job["state"], job["progress"]["failed"]) == ("succeeded", 1)
-    lines = results(server, job_id)
+    lines = read_results(server, job_id)
     assert ["error" in line for line in lines] == [False, True, False]
     assert lines[1]["error"]["type"] == "urn:segserve:problem:image_not_found"
 
 
-def test_followed_from_any_event_on(server: Server, noise: bytes) -> None:
-    job_id = accepted(submit(server, [server.upload(noise)], "embed"))
-    seen = list(events(server, job_id))
-    assert [name for _, name, _ in seen][-1] == "end"
-    assert seen[0][2]["state"] == "queued"
-    assert seen[-1][2]["state"] == "succeeded"
-    for number, (event_id, _, _) in enumerate(seen[:-1]):
-        assert list(events(server, job_id, event_id)) == seen[number + 1 :]
+def test_a_job_can_be_followed_from_any_event(server: Server, noise: bytes) -> None:
+    job_id = accepted_job_id(submit(server, [server.upload(noise)], "embed"))
+    received = list(events(server, job_id))
+    assert [name for _, name, _ in received][-1] == "end"
+    assert received[0][2]["state"] == "queued"
+    assert received[-1][2]["state"] == "succeeded"
+    for number, (event_id, _, _) in enumerate(received[:-1]):
+        assert list(events(server, job_id, event_id)) == received[number + 1 :]
 
 
 def test_the_same_request_twice_is_one_job(server: Server, noise: bytes) -> None:
     image_id, headers = server.upload(noise), {"idempotency-key": f"key-{time.time_ns()}"}
-    first = accepted(submit(server, [image_id], "embed", headers=headers))
-    assert accepted(submit(server, [image_id], "embed", headers=headers)) == first
+    first = accepted_job_id(submit(server, [image_id], "embed", headers=headers))
+    assert accepted_job_id(submit(server, [image_id], "embed", headers=headers)) == first
     other = submit(server, [image_id, image_id], "embed", headers=headers)
     assert other.status_code == 422
     assert other.json()["field"] == "idempotency-key"
@@ -182,16 +162,18 @@ def test_the_same_request_twice_is_one_job(server: Server, noise: bytes) -> None
     assert [job["job_id"] for job in listed].count(first) == 1
 
 
-def test_cancelled_and_tried_again(server: Server, noise: bytes) -> None:
+def test_a_job_is_cancelled_and_retried(server: Server, noise: bytes) -> None:
     image_id = server.upload(noise)
-    job_id = accepted(submit(server, [image_id] * 2000, "automatic", params={"options": {"method": "ais"}}))
-    deadline = time.monotonic() + PATIENCE_S
+    job_id = accepted_job_id(
+        submit(server, [image_id] * 2000, "automatic", params={"options": {"method": "ais"}})
+    )
+    deadline = time.monotonic() + JOB_TIMEOUT_S
     while not server.client.get(f"/v1/jobs/{job_id}").json()["progress"]["done"]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     cancelled = server.client.delete(f"/v1/jobs/{job_id}").json()
     assert cancelled["state"] == "cancelled"
-    assert len(results(server, job_id)) == cancelled["progress"]["done"]
+    assert len(read_results(server, job_id)) == cancelled["progress"]["done"]
     retried = server.client.post(f"/v1/jobs/{job_id}/retry")
     assert (retried.status_code, retried.json()["state"]) == (202, "queued")
     again = server.client.post(f"/v1/jobs/{job_id}/retry")
@@ -212,16 +194,16 @@ BAD: list[tuple[dict[str, Any], int, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("asked", "status", "field"), BAD)
-def test_what_cannot_be_done_is_refused_at_once(
-    server: Server, asked: dict[str, Any], status: int, field: str
+@pytest.mark.parametrize(("changes", "status", "field"), BAD)
+def test_invalid_jobs_are_refused_at_once(
+    server: Server, changes: dict[str, Any], status: int, field: str
 ) -> None:
-    answer = submit(server, ["a"], **asked)
+    answer = submit(server, ["a"], **changes)
     assert (answer.status_code, answer.json()["field"]) == (status, field), answer.text
     assert answer.json()["remedy"]
 
 
-def test_what_is_not_known(server: Server) -> None:
+def test_unknown_jobs_are_not_found(server: Server) -> None:
     for method, path in [
         ("GET", ""),
         ("GET", "/events"),
@@ -238,16 +220,18 @@ def test_a_job_outlives_a_kill_of_everything(tmp_path: Path, noise: bytes) -> No
     server = Server(tmp_path)
     server.wait_ready()
     image_id = server.upload(noise)
-    job_id = accepted(submit(server, [image_id] * 48, "automatic", params={"options": {"method": "ais"}}))
+    job_id = accepted_job_id(
+        submit(server, [image_id] * 48, "automatic", params={"options": {"method": "ais"}})
+    )
     for _, _, job in events(server, job_id):
         if job["progress"]["done"]:
             break
     server.kill()
     server.start()
     try:
-        job = ended(server, job_id)
+        job = wait_until_ended(server, job_id)
         assert (job["state"], job["progress"]["done"]) == ("succeeded", 48)
-        lines = results(server, job_id)
+        lines = read_results(server, job_id)
         assert [line.pop("index") for line in lines] == list(range(48))
         assert all(line == lines[0] for line in lines)
     finally:
@@ -264,10 +248,10 @@ def test_replicas_without_a_jobs_redis_say_so(tmp_path: Path, server: Server) ->
         assert replica.stop() == 0
 
 
-def test_a_stop_does_not_wait_for_who_follows(tmp_path: Path, noise: bytes) -> None:
+def test_a_shutdown_does_not_wait_for_followers(tmp_path: Path, noise: bytes) -> None:
     server = Server(tmp_path, job_workers="false")
     server.wait_ready()
-    job_id = accepted(submit(server, [server.upload(noise)], "embed"))
+    job_id = accepted_job_id(submit(server, [server.upload(noise)], "embed"))
     begun = time.monotonic()
     with httpx.stream("GET", f"{server.url}/v1/jobs/{job_id}/events", timeout=60) as following:
         lines = following.iter_lines()

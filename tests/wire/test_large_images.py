@@ -1,4 +1,4 @@
-"""Large images over REST: what a client sees of the tiles is nothing but better masks."""
+"""Large images over REST: clients see better masks, and nothing of the tiles."""
 
 import io
 from collections.abc import Iterator
@@ -16,38 +16,38 @@ from safetensors.numpy import load
 from segserve.masks.geometry import iou
 from tests.conftest import ExternalRedis
 from tests.serving import Encoder, Server
-from tests.wire.test_jobs import ended, results
+from tests.wire.responses import read_results, wait_until_ended
 
 W, H = 3000, 2500
 CELL = 60  # pixels across
 
 
-def scene(width: int, height: int) -> tuple[Image.Image, np.ndarray]:
+def draw_scene(width: int, height: int) -> tuple[Image.Image, np.ndarray]:
     """Bright round cells on a dark ground, and their centres [n, 2] (x, y)."""
     rng = np.random.default_rng(0)
     cells = np.stack(np.meshgrid(np.arange(70, width - 60, 110), np.arange(70, height - 60, 110)), -1)
     centres = cells.reshape(-1, 2) + rng.integers(-15, 16, (cells.size // 2, 2))
     image = rng.integers(15, 30, (height, width)).astype(np.uint8)
     y, x = np.mgrid[-CELL // 2 : CELL // 2, -CELL // 2 : CELL // 2]
-    disc = x**2 + y**2 < (CELL // 2) ** 2
+    inside = x**2 + y**2 < (CELL // 2) ** 2
     for cx, cy in centres:
-        image[cy - CELL // 2 : cy + CELL // 2, cx - CELL // 2 : cx + CELL // 2][disc] += 150
+        image[cy - CELL // 2 : cy + CELL // 2, cx - CELL // 2 : cx + CELL // 2][inside] += 150
     blurred = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(3)))
     noisy = blurred + rng.normal(0, 6, image.shape)
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), centres
 
 
-IMAGE, CENTRES = scene(W, H)
+IMAGE, CENTRES = draw_scene(W, H)
 
 
-def png(image: Image.Image) -> bytes:
+def encode_png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
 @pytest.fixture(scope="module")
-def tiling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def tiling_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("large"), tile_from_px="1024", automatic_tiles="12")
     running.wait_ready()
     yield running
@@ -55,164 +55,174 @@ def tiling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def image_id(tiling: Server) -> str:
-    return tiling.upload(png(IMAGE))
+def image_id(tiling_server: Server) -> str:
+    return tiling_server.upload(encode_png(IMAGE))
 
 
-def best(answer: dict[str, Any]) -> dict[str, Any]:
+def best_mask(answer: dict[str, Any]) -> dict[str, Any]:
     return answer["results"][0]["masks"][0]  # type: ignore[no-any-return]
 
 
-def decoded(mask: dict[str, Any]) -> np.ndarray:
+def decode_mask(mask: dict[str, Any]) -> np.ndarray:
     return coco.decode({**mask["mask"], "counts": mask["mask"]["counts"].encode()}).astype(bool)
 
 
-def disc(cx: int, cy: int) -> np.ndarray:
+def draw_disc(cx: int, cy: int) -> np.ndarray:
     y, x = np.ogrid[:H, :W]
     return (x - cx) ** 2 + (y - cy) ** 2 < (CELL // 2) ** 2
 
 
-def test_cells_are_found_where_they_are_also_at_the_seams_of_tiles(tiling: Server, image_id: str) -> None:
+def test_cells_are_found_at_the_seams_of_tiles_too(tiling_server: Server, image_id: str) -> None:
     near = np.abs(CENTRES[:, 0] - 1024).argsort()[:2]
     for cx, cy in CENTRES[[30, len(CENTRES) // 2, len(CENTRES) - 1, *near]].tolist():
-        answer = tiling.click(image_id, cx, cy).json()
+        answer = tiling_server.click(image_id, cx, cy).json()
         assert (answer["width"], answer["height"]) == (W, H)
-        mask = best(answer)
+        mask = best_mask(answer)
         assert mask["mask"]["size"] == [H, W]
-        assert iou(decoded(mask), disc(cx, cy)) > 0.75
+        assert iou(decode_mask(mask), draw_disc(cx, cy)) > 0.75
         x0, y0, x1, y1 = mask["box"]
         assert x0 <= cx <= x1
         assert y0 <= cy <= y1
 
 
 @pytest.fixture(scope="module")
-def tile_id(tiling: Server) -> str:
-    """The second tile of the second row, for a model of 512, as an image of its own: its halo begins at 384."""
-    return tiling.upload(png(IMAGE.crop((384, 384, 384 + 768, 384 + 768))))
+def tile_id(tiling_server: Server) -> str:
+    """The second tile of the second row as an image, for a model of 512. Its halo begins at 384."""
+    return tiling_server.upload(encode_png(IMAGE.crop((384, 384, 384 + 768, 384 + 768))))
 
 
 INNER = CENTRES[(np.abs(CENTRES - 768) < 200).all(axis=1)]
 
 
-def as_tile(prompt: dict[str, Any]) -> dict[str, Any]:
-    """The prompt in that tile's pixels."""
+def to_tile(prompt: dict[str, Any]) -> dict[str, Any]:
+    """The prompt in pixels of this tile."""
     local = {**prompt, "points": [[x - 384, y - 384] for x, y in prompt.get("points", [])]}
     if "mask" in prompt:
-        part = np.asfortranarray(decoded(prompt)[384 : 384 + 768, 384 : 384 + 768])
+        part = np.asfortranarray(decode_mask(prompt)[384 : 384 + 768, 384 : 384 + 768])
         found = coco.encode(part)
         local["mask"] = {"size": found["size"], "counts": found["counts"].decode()}
     return local
 
 
-def ask(server: Server, image_id: str, prompt: dict[str, Any]) -> dict[str, Any]:
+def segment(server: Server, image_id: str, prompt: dict[str, Any]) -> dict[str, Any]:
     answer = server.client.post("/v1/segment", json={"image_id": image_id, "prompts": [prompt]})
     assert answer.status_code == 200, answer.text
-    return best(answer.json())
+    return best_mask(answer.json())
 
 
-def same(here: dict[str, Any], there: dict[str, Any]) -> None:
-    mask, part = decoded(here), decoded(there)
+def assert_same_masks(here: dict[str, Any], there: dict[str, Any]) -> None:
+    mask, part = decode_mask(here), decode_mask(there)
     np.testing.assert_array_equal(mask[384 : 384 + 768, 384 : 384 + 768], part)
     assert mask.sum() == part.sum() == here["area"]
     assert here["score"] == there["score"]
 
 
-def test_a_mask_is_that_of_the_tile_as_an_image_of_its_own(
-    tiling: Server, image_id: str, tile_id: str
+def test_a_mask_equals_that_of_the_tile_as_an_image(
+    tiling_server: Server, image_id: str, tile_id: str
 ) -> None:
     for cx, cy in INNER[:4].tolist():
         prompt = {"points": [[cx, cy]]}
-        same(ask(tiling, image_id, prompt), ask(tiling, tile_id, as_tile(prompt)))
+        assert_same_masks(
+            segment(tiling_server, image_id, prompt), segment(tiling_server, tile_id, to_tile(prompt))
+        )
 
 
-def test_refined_masks_too(tiling: Server, image_id: str, tile_id: str) -> None:
+def test_a_refined_mask_equals_that_of_the_tile_as_an_image(
+    tiling_server: Server, image_id: str, tile_id: str
+) -> None:
     cx, cy = INNER[0].tolist()
     first = {"points": [[cx, cy]]}
-    here, there = ask(tiling, image_id, first), ask(tiling, tile_id, as_tile(first))
+    here, there = segment(tiling_server, image_id, first), segment(tiling_server, tile_id, to_tile(first))
     beside = {"points": [[cx + 15, cy]]}
-    same(
-        ask(tiling, image_id, {**beside, "mask_id": here["mask_id"]}),
-        ask(tiling, tile_id, {**as_tile(beside), "mask_id": there["mask_id"]}),
+    assert_same_masks(
+        segment(tiling_server, image_id, {**beside, "mask_id": here["mask_id"]}),
+        segment(tiling_server, tile_id, {**to_tile(beside), "mask_id": there["mask_id"]}),
     )
     for prompt in ({"mask": here["mask"]}, {**beside, "mask": here["mask"]}):
-        same(ask(tiling, image_id, prompt), ask(tiling, tile_id, as_tile(prompt)))
+        assert_same_masks(
+            segment(tiling_server, image_id, prompt), segment(tiling_server, tile_id, to_tile(prompt))
+        )
 
 
-def test_a_point_beyond_the_tile_takes_the_mask_along(tiling: Server, image_id: str) -> None:
+def test_a_point_beyond_the_tile_keeps_the_mask(tiling_server: Server, image_id: str) -> None:
     (cx, cy), (far_x, far_y) = INNER[0].tolist(), CENTRES[200].tolist()
-    first = ask(tiling, image_id, {"points": [[cx, cy]]})
-    both = ask(tiling, image_id, {"points": [[cx, cy], [far_x, far_y]], "mask_id": first["mask_id"]})
-    assert decoded(both)[cy - 10 : cy + 10, cx - 10 : cx + 10].any()
+    first = segment(tiling_server, image_id, {"points": [[cx, cy]]})
+    both = segment(
+        tiling_server, image_id, {"points": [[cx, cy], [far_x, far_y]], "mask_id": first["mask_id"]}
+    )
+    assert decode_mask(both)[cy - 10 : cy + 10, cx - 10 : cx + 10].any()
     assert both["mask_id"] != first["mask_id"]
 
 
 def test_prompts_of_one_request_go_to_their_tiles_and_answers_keep_their_order(
-    tiling: Server, image_id: str
+    tiling_server: Server, image_id: str
 ) -> None:
     chosen = CENTRES[[60, -60, 61, -61]].tolist()
     body = {"image_id": image_id, "prompts": [{"points": [at]} for at in chosen]}
-    answer = tiling.client.post("/v1/segment", json=body)
+    answer = tiling_server.client.post("/v1/segment", json=body)
     assert answer.status_code == 200, answer.text
     for (cx, cy), result in zip(chosen, answer.json()["results"], strict=True):
-        assert iou(decoded(result["masks"][0]), disc(cx, cy)) > 0.75
+        assert iou(decode_mask(result["masks"][0]), draw_disc(cx, cy)) > 0.75
 
 
-def test_an_embedding_is_kept_for_each_tile(tiling: Server, image_id: str) -> None:
+def test_an_embedding_is_kept_for_each_tile(tiling_server: Server, image_id: str) -> None:
     def encoded() -> float:
-        return tiling.metric('segserve_encoded_images_total{model="starter"}')
+        return tiling_server.metric('segserve_encoded_images_total{model="starter"}')
 
-    tiling.click(image_id, 2100, 1100)
+    tiling_server.click(image_id, 2100, 1100)
     before = encoded()
     for x in (2060, 2200, 2500):  # one tile
-        assert "encode" not in tiling.click(image_id, x, 1200).headers["server-timing"]
+        assert "encode" not in tiling_server.click(image_id, x, 1200).headers["server-timing"]
     assert encoded() == before
-    tiling.click(image_id, 2600, 1200)
+    tiling_server.click(image_id, 2600, 1200)
     assert encoded() == before + 1
 
 
-def test_a_box_over_several_tiles_is_answered_whole(tiling: Server, image_id: str) -> None:
+def test_a_box_over_several_tiles_is_answered_whole(tiling_server: Server, image_id: str) -> None:
     box = [800, 1200, 2200, 1300]
-    answer = tiling.client.post("/v1/segment", json={"image_id": image_id, "prompts": [{"box": box}]})
+    answer = tiling_server.client.post("/v1/segment", json={"image_id": image_id, "prompts": [{"box": box}]})
     assert answer.status_code == 200, answer.text
     assert answer.json()["width"] == W
 
 
-def test_logits_do_not_say_where_they_belong(tiling: Server, image_id: str) -> None:
-    logits = best(tiling.click(image_id, 500, 500, format="logits").json())["mask"]
+def test_logits_are_refused_since_they_have_no_position(tiling_server: Server, image_id: str) -> None:
+    logits = best_mask(tiling_server.click(image_id, 500, 500, format="logits").json())["mask"]
     body = {"image_id": image_id, "prompts": [{"points": [[500, 500]], "logits": logits}]}
-    answer = tiling.client.post("/v1/segment", json=body)
+    answer = tiling_server.client.post("/v1/segment", json=body)
     assert answer.status_code == 422
     assert answer.json()["field"] == "prompts.0.logits"
     assert "mask_id" in answer.json()["remedy"]
 
 
-def test_every_format_has_the_size_of_the_image(tiling: Server, image_id: str) -> None:
+def test_every_format_has_the_size_of_the_image(tiling_server: Server, image_id: str) -> None:
     cx, cy = CENTRES[-1].tolist()
-    mask = decoded(best(tiling.click(image_id, cx, cy).json()))
+    mask = decode_mask(best_mask(tiling_server.click(image_id, cx, cy).json()))
     body = {"image_id": image_id, "prompts": [{"points": [[cx, cy]]}]}
-    answer = tiling.client.post("/v1/segment", json=body, headers={"accept": "image/png"})
+    answer = tiling_server.client.post("/v1/segment", json=body, headers={"accept": "image/png"})
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), mask)
-    outline = best(tiling.click(image_id, cx, cy, format="polygon").json())["mask"]["coordinates"]
+    outline = best_mask(tiling_server.click(image_id, cx, cy, format="polygon").json())["mask"]["coordinates"]
     ring = np.array(outline[0] if isinstance(outline[0][0][0], float) else outline[0][0])
     rows, columns = np.nonzero(mask)
     assert abs(ring[:, 0].min() - columns.min()) <= 1
     assert abs(ring[:, 1].max() - rows.max()) <= 1
 
 
-def test_the_embedding_of_the_whole_shows_all_of_it_reduced(tiling: Server, image_id: str) -> None:
-    answer = tiling.client.get(f"/v1/images/{image_id}/embedding")
+def test_the_embedding_of_a_large_image_is_that_of_the_reduced_image(
+    tiling_server: Server, image_id: str
+) -> None:
+    answer = tiling_server.client.get(f"/v1/images/{image_id}/embedding")
     assert answer.status_code == 200
-    small = tiling.upload(png(IMAGE.resize((1000, 833), Image.Resampling.BOX)))
-    other = load(tiling.client.get(f"/v1/images/{small}/embedding").content)["embedding"]
+    small = tiling_server.upload(encode_png(IMAGE.resize((1000, 833), Image.Resampling.BOX)))
+    other = load(tiling_server.client.get(f"/v1/images/{small}/embedding").content)["embedding"]
     found = load(answer.content)["embedding"]
     assert np.corrcoef(found.ravel().astype(float), other.ravel().astype(float))[0, 1] > 0.9
 
 
-def test_all_cells_are_found_each_with_one_id(tiling: Server) -> None:
+def test_all_cells_are_found_each_with_one_id(tiling_server: Server) -> None:
     width, height = 1600, 1200  # 4 x 3 tiles
-    image_id = tiling.upload(png(IMAGE.crop((0, 0, width, height))))
-    asked = {"image_id": image_id, "method": "ais", "format": "tiff"}
-    answer = tiling.client.post("/v1/automatic", json=asked)
+    image_id = tiling_server.upload(encode_png(IMAGE.crop((0, 0, width, height))))
+    body = {"image_id": image_id, "method": "ais", "format": "tiff"}
+    answer = tiling_server.client.post("/v1/automatic", json=body)
     assert answer.status_code == 200, answer.text
     found = tifffile.imread(io.BytesIO(answer.content))
     assert found.shape == (height, width)
@@ -220,31 +230,31 @@ def test_all_cells_are_found_each_with_one_id(tiling: Server) -> None:
     at = found[centres[:, 1], centres[:, 0]]
     assert (at > 0).mean() > 0.98
     assert len(np.unique(at[at > 0])) > 0.98 * (at > 0).sum(), "neighbours stay apart"
-    # Of these no tile's inner part holds all.
+    # Cells that no tile holds completely in its inner part.
     across = centres[(np.abs((centres + 256) % 512 - 256) < CELL // 4).any(axis=1)]
     assert len(across) > 10
-    alike = [iou(found == found[y, x], disc(x, y)[:height, :width]) > 0.7 for x, y in across.tolist()]
+    alike = [iou(found == found[y, x], draw_disc(x, y)[:height, :width]) > 0.7 for x, y in across.tolist()]
     assert np.mean(alike) > 0.9
 
-    again = tiling.client.post("/v1/automatic", json={**asked, "format": "rle"})
+    again = tiling_server.client.post("/v1/automatic", json={**body, "format": "rle"})
     assert "encode" not in again.headers["server-timing"], "tiles are kept"
     assert len(again.json()["objects"]) == found.max()
     assert again.json()["objects"][0]["mask"]["size"] == [height, width]
 
 
-def test_more_tiles_than_are_segmented_in_one_request_are_left_to_a_job(
-    tiling: Server, image_id: str
-) -> None:
-    asked = {"image_id": image_id, "method": "ais", "params": {"min_size": 200}}
-    answer = tiling.client.post("/v1/automatic", json=asked)
+def test_an_image_of_too_many_tiles_becomes_a_job(tiling_server: Server, image_id: str) -> None:
+    body = {"image_id": image_id, "method": "ais", "params": {"min_size": 200}}
+    answer = tiling_server.client.post("/v1/automatic", json=body)
     assert answer.status_code == 202, answer.text
     assert answer.headers["location"] == f"/v1/jobs/{answer.json()['job_id']}"
-    job = ended(tiling, answer.json()["job_id"])
+    job = wait_until_ended(tiling_server, answer.json()["job_id"])
     assert (job["state"], job["progress"]["failed"]) == ("succeeded", 0), job
-    [line] = results(tiling, job["job_id"])
-    masks = [decoded(each) for each in line["objects"]]
+    [line] = read_results(tiling_server, job["job_id"])
+    masks = [decode_mask(each) for each in line["objects"]]
     cells = [(x, y) for x, y in CENTRES.tolist() if x < W and y < H]
-    alike = [max((iou(m, disc(x, y)) for m in masks if m[y, x]), default=0.0) > 0.7 for x, y in cells[::5]]
+    alike = [
+        max((iou(m, draw_disc(x, y)) for m in masks if m[y, x]), default=0.0) > 0.7 for x, y in cells[::5]
+    ]
     assert np.mean(alike) > 0.9
 
 
@@ -252,7 +262,7 @@ def test_without_jobs_many_tiles_are_refused(tmp_path: Path, redis: ExternalRedi
     server = Server(tmp_path, tile_from_px="1024", automatic_tiles="12", redis_url=redis.url)
     server.wait_ready()
     answer = server.client.post(
-        "/v1/automatic", json={"image_id": server.upload(png(IMAGE)), "method": "ais"}
+        "/v1/automatic", json={"image_id": server.upload(encode_png(IMAGE)), "method": "ais"}
     )
     assert answer.status_code == 413, answer.text
     assert "30 tiles" in answer.json()["detail"]
@@ -261,35 +271,35 @@ def test_without_jobs_many_tiles_are_refused(tmp_path: Path, redis: ExternalRedi
     assert server.stop() == 0
 
 
-def test_all_that_was_made_of_it_is_deleted_with_the_image(tiling: Server) -> None:
-    picture = png(IMAGE.crop((0, 0, 1500, 1100)))
-    image_id = tiling.upload(picture)
-    mask = best(tiling.click(image_id, *CENTRES[0].tolist()).json())
-    assert tiling.client.delete(f"/v1/images/{image_id}").status_code == 204
-    assert tiling.click(image_id, 70, 70).status_code == 404
-    assert not list((tiling.data_dir / "objects").rglob(f"*{image_id}*/**/*"))
-    assert tiling.upload(picture) == image_id
+def test_everything_made_from_an_image_is_deleted_with_it(tiling_server: Server) -> None:
+    picture = encode_png(IMAGE.crop((0, 0, 1500, 1100)))
+    image_id = tiling_server.upload(picture)
+    mask = best_mask(tiling_server.click(image_id, *CENTRES[0].tolist()).json())
+    assert tiling_server.client.delete(f"/v1/images/{image_id}").status_code == 204
+    assert tiling_server.click(image_id, 70, 70).status_code == 404
+    assert not list((tiling_server.data_dir / "objects").rglob(f"*{image_id}*/**/*"))
+    assert tiling_server.upload(picture) == image_id
     body = {"image_id": image_id, "prompts": [{"points": [[70, 70]], "mask_id": mask["mask_id"]}]}
-    assert tiling.client.post("/v1/segment", json=body).status_code == 404
-    assert "encode;" in tiling.click(image_id, *CENTRES[0].tolist()).headers["server-timing"]
+    assert tiling_server.client.post("/v1/segment", json=body).status_code == 404
+    assert "encode;" in tiling_server.click(image_id, *CENTRES[0].tolist()).headers["server-timing"]
 
 
-def test_many_uploads_at_once_are_all_answered(tiling: Server) -> None:
-    pictures = [png(IMAGE.crop((n, 0, n + 1100, 1050))) for n in range(4)] * 2
+def test_many_uploads_at_once_are_all_answered(tiling_server: Server) -> None:
+    pictures = [encode_png(IMAGE.crop((n, 0, n + 1100, 1050))) for n in range(4)] * 2
 
     with ThreadPoolExecutor(8) as pool:
-        ids = list(pool.map(tiling.upload, pictures))
+        ids = list(pool.map(tiling_server.upload, pictures))
     assert len(set(ids)) == 4
     assert ids[:4] == ids[4:]
     for image_id in ids[:4]:
-        assert tiling.click(image_id, *CENTRES[0].tolist()).status_code == 200
+        assert tiling_server.click(image_id, *CENTRES[0].tolist()).status_code == 200
 
 
-def test_a_damaged_large_image_leaves_nothing(tiling: Server) -> None:
-    objects = tiling.data_dir / "objects"
+def test_a_damaged_large_image_leaves_nothing(tiling_server: Server) -> None:
+    objects = tiling_server.data_dir / "objects"
     before = sorted(objects.rglob("*"))
-    data = png(IMAGE.crop((5, 5, 2000, 2000)))
-    answer = tiling.client.post("/v1/images", content=data[: len(data) * 3 // 4])
+    data = encode_png(IMAGE.crop((5, 5, 2000, 2000)))
+    answer = tiling_server.client.post("/v1/images", content=data[: len(data) * 3 // 4])
     assert answer.status_code == 422
     assert answer.json()["field"] == "file"
     assert [p for p in sorted(objects.rglob("*")) if p not in before and p.is_file()] == []
@@ -297,16 +307,18 @@ def test_a_damaged_large_image_leaves_nothing(tiling: Server) -> None:
 
 @pytest.mark.parametrize("shares_images", [True, False])
 def test_workers_encode_tiles(tmp_path: Path, redis: ExternalRedis, shares_images: bool) -> None:
-    """With the object store at hand, or sent the pixels of the tile."""
+    """They read the image from the object store, or are sent the pixels of the tile."""
     worker = Encoder(tmp_path / ("a" if shares_images else "b"), redis_url=redis.url)
     settings = {"tile_from_px": "1024", "encoder_url": f"ipv4:{worker.target}", "redis_url": redis.url}
     server = Server(tmp_path / "a", **settings, send_images=str(not shares_images))
     try:
         server.wait_ready()
         worker.wait_ready()
-        image_id = server.upload(png(IMAGE))
+        image_id = server.upload(encode_png(IMAGE))
         for cx, cy in CENTRES[[60, 300]].tolist():
-            assert iou(decoded(best(server.click(image_id, cx, cy).json())), disc(cx, cy)) > 0.75
+            assert (
+                iou(decode_mask(best_mask(server.click(image_id, cx, cy).json())), draw_disc(cx, cy)) > 0.75
+            )
         assert server.client.get(f"/v1/images/{image_id}/embedding").status_code == 200
         assert worker.metric('segserve_encoded_images_total{model="starter"}') == 3
     finally:

@@ -15,11 +15,11 @@ from pycocotools import mask as coco
 from segserve.masks.geometry import iou
 from tests import drawn
 from tests.serving import Server
-from tests.wire.test_jobs import accepted, ended, results
+from tests.wire.responses import accepted_job_id, read_results, wait_until_ended
 
 VALUES, LABELS = drawn.volume()
 MIDDLE = 10
-SEEN = {label: (cell.begin, cell.end) for label, cell in enumerate(drawn.CELLS, 1)}
+FRAME_RANGES = {label: (cell.begin, cell.end) for label, cell in enumerate(drawn.CELLS, 1)}
 
 
 def upload(server: Server, content: bytes) -> str:
@@ -29,7 +29,7 @@ def upload(server: Server, content: bytes) -> str:
     return file_id
 
 
-def nifti(values: np.ndarray, folder: Path) -> bytes:
+def encode_nifti(values: np.ndarray, folder: Path) -> bytes:
     path = folder / "volume.nii.gz"
     image = sitk.GetImageFromArray(values)
     image.SetSpacing((0.5, 0.5, 2.0))
@@ -37,7 +37,7 @@ def nifti(values: np.ndarray, folder: Path) -> bytes:
     return path.read_bytes()
 
 
-def frames(values: np.ndarray) -> bytes:
+def encode_frames(values: np.ndarray) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for index, frame in enumerate(values):
@@ -58,8 +58,8 @@ def submit(server: Server, kind: str, file_id: str, **params: Any) -> httpx.Resp
     )
 
 
-def masks(lines: list[dict[str, Any]], word: str) -> dict[int, dict[int, np.ndarray]]:
-    """By object and slice."""
+def masks_by_object(lines: list[dict[str, Any]], word: str) -> dict[int, dict[int, np.ndarray]]:
+    """The masks [H, W] of each object, by frame or slice."""
     found: dict[int, dict[int, np.ndarray]] = {}
     for line in lines:
         for each in line["objects"]:
@@ -69,23 +69,23 @@ def masks(lines: list[dict[str, Any]], word: str) -> dict[int, dict[int, np.ndar
 
 @pytest.fixture(scope="module")
 def volume_id(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return upload(server, nifti(VALUES, tmp_path_factory.mktemp("volume")))
+    return upload(server, encode_nifti(VALUES, tmp_path_factory.mktemp("volume")))
 
 
 @pytest.fixture(scope="module")
 def frames_id(server: Server) -> str:
-    return upload(server, frames(VALUES))
+    return upload(server, encode_frames(VALUES))
 
 
 def test_cells_of_a_volume_are_followed_until_they_end(server: Server, volume_id: str) -> None:
-    objects = [{"object_id": label, "prompts": [click(label, MIDDLE, "slice")]} for label in SEEN]
-    job = ended(server, accepted(submit(server, "volume", volume_id, objects=objects)))
+    objects = [{"object_id": label, "prompts": [click(label, MIDDLE, "slice")]} for label in FRAME_RANGES]
+    job = wait_until_ended(server, accepted_job_id(submit(server, "volume", volume_id, objects=objects)))
     assert (job["state"], job["progress"]["done"]) == ("succeeded", len(VALUES)), job
-    lines = results(server, job["job_id"])
+    lines = read_results(server, job["job_id"])
     assert [line["slice"] for line in lines] == [*range(MIDDLE, 24), *range(MIDDLE - 1, -1, -1)]
-    found = masks(lines, "slice")
-    for label, seen in SEEN.items():
-        assert (min(found[label]), max(found[label])) == seen
+    found = masks_by_object(lines, "slice")
+    for label, frame_range in FRAME_RANGES.items():
+        assert (min(found[label]), max(found[label])) == frame_range
         assert min(iou(mask, LABELS[at] == label) for at, mask in found[label].items()) >= 0.8
 
 
@@ -101,72 +101,78 @@ def test_a_volume_is_cut_along_another_axis(server: Server, volume_id: str) -> N
         axis=1,
         direction="forward",
     )
-    job = ended(server, accepted(answer))
+    job = wait_until_ended(server, accepted_job_id(answer))
     assert job["progress"]["total"] == VALUES.shape[1] - at
-    first = results(server, job["job_id"])[0]
+    first = read_results(server, job["job_id"])[0]
     assert (first["slice"], first["height"], first["width"]) == (at, VALUES.shape[0], VALUES.shape[2])
-    assert iou(masks([first], "slice")[4][at], LABELS[:, at] == 1) > 0.5
+    assert iou(masks_by_object([first], "slice")[4][at], LABELS[:, at] == 1) > 0.5
 
 
 @pytest.mark.parametrize(("slices", "annotated"), [("first", 1), ("centre", 2), ("largest", 3)])
 def test_prompts_are_made_from_a_reference(
     server: Server, volume_id: str, tmp_path: Path, slices: str, annotated: int
 ) -> None:
-    reference = {"file_id": upload(server, nifti(LABELS, tmp_path)), "labels": [1], "slices": slices}
-    asked = {**reference, "annotated": annotated, "prompt": "box"}
-    job = ended(server, accepted(submit(server, "volume", volume_id, reference=asked)))
-    found = masks(results(server, job["job_id"]), "slice")
+    reference = {"file_id": upload(server, encode_nifti(LABELS, tmp_path)), "labels": [1], "slices": slices}
+    with_prompts = {**reference, "annotated": annotated, "prompt": "box"}
+    job = wait_until_ended(
+        server, accepted_job_id(submit(server, "volume", volume_id, reference=with_prompts))
+    )
+    found = masks_by_object(read_results(server, job["job_id"]), "slice")
     assert found.keys() == {1}
-    assert set(found[1]) == set(range(SEEN[1][0], SEEN[1][1] + 1))
+    assert set(found[1]) == set(range(FRAME_RANGES[1][0], FRAME_RANGES[1][1] + 1))
 
 
 @pytest.mark.parametrize("values", [LABELS + 0.5, np.where(LABELS, 70_000, 0), LABELS.astype(np.int16) - 1])
 def test_a_reference_that_holds_no_labels(
     server: Server, volume_id: str, tmp_path: Path, values: np.ndarray
 ) -> None:
-    reference = {"file_id": upload(server, nifti(values.astype(np.float32), tmp_path))}
+    reference = {"file_id": upload(server, encode_nifti(values.astype(np.float32), tmp_path))}
     answer = submit(server, "volume", volume_id, reference=reference)
     assert (answer.status_code, answer.json()["field"]) == (422, "params.reference.file_id"), answer.text
 
 
-def test_marks_of_a_frame_count_together(server: Server, frames_id: str) -> None:
-    """A box around two cells, and a point that says which one is not meant."""
+def test_prompts_on_one_frame_are_used_together(server: Server, frames_id: str) -> None:
+    """A box around two cells, and a negative point on one of them."""
     box = {"frame": 10, "box": [40.0, 30.0, 175.0, 160.0]}
     ys, xs = np.nonzero(LABELS[10] == 2)
     not_this = {"frame": 10, "points": [[float(xs.mean()), float(ys.mean())]], "labels": [0]}
     on_it = click(1, 10, "frame")
     objects = [{"object_id": 5, "prompts": [box, not_this, on_it]}]
-    job = ended(server, accepted(submit(server, "video", frames_id, objects=objects, direction="forward")))
-    first = masks(results(server, job["job_id"])[:1], "frame")[5][10]
+    job = wait_until_ended(
+        server, accepted_job_id(submit(server, "video", frames_id, objects=objects, direction="forward"))
+    )
+    first = masks_by_object(read_results(server, job["job_id"])[:1], "frame")[5][10]
     assert iou(first, LABELS[10] == 1) > 0.8
 
 
 def test_a_stack_of_frames_is_a_video(server: Server, frames_id: str) -> None:
     objects = [{"object_id": 9, "prompts": [click(2, 0, "frame")]}]
     answer = submit(server, "video", frames_id, objects=objects, direction="forward")
-    job = ended(server, accepted(answer))
-    found = masks(results(server, job["job_id"]), "frame")[9]
+    job = wait_until_ended(server, accepted_job_id(answer))
+    found = masks_by_object(read_results(server, job["job_id"]), "frame")[9]
     assert set(found) == set(range(24))
     assert min(iou(mask, LABELS[at] == 2) for at, mask in found.items()) >= 0.8
 
 
-def test_what_is_added_later_changes_only_what_follows_it(server: Server, frames_id: str) -> None:
+def test_added_prompts_change_only_results_that_depend_on_them(server: Server, frames_id: str) -> None:
     objects = [{"object_id": 2, "prompts": [click(2, 0, "frame")]}]
-    job = ended(server, accepted(submit(server, "video", frames_id, objects=objects, direction="forward")))
-    before = results(server, job["job_id"])
+    job = wait_until_ended(
+        server, accepted_job_id(submit(server, "video", frames_id, objects=objects, direction="forward"))
+    )
+    before = read_results(server, job["job_id"])
     more = {"objects": [{"object_id": 3, "prompts": [click(3, 17, "frame")]}]}
     answer = server.client.post(f"/v1/jobs/{job['job_id']}/prompts", json=more)
     assert answer.status_code == 202, answer.text
     assert answer.json()["progress"]["done"] == 16, "two chunks of eight stay"
-    assert ended(server, job["job_id"])["state"] == "succeeded"
-    after = results(server, job["job_id"])
+    assert wait_until_ended(server, job["job_id"])["state"] == "succeeded"
+    after = read_results(server, job["job_id"])
     assert after[:17] == before[:17]
-    found = masks(after, "frame")
+    found = masks_by_object(after, "frame")
     assert set(found[3]) == set(range(17, 24))
     assert set(found[2]) == set(range(24))
 
 
-def asked(object_id: int = 1, **prompt: Any) -> dict[str, Any]:
+def object_prompts(object_id: int = 1, **prompt: Any) -> dict[str, Any]:
     return {"object_id": object_id, "prompts": [{"frame": 0} | prompt]}
 
 
@@ -177,18 +183,18 @@ POINTS = {"points": [[5, 5]]}
 @pytest.mark.parametrize(
     ("params", "field", "said"),
     [
-        ({"objects": [asked(**POINTS, frame=10_000)]}, f"{AT}.frame", "the file has 24"),
-        ({"objects": [asked(points=[[500, 5]])]}, f"{AT}.points.0", "outside"),
-        ({"objects": [asked()]}, AT, "empty"),
-        ({"objects": [asked(0, **POINTS)]}, "params.objects.0.object_id", ""),
+        ({"objects": [object_prompts(**POINTS, frame=10_000)]}, f"{AT}.frame", "the file has 24"),
+        ({"objects": [object_prompts(points=[[500, 5]])]}, f"{AT}.points.0", "outside"),
+        ({"objects": [object_prompts()]}, AT, "empty"),
+        ({"objects": [object_prompts(0, **POINTS)]}, "params.objects.0.object_id", ""),
         ({"objects": []}, "params.objects", ""),
-        ({"objects": [asked(**POINTS)] * 2}, "params.objects.1.object_id", "twice"),
-        ({"objects": [asked(**POINTS)], "engine": "memory"}, "params.engine", "no memory"),
-        ({"objects": [asked(**POINTS, slice=3)]}, AT, "frame, or slice"),
-        ({"objects": [asked(**POINTS, labels=[0])]}, "params.objects", "nothing but negative"),
+        ({"objects": [object_prompts(**POINTS)] * 2}, "params.objects.1.object_id", "twice"),
+        ({"objects": [object_prompts(**POINTS)], "engine": "memory"}, "params.engine", "no memory"),
+        ({"objects": [object_prompts(**POINTS, slice=3)]}, AT, "frame, or slice"),
+        ({"objects": [object_prompts(**POINTS, labels=[0])]}, "params.objects", "only negative"),
     ],
 )
-def test_what_cannot_be_followed(
+def test_invalid_prompts_are_refused(
     server: Server, frames_id: str, params: dict[str, Any], field: str, said: str
 ) -> None:
     answer = submit(server, "video", frames_id, **params)
@@ -198,7 +204,7 @@ def test_what_cannot_be_followed(
     assert said in problem["detail"]
 
 
-def test_files_that_are_of_another_kind(server: Server, frames_id: str, volume_id: str) -> None:
+def test_files_of_another_kind_are_refused(server: Server, frames_id: str, volume_id: str) -> None:
     objects = [{"object_id": 1, "prompts": [{"frame": 0, "points": [[5, 5]]}]}]
     assert submit(server, "video", volume_id, objects=objects).json()["field"] == "input.file_id"
     answer = submit(server, "volume", frames_id, objects=objects, axis=2)
@@ -208,7 +214,7 @@ def test_files_that_are_of_another_kind(server: Server, frames_id: str, volume_i
     assert submit(server, "video", "0" * 64, objects=objects).status_code == 404
 
 
-def test_prompts_are_for_jobs_that_take_some(server: Server) -> None:
+def test_prompts_are_refused_by_jobs_that_take_none(server: Server) -> None:
     body = {"kind": "batch", "input": {"image_ids": ["0" * 64]}, "params": {"operation": "embed"}}
     job = server.client.post("/v1/jobs", json=body).json()
     more = {"objects": [{"object_id": 3, "prompts": [{"frame": 0, "points": [[5, 5]]}]}]}
@@ -218,10 +224,12 @@ def test_prompts_are_for_jobs_that_take_some(server: Server) -> None:
 
 
 def test_all_cells_of_a_volume_without_prompts(server: Server, volume_id: str) -> None:
-    job = ended(server, accepted(submit(server, "volume", volume_id, engine="automatic", min_z_extent=3)))
+    job = wait_until_ended(
+        server, accepted_job_id(submit(server, "volume", volume_id, engine="automatic", min_z_extent=3))
+    )
     assert (job["state"], job["progress"]["done"]) == ("succeeded", 2 * len(VALUES)), job
-    found = masks(results(server, job["job_id"]), "slice")
-    for label, (begin, end) in SEEN.items():
+    found = masks_by_object(read_results(server, job["job_id"]), "slice")
+    for label, (begin, end) in FRAME_RANGES.items():
         middle = (begin + end) // 2
         [same] = [
             each
@@ -232,12 +240,14 @@ def test_all_cells_of_a_volume_without_prompts(server: Server, volume_id: str) -
 
 
 def test_cells_are_tracked(server: Server, frames_id: str) -> None:
-    job = ended(server, accepted(submit(server, "tracking", frames_id, params={"min_size": 60})))
+    job = wait_until_ended(
+        server, accepted_job_id(submit(server, "tracking", frames_id, params={"min_size": 60}))
+    )
     assert job["state"] == "succeeded", job
-    lines = results(server, job["job_id"])
+    lines = read_results(server, job["job_id"])
     assert {each["parent"] for line in lines for each in line["objects"]} == {None}
-    found = masks(lines, "frame")
-    for label, (begin, end) in SEEN.items():
+    found = masks_by_object(lines, "frame")
+    for label, (begin, end) in FRAME_RANGES.items():
         middle = (begin + end) // 2
         [same] = [
             each

@@ -22,7 +22,7 @@ def image_id(server: Server, nuclei: Path) -> str:
     return server.upload(nuclei, model="starter")
 
 
-def decoded(mask: dict[str, object]) -> np.ndarray:
+def decode_mask(mask: dict[str, object]) -> np.ndarray:
     return coco.decode(mask).astype(bool)
 
 
@@ -37,7 +37,7 @@ def test_upload_answers_the_size_and_the_same_id_each_time(server: Server, nucle
 
 
 @pytest.mark.parametrize("edge", [40, 2200], ids=["in memory", "in a temporary file"])
-def test_a_16_bit_tiff_either_way(server: Server, edge: int) -> None:
+def test_a_16_bit_tiff_in_a_form_or_as_the_body(server: Server, edge: int) -> None:
     data = io.BytesIO()
     tifffile.imwrite(data, np.arange(edge * edge, dtype=np.uint16).reshape(edge, edge))
     for answer in (
@@ -65,7 +65,7 @@ def test_a_click_answers_one_good_mask(server: Server, image_id: str) -> None:
     assert (body["model"], body["width"], body["height"]) == ("starter", 696, 520)
     [result] = body["results"]
     [mask] = result["masks"]
-    pixels = decoded(mask["mask"])
+    pixels = decode_mask(mask["mask"])
     assert pixels.shape == (520, 696)
     assert pixels[int(ON_A_NUCLEUS[1]), int(ON_A_NUCLEUS[0])]
     assert mask["area"] == pixels.sum()
@@ -83,7 +83,7 @@ def test_every_format_shows_the_same_mask(server: Server, image_id: str) -> None
             "mask"
         ]
 
-    pixels = decoded(ask("rle"))  # type: ignore[arg-type]
+    pixels = decode_mask(ask("rle"))  # type: ignore[arg-type]
     png = Image.open(io.BytesIO(base64.b64decode(str(ask("png")))))
     assert png.mode == "1"
     assert np.array_equal(np.asarray(png), pixels)
@@ -101,7 +101,7 @@ def test_accept_png_answers_the_picture_itself(server: Server, image_id: str) ->
     answer = server.client.post("/v1/segment", json=body, headers={"accept": "image/png"})
     assert answer.headers["content-type"] == "image/png"
     mask = server.click(image_id, *ON_A_NUCLEUS).json()["results"][0]["masks"][0]["mask"]
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), decoded(mask))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), decode_mask(mask))
     several = server.client.post(
         "/v1/segment", json={**body, "select": "all"}, headers={"accept": "image/png"}
     )
@@ -155,7 +155,7 @@ def test_a_mask_can_be_refined_in_three_ways(server: Server, image_id: str) -> N
         body = {"image_id": image_id, "prompts": [{**points, **prior}]}
         answer = server.client.post("/v1/segment", json=body)
         assert answer.status_code == 200, answer.text
-        return decoded(answer.json()["results"][0]["masks"][0]["mask"])
+        return decode_mask(answer.json()["results"][0]["masks"][0]["mask"])
 
     by_id, by_logits, by_mask = (
         refine(mask_id=first["mask_id"]),
@@ -169,7 +169,7 @@ def test_a_mask_can_be_refined_in_three_ways(server: Server, image_id: str) -> N
 def test_the_embedding_and_the_stock_decoder_fit_together(
     server: Server, image_id: str, tmp_path: Path
 ) -> None:
-    """What a browser does: fetch both, decode there, get the service's mask."""
+    """As a browser does: download both, decode there, get the mask of the service."""
     embedding = load(server.client.get(f"/v1/images/{image_id}/embedding").content)["embedding"]
     assert embedding.dtype == np.float16
     assert embedding.shape == (128, 32, 32)
@@ -187,12 +187,12 @@ def test_the_embedding_and_the_stock_decoder_fit_together(
         }
     )
     best = 1 + answer["iou_predictions"][0, 1:].argmax()
-    mask = decoded(server.click(image_id, *ON_A_NUCLEUS).json()["results"][0]["masks"][0]["mask"])
+    mask = decode_mask(server.click(image_id, *ON_A_NUCLEUS).json()["results"][0]["masks"][0]["mask"])
     found = answer["masks"][0, best] > 0
     assert (found & mask).sum() / (found | mask).sum() >= 0.999
 
 
-def test_deleting_an_image_takes_what_was_made_from_it_along(server: Server, noise: bytes) -> None:
+def test_everything_made_from_an_image_is_deleted_with_it(server: Server, noise: bytes) -> None:
     image_id = server.upload(noise)
     mask_id = server.click(image_id, 10, 10).json()["results"][0]["masks"][0]["mask_id"]
     for path in (f"/v1/images/{image_id}", "/livez", "/readyz", "/metrics", "/v1/models", "/"):
@@ -203,7 +203,7 @@ def test_deleting_an_image_takes_what_was_made_from_it_along(server: Server, noi
     assert server.click(image_id, 10, 10).status_code == 404
     assert server.client.delete(f"/v1/images/{image_id}").status_code == 404
     assert not list((server.data_dir / "objects").rglob(f"*{image_id}*/*"))
-    server.upload(noise)  # the same bytes again: the image is back, what was made before is not
+    server.upload(noise)  # the same bytes again: the image is back, its masks are not
     body = {"image_id": image_id, "prompts": [{"points": [[10, 10]], "mask_id": mask_id}]}
     assert server.client.post("/v1/segment", json=body).status_code == 404
 

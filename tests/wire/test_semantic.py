@@ -1,4 +1,4 @@
-"""The semantic route on a real server: every format, the areas, and what is refused."""
+"""Semantic segmentation on a real server: every format, the areas, and all refusals."""
 
 import io
 import re
@@ -41,7 +41,7 @@ EXPECTED[RED], EXPECTED[GREEN] = 1, 2
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def semantic_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("semantic")
     write(folder / "models", Channels())
     write(folder / "models", Channels(), name="fixed", fixed=True)
@@ -53,18 +53,18 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def image_id(serving: Server) -> str:
+def image_id(semantic_server: Server) -> str:
     file = io.BytesIO()
     Image.fromarray(picture()).save(file, "PNG")
-    return serving.upload(file.getvalue())
+    return semantic_server.upload(file.getvalue())
 
 
-def ask(serving: Server, image_id: str, **body: Any) -> httpx.Response:
-    return serving.client.post("/v1/semantic", json={"image_id": image_id, **body})
+def post_semantic(semantic_server: Server, image_id: str, **body: Any) -> httpx.Response:
+    return semantic_server.client.post("/v1/semantic", json={"image_id": image_id, **body})
 
 
-def asked(serving: Server, image_id: str, **body: Any) -> httpx.Response:
-    answer = ask(serving, image_id, **body)
+def classify(semantic_server: Server, image_id: str, **body: Any) -> httpx.Response:
+    answer = post_semantic(semantic_server, image_id, **body)
     assert answer.status_code == 200, answer.text
     return answer
 
@@ -78,10 +78,10 @@ READERS = {
 
 @pytest.mark.parametrize("name", READERS)
 def test_the_class_map_as_a_file_with_its_areas_in_a_header(
-    serving: Server, image_id: str, name: str
+    semantic_server: Server, image_id: str, name: str
 ) -> None:
     media_type, read = READERS[name]
-    answer = asked(serving, image_id, format=name, tile=[64, 64])
+    answer = classify(semantic_server, image_id, format=name, tile=[64, 64])
     assert answer.headers["content-type"] == media_type
     values = read(answer.content)
     assert values.dtype == np.uint8
@@ -91,12 +91,14 @@ def test_the_class_map_as_a_file_with_its_areas_in_a_header(
     assert "network" in answer.headers["server-timing"]
 
 
-def test_a_class_map_is_the_default(serving: Server, image_id: str) -> None:
-    np.testing.assert_array_equal(imagecodecs.png_decode(asked(serving, image_id).content), EXPECTED)
+def test_a_class_map_is_the_default(semantic_server: Server, image_id: str) -> None:
+    np.testing.assert_array_equal(
+        imagecodecs.png_decode(classify(semantic_server, image_id).content), EXPECTED
+    )
 
 
-def test_one_object_for_each_class_that_occurs(serving: Server, image_id: str) -> None:
-    answer = asked(serving, image_id, format="rle").json()
+def test_one_object_for_each_class_that_occurs(semantic_server: Server, image_id: str) -> None:
+    answer = classify(semantic_server, image_id, format="rle").json()
     assert (answer["model"], answer["width"], answer["height"]) == ("colours", SIZE[1], SIZE[0])
     assert [each["class"] for each in answer["objects"]] == ["red", "green"]
     for value, each in enumerate(answer["objects"], start=1):
@@ -106,33 +108,36 @@ def test_one_object_for_each_class_that_occurs(serving: Server, image_id: str) -
     for value, each in enumerate(answer["classes"], start=1):
         assert each["area"] == np.count_nonzero(value == EXPECTED)
         assert each["fraction"] == pytest.approx(np.mean(value == EXPECTED))
-    outlines = asked(serving, image_id, format="polygon").json()["objects"]
+    outlines = classify(semantic_server, image_id, format="polygon").json()["objects"]
     assert [each["mask"]["type"] for each in outlines] == ["Polygon", "Polygon"]
 
 
-def test_coco(serving: Server, image_id: str) -> None:
-    answer = asked(serving, image_id, format="coco").json()
+def test_coco(semantic_server: Server, image_id: str) -> None:
+    answer = classify(semantic_server, image_id, format="coco").json()
     assert [each["name"] for each in answer["categories"]] == ["red", "green"]
     np.testing.assert_array_equal(coco_mask.decode(answer["annotations"][1]["segmentation"]), EXPECTED == 2)
 
 
-def test_an_overlay_is_the_image_with_the_classes_drawn_on_it(serving: Server, image_id: str) -> None:
-    drawn = imagecodecs.png_decode(asked(serving, image_id, format="overlay").content)
+def test_an_overlay_is_the_image_with_the_classes_drawn_on_it(semantic_server: Server, image_id: str) -> None:
+    drawn = imagecodecs.png_decode(classify(semantic_server, image_id, format="overlay").content)
     changed = (drawn != picture()).any(axis=2)
     np.testing.assert_array_equal(changed, EXPECTED > 0)
 
 
-def test_probabilities_are_what_the_network_says(serving: Server, image_id: str) -> None:
-    answer = asked(serving, image_id, format="probabilities", threshold=1.0)
+def test_probabilities_are_those_of_the_network(semantic_server: Server, image_id: str) -> None:
+    answer = classify(semantic_server, image_id, format="probabilities", threshold=1.0)
     found = np.load(io.BytesIO(answer.content))
     expected = 1 / (1 + np.exp(-20 * (picture().transpose(2, 0, 1) / 255 - 0.5)))
     assert (found.dtype, found.shape) == (np.float16, (3, *SIZE))
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-def test_thresholds_for_all_classes_or_for_one(serving: Server, image_id: str) -> None:
+def test_thresholds_for_all_classes_or_for_one(semantic_server: Server, image_id: str) -> None:
     def present(**body: Any) -> list[str]:
-        return [each["class"] for each in asked(serving, image_id, format="rle", **body).json()["objects"]]
+        return [
+            each["class"]
+            for each in classify(semantic_server, image_id, format="rle", **body).json()["objects"]
+        ]
 
     assert present(threshold=0.99) == ["red", "green"]  # they are 0.997 and 0.9999
     assert present(threshold=0.998) == ["green"]
@@ -140,61 +145,65 @@ def test_thresholds_for_all_classes_or_for_one(serving: Server, image_id: str) -
     assert present(threshold={"green": 1.0}) == ["red"]
 
 
-def test_post_processing(serving: Server, image_id: str) -> None:
-    answer = asked(serving, image_id, format="npy", postprocess={"min_size": 1501})
+def test_post_processing(semantic_server: Server, image_id: str) -> None:
+    answer = classify(semantic_server, image_id, format="npy", postprocess={"min_size": 1501})
     np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), np.where(EXPECTED == 2, 0, EXPECTED))
-    answer = asked(serving, image_id, format="npy", postprocess={"min_size": 1500})
+    answer = classify(semantic_server, image_id, format="npy", postprocess={"min_size": 1500})
     np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), EXPECTED)
 
 
-def test_a_background_in_the_middle_of_the_channels(serving: Server, image_id: str) -> None:
-    answer = asked(serving, image_id, format="npy", model="striped")
+def test_a_background_in_the_middle_of_the_channels(semantic_server: Server, image_id: str) -> None:
+    answer = classify(semantic_server, image_id, format="npy", model="striped")
     np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), np.where(EXPECTED == 1, 1, 0))
-    assert serving.client.get("/v1/models/striped").json()["classes"] == ["a", "b"]
+    assert semantic_server.client.get("/v1/models/striped").json()["classes"] == ["a", "b"]
 
 
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "a threshold above 1": ({"threshold": 1.5}, 422, "threshold"),
     "a threshold below 0": ({"threshold": {"red": -0.1}}, 422, "threshold"),
-    "a class that is none": ({"threshold": {"purple": 0.5}}, 422, "threshold"),
+    "an unknown class": ({"threshold": {"purple": 0.5}}, 422, "threshold"),
     "an overlap of all": ({"overlap": 1.0}, 422, "overlap"),
     "a tile of another multiple": ({"tile": [60, 64]}, 422, "tile"),
     "another tile for a fixed graph": ({"tile": [128, 128], "model": "fixed"}, 422, "tile"),
     "a negative radius": ({"postprocess": {"opening": -1}}, 422, "postprocess.opening"),
-    "a step that is none": ({"postprocess": {"magic": 1}}, 422, "postprocess.magic"),
-    "flips that are none": ({"tta_flips": "diagonal"}, 422, "tta_flips"),
+    "an unknown step": ({"postprocess": {"magic": 1}}, 422, "postprocess.magic"),
+    "unknown flips": ({"tta_flips": "diagonal"}, 422, "tta_flips"),
     "a promptable model": ({"model": "starter"}, 422, "model"),
-    "a model that is none": ({"model": "absent"}, 404, "model"),
-    "an image that is none": ({"image_id": "absent"}, 404, "image_id"),
+    "an unknown model": ({"model": "absent"}, 404, "model"),
+    "an unknown image": ({"image_id": "absent"}, 404, "image_id"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_is_refused_by_name(serving: Server, image_id: str, name: str) -> None:
+def test_invalid_requests_name_the_field_at_fault(semantic_server: Server, image_id: str, name: str) -> None:
     body, status, field = REFUSED[name]
-    answer = ask(serving, **{"image_id": image_id, **body})
+    answer = post_semantic(semantic_server, **{"image_id": image_id, **body})
     assert answer.status_code == status, answer.text
     assert answer.json()["field"].startswith(field)
     assert answer.json()["remedy"]
 
 
-def test_a_semantic_model_takes_no_clicks(serving: Server, image_id: str) -> None:
-    answer = serving.click(image_id, 5, 5, model="colours")
+def test_a_semantic_model_takes_no_clicks(semantic_server: Server, image_id: str) -> None:
+    answer = semantic_server.click(image_id, 5, 5, model="colours")
     assert (answer.status_code, answer.json()["field"]) == (422, "model")
     assert "classes of pixels" in answer.json()["detail"]
 
 
 @pytest.fixture(scope="module")
-def stub(serving: Server) -> Iterator[Any]:
-    found = re.search(r"gRPC at (\S+)", serving.log.read_text())
+def stub(semantic_server: Server) -> Iterator[Any]:
+    found = re.search(r"gRPC at (\S+)", semantic_server.log.read_text())
     assert found
     with grpc.insecure_channel(found[1]) as channel:
         yield SegmentationServiceStub(channel)
 
 
 @pytest.mark.parametrize("name", SemanticFormat)
-def test_grpc_answers_as_rest(serving: Server, stub: Any, image_id: str, name: SemanticFormat) -> None:
-    by_rest = asked(serving, image_id, format=name, tta_flips="both", tile=[64, 128], threshold={"red": 0.6})
+def test_grpc_answers_as_rest(
+    semantic_server: Server, stub: Any, image_id: str, name: SemanticFormat
+) -> None:
+    by_rest = classify(
+        semantic_server, image_id, format=name, tta_flips="both", tile=[64, 128], threshold={"red": 0.6}
+    )
     by_grpc = stub.Semantic(
         pb.SemanticRequest(
             image_id=image_id,

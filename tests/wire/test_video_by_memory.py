@@ -23,7 +23,7 @@ from tests.files import sample_files
 from tests.sam2_memory import reference
 from tests.sam2_memory.test_network_steps import write_bundle
 from tests.serving import Server
-from tests.wire.test_jobs import PATIENCE_S, accepted, ended, results
+from tests.wire.responses import JOB_TIMEOUT_S, accepted_job_id, read_results, wait_until_ended
 
 EDGE = 128
 CHUNK = 8
@@ -34,7 +34,7 @@ OBJECTS = [
 
 
 @pytest.fixture(scope="module")
-def remembering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def memory_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("memory")
     (models := folder / "models" / "m").mkdir(parents=True)
     write_bundle(models, f"hiera_{reference.TINY}")
@@ -44,37 +44,39 @@ def remembering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert server.stop() == 0
 
 
-def clip(server: Server, folder: Path, count: int) -> str:
+def upload_clip(server: Server, folder: Path, count: int) -> str:
     pictures = {
         f"{i:04d}.png": sample_files.encode_png(frame) for i, frame in enumerate(reference.frames(count))
     }
     path = sample_files.write_zip(folder / "clip.zip", pictures)
-    file_id: str = server.client.post("/v1/files", content=path.read_bytes()).json()["file_id"]
+    file_id: str = server.client.post("/v1/files", read_bytes=path.read_bytes()).json()["file_id"]
     return file_id
 
 
 def submit(server: Server, file_id: str, **params: Any) -> str:
-    asked = {"engine": "memory", "image_size": EDGE, "objects": OBJECTS, **params}
-    body = {"kind": "video", "model": "m", "input": {"file_id": file_id}, "params": asked}
-    return accepted(server.client.post("/v1/jobs", json=body))
+    options = {"engine": "memory", "image_size": EDGE, "objects": OBJECTS, **params}
+    body = {"kind": "video", "model": "m", "input": {"file_id": file_id}, "params": options}
+    return accepted_job_id(server.client.post("/v1/jobs", json=body))
 
 
-def content(server: Server, job_id: str) -> bytes:
+def read_bytes(server: Server, job_id: str) -> bytes:
     return server.client.get(f"/v1/jobs/{job_id}/results").content
 
 
-def workers(server: Server) -> list[int]:
-    """The processes that run the server's jobs."""
+def find_worker_pids(server: Server) -> list[int]:
+    """The processes that run the jobs of the server."""
     found = subprocess.run(
         ["pgrep", "-P", str(server.process.pid), "-f", "segserve.cli worker"], capture_output=True, text=True
     )
     return [int(pid) for pid in found.stdout.split()]
 
 
-def test_a_job_finds_what_the_engine_finds(remembering: Server, tmp_path: Path) -> None:
-    job = ended(remembering, submit(remembering, clip(remembering, tmp_path, reference.COUNT)))
+def test_a_job_answers_what_the_engine_computes(memory_server: Server, tmp_path: Path) -> None:
+    job = wait_until_ended(
+        memory_server, submit(memory_server, upload_clip(memory_server, tmp_path, reference.COUNT))
+    )
     assert (job["state"], job["progress"]["total"]) == ("succeeded", reference.COUNT), job
-    lines = results(remembering, job["job_id"])
+    lines = read_results(memory_server, job["job_id"])
     assert [line["frame"] for line in lines] == list(range(reference.COUNT))
     kept = write_bundle(tmp_path, f"hiera_{reference.TINY}")
     session = Sam2Session(Sam2VideoNetwork.load(kept, image_size=EDGE), reference.SIZE, reference.COUNT)
@@ -89,23 +91,23 @@ def test_a_job_finds_what_the_engine_finds(remembering: Server, tmp_path: Path) 
             assert np.array_equal(found.get(object_id, np.zeros_like(mask)), mask)
 
 
-def test_a_correction_goes_on_from_a_state_before_it(remembering: Server, tmp_path: Path) -> None:
-    file_id = clip(remembering, tmp_path, 9 * CHUNK)
-    job_id = submit(remembering, file_id, direction="forward")
-    ended(remembering, job_id)
-    states = list(remembering.data_dir.glob(f"objects/**/{job_id}/**/*.state"))
+def test_a_correction_goes_on_from_a_state_before_it(memory_server: Server, tmp_path: Path) -> None:
+    file_id = upload_clip(memory_server, tmp_path, 9 * CHUNK)
+    job_id = submit(memory_server, file_id, direction="forward")
+    wait_until_ended(memory_server, job_id)
+    states = list(memory_server.data_dir.glob(f"objects/**/{job_id}/**/*.state"))
     assert len(states) == 2, "after eight chunks, and the last"
-    before = content(remembering, job_id).splitlines()
+    before = read_bytes(memory_server, job_id).splitlines()
     more = {
         "objects": [
             {"object_id": 4, "prompts": [{"frame": 66, "points": [[90, 60]], "labels": [0]}]},
             {"object_id": 9, "prompts": [{"frame": 69, "points": [[30, 30]]}]},
         ]
     }
-    answer = remembering.client.post(f"/v1/jobs/{job_id}/prompts", json=more)
+    answer = memory_server.client.post(f"/v1/jobs/{job_id}/prompts", json=more)
     assert (answer.status_code, answer.json()["progress"]["done"]) == (202, 8 * CHUNK)
-    assert ended(remembering, job_id)["state"] == "succeeded"
-    after = content(remembering, job_id).splitlines()
+    assert wait_until_ended(memory_server, job_id)["state"] == "succeeded"
+    after = read_bytes(memory_server, job_id).splitlines()
     assert after[:66] == before[:66]
     assert after[66:] != before[66:]
     known = [{each["object_id"] for each in json.loads(line)["objects"]} for line in after]
@@ -114,28 +116,28 @@ def test_a_correction_goes_on_from_a_state_before_it(remembering: Server, tmp_pa
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.large)])
 def test_workers_are_killed_and_the_results_are_the_same(
-    remembering: Server, tmp_path: Path, kills: int
+    memory_server: Server, tmp_path: Path, kills: int
 ) -> None:
-    file_id = clip(remembering, tmp_path, 3 * CHUNK * kills)
-    undisturbed = submit(remembering, file_id)
-    assert ended(remembering, undisturbed)["state"] == "succeeded"
-    rng, job_id, killed = random.Random(kills), submit(remembering, file_id), set[int]()
+    file_id = upload_clip(memory_server, tmp_path, 3 * CHUNK * kills)
+    undisturbed = submit(memory_server, file_id)
+    assert wait_until_ended(memory_server, undisturbed)["state"] == "succeeded"
+    rng, job_id, killed = random.Random(kills), submit(memory_server, file_id), set[int]()
     for kill in range(kills):
-        wanted = rng.randrange(3 * CHUNK * kill, 3 * CHUNK * kill + 2 * CHUNK)
-        deadline = time.monotonic() + PATIENCE_S
-        while (job := remembering.client.get(f"/v1/jobs/{job_id}").json())["progress"]["done"] < wanted:
+        kill_at = rng.randrange(3 * CHUNK * kill, 3 * CHUNK * kill + 2 * CHUNK)
+        deadline = time.monotonic() + JOB_TIMEOUT_S
+        while (job := memory_server.client.get(f"/v1/jobs/{job_id}").json())["progress"]["done"] < kill_at:
             assert time.monotonic() < deadline, job
             time.sleep(0.02)
         time.sleep(rng.random() / 2)
-        for pid in workers(remembering):
+        for pid in find_worker_pids(memory_server):
             subprocess.run(["kill", "-9", str(pid)], check=False)
             killed.add(pid)
-    job = ended(remembering, job_id)
+    job = wait_until_ended(memory_server, job_id)
     assert (job["state"], job["progress"]["done"]) == ("succeeded", 3 * CHUNK * kills), job
     assert len(killed) == kills
-    assert content(remembering, job_id) == content(remembering, undisturbed)
-    with remembering.client.stream("GET", f"/v1/jobs/{job_id}/events") as events:
-        told = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: ")]
-    done = [each["progress"]["done"] for each in told]
+    assert read_bytes(memory_server, job_id) == read_bytes(memory_server, undisturbed)
+    with memory_server.client.stream("GET", f"/v1/jobs/{job_id}/events") as events:
+        states = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: ")]
+    done = [each["progress"]["done"] for each in states]
     assert done == sorted(done), "nothing that was published is lost"
     assert set(range(0, 3 * CHUNK * kills + 1, CHUNK)) == set(done), "nor published twice, or in another way"

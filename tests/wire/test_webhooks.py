@@ -13,16 +13,15 @@ import standardwebhooks
 
 from tests.jobs.webhook_receiver import WebhookReceiver
 from tests.serving import Server
-from tests.wire.test_bad_input import refused
-from tests.wire.test_jobs import accepted, ended
+from tests.wire.responses import accepted_job_id, assert_refused, wait_until_ended
 
 SECRET = "whsec_" + "c2Vnc2VydmU" * 4
 PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def telling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service that may tell this machine."""
+def webhook_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service that may send webhooks to this machine."""
     running = Server(
         tmp_path_factory.mktemp("telling"),
         webhook_hosts='["127.0.0.1"]',
@@ -44,8 +43,8 @@ def submit(server: Server, webhook: str, *image_ids: str) -> httpx.Response:
     return server.client.post("/v1/jobs", json=body)
 
 
-def told(receiver: WebhookReceiver) -> dict[str, Any]:
-    """What came, once something did."""
+def receive_webhook(receiver: WebhookReceiver) -> dict[str, Any]:
+    """Wait for a webhook, and return its verified body."""
     deadline = time.monotonic() + PATIENCE_S
     while not receiver.received:
         assert time.monotonic() < deadline
@@ -55,36 +54,36 @@ def told(receiver: WebhookReceiver) -> dict[str, Any]:
     return found
 
 
-def test_a_job_tells_that_it_ended(telling: Server, noise: bytes) -> None:
+def test_a_webhook_is_sent_when_a_job_ends(webhook_server: Server, noise: bytes) -> None:
     with WebhookReceiver().listening() as receiver:
-        job_id = accepted(submit(telling, f"{receiver.url}/done", telling.upload(noise)))
-        assert told(receiver) == telling.client.get(f"/v1/jobs/{job_id}").json()
+        job_id = accepted_job_id(submit(webhook_server, f"{receiver.url}/done", webhook_server.upload(noise)))
+        assert receive_webhook(receiver) == webhook_server.client.get(f"/v1/jobs/{job_id}").json()
         receiver.received.clear()
-        job_id = accepted(submit(telling, f"{receiver.url}/done"))
-        telling.client.delete(f"/v1/jobs/{job_id}")
-        assert told(receiver)["job_id"] == job_id
+        job_id = accepted_job_id(submit(webhook_server, f"{receiver.url}/done"))
+        webhook_server.client.delete(f"/v1/jobs/{job_id}")
+        assert receive_webhook(receiver)["job_id"] == job_id
 
 
-def test_it_is_told_although_all_died_before(telling: Server) -> None:
-    """The receiver is away when the job ends, and then so is the service."""
+def test_a_webhook_is_sent_although_receiver_and_service_failed(webhook_server: Server) -> None:
+    """The receiver is away when the job ends, and the service is killed then."""
     receiver = WebhookReceiver()
     with receiver.listening():
         pass
-    job_id = accepted(submit(telling, receiver.url))
-    assert ended(telling, job_id)["state"] == "succeeded"
-    telling.kill()
+    job_id = accepted_job_id(submit(webhook_server, receiver.url))
+    assert wait_until_ended(webhook_server, job_id)["state"] == "succeeded"
+    webhook_server.kill()
     with WebhookReceiver(port=receiver.port).listening() as back:
-        telling.start()
-        assert told(back)["job_id"] == job_id
+        webhook_server.start()
+        assert receive_webhook(back)["job_id"] == job_id
 
 
-def test_what_may_not_be_told_is_refused_at_once(server: Server, telling: Server) -> None:
-    found = refused(submit(server, "https://example.org/"), 403, "not_allowed", "webhook")
+def test_urls_that_are_not_allowed_are_refused_at_once(server: Server, webhook_server: Server) -> None:
+    found = assert_refused(submit(server, "https://example.org/"), 403, "not_allowed", "webhook")
     assert "SEGSERVE_WEBHOOK_HOSTS" in found["remedy"]
-    refused(submit(telling, "https://example.org/"), 403, "not_allowed", "webhook")
-    refused(submit(telling, "ftp://127.0.0.1/"), 422, "bad_input", "webhook")
-    refused(submit(telling, ""), 422, "bad_input", "webhook")
-    refused(submit(telling, "http://127.0.0.1/" + "x" * 3000), 422, "bad_input", "webhook")
+    assert_refused(submit(webhook_server, "https://example.org/"), 403, "not_allowed", "webhook")
+    assert_refused(submit(webhook_server, "ftp://127.0.0.1/"), 422, "bad_input", "webhook")
+    assert_refused(submit(webhook_server, ""), 422, "bad_input", "webhook")
+    assert_refused(submit(webhook_server, "http://127.0.0.1/" + "x" * 3000), 422, "bad_input", "webhook")
 
 
 def test_without_a_secret_it_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class EncoderServiceStub:
-    """What encoder workers do for the API: images in, embeddings in the shared cache. Not for the outside.
+    """What encoder workers do for the API: they encode images and store the embeddings in the shared cache. It is not meant
+    for clients.
     """
 
     def __init__(self, channel):
@@ -43,11 +44,12 @@ class EncoderServiceStub:
 
 
 class EncoderServiceServicer:
-    """What encoder workers do for the API: images in, embeddings in the shared cache. Not for the outside.
+    """What encoder workers do for the API: they encode images and store the embeddings in the shared cache. It is not meant
+    for clients.
     """
 
     def Encode(self, request, context):
-        """Encode a stored image. Idempotent: the same request twice costs time and nothing else.
+        """Encode a stored image. Idempotent: a repeated request costs time, and changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +72,8 @@ def add_EncoderServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EncoderService:
-    """What encoder workers do for the API: images in, embeddings in the shared cache. Not for the outside.
+    """What encoder workers do for the API: they encode images and store the embeddings in the shared cache. It is not meant
+    for clients.
     """
 
     @staticmethod

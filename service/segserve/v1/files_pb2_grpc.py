@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FileServiceStub:
-    """Videos, stacks, volumes and archives, for jobs to work on. Mirrors REST's /v1/files.
+    """Videos, stacks, volumes and zips, for jobs to work on. The same as REST's /v1/files.
     """
 
     def __init__(self, channel):
@@ -53,19 +53,19 @@ class FileServiceStub:
 
 
 class FileServiceServicer:
-    """Videos, stacks, volumes and archives, for jobs to work on. Mirrors REST's /v1/files.
+    """Videos, stacks, volumes and zips, for jobs to work on. The same as REST's /v1/files.
     """
 
     def UploadFile(self, request_iterator, context):
         """Store a video (mp4, mov, webm, avi, gif), a stack (TIFF, zip of pictures) or a volume (NIfTI, NRRD, MetaImage, zip
-        of a DICOM series). What it is is found out from its content. The same bytes have the same id.
+        of a DICOM series). Its kind is detected from its content. The same bytes have the same id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetFile(self, request, context):
-        """What a stored file is.
+        """Kind, size and frame rate of a stored file.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +105,7 @@ def add_FileServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FileService:
-    """Videos, stacks, volumes and archives, for jobs to work on. Mirrors REST's /v1/files.
+    """Videos, stacks, volumes and zips, for jobs to work on. The same as REST's /v1/files.
     """
 
     @staticmethod

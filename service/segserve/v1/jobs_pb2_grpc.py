@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class JobServiceStub:
-    """Long work that goes on whatever dies meanwhile. Mirrors REST's /v1/jobs.
+    """Long work in the background, which goes on if processes or machines fail. The same as REST's /v1/jobs.
     """
 
     def __init__(self, channel):
@@ -78,61 +78,61 @@ class JobServiceStub:
 
 
 class JobServiceServicer:
-    """Long work that goes on whatever dies meanwhile. Mirrors REST's /v1/jobs.
+    """Long work in the background, which goes on if processes or machines fail. The same as REST's /v1/jobs.
     """
 
     def SubmitJob(self, request, context):
-        """Begin long work.
+        """Submit long work.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """A job as it is now.
+        """State and progress of a job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """The newest jobs, 100 at most.
+        """The newest jobs, at most 100.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Follow a job until it has ended: its state now and then.
+        """Follow a job until it has ended: a stream of its state and progress.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadResults(self, request, context):
-        """What is done so far, one message for each image, frame or slice, in order.
+        """Read the results that are done so far: one message for each image, frame or slice, in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Stop a job within one image or frame. What it has finished can still be read.
+        """Stop a job within one image or frame. Its finished results can still be read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddPrompts(self, request, context):
-        """Add objects and corrections to a job on a video or a volume, while it runs or after: what follows them is made
-        again, the rest stays.
+        """Add objects and corrections to a job on a video or a volume, while it runs or after. Results that depend on them
+        are computed again, the rest stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetryJob(self, request, context):
-        """Try what failed or was cancelled again, from the last finished part on.
+        """Run a failed or cancelled job again, from the last finished part on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,7 +190,7 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """Long work that goes on whatever dies meanwhile. Mirrors REST's /v1/jobs.
+    """Long work in the background, which goes on if processes or machines fail. The same as REST's /v1/jobs.
     """
 
     @staticmethod

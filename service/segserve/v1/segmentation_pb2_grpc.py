@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SegmentationServiceStub:
-    """Encode an image once, then answer every prompt on it in milliseconds. Mirrors REST, version 1.
+    """Encode an image once, then answer every prompt on it in milliseconds. The same as REST, version 1.
 
     Coordinates are pixels of the original image, (x, y), origin top left. Errors carry google.rpc.ErrorInfo with
     the same stable reasons as REST's problem types, BadRequest with the field at fault, and RetryInfo.
@@ -86,14 +86,14 @@ class SegmentationServiceStub:
 
 
 class SegmentationServiceServicer:
-    """Encode an image once, then answer every prompt on it in milliseconds. Mirrors REST, version 1.
+    """Encode an image once, then answer every prompt on it in milliseconds. The same as REST, version 1.
 
     Coordinates are pixels of the original image, (x, y), origin top left. Errors carry google.rpc.ErrorInfo with
     the same stable reasons as REST's problem types, BadRequest with the field at fault, and RetryInfo.
     """
 
     def UploadImage(self, request_iterator, context):
-        """Store an image. The first message says how to read it, the others carry its bytes in order.
+        """Store an image. The first message has the options for reading it, the others its bytes in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,35 +107,35 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteImage(self, request, context):
-        """Delete an image and all that was made from it.
+        """Delete an image and everything that was made from it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Segment(self, request, context):
-        """Masks for prompts on an image.
+        """Find masks for prompts on an image.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Automatic(self, request, context):
-        """All objects of an image, without prompts.
+        """Find all objects of an image, without prompts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Semantic(self, request, context):
-        """A class for every pixel, by a U-Net or its kin.
+        """Give every pixel a class, by a U-Net or another semantic network.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Instances(self, request, context):
-        """Objects of known classes on an image.
+        """Find the objects of the classes that a Mask R-CNN knows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,7 +149,7 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """The models that are here.
+        """All models.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -212,7 +212,7 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SegmentationService:
-    """Encode an image once, then answer every prompt on it in milliseconds. Mirrors REST, version 1.
+    """Encode an image once, then answer every prompt on it in milliseconds. The same as REST, version 1.
 
     Coordinates are pixels of the original image, (x, y), origin top left. Errors carry google.rpc.ErrorInfo with
     the same stable reasons as REST's problem types, BadRequest with the field at fault, and RetryInfo.

@@ -1,4 +1,4 @@
-"""What surrounds every gRPC call: its request id, its log line, its metrics, and errors as statuses."""
+"""The interceptor around every gRPC call: request id, log line, metrics, and errors as statuses."""
 
 import asyncio
 import secrets

@@ -1,4 +1,4 @@
-"""What every HTTP request passes before and after its route.
+"""HTTP around the routes: every request passes it before and after its route.
 
 `protocol.py` is uvicorn's HTTP protocol with limits on connections, headers and slow clients. `middleware.py` adds the
 request id, logs and metrics, and limits concurrency (in flight), the pace and the size of bodies. `request_body.py`

@@ -1,4 +1,4 @@
-"""What a batch job does to one image: it calls the operation of the route, with the options of the route."""
+"""One image of a batch job: the job calls the operation of the route, with the options of the route."""
 
 import asyncio
 from collections.abc import Mapping

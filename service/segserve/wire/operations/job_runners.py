@@ -46,7 +46,7 @@ def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
 
     settings = service.settings
     threads = settings.encode_threads
-    projecting = ProjectionEngine(
+    projection = ProjectionEngine(
         service.registry,
         service.frame_embeddings,
         service.decode_pool,
@@ -54,15 +54,15 @@ def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
         service.new_timings,
         threads,
     )
-    remembering = Sam2MemoryEngine(service.registry, read_prompt, settings.device, threads)
-    following = PropagationRunner(
-        service.files, {EngineName.PROJECTION: projecting, EngineName.MEMORY: remembering}
+    memory = Sam2MemoryEngine(service.registry, read_prompt, settings.device, threads)
+    propagation = PropagationRunner(
+        service.files, {EngineName.PROJECTION: projection, EngineName.MEMORY: memory}
     )
-    merging = VolumeMergeRunner(open_slices, label_slice, threads, settings.file_limits.voxels)
+    merge = VolumeMergeRunner(open_slices, label_slice, threads, settings.file_limits.voxels)
     return {
         JobKind.BATCH: BatchRunner(create_image_operations(service), sources, settings.batch_at_once),
-        JobKind.VIDEO: following,
-        JobKind.VOLUME: VolumeRunner(following, merging),
+        JobKind.VIDEO: propagation,
+        JobKind.VOLUME: VolumeRunner(propagation, merge),
         JobKind.TRACKING: TrackingRunner(open_slices, label_slice, threads),
     }
 

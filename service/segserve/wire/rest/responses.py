@@ -1,4 +1,4 @@
-"""What the routes share: path parameters, JSON answers, and the OpenAPI entries of refusals and files."""
+"""Helpers of all routes: path parameters, JSON answers, and the OpenAPI entries of refusals and files."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""What the bodies of all kinds of jobs share."""
+"""The base classes of the bodies of all kinds of jobs."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What the request bodies of all operations share."""
+"""The base class and the types that all request bodies share."""
 
 from typing import Annotated
 

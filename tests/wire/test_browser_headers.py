@@ -1,0 +1,93 @@
+"""What browsers may do: CORS, Content-Security-Policy, and the warning of an address that is open to all."""
+
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from hashlib import sha256
+
+import httpx
+import pytest
+
+from tests.serving import Server
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that is open to other machines, and to the pages of one other origin."""
+    origins = '["https://labels.example.org"]'
+    running = Server(tmp_path_factory.mktemp("public"), host="0.0.0.0", cors_origins=origins)
+    running.wait_ready()
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+def read_policy(answer: httpx.Response) -> dict[str, list[str]]:
+    parts = answer.headers["content-security-policy"].split(";")
+    return {words[0]: words[1:] for part in parts if (words := part.split())}
+
+
+def test_every_answer_has_security_headers(server: Server) -> None:
+    for path in ("/", "/docs", "/livez", "/v1/models", "/v1/images/none", "/nothing"):
+        answer = server.client.get(path)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+        assert "access-control-allow-origin" not in answer.headers
+        assert read_policy(answer)["frame-ancestors"] == ["'none'"]
+        assert read_policy(answer)["default-src"] == ["'none'"]
+
+
+def test_the_page_may_run_only_its_own_script(server: Server) -> None:
+    answer = server.client.get("/")
+    for tag in ("script", "style"):
+        [inline] = re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", answer.text, re.DOTALL)
+        digest = b64encode(sha256(inline.encode()).digest()).decode()
+        assert read_policy(answer)[f"{tag}-src"] == [f"'sha256-{digest}'"]
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    markup = answer.text.partition("<body>")[2]
+    assert not re.search(r'<[^>]*\s(style|on\w+)="', markup), "the policy forbids these"
+
+
+def test_docs_may_load_the_scripts_that_they_name(server: Server) -> None:
+    answer = server.client.get("/docs")
+    script = read_policy(answer)["script-src"]
+    assert "'unsafe-inline'" not in script
+    for url in re.findall(r'<script src="([^"]+)"', answer.text):
+        assert any(url.startswith(source) for source in script)
+    [inline] = re.findall(r"<script>(.*?)</script>", answer.text, re.DOTALL)
+    assert f"'sha256-{b64encode(sha256(inline.encode()).digest()).decode()}'" in script
+    [style] = re.findall(r'rel="stylesheet" href="([^"]+)"', answer.text)
+    assert any(style.startswith(source) for source in read_policy(answer)["style-src"])
+    assert server.client.get("/openapi.json").status_code == 200
+
+
+def test_pages_of_allowed_origins_may_call_the_api(public: Server) -> None:
+    origin = {"origin": "https://labels.example.org"}
+    answer = public.client.get("/v1/models", headers=origin)
+    assert answer.headers["access-control-allow-origin"] == origin["origin"]
+    assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+    exposed = answer.headers["access-control-expose-headers"].split(", ")
+    assert set(exposed) == {"Server-Timing", "X-Request-ID", "Retry-After", "Segserve-Areas"}
+    preflight = {
+        **origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    }
+    assert public.client.options("/v1/segment", headers=preflight).status_code == 200
+    missing = public.client.get("/v1/images/none", headers=origin)
+    assert missing.headers["access-control-allow-origin"] == origin["origin"], "errors can be read too"
+
+
+def test_pages_of_other_origins_may_not_call_the_api(public: Server) -> None:
+    other = {"origin": "https://example.com"}
+    assert "access-control-allow-origin" not in public.client.get("/v1/models", headers=other).headers
+    preflight = {**other, "access-control-request-method": "POST"}
+    assert public.client.options("/v1/segment", headers=preflight).status_code == 400
+
+
+def test_operators_are_warned_of_an_open_address_without_keys(public: Server, server: Server) -> None:
+    ready = public.client.get("/readyz").json()
+    assert ready["status"] == "ready"
+    assert ready["checks"]["keys"] == "none: anyone who can reach this address can use the service"
+    assert "anyone who can reach this address" in public.log.read_text()
+    assert "keys" not in server.client.get("/readyz").json()["checks"]

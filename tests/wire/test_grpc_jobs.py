@@ -1,0 +1,167 @@
+"""Files and jobs over gRPC on a real service: the same answers and the same refusals as REST."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import orjson
+import pytest
+import SimpleITK as sitk
+from google.protobuf.struct_pb2 import Struct
+
+from segserve.v1 import files_pb2, jobs_pb2
+from segserve.v1 import segmentation_pb2 as pb
+from segserve.v1.files_pb2_grpc import FileServiceStub
+from segserve.v1.jobs_pb2_grpc import JobServiceStub
+from tests import drawn
+from tests.files import sample_files
+from tests.serving import Server
+from tests.wire.grpc_calls import read_refusal
+
+
+@pytest.fixture(scope="module")
+def grpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("grpc"), grpc_port="0", max_image_mb="2", max_file_mb="1")
+    running.wait_ready()
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def target(grpc_server: Server) -> str:
+    found = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
+    assert found
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def image_id(grpc_server: Server, nuclei: Path) -> str:
+    return grpc_server.upload(nuclei)
+
+
+def file_chunks(data: bytes, size: int = 300) -> Iterator[files_pb2.UploadFileRequest]:
+    for start in range(0, len(data), size):
+        yield files_pb2.UploadFileRequest(chunk=data[start : start + size])
+
+
+def test_a_file_is_stored_and_deleted_as_over_rest(target: str, grpc_server: Server, tmp_path: Path) -> None:
+    with grpc.insecure_channel(target) as channel:
+        stub = FileServiceStub(channel)
+        video = sample_files.write_video(tmp_path / "clip.mp4").read_bytes()
+        found = stub.UploadFile(file_chunks(video)).file
+        assert found.kind == files_pb2.FILE_KIND_VIDEO
+        assert (found.frames, found.width, found.height) == (20, 64, 48)
+        assert not found.HasField("spacing")
+        by_rest = grpc_server.client.post("/v1/files", content=video).json()
+        assert (by_rest["file_id"], by_rest["format"], by_rest["fps"]) == (
+            found.file_id,
+            found.format,
+            found.fps,
+        )
+        where = files_pb2.GetFileRequest(file_id=found.file_id)
+        assert stub.GetFile(where).file == found
+        stub.DeleteFile(files_pb2.DeleteFileRequest(file_id=found.file_id))
+        assert read_refusal(stub.GetFile, where)[0] is grpc.StatusCode.NOT_FOUND
+
+        sitk.WriteImage(sample_files.make_volume(), str(tmp_path / "v.nii"))
+        volume = stub.UploadFile(file_chunks((tmp_path / "v.nii").read_bytes())).file
+        assert (volume.kind, volume.frames) == (files_pb2.FILE_KIND_VOLUME, 6)
+        spacing = volume.spacing
+        assert (spacing.slice, spacing.row, spacing.column) == pytest.approx((2.0, 0.75, 0.5))
+        assert not volume.HasField("fps")
+
+
+def test_invalid_files_are_refused(target: str) -> None:
+    with grpc.insecure_channel(target) as channel:
+        stub = FileServiceStub(channel)
+        for data, field in ((b"", "chunk"), (b"no file at all", "file"), (bytes(1_000_001), "chunk")):
+            code, details = read_refusal(stub.UploadFile, file_chunks(data, 100_000))
+            assert code is grpc.StatusCode.INVALID_ARGUMENT
+            assert details["BadRequest"].field_violations[0].field == field
+            assert details["ErrorInfo"].metadata["remedy"]
+        code, _ = read_refusal(stub.DeleteFile, files_pb2.DeleteFileRequest(file_id="nothing"))
+        assert code is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_job_from_its_submission_to_its_results(target: str, grpc_server: Server, image_id: str) -> None:
+    with grpc.insecure_channel(target) as channel:
+        stub = JobServiceStub(channel)
+        options = Struct()
+        options.update({"method": "ais", "params": {"min_size": 60}})
+        batch = jobs_pb2.Batch(image_ids=[image_id, "missing"], operation="automatic", options=options)
+        request = jobs_pb2.SubmitJobRequest(batch=batch, idempotency_key="once")
+        job = stub.SubmitJob(request).job
+        assert stub.SubmitJob(request).job.job_id == job.job_id
+        received = list(stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job.job_id), timeout=60))
+        assert received[0].job.state == jobs_pb2.JOB_STATE_QUEUED
+        last = received[-1].job
+        assert last.state == jobs_pb2.JOB_STATE_SUCCEEDED
+        assert (last.done, last.total, last.failed) == (2, 2, 1)
+        assert last.ended_at.ToMilliseconds() >= last.created_at.ToMilliseconds()
+        rest = list(
+            stub.WatchJob(
+                jobs_pb2.WatchJobRequest(job_id=job.job_id, after_event=received[0].event), timeout=60
+            )
+        )
+        assert rest == received[1:]
+        lines = [r.json for r in stub.ReadResults(jobs_pb2.ReadResultsRequest(job_id=job.job_id))]
+        assert lines == grpc_server.client.get(f"/v1/jobs/{job.job_id}/results").text.splitlines()
+        skipped = stub.ReadResults(jobs_pb2.ReadResultsRequest(job_id=job.job_id, skip=1))
+        assert [r.json for r in skipped] == lines[1:]
+        assert job.job_id in [each.job_id for each in stub.ListJobs(jobs_pb2.ListJobsRequest()).jobs]
+        cancelled = stub.CancelJob(jobs_pb2.CancelJobRequest(job_id=job.job_id)).job
+        assert cancelled.state == jobs_pb2.JOB_STATE_SUCCEEDED, "what has ended stays as it ended"
+
+
+def test_objects_are_followed_through_an_uploaded_file(
+    target: str, grpc_server: Server, tmp_path: Path
+) -> None:
+    values, _ = drawn.volume(depth=6)
+    pictures = {f"{index}.png": sample_files.encode_png(frame) for index, frame in enumerate(values)}
+    file_id = grpc_server.client.post(
+        "/v1/files", content=sample_files.write_zip(tmp_path / "x.zip", pictures).read_bytes()
+    ).json()["file_id"]
+
+    def object_prompts(object_id: int, frame: int, x: float, y: float) -> jobs_pb2.ObjectPrompts:
+        prompt = pb.Prompt(points=[pb.Point(x=x, y=y)])
+        frame_prompt = jobs_pb2.FramePrompt(frame=frame, prompt=prompt)
+        return jobs_pb2.ObjectPrompts(object_id=object_id, prompts=[frame_prompt])
+
+    with grpc.insecure_channel(target) as channel:
+        stub = JobServiceStub(channel)
+        params = Struct()
+        params.update({"direction": "forward"})
+        video = jobs_pb2.Video(file_id=file_id, objects=[object_prompts(7, 0, 150, 120)], params=params)
+        job_id = stub.SubmitJob(jobs_pb2.SubmitJobRequest(video=video)).job.job_id
+        *_, last = stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id))
+        assert (last.job.kind, last.job.state, last.job.done) == ("video", jobs_pb2.JOB_STATE_SUCCEEDED, 6)
+        more = jobs_pb2.AddPromptsRequest(job_id=job_id, objects=[object_prompts(9, 3, 60, 63)])
+        assert stub.AddPrompts(more).job.state == jobs_pb2.JOB_STATE_QUEUED
+        *_, last = stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id, after_event=last.event))
+        lines = [orjson.loads(r.json) for r in stub.ReadResults(jobs_pb2.ReadResultsRequest(job_id=job_id))]
+        assert [[each["object_id"] for each in line["objects"]] for line in lines] == [[7]] * 3 + [[7, 9]] * 3
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.AddPrompts(jobs_pb2.AddPromptsRequest(job_id=job_id, objects=[object_prompts(9, 6, 1, 1)]))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_jobs_are_refused_as_over_rest(target: str, image_id: str) -> None:
+    with grpc.insecure_channel(target) as channel:
+        stub = JobServiceStub(channel)
+        code, _ = read_refusal(stub.GetJob, jobs_pb2.GetJobRequest(job_id="nobody"))
+        assert code is grpc.StatusCode.NOT_FOUND
+        code, details = read_refusal(stub.SubmitJob, jobs_pb2.SubmitJobRequest())
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert details["BadRequest"].field_violations[0].field == "work"
+        batch = jobs_pb2.Batch(image_ids=[image_id], operation="fly")
+        code, details = read_refusal(stub.SubmitJob, jobs_pb2.SubmitJobRequest(batch=batch))
+        assert details["BadRequest"].field_violations[0].field == "params.operation"
+        batch = jobs_pb2.Batch(image_ids=[image_id], operation="embed")
+        with_webhook = jobs_pb2.SubmitJobRequest(batch=batch, webhook="https://example.org/")
+        code, details = read_refusal(stub.SubmitJob, with_webhook)
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert details["BadRequest"].field_violations[0].field == "webhook"
+        with pytest.raises(grpc.RpcError) as caught:
+            list(stub.WatchJob(jobs_pb2.WatchJobRequest(job_id="nobody")))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
