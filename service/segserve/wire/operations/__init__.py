@@ -1,4 +1,4 @@
-"""The operations of the API, shared by REST, gRPC and the command line: check a request, call the core, return a result.
+"""The operations of the API, shared by REST, gRPC and the command line: check a request, return a result.
 
 One file an operation: `segment.py`, `automatic.py`, `semantic.py`, `instances.py` take a checked body of
 `wire.schemas` and return results that `wire.results` writes. `jobs.py` submits jobs; `batch.py`, `propagation.py`
