@@ -67,18 +67,20 @@ def plan(*annotated: int) -> list[ProjectionVisit]:
 
 @pytest.mark.parametrize("projection", [Projection.MASK, Projection.BOX, Projection.SINGLE_POINT])
 def test_cells_are_propagated_to_where_they_end_and_no_further(projection: Projection) -> None:
-    found = propagate(
+    objects = propagate(
         MaskPropagator(load_model(), SIZE, PropagationOptions(projection, min_score=0.7)), plan(MIDDLE)
     )
-    for label, masks in found.items():
+    for label, masks in objects.items():
         assert (min(masks), max(masks)) == CELL_RANGES[label]
         for at, mask in masks.items():
             assert iou(mask, LABELS[at] == label) >= 0.8, (projection, label, at)
 
 
 def test_no_slice_between_annotated_slices_is_left_out() -> None:
-    found = propagate(MaskPropagator(load_model(), SIZE, PropagationOptions(min_score=0.7)), plan(8, 12, 17))
-    for label, masks in found.items():
+    objects = propagate(
+        MaskPropagator(load_model(), SIZE, PropagationOptions(min_score=0.7)), plan(8, 12, 17)
+    )
+    for label, masks in objects.items():
         assert set(range(8, 18)) <= set(masks)
         assert all(iou(masks[at], LABELS[at] == label) >= 0.8 for at in range(8, 18))
 

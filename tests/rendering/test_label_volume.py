@@ -61,11 +61,11 @@ def test_every_voxel_is_where_it_was(tmp_path: Path, suffix: str, axis: int) -> 
     results = index_lines(*lines_along(axis, expected))
     path = save(write_label_volume(results, axis, read_geometry(image), suffix), tmp_path / f"labels{suffix}")
     results.close()
-    found = sitk.ReadImage(str(path))
-    assert found.GetPixelID() == sitk.sitkUInt16
-    assert np.array_equal(sitk.GetArrayFromImage(found), expected)
+    written = sitk.ReadImage(str(path))
+    assert written.GetPixelID() == sitk.sitkUInt16
+    assert np.array_equal(sitk.GetArrayFromImage(written), expected)
     for index in [(0, 0, 0), (29, 0, 0), (0, 19, 0), (0, 0, 6), (29, 19, 6), (14, 9, 3)]:
-        assert found.TransformIndexToPhysicalPoint(index) == pytest.approx(
+        assert written.TransformIndexToPhysicalPoint(index) == pytest.approx(
             image.TransformIndexToPhysicalPoint(index), abs=1e-4
         )
 
@@ -76,9 +76,9 @@ def test_a_volume_of_large_ids_is_32_bit(tmp_path: Path) -> None:
         write_label_volume(results, 0, read_geometry(create_image()), ".nrrd"), tmp_path / "labels.nrrd"
     )
     results.close()
-    found = sitk.ReadImage(str(path))
-    assert found.GetPixelID() == sitk.sitkUInt32
-    assert sitk.GetArrayFromImage(found).max() == 70_000
+    written = sitk.ReadImage(str(path))
+    assert written.GetPixelID() == sitk.sitkUInt32
+    assert sitk.GetArrayFromImage(written).max() == 70_000
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -103,9 +103,9 @@ def test_imagej_opens_frames_with_their_rate(tmp_path: Path) -> None:
     with tifffile.TiffFile(path) as file:
         assert (file.series[0].axes, file.series[0].shape) == ("TYX", (8, 20, 30))
         assert file.imagej_metadata["fps"] == 12.5
-        found = file.asarray()
-    assert [int(page.max()) for page in found] == [0, 0, 2, 0, 0, 5, 0, 0]
-    assert np.array_equal(found[5] > 0, draw_disc(size, 15, 10, 4))
+        pages = file.asarray()
+    assert [int(page.max()) for page in pages] == [0, 0, 2, 0, 0, 5, 0, 0]
+    assert np.array_equal(pages[5] > 0, draw_disc(size, 15, 10, 4))
 
 
 def test_masks_of_another_size_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Low-priority threads in which job results are drawn: beside the event loop, and behind the clicks."""
+"""The rendering pool: threads of low priority that draw job results, so that clicks go first."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator

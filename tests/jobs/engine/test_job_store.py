@@ -53,7 +53,7 @@ def test_a_job_from_its_submission_to_its_end(open_engine: OpenEngine) -> None:
         assert [chunk.done for chunk in await store.list_published("t", "a")] == [4, 6]
         assert await store.succeed(attempt)
         assert await store.list_active() == []
-        states = [event.job.state async for event in store.follow("t", "a") if event]
+        states = [event.job.state async for event in store.events.follow("t", "a") if event]
         assert states == [JobState.QUEUED, *[JobState.RUNNING] * 4, JobState.SUCCEEDED]
         ended = await store.get("t", "a")
         assert ended.ended_at is not None
@@ -220,7 +220,7 @@ def test_unknown_jobs_and_events_are_refused(open_engine: OpenEngine) -> None:
                 await call("t", "nobody")
         for job_id in ("nobody", "a:events", "", "x" * 65):
             with pytest.raises(JobNotFound):
-                async for _ in engine.store.follow("t", job_id):
+                async for _ in engine.store.events.follow("t", job_id):
                     pass
         assert await engine.store.begin("t", "nobody", token="x") is None
         await engine.store.submit(make_job(), b"{}", None)
@@ -228,11 +228,13 @@ def test_unknown_jobs_and_events_are_refused(open_engine: OpenEngine) -> None:
             await engine.store.get("other", "a")
         for after in ("yesterday", "$", "1-", "9" * 30 + "-0"):
             with pytest.raises(BadInput, match="no event's id"):
-                await engine.store.read_events("t", "a", after)
+                await engine.store.events.read("t", "a", after)
         attempt = await begin_attempt(engine)
         await engine.store.succeed(attempt)
-        ids = [event.id async for event in engine.store.follow("t", "a") if event]
-        assert [event async for event in engine.store.follow("t", "a", ids[-1])] == [], "the job has ended"
+        ids = [event.id async for event in engine.store.events.follow("t", "a") if event]
+        assert [event async for event in engine.store.events.follow("t", "a", ids[-1])] == [], (
+            "the job has ended"
+        )
 
     run_story(open_engine, story)
 

@@ -148,11 +148,11 @@ def test_a_receiver_checks_the_signature_as_the_documentation_shows() -> None:
     text = (ROOT / "docs" / "jobs.md").read_text()
     lines = text[text.index("    import base64") :].partition("\n\n")[0].splitlines()
     exec("\n".join(line[4:] for line in lines), scope)
-    genuine = scope["genuine"]
-    assert genuine(SECRET, headers, body)
-    assert not genuine(SECRET, headers, body + b" ")
-    assert not genuine(SECRET[:-4] + "AAAA", headers, body)
-    assert not genuine(SECRET, WebhookSigner(SECRET).headers("id", body, int(time.time()) - 600), body)
+    is_genuine = scope["is_genuine"]
+    assert is_genuine(SECRET, headers, body)
+    assert not is_genuine(SECRET, headers, body + b" ")
+    assert not is_genuine(SECRET[:-4] + "AAAA", headers, body)
+    assert not is_genuine(SECRET, WebhookSigner(SECRET).headers("id", body, int(time.time()) - 600), body)
 
 
 def test_a_webhook_is_retried_under_one_id_until_it_is_delivered(

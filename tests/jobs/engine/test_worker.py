@@ -81,9 +81,9 @@ def test_results_can_be_read_while_the_job_runs(open_engine: OpenEngine) -> None
             job_id = await submit(engine, counting_request(100, 0.01))
             job = await wait_until(engine, job_id, lambda job: job.done > 0)
             assert job.state is JobState.RUNNING
-            seen = await read_lines(engine, job_id)
-            assert seen == [counting_line(unit) for unit in range(len(seen))]
-            assert 0 < len(seen) < 100
+            lines = await read_lines(engine, job_id)
+            assert lines == [counting_line(unit) for unit in range(len(lines))]
+            assert 0 < len(lines) < 100
             await engine.queue.cancel("t", job_id)
 
     run_story(story)
@@ -222,10 +222,10 @@ def test_a_worker_is_killed_again_and_again_and_nothing_is_lost_or_published_twi
             worker, rng = WorkerProcess(jobs_redis.url, tmp_path), random.Random(1)
             try:
                 job_id = await submit(engine, counting_request(total, 0.02))
-                seen = 0
+                done = 0
                 for _ in range(kills):
-                    more = seen + rng.randrange(1, 3 * UNITS_PER_CHUNK)
-                    seen = (await wait_until(engine, job_id, lambda job, more=more: job.done >= more)).done  # type: ignore[misc]
+                    more = done + rng.randrange(1, 3 * UNITS_PER_CHUNK)
+                    done = (await wait_until(engine, job_id, lambda job, more=more: job.done >= more)).done  # type: ignore[misc]
                     worker.kill()
                 job = await wait_for_end(engine, job_id)
             finally:

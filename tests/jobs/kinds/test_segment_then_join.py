@@ -252,9 +252,9 @@ def test_a_stopped_job_stops_within_a_slice() -> None:
         opened = await harness.open(MERGE)
         segment = harness.segment
 
-        async def segment_last(*given: Any) -> UInt32:
+        async def segment_last(*arguments: Any) -> UInt32:
             stop.set()
-            return await segment(*given)
+            return await segment(*arguments)
 
         opened._segment = segment_last
         with pytest.raises(JobStopped):

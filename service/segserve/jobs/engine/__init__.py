@@ -1,7 +1,7 @@
 """The job engine: an asynchronous job queue in Redis with fencing, leases, retries, cancellation and webhooks. It knows
 no kind of job.
 
-- `job.py`: the job, its states (a state diagram) and its events. `job_json.py`: a job as JSON.
+- `job.py`: the job and its states (a state diagram). `job_json.py`: a job as JSON. `job_events.py`: its events.
 - `job_queue.py`: submit, idempotency key, follow, cancel, retry, revise. `job_store.py`, `lua_scripts.py`,
   `jobs_redis.py`: the states in Redis. `result_store.py`: requests, results and states of chunks in the object store.
 - `worker.py`: takes jobs and retries them. `attempt_runner.py`: makes the chunks; priorities, lease, cancellation.

@@ -173,7 +173,7 @@ class AttemptRunner:
         job, after = attempt.job, attempt.event
         while True:
             try:
-                async for event in self._store.follow(job.tenant, job.job_id, after, block=True):
+                async for event in self._store.events.follow(job.tenant, job.job_id, after, block=True):
                     if event is None:
                         continue
                     after = event.id

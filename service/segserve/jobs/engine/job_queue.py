@@ -159,7 +159,7 @@ class JobQueue:
 
         Raises BadInput if `after` is not the id of an event.
         """
-        return self._store.follow(tenant, job_id, after)
+        return self._store.events.follow(tenant, job_id, after)
 
     async def read_results(self, tenant: str, job_id: str, after: int = 0) -> AsyncIterator[bytes]:
         """Return the result lines that are published now, without the first `after`."""

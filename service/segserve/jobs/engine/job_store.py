@@ -1,4 +1,4 @@
-"""The jobs' states in Redis: one hash for each job, and a stream of its events.
+"""The jobs' states in Redis: one hash for each job. Its events are a stream (`job_events`).
 
 Each change is one Lua script (`lua_scripts`), so that it happens whole, once, and together with its event. The states
 are drawn at `job.JobState`.
@@ -9,12 +9,10 @@ tries to write. So of a worker that was given up for dead and its successor only
 Every method raises JobsUnavailable if Redis cannot be reached.
 """
 
-import asyncio
 import hashlib
-import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,27 +20,25 @@ import orjson
 
 from segserve.errors import BadInput, Busy, JobNotFound
 from segserve.jobs.engine import lua_scripts
-from segserve.jobs.engine.job import Job, JobError, JobEvent, JobKind, JobState, PublishedChunk
-from segserve.jobs.engine.jobs_redis import call_redis, connect_redis, parse_job, to_hash_fields
+from segserve.jobs.engine.job import Job, JobError, JobKind, JobState, PublishedChunk
+from segserve.jobs.engine.job_events import JobEventLog
+from segserve.jobs.engine.jobs_redis import (
+    call_redis,
+    check_job_id,
+    connect_redis,
+    parse_job,
+    to_hash_fields,
+)
 from segserve.jobs.engine.retry_policy import MAX_ATTEMPTS
 from segserve.store import keys
 from segserve.types import Priority
-
-# Events of one XREAD: enough for a client that comes late, without a long answer.
-MAX_EVENTS_PER_READ = 100
 
 # A lease here must end before a docket delivers the job of a dead worker again. That is after three quarters of the
 # docket's own lease at the soonest.
 LEASE_SHARE = 0.6
 
-# How often a follower of a job reads its events. A blocking read would hold one connection for each follower.
-FOLLOW_POLL_S = 0.25
-
 # Jobs that GET /v1/jobs lists.
 MAX_LISTED_JOBS = 100
-
-JOB_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
-EVENT_ID_PATTERN = re.compile(r"0|\d{1,18}-\d{1,18}")
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class JobAttempt:
 
 
 class JobStore:
-    """`JobStore` reads and changes the states of jobs.
+    """`JobStore` reads and changes the states of jobs. Its `events` are the `JobEventLog`.
 
     url: of the jobs' Redis.
     ttl_s: how long a job that has ended is kept.
@@ -81,7 +77,8 @@ class JobStore:
     ) -> None:
         self._on_end, self._lease_ms = on_end, int(1000 * LEASE_SHARE * lease_s)
         self._redis = connect_redis(url, timeout_s)
-        self._timeout_s, self._ttl_s, self._max_active = timeout_s, ttl_s, max_active
+        self._ttl_s, self._max_active = ttl_s, max_active
+        self.events = JobEventLog(self._redis, timeout_s, self.get)
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -305,57 +302,6 @@ class JobStore:
                 raise self._too_many_jobs()
         return await self.get(job.tenant, job.job_id)
 
-    # Events.
-
-    async def read_events(
-        self, tenant: str, job_id: str, after: str, *, block: bool = False
-    ) -> list[JobEvent]:
-        """Return the events after the event `after` ("0": from the beginning), the oldest first.
-
-        block: wait a while for the first event; this holds a connection.
-
-        Raises BadInput if `after` is not the id of an event.
-        """
-        check_job_id(job_id)
-        if not EVENT_ID_PATTERN.fullmatch(after):
-            raise BadInput(
-                f"{after[:64]!r} is no event's id.",
-                field="last-event-id",
-                remedy="Send the id of the last event that came, or none.",
-            )
-        key = keys.job_events(tenant, job_id)
-        ms = int(500 * self._timeout_s) if block else None  # less than the connection's own timeout
-        streams = await call_redis(lambda: self._redis.xread({key: after}, MAX_EVENTS_PER_READ, ms))
-        if not streams:
-            return []
-        [[_, entries]] = streams
-        return [
-            JobEvent(event_id.decode(), parse_job(tenant, job_id, raw), int(raw.get(b"fence", 0)))
-            for event_id, raw in entries
-        ]
-
-    async def follow(
-        self, tenant: str, job_id: str, after: str = "0", *, block: bool = False
-    ) -> AsyncIterator[JobEvent | None]:
-        """Yield the events after `after`, one by one, until the job has ended; None now and then when nothing happens.
-
-        Raises as `read_events` does, and JobNotFound.
-        """
-        while True:
-            events = await self.read_events(tenant, job_id, after, block=block)
-            for event in events:
-                yield event
-                after = event.id
-                if event.job.state.has_ended:
-                    return
-            if not events:
-                # The event of the end may lie before `after`.
-                if (await self.get(tenant, job_id)).state.has_ended:
-                    return
-                yield None
-                if not block:
-                    await asyncio.sleep(FOLLOW_POLL_S)
-
 
 def worker_died_error(chunk: int) -> JobError:
     return JobError(
@@ -371,12 +317,6 @@ def encode_chunk(chunk: PublishedChunk) -> str:
 
 def decode_chunk(text: bytes) -> PublishedChunk:
     return PublishedChunk(*(int(number) for number in text.split()))
-
-
-def check_job_id(job_id: str) -> None:
-    """Keep anything that cannot be a job id out of Redis keys. Raises JobNotFound."""
-    if not JOB_ID_PATTERN.fullmatch(job_id):
-        raise JobNotFound(job_id[:64])
 
 
 def active_member(tenant: str, job_id: str) -> str:

@@ -1,5 +1,6 @@
-"""The connection to the jobs' Redis, and how a job is kept there: as the fields of a hash."""
+"""The connection to the jobs' Redis, and how a job is stored there: as the fields of a hash."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -9,10 +10,12 @@ import redis.asyncio as redis
 import structlog
 from redis.exceptions import RedisError
 
-from segserve.errors import JobsUnavailable
+from segserve.errors import JobNotFound, JobsUnavailable
 from segserve.jobs.engine.job import FIRST_REQUEST, Job, JobError, JobKind, JobState
 from segserve.store.redis_cache import open_connection_pool
 from segserve.types import Priority
+
+JOB_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +32,12 @@ async def call_redis(command: Callable[[], Awaitable[Any]]) -> Any:
     except (RedisError, OSError, TimeoutError) as error:
         log.warning("the jobs' Redis is unavailable", reason=repr(error))
         raise JobsUnavailable from error
+
+
+def check_job_id(job_id: str) -> None:
+    """Keep anything that cannot be a job id out of Redis keys. Raises JobNotFound."""
+    if not JOB_ID_PATTERN.fullmatch(job_id):
+        raise JobNotFound(job_id[:64])
 
 
 def to_hash_fields(**values: object) -> list[str]:
