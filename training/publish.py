@@ -1,6 +1,6 @@
-"""Turn a run's averaged weights into the bundle that ships: `python training/publish.py --data NUCLEI`.
+"""Export the starter that ships from a training run: `python training/publish.py --data NUCLEI`.
 
-Writes the bundle (graphs and weights stored as fp16), and the scores on the validation images.
+Writes a bundle of the run's EMA weights (graphs and weights as fp16), and scores on the validation images.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from scenes import PLAIN, STARTER, read_nuclei
+from scenes import STARTER, STARTER_UNSTRETCHED, read_nuclei
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.install import new_bundle
 from segserve.models.manifest import AmgEntry, Dims, ModelKind, PreprocessEntry, PromptableManifest
@@ -38,8 +38,8 @@ LIKE = PromptableManifest(
     preprocess=PreprocessEntry(**vars(STARTER)),
     dims=Dims(embedding=(EMBEDDING_CHANNELS, GRID, GRID), low=4 * GRID),
     files={},
-    # The best of `segserve evaluate search --method amg` on 15 validation images, 24 clicks a side: mSA 0.41. With
-    # segment-anything's own 0.88 and 0.95, made for its models, nothing is left.
+    # The best of `segserve evaluate search --method amg` on 15 validation images, 24 clicks a side: mSA 0.41. The
+    # values of segment-anything, 0.88 and 0.95, suit its own models and leave no object here.
     amg=AmgEntry(pred_iou_thresh=0.7, stability_score_thresh=0.8),
 )
 DESCRIPTION = (
@@ -47,8 +47,8 @@ DESCRIPTION = (
 )
 
 
-def averaged(checkpoint: Path) -> tuple[nn.ModuleDict, int]:
-    """(networks, step) of a run."""
+def load_ema(checkpoint: Path) -> tuple[nn.ModuleDict, int]:
+    """Return (the EMA networks, the step) of a run's checkpoint."""
     saved = load_checkpoint(checkpoint)
     networks = nn.ModuleDict({"sam": build_starter_sam(), "automatic": AutomaticDecoder()})
     networks.load_state_dict(saved["averaged"])
@@ -61,18 +61,19 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=HERE / "runs/starter")
     parser.add_argument("--no-scores", action="store_true", help="export only")
     options = parser.parse_args()
-    networks, step = averaged(options.run / "checkpoint.pt")
+    networks, step = load_ema(options.run / "checkpoint.pt")
     with new_bundle(BUILT_IN_MODELS, NAME, replace=True) as folder:
         about = ModelCard(
             DESCRIPTION, "Apache-2.0", "trained from zero by training/train.py on CC0 nuclei and drawn scenes"
         )
-        write_promptable_bundle(networks, LIKE, folder, name=NAME, about=about, half=True)
+        write_promptable_bundle(networks, LIKE, folder, name=NAME, about=about, fp16_weights=True)
         shutil.copy(BUILT_IN_MODELS / NAME / CARD, folder / CARD)
     if not options.no_scores:
         _, validation = read_nuclei(options.data)
         with torch.no_grad():
-            found = validate_promptable(networks, [build_scene(each, STARTER) for each in validation], PLAIN)
-        scores = {"step": step, "validation_images": len(validation), **found}
+            scenes = [build_scene(each, STARTER) for each in validation]
+            measured = validate_promptable(networks, scenes, STARTER_UNSTRETCHED)
+        scores = {"step": step, "validation_images": len(validation), **measured}
         (HERE / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
         print(json.dumps(scores))
 

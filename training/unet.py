@@ -1,8 +1,7 @@
-"""Train `starter-unet` from zero and publish it: `python training/unet.py --data NUCLEI --run DIR`. With --resume
-it goes on.
+"""Train `starter-unet` from zero and publish it: `python training/unet.py --data NUCLEI --run DIR`. --resume continues.
 
-It is `segserve train unet` with the split of the starter, so that the same images stay held out, and with rare looks
-shown more often.
+It is `segserve train unet` with two differences. The same images are held out as for the starter, and rare appearances
+are shown more often.
 """
 
 import argparse
@@ -18,7 +17,7 @@ from segserve.models.importers.import_request import ModelCard
 from segserve.models.registry import BUILT_IN_MODELS
 from segserve.train.dataset_folder import LabelledImage
 from segserve.train.output_target import OutputTarget
-from segserve.train.train_unet import TrainUnetOptions, train_unet_bundle
+from segserve.train.train_unet import TrainUnetOptions, train_new_unet
 
 NAME = "starter-unet"
 CARD = Path(__file__).parent / f"{NAME}.md"
@@ -29,15 +28,19 @@ ABOUT = ModelCard(
 )
 
 
-def evened(scenes: list[LabelledImage]) -> list[LabelledImage]:
-    """Images of rare looks several times, by the square root of how rare: 13 of 540 would hardly be learned. A look
-    is a size of image, which here tells the microscopes apart."""
-    looks = Counter(scene.mask.shape for scene in scenes)
-    most = max(looks.values())
-    return [scene for scene in scenes for _ in range(round(math.sqrt(most / looks[scene.mask.shape])))]
+def repeat_rare(images: list[LabelledImage]) -> list[LabelledImage]:
+    """Repeat images of rare appearances, by the square root of their rarity. 13 of 540 would hardly be learned.
+
+    An appearance is a size of image, which here tells the microscopes apart.
+    """
+    counts = Counter(image.mask.shape for image in images)
+    max_count = max(counts.values())
+    return [image for image in images for _ in range(round(math.sqrt(max_count / counts[image.mask.shape])))]
 
 
-class Bar:
+class ProgressBar:
+    """`ProgressBar` shows the steps in a bar, and prints stages and scores."""
+
     def __init__(self, steps: int) -> None:
         self.bar = tqdm(total=steps)
 
@@ -56,23 +59,33 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with images/, labels/ and index.json"
     )
-    parser.add_argument("--run", type=Path, default=Path("training/runs/unet"), help="checkpoints and scores")
+    parser.add_argument(
+        "--run", type=Path, default=Path("training/runs/unet"), help="folder of checkpoint and scores"
+    )
     parser.add_argument("--steps", type=int, default=TrainUnetOptions.steps)
-    parser.add_argument("--batch", type=int, default=TrainUnetOptions.batch)
+    parser.add_argument("--batch", type=int, default=TrainUnetOptions.batch_size)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument(
         "--to", type=Path, default=BUILT_IN_MODELS, help="the folder of bundles to publish to"
     )
-    asked = parser.parse_args()
-    learn, held_out = read_nuclei(asked.data)
-    options = TrainUnetOptions(classes=("nucleus",), steps=asked.steps, batch=asked.batch)
-    target = OutputTarget(asked.to, NAME, asked.run, replace=True)
-    bundle = train_unet_bundle(
-        evened(learn), held_out, target, options, ABOUT, resume=asked.resume, progress=Bar(asked.steps)
+    arguments = parser.parse_args()
+    training, validation = read_nuclei(arguments.data)
+    options = TrainUnetOptions(classes=("nucleus",), steps=arguments.steps, batch_size=arguments.batch)
+    target = OutputTarget(arguments.to, NAME, arguments.run, replace=True)
+    bundle = train_new_unet(
+        repeat_rare(training),
+        validation,
+        target,
+        options,
+        ABOUT,
+        resume=arguments.resume,
+        progress=ProgressBar(arguments.steps),
     )
-    looks = [json.loads(line) for line in (asked.run / "scores.jsonl").read_text().splitlines()]
-    best = max(looks, key=lambda look: look["dice"])
-    scores = f"Dice {best['dice']:.3f} on the {len(held_out)} validation images, after {best['step']} steps."
+    validations = [json.loads(line) for line in (arguments.run / "scores.jsonl").read_text().splitlines()]
+    best = max(validations, key=lambda each: each["dice"])
+    scores = (
+        f"Dice {best['dice']:.3f} on the {len(validation)} validation images, after {best['step']} steps."
+    )
     (bundle.folder / "README.md").write_text(CARD.read_text().replace("@SCORES@", scores))
 
 

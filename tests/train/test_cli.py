@@ -1,4 +1,4 @@
-"""`segserve train` without what it needs, and what the service does not need of it."""
+"""`segserve train` names missing libraries, and the command line loads none of them before it trains."""
 
 import importlib.util
 import subprocess
@@ -11,20 +11,20 @@ from typer.testing import CliRunner
 
 from segserve.cli import cli
 from segserve.errors import MissingDependency
-from tests.train.drawn import folders
+from tests.train.drawn_discs import write_folders
 
 
 @pytest.mark.parametrize("command", ["unet", "promptable"])
-def test_what_is_missing_is_named_with_the_extra_that_brings_it(
+def test_a_missing_library_is_named_with_the_extra_that_brings_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
 
     def without_torch(name: str, *rest: Any) -> Any:
-        return None if name == "torch" else found(name, *rest)
+        return None if name == "torch" else find_spec(name, *rest)
 
     monkeypatch.setattr(importlib.util, "find_spec", without_torch)
-    images, masks = folders(tmp_path / "data")
+    images, masks = write_folders(tmp_path / "data")
     arguments = [
         "train",
         command,
@@ -40,7 +40,7 @@ def test_what_is_missing_is_named_with_the_extra_that_brings_it(
     assert not (tmp_path / "home").exists()
 
 
-def test_the_command_line_loads_nothing_of_it_before_it_is_asked_for() -> None:
+def test_the_command_line_loads_no_training_library_before_it_trains() -> None:
     heavy = ("torch", "matplotlib", "albumentations", "cv2")
     program = f"import sys, segserve.cli; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"

@@ -1,4 +1,4 @@
-"""`segserve train promptable`: it learns, goes on where it stopped, and what it makes serves."""
+"""`segserve train promptable`: it learns, resumes where it stopped, and the service uses the bundle at once."""
 
 import json
 import shutil
@@ -26,16 +26,16 @@ from segserve.train.progress import SilentProgress
 from segserve.train.promptable_dataset import UniformScenePicker, build_data_loader
 from segserve.train.promptable_trainer import PromptableSchedule, PromptableTrainer
 from segserve.train.scenes import build_scene
-from segserve.train.train_promptable import TrainPromptableOptions, window_geometry
+from segserve.train.train_promptable import TrainPromptableOptions, build_geometry
 from segserve.train.trainable_networks import load_trainable
 from tests.models.networks import small_sam
 from tests.semantic import bundles
 from tests.serving import Server
-from tests.train.drawn import discs, folders
+from tests.train.drawn_discs import draw_discs, write_folders
 
 STARTER = Bundle(BUILT_IN_MODELS / "starter")
-FOUND = [discs(seed) for seed in range(3)]
-OPTIONS = TrainPromptableOptions(steps=3, batch=2, window=128, workers=0)
+IMAGES = [draw_discs(seed) for seed in range(3)]
+OPTIONS = TrainPromptableOptions(steps=3, batch_size=2, window_px=128, num_workers=0)
 
 
 @pytest.fixture(autouse=True)
@@ -47,16 +47,16 @@ def target(root: Path, name: str = "mine") -> OutputTarget:
     return OutputTarget(root / "models", name, root / "run")
 
 
-def make(
+def train(
     root: Path, bundle: Bundle = STARTER, options: TrainPromptableOptions = OPTIONS, **more: Any
 ) -> Bundle:
     return train_promptable.fine_tune(
-        FOUND, bundle, target(root), options, **{"progress": SilentProgress(), **more}
+        IMAGES, bundle, target(root), options, **{"progress": SilentProgress(), **more}
     )
 
 
-class Stop(SilentProgress):
-    """Interrupts, as a user does, when so many steps are done."""
+class InterruptAfter(SilentProgress):
+    """Interrupts, as a user does, after `after` steps."""
 
     def __init__(self, after: int) -> None:
         self.after = after
@@ -67,80 +67,90 @@ class Stop(SilentProgress):
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run from the starter, in a data folder of its own."""
-    root = tmp_path_factory.mktemp("tuned")
+def fine_tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run from the starter."""
+    root = tmp_path_factory.mktemp("fine-tuned")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_promptable, "plot_curves", lambda lines, path: None)
-        make(root)
+        train(root)
     return root
 
 
 def test_every_part_learns() -> None:
-    begun = load_trainable(STARTER)
-    assert not begun.fresh
-    geometry = window_geometry(begun, 128)
+    trainable = load_trainable(STARTER)
+    assert not trainable.automatic_is_new
+    geometry = build_geometry(trainable, 128)
     scenes = [
-        build_scene(each, STARTER.expect(PromptableManifest).preprocess.to_preprocess()) for each in FOUND
+        build_scene(each, STARTER.expect(PromptableManifest).preprocess.to_preprocess()) for each in IMAGES
     ]
     [batch] = build_data_loader(
-        UniformScenePicker(scenes), ColourAugmentation(), geometry, seed=0, steps=range(1), batch=4, workers=0
+        UniformScenePicker(scenes),
+        ColourAugmentation(),
+        geometry,
+        seed=0,
+        steps=range(1),
+        batch_size=4,
+        num_workers=0,
     )
-    training = PromptableTrainer(begun.networks, geometry, PromptableSchedule(steps=40, rate=1e-3), seed=0)
-    before = {name: value.clone() for name, value in begun.networks.named_parameters()}
-    losses = [training.update(batch) for _ in range(16)]
+    trainer = PromptableTrainer(
+        trainable.networks, geometry, PromptableSchedule(steps=40, learning_rate=1e-3), seed=0
+    )
+    before = {name: value.clone() for name, value in trainable.networks.named_parameters()}
+    losses = [trainer.train_step(batch) for _ in range(16)]
     for part in ("promptable", "automatic"):
         values = [line[part] for line in losses]
         assert np.mean(values[-4:]) < 0.8 * np.mean(values[:4])
-    unmoved = [name for name, value in begun.networks.named_parameters() if torch.equal(value, before[name])]
+    unmoved = [
+        name for name, value in trainable.networks.named_parameters() if torch.equal(value, before[name])
+    ]
     assert {name for name in unmoved if "point_embeddings.0" not in name} == set(), (
         "clicks that exclude are rare"
     )
 
 
-def test_a_resumed_run_ends_as_one_that_was_never_interrupted(tuned: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_as_an_uninterrupted_one(fine_tuned: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path, progress=Stop(after=2))
+        train(tmp_path, progress=InterruptAfter(2))
     assert not (tmp_path / "models").exists()
-    resumed = make(tmp_path, resume=True)
-    expected = read_weights(Bundle(tuned / "models/mine"))
+    resumed = train(tmp_path, resume=True)
+    expected = read_weights(Bundle(fine_tuned / "models/mine"))
     for part, state in read_weights(resumed).items():
         assert all(torch.equal(value, expected[part][key]) for key, value in state.items())
-    scores = [(root / "run/scores.jsonl").read_text() for root in (tuned, tmp_path)]
+    scores = [(root / "run/scores.jsonl").read_text() for root in (fine_tuned, tmp_path)]
     assert scores[0] == scores[1]
 
 
-def test_it_is_judged_before_and_after(tuned: Path) -> None:
-    lines = [json.loads(line) for line in (tuned / "run/scores.jsonl").read_text().splitlines()]
+def test_it_is_validated_before_and_after(fine_tuned: Path) -> None:
+    lines = [json.loads(line) for line in (fine_tuned / "run/scores.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2, 3]
     assert set(lines[0]) == {"step", "click", "box", "corrected", "foreground_dice"}
     assert set(lines[3]) == {*lines[0], "loss_promptable", "loss_automatic"}
     assert lines[0]["click"] > 0.5, "the starter knows discs"
 
 
-def test_the_bundle_serves_clicks_and_automatic_segmentation(tuned: Path, tmp_path: Path) -> None:
-    images, _ = folders(tmp_path)
-    shutil.copytree(tuned / "models", tmp_path / "home/models")
+def test_the_bundle_serves_clicks_and_automatic_segmentation(fine_tuned: Path, tmp_path: Path) -> None:
+    images, _ = write_folders(tmp_path)
+    shutil.copytree(fine_tuned / "models", tmp_path / "home/models")
     bundle = Bundle(tmp_path / "home/models/mine")
     assert bundle.expect(PromptableManifest).preprocess == STARTER.expect(PromptableManifest).preprocess
     server = Server(tmp_path / "home")
     try:
         image_id = server.upload(images / "discs-0.png")
-        mask = discs(0).mask == 1
+        mask = draw_discs(0).mask == 1
         y, x = (float(each.mean()) for each in np.nonzero(mask))
-        answer = server.click(image_id, x, y, model="mine")
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["results"][0]["masks"][0]["area"] > 0
+        response = server.click(image_id, x, y, model="mine")
+        assert response.status_code == 200, response.text
+        assert response.json()["results"][0]["masks"][0]["area"] > 0
         body = {"image_id": image_id, "model": "mine", "method": "ais", "format": "rle"}
-        found = server.client.post("/v1/automatic", json=body)
-        assert found.status_code == 200, found.text
+        response = server.client.post("/v1/automatic", json=body)
+        assert response.status_code == 200, response.text
     finally:
         server.stop()
 
 
-def test_what_it_makes_can_be_trained_further(tuned: Path) -> None:
-    again = load_trainable(Bundle(tuned / "models/mine"))
-    assert (again.fresh, again.windows) == (False, True)
+def test_a_trained_bundle_can_be_trained_further(fine_tuned: Path) -> None:
+    trainable = load_trainable(Bundle(fine_tuned / "models/mine"))
+    assert (trainable.automatic_is_new, trainable.takes_windows) == (False, True)
 
 
 @pytest.fixture(scope="module")
@@ -157,13 +167,15 @@ def small_vit_b(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
 
 def test_an_import_keeps_the_weights(small_vit_b: Bundle) -> None:
     expected = small_sam(3).state_dict()
-    found = read_weights(small_vit_b)["sam"]
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(value, expected[key]) for key, value in found.items())
+    weights = read_weights(small_vit_b)["sam"]
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in weights.items())
 
 
-def test_a_sam_is_trained_whole_and_gets_an_automatic_decoder(tmp_path: Path, small_vit_b: Bundle) -> None:
-    bundle = make(tmp_path, small_vit_b, TrainPromptableOptions(steps=1, workers=0))
+def test_all_parts_of_a_sam_are_trained_and_it_gets_an_automatic_decoder(
+    tmp_path: Path, small_vit_b: Bundle
+) -> None:
+    bundle = train(tmp_path, small_vit_b, TrainPromptableOptions(steps=1, num_workers=0))
     assert (bundle.manifest.architecture, bundle.has("ais.onnx")) == ("vit_b", True)
     before, after = read_weights(small_vit_b)["sam"], read_weights(bundle)["sam"]
     moved = [key for key, value in before.items() if not torch.equal(value, after[key])]
@@ -171,23 +183,23 @@ def test_a_sam_is_trained_whole_and_gets_an_automatic_decoder(tmp_path: Path, sm
         assert any(key.startswith(part) for key in moved)
 
 
-def test_the_average_of_a_mobile_sam_is_one_of_like_with_like() -> None:
-    """TinyViT's buffers are others in training than when it is judged."""
+def test_the_ema_of_a_mobile_sam_pairs_tensors_by_name() -> None:
+    """TinyViT has other buffers in training than in evaluation."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mobile_sam.modeling import TinyViT
     networks = torch.nn.ModuleDict({"sam": TinyViT(embed_dims=[8, 16, 16, 320], num_heads=[1, 2, 2, 10])})
-    geometry = window_geometry(load_trainable(STARTER), 128)
-    training = PromptableTrainer(networks, geometry, PromptableSchedule(steps=3, rate=1e-3), seed=0)
+    geometry = build_geometry(load_trainable(STARTER), 128)
+    trainer = PromptableTrainer(networks, geometry, PromptableSchedule(steps=3, learning_rate=1e-3), seed=0)
     for value in range(2, 5):
         for tensor in (*networks.parameters(), *networks.buffers()):
             tensor.data.fill_(value)
-        training.take_average()
-        training.step += 1
-        training.averaged.eval()
-    assert training.schedule.average == 0, "over so few steps the average is the last state"
-    last = training.networks.state_dict()
-    for key, value in training.averaged.state_dict().items():
+        trainer.update_ema()
+        trainer.step += 1
+        trainer.ema.eval()
+    assert trainer.schedule.ema_decay == 0, "over so few steps the EMA is the last state"
+    last = trainer.networks.state_dict()
+    for key, value in trainer.ema.state_dict().items():
         assert torch.equal(value, last[key]), key
 
 
@@ -196,17 +208,17 @@ def test_a_sam_without_weights_says_how_to_get_them(tmp_path: Path, small_vit_b:
     (tmp_path / "sam/weights.safetensors").unlink()
     without = write_manifest(tmp_path / "sam", small_vit_b.manifest)
     with pytest.raises(BadInput, match=r"no weights.*--keep-weights") as caught:
-        make(tmp_path, without)
+        train(tmp_path, without)
     assert caught.value.field == "from"
     assert not (tmp_path / "run").exists()
 
 
-def test_a_sam_sees_the_whole_input(tmp_path: Path, small_vit_b: Bundle) -> None:
-    with pytest.raises(BadInput, match="sees 256 pixels"):
-        make(tmp_path, small_vit_b, TrainPromptableOptions(window=128))
+def test_a_sam_takes_no_window_smaller_than_its_input(tmp_path: Path, small_vit_b: Bundle) -> None:
+    with pytest.raises(BadInput, match="the whole input of 256 pixels"):
+        train(tmp_path, small_vit_b, TrainPromptableOptions(window_px=128))
 
 
-def changed_copy(root: Path, **update: Any) -> Bundle:
+def copy_starter(root: Path, **update: Any) -> Bundle:
     folder = root / "changed"
     shutil.copytree(STARTER.folder, folder)
     return write_manifest(folder, STARTER.manifest.model_copy(update=update))
@@ -217,7 +229,7 @@ def changed_copy(root: Path, **update: Any) -> Bundle:
 )
 def test_a_model_that_cannot_be_trained_is_refused(tmp_path: Path, update: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="cannot be trained") as caught:
-        load_trainable(changed_copy(tmp_path, **update))
+        load_trainable(copy_starter(tmp_path, **update))
     assert caught.value.field == "from"
 
 
@@ -228,35 +240,35 @@ def test_a_model_that_takes_no_prompts_is_refused(tmp_path: Path) -> None:
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not a checkpoint of vit_b"):
-        load_trainable(changed_copy(tmp_path, architecture="vit_b"))
+        load_trainable(copy_starter(tmp_path, architecture="vit_b"))
 
 
 @pytest.mark.parametrize("window", [100, 32, 1024])
 def test_a_window_that_does_not_fit_is_refused(tmp_path: Path, window: int) -> None:
     with pytest.raises(BadInput, match="does not fit") as caught:
-        make(tmp_path, options=TrainPromptableOptions(window=window))
+        train(tmp_path, options=TrainPromptableOptions(window_px=window))
     assert caught.value.field == "window"
     assert not list(tmp_path.iterdir())
 
 
-def other_model(root: Path, tuned: Bundle) -> None:
-    make(root, tuned, resume=True)
+def resume_from_other_model(root: Path, fine_tuned: Bundle) -> None:
+    train(root, fine_tuned, resume=True)
 
 
-def other_rate(root: Path, tuned: Bundle) -> None:
-    make(root, options=TrainPromptableOptions(**{**vars(OPTIONS), "rate": 1e-5}), resume=True)
+def resume_with_other_rate(root: Path, fine_tuned: Bundle) -> None:
+    train(root, options=TrainPromptableOptions(**{**vars(OPTIONS), "learning_rate": 1e-5}), resume=True)
 
 
-def again(root: Path, tuned: Bundle) -> None:
-    make(root)
+def begin_again(root: Path, fine_tuned: Bundle) -> None:
+    train(root)
 
 
-@pytest.mark.parametrize("attempt", [other_model, other_rate, again])
-def test_only_the_same_run_is_gone_on_with(
-    tuned: Path, tmp_path: Path, attempt: Callable[[Path, Bundle], None]
+@pytest.mark.parametrize("attempt", [resume_from_other_model, resume_with_other_rate, begin_again])
+def test_only_the_same_run_is_resumed(
+    fine_tuned: Path, tmp_path: Path, attempt: Callable[[Path, Bundle], None]
 ) -> None:
-    shutil.copytree(tuned / "run", tmp_path / "run")
+    shutil.copytree(fine_tuned / "run", tmp_path / "run")
     with pytest.raises(BadInput) as caught:
-        attempt(tmp_path, Bundle(tuned / "models/mine"))
+        attempt(tmp_path, Bundle(fine_tuned / "models/mine"))
     assert caught.value.remedy
     assert not (tmp_path / "models").exists()

@@ -1,4 +1,4 @@
-"""`segserve train unet`: it learns, goes on where it stopped, keeps the best weights, and what it makes serves."""
+"""`segserve train unet`: it learns, resumes where it stopped, keeps the best weights, and its bundle serves."""
 
 import json
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from segserve.cli import cli
 from segserve.errors import BadInput
+from segserve.evaluate.overlap_scores import dice
 from segserve.models.bundle import Bundle
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.manifest import SemanticManifest
@@ -24,18 +25,22 @@ from segserve.models.semantic_model import SemanticModel
 from segserve.train import train_unet as module
 from segserve.train.output_target import OutputTarget
 from segserve.train.progress import SilentProgress
-from segserve.train.train_unet import TrainUnetOptions, train_unet_bundle
-from segserve.train.unet_trainer import UnetTrainer, build_data_loader, stretch_image, validate_unet
+from segserve.train.train_unet import TrainUnetOptions, train_new_unet
+from segserve.train.unet_dataset import build_data_loader, stretch_image
+from segserve.train.unet_trainer import UnetTrainer
+from segserve.train.unet_validation import validate_unet
 from tests.serving import Server
-from tests.train.drawn import discs, folders
+from tests.train.drawn_discs import draw_discs, write_folders
 
-OPTIONS = TrainUnetOptions(features=(4, 8), steps=20, batch=4, window=32, rate=1e-2, workers=0)
-LEARN, HELD_OUT = [discs(seed) for seed in range(1, 4)], [discs(0)]
+OPTIONS = TrainUnetOptions(
+    features=(4, 8), steps=20, batch_size=4, window_px=32, learning_rate=1e-2, num_workers=0
+)
+TRAINING, VALIDATION = [draw_discs(seed) for seed in range(1, 4)], [draw_discs(0)]
 
 
 @pytest.fixture(autouse=True)
 def no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than learning here; the command's test has them."""
+    """Plotting takes longer than training here. The test of the command plots."""
     if "command" not in request.node.name:
         monkeypatch.setattr(module, "plot_curves", lambda lines, path: None)
 
@@ -44,18 +49,18 @@ def target(root: Path, name: str = "mine") -> OutputTarget:
     return OutputTarget(root / "models", name, root / "run")
 
 
-def make(root: Path, options: TrainUnetOptions = OPTIONS, **more: Any) -> Bundle:
-    return train_unet_bundle(
-        LEARN, HELD_OUT, target(root), options, ModelCard(), **{"progress": SilentProgress(), **more}
+def train(root: Path, options: TrainUnetOptions = OPTIONS, **more: Any) -> Bundle:
+    return train_new_unet(
+        TRAINING, VALIDATION, target(root), options, ModelCard(), **{"progress": SilentProgress(), **more}
     )
 
 
-def weights(bundle: Bundle) -> bytes:
+def read_onnx(bundle: Bundle) -> bytes:
     return bundle.path("model.onnx").read_bytes()
 
 
-class Stop(SilentProgress):
-    """Interrupts, as a user does, when so many steps are done."""
+class InterruptAfter(SilentProgress):
+    """Interrupts, as a user does, after `after` steps."""
 
     def __init__(self, after: int) -> None:
         self.after = after
@@ -66,7 +71,7 @@ class Stop(SilentProgress):
 
 
 def test_it_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
-    make(tmp_path, TrainUnetOptions(**{**vars(OPTIONS), "steps": 60}))
+    train(tmp_path, TrainUnetOptions(**{**vars(OPTIONS), "steps": 60}))
     lines = [json.loads(line) for line in (tmp_path / "run/scores.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(6, 61, 6))
     assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
@@ -75,73 +80,77 @@ def test_it_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
     state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
     network = FeatureListUNet(3, 1, OPTIONS.features)
     network.load_state_dict(state["best"])
-    assert validate_unet(network, [stretch_image(each) for each in HELD_OUT], 1, "cpu")[
+    assert validate_unet(network, [stretch_image(each) for each in VALIDATION], 1, "cpu")[
         "dice"
     ] == pytest.approx(best)
 
 
 def test_the_bundle_computes_the_best_weights(tmp_path: Path) -> None:
-    bundle = make(tmp_path)
+    bundle = train(tmp_path)
     network = FeatureListUNet(3, 1, OPTIONS.features).eval()
     network.load_state_dict(torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["best"])
     image = torch.randn(1, 3, 64, 48)
     with torch.no_grad():
         expected = network(image).numpy()
-    found = SemanticModel(bundle, RuntimeOptions(threads=1)).run(image.numpy())
-    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()  # its weights are fp16
+    computed = SemanticModel(bundle, RuntimeOptions(threads=1)).run(image.numpy())
+    assert np.abs(computed - expected).max() < 0.02 * np.abs(expected).max()  # its weights are fp16
 
 
-def test_a_resumed_run_ends_as_one_that_was_never_interrupted(tmp_path: Path) -> None:
-    whole = make(tmp_path / "whole")
+def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path / "parts", progress=Stop(after=9))
+        train(tmp_path / "parts", progress=InterruptAfter(9))
     assert not (tmp_path / "parts/models").exists()
-    resumed = make(tmp_path / "parts", resume=True)
-    assert weights(resumed) == weights(whole)
+    resumed = train(tmp_path / "parts", resume=True)
+    assert read_onnx(resumed) == read_onnx(whole)
     scores = [(tmp_path / part / "run/scores.jsonl").read_text() for part in ("whole", "parts")]
     assert scores[0] == scores[1]
 
 
-def test_the_seed_decides(tmp_path: Path) -> None:
-    first = make(tmp_path / "1")
-    assert weights(make(tmp_path / "2")) == weights(first)
-    assert weights(make(tmp_path / "3", TrainUnetOptions(**{**vars(OPTIONS), "seed": 1}))) != weights(first)
+def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
+    first = train(tmp_path / "1")
+    assert read_onnx(train(tmp_path / "2")) == read_onnx(first)
+    assert read_onnx(train(tmp_path / "3", TrainUnetOptions(**{**vars(OPTIONS), "seed": 1}))) != read_onnx(
+        first
+    )
 
 
-def test_it_stops_when_the_dice_no_longer_rises(tmp_path: Path) -> None:
-    options = TrainUnetOptions(**{**vars(OPTIONS), "rate": 0.0, "patience": 3})
-    make(tmp_path, options)
+def test_it_stops_early_when_the_dice_no_longer_rises(tmp_path: Path) -> None:
+    options = TrainUnetOptions(**{**vars(OPTIONS), "learning_rate": 0.0, "patience": 3})
+    train(tmp_path, options)
     lines = [json.loads(line) for line in (tmp_path / "run/scores.jsonl").read_text().splitlines()]
-    assert lines[-1]["step"] == 8, "a first look every 2 steps, and three that were no better"
+    assert lines[-1]["step"] == 8, "a validation every 2 steps: the first one, and three that were no better"
 
 
-def test_several_classes(tmp_path: Path) -> None:
+def test_several_classes_are_trained(tmp_path: Path) -> None:
     options = TrainUnetOptions(**{**vars(OPTIONS), "classes": ("odd", "even")})
-    found = [discs(seed) for seed in range(4)]
-    for each in found:
+    images = [draw_discs(seed) for seed in range(4)]
+    for each in images:
         each.mask[each.mask > 0] = 1 + each.mask[each.mask > 0] % 2
-    bundle = train_unet_bundle(
-        found[1:], found[:1], target(tmp_path), options, ModelCard(), progress=SilentProgress()
+    bundle = train_new_unet(
+        images[1:], images[:1], target(tmp_path), options, ModelCard(), progress=SilentProgress()
     )
     assert bundle.expect(SemanticManifest).classes == ("odd", "even")
     assert SemanticModel(bundle, RuntimeOptions()).run(np.zeros((1, 3, 32, 32), np.float32)).shape[1] == 2
 
 
-def test_windows_hold_what_the_masks_say() -> None:
-    scenes = [stretch_image(discs(1))]
-    for images, truth in build_data_loader(scenes, 1, OPTIONS.recipe, 0, workers=0):
+def test_windows_show_what_their_masks_say() -> None:
+    loader = build_data_loader(
+        [stretch_image(draw_discs(1))], 1, window_px=32, seed=0, steps=range(1), batch_size=4, num_workers=0
+    )
+    for images, truth in loader:
         inside, outside = images[:, 0][truth[:, 0] > 0], images[:, 0][truth[:, 0] == 0]
-        assert inside.mean() > 1, "discs are bright, and stay under their mask however a window is turned"
+        assert inside.mean() > 1, "discs are bright, and stay under their mask however a window is rotated"
         assert outside.mean() < -1
         break
 
 
-def test_the_command_makes_a_model_that_serves(tmp_path: Path) -> None:
-    images, masks = folders(tmp_path / "data")
+def test_the_command_trains_a_model_that_serves(tmp_path: Path) -> None:
+    images, masks = write_folders(tmp_path / "data")
     small = {"features": "4,8", "steps": "30", "batch": "4", "window": "32", "lr": "0.01", "classes": "disc"}
-    given = [part for name, value in small.items() for part in (f"--{name}", value)]
+    options = [part for name, value in small.items() for part in (f"--{name}", value)]
     arguments = ["train", "unet", str(images), str(masks), "--name", "mine", "--data-dir", str(tmp_path)]
-    result = CliRunner().invoke(cli, arguments + given, catch_exceptions=False)
+    result = CliRunner().invoke(cli, arguments + options, catch_exceptions=False)
     assert result.exit_code == 0
     assert "mine: ready" in result.output
     with Image.open(tmp_path / "training/mine/curves.png") as curves:
@@ -149,76 +158,95 @@ def test_the_command_makes_a_model_that_serves(tmp_path: Path) -> None:
     server = Server(tmp_path)
     try:
         image_id = server.upload(images / "discs-0.png")
-        answer = server.client.post(
+        response = server.client.post(
             "/v1/semantic", json={"image_id": image_id, "model": "mine", "format": "npy"}
         )
-        assert answer.status_code == 200, answer.text
-        (tmp_path / "map.npy").write_bytes(answer.content)
-        found, truth = np.load(tmp_path / "map.npy") > 0, discs(0).mask > 0
-        assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.8
+        assert response.status_code == 200, response.text
+        (tmp_path / "map.npy").write_bytes(response.content)
+        prediction = np.load(tmp_path / "map.npy") > 0
+        assert dice(draw_discs(0).mask > 0, prediction) > 0.8
     finally:
         server.stop()
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "a window that its levels do not divide": ({"window": 30}, "window"),
+    "a window that the levels do not divide": ({"window_px": 30}, "window"),
     "a value without a class": ({"classes": ("a", "b")}, "classes"),
-    "a device that is not there": ({"device": "cuda"}, "device"),
+    "a missing device": ({"device": "cuda"}, "device"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_options_that_do_not_fit_are_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
     changed, field = BAD[name]
-    if name.startswith("a device") and torch.cuda.is_available():
+    if name == "a missing device" and torch.cuda.is_available():
         pytest.skip("there is a GPU; this is about its absence")
     with pytest.raises(BadInput) as caught:
-        make(tmp_path, TrainUnetOptions(**{**vars(OPTIONS), **changed}))
+        train(tmp_path, TrainUnetOptions(**{**vars(OPTIONS), **changed}))
     assert caught.value.field == field
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("arguments", ["--features 16,x", "--features 4,,8", "--classes a,a", "--classes a,"])
-def test_options_that_cannot_be_read_are_refused(tmp_path: Path, arguments: str) -> None:
-    images, masks = folders(tmp_path / "data")
-    given = ["train", "unet", str(images), str(masks), "--name", "mine", "--data-dir", str(tmp_path / "home")]
+def test_options_that_cannot_be_parsed_are_refused(tmp_path: Path, arguments: str) -> None:
+    images, masks = write_folders(tmp_path / "data")
+    options = [
+        "train",
+        "unet",
+        str(images),
+        str(masks),
+        "--name",
+        "mine",
+        "--data-dir",
+        str(tmp_path / "home"),
+    ]
     with pytest.raises(BadInput):
-        CliRunner().invoke(cli, [*given, *arguments.split()], catch_exceptions=False)
+        CliRunner().invoke(cli, [*options, *arguments.split()], catch_exceptions=False)
     assert not (tmp_path / "home").exists()
 
 
-def other_seed(root: Path) -> None:
-    make(root, TrainUnetOptions(**{**vars(OPTIONS), "seed": 5}), resume=True)
+def resume_with_other_seed(root: Path) -> None:
+    train(root, TrainUnetOptions(**{**vars(OPTIONS), "seed": 5}), resume=True)
 
 
-def other_data(root: Path) -> None:
-    train_unet_bundle(
-        LEARN[:2], HELD_OUT, target(root), OPTIONS, ModelCard(), resume=True, progress=SilentProgress()
+def resume_with_other_data(root: Path) -> None:
+    train_new_unet(
+        TRAINING[:2], VALIDATION, target(root), OPTIONS, ModelCard(), resume=True, progress=SilentProgress()
     )
 
 
-def again(root: Path) -> None:
-    make(root)
+def begin_again(root: Path) -> None:
+    train(root)
 
 
-def nothing_there(root: Path) -> None:
-    make(root / "elsewhere", resume=True)
+def resume_without_a_run(root: Path) -> None:
+    train(root / "elsewhere", resume=True)
 
 
-def damaged(root: Path) -> None:
+def damage_the_checkpoint(root: Path) -> None:
     (root / "run/checkpoint.pt").write_bytes(b"no checkpoint")
-    make(root, resume=True)
+    train(root, resume=True)
 
 
-def not_a_run(root: Path) -> None:
+def delete_the_settings(root: Path) -> None:
     (root / "run/run.json").unlink()
-    make(root)
+    train(root)
 
 
-@pytest.mark.parametrize("attempt", [other_seed, other_data, again, nothing_there, damaged, not_a_run])
-def test_only_the_same_run_is_gone_on_with(tmp_path: Path, attempt: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        resume_with_other_seed,
+        resume_with_other_data,
+        begin_again,
+        resume_without_a_run,
+        damage_the_checkpoint,
+        delete_the_settings,
+    ],
+)
+def test_only_the_same_run_is_resumed(tmp_path: Path, attempt: Callable[[Path], None]) -> None:
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path, progress=Stop(after=5))
+        train(tmp_path, progress=InterruptAfter(5))
     with pytest.raises(BadInput) as caught:
         attempt(tmp_path)
     assert caught.value.remedy
@@ -228,17 +256,17 @@ def test_only_the_same_run_is_gone_on_with(tmp_path: Path, attempt: Callable[[Pa
 def test_a_taken_name_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "models/mine").mkdir(parents=True)
     with pytest.raises(BadInput, match="already a model"):
-        make(tmp_path)
+        train(tmp_path)
     assert not (tmp_path / "run").exists()
 
 
 def test_weights_that_are_not_finite_are_not_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(training: UnetTrainer, *rest: Any, **more: Any) -> None:
-        torch.nn.init.constant_(training.network.final_conv.weight, float("nan"))
+    def spoil_weights(trainer: UnetTrainer, *rest: Any, **more: Any) -> None:
+        torch.nn.init.constant_(trainer.network.final_conv.weight, float("nan"))
 
-    monkeypatch.setattr(module, "fit", broken)
+    monkeypatch.setattr(module, "fit", spoil_weights)
     with pytest.raises(Exception, match="differs"):
-        make(tmp_path)
+        train(tmp_path)
     assert not list((tmp_path / "models").glob("[!.]*"))

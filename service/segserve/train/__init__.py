@@ -1,18 +1,25 @@
-"""Training models on a user's own images and masks: what made the starters, as commands.
+"""Training on a user's own images and masks: what `segserve train` does, and what made the starters.
 
-    folder -> scenes -> windows -> one step after another -> run (checkpoint, scores, curves) -> bundle
+    folder -> images and masks -> windows -> batches (data loader) -> steps (trainer) -> run folder -> bundle
 
-    promptable   SAM-type bundles that hold their weights, trained further with prompts made from the masks
-    unet         a U-Net from zero, a class for every pixel
+    train_promptable, train_unet     a whole run: a SAM-type bundle fine-tuned, or a U-Net trained from zero
+    dataset_folder, scenes           folders of images and masks; images prepared for training
+    random_window, augmentation      random windows; flips, rotations, scale, contrast, blur
+    promptable_dataset, unet_dataset the PyTorch data sets and data loaders
+    training_prompts                 clicks and boxes made from the masks
+    promptable_trainer, unet_trainer one step, and the state that a checkpoint holds; early stopping
+    losses, learning_rate_schedule, ema   loss functions, warm-up and cosine, moving average of the weights
+    promptable_validation, unet_validation   scores on held-out images
+    run_folder, checkpoint, plot_curves, progress   checkpoints, resuming, scores, curves
 
-Only the command line (`train.cli`), `folder` and `run` are free of torch.
+Only `cli`, `dataset_folder`, `output_target` and `run_folder` import without torch.
 """
 
 import importlib.util
 
 from segserve.errors import MissingDependency
 
-# The module to find, and the package that brings it
+# (the module to find, the package that brings it)
 REQUIRED_MODULES = (
     ("torch", "PyTorch"),
     ("segment_anything", "segment-anything"),
@@ -24,7 +31,7 @@ REQUIRED_MODULES = (
 
 
 def require_libraries() -> None:
-    """Raises MissingDependency unless all that training needs can be imported."""
+    """Raise MissingDependency unless all libraries that training needs are installed."""
     for module, package in REQUIRED_MODULES:
         if importlib.util.find_spec(module) is None:
             raise MissingDependency(package, "train", "Training")

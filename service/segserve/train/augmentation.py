@@ -1,4 +1,7 @@
-"""Other light, other focus, other orientation: what may change in an image while its mask stays true."""
+"""Augmentation: random changes of colour, contrast, focus, orientation and scale that keep the mask true.
+
+`random_window` rotates and scales the windows of promptable models; the classes here do the rest.
+"""
 
 import os
 from typing import Any
@@ -8,16 +11,16 @@ from numpy.typing import NDArray
 
 from segserve.types import Float32, UInt8
 
-os.environ.setdefault(
-    "NO_ALBUMENTATIONS_UPDATE", "1"
-)  # importing it would ask the network for a newer version
+# Without it, the import asks the network for a newer version.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 
-SCALES = (0.7, 1.4)
+SCALE_RANGE = (0.7, 1.4)
+REFLECT_101 = 4  # cv2.BORDER_REFLECT_101
 
 
 def colour_transforms() -> list[Any]:
-    """Conservative: an object keeps its look to a human eye."""
+    """Return mild transforms: to a human eye the objects look the same."""
     return [
         A.CLAHE(clip_limit=(1, 3), p=0.2),
         A.RandomBrightnessContrast(brightness_limit=0.15, contrast_limit=0.2, p=0.5),
@@ -27,28 +30,34 @@ def colour_transforms() -> list[Any]:
 
 
 class ColourAugmentation:
-    """An image [h, w, 3] float32 in 0..255 under other light. A `scenes.Recolour`."""
+    """`ColourAugmentation` changes contrast, gamma, blur and noise of an image. It is a `random_window.Recolour`."""
 
     def __init__(self) -> None:
         self.transform = A.Compose(colour_transforms())
 
     def __call__(self, image: Float32, rng: np.random.Generator) -> Float32:
+        """Return the image [h, w, 3] float32 in 0..255, changed at random."""
         self.transform.set_random_seed(int(rng.integers(2**31)))
         changed: UInt8 = self.transform(image=np.rint(image).astype(np.uint8))["image"]
         return changed.astype(np.float32)
 
 
 class WindowAugmentation:
-    """A random window of an image and its mask, turned, mirrored, scaled and relit. Beyond the image's edge it is
-    mirrored."""
+    """`WindowAugmentation` cuts a random square window of an image and its mask, and changes it at random.
 
-    def __init__(self, size: int) -> None:
+    The window is scaled, rotated by quarters, mirrored and recoloured. Beyond the image's edge it is a reflection.
+    """
+
+    def __init__(self, window_px: int) -> None:
         self.transform = A.Compose(
             [
-                A.RandomScale((SCALES[0] - 1, SCALES[1] - 1), p=0.7),
-                A.PadIfNeeded(size, size, border_mode=4, position="random"),  # cv2.BORDER_REFLECT_101
+                A.RandomScale((SCALE_RANGE[0] - 1, SCALE_RANGE[1] - 1), p=0.7),
+                A.PadIfNeeded(window_px, window_px, border_mode=REFLECT_101, position="random"),
                 # Half of the windows hold an object: where objects are rare, most would be empty.
-                A.OneOf([A.RandomCrop(size, size), A.CropNonEmptyMaskIfExists(size, size)], p=1.0),
+                A.OneOf(
+                    [A.RandomCrop(window_px, window_px), A.CropNonEmptyMaskIfExists(window_px, window_px)],
+                    p=1.0,
+                ),
                 A.D4(p=1.0),
                 *colour_transforms(),
             ]
@@ -57,7 +66,7 @@ class WindowAugmentation:
     def __call__(
         self, image: UInt8, mask: NDArray[Any], rng: np.random.Generator
     ) -> tuple[UInt8, NDArray[Any]]:
-        """image [H, W, 3], mask [H, W] -> [size, size, 3] and [size, size]."""
+        """Return windows [size, size, 3] and [size, size] of image [H, W, 3] and mask [H, W]."""
         self.transform.set_random_seed(int(rng.integers(2**31)))
-        found = self.transform(image=image, mask=mask)
-        return found["image"], found["mask"]
+        window = self.transform(image=image, mask=mask)
+        return window["image"], window["mask"]

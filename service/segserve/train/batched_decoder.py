@@ -1,14 +1,20 @@
-"""SAM's decoder for prompts that belong to different images, and to windows of the model's input."""
+"""SAM's prompt encoder and mask decoder, batched over prompts of different images and of windows of the input."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
+MAX_ABS_LOGIT = 32.0  # of a mask prompt, as the service clamps it
+
 
 def encode_prompts(sam: Any, points: Tensor, labels: Tensor, boxes: Tensor | None) -> Tensor:
-    """Sparse tokens [N, T, C] of points [N, P, 2] (input pixels), labels [N, P] (1, 0; -1 pads) and
-    boxes [N, 4]. Padding points are what SAM itself pads with, so they change nothing it was not built for."""
+    """Return the sparse tokens [N, T, C] of N prompts.
+
+    points: [N, P, 2], in input pixels.
+    labels: [N, P], 1 on the object, 0 not, -1 for padding. SAM itself pads with such points, so they add nothing new.
+    boxes: [N, 4], in input pixels.
+    """
     encoder = sam.prompt_encoder
     tokens = encoder._embed_points(points, labels, pad=boxes is None)
     return tokens if boxes is None else torch.cat([tokens, encoder._embed_boxes(boxes)], dim=1)
@@ -17,10 +23,12 @@ def encode_prompts(sam: Any, points: Tensor, labels: Tensor, boxes: Tensor | Non
 def decode_masks(
     sam: Any, image: Tensor, position: Tensor, tokens: Tensor, mask_prompt: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """SAM's `MaskDecoder.predict_masks`, for prompts that belong to different images.
+    """Return SAM's `MaskDecoder.predict_masks` for prompts of different images: logits [N, 4, 4h, 4w], scores [N, 4].
 
-    image [N, C, h, w]: each prompt's own embedding. position [1, C, h, w]. mask_prompt [N, 1, 4h, 4w]
-    logits; a row of NaN means none. Returns logits [N, 4, 4h, 4w] and scores [N, 4].
+    image: [N, C, h, w], the embedding of each prompt's image.
+    position: [1 or N, C, h, w], the positional encoding.
+    tokens: [N, T, C], of `encode_prompts`.
+    mask_prompt: [N, 1, 4h, 4w], logits; a row of NaN means no mask prompt.
     """
     decoder, encoder = sam.mask_decoder, sam.prompt_encoder
     dense = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand_as(image)

@@ -1,4 +1,4 @@
-"""Checkpoints: states of networks and optimisers, written whole or not at all."""
+"""Checkpoints: files of the states of networks and optimiser, written completely or not at all."""
 
 import pickle
 from pathlib import Path
@@ -11,13 +11,14 @@ from segserve.train.run_folder import PARTIAL_SUFFIX
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write a state, and replace an older file at once. An interruption leaves the older file."""
     partial = path.with_suffix(PARTIAL_SUFFIX)
     torch.save(state, partial)
     partial.replace(path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Tensors and numbers only. Raises BadInput for a file that is no checkpoint."""
+    """Read a state of tensors and numbers; code in the file is not run. Raises BadInput for any other file."""
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:

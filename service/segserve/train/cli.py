@@ -1,4 +1,4 @@
-"""`segserve train`: models from a user's own images and masks. It needs the extra `train`; serving does not."""
+"""`segserve train`: models trained on a user's own images and masks. It needs the extra `train`; serving does not."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,30 +28,31 @@ from segserve.types import Device
 
 app = typer.Typer(no_args_is_help=True, help="Train models on your own images and masks.")
 
-Images = Annotated[Path, typer.Argument(help="Folder of pictures.")]
+Images = Annotated[Path, typer.Argument(help="Folder of images.")]
 Masks = Annotated[
     Path, typer.Argument(help="Folder of masks (PNG, TIFF, NPY) of the same names: 0 is background.")
 ]
 Name = Annotated[str, typer.Option(help="What requests will call the model.")]
-Steps = Annotated[int, typer.Option(min=1, help="Windows are learned from so many times.")]
+Steps = Annotated[int, typer.Option(min=1, help="Training steps, each on one batch of windows.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed trains the same model.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to train.")]
 ValidationShare = Annotated[
-    float, typer.Option(min=0.0, max=0.9, help="Part of the images held out to judge by; at least one.")
+    float,
+    typer.Option(min=0.0, max=0.9, help="Share of the images held out for validation; at least one image."),
 ]
-Folder = Annotated[
+RunFolderOption = Annotated[
     Path | None,
     typer.Option("--run", help="Checkpoints, scores, curves [default: training/NAME in the data folder]."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
-Replace = Annotated[bool, typer.Option("--replace", help="Take the place of a model of the same name.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace a model of the same name.")]
 DataDir = Annotated[
-    Path | None, typer.Option(envvar="SEGSERVE_DATA_DIR", help="Models live in its folder 'models'.")
+    Path | None, typer.Option(envvar="SEGSERVE_DATA_DIR", help="Models are in its folder 'models'.")
 ]
 
 
 class ProgressBar:
-    """A bar for the steps, a spinner for all else, and a line for each time the networks were judged."""
+    """`ProgressBar` shows a bar for steps, a spinner for other stages, and prints a line for each validation."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -71,6 +72,7 @@ class ProgressBar:
 
 @contextmanager
 def show_progress() -> Iterator[ProgressBar]:
+    """Show the progress on stderr."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -85,7 +87,10 @@ def show_progress() -> Iterator[ProgressBar]:
 def prepare_run(
     data_dir: Path | None, name: str, run: Path | None, replace: bool
 ) -> tuple[Settings, OutputTarget]:
-    """Raises MissingDependency, and BadInput for a name that cannot be: before hours of training."""
+    """Return the settings and where the run writes to.
+
+    Raises MissingDependency, and BadInput for a name that cannot be used: before hours of training, not after them.
+    """
     require_libraries()
     settings = load_settings(data_dir=data_dir)
     models = settings.data_dir / "models"
@@ -101,28 +106,32 @@ def train_promptable(
     name: Name,
     base: Annotated[
         str,
-        typer.Option("--from", help="The model to start from: the starter, or one that kept its weights."),
+        typer.Option(
+            "--from", help="The model to start from: the starter, or one imported with its weights."
+        ),
     ] = "starter",
     steps: Steps = 400,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Windows a step [default: 8; 1 for a SAM].")
+        int | None, typer.Option(min=1, help="Windows a step (batch size) [default: 8; 1 for a SAM].")
     ] = None,
     window: Annotated[
         int | None,
-        typer.Option(help="Edge in pixels of the model's input [default: 256; all of it for a SAM]."),
+        typer.Option(
+            help="Edge of a window, in pixels of the model's input [default: 256; all of it for a SAM]."
+        ),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(min=0.0, help="Highest learning rate [default: 2e-4; 1e-5 for a SAM].")
+        float | None, typer.Option(min=0.0, help="Peak learning rate [default: 2e-4; 1e-5 for a SAM].")
     ] = None,
     seed: Seed = 0,
     validation: ValidationShare = 0.1,
     device: DeviceOption = Device.CPU,
-    run: Folder = None,
+    run: RunFolderOption = None,
     resume: Resume = False,
     replace: Replace = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Train a promptable model further: clicks, boxes and automatic segmentation.
+    """Fine-tune a promptable model: clicks, boxes and automatic segmentation.
 
     A mask has a number for each object, from 1. The defaults suit two CPU cores.
     """
@@ -133,12 +142,18 @@ def train_promptable(
         [target.models_dir, BUILT_IN_MODELS], RuntimeOptionsByGraph(), budget_bytes=0
     ).bundle(base)
     options = TrainPromptableOptions(
-        steps=steps, batch=batch, window=window, rate=lr, seed=seed, share=validation, device=device.value
+        steps=steps,
+        batch_size=batch,
+        window_px=window,
+        learning_rate=lr,
+        seed=seed,
+        validation_share=validation,
+        device=device.value,
     )
     with show_progress() as progress:
-        found = read_folders(images, masks, settings.image_limits.pixels)
-        made = fine_tune(found, bundle, target, options, resume=resume, progress=progress)
-    report_ready(made, target)
+        labelled = read_folders(images, masks, settings.image_limits.pixels)
+        trained = fine_tune(labelled, bundle, target, options, resume=resume, progress=progress)
+    report_ready(trained, target)
 
 
 @app.command("unet")
@@ -149,53 +164,53 @@ def train_unet(
     classes: Annotated[
         str,
         typer.Option(
-            help="Names of the masks' values from 1, commas between; with a single name every value but 0 is it."
+            help="Names of the masks' values from 1, separated by commas. A single name is for every value but 0."
         ),
     ] = "foreground",
     features: Annotated[
         str, typer.Option(help="Channels of the U-Net's levels; the original's are 64,128,256,512.")
     ] = "16,32,64,128",
     steps: Steps = 3000,
-    batch: Annotated[int, typer.Option(min=1, help="Windows a step.")] = 8,
-    window: Annotated[int, typer.Option(help="Edge in pixels.")] = 256,
-    lr: Annotated[float, typer.Option(min=0.0, help="Highest learning rate.")] = 1e-3,
+    batch: Annotated[int, typer.Option(min=1, help="Windows a step (batch size).")] = 8,
+    window: Annotated[int, typer.Option(help="Edge of a window, in pixels.")] = 256,
+    lr: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 1e-3,
     patience: Annotated[
-        int, typer.Option(min=1, help="Stop after so many looks, 100 steps each, without a better Dice.")
+        int, typer.Option(min=1, help="Early stopping: validations (every 100 steps) without a better Dice.")
     ] = 10,
     seed: Seed = 0,
     validation: ValidationShare = 0.1,
     device: DeviceOption = Device.CPU,
-    run: Folder = None,
+    run: RunFolderOption = None,
     resume: Resume = False,
     replace: Replace = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Train a U-Net from zero: a class for every pixel. The best weights on the images held out are kept."""
+    """Train a U-Net from zero: a class for every pixel. The weights with the best validation Dice are kept."""
     settings, target = prepare_run(data_dir, name, run, replace)
     from segserve.models.importers.import_request import ModelCard
-    from segserve.train.train_unet import TrainUnetOptions, train_unet_bundle
+    from segserve.train.train_unet import TrainUnetOptions, train_new_unet
 
     options = TrainUnetOptions(
         features=parse_features(features),
         classes=parse_class_names(classes),
         steps=steps,
-        batch=batch,
-        window=window,
-        rate=lr,
+        batch_size=batch,
+        window_px=window,
+        learning_rate=lr,
         seed=seed,
         patience=patience,
         device=device.value,
     )
     with show_progress() as progress:
-        learn, held_out = split_validation(
-            read_folders(images, masks, settings.image_limits.pixels), validation
-        )
-        about = ModelCard(f"U-Net trained on {len(learn) + len(held_out)} images", "", "segserve train unet")
-        made = train_unet_bundle(learn, held_out, target, options, about, resume=resume, progress=progress)
-    report_ready(made, target)
+        labelled = read_folders(images, masks, settings.image_limits.pixels)
+        split = split_validation(labelled, validation)
+        about = ModelCard(f"U-Net trained on {len(labelled)} images", "", "segserve train unet")
+        trained = train_new_unet(*split, target, options, about, resume=resume, progress=progress)
+    report_ready(trained, target)
 
 
 def parse_features(text: str) -> tuple[int, ...]:
+    """Parse "16,32,64,128" into numbers of channels. Raises BadInput."""
     numbers = tuple(int(part) for part in text.split(",") if part.strip().isdigit())
     if (
         len(numbers) != text.count(",") + 1
@@ -211,6 +226,7 @@ def parse_features(text: str) -> tuple[int, ...]:
 
 
 def parse_class_names(text: str) -> tuple[str, ...]:
+    """Parse "cell,debris" into names. Raises BadInput."""
     names = tuple(part.strip() for part in text.split(","))
     if not all(names) or len(set(names)) < len(names):
         raise BadInput(
@@ -220,4 +236,5 @@ def parse_class_names(text: str) -> tuple[str, ...]:
 
 
 def report_ready(bundle: Bundle, target: OutputTarget) -> None:
+    """Print that the model can be used, and where its curves are."""
     typer.secho(f"{bundle.name}: ready; its curves are in {target.run / CURVES_FILE}", fg="green")

@@ -1,4 +1,4 @@
-"""A user's folders of images and masks, paired by name and checked before anything is trained.
+"""A user's folders of images and masks: paired by file name, checked before training, split for validation.
 
 images/cell-01.tif    PNG, JPEG, WebP, BMP or TIFF, as the service reads them
 masks/cell-01.png     PNG, TIFF or NPY, the same size; one value a pixel, 0 is background
@@ -20,13 +20,13 @@ from segserve.types import ReadOptions, UInt8
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
-MAX_NAMES_SHOWN = 3  # names in a message
-MIN_IMAGES = 2  # one to learn from, one to judge by
+MAX_NAMES_SHOWN = 3  # in a message
+MIN_IMAGES = 2  # one for training, one for validation
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """image [H, W, 3] uint8 RGB; mask [H, W] int32, 0 background."""
+    """An image and its mask. image: [H, W, 3] uint8 RGB. mask: [H, W] int32, 0 is background."""
 
     name: str
     image: UInt8
@@ -34,56 +34,72 @@ class LabelledImage:
 
 
 def read_folders(images: Path, masks: Path, max_pixels: int) -> list[LabelledImage]:
-    """Every image with its mask, by name. Raises BadInput for folders that cannot be trained on, naming files."""
-    pictures, drawn = list_files(images, IMAGE_SUFFIXES, "images"), list_files(masks, MASK_SUFFIXES, "masks")
-    for what, lone, there in (
-        ("image", sorted(pictures.keys() - drawn.keys()), "mask"),
-        ("mask", sorted(drawn.keys() - pictures.keys()), "image"),
-    ):
-        if lone:
-            raise BadInput(
-                f"There is no {there} for the {what} of {join_names(lone)}.",
-                field="masks" if there == "mask" else "images",
-                remedy="An image and its mask have the same name, whatever their suffixes.",
-            )
-    if len(pictures) < MIN_IMAGES:
-        raise BadInput(
-            f"There {'is one image' if pictures else 'are no images'} with a mask in these folders.",
-            field="images",
-            remedy=f"Give at least {MIN_IMAGES}: one to learn from, one to judge by.",
-        )
-    found = [read_labelled_image(name, pictures[name], drawn[name], max_pixels) for name in sorted(pictures)]
-    empty = [each.name for each in found if not each.mask.any()]
+    """Read every image with its mask, sorted by name.
+
+    Raises BadInput that names the files, for folders that cannot be trained on.
+    """
+    image_files = list_files(images, IMAGE_SUFFIXES, "images")
+    mask_files = list_files(masks, MASK_SUFFIXES, "masks")
+    check_pairing(image_files, mask_files)
+    labelled = [
+        read_labelled_image(name, image_files[name], mask_files[name], max_pixels)
+        for name in sorted(image_files)
+    ]
+    empty = [each.name for each in labelled if not each.mask.any()]
     if empty:
         raise BadInput(
             f"The mask of {join_names(empty)} is empty.",
             field="masks",
             remedy="Draw what is there, or take image and mask out of the folders.",
         )
-    return found
+    return labelled
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...], field: str) -> dict[str, Path]:
-    """The folder's files with such suffixes by their names without suffix; hidden ones are passed over."""
+    """Return the folder's files with one of the suffixes, by stem. Hidden files are left out.
+
+    Raises BadInput where the folder is missing, or two files have the same stem.
+    """
     if not folder.is_dir():
         raise BadInput(
             f"There is no folder {folder}.", field=field, remedy=f"Give the folder of the {field}."
         )
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():
             continue
-        if path.stem in found:
+        if path.stem in files:
             raise BadInput(
-                f"{path.name} and {found[path.stem].name} have the same name.",
+                f"{path.name} and {files[path.stem].name} have the same name.",
                 field=field,
                 remedy="Keep one of the two.",
             )
-        found[path.stem] = path
-    return found
+        files[path.stem] = path
+    return files
+
+
+def check_pairing(images: dict[str, Path], masks: dict[str, Path]) -> None:
+    """Raise BadInput unless every image has a mask, every mask an image, and there are enough of them."""
+    for kind, lone, missing in (
+        ("image", sorted(images.keys() - masks.keys()), "mask"),
+        ("mask", sorted(masks.keys() - images.keys()), "image"),
+    ):
+        if lone:
+            raise BadInput(
+                f"There is no {missing} for the {kind} of {join_names(lone)}.",
+                field="masks" if missing == "mask" else "images",
+                remedy="An image and its mask have the same name, whatever their suffixes.",
+            )
+    if len(images) < MIN_IMAGES:
+        raise BadInput(
+            f"There {'is one image' if images else 'are no images'} with a mask in these folders.",
+            field="images",
+            remedy=f"Give at least {MIN_IMAGES}: one for training, one for validation.",
+        )
 
 
 def read_labelled_image(name: str, image: Path, mask: Path, max_pixels: int) -> LabelledImage:
+    """Read an image and its mask. Raises BadInput that names the file."""
     try:
         with image.open("rb") as file:
             pixels = read_image(file, ReadOptions(), max_pixels)
@@ -101,7 +117,7 @@ def read_labelled_image(name: str, image: Path, mask: Path, max_pixels: int) -> 
 
 
 def read_mask(path: Path) -> NDArray[np.int32]:
-    """[H, W] int32. Raises BadInput for anything but one whole number a pixel."""
+    """Read a mask [H, W] int32. Raises BadInput for anything but one whole number a pixel, 0 or more."""
     try:
         if path.suffix.lower() == ".npy":
             values = np.load(path, allow_pickle=False)
@@ -109,14 +125,14 @@ def read_mask(path: Path) -> NDArray[np.int32]:
             values = imagecodecs.png_decode(path.read_bytes())
         else:
             values = tifffile.imread(path)
-    except Exception as error:  # damaged bytes make the readers fail in any way
+    except Exception as error:  # the readers raise anything for damaged bytes
         raise BadInput(
             f"The mask {path.name} cannot be read.", field="masks", remedy="Save it as PNG, TIFF or NPY."
         ) from error
     if values.ndim == 3 and values.shape[2] in (1, 3, 4) and (values[..., :3] == values[..., :1]).all():
-        values = values[..., 0]  # a grey mask saved as a colour picture
-    whole = values.ndim == 2 and values.size and values.dtype.kind in "bui"
-    if not whole or values.min() < 0 or values.max() >= 2**31:
+        values = values[..., 0]  # a grey mask saved as a colour image
+    is_integer_map = values.ndim == 2 and values.size and values.dtype.kind in "bui"
+    if not is_integer_map or values.min() < 0 or values.max() >= 2**31:
         raise BadInput(
             f"The mask {path.name} is not one whole number a pixel, 0 or more.",
             field="masks",
@@ -126,25 +142,28 @@ def read_mask(path: Path) -> NDArray[np.int32]:
 
 
 def split_validation(
-    found: list[LabelledImage], share: float
+    images: list[LabelledImage], share: float
 ) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    """(to learn from, to judge by): that share of the images, at least one of each; the hash of the name
-    chooses, and not the order of the files. Images that join may take the place of some."""
-    order = sorted(found, key=lambda each: hashlib.sha256(each.name.encode()).hexdigest())
+    """Split images into (training, validation). share: the part for validation; at least one image on each side.
+
+    The hash of the name decides, not the order of the files. When images are added, the split may change a little.
+    """
+    order = sorted(images, key=lambda each: hashlib.sha256(each.name.encode()).hexdigest())
     count = min(max(1, round(share * len(order))), len(order) - 1)
     return order[count:], order[:count]
 
 
-def digest_images(found: Iterable[LabelledImage]) -> str:
-    """Stands for names, images and masks, hexadecimal."""
-    whole = hashlib.sha256()
-    for each in found:
-        whole.update(f"{each.name} {each.mask.shape} ".encode())
-        whole.update(each.image.tobytes())
-        whole.update(each.mask.tobytes())
-    return whole.hexdigest()
+def digest_images(images: Iterable[LabelledImage]) -> str:
+    """Return a sha256, hexadecimal, over names, images and masks."""
+    digest = hashlib.sha256()
+    for each in images:
+        digest.update(f"{each.name} {each.mask.shape} ".encode())
+        digest.update(each.image.tobytes())
+        digest.update(each.mask.tobytes())
+    return digest.hexdigest()
 
 
 def join_names(names: list[str]) -> str:
+    """Return the first names as a list in a sentence, and how many more there are."""
     more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
     return ", ".join(names[:MAX_NAMES_SHOWN]) + more

@@ -1,16 +1,18 @@
-"""What training makes small."""
+"""Loss functions of training: Dice, binary cross-entropy, and the squared error of distances."""
 
 from torch import Tensor
 from torch.nn import functional as F
 
-RIM_PX = 9  # low-res pixels: the window of the maximum that makes the rim around an object
+RIM_PX = 9  # low-res pixels: the size of the max-pooling window that grows an object by its rim
 
 
 def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Loss [N, M] of logits [N, M, h, w] against truth [N, 1, h, w], the share of each pixel covered.
+    """Return the loss [N, M] of M candidate masks for each of N objects.
 
-    Cross-entropy averaged over the object and a rim around it, plus the average over the rest, plus dice:
-    a plain average would drown an object of half a percent of the image.
+    logits: [N, M, h, w].
+    truth: [N, 1, h, w], the covered share of each pixel, 0 to 1.
+    The loss is the cross-entropy averaged over the object and a rim around it, plus its average over the rest, plus
+    Dice. A plain average would drown an object of half a percent of the image.
     """
     inside = truth > 0
     rim = F.max_pool2d(truth, RIM_PX, 1, RIM_PX // 2) > 0
@@ -27,14 +29,17 @@ def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def candidate_iou(logits: Tensor, truth: Tensor) -> Tensor:
-    """[N, M] of logits [N, M, h, w] and truth [N, 1, h, w]."""
-    found, real = logits > 0, truth > 0.5
-    overlap = (found & real).sum((2, 3)).float()
-    return overlap / (found | real).sum((2, 3)).clamp(min=1)
+    """Return the IoU [N, M] of candidate masks, logits [N, M, h, w], with the truth [N, 1, h, w]."""
+    predicted, true = logits > 0, truth > 0.5
+    overlap = (predicted & true).sum((2, 3)).float()
+    return overlap / (predicted | true).sum((2, 3)).clamp(min=1)
 
 
 def automatic_loss(maps: Tensor, truth: Tensor) -> Tensor:
-    """Of maps [B, 3, h, w]: dice per channel and cross-entropy, plus the squared error of the distances."""
+    """Return the loss of the automatic decoder (AIS): Dice by channel, cross-entropy, squared error of the distances.
+
+    maps, truth: [B, 3, h, w], foreground, distance to the centre, distance to the boundary, each 0 to 1.
+    """
     overlap = (maps * truth).sum((2, 3))
     dice = 1 - 2 * (overlap + 1) / ((maps**2).sum((2, 3)) + (truth**2).sum((2, 3)) + 2)
     bce = F.binary_cross_entropy(maps.clamp(1e-5, 1 - 1e-5), truth)
@@ -43,7 +48,7 @@ def automatic_loss(maps: Tensor, truth: Tensor) -> Tensor:
 
 
 def bce_dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Of logits and truth [B, K, H, W]: cross-entropy plus one minus the Dice of each class over the batch."""
+    """Return the cross-entropy plus one minus the Dice of each class over the batch. logits, truth: [B, K, H, W]."""
     probability = logits.sigmoid()
     overlap = (probability * truth).sum((0, 2, 3))
     dice = 1 - (2 * overlap + 1) / (probability.sum((0, 2, 3)) + truth.sum((0, 2, 3)) + 1)

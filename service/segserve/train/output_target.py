@@ -1,4 +1,4 @@
-"""Where a training run's files go, and its bundle."""
+"""The folders that a training run writes to: its run folder, and the bundle."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,10 @@ from segserve.models.install import resolve_install_folder
 
 @dataclass(frozen=True)
 class OutputTarget:
-    """run: the folder of checkpoints and scores. The bundle becomes `models_dir/name`."""
+    """The folders of a run. run: checkpoints and scores. The bundle becomes `models_dir/name`.
+
+    replace: the bundle may replace one of the same name.
+    """
 
     models_dir: Path
     name: str
@@ -16,5 +19,5 @@ class OutputTarget:
     replace: bool = False
 
     def check(self) -> None:
-        """Raises BadInput now rather than after hours of training."""
+        """Raise BadInput for a name that is taken or not allowed: before hours of training, not after them."""
         resolve_install_folder(self.models_dir, self.name, replace=self.replace)

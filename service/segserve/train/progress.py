@@ -1,20 +1,24 @@
-"""How training tells what it is doing."""
+"""The progress that training reports."""
 
 from typing import Protocol
 
 
 class TrainingProgress(Protocol):
+    """`TrainingProgress` is told about stages, steps and scores."""
+
     def stage(self, name: str) -> None:
-        """Something without known length begins."""
+        """Report that a stage of unknown length begins."""
 
     def steps(self, done: int, total: int, losses: dict[str, float]) -> None:
-        """So many of the steps are done."""
+        """Report that `done` of `total` steps are done. losses: of the last step, by name."""
 
     def scores(self, line: dict[str, float]) -> None:
-        """The networks were judged: numbers by name, "step" among them."""
+        """Report the scores of a validation, by name, with "step" among them."""
 
 
 class SilentProgress:
+    """`SilentProgress` ignores all reports."""
+
     def stage(self, name: str) -> None: ...
 
     def steps(self, done: int, total: int, losses: dict[str, float]) -> None: ...

@@ -1,4 +1,4 @@
-"""What one step learns from: windows of scenes with some of their objects, gathered into a batch."""
+"""The data set and data loader of promptable models: random windows of scenes with some of their objects."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,19 +11,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from segserve.train.scenes import Recolour, Scene, cut_window
+from segserve.train.random_window import Recolour, cut_window
+from segserve.train.scenes import Scene
 from segserve.types import Bool, Preprocess
 
-MAX_PROMPTED_OBJECTS = 8  # prompted objects per window, at most
+MAX_PROMPTED_OBJECTS = 8  # in a window
 MIN_OBJECT_PX = 24  # input pixels; smaller objects are not prompted
+PREFETCH_BATCHES = 8  # for each worker process
 
-# The scene that a window is cut from
-ScenePicker = Callable[[np.random.Generator], Scene]
+ScenePicker = Callable[[np.random.Generator], Scene]  # returns the scene that a window is cut from
 
 
 @dataclass(frozen=True)
 class WindowGeometry:
-    """window, stride: input pixels; the window is a square, its place a multiple of the encoder's stride."""
+    """The size of windows, in input pixels.
+
+    window: the edge of the square window.
+    stride: of the encoder; a window's position in the input is a multiple of it.
+    """
 
     preprocess: Preprocess
     window: int
@@ -32,7 +37,7 @@ class WindowGeometry:
 
 @dataclass(frozen=True)
 class UniformScenePicker:
-    """Every scene as often as any other."""
+    """`UniformScenePicker` picks every scene equally often."""
 
     scenes: list[Scene]
 
@@ -42,22 +47,28 @@ class UniformScenePicker:
 
 @dataclass
 class WindowBatch:
-    """image [B, 3, W, W]; maps [B, 3, W/2, W/2]: foreground and the two distances; masks: N arrays [W, W] bool;
-    owner [N]: each object's image; offset [B, 2]: the windows' places in the input, (y, x) in pixels."""
+    """A batch of B windows with N prompted objects in all.
+
+    image: [B, 3, W, W], normalised.
+    maps: [B, 3, W/2, W/2], foreground and the two distances, 0 to 1.
+    masks: N arrays [W, W] bool.
+    image_index: [N], the window of each object.
+    offset: [B, 2], the windows' positions in the input, (y, x) in pixels.
+    """
 
     image: Tensor
     maps: Tensor
     masks: list[Bool]
-    owner: Tensor
+    image_index: Tensor
     offset: NDArray[np.int64]
 
     def to(self, device: str) -> "WindowBatch":
-        image, maps, owner = (tensor.to(device) for tensor in (self.image, self.maps, self.owner))
-        return WindowBatch(image, maps, self.masks, owner, self.offset)
+        image, maps, index = (tensor.to(device) for tensor in (self.image, self.maps, self.image_index))
+        return WindowBatch(image, maps, self.masks, index, self.offset)
 
 
 class PromptableWindows(Dataset[dict[str, Any]]):
-    """Window number i of an endless stream: the same for the same seed, wherever one begins."""
+    """`PromptableWindows` draws windows from an endless stream. Window i depends on the seed and i alone."""
 
     def __init__(
         self, pick: ScenePicker, recolour: Recolour, geometry: WindowGeometry, seed: int, numbers: range
@@ -69,7 +80,7 @@ class PromptableWindows(Dataset[dict[str, Any]]):
         return len(self.numbers)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        cv2.setNumThreads(0)
+        cv2.setNumThreads(0)  # the data loader's processes are parallel already
         rng = np.random.default_rng([self.seed, self.numbers[index]])
         preprocess, window, stride = self.geometry.preprocess, self.geometry.window, self.geometry.stride
         image, labels, distances = cut_window(self.pick(rng), window, preprocess, self.recolour, rng)
@@ -86,14 +97,16 @@ class PromptableWindows(Dataset[dict[str, Any]]):
 
 
 def collate_windows(items: list[dict[str, Any]]) -> WindowBatch:
-    maps = torch.from_numpy(np.stack([i["maps"] for i in items])).float() / 255
+    """Gather the windows of a batch."""
+    maps = torch.from_numpy(np.stack([item["maps"] for item in items])).float() / 255
     maps[:, 0] = 1 - maps[:, 0]
+    image_index = [index for index, item in enumerate(items) for _ in item["masks"]]
     return WindowBatch(
-        image=torch.from_numpy(np.stack([i["image"] for i in items])).float(),
+        image=torch.from_numpy(np.stack([item["image"] for item in items])).float(),
         maps=maps,
-        masks=[m for i in items for m in i["masks"]],
-        owner=torch.tensor([k for k, i in enumerate(items) for _ in i["masks"]], dtype=torch.int64),
-        offset=np.stack([i["offset"] for i in items]),
+        masks=[mask for item in items for mask in item["masks"]],
+        image_index=torch.tensor(image_index, dtype=torch.int64),
+        offset=np.stack([item["offset"] for item in items]),
     )
 
 
@@ -104,19 +117,19 @@ def build_data_loader(
     *,
     seed: int,
     steps: range,
-    batch: int,
-    workers: int,
+    batch_size: int,
+    num_workers: int,
 ) -> DataLoader[WindowBatch]:
-    """One batch for each of `steps`. workers: processes that cut windows; 0 does it in this one."""
-    windows = PromptableWindows(
-        pick, recolour, geometry, seed, range(steps.start * batch, steps.stop * batch)
-    )
-    ahead = 8 if workers else None
+    """Return a loader of one batch for each of `steps`.
+
+    num_workers: processes that cut windows; 0 cuts them in this process.
+    """
+    numbers = range(steps.start * batch_size, steps.stop * batch_size)
     loader: DataLoader[WindowBatch] = DataLoader(
-        windows,
-        batch,
-        num_workers=workers,
-        prefetch_factor=ahead,
+        PromptableWindows(pick, recolour, geometry, seed, numbers),
+        batch_size,
+        num_workers=num_workers,
+        prefetch_factor=PREFETCH_BATCHES if num_workers else None,
         collate_fn=collate_windows,
     )
     return loader

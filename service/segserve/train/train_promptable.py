@@ -1,6 +1,6 @@
-"""A promptable bundle trained further on a user's own images and masks."""
+"""A run that fine-tunes a promptable bundle on a user's own images and masks: `segserve train promptable`."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,38 +25,55 @@ from segserve.train.run_folder import CURVES_FILE, RunFolder
 from segserve.train.scenes import Scene, build_scene
 from segserve.train.trainable_networks import TrainableNetworks, load_trainable, write_promptable_bundle
 
-MAX_VALIDATED_OBJECTS = 64  # objects of an image
+MAX_VALIDATED_OBJECTS = 64  # of an image
+MIN_WINDOW_PX = 64
 
 
 @dataclass(frozen=True)
 class TrainPromptableOptions:
-    """window: input pixels, None for what suits the model; so are batch (windows a step) and rate. share: of the
-    images, held out to judge by. workers: processes that cut windows."""
+    """The options of a run. None means a default that suits the model, see `with_defaults`.
+
+    batch_size: windows a step.
+    window_px: the window's edge, in input pixels.
+    learning_rate: the peak.
+    validation_share: the part of the images that is held out.
+    num_workers: processes that cut windows.
+    """
 
     steps: int = 400
-    batch: int | None = None
-    window: int | None = None
-    rate: float | None = None
+    batch_size: int | None = None
+    window_px: int | None = None
+    learning_rate: float | None = None
     seed: int = 0
-    share: float = 0.1
+    validation_share: float = 0.1
     device: str = "cpu"
-    workers: int = 1
+    num_workers: int = 1
 
-    def filled(self, start: TrainableNetworks) -> "TrainPromptableOptions":
-        """What was left open, for small hardware: windows where the network takes windows; for a SAM the learning
-        rate that μSAM fine-tunes with."""
-        whole = start.manifest.preprocess.input_size
-        window, batch, rate = (min(256, whole), 8, 2e-4) if start.windows else (whole, 1, 1e-5)
-        return replace(self, window=self.window or window, batch=self.batch or batch, rate=self.rate or rate)
+    def with_defaults(self, trainable: TrainableNetworks) -> "TrainPromptableOptions":
+        """Replace None by values for small hardware.
+
+        A network that takes windows gets windows. A SAM gets the learning rate that micro-sam fine-tunes with.
+        """
+        input_size = trainable.manifest.preprocess.input_size
+        if trainable.takes_windows:
+            window_px, batch_size, learning_rate = min(256, input_size), 8, 2e-4
+        else:
+            window_px, batch_size, learning_rate = input_size, 1, 1e-5
+        return replace(
+            self,
+            window_px=self.window_px or window_px,
+            batch_size=self.batch_size or batch_size,
+            learning_rate=self.learning_rate or learning_rate,
+        )
 
     @property
-    def every(self) -> int:
-        """Steps between two looks at the images held out, each with a checkpoint."""
+    def validation_interval(self) -> int:
+        """Steps from one validation to the next; each is followed by a checkpoint."""
         return max(1, min(100, self.steps // 10))
 
 
 def fine_tune(
-    found: list[LabelledImage],
+    images: list[LabelledImage],
     bundle: Bundle,
     target: OutputTarget,
     options: TrainPromptableOptions,
@@ -64,107 +81,115 @@ def fine_tune(
     resume: bool = False,
     progress: TrainingProgress,
 ) -> Bundle:
-    """`bundle`, trained further on these images and put in place. Raises BadInput before anything is trained or
-    written where it cannot work."""
+    """Train `bundle` further on images, and install the result as a new bundle.
+
+    Raises BadInput before anything is trained or written, where the run cannot work.
+    """
     target.check()
     device = check_device(options.device)
     torch.manual_seed(options.seed)
-    start = load_trainable(bundle)
-    options = options.filled(start)
-    geometry = window_geometry(start, options.window or 0)
-    learn, held_out = dataset_folder.split_validation(found, options.share)
-    run = RunFolder(target.run, run_settings(bundle, found, options), resume=resume)
-    if start.fresh and not resume:
-        progress.stage("beginning an automatic decoder from nothing: the model has none to train on")
+    trainable = load_trainable(bundle)
+    options = options.with_defaults(trainable)
+    geometry = build_geometry(trainable, options.window_px or 0)
+    split = dataset_folder.split_validation(images, options.validation_share)
+    run = RunFolder(target.run, run_settings(bundle, images, options), resume=resume)
+    if trainable.automatic_is_new and not resume:
+        progress.stage("starting an automatic decoder from random weights: the model has none")
     progress.stage("measuring distances in the masks")
-    preprocess = start.manifest.preprocess.to_preprocess()
-    scenes, validation = ([build_scene(each, preprocess) for each in part] for part in (learn, held_out))
-    start.networks.to(device)
-    training = PromptableTrainer(
-        start.networks, geometry, PromptableSchedule(options.steps, options.rate or 0), options.seed
-    )
+    preprocess = trainable.manifest.preprocess.to_preprocess()
+    training, validation = ([build_scene(image, preprocess) for image in part] for part in split)
+    trainable.networks.to(device)
+    schedule = PromptableSchedule(options.steps, options.learning_rate or 0)
+    trainer = PromptableTrainer(trainable.networks, geometry, schedule, options.seed)
     if resume:
-        training.load(load_checkpoint(run.checkpoint))
-    run_steps(training, scenes, validation, options, run, progress)
+        trainer.load_state_dict(load_checkpoint(run.checkpoint))
+    run_steps(trainer, training, validation, options, run, progress)
     progress.stage("writing the bundle and comparing it with its network")
     with new_bundle(target.models_dir, target.name, replace=target.replace) as staging:
         about = ModelCard(
-            f"{bundle.name}, trained further on {len(found)} images",
-            start.manifest.licence,
+            f"{bundle.name}, trained further on {len(images)} images",
+            trainable.manifest.licence,
             f"segserve train promptable --from {bundle.name}",
         )
-        write_promptable_bundle(training.averaged, start.manifest, staging, name=target.name, about=about)
+        write_promptable_bundle(trainer.ema, trainable.manifest, staging, name=target.name, about=about)
     return Bundle(target.models_dir / target.name)
 
 
 def run_steps(
-    training: PromptableTrainer,
-    scenes: list[Scene],
+    trainer: PromptableTrainer,
+    training: list[Scene],
     validation: list[Scene],
     options: TrainPromptableOptions,
     run: RunFolder,
     progress: TrainingProgress,
 ) -> None:
-    """The steps that are left, with checkpoints, scores and curves."""
+    """Run the remaining steps, with validations, checkpoints and curves."""
 
-    def look(losses: dict[str, list[float]]) -> None:
+    def validate(losses: dict[str, list[float]]) -> None:
         scores = validate_promptable(
-            training.averaged, validation, training.geometry.preprocess, MAX_VALIDATED_OBJECTS
+            trainer.ema, validation, trainer.geometry.preprocess, MAX_VALIDATED_OBJECTS
         )
         means = {f"loss_{name}": float(np.mean(values)) for name, values in losses.items()}
-        line = {"step": training.step, **means, **scores}
-        run.log(line)
-        plot_curves(run.scores(), run.folder / CURVES_FILE)
+        line = {"step": trainer.step, **means, **scores}
+        run.append_scores(line)
+        plot_curves(run.read_scores(), run.folder / CURVES_FILE)
         progress.scores(line)
 
-    if training.step == 0:
-        look({})
-    steps = range(training.step, options.steps)
+    if trainer.step == 0:
+        validate({})
     loader = build_data_loader(
-        UniformScenePicker(scenes),
+        UniformScenePicker(training),
         ColourAugmentation(),
-        training.geometry,
+        trainer.geometry,
         seed=options.seed,
-        steps=steps,
-        batch=options.batch or 1,
-        workers=options.workers,
+        steps=range(trainer.step, options.steps),
+        batch_size=options.batch_size or 1,
+        num_workers=options.num_workers,
     )
     losses: dict[str, list[float]] = {}
     for batch in loader:
-        latest = training.update(batch.to(options.device))
+        latest = trainer.train_step(batch.to(options.device))
         for name, value in latest.items():
             losses.setdefault(name, []).append(value)
-        progress.steps(training.step, options.steps, latest)
-        if training.step % options.every == 0 or training.step == options.steps:
-            look(losses)  # first: what is resumed from here has been judged
-            save_checkpoint(training.state(), run.checkpoint)
+        progress.steps(trainer.step, options.steps, latest)
+        if trainer.step % options.validation_interval == 0 or trainer.step == options.steps:
+            validate(losses)  # before the checkpoint, so that a resumed run has these scores
+            save_checkpoint(trainer.state_dict(), run.checkpoint)
             losses = {}
 
 
 def run_settings(
-    bundle: Bundle, found: list[LabelledImage], options: TrainPromptableOptions
+    bundle: Bundle, images: list[LabelledImage], options: TrainPromptableOptions
 ) -> dict[str, Any]:
-    """What makes a run this run and no other."""
-    asked = {name: value for name, value in asdict(options).items() if name not in ("device", "workers")}
-    return {"kind": "promptable", "from": bundle.digest, "data": dataset_folder.digest_images(found), **asked}
+    """Return the settings that identify a run; it can only be resumed with the same ones."""
+    return {
+        "kind": "promptable",
+        "from": bundle.digest,
+        "data": dataset_folder.digest_images(images),
+        "steps": options.steps,
+        "batch": options.batch_size,
+        "window": options.window_px,
+        "rate": options.learning_rate,
+        "seed": options.seed,
+        "share": options.validation_share,
+    }
 
 
-def window_geometry(start: TrainableNetworks, window: int) -> WindowGeometry:
-    """Raises BadInput for a window that the network does not take."""
-    preprocess = replace(
-        start.manifest.preprocess.to_preprocess(), stretch_percentiles=None
-    )  # of scenes: done already
-    whole = preprocess.input_size
-    if start.windows and (window % (2 * start.stride) or not 64 <= window <= whole):
+def build_geometry(trainable: TrainableNetworks, window_px: int) -> WindowGeometry:
+    """Return the geometry of the windows. Raises BadInput for a window that the network does not take."""
+    # The contrast of scenes is stretched already.
+    preprocess = replace(trainable.manifest.preprocess.to_preprocess(), stretch_percentiles=None)
+    input_size, multiple = preprocess.input_size, 2 * trainable.stride
+    if trainable.takes_windows and (window_px % multiple or not MIN_WINDOW_PX <= window_px <= input_size):
         raise BadInput(
-            f"A window of {window} pixels does not fit this model.",
+            f"A window of {window_px} pixels does not fit this model.",
             field="window",
-            remedy=f"Give a multiple of {2 * start.stride}, from 64 to {whole}.",
+            remedy=f"Give a multiple of {multiple}, from {MIN_WINDOW_PX} to {input_size}.",
         )
-    if not start.windows and window != whole:
+    if not trainable.takes_windows and window_px != input_size:
         raise BadInput(
-            f"{start.manifest.architecture} sees {whole} pixels, no window of {window}.",
+            f"{trainable.manifest.architecture} takes the whole input of {input_size} pixels, not a smaller window.",
             field="window",
             remedy="Leave --window out.",
         )
-    return WindowGeometry(preprocess, window, start.stride)
+    return WindowGeometry(preprocess, window_px, trainable.stride)

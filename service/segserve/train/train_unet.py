@@ -1,7 +1,7 @@
-"""A U-Net for a user's own images and masks."""
+"""A run that trains a U-Net from zero on a user's own images and masks: `segserve train unet`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,48 +29,57 @@ from segserve.train.output_target import OutputTarget
 from segserve.train.plot_curves import plot_curves
 from segserve.train.progress import TrainingProgress
 from segserve.train.run_folder import CURVES_FILE, RunFolder
-from segserve.train.unet_trainer import (
-    MEAN,
-    STD,
-    STRETCH_PERCENTILES,
-    UnetRecipe,
-    UnetTrainer,
-    fit,
-    stretch_image,
-)
+from segserve.train.unet_dataset import MEAN, STD, STRETCH_PERCENTILES, stretch_image
+from segserve.train.unet_trainer import UnetRecipe, UnetTrainer, fit
 
 ARCHITECTURE = "unet"
-TOLERANCE = 1e-3  # largest error over the largest value
+MAX_EXPORT_ERROR = 1e-3  # of the ONNX graph against the network, over the largest value
 
 
 @dataclass(frozen=True)
 class TrainUnetOptions:
-    """features: channels of the U-Net's levels. classes: names of the masks' values from 1; with a single class
-    every value but 0 is it. patience: looks at the images held out, without a better Dice, before training stops.
-    workers: processes that cut windows."""
+    """The options of a run.
+
+    features: channels of the U-Net's levels.
+    classes: names of the masks' values from 1. A single class is every value but 0.
+    batch_size: windows a step. window_px: the window's edge.
+    learning_rate: the peak.
+    patience: validations without a better Dice before training stops.
+    num_workers: processes that cut windows.
+    """
 
     features: tuple[int, ...] = (16, 32, 64, 128)
     classes: tuple[str, ...] = ("foreground",)
     steps: int = 3000
-    batch: int = 8
-    window: int = 256
-    rate: float = 1e-3
+    batch_size: int = 8
+    window_px: int = 256
+    learning_rate: float = 1e-3
     seed: int = 0
     patience: int = 10
     device: str = "cpu"
-    workers: int = 1
+    num_workers: int = 1
 
     @property
     def recipe(self) -> UnetRecipe:
-        every = max(1, min(100, self.steps // 10))
         return UnetRecipe(
-            self.steps, self.batch, self.window, self.rate, self.seed, every=every, patience=self.patience
+            steps=self.steps,
+            batch_size=self.batch_size,
+            window_px=self.window_px,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+            validation_interval=max(1, min(100, self.steps // 10)),
+            patience=self.patience,
         )
 
+    @property
+    def window_multiple(self) -> int:
+        """The number that divides every input's edge: each level halves it."""
+        return 2 ** len(self.features)
 
-def train_unet_bundle(
-    learn: list[LabelledImage],
-    held_out: list[LabelledImage],
+
+def train_new_unet(
+    training: list[LabelledImage],
+    validation: list[LabelledImage],
     target: OutputTarget,
     options: TrainUnetOptions,
     about: ModelCard,
@@ -78,66 +87,78 @@ def train_unet_bundle(
     resume: bool = False,
     progress: TrainingProgress,
 ) -> Bundle:
-    """A U-Net from zero, trained on `learn`, the best weights by `held_out` put in place. Raises BadInput before
-    anything is trained or written where it cannot work."""
+    """Train a U-Net from zero, and install the weights that were best on the validation images as a bundle.
+
+    Raises BadInput before anything is trained or written, where the run cannot work.
+    """
     target.check()
-    check_options(learn + held_out, options)
+    images = training + validation
+    check_options(images, options)
     device = check_device(options.device)
-    run = RunFolder(target.run, run_settings(learn + held_out, options), resume=resume)
+    run = RunFolder(target.run, run_settings(images, options), resume=resume)
     torch.manual_seed(options.seed)
     network = FeatureListUNet(3, len(options.classes), options.features)
-    training = UnetTrainer(network, len(options.classes), options.recipe, device)
+    trainer = UnetTrainer(network, len(options.classes), options.recipe, device)
     if resume:
-        training.load(load_checkpoint(run.checkpoint))
+        trainer.load_state_dict(load_checkpoint(run.checkpoint))
 
-    def on_look(line: dict[str, float]) -> None:
-        run.log(line)
-        plot_curves(run.scores(), run.folder / CURVES_FILE)
-        save_checkpoint(training.state(), run.checkpoint)
+    def on_validation(line: dict[str, float]) -> None:
+        run.append_scores(line)
+        plot_curves(run.read_scores(), run.folder / CURVES_FILE)
+        save_checkpoint(trainer.state_dict(), run.checkpoint)
         progress.scores(line)
 
     fit(
-        training,
-        [stretch_image(each) for each in learn],
-        [stretch_image(each) for each in held_out],
-        workers=options.workers,
+        trainer,
+        [stretch_image(image) for image in training],
+        [stretch_image(image) for image in validation],
+        num_workers=options.num_workers,
         on_step=lambda step, loss: progress.steps(step, options.steps, {"loss": loss}),
-        on_look=on_look,
+        on_validation=on_validation,
     )
     progress.stage("writing the bundle and comparing it with its network")
     with new_bundle(target.models_dir, target.name, replace=target.replace) as staging:
-        write_unet_bundle(training.network, staging, build_manifest(target.name, options, about))
+        write_unet_bundle(trainer.network, staging, build_manifest(target.name, options, about))
     return Bundle(target.models_dir / target.name)
 
 
-def check_options(found: Sequence[LabelledImage], options: TrainUnetOptions) -> None:
-    """Raises BadInput for masks and windows that do not fit the options."""
-    multiple = 2 ** len(options.features)
-    if options.window % multiple or options.window < 2 * multiple:
+def check_options(images: Sequence[LabelledImage], options: TrainUnetOptions) -> None:
+    """Raise BadInput for a window that the network does not take, and for masks with values without a class."""
+    multiple = options.window_multiple
+    if options.window_px % multiple or options.window_px < 2 * multiple:
         raise BadInput(
-            f"A window of {options.window} pixels does not fit {len(options.features)} levels.",
+            f"A window of {options.window_px} pixels does not fit {len(options.features)} levels.",
             field="window",
             remedy=f"Give a multiple of {multiple}, {2 * multiple} or more.",
         )
     count = len(options.classes)
-    for each in found:
-        if count > 1 and each.mask.max() > count:
+    for image in images:
+        if count > 1 and image.mask.max() > count:
             raise BadInput(
-                f"The mask of {each.name} has the value {each.mask.max()}, and there are {count} classes.",
+                f"The mask of {image.name} has the value {image.mask.max()}, and there are {count} classes.",
                 field="classes",
                 remedy="Name a class for every value from 1, or give a single one for masks of objects.",
             )
 
 
-def run_settings(found: list[LabelledImage], options: TrainUnetOptions) -> dict[str, Any]:
-    """What makes a run this run and no other."""
-    asked = {name: value for name, value in asdict(options).items() if name not in ("device", "workers")}
-    asked |= {name: list(asked[name]) for name in ("features", "classes")}
-    return {"kind": "unet", "data": dataset_folder.digest_images(found), **asked}
+def run_settings(images: list[LabelledImage], options: TrainUnetOptions) -> dict[str, Any]:
+    """Return the settings that identify a run; it can only be resumed with the same ones."""
+    return {
+        "kind": "unet",
+        "data": dataset_folder.digest_images(images),
+        "features": list(options.features),
+        "classes": list(options.classes),
+        "steps": options.steps,
+        "batch": options.batch_size,
+        "window": options.window_px,
+        "rate": options.learning_rate,
+        "seed": options.seed,
+        "patience": options.patience,
+    }
 
 
 def build_manifest(name: str, options: TrainUnetOptions, about: ModelCard) -> SemanticManifest:
-    multiple = 2 ** len(options.features)
+    """Return the bundle's manifest, with the preprocessing that the network was trained with."""
     low, high = STRETCH_PERCENTILES
     return SemanticManifest(
         name=name,
@@ -156,15 +177,17 @@ def build_manifest(name: str, options: TrainUnetOptions, about: ModelCard) -> Se
                 std=(STD,),
             ),
         ),
-        multiple=multiple,
+        multiple=options.window_multiple,
         files={},
         **vars(about),
     )
 
 
 def write_unet_bundle(network: nn.Module, staging: Any, like: SemanticManifest) -> Bundle:
-    """The weights, batch norms folded into them, are rounded to fp16. Raises BrokenModel where the graph does not
-    compute what the network does."""
+    """Export the network as a bundle. Its weights, with batch norms folded in, are rounded to fp16.
+
+    Raises BrokenModel where the graph does not compute what the network does.
+    """
     folded = fold_batch_norms(network.cpu())
     round_to_fp16(folded)
     bundle = export_semantic(folded, staging, like, fp16_weights=True)
@@ -172,6 +195,6 @@ def write_unet_bundle(network: nn.Module, staging: Any, like: SemanticManifest) 
     image = torch.randn(1, like.input.channels, height, width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = folded(image).numpy()
-    found = SemanticModel(bundle, RuntimeOptions(threads=count_cores())).run(image.numpy())
-    check_error("graph", error_over_max(found, expected), TOLERANCE)
+    computed = SemanticModel(bundle, RuntimeOptions(threads=count_cores())).run(image.numpy())
+    check_error("graph", error_over_max(computed, expected), MAX_EXPORT_ERROR)
     return bundle

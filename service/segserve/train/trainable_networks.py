@@ -1,4 +1,4 @@
-"""The networks of a bundle, to train them on; and what comes of them as a bundle that serves at once."""
+"""The networks of a bundle as PyTorch modules to train, and the trained networks written as a bundle."""
 
 import copy
 import warnings
@@ -24,28 +24,36 @@ from segserve.models.networks.starter import AutomaticDecoder, build_starter_sam
 from segserve.models.weights import AUTOMATIC_NETWORK, PROMPTABLE_NETWORK, read_weights, write_weights
 
 STARTER = "starter-conv"
-INHERITED_FIELDS = ("preprocess", "mask_threshold", "ais", "amg")  # of the manifest it began with
-HALF_SLACK = 20.0  # what the fast decoder computes from the weights beforehand is rounded once more
+INHERITED_FIELDS = (
+    "preprocess",
+    "mask_threshold",
+    "ais",
+    "amg",
+)  # of the manifest that training started from
+# The factor by which a bundle of fp16 weights may differ more: what the fast decoder precomputes is rounded again.
+FP16_SLACK = 20.0
 
 
 def sam_builder(variant: str) -> Callable[[], Any]:
-    def build() -> Any:
+    """Return a function that builds segment-anything's network of a variant, such as "vit_b"."""
+
+    def build_sam() -> Any:
         from segment_anything import sam_model_registry
 
         return sam_model_registry[variant]()
 
-    return build
+    return build_sam
 
 
 def build_mobile_sam() -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it imports timm by names that timm deprecates
+        warnings.simplefilter("ignore")  # mobile_sam imports timm by names that timm deprecates
         from mobile_sam import sam_model_registry
 
         return sam_model_registry["vit_t"]()
 
 
-# By a manifest's architecture
+# By the architecture of a manifest.
 BUILDER_BY_ARCHITECTURE: dict[str, Callable[[], Any]] = {
     STARTER: build_starter_sam,
     "vit_t": build_mobile_sam,
@@ -55,24 +63,29 @@ BUILDER_BY_ARCHITECTURE: dict[str, Callable[[], Any]] = {
 
 @dataclass
 class TrainableNetworks:
-    """networks: "sam" and "automatic". fresh: the automatic decoder had to begin from nothing."""
+    """The networks of a bundle.
+
+    networks: "sam" and "automatic".
+    automatic_is_new: the bundle has no automatic decoder, so it begins with random weights.
+    """
 
     manifest: PromptableManifest
     networks: nn.ModuleDict
-    fresh: bool
+    automatic_is_new: bool
 
     @property
     def stride(self) -> int:
+        """Input pixels per cell of the embedding."""
         return self.manifest.preprocess.input_size // self.manifest.dims.embedding[1]
 
     @property
-    def windows(self) -> bool:
-        """Whether the encoder takes less than the whole input. Those of SAM have a position for every patch."""
+    def takes_windows(self) -> bool:
+        """Whether the encoder takes less than the whole input. SAM's encoders have a position for every patch."""
         return self.manifest.architecture == STARTER
 
 
 class TrainedSam(SamImporter):
-    """What an exported bundle is compared with: the networks themselves."""
+    """`TrainedSam` computes with the trained networks what an exported bundle is compared with."""
 
     def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
         return super().encode(network[PROMPTABLE_NETWORK], image)
@@ -86,7 +99,10 @@ class TrainedSam(SamImporter):
 
 
 def load_trainable(bundle: Bundle) -> TrainableNetworks:
-    """Raises WrongModel for what takes no prompts, BadInput for what cannot be trained on."""
+    """Load the networks of a bundle.
+
+    Raises WrongModel for a model that takes no prompts, BadInput for one that cannot be trained or kept no weights.
+    """
     manifest = bundle.expect(PromptableManifest)
     if (
         manifest.kind is not ModelKind.SAM
@@ -106,12 +122,11 @@ def load_trainable(bundle: Bundle) -> TrainableNetworks:
         ("",),
     )
     automatic = AutomaticDecoder(manifest.dims.embedding[0])
-    fresh = AUTOMATIC_NETWORK not in weights
-    if not fresh:
+    automatic_is_new = AUTOMATIC_NETWORK not in weights
+    if not automatic_is_new:
         load_weights(automatic, weights[AUTOMATIC_NETWORK], "an automatic decoder", ("",))
-    return TrainableNetworks(
-        manifest, nn.ModuleDict({PROMPTABLE_NETWORK: sam, AUTOMATIC_NETWORK: automatic}), fresh
-    )
+    networks = nn.ModuleDict({PROMPTABLE_NETWORK: sam, AUTOMATIC_NETWORK: automatic})
+    return TrainableNetworks(manifest, networks, automatic_is_new)
 
 
 def write_promptable_bundle(
@@ -121,28 +136,31 @@ def write_promptable_bundle(
     *,
     name: str,
     about: ModelCard,
-    half: bool = False,
+    fp16_weights: bool = False,
 ) -> Bundle:
-    """like: of what architecture the networks are, and how images are prepared for them. half: round all weights to
-    fp16 and store them so. Raises BrokenModel where a graph does not compute what its network does."""
+    """Export the networks, with their weights, as a bundle in `folder`.
+
+    like: a manifest of the same architecture, which says how images are preprocessed.
+    fp16_weights: round all weights to fp16, and store them so.
+    Raises BrokenModel where a graph does not compute what its network does.
+    """
     networks = copy.deepcopy(networks).cpu().eval()
     folded = fold_batch_norms(networks)
-    if half:
-        for part in folded.values():
-            round_to_fp16(part)
-    write_weights(folder, dict(networks.items()), fp16_weights=half)
-    architecture = like.architecture
+    if fp16_weights:
+        for network in folded.values():
+            round_to_fp16(network)
+    write_weights(folder, dict(networks.items()), fp16_weights=fp16_weights)
     bundle = export_sam(
         folded[PROMPTABLE_NETWORK],
         folder,
         name=name,
-        architecture=architecture,
-        fp16_weights=half,
+        architecture=like.architecture,
+        fp16_weights=fp16_weights,
         **vars(about),
     )
-    bundle = add_ais_decoder(folded[AUTOMATIC_NETWORK], bundle, fp16_weights=half)
+    bundle = add_ais_decoder(folded[AUTOMATIC_NETWORK], bundle, fp16_weights=fp16_weights)
     manifest = bundle.expect(PromptableManifest)
-    manifest = manifest.model_copy(update={name: getattr(like, name) for name in INHERITED_FIELDS})
+    manifest = manifest.model_copy(update={field: getattr(like, field) for field in INHERITED_FIELDS})
     bundle = write_manifest(folder, manifest)
-    compare_promptable(bundle, TrainedSam(), folded, slack=HALF_SLACK if half else 1.0)
+    compare_promptable(bundle, TrainedSam(), folded, slack=FP16_SLACK if fp16_weights else 1.0)
     return bundle

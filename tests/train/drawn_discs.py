@@ -1,4 +1,4 @@
-"""Small labelled pictures, drawn: bright discs on a dark ground, no two alike."""
+"""Small labelled images of bright discs on dark background, drawn the same for the same seed."""
 
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from segserve.train.dataset_folder import LabelledImage
 SIZE = 96
 
 
-def discs(seed: int, size: int = SIZE, count: int = 5) -> LabelledImage:
+def draw_discs(seed: int, size: int = SIZE, count: int = 5) -> LabelledImage:
+    """Return an image of up to `count` discs; discs may hide others."""
     rng = np.random.default_rng(seed)
     ys, xs = np.mgrid[:size, :size]
     labels = np.zeros((size, size), np.int32)
@@ -23,13 +24,13 @@ def discs(seed: int, size: int = SIZE, count: int = 5) -> LabelledImage:
     return LabelledImage(f"discs-{seed}", np.repeat(image[..., None], 3, 2), labels)
 
 
-def folders(root: Path, count: int = 3) -> tuple[Path, Path]:
-    """(images, masks) with that many pictures as PNG."""
+def write_folders(root: Path, count: int = 3) -> tuple[Path, Path]:
+    """Write `count` images and masks as PNG, and return their folders (images, masks)."""
     images, masks = root / "images", root / "masks"
     for folder in (images, masks):
         folder.mkdir(parents=True)
     for seed in range(count):
-        drawn = discs(seed)
-        Image.fromarray(drawn.image).save(images / f"{drawn.name}.png")
-        Image.fromarray(drawn.mask.astype(np.uint16)).save(masks / f"{drawn.name}.png")
+        labelled = draw_discs(seed)
+        Image.fromarray(labelled.image).save(images / f"{labelled.name}.png")
+        Image.fromarray(labelled.mask.astype(np.uint16)).save(masks / f"{labelled.name}.png")
     return images, masks
