@@ -261,11 +261,12 @@ def file_names() -> set[str]:
 
 @every_page
 def test_paths_exist(page: Path) -> None:
-    """Paths start at the repository's root or at service/segserve; a file may be named alone."""
+    """Paths start at the repository's root or at service/segserve; a file or a folder may be named alone."""
     missing = []
     for span in code_spans(page):
         if re.fullmatch(r"[\w./*-]+\.(py|md|proto|html|yml)", span) or re.fullmatch(r"\w[\w./-]*/", span):
-            exists = [*ROOT.glob(span), *PACKAGE.glob(span)] if "/" in span else span in file_names()
+            path = span.rstrip("/")
+            exists = [*ROOT.glob(path), *PACKAGE.glob(path)] or path in file_names()
             missing += [] if exists else [span]
     assert missing == []
 
