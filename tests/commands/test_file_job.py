@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from segserve.cli import main
-from segserve.commands.file_job import job_request
+from segserve.commands.file_job import create_job_request
 from segserve.jobs.engine.job import JobKind
 
 
 def test_params_without_a_value_are_left_to_the_service() -> None:
-    assert job_request(JobKind.VIDEO, "FILE", None, {"objects": [], "direction": "both", "engine": None}) == {
+    assert create_job_request(
+        JobKind.VIDEO, "FILE", None, {"objects": [], "direction": "both", "engine": None}
+    ) == {
         "kind": "video",
         "model": None,
         "priority": "interactive",

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from segserve.commands.output_file import format_by_suffix, image_format, write_atomically
-from segserve.commands.server_client import job_formats_by_suffix
+from segserve.commands.output_file import choose_format_by_suffix, choose_image_format, write_atomically
+from segserve.commands.server_client import get_formats_by_suffix
 from segserve.errors import BadInput
 from segserve.jobs.engine.job import JobKind
 from segserve.wire.results.job_formats import JobFormat
 
 
 def job_format(output: Path, kind: JobKind) -> JobFormat:
-    return format_by_suffix(output, job_formats_by_suffix(kind))
+    return choose_format_by_suffix(output, get_formats_by_suffix(kind))
 
 
 @pytest.mark.parametrize(
@@ -33,14 +33,14 @@ def test_the_suffix_names_the_format_of_a_job(
 
 
 def test_the_suffix_names_the_format_of_an_image(tmp_path: Path) -> None:
-    assert image_format(tmp_path / "out.TIFF", None, json="coco") == "tiff"
-    assert image_format(tmp_path / "out.json", None, json="coco") == "coco"
-    assert image_format(tmp_path / "out.json", None, json="rle") == "rle"
+    assert choose_image_format(tmp_path / "out.TIFF", None, json="coco") == "tiff"
+    assert choose_image_format(tmp_path / "out.json", None, json="coco") == "coco"
+    assert choose_image_format(tmp_path / "out.json", None, json="rle") == "rle"
 
 
 def test_an_explicit_format_wins_over_the_suffix(tmp_path: Path) -> None:
-    assert image_format(tmp_path / "out.png", "overlay", json="rle") == "overlay"
-    assert image_format(tmp_path / "out.anything", "npy", json="rle") == "npy"
+    assert choose_image_format(tmp_path / "out.png", "overlay", json="rle") == "overlay"
+    assert choose_image_format(tmp_path / "out.anything", "npy", json="rle") == "npy"
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="does not say what to write"):
             job_format(tmp_path / name, kind)
     with pytest.raises(BadInput, match="or give --format"):
-        image_format(tmp_path / "out.gif", None, json="rle")
+        choose_image_format(tmp_path / "out.gif", None, json="rle")
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         job_format(tmp_path / "nowhere" / "out.mp4", JobKind.VIDEO)
     for explicit in (None, "png"):
         with pytest.raises(BadInput, match="no folder"):
-            image_format(tmp_path / "nowhere" / "out.png", explicit, json="rle")
+            choose_image_format(tmp_path / "nowhere" / "out.png", explicit, json="rle")
 
 
 def test_an_output_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

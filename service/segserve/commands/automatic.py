@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_params
-from segserve.commands.output_file import image_format
+from segserve.commands.output_file import choose_image_format
 from segserve.commands.single_image import Image, open_image
 from segserve.settings import Settings
 from segserve.wire.operations import automatic as operation
@@ -41,7 +41,7 @@ def automatic(
 ) -> None:
     """Find all objects of an image without prompts. Needs no server."""
     settings = load_quiet_settings(data_dir=data_dir, default_model=model)
-    outputs = {output: ResultFormat(image_format(output, format, json="coco"))}
+    outputs = {output: ResultFormat(choose_image_format(output, format, json="coco"))}
     if overlay is not None:
         outputs[overlay] = ResultFormat.OVERLAY
     request = validate_body(

@@ -10,9 +10,9 @@ import orjson
 import typer
 
 from segserve.commands.common_options import DataDir, Model, parse_params
-from segserve.commands.output_file import format_by_suffix, write_atomically
+from segserve.commands.output_file import choose_format_by_suffix, write_atomically
 from segserve.commands.progress_bar import show_progress
-from segserve.commands.server_client import ServerClient, ServerUrl, connect, job_formats_by_suffix
+from segserve.commands.server_client import ServerClient, ServerUrl, connect_to_server, get_formats_by_suffix
 from segserve.errors import BadInput
 from segserve.files.zip_archive import PICTURE_SUFFIXES
 from segserve.jobs.engine.job import JobKind
@@ -46,7 +46,7 @@ def batch(
 
     Images that fail are listed at the end; the others are done.
     """
-    result_format = format_by_suffix(output, job_formats_by_suffix(JobKind.BATCH))
+    result_format = choose_format_by_suffix(output, get_formats_by_suffix(JobKind.BATCH))
     options = parse_params(param or [])
     if operation == "automatic":
         options = {"method": options.pop("method", "ais"), "params": options}
@@ -54,7 +54,7 @@ def batch(
     files = list_images(images)
     with TemporaryDirectory() as folder:
         lines_path = Path(folder) / "lines.ndjson"
-        with connect(server, data_dir) as client, lines_path.open("wb") as lines:
+        with connect_to_server(server, data_dir) as client, lines_path.open("wb") as lines:
             failed = run_batch(client, files, model, params, lines)
         asyncio.run(write_results(lines_path, result_format, output))
     for name, reason in failed:

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from segserve.commands.output_file import format_by_suffix, write_atomically
+from segserve.commands.output_file import choose_format_by_suffix, write_atomically
 from segserve.commands.progress_bar import show_progress
-from segserve.commands.server_client import connect, job_formats_by_suffix
+from segserve.commands.server_client import connect_to_server, get_formats_by_suffix
 from segserve.errors import BadInput
 from segserve.jobs.engine.job import JobKind
 from segserve.jobs.kinds.job_requests import EngineName
@@ -47,7 +47,9 @@ def no_prompts_error(remedy: str) -> BadInput:
     return BadInput("There is nothing to follow.", field="--point", remedy=f"Give {remedy}.")
 
 
-def job_request(kind: JobKind, file_id: str, model: str | None, params: dict[str, Any]) -> dict[str, Any]:
+def create_job_request(
+    kind: JobKind, file_id: str, model: str | None, params: dict[str, Any]
+) -> dict[str, Any]:
     """Return the body of POST /v1/jobs. Params that are None are left out: the service has their defaults."""
     return {
         "kind": kind.value,
@@ -68,12 +70,12 @@ def run_file_job(
     data_dir: Path | None,
 ) -> None:
     """Upload the file, run the job and write its results in the format of the output's suffix."""
-    result_format = format_by_suffix(output, job_formats_by_suffix(kind))
+    result_format = choose_format_by_suffix(output, get_formats_by_suffix(kind))
     unit = "slices" if kind is JobKind.VOLUME else "frames"
-    with connect(server_url, data_dir) as client:
+    with connect_to_server(server_url, data_dir) as client:
         stored = client.upload_file(file)
         with show_progress(unit, None) as on_progress:
-            job = client.run_job(job_request(kind, stored["file_id"], model, params), on_progress)
+            job = client.run_job(create_job_request(kind, stored["file_id"], model, params), on_progress)
         with write_atomically(output) as out:
             client.download_results(job, result_format, out)
     typer.echo(f"{output}: {stored['frames']} {unit}")

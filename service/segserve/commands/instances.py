@@ -8,7 +8,7 @@ import orjson
 import typer
 
 from segserve.commands.common_options import DataDir, load_quiet_settings
-from segserve.commands.output_file import image_format
+from segserve.commands.output_file import choose_image_format
 from segserve.commands.single_image import Image, open_image
 from segserve.masks import crop
 from segserve.settings import Settings
@@ -54,7 +54,7 @@ def instances(
     body = {
         "image_id": "",
         "model": model,
-        "format": image_format(output, format, json="rle"),
+        "format": choose_image_format(output, format, json="rle"),
         "score_threshold": score_threshold,
         "nms_threshold": nms_threshold,
         "mask_threshold": mask_threshold,

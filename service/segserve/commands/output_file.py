@@ -12,7 +12,7 @@ F = TypeVar("F")
 IMAGE_FORMATS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".npy": "npy"}
 
 
-def format_by_suffix(output: Path, formats: Mapping[str, F], *, hint: str = "") -> F:
+def choose_format_by_suffix(output: Path, formats: Mapping[str, F], *, hint: str = "") -> F:
     """Return the format that the suffix of the output names.
 
     formats: formats by suffix, such as ".nii.gz"; case does not matter.
@@ -31,17 +31,17 @@ def format_by_suffix(output: Path, formats: Mapping[str, F], *, hint: str = "") 
     )
 
 
-def image_format(output: Path, explicit: str | None, *, json: str) -> str:
+def choose_image_format(output: Path, explicit: str | None, *, json: str) -> str:
     """Return the format of a result on one image: the explicit one, or the one of the output's suffix.
 
     explicit: what `--format` says. json: the format that .json stands for.
 
-    Raises BadInput as `format_by_suffix` does.
+    Raises BadInput as `choose_format_by_suffix` does.
     """
     if explicit is not None:
         check_folder(output)
         return explicit
-    return format_by_suffix(output, {**IMAGE_FORMATS, ".json": json}, hint=", or give --format")
+    return choose_format_by_suffix(output, {**IMAGE_FORMATS, ".json": json}, hint=", or give --format")
 
 
 def check_folder(output: Path) -> None:

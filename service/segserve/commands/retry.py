@@ -70,16 +70,16 @@ class RetryingClient:
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 reason, retry_after_s = str(error) or type(error).__name__, 0.0
                 if not self._has_answered:
-                    raise unreachable(self._client, reason) from None
+                    raise unreachable_error(self._client, reason) from None
             # The time counts from the first failure, not from the start: a download may last longer than the limit.
             failing_since = failing_since or time.monotonic()
             if time.monotonic() - failing_since > GIVE_UP_S:
-                raise unreachable(self._client, reason)
+                raise unreachable_error(self._client, reason)
             time.sleep(min(max(retry_after_s, pause), MAX_PAUSE_S))
             pause = min(2 * pause, MAX_PAUSE_S)
 
 
-def unreachable(client: httpx.Client, reason: str) -> Unavailable:
+def unreachable_error(client: httpx.Client, reason: str) -> Unavailable:
     """Return the error for a server that does not answer."""
     return Unavailable(
         f"{client.base_url} cannot be reached: {reason}.",

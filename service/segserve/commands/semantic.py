@@ -8,7 +8,7 @@ import orjson
 import typer
 
 from segserve.commands.common_options import DataDir, load_quiet_settings
-from segserve.commands.output_file import image_format
+from segserve.commands.output_file import choose_image_format
 from segserve.commands.single_image import Image, open_image
 from segserve.settings import Settings
 from segserve.wire.operations.common import validate_body
@@ -50,7 +50,7 @@ def semantic(
     settings = load_quiet_settings(data_dir=data_dir, default_semantic_model=model)
     body = {
         "image_id": "",
-        "format": image_format(output, format, json="rle"),
+        "format": choose_image_format(output, format, json="rle"),
         "threshold": threshold,
         "overlap": overlap,
         "tta_flips": tta_flips,

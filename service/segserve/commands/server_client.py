@@ -12,7 +12,7 @@ import typer
 
 from segserve.commands.in_process_server import run_in_process_server
 from segserve.commands.progress_bar import OnProgress, show_progress
-from segserve.commands.retry import PART_BYTES, RetryingClient, unreachable
+from segserve.commands.retry import PART_BYTES, RetryingClient, unreachable_error
 from segserve.errors import BadInput, Unavailable
 from segserve.jobs.engine.job import JobKind, JobState
 from segserve.wire.results.job_formats import FILE_TYPES, FORMATS_BY_KIND, JobFormat
@@ -30,7 +30,7 @@ POLL_S = 0.5
 TIMEOUT = httpx.Timeout(120.0, read=None)  # a label volume is written before its first byte is sent
 
 
-def job_formats_by_suffix(kind: JobKind) -> dict[str, JobFormat]:
+def get_formats_by_suffix(kind: JobKind) -> dict[str, JobFormat]:
     """Return the result formats of a kind of job, by suffix.
 
     Where two formats share a suffix, it names the first one in `FORMATS_BY_KIND`.
@@ -126,7 +126,7 @@ def raise_unreachable(client: httpx.Client) -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise unreachable(client, str(error)) from None
+        raise unreachable_error(client, str(error)) from None
 
 
 def expect_success(response: httpx.Response) -> httpx.Response:
@@ -145,7 +145,7 @@ def expect_success(response: httpx.Response) -> httpx.Response:
 
 
 @contextmanager
-def connect(server_url: str | None, data_dir: Path | None) -> Iterator[ServerClient]:
+def connect_to_server(server_url: str | None, data_dir: Path | None) -> Iterator[ServerClient]:
     """Connect to the service at an address, or to one that runs in this process while the block runs."""
     if server_url is not None:
         with httpx.Client(base_url=server_url, timeout=TIMEOUT) as client:

@@ -16,7 +16,7 @@ Image = Annotated[Path, typer.Argument(help="The image file.", exists=True, dir_
 
 @asynccontextmanager
 async def open_image(settings: Settings, image: Path) -> AsyncIterator[tuple[Service, str]]:
-    """Start the service's parts and store the image in them -> (service, image_id).
+    """Start the service's parts and store the image in them. Yields (service, image_id).
 
     Raises BadInput where the file cannot be read as an image.
     """

@@ -50,9 +50,8 @@ def worker(
     settings = load_settings(host=host, data_dir=data_dir, encoder_url=encoder_url, log_format=log_format)
     configure_logs(settings)
     service = Service(settings, connect_encoder(settings), role=Role.WORKER)
-    job_worker = service.jobs.create_worker(
-        create_job_runners(service)
-    )  # first: it raises where no jobs' Redis is set
+    # Before anything is started: this raises where no jobs' Redis is set.
+    job_worker = service.jobs.create_worker(create_job_runners(service))
     if settings.device is Device.CPU and hasattr(os, "nice"):
         os.nice(LOWEST_PRIORITY_NICE)
 
