@@ -11,7 +11,7 @@ from tests.serving import Server
 from bench.common import Line, at_most, interleaved_ms
 from segserve.models.bundle import Bundle
 from segserve.models.registry import BUILT_IN_MODELS
-from segserve.store import keys
+from segserve.store import redis_keys
 
 EMBEDDINGS = 10_000
 NUCLEI = Path(__file__).parent.parent / "examples" / "nuclei.png"
@@ -38,10 +38,10 @@ def many(server: Server, image_id: str) -> list[Line]:
     alone = interleaved_ms({"one": click}, repeats=100)["one"]
     digest = Bundle(BUILT_IN_MODELS / "starter").digest
     with redis.Redis.from_url(f"unix://{server.data_dir}/redis/redis.sock") as connection:
-        value = connection.get(keys.embedding("default", image_id, digest))
+        value = connection.get(redis_keys.embedding("default", image_id, digest))
         pipeline = connection.pipeline(transaction=False)
         for number in range(EMBEDDINGS):
-            pipeline.set(keys.embedding("default", f"{number:064x}", digest), value)
+            pipeline.set(redis_keys.embedding("default", f"{number:064x}", digest), value)
             if number % 200 == 199:
                 pipeline.execute()
         held = connection.dbsize()

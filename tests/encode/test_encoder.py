@@ -18,7 +18,7 @@ from segserve.encode.encoder import LocalEncoder
 from segserve.errors import BadInput, BrokenModel, Busy, CacheUnavailable, ImageNotFound, OutOfMemory
 from segserve.images.region_reader import RegionReader
 from segserve.metrics import Metrics
-from segserve.store import keys
+from segserve.store import redis_keys
 from segserve.store.image_store import ImageStore
 from segserve.store.object_store import open_store
 from segserve.store.redis_cache import RedisCache, unpack_embedding
@@ -243,4 +243,4 @@ def test_a_region_is_encoded_as_an_image_of_its_own(tmp_path: Path) -> None:
 
 def test_a_regions_embedding_has_a_key_of_its_own() -> None:
     regions = (None, Region(0, 0, 8, 8), Region(8, 0, 8, 8), Region(0, 0, 8, 16))
-    assert len({keys.embedding("t", "i", "d", region) for region in regions}) == 4
+    assert len({redis_keys.embedding("t", "i", "d", region) for region in regions}) == 4

@@ -19,7 +19,7 @@ from segserve.jobs.engine.result_store import PublishedResults, ResultStore
 from segserve.jobs.engine.stop_signal import StopSignal
 from segserve.jobs.engine.worker import JobWorker
 from segserve.metrics import Metrics
-from segserve.store import keys
+from segserve.store import redis_keys
 from segserve.store.object_store import open_store
 
 TTL_S = 600
@@ -98,7 +98,7 @@ class JobEngine:
 
     async def end_lease(self, tenant: str, job_id: str) -> None:
         """End the lease of a job at once, as time does if its worker is silent."""
-        await self.store._redis.delete(keys.job_lease(tenant, job_id))
+        await self.store._redis.delete(redis_keys.job_lease(tenant, job_id))
 
     async def close(self) -> None:
         await self._dockets.close()

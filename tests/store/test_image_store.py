@@ -23,7 +23,7 @@ def files(folder: Path) -> list[str]:
 def test_an_image_is_stored_and_deleted_whole(tmp_path: Path) -> None:
     store = ImageStore(open_store(None, tmp_path), 0)
 
-    async def story() -> None:
+    async def run() -> None:
         assert await store.put("t", RECORD, io.BytesIO(b"abc")) == RECORD
         assert await store.read("t", ID) == b"abc"
         assert files(tmp_path) == ["bytes", "record.json"]
@@ -32,13 +32,13 @@ def test_an_image_is_stored_and_deleted_whole(tmp_path: Path) -> None:
         with pytest.raises(ImageNotFound):
             await store.delete("t", ID)
 
-    asyncio.run(story())
+    asyncio.run(run())
 
 
 def test_bytes_that_an_interrupted_deletion_left_go_with_the_next(tmp_path: Path) -> None:
     store = ImageStore(open_store(None, tmp_path), 0)
 
-    async def story() -> None:
+    async def run() -> None:
         await store.put("t", RECORD, io.BytesIO(b"abc"))
         next(tmp_path.rglob("record.json")).unlink()
         assert await store.list_older_than("t", timedelta(hours=1)) == []
@@ -47,4 +47,4 @@ def test_bytes_that_an_interrupted_deletion_left_go_with_the_next(tmp_path: Path
             await store.delete("t", ID)
         assert files(tmp_path) == []
 
-    asyncio.run(story())
+    asyncio.run(run())

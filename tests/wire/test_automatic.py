@@ -20,7 +20,7 @@ from redis import Redis
 from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.manifest import AisEntry, PromptableManifest
 from segserve.models.registry import BUILT_IN_MODELS
-from segserve.store import keys
+from segserve.store import redis_keys
 from segserve.types import DEFAULT_TENANT
 from segserve.v1 import segmentation_pb2 as pb
 from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
@@ -256,7 +256,7 @@ def test_maps_are_shared_by_replicas_and_go_with_their_image(
     other.wait_ready()
     image = one.upload(nuclei)
     client = Redis(unix_socket_path=str(redis.socket))
-    key = keys.maps(DEFAULT_TENANT, image, one.client.get("/v1/models/starter").json()["digest"])
+    key = redis_keys.maps(DEFAULT_TENANT, image, one.client.get("/v1/models/starter").json()["digest"])
 
     first = label_map(one, image)
     assert client.exists(key)

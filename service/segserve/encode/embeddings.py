@@ -21,7 +21,7 @@ from segserve.errors import EncodeTimeout, ImageNotFound
 from segserve.images.region_reader import RegionReader
 from segserve.metrics import Metrics
 from segserve.models.promptable_model import PromptableModel
-from segserve.store import keys
+from segserve.store import redis_keys
 from segserve.store.image_store import ImageStore
 from segserve.store.redis_cache import RedisCache, unpack_embedding
 from segserve.timing import Timings
@@ -207,7 +207,7 @@ class Embeddings:
         self._metrics.caches.count_lookup("redis", hit=embedding is not None)
         if embedding is not None:
             return embedding
-        redis_key = keys.embedding(key.tenant, key.image_id, key.digest, key.region)
+        redis_key = redis_keys.embedding(key.tenant, key.image_id, key.digest, key.region)
         return await self._single_flight.run_once(redis_key, find, encode, timings)
 
     async def _read_image_bytes(self, key: EmbeddingKey, model: PromptableModel) -> ImageBytes:

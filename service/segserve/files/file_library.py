@@ -14,7 +14,7 @@ import structlog
 
 from segserve.errors import FileNotFound, SegserveError
 from segserve.files.probe_file import probe_file
-from segserve.images.image_library import compute_content_id
+from segserve.store.content_id import compute_content_id
 from segserve.store.file_store import FileStore
 from segserve.temporary_files import translate_disk_full
 from segserve.types import DEFAULT_TENANT, FileLimits, FileRecord, ReadOptions

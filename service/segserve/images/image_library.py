@@ -1,7 +1,6 @@
 """Uploaded images: add, read, delete, expire; a deletion also removes everything derived from the image."""
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -17,33 +16,15 @@ from segserve.images.image_source import ImageSource, check_size
 from segserve.images.read_image import decode_source, open_image
 from segserve.images.region_reader import RegionReader
 from segserve.models.registry import ModelRegistry
-from segserve.store import keys
+from segserve.store.content_id import compute_content_id
 from segserve.store.image_store import ImageStore
 from segserve.store.redis_cache import RedisCache
 from segserve.types import DEFAULT_TENANT, ImageLimits, ImageRecord, ReadOptions, Size, UInt8
-
-HASH_CHUNK_BYTES = 1 << 20
 
 # Called with (tenant, image_id).
 ForgetImage = Callable[[str, str], None]
 
 log = structlog.get_logger(__name__)
-
-
-def compute_content_id(file: BinaryIO, options: ReadOptions) -> tuple[str, int]:
-    """Return (id, size in bytes) of a file's content.
-
-    The id is the sha256 of the bytes; where the options are not the defaults, of that and the options.
-    """
-    digest, size = hashlib.sha256(), 0
-    file.seek(0)
-    while chunk := file.read(HASH_CHUNK_BYTES):
-        digest.update(chunk)
-        size += len(chunk)
-    if extra := keys.identity(options):
-        # Hashed again, not appended: bytes that end like options must not stand for another image with them.
-        digest = hashlib.sha256(digest.digest() + extra)
-    return digest.hexdigest(), size
 
 
 class ImageLibrary:

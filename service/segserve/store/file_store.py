@@ -1,6 +1,6 @@
-"""Uploaded videos, stacks and volumes, and what is known of them, in the object store.
+"""Uploaded videos, stacks and volumes, and their records, in the object store.
 
-`bytes` are written first and `record.json` last; a file without a record does not exist.
+The bytes are written first and `record.json` last. A file without a record does not exist.
 """
 
 import time
@@ -11,15 +11,15 @@ from typing import BinaryIO
 import orjson
 
 from segserve.errors import FileNotFound, StorageFull
-from segserve.store import keys
-from segserve.store.image_store import is_sha256
+from segserve.store import object_paths
+from segserve.store.content_id import is_content_id
 from segserve.store.object_store import ObjectStore
 from segserve.store.quota import Quota
 from segserve.types import FileKind, FileRecord, Size
 
 
 class FileStore:
-    """Every path is made here from a tenant and an id that this service computed or checked."""
+    """`FileStore` keeps files by tenant and file_id. Ids that are not of this service's form are never made a path."""
 
     def __init__(self, objects: ObjectStore, quota: Quota) -> None:
         self._objects, self._quota = objects, quota
@@ -27,46 +27,51 @@ class FileStore:
     async def put(self, tenant: str, record: FileRecord, file: BinaryIO) -> None:
         """Store a probed file. Raises TooLarge, StorageFull."""
         file.seek(0)
+        bytes_path = object_paths.file_bytes(tenant, record.file_id)
         async with self._quota.reserve(tenant, record.stored_bytes):
-            await self._objects.put(keys.file_bytes(tenant, record.file_id), file)
+            await self._objects.put(bytes_path, file)
             try:
                 await self._objects.put(
-                    keys.file_record(tenant, record.file_id), orjson.dumps(asdict(record))
+                    object_paths.file_record(tenant, record.file_id), orjson.dumps(asdict(record))
                 )
             except StorageFull:
-                await self._objects.delete(keys.file_bytes(tenant, record.file_id))
+                await self._objects.delete(bytes_path)
                 raise
 
     async def get_record(self, tenant: str, file_id: str) -> FileRecord:
         """Raises FileNotFound."""
-        data = await self._objects.get(keys.file_record(tenant, file_id)) if is_sha256(file_id) else None
+        data = None
+        if is_content_id(file_id):
+            data = await self._objects.get(object_paths.file_record(tenant, file_id))
         if data is None:
             raise FileNotFound(file_id)
         return parse_file_record(data)
 
-    async def download(self, tenant: str, file_id: str, into: BinaryIO) -> None:
-        """The bytes as they were uploaded. Raises FileNotFound."""
-        parts = await self._objects.stream(keys.file_bytes(tenant, file_id)) if is_sha256(file_id) else None
+    async def download(self, tenant: str, file_id: str, target: BinaryIO) -> None:
+        """Write the bytes, as they were uploaded, to `target`. Raises FileNotFound."""
+        parts = None
+        if is_content_id(file_id):
+            parts = await self._objects.stream(object_paths.file_bytes(tenant, file_id))
         if parts is None:
             raise FileNotFound(file_id)
         async for part in parts:
-            into.write(part)
+            target.write(part)
 
     async def list_older_than(self, tenant: str, age: timedelta) -> list[str]:
-        """Ids of the files uploaded longer ago than `age`, and of bytes that lost their record."""
-        limit, folder = time.time() - age.total_seconds(), keys.files(tenant)
+        """Return the ids of files uploaded longer ago than `age`, and of bytes that lost their record."""
+        limit, folder = time.time() - age.total_seconds(), object_paths.files(tenant)
         listed = await self._objects.list(folder)
-        found = [entry.path.removeprefix(folder) for entry in listed if entry.modified < limit]
-        return sorted({path.partition("/")[0] for path in found})
+        old_paths = [stored.path.removeprefix(folder) for stored in listed if stored.modified < limit]
+        return sorted({path.partition("/")[0] for path in old_paths})
 
     async def delete(self, tenant: str, file_id: str) -> None:
-        """The record goes first: from then on the file does not exist. Raises FileNotFound."""
+        """Delete the record first, then the bytes: from the first on the file does not exist. Raises FileNotFound."""
         try:
             record = await self.get_record(tenant, file_id)
         finally:
-            if is_sha256(file_id):
-                await self._objects.delete(keys.file_record(tenant, file_id))
-                await self._objects.delete(keys.file_bytes(tenant, file_id))
+            if is_content_id(file_id):
+                await self._objects.delete(object_paths.file_record(tenant, file_id))
+                await self._objects.delete(object_paths.file_bytes(tenant, file_id))
         self._quota.adjust(tenant, -record.stored_bytes)
 
 

@@ -1,7 +1,6 @@
-"""Uploaded images and what is known of them, in the object store: they survive everything.
+"""Uploaded images, their tiles and their records, in the object store.
 
-`bytes`, and a large image's tiles, are written first and `record.json` last; an image without a record does not
-exist.
+The bytes and a large image's tiles are written first, `record.json` last. An image without a record does not exist.
 """
 
 import time
@@ -12,77 +11,85 @@ from typing import Any, BinaryIO
 import orjson
 
 from segserve.errors import ImageNotFound, StorageFull
-from segserve.store import keys
+from segserve.store import object_paths
+from segserve.store.content_id import is_content_id
 from segserve.store.object_store import ObjectStore
 from segserve.store.quota import Quota
 from segserve.types import ImageRecord, Normalise, ReadOptions, Size, TilePyramid
 
 
 class ImageStore:
-    """Every path is made here from a tenant and an image id that this service computed or checked."""
+    """`ImageStore` keeps images by tenant and image_id. Ids that are not of this service's form are never made a path.
+
+    quota_bytes: how much each tenant may store, images and files together; 0 is no limit.
+    """
 
     def __init__(self, objects: ObjectStore, quota_bytes: int) -> None:
         self._objects, self.quota = objects, Quota(objects, quota_bytes)
 
     async def put(self, tenant: str, record: ImageRecord, file: BinaryIO) -> ImageRecord:
-        """Store a read and checked image. One that exists already stays as it is and is returned. Raises TooLarge,
-        StorageFull."""
+        """Store a checked image. If it exists already, leave it as it is and return its record.
+
+        Raises TooLarge, StorageFull.
+        """
         try:
             return await self.get_record(tenant, record.image_id)
         except ImageNotFound:
             pass
         file.seek(0)
+        bytes_path = object_paths.image_bytes(tenant, record.image_id)
         async with self.quota.reserve(tenant, record.stored_bytes):
-            await self._objects.put(keys.image_bytes(tenant, record.image_id), file)
+            await self._objects.put(bytes_path, file)
             try:
                 await self._objects.put(
-                    keys.image_record(tenant, record.image_id), orjson.dumps(asdict(record))
+                    object_paths.image_record(tenant, record.image_id), orjson.dumps(asdict(record))
                 )
             except StorageFull:
-                await self._objects.delete(keys.image_bytes(tenant, record.image_id))
+                await self._objects.delete(bytes_path)
                 raise
         return record
 
     async def get_record(self, tenant: str, image_id: str) -> ImageRecord:
         """Raises ImageNotFound."""
-        if not is_sha256(image_id):
+        if not is_content_id(image_id):
             raise ImageNotFound(image_id)
-        return parse_image_record(await self._get(keys.image_record(tenant, image_id), image_id))
+        return parse_image_record(await self._get(object_paths.image_record(tenant, image_id), image_id))
 
     async def read(self, tenant: str, image_id: str) -> bytes:
-        """The bytes as they were uploaded. Raises ImageNotFound."""
-        return await self._get(keys.image_bytes(tenant, image_id), image_id)
+        """Return the bytes as they were uploaded. Raises ImageNotFound."""
+        return await self._get(object_paths.image_bytes(tenant, image_id), image_id)
 
-    async def download(self, tenant: str, image_id: str, into: BinaryIO) -> None:
-        """As `read`, in parts, into a file."""
-        parts = await self._objects.stream(keys.image_bytes(tenant, image_id))
+    async def download(self, tenant: str, image_id: str, target: BinaryIO) -> None:
+        """Write the bytes, as they were uploaded, to `target`. Raises ImageNotFound."""
+        parts = await self._objects.stream(object_paths.image_bytes(tenant, image_id))
         if parts is None:
             raise ImageNotFound(image_id)
         async for part in parts:
-            into.write(part)
+            target.write(part)
 
     def write_tile(
         self, tenant: str, image_id: str, folder: str, level: int, row: int, column: int, data: bytes
     ) -> None:
-        """Blocks: call it in a thread."""
-        self._objects.put_blocking(keys.image_tile(tenant, image_id, folder, level, row, column), data)
+        """Write one tile. Blocks: call it in a thread."""
+        path = object_paths.image_tile(tenant, image_id, folder, level, row, column)
+        self._objects.put_blocking(path, data)
 
     async def read_tile(
         self, tenant: str, image_id: str, folder: str, level: int, row: int, column: int
     ) -> bytes:
         """Raises ImageNotFound."""
-        return await self._get(keys.image_tile(tenant, image_id, folder, level, row, column), image_id)
+        path = object_paths.image_tile(tenant, image_id, folder, level, row, column)
+        return await self._get(path, image_id)
 
     async def delete_tiles(self, tenant: str, image_id: str, folder: str = "") -> None:
-        """Those of one set, or of all that were made of an image."""
-        prefix = keys.image_tiles(tenant, image_id) + folder
-        await self._objects.delete([entry.path for entry in await self._objects.list(prefix)])
+        """Delete one set of tiles, or all sets of the image if no folder is given."""
+        listed = await self._objects.list(object_paths.image_tiles(tenant, image_id) + folder)
+        await self._objects.delete([stored.path for stored in listed])
 
     async def measure_tiles(self, tenant: str, image_id: str, folder: str) -> int:
-        """Of a set of tiles, as they lie in the store."""
-        return sum(
-            entry.size for entry in await self._objects.list(keys.image_tiles(tenant, image_id) + folder)
-        )
+        """Return the bytes that a set of tiles takes in the store."""
+        listed = await self._objects.list(object_paths.image_tiles(tenant, image_id) + folder)
+        return sum(stored.size for stored in listed)
 
     async def _get(self, path: str, image_id: str) -> bytes:
         data = await self._objects.get(path)
@@ -91,32 +98,28 @@ class ImageStore:
         return data
 
     async def delete(self, tenant: str, image_id: str) -> None:
-        """The record goes first: from then on the image does not exist. Raises ImageNotFound where it did
-        not exist before, but not before bytes that an interrupted deletion left are gone too."""
+        """Delete the record first, then bytes and tiles: from the first on the image does not exist.
+
+        Raises ImageNotFound if it did not exist, after bytes that an interrupted deletion left are gone too.
+        """
         try:
             record = await self.get_record(tenant, image_id)
         except ImageNotFound:
-            if is_sha256(image_id):
-                await self._objects.delete(keys.image_bytes(tenant, image_id))
+            if is_content_id(image_id):
+                await self._objects.delete(object_paths.image_bytes(tenant, image_id))
                 await self.delete_tiles(tenant, image_id)
             raise
-        await self._objects.delete(keys.image_record(tenant, image_id))
-        await self._objects.delete(keys.image_bytes(tenant, image_id))
+        await self._objects.delete(object_paths.image_record(tenant, image_id))
+        await self._objects.delete(object_paths.image_bytes(tenant, image_id))
         await self.delete_tiles(tenant, image_id)
         self.quota.adjust(tenant, -record.stored_bytes)
 
     async def list_older_than(self, tenant: str, age: timedelta) -> list[str]:
-        """Ids of the images uploaded longer ago than `age`, and of bytes that lost their record."""
-        limit = time.time() - age.total_seconds()
-        folder = keys.images(tenant)
+        """Return the ids of images uploaded longer ago than `age`, and of bytes that lost their record."""
+        limit, folder = time.time() - age.total_seconds(), object_paths.images(tenant)
         listed = await self._objects.list(folder)
-        found = [entry.path.removeprefix(folder) for entry in listed if entry.modified < limit]
-        return sorted({path.partition("/")[0] for path in found})
-
-
-def is_sha256(text: str) -> bool:
-    """A sha256 in small hexadecimal digits, as `image_id` of an upload's answer."""
-    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+        old_paths = [stored.path.removeprefix(folder) for stored in listed if stored.modified < limit]
+        return sorted({path.partition("/")[0] for path in old_paths})
 
 
 def parse_image_record(data: bytes) -> ImageRecord:
@@ -133,9 +136,9 @@ def parse_image_record(data: bytes) -> ImageRecord:
         options=options,
         stored_bytes=raw["stored_bytes"],
         created_at=raw["created_at"],
-        tiles=parse_tiles(raw.get("tiles")),
+        tiles=parse_tile_pyramid(raw.get("tiles")),
     )
 
 
-def parse_tiles(raw: dict[str, Any] | None) -> TilePyramid | None:
+def parse_tile_pyramid(raw: dict[str, Any] | None) -> TilePyramid | None:
     return None if raw is None else TilePyramid(**{**raw, "size": Size(**raw["size"])})

@@ -1,7 +1,7 @@
-"""The object store: what survives everything, as bytes under paths. Where there is nothing, the answer is None.
+"""The object store (a folder, S3 or another cloud): bytes under paths. What is kept here survives everything.
 
-Every method raises Unavailable when the store cannot be reached, StorageFull when there is no room left in it, and
-nothing else.
+Every method raises Unavailable if the store cannot be reached, StorageFull if there is no room left in it, and nothing
+else. Nothing under a path is None, not an error.
 """
 
 import asyncio
@@ -19,13 +19,14 @@ from obstore.store import ObjectStore as Backend
 from segserve.errors import BadInput, StorageFull, Unavailable
 from segserve.temporary_files import is_disk_full
 
-READ_CHUNK = 1 << 20
-STORE_ERRORS = (OSError, BaseError)  # obstore's own errors are no OSErrors
+READ_CHUNK_BYTES = 1 << 20
+# obstore's own errors are not OSErrors.
+STORE_ERRORS = (OSError, BaseError)
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """modified: seconds since the epoch."""
+    """One entry of a listing. modified: seconds since the epoch. size: bytes."""
 
     path: str
     modified: float
@@ -34,6 +35,10 @@ class StoredObject:
 
 @contextmanager
 def translate_store_errors(doing: str, remedy: str = "Check the object store.") -> Iterator[None]:
+    """Raise Unavailable or StorageFull for errors of the store in the block. FileNotFoundError passes.
+
+    doing: ends the sentence "The object store failed while ...".
+    """
     try:
         yield
     except FileNotFoundError:
@@ -45,65 +50,67 @@ def translate_store_errors(doing: str, remedy: str = "Check the object store.") 
 
 
 class ObjectStore:
-    def __init__(self, store: Backend) -> None:
-        self._store = store
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     async def put(self, path: str, content: bytes | BinaryIO) -> None:
         with translate_store_errors("it was written to"):
-            await obstore.put_async(self._store, path, content)
+            await obstore.put_async(self._backend, path, content)
 
     def put_blocking(self, path: str, content: bytes) -> None:
-        """Blocks: call it in a thread."""
+        """Do what `put` does, but block: call it in a thread."""
         with translate_store_errors("it was written to"):
-            obstore.put(self._store, path, content)
+            obstore.put(self._backend, path, content)
 
     async def get(self, path: str) -> bytes | None:
         try:
             with translate_store_errors("it was read"):
-                answer = await obstore.get_async(self._store, path)
+                answer = await obstore.get_async(self._backend, path)
                 return bytes(await answer.bytes_async())
         except FileNotFoundError:
             return None
 
     async def stream(self, path: str) -> AsyncIterator[bytes] | None:
-        """The object in parts."""
+        """Return an iterator over the object's parts, READ_CHUNK_BYTES each or less."""
         try:
             with translate_store_errors("it was read"):
-                answer = await obstore.get_async(self._store, path)
+                answer = await obstore.get_async(self._backend, path)
         except FileNotFoundError:
             return None
 
         async def parts() -> AsyncIterator[bytes]:
             with translate_store_errors("it was read"):
-                async for part in answer.stream(READ_CHUNK):
+                async for part in answer.stream(READ_CHUNK_BYTES):
                     yield bytes(part)
 
         return parts()
 
     async def delete(self, paths: str | Sequence[str]) -> None:
-        """What is not there counts as deleted."""
+        """Delete objects. A path under which there is nothing counts as deleted."""
         if not paths:
             return
         try:
             with translate_store_errors("it was deleted from", "Delete it again."):
-                await obstore.delete_async(self._store, paths)
+                await obstore.delete_async(self._backend, paths)
         except FileNotFoundError:
             pass
 
     async def list(self, prefix: str) -> list[StoredObject]:
-        def run() -> list[StoredObject]:
+        """Return all objects whose path begins with `prefix`."""
+
+        def list_pages() -> list[StoredObject]:
             return [
                 StoredObject(entry["path"], entry["last_modified"].timestamp(), entry["size"])
-                for page in obstore.list(self._store, prefix)
+                for page in obstore.list(self._backend, prefix)
                 for entry in page
             ]
 
         with translate_store_errors("it was listed"):
-            return await asyncio.to_thread(run)
+            return await asyncio.to_thread(list_pages)
 
 
 def open_store(url: str | None, folder: Path) -> ObjectStore:
-    """`url` such as s3://bucket/prefix, or the local folder when there is none. Raises BadInput."""
+    """Open the store at a URL such as s3://bucket/prefix, or the local folder if there is none. Raises BadInput."""
     if url is not None:
         try:
             return ObjectStore(from_url(url))

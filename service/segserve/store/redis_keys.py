@@ -1,0 +1,95 @@
+"""Every Redis key and channel. The jobs' keys are in the jobs' own, durable Redis."""
+
+from segserve.types import Region
+
+# "1" is the version of the layout. Raise it when the layout changes, so that nothing reads what an older one wrote.
+PREFIX = "segserve:1"
+# Raise it when a change of reading or preprocessing changes what an encoder sees: old embeddings are then not found.
+PREPROCESSING_VERSION = 1
+
+# The cache.
+
+
+def embedding(tenant: str, image_id: str, bundle_digest: str, region: Region | None = None) -> str:
+    """region: of the image; None is all of it."""
+    return f"{PREFIX}:{tenant}:embedding:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}{_suffix(region)}"
+
+
+def maps(tenant: str, image_id: str, bundle_digest: str, region: Region | None = None) -> str:
+    """The maps of the AIS decoder. region: of the image; None is all of it."""
+    return f"{PREFIX}:{tenant}:maps:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}{_suffix(region)}"
+
+
+def _suffix(region: Region | None) -> str:
+    return "" if region is None else f":{region.x},{region.y},{region.width},{region.height}"
+
+
+def encoding_lock(embedding_key: str) -> str:
+    """Held by the replica that computes what this key will hold."""
+    return f"{embedding_key}:encoding"
+
+
+def mask(tenant: str, image_id: str, mask_id: str) -> str:
+    return f"{PREFIX}:{tenant}:mask:{image_id}:{mask_id}"
+
+
+def derived(tenant: str, image_id: str) -> str:
+    """The set of all keys made from an image, so that its deletion finds them."""
+    return f"{PREFIX}:{tenant}:derived:{image_id}"
+
+
+def deleted_channel() -> str:
+    """Replicas publish deleted images here, as `tenant/image_id`."""
+    return f"{PREFIX}:deleted"
+
+
+def encoded_channel() -> str:
+    """Replicas publish the keys of new embeddings here."""
+    return f"{PREFIX}:encoded"
+
+
+# The jobs.
+
+
+def job(tenant: str, job_id: str) -> str:
+    """A hash: the job's state."""
+    return f"{PREFIX}:{tenant}:job:{job_id}"
+
+
+def job_events(tenant: str, job_id: str) -> str:
+    """A stream: the job's events."""
+    return f"{job(tenant, job_id)}:events"
+
+
+def job_chunks(tenant: str, job_id: str) -> str:
+    """A list: the published chunks."""
+    return f"{job(tenant, job_id)}:chunks"
+
+
+def job_lease(tenant: str, job_id: str) -> str:
+    """Held by the worker that runs the job."""
+    return f"{job(tenant, job_id)}:lease"
+
+
+def jobs(tenant: str) -> str:
+    """A sorted set: all jobs of a tenant that are still known, by time of creation."""
+    return f"{PREFIX}:{tenant}:jobs"
+
+
+def active_jobs() -> str:
+    """A set of `tenant/job_id`: jobs that are queued or running."""
+    return f"{PREFIX}:jobs:active"
+
+
+def due_webhooks() -> str:
+    """A sorted set of `tenant/job_id/event`: webhooks to send, by the time they are due, in ms."""
+    return f"{PREFIX}:jobs:hooks"
+
+
+def webhook_attempts() -> str:
+    """A hash: how often each webhook was tried."""
+    return f"{PREFIX}:jobs:hooks:tried"
+
+
+def idempotency(tenant: str, key: str) -> str:
+    return f"{PREFIX}:{tenant}:idempotency:{key}"
