@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.serving import Server
 
@@ -19,3 +21,22 @@ def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr
     assert "internal_error" not in server.log.read_text()
+
+
+def descriptions(document: Any) -> Iterator[str]:
+    """All descriptions in a part of an OpenAPI document."""
+    if isinstance(document, dict):
+        if isinstance(text := document.get("description"), str):
+            yield text
+        for part in document.values():
+            yield from descriptions(part)
+    elif isinstance(document, list):
+        for part in document:
+            yield from descriptions(part)
+
+
+def test_descriptions_are_for_clients(server: Server) -> None:
+    """They name no modules of the service, and do not explain its inside."""
+    for text in descriptions(server.client.get("/openapi.json").json()):
+        assert "segserve." not in text
+        assert len(text) < 800, text

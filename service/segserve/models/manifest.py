@@ -67,19 +67,29 @@ class Dims(StrictSchema):
 
 
 Threshold = Annotated[float, Field(ge=0, le=1)]
-Sigma = Annotated[float, Field(ge=0, le=100, description="of a Gaussian, in pixels of the image; 0: none")]
+Sigma = Annotated[float, Field(ge=0, le=100)]
 
 
 class AisEntry(StrictSchema):
     """Parameters of automatic instance segmentation. A field that is left out has the default of
     `segserve.automatic.parameters.AisParams`."""
 
-    center_distance_threshold: Threshold | None = Field(None, description="seeds lie below it")
-    boundary_distance_threshold: Threshold | None = Field(None, description="seeds lie below it")
-    foreground_threshold: Threshold | None = Field(None, description="objects lie above it")
-    foreground_smoothing: Sigma | None = None
-    distance_smoothing: Sigma | None = None
-    min_size: int | None = Field(None, ge=0, description="pixels; smaller objects are left out")
+    center_distance_threshold: Threshold | None = Field(
+        None, description="seeds are where the distance to the centre is below this"
+    )
+    boundary_distance_threshold: Threshold | None = Field(
+        None, description="seeds are where the inverted distance to the boundary is below this"
+    )
+    foreground_threshold: Threshold | None = Field(
+        None, description="objects are where the foreground is above this"
+    )
+    foreground_smoothing: Sigma | None = Field(
+        None, description="sigma of a Gaussian over the foreground, in pixels of the image; 0: none"
+    )
+    distance_smoothing: Sigma | None = Field(
+        None, description="sigma of a Gaussian over the distances, in pixels of the image; 0: none"
+    )
+    min_size: int | None = Field(None, ge=0, description="objects of fewer pixels are left out")
 
     def explicit_params(self) -> dict[str, Any]:
         """Return the fields that are not left out, by name."""
@@ -90,24 +100,44 @@ class AmgEntry(StrictSchema):
     """Parameters of automatic mask generation. A field that is left out has the default of
     `segserve.automatic.parameters.AmgParams`."""
 
-    points_per_side: int | None = Field(None, ge=1, le=128, description="of the grid of clicks")
-    pred_iou_thresh: Threshold | None = Field(None, description="of a mask's score")
-    stability_score_thresh: Threshold | None = None
+    points_per_side: int | None = Field(None, ge=1, le=128, description="clicks of the grid along each side")
+    pred_iou_thresh: Threshold | None = Field(
+        None, description="masks with a lower predicted IoU are left out"
+    )
+    stability_score_thresh: Threshold | None = Field(
+        None,
+        description="masks with a lower stability are left out: the IoU of the masks at a raised and at a lowered "
+        "threshold",
+    )
     stability_score_offset: float | None = Field(
         None,
         ge=0,
         le=32,
-        description="how far a mask's threshold is moved to test its stability, in logits",
+        description="how far the threshold is raised and lowered for the stability, in logits",
     )
     box_nms_thresh: Threshold | None = Field(
-        None, description="IoU of boxes above which a mask is a duplicate"
+        None, description="NMS: of two masks whose boxes have a higher IoU, the better one stays"
     )
-    crop_n_layers: int | None = Field(None, ge=0, le=3, description="layer i adds 4^i crops, each encoded")
-    crop_nms_thresh: Threshold | None = Field(None, description="the same between crops")
-    crop_overlap_ratio: float | None = Field(None, ge=0, le=0.9)
-    crop_n_points_downscale_factor: int | None = Field(None, ge=1, le=8)
+    crop_n_layers: int | None = Field(
+        None, ge=0, le=3, description="layer i adds 4^i crops of the image, and each crop is encoded"
+    )
+    crop_nms_thresh: Threshold | None = Field(
+        None, description="the same between crops, where masks of the smaller crop stay"
+    )
+    crop_overlap_ratio: float | None = Field(
+        None,
+        ge=0,
+        le=0.9,
+        description="overlap of the crops of the first layer, as a part of the image's shorter side",
+    )
+    crop_n_points_downscale_factor: int | None = Field(
+        None,
+        ge=1,
+        le=8,
+        description="the grid of layer i has points_per_side / factor^i points along each side",
+    )
     min_mask_region_area: int | None = Field(
-        None, ge=0, le=1_000_000, description="pixels; smaller holes and islands are removed"
+        None, ge=0, le=1_000_000, description="holes and islands of fewer pixels are removed from masks"
     )
 
     def explicit_params(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from segserve.jobs.engine.job import JobKind, JobState
 from segserve.types import Priority
@@ -18,6 +18,10 @@ class JobIn(
     """Long work, done in the background."""
 
     discriminator = "kind"
+
+
+# Not JobState itself: its docstring explains the job engine, and would stand in the OpenAPI document.
+State = Annotated[str, WithJsonSchema({"type": "string", "enum": [state.value for state in JobState]})]
 
 
 class ProgressOut(BaseModel):
@@ -40,7 +44,9 @@ class JobOut(BaseModel):
     kind: JobKind
     model: str
     priority: Priority
-    state: JobState
+    state: State = Field(
+        description="queued and running jobs go on; succeeded, failed and cancelled ones have ended"
+    )
     progress: ProgressOut
     attempts: int = Field(description="how often the job was started since its last finished part")
     error: JobErrorOut | None

@@ -12,7 +12,7 @@ Distance = Annotated[float, Field(ge=0, le=100_000)]
 
 
 class LinkingIn(StrictBody):
-    """Fields of `segserve.tracking.link_tracks.LinkingParams`; distances are between centroids, in pixels."""
+    """How objects are linked to tracks, with laptrack's names. Distances are between centroids, in pixels."""
 
     cutoff: Distance | None = Field(
         None,
