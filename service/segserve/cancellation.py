@@ -1,21 +1,24 @@
-"""Ending what runs beside."""
+"""Cancelling asyncio tasks so that they have really ended."""
 
 import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-AGAIN_S = 1.0
+# How long a task may take to end before it is cancelled again.
+RETRY_S = 1.0
 
 
 async def cancel_and_wait(tasks: Iterable["asyncio.Task[Any]"]) -> None:
-    """Cancel them and wait until they have ended, however often it takes: redis-py swallows a cancellation that comes
-    while it connects."""
+    """Cancel the tasks, and wait until all have ended. Their errors are dropped.
+
+    One cancellation is not enough: redis-py swallows one that comes while it connects.
+    """
     tasks = list(tasks)
-    left = {task for task in tasks if not task.done()}
-    while left:
-        for task in left:
+    running = {task for task in tasks if not task.done()}
+    while running:
+        for task in running:
             task.cancel()
-        _, left = await asyncio.wait(left, timeout=AGAIN_S)
+        _, running = await asyncio.wait(running, timeout=RETRY_S)
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # what they failed with is nobody's any more
+            task.exception()  # asyncio would log an error that nobody retrieved

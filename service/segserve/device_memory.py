@@ -1,7 +1,7 @@
-"""How much memory of the NVIDIA GPUs is in use, as their driver tells.
+"""Memory in use on NVIDIA GPUs, as their driver reports it (NVML).
 
-It is that of all processes: a process in a container is known to the driver by a number that it does not know
-itself. What runs out is the whole anyway.
+The numbers are of all processes together. The driver knows a process in a container by another id than the process
+itself does, so its own share cannot be found. What runs out is the total anyway.
 """
 
 from contextlib import suppress
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def load_nvml() -> Any | None:
-    """nvidia-ml-py, ready for use; None where it is not installed or finds no driver."""
+    """Return nvidia-ml-py, initialised; None if it is not installed or finds no driver."""
     try:
         import pynvml
     except ImportError:
@@ -22,19 +22,19 @@ def load_nvml() -> Any | None:
 
 
 class DeviceMemory:
-    """nvml: `load_nvml()`'s."""
+    """`DeviceMemory` reads the memory in use. nvml: from `load_nvml`; None stands for no devices."""
 
     def __init__(self, nvml: Any | None) -> None:
         self._nvml = nvml
 
     def read_used_bytes(self) -> dict[str, int]:
-        """Bytes in use, by the device's number as the driver counts; without those that do not tell."""
-        found: dict[str, int] = {}
+        """Return the bytes in use by device, numbered as the driver does. Devices that do not answer are left out."""
+        used: dict[str, int] = {}
         if self._nvml is None:
-            return found
-        with suppress(self._nvml.NVMLError):  # the driver has gone
+            return used
+        with suppress(self._nvml.NVMLError):  # the driver is gone
             for index in range(self._nvml.nvmlDeviceGetCount()):
-                with suppress(self._nvml.NVMLError):  # one that is lost, or cut into instances
+                with suppress(self._nvml.NVMLError):  # the device is lost, or split into instances (MIG)
                     device = self._nvml.nvmlDeviceGetHandleByIndex(index)
-                    found[str(index)] = int(self._nvml.nvmlDeviceGetMemoryInfo(device).used)
-        return found
+                    used[str(index)] = int(self._nvml.nvmlDeviceGetMemoryInfo(device).used)
+        return used

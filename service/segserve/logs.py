@@ -1,4 +1,4 @@
-"""Structured logs: one line an event, as text to read or as JSON to collect, with the request's id."""
+"""Structured logs (structlog): one line for each event, as text or JSON, with the request id."""
 
 import logging
 import sys
@@ -7,8 +7,11 @@ import structlog
 
 
 def configure_logging(log_format: str, level: str) -> None:
-    """Everything goes to stderr. Values bound to structlog's context (the request id) are on every line."""
-    # tifffile logs an error for each damaged tag: whoever uploads could fill the log. The refusal is logged.
+    """Send all logs to stderr. Values bound to structlog's context, such as the request id, are on every line.
+
+    log_format: "json", or "text". level: the name of a level of the logging module.
+    """
+    # tifffile logs an error for each damaged tag, so an upload could fill the log. Our refusal is logged anyway.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     renderer = (
         structlog.processors.JSONRenderer()

@@ -1,7 +1,8 @@
-"""Requests to hosts elsewhere that users name: to those that are allowed, and never to where only we can reach.
+"""Outbound HTTP to hosts that users name, protected against SSRF (server-side request forgery).
 
-A name is resolved once, every address it has is checked, and the connection goes to the very address that
-was checked: a name that means something else a moment later changes nothing.
+Only hosts on an allowlist are called, and only at public addresses, unless the operator allows others. A host name is
+resolved once, all its addresses are checked, and the connection goes to an address that was checked. So a name that
+resolves to another address a moment later (DNS rebinding) changes nothing.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ import httpx
 
 from segserve.errors import BadInput, FetchFailed, NotAllowed, SegserveError
 
+# IPv6 addresses whose last 4 bytes are an IPv4 address (RFC 6052).
 NAT64 = IPv6Network("64:ff9b::/96")
 
 Address = IPv4Address | IPv6Address
@@ -25,13 +27,13 @@ Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 
 async def resolve_host(host: str, port: int) -> list[Address]:
-    """Every address of a name, or of a number in any spelling that the system knows. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
-    return list(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in found))
+    """Return all addresses of a name, or of an address in any spelling that the system knows. Raises OSError."""
+    entries = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
+    return list(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in entries))
 
 
 def is_public(address: Address) -> bool:
-    """Whether the whole internet can reach it; an IPv4 address inside an IPv6 one is judged as itself."""
+    """Return whether the whole internet can reach the address. An IPv4 address inside an IPv6 one counts as IPv4."""
     if isinstance(address, IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if address in NAT64:
@@ -45,32 +47,44 @@ def is_public(address: Address) -> bool:
 
 @dataclass(frozen=True)
 class UrlPurpose:
-    """What refusals say. field: of the request that names the URL. off, denied, failed: sentences; denied ends with
-    "from" or "to". instead: what else to do. settings: their names, without _HOSTS and _PRIVATE."""
+    """What a URL is for: the words of the errors about it.
+
+    field: of the request, which holds the URL.
+    disabled: sentence for when no host is allowed.
+    denied: begins the sentence about a host that is not allowed; ends with "from" or "to".
+    failed: sentence for a request that failed.
+    alternative: what the user can do instead, in lower case.
+    settings_prefix: of the two settings' names, which end in _HOSTS and _PRIVATE.
+    """
 
     field: str
-    off: str
+    disabled: str
     denied: str
     failed: str
-    instead: str
-    settings: str
+    alternative: str
+    settings_prefix: str
 
     def invalid_url(self, message: str) -> SegserveError:
-        remedy = f"Send an absolute http or https URL without credentials, or {self.instead}."
+        remedy = f"Send an absolute http or https URL without credentials, or {self.alternative}."
         return BadInput(message, field=self.field, remedy=remedy)
 
     def fetch_failed(self, message: str) -> SegserveError:
-        remedy = f"Check the URL, or {self.instead}."
+        remedy = f"Check the URL, or {self.alternative}."
         return FetchFailed(f"{self.failed} {message}", field=self.field, remedy=remedy)
 
     def not_allowed(self, message: str, remedy: str) -> SegserveError:
-        remedy = f"{self.instead[0].upper()}{self.instead[1:]}, or ask the operator to {remedy}."
+        remedy = f"{self.alternative[0].upper()}{self.alternative[1:]}, or ask the operator to {remedy}."
         return NotAllowed(message, field=self.field, remedy=remedy)
 
 
 class HostAllowlist:
-    """names: exact, or "*.example.org" for all names under it; none turns it off. private: also non-public
-    addresses."""
+    """`HostAllowlist` sends requests to allowed hosts.
+
+    names: exact names, or "*.example.org" for all names under it. Without names nothing is allowed.
+    private: allow addresses that are not public too.
+    purpose: what the URLs are for.
+    resolve: looks up the addresses of a host.
+    """
 
     def __init__(
         self,
@@ -88,19 +102,23 @@ class HostAllowlist:
         return httpx.create_ssl_context(trust_env=False)
 
     def check_enabled(self) -> None:
-        """Raises NotAllowed where no host is allowed at all."""
+        """Raises NotAllowed if no host is allowed at all."""
         if not self._names:
-            raise self._purpose.not_allowed(self._purpose.off, f"set {self._purpose.settings}_HOSTS")
+            raise self._purpose.not_allowed(
+                self._purpose.disabled, f"set {self._purpose.settings_prefix}_HOSTS"
+            )
 
     def check_url(self, url: httpx.URL) -> str:
-        """Its host, which is allowed. Raises NotAllowed."""
+        """Return the URL's host if it is allowed. Raises NotAllowed."""
         host = url.raw_host.decode("ascii")
-        if not self._allowed(host.rstrip(".")):
-            words = self._purpose
-            raise words.not_allowed(f"{words.denied} {host!r}.", f"add the host to {words.settings}_HOSTS")
+        if not self._is_allowed(host.rstrip(".")):
+            purpose = self._purpose
+            raise purpose.not_allowed(
+                f"{purpose.denied} {host!r}.", f"add the host to {purpose.settings_prefix}_HOSTS"
+            )
         return host
 
-    def _allowed(self, host: str) -> bool:
+    def _is_allowed(self, host: str) -> bool:
         return any(
             host.endswith(allowed[1:]) if allowed.startswith("*.") else host == allowed
             for allowed in self._names
@@ -110,12 +128,16 @@ class HostAllowlist:
     async def request(
         self, method: str, url: httpx.URL, headers: Mapping[str, str], content: bytes = b""
     ) -> AsyncIterator[httpx.Response]:
-        """The answer to one request, its body unread. A transport of its own each: no connection of one host
-        is ever used for another that has the same address; and no proxies, cookies or redirects of its own.
-        Raises NotAllowed, FetchFailed. It has no time limit: the caller sets one."""
+        """Send one request, and yield the response with its body unread.
+
+        Each request has its own transport: a connection to one host is never reused for another host with the same
+        address. There are no proxies, no cookies and no redirects. There is no time limit: the caller sets one.
+
+        Raises NotAllowed, FetchFailed.
+        """
         host = self.check_url(url)
-        sent = {"Host": url.netloc.decode("ascii"), "User-Agent": "segserve", **headers}
-        addresses = await self._addresses(host, url)
+        all_headers = {"Host": url.netloc.decode("ascii"), "User-Agent": "segserve", **headers}
+        addresses = await self._resolve_and_check(host, url)
         async with httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False) as transport:
             response = None
             for address in addresses:
@@ -123,7 +145,7 @@ class HostAllowlist:
                     request = httpx.Request(
                         method,
                         url.copy_with(host=str(address)),
-                        headers=sent,
+                        headers=all_headers,
                         content=content or None,
                         extensions={"sni_hostname": host.rstrip(".")},
                     )
@@ -142,39 +164,47 @@ class HostAllowlist:
             finally:
                 await response.aclose()
 
-    async def _addresses(self, host: str, url: httpx.URL) -> list[Address]:
+    async def _resolve_and_check(self, host: str, url: httpx.URL) -> list[Address]:
+        """Return the addresses of the host. Raises NotAllowed, FetchFailed."""
         try:
             addresses = await self._resolve(host, url.port or (443 if url.scheme == "https" else 80))
         except (OSError, UnicodeError, ValueError):
             raise self._purpose.fetch_failed(f"The name {host!r} has no address.") from None
         if not self._private and not all(is_public(address) for address in addresses):
             raise self._purpose.not_allowed(
-                f"{host!r} has an address that is not public.", f"set {self._purpose.settings}_PRIVATE"
+                f"{host!r} has an address that is not public.", f"set {self._purpose.settings_prefix}_PRIVATE"
             )
         return addresses
 
 
 def parse_url(text: str, purpose: UrlPurpose, base: httpx.URL | None = None) -> httpx.URL:
-    """A URL that may be asked for. base: the one that was redirected to it. Raises BadInput, FetchFailed."""
-    refuse = purpose.invalid_url if base is None else purpose.fetch_failed
+    """Return an absolute http or https URL without credentials.
+
+    base: the URL that redirects to this one; `text` may be relative to it.
+
+    Raises BadInput, or FetchFailed for a redirect.
+    """
+    error = purpose.invalid_url if base is None else purpose.fetch_failed
     try:
         url = httpx.URL(text) if base is None else base.join(text)
         url.raw_host.decode("ascii")
     except (httpx.InvalidURL, UnicodeError, ValueError):
-        raise refuse("It is no URL." if base is None else "It is redirected to what is no URL.") from None
+        raise error(
+            "This is not a URL." if base is None else "It redirects to something that is not a URL."
+        ) from None
     if url.scheme not in ("http", "https", ""):
-        raise refuse(f"The scheme {url.scheme!r} is not taken.")
+        raise error(f"The scheme {url.scheme!r} is not supported.")
     if not url.scheme or not url.host:
-        raise refuse("The URL has no host.")
+        raise error("The URL has no host.")
     if url.port is not None and not 0 < url.port < 65536:
-        raise refuse(f"There is no port {url.port}.")
+        raise error(f"There is no port {url.port}.")
     if url.userinfo:
-        raise refuse("The URL holds credentials, which are not sent.")
+        raise error("The URL holds credentials, which are not sent.")
     return url
 
 
 def describe_status(status: int) -> str:
-    """404 -> "404 (Not Found)": the standard's words, not those of the other side."""
+    """Return "404 (Not Found)" for 404. The words are the standard's, not those of the other side."""
     try:
         return f"{status} ({HTTPStatus(status).phrase})"
     except ValueError:

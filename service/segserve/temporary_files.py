@@ -1,7 +1,7 @@
-"""Temporary files: in a folder of this process's own beside the data, for in containers /tmp is often memory.
+"""Temporary files, in a private folder of this process beside the data: in containers /tmp is often in memory.
 
-A process holds a lock on its folder while it lives, whatever ends it; the next to start deletes those that nobody
-holds. Not by process ids: in containers all are 1.
+A process holds a lock on its folder while it lives. The next process to start deletes the folders that nobody holds, so
+that nothing stays behind a process that was killed. Process ids would not tell: in containers all of them are 1.
 """
 
 import errno
@@ -16,30 +16,32 @@ from pathlib import Path
 
 from segserve.errors import StorageFull
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# No space left, quota exceeded, file too large.
+DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
 def private_temporary_folder(parent: Path) -> Iterator[Path]:
-    """Where all temporary files of this process go, while the block runs."""
+    """Let all temporary files of this process go to a new folder in `parent` while the block runs; yield it."""
     parent.mkdir(exist_ok=True)
-    before = tempfile.tempdir
-    with hold_lock(parent):  # so that what another is just making is not taken for left behind
+    tempdir_before = tempfile.tempdir
+    with hold_lock(parent):  # so that no process deletes a folder that another has created but not locked yet
         delete_abandoned_folders(parent)
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
-        held = os.open(folder, os.O_RDONLY)
-        wait_for_lock(held)
+        descriptor = os.open(folder, os.O_RDONLY)
+        wait_for_lock(descriptor)
     tempfile.tempdir = str(folder)
     try:
         yield folder
     finally:
-        tempfile.tempdir = before
+        tempfile.tempdir = tempdir_before
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
+        os.close(descriptor)
 
 
 @contextmanager
 def hold_lock(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock while the block runs; wait for it first."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         wait_for_lock(descriptor)
@@ -49,14 +51,14 @@ def hold_lock(folder: Path) -> Iterator[None]:
 
 
 def wait_for_lock(descriptor: int) -> None:
-    with suppress(OSError):  # a file system without locks: what is left behind on it is not cleared
+    with suppress(OSError):  # the file system has no locks; abandoned folders on it are not deleted
         fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def delete_abandoned_folders(parent: Path) -> None:
-    """Delete the folders of processes that are no more."""
+    """Delete the folders of processes that have ended."""
     for folder in parent.iterdir():
-        with suppress(OSError):  # no folder, or gone, or held
+        with suppress(OSError):  # not a folder, already gone, or held by a process
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,17 +68,19 @@ def delete_abandoned_folders(parent: Path) -> None:
 
 
 def is_disk_full(error: Exception) -> bool:
-    """Whether something could not be written for lack of room. The object store's library tells the system's error in
-    words only."""
+    """Return whether something could not be written for lack of room.
+
+    Errors of the object store's library name the system's error in their text only: "(os error 28)".
+    """
     if isinstance(error, OSError):
-        return error.errno in FULL
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return found is not None and int(found[1]) in FULL
+        return error.errno in DISK_FULL_ERRNOS
+    match = re.search(r"\(os error (\d+)\)", str(error))
+    return match is not None and int(match[1]) in DISK_FULL_ERRNOS
 
 
 @contextmanager
 def translate_disk_full() -> Iterator[None]:
-    """Raises StorageFull where the block meets a full disk."""
+    """Raise StorageFull if the block meets a full disk."""
     try:
         yield
     except OSError as error:

@@ -1,21 +1,26 @@
-"""How long each stage of a request took."""
+"""How long each stage of a request takes, for the Server-Timing header and the metrics."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Observe = Callable[[str, float], None]
+# Called with (stage, seconds).
+ObserveStage = Callable[[str, float], None]
 
 
 class Timings:
-    """Seconds by stage, in order of first use; a stage entered twice adds up. `observe` hears each."""
+    """`Timings` adds up seconds by stage, in order of first use.
 
-    def __init__(self, observe: Observe = lambda stage, seconds: None) -> None:
+    observe: called each time a stage ends, with the seconds of that time alone.
+    """
+
+    def __init__(self, observe: ObserveStage = lambda stage, seconds: None) -> None:
         self.seconds: dict[str, float] = {}
         self._observe = observe
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Time the block, and add it to the stage."""
         start = time.perf_counter()
         try:
             yield
@@ -27,5 +32,5 @@ class Timings:
         self._observe(name, seconds)
 
     def server_timing(self) -> str:
-        """As a Server-Timing header, in milliseconds."""
+        """Return the value of a Server-Timing header, in milliseconds."""
         return ", ".join(f"{name};dur={1000 * s:.2f}" for name, s in self.seconds.items())

@@ -1,4 +1,4 @@
-"""What travels between the modules: frozen, framework-free, shapes stated."""
+"""Data types that the packages exchange: frozen dataclasses without any framework, with shapes, dtypes and units."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Region:
-    """A part of an image, in its pixels: the top left corner at (x, y), `width` and `height` from there."""
+    """A rectangle of an image, in its pixels. (x, y): the top left corner."""
 
     x: int
     y: int
@@ -43,38 +43,39 @@ class Region:
         return Size(self.height, self.width)
 
     def lies_in(self, size: Size) -> bool:
-        """Whether it is not empty and all of it is on an image of this size."""
-        across = 0 <= self.x < self.x + self.width <= size.width
-        return across and 0 <= self.y < self.y + self.height <= size.height
+        """Return whether the region is not empty and all of it is on an image of this size."""
+        fits_across = 0 <= self.x < self.x + self.width <= size.width
+        return fits_across and 0 <= self.y < self.y + self.height <= size.height
 
 
 class Priority(StrEnum):
-    """Who waits for an embedding: somebody who has clicked, or a batch that has time."""
+    """Who waits for the result: a user who has clicked (INTERACTIVE), or a job that has time (BATCH)."""
 
     INTERACTIVE = "interactive"
     BATCH = "batch"
 
 
 class Device(StrEnum):
-    """Where graphs run."""
+    """Where ONNX graphs run."""
 
     CPU = "cpu"
     CUDA = "cuda"
 
 
 class Normalise(StrEnum):
-    """How an image's values become 8-bit."""
+    """How an image's values become 8-bit: what is stretched to 0..255."""
 
-    NONE = "none"  # 8-bit values stay; deeper ones are stretched from their minimum to their maximum
-    MINMAX = "minmax"  # each channel from its minimum to its maximum
-    PERCENTILE = "percentile"  # each channel from its 1st to its 99th percentile
+    NONE = "none"  # nothing for 8-bit images; for deeper ones, all values from their minimum to their maximum
+    MINMAX = "minmax"  # each channel, from its minimum to its maximum
+    PERCENTILE = "percentile"  # each channel, from its 1st to its 99th percentile
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How image bytes are read. They are part of the image's identity.
+    """How the bytes of an image are read. The options are part of the image_id.
 
-    page: of a multi-page file, from 0. channels: which to take, in order; None means the file's own.
+    page: of a multi-page file, from 0.
+    channels: the channels to read, in this order; None reads those of the file.
     """
 
     page: int = 0
@@ -84,12 +85,13 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a model wants its input, a square of `input_size` pixels.
+    """How an image becomes a model's input, a square of `input_size` pixels.
 
-    mean, std: of R, G, B on the scale 0..255. resize: "pad" keeps the shape and fills with zeros below or to
-    the right, as SAM does; "stretch" fills the square, as SAM 2 does. stretch_percentiles: (low, high), 0 to
-    100; these percentiles of the resized image, all channels together, become 0 and 255 before mean and std
-    apply.
+    mean, std: of R, G, B on the scale 0..255.
+    resize: "pad" keeps the shape and fills with zeros below or to the right, as SAM does; "stretch" fills the square,
+    as SAM 2 does.
+    stretch_percentiles: (low, high), 0 to 100. These percentiles of the resized image, all channels together, become
+    0 and 255 before mean and std apply.
     """
 
     input_size: int
@@ -101,27 +103,40 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """pixels: of an image that is read at once. tiled_pixels: of one that is read in bands and kept in tiles.
-    tile_from: pixels of its longer side beyond which an image is."""
+    """Limits for uploaded images.
 
-    pixels: int
-    tiled_pixels: int
-    tile_from: int
+    max_pixels: of an image that is read at once.
+    max_tiled_pixels: of an image that is read in bands and kept in tiles.
+    tile_above_px: an image is kept in tiles if its longer side is larger.
+    """
+
+    max_pixels: int
+    max_tiled_pixels: int
+    tile_above_px: int
 
 
 @dataclass(frozen=True)
 class FileLimits:
-    """mb: of what an archive holds, unpacked. pixels: of a frame. voxels: of a volume."""
+    """Limits for uploaded files.
 
-    mb: int
-    pixels: int
-    voxels: int
+    max_mb: of an archive's entries together, unpacked.
+    max_frame_pixels: of one frame or picture.
+    max_voxels: of a volume.
+    """
+
+    max_mb: int
+    max_frame_pixels: int
+    max_voxels: int
 
 
 @dataclass(frozen=True)
 class TilePyramid:
-    """How a large image is kept in tiles, see `images.tile_pyramid`. folder: of this set of tiles. size: as stored,
-    before `orientation` turns it."""
+    """How a large image is kept in tiles; see `images/tile_pyramid.py`.
+
+    folder: of this set of tiles.
+    size: of the image as it is stored, before `orientation` turns it.
+    orientation: the value of the EXIF tag, 1 to 8.
+    """
 
     folder: str
     size: Size
@@ -132,14 +147,16 @@ class TilePyramid:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What is kept about a stored image. Its pixels are read again when needed: from the bytes, or from the
-    tiles if it has some."""
+    """What is known about a stored image.
+
+    created_at: seconds since the epoch. tiles: None for an image that is read from its bytes.
+    """
 
     image_id: str
     size: Size
     options: ReadOptions
     stored_bytes: int
-    created_at: float  # seconds since the epoch
+    created_at: float
     tiles: TilePyramid | None = None
 
 
@@ -154,8 +171,13 @@ class FileKind(StrEnum):
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What is kept about a stored file. count: frames or slices. spacing: of a volume, millimetres from slice to slice,
-    row to row and column to column. fps: of a video that says so."""
+    """What is known about a stored file.
+
+    count: frames, slices or pictures.
+    created_at: seconds since the epoch.
+    spacing: of a volume, millimetres from slice to slice, row to row and column to column.
+    fps: of a video whose file gives it.
+    """
 
     file_id: str
     kind: FileKind
@@ -163,14 +185,14 @@ class FileRecord:
     count: int
     size: Size
     stored_bytes: int
-    created_at: float  # seconds since the epoch
+    created_at: float
     spacing: tuple[float, float, float] | None = None
     fps: float | None = None
 
 
 @dataclass(frozen=True)
 class Box:
-    """Pixels of the original image; x1 and y1 are the far edges."""
+    """A box in pixels of the original image. (x0, y0): the top left corner; (x1, y1): the bottom right one."""
 
     x0: float
     y0: float
@@ -180,9 +202,12 @@ class Box:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One object asked for. points [N, 2] float32 (x, y) in original pixels, labels [N] 1 or 0.
+    """What a user says about one object.
 
-    At most one prior: mask [H, W] bool at original size, or logits [h, w] float32 at low-res size.
+    points: [N, 2] float32, (x, y) in pixels of the original image.
+    labels: [N] int64, 1 for a point on the object (positive), 0 for one outside of it (negative).
+    mask, logits, mask_id: an earlier mask to refine, at most one of them. mask: [H, W] at the original size.
+    logits: [h, w] float32 at low-res size.
     """
 
     points: Float32 = field(default_factory=lambda: np.zeros((0, 2), np.float32))
@@ -194,18 +219,18 @@ class Prompt:
 
 
 class Select(StrEnum):
-    """Which of the candidates are returned."""
+    """Which of the decoder's candidates are returned."""
 
-    BEST = "best"  # the highest score
+    BEST = "best"  # the one with the highest score
     ALL = "all"
-    FIRST = "first"  # the first of the three multimask outputs, never the single-mask token
+    FIRST = "first"  # the first of the three multimask outputs, never the single mask
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A binary mask of a whole image, kept as the part that can hold ones.
+    """A binary mask of a whole image, kept as the part that can hold ones. Everything outside of it is 0.
 
-    pixels [h, w] bool, its top left corner at (x, y) of an image of `size`; everything outside is 0.
+    pixels: [h, w] bool. (x, y): its top left corner on the image. size: of the image.
     """
 
     pixels: Bool
@@ -216,7 +241,10 @@ class Crop:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One mask of an answer. logits [h, w] float32, low-res."""
+    """One mask that the decoder offers for a prompt.
+
+    logits: [h, w] float32, low-res. score: the IoU that the model predicts for the mask.
+    """
 
     crop: Crop
     logits: Float32
@@ -225,8 +253,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SegmentedObject:
-    """One object that was found without a prompt. score: 0 to 1, None where the method gives none. category:
-    its class's name. box: as the model drew it, where it draws boxes; the mask need not fill it."""
+    """One object that was segmented without a prompt.
+
+    score: 0 to 1; None if the method gives none.
+    category: the name of its class; None if the method has no classes.
+    box: as the model predicted it, if it predicts boxes. The mask need not fill it.
+    """
 
     crop: Crop
     score: float | None = None
@@ -236,8 +268,7 @@ class SegmentedObject:
 
 @dataclass(frozen=True)
 class ImageObjects:
-    """What was found on a whole image. Objects may overlap; the position of one, from 1, is its id in label
-    maps."""
+    """All objects of an image. They may overlap. The position of an object, from 1, is its id in label maps."""
 
     image_id: str
     model: str
@@ -245,12 +276,12 @@ class ImageObjects:
     objects: list[SegmentedObject]
 
 
-# An encoder's output by name, in the host's memory, each array float16 or float32; "embedding" is always [C, g, g].
+# An encoder's outputs by name, in the host's memory, each float16 or float32. "embedding" is always [C, g, g].
 Embedding = Mapping[str, NDArray[Any]]
 
 
 class Direction(StrEnum):
-    """Along the frames or slices, from those with prompts. What lies between them is always segmented."""
+    """Which way objects are followed from the frames or slices with prompts. Those in between are always segmented."""
 
     FORWARD = "forward"
     BACKWARD = "backward"

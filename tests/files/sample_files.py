@@ -15,7 +15,7 @@ from PIL import Image
 from segserve.files.probe_file import probe_file
 from segserve.types import FileLimits, FileRecord, UInt8
 
-LIMITS = FileLimits(mb=20, pixels=1 << 20, voxels=1 << 20)
+LIMITS = FileLimits(max_mb=20, max_frame_pixels=1 << 20, max_voxels=1 << 20)
 
 CODECS = {"mp4": "libx264", "mov": "mpeg4", "webm": "libvpx-vp9", "avi": "mjpeg", "gif": "gif"}
 PIXELS = {"mjpeg": "yuvj420p", "gif": "rgb8"}

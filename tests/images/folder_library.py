@@ -13,7 +13,7 @@ from segserve.store.image_store import ImageStore
 from segserve.store.object_store import open_store
 from segserve.types import ImageLimits
 
-LIMITS = ImageLimits(pixels=100_000, tiled_pixels=1_000_000, tile_from=256)
+LIMITS = ImageLimits(max_pixels=100_000, max_tiled_pixels=1_000_000, tile_above_px=256)
 
 
 class FolderLibrary:
@@ -22,7 +22,7 @@ class FolderLibrary:
     def __init__(self, folder: Path, limits: ImageLimits = LIMITS, quota: int = 0) -> None:
         self.folder, executor = folder, ThreadPoolExecutor(2)
         self.store = ImageStore(open_store(None, folder), quota)
-        self.reader = RegionReader(self.store, executor, limits.pixels)
+        self.reader = RegionReader(self.store, executor, limits.max_pixels)
 
         async def forget(*args: object) -> None: ...
 

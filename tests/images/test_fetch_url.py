@@ -67,7 +67,7 @@ def here_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://0x7f000002:{port}/", NotAllowed, "may not be fetched"),
         ("http://user:secret@images.test:{port}/", FetchFailed, "credentials"),
         ("file:///etc/passwd", FetchFailed, "scheme"),
-        ("http://:bad", FetchFailed, "no URL"),
+        ("http://:bad", FetchFailed, "not a URL"),
     ],
 )
 @pytest.mark.usefixtures("here_is_public")

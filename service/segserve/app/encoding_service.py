@@ -82,7 +82,7 @@ class EncodingService:
             self.metrics,
             max_batch=self.settings.max_batch,
             max_waiting=self.settings.encode_queue,
-            max_pixels=self.settings.image_limits.pixels,
+            max_pixels=self.settings.image_limits.max_pixels,
             concurrent_batches=self.role_options.concurrent_encodes,
         )
 

@@ -38,7 +38,7 @@ class Storage:
         self.objects = open_store(settings.object_store, settings.data_dir / "objects")
         self.images = ImageStore(self.objects, settings.quota_mb * MB)
         self.files = FileStore(self.objects, self.images.quota)
-        self.region_reader = RegionReader(self.images, read_pool, settings.image_limits.pixels)
+        self.region_reader = RegionReader(self.images, read_pool, settings.image_limits.max_pixels)
 
     async def start(self) -> None:
         """Start the private Redis, or adopt the one that runs already."""

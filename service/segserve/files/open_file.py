@@ -19,10 +19,10 @@ def open_frames(path: Path, file_format: str, limits: FileLimits) -> Frames:
     Raises BadInput, TooLarge, MissingDependency.
     """
     if file_format in DEMUXERS:
-        return VideoFrames(path, file_format, limits.pixels)
+        return VideoFrames(path, file_format, limits.max_frame_pixels)
     if file_format == "zip":
-        return NormalisedFrames(PictureArchive(path, limits.mb, limits.pixels))
-    return NormalisedFrames(TiffStack(path, limits.pixels))
+        return NormalisedFrames(PictureArchive(path, limits.max_mb, limits.max_frame_pixels))
+    return NormalisedFrames(TiffStack(path, limits.max_frame_pixels))
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def open_volume(path: Path, file_format: str, limits: FileLimits) -> Iterator[Vo
         itk_path.hardlink_to(path)
     volume: Volume | None = None
     try:
-        volume = Volume(itk_path, file_format, limits.mb, limits.voxels)
+        volume = Volume(itk_path, file_format, limits.max_mb, limits.max_voxels)
         yield volume
     finally:
         if volume is not None:

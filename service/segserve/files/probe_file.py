@@ -52,7 +52,7 @@ def probe_zip(path: Path, limits: FileLimits) -> tuple[FileKind, int, Size]:
     The kind is FRAMES if all pictures have one size, else PICTURES. Every picture's header is read. An unreadable
     picture is accepted unless all are unreadable: in a batch it fails alone. Raises BadInput, TooLarge.
     """
-    archive = PictureArchive(path, limits.mb, limits.pixels)
+    archive = PictureArchive(path, limits.max_mb, limits.max_frame_pixels)
     try:
         sizes = set[Size | None]()
         first: Size | None = None

@@ -27,11 +27,11 @@ HEADERS = {"Accept": "image/*, */*;q=0.1", "Accept-Encoding": "identity"}
 KNOWN_ENCODINGS = ("gzip", "deflate", "br", "zstd", "compress")
 IMAGE_FETCH = UrlPurpose(
     field="url",
-    off="Fetching images by URL is off.",
+    disabled="Fetching images by URL is off.",
     denied="Images may not be fetched from",
     failed="The image cannot be fetched.",
-    instead="send the image's bytes",
-    settings="SEGSERVE_FETCH",
+    alternative="send the image's bytes",
+    settings_prefix="SEGSERVE_FETCH",
 )
 
 

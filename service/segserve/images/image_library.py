@@ -59,7 +59,7 @@ class ImageLibrary:
         with suppress(ImageNotFound):
             return await self._store.get_record(tenant, image_id)
         source = await loop.run_in_executor(self._executor, self._open, file, options)
-        if max(source.size.height, source.size.width) > self._limits.tile_from:
+        if max(source.size.height, source.size.width) > self._limits.tile_above_px:
             await self._store.quota.check_room(tenant, file_bytes)
             return await self._pyramid_builder.add(tenant, image_id, file, file_bytes, source, options)
         size = await loop.run_in_executor(self._executor, self._decode_to_check, source, options)
@@ -68,11 +68,11 @@ class ImageLibrary:
         )
 
     def _open(self, file: BinaryIO, options: ReadOptions) -> ImageSource:
-        return open_image(file, options.page, self._limits.pixels, self._limits.tiled_pixels)
+        return open_image(file, options.page, self._limits.max_pixels, self._limits.max_tiled_pixels)
 
     def _decode_to_check(self, source: ImageSource, options: ReadOptions) -> Size:
         """Return the size of the decoded image."""
-        check_size(source.size.width, source.size.height, self._limits.pixels)
+        check_size(source.size.width, source.size.height, self._limits.max_pixels)
         return Size(*decode_source(source, options).shape[:2])
 
     async def get_record(self, tenant: str, image_id: str) -> ImageRecord:

@@ -151,7 +151,7 @@ def train_promptable(
         device=device.value,
     )
     with show_progress() as progress:
-        labelled = read_folders(images, masks, settings.image_limits.pixels)
+        labelled = read_folders(images, masks, settings.image_limits.max_pixels)
         trained = fine_tune(labelled, bundle, target, options, resume=resume, progress=progress)
     report_ready(trained, target)
 
@@ -202,7 +202,7 @@ def train_unet(
         device=device.value,
     )
     with show_progress() as progress:
-        labelled = read_folders(images, masks, settings.image_limits.pixels)
+        labelled = read_folders(images, masks, settings.image_limits.max_pixels)
         split = split_validation(labelled, validation)
         about = ModelCard(f"U-Net trained on {len(labelled)} images", "", "segserve train unet")
         trained = train_new_unet(*split, target, options, about, resume=resume, progress=progress)

@@ -46,11 +46,11 @@ POLL_S = 1.0
 
 WEBHOOK_PURPOSE = UrlPurpose(
     field="webhook",
-    off="Webhooks are off.",
+    disabled="Webhooks are off.",
     denied="Webhooks may not be sent to",
     failed="The webhook cannot be sent.",
-    instead="leave it out and look at the job with GET /v1/jobs/{job_id}",
-    settings="SEGSERVE_WEBHOOK",
+    alternative="leave it out and look at the job with GET /v1/jobs/{job_id}",
+    settings_prefix="SEGSERVE_WEBHOOK",
 )
 
 # Called with "sent", "failed" (one attempt) or "given_up".

@@ -77,7 +77,9 @@ class ZippedImages:
         record, path = await resources.enter_async_context(files.local_copy(tenant, file_id))
         try:
             check_zip(record)
-            archive = await asyncio.to_thread(PictureArchive, path, files.limits.mb, files.limits.pixels)
+            archive = await asyncio.to_thread(
+                PictureArchive, path, files.limits.max_mb, files.limits.max_frame_pixels
+            )
         except BaseException:
             await resources.aclose()
             raise

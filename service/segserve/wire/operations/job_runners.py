@@ -58,7 +58,7 @@ def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
     propagation = PropagationRunner(
         service.files, {EngineName.PROJECTION: projection, EngineName.MEMORY: memory}
     )
-    merge = VolumeMergeRunner(open_slices, label_slice, threads, settings.file_limits.voxels)
+    merge = VolumeMergeRunner(open_slices, label_slice, threads, settings.file_limits.max_voxels)
     return {
         JobKind.BATCH: BatchRunner(create_image_operations(service), sources, settings.batch_at_once),
         JobKind.VIDEO: propagation,
