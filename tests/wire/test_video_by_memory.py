@@ -49,7 +49,7 @@ def upload_clip(server: Server, folder: Path, count: int) -> str:
         f"{i:04d}.png": sample_files.encode_png(frame) for i, frame in enumerate(reference.frames(count))
     }
     path = sample_files.write_zip(folder / "clip.zip", pictures)
-    file_id: str = server.client.post("/v1/files", read_bytes=path.read_bytes()).json()["file_id"]
+    file_id: str = server.client.post("/v1/files", content=path.read_bytes()).json()["file_id"]
     return file_id
 
 
