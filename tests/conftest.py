@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One service with its private Redis, shared by the tests that do not harm it."""
+    """One service with its private Redis. Only for tests that leave it as it was."""
     running = Server(tmp_path_factory.mktemp("service"))
     running.wait_ready()
     yield running
@@ -43,7 +43,7 @@ def noise() -> bytes:
 
 
 class ExternalRedis:
-    """A Redis of the test's own, to stop and start again."""
+    """A Redis server that a test can kill and start again."""
 
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "r.sock"

@@ -17,10 +17,14 @@ JOB_TIMEOUT_S = 90
 
 
 class Process:
-    """A `segserve` command on free ports. `env` adds SEGSERVE_ variables. Its log is kept in `log`."""
+    """A `segserve` command on free ports.
+
+    env: adds SEGSERVE_ variables. arguments: of the command. address_pattern: finds the address in its output, which
+    is kept in the file `log`.
+    """
 
     arguments: ClassVar[tuple[str, ...]]
-    listens: ClassVar[str]  # what it says once it does, with the address
+    address_pattern: ClassVar[str]
 
     def __init__(self, data_dir: Path, **env: str) -> None:
         self.data_dir = data_dir
@@ -39,9 +43,8 @@ class Process:
     def _wait_for_url(self) -> str:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
-            found = re.search(self.listens, self.log.read_text())
-            if found:
-                return found[1]
+            if match := re.search(self.address_pattern, self.log.read_text()):
+                return match[1]
             if self.process.poll() is not None:
                 break
             time.sleep(0.02)
@@ -54,32 +57,32 @@ class Process:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """As the kernel kills: at once, nothing is tidied."""
+        """Kill the process, as the kernel does when memory runs out: it cannot clean up."""
         self.client.close()
         self.process.kill()
         self.process.wait()
 
     def stop(self) -> int:
-        """As an operator stops: SIGTERM. The exit status."""
+        """Stop the process, as an operator does, by SIGTERM. Return its exit status."""
         self.client.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=30)
 
     def metric(self, line: str) -> float:
-        """The value of a metric, 0 where it has none yet. line: name and labels as they are exposed."""
-        for each in self.client.get("/metrics").text.splitlines():
-            name, _, value = each.rpartition(" ")
+        """Return the value of a metric, 0 if it has none yet. line: name and labels as /metrics shows them."""
+        for sample in self.client.get("/metrics").text.splitlines():
+            name, _, value = sample.rpartition(" ")
             if name == line:
                 return float(value)
         return 0.0
 
 
 class Server(Process):
-    arguments = ("serve", "--port", "0")
-    listens = r"answers at (http://\S+)"
+    """The API, and what a client does with it."""
 
-    # What a client does.
+    arguments = ("serve", "--port", "0")
+    address_pattern = r"answers at (http://\S+)"
 
     def upload(self, picture: bytes | Path, **query: str) -> str:
         data = picture.read_bytes() if isinstance(picture, Path) else picture
@@ -93,32 +96,31 @@ class Server(Process):
 
 
 class Worker(Process):
-    """A job worker; `url` is where its metrics are."""
+    """A job worker. url: of its metrics."""
 
     arguments = ("worker", "--metrics-port", "0")
-    listens = r"metrics: (http://\S+)/metrics"
+    address_pattern = r"metrics: (http://\S+)/metrics"
 
 
 class Encoder(Process):
-    """An encoder worker; `url` is where its metrics are, `target` where it encodes."""
+    """An encoder worker. url: of its metrics. target: its gRPC address."""
 
     arguments = ("encoder", "--metrics-port", "0")
-    listens = r"metrics: (http://\S+)/metrics"
+    address_pattern = r"metrics: (http://\S+)/metrics"
 
     def __init__(self, data_dir: Path, *, port: int = 0, **env: str) -> None:
         super().__init__(data_dir, **env, encoder_port=str(port))
-        found = re.search(r"encodes at (\S+)", self.log.read_text())
-        assert found
-        self.target = found[1]
-        self._env["SEGSERVE_ENCODER_PORT"] = self.target.rpartition(":")[
-            2
-        ]  # to be found again after a restart
+        match = re.search(r"encodes at (\S+)", self.log.read_text())
+        assert match
+        self.target = match[1]
+        # The same port after a restart, so that clients find it again.
+        self._env["SEGSERVE_ENCODER_PORT"] = self.target.rpartition(":")[2]
 
 
-def embedded(client: httpx.Client, image_ids: list[str]) -> dict[str, Any]:
-    """A batch job that embeds the images, as it ended."""
-    asked = {"kind": "batch", "input": {"image_ids": image_ids}, "params": {"operation": "embed"}}
-    answer = client.post("/v1/jobs", json=asked)
+def run_embed_job(client: httpx.Client, image_ids: list[str]) -> dict[str, Any]:
+    """Run a batch job that embeds the images, and return the job once it has ended."""
+    body = {"kind": "batch", "input": {"image_ids": image_ids}, "params": {"operation": "embed"}}
+    answer = client.post("/v1/jobs", json=body)
     assert answer.status_code == 202, answer.text
     job: dict[str, Any] = answer.json()
     deadline = time.monotonic() + JOB_TIMEOUT_S

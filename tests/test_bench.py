@@ -1,4 +1,4 @@
-"""The measurements that need a GPU say so without one, and can be rehearsed."""
+"""Benchmarks that need a GPU are skipped without one, and can be rehearsed on a CPU."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ RESULTS = ROOT / "bench" / "results" / "gpu.md"
 
 
 def bench_gpu(**environment: str) -> str:
-    """What it prints; it leaves the kept results as they are."""
+    """Run the GPU benchmark and return what it prints. Check that it leaves the stored results as they are."""
     before = RESULTS.read_bytes() if RESULTS.exists() else None
     done = subprocess.run(
         [sys.executable, "-m", "bench", "gpu"],

@@ -1,4 +1,4 @@
-"""Replicas and encoder workers as processes: everything is encoded once, and a worker's death is unseen."""
+"""Replicas and encoder workers as processes: each image is encoded once, and a killed worker costs no request."""
 
 import io
 import os
@@ -16,26 +16,27 @@ from tests.serving import Encoder, Process, Server
 ENCODED = 'segserve_encoded_images_total{model="starter"}'
 
 
-def pictures(count: int) -> list[bytes]:
-    found = []
+def create_pngs(count: int) -> list[bytes]:
+    """Return PNGs that were never uploaded."""
+    files = []
     for _ in range(count):
-        picture = io.BytesIO()
+        file = io.BytesIO()
         values = np.frombuffer(os.urandom(60 * 80 * 3), np.uint8).reshape(60, 80, 3)
-        Image.fromarray(values).save(picture, "PNG")
-        found.append(picture.getvalue())
-    return found
+        Image.fromarray(values).save(file, "PNG")
+        files.append(file.getvalue())
+    return files
 
 
-class Site:
-    """Two replicas and two workers over one Redis and one object store, as compose starts them."""
+class Deployment:
+    """Two replicas and two encoder workers that share a Redis and an object store."""
 
     def __init__(self, folder: Path, redis_url: str) -> None:
         shared = {"redis_url": redis_url, "encode_threads": "1"}
         self.encoders = [Encoder(folder, **shared) for _ in range(2)]
         url = "ipv4:" + ",".join(e.target for e in self.encoders)
         self.servers = [Server(folder, **shared, encoder_url=url) for _ in range(2)]
-        for each in self.processes:
-            each.wait_ready()
+        for process in self.processes:
+            process.wait_ready()
 
     @property
     def processes(self) -> list[Process]:
@@ -46,23 +47,23 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     redis = ExternalRedis(tmp_path_factory.mktemp("r"))
-    running = Site(tmp_path_factory.mktemp("site"), redis.url)
+    running = Deployment(tmp_path_factory.mktemp("deployment"), redis.url)
     yield running
-    for each in running.processes:
-        assert each.stop() == 0, each.log.read_text()
+    for process in running.processes:
+        assert process.stop() == 0, process.log.read_text()
     redis.kill()
 
 
-def test_each_image_is_encoded_once_for_all_replicas(site: Site) -> None:
-    ids = [site.servers[0].upload(p) for p in pictures(6)]
-    before = site.encoded()
+def test_each_image_is_encoded_once_for_all_replicas(deployment: Deployment) -> None:
+    ids = [deployment.servers[0].upload(p) for p in create_pngs(6)]
+    before = deployment.encoded()
     with ThreadPoolExecutor(24) as threads:
         clicks = [
             (image_id, threads.submit(server.click, image_id, 40, 30))
             for image_id in ids
-            for server in site.servers * 2
+            for server in deployment.servers * 2
         ]
     answers: dict[str, set[str]] = {image_id: set() for image_id in ids}
     for image_id, click in clicks:
@@ -70,41 +71,42 @@ def test_each_image_is_encoded_once_for_all_replicas(site: Site) -> None:
         assert answer.status_code == 200, answer.text
         answers[image_id].add(answer.json()["results"][0]["masks"][0]["mask"]["counts"])
     assert all(len(masks) == 1 for masks in answers.values()), "every replica answers the same"
-    assert site.encoded() - before == 6
-    assert min(e.metric(ENCODED) for e in site.encoders) > 0, "both take their share"
-    assert all(s.metric(ENCODED) == 0 for s in site.servers)
+    assert deployment.encoded() - before == 6
+    assert min(e.metric(ENCODED) for e in deployment.encoders) > 0, "both encode"
+    assert all(s.metric(ENCODED) == 0 for s in deployment.servers)
 
 
-def test_a_mask_of_one_replica_is_refined_on_another(site: Site) -> None:
-    first, second = site.servers
-    image_id = first.upload(pictures(1)[0])
+def test_a_mask_of_one_replica_is_refined_on_another(deployment: Deployment) -> None:
+    first, second = deployment.servers
+    image_id = first.upload(create_pngs(1)[0])
     mask_id = first.click(image_id, 40, 30).json()["results"][0]["masks"][0]["mask_id"]
     refine = {"points": [[40, 30]], "mask_id": mask_id}
     answer = second.client.post("/v1/segment", json={"image_id": image_id, "prompts": [refine]})
     assert answer.status_code == 200, answer.text
 
 
-def test_a_killed_worker_is_unseen_and_taken_back(site: Site) -> None:
-    ids = [site.servers[0].upload(p) for p in pictures(16)]
-    victim = site.encoders[0]
+def test_a_killed_worker_costs_no_request_and_is_used_again_after_a_restart(deployment: Deployment) -> None:
+    ids = [deployment.servers[0].upload(p) for p in create_pngs(16)]
+    victim = deployment.encoders[0]
     with ThreadPoolExecutor(8) as threads:
         clicks = [
-            threads.submit(site.servers[i % 2].click, image_id, 40, 30) for i, image_id in enumerate(ids)
+            threads.submit(deployment.servers[i % 2].click, image_id, 40, 30)
+            for i, image_id in enumerate(ids)
         ]
         victim.kill()
         assert {click.result().status_code for click in clicks} == {200}
     victim.start()
     victim.wait_ready()
-    more = [site.servers[1].upload(p) for p in pictures(40)]
+    more = [deployment.servers[1].upload(p) for p in create_pngs(40)]
     for image_id in more:
-        assert site.servers[0].click(image_id, 40, 30).status_code == 200
+        assert deployment.servers[0].click(image_id, 40, 30).status_code == 200
         if victim.metric(ENCODED):
             return
-    raise AssertionError("the worker that came back was given nothing")
+    raise AssertionError("the restarted worker got no image")
 
 
-def test_a_worker_tells_browsers_what_the_service_does(site: Site) -> None:
-    worker = site.encoders[0].client
+def test_a_worker_sends_the_same_security_headers_as_the_service(deployment: Deployment) -> None:
+    worker = deployment.encoders[0].client
     for path in ("/livez", "/metrics", "/nothing"):
         answer = worker.get(path)
         assert answer.headers["x-content-type-options"] == "nosniff"
@@ -112,13 +114,13 @@ def test_a_worker_tells_browsers_what_the_service_does(site: Site) -> None:
     assert worker.get("/docs").status_code == 404
 
 
-def test_a_full_queue_is_a_503_that_says_when_to_try_again(tmp_path: Path, redis: ExternalRedis) -> None:
+def test_a_full_queue_gives_503_with_retry_after(tmp_path: Path, redis: ExternalRedis) -> None:
     shared = {"redis_url": redis.url}
     worker = Encoder(tmp_path, **shared, encode_threads="1", encode_queue="2")
     server = Server(tmp_path, **shared, encoder_url=f"ipv4:{worker.target}")
-    for each in (worker, server):
-        each.wait_ready()
-    ids = [server.upload(p) for p in pictures(24)]
+    for process in (worker, server):
+        process.wait_ready()
+    ids = [server.upload(p) for p in create_pngs(24)]
     with ThreadPoolExecutor(24) as threads:
         answers = list(threads.map(lambda image_id: server.click(image_id, 40, 30), ids))
     codes = {a.status_code for a in answers}
@@ -133,15 +135,15 @@ def test_a_full_queue_is_a_503_that_says_when_to_try_again(tmp_path: Path, redis
     assert server.stop() == 0
 
 
-def test_a_worker_that_does_not_see_the_object_store_is_sent_the_image(
+def test_a_worker_that_cannot_reach_the_object_store_is_sent_the_image(
     tmp_path: Path, redis: ExternalRedis, nuclei: Path
 ) -> None:
     worker = Encoder(tmp_path / "worker", redis_url=redis.url)
     server = Server(
         tmp_path / "server", redis_url=redis.url, encoder_url=f"ipv4:{worker.target}", send_images="true"
     )
-    for each in (worker, server):
-        each.wait_ready()
+    for process in (worker, server):
+        process.wait_ready()
     assert server.click(server.upload(nuclei, normalise="minmax"), 413, 190).status_code == 200
     assert worker.metric(ENCODED) == 1
     assert worker.stop() == 0

@@ -1,4 +1,4 @@
-"""What happens when parts die: nothing is lost, and nothing needs a restart that did not die."""
+"""Redis or the service dies: nothing is lost, and only what died must be started again."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.files import sample_files
 from tests.serving import Server
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], within_s: float = 20) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -32,12 +32,12 @@ def test_redis_dies_and_comes_back(tmp_path: Path, redis: ExternalRedis, nuclei:
 
     redis.kill()
     answer = server.click(held, 413, 190)
-    assert answer.status_code == 200, "images held in the process go on answering"
+    assert answer.status_code == 200, "images held in the process can still be clicked"
     after = answer.json()["results"][0]["masks"][0]
     assert after["mask"] == before["mask"]
-    # The first answer after the loss may name a mask that only this process holds; then it is known.
+    # The first answer after the loss may have a mask_id, which only this process knows. Then the loss is noticed.
     again = server.click(held, 413, 190).json()["results"][0]["masks"][0]
-    assert again["mask_id"] is None, "there is nowhere to keep it"
+    assert again["mask_id"] is None, "there is nowhere to keep the mask"
     refused = server.click(other, 10, 10)
     assert refused.status_code == 503
     assert int(refused.headers["retry-after"]) > 0
@@ -46,7 +46,7 @@ def test_redis_dies_and_comes_back(tmp_path: Path, redis: ExternalRedis, nuclei:
     assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
 
     redis.start()
-    eventually(lambda: server.click(other, 10, 10).status_code == 200)
+    wait_until(lambda: server.click(other, 10, 10).status_code == 200)
     assert server.client.get("/readyz").json()["status"] == "ready"
     assert server.click(held, 413, 190).json()["results"][0]["masks"][0]["mask_id"]
     assert server.stop() == 0
@@ -58,10 +58,10 @@ def test_the_private_redis_dies(tmp_path: Path, nuclei: Path) -> None:
     pid = int((tmp_path / "redis" / "redis.pid").read_text())
     os.kill(pid, signal.SIGKILL)
     image_id = server.upload(nuclei)
-    eventually(lambda: server.click(image_id, 413, 190).status_code == 200)
+    wait_until(lambda: server.click(image_id, 413, 190).status_code == 200)
     assert int((tmp_path / "redis" / "redis.pid").read_text()) != pid
     assert server.stop() == 0
-    assert not is_redis_answering(tmp_path / "redis" / "redis.sock"), "it goes with the service"
+    assert not is_redis_answering(tmp_path / "redis" / "redis.sock"), "it stops with the service"
 
 
 def test_the_service_is_killed_and_started_again(tmp_path: Path, nuclei: Path) -> None:
@@ -69,14 +69,14 @@ def test_the_service_is_killed_and_started_again(tmp_path: Path, nuclei: Path) -
     server.wait_ready()
     image_id = server.upload(nuclei)
     mask = server.click(image_id, 413, 190).json()["results"][0]["masks"][0]
-    server.click(image_id, 413, 190)  # meanwhile the mask, which no answer waits for, gets to Redis
+    server.click(image_id, 413, 190)  # time for the mask to reach Redis, which no answer waits for
     pid = (tmp_path / "redis" / "redis.pid").read_text()
     server.kill()
     assert is_redis_answering(tmp_path / "redis" / "redis.sock"), "a private Redis outlives a killed service"
 
     server.start()
     server.wait_ready()
-    assert (tmp_path / "redis" / "redis.pid").read_text() == pid, "and is adopted by the next"
+    assert (tmp_path / "redis" / "redis.pid").read_text() == pid, "and the next service adopts it"
     assert server.client.get(f"/v1/images/{image_id}").status_code == 200
     assert server.click(image_id, 413, 190).json()["results"][0]["masks"][0]["mask"] == mask["mask"]
     assert 'result="hit",tier="redis"' in server.client.get("/metrics").text, "the embedding was still cached"
@@ -87,14 +87,14 @@ def test_the_service_is_killed_and_started_again(tmp_path: Path, nuclei: Path) -
 
 
 def test_two_services_share_one_private_redis(tmp_path: Path, nuclei: Path) -> None:
-    """What one deletes the other forgets; the one that leaves first leaves the server running."""
+    """What one deletes the other forgets. The first to stop leaves the server running."""
     first, second = Server(tmp_path), Server(tmp_path)
     first.wait_ready()
     second.wait_ready()
     image_id = first.upload(nuclei)
     assert first.click(image_id, 413, 190).status_code == second.click(image_id, 413, 190).status_code == 200
     assert first.client.delete(f"/v1/images/{image_id}").status_code == 204
-    eventually(lambda: second.click(image_id, 413, 190).status_code == 404)
+    wait_until(lambda: second.click(image_id, 413, 190).status_code == 404)
     assert first.stop() == 0
     assert is_redis_answering(tmp_path / "redis" / "redis.sock")
     assert second.client.get("/readyz").json()["status"] == "ready"
@@ -127,13 +127,13 @@ def test_a_hung_redis_does_not_hang_clicks(tmp_path: Path, redis: ExternalRedis,
         answers_without_waiting += "remember;dur=0." in answer.headers["server-timing"]
     redis.process.send_signal(signal.SIGCONT)
     assert answers_without_waiting >= 8
-    eventually(
+    wait_until(
         lambda: server.click(image_id, 413, 190).json()["results"][0]["masks"][0]["mask_id"] is not None
     )
     assert server.stop() == 0
 
 
-def test_a_taken_port_ends_the_start(tmp_path: Path) -> None:
+def test_a_port_in_use_ends_the_start(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -166,7 +166,7 @@ def test_old_images_expire(tmp_path: Path, nuclei: Path) -> None:
     server.stop()
     time.sleep(1)
     server = Server(tmp_path, retention_days=str(0.5 / 86400))
-    eventually(lambda: server.client.get(f"/v1/images/{image_id}").status_code == 404)
+    wait_until(lambda: server.client.get(f"/v1/images/{image_id}").status_code == 404)
     server.stop()
 
 
@@ -174,7 +174,9 @@ def test_a_full_quota_refuses_and_a_deletion_frees_it(tmp_path: Path, nuclei: Pa
     server = Server(tmp_path, quota_mb="1")
     ids = []
     for number in range(20):
-        data = nuclei.read_bytes() + bytes(number)  # trailing bytes are no harm, and make another image
+        data = nuclei.read_bytes() + bytes(
+            number
+        )  # trailing bytes are ignored by decoders, and make another image_id
         answer = server.client.post("/v1/images", files={"file": data})
         if answer.status_code == 413:
             break

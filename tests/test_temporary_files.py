@@ -1,4 +1,4 @@
-"""Temporary files of processes that live are kept, of those that were killed not."""
+"""Temporary files of living processes are kept; those of killed processes are deleted."""
 
 import errno
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 from segserve.errors import StorageFull
 from segserve.temporary_files import is_disk_full, private_temporary_folder, translate_disk_full
 
-HOLDS = """
+HOLDER_SCRIPT = """
 import pathlib, sys, tempfile
 from segserve.temporary_files import private_temporary_folder
 with private_temporary_folder(pathlib.Path(sys.argv[1])):
@@ -20,18 +20,18 @@ with private_temporary_folder(pathlib.Path(sys.argv[1])):
 """
 
 
-def holding(parent: Path) -> tuple[subprocess.Popen[str], Path]:
-    """A process with a temporary folder of its own, and one in it."""
-    command = [sys.executable, "-c", HOLDS, str(parent)]
+def start_holder(parent: Path) -> tuple[subprocess.Popen[str], Path]:
+    """Start a process with a private temporary folder. Return it, and a folder that it created there."""
+    command = [sys.executable, "-c", HOLDER_SCRIPT, str(parent)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, Path(process.stdout.readline().strip())
 
 
-def test_what_killed_processes_left_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+def test_what_killed_processes_left_is_deleted_and_nothing_else(tmp_path: Path) -> None:
     parent, elsewhere = tmp_path / "tmp", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    (killed, left), (living, held) = holding(parent), holding(parent)
+    (killed, left), (living, held) = start_holder(parent), start_holder(parent)
     (parent / "link").symlink_to(elsewhere)
     (parent / "file").write_text("x")
     killed.kill()
@@ -45,7 +45,7 @@ def test_what_killed_processes_left_is_cleared_and_nothing_else(tmp_path: Path) 
     assert not folder.exists()
     living.communicate("")
     assert living.returncode == 0
-    assert not held.parent.exists(), "a process that ends clears up after itself"
+    assert not held.parent.exists(), "a process that ends deletes its own folder"
 
 
 def test_a_full_disk_is_told_from_other_errors() -> None:

@@ -1,6 +1,6 @@
-"""docker-compose.yml: valid by its own schema, and each of its commands run as it stands there.
+"""docker-compose.yml: valid by its schema, and each of its commands runs as it is written there.
 
-The schema is the Compose specification's, as the check-jsonschema package carries it.
+The schema is that of the Compose specification, which the check-jsonschema package carries.
 """
 
 import os
@@ -20,13 +20,13 @@ import yaml
 
 from segserve.store.private_redis import find_redis_binary, is_redis_answering
 from tests.conftest import ExternalRedis
-from tests.deploy.files import COMPOSE, PROMETHEUS, ROOT, instructions, load_compose
-from tests.deploy.test_image import healthcheck
-from tests.serving import embedded
+from tests.deploy.deployment_files import COMPOSE, PROMETHEUS, ROOT, instructions, load_compose
+from tests.deploy.test_dockerfile import health_check_of_image
+from tests.serving import run_embed_job
 
 START_TIMEOUT_S = 60
 SERVICES: dict[str, Any] = load_compose()["services"]
-OURS = ("api", "encoder", "encoder-gpu", "worker")
+SEGSERVE_SERVICES = ("api", "encoder", "encoder-gpu", "worker")
 
 
 def test_the_file_follows_the_specification() -> None:
@@ -70,13 +70,13 @@ def test_a_profile_has_all_parts_and_one_encoder(profile: str) -> None:
 
 
 def test_api_encoders_and_workers_share_images_and_models() -> None:
-    assert {tuple(SERVICES[name]["volumes"]) for name in OURS} == {("data:/data",)}
+    assert {tuple(SERVICES[name]["volumes"]) for name in SEGSERVE_SERVICES} == {("data:/data",)}
 
 
-def test_prometheus_scrapes_each_where_it_is_checked() -> None:
+def test_prometheus_scrapes_each_process_on_the_port_of_its_health_check() -> None:
     jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
-    found = [job["dns_sd_configs"][0] for job in jobs]
-    ports = {name: each["port"] for each in found for name in each["names"]}
+    targets = [job["dns_sd_configs"][0] for job in jobs]
+    ports = {name: target["port"] for target in targets for name in target["names"]}
     assert ports.keys() == {"api", "encoder", "worker"}
     for name, port in ports.items():
         assert f"127.0.0.1:{port}/livez" in health_check(name)[-1], name
@@ -104,15 +104,15 @@ def test_redis_starts_with_its_options(
 
 
 def health_check(name: str) -> list[str]:
-    """The health check's command."""
+    """Return the command of the service's health check."""
     service = SERVICES[name]
     if "healthcheck" not in service:
-        return healthcheck("cpu")
+        return health_check_of_image("cpu")
     command: list[str] = service["healthcheck"]["test"][1:]
     return command
 
 
-# Our own commands, as processes: the addresses of the compose network are mapped to local ones, nothing else changes.
+# The commands of segserve as processes. Only the addresses of the compose network are replaced by local ones.
 
 
 def free_port() -> int:
@@ -129,7 +129,7 @@ def segserve(arguments: list[str], **options: Any) -> subprocess.CompletedProces
 
 
 class Network:
-    """Local ports for those of the compose network, and a data folder for the shared volume."""
+    """The compose network on this machine: a free port for each port, and a data folder for the shared volume."""
 
     def __init__(self, redis: ExternalRedis, data: Path) -> None:
         self._redis, self._data = redis, data
@@ -141,18 +141,18 @@ class Network:
     def local(self, value: str) -> str:
         value = re.sub(r"redis://redis(-jobs)?:6379/0", self._redis.url, value)
         value = value.replace("dns:///encoder:", "dns:///127.0.0.1:")
-        return re.sub(r"\b80(00|01|10|11|12)\b", lambda found: str(self._ports[int(found[0])]), value)
+        return re.sub(r"\b80(00|01|10|11|12)\b", lambda match: str(self._ports[int(match[0])]), value)
 
     def environment(self, name: str) -> dict[str, str]:
         image = SERVICES[name]["build"]["target"]
         pairs = [pair for key, rest in instructions(image) if key == "ENV" for pair in rest.split()]
-        given = dict(pair.split("=", 1) for pair in pairs if pair.startswith("SEGSERVE_"))
-        given |= {key: self.local(value) for key, value in SERVICES[name]["environment"].items()}
-        given |= {"SEGSERVE_DATA_DIR": str(self._data)}
-        # The image listens on its own port 8000 whatever runs elsewhere.
-        given |= {"SEGSERVE_PORT": str(self._ports[8000])}
+        variables = dict(pair.split("=", 1) for pair in pairs if pair.startswith("SEGSERVE_"))
+        variables |= {key: self.local(value) for key, value in SERVICES[name]["environment"].items()}
+        variables |= {"SEGSERVE_DATA_DIR": str(self._data)}
+        # Each container has its own port 8000; here one port is free for it.
+        variables |= {"SEGSERVE_PORT": str(self._ports[8000])}
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("SEGSERVE_")}
-        return {**inherited, **given}
+        return {**inherited, **variables}
 
     def command(self, name: str) -> list[str]:
         from_image = ["serve", "--host", "0.0.0.0"]
@@ -160,7 +160,7 @@ class Network:
 
     @contextmanager
     def running(self, name: str, **without: None) -> Iterator[None]:
-        """The service, from when its health check passes. `without`: variables left out."""
+        """Run the service while the block runs; wait until its health check passes. without: variables to leave out."""
         log = self._data / f"{name}.log"
         environment = {k: v for k, v in self.environment(name).items() if k not in without}
         with log.open("w") as out:
@@ -195,7 +195,7 @@ def network(redis: ExternalRedis, tmp_path: Path) -> Network:
 
 @contextmanager
 def uploaded(url: str, picture: Path) -> Iterator[tuple[httpx.Client, str]]:
-    """A client of the service once that is ready, and the image's id."""
+    """Wait until the service is ready and upload the image. Yields a client and the image_id."""
     with httpx.Client(base_url=url, timeout=60) as client:
         deadline = time.monotonic() + START_TIMEOUT_S
         while (ready := client.get("/readyz")).json()["status"] != "ready":
@@ -210,7 +210,7 @@ def click(url: str, picture: Path) -> httpx.Response:
         return client.post("/v1/segment", json={"image_id": image_id, "prompts": [prompt]})
 
 
-def test_the_api_answers_clicks_by_itself(network: Network, nuclei: Path) -> None:
+def test_the_api_answers_clicks_without_an_encoder(network: Network, nuclei: Path) -> None:
     assert not network.healthy("api")
     with network.running("api", SEGSERVE_ENCODER_URL=None):
         answer = click(f"http://127.0.0.1:{network[8000]}", nuclei)
@@ -229,7 +229,7 @@ def test_the_api_answers_clicks_with_the_encoder(network: Network, nuclei: Path)
 def test_the_worker_runs_the_jobs_of_the_api_with_the_encoder(network: Network, nuclei: Path) -> None:
     with network.running("encoder"), network.running("worker"), network.running("api"):
         with uploaded(f"http://127.0.0.1:{network[8000]}", nuclei) as (client, image_id):
-            job = embedded(client, [image_id])
+            job = run_embed_job(client, [image_id])
         worked = httpx.get(f"http://127.0.0.1:{network[8012]}/metrics").text
         encoded = httpx.get(f"http://127.0.0.1:{network[8011]}/metrics").text
     assert (job["state"], job["progress"]["done"], job["progress"]["failed"]) == ("succeeded", 1, 0)

@@ -1,4 +1,4 @@
-"""Every expression of every panel, asked of a real Prometheus that scrapes a real service under load."""
+"""Every expression of every panel has data in a real Prometheus that scrapes a real service under load."""
 
 import io
 import json
@@ -24,8 +24,8 @@ from PIL import Image
 
 from segserve.metrics import Metrics
 from tests.conftest import ExternalRedis
-from tests.deploy.files import DASHBOARDS, GRAFANA, PROMETHEUS
-from tests.serving import Process, Server, Worker, embedded
+from tests.deploy.deployment_files import DASHBOARDS, GRAFANA, PROMETHEUS
+from tests.serving import Process, Server, Worker, run_embed_job
 
 DATA_TIMEOUT_S = 120
 NO_DATA = {"segserve_device_memory_bytes": "only where there is an accelerator"}
@@ -42,7 +42,7 @@ class Target:
 
     @property
     def query(self) -> str:
-        """As Grafana sends it with all instances chosen."""
+        """Return the query that Grafana sends when all instances are selected."""
         return self.expr.replace("$__rate_interval", "1m").replace("$instance", ".*")
 
     def __str__(self) -> str:
@@ -50,8 +50,8 @@ class Target:
 
 
 def panels(path: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(path.read_text())["panels"]
-    return found
+    panels: list[dict[str, Any]] = json.loads(path.read_text())["panels"]
+    return panels
 
 
 TARGETS = [
@@ -62,10 +62,10 @@ TARGETS = [
 ]
 
 
-# What a reader of the files could find out.
+# What the files say.
 
 
-def test_dashboards_and_panels_are_told_apart() -> None:
+def test_ids_of_dashboards_and_panels_are_unique() -> None:
     uids = [json.loads(path.read_text())["uid"] for path in DASHBOARDS]
     assert len(set(uids)) == len(uids) == 5
     for path in DASHBOARDS:
@@ -86,47 +86,47 @@ def test_a_panel_has_a_unit_a_description_and_the_provisioned_source(path: Path)
 def test_panels_do_not_overlap(path: Path) -> None:
     taken: set[tuple[int, int]] = set()
     for panel in panels(path):
-        at = panel["gridPos"]
-        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        grid = panel["gridPos"]
+        cells = {(grid["x"] + x, grid["y"] + y) for x in range(grid["w"]) for y in range(grid["h"])}
         assert not cells & taken, panel["title"]
         assert max(x for x, _ in cells) < 24, panel["title"]
         taken |= cells
 
 
-def exposed() -> set[str]:
+def exposed_metrics() -> set[str]:
     families = re.findall(r"^# TYPE (segserve_\w+)", Metrics().expose().decode(), re.M)
     return {name for name in families if not name.endswith("_created")}
 
 
-def family(name: str) -> str:
+def metric_family(name: str) -> str:
     return re.sub(r"_(bucket|count|sum)$", "", name)
 
 
 def test_every_metric_of_the_service_is_on_a_dashboard() -> None:
     recorded = (PROMETHEUS / "rules" / "recording.yml").read_text()
     shown = {
-        family(name)
+        metric_family(name)
         for name in re.findall(r"segserve_\w+", "\n".join([recorded, *(t.expr for t in TARGETS)]))
     }
-    assert exposed() <= shown
+    assert exposed_metrics() <= shown
 
 
-def test_rules_and_dashboards_ask_only_for_metrics_that_there_are() -> None:
+def test_rules_and_dashboards_use_only_metrics_that_exist() -> None:
     rules = "".join(path.read_text() for path in (PROMETHEUS / "rules").glob("*.yml"))
     recorded = set(re.findall(r"record: (segserve:[\w:]+)", rules))
     text = rules + "\n".join(target.expr for target in TARGETS)
-    assert {family(name) for name in re.findall(r"\bsegserve_\w+", text)} <= exposed()
+    assert {metric_family(name) for name in re.findall(r"\bsegserve_\w+", text)} <= exposed_metrics()
     assert set(re.findall(r"\bsegserve:[\w:]+", text)) <= recorded
 
 
-# Under load.
+# A service under load.
 
 
 class Prometheus:
-    """The deployment's own configuration, with a second for every interval and these targets for DNS."""
+    """Prometheus with the deployment's configuration, but intervals of a second, and fixed targets instead of DNS."""
 
     def __init__(self, folder: Path, running: dict[str, list[Process]]) -> None:
-        """running: by the name of the job that scrapes them."""
+        """running: the processes by the name of the job that scrapes them."""
         config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
         config["rule_files"] = [str(PROMETHEUS / pattern) for pattern in config["rule_files"]]
@@ -153,13 +153,13 @@ class Prometheus:
         self._client = httpx.Client(base_url=f"http://{address}/api/v1")
 
     def query(self, expr: str) -> list[dict[str, Any]]:
-        """The samples that are numbers; none where Prometheus has no answer, or does not answer yet."""
+        """Return the samples that are numbers. None of them if Prometheus does not answer yet."""
         assert self.process.poll() is None, self._log.read_text()
         try:
             answer = self._client.get("/query", params={"query": expr})
         except httpx.TransportError:
             return []
-        if answer.status_code == 503:  # it is still starting
+        if answer.status_code == 503:  # still starting
             return []
         assert answer.status_code == 200, answer.text
         return [s for s in answer.json()["data"]["result"] if s["value"][1] != "NaN"]
@@ -174,17 +174,17 @@ class Prometheus:
         self.process.wait()
 
 
-def picture() -> bytes:
-    """A PNG that was never uploaded."""
-    out = io.BytesIO()
+def create_png() -> bytes:
+    """Return a PNG that was never uploaded."""
+    file = io.BytesIO()
     values = np.frombuffer(os.urandom(64 * 48 * 3), np.uint8).reshape(48, 64, 3)
-    Image.fromarray(values).save(out, "PNG")
-    return out.getvalue()
+    Image.fromarray(values).save(file, "PNG")
+    return file.getvalue()
 
 
-def use(first: Server, second: Server) -> None:
-    """What a while of work brings: every way to an embedding, an error, refusals, a job, a deletion."""
-    image_id = first.upload(picture())
+def put_load_on(first: Server, second: Server) -> None:
+    """Do a bit of everything: every way to an embedding, an error, refusals, a job, a deletion."""
+    image_id = first.upload(create_png())
     assert first.click(image_id, 20, 20).status_code == 200  # encoded
     assert first.click(image_id, 30, 20).status_code == 200  # from the process
     assert second.click(image_id, 30, 20).status_code == 200  # from Redis
@@ -192,17 +192,17 @@ def use(first: Server, second: Server) -> None:
     clicks = {"image_id": image_id, "method": "amg", "params": {"points_per_side": 2}}
     assert first.client.post("/v1/automatic", json=clicks).is_success
     assert first.click("0" * 64, 1, 1).status_code == 404
-    fresh = [second.upload(picture()) for _ in range(8)]
-    with ThreadPoolExecutor(len(fresh)) as at_once:  # more than its encode queue holds
-        statuses = set(at_once.map(lambda i: second.click(i, 20, 20).status_code, fresh))
+    fresh = [second.upload(create_png()) for _ in range(8)]
+    with ThreadPoolExecutor(len(fresh)) as threads:  # more than the encode queue holds
+        statuses = set(threads.map(lambda i: second.click(i, 20, 20).status_code, fresh))
     assert 200 in statuses <= {200, 503}
-    assert embedded(first.client, [image_id, "missing"])["state"] == "succeeded"
+    assert run_embed_job(first.client, [image_id, "missing"])["state"] == "succeeded"
     assert first.client.delete(f"/v1/images/{image_id}").is_success
 
 
 @contextmanager
 def repeated(work: Callable[[], None]) -> Iterator[threading.Event]:
-    """Runs `work` again and again beside the block. The event is set when it has failed."""
+    """Repeat `work` in a thread while the block runs. The event is set when it has failed."""
     done, failed = threading.Event(), threading.Event()
     errors: list[BaseException] = []
 
@@ -261,21 +261,21 @@ def test_every_panel_shows_data(deployment: Deployment, tmp_path: Path) -> None:
     waiting = {t for t in TARGETS if not any(metric in t.expr for metric in NO_DATA)}
     shown: dict[Target, list[dict[str, Any]]] = {}
     try:
-        with repeated(lambda: use(*deployment.replicas)) as failed:
+        with repeated(lambda: put_load_on(*deployment.replicas)) as failed:
             deadline = time.monotonic() + DATA_TIMEOUT_S
             while waiting and not failed.is_set() and time.monotonic() < deadline:
-                shown |= {t: found for t in waiting if (found := prometheus.query(t.query))}
+                shown |= {t: samples for t in waiting if (samples := prometheus.query(t.query))}
                 waiting -= shown.keys()
                 time.sleep(0.5)
         assert not waiting, "\n".join(["no data for:", *sorted(map(str, waiting))])
         bad = [(rule["name"], rule.get("lastError")) for rule in prometheus.rules() if rule["health"] != "ok"]
         assert not bad
-        for path in ("process", "redis", "encoded"):  # the labels that rules and panels pick
+        for path in ("process", "redis", "encoded"):  # the labels that rules and panels select
             assert prometheus.query(f'segserve:click_seconds:p99_5m{{embedding="{path}"}}'), path
     finally:
         prometheus.stop()
     for target, series in shown.items():
         labels = set(re.findall(r"{{(\w+)}}", target.legend))
         assert all(labels <= s["metric"].keys() for s in series), (
-            f"its legend names what is not there: {target}"
+            f"its legend names a label that does not exist: {target}"
         )

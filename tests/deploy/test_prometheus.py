@@ -1,4 +1,4 @@
-"""The configuration, rules and alerts, judged by promtool itself (Debian: apt-get install prometheus)."""
+"""Configuration, rules and alerts of Prometheus, checked by promtool (Debian: apt-get install prometheus)."""
 
 import shutil
 import subprocess
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.files import PROMETHEUS, load_compose
+from tests.deploy.deployment_files import PROMETHEUS, load_compose
 
 RULES = sorted(PROMETHEUS.glob("rules/*.yml"))
 RULE_TESTS = sorted(PROMETHEUS.glob("tests/*.yml"))
@@ -18,28 +18,28 @@ needs_promtool = pytest.mark.skipif(
 )
 
 
-def promtool(*arguments: str | Path) -> None:
+def run_promtool(*arguments: str | Path) -> None:
     done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def rules(name: str) -> list[dict[str, Any]]:
+def load_rules(name: str) -> list[dict[str, Any]]:
     groups = yaml.safe_load((PROMETHEUS / "rules" / name).read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
-ALERTS = rules("alerts.yml")
+ALERTS = load_rules("alerts.yml")
 
 
 @needs_promtool
 def test_the_configuration_is_valid_and_finds_every_rule_file() -> None:
-    promtool("check", "config", PROMETHEUS / "prometheus.yml")
-    promtool("check", "rules", *RULES)
+    run_promtool("check", "config", PROMETHEUS / "prometheus.yml")
+    run_promtool("check", "rules", *RULES)
 
 
 @needs_promtool
 def test_rules_record_and_alerts_fire_as_their_tests_say() -> None:
-    promtool("test", "rules", *RULE_TESTS)
+    run_promtool("test", "rules", *RULE_TESTS)
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert["alert"]))
@@ -50,7 +50,7 @@ def test_an_alert_says_what_is_wrong_and_what_to_do(alert: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert["alert"]))
-def test_an_alert_is_tested_both_ways(alert: dict[str, Any]) -> None:
+def test_an_alert_has_a_test_that_fires_and_one_that_does_not(alert: dict[str, Any]) -> None:
     tests = yaml.safe_load((PROMETHEUS / "tests" / "alerts.yml").read_text())["tests"]
     about = [t["promql_expr_test"][0] for t in tests if t["name"].startswith(f"{alert['alert']} ")]
     assert any(test["exp_samples"] for test in about)
@@ -59,7 +59,7 @@ def test_an_alert_is_tested_both_ways(alert: dict[str, Any]) -> None:
 
 def test_memory_limits_are_those_of_compose() -> None:
     services = load_compose()["services"]
-    limits = {rule["labels"]["job"]: rule["expr"] for rule in rules("limits.yml")}
+    limits = {rule["labels"]["job"]: rule["expr"] for rule in load_rules("limits.yml")}
     for name in ("api", "encoder", "encoder-gpu", "worker"):
         gib = services[name]["mem_limit"].removesuffix("g")
         assert limits[f"segserve-{name.removesuffix('-gpu')}"] == f"{gib} * 1024^3"

@@ -18,11 +18,11 @@ from segserve.projection.slice_order import ProjectionVisit, plan_projection
 from segserve.store.redis_cache import pack_embedding, unpack_embedding
 from segserve.timing import Timings
 from segserve.types import Bool, Direction, Prompt, Size
-from tests import drawn
+from tests import moving_cells
 
-VALUES, LABELS = drawn.volume()
+VALUES, LABELS = moving_cells.draw_volume()
 SIZE, MIDDLE = Size(*VALUES.shape[1:]), 10
-CELL_RANGES = {label: (cell.begin, cell.end) for label, cell in enumerate(drawn.CELLS, 1)}
+CELL_RANGES = {label: (cell.begin, cell.end) for label, cell in enumerate(moving_cells.CELLS, 1)}
 
 
 @cache

@@ -14,7 +14,7 @@ from segserve.v1 import files_pb2, jobs_pb2
 from segserve.v1 import segmentation_pb2 as pb
 from segserve.v1.files_pb2_grpc import FileServiceStub
 from segserve.v1.jobs_pb2_grpc import JobServiceStub
-from tests import drawn
+from tests import moving_cells
 from tests.files import sample_files
 from tests.serving import Server
 from tests.wire.grpc_calls import read_refusal
@@ -117,7 +117,7 @@ def test_a_job_from_its_submission_to_its_results(target: str, grpc_server: Serv
 def test_objects_are_followed_through_an_uploaded_file(
     target: str, grpc_server: Server, tmp_path: Path
 ) -> None:
-    values, _ = drawn.volume(depth=6)
+    values, _ = moving_cells.draw_volume(depth=6)
     pictures = {f"{index}.png": sample_files.encode_png(frame) for index, frame in enumerate(values)}
     file_id = grpc_server.client.post(
         "/v1/files", content=sample_files.write_zip(tmp_path / "x.zip", pictures).read_bytes()

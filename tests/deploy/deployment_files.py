@@ -1,4 +1,4 @@
-"""Where the deployment's files are, and what stands in them."""
+"""The files of the deployment: where they are, and how to read them."""
 
 import re
 from pathlib import Path
@@ -15,12 +15,12 @@ DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
 
 
 def load_compose() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
-    return found
+    compose: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+    return compose
 
 
 def instructions(target: str) -> list[tuple[str, str]]:
-    """(instruction, rest) of the Dockerfile's stage `target`, continued lines joined."""
+    """Return (instruction, rest) of each line of the Dockerfile's stage `target`; continued lines are joined."""
     text = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.M))
     stages = re.split(r"^(?=FROM )", text, flags=re.M)
     stage = next(s for s in stages if re.match(rf"FROM \S+ AS {target}\n", s))

@@ -1,4 +1,4 @@
-"""Drawn cells that move, grow and vanish: truth that everybody can see."""
+"""A synthetic volume of cells that move, grow and vanish, with its ground truth."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,11 @@ from segserve.types import UInt8, UInt16
 
 @dataclass(frozen=True)
 class Cell:
-    """An ellipse at (x, y) of slice 0, which moves and grows by so much a slice; seen from `begin` to `end`."""
+    """An ellipse at (x, y) of slice 0.
+
+    dx, dy, growth: how far it moves and how much its radius grows from slice to slice, in pixels.
+    begin, end: its first and last slice.
+    """
 
     x: float
     y: float
@@ -31,10 +35,10 @@ CELLS = (
 )
 
 
-def volume(
+def draw_volume(
     cells: tuple[Cell, ...] = CELLS, depth: int = 24, height: int = 200, width: int = 240
 ) -> tuple[UInt8, UInt16]:
-    """(values, labels from 1), both [Z, Y, X]."""
+    """Return (values, labels from 1), both [Z, Y, X]."""
     rng = np.random.default_rng(0)
     yy, xx = np.mgrid[:height, :width]
     values = rng.normal(25, 6, (depth, height, width))
