@@ -1,4 +1,4 @@
-"""Who is taken and who is refused, by how long the answers before took."""
+"""The number of clicks that are accepted adapts to how long earlier answers took."""
 
 from contextlib import ExitStack
 
@@ -20,13 +20,13 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(module, "time", made)
-    return made
+    fake = Clock()
+    monkeypatch.setattr(module, "time", fake)
+    return fake
 
 
-def room(limit: ClickLimit) -> int:
-    """How many are taken at once."""
+def count_slots(limit: ClickLimit) -> int:
+    """Return how many clicks are accepted at the same time."""
     with ExitStack() as stack:
         for count in range(1000):
             try:
@@ -42,24 +42,24 @@ def answer(limit: ClickLimit, clock: Clock, seconds: float, *, prompts: int = 1,
             clock.now += seconds
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-def test_the_limit_shrinks_while_answers_take_long_and_grows_back(clock: Clock, workers: int) -> None:
-    limit = ClickLimit(workers, 0.03, Metrics())
-    assert room(limit) == MAX_SLOTS_PER_THREAD * workers
+@pytest.mark.parametrize("threads", [1, 4])
+def test_the_limit_shrinks_while_answers_are_late_and_grows_back(clock: Clock, threads: int) -> None:
+    limit = ClickLimit(threads, 0.03, Metrics())
+    assert count_slots(limit) == MAX_SLOTS_PER_THREAD * threads
     answer(limit, clock, 0.01, times=50)
-    assert room(limit) == MAX_SLOTS_PER_THREAD * workers
+    assert count_slots(limit) == MAX_SLOTS_PER_THREAD * threads
     answer(limit, clock, 0.05, times=5)
-    assert MIN_SLOTS_PER_THREAD * workers < room(limit) < MAX_SLOTS_PER_THREAD * workers
+    assert MIN_SLOTS_PER_THREAD * threads < count_slots(limit) < MAX_SLOTS_PER_THREAD * threads
     answer(limit, clock, 0.05, times=50)
-    assert room(limit) == MIN_SLOTS_PER_THREAD * workers
+    assert count_slots(limit) == MIN_SLOTS_PER_THREAD * threads
     answer(limit, clock, 0.01, times=2000)
-    assert room(limit) == MAX_SLOTS_PER_THREAD * workers
+    assert count_slots(limit) == MAX_SLOTS_PER_THREAD * threads
 
 
 def test_many_prompts_may_take_many_times_as_long(clock: Clock) -> None:
     limit = ClickLimit(2, 0.03, Metrics())
     answer(limit, clock, 1.0, prompts=100, times=50)
-    assert room(limit) == 2 * MAX_SLOTS_PER_THREAD
+    assert count_slots(limit) == 2 * MAX_SLOTS_PER_THREAD
 
 
 def test_a_refusal_says_when_to_try_again_and_is_counted() -> None:

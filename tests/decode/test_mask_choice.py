@@ -1,3 +1,5 @@
+"""Which masks are answered: by score, or by SAM 2's stability rule."""
+
 import numpy as np
 
 from segserve.decode.mask_choice import choose_masks, is_stable

@@ -1,4 +1,4 @@
-"""Prompts against the reference predictors' own arithmetic."""
+"""Encoded prompts are those of the reference predictors."""
 
 import numpy as np
 import pytest
@@ -33,11 +33,11 @@ sides = st.integers(1, 5000)
 def test_points_scale_as_the_predictors_scale_them(height: int, width: int, x: float, y: float) -> None:
     transforms = pytest.importorskip("segment_anything.utils.transforms")
     point = np.array([[x * width, y * height]], np.float32)
-    found = scale_points(point, manifest(), Size(height, width))
+    scaled = scale_points(point, manifest(), Size(height, width))
     scale = 1024 / max(height, width)
     if min(height, width) * scale >= 0.5:  # below, the reference makes an image of no pixels
         expected = transforms.ResizeLongestSide(1024).apply_coords(point, (height, width))
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(scaled, expected, rtol=1e-5, atol=1e-4)
     stretched = scale_points(point, manifest(ModelKind.SAM2), Size(height, width))
     np.testing.assert_allclose(stretched, [[x * 1024, y * 1024]], rtol=1e-5, atol=1e-3)
 
@@ -60,12 +60,12 @@ BOTH = Prompt(POINT.points, POINT.labels, BOX.box)
     ],
 )
 def test_order_and_padding_are_the_predictors(kind: ModelKind, prompt: Prompt, labels: list[int]) -> None:
-    coords, found = encode_tokens(prompt, manifest(kind), Size(100, 200))
-    assert found.tolist() == labels
+    coords, encoded = encode_tokens(prompt, manifest(kind), Size(100, 200))
+    assert encoded.tolist() == labels
     assert coords.shape == (len(labels), 2)
 
 
-def test_candidates_are_asked_where_the_extent_is_open() -> None:
+def test_three_candidates_are_computed_for_a_single_positive_point() -> None:
     negative = Prompt(POINT.points, np.array([0]))
     two = Prompt(np.zeros((2, 2), np.float32), np.array([1, 1]))
     for prompt, expected in (
