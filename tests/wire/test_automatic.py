@@ -53,9 +53,9 @@ def grpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def stub(grpc_server: Server) -> Iterator[Any]:
-    found = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
-    assert found
-    with grpc.insecure_channel(found[1]) as channel:
+    match = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
+    assert match
+    with grpc.insecure_channel(match[1]) as channel:
         yield SegmentationServiceStub(channel)
 
 
@@ -104,13 +104,13 @@ def test_every_format_shows_the_same_objects(grpc_server: Server, image_id: str)
     by_polygon = post_automatic(grpc_server, image_id, format="polygon").json()
     assert (by_rle["model"], by_rle["width"], by_rle["height"]) == ("starter", 696, 520)
     assert len(by_rle["objects"]) == len(by_coco["annotations"]) == len(by_polygon["objects"]) == labels.max()
-    for index, (found, annotation) in enumerate(
+    for index, (result, annotation) in enumerate(
         zip(by_rle["objects"], by_coco["annotations"], strict=True), start=1
     ):
-        for mask in (found["mask"], annotation["segmentation"]):
+        for mask in (result["mask"], annotation["segmentation"]):
             assert np.array_equal(coco.decode(mask).astype(bool), labels == index)
-        assert found["area"] == annotation["area"] == (labels == index).sum()
-        assert (found["score"], found["class"]) == (None, None)
+        assert result["area"] == annotation["area"] == (labels == index).sum()
+        assert (result["score"], result["class"]) == (None, None)
 
 
 def test_another_threshold_repeats_only_the_post_processing(grpc_server: Server, noise: bytes) -> None:

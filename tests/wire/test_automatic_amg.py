@@ -39,9 +39,9 @@ def grpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def stub(grpc_server: Server) -> Iterator[Any]:
-    found = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
-    assert found
-    with grpc.insecure_channel(found[1]) as channel:
+    match = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
+    assert match
+    with grpc.insecure_channel(match[1]) as channel:
         yield SegmentationServiceStub(channel)
 
 
@@ -59,8 +59,8 @@ def post_automatic(server: Server, image_id: str, **body: Any) -> httpx.Response
 def find_objects(server: Server, image_id: str, **body: Any) -> list[dict[str, Any]]:
     answer = post_automatic(server, image_id, **body)
     assert answer.status_code == 200, answer.text
-    found: list[dict[str, Any]] = answer.json()["objects"]
-    return found
+    masks: list[dict[str, Any]] = answer.json()["objects"]
+    return masks
 
 
 def decode_mask(mask: dict[str, Any]) -> NDArray[np.bool_]:
@@ -111,9 +111,9 @@ def test_masks_are_those_of_the_generator(
     ours = find_objects(grpc_server, image_id, params=params)
     assert len(ours) == len(theirs) > 3
     same = 0
-    for found, expected in zip(ours, theirs, strict=True):
-        same += iou(decode_mask(found["mask"]), decode_mask(expected["segmentation"])) >= 0.99
-        assert found["score"] == pytest.approx(expected["predicted_iou"], abs=5e-3)
+    for mask, expected in zip(ours, theirs, strict=True):
+        same += iou(decode_mask(mask["mask"]), decode_mask(expected["segmentation"])) >= 0.99
+        assert mask["score"] == pytest.approx(expected["predicted_iou"], abs=5e-3)
     assert same >= 0.99 * len(theirs)
 
 
@@ -142,8 +142,8 @@ def test_parameters_do_what_they_say(grpc_server: Server, image_id: str) -> None
     loose = find_objects(grpc_server, image_id, params={**FEW, "box_nms_thresh": 1.0})
     assert len(loose) > len(find_objects(grpc_server, image_id, params=FEW))
     picky = find_objects(grpc_server, image_id, params={**FEW, "pred_iou_thresh": 0.8})
-    assert all(found["score"] > 0.8 for found in picky)
-    scores = [found["score"] for found in loose]
+    assert all(mask["score"] > 0.8 for mask in picky)
+    scores = [mask["score"] for mask in loose]
     assert scores == sorted(scores, reverse=True)
 
 

@@ -106,9 +106,9 @@ def test_bad_files_are_refused_with_a_reason_and_a_remedy(
     limited_server: Server, tmp_path: Path, name: str
 ) -> None:
     make, (status, code), reason = CASES[name]
-    found = assert_refused(upload(limited_server, make(tmp_path / "x")), status, code, "file")
-    assert reason in found["detail"]
-    assert str(limited_server.data_dir) not in str(found), "paths of the server are not shown"
+    result = assert_refused(upload(limited_server, make(tmp_path / "x")), status, code, "file")
+    assert reason in result["detail"]
+    assert str(limited_server.data_dir) not in str(result), "paths of the server are not shown"
 
 
 def test_a_zip_of_pictures_of_several_sizes_is_for_batches_only(
@@ -145,8 +145,10 @@ def test_a_full_disk(limited_server: Server, tmp_path: Path) -> None:
             assert_refused(
                 limited_server.client.post("/v1/files", content=path.read_bytes()), 507, "storage_full"
             )
-        found = assert_refused(limited_server.client.post("/v1/images", content=picture), 507, "storage_full")
-        assert "ask the operator for more room" in found["remedy"]
+        result = assert_refused(
+            limited_server.client.post("/v1/images", content=picture), 507, "storage_full"
+        )
+        assert "ask the operator for more room" in result["remedy"]
     finally:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
     answer = upload(limited_server, video)

@@ -19,8 +19,8 @@ PARENTS = {track_id: mother for track_id, (_, _, mother, _) in CELLS.items()}
 
 def lines(count: int) -> list[dict[str, Any]]:
     return [
-        orjson.loads(encode_line("frame", index, each, PARENTS))
-        for index, each in enumerate(draw_tracks()[:count])
+        orjson.loads(encode_line("frame", index, item, PARENTS))
+        for index, item in enumerate(draw_tracks()[:count])
     ]
 
 
@@ -29,8 +29,8 @@ def read_archive(count: int, published_since: int = 0) -> dict[str, bytes]:
     published = [lines(count), lines(count + published_since)]
 
     async def read() -> AsyncIterator[dict[str, Any]]:
-        for each in published.pop(0):
-            yield each
+        for item in published.pop(0):
+            yield item
 
     async def gathered() -> bytes:
         return b"".join([part async for part in write_ctc(read)])

@@ -35,10 +35,10 @@ def create(kind: type[SegserveError]) -> SegserveError:
 def test_the_docstring_draws_the_whole_tree() -> None:
     drawn, parents = {}, {-1: "SegserveError"}
     for line in (errors.__doc__ or "").splitlines():
-        if found := re.match(r"    ((?:│   |    )*)[├└]── (\w+)", line):
-            depth = len(found[1]) // 4
-            parents[depth] = found[2]
-            drawn[found[2]] = parents[depth - 1]
+        if match := re.match(r"    ((?:│   |    )*)[├└]── (\w+)", line):
+            depth = len(match[1]) // 4
+            parents[depth] = match[2]
+            drawn[match[2]] = parents[depth - 1]
     assert drawn == {kind.__name__: (kind.__base__ or object).__name__ for kind in CLASSES}
 
 

@@ -36,14 +36,14 @@ LOSSY = 40  # levels that two codecs may change a flat square by
 TINT = 20  # levels of red over blue, of a grey that object 1 is drawn over
 
 
-class Told:
-    """A job whose results are given: lines of each chunk; None is one that takes until the job is cancelled."""
+class FixedResultsRunner:
+    """A job with fixed results: the lines of each chunk. None is a chunk that takes until the job is cancelled."""
 
     def __init__(self, chunks: Sequence[list[bytes] | None]) -> None:
         self._chunks = chunks
         self.total = FRAMES
 
-    async def open(self, job: Job, request: bytes, *more: object) -> "Told":
+    async def open(self, job: Job, request: bytes, *more: object) -> "FixedResultsRunner":
         return self
 
     async def run_chunk(self, number: int, stop: StopSignal) -> Chunk | None:
@@ -69,8 +69,8 @@ async def start_service(folder: Path) -> AsyncIterator[tuple[Service, httpx.Asyn
         await service.stop()
 
 
-class Ask:
-    """GETs results in a format."""
+class ResultsClient:
+    """Reads the results of a job in any format."""
 
     def __init__(self, client: httpx.AsyncClient, job_id: str, file_id: str) -> None:
         self._client, self._job_id, self._file_id = client, job_id, file_id
@@ -90,16 +90,16 @@ class Ask:
 @asynccontextmanager
 async def job(
     folder: Path, kind: JobKind, path: Path, chunks: Sequence[list[bytes] | None], **view: Any
-) -> AsyncIterator[Ask]:
-    """One of the kind on the file, as it has ended, or is stuck on None."""
+) -> AsyncIterator[ResultsClient]:
+    """A job of this kind on the file, when it has ended or is stuck at None."""
     async with start_service(folder / "data") as (service, client):
         answer = await client.post("/v1/files", content=path.read_bytes())
         assert answer.status_code == 201, answer.text
         file_id = answer.json()["file_id"]
         request = orjson.dumps({"view": {"file_id": file_id, **view}, "engine": "projection"})
-        queue, work = service.jobs.queue, Told(chunks)
+        queue, work = service.jobs.queue, FixedResultsRunner(chunks)
         submitted = await queue.submit(DEFAULT_TENANT, kind, Priority.BATCH, "starter", request)
-        working = asyncio.create_task(service.jobs.create_worker({kind: work}).run())
+        worker_task = asyncio.create_task(service.jobs.create_worker({kind: work}).run())
         try:
             expected = JobState.RUNNING if None in chunks else JobState.SUCCEEDED
             before = chunks.index(None) if None in chunks else len(chunks)
@@ -108,10 +108,10 @@ async def job(
                 assert current.state in (JobState.QUEUED, JobState.RUNNING)
                 await asyncio.sleep(0.02)
                 current = await queue.get(DEFAULT_TENANT, submitted.job_id)
-            yield Ask(client, submitted.job_id, file_id)
+            yield ResultsClient(client, submitted.job_id, file_id)
         finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+            worker_task.cancel()
+            await asyncio.gather(worker_task, return_exceptions=True)
 
 
 def draw_mask(object_id: int, frame: int) -> np.ndarray:
@@ -126,10 +126,10 @@ def forward_and_backward() -> list[list[bytes] | None]:
 
 
 def expected_labels(frame: int) -> np.ndarray:
-    found = draw_mask(1, frame) * np.uint16(1)
+    result = draw_mask(1, frame) * np.uint16(1)
     if frame in (3, 4):
-        found[draw_mask(70, frame)] = 70
-    return found
+        result[draw_mask(70, frame)] = 70
+    return result
 
 
 def decode_frames(data: bytes) -> list[np.ndarray]:
@@ -142,15 +142,15 @@ def test_a_video_in_all_its_formats(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         async with job(tmp_path, JobKind.VIDEO, clip, forward_and_backward()) as results:
-            given = [each for chunk in forward_and_backward() for each in chunk or ()]
+            given = [item for chunk in forward_and_backward() for item in chunk or ()]
             assert (await results("ndjson")).splitlines() == given
             for job_format, opened in (("png", Image.open), ("tiff", tifffile.imread)):
                 with zipfile.ZipFile(io.BytesIO(await results(job_format))) as archive:
                     assert archive.testzip() is None
                     assert archive.namelist() == [f"frame_{at:06d}.{job_format}" for at in range(FRAMES)]
                     for at in range(FRAMES):
-                        found = np.asarray(opened(io.BytesIO(archive.read(f"frame_{at:06d}.{job_format}"))))
-                        assert np.array_equal(found, expected_labels(at))
+                        result = np.asarray(opened(io.BytesIO(archive.read(f"frame_{at:06d}.{job_format}"))))
+                        assert np.array_equal(result, expected_labels(at))
             stack = tifffile.imread(io.BytesIO(await results("tiff_stack")))
             assert np.array_equal(stack, [expected_labels(at) for at in range(FRAMES)])
             check_coco(json.loads(await results("coco")))
@@ -167,11 +167,11 @@ def check_coco(coco: dict[str, Any]) -> None:
     assert [image["file_name"] for image in coco["images"]] == [f"frame_{at:06d}.png" for at in range(FRAMES)]
     frame_of = {image["id"]: at for at, image in enumerate(coco["images"])}
     assert len(coco["annotations"]) == FRAMES + 2
-    for each in coco["annotations"]:
-        attributes, at = each["attributes"], frame_of[each["image_id"]]
+    for item in coco["annotations"]:
+        attributes, at = item["attributes"], frame_of[item["image_id"]]
         assert attributes["object_id"] == attributes["track_id"]
-        found = coco_mask.decode(each["segmentation"]).astype(bool)
-        assert np.array_equal(found, draw_mask(attributes["object_id"], at))
+        result = coco_mask.decode(item["segmentation"]).astype(bool)
+        assert np.array_equal(result, draw_mask(attributes["object_id"], at))
 
 
 def check_overlay(frames: list[np.ndarray]) -> None:
@@ -191,7 +191,7 @@ def test_a_running_video_shows_what_is_done(tmp_path: Path) -> None:
         async with job(tmp_path, JobKind.VIDEO, clip, chunks) as results:
             frames = decode_frames(await results("mp4"))
             assert len(frames) == 9
-            red = [int(each[20, 20 + at, 0]) - int(each[20, 20 + at, 2]) for at, each in enumerate(frames)]
+            red = [int(item[20, 20 + at, 0]) - int(item[20, 20 + at, 2]) for at, item in enumerate(frames)]
             assert [difference > TINT for difference in red] == [False] * 3 + [True] * 6
             stack = tifffile.imread(io.BytesIO(await results("tiff_stack")))
             assert [int(page.max()) for page in stack] == [0] * 3 + [1] * 6 + [0] * 11
@@ -216,7 +216,7 @@ def test_a_label_volume_has_the_geometry_of_its_source(tmp_path: Path, axis: int
     expected = np.zeros((6, 20, 30), np.uint16)
     expected[2:4, 5:9, 10:20] = 3
     slices = list(enumerate(np.moveaxis(expected, axis, 0)))
-    chunks = [[make_line(at, {3: each > 0}, index_key="slice") for at, each in slices if each.any()]]
+    chunks = [[make_line(at, {3: item > 0}, index_key="slice") for at, item in slices if item.any()]]
 
     async def scenario() -> None:
         view = {"axis": axis, "window": [0, 800]}
@@ -224,21 +224,21 @@ def test_a_label_volume_has_the_geometry_of_its_source(tmp_path: Path, axis: int
             for job_format, suffix in (("nifti", ".nii.gz"), ("nrrd", ".nrrd"), ("mha", ".mha")):
                 path = tmp_path / f"labels{suffix}"
                 path.write_bytes(await results(job_format))
-                found = sitk.ReadImage(str(path))
-                assert np.array_equal(sitk.GetArrayFromImage(found), expected)
+                result = sitk.ReadImage(str(path))
+                assert np.array_equal(sitk.GetArrayFromImage(result), expected)
                 for index in [(0, 0, 0), (29, 19, 5), (7, 11, 2)]:
-                    assert found.TransformIndexToPhysicalPoint(index) == pytest.approx(
+                    assert result.TransformIndexToPhysicalPoint(index) == pytest.approx(
                         source.TransformIndexToPhysicalPoint(index), abs=1e-4
                     )
             stack = tifffile.imread(io.BytesIO(await results("tiff_stack")))
             assert np.array_equal(stack, expected)
             coco = json.loads(await results("coco"))
-            assert [each["file_name"] for each in coco["images"]] == [
-                f"slice_{at:06d}.png" for at, each in slices if each.any()
+            assert [item["file_name"] for item in coco["images"]] == [
+                f"slice_{at:06d}.png" for at, item in slices if item.any()
             ]
             sheet = Image.open(io.BytesIO(await results("sheet")))
-            across, down = [each for at, each in enumerate((2.0, 0.75, 0.5)) if at != axis][::-1]
-            width, height = [each for at, each in enumerate((6, 20, 30)) if at != axis][::-1]
+            across, down = [item for at, item in enumerate((2.0, 0.75, 0.5)) if at != axis][::-1]
+            width, height = [item for at, item in enumerate((6, 20, 30)) if at != axis][::-1]
             columns = int(np.ceil(np.sqrt(len(coco["images"]))))
             rows = -(-len(coco["images"]) // columns)
             cell = (sheet.width + 4) / columns - 4, (sheet.height + 4) / rows - 4
@@ -254,8 +254,8 @@ def test_tracks_name_their_parents(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         async with job(tmp_path, JobKind.TRACKING, clip, [[orjson.dumps(parsed)]]) as results:
-            [found] = json.loads(await results("coco"))["annotations"]
-            assert found["attributes"] == {"object_id": 2, "track_id": 2, "parent": 1}
+            [result] = json.loads(await results("coco"))["annotations"]
+            assert result["attributes"] == {"object_id": 2, "track_id": 2, "parent": 1}
             assert len(decode_frames(await results("mp4"))) == FRAMES
 
     asyncio.run(scenario())
@@ -297,8 +297,8 @@ def test_a_stack_of_pictures_as_a_volume_has_voxels_of_one_millimetre(tmp_path: 
         chunk = [make_line(at, {1: draw_mask(1, at)}, index_key="slice") for at in range(6)]
         async with job(tmp_path, JobKind.VOLUME, path, [chunk]) as results:
             (tmp_path / "labels.nrrd").write_bytes(await results("nrrd"))
-            found = sitk.ReadImage(str(tmp_path / "labels.nrrd"))
-            assert found.GetSpacing() == (1, 1, 1)
-            assert np.array_equal(sitk.GetArrayFromImage(found), [draw_mask(1, at) for at in range(6)])
+            result = sitk.ReadImage(str(tmp_path / "labels.nrrd"))
+            assert result.GetSpacing() == (1, 1, 1)
+            assert np.array_equal(sitk.GetArrayFromImage(result), [draw_mask(1, at) for at in range(6)])
 
     asyncio.run(scenario())

@@ -35,9 +35,9 @@ def grpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def target(grpc_server: Server) -> str:
-    found = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
-    assert found
-    return found[1]
+    match = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
+    assert match
+    return match[1]
 
 
 @pytest.fixture(scope="module")
@@ -77,21 +77,21 @@ def test_masks_are_those_of_rest_in_every_format(grpc_server: Server, stub: Any,
             )
         )
         assert (answer.model, answer.width, answer.height) == ("starter", 696, 520)
-        for found, expected in zip(answer.results[0].masks, masks, strict=True):
-            assert found.score == pytest.approx(expected["score"])
-            assert found.area == expected["area"]
-            assert [found.box.x0, found.box.y0, found.box.x1, found.box.y1] == expected["box"]
+        for result, expected in zip(answer.results[0].masks, masks, strict=True):
+            assert result.score == pytest.approx(expected["score"])
+            assert result.area == expected["area"]
+            assert [result.box.x0, result.box.y0, result.box.x1, result.box.y1] == expected["box"]
             mask = expected["mask"]
             match name:
                 case "rle":
-                    assert [found.rle.height, found.rle.width] == mask["size"]
-                    assert found.rle.counts == mask["counts"]
+                    assert [result.rle.height, result.rle.width] == mask["size"]
+                    assert result.rle.counts == mask["counts"]
                 case "polygon":
-                    assert json.loads(found.polygon) == mask
+                    assert json.loads(result.polygon) == mask
                 case "png":
-                    assert found.png == base64.b64decode(mask)
+                    assert result.png == base64.b64decode(mask)
                 case "logits":
-                    assert found.logits.data == base64.b64decode(mask["data"])
+                    assert result.logits.data == base64.b64decode(mask["data"])
 
 
 def test_all_kinds_of_prompts(grpc_server: Server, stub: Any, image_id: str) -> None:
@@ -165,8 +165,8 @@ def test_refusals_name_the_field_and_the_remedy(stub: Any, image_id: str) -> Non
         (pb.SegmentRequest(image_id="x", prompts=[ON_A_NUCLEUS]), grpc.StatusCode.NOT_FOUND, "image_id"),
     ]
     for request, code, field in cases:
-        found, details = read_refusal(stub.Segment, request)
-        assert found is code
+        result, details = read_refusal(stub.Segment, request)
+        assert result is code
         assert details["BadRequest"].field_violations[0].field == field
         assert details["ErrorInfo"].domain == "segserve"
 
@@ -175,10 +175,10 @@ def test_all_faults_are_listed_in_the_words_of_rest(grpc_server: Server, stub: A
     long = "x" * 200
     reversed_box = pb.Prompt(box=pb.Box(x0=9, y0=9, x1=1, y1=1))
     _, details = read_refusal(stub.Segment, pb.SegmentRequest(image_id=long, prompts=[reversed_box]))
-    found = [{"field": v.field, "message": v.description} for v in details["BadRequest"].field_violations]
+    result = [{"field": v.field, "message": v.description} for v in details["BadRequest"].field_violations]
     body = {"image_id": long, "prompts": [{"box": [9.0, 9.0, 1.0, 1.0]}]}
-    assert found == grpc_server.client.post("/v1/segment", json=body).json()["errors"]
-    assert [fault["field"] for fault in found] == ["image_id", "prompts.0"]
+    assert result == grpc_server.client.post("/v1/segment", json=body).json()["errors"]
+    assert [fault["field"] for fault in result] == ["image_id", "prompts.0"]
 
 
 def test_invalid_uploads_are_refused(stub: Any) -> None:

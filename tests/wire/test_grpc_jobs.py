@@ -30,9 +30,9 @@ def grpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def target(grpc_server: Server) -> str:
-    found = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
-    assert found
-    return found[1]
+    match = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
+    assert match
+    return match[1]
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +49,19 @@ def test_a_file_is_stored_and_deleted_as_over_rest(target: str, grpc_server: Ser
     with grpc.insecure_channel(target) as channel:
         stub = FileServiceStub(channel)
         video = sample_files.write_video(tmp_path / "clip.mp4").read_bytes()
-        found = stub.UploadFile(file_chunks(video)).file
-        assert found.kind == files_pb2.FILE_KIND_VIDEO
-        assert (found.frames, found.width, found.height) == (20, 64, 48)
-        assert not found.HasField("spacing")
+        result = stub.UploadFile(file_chunks(video)).file
+        assert result.kind == files_pb2.FILE_KIND_VIDEO
+        assert (result.frames, result.width, result.height) == (20, 64, 48)
+        assert not result.HasField("spacing")
         by_rest = grpc_server.client.post("/v1/files", content=video).json()
         assert (by_rest["file_id"], by_rest["format"], by_rest["fps"]) == (
-            found.file_id,
-            found.format,
-            found.fps,
+            result.file_id,
+            result.format,
+            result.fps,
         )
-        where = files_pb2.GetFileRequest(file_id=found.file_id)
-        assert stub.GetFile(where).file == found
-        stub.DeleteFile(files_pb2.DeleteFileRequest(file_id=found.file_id))
+        where = files_pb2.GetFileRequest(file_id=result.file_id)
+        assert stub.GetFile(where).file == result
+        stub.DeleteFile(files_pb2.DeleteFileRequest(file_id=result.file_id))
         assert read_refusal(stub.GetFile, where)[0] is grpc.StatusCode.NOT_FOUND
 
         sitk.WriteImage(sample_files.make_volume(), str(tmp_path / "v.nii"))
@@ -109,7 +109,7 @@ def test_a_job_from_its_submission_to_its_results(target: str, grpc_server: Serv
         assert lines == grpc_server.client.get(f"/v1/jobs/{job.job_id}/results").text.splitlines()
         skipped = stub.ReadResults(jobs_pb2.ReadResultsRequest(job_id=job.job_id, skip=1))
         assert [r.json for r in skipped] == lines[1:]
-        assert job.job_id in [each.job_id for each in stub.ListJobs(jobs_pb2.ListJobsRequest()).jobs]
+        assert job.job_id in [item.job_id for item in stub.ListJobs(jobs_pb2.ListJobsRequest()).jobs]
         cancelled = stub.CancelJob(jobs_pb2.CancelJobRequest(job_id=job.job_id)).job
         assert cancelled.state == jobs_pb2.JOB_STATE_SUCCEEDED, "what has ended stays as it ended"
 
@@ -140,7 +140,7 @@ def test_objects_are_followed_through_an_uploaded_file(
         assert stub.AddPrompts(more).job.state == jobs_pb2.JOB_STATE_QUEUED
         *_, last = stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id, after_event=last.event))
         lines = [orjson.loads(r.json) for r in stub.ReadResults(jobs_pb2.ReadResultsRequest(job_id=job_id))]
-        assert [[each["object_id"] for each in line["objects"]] for line in lines] == [[7]] * 3 + [[7, 9]] * 3
+        assert [[item["object_id"] for item in line["objects"]] for line in lines] == [[7]] * 3 + [[7, 9]] * 3
         with pytest.raises(grpc.RpcError) as caught:
             stub.AddPrompts(jobs_pb2.AddPromptsRequest(job_id=job_id, objects=[object_prompts(9, 6, 1, 1)]))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -59,10 +59,10 @@ def picture(data: Path) -> Path:
 def expected(data: Path) -> list[SegmentedObject]:
     """What the parts find, which `tests/instances` compares with torchvision."""
     model = InstancesModel(Bundle(data / "models" / "small"), RuntimeOptions(threads=2))
-    found = find_objects(PICTURE, model, DetectionThresholds(0.4, 0.3, 0.5, 30), Timings())
-    assert len(found) == 30
-    assert len({each.category for each in found}) > 1
-    return found
+    result = find_objects(PICTURE, model, DetectionThresholds(0.4, 0.3, 0.5, 30), Timings())
+    assert len(result) == 30
+    assert len({item.category for item in result}) > 1
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -118,16 +118,16 @@ def test_objects_with_class_score_and_both_boxes(
     }
     assert "detect" in answer.headers["server-timing"]
     assert len(content["objects"]) == len(expected)
-    for given, found in zip(content["objects"], expected, strict=True):
-        assert given["class"] == found.category
-        assert given["score"] == pytest.approx(found.score, abs=1e-6)
-        assert np.array_equal(coco_mask.decode(given["mask"]), crop.to_mask(found.crop))
-        assert given["box"] == list(crop.bounding_box(found.crop))
-        assert given["area"] == crop.area(found.crop)
-        assert found.box is not None
-        box = [found.box.x0, found.box.y0, found.box.x1, found.box.y1]
+    for given, result in zip(content["objects"], expected, strict=True):
+        assert given["class"] == result.category
+        assert given["score"] == pytest.approx(result.score, abs=1e-6)
+        assert np.array_equal(coco_mask.decode(given["mask"]), crop.to_mask(result.crop))
+        assert given["box"] == list(crop.bounding_box(result.crop))
+        assert given["area"] == crop.area(result.crop)
+        assert result.box is not None
+        box = [result.box.x0, result.box.y0, result.box.x1, result.box.y1]
         assert given["model_box"] == pytest.approx(box, abs=1e-3)
-    scores = [each["score"] for each in content["objects"]]
+    scores = [item["score"] for item in content["objects"]]
     assert scores == sorted(scores, reverse=True)
 
 
@@ -145,7 +145,7 @@ def test_the_label_map_as_a_file(
     media_type, read = READERS[name]
     answer = find_instances(instances_server, image_id, format=name)
     assert answer.headers["content-type"] == media_type
-    drawn = label_map.from_crops([each.crop for each in expected], expected[0].crop.size)
+    drawn = label_map.from_crops([item.crop for item in expected], expected[0].crop.size)
     np.testing.assert_array_equal(read(answer.content), drawn)
 
 
@@ -153,20 +153,20 @@ def test_polygons_coco_and_an_overlay(
     instances_server: Server, image_id: str, expected: list[SegmentedObject]
 ) -> None:
     outlines = find_instances(instances_server, image_id, format="polygon").json()["objects"]
-    assert {each["mask"]["type"] for each in outlines} <= {"Polygon", "MultiPolygon"}
+    assert {item["mask"]["type"] for item in outlines} <= {"Polygon", "MultiPolygon"}
     coco = find_instances(instances_server, image_id, format="coco").json()
-    names = {each["id"]: each["name"] for each in coco["categories"]}
-    assert [names[each["category_id"]] for each in coco["annotations"]] == [e.category for e in expected]
+    names = {item["id"]: item["name"] for item in coco["categories"]}
+    assert [names[item["category_id"]] for item in coco["annotations"]] == [e.category for e in expected]
     overlay = imagecodecs.png_decode(find_instances(instances_server, image_id, format="overlay").content)
-    nowhere = label_map.from_crops([each.crop for each in expected], expected[0].crop.size) == 0
+    nowhere = label_map.from_crops([item.crop for item in expected], expected[0].crop.size) == 0
     assert overlay.shape == PICTURE.shape
     np.testing.assert_array_equal(overlay[nowhere], PICTURE[nowhere])
     assert (overlay[~nowhere] != PICTURE[~nowhere]).any(axis=1).mean() > 0.9
 
 
 def test_only_some_classes(instances_server: Server, image_id: str) -> None:
-    found = find_instances(instances_server, image_id, classes=["dog"], max_objects=3).json()["objects"]
-    assert [each["class"] for each in found] == ["dog"] * 3
+    result = find_instances(instances_server, image_id, classes=["dog"], max_objects=3).json()["objects"]
+    assert [item["class"] for item in result] == ["dog"] * 3
 
 
 def test_the_models_own_thresholds_apply_where_none_are_given(
@@ -305,8 +305,8 @@ def test_the_command_line_finds_the_same(
     output = tmp_path / "out.json"
     done = run(str(picture), "-o", str(output), *options, "--data-dir", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    found = orjson.loads(output.read_bytes())["objects"]
-    assert [each["class"] for each in found] == [each.category for each in expected]
+    result = orjson.loads(output.read_bytes())["objects"]
+    assert [item["class"] for item in result] == [item.category for item in expected]
     assert "30 objects" in done.stdout
     done = run(str(picture), "-o", str(tmp_path / "no.json"), "--data-dir", str(tmp_path))
     assert done.returncode == 1
@@ -322,7 +322,7 @@ def test_instances_models_can_be_evaluated(
     for name in ("images", "truth"):
         (tmp_path / name).mkdir()
     Image.fromarray(PICTURE).save(tmp_path / "images" / "one.png")
-    map_ = label_map.from_crops([each.crop for each in expected], expected[0].crop.size)
+    map_ = label_map.from_crops([item.crop for item in expected], expected[0].crop.size)
     (tmp_path / "truth" / "one.png").write_bytes(label_map.encode_png(map_))
     command = ["model", str(tmp_path / "images"), str(tmp_path / "truth"), "--method", "instances"]
     command += [f"--param={name}={value}" for name, value in LIMITS.items()]

@@ -98,12 +98,12 @@ def test_results_as_zips_and_data_sets(server: Server, nuclei: Path) -> None:
         coco = server.client.get(f"/v1/jobs/{job_id}/results", params={"format": "coco"}).json()
         assert [image["id"] for image in coco["images"]] == [1, 2]
         [lines, _] = read_results(server, job_id)
-        assert [each["segmentation"] for each in coco["annotations"]] == [o["mask"] for o in lines["objects"]]
-        assert {each["category_id"] for each in coco["annotations"]} == {
-            each["id"] for each in coco["categories"]
+        assert [item["segmentation"] for item in coco["annotations"]] == [o["mask"] for o in lines["objects"]]
+        assert {item["category_id"] for item in coco["annotations"]} == {
+            item["id"] for item in coco["categories"]
         }
-        assert [mask.area(each["segmentation"]) for each in coco["annotations"]] == [
-            each["area"] for each in coco["annotations"]
+        assert [mask.area(item["segmentation"]) for item in coco["annotations"]] == [
+            item["area"] for item in coco["annotations"]
         ]
 
 
@@ -116,8 +116,8 @@ def test_a_batch_with_prompts_for_each_image(server: Server, nuclei: Path) -> No
     [line] = read_results(server, job_id)
     expected = route_answer(server, image_id, "segment", prompts=prompts, select="first")
     for result in expected["results"]:
-        for answered in result["masks"]:
-            del answered["mask_id"]
+        for candidate in result["masks"]:
+            del candidate["mask_id"]
     assert line == {"index": 0, **expected}
 
 
@@ -259,4 +259,4 @@ def test_a_shutdown_does_not_wait_for_followers(tmp_path: Path, noise: bytes) ->
         server.process.send_signal(signal.SIGTERM)
         assert not [line for line in lines if line.startswith("event: end")], "it ends without an end"
     assert server.stop() == 0
-    assert time.monotonic() - begun < 15, "less than the grace of what is being answered"
+    assert time.monotonic() - begun < 15, "less than the grace time of running requests"

@@ -99,8 +99,8 @@ def to_tile(prompt: dict[str, Any]) -> dict[str, Any]:
     local = {**prompt, "points": [[x - 384, y - 384] for x, y in prompt.get("points", [])]}
     if "mask" in prompt:
         part = np.asfortranarray(decode_mask(prompt)[384 : 384 + 768, 384 : 384 + 768])
-        found = coco.encode(part)
-        local["mask"] = {"size": found["size"], "counts": found["counts"].decode()}
+        encoded = coco.encode(part)
+        local["mask"] = {"size": encoded["size"], "counts": encoded["counts"].decode()}
     return local
 
 
@@ -214,8 +214,8 @@ def test_the_embedding_of_a_large_image_is_that_of_the_reduced_image(
     assert answer.status_code == 200
     small = tiling_server.upload(encode_png(IMAGE.resize((1000, 833), Image.Resampling.BOX)))
     other = load(tiling_server.client.get(f"/v1/images/{small}/embedding").content)["embedding"]
-    found = load(answer.content)["embedding"]
-    assert np.corrcoef(found.ravel().astype(float), other.ravel().astype(float))[0, 1] > 0.9
+    embedding = load(answer.content)["embedding"]
+    assert np.corrcoef(embedding.ravel().astype(float), other.ravel().astype(float))[0, 1] > 0.9
 
 
 def test_all_cells_are_found_each_with_one_id(tiling_server: Server) -> None:
@@ -224,21 +224,21 @@ def test_all_cells_are_found_each_with_one_id(tiling_server: Server) -> None:
     body = {"image_id": image_id, "method": "ais", "format": "tiff"}
     answer = tiling_server.client.post("/v1/automatic", json=body)
     assert answer.status_code == 200, answer.text
-    found = tifffile.imread(io.BytesIO(answer.content))
-    assert found.shape == (height, width)
+    labels = tifffile.imread(io.BytesIO(answer.content))
+    assert labels.shape == (height, width)
     centres = CENTRES[([width - CELL, height - CELL] > CENTRES).all(axis=1)]
-    at = found[centres[:, 1], centres[:, 0]]
+    at = labels[centres[:, 1], centres[:, 0]]
     assert (at > 0).mean() > 0.98
     assert len(np.unique(at[at > 0])) > 0.98 * (at > 0).sum(), "neighbours stay apart"
     # Cells that no tile holds completely in its inner part.
     across = centres[(np.abs((centres + 256) % 512 - 256) < CELL // 4).any(axis=1)]
     assert len(across) > 10
-    alike = [iou(found == found[y, x], draw_disc(x, y)[:height, :width]) > 0.7 for x, y in across.tolist()]
+    alike = [iou(labels == labels[y, x], draw_disc(x, y)[:height, :width]) > 0.7 for x, y in across.tolist()]
     assert np.mean(alike) > 0.9
 
     again = tiling_server.client.post("/v1/automatic", json={**body, "format": "rle"})
     assert "encode" not in again.headers["server-timing"], "tiles are kept"
-    assert len(again.json()["objects"]) == found.max()
+    assert len(again.json()["objects"]) == labels.max()
     assert again.json()["objects"][0]["mask"]["size"] == [height, width]
 
 
@@ -250,7 +250,7 @@ def test_an_image_of_too_many_tiles_becomes_a_job(tiling_server: Server, image_i
     job = wait_until_ended(tiling_server, answer.json()["job_id"])
     assert (job["state"], job["progress"]["failed"]) == ("succeeded", 0), job
     [line] = read_results(tiling_server, job["job_id"])
-    masks = [decode_mask(each) for each in line["objects"]]
+    masks = [decode_mask(item) for item in line["objects"]]
     cells = [(x, y) for x, y in CENTRES.tolist() if x < W and y < H]
     alike = [
         max((iou(m, draw_disc(x, y)) for m in masks if m[y, x]), default=0.0) > 0.7 for x, y in cells[::5]

@@ -60,11 +60,11 @@ def submit(server: Server, kind: str, file_id: str, **params: Any) -> httpx.Resp
 
 def masks_by_object(lines: list[dict[str, Any]], word: str) -> dict[int, dict[int, np.ndarray]]:
     """The masks [H, W] of each object, by frame or slice."""
-    found: dict[int, dict[int, np.ndarray]] = {}
+    result: dict[int, dict[int, np.ndarray]] = {}
     for line in lines:
-        for each in line["objects"]:
-            found.setdefault(each["object_id"], {})[line[word]] = coco.decode(each["mask"]).astype(bool)
-    return found
+        for item in line["objects"]:
+            result.setdefault(item["object_id"], {})[line[word]] = coco.decode(item["mask"]).astype(bool)
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +83,15 @@ def test_cells_of_a_volume_are_followed_until_they_end(server: Server, volume_id
     assert (job["state"], job["progress"]["done"]) == ("succeeded", len(VALUES)), job
     lines = read_results(server, job["job_id"])
     assert [line["slice"] for line in lines] == [*range(MIDDLE, 24), *range(MIDDLE - 1, -1, -1)]
-    found = masks_by_object(lines, "slice")
+    result = masks_by_object(lines, "slice")
     for label, frame_range in FRAME_RANGES.items():
-        assert (min(found[label]), max(found[label])) == frame_range
-        assert min(iou(mask, LABELS[at] == label) for at, mask in found[label].items()) >= 0.8
+        assert (min(result[label]), max(result[label])) == frame_range
+        assert min(iou(mask, LABELS[at] == label) for at, mask in result[label].items()) >= 0.8
 
 
 def test_a_volume_is_cut_along_another_axis(server: Server, volume_id: str) -> None:
     at = 60
-    [x], [z] = (np.median(each, keepdims=True) for each in np.nonzero(LABELS[:, at] == 1)[::-1])
+    [x], [z] = (np.median(item, keepdims=True) for item in np.nonzero(LABELS[:, at] == 1)[::-1])
     prompt = {"slice": at, "points": [[float(x), float(z)]]}
     answer = submit(
         server,
@@ -117,9 +117,9 @@ def test_prompts_are_made_from_a_reference(
     job = wait_until_ended(
         server, accepted_job_id(submit(server, "volume", volume_id, reference=with_prompts))
     )
-    found = masks_by_object(read_results(server, job["job_id"]), "slice")
-    assert found.keys() == {1}
-    assert set(found[1]) == set(range(FRAME_RANGES[1][0], FRAME_RANGES[1][1] + 1))
+    result = masks_by_object(read_results(server, job["job_id"]), "slice")
+    assert result.keys() == {1}
+    assert set(result[1]) == set(range(FRAME_RANGES[1][0], FRAME_RANGES[1][1] + 1))
 
 
 @pytest.mark.parametrize("values", [LABELS + 0.5, np.where(LABELS, 70_000, 0), LABELS.astype(np.int16) - 1])
@@ -149,9 +149,9 @@ def test_a_stack_of_frames_is_a_video(server: Server, frames_id: str) -> None:
     objects = [{"object_id": 9, "prompts": [click(2, 0, "frame")]}]
     answer = submit(server, "video", frames_id, objects=objects, direction="forward")
     job = wait_until_ended(server, accepted_job_id(answer))
-    found = masks_by_object(read_results(server, job["job_id"]), "frame")[9]
-    assert set(found) == set(range(24))
-    assert min(iou(mask, LABELS[at] == 2) for at, mask in found.items()) >= 0.8
+    result = masks_by_object(read_results(server, job["job_id"]), "frame")[9]
+    assert set(result) == set(range(24))
+    assert min(iou(mask, LABELS[at] == 2) for at, mask in result.items()) >= 0.8
 
 
 def test_added_prompts_change_only_results_that_depend_on_them(server: Server, frames_id: str) -> None:
@@ -167,9 +167,9 @@ def test_added_prompts_change_only_results_that_depend_on_them(server: Server, f
     assert wait_until_ended(server, job["job_id"])["state"] == "succeeded"
     after = read_results(server, job["job_id"])
     assert after[:17] == before[:17]
-    found = masks_by_object(after, "frame")
-    assert set(found[3]) == set(range(17, 24))
-    assert set(found[2]) == set(range(24))
+    result = masks_by_object(after, "frame")
+    assert set(result[3]) == set(range(17, 24))
+    assert set(result[2]) == set(range(24))
 
 
 def object_prompts(object_id: int = 1, **prompt: Any) -> dict[str, Any]:
@@ -228,13 +228,13 @@ def test_all_cells_of_a_volume_without_prompts(server: Server, volume_id: str) -
         server, accepted_job_id(submit(server, "volume", volume_id, engine="automatic", min_z_extent=3))
     )
     assert (job["state"], job["progress"]["done"]) == ("succeeded", 2 * len(VALUES)), job
-    found = masks_by_object(read_results(server, job["job_id"]), "slice")
+    result = masks_by_object(read_results(server, job["job_id"]), "slice")
     for label, (begin, end) in FRAME_RANGES.items():
         middle = (begin + end) // 2
         [same] = [
-            each
-            for each in found.values()
-            if middle in each and iou(each[middle], LABELS[middle] == label) > 0.8
+            item
+            for item in result.values()
+            if middle in item and iou(item[middle], LABELS[middle] == label) > 0.8
         ]
         assert set(range(begin + 1, end)) <= set(same) <= set(range(begin, end + 1))
 
@@ -245,13 +245,13 @@ def test_cells_are_tracked(server: Server, frames_id: str) -> None:
     )
     assert job["state"] == "succeeded", job
     lines = read_results(server, job["job_id"])
-    assert {each["parent"] for line in lines for each in line["objects"]} == {None}
-    found = masks_by_object(lines, "frame")
+    assert {item["parent"] for line in lines for item in line["objects"]} == {None}
+    result = masks_by_object(lines, "frame")
     for label, (begin, end) in FRAME_RANGES.items():
         middle = (begin + end) // 2
         [same] = [
-            each
-            for each in found.values()
-            if middle in each and iou(each[middle], LABELS[middle] == label) > 0.8
+            item
+            for item in result.values()
+            if middle in item and iou(item[middle], LABELS[middle] == label) > 0.8
         ]
         assert set(range(begin + 1, end)) <= set(same) <= set(range(begin, end + 1))

@@ -188,8 +188,8 @@ def test_the_embedding_and_the_stock_decoder_fit_together(
     )
     best = 1 + answer["iou_predictions"][0, 1:].argmax()
     mask = decode_mask(server.click(image_id, *ON_A_NUCLEUS).json()["results"][0]["masks"][0]["mask"])
-    found = answer["masks"][0, best] > 0
-    assert (found & mask).sum() / (found | mask).sum() >= 0.999
+    decoded = answer["masks"][0, best] > 0
+    assert (decoded & mask).sum() / (decoded | mask).sum() >= 0.999
 
 
 def test_everything_made_from_an_image_is_deleted_with_it(server: Server, noise: bytes) -> None:

@@ -100,21 +100,21 @@ def test_a_class_map_is_the_default(semantic_server: Server, image_id: str) -> N
 def test_one_object_for_each_class_that_occurs(semantic_server: Server, image_id: str) -> None:
     answer = classify(semantic_server, image_id, format="rle").json()
     assert (answer["model"], answer["width"], answer["height"]) == ("colours", SIZE[1], SIZE[0])
-    assert [each["class"] for each in answer["objects"]] == ["red", "green"]
-    for value, each in enumerate(answer["objects"], start=1):
-        np.testing.assert_array_equal(coco_mask.decode(each["mask"]), value == EXPECTED)
-    assert [each["class"] for each in answer["classes"]] == ["red", "green", "blue"]
-    assert [each["value"] for each in answer["classes"]] == [1, 2, 3]
-    for value, each in enumerate(answer["classes"], start=1):
-        assert each["area"] == np.count_nonzero(value == EXPECTED)
-        assert each["fraction"] == pytest.approx(np.mean(value == EXPECTED))
+    assert [item["class"] for item in answer["objects"]] == ["red", "green"]
+    for value, item in enumerate(answer["objects"], start=1):
+        np.testing.assert_array_equal(coco_mask.decode(item["mask"]), value == EXPECTED)
+    assert [item["class"] for item in answer["classes"]] == ["red", "green", "blue"]
+    assert [item["value"] for item in answer["classes"]] == [1, 2, 3]
+    for value, item in enumerate(answer["classes"], start=1):
+        assert item["area"] == np.count_nonzero(value == EXPECTED)
+        assert item["fraction"] == pytest.approx(np.mean(value == EXPECTED))
     outlines = classify(semantic_server, image_id, format="polygon").json()["objects"]
-    assert [each["mask"]["type"] for each in outlines] == ["Polygon", "Polygon"]
+    assert [item["mask"]["type"] for item in outlines] == ["Polygon", "Polygon"]
 
 
 def test_coco(semantic_server: Server, image_id: str) -> None:
     answer = classify(semantic_server, image_id, format="coco").json()
-    assert [each["name"] for each in answer["categories"]] == ["red", "green"]
+    assert [item["name"] for item in answer["categories"]] == ["red", "green"]
     np.testing.assert_array_equal(coco_mask.decode(answer["annotations"][1]["segmentation"]), EXPECTED == 2)
 
 
@@ -126,17 +126,17 @@ def test_an_overlay_is_the_image_with_the_classes_drawn_on_it(semantic_server: S
 
 def test_probabilities_are_those_of_the_network(semantic_server: Server, image_id: str) -> None:
     answer = classify(semantic_server, image_id, format="probabilities", threshold=1.0)
-    found = np.load(io.BytesIO(answer.content))
+    result = np.load(io.BytesIO(answer.content))
     expected = 1 / (1 + np.exp(-20 * (picture().transpose(2, 0, 1) / 255 - 0.5)))
-    assert (found.dtype, found.shape) == (np.float16, (3, *SIZE))
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert (result.dtype, result.shape) == (np.float16, (3, *SIZE))
+    np.testing.assert_allclose(result, expected, atol=1e-3)
 
 
 def test_thresholds_for_all_classes_or_for_one(semantic_server: Server, image_id: str) -> None:
     def present(**body: Any) -> list[str]:
         return [
-            each["class"]
-            for each in classify(semantic_server, image_id, format="rle", **body).json()["objects"]
+            item["class"]
+            for item in classify(semantic_server, image_id, format="rle", **body).json()["objects"]
         ]
 
     assert present(threshold=0.99) == ["red", "green"]  # they are 0.997 and 0.9999
@@ -191,9 +191,9 @@ def test_a_semantic_model_takes_no_clicks(semantic_server: Server, image_id: str
 
 @pytest.fixture(scope="module")
 def stub(semantic_server: Server) -> Iterator[Any]:
-    found = re.search(r"gRPC at (\S+)", semantic_server.log.read_text())
-    assert found
-    with grpc.insecure_channel(found[1]) as channel:
+    match = re.search(r"gRPC at (\S+)", semantic_server.log.read_text())
+    assert match
+    with grpc.insecure_channel(match[1]) as channel:
         yield SegmentationServiceStub(channel)
 
 
@@ -219,8 +219,8 @@ def test_grpc_answers_as_rest(
 
 def test_grpc_steps_and_refusals(stub: Any, image_id: str) -> None:
     steps = pb.Postprocess(min_size=2000, opening=0, keep_largest=True)
-    found = stub.Semantic(pb.SemanticRequest(image_id=image_id, postprocess=steps))
-    assert [c.area for c in found.classes] == [2100, 0, 0]
+    result = stub.Semantic(pb.SemanticRequest(image_id=image_id, postprocess=steps))
+    assert [c.area for c in result.classes] == [2100, 0, 0]
     for request, field in (
         (pb.SemanticRequest(image_id=image_id, threshold=2), "threshold"),
         (pb.SemanticRequest(image_id=image_id, threshold=0.5, thresholds={"red": 0.5}), "thresholds"),

@@ -65,10 +65,10 @@ def read_bytes(server: Server, job_id: str) -> bytes:
 
 def find_worker_pids(server: Server) -> list[int]:
     """The processes that run the jobs of the server."""
-    found = subprocess.run(
+    result = subprocess.run(
         ["pgrep", "-P", str(server.process.pid), "-f", "segserve.cli worker"], capture_output=True, text=True
     )
-    return [int(pid) for pid in found.stdout.split()]
+    return [int(pid) for pid in result.stdout.split()]
 
 
 def test_a_job_answers_what_the_engine_computes(memory_server: Server, tmp_path: Path) -> None:
@@ -85,10 +85,10 @@ def test_a_job_answers_what_the_engine_computes(memory_server: Server, tmp_path:
     session.add_prompt(2, frames[2], 2, reference.box(20, 70, 60, 110))
     for line, frame in zip(lines, frames, strict=True):
         expected = session.track(line["frame"], frame)
-        found = {each["object_id"]: coco.decode(each["mask"]).astype(bool) for each in line["objects"]}
-        for object_id, each in expected.items():
-            mask = crop.to_mask(each.crop)
-            assert np.array_equal(found.get(object_id, np.zeros_like(mask)), mask)
+        result = {item["object_id"]: coco.decode(item["mask"]).astype(bool) for item in line["objects"]}
+        for object_id, item in expected.items():
+            mask = crop.to_mask(item.crop)
+            assert np.array_equal(result.get(object_id, np.zeros_like(mask)), mask)
 
 
 def test_a_correction_goes_on_from_a_state_before_it(memory_server: Server, tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_a_correction_goes_on_from_a_state_before_it(memory_server: Server, tmp_
     after = read_bytes(memory_server, job_id).splitlines()
     assert after[:66] == before[:66]
     assert after[66:] != before[66:]
-    known = [{each["object_id"] for each in json.loads(line)["objects"]} for line in after]
-    assert all(9 not in found for found in known[:69])
+    known = [{item["object_id"] for item in json.loads(line)["objects"]} for line in after]
+    assert all(9 not in result for result in known[:69])
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.large)])
@@ -138,6 +138,6 @@ def test_workers_are_killed_and_the_results_are_the_same(
     assert read_bytes(memory_server, job_id) == read_bytes(memory_server, undisturbed)
     with memory_server.client.stream("GET", f"/v1/jobs/{job_id}/events") as events:
         states = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: ")]
-    done = [each["progress"]["done"] for each in states]
+    done = [item["progress"]["done"] for item in states]
     assert done == sorted(done), "nothing that was published is lost"
     assert set(range(0, 3 * CHUNK * kills + 1, CHUNK)) == set(done), "nor published twice, or in another way"

@@ -50,8 +50,8 @@ def receive_webhook(receiver: WebhookReceiver) -> dict[str, Any]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     [received] = receiver.received
-    found: dict[str, Any] = standardwebhooks.Webhook(SECRET).verify(received.body, dict(received.headers))
-    return found
+    result: dict[str, Any] = standardwebhooks.Webhook(SECRET).verify(received.body, dict(received.headers))
+    return result
 
 
 def test_a_webhook_is_sent_when_a_job_ends(webhook_server: Server, noise: bytes) -> None:
@@ -78,8 +78,8 @@ def test_a_webhook_is_sent_although_receiver_and_service_failed(webhook_server: 
 
 
 def test_urls_that_are_not_allowed_are_refused_at_once(server: Server, webhook_server: Server) -> None:
-    found = assert_refused(submit(server, "https://example.org/"), 403, "not_allowed", "webhook")
-    assert "SEGSERVE_WEBHOOK_HOSTS" in found["remedy"]
+    result = assert_refused(submit(server, "https://example.org/"), 403, "not_allowed", "webhook")
+    assert "SEGSERVE_WEBHOOK_HOSTS" in result["remedy"]
     assert_refused(submit(webhook_server, "https://example.org/"), 403, "not_allowed", "webhook")
     assert_refused(submit(webhook_server, "ftp://127.0.0.1/"), 422, "bad_input", "webhook")
     assert_refused(submit(webhook_server, ""), 422, "bad_input", "webhook")

@@ -46,6 +46,8 @@ class BatchInputIn(StrictBody):
 
 
 class BatchParamsIn(StrictBody):
+    """The operation, and what it needs."""
+
     operation: OperationName = Field(
         description="embed: compute the embeddings before somebody clicks; the others do what their routes do"
     )

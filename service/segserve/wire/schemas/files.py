@@ -6,6 +6,8 @@ from segserve.types import FileKind
 
 
 class FileOut(BaseModel):
+    """A stored file."""
+
     file_id: str
     kind: FileKind
     format: str

@@ -6,5 +6,7 @@ from pydantic import BaseModel
 
 
 class ReadyOut(BaseModel):
+    """Whether the service can answer clicks, and what each part of it says."""
+
     status: Literal["ready", "degraded", "unavailable"]
     checks: dict[str, str]

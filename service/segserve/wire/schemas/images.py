@@ -12,6 +12,8 @@ class FetchImageIn(StrictBody):
 
 
 class ImageOut(BaseModel):
+    """A stored image."""
+
     image_id: str
     width: int
     height: int

@@ -25,6 +25,8 @@ State = Annotated[str, WithJsonSchema({"type": "string", "enum": [state.value fo
 
 
 class ProgressOut(BaseModel):
+    """Images, frames or slices of a job."""
+
     done: int
     total: int | None = Field(description="null until the job has begun")
     failed: int = Field(description="how many of those done have failed")
@@ -33,6 +35,8 @@ class ProgressOut(BaseModel):
 
 
 class JobErrorOut(BaseModel):
+    """Why a job has failed: fields of a problem document."""
+
     type: str
     detail: str
     remedy: str | None = None
@@ -40,6 +44,8 @@ class JobErrorOut(BaseModel):
 
 
 class JobOut(BaseModel):
+    """A job, its state and its progress."""
+
     job_id: str
     kind: JobKind
     model: str
@@ -56,4 +62,6 @@ class JobOut(BaseModel):
 
 
 class JobsOut(BaseModel):
+    """The newest jobs."""
+
     jobs: list[JobOut] = Field(description="the newest first, at most 100")

@@ -4,6 +4,8 @@ from pydantic import BaseModel, Field
 
 
 class ModelOut(BaseModel):
+    """A model, and what it can do."""
+
     name: str
     kind: str
     architecture: str
@@ -25,4 +27,6 @@ class ModelOut(BaseModel):
 
 
 class ModelsOut(BaseModel):
+    """All models."""
+
     models: list[ModelOut]

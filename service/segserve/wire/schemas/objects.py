@@ -18,6 +18,8 @@ class ResultFormat(StrEnum):
 
 
 class ObjectOut(BaseModel):
+    """One object of an image."""
+
     mask: dict[str, object] = Field(description="in the format of the request")
     box: list[int] = Field(description="x0, y0, x1, y1 of the mask")
     area: int = Field(description="pixels")
@@ -30,6 +32,8 @@ class ObjectOut(BaseModel):
 
 
 class ObjectsOut(BaseModel):
+    """All objects of an image, in the formats rle and polygon."""
+
     image_id: str
     model: str
     width: int

@@ -93,6 +93,8 @@ class PropagationParamsIn(StrictBody):
 
 
 class VideoParamsIn(PropagationParamsIn):
+    """The objects of a video, and how they are followed."""
+
     engine: EngineName | None = Field(
         None,
         strict=False,
@@ -127,6 +129,8 @@ class ReferenceIn(StrictBody):
 
 
 class VolumeParamsIn(PropagationParamsIn):
+    """The objects of a volume, and how they are followed or found."""
+
     engine: Literal["memory", "projection", "automatic"] | None = Field(
         None,
         description="memory, projection: as for videos; automatic: all objects of every slice, merged across slices",

@@ -35,6 +35,8 @@ class SegmentIn(StrictBody):
 
 
 class MaskOut(BaseModel):
+    """One mask of a prompt."""
+
     mask: dict[str, object] | str = Field(description="in the format of the request")
     score: float = Field(description="predicted IoU")
     box: list[int] = Field(description="x0, y0, x1, y1 of the mask")
@@ -43,10 +45,14 @@ class MaskOut(BaseModel):
 
 
 class PromptMasksOut(BaseModel):
+    """The masks of one prompt: one, or several candidates."""
+
     masks: list[MaskOut]
 
 
 class SegmentOut(BaseModel):
+    """The masks of all prompts."""
+
     image_id: str
     model: str
     width: int

@@ -108,6 +108,8 @@ class SemanticIn(StrictBody):
 
 
 class ClassOut(BaseModel):
+    """A class of the model, and its area on the image."""
+
     value: int = Field(description="value of the class in class maps; 0 is background")
     name: str = Field(serialization_alias="class")
     area: int = Field(description="pixels")

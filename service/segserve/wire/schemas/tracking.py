@@ -34,6 +34,8 @@ class LinkingIn(StrictBody):
 
 
 class TrackingParamsIn(StrictBody):
+    """How objects are found on each frame, and linked to tracks."""
+
     method: Literal["ais"] = "ais"
     params: AisParamsIn = Field(
         AisParamsIn(), description="params of POST /v1/automatic with method ais, for every frame"
