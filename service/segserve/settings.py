@@ -144,6 +144,14 @@ class Settings(BaseSettings):
         4096, ge=1, description="size of an uploaded video, stack or volume, in MB; of a zip, unpacked"
     )
     max_volume_megavoxels: int = Field(1000, ge=1, description="of a volume; more gets 413")
+    reader_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        description="CPU time to open a file or to read a frame of it; a second more for each 2 MB of the file",
+    )
+    reader_memory_mb: int = Field(
+        0, ge=0, description="address space of the process that reads a file, in MB; 0: what the limits need"
+    )
     max_request_mb: int = Field(32, ge=1, description="size of a JSON body, in MB; more gets 413")
     max_in_flight: int = Field(256, ge=1, description="requests to /v1 at the same time; more get 503")
     max_connections: int = Field(768, ge=1, description="open REST connections; more get 503 and are closed")

@@ -23,6 +23,7 @@ class RoleOptions:
     runs_decoders: decodes prompts and segments whole images; False for what only encodes.
     has_jobs: can reach the jobs, if a Redis is set for them.
     runs_jobs: is itself a job worker.
+    reads_uploads: takes uploads, whose readers are started with it and not with the first file.
     priority: of the images that this process asks to have encoded.
     encode_timeout_s: how long a request waits for an embedding; None waits until there is one.
     threads_per_encode, concurrent_encodes: threads of one batch, and batches encoded at the same time.
@@ -32,6 +33,7 @@ class RoleOptions:
     runs_decoders: bool
     has_jobs: bool
     runs_jobs: bool
+    reads_uploads: bool
     priority: Priority
     encode_timeout_s: float | None
     threads_per_encode: int
@@ -48,6 +50,7 @@ class RoleOptions:
             runs_decoders=role is not Role.ENCODER,
             has_jobs=role in (Role.API, Role.WORKER),
             runs_jobs=role is Role.WORKER,
+            reads_uploads=role is Role.API,
             priority=Priority.INTERACTIVE if interactive else Priority.BATCH,
             encode_timeout_s=settings.encode_timeout_s if interactive else None,
             threads_per_encode=1 if one_thread_each else settings.encode_threads,

@@ -91,6 +91,8 @@ class Service(EncodingService):
             for work in self._jobs.background_tasks():
                 self.run_in_background(work)
         self.run_in_background(self._follow_notices())
+        if warm_up and self.role_options.reads_uploads:
+            self._uploads.sandbox.start()
         if self.settings.retention_days:
             age = timedelta(days=self.settings.retention_days)
             self.run_in_background(self.images.expire(age, EXPIRY_INTERVAL_S))

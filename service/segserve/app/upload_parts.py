@@ -5,10 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 from segserve.app.encoding_service import EncodingService
 from segserve.files.file_library import FileLibrary
+from segserve.files.file_readers import READER_MODULE, FileReaders
 from segserve.images.fetch_url import ImageFetcher
 from segserve.images.image_library import ImageLibrary
 from segserve.jobs.kinds.batch_images import ServerRoots
+from segserve.sandbox.sandbox import Sandbox
 from segserve.types import MB
+
+# Files that are read at the same time, each by a process of its own, for uploads and for requests that name them.
+FILE_THREADS = 4
 
 
 class UploadParts:
@@ -25,9 +30,17 @@ class UploadParts:
             limits=settings.image_limits,
             forget=forget,
         )
-        # A thread of its own: probing a large file takes minutes, and no upload of an image may wait behind it.
-        self._probe_pool = ThreadPoolExecutor(1, "probe")
-        self.files = FileLibrary(storage.files, self._probe_pool, settings.file_limits)
+        # Threads of their own: reading a large file takes minutes, and no upload of an image may wait behind it.
+        self._file_pool = ThreadPoolExecutor(FILE_THREADS, "file")
+        self.sandbox = Sandbox(READER_MODULE)
+        readers = FileReaders(
+            self.sandbox,
+            settings.file_limits,
+            timeout_s=settings.reader_timeout_s,
+            memory_mb=settings.reader_memory_mb,
+            executor=self._file_pool,
+        )
+        self.files = FileLibrary(storage.files, self._file_pool, readers)
         self.image_fetcher = ImageFetcher(
             settings.fetch_hosts,
             private=settings.fetch_private,
@@ -37,4 +50,5 @@ class UploadParts:
         self.batch_roots = ServerRoots(settings.batch_roots)
 
     def close(self) -> None:
-        self._probe_pool.shutdown(cancel_futures=True)
+        self.sandbox.close()
+        self._file_pool.shutdown(cancel_futures=True)

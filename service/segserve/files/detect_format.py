@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from segserve.errors import UnsupportedFormat
-from segserve.files.video import detect_video_format
+from segserve.files.video_format import detect_video_format
 from segserve.files.volume_format import DICOM_SERIES, detect_volume_format, has_dicom
 
 ZIP_MAGIC = b"PK"
@@ -15,7 +15,7 @@ SUPPORTED_FORMATS = (
 
 
 def detect_format(path: Path) -> str:
-    """Return "zip", "tiff", a key of `video.DEMUXERS`, a key of `volume_format.SUFFIX_BY_FORMAT`, or DICOM_SERIES.
+    """Return "zip", "tiff", DICOM_SERIES, a key of `video_format.DEMUXERS` or of `volume_format.SUFFIX_BY_FORMAT`.
 
     Raises UnsupportedFormat, TooLarge; BadInput for a volume whose voxels are in another file.
     """

@@ -13,11 +13,11 @@ from typing import BinaryIO
 import structlog
 
 from segserve.errors import FileNotFound, SegserveError
-from segserve.files.probe_file import probe_file
+from segserve.files.file_readers import FileReaders
 from segserve.store.content_id import compute_content_id
 from segserve.store.file_store import FileStore
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT, FileLimits, FileRecord, ReadOptions
+from segserve.types import DEFAULT_TENANT, FileRecord, ReadOptions
 
 COPY_CHUNK_BYTES = 1 << 20
 
@@ -27,22 +27,23 @@ log = structlog.get_logger(__name__)
 class FileLibrary:
     """`FileLibrary` adds, reads and deletes stored files.
 
-    executor: threads that probe files.
+    executor: threads that copy files.
     """
 
-    def __init__(self, store: FileStore, executor: Executor, limits: FileLimits) -> None:
-        self._store, self._executor, self.limits = store, executor, limits
+    def __init__(self, store: FileStore, executor: Executor, readers: FileReaders) -> None:
+        self._store, self._executor, self.readers = store, executor, readers
 
     async def add(self, tenant: str, file: BinaryIO) -> FileRecord:
         """Store a file and return its record. The same bytes always have the same id.
 
         The file is probed first, so that an unreadable one is never stored. Raises BadInput, TooLarge,
-        UnsupportedFormat, MissingDependency.
+        UnsupportedFormat, MissingDependency, Unavailable.
         """
         loop = asyncio.get_running_loop()
         file_id, _ = await loop.run_in_executor(self._executor, compute_content_id, file, ReadOptions())
         with suppress(FileNotFound):
             return await self._store.get_record(tenant, file_id)
+        readers = self.readers.group()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file"
 
@@ -50,9 +51,9 @@ class FileLibrary:
                 file.seek(0)
                 with path.open("wb") as out:
                     shutil.copyfileobj(file, out, COPY_CHUNK_BYTES)
-                return probe_file(path, file_id, self.limits)
+                return readers.probe(path, file_id)
 
-            record = await loop.run_in_executor(self._executor, copy_and_probe)
+            record = await readers.run(copy_and_probe)
         await self._store.put(tenant, record, file)
         return record
 

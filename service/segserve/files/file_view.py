@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segserve.errors import BadInput
+from segserve.files.file_readers import FileReaders
 from segserve.files.frames import Frames
-from segserve.files.open_file import open_frames, open_volume
 from segserve.files.volume_slices import VolumeSlices
-from segserve.types import FileKind, FileLimits, FileRecord, Size
+from segserve.types import FileKind, FileRecord, Size
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,17 @@ def view_shape(record: FileRecord, axis: int) -> tuple[int, Size]:
 
 @contextmanager
 def open_view(
-    record: FileRecord, path: Path, limits: FileLimits, axis: int, window: tuple[float, float] | None
+    record: FileRecord, path: Path, readers: FileReaders, axis: int, window: tuple[float, float] | None
 ) -> Iterator[Frames]:
-    """Open the slices of a file while the block runs. Blocks. Raises BadInput, TooLarge, MissingDependency."""
+    """Open the slices of a file while the block runs. Blocks.
+
+    Raises BadInput, TooLarge, MissingDependency, Unavailable.
+    """
     if record.kind is FileKind.VOLUME:
-        with open_volume(path, record.format, limits) as volume:
+        with readers.open_volume(path, record.format) as volume:
             yield VolumeSlices(volume.voxels(), axis, window)
         return
-    frames = open_frames(path, record.format, limits)
+    frames = readers.open_frames(path, record.format)
     try:
         yield frames
     finally:

@@ -1,16 +1,25 @@
-"""Open a file of a known format: as frames, or as a volume of voxels."""
+"""Open a file of a known format: as frames, or as a volume of voxels.
+
+The service calls `file_readers.py`, which runs this in a sandboxed process.
+"""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from segserve.files.frames import Frames, NormalisedFrames
 from segserve.files.tiff_stack import TiffStack
-from segserve.files.video import DEMUXERS, VideoFrames
+from segserve.files.video import VideoFrames
+from segserve.files.video_format import DEMUXERS
 from segserve.files.volume import Volume
 from segserve.files.volume_format import SUFFIX_BY_FORMAT
 from segserve.files.zip_archive import PictureArchive
+from segserve.sandbox.confine import allow_memory
 from segserve.types import FileLimits
+
+# Decoded samples have up to 16 bytes a pixel, and some copies are made of them.
+MAX_BYTES_PER_PIXEL = 64
 
 
 def open_frames(path: Path, file_format: str, limits: FileLimits) -> Frames:
@@ -20,6 +29,7 @@ def open_frames(path: Path, file_format: str, limits: FileLimits) -> Frames:
     """
     if file_format in DEMUXERS:
         return VideoFrames(path, file_format, limits.max_frame_pixels)
+    allow_memory(MAX_BYTES_PER_PIXEL * limits.max_frame_pixels)
     if file_format == "zip":
         return NormalisedFrames(PictureArchive(path, limits.max_mb, limits.max_frame_pixels))
     return NormalisedFrames(TiffStack(path, limits.max_frame_pixels))
@@ -28,16 +38,10 @@ def open_frames(path: Path, file_format: str, limits: FileLimits) -> Frames:
 @contextmanager
 def open_volume(path: Path, file_format: str, limits: FileLimits) -> Iterator[Volume]:
     """Open a volume while the block runs. Raises BadInput, TooLarge, MissingDependency."""
-    itk_path = path
-    if file_format in SUFFIX_BY_FORMAT:  # ITK chooses its reader by the name's suffix
-        itk_path = path.with_name(path.name + SUFFIX_BY_FORMAT[file_format])
-        itk_path.hardlink_to(path)
-    volume: Volume | None = None
-    try:
-        volume = Volume(itk_path, file_format, limits.max_mb, limits.max_voxels)
-        yield volume
-    finally:
-        if volume is not None:
-            volume.close()
-        if itk_path is not path:
-            itk_path.unlink()
+    with TemporaryDirectory() as folder:
+        itk_path = path
+        if file_format in SUFFIX_BY_FORMAT:  # ITK chooses its reader by the name's suffix
+            itk_path = Path(folder) / f"volume{SUFFIX_BY_FORMAT[file_format]}"
+            itk_path.symlink_to(path.absolute())
+        with closing(Volume(itk_path, file_format, limits.max_mb, limits.max_voxels)) as volume:
+            yield volume

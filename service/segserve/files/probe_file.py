@@ -6,7 +6,8 @@ from pathlib import Path
 from segserve.errors import BadInput, TooLarge
 from segserve.files.detect_format import detect_format
 from segserve.files.open_file import open_frames, open_volume
-from segserve.files.video import DEMUXERS, VideoFrames
+from segserve.files.video import VideoFrames
+from segserve.files.video_format import DEMUXERS
 from segserve.files.volume_format import is_volume_format
 from segserve.files.zip_archive import PictureArchive
 from segserve.types import FileKind, FileLimits, FileRecord, Size

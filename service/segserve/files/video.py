@@ -9,29 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segserve.errors import BadInput, MissingDependency, TooLarge
+from segserve.files.video_format import DEMUXERS
+from segserve.sandbox.confine import allow_memory
 from segserve.types import Size, UInt8
 
 if TYPE_CHECKING:
     import av
 
-# FFmpeg's demuxer for each format. Only these are read: some of FFmpeg's formats name other files, or URLs, to read.
-DEMUXERS = {"mp4": "mov", "webm": "matroska", "avi": "avi", "gif": "gif"}
 MAX_FRAMES = 1_000_000
+# A decoder holds up to 17 frames of H.264 and two for each thread, most of them with 1.5 bytes a pixel.
+MAX_BYTES_PER_PIXEL = 64
 # Memory for frames that are decoded together when a video is read backwards.
 REWIND_CACHE_BYTES = 64 << 20
 # Up to this many frames ahead, decoding on is quicker than seeking a key frame.
 MAX_READ_AHEAD_FRAMES = 32
-
-
-def detect_video_format(head: bytes) -> str | None:
-    """Return a key of DEMUXERS by a file's first 12 bytes, or None."""
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return "mp4"
-    if head[:4] == b"\x1aE\xdf\xa3":
-        return "webm"
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "avi"
-    return "gif" if head[:6] in (b"GIF87a", b"GIF89a") else None
 
 
 @contextmanager
@@ -86,6 +77,7 @@ class VideoFrames:
                 field="file",
                 remedy="Make it smaller.",
             )
+        allow_memory(MAX_BYTES_PER_PIXEL * self._stream.width * self._stream.height)
         self._times = self._list_times()
         if not self._times:
             raise BadInput("The video has no frames.", field="file", remedy="Is it complete? Send it again.")

@@ -4,7 +4,6 @@ import locale
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +12,14 @@ from numpy.typing import NDArray
 
 from segserve.errors import BadInput, MissingDependency, TooLarge
 from segserve.files.volume_format import DICOM_SERIES
+from segserve.files.volume_geometry import VolumeGeometry
 from segserve.files.zip_archive import BoundedZip, check_entries, wrap_zip_errors
+from segserve.sandbox.confine import allow_memory
 from segserve.temporary_files import translate_disk_full
-from segserve.types import Size
 
 UNPACK_CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class VolumeGeometry:
-    """`VolumeGeometry` places a volume in space. All values are in ITK's order, x first.
-
-    size: in voxels.
-    spacing, origin: in millimetres.
-    direction: 3 x 3 matrix, row by row.
-    """
-
-    size: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-    origin: tuple[float, float, float]
-    direction: tuple[float, ...]
-
-    @property
-    def slices(self) -> int:
-        return self.size[2]
-
-    @property
-    def slice_size(self) -> Size:
-        return Size(self.size[1], self.size[0])
+# ITK holds the file's bytes and the voxels at the same time; its types have up to 8 bytes.
+MAX_BYTES_PER_VOXEL = 2 * 8
 
 
 def import_simpleitk() -> Any:
@@ -59,9 +38,10 @@ def wrap_itk_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1][:200]
+        if "alloc" in str(error):
+            raise MemoryError from None
         raise BadInput(
-            f"The volume cannot be read: {reason}.",
+            "The volume is damaged, or of a kind that is not read.",
             field="file",
             remedy="Is it complete? Open it in a viewer and save it again.",
         ) from None
@@ -83,6 +63,8 @@ class Volume:
     def __init__(self, path: Path, file_format: str, max_mb: int, max_voxels: int) -> None:
         self._itk = import_simpleitk()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._image: Any = None
+        self._voxels = 0
         try:
             if file_format == DICOM_SERIES:
                 self._folder = tempfile.TemporaryDirectory()
@@ -125,7 +107,7 @@ class Volume:
         if len(size) == 4 and size[3] == 1:  # NIfTI files often have a time axis with one point
             self._reader.SetExtractSize([*size[:3], 0])
             size = size[:3]
-        voxels = int(np.prod(size, dtype=object))
+        voxels = self._voxels = int(np.prod(size, dtype=object))
         if len(size) != 3 or self._reader.GetNumberOfComponents() != 1:
             raise BadInput(
                 f"The volume has {len(size)} axes and {self._reader.GetNumberOfComponents()} values a voxel.",
@@ -144,27 +126,32 @@ class Volume:
 
     def _check_series(self, max_voxels: int) -> None:
         """Count the voxels by the headers, before any voxel is read. Raises TooLarge."""
-        voxels, header_reader = 0, self._itk.ImageFileReader()
+        header_reader = self._itk.ImageFileReader()
         for name in self._reader.GetFileNames():
             header_reader.SetFileName(name)
             with wrap_itk_errors():
                 header_reader.ReadImageInformation()
-            voxels += (
-                int(np.prod(header_reader.GetSize(), dtype=object)) * header_reader.GetNumberOfComponents()
-            )
-            if voxels > max_voxels:
+            voxels = int(np.prod(header_reader.GetSize(), dtype=object))
+            self._voxels += voxels * header_reader.GetNumberOfComponents()
+            if self._voxels > max_voxels:
                 raise TooLarge(
                     f"The series has over {max_voxels} voxels.", field="file", remedy="Send a part of it."
                 )
 
     def image(self) -> Any:
-        """Return the SimpleITK.Image. Raises BadInput."""
-        with wrap_itk_errors():
-            return self._reader.Execute()
+        """Return the SimpleITK.Image. Raises BadInput, and MemoryError."""
+        if self._image is None:
+            allow_memory(MAX_BYTES_PER_VOXEL * self._voxels)
+            with wrap_itk_errors():
+                self._image = self._reader.Execute()
+        return self._image
 
     def voxels(self) -> NDArray[Any]:
-        """Return [slices, rows, columns] in the file's own dtype. Raises BadInput."""
-        array: NDArray[Any] = self._itk.GetArrayFromImage(self.image())
+        """Return [slices, rows, columns] in the file's own dtype, which last as long as the volume.
+
+        Raises BadInput, and MemoryError.
+        """
+        array: NDArray[Any] = self._itk.GetArrayViewFromImage(self.image())
         return array
 
     def close(self) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from segserve.files.volume import VolumeGeometry, import_simpleitk
+from segserve.errors import MissingDependency
+from segserve.files.volume_geometry import VolumeGeometry
 from segserve.masks.label_map import Labels
 from segserve.rendering.result_index import ResultIndex
 from segserve.types import Size
@@ -35,7 +36,10 @@ def write_label_volume(
 
     Raises TooLarge, MissingDependency.
     """
-    itk = import_simpleitk()
+    try:
+        import SimpleITK as itk
+    except ImportError:
+        raise MissingDependency("SimpleITK", "volumes", "Making a label volume") from None
     with TemporaryDirectory() as folder:
         volume = create_volume(Path(folder), results, geometry)
         yield from fill_volume(volume, results, axis)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from segserve.files.file_readers import FileReaders
 from segserve.files.file_view import FileView, open_view
 from segserve.files.frames import Frames
-from segserve.files.open_file import open_volume
-from segserve.files.volume import VolumeGeometry
-from segserve.types import FileKind, FileLimits, FileRecord
+from segserve.files.volume_geometry import VolumeGeometry
+from segserve.types import FileKind, FileRecord
 
 IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -28,7 +28,7 @@ class SourceFile:
     view: FileView
     record: FileRecord
     path: Path
-    limits: FileLimits
+    readers: FileReaders
 
     @property
     def pixel_size(self) -> tuple[float, float]:
@@ -38,8 +38,8 @@ class SourceFile:
         return height, width
 
     def open_frames(self) -> AbstractContextManager[Frames]:
-        """Raises BadInput, TooLarge, MissingDependency."""
-        return open_view(self.record, self.path, self.limits, self.view.axis, self.view.window)
+        """Raises BadInput, TooLarge, MissingDependency, Unavailable."""
+        return open_view(self.record, self.path, self.readers, self.view.axis, self.view.window)
 
     def read_geometry(self) -> VolumeGeometry:
         """Return the geometry of a volume. A stack has none of its own: it gets voxels of 1 mm.
@@ -47,7 +47,7 @@ class SourceFile:
         Raises as `open_frames` does.
         """
         if self.record.kind is FileKind.VOLUME:
-            with open_volume(self.path, self.record.format, self.limits) as volume:
+            with self.readers.open_volume(self.path, self.record.format) as volume:
                 return volume.geometry
         size = self.record.size.width, self.record.size.height, self.record.count
         return VolumeGeometry(size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY_DIRECTION)

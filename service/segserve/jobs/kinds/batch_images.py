@@ -77,9 +77,8 @@ class ZippedImages:
         record, path = await resources.enter_async_context(files.local_copy(tenant, file_id))
         try:
             check_zip(record)
-            archive = await asyncio.to_thread(
-                PictureArchive, path, files.limits.max_mb, files.limits.max_frame_pixels
-            )
+            limits = files.readers.limits
+            archive = await asyncio.to_thread(PictureArchive, path, limits.max_mb, limits.max_frame_pixels)
         except BaseException:
             await resources.aclose()
             raise

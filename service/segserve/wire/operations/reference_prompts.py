@@ -1,7 +1,6 @@
 """Prompts of a volume job made from a label volume: all ways to choose slices and kinds of prompts that are compared in
 arXiv 2408.00756."""
 
-import asyncio
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ from numpy.typing import NDArray
 from segserve.errors import BadInput
 from segserve.files.file_library import FileLibrary
 from segserve.files.file_view import view_shape
-from segserve.files.open_file import open_volume
 from segserve.masks import crop, rle
 from segserve.masks.geometry import bounding_box, deepest_pixel
 from segserve.types import DEFAULT_TENANT, Bool, FileKind, FileRecord, UInt16
@@ -42,11 +40,13 @@ async def read_reference_prompts(
                 remedy="Send the labels of this volume as NIfTI, NRRD or MetaImage.",
             )
 
+        readers = files.readers.group()
+
         def read() -> list[ObjectPromptsIn]:
-            with open_volume(path, record.format, files.limits) as volume:
+            with readers.open_volume(path, record.format) as volume:
                 return create_prompts(np.moveaxis(volume.voxels(), axis, 0), reference)
 
-        return await asyncio.to_thread(read)
+        return await readers.run(read)
 
 
 def create_prompts(volume: NDArray[Any], reference: ReferenceIn) -> list[ObjectPromptsIn]:

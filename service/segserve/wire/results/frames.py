@@ -40,7 +40,7 @@ async def write_frame_results(service: Service, job: Job, job_format: JobFormat)
         else:
             view = StoredView.model_validate_json(await service.jobs.queue.read_request(job)).view
             record, path = await stack.enter_async_context(service.files.local_copy(job.tenant, view.file_id))
-            source = SourceFile(view, record, path, service.files.limits)
+            source = SourceFile(view, record, path, service.files.readers)
             content = write_with_source(source, lines, job, job_format)
         parts = await stack.enter_async_context(aclosing(service.rendering_pool.stream(content)))
         async for part in parts:

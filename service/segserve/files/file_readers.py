@@ -1,0 +1,370 @@
+"""Read uploaded files in sandboxed processes: probe a file, open its frames, open its volume.
+
+The libraries for videos and volumes (FFmpeg, ITK, GDCM) and the other readers of files run in `reader_process.py`, one
+process a file, never in the service's own. What they answer is checked here before it is believed.
+"""
+
+import asyncio
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from segserve.errors import (
+    BadInput,
+    MissingDependency,
+    SegserveError,
+    StorageFull,
+    TooLarge,
+    Unavailable,
+    UnsupportedFormat,
+)
+from segserve.files.frames import Frames
+from segserve.files.video_format import DEMUXERS
+from segserve.files.volume_format import DICOM_SERIES, SUFFIX_BY_FORMAT
+from segserve.files.volume_geometry import VolumeGeometry
+from segserve.sandbox.confine import Confinement
+from segserve.sandbox.messages import Message
+from segserve.sandbox.sandbox import ProcessDied, ProcessStopped, ProcessTimeout, Sandbox, SandboxedProcess
+from segserve.sandbox.shared_pixels import SharedPixels
+from segserve.temporary_files import translate_disk_full
+from segserve.types import MB, FileKind, FileLimits, FileRecord, Size, UInt8
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# The module that runs in the processes.
+READER_MODULE = "segserve.files.reader_process"
+# Address space of a reader until the file's header has told what its pixels need.
+START_MEMORY_BYTES = 768 * MB
+# What `volume.py`, `video.py` and the readers of pictures need at most, and refuse beyond `limits`.
+MAX_BYTES_PER_VOXEL = 16
+MAX_BYTES_PER_PIXEL = 64
+# Beside the timeout, a call gets a second for each 2 MB of the file: what a busy machine unpacks at least.
+MIN_BYTES_PER_S = 2 * MB
+FORMATS = {*DEMUXERS, *SUFFIX_BY_FORMAT, "zip", "tiff", DICOM_SERIES}
+DTYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"}
+# What a reader may raise.
+ERRORS: dict[str, type[SegserveError]] = {
+    error.__name__: error for error in (BadInput, TooLarge, UnsupportedFormat, MissingDependency)
+}
+MAX_ERROR_CHARS = 500
+
+log = structlog.get_logger(__name__)
+
+Count = Annotated[int, Field(ge=1, le=1 << 40)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Three = tuple[Number, Number, Number]
+
+
+class Reply(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class SizeReply(Reply):
+    height: Count
+    width: Count
+
+
+class FramesReply(Reply):
+    count: Count
+    size: SizeReply
+
+
+class RecordReply(FramesReply):
+    kind: FileKind
+    format: str
+    spacing: Three | None
+    fps: Annotated[Number, Field(ge=0)] | None
+
+
+class GeometryReply(Reply):
+    size: tuple[Count, Count, Count]
+    spacing: Three
+    origin: Three
+    direction: Annotated[tuple[Number, ...], Field(min_length=9, max_length=9)]
+
+
+class VoxelsReply(Reply):
+    shape: tuple[Count, Count, Count]
+    dtype: str
+
+
+class ErrorReply(Reply):
+    type: str
+    message: str
+    remedy: str
+    field: str | None
+
+
+R = TypeVar("R", bound=Reply)
+
+
+class FileReaders:
+    """`FileReaders` opens files in processes of a sandbox, and kills those that it opened.
+
+    limits: of files.
+    timeout_s: time of a call, to which the size of the file adds.
+    memory_mb: address space of a process; 0: what `limits` need.
+    executor: threads that wait for processes.
+
+    All methods but `run` block, and may be called from any thread.
+    """
+
+    def __init__(
+        self, sandbox: Sandbox, limits: FileLimits, *, timeout_s: float, memory_mb: int, executor: Executor
+    ) -> None:
+        self._sandbox, self.limits, self._executor = sandbox, limits, executor
+        self._timeout_s, self._memory_mb = timeout_s, memory_mb
+        self._lock = threading.Lock()
+        self._open = set[SandboxedProcess]()
+        self._killed = False
+
+    def group(self) -> "FileReaders":
+        """Return readers with the same limits, whose `kill` ends only what they opened themselves."""
+        return FileReaders(
+            self._sandbox,
+            self.limits,
+            timeout_s=self._timeout_s,
+            memory_mb=self._memory_mb,
+            executor=self._executor,
+        )
+
+    def kill(self) -> None:
+        """End all open processes, and open no more. Whoever waits for one gets Unavailable."""
+        with self._lock:
+            self._killed = True
+            for process in self._open:
+                process.kill()
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work`, which uses these readers, in a thread. If the caller is cancelled, the processes are killed."""
+        running = self._executor.submit(work, *args, **kwargs)
+        waiting = asyncio.wrap_future(running)
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            if not running.cancel():
+                self.kill()
+                # The thread is done within milliseconds; until then it uses the files that the caller deletes.
+                await asyncio.wait([waiting])
+                if not waiting.cancelled():
+                    waiting.exception()
+            raise
+
+    def probe(self, path: Path, file_id: str) -> FileRecord:
+        """Return the record of a file. Raises BadInput, TooLarge, UnsupportedFormat, MissingDependency, Unavailable."""
+        with self._process(path) as process:
+            request = {"operation": "probe", "limits": asdict(self.limits)}
+            reply = process.call(RecordReply, request)
+        size = self._check_size(reply)
+        if reply.format not in FORMATS:
+            raise broken_file_error()
+        return FileRecord(
+            file_id,
+            reply.kind,
+            reply.format,
+            reply.count,
+            size,
+            path.stat().st_size,
+            time.time(),
+            reply.spacing,
+            reply.fps,
+        )
+
+    def open_frames(self, path: Path, file_format: str) -> Frames:
+        """Open a video, a zip of pictures or a TIFF. The caller closes it. Raises as `probe` does."""
+        process = self._open_process(path)
+        try:
+            request = {"operation": "open_frames", "format": file_format, "limits": asdict(self.limits)}
+            reply = process.call(FramesReply, request)
+            return SandboxedFrames(process, reply.count, self._check_size(reply))
+        except BaseException:
+            process.close()
+            raise
+
+    @contextmanager
+    def open_volume(self, path: Path, file_format: str) -> "Iterator[SandboxedVolume]":
+        """Open a volume while the block runs. Raises as `probe` does."""
+        with self._process(path) as process:
+            request = {"operation": "open_volume", "format": file_format, "limits": asdict(self.limits)}
+            reply = process.call(GeometryReply, request)
+            if np.prod(reply.size, dtype=object) > self.limits.max_voxels:
+                raise broken_file_error()
+            yield SandboxedVolume(
+                process, VolumeGeometry(reply.size, reply.spacing, reply.origin, reply.direction)
+            )
+
+    def _check_size(self, reply: FramesReply) -> Size:
+        """Check a size that a reader answers against the limits, which it has checked itself. Raises BadInput."""
+        size = Size(reply.size.height, reply.size.width)
+        if size.height * size.width > max(self.limits.max_frame_pixels, self.limits.max_voxels):
+            raise broken_file_error()
+        return size
+
+    @contextmanager
+    def _process(self, path: Path) -> "Iterator[FileProcess]":
+        process = self._open_process(path)
+        try:
+            yield process
+        finally:
+            process.close()
+
+    def _open_process(self, path: Path) -> "FileProcess":
+        limits = self.limits
+        pixel_bytes = max(
+            MAX_BYTES_PER_VOXEL * limits.max_voxels, MAX_BYTES_PER_PIXEL * limits.max_frame_pixels
+        )
+        max_memory_bytes = self._memory_mb * MB or START_MEMORY_BYTES + pixel_bytes
+        with translate_disk_full():
+            scratch = tempfile.TemporaryDirectory()
+        try:
+            confinement = Confinement(
+                readable=str(path.resolve()),
+                scratch=str(Path(scratch.name).resolve()),
+                start_memory_bytes=START_MEMORY_BYTES,
+                max_memory_bytes=max_memory_bytes,
+                max_file_bytes=max(limits.max_mb * MB, pixel_bytes),
+            )
+            timeout_s = self._timeout_s + path.stat().st_size / MIN_BYTES_PER_S
+            process = self._sandbox.open(confinement, scratch)
+        except BaseException:
+            scratch.cleanup()
+            raise
+        with self._lock:
+            self._open.add(process)
+            if self._killed:
+                process.kill()
+        return FileProcess(process, timeout_s, self._forget)
+
+    def _forget(self, process: SandboxedProcess) -> None:
+        with self._lock:
+            self._open.discard(process)
+
+
+class FileProcess:
+    """`FileProcess` calls the process of one file, and raises what it answers.
+
+    timeout_s: time of a call.
+    on_close: called when the process has ended.
+    """
+
+    def __init__(
+        self, process: SandboxedProcess, timeout_s: float, on_close: Callable[[SandboxedProcess], None]
+    ) -> None:
+        self._process, self._timeout_s, self._on_close = process, timeout_s, on_close
+
+    def call(self, reply_type: type[R], request: Message, pixels: SharedPixels | None = None) -> R:
+        """Return the checked result of a request. pixels: what the process writes to.
+
+        Raises BadInput, TooLarge, UnsupportedFormat, MissingDependency, Unavailable.
+        """
+        files = [] if pixels is None else [pixels.descriptor]
+        timed = {**request, "cpu_s": self._timeout_s}
+        # The CPU time ends first, where the file keeps the process busy. Waiting takes longer on a busy machine.
+        try:
+            reply = self._process.call(timed, files, timeout_s=2 * self._timeout_s)
+        except ProcessStopped:
+            raise Unavailable("Reading the file was stopped.") from None
+        except ProcessTimeout:
+            log.warning("a file took too long to read", seconds=round(self._timeout_s))
+            raise BadInput(
+                f"The file was not read within {self._timeout_s:.0f} seconds.",
+                field="file",
+                remedy="Is it damaged? Save it again, send a part of it, or ask the operator to raise"
+                " SEGSERVE_READER_TIMEOUT_S.",
+            ) from None
+        except ProcessDied as death:
+            log.warning("a file ended its reader", signal=death.signal_number)
+            raise broken_file_error() from None
+        if "error" in reply:
+            raise self._to_error(reply)
+        try:
+            return reply_type.model_validate(reply.get("result"))
+        except ValidationError:
+            raise broken_file_error() from None
+
+    def _to_error(self, reply: Message) -> SegserveError:
+        if (cause := reply.get("cause")) is not None:
+            log.warning("a reader failed", cause=printable(str(cause)))
+        with suppress(ValidationError):
+            described = ErrorReply.model_validate(reply["error"])
+            if described.type == StorageFull.__name__:
+                return StorageFull()
+            if (error_type := ERRORS.get(described.type)) is not None:
+                error = error_type.__new__(error_type)  # MissingDependency makes its message itself
+                SegserveError.__init__(
+                    error,
+                    printable(described.message),
+                    remedy=printable(described.remedy),
+                    field=None if described.field is None else printable(described.field),
+                )
+                return error
+        return broken_file_error()
+
+    def close(self) -> None:
+        self._process.close()
+        self._on_close(self._process)
+
+
+class SandboxedFrames:
+    """`SandboxedFrames` are frames that a process reads. They close it."""
+
+    def __init__(self, process: FileProcess, count: int, size: Size) -> None:
+        self._process, self.count, self.size = process, count, size
+        self._pixels = SharedPixels((size.height, size.width, 3), np.uint8)
+
+    def read(self, index: int) -> UInt8:
+        """Return frame `index` from 0, RGB [H, W, 3]. Raises BadInput, Unavailable."""
+        self._process.call(Reply, {"operation": "read_frame", "index": index}, self._pixels)
+        return self._pixels.copy()
+
+    def close(self) -> None:
+        self._process.close()
+        self._pixels.close()
+
+
+class SandboxedVolume:
+    """`SandboxedVolume` is a volume that a process reads."""
+
+    def __init__(self, process: FileProcess, geometry: VolumeGeometry) -> None:
+        self._process, self.geometry = process, geometry
+
+    def voxels(self) -> NDArray[Any]:
+        """Return [slices, rows, columns] in the file's own dtype, read-only. Call it once: it ends the process.
+
+        Raises BadInput, TooLarge, Unavailable.
+        """
+        reply = self._process.call(VoxelsReply, {"operation": "load_voxels"})
+        if reply.shape != self.geometry.size[::-1] or reply.dtype not in DTYPES:
+            raise broken_file_error()
+        pixels = SharedPixels(reply.shape, reply.dtype)
+        try:
+            self._process.call(Reply, {"operation": "write_voxels"}, pixels)
+            self._process.close()
+            return pixels.view()
+        finally:
+            pixels.close()
+
+
+def broken_file_error() -> BadInput:
+    return BadInput(
+        "The file cannot be read: it stops its reader.",
+        field="file",
+        remedy="Is it complete? Open it in a viewer and save it again.",
+    )
+
+
+def printable(text: str) -> str:
+    """Return the text without control characters, and not longer than an error is."""
+    return "".join(character if character.isprintable() else " " for character in text[:MAX_ERROR_CHARS])

@@ -1,0 +1,135 @@
+"""The sandboxed process that reads one uploaded file: the only place where files of these formats are parsed.
+
+The service's side is `file_readers.py`. A request is `{"operation": ...}` with the CPU time that it may take. A reply
+is `{"result": ...}` or `{"error": ...}`.
+"""
+
+import importlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from segserve.errors import BadInput, SegserveError, TooLarge
+from segserve.files.open_file import open_frames, open_volume
+from segserve.files.probe_file import probe_file
+from segserve.sandbox.confine import Confinement, allow_cpu_time, confine
+from segserve.sandbox.messages import Channel, ChannelClosed, Message
+from segserve.sandbox.shared_pixels import write_pixels
+from segserve.types import FileLimits
+
+# A file that ITK reads without a thread.
+SMALL_METAIMAGE = (
+    b"ObjectType = Image\nNDims = 3\nDimSize = 1 1 1\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n\0"
+)
+
+
+def warm_up() -> None:
+    """Import and initialise all that a reader needs at its first file, once for all processes. Starts no thread."""
+    importlib.import_module("encodings.cp437")  # of names in zips
+    for optional in ("SimpleITK", "av", "av.subtitles.stream", "imagecodecs._zlib", "imagecodecs._deflate"):
+        with suppress(ImportError):  # then reading raises MissingDependency
+            importlib.import_module(optional)
+    with suppress(OSError, SegserveError), tempfile.TemporaryDirectory() as folder:
+        limits = FileLimits(max_mb=1, max_frame_pixels=1 << 20, max_voxels=1 << 20)
+        picture = Path(folder) / "picture.tif"
+        tifffile.imwrite(picture, np.zeros((8, 8), np.uint16), compression="zlib")
+        probe_file(picture, "", limits)
+        volume = Path(folder) / "volume.mha"
+        volume.write_bytes(SMALL_METAIMAGE)
+        with open_volume(volume, "metaimage", limits) as opened:
+            opened.voxels()
+
+
+def serve(channel: Channel) -> None:
+    """Answer requests about one file until the service closes the channel."""
+    with suppress(ChannelClosed), ExitStack() as stack:
+        first, _ = channel.receive_with_files()
+        missing = confine(Confinement(**first))
+        tempfile.tempdir = first["scratch"]
+        channel.send({"missing": missing})
+        reader = FileReader(Path(first["readable"]), stack)
+        while True:
+            request, files = channel.receive_with_files()
+            with describe_errors(channel):
+                allow_cpu_time(request["cpu_s"])
+                channel.send({"result": reader.answer(request, files)})
+            for file in files:
+                os.close(file)
+
+
+@contextmanager
+def describe_errors(channel: Channel) -> Iterator[None]:
+    """Send what the block raises as a reply. A library may raise anything for a damaged file."""
+    try:
+        yield
+    except ChannelClosed:
+        raise
+    except SegserveError as error:
+        channel.send({"error": error_to_json(error)})
+    except MemoryError:
+        too_large = TooLarge(
+            "The file needs more memory than one may.",
+            field="file",
+            remedy="Send a smaller one, or ask the operator to raise SEGSERVE_READER_MEMORY_MB.",
+        )
+        channel.send({"error": error_to_json(too_large)})
+    except Exception as unknown:
+        bad_input = BadInput(
+            "The file is damaged, or of a kind that is not read.",
+            field="file",
+            remedy="Open it in a viewer and save it again.",
+        )
+        channel.send(
+            {"error": error_to_json(bad_input), "cause": f"{type(unknown).__name__}: {unknown}"[:300]}
+        )
+
+
+def error_to_json(error: SegserveError) -> dict[str, str | None]:
+    return {
+        "type": type(error).__name__,
+        "message": error.message[:2000],
+        "remedy": error.remedy[:2000],
+        "field": error.field,
+    }
+
+
+class FileReader:
+    """`FileReader` answers the requests about one file."""
+
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        self._path, self._stack = path, stack
+
+    def answer(self, request: Message, files: list[int]) -> dict[str, Any]:
+        """files: the descriptor that pixels are written to. Raises SegserveError, and what the libraries raise."""
+        match request["operation"]:
+            case "probe":
+                record = probe_file(self._path, "", FileLimits(**request["limits"]))
+                return {"kind": record.kind, "format": record.format, "count": record.count,
+                        "size": asdict(record.size), "spacing": record.spacing, "fps": record.fps}  # fmt: skip
+            case "open_frames":
+                limits = FileLimits(**request["limits"])
+                self._frames = open_frames(self._path, request["format"], limits)
+                self._stack.callback(self._frames.close)
+                return {"count": self._frames.count, "size": asdict(self._frames.size)}
+            case "read_frame":
+                write_pixels(files[0], self._frames.read(request["index"]))
+                return {}
+            case "open_volume":
+                limits = FileLimits(**request["limits"])
+                self._volume = self._stack.enter_context(open_volume(self._path, request["format"], limits))
+                return asdict(self._volume.geometry)
+            case "load_voxels":
+                self._voxels = self._volume.voxels()
+                # ITK has no other byte order in memory than the machine's.
+                return {"shape": self._voxels.shape, "dtype": np.dtype(self._voxels.dtype).name}
+            case "write_voxels":
+                write_pixels(files[0], self._voxels)
+                return {}
+        raise ValueError(request["operation"])
