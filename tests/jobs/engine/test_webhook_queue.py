@@ -14,12 +14,12 @@ import standardwebhooks
 
 from segserve.cancellation import cancel_and_wait
 from segserve.errors import BadInput, NotAllowed
-from segserve.jobs.engine import webhook_sender
+from segserve.jobs.engine import webhook_queue, webhook_sender
 from segserve.jobs.engine.job import JobError, PublishedChunk
 from segserve.jobs.engine.job_json import job_to_json
 from segserve.jobs.engine.retry_policy import MAX_ATTEMPTS
 from segserve.jobs.engine.webhook_queue import WebhookQueue
-from segserve.jobs.engine.webhook_sender import RETRY_DELAYS_S, WEBHOOK_PURPOSE, WebhookSender, WebhookSigner
+from segserve.jobs.engine.webhook_sender import WEBHOOK_PURPOSE, WebhookSender, WebhookSigner
 from segserve.outbound_http import HostAllowlist
 from segserve.store.private_redis import PrivateRedis
 from tests.jobs.conftest import OpenEngine
@@ -158,7 +158,7 @@ def test_a_receiver_checks_the_signature_as_the_documentation_shows() -> None:
 def test_a_webhook_is_retried_under_one_id_until_it_is_delivered(
     run: Callable[[Story], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook_sender, "RETRY_DELAYS_S", (0.01,) * 9)
+    monkeypatch.setattr(webhook_queue, "RETRY_DELAYS_S", (0.01,) * 9)
     monkeypatch.setattr(webhook_sender, "POLL_S", 0.01)
     refusals = [answer_status(500), answer_status(302, location="/elsewhere"), answer_status(404)]
 
@@ -177,7 +177,7 @@ def test_a_webhook_is_retried_under_one_id_until_it_is_delivered(
 def test_a_webhook_is_given_up_after_all_attempts_or_when_the_receiver_refuses_it(
     run: Callable[[Story], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook_sender, "RETRY_DELAYS_S", (0.01, 0.01))
+    monkeypatch.setattr(webhook_queue, "RETRY_DELAYS_S", (0.01, 0.01))
     monkeypatch.setattr(webhook_sender, "POLL_S", 0.01)
 
     async def story(engine: JobEngine, webhooks: WebhookQueue) -> None:
@@ -193,7 +193,7 @@ def test_a_webhook_is_given_up_after_all_attempts_or_when_the_receiver_refuses_i
 
 
 def test_retries_go_on_for_three_days() -> None:
-    assert sum(RETRY_DELAYS_S) == pytest.approx(75.6 * 3600, rel=0.01)
+    assert sum(webhook_queue.RETRY_DELAYS_S) == pytest.approx(75.6 * 3600, rel=0.01)
 
 
 def test_a_webhook_that_a_dead_sender_took_is_sent_again(run: Callable[[Story], None]) -> None:

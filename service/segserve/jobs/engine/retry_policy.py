@@ -1,7 +1,7 @@
 """The retry limits of jobs: how often a chunk is tried, how long a worker waits between two attempts (exponential
 backoff), and when it gives up.
 
-Webhooks have another schedule: `webhook_sender.RETRY_DELAYS_S`.
+Webhooks have another schedule: `webhook_queue.RETRY_DELAYS_S`.
 """
 
 import asyncio

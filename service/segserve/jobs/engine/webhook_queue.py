@@ -6,11 +6,21 @@ reschedules it. If the sender dies, the webhook is due again by itself.
 Every method raises JobsUnavailable if Redis cannot be reached.
 """
 
+import random
 from dataclasses import dataclass
 
 from segserve.jobs.engine.job import Job
 from segserve.jobs.engine.jobs_redis import call_redis, connect_redis, parse_job
 from segserve.store import redis_keys
+
+MINUTE_S = 60
+HOUR_S = 3600
+
+# Pauses between the attempts: the example schedule of the specification, three days in all.
+RETRY_DELAYS_S = (5, 5 * MINUTE_S, 30 * MINUTE_S, *(hours * HOUR_S for hours in (2, 5, 10, 14, 20, 24)))
+
+# Random share that is added to a delay, so that a receiver that comes back does not get everything at once.
+MAX_JITTER = 0.1
 
 # KEYS of all scripts: 1 the due webhooks (a sorted set by due time), 2 how often each was tried (a hash). Times are the
 # Redis server's own, in ms.
@@ -52,6 +62,13 @@ class DueWebhook:
     @property
     def member(self) -> str:
         return f"{self.tenant}/{self.job_id}/{self.event}"
+
+    @property
+    def retry_delay_s(self) -> float | None:
+        """How long to wait for the next attempt after this one failed. None: this was the last one."""
+        if self.attempt > len(RETRY_DELAYS_S):
+            return None
+        return RETRY_DELAYS_S[self.attempt - 1] * random.uniform(1, 1 + MAX_JITTER)  # noqa: S311  # no secret
 
 
 class WebhookQueue:

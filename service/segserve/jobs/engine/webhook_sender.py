@@ -9,7 +9,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import random
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -21,15 +20,6 @@ from segserve.errors import BadInput, JobsUnavailable, SegserveError
 from segserve.jobs.engine.job_json import job_to_json
 from segserve.jobs.engine.webhook_queue import DueWebhook, WebhookQueue
 from segserve.outbound_http import HostAllowlist, UrlPurpose, describe_status, parse_url
-
-MINUTE_S = 60
-HOUR_S = 3600
-
-# Pauses between the attempts: the example schedule of the specification, three days in all.
-RETRY_DELAYS_S = (5, 5 * MINUTE_S, 30 * MINUTE_S, *(hours * HOUR_S for hours in (2, 5, 10, 14, 20, 24)))
-
-# Random share that is added to a delay, so that a receiver that comes back does not get everything at once.
-MAX_JITTER = 0.1
 
 # The status by which a receiver says that it wants no more webhooks.
 HTTP_GONE = 410
@@ -156,13 +146,13 @@ class WebhookSender:
             webhook_log.info("webhook sent")
             return
         self._count("failed")
-        if status == HTTP_GONE or due.attempt > len(RETRY_DELAYS_S):
+        delay_s = due.retry_delay_s
+        if status == HTTP_GONE or delay_s is None:
             webhook_log.warning("webhook given up", reason=reason)
             await self._give_up(due)
             return
-        delay = RETRY_DELAYS_S[due.attempt - 1] * random.uniform(1, 1 + MAX_JITTER)  # noqa: S311  # no secret
-        webhook_log.warning("webhook failed", reason=reason, retry_in_s=round(delay))
-        await self._queue.reschedule(due, delay)
+        webhook_log.warning("webhook failed", reason=reason, retry_in_s=round(delay_s))
+        await self._queue.reschedule(due, delay_s)
 
     async def _give_up(self, due: DueWebhook) -> None:
         await self._queue.remove(due)

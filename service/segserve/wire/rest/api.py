@@ -11,14 +11,9 @@ from fastapi.middleware.cors import CORSMiddleware
 from segserve.app import EncodingService, Service
 from segserve.types import MB
 from segserve.wire.http import browser_headers, problems, request_body
+from segserve.wire.http.body_limits import BodyPaceLimit, BodySizeLimit
 from segserve.wire.http.limits import upload_limits
-from segserve.wire.http.middleware import (
-    BodyPaceLimit,
-    BodySizeLimit,
-    HeadAsGet,
-    InFlightLimit,
-    RequestLogger,
-)
+from segserve.wire.http.middleware import HeadAsGet, InFlightLimit, RequestLogger
 from segserve.wire.rest import (
     automatic,
     files,

@@ -1,0 +1,100 @@
+"""ASGI middleware that limits request bodies: their pace (slow clients) and their size."""
+
+import asyncio
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from segserve.errors import TooLarge, TooSlow
+from segserve.wire.http.limits import MIN_BYTES_PER_S
+from segserve.wire.http.problems import error_to_response
+
+
+class BodyPaceLimit:
+    """Refuses a body that pauses for `timeout_s`, or that makes us wait for longer than this in all at less than
+    MIN_BYTES_PER_S. Only the time spent waiting for the body counts, not the time spent using it."""
+
+    def __init__(self, app: ASGIApp, timeout_s: float) -> None:
+        self._app, self._timeout_s = app, timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_complete, is_slow, received_bytes, waited_s = False, False, 0, 0.0
+
+        async def receive_in_time() -> Message:
+            nonlocal is_complete, is_slow, received_bytes, waited_s
+            if is_complete:  # the application waits for the client to hang up
+                return await receive()
+            start = time.perf_counter()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    message = await receive()
+            except TimeoutError:
+                is_slow = True
+                raise self._too_slow(received_bytes) from None
+            waited_s += time.perf_counter() - start
+            received_bytes += len(message.get("body", b""))
+            is_complete = not message.get("more_body", False)
+            below_pace = waited_s > self._timeout_s and received_bytes < MIN_BYTES_PER_S * waited_s
+            if not is_complete and below_pace:
+                is_slow = True
+                raise self._too_slow(received_bytes)
+            return message
+
+        async def send_and_close(message: Message) -> None:
+            nonlocal is_complete
+            is_complete = True  # the answer has begun: the rest of the body no longer matters
+            if is_slow and message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receive_in_time, send_and_close)
+
+    def _too_slow(self, received_bytes: int) -> TooSlow:
+        return TooSlow(
+            f"The body came too slowly: {received_bytes} bytes so far.",
+            field="body",
+            remedy=f"Send at least {MIN_BYTES_PER_S >> 10} KiB/s, without pauses of {self._timeout_s:g} s.",
+        )
+
+
+class BodySizeLimit:
+    """Refuses a body over a limit: at once by its Content-Length, otherwise while it comes in.
+
+    limits: bytes by prefix of the path; the first that fits holds.
+    default: bytes for all other paths, and for JSON on every path, since JSON is held in memory.
+    """
+
+    def __init__(self, app: ASGIApp, limits: dict[str, int], default: int) -> None:
+        self._app, self._limits, self._default = app, limits, default
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        limit = self._default
+        if not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
+            limit = next((n for p, n in self._limits.items() if scope["path"].startswith(p)), limit)
+        content_length = headers.get(b"content-length", b"0")
+        if content_length.isdigit() and int(content_length) > limit:
+            await error_to_response(body_too_large(limit))(scope, receive, send)
+            return
+        received_bytes = 0
+
+        async def receive_and_count() -> Message:
+            nonlocal received_bytes
+            message = await receive()
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > limit:
+                raise body_too_large(limit)
+            return message
+
+        await self._app(scope, receive_and_count, send)
+
+
+def body_too_large(limit: int) -> TooLarge:
+    """limit: bytes."""
+    return TooLarge(f"The body is over {limit / 1e6:g} MB.", field="body", remedy="Send less at once.")
