@@ -61,7 +61,7 @@ def _normalise_and_pad(resized: UInt8, options: Preprocess) -> Float32:
     height, width = resized.shape[:2]
     values = np.arange(256, dtype=np.float32)
     if options.stretch_percentiles is not None:
-        values = _percentile_table(resized, options.stretch_percentiles)
+        values = percentile_table(resized, options.stretch_percentiles)
     result = np.zeros((1, 3, options.input_size, options.input_size), np.float32)
     for channel in range(3):
         table = (values - np.float32(options.mean[channel])) / np.float32(options.std[channel])
@@ -69,7 +69,7 @@ def _normalise_and_pad(resized: UInt8, options: Preprocess) -> Float32:
     return result
 
 
-def _percentile_table(resized: UInt8, low_high: tuple[float, float]) -> Float32:
+def percentile_table(resized: UInt8, low_high: tuple[float, float]) -> Float32:
     """Return [256], what each value becomes when the two percentiles become 0 and 255.
 
     The formula is that of the training. It divides by at least 1, so that an even image stays even.
