@@ -91,8 +91,8 @@ def test_the_command_line_takes_classes(tmp_path: Path) -> None:
 
 
 def test_classes_without_names_are_coco_s_or_numbered() -> None:
-    assert mask_rcnn.class_names(91, [])[:3] == ("__background__", "person", "bicycle")
-    assert mask_rcnn.class_names(3, []) == ("__background__", "class_1", "class_2")
+    assert mask_rcnn.name_classes(91, [])[:3] == ("__background__", "person", "bicycle")
+    assert mask_rcnn.name_classes(3, []) == ("__background__", "class_1", "class_2")
 
 
 @pytest.mark.parametrize("names", [["cat"], ["a", "b", "c", "d"], ["cat", "", "dog"], ["cat", "cat", "dog"]])
@@ -130,13 +130,13 @@ def test_old_names_are_known() -> None:
 
 def test_frozen_statistics_are_coco_s_unless_said_otherwise() -> None:
     state = {key: value for key, value in weights().items() if not key.endswith("num_batches_tracked")}
-    assert mask_rcnn.IMPORTER.build(state, None)[1] == "mask_rcnn_resnet50_fpn_coco"
-    assert mask_rcnn.IMPORTER.build(state, "resnet50_fpn_imagenet")[1] == "mask_rcnn_resnet50_fpn_imagenet"
+    assert mask_rcnn.build_mask_rcnn(state, None)[1] == "mask_rcnn_resnet50_fpn_coco"
+    assert mask_rcnn.build_mask_rcnn(state, "resnet50_fpn_imagenet")[1] == "mask_rcnn_resnet50_fpn_imagenet"
 
 
 @pytest.mark.parametrize(("variant", "eps"), [("resnet50_fpn_coco", 0.0), ("resnet50_fpn_imagenet", 1e-5)])
 def test_frozen_norms_have_torchvisions_eps(variant: str, eps: float) -> None:
-    builder: Callable[[int], Any] = mask_rcnn.frozen(eps)
+    builder: Callable[[int], Any] = mask_rcnn.build_frozen(eps)
     norms = [m for m in builder(2).modules() if isinstance(m, FrozenBatchNorm2d | nn.BatchNorm2d)]
     assert len(norms) == 53
     assert {norm.eps for norm in norms} == {eps}

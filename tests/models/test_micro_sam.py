@@ -126,7 +126,7 @@ def test_what_has_no_decoder_is_refused_and_leaves_nothing(tmp_path: Path, small
 def test_an_automatic_decoder_that_disagrees_with_the_library_is_refused(
     tmp_path: Path, small_vit_b: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = compare_promptable.PromptableModel.maps
+    original = compare_promptable.PromptableModel.predict_ais_maps
     monkeypatch.setattr(
         compare_promptable.PromptableModel,
         "predict_ais_maps",

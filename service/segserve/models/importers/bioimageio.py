@@ -1,10 +1,10 @@
-"""Packages of the BioImage Model Zoo (bioimage.io): a zip or a folder with rdf.yaml and ONNX weights.
+"""Import a package of the BioImage Model Zoo (bioimage.io): a zip or a folder with rdf.yaml and ONNX weights.
 
-Only ONNX weights are taken, and no code of a package is ever run. pytorch_state_dict needs the package's own Python;
-TorchScript is a program too, with operators that read and write files (aten::from_file), and PyTorch's own advice is
-not to load it from strangers. Who trusts a package converts it with `bioimageio add-weights`.
+Only ONNX weights are read, and no code of a package is ever run. pytorch_state_dict needs the package's own Python.
+TorchScript is a program too: it has operators that read and write files (aten::from_file), and PyTorch's own advice is
+not to load it from strangers. A user who trusts a package can convert it with `bioimageio add-weights`.
 
-The package must hold all that it names: nothing is downloaded.
+The package must hold every file that it names: nothing is downloaded.
 """
 
 import shutil
@@ -33,18 +33,25 @@ from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 from segserve.settings import count_cores
 
-DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
+DESCRIPTION_FILES = ("rdf.yaml", "bioimageio.yaml")
 AXES = ("batch", "channel", "space", "space")
-TOLERANCE = 1e-4  # of the largest value, against bioimageio.core
-PACKAGE_TOLERANCE = (
-    1e-3  # against the package's test output, which another machine computed; the zoo's own default
-)
-DIFFERENT = 1e-3  # part of the pixels, where the test output is binary
-DESCRIPTION_CHARACTERS = 300
+# Largest error over the largest value, against bioimageio.core.
+TOLERANCE = 1e-4
+# The same against the package's test output, which another machine computed. It is the zoo's own default.
+PACKAGE_TOLERANCE = 1e-3
+# The share of pixels that may differ where the test output is binary: rounding flips pixels near the threshold.
+MAX_WRONG_SHARE = 1e-3
+MAX_DESCRIPTION_CHARACTERS = 300
+DEFAULT_TILE_EDGE_PX = 512
+MIN_OVERLAP = 0.25
+MAX_OVERLAP = 0.75
 
 
 def write_bundle(request: ImportRequest) -> None:
-    """Raises BadInput (no such package, or one that cannot be served), BrokenModel (its test is not reproduced)."""
+    """Write the bundle of a package, and reproduce the package's own test.
+
+    Raises BadInput (no such package, or one that cannot be served), BrokenModel (its test is not reproduced).
+    """
     if request.variant is not None:
         raise BadInput("A package has no variants.", field="variant", remedy="Leave --variant out.")
     with tempfile.TemporaryDirectory(dir=request.folder.parent) as unpacked:
@@ -56,40 +63,41 @@ def write_bundle(request: ImportRequest) -> None:
         request.on_stage("reading the package")
         description = read_description(package)
         shutil.copyfile(find_onnx_weights(description, package), request.folder / onnx.GRAPH_FILE)
-        told = add_package_info(description, request)
-        found = read_manifest_fields(description, package)
-        manifest = onnx.inspect_graph(request.folder / onnx.GRAPH_FILE, told, found, "bioimageio")
+        completed = complete_card(description, request)
+        detected = read_manifest_fields(description, package)
+        manifest = onnx.inspect_graph(request.folder / onnx.GRAPH_FILE, completed, detected, "bioimageio")
         request.on_stage("reproducing its test")
         check_reproduction(request.folder, manifest, description, package)
 
 
 def read_description(package: Path) -> v0_5.ModelDescr:
-    """Raises BadInput."""
-    path = next((package / name for name in DESCRIPTIONS if (package / name).is_file()), None)
+    """Read rdf.yaml. Raises BadInput."""
+    path = next((package / name for name in DESCRIPTION_FILES if (package / name).is_file()), None)
     if path is None:
         raise BadInput(
-            f"The package has no {DESCRIPTIONS[0]}.",
+            f"The package has no {DESCRIPTION_FILES[0]}.",
             field="checkpoint",
             remedy="Give a BioImage.IO package as its zip or unpacked.",
         )
     try:
         context = ValidationContext(root=package, file_name=path.name, perform_io_checks=False)
         content = yaml.safe_load(path.read_bytes())
-        found = build_description(content, context=context, format_version="latest")
-    except Exception as error:  # the library raises nearly everything for YAML that is none
+        description = build_description(content, context=context, format_version="latest")
+    except Exception as error:  # for broken YAML the library raises many types
         raise BadInput(f"{path.name} cannot be read: {str(error)[:200]}.", field="checkpoint") from error
-    if not isinstance(found, v0_5.ModelDescr):
-        reason = found.validation_summary.format()[:300] if hasattr(found, "validation_summary") else ""
+    if not isinstance(description, v0_5.ModelDescr):
+        summary = getattr(description, "validation_summary", None)
+        reason = summary.format()[:300] if summary is not None else ""
         raise BadInput(
             f"{path.name} does not describe a model of BioImage.IO. {reason}",
             field="checkpoint",
             remedy="See bioimageio validate-format.",
         )
-    return found
+    return description
 
 
 def read_test_tensor(package: Path, tensor: Any) -> NDArray[Any]:
-    """Raises BadInput."""
+    """Read the test array [N, C, H, W] of an input or output. Raises BadInput."""
     if tensor.test_tensor is None:
         raise BadInput("The package has no test tensors.", field="checkpoint", remedy="Add them to it.")
     path = resolve_inside(package, str(tensor.test_tensor.source))
@@ -97,13 +105,13 @@ def read_test_tensor(package: Path, tensor: Any) -> NDArray[Any]:
         loaded: NDArray[Any] = np.load(path, allow_pickle=False)
         if loaded.ndim == len(AXES) and loaded.size:
             return loaded
-    except Exception as error:  # numpy raises nearly everything for bytes that are no array
+    except Exception as error:  # for bytes that are no array numpy raises many types
         raise BadInput(f"{path.name} cannot be read as an array.", field="checkpoint") from error
     raise BadInput(f"{path.name} is not an image of {len(AXES)} axes.", field="checkpoint")
 
 
 def find_onnx_weights(description: v0_5.ModelDescr, package: Path) -> Path:
-    """The ONNX file. Raises BadInput."""
+    """Return the ONNX file. Raises BadInput."""
     entry = description.weights.onnx
     if entry is None or entry.external_data is not None:
         others = [name for name, weights in description.weights if weights is not None]
@@ -122,10 +130,10 @@ def find_onnx_weights(description: v0_5.ModelDescr, package: Path) -> Path:
     return path
 
 
-def add_package_info(description: v0_5.ModelDescr, request: ImportRequest) -> ImportRequest:
-    """With what the package says of itself."""
+def complete_card(description: v0_5.ModelDescr, request: ImportRequest) -> ImportRequest:
+    """Return the request, the empty fields of its card filled from the package."""
     card = ModelCard(
-        description=request.card.description or (description.description or "")[:DESCRIPTION_CHARACTERS],
+        description=request.card.description or (description.description or "")[:MAX_DESCRIPTION_CHARACTERS],
         licence=request.card.licence or str(description.license or ""),
         source=request.card.source or str(description.id or description.name),
     )
@@ -133,68 +141,83 @@ def add_package_info(description: v0_5.ModelDescr, request: ImportRequest) -> Im
 
 
 def read_manifest_fields(description: v0_5.ModelDescr, package: Path) -> dict[str, Any]:
-    """Fields of the manifest that the package tells. Raises BadInput."""
+    """Return the fields of the manifest that the package describes. Raises BadInput."""
     if len(description.inputs) != 1 or len(description.outputs) != 1:
         raise BadInput(
             f"The package has {len(description.inputs)} inputs and {len(description.outputs)} outputs.",
             field="checkpoint",
             remedy="Only models of one image and one map of classes are served.",
         )
-    image, answer = description.inputs[0], description.outputs[0]
-    for tensor in (image, answer):
+    image, output = description.inputs[0], description.outputs[0]
+    for tensor in (image, output):
         if tuple(axis.type for axis in tensor.axes) != AXES or [a.id for a in tensor.axes[2:]] != ["y", "x"]:
             raise BadInput(
                 f"Its tensor {tensor.id} has axes {', '.join(str(axis.id) for axis in tensor.axes)}.",
                 field="checkpoint",
                 remedy="Only batch, channel, y, x is served: no volumes, no time.",
             )
-    found: dict[str, Any] = read_sizes(image.axes[2:], answer.axes[2:])
-    names = [str(name) for name in answer.axes[1].channel_names]
-    brightest = float(read_test_tensor(package, image).max())
-    found["input"] = build_input(image.preprocessing, len(image.axes[1].channel_names), brightest)
-    return {**found, "classes": names, **build_activation(answer.postprocessing, len(names))}
+    names = [str(name) for name in output.axes[1].channel_names]
+    max_value = float(read_test_tensor(package, image).max())
+    return {
+        **read_sizes(image.axes[2:], output.axes[2:]),
+        "input": build_input(image.preprocessing, len(image.axes[1].channel_names), max_value),
+        "classes": names,
+        **build_activation(output.postprocessing, len(names)),
+    }
 
 
 def read_sizes(inputs: Any, outputs: Any) -> dict[str, Any]:
-    """multiple, and the overlap that keeps the halo out."""
+    """Return `multiple`, `tile`, and the `overlap` that keeps the halo out; nothing where the size is fixed.
+
+    inputs, outputs: the axes y and x.
+    """
     steps = [axis.size.step for axis in inputs if isinstance(axis.size, v0_5.ParameterizedSize)]
     halo = max(getattr(axis, "halo", 0) for axis in outputs)
     multiple = int(np.lcm.reduce([step for step in steps if step] or [1]))
-    if len(steps) < 2:  # a fixed size, which the graph has too
+    if len(steps) < 2:  # a fixed size: the graph says it too
         return {}
-    tile = -(-512 // multiple) * multiple
-    return {"multiple": multiple, "tile": (tile, tile), "overlap": min(0.75, max(0.25, 2 * halo / tile))}
+    tile = -(-DEFAULT_TILE_EDGE_PX // multiple) * multiple
+    overlap = min(MAX_OVERLAP, max(MIN_OVERLAP, 2 * halo / tile))
+    return {"multiple": multiple, "tile": (tile, tile), "overlap": overlap}
 
 
 def check_reproduction(
     folder: Path, manifest: SemanticManifest, description: v0_5.ModelDescr, package: Path
 ) -> None:
-    """Does the bundle, its input prepared by bioimageio.core, answer what the package says, and do the manifest's
-    activation and thresholds do what bioimageio.core does after the network? Raises BrokenModel."""
+    """Check that the bundle reproduces the package's own test. Raises BrokenModel.
+
+    bioimageio.core prepares the input. The output must be the package's test output. The manifest's activation and
+    thresholds must do the same as bioimageio.core's steps after the network.
+    """
     model = SemanticModel(write_manifest(folder, manifest), RuntimeOptions(threads=count_cores()))
-    image, answer = description.inputs[0], description.outputs[0]
+    image, output = description.inputs[0], description.outputs[0]
     sample = create_sample_for_model(description, inputs={image.id: read_test_tensor(package, image)})
     before, after = setup_pre_and_postprocessing(description, dataset_for_initial_statistics=[sample])
     for step in before:
         step(sample)
     prepared = np.asarray(sample.members[image.id].data, np.float32)
-    sample.members[answer.id] = Tensor.from_numpy(model.run(prepared), dims=[axis.id for axis in answer.axes])
+    sample.members[output.id] = Tensor.from_numpy(model.run(prepared), dims=[axis.id for axis in output.axes])
     for step in after:
         step(sample)
-    expected = np.asarray(sample.members[answer.id].data)
+    expected = np.asarray(sample.members[output.id].data)
     ours = model.predict_probabilities(prepared)
-    if manifest.thresholds and any(step.id == "binarize" for step in answer.postprocessing):
+    if manifest.thresholds and any(step.id == "binarize" for step in output.postprocessing):
         ours = (ours >= np.array(manifest.thresholds, np.float32)[:, None, None]).astype(np.float32)
-    check_arrays("bioimageio.core's steps after the network", ours, expected, TOLERANCE)
-    check_arrays("the package's own test output", ours, read_test_tensor(package, answer), PACKAGE_TOLERANCE)
+    check_reproduces("bioimageio.core's steps after the network", ours, expected, TOLERANCE)
+    test_output = read_test_tensor(package, output)
+    check_reproduces("the package's own test output", ours, test_output, PACKAGE_TOLERANCE)
 
 
-def check_arrays(what: str, ours: NDArray[Any], expected: NDArray[Any], tolerance: float) -> None:
+def check_reproduces(what: str, ours: NDArray[Any], expected: NDArray[Any], tolerance: float) -> None:
+    """Raise BrokenModel unless the arrays agree.
+
+    tolerance: largest error over the largest value, or over 1 if that is larger.
+    """
     expected = expected.astype(np.float32)
     if ours.shape == expected.shape:
         wrong = np.abs(ours - expected) > tolerance * max(1.0, float(np.abs(expected).max()))
         binary = set(np.unique(expected)) <= {0.0, 1.0}
-        if not wrong.any() or (binary and wrong.mean() <= DIFFERENT):
+        if not wrong.any() or (binary and wrong.mean() <= MAX_WRONG_SHARE):
             return
     raise BrokenModel(
         f"The imported model does not reproduce {what}.",

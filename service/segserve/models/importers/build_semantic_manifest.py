@@ -1,4 +1,7 @@
-"""What the importers of semantic models share. No torch is needed here."""
+"""Build a semantic model's manifest from what its importer detects and what the user says explicitly.
+
+The importers of semantic models share it. It needs no torch.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +13,9 @@ from segserve.errors import BadInput
 from segserve.models.importers.import_request import ImportRequest
 from segserve.models.manifest import Activation, SemanticManifest
 
-BACKGROUND = "background"  # a class of this name is it
-# What weights and packages may not tell, or tell wrongly.
+# A class of this name is the background.
+BACKGROUND = "background"
+# Fields that weights and packages may not tell, or tell wrongly.
 EXPLICIT_FIELDS = (
     "classes",
     "background",
@@ -26,31 +30,40 @@ EXPLICIT_FIELDS = (
 
 
 def read_explicit_fields(request: ImportRequest) -> dict[str, Any]:
-    """Fields of `SemanticManifest` that the caller gives; they win over what the importer finds. Raises
-    BadInput."""
-    given: Any = {}
+    """Return the fields of `SemanticManifest` that the user sets with --manifest and --classes. Raises BadInput.
+
+    They win over the fields that the importer detects.
+    """
+    explicit: Any = {}
     if request.manifest is not None:
         try:
-            given = yaml.safe_load(request.manifest.read_bytes())
+            explicit = yaml.safe_load(request.manifest.read_bytes())
         except (OSError, yaml.YAMLError) as error:
             raise BadInput(f"{request.manifest} cannot be read: {error}.", field="manifest") from None
-        unknown = [str(key) for key in given if key not in EXPLICIT_FIELDS] if isinstance(given, dict) else []
-        if not isinstance(given, dict) or unknown:
+        is_mapping = isinstance(explicit, dict)
+        unknown = [str(key) for key in explicit if key not in EXPLICIT_FIELDS] if is_mapping else []
+        if not is_mapping or unknown:
             raise BadInput(
                 f"{request.manifest.name} says {', '.join(unknown) or 'nothing'} that an import could use.",
                 field="manifest",
                 remedy=f"Give a mapping with any of {', '.join(EXPLICIT_FIELDS)}.",
             )
-    return {**given, "classes": list(request.classes)} if request.classes else given
+    return {**explicit, "classes": list(request.classes)} if request.classes else explicit
 
 
 def build_semantic_manifest(
-    request: ImportRequest, architecture: str, *, channels: int, classes: int, found: Mapping[str, Any]
+    request: ImportRequest, architecture: str, *, channels: int, classes: int, detected: Mapping[str, Any]
 ) -> SemanticManifest:
-    """The manifest of a network that takes `channels` and answers `classes` channels. found: what the importer
-    knows, fields by name. Where nobody says, one class is sigmoid, and several are softmax. Where nobody names
-    them the first is background; of names, the one that is `background`. Raises BadInput naming what cannot be."""
-    given = read_explicit_fields(request)
+    """Return the manifest of a network. Raises BadInput naming the field that is wrong.
+
+    channels: of its input.
+    classes: channels of its output.
+    detected: the fields that the importer knows, by name. The user's explicit fields win over them.
+
+    Defaults: one class is sigmoid, several are softmax. Among named classes, the one named `background` is the
+    background; among unnamed classes, the first.
+    """
+    explicit = read_explicit_fields(request)
     if channels not in (1, 3):
         raise BadInput(
             f"The network takes {channels} channels.",
@@ -61,8 +74,8 @@ def build_semantic_manifest(
         "classes": ["object"] if classes == 1 else [BACKGROUND, *(f"class {n}" for n in range(1, classes))],
         "activation": Activation.SIGMOID if classes == 1 else Activation.SOFTMAX,
         "input": {"channels": channels},
-        **found,
-        **given,
+        **detected,
+        **explicit,
     }
     if not isinstance(fields["classes"], list | tuple):
         raise BadInput(
@@ -72,13 +85,13 @@ def build_semantic_manifest(
         fields["background"] = list(fields["classes"]).index(BACKGROUND)
     if len(fields["classes"]) != classes:
         raise BadInput(
-            f"The network answers {classes} channels, and {len(fields['classes'])} classes are named.",
+            f"The network returns {classes} channels, and {len(fields['classes'])} classes are named.",
             field="classes",
             remedy=f"Name {classes}, in the order of the channels.",
         )
     try:
-        if "input" in given:
-            fields["input"] = {"channels": channels, **given["input"]}
+        if "input" in explicit:
+            fields["input"] = {"channels": channels, **explicit["input"]}
         manifest = SemanticManifest.model_validate(
             {"name": request.name, "architecture": architecture, "files": {}, **vars(request.card), **fields}
         )

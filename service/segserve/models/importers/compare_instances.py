@@ -1,4 +1,4 @@
-"""Is an exported Mask R-CNN the one that torchvision computes?"""
+"""The comparison of an exported Mask R-CNN with torchvision's own: features, boxes, scores and masks on noise."""
 
 from typing import Any
 
@@ -16,34 +16,39 @@ from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.settings import count_cores
 from segserve.types import Size
 
-SHAPE, SIZE = (256, 320), Size(250, 301)  # of the noise, and of the part of it that stands for the image
-MASKS = 8
-TOLERANCE = 1e-3  # largest error over the largest value; of boxes, over the longer side
-UNLIKE = 0.01  # of the regions: where two are nearly as good, rounding decides which is among the best
+# Height and width of the noise, and of the part of it that is the image; the rest is padding.
+SHAPE = (256, 320)
+SIZE = Size(250, 301)
+MASK_COUNT = 8
+# Largest error over the largest value; of boxes, over the longer side.
+TOLERANCE = 1e-3
+# Of two regions with nearly equal scores, rounding decides which one is among the best.
+MAX_UNMATCHED_SHARE = 0.01
 
 
 def compare_mask_rcnn(bundle: Bundle, network: Any) -> None:
-    """Run both on noise. Raises BrokenModel, naming what differs by how much."""
+    """Run the bundle and torchvision's network on noise. Raises BrokenModel, naming what differs by how much."""
     model = InstancesModel(bundle, RuntimeOptions(threads=count_cores()))
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, *SHAPE, generator=generator)
-    corners = torch.rand(MASKS, 2, generator=generator) * 150
-    boxes = torch.cat([corners, corners + 20 + torch.rand(MASKS, 2, generator=generator) * 80], 1)
-    labels = torch.arange(MASKS) % (network.roi_heads.box_predictor.cls_score.out_features - 1) + 1
+    corners = torch.rand(MASK_COUNT, 2, generator=generator) * 150
+    boxes = torch.cat([corners, corners + 20 + torch.rand(MASK_COUNT, 2, generator=generator) * 80], 1)
+    labels = torch.arange(MASK_COUNT) % (network.roi_heads.box_predictor.cls_score.out_features - 1) + 1
     with torch.no_grad():
-        features, regions = library_regions(network, image)
-        masks = library_masks(network, features, boxes, labels)
+        features, regions = run_library_regions(network, image)
+        masks = run_library_masks(network, features, boxes, labels)
     ours = model.detect(image.numpy(), SIZE)
     theirs = {name: feature.numpy() for name, feature in zip(FEATURE_NAMES, features.values(), strict=False)}
     for name, expected in theirs.items():
         check_error(f"feature {name}", error_over_max(ours.features[name], expected), TOLERANCE)
-    check_error("boxes and scores", unmatched_share(region_rows(ours.boxes, ours.scores), regions), UNLIKE)
-    found = model.predict_masks(theirs, boxes.numpy(), labels.numpy())
-    check_error("masks", error_over_max(found, masks.numpy()), TOLERANCE)
+    share = unmatched_share(region_rows(ours.boxes, ours.scores), regions)
+    check_error("boxes and scores", share, MAX_UNMATCHED_SHARE)
+    our_masks = model.predict_masks(theirs, boxes.numpy(), labels.numpy())
+    check_error("masks", error_over_max(our_masks, masks.numpy()), TOLERANCE)
 
 
-def library_regions(network: Any, image: Tensor) -> tuple[dict[str, Tensor], NDArray[Any]]:
-    """The library's own features, and its regions as `region_rows`."""
+def run_library_regions(network: Any, image: Tensor) -> tuple[dict[str, Tensor], NDArray[Any]]:
+    """Return the library's own features, and its regions as `region_rows` returns them."""
     sizes, heads = [(SIZE.height, SIZE.width)], network.roi_heads
     features = network.backbone(image)
     proposals, _ = network.rpn(ImageList(image, sizes), features)
@@ -53,8 +58,8 @@ def library_regions(network: Any, image: Tensor) -> tuple[dict[str, Tensor], NDA
     return features, region_rows(inside.numpy(), torch.softmax(logits, -1).numpy())
 
 
-def library_masks(network: Any, features: dict[str, Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-    """The library's own masks [M, m, m] of boxes [M, 4]."""
+def run_library_masks(network: Any, features: dict[str, Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+    """Return the library's own masks [M, m, m] for boxes [M, 4] and labels [M]."""
     heads = network.roi_heads
     pooled = heads.mask_roi_pool(features, [boxes], [(SIZE.height, SIZE.width)])
     logits = heads.mask_predictor(heads.mask_head(pooled))
@@ -62,11 +67,11 @@ def library_masks(network: Any, features: dict[str, Tensor], boxes: Tensor, labe
 
 
 def region_rows(boxes: NDArray[Any], scores: NDArray[Any]) -> NDArray[Any]:
-    """A row for each of N regions: the classes' boxes [N, C, 4], from 0 to about 1, and scores [N, C]."""
+    """Return a row for each of N regions: the classes' boxes [N, C, 4], from 0 to about 1, and scores [N, C]."""
     return np.concatenate([boxes.reshape(len(boxes), -1) / max(SHAPE), scores], axis=1)
 
 
 def unmatched_share(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
-    """The share of regions that the other side does not have, whatever their order."""
+    """Return the share of regions that the other side does not have, in any order; the larger one of both sides."""
     distances = cdist(theirs, ours, "chebyshev")
     return max(float((distances.min(axis) > TOLERANCE).mean()) for axis in (0, 1))

@@ -1,4 +1,4 @@
-"""Semantic networks in torch to bundles."""
+"""Export a semantic network from torch, and compare the bundle with the network."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +13,16 @@ from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 from segserve.settings import count_cores
 
-TOLERANCE = 1e-4  # largest error over the largest value
-SHAPES = ((1, 4, 6), (2, 3, 2))  # images, height and width in multiples; neither is the exported example's
+# Largest error over the largest value.
+TOLERANCE = 1e-4
+# Images, height and width in multiples. Neither shape is that of the example that was traced.
+SHAPES = ((1, 4, 6), (2, 3, 2))
 
 
 def export_and_compare(
     network: nn.Module, folder: Path, manifest: SemanticManifest, on_stage: Callable[[str], None]
 ) -> None:
-    """Export and compare. Raises BrokenModel where the bundle does not answer as the network does."""
+    """Export the network and compare. Raises BrokenModel where the bundle's output differs from the network's."""
     on_stage("writing the ONNX graph")
     bundle = export_semantic(network.eval(), folder, manifest)
     on_stage("comparing with the library")

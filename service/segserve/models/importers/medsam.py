@@ -1,7 +1,7 @@
-"""MedSAM: SAM vit_b fine-tuned on medical images, which it sees in a way of its own.
+"""Import MedSAM: SAM vit_b fine-tuned on medical images, with its own way of preparing them.
 
-Its inference script (bowang-lab/MedSAM, MedSAM_Inference.py) fills the square whatever the image's shape,
-maps the smallest and largest value to 0 and 1, and applies no mean and deviation. It was trained on boxes.
+Its inference script (bowang-lab/MedSAM, MedSAM_Inference.py) stretches an image of any shape to the square, maps the
+smallest and largest value to 0 and 1, and applies no mean and deviation. It was trained on boxes.
 """
 
 from pathlib import Path

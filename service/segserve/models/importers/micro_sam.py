@@ -1,11 +1,11 @@
-"""Segment Anything for Microscopy: a SAM or MobileSAM with a decoder for automatic instance segmentation.
+"""Import Segment Anything for Microscopy (micro-sam): SAM or MobileSAM with a decoder for automatic segmentation (AIS).
 
-Checkpoints hold both as `model_state` and `decoder_state` (micro-sam's `export_custom_sam_model` and its
+A checkpoint holds both as `model_state` and `decoder_state` (micro-sam's `export_custom_sam_model` and its
 training), or the decoder is published as a file of its own. The decoder is torch_em's UNETR on the embedding
 alone, built by micro-sam.
 
-micro-sam never puts its decoder into eval mode, so that its batch norms take the statistics of the image at hand,
-and stretches every image's values to 0 to 255. Bundles do both, since the models are judged and used that way.
+micro-sam never puts its decoder into eval mode, so the batch norms take the statistics of the current image. It also
+stretches every image's values to 0 to 255. Bundles do both, because the models are evaluated and used that way.
 """
 
 import importlib
@@ -28,7 +28,7 @@ from segserve.models.importers.read_checkpoint import (
     select_tensors,
     unwrap_state_dict,
 )
-from segserve.models.importers.sam import IMPORTER as SAM
+from segserve.models.importers.sam import IMPORTER as SAM_IMPORTER
 from segserve.models.importers.sam import SamImporter
 from segserve.models.manifest import PromptableManifest
 
@@ -36,14 +36,16 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about optional parts that are not installed
     from micro_sam.instance_segmentation import get_decoder
 
-UNDER = "decoder_state"
-PREFIX = f"{UNDER}."  # of the decoder's tensors beside the model's, as `MicroSamImporter.read` joins them
-STRETCH = (0.0, 100.0)  # percentiles that become 0 and 255, as micro-sam's `_to_image` does
-TINY_VIT = "image_encoder.layers."
+DECODER_KEY = "decoder_state"
+# The prefix of the decoder's tensors where `MicroSamImporter.read` joins them with the model's.
+DECODER_PREFIX = f"{DECODER_KEY}."
+# The percentiles that become 0 and 255, as in micro-sam's `_to_image`.
+STRETCH_PERCENTILES = (0.0, 100.0)
+TINY_VIT_PREFIX = "image_encoder.layers."
 
 
 class MicroSamAisDecoder(nn.Module):
-    """embedding [1, C, g, g] -> maps [1, 3, h, h], of micro-sam's decoder before it goes to an image's size."""
+    """micro-sam's decoder without its resizing to the image: embedding [1, C, g, g] -> maps [1, 3, h, h]."""
 
     def __init__(self, decoder: Any) -> None:
         super().__init__()
@@ -55,70 +57,77 @@ class MicroSamAisDecoder(nn.Module):
 
 
 class MicroSamNetwork(nn.Module):
-    """sam: the promptable part, built by `family`."""
+    """The promptable part and the automatic decoder. sam: built by `importer`."""
 
-    def __init__(self, family: SamImporter, sam: Any, maps: MicroSamAisDecoder) -> None:
+    def __init__(self, importer: SamImporter, sam: Any, ais_decoder: MicroSamAisDecoder) -> None:
         super().__init__()
-        self.family, self.sam, self.maps = family, sam, maps
+        self.importer, self.sam, self.ais_decoder = importer, sam, ais_decoder
 
 
 class MicroSamImporter(PromptableImporter):
     def read(self, checkpoint: Path, decoder: Path | None) -> StateDict:
-        """decoder: the file that holds it; None where the checkpoint does. Raises BadInput."""
+        """Return the tensors of the model and of its decoder. Raises BadInput.
+
+        decoder: the file that holds the decoder; None where the checkpoint does.
+        """
         loaded = load_untrusted(checkpoint)
-        found = loaded.get(UNDER) if isinstance(loaded, Mapping) else None
+        decoder_state = loaded.get(DECODER_KEY) if isinstance(loaded, Mapping) else None
         if decoder is not None:
-            found = load_untrusted(decoder)
-            found = found.get(UNDER, found) if isinstance(found, Mapping) else None
-        automatic = select_tensors(found)
+            content = load_untrusted(decoder)
+            decoder_state = content.get(DECODER_KEY, content) if isinstance(content, Mapping) else None
+        automatic = select_tensors(decoder_state)
         if not automatic:
             raise BadInput(
                 f"{(decoder or checkpoint).name} holds no decoder for automatic instance segmentation.",
                 field="decoder" if decoder else "checkpoint",
-                remedy=f"Expected tensors under {UNDER!r}, or the decoder's file with --decoder. Without one: "
+                remedy=f"Expected tensors under {DECODER_KEY!r}, or the decoder's file with --decoder. Without one: "
                 "import it as sam or mobile_sam.",
             )
-        return {**unwrap_state_dict(loaded), **{f"{PREFIX}{key}": value for key, value in automatic.items()}}
+        return {**unwrap_state_dict(loaded), **{f"{DECODER_PREFIX}{key}": v for key, v in automatic.items()}}
 
     def build(self, state: StateDict, variant: str | None) -> tuple[Any, str]:
-        model = {key: value for key, value in state.items() if not key.startswith(PREFIX)}
-        family = SAM
-        if any(key.startswith(TINY_VIT) for key in model):
-            family = importlib.import_module(f"{__package__}.{CheckpointKind.MOBILE_SAM}").IMPORTER
-        sam, architecture = family.build(model, variant)
-        automatic = {key[len(PREFIX) :]: value for key, value in state.items() if key.startswith(PREFIX)}
+        model = {key: value for key, value in state.items() if not key.startswith(DECODER_PREFIX)}
+        importer = SAM_IMPORTER
+        if any(key.startswith(TINY_VIT_PREFIX) for key in model):
+            importer = importlib.import_module(f"{__package__}.{CheckpointKind.MOBILE_SAM}").IMPORTER
+        sam, architecture = importer.build(model, variant)
+        automatic = {
+            key.removeprefix(DECODER_PREFIX): value
+            for key, value in state.items()
+            if key.startswith(DECODER_PREFIX)
+        }
         try:
             decoder = get_decoder(sam.image_encoder, automatic, device="cpu")
-        except (RuntimeError, KeyError) as error:  # what is missing, or of another shape
+        except (RuntimeError, KeyError) as error:  # a tensor is missing, or has another shape
             raise BadInput(
                 f"The decoder does not fit micro-sam's: {str(error).splitlines()[0]}",
                 field="checkpoint",
                 remedy="Is it the decoder of this very model?",
             ) from error
-        del decoder.postprocess_masks  # it holds the encoder, and copies would too
-        return MicroSamNetwork(family, sam, MicroSamAisDecoder(decoder)), architecture
+        del decoder.postprocess_masks  # it refers to the encoder, so every copy would hold the encoder too
+        return MicroSamNetwork(importer, sam, MicroSamAisDecoder(decoder)), architecture
 
     def export(self, network: Any, folder: Path, *, name: str, architecture: str, card: ModelCard) -> Bundle:
-        bundle = network.family.export(network.sam, folder, name=name, architecture=architecture, card=card)
+        bundle = network.importer.export(network.sam, folder, name=name, architecture=architecture, card=card)
         manifest = bundle.expect(PromptableManifest)
-        preprocess = manifest.preprocess.model_copy(update={"stretch_percentiles": STRETCH})
+        preprocess = manifest.preprocess.model_copy(update={"stretch_percentiles": STRETCH_PERCENTILES})
         bundle = write_manifest(folder, manifest.model_copy(update={"preprocess": preprocess}))
-        return add_ais_decoder(replace_instance_norms(network.maps), bundle)
+        return add_ais_decoder(replace_instance_norms(network.ais_decoder), bundle)
 
     def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = network.family.encode(network.sam, image)
-        return found
+        features: dict[str, Tensor] = network.importer.encode(network.sam, image)
+        return features
 
     def promptable(self, network: Any) -> nn.Module:
         sam: nn.Module = network.sam
         return sam
 
     def decoder(self, network: Any) -> tuple[Any, Any]:
-        parts: tuple[Any, Any] = network.family.decoder(network.sam)
+        parts: tuple[Any, Any] = network.importer.decoder(network.sam)
         return parts
 
     def predict_ais_maps(self, network: Any, features: dict[str, Tensor]) -> Tensor | None:
-        maps: Tensor = network.maps(features["embedding"])
+        maps: Tensor = network.ais_decoder(features["embedding"])
         return maps
 
 

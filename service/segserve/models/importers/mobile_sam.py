@@ -1,4 +1,4 @@
-"""MobileSAM: SAM's prompt encoder and decoder behind a TinyViT."""
+"""Import MobileSAM: SAM's prompt encoder and decoder with a TinyViT as image encoder."""
 
 import warnings
 from typing import Any
@@ -8,7 +8,7 @@ from segserve.models.importers.read_checkpoint import StateDict, load_weights
 from segserve.models.importers.sam import PARTS, SamImporter
 
 with warnings.catch_warnings():
-    # It imports timm by names that timm deprecates, and registers models that timm has meanwhile.
+    # It imports timm under deprecated names, and registers models that timm has itself by now.
     warnings.simplefilter("ignore")
     from mobile_sam import sam_model_registry
 
@@ -21,7 +21,7 @@ class MobileSamImporter(SamImporter):
             raise BadInput(
                 f"MobileSAM has no variant {variant!r}.", field="variant", remedy=f"Known: {VARIANT}."
             )
-        # load_weights ends with eval(), which is when TinyViT looks its attention biases up.
+        # TinyViT looks up its attention biases in eval(), which load_weights calls last.
         return load_weights(sam_model_registry[VARIANT](), state, "MobileSAM vit_t", PARTS), VARIANT
 
 

@@ -1,5 +1,7 @@
-"""Any ONNX graph with an image [N, C, H, W] in and a value for each class and pixel [N, K, H, W] out, such as
-TransUNet's. Only ONNX Runtime looks into it."""
+"""Import any ONNX graph that maps an image [N, C, H, W] to a value for each class and pixel [N, K, H, W].
+
+TransUNet is an example. Only ONNX Runtime reads the graph.
+"""
 
 import shutil
 from pathlib import Path
@@ -18,11 +20,13 @@ from segserve.types import Float32
 
 GRAPH_FILE = "model.onnx"
 MAX_MULTIPLE = 1024
-TRIAL_EDGE_PX = 256  # pixels a side, where the graph leaves that open
+DEFAULT_MULTIPLE = 32
+# Edge of the trial image, where the graph does not fix it.
+TRIAL_EDGE_PX = 256
 
 
 def write_bundle(request: ImportRequest) -> None:
-    """Raises BadInput where it is no such graph."""
+    """Write the bundle of a graph, after one trial run. Raises BadInput where it is no such graph."""
     if request.variant is not None:
         raise BadInput("An ONNX graph has no variants.", field="variant", remedy="Leave --variant out.")
     if not request.checkpoint.is_file():
@@ -36,9 +40,12 @@ def write_bundle(request: ImportRequest) -> None:
 
 
 def inspect_graph(
-    path: Path, request: ImportRequest, found: dict[str, Any], architecture: str
+    path: Path, request: ImportRequest, detected: dict[str, Any], architecture: str
 ) -> SemanticManifest:
-    """What the graph, run once on noise, shows of itself. found: what else is known. Raises BadInput."""
+    """Run the graph once on noise, and return the manifest with what this shows. Raises BadInput.
+
+    detected: fields of the manifest that are known already.
+    """
     try:
         graph = OnnxGraph(path, RuntimeOptions(threads=count_cores()))
     except BrokenModel as error:
@@ -48,11 +55,10 @@ def inspect_graph(
             remedy="Give one .onnx file that holds its weights itself.",
         ) from error
     channels, shape = read_input_shape(graph)
-    sizes: dict[str, Any] = dict(found)
+    detected = dict(detected)
     if shape is not None:
-        sizes |= {"fixed": True, "tile": shape, "multiple": 1}
-    asked = {**sizes, **read_explicit_fields(request)}
-    multiple = asked.get("multiple", 32)
+        detected |= {"fixed": True, "tile": shape, "multiple": 1}
+    multiple = {**detected, **read_explicit_fields(request)}.get("multiple", DEFAULT_MULTIPLE)
     if not isinstance(multiple, int) or not 1 <= multiple <= MAX_MULTIPLE:
         raise BadInput(
             f"multiple cannot be {multiple!r}.",
@@ -61,20 +67,18 @@ def inspect_graph(
         )
     height, width = shape or (max(1, round(TRIAL_EDGE_PX / multiple)) * multiple,) * 2
     noise = np.random.default_rng(0).random((1, channels, height, width), dtype=np.float32)
-    answer = run_once(graph, noise)
-    sizes.setdefault("activation", guess_activation(answer))
+    output = run_once(graph, noise)
+    detected.setdefault("activation", guess_activation(output))
     manifest = build_semantic_manifest(
-        request, architecture, channels=channels, classes=answer.shape[1], found=sizes
+        request, architecture, channels=channels, classes=output.shape[1], detected=detected
     )
     if shape is not None and (not manifest.fixed or manifest.tile != shape):
-        raise BadInput(
-            f"The graph takes {shape[0]} x {shape[1]} alone.", field="tile", remedy="Leave it out."
-        )
+        raise BadInput(f"The graph takes only {shape[0]} x {shape[1]}.", field="tile", remedy="Leave it out.")
     return manifest
 
 
 def read_input_shape(graph: OnnxGraph) -> tuple[int, tuple[int, int] | None]:
-    """(channels, (height, width) where the graph fixes them). Raises BadInput."""
+    """Return (channels, (height, width)); None in place of a size that the graph does not fix. Raises BadInput."""
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise BadInput(
             f"The graph has inputs {', '.join(graph.inputs)} and outputs {', '.join(graph.outputs)}.",
@@ -101,9 +105,9 @@ def read_input_shape(graph: OnnxGraph) -> tuple[int, tuple[int, int] | None]:
 
 
 def run_once(graph: OnnxGraph, images: Float32) -> Float32:
-    """Raises BadInput where that is no [N, K, H, W] float32."""
+    """Run the graph and return its output. Raises BadInput where that is not [N, K, H, W] float32."""
     try:
-        [answer] = graph.run({graph.inputs[0]: images}).values()
+        [output] = graph.run({graph.inputs[0]: images}).values()
     except Exception as error:  # ONNX Runtime's errors share no base class
         raise BadInput(
             f"The graph fails on an image of {images.shape[2]} x {images.shape[3]}: {str(error)[:200]}.",
@@ -111,17 +115,17 @@ def run_once(graph: OnnxGraph, images: Float32) -> Float32:
             remedy="Say in --manifest which 'multiple' its height and width must have.",
         ) from error
     size = images.shape[2:]
-    if answer.ndim != 4 or answer.dtype != np.float32 or answer.shape[2:] != size or answer.shape[0] != 1:
+    if output.ndim != 4 or output.dtype != np.float32 or output.shape[2:] != size or output.shape[0] != 1:
         raise BadInput(
-            f"The graph answers {answer.dtype} of shape {list(answer.shape)} for an image of {size[0]} x {size[1]}.",
+            f"The graph returns {output.dtype} of shape {list(output.shape)} for an image of {size[0]} x {size[1]}.",
             field="checkpoint",
             remedy="Export it with an output of float32 [N, K, H, W]: a value for each class, not the class.",
         )
-    return answer
+    return output
 
 
-def guess_activation(answer: Float32) -> Activation:
-    """Values of 0 to 1 are probabilities already; otherwise one channel is sigmoid, several softmax."""
-    if answer.min() >= 0 and answer.max() <= 1:
+def guess_activation(output: Float32) -> Activation:
+    """Guess the activation: none for values from 0 to 1, otherwise sigmoid for one channel and softmax for several."""
+    if output.min() >= 0 and output.max() <= 1:
         return Activation.NONE
-    return Activation.SIGMOID if answer.shape[1] == 1 else Activation.SOFTMAX
+    return Activation.SIGMOID if output.shape[1] == 1 else Activation.SOFTMAX

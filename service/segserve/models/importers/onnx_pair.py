@@ -1,4 +1,7 @@
-"""Published ONNX pairs to bundles: taken over as they are, once they have answered a click. Needs no torch."""
+"""Import a published ONNX pair, an encoder and a decoder: copy both files, then decode one test click.
+
+Needs no torch.
+"""
 
 import shutil
 from collections.abc import Callable
@@ -18,12 +21,13 @@ from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.settings import count_cores
 
 INPUT_SIZE = 1024
-TOKENS = {1: (0,), 3: (1, 2, 3), 4: (0, 1, 2, 3)}  # by how many masks a graph gives
+# The number of masks that a graph returns -> their mask tokens.
+TOKENS_BY_COUNT = {1: (0,), 3: (1, 2, 3), 4: (0, 1, 2, 3)}
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class OnnxPairKind(StrEnum):
-    """Whose export it is; see `models.onnx_pair_model` for the interfaces."""
+    """The kinds of ONNX pairs, by the project that exported them; `models.onnx_pair_model` has the interfaces."""
 
     SAM = "sam_onnx"
     SAM2 = "sam2_onnx"
@@ -32,6 +36,8 @@ class OnnxPairKind(StrEnum):
 
 @dataclass(frozen=True)
 class OnnxPairRecipe:
+    """How a pair is described in the manifest."""
+
     kind: ModelKind
     runtime: BundleRuntime
     preprocess: PreprocessEntry
@@ -48,7 +54,7 @@ RECIPES = {
         BundleRuntime.STOCK,
         PreprocessEntry(input_size=INPUT_SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD, resize="stretch"),
     ),
-    # Its graph normalises by itself.
+    # Its graph normalises the image itself.
     OnnxPairKind.EFFICIENT_SAM: OnnxPairRecipe(
         ModelKind.SAM,
         BundleRuntime.EFFICIENT_SAM,
@@ -70,7 +76,12 @@ def import_onnx_pair(
     input_size: int = INPUT_SIZE,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
-    """Copy both files into the bundle `models_dir/name`. Raises BadInput where they are not such a pair."""
+    """Copy both files into the bundle `models_dir/name`. Raises BadInput where they are not such a pair.
+
+    replace: whether an existing model of that name may be replaced.
+    input_size: edge of the encoder's input, pixels.
+    on_stage: called with the name of each stage as it begins.
+    """
     recipe = RECIPES[pair]
     with new_bundle(models_dir, name, replace=replace) as folder:
         on_stage("copying the graphs")
@@ -82,7 +93,7 @@ def import_onnx_pair(
             runtime=recipe.runtime,
             architecture=architecture or pair,
             preprocess=recipe.preprocess.model_copy(update={"input_size": input_size}),
-            dims=Dims(embedding=(0, 0, 0), low=input_size // 4),  # the embedding's are found out below
+            dims=Dims(embedding=(0, 0, 0), low=input_size // 4),  # the embedding is measured below
             files={},
             **vars(card or ModelCard()),
         )
@@ -94,7 +105,7 @@ def import_onnx_pair(
 
 
 def measure_dims(bundle: Bundle) -> Dims:
-    """Encode a grey image and click on it: the shapes that come back, or BadInput."""
+    """Encode a grey image, decode one click, and return the shapes of the results. Raises BadInput if that fails."""
     manifest = bundle.expect(PromptableManifest)
     size = manifest.preprocess.input_size
     options = RuntimeOptions(threads=count_cores())
@@ -106,8 +117,10 @@ def measure_dims(bundle: Bundle) -> Dims:
         _, scores, *_ = model.run_decoder(model.prepare(features, None), click, np.ones(1, np.float32))
         shapes = [tuple(array.shape) for array in features.values()]
         low = manifest.dims.low
-        return Dims(embedding=shapes[0], low=low, high_res=tuple(shapes[1:]), masks=TOKENS[scores.size])
-    except Exception as error:  # whatever ONNX Runtime raises for inputs and shapes that do not fit
+        return Dims(
+            embedding=shapes[0], low=low, high_res=tuple(shapes[1:]), masks=TOKENS_BY_COUNT[scores.size]
+        )
+    except Exception as error:  # for inputs and shapes that do not fit, ONNX Runtime raises many types
         raise BadInput(
             "These files are not an encoder and a decoder that fit together.",
             field="checkpoint",

@@ -1,4 +1,7 @@
-"""Reading untrusted checkpoints: tensors only, never code."""
+"""Read state dicts from untrusted checkpoints: tensors only, never code.
+
+A pickle can run code when it is read. torch.load with weights_only=True refuses everything but tensors.
+"""
 
 import pickle
 import warnings
@@ -15,14 +18,16 @@ from segserve.errors import BadInput
 
 StateDict = dict[str, Tensor]
 
-# Where training scripts keep the weights: torch_em (micro-sam), MedSAM, lightning and others, SAM 2.
-MAX_NESTING = 8  # wrappers around weights
-WEIGHTS_UNDER = ("model_state", "model_state_dict", "state_dict", "model")
-MAX_LISTED_KEYS = 3  # names of keys in a message
+# The keys under which training scripts store the weights: torch_em (micro-sam), MedSAM, lightning and others, SAM 2.
+WEIGHT_KEYS = ("model_state", "model_state_dict", "state_dict", "model")
+# Wrappers around the weights. A dict may hold itself, so there must be a limit.
+MAX_NESTING = 8
+# Names of keys in an error message.
+MAX_LISTED_KEYS = 3
 
 
 def read_checkpoint(path: Path) -> StateDict:
-    """The tensors of a checkpoint by name, wrappers and their prefixes taken off. Raises BadInput."""
+    """Return the tensors of a checkpoint by name, without wrappers and their prefixes. Raises BadInput."""
     if not path.is_file():
         raise BadInput(
             f"There is no file {path}.", field="checkpoint", remedy="Give the path of a checkpoint."
@@ -32,17 +37,18 @@ def read_checkpoint(path: Path) -> StateDict:
         raise BadInput(
             f"{path.name} holds no tensors.",
             field="checkpoint",
-            remedy=f"Expected a state dict, or one under {', '.join(map(repr, WEIGHTS_UNDER))}.",
+            remedy=f"Expected a state dict, or one under {', '.join(map(repr, WEIGHT_KEYS))}.",
         )
     return state
 
 
 def load_untrusted(path: Path) -> Any:
+    """Load the file's content without running code. Raises BadInput."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles that are refused a moment later
+            warnings.simplefilter("ignore")  # about pickles, which are refused a moment later
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise BadInput(
@@ -51,7 +57,7 @@ def load_untrusted(path: Path) -> Any:
             remedy="Save the weights alone where you trust the file: torch.save(model.state_dict(), ...), "
             "or as safetensors.",
         ) from error
-    except Exception as error:  # bytes that are no checkpoint make the readers fail in any way
+    except Exception as error:  # for bytes that are no checkpoint the readers raise many types
         raise BadInput(
             f"{path.name} cannot be read as a checkpoint.",
             field="checkpoint",
@@ -60,11 +66,11 @@ def load_untrusted(path: Path) -> Any:
 
 
 def unwrap_state_dict(loaded: Any) -> StateDict:
-    """The innermost dict of tensors, without the prefixes that wrappers put before every key."""
-    for _ in range(MAX_NESTING):  # a dict may hold itself
+    """Return the innermost dict of tensors, without the prefixes that wrappers put before every key."""
+    for _ in range(MAX_NESTING):
         if not isinstance(loaded, Mapping):
             break
-        inner = next((loaded[k] for k in WEIGHTS_UNDER if isinstance(loaded.get(k), Mapping)), None)
+        inner = next((loaded[k] for k in WEIGHT_KEYS if isinstance(loaded.get(k), Mapping)), None)
         if inner is None:
             break
         loaded = inner
@@ -72,7 +78,7 @@ def unwrap_state_dict(loaded: Any) -> StateDict:
 
 
 def select_tensors(loaded: Any) -> StateDict:
-    """Those of a state dict, without data parallel's prefix; none where it is no dict."""
+    """Return the tensors of a state dict, without data parallel's prefix; none where it is not a dict."""
     if not isinstance(loaded, Mapping):
         return {}
     state = {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
@@ -80,15 +86,19 @@ def select_tensors(loaded: Any) -> StateDict:
 
 
 def strip_prefix(state: StateDict, prefix: str) -> StateDict:
-    """The keys under `prefix`, if there are any: what is beside them belongs to the wrapper."""
+    """Return the tensors under `prefix` without it, if there are any: the others belong to the wrapper.
+
+    If there are none, return the state unchanged.
+    """
     return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)} or state
 
 
-def load_weights(network: nn.Module, state: StateDict, what: str, own: Iterable[str]) -> nn.Module:
-    """`state` loaded into `network`, in eval mode. Raises BadInput for what is missing or of another shape.
+def load_weights(network: nn.Module, state: StateDict, what: str, parts: Iterable[str]) -> nn.Module:
+    """Load `state` into `network` and return it, in eval mode. Raises BadInput for a missing or misshapen tensor.
 
-    own: prefixes of the network's own parts. A key under them that the network does not have (adapters, LoRA)
-    would silently change the model if it were left out, so it is refused; any other is left out.
+    what: the name of the network, for the message.
+    parts: prefixes of the network's own parts. An unknown key under them (adapters, LoRA) is refused, because leaving it
+        out would silently change the model. Any other unknown key is left out.
     """
     expected = network.state_dict()
     missing = [key for key in expected if key not in state]
@@ -97,7 +107,7 @@ def load_weights(network: nn.Module, state: StateDict, what: str, own: Iterable[
         for k in expected
         if k in state and state[k].shape != expected[k].shape
     ]
-    unknown = [k for k in state if k not in expected and k.startswith(tuple(own))]
+    unknown = [k for k in state if k not in expected and k.startswith(tuple(parts))]
     for problem, keys in (("lacks", missing), ("has another shape:", shapes), ("has more than", unknown)):
         if keys:
             more = f" and {len(keys) - MAX_LISTED_KEYS} more" if len(keys) > MAX_LISTED_KEYS else ""

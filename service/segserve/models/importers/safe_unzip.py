@@ -1,4 +1,7 @@
-"""Reading zip archives from strangers: nothing leaves the folder, nothing is larger than it may be."""
+"""Unpack zip archives from strangers.
+
+No file is written outside the folder (zip slip), and no archive unpacks to more than a limit (zip bomb).
+"""
 
 import stat
 import zipfile
@@ -7,25 +10,29 @@ from pathlib import Path, PurePosixPath
 from segserve.errors import BadInput, TooLarge
 
 MAX_FILES = 1000
-MAX_BYTES = 4 << 30  # unpacked
-CHUNK = 1 << 20
+# Of all files together, unpacked.
+MAX_BYTES = 4 << 30
+CHUNK_BYTES = 1 << 20
 
 
 def unpack_zip(archive: Path, folder: Path) -> None:
-    """Raises BadInput for what is no sound zip, or names files outside the folder, links or devices; TooLarge where
-    more comes out than is allowed, whatever the archive says of itself. Files already written stay in `folder`,
-    which the caller throws away."""
+    """Unpack an archive into `folder`.
+
+    Raises BadInput for a damaged zip, or one with links, devices or names outside the folder. Raises TooLarge where
+    the unpacked bytes exceed the limit, whatever sizes the archive names. After an error the files written so far stay
+    in `folder`; the caller deletes it.
+    """
     try:
         with zipfile.ZipFile(archive) as opened:
             entries = [entry for entry in opened.infolist() if not entry.is_dir()]
             if len(entries) > MAX_FILES:
                 raise TooLarge(f"{archive.name} holds {len(entries)} files.", field="checkpoint")
-            left = MAX_BYTES
+            budget_bytes = MAX_BYTES
             for entry in entries:
-                left = unpack_entry(opened, entry, folder, left)
+                budget_bytes = unpack_entry(opened, entry, folder, budget_bytes)
     except BadInput:
         raise
-    except Exception as error:  # zipfile and zlib raise nearly everything when given damaged bytes
+    except Exception as error:  # for damaged bytes zipfile and zlib raise many types
         raise BadInput(
             f"{archive.name} cannot be read as a zip archive.",
             field="checkpoint",
@@ -33,8 +40,8 @@ def unpack_zip(archive: Path, folder: Path) -> None:
         ) from error
 
 
-def unpack_entry(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, left: int) -> int:
-    """Unpack one file of at most `left` bytes; how many are left after it."""
+def unpack_entry(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, budget_bytes: int) -> int:
+    """Unpack one file of at most `budget_bytes`. Returns the rest of the budget. Raises BadInput, TooLarge."""
     name = PurePosixPath(entry.filename)
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if name.is_absolute() or ".." in name.parts or "\\" in entry.filename or ":" in entry.filename:
@@ -52,20 +59,20 @@ def unpack_entry(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, 
     target = folder / name
     target.parent.mkdir(parents=True, exist_ok=True)
     with opened.open(entry) as source, target.open("xb") as file:
-        while chunk := source.read(CHUNK):
-            left -= len(chunk)
-            if left < 0:
+        while chunk := source.read(CHUNK_BYTES):
+            budget_bytes -= len(chunk)
+            if budget_bytes < 0:
                 raise TooLarge(
                     f"The archive unpacks to more than {MAX_BYTES >> 30} GiB.",
                     field="checkpoint",
                     remedy="Import the weights alone.",
                 )
             file.write(chunk)
-    return left
+    return budget_bytes
 
 
 def resolve_inside(folder: Path, name: str) -> Path:
-    """A file of an unpacked package. Raises BadInput where it lies elsewhere or does not exist."""
+    """Return the path of a package's file. Raises BadInput where it lies outside `folder` or does not exist."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise BadInput(

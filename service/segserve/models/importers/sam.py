@@ -1,4 +1,4 @@
-"""SAM through segment-anything: vit_b, vit_l, vit_h, and fine-tunes that kept the architecture."""
+"""Import SAM by segment-anything: vit_b, vit_l, vit_h, and fine-tunes that kept the architecture."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ VARIANT_BY_WIDTH = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 
 
 def recognise_variant(state: StateDict) -> str:
-    """The variant, by the width of the encoder. Raises BadInput."""
+    """Return the variant, by the width of the encoder. Raises BadInput."""
     if PATCHES in state and (variant := VARIANT_BY_WIDTH.get(state[PATCHES].shape[0])):
         return variant
     remedy = f"Expected {PATCHES!r} of {', '.join(map(str, VARIANT_BY_WIDTH))} channels."

@@ -1,4 +1,4 @@
-"""SAM 2 and 2.1 through sam2: tiny, small, base_plus, large; and fine-tunes that kept the architecture."""
+"""Import SAM 2 and 2.1 by sam2: tiny, small, base_plus, large, and fine-tunes that kept the architecture."""
 
 import warnings
 from pathlib import Path
@@ -25,15 +25,19 @@ PARTS = (
 )
 PATCHES = "image_encoder.trunk.patch_embed.proj.weight"
 BLOCK = "image_encoder.trunk.blocks.{}.norm1.weight"
+# A tensor that 2.1 has and 2.0 has not.
 ONLY_IN_2_1 = "no_obj_embed_spatial"
+SIZE_BY_WIDTH = {96: "tiny", 112: "base_plus", 144: "large"}
 
 
 def recognise_variant(state: StateDict) -> str:
-    """ "2.1_tiny" and the like. Raises BadInput."""
+    """Return the variant, such as "2.1_tiny", by the encoder's width and blocks. Raises BadInput."""
     size = None
     if PATCHES in state:
-        size = {96: "tiny", 112: "base_plus", 144: "large"}.get(state[PATCHES].shape[0])
-        if size == "tiny" and BLOCK.format(12) in state:  # as wide as tiny's 12 blocks, but 16 of them
+        size = SIZE_BY_WIDTH.get(state[PATCHES].shape[0])
+        if (
+            size == "tiny" and BLOCK.format(12) in state
+        ):  # small has tiny's width, and 16 blocks instead of 12
             size = "small"
     if size is None:
         raise BadInput(
@@ -62,7 +66,7 @@ class Sam2Importer(PromptableImporter):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its transforms use what torch deprecates
             predictor = SAM2ImagePredictor(network)
-        predictor._transforms = lambda _: image[0]  # which is prepared already
+        predictor._transforms = lambda _: image[0]  # the image is prepared already
         predictor.set_image(np.zeros((*image.shape[2:], 3), np.uint8))
         fine, middle = predictor._features["high_res_feats"]
         return {"embedding": predictor._features["image_embed"], "high_res_0": fine, "high_res_1": middle}

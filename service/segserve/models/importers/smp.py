@@ -1,4 +1,7 @@
-"""segmentation-models-pytorch: a folder that `save_pretrained` wrote, or a checkpoint and `--variant unet:resnet34`."""
+"""Import a model of segmentation-models-pytorch (smp), such as U-Net, FPN or DeepLabV3+.
+
+The checkpoint is a folder that `save_pretrained` wrote, or a state dict with `--variant unet:resnet34`.
+"""
 
 import json
 from pathlib import Path
@@ -14,49 +17,51 @@ from segserve.models.importers.compare_semantic import export_and_compare
 from segserve.models.importers.import_request import ImportRequest
 from segserve.models.importers.read_checkpoint import StateDict, load_weights, read_checkpoint, strip_prefix
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-# Activations of the library that answer probabilities
-PROBABILITIES = frozenset({"sigmoid", "softmax", "softmax2d", "clamp"})
+CONFIG_FILE = "config.json"
+SMP_WEIGHTS_FILE = "model.safetensors"
+# Activations of the library that return probabilities.
+PROBABILITY_ACTIVATIONS = frozenset({"sigmoid", "softmax", "softmax2d", "clamp"})
 MAX_CONFIG_BYTES = 1 << 20
-OWN = ("encoder.", "decoder.", "segmentation_head.")
-# What its pretrained encoders were trained with, and so what people train on with them.
-IMAGENET = {"method": "fixed", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+PARTS = ("encoder.", "decoder.", "segmentation_head.")
+MIN_MULTIPLE = 16
+# The input of its pretrained encoders, and so of most models that are trained with them.
+IMAGENET_INPUT = {"method": "fixed", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
 def write_bundle(request: ImportRequest) -> None:
-    """Raises BadInput (no such model), BrokenModel (the export does not agree)."""
+    """Write the bundle and compare it with the library. Raises BadInput, BrokenModel."""
     request.on_stage("reading the checkpoint")
     if request.checkpoint.is_dir():
-        architecture, options = read_config(request.checkpoint / CONFIG, request.variant)
-        state = read_checkpoint(request.checkpoint / WEIGHTS)
+        architecture, options = read_config(request.checkpoint / CONFIG_FILE, request.variant)
+        state = read_checkpoint(request.checkpoint / SMP_WEIGHTS_FILE)
     else:
         architecture, options = parse_variant(request.variant)
-        state = strip_prefix(read_checkpoint(request.checkpoint), "model.")  # as lightning modules have it
+        state = strip_prefix(read_checkpoint(request.checkpoint), "model.")  # the prefix of lightning modules
     network, channels, classes = build_network(architecture, options, state)
-    found: dict[str, Any] = {"multiple": max(network.encoder.output_stride, 16)}
+    detected: dict[str, Any] = {"multiple": max(network.encoder.output_stride, MIN_MULTIPLE)}
     if channels == 3:
-        found["input"] = {"channels": 3, "normalise": IMAGENET}
-    if (activation := options.get("activation")) in PROBABILITIES:  # it is part of the network
-        found["activation"] = "none"
+        detected["input"] = {"channels": 3, "normalise": IMAGENET_INPUT}
+    if (activation := options.get("activation")) in PROBABILITY_ACTIVATIONS:  # it is part of the network
+        detected["activation"] = "none"
     elif activation not in (None, "identity"):
         raise BadInput(
-            f"Its activation is {activation!r}, which answers no probabilities.",
+            f"Its activation is {activation!r}, which does not return probabilities.",
             field="checkpoint",
-            remedy=f"These do: {', '.join(sorted(PROBABILITIES))}; or leave it out, and say which in --manifest.",
+            remedy=f"These do: {', '.join(sorted(PROBABILITY_ACTIVATIONS))}; or leave it out and set it in --manifest.",
         )
     name = f"{architecture}:{options['encoder_name']}"
     export_and_compare(
         network,
         request.folder,
-        build_semantic_manifest(request, name, channels=channels, classes=classes, found=found),
+        build_semantic_manifest(request, name, channels=channels, classes=classes, detected=detected),
         request.on_stage,
     )
 
 
 def read_config(path: Path, variant: str | None) -> tuple[str, dict[str, Any]]:
-    """(architecture, its options). Raises BadInput."""
+    """Read config.json. Returns (architecture, its options). Raises BadInput."""
     if variant is not None:
-        raise BadInput(f"{CONFIG} says what it is.", field="variant", remedy="Leave --variant out.")
+        raise BadInput(f"{CONFIG_FILE} says what it is.", field="variant", remedy="Leave --variant out.")
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ValueError("it is too large")
@@ -75,7 +80,7 @@ def read_config(path: Path, variant: str | None) -> tuple[str, dict[str, Any]]:
 
 
 def parse_variant(variant: str | None) -> tuple[str, dict[str, Any]]:
-    """ "unet:resnet34" -> the same. Raises BadInput."""
+    """Parse a variant such as "unet:resnet34". Returns (architecture, its options). Raises BadInput."""
     architecture, separator, encoder = (variant or "").partition(":")
     if not separator or architecture not in smp.MODEL_ARCHITECTURES_MAPPING:
         raise BadInput(
@@ -89,9 +94,9 @@ def parse_variant(variant: str | None) -> tuple[str, dict[str, Any]]:
 
 
 def check_encoder(name: str) -> None:
-    """Only what is built from code that is installed: timm takes names that make it download, too."""
-    of_timm = name.startswith("tu-") and name.removeprefix("tu-") in timm.list_models()
-    if not of_timm and name not in smp.encoders.get_encoder_names():
+    """Raise BadInput unless installed code can build the encoder: some of timm's names make it download."""
+    is_timm_encoder = name.startswith("tu-") and name.removeprefix("tu-") in timm.list_models()
+    if not is_timm_encoder and name not in smp.encoders.get_encoder_names():
         raise BadInput(
             f"segmentation-models-pytorch has no encoder {name!r}.",
             field="variant",
@@ -100,30 +105,35 @@ def check_encoder(name: str) -> None:
 
 
 def build_network(architecture: str, options: dict[str, Any], state: StateDict) -> tuple[nn.Module, int, int]:
-    """(network, channels in, classes). Both are told by the shapes: a network of the usual ones is compared with the
-    weights. Raises BadInput."""
-    usual = create_network(architecture, options, channels=3, classes=1).state_dict()
+    """Return (network, channels of its input, classes). Raises BadInput.
+
+    The shapes of the weights tell both numbers: they are compared with a network of 3 channels and 1 class.
+    """
+    template = create_network(architecture, options, channels=3, classes=1).state_dict()
     channels = classes = 0
-    for key, expected in usual.items():
+    for key, expected in template.items():
         shape = state[key].shape if key in state else expected.shape
         if len(shape) != len(expected.shape):
-            continue  # reported below, with all that does not fit
+            continue  # load_weights reports it, with all other wrong shapes
         if key.startswith("segmentation_head.") and key.endswith(".weight"):
-            classes = shape[0]  # the last of them
+            classes = shape[0]  # the last one counts
         elif not channels and len(expected.shape) == 4 and expected.shape[1] == 3:
             channels = shape[1]  # the first convolution
     channels, classes = channels or 3, classes or 1
     network = create_network(architecture, options, channels=channels, classes=classes)
-    load_weights(network, state, f"{architecture} with encoder {options['encoder_name']}", OWN)
+    load_weights(network, state, f"{architecture} with encoder {options['encoder_name']}", PARTS)
     return network, channels, classes
 
 
 def create_network(architecture: str, options: dict[str, Any], *, channels: int, classes: int) -> nn.Module:
-    """Never with pretrained weights: those would be downloaded. Raises BadInput for options that are none."""
+    """Return a new network, never with pretrained weights: the library would download them.
+
+    Raises BadInput for unknown options.
+    """
     fixed = {"encoder_weights": None, "in_channels": channels, "classes": classes, "aux_params": None}
     try:
         return smp.create_model(architecture, **{**options, **fixed}).eval()
-    except Exception as error:  # whatever a wrong option makes the library raise
+    except Exception as error:  # for a wrong option the library raises many types
         raise BadInput(
             f"segmentation-models-pytorch cannot build this {architecture}: {str(error)[:200]}.",
             field="checkpoint",
