@@ -374,7 +374,7 @@ NO_GRAPHS: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
     "five channels": (nn.Identity(), (1, 5, 32, 32), "takes 5 channels"),
     "a volume": (nn.Identity(), (1, 1, 8, 32, 32), "float32 .N, C, H, W."),
     "classes as labels": (Argmax(), (1, 3, 32, 32), "a value for each class"),
-    "another size": (Halved(), (1, 3, 32, 32), "answers float32 of shape"),
+    "another size": (Halved(), (1, 3, 32, 32), "returns float32 of shape"),
 }
 
 

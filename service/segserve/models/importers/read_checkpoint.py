@@ -97,8 +97,8 @@ def load_weights(network: nn.Module, state: StateDict, what: str, parts: Iterabl
     """Load `state` into `network` and return it, in eval mode. Raises BadInput for a missing or misshapen tensor.
 
     what: the name of the network, for the message.
-    parts: prefixes of the network's own parts. An unknown key under them (adapters, LoRA) is refused, because leaving it
-        out would silently change the model. Any other unknown key is left out.
+    parts: prefixes of the network's own parts. An unknown key under them (adapters, LoRA) is refused, because without
+        it the model would silently change. Any other unknown key is left out.
     """
     expected = network.state_dict()
     missing = [key for key in expected if key not in state]
