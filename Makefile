@@ -16,7 +16,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 ARGS ?=
 DATA ?= data/nuclei
 WORKERS ?= 4
-MICROSAM_TESTS = tests/models/test_micro_sam.py tests/automatic/test_ais_watershed_oracle.py tests/automatic/test_merge_slices_oracle.py
+MICROSAM_TESTS = tests/models/importers/test_micro_sam.py tests/automatic/test_ais_watershed_oracle.py tests/automatic/test_merge_slices_oracle.py
 
 .PHONY: proto serve test test-numerics test-large test-microsam test-clients soak lint format bench train starter unet clean
 

@@ -31,7 +31,7 @@ from segserve.models.export.sam import export_sam
 from segserve.models.promptable_model import PromptableModel
 from segserve.timing import Timings
 from segserve.types import Region, Size, UInt8
-from tests.models.networks import noise_image, opened, small_sam
+from tests.models.networks import noise_image, open_model, small_sam
 
 MAX_BYTES = 1 << 30
 
@@ -87,7 +87,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ours, Reference]:
                 parameter *= 2
     sam.mask_threshold = 0.05
     folder = tmp_path_factory.mktemp("models") / "small"
-    return Ours(opened(export_sam(sam, folder, name="small", architecture="vit_b"))), Reference(sam)
+    return Ours(open_model(export_sam(sam, folder, name="small", architecture="vit_b"))), Reference(sam)
 
 
 def pixels(mask: dict[str, Any]) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""The reference libraries' own networks under random weights, small where the code under test allows it."""
+"""The reference libraries' own networks with random weights, small where the code under test allows it."""
 
 from typing import Any
 
@@ -71,14 +71,14 @@ def small_sam(seed: int = 0, width: int = 32) -> Sam:
     )
     prompt_encoder, mask_decoder = sam_decoder(64, GRID, 4, 128)
     sam = Sam(encoder, prompt_encoder, mask_decoder)
-    # As initialised, position tables are zero: then a model that forgets them would pass.
+    # Initialised position tables are zero, and a model that ignores them would pass.
     for name, parameter in sam.named_parameters():
         if "rel_pos" in name or "pos_embed" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     return sam.eval()
 
 
-class Decoders(PromptableImporter):
+class LibraryDecoder(PromptableImporter):
     """The library's decoding of `PromptableImporter`, for a bare pair of prompt encoder and mask decoder."""
 
     def decoder(self, network: Any) -> tuple[Any, Any]:
@@ -87,12 +87,12 @@ class Decoders(PromptableImporter):
     build = export = encode = NotImplemented
 
 
-def opened(bundle: Any) -> PromptableModel:
+def open_model(bundle: Any) -> PromptableModel:
     return PromptableModel(bundle, RuntimeOptions(threads=2), RuntimeOptions(threads=2))
 
 
 def noise_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Random blocks, so that there are edges and flat parts."""
+    """Return an image of random blocks, which has edges and flat parts."""
     random = np.random.default_rng(seed)
     small = random.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
     return small.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]

@@ -1,4 +1,4 @@
-"""A model beside its library's own predictor: the same clicks on the same image."""
+"""Compare a model with its library's own predictor: the same clicks on the same image."""
 
 from typing import Any
 
@@ -25,22 +25,22 @@ PROMPTS: dict[str, dict[str, Any]] = {
 }
 
 
-def encoded(model: PromptableModel, size: Size) -> PreparedImage:
-    """The noise image of this size, which the predictor is to be given too."""
+def encode_noise(model: PromptableModel, size: Size) -> PreparedImage:
+    """Encode the noise image of this size. The predictor must get the same image."""
     embedding = model.encode(preprocess_image(noise_image(size.height, size.width), model.preprocess))
     return PreparedImage(size, embedding, model.prepare(embedding, None))
 
 
-def check_several_at_once(model: PromptableModel, size: Size, count: int) -> None:
-    """Images encoded together are encoded as each alone."""
+def check_batch(model: PromptableModel, size: Size, count: int) -> None:
+    """Check that images encoded together equal each encoded alone."""
     images = [
         preprocess_image(noise_image(size.height - 7 * i, size.width), model.preprocess) for i in range(count)
     ]
     together = model.encode_batch(np.concatenate(images))
-    for alone, found in zip(map(model.encode, images), together, strict=True):
-        assert alone.keys() == found.keys()
+    for alone, candidates in zip(map(model.encode, images), together, strict=True):
+        assert alone.keys() == candidates.keys()
         for name, array in alone.items():
-            assert error_over_std(found[name], array) < 2 * ENCODER_ERROR
+            assert error_over_std(candidates[name], array) < 2 * ENCODER_ERROR
     assert model._graphs["encoder.onnx"].is_batched
 
 
@@ -53,24 +53,26 @@ def check_click(
     multimask: bool,
     prior: bool = False,
 ) -> list[Candidate]:
-    """Both answer one of PROMPTS with the same masks, logits and scores. Returns ours."""
-    given, low = PROMPTS[name], model.manifest.dims.low
-    points = np.array(given.get("points", np.zeros((0, 2))), np.float32)
-    labels = np.array(given.get("labels", []), np.int64)
+    """Check that both return the same masks, logits and scores for one of PROMPTS. Returns the model's."""
+    prompt_fields, low = PROMPTS[name], model.manifest.dims.low
+    points = np.array(prompt_fields.get("points", np.zeros((0, 2))), np.float32)
+    labels = np.array(prompt_fields.get("labels", []), np.int64)
     logits = np.random.default_rng(5).normal(size=(low, low)).astype(np.float32) if prior else None
-    wanted = predictor.predict(
+    expected_masks = predictor.predict(
         points if len(points) else None,
         labels if len(points) else None,
-        np.array(given["box"]) if "box" in given else None,
+        np.array(prompt_fields["box"]) if "box" in prompt_fields else None,
         None if logits is None else logits[None],
         multimask_output=multimask,
         return_logits=True,
     )
-    prompt = Prompt(points, labels, Box(*given["box"]) if "box" in given else None, logits=logits)
-    found = decode_prompt(model, image, prompt, multimask, Select.ALL, Timings())
-    _, scores, _ = wanted
-    assert len(found) == len(scores)
-    for candidate, expected, score, expected_low in zip(found, *wanted, strict=True):
+    prompt = Prompt(
+        points, labels, Box(*prompt_fields["box"]) if "box" in prompt_fields else None, logits=logits
+    )
+    candidates = decode_prompt(model, image, prompt, multimask, Select.ALL, Timings())
+    _, scores, _ = expected_masks
+    assert len(candidates) == len(scores)
+    for candidate, expected, score, expected_low in zip(candidates, *expected_masks, strict=True):
         mask = np.zeros((image.size.height, image.size.width), bool)
         crop = candidate.crop
         mask[crop.y : crop.y + crop.pixels.shape[0], crop.x : crop.x + crop.pixels.shape[1]] = crop.pixels
@@ -79,4 +81,4 @@ def check_click(
         assert either.mean() < 1e-3
         assert error_over_std(candidate.logits, expected_low) < CLICK_ERROR
         assert candidate.score == pytest.approx(score, abs=CLICK_ERROR * float(np.abs(scores).max()))
-    return found
+    return candidates

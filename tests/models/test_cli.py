@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from segserve.errors import BadInput, BrokenModel, ModelNotFound
 from segserve.models.bundle import Bundle
 from segserve.models.cli import app
-from tests.models.test_registry import make
+from tests.models.test_registry import write_test_bundle
 
 
 def run(data: Path, *arguments: str) -> str:
@@ -19,16 +19,16 @@ def run(data: Path, *arguments: str) -> str:
     return result.output
 
 
-def test_list_shows_what_is_here_and_what_can_be_pulled(tmp_path: Path) -> None:
-    make(tmp_path / "models", "mine")
+def test_list_shows_installed_and_published_models(tmp_path: Path) -> None:
+    write_test_bundle(tmp_path / "models", "mine")
     output = run(tmp_path, "list")
     assert "mine" in output
     assert "starter" in output
     assert "mobile_sam" in output
 
 
-def test_verify_names_what_is_broken(tmp_path: Path) -> None:
-    bundle = make(tmp_path / "models", "mine")
+def test_verify_names_the_broken_file(tmp_path: Path) -> None:
+    bundle = write_test_bundle(tmp_path / "models", "mine")
     assert "mine: ok" in run(tmp_path, "verify", "mine")
     bundle.path("encoder.onnx").write_bytes(b"other")
     result = CliRunner().invoke(app, ["verify", "--data-dir", str(tmp_path)])
@@ -37,8 +37,8 @@ def test_verify_names_what_is_broken(tmp_path: Path) -> None:
     assert "starter: ok" in result.output
 
 
-def test_remove_takes_mine_and_leaves_what_came_with_the_package(tmp_path: Path) -> None:
-    make(tmp_path / "models", "mine")
+def test_remove_deletes_imported_models_and_refuses_built_in_ones(tmp_path: Path) -> None:
+    write_test_bundle(tmp_path / "models", "mine")
     run(tmp_path, "remove", "mine")
     assert not (tmp_path / "models" / "mine").exists()
     with pytest.raises(ModelNotFound):
@@ -47,14 +47,14 @@ def test_remove_takes_mine_and_leaves_what_came_with_the_package(tmp_path: Path)
         run(tmp_path, "remove", "starter")
 
 
-def test_half_gives_a_model_an_fp16_encoder(tmp_path: Path) -> None:
+def test_half_adds_an_fp16_encoder(tmp_path: Path) -> None:
     assert "starter: ready" in run(tmp_path, "half", "starter")
     mine = Bundle(tmp_path / "models" / "starter")
     mine.verify()
     assert mine.has("encoder.fp16.onnx")
     with pytest.raises(BadInput, match="has an encoder in fp16"):
         run(tmp_path, "half", "starter")
-    make(tmp_path / "models", "nothing")
+    write_test_bundle(tmp_path / "models", "nothing")
     with pytest.raises(BrokenModel, match="cannot be had in fp16"):
         run(tmp_path, "half", "nothing")
     assert not Bundle(tmp_path / "models" / "nothing").has("encoder.fp16.onnx")
@@ -68,7 +68,7 @@ def test_unknown_models_and_kinds_are_named(tmp_path: Path) -> None:
 
 
 def test_torch_is_not_imported_without_need(tmp_path: Path) -> None:
-    make(tmp_path / "models", "mine")
+    write_test_bundle(tmp_path / "models", "mine")
     for command in (["list"], ["verify", "mine"], ["remove", "mine"]):
         code = (
             "import sys\nfrom segserve.models.cli import app\n"

@@ -1,4 +1,4 @@
-"""Published ONNX pairs, here with the same interfaces from small networks, answer what their library answers."""
+"""Published ONNX pairs return the same as their library. The pairs here are small networks with the same interfaces."""
 
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,19 @@ from segserve.models.registry import ModelRegistry, RuntimeOptionsByGraph
 from segserve.timing import Timings
 from segserve.types import Box, Prompt, Select, Size
 from tests.automatic.test_amg_generator import Ours
-from tests.models.networks import GRID, IMAGE, Decoders, noise_image, opened, sam2_decoder, small_sam
+from tests.models.networks import (
+    GRID,
+    IMAGE,
+    LibraryDecoder,
+    noise_image,
+    open_model,
+    sam2_decoder,
+    small_sam,
+)
 from tests.rounding import CLICK_ERROR, MASK_DECODER_ERROR, undecided
 
 LOW = 4 * GRID
-LIBRARY = Decoders()
+LIBRARY = LibraryDecoder()
 POINT = np.array([[100.0, 60.0], [0.0, 0.0]], np.float32), np.array([1, -1], np.float32)
 BOX = np.array([[30.0, 40.0], [200.0, 140.0]], np.float32), np.array([2, 3], np.float32)
 
@@ -49,11 +57,11 @@ def load(models: Path, name: str) -> PromptableModel:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle with fast graphs, whose encoder and stock decoder are also taken as a published pair."""
+    """A bundle with fast graphs. Its encoder and stock decoder also serve as a published pair."""
     return export_sam(small_sam(), tmp_path_factory.mktemp("e") / "fast", name="fast", architecture="test")
 
 
-def pair_of(bundle: Bundle, models: Path, pair: OnnxPairKind = OnnxPairKind.SAM) -> PromptableModel:
+def import_pair(bundle: Bundle, models: Path, pair: OnnxPairKind = OnnxPairKind.SAM) -> PromptableModel:
     import_onnx_pair(
         pair,
         bundle.path("encoder.onnx"),
@@ -67,7 +75,7 @@ def pair_of(bundle: Bundle, models: Path, pair: OnnxPairKind = OnnxPairKind.SAM)
 
 
 def test_a_sam_pair_answers_as_the_fast_graphs(exported: Bundle, tmp_path: Path) -> None:
-    fast, stock = opened(exported), pair_of(exported, tmp_path)
+    fast, stock = open_model(exported), import_pair(exported, tmp_path)
     assert stock.manifest.runtime is BundleRuntime.STOCK
     assert stock.manifest.dims == fast.manifest.dims
     assert stock.manifest.licence == "Apache-2.0"
@@ -88,7 +96,7 @@ def test_a_sam_pair_answers_as_the_fast_graphs(exported: Bundle, tmp_path: Path)
 
 
 def test_a_click_goes_through_the_whole_decode_path(exported: Bundle, tmp_path: Path) -> None:
-    models = [opened(exported), pair_of(exported, tmp_path)]
+    models = [open_model(exported), import_pair(exported, tmp_path)]
     answers = []
     for model in models:
         embedding = model.encode(preprocess_image(noise_image(150, 230), model.preprocess))
@@ -100,8 +108,8 @@ def test_a_click_goes_through_the_whole_decode_path(exported: Bundle, tmp_path: 
     assert (answers[0].crop.pixels == answers[1].crop.pixels).mean() > 0.9999
 
 
-def test_a_graph_with_one_mask_answers_with_it(tmp_path: Path) -> None:
-    """As labelme's exports: the graph chooses by the number of points."""
+def test_a_graph_with_one_mask_returns_it_for_every_token(tmp_path: Path) -> None:
+    """labelme's exports are such graphs: they select the mask by the number of points."""
     from segment_anything.utils.onnx import SamOnnxModel
 
     sam = small_sam()
@@ -157,7 +165,7 @@ class Features(torch.nn.Module):
 
 
 class RectLabelDecoder(torch.nn.Module):
-    """The interface of the SAM 2 exports that osam lists: it adds the padding point by itself."""
+    """The interface of the SAM 2 exports that osam lists: the graph adds the padding point itself."""
 
     def __init__(self, prompt_encoder: Any, mask_decoder: Any) -> None:
         super().__init__()
@@ -225,7 +233,7 @@ def test_a_sam2_pair_answers_as_the_library(tmp_path: Path) -> None:
 
 
 class EfficientSamEncoder(torch.nn.Module):
-    """Normalises by itself, and resizes whatever it is given."""
+    """EfficientSAM's encoder normalises and resizes any image itself."""
 
     def __init__(self, sam: Any) -> None:
         super().__init__()
@@ -237,7 +245,7 @@ class EfficientSamEncoder(torch.nn.Module):
 
 
 class EfficientSamDecoder(torch.nn.Module):
-    """onnx_models.py of yformer/EfficientSAM: coordinates of the image, six points, three masks."""
+    """The interface of yformer/EfficientSAM's onnx_models.py: coordinates of the image, six points, three masks."""
 
     def __init__(self, sam: Any) -> None:
         super().__init__()
@@ -293,8 +301,8 @@ def efficient_sam(tmp_path: Path) -> PromptableModel:
     return load(tmp_path / "m", "pair")
 
 
-def test_an_efficient_sam_pair_answers_as_at_the_images_own_size(efficient_sam: PromptableModel) -> None:
-    """Asked for low-res masks, with the size to match: upscaled, they are what it gives at full size."""
+def test_an_efficient_sam_pair_answers_as_at_full_size(efficient_sam: PromptableModel) -> None:
+    """Its low-res masks, upscaled, equal the masks that the graph returns at full size."""
     model, height, width = efficient_sam, 150, 230
     assert model.manifest.runtime is BundleRuntime.EFFICIENT_SAM
     assert model.manifest.dims.masks == (1, 2, 3)
@@ -311,17 +319,19 @@ def test_an_efficient_sam_pair_answers_as_at_the_images_own_size(efficient_sam: 
             torch.tensor([height, width]),
         )
     for multimask in (True, False):
-        found = decode_prompt(model, image, Prompt(points, labels), multimask, Select.BEST, Timings())[0]
+        candidate = decode_prompt(model, image, Prompt(points, labels), multimask, Select.BEST, Timings())[0]
         best = int(scores.argmax())  # there is no single mask: the best candidate stands in for it
         expected = full[0, 0, best].numpy()
         mask = np.zeros((height, width), bool)
-        crop = found.crop
+        crop = candidate.crop
         mask[crop.y : crop.y + crop.pixels.shape[0], crop.x : crop.x + crop.pixels.shape[1]] = crop.pixels
         assert (mask == (expected > 0))[~undecided(expected, CLICK_ERROR * expected.std())].all()
-        assert found.score == pytest.approx(float(scores.max()), abs=CLICK_ERROR * float(scores.abs().max()))
+        assert candidate.score == pytest.approx(
+            float(scores.max()), abs=CLICK_ERROR * float(scores.abs().max())
+        )
 
 
-def test_what_efficient_sam_cannot_do_is_said(efficient_sam: PromptableModel) -> None:
+def test_efficient_sam_refuses_masks_and_too_many_points(efficient_sam: PromptableModel) -> None:
     features = efficient_sam.encode(np.zeros((1, 3, IMAGE, IMAGE), np.float32))
     with pytest.raises(BadInput, match="no mask as a prompt"):
         efficient_sam.prepare(features, np.zeros((LOW, LOW), np.float32))
@@ -331,9 +341,9 @@ def test_what_efficient_sam_cannot_do_is_said(efficient_sam: PromptableModel) ->
         efficient_sam.decode(prepared, *seven, [1])
 
 
-def test_files_that_are_no_such_pair_are_refused(exported: Bundle, tmp_path: Path) -> None:
+def test_files_that_are_not_a_pair_are_refused(exported: Bundle, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not an encoder and a decoder"):
-        pair_of(exported, tmp_path, OnnxPairKind.EFFICIENT_SAM)
+        import_pair(exported, tmp_path, OnnxPairKind.EFFICIENT_SAM)
     (tmp_path / "text.onnx").write_text("no graph")
     with pytest.raises(BadInput, match="not an encoder and a decoder"):
         import_onnx_pair(
@@ -347,7 +357,8 @@ def test_automatic_masks_of_a_pair_are_those_of_the_fast_graphs(exported: Bundle
     params = AmgParams(points_per_side=3, pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=1.0)
     image = noise_image(150, 230)
     fast, stock = (
-        Ours(model).generate(image, params) for model in (opened(exported), pair_of(exported, tmp_path))
+        Ours(model).generate(image, params)
+        for model in (open_model(exported), import_pair(exported, tmp_path))
     )
     assert len(fast) == len(stock) == 27
     for a, b in zip(fast, stock, strict=True):

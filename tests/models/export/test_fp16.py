@@ -1,6 +1,6 @@
-"""The encoder in fp16 gives the masks of the one in float32, and is not added where it does not.
+"""The encoder in fp16 gives the masks of the float32 one, or it is not added.
 
-What runs here is the fp16 graph with every result rounded, since on a CPU ONNX Runtime leaves the roundings out.
+The tests run the fp16 graph with every result rounded, because on a CPU ONNX Runtime leaves the roundings out.
 """
 
 import shutil
@@ -29,11 +29,11 @@ from segserve.models.registry import BUILT_IN_MODELS, weight_bytes
 from segserve.store.redis_cache import pack_embedding, unpack_embedding
 from segserve.timing import Timings
 from segserve.types import Bool, Embedding, Float32, Prompt, ReadOptions, Select, Size
-from tests.models.networks import GRID, IMAGE, opened, small_sam
+from tests.models.networks import GRID, IMAGE, open_model, small_sam
 
 OPTIONS = RuntimeOptions(threads=2)
-HALF = RuntimeOptions(threads=2, fp16=True)
-STEP = 37  # pixels between clicks
+FP16 = RuntimeOptions(threads=2, fp16=True)
+CLICK_STEP_PX = 37
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +46,13 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def run_rounded(bundle: Bundle, image: Float32) -> Embedding:
     path = bundle.folder / "rounded.onnx"
     onnx.save(round_results_to_fp16(onnx.load(str(bundle.path(FP16_ENCODER_FILE)))), str(path))
-    found = OnnxGraph(path, OPTIONS).run({"image": image})
+    actual = OnnxGraph(path, OPTIONS).run({"image": image})
     path.unlink()
-    return {name: array[0] for name, array in found.items()}
+    return {name: array[0] for name, array in actual.items()}
 
 
 def test_masks_of_the_starter_stay_the_same(starter: Bundle, nuclei: Path) -> None:
-    model = opened(starter)
+    model = open_model(starter)
     with nuclei.open("rb") as file:
         pixels = read_image(file, ReadOptions(), 10**7)
     image = preprocess_image(pixels, model.preprocess)
@@ -69,29 +69,29 @@ def test_masks_of_the_starter_stay_the_same(starter: Bundle, nuclei: Path) -> No
 
 
 def masks(model: PromptableModel, size: Size, embedding: Embedding) -> list[Bool]:
-    """The best mask of a click on each point of a grid, whole."""
+    """Return the best mask of a click on each point of a grid, at the image's size."""
     image = PreparedImage(size, embedding, model.prepare(embedding, None))
-    found = []
-    for y in range(8, size.height, STEP):
-        for x in range(8, size.width, STEP):
+    actual = []
+    for y in range(8, size.height, CLICK_STEP_PX):
+        for x in range(8, size.width, CLICK_STEP_PX):
             click = Prompt(np.array([[x, y]], np.float32), np.ones(1, np.int64))
             crop = decode_prompt(model, image, click, None, Select.BEST, Timings())[0].crop
             mask = np.zeros((size.height, size.width), bool)
             mask[crop.y : crop.y + crop.pixels.shape[0], crop.x : crop.x + crop.pixels.shape[1]] = crop.pixels
-            found.append(mask)
-    return found
+            actual.append(mask)
+    return actual
 
 
-def test_callers_see_float32_and_several_images_at_once(starter: Bundle) -> None:
-    half = PromptableModel(starter, HALF, None)
+def test_the_fp16_encoder_takes_batches_and_returns_float32(starter: Bundle) -> None:
+    half = PromptableModel(starter, FP16, None)
     images = np.random.default_rng(0).normal(size=(2, 3, 512, 512)).astype(np.float32)
-    expected, found = PromptableModel(starter, OPTIONS, None).encode_batch(images), half.encode_batch(images)
-    for a, b in zip(expected, found, strict=True):
+    expected, actual = PromptableModel(starter, OPTIONS, None).encode_batch(images), half.encode_batch(images)
+    for a, b in zip(expected, actual, strict=True):
         assert b["embedding"].dtype == np.float32
         assert np.abs(a["embedding"] - b["embedding"]).max() < 1e-3 * np.abs(a["embedding"]).max()
 
 
-def test_fp16_is_run_where_it_will_do_and_the_bundle_has_it(
+def test_fp16_runs_only_where_it_is_allowed_and_the_bundle_has_it(
     starter: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files: list[str] = []
@@ -102,21 +102,23 @@ def test_fp16_is_run_where_it_will_do_and_the_bundle_has_it(
         open_graph(graph, path, options)
 
     monkeypatch.setattr(OnnxGraph, "__init__", note)
-    PromptableModel(starter, HALF, None)
+    PromptableModel(starter, FP16, None)
     PromptableModel(starter, OPTIONS, None)
-    PromptableModel(Bundle(BUILT_IN_MODELS / "starter"), HALF, None)
+    PromptableModel(Bundle(BUILT_IN_MODELS / "starter"), FP16, None)
     assert files == [FP16_ENCODER_FILE, "encoder.onnx", "encoder.onnx"]
 
 
-def test_the_bundle_says_so_and_is_no_larger_in_memory(starter: Bundle) -> None:
+def test_the_bundle_lists_the_fp16_encoder_and_takes_no_more_memory(starter: Bundle) -> None:
     starter.verify()
     assert starter.digest != Bundle(BUILT_IN_MODELS / "starter").digest
     assert weight_bytes(starter) == weight_bytes(Bundle(BUILT_IN_MODELS / "starter"))
 
 
-def exported(folder: Path, *, patches: float = 1, neck: float = 1) -> Bundle:
-    """SAM's encoder, its weights larger by these factors: of the patches' embedding, of what the first norm over
-    channels sees. No decoder."""
+def export_encoder(folder: Path, *, patches: float = 1, neck: float = 1) -> Bundle:
+    """Export SAM's encoder alone, some of its weights made larger.
+
+    patches: factor on the patches' embedding. neck: factor on the convolution before the first norm over channels.
+    """
     encoder = small_sam().image_encoder
     with torch.no_grad():
         encoder.patch_embed.proj.weight *= patches
@@ -135,15 +137,15 @@ def exported(folder: Path, *, patches: float = 1, neck: float = 1) -> Bundle:
 
 
 def test_the_norms_that_sam_writes_out_keep_their_range(tmp_path: Path) -> None:
-    bundle = add_fp16_encoder(exported(tmp_path, neck=1000))  # whose squares fp16 cannot hold
+    bundle = add_fp16_encoder(export_encoder(tmp_path, neck=1000))  # fp16 cannot hold the squares
     image = np.random.default_rng(1).normal(size=(1, 3, IMAGE, IMAGE)).astype(np.float32)
     expected = PromptableModel(bundle, OPTIONS, None).encode(image)["embedding"]
-    found = run_rounded(bundle, image)["embedding"]
-    assert np.abs(expected - found).max() < 0.02 * expected.std()
+    actual = run_rounded(bundle, image)["embedding"]
+    assert np.abs(expected - actual).max() < 0.02 * expected.std()
 
 
-def test_an_encoder_that_leaves_fp16s_range_gets_none(tmp_path: Path) -> None:
-    bundle = exported(tmp_path, patches=1e6)
+def test_an_encoder_that_leaves_the_range_of_fp16_is_refused(tmp_path: Path) -> None:
+    bundle = export_encoder(tmp_path, patches=1e6)
     before = {path.name: path.read_bytes() for path in bundle.folder.iterdir()}
     with pytest.raises(BrokenModel, match="fp16"):
         add_fp16_encoder(bundle)

@@ -1,5 +1,7 @@
-"""Graphs and models answer the same, wherever the arrays between their runs are held. The device here is the CPU:
-ONNX Runtime binds its arrays as it binds a GPU's."""
+"""Graphs and models return the same, wherever the arrays between their runs are kept.
+
+The device here is the CPU: ONNX Runtime binds its arrays as it binds a GPU's.
+"""
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from segserve.timing import Timings
 from segserve.types import Device, Embedding, Prompt, Select, Size
 
 STARTER = Bundle(BUILT_IN_MODELS / "starter")
-HERE, HELD = RuntimeOptions(), RuntimeOptions(keep_on_device=True)
+ON_HOST, ON_DEVICE = RuntimeOptions(), RuntimeOptions(keep_on_device=True)
 SIZE = Size(300, 400)
 
 
@@ -39,27 +41,27 @@ def prompts() -> dict[str, Prompt]:
 
 @pytest.mark.parametrize("kind", [PromptableModel, OnnxPairModel])
 @pytest.mark.parametrize("name", prompts())
-def test_a_click_is_the_same_where_arrays_are_held(
+def test_a_click_is_the_same_with_arrays_on_the_device(
     kind: type[PromptableModel], name: str, embedding: Embedding
 ) -> None:
     answers = []
-    for options in (HERE, HELD):
+    for options in (ON_HOST, ON_DEVICE):
         model = kind(STARTER, None, options)
         image = PreparedImage(SIZE, embedding, model.prepare(embedding, None))
-        held = {type(array) for array in image.prepared.values()}
-        assert (DeviceArray in held) == options.keep_on_device
+        on_device = {type(array) for array in image.prepared.values()}
+        assert (DeviceArray in on_device) == options.keep_on_device
         answers.append(decode_prompt(model, image, prompts()[name], True, Select.ALL, Timings()))
     assert len(answers[0]) == len(answers[1]) == 3
-    for expected, found in zip(*answers, strict=True):
-        assert np.array_equal(expected.logits, found.logits)
-        assert expected.score == found.score
+    for host, device in zip(*answers, strict=True):
+        assert np.array_equal(host.logits, device.logits)
+        assert host.score == device.score
 
 
 @pytest.mark.parametrize("kind", [PromptableModel, OnnxPairModel])
-def test_what_is_held_is_not_moved_again_for_a_prior(
+def test_arrays_on_the_device_are_not_moved_again_for_a_prior(
     kind: type[PromptableModel], embedding: Embedding
 ) -> None:
-    model = kind(STARTER, None, HELD)
+    model = kind(STARTER, None, ON_DEVICE)
     first = model.prepare(embedding, None)
     again = model.prepare(embedding, np.ones((128, 128), np.float32), first)
     name = {PromptableModel: "embedding", OnnxPairModel: "image_embeddings"}[kind]
@@ -73,8 +75,8 @@ def on_host(array: object) -> np.ndarray:
     return array.numpy() if isinstance(array, DeviceArray) else np.asarray(array)
 
 
-def test_held_arrays_count_against_the_memory_for_prepared_embeddings(embedding: Embedding) -> None:
-    model = PromptableModel(STARTER, None, HELD)
+def test_arrays_on_the_device_count_against_the_prepared_cache(embedding: Embedding) -> None:
+    model = PromptableModel(STARTER, None, ON_DEVICE)
     prepared = model.prepare(embedding, None)
     image = PreparedImage(SIZE, embedding, prepared)
     arrays = [on_host(array) for array in prepared.values()]
@@ -85,8 +87,8 @@ def test_held_arrays_count_against_the_memory_for_prepared_embeddings(embedding:
     assert (len(cache), cache.nbytes, cache.evicted) == (2, 2 * image.nbytes, 1)
 
 
-def test_a_graph_takes_arrays_from_both_places_and_leaves_its_outputs_in_either() -> None:
-    graph = OnnxGraph(STARTER.path("prepare.onnx"), HELD)
+def test_a_graph_reads_and_writes_host_and_device_arrays() -> None:
+    graph = OnnxGraph(STARTER.path("prepare.onnx"), ON_DEVICE)
     random = np.random.default_rng(0)
     inputs = {
         "embedding": random.normal(size=(1, 32, 32, 128)).astype(np.float32).transpose(0, 3, 1, 2),
@@ -97,36 +99,38 @@ def test_a_graph_takes_arrays_from_both_places_and_leaves_its_outputs_in_either(
     expected = graph.run(inputs)
     mixed = {**inputs, "embedding": graph.to_device(inputs["embedding"])}
     assert isinstance(mixed["embedding"], DeviceArray)
-    held = graph.run_on_device(mixed)
-    assert all(isinstance(array, DeviceArray) for array in held.values())
-    assert held.keys() == expected.keys()
+    on_device = graph.run_on_device(mixed)
+    assert all(isinstance(array, DeviceArray) for array in on_device.values())
+    assert on_device.keys() == expected.keys()
     for name, array in graph.run(mixed).items():
         assert np.array_equal(array, expected[name])
-        assert np.array_equal(on_host(held[name]), expected[name])
+        assert np.array_equal(on_host(on_device[name]), expected[name])
     assert graph.run(mixed, ["v"]).keys() == {"v"}
 
 
-@pytest.mark.parametrize("held", [False, True])
-def test_want_of_memory_is_told_from_other_failures(held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = OnnxGraph(STARTER.path("prepare.onnx"), HELD if held else HERE)
+@pytest.mark.parametrize("on_device", [False, True])
+def test_out_of_memory_is_distinguished_from_other_failures(
+    on_device: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = OnnxGraph(STARTER.path("prepare.onnx"), ON_DEVICE if on_device else ON_HOST)
     inputs = {
         "embedding": graph.to_device(np.zeros((1, 128, 32, 32), np.float32)),
         "mask_input": np.zeros((1, 1, 128, 128), np.float32),
         "has_mask": np.zeros(1, np.float32),
     }
-    said = "CUDA failure 2: out of memory ; GPU=0"
+    message = "CUDA failure 2: out of memory ; GPU=0"
 
     def fail(*arguments: object) -> None:
-        raise RuntimeError(said)
+        raise RuntimeError(message)
 
-    monkeypatch.setattr(graph._session, "run_with_iobinding" if held else "run", fail)
+    monkeypatch.setattr(graph._session, "run_with_iobinding" if on_device else "run", fail)
     with pytest.raises(OutOfMemory):
         graph.run(inputs)
-    said = "something else"
+    message = "something else"
     with pytest.raises(RuntimeError, match="something else"):
         graph.run(inputs)
 
 
-def test_a_gpu_holds_arrays_and_a_cpu_does_not() -> None:
+def test_a_gpu_keeps_arrays_and_a_cpu_does_not() -> None:
     assert RuntimeOptions.for_device(Device.CUDA, 2) == RuntimeOptions(Device.CUDA, 2, keep_on_device=True)
     assert RuntimeOptions.for_device(Device.CPU, 2) == RuntimeOptions(Device.CPU, 2)

@@ -28,7 +28,7 @@ from segserve.types import Size
 from tests.models.networks import noise_image, small_sam
 
 TOLERANCE = 1e-4  # of maps from 0 to 1
-WIDTH = 32  # of the small network's encoder, in the place of vit_b's 768
+WIDTH = 32  # of the small network's encoder, in place of vit_b's 768
 
 
 @pytest.fixture
@@ -37,47 +37,47 @@ def small_vit_b(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sam, "sam_model_registry", {"vit_b": small_sam})
 
 
-def parts(network: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(model state, decoder state) of a network with a fresh UNETR decoder, as micro-sam's training keeps them."""
+def make_states(network: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (model state, decoder state) with a fresh UNETR decoder, as micro-sam's training saves them."""
     torch.manual_seed(1)
     unetr = get_unetr(network.image_encoder, device="cpu")
     decoder = {k: v for k, v in unetr.state_dict().items() if not k.startswith("encoder")}
     return dict(network.state_dict()), decoder
 
 
-def saved(content: Any, path: Path) -> Path:
+def save(content: Any, path: Path) -> Path:
     torch.save(content, path)
     return path
 
 
-def opened(bundle: Any) -> PromptableModel:
+def open_model(bundle: Any) -> PromptableModel:
     options = RuntimeOptions(threads=2)
     return PromptableModel(bundle, options, options, options)
 
 
-def one_file(folder: Path, model: Any, decoder: Any) -> tuple[Path, Path | None]:
-    return saved({"model_state": model, "decoder_state": decoder}, folder / "both.pt"), None
+def write_one_file(folder: Path, model: Any, decoder: Any) -> tuple[Path, Path | None]:
+    return save({"model_state": model, "decoder_state": decoder}, folder / "both.pt"), None
 
 
-def training(folder: Path, model: Any, decoder: Any) -> tuple[Path, Path | None]:
+def write_training_file(folder: Path, model: Any, decoder: Any) -> tuple[Path, Path | None]:
     prefixed = {f"sam.{key}": value for key, value in model.items()}
     content = {"model_state": prefixed, "decoder_state": decoder, "epoch": 3}
-    return saved(content, folder / "best.pt"), None
+    return save(content, folder / "best.pt"), None
 
 
-def two_files(folder: Path, model: Any, decoder: Any) -> tuple[Path, Path | None]:
-    return saved(model, folder / "vit_b.pt"), saved(decoder, folder / "vit_b_decoder.pt")
+def write_two_files(folder: Path, model: Any, decoder: Any) -> tuple[Path, Path | None]:
+    return save(model, folder / "vit_b.pt"), save(decoder, folder / "vit_b_decoder.pt")
 
 
-@pytest.mark.parametrize("kept", [one_file, training, two_files])
+@pytest.mark.parametrize("write", [write_one_file, write_training_file, write_two_files])
 def test_the_decoder_is_found_where_micro_sam_keeps_it(
-    tmp_path: Path, small_vit_b: None, kept: Callable[..., tuple[Path, Path | None]]
+    tmp_path: Path, small_vit_b: None, write: Callable[..., tuple[Path, Path | None]]
 ) -> None:
-    checkpoint, decoder = kept(tmp_path, *parts(small_sam(3)))
+    checkpoint, decoder = write(tmp_path, *make_states(small_sam(3)))
     bundle = import_checkpoint("micro_sam", checkpoint, "mine", tmp_path / "models", decoder=decoder)
     assert bundle.manifest.architecture == "vit_b"
     bundle.verify()
-    model = opened(bundle)
+    model = open_model(bundle)
     maps = model.predict_ais_maps(model.encode(np.zeros((1, 3, 256, 256), np.float32)))
     assert maps.shape == (3, 256, 256)
     assert maps.min() >= 0
@@ -88,17 +88,17 @@ def test_the_decoder_is_found_where_micro_sam_keeps_it(
 def test_maps_over_an_image_are_micro_sams(tmp_path: Path, architecture: str) -> None:
     torch.manual_seed(0)
     network = mobile_sams["vit_t"]() if architecture == "vit_t" else sams[architecture]()
-    checkpoint, _ = one_file(tmp_path, *parts(network.eval()))
+    checkpoint, _ = write_one_file(tmp_path, *make_states(network.eval()))
     image = noise_image(300, 410)
 
     predictor, decoder = get_predictor_and_decoder(architecture, checkpoint, device="cpu")
     embeddings = precompute_image_embeddings(predictor, image, ndim=2, verbose=False)
     set_precomputed(predictor, embeddings)
-    assert decoder.training  # as micro-sam uses it: if that changes, so must the importer
+    assert decoder.training  # micro-sam uses it so; if that changes, the importer must change too
     with torch.no_grad():
         theirs = decoder(predictor.features, tuple(predictor.input_size), tuple(predictor.original_size))
 
-    model = opened(import_checkpoint("micro_sam", checkpoint, "mine", tmp_path / "models"))
+    model = open_model(import_checkpoint("micro_sam", checkpoint, "mine", tmp_path / "models"))
     ours = resize_maps(
         model.predict_ais_maps(model.encode(preprocess_image(image, model.preprocess))),
         model.manifest,
@@ -107,15 +107,17 @@ def test_maps_over_an_image_are_micro_sams(tmp_path: Path, architecture: str) ->
     assert np.abs(ours - theirs[0].numpy()).max() < TOLERANCE
 
 
-def test_what_has_no_decoder_is_refused_and_leaves_nothing(tmp_path: Path, small_vit_b: None) -> None:
-    model, decoder = parts(small_sam(3))
-    alone = saved(model, tmp_path / "vit_b.pt")
+def test_a_checkpoint_without_a_decoder_is_refused_and_leaves_nothing(
+    tmp_path: Path, small_vit_b: None
+) -> None:
+    model, decoder = make_states(small_sam(3))
+    alone = save(model, tmp_path / "vit_b.pt")
     lacking = dict(list(decoder.items())[1:])
     cases = [
         (alone, None, "holds no decoder"),
-        (alone, saved({"epoch": 1}, tmp_path / "none.pt"), "holds no decoder"),
-        (one_file(tmp_path, model, lacking)[0], None, "does not fit"),
-        (alone, saved({k: v.flatten()[:1] for k, v in decoder.items()}, tmp_path / "cut.pt"), "does not fit"),
+        (alone, save({"epoch": 1}, tmp_path / "none.pt"), "holds no decoder"),
+        (write_one_file(tmp_path, model, lacking)[0], None, "does not fit"),
+        (alone, save({k: v.flatten()[:1] for k, v in decoder.items()}, tmp_path / "cut.pt"), "does not fit"),
     ]
     for checkpoint, extra, message in cases:
         with pytest.raises(BadInput, match=message):
@@ -132,7 +134,7 @@ def test_an_automatic_decoder_that_disagrees_with_the_library_is_refused(
         "predict_ais_maps",
         lambda self, embedding: original(self, embedding) + 2e-4,
     )
-    checkpoint, _ = one_file(tmp_path, *parts(small_sam(3)))
+    checkpoint, _ = write_one_file(tmp_path, *make_states(small_sam(3)))
     with pytest.raises(BrokenModel, match="automatic decoder"):
         import_checkpoint("micro_sam", checkpoint, "mine", tmp_path / "models")
 

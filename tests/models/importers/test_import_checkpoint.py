@@ -1,4 +1,4 @@
-"""Checkpoints as they are found in the world become bundles; anything else is refused and leaves nothing."""
+"""Published checkpoints become bundles; anything else is refused and leaves nothing."""
 
 import importlib.util
 import os
@@ -24,9 +24,9 @@ from segserve.models.importers.import_request import ModelCard
 from segserve.models.importers.sam2 import recognise_variant
 from segserve.models.manifest import ModelKind
 from segserve.models.networks.sam2 import SAM2_CONFIGS
-from tests.models.networks import opened, small_sam
+from tests.models.networks import open_model, small_sam
 
-WIDTH = 32  # of the small network's encoder, in the place of vit_b's 768
+WIDTH = 32  # of the small network's encoder, in place of vit_b's 768
 
 
 @pytest.fixture(autouse=True)
@@ -41,12 +41,12 @@ def weights(seed: int = 3) -> dict[str, Any]:
     return dict(small_sam(seed).state_dict())
 
 
-def nothing_left(models: Path) -> bool:
-    """No bundle, nor anything half done."""
+def is_empty(models: Path) -> bool:
+    """Whether the folder holds no bundle, and no part of one."""
     return not [p for p in models.rglob("*") if p.name != ".incoming"]
 
 
-def saved(content: Any, path: Path) -> Path:
+def save(content: Any, path: Path) -> Path:
     torch.save(content, path)
     return path
 
@@ -55,7 +55,7 @@ def test_a_checkpoint_becomes_a_bundle_that_computes_its_weights(tmp_path: Path)
     stages: list[str] = []
     bundle = import_checkpoint(
         "sam",
-        saved(weights(), tmp_path / "sam.pth"),
+        save(weights(), tmp_path / "sam.pth"),
         "mine",
         tmp_path / "models",
         card=ModelCard(licence="Apache-2.0", source="sam.pth"),
@@ -78,13 +78,13 @@ def test_a_checkpoint_becomes_a_bundle_that_computes_its_weights(tmp_path: Path)
     image = torch.randn(1, 3, 256, 256)
     with torch.no_grad():
         expected = small_sam(3).image_encoder(image).numpy()[0]
-    assert np.abs(opened(bundle).encode(image.numpy())["embedding"] - expected).max() < 1e-4
+    assert np.abs(open_model(bundle).encode(image.numpy())["embedding"] - expected).max() < 1e-4
     assert sorted(p.name for p in (tmp_path / "models").iterdir()) == [".incoming", "mine"]
     assert not list((tmp_path / "models" / ".incoming").iterdir())
 
 
 def test_the_command_line_imports(tmp_path: Path) -> None:
-    path = saved(weights(), tmp_path / "sam.pth")
+    path = save(weights(), tmp_path / "sam.pth")
     arguments = ["import", "sam", str(path), "--name", "mine", "--data-dir", str(tmp_path)]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0
@@ -92,13 +92,13 @@ def test_the_command_line_imports(tmp_path: Path) -> None:
     Bundle(tmp_path / "models" / "mine").verify()
 
 
-def prefixed(prefix: str) -> dict[str, Any]:
+def add_prefix(prefix: str) -> dict[str, Any]:
     return {f"{prefix}{key}": value for key, value in weights().items()}
 
 
-WRAPPED: dict[str, Callable[[], Any]] = {
+WRAPPERS: dict[str, Callable[[], Any]] = {
     "micro-sam's training": lambda: {
-        "model_state": prefixed("sam."),
+        "model_state": add_prefix("sam."),
         "decoder_state": {"decoder.conv.weight": torch.zeros(3)},
         "optimizer_state": {"state": {0: torch.zeros(2)}},
         "epoch": 12,
@@ -106,15 +106,15 @@ WRAPPED: dict[str, Callable[[], Any]] = {
     },
     "micro-sam's export": lambda: {**weights(), "decoder.conv.weight": torch.zeros(3)},
     "MedSAM's training": lambda: {"model": weights(), "optimizer": {"lr": 0.1}, "epoch": 3},
-    "data parallel": lambda: {"state_dict": prefixed("module.")},
-    "data parallel micro-sam": lambda: {"model_state": prefixed("module.sam.")},
+    "data parallel": lambda: {"state_dict": add_prefix("module.")},
+    "data parallel micro-sam": lambda: {"model_state": add_prefix("module.sam.")},
 }
 
 
-@pytest.mark.parametrize("name", WRAPPED)
-def test_weights_are_found_in_what_wraps_them(tmp_path: Path, name: str) -> None:
-    found = read_checkpoint.read_checkpoint(saved(WRAPPED[name](), tmp_path / "c.pt"))
-    network, architecture = sam.IMPORTER.build(found, None)
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_weights_are_found_inside_wrappers(tmp_path: Path, name: str) -> None:
+    state = read_checkpoint.read_checkpoint(save(WRAPPERS[name](), tmp_path / "c.pt"))
+    network, architecture = sam.IMPORTER.build(state, None)
     assert architecture == "vit_b"
     for key, value in network.state_dict().items():
         assert torch.equal(value, weights()[key])
@@ -126,8 +126,8 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
     assert read_checkpoint.read_checkpoint(path).keys() == weights().keys()
 
 
-def test_medsam_sees_images_its_own_way(tmp_path: Path) -> None:
-    bundle = import_checkpoint("medsam", saved(weights(), tmp_path / "m.pth"), "medsam", tmp_path / "models")
+def test_medsam_prepares_images_its_own_way(tmp_path: Path) -> None:
+    bundle = import_checkpoint("medsam", save(weights(), tmp_path / "m.pth"), "medsam", tmp_path / "models")
     preprocess = bundle.manifest.preprocess
     assert (preprocess.resize, preprocess.stretch_percentiles) == ("stretch", (0, 100))
     assert (preprocess.mean, preprocess.std) == ((0, 0, 0), (255, 255, 255))
@@ -149,26 +149,26 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, plain: bool) ->
     if plain:
         path.write_bytes(pickle.dumps(content["extra"]))
     else:
-        saved(content, path)
+        save(content, path)
     with pytest.raises(BadInput):
         import_checkpoint("sam", path, "evil", tmp_path / "models")
     assert not (tmp_path / "ran").exists()
-    assert nothing_left(tmp_path / "models")
+    assert is_empty(tmp_path / "models")
 
 
-def without(key: str) -> dict[str, Any]:
+def drop(key: str) -> dict[str, Any]:
     return {k: v for k, v in weights().items() if k != key}
 
 
-def reshaped(key: str) -> dict[str, Any]:
+def reshape(key: str) -> dict[str, Any]:
     return {**weights(), key: torch.zeros(7)}
 
 
 BAD: dict[str, tuple[Any, str]] = {
     "no SAM": ({"conv.weight": torch.zeros(3)}, "not a checkpoint of SAM vit_b"),
     "no tensors": ({"epoch": 3}, "no tensors"),
-    "a missing key": (without("mask_decoder.iou_token.weight"), "lacks mask_decoder.iou_token.weight"),
-    "another shape": (reshaped("image_encoder.pos_embed"), r"\(7,\), expected \(1, 16, 16, 32\)"),
+    "a missing key": (drop("mask_decoder.iou_token.weight"), "lacks mask_decoder.iou_token.weight"),
+    "another shape": (reshape("image_encoder.pos_embed"), r"\(7,\), expected \(1, 16, 16, 32\)"),
     "adapters": ({**weights(), "image_encoder.blocks.0.lora.weight": torch.zeros(3)}, "has more than .*lora"),
     "MobileSAM": ({"image_encoder.layers.0.weight": torch.zeros(3)}, "import it as mobile_sam"),
     "SAM 2": ({"image_encoder.trunk.pos_embed": torch.zeros(3)}, "import it as sam2"),
@@ -176,15 +176,15 @@ BAD: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_such_checkpoint_is_refused_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+def test_a_wrong_checkpoint_is_refused_and_leaves_nothing(tmp_path: Path, name: str) -> None:
     content, message = BAD[name]
     with pytest.raises(BadInput, match=message):
-        import_checkpoint("sam", saved(content, tmp_path / "c.pth"), "c", tmp_path / "models")
-    assert nothing_left(tmp_path / "models")
+        import_checkpoint("sam", save(content, tmp_path / "c.pth"), "c", tmp_path / "models")
+    assert is_empty(tmp_path / "models")
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
-    path = saved(weights(), tmp_path / "c.pth")
+    path = save(weights(), tmp_path / "c.pth")
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(BadInput, match=r"holds more than tensors|cannot be read"):
         import_checkpoint("sam", path, "c", tmp_path / "models")
@@ -193,7 +193,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_variant_or_name_is_refused(tmp_path: Path) -> None:
-    path = saved(weights(), tmp_path / "c.pth")
+    path = save(weights(), tmp_path / "c.pth")
     for arguments, field in (
         (("magic", path, "c"), "kind"),
         (("sam", path, "../c"), "name"),
@@ -206,7 +206,7 @@ def test_an_unknown_kind_variant_or_name_is_refused(tmp_path: Path) -> None:
         import_checkpoint("sam", path, "c", tmp_path / "models", variant="vit_x")
     with pytest.raises(BadInput, match="not a checkpoint of SAM vit_l"):
         import_checkpoint("sam", path, "c", tmp_path / "models", variant="vit_l")
-    assert nothing_left(tmp_path / "models")
+    assert is_empty(tmp_path / "models")
 
 
 def test_a_missing_library_is_named_with_the_extra_that_brings_it(
@@ -219,17 +219,17 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
     assert not (tmp_path / "models").exists()
 
 
-def test_only_micro_sam_has_a_second_file(tmp_path: Path) -> None:
-    path = saved(weights(), tmp_path / "c.pth")
+def test_only_micro_sam_takes_a_decoder_file(tmp_path: Path) -> None:
+    path = save(weights(), tmp_path / "c.pth")
     with pytest.raises(BadInput, match=r"no use for decoder\. It is for micro_sam"):
         import_checkpoint("sam", path, "c", tmp_path / "models", decoder=path)
-    assert nothing_left(tmp_path / "models")
+    assert is_empty(tmp_path / "models")
 
 
 def test_a_taken_name_needs_replace(tmp_path: Path) -> None:
     models = tmp_path / "models"
-    first = import_checkpoint("sam", saved(weights(1), tmp_path / "1.pth"), "c", models)
-    second = saved(weights(2), tmp_path / "2.pth")
+    first = import_checkpoint("sam", save(weights(1), tmp_path / "1.pth"), "c", models)
+    second = save(weights(2), tmp_path / "2.pth")
     with pytest.raises(BadInput, match="already a model"):
         import_checkpoint("sam", second, "c", models)
     assert Bundle(models / "c").digest == first.digest
@@ -240,8 +240,8 @@ def test_a_taken_name_needs_replace(tmp_path: Path) -> None:
 
 def test_a_failed_replacement_leaves_the_old_one(tmp_path: Path) -> None:
     models = tmp_path / "models"
-    first = import_checkpoint("sam", saved(weights(1), tmp_path / "1.pth"), "c", models)
-    bad = saved(without("mask_decoder.iou_token.weight"), tmp_path / "2.pth")
+    first = import_checkpoint("sam", save(weights(1), tmp_path / "1.pth"), "c", models)
+    bad = save(drop("mask_decoder.iou_token.weight"), tmp_path / "2.pth")
     with pytest.raises(BadInput):
         import_checkpoint("sam", bad, "c", models, replace=True)
     Bundle(models / "c").verify()
@@ -262,8 +262,8 @@ def test_an_export_that_disagrees_with_the_library_is_refused(
 
     monkeypatch.setattr(compare_promptable.PromptableModel, part, wrong)
     with pytest.raises(BrokenModel, match=f"exported {part}r.* differs"):
-        import_checkpoint("sam", saved(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
-    assert nothing_left(tmp_path / "models")
+        import_checkpoint("sam", save(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
+    assert is_empty(tmp_path / "models")
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
@@ -272,8 +272,8 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         content["image_encoder.neck.0.weight"], torch.nan
     )
     with pytest.raises(BrokenModel):
-        import_checkpoint("sam", saved(content, tmp_path / "c.pth"), "c", tmp_path / "models")
-    assert nothing_left(tmp_path / "models")
+        import_checkpoint("sam", save(content, tmp_path / "c.pth"), "c", tmp_path / "models")
+    assert is_empty(tmp_path / "models")
 
 
 def test_mobile_sam(tmp_path: Path) -> None:
@@ -287,17 +287,17 @@ def test_mobile_sam(tmp_path: Path) -> None:
     for name, statistics in network.named_buffers():
         if name.endswith(("running_mean", "running_var")):
             statistics.data = torch.rand_like(statistics) + 0.5
-    path = saved(network.state_dict(), tmp_path / "mobile_sam.pt")
+    path = save(network.state_dict(), tmp_path / "mobile_sam.pt")
     bundle = import_checkpoint("mobile_sam", path, "mobile", tmp_path / "models")
     assert (bundle.manifest.kind, bundle.manifest.architecture) == (ModelKind.SAM, "vit_t")
     edge = bundle.manifest.preprocess.input_size
-    assert len(opened(bundle).encode_batch(np.zeros((2, 3, edge, edge), np.float32))) == 2, "one by one"
+    assert len(open_model(bundle).encode_batch(np.zeros((2, 3, edge, edge), np.float32))) == 2, "one by one"
     with pytest.raises(BadInput, match="lacks"):
-        import_checkpoint("mobile_sam", saved(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
+        import_checkpoint("mobile_sam", save(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
 
 
 @pytest.mark.parametrize("variant", SAM2_CONFIGS)
-def test_sam2_variants_are_told_by_their_weights(variant: str) -> None:
+def test_sam2_variants_are_recognised_by_their_weights(variant: str) -> None:
     from sam2.build_sam import build_sam2
 
     assert recognise_variant(build_sam2(SAM2_CONFIGS[variant], device="cpu").state_dict()) == variant
@@ -309,8 +309,14 @@ def test_sam2(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build_sam2(SAM2_CONFIGS["2.1_tiny"], device="cpu")
     torch.nn.init.normal_(network.image_encoder.trunk.pos_embed, std=0.1)
-    path = saved({"model": network.state_dict()}, tmp_path / "sam2.pt")
+    path = save({"model": network.state_dict()}, tmp_path / "sam2.pt")
     bundle = import_checkpoint("sam2", path, "sam2.1", tmp_path / "models")
     assert (bundle.manifest.kind, bundle.manifest.architecture) == (ModelKind.SAM2, "hiera_2.1_tiny")
     with pytest.raises(BadInput, match="not a checkpoint of SAM 2"):
-        import_checkpoint("sam2", saved(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
+        import_checkpoint("sam2", save(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
+
+
+def test_sam_takes_no_class_names(tmp_path: Path) -> None:
+    path = save({"a": torch.zeros(1)}, tmp_path / "s.pth")
+    with pytest.raises(BadInput, match="no use for classes"):
+        import_checkpoint("sam", path, "mine", tmp_path / "models", classes=["a"])

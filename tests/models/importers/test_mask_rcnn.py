@@ -1,4 +1,4 @@
-"""Checkpoints of torchvision's Mask R-CNN, of any version and any number of classes, become bundles."""
+"""Checkpoints of torchvision's Mask R-CNN, any version and any number of classes, become bundles."""
 
 from collections.abc import Callable
 from functools import cache
@@ -24,18 +24,24 @@ from segserve.models.instances_model import InstancesModel
 from segserve.models.manifest import InstancesManifest
 from tests.instances.networks import small, untrained
 
-FEW = 4  # classes, the background among them
+CLASS_COUNT = 4  # the background included
 
 
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks of the same parts, in the place of ResNets. A frozen one has norms like those that torchvision
-    makes for pretrained backbones."""
-    builders = {"resnet50_fpn": untrained, "resnet50_fpn_coco": frozen, "resnet50_fpn_imagenet": frozen}
+    """Use small networks of the same parts in place of ResNets.
+
+    A frozen one has the norms that torchvision makes for pretrained backbones.
+    """
+    builders = {
+        "resnet50_fpn": untrained,
+        "resnet50_fpn_coco": build_frozen,
+        "resnet50_fpn_imagenet": build_frozen,
+    }
     monkeypatch.setattr(mask_rcnn, "VARIANTS", {**mask_rcnn.VARIANTS, **builders})
 
 
-def frozen(classes: int) -> Any:
+def build_frozen(classes: int) -> Any:
     network = untrained(classes)
     for stage in network.backbone.body.values():
         stage[1] = FrozenBatchNorm2d(stage[1].num_features, eps=0.0)
@@ -44,21 +50,21 @@ def frozen(classes: int) -> Any:
 
 @cache
 def network() -> Any:
-    return small(FEW, seed=3)
+    return small(CLASS_COUNT, seed=3)
 
 
 def weights() -> dict[str, Any]:
     return {key: value.clone() for key, value in network().state_dict().items()}
 
 
-def saved(content: Any, path: Path) -> Path:
+def save(content: Any, path: Path) -> Path:
     torch.save(content, path)
     return path
 
 
-def imported(content: Any, folder: Path, **options: Any) -> Bundle:
+def import_mask_rcnn(content: Any, folder: Path, **options: Any) -> Bundle:
     return import_checkpoint(
-        "mask_rcnn", saved(content, folder / "c.pth"), "mine", folder / "models", **options
+        "mask_rcnn", save(content, folder / "c.pth"), "mine", folder / "models", **options
     )
 
 
@@ -67,23 +73,23 @@ def manifest(bundle: Bundle) -> InstancesManifest:
 
 
 def test_a_checkpoint_becomes_a_bundle_with_its_classes(tmp_path: Path) -> None:
-    bundle = imported(weights(), tmp_path, classes=["cat", "dog", "bird"])
+    bundle = import_mask_rcnn(weights(), tmp_path, classes=["cat", "dog", "bird"])
     bundle.verify()
-    found = manifest(bundle)
-    assert found.classes == ("__background__", "cat", "dog", "bird")
-    assert found.architecture == "mask_rcnn_resnet50_fpn"
-    assert sorted(found.files) == ["masks.onnx", "model.onnx"]
-    assert (found.score_threshold, found.nms_threshold, found.mask_threshold, found.max_objects) == (
+    fields = manifest(bundle)
+    assert fields.classes == ("__background__", "cat", "dog", "bird")
+    assert fields.architecture == "mask_rcnn_resnet50_fpn"
+    assert sorted(fields.files) == ["masks.onnx", "model.onnx"]
+    assert (fields.score_threshold, fields.nms_threshold, fields.mask_threshold, fields.max_objects) == (
         0.5,
         0.5,
         0.5,
         100,
     )
-    assert (found.resize.min_size, found.resize.max_size) == (128, 224)
+    assert (fields.resize.min_size, fields.resize.max_size) == (128, 224)
 
 
 def test_the_command_line_takes_classes(tmp_path: Path) -> None:
-    path = saved(weights(), tmp_path / "c.pth")
+    path = save(weights(), tmp_path / "c.pth")
     arguments = ["import", "mask_rcnn", str(path), "--name", "mine", "--classes", "cat, dog,bird"]
     result = CliRunner().invoke(app, [*arguments, "--data-dir", str(tmp_path)], catch_exceptions=False)
     assert result.exit_code == 0
@@ -98,18 +104,18 @@ def test_classes_without_names_are_coco_s_or_numbered() -> None:
 @pytest.mark.parametrize("names", [["cat"], ["a", "b", "c", "d"], ["cat", "", "dog"], ["cat", "cat", "dog"]])
 def test_names_that_do_not_fit_are_refused(tmp_path: Path, names: list[str]) -> None:
     with pytest.raises(BadInput) as caught:
-        imported(weights(), tmp_path, classes=names)
+        import_mask_rcnn(weights(), tmp_path, classes=names)
     assert caught.value.field == "classes"
     assert not list((tmp_path / "models").glob("mine*"))
 
 
-def test_other_models_have_no_classes(tmp_path: Path) -> None:
+def test_sam_takes_no_classes(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no use for classes"):
         import_checkpoint("sam", tmp_path / "c.pth", "mine", tmp_path, classes=["cat"])
 
 
-def old(state: dict[str, Any]) -> dict[str, Any]:
-    """By the names that torchvision gave before 0.14, as its COCO checkpoint has them."""
+def use_old_names(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the tensors under torchvision's names before 0.14, which its COCO checkpoint has."""
     network = {key: key for key in state}
     for key in state:
         parts = key.split(".")
@@ -123,12 +129,12 @@ def old(state: dict[str, Any]) -> dict[str, Any]:
     return {network[key]: value for key, value in state.items()}
 
 
-def test_old_names_are_known() -> None:
-    assert mask_rcnn.rename_old_keys(old(weights())).keys() == weights().keys()
+def test_keys_of_older_versions_are_renamed() -> None:
+    assert mask_rcnn.rename_old_keys(use_old_names(weights())).keys() == weights().keys()
     assert mask_rcnn.rename_old_keys(weights()).keys() == weights().keys()
 
 
-def test_frozen_statistics_are_coco_s_unless_said_otherwise() -> None:
+def test_frozen_statistics_are_coco_s_by_default() -> None:
     state = {key: value for key, value in weights().items() if not key.endswith("num_batches_tracked")}
     assert mask_rcnn.build_mask_rcnn(state, None)[1] == "mask_rcnn_resnet50_fpn_coco"
     assert mask_rcnn.build_mask_rcnn(state, "resnet50_fpn_imagenet")[1] == "mask_rcnn_resnet50_fpn_imagenet"
@@ -142,7 +148,7 @@ def test_frozen_norms_have_torchvisions_eps(variant: str, eps: float) -> None:
     assert {norm.eps for norm in norms} == {eps}
 
 
-def test_the_second_version_is_told_by_its_heads() -> None:
+def test_the_second_version_is_recognised_by_its_heads() -> None:
     network = maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=2)
     assert mask_rcnn.recognise_variant(network.state_dict()) == "resnet50_fpn_v2"
 
@@ -166,16 +172,16 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_such_checkpoint_is_refused_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+def test_a_wrong_checkpoint_is_refused_and_leaves_nothing(tmp_path: Path, name: str) -> None:
     content, message = BAD[name]
     with pytest.raises(BadInput, match=message):
-        imported(content(), tmp_path, variant="resnet50_fpn" if name == "no scores" else None)
+        import_mask_rcnn(content(), tmp_path, variant="resnet50_fpn" if name == "no scores" else None)
     assert not [p for p in (tmp_path / "models").rglob("*") if p.name != ".incoming"]
 
 
 def test_an_unknown_variant_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no variant 'resnet18'"):
-        imported(weights(), tmp_path, variant="resnet18")
+        import_mask_rcnn(weights(), tmp_path, variant="resnet18")
 
 
 @pytest.mark.parametrize("part", ["detect", "predict_masks"])
@@ -193,7 +199,7 @@ def test_an_export_that_disagrees_with_the_library_is_refused(
 
     monkeypatch.setattr(compare_instances.InstancesModel, part, wrong)
     with pytest.raises(BrokenModel, match=r"exported (boxes and scores|masks) differs"):
-        imported(weights(), tmp_path)
+        import_mask_rcnn(weights(), tmp_path)
     assert not list((tmp_path / "models").glob("mine*"))
 
 
@@ -201,4 +207,4 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     state = weights()
     state["backbone.fpn.inner_blocks.0.0.weight"][:] = torch.nan
     with pytest.raises(BrokenModel):
-        imported(state, tmp_path)
+        import_mask_rcnn(state, tmp_path)

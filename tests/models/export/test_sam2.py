@@ -1,4 +1,4 @@
-"""A SAM 2 bundle answers what sam2's SAM2ImagePredictor answers, its rule for a single mask included."""
+"""A SAM 2 bundle returns the same as sam2's SAM2ImagePredictor, its rule for a single mask included."""
 
 import warnings
 from dataclasses import asdict
@@ -25,8 +25,8 @@ from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
 from segserve.types import Size
 from tests.automatic.test_amg_generator import Ours, assert_same
-from tests.models.networks import noise_image, opened
-from tests.models.predictors import PROMPTS, check_click, check_several_at_once, encoded
+from tests.models.networks import noise_image, open_model
+from tests.models.predictors import PROMPTS, check_batch, check_click, encode_noise
 from tests.rounding import CLICK_ERROR, ENCODER_ERROR
 
 HEIGHT, WIDTH = 300, 500
@@ -65,12 +65,12 @@ def predictor(tiny: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def model(bundle: Bundle) -> PromptableModel:
-    return opened(bundle)
+    return open_model(bundle)
 
 
 @pytest.fixture(scope="module")
 def image(model: PromptableModel) -> PreparedImage:
-    return encoded(model, SIZE)
+    return encode_noise(model, SIZE)
 
 
 def test_the_manifest_says_what_the_files_are(bundle: Bundle) -> None:
@@ -81,8 +81,8 @@ def test_the_manifest_says_what_the_files_are(bundle: Bundle) -> None:
     assert manifest.preprocess.resize == "stretch"
 
 
-def test_several_images_at_once_are_encoded_as_each_alone(model: PromptableModel) -> None:
-    check_several_at_once(model, SIZE, 2)
+def test_images_encoded_together_equal_each_alone(model: PromptableModel) -> None:
+    check_batch(model, SIZE, 2)
 
 
 def test_encodes_as_the_predictor_does(predictor: Any, image: PreparedImage) -> None:
@@ -102,7 +102,7 @@ def test_segments_as_the_predictor_does(
 
 
 @pytest.mark.parametrize("name", ["a point", "a box"])
-def test_goes_on_from_a_prior_mask(
+def test_refines_a_prior_mask_as_the_predictor_does(
     predictor: Any, model: PromptableModel, image: PreparedImage, name: str
 ) -> None:
     check_click(predictor, model, image, name, multimask=False, prior=True)
@@ -111,11 +111,11 @@ def test_goes_on_from_a_prior_mask(
 def test_an_unstable_single_mask_gives_way_to_the_best_candidate(
     predictor: Any, model: PromptableModel, image: PreparedImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Random weights leave logits near 0, hence unstable; scaled up, the very same mask is stable."""
+    """Random weights give logits near 0, so the mask is unstable. Scaled up, the same mask is stable."""
     assert not is_stable(single_mask(model, image))
-    found = check_click(predictor, model, image, "a box", multimask=False)
+    single = check_click(predictor, model, image, "a box", multimask=False)
     candidates = check_click(predictor, model, image, "a box", multimask=True)
-    assert found[0].score == max(c.score for c in candidates)
+    assert single[0].score == max(c.score for c in candidates)
 
     def scaled(graph: OnnxGraph, inputs: Any, outputs: Any = None, run: Any = OnnxGraph.run) -> Any:
         answer = run(graph, inputs, outputs)

@@ -1,4 +1,4 @@
-"""A SAM bundle answers what segment-anything's SamPredictor answers, from image and prompt to binary mask."""
+"""A SAM bundle returns the same as segment-anything's SamPredictor, from image and prompt to binary mask."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from segserve.models.manifest import ModelKind
 from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
 from segserve.types import Size
-from tests.models.networks import GRID, IMAGE, noise_image, opened, small_sam
-from tests.models.predictors import PROMPTS, check_click, check_several_at_once, encoded
+from tests.models.networks import GRID, IMAGE, noise_image, open_model, small_sam
+from tests.models.predictors import PROMPTS, check_batch, check_click, encode_noise
 from tests.rounding import CLICK_ERROR, ENCODER_ERROR
 
 HEIGHT, WIDTH = 150, 230
@@ -39,12 +39,12 @@ def predictor() -> SamPredictor:
 
 @pytest.fixture(scope="module")
 def model(bundle: Bundle) -> PromptableModel:
-    return opened(bundle)
+    return open_model(bundle)
 
 
 @pytest.fixture(scope="module")
 def image(model: PromptableModel) -> PreparedImage:
-    return encoded(model, SIZE)
+    return encode_noise(model, SIZE)
 
 
 def test_the_manifest_says_what_the_files_are(bundle: Bundle) -> None:
@@ -62,8 +62,8 @@ def test_encodes_as_the_predictor_does(predictor: SamPredictor, image: PreparedI
     assert error_over_std(actual, expected) < 2 * ENCODER_ERROR
 
 
-def test_several_images_at_once_are_encoded_as_each_alone(model: PromptableModel) -> None:
-    check_several_at_once(model, SIZE, 3)
+def test_images_encoded_together_equal_each_alone(model: PromptableModel) -> None:
+    check_batch(model, SIZE, 3)
 
 
 @pytest.mark.parametrize("prior", [False, True])
@@ -108,7 +108,7 @@ def test_the_stock_decoder_has_segment_anythings_interface(
     assert error_over_std(answer["masks"][0, 1:], expected) < CLICK_ERROR
 
 
-def test_half_weights_are_exact_for_the_rounded_network(tmp_path: Path) -> None:
+def test_fp16_weights_are_exact_for_the_rounded_network(tmp_path: Path) -> None:
     sam = small_sam(seed=2)
     whole = export_sam(small_sam(seed=2), tmp_path / "whole", name="whole", architecture="test")
     half = export_sam(sam, tmp_path / "half", name="half", architecture="test", fp16_weights=True)
@@ -120,7 +120,7 @@ def test_half_weights_are_exact_for_the_rounded_network(tmp_path: Path) -> None:
     image = torch.randn(1, 3, IMAGE, IMAGE)
     with torch.no_grad():
         expected = sam.image_encoder(image).numpy()
-    actual = opened(half).encode(image.numpy())["embedding"][None]
+    actual = open_model(half).encode(image.numpy())["embedding"][None]
     assert error_over_std(actual, expected) < 2 * ENCODER_ERROR
 
 
