@@ -76,7 +76,7 @@ def starter() -> Any:
     """The starter as a torch network, with weights rounded to fp16 and percentiles stretched as in its bundle."""
     torch: Any = pytest.importorskip("torch")
 
-    from segserve.encode.preprocess import _percentile_table
+    from segserve.encode.preprocess import percentile_table
     from segserve.models.export.batch_norm import fold_batch_norms
     from segserve.models.export.torch_to_onnx import round_to_fp16
     from segserve.models.networks.starter import build_starter_sam
@@ -91,7 +91,7 @@ def starter() -> Any:
 
     def preprocess(batch: Any) -> Any:
         image = batch[0].permute(1, 2, 0).numpy().astype(np.uint8)
-        return plain(torch.from_numpy(_percentile_table(image, at)[image]).permute(2, 0, 1)[None])
+        return plain(torch.from_numpy(percentile_table(image, at)[image]).permute(2, 0, 1)[None])
 
     sam.preprocess = preprocess
     return sam
