@@ -12,7 +12,7 @@ from segserve.images.image_library import ImageLibrary
 from segserve.instances.box_nms import DetectionThresholds, SelectedBoxes, select_boxes
 from segserve.instances.paste_masks import find_mask_windows, paste_mask, scale_boxes
 from segserve.instances.preprocess import resize_and_normalise
-from segserve.models.instances_model import Detections, InstancesModel
+from segserve.models.instances_model import DetectedRegions, InstancesModel
 from segserve.models.manifest import InstancesManifest
 from segserve.models.registry import ModelRegistry
 from segserve.timing import Timings
@@ -129,7 +129,7 @@ def find_objects(
 
 def make_objects(
     selected: SelectedBoxes,
-    detections: Detections,
+    detections: DetectedRegions,
     model: InstancesModel,
     resized: Size,
     size: Size,

@@ -79,7 +79,7 @@ class ProgressDisplay:
 
 
 @contextmanager
-def show_progress() -> Iterator[ProgressDisplay]:
+def show_import_progress() -> Iterator[ProgressDisplay]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -162,7 +162,7 @@ def import_model(
 ) -> None:
     """Turn a checkpoint into a model, and compare it with its own library before it is accepted."""
     card = ModelCard(source=checkpoint.name)
-    with show_progress() as progress:
+    with show_import_progress() as progress:
         bundle = import_checkpoint(
             kind,
             checkpoint,
@@ -201,7 +201,7 @@ def pull_published_model(
 
     entry = find_published_model(model)
     warn_without_digest(entry)
-    with show_progress() as progress:
+    with show_import_progress() as progress:
         bundle = pull_model(
             entry,
             resolve_models_dir(data_dir),
@@ -231,7 +231,7 @@ def write_fp16_encoder(
     bundle = open_registry(folder).bundle(name)
     if bundle.has(FP16_ENCODER_FILE):
         raise BadInput(f"{name!r} has an encoder in fp16.", field="name")
-    with show_progress() as progress, new_bundle(folder, name, replace=True) as staging:
+    with show_import_progress() as progress, new_bundle(folder, name, replace=True) as staging:
         progress.show_stage("writing the encoder in fp16")
         shutil.copytree(bundle.folder, staging, dirs_exist_ok=True)
         add_fp16_encoder(Bundle(staging))

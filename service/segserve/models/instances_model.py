@@ -15,7 +15,7 @@ FEATURE_NAMES = ("p2", "p3", "p4", "p5")
 
 
 @dataclass(frozen=True)
-class Detections:
+class DetectedRegions:
     """The first graph's output for N regions and C classes.
 
     boxes: [N, C, 4] as (x0, y0, x1, y1) in pixels of the resized image, within it.
@@ -46,7 +46,7 @@ class InstancesModel:
     def name(self) -> str:
         return self.bundle.name
 
-    def detect(self, image: Float32, size: Size) -> Detections:
+    def detect(self, image: Float32, size: Size) -> DetectedRegions:
         """Return boxes, scores and features of an image. Raises OutOfMemory.
 
         image: [1, 3, H, W], H and W multiples of 32; the image is its top left part, the rest is padding.
@@ -55,7 +55,7 @@ class InstancesModel:
         unpadded = np.array([size.height, size.width], np.int64)
         outputs = self._graphs["model.onnx"].run({"image": image, "size": unpadded})
         features = {name: outputs[name] for name in FEATURE_NAMES}
-        return Detections(outputs["boxes"], outputs["scores"], features)
+        return DetectedRegions(outputs["boxes"], outputs["scores"], features)
 
     def predict_masks(self, features: Arrays, boxes: Float32, labels: Int64) -> Float32:
         """Return probabilities [M, m, m], each over its box. Raises OutOfMemory.

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
 from segserve.models.download import Digest, OnBytes, download
-from segserve.models.importers.import_checkpoint import import_checkpoint, require_libraries
+from segserve.models.importers.import_checkpoint import import_checkpoint, require_import_libraries
 from segserve.models.importers.import_request import CheckpointKind, ModelCard
 from segserve.models.importers.onnx_pair import OnnxPairKind, import_onnx_pair
 from segserve.models.install import resolve_install_folder
@@ -82,7 +82,7 @@ def check_can_pull(model: PublishedModel, *, accept_no_digest: bool, keep_weight
             remedy="Leave --keep-weights out, or pull a model that is published as a checkpoint.",
         )
     if isinstance(model.kind, CheckpointKind):
-        require_libraries(model.kind)
+        require_import_libraries(model.kind)
     for file in model.files:
         if file.digest is None and not accept_no_digest:
             raise BadInput(

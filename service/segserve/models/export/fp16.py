@@ -38,7 +38,7 @@ def add_fp16_encoder(bundle: Bundle) -> Bundle:
     """
     target = bundle.folder / FP16_ENCODER_FILE
     try:
-        onnx.save(convert_to_fp16(load_with_types(bundle.path("encoder.onnx"))), str(target))
+        onnx.save(convert_graph_to_fp16(load_with_types(bundle.path("encoder.onnx"))), str(target))
         fp16_error = measure_fp16_error(bundle, target)
     except Exception as error:  # a foreign graph makes the converter and the runtime raise anything
         target.unlink(missing_ok=True)
@@ -57,7 +57,7 @@ def load_with_types(path: Path) -> ModelProto:
         return onnx.load(file.name)
 
 
-def convert_to_fp16(model: ModelProto) -> ModelProto:
+def convert_graph_to_fp16(model: ModelProto) -> ModelProto:
     """Convert the graph to fp16. model: a graph with the type of every tensor."""
     fp32_nodes = find_fp32_nodes(model.graph)
     half = convert_float_to_float16(

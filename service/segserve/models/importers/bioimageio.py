@@ -27,7 +27,7 @@ from segserve.models.bundle import file_sha256, write_manifest
 from segserve.models.importers import onnx
 from segserve.models.importers.bioimageio_steps import build_activation, build_input
 from segserve.models.importers.import_request import ImportRequest, ModelCard
-from segserve.models.importers.safe_unzip import resolve_inside, unpack_zip
+from segserve.models.importers.safe_unzip import resolve_inside, unpack_untrusted_zip
 from segserve.models.manifest import SemanticManifest
 from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
@@ -59,7 +59,7 @@ def write_bundle(request: ImportRequest) -> None:
         if not request.checkpoint.is_dir():
             request.on_stage("unpacking the package")
             package = Path(unpacked)
-            unpack_zip(request.checkpoint, package)
+            unpack_untrusted_zip(request.checkpoint, package)
         request.on_stage("reading the package")
         description = read_description(package)
         shutil.copyfile(find_onnx_weights(description, package), request.folder / onnx.GRAPH_FILE)

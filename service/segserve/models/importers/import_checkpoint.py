@@ -49,7 +49,7 @@ KINDS_BY_OPTION = {
 }
 
 
-def require_libraries(kind: CheckpointKind) -> None:
+def require_import_libraries(kind: CheckpointKind) -> None:
     """Raise MissingDependency unless the model's own library, and torch where the kind needs it, are installed."""
     torch = (
         () if kind in KINDS_WITHOUT_TORCH else (("torch", "PyTorch", "models"), ("onnx", "onnx", "models"))
@@ -69,7 +69,7 @@ def parse_checkpoint_kind(kind: str) -> CheckpointKind:
         ) from None
 
 
-def check_options(kind: CheckpointKind, **options: object) -> None:
+def refuse_unused_options(kind: CheckpointKind, **options: object) -> None:
     """Raise BadInput for an option that is set and that this kind of checkpoint does not use."""
     for option, value in options.items():
         if value and kind not in KINDS_BY_OPTION[option]:
@@ -108,8 +108,10 @@ def import_checkpoint(
     the library), MissingDependency. After any error the folder is as it was.
     """
     parsed = parse_checkpoint_kind(kind)
-    check_options(parsed, decoder=decoder, classes=classes, manifest=manifest, keep_weights=keep_weights)
-    require_libraries(parsed)
+    refuse_unused_options(
+        parsed, decoder=decoder, classes=classes, manifest=manifest, keep_weights=keep_weights
+    )
+    require_import_libraries(parsed)
     importer = importlib.import_module(f"{__package__}.{parsed}")
     with new_bundle(models_dir, name, replace=replace) as folder:
         importer.write_bundle(

@@ -15,7 +15,7 @@ MAX_BYTES = 4 << 30
 CHUNK_BYTES = 1 << 20
 
 
-def unpack_zip(archive: Path, folder: Path) -> None:
+def unpack_untrusted_zip(archive: Path, folder: Path) -> None:
     """Unpack an archive into `folder`.
 
     Raises BadInput for a damaged zip, or one with links, devices or names outside the folder. Raises TooLarge where

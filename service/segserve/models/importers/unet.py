@@ -43,14 +43,14 @@ def build_unet(state: StateDict) -> tuple[nn.Module, int, int, int]:
     )
 
 
-def count_levels(state: StateDict, pattern: str) -> int:
+def count_unet_levels(state: StateDict, pattern: str) -> int:
     """Return the number of different levels in the keys. pattern: its first group is the level."""
     return len({match[1] for key in state if (match := re.match(pattern, key))})
 
 
 def build_milesial_unet(state: StateDict) -> tuple[nn.Module, int, int, int]:
     """Return the same as `build_unet`, for a `MilesialUNet`."""
-    depth = count_levels(state, r"down(\d+)\.maxpool_conv\.1\.double_conv\.3\.weight$")
+    depth = count_unet_levels(state, r"down(\d+)\.maxpool_conv\.1\.double_conv\.3\.weight$")
     level_keys = [f"down{n}.maxpool_conv.1.double_conv.3.weight" for n in range(1, depth + 1)]
     if not depth or any(key not in state for key in level_keys):
         raise BadInput("This U-Net has no levels down1, down2, ...", field="checkpoint")
@@ -69,7 +69,7 @@ def build_milesial_unet(state: StateDict) -> tuple[nn.Module, int, int, int]:
 
 def build_feature_list_unet(state: StateDict) -> tuple[nn.Module, int, int, int]:
     """Return the same as `build_unet`, for a `FeatureListUNet`."""
-    depth = count_levels(state, r"downs\.(\d+)\.conv\.0\.weight$")
+    depth = count_unet_levels(state, r"downs\.(\d+)\.conv\.0\.weight$")
     firsts = [f"downs.{n}.conv.0.weight" for n in range(depth)]
     if any(key not in state for key in firsts):
         raise BadInput("This U-Net's levels in 'downs' are not numbered in order.", field="checkpoint")
