@@ -22,6 +22,7 @@ def probe_file(path: Path, file_id: str, limits: FileLimits) -> FileRecord:
     file_bytes, now = path.stat().st_size, time.time()
     if is_volume_format(file_format):
         with open_volume(path, file_format, limits) as volume:
+            volume.check_complete()
             geometry = volume.geometry
             x, y, z = geometry.spacing
             return FileRecord(

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput, MissingDependency, TooLarge
-from segserve.files.volume_format import DICOM_SERIES
+from segserve.files.dicom_completeness import check_dicom_complete
+from segserve.files.volume_completeness import check_complete
+from segserve.files.volume_format import DICOM_SERIES, SUFFIX_BY_FORMAT
 from segserve.files.volume_geometry import VolumeGeometry
 from segserve.files.zip_archive import BoundedZip, check_entries, wrap_zip_errors
 from segserve.sandbox.confine import allow_memory
@@ -65,6 +67,7 @@ class Volume:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._image: Any = None
         self._voxels = 0
+        self._path, self._format, self._is_complete = path, file_format, False
         try:
             if file_format == DICOM_SERIES:
                 self._folder = tempfile.TemporaryDirectory()
@@ -104,19 +107,21 @@ class Volume:
         with wrap_itk_errors():
             self._reader.ReadImageInformation()
         size = self._reader.GetSize()
+        self._voxels = int(np.prod(size, dtype=object))
         if len(size) == 4 and size[3] == 1:  # NIfTI files often have a time axis with one point
             self._reader.SetExtractSize([*size[:3], 0])
             size = size[:3]
-        voxels = self._voxels = int(np.prod(size, dtype=object))
         if len(size) != 3 or self._reader.GetNumberOfComponents() != 1:
             raise BadInput(
                 f"The volume has {len(size)} axes and {self._reader.GetNumberOfComponents()} values a voxel.",
                 field="file",
                 remedy="Send one of three axes and one value a voxel; of several points in time, one at a time.",
             )
-        if voxels > max_voxels:
+        if self._voxels > max_voxels:
             raise TooLarge(
-                f"The volume has {voxels} voxels; the limit is {max_voxels}.", field="file", remedy="Crop it."
+                f"The volume has {self._voxels} voxels; the limit is {max_voxels}.",
+                field="file",
+                remedy="Crop it.",
             )
         reader, rank = self._reader, self._reader.GetDimension()
         direction = np.array(reader.GetDirection()).reshape(rank, rank)[:3, :3]
@@ -141,10 +146,20 @@ class Volume:
     def image(self) -> Any:
         """Return the SimpleITK.Image. Raises BadInput, and MemoryError."""
         if self._image is None:
+            self.check_complete()
             allow_memory(MAX_BYTES_PER_VOXEL * self._voxels)
             with wrap_itk_errors():
                 self._image = self._reader.Execute()
         return self._image
+
+    def check_complete(self) -> None:
+        """Check that all voxels are in the file, which is read once for that. Raises BadInput where it ends early."""
+        if not self._is_complete and self._format in SUFFIX_BY_FORMAT:
+            check_complete(self._path, self._format, self._voxels)
+        elif not self._is_complete:
+            for name in self._reader.GetFileNames():
+                check_dicom_complete(Path(name))
+        self._is_complete = True
 
     def voxels(self) -> NDArray[Any]:
         """Return [slices, rows, columns] in the file's own dtype, which last as long as the volume.
