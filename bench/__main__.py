@@ -1,12 +1,12 @@
-"""`python -m bench [NAME ...]`: run the measurements, print the table, keep it in bench/results/."""
+"""`python -m bench [NAME ...]`: run benchmarks, print their tables, and keep them in bench/results/."""
 
 import argparse
 import importlib
 from pathlib import Path
 
-from bench.common import REHEARSE, THREADS, Skipped, machine
+from bench.measuring import REHEARSE, THREADS, Skipped, describe_machine
 
-PARTS = (
+BENCHMARKS = (
     "exactness",
     "clicks",
     "cache",
@@ -16,10 +16,10 @@ PARTS = (
     "semantic",
     "instances",
     "hausdorff",
-    "large",
+    "large_image",
     "finetune",
     "gpu",
-    "memory",
+    "sam2_memory",
     "jobs",
     "load",
     "starter",
@@ -28,26 +28,26 @@ PARTS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=PARTS, metavar="|".join(PARTS))
+    parser.add_argument("names", nargs="*", default=BENCHMARKS, metavar="|".join(BENCHMARKS))
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
-    for part in parser.parse_args().parts:
+    for name in parser.parse_args().names:
         try:
-            lines = importlib.import_module(f"bench.{part}").measure()
-        except Skipped as reason:  # the results of where it could be measured stay
-            print(f"\n## {part}\n\nskipped: {reason}", flush=True)
+            measurements = importlib.import_module(f"bench.{name}").measure()
+        except Skipped as reason:  # the results of an earlier machine stay
+            print(f"\n## {name}\n\nskipped: {reason}", flush=True)
             continue
         table = "\n".join(
             [
-                f"{machine()}, {THREADS} threads\n",
+                f"{describe_machine()}, {THREADS} threads\n",
                 "| what | measured | target | met |",
                 "|---|---|---|---|",
-                *(line.row() for line in lines),
+                *(each.to_row() for each in measurements),
             ]
         )
         if not REHEARSE:
-            (results / f"{part}.md").write_text(table + "\n")
-        print(f"\n## {part}\n\n{table}", flush=True)
+            (results / f"{name}.md").write_text(table + "\n")
+        print(f"\n## {name}\n\n{table}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Does a click cost more when many embeddings are cached? And how quickly is the first one answered?"""
+"""The time of a click with few and with many cached embeddings, and the time from start to the first click."""
 
 import tempfile
 import time
@@ -8,34 +8,36 @@ import numpy as np
 import redis
 from tests.serving import Server
 
-from bench.common import Line, at_most, interleaved_ms
+from bench.measuring import Measurement, at_most, measure_interleaved_ms
 from segserve.models.bundle import Bundle
 from segserve.models.registry import BUILT_IN_MODELS
 from segserve.store import redis_keys
 
 EMBEDDINGS = 10_000
-NUCLEI = Path(__file__).parent.parent / "examples" / "nuclei.png"
+NUCLEI_IMAGE = Path(__file__).parent.parent / "examples" / "nuclei.png"
 
 
-def measure() -> list[Line]:
+def measure() -> list[Measurement]:
     with tempfile.TemporaryDirectory() as work:
         start = time.perf_counter()
         server = Server(Path(work), cache_mb="4096", log_level="error")
         try:
-            image_id = server.upload(NUCLEI)
+            image_id = server.upload(NUCLEI_IMAGE)
             assert server.click(image_id, 413, 190).status_code == 200
             first = time.perf_counter() - start
-            lines = [at_most("from starting `segserve serve` to the first answered click", first, 5, "s")]
-            return lines + many(server, image_id)
+            rows = [at_most("from starting `segserve serve` to the first answered click", first, 5, "s")]
+            return rows + measure_full_cache(server, image_id)
         finally:
             server.stop()
 
 
-def many(server: Server, image_id: str) -> list[Line]:
+def measure_full_cache(server: Server, image_id: str) -> list[Measurement]:
+    """Compare a click with one cached embedding and with many."""
+
     def click() -> None:
         assert server.click(image_id, 413, 190).status_code == 200
 
-    alone = interleaved_ms({"one": click}, repeats=100)["one"]
+    alone = measure_interleaved_ms({"one": click}, repeats=100)["one"]
     digest = Bundle(BUILT_IN_MODELS / "starter").digest
     with redis.Redis.from_url(f"unix://{server.data_dir}/redis/redis.sock") as connection:
         value = connection.get(redis_keys.embedding("default", image_id, digest))
@@ -44,11 +46,11 @@ def many(server: Server, image_id: str) -> list[Line]:
             pipeline.set(redis_keys.embedding("default", f"{number:064x}", digest), value)
             if number % 200 == 199:
                 pipeline.execute()
-        held = connection.dbsize()
-    crowded = interleaved_ms({"many": click}, repeats=100)["many"]
+        cached = connection.dbsize()
+    crowded = measure_interleaved_ms({"many": click}, repeats=100)["many"]
     return [
-        Line("a click with the starter, one embedding cached", f"{alone:.1f} ms"),
-        Line(f"a click with the starter, {held} entries cached", f"{crowded:.1f} ms"),
+        Measurement("a click with the starter, one embedding cached", f"{alone:.1f} ms"),
+        Measurement(f"a click with the starter, {cached} entries cached", f"{crowded:.1f} ms"),
         at_most("their ratio", crowded / alone, 1.15, "x"),
-        Line("bytes of a starter embedding", str(np.size(value) and len(value))),
+        Measurement("bytes of a starter embedding", str(np.size(value) and len(value))),
     ]

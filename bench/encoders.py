@@ -1,4 +1,4 @@
-"""MobileSAM's encoder: ONNX Runtime against torch eager, the same threads, in one run."""
+"""MobileSAM's encoder: ONNX Runtime against eager PyTorch, with the same number of threads, in one run."""
 
 import tempfile
 from pathlib import Path
@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from mobile_sam import sam_model_registry
 
-from bench.common import THREADS, Line, at_least, interleaved_ms
+from bench.measuring import THREADS, Measurement, at_least, measure_interleaved_ms
 from segserve.models.export.sam import export_sam
 from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
 
 
-def measure() -> list[Line]:
+def measure() -> list[Measurement]:
     torch.manual_seed(0)
     torch.set_num_threads(THREADS)
     sam = sam_model_registry["vit_t"]().eval()
@@ -23,8 +23,8 @@ def measure() -> list[Line]:
         model = PromptableModel(
             export_sam(sam, Path(work) / "m", name="m", architecture="vit_t"), options, options
         )
-        found, wanted = model.encode(image.numpy())["embedding"], sam.image_encoder(image)[0].numpy()
-        times = interleaved_ms(
+        ours, reference = model.encode(image.numpy())["embedding"], sam.image_encoder(image)[0].numpy()
+        times = measure_interleaved_ms(
             {
                 "torch eager": lambda: sam.image_encoder(image),
                 "ONNX Runtime": lambda: model.encode(image.numpy()),
@@ -32,12 +32,12 @@ def measure() -> list[Line]:
             repeats=5,
         )
     return [
-        *(Line(f"MobileSAM encoder, {name}", f"{ms:.0f} ms") for name, ms in times.items()),
-        Line(
-            "largest difference over the deviation",
-            f"{np.abs(found - wanted).max() / wanted.std():.2g}",
+        *(Measurement(f"MobileSAM encoder, {name}", f"{ms:.0f} ms") for name, ms in times.items()),
+        Measurement(
+            "largest difference over the standard deviation",
+            f"{np.abs(ours - reference).max() / reference.std():.2g}",
             "<= 0.001",
-            bool(np.abs(found - wanted).max() / wanted.std() <= 1e-3),
+            bool(np.abs(ours - reference).max() / reference.std() <= 1e-3),
         ),
         at_least("MobileSAM encoder against torch eager", times["torch eager"] / times["ONNX Runtime"], 2.5),
     ]

@@ -1,4 +1,4 @@
-"""Does the rewritten decoder answer what the reference library answers?"""
+"""Differences between our encoder and fast decoder and those of segment-anything, for every kind of prompt."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from bench.common import THREADS, Line, at_most
+from bench.measuring import THREADS, Measurement, at_most
 from segserve.decode.prompt_encoding import encode_tokens, logits_geometry
 from segserve.masks.crop import to_mask
 from segserve.masks.upscale import upscale_mask
@@ -18,7 +18,7 @@ from segserve.models.promptable_model import PromptableModel
 from segserve.types import Box, Prompt, Size
 
 SIZE = Size(768, 1024)
-KINDS = {
+PROMPTS = {
     "a point": Prompt(np.array([[500, 400]], np.float32), np.array([1])),
     "twenty points": Prompt(
         np.random.default_rng(1).uniform(0, 700, (20, 2)).astype(np.float32), np.arange(20) % 2
@@ -27,7 +27,7 @@ KINDS = {
     "a box and points": Prompt(
         np.array([[300, 300], [50, 60]], np.float32), np.array([1, 0]), Box(100, 120, 600, 500)
     ),
-    "a point and a prior": Prompt(
+    "a point and a mask prompt": Prompt(
         np.array([[500, 400]], np.float32),
         np.array([1]),
         logits=np.random.default_rng(2).normal(0, 4, (256, 256)).astype(np.float32),
@@ -35,7 +35,7 @@ KINDS = {
 }
 
 
-def measure() -> list[Line]:
+def measure() -> list[Measurement]:
     torch.manual_seed(0)
     sam = sam_model_registry["vit_b"]().eval()
     options = RuntimeOptions(threads=THREADS)
@@ -46,18 +46,18 @@ def measure() -> list[Line]:
         image = torch.randn(1, 3, 1024, 1024)
         with torch.no_grad():
             reference = sam.image_encoder(image)
-        found = model.encode(image.numpy())["embedding"]
-        relative = np.abs(found - reference[0].numpy()).max() / reference.std().item()
-        lines = [at_most("ViT-B encoder, largest difference over the deviation", relative, 1e-3, "")]
-        for name, prompt in KINDS.items():
-            lines += decode(sam, model, reference, name, prompt)
-    return lines
+        embedding = model.encode(image.numpy())["embedding"]
+        relative = np.abs(embedding - reference[0].numpy()).max() / reference.std().item()
+        rows = [at_most("ViT-B encoder, largest difference over the standard deviation", relative, 1e-3, "")]
+        for name, prompt in PROMPTS.items():
+            rows += compare_prompt(sam, model, reference, name, prompt)
+    return rows
 
 
-def decode(
+def compare_prompt(
     sam: object, model: PromptableModel, embedding: torch.Tensor, name: str, prompt: Prompt
-) -> list[Line]:
-    """Candidates of one prompt, from the same fp32 embedding and from the one that went through fp16."""
+) -> list[Measurement]:
+    """Compare the candidates of one prompt, from the same fp32 embedding and from the embedding cached as fp16."""
     predictor = SamPredictor(sam)
     predictor.features, predictor.is_image_set = embedding, True
     predictor.original_size = (SIZE.height, SIZE.width)
@@ -73,24 +73,27 @@ def decode(
         multimask_output=True,
     )
     coords, labels = encode_tokens(prompt, model.manifest, SIZE)
-    where = logits_geometry(model.manifest, SIZE)
+    geometry = logits_geometry(model.manifest, SIZE)
 
-    def ours(array: np.ndarray) -> tuple[np.ndarray, float]:
+    def decode(array: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return (low-res logits [3, h, w], the lowest IoU with the reference masks)."""
         low, _ = model.decode(model.prepare({"embedding": array}, prompt.logits), coords, labels, [1, 2, 3])
-        found = np.stack([to_mask(upscale_mask(m, where)) for m in low])
-        union = (found | masks).sum((1, 2))
-        return low, float(np.where(union > 0, (found & masks).sum((1, 2)) / np.maximum(union, 1), 1).min())
+        predicted = np.stack([to_mask(upscale_mask(m, geometry)) for m in low])
+        union = (predicted | masks).sum((1, 2))
+        return low, float(
+            np.where(union > 0, (predicted & masks).sum((1, 2)) / np.maximum(union, 1), 1).min()
+        )
 
-    exact = embedding[0].numpy()
-    low, iou = ours(exact)
-    _, half = ours(exact.astype(np.float16))
+    fp32 = embedding[0].numpy()
+    low, iou = decode(fp32)
+    _, fp16_iou = decode(fp32.astype(np.float16))
     return [
         at_most(
-            f"{name}: logits, largest difference over the deviation",
+            f"{name}: logits, largest difference over the standard deviation",
             np.abs(low - logits).max() / logits.std(),
             1e-4,
             "",
         ),
-        Line(f"{name}: binary masks, lowest IoU", f"{iou:.6f}", ">= 0.9999", iou >= 0.9999),
-        Line(f"{name}: the same from the fp16 cache", f"{half:.6f}"),
+        Measurement(f"{name}: binary masks, lowest IoU", f"{iou:.6f}", ">= 0.9999", iou >= 0.9999),
+        Measurement(f"{name}: the same from the fp16 cache", f"{fp16_iou:.6f}"),
     ]

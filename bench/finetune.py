@@ -1,6 +1,6 @@
-"""Fine-tuning the starter on ten images of another look: automatic segmentation before and after.
+"""Fine-tuning of the starter on ten images that look unlike its own: automatic segmentation before and after.
 
-`BENCH_FINETUNE_STEPS` (default: the command's own) is how long it trains.
+BENCH_FINETUNE_STEPS (default: that of the command) is the number of steps.
 """
 
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.cells import draw_cells
-from bench.common import THREADS, Line, at_most
+from bench.drawn_cells import draw_cells
+from bench.measuring import THREADS, Measurement, at_most
 from segserve.automatic.ais_watershed import resize_maps, segment_by_watershed
 from segserve.automatic.parameters import AisParams
 from segserve.encode.preprocess import preprocess_image
@@ -32,11 +32,13 @@ from segserve.train.progress import SilentProgress
 from segserve.train.train_promptable import TrainPromptableOptions, fine_tune
 from segserve.types import Size
 
-IMAGES = 10  # to learn from, the one held out among them; as many others to judge by
-MINUTES = 30.0
+IMAGES = 10  # for training, the held-out one included; the same number for the scores
+MAX_MINUTES = 30.0
 
 
-class Printed(SilentProgress):
+class PrintedProgress(SilentProgress):
+    """`PrintedProgress` prints the scores of each validation."""
+
     def scores(self, line: dict[str, float]) -> None:
         print({name: round(value, 3) for name, value in line.items()}, flush=True)
 
@@ -56,25 +58,27 @@ def score_ais(bundle: Bundle, images: list[LabelledImage]) -> tuple[float, float
     return mean_segmentation_accuracy(pooled), pooled[AT_50].accuracy
 
 
-def measure() -> list[Line]:
+def measure() -> list[Measurement]:
     torch.set_num_threads(THREADS)
     steps = int(os.environ.get("BENCH_FINETUNE_STEPS", TrainPromptableOptions.steps))
-    learn, unseen = ([draw_cells(seed) for seed in range(s, s + IMAGES)] for s in (0, IMAGES))
+    training, unseen = ([draw_cells(seed) for seed in range(s, s + IMAGES)] for s in (0, IMAGES))
     starter = Bundle(BUILT_IN_MODELS / "starter")
     with tempfile.TemporaryDirectory() as folder:
         target = OutputTarget(Path(folder) / "models", "tuned", Path(folder) / "run")
         start, cpu = time.perf_counter(), time.process_time()
-        tuned = fine_tune(learn, starter, target, TrainPromptableOptions(steps=steps), progress=Printed())
+        tuned = fine_tune(
+            training, starter, target, TrainPromptableOptions(steps=steps), progress=PrintedProgress()
+        )
         minutes, cpu_minutes = (time.perf_counter() - start) / 60, (time.process_time() - cpu) / 60
         before, after = score_ais(starter, unseen), score_ais(tuned, unseen)
     objects = sum(len(np.unique(each.mask)) - 1 for each in unseen)
     return [
-        Line(f"{IMAGES} images to learn from, {IMAGES} others to judge by, objects in these", str(objects)),
-        Line("steps", str(steps)),
-        at_most("from images to bundle", minutes, MINUTES, "min"),
-        Line("of which on the cores, both added up", f"{cpu_minutes:.1f} min"),
-        Line("AIS, SA(0.5), before", f"{before[1]:.3f}"),
-        Line("AIS, SA(0.5), after", f"{after[1]:.3f}"),
-        Line("AIS, mSA, before", f"{before[0]:.3f}"),
-        Line("AIS, mSA, after", f"{after[0]:.3f}", "> before", after[0] > before[0]),
+        Measurement(f"{IMAGES} training images, {IMAGES} test images, objects in these", str(objects)),
+        Measurement("steps", str(steps)),
+        at_most("from images to bundle", minutes, MAX_MINUTES, "min"),
+        Measurement("CPU time, both cores added up", f"{cpu_minutes:.1f} min"),
+        Measurement("AIS, SA(0.5), before", f"{before[1]:.3f}"),
+        Measurement("AIS, SA(0.5), after", f"{after[1]:.3f}"),
+        Measurement("AIS, mSA, before", f"{before[0]:.3f}"),
+        Measurement("AIS, mSA, after", f"{after[0]:.3f}", "> before", after[0] > before[0]),
     ]

@@ -1,6 +1,6 @@
-"""The scores of the starter and of starter-unet on their validation images, through the service's own path.
+"""Scores of the starter and of starter-unet on their validation images, by the encoder and decoder of the service.
 
-Needs the nuclei data: BENCH_NUCLEI names the folder. `training/publish.py` scores the same in torch.
+It needs the nuclei data: BENCH_NUCLEI names the folder. `training/publish.py` computes the same scores in PyTorch.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.common import THREADS, Line
+from bench.measuring import THREADS, Measurement
 from segserve.automatic.ais_watershed import resize_maps, segment_by_watershed
 from segserve.automatic.parameters import resolve_ais_params
 from segserve.decode.decode_prompt import decode_prompt
@@ -51,15 +51,15 @@ TARGETS = {
     "AIS, SA(0.5)": 0.75,
     "starter-unet, Dice": 0.90,
 }
-MIN_NUCLEUS_PX = 30
+MIN_NUCLEUS_PX = 30  # smaller nuclei are left out
 CLICKS = Protocol(FirstPrompt.POINT, with_mask=True, steps=4, correction=Correction.DEEPEST)
 BOX = Protocol(FirstPrompt.BOX, with_mask=True, steps=1)
 
 
-def measure() -> list[Line]:
+def measure() -> list[Measurement]:
     folder = Path(os.environ.get("BENCH_NUCLEI", "data/nuclei"))
     if not folder.exists():
-        return [Line(f"skipped: there is no folder {folder}", "")]
+        return [Measurement(f"skipped: there is no folder {folder}", "")]
     options = RuntimeOptions(threads=THREADS)
     registry = ModelRegistry([BUILT_IN_MODELS], RuntimeOptionsByGraph(options, options, options), 1 << 40)
     model, unet = registry.load("starter", PromptableModel), registry.load("starter-unet", SemanticModel)
@@ -85,14 +85,14 @@ def measure() -> list[Line]:
     scores = dict(
         zip(TARGETS, [clicks.iou[0], box.iou[0], clicks.iou[-1], *ais, np.mean(dices)], strict=True)
     )
-    lines = [
-        Line(
+    rows = [
+        Measurement(
             f"{len(validation)} validation images, nuclei of {MIN_NUCLEUS_PX} px or more", str(clicks.objects)
         )
     ]
     for name, target in TARGETS.items():
-        lines.append(Line(name, f"{scores[name]:.3f}", f">= {target}", bool(scores[name] >= target)))
-    return lines
+        rows.append(Measurement(name, f"{scores[name]:.3f}", f">= {target}", bool(scores[name] >= target)))
+    return rows
 
 
 def score_ais(model: PromptableModel, embedding: Embedding, truth: Labels) -> tuple[float, float]:

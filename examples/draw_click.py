@@ -1,4 +1,4 @@
-"""Click on a picture through a running service and draw what came back: the picture in the README.
+"""Click on an image through a running service, and draw the masks: the picture in the README.
 
 python examples/draw_click.py http://127.0.0.1:8000 examples/nuclei.png 413,190 537,348 -o examples/click.png
 """
@@ -23,22 +23,22 @@ def main() -> None:
     options = parser.parse_args()
     client = httpx.Client(base_url=options.url, timeout=60)
     image_id = client.post("/v1/images", files={"file": options.image.read_bytes()}).json()["image_id"]
-    picture = Image.open(options.image).convert("RGB")
+    image = Image.open(options.image).convert("RGB")
     points = [tuple(float(v) for v in text.split(",")) for text in options.points]
     for number, point in enumerate(points):
         body = {"image_id": image_id, "prompts": [{"points": [point]}]}
-        answer = client.post("/v1/segment", json=body, headers={"accept": "image/png"}).raise_for_status()
-        mask = np.asarray(Image.open(io.BytesIO(answer.content)))
+        response = client.post("/v1/segment", json=body, headers={"accept": "image/png"}).raise_for_status()
+        mask = np.asarray(Image.open(io.BytesIO(response.content)))
         colour = np.array(COLOURS[number % len(COLOURS)])
-        pixels = np.array(picture)
+        pixels = np.array(image)
         inner = mask & np.roll(mask, 2, 0) & np.roll(mask, -2, 0) & np.roll(mask, 2, 1) & np.roll(mask, -2, 1)
         pixels[mask] = 0.55 * pixels[mask] + 0.45 * colour
         pixels[mask & ~inner] = colour
-        picture = Image.fromarray(pixels)
-    drawing = ImageDraw.Draw(picture)
+        image = Image.fromarray(pixels)
+    drawing = ImageDraw.Draw(image)
     for x, y in points:
         drawing.ellipse((x - 5, y - 5, x + 5, y + 5), fill="white", outline="black", width=2)
-    picture.save(options.output)
+    image.save(options.output)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results" / "gpu.md"
 
 
-def bench_gpu(**environment: str) -> str:
+def run_gpu_benchmark(**environment: str) -> str:
     """Run the GPU benchmark and return what it prints. Check that it leaves the stored results as they are."""
     before = RESULTS.read_bytes() if RESULTS.exists() else None
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "bench", "gpu"],
         cwd=ROOT,
         env={**os.environ, **environment},
@@ -25,17 +25,17 @@ def bench_gpu(**environment: str) -> str:
         text=True,
     )
     assert (RESULTS.read_bytes() if RESULTS.exists() else None) == before
-    return done.stdout
+    return completed.stdout
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and measuring takes minutes")
 def test_without_a_gpu_it_is_skipped() -> None:
-    assert "skipped: no CUDA device" in bench_gpu()
+    assert "skipped: no CUDA device" in run_gpu_benchmark()
 
 
 @pytest.mark.large
 def test_it_can_be_rehearsed_on_a_cpu() -> None:
-    table = bench_gpu(BENCH_REHEARSE="1")
+    table = run_gpu_benchmark(BENCH_REHEARSE="1")
     assert "a rehearsal" in table
     for batch in (1, 8):
         for name in (

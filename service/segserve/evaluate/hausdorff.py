@@ -93,7 +93,7 @@ class DistanceBounds:
 
     def __init__(self, truth: Points, prediction: Points) -> None:
         self._trees = (build_tree(truth), build_tree(prediction))
-        # In the order of the trees' leaves neighbours follow each other, whatever order they came in.
+        # Neighbours follow each other in the order of the trees' leaves, in whatever order the points came.
         self._points = [tree.data[tree.indices] for tree in self._trees]
         self._first = len(truth)
         self.low = np.zeros(len(truth) + len(prediction))

@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class TrainingProgress(Protocol):
-    """`TrainingProgress` is told about stages, steps and scores."""
+    """`TrainingProgress` receives reports of stages, steps and scores."""
 
     def stage(self, name: str) -> None:
         """Report that a stage of unknown length begins."""

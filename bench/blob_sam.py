@@ -1,7 +1,7 @@
-"""A ViT-B-sized SAM under random weights whose masks cover a chosen share of the image.
+"""A SAM of ViT-B's size with random weights, whose masks are one blob that covers a chosen share of the image.
 
-Random weights fill the image with noise of a deviation of about 0.06. A smooth hill is added to the low-res
-logits, in the reference and in every export alike, so that masks look like masks: one blob of the wanted size.
+Random weights give logits that are noise, with a standard deviation of about 0.06. A smooth hill is added to the
+low-res logits, in the reference and in every export alike. So masks look like masks of the requested size.
 """
 
 from pathlib import Path
@@ -16,16 +16,16 @@ from torch import Tensor
 from segserve.models.export import sam as exporter
 from segserve.models.export.fast_decoder import FastDecoder
 
-LOW = 256
+LOW_RES = 256  # the edge of the low-res logits
 SHARES = {"1%": 0.01, "25%": 0.25, "100%": 1.0}  # of the image
 
 
-def hill(share: float) -> Tensor:
-    """[256, 256]: positive on a centred disc that covers `share` of the image, everywhere for 1."""
+def build_hill(share: float) -> Tensor:
+    """Return logits [256, 256], positive on a centred disc that covers `share` of the image, everywhere for 1."""
     if share >= 1:
-        return torch.full((LOW, LOW), 1.0)
-    y, x = np.mgrid[:LOW, :LOW] - (LOW - 1) / 2
-    radius = LOW * np.sqrt(share / np.pi)
+        return torch.full((LOW_RES, LOW_RES), 1.0)
+    y, x = np.mgrid[:LOW_RES, :LOW_RES] - (LOW_RES - 1) / 2
+    radius = LOW_RES * np.sqrt(share / np.pi)
     return torch.from_numpy(((radius - np.hypot(x, y)) / 8).clip(-4, 4)).float()
 
 
@@ -37,24 +37,24 @@ class HillyMaskDecoder(MaskDecoder):
         return masks + self.hill, scores
 
 
-def build_sam(share: float) -> Sam:
+def build_blob_sam(share: float) -> Sam:
     torch.manual_seed(0)
     sam = sam_model_registry["vit_b"]().eval()
     sam.mask_decoder.__class__ = HillyMaskDecoder
-    sam.mask_decoder.register_buffer("hill", hill(share))
+    sam.mask_decoder.register_buffer("hill", build_hill(share))
     return sam
 
 
-def export(sam: Sam, folder: Path) -> None:
-    """The bundle of `build_sam(share)`."""
+def export_blob_sam(sam: Sam, folder: Path) -> None:
+    """Write the bundle of a `build_blob_sam` network."""
 
-    class Hilly(FastDecoder):
+    class HillyFastDecoder(FastDecoder):
         def forward(self, *args: Tensor) -> tuple[Tensor, Tensor]:
             masks, scores = super().forward(*args)
             return masks + self.decoder.hill, scores
 
-    plain, exporter.FastDecoder = exporter.FastDecoder, Hilly
+    original, exporter.FastDecoder = exporter.FastDecoder, HillyFastDecoder
     try:
         exporter.export_sam(sam, folder, name=folder.name, architecture="vit_b")
     finally:
-        exporter.FastDecoder = plain
+        exporter.FastDecoder = original
