@@ -38,6 +38,11 @@ class Settings(BaseSettings):
     grpc_port: int | None = Field(
         None, ge=0, le=65535, description="port of gRPC; 0 takes a free one; unset: no gRPC"
     )
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description='names by which clients call the service: "segserve.example.org", "*.example.org", or "*" for any;'
+        " loopback and the address that it is bound to always work",
+    )
     cors_origins: tuple[str, ...] = Field(
         (), description='origins whose pages may call the API from a browser: "https://labels.example.org"'
     )
@@ -221,6 +226,11 @@ class Settings(BaseSettings):
             return not ip_address(self.host).is_loopback
         except ValueError:
             return self.host != "localhost"
+
+    @property
+    def accepts_any_host(self) -> bool:
+        """Return whether the header Host may be anything. On an exposed address nobody knows our names unless told."""
+        return "*" in self.allowed_hosts or (not self.allowed_hosts and self.is_exposed)
 
     @property
     def max_batch(self) -> int:

@@ -11,8 +11,8 @@ from tests.serving import Server
 
 HANG_S = 60  # the server never takes this long, unless it hangs
 PAUSE_S = 0.2  # well under the server's timeouts of one second
-GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
-POST = b"POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
+POST = b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
 
 
 def connect(server: Server, receive_buffer: int | None = None) -> socket.socket:

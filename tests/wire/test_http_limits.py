@@ -161,7 +161,7 @@ def test_a_body_that_stalls_is_refused(impatient: Server, start: bytes, stops: b
 
 def test_a_form_and_json_that_stall_are_refused(impatient: Server) -> None:
     form = POST.replace(b"image/png", b"multipart/form-data; boundary=x")
-    json = b"POST /v1/segment HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    json = b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     for start in (form, json):
         with closing(connect(impatient)) as link:
             link.sendall(start + b"Content-Length: 1000\r\n\r\n--x\r\n")
@@ -200,7 +200,7 @@ def test_json_has_its_own_size_limit_on_every_route(impatient: Server) -> None:
 def test_a_client_that_does_not_read_its_answer_is_disconnected(impatient: Server, last: bytes) -> None:
     """The answers are larger than all buffers on the way."""
     before = count_rejections(impatient, "slow_reader")
-    request = b"GET /v1/models/starter/decoder.onnx HTTP/1.1\r\nHost: x\r\n"
+    request = b"GET /v1/models/starter/decoder.onnx HTTP/1.1\r\nHost: localhost\r\n"
     with closing(connect(impatient, receive_buffer=4096)) as link:
         link.sendall((request + b"\r\n") * 19 + request + last + b"\r\n")
         wait_for(lambda: count_rejections(impatient, "slow_reader") == before + 1)
@@ -209,7 +209,9 @@ def test_a_client_that_does_not_read_its_answer_is_disconnected(impatient: Serve
 
 def test_a_client_that_reads_slowly_gets_its_answer(impatient: Server) -> None:
     with closing(connect(impatient, receive_buffer=4096)) as link:
-        link.sendall(b"GET /v1/models/starter/decoder.onnx HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        link.sendall(
+            b"GET /v1/models/starter/decoder.onnx HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
         received = 0
         while part := link.recv(65536):
             received += len(part)

@@ -3,6 +3,8 @@
 from contextlib import suppress
 from datetime import timedelta
 
+import structlog
+
 from segserve.app.automatic_parts import AutomaticParts
 from segserve.app.click_parts import ClickParts
 from segserve.app.encoding_service import EncodingService
@@ -27,6 +29,11 @@ EXPIRY_INTERVAL_S = 300.0
 RENDERING_THREADS = 2
 # Results drawn at the same time, taking turns in these threads: each holds decoded frames in memory.
 MAX_RENDERED_RESULTS = 16
+
+# Logged where the header Host may be anything.
+ANY_HOST = "any: set SEGSERVE_ALLOWED_HOSTS, or pages can reach this address through a user's browser (DNS rebinding)"
+
+log = structlog.get_logger(__name__)
 
 
 class Service(EncodingService):
@@ -86,6 +93,8 @@ class Service(EncodingService):
 
     async def start(self, *, warm_up: bool = True) -> None:
         await super().start(warm_up=warm_up)
+        if self.role_options.reads_uploads and self.settings.accepts_any_host:
+            log.warning(f"hosts: {ANY_HOST}", host=self.settings.host)
         if self._jobs is not None:
             await self._jobs.start()
             for work in self._jobs.background_tasks():

@@ -9,6 +9,8 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from segserve.wire.http.host_and_origin import AllowedOrigins, header_values
+
 DOCS_CDN = "https://cdn.jsdelivr.net/npm/"  # FastAPI's /docs loads its script and style from here
 DOCS_ICON = "https://fastapi.tiangolo.com/img/favicon.png"
 DENY_ALL = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -42,7 +44,7 @@ def cors_options(origins: Sequence[str]) -> dict[str, Any]:
     return {
         "allow_origins": list(origins),
         "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
-        "allow_headers": ["Content-Type", "X-Request-ID"],
+        "allow_headers": ["Content-Type", "X-Request-ID", "Idempotency-Key", "Last-Event-ID"],
         "expose_headers": ["Server-Timing", "X-Request-ID", "Retry-After", "Segserve-Areas"],
     }
 
@@ -50,15 +52,16 @@ def cors_options(origins: Sequence[str]) -> dict[str, Any]:
 class SecurityHeaders:
     """Middleware that adds security headers to every answer whose route has not set them.
 
-    shared: pages of other origins may use the service.
+    origins: whose pages may use the service. Only they may load an answer into their pages
+    (Cross-Origin-Resource-Policy). A picture that a page names without `crossorigin` comes without Origin; its Referer
+    has the origin then.
     """
 
-    def __init__(self, app: ASGIApp, shared: bool) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        self._app, self._allowed = app, AllowedOrigins(origins)
         self._headers = {
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
-            "Cross-Origin-Resource-Policy": "cross-origin" if shared else "same-origin",
             "Content-Security-Policy": DENY_ALL,
         }
 
@@ -68,6 +71,14 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
+                policy = "cross-origin" if self._is_allowed(scope) else "same-origin"
+                headers.setdefault("Cross-Origin-Resource-Policy", policy)
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+    def _is_allowed(self, scope: Scope) -> bool:
+        origins = header_values(scope, b"origin")
+        if not origins:
+            origins = ["/".join(url.split("/")[:3]) for url in header_values(scope, b"referer")]
+        return bool(origins) and all(origin in self._allowed for origin in origins)

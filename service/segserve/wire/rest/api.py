@@ -12,6 +12,7 @@ from segserve.app import EncodingService, Service
 from segserve.types import MB
 from segserve.wire.http import browser_headers, problems, request_body
 from segserve.wire.http.body_limits import BodyPaceLimit, BodySizeLimit
+from segserve.wire.http.host_and_origin import AllowedHosts, OriginCheck
 from segserve.wire.http.limits import upload_limits
 from segserve.wire.http.middleware import HeadAsGet, InFlightLimit, RequestLogger
 from segserve.wire.rest import (
@@ -68,10 +69,11 @@ def create_worker_api(service: EncodingService) -> FastAPI:
         lifespan=create_lifespan(service),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # the redirect would repeat the client's Host
     )
     problems.install_error_handlers(api)
     health_and_metrics.add_routes(api, service)
-    api.add_middleware(browser_headers.SecurityHeaders, shared=False)
+    api.add_middleware(browser_headers.SecurityHeaders, origins=())
     return api
 
 
@@ -83,6 +85,7 @@ def create_api(service: Service) -> FastAPI:
         lifespan=create_lifespan(service),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # the redirect would repeat the client's Host
         summary="Encode an image once, then answer every prompt on it in milliseconds.",
     )
     problems.install_error_handlers(api)
@@ -104,8 +107,10 @@ def add_middleware(api: FastAPI, service: Service) -> None:
         max_in_flight=settings.max_in_flight,
         busy_checks={"/v1/segment": service.click_limit.refusal},
     )
+    api.add_middleware(OriginCheck, origins=settings.cors_origins, metrics=service.metrics)
+    api.add_middleware(AllowedHosts, settings=settings, metrics=service.metrics)
     api.add_middleware(RequestLogger, metrics=service.metrics)
     api.add_middleware(HeadAsGet)
     if settings.cors_origins:
         api.add_middleware(CORSMiddleware, **browser_headers.cors_options(settings.cors_origins))
-    api.add_middleware(browser_headers.SecurityHeaders, shared=bool(settings.cors_origins))
+    api.add_middleware(browser_headers.SecurityHeaders, origins=settings.cors_origins)
