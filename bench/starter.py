@@ -18,7 +18,7 @@ from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
 from segserve.evaluate.cli_choices import Correction, FirstPrompt
 from segserve.evaluate.iterative_prompting import (
-    Protocol,
+    PromptingProtocol,
     StepScores,
     average_protocol_scores,
     prompt_objects,
@@ -52,8 +52,8 @@ TARGETS = {
     "starter-unet, Dice": 0.90,
 }
 MIN_NUCLEUS_PX = 30  # smaller nuclei are left out
-CLICKS = Protocol(FirstPrompt.POINT, with_mask=True, steps=4, correction=Correction.DEEPEST)
-BOX = Protocol(FirstPrompt.BOX, with_mask=True, steps=1)
+CLICKS = PromptingProtocol(FirstPrompt.POINT, with_mask=True, steps=4, correction=Correction.DEEPEST)
+BOX = PromptingProtocol(FirstPrompt.BOX, with_mask=True, steps=1)
 
 
 def measure() -> list[Measurement]:
@@ -64,7 +64,7 @@ def measure() -> list[Measurement]:
     registry = ModelRegistry([BUILT_IN_MODELS], RuntimeOptionsByGraph(options, options, options), 1 << 40)
     model, unet = registry.load("starter", PromptableModel), registry.load("starter-unet", SemanticModel)
     _, validation = read_nuclei(folder)
-    steps: dict[Protocol, list[list[StepScores]]] = {CLICKS: [], BOX: []}
+    steps: dict[PromptingProtocol, list[list[StepScores]]] = {CLICKS: [], BOX: []}
     accuracies, dices = list[tuple[float, float]](), list[float]()
     with ThreadPoolExecutor(1) as threads:
         for scene in validation:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from scenes import STARTER, STARTER_UNSTRETCHED, read_nuclei
+from scenes import SCENE_PREPROCESS, STARTER_PREPROCESS, read_nuclei
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.install import new_bundle
 from segserve.models.manifest import AmgEntry, Dims, ModelKind, PreprocessEntry, PromptableManifest
@@ -25,17 +25,16 @@ from segserve.models.registry import BUILT_IN_MODELS
 from segserve.train.checkpoint import load_checkpoint
 from segserve.train.promptable_validation import validate_promptable
 from segserve.train.scenes import build_scene
-from segserve.train.trainable_networks import STARTER as ARCHITECTURE
-from segserve.train.trainable_networks import write_promptable_bundle
+from segserve.train.trainable_networks import STARTER_ARCHITECTURE, write_promptable_bundle
 
 HERE = Path(__file__).parent
 NAME, CARD = "starter", "README.md"
-GRID = STARTER.input_size // ENCODER_STRIDE
+GRID = STARTER_PREPROCESS.input_size // ENCODER_STRIDE
 LIKE = PromptableManifest(
     name=NAME,
     kind=ModelKind.SAM,
-    architecture=ARCHITECTURE,
-    preprocess=PreprocessEntry(**vars(STARTER)),
+    architecture=STARTER_ARCHITECTURE,
+    preprocess=PreprocessEntry(**vars(STARTER_PREPROCESS)),
     dims=Dims(embedding=(EMBEDDING_CHANNELS, GRID, GRID), low=4 * GRID),
     files={},
     # The best of `segserve evaluate search --method amg` on 15 validation images, 24 clicks a side: mSA 0.41. The
@@ -71,8 +70,8 @@ def main() -> None:
     if not options.no_scores:
         _, validation = read_nuclei(options.data)
         with torch.no_grad():
-            scenes = [build_scene(each, STARTER) for each in validation]
-            measured = validate_promptable(networks, scenes, STARTER_UNSTRETCHED)
+            scenes = [build_scene(each, STARTER_PREPROCESS) for each in validation]
+            measured = validate_promptable(networks, scenes, SCENE_PREPROCESS)
         scores = {"step": step, "validation_images": len(validation), **measured}
         (HERE / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
         print(json.dumps(scores))

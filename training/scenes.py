@@ -14,14 +14,15 @@ from segserve.train.scenes import Scene, compute_distance_maps, stretch_contrast
 from segserve.types import Preprocess
 
 STRETCH_PERCENTILES = (1.0, 99.9)  # mapped to 0 and 255: many fluorescence images are nearly black
-STARTER = Preprocess(
+STARTER_PREPROCESS = Preprocess(
     input_size=512,
     mean=(123.675, 116.28, 103.53),  # as SAM, so that one preprocessing serves all
     std=(58.395, 57.12, 57.375),
     resize="pad",
     stretch_percentiles=STRETCH_PERCENTILES,
 )
-STARTER_UNSTRETCHED = replace(STARTER, stretch_percentiles=None)  # for scenes, which are stretched already
+# For scenes, whose contrast is stretched already.
+SCENE_PREPROCESS = replace(STARTER_PREPROCESS, stretch_percentiles=None)
 VALIDATION_SHARE = 0.1
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from scenes import STARTER, STARTER_UNSTRETCHED, draw_scene, read_nuclei, recolour
+from scenes import SCENE_PREPROCESS, STARTER_PREPROCESS, draw_scene, read_nuclei, recolour
 from segserve.models.networks.starter import ENCODER_STRIDE, AutomaticDecoder, build_starter_sam
 from segserve.train.checkpoint import load_checkpoint, save_checkpoint
 from segserve.train.promptable_dataset import WindowGeometry, build_data_loader
@@ -65,13 +65,13 @@ def main() -> None:
     checkpoint = options.run / "checkpoint.pt"
     torch.manual_seed(options.seed)
     networks = nn.ModuleDict({"sam": build_starter_sam(), "automatic": AutomaticDecoder()})
-    geometry = WindowGeometry(STARTER_UNSTRETCHED, WINDOW_PX, ENCODER_STRIDE)
+    geometry = WindowGeometry(SCENE_PREPROCESS, WINDOW_PX, ENCODER_STRIDE)
     schedule = PromptableSchedule(options.steps, options.rate, uncorrected_steps=UNCORRECTED_STEPS)
     trainer = PromptableTrainer(networks, geometry, schedule, options.seed)
     if checkpoint.exists():
         trainer.load_state_dict(load_checkpoint(checkpoint))
     split = read_nuclei(options.data)
-    nuclei, validation = ([build_scene(image, STARTER) for image in images] for images in split)
+    nuclei, validation = ([build_scene(image, STARTER_PREPROCESS) for image in images] for images in split)
     drawn = [draw_scene(seed) for seed in tqdm(range(options.drawn), desc="drawing")]
     loader = build_data_loader(
         BalancedScenePicker(nuclei, drawn),
@@ -90,7 +90,7 @@ def main() -> None:
         bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()})
         if trainer.step % options.every == 0 or trainer.step == options.steps:
             scenes = validation if trainer.step == options.steps else validation[::4]
-            scores = validate_promptable(trainer.ema, scenes, STARTER_UNSTRETCHED)
+            scores = validate_promptable(trainer.ema, scenes, SCENE_PREPROCESS)
             line = {"step": trainer.step, "time": round(time.time()), **losses, **scores}
             with (options.run / "scores.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")

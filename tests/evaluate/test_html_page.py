@@ -14,7 +14,7 @@ from segserve.evaluate.html_page import (
     MAX_SIDE_PX,
     PREDICTION_COLOUR,
     TRUTH_COLOUR,
-    Case,
+    WorstCase,
     WorstCases,
     draw_outlines,
     render_page,
@@ -26,8 +26,8 @@ def read_png(picture: bytes) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(picture)))
 
 
-def build_case(name: str, score: float) -> Case:
-    return Case(
+def build_case(name: str, score: float) -> WorstCase:
+    return WorstCase(
         name, score, f"caption of {name}", draw_outlines(None, np.ones((4, 4), int), np.ones((4, 4), int))
     )
 

@@ -8,7 +8,7 @@ import pytest
 
 from segserve.evaluate.cli_choices import Correction, FirstPrompt
 from segserve.evaluate.iterative_prompting import (
-    Protocol,
+    PromptingProtocol,
     StepScores,
     average_protocol_scores,
     crop_iou,
@@ -21,7 +21,7 @@ from segserve.types import Bool, Candidate, Crop, Prompt, Size
 from tests.evaluate.drawn_labels import draw_scene
 
 SIZE = Size(60, 80)
-ONE_POINT = Protocol(FirstPrompt.POINT, with_mask=False, steps=1)
+ONE_POINT = PromptingProtocol(FirstPrompt.POINT, with_mask=False, steps=1)
 
 
 def crop(y0: int, x0: int, y1: int, x1: int) -> Crop:
@@ -51,7 +51,7 @@ TRUTH = crop(20, 30, 40, 60)
 EMPTY = crops.empty_crop(SIZE)
 
 
-def run_protocol(truth: Crop, protocol: Protocol, *masks: Crop, seed: int = 0) -> list[Prompt]:
+def run_protocol(truth: Crop, protocol: PromptingProtocol, *masks: Crop, seed: int = 0) -> list[Prompt]:
     """Return the prompts that a fake model of these masks gets."""
     model = FakeModel(list(masks))
     list(prompt_iteratively(model, truth, protocol, seed))
@@ -61,7 +61,7 @@ def run_protocol(truth: Crop, protocol: Protocol, *masks: Crop, seed: int = 0) -
 def test_it_begins_with_the_deepest_pixel_and_adds_clicks_on_the_errors() -> None:
     model = FakeModel([crop(20, 30, 40, 50), crop(20, 30, 40, 70)])
     predictions = list(
-        prompt_iteratively(model, TRUTH, Protocol(FirstPrompt.POINT, with_mask=False, steps=3))
+        prompt_iteratively(model, TRUTH, PromptingProtocol(FirstPrompt.POINT, with_mask=False, steps=3))
     )
     assert [crops.bounding_box(each)[2] for each in predictions] == [50, 70, 70]
     first, second, third = model.prompts
@@ -80,7 +80,7 @@ def test_it_begins_with_the_deepest_pixel_and_adds_clicks_on_the_errors() -> Non
 
 
 def test_a_box_stays_in_the_prompt_beside_the_clicks() -> None:
-    first, second = run_protocol(TRUTH, Protocol(FirstPrompt.BOX, with_mask=False, steps=2), EMPTY)
+    first, second = run_protocol(TRUTH, PromptingProtocol(FirstPrompt.BOX, with_mask=False, steps=2), EMPTY)
     assert first.box == second.box
     assert (first.box.x0, first.box.y0, first.box.x1, first.box.y1) == (30, 20, 60, 40)  # type: ignore[union-attr]
     assert len(first.points) == 0
@@ -89,26 +89,26 @@ def test_a_box_stays_in_the_prompt_beside_the_clicks() -> None:
 
 @pytest.mark.parametrize("with_mask", [False, True])
 def test_the_prediction_before_is_the_mask_prompt_where_the_protocol_says_so(with_mask: bool) -> None:
-    prompts = run_protocol(TRUTH, Protocol(FirstPrompt.POINT, with_mask, steps=3), TRUTH)
+    prompts = run_protocol(TRUTH, PromptingProtocol(FirstPrompt.POINT, with_mask, steps=3), TRUTH)
     logits = [None if each.logits is None else float(each.logits[0, 0]) for each in prompts]
     assert logits == ([None, 1.0, 2.0] if with_mask else [None, None, None])
 
 
 def test_the_deepest_correction_adds_one_click_a_step() -> None:
-    protocol = Protocol(FirstPrompt.POINT, with_mask=False, steps=4, correction=Correction.DEEPEST)
+    protocol = PromptingProtocol(FirstPrompt.POINT, with_mask=False, steps=4, correction=Correction.DEEPEST)
     assert [len(each.points) for each in run_protocol(TRUTH, protocol, EMPTY)] == [1, 2, 3, 4]
 
 
 def test_clicks_lie_on_the_image_also_for_objects_at_its_edge() -> None:
     corner = crop(50, 70, 60, 80)
-    protocol = Protocol(FirstPrompt.POINT, with_mask=False, steps=8)
+    protocol = PromptingProtocol(FirstPrompt.POINT, with_mask=False, steps=8)
     points = run_protocol(corner, protocol, crop(0, 0, 5, 5), EMPTY, corner)[-1].points
     assert (points >= 0).all()
     assert (points < [80, 60]).all()
 
 
 def test_the_same_seed_gives_the_same_prompts() -> None:
-    protocol = Protocol(FirstPrompt.POINT, with_mask=False)
+    protocol = PromptingProtocol(FirstPrompt.POINT, with_mask=False)
     first, second = (run_protocol(TRUTH, protocol, EMPTY, seed=3) for _ in range(2))
     assert all((a.points == b.points).all() for a, b in zip(first, second, strict=True))
 
@@ -127,7 +127,7 @@ def test_a_perfect_model_has_every_object_after_every_step() -> None:
         box = prompt.box
         return Candidate(objects[box.x0, box.y0, box.x1, box.y1], np.zeros((8, 8), np.float32), 1.0)  # type: ignore[index]
 
-    protocol = Protocol(FirstPrompt.BOX, with_mask=True, steps=2)
+    protocol = PromptingProtocol(FirstPrompt.BOX, with_mask=True, steps=2)
     with ThreadPoolExecutor(2) as threads:
         result = prompt_objects(predict, truth, protocol, threads)
     assert [each.ious for each in result.steps] == [[1.0] * len(objects)] * 2

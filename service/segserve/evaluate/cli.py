@@ -122,10 +122,10 @@ def evaluate_prompts(
     """Prompt every object of the truth with a point and with its box, and correct the predictions step by step,
     with and without the last mask as prompt."""
     from segserve.evaluate import run_evaluation
-    from segserve.evaluate.iterative_prompting import Protocol
+    from segserve.evaluate.iterative_prompting import PromptingProtocol
 
     protocols = [
-        Protocol(first_prompt, with_mask, steps, correction)
+        PromptingProtocol(first_prompt, with_mask, steps, correction)
         for first_prompt in dict.fromkeys(start or list(FirstPrompt))
         for with_mask in (False, True)
     ]

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from segserve.evaluate.overlap_scores import Float, Int
+from segserve.evaluate.overlap_scores import Float64
 from segserve.masks import geometry
-from segserve.types import Bool
+from segserve.types import Bool, Int64
 
 PERCENTILE = 95
 # Points that the first round measures exactly, and by how much each later round measures more. Few at first: they
@@ -36,7 +36,7 @@ Points: TypeAlias = NDArray[np.floating[Any]]
 Spacing = tuple[
     float, float
 ]  # (down, across): the distance from a pixel to the next, in millimetres or pixels
-PIXELS: Spacing = (1.0, 1.0)
+PIXEL_SPACING: Spacing = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class HausdorffDistance:
     hausdorff_95: float
 
 
-def region_hausdorff(truth: Bool, prediction: Bool, spacing: Spacing = PIXELS) -> HausdorffDistance:
+def region_hausdorff(truth: Bool, prediction: Bool, spacing: Spacing = PIXEL_SPACING) -> HausdorffDistance:
     """Return the distance between all pixels of two masks [H, W].
 
     The time is linear in the window that holds both (exact Euclidean distance transforms, Maurer et al. 2003).
@@ -61,7 +61,7 @@ def region_hausdorff(truth: Bool, prediction: Bool, spacing: Spacing = PIXELS) -
     return summarise_distances(np.concatenate([to_prediction, to_truth]))
 
 
-def boundary_hausdorff(truth: Bool, prediction: Bool, spacing: Spacing = PIXELS) -> HausdorffDistance:
+def boundary_hausdorff(truth: Bool, prediction: Bool, spacing: Spacing = PIXEL_SPACING) -> HausdorffDistance:
     """Return the distance between the boundary pixels (see `find_boundaries`) of two masks [H, W]."""
     return point_hausdorff(
         *(np.argwhere(find_boundaries(mask)) * np.array(spacing) for mask in (truth, prediction))
@@ -125,7 +125,7 @@ class DistanceBounds:
             self.high[remaining] = np.minimum(self.high[remaining], at_most)
             self.low[remaining[::step]] = self.high[remaining[::step]] = distances
 
-    def decided_distances(self) -> Float:
+    def decided_distances(self) -> Float64:
         """Return distances [N + M] whose maximum and percentile are exact, once no point is undecided.
 
         The other distances are bounds, on the right side of both.
@@ -154,13 +154,13 @@ def max_hausdorff(truth: Points, prediction: Points) -> float:
     return largest
 
 
-def find_nearest(tree: cKDTree, points: Points) -> tuple[Float, Int]:
+def find_nearest(tree: cKDTree, points: Points) -> tuple[Float64, Int64]:
     """Return for each point [N, D] (the distance to the tree's nearest point [N], the position of that one [N])."""
     distances, positions = tree.query(points)
     return np.asarray(distances), np.asarray(positions)
 
 
-def vector_lengths(vectors: Points) -> Float:
+def vector_lengths(vectors: Points) -> Float64:
     """Return the Euclidean lengths [N] of vectors [N, D]."""
     return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
 

@@ -47,7 +47,7 @@ figcaption span { color: #666 }
 
 
 @dataclass(frozen=True)
-class Case:
+class WorstCase:
     """One image on the page.
 
     score: ranks the cases, lowest first.
@@ -65,7 +65,7 @@ class WorstCases:
     """`WorstCases` keeps the `MAX_CASES` cases of the lowest scores, lowest first, and counts all cases."""
 
     def __init__(self) -> None:
-        self.cases: list[Case] = []
+        self.cases: list[WorstCase] = []
         self.total = 0
 
     def register(self, score: float) -> bool:
@@ -73,7 +73,7 @@ class WorstCases:
         self.total += 1
         return len(self.cases) < MAX_CASES or score < self.cases[-1].score
 
-    def add(self, case: Case) -> None:
+    def add(self, case: WorstCase) -> None:
         """Add a case that `register` has counted."""
         bisect.insort(self.cases, case, key=lambda each: each.score)
         del self.cases[MAX_CASES:]
@@ -144,7 +144,7 @@ def render_table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def render_figure(case: Case, score: str) -> str:
+def render_figure(case: WorstCase, score: str) -> str:
     """Return a case as an HTML figure. score: the name of `case.score`."""
     data = base64.b64encode(case.picture).decode()
     return (

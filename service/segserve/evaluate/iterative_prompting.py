@@ -41,7 +41,7 @@ Predict = Callable[[Prompt], Candidate]
 
 
 @dataclass(frozen=True)
-class Protocol:
+class PromptingProtocol:
     """How objects are prompted.
 
     steps: the number of predictions, the first one included.
@@ -80,7 +80,7 @@ class PromptingResult:
 
 
 def prompt_objects(
-    predict: Predict, truth: Labels, protocol: Protocol, threads: Executor, min_size: int = 1
+    predict: Predict, truth: Labels, protocol: PromptingProtocol, threads: Executor, min_size: int = 1
 ) -> PromptingResult:
     """Prompt every object of a label map [H, W] that has at least `min_size` pixels.
 
@@ -103,7 +103,9 @@ def prompt_objects(
     return PromptingResult(kept_truth, prediction, steps)
 
 
-def prompt_iteratively(predict: Predict, truth: Crop, protocol: Protocol, seed: int = 0) -> Iterator[Crop]:
+def prompt_iteratively(
+    predict: Predict, truth: Crop, protocol: PromptingProtocol, seed: int = 0
+) -> Iterator[Crop]:
     """Yield the prediction of each step for one object, which is not empty."""
     rng = np.random.default_rng([SEED, seed])
     box: Box | None = None
@@ -178,7 +180,7 @@ class ProtocolScores:
     reports them so.
     """
 
-    protocol: Protocol
+    protocol: PromptingProtocol
     objects: int
     iou: list[float]
     msa: list[float]
@@ -186,7 +188,9 @@ class ProtocolScores:
     sa75: list[float]
 
 
-def average_protocol_scores(protocol: Protocol, images: Sequence[Sequence[StepScores]]) -> ProtocolScores:
+def average_protocol_scores(
+    protocol: PromptingProtocol, images: Sequence[Sequence[StepScores]]
+) -> ProtocolScores:
     """Average the scores of the images. images: the steps of each, with at least one object in all.
 
     Images without objects are left out.

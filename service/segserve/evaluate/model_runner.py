@@ -84,7 +84,7 @@ def render_nothing(result: object, image: object) -> None:
 
 
 @dataclass(frozen=True)
-class Method:
+class SegmentationMethod:
     """A way in which a model segments a whole image.
 
     run: (service, image_id, name of the model, params) -> map [H, W].
@@ -97,11 +97,11 @@ class Method:
     map_kind: MapKind
 
 
-METHODS: dict[str, Method] = {
-    "ais": Method(run_ais, AisEntry, MapKind.LABELS),
-    "amg": Method(run_amg, AmgEntry, MapKind.LABELS),
-    "semantic": Method(run_semantic, SemanticParams, MapKind.CLASSES),
-    "instances": Method(run_instances, InstanceParams, MapKind.LABELS),
+METHODS: dict[str, SegmentationMethod] = {
+    "ais": SegmentationMethod(run_ais, AisEntry, MapKind.LABELS),
+    "amg": SegmentationMethod(run_amg, AmgEntry, MapKind.LABELS),
+    "semantic": SegmentationMethod(run_semantic, SemanticParams, MapKind.CLASSES),
+    "instances": SegmentationMethod(run_instances, InstanceParams, MapKind.LABELS),
 }
 
 

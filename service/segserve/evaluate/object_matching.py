@@ -17,8 +17,9 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from segserve.evaluate.overlap_scores import ContingencyTable, Float, Int, build_contingency_table, ratio
+from segserve.evaluate.overlap_scores import ContingencyTable, Float64, build_contingency_table, ratio
 from segserve.masks.label_map import Labels
+from segserve.types import Int64
 
 BACKGROUND = 0
 IOU_THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -36,9 +37,9 @@ class ObjectOverlaps:
 
     truth_objects: int
     predicted_objects: int
-    rows: Int
-    columns: Int
-    iou: Float
+    rows: Int64
+    columns: Int64
+    iou: Float64
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.masks.label_map import Labels
-from segserve.types import Bool
+from segserve.types import Bool, Int64
 
-Int = NDArray[np.int64]
-Float = NDArray[np.float64]
+Float64 = NDArray[np.float64]
 
 # Up to this value a lookup table finds the values that occur faster than sorting does.
 MAX_DIRECT_VALUE = 1 << 24
@@ -28,13 +27,13 @@ class ContingencyTable:
     rows, columns, counts [N]: one entry for each pair that occurs: its positions in the two id arrays, its pixels.
     """
 
-    truth_ids: Int
-    prediction_ids: Int
-    truth_areas: Int
-    prediction_areas: Int
-    rows: Int
-    columns: Int
-    counts: Int
+    truth_ids: Int64
+    prediction_ids: Int64
+    truth_areas: Int64
+    prediction_areas: Int64
+    rows: Int64
+    columns: Int64
+    counts: Int64
 
 
 def build_contingency_table(truth: Labels, prediction: Labels, ignore: int | None = None) -> ContingencyTable:
@@ -63,7 +62,7 @@ def build_contingency_table(truth: Labels, prediction: Labels, ignore: int | Non
     return ContingencyTable(truth_ids, prediction_ids, areas[0], areas[1], rows, columns, counts)
 
 
-def index_values(values: NDArray[Any]) -> tuple[Int, Int]:
+def index_values(values: NDArray[Any]) -> tuple[Int64, Int64]:
     """Return (the values that occur, ascending; for each pixel, flat, its position among them)."""
     flat = values.ravel()
     if flat.size and flat.max() >= MAX_DIRECT_VALUE:
@@ -149,7 +148,7 @@ def adjusted_rand_index(table: ContingencyTable) -> float:
     are one part.
     """
 
-    def count_pairs(areas: Int) -> float:
+    def count_pairs(areas: Int64) -> float:
         sizes = areas.astype(np.float64)
         return float((sizes * (sizes - 1)).sum() / 2)
 

@@ -15,8 +15,13 @@ from segserve.evaluate import grid_search, ground_truth, iterative_prompting, re
 from segserve.evaluate.cli_choices import MapKind
 from segserve.evaluate.ground_truth import FilePair
 from segserve.evaluate.hausdorff import Spacing
-from segserve.evaluate.html_page import Case, WorstCases, draw_outlines, render_page
-from segserve.evaluate.iterative_prompting import PromptingResult, Protocol, ProtocolScores, StepScores
+from segserve.evaluate.html_page import WorstCase, WorstCases, draw_outlines, render_page
+from segserve.evaluate.iterative_prompting import (
+    PromptingProtocol,
+    PromptingResult,
+    ProtocolScores,
+    StepScores,
+)
 from segserve.evaluate.model_runner import METHODS, ModelRunner, parse_params, running_service
 from segserve.evaluate.object_matching import mean_segmentation_accuracy
 from segserve.evaluate.scores import MAIN_SCORE, ImageScores, aggregate_scores, score_image, scores_to_json
@@ -144,7 +149,7 @@ async def evaluate_prompts(
     settings: Settings,
     images: Path,
     truths: Path,
-    protocols: Sequence[Protocol],
+    protocols: Sequence[PromptingProtocol],
     min_size: int,
     outputs: OutputFiles,
 ) -> None:
@@ -166,7 +171,7 @@ async def evaluate_prompts(
 async def run_protocols(
     settings: Settings,
     pairs: list[FilePair],
-    protocols: Sequence[Protocol],
+    protocols: Sequence[PromptingProtocol],
     min_size: int,
     worst: WorstCases | None,
 ) -> list[ProtocolScores]:
@@ -272,4 +277,4 @@ def add_case(
         if image_path is not None:
             image = ground_truth.read_rgb(image_path)
             ground_truth.check_sizes(image_path, image.shape[:2], "its truth", truth.shape)
-        worst.add(Case(name, score, caption, draw_outlines(image, truth, prediction)))
+        worst.add(WorstCase(name, score, caption, draw_outlines(image, truth, prediction)))

@@ -18,7 +18,7 @@ import numpy as np
 
 from segserve.evaluate import hausdorff, object_matching, overlap_scores
 from segserve.evaluate.cli_choices import MapKind
-from segserve.evaluate.hausdorff import PIXELS, Spacing
+from segserve.evaluate.hausdorff import PIXEL_SPACING, Spacing
 from segserve.evaluate.object_matching import MatchCounts
 from segserve.evaluate.overlap_scores import ClassCounts
 from segserve.masks import geometry
@@ -81,7 +81,7 @@ def score_image(
     prediction: Labels,
     *,
     ignore: int | None = None,
-    spacing: Spacing = PIXELS,
+    spacing: Spacing = PIXEL_SPACING,
 ) -> ImageScores:
     """Score a prediction [H, W] against the truth [H, W], both of values from 0.
 

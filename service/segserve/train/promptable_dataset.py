@@ -16,7 +16,7 @@ from segserve.train.scenes import Scene
 from segserve.types import Bool, Preprocess
 
 MAX_PROMPTED_OBJECTS = 8  # in a window
-MIN_OBJECT_PX = 24  # input pixels; smaller objects are not prompted
+MIN_PROMPTED_OBJECT_PX = 24  # input pixels; smaller objects are not prompted
 PREFETCH_BATCHES = 8  # for each worker process
 
 ScenePicker = Callable[[np.random.Generator], Scene]  # returns the scene that a window is cut from
@@ -85,7 +85,7 @@ class PromptableWindows(Dataset[dict[str, Any]]):
         preprocess, window, stride = self.geometry.preprocess, self.geometry.window, self.geometry.stride
         image, labels, distances = cut_window(self.pick(rng), window, preprocess, self.recolour, rng)
         counts = np.bincount(labels.ravel())
-        ids = [i for i in range(1, len(counts)) if counts[i] >= MIN_OBJECT_PX]
+        ids = [i for i in range(1, len(counts)) if counts[i] >= MIN_PROMPTED_OBJECT_PX]
         rng.shuffle(ids)
         maps = np.concatenate([(labels == 0)[..., None] * np.uint8(255), distances], -1)[::2, ::2]
         return {

@@ -15,7 +15,7 @@ from segserve.train.batched_decoder import MAX_ABS_LOGIT, decode_masks, encode_p
 from segserve.train.scenes import Scene, input_scale
 from segserve.types import Bool, Preprocess
 
-MIN_OBJECT_PX = 30  # pixels of the image; smaller objects are left out
+MIN_VALIDATED_OBJECT_PX = 30  # pixels of the image; smaller objects are left out
 MAX_PROMPTS_PER_BATCH = 48  # prompts that are decoded at once
 CORRECTIONS = 3  # corrective clicks after the first
 
@@ -104,7 +104,7 @@ def score_objects(prompter: ObjectPrompter) -> dict[str, list[float]]:
 def select_objects(scene: Scene, max_objects: int | None) -> list[int]:
     """Return the ids of objects that are large enough, at most `max_objects` of them, spread evenly over the ids."""
     counts = np.bincount(scene.labels.ravel())
-    ids = [i for i in range(1, len(counts)) if counts[i] >= MIN_OBJECT_PX]
+    ids = [i for i in range(1, len(counts)) if counts[i] >= MIN_VALIDATED_OBJECT_PX]
     return ids if max_objects is None else ids[:: -(-len(ids) // max_objects) or 1]
 
 

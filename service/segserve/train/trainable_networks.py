@@ -23,7 +23,7 @@ from segserve.models.manifest import BundleRuntime, ModelKind, PromptableManifes
 from segserve.models.networks.starter import AutomaticDecoder, build_starter_sam
 from segserve.models.weights import AUTOMATIC_NETWORK, PROMPTABLE_NETWORK, read_weights, write_weights
 
-STARTER = "starter-conv"
+STARTER_ARCHITECTURE = "starter-conv"
 INHERITED_FIELDS = (
     "preprocess",
     "mask_threshold",
@@ -55,7 +55,7 @@ def build_mobile_sam() -> Any:
 
 # By the architecture of a manifest.
 BUILDER_BY_ARCHITECTURE: dict[str, Callable[[], Any]] = {
-    STARTER: build_starter_sam,
+    STARTER_ARCHITECTURE: build_starter_sam,
     "vit_t": build_mobile_sam,
     **{variant: sam_builder(variant) for variant in ("vit_b", "vit_l", "vit_h")},
 }
@@ -81,7 +81,7 @@ class TrainableNetworks:
     @property
     def takes_windows(self) -> bool:
         """Whether the encoder takes less than the whole input. SAM's encoders have a position for every patch."""
-        return self.manifest.architecture == STARTER
+        return self.manifest.architecture == STARTER_ARCHITECTURE
 
 
 class TrainedSam(SamImporter):
