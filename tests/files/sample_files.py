@@ -167,3 +167,44 @@ def make_zip_of_many_entries(count: int) -> bytes:
     tail += struct.pack("<4sIQI", b"PK\6\7", 0, here, 1)
     tail += struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
     return data[:at] + directory + tail
+
+
+def encode_webp() -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(draw_frame(0)).save(out, "WEBP", lossless=True)
+    return out.getvalue()
+
+
+def make_zip_without_name() -> bytes:
+    """Return a zip whose one entry has an empty name."""
+    one = io.BytesIO()
+    with zipfile.ZipFile(one, "w") as out:
+        out.writestr("Q", b"x" * 200)
+    data = bytearray(one.getvalue())
+    del data[data.index(b"Q")]
+    data[26:28] = b"\0\0"
+    directory = data.index(b"PK\1\2")
+    data[directory + 28 : directory + 30] = b"\0\0"
+    del data[directory + 46]
+    end = data.index(b"PK\5\6")
+    struct.pack_into("<II", data, end + 12, end - directory, directory)
+    return bytes(data)
+
+
+def make_zip_with_broken_name() -> bytes:
+    """Return a zip whose one entry has a name that is said to be UTF-8, and is not."""
+    one = io.BytesIO()
+    with zipfile.ZipFile(one, "w") as out:
+        out.writestr("\u00e9.png", b"x" * 200)
+    return one.getvalue().replace("\u00e9".encode(), b"\xff\xff")
+
+
+def make_zip_of_codec(method: int) -> bytes:
+    """Return a zip of one picture that is said to be compressed by another method."""
+    one = io.BytesIO()
+    with zipfile.ZipFile(one, "w") as out:
+        out.writestr("1.png", encode_frame(0))
+    data = bytearray(one.getvalue())
+    struct.pack_into("<H", data, 8, method)
+    struct.pack_into("<H", data, data.index(b"PK\1\2") + 10, method)
+    return bytes(data)

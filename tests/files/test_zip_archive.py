@@ -1,16 +1,21 @@
 """A zip of pictures is read in natural order; zip bombs and path traversal are refused."""
 
+import io
+import struct
+import tracemalloc
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
+import tifffile
 
 from segserve.errors import BadInput, TooLarge
 from segserve.files.open_file import open_frames
 from segserve.files.zip_archive import MAX_ENTRIES, BoundedZip
-from segserve.types import FileKind
+from segserve.types import FileKind, FileLimits, Size
 from tests.files import sample_files
 from tests.files.sample_files import LIMITS, probe
 
@@ -93,3 +98,55 @@ def test_entries_are_counted_before_objects_are_made_of_them(tmp_path: Path) -> 
     path.write_bytes(sample_files.make_zip_of_many_entries(MAX_ENTRIES // 100))
     with BoundedZip(path) as archive:
         assert len(archive.infolist()) == MAX_ENTRIES // 100
+
+
+def write_large_entry(path: Path, head: bytes, size_mb: int) -> Path:
+    """Write a zip with one entry of `head`, noise that keeps the ratio below its limit, and zeros."""
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out,
+        out.open("1.png", "w") as entry,
+    ):
+        entry.write(head + np.random.default_rng(0).bytes(size_mb * 1000))
+        for _ in range(size_mb):
+            entry.write(bytes(1 << 20))
+    return path
+
+
+LARGE_HEADS = {
+    "a broken PNG": b"\x89PNG\r\n\x1a\n",
+    "a PNG with one large chunk": sample_files.encode_frame(0)[:33] + struct.pack(">I4s", 190 << 20, b"iTXt"),
+    "a PNG, then zeros": sample_files.encode_frame(0),
+    "a WebP": sample_files.encode_webp(),
+    "a BMP": b"BM" + struct.pack("<IHHIIiiHHIIiiII", 200 << 20, 0, 0, 54, 40, 9, 9, 1, 24, 0, 0, 0, 0, 0, 0),
+}
+
+
+@pytest.mark.parametrize("name", LARGE_HEADS)
+def test_an_entry_is_not_unpacked_for_its_header(tmp_path: Path, name: str) -> None:
+    path = write_large_entry(tmp_path / "x.zip", LARGE_HEADS[name], 200)
+    limits = FileLimits(max_mb=1000, max_frame_pixels=1 << 20, max_voxels=1)
+    tracemalloc.start()
+    try:
+        with suppress(BadInput):  # whether it is a picture is not the question
+            assert probe(path, limits).count == 1
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_tiff_in_a_zip_is_read_from_disk(tmp_path: Path) -> None:
+    picture = io.BytesIO()
+    tifffile.imwrite(picture, np.zeros((1000, 1000, 3), np.uint8))
+    path = sample_files.write_zip(
+        tmp_path / "x.zip", {f"{index}.tif": picture.getvalue() for index in range(2)}
+    )
+    assert (probe(path).kind, probe(path).size) == (FileKind.FRAMES, Size(1000, 1000))
+    assert open_frames(path, "zip", LIMITS).read(1).shape == (1000, 1000, 3)
+
+
+def test_entries_without_names_or_in_unknown_codecs_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    for data in (sample_files.make_zip_without_name(), sample_files.make_zip_of_codec(99)):
+        path.write_bytes(data)
+        with pytest.raises(BadInput):
+            probe(path)

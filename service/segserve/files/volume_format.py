@@ -5,13 +5,12 @@ ITK would read the voxels from whatever file a header names. Such headers are re
 
 import gzip
 import re
-import zipfile
 import zlib
 from pathlib import Path
 from typing import BinaryIO
 
 from segserve.errors import BadInput
-from segserve.files.zip_archive import BoundedZip
+from segserve.files.zip_archive import ZIP_ERRORS, BoundedZip
 
 # The suffix by which ITK knows each format.
 SUFFIX_BY_FORMAT = {"nifti": ".nii", "nifti.gz": ".nii.gz", "nrrd": ".nrrd", "metaimage": ".mha"}
@@ -103,10 +102,10 @@ def has_dicom(path: Path) -> bool:
     try:
         with BoundedZip(path) as archive:
             for info in archive.infolist()[:MAX_SEARCHED_ENTRIES]:
-                if not info.is_dir() and info.file_size > head_bytes:
+                if info.file_size > head_bytes:
                     with archive.open(info) as entry:
                         if entry.read(head_bytes)[DICOM_PREAMBLE_BYTES:] == DICOM_MAGIC:
                             return True
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError):
+    except ZIP_ERRORS:
         return False
     return False

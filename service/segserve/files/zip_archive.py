@@ -1,23 +1,25 @@
 """Read a zip of pictures, guarded against zip bombs and path traversal.
 
-Pictures are unpacked in memory, and no name in the zip is used as a path.
+Pictures are unpacked part by part, never whole in memory, and no name in the zip is used as a path.
 """
 
 import io
 import re
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput, TooLarge
 from segserve.images.orientation import apply_orientation, oriented_size
 from segserve.images.read_image import open_image, select_channels
+from segserve.temporary_files import translate_disk_full
 from segserve.types import Size
 
 MB = 1_000_000
@@ -31,6 +33,13 @@ ENTRY_MAGIC = b"PK\1\2"
 # An entry up to this size may have any ratio.
 ANY_RATIO_BYTES = 1 << 20
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
+# Bytes that the headers of a picture have at most: its metadata up to the first pixel.
+MAX_PICTURE_HEADER_BYTES = 32 << 20
+# Larger pictures are unpacked on disk, smaller ones in memory.
+SPOOL_BYTES = 1 << 20
+COPY_CHUNK_BYTES = 1 << 18
+# Its directories may be anywhere in it.
+TIFF_MAGIC = (b"II", b"MM")
 # Everything that `zipfile` raises for damaged, encrypted or unsupported files.
 ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -40,6 +49,7 @@ ZIP_ERRORS = (
     RuntimeError,
     NotImplementedError,
     EOFError,
+    IndexError,
     OSError,
 )
 
@@ -81,6 +91,40 @@ class BoundedZip(zipfile.ZipFile):
         self._bounded_file.close()
 
 
+class HeaderReader(io.BufferedIOBase, BinaryIO):
+    """`HeaderReader` reads the beginning of an entry, and gives up after MAX_PICTURE_HEADER_BYTES. Raises TooLarge.
+
+    A reader of pictures may ask for all bytes at once: of WebP, or of a metadata chunk that claims to be large.
+    """
+
+    def __init__(self, entry: IO[bytes]) -> None:
+        self._entry, self._left = entry, MAX_PICTURE_HEADER_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        wanted = self._left + 1 if size is None or size < 0 else min(size, self._left + 1)
+        data = self._entry.read(wanted)
+        self._left -= len(data)
+        if self._left < 0:
+            raise TooLarge(
+                f"A picture in the zip has a header of over {MAX_PICTURE_HEADER_BYTES // MB} MB.",
+                field="file",
+                remedy="Send it without its metadata, or as a file of its own.",
+            )
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._entry.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._entry.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
 class PictureArchive:
     """`PictureArchive` reads the pictures of a zip.
 
@@ -120,21 +164,43 @@ class PictureArchive:
         """Return the pictures' names in natural order: 2 before 10."""
         return [info.filename for info in self._infos]
 
-    def content(self, index: int) -> bytes:
-        """Return the bytes of picture `index` from 0. Raises BadInput where they are damaged."""
-        with wrap_zip_errors(f"{self._infos[index].filename!r} in the zip"):
-            return self._zip.read(self._infos[index])
+    def unpack(self, index: int) -> BinaryIO:
+        """Return picture `index` from 0 as a file at its beginning, which the caller closes. Raises BadInput."""
+        info = self._infos[index]
+        unpacked = cast(BinaryIO, tempfile.SpooledTemporaryFile(SPOOL_BYTES))  # noqa: SIM115
+        try:
+            with self._wrap_errors(info), translate_disk_full(), self._zip.open(info) as entry:
+                while chunk := entry.read(COPY_CHUNK_BYTES):
+                    unpacked.write(chunk)
+            unpacked.seek(0)
+        except BaseException:
+            unpacked.close()
+            raise
+        return unpacked
 
     def picture_size(self, index: int) -> Size:
-        """Return the size of picture `index` from its header. Raises BadInput, TooLarge."""
-        source = open_image(io.BytesIO(self.content(index)), 0, self._max_pixels, self._max_pixels)
+        """Return the size of picture `index`, of which only the header is unpacked. Raises BadInput, TooLarge."""
+        info = self._infos[index]
+        with self._wrap_errors(info), self._zip.open(info) as entry:
+            head = entry.read(len(TIFF_MAGIC[0]))
+        if head in TIFF_MAGIC:
+            with self.unpack(index) as unpacked:
+                return self._read_size(unpacked)
+        with self._wrap_errors(info), self._zip.open(info) as entry:
+            return self._read_size(HeaderReader(entry))
+
+    def _read_size(self, picture: BinaryIO) -> Size:
+        source = open_image(picture, 0, self._max_pixels, self._max_pixels)
         return oriented_size(source.size, source.orientation)
 
     def values(self, index: int) -> NDArray[Any]:
         """Return picture `index`, [H, W, 1 to 3], in its own dtype. Raises BadInput, TooLarge."""
-        source = open_image(io.BytesIO(self.content(index)), 0, self._max_pixels, self._max_pixels)
-        pixels = source.read()
+        with self.unpack(index) as unpacked:
+            pixels = open_image(unpacked, 0, self._max_pixels, self._max_pixels).read()
         return apply_orientation(select_channels(pixels.values, pixels.has_alpha, None), pixels.orientation)
+
+    def _wrap_errors(self, info: zipfile.ZipInfo) -> AbstractContextManager[None]:
+        return wrap_zip_errors(f"{info.filename[:100]!r} in the zip")
 
     def close(self) -> None:
         self._zip.close()
@@ -145,9 +211,9 @@ def wrap_zip_errors(subject: str) -> Iterator[None]:
     """Turn ZIP_ERRORS in the block into BadInput. subject: begins the message."""
     try:
         yield
-    except ZIP_ERRORS as error:
+    except ZIP_ERRORS:
         raise BadInput(
-            f"{subject} cannot be read: {error}.",
+            f"{subject} cannot be read.",
             field="file",
             remedy="Make the zip again, without a password.",
         ) from None
@@ -162,6 +228,10 @@ def too_many_entries_error(contents: str) -> TooLarge:
 def check_entries(infos: list[zipfile.ZipInfo], max_mb: int) -> None:
     """Check the names and the stated sizes of entries. Reading stops at the stated sizes. Raises BadInput, TooLarge."""
     for info in infos:
+        if not info.filename.strip():
+            raise BadInput(
+                "The zip has an entry without a name.", field="file", remedy="Make it again with plain names."
+            )
         path = PurePosixPath(info.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or "\0" in info.filename or ":" in path.parts[:1]:
             raise BadInput(

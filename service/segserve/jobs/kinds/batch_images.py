@@ -90,8 +90,9 @@ class ZippedImages:
 
     async def store_image(self, index: int) -> str:
         async with self._read_lock:  # a zip has one reader at a time
-            content = await asyncio.to_thread(self._archive.content, index)
-        return (await self._library.add(self._tenant, BytesIO(content), ReadOptions())).image_id
+            content = await asyncio.to_thread(self._archive.unpack, index)
+        with content:
+            return (await self._library.add(self._tenant, content, ReadOptions())).image_id
 
     async def close(self) -> None:
         await self._resources.aclose()
