@@ -16,6 +16,13 @@ from tests.serving import Server
 settings.register_profile("segserve", deadline=None)  # the machines are noisy
 settings.load_profile("segserve")
 
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Bytes in a test's name may differ from one collection to the next (gzip notes the time), and xdist compares the
+    names of all workers."""
+    return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
