@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from segserve.errors import BadInput, TooLarge
 from segserve.images.image_source import ImageSource
@@ -13,7 +14,7 @@ from segserve.images.normalise import stretch, to_uint8
 from segserve.images.read_image import open_image
 from segserve.images.streaming_percentiles import find_value_ranges
 from segserve.types import Normalise
-from tests.images.sample_images import READ_AT_ONCE, READ_IN_BANDS, RGB, RNG, H, W, write_tiff
+from tests.images.sample_images import READ_AT_ONCE, READ_IN_BANDS, RGB, RNG, H, W, save_image, write_tiff
 
 MAX_PIXELS = 1_000_000
 
@@ -35,6 +36,18 @@ def test_bands_are_the_image(name: str) -> None:
             (whole.has_alpha, whole.orientation)
         }
         assert (source.size.height, source.size.width) == whole.values.shape[:2]
+
+
+def test_bands_of_an_image_in_memory_read_memory_that_is_held() -> None:
+    """libvips reads the file's bytes in place until the last band."""
+    black = save_image(Image.new("RGB", (600, 600)), "PNG")
+    for _ in range(5):
+        bands = open_bytes(black).bands
+        assert bands is not None
+        for band in bands():
+            other = [bytes([255]) * len(black) for _ in range(9)]  # takes what was let go of
+            assert not band.values.any()
+            assert len(other) == 9
 
 
 @pytest.mark.parametrize("name", READ_AT_ONCE)

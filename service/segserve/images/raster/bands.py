@@ -23,7 +23,9 @@ def read_bands(
     size, channels: as the header says, without the channel that a PNG's tRNS chunk adds.
     """
     with wrap_codec_errors(name):
-        image = _open(name, stream)
+        # pyvips does not keep `source`, whose memory libvips reads until the last band.
+        source = _open_source(stream)
+        image = _load(name, source)
         region = _import_pyvips().Region.new(image)
     if (image.width, image.height) != (size.width, size.height) or image.bands < channels:
         raise damaged_file_error(name)
@@ -37,15 +39,19 @@ def read_bands(
         yield RawPixels(values, name == "PNG" and channels in (2, 4), orientation)
 
 
-def _open(name: str, stream: BinaryIO) -> Any:
-    """Open with the loader of this format only: left to itself, libvips chooses among all its loaders."""
-    vips = _import_pyvips()
+def _open_source(stream: BinaryIO) -> Any:
+    source = _import_pyvips().Source
     stream.seek(0)
     try:
-        source = vips.Source.new_from_descriptor(stream.fileno())
+        return source.new_from_descriptor(stream.fileno())
     except OSError:  # the stream is in memory
-        source = vips.Source.new_from_memory(stream.read())
-    load = vips.Image.pngload_source if name == "PNG" else vips.Image.jpegload_source
+        return source.new_from_memory(stream.read())
+
+
+def _load(name: str, source: Any) -> Any:
+    """Open with the loader of this format only: left to itself, libvips chooses among all its loaders."""
+    image = _import_pyvips().Image
+    load = image.pngload_source if name == "PNG" else image.jpegload_source
     return load(source, access="sequential", fail_on="error")
 
 
