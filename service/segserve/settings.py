@@ -5,6 +5,7 @@ Precedence: command line > environment variable (SEGSERVE_...) > default.
 
 import json
 import os
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,40 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from segserve.errors import BadInput
-from segserve.types import Device, FileLimits, ImageLimits
+from segserve.types import MB, Device, FileLimits, ImageLimits
 
 MEGAPIXEL = 1_000_000
+# Memory limits of control groups, versions 2 and 1, as a container sees its own.
+CGROUP_MEMORY_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+# Assumed where the system does not say how much memory there is.
+DEFAULT_MEMORY_MB = 4096
+# An image of 16 megapixels fits, in every format.
+MIN_IMAGE_MEMORY_MB = 1024
+MAX_DEFAULT_IMAGE_MEMORY_MB = 8192
 
 
 def count_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def measure_memory_mb() -> int:
+    """Return the memory, in MB, that this process may use: the machine's, or less by a control group."""
+    limits = [DEFAULT_MEMORY_MB * MB]
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in CGROUP_MEMORY_LIMITS:
+        with suppress(OSError, ValueError):  # the file is missing, or says "max"
+            limits.append(int(path.read_text()))
+    return min(limits) // MB
+
+
+def default_image_memory_mb() -> int:
+    """Return half of the memory, within bounds: more than the upper one is only taken by several images at once."""
+    return min(max(MIN_IMAGE_MEMORY_MB, measure_memory_mb() // 2), MAX_DEFAULT_IMAGE_MEMORY_MB)
 
 
 class Settings(BaseSettings):
@@ -136,6 +163,12 @@ class Settings(BaseSettings):
     max_image_mb: int = Field(2048, ge=1, description="size of an uploaded image, in MB; more gets 413")
     max_image_megapixels: int = Field(
         256, ge=1, description="of an image that is read at once; more gets 413"
+    )
+    image_memory_mb: int = Field(
+        default_factory=default_image_memory_mb,
+        ge=MIN_IMAGE_MEMORY_MB,
+        description="memory for decoding images, of all together in one process; an image that needs more than"
+        " three quarters of it gets 413; one that waits too long for it gets 503",
     )
     max_tiled_megapixels: int = Field(
         1000, ge=1, description="of a large image that is read in bands and kept in tiles; more gets 413"

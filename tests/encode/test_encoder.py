@@ -17,6 +17,7 @@ from segserve.encode.encode_request import EncodeRequest
 from segserve.encode.encoder import LocalEncoder
 from segserve.errors import BadInput, BrokenModel, Busy, CacheUnavailable, ImageNotFound, OutOfMemory
 from segserve.images.region_reader import RegionReader
+from segserve.memory_budget import MemoryBudget
 from segserve.metrics import Metrics
 from segserve.store import redis_keys
 from segserve.store.image_store import ImageStore
@@ -64,15 +65,14 @@ class EncoderWithModel:
             return self.model
 
         registry = SimpleNamespace(get=get)
-        read_pool = ThreadPoolExecutor(2)
+        read_pool, memory = ThreadPoolExecutor(2), MemoryBudget(1 << 30, "", max_wait_s=60)
         self.encoder = LocalEncoder(
             self.store,
-            RegionReader(self.store, read_pool, 10_000),
+            RegionReader(self.store, read_pool, memory, 10_000),
             cast(RedisCache, CacheThatIsAway()),
             cast(Any, registry),
             read_pool,
             self.metrics,
-            max_pixels=10_000,
             **options,
         )
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from segserve.images.image_library import ImageLibrary
 from segserve.images.region_reader import RegionReader
+from segserve.memory_budget import MemoryBudget
 from segserve.store.image_store import ImageStore
 from segserve.store.object_store import open_store
 from segserve.types import ImageLimits
@@ -19,10 +20,13 @@ LIMITS = ImageLimits(max_pixels=100_000, max_tiled_pixels=1_000_000, tile_above_
 class FolderLibrary:
     """`FolderLibrary` holds an image library and its parts, without a cache and without models."""
 
-    def __init__(self, folder: Path, limits: ImageLimits = LIMITS, quota: int = 0) -> None:
+    def __init__(
+        self, folder: Path, limits: ImageLimits = LIMITS, quota: int = 0, memory: int = 1 << 30
+    ) -> None:
         self.folder, executor = folder, ThreadPoolExecutor(2)
+        self.memory = MemoryBudget(memory, "SEGSERVE_IMAGE_MEMORY_MB", max_wait_s=60)
         self.store = ImageStore(open_store(None, folder), quota)
-        self.reader = RegionReader(self.store, executor, limits.max_pixels)
+        self.reader = RegionReader(self.store, executor, self.memory, limits.max_pixels)
 
         async def forget(*args: object) -> None: ...
 
@@ -33,6 +37,8 @@ class FolderLibrary:
             cast(Any, cache),
             cast(Any, registry),
             executor,
+            executor,
+            self.memory,
             limits=limits,
             forget=lambda *args: None,
         )

@@ -10,7 +10,22 @@ import tifffile
 from PIL import Image
 
 from segserve.errors import BadInput, TooLarge
-from tests.images.decoding import MAX_PIXELS, RGB, RNG, H, W, expect_refusal, patched_tiff, png_header, read
+from segserve.images.raster.png_chunks import MAX_PNG_CHUNKS
+from segserve.images.raster.reader import MAX_DECODED_TIMES_LIMIT, MAX_RLE_BMP_PIXELS
+from segserve.images.read_image import open_image
+from segserve.images.tiff.reader import MAX_TIFF_SEGMENTS
+from tests.images.decoding import (
+    MAX_PIXELS,
+    RGB,
+    RNG,
+    H,
+    W,
+    chunk,
+    expect_refusal,
+    patched_tiff,
+    png_header,
+    read,
+)
 from tests.images.sample_images import save_image, write_tiff
 
 
@@ -100,3 +115,42 @@ class TestBombs:
         frames = [Image.fromarray(np.roll(RGB, shift, axis=0)) for shift in range(20)]
         data = save_image(frames[0], "WEBP", save_all=True, append_images=frames[1:])
         expect_refusal(data, TooLarge, field="page", max_pixels=H * W, page=19)
+
+    def test_frame_of_an_animation_that_takes_long_to_reach(self) -> None:
+        frames = [Image.fromarray(np.roll(RGB, shift, axis=0)) for shift in range(6)]
+        data = save_image(frames[0], "PNG", save_all=True, append_images=frames[1:])
+        limit = RGB.shape[0] * RGB.shape[1]
+        assert read(data, max_pixels=limit, page=MAX_DECODED_TIMES_LIMIT - 1).shape == RGB.shape
+        expect_refusal(data, TooLarge, field="page", max_pixels=limit, page=MAX_DECODED_TIMES_LIMIT)
+
+    def test_png_of_many_chunks(self) -> None:
+        data = save_image(Image.fromarray(RGB))
+        for at in (33, len(data) - 12):  # before the pixels and after them
+            expect_refusal(data[:at] + chunk(b"teXt", b"") * MAX_PNG_CHUNKS + data[at:], TooLarge)
+        start = data.index(b"IDAT") - 4
+        expect_refusal(data[:start] + chunk(b"IDAT", b"") * MAX_PNG_CHUNKS + data[start:], TooLarge)
+        assert np.array_equal(read(data[:33] + chunk(b"teXt", b"") * 99 + data[33:]), RGB)
+
+    def test_bmp_of_run_lengths(self) -> None:
+        """Pillow fills rows in Python: a file of two bytes a row."""
+        for rows, error in ((MAX_RLE_BMP_PIXELS // 4096, None), (MAX_RLE_BMP_PIXELS // 4096 + 1, TooLarge)):
+            head = struct.pack("<IiiHHIIiiII", 40, 4096, rows, 1, 8, 1, 2, 0, 0, 256, 0)
+            data = b"BM" + struct.pack("<IHHI", 1080, 0, 0, 1078) + head + bytes(1024) + b"\0\1"
+            if error:
+                expect_refusal(data, error, max_pixels=10**9)
+            else:
+                assert open_image(io.BytesIO(data), 0, 10**9, 10**9).size.height == rows
+
+    def test_tiff_of_many_tiles(self) -> None:
+        side = 16 * (int(MAX_TIFF_SEGMENTS**0.5) + 1)
+        count = (side // 16) ** 2
+        assert count > MAX_TIFF_SEGMENTS
+        tags = [
+            (256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1),
+            (322, 3, 1, 16), (323, 3, 1, 16), (324, 4, count, 8), (325, 4, count, 8 + 4 * count),
+        ]  # fmt: skip
+        directory = (
+            struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+        )
+        data = b"II*\0" + struct.pack("<I", 8 + 8 * count) + bytes(8 * count) + directory
+        expect_refusal(data, TooLarge, max_pixels=10**9)

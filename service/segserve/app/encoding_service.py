@@ -17,12 +17,16 @@ from segserve.cancellation import cancel_and_wait
 from segserve.device_memory import DeviceMemory, load_nvml
 from segserve.encode.encode_request import Encoder
 from segserve.encode.encoder import LocalEncoder
+from segserve.memory_budget import MemoryBudget
 from segserve.metrics import Metrics
 from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
 from segserve.settings import Settings
 from segserve.timing import Timings
 from segserve.types import MB, Device
+
+# An upload or an image to encode that waits longer for memory gets 503.
+MAX_IMAGE_MEMORY_WAIT_S = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +47,14 @@ class EncodingService:
         self.read_pool = ThreadPoolExecutor(
             settings.decode_workers, "read"
         )  # apart from clicks: uploads are slow
-        self.storage = Storage(settings, self.read_pool)
+        # For all images that this process decodes: uploads, images to encode, images of jobs.
+        self.image_memory = MemoryBudget(
+            settings.image_memory_mb * MB,
+            "SEGSERVE_IMAGE_MEMORY_MB",
+            max_wait_s=MAX_IMAGE_MEMORY_WAIT_S,
+            on_refused=partial(self.metrics.requests.count_rejection, "image_memory"),
+        )
+        self.storage = Storage(settings, self.read_pool, self.image_memory)
         self.cache = self.storage.cache
         self.registry = self._open_registry(encodes=encoder is None)
         self.encoder = encoder or self._create_encoder()
@@ -82,7 +93,6 @@ class EncodingService:
             self.metrics,
             max_batch=self.settings.max_batch,
             max_waiting=self.settings.encode_queue,
-            max_pixels=self.settings.image_limits.max_pixels,
             concurrent_batches=self.role_options.concurrent_encodes,
         )
 

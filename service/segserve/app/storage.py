@@ -9,6 +9,7 @@ import structlog
 
 from segserve.errors import BadInput
 from segserve.images.region_reader import RegionReader
+from segserve.memory_budget import MemoryBudget
 from segserve.settings import Settings
 from segserve.store.file_store import FileStore
 from segserve.store.image_store import ImageStore
@@ -24,10 +25,11 @@ class Storage:
     """`Storage` holds the stores of one process, and the private Redis if no other is set.
 
     read_pool: threads that read and decode images.
+    image_memory: what decoding may take in this process.
     Raises BadInput for a data folder, Redis or object store that cannot be used.
     """
 
-    def __init__(self, settings: Settings, read_pool: Executor) -> None:
+    def __init__(self, settings: Settings, read_pool: Executor, image_memory: MemoryBudget) -> None:
         create_data_dir(settings.data_dir)
         url = settings.redis_url
         self.private_redis: PrivateRedis | None = None
@@ -38,7 +40,9 @@ class Storage:
         self.objects = open_store(settings.object_store, settings.data_dir / "objects")
         self.images = ImageStore(self.objects, settings.quota_mb * MB)
         self.files = FileStore(self.objects, self.images.quota)
-        self.region_reader = RegionReader(self.images, read_pool, settings.image_limits.max_pixels)
+        self.region_reader = RegionReader(
+            self.images, read_pool, image_memory, settings.image_limits.max_pixels
+        )
 
     async def start(self) -> None:
         """Start the private Redis, or adopt the one that runs already."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from segserve.app.encoding_service import EncodingService
+from segserve.bounded_executor import lower_thread_priority
 from segserve.files.file_library import FileLibrary
 from segserve.files.file_readers import READER_MODULE, FileReaders
 from segserve.images.fetch_url import ImageFetcher
@@ -21,12 +22,19 @@ class UploadParts:
 
     def __init__(self, base: EncodingService, forget: Callable[[str, str], None]) -> None:
         settings, storage = base.settings, base.storage
+        # Threads of their own: clicks on stored images read them in others, and uploads wait for no large one.
+        self._upload_pool = ThreadPoolExecutor(
+            settings.decode_workers, "upload", initializer=lower_thread_priority
+        )
+        self._pyramid_pool = ThreadPoolExecutor(1, "pyramid", initializer=lower_thread_priority)
         self.images = ImageLibrary(
             storage.images,
             storage.region_reader,
             base.cache,
             base.registry,
-            base.read_pool,
+            self._upload_pool,
+            self._pyramid_pool,
+            base.image_memory,
             limits=settings.image_limits,
             forget=forget,
         )
@@ -51,4 +59,5 @@ class UploadParts:
 
     def close(self) -> None:
         self.sandbox.close()
-        self._file_pool.shutdown(cancel_futures=True)
+        for pool in (self._upload_pool, self._pyramid_pool, self._file_pool):
+            pool.shutdown(cancel_futures=True)

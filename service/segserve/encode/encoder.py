@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from segserve.encode.encode_request import EncodeRequest
 from segserve.encode.prepared_cache import EmbeddingKey
 from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BrokenModel, Busy, CacheUnavailable, OutOfMemory
-from segserve.images.read_image import read_image
 from segserve.images.region_reader import RegionReader
 from segserve.metrics import Metrics
 from segserve.models.promptable_model import PromptableModel
@@ -62,7 +62,6 @@ class LocalEncoder:
     read_pool: threads that read and preprocess.
     max_batch: images of one model that are encoded together.
     max_waiting: images in the queue, more get Busy; batch images may fill half of it.
-    max_pixels: of an image that is sent with its request.
     concurrent_batches: batches encoded at the same time. On a CPU, several of one thread each encode more images a
     second than one batch of several threads, but each image takes longer.
     """
@@ -78,7 +77,6 @@ class LocalEncoder:
         *,
         max_batch: int,
         max_waiting: int,
-        max_pixels: int,
         concurrent_batches: int = 1,
     ) -> None:
         self._images, self._region_reader, self._cache, self._registry = (
@@ -88,7 +86,7 @@ class LocalEncoder:
             registry,
         )
         self._read_pool, self._metrics = read_pool, metrics
-        self._max_batch, self._max_waiting, self._max_pixels = max_batch, max_waiting, max_pixels
+        self._max_batch, self._max_waiting = max_batch, max_waiting
         self._concurrent_batches = concurrent_batches
         # Enough that the device never waits for pixels; no more, since pixels take memory.
         self._max_read_ahead = 2 * max(max_batch, concurrent_batches)
@@ -207,10 +205,7 @@ class LocalEncoder:
     async def _read_pixels(self, request: EncodeRequest, model: PromptableModel) -> tuple[UInt8, Size]:
         """Return the pixels to encode [h, w, 3], perhaps reduced, and their size before that reduction."""
         if request.image is not None:
-            image, loop = request.image, asyncio.get_running_loop()
-            pixels = await loop.run_in_executor(
-                self._read_pool, read_image, image.data, image.options, self._max_pixels
-            )
+            pixels = await self._region_reader.decode(BytesIO(request.image.data), request.image.options)
             return pixels, request.region.size if request.region else Size(*pixels.shape[:2])
         record = await self._images.get_record(request.tenant, request.image_id)
         min_side = MIN_READ_SCALE * model.preprocess.input_size

@@ -4,34 +4,40 @@ import asyncio
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import BinaryIO
 
 import structlog
 
-from segserve.errors import ImageNotFound, SegserveError, Unavailable
+from segserve.errors import Busy, ImageNotFound, SegserveError, Unavailable
 from segserve.images import tile_pyramid
 from segserve.images.image_source import ImageSource
+from segserve.images.memory_estimate import estimate_pyramid_bytes
 from segserve.images.orientation import oriented_size
+from segserve.memory_budget import MemoryBudget
 from segserve.store.image_store import ImageStore
 from segserve.types import ImageRecord, ReadOptions, TilePyramid
 
 log = structlog.get_logger(__name__)
+
+# How long an upload waits for the large images before it; each takes up to some minutes.
+MAX_TURN_WAIT_S = 300.0
 
 # (channels, levels, bytes of all tiles)
 Written = tuple[int, int, int]
 
 
 class PyramidBuilder:
-    """`PyramidBuilder` cuts large images into tiles, one image at a time: each takes some hundred MB of memory.
+    """`PyramidBuilder` cuts large images into tiles, one image at a time.
 
     executor: threads, of which one is used at a time.
+    memory: what decoding may take in this process.
     """
 
-    def __init__(self, store: ImageStore, executor: Executor) -> None:
-        self._store, self._executor = store, executor
+    def __init__(self, store: ImageStore, executor: Executor, memory: MemoryBudget) -> None:
+        self._store, self._executor, self._memory = store, executor, memory
         self._one_at_a_time = asyncio.Lock()
         self._undo_tasks: set[asyncio.Task[None]] = set()
 
@@ -49,14 +55,18 @@ class PyramidBuilder:
         file_bytes: size of `file`.
 
         Every call writes its tiles to a folder of its own, so two uploads of the same image cannot spoil each
-        other's tiles. Raises BadInput, TooLarge, Unavailable.
+        other's tiles. Raises BadInput, TooLarge, Busy, Unavailable.
         """
-        async with self._one_at_a_time:
+        needed_bytes = estimate_pyramid_bytes(source, options)
+        self._memory.check(needed_bytes)
+        async with self._take_turn():
             with suppress(ImageNotFound):  # an earlier upload of the same image may have finished meanwhile
                 return await self._store.get_record(tenant, image_id)
             folder, stop = secrets.token_hex(8), threading.Event()
             write_tiles = self._make_writer(tenant, image_id, folder, source, options, stop)
+            release = await self._memory.acquire(needed_bytes)
             writing = asyncio.get_running_loop().run_in_executor(self._executor, write_tiles)
+            writing.add_done_callback(lambda _: release())
             try:
                 channels, levels, tile_bytes = await asyncio.shield(writing)
                 tiles = TilePyramid(folder, source.size, channels, levels, source.orientation)
@@ -75,6 +85,21 @@ class PyramidBuilder:
             if stored.tiles != tiles:  # another replica stored the image first
                 await self._start_undo(tenant, image_id, folder, writing)
             return stored
+
+    @asynccontextmanager
+    async def _take_turn(self) -> AsyncIterator[None]:
+        """Wait until no other large image is stored. Raises Busy."""
+        try:
+            async with asyncio.timeout(MAX_TURN_WAIT_S):
+                await self._one_at_a_time.acquire()
+        except TimeoutError:
+            raise Busy(
+                "Too many large images are stored at the same time.", remedy="Try again.", retry_after_s=60
+            ) from None
+        try:
+            yield
+        finally:
+            self._one_at_a_time.release()
 
     def _make_writer(
         self,

@@ -13,8 +13,10 @@ import structlog
 from segserve.errors import ImageNotFound, SegserveError
 from segserve.images.build_pyramid import PyramidBuilder
 from segserve.images.image_source import ImageSource, check_size
+from segserve.images.memory_estimate import estimate_read_bytes
 from segserve.images.read_image import decode_source, open_image
 from segserve.images.region_reader import RegionReader
+from segserve.memory_budget import MemoryBudget
 from segserve.models.registry import ModelRegistry
 from segserve.store.content_id import compute_content_id
 from segserve.store.image_store import ImageStore
@@ -30,7 +32,9 @@ log = structlog.get_logger(__name__)
 class ImageLibrary:
     """`ImageLibrary` adds, reads and deletes stored images.
 
-    executor: threads that decode.
+    executor: threads that hash and decode uploads. Stored images are read in those of `reader`.
+    pyramid_executor: a thread that cuts large images into tiles, so that no other upload waits for one.
+    memory: what decoding may take in this process.
     forget: called to drop everything that this process holds of a deleted image.
     """
 
@@ -41,18 +45,20 @@ class ImageLibrary:
         cache: RedisCache,
         registry: ModelRegistry,
         executor: Executor,
+        pyramid_executor: Executor,
+        memory: MemoryBudget,
         *,
         limits: ImageLimits,
         forget: ForgetImage,
     ) -> None:
         self._store, self._cache, self._registry, self._executor = store, cache, registry, executor
-        self._reader, self._pyramid_builder = reader, PyramidBuilder(store, executor)
-        self._limits, self._forget = limits, forget
+        self._reader, self._pyramid_builder = reader, PyramidBuilder(store, pyramid_executor, memory)
+        self._memory, self._limits, self._forget = memory, limits, forget
 
     async def add(self, tenant: str, file: BinaryIO, options: ReadOptions) -> ImageRecord:
         """Store an image and return its record. An image that is stored already stays as it is.
 
-        The whole image is decoded first, so that an unreadable one is never stored. Raises BadInput, TooLarge.
+        The whole image is decoded first, so that an unreadable one is never stored. Raises BadInput, TooLarge, Busy.
         """
         loop = asyncio.get_running_loop()
         image_id, file_bytes = await loop.run_in_executor(self._executor, compute_content_id, file, options)
@@ -62,7 +68,8 @@ class ImageLibrary:
         if max(source.size.height, source.size.width) > self._limits.tile_above_px:
             await self._store.quota.check_room(tenant, file_bytes)
             return await self._pyramid_builder.add(tenant, image_id, file, file_bytes, source, options)
-        size = await loop.run_in_executor(self._executor, self._decode_to_check, source, options)
+        needed_bytes = estimate_read_bytes(source, options)
+        size = await self._memory.run(needed_bytes, self._executor, self._decode_to_check, source, options)
         return await self._store.put(
             tenant, ImageRecord(image_id, size, options, file_bytes, time.time()), file
         )

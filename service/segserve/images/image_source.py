@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import DecompressionBombError
 
@@ -37,10 +38,28 @@ class RawPixels:
 
 
 @dataclass(frozen=True)
+class DecodingMemory:
+    """`DecodingMemory` says how much memory a file's samples take, as its header states them.
+
+    channels, dtype: of the decoded samples.
+    read_bytes: at the peak of `ImageSource.read`, the samples included.
+    band_rows: rows of a part that `ImageSource.bands` yields.
+    band_bytes: at the peak of `ImageSource.bands`, such a part included.
+    """
+
+    channels: int
+    dtype: np.dtype[Any]
+    read_bytes: int
+    band_rows: int
+    band_bytes: int
+
+
+@dataclass(frozen=True)
 class ImageSource:
     """`ImageSource` is an opened image file: its header is read and checked, its pixels are not decoded yet.
 
     size: as stored, before `orientation` is applied.
+    memory: what decoding takes.
     read: decodes all pixels at once.
     bands: decodes the same pixels from top to bottom as parts of [h, W, C], from the start at each call; None where
         the file can only be read at once.
@@ -48,8 +67,14 @@ class ImageSource:
 
     size: Size
     orientation: int
+    memory: DecodingMemory
     read: Callable[[], RawPixels]
     bands: Callable[[], Iterator[RawPixels]] | None
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Return the size of all decoded samples."""
+        return self.size.height * self.size.width * self.memory.channels * self.memory.dtype.itemsize
 
 
 @contextmanager

@@ -70,9 +70,9 @@ def stretch(values: NDArray[Any], ranges: list[ValueRange]) -> UInt8:
 def _stretch_channel(channel: NDArray[Any], value_range: ValueRange, out: UInt8) -> None:
     """Write `channel` [H, W], stretched, into `out` [H, W]."""
     table = None
-    if is_countable(channel):
+    if is_countable(channel.dtype):
         table = _stretch_values(np.arange(np.iinfo(channel.dtype).max + 1), value_range)
-    for block, target in zip(_split_into_blocks(channel), _split_into_blocks(out), strict=True):
+    for block, target in zip(split_into_blocks(channel), split_into_blocks(out), strict=True):
         target[...] = _stretch_values(block, value_range) if table is None else table[block]
 
 
@@ -100,7 +100,7 @@ def find_extremes(channel: NDArray[Any]) -> ValueRange | None:
     """Return the minimum and maximum finite value of [H, W], or None if no value is finite."""
     finite = (
         block[np.isfinite(block)] if block.dtype.kind == "f" else block
-        for block in _split_into_blocks(channel)
+        for block in split_into_blocks(channel)
     )
     ranges = [(float(values.min()), float(values.max())) for values in finite if values.size]
     return (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
@@ -108,7 +108,7 @@ def find_extremes(channel: NDArray[Any]) -> ValueRange | None:
 
 def find_percentiles(channel: NDArray[Any]) -> ValueRange | None:
     """Return the PERCENTILES of the finite values of [H, W], or None if no value is finite."""
-    if is_countable(channel):
+    if is_countable(channel.dtype):
         return percentiles_of_histogram(compute_histogram(channel), PERCENTILES)
     # float32 and float64 are wide enough for the differences that interpolation takes.
     wide = np.float32 if channel.dtype in (np.float16, np.float32) else np.float64
@@ -120,15 +120,15 @@ def find_percentiles(channel: NDArray[Any]) -> ValueRange | None:
     return float(low), float(high)
 
 
-def is_countable(values: NDArray[Any]) -> bool:
+def is_countable(dtype: np.dtype[Any]) -> bool:
     """Return whether the dtype has few enough values for a histogram with a bin for each."""
-    return values.dtype in (np.uint8, np.uint16)
+    return dtype in (np.uint8, np.uint16)
 
 
 def compute_histogram(values: NDArray[Any]) -> NDArray[np.int64]:
     """Return how often each value occurs, [256] or [65536], of `values` [H, ...] uint8 or uint16."""
     counts = np.zeros(np.iinfo(values.dtype).max + 1, np.int64)
-    for block in _split_into_blocks(values):
+    for block in split_into_blocks(values):
         counts += np.bincount(block.ravel(), minlength=len(counts))
     return counts
 
@@ -143,7 +143,7 @@ def percentiles_of_histogram(counts: NDArray[np.int64], percentiles: tuple[float
     return float(low), float(high)
 
 
-def _split_into_blocks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def split_into_blocks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield views of some rows each, so that temporary copies stay small."""
     rows = max(1, _BLOCK_PIXELS * len(values) // max(1, values.size))
     for start in range(0, len(values), rows):

@@ -10,10 +10,12 @@ import numpy as np
 
 from segserve.errors import BadInput, TooLarge
 from segserve.images import tile_pyramid
+from segserve.images.memory_estimate import RGB_BYTES, estimate_read_bytes
 from segserve.images.orientation import apply_orientation, to_stored_region
-from segserve.images.read_image import read_image, to_rgb
+from segserve.images.read_image import decode_source, open_image, to_rgb
+from segserve.memory_budget import MemoryBudget
 from segserve.store.image_store import ImageStore
-from segserve.types import ImageRecord, Region, Size, TilePyramid, UInt8
+from segserve.types import ImageRecord, ReadOptions, Region, Size, TilePyramid, UInt8
 
 # Larger image files are kept on disk instead of in memory while they are decoded.
 SPOOL_BYTES = 64 << 20
@@ -27,11 +29,12 @@ class RegionReader:
     """`RegionReader` reads stored images as RGB pixels.
 
     executor: threads that decode.
+    memory: what decoding may take in this process. The pixels returned are no longer counted.
     max_pixels: limit for the pixels returned at once.
     """
 
-    def __init__(self, store: ImageStore, executor: Executor, max_pixels: int) -> None:
-        self._store, self._executor, self._max_pixels = store, executor, max_pixels
+    def __init__(self, store: ImageStore, executor: Executor, memory: MemoryBudget, max_pixels: int) -> None:
+        self._store, self._executor, self._memory, self._max_pixels = store, executor, memory, max_pixels
 
     async def read(
         self, tenant: str, record: ImageRecord, region: Region | None = None, min_side: int = FULL_RESOLUTION
@@ -40,7 +43,7 @@ class RegionReader:
 
         min_side: a large image may be returned reduced as long as the region's longer side keeps this many pixels.
 
-        Raises ImageNotFound; BadInput for a region that is not on the image; TooLarge.
+        Raises ImageNotFound; BadInput for a region that is not on the image; TooLarge; Busy.
         """
         requested = region or Region(0, 0, record.size.width, record.size.height)
         if not requested.lies_in(record.size):
@@ -57,18 +60,21 @@ class RegionReader:
         return await self._read_tiles(tenant, record, record.tiles, requested, min_side)
 
     async def _read_file(self, tenant: str, record: ImageRecord) -> UInt8:
-        loop = asyncio.get_running_loop()
         with SpooledTemporaryFile(SPOOL_BYTES) as spool:
             file = cast(BinaryIO, spool)
             await self._store.download(tenant, record.image_id, file)
-            return await loop.run_in_executor(
-                self._executor, read_image, file, record.options, self._max_pixels
-            )
+            return await self.decode(file, record.options)
+
+    async def decode(self, file: BinaryIO, options: ReadOptions) -> UInt8:
+        """Return an image file's pixels as `read_image` does. Raises what it raises, and Busy."""
+        loop, limit = asyncio.get_running_loop(), self._max_pixels
+        source = await loop.run_in_executor(self._executor, open_image, file, options.page, limit, limit)
+        needed_bytes = estimate_read_bytes(source, options)
+        return await self._memory.run(needed_bytes, self._executor, decode_source, source, options)
 
     async def _read_tiles(
         self, tenant: str, record: ImageRecord, tiles: TilePyramid, region: Region, min_side: int
     ) -> UInt8:
-        loop, fetch_slots = asyncio.get_running_loop(), asyncio.Semaphore(MAX_CONCURRENT_FETCHES)
         level, level_size = choose_level(tiles, max(region.width, region.height), min_side)
         part = region_at_level(to_stored_region(region, record.size, tiles.orientation), level)
         if part.width * part.height > self._max_pixels:
@@ -77,6 +83,15 @@ class RegionReader:
                 field="image_id",
                 remedy=f"Up to {self._max_pixels} are read.",
             )
+        # The pixels as stored, a copy that is turned, and one in RGB.
+        needed_bytes = part.width * part.height * (2 * tiles.channels + RGB_BYTES)
+        async with self._memory.hold(needed_bytes, "image_id"):
+            return await self._read_level(tenant, record, tiles, part, level, level_size)
+
+    async def _read_level(
+        self, tenant: str, record: ImageRecord, tiles: TilePyramid, part: Region, level: int, level_size: Size
+    ) -> UInt8:
+        loop, fetch_slots = asyncio.get_running_loop(), asyncio.Semaphore(MAX_CONCURRENT_FETCHES)
         pixels = np.empty((part.height, part.width, tiles.channels), np.uint8)
 
         async def fetch(row: int, column: int) -> None:

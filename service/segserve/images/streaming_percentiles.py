@@ -18,6 +18,7 @@ from segserve.images.normalise import (
     is_countable,
     percentiles_of_histogram,
     resolve_ranges,
+    split_into_blocks,
 )
 from segserve.types import Normalise
 
@@ -52,7 +53,7 @@ def _union(a: ValueRange | None, b: ValueRange | None) -> ValueRange | None:
 
 def _find_percentiles(read_bands: ReadBands) -> list[ValueRange | None]:
     first = next(iter(read_bands()))
-    if not is_countable(first):
+    if not is_countable(first.dtype):
         return [_select_percentiles(read_bands, channel) for channel in range(first.shape[2])]
     counts = [np.zeros(np.iinfo(first.dtype).max + 1, np.int64) for _ in range(first.shape[2])]
     for band in read_bands():
@@ -63,7 +64,11 @@ def _find_percentiles(read_bands: ReadBands) -> list[ValueRange | None]:
 
 def _select_percentiles(read_bands: ReadBands, channel: int) -> ValueRange | None:
     """Return the percentiles of a channel, interpolated as np.percentile does by default."""
-    count = sum(int(np.isfinite(band[:, :, channel]).sum()) for band in read_bands())
+    count = sum(
+        int(np.isfinite(block).sum())
+        for band in read_bands()
+        for block in split_into_blocks(band[:, :, channel])
+    )
     if not count:
         return None
     positions = np.asarray(PERCENTILES) / 100 * (count - 1)
@@ -85,18 +90,23 @@ def _select_order_statistics(read_bands: ReadBands, channel: int, ranks: list[in
     for shift in range(bits - min(bits, _DIGIT_BITS), -1, -_DIGIT_BITS):
         counts = {prefix: np.zeros(1 << min(bits, _DIGIT_BITS), np.int64) for prefix in prefixes}
         for band in read_bands():
-            keys = _to_sort_keys(band[:, :, channel])
-            for prefix, total in counts.items():
-                # Shifted in two steps: a shift by all bits of a number is not defined.
-                same = keys[(keys >> np.uint64(shift) >> np.uint64(_DIGIT_BITS)) == prefix]
-                digits = (same >> np.uint64(shift)) & np.uint64(len(total) - 1)
-                total += np.bincount(digits.astype(np.int64), minlength=len(total))
+            for block in split_into_blocks(band[:, :, channel]):  # keys take eight bytes each
+                _count_digits(_to_sort_keys(block), shift, counts)
         for index, prefix in enumerate(prefixes):
             cumulative = np.cumsum(counts[prefix])
             digit = int(np.searchsorted(cumulative, remaining[index], side="right"))
             remaining[index] -= int(cumulative[digit - 1]) if digit else 0
             prefixes[index] = prefix << _DIGIT_BITS | digit
     return [_from_sort_key(key, dtype) for key in prefixes]
+
+
+def _count_digits(keys: NDArray[np.uint64], shift: int, counts: dict[int, NDArray[np.int64]]) -> None:
+    """Add to `counts`, by the digits above `shift`, how often each next digit occurs in `keys`."""
+    for prefix, total in counts.items():
+        # Shifted in two steps: a shift by all bits of a number is not defined.
+        same = keys[(keys >> np.uint64(shift) >> np.uint64(_DIGIT_BITS)) == prefix]
+        digits = (same >> np.uint64(shift)) & np.uint64(len(total) - 1)
+        total += np.bincount(digits.astype(np.int64), minlength=len(total))
 
 
 def _to_sort_keys(values: NDArray[Any]) -> NDArray[np.uint64]:

@@ -8,7 +8,7 @@ differences to the pixel on the left and compressed with zstd: that takes a tent
 Tiles hold the pixels as stored in the file; the orientation is applied when a region is read.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import ceil
 from typing import Any
 
@@ -16,7 +16,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.images.image_source import ImageSource
+from segserve.images.image_source import ImageSource, RawPixels
 from segserve.images.normalise import is_8_bit_already, stretch
 from segserve.images.read_image import average_two_channels, select_channels
 from segserve.images.streaming_percentiles import find_value_ranges
@@ -36,8 +36,9 @@ def write_pyramid(source: ImageSource, options: ReadOptions, write_tile: WriteTi
     Raises BadInput as `read_image` does.
     """
 
+    read = source.bands or _split_into_bands(source)
+
     def read_bands() -> Iterable[NDArray[Any]]:
-        read = source.bands or (lambda: iter([source.read()]))
         return (select_channels(band.values, band.has_alpha, options.channels) for band in read())
 
     first = next(iter(read_bands()))
@@ -49,6 +50,15 @@ def write_pyramid(source: ImageSource, options: ReadOptions, write_tile: WriteTi
     for band in read_bands():
         bottom.add(average_two_channels(band if ranges is None else stretch(band, ranges)))
     return channels, count_levels(source.size)
+
+
+def _split_into_bands(source: ImageSource) -> Callable[[], Iterator[RawPixels]]:
+    """Return what `ImageSource.bands` would be, for an image that can only be read at once: it is decoded once."""
+    pixels, rows = source.read(), source.memory.band_rows
+    return lambda: (
+        RawPixels(pixels.values[top : top + rows], pixels.has_alpha, pixels.orientation)
+        for top in range(0, source.size.height, rows)
+    )
 
 
 def count_levels(size: Size) -> int:

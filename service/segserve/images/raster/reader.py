@@ -1,20 +1,23 @@
 """Open PNG, JPEG, WebP and BMP files with Pillow, and read their EXIF orientation."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ImageMode
 from PIL.BmpImagePlugin import BmpImageFile
-from PIL.Image import Image
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from segserve.errors import TooLarge
 from segserve.images.image_source import (
+    DecodingMemory,
     ImageSource,
     RawPixels,
     check_page,
@@ -22,7 +25,9 @@ from segserve.images.image_source import (
     damaged_file_error,
     wrap_codec_errors,
 )
-from segserve.images.raster.bands import read_bands
+from segserve.images.raster.bands import BAND_ROWS, read_bands
+from segserve.images.raster.jpeg_layout import read_jpeg_layout
+from segserve.images.raster.png_chunks import check_png_chunks
 from segserve.types import Size
 
 # The formats' own classes instead of Image.open, which would also apply Pillow's global decompression bomb limit. The
@@ -33,8 +38,15 @@ _READERS: dict[str, Callable[[BinaryIO], Any]] = {
     "WebP": WebPImageFile,
     "BMP": BmpImageFile,
 }
-# A frame of an animation is decoded by decoding all frames before it: at most this many times the pixel limit.
-_MAX_DECODED_TIMES_LIMIT = 16
+# libvips has buffers of its own beside the band that it returns.
+_BAND_COPIES = 8
+# The modes in which Pillow's images are returned, where they differ from their own.
+_RESULT_MODES = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB"}
+# A frame of an animation is decoded by decoding all frames before it: at most this many times the pixel limit, about
+# ten seconds for each.
+MAX_DECODED_TIMES_LIMIT = 4
+# Pillow unpacks run-length encoded BMP in Python, holding the interpreter's lock: about two seconds.
+MAX_RLE_BMP_PIXELS = 1 << 24
 
 
 def open_raster(
@@ -50,35 +62,53 @@ def open_raster(
     if name == "WebP":
         # Pillow takes memory for the whole canvas as soon as it opens the file.
         check_size(*_read_webp_canvas(head), max_pixels)
-    stream.seek(0)
-    with wrap_codec_errors(name):
-        image: Image = _READERS[name](stream)
+    if name == "PNG":
+        check_png_chunks(stream)
+    layout = read_jpeg_layout(stream) if name == "JPEG" else None
+    image = _open(name, stream)
     depth, colour = _read_png_samples(head) if name == "PNG" else (8, 0)
     deep = depth == 16
     frames = 1 if deep else int(getattr(image, "n_frames", 1))
     # An image that is not stored from top to bottom is decoded as a whole by every library.
-    banded = name in ("PNG", "JPEG") and frames == 1 and not {"interlace", "progressive"} & set(image.info)
+    has_passes = "interlace" in image.info or (layout is not None and layout.has_many_scans)
+    banded = name in ("PNG", "JPEG") and frames == 1 and not has_passes
     check_size(image.width, image.height, max_banded_pixels if banded else max_pixels)
+    if name == "BMP" and image.tile[0][0] == "bmp_rle":
+        check_size(image.width, image.height, min(max_pixels, MAX_RLE_BMP_PIXELS))
     check_page(page, frames)
-    if (page + 1) * image.width * image.height > _MAX_DECODED_TIMES_LIMIT * max_pixels:
+    if frames > 1 and (page + 1) * image.width * image.height > MAX_DECODED_TIMES_LIMIT * max_pixels:
         raise TooLarge(
             f"Frame {page} takes too long to reach.",
             remedy="Save the frame as a file of its own.",
             field="page",
         )
     orientation = _read_exif_orientation(image.info.get("exif"))
-
-    def read() -> RawPixels:
-        values, has_alpha = _decode_16_bit_png(stream, colour) if deep else _decode_frame(name, image, page)
-        return RawPixels(values if values.ndim == 3 else values[:, :, np.newaxis], has_alpha, orientation)
-
     size = Size(image.height, image.width)
     channels = {0: 1, 4: 2, 6: 4}.get(colour, 3) if name == "PNG" else len(image.getbands())
     bands = partial(read_bands, name, stream, size, channels, orientation)
-    return ImageSource(size, orientation, read, bands if banded else None)
+
+    def read() -> RawPixels:
+        if deep:
+            return _join_bands(bands(), size)
+        # Opened again, so that nothing of it is held afterwards.
+        values, has_alpha = _decode_frame(name, _open(name, stream), page)
+        return RawPixels(values if values.ndim == 3 else values[:, :, np.newaxis], has_alpha, orientation)
+
+    if deep:
+        memory = _estimate_deep_memory(size, channels, has_passes)
+    else:
+        memory = _estimate_memory(name, image, frames, layout.coefficient_bytes if layout else 0)
+    return ImageSource(size, orientation, memory, read, bands if banded else None)
 
 
-def _decode_frame(name: str, image: Image, page: int) -> tuple[NDArray[Any], bool]:
+def _open(name: str, stream: BinaryIO) -> ImageFile:
+    stream.seek(0)
+    with wrap_codec_errors(name):
+        image: ImageFile = _READERS[name](stream)
+    return image
+
+
+def _decode_frame(name: str, image: ImageFile, page: int) -> tuple[NDArray[Any], bool]:
     """Return [H, W] or [H, W, C] uint8, and whether its last channel is alpha."""
     with wrap_codec_errors(name):
         if page:
@@ -86,38 +116,61 @@ def _decode_frame(name: str, image: Image, page: int) -> tuple[NDArray[Any], boo
         image.load()
         # A palette's transparency is alpha, which is dropped anyway, and with it Pillow warns.
         image.info.pop("transparency", None)
-        mode = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB"}.get(image.mode, image.mode)
+        mode = _RESULT_MODES.get(image.mode, image.mode)
         values: NDArray[Any] = np.asarray(image if mode == image.mode else image.convert(mode))
     return values, mode in ("LA", "RGBA")
 
 
-def _decode_16_bit_png(stream: BinaryIO, colour: int) -> tuple[NDArray[Any], bool]:
-    """Return [H, W] or [H, W, C] uint16, and whether its last channel is alpha.
+def _join_bands(bands: Iterator[RawPixels], size: Size) -> RawPixels:
+    """Return all bands of a 16-bit PNG as one [H, W, C] uint16.
 
-    colour: PNG's colour type.
-
-    Of a 16-bit sample of colour, Pillow returns only one byte: the high byte of a big-endian number, which PNG has,
-    and the low byte if told that the number is little-endian. So the image is decoded twice. For grey, Pillow can
-    decode the two bytes as two 8-bit channels. imagecodecs.png_decode is no alternative: version 2026.3.6 drops a
-    reference to None at a damaged file, which ends a process under Python 3.11 after some thousand of them.
+    Of a 16-bit sample of colour, Pillow returns only one byte. imagecodecs.png_decode is no alternative to libvips:
+    version 2026.3.6 drops a reference to None at a damaged file, which ends a process under Python 3.11 after some
+    thousand of them.
     """
-    with wrap_codec_errors("PNG"):
-        if colour in (2, 6):
-            mode = "RGB" if colour == 2 else "RGBA"
-            high, low = (_decode_as(stream, mode, f"{mode};16{order}") for order in "BL")
-            return high.astype(np.uint16) << 8 | low, colour == 6
-        pairs = {0: "LA", 4: "RGBA"}[colour]
-        return _decode_as(stream, pairs, pairs).view(">u2").astype(np.uint16), colour == 4
+    first = next(bands)
+    values = np.empty((size.height, *first.values.shape[1:]), first.values.dtype)
+    top = 0
+    for band in chain([first], bands):
+        values[top : top + len(band.values)] = band.values
+        top += len(band.values)
+    return RawPixels(values, first.has_alpha, first.orientation)
 
 
-def _decode_as(stream: BinaryIO, mode: str, packing: str) -> NDArray[np.uint8]:
-    """Return a PNG's bytes decoded as 8-bit samples of `mode`, [H, W, C], whatever its header says."""
-    stream.seek(0)
-    image = PngImageFile(stream)
-    image._mode = mode
-    image.tile = [image.tile[0]._replace(args=packing)]
-    image.load()
-    return np.asarray(image)
+def _estimate_memory(name: str, image: ImageFile, frames: int, coefficient_bytes: int) -> DecodingMemory:
+    """Return what decoding an 8-bit image takes: Pillow's image, another of it in the result's mode, and its bytes.
+
+    coefficient_bytes: of a JPEG that is decoded as a whole.
+    """
+    mode = _RESULT_MODES.get(image.mode, image.mode)
+    channels, stored = len(ImageMode.getmode(mode).bands), _stored_bytes(image.mode)
+    converted = 0 if mode == image.mode else _stored_bytes(mode)
+    samples = 2 * channels  # once in parts, once joined
+    if name == "WebP":  # two canvases and the pixels of a lossless frame
+        stored += 2 * 4 + 4
+    elif frames > 1:  # the frames before, as they were and as they are shown
+        stored += 3 * 4
+    elif name == "BMP" and image.tile[0][0] == "bmp_rle":
+        stored += 3
+    pixels = image.width * image.height
+    peak = max(pixels * stored + coefficient_bytes, pixels * (stored + converted + samples))
+    inks = 2 if image.mode == "CMYK" else 1  # as bytes, and as Pillow's image
+    band = _BAND_COPIES * inks * min(BAND_ROWS, image.height) * image.width * 4
+    return DecodingMemory(channels, np.dtype(np.uint8), peak, BAND_ROWS, band)
+
+
+def _estimate_deep_memory(size: Size, channels: int, is_interlaced: bool) -> DecodingMemory:
+    """Return what decoding a 16-bit PNG takes; libvips holds all of an interlaced one."""
+    # A transparent colour adds a channel.
+    band = _BAND_COPIES * min(BAND_ROWS, size.height) * size.width * (channels + 1) * 2
+    passes = 2 * size.height * size.width * (channels + 1) if is_interlaced else 0
+    peak = 2 * size.height * size.width * channels + passes + band
+    return DecodingMemory(channels, np.dtype(np.uint16), peak, BAND_ROWS, band)
+
+
+def _stored_bytes(mode: str) -> int:
+    """Return the bytes that Pillow takes for a pixel."""
+    return 1 if mode in ("1", "L", "P") else 4
 
 
 def _read_png_samples(head: bytes) -> tuple[int, int]:

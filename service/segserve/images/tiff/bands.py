@@ -22,11 +22,11 @@ def can_read_in_bands(planes: list[TiffPlane]) -> bool:
 
     A strip of all rows, which some writers make, is read row by row if it is not compressed.
     """
-    if all(_is_raw(plane) for plane in planes):
+    if all(is_raw(plane) for plane in planes):
         return True
     if min(planes[0].chunk) < 1 or len({(plane.chunk, plane.chunk_samples) for plane in planes}) > 1:
         return False
-    return sum(_band_bytes(plane) for plane in planes) <= _MAX_BAND_BYTES
+    return sum(measure_band(plane) for plane in planes) <= _MAX_BAND_BYTES
 
 
 def read_bands(planes: list[TiffPlane]) -> Iterator[RawPixels]:
@@ -34,33 +34,34 @@ def read_bands(planes: list[TiffPlane]) -> Iterator[RawPixels]:
     for plane in planes:
         if plane.page.compression == JPEG:
             check_jpeg_headers(plane)
-    rows = max(_band_rows(plane) for plane in planes)
+    rows = max(count_band_rows(plane) for plane in planes)
     for top in range(0, planes[0].height, rows):
         height = min(rows, planes[0].height - top)
         yield join_planes(planes, [_read(plane, top, height) for plane in planes])
 
 
-def _is_raw(plane: TiffPlane) -> bool:
+def is_raw(plane: TiffPlane) -> bool:
     """Return whether strips hold plain samples, so that any row can be read by its offset."""
     page = plane.page
     plain = page.compression == _UNCOMPRESSED and page.predictor == 1 and page.fillorder == 1
     return plain and not page.is_tiled and plane.sample_format.bits == 8 * plane.item_bytes
 
 
-def _band_rows(plane: TiffPlane) -> int:
+def count_band_rows(plane: TiffPlane) -> int:
     """Return the rows of a band: whole strips or tiles, unless samples are raw."""
-    return BAND_ROWS if _is_raw(plane) else math.ceil(BAND_ROWS / plane.chunk[0]) * plane.chunk[0]
+    return BAND_ROWS if is_raw(plane) else math.ceil(BAND_ROWS / plane.chunk[0]) * plane.chunk[0]
 
 
-def _band_bytes(plane: TiffPlane) -> int:
+def measure_band(plane: TiffPlane) -> int:
+    """Return the size in bytes of the decoded strips or tiles of a band."""
     across = math.ceil(plane.width / plane.chunk[1]) * plane.chunk[1]
-    return _band_rows(plane) * across * plane.samples * plane.item_bytes
+    return count_band_rows(plane) * across * plane.samples * plane.item_bytes
 
 
 def _read(plane: TiffPlane, top: int, height: int) -> NDArray[Any]:
     """Return [height, W, samples] from row `top` on, in the machine's byte order."""
     with wrap_codec_errors("TIFF"):
-        read = _read_raw if _is_raw(plane) else _read_chunks
+        read = _read_raw if is_raw(plane) else _read_chunks
         samples = read(plane, top, height)
         return samples.astype(samples.dtype.newbyteorder("="), copy=False)
 

@@ -28,6 +28,16 @@ class SampleFormat:
     has_alpha: bool
     colours: object
 
+    @property
+    def becomes_rgb(self) -> bool:
+        """Return whether samples are converted to RGB: palettes and CMYK."""
+        return self.photometric in (_PALETTE, _CMYK)
+
+    @property
+    def is_converted(self) -> bool:
+        """Return whether `samples_to_channels` makes a copy of the samples."""
+        return self.becomes_rgb or self.photometric == _WHITE_IS_ZERO or self.bits < 8
+
 
 def samples_to_channels(samples: NDArray[Any], sample_format: SampleFormat) -> tuple[NDArray[Any], bool]:
     """Return the channels [H, W, any], black at 0, and whether the last one is alpha.

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from tifffile import TiffPage
 
 from segserve.images.image_source import RawPixels, damaged_file_error, wrap_codec_errors
-from segserve.images.raster.jpeg_header import read_frame_sizes
+from segserve.images.raster.jpeg_layout import JpegLayout, check_jpeg_scans, read_jpeg_layout
 from segserve.images.tiff.photometric import SampleFormat, samples_to_channels
 
 # TIFF's number of the JPEG compression.
@@ -46,9 +47,14 @@ class TiffPlane:
         return across * down * (self.samples // self.chunk_samples)
 
     @property
+    def chunk_bytes(self) -> int:
+        """Return the size of one decoded strip or tile."""
+        return math.prod(self.chunk) * self.chunk_samples * self.item_bytes
+
+    @property
     def decoded_bytes(self) -> int:
         """Return the size of all decoded strips or tiles, which may extend beyond the image's edge."""
-        return self.chunks * math.prod(self.chunk) * self.chunk_samples * self.item_bytes
+        return self.chunks * self.chunk_bytes
 
 
 def join_planes(planes: list[TiffPlane], decoded: list[NDArray[Any]]) -> RawPixels:
@@ -63,18 +69,22 @@ def join_planes(planes: list[TiffPlane], decoded: list[NDArray[Any]]) -> RawPixe
 
 
 def check_jpeg_headers(plane: TiffPlane) -> None:
-    """Raise BadInput where an embedded JPEG's size differs from the directory's.
+    """Raise BadInput where an embedded JPEG's size differs from the directory's, TooLarge for too many scans.
 
-    The JPEG's own header decides how much memory its decoder takes.
+    The JPEG's own header decides how much memory and time its decoder takes.
     """
     handle = plane.page.parent.filehandle
     height, width = plane.chunk
+    layouts: list[JpegLayout] = []
     with wrap_codec_errors("TIFF"):
         tables = plane.page.jpegtables
-        sizes = read_frame_sizes(tables) if isinstance(tables, bytes) else []
+        if isinstance(tables, bytes):
+            layouts.append(read_jpeg_layout(BytesIO(tables)))
         for offset, count in plane.segments:
             handle.seek(offset)
-            sizes.extend(read_frame_sizes(handle.read(count)))
+            layouts.append(read_jpeg_layout(BytesIO(handle.read(count))))
     # Some writers round sizes up to a whole number of 16-pixel blocks.
-    if any(lines > height + 15 or columns > width + 15 for lines, columns in sizes):
+    frames = [frame for layout in layouts for frame in layout.frames]
+    if any(lines > height + 15 or columns > width + 15 for lines, columns in frames):
         raise damaged_file_error("TIFF")
+    check_jpeg_scans(max(layout.scans for layout in layouts), sum(layout.scan_blocks for layout in layouts))

@@ -12,6 +12,7 @@ from tifffile import TIFF, TiffFile, TiffPage
 
 from segserve.errors import TooLarge
 from segserve.images.image_source import (
+    DecodingMemory,
     ImageSource,
     RawPixels,
     check_page,
@@ -20,7 +21,7 @@ from segserve.images.image_source import (
     unsupported_error,
     wrap_codec_errors,
 )
-from segserve.images.tiff.bands import can_read_in_bands, read_bands
+from segserve.images.tiff.bands import can_read_in_bands, count_band_rows, is_raw, measure_band, read_bands
 from segserve.images.tiff.directories import read_directory_offsets
 from segserve.images.tiff.photometric import SUPPORTED_PHOTOMETRIC, SampleFormat
 from segserve.images.tiff.plane import JPEG, TiffPlane, check_jpeg_headers, join_planes
@@ -31,6 +32,9 @@ _MAX_BYTES_PER_PIXEL = 16
 # None, LZW, JPEG, deflate (two numbers), PackBits, zstd. For all of these but JPEG the decoder is told how many bytes
 # to expect. Others (JPEG 2000, LZMA, ...) take as much memory as their own headers say.
 _SUPPORTED_COMPRESSIONS = (1, 5, JPEG, 8, 32946, 32773, 50000)
+# Strips or tiles are decoded one by one in Python, about 20 us each. Four planes of the longest side in strips of one
+# row, or 1000 megapixels in tiles of 64 x 64, are fewer.
+MAX_TIFF_SEGMENTS = 1 << 18
 # tifffile's readers of vendors' variants are turned off: they open further files and trust what they read.
 _PLAIN_TIFF = {f"is_{maker}": False for maker in TIFF.FILE_FLAGS}
 
@@ -51,7 +55,36 @@ def open_tiff(stream: BinaryIO, page: int, max_pixels: int, max_banded_pixels: i
     _check_planes(planes, stream, limit)
     size = Size(planes[0].height, planes[0].width)
     bands = partial(read_bands, planes) if banded else None
-    return ImageSource(size, planes[0].orientation, partial(_decode_planes, planes), bands)
+    return ImageSource(
+        size, planes[0].orientation, _estimate_memory(planes), partial(_decode_planes, planes), bands
+    )
+
+
+def _estimate_memory(planes: list[TiffPlane]) -> DecodingMemory:
+    """Return what decoding takes: all samples or those of a band, copies of them, and one strip or tile."""
+    first = planes[0]
+    is_rgb = first.sample_format.becomes_rgb and len(planes) == 1 and first.samples != 3
+    dtype = (
+        np.dtype(np.uint8) if is_rgb or first.sample_format.bits < 8 else first.page.dtype.newbyteorder("=")
+    )
+    channels = 3 if is_rgb else sum(plane.samples for plane in planes)
+    # Samples as stored, in the machine's byte order, converted, and of all planes together.
+    copies = 2 + (len(planes) > 1)
+    copies += first.page.parent.byteorder == ">" or any(plane.sample_format.is_converted for plane in planes)
+    stored = sum(plane.height * plane.width * plane.samples * plane.item_bytes for plane in planes)
+    chunk = max(_chunk_memory(plane) for plane in planes)
+    band_chunk = 0 if all(is_raw(plane) for plane in planes) else chunk
+    rows = max(count_band_rows(plane) for plane in planes)
+    band = sum(measure_band(plane) for plane in planes)
+    return DecodingMemory(channels, dtype, (copies - 1) * stored + chunk, rows, copies * band + band_chunk)
+
+
+def _chunk_memory(plane: TiffPlane) -> int:
+    """Return what a strip or tile takes: as stored, decoded, and with its predictor undone."""
+    if plane.page.is_contiguous:
+        return 0  # read straight into the result
+    copies = 4 if plane.page.compression == JPEG else 2  # a JPEG's coefficients are larger
+    return copies * plane.chunk_bytes + max((count for _, count in plane.segments), default=0)
 
 
 def count_pages(stream: BinaryIO) -> int:
@@ -153,6 +186,12 @@ def _check_planes(planes: list[TiffPlane], stream: BinaryIO, max_pixels: int) ->
     for plane in planes:
         if min(plane.samples, *plane.chunk) < 1 or len(plane.segments) < plane.chunks:
             raise damaged_file_error("TIFF")
+        if sum(each.chunks for each in planes) > MAX_TIFF_SEGMENTS:
+            raise TooLarge(
+                f"The TIFF has more than {MAX_TIFF_SEGMENTS} strips or tiles.",
+                remedy="Save it with larger tiles, such as 256 x 256.",
+                field="file",
+            )
         if any(min(offset, count) < 0 or offset + count > file_bytes for offset, count in plane.segments):
             raise damaged_file_error("TIFF")
         # Strips must not share bytes: otherwise a small file could be decoded over and over.

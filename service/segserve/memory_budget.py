@@ -1,0 +1,157 @@
+"""`MemoryBudget`: a weighted, fair semaphore over bytes of memory, for work whose peak is known before it begins."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager, suppress
+from typing import ParamSpec, TypeVar
+
+from segserve.errors import Busy, TooLarge
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# The part of the budget that only small work may take, so that it never waits behind large work.
+SMALL_SHARE = 1 / 4
+# Small work takes at most this part of the small share, so that four pieces run at the same time.
+MAX_SMALL_PART = 1 / 4
+
+
+class _Lane:
+    """`_Lane` gives its bytes in the order of the requests, so that a large request is not starved by small ones."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self.total_bytes, self.free_bytes = total_bytes, total_bytes
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def acquire(self, needed_bytes: int, max_wait_s: float) -> None:
+        """Take the bytes. Raises TimeoutError."""
+        if not self._waiting and needed_bytes <= self.free_bytes:
+            self.free_bytes -= needed_bytes
+            return
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (needed_bytes, granted)
+        self._waiting.append(entry)
+        try:
+            async with asyncio.timeout(max_wait_s):
+                await granted
+        except BaseException:  # also where the caller was cancelled
+            if granted.done() and not granted.cancelled():
+                self.free_bytes += needed_bytes
+            else:
+                self._waiting.remove(entry)
+            self._grant()
+            raise
+
+    def release(self, held_bytes: int) -> None:
+        self.free_bytes += held_bytes
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self.free_bytes:
+            needed_bytes, granted = self._waiting.popleft()
+            self.free_bytes -= needed_bytes
+            granted.set_result(None)
+
+
+class MemoryBudget:
+    """`MemoryBudget` bounds the memory that pieces of work take together. For one thread: the event loop's.
+
+    Large and small work have shares of their own, each first come, first served: a large piece waits only for large
+    pieces before it, a small one only for small ones.
+
+    total_bytes: of all work together. One piece of work may take the large share of it, `max_bytes`.
+    setting: the name of the setting that raises `total_bytes`, for messages.
+    max_wait_s: a caller that waits longer gets Busy.
+    on_refused: called once for each caller that gets Busy, to count it in a metric.
+    """
+
+    def __init__(
+        self,
+        total_bytes: int,
+        setting: str,
+        *,
+        max_wait_s: float,
+        on_refused: Callable[[], None] | None = None,
+    ) -> None:
+        small_bytes = int(total_bytes * SMALL_SHARE)
+        self._small, self._large = _Lane(small_bytes), _Lane(total_bytes - small_bytes)
+        self._max_small_bytes = int(small_bytes * MAX_SMALL_PART)
+        self._setting, self._max_wait_s, self._on_refused = setting, max_wait_s, on_refused
+
+    @property
+    def max_bytes(self) -> int:
+        """Return the most that one piece of work may take."""
+        return self._large.total_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Return what is held now."""
+        return sum(lane.total_bytes - lane.free_bytes for lane in (self._small, self._large))
+
+    def check(self, needed_bytes: int, field: str = "file") -> None:
+        """Raise TooLarge where work needs more than `max_bytes`. field: the part of the request at fault."""
+        if needed_bytes > self.max_bytes:
+            raise TooLarge(
+                f"The image needs {_to_mb(needed_bytes)} MB of memory to be read;"
+                f" {_to_mb(self.max_bytes)} MB may be taken for one image.",
+                field=field,
+                remedy="Scale it down, cut it into parts or save it without interlacing and with fewer bits;"
+                f" or ask the operator to raise {self._setting}.",
+            )
+
+    def _lane(self, needed_bytes: int) -> _Lane:
+        return self._small if needed_bytes <= self._max_small_bytes else self._large
+
+    async def acquire(self, needed_bytes: int, field: str = "file") -> Callable[[], None]:
+        """Take the bytes and return a function that gives them back.
+
+        Raises TooLarge where they are more than `max_bytes`, Busy after `max_wait_s`.
+        """
+        self.check(needed_bytes, field)
+        lane = self._lane(needed_bytes)
+        try:
+            await lane.acquire(needed_bytes, self._max_wait_s)
+        except TimeoutError:
+            if self._on_refused is not None:
+                self._on_refused()
+            raise Busy(
+                "Too many images are read at the same time.", remedy="Try again soon.", retry_after_s=10
+            ) from None
+        return lambda: lane.release(needed_bytes)
+
+    @asynccontextmanager
+    async def hold(self, needed_bytes: int, field: str = "file") -> AsyncIterator[None]:
+        """Hold the bytes while the block runs. Raises as `acquire` does."""
+        release = await self.acquire(needed_bytes, field)
+        try:
+            yield
+        finally:
+            release()
+
+    async def run(
+        self, needed_bytes: int, executor: Executor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `work(*args, **kwargs)` in a thread of `executor` and hold the bytes until the thread has ended.
+
+        A caller that is cancelled does not wait for that, but the bytes stay held. Raises as `acquire` does.
+        """
+        release = await self.acquire(needed_bytes)
+        loop = asyncio.get_running_loop()
+
+        def release_in_loop(_: object) -> None:
+            with suppress(RuntimeError):  # the loop is closed already
+                loop.call_soon_threadsafe(release)
+
+        try:
+            running = executor.submit(work, *args, **kwargs)
+        except BaseException:
+            release()
+            raise
+        running.add_done_callback(release_in_loop)
+        return await asyncio.wrap_future(running)
+
+
+def _to_mb(count: int) -> str:
+    return f"{count / 1e6:.0f}"
