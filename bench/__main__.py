@@ -17,6 +17,7 @@ BENCHMARKS = (
     "instances",
     "hausdorff",
     "large_image",
+    "file_uploads",
     "finetune",
     "gpu",
     "sam2_memory",

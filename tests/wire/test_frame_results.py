@@ -63,7 +63,7 @@ async def start_service(folder: Path) -> AsyncIterator[tuple[Service, httpx.Asyn
     await service.start(warm_up=False)
     transport = httpx.ASGITransport(create_api(service))
     try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://segserve") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield service, client
     finally:
         await service.stop()

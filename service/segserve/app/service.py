@@ -112,6 +112,7 @@ class Service(EncodingService):
             await self._jobs.stop()
 
     def _close_pools(self) -> None:
+        self._uploads.sandbox.close()  # first: threads may wait for it
         self.whole_image_executor.close()
         self.rendering_pool.close()
         self._clicks.close()

@@ -32,10 +32,9 @@ def wrap_ffmpeg_errors() -> Iterator[None]:
 
     try:
         yield
-    except (av.FFmpegError, ValueError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or error  # `strerror` does not name the path
+    except (av.FFmpegError, ValueError, EOFError):
         raise BadInput(
-            f"The video cannot be read: {reason}.",
+            "The video cannot be read.",
             field="file",
             remedy="Is it complete? Saving it again with ffmpeg (-c:v libx264) often helps.",
         ) from None

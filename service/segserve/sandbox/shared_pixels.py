@@ -40,8 +40,9 @@ class SharedPixels:
         array = np.zeros(self._shape, self._dtype)
         view = array.reshape(-1).view(np.uint8).data
         at = 0
-        while at < self._bytes and (count := os.preadv(self.descriptor, [view[at:]], at)):
-            at += count
+        while part := os.pread(self.descriptor, min(_PART_BYTES, self._bytes - at), at):
+            view[at : at + len(part)] = part
+            at += len(part)
         return array
 
     def view(self) -> NDArray[Any]:

@@ -29,6 +29,7 @@ FORMATS_WITHOUT_SOURCE = (JobFormat.COCO, JobFormat.PNG, JobFormat.TIFF)  # made
 
 async def write_frame_results(service: Service, job: Job, job_format: JobFormat) -> AsyncGenerator[bytes]:
     """Write the results that are published by now. Raises as `job.write_job_results`, before the first part."""
+    readers = service.files.readers.group()
     async with AsyncExitStack() as stack:
         lines = ResultIndex()
         stack.callback(lines.close)
@@ -40,9 +41,10 @@ async def write_frame_results(service: Service, job: Job, job_format: JobFormat)
         else:
             view = StoredView.model_validate_json(await service.jobs.queue.read_request(job)).view
             record, path = await stack.enter_async_context(service.files.local_copy(job.tenant, view.file_id))
-            source = SourceFile(view, record, path, service.files.readers)
+            source = SourceFile(view, record, path, readers)
             content = write_with_source(source, lines, job, job_format)
         parts = await stack.enter_async_context(aclosing(service.rendering_pool.stream(content)))
+        stack.callback(readers.kill)  # first: a client that leaves does not wait for a frame
         async for part in parts:
             yield part
 
