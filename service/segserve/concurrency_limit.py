@@ -30,29 +30,29 @@ class ConcurrencyLimit:
         self._on_refused = on_refused
         self._held = 0
 
-    def refusal(self) -> Busy | None:
-        """Return the error for a caller who needs a slot now, and count it. None if a slot is free."""
-        if self._held < self.max_slots:
+    def refusal(self, slots: int = 1) -> Busy | None:
+        """Return the error for a caller who needs slots now, and count it. None if so many are free."""
+        if self._held + slots <= self.max_slots:
             return None
         if self._on_refused is not None:
             self._on_refused()
         return Busy(self._message, remedy=self._remedy, retry_after_s=self._retry_after_s)
 
-    def acquire(self) -> None:
-        """Take a slot. Raises Busy if none is free."""
-        if (refusal := self.refusal()) is not None:
+    def acquire(self, slots: int = 1) -> None:
+        """Take slots. Raises Busy if not so many are free."""
+        if (refusal := self.refusal(slots)) is not None:
             raise refusal
-        self._held += 1
+        self._held += slots
 
-    def release(self) -> None:
-        """Give back a slot that `acquire` took."""
-        self._held -= 1
+    def release(self, slots: int = 1) -> None:
+        """Give back slots that `acquire` took."""
+        self._held -= slots
 
     @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold a slot while the block runs. Raises Busy if none is free."""
-        self.acquire()
+    def slot(self, slots: int = 1) -> Iterator[None]:
+        """Hold slots while the block runs. Raises Busy if not so many are free."""
+        self.acquire(slots)
         try:
             yield
         finally:
-            self.release()
+            self.release(slots)

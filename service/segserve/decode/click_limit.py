@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from math import ceil
 
 from segserve.concurrency_limit import ConcurrencyLimit
 from segserve.errors import Busy
@@ -17,6 +18,8 @@ MAX_SLOTS_PER_THREAD = 8
 DECREASE_FACTOR = 0.9
 # Additive increase: an answer in time adds this many slots.
 INCREASE_SLOTS = 0.05
+# A request holds one slot for each so many clicks, up to the number of threads.
+CLICKS_PER_SLOT = 16
 
 
 class ClickLimit:
@@ -46,15 +49,21 @@ class ClickLimit:
         return self._limit.refusal()
 
     @contextmanager
-    def slot(self, prompts: int) -> Iterator[None]:
-        """Hold a slot for a request of `prompts` prompts, and adapt the limit to the time it took. Raises Busy."""
-        with self._limit.slot():
+    def slot(self, clicks: float) -> Iterator[None]:
+        """Hold slots for a request, and adapt the limit to the time it took.
+
+        clicks: how many clicks take as long to decode. A request that takes as long as many keeps all threads busy, and
+        holds a slot for each.
+
+        Raises Busy.
+        """
+        with self._limit.slot(min(self._threads, ceil(clicks / CLICKS_PER_SLOT))):
             start = time.perf_counter()
             try:
                 yield
             finally:
-                # A request of many prompts may take as many times longer as it has prompts for each thread.
-                self._adapt((time.perf_counter() - start) / max(1.0, prompts / self._threads))
+                # A request of many clicks may take as many times longer as it has clicks for each thread.
+                self._adapt((time.perf_counter() - start) / max(1.0, clicks / self._threads))
 
     def _adapt(self, seconds: float) -> None:
         if seconds > self._target_s:

@@ -19,6 +19,9 @@ from segserve.models.registry import ModelRegistry
 from segserve.timing import Timings
 from segserve.types import Candidate, Prompt, Region, Select, Size
 
+# So many points more double the time of decoding a prompt.
+POINTS_PER_CLICK = 16
+
 Rendered = TypeVar("Rendered")
 Answer = TypeVar("Answer")
 
@@ -117,7 +120,7 @@ class PromptSegmenter:
                     return [(candidate, render(candidate)) for candidate in candidates]
 
             region_prompts = [item.prompt for item in placed if item.region == region]
-            with self._click_limit.slot(len(region_prompts)):
+            with self._click_limit.slot(sum(count_clicks(prompt) for prompt in region_prompts)):
                 return await self._run_all(decode, region_prompts)
 
         by_region = {region: iter(await decode_region(region)) for region in dict.fromkeys(regions)}
@@ -190,6 +193,11 @@ def move_prompt_to_region(
     if logits is not None and logits_region is not None:
         logits = large_images.move_logits(logits, logits_region, region, model.manifest)
     return RegionPrompt(replace(large_images.move_to_region(prompt, region), logits=logits), region)
+
+
+def count_clicks(prompt: Prompt) -> float:
+    """Return how many clicks take as long to decode as this prompt does."""
+    return 1 + len(prompt.points) / POINTS_PER_CLICK
 
 
 def embedding_source(timings: Timings) -> str:

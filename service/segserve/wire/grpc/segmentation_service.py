@@ -22,6 +22,7 @@ from segserve.wire.grpc.convert.images import read_options_from_message
 from segserve.wire.grpc.convert.instances import instances_from_message, instances_to_message
 from segserve.wire.grpc.convert.objects import MESSAGE_FORMATS
 from segserve.wire.grpc.convert.semantic import semantic_from_message, semantic_to_message
+from segserve.wire.grpc.message_structure import convert_message
 from segserve.wire.http.limits import SPOOL_BYTES
 from segserve.wire.operations import automatic, instances, segment, semantic
 from segserve.wire.operations.models import describe_model
@@ -82,7 +83,7 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
         self, request: segmentation_pb2.SegmentRequest, context: Context
     ) -> segmentation_pb2.SegmentResponse:
         timings = self._service.new_timings()
-        body = convert_segment.segment_from_message(request)
+        body = await convert_message(convert_segment.segment_from_message, request)
         render = convert_segment.create_renderer(body.format)
         result = await segment.segment(self._service, body, render, timings)
         send_timings(context, timings)
@@ -92,7 +93,7 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
         self, request: segmentation_pb2.AutomaticRequest, context: Context
     ) -> segmentation_pb2.AutomaticResponse:
         timings = self._service.new_timings()
-        body = automatic_from_message(request)
+        body = await convert_message(automatic_from_message, request)
         result_format = body.root.format
         result = await automatic.find_objects(self._service, body, timings)
         answer = automatic_to_message(result)
@@ -110,7 +111,8 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
         self, request: segmentation_pb2.SemanticRequest, context: Context
     ) -> segmentation_pb2.SemanticResponse:
         timings = self._service.new_timings()
-        answer = await semantic.segment_semantic(self._service, semantic_from_message(request), timings)
+        body = await convert_message(semantic_from_message, request)
+        answer = await semantic.segment_semantic(self._service, body, timings)
         send_timings(context, timings)
         return semantic_to_message(answer)
 
@@ -118,7 +120,7 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
         self, request: segmentation_pb2.InstancesRequest, context: Context
     ) -> segmentation_pb2.InstancesResponse:
         timings = self._service.new_timings()
-        body = instances_from_message(request)
+        body = await convert_message(instances_from_message, request)
         _, answer = await instances.find_instances(
             self._service,
             body,

@@ -2,12 +2,15 @@
 
 import asyncio
 import time
+from http import HTTPStatus
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segserve.errors import TooLarge, TooSlow
 from segserve.wire.http.limits import MIN_BYTES_PER_S
-from segserve.wire.http.problems import error_to_response
+from segserve.wire.http.media_type import JSON, ConflictingTypes, read_media_type
+from segserve.wire.http.problems import error_to_response, problem_response
 
 
 class BodyPaceLimit:
@@ -65,6 +68,8 @@ class BodySizeLimit:
 
     limits: bytes by prefix of the path; the first that fits holds.
     default: bytes for all other paths, and for JSON on every path, since JSON is held in memory.
+
+    Two types for one body are refused: the limit could follow one of them, and the reader the other.
     """
 
     def __init__(self, app: ASGIApp, limits: dict[str, int], default: int) -> None:
@@ -74,9 +79,14 @@ class BodySizeLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        try:
+            media_type = read_media_type(scope["headers"])
+        except ConflictingTypes:
+            await conflicting_types_response()(scope, receive, send)
+            return
         headers = dict(scope["headers"])
         limit = self._default
-        if not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
+        if media_type != JSON:
             limit = next((n for p, n in self._limits.items() if scope["path"].startswith(p)), limit)
         content_length = headers.get(b"content-length", b"0")
         if content_length.isdigit() and int(content_length) > limit:
@@ -93,6 +103,16 @@ class BodySizeLimit:
             return message
 
         await self._app(scope, receive_and_count, send)
+
+
+def conflicting_types_response() -> Response:
+    return problem_response(
+        HTTPStatus.BAD_REQUEST,
+        "bad_request",
+        "There are several headers Content-Type.",
+        field="content-type",
+        remedy="Send one.",
+    )
 
 
 def body_too_large(limit: int) -> TooLarge:

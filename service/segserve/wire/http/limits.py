@@ -12,10 +12,8 @@ MIN_BYTES_PER_S = 8 << 10
 SPARE_CONNECTIONS = 32
 # Boundaries and headers around the file in a multipart form.
 MULTIPART_OVERHEAD_BYTES = 1 << 20
-# Values of a JSON body. Each takes some hundred bytes while it is checked.
-MAX_JSON_VALUES = 1 << 20
-# Larger JSON is parsed in a thread, so that it does not hold up the event loop.
-MAX_EVENT_LOOP_JSON_BYTES = 64 << 10
+# Larger JSON and larger messages of gRPC are checked in a thread, so that they do not hold up the event loop.
+MAX_EVENT_LOOP_JSON_BYTES = 16 << 10
 # Larger uploads go from memory to a temporary file.
 SPOOL_BYTES = 8 << 20
 

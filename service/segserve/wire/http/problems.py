@@ -8,6 +8,7 @@ import orjson
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
@@ -42,6 +43,10 @@ STATUSES: list[tuple[type[SegserveError], int]] = [
 ]
 LAST_RESORT = 500
 MAX_LISTED_FAULTS = 10  # of a request
+# Pydantic lists all faults of a request or none, at 4 us each.
+MAX_KNOWN_FAULTS = 1000
+# A field or a message may repeat a key of the request, of any length.
+MAX_FAULT_CHARACTERS = 200
 REMEDIES = {  # for errors of the framework, by status
     400: "Check that the body is complete and of its stated type.",
     404: "See /docs for the routes.",
@@ -79,6 +84,18 @@ def problem_response(
     return Response(orjson.dumps(body), status, headers, media_type=MEDIA_TYPE)
 
 
+def list_faults(error: ValidationError) -> list[Any]:
+    """The faults of a request, as pydantic lists them; one fault that counts them, if there are too many to list."""
+    count = error.error_count()
+    if count > MAX_KNOWN_FAULTS:
+        return [{"type": "too_many_faults", "loc": (), "msg": f"It has {count} faults, too many to list"}]
+    return list(error.errors(include_url=False, include_input=False))
+
+
+def shorten(text: str) -> str:
+    return text if len(text) <= MAX_FAULT_CHARACTERS else f"{text[:MAX_FAULT_CHARACTERS]}..."
+
+
 class InvalidRequest(BadInput):
     """A request that does not fit its schema.
 
@@ -90,8 +107,8 @@ class InvalidRequest(BadInput):
         are documented."""
         self.faults = [
             {
-                "field": ".".join(str(part) for part in error["loc"]),
-                "message": error["msg"].removeprefix("Value error, "),
+                "field": shorten(".".join(str(part) for part in error["loc"])),
+                "message": shorten(error["msg"].removeprefix("Value error, ")),
             }
             for error in errors[:MAX_LISTED_FAULTS]
         ]

@@ -12,15 +12,20 @@ from pydantic.json_schema import models_json_schema
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from segserve.errors import BadInput, TooLarge, UnsupportedFormat
+from segserve.errors import BadInput, UnsupportedFormat
 from segserve.images.fetch_url import ImageFetcher
 from segserve.temporary_files import translate_disk_full
-from segserve.wire.http.limits import MAX_EVENT_LOOP_JSON_BYTES, MAX_JSON_VALUES, SPOOL_BYTES
+from segserve.wire.http.json_structure import check_json_structure
+from segserve.wire.http.limits import MAX_EVENT_LOOP_JSON_BYTES, SPOOL_BYTES
+from segserve.wire.http.media_type import JSON, read_media_type
+from segserve.wire.http.problems import list_faults
+from segserve.wire.schemas.common import StrictBody
+from segserve.wire.schemas.discriminated_body import DiscriminatedBody
 from segserve.wire.schemas.images import FetchImageIn
 
 COMPONENTS = "#/components/schemas/{model}"
 
-Body = TypeVar("Body", bound=BaseModel)
+Body = TypeVar("Body", bound=StrictBody | DiscriminatedBody[Any])
 
 FORM_CONTENT = {
     "schema": {
@@ -65,46 +70,43 @@ def json_components(schemas: Sequence[type[BaseModel]]) -> dict[str, Any]:
     return components
 
 
-def content_type(request: Request) -> str:
-    """The media type of the body, without parameters; empty if none is stated."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
 async def read_json(request: Request, schema: type[Body]) -> Body:
     """Read and check a JSON body. Raises UnsupportedFormat, TooLarge, RequestValidationError.
 
     FastAPI is not used for this: it would parse in the event loop, parse twice (json, then pydantic), and answer all
     errors of reading with a bare 400.
     """
-    if (media_type := content_type(request)) != "application/json":
+    if (media_type := read_media_type(request.headers.raw)) != JSON:
         raise UnsupportedFormat(
             f"The body cannot be read as {media_type or 'nothing in particular'}.",
             field="content-type",
             remedy="Send JSON with Content-Type: application/json.",
         )
     data = await request.body()
-    if data.count(b",") > MAX_JSON_VALUES:
-        raise TooLarge(
-            "The body holds more values than any request needs.",
-            field="body",
-            remedy=f"Send at most {MAX_JSON_VALUES} values; masks as RLE or PNG.",
-        )
+    if len(data) <= MAX_EVENT_LOOP_JSON_BYTES:
+        return validate_json(data, schema)
+    return await asyncio.to_thread(validate_json, data, schema)
+
+
+def validate_json(data: bytes, schema: type[Body]) -> Body:
+    """Check JSON: first its size in values, then by its schema. Blocks.
+
+    Raises TooLarge, BadInput, RequestValidationError.
+    """
+    check_json_structure(data, schema.max_values)
     try:
-        if len(data) <= MAX_EVENT_LOOP_JSON_BYTES:
-            return schema.model_validate_json(data)
-        return await asyncio.to_thread(schema.model_validate_json, data)
+        return cast(Body, schema.model_validate_json(data))
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)
         raise RequestValidationError(
-            [{**fault, "loc": ("body", *fault["loc"])} for fault in faults]
+            [{**fault, "loc": ("body", *fault["loc"])} for fault in list_faults(error)]
         ) from None
 
 
 @asynccontextmanager
 async def open_image_upload(request: Request, fetcher: ImageFetcher) -> AsyncIterator[BinaryIO]:
     """The image of a request as an open file: from a form, the body, or fetched from the URL in its JSON."""
-    media_type = content_type(request)
-    if media_type == "application/json":
+    media_type = read_media_type(request.headers.raw)
+    if media_type == JSON:
         body = await read_json(request, FetchImageIn)
         with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             await fetcher.fetch(body.url, cast(BinaryIO, spool))
@@ -124,7 +126,7 @@ async def open_image_upload(request: Request, fetcher: ImageFetcher) -> AsyncIte
 @asynccontextmanager
 async def open_upload(request: Request) -> AsyncIterator[BinaryIO]:
     """The file of a request as an open file: field 'file' of a form, or the body itself."""
-    if content_type(request) == "multipart/form-data":
+    if read_media_type(request.headers.raw) == "multipart/form-data":
         with translate_disk_full():
             async with request.form(max_files=1, max_fields=8) as form:
                 file = form.get("file")

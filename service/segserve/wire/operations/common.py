@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from segserve.wire.http.problems import InvalidRequest
+from segserve.wire.http.problems import InvalidRequest, list_faults
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -21,5 +21,4 @@ def validate_body(schema: type[Schema], content: dict[str, Any] | bytes) -> Sche
             return schema.model_validate_json(content)
         return schema.model_validate(content)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)
-        raise InvalidRequest(faults, "/docs, proto/segserve/v1 or --help") from None
+        raise InvalidRequest(list_faults(error), "/docs, proto/segserve/v1 or --help") from None

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from segserve.wire.schemas.base_job import BaseJobIn
 from segserve.wire.schemas.common import Id, StrictBody
-from segserve.wire.schemas.prompts import MAX_PROMPTS, PromptIn
+from segserve.wire.schemas.prompts import ImagePrompts
 
 MAX_IMAGES = 100_000
 
@@ -56,7 +56,7 @@ class BatchParamsIn(StrictBody):
         description="fields of the operation's route, except image_id, model, prompts and format",
         examples=[{"method": "ais"}],
     )
-    prompts: dict[Id, Annotated[list[PromptIn], Field(min_length=1, max_length=MAX_PROMPTS)]] = Field(
+    prompts: dict[Id, ImagePrompts] = Field(
         {}, max_length=MAX_IMAGES, description="prompts of the operation segment, by image_id or by name"
     )
 

@@ -1,13 +1,24 @@
 """The base class and the types that all request bodies share."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Id = Annotated[str, Field(max_length=128)]
 
 
+# Values of a JSON body, containers included. Each takes some hundred bytes while it is checked.
+MAX_BODY_VALUES = 4096
+# Of a job: 100,000 images with their names, each with a prompt of up to five points.
+MAX_JOB_VALUES = 1 << 21
+
+
 class StrictBody(BaseModel):
-    """A request body that accepts only the fields and types of its schema: "10" is no number."""
+    """A request body that accepts only the fields and types of its schema: "10" is no number.
+
+    max_values: more values are refused before anything is built of them.
+    """
+
+    max_values: ClassVar[int] = MAX_BODY_VALUES
 
     model_config = ConfigDict(extra="forbid", strict=True)

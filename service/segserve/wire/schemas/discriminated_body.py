@@ -6,6 +6,9 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import RootModel, ValidationError
 
+from segserve.wire.http.problems import MAX_KNOWN_FAULTS
+from segserve.wire.schemas.common import MAX_BODY_VALUES
+
 OneOf = TypeVar("OneOf")
 
 
@@ -16,9 +19,11 @@ class DiscriminatedBody(RootModel[OneOf]):
     it is removed here. A wrap validator would re-validate in Python mode, where strict tuples reject lists.
 
     discriminator: the field that says which of the bodies it is.
+    max_values: as for `StrictBody`.
     """
 
     discriminator: ClassVar[str]
+    max_values: ClassVar[int] = MAX_BODY_VALUES
 
     @classmethod
     def model_validate_json(cls, *content: Any, **options: Any) -> Self:
@@ -36,6 +41,8 @@ class DiscriminatedBody(RootModel[OneOf]):
         try:
             yield
         except ValidationError as error:
+            if error.error_count() > MAX_KNOWN_FAULTS:
+                raise
             faults: list[Any] = error.errors(include_url=False)
             for fault in faults:
                 unknown = fault["type"].startswith("union_tag")

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 from segserve.jobs.engine.job import JobKind, JobState
 from segserve.types import Priority
 from segserve.wire.schemas.batch import BatchIn
+from segserve.wire.schemas.common import MAX_JOB_VALUES
 from segserve.wire.schemas.discriminated_body import DiscriminatedBody
 from segserve.wire.schemas.propagation import VideoIn, VolumeIn
 from segserve.wire.schemas.tracking import TrackingIn
@@ -18,6 +19,7 @@ class JobIn(
     """Long work, done in the background."""
 
     discriminator = "kind"
+    max_values = MAX_JOB_VALUES
 
 
 # Not JobState itself: its docstring explains the job engine, and would stand in the OpenAPI document.

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
 from segserve.decode.check_prompt import check_mask_size
 from segserve.errors import BadInput
@@ -15,6 +15,7 @@ from segserve.wire.schemas.common import StrictBody
 
 MAX_PROMPTS = 256  # of an image
 MAX_POINTS = 512  # of a prompt
+MAX_IMAGE_POINTS = 4096  # of all prompts on an image together: decoding them takes as long as 256 clicks
 MAX_EDGE_PX = 65_536  # of an image or mask
 
 # fail_fast on lists: nobody reads a thousand faults, and listing them takes seconds.
@@ -99,6 +100,27 @@ class PromptIn(BasePromptIn):
     def to_prompt(self, field: str, size: Size) -> Prompt:
         logits = None if self.logits is None else decode_logits(self.logits, f"{field}.logits")
         return replace(super().to_prompt(field, size), mask_id=self.mask_id, logits=logits)
+
+
+def check_total_points(prompts: list[PromptIn]) -> list[PromptIn]:
+    """Raises ValueError if the prompts have too many points together."""
+    points = sum(len(prompt.points) for prompt in prompts)
+    if points > MAX_IMAGE_POINTS:
+        raise ValueError(f"the prompts have {points} points together, the maximum is {MAX_IMAGE_POINTS}")
+    return prompts
+
+
+# The prompts of a request on one image.
+ImagePrompts = Annotated[
+    list[PromptIn],
+    Field(
+        min_length=1,
+        max_length=MAX_PROMPTS,
+        fail_fast=True,
+        description=f"at most {MAX_IMAGE_POINTS} points together",
+    ),
+    AfterValidator(check_total_points),
+]
 
 
 def decode_rle(mask: Rle, size: Size, field: str) -> Bool:

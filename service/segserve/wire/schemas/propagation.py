@@ -9,7 +9,7 @@ from segserve.projection.mask_to_prompt import Projection
 from segserve.types import Direction
 from segserve.wire.schemas.automatic import AisParamsIn
 from segserve.wire.schemas.base_job import BaseJobIn, FileIn
-from segserve.wire.schemas.common import Id, StrictBody
+from segserve.wire.schemas.common import MAX_JOB_VALUES, Id, StrictBody
 from segserve.wire.schemas.prompts import BasePromptIn
 
 MAX_OBJECTS = 256  # of a job
@@ -54,6 +54,8 @@ Objects = Annotated[list[ObjectPromptsIn], Field(max_length=MAX_OBJECTS, fail_fa
 
 class AddPromptsIn(StrictBody):
     """Prompts to add to a job: new objects, and corrections of objects that it has."""
+
+    max_values = MAX_JOB_VALUES
 
     objects: Objects = Field(min_length=1)
 

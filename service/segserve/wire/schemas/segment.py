@@ -6,7 +6,10 @@ from pydantic import BaseModel, Field
 
 from segserve.types import Select
 from segserve.wire.schemas.common import Id, StrictBody
-from segserve.wire.schemas.prompts import MAX_PROMPTS, PromptIn
+from segserve.wire.schemas.prompts import MAX_IMAGE_POINTS, MAX_PROMPTS, ImagePrompts
+
+# A point takes 3 values and its label 1; the rest of a prompt takes up to 20.
+MAX_SEGMENT_VALUES = 4 * MAX_IMAGE_POINTS + 24 * MAX_PROMPTS
 
 
 class MaskFormat(StrEnum):
@@ -21,9 +24,11 @@ class MaskFormat(StrEnum):
 class SegmentIn(StrictBody):
     """Masks for prompts on an image."""
 
+    max_values = MAX_SEGMENT_VALUES
+
     image_id: Id
     model: str | None = Field(None, max_length=64, description="the service's default model if left out")
-    prompts: list[PromptIn] = Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)
+    prompts: ImagePrompts
     format: MaskFormat = MaskFormat.RLE
     select: Select = Field(
         Select.BEST, description="best: highest score; all; first: the first of the three candidates"

@@ -1,7 +1,7 @@
 """Jobs, between messages and what is used inside."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -12,10 +12,10 @@ from segserve.jobs.engine.job import Job
 from segserve.types import Priority
 from segserve.v1 import jobs_pb2
 from segserve.wire.grpc.convert.enums import decode_enum
-from segserve.wire.grpc.convert.prompts import prompt_from_message
+from segserve.wire.grpc.convert.prompts import check_count, prompt_from_message
 from segserve.wire.operations.common import validate_body
 from segserve.wire.schemas.jobs import JobIn
-from segserve.wire.schemas.propagation import AddPromptsIn
+from segserve.wire.schemas.propagation import MAX_OBJECTS, MAX_PROMPTS_PER_OBJECT, AddPromptsIn
 
 PRIORITY = dict(enumerate([Priority.BATCH, Priority.BATCH, Priority.INTERACTIVE]))
 
@@ -74,8 +74,11 @@ def add_prompts_from_message(message: jobs_pb2.AddPromptsRequest) -> AddPromptsI
     return validate_body(AddPromptsIn, orjson.dumps({"objects": objects_from_messages(message.objects)}))
 
 
-def objects_from_messages(objects: Iterable[jobs_pb2.ObjectPrompts]) -> list[dict[str, Any]]:
-    """The JSON of `ObjectPromptsIn` for each object, not checked yet."""
+def objects_from_messages(objects: Sequence[jobs_pb2.ObjectPrompts]) -> list[dict[str, Any]]:
+    """The JSON of `ObjectPromptsIn` for each object. Only their numbers are checked yet. Raises BadInput."""
+    check_count(objects, MAX_OBJECTS, "objects")
+    for index, item in enumerate(objects):
+        check_count(item.prompts, MAX_PROMPTS_PER_OBJECT, f"objects.{index}.prompts")
     return [
         {
             "object_id": item.object_id,

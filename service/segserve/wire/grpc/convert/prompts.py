@@ -1,9 +1,34 @@
 """Prompts, from messages to the JSON that REST takes."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
+from segserve.errors import BadInput
 from segserve.v1 import segmentation_pb2
+from segserve.wire.schemas.prompts import MAX_IMAGE_POINTS, MAX_PROMPTS
+
+
+def check_count(items: Sequence[Any], maximum: int, field: str) -> None:
+    """Raises BadInput about `field` if there are too many."""
+    if len(items) > maximum:
+        raise BadInput(
+            f"There are {len(items)} of them, the maximum is {maximum}.",
+            field=field,
+            remedy="Send fewer at once.",
+        )
+
+
+def check_counts(prompts: Sequence[segmentation_pb2.Prompt]) -> None:
+    """Check what `SegmentIn` checks too, before the prompts of a request are converted. Raises BadInput."""
+    check_count(prompts, MAX_PROMPTS, "prompts")
+    points = sum(len(prompt.points) for prompt in prompts)
+    if points > MAX_IMAGE_POINTS:
+        raise BadInput(
+            f"The prompts have {points} points together, the maximum is {MAX_IMAGE_POINTS}.",
+            field="prompts",
+            remedy="Send fewer at once.",
+        )
 
 
 def prompt_from_message(message: segmentation_pb2.Prompt) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from segserve.types import Candidate, Select
 from segserve.v1 import segmentation_pb2
 from segserve.wire.grpc.convert.enums import decode_enum
 from segserve.wire.grpc.convert.objects import area_and_box, crop_to_rle
-from segserve.wire.grpc.convert.prompts import prompt_from_message
+from segserve.wire.grpc.convert.prompts import check_counts, prompt_from_message
 from segserve.wire.operations.common import validate_body
 from segserve.wire.schemas.segment import MaskFormat, SegmentIn
 
@@ -21,6 +21,7 @@ FORMAT = dict(enumerate([MaskFormat.RLE, *MaskFormat]))
 
 def segment_from_message(message: segmentation_pb2.SegmentRequest) -> SegmentIn:
     """Raises BadInput naming the field at fault."""
+    check_counts(message.prompts)
     return validate_body(
         SegmentIn,
         {

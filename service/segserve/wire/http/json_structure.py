@@ -1,0 +1,70 @@
+"""The size of a JSON text in values and levels, counted before anything is built from it.
+
+A parser builds a tree first and asks later: 30 MB of nested lists take 10 s and gigabytes, and hold Python's lock all
+the while. Counting takes 4 ms/MB, and lets other threads run after each chunk.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from segserve.errors import BadInput, TooLarge
+
+# Far deeper than any request.
+MAX_JSON_DEPTH = 32
+CHUNK_BYTES = 256 << 10
+
+
+class JsonStructure(NamedTuple):
+    """values: at most so many values are in the text, containers included. depth: how deep they are nested."""
+
+    values: int
+    depth: int
+
+
+def count_json(data: bytes) -> JsonStructure:
+    """Count brackets and commas outside of strings. The text need not be valid."""
+    commas = containers = depth = level = start = 0
+    is_quoted = 0  # 1 inside a string
+    while start < len(data):
+        chunk = data[start : start + CHUNK_BYTES]
+        start += len(chunk)
+        if b"\\" in chunk:
+            if start < len(data) and (len(chunk) - len(chunk.rstrip(b"\\"))) % 2:
+                chunk, start = chunk[:-1], start - 1  # an escape stays together
+            chunk = chunk.replace(b"\\\\", b"").replace(b'\\"', b"")
+        characters = np.frombuffer(chunk, np.uint8)
+        quoted = (np.cumsum(characters == ord('"')) + is_quoted) & 1
+        if not quoted.size:
+            continue
+        is_quoted = int(quoted[-1])
+        structure = characters[quoted == 0]
+        commas += int(np.count_nonzero(structure == ord(",")))
+        opened = (structure == ord("[")) | (structure == ord("{"))
+        closed = (structure == ord("]")) | (structure == ord("}"))
+        containers += int(np.count_nonzero(opened))
+        levels = level + np.cumsum(opened.astype(np.int8) - closed.astype(np.int8), dtype=np.int64)
+        if levels.size:
+            depth, level = max(depth, int(levels.max())), int(levels[-1])
+    return JsonStructure(1 + commas + containers, depth)
+
+
+def check_json_structure(data: bytes, max_values: int) -> None:
+    """Raises TooLarge, or BadInput where the text is nested too deeply."""
+    structure = count_json(data)
+    if structure.values > max_values:
+        raise too_many_values(max_values)
+    if structure.depth > MAX_JSON_DEPTH:
+        raise BadInput(
+            f"The body is nested in more than {MAX_JSON_DEPTH} levels.",
+            field="body",
+            remedy="Send the fields that /docs names.",
+        )
+
+
+def too_many_values(max_values: int) -> TooLarge:
+    return TooLarge(
+        "The body holds more values than any such request needs.",
+        field="body",
+        remedy=f"Send at most {max_values} values; masks as RLE or PNG.",
+    )
