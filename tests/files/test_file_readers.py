@@ -1,6 +1,7 @@
 """Files are read in sandboxed processes, and nothing that such a process answers is believed unchecked."""
 
 import asyncio
+import io
 import json
 import subprocess
 import sys
@@ -13,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
+from PIL import Image
 
 from segserve.errors import BadInput, MissingDependency, StorageFull, TooLarge, Unavailable
 from segserve.files.file_readers import MAX_ERROR_CHARS, READER_MODULE, FileReaders
 from segserve.sandbox.messages import MAX_MESSAGE_BYTES
 from segserve.sandbox.sandbox import Sandbox
-from segserve.types import FileKind, Size
+from segserve.types import FileKind, FileLimits, Size
 from tests.files import sample_files
 from tests.files.sample_files import LIMITS, probe
 
@@ -305,3 +308,22 @@ def test_nothing_is_left_behind(
     with pytest.raises(BadInput):
         readers.probe(tmp_path / "bad", "x")
     assert not list(temporary.iterdir())
+
+
+def test_memory_follows_from_the_headers_of_pictures(executor: ThreadPoolExecutor, tmp_path: Path) -> None:
+    """Large frames are read within the limits, and the address space is not more than they need."""
+    sandbox = Sandbox(READER_MODULE)
+    limits = FileLimits(max_mb=1000, max_frame_pixels=30_000_000, max_voxels=1 << 20)
+    readers = FileReaders(sandbox, limits, timeout_s=60, memory_mb=0, executor=executor)
+    values = np.zeros((2, 5000, 5000), np.uint16)
+    values[1] = 1000
+    tifffile.imwrite(tmp_path / "t.tif", values, photometric="minisblack", compression="zlib")
+    picture = io.BytesIO()
+    Image.fromarray(np.zeros((5000, 5000, 3), np.uint8)).save(picture, "WEBP", lossless=True)
+    sample_files.write_zip(tmp_path / "p.zip", {f"{number}.webp": picture.getvalue() for number in range(2)})
+    for name, file_format in {"t.tif": "tiff", "p.zip": "zip"}.items():
+        assert readers.probe(tmp_path / name, "x").size == Size(5000, 5000)
+        frames = readers.open_frames(tmp_path / name, file_format)
+        assert frames.read(1).shape == (5000, 5000, 3)
+        frames.close()
+    sandbox.close()

@@ -18,8 +18,8 @@ from segserve.files.zip_archive import PictureArchive
 from segserve.sandbox.confine import allow_memory
 from segserve.types import FileLimits
 
-# Decoded samples have up to 16 bytes a pixel, and some copies are made of them.
-MAX_BYTES_PER_PIXEL = 64
+# Some formats take memory for their pixels as soon as a picture is opened: WebP for two canvases.
+OPENING_BYTES_PER_PIXEL = 8
 
 
 def open_frames(path: Path, file_format: str, limits: FileLimits) -> Frames:
@@ -29,7 +29,7 @@ def open_frames(path: Path, file_format: str, limits: FileLimits) -> Frames:
     """
     if file_format in DEMUXERS:
         return VideoFrames(path, file_format, limits.max_frame_pixels)
-    allow_memory(MAX_BYTES_PER_PIXEL * limits.max_frame_pixels)
+    allow_memory(OPENING_BYTES_PER_PIXEL * limits.max_frame_pixels)
     if file_format == "zip":
         return NormalisedFrames(PictureArchive(path, limits.max_mb, limits.max_frame_pixels))
     return NormalisedFrames(TiffStack(path, limits.max_frame_pixels))

@@ -6,8 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput
-from segserve.images.orientation import apply_orientation
-from segserve.images.read_image import open_image, select_channels
+from segserve.files.read_picture import read_picture
 from segserve.images.tiff.reader import count_pages
 
 
@@ -24,10 +23,10 @@ class TiffStack:
 
     def values(self, index: int) -> NDArray[Any]:
         """Return page `index` from 0, [H, W, 1 to 3], in the file's own dtype. Raises BadInput, TooLarge."""
-        pixels = open_image(self._file, index, self._max_pixels, self._max_pixels).read()
-        if pixels.values.ndim != 3:
+        values = read_picture(self._file, index, self._max_pixels)
+        if values.ndim != 3:
             raise BadInput(f"Page {index} is no picture.", field="file")
-        return apply_orientation(select_channels(pixels.values, pixels.has_alpha, None), pixels.orientation)
+        return values
 
     def close(self) -> None:
         self._file.close()

@@ -17,8 +17,9 @@ from typing import IO, Any, BinaryIO, cast
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput, TooLarge
-from segserve.images.orientation import apply_orientation, oriented_size
-from segserve.images.read_image import open_image, select_channels
+from segserve.files.read_picture import read_picture
+from segserve.images.orientation import oriented_size
+from segserve.images.read_image import open_image
 from segserve.temporary_files import translate_disk_full
 from segserve.types import Size
 
@@ -196,8 +197,7 @@ class PictureArchive:
     def values(self, index: int) -> NDArray[Any]:
         """Return picture `index`, [H, W, 1 to 3], in its own dtype. Raises BadInput, TooLarge."""
         with self.unpack(index) as unpacked:
-            pixels = open_image(unpacked, 0, self._max_pixels, self._max_pixels).read()
-        return apply_orientation(select_channels(pixels.values, pixels.has_alpha, None), pixels.orientation)
+            return read_picture(unpacked, 0, self._max_pixels)
 
     def _wrap_errors(self, info: zipfile.ZipInfo) -> AbstractContextManager[None]:
         return wrap_zip_errors(f"{info.filename[:100]!r} in the zip")

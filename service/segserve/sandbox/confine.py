@@ -98,11 +98,11 @@ def drop_capabilities(libc: ctypes.CDLL) -> None:
 def allow_memory(size: int) -> None:
     """Let this process take `size` bytes of address space on top of those it began with, up to its maximum.
 
-    Does nothing in a process that is not confined.
+    What it was allowed before it keeps. Does nothing in a process that is not confined.
     """
     if _start_memory_bytes is not None:
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (min(_start_memory_bytes + size, most), most))
+        before, most = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (max(before, min(_start_memory_bytes + size, most)), most))
 
 
 def allow_cpu_time(seconds: float) -> None:
