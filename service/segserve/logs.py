@@ -1,9 +1,42 @@
 """Structured logs (structlog): one line for each event, as text or JSON, with the request id."""
 
 import logging
+import re
 import sys
+from typing import Any
 
 import structlog
+
+# What a terminal obeys, and what ends a line: control characters, line separators, marks that reverse text.
+CONTROL_CHARACTERS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+TRACEBACKS = ("exception", "stack")  # keys whose values have several lines
+TRACEBACK_INDENT = "\n    "
+
+
+def escape_text(text: str) -> str:
+    """Write control characters as \\x1b or \\u2028."""
+
+    def escape(match: re.Match[str]) -> str:
+        code = ord(match[0])
+        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+    return CONTROL_CHARACTERS.sub(escape, text)
+
+
+def escape_control_characters(logger: Any, method: str, event: Any) -> Any:
+    """A structlog processor. What clients send cannot begin a line of the log, nor control the reader's terminal.
+
+    Tracebacks keep their lines, and indent them.
+    """
+    escaped = {}
+    for key, value in event.items():
+        if isinstance(value, str):
+            parts = value.split("\n") if key in TRACEBACKS else [value]
+            value = TRACEBACK_INDENT.join(map(escape_text, parts))
+        escaped[escape_text(key)] = value
+    return escaped
 
 
 def configure_logging(log_format: str, level: str) -> None:
@@ -23,6 +56,7 @@ def configure_logging(log_format: str, level: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        escape_control_characters,
     ]
     structlog.configure(
         processors=[*shared, renderer],

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segserve.errors import Busy
@@ -17,13 +18,16 @@ from segserve.wire.http.protocol import SURPLUS
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ID_HEADER = b"x-request-id"
 REJECTION_REASONS = {408: "body_timeout", 413: "too_large"}  # label of the metric, by status
+INTERNAL_ERROR = 500
+CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that hangs up; nobody receives it
 
 log = structlog.get_logger(__name__)
 
 
 class RequestLogger:
     """Binds the request id to the logs and answers it, logs, counts and times the request. An exception that no
-    handler knows becomes "internal error" here."""
+    handler knows becomes "internal error" here. A client that hangs up before its body is complete, or breaks it, is
+    logged and counted with status 499."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -34,7 +38,7 @@ class RequestLogger:
             return
         request_id = read_request_id(scope) or secrets.token_hex(8)
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        start, status = time.perf_counter(), 500
+        start, status = time.perf_counter(), INTERNAL_ERROR
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -46,11 +50,14 @@ class RequestLogger:
         self._metrics.requests.in_flight.inc()
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:  # in the middle of its body
+            if status == INTERNAL_ERROR:
+                status = CLIENT_CLOSED_REQUEST
         except Exception:
             log.exception("internal error")
-            if status == 500:  # nothing was sent yet
+            if status == INTERNAL_ERROR:  # nothing was sent yet
                 refusal = problem_response(
-                    500,
+                    INTERNAL_ERROR,
                     "internal_error",
                     "Something went wrong here.",
                     remedy=f"Report request {request_id}.",

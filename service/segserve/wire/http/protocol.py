@@ -137,6 +137,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # Refusals that no route sees.
 
     def send_400_response(self, msg: str) -> None:
+        self._metrics.requests.count_rejection("malformed")
         self._close_with(400, "bad_request", msg, "Send HTTP/1.1, and without TLS.")
 
     def _refuse(self, status: int, reason: str, detail: str, remedy: str) -> None:
@@ -144,7 +145,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._close_with(status, reason, detail, remedy)
 
     def _close_with(self, status: int, code: str, detail: str, remedy: str) -> None:
+        if self._is_refused:  # nothing may follow the end of the refusal
+            return
         self._is_refused = True
+        self._stop_header_timer()
         if self._is_answering():  # the client pipelines: the refusal would end up inside the answer before it
             self.transport.abort()
             return
