@@ -117,8 +117,8 @@ def test_volumes_whose_file_ends_early_are_refused(service: Server, name: str) -
     assert "ends early" in problem["detail"]
 
 
-def test_a_reference_that_crashes_its_reader_is_refused(service: Server, nuclei: Path) -> None:
-    """It is stored, as by an older version, and read when a job names it."""
+def test_a_damaged_file_that_is_stored_already_fails_its_job(service: Server, nuclei: Path) -> None:
+    """It is stored as by an older version, and read as a reference and as the job's own volume."""
     image_id = service.upload(nuclei)
     sitk.WriteImage(sample_files.make_volume(), str(service.data_dir / "v.nrrd"))
     data = (service.data_dir / "v.nrrd").read_bytes()
@@ -132,6 +132,20 @@ def test_a_reference_that_crashes_its_reader_is_refused(service: Server, nuclei:
     body = {"kind": "volume", "input": {"file_id": good}, "params": params}
     answer = service.client.post("/v1/jobs", json=body, timeout=TIMEOUT_S)
     assert answer.status_code == 422, answer.text
+    objects = [{"object_id": 1, "prompts": [{"frame": 0, "box": [2, 2, 9, 9]}]}]
+    body = {
+        "kind": "volume",
+        "input": {"file_id": good},
+        "params": {"engine": "projection", "objects": objects},
+    }
+    job = service.client.post("/v1/jobs", json=body).json()
+    deadline = time.monotonic() + TIMEOUT_S
+    while job["state"] in ("queued", "running"):
+        assert time.monotonic() < deadline, job
+        time.sleep(0.05)
+        job = service.client.get(f"/v1/jobs/{job['job_id']}").json()
+    assert (job["state"], job["attempts"]) == ("failed", 1), job
+    assert "damaged" in str(job["error"])
     assert service.click(image_id, 413, 190).status_code == 200
 
 
@@ -186,4 +200,5 @@ def test_odd_names_and_codecs_are_refusals(service: Server, tmp_path: Path) -> N
         make_video_of_codec(tmp_path, b"\xff\xff\xff\xff"),
     ):
         check_refused(service, upload(service, data))
+    assert "codec" in upload(service, make_video_of_codec(tmp_path, b"zzzz")).json()["detail"]
     assert service.metric('segserve_requests_total{route="/v1/files",status="500"}') == 0

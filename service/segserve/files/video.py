@@ -69,6 +69,12 @@ class VideoFrames:
         if not streams:
             raise BadInput("The file has no video in it.", field="file", remedy="Send a video with pictures.")
         self._stream = streams[0]
+        if getattr(self._stream, "codec_context", None) is None:
+            raise BadInput(
+                "The video is in a codec that is not known.",
+                field="file",
+                remedy="Save it again with ffmpeg (-c:v libx264).",
+            )
         self._stream.thread_type = "AUTO"
         if self._stream.width * self._stream.height > max_pixels:
             raise TooLarge(
