@@ -32,7 +32,7 @@ from segserve.wire.schemas.semantic import SemanticIn
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "service" / "segserve"
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted(DOCS.glob("*.md"))]
 BODIES: dict[str, type[BaseModel]] = {
     "/v1/segment": SegmentIn,
     "/v1/automatic": AutomaticIn,

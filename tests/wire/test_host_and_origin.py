@@ -73,6 +73,7 @@ def test_a_rebound_page_can_change_nothing(server: Server, image_id: str) -> Non
     assert server.client.post("/v1/images", content=b"x", headers=evil).status_code == 421
     assert server.client.post("/v1/jobs", json={}, headers=evil).status_code == 421
     assert rejections(server, "host") == before + 3
+    assert "status=421" in server.log.read_text()
     assert server.client.get(f"/v1/images/{image_id}").status_code == 200
 
 

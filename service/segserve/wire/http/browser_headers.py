@@ -11,8 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segserve.wire.http.host_and_origin import AllowedOrigins, header_values
 
-DOCS_CDN = "https://cdn.jsdelivr.net/npm/"  # FastAPI's /docs loads its script and style from here
-DOCS_ICON = "https://fastapi.tiangolo.com/img/favicon.png"
 DENY_ALL = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
@@ -32,10 +30,10 @@ def page_policy(html: str) -> str:
 
 
 def docs_policy(html: str) -> str:
-    """The policy of /docs: the CDN's script and style, the inline script that starts it, and styles that it sets."""
+    """The policy of /docs: Swagger UI from this service, the inline script that starts it, and styles that it sets."""
     return (
-        f"{DENY_ALL}; script-src {DOCS_CDN} {inline_hashes('script', html)}; style-src {DOCS_CDN} 'unsafe-inline';"
-        f" img-src 'self' data: {DOCS_ICON}; connect-src 'self'"
+        f"{DENY_ALL}; script-src 'self' {inline_hashes('script', html)}; style-src 'self' 'unsafe-inline';"
+        " img-src 'self' data:; connect-src 'self'"
     )
 
 

@@ -81,7 +81,7 @@ def problem_response(
     extras = {"field": field, "remedy": remedy, "errors": errors}
     body.update({key: value for key, value in extras.items() if value})
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-    return Response(orjson.dumps(body), status, headers, media_type=MEDIA_TYPE)
+    return Response(orjson.dumps(body), int(status), headers, media_type=MEDIA_TYPE)
 
 
 def list_faults(error: ValidationError) -> list[Any]:
