@@ -97,7 +97,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], tuple[int, str], str]] = {
     "bomb by sum": (write_zip({f"{i}.png": b"\0" * 900_000 for i in range(24)}), OVER, "21 MB unpacked"),
     "no pictures": (write_zip({"readme.txt": b"x"}), BAD, "no pictures"),
     "cut zip": (lambda p: truncate(sample_files.write_zip(p, {"a.png": PICTURE}), 0.9), BAD, "zip cannot be read"),
-    "cut volume": (text(VOLUME), BAD, "volume cannot be read"),
+    "cut volume": (text(VOLUME), BAD, "volume is damaged"),
 }  # fmt: skip
 
 
