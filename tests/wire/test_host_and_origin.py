@@ -125,6 +125,13 @@ def test_a_missing_second_or_malformed_host_is_refused(server: Server, hosts: by
     assert b"urn:segserve:problem:bad_host" in answer
 
 
+@pytest.mark.parametrize("hosts", [b"", b"Host: localhost\r\nHost: localhost\r\n"])
+def test_operators_send_one_host_too(server: Server, hosts: bytes) -> None:
+    with closing(connect(server)) as link:
+        link.sendall(b"GET /livez HTTP/1.1\r\n" + hosts + b"Connection: close\r\n\r\n")
+        assert read_until_closed(link).startswith(b"HTTP/1.1 400 ")
+
+
 def test_a_health_check_of_http_1_0_needs_no_host(server: Server) -> None:
     with closing(connect(server)) as link:
         link.sendall(b"GET /livez HTTP/1.0\r\n\r\n")

@@ -100,7 +100,10 @@ class AllowedHosts:
     def _check(self, scope: Scope) -> Response | None:
         headers = header_values(scope, b"host")
         is_operator = scope["path"] in OPERATOR_PATHS
-        if len(headers) > 1 or (not headers and not is_operator):
+        is_old_check = (
+            is_operator and scope["http_version"] != "1.1"
+        )  # HTTP/1.0, as some load balancers speak it
+        if len(headers) > 1 or (not headers and not is_old_check):
             return problem_response(
                 HTTPStatus.BAD_REQUEST,
                 "bad_host",
