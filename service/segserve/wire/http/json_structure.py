@@ -12,19 +12,23 @@ from segserve.errors import BadInput, TooLarge
 
 # Far deeper than any request.
 MAX_JSON_DEPTH = 32
+# A batch of 100,000 images has a key for each, and up to four in each prompt. Each key can be a fault to keep.
+MAX_JSON_KEYS = 1 << 19
 CHUNK_BYTES = 256 << 10
 
 
 class JsonStructure(NamedTuple):
-    """values: at most so many values are in the text, containers included. depth: how deep they are nested."""
+    """values: at most so many values are in the text, containers included. keys: of all objects together.
+    depth: how deep containers are nested."""
 
     values: int
+    keys: int
     depth: int
 
 
 def count_json(data: bytes) -> JsonStructure:
     """Count brackets and commas outside of strings. The text need not be valid."""
-    commas = containers = depth = level = start = 0
+    commas = keys = containers = depth = level = start = 0
     is_quoted = 0  # 1 inside a string
     while start < len(data):
         chunk = data[start : start + CHUNK_BYTES]
@@ -40,13 +44,14 @@ def count_json(data: bytes) -> JsonStructure:
         is_quoted = int(quoted[-1])
         structure = characters[quoted == 0]
         commas += int(np.count_nonzero(structure == ord(",")))
+        keys += int(np.count_nonzero(structure == ord(":")))
         opened = (structure == ord("[")) | (structure == ord("{"))
         closed = (structure == ord("]")) | (structure == ord("}"))
         containers += int(np.count_nonzero(opened))
         levels = level + np.cumsum(opened.astype(np.int8) - closed.astype(np.int8), dtype=np.int64)
         if levels.size:
             depth, level = max(depth, int(levels.max())), int(levels[-1])
-    return JsonStructure(1 + commas + containers, depth)
+    return JsonStructure(1 + commas + containers, keys, depth)
 
 
 def check_json_structure(data: bytes, max_values: int) -> None:
@@ -54,6 +59,12 @@ def check_json_structure(data: bytes, max_values: int) -> None:
     structure = count_json(data)
     if structure.values > max_values:
         raise too_many_values(max_values)
+    if structure.keys > MAX_JSON_KEYS:
+        raise TooLarge(
+            "The body holds more keys than any request needs.",
+            field="body",
+            remedy=f"Send at most {MAX_JSON_KEYS} keys.",
+        )
     if structure.depth > MAX_JSON_DEPTH:
         raise BadInput(
             f"The body is nested in more than {MAX_JSON_DEPTH} levels.",

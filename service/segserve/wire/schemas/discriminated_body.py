@@ -43,8 +43,9 @@ class DiscriminatedBody(RootModel[OneOf]):
         except ValidationError as error:
             if error.error_count() > MAX_KNOWN_FAULTS:
                 raise
-            faults: list[Any] = error.errors(include_url=False)
+            faults: list[Any] = error.errors(include_url=False, include_input=False)
             for fault in faults:
                 unknown = fault["type"].startswith("union_tag")
+                fault["input"] = None  # it may be large, and nobody shows it
                 fault["loc"] = (cls.discriminator,) if unknown else fault["loc"][1:]
             raise ValidationError.from_exception_data(cls.__name__, faults) from None
