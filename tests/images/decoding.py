@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from segserve.errors import BadInput
 from segserve.images.read_image import read_image
 from segserve.types import ReadOptions, UInt8
+from tests.images.sample_images import png_chunk as chunk
 from tests.images.sample_images import write_tiff
 
 H, W = 24, 36
@@ -57,11 +58,6 @@ def stretch_percentile(values: NDArray[Any]) -> NDArray[np.uint8]:
 def nearly_equal(left: NDArray[Any], right: NDArray[Any]) -> bool:
     """Return whether both are equal except for values on the edge of rounding."""
     return bool(np.abs(left.astype(int) - right).max() <= 1)
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    """Return a PNG chunk."""
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def png_header(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:

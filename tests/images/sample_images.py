@@ -1,6 +1,8 @@
 """Images in every format, by name: those that can be read in bands, and those that can only be read at once."""
 
 import io
+import struct
+import zlib
 from typing import Any
 
 import imagecodecs
@@ -15,6 +17,16 @@ H, W = 700, 91
 RNG = np.random.default_rng(0)
 RGB = np.asarray(Image.fromarray(RNG.integers(0, 256, (70, 10, 3), np.uint8)).resize((W, H)))
 GREY = RGB[:, :, 0]
+# Left, top and steps of each pass.
+ADAM7_PASSES = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
 DEEP = RNG.integers(0, 65536, (H, W, 4)).astype(np.uint16)
 
 
@@ -40,6 +52,24 @@ def convert_mode(mode: str) -> Image.Image:
 
 def quantize() -> Image.Image:
     return Image.fromarray(RGB).quantize(13)
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def black_png(depth: int, colour: int, interlaced: bool, height: int, width: int) -> bytes:
+    """Return a PNG of zeros. colour: PNG's colour type."""
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    packer = zlib.compressobj(1)
+    parts = []
+    for x, y, across, down in ADAM7_PASSES if interlaced else ((0, 0, 1, 1),):
+        row = bytes(1 + (-(-(width - x) // across) * bits + 7) // 8)
+        parts += [packer.compress(row) for _ in range(-(-(height - y) // down))]
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    palette = png_chunk(b"PLTE", bytes(768)) if colour == 3 else b""
+    data = png_chunk(b"IDAT", b"".join([*parts, packer.flush()]))
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + palette + data + png_chunk(b"IEND", b"")
 
 
 TILES = {"tile": (64, 48), "compression": "zlib", "predictor": True}

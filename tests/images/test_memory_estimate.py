@@ -6,7 +6,6 @@ import json
 import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from PIL import Image
 from segserve.errors import BadInput, TooLarge
 from segserve.images.memory_estimate import FIXED_BYTES
 from segserve.types import DEFAULT_TENANT, ImageLimits, ReadOptions
-from tests.images.decoding import chunk
 from tests.images.folder_library import FolderLibrary, run_scenario
-from tests.images.sample_images import save_image
+from tests.images.sample_images import black_png, save_image
 
 # Twice as wide as high: a band is a large part of it.
 H, W = 1800, 3600
@@ -32,23 +30,8 @@ NOISE = np.repeat(np.repeat(RNG.integers(0, 256, (H // 4, W // 4, 4), np.uint8),
 COLOUR = np.ascontiguousarray(NOISE[:, :, :3])
 GREY = np.ascontiguousarray(NOISE[:, :, 0])
 DEEP = NOISE.view(np.uint16)
-PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
-
-
-def png(depth: int, colour: int, interlaced: bool, height: int = H, width: int = W) -> bytes:
-    """Return a black PNG."""
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    packer = zlib.compressobj(1)
-    parts = []
-    for x, y, across, down in PASSES if interlaced else ((0, 0, 1, 1),):
-        row = bytes(1 + (-(-(width - x) // across) * bits + 7) // 8)
-        parts += [packer.compress(row) for _ in range(-(-(height - y) // down))]
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
-    palette = chunk(b"PLTE", bytes(768)) if colour == 3 else b""
-    data = chunk(b"IDAT", b"".join([*parts, packer.flush()]))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + palette + data + chunk(b"IEND", b"")
 
 
 def tiff(values: NDArray[Any], **options: Any) -> bytes:
@@ -58,9 +41,9 @@ def tiff(values: NDArray[Any], **options: Any) -> bytes:
 
 
 def run_length_bmp() -> bytes:
-    row = b"\xff\x07" * (W // 255) + bytes([W % 255, 9]) + b"\0\0"
-    head = struct.pack("<IiiHHIIiiII", 40, W, H, 1, 8, 1, len(row) * H, 0, 0, 256, 0)
-    return b"BM" + struct.pack("<IHHI", 1078 + len(row) * H, 0, 0, 1078) + head + bytes(1024) + row * H
+    row, rows = b"\xff\x07" * (W // 255) + bytes([W % 255, 9]) + b"\0\0", H // 2
+    head = struct.pack("<IiiHHIIiiII", 40, W, rows, 1, 8, 1, len(row) * rows, 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 1078 + len(row) * rows, 0, 0, 1078) + head + bytes(1024) + row * rows
 
 
 def animation(form: str) -> bytes:
@@ -71,7 +54,9 @@ def animation(form: str) -> bytes:
 TILES = {"tile": (256, 256), "compression": "zlib"}
 FILES = {
     **{
-        f"png {depth}-bit, colour type {colour}{', interlaced' * interlaced}": png(depth, colour, interlaced)
+        f"png {depth}-bit, colour type {colour}{', interlaced' * interlaced}": black_png(
+            depth, colour, interlaced, H, W
+        )
         for depth, colour in ((1, 0), (8, 2), (8, 3), (8, 6), (16, 0), (16, 2), (16, 4), (16, 6))
         for interlaced in (False, True)
     },
@@ -147,7 +132,7 @@ def test_no_estimate_is_far_too_high(measured: dict[str, tuple[int, int]]) -> No
 def test_an_image_over_the_budget_is_refused_before_it_is_decoded(tile_above_px: int, tmp_path: Path) -> None:
     """40 megapixels of 16-bit RGBA, interlaced, of 50 KB: at least 16 bytes a pixel."""
     limits = ImageLimits(max_pixels=10**8, max_tiled_pixels=10**8, tile_above_px=tile_above_px)
-    bomb, fits = png(16, 6, True, 8000, 5000), png(8, 2, False, 300, 300)
+    bomb, fits = black_png(16, 6, True, 8000, 5000), black_png(8, 2, False, 300, 300)
 
     async def scenario(library: FolderLibrary) -> None:
         with pytest.raises(TooLarge, match="SEGSERVE_IMAGE_MEMORY_MB") as refusal:

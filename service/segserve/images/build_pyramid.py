@@ -16,7 +16,7 @@ from segserve.images import tile_pyramid
 from segserve.images.image_source import ImageSource
 from segserve.images.memory_estimate import estimate_pyramid_bytes
 from segserve.images.orientation import oriented_size
-from segserve.memory_budget import MemoryBudget
+from segserve.memory_budget import MemoryBudget, return_freed_memory
 from segserve.store.image_store import ImageStore
 from segserve.types import ImageRecord, ReadOptions, TilePyramid
 
@@ -122,7 +122,10 @@ class PyramidBuilder:
                 self._store.write_tile(tenant, image_id, folder, level, row, column, data)
                 written_bytes += len(data)
 
-            channels, levels = tile_pyramid.write_pyramid(source, options, write_tile)
+            try:
+                channels, levels = tile_pyramid.write_pyramid(source, options, write_tile)
+            finally:
+                return_freed_memory()
             return channels, levels, written_bytes
 
         return write_tiles

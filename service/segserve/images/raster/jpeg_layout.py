@@ -28,7 +28,7 @@ MAX_JPEG_SEGMENTS = 1 << 16
 # Pillow reads bytes between these segments one by one. There should be none.
 MAX_JPEG_JUNK_BYTES = 1 << 20
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16
 # 0x00 is a stuffed byte, 0xD0 to 0xD7 are restarts within a scan, and 0xFF fills.
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _EOI, _SOS = 0xD9, 0xDA

@@ -45,8 +45,8 @@ _RESULT_MODES = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB"}
 # A frame of an animation is decoded by decoding all frames before it: at most this many times the pixel limit, about
 # ten seconds for each.
 MAX_DECODED_TIMES_LIMIT = 4
-# Pillow unpacks run-length encoded BMP in Python, holding the interpreter's lock: about two seconds.
-MAX_RLE_BMP_PIXELS = 1 << 24
+# Pillow unpacks run-length encoded BMP in Python, holding the interpreter's lock: about a second.
+MAX_RLE_BMP_PIXELS = 1 << 22
 
 
 def open_raster(
@@ -85,13 +85,14 @@ def open_raster(
     orientation = _read_exif_orientation(image.info.get("exif"))
     size = Size(image.height, image.width)
     channels = {0: 1, 4: 2, 6: 4}.get(colour, 3) if name == "PNG" else len(image.getbands())
+    unread = [] if deep else [image]
     bands = partial(read_bands, name, stream, size, channels, orientation)
 
     def read() -> RawPixels:
         if deep:
             return _join_bands(bands(), size)
-        # Opened again, so that nothing of it is held afterwards.
-        values, has_alpha = _decode_frame(name, _open(name, stream), page)
+        # Used once, so that its pixels are not held afterwards.
+        values, has_alpha = _decode_frame(name, unread.pop() if unread else _open(name, stream), page)
         return RawPixels(values if values.ndim == 3 else values[:, :, np.newaxis], has_alpha, orientation)
 
     if deep:
