@@ -3,7 +3,6 @@
 import base64
 import importlib.resources
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -23,21 +22,6 @@ from tests.wire.grpc_calls import read_refusal
 
 ROOT = Path(__file__).parents[2]
 ON_A_NUCLEUS = pb.Prompt(points=[pb.Point(x=413, y=190)])
-
-
-@pytest.fixture(scope="module")
-def grpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("grpc"), grpc_port="0", max_image_mb="2", max_file_mb="1")
-    running.wait_ready()
-    yield running
-    assert running.stop() == 0, running.log.read_text()
-
-
-@pytest.fixture(scope="module")
-def target(grpc_server: Server) -> str:
-    match = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
-    assert match
-    return match[1]
 
 
 @pytest.fixture(scope="module")

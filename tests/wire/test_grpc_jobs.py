@@ -1,6 +1,5 @@
 """Files and jobs over gRPC on a real service: the same answers and the same refusals as REST."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,21 +17,6 @@ from tests import moving_cells
 from tests.files import sample_files
 from tests.serving import Server
 from tests.wire.grpc_calls import read_refusal
-
-
-@pytest.fixture(scope="module")
-def grpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("grpc"), grpc_port="0", max_image_mb="2", max_file_mb="1")
-    running.wait_ready()
-    yield running
-    assert running.stop() == 0, running.log.read_text()
-
-
-@pytest.fixture(scope="module")
-def target(grpc_server: Server) -> str:
-    match = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
-    assert match
-    return match[1]
 
 
 @pytest.fixture(scope="module")
