@@ -27,22 +27,13 @@ from tests.images.decoding import (
     repeat_grey,
     stretch_minmax,
 )
-from tests.images.sample_images import save_image
+from tests.images.sample_images import ADAM7_PASSES, save_image
 
 
 def interlaced(deep: NDArray[np.uint16], colour: int) -> bytes:
     """Encode [H, W, C] as a PNG in the seven passes of Adam7, unfiltered."""
     height, width = deep.shape[:2]
-    passes = [
-        (0, 0, 8, 8),
-        (0, 4, 8, 8),
-        (4, 0, 8, 4),
-        (0, 2, 4, 4),
-        (2, 0, 4, 2),
-        (0, 1, 2, 2),
-        (1, 0, 2, 1),
-    ]
-    rows = [row for y, x, down, across in passes for row in deep[y::down, x::across]]
+    rows = [row for x, y, across, down in ADAM7_PASSES for row in deep[y::down, x::across]]
     pixels = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
     header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 1)
     data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
