@@ -98,8 +98,8 @@ def upscale_mask(logits: Float32, geometry: LogitsGeometry, threshold: float = 0
     logits: [low, low] float32, finite.
 
     The result is that of torch's `F.interpolate(mode="bilinear", align_corners=False)` on a CPU in the family's
-    steps, except for pixels so close to the threshold that rounding decides: within 1e-5 for logits in the tens,
-    within 1e-3 if height + width <= 128 (see `find_neighbours`).
+    steps, except for pixels so close to the threshold that rounding decides. A float32 position
+    in `square` or `valid` pixels has up to 3 roundings, whose sizes depend on the CPU's kernel (see `find_neighbours`).
     """
     _check_shape(logits, geometry)
     shifted = logits - np.float32(threshold)
@@ -280,8 +280,8 @@ def find_neighbours(source: int, target: int) -> tuple[Int, NDArray[np.float64]]
 
     This is PyTorch's `area_pixel_compute_source_index` (aten/src/ATen/native/UpSample.h) without align_corners.
     PyTorch computes positions in float32. At 1024 their rounding is worth 1e-4 of a pixel, so it is repeated here.
-    Where height + width of the output are 128 or less, PyTorch 2 on x86 uses another kernel, which rounds once
-    instead of twice (a fused multiply-add). That kernel is not imitated.
+    Some of its kernels, depending on the CPU and the size, round once instead of twice (a fused multiply-add). They
+    are not imitated.
     """
     scale = np.float32(source) / np.float32(target)
     position = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
