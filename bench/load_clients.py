@@ -42,7 +42,7 @@ def draw_image(rng: np.random.Generator) -> bytes:
 
 @dataclass
 class Observations:
-    """What the annotators saw.
+    """The annotators' results.
 
     cached, first: seconds of clicks on cached embeddings, and of first clicks on an image.
     refused: (time, status) of refusals. errors: texts of failures and wrong answers.

@@ -116,7 +116,7 @@ class ClickMetrics:
 
 
 class CacheMetrics:
-    """What the caches hold, find and evict. Tiers: process, redis, maps (AIS), candidates (AMG)."""
+    """Metrics of the caches: entries, hits, evictions. Tiers: process, redis, maps (AIS), candidates (AMG)."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._lookups = Counter(

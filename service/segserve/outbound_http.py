@@ -47,7 +47,7 @@ def is_public(address: Address) -> bool:
 
 @dataclass(frozen=True)
 class UrlPurpose:
-    """What a URL is for: the words of the errors about it.
+    """The purpose of a URL: the words of the errors about it.
 
     field: of the request, which holds the URL.
     disabled: sentence for when no host is allowed.

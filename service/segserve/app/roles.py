@@ -1,4 +1,4 @@
-"""What a process is for, and what differs between the roles."""
+"""The roles of a process (API, encoder, worker, local), and the options of each role."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -8,7 +8,7 @@ from segserve.types import Device, Priority
 
 
 class Role(Enum):
-    """What a process is for."""
+    """The purpose of a process."""
 
     LOCAL = auto()  # the work of one command, or a test
     API = auto()  # answers clients over REST and gRPC
@@ -18,7 +18,7 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class RoleOptions:
-    """What differs between the roles.
+    """The options that differ between the roles.
 
     runs_decoders: decodes prompts and segments whole images; False for what only encodes.
     has_jobs: can reach the jobs, if a Redis is set for them.

@@ -1,4 +1,4 @@
-"""Where data is kept: the cache in Redis, and the object store with its images and files."""
+"""The stores: the cache in Redis, and the object store with its images and files."""
 
 import asyncio
 import os

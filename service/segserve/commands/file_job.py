@@ -1,4 +1,4 @@
-"""What `video`, `volume` and `track` share: their options, and one job on one uploaded file."""
+"""Shared by `video`, `volume` and `track`: their options, and one job on one uploaded file."""
 
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""What `serve`, `encoder` and `worker` share: where to listen, how to log, and who encodes."""
+"""Options shared by `serve`, `encoder` and `worker`: where to listen, how to log, and who encodes."""
 
 from typing import Annotated
 

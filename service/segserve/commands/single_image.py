@@ -1,4 +1,4 @@
-"""What the commands on one image share: the service's own parts in this process, with no server running."""
+"""Shared by the commands on one image: the service's own parts in this process, with no server running."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

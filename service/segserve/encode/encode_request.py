@@ -1,4 +1,4 @@
-"""What an encoder gets, and what every encoder can do."""
+"""The request to an encoder, and the protocol of every encoder."""
 
 from dataclasses import dataclass
 from typing import Protocol

@@ -6,7 +6,7 @@ DEFAULT_STEPS = 8  # micro-sam's n_iterations: the first prompt and seven correc
 
 
 class MapKind(StrEnum):
-    """What the values of a map mean."""
+    """The meaning of a map's values."""
 
     LABELS = "labels"  # ids of objects; 0 is background
     CLASSES = "classes"  # a class for every pixel

@@ -1,4 +1,4 @@
-"""Where a volume lies in space."""
+"""The place of a volume in space."""
 
 from dataclasses import dataclass
 

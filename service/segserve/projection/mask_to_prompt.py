@@ -20,7 +20,7 @@ SMOOTHING_PX = 1.0
 
 
 class Projection(StrEnum):
-    """What of the mask becomes the prompt."""
+    """The parts of the mask that become the prompt."""
 
     MASK = "mask"  # its box and the mask itself
     BOX = "box"

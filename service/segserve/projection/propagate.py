@@ -38,7 +38,7 @@ class PropagationOptions:
 
 @dataclass
 class PropagatedObject:
-    """What is needed to go on with an object.
+    """The state that is needed to go on with an object.
 
     annotated: its masks on annotated slices, by slice.
     latest: for each chain, the last slice and the mask there.

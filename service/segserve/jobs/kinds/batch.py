@@ -44,7 +44,7 @@ class BatchRequest(BaseModel):
 
 @dataclass(frozen=True)
 class BatchItem:
-    """What an operation gets for one image."""
+    """The input of an operation for one image."""
 
     tenant: str
     image_id: str

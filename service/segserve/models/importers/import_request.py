@@ -1,4 +1,4 @@
-"""What one import is asked for: the kind of checkpoint, the file, and what the manifest says of its origin."""
+"""The request for one import: the kind of checkpoint, the file, and the origin that the manifest states."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class CheckpointKind(StrEnum):
-    """What a checkpoint is, by the library that reads it. Each value names the importer's module."""
+    """The kind of a checkpoint, by the library that reads it. Each value names the importer's module."""
 
     SAM = "sam"  # segment-anything: vit_b, vit_l, vit_h, and fine-tunes of them
     MEDSAM = "medsam"  # the same network, with MedSAM's way of preparing images
@@ -23,7 +23,7 @@ class CheckpointKind(StrEnum):
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a bundle's manifest says about the model's origin."""
+    """The origin of a model, as its manifest states it."""
 
     description: str = ""
     licence: str = ""
