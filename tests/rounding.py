@@ -24,9 +24,6 @@ UNIT = 2.0**-24  # unit roundoff of float32: the largest relative error of one r
 # error analysis", SIAM J. Sci. Comput. 2019, theorem 2.4). A network's output has some 10,000 values.
 LAMBDA = 6.0
 
-# A rounding of bfloat16 keeps 8 bits.
-BFLOAT16_UNIT = 2.0**-8
-
 
 def network_error(*sums: int) -> float:
     """The largest error of a network's outputs in float32, relative to their spread (standard deviation).

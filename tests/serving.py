@@ -90,6 +90,12 @@ class Server(Process):
         assert answer.status_code == 201, answer.text
         return str(answer.json()["image_id"])
 
+    def grpc_address(self) -> str:
+        """Return host and port of gRPC. The service was started with a `grpc_port`."""
+        match = re.search(r"gRPC at (\S+)", self.log.read_text())
+        assert match
+        return match[1]
+
     def click(self, image_id: str, x: float, y: float, **body: object) -> httpx.Response:
         prompt = {"points": [[x, y]], "labels": [1]}
         return self.client.post("/v1/segment", json={"image_id": image_id, "prompts": [prompt], **body})

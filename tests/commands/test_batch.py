@@ -2,7 +2,6 @@
 
 import io
 import json
-import threading
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.commands.run_command import run_segserve
+from tests.http_listener import listening
 from tests.serving import Server
 
 
@@ -92,14 +92,8 @@ class UnreliableProxy:
 
     @contextmanager
     def listening(self) -> Iterator["UnreliableProxy"]:
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
+        with listening(self._server):
             yield self
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
 
 
 def test_lost_answers_are_asked_for_again(tmp_path: Path, folder: Path, server: Server) -> None:

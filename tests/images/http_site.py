@@ -3,9 +3,8 @@
 import asyncio
 import io
 import ssl
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from segserve.errors import SegserveError
 from segserve.images.fetch_url import ImageFetcher
 from segserve.outbound_http import Address
+from tests.http_listener import listening
 
 HERE, INNER = "127.0.0.1", "127.0.0.2"
 IMAGE = b"the bytes of an image" * 1000
@@ -46,13 +46,11 @@ class Site:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.port = self.server.server_address[1]
         self.url = f"http://{address}:{self.port}"
-        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
-        self._thread.start()
+        self._listening = ExitStack()
+        self._listening.enter_context(listening(self.server))
 
     def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self._thread.join()
+        self._listening.close()
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> Answer:

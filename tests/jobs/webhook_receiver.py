@@ -1,11 +1,12 @@
 """An HTTP server that receives webhooks."""
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.http_listener import listening
 
 SendAnswer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -55,11 +56,5 @@ class WebhookReceiver:
 
     @contextmanager
     def listening(self) -> Iterator["WebhookReceiver"]:
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
+        with listening(self._server):
             yield self
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()

@@ -1,10 +1,11 @@
 """A file server on this machine whose answers can be set: broken off, changed, refused, without a length."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.http_listener import listening
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -63,9 +64,5 @@ def serve_files() -> Iterator[FileServer]:
     files = FileServer()
     server = ThreadingHTTPServer(("127.0.0.1", 0), make_handler(files))
     files.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield files
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening(server):
+        yield files

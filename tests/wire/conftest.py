@@ -1,4 +1,3 @@
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +15,4 @@ def grpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def target(grpc_server: Server) -> str:
-    match = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
-    assert match
-    return match[1]
+    return grpc_server.grpc_address()

@@ -1,7 +1,6 @@
 """All objects of an image over REST and gRPC, against real services."""
 
 import io
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,9 +52,7 @@ def grpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def stub(grpc_server: Server) -> Iterator[Any]:
-    match = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
-    assert match
-    with grpc.insecure_channel(match[1]) as channel:
+    with grpc.insecure_channel(grpc_server.grpc_address()) as channel:
         yield SegmentationServiceStub(channel)
 
 

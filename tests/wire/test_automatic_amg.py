@@ -1,7 +1,6 @@
 """Automatic masks over REST and gRPC, against real services and segment-anything's generator."""
 
 import io
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -39,9 +38,7 @@ def grpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def stub(grpc_server: Server) -> Iterator[Any]:
-    match = re.search(r"gRPC at (\S+)", grpc_server.log.read_text())
-    assert match
-    with grpc.insecure_channel(match[1]) as channel:
+    with grpc.insecure_channel(grpc_server.grpc_address()) as channel:
         yield SegmentationServiceStub(channel)
 
 

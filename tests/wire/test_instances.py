@@ -1,7 +1,6 @@
 """Instances on a real server: every format, over REST, gRPC and the command line, and all refusals."""
 
 import io
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,9 +79,7 @@ def image_id(instances_server: Server, picture: Path) -> str:
 
 @pytest.fixture(scope="module")
 def stub(instances_server: Server) -> Iterator[Any]:
-    target = re.search(r"gRPC at (\S+)", instances_server.log.read_text())
-    assert target
-    with grpc.insecure_channel(target[1]) as channel:
+    with grpc.insecure_channel(instances_server.grpc_address()) as channel:
         yield SegmentationServiceStub(channel)
 
 

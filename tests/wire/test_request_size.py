@@ -42,8 +42,7 @@ def image_id(running: Server, nuclei: Path) -> str:
 
 @pytest.fixture(scope="module")
 def channel(running: Server) -> Iterator[grpc.Channel]:
-    address = running.log.read_text().split("gRPC at ")[1].split()[0]
-    with grpc.insecure_channel(address, [("grpc.max_send_message_length", -1)]) as opened:
+    with grpc.insecure_channel(running.grpc_address(), [("grpc.max_send_message_length", -1)]) as opened:
         yield opened
 
 

@@ -1,7 +1,6 @@
 """Semantic segmentation on a real server: every format, the areas, and all refusals."""
 
 import io
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -191,9 +190,7 @@ def test_a_semantic_model_takes_no_clicks(semantic_server: Server, image_id: str
 
 @pytest.fixture(scope="module")
 def stub(semantic_server: Server) -> Iterator[Any]:
-    match = re.search(r"gRPC at (\S+)", semantic_server.log.read_text())
-    assert match
-    with grpc.insecure_channel(match[1]) as channel:
+    with grpc.insecure_channel(semantic_server.grpc_address()) as channel:
         yield SegmentationServiceStub(channel)
 
 

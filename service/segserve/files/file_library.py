@@ -10,18 +10,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-import structlog
-
-from segserve.errors import FileNotFound, SegserveError
+from segserve.errors import FileNotFound
 from segserve.files.file_readers import FileReaders
 from segserve.store.content_id import compute_content_id
+from segserve.store.expiry import delete_expired
 from segserve.store.file_store import FileStore
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT, FileRecord, ReadOptions
+from segserve.types import FileRecord, ReadOptions
 
 COPY_CHUNK_BYTES = 1 << 20
-
-log = structlog.get_logger(__name__)
 
 
 class FileLibrary:
@@ -77,14 +74,4 @@ class FileLibrary:
 
     async def expire(self, max_age: timedelta, interval_s: float) -> None:
         """Delete files older than `max_age`, every `interval_s` seconds, until cancelled."""
-        while True:
-            try:
-                for file_id in await self._store.list_older_than(DEFAULT_TENANT, max_age):
-                    with suppress(
-                        FileNotFound
-                    ):  # then its bytes had no record; they are deleted all the same
-                        await self.delete(DEFAULT_TENANT, file_id)
-                    log.info("file expired", file_id=file_id)
-            except SegserveError as error:
-                log.warning("expiry interrupted", reason=str(error))
-            await asyncio.sleep(interval_s)
+        await delete_expired(self._store, self.delete, max_age, interval_s, kind="file")

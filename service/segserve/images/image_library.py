@@ -19,9 +19,10 @@ from segserve.images.region_reader import RegionReader
 from segserve.memory_budget import MemoryBudget
 from segserve.models.registry import ModelRegistry
 from segserve.store.content_id import compute_content_id
+from segserve.store.expiry import delete_expired
 from segserve.store.image_store import ImageStore
 from segserve.store.redis_cache import RedisCache
-from segserve.types import DEFAULT_TENANT, ImageLimits, ImageRecord, ReadOptions, Size, UInt8
+from segserve.types import ImageLimits, ImageRecord, ReadOptions, Size, UInt8
 
 # Called with (tenant, image_id).
 ForgetImage = Callable[[str, str], None]
@@ -126,14 +127,4 @@ class ImageLibrary:
 
     async def expire(self, max_age: timedelta, interval_s: float) -> None:
         """Delete images older than `max_age`, every `interval_s` seconds, until cancelled."""
-        while True:
-            try:
-                for image_id in await self._store.list_older_than(DEFAULT_TENANT, max_age):
-                    with suppress(
-                        ImageNotFound
-                    ):  # then its bytes had no record; they are deleted all the same
-                        await self.delete(DEFAULT_TENANT, image_id)
-                    log.info("image expired", image_id=image_id)
-            except SegserveError as error:
-                log.warning("expiry interrupted", reason=str(error))
-            await asyncio.sleep(interval_s)
+        await delete_expired(self._store, self.delete, max_age, interval_s, kind="image")
