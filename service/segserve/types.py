@@ -170,6 +170,55 @@ class FileKind(StrEnum):
 
 
 @dataclass(frozen=True)
+class FileOptions:
+    """What is taken of a file that holds several things. The options are part of the file_id.
+
+    series: name of a `FileContent`, or its number from 0; None: the largest.
+    time: point in time, from 0; None: the first.
+    """
+
+    series: str | None = None
+    time: int | None = None
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """One of the things that a file holds: a series, a clip, a scene.
+
+    series: its name, which no other one in the file has.
+    description: the file's own words about it; may be empty.
+    times: points in time.
+    count: frames or slices at one point in time.
+    taken_time: the point in time that the file's record is about; None where the record is about another content.
+    notes: what is unusual about it, such as the tilt of a gantry; a sentence each.
+    """
+
+    series: str
+    description: str
+    times: int
+    count: int
+    size: Size
+    taken_time: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LeftOutFile:
+    """A file in an archive that is not part of any content. reason: a sentence."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The files in an archive that are not part of any content. count: of all; `files` lists the first of them."""
+
+    count: int = 0
+    files: tuple[LeftOutFile, ...] = ()
+
+
+@dataclass(frozen=True)
 class FileRecord:
     """What is known about a stored file.
 
@@ -177,6 +226,9 @@ class FileRecord:
     created_at: seconds since the epoch.
     spacing: of a volume, millimetres from slice to slice, row to row and column to column.
     fps: of a video whose file gives it.
+    options: by which the file was read, and is to be opened.
+    contents: all that the file holds, in the order in which `FileOptions.series` numbers it; empty where it can hold
+    one thing only.
     """
 
     file_id: str
@@ -188,6 +240,9 @@ class FileRecord:
     created_at: float
     spacing: tuple[float, float, float] | None = None
     fps: float | None = None
+    options: FileOptions = FileOptions()
+    contents: tuple[FileContent, ...] = ()
+    left_out: LeftOut = LeftOut()
 
 
 @dataclass(frozen=True)

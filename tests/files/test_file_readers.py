@@ -38,6 +38,17 @@ RECORD = {
     "size": {"height": 4, "width": 5},
     "spacing": None,
     "fps": 10,
+    "contents": [],
+    "left_out": {"count": 0, "files": []},
+}
+CONTENT = {
+    "series": "a",
+    "description": "",
+    "times": 2,
+    "count": 3,
+    "size": {"height": 4, "width": 5},
+    "taken_time": 1,
+    "notes": [],
 }
 # A hang is minutes; a machine under load is not.
 HANG_S = 60
@@ -144,6 +155,10 @@ LIES: dict[str, Any] = {
     "another kind": RECORD | {"kind": "program"},
     "spacing": RECORD | {"spacing": [1, 1]},
     "a rate that is no number": RECORD | {"fps": float("nan")},
+    "a series too many": RECORD | {"contents": [CONTENT] * 101},
+    "a long name": RECORD | {"contents": [CONTENT | {"series": "x" * 101}]},
+    "a point in time before the first": RECORD | {"contents": [CONTENT | {"taken_time": -1}]},
+    "too many left out": RECORD | {"left_out": {"count": 21, "files": [{"name": "a", "reason": ""}] * 21}},
     "nothing": {},
     "text": "x",
     "a list": [1],

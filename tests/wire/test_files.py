@@ -41,6 +41,18 @@ def test_a_video_is_stored_and_deleted(server: Server, tmp_path: Path) -> None:
         assert answer.json()["type"] == "urn:segserve:problem:file_not_found"
 
 
+def test_what_is_taken_of_a_file_is_part_of_its_id(server: Server, tmp_path: Path) -> None:
+    data = sample_files.write_video(tmp_path / "clip.mp4").read_bytes()
+    plain = server.client.post("/v1/files", content=data).json()
+    assert (plain["contents"], plain["left_out"]) == ([], {"count": 0, "files": []})
+    chosen = server.client.post("/v1/files?series=0&time=0", content=data)
+    assert (chosen.status_code, chosen.json()["file_id"] != plain["file_id"]) == (201, True)
+    for query in ("series=1", "series=", "time=1", "time=-1", "time=x"):
+        answer = server.client.post(f"/v1/files?{query}", content=data)
+        assert answer.status_code == 422
+        assert answer.json()["field"] in ("series", "time", "query.series", "query.time")
+
+
 def test_unusable_files_are_refused(server: Server, tmp_path: Path) -> None:
     answer = server.client.post("/v1/files", content=b"hello")
     assert (answer.status_code, answer.json()["field"]) == (415, "file")

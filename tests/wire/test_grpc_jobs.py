@@ -55,6 +55,17 @@ def test_a_file_is_stored_and_deleted_as_over_rest(target: str, grpc_server: Ser
         assert (spacing.slice, spacing.row, spacing.column) == pytest.approx((2.0, 0.75, 0.5))
         assert not volume.HasField("fps")
 
+        def chunks_of_series(series: str) -> Iterator[files_pb2.UploadFileRequest]:
+            yield files_pb2.UploadFileRequest(options=files_pb2.FileOptions(series=series, time=0))
+            yield files_pb2.UploadFileRequest(chunk=video)
+
+        chosen = stub.UploadFile(chunks_of_series("0")).file
+        by_rest = grpc_server.client.post("/v1/files?series=0&time=0", content=video).json()
+        assert chosen.file_id == by_rest["file_id"]
+        assert (list(chosen.contents), chosen.left_out.count) == ([], 0)
+        assert read_refusal(stub.UploadFile, chunks_of_series("7"))[0] is grpc.StatusCode.INVALID_ARGUMENT
+        assert read_refusal(stub.UploadFile, chunks_of_series(""))[0] is grpc.StatusCode.INVALID_ARGUMENT
+
 
 def test_invalid_files_are_refused(target: str) -> None:
     with grpc.insecure_channel(target) as channel:

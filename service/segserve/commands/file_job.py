@@ -11,7 +11,7 @@ from segserve.commands.server_client import connect_to_server, get_formats_by_su
 from segserve.errors import BadInput
 from segserve.jobs.engine.job import JobKind
 from segserve.jobs.kinds.job_requests import EngineName
-from segserve.types import Direction
+from segserve.types import Direction, FileOptions
 
 Clip = Annotated[
     Path, typer.Argument(help="The clip: a video, or a stack of frames.", exists=True, dir_okay=False)
@@ -36,6 +36,17 @@ EngineOption = Annotated[
         help="memory: SAM 2's memory. projection: each mask is the prompt of the next frame"
         " [default: memory for a SAM 2 with its weights, otherwise projection].",
     ),
+]
+SeriesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--series",
+        help="The series of a file that holds several: its name or its number from 0 [default: the largest].",
+    ),
+]
+TimeOption = Annotated[
+    int | None,
+    typer.Option("--time", min=0, help="The point in time of a series that has several [default: 0]."),
 ]
 MethodParams = Annotated[
     list[str] | None,
@@ -68,14 +79,31 @@ def run_file_job(
     server_url: str | None,
     model: str | None,
     data_dir: Path | None,
+    options: FileOptions = FileOptions(),
 ) -> None:
     """Upload the file, run the job and write its results in the format of the output's suffix."""
     result_format = choose_format_by_suffix(output, get_formats_by_suffix(kind))
     unit = "slices" if kind is JobKind.VOLUME else "frames"
     with connect_to_server(server_url, data_dir) as client:
-        stored = client.upload_file(file)
+        stored = client.upload_file(file, options)
+        report_contents(stored)
         with show_progress(unit, None) as on_progress:
             job = client.run_job(create_job_request(kind, stored["file_id"], model, params), on_progress)
         with write_atomically(output) as out:
             client.download_results(job, result_format, out)
     typer.echo(f"{output}: {stored['frames']} {unit}")
+
+
+def report_contents(stored: dict[str, Any]) -> None:
+    """Say what was taken of a file that holds several things, and what was left out."""
+    contents, left_out = stored["contents"], stored["left_out"]
+    if len(contents) > 1 or any(content["times"] > 1 or content["notes"] for content in contents):
+        for number, content in enumerate(contents):
+            words = [f"{number}: {content['series']}", content["description"]]
+            words += [f"{content['frames']} of {content['width']}x{content['height']}"]
+            words += [f"{content['times']} points in time"] if content["times"] > 1 else []
+            words += [f"time {content['time']} is taken" if content["taken"] else "", *content["notes"]]
+            typer.echo(", ".join(word for word in words if word), err=True)
+    if left_out["count"]:
+        names = ", ".join(f"{file['name']} ({file['reason']})" for file in left_out["files"][:3])
+        typer.echo(f"{left_out['count']} files left out: {names}", err=True)

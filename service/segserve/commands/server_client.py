@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -15,6 +16,7 @@ from segserve.commands.progress_bar import OnProgress, show_progress
 from segserve.commands.retry import PART_BYTES, RetryingClient, unreachable_error
 from segserve.errors import BadInput, Unavailable
 from segserve.jobs.engine.job import JobKind, JobState
+from segserve.types import FileOptions
 from segserve.wire.results.job_formats import FILE_TYPES, FORMATS_BY_KIND, JobFormat
 
 ServerUrl = Annotated[
@@ -48,8 +50,9 @@ class ServerClient:
         self._client = client
         self._retrying = RetryingClient(client)
 
-    def upload_file(self, path: Path) -> Json:
+    def upload_file(self, path: Path, options: FileOptions = FileOptions()) -> Json:
         """Upload a video, stack, volume or zip. Returns the answer of POST /v1/files."""
+        query = {name: str(value) for name, value in asdict(options).items() if value is not None}
         total = path.stat().st_size
         with (
             path.open("rb") as file,
@@ -64,7 +67,7 @@ class ServerClient:
             headers = {"content-type": "application/octet-stream", "content-length": str(total)}
             with raise_unreachable(self._client):  # no retry: the parts that were sent cannot be read again
                 response = expect_success(
-                    self._client.post("/v1/files", content=read_parts(), headers=headers)
+                    self._client.post("/v1/files", params=query, content=read_parts(), headers=headers)
                 )
         stored: Json = response.json()
         return stored

@@ -5,9 +5,10 @@ from typing import Annotated
 import typer
 
 from segserve.commands.common_options import DataDir, Model, parse_params
-from segserve.commands.file_job import Clip, MethodParams, Output, run_file_job
+from segserve.commands.file_job import Clip, MethodParams, Output, SeriesOption, TimeOption, run_file_job
 from segserve.commands.server_client import ServerUrl
 from segserve.jobs.engine.job import JobKind
+from segserve.types import FileOptions
 
 
 def track(
@@ -18,6 +19,8 @@ def track(
         list[str] | None,
         typer.Option(help="name=value of linking the objects, such as cutoff=30. Can be repeated."),
     ] = None,
+    series: SeriesOption = None,
+    time: TimeOption = None,
     server: ServerUrl = None,
     model: Model = None,
     data_dir: DataDir = None,
@@ -27,4 +30,4 @@ def track(
         "params": parse_params(param or []) or None,
         "linking": parse_params(linking or [], "--linking") or None,
     }
-    run_file_job(JobKind.TRACKING, clip, output, params, server, model, data_dir)
+    run_file_job(JobKind.TRACKING, clip, output, params, server, model, data_dir, FileOptions(series, time))

@@ -6,12 +6,15 @@ from segserve.commands.file_job import (
     DirectionOption,
     EngineOption,
     Output,
+    SeriesOption,
+    TimeOption,
     no_prompts_error,
     run_file_job,
 )
 from segserve.commands.prompt_options import Box, Negative, Point, parse_objects
 from segserve.commands.server_client import ServerUrl
 from segserve.jobs.engine.job import JobKind
+from segserve.types import FileOptions
 
 
 def video(
@@ -22,6 +25,8 @@ def video(
     box: Box = None,
     direction: DirectionOption = None,
     engine: EngineOption = None,
+    series: SeriesOption = None,
+    time: TimeOption = None,
     server: ServerUrl = None,
     model: Model = None,
     data_dir: DataDir = None,
@@ -34,4 +39,4 @@ def video(
     if not objects:
         raise no_prompts_error("--point x,y@frame or --box x0,y0,x1,y1@frame")
     params = {"objects": objects, "direction": direction, "engine": engine}
-    run_file_job(JobKind.VIDEO, clip, output, params, server, model, data_dir)
+    run_file_job(JobKind.VIDEO, clip, output, params, server, model, data_dir, FileOptions(series, time))

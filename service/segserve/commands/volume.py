@@ -10,6 +10,8 @@ from segserve.commands.file_job import (
     DirectionOption,
     EngineOption,
     MethodParams,
+    SeriesOption,
+    TimeOption,
     no_prompts_error,
     run_file_job,
 )
@@ -17,6 +19,7 @@ from segserve.commands.prompt_options import Box, Negative, Point, parse_objects
 from segserve.commands.server_client import ServerUrl
 from segserve.errors import BadInput
 from segserve.jobs.engine.job import JobKind
+from segserve.types import FileOptions
 
 VolumeOutput = Annotated[
     Path,
@@ -51,6 +54,8 @@ def volume(
     ] = None,
     direction: DirectionOption = None,
     engine: EngineOption = None,
+    series: SeriesOption = None,
+    time: TimeOption = None,
     server: ServerUrl = None,
     model: Model = None,
     data_dir: DataDir = None,
@@ -75,7 +80,7 @@ def volume(
         raise BadInput("It goes with --automatic.", field="--param", remedy="Leave it out.")
     else:
         params |= {"engine": engine, "objects": objects}
-    run_file_job(JobKind.VOLUME, file, output, params, server, model, data_dir)
+    run_file_job(JobKind.VOLUME, file, output, params, server, model, data_dir, FileOptions(series, time))
 
 
 def parse_window(text: str) -> list[float]:

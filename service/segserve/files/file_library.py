@@ -16,7 +16,7 @@ from segserve.store.content_id import compute_content_id
 from segserve.store.expiry import delete_expired
 from segserve.store.file_store import FileStore
 from segserve.temporary_files import translate_disk_full
-from segserve.types import FileRecord, ReadOptions
+from segserve.types import FileOptions, FileRecord
 
 COPY_CHUNK_BYTES = 1 << 20
 
@@ -30,14 +30,14 @@ class FileLibrary:
     def __init__(self, store: FileStore, executor: Executor, readers: FileReaders) -> None:
         self._store, self._executor, self.readers = store, executor, readers
 
-    async def add(self, tenant: str, file: BinaryIO) -> FileRecord:
-        """Store a file and return its record. The same bytes always have the same id.
+    async def add(self, tenant: str, file: BinaryIO, options: FileOptions = FileOptions()) -> FileRecord:
+        """Store a file and return its record. The same bytes with the same options always have the same id.
 
         The file is probed first, so that an unreadable one is never stored. Raises BadInput, TooLarge,
         UnsupportedFormat, MissingDependency, Unavailable.
         """
         loop = asyncio.get_running_loop()
-        file_id, _ = await loop.run_in_executor(self._executor, compute_content_id, file, ReadOptions())
+        file_id, _ = await loop.run_in_executor(self._executor, compute_content_id, file, options)
         with suppress(FileNotFound):
             return await self._store.get_record(tenant, file_id)
         readers = self.readers.group()
@@ -48,7 +48,7 @@ class FileLibrary:
                 file.seek(0)
                 with path.open("wb") as out:
                     shutil.copyfileobj(file, out, COPY_CHUNK_BYTES)
-                return readers.probe(path, file_id)
+                return readers.probe(path, file_id, options)
 
             record = await readers.run(copy_and_probe)
         await self._store.put(tenant, record, file)

@@ -29,6 +29,13 @@ from segserve.errors import (
     Unavailable,
     UnsupportedFormat,
 )
+from segserve.files.file_contents import (
+    MAX_LISTED_CONTENTS,
+    MAX_LISTED_LEFT_OUT,
+    MAX_NAME_CHARS,
+    MAX_NOTE_CHARS,
+    MAX_NOTES,
+)
 from segserve.files.frames import Frames
 from segserve.files.video_format import DEMUXERS
 from segserve.files.volume_format import DICOM_SERIES, SUFFIX_BY_FORMAT
@@ -38,7 +45,18 @@ from segserve.sandbox.messages import Message
 from segserve.sandbox.sandbox import ProcessDied, ProcessStopped, ProcessTimeout, Sandbox, SandboxedProcess
 from segserve.sandbox.shared_pixels import SharedPixels
 from segserve.temporary_files import translate_disk_full
-from segserve.types import MB, FileKind, FileLimits, FileRecord, Size, UInt8
+from segserve.types import (
+    MB,
+    FileContent,
+    FileKind,
+    FileLimits,
+    FileOptions,
+    FileRecord,
+    LeftOut,
+    LeftOutFile,
+    Size,
+    UInt8,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,6 +83,8 @@ log = structlog.get_logger(__name__)
 Count = Annotated[int, Field(ge=1, le=1 << 40)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Three = tuple[Number, Number, Number]
+Text = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+Note = Annotated[str, Field(max_length=MAX_NOTE_CHARS)]
 
 
 class Reply(BaseModel):
@@ -81,11 +101,48 @@ class FramesReply(Reply):
     size: SizeReply
 
 
+class ContentReply(FramesReply):
+    series: Text
+    description: Text
+    times: Count
+    taken_time: Annotated[int, Field(ge=0, le=1 << 40)] | None
+    notes: Annotated[list[Note], Field(max_length=MAX_NOTES)]
+
+    def to_content(self) -> FileContent:
+        return FileContent(
+            printable(self.series),
+            printable(self.description),
+            self.times,
+            self.count,
+            Size(self.size.height, self.size.width),
+            self.taken_time,
+            tuple(map(printable, self.notes)),
+        )
+
+
+class LeftOutFileReply(Reply):
+    name: Text
+    reason: Text
+
+
+class LeftOutReply(Reply):
+    count: Annotated[int, Field(ge=0, le=1 << 40)]
+    files: Annotated[list[LeftOutFileReply], Field(max_length=MAX_LISTED_LEFT_OUT)]
+
+    def to_left_out(self) -> LeftOut:
+        return LeftOut(
+            self.count,
+            tuple(LeftOutFile(printable(file.name), printable(file.reason)) for file in self.files),
+        )
+
+
 class RecordReply(FramesReply):
     kind: FileKind
     format: str
     spacing: Three | None
     fps: Annotated[Number, Field(ge=0)] | None
+    contents: Annotated[list[ContentReply], Field(max_length=MAX_LISTED_CONTENTS)]
+    left_out: LeftOutReply
 
 
 class GeometryReply(Reply):
@@ -162,10 +219,10 @@ class FileReaders:
                     waiting.exception()
             raise
 
-    def probe(self, path: Path, file_id: str) -> FileRecord:
+    def probe(self, path: Path, file_id: str, options: FileOptions = FileOptions()) -> FileRecord:
         """Return the record of a file. Raises BadInput, TooLarge, UnsupportedFormat, MissingDependency, Unavailable."""
         with self._process(path) as process:
-            request = {"operation": "probe", "limits": asdict(self.limits)}
+            request = {"operation": "probe", "options": asdict(options), "limits": asdict(self.limits)}
             reply = process.call(RecordReply, request)
         size = self._check_size(reply)
         if reply.format not in FORMATS:
@@ -180,13 +237,16 @@ class FileReaders:
             time.time(),
             reply.spacing,
             reply.fps,
+            options,
+            tuple(content.to_content() for content in reply.contents),
+            reply.left_out.to_left_out(),
         )
 
-    def open_frames(self, path: Path, file_format: str) -> Frames:
+    def open_frames(self, path: Path, file_format: str, options: FileOptions = FileOptions()) -> Frames:
         """Open a video, a zip of pictures or a TIFF. The caller closes it. Raises as `probe` does."""
         process = self._open_process(path)
         try:
-            request = {"operation": "open_frames", "format": file_format, "limits": asdict(self.limits)}
+            request = self._opening_request("open_frames", file_format, options)
             reply = process.call(FramesReply, request)
             return SandboxedFrames(process, reply.count, self._check_size(reply))
         except BaseException:
@@ -194,16 +254,26 @@ class FileReaders:
             raise
 
     @contextmanager
-    def open_volume(self, path: Path, file_format: str) -> "Iterator[SandboxedVolume]":
+    def open_volume(
+        self, path: Path, file_format: str, options: FileOptions = FileOptions()
+    ) -> "Iterator[SandboxedVolume]":
         """Open a volume while the block runs. Raises as `probe` does."""
         with self._process(path) as process:
-            request = {"operation": "open_volume", "format": file_format, "limits": asdict(self.limits)}
+            request = self._opening_request("open_volume", file_format, options)
             reply = process.call(GeometryReply, request)
             if np.prod(reply.size, dtype=object) > self.limits.max_voxels:
                 raise broken_file_error()
             yield SandboxedVolume(
                 process, VolumeGeometry(reply.size, reply.spacing, reply.origin, reply.direction)
             )
+
+    def _opening_request(self, operation: str, file_format: str, options: FileOptions) -> Message:
+        return {
+            "operation": operation,
+            "format": file_format,
+            "options": asdict(options),
+            "limits": asdict(self.limits),
+        }
 
     def _check_size(self, reply: FramesReply) -> Size:
         """Check a size that a reader answers against the limits, which it has checked itself. Raises BadInput."""

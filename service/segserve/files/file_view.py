@@ -69,10 +69,10 @@ def open_view(
     Raises BadInput, TooLarge, MissingDependency, Unavailable.
     """
     if record.kind is FileKind.VOLUME:
-        with readers.open_volume(path, record.format) as volume:
+        with readers.open_volume(path, record.format, record.options) as volume:
             yield VolumeSlices(volume.voxels(), axis, window)
         return
-    frames = readers.open_frames(path, record.format)
+    frames = readers.open_frames(path, record.format, record.options)
     try:
         yield frames
     finally:

@@ -16,13 +16,15 @@ from segserve.files.volume import Volume
 from segserve.files.volume_format import SUFFIX_BY_FORMAT
 from segserve.files.zip_archive import PictureArchive
 from segserve.sandbox.confine import allow_memory
-from segserve.types import FileLimits
+from segserve.types import FileLimits, FileOptions
 
 # Some formats take memory for their pixels as soon as a picture is opened: WebP for two canvases.
 OPENING_BYTES_PER_PIXEL = 8
 
 
-def open_frames(path: Path, file_format: str, limits: FileLimits) -> Frames:
+def open_frames(
+    path: Path, file_format: str, limits: FileLimits, options: FileOptions = FileOptions()
+) -> Frames:
     """Open a video, a zip of pictures or a TIFF. The caller closes it.
 
     Raises BadInput, TooLarge, MissingDependency.
@@ -36,7 +38,9 @@ def open_frames(path: Path, file_format: str, limits: FileLimits) -> Frames:
 
 
 @contextmanager
-def open_volume(path: Path, file_format: str, limits: FileLimits) -> Iterator[Volume]:
+def open_volume(
+    path: Path, file_format: str, limits: FileLimits, options: FileOptions = FileOptions()
+) -> Iterator[Volume]:
     """Open a volume while the block runs. Raises BadInput, TooLarge, MissingDependency."""
     with TemporaryDirectory() as folder:
         itk_path = path

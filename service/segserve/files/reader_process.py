@@ -22,7 +22,7 @@ from segserve.files.probe_file import probe_file
 from segserve.sandbox.confine import Confinement, allow_cpu_time, confine
 from segserve.sandbox.messages import Channel, ChannelClosed, Message
 from segserve.sandbox.shared_pixels import write_pixels
-from segserve.types import FileLimits
+from segserve.types import FileLimits, FileOptions
 
 # A file that ITK reads without a thread.
 SMALL_METAIMAGE = (
@@ -100,6 +100,10 @@ def error_to_json(error: SegserveError) -> dict[str, str | None]:
     }
 
 
+def parse_limits(request: Message) -> tuple[FileLimits, FileOptions]:
+    return FileLimits(**request["limits"]), FileOptions(**request["options"])
+
+
 class FileReader:
     """`FileReader` answers the requests about one file."""
 
@@ -110,20 +114,20 @@ class FileReader:
         """files: the descriptor that pixels are written to. Raises SegserveError, and what the libraries raise."""
         match request["operation"]:
             case "probe":
-                record = probe_file(self._path, "", FileLimits(**request["limits"]))
-                return {"kind": record.kind, "format": record.format, "count": record.count,
-                        "size": asdict(record.size), "spacing": record.spacing, "fps": record.fps}  # fmt: skip
+                limits, options = parse_limits(request)
+                return asdict(probe_file(self._path, "", limits, options))
             case "open_frames":
-                limits = FileLimits(**request["limits"])
-                self._frames = open_frames(self._path, request["format"], limits)
+                limits, options = parse_limits(request)
+                self._frames = open_frames(self._path, request["format"], limits, options)
                 self._stack.callback(self._frames.close)
                 return {"count": self._frames.count, "size": asdict(self._frames.size)}
             case "read_frame":
                 write_pixels(files[0], self._frames.read(request["index"]))
                 return {}
             case "open_volume":
-                limits = FileLimits(**request["limits"])
-                self._volume = self._stack.enter_context(open_volume(self._path, request["format"], limits))
+                limits, options = parse_limits(request)
+                opening = open_volume(self._path, request["format"], limits, options)
+                self._volume = self._stack.enter_context(opening)
                 return asdict(self._volume.geometry)
             case "load_voxels":
                 self._voxels = self._volume.voxels()

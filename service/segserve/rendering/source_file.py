@@ -47,7 +47,7 @@ class SourceFile:
         Raises as `open_frames` does.
         """
         if self.record.kind is FileKind.VOLUME:
-            with self.readers.open_volume(self.path, self.record.format) as volume:
+            with self.readers.open_volume(self.path, self.record.format, self.record.options) as volume:
                 return volume.geometry
         size = self.record.size.width, self.record.size.height, self.record.count
         return VolumeGeometry(size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY_DIRECTION)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 Message: TypeAlias = dict[str, Any]
 
-MAX_MESSAGE_BYTES = 1 << 16
+MAX_MESSAGE_BYTES = 1 << 18
 MAX_FILES = 2
 _LENGTH = struct.Struct("!I")
 

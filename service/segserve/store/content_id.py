@@ -3,26 +3,28 @@
 import hashlib
 from typing import BinaryIO
 
-from segserve.types import ReadOptions
+from segserve.types import FileOptions, ReadOptions
 
 READ_CHUNK_BYTES = 1 << 20
 
 
-def compute_content_id(file: BinaryIO, options: ReadOptions) -> tuple[str, int]:
+def compute_content_id(file: BinaryIO, options: ReadOptions | FileOptions) -> tuple[str, int]:
     """Return (id, number of bytes): the sha256 of the bytes, and of the options unless they are the defaults."""
     digest, count = hashlib.sha256(), 0
     file.seek(0)
     while chunk := file.read(READ_CHUNK_BYTES):
         digest.update(chunk)
         count += len(chunk)
-    if options != ReadOptions():
+    if options != type(options)():
         # Hashed again, not appended: otherwise bytes that end like options would stand for another image with them.
         digest = hashlib.sha256(digest.digest() + encode_options(options))
     return digest.hexdigest(), count
 
 
-def encode_options(options: ReadOptions) -> bytes:
-    """Return the options as bytes to hash. A change of this text changes the ids of images."""
+def encode_options(options: ReadOptions | FileOptions) -> bytes:
+    """Return the options as bytes to hash. A change of this text changes the ids of images or files."""
+    if isinstance(options, FileOptions):
+        return f"time={options.time};series={options.series}".encode()
     return f"page={options.page};channels={options.channels};normalise={options.normalise}".encode()
 
 

@@ -6,7 +6,7 @@ The bytes are written first and `record.json` last. A file without a record does
 import time
 from dataclasses import asdict
 from datetime import timedelta
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -15,7 +15,15 @@ from segserve.store import object_paths
 from segserve.store.content_id import is_content_id
 from segserve.store.object_store import ObjectStore
 from segserve.store.quota import Quota
-from segserve.types import FileKind, FileRecord, Size
+from segserve.types import (
+    FileContent,
+    FileKind,
+    FileOptions,
+    FileRecord,
+    LeftOut,
+    LeftOutFile,
+    Size,
+)
 
 
 class FileStore:
@@ -77,12 +85,20 @@ class FileStore:
 
 def parse_file_record(data: bytes) -> FileRecord:
     raw = orjson.loads(data)
-    spacing = raw["spacing"]
+    spacing, left_out = raw["spacing"], raw.get("left_out", {"count": 0, "files": []})
     return FileRecord(
         **{
             **raw,
             "kind": FileKind(raw["kind"]),
             "size": Size(**raw["size"]),
             "spacing": None if spacing is None else tuple(spacing),
+            # Records of earlier versions have none of these.
+            "options": FileOptions(**raw.get("options", {})),
+            "contents": tuple(map(parse_content, raw.get("contents", ()))),
+            "left_out": LeftOut(left_out["count"], tuple(LeftOutFile(**file) for file in left_out["files"])),
         }
     )
+
+
+def parse_content(raw: dict[str, Any]) -> FileContent:
+    return FileContent(**{**raw, "size": Size(**raw["size"]), "notes": tuple(raw["notes"])})

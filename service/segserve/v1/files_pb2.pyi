@@ -1,7 +1,8 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -29,8 +30,44 @@ class Spacing(_message.Message):
     column: float
     def __init__(self, slice: _Optional[float] = ..., row: _Optional[float] = ..., column: _Optional[float] = ...) -> None: ...
 
+class FileContent(_message.Message):
+    __slots__ = ("series", "description", "times", "frames", "width", "height", "taken_time", "notes")
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_TIME_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    series: str
+    description: str
+    times: int
+    frames: int
+    width: int
+    height: int
+    taken_time: int
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, series: _Optional[str] = ..., description: _Optional[str] = ..., times: _Optional[int] = ..., frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., taken_time: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class LeftOutFile(_message.Message):
+    __slots__ = ("name", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class LeftOut(_message.Message):
+    __slots__ = ("count", "files")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    files: _containers.RepeatedCompositeFieldContainer[LeftOutFile]
+    def __init__(self, count: _Optional[int] = ..., files: _Optional[_Iterable[_Union[LeftOutFile, _Mapping]]] = ...) -> None: ...
+
 class File(_message.Message):
-    __slots__ = ("file_id", "kind", "format", "frames", "width", "height", "fps", "spacing")
+    __slots__ = ("file_id", "kind", "format", "frames", "width", "height", "fps", "spacing", "contents", "left_out")
     FILE_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +76,8 @@ class File(_message.Message):
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     FPS_FIELD_NUMBER: _ClassVar[int]
     SPACING_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     file_id: str
     kind: FileKind
     format: str
@@ -47,13 +86,25 @@ class File(_message.Message):
     height: int
     fps: float
     spacing: Spacing
-    def __init__(self, file_id: _Optional[str] = ..., kind: _Optional[_Union[FileKind, str]] = ..., format: _Optional[str] = ..., frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., fps: _Optional[float] = ..., spacing: _Optional[_Union[Spacing, _Mapping]] = ...) -> None: ...
+    contents: _containers.RepeatedCompositeFieldContainer[FileContent]
+    left_out: LeftOut
+    def __init__(self, file_id: _Optional[str] = ..., kind: _Optional[_Union[FileKind, str]] = ..., format: _Optional[str] = ..., frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., fps: _Optional[float] = ..., spacing: _Optional[_Union[Spacing, _Mapping]] = ..., contents: _Optional[_Iterable[_Union[FileContent, _Mapping]]] = ..., left_out: _Optional[_Union[LeftOut, _Mapping]] = ...) -> None: ...
+
+class FileOptions(_message.Message):
+    __slots__ = ("series", "time")
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    series: str
+    time: int
+    def __init__(self, series: _Optional[str] = ..., time: _Optional[int] = ...) -> None: ...
 
 class UploadFileRequest(_message.Message):
-    __slots__ = ("chunk",)
+    __slots__ = ("chunk", "options")
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
     chunk: bytes
-    def __init__(self, chunk: _Optional[bytes] = ...) -> None: ...
+    options: FileOptions
+    def __init__(self, chunk: _Optional[bytes] = ..., options: _Optional[_Union[FileOptions, _Mapping]] = ...) -> None: ...
 
 class UploadFileResponse(_message.Message):
     __slots__ = ("file",)

@@ -7,9 +7,9 @@ from typing import Any, BinaryIO, TypeAlias, cast
 from segserve.app import Service
 from segserve.errors import BadInput, TooLarge
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT, MB
+from segserve.types import DEFAULT_TENANT, MB, FileOptions
 from segserve.v1 import files_pb2, files_pb2_grpc
-from segserve.wire.grpc.convert.files import file_to_message
+from segserve.wire.grpc.convert.files import file_options_from_message, file_to_message
 from segserve.wire.http.limits import SPOOL_BYTES
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
@@ -24,9 +24,11 @@ class FileService(files_pb2_grpc.FileServiceServicer):
     async def UploadFile(
         self, requests: AsyncIterator[files_pb2.UploadFileRequest], context: Context
     ) -> files_pb2.UploadFileResponse:
-        limit = self._service.settings.max_file_mb
+        limit, options = self._service.settings.max_file_mb, FileOptions()
         with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             async for request in requests:
+                if request.HasField("options"):
+                    options = file_options_from_message(request.options)
                 spool.write(request.chunk)
                 if spool.tell() > limit * MB:
                     raise TooLarge(
@@ -34,7 +36,7 @@ class FileService(files_pb2_grpc.FileServiceServicer):
                     )
             if not spool.tell():
                 raise BadInput("There are no bytes.", field="chunk", remedy="Send the file in chunks.")
-            record = await self._service.files.add(DEFAULT_TENANT, cast(BinaryIO, spool))
+            record = await self._service.files.add(DEFAULT_TENANT, cast(BinaryIO, spool), options)
         return files_pb2.UploadFileResponse(file=file_to_message(record))
 
     async def GetFile(self, request: files_pb2.GetFileRequest, context: Context) -> files_pb2.GetFileResponse:

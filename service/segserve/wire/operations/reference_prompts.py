@@ -43,7 +43,7 @@ async def read_reference_prompts(
         readers = files.readers.group()
 
         def read() -> list[ObjectPromptsIn]:
-            with readers.open_volume(path, record.format) as volume:
+            with readers.open_volume(path, record.format, record.options) as volume:
                 return create_prompts(np.moveaxis(volume.voxels(), axis, 0), reference)
 
         return await readers.run(read)

@@ -1,17 +1,54 @@
 """/v1/files: store, look up and delete videos, stacks, volumes and zips."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Path, Request
+from fastapi import Depends, FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from segserve.app import Service
-from segserve.types import DEFAULT_TENANT, FileRecord
+from segserve.files.file_contents import MAX_NAME_CHARS
+from segserve.types import DEFAULT_TENANT, FileContent, FileOptions, FileRecord
 from segserve.wire.http import request_body
 from segserve.wire.rest.responses import json_response, problem_responses
 from segserve.wire.schemas.files import FileOut
 
 FileId = Annotated[str, Path(description="as POST /v1/files answered it", max_length=128)]
+
+
+def file_options(
+    series: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=MAX_NAME_CHARS,
+            description="the series to take of a file that holds several: its name in `contents`, or its number from 0",
+        ),
+    ] = None,
+    time: Annotated[
+        int | None,
+        Query(
+            ge=0, le=1_000_000, description="the point in time to take of a series that has several, from 0"
+        ),
+    ] = None,
+) -> FileOptions:
+    """The options for reading a file, from the query."""
+    return FileOptions(series, time)
+
+
+def content_to_json(content: FileContent) -> dict[str, Any]:
+    """The JSON of `FileContentOut`."""
+    return {
+        "series": content.series,
+        "description": content.description,
+        "times": content.times,
+        "frames": content.count,
+        "width": content.size.width,
+        "height": content.size.height,
+        "taken": content.taken_time is not None,
+        "time": content.taken_time,
+        "notes": content.notes,
+    }
 
 
 def file_to_json(record: FileRecord) -> dict[str, Any]:
@@ -25,6 +62,8 @@ def file_to_json(record: FileRecord) -> dict[str, Any]:
         "height": record.size.height,
         "fps": record.fps,
         "spacing": record.spacing,
+        "contents": [content_to_json(content) for content in record.contents],
+        "left_out": asdict(record.left_out),
     }
 
 
@@ -37,11 +76,15 @@ def add_routes(api: FastAPI, service: Service) -> None:
         responses=problem_responses(400, 408, 413, 415, 422, 501, 503, 507),
         tags=["files"],
     )
-    async def upload_file(request: Request) -> Response:
+    async def upload_file(
+        request: Request, options: Annotated[FileOptions, Depends(file_options)]
+    ) -> Response:
         """Store a video (mp4, mov, webm, avi, gif), a stack (TIFF, zip of pictures) or a volume (NIfTI, NRRD,
-        MetaImage, zip of a DICOM series). Its kind is detected from its content. The same bytes have the same id."""
+        MetaImage, zip of a DICOM series). Its kind is detected from its content. Of a file that holds several series
+        or points in time one is taken, and `contents` lists them all. The same bytes with the same options have the
+        same id."""
         async with request_body.open_upload(request) as file:
-            record = await service.files.add(DEFAULT_TENANT, file)
+            record = await service.files.add(DEFAULT_TENANT, file, options)
         return json_response(file_to_json(record), 201)
 
     @api.get(

@@ -5,6 +5,34 @@ from pydantic import BaseModel, Field
 from segserve.types import FileKind
 
 
+class FileContentOut(BaseModel):
+    """One of the things that a file holds: a series, a clip, a scene."""
+
+    series: str = Field(description="its name, which `?series=` takes")
+    description: str = Field(description="the file's own words about it")
+    times: int = Field(description="points in time, of which `?time=` takes one, from 0")
+    frames: int = Field(description="frames or slices at one point in time")
+    width: int
+    height: int
+    taken: bool = Field(description="whether it is what was taken of the file")
+    time: int | None = Field(description="the point in time that was taken")
+    notes: list[str] = Field(description="what is unusual about it, such as the tilt of a gantry")
+
+
+class LeftOutFileOut(BaseModel):
+    """A file in an archive that was left out."""
+
+    name: str
+    reason: str
+
+
+class LeftOutOut(BaseModel):
+    """The files in an archive that were left out: how many, and the first of them."""
+
+    count: int
+    files: list[LeftOutFileOut]
+
+
 class FileOut(BaseModel):
     """A stored file."""
 
@@ -20,3 +48,7 @@ class FileOut(BaseModel):
     spacing: tuple[float, float, float] | None = Field(
         description="spacing of a volume in mm: from slice to slice, row to row, column to column"
     )
+    contents: list[FileContentOut] = Field(
+        description="what the file holds, the first 100; empty for a file that can hold one thing only"
+    )
+    left_out: LeftOutOut

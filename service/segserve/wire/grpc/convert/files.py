@@ -1,6 +1,8 @@
-"""Files as messages."""
+"""Files as messages, and their options from messages."""
 
-from segserve.types import FileRecord
+from segserve.errors import BadInput
+from segserve.files.file_contents import MAX_NAME_CHARS
+from segserve.types import FileContent, FileOptions, FileRecord, LeftOut
 from segserve.v1 import files_pb2
 
 
@@ -13,8 +15,40 @@ def file_to_message(record: FileRecord) -> files_pb2.File:
         width=record.size.width,
         height=record.size.height,
         fps=record.fps,
+        contents=map(content_to_message, record.contents),
+        left_out=left_out_to_message(record.left_out),
     )
     if record.spacing is not None:
         z, y, x = record.spacing
         message.spacing.MergeFrom(files_pb2.Spacing(slice=z, row=y, column=x))
     return message
+
+
+def content_to_message(content: FileContent) -> files_pb2.FileContent:
+    return files_pb2.FileContent(
+        series=content.series,
+        description=content.description,
+        times=content.times,
+        frames=content.count,
+        width=content.size.width,
+        height=content.size.height,
+        taken_time=content.taken_time,
+        notes=content.notes,
+    )
+
+
+def left_out_to_message(left_out: LeftOut) -> files_pb2.LeftOut:
+    files = [files_pb2.LeftOutFile(name=file.name, reason=file.reason) for file in left_out.files]
+    return files_pb2.LeftOut(count=left_out.count, files=files)
+
+
+def file_options_from_message(message: files_pb2.FileOptions) -> FileOptions:
+    """Raises BadInput naming the field at fault."""
+    series = message.series if message.HasField("series") else None
+    if series is not None and not 0 < len(series) <= MAX_NAME_CHARS:
+        raise BadInput(
+            f"The name of the series has {len(series)} characters.",
+            field="options.series",
+            remedy=f"Send 1 to {MAX_NAME_CHARS}, or its number.",
+        )
+    return FileOptions(series, message.time if message.HasField("time") else None)
