@@ -1,0 +1,131 @@
+"""Volumes: detection of the format, and whether NIfTI, NRRD, MetaImage and DICOM files hold all voxels.
+
+These readers look at a file before a native library does. `mutators/native_files.py` lets the libraries read too.
+"""
+
+import gzip
+import struct
+import zlib
+from collections.abc import Iterable
+from functools import partial
+
+from segserve.files.detect_format import detect_format
+from segserve.files.dicom_completeness import check_dicom_complete
+from segserve.files.volume_completeness import check_complete
+from tests.files.dicom_files import ENCAPSULATED_RLE, encode_dicom, encode_element, encode_fragments
+from tests.fuzz.harnesses.harness import Harness, expect_refusals, write_scratch
+
+SHAPE = (4, 3, 2)  # columns, rows, slices
+VALUES = 4 * 3 * 2
+VOXELS = bytes(range(2 * VALUES))
+
+
+def check_volume(file_format: str, data: bytes) -> None:
+    path = write_scratch("volume", data)
+    with expect_refusals():
+        detect_format(path)
+    with expect_refusals():
+        check_complete(path, file_format, VALUES)
+
+
+def check_packed_nifti(data: bytes) -> None:
+    """Pack the mutated volume: a mutated gzip stream would rarely unpack."""
+    check_volume("nifti.gz", gzip.compress(data, 1, mtime=0))
+    check_volume("nifti.gz", data)
+
+
+def check_dicom(data: bytes) -> None:
+    with expect_refusals():
+        check_dicom_complete(write_scratch("slice.dcm", data))
+
+
+def encode_nifti(order: str = "<", datatype: int = 4) -> bytes:
+    head = bytearray(352)
+    struct.pack_into(order + "i", head, 0, 348)
+    struct.pack_into(order + "8h", head, 40, 3, *SHAPE, 1, 1, 1, 1)
+    struct.pack_into(order + "hh", head, 70, datatype, 16)
+    struct.pack_into(order + "8f", head, 76, 1, 0.5, 0.75, 2, 0, 0, 0, 0)
+    struct.pack_into(order + "f", head, 108, 352)
+    head[344:348] = b"n+1\0"
+    return bytes(head) + VOXELS
+
+
+def encode_nifti_2() -> bytes:
+    head = bytearray(544)
+    struct.pack_into("<i8shh", head, 0, 540, b"n+2\0\r\n\x1a\n", 4, 16)
+    struct.pack_into("<8q", head, 16, 3, *SHAPE, 1, 1, 1, 1)
+    struct.pack_into("<8d", head, 104, 1, 0.5, 0.75, 2, 0, 0, 0, 0)
+    struct.pack_into("<q", head, 168, 544)
+    return bytes(head) + VOXELS
+
+
+def nifti_seeds() -> Iterable[bytes]:
+    yield encode_nifti()
+    yield encode_nifti(">")
+    yield encode_nifti_2()
+
+
+def encode_nrrd(encoding: str, voxels: bytes, more: str = "") -> bytes:
+    head = (
+        "NRRD0004\n# comment\ntype: short\ndimension: 3\nsizes: 4 3 2\nspace: left-posterior-superior\n"
+        f"space directions: (0.5,0,0) (0,0.75,0) (0,0,2)\nendian: little\nencoding: {encoding}\n{more}\n"
+    )
+    return head.encode() + voxels
+
+
+def nrrd_seeds() -> Iterable[bytes]:
+    yield encode_nrrd("raw", VOXELS)
+    yield encode_nrrd("raw", b"skipped" + VOXELS, "byte skip: 7\n")
+    yield encode_nrrd("raw", VOXELS, "line skip: 0\nbyte skip: -1\n")
+    yield encode_nrrd("gzip", gzip.compress(VOXELS, 1, mtime=0))
+    yield encode_nrrd("ascii", b" ".join(b"%d" % value for value in range(VALUES)))
+    yield encode_nrrd("hex", VOXELS.hex().encode())
+    yield encode_nrrd("raw", VOXELS).replace(b"\n", b"\r\n")
+
+
+def encode_metaimage(voxels: bytes, more: str = "") -> bytes:
+    head = (
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nOffset = 0 0 0\n"
+        f"ElementSpacing = 0.5 0.75 2\nDimSize = 4 3 2\n{more}ElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    )
+    return head.encode() + voxels
+
+
+def metaimage_seeds() -> Iterable[bytes]:
+    yield encode_metaimage(VOXELS)
+    packed = zlib.compress(VOXELS)
+    yield encode_metaimage(packed, f"CompressedData = True\nCompressedDataSize = {len(packed)}\n")
+    yield encode_metaimage(VOXELS * 2, "ElementNumberOfChannels = 2\n")
+
+
+def dicom_seeds() -> Iterable[bytes]:
+    yield encode_dicom(side=4)
+    segment = bytes([15, *range(16)])  # PackBits: 16 literal bytes
+    header = struct.pack("<16I", 2, 64, 64 + len(segment) + 1, *[0] * 13)
+    frame = header + segment + b"\0" + segment + b"\0"
+    yield encode_dicom(side=4, transfer_syntax=ENCAPSULATED_RLE, pixel_element=encode_fragments(b"", frame))
+    yield encode_dicom(side=4, extra=encode_element(0x10, 0x10, b"PN", b"A^B"))
+    nested = struct.pack("<HH2sHI", 0x10, 0x1002, b"SQ", 0, 0xFFFFFFFF)
+    nested += struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + encode_element(0x10, 0x20, b"LO", b"1 ")
+    nested += struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+    yield encode_dicom(side=4, extra=nested)
+    yield encode_dicom(side=4, transfer_syntax=b"1.2.840.10008.1.2.1.99")
+
+
+NRRD_WORDS = (
+    b"byte skip: ",
+    b"line skip: ",
+    b"encoding: ",
+    b"data file: ",
+    b"sizes: ",
+    b"type: ",
+    b"\r\n\r\n",
+)
+METAIMAGE_WORDS = (b"HeaderSize = ", b"CompressedDataSize = ", b"ElementDataFile = ", b"DimSize = ", b"LOCAL")
+HARNESSES = (
+    Harness("nifti", partial(check_volume, "nifti"), nifti_seeds),
+    Harness("nifti_gz", check_packed_nifti, nifti_seeds),
+    Harness("nrrd", partial(check_volume, "nrrd"), nrrd_seeds, NRRD_WORDS),
+    Harness("metaimage", partial(check_volume, "metaimage"), metaimage_seeds, METAIMAGE_WORDS),
+    Harness("dicom", check_dicom, dicom_seeds, (b"SQ", b"OB", b"UN", b"\xfe\xff\0\xe0", b"\xff\xff\xff\xff")),
+)
