@@ -3,6 +3,7 @@
 # make test-numerics   the numerical tests as on other CPUs: half an hour (ARGS=avx2-1: one setting)
 # make lint    style, types, architecture
 # make test-microsam   the tests against micro-sam, which is heavy: an environment of its own
+# make corpus  every file below a folder through both upload routes, compared with other readers: DIR=folder
 # make soak    two replicas, two workers and 32 annotators, disturbed: twelve minutes
 # make proto   the code generated from proto/
 # make bench   the measurements behind the README's numbers
@@ -18,7 +19,7 @@ DATA ?= data/nuclei
 WORKERS ?= 4
 MICROSAM_TESTS = tests/models/importers/test_micro_sam.py tests/automatic/test_ais_watershed_oracle.py tests/automatic/test_merge_slices_oracle.py
 
-.PHONY: proto serve test test-numerics test-large test-microsam test-clients soak lint format bench train starter unet clean
+.PHONY: proto serve test test-numerics test-large test-microsam test-clients corpus soak lint format bench train starter unet clean
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
@@ -40,6 +41,9 @@ test-clients: $(VENV)/.full
 # What micro-sam computes, in an environment of its own: it brings napari and Qt.
 test-microsam: $(VENV)-microsam/.ready
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV)-microsam/bin/pytest -W default $(MICROSAM_TESTS) $(ARGS)
+
+corpus: $(VENV)/.full
+	$(BIN)/python -m tests.corpus $(DIR) $(ARGS)
 
 soak: $(VENV)/.full
 	$(BIN)/python -m bench load
