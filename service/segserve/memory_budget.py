@@ -5,9 +5,9 @@ import ctypes
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import asynccontextmanager, suppress
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from segserve.errors import Busy, TooLarge
 
@@ -67,8 +67,15 @@ class _Lane:
             granted.set_result(None)
 
 
+class Release(Protocol):
+    """`Release` gives held bytes back, but for `kept_bytes`."""
+
+    def __call__(self, kept_bytes: int = 0) -> None: ...
+
+
 class MemoryBudget:
-    """`MemoryBudget` bounds the memory that pieces of work take together. For one thread: the event loop's.
+    """`MemoryBudget` bounds the memory that pieces of work take together. For one thread: the event loop's. Others
+    use `acquire_from_thread`.
 
     Large and small work have shares of their own, each first come, first served: a large piece waits only for large
     pieces before it, a small one only for small ones.
@@ -91,6 +98,11 @@ class MemoryBudget:
         self._small, self._large = _Lane(small_bytes), _Lane(total_bytes - small_bytes)
         self._max_small_bytes = int(small_bytes * MAX_SMALL_PART)
         self._setting, self._max_wait_s, self._on_refused = setting, max_wait_s, on_refused
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self) -> None:
+        """Remember the running event loop, for `acquire_from_thread`."""
+        self._loop = asyncio.get_running_loop()
 
     @property
     def max_bytes(self) -> int:
@@ -106,8 +118,8 @@ class MemoryBudget:
         """Raise TooLarge where work needs more than `max_bytes`. field: the part of the request at fault."""
         if needed_bytes > self.max_bytes:
             raise TooLarge(
-                f"The image needs {_to_mb(needed_bytes)} MB of memory to be read;"
-                f" {_to_mb(self.max_bytes)} MB may be taken for one image.",
+                f"It needs {_to_mb(needed_bytes)} MB of memory to be read; {_to_mb(self.max_bytes)} MB may be taken"
+                " at once.",
                 field=field,
                 remedy="Scale it down, cut it into parts or save it without interlacing and with fewer bits;"
                 f" or ask the operator to raise {self._setting}.",
@@ -116,22 +128,57 @@ class MemoryBudget:
     def _lane(self, needed_bytes: int) -> _Lane:
         return self._small if needed_bytes <= self._max_small_bytes else self._large
 
-    async def acquire(self, needed_bytes: int, field: str = "file") -> Callable[[], None]:
-        """Take the bytes and return a function that gives them back.
+    async def acquire(self, needed_bytes: int, field: str = "file") -> Release:
+        """Take the bytes and return a function that gives them back, all or some of them.
 
         Raises TooLarge where they are more than `max_bytes`, Busy after `max_wait_s`.
         """
         self.check(needed_bytes, field)
-        lane = self._lane(needed_bytes)
+        lane, held_bytes = self._lane(needed_bytes), needed_bytes
         try:
             await lane.acquire(needed_bytes, self._max_wait_s)
         except TimeoutError:
             if self._on_refused is not None:
                 self._on_refused()
             raise Busy(
-                "Too many images are read at the same time.", remedy="Try again soon.", retry_after_s=10
+                "Too many images and files are read at the same time.",
+                remedy="Try again soon.",
+                retry_after_s=10,
             ) from None
-        return lambda: lane.release(needed_bytes)
+
+        def release(kept_bytes: int = 0) -> None:
+            nonlocal held_bytes
+            lane.release(held_bytes - kept_bytes)
+            held_bytes = kept_bytes
+
+        return release
+
+    def acquire_from_thread(self, needed_bytes: int, field: str = "file") -> "Future[Release]":
+        """Do what `acquire` does, in another thread than the event loop's, once `attach` was called in that.
+
+        The future has a function that gives the bytes back, for any thread. A cancelled future takes nothing.
+        """
+        loop = self._loop
+        assert loop is not None, "attach() was not called"
+        granted: Future[Release] = Future()
+
+        async def acquire() -> None:
+            try:
+                release = await self.acquire(needed_bytes, field)
+            except asyncio.CancelledError:  # the loop is about to end, or `granted` was cancelled
+                granted.cancel()
+            except Exception as error:
+                if granted.set_running_or_notify_cancel():
+                    granted.set_exception(error)
+            else:
+                if granted.set_running_or_notify_cancel():
+                    granted.set_result(release_in_loop(loop, release))
+                else:
+                    release()
+
+        acquiring = asyncio.run_coroutine_threadsafe(acquire(), loop)
+        granted.add_done_callback(lambda _: acquiring.cancel())
+        return granted
 
     @asynccontextmanager
     async def hold(self, needed_bytes: int, field: str = "file") -> AsyncIterator[None]:
@@ -152,10 +199,6 @@ class MemoryBudget:
         release = await self.acquire(needed_bytes)
         loop = asyncio.get_running_loop()
 
-        def release_in_loop(_: object) -> None:
-            with suppress(RuntimeError):  # the loop is closed already
-                loop.call_soon_threadsafe(release)
-
         def run_and_trim() -> T:
             try:
                 return work(*args, **kwargs)
@@ -168,8 +211,23 @@ class MemoryBudget:
         except BaseException:
             release()
             raise
-        running.add_done_callback(release_in_loop)
+        running.add_done_callback(lambda _: call_in_loop(loop, release))
         return await asyncio.wrap_future(running)
+
+
+def release_in_loop(loop: asyncio.AbstractEventLoop, release: Release) -> Release:
+    """Return `release` for any thread."""
+
+    def release_from_thread(kept_bytes: int = 0) -> None:
+        call_in_loop(loop, lambda: release(kept_bytes))
+
+    return release_from_thread
+
+
+def call_in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """Have the loop call the function soon, from any thread. Does nothing where the loop is closed already."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)
 
 
 def _to_mb(count: int) -> str:

@@ -167,8 +167,8 @@ class Settings(BaseSettings):
     image_memory_mb: int = Field(
         default_factory=default_image_memory_mb,
         ge=MIN_IMAGE_MEMORY_MB,
-        description="memory for decoding images, of all together in one process; an image that needs more than"
-        " three quarters of it gets 413; one that waits too long for it gets 503",
+        description="memory for decoding images and reading files, of all together in one process; one that"
+        " needs more than three quarters of it gets 413; one that waits too long for it gets 503",
     )
     max_tiled_megapixels: int = Field(
         1000, ge=1, description="of a large image that is read in bands and kept in tiles; more gets 413"

@@ -8,6 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
+from segserve.types import MB
 from tests.files import sample_files
 from tests.serving import Server
 from tests.wire.responses import accepted_job_id, read_results, wait_until_ended
@@ -143,6 +144,29 @@ def test_a_batch_of_a_folder_of_the_operator(server_with_root: Server, server: S
     assert (answer.status_code, answer.json()["field"]) == (422, "input.root")
     answer = submit(server, {"root": "in"})
     assert (answer.status_code, answer.json()["field"]) == (403, "input.root")
+
+
+def test_no_batch_takes_pictures_that_an_upload_may_not_have(tmp_path: Path) -> None:
+    """SEGSERVE_MAX_IMAGE_MB holds for the entries of a zip and the files of a folder too."""
+    plates = tmp_path / "plates"
+    plates.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
+    large, small = sample_files.encode_png(noise), sample_files.encode_frame(1)
+    assert len(large) > MB
+    for name, content in {"large.png": large, "small.png": small}.items():
+        (plates / name).write_bytes(content)
+    server = Server(tmp_path / "data", max_image_mb="1", batch_roots=json.dumps({"in": str(plates)}))
+    server.wait_ready()
+    path = sample_files.write_zip(tmp_path / "x.zip", {"large.png": large, "small.png": small})
+    for source in ({"file_id": upload(server, path).json()["file_id"]}, {"root": "in"}):
+        job_id = accepted_job_id(submit(server, dict(source)))
+        job = wait_until_ended(server, job_id)
+        assert (job["state"], job["progress"]["failed"]) == ("succeeded", 1)
+        lines = read_results(server, job_id)
+        assert lines[0]["error"]["type"] == "urn:segserve:problem:too_large"
+        assert "SEGSERVE_MAX_IMAGE_MB" in lines[0]["error"]["remedy"]
+        assert "error" not in lines[1]
+    assert server.stop() == 0
 
 
 def test_a_truncated_upload_leaves_nothing(server: Server, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class EncodingService:
         self.read_pool = ThreadPoolExecutor(
             settings.decode_workers, "read"
         )  # apart from clicks: uploads are slow
-        # For all images that this process decodes: uploads, images to encode, images of jobs.
+        # For all that this process and its readers decode: uploads, images to encode, images and files of jobs.
         self.image_memory = MemoryBudget(
             settings.image_memory_mb * MB,
             "SEGSERVE_IMAGE_MEMORY_MB",
@@ -109,6 +109,7 @@ class EncodingService:
 
     async def start(self, *, warm_up: bool = True) -> None:
         """Open what needs opening. Does not wait for the warm-up, which runs in the background."""
+        self.image_memory.attach()
         if self.settings.is_exposed:
             log.warning(f"keys: {NO_KEYS}", host=self.settings.host)
         await self.storage.start()

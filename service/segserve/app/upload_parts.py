@@ -47,6 +47,7 @@ class UploadParts:
             timeout_s=settings.reader_timeout_s,
             memory_mb=settings.reader_memory_mb,
             executor=self._file_pool,
+            memory=base.image_memory,
         )
         self.files = FileLibrary(storage.files, self._file_pool, readers)
         self.image_fetcher = ImageFetcher(

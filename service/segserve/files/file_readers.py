@@ -26,7 +26,6 @@ from segserve.errors import (
     SegserveError,
     StorageFull,
     TooLarge,
-    Unavailable,
     UnsupportedFormat,
 )
 from segserve.files.file_contents import (
@@ -37,9 +36,11 @@ from segserve.files.file_contents import (
     MAX_NOTES,
 )
 from segserve.files.frames import Frames
+from segserve.files.reader_memory import ReaderMemory, stopped_error
 from segserve.files.video_format import DEMUXERS
 from segserve.files.volume_format import DICOM_SERIES, SUFFIX_BY_FORMAT
 from segserve.files.volume_geometry import VolumeGeometry
+from segserve.memory_budget import MemoryBudget
 from segserve.sandbox.confine import Confinement
 from segserve.sandbox.messages import Message
 from segserve.sandbox.sandbox import ProcessDied, ProcessStopped, ProcessTimeout, Sandbox, SandboxedProcess
@@ -63,8 +64,8 @@ T = TypeVar("T")
 
 # The module that runs in the processes.
 READER_MODULE = "segserve.files.reader_process"
-# Address space of a reader until the file's header has told what its pixels need.
-START_MEMORY_BYTES = 768 * MB
+# Address space of a reader until the file's header has told what its pixels need. It is claimed whole.
+START_MEMORY_BYTES = 384 * MB
 # What `volume.py`, `video.py` and the readers of pictures need at most, and refuse beyond `limits`.
 MAX_BYTES_PER_VOXEL = 16
 MAX_BYTES_PER_PIXEL = 64
@@ -174,17 +175,25 @@ class FileReaders:
     timeout_s: time of a call, to which the size of the file adds.
     memory_mb: address space of a process; 0: what `limits` need.
     executor: threads that wait for processes.
+    memory: that the processes together may use, with the pixels that they hand over; None is any.
 
     All methods but `run` block, and may be called from any thread.
     """
 
     def __init__(
-        self, sandbox: Sandbox, limits: FileLimits, *, timeout_s: float, memory_mb: int, executor: Executor
+        self,
+        sandbox: Sandbox,
+        limits: FileLimits,
+        *,
+        timeout_s: float,
+        memory_mb: int,
+        executor: Executor,
+        memory: MemoryBudget | None = None,
     ) -> None:
         self._sandbox, self.limits, self._executor = sandbox, limits, executor
-        self._timeout_s, self._memory_mb = timeout_s, memory_mb
+        self._timeout_s, self._memory_mb, self._memory = timeout_s, memory_mb, memory
         self._lock = threading.Lock()
-        self._open = set[SandboxedProcess]()
+        self._open = set[SandboxedProcess | ReaderMemory]()
         self._killed = False
 
     def group(self) -> "FileReaders":
@@ -195,14 +204,15 @@ class FileReaders:
             timeout_s=self._timeout_s,
             memory_mb=self._memory_mb,
             executor=self._executor,
+            memory=self._memory,
         )
 
     def kill(self) -> None:
         """End all open processes, and open no more. Whoever waits for one gets Unavailable."""
         with self._lock:
             self._killed = True
-            for process in self._open:
-                process.kill()
+            for opened in self._open:
+                opened.kill()
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work`, which uses these readers, in a thread. If the caller is cancelled, the processes are killed."""
@@ -244,7 +254,7 @@ class FileReaders:
 
     def open_frames(self, path: Path, file_format: str, options: FileOptions = FileOptions()) -> Frames:
         """Open a video, a zip of pictures or a TIFF. The caller closes it. Raises as `probe` does."""
-        process = self._open_process(path)
+        process = self.open_process(path)
         try:
             request = self._opening_request("open_frames", file_format, options)
             reply = process.call(FramesReply, request)
@@ -284,18 +294,32 @@ class FileReaders:
 
     @contextmanager
     def _process(self, path: Path) -> "Iterator[FileProcess]":
-        process = self._open_process(path)
+        process = self.open_process(path)
         try:
             yield process
         finally:
             process.close()
 
-    def _open_process(self, path: Path) -> "FileProcess":
+    def open_process(self, path: Path) -> "FileProcess":
+        """Open a process for a file. The caller closes it. Raises TooLarge, Busy, Unavailable, StorageFull."""
         limits = self.limits
         pixel_bytes = max(
             MAX_BYTES_PER_VOXEL * limits.max_voxels, MAX_BYTES_PER_PIXEL * limits.max_frame_pixels
         )
         max_memory_bytes = self._memory_mb * MB or START_MEMORY_BYTES + pixel_bytes
+        memory = ReaderMemory(self._memory)
+        self._remember(memory)
+        try:
+            memory.claim(START_MEMORY_BYTES)
+            process = self._start_process(path, max_memory_bytes, max(limits.max_mb * MB, pixel_bytes))
+        except BaseException:
+            self._forget(memory)
+            raise
+        self._remember(process)
+        timeout_s = self._timeout_s + path.stat().st_size / MIN_BYTES_PER_S
+        return FileProcess(process, memory, timeout_s, self._forget)
+
+    def _start_process(self, path: Path, max_memory_bytes: int, max_file_bytes: int) -> SandboxedProcess:
         with translate_disk_full():
             scratch = tempfile.TemporaryDirectory()
         try:
@@ -304,49 +328,58 @@ class FileReaders:
                 scratch=str(Path(scratch.name).resolve()),
                 start_memory_bytes=START_MEMORY_BYTES,
                 max_memory_bytes=max_memory_bytes,
-                max_file_bytes=max(limits.max_mb * MB, pixel_bytes),
+                max_file_bytes=max_file_bytes,
             )
-            timeout_s = self._timeout_s + path.stat().st_size / MIN_BYTES_PER_S
-            process = self._sandbox.open(confinement, scratch)
+            return self._sandbox.open(confinement, scratch)
         except BaseException:
             scratch.cleanup()
             raise
-        with self._lock:
-            self._open.add(process)
-            if self._killed:
-                process.kill()
-        return FileProcess(process, timeout_s, self._forget)
 
-    def _forget(self, process: SandboxedProcess) -> None:
+    def _remember(self, opened: SandboxedProcess | ReaderMemory) -> None:
         with self._lock:
-            self._open.discard(process)
+            self._open.add(opened)
+            if self._killed:
+                opened.kill()
+
+    def _forget(self, closed: SandboxedProcess | ReaderMemory) -> None:
+        closed.close()
+        with self._lock:
+            self._open.discard(closed)
 
 
 class FileProcess:
     """`FileProcess` calls the process of one file, and raises what it answers.
 
+    memory: what the process uses of the budget.
     timeout_s: time of a call.
-    on_close: called when the process has ended.
+    close: ends a process, gives memory back.
+    has_died: after a call that ended the process.
     """
 
     def __init__(
-        self, process: SandboxedProcess, timeout_s: float, on_close: Callable[[SandboxedProcess], None]
+        self,
+        process: SandboxedProcess,
+        memory: ReaderMemory,
+        timeout_s: float,
+        close: Callable[[SandboxedProcess | ReaderMemory], None],
     ) -> None:
-        self._process, self._timeout_s, self._on_close = process, timeout_s, on_close
+        self._process, self._memory, self._timeout_s, self._close = process, memory, timeout_s, close
+        self.has_died = False
 
-    def call(self, reply_type: type[R], request: Message, pixels: SharedPixels | None = None) -> R:
-        """Return the checked result of a request. pixels: what the process writes to.
+    def call(self, reply_type: type[R], request: Message, descriptor: int | None = None) -> R:
+        """Return the checked result of a request. descriptor: what the process writes to.
 
-        Raises BadInput, TooLarge, UnsupportedFormat, MissingDependency, Unavailable.
+        Raises BadInput, TooLarge, UnsupportedFormat, MissingDependency, Unavailable, Busy.
         """
-        files = [] if pixels is None else [pixels.descriptor]
+        files = [] if descriptor is None else [descriptor]
         timed = {**request, "cpu_s": self._timeout_s}
         # The CPU time ends first, where the file keeps the process busy. Waiting takes longer on a busy machine.
         try:
-            reply = self._process.call(timed, files, timeout_s=2 * self._timeout_s)
+            reply = self._process.call(timed, files, timeout_s=2 * self._timeout_s, on_claim=self._claim)
         except ProcessStopped:
-            raise Unavailable("Reading the file was stopped.") from None
+            raise stopped_error() from None
         except ProcessTimeout:
+            self.has_died = True
             log.warning("a file took too long to read", seconds=round(self._timeout_s))
             raise BadInput(
                 f"The file was not read within {self._timeout_s:.0f} seconds.",
@@ -355,6 +388,7 @@ class FileProcess:
                 " SEGSERVE_READER_TIMEOUT_S.",
             ) from None
         except ProcessDied as death:
+            self.has_died = True
             log.warning("a file ended its reader", signal=death.signal_number)
             raise broken_file_error() from None
         if "error" in reply:
@@ -363,6 +397,10 @@ class FileProcess:
             return reply_type.model_validate(reply.get("result"))
         except ValidationError:
             raise broken_file_error() from None
+
+    def _claim(self, needed_bytes: int) -> None:
+        """Called when the process claims what the file's header says that it needs."""
+        self._memory.claim(START_MEMORY_BYTES + needed_bytes)
 
     def _to_error(self, reply: Message) -> SegserveError:
         if (cause := reply.get("cause")) is not None:
@@ -382,9 +420,14 @@ class FileProcess:
                 return error
         return broken_file_error()
 
+    def end(self, kept_bytes: int) -> None:
+        """End the process. kept_bytes: of the pixels that it has handed over, which `close` gives back."""
+        self._close(self._process)
+        self._memory.reduce(kept_bytes)
+
     def close(self) -> None:
-        self._process.close()
-        self._on_close(self._process)
+        self._close(self._process)
+        self._close(self._memory)
 
 
 class SandboxedFrames:
@@ -396,7 +439,7 @@ class SandboxedFrames:
 
     def read(self, index: int) -> UInt8:
         """Return frame `index` from 0, RGB [H, W, 3]. Raises BadInput, Unavailable."""
-        self._process.call(Reply, {"operation": "read_frame", "index": index}, self._pixels)
+        self._process.call(Reply, {"operation": "read_frame", "index": index}, self._pixels.descriptor)
         return self._pixels.copy()
 
     def close(self) -> None:
@@ -420,8 +463,8 @@ class SandboxedVolume:
             raise broken_file_error()
         pixels = SharedPixels(reply.shape, reply.dtype)
         try:
-            self._process.call(Reply, {"operation": "write_voxels"}, pixels)
-            self._process.close()
+            self._process.call(Reply, {"operation": "write_voxels"}, pixels.descriptor)
+            self._process.end(pixels.size_bytes)
             return pixels.view()
         finally:
             pixels.close()

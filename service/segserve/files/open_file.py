@@ -18,7 +18,8 @@ from segserve.files.zip_archive import PictureArchive
 from segserve.sandbox.confine import allow_memory
 from segserve.types import FileLimits, FileOptions
 
-# Some formats take memory for their pixels as soon as a picture is opened: WebP for two canvases.
+# Some formats take memory for their pixels as soon as a picture is opened: WebP for two canvases. It is used only when
+# a picture is decoded.
 OPENING_BYTES_PER_PIXEL = 8
 
 
@@ -31,7 +32,7 @@ def open_frames(
     """
     if file_format in DEMUXERS:
         return VideoFrames(path, file_format, limits.max_frame_pixels)
-    allow_memory(OPENING_BYTES_PER_PIXEL * limits.max_frame_pixels)
+    allow_memory(OPENING_BYTES_PER_PIXEL * limits.max_frame_pixels, used=0)
     if file_format == "zip":
         return NormalisedFrames(PictureArchive(path, limits.max_mb, limits.max_frame_pixels))
     return NormalisedFrames(TiffStack(path, limits.max_frame_pixels))

@@ -29,6 +29,7 @@ def probe_file(
     if is_volume_format(file_format):
         with open_volume(path, file_format, limits) as volume:
             volume.check_complete()
+            volume.claim_memory()
             geometry = volume.geometry
             x, y, z = geometry.spacing
             return FileRecord(

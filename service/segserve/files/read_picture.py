@@ -4,7 +4,7 @@ from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-from segserve.images.memory_estimate import estimate_read_bytes
+from segserve.images.memory_estimate import RGB_BYTES, estimate_read_bytes
 from segserve.images.orientation import apply_orientation
 from segserve.images.read_image import open_image, select_channels
 from segserve.sandbox.confine import allow_memory
@@ -20,6 +20,8 @@ def read_picture(stream: BinaryIO, page: int, max_pixels: int) -> NDArray[Any]:
     Lets this process take what the picture's header says that it needs. Raises BadInput, TooLarge, MemoryError.
     """
     source = open_image(stream, page, max_pixels, max_pixels)
-    allow_memory(ADDRESS_SPACE_FACTOR * estimate_read_bytes(source, ReadOptions()))
+    # The service has the frame in RGB twice.
+    used = estimate_read_bytes(source, ReadOptions()) + 2 * RGB_BYTES * source.size.height * source.size.width
+    allow_memory(ADDRESS_SPACE_FACTOR * used, used=used)
     pixels = source.read()
     return apply_orientation(select_channels(pixels.values, pixels.has_alpha, None), pixels.orientation)

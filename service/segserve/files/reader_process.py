@@ -10,17 +10,20 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import tifffile
 
 from segserve.errors import BadInput, SegserveError, TooLarge
 from segserve.files.open_file import open_frames, open_volume
 from segserve.files.probe_file import probe_file
-from segserve.sandbox.confine import Confinement, allow_cpu_time, confine
-from segserve.sandbox.messages import Channel, ChannelClosed, Message
+from segserve.files.zip_archive import PictureArchive
+from segserve.sandbox.confine import Confinement, allow_cpu_time, claim_memory_by, confine
+from segserve.sandbox.messages import CLAIM, Channel, ChannelClosed, Message
 from segserve.sandbox.shared_pixels import write_pixels
 from segserve.types import FileLimits, FileOptions
 
@@ -54,6 +57,7 @@ def serve(channel: Channel) -> None:
         missing = confine(Confinement(**first))
         tempfile.tempdir = first["scratch"]
         channel.send({"missing": missing})
+        claim_memory_by(partial(claim_memory, channel))
         reader = FileReader(Path(first["readable"]), stack)
         while True:
             request, files = channel.receive_with_files()
@@ -62,6 +66,12 @@ def serve(channel: Channel) -> None:
                 channel.send({"result": reader.answer(request, files)})
             for file in files:
                 os.close(file)
+
+
+def claim_memory(channel: Channel, size: int) -> None:
+    """Claim bytes from the service, and wait until they are free. The service ends this process to refuse them."""
+    channel.send({CLAIM: size})
+    channel.receive()
 
 
 @contextmanager
@@ -136,4 +146,22 @@ class FileReader:
             case "write_voxels":
                 write_pixels(files[0], self._voxels)
                 return {}
+            case "open_archive":
+                limits = FileLimits(**request["limits"])
+                self._archive = PictureArchive(self._path, limits.max_mb, limits.max_frame_pixels)
+                self._stack.callback(self._archive.close)
+                names = orjson.dumps([encodable(name) for name in self._archive.names])
+                self._names = np.frombuffer(names, np.uint8)
+                return {"names_bytes": self._names.size}
+            case "write_names":
+                write_pixels(files[0], self._names)
+                return {}
+            case "unpack":
+                self._archive.unpack_to(files[0], request["index"], request["max_bytes"])
+                return {}
         raise ValueError(request["operation"])
+
+
+def encodable(name: str) -> str:
+    """Return the name without halves of surrogate pairs, which are no Unicode."""
+    return name.encode(errors="replace").decode()

@@ -20,8 +20,10 @@ from segserve.sandbox.confine import allow_memory
 from segserve.temporary_files import translate_disk_full
 
 UNPACK_CHUNK_BYTES = 1 << 20
-# ITK holds the file's bytes and the voxels at the same time; its types have up to 8 bytes.
-MAX_BYTES_PER_VOXEL = 2 * 8
+# ITK holds the file's bytes and the voxels at the same time; then the voxels are held here and by the service.
+COPIES = 2
+# Its types have up to 8 bytes.
+MAX_BYTES_PER_VOXEL = COPIES * 8
 
 
 def import_simpleitk() -> Any:
@@ -66,7 +68,7 @@ class Volume:
         self._itk = import_simpleitk()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._image: Any = None
-        self._voxels = 0
+        self._voxels = self._voxel_bytes = 0
         self._path, self._format, self._is_complete = path, file_format, False
         try:
             if file_format == DICOM_SERIES:
@@ -108,6 +110,7 @@ class Volume:
             self._reader.ReadImageInformation()
         size = self._reader.GetSize()
         self._voxels = int(np.prod(size, dtype=object))
+        self._voxel_bytes = count_voxel_bytes(self._itk, self._reader)
         if len(size) == 4 and size[3] == 1:  # NIfTI files often have a time axis with one point
             self._reader.SetExtractSize([*size[:3], 0])
             size = size[:3]
@@ -138,6 +141,7 @@ class Volume:
                 header_reader.ReadImageInformation()
             voxels = int(np.prod(header_reader.GetSize(), dtype=object))
             self._voxels += voxels * header_reader.GetNumberOfComponents()
+            self._voxel_bytes = max(self._voxel_bytes, count_voxel_bytes(self._itk, header_reader))
             if self._voxels > max_voxels:
                 raise TooLarge(
                     f"The series has over {max_voxels} voxels.", field="file", remedy="Send a part of it."
@@ -147,10 +151,15 @@ class Volume:
         """Return the SimpleITK.Image. Raises BadInput, and MemoryError."""
         if self._image is None:
             self.check_complete()
-            allow_memory(MAX_BYTES_PER_VOXEL * self._voxels)
+            self.claim_memory()
             with wrap_itk_errors():
                 self._image = self._reader.Execute()
         return self._image
+
+    def claim_memory(self) -> None:
+        """Let this process take what the voxels need. Called for an upload too, so that none is stored that no job
+        could read."""
+        allow_memory(MAX_BYTES_PER_VOXEL * self._voxels, used=COPIES * self._voxel_bytes * self._voxels)
 
     def check_complete(self) -> None:
         """Check that all voxels are in the file, which is read once for that. Raises BadInput where it ends early."""
@@ -172,6 +181,16 @@ class Volume:
     def close(self) -> None:
         if self._folder is not None:
             self._folder.cleanup()
+
+
+def count_voxel_bytes(itk: Any, reader: Any) -> int:
+    """Return the bytes of a voxel, by the header that an ITK reader has read; 8 where the type is an unusual one."""
+    small = {
+        1: (itk.sitkUInt8, itk.sitkInt8),
+        2: (itk.sitkUInt16, itk.sitkInt16),
+        4: (itk.sitkUInt32, itk.sitkInt32, itk.sitkFloat32),
+    }
+    return next((size for size, kinds in small.items() if reader.GetPixelID() in kinds), 8)
 
 
 def unpack_zip(path: Path, folder: Path, max_mb: int) -> None:

@@ -4,6 +4,7 @@ Pictures are unpacked part by part, never whole in memory, and no name in the zi
 """
 
 import io
+import os
 import re
 import tempfile
 import zipfile
@@ -167,17 +168,43 @@ class PictureArchive:
 
     def unpack(self, index: int) -> BinaryIO:
         """Return picture `index` from 0 as a file at its beginning, which the caller closes. Raises BadInput."""
-        info = self._infos[index]
         unpacked = cast(BinaryIO, tempfile.SpooledTemporaryFile(SPOOL_BYTES))  # noqa: SIM115
         try:
-            with self._wrap_errors(info), translate_disk_full(), self._zip.open(info) as entry:
-                while chunk := entry.read(COPY_CHUNK_BYTES):
+            for chunk in self._read_chunks(self._infos[index]):
+                with translate_disk_full():
                     unpacked.write(chunk)
             unpacked.seek(0)
         except BaseException:
             unpacked.close()
             raise
         return unpacked
+
+    def unpack_to(self, descriptor: int, index: int, max_bytes: int) -> None:
+        """Write picture `index` from 0 to a file. Raises BadInput, TooLarge where it has more than `max_bytes`."""
+        info = self._infos[index]
+        if info.file_size > max_bytes:
+            raise TooLarge(
+                f"{info.filename[:100]!r} has {info.file_size // MB} MB; the limit is {max_bytes // MB} MB.",
+                field="file",
+                remedy="Send it smaller, or ask the operator to raise SEGSERVE_MAX_IMAGE_MB.",
+            )
+        for chunk in self._read_chunks(info):
+            left = memoryview(chunk)
+            with translate_disk_full():
+                while left:
+                    left = left[os.write(descriptor, left) :]
+
+    def _read_chunks(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
+        """Yield the bytes of an entry, which has no more of them than it states. Raises BadInput."""
+        with self._wrap_errors(info):
+            entry = self._zip.open(info)
+        with entry:
+            while True:
+                with self._wrap_errors(info):
+                    chunk = entry.read(COPY_CHUNK_BYTES)
+                if not chunk:
+                    return
+                yield chunk
 
     def picture_size(self, index: int) -> Size:
         """Return the size of picture `index`, of which only the header is unpacked. Raises BadInput, TooLarge."""

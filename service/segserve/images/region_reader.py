@@ -17,8 +17,8 @@ from segserve.memory_budget import MemoryBudget
 from segserve.store.image_store import ImageStore
 from segserve.types import ImageRecord, ReadOptions, Region, Size, TilePyramid, UInt8
 
-# Larger image files are kept on disk instead of in memory while they are decoded.
-SPOOL_BYTES = 64 << 20
+# Larger image files are kept on disk instead of in memory while they wait and are decoded.
+SPOOL_BYTES = 4 << 20
 # Tiles downloaded and decoded at the same time for one region.
 MAX_CONCURRENT_FETCHES = 8
 # `min_side` that forbids any reduction.

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,16 @@ class Confinement:
 
 # The address space that this process began with, in bytes; None in a process that is not confined.
 _start_memory_bytes: int | None = None
+# Asks the service for memory and returns when it is granted; None in a process that asks nobody.
+_claim_memory: Callable[[int], None] | None = None
+# The most that was claimed: a process keeps it.
+_claimed_bytes = 0
+
+
+def claim_memory_by(claim: Callable[[int], None]) -> None:
+    """Have `allow_memory` call `claim` with the bytes that this process will use."""
+    global _claim_memory
+    _claim_memory = claim
 
 
 def die_with(parent: int) -> None:
@@ -95,11 +106,18 @@ def drop_capabilities(libc: ctypes.CDLL) -> None:
     libc.capset(header, (ctypes.c_uint32 * 6)())
 
 
-def allow_memory(size: int) -> None:
+def allow_memory(size: int, *, used: int | None = None) -> None:
     """Let this process take `size` bytes of address space on top of those it began with, up to its maximum.
+
+    used: bytes of them that are used at the same time; None: all. The process first claims these from the service,
+    and waits until they are free there.
 
     What it was allowed before it keeps. Does nothing in a process that is not confined.
     """
+    global _claimed_bytes
+    if _claim_memory is not None and (claimed := size if used is None else used) > _claimed_bytes:
+        _claim_memory(claimed)
+        _claimed_bytes = claimed
     if _start_memory_bytes is not None:
         before, most = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (max(before, min(_start_memory_bytes + size, most)), most))

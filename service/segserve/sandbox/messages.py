@@ -13,6 +13,9 @@ Message: TypeAlias = dict[str, Any]
 MAX_MESSAGE_BYTES = 1 << 18
 MAX_FILES = 2
 _LENGTH = struct.Struct("!I")
+# A process that needs more memory sends {CLAIM: bytes} before its reply, and waits for {GRANTED: bytes}.
+CLAIM, GRANTED = "claim", "granted"
+MAX_CLAIM_BYTES = 1 << 50
 
 
 class ChannelClosed(Exception):

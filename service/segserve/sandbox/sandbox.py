@@ -16,7 +16,7 @@ import structlog
 from segserve.errors import Unavailable
 from segserve.sandbox.confine import Confinement
 from segserve.sandbox.fork_server import STATUS
-from segserve.sandbox.messages import Channel, ChannelClosed, Message
+from segserve.sandbox.messages import CLAIM, GRANTED, MAX_CLAIM_BYTES, Channel, ChannelClosed, Message
 
 # Until the fork server has imported its libraries and a process is confined. On a busy machine this takes seconds.
 START_TIMEOUT_S = 60.0
@@ -175,6 +175,16 @@ def fork(control: socket.socket) -> tuple[socket.socket, socket.socket]:
     return channel, status
 
 
+def read_claim(message: Message) -> int | None:
+    """Return the bytes that a message claims; None where it is none that claims. Raises ChannelClosed."""
+    claimed = message.get(CLAIM)
+    if claimed is None:
+        return None
+    if type(claimed) is not int or not 0 <= claimed <= MAX_CLAIM_BYTES:
+        raise ChannelClosed
+    return claimed
+
+
 class SandboxedProcess:
     """`SandboxedProcess` is a process of a `Sandbox`. One thread calls it; any thread may kill it."""
 
@@ -188,15 +198,33 @@ class SandboxedProcess:
         self._channel, self._status, self._scratch, self._on_close = channel, status, scratch, on_close
         self._killed = self._busy = False
 
-    def call(self, request: Message, files: Sequence[int] = (), *, timeout_s: float) -> Message:
+    def call(
+        self,
+        request: Message,
+        files: Sequence[int] = (),
+        *,
+        timeout_s: float,
+        on_claim: Callable[[int], None] | None = None,
+    ) -> Message:
         """Send a request and return the reply, which nobody has checked. After an exception the process is dead.
+
+        on_claim: called with the bytes of memory that the process will use; it returns when they are free, and may
+        raise to refuse them. None grants them all.
 
         Raises ProcessStopped, ProcessTimeout, ProcessDied.
         """
         try:
             self._busy = True
             self._channel.send(request, files)
-            reply = self._channel.receive(time.monotonic() + timeout_s)
+            deadline = time.monotonic() + timeout_s
+            reply = self._channel.receive(deadline)
+            while (claimed := read_claim(reply)) is not None:
+                asked_at = time.monotonic()
+                if on_claim is not None:
+                    on_claim(claimed)
+                deadline += time.monotonic() - asked_at  # the process does not work while it waits
+                self._channel.send({GRANTED: claimed})
+                reply = self._channel.receive(deadline)
             self._busy = False
             return reply
         except TimeoutError:

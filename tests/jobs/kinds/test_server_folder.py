@@ -35,7 +35,11 @@ def list_pictures(root: Path, folder: str = "") -> list[str]:
 
 
 def read_file(root: Path, path: str) -> bytes | None:
-    return asyncio.run(ServerFolder(root).get(path))
+    async def read() -> bytes | None:
+        parts = await ServerFolder(root).stream(path)
+        return None if parts is None else b"".join([part async for part in parts])
+
+    return asyncio.run(read())
 
 
 def test_files_are_listed_and_no_link_to_a_folder_is_followed(root: Path) -> None:

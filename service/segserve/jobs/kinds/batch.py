@@ -107,7 +107,8 @@ class OpenBatchJob:
         async with self._semaphore:
             stop.raise_if_set()
             try:
-                line["image_id"] = image_id = await self._images.store_image(index)
+                image_id = await retry_while_busy(lambda: self._images.store_image(index), stop)
+                line["image_id"] = image_id
                 item = self._make_item(image_id, name)
                 return {**line, **await retry_while_busy(lambda: self._operation(item), stop)}
             except (Unavailable, JobStopped):

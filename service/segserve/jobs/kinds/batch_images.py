@@ -4,24 +4,29 @@ Each picture is stored as an image when its turn comes, so that its embedding se
 """
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
-from io import BytesIO
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict
 
 from segserve.errors import BadInput, NotAllowed, TooLarge
 from segserve.files.file_library import FileLibrary
-from segserve.files.zip_archive import PICTURE_SUFFIXES, PictureArchive, natural_sort_key
+from segserve.files.file_readers import FileReaders
+from segserve.files.sandboxed_archive import SandboxedArchive
+from segserve.files.zip_archive import PICTURE_SUFFIXES, natural_sort_key
 from segserve.images.image_library import ImageLibrary
 from segserve.jobs.kinds.server_folder import ServerFolder
 from segserve.store.object_store import ObjectStore, open_store
-from segserve.types import FileRecord, ReadOptions
+from segserve.temporary_files import translate_disk_full
+from segserve.types import MB, FileRecord, ReadOptions
 
 # Images of one batch: their list is part of the stored request.
 MAX_IMAGES = 100_000
+# Larger pictures of a root are copied to disk, smaller ones to memory.
+SPOOL_BYTES = 1 << 20
 
 
 class BatchImages(Protocol):
@@ -58,39 +63,44 @@ class UploadedImages:
 
 
 class ZippedImages:
-    """The pictures of an uploaded zip."""
+    """The pictures of an uploaded zip. A sandboxed process reads the zip; the pictures are decoded like uploads."""
 
     def __init__(
-        self, tenant: str, archive: PictureArchive, library: ImageLibrary, resources: AsyncExitStack
+        self,
+        tenant: str,
+        archive: SandboxedArchive,
+        readers: FileReaders,
+        library: ImageLibrary,
+        resources: AsyncExitStack,
     ) -> None:
-        self._tenant, self._archive, self._library, self._resources = tenant, archive, library, resources
+        self._tenant, self._archive, self._readers, self._library = tenant, archive, readers, library
+        self._resources = resources
         self._names = archive.names
-        self.count = archive.count
+        self.count = len(archive.names)
         self._read_lock = asyncio.Lock()
 
     @classmethod
     async def open(
-        cls, tenant: str, file_id: str, files: FileLibrary, library: ImageLibrary
+        cls, tenant: str, file_id: str, files: FileLibrary, library: ImageLibrary, max_picture_bytes: int
     ) -> "ZippedImages":
-        """Open an uploaded zip. Raises FileNotFound, BadInput if it is not a zip of pictures."""
-        resources = AsyncExitStack()
+        """Open an uploaded zip. Raises FileNotFound, BadInput if it is not a zip of pictures, TooLarge, Unavailable."""
+        resources, readers = AsyncExitStack(), files.readers.group()
         record, path = await resources.enter_async_context(files.local_copy(tenant, file_id))
         try:
             check_zip(record)
-            limits = files.readers.limits
-            archive = await asyncio.to_thread(PictureArchive, path, limits.max_mb, limits.max_frame_pixels)
+            archive = await readers.run(SandboxedArchive, readers, path, max_picture_bytes)
         except BaseException:
             await resources.aclose()
             raise
         resources.callback(archive.close)
-        return cls(tenant, archive, library, resources)
+        return cls(tenant, archive, readers, library, resources)
 
     def get_name(self, index: int) -> str:
         return self._names[index]
 
     async def store_image(self, index: int) -> str:
         async with self._read_lock:  # a zip has one reader at a time
-            content = await asyncio.to_thread(self._archive.unpack, index)
+            content = await self._readers.run(self._archive.unpack, index)
         with content:
             return (await self._library.add(self._tenant, content, ReadOptions())).image_id
 
@@ -173,24 +183,46 @@ class ServerRoots:
 
 
 class ServerFolderImages:
-    """The pictures of a root. paths: inside the root, as they were listed when the job was submitted."""
+    """The pictures of a root.
+
+    paths: inside the root, as they were listed when the job was submitted.
+    max_picture_bytes: limit for a picture.
+    """
 
     def __init__(
-        self, tenant: str, store: ObjectStore | ServerFolder, paths: list[str], library: ImageLibrary
+        self,
+        tenant: str,
+        store: ObjectStore | ServerFolder,
+        paths: list[str],
+        library: ImageLibrary,
+        max_picture_bytes: int,
     ) -> None:
         self._tenant, self._store, self._paths, self._library = tenant, store, paths, library
+        self._max_picture_bytes = max_picture_bytes
         self.count = len(paths)
 
     def get_name(self, index: int) -> str:
         return self._paths[index]
 
     async def store_image(self, index: int) -> str:
-        content = await self._store.get(self._paths[index])
-        if content is None:
+        parts = await self._store.stream(self._paths[index])
+        if parts is None:
             raise BadInput(
                 "The file is no longer there.", field="input.folder", remedy="Put it back and try again."
             )
-        return (await self._library.add(self._tenant, BytesIO(content), ReadOptions())).image_id
+        # A copy: the file may change while it is read, and is not held in memory.
+        with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
+            left_bytes = self._max_picture_bytes
+            async with aclosing(cast(AsyncGenerator[bytes], parts)):
+                async for part in parts:
+                    if (left_bytes := left_bytes - len(part)) < 0:
+                        raise TooLarge(
+                            f"The file has over {self._max_picture_bytes // MB} MB.",
+                            field="input.folder",
+                            remedy="Make it smaller, or ask the operator to raise SEGSERVE_MAX_IMAGE_MB.",
+                        )
+                    spool.write(part)
+            return (await self._library.add(self._tenant, cast(BinaryIO, spool), ReadOptions())).image_id
 
     async def close(self) -> None: ...
 
@@ -211,16 +243,20 @@ class BatchSource(BaseModel):
 
 
 class BatchSources:
-    """`BatchSources` opens the images of stored sources."""
+    """`BatchSources` opens the images of stored sources. max_picture_bytes: limit for a picture of a zip or a root."""
 
-    def __init__(self, library: ImageLibrary, files: FileLibrary, roots: ServerRoots) -> None:
+    def __init__(
+        self, library: ImageLibrary, files: FileLibrary, roots: ServerRoots, max_picture_bytes: int
+    ) -> None:
         self._library, self._files, self._roots = library, files, roots
+        self._max_picture_bytes = max_picture_bytes
 
     async def open(self, tenant: str, source: BatchSource) -> BatchImages:
-        """Raises FileNotFound, BadInput, NotAllowed."""
+        """Raises FileNotFound, BadInput, NotAllowed, TooLarge, Unavailable."""
+        max_bytes = self._max_picture_bytes
         if source.file_id is not None:
-            return await ZippedImages.open(tenant, source.file_id, self._files, self._library)
+            return await ZippedImages.open(tenant, source.file_id, self._files, self._library, max_bytes)
         if source.root is not None:
             store = await asyncio.to_thread(self._roots.open_root, source.root)
-            return ServerFolderImages(tenant, store, source.paths, self._library)
+            return ServerFolderImages(tenant, store, source.paths, self._library, max_bytes)
         return UploadedImages(source.image_ids, source.names)

@@ -7,10 +7,12 @@ Anybody who may write into the folder may put symbolic links there. Nothing outs
 import asyncio
 import os
 import stat
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import BinaryIO
 
 from segserve.errors import BadInput, NotAllowed
-from segserve.store.object_store import StoredObject, translate_store_errors
+from segserve.store.object_store import READ_CHUNK_BYTES, StoredObject, translate_store_errors
 
 
 class ServerFolder:
@@ -19,11 +21,20 @@ class ServerFolder:
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
 
-    async def get(self, path: str) -> bytes | None:
-        """Return the content of a file; None if it is gone. Raises NotAllowed, BadInput, Unavailable."""
-        return await asyncio.to_thread(self._get, path)
+    async def stream(self, path: str) -> AsyncIterator[bytes] | None:
+        """Return an iterator over the parts of a file; None if it is gone. Raises NotAllowed, BadInput, Unavailable."""
+        file = await asyncio.to_thread(self._open, path)
+        if file is None:
+            return None
 
-    def _get(self, path: str) -> bytes | None:
+        async def parts() -> AsyncIterator[bytes]:
+            with file, translate_store_errors("it was read"):
+                while part := await asyncio.to_thread(file.read, READ_CHUNK_BYTES):
+                    yield part
+
+        return parts()
+
+    def _open(self, path: str) -> BinaryIO | None:
         try:
             # O_NONBLOCK: opening a pipe must not wait for its writer.
             descriptor = os.open(self._root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -31,13 +42,18 @@ class ServerFolder:
             return None
         except OSError as error:
             raise not_allowed_error(f"The file cannot be opened: {error.strerror}.") from None
-        with translate_store_errors("it was read"), os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise not_allowed_error("It is not a regular file.")
-            if not self._is_inside(path, status):
-                raise not_allowed_error("It is a link that leads out of the root.")
-            return file.read()
+        file = os.fdopen(descriptor, "rb")
+        try:
+            with translate_store_errors("it was read"):
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise not_allowed_error("It is not a regular file.")
+                if not self._is_inside(path, status):
+                    raise not_allowed_error("It is a link that leads out of the root.")
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     def _is_inside(self, path: str, opened: os.stat_result) -> bool:
         """Return whether the opened file lies inside the root.

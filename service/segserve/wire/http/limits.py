@@ -14,8 +14,8 @@ SPARE_CONNECTIONS = 32
 MULTIPART_OVERHEAD_BYTES = 1 << 20
 # Larger JSON and larger messages of gRPC are checked in a thread, so that they do not hold up the event loop.
 MAX_EVENT_LOOP_JSON_BYTES = 16 << 10
-# Larger uploads go from memory to a temporary file.
-SPOOL_BYTES = 8 << 20
+# Larger uploads go from memory to a temporary file: hundreds may come in at the same time.
+SPOOL_BYTES = 1 << 20
 
 
 def upload_limits(settings: Settings) -> dict[str, int]:

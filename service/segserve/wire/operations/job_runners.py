@@ -20,14 +20,16 @@ from segserve.jobs.kinds.sam2_memory_engine import Sam2MemoryEngine
 from segserve.jobs.kinds.volume_merging import VolumeMergeRunner, VolumeRunner
 from segserve.masks.label_map import Labels
 from segserve.models.promptable_model import PromptableModel
-from segserve.types import Prompt, Size, UInt8
+from segserve.types import MB, Prompt, Size, UInt8
 from segserve.wire.operations.batch_image import create_image_operations
 from segserve.wire.schemas.prompts import BasePromptIn
 
 
 def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
     """The runner of each kind of job."""
-    sources = BatchSources(service.images, service.files, service.batch_roots)
+    settings = service.settings
+    max_picture_bytes = settings.max_image_mb * MB
+    sources = BatchSources(service.images, service.files, service.batch_roots, max_picture_bytes)
 
     async def open_slices(job: Job, request: AutomaticJobRequest) -> SliceReader:
         return await SliceReader.open(service.files, job.tenant, request.view)
@@ -44,7 +46,6 @@ def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
             label_by_ais, model, image.embedding, image.size, request.params, timings
         )
 
-    settings = service.settings
     threads = settings.encode_threads
     projection = ProjectionEngine(
         service.registry,
