@@ -30,12 +30,12 @@ RUN apt-get update && apt-get install --yes --no-install-recommends python3 && r
     && useradd --uid 10001 --user-group --no-create-home --home-dir /data segserve \
     && install --directory --owner segserve --group segserve --mode 700 /data
 COPY --from=gpu-environment /opt/segserve /opt/segserve
-ENV PATH=/opt/segserve/bin:$PATH PYTHONUNBUFFERED=1 SEGSERVE_DATA_DIR=/data SEGSERVE_DEVICE=cuda
+ENV PATH=/opt/segserve/bin:$PATH PYTHONUNBUFFERED=1 SEGSERVE_DATA_DIR=/data SEGSERVE_DEVICE=cuda SEGSERVE_OPERATOR_PORT=8002
 USER 10001:10001
 VOLUME /data
-EXPOSE 8000 8001 8010 8011 8012
+EXPOSE 8000 8001 8002 8010 8011 8012
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8002/livez', timeout=4)"]
 ENTRYPOINT ["segserve"]
 CMD ["serve", "--host", "0.0.0.0"]
 
@@ -51,11 +51,11 @@ FROM python:3.11-slim-bookworm AS cpu
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data segserve \
     && install --directory --owner segserve --group segserve --mode 700 /data
 COPY --from=cpu-environment /opt/segserve /opt/segserve
-ENV PATH=/opt/segserve/bin:$PATH PYTHONUNBUFFERED=1 SEGSERVE_DATA_DIR=/data
+ENV PATH=/opt/segserve/bin:$PATH PYTHONUNBUFFERED=1 SEGSERVE_DATA_DIR=/data SEGSERVE_OPERATOR_PORT=8002
 USER 10001:10001
 VOLUME /data
-EXPOSE 8000 8001 8010 8011 8012
+EXPOSE 8000 8001 8002 8010 8011 8012
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8002/livez', timeout=4)"]
 ENTRYPOINT ["segserve"]
 CMD ["serve", "--host", "0.0.0.0"]

@@ -100,6 +100,17 @@ class Server(Process):
         prompt = {"points": [[x, y]], "labels": [1]}
         return self.client.post("/v1/segment", json={"image_id": image_id, "prompts": [prompt], **body})
 
+    def find_address(self, pattern: str) -> str:
+        """Return what a group of the pattern matches in the output: an address that it prints."""
+        match = re.search(pattern, self.log.read_text())
+        assert match, self.log.read_text()
+        return match[1]
+
+    def client_from(self, address: str) -> httpx.Client:
+        """A client that connects from this address of loopback, which counts as another client than our own."""
+        transport = httpx.HTTPTransport(local_address=address)
+        return httpx.Client(base_url=self.url, transport=transport, timeout=60)
+
 
 class Worker(Process):
     """A job worker. url: of its metrics."""

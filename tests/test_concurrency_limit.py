@@ -34,3 +34,32 @@ def test_a_smaller_limit_holds_for_those_who_come_after() -> None:
     with limit.slot():
         assert limit.refusal() is not None
     assert limit.refusal() is None
+
+
+def test_one_client_gets_its_share_and_others_get_the_rest() -> None:
+    refusals: list[str] = []
+    limit = ConcurrencyLimit(
+        4,
+        "Four run.",
+        max_client_slots=2,
+        on_refused=lambda: refusals.append("all"),
+        on_client_refused=lambda: refusals.append("client"),
+    )
+    limit.acquire(2, "a")
+    with pytest.raises(Busy, match="Four run from one address"):
+        limit.acquire(1, "a")
+    limit.acquire(1, "b")
+    limit.acquire(1)  # of nobody in particular
+    with pytest.raises(Busy, match=r"Four run\."):
+        limit.acquire(1, "c")
+    assert refusals == ["client", "all"]
+    limit.release(2, "a")
+    with limit.slot(client="a"), limit.slot(client="a"):
+        assert limit.refusal(client="a") is not None
+
+
+def test_a_client_that_holds_nothing_may_take_more_than_its_share_at_once() -> None:
+    limit = ConcurrencyLimit(4, "Four run.", max_client_slots=1)
+    with limit.slot(3, "a"):
+        assert limit.refusal(client="a") is not None
+        assert limit.refusal(client="b") is None

@@ -1,5 +1,6 @@
 """Admission control: a limit on how much work is accepted at the same time. Work beyond it is refused with Busy."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,9 +12,14 @@ class ConcurrencyLimit:
 
     It never lets a caller wait. For one thread: the event loop's.
 
+    Work may name the client that it is for. No client holds more than `max_client_slots`, so that one alone cannot keep
+    the others out. A client that holds none may always take what is free.
+
     max_slots: how many slots there are. May be changed at any time; slots already held stay held.
     message, remedy, retry_after_s: of the Busy error that a caller gets when no slot is free.
+    max_client_slots: how many of them one client may hold; None is all. May be changed at any time.
     on_refused: called once for each refusal, to count it in a metric.
+    on_client_refused: the same, for refusals because of the client's share.
     """
 
     def __init__(
@@ -23,36 +29,55 @@ class ConcurrencyLimit:
         *,
         remedy: str = "Try again soon.",
         retry_after_s: int = 5,
-        on_refused: Callable[[], None] | None = None,
+        max_client_slots: int | None = None,
+        on_refused: Callable[[], None] = lambda: None,
+        on_client_refused: Callable[[], None] = lambda: None,
     ) -> None:
-        self.max_slots = max_slots
+        self.max_slots, self.max_client_slots = max_slots, max_client_slots
         self._message, self._remedy, self._retry_after_s = message, remedy, retry_after_s
-        self._on_refused = on_refused
+        self._on_refused, self._on_client_refused = on_refused, on_client_refused
         self._held = 0
+        self._held_by_client: Counter[str] = Counter()
 
-    def refusal(self, slots: int = 1) -> Busy | None:
-        """Return the error for a caller who needs slots now, and count it. None if so many are free."""
-        if self._held + slots <= self.max_slots:
-            return None
-        if self._on_refused is not None:
+    def refusal(self, slots: int = 1, client: str | None = None) -> Busy | None:
+        """Return the error for a caller who needs slots now, and count it. None if so many are free.
+
+        client: whom the work is for; None is nobody in particular, who has no share.
+        """
+        if self._held + slots > self.max_slots:
             self._on_refused()
-        return Busy(self._message, remedy=self._remedy, retry_after_s=self._retry_after_s)
+            return Busy(self._message, remedy=self._remedy, retry_after_s=self._retry_after_s)
+        held = 0 if client is None else self._held_by_client[client]
+        if held and self.max_client_slots is not None and held + slots > self.max_client_slots:
+            self._on_client_refused()
+            return Busy(
+                f"{self._message[:-1]} from one address.",
+                remedy="Wait for earlier answers, or ask the operator to raise SEGSERVE_MAX_CLIENT_SHARE.",
+                retry_after_s=self._retry_after_s,
+            )
+        return None
 
-    def acquire(self, slots: int = 1) -> None:
+    def acquire(self, slots: int = 1, client: str | None = None) -> None:
         """Take slots. Raises Busy if not so many are free."""
-        if (refusal := self.refusal(slots)) is not None:
+        if (refusal := self.refusal(slots, client)) is not None:
             raise refusal
         self._held += slots
+        if client is not None:
+            self._held_by_client[client] += slots
 
-    def release(self, slots: int = 1) -> None:
-        """Give back slots that `acquire` took."""
+    def release(self, slots: int = 1, client: str | None = None) -> None:
+        """Give back slots that `acquire` took for this client."""
         self._held -= slots
+        if client is not None:
+            self._held_by_client[client] -= slots
+            if not self._held_by_client[client]:
+                del self._held_by_client[client]
 
     @contextmanager
-    def slot(self, slots: int = 1) -> Iterator[None]:
+    def slot(self, slots: int = 1, client: str | None = None) -> Iterator[None]:
         """Hold slots while the block runs. Raises Busy if not so many are free."""
-        self.acquire(slots)
+        self.acquire(slots, client)
         try:
             yield
         finally:
-            self.release(slots)
+            self.release(slots, client)

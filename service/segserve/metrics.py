@@ -34,6 +34,7 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         self.requests = RequestMetrics(self._registry)
+        self.connections = ConnectionMetrics(self._registry)
         self.clicks = ClickMetrics(self._registry)
         self.caches = CacheMetrics(self._registry)
         self.encoding = EncodingMetrics(self._registry)
@@ -89,6 +90,27 @@ class RequestMetrics:
 
     def count_rejection(self, reason: str) -> None:
         self._rejections.labels(reason).inc()
+
+
+class ConnectionMetrics:
+    """HTTP connections, by port (rest, operators, grpc)."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._open = Gauge("segserve_connections", "Open connections, by port", ["port"], registry=registry)
+        self._shed = Counter(
+            "segserve_connections_shed_total",
+            "Connections closed to make room for new ones, by what they did: idle, or sending headers or body slowly",
+            ["phase"],
+            registry=registry,
+        )
+        for phase in ("idle", "headers", "body"):
+            self._shed.labels(phase)
+
+    def set_open(self, port: str, count: int) -> None:
+        self._open.labels(port).set(count)
+
+    def count_shed(self, phase: str) -> None:
+        self._shed.labels(phase).inc()
 
 
 class ClickMetrics:

@@ -6,7 +6,7 @@ Precedence: command line > environment variable (SEGSERVE_...) > default.
 import json
 import os
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,13 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port of REST; 0 takes a free one")
     grpc_port: int | None = Field(
         None, ge=0, le=65535, description="port of gRPC; 0 takes a free one; unset: no gRPC"
+    )
+    operator_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port of its own for /livez, /readyz and /metrics, which REST answers too; 0 takes a free one;"
+        " unset: none",
     )
     allowed_hosts: tuple[str, ...] = Field(
         (),
@@ -191,8 +198,28 @@ class Settings(BaseSettings):
         0, ge=0, description="address space of the process that reads a file, in MB; 0: what the limits need"
     )
     max_request_mb: int = Field(32, ge=1, description="size of a JSON body, in MB; more gets 413")
-    max_in_flight: int = Field(256, ge=1, description="requests to /v1 at the same time; more get 503")
+    max_clicks: int = Field(
+        256,
+        ge=1,
+        description="requests to /v1/segment at the same time; more get 503, as with the next three",
+    )
+    max_uploads: int = Field(64, ge=1, description="uploads of images and files at the same time")
+    max_watchers: int = Field(
+        512, ge=1, description="clients that follow a job or read its results at the same time"
+    )
+    max_in_flight: int = Field(256, ge=1, description="other requests to /v1 at the same time")
     max_connections: int = Field(768, ge=1, description="open REST connections; more get 503 and are closed")
+    max_client_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of the last five that one client may hold, which is an address, or a /64 of IPv6",
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (),
+        description="addresses of proxies whose header X-Forwarded-For names the client;"
+        " they may hold all connections",
+    )
     header_timeout_s: float = Field(10.0, gt=0, description="until a request's headers must be complete")
     body_timeout_s: float = Field(
         20.0, gt=0, description="how long a client may send nothing of a body, or read nothing of an answer"

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from segserve.current_client import current_client
 from segserve.decode import click_limit as module
 from segserve.decode.click_limit import MAX_SLOTS_PER_THREAD, MIN_SLOTS_PER_THREAD, ClickLimit
 from segserve.errors import Busy
@@ -72,3 +73,19 @@ def test_a_refusal_says_when_to_try_again_and_is_counted() -> None:
     assert refusal is not None
     assert refusal.retry_after_s > 0
     assert 'segserve_rejections_total{reason="decode_queue"} 1.0' in metrics.expose().decode()
+
+
+def test_one_client_leaves_a_slot_for_each_thread(clock: Clock) -> None:
+    """Also once the limit has shrunk."""
+    limit = ClickLimit(4, 0.03, Metrics())
+    for size in (MAX_SLOTS_PER_THREAD, MIN_SLOTS_PER_THREAD):
+        token = current_client.set("busy")
+        held = count_slots(limit)
+        assert held == 4 * size - 4
+        with ExitStack() as stack:
+            for _ in range(held):
+                stack.enter_context(limit.slot(1))
+            current_client.set("calm")
+            assert count_slots(limit) == 4
+        current_client.reset(token)
+        answer(limit, clock, 1.0, times=100)

@@ -133,7 +133,7 @@ class Network:
 
     def __init__(self, redis: ExternalRedis, data: Path) -> None:
         self._redis, self._data = redis, data
-        self._ports = {number: free_port() for number in (8000, 8001, 8010, 8011, 8012)}
+        self._ports = {number: free_port() for number in (8000, 8001, 8002, 8010, 8011, 8012)}
 
     def __getitem__(self, port: int) -> int:
         return self._ports[port]
@@ -141,7 +141,7 @@ class Network:
     def local(self, value: str) -> str:
         value = re.sub(r"redis://redis(-jobs)?:6379/0", self._redis.url, value)
         value = value.replace("dns:///encoder:", "dns:///127.0.0.1:")
-        return re.sub(r"\b80(00|01|10|11|12)\b", lambda match: str(self._ports[int(match[0])]), value)
+        return re.sub(r"\b80(00|01|02|10|11|12)\b", lambda match: str(self._ports[int(match[0])]), value)
 
     def environment(self, name: str) -> dict[str, str]:
         image = SERVICES[name]["build"]["target"]
@@ -151,6 +151,7 @@ class Network:
         variables |= {"SEGSERVE_DATA_DIR": str(self._data)}
         # Each container has its own port 8000; here one port is free for it.
         variables |= {"SEGSERVE_PORT": str(self._ports[8000])}
+        variables |= {"SEGSERVE_OPERATOR_PORT": str(self._ports[8002])}
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("SEGSERVE_")}
         return {**inherited, **variables}
 

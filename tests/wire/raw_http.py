@@ -15,13 +15,23 @@ GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
 
 
-def connect(server: Server, receive_buffer: int | None = None) -> socket.socket:
-    """A connection to the server. receive_buffer: bytes that the kernel holds for us."""
+OTHER_CLIENT = "127.0.0.2"  # all of 127.0.0.0/8 is this machine, and each address is a client of its own
+
+
+def connect(
+    server: Server, receive_buffer: int | None = None, *, client: str = "", url: str = ""
+) -> socket.socket:
+    """A connection to the server, or to another URL of it.
+
+    receive_buffer: bytes that the kernel holds for us. client: the address to connect from.
+    """
     link = socket.socket()
     if receive_buffer is not None:
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     link.settimeout(HANG_S)
-    address = urlsplit(server.url)
+    if client:
+        link.bind((client, 0))
+    address = urlsplit(url or server.url)
     link.connect((address.hostname, address.port))
     return link
 

@@ -1,7 +1,5 @@
 """The parts that answer clicks: embeddings, masks to refine, and the segmenter, with the threads that decode."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 from segserve.app.encoding_service import EncodingService
 from segserve.decode.click_limit import ClickLimit
 from segserve.decode.mask_cache import MaskCache
@@ -10,13 +8,14 @@ from segserve.encode.embeddings import Embeddings
 from segserve.encode.frame_embeddings import FrameEmbeddings
 from segserve.encode.prepared_cache import PreparedCache
 from segserve.encode.single_flight import SingleFlight
+from segserve.fair_executor import FairExecutor
 from segserve.types import MB
 
 
 class ClickParts:
     def __init__(self, base: EncodingService) -> None:
         settings, storage, cache = base.settings, base.storage, base.cache
-        self.decode_pool = ThreadPoolExecutor(settings.decode_workers, "decode")
+        self.decode_pool = FairExecutor(settings.decode_workers, "decode")
         self.single_flight = SingleFlight(cache)
         self.prepared = PreparedCache(settings.prepared_mb * MB)
         self.embeddings = Embeddings(

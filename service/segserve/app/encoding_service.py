@@ -21,6 +21,7 @@ from segserve.memory_budget import MemoryBudget
 from segserve.metrics import Metrics
 from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
+from segserve.request_limits import RequestLimits
 from segserve.settings import Settings
 from segserve.timing import Timings
 from segserve.types import MB, Device
@@ -44,6 +45,7 @@ class EncodingService:
     ) -> None:
         self.settings, self.role_options = settings, RoleOptions.for_role(role, settings)
         self.metrics = Metrics()
+        self.request_limits = RequestLimits(settings, self.metrics)
         self.read_pool = ThreadPoolExecutor(
             settings.decode_workers, "read"
         )  # apart from clicks: uploads are slow

@@ -10,7 +10,7 @@ from segserve.commands.common_options import DataDir
 from segserve.commands.server_options import Host, LogFormat, MetricsPort, configure_logs
 from segserve.settings import load_settings
 from segserve.wire.rest.api import create_worker_api
-from segserve.wire.server import Server, run_server
+from segserve.wire.server import Addresses, Server, run_server
 
 
 def encoder(
@@ -31,8 +31,12 @@ def encoder(
     configure_logs(settings)
     service = EncodingService(settings)
 
-    def print_addresses(rest: str, grpc: str | None) -> None:
-        print(f"segserve encodes at {grpc}   (metrics: {rest}/metrics)", file=sys.stderr, flush=True)
+    def print_addresses(addresses: Addresses) -> None:
+        print(
+            f"segserve encodes at {addresses.grpc}   (metrics: {addresses.rest}/metrics)",
+            file=sys.stderr,
+            flush=True,
+        )
 
     api = create_worker_api(service)
     run_server(Server(service, api, metrics_port, port, on_started=print_addresses))

@@ -10,7 +10,7 @@ from segserve.commands.common_options import load_quiet_settings
 from segserve.errors import SegserveError, Unavailable
 from segserve.wire.operations.job_runners import create_job_runners
 from segserve.wire.rest.api import create_api
-from segserve.wire.server import Server
+from segserve.wire.server import Addresses, Server
 
 # Private Redis servers and a loopback address: nothing is shared with other services.
 PRIVATE = {"host": "127.0.0.1", "redis_url": None, "jobs_redis_url": None}
@@ -32,9 +32,9 @@ class InProcessServer(threading.Thread):
         self._url: str | None = None
         self._error: BaseException | None = None
 
-    def _on_started(self, url: str, grpc: str | None) -> None:
+    def _on_started(self, addresses: Addresses) -> None:
         self._service.run_in_background(self._job_worker.run())
-        self._url = url
+        self._url = addresses.rest
         self._started_or_failed.set()
 
     def run(self) -> None:

@@ -9,8 +9,8 @@ from segserve.app import Role, Service
 from segserve.commands.common_options import DataDir
 from segserve.commands.server_options import EncoderUrl, Host, LogFormat, configure_logs, connect_encoder
 from segserve.settings import load_settings
-from segserve.wire.rest.api import create_api
-from segserve.wire.server import Server, run_server
+from segserve.wire.rest.api import create_api, create_operator_api
+from segserve.wire.server import Addresses, Server, run_server
 
 Port = Annotated[
     int | None,
@@ -19,6 +19,13 @@ Port = Annotated[
 GrpcPort = Annotated[
     int | None,
     typer.Option(envvar="SEGSERVE_GRPC_PORT", help="Port for gRPC; 0 takes a free one [default: no gRPC]."),
+]
+OperatorPort = Annotated[
+    int | None,
+    typer.Option(
+        envvar="SEGSERVE_OPERATOR_PORT",
+        help="Port of its own for /livez, /readyz and /metrics; 0 takes a free one [default: none].",
+    ),
 ]
 
 TRY_IT = """
@@ -38,6 +45,7 @@ def serve(
     data_dir: DataDir = None,
     log_format: LogFormat = None,
     grpc_port: GrpcPort = None,
+    operator_port: OperatorPort = None,
     encoder_url: EncoderUrl = None,
 ) -> None:
     """Start the service.
@@ -50,16 +58,27 @@ def serve(
         data_dir=data_dir,
         log_format=log_format,
         grpc_port=grpc_port,
+        operator_port=operator_port,
         encoder_url=encoder_url,
     )
     configure_logs(settings)
     service = Service(settings, connect_encoder(settings), role=Role.API)
 
-    def print_addresses(rest: str, grpc: str | None) -> None:
+    def print_addresses(addresses: Addresses) -> None:
+        rest, grpc = addresses.rest, addresses.grpc
         print(TRY_IT.format(url=rest, sample="examples/nuclei.png", x=413, y=190), file=sys.stderr)
         if grpc is not None:
             print(f"gRPC at {grpc}   (grpcurl -plaintext {grpc} list)", file=sys.stderr)
+        if addresses.operators is not None:
+            print(f"operators at {addresses.operators}   (/livez /readyz /metrics)", file=sys.stderr)
         sys.stderr.flush()
 
-    api = create_api(service)
-    run_server(Server(service, api, settings.port, settings.grpc_port, on_started=print_addresses))
+    server = Server(
+        service,
+        create_api(service),
+        settings.port,
+        settings.grpc_port,
+        operator_api=create_operator_api(service),
+        on_started=print_addresses,
+    )
+    run_server(server)

@@ -24,7 +24,7 @@ from segserve.settings import load_settings
 from segserve.types import Device
 from segserve.wire.operations.job_runners import create_job_runners
 from segserve.wire.rest.api import create_worker_api
-from segserve.wire.server import Server, run_server
+from segserve.wire.server import Addresses, Server, run_server
 
 # The lowest CPU priority of POSIX, so that clicks on this machine go first.
 LOWEST_PRIORITY_NICE = 19
@@ -55,8 +55,8 @@ def worker(
     if settings.device is Device.CPU and hasattr(os, "nice"):
         os.nice(LOWEST_PRIORITY_NICE)
 
-    def start_jobs(rest: str, grpc: str | None) -> None:
-        print(f"segserve runs jobs   (metrics: {rest}/metrics)", file=sys.stderr, flush=True)
+    def start_jobs(addresses: Addresses) -> None:
+        print(f"segserve runs jobs   (metrics: {addresses.rest}/metrics)", file=sys.stderr, flush=True)
         service.run_in_background(run_jobs(job_worker))
 
     if with_parent:

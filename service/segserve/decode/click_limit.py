@@ -7,6 +7,7 @@ from functools import partial
 from math import ceil
 
 from segserve.concurrency_limit import ConcurrencyLimit
+from segserve.current_client import current_client
 from segserve.errors import Busy
 from segserve.metrics import Metrics
 
@@ -29,6 +30,9 @@ class ClickLimit:
     Under overload it shrinks by DECREASE_FACTOR for each late answer and grows back by INCREASE_SLOTS for each
     answer in time (additive increase, multiplicative decrease).
 
+    One client may hold all slots but one for each thread, so that a click from elsewhere finds one. When that click has
+    its turn among the waiting ones is for the threads to say (`FairExecutor`).
+
     threads: how many clicks are decoded at the same time.
     target_s: seconds a click may take before the limit shrinks.
     """
@@ -42,11 +46,13 @@ class ClickLimit:
             remedy="Try again in a moment.",
             retry_after_s=1,
             on_refused=partial(metrics.requests.count_rejection, "decode_queue"),
+            on_client_refused=partial(metrics.requests.count_rejection, "client_decode_queue"),
         )
+        self._resize(self._size)
 
     def refusal(self) -> Busy | None:
         """Return the error for a click that arrives now, and count it. None if there is a slot for it."""
-        return self._limit.refusal()
+        return self._limit.refusal(client=current_client.get())
 
     @contextmanager
     def slot(self, clicks: float) -> Iterator[None]:
@@ -57,7 +63,8 @@ class ClickLimit:
 
         Raises Busy.
         """
-        with self._limit.slot(min(self._threads, ceil(clicks / CLICKS_PER_SLOT))):
+        slots = min(self._threads, ceil(clicks / CLICKS_PER_SLOT))
+        with self._limit.slot(slots, current_client.get()):
             start = time.perf_counter()
             try:
                 yield
@@ -67,7 +74,11 @@ class ClickLimit:
 
     def _adapt(self, seconds: float) -> None:
         if seconds > self._target_s:
-            self._size = max(float(MIN_SLOTS_PER_THREAD * self._threads), self._size * DECREASE_FACTOR)
+            self._resize(max(float(MIN_SLOTS_PER_THREAD * self._threads), self._size * DECREASE_FACTOR))
         else:
-            self._size = min(float(MAX_SLOTS_PER_THREAD * self._threads), self._size + INCREASE_SLOTS)
-        self._limit.max_slots = int(self._size)
+            self._resize(min(float(MAX_SLOTS_PER_THREAD * self._threads), self._size + INCREASE_SLOTS))
+
+    def _resize(self, size: float) -> None:
+        self._size = size
+        self._limit.max_slots = int(size)
+        self._limit.max_client_slots = int(size) - self._threads

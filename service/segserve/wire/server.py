@@ -1,11 +1,15 @@
-"""The server process: uvicorn with REST and a gRPC server beside it, started and stopped together."""
+"""The server process: uvicorn with REST, beside it a gRPC server and a port of operators, all started and stopped
+together."""
 
+import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Literal
 
 import uvicorn
 from fastapi import FastAPI
@@ -13,6 +17,8 @@ from fastapi import FastAPI
 from segserve import temporary_files
 from segserve.app import EncodingService
 from segserve.wire.grpc.server import serve_grpc
+from segserve.wire.http.connections import ConnectionLimits
+from segserve.wire.http.limits import OPERATOR_CONNECTIONS, SPARE_CONNECTIONS
 from segserve.wire.http.protocol import create_protocol
 
 # After SIGTERM running requests get this long.
@@ -23,12 +29,25 @@ KEEP_ALIVE_S = 75
 THREAD_SWITCH_INTERVAL_S = 0.001
 
 
+@dataclass(frozen=True)
+class Addresses:
+    """Where a server can be reached on this machine.
+
+    rest: URL. grpc: host:port, None for no gRPC. operators: URL of their own port, None for none.
+    """
+
+    rest: str
+    grpc: str | None
+    operators: str | None
+
+
 class Server(uvicorn.Server):
-    """Serves REST, and gRPC if it has a port.
+    """Serves REST, gRPC if it has a port, and operators on a port of their own if there is one.
 
     port: of REST; 0 takes a free one.
     grpc_port: None for no gRPC.
-    on_started: called with the URL of REST and the address of gRPC, once both listen.
+    operator_api: answers on the setting `operator_port`; None where all of REST is for operators.
+    on_started: called once all of them listen.
     """
 
     def __init__(
@@ -38,41 +57,96 @@ class Server(uvicorn.Server):
         port: int,
         grpc_port: int | None,
         *,
-        on_started: Callable[[str, str | None], None],
+        operator_api: FastAPI | None = None,
+        on_started: Callable[[Addresses], None],
     ) -> None:
         self.service, self._grpc_port = service, grpc_port
         self._on_started = on_started
-        self._grpc = AsyncExitStack()
-        super().__init__(
-            uvicorn.Config(
-                api,
-                service.settings.host,
-                port,
-                http=create_protocol(service.settings, service.metrics),
-                ws="none",
-                log_level="warning",
-                access_log=False,
-                timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                server_header=False,
+        self._others = AsyncExitStack()  # servers on other ports
+        settings = service.settings
+        self._operators: uvicorn.Server | None = None
+        if operator_api is not None and settings.operator_port is not None:
+            limits = ConnectionLimits(
+                OPERATOR_CONNECTIONS, 0, settings.max_client_share, service.metrics, port="operators"
             )
+            self._operators = uvicorn.Server(
+                create_config(service, operator_api, settings.operator_port, limits, lifespan="off")
+            )
+        limits = ConnectionLimits(
+            settings.max_connections,
+            SPARE_CONNECTIONS,
+            settings.max_client_share,
+            service.metrics,
+            port="rest",
         )
+        super().__init__(create_config(service, api, port, limits, lifespan="on"))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if not self.started:
             return
-        host, grpc_address = self.service.settings.host, None
+        host, grpc_address, operator_url = self.service.settings.host, None, None
+        if self._operators is not None:
+            await self._others.enter_async_context(run_beside(self._operators))
+            operator_url = bound_url(self._operators)
         if self._grpc_port is not None:
             running = serve_grpc(self.service, host, self._grpc_port, grace_s=SHUTDOWN_GRACE_S)
-            grpc_address = local_address(host, await self._grpc.enter_async_context(running))
-        bound = self.servers[0].sockets[0].getsockname()
-        self._on_started(f"http://{local_address(bound[0], bound[1])}", grpc_address)
+            grpc_address = local_address(host, await self._others.enter_async_context(running))
+        self._on_started(Addresses(bound_url(self), grpc_address, operator_url))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.service.closing.set()
-        await self._grpc.aclose()  # waits for running calls; the next line waits for REST's
+        await self._others.aclose()  # waits for running calls; the next line waits for REST's
         await super().shutdown(sockets)
+
+
+def create_config(
+    service: EncodingService,
+    api: FastAPI,
+    port: int,
+    connections: ConnectionLimits,
+    *,
+    lifespan: Literal["on", "off"],
+) -> uvicorn.Config:
+    settings = service.settings
+    proxies = [str(network) for network in settings.trusted_proxies]
+    return uvicorn.Config(
+        api,
+        settings.host,
+        port,
+        http=create_protocol(settings, service.metrics, connections),
+        ws="none",
+        lifespan=lifespan,
+        log_level="warning",
+        access_log=False,
+        # uvicorn would trust every client on loopback, which may then be whoever it wants.
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
+        timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        server_header=False,
+    )
+
+
+@asynccontextmanager
+async def run_beside(server: uvicorn.Server) -> AsyncIterator[None]:
+    """Let a second uvicorn server listen in this event loop while the block runs. The first one has the signals.
+
+    Exits the process, as uvicorn does, where it cannot listen.
+    """
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
+    try:
+        yield
+    finally:
+        await server.shutdown()
+
+
+def bound_url(server: uvicorn.Server) -> str:
+    """The URL, for clients on this machine, at which a server listens."""
+    host, port = server.servers[0].sockets[0].getsockname()[:2]
+    return f"http://{local_address(host, port)}"
 
 
 def local_address(host: str, port: int) -> str:
@@ -84,8 +158,16 @@ def local_address(host: str, port: int) -> str:
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
+def raise_open_files_limit() -> None:
+    """Let this process open as many files as it may. Each connection is one, and the usual limit is 1024."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS names no number that it accepts
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+
+
 def run_server(server: Server) -> None:
     """Run until SIGTERM or SIGINT."""
+    raise_open_files_limit()
     sys.setswitchinterval(THREAD_SWITCH_INTERVAL_S)
     # uvicorn raises the signal again after its shutdown. The process then ends with 0: to be stopped is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,6 +1,7 @@
 """HTTP around the routes: every request passes it before and after its route.
 
-`protocol.py` is uvicorn's HTTP protocol with limits on connections, headers and slow clients. `middleware.py` adds
+`connections.py` says how many connections there may be, `protocol.py` is uvicorn's HTTP protocol with limits on headers
+and slow clients. `middleware.py` adds
 the request id, logs and metrics, and limits concurrency (in flight); `body_limits.py` limits the pace and the size of
 bodies. `request_body.py` reads JSON and uploads, `problems.py` turns errors into problem documents (RFC 9457),
 `browser_headers.py` sets CORS and Content-Security-Policy. `host_and_origin.py` refuses what pages of other origins

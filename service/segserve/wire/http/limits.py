@@ -10,6 +10,12 @@ MIN_BYTES_PER_S = 8 << 10
 # Connections beyond the setting max_connections that are accepted, so that operators still reach /metrics and others
 # read a refusal.
 SPARE_CONNECTIONS = 32
+# Connections to the port of operators, SEGSERVE_OPERATOR_PORT.
+OPERATOR_CONNECTIONS = 64
+# Requests that a client sent before the answer to an earlier one. Each takes memory while it waits.
+MAX_PIPELINED = 64
+# After so long without a sign of a client TCP closes its connection.
+TCP_TIMEOUT_S = 60
 # Boundaries and headers around the file in a multipart form.
 MULTIPART_OVERHEAD_BYTES = 1 << 20
 # Larger JSON and larger messages of gRPC are checked in a thread, so that they do not hold up the event loop.

@@ -6,18 +6,22 @@ import time
 from collections.abc import Callable
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from segserve.current_client import current_client
 from segserve.errors import Busy
 from segserve.metrics import Metrics
+from segserve.request_limits import RequestKind, RequestLimits
+from segserve.wire.client_address import client_of_address
 from segserve.wire.http.problems import error_to_response, problem_response
 from segserve.wire.http.protocol import SURPLUS
 
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ID_HEADER = b"x-request-id"
 REJECTION_REASONS = {408: "body_timeout", 413: "too_large"}  # label of the metric, by status
+UPLOAD_PATHS = {"/v1/images", "/v1/files"}
+WATCHER_ENDINGS = ("/events", "/results")
 INTERNAL_ERROR = 500
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that hangs up; nobody receives it
 
@@ -105,12 +109,12 @@ class HeadAsGet:
 
 
 class InFlightLimit:
-    """Refuses requests to /v1 at once while `max_in_flight` are running, or while the operation of their path is full.
+    """Refuses requests to /v1 at once while no slot of their kind is free, for all or for their client.
 
-    Requests on surplus connections are refused too, and the connection is closed. The paths of operators, such as
-    /metrics and /readyz, are always served.
+    It also tells the limits below who the client is (`current_client`). Requests on surplus connections are refused
+    too, and the connection is closed. The paths of operators, such as /metrics and /readyz, are always served.
 
-    busy_checks: by path, a function that returns the refusal while the operation cannot take another request. The
+    busy_checks: by kind, a function that returns the refusal while the operation cannot take another request. The
     refusal is sent before the body is read.
     """
 
@@ -118,12 +122,11 @@ class InFlightLimit:
         self,
         app: ASGIApp,
         metrics: Metrics,
-        max_in_flight: int,
-        busy_checks: dict[str, Callable[[], Busy | None]],
+        limits: RequestLimits,
+        busy_checks: dict[RequestKind, Callable[[], Busy | None]],
     ) -> None:
         self._app, self._metrics = app, metrics
-        self._max_in_flight, self._busy_checks = max_in_flight, busy_checks
-        self._running = 0
+        self._limits, self._busy_checks = limits, busy_checks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
@@ -131,50 +134,39 @@ class InFlightLimit:
             return
         if scope.get("state", {}).get(SURPLUS):
             await self._refuse_connection(scope, receive, send)
-        elif (refusal := self._check_busy(scope["path"])) is not None:
+            return
+        address = scope.get("client")
+        client = client_of_address(address[0] if address else None)
+        current_client.set(client)
+        kind = request_kind(scope["method"], scope["path"])
+        limit = self._limits[kind]
+        if (refusal := limit.refusal(client=client) or self._check_busy(kind)) is not None:
             await error_to_response(refusal)(scope, receive, send)
-        else:
-            await self._run(scope, receive, send)
+            return
+        with limit.slot(client=client):
+            await self._app(scope, receive, send)
 
     async def _refuse_connection(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._metrics.requests.count_rejection("connections")
         refusal = Busy(
-            "The maximum number of connections is open.",
+            "The maximum number of connections is open, in all or from this address.",
             remedy="Try again soon, or ask the operator to raise SEGSERVE_MAX_CONNECTIONS.",
         )
         response = error_to_response(refusal)
         response.headers["connection"] = "close"
         await response(scope, receive, send)
 
-    def _check_busy(self, path: str) -> Busy | None:
-        if self._running >= self._max_in_flight:
-            self._metrics.requests.count_rejection("in_flight")
-            return Busy(
-                f"{self._max_in_flight} requests are being answered, which is the maximum.",
-                remedy="Try again in a second, or ask the operator to raise SEGSERVE_MAX_IN_FLIGHT.",
-                retry_after_s=1,
-            )
-        check = self._busy_checks.get(path)
+    def _check_busy(self, kind: RequestKind) -> Busy | None:
+        check = self._busy_checks.get(kind)
         return None if check is None else check()
 
-    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._running += 1
-        is_counted = True
 
-        async def send_and_watch(message: Message) -> None:
-            nonlocal is_counted
-            if is_counted and is_event_stream(message):  # a client that follows a job mostly waits
-                self._running -= 1
-                is_counted = False
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_and_watch)
-        finally:
-            self._running -= is_counted
-
-
-def is_event_stream(message: Message) -> bool:
-    """Whether this message starts an answer of server-sent events (SSE)."""
-    started = message["type"] == "http.response.start"
-    return started and Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
+def request_kind(method: str, path: str) -> RequestKind:
+    """The kind of a request to /v1, whose slots it takes."""
+    if method == "POST" and path in UPLOAD_PATHS:
+        return RequestKind.UPLOAD
+    if method == "POST" and path == "/v1/segment":
+        return RequestKind.CLICK
+    if path.startswith("/v1/jobs/") and path.endswith(WATCHER_ENDINGS):
+        return RequestKind.WATCH
+    return RequestKind.OTHER

@@ -7,11 +7,15 @@ read its answer. Here:
   request, and for the rest of a body whose request is answered already.
 - A client that reads less than MIN_BYTES_PER_S of its answer over `body_timeout_s` loses the connection.
 - Between requests uvicorn's own keep-alive timeout holds.
-- `max_connections` are served. SPARE_CONNECTIONS more are accepted and marked SURPLUS: requests of operators are
-  answered on them, all others are refused (`middleware.InFlightLimit`). Further connections are closed at once.
+- At most MAX_PIPELINED requests wait for the answer before theirs.
+- `ConnectionLimits` says how many connections there may be. Surplus ones are accepted and marked SURPLUS: requests of
+  operators are answered on them, all others are refused (`middleware.InFlightLimit`). Further ones are closed at once.
+- A client that vanished without a word is noticed by TCP after TCP_TIMEOUT_S.
 """
 
 import asyncio
+import socket
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -19,7 +23,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from segserve.metrics import Metrics
 from segserve.settings import Settings
-from segserve.wire.http.limits import MAX_HEADER_BYTES, MIN_BYTES_PER_S, SPARE_CONNECTIONS
+from segserve.wire.client_address import client_of_address, is_in_networks
+from segserve.wire.http.connections import ConnectionLimits, Phase
+from segserve.wire.http.limits import MAX_HEADER_BYTES, MAX_PIPELINED, MIN_BYTES_PER_S, TCP_TIMEOUT_S
 from segserve.wire.http.problems import problem_response
 
 SURPLUS = "surplus"  # key in the state of a request's scope
@@ -27,19 +33,29 @@ SURPLUS = "surplus"  # key in the state of a request's scope
 LINGER_S = 2.0
 
 
-def create_protocol(settings: Settings, metrics: Metrics) -> type[asyncio.Protocol]:
+def create_protocol(
+    settings: Settings, metrics: Metrics, connections: ConnectionLimits
+) -> type[asyncio.Protocol]:
     """The protocol, as uvicorn's Config takes it in `http`."""
-    return cast(type[asyncio.Protocol], partial(LimitedProtocol, settings, metrics))
+    return cast(type[asyncio.Protocol], partial(LimitedProtocol, settings, metrics, connections))
+
+
+class TooManyPipelined(Exception):
+    """Ends the parsing of what a client sent at once. The connection is closed already."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, **uvicorn: Any) -> None:
+    client_key: str | None  # see `Connection`
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, connections: ConnectionLimits, **uvicorn: Any
+    ) -> None:
         super().__init__(**uvicorn)
         self._header_timeout_s, self._body_timeout_s = settings.header_timeout_s, settings.body_timeout_s
-        self._max_connections, self._metrics = settings.max_connections, metrics
-        self._is_surplus = False
+        self._trusted_proxies, self._metrics = settings.trusted_proxies, metrics
+        self._limits = connections
         self._in_headers = True  # or between requests
         self._has_completed = False  # headers or a request were completed by the data that is being parsed
         self._has_received = False  # any data, ever
@@ -50,22 +66,32 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._is_surplus = len(self.connections) > self._max_connections
-        if len(self.connections) > self._max_connections + SPARE_CONNECTIONS:
+        address = self.client[0] if self.client else None
+        is_proxy = is_in_networks(address, self._trusted_proxies)
+        self.client_key = None if is_proxy else client_of_address(address)
+        if not self._limits.admit(self):
             self._metrics.requests.count_rejection("connections")
             transport.abort()
         else:
+            set_tcp_timeout(transport)
             self._start_header_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._limits.remove(self)
         self._stop_header_timer()
         self._stop_reader_timer()
+
+    def shed(self) -> None:
+        """Close at once, without an answer: another connection needs the place."""
+        self._is_refused = True
+        self.transport.abort()
 
     # Headers: their size, and the time they take.
 
     def data_received(self, data: bytes) -> None:
         self._has_received = True
+        self._note_progress()
         while data and not self._is_refused and not self.transport.is_closing():
             part = data[: self._header_bytes_left] if self._in_headers else data
             data = data[len(part) :]
@@ -75,6 +101,14 @@ class LimitedProtocol(HttpToolsProtocol):
             super().data_received(part)
             if self._in_headers:
                 self._count_header_bytes(len(part))
+
+    def _note_progress(self) -> None:
+        if self._is_answering() and self._in_headers:
+            return  # of a pipelined request: the connection is busy with the one before
+        if not self._in_headers:
+            self._limits.note(self, Phase.BODY)
+        elif self._header_timer is None:  # the first bytes of headers; those that follow are no progress
+            self._limits.note(self, Phase.HEADERS)
 
     def _count_header_bytes(self, count: int) -> None:
         # If the part completed a request, it is unknown how many of its bytes belong to the next one.
@@ -90,17 +124,24 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_headers, self._has_completed = False, True
         self._stop_header_timer()
-        self._is_surplus = self._is_surplus and len(self.connections) > self._max_connections
-        self.scope["state"][SURPLUS] = self._is_surplus
+        self.scope["state"][SURPLUS] = self._limits.is_surplus(self)
+        if not self._is_answering():
+            self._limits.note(self, Phase.BODY)
         super().on_headers_complete()
+        if len(self.pipeline) > MAX_PIPELINED:
+            self._metrics.requests.count_rejection("pipelined")
+            self._is_refused = True
+            self.transport.abort()
+            raise TooManyPipelined
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._in_headers, self._has_completed = True, True
         self._header_bytes_left = MAX_HEADER_BYTES
-        if (
-            self.cycle.response_complete
-        ):  # the answer came before the whole body: only now is the connection idle
+        if not self.cycle.response_complete:
+            self._limits.note(self, Phase.ANSWERING)
+        else:  # the answer came before the whole body: only now is the connection idle
+            self._limits.note(self, Phase.IDLE)
             self._stop_header_timer()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -166,6 +207,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self._in_headers:
             self._start_header_timer()  # for the rest of the body
+        elif not self._is_answering():  # no pipelined request was started
+            self._limits.note(self, Phase.IDLE)
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self._start_reader_timer()
 
@@ -201,3 +244,20 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()
         elif unread:
             self._start_reader_timer()
+
+
+def set_tcp_timeout(transport: asyncio.Transport) -> None:
+    """Let TCP end a connection whose other side no longer answers, whether data is under way or not."""
+    link = transport.get_extra_info("socket")
+    if link is None or link.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_USER_TIMEOUT", 1000 * TCP_TIMEOUT_S),
+        ("TCP_KEEPIDLE", TCP_TIMEOUT_S // 2),
+        ("TCP_KEEPINTVL", TCP_TIMEOUT_S // 6),
+        ("TCP_KEEPCNT", 3),
+    ):
+        if hasattr(socket, option):
+            with suppress(OSError):
+                link.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from segserve.app import EncodingService, Service
+from segserve.request_limits import RequestKind
 from segserve.types import MB
 from segserve.wire.http import browser_headers, problems, request_body
 from segserve.wire.http.body_limits import BodyPaceLimit, BodySizeLimit
@@ -61,19 +62,26 @@ def create_lifespan(service: EncodingService) -> Callable[[FastAPI], AbstractAsy
     return lifespan
 
 
-def create_worker_api(service: EncodingService) -> FastAPI:
-    """The application of an encoder or job worker: health and metrics only."""
+def create_operator_api(service: EncodingService) -> FastAPI:
+    """The application of the operators' port: health and metrics of a service that another application starts."""
     api = FastAPI(
         title="segserve",
         version=version("segserve"),
-        lifespan=create_lifespan(service),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # the redirect would repeat the client's Host
     )
     problems.install_error_handlers(api)
     health_and_metrics.add_routes(api, service)
+    api.add_middleware(HeadAsGet)
     api.add_middleware(browser_headers.SecurityHeaders, origins=())
+    return api
+
+
+def create_worker_api(service: EncodingService) -> FastAPI:
+    """The application of an encoder or job worker: health and metrics only."""
+    api = create_operator_api(service)
+    api.router.lifespan_context = create_lifespan(service)
     return api
 
 
@@ -104,8 +112,8 @@ def add_middleware(api: FastAPI, service: Service) -> None:
     api.add_middleware(
         InFlightLimit,
         metrics=service.metrics,
-        max_in_flight=settings.max_in_flight,
-        busy_checks={"/v1/segment": service.click_limit.refusal},
+        limits=service.request_limits,
+        busy_checks={RequestKind.CLICK: service.click_limit.refusal},
     )
     api.add_middleware(OriginCheck, origins=settings.cors_origins, metrics=service.metrics)
     api.add_middleware(AllowedHosts, settings=settings, metrics=service.metrics)

@@ -1,0 +1,59 @@
+"""Clients take turns in the threads, however much work each of them has handed in."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+
+import pytest
+
+from segserve.current_client import current_client
+from segserve.fair_executor import FairExecutor
+
+
+def submit(executor: FairExecutor, client: str | None, work: Callable[[], object]) -> Future[object]:
+    token = current_client.set(client)
+    try:
+        return executor.submit(work)
+    finally:
+        current_client.reset(token)
+
+
+def test_clients_take_turns_and_each_is_first_in_first_out() -> None:
+    executor, order, release = FairExecutor(1, "test"), list[str](), threading.Event()
+    running = submit(executor, "busy", release.wait)
+    waiting = [submit(executor, "busy", lambda i=i: order.append(f"busy {i}")) for i in range(4)]
+    waiting += [submit(executor, "calm", lambda: order.append("calm"))]
+    waiting += [submit(executor, None, lambda: order.append("job"))]
+    release.set()
+    for future in [running, *waiting]:
+        future.result(timeout=60)
+    assert order == ["busy 0", "calm", "job", "busy 1", "busy 2", "busy 3"]
+    executor.shutdown()
+
+
+def test_results_and_errors_reach_the_caller() -> None:
+    executor = FairExecutor(2, "test")
+    assert executor.submit(pow, 2, exp=5).result(timeout=60) == 32
+    with pytest.raises(ZeroDivisionError):
+        executor.submit(lambda: 1 / 0).result(timeout=60)
+    executor.shutdown()
+
+
+def test_cancelled_work_is_left_out_and_shutdown_cancels_what_waits() -> None:
+    executor, ran, release = FairExecutor(1, "test"), list[str](), threading.Event()
+    executor.submit(release.wait)
+    cancelled = executor.submit(ran.append, "cancelled")
+    kept = executor.submit(ran.append, "kept")
+    assert cancelled.cancel()
+    release.set()
+    kept.result(timeout=60)
+    assert ran == ["kept"]
+
+    release.clear()
+    executor.submit(release.wait)
+    dropped = executor.submit(ran.append, "dropped")
+    executor.shutdown(wait=False, cancel_futures=True)
+    release.set()
+    with pytest.raises(CancelledError):
+        dropped.result(timeout=60)
+    assert ran == ["kept"]
