@@ -74,7 +74,7 @@ def measure() -> list[Measurement]:
             image = PreparedImage(Size(*scene.mask.shape), embedding, model.prepare(embedding, None))
 
             def predict(prompt: Prompt, image: PreparedImage = image) -> Candidate:
-                return decode_prompt(model, image, prompt, None, Select.BEST, Timings())[0]
+                return decode_prompt(model, image, prompt, None, Select.BEST, Timings(), raw=False)[0]
 
             for protocol, images in steps.items():
                 images.append(prompt_objects(predict, scene.mask, protocol, threads, MIN_NUCLEUS_PX).steps)

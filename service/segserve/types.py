@@ -299,11 +299,14 @@ class Candidate:
     """One mask that the decoder offers for a prompt.
 
     logits: [h, w] float32, low-res. score: the IoU that the model predicts for the mask.
+    removed_parts, filled_holes: what cleaning changed, see `masks/clean.py`.
     """
 
     crop: Crop
     logits: Float32
     score: float
+    removed_parts: int = 0
+    filled_holes: int = 0
 
 
 @dataclass(frozen=True)

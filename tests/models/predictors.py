@@ -69,7 +69,7 @@ def check_click(
     prompt = Prompt(
         points, labels, Box(*prompt_fields["box"]) if "box" in prompt_fields else None, logits=logits
     )
-    candidates = decode_prompt(model, image, prompt, multimask, Select.ALL, Timings())
+    candidates = decode_prompt(model, image, prompt, multimask, Select.ALL, Timings(), raw=True)
     _, scores, _ = expected_masks
     assert len(candidates) == len(scores)
     for candidate, expected, score, expected_low in zip(candidates, *expected_masks, strict=True):

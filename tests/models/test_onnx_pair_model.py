@@ -102,7 +102,7 @@ def test_a_click_goes_through_the_whole_decode_path(exported: Bundle, tmp_path: 
         embedding = model.encode(preprocess_image(noise_image(150, 230), model.preprocess))
         image = PreparedImage(Size(150, 230), embedding, model.prepare(embedding, None))
         prompt = Prompt(np.array([[100.0, 60.0]], np.float32), np.array([1]), Box(30, 40, 200, 140))
-        answers.append(decode_prompt(model, image, prompt, None, Select.BEST, Timings())[0])
+        answers.append(decode_prompt(model, image, prompt, None, Select.BEST, Timings(), raw=True)[0])
     assert answers[0].score == pytest.approx(answers[1].score, abs=CLICK_ERROR)
     assert (answers[0].crop.x, answers[0].crop.y) == (answers[1].crop.x, answers[1].crop.y)
     assert (answers[0].crop.pixels == answers[1].crop.pixels).mean() > 0.9999

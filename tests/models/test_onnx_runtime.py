@@ -50,7 +50,7 @@ def test_a_click_is_the_same_with_arrays_on_the_device(
         image = PreparedImage(SIZE, embedding, model.prepare(embedding, None))
         on_device = {type(array) for array in image.prepared.values()}
         assert (DeviceArray in on_device) == options.keep_on_device
-        answers.append(decode_prompt(model, image, prompts()[name], True, Select.ALL, Timings()))
+        answers.append(decode_prompt(model, image, prompts()[name], True, Select.ALL, Timings(), raw=True))
     assert len(answers[0]) == len(answers[1]) == 3
     for host, device in zip(*answers, strict=True):
         assert np.array_equal(host.logits, device.logits)

@@ -84,4 +84,4 @@ def click_on_empty_image(model: PromptableModel, embedding: Embedding) -> None:
     for count, prior in ((1, None), (1, np.zeros((low, low), np.float32)), (FOLD_BELOW_TOKENS, None)):
         middle = Prompt(np.full((count, 2), edge / 2, np.float32), np.ones(count, np.int64), logits=prior)
         with suppress(BadInput):  # some models take no mask, or few points
-            decode_prompt(model, image, middle, None, Select.BEST, Timings())
+            decode_prompt(model, image, middle, None, Select.BEST, Timings(), raw=False)

@@ -26,6 +26,7 @@ def segment(
         list[str] | None, typer.Option(help="x,y that is not on the object. Can be repeated.")
     ] = None,
     box: Annotated[str | None, typer.Option(help="x0,y0,x1,y1 around the object.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="The model's own mask, not cleaned.")] = False,
     model: Model = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -33,7 +34,7 @@ def segment(
     settings = load_quiet_settings(data_dir=data_dir, default_model=model)
     prompt = parse_prompt(point or [], negative or [], box)
     check_folder(output)
-    result, timings = asyncio.run(segment_image(settings, image, prompt))
+    result, timings = asyncio.run(segment_image(settings, image, prompt, raw=raw))
     output.write_bytes(result.rendered)
     best, ms = result.candidate, 1000 * timings.seconds["decode"]
     typer.echo(f"{output}: {crop.area(best.crop)} pixels, score {best.score:.2f}, decoded in {ms:.0f} ms")
@@ -58,7 +59,9 @@ def parse_prompt(points: list[str], negatives: list[str], box: str | None) -> Pr
     return Prompt(np.array(coords, np.float32).reshape(-1, 2), np.array(labels, np.int64), corners)
 
 
-async def segment_image(settings: Settings, image: Path, prompt: Prompt) -> tuple[MaskResult[bytes], Timings]:
+async def segment_image(
+    settings: Settings, image: Path, prompt: Prompt, *, raw: bool
+) -> tuple[MaskResult[bytes], Timings]:
     """Return the best mask with its PNG, and the time that each stage took."""
     async with open_image(settings, image) as (service, image_id):
         timings = service.new_timings()
@@ -69,6 +72,7 @@ async def segment_image(settings: Settings, image: Path, prompt: Prompt) -> tupl
             [prompt],
             multimask=None,
             select=Select.BEST,
+            raw=raw,
             render=lambda candidate: png.encode(candidate.crop),
             timings=timings,
         )

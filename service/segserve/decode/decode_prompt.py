@@ -1,16 +1,18 @@
-"""One prompt through the mask decoder: encode the prompt, run the graph, choose masks, upscale them."""
+"""One prompt through the mask decoder: encode the prompt, run the graph, choose masks, clean and upscale them."""
 
 import numpy as np
 
-from segserve.decode.mask_choice import choose_masks
+from segserve.decode.mask_choice import choose_masks, find_usable
 from segserve.decode.prompt_encoding import (
     encode_tokens,
+    find_marks,
     logits_geometry,
     mask_to_logits,
     select_mask_tokens,
 )
 from segserve.encode.prepared_cache import PreparedImage
-from segserve.masks.upscale import upscale_mask
+from segserve.masks.clean import CleanedLogits, Marks, clean_logits
+from segserve.masks.upscale import LogitsGeometry, upscale_mask
 from segserve.models.manifest import ModelKind
 from segserve.models.promptable_model import PromptableModel
 from segserve.timing import Timings
@@ -27,10 +29,14 @@ def decode_prompt(
     multimask: bool | None,
     select: Select,
     timings: Timings,
+    *,
+    raw: bool,
 ) -> list[Candidate]:
     """Return the masks for one prompt, all computed in the calling thread. Crops are in pixels of the image.
 
     multimask: three candidates (True), one mask (False), or what suits the prompt (None).
+    raw: the model's own masks, the best by score alone. Otherwise masks are cleaned (`masks/clean.py`), and the best
+        has pixels and is not the whole image, if another candidate is neither.
     """
     manifest = model.manifest
     prepared = image.prepared
@@ -43,17 +49,35 @@ def decode_prompt(
     with timings.stage("decode"):
         logits, scores = model.decode(prepared, coords, labels, tokens)
     scores = scores[tokens]
-    chosen = choose_masks(logits, scores, tokens, manifest.kind, select)
+    geometry = logits_geometry(manifest, image.size)
     with timings.stage("postprocess"):
-        geometry = logits_geometry(manifest, image.size)
+        masks = np.asarray(logits > manifest.mask_threshold)
+        usable = np.ones(len(tokens), np.bool_) if raw else find_usable(masks, geometry)
+        chosen = choose_masks(logits, scores, usable, tokens, manifest.kind, select)
+        marks = None if raw else find_marks(prompt, prior, manifest, image.size)
         return [
-            Candidate(
-                crop=upscale_mask(logits[i], geometry, manifest.mask_threshold),
-                score=float(scores[i]),
-                logits=clamp_logits(logits[i]) if manifest.kind is ModelKind.SAM2 else logits[i],
-            )
+            finish_mask(logits[i], float(scores[i]), marks, geometry, manifest.mask_threshold, manifest.kind)
             for i in chosen
         ]
+
+
+def finish_mask(
+    logits: Float32,
+    score: float,
+    marks: Marks | None,
+    geometry: LogitsGeometry,
+    threshold: float,
+    kind: ModelKind,
+) -> Candidate:
+    """Return the candidate of low-res logits [h, w], cleaned where there are marks."""
+    cleaned = CleanedLogits(logits, 0, 0) if marks is None else clean_logits(logits, threshold, marks)
+    return Candidate(
+        crop=upscale_mask(cleaned.logits, geometry, threshold),
+        logits=clamp_logits(cleaned.logits) if kind is ModelKind.SAM2 else cleaned.logits,
+        score=score,
+        removed_parts=cleaned.removed_parts,
+        filled_holes=cleaned.filled_holes,
+    )
 
 
 def clamp_logits(logits: Float32) -> Float32:

@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+from segserve.masks.clean import Marks
 from segserve.masks.upscale import LogitsGeometry
 from segserve.models.manifest import ModelKind, PromptableManifest
 from segserve.types import Bool, Float32, Prompt, Select, Size
@@ -58,6 +59,26 @@ def encode_tokens(prompt: Prompt, manifest: PromptableManifest, size: Size) -> t
         coords = np.concatenate([coords, np.zeros((1, 2), np.float32)])
         labels = np.append(labels, np.float32(PADDING_LABEL))
     return coords, labels
+
+
+def find_marks(prompt: Prompt, prior: Float32 | None, manifest: PromptableManifest, size: Size) -> Marks:
+    """Return what the prompt says about the object, in pixels of the low-res logits.
+
+    prior: low-res logits [low, low] of an earlier mask.
+    """
+    scale = manifest.dims.low / manifest.preprocess.input_size
+    points = (scale_points(prompt.points, manifest, size) + np.float32(0.5)) * np.float32(scale)
+    box = None
+    if prompt.box is not None:
+        corners = np.array([[prompt.box.x0, prompt.box.y0], [prompt.box.x1, prompt.box.y1]], np.float32)
+        (x0, y0), (x1, y1) = (scale_points(corners, manifest, size) * scale).tolist()
+        box = (x0, y0, x1, y1)
+    return Marks(
+        points[prompt.labels == 1],
+        points[prompt.labels == 0],
+        box,
+        None if prior is None else prior > manifest.mask_threshold,
+    )
 
 
 def needs_candidates(prompt: Prompt, multimask: bool | None) -> bool:

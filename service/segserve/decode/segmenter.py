@@ -87,12 +87,14 @@ class PromptSegmenter:
         *,
         multimask: bool | None,
         select: Select,
+        raw: bool,
         render: Callable[[Candidate], Rendered],
         timings: Timings,
     ) -> SegmentResult[Rendered]:
         """Return the masks of all prompts.
 
         multimask: three candidates (True), one mask (False), or what suits the prompt (None).
+        raw: the model's own masks, not cleaned, see `decode_prompt`.
         render: turns a mask into what the caller needs; called in the thread that decoded it.
 
         Raises NotFound (image, model, mask), BadInput (a prompt that does not fit the image), Busy, Unavailable.
@@ -113,7 +115,7 @@ class PromptSegmenter:
             image = await self._embeddings.get_prepared(tenant, image_id, model, timings, region=region)
 
             def decode(prompt: Prompt) -> list[tuple[Candidate, Rendered]]:
-                candidates = decode_prompt(model, image, prompt, multimask, select, timings)
+                candidates = decode_prompt(model, image, prompt, multimask, select, timings, raw=raw)
                 if region is not None:
                     candidates = [large_images.move_to_image(c, region, extent.size) for c in candidates]
                 with timings.stage("format"):

@@ -115,6 +115,7 @@ def evaluate_prompts(
         ),
     ] = Correction.PAIRS,
     min_size: Annotated[int, typer.Option(min=1, help="Pixels; smaller objects are left out.")] = 1,
+    raw: Annotated[bool, typer.Option("--raw", help="The model's own masks, not cleaned.")] = False,
     json: JsonFile = None,
     page: PageFile = None,
     data_dir: DataDir = None,
@@ -130,7 +131,9 @@ def evaluate_prompts(
         for with_mask in (False, True)
     ]
     settings, outputs = load_quiet_settings(data_dir, model), run_evaluation.OutputFiles(json, page)
-    asyncio.run(run_evaluation.evaluate_prompts(settings, images, truth, protocols, min_size, outputs))
+    asyncio.run(
+        run_evaluation.evaluate_prompts(settings, images, truth, protocols, min_size, outputs, raw=raw)
+    )
 
 
 @app.command("search")

@@ -152,8 +152,10 @@ class ModelRunner:
         with suppress(CacheUnavailable, ImageNotFound):
             await self.service.images.delete(TENANT, image_id)
 
-    async def build_predictor(self, image_id: str) -> Predict:
+    async def build_predictor(self, image_id: str, *, raw: bool) -> Predict:
         """Encode an image, and return a function that answers prompts on it. Any thread may call that.
+
+        raw: with the model's own masks, see `decode_prompt`.
 
         Raises BadInput for an image so large that it is encoded in tiles.
         """
@@ -167,7 +169,7 @@ class ModelRunner:
         image = await self.service.embeddings.get_prepared(
             TENANT, image_id, model, self.service.new_timings()
         )
-        return lambda prompt: decode_prompt(model, image, prompt, None, Select.BEST, Timings())[0]
+        return lambda prompt: decode_prompt(model, image, prompt, None, Select.BEST, Timings(), raw=raw)[0]
 
 
 @asynccontextmanager

@@ -152,12 +152,14 @@ async def evaluate_prompts(
     protocols: Sequence[PromptingProtocol],
     min_size: int,
     outputs: OutputFiles,
+    *,
+    raw: bool,
 ) -> None:
     """Score every protocol on every image. The page shows the last step of the first protocol. Raises BadInput."""
     outputs.check_writable()
     pairs = pair_and_check(images, truths)
     worst = outputs.collect_worst()
-    scores = await run_protocols(settings, pairs, protocols, min_size, worst)
+    scores = await run_protocols(settings, pairs, protocols, min_size, worst, raw=raw)
     shown = f"shown: {protocols[0].name}, step {protocols[0].steps}"
     outputs.write(
         f"{settings.default_model}, prompted, on {images}: {scores[0].objects} objects ({shown})",
@@ -174,6 +176,8 @@ async def run_protocols(
     protocols: Sequence[PromptingProtocol],
     min_size: int,
     worst: WorstCases | None,
+    *,
+    raw: bool,
 ) -> list[ProtocolScores]:
     """Return the scores of each protocol over all images. Raises BadInput where no truth has an object."""
     steps: list[list[list[StepScores]]] = [[] for _ in protocols]
@@ -182,7 +186,7 @@ async def run_protocols(
         with progress_bar("images, each protocol", len(pairs) * len(protocols)) as advance:
             for pair in pairs:
                 image_id, truth = await runner.add_image(pair)
-                predict = await runner.build_predictor(image_id)
+                predict = await runner.build_predictor(image_id, raw=raw)
                 for index, protocol in enumerate(protocols):
                     result = await asyncio.to_thread(
                         iterative_prompting.prompt_objects,

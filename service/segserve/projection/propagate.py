@@ -27,6 +27,7 @@ class PropagationOptions:
         default is that of μSAM's annotator.
     min_score: an object ends where the model predicts a lower quality of its mask, 0 to 1. μSAM has no such option.
     select: which of the candidates to take on annotated slices.
+    raw: take the model's own masks, as μSAM does. Otherwise they are cleaned, see `decode_prompt`.
     """
 
     projection: Projection = Projection.MASK
@@ -34,6 +35,7 @@ class PropagationOptions:
     min_score: float = 0.0
     box_extension: float = 0.0
     select: Select = Select.BEST
+    raw: bool = False
 
 
 @dataclass
@@ -90,7 +92,10 @@ class MaskPropagator:
 
     def _segment_annotated(self, image: PreparedImage, prompt: Prompt, timings: Timings) -> Candidate | None:
         """Return the mask for the user's prompt; None if it is empty."""
-        candidate = decode_prompt(self._model, image, prompt, None, self._options.select, timings)[0]
+        options = self._options
+        candidate = decode_prompt(self._model, image, prompt, None, options.select, timings, raw=options.raw)[
+            0
+        ]
         return candidate if candidate.crop.pixels.any() else None
 
     def _take_step(
@@ -114,7 +119,7 @@ class MaskPropagator:
         options = self._options
         before: Bool = np.logical_or.reduce([crop.to_mask(mask) for mask in sources])
         prompt = mask_to_prompt(before, options.projection, options.box_extension)
-        candidate = decode_prompt(self._model, image, prompt, False, Select.BEST, timings)[0]
+        candidate = decode_prompt(self._model, image, prompt, False, Select.BEST, timings, raw=options.raw)[0]
         now = crop.to_mask(candidate.crop)
         if not now.any():
             return None

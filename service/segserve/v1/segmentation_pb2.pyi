@@ -208,23 +208,25 @@ class Prompt(_message.Message):
     def __init__(self, points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., mask_id: _Optional[str] = ..., mask: _Optional[_Union[Rle, _Mapping]] = ..., logits: _Optional[_Union[Logits, _Mapping]] = ...) -> None: ...
 
 class SegmentRequest(_message.Message):
-    __slots__ = ("image_id", "model", "prompts", "format", "select", "multimask")
+    __slots__ = ("image_id", "model", "prompts", "format", "select", "multimask", "raw")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     SELECT_FIELD_NUMBER: _ClassVar[int]
     MULTIMASK_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     model: str
     prompts: _containers.RepeatedCompositeFieldContainer[Prompt]
     format: MaskFormat
     select: Select
     multimask: bool
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[Prompt, _Mapping]]] = ..., format: _Optional[_Union[MaskFormat, str]] = ..., select: _Optional[_Union[Select, str]] = ..., multimask: _Optional[bool] = ...) -> None: ...
+    raw: bool
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[Prompt, _Mapping]]] = ..., format: _Optional[_Union[MaskFormat, str]] = ..., select: _Optional[_Union[Select, str]] = ..., multimask: _Optional[bool] = ..., raw: _Optional[bool] = ...) -> None: ...
 
 class Mask(_message.Message):
-    __slots__ = ("rle", "polygon", "png", "logits", "score", "box", "area", "mask_id")
+    __slots__ = ("rle", "polygon", "png", "logits", "score", "box", "area", "mask_id", "removed_parts", "filled_holes")
     RLE_FIELD_NUMBER: _ClassVar[int]
     POLYGON_FIELD_NUMBER: _ClassVar[int]
     PNG_FIELD_NUMBER: _ClassVar[int]
@@ -233,6 +235,8 @@ class Mask(_message.Message):
     BOX_FIELD_NUMBER: _ClassVar[int]
     AREA_FIELD_NUMBER: _ClassVar[int]
     MASK_ID_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_PARTS_FIELD_NUMBER: _ClassVar[int]
+    FILLED_HOLES_FIELD_NUMBER: _ClassVar[int]
     rle: Rle
     polygon: str
     png: bytes
@@ -241,7 +245,9 @@ class Mask(_message.Message):
     box: Box
     area: int
     mask_id: str
-    def __init__(self, rle: _Optional[_Union[Rle, _Mapping]] = ..., polygon: _Optional[str] = ..., png: _Optional[bytes] = ..., logits: _Optional[_Union[Logits, _Mapping]] = ..., score: _Optional[float] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., area: _Optional[int] = ..., mask_id: _Optional[str] = ...) -> None: ...
+    removed_parts: int
+    filled_holes: int
+    def __init__(self, rle: _Optional[_Union[Rle, _Mapping]] = ..., polygon: _Optional[str] = ..., png: _Optional[bytes] = ..., logits: _Optional[_Union[Logits, _Mapping]] = ..., score: _Optional[float] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., area: _Optional[int] = ..., mask_id: _Optional[str] = ..., removed_parts: _Optional[int] = ..., filled_holes: _Optional[int] = ...) -> None: ...
 
 class SegmentResult(_message.Message):
     __slots__ = ("masks",)

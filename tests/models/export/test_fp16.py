@@ -75,7 +75,7 @@ def masks(model: PromptableModel, size: Size, embedding: Embedding) -> list[Bool
     for y in range(8, size.height, CLICK_STEP_PX):
         for x in range(8, size.width, CLICK_STEP_PX):
             click = Prompt(np.array([[x, y]], np.float32), np.ones(1, np.int64))
-            crop = decode_prompt(model, image, click, None, Select.BEST, Timings())[0].crop
+            crop = decode_prompt(model, image, click, None, Select.BEST, Timings(), raw=True)[0].crop
             mask = np.zeros((size.height, size.width), bool)
             mask[crop.y : crop.y + crop.pixels.shape[0], crop.x : crop.x + crop.pixels.shape[1]] = crop.pixels
             actual.append(mask)

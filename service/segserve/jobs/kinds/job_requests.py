@@ -59,7 +59,8 @@ class PropagationRequest(StoredJson):
 
     digest: of the model's bundle.
     image_size: edge of the square that the memory engine resizes frames to; None: the model's own.
-    projection, iou_threshold, min_score, box_extension: see `projection.propagate.PropagationOptions`.
+    raw, projection, iou_threshold, min_score, box_extension: see `projection.propagate.PropagationOptions`. A request
+        stored before masks were cleaned has no `raw`, and goes on as it began.
     """
 
     model: str
@@ -69,6 +70,7 @@ class PropagationRequest(StoredJson):
     direction: Direction
     objects: list[RequestedObject]
     select: Select
+    raw: bool = True
     image_size: int | None = None
     projection: Projection = Projection.MASK
     iou_threshold: float = 0.5

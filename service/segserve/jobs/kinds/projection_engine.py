@@ -57,6 +57,7 @@ class ProjectionEngine:
             request.min_score,
             request.box_extension,
             request.select,
+            request.raw,
         )
 
         async def encode_slice(index: int) -> PreparedImage:

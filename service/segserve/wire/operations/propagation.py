@@ -75,6 +75,7 @@ async def check_propagation(
         direction=params.direction,
         objects=[to_stored_prompts(item, revision=0) for item in objects],
         select=Select(params.select),
+        raw=params.raw,
         image_size=params.image_size,
         projection=params.projection,
         iou_threshold=params.iou_threshold,

@@ -31,6 +31,7 @@ async def segment(
         await build_prompts(service, request),
         multimask=request.multimask,
         select=request.select,
+        raw=request.raw,
         render=render,
         timings=timings,
     )

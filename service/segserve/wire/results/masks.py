@@ -28,6 +28,8 @@ def create_renderer(mask_format: MaskFormat) -> Callable[[Candidate], Json]:
             "score": candidate.score,
             "box": list(crop.bounding_box(candidate.crop)),
             "area": crop.area(candidate.crop),
+            "removed_parts": candidate.removed_parts,
+            "filled_holes": candidate.filled_holes,
         }
 
     return render

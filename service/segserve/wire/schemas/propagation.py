@@ -72,6 +72,11 @@ class PropagationParamsIn(StrictBody):
         "best",
         description="which candidate mask is taken on frames with prompts: the highest score, or the first",
     )
+    raw: bool = Field(
+        False,
+        description="engine projection: the model's own masks, as μSAM takes them; otherwise parts that nothing marks"
+        " are removed, and small holes are filled, before a mask prompts the next frame",
+    )
     image_size: ImageSize | None = Field(
         None,
         description="engine memory: edge of the square that frames are resized to, in pixels; 1024 if left out, as "

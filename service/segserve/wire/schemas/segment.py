@@ -37,6 +37,11 @@ class SegmentIn(StrictBody):
         None,
         description="three candidates or one; null: three for a single positive point without box or mask",
     )
+    raw: bool = Field(
+        False,
+        description="the model's own masks, the best by score alone; otherwise parts that nothing marks are removed,"
+        " and small holes are filled",
+    )
 
 
 class MaskOut(BaseModel):
@@ -46,6 +51,8 @@ class MaskOut(BaseModel):
     score: float = Field(description="predicted IoU")
     box: list[int] = Field(description="x0, y0, x1, y1 of the mask")
     area: int = Field(description="pixels")
+    removed_parts: int = Field(description="number of parts of the model's mask that were removed")
+    filled_holes: int = Field(description="number of holes of the model's mask that were filled")
     mask_id: str | None = Field(description="send it back to refine the mask; null while the cache is away")
 
 

@@ -31,6 +31,7 @@ def segment_from_message(message: segmentation_pb2.SegmentRequest) -> SegmentIn:
             "format": decode_enum(FORMAT, message.format, "format"),
             "select": decode_enum(SELECT, message.select, "select"),
             "multimask": message.multimask if message.HasField("multimask") else None,
+            "raw": message.raw,
         },
     )
 
@@ -39,7 +40,12 @@ def create_renderer(mask_format: MaskFormat) -> Callable[[Candidate], segmentati
     """The function that makes the message of one mask, without its mask_id."""
 
     def render(candidate: Candidate) -> segmentation_pb2.Mask:
-        message = segmentation_pb2.Mask(score=candidate.score, **area_and_box(candidate.crop))
+        message = segmentation_pb2.Mask(
+            score=candidate.score,
+            removed_parts=candidate.removed_parts,
+            filled_holes=candidate.filled_holes,
+            **area_and_box(candidate.crop),
+        )
         match mask_format:
             case MaskFormat.RLE:
                 message.rle.CopyFrom(crop_to_rle(candidate.crop))
