@@ -78,6 +78,21 @@ def test_masks_are_those_of_rest_in_every_format(grpc_server: Server, stub: Any,
                     assert result.logits.data == base64.b64decode(mask["data"])
 
 
+def test_a_raw_mask_is_that_of_rest(grpc_server: Server, stub: Any, image_id: str) -> None:
+    for raw in (False, True):
+        (expected,) = rest(grpc_server, image_id, "rle", raw=raw, multimask=False)
+        prompt = pb.Prompt(points=[pb.Point(x=413, y=190)])
+        answer = stub.Segment(
+            pb.SegmentRequest(image_id=image_id, prompts=[prompt], raw=raw, multimask=False)
+        )
+        (mask,) = answer.results[0].masks
+        assert (mask.area, mask.removed_parts, mask.filled_holes) == (
+            expected["area"],
+            expected["removed_parts"],
+            expected["filled_holes"],
+        )
+
+
 def test_all_kinds_of_prompts(grpc_server: Server, stub: Any, image_id: str) -> None:
     first = stub.Segment(pb.SegmentRequest(image_id=image_id, prompts=[ON_A_NUCLEUS])).results[0].masks[0]
     again = pb.Prompt(points=[pb.Point(x=413, y=190), pb.Point(x=300, y=300, negative=True)])
