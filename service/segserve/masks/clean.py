@@ -5,6 +5,7 @@ a kept one, so the outline of what is kept stays the same.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,7 @@ def clean_logits(logits: Float32, threshold: float, marks: Marks) -> CleanedLogi
     kept = choose_parts(labels, count, marks, x0, y0) if count > 1 else np.ones(2, np.bool_)
     kept[0] = False
     object_mask = kept[labels]
-    holes = find_small_holes(object_mask, marks.negative - [x0, y0])
+    holes = find_small_holes(object_mask, marks.negative - np.array([x0, y0], np.float32))
     changed = (inside & ~object_mask) | holes.mask
     if not changed.any():
         return CleanedLogits(logits, 0, 0)
@@ -78,7 +79,7 @@ def clean_logits(logits: Float32, threshold: float, marks: Marks) -> CleanedLogi
     return CleanedLogits(cleaned, int(count - kept.sum()), holes.count)
 
 
-def choose_parts(labels: NDArray[np.int32], count: int, marks: Marks, x0: int, y0: int) -> Bool:
+def choose_parts(labels: NDArray[np.integer[Any]], count: int, marks: Marks, x0: int, y0: int) -> Bool:
     """Return [count + 1]: whether each part is kept. labels [h, w]: the parts, from 1. (x0, y0): of its corner."""
     kept = np.zeros(count + 1, np.bool_)
     areas = np.bincount(labels.ravel(), minlength=count + 1)
@@ -100,7 +101,7 @@ def choose_parts(labels: NDArray[np.int32], count: int, marks: Marks, x0: int, y
     return kept
 
 
-def find_marked_part(labels: NDArray[np.int32], x: float, y: float) -> int:
+def find_marked_part(labels: NDArray[np.integer[Any]], x: float, y: float) -> int:
     """Return the part at a point, or the nearest within MAX_MARK_DISTANCE; 0 if there is none."""
     column, row = int(np.floor(x)), int(np.floor(y))
     height, width = labels.shape
