@@ -78,5 +78,16 @@ def test_malformed_requests_are_counted_and_take_one_line(impatient: Server, dat
     assert impatient.log.read_text().count("Invalid HTTP request") == lines + 1
 
 
+def test_pipelined_requests_that_are_left_are_no_internal_error(impatient: Server, noise: bytes) -> None:
+    """The first one is still being answered, and learns that nobody waits for it."""
+    body = b'{"image_id": "%s", "prompts": [{"points": [[1, 2]]}]}' % impatient.upload(noise).encode()
+    head = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    before = impatient.log.read_text().count("path=/v1/segment")
+    with closing(connect(impatient)) as link:
+        link.sendall(b"POST /v1/segment" + HEAD + head + body + b"GET /livez" + HEAD + b"\r\n")
+    wait_for(lambda: impatient.log.read_text().count("path=/v1/segment") > before)
+    assert "internal error" not in impatient.log.read_text()
+
+
 def test_no_metric_counts_an_internal_error(impatient: Server) -> None:
     assert 'status="500"' not in impatient.client.get("/metrics").text

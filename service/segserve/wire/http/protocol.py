@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from segserve.metrics import Metrics
 from segserve.settings import Settings
@@ -63,6 +63,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_refused = False
         self._header_timer: asyncio.TimerHandle | None = None
         self._reader_timer: asyncio.TimerHandle | None = None
+        self._unanswered: list[RequestResponseCycle] = []  # of pipelined requests there are several
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -78,6 +79,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        for cycle in self._unanswered:  # uvicorn tells only the last one
+            cycle.disconnected = True
+            cycle.message_event.set()
         self._limits.remove(self)
         self._stop_header_timer()
         self._stop_reader_timer()
@@ -128,6 +132,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self._is_answering():
             self._limits.note(self, Phase.BODY)
         super().on_headers_complete()
+        self._unanswered = [cycle for cycle in self._unanswered if not cycle.response_complete]
+        self._unanswered.append(self.cycle)
         if len(self.pipeline) > MAX_PIPELINED:
             self._metrics.requests.count_rejection("pipelined")
             self._is_refused = True
