@@ -420,6 +420,10 @@ class FileProcess:
                 return error
         return broken_file_error()
 
+    def give_memory_back(self) -> None:
+        """Hold nothing of the budget any more, because the caller does for what the process uses from here on."""
+        self._memory.reduce(0)
+
     def end(self, kept_bytes: int) -> None:
         """End the process. kept_bytes: of the pixels that it has handed over, which `close` gives back."""
         self._close(self._process)

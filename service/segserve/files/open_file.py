@@ -15,6 +15,8 @@ from segserve.files.video_format import DEMUXERS
 from segserve.files.volume import Volume
 from segserve.files.volume_format import SUFFIX_BY_FORMAT
 from segserve.files.zip_archive import PictureArchive
+from segserve.images.image_source import ImageSource
+from segserve.images.open_any_image import open_any_image
 from segserve.sandbox.confine import allow_memory
 from segserve.types import FileLimits, FileOptions
 
@@ -36,6 +38,11 @@ def open_frames(
     if file_format == "zip":
         return NormalisedFrames(PictureArchive(path, limits.max_mb, limits.max_frame_pixels))
     return NormalisedFrames(TiffStack(path, limits.max_frame_pixels))
+
+
+def open_picture(path: Path, page: int, max_pixels: int, max_banded_pixels: int) -> ImageSource:
+    """Open a picture of any format that is read, and check its header. Raises as `open_any_image` does."""
+    return open_any_image(path.open("rb"), page, max_pixels, max_banded_pixels)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from segserve.files.video import VideoFrames
 from segserve.files.video_format import DEMUXERS
 from segserve.files.volume_format import is_volume_format
 from segserve.files.zip_archive import PictureArchive
+from segserve.images.formats import SUPPORTED_FORMATS
 from segserve.types import FileKind, FileLimits, FileOptions, FileRecord, Size
 
 
@@ -90,7 +91,7 @@ def probe_zip(path: Path, limits: FileLimits) -> tuple[FileKind, int, Size]:
             raise BadInput(
                 "None of the pictures in the zip can be read.",
                 field="file",
-                remedy="Send PNG, JPEG, WebP, BMP or TIFF.",
+                remedy=f"Send {SUPPORTED_FORMATS}.",
             )
         return FileKind.FRAMES if len(sizes) == 1 else FileKind.PICTURES, archive.count, first
     finally:

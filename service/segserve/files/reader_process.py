@@ -19,8 +19,9 @@ import orjson
 import tifffile
 
 from segserve.errors import BadInput, SegserveError, TooLarge
-from segserve.files.open_file import open_frames, open_volume
+from segserve.files.open_file import open_frames, open_picture, open_volume
 from segserve.files.probe_file import probe_file
+from segserve.files.read_picture import SharedPicture
 from segserve.files.zip_archive import PictureArchive
 from segserve.sandbox.confine import Confinement, allow_cpu_time, claim_memory_by, confine
 from segserve.sandbox.messages import CLAIM, Channel, ChannelClosed, Message
@@ -133,6 +134,21 @@ class FileReader:
                 return {"count": self._frames.count, "size": asdict(self._frames.size)}
             case "read_frame":
                 write_pixels(files[0], self._frames.read(request["index"]))
+                return {}
+            case "open_image":
+                max_pixels, max_banded = request["max_pixels"], request["max_banded_pixels"]
+                source = open_picture(self._path, request["page"], max_pixels, max_banded)
+                self._picture = SharedPicture(source)
+                return self._picture.describe()
+            case "read_image":
+                return self._picture.read()
+            case "start_bands":
+                self._picture.start_bands()
+                return {}
+            case "read_band":
+                return self._picture.read_band()
+            case "write_pixels":
+                write_pixels(files[0], self._picture.values)
                 return {}
             case "open_volume":
                 limits, options = parse_limits(request)
