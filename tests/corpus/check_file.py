@@ -226,7 +226,8 @@ def describe_difference(plane: NDArray[Any], expected: NDArray[Any], how: Compar
             return ""
         correlation = float(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1])
         return "" if correlation > MIN_CORRELATION else f"correlation {correlation:.2f}"
-    same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
+    # The NIfTI library of ITK reads NaN as 0.
+    same = (ours == theirs) | (np.isnan(theirs) & (np.isnan(ours) | (ours == 0)))
     difference = np.where(same, 0, np.abs(ours - theirs))
     scale = max(1.0, float(np.nanmax(np.abs(theirs), initial=0)))
     close = {

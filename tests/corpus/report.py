@@ -56,9 +56,9 @@ def format_row(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def describe(result: FileResult) -> str:
-    """Return a line for each route that decides the verdict of a file."""
+    """Return a line for the last route that decides the verdict of a file: POST /v1/files, if both do."""
     routes = [route for route in result.routes if route.verdict is result.verdict]
-    return "\n".join(f"  {result.path}: {describe_route(route)}" for route in routes)
+    return f"  {result.path}: {describe_route(routes[-1])}"
 
 
 def describe_route(route: RouteResult) -> str:
