@@ -1,8 +1,10 @@
 """A drawn sequence of moving and dividing cells, and its true tracks."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 HEIGHT, WIDTH, COUNT = 160, 220, 14
@@ -52,3 +54,26 @@ def shuffle_ids(frames: list[UInt32]) -> list[UInt32]:
     return [
         np.append(0, 1 + random.permutation(int(labels.max()))).astype(np.uint32)[labels] for labels in frames
     ]
+
+
+def write_ground_truth(folder: Path) -> None:
+    """Write the drawn sequence as the challenge's own reference: man_track*.tif, man_track.txt and man_seg*.tif."""
+    for name in ("TRA", "SEG"):
+        (folder / name).mkdir(parents=True)
+    for frame, labels in enumerate(draw_tracks()):
+        tifffile.imwrite(folder / "TRA" / f"man_track{frame:03}.tif", labels.astype(np.uint16))
+        tifffile.imwrite(folder / "SEG" / f"man_seg{frame:03}.tif", labels.astype(np.uint16))
+    (folder / "TRA" / "man_track.txt").write_text(format_tracks())
+
+
+def write_result(folder: Path) -> None:
+    """Write the drawn sequence as a perfect result: mask*.tif and res_track.txt."""
+    folder.mkdir(parents=True)
+    for frame, labels in enumerate(draw_tracks()):
+        tifffile.imwrite(folder / f"mask{frame:03}.tif", labels.astype(np.uint16))
+    (folder / "res_track.txt").write_text(format_tracks())
+
+
+def format_tracks() -> str:
+    """Return the lines of man_track.txt."""
+    return "".join(f"{each} {begin} {end} {mother or 0}\n" for each, (begin, end, mother, _) in CELLS.items())

@@ -14,7 +14,7 @@ from segserve.errors import TooLarge
 from segserve.tracking.ctc_format import CtcResult
 from segserve.tracking.detections import measure_detections
 from segserve.tracking.link_tracks import LinkingParams, Track, Tracks, link_tracks
-from tests.tracking.drawn import CELLS, UInt32, draw_tracks, renumber, shuffle_ids
+from tests.tracking.drawn import CELLS, UInt32, draw_tracks, renumber, shuffle_ids, write_ground_truth
 
 
 def link_and_relabel(frames: list[UInt32]) -> tuple[Tracks, list[UInt32]]:
@@ -44,17 +44,6 @@ def extract(tracks: list[Track], maps: list[UInt32], folder: Path) -> None:
     with zipfile.ZipFile(io.BytesIO(write_zip(tracks, maps))) as archive:
         assert archive.testzip() is None
         archive.extractall(folder)
-
-
-def write_ground_truth(folder: Path) -> None:
-    """Write the drawn sequence as the challenge's own reference: man_track*.tif, man_track.txt and man_seg*.tif."""
-    for name in ("TRA", "SEG"):
-        (folder / name).mkdir(parents=True)
-    for frame, labels in enumerate(draw_tracks()):
-        tifffile.imwrite(folder / "TRA" / f"man_track{frame:03}.tif", labels.astype(np.uint16))
-        tifffile.imwrite(folder / "SEG" / f"man_seg{frame:03}.tif", labels.astype(np.uint16))
-    lines = [f"{each} {begin} {end} {mother or 0}\n" for each, (begin, end, mother, _) in CELLS.items()]
-    (folder / "TRA" / "man_track.txt").write_text("".join(lines))
 
 
 def test_a_drawn_sequence_is_valid_and_perfect(tmp_path: Path) -> None:

@@ -162,6 +162,34 @@ def search_parameters(
         typer.secho(f"{settings.default_model}: the best are its defaults now", fg="green")
 
 
+@app.command("tracks")
+def evaluate_tracks(
+    result: Annotated[
+        Path,
+        typer.Argument(
+            help="Zip of `segserve track`, folder of masks and res_track.txt, or folder of NAME_RES."
+        ),
+    ],
+    truth: Annotated[
+        Path, typer.Argument(help="Folder with TRA and SEG of the Cell Tracking Challenge, or of NAME_GT.")
+    ],
+    json: JsonFile = None,
+) -> None:
+    """Score tracks by SEG, DET and TRA of the Cell Tracking Challenge."""
+    from segserve.evaluate import report_tables, run_evaluation, track_scores
+
+    outputs = run_evaluation.OutputFiles(json)
+    outputs.check_writable()
+    sequences = track_scores.find_sequences(result, truth)
+    scores = {}
+    with run_evaluation.progress_bar("sequences", len(sequences)) as advance:
+        for sequence in sequences:
+            scores[sequence.name] = track_scores.score_sequence(sequence)
+            advance()
+    rows = report_tables.track_table(scores)
+    outputs.write(f"{result} against {truth}", "", [rows], {"sequences": scores}, None)
+
+
 def load_quiet_settings(data_dir: Path | None, model: str | None) -> Settings:
     """Load the settings, and log errors alone, so that the table stays readable."""
     settings = load_settings(data_dir=data_dir, default_model=model)

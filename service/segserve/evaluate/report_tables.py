@@ -1,7 +1,7 @@
 """The tables that are printed and shown on the page, and the JSON file."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,19 @@ def trial_table(trials: Sequence[Trial]) -> Rows:
     names = list(shown[0].params)
     heads = [name.replace("_", "\n") for name in names]
     return [["mSA", *heads], *([f"{t.msa:.4f}", *(f"{t.params[n]:g}" for n in names)] for t in shown)]
+
+
+def track_table(scores: Mapping[str, Mapping[str, float | None]]) -> Rows:
+    """Return a row for each sequence. scores: by sequence and measure, None where the truth lacks what it needs."""
+    measures = list(next(iter(scores.values())))
+    rows = [["sequence", *measures]]
+    for name, values in scores.items():
+        rows.append([name, *("-" if value is None else f"{value:.3f}" for value in values.values())])
+    if len(scores) > 1:
+        columns = ([each[name] for each in scores.values()] for name in measures)
+        known = [[value for value in column if value is not None] for column in columns]
+        rows.append(["mean", *(f"{sum(each) / len(each):.3f}" if each else "-" for each in known)])
+    return rows
 
 
 def print_table(title: str, rows: Rows) -> None:
