@@ -5,7 +5,8 @@
     batch                                    commands/batch.py (many images)
     video, volume, track                     commands/video.py, commands/volume.py, commands/track.py
     models list, import, pull, ...           models/cli.py
-    evaluate masks, model, prompts, search   evaluate/cli.py
+    evaluate masks, model, prompts, ...      evaluate/cli.py
+    evaluate volumes                         commands/evaluate_volumes.py
     train promptable, unet                   train/cli.py
 
 Each command turns its options into the request that the REST API takes, under the API's names.
@@ -19,6 +20,7 @@ import typer
 from segserve.commands.automatic import automatic
 from segserve.commands.batch import batch
 from segserve.commands.encoder import encoder
+from segserve.commands.evaluate_volumes import evaluate_volumes
 from segserve.commands.instances import instances
 from segserve.commands.segment import segment
 from segserve.commands.semantic import semantic
@@ -42,6 +44,7 @@ cli = typer.Typer(
 )
 for command in (serve, encoder, worker, segment, automatic, semantic, instances, batch, video, volume, track):
     cli.command()(command)
+evaluate.command("volumes")(evaluate_volumes)
 cli.add_typer(models, name="models")
 cli.add_typer(evaluate, name="evaluate")
 cli.add_typer(train, name="train")

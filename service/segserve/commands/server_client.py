@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -118,6 +119,24 @@ class ServerClient:
 
             path = f"/v1/jobs/{job['job_id']}/results"
             expect_success(self._retrying.download(path, {"format": format.value}, receive))
+
+    def read_results(self, job: Json, format: JobFormat) -> bytes:
+        """Return the results of a job, which fit into memory."""
+        out = BytesIO()
+        self.download_results(job, format, out)
+        return out.getvalue()
+
+    def get_model(self, name: str | None) -> Json:
+        """Return a model as GET /v1/models has it. name: None for the default model."""
+        models: list[Json] = expect_success(self._send("GET", "/v1/models")).json()["models"]
+        for model in models:
+            if model["default"] if name is None else model["name"] == name:
+                return model
+        raise BadInput(
+            f"There is no model {name!r}.",
+            field="--model",
+            remedy=f"There are {', '.join(model['name'] for model in models)}.",
+        )
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         return self._retrying.send(method, path, **content)

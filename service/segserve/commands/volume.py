@@ -30,6 +30,21 @@ VolumeOutput = Annotated[
         " COCO as .json, or lines of JSON as .ndjson.",
     ),
 ]
+AxisOption = Annotated[
+    int | None,
+    typer.Option(
+        "--axis",
+        min=0,
+        max=2,
+        help="The axis to slice along; 0 takes the slices as they are stored [default: 0].",
+    ),
+]
+WindowOption = Annotated[
+    str | None,
+    typer.Option(
+        "--window", help="low,high: the values that become black and white [default: two percentiles]."
+    ),
+]
 
 
 def volume(
@@ -42,16 +57,8 @@ def volume(
         bool, typer.Option("--automatic", help="Find all objects of every slice and join them across slices.")
     ] = False,
     param: MethodParams = None,
-    axis: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=2, help="The axis to slice along; 0 takes the slices as they are stored [default: 0]."
-        ),
-    ] = None,
-    window: Annotated[
-        str | None,
-        typer.Option(help="low,high: the values that become black and white [default: two percentiles]."),
-    ] = None,
+    axis: AxisOption = None,
+    window: WindowOption = None,
     direction: DirectionOption = None,
     engine: EngineOption = None,
     series: SeriesOption = None,

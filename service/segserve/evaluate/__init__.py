@@ -10,5 +10,8 @@ hausdorff            Hausdorff distances, with the 95th percentile
 iterative_prompting  micro-sam's protocol: a point or a box, then corrective clicks
 grid_search          the best thresholds of AIS or AMG
 scores               all scores of an image, and of a data set
+volume_protocol      the 24 settings of arXiv 2408.00756: objects followed through volumes
+volume_files, volume_scores, volume_results, volume_tables   its pairs, scores, kept results and tables
+track_scores         SEG, DET and TRA of tracks, by py-ctcmetrics
 report_tables, html_page   what is printed; a page of the worst cases
 """

@@ -47,8 +47,14 @@ def pair_files(folder: Path, truths: Path, *, images: bool) -> list[FilePair]:
     images: the first folder holds images, not maps. Hidden files and files of other suffixes are left out.
     Raises BadInput that names the first files without a partner.
     """
-    first = list_files(folder, IMAGE_SUFFIXES if images else MAP_SUFFIXES)
-    second = list_files(truths, MAP_SUFFIXES)
+    return pair_by_name(folder, IMAGE_SUFFIXES if images else MAP_SUFFIXES, truths, MAP_SUFFIXES)
+
+
+def pair_by_name(
+    folder: Path, suffixes: tuple[str, ...], truths: Path, truth_suffixes: tuple[str, ...]
+) -> list[FilePair]:
+    """Pair the files of two folders that end with one of the suffixes, as `pair_files` does."""
+    first, second = list_files(folder, suffixes), list_files(truths, truth_suffixes)
     for files, partners, partner_folder in ((first, second, truths), (second, first, folder)):
         if lone := sorted(files.keys() - partners.keys()):
             names = ", ".join(files[stem].name for stem in lone[:MAX_NAMES_SHOWN])
@@ -62,23 +68,26 @@ def pair_files(folder: Path, truths: Path, *, images: bool) -> list[FilePair]:
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Return the folder's files with one of the suffixes, by stem.
+    """Return the folder's files with one of the suffixes, by name without it.
 
-    Raises BadInput where there are none, or two with the same stem.
+    suffixes: where one ends with another (".nii.gz", ".gz"), the longer one stands first.
+    Raises BadInput where there are none, or two with the same name.
     """
     if not folder.is_dir():
         raise BadInput(f"{folder} is not a folder.", field=str(folder), remedy="Name a folder of files.")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():
+        suffix = next((each for each in suffixes if path.name.lower().endswith(each)), None)
+        if suffix is None or path.name.startswith(".") or not path.is_file():
             continue
-        if path.stem in files:
+        name = path.name[: -len(suffix)]
+        if name in files:
             raise BadInput(
-                f"{files[path.stem].name} and {path.name} in {folder} have the same name.",
+                f"{files[name].name} and {path.name} in {folder} have the same name.",
                 field=str(folder),
                 remedy="Keep one of them there.",
             )
-        files[path.stem] = path
+        files[name] = path
     if not files:
         raise BadInput(
             f"{folder} holds no file ending in {', '.join(suffixes)}.",

@@ -174,15 +174,17 @@ def build_tree(points: Points) -> cKDTree:
 
 
 def find_boundaries(labels: NDArray[Any]) -> Bool:
-    """Return [H, W]: the pixels of a mask, or of a map's objects, that touch another value.
+    """Return the pixels or voxels of a mask, or of a map's objects, that touch another value, [H, W] or [N, H, W].
 
-    Only the four pixels above, below and beside count. Beyond the image's border is outside (MedPy's surface in two
-    dimensions).
+    Only neighbours along one axis count: four pixels, or six voxels. Beyond the border is outside (MedPy's surface of
+    connectivity 1).
     """
     around = np.pad(labels, 1)
     differs = np.zeros(labels.shape, np.bool_)
-    for neighbour in (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]):
-        differs |= neighbour != labels
+    inside = (slice(1, -1),) * labels.ndim
+    for axis in range(labels.ndim):
+        for shifted in (slice(2, None), slice(None, -2)):
+            differs |= around[(*inside[:axis], shifted, *inside[axis + 1 :])] != labels
     return differs & (labels > 0)
 
 

@@ -1,4 +1,4 @@
-"""The HTML page of the worst cases: outlines of truth and prediction over each image, lowest score first.
+"""The HTML page of the worst cases, and of the best: outlines of truth and prediction over each image.
 
 The page is one file. It has no script and loads nothing.
 """
@@ -62,21 +62,36 @@ class WorstCase:
 
 
 class WorstCases:
-    """`WorstCases` keeps the `MAX_CASES` cases of the lowest scores, lowest first, and counts all cases."""
+    """`WorstCases` keeps the cases of the lowest scores, lowest first, and counts all cases.
 
-    def __init__(self) -> None:
+    max_cases: how many are kept.
+    """
+
+    def __init__(self, max_cases: int = MAX_CASES) -> None:
         self.cases: list[WorstCase] = []
         self.total = 0
+        self._max_cases = max_cases
+
+    def _rank(self, score: float) -> float:
+        """The lowest come first."""
+        return score
 
     def register(self, score: float) -> bool:
         """Count a case, and return whether the page will show it. If not, its picture need not be drawn."""
         self.total += 1
-        return len(self.cases) < MAX_CASES or score < self.cases[-1].score
+        return len(self.cases) < self._max_cases or self._rank(score) < self._rank(self.cases[-1].score)
 
     def add(self, case: WorstCase) -> None:
         """Add a case that `register` has counted."""
-        bisect.insort(self.cases, case, key=lambda each: each.score)
-        del self.cases[MAX_CASES:]
+        bisect.insort(self.cases, case, key=lambda each: self._rank(each.score))
+        del self.cases[self._max_cases :]
+
+
+class BestCases(WorstCases):
+    """`BestCases` keeps the cases of the highest scores, highest first."""
+
+    def _rank(self, score: float) -> float:
+        return -score
 
 
 def draw_outlines(image: UInt8 | None, truth: Labels, prediction: Labels) -> bytes:
@@ -109,28 +124,45 @@ def downsample_labels(labels: Labels, size: tuple[int, int]) -> Labels:
     return small
 
 
-def render_page(title: str, score: str, tables: Sequence[Sequence[Sequence[str]]], worst: WorstCases) -> str:
+def render_page(
+    title: str,
+    score: str,
+    tables: Sequence[Sequence[Sequence[str]]],
+    worst: WorstCases,
+    best: BestCases | None = None,
+    *,
+    noun: str = "images",
+) -> str:
     """Return the page as HTML.
 
     score: the name of the score that ranks the cases.
     tables: rows of cells; the first row is the head.
+    noun: what a case is, in the plural.
     """
-    shown = len(worst.cases)
-    heading = f"All {shown} images" if shown == worst.total else f"The worst {shown} of {worst.total} images"
     colours = ((TRUTH_COLOUR, "truth"), (PREDICTION_COLOUR, "prediction"), (BOTH_COLOUR, "both"))
     keys = "".join(
         f'<span class="key" style="background: rgb{colour}"></span>{name}' for colour, name in colours
     )
+    shown = len(worst.cases)
+    heading = f"All {shown} {noun}" if shown == worst.total else f"The worst {shown} of {worst.total} {noun}"
+    sections = render_cases(f"{heading}, lowest {score} first.", score, worst)
+    if best is not None:
+        heading = f"The best {len(best.cases)} of {best.total} {noun}, highest {score} first."
+        sections += render_cases(heading, score, best)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{html.escape(title)}</title><style>{STYLE}</style></head><body>
 <h1>{html.escape(title)}</h1>
 {"".join(render_table(rows) for rows in tables)}
-<p>{heading}, lowest {html.escape(score)} first. Outlines: {keys}</p>
-<div class="cases">
-{"".join(render_figure(case, score) for case in worst.cases)}</div>
-</body></html>
+<p>Outlines: {keys}</p>
+{sections}</body></html>
 """
+
+
+def render_cases(heading: str, score: str, cases: WorstCases) -> str:
+    """Return a heading and the cases below it. score: the name of the score that ranks them."""
+    figures = "".join(render_figure(case, score) for case in cases.cases)
+    return f'<p>{html.escape(heading)}</p>\n<div class="cases">\n{figures}</div>\n'
 
 
 def render_table(rows: Sequence[Sequence[str]]) -> str:

@@ -15,7 +15,7 @@ from segserve.evaluate import grid_search, ground_truth, iterative_prompting, re
 from segserve.evaluate.cli_choices import MapKind
 from segserve.evaluate.ground_truth import FilePair
 from segserve.evaluate.hausdorff import Spacing
-from segserve.evaluate.html_page import WorstCase, WorstCases, draw_outlines, render_page
+from segserve.evaluate.html_page import BestCases, WorstCase, WorstCases, draw_outlines, render_page
 from segserve.evaluate.iterative_prompting import (
     PromptingProtocol,
     PromptingResult,
@@ -57,14 +57,21 @@ class OutputFiles:
         tables: Sequence[report_tables.Rows],
         content: dict[str, Any],
         worst: WorstCases | None,
+        best: BestCases | None = None,
+        *,
+        noun: str = "images",
     ) -> None:
-        """Print the tables, and write the files. score: the name of the score that ranks the page's cases."""
+        """Print the tables, and write the files.
+
+        score: the name of the score that ranks the page's cases. noun: what a case is, in the plural.
+        """
         for index, rows in enumerate(tables):
             report_tables.print_table(title if index == 0 else "", rows)
         if self.json is not None:
             report_tables.write_json(self.json, content)
         if self.page is not None and worst is not None:
-            self.page.write_text(render_page(title, score, tables, worst), encoding="utf-8")
+            text = render_page(title, score, tables, worst, best, noun=noun)
+            self.page.write_text(text, encoding="utf-8")
 
 
 class Evaluation:

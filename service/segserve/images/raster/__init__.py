@@ -1,2 +1,1 @@
-"""Files that Pillow decodes (`reader.py`): PNG, JPEG, WebP, BMP, GIF, AVIF, TGA. `bands.py` reads PNG and JPEG band by
-band with libvips."""
+"""PNG, JPEG, WebP and BMP files: `reader.py` decodes with Pillow, `bands.py` reads band by band with libvips."""
