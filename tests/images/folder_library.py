@@ -7,12 +7,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from segserve.files.file_readers import READER_MODULE, FileReaders
+from segserve.files.sandboxed_image import SandboxedImages
 from segserve.images.image_library import ImageLibrary
 from segserve.images.region_reader import RegionReader
 from segserve.memory_budget import MemoryBudget
+from segserve.sandbox.sandbox import Sandbox
 from segserve.store.image_store import ImageStore
 from segserve.store.object_store import open_store
-from segserve.types import ImageLimits
+from segserve.types import FileLimits, ImageLimits
 
 LIMITS = ImageLimits(max_pixels=100_000, max_tiled_pixels=1_000_000, tile_above_px=256)
 
@@ -30,6 +33,11 @@ class FolderLibrary:
 
         async def forget(*args: object) -> None: ...
 
+        self.sandbox = Sandbox(READER_MODULE)  # starts with the first image that needs it
+        file_limits = FileLimits(max_mb=100, max_frame_pixels=limits.max_pixels, max_voxels=1)
+        readers = FileReaders(
+            self.sandbox, file_limits, timeout_s=60, memory_mb=0, executor=executor, memory=self.memory
+        )
         cache, registry = SimpleNamespace(forget=forget), SimpleNamespace(bundles=dict)
         self.images = ImageLibrary(
             self.store,
@@ -39,6 +47,7 @@ class FolderLibrary:
             executor,
             executor,
             self.memory,
+            SandboxedImages(readers),
             limits=limits,
             forget=lambda *args: None,
         )
@@ -54,7 +63,11 @@ def run_scenario(
 
     async def run() -> FolderLibrary:
         library = FolderLibrary(folder, **options)
-        await scenario(library)
+        library.memory.attach()
+        try:
+            await scenario(library)
+        finally:
+            library.sandbox.close()
         return library
 
     return asyncio.run(run())

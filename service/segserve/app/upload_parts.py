@@ -1,16 +1,19 @@
 """The parts for what users send: images, files, images by URL, and folders of the server that jobs may read."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 from segserve.app.encoding_service import EncodingService
 from segserve.bounded_executor import lower_thread_priority
 from segserve.files.file_library import FileLibrary
 from segserve.files.file_readers import READER_MODULE, FileReaders
+from segserve.files.sandboxed_image import SandboxedImages
 from segserve.images.fetch_url import ImageFetcher
 from segserve.images.image_library import ImageLibrary
 from segserve.jobs.kinds.batch_images import ServerRoots
+from segserve.memory_budget import MemoryBudget
 from segserve.sandbox.sandbox import Sandbox
+from segserve.settings import Settings
 from segserve.types import MB
 
 # Files that are read at the same time, each by a process of its own, for uploads and for requests that name them.
@@ -27,6 +30,7 @@ class UploadParts:
             settings.decode_workers, "upload", initializer=lower_thread_priority
         )
         self._pyramid_pool = ThreadPoolExecutor(1, "pyramid", initializer=lower_thread_priority)
+        self.sandbox = Sandbox(READER_MODULE)
         self.images = ImageLibrary(
             storage.images,
             storage.region_reader,
@@ -35,20 +39,13 @@ class UploadParts:
             self._upload_pool,
             self._pyramid_pool,
             base.image_memory,
+            SandboxedImages(self._create_readers(settings, self._upload_pool, base.image_memory)),
             limits=settings.image_limits,
             forget=forget,
         )
         # Threads of their own: reading a large file takes minutes, and no upload of an image may wait behind it.
         self._file_pool = ThreadPoolExecutor(FILE_THREADS, "file")
-        self.sandbox = Sandbox(READER_MODULE)
-        readers = FileReaders(
-            self.sandbox,
-            settings.file_limits,
-            timeout_s=settings.reader_timeout_s,
-            memory_mb=settings.reader_memory_mb,
-            executor=self._file_pool,
-            memory=base.image_memory,
-        )
+        readers = self._create_readers(settings, self._file_pool, base.image_memory)
         self.files = FileLibrary(storage.files, self._file_pool, readers)
         self.image_fetcher = ImageFetcher(
             settings.fetch_hosts,
@@ -57,6 +54,16 @@ class UploadParts:
             max_bytes=settings.max_image_mb * MB,
         )
         self.batch_roots = ServerRoots(settings.batch_roots)
+
+    def _create_readers(self, settings: Settings, executor: Executor, memory: MemoryBudget) -> FileReaders:
+        return FileReaders(
+            self.sandbox,
+            settings.file_limits,
+            timeout_s=settings.reader_timeout_s,
+            memory_mb=settings.reader_memory_mb,
+            executor=executor,
+            memory=memory,
+        )
 
     def close(self) -> None:
         self.sandbox.close()

@@ -3,14 +3,15 @@
 from pathlib import Path
 
 from segserve.errors import UnsupportedFormat
+from segserve.files.dicom.detect_dicom import HEAD_BYTES, has_dicom, is_dicom
 from segserve.files.video_format import detect_video_format
-from segserve.files.volume_format import DICOM_SERIES, detect_volume_format, has_dicom
+from segserve.files.volume_format import DICOM_SERIES, detect_volume_format
 
 ZIP_MAGIC = b"PK"
 # Little- and big-endian, classic TIFF and BigTIFF.
 TIFF_MAGIC = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 SUPPORTED_FORMATS = (
-    "mp4, mov, webm, avi, gif; a zip of pictures or of a DICOM series; TIFF; NIfTI, NRRD, MetaImage"
+    "mp4, mov, webm, avi, gif; a zip of pictures or of DICOM files; TIFF; DICOM, NIfTI, NRRD, MetaImage"
 )
 
 
@@ -20,9 +21,11 @@ def detect_format(path: Path) -> str:
     Raises UnsupportedFormat, TooLarge; BadInput for a volume whose voxels are in another file.
     """
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(HEAD_BYTES)
         if head[:2] == ZIP_MAGIC:
             return DICOM_SERIES if has_dicom(path) else "zip"
+        if is_dicom(head):  # before TIFF: a preamble may look like one
+            return DICOM_SERIES
         if head[:4] in TIFF_MAGIC:
             return "tiff"
         if (file_format := detect_video_format(head) or detect_volume_format(file)) is not None:

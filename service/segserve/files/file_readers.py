@@ -151,6 +151,7 @@ class GeometryReply(Reply):
     spacing: Three
     origin: Three
     direction: Annotated[tuple[Number, ...], Field(min_length=9, max_length=9)]
+    window: tuple[Number, Number] | None = None
 
 
 class VoxelsReply(Reply):
@@ -273,9 +274,9 @@ class FileReaders:
             reply = process.call(GeometryReply, request)
             if np.prod(reply.size, dtype=object) > self.limits.max_voxels:
                 raise broken_file_error()
-            yield SandboxedVolume(
-                process, VolumeGeometry(reply.size, reply.spacing, reply.origin, reply.direction)
-            )
+            geometry = VolumeGeometry(reply.size, reply.spacing, reply.origin, reply.direction)
+            has_window = reply.window is not None and reply.window[0] < reply.window[1]
+            yield SandboxedVolume(process, geometry, reply.window if has_window else None)
 
     def _opening_request(self, operation: str, file_format: str, options: FileOptions) -> Message:
         return {
@@ -420,6 +421,10 @@ class FileProcess:
                 return error
         return broken_file_error()
 
+    def give_memory_back(self) -> None:
+        """Hold nothing of the budget any more, because the caller does for what the process uses from here on."""
+        self._memory.reduce(0)
+
     def end(self, kept_bytes: int) -> None:
         """End the process. kept_bytes: of the pixels that it has handed over, which `close` gives back."""
         self._close(self._process)
@@ -448,10 +453,15 @@ class SandboxedFrames:
 
 
 class SandboxedVolume:
-    """`SandboxedVolume` is a volume that a process reads."""
+    """`SandboxedVolume` is a volume that a process reads.
 
-    def __init__(self, process: FileProcess, geometry: VolumeGeometry) -> None:
-        self._process, self.geometry = process, geometry
+    window: (low, high), the values that the file itself says to show black and white, or None.
+    """
+
+    def __init__(
+        self, process: FileProcess, geometry: VolumeGeometry, window: tuple[float, float] | None = None
+    ) -> None:
+        self._process, self.geometry, self.window = process, geometry, window
 
     def voxels(self) -> NDArray[Any]:
         """Return [slices, rows, columns] in the file's own dtype, read-only. Call it once: it ends the process.

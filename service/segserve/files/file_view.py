@@ -70,7 +70,7 @@ def open_view(
     """
     if record.kind is FileKind.VOLUME:
         with readers.open_volume(path, record.format, record.options) as volume:
-            yield VolumeSlices(volume.voxels(), axis, window)
+            yield VolumeSlices(volume.voxels(), axis, window or volume.window)
         return
     frames = readers.open_frames(path, record.format, record.options)
     try:

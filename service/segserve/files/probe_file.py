@@ -1,16 +1,18 @@
 """Find out what an uploaded file holds (video, frames, pictures or volume) before it is stored."""
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 from segserve.errors import BadInput, TooLarge
 from segserve.files.detect_format import detect_format
-from segserve.files.file_contents import check_single_content
-from segserve.files.open_file import open_frames, open_volume
+from segserve.files.file_contents import check_single_content, list_contents, list_left_out
+from segserve.files.open_file import import_dicom, open_frames, open_volume
 from segserve.files.video import VideoFrames
 from segserve.files.video_format import DEMUXERS
-from segserve.files.volume_format import is_volume_format
+from segserve.files.volume_format import DICOM_SERIES, is_volume_format
 from segserve.files.zip_archive import PictureArchive
+from segserve.images.formats import SUPPORTED_FORMATS
 from segserve.types import FileKind, FileLimits, FileOptions, FileRecord, Size
 
 
@@ -24,6 +26,8 @@ def probe_file(
     Raises BadInput, TooLarge, UnsupportedFormat, MissingDependency.
     """
     file_format = detect_format(path)
+    if file_format == DICOM_SERIES:
+        return probe_dicom(path, file_id, limits, options)
     check_single_content(options)
     file_bytes, now = path.stat().st_size, time.time()
     if is_volume_format(file_format):
@@ -66,6 +70,36 @@ def probe_file(
         frames.close()
 
 
+def probe_dicom(path: Path, file_id: str, limits: FileLimits, options: FileOptions) -> FileRecord:
+    """Return the record of DICOM files. All frames of the series that is taken are decoded, at all points in time."""
+    dicom = import_dicom()
+    with closing(dicom.DicomFile(path, limits, options)) as file:
+        spacing = None
+        if file.kind is FileKind.VOLUME:
+            volume = dicom.DicomVolume(file, limits)
+            volume.claim_memory()
+            x, y, z = volume.geometry.spacing
+            count, size, spacing = volume.geometry.slices, volume.geometry.slice_size, (z, y, x)
+        else:
+            frames = dicom.DicomFrames(file, limits)
+            count, size = frames.count, frames.size
+        file.check_complete()
+        return FileRecord(
+            file_id,
+            file.kind,
+            DICOM_SERIES,
+            count,
+            size,
+            path.stat().st_size,
+            time.time(),
+            spacing,
+            None if spacing else file.fps,
+            options,
+            list_contents(file.contents),
+            list_left_out(file.left_out),
+        )
+
+
 def probe_zip(path: Path, limits: FileLimits) -> tuple[FileKind, int, Size]:
     """Return (kind, number of pictures, size of the first readable one) of a zip of pictures.
 
@@ -90,7 +124,7 @@ def probe_zip(path: Path, limits: FileLimits) -> tuple[FileKind, int, Size]:
             raise BadInput(
                 "None of the pictures in the zip can be read.",
                 field="file",
-                remedy="Send PNG, JPEG, WebP, BMP or TIFF.",
+                remedy=f"Send {SUPPORTED_FORMATS}.",
             )
         return FileKind.FRAMES if len(sizes) == 1 else FileKind.PICTURES, archive.count, first
     finally:

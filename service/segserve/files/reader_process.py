@@ -19,8 +19,9 @@ import orjson
 import tifffile
 
 from segserve.errors import BadInput, SegserveError, TooLarge
-from segserve.files.open_file import open_frames, open_volume
+from segserve.files.open_file import open_frames, open_picture, open_volume
 from segserve.files.probe_file import probe_file
+from segserve.files.read_picture import SharedPicture
 from segserve.files.zip_archive import PictureArchive
 from segserve.sandbox.confine import Confinement, allow_cpu_time, claim_memory_by, confine
 from segserve.sandbox.messages import CLAIM, Channel, ChannelClosed, Message
@@ -33,11 +34,28 @@ SMALL_METAIMAGE = (
 )
 
 
+# Modules that are imported before there is a file. Without one that is not installed reading raises MissingDependency.
+OPTIONAL_MODULES = (
+    "SimpleITK",
+    "av",
+    "av.subtitles.stream",
+    "imagecodecs._zlib",
+    "imagecodecs._deflate",
+    "imagecodecs._jpeg8",
+    "imagecodecs._jpegsof3",
+    "imagecodecs._jpegls",
+    "imagecodecs._jpeg2k",
+    "imagecodecs._htj2k",
+    "pydicom.pixels.decoders.base",
+    "segserve.files.dicom.dicom_file",
+)
+
+
 def warm_up() -> None:
     """Import and initialise all that a reader needs at its first file, once for all processes. Starts no thread."""
     importlib.import_module("encodings.cp437")  # of names in zips
-    for optional in ("SimpleITK", "av", "av.subtitles.stream", "imagecodecs._zlib", "imagecodecs._deflate"):
-        with suppress(ImportError):  # then reading raises MissingDependency
+    for optional in OPTIONAL_MODULES:
+        with suppress(ImportError):
             importlib.import_module(optional)
     with suppress(OSError, SegserveError), tempfile.TemporaryDirectory() as folder:
         limits = FileLimits(max_mb=1, max_frame_pixels=1 << 20, max_voxels=1 << 20)
@@ -134,11 +152,26 @@ class FileReader:
             case "read_frame":
                 write_pixels(files[0], self._frames.read(request["index"]))
                 return {}
+            case "open_image":
+                max_pixels, max_banded = request["max_pixels"], request["max_banded_pixels"]
+                source = open_picture(self._path, request["page"], max_pixels, max_banded)
+                self._picture = SharedPicture(source)
+                return self._picture.describe()
+            case "read_image":
+                return self._picture.read()
+            case "start_bands":
+                self._picture.start_bands()
+                return {}
+            case "read_band":
+                return self._picture.read_band()
+            case "write_pixels":
+                write_pixels(files[0], self._picture.values)
+                return {}
             case "open_volume":
                 limits, options = parse_limits(request)
                 opening = open_volume(self._path, request["format"], limits, options)
                 self._volume = self._stack.enter_context(opening)
-                return asdict(self._volume.geometry)
+                return asdict(self._volume.geometry) | {"window": getattr(self._volume, "window", None)}
             case "load_voxels":
                 self._voxels = self._volume.voxels()
                 # ITK has no other byte order in memory than the machine's.

@@ -1,4 +1,4 @@
-"""Detect volume formats (NIfTI, NRRD, MetaImage, DICOM) by content, and refuse headers that name other files.
+"""Detect volume formats (NIfTI, NRRD, MetaImage) by content, and refuse headers that name other files.
 
 ITK would read the voxels from whatever file a header names. Such headers are refused before ITK sees the file.
 """
@@ -6,15 +6,13 @@ ITK would read the voxels from whatever file a header names. Such headers are re
 import gzip
 import re
 import zlib
-from pathlib import Path
 from typing import BinaryIO
 
 from segserve.errors import BadInput
-from segserve.files.zip_archive import ZIP_ERRORS, BoundedZip
 
 # The suffix by which ITK knows each format.
 SUFFIX_BY_FORMAT = {"nifti": ".nii", "nifti.gz": ".nii.gz", "nrrd": ".nrrd", "metaimage": ".mha"}
-# The format of a zip with the files of a DICOM series.
+# The format of a DICOM file, or of a zip with such files.
 DICOM_SERIES = "dicom"
 
 # Only files whose voxels follow the header; "ni1" has the voxels in a second file.
@@ -23,11 +21,6 @@ NIFTI_MAGIC = {b"n+1\0", b"n+2\0"}
 NIFTI_HEAD_BYTES = 348
 # NRRD's and MetaImage's headers must end within this many bytes.
 MAX_HEADER_BYTES = 65_536
-# Comes after a preamble of 128 bytes.
-DICOM_MAGIC = b"DICM"
-DICOM_PREAMBLE_BYTES = 128
-# Entries of a zip that are searched for DICOM.
-MAX_SEARCHED_ENTRIES = 64
 
 
 def is_volume_format(file_format: str) -> bool:
@@ -94,18 +87,3 @@ def check_self_contained(is_self_contained: bool) -> None:
             field="file",
             remedy="Save the volume as one file: .nrrd or .mha, not .nhdr or .mhd.",
         )
-
-
-def has_dicom(path: Path) -> bool:
-    """Return whether any of the first entries of a zip is a DICOM file. Raises TooLarge."""
-    head_bytes = DICOM_PREAMBLE_BYTES + len(DICOM_MAGIC)
-    try:
-        with BoundedZip(path) as archive:
-            for info in archive.infolist()[:MAX_SEARCHED_ENTRIES]:
-                if info.file_size > head_bytes:
-                    with archive.open(info) as entry:
-                        if entry.read(head_bytes)[DICOM_PREAMBLE_BYTES:] == DICOM_MAGIC:
-                            return True
-    except ZIP_ERRORS:
-        return False
-    return False

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from segserve.errors import BadInput, TooLarge
 from segserve.files.read_picture import read_picture
+from segserve.images.formats import IMAGE_SUFFIXES
+from segserve.images.open_any_image import open_any_image
 from segserve.images.orientation import oriented_size
-from segserve.images.read_image import open_image
 from segserve.temporary_files import translate_disk_full
 from segserve.types import Size
 
@@ -34,7 +35,7 @@ MAX_DIRECTORY_BYTES = 64 * MB
 ENTRY_MAGIC = b"PK\1\2"
 # An entry up to this size may have any ratio.
 ANY_RATIO_BYTES = 1 << 20
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
+PICTURE_SUFFIXES = IMAGE_SUFFIXES
 # Bytes that the headers of a picture have at most: its metadata up to the first pixel.
 MAX_PICTURE_HEADER_BYTES = 32 << 20
 # Larger pictures are unpacked on disk, smaller ones in memory.
@@ -218,7 +219,7 @@ class PictureArchive:
             return self._read_size(HeaderReader(entry))
 
     def _read_size(self, picture: BinaryIO) -> Size:
-        source = open_image(picture, 0, self._max_pixels, self._max_pixels)
+        source = open_any_image(picture, 0, self._max_pixels, self._max_pixels)
         return oriented_size(source.size, source.orientation)
 
     def values(self, index: int) -> NDArray[Any]:

@@ -1,6 +1,8 @@
 """Images: uploaded bytes in, RGB pixels [H, W, 3] uint8 as models see them out.
 
-`read_image.py` decodes PNG, JPEG, WebP, BMP (`raster/`) and TIFF (`tiff/`); `normalise.py` makes values of any dtype
+`formats.py` lists the formats and recognises them. `read_image.py` decodes PNG, JPEG, WebP, BMP (`raster/`) and TIFF
+(`tiff/`). `open_any_image.py` opens the formats whose decoding no check of the header bounds (`sandboxed/`); it runs in
+sandboxed processes only, and what they decode is stored by `decoded_image.py`. `normalise.py` makes values of any dtype
 8-bit (min-max, percentiles), and `orientation.py` applies EXIF orientation. `fetch_url.py` downloads an image from an
 allowed host. `memory_estimate.py` says from the header how much memory decoding takes. `image_library.py` adds, deletes
 and expires stored images. Large images are read in bands (`streaming_percentiles.py`) and stored as a tile pyramid

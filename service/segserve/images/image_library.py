@@ -4,15 +4,17 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
-from typing import BinaryIO
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO, Protocol, cast
 
 import structlog
 
 from segserve.errors import ImageNotFound, SegserveError
 from segserve.images.build_pyramid import PyramidBuilder
-from segserve.images.image_source import ImageSource, check_size
+from segserve.images.decoded_image import write_decoded_image
+from segserve.images.image_source import ImageSource, NeedsSandbox, check_size
 from segserve.images.memory_estimate import estimate_read_bytes
 from segserve.images.read_image import decode_source, open_image
 from segserve.images.region_reader import RegionReader
@@ -22,6 +24,7 @@ from segserve.store.content_id import compute_content_id
 from segserve.store.expiry import delete_expired
 from segserve.store.image_store import ImageStore
 from segserve.store.redis_cache import RedisCache
+from segserve.temporary_files import translate_disk_full
 from segserve.types import ImageLimits, ImageRecord, ReadOptions, Size, UInt8
 
 # Called with (tenant, image_id).
@@ -30,12 +33,26 @@ ForgetImage = Callable[[str, str], None]
 log = structlog.get_logger(__name__)
 
 
+class ImageSandbox(Protocol):
+    """`ImageSandbox` opens images in sandboxed processes; see `files/sandboxed_image.py`."""
+
+    def open_image(
+        self, file: BinaryIO, page: int, max_pixels: int, max_banded_pixels: int
+    ) -> AbstractAsyncContextManager[ImageSource]:
+        """Open an image of any format while the block runs. Raises as `read_image.open_image` does."""
+        ...
+
+
 class ImageLibrary:
     """`ImageLibrary` adds, reads and deletes stored images.
 
+    An image that only a sandboxed process may decode is decoded once, when it is added. What is stored is the RGB
+    pixels (`decoded_image.py`), which every process reads as it reads other images.
+
     executor: threads that hash and decode uploads. Stored images are read in those of `reader`.
     pyramid_executor: a thread that cuts large images into tiles, so that no other upload waits for one.
-    memory: what decoding may take in this process.
+    memory: what decoding may take in this process, and in sandboxed processes for it.
+    sandbox: decodes what this process may not.
     forget: called to drop everything that this process holds of a deleted image.
     """
 
@@ -48,13 +65,14 @@ class ImageLibrary:
         executor: Executor,
         pyramid_executor: Executor,
         memory: MemoryBudget,
+        sandbox: ImageSandbox,
         *,
         limits: ImageLimits,
         forget: ForgetImage,
     ) -> None:
         self._store, self._cache, self._registry, self._executor = store, cache, registry, executor
         self._reader, self._pyramid_builder = reader, PyramidBuilder(store, pyramid_executor, memory)
-        self._memory, self._limits, self._forget = memory, limits, forget
+        self._memory, self._sandbox, self._limits, self._forget = memory, sandbox, limits, forget
 
     async def add(self, tenant: str, file: BinaryIO, options: ReadOptions) -> ImageRecord:
         """Store an image and return its record. An image that is stored already stays as it is.
@@ -65,7 +83,10 @@ class ImageLibrary:
         image_id, file_bytes = await loop.run_in_executor(self._executor, compute_content_id, file, options)
         with suppress(ImageNotFound):
             return await self._store.get_record(tenant, image_id)
-        source = await loop.run_in_executor(self._executor, self._open, file, options)
+        try:
+            source = await loop.run_in_executor(self._executor, self._open, file, options)
+        except NeedsSandbox:
+            return await self._add_by_sandbox(tenant, image_id, file_bytes, file, options)
         if max(source.size.height, source.size.width) > self._limits.tile_above_px:
             await self._store.quota.check_room(tenant, file_bytes)
             return await self._pyramid_builder.add(tenant, image_id, file, file_bytes, source, options)
@@ -74,6 +95,26 @@ class ImageLibrary:
         return await self._store.put(
             tenant, ImageRecord(image_id, size, options, file_bytes, time.time()), file
         )
+
+    async def _add_by_sandbox(
+        self, tenant: str, image_id: str, file_bytes: int, file: BinaryIO, options: ReadOptions
+    ) -> ImageRecord:
+        limits = self._limits
+        async with self._sandbox.open_image(
+            file, options.page, limits.max_pixels, limits.max_tiled_pixels
+        ) as source:
+            if max(source.size.height, source.size.width) > limits.tile_above_px:
+                await self._store.quota.check_room(tenant, file_bytes)
+                return await self._pyramid_builder.add(tenant, image_id, file, file_bytes, source, options)
+            needed_bytes = estimate_read_bytes(source, options)
+            with translate_disk_full(), NamedTemporaryFile() as spool:
+                decoded = cast(BinaryIO, spool)
+                size = await self._memory.run(
+                    needed_bytes, self._executor, write_decoded_image, source, options, decoded
+                )
+                # The options were applied already.
+                record = ImageRecord(image_id, size, ReadOptions(), spool.tell(), time.time())
+                return await self._store.put(tenant, record, decoded)
 
     def _open(self, file: BinaryIO, options: ReadOptions) -> ImageSource:
         return open_image(file, options.page, self._limits.max_pixels, self._limits.max_tiled_pixels)

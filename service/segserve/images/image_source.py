@@ -23,6 +23,16 @@ MAX_SIDE_PX = 65_535
 _SAVE_AGAIN = "Open it in an image editor, save it as PNG or TIFF and send that."
 
 
+class NeedsSandbox(UnsupportedFormat):
+    """The file's codec cannot be bounded by checks of its header: only a sandboxed process may decode it.
+
+    name: of the format or codec. The message is for callers that have no sandbox.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is not read here.", remedy=_SAVE_AGAIN, field="file")
+
+
 @dataclass(frozen=True)
 class RawPixels:
     """`RawPixels` are decoded pixels as the file stores them: not yet 8-bit, not yet turned.

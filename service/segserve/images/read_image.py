@@ -6,23 +6,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from segserve.errors import BadInput, UnsupportedFormat
-from segserve.images.image_source import ImageSource
+from segserve.errors import BadInput
+from segserve.images.formats import TIFF, detect_image_format
+from segserve.images.image_source import ImageSource, NeedsSandbox
 from segserve.images.normalise import to_uint8
 from segserve.images.orientation import apply_orientation
 from segserve.images.raster.reader import open_raster
 from segserve.images.tiff.reader import open_tiff
 from segserve.types import ReadOptions, UInt8
-
-_MAGIC_BYTES = (
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"BM", "BMP"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
-)
 
 
 def read_image(source: bytes | BinaryIO, options: ReadOptions, max_pixels: int) -> UInt8:
@@ -37,7 +28,8 @@ def read_image(source: bytes | BinaryIO, options: ReadOptions, max_pixels: int) 
     `normalise.to_uint8`.
 
     Raises BadInput (field "file", "page" or "channels"); TooLarge before any pixel is decoded if there are more than
-    `max_pixels`; UnsupportedFormat for other formats.
+    `max_pixels`; UnsupportedFormat for other formats,
+    NeedsSandbox for those that are read in a sandboxed process only.
     """
     stream = BytesIO(source) if isinstance(source, bytes) else source
     return decode_source(open_image(stream, options.page, max_pixels, max_pixels), options)
@@ -51,35 +43,22 @@ def decode_source(source: ImageSource, options: ReadOptions) -> UInt8:
 
 
 def open_image(stream: BinaryIO, page: int, max_pixels: int, max_banded_pixels: int) -> ImageSource:
-    """Read and check the header of an image file.
+    """Read and check the header of an image file whose decoding is bounded by these checks.
+
+    `open_any_image.open_any_image` opens all formats, and runs in a sandboxed process only.
 
     max_pixels: limit for an image that can only be read at once.
     max_banded_pixels: limit for an image that can be read in bands.
 
     Raises as `read_image` does.
     """
+    image_format = detect_image_format(stream)
+    if image_format.sandboxed:
+        raise NeedsSandbox(image_format.name)
     stream.seek(0)
-    head = stream.read(16)
-    stream.seek(0)
-    if not head:
-        raise BadInput("The file is empty.", remedy="Send the image's bytes.", field="file")
-    name = _detect_format(head)
-    if name == "TIFF":
+    if image_format is TIFF:
         return open_tiff(stream, page, max_pixels, max_banded_pixels)
-    return open_raster(name, stream, page, max_pixels, max_banded_pixels)
-
-
-def _detect_format(head: bytes) -> str:
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WebP"
-    for magic, name in _MAGIC_BYTES:
-        if head.startswith(magic):
-            return name
-    raise UnsupportedFormat(
-        "The file is in no image format that is read.",
-        remedy="Send PNG, JPEG, WebP, BMP or TIFF.",
-        field="file",
-    )
+    return open_raster(image_format.name, stream, page, max_pixels, max_banded_pixels)
 
 
 def select_channels(values: NDArray[Any], has_alpha: bool, channels: tuple[int, ...] | None) -> NDArray[Any]:

@@ -1,1 +1,2 @@
-"""PNG, JPEG, WebP and BMP files: `reader.py` decodes with Pillow, `bands.py` reads band by band with libvips."""
+"""Files that Pillow decodes (`reader.py`): PNG, JPEG, WebP, BMP, GIF, AVIF, TGA. `bands.py` reads PNG and JPEG band by
+band with libvips."""

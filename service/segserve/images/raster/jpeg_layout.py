@@ -38,6 +38,10 @@ _MARKERS_WITHOUT_LENGTH = {*range(0x01, 0xC0), 0xD8}
 _FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE_MARKERS = {0xC2, 0xC6, 0xCA, 0xCE}
 _FIRST_ARITHMETIC_MARKER = 0xC9
+_LOSSLESS_MARKERS = {0xC3, 0xC7, 0xCB, 0xCF}
+_HIERARCHICAL_MARKERS = {0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF}
+# SOF55 of JPEG-LS (ITU-T T.87).
+_JPEG_LS_MARKER = 0xF7
 # A coefficient has two bytes.
 _BLOCK_BYTES = 2 * 64
 
@@ -50,12 +54,14 @@ class JpegLayout:
     scans, scan_blocks: how many scans there are, and the blocks that they go through together. Only the first scan is
         counted where it holds all of the image.
     coefficient_bytes: memory for the coefficients of all blocks; 0 where a single scan holds all of the image.
+    rare_kind: what to call a JPEG that is not one of 8-bit samples coded by DCT; None for the usual ones.
     """
 
     frames: tuple[tuple[int, int], ...]
     scans: int
     scan_blocks: int
     coefficient_bytes: int
+    rare_kind: str | None = None
 
     @property
     def has_many_scans(self) -> bool:
@@ -64,17 +70,49 @@ class JpegLayout:
 
 
 @dataclass(frozen=True)
-class _Frame:
-    """`_Frame` is a frame header. components: (id, blocks) of each; ids may be the same in a hostile file."""
+class JpegFrame:
+    """`JpegFrame` is a frame header.
+
+    precision: bits of a sample.
+    components: (id, blocks) of each; ids may be the same in a hostile file.
+    """
 
     marker: int
+    precision: int
     lines: int
     columns: int
     components: tuple[tuple[int, int], ...]
 
     @property
+    def is_jpeg_ls(self) -> bool:
+        return self.marker == _JPEG_LS_MARKER
+
+    @property
+    def is_lossless(self) -> bool:
+        return self.marker in _LOSSLESS_MARKERS
+
+    @property
+    def is_hierarchical(self) -> bool:
+        return self.marker in _HIERARCHICAL_MARKERS
+
+    @property
+    def is_arithmetic(self) -> bool:
+        return _FIRST_ARITHMETIC_MARKER <= self.marker != _JPEG_LS_MARKER
+
+    @property
+    def rare_kind(self) -> str | None:
+        """Return what to call the JPEG, unless its samples are 8-bit and coded by DCT."""
+        if self.is_jpeg_ls:
+            return "JPEG-LS"
+        if self.is_hierarchical:
+            return "Hierarchical JPEG"
+        if self.is_lossless:
+            return "Lossless JPEG"
+        return None if self.precision == 8 else f"JPEG of {self.precision} bits"
+
+    @property
     def weight(self) -> int:
-        return ARITHMETIC_WEIGHT if self.marker >= _FIRST_ARITHMETIC_MARKER else 1
+        return ARITHMETIC_WEIGHT if self.is_arithmetic else 1
 
     @property
     def blocks(self) -> int:
@@ -91,7 +129,7 @@ def read_jpeg_layout(stream: BinaryIO) -> JpegLayout:
 
     Raises BadInput for headers that are damaged, TooLarge for more segments, scans or work than is decoded.
     """
-    frames: list[_Frame] = []
+    frames: list[JpegFrame] = []
     scans = scan_blocks = segments = 0
     has_many_scans = False
     reader = _Reader(stream)
@@ -104,7 +142,7 @@ def read_jpeg_layout(stream: BinaryIO) -> JpegLayout:
         if segments > MAX_JPEG_SEGMENTS or (not scans and reader.junk_bytes > MAX_JPEG_JUNK_BYTES):
             raise _too_large_error("more segments or padding than any image needs")
         content = reader.read_segment()
-        if marker in _FRAME_MARKERS and not scans:
+        if (marker in _FRAME_MARKERS or marker == _JPEG_LS_MARKER) and not scans:
             frames.append(_parse_frame(marker, content))
         if marker != _SOS or not frames:
             continue
@@ -118,8 +156,26 @@ def read_jpeg_layout(stream: BinaryIO) -> JpegLayout:
             break  # libjpeg takes no further scan
     coefficient_bytes = _BLOCK_BYTES * frames[0].blocks if has_many_scans else 0
     return JpegLayout(
-        tuple((frame.lines, frame.columns) for frame in frames), scans, scan_blocks, coefficient_bytes
+        tuple((frame.lines, frame.columns) for frame in frames),
+        scans,
+        scan_blocks,
+        coefficient_bytes,
+        frames[0].rare_kind if frames else None,
     )
+
+
+def read_jpeg_frame(stream: BinaryIO) -> JpegFrame | None:
+    """Return the first frame header of the stream; None where there is none before a scan. Raises BadInput."""
+    reader = _Reader(stream)
+    for segments, marker in enumerate(reader.markers()):
+        if marker in (_EOI, _SOS) or segments > MAX_JPEG_SEGMENTS:
+            return None
+        if marker in _MARKERS_WITHOUT_LENGTH:
+            continue
+        content = reader.read_segment()
+        if marker in _FRAME_MARKERS or marker == _JPEG_LS_MARKER:
+            return _parse_frame(marker, content)
+    return None
 
 
 def check_jpeg_scans(scans: int, scan_blocks: int) -> None:
@@ -169,7 +225,7 @@ class _Reader:
         return bool(more)
 
 
-def _parse_frame(marker: int, content: bytes) -> _Frame:
+def _parse_frame(marker: int, content: bytes) -> JpegFrame:
     """Read a frame header (ITU-T T.81, B.2.2)."""
     if len(content) < 6 or len(content) < 6 + 3 * content[5]:
         raise damaged_file_error("JPEG")
@@ -182,7 +238,9 @@ def _parse_frame(marker: int, content: bytes) -> _Frame:
     across = ceil(columns / (8 * max(h for h, _ in factors)))
     down = ceil(lines / (8 * max(v for _, v in factors)))
     blocks = [across * h * down * v for h, v in factors]
-    return _Frame(marker, lines, columns, tuple(zip([header[0] for header in headers], blocks, strict=True)))
+    return JpegFrame(
+        marker, content[0], lines, columns, tuple(zip([header[0] for header in headers], blocks, strict=True))
+    )
 
 
 def _parse_scan(content: bytes) -> list[int]:

@@ -1,4 +1,4 @@
-"""Open PNG, JPEG, WebP and BMP files with Pillow, and read their EXIF orientation."""
+"""Open PNG, JPEG, WebP, BMP, GIF, AVIF and TGA files with Pillow, and read their EXIF orientation."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -9,16 +9,20 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageMode
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TgaImagePlugin import TgaImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from segserve.errors import TooLarge
 from segserve.images.image_source import (
     DecodingMemory,
     ImageSource,
+    NeedsSandbox,
     RawPixels,
     check_page,
     check_size,
@@ -37,6 +41,9 @@ _READERS: dict[str, Callable[[BinaryIO], Any]] = {
     "JPEG": JpegImageFile,
     "WebP": WebPImageFile,
     "BMP": BmpImageFile,
+    "GIF": GifImageFile,
+    "AVIF": AvifImageFile,
+    "TGA": TgaImageFile,
 }
 # libvips has buffers of its own beside the band that it returns.
 _BAND_COPIES = 8
@@ -54,7 +61,7 @@ def open_raster(
 ) -> ImageSource:
     """Open a raster image and check its header.
 
-    name: "PNG", "JPEG", "WebP" or "BMP".
+    name: of a format in `_READERS`.
     page: frame of an animation, from 0.
     max_banded_pixels: limit for an image that can be read in bands; max_pixels: for any other.
     """
@@ -65,6 +72,8 @@ def open_raster(
     if name == "PNG":
         check_png_chunks(stream)
     layout = read_jpeg_layout(stream) if name == "JPEG" else None
+    if layout is not None and layout.rare_kind is not None:
+        raise NeedsSandbox(layout.rare_kind)
     image = _open(name, stream)
     depth, colour = _read_png_samples(head) if name == "PNG" else (8, 0)
     deep = depth == 16
@@ -149,6 +158,8 @@ def _estimate_memory(name: str, image: ImageFile, frames: int, coefficient_bytes
     samples = 2 * channels  # once in parts, once joined
     if name == "WebP":  # two canvases and the pixels of a lossless frame
         stored += 2 * 4 + 4
+    elif name == "AVIF":  # planes of up to 16 bits, an image assembled of tiles, and its pixels in RGB
+        stored += 20
     elif frames > 1:  # the frames before, as they were and as they are shown
         stored += 3 * 4
     elif name == "BMP" and image.tile[0][0] == "bmp_rle":

@@ -8,12 +8,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import TIFF, TiffFile, TiffPage
+from tifffile import COMPRESSION, TIFF, TiffFile, TiffPage
 
 from segserve.errors import TooLarge
 from segserve.images.image_source import (
     DecodingMemory,
     ImageSource,
+    NeedsSandbox,
     RawPixels,
     check_page,
     check_size,
@@ -30,8 +31,25 @@ from segserve.types import Size
 # Four channels of float32. Together with the pixel limit this bounds the memory for decoded samples.
 _MAX_BYTES_PER_PIXEL = 16
 # None, LZW, JPEG, deflate (two numbers), PackBits, zstd. For all of these but JPEG the decoder is told how many bytes
-# to expect. Others (JPEG 2000, LZMA, ...) take as much memory as their own headers say.
-_SUPPORTED_COMPRESSIONS = (1, 5, JPEG, 8, 32946, 32773, 50000)
+# to expect.
+_BOUNDED_COMPRESSIONS = (1, 5, JPEG, 8, 32946, 32773, 50000)
+# These take as much memory as their own headers say, so only a sandboxed process decodes them.
+_SANDBOXED_COMPRESSIONS = {
+    2: "CCITT",
+    3: "CCITT Group 3",
+    4: "CCITT Group 4",
+    33003: "JPEG 2000",
+    33004: "JPEG 2000",
+    33005: "JPEG 2000",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34925: "LZMA",
+    34927: "WebP",
+    34933: "PNG",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
 # Strips or tiles are decoded one by one in Python, about 20 us each. Four planes of the longest side in strips of one
 # row, or 1000 megapixels in tiles of 64 x 64, are fewer.
 MAX_TIFF_SEGMENTS = 1 << 18
@@ -39,9 +57,12 @@ MAX_TIFF_SEGMENTS = 1 << 18
 _PLAIN_TIFF = {f"is_{maker}": False for maker in TIFF.FILE_FLAGS}
 
 
-def open_tiff(stream: BinaryIO, page: int, max_pixels: int, max_banded_pixels: int) -> ImageSource:
+def open_tiff(
+    stream: BinaryIO, page: int, max_pixels: int, max_banded_pixels: int, *, any_codec: bool = False
+) -> ImageSource:
     """Open a page of a TIFF file and check its header.
 
+    any_codec: whether this process may run codecs that are not bounded by checks of the header.
     page: from 0. The samples of a pixel are channels, planar or not. In ImageJ and OME files each channel may have a
         directory of its own; `page` then counts the positions in z and time.
     max_banded_pixels: limit for an image that can be read in bands; max_pixels: for any other.
@@ -50,6 +71,8 @@ def open_tiff(stream: BinaryIO, page: int, max_pixels: int, max_banded_pixels: i
     check_page(page, len(offsets) // channels)
     start = page % stride + page // stride * stride * channels
     planes = [_read_plane(file, stream, offsets[start + stride * channel]) for channel in range(channels)]
+    for plane in planes:
+        _check_compression(plane.page.compression, any_codec)
     limit = max_banded_pixels if (banded := can_read_in_bands(planes)) else max_pixels
     check_size(planes[0].width, planes[0].height, limit)
     _check_planes(planes, stream, limit)
@@ -139,8 +162,6 @@ def _read_plane(file: TiffFile, stream: BinaryIO, offset: int) -> TiffPlane:
         page = TiffPage(file, 0)
         if page.dtype is None or page.dtype.kind not in "buif" or page.jpegheader is not None:
             raise unsupported_error("This type of TIFF sample")
-        if page.compression not in _SUPPORTED_COMPRESSIONS:
-            raise unsupported_error("This compression of TIFF")
         sample_format = SampleFormat(
             photometric=index(page.photometric),
             bits=index(page.bitspersample),
@@ -169,6 +190,17 @@ def _read_plane(file: TiffFile, stream: BinaryIO, offset: int) -> TiffPlane:
             chunk_samples=1 if planar else samples,
             segments=tuple((index(offset), index(count)) for offset, count in segments),
         )
+
+
+def _check_compression(compression: int, any_codec: bool) -> None:
+    """Raise UnsupportedFormat for a compression that is not read, NeedsSandbox for one that is not read here."""
+    if compression in _BOUNDED_COMPRESSIONS:
+        return
+    if (name := _SANDBOXED_COMPRESSIONS.get(compression)) is None:
+        known = COMPRESSION(compression).name if compression in list(COMPRESSION) else str(compression)
+        raise unsupported_error(f"TIFF of compression {known}")
+    if not any_codec:
+        raise NeedsSandbox(f"TIFF compressed by {name}")
 
 
 def _read_orientation(page: TiffPage) -> int:
