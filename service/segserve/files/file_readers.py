@@ -28,6 +28,7 @@ from segserve.errors import (
     TooLarge,
     UnsupportedFormat,
 )
+from segserve.files.dicom.source_instances import MAX_ANSWER_BYTES, SourceSeries, parse_source_series
 from segserve.files.file_contents import (
     MAX_LISTED_CONTENTS,
     MAX_LISTED_LEFT_OUT,
@@ -154,6 +155,10 @@ class GeometryReply(Reply):
     window: tuple[Number, Number] | None = None
 
 
+class AnswerReply(Reply):
+    answer_bytes: Annotated[int, Field(ge=1, le=MAX_ANSWER_BYTES)]
+
+
 class VoxelsReply(Reply):
     shape: tuple[Count, Count, Count]
     dtype: str
@@ -277,6 +282,21 @@ class FileReaders:
             geometry = VolumeGeometry(reply.size, reply.spacing, reply.origin, reply.direction)
             has_window = reply.window is not None and reply.window[0] < reply.window[1]
             yield SandboxedVolume(process, geometry, reply.window if has_window else None)
+
+    def read_source_series(self, path: Path, options: FileOptions) -> SourceSeries:
+        """Return the instances that the slices of a DICOM file came from. Raises as `probe` does."""
+        with self._process(path) as process:
+            request = self._opening_request("load_source_series", DICOM_SERIES, options)
+            reply = process.call(AnswerReply, request)
+            answer = SharedPixels((reply.answer_bytes,), np.uint8)
+            try:
+                process.call(Reply, {"operation": "write_source_series"}, answer.descriptor)
+                series = parse_source_series(answer.copy().tobytes())
+            finally:
+                answer.close()
+        if series is None:
+            raise broken_file_error()
+        return series
 
     def _opening_request(self, operation: str, file_format: str, options: FileOptions) -> Message:
         return {

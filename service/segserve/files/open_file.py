@@ -9,7 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from segserve.errors import MissingDependency
+from segserve.files.dicom.source_instances import encode_source_series
 from segserve.files.frames import Frames, NormalisedFrames
 from segserve.files.tiff_stack import TiffStack
 from segserve.files.video import VideoFrames
@@ -20,7 +23,7 @@ from segserve.files.zip_archive import PictureArchive
 from segserve.images.image_source import ImageSource
 from segserve.images.open_any_image import open_any_image
 from segserve.sandbox.confine import allow_memory
-from segserve.types import FileLimits, FileOptions
+from segserve.types import FileLimits, FileOptions, UInt8
 
 if TYPE_CHECKING:
     from segserve.files.dicom.dicom_file import DicomVolume
@@ -71,6 +74,13 @@ def open_volume(
             itk_path.symlink_to(path.absolute())
         with closing(Volume(itk_path, file_format, limits.max_mb, limits.max_voxels)) as volume:
             yield volume
+
+
+def read_source_series(path: Path, limits: FileLimits, options: FileOptions) -> UInt8:
+    """Return the `SourceSeries` of a DICOM file, encoded. Raises BadInput, TooLarge, MissingDependency."""
+    dicom = import_dicom()
+    with closing(dicom.DicomFile(path, limits, options)) as file:
+        return np.frombuffer(encode_source_series(file.source_series()), np.uint8)
 
 
 def import_dicom() -> Any:

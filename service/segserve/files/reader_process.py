@@ -19,7 +19,7 @@ import orjson
 import tifffile
 
 from segserve.errors import BadInput, SegserveError, TooLarge
-from segserve.files.open_file import open_frames, open_picture, open_volume
+from segserve.files.open_file import open_frames, open_picture, open_volume, read_source_series
 from segserve.files.probe_file import probe_file
 from segserve.files.read_picture import SharedPicture
 from segserve.files.zip_archive import PictureArchive
@@ -172,6 +172,13 @@ class FileReader:
                 opening = open_volume(self._path, request["format"], limits, options)
                 self._volume = self._stack.enter_context(opening)
                 return asdict(self._volume.geometry) | {"window": getattr(self._volume, "window", None)}
+            case "load_source_series":
+                limits, options = parse_limits(request)
+                self._source_series = read_source_series(self._path, limits, options)
+                return {"answer_bytes": self._source_series.size}
+            case "write_source_series":
+                write_pixels(files[0], self._source_series)
+                return {}
             case "load_voxels":
                 self._voxels = self._volume.voxels()
                 # ITK has no other byte order in memory than the machine's.

@@ -142,7 +142,7 @@ class Opened:
         if self.record.spacing is not None:
             volume = dicom.DicomVolume(file, limits)
             self.geometry, self.voxels, self.window = volume.geometry, volume.voxels(), volume.window
-            self.sources = file.source_slices()
+            self.source = file.source_series()
             volume.close()
         else:
             frames = dicom.DicomFrames(file, limits)

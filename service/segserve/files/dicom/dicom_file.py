@@ -13,8 +13,14 @@ from segserve.errors import BadInput, TooLarge, UnsupportedFormat
 from segserve.files.dicom.dicom_entries import DicomEntries
 from segserve.files.dicom.group_series import Series, choose_default, group_series
 from segserve.files.dicom.image_file import Frame
+from segserve.files.dicom.read_header import read_texts
 from segserve.files.dicom.scan_files import ScannedFiles, scan_files
-from segserve.files.dicom.source_instances import MAX_UID_CHARS, SourceSlice
+from segserve.files.dicom.source_instances import (
+    ATTRIBUTES,
+    MAX_UID_CHARS,
+    SourceSeries,
+    SourceSlice,
+)
 from segserve.files.dicom.stored_frames import StoredFrames, damaged_error, decoding_bytes
 from segserve.files.file_contents import choose_series, choose_time, name_some
 from segserve.files.volume_geometry import VolumeGeometry
@@ -121,21 +127,28 @@ class DicomFile:
         damaged = [LeftOutFile(file.name, "It is damaged.") for file in self._scanned.damaged]
         return damaged + self._scanned.left_out
 
-    def source_slices(self) -> list[SourceSlice]:
+    def source_series(self) -> SourceSeries:
         """Return the instances that the frames came from, in their order."""
-        return [
+        first = self.taken.frames[0].file
+        slices = (
             SourceSlice(
                 sop_class_uid=frame.file.sop_class_uid[:MAX_UID_CHARS],
                 sop_instance_uid=frame.file.sop_instance_uid[:MAX_UID_CHARS],
-                series_uid=frame.file.series_uid[:MAX_UID_CHARS],
-                study_uid=frame.file.study_uid[:MAX_UID_CHARS],
-                frame_of_reference_uid=frame.file.frame_of_reference_uid[:MAX_UID_CHARS],
                 frame_number=frame.index + 1 if frame.file.pixels.frames > 1 else None,
                 position=frame.position,
                 tile=frame.tile,
             )
             for frame in self.taken.frames
-        ]
+        )
+        with self._entries.open(first.entry) as stream:
+            attributes = read_texts(stream, ATTRIBUTES)
+        return SourceSeries(
+            study_uid=first.study_uid[:MAX_UID_CHARS],
+            series_uid=first.series_uid[:MAX_UID_CHARS],
+            frame_of_reference_uid=first.frame_of_reference_uid[:MAX_UID_CHARS],
+            attributes=attributes,
+            slices=tuple(slices),
+        )
 
     def check_complete(self) -> None:
         """Decode every frame of the series that was taken, so that a job can. Raises BadInput, MemoryError."""

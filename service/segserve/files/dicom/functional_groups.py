@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 MAX_TEXT_CHARS = 200
 
@@ -23,15 +24,13 @@ def numbers(data_set: Dataset, keyword: str) -> list[float]:
         value = data_set.get(keyword)
         if value is None or value == "":
             return []
-        values = [
-            float(v) for v in (value if isinstance(value, list | tuple) or is_multi(value) else [value])
-        ]
+        values = [float(v) for v in (value if is_multi(value) else [value])]
         return values if all(map(math.isfinite, values)) else []
     return []
 
 
 def is_multi(value: Any) -> bool:
-    return hasattr(value, "__iter__") and not isinstance(value, str | bytes)
+    return isinstance(value, list | tuple | MultiValue)
 
 
 def texts(data_set: Dataset, keyword: str) -> list[str]:

@@ -140,6 +140,14 @@ def parse_data_set(stream: BinaryIO) -> tuple[Dataset, str, int, bytes]:
         raise NotAnImage("It is damaged, or no DICOM file.") from None
 
 
+def read_texts(stream: BinaryIO, keywords: Sequence[str]) -> dict[str, str]:
+    """Return the texts of these elements by keyword, those that the file has."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data_set = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(keywords))
+        return {keyword: text(data_set, keyword) for keyword in keywords if keyword in data_set}
+
+
 def find_meta_end(stream: BinaryIO) -> int:
     """Return where the data set begins after the file's meta information."""
     from pydicom.filereader import read_preamble
