@@ -4,6 +4,7 @@
 # make lint    style, types, architecture
 # make test-microsam   the tests against micro-sam, which is heavy: an environment of its own
 # make corpus  every file below a folder through both upload routes, compared with other readers: DIR=folder
+# make fuzz    mutated requests and files against a real service, and coverage-guided readers: ARGS="--minutes 5"
 # make soak    two replicas, two workers and 32 annotators, disturbed: twelve minutes
 # make proto   the code generated from proto/
 # make bench   the measurements behind the README's numbers
@@ -19,7 +20,7 @@ DATA ?= data/nuclei
 WORKERS ?= 4
 MICROSAM_TESTS = tests/models/importers/test_micro_sam.py tests/automatic/test_ais_watershed_oracle.py tests/automatic/test_merge_slices_oracle.py
 
-.PHONY: proto serve test test-numerics test-large test-microsam test-clients corpus soak lint format bench train starter unet clean
+.PHONY: proto serve test test-numerics test-large test-microsam test-clients corpus fuzz soak lint format bench train starter unet clean
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
@@ -44,6 +45,10 @@ test-microsam: $(VENV)-microsam/.ready
 
 corpus: $(VENV)/.full
 	$(BIN)/python -m tests.corpus $(DIR) $(ARGS)
+
+# docs/fuzzing.md
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 soak: $(VENV)/.full
 	$(BIN)/python -m bench load
@@ -94,4 +99,9 @@ $(VENV)-microsam/.ready: pyproject.toml
 $(VENV)/.full: $(VENV)/.light
 	$(PIP) --editable '.[cpu,models,train,dev]' setuptools wheel
 	SAM2_BUILD_CUDA=0 $(PIP) --no-build-isolation 'sam2>=1.1'
+	touch $@
+
+# What leads mutations by coverage: atheris.
+$(VENV)/.fuzz: $(VENV)/.full
+	$(PIP) --editable '.[cpu,models,train,fuzz]'
 	touch $@

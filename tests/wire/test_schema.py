@@ -1,23 +1,16 @@
 """The service keeps to its own OpenAPI document, whatever is sent: schemathesis with every check."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.fuzz.schema import schemathesis_command
 from tests.serving import Server
 
 
 def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
-    command = [Path(sys.executable).parent / "schemathesis"]
-    command += ["--config-file", str(Path(__file__).with_name("schemathesis.toml")), "--no-color", "run"]
-    command += [f"{server.url}/openapi.json", "--checks", "all", "--max-examples", "20", "--seed", "1"]
-    # An automatic segmentation over a whole grid of points is seconds of work where two cores are shared.
-    command += ["--request-timeout", "120", "--max-response-time", "120"]
-    # DELETE of a job stops it, and what it has finished can still be read. (Images and files that are deleted are
-    # gone: test_rest.py and test_files.py see to it.) "all" is stronger than the configuration file.
-    command += ["--exclude-checks", "use_after_free"]
+    command = schemathesis_command(server.url, seed=1, examples=20)
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr
     assert "internal_error" not in server.log.read_text()

@@ -18,12 +18,14 @@ from segserve.images.tiff.directories import read_directory_offsets
 from segserve.images.tiff.reader import count_pages
 from segserve.types import Normalise, ReadOptions, UInt8
 from tests.fuzz.harnesses.harness import Harness, expect_refusals
-from tests.images.decoding import GREY, RGB, RGBA, RNG
+from tests.images.decoding import GREY, RGB, RGBA
 from tests.images.sample_images import save_image, write_tiff
 
 MAX_PIXELS = 1 << 15
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # as the service does
+DEEP = np.arange(9 * 13 * 3, dtype=np.uint16).reshape(9, 13, 3) * 185
+PALETTE = np.arange(3 * 256, dtype=np.uint16).reshape(3, 256) * 85
 SMALL = slice(None, 9), slice(None, 13)  # seeds stay short, so that mutations hit headers
 
 
@@ -104,7 +106,7 @@ def png_seeds() -> Iterable[bytes]:
     yield save_image(Image.fromarray(RGB[SMALL]).quantize(9), transparency=b"\0\1\2")
     yield save_image(Image.fromarray(RGB[SMALL]), save_all=True, append_images=[Image.fromarray(GREY[SMALL])])
     yield save_image(Image.fromarray(GREY[SMALL] > 9))
-    yield bytes(imagecodecs.png_encode(RNG.integers(0, 65536, (9, 13, 3), np.uint16)))
+    yield bytes(imagecodecs.png_encode(DEEP))
 
 
 def jpeg_seeds() -> Iterable[bytes]:
@@ -148,7 +150,7 @@ def tiff_seeds() -> Iterable[bytes]:
     yield write_tiff(rgb, photometric="rgb", compression="jpeg", tile=(16, 16))
     yield write_tiff(grey, compression="zstd", rowsperstrip=3)
     yield write_tiff(grey > 9, compression="packbits")
-    yield write_tiff(grey, photometric="palette", colormap=RNG.integers(0, 65536, (3, 256), np.uint16))
+    yield write_tiff(grey, photometric="palette", colormap=PALETTE)
     yield write_tiff(np.stack([grey, grey]), imagej=True, metadata={"axes": "CYX"})
     yield write_tiff(np.stack([grey, grey]), ome=True, metadata={"axes": "CYX"})
     yield write_tiff(np.moveaxis(rgb, -1, 0), photometric="rgb", planarconfig="separate")
