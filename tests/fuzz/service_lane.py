@@ -22,7 +22,7 @@ MUTATORS: dict[str, Callable[[], Mutator]] = {
 }
 SCHEMA = "schema"
 # Shares of the time against the service.
-SHARES = {"http": 3, "grpc": 2, "images": 2, "files": 2, "native": 3, SCHEMA: 1}
+SHARES = {"http": 3, "grpc": 2, "images": 2, "files": 2, "native": 3, SCHEMA: 2}
 # What requests name is stored again every so many inputs.
 REFILL_EVERY = 50
 # So many inputs before the one that ended the service are kept too: it may not be the only cause.
