@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from segserve.files.open_file import import_dicom
 from segserve.files.probe_file import probe_file
@@ -100,7 +101,10 @@ def encode(
         data_set.PixelData = encapsulate(list(frames))
         data_set["PixelData"].VR = "OB"
         data_set["PixelData"].is_undefined_length = True
-    data_set.save_as(out, enforce_file_format=True)
+    if syntax == ExplicitVRBigEndian:
+        dcmwrite(out, data_set, implicit_vr=False, little_endian=False, force_encoding=True)
+    else:
+        data_set.save_as(out, enforce_file_format=True)
     return out.getvalue()
 
 

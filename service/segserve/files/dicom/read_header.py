@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import UID
 
+from segserve.files.dicom.detect_dicom import HEAD_BYTES, MAGIC, PREAMBLE_BYTES
 from segserve.files.dicom.functional_groups import (
     FrameGroups,
     number,
@@ -112,6 +113,8 @@ def parse_data_set(stream: BinaryIO) -> tuple[Dataset, str, int, bytes]:
     """Return the elements of TAGS before the pixels, the transfer syntax, the offset of the pixels' element, and the
     first bytes of that element. Raises NotAnImage, HeaderCutShort."""
     start = stream.tell()
+    has_preamble = stream.read(HEAD_BYTES)[PREAMBLE_BYTES:] == MAGIC
+    stream.seek(start)
     try:
         data_set: Dataset = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=TAGS)
         syntax = str(data_set.file_meta.get("TransferSyntaxUID", "") or "")
@@ -137,6 +140,8 @@ def parse_data_set(stream: BinaryIO) -> tuple[Dataset, str, int, bytes]:
     except (NotAnImage, MemoryError):
         raise
     except Exception:  # pydicom may raise anything for a damaged file
+        if has_preamble:
+            raise HeaderCutShort("", size_of(stream)) from None
         raise NotAnImage("It is damaged, or no DICOM file.") from None
 
 
@@ -194,9 +199,9 @@ def refuse_without_pixels(data_set: Dataset, stream: BinaryIO, series_uid: str) 
     if class_uid == DIRECTORY or "DirectoryRecordSequence" in data_set:
         raise NotAnImage("It is the directory of the files.")
     name = UID(class_uid).name.removesuffix(" Storage") if class_uid else ""
-    if ("Rows" in data_set and "Columns" in data_set) or "Image" in name or name == "RT Dose":
+    if ("Rows" in data_set and "Columns" in data_set) or "Image" in name or name in ("", "RT Dose"):
         raise HeaderCutShort(series_uid, size_of(stream))
-    raise NotAnImage(f"It holds no image: {name[:60]}." if name else "It holds no image.")
+    raise NotAnImage(f"It holds no image: {name[:60]}.")
 
 
 def build_header(data_set: Dataset, syntax: str, at: int, keyword: str, entry: int, name: str) -> Header:
