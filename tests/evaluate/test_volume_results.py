@@ -54,4 +54,12 @@ def test_the_table_has_a_row_for_each_setting_and_for_each_choice() -> None:
 def test_volumes_are_averaged() -> None:
     table = SettingTable([result(0.2), result(0.6, volume="heart")], "mm")
     assert table.setting_rows()[1][4:] == ["0.400", "0.400", "6.0", "3.0", "0"]
-    assert table.to_json()["settings"][0]["labels"]["3"]["objects"] == 2
+    setting = table.to_json()["settings"][0]
+    assert setting["labels"]["3"]["objects"] == 2
+    assert setting["slices"] == 2
+    assert setting["choices"] == {
+        "prompt": "point",
+        "slice": "first",
+        "direction": "forward",
+        "mask": "first",
+    }

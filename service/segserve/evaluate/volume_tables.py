@@ -88,7 +88,7 @@ class SettingTable:
             "settings": [
                 {
                     "name": setting.name,
-                    **{choice: getattr(setting, choice) for choice in CHOICES},
+                    "choices": {CHOICE_TITLES[choice]: getattr(setting, choice) for choice in CHOICES},
                     **means_to_json(self._means[setting]),
                     "labels": {
                         str(label): means_to_json(means)
