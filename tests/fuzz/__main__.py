@@ -94,15 +94,17 @@ def run_service_lane(shares: dict[str, int], start: float, seconds: float, seed:
     """Run mutators in turns. shares: of the time, by name."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as data_dir:
         lane = ServiceLane(Path(data_dir), report, seed)
-        rounds = max(1, round(seconds / ROUND_S))
-        for number in range(rounds):
-            round_end = start + seconds * (number + 1) / rounds
-            waiting = dict(shares)
-            for name, share in shares.items():
-                left_s = round_end - time.monotonic()
-                lane.run(name, max(1.0, left_s * share / sum(waiting.values())))
-                del waiting[name]
-        lane.close(start + WARM_PART * seconds)
+        try:
+            rounds = max(1, round(seconds / ROUND_S))
+            for number in range(rounds):
+                round_end = start + seconds * (number + 1) / rounds
+                waiting = dict(shares)
+                for name, share in shares.items():
+                    left_s = round_end - time.monotonic()
+                    lane.run(name, max(1.0, left_s * share / sum(waiting.values())))
+                    del waiting[name]
+        finally:
+            lane.close(start + WARM_PART * seconds)
 
 
 if __name__ == "__main__":

@@ -57,8 +57,13 @@ class ServiceLane:
             try:
                 inputs = 0
                 while time.monotonic() < start + seconds:
-                    self.try_input(mutator, mutator.make(self._rng))
                     inputs += 1
+                    try:
+                        data = mutator.make(self._rng)
+                    except Exception as error:  # a fault of the mutator does not end the run
+                        self._report.count(target, f"not made: {type(error).__name__}")
+                        continue
+                    self.try_input(mutator, data)
                     if inputs % REFILL_EVERY == 0:
                         self._refill()
             finally:

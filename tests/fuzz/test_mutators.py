@@ -1,12 +1,15 @@
 """The mutators leave a real service well, and what they would report is reported."""
 
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from subprocess import PIPE
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,6 +21,7 @@ from tests.fuzz.mutators.http_requests import HttpMutator, is_complete, split_st
 from tests.fuzz.mutators.mutator import Mutator, check_secrets, check_status
 from tests.fuzz.mutators.native_files import NativeFiles
 from tests.fuzz.mutators.uploads import FileUploads, ImageUploads
+from tests.fuzz.processes import read_stat
 from tests.fuzz.service import FuzzedService, start_service
 from tests.fuzz.watch import MAX_LIVEZ_S, Watch
 
@@ -29,9 +33,10 @@ PARENT = """
 import subprocess, sys, time
 input()
 child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
-print(1, flush=True)
+print(child.pid, flush=True)
 time.sleep(99)
 """
+NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture(scope="module")
@@ -149,24 +154,50 @@ def test_the_watch_sees_an_internal_error(service: FuzzedService, watch: Watch) 
     watch.check_log()
 
 
-def test_the_watch_sees_processes_that_are_left(tmp_path: Path) -> None:
-    """In place of the service, a process that starts others."""
-    (tmp_path / "log").touch()
-    with subprocess.Popen(
-        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as parent:
-        watch = Watch("http://127.0.0.1:9", parent.pid, tmp_path / "log")
-        assert watch.find_left_children() == []
-        assert parent.stdin is not None
-        assert parent.stdout is not None
-        parent.stdin.write(b"\n")
-        parent.stdin.flush()
-        parent.stdout.readline()
-        assert watch.find_left_children(grace_s=0) != []
-        watch.close()
+@contextmanager
+def start_parent(log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start PARENT in place of a service."""
+    log.touch()
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdin=PIPE, stdout=PIPE) as parent:
+        yield parent
         parent.kill()
-    with pytest.raises(Broken, match="died"):
+
+
+def start_child(parent: "subprocess.Popen[bytes]") -> int:
+    """Let the parent start a child, and return the child's number."""
+    assert parent.stdin is not None
+    assert parent.stdout is not None
+    parent.stdin.write(b"\n")
+    parent.stdin.flush()
+    return int(parent.stdout.readline())
+
+
+def test_the_watch_sees_processes_that_are_left(tmp_path: Path) -> None:
+    with (
+        start_parent(tmp_path / "log") as parent,
+        closing(Watch(NOWHERE, parent.pid, tmp_path / "log")) as watch,
+    ):
+        assert watch.find_left_children() == []
+        start_child(parent)
+        assert watch.find_left_children(grace_s=0) != []
         watch.check_alive()
+    with pytest.raises(Broken, match="service has ended"):
+        watch.check_alive()
+
+
+def test_the_watch_sees_that_a_worker_ends(tmp_path: Path) -> None:
+    with start_parent(tmp_path / "log") as parent:
+        child = start_child(parent)
+        with closing(Watch(NOWHERE, parent.pid, tmp_path / "log")) as watch:
+            watch.check_alive()
+            os.kill(child, signal.SIGKILL)
+            deadline = time.monotonic() + 30
+            while read_stat(child) is not None:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            with pytest.raises(Broken, match="has ended"):
+                watch.check_alive()
+            watch.check_alive()
 
 
 def test_memory_that_grows(service: FuzzedService, watch: Watch) -> None:

@@ -27,6 +27,7 @@ FAULTS = re.compile(
 LOG_PLACE = re.compile(r'segserve/([\w/]+\.py)", line (\d+)')
 LOG_ERROR = re.compile(r"^\s*(\w+(?:\.\w+)*(?:Error|Exception|Warning)\b.*)$", re.MULTILINE)
 MB = 1 << 20
+FORK_SERVER = "segserve.sandbox.fork_server"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,10 @@ class Watch:
         assert found is not None, "the service has ended"
         self._service = found[0]
         below = list_descendants(self.pid)
-        self._residents = {found[0], *below}
+        self._residents = {found[0], *(process for process in below if not is_forked_reader(process))}
+        self._labels = {process: label_process(process) for process in self._residents} | {
+            found[0]: "service"
+        }
         self._resident_commands = Counter(process.command() for process in below)
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._probe, self._measure)]
         for thread in self._threads:
@@ -114,16 +118,9 @@ class Watch:
     def _measure(self) -> None:
         while not self._ending.wait(MEMORY_INTERVAL_S):
             self.seen.update(list_descendants(self.pid))
-            for process in self._residents:
+            for process in list(self._residents):
                 if resident := process.resident_bytes():
-                    self.memory.setdefault(self._label(process), []).append((time.monotonic(), resident))
-
-    def _label(self, process: ProcessId) -> str:
-        if process.pid == self.pid:
-            return "service"
-        words = process.command().split()
-        name = next((word for word in words if word in ("worker", "segserve.sandbox.fork_server")), "")
-        return f"{name.rpartition('.')[2] or Path(words[0]).name if words else '?'} {process.pid}"
+                    self.memory.setdefault(self._labels[process], []).append((time.monotonic(), resident))
 
     def find_left_children(self, grace_s: float = CHILD_GRACE_S) -> list[str]:
         """Return the commands of processes that were started for requests and are still there after a while."""
@@ -173,9 +170,13 @@ class Watch:
             raise Broken("log", f"{errors[-1][:80] if errors else 'fault'} in {place}", text)
 
     def check_alive(self) -> None:
-        """Raise Broken where the service has ended."""
-        if read_stat(self.pid) is None:
-            raise Broken("died", "the service has ended", self.log.read_text(errors="replace")[-8000:])
+        """Raise Broken where the service has ended, or its worker, or what forks readers of files. Once for each."""
+        for process in list(self._residents):
+            found = read_stat(process.pid)
+            if found is None or found[0] != process:
+                self._residents.discard(process)
+                name = self._labels.get(process, "a process")
+                raise Broken("died", f"{name} has ended", self.log.read_text(errors="replace")[-8000:])
 
     def describe_livez(self) -> str:
         """Return a line about all probes."""
@@ -189,3 +190,16 @@ class Watch:
             f" max {max(times):.0f} ms; over 100 ms: {sum(t > 100 for t in times)}, of them without waiting for a core:"
             f" {sum(t > 100 for t in own)} (max {max(own):.0f} ms)"
         )
+
+
+def is_forked_reader(process: ProcessId) -> bool:
+    """Return whether a fork server has forked the process, to wait for a file."""
+    found = read_stat(process.pid)
+    parent = None if found is None else read_stat(found[1])
+    return parent is not None and FORK_SERVER in parent[0].command()
+
+
+def label_process(process: ProcessId) -> str:
+    command = process.command()
+    name = next((name for name in ("worker", FORK_SERVER) if name in command.split()), command[:40])
+    return f"{name.rpartition('.')[2]} {process.pid}"

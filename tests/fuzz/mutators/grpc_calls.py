@@ -90,7 +90,7 @@ class GrpcMutator:
         messages = [self._make_message(rng, message_class) for _ in range(count)]
         if rng.random() < 0.1:
             form = rng.choice(FORMS)
-            messages *= rng.choice((0, 1, 2, 100))
+            messages *= rng.choice((0, 1, 2, 100 if len(messages[0]) < 10_000 else 3))
         if rng.random() < 0.03:
             path = mutate(rng, path.encode(), changes=2).decode("latin-1").replace("\n", "")
         return encode_input(path, form, messages)

@@ -1,5 +1,6 @@
 """Changes to requests: their JSON, headers, targets, forms and framing."""
 
+import copy
 import json
 import random
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 from tests.fuzz.mutate import mutate
 
 DEEP = 50_000
+MAX_VALUES = 500_000  # of a body
 
 
 @dataclass
@@ -66,21 +68,34 @@ def change_json(rng: random.Random, request: Request) -> None:
 def change_value(rng: random.Random, content: Any) -> Any:
     """Return the content with a change somewhere in it."""
     if rng.random() < 0.25 or not isinstance(content, list | dict) or not content:
-        odd = rng.choice(ODD_VALUES)
-        return [content] * rng.choice((1, 2, 300)) if rng.random() < 0.15 else odd
+        odd = copy.deepcopy(rng.choice(ODD_VALUES))
+        return multiply([content], rng.choice((1, 2, 300))) if rng.random() < 0.15 else odd
     if isinstance(content, list):
         index = rng.randrange(len(content))
         content[index] = change_value(rng, content[index])
-        return content * rng.choice((1, 1, 1, 2, 600))
+        return multiply(content, rng.choice((1, 1, 1, 2, 600)))
     key = rng.choice(list(content))
     match rng.randrange(6):
         case 0:
             del content[key]
         case 1:
-            content[rng.choice((key + "x", "", "\u0000", "kind", "prompts"))] = rng.choice(ODD_VALUES)
+            content[rng.choice((key + "x", "", "\u0000", "kind", "prompts"))] = copy.deepcopy(
+                rng.choice(ODD_VALUES)
+            )
         case _:
             content[key] = change_value(rng, content[key])
     return content
+
+
+def multiply(content: list[Any], times: int) -> list[Any]:
+    """Return the list repeated, unless it becomes larger than the service may be sent."""
+    return content * times if times * count_values(content) <= MAX_VALUES else content
+
+
+def count_values(content: Any) -> int:
+    if not isinstance(content, list | dict):
+        return 1
+    return 1 + sum(map(count_values, content.values() if isinstance(content, dict) else content))
 
 
 TEXT_CHANGES: list[Callable[[str], str]] = [
