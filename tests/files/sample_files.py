@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from segserve.files.probe_file import probe_file
-from segserve.types import FileLimits, FileRecord, UInt8
+from segserve.types import FileLimits, FileOptions, FileRecord, UInt8
 
 LIMITS = FileLimits(max_mb=20, max_frame_pixels=1 << 20, max_voxels=1 << 20)
 
@@ -21,8 +21,8 @@ CODECS = {"mp4": "libx264", "mov": "mpeg4", "webm": "libvpx-vp9", "avi": "mjpeg"
 PIXELS = {"mjpeg": "yuvj420p", "gif": "rgb8"}
 
 
-def probe(path: Path, limits: FileLimits = LIMITS) -> FileRecord:
-    return probe_file(path, "0" * 64, limits)
+def probe(path: Path, limits: FileLimits = LIMITS, options: FileOptions = FileOptions()) -> FileRecord:
+    return probe_file(path, "0" * 64, limits, options)
 
 
 def draw_frame(index: int, height: int = 48, width: int = 64) -> UInt8:

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 import tifffile
 
 from segserve.errors import BadInput
-from segserve.files.volume import read_geometry
+from segserve.files.volume_geometry import VolumeGeometry
 from segserve.rendering.label_volume import write_frames_tiff, write_label_volume, write_volume_tiff
 from segserve.types import Size
 from tests.rendering.drawn_lines import draw_disc, index_lines, make_line
@@ -27,6 +27,10 @@ def create_image() -> sitk.Image:
     turn = sitk.Euler3DTransform((0, 0, 0), math.radians(20), math.radians(-35), math.radians(10))
     image.SetDirection(turn.GetMatrix())
     return image
+
+
+def read_geometry(image: sitk.Image) -> VolumeGeometry:
+    return VolumeGeometry(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
 
 def draw_labels(axis: int) -> np.ndarray:

@@ -5,25 +5,29 @@ from pathlib import Path
 from segserve.errors import UnsupportedFormat
 from segserve.files.dicom.detect_dicom import HEAD_BYTES, has_dicom, is_dicom
 from segserve.files.video_format import detect_video_format
-from segserve.files.volume_format import DICOM_SERIES, detect_volume_format
+from segserve.files.volume_format import DICOM_SERIES, VOLUME_ZIP, detect_volume_format
+from segserve.files.volume_zip import holds_volumes
 
 ZIP_MAGIC = b"PK"
 # Little- and big-endian, classic TIFF and BigTIFF.
 TIFF_MAGIC = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 SUPPORTED_FORMATS = (
-    "mp4, mov, webm, avi, gif; a zip of pictures or of DICOM files; TIFF; DICOM, NIfTI, NRRD, MetaImage"
+    "mp4, mov, webm, avi, gif; a zip of pictures, of DICOM files or of volumes; TIFF; DICOM, NIfTI, NRRD, MetaImage,"
+    " MGH"
 )
 
 
 def detect_format(path: Path) -> str:
-    """Return "zip", "tiff", DICOM_SERIES, a key of `video_format.DEMUXERS` or of `volume_format.SUFFIX_BY_FORMAT`.
+    """Return "zip", "tiff", a key of `video_format.DEMUXERS` or one of `volume_format.VOLUME_FORMATS`.
 
-    Raises UnsupportedFormat, TooLarge; BadInput for a volume whose voxels are in another file.
+    Raises UnsupportedFormat, TooLarge; BadInput for the header of a volume whose voxels are in another file.
     """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
         if head[:2] == ZIP_MAGIC:
-            return DICOM_SERIES if has_dicom(path) else "zip"
+            if has_dicom(path):
+                return DICOM_SERIES
+            return VOLUME_ZIP if holds_volumes(path) else "zip"
         if is_dicom(head):  # before TIFF: a preamble may look like one
             return DICOM_SERIES
         if head[:4] in TIFF_MAGIC:

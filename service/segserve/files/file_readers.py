@@ -39,7 +39,7 @@ from segserve.files.file_contents import (
 from segserve.files.frames import Frames
 from segserve.files.reader_memory import ReaderMemory, stopped_error
 from segserve.files.video_format import DEMUXERS
-from segserve.files.volume_format import DICOM_SERIES, SUFFIX_BY_FORMAT
+from segserve.files.volume_format import DICOM_SERIES, VOLUME_FORMATS
 from segserve.files.volume_geometry import VolumeGeometry
 from segserve.memory_budget import MemoryBudget
 from segserve.sandbox.confine import Confinement
@@ -72,13 +72,15 @@ MAX_BYTES_PER_VOXEL = 16
 MAX_BYTES_PER_PIXEL = 64
 # Beside the timeout, a call gets a second for each 2 MB of the file: what a busy machine unpacks at least.
 MIN_BYTES_PER_S = 2 * MB
-FORMATS = {*DEMUXERS, *SUFFIX_BY_FORMAT, "zip", "tiff", DICOM_SERIES}
+FORMATS = {*DEMUXERS, *VOLUME_FORMATS, "zip", "tiff"}
 DTYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"}
 # What a reader may raise.
 ERRORS: dict[str, type[SegserveError]] = {
     error.__name__: error for error in (BadInput, TooLarge, UnsupportedFormat, MissingDependency)
 }
 MAX_ERROR_CHARS = 500
+# 348 or 540 bytes in hexadecimal digits.
+NIFTI_HEADER_PATTERN = "^([0-9a-f]{696}|[0-9a-f]{1080})$"
 
 log = structlog.get_logger(__name__)
 
@@ -153,6 +155,12 @@ class GeometryReply(Reply):
     origin: Three
     direction: Annotated[tuple[Number, ...], Field(min_length=9, max_length=9)]
     window: tuple[Number, Number] | None = None
+    is_placed: bool = True
+    nifti_header: Annotated[str, Field(pattern=NIFTI_HEADER_PATTERN)] | None = None
+
+    def to_geometry(self) -> VolumeGeometry:
+        header = None if self.nifti_header is None else bytes.fromhex(self.nifti_header)
+        return VolumeGeometry(self.size, self.spacing, self.origin, self.direction, self.is_placed, header)
 
 
 class AnswerReply(Reply):
@@ -279,9 +287,8 @@ class FileReaders:
             reply = process.call(GeometryReply, request)
             if np.prod(reply.size, dtype=object) > self.limits.max_voxels:
                 raise broken_file_error()
-            geometry = VolumeGeometry(reply.size, reply.spacing, reply.origin, reply.direction)
             has_window = reply.window is not None and reply.window[0] < reply.window[1]
-            yield SandboxedVolume(process, geometry, reply.window if has_window else None)
+            yield SandboxedVolume(process, reply.to_geometry(), reply.window if has_window else None)
 
     def read_source_series(self, path: Path, options: FileOptions) -> SourceSeries:
         """Return the instances that the slices of a DICOM file came from. Raises as `probe` does."""

@@ -6,19 +6,20 @@ The service calls `file_readers.py`, which runs this in a sandboxed process.
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from segserve.errors import MissingDependency
+from segserve.files.colour_slices import ColourSlices
 from segserve.files.dicom.source_instances import encode_source_series
 from segserve.files.frames import Frames, NormalisedFrames
 from segserve.files.tiff_stack import TiffStack
 from segserve.files.video import VideoFrames
 from segserve.files.video_format import DEMUXERS
-from segserve.files.volume import Volume
-from segserve.files.volume_format import DICOM_SERIES, SUFFIX_BY_FORMAT
+from segserve.files.volume_file import VolumeFile, open_volume_file
+from segserve.files.volume_format import DICOM_SERIES, VOLUME_ZIP, is_volume_format
+from segserve.files.volume_zip import open_zipped_volume
 from segserve.files.zip_archive import PictureArchive
 from segserve.images.image_source import ImageSource
 from segserve.images.open_any_image import open_any_image
@@ -36,7 +37,7 @@ OPENING_BYTES_PER_PIXEL = 8
 def open_frames(
     path: Path, file_format: str, limits: FileLimits, options: FileOptions = FileOptions()
 ) -> Frames:
-    """Open a video, a zip of pictures, a TIFF, or DICOM that is no volume. The caller closes it.
+    """Open a video, a zip of pictures, a TIFF, a volume of colours, or DICOM that is no volume. The caller closes it.
 
     Raises BadInput, TooLarge, MissingDependency.
     """
@@ -46,6 +47,8 @@ def open_frames(
         return frames
     if file_format in DEMUXERS:
         return VideoFrames(path, file_format, limits.max_frame_pixels)
+    if is_volume_format(file_format):
+        return NormalisedFrames(ColourSlices(open_other_volume(path, file_format, limits, options)))
     allow_memory(OPENING_BYTES_PER_PIXEL * limits.max_frame_pixels, used=0)
     if file_format == "zip":
         return NormalisedFrames(PictureArchive(path, limits.max_mb, limits.max_frame_pixels))
@@ -60,20 +63,22 @@ def open_picture(path: Path, page: int, max_pixels: int, max_banded_pixels: int)
 @contextmanager
 def open_volume(
     path: Path, file_format: str, limits: FileLimits, options: FileOptions = FileOptions()
-) -> "Iterator[Volume | DicomVolume]":
+) -> "Iterator[VolumeFile | DicomVolume]":
     """Open a volume while the block runs. Raises BadInput, TooLarge, MissingDependency."""
     if file_format == DICOM_SERIES:
         dicom = import_dicom()
         with closing(dicom.DicomVolume(dicom.DicomFile(path, limits, options), limits)) as dicom_volume:
             yield dicom_volume
         return
-    with TemporaryDirectory() as folder:
-        itk_path = path
-        if file_format in SUFFIX_BY_FORMAT:  # ITK chooses its reader by the name's suffix
-            itk_path = Path(folder) / f"volume{SUFFIX_BY_FORMAT[file_format]}"
-            itk_path.symlink_to(path.absolute())
-        with closing(Volume(itk_path, file_format, limits.max_mb, limits.max_voxels)) as volume:
-            yield volume
+    with closing(open_other_volume(path, file_format, limits, options)) as volume:
+        yield volume
+
+
+def open_other_volume(path: Path, file_format: str, limits: FileLimits, options: FileOptions) -> VolumeFile:
+    """Open a volume that is not DICOM. The caller closes it. Raises as `open_volume` does."""
+    if file_format == VOLUME_ZIP:
+        return open_zipped_volume(path, limits, options)
+    return open_volume_file(path, file_format, limits, options)
 
 
 def read_source_series(path: Path, limits: FileLimits, options: FileOptions) -> UInt8:

@@ -7,7 +7,7 @@ from pathlib import Path
 from segserve.errors import BadInput, TooLarge
 from segserve.files.detect_format import detect_format
 from segserve.files.file_contents import check_single_content, list_contents, list_left_out
-from segserve.files.open_file import import_dicom, open_frames, open_volume
+from segserve.files.open_file import import_dicom, open_frames, open_other_volume
 from segserve.files.video import VideoFrames
 from segserve.files.video_format import DEMUXERS
 from segserve.files.volume_format import DICOM_SERIES, is_volume_format
@@ -28,17 +28,16 @@ def probe_file(
     file_format = detect_format(path)
     if file_format == DICOM_SERIES:
         return probe_dicom(path, file_id, limits, options)
-    check_single_content(options)
     file_bytes, now = path.stat().st_size, time.time()
     if is_volume_format(file_format):
-        with open_volume(path, file_format, limits) as volume:
+        with closing(open_other_volume(path, file_format, limits, options)) as volume:
             volume.check_complete()
             volume.claim_memory()
             geometry = volume.geometry
             x, y, z = geometry.spacing
             return FileRecord(
                 file_id,
-                FileKind.VOLUME,
+                FileKind.FRAMES if volume.has_colour else FileKind.VOLUME,
                 file_format,
                 geometry.slices,
                 geometry.slice_size,
@@ -46,7 +45,10 @@ def probe_file(
                 now,
                 spacing=(z, y, x),
                 options=options,
+                contents=volume.contents,
+                left_out=volume.left_out,
             )
+    check_single_content(options)
     if file_format == "zip":
         kind, count, size = probe_zip(path, limits)
         return FileRecord(file_id, kind, file_format, count, size, file_bytes, now, options=options)

@@ -28,15 +28,11 @@ from segserve.sandbox.messages import CLAIM, Channel, ChannelClosed, Message
 from segserve.sandbox.shared_pixels import write_pixels
 from segserve.types import FileLimits, FileOptions
 
-# A file that ITK reads without a thread.
-SMALL_METAIMAGE = (
-    b"ObjectType = Image\nNDims = 3\nDimSize = 1 1 1\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n\0"
-)
-
-
 # Modules that are imported before there is a file. Without one that is not installed reading raises MissingDependency.
 OPTIONAL_MODULES = (
-    "SimpleITK",
+    "nibabel.nifti2",
+    "nibabel.spm2analyze",
+    "nibabel.freesurfer.mghformat",
     "av",
     "av.subtitles.stream",
     "imagecodecs._zlib",
@@ -62,10 +58,6 @@ def warm_up() -> None:
         picture = Path(folder) / "picture.tif"
         tifffile.imwrite(picture, np.zeros((8, 8), np.uint16), compression="zlib")
         probe_file(picture, "", limits)
-        volume = Path(folder) / "volume.mha"
-        volume.write_bytes(SMALL_METAIMAGE)
-        with open_volume(volume, "metaimage", limits) as opened:
-            opened.voxels()
 
 
 def serve(channel: Channel) -> None:
@@ -171,7 +163,13 @@ class FileReader:
                 limits, options = parse_limits(request)
                 opening = open_volume(self._path, request["format"], limits, options)
                 self._volume = self._stack.enter_context(opening)
-                return asdict(self._volume.geometry) | {"window": getattr(self._volume, "window", None)}
+                geometry = self._volume.geometry
+                header = geometry.nifti_header
+                return {
+                    **asdict(geometry),
+                    "nifti_header": None if header is None else header.hex(),
+                    "window": getattr(self._volume, "window", None),
+                }
             case "load_source_series":
                 limits, options = parse_limits(request)
                 self._source_series = read_source_series(self._path, limits, options)
@@ -181,7 +179,6 @@ class FileReader:
                 return {}
             case "load_voxels":
                 self._voxels = self._volume.voxels()
-                # ITK has no other byte order in memory than the machine's.
                 return {"shape": self._voxels.shape, "dtype": np.dtype(self._voxels.dtype).name}
             case "write_voxels":
                 write_pixels(files[0], self._voxels)

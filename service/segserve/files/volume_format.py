@@ -1,89 +1,95 @@
-"""Detect volume formats (NIfTI, NRRD, MetaImage) by content, and refuse headers that name other files.
+"""Detect volume formats (NIfTI, Analyze, NRRD, MetaImage, MGH, DICOM) by content."""
 
-ITK would read the voxels from whatever file a header names. Such headers are refused before ITK sees the file.
-"""
-
-import gzip
-import re
-import zlib
+import struct
 from typing import BinaryIO
 
-from segserve.errors import BadInput
+from segserve.errors import BadInput, UnsupportedFormat
+from segserve.files.volume_headers.metaimage import is_metaimage_head
+from segserve.files.volume_headers.mgh import is_mgh_head
+from segserve.files.volume_headers.nifti import NIFTI1_BYTES, NIFTI2_BYTES, is_nifti_head
+from segserve.files.volume_headers.nrrd import MAGIC as NRRD_MAGIC
+from segserve.files.voxel_data import BZIP2_MAGIC, GZIP_MAGIC, read_head
 
-# The suffix by which ITK knows each format.
-SUFFIX_BY_FORMAT = {"nifti": ".nii", "nifti.gz": ".nii.gz", "nrrd": ".nrrd", "metaimage": ".mha"}
 # The format of a DICOM file, or of a zip with such files.
 DICOM_SERIES = "dicom"
+# The format of a zip with volumes, or with a header and its voxels.
+VOLUME_ZIP = "volume_zip"
+# Formats whose header and voxels are in one file.
+SINGLE_FILE_FORMATS = {"nifti", "nifti.gz", "nrrd", "metaimage", "mgh", "mgz"}
+VOLUME_FORMATS = {*SINGLE_FILE_FORMATS, DICOM_SERIES, VOLUME_ZIP}
 
-# Only files whose voxels follow the header; "ni1" has the voxels in a second file.
-NIFTI_MAGIC = {b"n+1\0", b"n+2\0"}
-# Bytes read to find the magic of NIfTI-1, at 344, or NIfTI-2, at 4.
-NIFTI_HEAD_BYTES = 348
-# NRRD's and MetaImage's headers must end within this many bytes.
+# Bytes that headers of volumes in text must end within.
 MAX_HEADER_BYTES = 65_536
+# How files begin that hold volumes, or are kept beside volumes, and are not read.
+UNREAD_FORMATS = {
+    b"CDF\1": "MINC 1 (NetCDF)",
+    b"CDF\2": "MINC 1 (NetCDF)",
+    b"\x89HDF\r\n\x1a\n": "HDF5 or MINC 2",
+    b"MATRIX7": "ECAT",
+    b"# === DATA DESCRIPTION FILE": "Philips PAR/REC",
+    b"TRACK\0": "TrackVis",
+    b"mrtrix tracks": "MRtrix tracks",
+    b"mrtrix image": "MRtrix image",
+    BZIP2_MAGIC: "A file compressed by bzip2",
+    b"\x28\xb5\x2f\xfd": "A file compressed by Zstandard",
+    b"\xfd7zXZ\0": "A file compressed by xz",
+}
 
 
 def is_volume_format(file_format: str) -> bool:
     """Return whether `detect_format`'s answer is that of a volume."""
-    return file_format in SUFFIX_BY_FORMAT or file_format == DICOM_SERIES
+    return file_format in VOLUME_FORMATS
 
 
 def detect_volume_format(file: BinaryIO) -> str | None:
-    """Return a key of SUFFIX_BY_FORMAT by the file's content, or None.
+    """Return one of SINGLE_FILE_FORMATS by the file's content, or None.
 
-    Raises BadInput for a header that says that the voxels are in another file.
+    Raises UnsupportedFormat for a format of volumes that is not read, BadInput for the header of a pair.
     """
     file.seek(0)
     head = file.read(MAX_HEADER_BYTES)
-    if head[:2] == b"\x1f\x8b":
-        file.seek(0)
-        try:
-            with gzip.open(file) as unpacked:
-                return "nifti.gz" if is_nifti(unpacked.read(NIFTI_HEAD_BYTES)) else None
-        except (OSError, EOFError, zlib.error):
-            return None
-    if is_nifti(head):
-        return "nifti"
-    if head.startswith(b"NRRD"):
-        check_self_contained(is_nrrd_self_contained(head))
+    if head.startswith(GZIP_MAGIC):
+        return detect_in_gzip(file)
+    if head.startswith(NRRD_MAGIC):
         return "nrrd"
-    if re.match(rb"\s*(ObjectType|NDims)\s*=", head):
-        check_self_contained(is_metaimage_self_contained(head))
+    if is_nifti_head(head):
+        return "nifti"
+    if is_analyze_head(head):
+        raise lone_header_error()
+    if is_metaimage_head(head):
         return "metaimage"
+    if is_mgh_head(head):
+        return "mgh"
+    for magic, name in UNREAD_FORMATS.items():
+        if head.startswith(magic):
+            raise UnsupportedFormat(
+                f"{name} is not read.",
+                field="file",
+                remedy="Save the volume as NIfTI (.nii or .nii.gz), for example with nibabel or SimpleITK.",
+            )
     return None
 
 
-def is_nifti(head: bytes) -> bool:
-    """Return whether a file that begins with `head` is NIfTI-1 or NIfTI-2 with its voxels inside."""
-    return head[344:348] in NIFTI_MAGIC or head[4:8] in NIFTI_MAGIC
+def detect_in_gzip(file: BinaryIO) -> str | None:
+    """Return the format of a volume that gzip has compressed, or None. Raises BadInput for the header of a pair."""
+    head = read_head(file, "gzip", NIFTI2_BYTES)
+    if is_nifti_head(head):
+        return "nifti.gz"
+    if is_analyze_head(head):
+        raise lone_header_error()
+    return "mgz" if is_mgh_head(head) else None
 
 
-def is_nrrd_self_contained(head: bytes) -> bool:
-    """Return whether an NRRD's header ends within `head` and names no data file."""
-    header, end, _ = head.partition(b"\n\n")
-    return bool(end) and not re.search(rb"(?im)^\s*data ?file\s*:", header.replace(b"\r", b"\n"))
+def is_analyze_head(head: bytes) -> bool:
+    """Return whether a file begins as Analyze does, which has no magic: with the size of its header."""
+    return len(head) >= NIFTI1_BYTES and NIFTI1_BYTES in struct.unpack("<i", head[:4]) + struct.unpack(
+        ">i", head[:4]
+    )
 
 
-def is_metaimage_self_contained(head: bytes) -> bool:
-    """Return whether a MetaImage's header ends within `head`, with the line that says that the voxels follow.
-
-    ITK also accepts other separators than "=", and the first of several ElementDataFile lines. So every line must have
-    the form that the format's description shows.
-    """
-    for line in head.replace(b"\r", b"\n").split(b"\n"):
-        name, equals, value = line.partition(b"=")
-        if not equals or not re.fullmatch(rb"\s*\w+\s*", name):
-            return False
-        if name.strip().lower() == b"elementdatafile":
-            return name.strip() == b"ElementDataFile" and value.strip() == b"LOCAL"
-    return False
-
-
-def check_self_contained(is_self_contained: bool) -> None:
-    """Raise BadInput unless the voxels are in the file itself."""
-    if not is_self_contained:
-        raise BadInput(
-            "The header says that the voxels are in another file.",
-            field="file",
-            remedy="Save the volume as one file: .nrrd or .mha, not .nhdr or .mhd.",
-        )
+def lone_header_error() -> BadInput:
+    return BadInput(
+        "This is the header of an Analyze volume; its voxels are in another file.",
+        field="file",
+        remedy="Send the .hdr and the .img in one zip, or save the volume as .nii.",
+    )

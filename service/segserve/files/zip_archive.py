@@ -283,9 +283,13 @@ def check_entries(infos: list[zipfile.ZipInfo], max_mb: int) -> None:
 
 def is_picture(info: zipfile.ZipInfo) -> bool:
     """Return whether an entry is a picture by its suffix, and neither hidden nor macOS metadata."""
-    path = PurePosixPath(info.filename)
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return not info.is_dir() and not hidden and path.suffix.lower() in PICTURE_SUFFIXES
+    suffix = PurePosixPath(info.filename).suffix.lower()
+    return not info.is_dir() and not is_hidden(info) and suffix in PICTURE_SUFFIXES
+
+
+def is_hidden(info: zipfile.ZipInfo) -> bool:
+    """Return whether an entry is hidden, or macOS metadata."""
+    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(info.filename).parts)
 
 
 def natural_sort_key(name: str) -> list[tuple[int, int, str]]:

@@ -9,8 +9,9 @@ from pydantic import BaseModel
 from segserve.files.file_readers import FileReaders
 from segserve.files.file_view import FileView, open_view
 from segserve.files.frames import Frames
+from segserve.files.volume_format import is_volume_format
 from segserve.files.volume_geometry import VolumeGeometry
-from segserve.types import FileKind, FileRecord
+from segserve.types import FileRecord
 
 IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -42,12 +43,12 @@ class SourceFile:
         return open_view(self.record, self.path, self.readers, self.view.axis, self.view.window)
 
     def read_geometry(self) -> VolumeGeometry:
-        """Return the geometry of a volume. A stack has none of its own: it gets voxels of 1 mm.
+        """Return the geometry of a volume, also of one of colours. A stack has none: it gets voxels of 1 mm.
 
         Raises as `open_frames` does.
         """
-        if self.record.kind is FileKind.VOLUME:
+        if is_volume_format(self.record.format):
             with self.readers.open_volume(self.path, self.record.format, self.record.options) as volume:
                 return volume.geometry
         size = self.record.size.width, self.record.size.height, self.record.count
-        return VolumeGeometry(size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY_DIRECTION)
+        return VolumeGeometry(size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY_DIRECTION, is_placed=False)

@@ -1,31 +1,35 @@
-"""Volumes: detection of the format, and whether NIfTI, NRRD, MetaImage and DICOM files hold all voxels.
+"""Volumes: detection of the format, and NIfTI, NRRD, MetaImage, MGH and zips of them; detection of DICOM.
 
 These readers look at a file before a native library does. `mutators/native_files.py` lets the libraries read too.
 """
 
 import gzip
+import io
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterable
 from functools import partial
 
 from segserve.files.detect_format import detect_format
-from segserve.files.dicom_completeness import check_dicom_complete
-from segserve.files.volume_completeness import check_complete
+from segserve.files.open_file import open_volume
+from segserve.types import FileLimits
 from tests.files.dicom_files import ENCAPSULATED_RLE, encode_dicom, encode_element, encode_fragments
 from tests.fuzz.harnesses.harness import Harness, expect_refusals, write_scratch
 
 SHAPE = (4, 3, 2)  # columns, rows, slices
 VALUES = 4 * 3 * 2
 VOXELS = bytes(range(2 * VALUES))
+LIMITS = FileLimits(max_mb=1, max_frame_pixels=1 << 16, max_voxels=1 << 16)
 
 
 def check_volume(file_format: str, data: bytes) -> None:
     path = write_scratch("volume", data)
     with expect_refusals():
         detect_format(path)
-    with expect_refusals():
-        check_complete(path, file_format, VALUES)
+    with expect_refusals(), open_volume(path, file_format, LIMITS) as volume:
+        volume.check_complete()
+        volume.voxels()
 
 
 def check_packed_nifti(data: bytes) -> None:
@@ -36,7 +40,7 @@ def check_packed_nifti(data: bytes) -> None:
 
 def check_dicom(data: bytes) -> None:
     with expect_refusals():
-        check_dicom_complete(write_scratch("slice.dcm", data))
+        detect_format(write_scratch("slice.dcm", data))
 
 
 def encode_nifti(order: str = "<", datatype: int = 4) -> bytes:
@@ -98,6 +102,31 @@ def metaimage_seeds() -> Iterable[bytes]:
     yield encode_metaimage(VOXELS * 2, "ElementNumberOfChannels = 2\n")
 
 
+def encode_mgh() -> bytes:
+    head = bytearray(284)
+    struct.pack_into(
+        ">7ih15f", head, 0, 1, *SHAPE, 1, 4, 0, 1, 0.5, 0.75, 2, *(1, 0, 0, 0, 1, 0, 0, 0, 1), 7, 8, 9
+    )
+    return bytes(head) + VOXELS
+
+
+def mgh_seeds() -> Iterable[bytes]:
+    yield encode_mgh()
+
+
+def volume_zip_seeds() -> Iterable[bytes]:
+    """Zips that store their entries: a mutated deflate stream would rarely unpack."""
+    pair = encode_nifti()[:348].replace(b"n+1\0", b"ni1\0")
+    nrrd = encode_nrrd("raw", b"", "data file: a.raw\n")
+    metaimage = encode_metaimage(b"").replace(b"LOCAL", b"a.raw")
+    for entries in ({"a.hdr": pair, "a.img": VOXELS}, {"a.nhdr": nrrd, "a.raw": VOXELS, "b.mhd": metaimage}):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            for name, content in entries.items():
+                archive.writestr(zipfile.ZipInfo(name), content)
+        yield out.getvalue()
+
+
 def dicom_seeds() -> Iterable[bytes]:
     yield encode_dicom(side=4)
     segment = bytes([15, *range(16)])  # PackBits: 16 literal bytes
@@ -127,5 +156,7 @@ HARNESSES = (
     Harness("nifti_gz", check_packed_nifti, nifti_seeds),
     Harness("nrrd", partial(check_volume, "nrrd"), nrrd_seeds, NRRD_WORDS),
     Harness("metaimage", partial(check_volume, "metaimage"), metaimage_seeds, METAIMAGE_WORDS),
+    Harness("mgh", partial(check_volume, "mgh"), mgh_seeds),
+    Harness("volume_zip", partial(check_volume, "volume_zip"), volume_zip_seeds, METAIMAGE_WORDS),
     Harness("dicom", check_dicom, dicom_seeds, (b"SQ", b"OB", b"UN", b"\xfe\xff\0\xe0", b"\xff\xff\xff\xff")),
 )
