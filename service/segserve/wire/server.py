@@ -1,6 +1,8 @@
 """The server process: uvicorn with REST, beside it a gRPC server and a port of operators, all started and stopped
 together."""
 
+import asyncio
+import os
 import resource
 import signal
 import socket
@@ -27,6 +29,7 @@ SHUTDOWN_GRACE_S = 20
 KEEP_ALIVE_S = 75
 # Python's default is 5 ms. With 1 ms, threads that decode let the event loop, which all requests wait for, run sooner.
 THREAD_SWITCH_INTERVAL_S = 0.001
+ACCEPTS_PER_TURN = 16
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started:
             return
+        await accept_more_per_turn(self)
         host, grpc_address, operator_url = self.service.settings.host, None, None
         if self._operators is not None:
             await self._others.enter_async_context(run_beside(self._operators))
@@ -141,6 +145,27 @@ async def run_beside(server: uvicorn.Server) -> AsyncIterator[None]:
         yield
     finally:
         await server.shutdown()
+
+
+async def accept_more_per_turn(server: uvicorn.Server) -> None:
+    """Listen several times on the sockets that a started server listens on.
+
+    uvloop accepts one connection for each listener in a turn of the event loop, first come first served. So a burst of
+    one client's connections would keep everybody else waiting for as many turns.
+    """
+    config = server.config
+
+    def create() -> asyncio.Protocol:
+        protocol: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+            config=config, server_state=server.server_state, app_state=server.lifespan.state
+        )
+        return protocol
+
+    loop = asyncio.get_running_loop()
+    for listener in [link for running in server.servers for link in running.sockets]:
+        for _ in range(ACCEPTS_PER_TURN - 1):
+            again = socket.socket(listener.family, listener.type, fileno=os.dup(listener.fileno()))
+            server.servers.append(await loop.create_server(create, sock=again, backlog=config.backlog))
 
 
 def bound_url(server: uvicorn.Server) -> str:

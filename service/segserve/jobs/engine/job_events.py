@@ -6,6 +6,7 @@ them.
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import redis.asyncio as redis
@@ -23,6 +24,15 @@ MAX_EVENTS_PER_READ = 100
 # How often a follower of a job reads its events. A blocking read would hold one connection for each follower.
 POLL_S = 0.25
 
+# With many followers each of them reads less often, so that all together make no more reads than this.
+MAX_POLLS_PER_S = 400
+
+# Followers that read at the same time. More would make everybody else wait when hundreds begin at once.
+MAX_READS_AT_ONCE = 8
+
+# The end of a job is its last event, but events and jobs are deleted in the end. How often to look for the job itself.
+JOB_CHECK_S = 10.0
+
 
 class JobEventLog:
     """`JobEventLog` reads the events of jobs.
@@ -37,6 +47,7 @@ class JobEventLog:
         self, client: redis.Redis, timeout_s: float, get_job: Callable[[str, str], Awaitable[Job]]
     ) -> None:
         self._redis, self._timeout_s, self._get_job = client, timeout_s, get_job
+        self._followers, self._reads = 0, asyncio.Semaphore(MAX_READS_AT_ONCE)
 
     async def read(self, tenant: str, job_id: str, after: str, *, block: bool = False) -> list[JobEvent]:
         """Return the events after the event `after` ("0": from the beginning), the oldest first.
@@ -70,17 +81,31 @@ class JobEventLog:
 
         Raises as `read` does, and JobNotFound.
         """
-        while True:
-            events = await self.read(tenant, job_id, after, block=block)
-            for event in events:
-                yield event
-                after = event.id
-                if event.job.state.has_ended:
-                    return
-            if not events:
-                # The event of the end may lie before `after`.
-                if (await self._get_job(tenant, job_id)).state.has_ended:
-                    return
+        self._followers += 1
+        try:
+            next_check = 0.0
+            while True:
+                events = await self._read_in_turn(tenant, job_id, after, block=block)
+                for event in events:
+                    yield event
+                    after = event.id
+                    if event.job.state.has_ended:
+                        return
+                if events:
+                    continue
+                if time.monotonic() >= next_check:
+                    # The event of the end may lie before `after`.
+                    if (await self._get_job(tenant, job_id)).state.has_ended:
+                        return
+                    next_check = time.monotonic() + JOB_CHECK_S
                 yield None
                 if not block:
-                    await asyncio.sleep(POLL_S)
+                    await asyncio.sleep(max(POLL_S, self._followers / MAX_POLLS_PER_S))
+        finally:
+            self._followers -= 1
+
+    async def _read_in_turn(self, tenant: str, job_id: str, after: str, *, block: bool) -> list[JobEvent]:
+        if block:  # workers, of whom there are few
+            return await self.read(tenant, job_id, after, block=True)
+        async with self._reads:
+            return await self.read(tenant, job_id, after)

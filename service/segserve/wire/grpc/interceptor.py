@@ -1,4 +1,4 @@
-"""The interceptor around every gRPC call: request id, log line, metrics, and errors as statuses."""
+"""The interceptor around every gRPC call: slots, pace, request id, log line, metrics, and errors as statuses."""
 
 import asyncio
 import secrets
@@ -12,7 +12,11 @@ import grpc
 import structlog
 
 from segserve.app import EncodingService
-from segserve.errors import SegserveError
+from segserve.current_client import current_client
+from segserve.errors import BadInput, SegserveError, TooSlow
+from segserve.request_limits import RequestKind
+from segserve.wire.body_pace import BodyPace
+from segserve.wire.grpc.connections import client_of_call, close_connection, peer_of_call
 from segserve.wire.grpc.errors import DETAILS_KEY, error_to_status, status_code
 from segserve.wire.grpc.message_structure import parse_message
 
@@ -21,50 +25,116 @@ Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
 log = structlog.get_logger(__name__)
 
 
-class RequestLogger(grpc.aio.ServerInterceptor):
-    """Binds a request id to the logs, counts and times the call, and turns errors into statuses."""
+METHOD_KINDS = {
+    "/segserve.v1.SegmentationService/Segment": RequestKind.CLICK,
+    "/segserve.v1.SegmentationService/UploadImage": RequestKind.UPLOAD,
+    "/segserve.v1.FileService/UploadFile": RequestKind.UPLOAD,
+    "/segserve.v1.JobService/WatchJob": RequestKind.WATCH,
+    "/segserve.v1.JobService/ReadResults": RequestKind.WATCH,
+    "/grpc.health.v1.Health/Watch": RequestKind.WATCH,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": RequestKind.WATCH,
+}
+# A message of gRPC is seen once it is complete. A large one may take so much longer, a client's and ours.
+MIN_MESSAGE_MB_PER_S = 2
+MIN_ANSWER_BYTES_PER_S = 256 << 10
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Gives every call a slot of its kind, limits the pace of its messages both ways, and turns errors into statuses.
+    Calls of our own services are logged, counted and timed.
+
+    gRPC has clocks for connections and none for calls: a client may open a call and send nothing, or read nothing of
+    the answer, for as long as it likes.
+    """
+
+    port: int | None = None  # of the server, once it listens
 
     def __init__(self, service: EncodingService) -> None:
-        self._metrics = service.metrics
+        self._metrics, self._limits = service.metrics, service.request_limits
+        settings = service.settings
+        self._proxies, self._timeout_s = settings.trusted_proxies, settings.body_timeout_s
+        self._message_timeout_s = settings.body_timeout_s + settings.max_request_mb / MIN_MESSAGE_MB_PER_S
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], details: grpc.HandlerCallDetails
     ) -> Any:
         """Wrap the handler of a call: one message or a stream of them, answered by one message or by a stream.
 
-        The wrapped handler takes messages as bytes, so that they are read here and not in gRPC's own code.
+        The wrapped handler takes a stream of messages and answers by a stream, whichever the method is: to a client
+        they are the same, and so the call is ours before its first message has come, and until its last is sent. It
+        takes messages as bytes, so that they are read here and not in gRPC's own code.
         """
         handler = await continuation(details)
-        if handler is None or not details.method.startswith("/segserve."):
-            return handler
+        if handler is None:
+            return None
         message_class = handler.request_deserializer.__self__  # of `FromString`
-        if handler.unary_stream:
+        kind = METHOD_KINDS.get(details.method, RequestKind.OTHER)
+        is_logged = details.method.startswith("/segserve.")
 
-            async def observe_stream(data: bytes, context: Context) -> AsyncIterator[Any]:
-                async with self._observe(context, details.method) as call:
-                    call.request = await parse_message(data, message_class)
-                    async for message in handler.unary_stream(call.request, context):
-                        yield message
+        async def handle(parts: AsyncIterator[bytes], context: Context) -> None:
+            async with self._observe(context, details.method, is_logged=is_logged) as call:
+                client = client_of_call(
+                    context.peer(), read_metadata(context, "x-forwarded-for"), self._proxies
+                )
+                current_client.set(client)
+                with self._limits[kind].slot(client=client):
+                    requests = self._read(parts, message_class)
+                    if handler.request_streaming:
+                        answer = (handler.stream_stream or handler.stream_unary)(requests, context)
+                    else:
+                        call.request = await anext(requests, None)
+                        if call.request is None:
+                            raise BadInput("The call has no message.", remedy="Send one.")
+                        answer = (handler.unary_stream or handler.unary_unary)(call.request, context)
+                    await self._write(answer, context)
 
-            return grpc.unary_stream_rpc_method_handler(observe_stream, None, handler.response_serializer)
-        if handler.unary_unary:
+        return grpc.stream_stream_rpc_method_handler(handle, None, handler.response_serializer)
 
-            async def observe_call(data: bytes, context: Context) -> Any:
-                async with self._observe(context, details.method) as call:
-                    call.request = await parse_message(data, message_class)
-                    return await handler.unary_unary(call.request, context)
+    async def _read(self, parts: AsyncIterator[bytes], message_class: Any) -> AsyncIterator[Any]:
+        """Read the messages of a call. Raises TooSlow, and what `parse_message` raises."""
+        pace = BodyPace(self._message_timeout_s, self._message_timeout_s)
+        try:
+            while True:
+                part = await pace.wait_for(anext(parts))
+                pace.count(len(part))
+                yield await parse_message(part, message_class)
+        except StopAsyncIteration:
+            return
+        except TooSlow:
+            self._metrics.requests.count_rejection("body_timeout")
+            raise
 
-            return grpc.unary_unary_rpc_method_handler(observe_call, None, handler.response_serializer)
+    async def _write(self, answer: Any, context: Context) -> None:
+        """Send the answer of a handler: its messages, one by one, or the only one.
 
-        async def observe_upload(parts: AsyncIterator[bytes], context: Context) -> Any:
-            async with self._observe(context, details.method):
-                requests = (await parse_message(part, message_class) async for part in parts)
-                return await handler.stream_unary(requests, context)
+        A handler that writes to the context itself has no answer.
+        """
+        if not hasattr(answer, "__aiter__"):
+            message = await answer
+            if message is not None:
+                await self._write_message(message, context)
+            return
+        async for message in answer:
+            await self._write_message(message, context)
 
-        return grpc.stream_unary_rpc_method_handler(observe_upload, None, handler.response_serializer)
+    async def _write_message(self, message: Any, context: Context) -> None:
+        """Send a message. It waits until the client has read what came before, and most of this.
+
+        Ends the connection of a client that does not read: gRPC would keep the message until it does.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s + message.ByteSize() / MIN_ANSWER_BYTES_PER_S):
+                await context.write(message)
+        except TimeoutError:
+            self._metrics.requests.count_rejection("slow_reader")
+            if (peer := peer_of_call(context.peer())) is not None and self.port is not None:
+                await asyncio.to_thread(close_connection, self.port, peer)
+            raise asyncio.CancelledError from None
 
     @asynccontextmanager
-    async def _observe(self, context: Context, method: str) -> AsyncIterator[SimpleNamespace]:
+    async def _observe(
+        self, context: Context, method: str, *, is_logged: bool
+    ) -> AsyncIterator[SimpleNamespace]:
         """Yields an object whose `request` the caller sets once the message is read."""
         structlog.contextvars.bind_contextvars(request_id=secrets.token_hex(8))
         start, status = time.perf_counter(), grpc.StatusCode.OK
@@ -86,8 +156,17 @@ class RequestLogger(grpc.aio.ServerInterceptor):
             await context.abort(status, "Something went wrong here.")
         finally:
             self._metrics.requests.in_flight.dec()
-            seconds = time.perf_counter() - start
-            model = getattr(call.request, "model", "") if status is grpc.StatusCode.OK else ""
-            self._metrics.requests.record(method, "gRPC", model, status.name, seconds)
-            log.info("request", method="gRPC", path=method, status=status.name, ms=round(1000 * seconds, 1))
+            if is_logged:
+                self._record(method, call.request, status, time.perf_counter() - start)
             structlog.contextvars.unbind_contextvars("request_id")
+
+    def _record(self, method: str, request: Any, status: grpc.StatusCode, seconds: float) -> None:
+        model = getattr(request, "model", "") if status is grpc.StatusCode.OK else ""
+        self._metrics.requests.record(method, "gRPC", model, status.name, seconds)
+        log.info("request", method="gRPC", path=method, status=status.name, ms=round(1000 * seconds, 1))
+
+
+def read_metadata(context: Context, key: str) -> str | None:
+    """All values of a key of the call's metadata, with commas between them. None if there is none."""
+    values = [str(value) for name, value in context.invocation_metadata() or () if name == key]
+    return ", ".join(values) or None

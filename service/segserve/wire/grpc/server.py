@@ -24,9 +24,10 @@ from segserve.v1 import (
 )
 from segserve.wire.grpc.encoder_service import EncoderService
 from segserve.wire.grpc.file_service import FileService
-from segserve.wire.grpc.interceptor import RequestLogger
+from segserve.wire.grpc.interceptor import CallInterceptor
 from segserve.wire.grpc.job_service import JobService
 from segserve.wire.grpc.segmentation_service import SegmentationService
+from segserve.wire.http.limits import TCP_TIMEOUT_S
 
 # Many masks as logits are large. The limit on requests is a setting, max_request_mb.
 MAX_ANSWER_BYTES = 256 * MB
@@ -35,6 +36,10 @@ MAX_METADATA_BYTES = 16 << 10
 HEALTH_INTERVAL_S = 0.25
 # After this time a client must connect again. It resolves the name again, and so finds workers that were added.
 MAX_CONNECTION_AGE_MS = 300_000
+# A connection without a call is closed after this time; clients connect again by themselves.
+MAX_CONNECTION_IDLE_MS = 120_000
+# Calls of one connection at the same time. Clients let further ones wait.
+MAX_CONCURRENT_STREAMS = 128
 # Our own client pings every 10 s, to learn whether the worker of a long encode still lives.
 MIN_PING_INTERVAL_MS = 5_000
 
@@ -52,7 +57,8 @@ async def serve_grpc(service: EncodingService, host: str, port: int, *, grace_s:
 
     Raises BadInput where it cannot listen.
     """
-    server = create_server(service)
+    interceptor = CallInterceptor(service)
+    server = create_server(service, interceptor)
     names = add_services(server, service)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -63,6 +69,7 @@ async def serve_grpc(service: EncodingService, host: str, port: int, *, grace_s:
         raise BadInput(
             f"gRPC cannot listen on {host}:{port}: {error}.", field="grpc_port", remedy="Give another port."
         ) from None
+    interceptor.port = bound_port
     await server.start()
     health_task = asyncio.create_task(update_health(service, checks, names))
     try:
@@ -73,19 +80,28 @@ async def serve_grpc(service: EncodingService, host: str, port: int, *, grace_s:
         await server.stop(grace_s)
 
 
-def create_server(service: EncodingService) -> Any:
-    """A server with limits and the interceptor, still without services."""
+def create_server(service: EncodingService, interceptor: CallInterceptor) -> Any:
+    """A server with limits and the interceptor, still without services.
+
+    The interceptor limits calls. gRPC's own limit on them would be one for all clients.
+    """
+    settings = service.settings
     return grpc.aio.server(
-        interceptors=[RequestLogger(service)],
-        maximum_concurrent_rpcs=service.settings.max_in_flight,
+        interceptors=[interceptor],
         options=[
-            ("grpc.max_receive_message_length", service.settings.max_request_mb * MB),
+            ("grpc.max_receive_message_length", settings.max_request_mb * MB),
             ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
             ("grpc.max_metadata_size", MAX_METADATA_BYTES),
             ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a replica
             ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
             ("grpc.max_connection_age_grace_ms", MAX_CONNECTION_AGE_MS),
+            ("grpc.max_connection_idle_ms", MAX_CONNECTION_IDLE_MS),
+            ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
+            ("grpc.server_handshake_timeout_ms", int(1000 * settings.header_timeout_s)),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+            ("grpc.keepalive_time_ms", 500 * TCP_TIMEOUT_S),
+            ("grpc.keepalive_timeout_ms", 500 * TCP_TIMEOUT_S),
+            ("grpc.keepalive_permit_without_calls", 1),
         ],
     )
 
@@ -104,9 +120,12 @@ def add_services(server: Any, service: EncodingService) -> list[str]:
 async def update_health(service: EncodingService, checks: Any, names: list[str]) -> None:
     """Let the standard health check (grpc.health.v1) answer what /readyz answers, until cancelled."""
     states = health_pb2.HealthCheckResponse
+    last_state = None
     while True:
         status, _ = await service.check_readiness()
         state = states.NOT_SERVING if status == "unavailable" else states.SERVING
-        for name in ("", *names):
-            await checks.set(name, state)
+        if state != last_state:  # setting it wakes every watcher
+            for name in ("", *names):
+                await checks.set(name, state)
+            last_state = state
         await asyncio.sleep(HEALTH_INTERVAL_S)

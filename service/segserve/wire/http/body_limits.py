@@ -1,14 +1,12 @@
 """ASGI middleware that limits request bodies: their pace (slow clients) and their size."""
 
-import asyncio
-import time
 from http import HTTPStatus
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segserve.errors import TooLarge, TooSlow
-from segserve.wire.http.limits import MIN_BYTES_PER_S
+from segserve.wire.body_pace import BodyPace
 from segserve.wire.http.media_type import JSON, ConflictingTypes, read_media_type
 from segserve.wire.http.problems import error_to_response, problem_response
 
@@ -24,26 +22,20 @@ class BodyPaceLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_complete, is_slow, received_bytes, waited_s = False, False, 0, 0.0
+        is_complete, is_slow = False, False
+        pace = BodyPace(self._timeout_s, self._timeout_s)
 
         async def receive_in_time() -> Message:
-            nonlocal is_complete, is_slow, received_bytes, waited_s
+            nonlocal is_complete, is_slow
             if is_complete:  # the application waits for the client to hang up
                 return await receive()
-            start = time.perf_counter()
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    message = await receive()
-            except TimeoutError:
+                message = await pace.wait_for(receive())
+                is_complete = not message.get("more_body", False)
+                pace.count(len(message.get("body", b"")), is_last=is_complete)
+            except TooSlow:
                 is_slow = True
-                raise self._too_slow(received_bytes) from None
-            waited_s += time.perf_counter() - start
-            received_bytes += len(message.get("body", b""))
-            is_complete = not message.get("more_body", False)
-            below_pace = waited_s > self._timeout_s and received_bytes < MIN_BYTES_PER_S * waited_s
-            if not is_complete and below_pace:
-                is_slow = True
-                raise self._too_slow(received_bytes)
+                raise
             return message
 
         async def send_and_close(message: Message) -> None:
@@ -54,13 +46,6 @@ class BodyPaceLimit:
             await send(message)
 
         await self._app(scope, receive_in_time, send_and_close)
-
-    def _too_slow(self, received_bytes: int) -> TooSlow:
-        return TooSlow(
-            f"The body came too slowly: {received_bytes} bytes so far.",
-            field="body",
-            remedy=f"Send at least {MIN_BYTES_PER_S >> 10} KiB/s, without pauses of {self._timeout_s:g} s.",
-        )
 
 
 class BodySizeLimit:

@@ -11,6 +11,7 @@ from math import ceil
 from typing import Protocol
 
 from segserve.metrics import Metrics
+from segserve.wire.http.fair_start import FairStart
 
 # A body is stalled if nothing of it came for this long.
 STALLED_S = 2.0
@@ -84,6 +85,7 @@ class ConnectionLimits:
         self._served = ConnectionPool(max_connections, max_client_share)
         self._surplus = ConnectionPool(spare, max_client_share)
         self._metrics, self._port = metrics, port
+        self.fair_start = FairStart()
 
     def admit(self, connection: Connection) -> bool:
         """Add a new connection. False if there is no place for it, not even a surplus one."""

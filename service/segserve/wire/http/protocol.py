@@ -140,6 +140,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()
             raise TooManyPipelined
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        def begin() -> None:
+            if not self.transport.is_closing():
+                super(LimitedProtocol, self)._start_asgi_task(cycle, app)
+
+        self._limits.fair_start.start(self.client_key, begin)
+
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._in_headers, self._has_completed = True, True
