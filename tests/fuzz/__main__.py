@@ -15,41 +15,14 @@ from pathlib import Path
 
 from tests.fuzz.coverage_lane import CoverageLane
 from tests.fuzz.harnesses.all_harnesses import HARNESSES
+from tests.fuzz.replay import replay
 from tests.fuzz.report import Report
-from tests.fuzz.service import FuzzedService, start_service
-from tests.fuzz.service_lane import MUTATORS, SHARES, ServiceLane
-from tests.fuzz.watch import Watch
+from tests.fuzz.service_lane import SHARES, ServiceLane
 
 # The targets against the service take turns; a turn of all of them takes about so long.
 ROUND_S = 600
 # Caches are full and pools are grown after this part of the time.
 WARM_PART = 0.2
-
-
-def replay(paths: Sequence[Path]) -> int:
-    """Run files of findings, each by the target that its folder is named after."""
-    status = 0
-    with tempfile.TemporaryDirectory() as folder:
-        service: FuzzedService | None = None
-        for path in paths:
-            name, data = path.parent.name, path.read_bytes()
-            try:
-                if name in HARNESSES:
-                    HARNESSES[name].run(data)
-                    print(f"{path}: passes")
-                    continue
-                service = service or start_service(Path(folder))
-                watch = Watch(service.url, service.process.pid, service.log)
-                print(f"{path}: {MUTATORS[name]().run(data, service)}")
-                watch.check_log()
-                watch.check_alive()
-                print(watch.describe_livez())
-            except Exception as error:
-                status = 1
-                print(f"{path}: {type(error).__name__}: {error}\n{getattr(error, 'detail', '')}")
-        if service is not None:
-            service.stop()
-    return status
 
 
 def main() -> int:
@@ -67,7 +40,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     if options.replay:
-        return replay(options.replay)
+        return not replay(options.replay)
     if unknown := set(options.targets) - {*SHARES, *HARNESSES}:
         parser.error(f"there is no target {', '.join(sorted(unknown))}")
     seed = options.seed if options.seed is not None else random.randrange(1 << 30)

@@ -64,7 +64,7 @@ class CoverageLane:
                 self._report.notes.append(f"{name} did not run: {reason}")
                 break
         self._report.count(name, "executed", executed)
-        self._report.seconds[name] += round(time.monotonic() - start)
+        self._report.seconds[name] += time.monotonic() - start
 
     def _list_findings(self, name: str) -> set[Path]:
         return {path for path in (self._report.folder / name).glob("*") if path.suffix != ".txt"}

@@ -4,11 +4,13 @@ import random
 import re
 import struct
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 INTERESTING = (0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 255, 256, 511, 512, 1023, 1024, 4095, 4096, 32767,
                32768, 65535, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1)  # fmt: skip
 INTERESTING_TEXT = (b"0", b"-1", b"1", b"2", b"65536", b"2147483647", b"4294967296", b"99999999999999999999", b"1e308",
                     b"-0.5", b"NaN", b"inf", b"", b"0x10", b"1 1", b"\xff")  # fmt: skip
+ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 # Changes are made within so many bytes, where headers are, or anywhere.
 HEADER_BYTES = (32, 128, 512, 4096, 1 << 30)
 # Inputs do not grow beyond this.
@@ -42,12 +44,12 @@ def set_number(rng: random.Random, data: bytearray, limit: int) -> None:
     size = rng.choice((1, 2, 4, 4, 8))
     at = rng.randrange(limit)
     value = rng.choice(INTERESTING) % (1 << 8 * size)
-    data[at : at + size] = value.to_bytes(size, rng.choice(("little", "big")))
+    data[at : at + size] = value.to_bytes(size, rng.choice(ORDERS))
 
 
 def change_number(rng: random.Random, data: bytearray, limit: int) -> None:
     """Add a little to a number of 2 or 4 bytes, such as a length or an offset."""
-    size, order = rng.choice((2, 4)), rng.choice(("little", "big"))
+    size, order = rng.choice((2, 4)), rng.choice(ORDERS)
     at = rng.randrange(limit)
     value = int.from_bytes(data[at : at + size], order) + rng.choice((-2, -1, 1, 2, 8, -8))
     data[at : at + size] = (value % (1 << 8 * size)).to_bytes(size, order)

@@ -1,6 +1,6 @@
 """What was tried, what became of it, and what was found."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ class Report:
 
     folder: Path
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     findings: dict[tuple[str, str, str], Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from tests.fuzz.broken import Broken
@@ -17,7 +17,7 @@ from tests.fuzz.schema import run_schemathesis
 from tests.fuzz.service import start_service
 from tests.fuzz.watch import MAX_LIVEZ_S, MAX_MEMORY_GROWTH, Watch
 
-MUTATORS: dict[str, Callable[[], Mutator]] = {
+MUTATORS: dict[str, type[Mutator]] = {
     each.name: each for each in (HttpMutator, GrpcMutator, ImageUploads, FileUploads, NativeFiles)
 }
 SCHEMA = "schema"
@@ -53,23 +53,23 @@ class ServiceLane:
         if target == SCHEMA:
             self._run_schema(seconds)
         else:
-            mutator = MUTATORS[target]()
-            try:
-                inputs = 0
-                while time.monotonic() < start + seconds:
-                    inputs += 1
-                    try:
-                        data = mutator.make(self._rng)
-                    except Exception as error:  # a fault of the mutator does not end the run
-                        self._report.count(target, f"not made: {type(error).__name__}")
-                        continue
-                    self.try_input(mutator, data)
-                    if inputs % REFILL_EVERY == 0:
-                        self._refill()
-            finally:
-                getattr(mutator, "close", lambda: None)()
+            with closing(MUTATORS[target]()) as mutator:
+                self._run_mutator(mutator, start + seconds)
         self._check_children(target)
         self._report.seconds[target] += time.monotonic() - start
+
+    def _run_mutator(self, mutator: Mutator, end: float) -> None:
+        inputs = 0
+        while time.monotonic() < end:
+            inputs += 1
+            try:
+                data = mutator.make(self._rng)
+            except Exception as error:  # a fault of the mutator does not end the run
+                self._report.count(mutator.name, f"not made: {type(error).__name__}")
+                continue
+            self.try_input(mutator, data)
+            if inputs % REFILL_EVERY == 0:
+                self._refill()
 
     def _run_schema(self, seconds: float) -> None:
         try:
@@ -79,6 +79,8 @@ class ServiceLane:
             self._report.add(
                 Finding(SCHEMA, broken.kind, broken.signature, broken.detail.encode(), broken.detail)
             )
+        if self.service.process.poll() is not None:
+            self._on_death(SCHEMA, b"")
         self._refill()
 
     def try_input(self, mutator: Mutator, data: bytes) -> None:
@@ -95,7 +97,7 @@ class ServiceLane:
             if self.service.process.poll() is None:
                 self._report.add(describe_exception(mutator.name, data, error))
         if self.service.process.poll() is not None:
-            self._on_death(mutator, data)
+            self._on_death(mutator.name, data)
             return
         slowest = self.watch.slowest_since(start)
         if slowest is not None and slowest.own_s > MAX_LIVEZ_S:
@@ -104,13 +106,13 @@ class ServiceLane:
     def _add(self, mutator: Mutator, kind: str, signature: str, data: bytes, detail: str) -> None:
         self._report.add(Finding(mutator.name, kind, signature, data, detail))
 
-    def _on_death(self, mutator: Mutator, data: bytes) -> None:
+    def _on_death(self, target: str, data: bytes) -> None:
         """Write what ended the service, and start another. The inputs before it are kept too."""
         log = self.service.log.read_text(errors="replace")[-8000:]
         code = self.service.process.returncode
-        self._add(mutator, "died", f"exit {code} after {mutator.name}", data, log)
-        for index, (target, before) in enumerate(self._recent):
-            path = self._report.folder / "before-death" / f"{time.time():.0f}-{index:02}-{target}"
+        self._report.add(Finding(target, "died", f"exit {code} after {target}", data, log))
+        for index, (name, before) in enumerate(self._recent):
+            path = self._report.folder / "before-death" / f"{time.time():.0f}-{index:02}-{name}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(before)
         self.watch.close()

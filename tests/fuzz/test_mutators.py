@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from subprocess import PIPE
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -22,6 +22,7 @@ from tests.fuzz.mutators.mutator import Mutator, check_secrets, check_status
 from tests.fuzz.mutators.native_files import NativeFiles
 from tests.fuzz.mutators.uploads import FileUploads, ImageUploads
 from tests.fuzz.processes import read_stat
+from tests.fuzz.replay import replay, replay_mutated
 from tests.fuzz.service import FuzzedService, start_service
 from tests.fuzz.watch import MAX_LIVEZ_S, Watch
 
@@ -54,9 +55,9 @@ def watch(service: FuzzedService) -> Iterator[Watch]:
 
 
 @pytest.mark.parametrize("kind", INPUTS, ids=lambda kind: kind.name)
-def test_the_service_stays_well(kind: Any, service: FuzzedService, watch: Watch) -> None:
+def test_the_service_stays_well(kind: type[Mutator], service: FuzzedService, watch: Watch) -> None:
     """Other inputs are tried by `make fuzz`: here they are the same each time."""
-    mutator: Mutator = kind()
+    mutator = kind()
     rng = random.Random(1)
     for _ in range(INPUTS[kind]):
         data = mutator.make(rng)
@@ -71,21 +72,14 @@ def test_the_service_stays_well(kind: Any, service: FuzzedService, watch: Watch)
 
 
 @pytest.mark.parametrize("kind", MUTATORS, ids=lambda kind: kind.name)
-def test_inputs_that_once_failed(kind: Any, service: FuzzedService, watch: Watch) -> None:
-    mutator: Mutator = kind()
-    for path in sorted((REGRESSIONS / mutator.name).glob("*")):
-        mutator.run(path.read_bytes(), service)
-        watch.check_log()
-        watch.check_alive()
-    getattr(mutator, "close", lambda: None)()
+def test_inputs_that_once_failed(kind: type[Mutator], service: FuzzedService) -> None:
+    for path in sorted((REGRESSIONS / kind.name).glob("*")):
+        replay_mutated(path, service)
 
 
 def test_undamaged_files_are_read_to_the_end() -> None:
-    native = NativeFiles()
-    try:
+    with closing(NativeFiles()) as native:
         assert native.count_accepted() > 15
-    finally:
-        native.close()
 
 
 def test_the_same_seed_makes_the_same_inputs() -> None:
@@ -93,6 +87,13 @@ def test_the_same_seed_makes_the_same_inputs() -> None:
         first, second = ([kind().make(random.Random(seed)) for seed in range(9)] for _ in range(2))
         assert first == second
         assert len(set(first)) > 5
+
+
+def test_a_file_of_a_finding_is_run_by_its_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rle").mkdir()
+    (tmp_path / "rle" / "input").write_bytes(b"\1\1" + b"04")
+    assert replay([tmp_path / "rle" / "input"])
+    assert "passes" in capsys.readouterr().out
 
 
 def test_a_grpc_input_says_what_is_called() -> None:

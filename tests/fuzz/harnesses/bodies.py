@@ -171,10 +171,10 @@ def make_messages() -> list[Any]:
     objects = [jobs_pb2.ObjectPrompts(object_id=1, prompts=[jobs_pb2.FramePrompt(frame=0, prompt=prompt)])]
     return [
         segmentation_pb2.SegmentRequest(
-            image_id=IMAGE_ID, prompts=[prompt, prompt], format=1, multimask=True
+            image_id=IMAGE_ID, prompts=[prompt, prompt], format="MASK_FORMAT_RLE", multimask=True
         ),
         segmentation_pb2.AutomaticRequest(
-            image_id=IMAGE_ID, amg=segmentation_pb2.AmgParams(points_per_side=2), format=6
+            image_id=IMAGE_ID, amg=segmentation_pb2.AmgParams(points_per_side=2), format="RESULT_FORMAT_RLE"
         ),
         segmentation_pb2.SemanticRequest(
             image_id=IMAGE_ID,
@@ -183,7 +183,7 @@ def make_messages() -> list[Any]:
             postprocess=segmentation_pb2.Postprocess(opening=1, crf=segmentation_pb2.Crf(iterations=2)),
         ),
         segmentation_pb2.InstancesRequest(image_id=IMAGE_ID, classes=["cat"], max_objects=9),
-        segmentation_pb2.ReadOptions(page=1, channels=[0, 1], normalise=2),
+        segmentation_pb2.ReadOptions(page=1, channels=[0, 1], normalise="NORMALISE_MINMAX"),
         jobs_pb2.SubmitJobRequest(video=jobs_pb2.Video(file_id=IMAGE_ID, objects=objects, params=params)),
         jobs_pb2.AddPromptsRequest(job_id="1", objects=objects),
     ]

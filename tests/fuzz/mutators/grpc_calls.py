@@ -20,7 +20,7 @@ from tests.fuzz.harnesses.bodies import IMAGE_ID as ANY_ID
 from tests.fuzz.harnesses.bodies import make_messages
 from tests.fuzz.harnesses.pictures import png_seeds
 from tests.fuzz.mutate import INTERESTING, mutate
-from tests.fuzz.mutators.mutator import HANG_S, check_secrets
+from tests.fuzz.mutators.mutator import HANG_S, Mutator, check_secrets
 from tests.fuzz.service import FILE_PLACEHOLDER, IMAGE_ID, JOB_PLACEHOLDER, FuzzedService, make_stack
 
 # How a method is called, whatever it is defined as: (requests, answers).
@@ -72,7 +72,7 @@ def decode_input(data: bytes) -> tuple[str, str, list[bytes]]:
     return path.decode("latin-1"), form, messages
 
 
-class GrpcMutator:
+class GrpcMutator(Mutator):
     """`GrpcMutator` makes one call."""
 
     name = "grpc"

@@ -23,7 +23,7 @@ from tests.fuzz.mutators.http_changes import (
     chunk_body,
     make_form,
 )
-from tests.fuzz.mutators.mutator import HANG_S, check_secrets, check_status
+from tests.fuzz.mutators.mutator import HANG_S, Mutator, check_secrets, check_status
 from tests.fuzz.service import FILE_PLACEHOLDER, IMAGE_ID, JOB_PLACEHOLDER, FuzzedService, make_stack
 
 # After an answer, how long to wait for another one, and how long to read a stream that does not end.
@@ -104,7 +104,7 @@ def list_requests() -> list[Request]:
     ]
 
 
-class HttpMutator:
+class HttpMutator(Mutator):
     """`HttpMutator` sends the bytes of one connection."""
 
     name = "http"

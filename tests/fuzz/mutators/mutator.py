@@ -2,7 +2,8 @@
 
 import random
 import re
-from typing import Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from tests.fuzz.broken import Broken
 from tests.fuzz.service import FuzzedService
@@ -14,18 +15,21 @@ MISSING_DEPENDENCY = b"urn:segserve:problem:missing_dependency"
 HANG_S = 180.0
 
 
-class Mutator(Protocol):
+class Mutator(ABC):
     """`Mutator` makes inputs and runs them. An input alone decides what is sent, so that its file repeats it."""
 
-    name: str
+    name: ClassVar[str]
 
+    @abstractmethod
     def make(self, rng: random.Random) -> bytes:
         """Return a new input."""
-        ...
 
+    @abstractmethod
     def run(self, data: bytes, service: FuzzedService) -> str:
         """Give an input to the service. Return what became of it, to count. Raises Broken."""
-        ...
+
+    def close(self) -> None:  # noqa: B027
+        """End what the mutator has started."""
 
 
 def check_status(status: int, body: bytes, service: FuzzedService) -> str:

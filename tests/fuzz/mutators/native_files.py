@@ -20,6 +20,7 @@ from segserve.types import FileKind, FileLimits, FileRecord, UInt8
 from tests.fuzz.broken import Broken
 from tests.fuzz.harnesses.harness import check_refusal, write_scratch
 from tests.fuzz.mutators.damaged_files import make_damaged_file, make_files
+from tests.fuzz.mutators.mutator import Mutator
 from tests.fuzz.service import FuzzedService
 
 LIMITS = FileLimits(max_mb=8, max_frame_pixels=1 << 20, max_voxels=1 << 20)
@@ -30,7 +31,7 @@ MAX_FRAMES_READ = 24
 FILLINGS = (0x55, 0xA3)
 
 
-class NativeFiles:
+class NativeFiles(Mutator):
     """`NativeFiles` reads a damaged file twice."""
 
     name = "native"

@@ -6,14 +6,14 @@ from tests.fuzz.broken import Broken
 from tests.fuzz.harnesses.pictures import bmp_seeds, jpeg_seeds, png_seeds, tiff_seeds, webp_seeds
 from tests.fuzz.mutate import mutate
 from tests.fuzz.mutators.damaged_files import make_damaged_file, make_files
-from tests.fuzz.mutators.mutator import HANG_S, check_status
+from tests.fuzz.mutators.mutator import HANG_S, Mutator, check_status
 from tests.fuzz.service import FuzzedService
 
 # One in so many images that are accepted is clicked on, which encodes it.
 CLICK_EVERY = 8
 
 
-class ImageUploads:
+class ImageUploads(Mutator):
     """`ImageUploads` uploads a picture, and clicks on some that are accepted. What is accepted must be segmented."""
 
     name = "images"
@@ -39,7 +39,7 @@ class ImageUploads:
         return status
 
 
-class FileUploads:
+class FileUploads(Mutator):
     """`FileUploads` uploads a file, and deletes it."""
 
     name = "files"
