@@ -17,7 +17,7 @@ from segserve.projection.propagate import MaskPropagator, PropagationOptions
 from segserve.projection.slice_order import ProjectionVisit, plan_projection
 from segserve.store.redis_cache import pack_embedding, unpack_embedding
 from segserve.timing import Timings
-from segserve.types import Bool, Direction, Prompt, Size
+from segserve.types import Bool, Direction, Prompt, Size, UInt8
 from tests import moving_cells
 
 VALUES, LABELS = moving_cells.draw_volume()
@@ -33,12 +33,14 @@ def load_model() -> PromptableModel:
     )
 
 
+def read_slice(index: int) -> UInt8:
+    return np.repeat(VALUES[index][:, :, None], 3, axis=2)
+
+
 @cache
 def encode_slice(index: int) -> PreparedImage:
-    rgb = np.repeat(VALUES[index][:, :, None], 3, axis=2)
-    embedding = unpack_embedding(
-        pack_embedding(load_model().encode(preprocess_image(rgb, load_model().preprocess)))
-    )
+    pixels = preprocess_image(read_slice(index), load_model().preprocess)
+    embedding = unpack_embedding(pack_embedding(load_model().encode(pixels)))
     return PreparedImage(SIZE, embedding, load_model().prepare(embedding, None))
 
 
@@ -53,7 +55,7 @@ def propagate(propagator: MaskPropagator, visits: list[ProjectionVisit]) -> dict
     for visit in visits:
         prompts = {object_id: click(object_id, visit.slice) for object_id, _ in visit.annotated}
         for object_id, candidate in propagator.visit(
-            encode_slice(visit.slice), visit, prompts, Timings()
+            read_slice(visit.slice), encode_slice(visit.slice), visit, prompts, Timings()
         ).items():
             masks[object_id][visit.slice] = crop.to_mask(candidate.crop)
     return masks
@@ -66,10 +68,13 @@ def plan(*annotated: int) -> list[ProjectionVisit]:
 
 
 @pytest.mark.parametrize("projection", [Projection.MASK, Projection.BOX, Projection.SINGLE_POINT])
-def test_cells_are_propagated_to_where_they_end_and_no_further(projection: Projection) -> None:
-    objects = propagate(
-        MaskPropagator(load_model(), SIZE, PropagationOptions(projection, min_score=0.7)), plan(MIDDLE)
-    )
+@pytest.mark.parametrize("rule", [{"min_score": 0.7}, {"min_contrast": 0.3}, {"min_likeness": 0.6}])
+def test_cells_are_propagated_to_where_they_end_and_no_further(
+    projection: Projection, rule: dict[str, float]
+) -> None:
+    """Each rule alone sees the end."""
+    options = PropagationOptions(projection, **rule)
+    objects = propagate(MaskPropagator(load_model(), SIZE, options), plan(MIDDLE))
     for label, masks in objects.items():
         assert (min(masks), max(masks)) == CELL_RANGES[label]
         for at, mask in masks.items():
@@ -86,7 +91,7 @@ def test_no_slice_between_annotated_slices_is_left_out() -> None:
 
 
 def test_a_dumped_propagator_goes_on_from_any_visit() -> None:
-    options, visits = PropagationOptions(min_score=0.7), plan(9, 14)
+    options, visits = PropagationOptions(min_contrast=0.3, min_likeness=0.6), plan(9, 14)
     whole = propagate(MaskPropagator(load_model(), SIZE, options), visits)
     for cut in (1, 7, 16, len(visits) - 1):
         before, after = (

@@ -13,9 +13,15 @@ from segserve.masks import crop, rle
 from segserve.masks.geometry import iou
 from segserve.models.promptable_model import PromptableModel
 from segserve.projection.mask_to_prompt import Projection, mask_to_prompt
+from segserve.projection.object_evidence import (
+    ObjectEvidence,
+    compute_likeness,
+    keeps_contrast,
+    measure_object,
+)
 from segserve.projection.slice_order import Chain, ProjectionVisit, SliceStep
 from segserve.timing import Timings
-from segserve.types import Bool, Candidate, Crop, Prompt, Select, Size
+from segserve.types import Bool, Candidate, Crop, Prompt, Select, Size, UInt8
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,10 @@ class PropagationOptions:
     min_score: an object ends where the model predicts a lower quality of its mask, 0 to 1. μSAM has no such option.
     select: which of the candidates to take on annotated slices.
     raw: take the model's own masks, as μSAM does. Otherwise they are cleaned, see `decode_prompt`.
+    min_contrast: an object ends where its contrast to its rim is a smaller part of that on the annotated slice; 0 is
+        never.
+    min_likeness: an object ends where its direction in the embedding has a lower cosine to that on the annotated slice;
+        -1 is never. See `object_evidence.py`. μSAM has neither.
     """
 
     projection: Projection = Projection.MASK
@@ -36,6 +46,8 @@ class PropagationOptions:
     box_extension: float = 0.0
     select: Select = Select.BEST
     raw: bool = False
+    min_contrast: float = 0.0
+    min_likeness: float = -1.0
 
 
 @dataclass
@@ -43,11 +55,13 @@ class PropagatedObject:
     """The state that is needed to go on with an object.
 
     annotated: its masks on annotated slices, by slice.
+    evidence: what the annotated slices show of it, by slice.
     latest: for each chain, the last slice and the mask there.
     ended: the chains that go no further.
     """
 
     annotated: dict[int, Crop] = field(default_factory=dict)
+    evidence: dict[int, ObjectEvidence] = field(default_factory=dict)
     latest: dict[Chain, tuple[int, Crop]] = field(default_factory=dict)
     ended: set[Chain] = field(default_factory=set)
 
@@ -72,17 +86,27 @@ class MaskPropagator:
         )
 
     def visit(
-        self, image: PreparedImage, visit: ProjectionVisit, prompts: Mapping[int, Prompt], timings: Timings
+        self,
+        pixels: UInt8,
+        image: PreparedImage,
+        visit: ProjectionVisit,
+        prompts: Mapping[int, Prompt],
+        timings: Timings,
     ) -> dict[int, Candidate]:
-        """Return the masks on a slice, by object id. prompts: of the annotated objects, by object id."""
+        """Return the masks on a slice, by object id.
+
+        pixels: the slice, RGB [H, W, 3]. image: the same, encoded. prompts: of the annotated objects, by object id.
+        """
         masks = {}
         for object_id, _ in visit.annotated:
             candidate = self._segment_annotated(image, prompts[object_id], timings)
             if candidate is not None:
-                self._get_object(object_id).annotated[visit.slice] = candidate.crop
+                item = self._get_object(object_id)
+                item.annotated[visit.slice] = candidate.crop
+                item.evidence[visit.slice] = self._measure(pixels, image, candidate)
                 masks[object_id] = candidate
         for object_id, step in visit.steps:
-            candidate = self._take_step(image, step, self._get_object(object_id), timings)
+            candidate = self._take_step(pixels, image, step, self._get_object(object_id), timings)
             if candidate is not None:
                 masks[object_id] = candidate
         return masks
@@ -99,14 +123,14 @@ class MaskPropagator:
         return candidate if candidate.crop.pixels.any() else None
 
     def _take_step(
-        self, image: PreparedImage, step: SliceStep, item: PropagatedObject, timings: Timings
+        self, pixels: UInt8, image: PreparedImage, step: SliceStep, item: PropagatedObject, timings: Timings
     ) -> Candidate | None:
         """Return the mask of an object on the next slice of a chain; None if the chain ends here or has ended."""
         if step.chain in item.ended:
             return None
         sources = [mask for mask in map(item.get_mask, step.sources) if mask is not None]
         candidate = self._project(image, sources, step, timings) if sources else None
-        if candidate is None:
+        if candidate is None or (step.stops and not self._goes_on(pixels, image, step, item, candidate)):
             item.ended.add(step.chain)
             return None
         item.latest[step.chain] = (step.slice, candidate.crop)
@@ -127,6 +151,28 @@ class MaskPropagator:
             return None
         return candidate
 
+    def _goes_on(
+        self,
+        pixels: UInt8,
+        image: PreparedImage,
+        step: SliceStep,
+        item: PropagatedObject,
+        candidate: Candidate,
+    ) -> bool:
+        """Return whether the picture shows the object of the annotated slice where the chain begins."""
+        begin, options = item.evidence.get(step.chain[0]), self._options
+        if begin is None:  # the job began before evidence was kept
+            return True
+        now = self._measure(pixels, image, candidate)
+        return (
+            keeps_contrast(begin, now, options.min_contrast)
+            and compute_likeness(begin, now) >= options.min_likeness
+        )
+
+    def _measure(self, pixels: UInt8, image: PreparedImage, candidate: Candidate) -> ObjectEvidence:
+        threshold = self._model.manifest.mask_threshold
+        return measure_object(pixels, image.embedding["embedding"], candidate, threshold)
+
     def dump(self) -> bytes:
         """Return everything that is needed to go on, for `load`."""
         return orjson.dumps({str(object_id): dump_object(item) for object_id, item in self._objects.items()})
@@ -142,6 +188,10 @@ def dump_object(item: PropagatedObject) -> dict[str, Any]:
     """Return an object as JSON, its masks as run lengths."""
     return {
         "marked": [(index, rle.encode(mask)) for index, mask in item.annotated.items()],
+        "evidence": [
+            (index, evidence.contrast.tolist(), evidence.direction.tolist())
+            for index, evidence in item.evidence.items()
+        ],
         "latest": [(chain, index, rle.encode(mask)) for chain, (index, mask) in item.latest.items()],
         "ended": sorted(item.ended),
     }
@@ -155,6 +205,10 @@ def load_object(fields: dict[str, Any], size: Size) -> PropagatedObject:
 
     return PropagatedObject(
         {index: decode_mask(counts) for index, counts in fields["marked"]},
+        {
+            index: ObjectEvidence(np.array(contrast, np.float32), np.array(direction, np.float32))
+            for index, contrast, direction in fields.get("evidence", ())
+        },
         {tuple(chain): (index, decode_mask(counts)) for chain, index, counts in fields["latest"]},
         {(begin, by) for begin, by in fields["ended"]},
     )

@@ -59,8 +59,8 @@ class PropagationRequest(StoredJson):
 
     digest: of the model's bundle.
     image_size: edge of the square that the memory engine resizes frames to; None: the model's own.
-    raw, projection, iou_threshold, min_score, box_extension: see `projection.propagate.PropagationOptions`. A request
-        stored before masks were cleaned has no `raw`, and goes on as it began.
+    raw, projection, iou_threshold, min_score, box_extension, min_contrast, min_likeness: see
+        `projection.propagate.PropagationOptions`. A request that was stored before they were added goes on as it began.
     """
 
     model: str
@@ -76,6 +76,8 @@ class PropagationRequest(StoredJson):
     iou_threshold: float = 0.5
     min_score: float = 0.7
     box_extension: float = 0.0
+    min_contrast: float = 0.0
+    min_likeness: float = -1.0
 
     def annotated_slices(self) -> dict[int, dict[int, int]]:
         """Return for each object id its slices with prompts, each with the revision of its latest prompt."""

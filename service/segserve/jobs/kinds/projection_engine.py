@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from segserve.models.registry import ModelRegistry
 from segserve.projection.propagate import MaskPropagator, PropagationOptions
 from segserve.projection.slice_order import ProjectionVisit
 from segserve.timing import Timings
-from segserve.types import Prompt, Size
+from segserve.types import Prompt, Size, UInt8
 
 # (a stored prompt, as its route takes it; the size of the image) -> the prompt. Raises BadInput.
 ReadPrompt = Callable[[Mapping[str, Any], Size], Prompt]
@@ -58,17 +59,26 @@ class ProjectionEngine:
             request.box_extension,
             request.select,
             request.raw,
+            request.min_contrast,
+            request.min_likeness,
         )
 
-        async def encode_slice(index: int) -> PreparedImage:
-            return await self._embeddings.get_prepared(
+        async def encode_slice(index: int) -> EncodedSlice:
+            # Read in the order of the work, and only once: going back in a video is slow.
+            pixels = await slices.read(index)
+
+            async def get_pixels() -> UInt8:
+                return pixels
+
+            image = await self._embeddings.get_prepared(
                 job.tenant,
                 slices.slice_id(index),
                 model,
-                lambda: slices.read(index),
+                get_pixels,
                 job.priority,
                 self._create_timings(),
             )
+            return EncodedSlice(pixels, image)
 
         def read_prompts(visit: ProjectionVisit) -> dict[int, Prompt]:
             return {
@@ -99,13 +109,21 @@ def merge_prompts(prompts: list[Prompt]) -> Prompt:
     )
 
 
+@dataclass(frozen=True)
+class EncodedSlice:
+    """A slice, RGB [H, W, 3], and its embedding."""
+
+    pixels: UInt8
+    image: PreparedImage
+
+
 class ProjectionRun:
     """`ProjectionRun` is the engine at work on one job. While one slice is decoded, the next ones are encoded."""
 
     def __init__(
         self,
         propagator: MaskPropagator,
-        encode_slice: Callable[[int], Coroutine[Any, Any, PreparedImage]],
+        encode_slice: Callable[[int], Coroutine[Any, Any, EncodedSlice]],
         read_prompts: Callable[[ProjectionVisit], dict[int, Prompt]],
         threads: Executor,
         create_timings: Callable[[], Timings],
@@ -114,7 +132,7 @@ class ProjectionRun:
         self._propagator, self._encode_slice, self._read_prompts = propagator, encode_slice, read_prompts
         self._threads, self._create_timings = threads, create_timings
         self._max_concurrent = max_concurrent
-        self._encoding: dict[int, asyncio.Task[PreparedImage]] = {}
+        self._encoding: dict[int, asyncio.Task[EncodedSlice]] = {}
 
     async def visit(
         self, visit: ProjectionVisit, ahead: Sequence[ProjectionVisit], stop: StopSignal
@@ -126,13 +144,14 @@ class ProjectionRun:
                 self._encoding[next_visit.slice] = asyncio.create_task(
                     retry_while_busy(partial(self._encode_slice, next_visit.slice), stop)
                 )
-        image = await self._encoding.pop(visit.slice)
+        encoded = await self._encoding.pop(visit.slice)
         await self._cancel(set(self._encoding) - {next_visit.slice for next_visit in ahead})
         loop = asyncio.get_running_loop()
         masks = await loop.run_in_executor(
             self._threads,
             self._propagator.visit,
-            image,
+            encoded.pixels,
+            encoded.image,
             visit,
             self._read_prompts(visit),
             self._create_timings(),

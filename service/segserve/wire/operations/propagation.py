@@ -81,6 +81,8 @@ async def check_propagation(
         iou_threshold=params.iou_threshold,
         min_score=params.min_score,
         box_extension=params.box_extension,
+        min_contrast=params.min_contrast,
+        min_likeness=params.min_likeness,
     )
     check_job_size(request, view_shape(record, view.axis)[0])
     return request

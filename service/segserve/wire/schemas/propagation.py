@@ -97,6 +97,18 @@ class PropagationParamsIn(StrictBody):
         le=1000,
         description="how much projected boxes grow: below 1 as a part of their edges, else in pixels",
     )
+    min_contrast: Fraction = Field(
+        0.0,
+        description="engine projection: an object ends where its contrast to its surroundings is a smaller part of that"
+        " on the frame with its prompt; 0: never",
+    )
+    min_likeness: float = Field(
+        -1.0,
+        ge=-1,
+        le=1,
+        description="engine projection: an object ends where its direction in the embedding has a lower cosine to that"
+        " on the frame with its prompt; -1: never",
+    )
 
 
 class VideoParamsIn(PropagationParamsIn):
@@ -147,6 +159,18 @@ class VolumeParamsIn(PropagationParamsIn):
     )
     window: tuple[FiniteFloat, FiniteFloat] | None = Field(
         None, description="the values that become black and white; if left out, percentiles of the volume"
+    )
+    min_contrast: Fraction = Field(
+        0.3,
+        description="engine projection: an object ends where its contrast to its surroundings is a smaller part of that"
+        " on the slice with its prompt; 0: never",
+    )
+    min_likeness: float = Field(
+        0.6,
+        ge=-1,
+        le=1,
+        description="engine projection: an object ends where its direction in the embedding has a lower cosine to that"
+        " on the slice with its prompt; -1: never",
     )
     objects: Objects = Field([])
     reference: ReferenceIn | None = None

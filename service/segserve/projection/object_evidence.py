@@ -1,0 +1,91 @@
+"""What a slice shows of an object: its contrast to its surroundings, and its direction in the embedding.
+
+A promptable model that is asked for the object in a box answers with something even where there is nothing. So whether
+an object goes on is decided by the picture, and not by the model's score alone.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from segserve.types import Bool, Candidate, Crop, Float32, UInt8
+
+# The rim that the object is compared with begins this far outside of the mask, and is so wide, as shares of the square
+# root of its area: far enough for a soft edge, and near enough for a background that varies.
+RIM_GAP = 0.05
+RIM_WIDTH = 0.15
+# Objects are measured at this size at most: contrast is a mean, which fewer pixels do not change.
+MAX_MEASURED_PX = 128
+
+
+@dataclass(frozen=True)
+class ObjectEvidence:
+    """`ObjectEvidence` describes an object on one slice.
+
+    contrast: [3], the mean colour inside less that of the rim; zeros where the slice has no room for a rim.
+    direction: [C], of length 1: the mean direction of the embedding's cells, weighted by how much of each the mask
+        covers; zeros for an empty mask.
+    """
+
+    contrast: Float32
+    direction: Float32
+
+
+def measure_object(
+    pixels: UInt8, embedding: NDArray[np.floating], mask: Candidate, threshold: float
+) -> ObjectEvidence:
+    """Return the evidence for a mask.
+
+    pixels: the slice, RGB [H, W, 3]. embedding: [C, h, w]. threshold: of the mask's logits.
+    """
+    return ObjectEvidence(
+        measure_contrast(pixels, mask.crop), measure_direction(embedding, mask.logits > threshold)
+    )
+
+
+def measure_contrast(pixels: UInt8, mask: Crop) -> Float32:
+    """Return the mean colour [3] of a mask less that of its rim, in values of 8 bits."""
+    scale = float(np.sqrt(np.count_nonzero(mask.pixels)))
+    gap, width = max(1.0, RIM_GAP * scale), max(2.0, RIM_WIDTH * scale)
+    margin = int(np.ceil(gap + width))
+    height, width_px = mask.pixels.shape
+    y0, x0 = max(0, mask.y - margin), max(0, mask.x - margin)
+    y1, x1 = min(mask.size.height, mask.y + height + margin), min(mask.size.width, mask.x + width_px + margin)
+    inside = np.zeros((y1 - y0, x1 - x0), np.bool_)
+    inside[mask.y - y0 : mask.y - y0 + height, mask.x - x0 : mask.x - x0 + width_px] = mask.pixels
+    step = -(-max(inside.shape) // MAX_MEASURED_PX)
+    inside, colours = inside[::step, ::step], pixels[y0:y1:step, x0:x1:step]
+    distances = ndimage.distance_transform_edt(~inside) * step if inside.any() else np.zeros(inside.shape)
+    rim = (distances > gap) & (distances <= gap + width)
+    if not (inside.any() and rim.any()):
+        return np.zeros(3, np.float32)
+    return (colours[inside].mean(axis=0) - colours[rim].mean(axis=0)).astype(np.float32)
+
+
+def measure_direction(embedding: NDArray[np.floating], mask: Bool) -> Float32:
+    """Return the mean direction [C] of the embedding's cells under a low-res mask [low, low]."""
+    channels, height, width = embedding.shape
+    rows, columns = mask.shape[0] // height, mask.shape[1] // width
+    weights = mask.reshape(height, rows, width, columns).sum(axis=(1, 3))
+    y, x = np.nonzero(weights)
+    cells = embedding[:, y, x].astype(np.float32)
+    norms = np.linalg.norm(cells, axis=0)
+    total = (cells / np.maximum(norms, np.finfo(np.float32).tiny)) @ weights[y, x].astype(np.float32)
+    length = float(np.linalg.norm(total))
+    return total / np.float32(length) if length > 0 else np.zeros(channels, np.float32)
+
+
+def keeps_contrast(first: ObjectEvidence, now: ObjectEvidence, min_contrast: float) -> bool:
+    """Return whether the contrast, in the direction of the first one, is at least `min_contrast` of it.
+
+    An object that had no contrast at first cannot lose it.
+    """
+    squared = float(first.contrast @ first.contrast)
+    return squared == 0 or float(first.contrast @ now.contrast) >= min_contrast * squared
+
+
+def compute_likeness(first: ObjectEvidence, now: ObjectEvidence) -> float:
+    """Return the cosine of the two directions, -1 to 1."""
+    return float(first.direction @ now.direction)
