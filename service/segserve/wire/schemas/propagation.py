@@ -160,6 +160,7 @@ class VolumeParamsIn(PropagationParamsIn):
     window: tuple[FiniteFloat, FiniteFloat] | None = Field(
         None, description="the values that become black and white; if left out, percentiles of the volume"
     )
+    min_score: Fraction = Field(0.5, description="an object ends where its mask has a lower predicted IoU")
     min_contrast: Fraction = Field(
         0.3,
         description="engine projection: an object ends where its contrast to its surroundings is a smaller part of that"
