@@ -61,7 +61,8 @@ def measure_contrast(pixels: UInt8, mask: Crop) -> Float32:
     rim = (distances > gap) & (distances <= gap + width)
     if not (inside.any() and rim.any()):
         return np.zeros(3, np.float32)
-    return (colours[inside].mean(axis=0) - colours[rim].mean(axis=0)).astype(np.float32)
+    contrast: Float32 = (colours[inside].mean(axis=0) - colours[rim].mean(axis=0)).astype(np.float32)
+    return contrast
 
 
 def measure_direction(embedding: NDArray[np.floating], mask: Bool) -> Float32:
