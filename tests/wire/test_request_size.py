@@ -127,9 +127,10 @@ def test_very_many_faults_are_counted_and_not_listed(running: Server) -> None:
     assert answer.status_code == 422
     assert "20000 faults" in answer.json()["detail"]
     job = {"kind": "batch", "input": {"image_ids": ["a"]}, "params": {"operation": "embed"}}
-    answer = post(running, "/v1/jobs", unknown_keys(100_000, **job))
+    answer = post(running, "/v1/jobs", unknown_keys(1010, **job))
     assert answer.status_code == 422
-    assert "100000 faults" in answer.json()["detail"]
+    assert "1010 faults" in answer.json()["detail"]
+    assert_refused(post(running, "/v1/jobs", unknown_keys(100_000, **job)), 413, "too_large", "body")
 
 
 def test_a_long_key_is_not_repeated(running: Server) -> None:
@@ -260,6 +261,30 @@ def test_prompts_of_a_job_are_bounded(channel: grpc.Channel) -> None:
 # The watchdog
 
 
+def large_batch(count: int) -> bytes:
+    """As large as honest ones get: a box for each image. The last one is missing, so that no job comes of it."""
+    ids = [f"{number:064x}" for number in range(count)]
+    params = {"operation": "segment", "prompts": {image_id: [{"box": [1, 2, 3, 4]}] for image_id in ids[:-1]}}
+    return json.dumps({"kind": "batch", "input": {"image_ids": ids}, "params": params}).encode()
+
+
+def batch_with_options(count: int) -> bytes:
+    params = {"operation": "embed", "options": {f"{number:x}": [1, 2] for number in range(count)}}
+    return json.dumps({"kind": "batch", "input": {"image_ids": ["a"]}, "params": params}).encode()
+
+
+def unknown_keys_of_a_prompt(count: int) -> bytes:
+    objects = [{"object_id": 1, "prompts": [{f"{number:x}": 1 for number in range(count)}]}]
+    body = {"kind": "video", "input": {"file_id": "a"}, "params": {"objects": objects}}
+    return json.dumps(body).encode()
+
+
+def test_a_large_batch_is_checked_whole(running: Server) -> None:
+    refused = post(running, "/v1/jobs", large_batch(20_000))
+    assert_refused(refused, 422, "bad_input", "params.prompts")
+    assert f"{19_999:064x}" in refused.json()["detail"]
+
+
 def test_nobody_else_waits(running: Server, channel: grpc.Channel, image_id: str) -> None:
     """/livez and clicks are answered while each of the worst requests is refused, and the event loop is never late."""
     objects = json.dumps([[[[]]]] * 400_000).encode()
@@ -274,6 +299,9 @@ def test_nobody_else_waits(running: Server, channel: grpc.Channel, image_id: str
         lambda: post(running, "/v1/segment", b'{"image_id":"' + b'\\"' * 10_000_000 + b'"}'),
         lambda: post(running, "/v1/jobs", unknown_keys(300_000, kind="batch")),
         lambda: post(running, "/v1/jobs", b"[" * 30_000_000),
+        lambda: post(running, "/v1/jobs", large_batch(100_000)),
+        lambda: post(running, "/v1/jobs", batch_with_options(300_000)),
+        lambda: post(running, "/v1/jobs", unknown_keys_of_a_prompt(300_000)),
         lambda: send_raw(channel, b"\x1a\x00" * 2_000_000),
         lambda: send_raw(channel, b"\x1a\x06" + b"\x0a\x00" * 3 + b"\x1a\x06" * 1_000_000),
         lambda: send_raw(channel, b"\x1a\x00" * 8_000),

@@ -15,6 +15,7 @@ from segserve.encode.encode_request import Encoder
 from segserve.errors import NotAllowed, SegserveError
 from segserve.instances.segmenter import InstanceSegmenter
 from segserve.jobs.job_services import JobServices, find_jobs_redis
+from segserve.large_requests import LargeRequests
 from segserve.models.promptable_model import PromptableModel
 from segserve.rendering.pool import RenderingPool
 from segserve.semantic.segmenter import SemanticSegmenter
@@ -67,6 +68,7 @@ class Service(EncodingService):
 
         self.semantic = SemanticSegmenter(self.images, self.registry, executor, self.metrics)
         self.instances = InstanceSegmenter(self.images, self.registry, executor)
+        self.large_requests = LargeRequests()
         self.rendering_pool = RenderingPool(RENDERING_THREADS, MAX_RENDERED_RESULTS)
         self._jobs = self._create_jobs()
 

@@ -25,8 +25,9 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def SubmitJob(
         self, request: jobs_pb2.SubmitJobRequest, context: Context
     ) -> jobs_pb2.SubmitJobResponse:
-        body = await convert_message(job_from_message, request)
-        job = await submit_job(self._service, body, request.idempotency_key or None)
+        async with self._service.large_requests.turn(request.ByteSize()):
+            body = await convert_message(job_from_message, request)
+            job = await submit_job(self._service, body, request.idempotency_key or None)
         return jobs_pb2.SubmitJobResponse(job=job_to_message(job))
 
     async def GetJob(self, request: jobs_pb2.GetJobRequest, context: Context) -> jobs_pb2.GetJobResponse:
@@ -59,8 +60,9 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def AddPrompts(
         self, request: jobs_pb2.AddPromptsRequest, context: Context
     ) -> jobs_pb2.AddPromptsResponse:
-        body = await convert_message(add_prompts_from_message, request)
-        job = await add_prompts(self._service, request.job_id, body)
+        async with self._service.large_requests.turn(request.ByteSize()):
+            body = await convert_message(add_prompts_from_message, request)
+            job = await add_prompts(self._service, request.job_id, body)
         return jobs_pb2.AddPromptsResponse(job=job_to_message(job))
 
     async def CancelJob(

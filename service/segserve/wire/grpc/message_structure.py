@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from segserve.errors import BadInput
 from segserve.wire.http.json_structure import too_many_values
 from segserve.wire.http.limits import MAX_EVENT_LOOP_JSON_BYTES
-from segserve.wire.schemas.common import MAX_BODY_VALUES, MAX_JOB_VALUES
+from segserve.wire.schemas.common import MAX_BODY_VALUES, MAX_JOB_VALUES, MAX_OBJECTS_VALUES
 from segserve.wire.schemas.segment import MAX_SEGMENT_VALUES
 
 Message: TypeAlias = Any  # google.protobuf.message.Message of a class that only the caller knows
@@ -23,7 +23,7 @@ Converted = TypeVar("Converted")
 MAX_FIELDS = {
     "SegmentRequest": MAX_SEGMENT_VALUES,
     "SubmitJobRequest": MAX_JOB_VALUES,
-    "AddPromptsRequest": MAX_JOB_VALUES,
+    "AddPromptsRequest": MAX_OBJECTS_VALUES,
 }
 MAX_DEPTH = 100  # protobuf's own limit
 MAX_VARINT_BYTES = 10

@@ -14,7 +14,9 @@ from starlette.requests import Request
 
 from segserve.errors import BadInput, UnsupportedFormat
 from segserve.images.fetch_url import ImageFetcher
+from segserve.large_requests import LargeRequests
 from segserve.temporary_files import translate_disk_full
+from segserve.wire.http.json_pieces import validate_text
 from segserve.wire.http.json_structure import check_json_structure
 from segserve.wire.http.limits import MAX_EVENT_LOOP_JSON_BYTES, SPOOL_BYTES
 from segserve.wire.http.media_type import JSON, read_media_type
@@ -76,13 +78,35 @@ async def read_json(request: Request, schema: type[Body]) -> Body:
     FastAPI is not used for this: it would parse in the event loop, parse twice (json, then pydantic), and answer all
     errors of reading with a bare 400.
     """
+    return await check_json(await read_json_bytes(request), schema)
+
+
+@asynccontextmanager
+async def open_large_json(
+    request: Request, schema: type[Body], large_requests: LargeRequests
+) -> AsyncIterator[Body]:
+    """Read and check a JSON body as `read_json` does. A large one has its turn until the block has ended.
+
+    Raises as `read_json` does, and Busy.
+    """
+    data = await read_json_bytes(request)
+    async with large_requests.turn(len(data)):
+        body = await check_json(data, schema)
+        del data
+        yield body
+
+
+async def read_json_bytes(request: Request) -> bytes:
     if (media_type := read_media_type(request.headers.raw)) != JSON:
         raise UnsupportedFormat(
             f"The body cannot be read as {media_type or 'nothing in particular'}.",
             field="content-type",
             remedy="Send JSON with Content-Type: application/json.",
         )
-    data = await request.body()
+    return await request.body()
+
+
+async def check_json(data: bytes, schema: type[Body]) -> Body:
     if len(data) <= MAX_EVENT_LOOP_JSON_BYTES:
         return validate_json(data, schema)
     return await asyncio.to_thread(validate_json, data, schema)
@@ -95,7 +119,7 @@ def validate_json(data: bytes, schema: type[Body]) -> Body:
     """
     check_json_structure(data, schema.max_values)
     try:
-        return cast(Body, schema.model_validate_json(data))
+        return validate_text(data, schema, schema.pieces)
     except ValidationError as error:
         raise RequestValidationError(
             [{**fault, "loc": ("body", *fault["loc"])} for fault in list_faults(error)]

@@ -1,6 +1,8 @@
 """Batch jobs, one operation on each of many images: the request is checked before it becomes a job."""
 
 import asyncio
+from collections.abc import Set
+from typing import Any
 
 import orjson
 
@@ -14,6 +16,7 @@ from segserve.wire.operations.batch_image import BODIES, create_body
 from segserve.wire.operations.common import validate_body
 from segserve.wire.operations.models import default_instances_model
 from segserve.wire.schemas.batch import BatchIn
+from segserve.wire.schemas.prompts import PromptIn
 
 # The kind of model that each operation needs, and what models of this kind answer.
 NEEDS: dict[str, tuple[type[Manifest], str]] = {
@@ -27,8 +30,8 @@ NEEDS: dict[str, tuple[type[Manifest], str]] = {
 RESERVED_OPTIONS = ("image_id", "model", "prompts", "format")
 
 
-async def check_batch(service: Service, body: BatchIn) -> BatchRequest:
-    """Check the request, and return it as the job keeps it.
+async def check_batch(service: Service, body: BatchIn) -> tuple[str, bytes]:
+    """Check the request, and return its model and the JSON as the job keeps it. Takes the prompts out of `body`.
 
     Raises BadInput naming the field at fault, ModelNotFound, WrongModel, FileNotFound, NotAllowed.
     """
@@ -49,24 +52,38 @@ async def find_source(service: Service, body: BatchIn) -> BatchSource:
     return BatchSource(image_ids=images.image_ids, names=images.names)
 
 
-def build_request(service: Service, body: BatchIn, source: BatchSource) -> BatchRequest:
+def build_request(service: Service, body: BatchIn, source: BatchSource) -> tuple[str, bytes]:
     """Check model, prompts and options. Blocks, since there may be prompts for 100,000 images.
 
     Raises BadInput, ModelNotFound, WrongModel.
     """
+    prompts, operation = body.params.prompts, body.params.operation
+    model = choose_model(service, body)
+    check_prompts(operation, source, prompts.keys())
+    first = [dump_prompt(prompt) for prompt in next(iter(prompts.values()), [])]
     request = BatchRequest(
-        operation=body.params.operation,
-        model=choose_model(service, body),
-        source=source,
-        options=body.params.options,
-        prompts={
-            name: [prompt.model_dump(mode="json", exclude_unset=True) for prompt in prompts]
-            for name, prompts in body.params.prompts.items()
-        },
+        operation=operation, model=model, source=source, options=body.params.options, prompts={}
     )
-    check_prompts(request)
-    check_options(request)
-    return request
+    check_options(request, first)
+    return model, write_request(request, prompts)
+
+
+def dump_prompt(prompt: PromptIn) -> dict[str, Any]:
+    return prompt.model_dump(mode="json", exclude_unset=True)
+
+
+def write_request(request: BatchRequest, prompts: dict[str, list[PromptIn]]) -> bytes:
+    """Return the JSON of a request with these prompts, which are taken out one by one.
+
+    Written or freed all together they would hold Python's lock for long.
+    """
+    parts = []
+    while prompts:
+        name, image_prompts = prompts.popitem()
+        dumped = orjson.dumps({name: [dump_prompt(prompt) for prompt in image_prompts]})
+        parts.append(dumped[1:-1])
+    head = orjson.dumps(request.model_dump(exclude={"prompts"}))
+    return head[:-1] + b',"prompts":{' + b",".join(reversed(parts)) + b"}}"
 
 
 def choose_model(service: Service, body: BatchIn) -> str:
@@ -88,33 +105,37 @@ def choose_model(service: Service, body: BatchIn) -> str:
     return name
 
 
-def check_prompts(request: BatchRequest) -> None:
-    """Check that the operation takes prompts, and that they are for the images of the batch. Raises BadInput."""
-    if request.operation != "segment":
-        if request.prompts:
+def check_prompts(operation: str, source: BatchSource, prompted: Set[str]) -> None:
+    """Check that the operation takes prompts, and that they are for the images of the batch.
+
+    prompted: ids or names of the images with prompts. Raises BadInput.
+    """
+    if operation != "segment":
+        if prompted:
             raise BadInput(
-                f"The operation {request.operation!r} takes no prompts.",
+                f"The operation {operation!r} takes no prompts.",
                 field="params.prompts",
                 remedy="Leave them out, or ask for operation 'segment'.",
             )
         return
-    if not request.prompts:
+    if not prompted:
         raise BadInput(
             "There are no prompts.", field="params.prompts", remedy="Send them by image_id, or by name."
         )
-    if request.source.file_id is None:  # only the worker opens the zip and knows its pictures
-        check_prompt_names(request)
+    if source.file_id is None:  # only the worker opens the zip and knows its pictures
+        check_prompt_names(source, prompted)
 
 
-def check_prompt_names(request: BatchRequest) -> None:
+def check_prompt_names(source: BatchSource, prompted: Set[str]) -> None:
     """Check that each image has prompts, and that all prompts are for an image. Raises BadInput."""
-    source, prompted = request.source, set(request.prompts)
-    for name in prompted.difference(source.image_ids, source.names, source.paths):
-        raise BadInput(
-            f"There are prompts for {name!r}, which is not in the input.",
-            field="params.prompts",
-            remedy="Send prompts by the ids or names of the input.",
-        )
+    images = {*source.image_ids, *source.names, *source.paths}
+    for name in prompted:
+        if name not in images:
+            raise BadInput(
+                f"There are prompts for {name!r}, which is not in the input.",
+                field="params.prompts",
+                remedy="Send prompts by the ids or names of the input.",
+            )
     ids = source.paths or source.image_ids
     for image_id, name in zip(ids, source.names or ids, strict=True):
         if image_id not in prompted and name not in prompted:
@@ -125,8 +146,11 @@ def check_prompt_names(request: BatchRequest) -> None:
             )
 
 
-def check_options(request: BatchRequest) -> None:
-    """Check the options as the operation's route would, with an image that stands for all. Raises BadInput."""
+def check_options(request: BatchRequest, prompts: list[dict[str, Any]]) -> None:
+    """Check the options as the operation's route would, with an image that stands for all.
+
+    prompts: of that image. Raises BadInput.
+    """
     schema = BODIES.get(request.operation)
     if schema is None:
         if request.options:
@@ -142,7 +166,6 @@ def check_options(request: BatchRequest) -> None:
                 remedy="Send images in input, the model beside kind, and prompts in params. The format is chosen when"
                 " the results are read.",
             )
-    prompts = next(iter(request.prompts.values()), [])
     example = BatchItem(DEFAULT_TENANT, "0" * 64, request.model, request.options, prompts)
     try:
         validate_body(schema, orjson.dumps(create_body(request.operation, example)))

@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from segserve.wire.http.json_pieces import validate_text
 from segserve.wire.http.problems import InvalidRequest, list_faults
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -18,7 +19,7 @@ def validate_body(schema: type[Schema], content: dict[str, Any] | bytes) -> Sche
     """
     try:
         if isinstance(content, bytes):
-            return schema.model_validate_json(content)
+            return validate_text(content, schema, getattr(schema, "pieces", {}))
         return schema.model_validate(content)
     except ValidationError as error:
         raise InvalidRequest(list_faults(error), "/docs, proto/segserve/v1 or --help") from None

@@ -4,7 +4,6 @@ import asyncio
 
 from segserve.app import Service
 from segserve.jobs.engine.job import Job, JobKind
-from segserve.jobs.kinds.batch import BatchRequest
 from segserve.jobs.kinds.job_requests import AutomaticJobRequest, PropagationRequest
 from segserve.types import DEFAULT_TENANT, Priority
 from segserve.wire.operations import automatic_volume, batch, propagation, tracking
@@ -22,34 +21,33 @@ async def submit_job(service: Service, request: JobIn, idempotency_key: str | No
     body = request.root
     if body.webhook is not None:
         service.jobs.webhook_sender.check_url(body.webhook)
-    checked = await check_job(service, body)
-    content = await asyncio.to_thread(lambda: checked.model_dump_json().encode())
+    model, content = await check_job(service, body)
     return await service.jobs.queue.submit(
         DEFAULT_TENANT,
         JobKind(body.kind),
         Priority(body.priority),
-        checked.model,
+        model,
         content,
         idempotency_key,
         body.webhook,
     )
 
 
-async def check_job(
-    service: Service, body: BatchIn | VideoIn | VolumeIn | TrackingIn
-) -> BatchRequest | PropagationRequest | AutomaticJobRequest:
-    """Check a request, and return it as the job keeps it.
+async def check_job(service: Service, body: BatchIn | VideoIn | VolumeIn | TrackingIn) -> tuple[str, bytes]:
+    """Check a request, and return its model and the JSON as the job keeps it.
 
     Raises BadInput naming the field at fault, ModelNotFound, WrongModel, FileNotFound, NotAllowed.
     """
+    request: PropagationRequest | AutomaticJobRequest
     match body:
         case BatchIn():
             return await batch.check_batch(service, body)
         case VideoIn():
-            return await propagation.check_video(service, body)
+            request = await propagation.check_video(service, body)
         case VolumeIn() if body.params.engine == "automatic":
-            return await automatic_volume.check_automatic_volume(service, body)
+            request = await automatic_volume.check_automatic_volume(service, body)
         case VolumeIn():
-            return await propagation.check_volume(service, body)
+            request = await propagation.check_volume(service, body)
         case TrackingIn():
-            return await tracking.check_tracking(service, body)
+            request = await tracking.check_tracking(service, body)
+    return request.model, await asyncio.to_thread(lambda: request.model_dump_json().encode())

@@ -87,8 +87,8 @@ def add_submission(api: FastAPI, service: Service) -> None:
     )
     async def submit(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
         """Submit long work. It goes on if processes or machines fail. Follow it by its job_id."""
-        body = await request_body.read_json(request, JobIn)
-        return accepted_response(await submit_job(service, body, idempotency_key))
+        async with request_body.open_large_json(request, JobIn, service.large_requests) as body:
+            return accepted_response(await submit_job(service, body, idempotency_key))
 
 
 def add_reading(api: FastAPI, service: Service) -> None:
@@ -164,8 +164,8 @@ def add_changes(api: FastAPI, service: Service) -> None:
     async def add_prompts_to_job(job_id: JobId, request: Request) -> Response:
         """Add objects and corrections to a job on a video or a volume, while it runs or after. Results that depend on
         them are computed again, the rest stays."""
-        body = await request_body.read_json(request, AddPromptsIn)
-        return json_response(job_to_json(await add_prompts(service, job_id, body)), 202)
+        async with request_body.open_large_json(request, AddPromptsIn, service.large_requests) as body:
+            return json_response(job_to_json(await add_prompts(service, job_id, body)), 202)
 
     @api.post(
         "/v1/jobs/{job_id}/retry",

@@ -1,5 +1,6 @@
 """The base class and the types that all request bodies share."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,12 +14,20 @@ MAX_BODY_VALUES = 4096
 MAX_JOB_VALUES = 1 << 21
 
 
+# Containers of a body that are checked piece by piece where they are large: by their path, the most values in each.
+PieceLimits = Mapping[tuple[str, ...], int]
+# Of the objects of a job: 32,000 prompts with a box, or 80,000 points.
+MAX_OBJECTS_VALUES = 1 << 18
+
+
 class StrictBody(BaseModel):
     """A request body that accepts only the fields and types of its schema: "10" is no number.
 
     max_values: more values are refused before anything is built of them.
+    pieces: see PieceLimits.
     """
 
     max_values: ClassVar[int] = MAX_BODY_VALUES
+    pieces: ClassVar[PieceLimits] = {}
 
     model_config = ConfigDict(extra="forbid", strict=True)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from pydantic import RootModel, ValidationError
 
 from segserve.wire.http.problems import MAX_KNOWN_FAULTS
-from segserve.wire.schemas.common import MAX_BODY_VALUES
+from segserve.wire.schemas.common import MAX_BODY_VALUES, PieceLimits
 
 OneOf = TypeVar("OneOf")
 
@@ -19,11 +19,12 @@ class DiscriminatedBody(RootModel[OneOf]):
     it is removed here. A wrap validator would re-validate in Python mode, where strict tuples reject lists.
 
     discriminator: the field that says which of the bodies it is.
-    max_values: as for `StrictBody`.
+    max_values, pieces: as for `StrictBody`.
     """
 
     discriminator: ClassVar[str]
     max_values: ClassVar[int] = MAX_BODY_VALUES
+    pieces: ClassVar[PieceLimits] = {}
 
     @classmethod
     def model_validate_json(cls, *content: Any, **options: Any) -> Self:

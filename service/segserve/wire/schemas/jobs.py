@@ -1,13 +1,13 @@
 """The JSON of /v1/jobs: the body of any kind of job, and a job's state and progress."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from segserve.jobs.engine.job import JobKind, JobState
 from segserve.types import Priority
 from segserve.wire.schemas.batch import BatchIn
-from segserve.wire.schemas.common import MAX_JOB_VALUES
+from segserve.wire.schemas.common import MAX_JOB_VALUES, MAX_OBJECTS_VALUES, PieceLimits
 from segserve.wire.schemas.discriminated_body import DiscriminatedBody
 from segserve.wire.schemas.propagation import VideoIn, VolumeIn
 from segserve.wire.schemas.tracking import TrackingIn
@@ -20,6 +20,10 @@ class JobIn(
 
     discriminator = "kind"
     max_values = MAX_JOB_VALUES
+    pieces: ClassVar[PieceLimits] = {
+        ("params", "objects"): MAX_OBJECTS_VALUES,
+        ("params", "prompts"): MAX_JOB_VALUES,
+    }
 
 
 # Not JobState itself: its docstring explains the job engine, and would stand in the OpenAPI document.

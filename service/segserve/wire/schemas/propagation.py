@@ -1,6 +1,6 @@
 """The JSON of video and volume jobs: which objects to follow through the file, and how."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
@@ -9,7 +9,7 @@ from segserve.projection.mask_to_prompt import Projection
 from segserve.types import Direction
 from segserve.wire.schemas.automatic import AisParamsIn
 from segserve.wire.schemas.base_job import BaseJobIn, FileIn
-from segserve.wire.schemas.common import MAX_JOB_VALUES, Id, StrictBody
+from segserve.wire.schemas.common import MAX_OBJECTS_VALUES, Id, PieceLimits, StrictBody
 from segserve.wire.schemas.prompts import BasePromptIn
 
 MAX_OBJECTS = 256  # of a job
@@ -55,7 +55,8 @@ Objects = Annotated[list[ObjectPromptsIn], Field(max_length=MAX_OBJECTS, fail_fa
 class AddPromptsIn(StrictBody):
     """Prompts to add to a job: new objects, and corrections of objects that it has."""
 
-    max_values = MAX_JOB_VALUES
+    max_values = MAX_OBJECTS_VALUES
+    pieces: ClassVar[PieceLimits] = {("objects",): MAX_OBJECTS_VALUES}
 
     objects: Objects = Field(min_length=1)
 
