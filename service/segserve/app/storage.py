@@ -10,6 +10,7 @@ import structlog
 from segserve.errors import BadInput
 from segserve.images.region_reader import RegionReader
 from segserve.memory_budget import MemoryBudget
+from segserve.private_folders import check_private_folder, create_private_folder
 from segserve.settings import Settings
 from segserve.store.file_store import FileStore
 from segserve.store.image_store import ImageStore
@@ -59,10 +60,20 @@ class Storage:
             await asyncio.to_thread(self.private_redis.stop)
 
 
+# In the data folder; `models` is not among them, since models may come from an administrator.
+PRIVATE_FOLDERS = ("objects", "redis", "jobs", "tmp")
+
+
 def create_data_dir(path: Path) -> None:
-    """Create the data folder. Raises BadInput if that fails or it cannot be written to."""
+    """Create the data folder, or check the one that is there, with the folders in it.
+
+    Raises BadInput if it cannot be written to, or if other users may change it.
+    """
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        create_private_folder(path)
+        for name in PRIVATE_FOLDERS:
+            if (path / name).is_dir():
+                check_private_folder(path / name)
         usable = os.access(path, os.W_OK | os.X_OK)
     except OSError:
         usable = False

@@ -8,6 +8,7 @@ import typer
 from segserve.app import EncodingService
 from segserve.commands.common_options import DataDir
 from segserve.commands.server_options import Host, LogFormat, MetricsPort, configure_logs
+from segserve.private_folders import keep_new_files_private
 from segserve.settings import load_settings
 from segserve.wire.rest.api import create_worker_api
 from segserve.wire.server import Addresses, Server, run_server
@@ -29,6 +30,7 @@ def encoder(
     """
     settings = load_settings(host=host, data_dir=data_dir, log_format=log_format)
     configure_logs(settings)
+    keep_new_files_private()
     service = EncodingService(settings)
 
     def print_addresses(addresses: Addresses) -> None:

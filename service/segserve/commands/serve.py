@@ -8,6 +8,7 @@ import typer
 from segserve.app import Role, Service
 from segserve.commands.common_options import DataDir
 from segserve.commands.server_options import EncoderUrl, Host, LogFormat, configure_logs, connect_encoder
+from segserve.private_folders import keep_new_files_private
 from segserve.settings import load_settings
 from segserve.wire.rest.api import create_api, create_operator_api
 from segserve.wire.server import Addresses, Server, run_server
@@ -62,6 +63,7 @@ def serve(
         encoder_url=encoder_url,
     )
     configure_logs(settings)
+    keep_new_files_private()
     service = Service(settings, connect_encoder(settings), role=Role.API)
 
     def print_addresses(addresses: Addresses) -> None:

@@ -20,6 +20,7 @@ from segserve.commands.server_options import (
     connect_encoder,
 )
 from segserve.jobs.engine.worker import JobWorker
+from segserve.private_folders import keep_new_files_private
 from segserve.settings import load_settings
 from segserve.types import Device
 from segserve.wire.operations.job_runners import create_job_runners
@@ -49,6 +50,7 @@ def worker(
     """
     settings = load_settings(host=host, data_dir=data_dir, encoder_url=encoder_url, log_format=log_format)
     configure_logs(settings)
+    keep_new_files_private()
     service = Service(settings, connect_encoder(settings), role=Role.WORKER)
     # Before anything is started: this raises where no jobs' Redis is set.
     job_worker = service.jobs.create_worker(create_job_runners(service))

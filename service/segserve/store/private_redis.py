@@ -12,14 +12,17 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
 from segserve.errors import MissingDependency, SegserveError
+from segserve.private_folders import FOLDER_MODE, create_private_folder
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
@@ -58,9 +61,13 @@ def socket_path(folder: Path) -> Path:
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
         return path
     short = Path(tempfile.gettempdir()) / f"segserve-{os.getuid()}"
-    short.mkdir(mode=0o700, exist_ok=True)
-    if short.stat().st_uid != os.getuid():
-        raise RedisStartFailed(f"{short} belongs to another user.", remedy="Choose a shorter --data-dir.")
+    with suppress(FileExistsError):
+        short.mkdir(mode=FOLDER_MODE)
+    status = short.lstat()  # anybody may put a link there
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise RedisStartFailed(
+            f"{short} is not a private folder of this user.", remedy="Choose a shorter --data-dir."
+        )
     return short / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.sock"
 
 
@@ -89,7 +96,7 @@ class PrivateRedis:
     """
 
     def __init__(self, folder: Path, memory_mb: int, *, durable: bool = False) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        create_private_folder(folder)
         self._folder, self._memory_mb = folder.resolve(), memory_mb
         self._persistence = DURABLE_OPTIONS if durable else CACHE_OPTIONS
         self.socket = socket_path(self._folder)
