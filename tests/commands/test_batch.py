@@ -110,7 +110,8 @@ def test_lost_answers_are_asked_for_again(tmp_path: Path, folder: Path, server: 
     assert len(set(proxy.jobs)) == 1, "the Idempotency-Key makes it one job"
 
 
-def test_label_maps_in_a_zip(tmp_path: Path, folder: Path) -> None:
+def test_label_maps_in_a_zip(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGSERVE_DEFAULT_MODEL", "starter")  # of other operations
     (folder / "broken.png").unlink()
     output = tmp_path / "maps.zip"
     done = run_segserve(

@@ -66,7 +66,31 @@ def test_a_profile_has_all_parts_and_one_encoder(profile: str) -> None:
     encoders = {name for name in running if name.startswith("encoder")}
     assert running - encoders == {"api", "worker", "redis", "redis-jobs", "prometheus", "grafana"}
     assert encoders == {"encoder" if profile == "cpu" else "encoder-gpu"}
-    assert SERVICES["encoder-gpu"]["networks"]["default"]["aliases"] == ["encoder"]
+    assert all(network["aliases"] == ["encoder"] for network in SERVICES["encoder-gpu"]["networks"].values())
+
+
+def peers(name: str) -> set[str]:
+    """Return the services that reach a service: those that share a network with it."""
+    networks = set(SERVICES[name]["networks"])
+    return {other for other, service in SERVICES.items() if networks & set(service["networks"])}
+
+
+@pytest.mark.parametrize("name", ["redis", "redis-jobs"])
+def test_only_segserve_reaches_redis_and_nobody_from_outside(name: str) -> None:
+    networks = load_compose()["networks"]
+    assert all(networks[network]["internal"] is True for network in SERVICES[name]["networks"])
+    assert "ports" not in SERVICES[name]
+    assert peers(name) == {*SEGSERVE_SERVICES, "redis", "redis-jobs"}
+
+
+def test_each_service_reaches_what_it_needs() -> None:
+    assert {"encoder", "encoder-gpu", "redis", "redis-jobs"} <= peers("api") & peers("worker")
+    assert set(SEGSERVE_SERVICES) <= peers("prometheus")
+    assert peers("grafana") == {"prometheus", "grafana"}
+    networks = load_compose()["networks"]
+    for name in [*(name for name, service in SERVICES.items() if "ports" in service), "worker"]:
+        kinds = [(networks[network] or {}).get("internal", False) for network in SERVICES[name]["networks"]]
+        assert False in kinds, f"{name}: a port is published, and a webhook sent, by no internal network"
 
 
 def test_api_encoders_and_workers_share_images_and_models() -> None:

@@ -20,8 +20,12 @@ from segserve.wire.results import batch as batch_results
 from segserve.wire.results.batch import Line
 from segserve.wire.results.job_formats import JobFormat
 
+# Their default models are settings of the service; SEGSERVE_DEFAULT_MODEL is that of the other operations.
+OPERATIONS_WITH_OWN_DEFAULT = ("semantic", "instances")
+
 
 def batch(
+    context: typer.Context,
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.", exists=True)],
     output: Annotated[
         Path,
@@ -46,6 +50,10 @@ def batch(
 
     Images that fail are listed at the end; the others are done.
     """
+    # By name: Typer has a copy of Click, whose enum is another.
+    source = context.get_parameter_source("model")
+    if source is not None and source.name == "ENVIRONMENT" and operation in OPERATIONS_WITH_OWN_DEFAULT:
+        model = None
     result_format = choose_format_by_suffix(output, get_formats_by_suffix(JobKind.BATCH))
     options = parse_params(param or [])
     if operation == "automatic":
