@@ -5,15 +5,19 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
 
 from segserve.errors import BadInput
-from segserve.files.volume_geometry import VolumeGeometry
+from segserve.files.detect_format import detect_format
+from segserve.files.open_file import open_volume
+from segserve.files.volume_geometry import RAS_TO_LPS, VolumeGeometry
 from segserve.rendering.label_volume import write_frames_tiff, write_label_volume, write_volume_tiff
 from segserve.types import Size
+from tests.files.sample_files import LIMITS
 from tests.rendering.drawn_lines import draw_disc, index_lines, make_line
 
 SHAPE = (7, 20, 30)  # Z, Y, X
@@ -117,3 +121,65 @@ def test_masks_of_another_size_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="do not add up"):
         io.BytesIO().writelines(write_label_volume(results, 0, read_geometry(create_image()), ".mha"))
     results.close()
+
+
+def read_source(path: Path) -> VolumeGeometry:
+    with open_volume(path, detect_format(path), LIMITS) as volume:
+        return volume.geometry
+
+
+def write_labels(path: Path, geometry: VolumeGeometry) -> Path:
+    results = index_lines(*lines_along(0, draw_labels(0)))
+    path = save(write_label_volume(results, 0, geometry, "".join(path.suffixes)), path)
+    results.close()
+    return path
+
+
+SHEARED = np.array([[0.5, 0.1, 0.4, -20], [0, 0.75, 0.9, 30], [0, 0, 2, 40], [0, 0, 0, 1]])
+# Fields that say where the volume lies and what its numbers mean.
+KEPT_FIELDS = ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y",
+               "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units", "intent_code", "intent_p1", "intent_name",
+               "descrip")  # fmt: skip
+
+
+@pytest.mark.parametrize("image_class", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("qform", "sform"), [(1, 4), (2, 0), (0, 3), (0, 0)])
+def test_nifti_keeps_the_header_of_its_source(
+    tmp_path: Path, image_class: type, order: str, qform: int, sform: int
+) -> None:
+    header = image_class.header_class(endianness=order)
+    source = image_class(np.zeros((30, 20, 7, 2), np.int16), None, header)
+    source.set_qform(SHEARED, qform, strip_shears=True)
+    source.set_sform(SHEARED, sform)
+    source.header.set_intent("t test", (12,), name="kept")
+    source.header.set_xyzt_units("micron", "sec")
+    source.header["descrip"], source.header["cal_max"] = b"a scan", 900
+    source.to_filename(tmp_path / "scan.nii")
+    written = nib.load(write_labels(tmp_path / "labels.nii.gz", read_source(tmp_path / "scan.nii")))
+    assert type(written) is image_class
+    assert np.array_equal(np.asarray(written.dataobj).T, draw_labels(0))
+    assert np.allclose(written.affine, nib.load(tmp_path / "scan.nii").affine)
+    for field in KEPT_FIELDS:
+        assert np.array_equal(written.header[field], source.header[field]), field
+    assert written.header["cal_max"] == 0
+    assert np.allclose(written.header["pixdim"][1:4], source.header["pixdim"][1:4])
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("source", ["scan.nii", "scan.nrrd", "scan.mha"])
+def test_sheared_axes_are_kept_in_all_formats(tmp_path: Path, suffix: str, source: str) -> None:
+    path = tmp_path / source
+    if source == "scan.nii":
+        nib.Nifti1Image(np.zeros((30, 20, 7), np.int16), RAS_TO_LPS @ SHEARED).to_filename(path)
+    else:
+        image = sitk.GetImageFromArray(np.zeros((7, 20, 30), np.int16))
+        spacing = np.linalg.norm(SHEARED[:3, :3], axis=0)
+        image.SetSpacing(spacing)
+        image.SetOrigin(SHEARED[:3, 3])
+        image.SetDirection((SHEARED[:3, :3] / spacing).ravel())
+        sitk.WriteImage(image, str(path))
+    written = write_labels(tmp_path / f"labels{suffix}", read_source(path))
+    assert np.allclose(read_source(written).affine, SHEARED, atol=1e-5)
+    if suffix == ".nii.gz":
+        assert np.allclose(RAS_TO_LPS @ nib.load(written).affine, SHEARED, atol=1e-5)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -120,6 +121,35 @@ def test_prompts_are_made_from_a_reference(
     result = masks_by_object(read_results(server, job["job_id"]), "slice")
     assert result.keys() == {1}
     assert set(result[1]) == set(range(FRAME_RANGES[1][0], FRAME_RANGES[1][1] + 1))
+
+
+def encode_labels(affine: np.ndarray, labels: np.ndarray, folder: Path) -> bytes:
+    """labels: [Z, Y, X]. affine: from voxel (x, y, z) to millimetres as NIfTI counts them."""
+    path = folder / "labels.nii.gz"
+    nib.Nifti1Image(labels.T, affine).to_filename(path)
+    return path.read_bytes()
+
+
+def test_a_reference_may_be_stored_with_other_axes(server: Server, volume_id: str, tmp_path: Path) -> None:
+    depth, _, width = LABELS.shape
+    # The volume's own axes run to the left and back; here x and z run the other way, and z is the first axis.
+    affine = np.array(
+        [[0, 0, 0.5, -0.5 * (width - 1)], [0, -0.5, 0, 0], [-2, 0, 0, 2 * (depth - 1)], [0, 0, 0, 1]]
+    )
+    labels = LABELS[::-1, :, ::-1].transpose(2, 1, 0)
+    prompts = []
+    for content in (encode_nifti(LABELS, tmp_path), encode_labels(affine, labels, tmp_path)):
+        reference = {"file_id": upload(server, content), "labels": [1], "prompt": "box"}
+        job = wait_until_ended(
+            server, accepted_job_id(submit(server, "volume", volume_id, reference=reference))
+        )
+        prompts.append(read_results(server, job["job_id"]))
+    assert prompts[0] == prompts[1]
+    affine[0, 3] += 7.5
+    reference = {"file_id": upload(server, encode_labels(affine, labels, tmp_path))}
+    answer = submit(server, "volume", volume_id, reference=reference)
+    assert (answer.status_code, answer.json()["field"]) == (422, "params.reference.file_id"), answer.text
+    assert "-7.5, 0, 0 mm" in answer.text
 
 
 @pytest.mark.parametrize("values", [LABELS + 0.5, np.where(LABELS, 70_000, 0), LABELS.astype(np.int16) - 1])

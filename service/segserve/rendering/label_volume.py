@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from segserve.errors import MissingDependency
 from segserve.files.volume_geometry import VolumeGeometry
 from segserve.masks.label_map import Labels
+from segserve.rendering.nifti_file import write_nifti
 from segserve.rendering.result_index import ResultIndex
 from segserve.types import Size
 
@@ -29,28 +30,37 @@ MAX_CLASSIC_TIFF_BYTES = (1 << 32) - (1 << 25)
 def write_label_volume(
     results: ResultIndex, axis: int, geometry: VolumeGeometry, suffix: str
 ) -> Iterator[bytes]:
-    """Write a compressed file by SimpleITK. It takes the memory of the volume once.
+    """Write a compressed file: NIfTI by nibabel, NRRD and MetaImage by SimpleITK.
+
+    It takes the memory of the volume once.
 
     axis: of the file's [Z, Y, X], along which the slices of the results are cut.
     suffix: ".nii.gz", ".nrrd" or ".mha".
 
     Raises TooLarge, MissingDependency.
     """
+    with TemporaryDirectory() as folder:
+        volume = create_volume(Path(folder), results, geometry)
+        yield from fill_volume(volume, results, axis)
+        path = Path(folder) / f"labels{suffix}"
+        if suffix == ".nii.gz":
+            write_nifti(path, volume, geometry)
+        else:
+            write_by_itk(path, volume, geometry)
+        yield from read_parts(path)
+
+
+def write_by_itk(path: Path, volume: Volume, geometry: VolumeGeometry) -> None:
+    """Write NRRD or MetaImage, sheared directions too. Raises MissingDependency."""
     try:
         import SimpleITK as itk
     except ImportError:
         raise MissingDependency("SimpleITK", "volumes", "Making a label volume") from None
-    with TemporaryDirectory() as folder:
-        volume = create_volume(Path(folder), results, geometry)
-        yield from fill_volume(volume, results, axis)
-        image = itk.GetImageFromArray(volume)
-        image.SetSpacing(geometry.spacing)
-        image.SetOrigin(geometry.origin)
-        image.SetDirection(geometry.direction)
-        path = Path(folder) / f"labels{suffix}"
-        itk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
-        del image
-        yield from read_parts(path)
+    image = itk.GetImageFromArray(volume)
+    image.SetSpacing(geometry.spacing)
+    image.SetOrigin(geometry.origin)
+    image.SetDirection(geometry.direction)
+    itk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
 
 
 def write_volume_tiff(results: ResultIndex, axis: int, geometry: VolumeGeometry) -> Iterator[bytes]:

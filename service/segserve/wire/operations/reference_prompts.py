@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from segserve.errors import BadInput
 from segserve.files.file_library import FileLibrary
-from segserve.files.file_view import view_shape
+from segserve.files.file_view import FileView
+from segserve.files.match_grid import match_grid
 from segserve.masks import crop, rle
 from segserve.masks.geometry import bounding_box, deepest_pixel
+from segserve.rendering.source_file import SourceFile
 from segserve.types import DEFAULT_TENANT, Bool, FileKind, FileRecord, UInt16
 from segserve.wire.schemas.prompts import Rle
 from segserve.wire.schemas.propagation import (
@@ -28,23 +30,31 @@ MAX_LISTED_LABELS = 20  # in an error message
 async def read_reference_prompts(
     files: FileLibrary, image: FileRecord, axis: int, reference: ReferenceIn
 ) -> list[ObjectPromptsIn]:
-    """Read the label volume, and make the prompts of each object. image: the volume that the job works on.
+    """Read the label volume, bring it to the grid of `image`, and make the prompts of each object.
+
+    image: the volume that the job works on.
 
     Raises FileNotFound, BadInput, TooLarge.
     """
-    async with files.local_copy(DEFAULT_TENANT, reference.file_id) as (record, path):
-        if record.kind is not FileKind.VOLUME or view_shape(record, axis) != view_shape(image, axis):
+    async with (
+        files.local_copy(DEFAULT_TENANT, reference.file_id) as (record, path),
+        files.local_copy(DEFAULT_TENANT, image.file_id) as (_, image_path),
+    ):
+        if record.kind is not FileKind.VOLUME:
             raise BadInput(
-                "The reference is not a volume of the same size as the file.",
+                "The reference is not a volume.",
                 field=f"{FIELD}.file_id",
                 remedy="Send the labels of this volume as NIfTI, NRRD or MetaImage.",
             )
 
         readers = files.readers.group()
+        scan = SourceFile(FileView(image.file_id), image, image_path, readers)
 
         def read() -> list[ObjectPromptsIn]:
             with readers.open_volume(path, record.format, record.options) as volume:
-                return create_prompts(np.moveaxis(volume.voxels(), axis, 0), reference)
+                field = f"{FIELD}.file_id"
+                labels = match_grid(volume.voxels(), volume.geometry, scan.read_geometry(), field=field)
+                return create_prompts(np.moveaxis(labels, axis, 0), reference)
 
         return await readers.run(read)
 
