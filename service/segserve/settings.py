@@ -232,6 +232,18 @@ class Settings(BaseSettings):
     )
     fetch_private: bool = Field(False, description="fetch images from addresses that are not public too")
     fetch_timeout_s: float = Field(10.0, gt=0, description="for a whole fetch, redirects included")
+    dicomweb_hosts: tuple[str, ...] = Field(
+        (), description='DICOMweb servers to fetch from: "pacs.example.org", "*.example.org"; empty: none'
+    )
+    dicomweb_private: bool = Field(
+        False, description="fetch DICOM from addresses that are not public too, as those of a hospital"
+    )
+    dicomweb_authorization: str | None = Field(
+        None,
+        repr=False,
+        description='the Authorization header for all DICOMweb servers, such as "Bearer ..." or "Basic ..."',
+    )
+    dicomweb_timeout_s: float = Field(300.0, gt=0, description="for fetching a whole study or series")
     webhook_hosts: tuple[str, ...] = Field(
         (), description='hosts to which webhooks may be sent: "example.org", "*.example.org"; empty: none'
     )

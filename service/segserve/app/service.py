@@ -65,6 +65,7 @@ class Service(EncodingService):
         uploads = self._uploads = UploadParts(self, self._forget)
         self.images, self.files = uploads.images, uploads.files
         self.image_fetcher, self.batch_roots = uploads.image_fetcher, uploads.batch_roots
+        self.dicomweb_fetcher = uploads.dicomweb_fetcher
 
         self.semantic = SemanticSegmenter(self.images, self.registry, executor, self.metrics)
         self.instances = InstanceSegmenter(self.images, self.registry, executor)

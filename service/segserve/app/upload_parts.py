@@ -5,6 +5,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 
 from segserve.app.encoding_service import EncodingService
 from segserve.bounded_executor import lower_thread_priority
+from segserve.files.fetch_dicomweb import DicomwebFetcher
 from segserve.files.file_library import FileLibrary
 from segserve.files.file_readers import READER_MODULE, FileReaders
 from segserve.files.sandboxed_image import SandboxedImages
@@ -52,6 +53,13 @@ class UploadParts:
             private=settings.fetch_private,
             timeout_s=settings.fetch_timeout_s,
             max_bytes=settings.max_image_mb * MB,
+        )
+        self.dicomweb_fetcher = DicomwebFetcher(
+            settings.dicomweb_hosts,
+            private=settings.dicomweb_private,
+            authorization=settings.dicomweb_authorization,
+            timeout_s=settings.dicomweb_timeout_s,
+            max_bytes=settings.max_file_mb * MB,
         )
         self.batch_roots = ServerRoots(settings.batch_roots)
 

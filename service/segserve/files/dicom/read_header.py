@@ -13,6 +13,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from segserve.files.dicom.detect_dicom import HEAD_BYTES, MAGIC, PREAMBLE_BYTES
@@ -23,6 +24,7 @@ from segserve.files.dicom.functional_groups import (
     text,
     texts,
     unit_orientation,
+    value_of,
 )
 from segserve.files.dicom.grayscale import LookupTable, Shading
 from segserve.files.dicom.image_file import Frame, ImageFile, Key, PixelFormat
@@ -59,6 +61,9 @@ TAGS: list[Any] = [
     "VOILUTFunction", "VOILUTSequence", "PresentationLUTShape", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", *PALETTE, *MOSAIC_TAGS,
 ]  # fmt: skip
+
+
+TAG_NUMBERS: list[Any] = [Tag(tag) for tag in TAGS]
 
 
 class NotAnImage(Exception):
@@ -116,7 +121,7 @@ def parse_data_set(stream: BinaryIO) -> tuple[Dataset, str, int, bytes]:
     has_preamble = stream.read(HEAD_BYTES)[PREAMBLE_BYTES:] == MAGIC
     stream.seek(start)
     try:
-        data_set: Dataset = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=TAGS)
+        data_set: Dataset = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=TAG_NUMBERS)
         syntax = str(data_set.file_meta.get("TransferSyntaxUID", "") or "")
         if syntax in DEFLATED:
             stream.seek(start)
@@ -125,9 +130,7 @@ def parse_data_set(stream: BinaryIO) -> tuple[Dataset, str, int, bytes]:
             inflated = io.BytesIO(inflate(stream))
             from pydicom.filereader import read_dataset
 
-            data_set = read_dataset(
-                inflated, False, True, stop_when=is_pixels, specific_tags=[tag_of(tag) for tag in TAGS]
-            )
+            data_set = read_dataset(inflated, False, True, stop_when=is_pixels, specific_tags=TAG_NUMBERS)
             at = inflated.tell()
             return data_set, syntax, at, inflated.read(16)
         if not syntax:
@@ -173,12 +176,6 @@ def find_meta_end(stream: BinaryIO) -> int:
 
 def is_pixels(tag: Any, vr: str | None, length: int) -> bool:
     return int(tag) in PIXEL_KEYWORDS
-
-
-def tag_of(tag: Any) -> Any:
-    from pydicom.tag import Tag
-
-    return Tag(tag)
 
 
 def size_of(stream: BinaryIO) -> int:
@@ -295,6 +292,8 @@ def read_palette(
 
 def read_table(items: Any, is_signed: bool) -> LookupTable | None:
     """Return the table of the first item of a Modality or VOI LUT Sequence, or None."""
+    if not items:
+        return None
     with suppress(Exception):
         item = items[0]
         count, first, bits = (int(value) for value in item["LUTDescriptor"].value)
@@ -317,7 +316,7 @@ def read_shading(rescale: Dataset, window: Dataset, data_set: Dataset, *, is_sig
     slope, intercept = number(rescale, "RescaleSlope"), number(rescale, "RescaleIntercept")
     centers, widths = numbers(window, "WindowCenter"), numbers(window, "WindowWidth")
     has_window = bool(centers and widths and widths[0] > 0)
-    modality_table = read_table(data_set.get("ModalityLUTSequence"), is_signed)
+    modality_table = read_table(value_of(data_set, "ModalityLUTSequence"), is_signed)
     signed_voi = is_signed or (intercept or 0) < 0
     return Shading(
         slope=slope if slope else 1.0,
@@ -326,7 +325,7 @@ def read_shading(rescale: Dataset, window: Dataset, data_set: Dataset, *, is_sig
         center=centers[0] if has_window else None,
         width=widths[0] if has_window else None,
         function=text(window, "VOILUTFunction").strip().upper() or "LINEAR",
-        voi_table=read_table(data_set.get("VOILUTSequence"), signed_voi),
+        voi_table=read_table(value_of(data_set, "VOILUTSequence"), signed_voi),
         is_inverted=text(data_set, "PhotometricInterpretation").strip().upper() == "MONOCHROME1"
         or text(data_set, "PresentationLUTShape").strip().upper() == "INVERSE",
     )

@@ -13,6 +13,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from segserve.errors import BadInput, UnsupportedFormat
+from segserve.files.fetch_dicomweb import DicomwebFetcher, DicomwebSource
 from segserve.images.fetch_url import ImageFetcher
 from segserve.large_requests import LargeRequests
 from segserve.temporary_files import translate_disk_full
@@ -23,6 +24,7 @@ from segserve.wire.http.media_type import JSON, read_media_type
 from segserve.wire.http.problems import list_faults
 from segserve.wire.schemas.common import StrictBody
 from segserve.wire.schemas.discriminated_body import DiscriminatedBody
+from segserve.wire.schemas.files import FetchFileIn
 from segserve.wire.schemas.images import FetchImageIn
 
 COMPONENTS = "#/components/schemas/{model}"
@@ -42,7 +44,11 @@ BYTES_CONTENT = {"schema": {"type": "string", "format": "binary"}}
 FILE_UPLOAD_SCHEMA: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"multipart/form-data": FORM_CONTENT, "application/octet-stream": BYTES_CONTENT},
+        "content": {
+            "multipart/form-data": FORM_CONTENT,
+            "application/octet-stream": BYTES_CONTENT,
+            "application/json": {"schema": {"$ref": COMPONENTS.format(model=FetchFileIn.__name__)}},
+        },
     }
 }
 IMAGE_UPLOAD_SCHEMA: dict[str, Any] = {
@@ -145,6 +151,19 @@ async def open_image_upload(request: Request, fetcher: ImageFetcher) -> AsyncIte
         )
     async with open_upload(request) as file:
         yield file
+
+
+@asynccontextmanager
+async def open_file_upload(request: Request, fetcher: DicomwebFetcher) -> AsyncIterator[BinaryIO]:
+    """The file of a request as an open file: from a form, the body, or fetched from the server in its JSON."""
+    if read_media_type(request.headers.raw) != JSON:
+        async with open_upload(request) as file:
+            yield file
+        return
+    named = (await read_json(request, FetchFileIn)).dicomweb
+    with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
+        await fetcher.fetch(DicomwebSource(named.url, named.study, named.series), cast(BinaryIO, spool))
+        yield cast(BinaryIO, spool)
 
 
 @asynccontextmanager

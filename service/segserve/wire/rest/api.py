@@ -29,6 +29,7 @@ from segserve.wire.rest import (
     semantic,
 )
 from segserve.wire.schemas.automatic import AutomaticIn
+from segserve.wire.schemas.files import FetchFileIn
 from segserve.wire.schemas.images import FetchImageIn
 from segserve.wire.schemas.instances import InstancesIn
 from segserve.wire.schemas.jobs import JobIn
@@ -38,7 +39,7 @@ from segserve.wire.schemas.semantic import SemanticIn
 
 ROUTES = (images, segment, automatic, semantic, instances, files, jobs, models, health_and_metrics)
 # The bodies that routes read by `request_body.read_json`. FastAPI does not know them.
-BODIES = (SegmentIn, AutomaticIn, SemanticIn, InstancesIn, JobIn, AddPromptsIn, FetchImageIn)
+BODIES = (SegmentIn, AutomaticIn, SemanticIn, InstancesIn, JobIn, AddPromptsIn, FetchImageIn, FetchFileIn)
 
 
 class Api(FastAPI):

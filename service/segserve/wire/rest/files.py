@@ -73,7 +73,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         status_code=201,
         response_model=FileOut,
         openapi_extra=request_body.FILE_UPLOAD_SCHEMA,
-        responses=problem_responses(400, 408, 413, 415, 422, 501, 503, 507),
+        responses=problem_responses(400, 403, 408, 413, 415, 422, 501, 503, 507),
         tags=["files"],
     )
     async def upload_file(
@@ -83,7 +83,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         MetaImage, zip of a DICOM series). Its kind is detected from its content. Of a file that holds several series
         or points in time one is taken, and `contents` lists them all. The same bytes with the same options have the
         same id."""
-        async with request_body.open_upload(request) as file:
+        async with request_body.open_file_upload(request, service.dicomweb_fetcher) as file:
             record = await service.files.add(DEFAULT_TENANT, file, options)
         return json_response(file_to_json(record), 201)
 

@@ -1,8 +1,27 @@
 """The JSON of /v1/files: videos, stacks, volumes and zips."""
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field
 
 from segserve.types import FileKind
+from segserve.wire.schemas.common import StrictBody
+
+Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$", examples=["1.2.840.113619.2.1"])]
+
+
+class DicomwebIn(StrictBody):
+    """A DICOM study, or one series of it, on a DICOMweb server that the operator allows."""
+
+    url: str = Field(max_length=4096, examples=["https://pacs.example.org/dicom-web"])
+    study: Uid = Field(description="Study Instance UID")
+    series: Uid | None = Field(None, description="Series Instance UID; all series of the study if left out")
+
+
+class FetchFileIn(StrictBody):
+    """A file for the service to fetch."""
+
+    dicomweb: DicomwebIn
 
 
 class FileContentOut(BaseModel):
