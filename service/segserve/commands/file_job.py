@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from segserve.commands.folder_zip import zip_if_folder
 from segserve.commands.output_file import choose_format_by_suffix, write_atomically
 from segserve.commands.progress_bar import show_progress
 from segserve.commands.server_client import connect_to_server, get_formats_by_suffix
@@ -81,11 +82,12 @@ def run_file_job(
     data_dir: Path | None,
     options: FileOptions = FileOptions(),
 ) -> None:
-    """Upload the file, run the job and write its results in the format of the output's suffix."""
+    """Upload the file or folder, run the job and write its results in the format of the output's suffix."""
     result_format = choose_format_by_suffix(output, get_formats_by_suffix(kind))
     unit = "slices" if kind is JobKind.VOLUME else "frames"
     with connect_to_server(server_url, data_dir) as client:
-        stored = client.upload_file(file, options)
+        with zip_if_folder(file) as upload:
+            stored = client.upload_file(upload, options)
         report_contents(stored)
         with show_progress(unit, None) as on_progress:
             job = client.run_job(create_job_request(kind, stored["file_id"], model, params), on_progress)

@@ -48,7 +48,9 @@ WindowOption = Annotated[
 
 
 def volume(
-    file: Annotated[Path, typer.Argument(help="The volume, or a stack.", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="The volume, a stack, or a folder of DICOM files.", exists=True)
+    ],
     output: VolumeOutput,
     point: Point = None,
     negative: Negative = None,
