@@ -3,6 +3,7 @@
 The service calls `file_readers.py`, which runs this in a sandboxed process.
 """
 
+import importlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from segserve.files.volume_file import VolumeFile, open_volume_file
 from segserve.files.volume_format import DICOM_SERIES, VOLUME_ZIP, is_volume_format
 from segserve.files.volume_zip import open_zipped_volume
 from segserve.files.zip_archive import PictureArchive
+from segserve.images import formats
+from segserve.images.formats import detect_image_format
 from segserve.images.image_source import ImageSource
 from segserve.images.open_any_image import open_any_image
 from segserve.sandbox.confine import allow_memory
@@ -56,8 +59,16 @@ def open_frames(
 
 
 def open_picture(path: Path, page: int, max_pixels: int, max_banded_pixels: int) -> ImageSource:
-    """Open a picture of any format that is read, and check its header. Raises as `open_any_image` does."""
-    return open_any_image(path.open("rb"), page, max_pixels, max_banded_pixels)
+    """Open a picture of any format that is read, and check its header.
+
+    Raises as `open_any_image` does, and MissingDependency.
+    """
+    stream = path.open("rb")
+    if detect_image_format(stream) is formats.DICOM:
+        stream.close()
+        source: ImageSource = import_dicom("dicom_picture").open_dicom_picture(path, page, max_pixels)
+        return source
+    return open_any_image(stream, page, max_pixels, max_banded_pixels)
 
 
 @contextmanager
@@ -88,10 +99,9 @@ def read_source_series(path: Path, limits: FileLimits, options: FileOptions) -> 
         return np.frombuffer(encode_source_series(file.source_series()), np.uint8)
 
 
-def import_dicom() -> Any:
-    """Return the module that reads DICOM. Raises MissingDependency."""
+def import_dicom(module: str = "dicom_file") -> Any:
+    """Return a module that reads DICOM. Raises MissingDependency."""
     try:
-        from segserve.files.dicom import dicom_file
+        return importlib.import_module(f"segserve.files.dicom.{module}")
     except ImportError:
         raise MissingDependency("pydicom", "volumes", "Reading DICOM") from None
-    return dicom_file

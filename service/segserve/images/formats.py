@@ -58,7 +58,9 @@ PNM = ImageFormat(
 PSD = ImageFormat("PSD", (".psd", ".psb"), ("image/vnd.adobe.photoshop",), True)
 TGA = ImageFormat("TGA", (".tga", ".icb", ".vda", ".vst"), ("image/x-tga",), True)
 
-IMAGE_FORMATS = (PNG, JPEG, WEBP, BMP, TIFF, GIF, HEIC, AVIF, JPEG_2000, JPEG_XL, PNM, PSD, TGA)
+DICOM = ImageFormat("DICOM", (".dcm", ".dicom"), ("application/dicom",), True)
+
+IMAGE_FORMATS = (PNG, JPEG, WEBP, BMP, TIFF, GIF, HEIC, AVIF, JPEG_2000, JPEG_XL, PNM, PSD, TGA, DICOM)
 IMAGE_SUFFIXES = frozenset(suffix for image_format in IMAGE_FORMATS for suffix in image_format.suffixes)
 SUPPORTED_FORMATS = ", ".join(image_format.name for image_format in IMAGE_FORMATS)
 
@@ -148,6 +150,8 @@ def detect_image_format(stream: BinaryIO) -> ImageFormat:
 
 
 def _detect_by_head(head: bytes) -> ImageFormat | None:
+    if head[128:132] == b"DICM":  # before others: a preamble may look like one of them
+        return DICOM
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return WEBP
     if head[4:8] == b"ftyp":

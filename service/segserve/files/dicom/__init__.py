@@ -5,7 +5,8 @@ take multi-frame objects and mosaics apart. `scan_files.py` does so for all file
 hold no image. `group_series.py` puts images together that belong together (series, orientation, size, time);
 `slice_positions.py` checks that their positions are unique and evenly spaced, and tells what is missing.
 `stored_frames.py` reads and decodes one frame, `decode_codestream.py` a compressed one, by imagecodecs;
-`grayscale.py` makes values and shades of it. `dicom_file.py` presents all this as a `DicomVolume` or `DicomFrames`;
+`grayscale.py` makes values and shades of it. `dicom_file.py` presents all this as a `DicomVolume` or `DicomFrames`,
+`dicom_picture.py` one frame as a picture;
 `source_instances.py` says which instances a volume's slices came from, for results that refer to them.
 
 Nothing is guessed and no geometry is averaged: what cannot be a volume is refused with what was found.

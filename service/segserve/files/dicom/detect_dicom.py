@@ -4,6 +4,7 @@ import struct
 from pathlib import Path, PurePosixPath
 
 from segserve.files.zip_archive import PICTURE_SUFFIXES, ZIP_ERRORS, BoundedZip
+from segserve.images.formats import DICOM
 
 PREAMBLE_BYTES = 128
 MAGIC = b"DICM"
@@ -12,6 +13,8 @@ HEAD_BYTES = PREAMBLE_BYTES + len(MAGIC)
 # Elements of group 0x0008 that begin a data set without a preamble, and the representations that they may have.
 FIRST_ELEMENTS = {0x0000, 0x0001, 0x0005, 0x0006, 0x0008, 0x0010, 0x0012, 0x0013, 0x0014, 0x0016, 0x0018}
 FIRST_VRS = {b"UL", b"CS", b"SQ", b"DA", b"TM", b"UI", b"LO"}
+# Suffixes of pictures in other formats.
+OTHER_SUFFIXES = PICTURE_SUFFIXES - set(DICOM.suffixes)
 # Entries of a zip that are looked into whatever their name; later ones only if it is not that of a picture.
 MAX_SEARCHED_ENTRIES = 64
 
@@ -38,7 +41,7 @@ def has_dicom(path: Path) -> bool:
     try:
         with BoundedZip(path) as archive:
             for number, info in enumerate(archive.infolist()):
-                is_picture = PurePosixPath(info.filename).suffix.lower() in PICTURE_SUFFIXES
+                is_picture = PurePosixPath(info.filename).suffix.lower() in OTHER_SUFFIXES
                 if info.is_dir() or (is_picture and number >= MAX_SEARCHED_ENTRIES):
                     continue
                 with archive.open(info) as entry:

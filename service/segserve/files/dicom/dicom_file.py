@@ -21,7 +21,12 @@ from segserve.files.dicom.source_instances import (
     SourceSeries,
     SourceSlice,
 )
-from segserve.files.dicom.stored_frames import StoredFrames, damaged_error, decoding_bytes
+from segserve.files.dicom.stored_frames import (
+    StoredFrames,
+    colours_to_8_bits,
+    damaged_error,
+    decoding_bytes,
+)
 from segserve.files.file_contents import choose_series, choose_time, name_some
 from segserve.files.volume_geometry import VolumeGeometry
 from segserve.images.read_image import to_rgb
@@ -323,12 +328,3 @@ class DicomFrames:
 
     def close(self) -> None:
         self.file.close()
-
-
-def colours_to_8_bits(values: NDArray[Any], frame: Frame) -> UInt8:
-    """Return colours of up to 32 bits as 8, by their highest bits."""
-    if values.dtype == np.uint8:
-        return np.ascontiguousarray(values)
-    pixels = frame.file.pixels
-    bits = 8 * values.dtype.itemsize if frame.file.palette is not None else pixels.bits_stored
-    return (values >> max(0, bits - 8)).astype(np.uint8)

@@ -19,6 +19,7 @@ from segserve.files.dicom.dicom_entries import DicomEntries
 from segserve.files.dicom.image_file import Frame, ImageFile, PixelFormat
 from segserve.files.dicom.read_header import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, find_meta_end, inflate
 from segserve.sandbox.confine import allow_memory
+from segserve.types import UInt8
 
 ITEM, SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -29,10 +30,13 @@ DECODING_BYTES = 24
 
 
 class StoredFrames:
-    """`StoredFrames` reads frames of an upload. It keeps the file that was read last open. Close it."""
+    """`StoredFrames` reads frames of an upload. It keeps the file that was read last open. Close it.
 
-    def __init__(self, entries: DicomEntries) -> None:
-        self._entries = entries
+    is_claimed: the service has already taken what decoding needs from its budget.
+    """
+
+    def __init__(self, entries: DicomEntries, *, is_claimed: bool = False) -> None:
+        self._entries, self._is_claimed = entries, is_claimed
         self._file: ImageFile | None = None
         self._stream: BinaryIO | None = None
         self._value_at = self._length = 0
@@ -110,7 +114,7 @@ class StoredFrames:
 
     def _decode(self, file: ImageFile, index: int) -> NDArray[Any]:
         pixels = file.pixels
-        allow_memory(decoding_bytes(pixels))
+        allow_memory(decoding_bytes(pixels), used=0 if self._is_claimed else None)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -167,6 +171,15 @@ class StoredFrames:
             with suppress(OSError):
                 self._stream.close()
             self._stream = None
+
+
+def colours_to_8_bits(values: NDArray[Any], frame: Frame) -> UInt8:
+    """Return colours of up to 32 bits as 8, by their highest bits."""
+    if values.dtype == np.uint8:
+        return np.ascontiguousarray(values)
+    pixels = frame.file.pixels
+    bits = 8 * values.dtype.itemsize if frame.file.palette is not None else pixels.bits_stored
+    return (values >> max(0, bits - 8)).astype(np.uint8)
 
 
 def is_encapsulated(pixels: PixelFormat) -> bool:
