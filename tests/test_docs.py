@@ -23,6 +23,7 @@ from segserve.settings import Settings
 from segserve.wire.operations.common import validate_body
 from segserve.wire.rest.api import create_api
 from segserve.wire.schemas.automatic import AutomaticIn
+from segserve.wire.schemas.files import FetchFileIn
 from segserve.wire.schemas.instances import InstancesIn
 from segserve.wire.schemas.jobs import JobIn
 from segserve.wire.schemas.propagation import AddPromptsIn
@@ -38,6 +39,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/automatic": AutomaticIn,
     "/v1/semantic": SemanticIn,
     "/v1/instances": InstancesIn,
+    "/v1/files": FetchFileIn,
     "/v1/jobs": JobIn,
     "/v1/jobs/JOB/prompts": AddPromptsIn,
 }
