@@ -26,6 +26,8 @@ POLL_S = 0.05
 # Of the mean difference, and of the correlation, that pixels may have.
 MAX_CLOSE_DIFFERENCE = 2.0
 MIN_CORRELATION = 0.5
+# The part of a picture that its window must show, for the correlation to say anything.
+MIN_SHOWN = 0.1
 SPACING_TOLERANCE = 1e-3
 
 
@@ -43,7 +45,7 @@ class FileChecker:
         images = await self._check_route("images", path, kind)
         files = await self._check_route("files", path, kind)
         settle_routes(images, files)
-        return FileResult(name, kind, path.stat().st_size, [images, files])
+        return FileResult(name, kind, path.stat().st_size, [images, files], self._watched.take_recent_peak())
 
     async def _check_route(self, route: str, path: Path, kind: str) -> RouteResult:
         result, answer = await asyncio.to_thread(self._upload, route, path)
@@ -175,7 +177,11 @@ class FileChecker:
                         planes[index] = plane
             finally:
                 await slices.close()
-            if record.kind is FileKind.VOLUME and reading and reading.compare is Compare.EXACT:
+            if (
+                record.kind is FileKind.VOLUME
+                and reading
+                and (reading.values or reading.compare is Compare.EXACT)
+            ):
                 planes = await self._read_values(record.file_id, wanted)
             return slices.count, planes
         finally:
@@ -211,7 +217,10 @@ def compare(
     if reading.compare is Compare.NOTHING or not planes:
         return Verdict.RIGHT_SIZE, ""
     for index, plane in planes.items():
-        if difference := describe_difference(plane, reading.planes[index], reading.compare):
+        expected_plane, how = reading.planes[index], reading.compare
+        if plane.ndim == 2 and reading.values:
+            expected_plane, how = reading.values[index], Compare.EXACT
+        if difference := describe_difference(plane, expected_plane, how):
             return Verdict.WRONG_PIXELS, f"frame {index}: {difference} from {reading.reader}"
     return Verdict.RIGHT, ""
 
@@ -222,9 +231,10 @@ def describe_difference(plane: NDArray[Any], expected: NDArray[Any], how: Compar
         return f"{plane.shape}, not {expected.shape}"
     ours, theirs = plane.astype(np.float64), expected.astype(np.float64)
     if how is Compare.ALIKE:
-        if min(ours.std(), theirs.std()) == 0:
+        shown = (ours > 0) & (ours < 255)  # what the window shows of it
+        if shown.mean() < MIN_SHOWN or min(ours[shown].std(), theirs[shown].std()) == 0:
             return ""
-        correlation = float(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1])
+        correlation = float(np.corrcoef(ours[shown], theirs[shown])[0, 1])
         return "" if correlation > MIN_CORRELATION else f"correlation {correlation:.2f}"
     # The NIfTI library of ITK reads NaN as 0.
     same = (ours == theirs) | (np.isnan(theirs) & (np.isnan(ours) | (ours == 0)))

@@ -40,6 +40,7 @@ class Reading:
     """What a reader finds in a file.
 
     planes: some frames by index: uint8 [H, W, 3] as shown, or the values [H, W] of a volume.
+    values: of a file that may be taken as frames or as a volume, its values [H, W] besides.
     spacing: of a volume, (z, y, x) in millimetres.
     """
 
@@ -48,6 +49,7 @@ class Reading:
     height: int
     width: int
     planes: dict[int, NDArray[Any]] = field(default_factory=dict)
+    values: dict[int, NDArray[Any]] = field(default_factory=dict)
     compare: Compare = Compare.NOTHING
     spacing: tuple[float, float, float] | None = None
 
@@ -145,14 +147,21 @@ def read_dicom(path: Path) -> Reading:
     frames = int(dataset.get("NumberOfFrames", 1) or 1)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     reading = Reading("pydicom", frames, rows, columns)
-    if samples == 1 and pixels.size <= MAX_COMPARED_VALUES:
-        inverted = str(dataset.get("PhotometricInterpretation", "")) == "MONOCHROME1"
+    shown_as = str(dataset.get("PhotometricInterpretation", ""))
+    if samples == 1 and shown_as.startswith("MONOCHROME") and pixels.size <= MAX_COMPARED_VALUES:
+        inverted = shown_as == "MONOCHROME1"
         stack = pixels.reshape(frames, rows, columns).astype(np.float64)
         reading.planes = {
             i: np.repeat((-stack[i] if inverted else stack[i])[:, :, None], 3, axis=2)
             for i in choose_planes(frames, rows * columns)
         }
         reading.compare = Compare.ALIKE
+        if "ModalityLUTSequence" not in dataset and "SharedFunctionalGroupsSequence" not in dataset:
+            slope, intercept = (
+                float(dataset.get(f"Rescale{name}", default))
+                for name, default in (("Slope", 1), ("Intercept", 0))
+            )
+            reading.values = {i: slope * stack[i] + intercept for i in reading.planes}
     return reading
 
 

@@ -25,6 +25,7 @@ def format_report(results: Sequence[FileResult], peak_mb: float, start_mb: float
         lines += [f"slow ({len(slow)})"]
         lines += [f"  {each.path}: {max(route.seconds for route in each.routes):.1f} s" for each in slow]
         lines += [""]
+    largest = sorted(results, key=lambda each: -each.peak_mb)[:3]
     slowest = max((route.seconds for each in results for route in each.routes), default=0)
     broken = sum(each.broken for each in results)
     lines += [
@@ -32,6 +33,7 @@ def format_report(results: Sequence[FileResult], peak_mb: float, start_mb: float
         " doubtful",
         f"memory: {peak_mb:.0f} MB at most above the {start_mb:.0f} MB of the start; slowest upload {slowest:.1f} s;"
         f" the service died {restarts} times",
+        "most memory with " + ", ".join(f"{each.path} ({each.peak_mb:.0f} MB)" for each in largest),
     ]
     return "\n".join(lines)
 

@@ -74,12 +74,17 @@ class RouteResult:
 
 @dataclass
 class FileResult:
-    """What both routes made of a file. path: below the corpus's folder. format: by the content."""
+    """What both routes made of a file.
+
+    path: below the corpus's folder. format: by the content. peak_mb: what the service and its readers held meanwhile,
+    at most, above the start.
+    """
 
     path: str
     format: str
     size_bytes: int
     routes: list[RouteResult]
+    peak_mb: float = 0.0
 
     @property
     def verdict(self) -> Verdict:
