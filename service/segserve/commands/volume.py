@@ -42,7 +42,8 @@ AxisOption = Annotated[
 WindowOption = Annotated[
     str | None,
     typer.Option(
-        "--window", help="low,high: the values that become black and white [default: two percentiles]."
+        "--window",
+        help="low,high: the values that become black and white [default: those of a DICOM file, or two percentiles].",
     ),
 ]
 

@@ -168,7 +168,7 @@ class FileReader:
                 return {
                     **asdict(geometry),
                     "nifti_header": None if header is None else header.hex(),
-                    "window": getattr(self._volume, "window", None),
+                    "window": self._volume.window,
                 }
             case "load_source_series":
                 limits, options = parse_limits(request)

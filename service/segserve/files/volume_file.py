@@ -52,8 +52,11 @@ class VolumeFile:
     time: from 0; None: the first.
     folder: is deleted when the volume is closed.
     contents, left_out: for the record of the file.
+    window: that the file says to show; these formats say none.
     Raises BadInput, TooLarge.
     """
+
+    window: tuple[float, float] | None = None
 
     def __init__(
         self,

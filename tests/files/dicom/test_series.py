@@ -111,6 +111,44 @@ def test_a_point_in_time_that_was_broken_off_is_another_content(tmp_path: Path) 
     assert [(c.times, c.count) for c in record.contents] == [(1, 6), (1, 5)]
 
 
+def test_a_scan_that_was_broken_off_keeps_its_whole_points_in_time(tmp_path: Path) -> None:
+    """Each slice has a time of its own, as in functional MR."""
+    files = {}
+    for number in range(4 * 6 + 2):
+        time, place = divmod(number, 6)
+        made = make_slice(
+            draw(10 * time % 30 + place),
+            positions(6)[place],
+            number=number + 1,
+            AcquisitionTime=f"1010{number:02d}",
+        )
+        files[f"{number * 7 % 26}"] = encode(made)
+    record = open_files(tmp_path, files, FileOptions(time=3)).record
+    assert [(c.times, c.count) for c in record.contents] == [(4, 6), (1, 2)]
+    assert "broken off: 2 images" in record.contents[1].notes[0]
+
+
+def test_positions_of_repeated_scans_may_differ_by_their_last_digits(tmp_path: Path) -> None:
+    files = {}
+    for number in range(40 * 6):
+        time, place = divmod(number, 6)
+        position = positions(6)[place] + (0, 0, 0.001 * (time % 5))
+        files[f"{number}"] = encode(make_slice(draw(place), position, number=number + 1))
+    record = open_files(tmp_path, files).record
+    assert [(c.times, c.count) for c in record.contents] == [(40, 6)]
+
+
+def test_stacks_of_two_thicknesses_are_series_of_their_own(tmp_path: Path) -> None:
+    heights = [(2.5 * number, 2.5) for number in range(6)] + [(15 + 5.0 * number, 5.0) for number in range(4)]
+    files = {
+        f"{number}": encode(make_slice(draw(), (0, 0, height), number=number, SliceThickness=thickness))
+        for number, (height, thickness) in enumerate(heights)
+    }
+    record = open_files(tmp_path, files).record
+    assert [content.count for content in record.contents] == [6, 4]
+    assert "several stacks, by thickness" in record.contents[0].notes[0]
+
+
 def test_images_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
     files = make_series(6)
     files["extra"] = encode(make_slice(draw(9), positions(6)[2], number=3, SOPInstanceUID="1.2.9"))

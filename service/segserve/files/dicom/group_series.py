@@ -1,13 +1,13 @@
 """Put frames together that belong together: by series, size, kind and orientation, then by place and time."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from segserve.files.dicom.image_file import KEY_NAMES, Frame
+from segserve.files.dicom.image_file import KEY_NAMES, Frame, Key
 from segserve.files.dicom.slice_positions import (
     UnevenSlices,
     build_geometry,
@@ -243,27 +243,48 @@ def split_times(frames: list[Frame], places: Any, times: int) -> Series:
 
 def partition(frames: list[Frame], key: int) -> list[list[Frame]]:
     """Return the frames by a key, sorted by its values."""
+    return partition_by(frames, lambda frame: frame.keys[key])
+
+
+def partition_by(frames: list[Frame], value_of: Callable[[Frame], Key]) -> list[list[Frame]]:
     parts = defaultdict[Any, list[Frame]](list)
     for frame in frames:
-        parts[frame.keys[key]].append(frame)
+        parts[value_of(frame)].append(frame)
     return [parts[value] for value in sorted(parts)]
 
 
 def split_unequal(frames: list[Frame], places: Any) -> list[Series]:
-    """Return the series of frames that are more at some places than at others: by the first key that tells them
-    apart, those at all places as points in time of one series, the others by themselves."""
+    """Return the series of frames that are more at some places than at others.
+
+    The first key that takes them apart into stacks tells points in time. Without such a key a scan that was broken off
+    is told by the order of its images, if all places have two or more. What is not at all places is by itself.
+    """
     place_of = {id(frame): place for frame, place in zip(frames, places.tolist(), strict=True)}
+    counts = np.bincount(places)
     for key in range(len(KEY_NAMES)):
         parts = partition(frames, key)
         part_places = [sorted(place_of[id(frame)] for frame in part) for part in parts]
-        if len(parts) < 2 or any(len(set(at)) < len(at) for at in part_places):
+        are_stacks = 2 <= len(parts) <= len(frames) // 2
+        if not are_stacks or any(len(set(at)) < len(at) for at in part_places):
             continue
         groups = defaultdict[Any, list[list[Frame]]](list)
         for part, at in zip(parts, part_places, strict=True):
             groups[tuple(at)].append(sorted(part, key=lambda frame: place_of[id(frame)]))
+        if len(groups) > MAX_PARTS:
+            continue
         note = f"The images at one place are told apart by {KEY_NAMES[key]}."
         return [build_series(times, note) for times in groups.values()]
-    counts = np.bincount(places)
+    if (times := int(counts.min())) > 1:
+        by_place = defaultdict[int, list[Frame]](list)
+        for frame in sorted(frames, key=lambda frame: (frame.keys, *file_order(frame))):
+            by_place[place_of[id(frame)]].append(frame)
+        whole = [frame for at in by_place.values() for frame in at[:times]]
+        rest = [frame for at in by_place.values() for frame in at[times:]]
+        problem = f"It is part of a point in time that was broken off: {len(rest)} images."
+        return [
+            split_times(whole, np.array([place_of[id(frame)] for frame in whole]), times),
+            Series("", [rest], problem=problem),
+        ]
     problem = (
         f"There are {len(frames)} images at {len(counts)} places, up to {counts.max()} at one, and nothing in the"
         " headers tells them apart."
@@ -272,9 +293,12 @@ def split_unequal(frames: list[Frame], places: Any) -> list[Series]:
 
 
 def split_uneven(frames: list[Frame]) -> list[Series]:
-    """Return the evenly spaced series that frames at uneven places are made of, if a key takes them apart."""
-    for key in range(len(KEY_NAMES)):
-        parts = partition(frames, key)
+    """Return the evenly spaced series that frames at uneven places are made of, if the thickness of slices or a key
+    takes them apart."""
+    for name, parts in [
+        ("thickness", partition_by(frames, lambda frame: (frame.slice_spacing or 0.0,))),
+        *((name, partition(frames, key)) for key, name in enumerate(KEY_NAMES)),
+    ]:
         if not 2 <= len(parts) <= MAX_PARTS or min(map(len, parts)) < 2:
             continue
         series = []
@@ -282,7 +306,7 @@ def split_uneven(frames: list[Frame]) -> list[Series]:
             assert part[0].orientation is not None
             normal = slice_normal(part[0].orientation)
             part.sort(key=lambda frame: float(np.dot(frame.position or (0, 0, 0), normal)))
-            series.append(build_series([part], f"The series has several stacks, by {KEY_NAMES[key]}."))
+            series.append(build_series([part], f"The series has several stacks, by {name}."))
         if not any(one.problem for one in series):
             return series
     return []

@@ -14,6 +14,9 @@ Float = NDArray[np.float64]
 
 # Slices count as evenly spaced if none is further from its place than this, in mm or as part of the spacing.
 EVEN_MM, EVEN_PART = 0.01, 0.01
+# Positions are the same if they differ by no more, in mm or as part of the largest gap: those of a scan that was
+# repeated differ by their last digits.
+SAME_PLACE_MM, SAME_PLACE_PART = 0.02, 0.02
 # Up to here they are read as even, and it is told: positions that were rounded to 0.1 mm.
 ROUNDED_MM, ROUNDED_PART = 0.06, 0.12
 # A position counts as missing if the gap is a whole number of spacings, to this part of one.
@@ -43,8 +46,8 @@ def find_places(positions: Float, normal: Float) -> SlicePlaces:
     """Return which frames are at one place. positions: [N, 3], mm."""
     along = positions @ normal
     order = np.argsort(along, kind="stable")
-    extent = float(along[order[-1]] - along[order[0]])
-    tolerance = max(1e-6, min(EVEN_MM, 0.05 * extent / max(1, len(along) - 1)))
+    largest_gap = float(np.diff(along[order]).max(initial=0.0))
+    tolerance = max(1e-6, min(SAME_PLACE_MM, SAME_PLACE_PART * largest_gap))
     is_new = np.diff(along[order], prepend=-np.inf) > tolerance
     numbers = np.cumsum(is_new) - 1
     places = np.empty(len(along), np.intp)

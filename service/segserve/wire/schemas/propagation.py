@@ -159,7 +159,9 @@ class VolumeParamsIn(PropagationParamsIn):
         0, description="the array axis along which slices follow each other; 0: the slices as they are stored"
     )
     window: tuple[FiniteFloat, FiniteFloat] | None = Field(
-        None, description="the values that become black and white; if left out, percentiles of the volume"
+        None,
+        description="the values that become black and white; if left out, the window of a DICOM file, or"
+        " percentiles of the volume",
     )
     min_score: Fraction = Field(0.5, description="an object ends where its mask has a lower predicted IoU")
     min_contrast: Fraction = Field(
