@@ -219,6 +219,19 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class FrameIndex:
+    """How the frames of a file are found, as probing it has told.
+
+    decoded_count: number of frames of a video whose packets do not tell them: decoding it from its start does.
+    left_out_entries: (first, last) of the entries of a zip that are no pictures, by number in the order of names.
+    None where that is not known.
+    """
+
+    decoded_count: int | None = None
+    left_out_entries: tuple[tuple[int, int], ...] | None = None
+
+
+@dataclass(frozen=True)
 class FileRecord:
     """What is known about a stored file.
 
@@ -228,7 +241,8 @@ class FileRecord:
     fps: of a video whose file gives it.
     options: by which the file was read, and is to be opened.
     contents: all that the file holds, in the order in which `FileOptions.series` numbers it; empty where it can hold
-    one thing only.
+    one thing only, and there is nothing to note about it.
+    frame_index: by which a job finds its frames.
     """
 
     file_id: str
@@ -243,6 +257,7 @@ class FileRecord:
     options: FileOptions = FileOptions()
     contents: tuple[FileContent, ...] = ()
     left_out: LeftOut = LeftOut()
+    frame_index: FrameIndex = FrameIndex()
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ RECORD = {
     "fps": 10,
     "contents": [],
     "left_out": {"count": 0, "files": []},
+    "frame_index": {"decoded_count": None, "left_out_entries": None},
 }
 CONTENT = {
     "series": "a",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from segserve.errors import UnsupportedFormat
 from segserve.files.dicom.detect_dicom import HEAD_BYTES, has_dicom, is_dicom
-from segserve.files.video_format import detect_video_format
+from segserve.files.video_format import VIDEO_HEAD_BYTES, detect_video_format, is_picture_box
 from segserve.files.volume_format import DICOM_SERIES, VOLUME_ZIP, detect_volume_format
 from segserve.files.volume_zip import holds_volumes
 
@@ -12,8 +12,8 @@ ZIP_MAGIC = b"PK"
 # Little- and big-endian, classic TIFF and BigTIFF.
 TIFF_MAGIC = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 SUPPORTED_FORMATS = (
-    "mp4, mov, webm, avi, gif; a zip of pictures, of DICOM files or of volumes; TIFF; DICOM, NIfTI, NRRD, MetaImage,"
-    " MGH"
+    "mp4, mov, 3gp, webm, mkv, avi, gif, ts, mpg, wmv, flv, ogv; a zip of pictures, of DICOM files or of volumes;"
+    " TIFF; DICOM, NIfTI, NRRD, MetaImage, MGH"
 )
 
 
@@ -23,7 +23,7 @@ def detect_format(path: Path) -> str:
     Raises UnsupportedFormat, TooLarge; BadInput for the header of a volume whose voxels are in another file.
     """
     with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
+        head = file.read(max(HEAD_BYTES, VIDEO_HEAD_BYTES))
         if head[:2] == ZIP_MAGIC:
             if has_dicom(path):
                 return DICOM_SERIES
@@ -34,6 +34,12 @@ def detect_format(path: Path) -> str:
             return "tiff"
         if (file_format := detect_video_format(head) or detect_volume_format(file)) is not None:
             return file_format
+    if is_picture_box(head):
+        raise UnsupportedFormat(
+            "The file is one picture (HEIC, AVIF or raw), and no video.",
+            field="file",
+            remedy="Send it to POST /v1/images.",
+        )
     raise UnsupportedFormat(
         "The file is in no format that is read.", field="file", remedy=f"Send one of: {SUPPORTED_FORMATS}."
     )

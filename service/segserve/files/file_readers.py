@@ -41,6 +41,7 @@ from segserve.files.reader_memory import ReaderMemory, stopped_error
 from segserve.files.video_format import DEMUXERS
 from segserve.files.volume_format import DICOM_SERIES, VOLUME_FORMATS
 from segserve.files.volume_geometry import VolumeGeometry
+from segserve.files.zip_archive import MAX_LEFT_OUT_RANGES
 from segserve.memory_budget import MemoryBudget
 from segserve.sandbox.confine import Confinement
 from segserve.sandbox.messages import Message
@@ -54,6 +55,7 @@ from segserve.types import (
     FileLimits,
     FileOptions,
     FileRecord,
+    FrameIndex,
     LeftOut,
     LeftOutFile,
     Size,
@@ -85,6 +87,7 @@ NIFTI_HEADER_PATTERN = "^([0-9a-f]{696}|[0-9a-f]{1080})$"
 log = structlog.get_logger(__name__)
 
 Count = Annotated[int, Field(ge=1, le=1 << 40)]
+Index = Annotated[int, Field(ge=0, le=1 << 40)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Three = tuple[Number, Number, Number]
 Text = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
@@ -140,6 +143,15 @@ class LeftOutReply(Reply):
         )
 
 
+class FrameIndexReply(Reply):
+    decoded_count: Count | None
+    left_out_entries: Annotated[list[tuple[Index, Index]], Field(max_length=MAX_LEFT_OUT_RANGES)] | None
+
+    def to_frame_index(self) -> FrameIndex:
+        entries = self.left_out_entries
+        return FrameIndex(self.decoded_count, None if entries is None else tuple(entries))
+
+
 class RecordReply(FramesReply):
     kind: FileKind
     format: str
@@ -147,6 +159,7 @@ class RecordReply(FramesReply):
     fps: Annotated[Number, Field(ge=0)] | None
     contents: Annotated[list[ContentReply], Field(max_length=MAX_LISTED_CONTENTS)]
     left_out: LeftOutReply
+    frame_index: FrameIndexReply
 
 
 class GeometryReply(Reply):
@@ -264,13 +277,24 @@ class FileReaders:
             options,
             tuple(content.to_content() for content in reply.contents),
             reply.left_out.to_left_out(),
+            reply.frame_index.to_frame_index(),
         )
 
-    def open_frames(self, path: Path, file_format: str, options: FileOptions = FileOptions()) -> Frames:
-        """Open a video, a zip of pictures or a TIFF. The caller closes it. Raises as `probe` does."""
+    def open_frames(
+        self,
+        path: Path,
+        file_format: str,
+        options: FileOptions = FileOptions(),
+        index: FrameIndex = FrameIndex(),
+    ) -> Frames:
+        """Open a video, a zip of pictures or a TIFF. The caller closes it. Raises as `probe` does.
+
+        index: of the file's record.
+        """
         process = self.open_process(path)
         try:
             request = self._opening_request("open_frames", file_format, options)
+            request["index"] = asdict(index)
             reply = process.call(FramesReply, request)
             return SandboxedFrames(process, reply.count, self._check_size(reply))
         except BaseException:

@@ -72,7 +72,7 @@ def open_view(
         with readers.open_volume(path, record.format, record.options) as volume:
             yield VolumeSlices(volume.voxels(), axis, window or volume.window)
         return
-    frames = readers.open_frames(path, record.format, record.options)
+    frames = readers.open_frames(path, record.format, record.options, record.frame_index)
     try:
         yield frames
     finally:

@@ -15,19 +15,19 @@ from segserve.errors import MissingDependency
 from segserve.files.colour_slices import ColourSlices
 from segserve.files.dicom.source_instances import encode_source_series
 from segserve.files.frames import Frames, NormalisedFrames
+from segserve.files.picture_archive import PictureArchive
 from segserve.files.tiff_stack import TiffStack
 from segserve.files.video import VideoFrames
 from segserve.files.video_format import DEMUXERS
 from segserve.files.volume_file import VolumeFile, open_volume_file
 from segserve.files.volume_format import DICOM_SERIES, VOLUME_ZIP, is_volume_format
 from segserve.files.volume_zip import open_zipped_volume
-from segserve.files.zip_archive import PictureArchive
 from segserve.images import formats
 from segserve.images.formats import detect_image_format
 from segserve.images.image_source import ImageSource
 from segserve.images.open_any_image import open_any_image
 from segserve.sandbox.confine import allow_memory
-from segserve.types import FileLimits, FileOptions, UInt8
+from segserve.types import FileLimits, FileOptions, FrameIndex, UInt8
 
 if TYPE_CHECKING:
     from segserve.files.dicom.dicom_file import DicomVolume
@@ -38,9 +38,15 @@ OPENING_BYTES_PER_PIXEL = 8
 
 
 def open_frames(
-    path: Path, file_format: str, limits: FileLimits, options: FileOptions = FileOptions()
+    path: Path,
+    file_format: str,
+    limits: FileLimits,
+    options: FileOptions = FileOptions(),
+    index: FrameIndex = FrameIndex(),
 ) -> Frames:
     """Open a video, a zip of pictures, a TIFF, a volume of colours, or DICOM that is no volume. The caller closes it.
+
+    index: as probing the file has found it.
 
     Raises BadInput, TooLarge, MissingDependency.
     """
@@ -49,12 +55,14 @@ def open_frames(
         frames: Frames = dicom.DicomFrames(dicom.DicomFile(path, limits, options), limits)
         return frames
     if file_format in DEMUXERS:
-        return VideoFrames(path, file_format, limits.max_frame_pixels)
+        return VideoFrames(path, file_format, limits.max_frame_pixels, index.decoded_count)
     if is_volume_format(file_format):
         return NormalisedFrames(ColourSlices(open_other_volume(path, file_format, limits, options)))
     allow_memory(OPENING_BYTES_PER_PIXEL * limits.max_frame_pixels, used=0)
     if file_format == "zip":
-        return NormalisedFrames(PictureArchive(path, limits.max_mb, limits.max_frame_pixels))
+        return NormalisedFrames(
+            PictureArchive(path, limits.max_mb, limits.max_frame_pixels, index.left_out_entries)
+        )
     return NormalisedFrames(TiffStack(path, limits.max_frame_pixels))
 
 

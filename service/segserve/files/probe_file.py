@@ -2,24 +2,28 @@
 
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
-from segserve.errors import BadInput, TooLarge
 from segserve.files.detect_format import detect_format
 from segserve.files.file_contents import check_single_content, list_contents, list_left_out
-from segserve.files.open_file import import_dicom, open_frames, open_other_volume
+from segserve.files.open_file import OPENING_BYTES_PER_PIXEL, import_dicom, open_frames, open_other_volume
+from segserve.files.picture_archive import PictureArchive
 from segserve.files.video import VideoFrames
 from segserve.files.video_format import DEMUXERS
 from segserve.files.volume_format import DICOM_SERIES, is_volume_format
-from segserve.files.zip_archive import PictureArchive
-from segserve.images.formats import SUPPORTED_FORMATS
-from segserve.types import FileKind, FileLimits, FileOptions, FileRecord, Size
+from segserve.sandbox.confine import allow_memory
+from segserve.types import FileContent, FileKind, FileLimits, FileOptions, FileRecord, FrameIndex, LeftOutFile
+
+# The name of a file's content. There is one if there is something to note about it.
+VIDEO_CONTENT = "video"
+PICTURES_CONTENT = "pictures"
 
 
 def probe_file(
     path: Path, file_id: str, limits: FileLimits, options: FileOptions = FileOptions()
 ) -> FileRecord:
-    """Return the record of a file. Its first and last frame are decoded. Blocks.
+    """Return the record of a file, which is checked as far as a job would read it. Blocks.
 
     options: kept in the record.
 
@@ -50,22 +54,20 @@ def probe_file(
             )
     check_single_content(options)
     if file_format == "zip":
-        kind, count, size = probe_zip(path, limits)
-        return FileRecord(file_id, kind, file_format, count, size, file_bytes, now, options=options)
+        return replace(probe_zip(path, limits), file_id=file_id, options=options)
+    if file_format in DEMUXERS:
+        return replace(probe_video(path, file_format, limits), file_id=file_id, options=options)
     frames = open_frames(path, file_format, limits)
     try:
         frames.read(frames.count - 1)
-        fps = frames.fps if isinstance(frames, VideoFrames) else None
-        kind = FileKind.VIDEO if file_format in DEMUXERS else FileKind.FRAMES
         return FileRecord(
             file_id,
-            kind,
+            FileKind.FRAMES,
             file_format,
             frames.count,
             frames.size,
             file_bytes,
             now,
-            fps=fps,
             options=options,
         )
     finally:
@@ -102,32 +104,65 @@ def probe_dicom(path: Path, file_id: str, limits: FileLimits, options: FileOptio
         )
 
 
-def probe_zip(path: Path, limits: FileLimits) -> tuple[FileKind, int, Size]:
-    """Return (kind, number of pictures, size of the first readable one) of a zip of pictures.
+def probe_video(path: Path, file_format: str, limits: FileLimits) -> FileRecord:
+    """Return the record of a video, without file_id and options. Raises BadInput, TooLarge, MissingDependency."""
+    with closing(VideoFrames(path, file_format, limits.max_frame_pixels)) as frames:
+        notes = frames.check()
+        frames.read(frames.count - 1)
+        content = FileContent(VIDEO_CONTENT, "", 1, frames.count, frames.size, 0, tuple(notes))
+        return FileRecord(
+            "",
+            FileKind.VIDEO,
+            file_format,
+            frames.count,
+            frames.size,
+            path.stat().st_size,
+            time.time(),
+            fps=frames.fps,
+            contents=list_contents([content] if notes else []),
+            frame_index=FrameIndex(None if frames.is_ordered_by_time else frames.count),
+        )
 
-    The kind is FRAMES if all pictures have one size, else PICTURES. Every picture's header is read. An unreadable
-    picture is accepted unless all are unreadable: in a batch it fails alone. Raises BadInput, TooLarge.
+
+def probe_zip(path: Path, limits: FileLimits) -> FileRecord:
+    """Return the record of a zip of pictures, without file_id and options.
+
+    The kind is FRAMES if all pictures have one size, else PICTURES. Every entry is unpacked, and every picture's header
+    is read; the first ones are decoded. What is no picture, or damaged, is left out. Raises BadInput, TooLarge.
     """
-    archive = PictureArchive(path, limits.max_mb, limits.max_frame_pixels)
-    try:
-        sizes = set[Size | None]()
-        first: Size | None = None
-        for index in range(archive.count):
-            try:
-                size = archive.picture_size(index)
-            except TooLarge:
-                raise
-            except BadInput:
-                sizes.add(None)
-                continue
-            first = first or size
-            sizes.add(size)
-        if first is None:
-            raise BadInput(
-                "None of the pictures in the zip can be read.",
-                field="file",
-                remedy=f"Send {SUPPORTED_FORMATS}.",
-            )
-        return FileKind.FRAMES if len(sizes) == 1 else FileKind.PICTURES, archive.count, first
-    finally:
-        archive.close()
+    allow_memory(OPENING_BYTES_PER_PIXEL * limits.max_frame_pixels, used=0)
+    with closing(PictureArchive(path, limits.max_mb, limits.max_frame_pixels)) as archive:
+        pictures = [(entry, entry.size) for entry in archive.examined if entry.size is not None]
+        sizes = {size for _, size in pictures}
+        content = FileContent(
+            PICTURES_CONTENT, "", 1, archive.count, pictures[0][1], 0, tuple(describe_pages(archive))
+        )
+        left_out = [
+            LeftOutFile(entry.name, entry.error.message)
+            for entry in archive.examined
+            if entry.error is not None
+        ]
+        return FileRecord(
+            "",
+            FileKind.FRAMES if len(sizes) == 1 else FileKind.PICTURES,
+            "zip",
+            archive.count,
+            pictures[0][1],
+            path.stat().st_size,
+            time.time(),
+            contents=list_contents([content] if content.notes else []),
+            left_out=list_left_out(left_out),
+            frame_index=FrameIndex(left_out_entries=tuple(archive.left_out)),
+        )
+
+
+def describe_pages(archive: PictureArchive) -> list[str]:
+    """Return a sentence about the TIFFs of which only the first page is taken."""
+    several = [entry for entry in archive.examined if entry.error is None and entry.pages > 1]
+    if not several:
+        return []
+    first = several[0]
+    return [
+        f"Of {len(several)} TIFFs only the first page is taken: {first.name[:80]!r} has {first.pages}."
+        " Send such a TIFF by itself."
+    ]

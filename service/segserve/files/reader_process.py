@@ -20,13 +20,13 @@ import tifffile
 
 from segserve.errors import BadInput, SegserveError, TooLarge
 from segserve.files.open_file import open_frames, open_picture, open_volume, read_source_series
+from segserve.files.picture_archive import PictureArchive
 from segserve.files.probe_file import probe_file
 from segserve.files.read_picture import SharedPicture
-from segserve.files.zip_archive import PictureArchive
 from segserve.sandbox.confine import Confinement, allow_cpu_time, claim_memory_by, confine
 from segserve.sandbox.messages import CLAIM, Channel, ChannelClosed, Message
 from segserve.sandbox.shared_pixels import write_pixels
-from segserve.types import FileLimits, FileOptions
+from segserve.types import FileLimits, FileOptions, FrameIndex
 
 # Modules that are imported before there is a file. Without one that is not installed reading raises MissingDependency.
 OPTIONAL_MODULES = (
@@ -124,6 +124,11 @@ def parse_limits(request: Message) -> tuple[FileLimits, FileOptions]:
     return FileLimits(**request["limits"]), FileOptions(**request["options"])
 
 
+def parse_frame_index(raw: Message) -> FrameIndex:
+    entries = raw["left_out_entries"]
+    return FrameIndex(raw["decoded_count"], None if entries is None else tuple(map(tuple, entries)))
+
+
 class FileReader:
     """`FileReader` answers the requests about one file."""
 
@@ -138,7 +143,9 @@ class FileReader:
                 return asdict(probe_file(self._path, "", limits, options))
             case "open_frames":
                 limits, options = parse_limits(request)
-                self._frames = open_frames(self._path, request["format"], limits, options)
+                self._frames = open_frames(
+                    self._path, request["format"], limits, options, parse_frame_index(request["index"])
+                )
                 self._stack.callback(self._frames.close)
                 return {"count": self._frames.count, "size": asdict(self._frames.size)}
             case "read_frame":
@@ -185,7 +192,10 @@ class FileReader:
                 return {}
             case "open_archive":
                 limits = FileLimits(**request["limits"])
-                self._archive = PictureArchive(self._path, limits.max_mb, limits.max_frame_pixels)
+                left_out = parse_frame_index(request["index"]).left_out_entries
+                self._archive = PictureArchive(
+                    self._path, limits.max_mb, limits.max_frame_pixels, left_out, has_named=True
+                )
                 self._stack.callback(self._archive.close)
                 names = orjson.dumps([encodable(name) for name in self._archive.names])
                 self._names = np.frombuffer(names, np.uint8)

@@ -15,6 +15,7 @@ from segserve.files.file_readers import Count, FileProcess, FileReaders, Reply, 
 from segserve.files.zip_archive import MAX_DIRECTORY_BYTES, MAX_ENTRIES
 from segserve.sandbox.shared_pixels import SharedPixels
 from segserve.temporary_files import translate_disk_full
+from segserve.types import FrameIndex
 
 NAMES = TypeAdapter(list[str])
 
@@ -26,11 +27,13 @@ class ArchiveReply(Reply):
 class SandboxedArchive:
     """`SandboxedArchive` is a zip of pictures that a process reads. Methods block; one thread calls them.
 
+    index: of the file's record. Entries that are no pictures but named like some are read all the same.
     max_picture_bytes: limit for a picture, unpacked.
     Raises BadInput, TooLarge, Unavailable.
     """
 
-    def __init__(self, readers: FileReaders, path: Path, max_picture_bytes: int) -> None:
+    def __init__(self, readers: FileReaders, path: Path, index: FrameIndex, max_picture_bytes: int) -> None:
+        self._index = index
         self._readers, self._path, self._max_picture_bytes = readers, path, max_picture_bytes
         self._process: FileProcess | None = None
         self.names = self._read_names(self._open())
@@ -39,6 +42,7 @@ class SandboxedArchive:
         self._process = self._readers.open_process(self._path)
         try:
             request = {"operation": "open_archive", "limits": asdict(self._readers.limits)}
+            request["index"] = asdict(self._index)
             return self._process.call(ArchiveReply, request)
         except BaseException:
             self.close()

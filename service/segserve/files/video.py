@@ -1,180 +1,181 @@
-"""Read the frames of a video with PyAV (FFmpeg): decoded on request, in any order."""
+"""Read the frames of a video: decoded on request, in any order."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from segserve.errors import BadInput, MissingDependency, TooLarge
-from segserve.files.video_format import DEMUXERS
-from segserve.sandbox.confine import allow_memory
+from segserve.errors import BadInput
+from segserve.files.check_video import (
+    check_frame_size,
+    describe_damage,
+    describe_gaps,
+    describe_missing_frames,
+    has_expected_frames,
+)
+from segserve.files.frame_to_rgb import to_rgb
+from segserve.files.video_completeness import describe_missing_bytes
+from segserve.files.video_decoder import VideoDecoder
+from segserve.files.video_packets import FrameOrder
 from segserve.types import Size, UInt8
 
 if TYPE_CHECKING:
     import av
 
-MAX_FRAMES = 1_000_000
-# A decoder holds up to 17 frames of H.264 and two for each thread, most of them with 1.5 bytes a pixel.
-MAX_BYTES_PER_PIXEL = 64
-# Memory for frames that are decoded together when a video is read backwards.
+# Frames that are decoded together when a video is read backwards, and the memory for them.
+MAX_REWOUND_FRAMES = 32
 REWIND_CACHE_BYTES = 64 << 20
 # Up to this many frames ahead, decoding on is quicker than seeking a key frame.
 MAX_READ_AHEAD_FRAMES = 32
 
 
-@contextmanager
-def wrap_ffmpeg_errors() -> Iterator[None]:
-    """Turn FFmpeg's errors in the block into BadInput."""
-    import av
-
-    try:
-        yield
-    except (av.FFmpegError, ValueError, EOFError):
-        raise BadInput(
-            "The video cannot be read.",
-            field="file",
-            remedy="Is it complete? Saving it again with ffmpeg (-c:v libx264) often helps.",
-        ) from None
-
-
 class VideoFrames:
-    """`VideoFrames` decodes frames of a video.
+    """`VideoFrames` decodes frames of a video: those that the decoder delivers from the first packet on.
 
-    file_format: a key of DEMUXERS.
+    file_format: a key of `video_format.DEMUXERS`.
     max_pixels: limit for a frame.
+    decoded_count: number of frames of a video whose packets do not tell them, if it is known. Which packet a frame
+    comes from is then learned as frames are read. If it is not known, all frames are decoded on opening.
+
     Raises BadInput, TooLarge, MissingDependency.
     """
 
-    def __init__(self, path: Path, file_format: str, max_pixels: int) -> None:
+    def __init__(
+        self, path: Path, file_format: str, max_pixels: int, decoded_count: int | None = None
+    ) -> None:
+        self._path, self._file_format = path, file_format
+        self._decoder = VideoDecoder(path, file_format, max_pixels)
+        # The frames from here on, with their indices.
+        self._decoded: Iterator[tuple[int, av.VideoFrame]] = iter(())
+        # None after seeking, until a frame is decoded.
+        self._next_index: int | None = None
         try:
-            import av
-        except ImportError:
-            raise MissingDependency("PyAV", "video", "Reading a video") from None
-        with wrap_ffmpeg_errors():
-            # The whitelist keeps FFmpeg from opening anything but this file.
-            self._container = av.open(
-                str(path), format=DEMUXERS[file_format], options={"protocol_whitelist": "file"}
-            )
-        try:
-            self._open_stream(max_pixels)
+            self._packets = self._decoder.scan()
+            order = self._packets.order_by_time() if decoded_count is None else None
+            self._use_order(order, decoded_count)
         except BaseException:
-            self._container.close()
+            self._decoder.close()
             raise
 
-    def _open_stream(self, max_pixels: int) -> None:
-        streams = self._container.streams.video
-        if not streams:
-            raise BadInput("The file has no video in it.", field="file", remedy="Send a video with pictures.")
-        self._stream = streams[0]
-        if getattr(self._stream, "codec_context", None) is None:
-            raise BadInput(
-                "The video is in a codec that is not known.",
-                field="file",
-                remedy="Save it again with ffmpeg (-c:v libx264).",
-            )
-        self._stream.thread_type = "AUTO"
-        if self._stream.width * self._stream.height > max_pixels:
-            raise TooLarge(
-                f"Its frames are {self._stream.width} x {self._stream.height}, which is over {max_pixels} pixels.",
-                field="file",
-                remedy="Make it smaller.",
-            )
-        allow_memory(MAX_BYTES_PER_PIXEL * self._stream.width * self._stream.height)
-        self._times = self._list_times()
-        if not self._times:
-            raise BadInput("The video has no frames.", field="file", remedy="Is it complete? Send it again.")
+    def _use_order(self, order: FrameOrder | None, decoded_count: int | None = None) -> None:
+        """Find frames by `order`; None: in the order in which they are decoded, which decoding tells."""
+        self.is_ordered_by_time = order is not None
+        self._order = FrameOrder() if order is None else order
         self._rewound: dict[int, UInt8] = {}
         self._last_index = -1
-        self._seek(0)
-        self.size = Size(*self._decode(0).shape[:2])
-
-    def _list_times(self) -> list[int]:
-        """Return the time of every frame, ascending. The times come from the packets; nothing is decoded."""
-        with wrap_ffmpeg_errors():
-            packets = (p.pts for p in self._container.demux(self._stream) if p.pts is not None)
-            times = sorted(islice(packets, MAX_FRAMES + 1))
-        if len(times) > MAX_FRAMES:
-            raise TooLarge(
-                f"The video has over {MAX_FRAMES} frames.", field="file", remedy="Send it in parts."
+        self._stored_size: Size | None = None
+        self._decoder.is_parallel = order is not None
+        self._restart()
+        if order is None and decoded_count is None:
+            for _ in self._decoded:
+                pass
+        self.count = len(self._order) if decoded_count is None else decoded_count
+        if not self.count:
+            raise BadInput(
+                "No frame of the video can be decoded." if self._packets.keys else "The video has no frames.",
+                field="file",
+                remedy="Is it complete? Send it again.",
             )
-        return times
+        self._failed = list(self._decoder.failed)
+        self._restart()
+        if (first := self._decode_until(0)) is None:
+            return self._use_order(None)  # the times are wrong
+        self.size = Size(*to_rgb(first).shape[:2])
 
-    @property
-    def count(self) -> int:
-        return len(self._times)
+    def check(self) -> list[str]:
+        """Check that all frames can be read. Returns a sentence for each thing about them that is unusual.
+
+        Raises BadInput.
+        """
+        if self.is_ordered_by_time and not has_expected_frames(self._decoder, self._packets, self._order):
+            self._use_order(None)
+        self._restart()
+        return [
+            *describe_damage(self._packets, self._order, self._failed),
+            *describe_gaps(self._packets, self._order, self._decoder.seconds_per_tick),
+            *describe_missing_frames(self._packets, self._decoder.stated_frames),
+            *describe_missing_bytes(self._path, self._file_format),
+        ]
 
     @property
     def fps(self) -> float | None:
-        rate = self._stream.average_rate
-        return None if rate is None else float(rate)
+        return self._decoder.fps
 
     def read(self, index: int) -> UInt8:
         """Return frame `index` from 0, RGB [H, W, 3]. Raises BadInput where it cannot be decoded."""
         is_backwards, self._last_index = index == self._last_index - 1, index
         if index not in self._rewound:
-            self._rewound = self._decode_up_to(index) if is_backwards else {}
+            self._rewound = self._read_up_to(index) if is_backwards else {}
         values = self._rewound.get(index)
-        if values is None:
-            if not self._next_index <= index <= self._next_index + MAX_READ_AHEAD_FRAMES:
-                self._seek(index)
-            values = self._decode(index)
-        if (size := Size(*values.shape[:2])) != self.size:
-            raise BadInput(
-                f"Frame {index} is {size.width} x {size.height}, the first one {self.size.width} x"
-                f" {self.size.height}.",
-                field="file",
-                remedy="Send frames of one size: ffmpeg's -vf scale makes them so.",
-            )
-        return values
+        return to_rgb(self._find(index)) if values is None else values
 
-    def _decode_up_to(self, index: int) -> dict[int, UInt8]:
+    def _read_up_to(self, index: int) -> dict[int, UInt8]:
         """Return frame `index` and some frames before it, by index; nothing where any of them is damaged.
 
         Read one by one backwards, every frame would be decoded from its key frame on.
         """
         max_frames = max(1, REWIND_CACHE_BYTES // (3 * self.size.height * self.size.width))
-        begin = max(0, index + 1 - min(max_frames, MAX_READ_AHEAD_FRAMES))
+        begin = max(0, index + 1 - min(max_frames, MAX_REWOUND_FRAMES))
         try:
-            self._seek(begin)
-            return {at: self._decode(at) for at in range(begin, index + 1)}
+            return {at: to_rgb(self._find(at)) for at in range(begin, index + 1)}
         except BadInput:
             return {}
 
-    def _seek(self, index: int) -> None:
-        with wrap_ffmpeg_errors():
-            self._container.seek(self._times[index], stream=self._stream, backward=True)
-            self._decoded = self._container.decode(self._stream)
-        self._next_index = 0  # the next decoded frame is unknown, but not after `index`
-
-    def _decode(self, index: int) -> UInt8:
-        """Decode on until frame `index`. Raises BadInput where it is missing."""
-        time = self._times[index]
-        frame: av.VideoFrame | None = None
-        with wrap_ffmpeg_errors():
-            for frame in self._decoded:
-                if frame.pts is not None and frame.pts >= time:
-                    break
-            else:
-                frame = None
-        if frame is None or frame.pts != time:
-            self._next_index = self.count + 1  # makes the next `read` seek
+    def _find(self, index: int) -> "av.VideoFrame":
+        """Decode frame `index`. Raises BadInput where it is missing."""
+        self._approach(index)
+        if (frame := self._decode_until(index)) is None:
+            self._restart()  # some containers do not come to the place that they are asked for
+            frame = self._decode_until(index)
+        if frame is None:
             raise BadInput(
                 f"Frame {index} of the video is missing or damaged.",
                 field="file",
                 remedy="Is it complete? Saving it again with ffmpeg (-c:v libx264) often helps.",
             )
-        self._next_index = index + 1
-        return apply_rotation(frame)
+        return frame
+
+    def _approach(self, index: int) -> None:
+        """Go to the last place from which frame `index` is decoded right, unless decoding on is quicker."""
+        last_known = min(index, len(self._order) - 1)
+        start = 0 if last_known < 0 else self._packets.start_of(last_known, self._order)
+        if self._next_index is not None and self._next_index <= index:
+            is_near = index <= self._next_index + MAX_READ_AHEAD_FRAMES
+            if is_near or start <= self._decoder.next_packet:
+                return
+        self._decoder.seek(start)
+        self._next_index = None if self._decoder.next_packet else 0
+        self._decoded = self._decode()
+
+    def _restart(self) -> None:
+        self._decoded = iter(())  # lets go of its decoder
+        self._decoder.restart()
+        self._next_index = 0
+        self._decoded = self._decode()
+
+    def _decode(self) -> "Iterator[tuple[int, av.VideoFrame]]":
+        """Yield the frames from here on, each with its index, which is learned where it is not known."""
+        for packet, frame in self._decoder.frames():
+            index = self._next_index
+            if index is None or (index < len(self._order) and self._order.ordered[index] != packet):
+                index = self._order.index_of(packet)
+            if index is None or (self.is_ordered_by_time and index == len(self._order)):
+                continue
+            if index == len(self._order):
+                self._order.append(packet)
+            size = Size(frame.height, frame.width)
+            self._stored_size = self._stored_size or size
+            check_frame_size(index, size, self._stored_size)
+            self._next_index = index + 1
+            yield index, frame
+
+    def _decode_until(self, index: int) -> "av.VideoFrame | None":
+        """Decode on until frame `index`. Returns None where it is missing."""
+        for at, frame in self._decoded:
+            if at == index:
+                return frame
+            if at > index:
+                break
+        return None
 
     def close(self) -> None:
-        self._container.close()
-
-
-def apply_rotation(frame: Any) -> UInt8:
-    """Return RGB [H, W, 3] rotated as the frame states: phones store videos on their side."""
-    values: UInt8 = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(values, quarter_turns)) if quarter_turns else values
+        self._decoder.close()

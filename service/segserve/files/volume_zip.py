@@ -21,11 +21,11 @@ from segserve.files.zip_archive import (
     ZIP_ERRORS,
     BoundedZip,
     check_entries,
+    has_picture_suffix,
     is_hidden,
-    is_picture,
-    natural_sort_key,
     wrap_zip_errors,
 )
+from segserve.files.zip_names import natural_sort_key
 from segserve.temporary_files import translate_disk_full
 from segserve.types import FileLimits, FileOptions, LeftOutFile
 
@@ -53,11 +53,12 @@ def holds_volumes(path: Path) -> bool:
             infos = archive.infolist()
     except ZIP_ERRORS:
         return False
-    return any(map(is_volume, infos)) and not any(map(is_picture, infos))
+    has_pictures = any(has_picture_suffix(info.filename) and not is_hidden(info.filename) for info in infos)
+    return any(map(is_volume, infos)) and not has_pictures
 
 
 def is_volume(info: zipfile.ZipInfo) -> bool:
-    return not is_hidden(info) and info.filename.lower().endswith(VOLUME_SUFFIXES)
+    return not is_hidden(info.filename) and info.filename.lower().endswith(VOLUME_SUFFIXES)
 
 
 def open_zipped_volume(path: Path, limits: FileLimits, options: FileOptions) -> VolumeFile:
@@ -66,7 +67,7 @@ def open_zipped_volume(path: Path, limits: FileLimits, options: FileOptions) -> 
     Raises BadInput, TooLarge, MissingDependency.
     """
     with wrap_zip_errors("The zip"), translate_disk_full(), BoundedZip(path) as archive:
-        infos = [info for info in archive.infolist() if not info.is_dir() and not is_hidden(info)]
+        infos = [info for info in archive.infolist() if not info.is_dir() and not is_hidden(info.filename)]
         check_entries(infos, limits.max_mb)
         volumes, left_out = read_headers(archive, infos)
         if not volumes:

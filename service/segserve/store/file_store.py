@@ -20,6 +20,7 @@ from segserve.types import (
     FileKind,
     FileOptions,
     FileRecord,
+    FrameIndex,
     LeftOut,
     LeftOutFile,
     Size,
@@ -94,10 +95,17 @@ def parse_file_record(data: bytes) -> FileRecord:
             "spacing": None if spacing is None else tuple(spacing),
             # Records of earlier versions have none of these.
             "options": FileOptions(**raw.get("options", {})),
+            "frame_index": parse_frame_index(raw.get("frame_index", {})),
             "contents": tuple(map(parse_content, raw.get("contents", ()))),
             "left_out": LeftOut(left_out["count"], tuple(LeftOutFile(**file) for file in left_out["files"])),
         }
     )
+
+
+def parse_frame_index(raw: dict[str, Any]) -> FrameIndex:
+    entries = raw.get("left_out_entries")
+    ranges = None if entries is None else tuple((first, last) for first, last in entries)
+    return FrameIndex(raw.get("decoded_count"), ranges)
 
 
 def parse_content(raw: dict[str, Any]) -> FileContent:

@@ -57,8 +57,8 @@ class FileServiceServicer:
     """
 
     def UploadFile(self, request_iterator, context):
-        """Store a video (mp4, mov, webm, avi, gif), a stack (TIFF, zip of pictures) or a volume (NIfTI, NRRD, MetaImage, zip
-        of a DICOM series). Its kind is detected from its content. Of a file that holds several series or points in time
+        """Store a video (mp4, webm, mkv, avi, gif, ts, mpg, wmv, flv, ogv), a stack (TIFF, zip of pictures) or a volume
+        (NIfTI, NRRD, MetaImage, zip of a DICOM series). Its kind is detected from its content. Of a file that holds several series or points in time
         one is taken, and `contents` lists them all. The same bytes with the same options have the same id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

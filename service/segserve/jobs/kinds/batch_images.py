@@ -16,7 +16,8 @@ from segserve.errors import BadInput, NotAllowed, TooLarge
 from segserve.files.file_library import FileLibrary
 from segserve.files.file_readers import FileReaders
 from segserve.files.sandboxed_archive import SandboxedArchive
-from segserve.files.zip_archive import PICTURE_SUFFIXES, natural_sort_key
+from segserve.files.zip_archive import PICTURE_SUFFIXES
+from segserve.files.zip_names import natural_sort_key
 from segserve.images.image_library import ImageLibrary
 from segserve.jobs.kinds.server_folder import ServerFolder
 from segserve.store.object_store import ObjectStore, open_store
@@ -88,7 +89,9 @@ class ZippedImages:
         record, path = await resources.enter_async_context(files.local_copy(tenant, file_id))
         try:
             check_zip(record)
-            archive = await readers.run(SandboxedArchive, readers, path, max_picture_bytes)
+            archive = await readers.run(
+                SandboxedArchive, readers, path, record.frame_index, max_picture_bytes
+            )
         except BaseException:
             await resources.aclose()
             raise

@@ -79,10 +79,10 @@ def add_routes(api: FastAPI, service: Service) -> None:
     async def upload_file(
         request: Request, options: Annotated[FileOptions, Depends(file_options)]
     ) -> Response:
-        """Store a video (mp4, mov, webm, avi, gif), a stack (TIFF, zip of pictures) or a volume (NIfTI, NRRD,
-        MetaImage, zip of a DICOM series). Its kind is detected from its content. Of a file that holds several series
-        or points in time one is taken, and `contents` lists them all. The same bytes with the same options have the
-        same id."""
+        """Store a video (mp4, webm, mkv, avi, gif, ts, mpg, wmv, flv, ogv), a stack (TIFF, zip of pictures) or a volume
+        (NIfTI, NRRD, MetaImage, zip of a DICOM series). Its kind is detected from its content. Of a file that holds
+        several series or points in time one is taken, and `contents` lists them all. The same bytes with the same
+        options have the same id."""
         async with request_body.open_file_upload(request, service.dicomweb_fetcher) as file:
             record = await service.files.add(DEFAULT_TENANT, file, options)
         return json_response(file_to_json(record), 201)
