@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
 
 from segserve.types import MB
 from tests.files import sample_files
@@ -79,6 +80,13 @@ def test_a_batch_of_a_zip(server: Server, tmp_path: Path, nuclei: Path) -> None:
         "/v1/automatic", json={"image_id": lines[2]["image_id"], "format": "rle", **options}
     ).json()
     assert lines[2]["objects"] == direct["objects"]
+    data_set = server.client.get(f"/v1/jobs/{job_id}/results", params={"format": "coco"}).content
+    (tmp_path / "coco.json").write_bytes(data_set)
+    coco = COCO(str(tmp_path / "coco.json"))
+    assert [image.get("failed", False) for image in coco.loadImgs(coco.getImgIds())] == [False, True, False]
+    assert coco.loadImgs([2])[0]["error"] == lines[1]["error"]
+    assert coco.getAnnIds(imgIds=[2]) == []
+    assert len(coco.getAnnIds(imgIds=[3])) == len(direct["objects"])
 
 
 def test_prompts_by_name(server: Server, tmp_path: Path, nuclei: Path) -> None:

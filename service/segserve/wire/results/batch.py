@@ -44,7 +44,11 @@ async def write_ndjson(read: OpenLines) -> AsyncIterator[bytes]:
 
 
 async def write_coco(read: OpenLines) -> AsyncIterator[bytes]:
-    """One COCO data set (cocodataset.org, "Data format") of all images. Failed images have no annotations."""
+    """One COCO data set (cocodataset.org, "Data format") of all images.
+
+    Failed images have no annotations and no size, but `failed` and `error`: readers of COCO pass over keys that they do
+    not know, and an image without annotations would look like one without objects.
+    """
     category_ids: dict[str, int] = {}
     yield b'{"images":['
     separator, image_count = b"", 0
@@ -58,6 +62,8 @@ async def write_coco(read: OpenLines) -> AsyncIterator[bytes]:
             "width": line.get("width"),
             "height": line.get("height"),
         }
+        if "error" in line:
+            image |= {"failed": True, "error": line["error"]}
         yield separator + orjson.dumps(image)
         separator = b","
     categories = [{"id": number, "name": name} for name, number in category_ids.items()]
