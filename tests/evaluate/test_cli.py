@@ -72,6 +72,21 @@ def test_two_folders_of_maps_are_compared(
 
 
 @pytest.mark.parametrize("kind", MapKind)
+def test_masks_of_one_region_are_noticed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: MapKind
+) -> None:
+    for value, is_noticed in ((255, kind is not MapKind.BINARY), (2, False)):
+        truth = np.zeros((2, 20, 30), np.uint8)
+        truth[0, 4:9, 5:12] = value  # nothing is on the other one
+        for name in ("prediction", "truth"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            for number, labels in enumerate(truth):
+                Image.fromarray(labels).save(tmp_path / name / f"{number}.png")
+        run_evaluate("masks", tmp_path / "prediction", tmp_path / "truth", "--kind", kind)
+        assert ("--kind binary" in capsys.readouterr().err) == is_noticed
+
+
+@pytest.mark.parametrize("kind", MapKind)
 def test_maps_of_every_kind_are_scored(drawn: Path, tmp_path: Path, kind: MapKind) -> None:
     output = tmp_path / "s.json"
     run_evaluate("masks", drawn / "prediction", drawn / "truth", "--kind", kind, "--ignore", "3",

@@ -161,6 +161,10 @@ def test_pages_of_tiffs_that_are_not_taken_are_told(tmp_path: Path) -> None:
     path = sample_files.write_zip(tmp_path / "x.zip", {"a.tif": several.getvalue(), "b.tif": one.getvalue()})
     (content,) = probe(path).contents
     assert content.notes[0].startswith("Of 1 TIFFs only the first page is taken: 'a.tif' has 5.")
+    planes = io.BytesIO()
+    tifffile.imwrite(planes, np.zeros((4, 20, 30), np.uint8), photometric="minisblack", volumetric=True)
+    path = sample_files.write_zip(tmp_path / "z.zip", {"b.tif": one.getvalue(), "c.tif": planes.getvalue()})
+    assert "'c.tif' has 4." in probe(path).contents[0].notes[0], "planes in one directory"
     path = sample_files.write_zip(tmp_path / "y.zip", {"b.tif": one.getvalue()})
     assert probe(path).contents == ()
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -27,6 +28,9 @@ from segserve.evaluate.object_matching import mean_segmentation_accuracy
 from segserve.evaluate.scores import MAIN_SCORE, ImageScores, aggregate_scores, score_image, scores_to_json
 from segserve.masks.label_map import Labels
 from segserve.settings import Settings
+
+# What editors of images save a mask of one region as.
+MASK_VALUES = {0, 255}
 
 
 @dataclass(frozen=True)
@@ -85,17 +89,27 @@ class Evaluation:
         self._spacing, self._unit = spacing, unit
         self._scores: list[ImageScores] = []
         self._worst = outputs.collect_worst()
+        self._truth_values = set[int]()  # no more than tell masks of one region from other maps
 
     def score(self, name: str, truth: Labels, prediction: Labels, image: Path | None) -> None:
         """Score a prediction [H, W]. image: its file, for the page."""
         scores = score_image(name, self._kind, truth, prediction, ignore=self._ignore, spacing=self._spacing)
         self._scores.append(scores)
+        if self._truth_values <= MASK_VALUES:
+            self._truth_values |= set(np.unique(truth).tolist())
         main_score = scores.values[MAIN_SCORE[self._kind]]
         caption = report_tables.format_caption(self._kind, scores)
         add_case(self._worst, name, main_score, caption, truth, prediction, image)
 
     def report(self, title: str) -> None:
         """Print the scores of all images, and write the output files."""
+        is_mask = self._truth_values <= MASK_VALUES and max(MASK_VALUES) in self._truth_values
+        if is_mask and self._kind is not MapKind.BINARY and self._ignore not in MASK_VALUES:
+            Console(stderr=True).print(
+                f"The truths hold 0 and 255 only. If they are masks of one region and no {self._kind},"
+                " score them by --kind binary.",
+                soft_wrap=True,
+            )
         scores = aggregate_scores(self._kind, self._scores)
         tables = [report_tables.score_table(scores, self._unit)]
         if self._kind is MapKind.CLASSES:

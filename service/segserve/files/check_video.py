@@ -24,6 +24,8 @@ MAX_RANGES = 3
 MIN_STEADY_SHARE = 0.9
 MAX_JITTER = 0.1
 MIN_GAP = 2.5
+# Share of the time that a header states which frames take up, at least: the last one is shown for a while.
+MIN_SHARE_WITH_FRAMES = 0.75
 
 
 def check_frame_size(index: int, size: Size, first_size: Size) -> None:
@@ -86,7 +88,7 @@ def describe_damage(packets: Packets, order: FrameOrder, failed: Sequence[int]) 
     failed: packets that could not be decoded. Raises BadInput where more than half are damaged.
     """
     # A recording may begin between key packets.
-    begin = min(order.ordered)
+    begin = min((packet for packet in order.ordered if packet >= 0), default=0)
     damaged = sorted({packet for packet in (*packets.damaged, *failed) if packet >= begin})
     if not damaged:
         return []
@@ -104,7 +106,9 @@ def describe_damage(packets: Packets, order: FrameOrder, failed: Sequence[int]) 
 
 def describe_gaps(packets: Packets, order: FrameOrder, seconds_per_tick: float) -> list[str]:
     """Return a sentence about the times at which frames are missing, where all others are evenly spaced."""
-    times = np.array([pts for at in order.ordered if (pts := packets.keys[at][0]) is not None], np.int64)
+    times = np.array(
+        [pts for at in order.ordered if at >= 0 and (pts := packets.keys[at][0]) is not None], np.int64
+    )
     if len(times) < len(order) or len(times) < 3:
         return []
     intervals = np.diff(times)
@@ -118,6 +122,20 @@ def describe_gaps(packets: Packets, order: FrameOrder, seconds_per_tick: float) 
     return [
         f"No frames between {named}{' and elsewhere' if len(gaps) > MAX_RANGES else ''}: others are evenly spaced."
     ]
+
+
+def describe_early_end(
+    packets: Packets, order: FrameOrder, stated_ticks: int | None, seconds_per_tick: float
+) -> list[str]:
+    """Return a sentence where the last frame comes long before the end that the header states."""
+    times = [pts for at in order.ordered if at >= 0 and (pts := packets.keys[at][0]) is not None]
+    if len(times) < 2 or not stated_ticks:
+        return []
+    span = max(times) - min(times)
+    if span * len(times) / (len(times) - 1) >= MIN_SHARE_WITH_FRAMES * stated_ticks:
+        return []
+    seconds, stated = span * seconds_per_tick, stated_ticks * seconds_per_tick
+    return [f"The last frame is at {seconds:.2f} s, and the file's header states {stated:.2f} s."]
 
 
 def describe_missing_frames(packets: Packets, stated: int) -> list[str]:

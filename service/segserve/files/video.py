@@ -8,6 +8,7 @@ from segserve.errors import BadInput
 from segserve.files.check_video import (
     check_frame_size,
     describe_damage,
+    describe_early_end,
     describe_gaps,
     describe_missing_frames,
     has_expected_frames,
@@ -92,6 +93,9 @@ class VideoFrames:
         return [
             *describe_damage(self._packets, self._order, self._failed),
             *describe_gaps(self._packets, self._order, self._decoder.seconds_per_tick),
+            *describe_early_end(
+                self._packets, self._order, self._decoder.stated_ticks, self._decoder.seconds_per_tick
+            ),
             *describe_missing_frames(self._packets, self._decoder.stated_frames),
             *describe_missing_bytes(self._path, self._file_format),
         ]

@@ -103,6 +103,11 @@ class VideoDecoder:
         return float(self._stream.time_base)
 
     @property
+    def stated_ticks(self) -> int | None:
+        """Return how long the container says that the video is, in units of the packets' times."""
+        return None if self._stream.duration is None else int(self._stream.duration)
+
+    @property
     def stated_frames(self) -> int:
         """Return how many packets the file's header states; 0 where it is not known, or an edit list takes some."""
         return int(self._stream.frames) if self._file_format == "avi" else 0
