@@ -2,7 +2,8 @@
 
 Each listens on a unix socket under the data folder. It runs in its own session, so that it survives a Ctrl-C and a
 kill -9 of the service; the next process on the same folder adopts it. Every process that uses it holds a shared lock.
-The process that can turn its lock into an exclusive one is the last, and stops the server.
+The process that can turn its lock into an exclusive one is the last, and stops the server. Where the last one was
+killed, the server's keeper (`redis_keeper.py`) does that, ORPHAN_GRACE_S later.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -26,6 +28,9 @@ from segserve.private_folders import FOLDER_MODE, create_private_folder
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
+# How long a server waits for the next process where all its users were killed: a supervisor starts that in seconds.
+ORPHAN_GRACE_S = 15.0
+KEEPER = Path(__file__).with_name("redis_keeper.py")
 # How often a running server is checked. A dead one is away for about this long.
 CHECK_INTERVAL_S = 0.5
 # sun_path holds 108 bytes on Linux, 104 on macOS.
@@ -100,7 +105,7 @@ class PrivateRedis:
         self._folder, self._memory_mb = folder.resolve(), memory_mb
         self._persistence = DURABLE_OPTIONS if durable else CACHE_OPTIONS
         self.socket = socket_path(self._folder)
-        self._pid_file = self._folder / "redis.pid"
+        self._pid_file, self._users_path = self._folder / "redis.pid", self._folder / "users.lock"
         self._user_lock: int | None = None
 
     @property
@@ -113,9 +118,7 @@ class PrivateRedis:
         Raises RedisStartFailed, MissingDependency.
         """
         if self._user_lock is None:
-            self._user_lock = os.open(
-                self._folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
+            self._user_lock = os.open(self._users_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._user_lock, fcntl.LOCK_SH)
         starting = os.open(self._folder / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -145,21 +148,30 @@ class PrivateRedis:
         return True
 
     def _launch(self) -> None:
-        """Start a server as a daemon, which leaves this process's session by itself."""
+        """Start a server with its keeper, a daemon: it leaves this process's session by itself."""
         self.socket.unlink(missing_ok=True)
         self._pid_file.unlink(missing_ok=True)
         log = self._folder / "redis.log"
         options = {
             "port": "0", "unixsocket": str(self.socket), "unixsocketperm": "700", "dir": str(self._folder),
-            "save": "", "pidfile": str(self._pid_file), "logfile": str(log), "daemonize": "yes",
+            "save": "", "pidfile": str(self._pid_file), "logfile": str(log), "daemonize": "no",
             "maxmemory": f"{self._memory_mb}mb", **self._persistence,
         }  # fmt: skip
         command = [
             find_redis_binary(),
             *(word for name, value in options.items() for word in (f"--{name}", value)),
         ]
+        keeper = [sys.executable, "-I", "-S", str(KEEPER)]
+        keeper += [str(self._users_path), str(self._pid_file), str(ORPHAN_GRACE_S)]
         deadline = time.monotonic() + START_TIMEOUT_S
-        failed = subprocess.run(command, capture_output=True, timeout=START_TIMEOUT_S).returncode != 0
+        started = subprocess.run(
+            [*keeper, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=START_TIMEOUT_S,
+        )
+        failed = started.returncode != 0
         while not failed and not (is_redis_answering(self.socket) and self.pid()):
             failed = time.monotonic() > deadline
             time.sleep(0.005)
