@@ -7,7 +7,7 @@ import pytest
 from segserve.store.private_redis import PrivateRedis
 from tests.jobs.counting_job import JobEngine
 
-OpenEngine = Callable[[], AbstractAsyncContextManager[JobEngine]]
+OpenEngine = Callable[..., AbstractAsyncContextManager[JobEngine]]
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def open_engine(jobs_redis: PrivateRedis, tmp_path: Path) -> OpenEngine:
     """Return a function that opens a job engine inside the test's event loop."""
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[JobEngine]:
-        engine = JobEngine(jobs_redis.url, tmp_path)
+    async def opened(quota_bytes: int = 0) -> AsyncIterator[JobEngine]:
+        engine = JobEngine(jobs_redis.url, tmp_path, quota_bytes=quota_bytes)
         try:
             yield engine
         finally:

@@ -21,6 +21,7 @@ from segserve.jobs.engine.worker import JobWorker
 from segserve.metrics import Metrics
 from segserve.store import redis_keys
 from segserve.store.object_store import open_store
+from segserve.store.quota import Quota
 
 TTL_S = 600
 LEASE_S = 1.0
@@ -83,10 +84,11 @@ class OpenCountingJob:
 class JobEngine:
     """`JobEngine` holds the parts of the jobs over a Redis and a folder, as the service has them."""
 
-    def __init__(self, url: str, folder: Path, max_active: int = 100) -> None:
+    def __init__(self, url: str, folder: Path, max_active: int = 100, quota_bytes: int = 0) -> None:
         self.url, self.folder = url, folder
         self.store = JobStore(url, 2.0, ttl_s=TTL_S, max_active=max_active, lease_s=LEASE_S)
-        self.results = ResultStore(open_store(None, folder / "objects"))
+        objects = open_store(None, folder / "objects")
+        self.results = ResultStore(objects, Quota(objects, quota_bytes))
         self._dockets = Dockets(url)
         self.queue = JobQueue(self.store, self._dockets, self.results)
 

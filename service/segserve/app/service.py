@@ -80,6 +80,7 @@ class Service(EncodingService):
             *redis,
             self.settings,
             self.storage.objects,
+            self.storage.images.quota,
             self.metrics,
             runs_jobs=self.role_options.runs_jobs,
         )

@@ -23,6 +23,7 @@ from segserve.outbound_http import HostAllowlist
 from segserve.settings import Settings
 from segserve.store.object_store import ObjectStore
 from segserve.store.private_redis import PrivateRedis
+from segserve.store.quota import Quota
 from segserve.types import Priority
 
 DAY_S = 86_400
@@ -61,6 +62,7 @@ class JobServices:
         server: PrivateRedis | None,
         settings: Settings,
         objects: ObjectStore,
+        quota: Quota,
         metrics: Metrics,
         *,
         runs_jobs: bool,
@@ -76,7 +78,7 @@ class JobServices:
             on_end=metrics.jobs.count_end,
         )
         metrics.jobs.expect_kinds(list(JobKind), [state for state in JobState if state.has_ended])
-        self._results = ResultStore(objects)
+        self._results = ResultStore(objects, quota)
         self._dockets = Dockets(url)
         self._embedded_worker: EmbeddedWorker | None = None
         if server is not None and settings.job_workers and not runs_jobs:

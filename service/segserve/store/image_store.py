@@ -21,7 +21,7 @@ from segserve.types import ImageRecord, Normalise, ReadOptions, Size, TilePyrami
 class ImageStore:
     """`ImageStore` keeps images by tenant and image_id. Ids that are not of this service's form are never made a path.
 
-    quota_bytes: how much each tenant may store, images and files together; 0 is no limit.
+    quota_bytes: how much each tenant may store, see `Quota`; 0 is no limit.
     """
 
     def __init__(self, objects: ObjectStore, quota_bytes: int) -> None:

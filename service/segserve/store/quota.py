@@ -1,4 +1,4 @@
-"""Storage quota: how much a tenant may store, images and files together."""
+"""Storage quota: how much a tenant may store: images, files, and requests and results of jobs together."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ REFRESH_S = 60.0
 
 
 class Quota:
-    """`Quota` checks uploads against a limit. max_bytes: for each tenant; 0 is no limit."""
+    """`Quota` checks what is to be stored against a limit. max_bytes: for each tenant; 0 is no limit."""
 
     def __init__(self, objects: ObjectStore, max_bytes: int) -> None:
         self._objects, self._max_bytes = objects, max_bytes
@@ -29,8 +29,8 @@ class Quota:
         async with self._listing:
             listed_at, used = self._used.get(tenant, (float("-inf"), 0))
             if time.monotonic() - listed_at > REFRESH_S:
-                folders = object_paths.images(tenant), object_paths.files(tenant)
-                listings = [await self._objects.list(folder) for folder in folders]
+                folders = object_paths.images, object_paths.files, object_paths.jobs
+                listings = [await self._objects.list(folder(tenant)) for folder in folders]
                 used = sum(stored.size for listing in listings for stored in listing)
                 self._used[tenant] = (time.monotonic(), used)
         return self._used[tenant][1] + self._reserved[tenant]
@@ -41,22 +41,23 @@ class Quota:
             listed_at, used = self._used[tenant]
             self._used[tenant] = (listed_at, used + change)
 
-    async def check_room(self, tenant: str, nbytes: int) -> None:
-        """Raises TooLarge if the tenant may not store so many more bytes."""
+    async def check_room(self, tenant: str, nbytes: int, field: str | None = "file") -> None:
+        """Raise TooLarge if the tenant may not store so many more bytes. field: the part of the request at fault."""
         if self._max_bytes and await self.count_used_bytes(tenant) + nbytes > self._max_bytes:
             raise TooLarge(
                 f"It would exceed the storage quota of {self._max_bytes // MB} MB.",
-                field="file",
-                remedy="Delete images with DELETE /v1/images/{image_id}, files alike, or ask for a larger quota.",
+                field=field,
+                remedy="Delete images with DELETE /v1/images/{image_id}, files alike, or ask for a larger quota."
+                " Results of jobs expire.",
             )
 
     @asynccontextmanager
-    async def reserve(self, tenant: str, nbytes: int) -> AsyncIterator[None]:
+    async def reserve(self, tenant: str, nbytes: int, field: str | None = "file") -> AsyncIterator[None]:
         """Reserve room for what the block stores, so that uploads at the same time cannot exceed the quota together.
 
-        Raises TooLarge.
+        field: as for `check_room`. Raises TooLarge.
         """
-        await self.check_room(tenant, nbytes)
+        await self.check_room(tenant, nbytes, field)
         self._reserved[tenant] += nbytes
         try:
             yield

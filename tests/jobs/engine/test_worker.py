@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from segserve.errors import TooLarge
 from segserve.jobs.engine.job import FIRST_REQUEST, Job, JobKind, JobState
 from segserve.store.private_redis import PrivateRedis, is_redis_answering
 from segserve.types import Priority
@@ -322,5 +323,33 @@ def test_the_jobs_redis_is_killed_and_started_again(
             assert (await wait_for_end(engine, later)).state is JobState.SUCCEEDED, (
                 "the worker takes jobs again"
             )
+
+    run_story(story)
+
+
+def test_a_full_quota_fails_the_job_and_loses_nothing(open_engine: OpenEngine) -> None:
+    request = counting_request(20)
+    chunk_bytes = sum(len(counting_line(unit)) + 1 for unit in range(UNITS_PER_CHUNK))
+
+    async def story() -> None:
+        async with open_engine(quota_bytes=len(request) + 3 * chunk_bytes) as engine, worker_running(engine):
+            job = await wait_for_end(engine, job_id := await submit(engine, request))
+            assert job.state is JobState.FAILED
+            assert job.error is not None
+            assert "quota" in job.error.message
+            assert "expire" in job.error.remedy
+            done = [counting_line(unit) for unit in range(job.done)]
+            assert job.done >= 2 * UNITS_PER_CHUNK
+            assert await read_lines(engine, job_id) == done
+            with pytest.raises(TooLarge, match="quota") as refused:
+                await submit(engine, counting_request(1, salt="x" * chunk_bytes))
+            assert refused.value.field == "body"
+        async with open_engine(quota_bytes=1_000_000) as engine, worker_running(engine):
+            await engine.queue.retry("t", job_id)
+            assert (await wait_for_end(engine, job_id)).state is JobState.SUCCEEDED
+            assert await read_lines(engine, job_id) == [counting_line(unit) for unit in range(20)]
+            before = await engine.results._quota.count_used_bytes("t")
+            await engine.results.delete_job("t", job_id)
+            assert await engine.results._quota.count_used_bytes("t") < before / 2, "as expiry does"
 
     run_story(story)

@@ -10,19 +10,25 @@ from collections.abc import AsyncIterator
 from segserve.jobs.engine.job import Job, PublishedChunk
 from segserve.store import object_paths
 from segserve.store.object_store import ObjectStore
+from segserve.store.quota import Quota
 
 LINES_SUFFIX = ".ndjson"
 STATE_SUFFIX = ".state"
 
 
 class ResultStore:
-    """`ResultStore` reads, writes and deletes the requests, result lines and states of jobs."""
+    """`ResultStore` reads, writes and deletes the requests, result lines and states of jobs.
 
-    def __init__(self, objects: ObjectStore) -> None:
-        self._objects = objects
+    quota: of the tenant, which they count to.
+    """
+
+    def __init__(self, objects: ObjectStore, quota: Quota) -> None:
+        self._objects, self._quota = objects, quota
 
     async def put_request(self, tenant: str, job_id: str, request_name: str, request: bytes) -> None:
-        await self._objects.put(request_path(tenant, job_id, request_name), request)
+        """Write a request. Raises TooLarge where the quota is full, StorageFull."""
+        async with self._quota.reserve(tenant, len(request), field="body"):
+            await self._objects.put(request_path(tenant, job_id, request_name), request)
 
     async def get_request(self, job: Job) -> bytes | None:
         """Return the latest request of the job."""
@@ -34,11 +40,15 @@ class ResultStore:
     async def put_chunk(
         self, tenant: str, job_id: str, chunk: int, revision: int, lines: list[bytes], state: bytes | None
     ) -> None:
-        """Write a chunk. lines: one JSON object each, in order. state: see `job_kind_runner.Chunk`."""
-        path = chunk_path(tenant, job_id, chunk, revision)
-        if state is not None:
-            await self._objects.put(path + STATE_SUFFIX, state)
-        await self._objects.put(path + LINES_SUFFIX, b"".join(line + b"\n" for line in lines))
+        """Write a chunk. lines: one JSON object each, in order. state: see `job_kind_runner.Chunk`.
+
+        Raises TooLarge where the quota is full, StorageFull. Chunks before it stay, so that the job can be retried.
+        """
+        path, content = chunk_path(tenant, job_id, chunk, revision), b"".join(line + b"\n" for line in lines)
+        async with self._quota.reserve(tenant, len(content) + len(state or b""), field=None):
+            if state is not None:
+                await self._objects.put(path + STATE_SUFFIX, state)
+            await self._objects.put(path + LINES_SUFFIX, content)
 
     async def get_chunk(self, tenant: str, job_id: str, chunk: int, revision: int) -> list[bytes]:
         """Return the lines of a chunk."""
@@ -55,6 +65,7 @@ class ResultStore:
         """Delete all objects of a job."""
         entries = await self._objects.list(object_paths.job(tenant, job_id))
         await self._objects.delete([entry.path for entry in entries])
+        self._quota.adjust(tenant, -sum(entry.size for entry in entries))
 
     async def list_older_than(self, tenant: str, age_s: float) -> set[str]:
         """Return the ids of the jobs whose objects are all older than `age_s` seconds."""

@@ -158,7 +158,7 @@ def add_changes(api: FastAPI, service: Service) -> None:
         status_code=202,
         response_model=JobOut,
         openapi_extra=request_body.json_body_schema(AddPromptsIn),
-        responses=problem_responses(400, 403, 404, 408, 413, 415, 422, 503),
+        responses=problem_responses(400, 403, 404, 408, 413, 415, 422, 503, 507),
         tags=["jobs"],
     )
     async def add_prompts_to_job(job_id: JobId, request: Request) -> Response:
