@@ -75,7 +75,7 @@ def probe_file(
 
 
 def probe_dicom(path: Path, file_id: str, limits: FileLimits, options: FileOptions) -> FileRecord:
-    """Return the record of DICOM files. All frames of the series that is taken are decoded, at all points in time."""
+    """Return the record of DICOM files. All frames that are taken are read."""
     dicom = import_dicom()
     with closing(dicom.DicomFile(path, limits, options)) as file:
         spacing = None

@@ -1,6 +1,7 @@
 """Recognise DICOM by its content, without reading it: one file, or a zip with such files."""
 
 import struct
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from segserve.files.zip_archive import PICTURE_SUFFIXES, ZIP_ERRORS, BoundedZip
@@ -44,7 +45,7 @@ def has_dicom(path: Path) -> bool:
                 is_picture = PurePosixPath(info.filename).suffix.lower() in OTHER_SUFFIXES
                 if info.is_dir() or (is_picture and number >= MAX_SEARCHED_ENTRIES):
                     continue
-                with archive.open(info) as entry:
+                with suppress(*ZIP_ERRORS), archive.open(info) as entry:  # one may be damaged
                     if is_dicom(entry.read(HEAD_BYTES)):
                         return True
     except ZIP_ERRORS:

@@ -26,6 +26,7 @@ from segserve.files.dicom.stored_frames import (
     colours_to_8_bits,
     damaged_error,
     decoding_bytes,
+    is_encapsulated,
 )
 from segserve.files.file_contents import choose_series, choose_time, name_some
 from segserve.files.volume_geometry import VolumeGeometry
@@ -156,10 +157,14 @@ class DicomFile:
         )
 
     def check_complete(self) -> None:
-        """Decode every frame of the series that was taken, so that a job can. Raises BadInput, MemoryError."""
-        for frames in self.taken.series.times:
-            # Frames of one file one after the other: each file is unpacked once.
-            for frame in sorted(frames, key=lambda frame: (frame.file.entry, frame.index)):
+        """Read all that a job reads: every compressed frame is decoded. Raises BadInput, MemoryError.
+
+        Of uncompressed frames the first and the last of a file are: the others are as long, and are there.
+        """
+        # Frames of one file one after the other: each file is unpacked once.
+        for frame in sorted(self.taken.frames, key=lambda frame: (frame.file.entry, frame.index)):
+            pixels = frame.file.pixels
+            if is_encapsulated(pixels) or frame.index in (0, pixels.frames - 1):
                 self.stored.read(frame)
 
     def close(self) -> None:
