@@ -153,13 +153,16 @@ def test_16_bit_colours_keep_their_highest_bits(tmp_path: Path) -> None:
     assert np.array_equal(open_one(tmp_path, encode(made)).frames[0], COLOURS)
 
 
-def test_palettes(tmp_path: Path) -> None:
-    tables = np.random.default_rng(1).integers(0, 65536, (3, 256)).astype("<u2")
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_palettes(tmp_path: Path, syntax: str) -> None:
+    tables = np.random.default_rng(1).integers(0, 65536, (3, 256)).astype(np.uint16)
+    order = ">u2" if syntax == ExplicitVRBigEndian else "<u2"
     made = make_slice(draw(1).astype(np.uint8), PhotometricInterpretation="PALETTE COLOR")
+    made["PixelData"].VR = "OB"
     for colour, table in zip(("Red", "Green", "Blue"), tables, strict=True):
         setattr(made, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
-        setattr(made, f"{colour}PaletteColorLookupTableData", table.tobytes())
-    opened = open_one(tmp_path, encode(made))
+        setattr(made, f"{colour}PaletteColorLookupTableData", table.astype(order).tobytes())
+    opened = open_one(tmp_path, encode(made, syntax))
     expected = np.moveaxis(tables[:, draw(1).astype(np.uint8)] >> 8, 0, -1)
     assert np.array_equal(opened.frames[0], expected)
 

@@ -283,6 +283,8 @@ def read_palette(
         if pixels.is_signed and first >= 1 << 15:
             first -= 1 << 16
         colours = apply_color_lut(np.arange(first, first + count), data_set)
+        if pixels.transfer_syntax == EXPLICIT_BIG and colours.dtype.itemsize == 2:
+            colours = colours.byteswap()  # pydicom takes all tables for little-endian
     except Exception:
         raise NotAnImage("Its palette is missing or damaged.") from None
     bits = 8 * colours.dtype.itemsize
