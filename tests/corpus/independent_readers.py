@@ -161,7 +161,11 @@ def read_dicom(path: Path) -> Reading:
                 float(dataset.get(f"Rescale{name}", default))
                 for name, default in (("Slope", 1), ("Intercept", 0))
             )
-            reading.values = {i: slope * stack[i] + intercept for i in reading.planes}
+            # As SimpleITK does it: the stored values of MONOCHROME1 change ends.
+            signed = int(dataset.get("PixelRepresentation", 0))
+            ends = -1 if signed else (1 << int(dataset.BitsStored)) - 1
+            stored = {i: ends - stack[i] if inverted else stack[i] for i in reading.planes}
+            reading.values = {i: slope * values + intercept for i, values in stored.items()}
     return reading
 
 
