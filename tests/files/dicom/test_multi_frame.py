@@ -1,8 +1,6 @@
 """Multi-frame and enhanced objects, dose grids and Siemens mosaics become the slices that they hold."""
 
-import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,45 +18,14 @@ from tests.files.dicom.sample_dicom import (
     open_files,
     positions,
 )
-
-ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
-ENHANCED = {
-    "position": None,
-    "orientation": None,
-    "spacing": None,
-    "SOPClassUID": ENHANCED_MR,
-    "Modality": "MR",
-}
-
-
-def enhanced(
-    frames: list[tuple[np.ndarray, Any, dict[str, Any]]], orientation: tuple[float, ...] = AXIAL
-) -> bytes:
-    """Encode an enhanced object of (pixels, position, functional groups of the frame)."""
-    made = make_slice(
-        np.stack([pixels for pixels, _, _ in frames]), NumberOfFrames=len(frames), SliceThickness=None, **ENHANCED
-    )  # fmt: skip
-    made.SharedFunctionalGroupsSequence = [
-        item(
-            PlaneOrientationSequence=[item(ImageOrientationPatient=[f"{v:.12f}"[:16] for v in orientation])],
-            PixelMeasuresSequence=[item(PixelSpacing=[0.8, 0.7], SliceThickness=2)],
-            PixelValueTransformationSequence=[item(RescaleSlope=2, RescaleIntercept=-5)],
-        )
-    ]
-    made.PerFrameFunctionalGroupsSequence = [
-        item(
-            PlanePositionSequence=[item(ImagePositionPatient=[f"{v:.10f}"[:16] for v in position])], **groups
-        )
-        for _, position, groups in frames
-    ]
-    return encode(made)
+from tests.files.dicom.sample_multi_frame import encode_csa_header, encode_enhanced, encode_mosaic
 
 
 @pytest.mark.parametrize("orientation", [AXIAL, oblique()])
 def test_an_enhanced_object_is_a_volume(tmp_path: Path, orientation: tuple[float, ...]) -> None:
     frames = [(draw(n), position, {}) for n, position in enumerate(positions(5, orientation, 3.0))]
     shuffled = [frames[number] for number in (3, 0, 4, 1, 2)]
-    opened = open_files(tmp_path, {"e": enhanced(shuffled, orientation)})
+    opened = open_files(tmp_path, {"e": encode_enhanced(shuffled, orientation)})
     assert np.array_equal(opened.voxels, np.stack([2 * draw(n).astype(int) - 5 for n in range(5)]))
     for number, position in enumerate(positions(5, orientation, 3.0)):
         assert (opened.affine @ (0, 0, number, 1))[:3] == pytest.approx(position, abs=1e-6)
@@ -67,7 +34,7 @@ def test_an_enhanced_object_is_a_volume(tmp_path: Path, orientation: tuple[float
 
 def test_frames_that_run_downwards_keep_their_order(tmp_path: Path) -> None:
     frames = [(draw(n), position, {}) for n, position in enumerate(positions(5, AXIAL, 3.0)[::-1])]
-    opened = open_files(tmp_path, {"e": enhanced(frames)})
+    opened = open_files(tmp_path, {"e": encode_enhanced(frames)})
     assert np.array_equal(opened.voxels[0], 2 * draw(0).astype(int) - 5)
     for number, position in enumerate(positions(5, AXIAL, 3.0)[::-1]):
         assert (opened.affine @ (0, 0, number, 1))[:3] == pytest.approx(position)
@@ -79,7 +46,7 @@ def test_points_in_time_of_an_enhanced_object(tmp_path: Path) -> None:
         for number, position in enumerate(positions(4))
         for time in range(3)
     ]
-    files = {"e": enhanced(frames)}
+    files = {"e": encode_enhanced(frames)}
     record = open_files(tmp_path, files).record
     assert (record.count, record.contents[0].times) == (4, 3)
     assert "temporal position" in record.contents[0].notes[0]
@@ -95,7 +62,7 @@ def test_echoes_and_stacks_of_an_enhanced_object(tmp_path: Path) -> None:
         for echo in (20.0, 5.0)
         for number, position in enumerate(positions(3))
     ]  # fmt: skip
-    record = open_files(tmp_path, {"e": enhanced(frames)}).record
+    record = open_files(tmp_path, {"e": encode_enhanced(frames)}).record
     assert [(content.times, content.count) for content in record.contents] == [(2, 3), (2, 3)]
     assert "echo time" in record.contents[0].notes[0]
 
@@ -143,46 +110,6 @@ def test_tiles_of_a_whole_slide_are_refused(tmp_path: Path) -> None:
 # Siemens mosaics.
 
 
-def csa_header(version: int, **elements: list[str]) -> bytes:
-    """Encode a CSA header: of version 2 begins with SV10."""
-    out = (b"SV10\4\3\2\1" if version == 2 else b"") + struct.pack("<II", len(elements), 77)
-    first = len(next(iter(elements.values())))
-    for name, values in elements.items():
-        out += struct.pack("<64si4s3i", name.encode(), 1, b"FD", 0, len(values), 77)
-        for value in values:
-            data = value.encode() + b"\0"
-            length = len(data)
-            lengths = (length + first, length, 77, length) if version == 1 else (length, length, 77, length)
-            out += struct.pack("<4i", *lengths) + data + bytes(-length % 4)
-    return out
-
-
-def mosaic(
-    slices: list[np.ndarray], orientation: tuple[float, ...], position: Any, csa: bytes, number: int = 1
-) -> bytes:
-    """Encode a mosaic of slices whose first one begins at `position`."""
-    side = int(np.ceil(np.sqrt(len(slices))))
-    height, width = slices[0].shape
-    tiled = np.zeros((side * height, side * width), np.int16)
-    for index, pixels in enumerate(slices):
-        y, x = index // side * height, index % side * width
-        tiled[y : y + height, x : x + width] = pixels
-    row, column = np.array(orientation[:3]), np.array(orientation[3:])
-    stated = (
-        np.array(position)
-        - row * 0.7 * (side * width - width) / 2
-        - column * 0.8 * (side * height - height) / 2
-    )
-    made = make_slice(
-        tiled, stated, orientation=orientation, number=number, Modality="MR", SpacingBetweenSlices=3.6,
-        ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"], SOPClassUID="1.2.840.10008.5.1.4.1.1.4",
-        AcquisitionTime=f"1010{number:02d}.0",
-    )  # fmt: skip
-    made.add_new((0x0029, 0x0010), "LO", "SIEMENS CSA HEADER")
-    made.add_new((0x0029, 0x1010), "OB", csa)
-    return encode(made)
-
-
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("orientation", [AXIAL, oblique()])
@@ -190,13 +117,13 @@ def test_mosaics_are_taken_apart(
     tmp_path: Path, orientation: tuple[float, ...], sign: int, version: int
 ) -> None:
     normal = sign * normal_of(orientation)
-    csa = csa_header(
+    csa = encode_csa_header(
         version, NumberOfImagesInMosaic=["11"], SliceNormalVector=[f"{value:.8f}" for value in normal]
     )
     files = {}
     for time in range(3):
         slices = [draw(number) + 300 * time for number in range(11)]
-        files[f"{time}"] = mosaic(slices, orientation, (10, 20, 30), csa, time + 1)
+        files[f"{time}"] = encode_mosaic(slices, orientation, (10, 20, 30), csa, time + 1)
     for time in range(3):
         opened = open_files(tmp_path, files, FileOptions(time=time))
         assert (opened.record.count, opened.record.contents[0].times) == (11, 3)
@@ -211,9 +138,9 @@ def test_mosaics_are_taken_apart(
     assert all(one.tile is not None for one in opened.source.slices)
 
 
-def test_a_damaged_private_header_leaves_the_mosaic_whole(tmp_path: Path) -> None:
-    whole = csa_header(2, NumberOfImagesInMosaic=["4"], SliceNormalVector=["0", "0", "1"])
+def test_a_mosaic_that_cannot_be_taken_apart_is_refused(tmp_path: Path) -> None:
+    whole = encode_csa_header(2, NumberOfImagesInMosaic=["4"], SliceNormalVector=["0", "0", "1"])
     slices = [draw(number) for number in range(4)]
     for csa in (b"", whole[:50], whole[:100], b"SV10" + b"\xff" * 200):
-        opened = open_files(tmp_path, {"m": mosaic(slices, AXIAL, (0, 0, 0), csa)})
-        assert (opened.record.count, opened.record.size.height) == (1, 24)
+        with pytest.raises(BadInput, match="Siemens mosaic whose private elements"):
+            open_files(tmp_path, {"m": encode_mosaic(slices, AXIAL, (0, 0, 0), csa)})

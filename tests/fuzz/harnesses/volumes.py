@@ -1,4 +1,4 @@
-"""Volumes: detection of the format, and NIfTI, NRRD, MetaImage, MGH and zips of them; detection of DICOM.
+"""Volumes: detection of the format, and NIfTI, NRRD, MetaImage, MGH and zips of them; headers of DICOM.
 
 These readers look at a file before a native library does. `mutators/native_files.py` lets the libraries read too.
 """
@@ -9,11 +9,14 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
+from contextlib import closing
 from functools import partial
 
 from segserve.files.detect_format import detect_format
-from segserve.files.open_file import open_volume
-from segserve.types import FileLimits
+from segserve.files.open_file import import_dicom, open_volume
+from segserve.types import FileLimits, FileOptions
+from tests.files.dicom.sample_dicom import AXIAL, draw
+from tests.files.dicom.sample_multi_frame import encode_csa_header, encode_enhanced, encode_mosaic
 from tests.files.dicom_files import ENCAPSULATED_RLE, encode_dicom, encode_element, encode_fragments
 from tests.fuzz.harnesses.harness import Harness, expect_refusals, write_scratch
 
@@ -39,8 +42,12 @@ def check_packed_nifti(data: bytes) -> None:
 
 
 def check_dicom(data: bytes) -> None:
+    """Read the headers, and group what they describe. Pixels are decoded by other libraries."""
+    path = write_scratch("slice.dcm", data)
     with expect_refusals():
-        detect_format(write_scratch("slice.dcm", data))
+        detect_format(path)
+    with expect_refusals(), closing(import_dicom().DicomFile(path, LIMITS, FileOptions())) as file:
+        file.source_series()
 
 
 def encode_nifti(order: str = "<", datatype: int = 4) -> bytes:
@@ -139,6 +146,10 @@ def dicom_seeds() -> Iterable[bytes]:
     nested += struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
     yield encode_dicom(side=4, extra=nested)
     yield encode_dicom(side=4, transfer_syntax=b"1.2.840.10008.1.2.1.99")
+    slices = [draw(number) for number in range(4)]
+    yield encode_enhanced([(pixels, (0, 0, 2 * number), {}) for number, pixels in enumerate(slices)])
+    csa = encode_csa_header(2, NumberOfImagesInMosaic=["4"], SliceNormalVector=["0", "0", "1"])
+    yield encode_mosaic(slices, AXIAL, (0, 0, 0), csa)
 
 
 NRRD_WORDS = (

@@ -110,6 +110,7 @@ def bucket_key(frame: Frame) -> Any:
         frame.position is None,
         frame.orientation is None,
         frame.stack,
+        frame.problem,
         file.is_localizer,
         frame.file.entry if is_loop else None,
     )
@@ -149,6 +150,8 @@ def file_order(frame: Frame) -> tuple[int, int, int]:
 def arrange(frames: list[Frame]) -> list[Series]:
     """Return the volumes or runs of frames that frames of one orientation make."""
     first = frames[0]
+    if first.problem:
+        return [Series("", [sorted(frames, key=file_order)], problem=first.problem)]
     if first.position is None or first.orientation is None:
         ordered = sorted(frames, key=file_order)
         if len(frames) > 1 or first.file.pixels.is_colour:

@@ -79,7 +79,9 @@ class Frame:
     pixel_spacing: mm from row to row, and from column to column. All three are None where the file has none.
     slice_spacing: mm, as the header states it for slices of one series, else None.
     keys: values of KEY_NAMES, each a tuple that can be compared with those of other frames; empty where unknown.
-    tile: (row, column) of the first pixel in the stored frame, and the size: of a mosaic.
+    tile: (row, column) of the first pixel in the stored frame: of a mosaic, else None.
+    stack: tells frames of one enhanced object apart that are no one volume.
+    notes: sentences on what is unusual. problem: a sentence on why the frame can be part of no volume.
     """
 
     file: ImageFile
@@ -94,3 +96,4 @@ class Frame:
     tile: tuple[int, int] | None = None
     stack: str = ""
     notes: tuple[str, ...] = field(default=())
+    problem: str = ""

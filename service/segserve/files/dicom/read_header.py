@@ -6,7 +6,7 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
@@ -39,6 +39,9 @@ EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DIRECTORY = "1.2.840.10008.1.3.10"
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 PIXEL_KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
+WHOLE_MOSAIC = (
+    "It is a Siemens mosaic whose private elements, which say how many slices it has, are missing or damaged."
+)
 # Frames of one object, far more than any scanner makes.
 MAX_FRAMES = 1_000_000
 PALETTE = [
@@ -192,7 +195,7 @@ def read_pixel_keyword(data: bytes, syntax: str) -> str | None:
 def refuse_without_pixels(data_set: Dataset, stream: BinaryIO, series_uid: str) -> NoReturn:
     """Raises HeaderCutShort for an image, which must have pixels, otherwise NotAnImage."""
     meta = getattr(data_set, "file_meta", Dataset())
-    class_uid = text(data_set, "SOPClassUID") or str(meta.get("MediaStorageSOPClassUID", "") or "")
+    class_uid = text(data_set, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID")
     if class_uid == DIRECTORY or "DirectoryRecordSequence" in data_set:
         raise NotAnImage("It is the directory of the files.")
     name = UID(class_uid).name.removesuffix(" Storage") if class_uid else ""
@@ -376,10 +379,13 @@ def build_frames(data_set: Dataset, file: ImageFile) -> list[Frame]:
         )  # fmt: skip
 
     if pixels.frames == 1:
-        if "MOSAIC" in texts(data_set, "ImageType") and position and orientation and spacing:
-            mosaic = read_mosaic(data_set, size, position, orientation, spacing, slice_spacing)
-            if mosaic is not None:
-                return [make_frame(0, at, "", tile, mosaic.size) for at, tile in mosaic.tiles]
+        if "MOSAIC" in texts(data_set, "ImageType"):
+            mosaic = None
+            if position and orientation and spacing:
+                mosaic = read_mosaic(data_set, size, position, orientation, spacing, slice_spacing)
+            if mosaic is None:
+                return [replace(make_frame(0, position), problem=WHOLE_MOSAIC)]
+            return [make_frame(0, at, "", tile, mosaic.size) for at, tile in mosaic.tiles]
         return [make_frame(0, position)]
     offsets, note = read_offsets(data_set, file, orientation, slice_spacing)
     if position is None or orientation is None or offsets is None:

@@ -147,7 +147,12 @@ class StoredFrames:
             "pixel_vr": self._vr,
         }
         decoder = get_decoder(UID(pixels.transfer_syntax))
-        array, _ = decoder.as_array(self._stream, index=index, raw=False, **options)
+        try:
+            array, _ = decoder.as_array(self._stream, index=index, raw=False, **options)
+        except MemoryError:
+            raise
+        except Exception:  # pydicom raises anything for attributes that contradict each other
+            raise WrongCodestream("Its header does not describe its pixels.") from None
         return array
 
     def _read_fragment(self, file: ImageFile, index: int) -> bytes:
@@ -195,8 +200,11 @@ def decoding_bytes(pixels: PixelFormat) -> int:
 def check_transfer_syntax(syntax: str) -> None:
     """Raises UnsupportedFormat."""
     if syntax not in NATIVE | decode_codestream.SUPPORTED:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pydicom, about what is no UID
+            name = UID(syntax).name[:80]
         raise UnsupportedFormat(
-            f"Its transfer syntax is not read: {UID(syntax).name[:80]}.",
+            f"Its transfer syntax is not read: {name}.",
             field="file",
             remedy="Export it as JPEG 2000, JPEG-LS, RLE or uncompressed; a video as mp4.",
         )
