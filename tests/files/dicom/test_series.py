@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from segserve.errors import BadInput, UnsupportedFormat
+from segserve.files.dicom.dicom_entries import DicomEntries
+from segserve.files.probe_file import probe_file
 from segserve.types import FileKind, FileOptions, Size
 from tests.files.dicom.sample_dicom import (
     AXIAL,
     CORONAL,
+    LIMITS,
     SAGITTAL,
     draw,
     encode,
@@ -19,6 +22,7 @@ from tests.files.dicom.sample_dicom import (
     oblique,
     open_files,
     positions,
+    write_zip,
 )
 
 
@@ -278,6 +282,22 @@ def test_the_largest_series_is_taken_and_another_can_be(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no series '2'") as raised:
         open_files(tmp_path, files, FileOptions("2"))
     assert "1: 1.2.3.2" in raised.value.remedy
+
+
+def test_each_header_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zip of 150 series of one file: listing them is not quadratic, and what is listed is bounded."""
+    made = make_slice(draw(), SeriesNumber=1)
+    files = {}
+    for number in range(150):
+        made.SeriesInstanceUID = made.SOPInstanceUID = f"1.2.3.{number}"
+        files[f"{number}"] = encode(made)
+    path = write_zip(tmp_path / "many.zip", files)
+    heads, read = [], DicomEntries.head
+    monkeypatch.setattr(DicomEntries, "head", lambda self, entry: heads.append(entry) or read(self, entry))
+    record = probe_file(path, "", LIMITS, FileOptions("1.2.3.149"))
+    assert heads == list(range(150))
+    assert len(record.contents) == 100
+    assert [content.series for content in record.contents if content.taken_time is not None] == ["1.2.3.149"]
 
 
 def test_a_bad_series_names_the_others(tmp_path: Path) -> None:

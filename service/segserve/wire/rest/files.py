@@ -80,9 +80,10 @@ def add_routes(api: FastAPI, service: Service) -> None:
         request: Request, options: Annotated[FileOptions, Depends(file_options)]
     ) -> Response:
         """Store a video (mp4, webm, mkv, avi, gif, ts, mpg, wmv, flv, ogv), a stack (TIFF, zip of pictures) or a volume
-        (NIfTI, NRRD, MetaImage, zip of a DICOM series). Its kind is detected from its content. Of a file that holds
+        (NIfTI, NRRD, MetaImage, DICOM). Its kind is detected from its content. Of a file that holds
         several series or points in time one is taken, and `contents` lists them all. The same bytes with the same
-        options have the same id."""
+        options have the same id. `{"dicomweb"}` fetches a study or series from a
+        DICOMweb server that the operator allows."""
         async with request_body.open_file_upload(request, service.dicomweb_fetcher) as file:
             record = await service.files.add(DEFAULT_TENANT, file, options)
         return json_response(file_to_json(record), 201)
