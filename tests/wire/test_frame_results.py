@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import highdicom as hd
 import httpx
 import numpy as np
 import orjson
@@ -28,6 +29,7 @@ from segserve.settings import Settings
 from segserve.types import DEFAULT_TENANT, Priority, Size
 from segserve.wire.rest.api import create_api
 from tests.files import sample_files
+from tests.files.dicom.sample_dicom import make_series
 from tests.rendering.drawn_lines import draw_disc, make_line
 
 SIZE = Size(48, 64)
@@ -243,6 +245,27 @@ def test_a_label_volume_has_the_geometry_of_its_source(tmp_path: Path, axis: int
             rows = -(-len(coco["images"]) // columns)
             cell = (sheet.width + 4) / columns - 4, (sheet.height + 4) / rows - 4
             assert cell[0] / cell[1] == pytest.approx(across * width / (down * height), rel=0.05)
+
+    asyncio.run(scenario())
+
+
+def test_a_volume_from_dicom_is_had_as_dicom_seg(tmp_path: Path) -> None:
+    scan = sample_files.write_zip(tmp_path / "scan.zip", make_series(6))
+    masks = np.zeros((6, 12, 16), bool)
+    masks[2:4, 5:9, 3:11] = True
+    chunks = [[make_line(at, {3: item}, index_key="slice") for at, item in enumerate(masks) if item.any()]]
+
+    async def scenario() -> None:
+        async with job(tmp_path, JobKind.VOLUME, scan, chunks) as results:
+            answer = await results.answer("dicom_seg")
+            assert answer.headers["content-type"] == "application/dicom"
+            seg = hd.seg.segread(io.BytesIO(answer.content))
+            assert (seg.NumberOfFrames, seg.number_of_segments) == (2, 1)
+            assert np.array_equal(seg.pixel_array, masks[2:4])
+        sitk.WriteImage(sample_files.make_volume(6), str(tmp_path / "scan.nii"))
+        async with job(tmp_path / "other", JobKind.VOLUME, tmp_path / "scan.nii", [[]]) as results:
+            answer = await results.answer("dicom_seg")
+            assert (answer.status_code, answer.json()["field"]) == (422, "format")
 
     asyncio.run(scenario())
 

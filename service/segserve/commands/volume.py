@@ -26,8 +26,8 @@ VolumeOutput = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="The output: a label volume as .nii.gz, .nrrd, .mha or .tif, a contact sheet as .png, label maps as .zip,"
-        " COCO as .json, or lines of JSON as .ndjson.",
+        help="The output: a label volume as .nii.gz, .nrrd, .mha or .tif, DICOM SEG as .dcm, a contact sheet as .png,"
+        " label maps as .zip, COCO as .json, or lines of JSON as .ndjson.",
     ),
 ]
 AxisOption = Annotated[

@@ -81,10 +81,12 @@ def detect_in_gzip(file: BinaryIO) -> str | None:
 
 
 def is_analyze_head(head: bytes) -> bool:
-    """Return whether a file begins as Analyze does, which has no magic: with the size of its header."""
-    return len(head) >= NIFTI1_BYTES and NIFTI1_BYTES in struct.unpack("<i", head[:4]) + struct.unpack(
-        ">i", head[:4]
-    )
+    """Return whether a file is the header of an Analyze pair, which has no magic: by its sizes. head: all of it."""
+    if not NIFTI1_BYTES <= len(head) < NIFTI2_BYTES:
+        return False
+    sizes = [struct.unpack_from(order + "i", head)[0] for order in "<>"]
+    axes = [struct.unpack_from(order + "h", head, 40)[0] for order in "<>"]
+    return any(size == NIFTI1_BYTES and 1 <= count <= 7 for size, count in zip(sizes, axes, strict=True))
 
 
 def lone_header_error() -> BadInput:

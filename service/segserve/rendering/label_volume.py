@@ -1,4 +1,4 @@
-"""Label volumes: the objects of all slices as one file (NIfTI, NRRD, MHA or TIFF), in the geometry of the source.
+"""Label volumes: the objects of all slices as one file (NIfTI, NRRD, MHA, DICOM SEG or TIFF), in the source's geometry.
 
 All functions yield parts of the file. Parts are empty while the file is being made.
 """
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from segserve.errors import MissingDependency
 from segserve.files.volume_geometry import VolumeGeometry
 from segserve.masks.label_map import Labels
+from segserve.rendering.dicom_seg import SegSource, write_dicom_seg
 from segserve.rendering.nifti_file import write_nifti
 from segserve.rendering.result_index import ResultIndex
 from segserve.types import Size
@@ -61,6 +62,19 @@ def write_by_itk(path: Path, volume: Volume, geometry: VolumeGeometry) -> None:
     image.SetOrigin(geometry.origin)
     image.SetDirection(geometry.direction)
     itk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
+
+
+def write_label_seg(results: ResultIndex, axis: int, source: SegSource) -> Iterator[bytes]:
+    """Write a DICOM SEG. It takes the memory of the volume twice.
+
+    Parameters are those of `write_label_volume`. Raises BadInput, TooLarge, MissingDependency.
+    """
+    with TemporaryDirectory() as folder:
+        volume = create_volume(Path(folder), results, source.geometry)
+        yield from fill_volume(volume, results, axis)
+        path = Path(folder) / "labels.dcm"
+        write_dicom_seg(path, volume, source)
+        yield from read_parts(path)
 
 
 def write_volume_tiff(results: ResultIndex, axis: int, geometry: VolumeGeometry) -> Iterator[bytes]:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from segserve.errors import BadInput
+from segserve.files.dicom.source_instances import SourceSeries
 from segserve.files.file_readers import FileReaders
 from segserve.files.file_view import FileView, open_view
 from segserve.files.frames import Frames
-from segserve.files.volume_format import is_volume_format
+from segserve.files.volume_format import DICOM_SERIES, is_volume_format
 from segserve.files.volume_geometry import VolumeGeometry
-from segserve.types import FileRecord
+from segserve.types import FileKind, FileRecord
 
 IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -41,6 +43,19 @@ class SourceFile:
     def open_frames(self) -> AbstractContextManager[Frames]:
         """Raises BadInput, TooLarge, MissingDependency, Unavailable."""
         return open_view(self.record, self.path, self.readers, self.view.axis, self.view.window)
+
+    def read_source_series(self) -> SourceSeries:
+        """Return the instances that the slices of a DICOM volume came from.
+
+        Raises BadInput where the file is none, and as `open_frames` does.
+        """
+        if self.record.format != DICOM_SERIES or self.record.kind is not FileKind.VOLUME:
+            raise BadInput(
+                "A DICOM SEG refers to the images of a DICOM series, and the file of the job is none.",
+                field="format",
+                remedy="Ask for 'nifti', 'nrrd' or 'mha'; or send the volume as DICOM.",
+            )
+        return self.readers.read_source_series(self.path, self.record.options)
 
     def read_geometry(self) -> VolumeGeometry:
         """Return the geometry of a volume, also of one of colours. A stack has none: it gets voxels of 1 mm.

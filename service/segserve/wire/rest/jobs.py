@@ -143,8 +143,9 @@ def add_reading(api: FastAPI, service: Service) -> None:
         All kinds of jobs: ndjson, a line for each image, frame or slice; coco, one COCO data set; png and tiff, a zip
         of label or class maps. Jobs on frames and slices: tiff_stack, label maps as the pages of one TIFF; sheet, some
         frames with the objects drawn on them, as one PNG. Video and tracking: mp4, the frames with the objects drawn on
-        them. Volumes: nifti, nrrd, mha, a label volume in the source's geometry. Tracking: ctc, the format of the Cell
-        Tracking Challenge. The values of label maps are object_ids."""
+        them. Volumes: nifti, nrrd, mha, a label volume in the source's geometry; dicom_seg, a DICOM SEG that refers to
+        the images of a DICOM source. Tracking: ctc, the format of the Cell Tracking Challenge. The values of label maps
+        are object_ids."""
         job = await service.jobs.queue.get(DEFAULT_TENANT, job_id)
         file_type = FILE_TYPES[format_]
         parts = await write_job_results(service, job, format_, from_)

@@ -1,5 +1,5 @@
 """The results of video, volume and tracking jobs: COCO, zips of label maps, label volumes (NIfTI, NRRD, MetaImage,
-TIFF), overlay video (MP4) and contact sheet."""
+DICOM SEG, TIFF), overlay video (MP4) and contact sheet."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
@@ -15,6 +15,7 @@ from segserve.jobs.engine.job import Job, JobKind, JobState
 from segserve.masks import label_map
 from segserve.rendering import label_volume
 from segserve.rendering.contact_sheet import render_contact_sheet
+from segserve.rendering.dicom_seg import SegSource
 from segserve.rendering.mp4 import encode_mp4
 from segserve.rendering.overlay import draw_objects
 from segserve.rendering.result_index import ResultIndex
@@ -123,6 +124,9 @@ def write_with_source(
             yield from label_volume.write_frames_tiff(lines, record.count, record.size, record.fps)
         case JobFormat.TIFF_STACK:
             yield from label_volume.write_volume_tiff(lines, source.view.axis, source.read_geometry())
+        case JobFormat.DICOM_SEG:
+            seg = SegSource(source.read_source_series(), source.read_geometry(), job.model, job.job_id)
+            yield from label_volume.write_label_seg(lines, source.view.axis, seg)
         case _:
             suffix = FILE_TYPES[job_format].suffix
             yield from label_volume.write_label_volume(

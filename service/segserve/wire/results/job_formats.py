@@ -18,6 +18,7 @@ class JobFormat(StrEnum):
     NIFTI = "nifti"  # a label volume in the source's geometry
     NRRD = "nrrd"  # a label volume in the source's geometry
     MHA = "mha"  # a label volume in the source's geometry
+    DICOM_SEG = "dicom_seg"  # a segment for each object, with references to the images of a DICOM source
     MP4 = "mp4"  # the frames with the objects drawn on them
     SHEET = "sheet"  # some frames or slices with the objects drawn on them, as one PNG
     CTC = "ctc"  # tracks in the format of the Cell Tracking Challenge
@@ -40,6 +41,7 @@ FILE_TYPES = {
     JobFormat.NIFTI: FileType("application/gzip", ".nii.gz"),
     JobFormat.NRRD: FileType("application/octet-stream", ".nrrd"),
     JobFormat.MHA: FileType("application/octet-stream", ".mha"),
+    JobFormat.DICOM_SEG: FileType("application/dicom", ".dcm"),
     JobFormat.MP4: FileType("video/mp4", ".mp4"),
     JobFormat.CTC: FileType("application/zip", ".zip"),
     JobFormat.SHEET: FileType("image/png", ".png"),
@@ -49,7 +51,7 @@ FRAME_FORMATS = (*COMMON_FORMATS, JobFormat.TIFF_STACK, JobFormat.SHEET)
 FORMATS_BY_KIND = {
     JobKind.BATCH: COMMON_FORMATS,
     JobKind.VIDEO: (*FRAME_FORMATS, JobFormat.MP4),
-    JobKind.VOLUME: (*FRAME_FORMATS, JobFormat.NIFTI, JobFormat.NRRD, JobFormat.MHA),
+    JobKind.VOLUME: (*FRAME_FORMATS, JobFormat.NIFTI, JobFormat.NRRD, JobFormat.MHA, JobFormat.DICOM_SEG),
     JobKind.TRACKING: (JobFormat.CTC, *FRAME_FORMATS, JobFormat.MP4),
 }
 
