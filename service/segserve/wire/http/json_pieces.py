@@ -206,10 +206,28 @@ def validate_in_pieces(data: bytes, schema: type[Body], limits: PieceLimits) -> 
         for piece in split.rest:
             add_children(container, piece, split.path, field.annotation)
     except BaseException:
-        while container:  # one by one: all together would hold the lock for long
-            container.popitem() if isinstance(container, dict) else container.pop()
+        empty_slowly(container)
         raise
     return body
+
+
+def empty_slowly(container: Any) -> None:
+    """Take all children out one by one: freed all together, they hold Python's lock for long."""
+    while container:
+        if isinstance(container, dict):
+            container.popitem()
+        else:
+            container.pop()
+
+
+def free_pieces(body: BaseModel, limits: PieceLimits) -> None:
+    """Empty the containers of a body that nobody needs any more. Blocks."""
+    root = body.root if isinstance(body, RootModel) else body
+    for path in limits:
+        container = root
+        for name in path:
+            container = getattr(container, name, None)
+        empty_slowly(container)
 
 
 def add_children(container: Any, piece: Piece, path: tuple[str, ...], kind: Any) -> None:
