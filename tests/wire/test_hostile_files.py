@@ -145,7 +145,7 @@ def test_a_damaged_file_that_is_stored_already_fails_its_job(service: Server, nu
         time.sleep(0.05)
         job = service.client.get(f"/v1/jobs/{job['job_id']}").json()
     assert (job["state"], job["attempts"]) == ("failed", 1), job
-    assert "damaged" in str(job["error"])
+    assert job["error"]["type"] == "urn:segserve:problem:bad_input", job["error"]
     assert service.click(image_id, 413, 190).status_code == 200
 
 
