@@ -125,17 +125,16 @@ def describe_gaps(packets: Packets, order: FrameOrder, seconds_per_tick: float) 
 
 
 def describe_early_end(
-    packets: Packets, order: FrameOrder, stated_ticks: int | None, seconds_per_tick: float
+    packets: Packets, order: FrameOrder, stated_seconds: float, seconds_per_tick: float
 ) -> list[str]:
-    """Return a sentence where the last frame comes long before the end that the header states."""
+    """Return a sentence where frames end long before the end that the file states. stated_seconds: 0 if it does not."""
     times = [pts for at in order.ordered if at >= 0 and (pts := packets.keys[at][0]) is not None]
-    if len(times) < 2 or not stated_ticks:
+    if len(times) < 2:
         return []
-    span = max(times) - min(times)
-    if span * len(times) / (len(times) - 1) >= MIN_SHARE_WITH_FRAMES * stated_ticks:
+    seconds = (max(times) - min(times)) * seconds_per_tick * len(times) / (len(times) - 1)
+    if seconds >= MIN_SHARE_WITH_FRAMES * stated_seconds:
         return []
-    seconds, stated = span * seconds_per_tick, stated_ticks * seconds_per_tick
-    return [f"The last frame is at {seconds:.2f} s, and the file's header states {stated:.2f} s."]
+    return [f"The frames are of {seconds:.2f} s, and the file's header states {stated_seconds:.2f} s."]
 
 
 def describe_missing_frames(packets: Packets, stated: int) -> list[str]:

@@ -94,7 +94,7 @@ class VideoFrames:
             *describe_damage(self._packets, self._order, self._failed),
             *describe_gaps(self._packets, self._order, self._decoder.seconds_per_tick),
             *describe_early_end(
-                self._packets, self._order, self._decoder.stated_ticks, self._decoder.seconds_per_tick
+                self._packets, self._order, self._decoder.stated_seconds, self._decoder.seconds_per_tick
             ),
             *describe_missing_frames(self._packets, self._decoder.stated_frames),
             *describe_missing_bytes(self._path, self._file_format),

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 # A decoder holds up to 17 frames of H.264 and two for each thread, most of them with 1.5 bytes a pixel.
 MAX_BYTES_PER_PIXEL = 64
+# Formats whose header states how long the file is.
+FORMATS_WITH_DURATION = {"webm", "mkv", "wmv"}
+AV_TIME_BASE = 1_000_000
 # After seeking, packets up to the wanted one are skipped. Where there are more, decoding starts at the beginning.
 MAX_SKIPPED_PACKETS = 5000
 
@@ -103,9 +106,10 @@ class VideoDecoder:
         return float(self._stream.time_base)
 
     @property
-    def stated_ticks(self) -> int | None:
-        """Return how long the container says that the video is, in units of the packets' times."""
-        return None if self._stream.duration is None else int(self._stream.duration)
+    def stated_seconds(self) -> float:
+        """Return how long the file says that its only stream is; 0 where that is not known, or an edit list cuts it."""
+        is_stated = self._file_format in FORMATS_WITH_DURATION and len(self._container.streams) == 1
+        return (self._container.duration or 0) / AV_TIME_BASE if is_stated else 0.0
 
     @property
     def stated_frames(self) -> int:
