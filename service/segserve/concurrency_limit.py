@@ -70,7 +70,7 @@ class ConcurrencyLimit:
         self._held -= slots
         if client is not None:
             self._held_by_client[client] -= slots
-            if not self._held_by_client[client]:
+            if self._held_by_client[client] <= 0:
                 del self._held_by_client[client]
 
     @contextmanager

@@ -93,17 +93,18 @@ class RequestMetrics:
 
 
 class ConnectionMetrics:
-    """HTTP connections, by port (rest, operators, grpc)."""
+    """Connections, by port (rest, operators, grpc)."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._open = Gauge("segserve_connections", "Open connections, by port", ["port"], registry=registry)
         self._shed = Counter(
             "segserve_connections_shed_total",
-            "Connections closed to make room for new ones, by what they did: idle, or sending headers or body slowly",
+            "Connections closed to make room for new ones, by what they did: idle, sending headers or"
+            " body slowly (headers, body), or busy with calls of gRPC beyond the client's share",
             ["phase"],
             registry=registry,
         )
-        for phase in ("idle", "headers", "body"):
+        for phase in ("idle", "headers", "body", "busy"):
             self._shed.labels(phase)
 
     def set_open(self, port: str, count: int) -> None:

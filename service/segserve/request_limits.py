@@ -45,5 +45,17 @@ class RequestLimits:
             for kind, (count, running) in max_slots.items()
         }
 
+        # A body of JSON is held until it is complete and checked. Slots are MB.
+        body_mb = max(settings.body_memory_mb, settings.max_request_mb)
+        self.body_memory_mb = ConcurrencyLimit(
+            body_mb,
+            f"The bodies of all requests together are over {body_mb} MB.",
+            remedy="Try again in a second, or ask the operator to raise SEGSERVE_BODY_MEMORY_MB.",
+            retry_after_s=1,
+            max_client_slots=ceil(body_mb * settings.max_client_share),
+            on_refused=partial(metrics.requests.count_rejection, "body_memory"),
+            on_client_refused=partial(metrics.requests.count_rejection, "client_body_memory"),
+        )
+
     def __getitem__(self, kind: RequestKind) -> ConcurrencyLimit:
         return self._limits[kind]

@@ -198,6 +198,9 @@ class Settings(BaseSettings):
         0, ge=0, description="address space of the process that reads a file, in MB; 0: what the limits need"
     )
     max_request_mb: int = Field(32, ge=1, description="size of a JSON body, in MB; more gets 413")
+    body_memory_mb: int = Field(
+        512, ge=1, description="size of all JSON bodies together that are being received; more get 503"
+    )
     max_clicks: int = Field(
         256,
         ge=1,
@@ -208,12 +211,14 @@ class Settings(BaseSettings):
         512, ge=1, description="clients that follow a job or read its results at the same time"
     )
     max_in_flight: int = Field(256, ge=1, description="other requests to /v1 at the same time")
-    max_connections: int = Field(768, ge=1, description="open REST connections; more get 503 and are closed")
+    max_connections: int = Field(
+        768, ge=1, description="open connections of REST, and of gRPC; more get 503 or are closed"
+    )
     max_client_share: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="share of the last five that one client may hold, which is an address, or a /64 of IPv6",
+        description="share of the last six that one client may hold, which is an address, or a /64 of IPv6",
     )
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
         (),

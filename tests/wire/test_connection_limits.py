@@ -1,13 +1,14 @@
 """Too many requests and connections at once: each kind has its limit, of which one client gets a share, and operators
 still get in."""
 
+import json
 import select
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -228,6 +229,39 @@ def test_surplus_connections_are_answered_only_for_operators(tmp_path: Path, noi
     close_all(held)
     wait_for(lambda: get_status(server) == 200)
     assert count_rejections(server, "connections") >= 1
+    assert server.stop() == 0
+
+
+def test_large_bodies_that_never_end_take_one_clients_share_of_memory(tmp_path: Path, nuclei: Path) -> None:
+    server = Server(tmp_path, body_memory_mb="16", max_request_mb="8")
+    server.wait_ready()
+    image_id = server.upload(nuclei)
+    head = POST.replace(b"/v1/images", b"/v1/segment").replace(b"image/png", b"application/json")
+    with ExitStack() as stack:
+        links = [stack.enter_context(closing(connect(server, client=OTHER_CLIENT))) for _ in range(3)]
+        for link in links:
+            with suppress(OSError):
+                link.sendall(head + b"Content-Length: 7000000\r\n\r\n" + b" " * 6_000_000)
+        wait_for(lambda: count_rejections(server, "client_body_memory") == 2)
+        prompt = {"points": [[413, 190]], "labels": [1]}
+        large = {"image_id": image_id, "prompts": [prompt]}
+        padded = json.dumps(large).encode() + b" " * 6_000_000
+        headers = {"content-type": "application/json"}
+        answer = server.client.post("/v1/segment", content=padded, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert server.client.post("/v1/segment", content=padded, headers=headers).status_code == 200
+    assert server.stop() == 0
+
+
+def test_head_of_a_stream_of_events_ends(tmp_path: Path, noise: bytes) -> None:
+    server = Server(tmp_path, job_workers="false")
+    server.wait_ready()
+    job = submit_waiting_job(server, server.upload(noise))
+    answer = server.client.head(f"/v1/jobs/{job}/events")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    wait_for(lambda: server.metric("segserve_requests_in_flight") == 1)
+    assert server.client.head("/v1/models").status_code == 200
     assert server.stop() == 0
 
 

@@ -1,6 +1,7 @@
 """gRPC clients that hold calls and connections: each has its share, and none of them holds a call for ever."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from segserve.v1 import segmentation_pb2 as pb
 from segserve.v1 import segmentation_pb2_grpc
+from segserve.wire.grpc.connections import CHECK_INTERVAL_S
+from segserve.wire.http.limits import SPARE_CONNECTIONS
 from tests.serving import Server
 from tests.wire.raw_http import OTHER_CLIENT, count_rejections, wait_for
 from tests.wire.raw_http2 import DATA, HEADERS, RawHttp2
@@ -151,6 +154,38 @@ def test_an_answer_that_is_not_read_ends_its_call(strict: Server, nuclei: Path) 
         assert raw.read_until(DATA, stream=stream) is None, "the connection is closed"
     wait_for(lambda: strict.metric("segserve_requests_in_flight") == 1)
     assert len(click(strict, image_id).results) == 1
+
+
+def test_looking_for_connections_leaves_no_file_open(strict: Server) -> None:
+    """It is done four times a second, and copies every socket."""
+    before = strict.metric("process_open_fds")
+    time.sleep(8 * CHECK_INTERVAL_S)
+    assert strict.metric("process_open_fds") < before + 20
+
+
+def test_one_client_keeps_its_share_of_connections(tmp_path: Path) -> None:
+    """More than gRPC accepts in all. The idle ones end, and those with calls stay."""
+    server = Server(tmp_path, grpc_port="0", max_connections="40")
+    server.wait_ready()
+    with ExitStack() as stack:
+        busy = [stack.enter_context(RawHttp2(target_of(server), client=OTHER_CLIENT)) for _ in range(10)]
+        for raw in busy:
+            raw.open_call(WATCH)
+        wait_for(lambda: server.metric("segserve_requests_in_flight") == 11)
+        for _ in range(SPARE_CONNECTIONS + 40):
+            with suppress(ConnectionResetError, BrokenPipeError):
+                stack.enter_context(RawHttp2(target_of(server), client=OTHER_CLIENT))
+        wait_for(lambda: server.metric('segserve_connections{port="grpc"}') == 20)
+        assert server.metric('segserve_connections_shed_total{phase="idle"}') > 0
+        assert server.metric('segserve_connections_shed_total{phase="busy"}') == 0
+        assert server.metric("segserve_requests_in_flight") == 11
+        with channel_of(server) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=60, wait_for_ready=True
+            )
+            assert check.status == health_pb2.HealthCheckResponse.SERVING
+    wait_for(lambda: server.metric('segserve_connections{port="grpc"}') == 0)
+    assert server.stop() == 0
 
 
 def test_calls_that_are_opened_and_reset_leave_nothing_behind(patient: Server, nuclei: Path) -> None:

@@ -132,6 +132,15 @@ def test_headers_under_the_limit_are_accepted(impatient: Server) -> None:
             assert part, received
 
 
+def test_too_many_pipelined_requests_close_the_connection(impatient: Server) -> None:
+    before = count_rejections(impatient, "pipelined")
+    with closing(connect(impatient)) as link:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            link.sendall((GET + b"\r\n") * 5000)
+        read_until_closed(link)
+    assert count_rejections(impatient, "pipelined") == before + 1
+
+
 def test_bytes_that_are_not_http_are_refused(impatient: Server) -> None:
     with closing(connect(impatient)) as link:
         link.sendall(b"\x16\x03\x01 hello\r\n\r\n")

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -16,7 +16,7 @@ from segserve.current_client import current_client
 from segserve.errors import BadInput, SegserveError, TooSlow
 from segserve.request_limits import RequestKind
 from segserve.wire.body_pace import BodyPace
-from segserve.wire.grpc.connections import client_of_call, close_connection, peer_of_call
+from segserve.wire.grpc.connections import ConnectionWatch, client_of_call, peer_of_call
 from segserve.wire.grpc.errors import DETAILS_KEY, error_to_status, status_code
 from segserve.wire.grpc.message_structure import parse_message
 
@@ -47,7 +47,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     the answer, for as long as it likes.
     """
 
-    port: int | None = None  # of the server, once it listens
+    watch: ConnectionWatch | None = None  # once the server listens
 
     def __init__(self, service: EncodingService) -> None:
         self._metrics, self._limits = service.metrics, service.request_limits
@@ -77,7 +77,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     context.peer(), read_metadata(context, "x-forwarded-for"), self._proxies
                 )
                 current_client.set(client)
-                with self._limits[kind].slot(client=client):
+                has_call = (
+                    nullcontext() if self.watch is None else self.watch.call(peer_of_call(context.peer()))
+                )
+                with has_call, self._limits[kind].slot(client=client):
                     requests = self._read(parts, message_class)
                     if handler.request_streaming:
                         answer = (handler.stream_stream or handler.stream_unary)(requests, context)
@@ -127,8 +130,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await context.write(message)
         except TimeoutError:
             self._metrics.requests.count_rejection("slow_reader")
-            if (peer := peer_of_call(context.peer())) is not None and self.port is not None:
-                await asyncio.to_thread(close_connection, self.port, peer)
+            if (peer := peer_of_call(context.peer())) is not None and self.watch is not None:
+                await asyncio.to_thread(self.watch.end, peer)
             raise asyncio.CancelledError from None
 
     @asynccontextmanager

@@ -10,6 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from segserve.app import EncodingService, Service
+from segserve.cancellation import cancel_and_wait
 from segserve.errors import BadInput
 from segserve.types import MB
 from segserve.v1 import (
@@ -22,12 +23,13 @@ from segserve.v1 import (
     segmentation_pb2,
     segmentation_pb2_grpc,
 )
+from segserve.wire.grpc.connections import ConnectionWatch
 from segserve.wire.grpc.encoder_service import EncoderService
 from segserve.wire.grpc.file_service import FileService
 from segserve.wire.grpc.interceptor import CallInterceptor
 from segserve.wire.grpc.job_service import JobService
 from segserve.wire.grpc.segmentation_service import SegmentationService
-from segserve.wire.http.limits import TCP_TIMEOUT_S
+from segserve.wire.http.limits import SPARE_CONNECTIONS, TCP_TIMEOUT_S
 
 # Many masks as logits are large. The limit on requests is a setting, max_request_mb.
 MAX_ANSWER_BYTES = 256 * MB
@@ -69,13 +71,16 @@ async def serve_grpc(service: EncodingService, host: str, port: int, *, grace_s:
         raise BadInput(
             f"gRPC cannot listen on {host}:{port}: {error}.", field="grpc_port", remedy="Give another port."
         ) from None
-    interceptor.port = bound_port
+    interceptor.watch = ConnectionWatch(service.settings, service.metrics, bound_port)
     await server.start()
-    health_task = asyncio.create_task(update_health(service, checks, names))
+    tasks = [
+        asyncio.create_task(update_health(service, checks, names)),
+        asyncio.create_task(interceptor.watch.run()),
+    ]
     try:
         yield bound_port
     finally:
-        health_task.cancel()
+        await cancel_and_wait(tasks)
         await checks.enter_graceful_shutdown()
         await server.stop(grace_s)
 
@@ -95,6 +100,7 @@ def create_server(service: EncodingService, interceptor: CallInterceptor) -> Any
             ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a replica
             ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
             ("grpc.max_connection_age_grace_ms", MAX_CONNECTION_AGE_MS),
+            ("grpc.max_allowed_incoming_connections", settings.max_connections + SPARE_CONNECTIONS),
             ("grpc.max_connection_idle_ms", MAX_CONNECTION_IDLE_MS),
             ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
             ("grpc.server_handshake_timeout_ms", int(1000 * settings.header_timeout_s)),

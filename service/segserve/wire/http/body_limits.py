@@ -5,7 +5,10 @@ from http import HTTPStatus
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from segserve.concurrency_limit import ConcurrencyLimit
+from segserve.current_client import current_client
 from segserve.errors import TooLarge, TooSlow
+from segserve.types import MB
 from segserve.wire.body_pace import BodyPace
 from segserve.wire.http.media_type import JSON, ConflictingTypes, read_media_type
 from segserve.wire.http.problems import error_to_response, problem_response
@@ -53,12 +56,13 @@ class BodySizeLimit:
 
     limits: bytes by prefix of the path; the first that fits holds.
     default: bytes for all other paths, and for JSON on every path, since JSON is held in memory.
+    memory: MB of such bodies that are held at the same time.
 
     Two types for one body are refused: the limit could follow one of them, and the reader the other.
     """
 
-    def __init__(self, app: ASGIApp, limits: dict[str, int], default: int) -> None:
-        self._app, self._limits, self._default = app, limits, default
+    def __init__(self, app: ASGIApp, limits: dict[str, int], default: int, memory: ConcurrencyLimit) -> None:
+        self._app, self._limits, self._default, self._memory = app, limits, default, memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -77,17 +81,24 @@ class BodySizeLimit:
         if content_length.isdigit() and int(content_length) > limit:
             await error_to_response(body_too_large(limit))(scope, receive, send)
             return
-        received_bytes = 0
+        is_in_memory = limit == self._default
+        received_bytes, held_mb, client = 0, 0, current_client.get()
 
         async def receive_and_count() -> Message:
-            nonlocal received_bytes
+            nonlocal received_bytes, held_mb
             message = await receive()
             received_bytes += len(message.get("body", b""))
             if received_bytes > limit:
                 raise body_too_large(limit)
+            if is_in_memory and (more_mb := received_bytes // MB - held_mb) > 0:
+                self._memory.acquire(more_mb, client)
+                held_mb += more_mb
             return message
 
-        await self._app(scope, receive_and_count, send)
+        try:
+            await self._app(scope, receive_and_count, send)
+        finally:
+            self._memory.release(held_mb, client)
 
 
 def conflicting_types_response() -> Response:

@@ -1,5 +1,6 @@
 """ASGI middleware around every request: request id, logs and metrics, HEAD, concurrency limit."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -97,15 +98,40 @@ def read_request_id(scope: Scope) -> str | None:
 
 
 class HeadAsGet:
-    """Answers HEAD wherever there is GET. uvicorn leaves the body out."""
+    """Answers HEAD wherever there is GET. uvicorn leaves the body out.
+
+    With the first part of the body the application learns that the client has gone, so that a stream of events, which
+    has no end, ends there.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}
-        await self._app(scope, receive, send)
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        has_body = asyncio.Event()
+        has_read = False
+
+        async def receive_until_body() -> Message:
+            nonlocal has_read
+            if not has_read:
+                has_read = True
+                return await receive()
+            await has_body.wait()
+            return {"type": "http.disconnect"}
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                if has_body.is_set():
+                    return
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
+            await send(message)
+            if message["type"] == "http.response.body":
+                has_body.set()
+
+        await self._app({**scope, "method": "GET"}, receive_until_body, send_head)
 
 
 class InFlightLimit:

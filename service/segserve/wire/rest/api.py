@@ -108,7 +108,12 @@ def create_api(service: Service) -> FastAPI:
 def add_middleware(api: FastAPI, service: Service) -> None:
     """Add all middleware. The one added last sees a request first."""
     settings = service.settings
-    api.add_middleware(BodySizeLimit, limits=upload_limits(settings), default=settings.max_request_mb * MB)
+    api.add_middleware(
+        BodySizeLimit,
+        limits=upload_limits(settings),
+        default=settings.max_request_mb * MB,
+        memory=service.request_limits.body_memory_mb,
+    )
     api.add_middleware(BodyPaceLimit, timeout_s=settings.body_timeout_s)
     api.add_middleware(
         InFlightLimit,
