@@ -12,8 +12,9 @@ MIN_BYTES_PER_S = 8 << 10
 SPARE_CONNECTIONS = 32
 # Connections to the port of operators, SEGSERVE_OPERATOR_PORT.
 OPERATOR_CONNECTIONS = 64
-# Requests that a client sent before the answer to an earlier one. Each takes memory while it waits.
-MAX_PIPELINED = 64
+# Requests that a client sent before the answer to an earlier one. Each is parsed at once, and takes memory while it
+# waits. Hardly any client does so.
+MAX_PIPELINED = 16
 # After so long without a sign of a client TCP closes its connection.
 TCP_TIMEOUT_S = 60
 # Boundaries and headers around the file in a multipart form.
