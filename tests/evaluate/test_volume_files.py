@@ -78,12 +78,18 @@ def test_a_stack_has_the_spacing_that_is_given(tmp_path: Path, readers: FileRead
     assert read_case(pair, readers, 0, (5, 1, 2)).spacing == (5, 1, 2)
 
 
+def test_labels_whose_axes_run_the_other_way_are_turned(tmp_path: Path, readers: FileReaders) -> None:
+    pair = write_pair(tmp_path, "labels.nii.gz")
+    sitk.WriteImage(sitk.Flip(label_image(), (True, False, True)), pair.truth)
+    assert np.array_equal(read_case(pair, readers, 0).labels, LABELS)
+
+
 def test_labels_on_another_grid_are_refused(tmp_path: Path, readers: FileReaders) -> None:
     pair = write_pair(tmp_path, "labels.nii.gz")
     moved = label_image()
     moved.SetOrigin((0, 0, 0))
     sitk.WriteImage(moved, pair.truth)
-    with pytest.raises(BadInput, match="does not lie where"):
+    with pytest.raises(BadInput, match="not on the grid of the scan"):
         read_case(pair, readers, 0)
     sitk.WriteImage(sitk.GetImageFromArray(LABELS[:5]), pair.truth)
     with pytest.raises(BadInput):

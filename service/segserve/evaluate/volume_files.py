@@ -19,6 +19,7 @@ from segserve.evaluate.ground_truth import MAX_PIXELS, FilePair, pair_by_name, r
 from segserve.evaluate.volume_scores import VolumeSpacing
 from segserve.files.file_readers import READER_MODULE, FileReaders
 from segserve.files.file_view import open_view, view_shape
+from segserve.files.match_grid import match_grid
 from segserve.files.volume_geometry import VolumeGeometry
 from segserve.images.image_source import wrap_codec_errors
 from segserve.sandbox.sandbox import Sandbox
@@ -29,7 +30,6 @@ VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mgz", ".mgh")
 SCAN_SUFFIXES = (*VOLUME_SUFFIXES, ".zip", ".tif", ".tiff")
 LABEL_SUFFIXES = (*VOLUME_SUFFIXES, ".tif", ".tiff", ".npy")
 MAX_LABEL = 65_535  # the largest object_id of a job
-GRID_TOLERANCE = 1e-3  # of spacing and direction; of the origin as a part of a voxel
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ def read_case(
     """Read a scan's size and place, and its labels.
 
     axis: along which both are cut. spacing: counts instead of the scan's own; along the axes as stored.
+    Labels whose axes run in another order or sense are turned to the scan's.
     Raises BadInput that names the file, also where the labels are on another grid.
     """
     with name_file(pair.path):
@@ -81,8 +82,10 @@ def read_case(
         count, size = view_shape(record, axis)
     values, grid = read_label_volume(pair.truth, readers)
     if grid is not None and record.kind is FileKind.VOLUME:
-        with name_file(pair.path), readers.open_volume(pair.path, record.format) as volume:
-            check_same_grid(pair, volume.geometry, grid)
+        with name_file(pair.path), readers.open_volume(pair.path, record.format, record.options) as volume:
+            scan_grid = volume.geometry
+        with name_file(pair.truth):
+            values = match_grid(values, grid, scan_grid, field=str(pair.truth))
     labels = np.moveaxis(values, axis, 0)
     if labels.shape != (count, size.height, size.width):
         raise BadInput(
@@ -115,7 +118,7 @@ def read_label_volume(path: Path, readers: FileReaders) -> tuple[NDArray[Any], V
         record = readers.probe(path, "")
         if record.kind is not FileKind.VOLUME:
             raise BadInput("It is no volume.")
-        with readers.open_volume(path, record.format) as volume:
+        with readers.open_volume(path, record.format, record.options) as volume:
             return volume.voxels(), volume.geometry
 
 
@@ -156,23 +159,6 @@ def to_labels(volume: NDArray[Any], path: Path) -> UInt16:
                 remedy="Save it as labels, 0 for the background.",
             )
     return volume.astype(np.uint16)
-
-
-def check_same_grid(pair: FilePair, scan: VolumeGeometry, labels: VolumeGeometry) -> None:
-    """Raise BadInput unless the voxels of both lie at the same places."""
-    step = min(scan.spacing)
-    same = (
-        scan.size == labels.size
-        and np.allclose(scan.spacing, labels.spacing, rtol=GRID_TOLERANCE)
-        and np.allclose(scan.direction, labels.direction, atol=GRID_TOLERANCE)
-        and np.allclose(scan.origin, labels.origin, rtol=0, atol=max(GRID_TOLERANCE, step / 10))
-    )
-    if not same:
-        raise BadInput(
-            f"{pair.truth} does not lie where {pair.path} does: size, spacing, origin or direction differ.",
-            field=str(pair.truth),
-            remedy="Resample the labels to the scan's grid.",
-        )
 
 
 def read_slices(
