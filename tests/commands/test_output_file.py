@@ -23,6 +23,7 @@ def job_format(output: Path, kind: JobKind) -> JobFormat:
         (JobKind.VIDEO, ".PNG", JobFormat.SHEET),
         (JobKind.VOLUME, ".nii.gz", JobFormat.NIFTI),
         (JobKind.VOLUME, ".tif", JobFormat.TIFF_STACK),
+        (JobKind.VOLUME, ".dcm", JobFormat.DICOM_SEG),
         (JobKind.TRACKING, ".json", JobFormat.COCO),
     ],
 )
