@@ -58,6 +58,7 @@ class SharedPicture:
                 "band_bytes": memory.band_bytes,
             },
             "has_bands": source.bands is not None,
+            "no_data": source.no_data,
         }
 
     def read(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from segserve.files.file_readers import (
     Count,
     FileProcess,
     FileReaders,
+    Number,
     Reply,
     SizeReply,
     broken_file_error,
@@ -53,6 +54,7 @@ class ImageReply(Reply):
     orientation: Annotated[int, Field(ge=1, le=8)]
     memory: MemoryReply
     has_bands: bool
+    no_data: Number | None
 
 
 class PixelsReply(Reply):
@@ -175,6 +177,7 @@ class ProcessImage:
             ),
             self._read,
             self._bands if reply.has_bands else None,
+            reply.no_data,
         )
 
     def close(self) -> None:
@@ -213,6 +216,6 @@ class ProcessImage:
             if operation == "read_image":
                 self._process.close()
             values: NDArray[Any] = shared.view() if operation == "read_image" else shared.copy()
-            return RawPixels(values, reply.has_alpha, self._reply.orientation)
+            return RawPixels(values, reply.has_alpha, self._reply.orientation, self._reply.no_data)
         finally:
             shared.close()

@@ -40,11 +40,13 @@ class RawPixels:
     values: [H, W, C] in the file's own dtype, RGB where the file has colour.
     has_alpha: the last channel is opacity.
     orientation: EXIF orientation, 1 to 8; see `orientation.apply_orientation`.
+    no_data: of uint8 values, the one that counts as NaN where limits are found. Others have NaN in its place already.
     """
 
     values: NDArray[Any]
     has_alpha: bool
     orientation: int
+    no_data: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class ImageSource:
     read: decodes all pixels at once.
     bands: decodes the same pixels from top to bottom as parts of [h, W, C], from the start at each call; None where
         the file can only be read at once.
+    no_data: as of RawPixels.
     """
 
     size: Size
@@ -80,6 +83,7 @@ class ImageSource:
     memory: DecodingMemory
     read: Callable[[], RawPixels]
     bands: Callable[[], Iterator[RawPixels]] | None
+    no_data: float | None = None
 
     @property
     def decoded_bytes(self) -> int:

@@ -5,6 +5,7 @@ test_memory_estimate.py measures real peaks against it.
 """
 
 from segserve.images.image_source import ImageSource
+from segserve.images.no_data import widened_dtype
 from segserve.images.normalise import is_8_bit_already, is_countable
 from segserve.images.tile_pyramid import TILE_SIDE_PX
 from segserve.types import Normalise, ReadOptions
@@ -41,7 +42,11 @@ def _conversion_bytes(source: ImageSource, options: ReadOptions) -> int:
     selected = 0 if options.channels is None else len(options.channels) * dtype.itemsize
     if is_8_bit_already(dtype, options.normalise):
         return selected
+    widened = 0
+    if source.no_data is not None:  # every selected channel with NaN
+        dtype = widened_dtype(dtype)
+        widened = len(options.channels or range(channels)) * dtype.itemsize
     sorting = 0
     if options.normalise is Normalise.PERCENTILE and not is_countable(dtype):
         sorting = 1 + dtype.itemsize + 8  # whether a value is finite, the finite values, and these as float64
-    return selected + channels + sorting
+    return selected + widened + channels + sorting

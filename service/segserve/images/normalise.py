@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput
+from segserve.images.no_data import no_data_to_nan
 from segserve.types import Normalise, UInt8
 
 # (low, high): the values that become 0 and 255.
@@ -18,10 +19,11 @@ PERCENTILES = (1.0, 99.0)
 _BLOCK_PIXELS = 1 << 18
 
 
-def to_uint8(values: NDArray[Any], mode: Normalise) -> UInt8:
+def to_uint8(values: NDArray[Any], mode: Normalise, no_data: float | None = None) -> UInt8:
     """Return `values` as uint8 of the same shape, rounded.
 
     values: [H, W, C], integers or floats.
+    no_data: a value that counts as NaN.
 
     NONE leaves uint8 alone and stretches any other dtype from the minimum to the maximum of all channels together, as
     micro-sam's `_to_image` does (which truncates where this rounds). MINMAX and PERCENTILE stretch every channel by
@@ -30,6 +32,8 @@ def to_uint8(values: NDArray[Any], mode: Normalise) -> UInt8:
     """
     if is_8_bit_already(values.dtype, mode):
         return values
+    if no_data is not None:
+        values = no_data_to_nan(values, no_data)
     find_range = find_percentiles if mode is Normalise.PERCENTILE else find_extremes
     return stretch(
         values, resolve_ranges([find_range(values[:, :, c]) for c in range(values.shape[2])], mode)

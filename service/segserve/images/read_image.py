@@ -39,7 +39,8 @@ def decode_source(source: ImageSource, options: ReadOptions) -> UInt8:
     """Decode an opened image as `read_image` does."""
     pixels = source.read()
     selected = select_channels(pixels.values, pixels.has_alpha, options.channels)
-    return apply_orientation(to_rgb(to_uint8(selected, options.normalise)), pixels.orientation)
+    converted = to_uint8(selected, options.normalise, pixels.no_data)
+    return apply_orientation(to_rgb(converted), pixels.orientation)
 
 
 def open_image(stream: BinaryIO, page: int, max_pixels: int, max_banded_pixels: int) -> ImageSource:

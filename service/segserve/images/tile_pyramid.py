@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.images.image_source import ImageSource, RawPixels
+from segserve.images.no_data import no_data_to_nan
 from segserve.images.normalise import is_8_bit_already, stretch
 from segserve.images.read_image import average_two_channels, select_channels
 from segserve.images.streaming_percentiles import find_value_ranges
-from segserve.types import ReadOptions, Size, UInt8
+from segserve.types import Normalise, ReadOptions, Size, UInt8
 
 TILE_SIDE_PX = 1024
 
@@ -38,11 +39,13 @@ def write_pyramid(source: ImageSource, options: ReadOptions, write_tile: WriteTi
 
     read = source.bands or _split_into_bands(source)
 
+    mode, no_data = options.normalise, None if options.normalise is Normalise.NONE else source.no_data
+
     def read_bands() -> Iterable[NDArray[Any]]:
-        return (select_channels(band.values, band.has_alpha, options.channels) for band in read())
+        selected = (select_channels(band.values, band.has_alpha, options.channels) for band in read())
+        return selected if no_data is None else (no_data_to_nan(values, no_data) for values in selected)
 
     first = next(iter(read_bands()))
-    mode = options.normalise
     ranges = None if is_8_bit_already(first.dtype, mode) else find_value_ranges(read_bands, mode)
     channels = 3 if first.shape[2] == 3 else 1
     del first

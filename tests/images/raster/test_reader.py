@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from segserve.images.read_image import read_image
+from segserve.errors import TooLarge
+from segserve.images.read_image import open_image, read_image
 from segserve.types import ReadOptions
 from tests.images.decoding import (
     GREY,
@@ -153,3 +154,46 @@ class TestOrientation:
     def test_damaged_exif_is_ignored(self, exif: bytes) -> None:
         data = save_image(Image.fromarray(RGB))
         assert np.array_equal(read(data[:33] + chunk(b"eXIf", exif) + data[33:]), RGB)
+
+
+class TestMetadataAndBitfields:
+    @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP", b"tEXt"])
+    @pytest.mark.parametrize("deep", [False, True])
+    def test_png_with_huge_texts(self, kind: bytes, deep: bool) -> None:
+        values = RNG.integers(0, 65536, (H, W, 3), np.uint16) if deep else RGB
+        png = bytes(imagecodecs.png_encode(values))
+        text = zlib.compress(bytes(80_000_000))
+        head = {b"zTXt": b"k\0\0", b"iTXt": b"k\0\1\0\0\0", b"iCCP": b"k\0\0", b"tEXt": b"k\0"}[kind]
+        large = chunk(kind, head + text)
+        source = open_image(
+            io.BytesIO(png[:33] + large + large + png[33:-12] + large + png[-12:]), 0, H * W, H * W
+        )
+        assert np.array_equal(source.read().values, values)
+        assert source.bands is not None
+        assert np.array_equal(np.concatenate([band.values for band in source.bands()]), values)
+
+    @pytest.mark.parametrize(
+        ("bits", "masks"),
+        [
+            (32, (0xFF000000, 0x0FF0, 0x00FF0000)),
+            (32, (0x3FF00000, 0x000FFC00, 0x000003FF)),
+            (16, (0x0F00, 0x00F0, 0x000F)),
+            (16, (0x001F, 0x07E0, 0xF800)),
+        ],
+    )
+    @pytest.mark.parametrize("top_down", [False, True])
+    def test_bmp_with_any_bit_fields(self, bits: int, masks: tuple[int, int, int], top_down: bool) -> None:
+        fields = [RNG.integers(0, (mask // (mask & -mask)) + 1, (H, W)) for mask in masks]
+        stored = sum(field * (mask & -mask) for field, mask in zip(fields, masks, strict=True))
+        rows = np.zeros((H, -(-W * bits // 32) * 32 // bits), f"<u{bits // 8}")
+        rows[:, :W] = stored if top_down else stored[::-1]
+        header = struct.pack("<IiiHHI20x3I", 40, W, -H if top_down else H, 1, bits, 3, *masks)
+        data = struct.pack("<2sIII", b"BM", 0, 0, 14 + len(header)) + header + rows.tobytes()
+        expected = [np.rint(f * 255 / (m // (m & -m))) for f, m in zip(fields, masks, strict=True)]
+        assert np.array_equal(read(data), np.stack(expected, axis=2))
+        expect_refusal(data[:-3])
+        expect_refusal(data, TooLarge, max_pixels=H * W - 1)
+
+    def test_bmp_whose_masks_are_no_fields_is_refused(self) -> None:
+        header = struct.pack("<IiiHHI20x3I", 40, W, H, 1, 32, 3, 0xF0F, 0, 1)
+        expect_refusal(struct.pack("<2sIII", b"BM", 0, 0, 66) + header + bytes(4 * W * H))

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TgaImagePlugin import TgaImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from segserve.errors import TooLarge
+from segserve.errors import BadInput, TooLarge
 from segserve.images.image_source import (
     DecodingMemory,
     ImageSource,
@@ -30,8 +30,9 @@ from segserve.images.image_source import (
     wrap_codec_errors,
 )
 from segserve.images.raster.bands import BAND_ROWS, read_bands
+from segserve.images.raster.bmp_bitfields import open_bitfields
 from segserve.images.raster.jpeg_layout import read_jpeg_layout
-from segserve.images.raster.png_chunks import check_png_chunks
+from segserve.images.raster.png_chunks import read_png_chunks
 from segserve.types import Size
 
 # The formats' own classes instead of Image.open, which would also apply Pillow's global decompression bomb limit. The
@@ -69,12 +70,16 @@ def open_raster(
     if name == "WebP":
         # Pillow takes memory for the whole canvas as soon as it opens the file.
         check_size(*_read_webp_canvas(head), max_pixels)
-    if name == "PNG":
-        check_png_chunks(stream)
+    pixels_only = read_png_chunks(stream) if name == "PNG" else stream
     layout = read_jpeg_layout(stream) if name == "JPEG" else None
     if layout is not None and layout.rare_kind is not None:
         raise NeedsSandbox(layout.rare_kind)
-    image = _open(name, stream)
+    try:
+        image = _open(name, pixels_only)
+    except BadInput:
+        if name == "BMP" and (source := open_bitfields(stream, page, max_pixels)) is not None:
+            return source
+        raise
     depth, colour = _read_png_samples(head) if name == "PNG" else (8, 0)
     deep = depth == 16
     frames = 1 if deep else int(getattr(image, "n_frames", 1))
@@ -101,7 +106,7 @@ def open_raster(
         if deep:
             return _join_bands(bands(), size)
         # Used once, so that its pixels are not held afterwards.
-        values, has_alpha = _decode_frame(name, unread.pop() if unread else _open(name, stream), page)
+        values, has_alpha = _decode_frame(name, unread.pop() if unread else _open(name, pixels_only), page)
         return RawPixels(values if values.ndim == 3 else values[:, :, np.newaxis], has_alpha, orientation)
 
     if deep:

@@ -61,12 +61,13 @@ def measure_band(plane: TiffPlane) -> int:
 def _read(plane: TiffPlane, top: int, height: int) -> NDArray[Any]:
     """Return [height, W, samples] from row `top` on, in the machine's byte order."""
     with wrap_codec_errors("TIFF"):
-        read = _read_raw if is_raw(plane) else _read_chunks
+        read = read_raw if is_raw(plane) else _read_chunks
         samples = read(plane, top, height)
         return samples.astype(samples.dtype.newbyteorder("="), copy=False)
 
 
-def _read_raw(plane: TiffPlane, top: int, height: int) -> NDArray[Any]:
+def read_raw(plane: TiffPlane, top: int, height: int) -> NDArray[Any]:
+    """Return [height, W, samples] from row `top` on, in the file's byte order. Raises BadInput."""
     page, handle = plane.page, plane.page.parent.filehandle
     dtype = np.dtype(page.parent.byteorder + page.dtype.char)
     samples = np.empty((height, plane.width, plane.samples), dtype)

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segserve.images.alpha import unmultiply_alpha
 from segserve.images.image_source import damaged_file_error
+from segserve.images.no_data import no_data_to_nan
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 # The interpretations that are supported; YCbCr only where JPEG's decoder converts it to RGB.
@@ -20,6 +22,9 @@ class SampleFormat:
     photometric: TIFF's number of the interpretation.
     bits: of a sample.
     has_alpha: the last sample is opacity.
+    is_premultiplied: the other samples are stored multiplied by it.
+    no_data: the value that stands for "not measured".
+    is_ycbcr: the decoder returns YCbCr, which JPEG's converts itself.
     colours: the palette [3, n] uint16, or anything else in a damaged file.
     """
 
@@ -27,6 +32,9 @@ class SampleFormat:
     bits: int
     has_alpha: bool
     colours: object
+    is_premultiplied: bool = False
+    no_data: float | None = None
+    is_ycbcr: bool = False
 
     @property
     def becomes_rgb(self) -> bool:
@@ -36,7 +44,13 @@ class SampleFormat:
     @property
     def is_converted(self) -> bool:
         """Return whether `samples_to_channels` makes a copy of the samples."""
-        return self.becomes_rgb or self.photometric == _WHITE_IS_ZERO or self.bits < 8
+        return (
+            self.becomes_rgb
+            or self.is_ycbcr
+            or self.is_premultiplied
+            or self.photometric == _WHITE_IS_ZERO
+            or self.bits < 8
+        )
 
 
 def samples_to_channels(samples: NDArray[Any], sample_format: SampleFormat) -> tuple[NDArray[Any], bool]:
@@ -57,7 +71,26 @@ def samples_to_channels(samples: NDArray[Any], sample_format: SampleFormat) -> t
             samples = samples * np.uint8(255 // ((1 << sample_format.bits) - 1))
         if sample_format.photometric == _CMYK and samples.shape[2] >= 4:
             return _cmyk_to_rgb(samples), False
-    return samples, sample_format.has_alpha and samples.shape[2] > 1
+    if sample_format.is_ycbcr:
+        return _ycbcr_to_rgb(samples), False
+    has_alpha = sample_format.has_alpha and samples.shape[2] > 1
+    if has_alpha and sample_format.is_premultiplied:
+        samples = unmultiply_alpha(samples)
+    if sample_format.no_data is not None and samples.dtype != np.uint8:
+        samples = no_data_to_nan(samples, sample_format.no_data)
+    return samples, has_alpha
+
+
+def _ycbcr_to_rgb(samples: NDArray[Any]) -> NDArray[Any]:
+    """Return RGB [H, W, 3] uint8 of YCbCr, all of its range used (JFIF; ITU-R BT.601)."""
+    if samples.dtype != np.uint8 or samples.shape[2] < 3:
+        raise damaged_file_error("TIFF")
+    rgb = np.empty((*samples.shape[:2], 3), np.uint8)
+    for row, stored in zip(rgb, samples, strict=True):  # row by row, because floats take memory
+        luma, blue, red = np.float32(stored[:, :3].T) - np.float32([[0], [128], [128]])
+        colours = (luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue)
+        row[:] = np.clip(np.rint(np.stack(colours, axis=1)), 0, 255)
+    return rgb
 
 
 def _palette_to_rgb(samples: NDArray[Any], colours: object) -> NDArray[np.uint8]:

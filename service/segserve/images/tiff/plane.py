@@ -26,6 +26,7 @@ class TiffPlane:
     chunk: height and width of a strip or tile, in pixels.
     chunk_samples: samples a pixel in one strip or tile; 1 where each sample has strips or tiles of its own.
     segments: offset and size in bytes of every strip or tile.
+    number: of the plane, from 0, where several lie behind one directory; see `contiguous_planes.py`.
     """
 
     page: TiffPage
@@ -38,6 +39,12 @@ class TiffPlane:
     chunk: tuple[int, int]
     chunk_samples: int
     segments: tuple[tuple[int, int], ...]
+    number: int = 0
+
+    @property
+    def no_data(self) -> float | None:
+        """Return the value of uint8 samples that counts as NaN; see `RawPixels`."""
+        return self.sample_format.no_data if self.page.dtype == np.uint8 else None
 
     @property
     def chunks(self) -> int:
@@ -64,8 +71,9 @@ def join_planes(planes: list[TiffPlane], decoded: list[NDArray[Any]]) -> RawPixe
         for samples, plane in zip(decoded, planes, strict=True)
     ]
     if len(channels) == 1:
-        return RawPixels(*channels[0], planes[0].orientation)
-    return RawPixels(np.concatenate([values for values, _ in channels], axis=2), False, planes[0].orientation)
+        return RawPixels(*channels[0], planes[0].orientation, planes[0].no_data)
+    joined = np.concatenate([values for values, _ in channels], axis=2)
+    return RawPixels(joined, False, planes[0].orientation, planes[0].no_data)
 
 
 def check_jpeg_headers(plane: TiffPlane) -> None:

@@ -2,13 +2,14 @@
 
 import math
 import re
+from enum import IntEnum
 from functools import partial
 from operator import index
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import COMPRESSION, TIFF, TiffFile, TiffPage
+from tifffile import COMPRESSION, PHOTOMETRIC, TIFF, TiffFile, TiffPage
 
 from segserve.errors import TooLarge
 from segserve.images.image_source import (
@@ -22,8 +23,18 @@ from segserve.images.image_source import (
     unsupported_error,
     wrap_codec_errors,
 )
-from segserve.images.tiff.bands import can_read_in_bands, count_band_rows, is_raw, measure_band, read_bands
+from segserve.images.no_data import parse_no_data, widened_dtype
+from segserve.images.tiff.bands import (
+    can_read_in_bands,
+    count_band_rows,
+    is_raw,
+    measure_band,
+    read_bands,
+    read_raw,
+)
+from segserve.images.tiff.contiguous_planes import count_planes, measure_plane
 from segserve.images.tiff.directories import read_directory_offsets
+from segserve.images.tiff.old_style_jpeg import OLD_STYLE_JPEG, open_old_style_jpeg
 from segserve.images.tiff.photometric import SUPPORTED_PHOTOMETRIC, SampleFormat
 from segserve.images.tiff.plane import JPEG, TiffPlane, check_jpeg_headers, join_planes
 from segserve.types import Size
@@ -34,14 +45,15 @@ _MAX_BYTES_PER_PIXEL = 16
 # to expect.
 _BOUNDED_COMPRESSIONS = (1, 5, JPEG, 8, 32946, 32773, 50000)
 # These take as much memory as their own headers say, so only a sandboxed process decodes them.
+_APERIO_YCBCR = 33003
+_JPEG_2000 = (_APERIO_YCBCR, 33004, 33005, 34712)
+_YCBCR_COMPRESSIONS = (JPEG, OLD_STYLE_JPEG, *_JPEG_2000)
 _SANDBOXED_COMPRESSIONS = {
     2: "CCITT",
     3: "CCITT Group 3",
     4: "CCITT Group 4",
-    33003: "JPEG 2000",
-    33004: "JPEG 2000",
-    33005: "JPEG 2000",
-    34712: "JPEG 2000",
+    OLD_STYLE_JPEG: "old-style JPEG",
+    **dict.fromkeys(_JPEG_2000, "JPEG 2000"),
     34887: "LERC",
     34925: "LZMA",
     34927: "WebP",
@@ -50,6 +62,8 @@ _SANDBOXED_COMPRESSIONS = {
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
+# GDAL's tag.
+_NO_DATA_TAG = 42113
 # Strips or tiles are decoded one by one in Python, about 20 us each. Four planes of the longest side in strips of one
 # row, or 1000 megapixels in tiles of 64 x 64, are fewer.
 MAX_TIFF_SEGMENTS = 1 << 18
@@ -67,19 +81,26 @@ def open_tiff(
         directory of its own; `page` then counts the positions in z and time.
     max_banded_pixels: limit for an image that can be read in bands; max_pixels: for any other.
     """
-    file, offsets, channels, stride = _open_directories(stream)
-    check_page(page, len(offsets) // channels)
+    file, locations, channels, stride = _open_directories(stream)
+    check_page(page, len(locations) // channels)
     start = page % stride + page // stride * stride * channels
-    planes = [_read_plane(file, stream, offsets[start + stride * channel]) for channel in range(channels)]
-    for plane in planes:
-        _check_compression(plane.page.compression, any_codec)
+    numbers = [start + stride * channel for channel in range(channels)]
+    planes = [_read_plane(file, stream, *locations[number], any_codec) for number in numbers]
+    if planes[0].page.compression == OLD_STYLE_JPEG:
+        check_size(planes[0].width, planes[0].height, max_pixels)
+        return open_old_style_jpeg(stream, start, Size(planes[0].height, planes[0].width))
     limit = max_banded_pixels if (banded := can_read_in_bands(planes)) else max_pixels
     check_size(planes[0].width, planes[0].height, limit)
     _check_planes(planes, stream, limit)
     size = Size(planes[0].height, planes[0].width)
     bands = partial(read_bands, planes) if banded else None
     return ImageSource(
-        size, planes[0].orientation, _estimate_memory(planes), partial(_decode_planes, planes), bands
+        size,
+        planes[0].orientation,
+        _estimate_memory(planes),
+        partial(_decode_planes, planes),
+        bands,
+        planes[0].no_data,
     )
 
 
@@ -91,9 +112,14 @@ def _estimate_memory(planes: list[TiffPlane]) -> DecodingMemory:
         np.dtype(np.uint8) if is_rgb or first.sample_format.bits < 8 else first.page.dtype.newbyteorder("=")
     )
     channels = 3 if is_rgb else sum(plane.samples for plane in planes)
+    has_nan = dtype != np.uint8 and first.sample_format.no_data is not None
+    item = dtype.itemsize
+    if has_nan:
+        dtype = widened_dtype(dtype)
     # Samples as stored, in the machine's byte order, converted, and of all planes together.
     copies = 2 + (len(planes) > 1)
     copies += first.page.parent.byteorder == ">" or any(plane.sample_format.is_converted for plane in planes)
+    copies += math.ceil(dtype.itemsize / item) if has_nan else 0
     stored = sum(plane.height * plane.width * plane.samples * plane.item_bytes for plane in planes)
     chunk = max(_chunk_memory(plane) for plane in planes)
     band_chunk = 0 if all(is_raw(plane) for plane in planes) else chunk
@@ -112,21 +138,27 @@ def _chunk_memory(plane: TiffPlane) -> int:
 
 def count_pages(stream: BinaryIO) -> int:
     """Return the number of pages that `open_tiff` can open. Raises BadInput, TooLarge."""
-    _, offsets, channels, _ = _open_directories(stream)
-    return len(offsets) // channels
+    _, locations, channels, _ = _open_directories(stream)
+    return len(locations) // channels
 
 
-def _open_directories(stream: BinaryIO) -> tuple[TiffFile, list[int], int, int]:
-    """Return (the opened file, the offsets of its directories, channels, stride); see `_find_channel_layout`."""
-    offsets = read_directory_offsets(stream)
+def _open_directories(stream: BinaryIO) -> tuple[TiffFile, list[tuple[int, int]], int, int]:
+    """Return (the opened file, its planes, channels, stride); see `_find_channel_layout`.
+
+    A plane is the offset of its directory, and its number among those that lie behind that directory.
+    """
+    locations = [(offset, 0) for offset in read_directory_offsets(stream)]
     with wrap_codec_errors("TIFF"):
         stream.seek(0)
         file = TiffFile(stream, name="upload.tif", **_PLAIN_TIFF)  # a spooled file has no name of its own
         first = file.pages.first
+        if len(locations) == 1:
+            planes = count_planes(first, stream.seek(0, 2))
+            locations = [(locations[0][0], number) for number in range(planes)]
         channels, stride = _find_channel_layout(
-            str(first.description), index(first.samplesperpixel), len(offsets)
+            str(first.description), index(first.samplesperpixel), len(locations)
         )
-    return file, offsets, channels, stride
+    return file, locations, channels, stride
 
 
 def _decode_planes(planes: list[TiffPlane]) -> RawPixels:
@@ -155,29 +187,39 @@ def _find_channel_layout(description: str, samples: int, directories: int) -> tu
     return channels, stride
 
 
-def _read_plane(file: TiffFile, stream: BinaryIO, offset: int) -> TiffPlane:
-    """Read a directory. A tag may hold anything, so every value that is used is converted to a number here."""
+def _read_plane(file: TiffFile, stream: BinaryIO, offset: int, number: int, any_codec: bool) -> TiffPlane:
+    """Read a directory. A tag may hold anything, so every value that is used is converted to a number here.
+
+    number: of the plane behind the directory.
+    """
     with wrap_codec_errors("TIFF"):
         stream.seek(offset)
         page = TiffPage(file, 0)
         if page.dtype is None or page.dtype.kind not in "buif" or page.jpegheader is not None:
             raise unsupported_error("This type of TIFF sample")
+        _check_compression(page.compression, any_codec)
         sample_format = SampleFormat(
             photometric=index(page.photometric),
             bits=index(page.bitspersample),
             has_alpha=any(index(extra) in (1, 2) for extra in page.extrasamples[-1:]),
             colours=page.colormap,
+            is_premultiplied=any(index(extra) == 1 for extra in page.extrasamples[-1:]),
+            no_data=parse_no_data(page.tags.valueof(_NO_DATA_TAG)),
+            is_ycbcr=page.compression == _APERIO_YCBCR
+            or (index(page.photometric) == 6 and page.compression in _JPEG_2000),
         )
-        if sample_format.photometric not in SUPPORTED_PHOTOMETRIC or (
-            sample_format.photometric == 6 and page.compression != JPEG
-        ):
-            raise unsupported_error("This colour space of TIFF")
+        has_ycbcr = sample_format.photometric == 6 and page.compression not in _YCBCR_COMPRESSIONS
+        if sample_format.photometric not in SUPPORTED_PHOTOMETRIC or has_ycbcr:
+            raise unsupported_error(
+                f"TIFF in the colour space {_name(PHOTOMETRIC, sample_format.photometric)}"
+            )
         if index(page.imagedepth) != 1 or index(page.tiledepth) != 1:
             raise unsupported_error("A TIFF page with depth")
         width, height = index(page.imagewidth), index(page.imagelength)
         samples, planar = index(page.samplesperpixel), index(page.planarconfig) == 2
         chunk = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, width)
         segments = zip(page.dataoffsets, page.databytecounts, strict=True)
+        shift = number * measure_plane(page) if number else 0
         return TiffPlane(
             page=page,
             width=width,
@@ -188,7 +230,8 @@ def _read_plane(file: TiffFile, stream: BinaryIO, offset: int) -> TiffPlane:
             orientation=_read_orientation(page),
             chunk=(index(chunk[0]), index(chunk[1])),
             chunk_samples=1 if planar else samples,
-            segments=tuple((index(offset), index(count)) for offset, count in segments),
+            segments=tuple((index(offset) + shift, index(count)) for offset, count in segments),
+            number=number,
         )
 
 
@@ -197,10 +240,14 @@ def _check_compression(compression: int, any_codec: bool) -> None:
     if compression in _BOUNDED_COMPRESSIONS:
         return
     if (name := _SANDBOXED_COMPRESSIONS.get(compression)) is None:
-        known = COMPRESSION(compression).name if compression in list(COMPRESSION) else str(compression)
-        raise unsupported_error(f"TIFF of compression {known}")
+        raise unsupported_error(f"TIFF compressed by {_name(COMPRESSION, compression)}")
     if not any_codec:
         raise NeedsSandbox(f"TIFF compressed by {name}")
+
+
+def _name(numbers: type[IntEnum], number: int) -> str:
+    """Return the standard's name of a number in a tag."""
+    return numbers(number).name if number in list(numbers) else f"number {number}"
 
 
 def _read_orientation(page: TiffPage) -> int:
@@ -226,6 +273,8 @@ def _check_planes(planes: list[TiffPlane], stream: BinaryIO, max_pixels: int) ->
             )
         if any(min(offset, count) < 0 or offset + count > file_bytes for offset, count in plane.segments):
             raise damaged_file_error("TIFF")
+        if plane.number and not is_raw(plane):
+            raise unsupported_error("A compressed TIFF of several images behind one directory")
         # Strips must not share bytes: otherwise a small file could be decoded over and over.
         if sum(count for _, count in plane.segments) > file_bytes:
             raise damaged_file_error("TIFF")
@@ -242,6 +291,10 @@ def _check_planes(planes: list[TiffPlane], stream: BinaryIO, max_pixels: int) ->
 
 def _decode(plane: TiffPlane) -> NDArray[Any]:
     """Return [H, W, samples] in the machine's byte order."""
+    if plane.number:
+        with wrap_codec_errors("TIFF"):
+            values = read_raw(plane, 0, plane.height)
+            return values.astype(values.dtype.newbyteorder("="), copy=False)
     if plane.page.compression == JPEG:
         check_jpeg_headers(plane)
     with wrap_codec_errors("TIFF"):
