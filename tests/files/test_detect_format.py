@@ -31,3 +31,18 @@ def test_unknown_formats_are_refused(tmp_path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(BadInput):
         probe(path)
+
+
+def test_a_picture_is_refused_by_its_name(tmp_path: Path) -> None:
+    """HEIC is in a container of videos, whose reader would take its first tile."""
+    pictures = {
+        "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(90),
+        "AVIF": b"\0\0\0\x1cftypavif\0\0\0\0mif1avifmiaf" + bytes(90),
+        "PNG": sample_files.encode_frame(0),
+    }
+    for name, data in pictures.items():
+        path = tmp_path / "x"
+        path.write_bytes(data)
+        with pytest.raises(UnsupportedFormat, match=rf"one picture \({name}\)") as refused:
+            probe(path)
+        assert "/v1/images" in refused.value.remedy

@@ -46,3 +46,33 @@ def test_a_tiff_whose_pages_run_in_a_circle_is_refused(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(BadInput):
         probe(path)
+
+
+def test_pages_of_several_sizes_are_refused_at_the_upload(tmp_path: Path) -> None:
+    """A pyramid, or a picture with its thumbnail: a job would fail at the second page."""
+    for bigtiff in (False, True):
+        path = tmp_path / "levels.tif"
+        with tifffile.TiffWriter(path, bigtiff=bigtiff) as writer:
+            for side in (64, 64, 32):
+                writer.write(np.zeros((side, side), np.uint8), photometric="minisblack")
+        with pytest.raises(BadInput, match="Page 2 of the TIFF is 32 x 32, the first one 64 x 64"):
+            probe(path)
+
+
+def test_a_stack_with_one_directory_has_all_its_frames(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (5, 30, 40), np.uint8)
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, values, photometric="minisblack", truncate=True)
+    assert probe(path).count == 5
+    frames = open_frames(path, "tiff", LIMITS)
+    assert all(np.array_equal(frames.read(index)[:, :, 0], values[index]) for index in range(5))
+    frames.close()
+
+
+def test_frames_compressed_by_any_codec(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (3, 30, 40), np.uint8)
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, values, photometric="minisblack", compression="lzma")
+    frames = open_frames(path, "tiff", LIMITS)
+    assert np.array_equal(frames.read(2)[:, :, 0], values[2])
+    frames.close()

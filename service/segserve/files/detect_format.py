@@ -1,12 +1,14 @@
 """Detect the format of an uploaded file by its content, never by its name."""
 
 from pathlib import Path
+from typing import BinaryIO
 
-from segserve.errors import UnsupportedFormat
+from segserve.errors import BadInput, UnsupportedFormat
 from segserve.files.dicom.detect_dicom import HEAD_BYTES, has_dicom, is_dicom
-from segserve.files.video_format import VIDEO_HEAD_BYTES, detect_video_format, is_picture_box
+from segserve.files.video_format import VIDEO_HEAD_BYTES, detect_video_format
 from segserve.files.volume_format import DICOM_SERIES, VOLUME_ZIP, detect_volume_format
 from segserve.files.volume_zip import holds_volumes
+from segserve.images.formats import detect_image_format
 
 ZIP_MAGIC = b"PK"
 # Little- and big-endian, classic TIFF and BigTIFF.
@@ -34,12 +36,21 @@ def detect_format(path: Path) -> str:
             return "tiff"
         if (file_format := detect_video_format(head) or detect_volume_format(file)) is not None:
             return file_format
-    if is_picture_box(head):
-        raise UnsupportedFormat(
-            "The file is one picture (HEIC, AVIF or raw), and no video.",
+        raise not_a_file_error(file)
+
+
+def not_a_file_error(file: BinaryIO) -> UnsupportedFormat:
+    """Return the refusal of a file that holds no frames and no volume: it says if it is a picture."""
+    try:
+        name = detect_image_format(file).name
+    except BadInput:
+        return UnsupportedFormat(
+            "The file is in no format that is read.",
             field="file",
-            remedy="Send it to POST /v1/images.",
+            remedy=f"Send one of: {SUPPORTED_FORMATS}.",
         )
-    raise UnsupportedFormat(
-        "The file is in no format that is read.", field="file", remedy=f"Send one of: {SUPPORTED_FORMATS}."
+    return UnsupportedFormat(
+        f"The file is one picture ({name}), no video, stack or volume.",
+        field="file",
+        remedy="Send it to POST /v1/images, or several in a zip.",
     )

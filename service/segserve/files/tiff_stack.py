@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from segserve.errors import BadInput
 from segserve.files.read_picture import read_picture
-from segserve.images.tiff.reader import count_pages
+from segserve.images.tiff.reader import count_pages, find_different_page
 
 
 class TiffStack:
@@ -17,9 +17,21 @@ class TiffStack:
         self._file, self._max_pixels = path.open("rb"), max_pixels
         try:
             self.count = count_pages(self._file)
+            self._check_sizes()
         except BaseException:
             self._file.close()
             raise
+
+    def _check_sizes(self) -> None:
+        """Raise BadInput where pages differ: they are the levels of a pyramid, or a picture and its thumbnail."""
+        if self.count > 1 and (different := find_different_page(self._file)) is not None:
+            number, size, first = different
+            raise BadInput(
+                f"Page {number} of the TIFF is {size.width} x {size.height}, the first one {first.width} x"
+                f" {first.height}, or they differ in their channels.",
+                field="file",
+                remedy="Send pages of one kind. A picture with a thumbnail or with levels goes to POST /v1/images.",
+            )
 
     def values(self, index: int) -> NDArray[Any]:
         """Return page `index` from 0, [H, W, 1 to 3], in the file's own dtype. Raises BadInput, TooLarge."""

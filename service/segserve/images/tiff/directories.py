@@ -18,6 +18,8 @@ _MAX_PAGES = 1 << 16
 # Far more than an image of MAX_SIDE_PX has strips, or the longest description has characters. About 200 MB of objects.
 _MAX_TAG_VALUES = 1 << 22
 _MAX_TAGS = 4096
+# Types of whole numbers: BYTE, SHORT, LONG, LONG8.
+_NUMBER_FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,27 @@ def read_directory_offsets(stream: BinaryIO) -> list[int]:
     if not offsets:
         raise damaged_file_error("TIFF")
     return offsets
+
+
+def read_page_shape(stream: BinaryIO, offset: int) -> tuple[int, int, int]:
+    """Return (height, width, samples a pixel) of a directory that `read_directory_offsets` has returned.
+
+    Raises BadInput where the directory does not state them.
+    """
+    with wrap_codec_errors("TIFF"):
+        layout, _ = _read_header(stream)
+        stream.seek(offset)
+        entry_count = _read_number(stream, layout.entry_count)
+        # The value of a SHORT lies at the beginning of the field.
+        order, is_big = layout.offset[0], layout.offset[1] == "Q"
+        entry = order + ("HHQ8s" if is_big else "HHI4s")
+        values = {277: 1}
+        for tag, kind, _, value in struct.iter_unpack(
+            entry, stream.read(entry_count * struct.calcsize(entry))
+        ):
+            if tag in (256, 257, 277) and kind in _NUMBER_FORMATS:
+                values[tag] = struct.unpack_from(order + _NUMBER_FORMATS[kind], value)[0]
+        return values[257], values[256], values[277]
 
 
 def _read_header(stream: BinaryIO) -> tuple[_Layout, int]:

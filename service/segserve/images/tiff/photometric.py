@@ -87,7 +87,8 @@ def _ycbcr_to_rgb(samples: NDArray[Any]) -> NDArray[Any]:
         raise damaged_file_error("TIFF")
     rgb = np.empty((*samples.shape[:2], 3), np.uint8)
     for row, stored in zip(rgb, samples, strict=True):  # row by row, because floats take memory
-        luma, blue, red = np.float32(stored[:, :3].T) - np.float32([[0], [128], [128]])
+        luma, blue, red = stored[:, :3].T.astype(np.float32)
+        blue, red = blue - 128, red - 128
         colours = (luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue)
         row[:] = np.clip(np.rint(np.stack(colours, axis=1)), 0, 255)
     return rgb

@@ -33,7 +33,7 @@ from segserve.images.tiff.bands import (
     read_raw,
 )
 from segserve.images.tiff.contiguous_planes import count_planes, measure_plane
-from segserve.images.tiff.directories import read_directory_offsets
+from segserve.images.tiff.directories import read_directory_offsets, read_page_shape
 from segserve.images.tiff.old_style_jpeg import OLD_STYLE_JPEG, open_old_style_jpeg
 from segserve.images.tiff.photometric import SUPPORTED_PHOTOMETRIC, SampleFormat
 from segserve.images.tiff.plane import JPEG, TiffPlane, check_jpeg_headers, join_planes
@@ -140,6 +140,16 @@ def count_pages(stream: BinaryIO) -> int:
     """Return the number of pages that `open_tiff` can open. Raises BadInput, TooLarge."""
     _, locations, channels, _ = _open_directories(stream)
     return len(locations) // channels
+
+
+def find_different_page(stream: BinaryIO) -> tuple[int, Size, Size] | None:
+    """Return the number of the first directory whose image differs from the first one's in size or samples, and both
+    sizes; None where all are alike. Raises BadInput, TooLarge."""
+    shapes = [read_page_shape(stream, offset) for offset in read_directory_offsets(stream)]
+    for number, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            return number, Size(*shape[:2]), Size(*shapes[0][:2])
+    return None
 
 
 def _open_directories(stream: BinaryIO) -> tuple[TiffFile, list[tuple[int, int]], int, int]:
