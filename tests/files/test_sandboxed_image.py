@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from segserve.errors import BadInput, TooLarge, Unavailable
-from segserve.files.file_readers import START_MEMORY_BYTES
+from segserve.files.file_readers import START_MEMORY_BYTES, FileReaders
 from segserve.files.sandboxed_image import open_in_process
 from segserve.images.memory_estimate import FIXED_BYTES
 from segserve.images.read_image import read_image
@@ -118,6 +119,36 @@ def test_a_client_that_leaves_ends_the_process(tmp_path: Path) -> None:
         assert library.memory.held_bytes == 0
 
     run_scenario(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("compression", ["jpeg2000", "webp", "jpegxl"])
+def test_a_tile_that_claims_to_be_huge_is_refused(
+    readers: FileReaders,  # noqa: F811
+    tmp_path: Path,
+    compression: str,
+) -> None:
+    """The header of the TIFF is small; that of its tile is a bomb, which the limits of the process stop."""
+    path = tmp_path / "bomb.tif"
+    options: dict[str, Any] = {"compression": compression, "compressionargs": {"lossless": True}}
+    if compression == "jpeg2000":
+        options["compressionargs"] = {"level": 0, "codecformat": "j2k"}
+    tifffile.imwrite(path, RGB, photometric="rgb", tile=(48, 48), **options)
+    data = bytearray(path.read_bytes())
+    match compression:
+        case "jpeg2000":
+            at = data.index(b"\xff\x4f\xff\x51") + 8
+            data[at : at + 8] = (60_000).to_bytes(4, "big") * 2
+        case "webp":
+            at = data.index(b"VP8L") + 9
+            data[at : at + 4] = (0x0FFFFFFF).to_bytes(4, "little")
+        case "jpegxl":
+            at = data.index(b"\xff\x0a") + 2
+            data[at : at + 8] = (3 << 1 | 49_999 << 3 | 1 << 33).to_bytes(8, "little")
+    path.write_bytes(data)
+    image = open_in_process(readers, path, 0, 10**6, 10**6)
+    with pytest.raises(BadInput):
+        image.source.read()
+    image.close()
 
 
 class TestWhatAProcessAnswers:

@@ -5,7 +5,7 @@ from typing import BinaryIO
 
 from segserve.errors import BadInput, UnsupportedFormat
 from segserve.files.dicom.detect_dicom import HEAD_BYTES, has_dicom, is_dicom
-from segserve.files.video_format import VIDEO_HEAD_BYTES, detect_video_format
+from segserve.files.video_format import VIDEO_HEAD_BYTES, detect_video_format, is_picture_box
 from segserve.files.volume_format import DICOM_SERIES, VOLUME_ZIP, detect_volume_format
 from segserve.files.volume_zip import holds_volumes
 from segserve.images.formats import detect_image_format
@@ -13,19 +13,20 @@ from segserve.images.formats import detect_image_format
 ZIP_MAGIC = b"PK"
 # Little- and big-endian, classic TIFF and BigTIFF.
 TIFF_MAGIC = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+CZI_MAGIC = b"ZISRAWFILE"
 SUPPORTED_FORMATS = (
     "mp4, mov, 3gp, webm, mkv, avi, gif, ts, mpg, wmv, flv, ogv; a zip of pictures, of DICOM files or of volumes;"
-    " TIFF; DICOM, NIfTI, NRRD, MetaImage, MGH"
+    " TIFF, CZI; DICOM, NIfTI, NRRD, MetaImage, MGH"
 )
 
 
 def detect_format(path: Path) -> str:
-    """Return "zip", "tiff", a key of `video_format.DEMUXERS` or one of `volume_format.VOLUME_FORMATS`.
+    """Return "zip", "tiff", "czi", a key of `video_format.DEMUXERS` or one of `volume_format.VOLUME_FORMATS`.
 
     Raises UnsupportedFormat, TooLarge; BadInput for the header of a volume whose voxels are in another file.
     """
     with path.open("rb") as file:
-        head = file.read(max(HEAD_BYTES, VIDEO_HEAD_BYTES))
+        head = read_head(file)
         if head[:2] == ZIP_MAGIC:
             if has_dicom(path):
                 return DICOM_SERIES
@@ -34,16 +35,30 @@ def detect_format(path: Path) -> str:
             return DICOM_SERIES
         if head[:4] in TIFF_MAGIC:
             return "tiff"
+        if head.startswith(CZI_MAGIC):
+            return "czi"
         if (file_format := detect_video_format(head) or detect_volume_format(file)) is not None:
             return file_format
         raise not_a_file_error(file)
+
+
+def read_head(file: BinaryIO) -> bytes:
+    """Return the beginning of a file, by which formats are told apart."""
+    file.seek(0)
+    return file.read(max(HEAD_BYTES, VIDEO_HEAD_BYTES))
 
 
 def not_a_file_error(file: BinaryIO) -> UnsupportedFormat:
     """Return the refusal of a file that holds no frames and no volume: it says if it is a picture."""
     try:
         name = detect_image_format(file).name
-    except BadInput:
+    except BadInput as error:
+        if is_picture_box(read_head(file)):
+            return UnsupportedFormat(
+                f"The file is one picture, and no video. {error.message}",
+                field="file",
+                remedy="Convert it to TIFF or PNG and send it to POST /v1/images.",
+            )
         return UnsupportedFormat(
             "The file is in no format that is read.",
             field="file",

@@ -15,6 +15,7 @@ from segserve.errors import MissingDependency
 from segserve.files.colour_slices import ColourSlices
 from segserve.files.dicom.source_instances import encode_source_series
 from segserve.files.frames import Frames, NormalisedFrames
+from segserve.files.microscopy.czi import CziStack, open_czi_picture
 from segserve.files.picture_archive import PictureArchive
 from segserve.files.tiff_stack import TiffStack
 from segserve.files.video import VideoFrames
@@ -44,7 +45,9 @@ def open_frames(
     options: FileOptions = FileOptions(),
     index: FrameIndex = FrameIndex(),
 ) -> Frames:
-    """Open a video, a zip of pictures, a TIFF, a volume of colours, or DICOM that is no volume. The caller closes it.
+    """Open a video, a zip of pictures, a TIFF, a CZI, a volume of colours, or DICOM that is no volume.
+
+    The caller closes it.
 
     index: as probing the file has found it.
 
@@ -59,6 +62,8 @@ def open_frames(
     if is_volume_format(file_format):
         return NormalisedFrames(ColourSlices(open_other_volume(path, file_format, limits, options)))
     allow_memory(OPENING_BYTES_PER_PIXEL * limits.max_frame_pixels, used=0)
+    if file_format == "czi":
+        return NormalisedFrames(CziStack(path, limits.max_frame_pixels))
     if file_format == "zip":
         return NormalisedFrames(
             PictureArchive(path, limits.max_mb, limits.max_frame_pixels, index.left_out_entries)
@@ -72,7 +77,11 @@ def open_picture(path: Path, page: int, max_pixels: int, max_banded_pixels: int)
     Raises as `open_any_image` does, and MissingDependency.
     """
     stream = path.open("rb")
-    if detect_image_format(stream) is formats.DICOM:
+    image_format = detect_image_format(stream)
+    if image_format is formats.CZI:
+        stream.close()
+        return open_czi_picture(path, page, max_pixels, max_banded_pixels)
+    if image_format is formats.DICOM:
         stream.close()
         source: ImageSource = import_dicom("dicom_picture").open_dicom_picture(path, page, max_pixels)
         return source

@@ -58,9 +58,10 @@ PNM = ImageFormat(
 PSD = ImageFormat("PSD", (".psd", ".psb"), ("image/vnd.adobe.photoshop",), True)
 TGA = ImageFormat("TGA", (".tga", ".icb", ".vda", ".vst"), ("image/x-tga",), True)
 
+CZI = ImageFormat("CZI", (".czi",), ("image/x-zeiss-czi",), True)
 DICOM = ImageFormat("DICOM", (".dcm", ".dicom"), ("application/dicom",), True)
 
-IMAGE_FORMATS = (PNG, JPEG, WEBP, BMP, TIFF, GIF, HEIC, AVIF, JPEG_2000, JPEG_XL, PNM, PSD, TGA, DICOM)
+IMAGE_FORMATS = (PNG, JPEG, WEBP, BMP, TIFF, GIF, HEIC, AVIF, JPEG_2000, JPEG_XL, PNM, PSD, TGA, DICOM, CZI)
 IMAGE_SUFFIXES = frozenset(suffix for image_format in IMAGE_FORMATS for suffix in image_format.suffixes)
 SUPPORTED_FORMATS = ", ".join(image_format.name for image_format in IMAGE_FORMATS)
 
@@ -79,6 +80,7 @@ _MAGIC_BYTES = (
     (b"\xff\x0a", JPEG_XL),
     (b"\0\0\0\x0cJXL \r\n\x87\n", JPEG_XL),
     (b"8BPS", PSD),
+    (b"ZISRAWFILE", CZI),
 )
 # Brands of ISO base media files (ISO/IEC 14496-12) that hold pictures: MIAF and HEIF (ISO/IEC 23008-12), AVIF.
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
@@ -87,8 +89,12 @@ _HEIF_BRANDS = {b"mif1", b"msf1", b"mif2"}
 # PNM's header ends its number with a space, and PFM's and PAM's with a line.
 _PNM_NUMBERS = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"P7", b"PF", b"Pf")
 
+# Begins as PAM does.
+_XV_THUMBNAIL = b"P7 332"
+
 # Formats that are known and not read, by the bytes that a file begins with.
 _UNREAD_MAGIC_BYTES = (
+    (_XV_THUMBNAIL, "XV thumbnail"),
     (b"II\xbc", "JPEG XR"),
     (b"\xff\x10\xff\x50", "JPEG XS"),
     (b"\x76\x2f\x31\x01", "OpenEXR"),
@@ -124,7 +130,6 @@ _UNREAD_MAGIC_BYTES = (
     (b"\1\0\0\0\x6c\0\0\0", "EMF"),
     (b"\x89HDF\r\n\x1a\n", "HDF5"),
     (b"\x93NUMPY", "NumPy's NPY"),
-    (b"ZISRAWFILE", "CZI as one picture"),
     (b"\x1f\x8b", "gzip"),
 )
 _HTML_BEGINNINGS = (b"<!doctype html", b"<html", b"<head", b"<script")
@@ -156,7 +161,7 @@ def _detect_by_head(head: bytes) -> ImageFormat | None:
         return WEBP
     if head[4:8] == b"ftyp":
         return detect_heif(head)
-    if head[:2] in _PNM_NUMBERS and head[2:3].isspace():
+    if head[:2] in _PNM_NUMBERS and head[2:3].isspace() and not head.startswith(_XV_THUMBNAIL):
         return PNM
     return next((known for magic, known in _MAGIC_BYTES if head.startswith(magic)), None)
 

@@ -35,8 +35,8 @@ def open_any_image(stream: BinaryIO, page: int, max_pixels: int, max_banded_pixe
     """Read and check the header of an image file, as `read_image.open_image` does, of any format."""
     image_format = detect_image_format(stream)
     stream.seek(0)
-    if image_format is formats.DICOM:  # `files.open_file` reads it, as a file of its own
-        raise unread_format_error("DICOM within another file")
+    if image_format in (formats.DICOM, formats.CZI):  # `files.open_file` reads them, as files of their own
+        raise unread_format_error(f"{image_format.name} within another file")
     if image_format is formats.TIFF:
         return open_tiff(stream, page, max_pixels, max_banded_pixels, any_codec=True)
     if (open_whole := _READERS.get(image_format)) is not None:

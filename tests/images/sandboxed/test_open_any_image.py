@@ -374,6 +374,7 @@ class TestRareJpeg:
         (box(b"ftyp", b"crx \0\0\0\1crx isom"), "Canon raw"),
         (b"PK\3\4" + bytes(40), "A zip"),
         (b"qoif" + bytes(40), "QOI"),
+        (b"P7 332\n#XVVERSION", "XV thumbnail"),
     ],
 )
 def test_what_is_not_read_is_named(data: bytes, name: str) -> None:

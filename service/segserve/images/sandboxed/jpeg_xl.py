@@ -14,7 +14,7 @@ _CODESTREAM = b"\xff\x0a"
 # Bytes of the codestream that hold its size, with room to spare.
 _HEADER_BYTES = 64
 # libjxl decodes to float32, with copies of groups and of frames before it.
-BYTES_PER_PIXEL = 96
+BYTES_PER_PIXEL = 40
 # Width over height, as the header abbreviates it (ISO/IEC 18181-1, SizeHeader).
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 
