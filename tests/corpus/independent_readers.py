@@ -128,10 +128,10 @@ def stretch(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def read_dicom_picture(path: Path) -> Reading:
-    """One frame, as POST /v1/images takes it: bright where a viewer shows it bright."""
+    """The first frame, as POST /v1/images takes it: bright where a viewer shows it bright."""
     reading = read_dicom(path)
-    if reading.frames != 1:
-        raise ValueError("several frames")
+    reading.frames, reading.values = 1, {}
+    reading.planes = {index: plane for index, plane in reading.planes.items() if index == 0}
     return reading
 
 
@@ -156,7 +156,8 @@ def read_dicom(path: Path) -> Reading:
             for i in choose_planes(frames, rows * columns)
         }
         reading.compare = Compare.ALIKE
-        if "ModalityLUTSequence" not in dataset and "SharedFunctionalGroupsSequence" not in dataset:
+        complex_values = {"ModalityLUTSequence", "SharedFunctionalGroupsSequence"} & set(dataset.dir())
+        if not inverted and not complex_values:
             slope, intercept = (
                 float(dataset.get(f"Rescale{name}", default))
                 for name, default in (("Slope", 1), ("Intercept", 0))
@@ -226,7 +227,7 @@ def read_nibabel(path: Path) -> Reading:
         raise ValueError("no volume")
     x, y, z = (*shape, 1)[:3]
     volumes = int(np.prod(shape[3:])) if len(shape) > 3 else 1
-    zooms = [float(zoom) for zoom in image.header.get_zooms()[:3]]
+    zooms = [float(zoom) for zoom in nibabel.affines.voxel_sizes(image.affine)]
     reading = Reading(f"nibabel{f', {volumes} volumes' if volumes > 1 else ''}", z, y, x)
     if len(zooms) == 3 and all(zoom > 0 for zoom in zooms):
         reading.spacing = (zooms[2], zooms[1], zooms[0])

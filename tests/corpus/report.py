@@ -20,6 +20,9 @@ def format_report(results: Sequence[FileResult], peak_mb: float, start_mb: float
         lines += [f"a path or a library's text in a message ({len(leaking)})"]
         lines += [f"  {each.path}: {route.leak}" for each in leaking for route in each.routes if route.leak]
         lines += [""]
+    alone = [each.path for each in results if each.verdict is Verdict.UNKNOWN]
+    if alone:
+        lines += [f"{Verdict.UNKNOWN} ({len(alone)})", *(f"  {path}" for path in alone), ""]
     slow = [each for each in results if each.slow]
     if slow:
         lines += [f"slow ({len(slow)})"]

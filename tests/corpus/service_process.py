@@ -8,6 +8,8 @@ import psutil
 from tests.serving import Server
 
 SAMPLE_S = 0.1
+# Embeddings that the service keeps: few, so that the memory is that of reading files.
+PREPARED_MB = 32
 MB = 1_000_000
 # Longer than any request should take: a hang is told from slowness.
 REQUEST_TIMEOUT_S = 180
@@ -30,7 +32,7 @@ class WatchedServer:
         self._sampler.start()
 
     def _start(self) -> None:
-        self.server = Server(self._data_dir, retention_days="0", reader_timeout_s="60")
+        self.server = Server(self._data_dir, prepared_mb=str(PREPARED_MB))
         self.server.wait_ready()
         self.server.client.timeout = REQUEST_TIMEOUT_S
         self.client = self.server.client
