@@ -11,6 +11,7 @@ def grpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running.wait_ready()
     yield running
     assert running.stop() == 0, running.log.read_text()
+    assert "internal error" not in running.log.read_text()
 
 
 @pytest.fixture(scope="module")

@@ -208,6 +208,12 @@ def test_health_and_models(target: str, stub: Any) -> None:
             while health.Check(request).status != health_pb2.HealthCheckResponse.SERVING:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
+        with pytest.raises(grpc.RpcError) as refused:
+            health.List(health_pb2.HealthListRequest())
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        with pytest.raises(grpc.RpcError) as refused:
+            health.Check(health_pb2.HealthCheckRequest(service="nothing"))
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
     models = {model.name: model for model in stub.ListModels(pb.ListModelsRequest()).models}
     assert (models["starter"].default, models["starter"].low_res) == (True, 128)
     assert not models["starter-unet"].default

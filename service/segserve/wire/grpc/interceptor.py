@@ -153,6 +153,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         except asyncio.CancelledError:  # the client went away, or its deadline passed
             status = grpc.StatusCode.CANCELLED
             raise
+        except grpc.aio.AbortError:  # one of gRPC's own services has sent its status
+            status = grpc.StatusCode.UNKNOWN
+            raise
+        except NotImplementedError:  # raised by generated code for what gRPC's own services leave out
+            status = grpc.StatusCode.UNIMPLEMENTED
+            await context.abort(status, "The method is not implemented.")
         except Exception:
             status = grpc.StatusCode.INTERNAL
             log.exception("internal error")
