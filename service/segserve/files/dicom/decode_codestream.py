@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.files.dicom.image_file import PixelFormat
+from segserve.images.sandboxed.lossless_jpeg import decode_lossless_jpeg
 
 UID = "1.2.840.10008.1.2."
 JPEG_BASELINE, JPEG_EXTENDED = UID + "4.50", UID + "4.51"
@@ -63,7 +64,7 @@ def decode(data: bytes, pixels: PixelFormat, precision: int) -> NDArray[Any]:
             )
         return correct_sign(imagecodecs.jpeg8_decode(data), precision, pixels)
     if syntax in JPEG_LOSSLESS:
-        values = imagecodecs.jpegsof3_decode(data)
+        values = decode_lossless_jpeg(data, pixels.rows * pixels.columns * pixels.samples)
     elif syntax in JPEG_LS:
         values = imagecodecs.jpegls_decode(data)
     else:
