@@ -275,12 +275,6 @@ def _check_planes(planes: list[TiffPlane], stream: BinaryIO, max_pixels: int) ->
     for plane in planes:
         if min(plane.samples, *plane.chunk) < 1 or len(plane.segments) < plane.chunks:
             raise damaged_file_error("TIFF")
-        if sum(each.chunks for each in planes) > MAX_TIFF_SEGMENTS:
-            raise TooLarge(
-                f"The TIFF has more than {MAX_TIFF_SEGMENTS} strips or tiles.",
-                remedy="Save it with larger tiles, such as 256 x 256.",
-                field="file",
-            )
         if any(min(offset, count) < 0 or offset + count > file_bytes for offset, count in plane.segments):
             raise damaged_file_error("TIFF")
         if plane.number and not is_raw(plane):
@@ -290,6 +284,12 @@ def _check_planes(planes: list[TiffPlane], stream: BinaryIO, max_pixels: int) ->
             raise damaged_file_error("TIFF")
         if (plane.width, plane.height, plane.page.dtype) != (first.width, first.height, first.page.dtype):
             raise unsupported_error("A TIFF whose channels differ in size or type")
+    if sum(plane.chunks for plane in planes) > MAX_TIFF_SEGMENTS:
+        raise TooLarge(
+            f"The TIFF has more than {MAX_TIFF_SEGMENTS} strips or tiles.",
+            remedy="Save it with larger tiles, such as 256 x 256.",
+            field="file",
+        )
     limit = max_pixels * _MAX_BYTES_PER_PIXEL
     if sum(plane.decoded_bytes for plane in planes) > limit:
         raise TooLarge(
