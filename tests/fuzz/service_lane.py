@@ -11,6 +11,7 @@ from tests.fuzz.mutators.grpc_calls import GrpcMutator
 from tests.fuzz.mutators.http_requests import HttpMutator
 from tests.fuzz.mutators.mutator import Mutator
 from tests.fuzz.mutators.native_files import NativeFiles
+from tests.fuzz.mutators.native_pictures import NativePictures
 from tests.fuzz.mutators.uploads import FileUploads, ImageUploads
 from tests.fuzz.report import Report
 from tests.fuzz.schema import run_schemathesis
@@ -18,11 +19,12 @@ from tests.fuzz.service import start_service
 from tests.fuzz.watch import MAX_LIVEZ_S, MAX_MEMORY_GROWTH, Watch
 
 MUTATORS: dict[str, type[Mutator]] = {
-    each.name: each for each in (HttpMutator, GrpcMutator, ImageUploads, FileUploads, NativeFiles)
+    each.name: each
+    for each in (HttpMutator, GrpcMutator, ImageUploads, FileUploads, NativeFiles, NativePictures)
 }
 SCHEMA = "schema"
 # Shares of the time against the service.
-SHARES = {"http": 3, "grpc": 2, "images": 2, "files": 2, "native": 3, SCHEMA: 2}
+SHARES = {"http": 3, "grpc": 2, "images": 2, "files": 2, "native": 2, "native_pictures": 1, SCHEMA: 2}
 # What requests name is stored again every so many inputs.
 REFILL_EVERY = 50
 # So many inputs before the one that ended the service are kept too: it may not be the only cause.

@@ -16,19 +16,22 @@ from typing import cast
 import pytest
 
 from tests.fuzz.broken import Broken
+from tests.fuzz.harnesses.all_harnesses import HARNESSES
 from tests.fuzz.mutators.grpc_calls import GrpcMutator, decode_input, encode_input
 from tests.fuzz.mutators.http_requests import HttpMutator, is_complete, split_statuses
 from tests.fuzz.mutators.mutator import Mutator, check_secrets, check_status
 from tests.fuzz.mutators.native_files import NativeFiles
+from tests.fuzz.mutators.native_pictures import NativePictures
 from tests.fuzz.mutators.uploads import FileUploads, ImageUploads
 from tests.fuzz.processes import read_stat
 from tests.fuzz.replay import replay, replay_mutated
 from tests.fuzz.service import FuzzedService, start_service
+from tests.fuzz.service_lane import SHARES
 from tests.fuzz.watch import MAX_LIVEZ_S, Watch
 
 REGRESSIONS = Path(__file__).parent / "regressions"
 INPUTS = {HttpMutator: 60, GrpcMutator: 40, ImageUploads: 60, FileUploads: 30}
-MUTATORS = (*INPUTS, NativeFiles)
+MUTATORS = (*INPUTS, NativeFiles, NativePictures)
 # Starts another process when it gets a line; the other ends with it.
 PARENT = """
 import subprocess, sys, time
@@ -77,8 +80,9 @@ def test_inputs_that_once_failed(kind: type[Mutator], service: FuzzedService) ->
         replay_mutated(path, service)
 
 
-def test_undamaged_files_are_read_to_the_end() -> None:
-    with closing(NativeFiles()) as native:
+@pytest.mark.parametrize("kind", [NativeFiles, NativePictures], ids=lambda kind: kind.name)
+def test_undamaged_files_are_read_to_the_end(kind: type[NativeFiles | NativePictures]) -> None:
+    with closing(kind()) as native:
         assert native.count_accepted() > 15
 
 
@@ -204,3 +208,8 @@ def test_the_watch_sees_that_a_worker_ends(tmp_path: Path) -> None:
 def test_memory_that_grows(service: FuzzedService, watch: Watch) -> None:
     watch.memory["leak"] = [(float(second), (100 + second) << 20) for second in range(100)]
     assert watch.memory_growth(10.0)["leak"] == (110, 199, 195)
+
+
+def test_the_docs_name_every_target() -> None:
+    text = (Path(__file__).parent.parent.parent / "docs" / "fuzzing.md").read_text()
+    assert [name for name in (*SHARES, *HARNESSES) if f"`{name}`" not in text] == []

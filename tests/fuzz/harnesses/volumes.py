@@ -1,7 +1,4 @@
-"""Volumes: detection of the format, and NIfTI, NRRD, MetaImage, MGH and zips of them; headers of DICOM.
-
-These readers look at a file before a native library does. `mutators/native_files.py` lets the libraries read too.
-"""
+"""Volumes: detection of the format, and NIfTI, NRRD, MetaImage, MGH and zips of them, from the header to the voxels."""
 
 import gzip
 import io
@@ -9,15 +6,11 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
-from contextlib import closing
 from functools import partial
 
 from segserve.files.detect_format import detect_format
-from segserve.files.open_file import import_dicom, open_volume
-from segserve.types import FileLimits, FileOptions
-from tests.files.dicom.sample_dicom import AXIAL, draw
-from tests.files.dicom.sample_multi_frame import encode_csa_header, encode_enhanced, encode_mosaic
-from tests.files.dicom_files import ENCAPSULATED_RLE, encode_dicom, encode_element, encode_fragments
+from segserve.files.open_file import open_volume
+from segserve.types import FileLimits
 from tests.fuzz.harnesses.harness import Harness, expect_refusals, write_scratch
 
 SHAPE = (4, 3, 2)  # columns, rows, slices
@@ -39,15 +32,6 @@ def check_packed_nifti(data: bytes) -> None:
     """Pack the mutated volume: a mutated gzip stream would rarely unpack."""
     check_volume("nifti.gz", gzip.compress(data, 1, mtime=0))
     check_volume("nifti.gz", data)
-
-
-def check_dicom(data: bytes) -> None:
-    """Read the headers, and group what they describe. Pixels are decoded by other libraries."""
-    path = write_scratch("slice.dcm", data)
-    with expect_refusals():
-        detect_format(path)
-    with expect_refusals(), closing(import_dicom().DicomFile(path, LIMITS, FileOptions())) as file:
-        file.source_series()
 
 
 def encode_nifti(order: str = "<", datatype: int = 4) -> bytes:
@@ -134,24 +118,6 @@ def volume_zip_seeds() -> Iterable[bytes]:
         yield out.getvalue()
 
 
-def dicom_seeds() -> Iterable[bytes]:
-    yield encode_dicom(side=4)
-    segment = bytes([15, *range(16)])  # PackBits: 16 literal bytes
-    header = struct.pack("<16I", 2, 64, 64 + len(segment) + 1, *[0] * 13)
-    frame = header + segment + b"\0" + segment + b"\0"
-    yield encode_dicom(side=4, transfer_syntax=ENCAPSULATED_RLE, pixel_element=encode_fragments(b"", frame))
-    yield encode_dicom(side=4, extra=encode_element(0x10, 0x10, b"PN", b"A^B"))
-    nested = struct.pack("<HH2sHI", 0x10, 0x1002, b"SQ", 0, 0xFFFFFFFF)
-    nested += struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + encode_element(0x10, 0x20, b"LO", b"1 ")
-    nested += struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
-    yield encode_dicom(side=4, extra=nested)
-    yield encode_dicom(side=4, transfer_syntax=b"1.2.840.10008.1.2.1.99")
-    slices = [draw(number) for number in range(4)]
-    yield encode_enhanced([(pixels, (0, 0, 2 * number), {}) for number, pixels in enumerate(slices)])
-    csa = encode_csa_header(2, NumberOfImagesInMosaic=["4"], SliceNormalVector=["0", "0", "1"])
-    yield encode_mosaic(slices, AXIAL, (0, 0, 0), csa)
-
-
 NRRD_WORDS = (
     b"byte skip: ",
     b"line skip: ",
@@ -169,5 +135,4 @@ HARNESSES = (
     Harness("metaimage", partial(check_volume, "metaimage"), metaimage_seeds, METAIMAGE_WORDS),
     Harness("mgh", partial(check_volume, "mgh"), mgh_seeds),
     Harness("volume_zip", partial(check_volume, "volume_zip"), volume_zip_seeds, METAIMAGE_WORDS),
-    Harness("dicom", check_dicom, dicom_seeds, (b"SQ", b"OB", b"UN", b"\xfe\xff\0\xe0", b"\xff\xff\xff\xff")),
 )

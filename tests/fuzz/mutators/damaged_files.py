@@ -15,7 +15,10 @@ import SimpleITK as sitk
 from tests.files.dicom_files import encode_dicom
 from tests.files.sample_files import CODECS, encode_frame, make_volume, write_dicom_series, write_video
 from tests.fuzz.harnesses.archives import make_zip
-from tests.fuzz.harnesses.volumes import dicom_seeds, metaimage_seeds, nifti_seeds, nrrd_seeds
+from tests.fuzz.harnesses.dicom import dicom_seeds
+from tests.fuzz.harnesses.pictures import bmp_seeds, jpeg_seeds, png_seeds, tiff_seeds, webp_seeds
+from tests.fuzz.harnesses.sandboxed_pictures import codestream_seeds, native_seeds, pnm_seeds, psd_seeds
+from tests.fuzz.harnesses.volumes import metaimage_seeds, mgh_seeds, nifti_seeds, nrrd_seeds, volume_zip_seeds
 from tests.fuzz.mutate import mutate
 from tests.fuzz.service import make_stack
 from tests.images.sample_images import write_tiff
@@ -35,12 +38,34 @@ def make_files() -> SampleFiles:
         files = [write_video(folder / f"video.{suffix}", 8).read_bytes() for suffix in CODECS]
         files += [write_volume(folder / f"volume{suffix}") for suffix in (".nii", ".nii.gz", ".nrrd", ".mha")]
         series = [write_dicom_series(folder / "series", 3)]
-    files += [*nifti_seeds(), *nrrd_seeds(), *metaimage_seeds(), make_stack()]
+    files += [
+        *nifti_seeds(),
+        *nrrd_seeds(),
+        *metaimage_seeds(),
+        *mgh_seeds(),
+        *volume_zip_seeds(),
+        make_stack(),
+    ]
     files.append(write_tiff(np.zeros((3, 16, 24), np.uint16), compression="zlib", photometric="minisblack"))
     files.append(make_zip({f"{index}.png": encode_frame(index) for index in range(3)}, zipfile.ZIP_STORED))
     series.append({f"{z}.dcm": encode_dicom(z=z) for z in range(3)})
     series += [{f"{index}.dcm": data} for index, data in enumerate(dicom_seeds())]
     return SampleFiles(files, series)
+
+
+def make_pictures() -> list[bytes]:
+    """Return a picture in every format."""
+    makers = (
+        png_seeds,
+        jpeg_seeds,
+        webp_seeds,
+        bmp_seeds,
+        tiff_seeds,
+        pnm_seeds,
+        psd_seeds,
+        codestream_seeds,
+    )
+    return [*native_seeds(), *(seed for make in makers for seed in make())]
 
 
 def write_volume(path: Path) -> bytes:

@@ -3,9 +3,8 @@
 import random
 
 from tests.fuzz.broken import Broken
-from tests.fuzz.harnesses.pictures import bmp_seeds, jpeg_seeds, png_seeds, tiff_seeds, webp_seeds
 from tests.fuzz.mutate import mutate
-from tests.fuzz.mutators.damaged_files import make_damaged_file, make_files
+from tests.fuzz.mutators.damaged_files import make_damaged_file, make_files, make_pictures
 from tests.fuzz.mutators.mutator import HANG_S, Mutator, check_status
 from tests.fuzz.service import FuzzedService
 
@@ -19,8 +18,7 @@ class ImageUploads(Mutator):
     name = "images"
 
     def __init__(self) -> None:
-        makers = (png_seeds, jpeg_seeds, webp_seeds, bmp_seeds, tiff_seeds)
-        self._seeds = [seed for make in makers for seed in make()]
+        self._seeds = make_pictures()
 
     def make(self, rng: random.Random) -> bytes:
         return mutate(rng, rng.choice(self._seeds), self._seeds)
