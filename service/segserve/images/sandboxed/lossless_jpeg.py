@@ -1,5 +1,6 @@
 """Decode lossless JPEG (ITU-T T.81, process 14), as files and DICOM hold it."""
 
+import mmap
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,6 @@ def decode_lossless_jpeg(data: bytes, samples: int) -> NDArray[Any]:
     """
     import imagecodecs
 
-    padded = np.zeros(len(data) + MAX_SAMPLE_BYTES * samples + SPARE_BYTES, np.uint8)
-    padded[: len(data)] = np.frombuffer(data, np.uint8)
-    return np.asarray(imagecodecs.jpegsof3_decode(padded))
+    with mmap.mmap(-1, len(data) + MAX_SAMPLE_BYTES * samples + SPARE_BYTES) as padded:
+        padded[: len(data)] = data
+        return np.asarray(imagecodecs.jpegsof3_decode(padded))
