@@ -71,14 +71,15 @@ class _Malformed(Exception):
 
 def _find_changes(crop: Crop) -> Int:
     """Return the ascending column-major positions in the image where the value differs from the one before."""
+    if not crop.pixels.size:
+        return np.empty(0, np.int64)
     height, width = crop.pixels.shape
     full = crop.size.height
     # Compare in memory order and sort afterwards: transposing the pixels takes ten times as long.
     edges = np.empty((height + 1, width), np.bool_)
-    if height:
-        edges[0], edges[-1] = crop.pixels[0], crop.pixels[-1]
-        np.not_equal(crop.pixels[1:], crop.pixels[:-1], out=edges[1:-1])
-    row, column = np.divmod(np.flatnonzero(edges), max(width, 1))
+    edges[0], edges[-1] = crop.pixels[0], crop.pixels[-1]
+    np.not_equal(crop.pixels[1:], crop.pixels[:-1], out=edges[1:-1])
+    row, column = np.divmod(np.flatnonzero(edges), width)
     changes = np.sort((column + crop.x) * full + row + crop.y)
     if height == full:
         changes = _drop_pairs(changes)
