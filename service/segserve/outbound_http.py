@@ -188,13 +188,14 @@ def parse_url(text: str, purpose: UrlPurpose, base: httpx.URL | None = None) -> 
     try:
         url = httpx.URL(text) if base is None else base.join(text)
         url.raw_host.decode("ascii")
+        host = url.host  # decodes punycode
     except (httpx.InvalidURL, UnicodeError, ValueError):
         raise error(
             "This is not a URL." if base is None else "It redirects to something that is not a URL."
         ) from None
     if url.scheme not in ("http", "https", ""):
         raise error(f"The scheme {url.scheme!r} is not supported.")
-    if not url.scheme or not url.host:
+    if not url.scheme or not host:
         raise error("The URL has no host.")
     if url.port is not None and not 0 < url.port < 65536:
         raise error(f"There is no port {url.port}.")
