@@ -39,8 +39,11 @@ def test_a_command_is_in_the_module_of_its_name() -> None:
         assert command.callback.__module__ == f"segserve.commands.{command.callback.__name__}"
     for group in cli.registered_groups:
         assert group.typer_instance is not None
-        modules = {c.callback.__module__ for c in group.typer_instance.registered_commands if c.callback}
-        assert modules == {f"segserve.{group.name}.cli"}
+        for command in group.typer_instance.registered_commands:
+            assert command.callback is not None
+            # A command that needs more than its group's package stands beside the commands.
+            own_module = f"segserve.commands.{command.callback.__name__}"
+            assert command.callback.__module__ in (f"segserve.{group.name}.cli", own_module)
 
 
 def test_help_explains_every_command() -> None:

@@ -17,7 +17,7 @@ from segserve.files.file_readers import READER_MODULE, START_MEMORY_BYTES, FileR
 from segserve.files.sandboxed_archive import SandboxedArchive
 from segserve.memory_budget import MemoryBudget
 from segserve.sandbox.sandbox import Sandbox
-from segserve.types import MB, FileLimits
+from segserve.types import MB, FileLimits, FrameIndex
 from tests.files import sample_files
 
 # Three quarters are for one file, or for two that have only begun.
@@ -140,7 +140,7 @@ def test_a_zip_is_unpacked_in_the_sandbox_picture_by_picture(sandbox: Sandbox, t
     path = sample_files.write_zip(tmp_path / "p.zip", entries)
 
     async def scenario(readers: FileReaders, budget: MemoryBudget) -> None:
-        archive = await readers.run(SandboxedArchive, readers, path, MB)
+        archive = await readers.run(SandboxedArchive, readers, path, FrameIndex(), MB)
         assert archive.names == ["9.png", "10.png", "e.png"]
         with pytest.raises(TooLarge, match="SEGSERVE_MAX_IMAGE_MB"):
             await readers.run(archive.unpack, 0)
@@ -156,6 +156,6 @@ def test_a_zip_is_unpacked_in_the_sandbox_picture_by_picture(sandbox: Sandbox, t
         archive.close()
         (tmp_path / "bad.zip").write_bytes(b"PK\3\4" + b"x" * 100)
         with pytest.raises(BadInput):
-            await readers.run(SandboxedArchive, readers, tmp_path / "bad.zip", MB)
+            await readers.run(SandboxedArchive, readers, tmp_path / "bad.zip", FrameIndex(), MB)
 
     run_with_budget(sandbox, scenario)

@@ -162,9 +162,13 @@ def test_pages_of_tiffs_that_are_not_taken_are_told(tmp_path: Path) -> None:
     (content,) = probe(path).contents
     assert content.notes[0].startswith("Of 1 TIFFs only the first page is taken: 'a.tif' has 5.")
     planes = io.BytesIO()
-    tifffile.imwrite(planes, np.zeros((4, 20, 30), np.uint8), photometric="minisblack", volumetric=True)
+    tifffile.imwrite(planes, np.zeros((4, 20, 30), np.uint8), photometric="minisblack", truncate=True)
     path = sample_files.write_zip(tmp_path / "z.zip", {"b.tif": one.getvalue(), "c.tif": planes.getvalue()})
-    assert "'c.tif' has 4." in probe(path).contents[0].notes[0], "planes in one directory"
+    assert "'c.tif' has 4." in probe(path).contents[0].notes[0], "planes behind one directory"
+    deep = io.BytesIO()
+    tifffile.imwrite(deep, np.zeros((4, 20, 30), np.uint8), photometric="minisblack", volumetric=True)
+    path = sample_files.write_zip(tmp_path / "w.zip", {"b.tif": one.getvalue(), "c.tif": deep.getvalue()})
+    assert [file.name for file in probe(path).left_out.files] == ["c.tif"], "a page with depth is not read"
     path = sample_files.write_zip(tmp_path / "y.zip", {"b.tif": one.getvalue()})
     assert probe(path).contents == ()
 

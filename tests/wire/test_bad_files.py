@@ -64,7 +64,7 @@ def noise(seed: int, size: int) -> bytes:
 PICTURE = sample_files.encode_frame(0)
 LARGE = sample_files.encode_png(np.zeros((1100, 1000, 3), np.uint8))
 DICOM = b"\0" * 128 + b"DICM" + b"\xff" * 500
-VOLUME = b"NRRD0004\ntype: short\ndimension: 3\nsizes: 9 9 9\nencoding: raw\n\n123"
+VOLUME = b"NRRD0004\ntype: short\ndimension: 3\nsizes: 9 9 9\nendian: little\nencoding: raw\n\n123"
 
 
 def clip(
@@ -81,14 +81,14 @@ BAD, OVER, UNKNOWN = (422, "bad_input"), (413, "too_large"), (415, "unsupported_
 CASES: dict[str, tuple[Callable[[Path], Path], tuple[int, str], str]] = {
     "sound alone": (clip(".mp4", sample_files.write_sound), BAD, "no video in it"),
     "no frames": (clip(".mp4", sample_files.write_empty_video), BAD, "no video in it"),
-    "cut in its head": (clip(".mp4", share=0.02), BAD, "cannot be read"),
-    "cut in the middle": (clip(".mp4", share=0.5), BAD, "video"),
+    "cut in its head": (clip(".mp4", share=0.02), BAD, "cut short: it has "),
+    "cut in the middle": (clip(".mp4", share=0.5), BAD, "cut short: it has "),
     "cut at its end": (clip(".mp4", share=0.9), BAD, "video"),
     "frames that grow": (clip(".avi", sample_files.write_growing_video), BAD, "the first one 64 x 48"),
     "text as mp4": (lambda path: write_bytes(path.with_suffix(".mp4"), b"this is text\n" * 99), UNKNOWN, "no format"),
     "nothing": (text(b""), UNKNOWN, "no format"),
     "frames too large": (write_zip({"a.png": LARGE}), OVER, "pixels"),
-    "unreadable dicom": (write_zip({"1.dcm": DICOM, "2.dcm": DICOM}), BAD, "DICOM"),
+    "unreadable dicom": (write_zip({"1.dcm": DICOM, "2.dcm": DICOM}), BAD, "ends before its pixels"),
     "path upwards": (write_zip({"../../etc/cron.d/x.png": PICTURE}), BAD, "outside itself"),
     "absolute path": (write_zip({"/etc/x.png": PICTURE}), BAD, "outside itself"),
     "dicom upwards": (write_zip({"a/1.dcm": DICOM, "../2.dcm": DICOM}), BAD, "outside itself"),
@@ -97,7 +97,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], tuple[int, str], str]] = {
     "bomb by sum": (write_zip({f"{i}.png": b"\0" * 900_000 for i in range(24)}), OVER, "21 MB unpacked"),
     "no pictures": (write_zip({"readme.txt": b"x"}), BAD, "no pictures"),
     "cut zip": (lambda p: truncate(sample_files.write_zip(p, {"a.png": PICTURE}), 0.9), BAD, "zip cannot be read"),
-    "cut volume": (text(VOLUME), BAD, "volume is damaged"),
+    "cut volume": (text(VOLUME), BAD, "ends early"),
 }  # fmt: skip
 
 

@@ -4,7 +4,6 @@ Pictures are unpacked one by one, never whole in memory if they are large.
 """
 
 import io
-import math
 import os
 import tempfile
 import zipfile
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from numpy.typing import NDArray
-from tifffile import TiffFile
 
 from segserve.errors import BadInput, SegserveError, TooLarge
 from segserve.files.read_picture import read_picture
@@ -31,7 +29,6 @@ from segserve.files.zip_archive import (
 from segserve.files.zip_names import decode_names, natural_sort_key
 from segserve.images import formats
 from segserve.images.formats import detect_image_format
-from segserve.images.image_source import wrap_codec_errors
 from segserve.images.open_any_image import open_any_image
 from segserve.images.orientation import oriented_size
 from segserve.images.tiff.reader import count_pages
@@ -45,8 +42,6 @@ SPOOL_BYTES = 1 << 20
 COPY_CHUNK_BYTES = 1 << 18
 ZIP_MAGIC = b"PK\3\4"
 TIFF_MAGIC = (b"II", b"MM")
-# As tifffile calls them: rows, columns, samples, channels.
-AXES_OF_A_FRAME = "YXSC"
 # What ends a picture that is whole, by what begins it. It may be followed by other bytes.
 ENDS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9"}
 END_BYTES = 1024
@@ -165,7 +160,7 @@ class PictureArchive:
                     raise BadInput("It is a zip. Send it by itself.")
                 source = open_any_image(picture, 0, self._max_pixels, self._max_pixels)
                 size = oriented_size(source.size, source.orientation)
-                pages = count_frames(picture) if head[:2] in TIFF_MAGIC else 1
+                pages = count_pages(picture) if head[:2] in TIFF_MAGIC else 1
                 if size.height * size.width <= left_pixels or not has_end(picture, head):
                     picture.seek(0)
                     read_picture(picture, 0, self._max_pixels)
@@ -269,18 +264,6 @@ class PictureArchive:
 
     def close(self) -> None:
         self._zip.close()
-
-
-def count_frames(tiff: BinaryIO) -> int:
-    """Return how many frames a TIFF has: pages, or planes in one directory. Raises BadInput, TooLarge."""
-    if (pages := count_pages(tiff)) > 1:
-        return pages
-    tiff.seek(0)
-    with wrap_codec_errors("TIFF"), TiffFile(tiff, name="entry.tif") as file:
-        series = file.series[0]
-        return math.prod(
-            size for axis, size in zip(series.axes, series.shape, strict=True) if axis not in AXES_OF_A_FRAME
-        )
 
 
 def has_end(picture: BinaryIO, head: bytes) -> bool:

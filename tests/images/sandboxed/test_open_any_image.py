@@ -279,7 +279,9 @@ class TestPnm:
         refuse(b"P5 60000 60000 255\n", TooLarge)
         refuse(b"P2 60000 60000 255\n", TooLarge)
         refuse(b"P5 100 100 255\n1234")
-        refuse(b"P2 3 3 255\n1 2 3")
+        numbers = np.zeros(100, np.int64)  # memory that the next array of this size is likely to get
+        del numbers
+        refuse(b"P2 10 10 255\n1 2 3")
         refuse(b"P2 3 1 255\n1 2 256")
         refuse(b"P5 99999999999 1 255\n")
         refuse(b"P7\nWIDTH 9\nHEIGHT 9\nDEPTH 9\nMAXVAL 255\nENDHDR\n" + bytes(729), UnsupportedFormat)

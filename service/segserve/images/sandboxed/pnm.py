@@ -163,7 +163,8 @@ def _read_plain(stream: BinaryIO, header: PnmHeader) -> NDArray[Any]:
         digits = digits[(digits == ord("0")) | (digits == ord("1"))][:count]
         values: NDArray[Any] = 1 - (digits - ord("0"))
     else:
-        values = np.fromstring(text.decode("ascii"), np.int64, count, sep=" ")
+        # Without a count: with one, what is missing in the text stays as it was in memory.
+        values = np.fromstring(text.decode("ascii"), np.int64, sep=" ")[:count]
     if len(values) < count or (len(values) and (values.min() < 0 or values.max() > header.max_value)):
         raise damaged_file_error("PNM")
     return np.reshape(values.astype(header.dtype), shape)
