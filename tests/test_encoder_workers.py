@@ -73,7 +73,9 @@ def test_each_image_is_encoded_once_for_all_replicas(deployment: Deployment) -> 
     assert all(len(masks) == 1 for masks in answers.values()), "every replica answers the same"
     assert deployment.encoded() - before == 6
     more = iter(create_pngs(50))
-    while min(e.metric(ENCODED) for e in deployment.encoders) == 0:  # one may have been busy or slow to be found
+    while (
+        min(e.metric(ENCODED) for e in deployment.encoders) == 0
+    ):  # one may have been busy or slow to be found
         image_id = deployment.servers[0].upload(next(more))  # StopIteration: one never encodes
         assert deployment.servers[0].click(image_id, 40, 30).status_code == 200
     assert all(s.metric(ENCODED) == 0 for s in deployment.servers)
