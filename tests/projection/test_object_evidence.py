@@ -60,6 +60,7 @@ def test_contrast_is_kept_in_the_same_direction() -> None:
     assert keeps_contrast(bright, evidence((30, 30, 30)), 0.3)
     assert not keeps_contrast(bright, evidence((29, 29, 29)), 0.3)
     assert not keeps_contrast(bright, evidence((-100, -100, -100)), 0.3), "dark where it was bright"
+    assert keeps_contrast(bright, evidence((-100, -100, -100)), 0), "the rule is off"
     assert keeps_contrast(evidence((-50, 0, 0)), evidence((-40, 30, 0)), 0.3), "a dark object"
     assert keeps_contrast(evidence((0, 0, 0)), evidence((-40, 30, 0)), 0.3), "it had none to lose"
 

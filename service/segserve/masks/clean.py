@@ -16,7 +16,7 @@ from segserve.types import Bool, Float32
 
 # A click beside a part still marks it, within this distance: half an input patch of a ViT at 4 logits a patch.
 MAX_MARK_DISTANCE = 2
-# Two parts of the prior mask that overlap this share of a part keep it: an object in two parts stays in two parts.
+# An earlier mask that covers this share of a part keeps it: an object in two parts stays in two parts.
 MIN_PRIOR_SHARE = 0.5
 # A hole is filled up to this share of its part's area.
 MAX_HOLE_SHARE = 0.02

@@ -81,10 +81,10 @@ def measure_direction(embedding: NDArray[np.floating], mask: Bool) -> Float32:
 def keeps_contrast(first: ObjectEvidence, now: ObjectEvidence, min_contrast: float) -> bool:
     """Return whether the contrast, in the direction of the first one, is at least `min_contrast` of it.
 
-    An object that had no contrast at first cannot lose it.
+    An object that had no contrast at first cannot lose it. A `min_contrast` of 0 accepts any, also the opposite.
     """
     squared = float(first.contrast @ first.contrast)
-    return squared == 0 or float(first.contrast @ now.contrast) >= min_contrast * squared
+    return squared == 0 or min_contrast == 0 or float(first.contrast @ now.contrast) >= min_contrast * squared
 
 
 def compute_likeness(first: ObjectEvidence, now: ObjectEvidence) -> float:
