@@ -1,19 +1,18 @@
-"""What a slice shows of an object: contrast to its rim, and its direction in the embedding."""
+"""What a slice shows of an object: contrast to its rim."""
 
 import numpy as np
 import pytest
 
+from segserve.decode.object_descriptor import measure_descriptor
 from segserve.masks import crop
 from segserve.projection.object_evidence import (
     MAX_MEASURED_PX,
     ObjectEvidence,
-    compute_likeness,
     keeps_contrast,
     measure_contrast,
-    measure_direction,
     measure_object,
 )
-from segserve.types import Bool, Candidate, Float32
+from segserve.types import Bool, Candidate
 
 
 def disc(height: int, width: int, x: float, y: float, radius: float) -> Bool:
@@ -51,8 +50,8 @@ def test_no_rim_is_no_contrast() -> None:
     )
 
 
-def evidence(contrast: tuple[float, float, float], direction: tuple[float, ...] = (1, 0)) -> ObjectEvidence:
-    return ObjectEvidence(np.array(contrast, np.float32), np.array(direction, np.float32))
+def evidence(contrast: tuple[float, float, float], descriptor: tuple[float, ...] = (1, 0)) -> ObjectEvidence:
+    return ObjectEvidence(np.array(contrast, np.float32), np.array(descriptor, np.float32))
 
 
 def test_contrast_is_kept_in_the_same_direction() -> None:
@@ -65,23 +64,11 @@ def test_contrast_is_kept_in_the_same_direction() -> None:
     assert keeps_contrast(evidence((0, 0, 0)), evidence((-40, 30, 0)), 0.3), "it had none to lose"
 
 
-def test_the_direction_is_the_mean_of_the_cells_under_the_mask() -> None:
-    embedding = np.zeros((3, 4, 4), np.float16)
-    embedding[0], embedding[1, 1, 1], embedding[0, 1, 1], embedding[2, 1, 2] = 7, 2, 0, 0.5
-    embedding[0, 1, 2] = 0
-    logits: Float32 = np.full((16, 16), -1, np.float32)
-    logits[4:8, 4:8] = 1  # all of cell (1, 1)
-    assert measure_direction(embedding, logits > 0).tolist() == [0, 1, 0]
-    logits[4:8, 8:11] = 1  # three quarters of cell (1, 2)
-    expected = np.array([0, 1, 0.75]) / np.hypot(1, 0.75)
-    assert measure_direction(embedding, logits > 0) == pytest.approx(expected)
-    assert not measure_direction(embedding, np.zeros((16, 16), np.bool_)).any()
-
-
-def test_likeness_is_the_cosine() -> None:
-    mask = Candidate(crop.from_mask(disc(64, 64, 30, 30, 9)), np.where(disc(16, 16, 7.5, 7.5, 2), 3, -3), 0.9)
+def test_evidence_is_the_contrast_and_the_descriptor_of_the_mask() -> None:
+    logits = np.where(disc(16, 16, 7.5, 7.5, 2), 3, -3).astype(np.float32)
+    mask = Candidate(crop.from_mask(disc(64, 64, 30, 30, 9)), logits, 0.9)
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     embedding = np.random.default_rng(1).normal(size=(8, 4, 4)).astype(np.float32)
-    first, opposite = (measure_object(pixels, sign * embedding, mask, 0) for sign in (1, -1))
-    assert compute_likeness(first, first) == pytest.approx(1)
-    assert compute_likeness(first, opposite) == pytest.approx(-1)
+    measured = measure_object(pixels, embedding, mask, 2)
+    assert measured.contrast.tolist() == measure_contrast(pixels, mask.crop).tolist()
+    assert measured.descriptor.tolist() == measure_descriptor(embedding, logits > 2).tolist()

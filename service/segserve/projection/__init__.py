@@ -5,6 +5,6 @@ In come prompts on some slices of a video or volume; out come masks of each obje
 
 - `slice_order.py`: plans the order of slices for each object, forward and backward.
 - `mask_to_prompt.py`: turns a mask into a box, points or a mask prompt.
-- `object_evidence.py`: measures what a slice shows of an object: contrast, and likeness in the embedding.
+- `object_evidence.py`: measures what a slice shows of an object: contrast, and its descriptor.
 - `propagate.py`: decodes slice after slice, and stops an object where it ends (IoU, score, contrast and likeness).
 """

@@ -1,4 +1,4 @@
-"""What a slice shows of an object: its contrast to its surroundings, and its direction in the embedding.
+"""What a slice shows of an object: its contrast to its surroundings, and its descriptor.
 
 A promptable model that is asked for the object in a box answers with something even where there is nothing. So whether
 an object goes on is decided by the picture, and not by the model's score alone.
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from segserve.types import Bool, Candidate, Crop, Float32, UInt8
+from segserve.decode.object_descriptor import measure_descriptor
+from segserve.types import Candidate, Crop, Float32, UInt8
 
 # The rim that the object is compared with begins this far outside of the mask, and is so wide, as shares of the square
 # root of its area: far enough for a soft edge, and near enough for a background that varies.
@@ -25,12 +26,11 @@ class ObjectEvidence:
     """`ObjectEvidence` describes an object on one slice.
 
     contrast: [3], the mean colour inside less that of the rim; zeros where the slice has no room for a rim.
-    direction: [C], of length 1: the mean direction of the embedding's cells, weighted by how much of each the mask
-        covers; zeros for an empty mask.
+    descriptor: [C], see `decode/object_descriptor.py`.
     """
 
     contrast: Float32
-    direction: Float32
+    descriptor: Float32
 
 
 def measure_object(
@@ -41,7 +41,7 @@ def measure_object(
     pixels: the slice, RGB [H, W, 3]. embedding: [C, h, w]. threshold: of the mask's logits.
     """
     return ObjectEvidence(
-        measure_contrast(pixels, mask.crop), measure_direction(embedding, mask.logits > threshold)
+        measure_contrast(pixels, mask.crop), measure_descriptor(embedding, mask.logits > threshold)
     )
 
 
@@ -65,19 +65,6 @@ def measure_contrast(pixels: UInt8, mask: Crop) -> Float32:
     return contrast
 
 
-def measure_direction(embedding: NDArray[np.floating], mask: Bool) -> Float32:
-    """Return the mean direction [C] of the embedding's cells under a low-res mask [low, low]."""
-    channels, height, width = embedding.shape
-    rows, columns = mask.shape[0] // height, mask.shape[1] // width
-    weights = mask.reshape(height, rows, width, columns).sum(axis=(1, 3))
-    y, x = np.nonzero(weights)
-    cells = embedding[:, y, x].astype(np.float32)
-    norms = np.linalg.norm(cells, axis=0)
-    total = (cells / np.maximum(norms, np.finfo(np.float32).tiny)) @ weights[y, x].astype(np.float32)
-    length = float(np.linalg.norm(total))
-    return total / np.float32(length) if length > 0 else np.zeros(channels, np.float32)
-
-
 def keeps_contrast(first: ObjectEvidence, now: ObjectEvidence, min_contrast: float) -> bool:
     """Return whether the contrast, in the direction of the first one, is at least `min_contrast` of it.
 
@@ -85,8 +72,3 @@ def keeps_contrast(first: ObjectEvidence, now: ObjectEvidence, min_contrast: flo
     """
     squared = float(first.contrast @ first.contrast)
     return squared == 0 or min_contrast == 0 or float(first.contrast @ now.contrast) >= min_contrast * squared
-
-
-def compute_likeness(first: ObjectEvidence, now: ObjectEvidence) -> float:
-    """Return the cosine of the two directions, -1 to 1."""
-    return float(first.direction @ now.direction)

@@ -8,17 +8,13 @@ import numpy as np
 import orjson
 
 from segserve.decode.decode_prompt import decode_prompt
+from segserve.decode.object_descriptor import compute_likeness
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.masks import crop, rle
 from segserve.masks.geometry import iou
 from segserve.models.promptable_model import PromptableModel
 from segserve.projection.mask_to_prompt import Projection, mask_to_prompt
-from segserve.projection.object_evidence import (
-    ObjectEvidence,
-    compute_likeness,
-    keeps_contrast,
-    measure_object,
-)
+from segserve.projection.object_evidence import ObjectEvidence, keeps_contrast, measure_object
 from segserve.projection.slice_order import Chain, ProjectionVisit, SliceStep
 from segserve.timing import Timings
 from segserve.types import Bool, Candidate, Crop, Prompt, Select, Size, UInt8
@@ -36,8 +32,8 @@ class PropagationOptions:
     raw: take the model's own masks, as μSAM does. Otherwise they are cleaned, see `decode_prompt`.
     min_contrast: an object ends where its contrast to its rim is a smaller part of that on the annotated slice; 0 is
         never.
-    min_likeness: an object ends where its direction in the embedding has a lower cosine to that on the annotated slice;
-        -1 is never. See `object_evidence.py`. μSAM has neither.
+    min_likeness: an object ends where its descriptor has a lower likeness to that on the annotated slice; -1 is never.
+        See `decode/object_descriptor.py`. μSAM has neither.
     """
 
     projection: Projection = Projection.MASK
@@ -166,7 +162,7 @@ class MaskPropagator:
         now = self._measure(pixels, image, candidate)
         return (
             keeps_contrast(begin, now, options.min_contrast)
-            and compute_likeness(begin, now) >= options.min_likeness
+            and compute_likeness(begin.descriptor, now.descriptor) >= options.min_likeness
         )
 
     def _measure(self, pixels: UInt8, image: PreparedImage, candidate: Candidate) -> ObjectEvidence:
@@ -189,7 +185,7 @@ def dump_object(item: PropagatedObject) -> dict[str, Any]:
     return {
         "marked": [(index, rle.encode(mask)) for index, mask in item.annotated.items()],
         "evidence": [
-            (index, evidence.contrast.tolist(), evidence.direction.tolist())
+            (index, evidence.contrast.tolist(), evidence.descriptor.tolist())
             for index, evidence in item.evidence.items()
         ],
         "latest": [(chain, index, rle.encode(mask)) for chain, (index, mask) in item.latest.items()],
@@ -206,8 +202,8 @@ def load_object(fields: dict[str, Any], size: Size) -> PropagatedObject:
     return PropagatedObject(
         {index: decode_mask(counts) for index, counts in fields["marked"]},
         {
-            index: ObjectEvidence(np.array(contrast, np.float32), np.array(direction, np.float32))
-            for index, contrast, direction in fields.get("evidence", ())
+            index: ObjectEvidence(np.array(contrast, np.float32), np.array(descriptor, np.float32))
+            for index, contrast, descriptor in fields.get("evidence", ())
         },
         {tuple(chain): (index, decode_mask(counts)) for chain, index, counts in fields["latest"]},
         {(begin, by) for begin, by in fields["ended"]},
