@@ -23,6 +23,13 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     return argname if isinstance(val, bytes) and not val.isascii() else None
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _usual_priority() -> Iterator[None]:
+    """A library that gives this process real-time priority gives it to all services that later tests start."""
+    yield
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
