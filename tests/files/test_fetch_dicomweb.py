@@ -8,13 +8,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from segserve.errors import BadInput, FetchFailed, NotAllowed, TooLarge
 from segserve.files.fetch_dicomweb import DicomwebFetcher, DicomwebSource
+from segserve.v1 import files_pb2
+from segserve.v1.files_pb2_grpc import FileServiceStub
 from tests.files.dicom.sample_dicom import make_series
 from tests.images.http_site import HERE, INNER, Answer, FakeResolver, Site, answer
 from tests.serving import Server
+from tests.wire.grpc_calls import read_refusal
 
 STUDY, SERIES = "1.2.3", "1.2.3.1"
 PATH = f"/dicom-web/studies/{STUDY}/series/{SERIES}"
@@ -164,5 +168,29 @@ def test_the_service_takes_a_series_by_url(pacs: Site, tmp_path: Path) -> None:
             refused = server.client.post("/v1/files", json=wrong)
             assert (refused.status_code, field in refused.text) == (422, True)
         assert "eDp5" not in server.log.read_text()
+    finally:
+        server.stop()
+
+
+def test_grpc_takes_a_series_by_url_as_rest_does(pacs: Site, tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", grpc_port="0", dicomweb_hosts=f'["{HERE}"]', dicomweb_private="true")
+    try:
+        source = {"url": pacs.url + "/dicom-web", "study": STUDY, "series": SERIES}
+        by_rest = server.client.post("/v1/files", json={"dicomweb": source}).json()
+        first = files_pb2.UploadFileRequest(
+            dicomweb=files_pb2.DicomwebSource(**source), options=files_pb2.FileOptions(time=0)
+        )
+        with grpc.insecure_channel(server.grpc_address()) as channel:
+            stub = FileServiceStub(channel)
+            plain = files_pb2.UploadFileRequest(dicomweb=first.dicomweb)
+            assert stub.UploadFile(iter([plain])).file.file_id == by_rest["file_id"]
+            chosen = stub.UploadFile(iter([first])).file
+            assert (chosen.file_id != by_rest["file_id"], chosen.contents[0].taken_time) == (True, 0)
+            both = files_pb2.UploadFileRequest(dicomweb=first.dicomweb, chunk=b"x")
+            wrong = files_pb2.UploadFileRequest(dicomweb=files_pb2.DicomwebSource(url=pacs.url, study="x"))
+            for request, field in ((both, "chunk"), (wrong, "dicomweb.study")):
+                code, details = read_refusal(stub.UploadFile, iter([request]))
+                assert code is grpc.StatusCode.INVALID_ARGUMENT
+                assert details["BadRequest"].field_violations[0].field == field
     finally:
         server.stop()

@@ -24,6 +24,7 @@ from tests.files.dicom.sample_dicom import (
     oblique,
     open_files,
 )
+from tests.files.dicom.sample_multi_frame import encode_csa_header, encode_mosaic
 
 SLICES = 6
 
@@ -123,6 +124,23 @@ def test_frames_of_a_multi_frame_image_are_referred_to_by_number(tmp_path: Path)
             source.geometry.affine @ [0, 0, one.frame_number - 1, 1] if one.position is None else one.position
         )
         assert np.allclose(frame.PlanePositionSequence[0].ImagePositionPatient, expected[:3])
+
+
+def test_slices_of_a_mosaic_are_referred_to_as_parts_of_it(tmp_path: Path) -> None:
+    orientation = oblique()
+    normal = [f"{value:.8f}" for value in np.cross(orientation[:3], orientation[3:])]
+    csa = encode_csa_header(2, NumberOfImagesInMosaic=[f"{SLICES}"], SliceNormalVector=normal)
+    mosaic = encode_mosaic([draw(number) for number in range(SLICES)], orientation, (10, 20, 30), csa)
+    source, labels = open_source(tmp_path, {"m": mosaic}), draw_labels()
+    seg = write(tmp_path, source, labels)
+    for segment, label in enumerate((3, 700), 1):
+        places = read_places(seg, segment)
+        assert np.allclose(places, expected_places(source, labels == label), atol=1e-3)
+    [instance] = seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    for frame in seg.PerFrameFunctionalGroupsSequence:
+        [item] = frame.DerivationImageSequence[0].SourceImageSequence
+        assert item.ReferencedSOPInstanceUID == instance.ReferencedSOPInstanceUID
+        assert item.SpatialLocationsPreserved == "NO"
 
 
 def test_the_same_labels_of_a_job_are_the_same_instance(tmp_path: Path) -> None:

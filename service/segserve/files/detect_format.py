@@ -8,7 +8,7 @@ from segserve.files.dicom.detect_dicom import HEAD_BYTES, has_dicom, is_dicom
 from segserve.files.video_format import VIDEO_HEAD_BYTES, detect_video_format, is_picture_box
 from segserve.files.volume_format import DICOM_SERIES, VOLUME_ZIP, detect_volume_format
 from segserve.files.volume_zip import holds_volumes
-from segserve.images.formats import detect_image_format
+from segserve.images.formats import detect_image_format, unpack_gzip_head
 
 ZIP_MAGIC = b"PK"
 # Little- and big-endian, classic TIFF and BigTIFF.
@@ -31,7 +31,8 @@ def detect_format(path: Path) -> str:
             if has_dicom(path):
                 return DICOM_SERIES
             return VOLUME_ZIP if holds_volumes(path) else "zip"
-        if is_dicom(head):  # before TIFF: a preamble may look like one
+        # Before TIFF: a preamble may look like one.
+        if is_dicom(head) or is_dicom(unpack_gzip_head(file)):
             return DICOM_SERIES
         if head[:4] in TIFF_MAGIC:
             return "tiff"

@@ -5,6 +5,7 @@ folders of pictures are searched for, and what the page's file picker offers; te
 """
 
 import struct
+import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -12,6 +13,9 @@ from segserve.errors import BadInput, UnsupportedFormat
 
 # Bytes from which every format but TGA is recognised: DICOM has its signature at 128.
 HEAD_BYTES = 132
+GZIP_MAGIC = b"\x1f\x8b"
+# Of a gzip stream, to have HEAD_BYTES of what it holds: a name and a table of codes come first.
+GZIP_HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ _UNREAD_MAGIC_BYTES = (
     (b"\1\0\0\0\x6c\0\0\0", "EMF"),
     (b"\x89HDF\r\n\x1a\n", "HDF5"),
     (b"\x93NUMPY", "NumPy's NPY"),
-    (b"\x1f\x8b", "gzip"),
+    (GZIP_MAGIC, "gzip"),
 )
 _HTML_BEGINNINGS = (b"<!doctype html", b"<html", b"<head", b"<script")
 # Every tag of an SVG may come after a comment.
@@ -145,6 +149,8 @@ def detect_image_format(stream: BinaryIO) -> ImageFormat:
         raise BadInput("The file is empty.", remedy="Send the image's bytes.", field="file")
     if (known := _detect_by_head(head)) is not None:
         return known
+    if unpack_gzip_head(stream)[128:] == b"DICM":  # some archives keep each file packed
+        return DICOM
     if (name := _detect_unread(head)) is not None:
         raise unread_format_error(name)
     if is_tga(stream):
@@ -164,6 +170,18 @@ def _detect_by_head(head: bytes) -> ImageFormat | None:
     if head[:2] in _PNM_NUMBERS and head[2:3].isspace() and not head.startswith(_XV_THUMBNAIL):
         return PNM
     return next((known for magic, known in _MAGIC_BYTES if head.startswith(magic)), None)
+
+
+def unpack_gzip_head(stream: BinaryIO) -> bytes:
+    """Return the first HEAD_BYTES of what a gzip file holds; nothing where it is none, or damaged."""
+    stream.seek(0)
+    data = stream.read(GZIP_HEAD_BYTES)
+    if not data.startswith(GZIP_MAGIC):
+        return b""
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, HEAD_BYTES)
+    except zlib.error:
+        return b""
 
 
 def detect_heif(head: bytes) -> ImageFormat | None:

@@ -98,13 +98,25 @@ class FileOptions(_message.Message):
     time: int
     def __init__(self, series: _Optional[str] = ..., time: _Optional[int] = ...) -> None: ...
 
+class DicomwebSource(_message.Message):
+    __slots__ = ("url", "study", "series")
+    URL_FIELD_NUMBER: _ClassVar[int]
+    STUDY_FIELD_NUMBER: _ClassVar[int]
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    url: str
+    study: str
+    series: str
+    def __init__(self, url: _Optional[str] = ..., study: _Optional[str] = ..., series: _Optional[str] = ...) -> None: ...
+
 class UploadFileRequest(_message.Message):
-    __slots__ = ("chunk", "options")
+    __slots__ = ("chunk", "options", "dicomweb")
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    DICOMWEB_FIELD_NUMBER: _ClassVar[int]
     chunk: bytes
     options: FileOptions
-    def __init__(self, chunk: _Optional[bytes] = ..., options: _Optional[_Union[FileOptions, _Mapping]] = ...) -> None: ...
+    dicomweb: DicomwebSource
+    def __init__(self, chunk: _Optional[bytes] = ..., options: _Optional[_Union[FileOptions, _Mapping]] = ..., dicomweb: _Optional[_Union[DicomwebSource, _Mapping]] = ...) -> None: ...
 
 class UploadFileResponse(_message.Message):
     __slots__ = ("file",)

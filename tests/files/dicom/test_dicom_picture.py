@@ -1,5 +1,6 @@
 """A lone DICOM image is a picture, shown as a viewer shows it, through the images of the service."""
 
+import gzip
 import io
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def test_pictures_are_those_of_a_viewer(tmp_path: Path) -> None:
         (encode(table, ImplicitVRLittleEndian), 0),
         (colours, 0),
         (frames, 1),
+        (gzip.compress(colours), 0),
     )
     expected = np.clip(np.rint((draw(1) - 1024.0 + 160) * 255 / 399), 0, 255)
     assert np.array_equal(shown[0][..., 0], expected)
@@ -58,6 +60,7 @@ def test_pictures_are_those_of_a_viewer(tmp_path: Path) -> None:
     assert np.array_equal(shown[3][..., 0], 255 - np.minimum(draw(0), 255))
     assert np.array_equal(shown[4], COLOURS)
     assert np.array_equal(shown[5], 255 - COLOURS)
+    assert np.array_equal(shown[6], COLOURS)
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Pixels are those that a viewer shows, in every transfer syntax; files that end early are named."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,49 @@ def test_big_endian_pixels(tmp_path: Path) -> None:
     data_set = make_slice(SIGNED)
     data_set.PixelData = SIGNED.astype(">i2").tobytes()
     assert np.array_equal(open_one(tmp_path, encode(data_set, ExplicitVRBigEndian)).voxels[0], SIGNED)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tables_of_a_big_endian_file(tmp_path: Path, bits: int) -> None:
+    stored = (draw(0) % 256).astype(np.uint16)
+    entries = np.arange(256)[::-1] * (1 if bits == 8 else 200)
+    for descriptor, data in (
+        ([256, 0, bits], entries.astype(">u2").tobytes()),
+        # Two entries a word, the first one in the low byte.
+        *([([256, 0, 8], entries.astype("<u1").view("<u2").astype(">u2").tobytes())] if bits == 8 else []),
+    ):
+        made = make_slice(stored, bits=12)
+        made.PixelData = stored.astype(">u2").tobytes()
+        table = item(LUTDescriptor=descriptor)
+        table.add_new("LUTData", "OW", data)
+        table.add_new("ModalityLUTType", "LO", "US")
+        made.ModalityLUTSequence = [table]
+        opened = open_one(tmp_path, encode(made, ExplicitVRBigEndian))
+        assert np.array_equal(opened.voxels[0], entries[stored])
+
+
+def test_a_file_that_gzip_packed(tmp_path: Path) -> None:
+    data = encode(make_slice(SIGNED))
+    packed = gzip.compress(data)
+    assert np.array_equal(open_one(tmp_path, packed).voxels[0], SIGNED)
+    for cut in (packed[:-9], packed[:-30]):
+        with pytest.raises(BadInput, match="gzip stream of the DICOM file"):
+            open_one(tmp_path, cut)
+    with pytest.raises(BadInput, match="ends early"):
+        open_one(tmp_path, gzip.compress(data[:-20]))
+    bomb = gzip.compress(encode(make_slice(np.zeros((2000, 2000), np.int16))) + bytes(60_000_000))
+    with pytest.raises(TooLarge, match="holds over 50 MB"):
+        open_one(tmp_path, bomb)
+
+
+def test_compressed_frames_without_their_end_are_refused(tmp_path: Path) -> None:
+    frames = [imagecodecs.jpegls_encode(TWELVE_BITS)] * 2
+    made = make_slice(np.stack([TWELVE_BITS] * 2), bits=12, NumberOfFrames=2)
+    data = encode(made, JPEGLSLossless, frames)
+    end = data.rindex(b"\xfe\xff\xdd\xe0")
+    open_one(tmp_path, data)
+    with pytest.raises(BadInput, match=f"ends early: {end} of {end + 8} bytes"):
+        open_one(tmp_path, data[:end])
 
 
 def encode_rle(pixels: np.ndarray) -> bytes:

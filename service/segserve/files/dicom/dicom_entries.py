@@ -1,15 +1,20 @@
-"""The files of an upload: the entries of a zip, or the one file itself."""
+"""The files of an upload: the entries of a zip, or the one file itself, which gzip may have packed."""
 
+import gzip
 import io
 import tempfile
+import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, cast
 from zipfile import ZipInfo
 
+from segserve.errors import BadInput, TooLarge
 from segserve.files.dicom.detect_dicom import HEAD_BYTES, is_dicom
 from segserve.files.zip_archive import BoundedZip, check_entries, wrap_zip_errors
+from segserve.images.formats import GZIP_MAGIC
 from segserve.temporary_files import translate_disk_full
+from segserve.types import MB
 
 ZIP_MAGIC = b"PK"
 # Of a file that is read to find its pixels; most headers are shorter.
@@ -22,7 +27,7 @@ COPY_CHUNK_BYTES = 1 << 20
 class DicomEntries:
     """`DicomEntries` opens the files of an upload by their number.
 
-    max_mb: limit for a zip, unpacked.
+    max_mb: limit for a zip or a gzip file, unpacked.
     Raises BadInput, TooLarge.
     """
 
@@ -30,9 +35,12 @@ class DicomEntries:
         self._path = path
         self._zip: BoundedZip | None = None
         self._infos: list[ZipInfo] = []
+        self._unpacked: Path | None = None
         with path.open("rb") as file:
-            is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-        if is_zip:
+            magic = file.read(len(ZIP_MAGIC))
+        if magic == GZIP_MAGIC:
+            self._path = self._unpacked = unpack_gzip(path, max_mb * MB)
+        if magic == ZIP_MAGIC:
             with wrap_zip_errors("The zip"):
                 self._zip = BoundedZip(path)
             try:
@@ -95,3 +103,31 @@ class DicomEntries:
     def close(self) -> None:
         if self._zip is not None:
             self._zip.close()
+        if self._unpacked is not None:
+            self._unpacked.unlink(missing_ok=True)
+
+
+def unpack_gzip(path: Path, max_bytes: int) -> Path:
+    """Return a new file with what a gzip file holds, which the caller deletes. Raises BadInput, TooLarge."""
+    descriptor, name = tempfile.mkstemp()
+    unpacked = Path(name)
+    try:
+        with translate_disk_full(), open(descriptor, "wb") as out, gzip.open(path) as packed:
+            while chunk := packed.read(COPY_CHUNK_BYTES):
+                if out.tell() + len(chunk) > max_bytes:
+                    raise TooLarge(
+                        f"The file holds over {max_bytes // MB} MB unpacked.",
+                        field="file",
+                        remedy="Send a part of it, or ask the operator to raise SEGSERVE_MAX_FILE_MB.",
+                    )
+                out.write(chunk)
+    except BaseException as error:
+        unpacked.unlink(missing_ok=True)
+        if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
+            raise BadInput(
+                "The gzip stream of the DICOM file is damaged or ends early.",
+                field="file",
+                remedy="Copy it again from its source, or send it unpacked.",
+            ) from None
+        raise
+    return unpacked

@@ -20,6 +20,8 @@ from segserve.types import Size
 
 # Of shades that are computed in float64, for each pixel.
 SHADING_BYTES = 32
+# Of a gzip file. All frames are unpacked for the one that is shown.
+MAX_UNPACKED_MB = 2000
 
 
 def open_dicom_picture(path: Path, page: int, max_pixels: int) -> ImageSource:
@@ -29,7 +31,7 @@ def open_dicom_picture(path: Path, page: int, max_pixels: int) -> ImageSource:
     Without either, the frame's minimum is black and its maximum white; 8-bit values stay. Raises BadInput, TooLarge,
     UnsupportedFormat.
     """
-    entries = DicomEntries(path, max_mb=0)  # it is no zip
+    entries = DicomEntries(path, MAX_UNPACKED_MB)
     frames = list_frames(entries)
     check_page(page, len(frames))
     frame = frames[page]

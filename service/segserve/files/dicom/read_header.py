@@ -295,8 +295,11 @@ def read_palette(
     return tables[0], tables[1], tables[2]
 
 
-def read_table(items: Any, is_signed: bool) -> LookupTable | None:
-    """Return the table of the first item of a Modality or VOI LUT Sequence, or None."""
+def read_table(items: Any, *, is_signed: bool, is_big_endian: bool) -> LookupTable | None:
+    """Return the table of the first item of a Modality or VOI LUT Sequence, or None.
+
+    is_big_endian: words in bytes are, which pydicom leaves as they are.
+    """
     if not items:
         return None
     with suppress(Exception):
@@ -307,7 +310,8 @@ def read_table(items: Any, is_signed: bool) -> LookupTable | None:
             first -= 1 << 16
         data = item["LUTData"].value
         if isinstance(data, bytes):
-            entries = np.frombuffer(data, "<u2" if len(data) >= 2 * count else "u1")
+            words = np.frombuffer(data[: len(data) // 2 * 2], ">u2" if is_big_endian else "<u2").astype("<u2")
+            entries = words if len(words) >= count else words.view("u1")
         else:
             entries = np.atleast_1d(np.asarray(data, np.uint16))
         if len(entries) >= count and 0 < bits <= 16:
@@ -316,13 +320,20 @@ def read_table(items: Any, is_signed: bool) -> LookupTable | None:
     return None
 
 
-def read_shading(rescale: Dataset, window: Dataset, data_set: Dataset, *, is_signed: bool) -> Shading:
+def read_shading(rescale: Dataset, window: Dataset, data_set: Dataset, pixels: PixelFormat) -> Shading:
     """Return the shading. rescale, window: the data sets that hold these attributes. data_set: of the file."""
+    is_signed, is_big_endian = pixels.is_signed, pixels.transfer_syntax == EXPLICIT_BIG
     slope, intercept = number(rescale, "RescaleSlope"), number(rescale, "RescaleIntercept")
     centers, widths = numbers(window, "WindowCenter"), numbers(window, "WindowWidth")
     has_window = bool(centers and widths and widths[0] > 0)
-    modality_table = read_table(value_of(data_set, "ModalityLUTSequence"), is_signed)
-    signed_voi = is_signed or (intercept or 0) < 0
+    modality_table = read_table(
+        value_of(data_set, "ModalityLUTSequence"), is_signed=is_signed, is_big_endian=is_big_endian
+    )
+    voi_table = read_table(
+        value_of(data_set, "VOILUTSequence"),
+        is_signed=is_signed or (intercept or 0) < 0,
+        is_big_endian=is_big_endian,
+    )
     return Shading(
         slope=slope if slope else 1.0,
         intercept=intercept or 0.0,
@@ -330,7 +341,7 @@ def read_shading(rescale: Dataset, window: Dataset, data_set: Dataset, *, is_sig
         center=centers[0] if has_window else None,
         width=widths[0] if has_window else None,
         function=text(window, "VOILUTFunction").strip().upper() or "LINEAR",
-        voi_table=read_table(value_of(data_set, "VOILUTSequence"), signed_voi),
+        voi_table=voi_table,
         is_inverted=text(data_set, "PhotometricInterpretation").strip().upper() == "MONOCHROME1"
         or text(data_set, "PresentationLUTShape").strip().upper() == "INVERSE",
     )
@@ -356,7 +367,7 @@ def build_frames(data_set: Dataset, file: ImageFile) -> list[Frame]:
                     groups.find(index, "PixelValueTransformationSequence"),
                     groups.find(index, "FrameVOILUTSequence"),
                     data_set,
-                    is_signed=pixels.is_signed,
+                    pixels,
                 ),
                 stack=groups.stack(index),
             )
@@ -365,7 +376,7 @@ def build_frames(data_set: Dataset, file: ImageFile) -> list[Frame]:
     detector = first_item(data_set, "DetectorInformationSequence")
     orientation = read_orientation(data_set) or read_orientation(detector)
     position = read_position(data_set) or read_position(detector)
-    shading = read_shading(data_set, data_set, data_set, is_signed=pixels.is_signed)
+    shading = read_shading(data_set, data_set, data_set, pixels)
     spacing = read_pixel_spacing(data_set)
     slice_spacing = number(data_set, "SpacingBetweenSlices") or number(data_set, "SliceThickness") or None
     keys = read_keys(data_set)

@@ -92,8 +92,7 @@ class StoredFrames:
         while True:
             self._stream.seek(at)
             head = self._stream.read(8)
-            if not head and len(self._fragments) > file.pixels.frames:
-                break  # only the end of the sequence is missing
+            # Without the end of the sequence nobody knows how many fragments are missing.
             if len(head) < 8:
                 raise ends_early_error(self._subject(file), size, at + 8)
             if head[:4] == SEQUENCE_END:

@@ -9,7 +9,11 @@ from segserve.errors import BadInput, TooLarge
 from segserve.temporary_files import translate_disk_full
 from segserve.types import DEFAULT_TENANT, MB, FileOptions
 from segserve.v1 import files_pb2, files_pb2_grpc
-from segserve.wire.grpc.convert.files import file_options_from_message, file_to_message
+from segserve.wire.grpc.convert.files import (
+    dicomweb_source_from_message,
+    file_options_from_message,
+    file_to_message,
+)
 from segserve.wire.http.limits import SPOOL_BYTES
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
@@ -24,16 +28,24 @@ class FileService(files_pb2_grpc.FileServiceServicer):
     async def UploadFile(
         self, requests: AsyncIterator[files_pb2.UploadFileRequest], context: Context
     ) -> files_pb2.UploadFileResponse:
-        limit, options = self._service.settings.max_file_mb, FileOptions()
+        limit, options, source = self._service.settings.max_file_mb, FileOptions(), None
         with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             async for request in requests:
                 if request.HasField("options"):
                     options = file_options_from_message(request.options)
+                if request.HasField("dicomweb"):
+                    source = dicomweb_source_from_message(request.dicomweb)
                 spool.write(request.chunk)
                 if spool.tell() > limit * MB:
                     raise TooLarge(
                         f"The file is over {limit} MB.", field="chunk", remedy="Send it in several parts."
                     )
+            if source is not None:
+                if spool.tell():
+                    raise BadInput(
+                        "There are bytes and a series to fetch.", field="chunk", remedy="Send one of the two."
+                    )
+                await self._service.dicomweb_fetcher.fetch(source, cast(BinaryIO, spool))
             if not spool.tell():
                 raise BadInput("There are no bytes.", field="chunk", remedy="Send the file in chunks.")
             record = await self._service.files.add(DEFAULT_TENANT, cast(BinaryIO, spool), options)

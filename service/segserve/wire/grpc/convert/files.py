@@ -1,6 +1,7 @@
 """Files as messages, and their options from messages."""
 
 from segserve.errors import BadInput
+from segserve.files.fetch_dicomweb import DicomwebSource
 from segserve.files.file_contents import MAX_NAME_CHARS
 from segserve.types import FileContent, FileOptions, FileRecord, LeftOut
 from segserve.v1 import files_pb2
@@ -40,6 +41,10 @@ def content_to_message(content: FileContent) -> files_pb2.FileContent:
 def left_out_to_message(left_out: LeftOut) -> files_pb2.LeftOut:
     files = [files_pb2.LeftOutFile(name=file.name, reason=file.reason) for file in left_out.files]
     return files_pb2.LeftOut(count=left_out.count, files=files)
+
+
+def dicomweb_source_from_message(message: files_pb2.DicomwebSource) -> DicomwebSource:
+    return DicomwebSource(message.url, message.study, message.series if message.HasField("series") else None)
 
 
 def file_options_from_message(message: files_pb2.FileOptions) -> FileOptions:
