@@ -1,12 +1,12 @@
 """A thread pool whose queue is fair: clients take turns, however much work each of them has handed in."""
 
 import threading
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from segserve.current_client import current_client
+from segserve.fair_queue import FairQueue
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,25 +24,19 @@ class FairExecutor(Executor):
     def __init__(self, threads: int, name: str) -> None:
         self._threads = ThreadPoolExecutor(threads, name)
         self._lock = threading.Lock()
-        # Only clients with work. The first one's turn is next.
-        self._queues: OrderedDict[str | None, deque[Work]] = OrderedDict()
+        self._queue: FairQueue[Work] = FairQueue()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
         with self._lock:
-            self._queues.setdefault(current_client.get(), deque()).append(
-                (future, lambda: fn(*args, **kwargs))
-            )
+            self._queue.put(current_client.get(), (future, lambda: fn(*args, **kwargs)))
         # One call for each piece of work: whoever runs takes the piece whose turn it is.
         self._threads.submit(self._run_next)
         return future
 
     def _run_next(self) -> None:
         with self._lock:
-            client, queue = self._queues.popitem(last=False)
-            future, work = queue.popleft()
-            if queue:
-                self._queues[client] = queue  # at the end
+            future, work = self._queue.pop()
         if not future.set_running_or_notify_cancel():
             return
         try:
@@ -56,7 +50,6 @@ class FairExecutor(Executor):
         """End the threads. cancel_futures: work that has not begun is cancelled."""
         if cancel_futures:
             with self._lock:
-                for queue in self._queues.values():
-                    for future, _ in queue:
-                        future.cancel()
+                for future, _ in self._queue:
+                    future.cancel()
         self._threads.shutdown(wait)

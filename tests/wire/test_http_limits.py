@@ -3,6 +3,7 @@
 A test waits for what the server does, never for a time of its own.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -132,13 +133,36 @@ def test_headers_under_the_limit_are_accepted(impatient: Server) -> None:
             assert part, received
 
 
-def test_too_many_pipelined_requests_close_the_connection(impatient: Server) -> None:
+def test_pipelined_requests_are_answered_one_after_the_other(impatient: Server) -> None:
+    before = count_rejections(impatient, "pipelined")
+    empty = b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
+    requests = ((GET + b"\r\n", b" 200 "), (empty, b" 415 "))
+    with closing(connect(impatient)) as link:
+        link.sendall(b"".join(request for request, _ in requests) * 50)
+        received = b""
+        while received.count(b"HTTP/1.1 ") < 100:
+            received += (part := link.recv(65536))
+            assert part, received
+    statuses = re.findall(rb"HTTP/1.1( \d+ )", received)
+    assert statuses == [status for _, status in requests] * 50
+    assert count_rejections(impatient, "pipelined") == before
+
+
+def test_too_many_pipelined_chunked_requests_close_the_connection(impatient: Server) -> None:
+    """Where one ends is known only once it is parsed."""
     before = count_rejections(impatient, "pipelined")
     with closing(connect(impatient)) as link:
         with suppress(BrokenPipeError, ConnectionResetError):
-            link.sendall((GET + b"\r\n") * 5000)
+            link.sendall((POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n") * 5000)
         read_until_closed(link)
     assert count_rejections(impatient, "pipelined") == before + 1
+
+
+def test_ends_of_headers_without_headers_are_not_parsed_one_by_one(impatient: Server) -> None:
+    with closing(connect(impatient)) as link:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            link.sendall(b"\r\n\r\n" * 100_000)
+        assert_problem(read_until_closed(link), 431, "header_size")
 
 
 def test_bytes_that_are_not_http_are_refused(impatient: Server) -> None:

@@ -12,6 +12,12 @@ from typing import Protocol
 
 from segserve.metrics import Metrics
 from segserve.wire.http.fair_start import FairStart
+from segserve.wire.http.limits import (
+    BURST_CONNECTIONS,
+    BURST_REQUESTS,
+    CONNECTION_INTERVAL_S,
+    REQUEST_INTERVAL_S,
+)
 
 # A body is stalled if nothing of it came for this long.
 STALLED_S = 2.0
@@ -77,6 +83,8 @@ class ConnectionLimits:
 
     max_connections: that are served. spare: more that are accepted, so that operators are answered and others read a
     refusal; they are surplus. max_client_share: of either that one client may hold. Trusted proxies may hold all.
+
+    Connections of a client that opens many at once are read from in turn: `connection_starts`. So are requests begun.
     """
 
     def __init__(
@@ -85,7 +93,8 @@ class ConnectionLimits:
         self._served = ConnectionPool(max_connections, max_client_share)
         self._surplus = ConnectionPool(spare, max_client_share)
         self._metrics, self._port = metrics, port
-        self.fair_start = FairStart()
+        self.connection_starts = FairStart(BURST_CONNECTIONS, CONNECTION_INTERVAL_S)
+        self.request_starts = FairStart(BURST_REQUESTS, REQUEST_INTERVAL_S)
 
     def admit(self, connection: Connection) -> bool:
         """Add a new connection. False if there is no place for it, not even a surplus one."""

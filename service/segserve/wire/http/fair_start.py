@@ -1,75 +1,69 @@
-"""When requests begin: at once, but for clients that send many together, which take turns."""
+"""When work of clients begins: at once, but for clients that send much together, which take turns."""
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-# A client may begin so many requests at once, as a page with a few connections does.
-BURST_REQUESTS = 16
-# Beyond the burst a request of one client begins after each such interval. To begin takes about a millisecond, so that
-# half of the event loop's time is left: for clicks, and to accept the connections that stand behind those of the burst.
-START_INTERVAL_S = 0.002
+from segserve.fair_queue import FairQueue
+
 # Clients that are remembered. More at once means that each of them sends little.
 MAX_CLIENTS = 4096
 
 
 @dataclass
 class ClientStarts:
-    """What a client may begin (a token bucket), and what waits."""
+    """How much a client may begin at once: a token bucket."""
 
-    left: float = BURST_REQUESTS
+    left: float
     counted_at: float = 0.0
-    waiting: deque[Callable[[], None]] = field(default_factory=deque)
-
-    def take(self) -> bool:
-        """Take a start, if there is one left."""
-        now = time.monotonic()
-        self.left = min(BURST_REQUESTS, self.left + (now - self.counted_at) / START_INTERVAL_S)
-        self.counted_at = now
-        if self.left < 1:
-            return False
-        self.left -= 1
-        return True
 
 
 class FairStart:
-    """`FairStart` begins requests. Where a client sends hundreds at once, they wait for each other, and nobody else
-    waits for them."""
+    """`FairStart` begins requests, or connections. Where a client sends hundreds at once, they wait for each other, and
+    nobody else waits for them.
 
-    def __init__(self) -> None:
+    burst: what a client may begin at once, after a pause.
+    interval_s: beyond the burst one of a client begins after each such interval.
+    """
+
+    def __init__(self, burst: int, interval_s: float) -> None:
+        self._burst, self._interval_s = burst, interval_s
         # The least recently seen first.
         self._clients: OrderedDict[str, ClientStarts] = OrderedDict()
-        # Of these, the ones with requests that wait. The first one's turn is next.
-        self._turns: deque[ClientStarts] = deque()
+        self._waiting: FairQueue[Callable[[], bool]] = FairQueue()
 
-    def start(self, client: str | None, begin: Callable[[], None]) -> None:
-        """Call `begin` now, or when it is this client's turn. client: None is many clients, and never waits."""
-        if client is None:
+    def start(self, client: str | None, begin: Callable[[], bool]) -> None:
+        """Call `begin` now, or when it is this client's turn. It returns False where there is nothing to begin any
+        more; then the turn is the next one's. client: None is many clients, and never waits."""
+        if client is None or (not self._waiting.count(client) and self._take(client)):
             begin()
             return
-        starts = self._clients.setdefault(client, ClientStarts())
+        is_first = not self._waiting
+        self._waiting.put(client, begin)
+        if is_first:
+            self._schedule()
+
+    def _take(self, client: str) -> bool:
+        """Take one of the starts that a client has left, if there is one."""
+        now = time.monotonic()
+        starts = self._clients.setdefault(client, ClientStarts(self._burst))
         self._clients.move_to_end(client)
-        if not starts.waiting and starts.take():
-            begin()
-        else:
-            starts.waiting.append(begin)
-            if len(starts.waiting) == 1:
-                self._turns.append(starts)
-                if len(self._turns) == 1:
-                    self._schedule()
         if len(self._clients) > MAX_CLIENTS:
-            self._clients.popitem(last=False)  # what waits is in `_turns` too
+            self._clients.popitem(last=False)
+        starts.left = min(self._burst, starts.left + (now - starts.counted_at) / self._interval_s)
+        starts.counted_at = now
+        if starts.left < 1:
+            return False
+        starts.left -= 1
+        return True
 
     def _schedule(self) -> None:
-        asyncio.get_running_loop().call_later(START_INTERVAL_S, self._take_turn)
+        asyncio.get_running_loop().call_later(self._interval_s, self._take_turn)
 
     def _take_turn(self) -> None:
-        starts = self._turns.popleft()
-        begin = starts.waiting.popleft()
-        if starts.waiting:
-            self._turns.append(starts)
-        if self._turns:
+        while self._waiting and not self._waiting.pop()():
+            pass
+        if self._waiting:
             self._schedule()
-        begin()

@@ -12,9 +12,21 @@ MIN_BYTES_PER_S = 8 << 10
 SPARE_CONNECTIONS = 32
 # Connections to the port of operators, SEGSERVE_OPERATOR_PORT.
 OPERATOR_CONNECTIONS = 64
-# Requests that a client sent before the answer to an earlier one. Each is parsed at once, and takes memory while it
-# waits. Hardly any client does so.
+# Requests behind a chunked body that came together with it. They are parsed at once, and take memory while they wait;
+# all other pipelined requests are parsed when the answer before theirs is sent. Hardly any client pipelines.
 MAX_PIPELINED = 16
+# Bytes of pipelined requests that were received and not parsed yet. We read no more of them then, but for what was on
+# its way.
+MAX_UNPARSED_BYTES = 1 << 20
+# A client may begin so many requests at once, as a page with a few connections does.
+BURST_REQUESTS = 16
+# Beyond the burst a request of one client begins after each such interval. To begin takes about a millisecond, so that
+# half of the event loop's time is left: for clicks, and to accept the connections that stand behind those of the burst.
+REQUEST_INTERVAL_S = 0.002
+# New connections of one client that are read from at once: a page opens six, a pool of a client ten or more.
+BURST_CONNECTIONS = 32
+# Beyond the burst one new connection of a client is read from after each such interval.
+CONNECTION_INTERVAL_S = 0.005
 # After so long without a sign of a client TCP closes its connection.
 TCP_TIMEOUT_S = 60
 # Boundaries and headers around the file in a multipart form.

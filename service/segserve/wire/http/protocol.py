@@ -7,7 +7,8 @@ read its answer. Here:
   request, and for the rest of a body whose request is answered already.
 - A client that reads less than MIN_BYTES_PER_S of its answer over `body_timeout_s` loses the connection.
 - Between requests uvicorn's own keep-alive timeout holds.
-- At most MAX_PIPELINED requests wait for the answer before theirs.
+- Nothing of a new connection is parsed before it is its client's turn, and nothing of a pipelined request before the
+  answer to the one before is complete: until then we hold what was received, and read no more.
 - `ConnectionLimits` says how many connections there may be. Surplus ones are accepted and marked SURPLUS: requests of
   operators are answered on them, all others are refused (`middleware.InFlightLimit`). Further ones are closed at once.
 - A client that vanished without a word is noticed by TCP after TCP_TIMEOUT_S.
@@ -25,12 +26,19 @@ from segserve.metrics import Metrics
 from segserve.settings import Settings
 from segserve.wire.client_address import client_of_address, is_in_networks
 from segserve.wire.http.connections import ConnectionLimits, Phase
-from segserve.wire.http.limits import MAX_HEADER_BYTES, MAX_PIPELINED, MIN_BYTES_PER_S, TCP_TIMEOUT_S
+from segserve.wire.http.limits import (
+    MAX_HEADER_BYTES,
+    MAX_PIPELINED,
+    MAX_UNPARSED_BYTES,
+    MIN_BYTES_PER_S,
+    TCP_TIMEOUT_S,
+)
 from segserve.wire.http.problems import problem_response
 
 SURPLUS = "surplus"  # key in the state of a request's scope
 # After a refusal, data that still comes is discarded for this long. A reset could overtake the answer.
 LINGER_S = 2.0
+HEADERS_END = b"\r\n\r\n"
 
 
 def create_protocol(
@@ -56,6 +64,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._header_timeout_s, self._body_timeout_s = settings.header_timeout_s, settings.body_timeout_s
         self._trusted_proxies, self._metrics = settings.trusted_proxies, metrics
         self._limits = connections
+        self._has_turn = False  # this new connection may be read from
+        self._unparsed = b""  # what was received, while it waits for its turn
+        self._body_bytes_left: int | None = 0  # None: the length of the body is not known beforehand
         self._in_headers = True  # or between requests
         self._has_completed = False  # headers or a request were completed by the data that is being parsed
         self._has_received = False  # any data, ever
@@ -74,14 +85,14 @@ class LimitedProtocol(HttpToolsProtocol):
             self._metrics.requests.count_rejection("connections")
             transport.abort()
         else:
-            set_tcp_timeout(transport)
-            self._start_header_timer()
+            self._limits.connection_starts.start(self.client_key, self._take_turn)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         for cycle in self._unanswered:  # uvicorn tells only the last one
             cycle.disconnected = True
             cycle.message_event.set()
+        self._unparsed = b""
         self._limits.remove(self)
         self._stop_header_timer()
         self._stop_reader_timer()
@@ -91,20 +102,72 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_refused = True
         self.transport.abort()
 
-    # Headers: their size, and the time they take.
+    # Turns: what was received is parsed when it is its turn.
+
+    def _take_turn(self) -> bool:
+        """Begin to read. Return False if the connection is closed already."""
+        if self.transport.is_closing():
+            return False
+        self._has_turn = True
+        set_tcp_timeout(self.transport)
+        self._start_header_timer()
+        self.flow.resume_reading()
+        self._parse()
+        return True
+
+    def _must_wait(self) -> bool:
+        return not self._has_turn or (self._in_headers and self._is_answering())
 
     def data_received(self, data: bytes) -> None:
         self._has_received = True
-        self._note_progress()
-        while data and not self._is_refused and not self.transport.is_closing():
-            part = data[: self._header_bytes_left] if self._in_headers else data
-            data = data[len(part) :]
+        self._unparsed = self._unparsed + data if self._unparsed else data
+        self._parse()
+
+    def _parse(self) -> None:
+        """Parse what was received, as far as it is its turn."""
+        cuts_headers = True
+        while self._unparsed and not self._is_refused and not self.transport.is_closing():
+            if self._must_wait():
+                self._wait()
+                return
+            self._note_progress()
             if self._in_headers:
                 self._start_header_timer()
+            part, was_in_headers = self._take_part(cuts_headers=cuts_headers), self._in_headers
             self._has_completed = False
             super().data_received(part)
             if self._in_headers:
                 self._count_header_bytes(len(part))
+            # Else what has an end of headers in every four bytes would be parsed in so many parts.
+            cuts_headers = not was_in_headers or self._has_completed
+
+    def _wait(self) -> None:
+        if len(self._unparsed) > MAX_UNPARSED_BYTES:
+            self._abort_pipelining()
+        else:
+            self.flow.pause_reading()
+
+    def _take_part(self, *, cuts_headers: bool) -> bytes:
+        """Take what is parsed next: no more than the headers, or the body, of one request, as far as its end is known
+        beforehand."""
+        data = self._unparsed
+        length = len(data)
+        if self._in_headers:
+            length = min(length, self._header_bytes_left)
+            if cuts_headers and (end := data.find(HEADERS_END, 0, length)) >= 0:
+                length = end + len(HEADERS_END)
+        elif self._body_bytes_left:
+            length = min(length, self._body_bytes_left)
+            self._body_bytes_left -= length
+        self._unparsed = data[length:]
+        return data[:length]
+
+    def _abort_pipelining(self) -> None:
+        self._metrics.requests.count_rejection("pipelined")
+        self._is_refused = True
+        self.transport.abort()
+
+    # Headers: their size, and the time they take.
 
     def _note_progress(self) -> None:
         if self._is_answering() and self._in_headers:
@@ -128,6 +191,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_headers, self._has_completed = False, True
         self._stop_header_timer()
+        self._body_bytes_left = read_content_length(self.headers)
         self.scope["state"][SURPLUS] = self._limits.is_surplus(self)
         if not self._is_answering():
             self._limits.note(self, Phase.BODY)
@@ -135,17 +199,17 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unanswered = [cycle for cycle in self._unanswered if not cycle.response_complete]
         self._unanswered.append(self.cycle)
         if len(self.pipeline) > MAX_PIPELINED:
-            self._metrics.requests.count_rejection("pipelined")
-            self._is_refused = True
-            self.transport.abort()
+            self._abort_pipelining()
             raise TooManyPipelined
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        def begin() -> None:
-            if not self.transport.is_closing():
-                super(LimitedProtocol, self)._start_asgi_task(cycle, app)
+        def begin() -> bool:
+            if self.transport.is_closing():
+                return False
+            super(LimitedProtocol, self)._start_asgi_task(cycle, app)
+            return True
 
-        self._limits.fair_start.start(self.client_key, begin)
+        self._limits.request_starts.start(self.client_key, begin)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -224,6 +288,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._limits.note(self, Phase.IDLE)
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self._start_reader_timer()
+        self._parse()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -257,6 +322,16 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()
         elif unread:
             self._start_reader_timer()
+
+
+def read_content_length(headers: list[tuple[bytes, bytes]]) -> int | None:
+    """Return how long the body of a request is. None if it is chunked. The parser has checked the headers."""
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value)
+        if name == b"transfer-encoding":
+            return None
+    return 0
 
 
 def set_tcp_timeout(transport: asyncio.Transport) -> None:
