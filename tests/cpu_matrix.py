@@ -1,4 +1,5 @@
-"""The numerical tests under the instruction sets of other CPUs, with one thread and with two, and with other examples.
+"""The numerical tests under the instruction sets of other CPUs, with one thread and with two; and all tests that
+hypothesis writes examples for, with other examples.
 
     python -m tests.cpu_matrix               everything that this CPU can show; half an hour on two cores
     python -m tests.cpu_matrix avx2-1        one of the settings
@@ -11,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,6 +45,12 @@ LEVELS = {
     "avx512": ("avx512", "AVX512_CORE", "AVX512"),
 }
 SEEDS = range(1, 6)  # of hypothesis: other examples
+# What does not draw examples is the same under every seed.
+DRAWN_TESTS = sorted(
+    str(path)
+    for path in Path("tests").rglob("test_*.py")
+    if "import hypothesis" in (text := path.read_text()) or "from hypothesis" in text
+)
 
 
 def disabled_in_numpy(level: str) -> str:
@@ -53,7 +61,7 @@ def disabled_in_numpy(level: str) -> str:
 
 
 def settings() -> dict[str, tuple[dict[str, str], list[str]]]:
-    """By name: the environment and pytest's options."""
+    """By name: the environment, and pytest's options and files."""
     found: dict[str, tuple[dict[str, str], list[str]]] = {}
     has_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     for level, (in_torch, in_onednn, in_mkl) in LEVELS.items():
@@ -68,9 +76,9 @@ def settings() -> dict[str, tuple[dict[str, str], list[str]]]:
                 "OMP_NUM_THREADS": threads,
                 "MKL_NUM_THREADS": threads,
             }
-            found[f"{level}-{threads}"] = (environment, [])
+            found[f"{level}-{threads}"] = (environment, TESTS)
     for seed in SEEDS:
-        found[f"seed-{seed}"] = ({}, [f"--hypothesis-seed={seed}"])
+        found[f"seed-{seed}"] = ({}, [f"--hypothesis-seed={seed}", *DRAWN_TESTS])
     return found
 
 
@@ -85,9 +93,9 @@ def main(names: list[str]) -> int:
     )
     failed = False
     for name in names or available:
-        environment, options = available[name]
+        environment, arguments = available[name]
         begun = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", *options, *TESTS]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", *arguments]
         done = subprocess.run(
             command,
             env={**os.environ, **environment},
