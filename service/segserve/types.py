@@ -65,9 +65,18 @@ class Device(StrEnum):
 class Normalise(StrEnum):
     """How an image's values become 8-bit: what is stretched to 0..255."""
 
+    AUTO = "auto"  # nothing for 8-bit images; for deeper ones, all values, the darkest and brightest cut off
     NONE = "none"  # nothing for 8-bit images; for deeper ones, all values from their minimum to their maximum
     MINMAX = "minmax"  # each channel, from its minimum to its maximum
     PERCENTILE = "percentile"  # each channel, from its 1st to its 99th percentile
+
+
+class Stain(StrEnum):
+    """A stain of a section under a light microscope, whose share of the colour is read; see `images/stains.py`."""
+
+    HAEMATOXYLIN = "haematoxylin"
+    EOSIN = "eosin"
+    DAB = "dab"
 
 
 @dataclass(frozen=True)
@@ -76,11 +85,15 @@ class ReadOptions:
 
     page: of a multi-page file, from 0.
     channels: the channels to read, in this order; None reads those of the file.
+    stain: read the light that this stain alone lets through, as grey; None reads the colours.
+    invert: make dark bright and bright dark, after everything else.
     """
 
     page: int = 0
     channels: tuple[int, ...] | None = None
-    normalise: Normalise = Normalise.NONE
+    normalise: Normalise = Normalise.AUTO
+    stain: Stain | None = None
+    invert: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from segserve.errors import BadInput
 from segserve.images.read_image import read_image
-from segserve.types import ReadOptions, UInt8
+from segserve.types import Normalise, ReadOptions, UInt8
 from tests.images.sample_images import png_chunk as chunk
 from tests.images.sample_images import write_tiff
 
@@ -23,6 +23,7 @@ RGBA = RNG.integers(0, 256, (H, W, 4), np.uint8)
 
 
 def read(data: bytes, max_pixels: int = MAX_PIXELS, **options: Any) -> UInt8:
+    options.setdefault("normalise", Normalise.NONE)  # deep values from end to end, so that none is lost
     image = read_image(data, ReadOptions(**options), max_pixels)
     assert image.dtype == np.uint8
     assert image.ndim == 3
@@ -50,9 +51,24 @@ def stretch_minmax(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.rint((values.astype(np.float64) - low) / (high - low) * 255).astype(np.uint8)
 
 
-def stretch_percentile(values: NDArray[Any]) -> NDArray[np.uint8]:
+def stretch_percentile(values: NDArray[Any], percentiles: tuple[float, float] = (1, 99)) -> NDArray[np.uint8]:
     low, high = np.percentile(values.astype(np.float64), (1, 99))
     return np.clip(np.rint((values.astype(np.float64) - low) / (high - low) * 255), 0, 255).astype(np.uint8)
+
+
+def stretch_auto(values: NDArray[Any]) -> NDArray[np.uint8]:
+    low, high, higher = np.percentile(values.astype(np.float64), (1, 99, 99.9))
+    high = max(high, (low + higher) / 2)
+    return np.clip(np.rint((values - low) / (high - low) * 255), 0, 255).astype(np.uint8)
+
+
+# Of one channel of more than 8 bits.
+STRETCHES = {
+    Normalise.AUTO: stretch_auto,
+    Normalise.NONE: stretch_minmax,
+    Normalise.MINMAX: stretch_minmax,
+    Normalise.PERCENTILE: stretch_percentile,
+}
 
 
 def nearly_equal(left: NDArray[Any], right: NDArray[Any]) -> bool:

@@ -7,16 +7,58 @@ from segserve.types import Normalise
 from tests.images.decoding import (
     RGB,
     RNG,
+    STRETCHES,
     H,
     W,
     expect_refusal,
     nearly_equal,
     read,
     repeat_grey,
+    stretch_auto,
     stretch_minmax,
     stretch_percentile,
 )
 from tests.images.sample_images import write_tiff
+
+
+class TestAuto:
+    """The default: what is 8-bit stays, what is deeper is stretched without its darkest and brightest values."""
+
+    @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+    def test_hot_pixels_leave_the_others_their_contrast(self, dtype: type) -> None:
+        values = RNG.integers(100, 200, (100, 100)).astype(dtype)
+        values[0, :5] = 30_000
+        image = read(write_tiff(values), normalise=Normalise.AUTO)
+        assert nearly_equal(image, repeat_grey(stretch_auto(values)))
+        assert len(np.unique(image)) > 90
+        assert len(np.unique(read(write_tiff(values), normalise=Normalise.NONE))) < 5
+
+    def test_few_bright_objects_stay_apart(self) -> None:
+        """They are less than 1% of the image, so the 99th percentile is of the noise."""
+        values = RNG.integers(100, 110, (200, 200)).astype(np.uint16)
+        values[:10, :10], values[20:30, :10] = 500, 900
+        image = read(write_tiff(values), normalise=Normalise.AUTO)
+        assert nearly_equal(image, repeat_grey(stretch_auto(values)))
+        assert image[5, 5, 0] > 200
+        assert image[150:].max() < 10
+
+    def test_8_bit_stays(self) -> None:
+        assert np.array_equal(
+            read(write_tiff(RGB // 2, photometric="rgb"), normalise=Normalise.AUTO), RGB // 2
+        )
+
+    def test_channels_keep_their_proportions(self) -> None:
+        deep = RNG.integers(0, 256, (H, W, 3), np.uint16) * np.array([1, 10, 100], np.uint16)
+        image = read(write_tiff(deep, photometric="rgb"), normalise=Normalise.AUTO)
+        assert image[:, :, 0].max() < 5 < image[:, :, 1].max() < 50 < image[:, :, 2].max()
+
+    @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+    def test_a_nearly_empty_image_shows_what_is_in_it(self, dtype: type) -> None:
+        values = np.zeros((100, 100), dtype)
+        values[3, 4:6] = 500, 1000
+        image = read(write_tiff(values), normalise=Normalise.AUTO)
+        assert image[3, 4:6, 0].tolist() == [128, 255]
+        assert not np.delete(image.reshape(-1, 3), [304, 305], 0).any()
 
 
 class TestNormalise:
@@ -61,7 +103,7 @@ class TestNormalise:
         image = read(write_tiff(values), normalise=mode)
         assert not image[0, :4].any()
         finite = values[np.isfinite(values)]
-        expected = stretch_percentile(finite) if mode is Normalise.PERCENTILE else stretch_minmax(finite)
+        expected = STRETCHES[mode](finite)
         assert nearly_equal(image[np.isfinite(values)][:, 0], expected)
 
     @pytest.mark.parametrize("mode", list(Normalise))

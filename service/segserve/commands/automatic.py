@@ -9,8 +9,9 @@ import typer
 
 from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_params
 from segserve.commands.output_file import choose_image_format
-from segserve.commands.single_image import Image, open_image
+from segserve.commands.single_image import Image, Read, open_image, parse_read_options
 from segserve.settings import Settings
+from segserve.types import ReadOptions
 from segserve.wire.operations import automatic as operation
 from segserve.wire.operations.common import validate_body
 from segserve.wire.schemas.automatic import AutomaticIn
@@ -36,6 +37,7 @@ def automatic(
     overlay: Annotated[
         Path | None, typer.Option(help="Also write a PNG of the image with its objects in colour.")
     ] = None,
+    read: Read = None,
     model: Model = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -47,18 +49,24 @@ def automatic(
     request = validate_body(
         AutomaticIn, {"image_id": "", "method": method, "params": parse_params(param or [])}
     )
-    count, seconds = asyncio.run(segment_image(settings, image, request, outputs))
+    count, seconds = asyncio.run(
+        segment_image(settings, image, parse_read_options(read or []), request, outputs)
+    )
     typer.echo(f"{output}: {count} objects in {1000 * seconds:.0f} ms")
 
 
 async def segment_image(
-    settings: Settings, image: Path, request: AutomaticIn, outputs: dict[Path, ResultFormat]
+    settings: Settings,
+    image: Path,
+    options: ReadOptions,
+    request: AutomaticIn,
+    outputs: dict[Path, ResultFormat],
 ) -> tuple[int, float]:
     """Find the objects and write each output in its format.
 
     Returns the number of objects, and the seconds that it took to find them.
     """
-    async with open_image(settings, image) as (service, image_id):
+    async with open_image(settings, image, options) as (service, image_id):
         body = AutomaticIn(request.root.model_copy(update={"image_id": image_id}))
         timings, start = service.new_timings(), time.perf_counter()
         result = await operation.find_objects(service, body, timings)

@@ -9,10 +9,10 @@ import typer
 
 from segserve.commands.common_options import DataDir, load_quiet_settings
 from segserve.commands.output_file import choose_image_format
-from segserve.commands.single_image import Image, open_image
+from segserve.commands.single_image import Image, Read, open_image, parse_read_options
 from segserve.masks import crop
 from segserve.settings import Settings
-from segserve.types import ImageObjects
+from segserve.types import ImageObjects, ReadOptions
 from segserve.wire.operations.common import validate_body
 from segserve.wire.operations.instances import find_instances
 from segserve.wire.results import objects
@@ -47,6 +47,7 @@ def instances(
     classes: Annotated[
         str | None, typer.Option(help="Classes to keep, with commas between [default: all].")
     ] = None,
+    read: Read = None,
     data_dir: DataDir = None,
 ) -> None:
     """Find the objects of known classes on an image. Needs no server."""
@@ -61,9 +62,8 @@ def instances(
         "max_objects": max_objects,
         "classes": [name.strip() for name in classes.split(",")] if classes else None,
     }
-    content, result = asyncio.run(
-        segment_image(settings, image, validate_body(InstancesIn, orjson.dumps(body)))
-    )
+    request, options = validate_body(InstancesIn, orjson.dumps(body)), parse_read_options(read or [])
+    content, result = asyncio.run(segment_image(settings, image, options, request))
     output.write_bytes(content)
     for segmented in result.objects:
         area = crop.area(segmented.crop)
@@ -71,9 +71,11 @@ def instances(
     typer.echo(f"{output}: {len(result.objects)} objects")
 
 
-async def segment_image(settings: Settings, image: Path, request: InstancesIn) -> tuple[bytes, ImageObjects]:
+async def segment_image(
+    settings: Settings, image: Path, options: ReadOptions, request: InstancesIn
+) -> tuple[bytes, ImageObjects]:
     """Return the objects, as bytes in the requested format and as they are."""
-    async with open_image(settings, image) as (service, image_id):
+    async with open_image(settings, image, options) as (service, image_id):
         result, (content, _) = await find_instances(
             service,
             request.model_copy(update={"image_id": image_id}),

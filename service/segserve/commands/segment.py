@@ -9,13 +9,13 @@ import typer
 
 from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_numbers
 from segserve.commands.output_file import check_folder
-from segserve.commands.single_image import Image, open_image
+from segserve.commands.single_image import Image, Read, open_image, parse_read_options
 from segserve.decode.segmenter import MaskResult
 from segserve.errors import BadInput
 from segserve.masks import crop, png
 from segserve.settings import Settings
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, Box, Prompt, Select
+from segserve.types import DEFAULT_TENANT, Box, Prompt, ReadOptions, Select
 
 
 def segment(
@@ -27,14 +27,16 @@ def segment(
     ] = None,
     box: Annotated[str | None, typer.Option(help="x0,y0,x1,y1 around the object.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="The model's own mask, not cleaned.")] = False,
+    read: Read = None,
     model: Model = None,
     data_dir: DataDir = None,
 ) -> None:
     """Segment one object of an image. Needs no server."""
     settings = load_quiet_settings(data_dir=data_dir, default_model=model)
     prompt = parse_prompt(point or [], negative or [], box)
+    options = parse_read_options(read or [])
     check_folder(output)
-    result, timings = asyncio.run(segment_image(settings, image, prompt, raw=raw))
+    result, timings = asyncio.run(segment_image(settings, image, options, prompt, raw=raw))
     output.write_bytes(result.rendered)
     best, ms = result.candidate, 1000 * timings.seconds["decode"]
     typer.echo(f"{output}: {crop.area(best.crop)} pixels, score {best.score:.2f}, decoded in {ms:.0f} ms")
@@ -60,10 +62,10 @@ def parse_prompt(points: list[str], negatives: list[str], box: str | None) -> Pr
 
 
 async def segment_image(
-    settings: Settings, image: Path, prompt: Prompt, *, raw: bool
+    settings: Settings, image: Path, options: ReadOptions, prompt: Prompt, *, raw: bool
 ) -> tuple[MaskResult[bytes], Timings]:
     """Return the best mask with its PNG, and the time that each stage took."""
-    async with open_image(settings, image) as (service, image_id):
+    async with open_image(settings, image, options) as (service, image_id):
         timings = service.new_timings()
         answer = await service.segmenter.segment(
             DEFAULT_TENANT,

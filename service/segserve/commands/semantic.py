@@ -9,8 +9,9 @@ import typer
 
 from segserve.commands.common_options import DataDir, load_quiet_settings
 from segserve.commands.output_file import choose_image_format
-from segserve.commands.single_image import Image, open_image
+from segserve.commands.single_image import Image, Read, open_image, parse_read_options
 from segserve.settings import Settings
+from segserve.types import ReadOptions
 from segserve.wire.operations.common import validate_body
 from segserve.wire.operations.semantic import SemanticAnswer, segment_semantic
 from segserve.wire.schemas.semantic import SemanticIn
@@ -44,6 +45,7 @@ def semantic(
             help="Mirror the tiles too and average the answers: none, horizontal, vertical or both."
         ),
     ] = "none",
+    read: Read = None,
     data_dir: DataDir = None,
 ) -> None:
     """Give every pixel of an image a class. Needs no server."""
@@ -55,15 +57,18 @@ def semantic(
         "overlap": overlap,
         "tta_flips": tta_flips,
     }
-    answer = asyncio.run(segment_image(settings, image, validate_body(SemanticIn, orjson.dumps(body))))
+    request, options = validate_body(SemanticIn, orjson.dumps(body)), parse_read_options(read or [])
+    answer = asyncio.run(segment_image(settings, image, options, request))
     output.write_bytes(answer.content)
     for item in answer.class_map.classes:
         typer.echo(f"{item.value} {item.name}: {item.area} pixels, {100 * item.fraction:.1f}%")
 
 
-async def segment_image(settings: Settings, image: Path, request: SemanticIn) -> SemanticAnswer:
+async def segment_image(
+    settings: Settings, image: Path, options: ReadOptions, request: SemanticIn
+) -> SemanticAnswer:
     """Return the class map and its bytes in the requested format."""
-    async with open_image(settings, image) as (service, image_id):
+    async with open_image(settings, image, options) as (service, image_id):
         return await segment_semantic(
             service, request.model_copy(update={"image_id": image_id}), service.new_timings()
         )

@@ -1,21 +1,58 @@
 """Shared by the commands on one image: the service's own parts in this process, with no server running."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from segserve.app import Service
+from segserve.errors import BadInput
 from segserve.settings import Settings
-from segserve.types import DEFAULT_TENANT, ReadOptions
+from segserve.types import DEFAULT_TENANT, Normalise, ReadOptions, Stain
 
 Image = Annotated[Path, typer.Argument(help="The image file.", exists=True, dir_okay=False)]
+Read = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--read",
+        help="name=value of how the image is read: page, channels, normalise, stain or invert, as in"
+        " stain=haematoxylin. Can be repeated.",
+    ),
+]
+
+# The fields of ReadOptions, from their text.
+READ_FIELDS: dict[str, Callable[[str], Any]] = {
+    "page": int,
+    "channels": lambda text: tuple(int(number) for number in text.split(",")),
+    "normalise": Normalise,
+    "stain": Stain,
+    "invert": {"true": True, "false": False}.__getitem__,
+}
+
+
+def parse_read_options(texts: list[str]) -> ReadOptions:
+    """Parse name=value pairs, such as ["stain=eosin", "invert=true"]. Raises BadInput."""
+    values = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            values[name] = READ_FIELDS[name](value)
+        except (KeyError, ValueError):
+            raise BadInput(
+                f"{text!r} is no way to read an image.",
+                field="--read",
+                remedy=f"Names are {', '.join(READ_FIELDS)}. Examples: normalise=minmax, stain={Stain.HAEMATOXYLIN},"
+                " invert=true, channels=2,1,0.",
+            ) from None
+    return ReadOptions(**values)
 
 
 @asynccontextmanager
-async def open_image(settings: Settings, image: Path) -> AsyncIterator[tuple[Service, str]]:
+async def open_image(
+    settings: Settings, image: Path, options: ReadOptions
+) -> AsyncIterator[tuple[Service, str]]:
     """Start the service's parts and store the image in them. Yields (service, image_id).
 
     Raises BadInput where the file cannot be read as an image.
@@ -24,7 +61,7 @@ async def open_image(settings: Settings, image: Path) -> AsyncIterator[tuple[Ser
     await service.start(warm_up=False)
     try:
         with image.open("rb") as file:
-            record = await service.images.add(DEFAULT_TENANT, file, ReadOptions())
+            record = await service.images.add(DEFAULT_TENANT, file, options)
         yield service, record.image_id
     finally:
         await service.stop()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from tempfile import NamedTemporaryFile
 from typing import BinaryIO, Protocol, cast
@@ -16,16 +17,17 @@ from segserve.images.build_pyramid import PyramidBuilder
 from segserve.images.decoded_image import write_decoded_image
 from segserve.images.image_source import ImageSource, NeedsSandbox, check_size
 from segserve.images.memory_estimate import estimate_read_bytes
+from segserve.images.normalise import resolve_mode
 from segserve.images.read_image import decode_source, open_image
 from segserve.images.region_reader import RegionReader
 from segserve.memory_budget import MemoryBudget
 from segserve.models.registry import ModelRegistry
-from segserve.store.content_id import compute_content_id
+from segserve.store.content_id import add_options, hash_content
 from segserve.store.expiry import delete_expired
 from segserve.store.image_store import ImageStore
 from segserve.store.redis_cache import RedisCache
 from segserve.temporary_files import translate_disk_full
-from segserve.types import ImageLimits, ImageRecord, ReadOptions, Size, UInt8
+from segserve.types import ImageLimits, ImageRecord, Normalise, ReadOptions, Size, UInt8
 
 # Called with (tenant, image_id).
 ForgetImage = Callable[[str, str], None]
@@ -80,13 +82,18 @@ class ImageLibrary:
         The whole image is decoded first, so that an unreadable one is never stored. Raises BadInput, TooLarge, Busy.
         """
         loop = asyncio.get_running_loop()
-        image_id, file_bytes = await loop.run_in_executor(self._executor, compute_content_id, file, options)
+        digest, file_bytes = await loop.run_in_executor(self._executor, hash_content, file)
+        # With AUTO the id depends on the file's depth, so its header is read first.
         with suppress(ImageNotFound):
-            return await self._store.get_record(tenant, image_id)
+            return await self._store.get_record(tenant, add_options(digest, options))
         try:
             source = await loop.run_in_executor(self._executor, self._open, file, options)
         except NeedsSandbox:
-            return await self._add_by_sandbox(tenant, image_id, file_bytes, file, options)
+            known = await self._find_decoded(tenant, digest, options)
+            return known or await self._add_by_sandbox(tenant, digest, file_bytes, file, options)
+        image_id, options = resolve_image_id(digest, source, options)
+        with suppress(ImageNotFound):
+            return await self._store.get_record(tenant, image_id)
         if max(source.size.height, source.size.width) > self._limits.tile_above_px:
             await self._store.quota.check_room(tenant, file_bytes)
             return await self._pyramid_builder.add(tenant, image_id, file, file_bytes, source, options)
@@ -96,13 +103,25 @@ class ImageLibrary:
             tenant, ImageRecord(image_id, size, options, file_bytes, time.time()), file
         )
 
+    async def _find_decoded(self, tenant: str, digest: bytes, options: ReadOptions) -> ImageRecord | None:
+        """Return the record of an 8-bit image that was stored with AUTO, so that its file need not be opened again."""
+        if options.normalise is Normalise.AUTO:
+            image_id = add_options(digest, replace(options, normalise=Normalise.NONE))
+            with suppress(ImageNotFound):
+                record = await self._store.get_record(tenant, image_id)
+                return record if record.options.normalise is Normalise.AUTO else None
+        return None
+
     async def _add_by_sandbox(
-        self, tenant: str, image_id: str, file_bytes: int, file: BinaryIO, options: ReadOptions
+        self, tenant: str, digest: bytes, file_bytes: int, file: BinaryIO, options: ReadOptions
     ) -> ImageRecord:
-        limits = self._limits
+        limits, is_auto = self._limits, options.normalise is Normalise.AUTO
         async with self._sandbox.open_image(
             file, options.page, limits.max_pixels, limits.max_tiled_pixels
         ) as source:
+            image_id, options = resolve_image_id(digest, source, options)
+            with suppress(ImageNotFound):
+                return await self._store.get_record(tenant, image_id)
             if max(source.size.height, source.size.width) > limits.tile_above_px:
                 await self._store.quota.check_room(tenant, file_bytes)
                 return await self._pyramid_builder.add(tenant, image_id, file, file_bytes, source, options)
@@ -112,8 +131,9 @@ class ImageLibrary:
                 size = await self._memory.run(
                     needed_bytes, self._executor, write_decoded_image, source, options, decoded
                 )
-                # The options were applied already.
-                record = ImageRecord(image_id, size, ReadOptions(), spool.tell(), time.time())
+                # The options were applied already. AUTO is written down for `_find_decoded`.
+                written = ReadOptions(normalise=Normalise.AUTO if is_auto else Normalise.NONE)
+                record = ImageRecord(image_id, size, written, spool.tell(), time.time())
                 return await self._store.put(tenant, record, decoded)
 
     def _open(self, file: BinaryIO, options: ReadOptions) -> ImageSource:
@@ -169,3 +189,13 @@ class ImageLibrary:
     async def expire(self, max_age: timedelta, interval_s: float) -> None:
         """Delete images older than `max_age`, every `interval_s` seconds, until cancelled."""
         await delete_expired(self._store, self.delete, max_age, interval_s, kind="image")
+
+
+def resolve_image_id(digest: bytes, source: ImageSource, options: ReadOptions) -> tuple[str, ReadOptions]:
+    """Return the image's id, and its options as they are stored: AUTO of 8-bit values is NONE.
+
+    So the id of an 8-bit image without options is the sha256 of its bytes, and a deeper one that an earlier version
+    stored, stretched from its minimum to its maximum, has another id than the same file today.
+    """
+    resolved = replace(options, normalise=resolve_mode(source.memory.dtype, options.normalise))
+    return add_options(digest, resolved), resolved

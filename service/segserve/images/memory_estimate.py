@@ -6,9 +6,9 @@ test_memory_estimate.py measures real peaks against it.
 
 from segserve.images.image_source import ImageSource
 from segserve.images.no_data import widened_dtype
-from segserve.images.normalise import is_8_bit_already, is_countable
+from segserve.images.normalise import PERCENTILES, is_8_bit_already, is_countable
 from segserve.images.tile_pyramid import TILE_SIDE_PX
-from segserve.types import Normalise, ReadOptions
+from segserve.types import ReadOptions
 
 # What does not grow with the image: blocks of temporary values, tables of codecs, buffers of libvips.
 FIXED_BYTES = 48 << 20
@@ -40,6 +40,7 @@ def _conversion_bytes(source: ImageSource, options: ReadOptions) -> int:
     """Return the bytes a pixel of the selected channels, of their 8-bit values, and of what percentiles sort."""
     dtype, channels = source.memory.dtype, min(3, source.memory.channels)
     selected = 0 if options.channels is None else len(options.channels) * dtype.itemsize
+    selected += (options.stain is not None) + RGB_BYTES * options.invert
     if is_8_bit_already(dtype, options.normalise):
         return selected
     widened = 0
@@ -47,6 +48,6 @@ def _conversion_bytes(source: ImageSource, options: ReadOptions) -> int:
         dtype = widened_dtype(dtype)
         widened = len(options.channels or range(channels)) * dtype.itemsize
     sorting = 0
-    if options.normalise is Normalise.PERCENTILE and not is_countable(dtype):
+    if options.normalise in PERCENTILES and not is_countable(dtype):
         sorting = 1 + dtype.itemsize + 8  # whether a value is finite, the finite values, and these as float64
     return selected + widened + channels + sorting

@@ -13,8 +13,16 @@ from segserve.types import Normalise, UInt8
 # (low, high): the values that become 0 and 255.
 ValueRange = tuple[float, float]
 
-# The defaults of torch_em's normalize_percentile and cellpose's normalize99.
-PERCENTILES = (1.0, 99.0)
+# The percentiles that the modes measure; see `choose_range`.
+PERCENTILES: dict[Normalise, tuple[float, ...]] = {
+    # The defaults of torch_em's normalize_percentile and cellpose's normalize99.
+    Normalise.PERCENTILE: (1.0, 99.0),
+    Normalise.AUTO: (1.0, 99.0, 99.9),
+}
+# AUTO stretches at most this many times as much as up to the highest percentile. The brightest 1% may be all objects.
+MAX_STRETCH = 2.0
+# Modes that leave 8-bit values as they are, and stretch all channels of deeper ones by one range.
+JOINT_MODES = (Normalise.AUTO, Normalise.NONE)
 # Pixels converted at a time: keeps temporary float64 copies at 2 MiB.
 _BLOCK_PIXELS = 1 << 18
 
@@ -25,24 +33,58 @@ def to_uint8(values: NDArray[Any], mode: Normalise, no_data: float | None = None
     values: [H, W, C], integers or floats.
     no_data: a value that counts as NaN.
 
-    NONE leaves uint8 alone and stretches any other dtype from the minimum to the maximum of all channels together, as
-    micro-sam's `_to_image` does (which truncates where this rounds). MINMAX and PERCENTILE stretch every channel by
-    itself, uint8 too. A channel of one value becomes 0. NaN and infinities do not count for the range, and
-    become 0. Raises BadInput if there are no other values.
+    AUTO and NONE leave uint8 alone, and stretch all channels of any other dtype by one range: NONE from the minimum to
+    the maximum, as micro-sam's `_to_image` does (which truncates where this rounds), AUTO between percentiles. MINMAX
+    and PERCENTILE stretch every channel by itself, uint8 too. Where AUTO's percentiles are one value, as in an image
+    that is empty but for a few pixels, the minimum and the maximum count. A channel of one value becomes 0. NaN
+    and infinities do not count for the range, and become 0. Raises BadInput if there are no other values.
     """
     if is_8_bit_already(values.dtype, mode):
         return values
     if no_data is not None:
         values = no_data_to_nan(values, no_data)
-    find_range = find_percentiles if mode is Normalise.PERCENTILE else find_extremes
-    return stretch(
-        values, resolve_ranges([find_range(values[:, :, c]) for c in range(values.shape[2])], mode)
+    channels = range(values.shape[2])
+    measured = [find_range(values[:, :, channel], mode) for channel in channels]
+    if needs_extremes(measured, mode):
+        measured = [find_extremes(values[:, :, channel]) for channel in channels]
+    return stretch(values, resolve_ranges(measured, mode))
+
+
+def find_range(channel: NDArray[Any], mode: Normalise) -> ValueRange | None:
+    """Return the range of [H, W] by the mode, or None if no value is finite."""
+    percentiles = PERCENTILES.get(mode)
+    return find_extremes(channel) if percentiles is None else find_percentiles(channel, percentiles)
+
+
+def choose_range(low: float, high: float, higher: float | None = None) -> ValueRange:
+    """Return the range by two percentiles, or by the three of AUTO.
+
+    AUTO ends at the lower of the two high ones, unless that cuts off more than it keeps of what the other one shows.
+    """
+    if higher is None:
+        return low, high
+    # Not low + (higher - low) / MAX_STRETCH: the difference may exceed the range of float64.
+    return low, max(high, low * (1 - 1 / MAX_STRETCH) + higher / MAX_STRETCH)
+
+
+def needs_extremes(measured: list[ValueRange | None], mode: Normalise) -> bool:
+    """Return whether AUTO's percentiles say nothing, because they are one value in all channels."""
+    known = [pair for pair in measured if pair is not None]
+    return (
+        mode is Normalise.AUTO
+        and bool(known)
+        and not max(high for _, high in known) > min(low for low, _ in known)
     )
 
 
 def is_8_bit_already(dtype: np.dtype[Any], mode: Normalise) -> bool:
     """Return whether values of `dtype` stay as they are."""
-    return mode is Normalise.NONE and dtype == np.uint8
+    return mode in JOINT_MODES and dtype == np.uint8
+
+
+def resolve_mode(dtype: np.dtype[Any], mode: Normalise) -> Normalise:
+    """Return NONE for AUTO where values of `dtype` stay as they are, otherwise the mode itself."""
+    return Normalise.NONE if mode is Normalise.AUTO and is_8_bit_already(dtype, mode) else mode
 
 
 def resolve_ranges(measured: list[ValueRange | None], mode: Normalise) -> list[ValueRange]:
@@ -57,7 +99,7 @@ def resolve_ranges(measured: list[ValueRange | None], mode: Normalise) -> list[V
             remedy="Send an image with finite values.",
             field="file",
         )
-    if mode is Normalise.NONE:
+    if mode in JOINT_MODES:
         joint = (min(low for low, _ in known), max(high for _, high in known))
         return [joint] * len(measured)
     return [pair or (0.0, 0.0) for pair in measured]
@@ -110,18 +152,18 @@ def find_extremes(channel: NDArray[Any]) -> ValueRange | None:
     return (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
 
 
-def find_percentiles(channel: NDArray[Any]) -> ValueRange | None:
-    """Return the PERCENTILES of the finite values of [H, W], or None if no value is finite."""
+def find_percentiles(channel: NDArray[Any], percentiles: tuple[float, ...]) -> ValueRange | None:
+    """Return the range by percentiles of the finite values of [H, W], or None if no value is finite."""
     if is_countable(channel.dtype):
-        return percentiles_of_histogram(compute_histogram(channel), PERCENTILES)
+        return choose_range(*percentiles_of_histogram(compute_histogram(channel), percentiles))
     # float32 and float64 are wide enough for the differences that interpolation takes.
     wide = np.float32 if channel.dtype in (np.float16, np.float32) else np.float64
     values = channel[np.isfinite(channel)].astype(wide, copy=False)
     if not values.size:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
-        low, high = np.percentile(values, PERCENTILES, overwrite_input=True)
-    return float(low), float(high)
+        found = np.percentile(values, percentiles, overwrite_input=True)
+        return choose_range(*(float(value) for value in found))
 
 
 def is_countable(dtype: np.dtype[Any]) -> bool:
@@ -137,14 +179,14 @@ def compute_histogram(values: NDArray[Any]) -> NDArray[np.int64]:
     return counts
 
 
-def percentiles_of_histogram(counts: NDArray[np.int64], percentiles: tuple[float, float]) -> ValueRange:
+def percentiles_of_histogram(counts: NDArray[np.int64], percentiles: tuple[float, ...]) -> tuple[float, ...]:
     """Return np.percentile (linear) of the values that the histogram `counts` counts."""
     cumulative = np.cumsum(counts)
     position = np.asarray(percentiles) / 100 * (cumulative[-1] - 1)
     before = np.searchsorted(cumulative, np.floor(position), side="right")
     after = np.searchsorted(cumulative, np.ceil(position), side="right")
-    low, high = before + (after - before) * (position - np.floor(position))
-    return float(low), float(high)
+    found = before + (after - before) * (position - np.floor(position))
+    return tuple(float(value) for value in found)
 
 
 def split_into_blocks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -12,6 +12,7 @@ from segserve.images.image_source import ImageSource, NeedsSandbox
 from segserve.images.normalise import to_uint8
 from segserve.images.orientation import apply_orientation
 from segserve.images.raster.reader import open_raster
+from segserve.images.stains import convert_colours
 from segserve.images.tiff.reader import open_tiff
 from segserve.types import ReadOptions, UInt8
 
@@ -25,11 +26,11 @@ def read_image(source: bytes | BinaryIO, options: ReadOptions, max_pixels: int) 
     counts the channels of the RGB image. Without `options.channels` the alpha channel is dropped, not blended, as the
     usual `convert("RGB")` before SAM does, and of more than three channels the first three are taken. One channel is
     repeated to three; two become the mean of both. For values that are not 8-bit, and for `options.normalise`, see
-    `normalise.to_uint8`.
+    `normalise.to_uint8`; for `options.stain`, `stains.separate_stain`.
 
-    Raises BadInput (field "file", "page" or "channels"); TooLarge before any pixel is decoded if there are more than
-    `max_pixels`; UnsupportedFormat for other formats,
-    NeedsSandbox for those that are read in a sandboxed process only.
+    Raises BadInput (field "file", "page", "channels" or "stain"); TooLarge before any pixel is decoded if there are
+    more than `max_pixels`; UnsupportedFormat for other formats, NeedsSandbox for those that are read in a sandboxed
+    process only.
     """
     stream = BytesIO(source) if isinstance(source, bytes) else source
     return decode_source(open_image(stream, options.page, max_pixels, max_pixels), options)
@@ -40,7 +41,8 @@ def decode_source(source: ImageSource, options: ReadOptions) -> UInt8:
     pixels = source.read()
     selected = select_channels(pixels.values, pixels.has_alpha, options.channels)
     converted = to_uint8(selected, options.normalise, pixels.no_data)
-    return apply_orientation(to_rgb(converted), pixels.orientation)
+    coloured = convert_colours(average_two_channels(converted), options)
+    return apply_orientation(to_rgb(coloured), pixels.orientation)
 
 
 def open_image(stream: BinaryIO, page: int, max_pixels: int, max_banded_pixels: int) -> ImageSource:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from segserve.images.normalise import (
     PERCENTILES,
     ValueRange,
+    choose_range,
     compute_histogram,
     find_extremes,
     is_countable,
+    needs_extremes,
     percentiles_of_histogram,
     resolve_ranges,
     split_into_blocks,
@@ -33,8 +35,13 @@ def find_value_ranges(read_bands: ReadBands, mode: Normalise) -> list[ValueRange
 
     Raises BadInput where no value is finite.
     """
-    find_ranges = _find_percentiles if mode is Normalise.PERCENTILE else _find_extremes
-    return resolve_ranges(find_ranges(read_bands), mode)
+    percentiles = PERCENTILES.get(mode)
+    if percentiles is None:
+        return resolve_ranges(_find_extremes(read_bands), mode)
+    measured = _find_percentiles(read_bands, percentiles)
+    if needs_extremes(measured, mode):
+        measured = _find_extremes(read_bands)
+    return resolve_ranges(measured, mode)
 
 
 def _find_extremes(read_bands: ReadBands) -> list[ValueRange | None]:
@@ -51,18 +58,20 @@ def _union(a: ValueRange | None, b: ValueRange | None) -> ValueRange | None:
     return min(a[0], b[0]), max(a[1], b[1])
 
 
-def _find_percentiles(read_bands: ReadBands) -> list[ValueRange | None]:
+def _find_percentiles(read_bands: ReadBands, percentiles: tuple[float, ...]) -> list[ValueRange | None]:
     first = next(iter(read_bands()))
     if not is_countable(first.dtype):
-        return [_select_percentiles(read_bands, channel) for channel in range(first.shape[2])]
+        return [_select_percentiles(read_bands, channel, percentiles) for channel in range(first.shape[2])]
     counts = [np.zeros(np.iinfo(first.dtype).max + 1, np.int64) for _ in range(first.shape[2])]
     for band in read_bands():
         for channel, total in enumerate(counts):
             total += compute_histogram(band[:, :, channel])
-    return [percentiles_of_histogram(total, PERCENTILES) for total in counts]
+    return [choose_range(*percentiles_of_histogram(total, percentiles)) for total in counts]
 
 
-def _select_percentiles(read_bands: ReadBands, channel: int) -> ValueRange | None:
+def _select_percentiles(
+    read_bands: ReadBands, channel: int, percentiles: tuple[float, ...]
+) -> ValueRange | None:
     """Return the percentiles of a channel, interpolated as np.percentile does by default."""
     count = sum(
         int(np.isfinite(block).sum())
@@ -71,14 +80,14 @@ def _select_percentiles(read_bands: ReadBands, channel: int) -> ValueRange | Non
     )
     if not count:
         return None
-    positions = np.asarray(PERCENTILES) / 100 * (count - 1)
+    positions = np.asarray(percentiles) / 100 * (count - 1)
     ranks = sorted({int(rank) for position in positions for rank in (np.floor(position), np.ceil(position))})
     values = dict(zip(ranks, _select_order_statistics(read_bands, channel, ranks), strict=True))
-    low, high = (
+    found = (
         values[int(np.floor(position))] * (1 - position % 1) + values[int(np.ceil(position))] * (position % 1)
         for position in positions
     )
-    return float(low), float(high)
+    return choose_range(*(float(value) for value in found))
 
 
 def _select_order_statistics(read_bands: ReadBands, channel: int, ranks: list[int]) -> list[float]:

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from segserve.images.image_source import ImageSource, RawPixels
 from segserve.images.no_data import no_data_to_nan
-from segserve.images.normalise import is_8_bit_already, stretch
+from segserve.images.normalise import JOINT_MODES, is_8_bit_already, stretch
 from segserve.images.read_image import average_two_channels, select_channels
+from segserve.images.stains import convert_colours
 from segserve.images.streaming_percentiles import find_value_ranges
-from segserve.types import Normalise, ReadOptions, Size, UInt8
+from segserve.types import ReadOptions, Size, UInt8
 
 TILE_SIDE_PX = 1024
 
@@ -39,7 +40,7 @@ def write_pyramid(source: ImageSource, options: ReadOptions, write_tile: WriteTi
 
     read = source.bands or _split_into_bands(source)
 
-    mode, no_data = options.normalise, None if options.normalise is Normalise.NONE else source.no_data
+    mode, no_data = options.normalise, None if options.normalise in JOINT_MODES else source.no_data
 
     def read_bands() -> Iterable[NDArray[Any]]:
         selected = (select_channels(band.values, band.has_alpha, options.channels) for band in read())
@@ -47,11 +48,12 @@ def write_pyramid(source: ImageSource, options: ReadOptions, write_tile: WriteTi
 
     first = next(iter(read_bands()))
     ranges = None if is_8_bit_already(first.dtype, mode) else find_value_ranges(read_bands, mode)
-    channels = 3 if first.shape[2] == 3 else 1
+    channels = 3 if first.shape[2] == 3 and options.stain is None else 1
     del first
     bottom = _PyramidLevel(0, source.size, channels, write_tile)
     for band in read_bands():
-        bottom.add(average_two_channels(band if ranges is None else stretch(band, ranges)))
+        averaged = average_two_channels(band if ranges is None else stretch(band, ranges))
+        bottom.add(convert_colours(averaged, options))
     return channels, count_levels(source.size)
 
 

@@ -15,7 +15,7 @@ from segserve.store import object_paths
 from segserve.store.content_id import is_content_id
 from segserve.store.object_store import ObjectStore
 from segserve.store.quota import Quota
-from segserve.types import ImageRecord, Normalise, ReadOptions, Size, TilePyramid
+from segserve.types import ImageRecord, Normalise, ReadOptions, Size, Stain, TilePyramid
 
 
 class ImageStore:
@@ -129,6 +129,8 @@ def parse_image_record(data: bytes) -> ImageRecord:
         page=raw["options"]["page"],
         channels=None if channels is None else tuple(channels),
         normalise=Normalise(raw["options"]["normalise"]),
+        stain=Stain(stain) if (stain := raw["options"].get("stain")) else None,
+        invert=raw["options"].get("invert", False),
     )
     return ImageRecord(
         image_id=raw["image_id"],

@@ -13,6 +13,14 @@ class Normalise(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NORMALISE_NONE: _ClassVar[Normalise]
     NORMALISE_MINMAX: _ClassVar[Normalise]
     NORMALISE_PERCENTILE: _ClassVar[Normalise]
+    NORMALISE_AUTO: _ClassVar[Normalise]
+
+class Stain(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STAIN_UNSPECIFIED: _ClassVar[Stain]
+    STAIN_HAEMATOXYLIN: _ClassVar[Stain]
+    STAIN_EOSIN: _ClassVar[Stain]
+    STAIN_DAB: _ClassVar[Stain]
 
 class MaskFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -63,6 +71,11 @@ NORMALISE_UNSPECIFIED: Normalise
 NORMALISE_NONE: Normalise
 NORMALISE_MINMAX: Normalise
 NORMALISE_PERCENTILE: Normalise
+NORMALISE_AUTO: Normalise
+STAIN_UNSPECIFIED: Stain
+STAIN_HAEMATOXYLIN: Stain
+STAIN_EOSIN: Stain
+STAIN_DAB: Stain
 MASK_FORMAT_UNSPECIFIED: MaskFormat
 MASK_FORMAT_RLE: MaskFormat
 MASK_FORMAT_POLYGON: MaskFormat
@@ -96,14 +109,18 @@ SEMANTIC_FORMAT_POLYGON: SemanticFormat
 SEMANTIC_FORMAT_PROBABILITIES: SemanticFormat
 
 class ReadOptions(_message.Message):
-    __slots__ = ("page", "channels", "normalise")
+    __slots__ = ("page", "channels", "normalise", "stain", "invert")
     PAGE_FIELD_NUMBER: _ClassVar[int]
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
     NORMALISE_FIELD_NUMBER: _ClassVar[int]
+    STAIN_FIELD_NUMBER: _ClassVar[int]
+    INVERT_FIELD_NUMBER: _ClassVar[int]
     page: int
     channels: _containers.RepeatedScalarFieldContainer[int]
     normalise: Normalise
-    def __init__(self, page: _Optional[int] = ..., channels: _Optional[_Iterable[int]] = ..., normalise: _Optional[_Union[Normalise, str]] = ...) -> None: ...
+    stain: Stain
+    invert: bool
+    def __init__(self, page: _Optional[int] = ..., channels: _Optional[_Iterable[int]] = ..., normalise: _Optional[_Union[Normalise, str]] = ..., stain: _Optional[_Union[Stain, str]] = ..., invert: _Optional[bool] = ...) -> None: ...
 
 class UploadImageRequest(_message.Message):
     __slots__ = ("options", "chunk", "model")

@@ -16,7 +16,19 @@ from segserve.images.read_image import open_image
 from segserve.images.tiff.reader import count_pages
 from segserve.images.tile_pyramid import decode_tile, write_pyramid
 from segserve.types import Normalise, ReadOptions
-from tests.images.decoding import GREY, RGB, RNG, H, W, read, repeat_grey, stretch_minmax, stretch_percentile
+from tests.images.decoding import (
+    GREY,
+    RGB,
+    RNG,
+    STRETCHES,
+    H,
+    W,
+    nearly_equal,
+    read,
+    repeat_grey,
+    stretch_minmax,
+    stretch_percentile,
+)
 from tests.images.sample_images import write_tiff
 
 STACK = RNG.integers(0, 60000, (6, H, W)).astype(np.uint16)
@@ -130,14 +142,7 @@ class TestNoData:
         no_data = 65535 if dtype is np.uint16 else -9999
         stored = np.where(valid, values, np.array(no_data, dtype))
         found = read(with_no_data(stored, f"{no_data} "), normalise=mode)[:, :, 0]
-        limits = (
-            np.percentile(values[valid], (1, 99))
-            if mode is Normalise.PERCENTILE
-            else (values[valid].min(), values[valid].max())
-        )
-        low, high = map(float, limits)
-        expected = np.clip(np.rint((values - low) / (high - low) * 255), 0, 255)
-        assert np.abs(found[valid] - expected[valid]).max() <= 1
+        assert nearly_equal(found[valid], STRETCHES[mode](values[valid]))
         assert not found[~valid].any()
 
     def test_8_bit_stays_as_it_is_and_is_left_out_of_limits(self) -> None:

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from segserve.app import Service
 from segserve.errors import BadInput
 from segserve.models.promptable_model import PromptableModel
-from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions
+from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions, Stain
 from segserve.wire.http import request_body
 from segserve.wire.rest.responses import ImageId, json_response, problem_responses
 from segserve.wire.schemas.images import ImageOut
@@ -24,9 +24,14 @@ def read_options(
         ),
     ] = None,
     normalise: Annotated[
-        Normalise | None, Query(description="how values become 8-bit; none if left out")
+        Normalise | None, Query(description="how values become 8-bit; auto if left out")
     ] = None,
     normalize: Annotated[Normalise | None, Query(description="another spelling of normalise")] = None,
+    stain: Annotated[
+        Stain | None,
+        Query(description="read as grey the light that one stain of a colour image lets through"),
+    ] = None,
+    invert: Annotated[bool, Query(description="make dark bright and bright dark, at last")] = False,
 ) -> ReadOptions:
     """The options for reading an image, from the query. Raises BadInput where the two spellings differ."""
     if normalise is not None and normalize is not None and normalise is not normalize:
@@ -36,7 +41,7 @@ def read_options(
             remedy="Send one of the two, or the same value in both.",
         )
     numbers = None if channels is None else tuple(int(c) for c in channels.split(","))
-    return ReadOptions(page, numbers, normalise or normalize or Normalise.NONE)
+    return ReadOptions(page, numbers, normalise or normalize or Normalise.AUTO, stain, invert)
 
 
 def image_to_json(record: ImageRecord) -> dict[str, Any]:
