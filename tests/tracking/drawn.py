@@ -7,6 +7,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from segserve.tracking.detections import Detections
+from segserve.tracking.tracks import Tracks
+
 HEIGHT, WIDTH, COUNT = 160, 220, 14
 
 UInt32 = NDArray[np.uint32]
@@ -24,6 +27,17 @@ CELLS: dict[int, tuple[int, int, int | None, Centre]] = {
     7: (9, 13, 5, lambda t: (102, 76 - 3 * (t - 9))),
     8: (9, 13, 5, lambda t: (102, 96 + 3 * (t - 9))),
 }
+
+
+def detections_at(*centres: tuple[float, float], area: int = 100) -> Detections:
+    """Return the detections of a frame with objects of one size, none touching."""
+    count = len(centres)
+    return Detections(np.arange(1, count + 1), np.array(centres, float).reshape(-1, 2), np.full(count, area))
+
+
+def describe(tracks: Tracks) -> list[tuple[int, list[int], int | None]]:
+    """Return the id, the frames and the parent of each track."""
+    return [(track.track_id, track.frames.tolist(), track.parent) for track in tracks.tracks]
 
 
 def draw_tracks() -> list[UInt32]:

@@ -18,7 +18,7 @@ from zipstream import ZIP_STORED, ZipStream
 
 from segserve.errors import TooLarge
 from segserve.masks.label_map import MAX_UINT16_ID, Labels, encode_tiff
-from segserve.tracking.link_tracks import Track
+from segserve.tracking.tracks import Track
 from segserve.types import Int64, UInt16
 
 TRACKS_FILE = "res_track.txt"

@@ -1,147 +1,110 @@
 """Linking: the objects of single frames become tracks, with divisions.
 
-The method is the linear assignment problem (LAP) of Jaqaman et al. (Nature Methods 2008), by laptrack (Fukai and
-Kawaguchi, Bioinformatics 2023).
+    objects of all frames -> linked to segments (`segments`) -> pieces mended to objects (`mend_splits`), and again
+    -> divisions (`divisions`) -> tracks, without those that are too short
 
-First the objects of neighbouring frames are linked, so that the sum of the squared distances is least. Then the ends of
-these segments are joined to beginnings nearby: over missed frames (gap closing), or in the middle of another track (a
-division, "splitting").
+`LinkingParams.raw` links by laptrack instead, which knows only positions (`laptrack_reference`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from segserve.errors import MissingDependency
 from segserve.tracking.detections import Detections
-from segserve.types import Int64
+from segserve.tracking.divisions import find_divisions
+from segserve.tracking.laptrack_reference import link_by_laptrack
+from segserve.tracking.linking_params import LinkingParams, default_cutoff_px
+from segserve.tracking.mend_splits import mend_splits
+from segserve.tracking.objects import FrameObjects, centre_descriptors, group_detections, single_pieces
+from segserve.tracking.segments import Segment, link_segments
+from segserve.tracking.tracks import Track, Tracks
 
-# The least default cutoff: it is laptrack's own default, and TrackMate's.
-MIN_CUTOFF_PX = 15.0
-
-
-@dataclass(frozen=True)
-class LinkingParams:
-    """The parameters of linking. They have the names of laptrack's `LapTrack`, but the cutoffs are distances between
-    centroids in pixels. laptrack takes their squares, which are its costs.
-
-    cutoff: how far an object may move from one frame to the next.
-    gap_closing_cutoff: how far an object may move while it is missed; 0: no gap is closed.
-    gap_closing_max_frame_count: how many frames later it must be detected again; 2 is one missed frame.
-    splitting_cutoff: how far a daughter may be from where its mother was; 0: no object divides.
-
-    A cutoff of None is the median diameter of the objects, at least MIN_CUTOFF_PX. A daughter's centre is about half a
-    diameter from its mother's. An object that moves further than its size cannot be told from its neighbours by its
-    position.
-    """
-
-    cutoff: float | None = None
-    gap_closing_cutoff: float | None = None
-    gap_closing_max_frame_count: int = 2
-    splitting_cutoff: float | None = None
-
-
-@dataclass(frozen=True)
-class Track:
-    """One object, from its first frame to its last, or to its division.
-
-    track_id: from 1, in the order in which tracks begin.
-    frames: where it was detected, ascending.
-    parent: the track that divided into this one and others; None if there is none.
-    """
-
-    track_id: int
-    frames: Int64
-    parent: int | None = None
-
-    @property
-    def begin(self) -> int:
-        return int(self.frames[0])
-
-    @property
-    def end(self) -> int:
-        return int(self.frames[-1])
-
-
-@dataclass(frozen=True)
-class Tracks:
-    """The result of linking.
-
-    tracks: in the order of their ids.
-    track_ids: for every frame, [n] the track ids of its detections, in their order.
-    """
-
-    tracks: list[Track]
-    track_ids: list[Int64]
+# Each round mends a segment with one other; objects in more pieces than this are rare.
+MAX_MENDING_ROUNDS = 6
 
 
 def link_tracks(frames: Sequence[Detections], params: LinkingParams) -> Tracks:
     """Link the detections of all frames to tracks. Equal detections give equal tracks.
 
-    It takes seconds for 50,000 detections. It takes longer if many were missed, because every end is compared with all
-    beginnings.
-
-    Raises MissingDependency.
+    Raises MissingDependency for `raw`.
     """
-    track_ids = [np.zeros(detections.count, np.int64) for detections in frames]
     if not any(detections.count for detections in frames):
-        return Tracks([], track_ids)
-    graph = assign_links(frames, params)
-    parents: dict[int, int | None] = {}
-    frames_of_track: dict[int, list[int]] = {}
-    for frame, detections in enumerate(frames):
-        for position in range(detections.count):
-            node = (frame, position)
-            before = next(iter(graph.predecessors(node)), None)
-            if before is not None and graph.out_degree(before) == 1:
-                track_id = int(track_ids[before[0]][before[1]])
-            else:
-                track_id = len(parents) + 1
-                parents[track_id] = None if before is None else int(track_ids[before[0]][before[1]])
-            track_ids[frame][position] = track_id
-            frames_of_track.setdefault(track_id, []).append(frame)
-    tracks = [
-        Track(track_id, np.array(frames_of_track[track_id]), parent) for track_id, parent in parents.items()
-    ]
-    return Tracks(tracks, track_ids)
+        return Tracks([], [np.zeros(detections.count, np.int64) for detections in frames])
+    params = resolve_cutoffs(frames, params)
+    if params.raw:
+        return link_by_laptrack(frames, params)
+    cutoff, gap_cutoff = params.cutoff or 0.0, params.gap_closing_cutoff or 0.0
+    frames = centre_descriptors(frames)
+    pieces = [single_pieces(detections) for detections in frames]
+    for _ in range(MAX_MENDING_ROUNDS):
+        objects = [group_detections(*each) for each in zip(frames, pieces, strict=True)]
+        segments = link_segments(objects, params, cutoff, gap_cutoff)
+        mended = (
+            mend_splits(objects, segments, params.min_daughter_frames) if params.min_daughter_frames else None
+        )
+        if mended is None:
+            break
+        pieces = mended
+    mothers = find_divisions(objects, segments, params.splitting_cutoff or 0.0, params.min_daughter_frames)
+    segments, parents = part_mothers(segments, mothers)
+    return build_tracks(objects, *remove_short(segments, parents, params.min_track_frames, len(frames)))
 
 
-def assign_links(frames: Sequence[Detections], params: LinkingParams) -> Any:
-    """Return a networkx graph of the links, by laptrack.
-
-    Every detection is a node (frame, position in the frame). An edge leads from each detection to the next of its
-    track, or to two where it divides. No detection has more than one predecessor.
-    """
+def resolve_cutoffs(frames: Sequence[Detections], params: LinkingParams) -> LinkingParams:
+    """Replace cutoffs of None by the size of the objects."""
     default = default_cutoff_px(frames)
-
-    def squared(cutoff: float | None) -> float:
-        return (default if cutoff is None else cutoff) ** 2
-
-    tracker = load_laptrack()(
-        cutoff=squared(params.cutoff),
-        gap_closing_cutoff=squared(params.gap_closing_cutoff),
-        gap_closing_max_frame_count=params.gap_closing_max_frame_count,
-        splitting_cutoff=squared(params.splitting_cutoff),
-        # With 100 the cutoffs alone decide. With laptrack's default, 90, the farthest tenth of all gaps and divisions
-        # is refused, however near they are: of two divisions, one.
-        alternative_cost_percentile=100,
-    )
-    return tracker.predict([detections.centres for detections in frames])
+    cutoffs = (params.cutoff, params.gap_closing_cutoff, params.splitting_cutoff)
+    cutoff, gap_closing, splitting = (default if each is None else each for each in cutoffs)
+    return replace(params, cutoff=cutoff, gap_closing_cutoff=gap_closing, splitting_cutoff=splitting)
 
 
-def load_laptrack() -> Any:
-    """Return the class `LapTrack`. The first import takes seconds. Raises MissingDependency."""
-    try:
-        from laptrack import LapTrack
-    except ImportError:
-        raise MissingDependency("laptrack", "tracking", "Linking objects through frames") from None
-    return LapTrack
+def part_mothers(
+    segments: Sequence[Segment], mothers: dict[int, int]
+) -> tuple[list[Segment], dict[int, int]]:
+    """Part the segments of mothers where their daughters begin.
+
+    Return all segments, and the parent of each daughter.
+    """
+    parted, parents = [dict(segment) for segment in segments], dict[int, int]()
+    # The last division of a segment first, so that the first one keeps the mother's number.
+    for daughter, mother in sorted(mothers.items(), key=lambda item: -min(segments[item[0]])):
+        frame = min(segments[daughter])
+        rest = {each: position for each, position in parted[mother].items() if each >= frame}
+        parted[mother] = {each: position for each, position in parted[mother].items() if each < frame}
+        # Whoever had this mother after this division has its rest as mother now.
+        parents |= {child: len(parted) for child, parent in parents.items() if parent == mother}
+        parents[daughter], parents[len(parted)] = mother, mother
+        parted.append(rest)
+    return parted, parents
 
 
-def default_cutoff_px(frames: Sequence[Detections]) -> float:
-    """Return the median diameter of the objects in pixels, each taken as a disc; at least MIN_CUTOFF_PX."""
-    areas: NDArray[np.int64] = np.concatenate([detections.areas for detections in frames])
-    return max(MIN_CUTOFF_PX, float(2 * np.sqrt(np.median(areas) / np.pi)))
+def remove_short(
+    segments: Sequence[Segment], parents: dict[int, int], min_frames: int, frame_count: int
+) -> tuple[list[Segment], list[int | None]]:
+    """Remove segments on few frames, but for mothers, daughters, and those that the first or the last frame cuts."""
+    related = parents.keys() | set(parents.values())
+    kept = [
+        index
+        for index, segment in enumerate(segments)
+        if len(segment) >= min_frames
+        or index in related
+        or min(segment) == 0
+        or max(segment) == frame_count - 1
+    ]
+    kept.sort(key=lambda index: (min(segments[index]), next(iter(segments[index].values()))))
+    number = {old: new for new, old in enumerate(kept)}
+    return [segments[old] for old in kept], [number[parents[old]] if old in parents else None for old in kept]
+
+
+def build_tracks(
+    objects: Sequence[FrameObjects], segments: Sequence[Segment], parents: Sequence[int | None]
+) -> Tracks:
+    """Number the segments as tracks from 1, in the order in which they begin."""
+    track_ids = [np.zeros(sum(map(len, each.pieces)), np.int64) for each in objects]
+    tracks = []
+    for track_id, (segment, parent) in enumerate(zip(segments, parents, strict=True), 1):
+        for frame, position in segment.items():
+            track_ids[frame][list(objects[frame].pieces[position])] = track_id
+        tracks.append(Track(track_id, np.array(sorted(segment)), None if parent is None else parent + 1))
+    return Tracks(tracks, track_ids)

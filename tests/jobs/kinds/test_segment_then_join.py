@@ -1,6 +1,7 @@
 """Slices and frames are segmented one by one and joined. Whatever dies meanwhile, the results are the same."""
 
 import asyncio
+import io
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -20,11 +21,11 @@ from segserve.jobs.engine.stop_signal import JobStopped, StopSignal
 from segserve.jobs.kinds.cell_tracking import TrackingRunner
 from segserve.jobs.kinds.job_requests import AutomaticJobRequest, TrackingRequest, VolumeMergeRequest
 from segserve.jobs.kinds.segment_then_join import SegmentThenJoinJob
-from segserve.jobs.kinds.slice_labels import SLICES_PER_CHUNK
+from segserve.jobs.kinds.slice_labels import SLICES_PER_CHUNK, LabelledSlice, pack_slices, unpack_detections
 from segserve.jobs.kinds.volume_merging import VolumeMergeRunner
 from segserve.masks import rle
 from segserve.models.manifest import AisEntry
-from segserve.tracking.link_tracks import LinkingParams
+from segserve.tracking.linking_params import LinkingParams
 from segserve.types import Priority, Size, UInt8
 from tests.automatic.drawn_slices import disc
 from tests.tracking.drawn import CELLS, draw_tracks, renumber
@@ -33,7 +34,9 @@ UInt32 = NDArray[np.uint32]
 PARAMS = AisEntry(min_size=60)
 MERGE, TRACK = (
     VolumeMergeRequest(model="starter", digest="d", view=FileView("f", axis=1), params=PARAMS),
-    TrackingRequest(model="starter", digest="d", view=FileView("f"), params=PARAMS),
+    TrackingRequest(
+        model="starter", digest="d", view=FileView("f"), params=PARAMS, joining=LinkingParams(raw=False)
+    ),
 )
 
 
@@ -72,13 +75,15 @@ class JobHarness:
         self.requests.append(request)
         return self.file
 
-    async def segment(self, job: Job, name: str, pixels: UInt8, request: AutomaticJobRequest) -> UInt32:
+    async def segment(
+        self, job: Job, name: str, pixels: UInt8, request: AutomaticJobRequest
+    ) -> LabelledSlice:
         assert request.params == PARAMS
         if self.errors:
             raise self.errors.pop()
         await asyncio.sleep(0)
         self.segmented.append(name)
-        return pixels[:, :, 0].astype(np.uint32)
+        return LabelledSlice(pixels[:, :, 0].astype(np.uint32))
 
     async def read_state(self, chunk: int) -> bytes | None:
         return self.states[chunk]
@@ -207,11 +212,34 @@ def test_ids_of_more_than_16_bits_are_kept() -> None:
     maps[:, 2:10, 2:10] = 70_000
 
     class Wide(JobHarness):
-        async def segment(self, job: Job, name: str, pixels: UInt8, request: AutomaticJobRequest) -> UInt32:
-            return maps[0]
+        async def segment(
+            self, job: Job, name: str, pixels: UInt8, request: AutomaticJobRequest
+        ) -> LabelledSlice:
+            return LabelledSlice(maps[0])
 
     lines = read_lines(asyncio.run(Wide(maps).run(TRACK)))
     assert [each["object_id"] for line in lines for each in line["objects"]] == [1, 1]
+
+
+def test_a_state_of_an_earlier_version_has_neither_contacts_nor_evidence() -> None:
+    labels = np.zeros((20, 30), np.uint32)
+    labels[2:8, 2:8], labels[2:8, 8:14] = 1, 2
+    descriptors, contrasts = np.eye(2, 4, dtype=np.float32), np.ones((2, 3), np.float32)
+    state = pack_slices([LabelledSlice(labels, descriptors, contrasts)])
+    with np.load(io.BytesIO(state)) as arrays:
+        now = unpack_detections(arrays, 0)
+        earlier = unpack_detections(
+            {f"{name}0": arrays[f"{name}0"] for name in ("ids", "centres", "areas")}, 0
+        )
+    assert now.contacts.pairs.tolist() == [[0, 1]]
+    assert now.descriptors is not None
+    assert now.contrasts is not None
+    assert now.descriptors.tolist() == descriptors.tolist()
+    assert now.contrasts.tolist() == contrasts.tolist()
+    assert earlier.areas.tolist() == [36, 36]
+    assert not len(earlier.contacts.pairs)
+    assert earlier.descriptors is None
+    assert earlier.contrasts is None
 
 
 def test_memory_does_not_grow_with_frames() -> None:
@@ -252,7 +280,7 @@ def test_a_stopped_job_stops_within_a_slice() -> None:
         opened = await harness.open(MERGE)
         segment = harness.segment
 
-        async def segment_last(*arguments: Any) -> UInt32:
+        async def segment_last(*arguments: Any) -> LabelledSlice:
             stop.set()
             return await segment(*arguments)
 
@@ -272,14 +300,15 @@ def test_a_volume_too_large_to_join_is_refused_before_it_is_segmented() -> None:
     asyncio.run(harness.open(MERGE, max_voxels=20 * 60 * 80))
 
 
-def test_tracking_without_laptrack_fails_before_anything_is_segmented(
+def test_raw_tracking_without_laptrack_fails_before_anything_is_segmented(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "laptrack", None)
     harness = JobHarness(draw_volume())
     with pytest.raises(MissingDependency, match="laptrack"):
-        asyncio.run(harness.open(TRACK))
+        asyncio.run(harness.open(TRACK.model_copy(update={"joining": LinkingParams(raw=True)})))
     assert not harness.requests
+    asyncio.run(harness.open(TRACK))
 
 
 @pytest.mark.parametrize(

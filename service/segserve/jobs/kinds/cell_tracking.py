@@ -11,7 +11,8 @@ from segserve.jobs.kinds.segment_then_join import JoinedSlices, OpenSlices, Segm
 from segserve.jobs.kinds.slice_labels import ChunkStates, SegmentedSlices
 from segserve.masks.label_map import Labels
 from segserve.tracking.detections import Detections
-from segserve.tracking.link_tracks import link_tracks, load_laptrack
+from segserve.tracking.laptrack_reference import load_laptrack
+from segserve.tracking.link_tracks import link_tracks
 
 
 class TrackingRunner:
@@ -22,8 +23,9 @@ class TrackingRunner:
 
     async def open(self, job: Job, request: bytes, past: ChunkStates) -> SegmentThenJoinJob:
         params = TrackingRequest.model_validate_json(request)
-        # Loaded first, so that a missing library is reported before hours of segmentation.
-        await asyncio.to_thread(load_laptrack)
+        if params.joining.raw:
+            # Loaded first, so that a missing library is reported before hours of segmentation.
+            await asyncio.to_thread(load_laptrack)
         slices = await self._open(job, params)
 
         async def join(segmented: SegmentedSlices) -> JoinedSlices:

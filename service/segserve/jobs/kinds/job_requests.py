@@ -11,7 +11,7 @@ from segserve.files.file_view import FileView
 from segserve.models.bundle import Bundle
 from segserve.models.manifest import AisEntry
 from segserve.projection.mask_to_prompt import Projection
-from segserve.tracking.link_tracks import LinkingParams
+from segserve.tracking.linking_params import LinkingParams
 from segserve.types import Direction, Select
 
 

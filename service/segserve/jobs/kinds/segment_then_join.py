@@ -24,7 +24,7 @@ from segserve.jobs.engine.retry_policy import retry_while_busy
 from segserve.jobs.engine.stop_signal import StopSignal
 from segserve.jobs.kinds.job_requests import AutomaticJobRequest
 from segserve.jobs.kinds.result_lines import mask_to_json
-from segserve.jobs.kinds.slice_labels import ChunkStates, SegmentedSlices, pack_labels
+from segserve.jobs.kinds.slice_labels import ChunkStates, LabelledSlice, SegmentedSlices, pack_slices
 from segserve.masks import label_map
 from segserve.masks.label_map import Labels
 from segserve.types import Size, UInt8
@@ -52,8 +52,8 @@ class SliceSource(Protocol):
 
 # Opens the file of a request. Raises FileNotFound, BadInput, MissingDependency.
 OpenSlices = Callable[[Job, AutomaticJobRequest], Awaitable[SliceSource]]
-# (job, name of a slice, its RGB pixels, request) -> its label map [H, W]; equal for equal input. Raises SegserveError.
-SegmentSlice = Callable[[Job, str, UInt8, AutomaticJobRequest], Awaitable[Labels]]
+# (job, name of a slice, its RGB pixels, request) -> its objects; equal for equal input. Raises SegserveError.
+SegmentSlice = Callable[[Job, str, UInt8, AutomaticJobRequest], Awaitable[LabelledSlice]]
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,12 @@ class SegmentThenJoinJob:
             asyncio.create_task(self._segment_slice(index, stop)) for index in self._segmented.indices(piece)
         ]
         try:
-            maps = await asyncio.gather(*tasks)
+            slices = await asyncio.gather(*tasks)
         finally:
             await cancel_and_wait(tasks)
-        return Chunk([], units=len(maps), state=await asyncio.to_thread(pack_labels, maps))
+        return Chunk([], units=len(slices), state=await asyncio.to_thread(pack_slices, slices))
 
-    async def _segment_slice(self, index: int, stop: StopSignal) -> Labels:
+    async def _segment_slice(self, index: int, stop: StopSignal) -> LabelledSlice:
         async with self._semaphore:
             pixels = await self._slices.read(index)
             name = self._slices.slice_id(index)

@@ -6,7 +6,6 @@ from typing import Any
 import orjson
 
 from segserve.app import Service
-from segserve.automatic.segmenter import label_by_ais
 from segserve.files.slice_reader import SliceReader
 from segserve.jobs.engine.job import Job, JobKind
 from segserve.jobs.engine.job_kind_runner import JobKindRunner
@@ -14,11 +13,12 @@ from segserve.jobs.kinds.batch import BatchRunner
 from segserve.jobs.kinds.batch_images import BatchSources
 from segserve.jobs.kinds.cell_tracking import TrackingRunner
 from segserve.jobs.kinds.job_requests import AutomaticJobRequest, EngineName, check_same_model
+from segserve.jobs.kinds.label_slice import label_slice
 from segserve.jobs.kinds.projection_engine import ProjectionEngine
 from segserve.jobs.kinds.propagation import PropagationRunner
 from segserve.jobs.kinds.sam2_memory_engine import Sam2MemoryEngine
+from segserve.jobs.kinds.slice_labels import LabelledSlice
 from segserve.jobs.kinds.volume_merging import VolumeMergeRunner, VolumeRunner
-from segserve.masks.label_map import Labels
 from segserve.models.promptable_model import PromptableModel
 from segserve.types import MB, Prompt, Size, UInt8
 from segserve.wire.operations.batch_image import create_image_operations
@@ -34,8 +34,10 @@ def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
     async def open_slices(job: Job, request: AutomaticJobRequest) -> SliceReader:
         return await SliceReader.open(service.files, job.tenant, request.view)
 
-    async def label_slice(job: Job, name: str, pixels: UInt8, request: AutomaticJobRequest) -> Labels:
-        """Find all objects of one frame or slice [H, W, 3], as a label map [H, W]."""
+    async def segment_slice(
+        job: Job, name: str, pixels: UInt8, request: AutomaticJobRequest
+    ) -> LabelledSlice:
+        """Find all objects of one frame or slice [H, W, 3]."""
         model = await service.registry.get(request.model, PromptableModel)
         check_same_model(model.bundle, request)
         timings = service.new_timings()
@@ -43,7 +45,7 @@ def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
             job.tenant, name, model, pixels, job.priority, timings
         )
         return await service.whole_image_executor.run(
-            label_by_ais, model, image.embedding, image.size, request.params, timings
+            label_slice, model, image, pixels, request.params, timings
         )
 
     threads = settings.encode_threads
@@ -59,12 +61,12 @@ def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
     propagation = PropagationRunner(
         service.files, {EngineName.PROJECTION: projection, EngineName.MEMORY: memory}
     )
-    merge = VolumeMergeRunner(open_slices, label_slice, threads, settings.file_limits.max_voxels)
+    merge = VolumeMergeRunner(open_slices, segment_slice, threads, settings.file_limits.max_voxels)
     return {
         JobKind.BATCH: BatchRunner(create_image_operations(service), sources, settings.batch_at_once),
         JobKind.VIDEO: propagation,
         JobKind.VOLUME: VolumeRunner(propagation, merge),
-        JobKind.TRACKING: TrackingRunner(open_slices, label_slice, threads),
+        JobKind.TRACKING: TrackingRunner(open_slices, segment_slice, threads),
     }
 
 

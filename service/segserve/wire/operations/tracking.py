@@ -6,10 +6,10 @@ from segserve.app import Service
 from segserve.errors import BadInput
 from segserve.files.file_view import FileView, view_shape
 from segserve.jobs.kinds.job_requests import TrackingRequest
-from segserve.tracking.link_tracks import LinkingParams
+from segserve.tracking.linking_params import DEFAULT_RAW_GAP_FRAMES, LinkingParams
 from segserve.types import DEFAULT_TENANT, FileKind
 from segserve.wire.operations.models import find_ais_model
-from segserve.wire.schemas.tracking import TrackingIn
+from segserve.wire.schemas.tracking import LinkingIn, TrackingIn
 
 
 async def check_tracking(service: Service, body: TrackingIn) -> TrackingRequest:
@@ -31,5 +31,11 @@ async def check_tracking(service: Service, body: TrackingIn) -> TrackingRequest:
         digest=bundle.digest,
         view=FileView(record.file_id),
         params=body.params.params,
-        joining=LinkingParams(**body.params.linking.model_dump(exclude_none=True)),
+        joining=resolve_linking(body.params.linking),
     )
+
+
+def resolve_linking(linking: LinkingIn) -> LinkingParams:
+    """Return the parameters as the job keeps them; laptrack has a default of its own."""
+    defaults = {"gap_closing_max_frame_count": DEFAULT_RAW_GAP_FRAMES} if linking.raw else {}
+    return LinkingParams(**(defaults | linking.model_dump(exclude_none=True)))

@@ -9,7 +9,7 @@ import numpy as np
 from segserve.masks import label_map
 from segserve.masks.label_map import Labels
 from segserve.tracking.ctc_format import CtcResult
-from segserve.tracking.link_tracks import Track
+from segserve.tracking.tracks import Track
 from segserve.types import Size
 
 Line = dict[str, Any]  # the objects of one frame

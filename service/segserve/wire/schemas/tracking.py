@@ -9,10 +9,15 @@ from segserve.wire.schemas.base_job import BaseJobIn, FileIn
 from segserve.wire.schemas.common import StrictBody
 
 Distance = Annotated[float, Field(ge=0, le=100_000)]
+Weight = Annotated[float, Field(ge=0, le=100)]
+FrameCount = Annotated[int, Field(ge=0, le=100_000)]
 
 
 class LinkingIn(StrictBody):
-    """How objects are linked to tracks, with laptrack's names. Distances are between centroids, in pixels."""
+    """How objects are linked to tracks. Distances are between centroids, in pixels.
+
+    What laptrack has too has its names.
+    """
 
     cutoff: Distance | None = Field(
         None,
@@ -25,11 +30,36 @@ class LinkingIn(StrictBody):
         None,
         ge=1,
         le=16,
-        description="a lost object must be detected again within this many frames; 2 allows one missed frame",
+        description="a lost object must be detected again within this many frames; 3, the default, allows two missed"
+        " frames; with raw 2",
     )
     splitting_cutoff: Distance | None = Field(
         None,
         description="how far daughters may be from the last position of their mother; 0: nothing divides",
+    )
+    raw: bool = Field(
+        False,
+        description="link by laptrack, which knows only positions: every piece is an object, every one that appears"
+        " near another is its daughter, and nothing that follows here has an effect",
+    )
+    size_weight: Weight | None = Field(
+        None,
+        description="what a link costs between objects of which one is twice as large (0.25); a move over the whole"
+        " cutoff costs 1",
+    )
+    likeness_weight: Weight | None = Field(
+        None,
+        description="what a link costs between objects that look no more alike in the embedding than any two (0.25)",
+    )
+    min_daughter_frames: FrameCount | None = Field(
+        None,
+        description="a division counts if both daughters are detected on at least so many frames (5); pieces that touch"
+        " and last shorter, or come together again, are one object; 0: every piece is an object",
+    )
+    min_track_frames: FrameCount | None = Field(
+        None,
+        description="objects detected on fewer frames are left out (3), but for those that divide, and those that the"
+        " first or the last frame cuts",
     )
 
 
