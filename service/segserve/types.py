@@ -304,7 +304,7 @@ class Prompt:
 class Select(StrEnum):
     """Which of the decoder's candidates are returned."""
 
-    BEST = "best"  # the one with the highest score
+    BEST = "best"  # by score, stability and the prompt: `DecodedMask.value`
     ALL = "all"
     FIRST = "first"  # the first of the three multimask outputs, never the single mask
 

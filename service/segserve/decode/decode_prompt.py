@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from segserve.decode.mask_choice import choose_masks, find_usable
+from segserve.decode.mask_choice import DecodedMask, choose_masks
 from segserve.decode.prompt_encoding import (
+    CANDIDATE_TOKENS,
+    SINGLE_TOKEN,
     encode_tokens,
     find_marks,
     logits_geometry,
@@ -11,9 +13,8 @@ from segserve.decode.prompt_encoding import (
     select_mask_tokens,
 )
 from segserve.encode.prepared_cache import PreparedImage
-from segserve.masks.clean import CleanedLogits, Marks, clean_logits
 from segserve.masks.upscale import LogitsGeometry, upscale_mask
-from segserve.models.manifest import ModelKind
+from segserve.models.manifest import ModelKind, PromptableManifest
 from segserve.models.promptable_model import PromptableModel
 from segserve.timing import Timings
 from segserve.types import Candidate, Float32, Prompt, Select
@@ -36,7 +37,8 @@ def decode_prompt(
 
     multimask: three candidates (True), one mask (False), or what suits the prompt (None).
     raw: the model's own masks, the best by score alone. Otherwise masks are cleaned (`masks/clean.py`), and the best
-        has pixels and is not the whole image, if another candidate is neither.
+        is the one of the highest `DecodedMask.value`. Where None would give one mask and it suits the prompt badly, the
+        three candidates are decoded too, and the best of the four is the answer.
     """
     manifest = model.manifest
     prepared = image.prepared
@@ -45,36 +47,41 @@ def decode_prompt(
         with timings.stage("prepare"):
             prepared = model.prepare(image.embedding, prior, image.prepared)
     coords, labels = encode_tokens(prompt, manifest, image.size)
-    tokens = select_mask_tokens(prompt, manifest.kind, multimask, select)
-    with timings.stage("decode"):
-        logits, scores = model.decode(prepared, coords, labels, tokens)
-    scores = scores[tokens]
     geometry = logits_geometry(manifest, image.size)
-    with timings.stage("postprocess"):
-        masks = np.asarray(logits > manifest.mask_threshold)
-        usable = np.ones(len(tokens), np.bool_) if raw else find_usable(masks, geometry)
-        chosen = choose_masks(logits, scores, usable, tokens, manifest.kind, select)
-        marks = None if raw else find_marks(prompt, prior, manifest, image.size)
-        return [
-            finish_mask(logits[i], float(scores[i]), marks, geometry, manifest.mask_threshold, manifest.kind)
-            for i in chosen
+    marks = None if raw else find_marks(prompt, prior, manifest, image.size)
+
+    def decode(tokens: list[int]) -> tuple[list[DecodedMask], Float32]:
+        with timings.stage("decode"):
+            logits, scores = model.decode(prepared, coords, labels, tokens)
+        masks = [
+            DecodedMask(low_res, float(scores[token]), token, geometry, manifest, marks)
+            for low_res, token in zip(logits, tokens, strict=True)
         ]
+        return masks, scores
+
+    masks, scores = decode(select_mask_tokens(prompt, manifest.kind, multimask, select))
+    with timings.stage("postprocess"):
+        needs_more = (
+            multimask is None
+            and select is Select.BEST
+            and [mask.token for mask in masks] == [SINGLE_TOKEN]
+            and set(CANDIDATE_TOKENS) < set(manifest.dims.masks)
+            and masks[0].may_be_beaten(float(scores[CANDIDATE_TOKENS].max()))
+        )
+    if needs_more:
+        masks += decode(CANDIDATE_TOKENS)[0]
+    with timings.stage("postprocess"):
+        chosen = choose_masks(masks, manifest.kind, select)
+        return [finish_mask(mask, geometry, manifest) for mask in chosen]
 
 
-def finish_mask(
-    logits: Float32,
-    score: float,
-    marks: Marks | None,
-    geometry: LogitsGeometry,
-    threshold: float,
-    kind: ModelKind,
-) -> Candidate:
-    """Return the candidate of low-res logits [h, w], cleaned where there are marks."""
-    cleaned = CleanedLogits(logits, 0, 0) if marks is None else clean_logits(logits, threshold, marks)
+def finish_mask(mask: DecodedMask, geometry: LogitsGeometry, manifest: PromptableManifest) -> Candidate:
+    """Return the candidate of a mask, cleaned and upscaled to the image."""
+    cleaned = mask.cleaned
     return Candidate(
-        crop=upscale_mask(cleaned.logits, geometry, threshold),
-        logits=clamp_logits(cleaned.logits) if kind is ModelKind.SAM2 else cleaned.logits,
-        score=score,
+        crop=upscale_mask(cleaned.logits, geometry, manifest.mask_threshold),
+        logits=clamp_logits(cleaned.logits) if manifest.kind is ModelKind.SAM2 else cleaned.logits,
+        score=mask.score,
         removed_parts=cleaned.removed_parts,
         filled_holes=cleaned.filled_holes,
     )

@@ -71,7 +71,7 @@ class PropagationParamsIn(StrictBody):
     )
     select: Literal["best", "first"] = Field(
         "best",
-        description="which candidate mask is taken on frames with prompts: the highest score, or the first",
+        description="which candidate mask is taken on frames with prompts: the best, or the first",
     )
     raw: bool = Field(
         False,

@@ -31,11 +31,14 @@ class SegmentIn(StrictBody):
     prompts: ImagePrompts
     format: MaskFormat = MaskFormat.RLE
     select: Select = Field(
-        Select.BEST, description="best: highest score; all; first: the first of the three candidates"
+        Select.BEST,
+        description="best: by score, stability, and how well the mask fits the box; all; first: the first of the three"
+        " candidates",
     )
     multimask: bool | None = Field(
         None,
-        description="three candidates or one; null: three for a single positive point without box or mask",
+        description="three candidates or one; null: three for a single positive point without box or mask, otherwise"
+        " one, and the best of all four where that one suits the prompt badly",
     )
     raw: bool = Field(
         False,
