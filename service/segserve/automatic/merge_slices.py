@@ -30,16 +30,19 @@ JOIN_BIAS = 1.0
 
 @dataclass(frozen=True)
 class VolumeParams:
-    """Names and defaults of micro-sam's `merge_instance_segmentation_3d`.
+    """Names and defaults of micro-sam's `merge_instance_segmentation_3d`, and what it does not have.
 
     beta: above 0 and below 1; a higher value joins fewer objects.
     gap_closing: iterations of a binary closing along z; each closes gaps that are two slices longer. None closes none.
     min_z_extent: objects through fewer slices are removed. None removes none.
+    min_size_share, min_contrast: see `false_objects`, which micro-sam does not have; 0 removes none.
     """
 
     beta: float = 0.5
     gap_closing: int | None = None
     min_z_extent: int | None = None
+    min_size_share: float = 0.0
+    min_contrast: float = 0.0
 
 
 def merge_slices(labels: UInt32, params: VolumeParams) -> None:

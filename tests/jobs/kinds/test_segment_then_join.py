@@ -207,6 +207,32 @@ def test_slices_without_objects_have_lines_too(request_: AutomaticJobRequest) ->
     assert [line["objects"] for line in lines] == [[]] * 9
 
 
+def test_specks_and_pale_objects_of_a_volume_go() -> None:
+    volume = np.zeros((12, 60, 120), np.uint32)
+    for labels in volume:
+        labels[disc(20, 20, 9, 60, 120)], labels[disc(60, 20, 9, 60, 120)] = 1, 2
+    volume[3:9, disc(100, 20, 9, 60, 120)] = 3  # pale
+    volume[5:7, 50:53, 5:8] = 4  # a speck
+
+    class Pale(JobHarness):
+        async def segment(
+            self, job: Job, name: str, pixels: UInt8, request: AutomaticJobRequest
+        ) -> LabelledSlice:
+            labels = pixels[:, :, 0].astype(np.uint32)
+            contrasts = [[10 if label == 3 else 90] * 3 for label in np.unique(labels[labels > 0])]
+            return LabelledSlice(labels, contrasts=np.array(contrasts, np.float32).reshape(-1, 3))
+
+    def list_objects(joining: VolumeParams) -> set[int]:
+        request = MERGE.model_copy(update={"joining": joining})
+        lines = read_lines(asyncio.run(Pale(volume).run(request, restart=True)))
+        return {each["object_id"] for line in lines for each in line["objects"]}
+
+    assert list_objects(VolumeParams()) == {1, 2, 3, 4}
+    assert list_objects(VolumeParams(min_size_share=0.05)) == {1, 2, 3}
+    assert list_objects(VolumeParams(min_contrast=0.3)) == {1, 2, 3}
+    assert list_objects(VolumeParams(min_size_share=0.05, min_contrast=0.3)) == {1, 2}
+
+
 def test_ids_of_more_than_16_bits_are_kept() -> None:
     maps = np.zeros((2, 20, 30), np.uint32)
     maps[:, 2:10, 2:10] = 70_000

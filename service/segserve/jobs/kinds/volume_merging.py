@@ -4,8 +4,10 @@ import asyncio
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
-from segserve.automatic.merge_slices import merge_slices
+from segserve.automatic.false_objects import ObjectTotals, build_removal_table, find_false_objects
+from segserve.automatic.merge_slices import VolumeParams, merge_slices
 from segserve.errors import TooLarge
 from segserve.jobs.engine.job import Job
 from segserve.jobs.engine.job_kind_runner import JobKindRunner, OpenJob
@@ -51,6 +53,8 @@ class VolumeMergeRunner:
                 for index, labels in zip(segmented.indices(piece), maps, strict=True):
                     volume[index] = labels
             await asyncio.to_thread(merge_slices, volume, params.joining)
+            if params.joining.min_size_share or params.joining.min_contrast:
+                await remove_false_objects(volume, segmented, params.joining)
 
             async def read_label_maps(piece: int) -> list[Labels]:
                 return [volume[index] for index in segmented.indices(piece)]
@@ -60,6 +64,21 @@ class VolumeMergeRunner:
         return SegmentThenJoinJob(
             job, params, "slice", slices, self._segment, self._max_concurrent, past, join
         )
+
+
+async def remove_false_objects(
+    volume: NDArray[np.uint32], segmented: SegmentedSlices, params: VolumeParams
+) -> None:
+    """Remove what is no object from the label map of a volume [Z, H, W], in place."""
+    totals = ObjectTotals(int(volume.max(initial=0)))
+    for piece in range(segmented.piece_count):
+        maps, detections = await segmented.read_label_maps(piece), await segmented.read_detections(piece)
+        for index, labels, measured in zip(segmented.indices(piece), maps, detections, strict=True):
+            await asyncio.to_thread(totals.add_slice, volume[index], labels, measured.contrasts)
+    is_false = find_false_objects(totals, params.min_size_share, params.min_contrast)
+    table = build_removal_table(is_false)
+    for labels in volume:
+        labels[:] = table[labels]
 
 
 class VolumeRunner:

@@ -167,7 +167,8 @@ class VolumeParamsIn(PropagationParamsIn):
     min_contrast: Fraction = Field(
         0.3,
         description="engine projection: an object ends where its contrast to its surroundings is a smaller part of that"
-        " on the slice with its prompt; 0: never",
+        " on the slice with its prompt; engine automatic: an object is left out whose contrast is a smaller part of the"
+        " median object's; 0: never",
     )
     min_likeness: float = Field(
         0.6,
@@ -191,7 +192,15 @@ class VolumeParamsIn(PropagationParamsIn):
         description="engine automatic: iterations of a closing along the slices; n close gaps of 2 n slices",
     )
     min_z_extent: int | None = Field(
-        None, ge=1, le=65_536, description="engine automatic: objects on fewer slices are left out"
+        None,
+        ge=1,
+        le=65_536,
+        description="engine automatic: objects on fewer slices are left out (2; with raw 1)",
+    )
+    min_size_share: Fraction | None = Field(
+        None,
+        description="engine automatic: objects with a smaller part of the median object's voxels are left out (0.05;"
+        " with raw 0)",
     )
 
     @model_validator(mode="after")
