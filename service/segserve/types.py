@@ -354,12 +354,16 @@ class SegmentedObject:
 
 @dataclass(frozen=True)
 class ImageObjects:
-    """All objects of an image. They may overlap. The position of an object, from 1, is its id in label maps."""
+    """All objects of an image. They may overlap. The position of an object, from 1, is its id in label maps.
+
+    join_crumbs: label maps have no crumbs; see `label_map.join_crumbs`.
+    """
 
     image_id: str
     model: str
     size: Size
     objects: list[SegmentedObject]
+    join_crumbs: bool = False
 
 
 # An encoder's outputs by name, in the host's memory, each float16 or float32. "embedding" is always [C, g, g].

@@ -95,3 +95,18 @@ def test_outlines_have_the_requested_width() -> None:
         for left in (5, 15):
             inner[5 + width : 25 - width, left + width : left + 10 - width] = True
         assert np.array_equal(label_map.find_outlines(values, width), (values > 0) & ~inner)
+
+
+def test_crumbs_join_the_neighbour_that_they_touch_most_or_go() -> None:
+    labels = np.zeros((20, 30), np.int32)
+    labels[2:12, 2:12] = 1
+    labels[2:12, 12:20] = 2
+    labels[4:6, 15:17] = 1  # cut off from 1, inside 2
+    labels[16, 25:27] = 1  # cut off, on background
+    labels[14:19, 2:12] = 1  # cut off, but large
+    joined = label_map.join_crumbs(labels)
+    assert (joined[4:6, 15:17] == 2).all()
+    assert not joined[16, 25:27].any()
+    assert (joined[14:19, 2:12] == 1).all()
+    changed = joined != labels
+    assert changed.sum() == 6

@@ -48,9 +48,9 @@ def image_id(grpc_server: Server, nuclei: Path) -> str:
 
 
 def post_automatic(server: Server, image_id: str, **body: Any) -> httpx.Response:
-    return server.client.post(
-        "/v1/automatic", json={"image_id": image_id, "method": "amg", "format": "rle", **body}, timeout=300
-    )
+    """By default the reference's own masks."""
+    defaults = {"image_id": image_id, "method": "amg", "format": "rle", "raw": True}
+    return server.client.post("/v1/automatic", json={**defaults, **body}, timeout=300)
 
 
 def find_objects(server: Server, image_id: str, **body: Any) -> list[dict[str, Any]]:
@@ -142,6 +142,22 @@ def test_parameters_do_what_they_say(grpc_server: Server, image_id: str) -> None
     assert all(mask["score"] > 0.8 for mask in picky)
     scores = [mask["score"] for mask in loose]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_by_default_no_object_is_hidden_and_ids_do_not_follow_scores(
+    grpc_server: Server, image_id: str
+) -> None:
+    every = find_objects(grpc_server, image_id, params=FEW)
+    kept = find_objects(grpc_server, image_id, params=FEW, raw=False)
+    assert 3 < len(kept) <= len(every)
+    assert all(0 <= mask["score"] <= 1 for mask in kept)
+    tops = [(decode_mask(mask["mask"]).any(axis=1).argmax(), mask) for mask in kept]
+    assert [top for top, _ in tops] == sorted(top for top, _ in tops)
+    labels = np.load(
+        io.BytesIO(post_automatic(grpc_server, image_id, params=FEW, raw=False, format="npy").content)
+    )
+    for index, mask in enumerate(kept, 1):
+        assert (labels == index).sum() >= 0.4 * mask["area"]
 
 
 def test_parameters_in_the_manifest_are_the_models_defaults() -> None:
@@ -236,7 +252,7 @@ def test_invalid_requests_are_refused(grpc_server: Server, image_id: str, name: 
 
 def test_grpc_answers_what_rest_answers(grpc_server: Server, stub: Any, image_id: str) -> None:
     theirs = find_objects(grpc_server, image_id, params=FEW)
-    request = pb.AutomaticRequest(image_id=image_id, format=6, amg=pb.AmgParams(**FEW))
+    request = pb.AutomaticRequest(image_id=image_id, format=6, raw=True, amg=pb.AmgParams(**FEW))
     answer, call = stub.Automatic.with_call(request)
     assert "filter" in dict(call.trailing_metadata())["server-timing"]
     assert len(answer.objects) == len(theirs)

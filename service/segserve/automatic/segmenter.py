@@ -7,6 +7,7 @@ from segserve.automatic.ais_watershed import resize_maps, segment_by_watershed
 from segserve.automatic.amg_generator import AmgGenerator
 from segserve.automatic.parameters import AisParams, resolve_ais_params, resolve_amg_params
 from segserve.automatic.point_grids import check_grid_limits
+from segserve.automatic.select_objects import select_objects, sort_objects
 from segserve.automatic.stitch_tiles import make_tiles, segment_tiles
 from segserve.bounded_executor import BoundedExecutor
 from segserve.encode.embeddings import Embeddings, ImageExtent
@@ -46,9 +47,18 @@ class AutomaticSegmenter:
         self._executor, self._metrics, self._max_tiles = executor, metrics, max_tiles
 
     async def segment_ais(
-        self, tenant: str, image_id: str, model_name: str, request: AisEntry, timings: Timings
+        self,
+        tenant: str,
+        image_id: str,
+        model_name: str,
+        request: AisEntry,
+        timings: Timings,
+        *,
+        raw: bool = False,
     ) -> ImageObjects:
         """Return the objects by AIS: without scores, none overlapping.
+
+        raw: in the order of micro-sam's labels instead of reading order.
 
         Raises NotFound (image, model), NoAutomaticDecoder, WrongModel, TooLarge, Unavailable.
         """
@@ -65,12 +75,22 @@ class AutomaticSegmenter:
 
         objects = await self._segment(extent, model, segment_region)
         self._metrics.whole_images.count_objects(model.name, "ais", len(objects))
+        objects = objects if raw else await self._executor.run(sort_objects, objects)
         return ImageObjects(image_id, model.name, extent.size, objects)
 
     async def segment_amg(
-        self, tenant: str, image_id: str, model_name: str, request: AmgEntry, timings: Timings
+        self,
+        tenant: str,
+        image_id: str,
+        model_name: str,
+        request: AmgEntry,
+        timings: Timings,
+        *,
+        raw: bool = False,
     ) -> ImageObjects:
         """Return the objects by AMG, scored by their predicted IoU. They may overlap, except on a large image.
+
+        raw: all masks of segment-anything's generator, in its order; see `select_objects.py`.
 
         Raises NotFound (image, model), WrongModel, BadInput (an impossible grid), TooLarge, Unavailable.
         """
@@ -82,11 +102,15 @@ class AutomaticSegmenter:
 
         async def segment_region(region: Region | None) -> list[SegmentedObject]:
             masks = await self._amg.generate(tenant, image_id, model, params, timings, region)
-            return [SegmentedObject(mask.crop, mask.predicted_iou) for mask in masks]
+            objects = [SegmentedObject(mask.crop, mask.predicted_iou) for mask in masks]
+            size = extent.size if region is None else region.size
+            return objects if raw else await self._executor.run(select_objects, objects, size)
 
         objects = await self._segment(extent, model, segment_region)
+        if extent.tiled and not raw:
+            objects = await self._executor.run(sort_objects, objects)
         self._metrics.whole_images.count_objects(model.name, "amg", len(objects))
-        return ImageObjects(image_id, model.name, extent.size, objects)
+        return ImageObjects(image_id, model.name, extent.size, objects, join_crumbs=not raw)
 
     async def _segment(
         self,

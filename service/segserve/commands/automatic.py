@@ -37,6 +37,10 @@ def automatic(
     overlay: Annotated[
         Path | None, typer.Option(help="Also write a PNG of the image with its objects in colour.")
     ] = None,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="The reference's own objects: background, hidden masks and specks too."),
+    ] = False,
     read: Read = None,
     model: Model = None,
     data_dir: DataDir = None,
@@ -47,7 +51,7 @@ def automatic(
     if overlay is not None:
         outputs[overlay] = ResultFormat.OVERLAY
     request = validate_body(
-        AutomaticIn, {"image_id": "", "method": method, "params": parse_params(param or [])}
+        AutomaticIn, {"image_id": "", "method": method, "raw": raw, "params": parse_params(param or [])}
     )
     count, seconds = asyncio.run(
         segment_image(settings, image, parse_read_options(read or []), request, outputs)

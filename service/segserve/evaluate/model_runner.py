@@ -57,12 +57,12 @@ class InstanceParams(StrictSchema):
 
 async def run_ais(service: Service, image_id: str, model: str, params: AisEntry) -> Labels:
     result = await service.automatic.segment_ais(TENANT, image_id, model, params, service.new_timings())
-    return label_map.from_crops([each.crop for each in result.objects], result.size)
+    return label_map.from_objects(result)
 
 
 async def run_amg(service: Service, image_id: str, model: str, params: AmgEntry) -> Labels:
     result = await service.automatic.segment_amg(TENANT, image_id, model, params, service.new_timings())
-    return label_map.from_crops([each.crop for each in result.objects], result.size)
+    return label_map.from_objects(result)
 
 
 async def run_semantic(service: Service, image_id: str, model: str, params: SemanticParams) -> Labels:
@@ -76,7 +76,7 @@ async def run_instances(service: Service, image_id: str, model: str, params: Ins
     result, _ = await service.instances.segment(
         TENANT, image_id, model, InstanceOptions(**dict(params)), render_nothing, service.new_timings()
     )
-    return label_map.from_crops([each.crop for each in result.objects], result.size)
+    return label_map.from_objects(result)
 
 
 def render_nothing(result: object, image: object) -> None:

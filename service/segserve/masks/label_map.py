@@ -17,11 +17,13 @@ from scipy import ndimage
 from segserve.errors import TooLarge
 from segserve.masks import crop as crops
 from segserve.masks import rle
-from segserve.types import Crop, Size, UInt8
+from segserve.types import Crop, ImageObjects, Size, UInt8
 
 Labels: TypeAlias = NDArray[np.integer[Any]]
 
 MAX_UINT16_ID = 65_535
+# A part that is cut off from its object shows at least this share of the largest part, or is a crumb.
+MIN_CRUMB_SHARE = 0.1
 # Opacity of an object's colour over the image, 0 to 1.
 FILL_OPACITY = 0.35
 # Rows blended at a time: blending takes 50 bytes a pixel.
@@ -43,6 +45,39 @@ def from_crops(masks: Sequence[Crop], size: Size) -> Labels:
         height, width = mask.pixels.shape
         labels[mask.y : mask.y + height, mask.x : mask.x + width][mask.pixels] = index + 1
     return labels
+
+
+def from_objects(result: ImageObjects) -> Labels:
+    """Return the label map [H, W] of all objects of an image, as `from_crops` does."""
+    labels = from_crops([item.crop for item in result.objects], result.size)
+    return join_crumbs(labels) if result.join_crumbs else labels
+
+
+def join_crumbs(labels: Labels) -> Labels:
+    """Return the label map without crumbs: parts of an object that others cut off from it where they lie on top.
+
+    A part (4-connected) of less than MIN_CRUMB_SHARE of the object's largest part becomes a part of the neighbour that
+    it shares most of its border with, or background where that is the background.
+    """
+    result = labels.copy()
+    for index, window in enumerate(ndimage.find_objects(labels)):
+        if window is None:
+            continue
+        parts, count = ndimage.label(labels[window] == index + 1)
+        if count < 2:
+            continue
+        areas = np.bincount(parts.ravel())
+        areas[0] = 0
+        around = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in window)
+        offset = tuple(side.start - outer.start for side, outer in zip(window, around, strict=True))
+        for part in np.flatnonzero((areas > 0) & (areas < MIN_CRUMB_SHARE * areas.max())):
+            crumb = np.zeros(labels[around].shape, np.bool_)
+            crumb[offset[0] : offset[0] + parts.shape[0], offset[1] : offset[1] + parts.shape[1]] = (
+                parts == part
+            )
+            border = ndimage.binary_dilation(crumb) & ~crumb
+            result[around][crumb] = np.bincount(result[around][border], minlength=1).argmax()
+    return result
 
 
 def from_rle(objects: Iterable[tuple[int, str, int]], size: Size, dtype: DTypeLike) -> Labels:

@@ -327,18 +327,20 @@ class AmgParams(_message.Message):
     def __init__(self, points_per_side: _Optional[int] = ..., pred_iou_thresh: _Optional[float] = ..., stability_score_thresh: _Optional[float] = ..., stability_score_offset: _Optional[float] = ..., box_nms_thresh: _Optional[float] = ..., crop_n_layers: _Optional[int] = ..., crop_nms_thresh: _Optional[float] = ..., crop_overlap_ratio: _Optional[float] = ..., crop_n_points_downscale_factor: _Optional[int] = ..., min_mask_region_area: _Optional[int] = ...) -> None: ...
 
 class AutomaticRequest(_message.Message):
-    __slots__ = ("image_id", "model", "format", "ais", "amg")
+    __slots__ = ("image_id", "model", "format", "ais", "amg", "raw")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     AIS_FIELD_NUMBER: _ClassVar[int]
     AMG_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     model: str
     format: ResultFormat
     ais: AisParams
     amg: AmgParams
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., format: _Optional[_Union[ResultFormat, str]] = ..., ais: _Optional[_Union[AisParams, _Mapping]] = ..., amg: _Optional[_Union[AmgParams, _Mapping]] = ...) -> None: ...
+    raw: bool
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., format: _Optional[_Union[ResultFormat, str]] = ..., ais: _Optional[_Union[AisParams, _Mapping]] = ..., amg: _Optional[_Union[AmgParams, _Mapping]] = ..., raw: _Optional[bool] = ...) -> None: ...
 
 class SegmentedObject(_message.Message):
     __slots__ = ("rle", "polygon", "box", "area", "score", "category", "model_box")

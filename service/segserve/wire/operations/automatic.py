@@ -15,8 +15,12 @@ async def find_objects(service: Service, request: AutomaticIn, timings: Timings)
     body = request.root
     model = body.model or service.settings.default_model
     if isinstance(body, AmgIn):
-        return await service.automatic.segment_amg(DEFAULT_TENANT, body.image_id, model, body.params, timings)
-    return await service.automatic.segment_ais(DEFAULT_TENANT, body.image_id, model, body.params, timings)
+        return await service.automatic.segment_amg(
+            DEFAULT_TENANT, body.image_id, model, body.params, timings, raw=body.raw
+        )
+    return await service.automatic.segment_ais(
+        DEFAULT_TENANT, body.image_id, model, body.params, timings, raw=body.raw
+    )
 
 
 async def write_objects(

@@ -21,7 +21,11 @@ async def submit_many_tiles(service: Service, request: AutomaticIn, refusal: Too
         "input": {"image_ids": [body.image_id]},
         "params": {
             "operation": "automatic",
-            "options": {"method": body.method, "params": body.params.model_dump(exclude_unset=True)},
+            "options": {
+                "method": body.method,
+                "raw": body.raw,
+                "params": body.params.model_dump(exclude_unset=True),
+            },
         },
     }
     try:

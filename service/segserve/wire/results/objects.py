@@ -27,7 +27,7 @@ def write_objects(
     Raises TooLarge where the format cannot hold the objects.
     """
     if result_format in MAPS:
-        labels = label_map.from_crops([o.crop for o in result.objects], result.size)
+        labels = label_map.from_objects(result)
         return write_map(labels, result_format, image)
     if result_format is ResultFormat.COCO:
         return orjson.dumps(objects_to_coco(result)), JSON

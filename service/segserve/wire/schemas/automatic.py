@@ -16,6 +16,10 @@ class WholeImageIn(StrictBody):
     image_id: Id
     model: str | None = Field(None, max_length=64, description="the service's default model if left out")
     format: ResultFormat = ResultFormat.PNG
+    raw: bool = Field(
+        False,
+        description="the reference's own objects, in its order: background, masks that others hide, and specks too",
+    )
 
 
 class AisParamsIn(AisEntry):

@@ -21,6 +21,7 @@ def automatic_from_message(message: segmentation_pb2.AutomaticRequest) -> Automa
         "model": message.model or None,
         "format": decode_enum(FORMAT, message.format, "format"),
         "method": method,
+        "raw": message.raw,
     }
     if method is not None:
         body["params"] = {field.name: value for field, value in getattr(message, method).ListFields()}
