@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -131,3 +132,26 @@ def test_pixels_that_touch_diagonally_are_separate() -> None:
 
 def test_an_empty_mask_has_no_rings() -> None:
     assert to_geojson(crops.from_mask(np.zeros((3, 3), np.bool_))) == {"type": "Polygon", "coordinates": []}
+
+
+@given(masks, st.floats(0.1, 4))
+def test_simpler_outlines_keep_all_parts_and_holes_and_stay_near(mask: Bool, tolerance: float) -> None:
+    crop = crops.from_mask(mask)
+    whole, simple = to_geojson(crop), to_geojson(crop, tolerance)
+    assert [len(rings) for rings in polygons_of(simple)] == [len(rings) for rings in polygons_of(whole)]
+    before, after = shapely.geometry.shape(whole), shapely.geometry.shape(simple)
+    assert after.is_valid
+    assert shapely.get_num_coordinates(after) <= shapely.get_num_coordinates(before)
+    if not before.is_empty:
+        assert shapely.hausdorff_distance(before.boundary, after.boundary) <= tolerance + 1e-9
+    for outer, *holes in polygons_of(simple):
+        assert signed_area(outer) > 0
+        assert all(signed_area(hole) < 0 for hole in holes)
+
+
+def test_a_disc_needs_a_fifth_of_its_vertices() -> None:
+    y, x = np.mgrid[:80, :80]
+    crop = crops.from_mask((x - 40) ** 2 + (y - 40) ** 2 < 35**2)
+    before, after = (shapely.geometry.shape(to_geojson(crop, tolerance)) for tolerance in (0.0, 1.0))
+    assert shapely.get_num_coordinates(after) <= shapely.get_num_coordinates(before) / 5
+    assert before.intersection(after).area / before.union(after).area > 0.97

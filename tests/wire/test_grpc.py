@@ -49,6 +49,14 @@ def rest(grpc_server: Server, image_id: str, mask_format: str, **body: Any) -> A
     return answer.json()["results"][0]["masks"]
 
 
+def test_outlines_of_fewer_vertices_are_those_of_rest(grpc_server: Server, stub: Any, image_id: str) -> None:
+    (expected,) = rest(grpc_server, image_id, "polygon", tolerance=1.0)
+    request = pb.SegmentRequest(
+        image_id=image_id, prompts=[ON_A_NUCLEUS], format=pb.MASK_FORMAT_POLYGON, tolerance=1.0
+    )
+    assert json.loads(stub.Segment(request).results[0].masks[0].polygon) == expected["mask"]
+
+
 def test_masks_are_those_of_rest_in_every_format(grpc_server: Server, stub: Any, image_id: str) -> None:
     for name in ("rle", "polygon", "png", "logits"):
         masks = rest(grpc_server, image_id, name, select="all")

@@ -107,11 +107,17 @@ def test_a_click_answers_one_good_mask(server: Server, image_id: str) -> None:
     }
 
 
+def test_a_tolerance_is_of_polygons_only(server: Server, image_id: str) -> None:
+    answer = server.click(image_id, *ON_A_NUCLEUS, format="rle", tolerance=1.0)
+    assert answer.status_code == 422
+    assert "polygon" in answer.text
+    assert server.click(image_id, *ON_A_NUCLEUS, format="polygon", tolerance=-1.0).status_code == 422
+
+
 def test_every_format_shows_the_same_mask(server: Server, image_id: str) -> None:
-    def ask(mask_format: str) -> object:
-        return server.click(image_id, *ON_A_NUCLEUS, format=mask_format).json()["results"][0]["masks"][0][
-            "mask"
-        ]
+    def ask(mask_format: str, **body: object) -> object:
+        answer = server.click(image_id, *ON_A_NUCLEUS, format=mask_format, **body)
+        return answer.json()["results"][0]["masks"][0]["mask"]
 
     pixels = decode_mask(ask("rle"))  # type: ignore[arg-type]
     png = Image.open(io.BytesIO(base64.b64decode(str(ask("png")))))
@@ -119,6 +125,8 @@ def test_every_format_shows_the_same_mask(server: Server, image_id: str) -> None
     assert np.array_equal(np.asarray(png), pixels)
     polygon = ask("polygon")
     assert polygon["type"] in ("Polygon", "MultiPolygon")  # type: ignore[index]
+    simple = ask("polygon", tolerance=1.0)
+    assert len(simple["coordinates"][0]) < len(polygon["coordinates"][0]) / 2  # type: ignore[index]
     logits = ask("logits")
     array = np.frombuffer(base64.b64decode(logits["data"]), "<f2").reshape(logits["size"])  # type: ignore[index]
     assert array.shape == (128, 128)

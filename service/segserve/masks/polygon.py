@@ -12,7 +12,7 @@ from segserve.types import Crop
 Ring = list[list[float]]
 
 
-def to_geojson(crop: Crop) -> dict[str, Any]:
+def to_geojson(crop: Crop, tolerance: float = 0.0) -> dict[str, Any]:
     """Return a GeoJSON "Polygon", or a "MultiPolygon" where the mask has several parts, with holes.
 
     An empty mask is a "Polygon" without rings. Coordinates are pixels of the image. (0, 0) is the top left corner
@@ -21,10 +21,15 @@ def to_geojson(crop: Crop) -> dict[str, Any]:
     and a pixel belongs to the mask exactly if its centre is inside. Pixels that touch only diagonally are separate
     parts.
 
+    tolerance: pixels. Vertices are left out as long as no line moves further than this (Douglas and Peucker, keeping
+    the topology: GEOS). All parts and holes are kept, no line crosses another, and a part is at least a triangle.
+
     Rings are closed. Outer rings are counter-clockwise and holes clockwise (RFC 7946, section 3.1.6) in axes of x
     to the right and y upwards. On a screen, where y goes down, they appear the other way round.
     """
     polygons = _trace_polygons(crop)
+    if tolerance > 0:
+        polygons = _simplify(polygons, tolerance)
     if len(polygons) > 1:
         return {"type": "MultiPolygon", "coordinates": polygons}
     return {"type": "Polygon", "coordinates": polygons[0] if polygons else []}
@@ -45,6 +50,18 @@ def _trace_polygons(crop: Crop) -> list[list[Ring]]:
     return [
         [_drop_collinear_points(points[start:stop] + origin) for start, stop in pairwise(bounds)]
         for points, bounds in zip(outlines, offsets, strict=True)
+    ]
+
+
+def _simplify(polygons: list[list[Ring]], tolerance: float) -> list[list[Ring]]:
+    """Return the polygons with fewer vertices. Together, so that those of two parts do not cross either."""
+    import shapely  # slow to import, and rarely needed
+
+    parts = shapely.MultiPolygon([(outer, holes) for outer, *holes in polygons])
+    simplified = shapely.simplify(parts, tolerance, preserve_topology=True)
+    return [
+        [np.asarray(ring.coords).tolist() for ring in (part.exterior, *part.interiors)]
+        for part in shapely.get_parts(simplified)
     ]
 
 

@@ -225,7 +225,7 @@ class Prompt(_message.Message):
     def __init__(self, points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., mask_id: _Optional[str] = ..., mask: _Optional[_Union[Rle, _Mapping]] = ..., logits: _Optional[_Union[Logits, _Mapping]] = ...) -> None: ...
 
 class SegmentRequest(_message.Message):
-    __slots__ = ("image_id", "model", "prompts", "format", "select", "multimask", "raw")
+    __slots__ = ("image_id", "model", "prompts", "format", "select", "multimask", "raw", "tolerance")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
@@ -233,6 +233,7 @@ class SegmentRequest(_message.Message):
     SELECT_FIELD_NUMBER: _ClassVar[int]
     MULTIMASK_FIELD_NUMBER: _ClassVar[int]
     RAW_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     model: str
     prompts: _containers.RepeatedCompositeFieldContainer[Prompt]
@@ -240,7 +241,8 @@ class SegmentRequest(_message.Message):
     select: Select
     multimask: bool
     raw: bool
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[Prompt, _Mapping]]] = ..., format: _Optional[_Union[MaskFormat, str]] = ..., select: _Optional[_Union[Select, str]] = ..., multimask: _Optional[bool] = ..., raw: _Optional[bool] = ...) -> None: ...
+    tolerance: float
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[Prompt, _Mapping]]] = ..., format: _Optional[_Union[MaskFormat, str]] = ..., select: _Optional[_Union[Select, str]] = ..., multimask: _Optional[bool] = ..., raw: _Optional[bool] = ..., tolerance: _Optional[float] = ...) -> None: ...
 
 class Mask(_message.Message):
     __slots__ = ("rle", "polygon", "png", "logits", "score", "box", "area", "mask_id", "removed_parts", "filled_holes")

@@ -84,7 +84,7 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
     ) -> segmentation_pb2.SegmentResponse:
         timings = self._service.new_timings()
         body = await convert_message(convert_segment.segment_from_message, request)
-        render = convert_segment.create_renderer(body.format)
+        render = convert_segment.create_renderer(body.format, body.tolerance)
         result = await segment.segment(self._service, body, render, timings)
         send_timings(context, timings)
         return convert_segment.segment_to_message(result)

@@ -30,7 +30,9 @@ def add_routes(api: FastAPI, service: Service) -> None:
         if "image/png" in request.headers.get("accept", ""):
             return await answer_png(request, body)
         timings = service.new_timings()
-        result = await segment.segment(service, body, masks.create_renderer(body.format), timings)
+        result = await segment.segment(
+            service, body, masks.create_renderer(body.format, body.tolerance), timings
+        )
         request.state.model = result.model
         return json_response(masks.segment_to_json(result), timings=timings)
 

@@ -19,12 +19,12 @@ def mask_to_png(candidate: Candidate) -> bytes:
     return png.encode(candidate.crop)
 
 
-def create_renderer(mask_format: MaskFormat) -> Callable[[Candidate], Json]:
-    """The function that makes the JSON of one mask (`MaskOut`, without its mask_id)."""
+def create_renderer(mask_format: MaskFormat, tolerance: float | None = None) -> Callable[[Candidate], Json]:
+    """The function that makes the JSON of one mask (`MaskOut`, without its mask_id). tolerance: of polygons."""
 
     def render(candidate: Candidate) -> Json:
         return {
-            "mask": mask_to_json(candidate, mask_format),
+            "mask": mask_to_json(candidate, mask_format, tolerance),
             "score": candidate.score,
             "box": list(crop.bounding_box(candidate.crop)),
             "area": crop.area(candidate.crop),
@@ -49,14 +49,14 @@ def segment_to_json(result: SegmentResult[Json]) -> Json:
     }
 
 
-def mask_to_json(candidate: Candidate, mask_format: MaskFormat) -> Json | str:
+def mask_to_json(candidate: Candidate, mask_format: MaskFormat, tolerance: float | None = None) -> Json | str:
     """The mask alone: an object for RLE, polygons and logits, base64 for PNG."""
     match mask_format:
         case MaskFormat.RLE:
             size = candidate.crop.size
             return {"size": [size.height, size.width], "counts": rle.encode(candidate.crop)}
         case MaskFormat.POLYGON:
-            return polygon.to_geojson(candidate.crop)
+            return polygon.to_geojson(candidate.crop, tolerance or 0)
         case MaskFormat.PNG:
             return base64.b64encode(png.encode(candidate.crop)).decode()
         case MaskFormat.LOGITS:

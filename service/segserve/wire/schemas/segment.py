@@ -1,8 +1,9 @@
 """The JSON of POST /v1/segment: masks for points, boxes and masks."""
 
 from enum import StrEnum
+from typing import Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from segserve.types import Select
 from segserve.wire.schemas.common import Id, StrictBody
@@ -10,6 +11,9 @@ from segserve.wire.schemas.prompts import MAX_IMAGE_POINTS, MAX_PROMPTS, ImagePr
 
 # A point takes 3 values and its label 1; the rest of a prompt takes up to 20.
 MAX_SEGMENT_VALUES = 4 * MAX_IMAGE_POINTS + 24 * MAX_PROMPTS
+
+
+MAX_TOLERANCE_PX = 100.0
 
 
 class MaskFormat(StrEnum):
@@ -30,6 +34,13 @@ class SegmentIn(StrictBody):
     model: str | None = Field(None, max_length=64, description="the service's default model if left out")
     prompts: ImagePrompts
     format: MaskFormat = MaskFormat.RLE
+    tolerance: float | None = Field(
+        None,
+        ge=0,
+        le=MAX_TOLERANCE_PX,
+        description="of format polygon, in pixels: vertices are left out as long as no line moves further; null: none"
+        " are",
+    )
     select: Select = Field(
         Select.BEST,
         description="best: by score, stability, and how well the mask fits the box; all; first: the first of the three"
@@ -45,6 +56,12 @@ class SegmentIn(StrictBody):
         description="the model's own masks, the best by score alone; otherwise parts that nothing marks are removed,"
         " and small holes are filled",
     )
+
+    @model_validator(mode="after")
+    def _check_tolerance(self) -> Self:
+        if self.tolerance is not None and self.format is not MaskFormat.POLYGON:
+            raise ValueError('tolerance: only with "format": "polygon"; leave it out')
+        return self
 
 
 class MaskOut(BaseModel):

@@ -32,12 +32,15 @@ def segment_from_message(message: segmentation_pb2.SegmentRequest) -> SegmentIn:
             "select": decode_enum(SELECT, message.select, "select"),
             "multimask": message.multimask if message.HasField("multimask") else None,
             "raw": message.raw,
+            "tolerance": message.tolerance if message.HasField("tolerance") else None,
         },
     )
 
 
-def create_renderer(mask_format: MaskFormat) -> Callable[[Candidate], segmentation_pb2.Mask]:
-    """The function that makes the message of one mask, without its mask_id."""
+def create_renderer(
+    mask_format: MaskFormat, tolerance: float | None
+) -> Callable[[Candidate], segmentation_pb2.Mask]:
+    """The function that makes the message of one mask, without its mask_id. tolerance: of polygons."""
 
     def render(candidate: Candidate) -> segmentation_pb2.Mask:
         message = segmentation_pb2.Mask(
@@ -50,7 +53,7 @@ def create_renderer(mask_format: MaskFormat) -> Callable[[Candidate], segmentati
             case MaskFormat.RLE:
                 message.rle.CopyFrom(crop_to_rle(candidate.crop))
             case MaskFormat.POLYGON:
-                message.polygon = orjson.dumps(polygon.to_geojson(candidate.crop)).decode()
+                message.polygon = orjson.dumps(polygon.to_geojson(candidate.crop, tolerance or 0)).decode()
             case MaskFormat.PNG:
                 message.png = png.encode(candidate.crop)
             case MaskFormat.LOGITS:
