@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segserve.errors import BadInput
-from segserve.evaluate.ground_truth import pair_files, read_label_map, read_map_pair
+from segserve.evaluate.ground_truth import check_pair, pair_files, read_label_map, read_map_pair, read_rgb
+from segserve.files.local_pictures import LocalPictures
 from segserve.masks.label_map import encode_npy, encode_png, encode_tiff
 from tests.evaluate.drawn_labels import draw_scene
 
@@ -40,6 +41,21 @@ def test_images_may_be_jpeg_where_truths_may_not(tmp_path: Path) -> None:
     assert len(pair_files(images, truth, images=True)) == 1
     with pytest.raises(BadInput, match="images holds no file"):
         pair_files(images, truth, images=False)
+
+
+def test_images_are_of_any_format_that_the_service_reads(tmp_path: Path) -> None:
+    images, truths = write_folder(tmp_path / "images"), write_folder(tmp_path / "truth")
+    drawn = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+    Image.fromarray(drawn).save(images / "a.ppm")
+    Image.fromarray(drawn).save(images / "b.png")
+    for name, height in (("a", 9), ("b", 8)):
+        (truths / f"{name}.npy").write_bytes(encode_npy(np.zeros((height, 7), np.uint8)))
+    first, second = pair_files(images, truths, images=True)
+    with LocalPictures(1 << 20) as pictures:
+        assert np.array_equal(read_rgb(first.path, pictures), drawn)
+        check_pair(first, pictures)
+        with pytest.raises(BadInput, match="7 x 9 pixels"):
+            check_pair(second, pictures)
 
 
 @pytest.mark.parametrize(

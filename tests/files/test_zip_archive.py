@@ -160,7 +160,7 @@ def test_pages_of_tiffs_that_are_not_taken_are_told(tmp_path: Path) -> None:
     tifffile.imwrite(one, np.zeros((20, 30), np.uint8))
     path = sample_files.write_zip(tmp_path / "x.zip", {"a.tif": several.getvalue(), "b.tif": one.getvalue()})
     (content,) = probe(path).contents
-    assert content.notes[0].startswith("Of 1 TIFFs only the first page is taken: 'a.tif' has 5.")
+    assert content.notes[0].startswith("Of 1 files only the first picture is taken: 'a.tif' has 5.")
     planes = io.BytesIO()
     tifffile.imwrite(planes, np.zeros((4, 20, 30), np.uint8), photometric="minisblack", truncate=True)
     path = sample_files.write_zip(tmp_path / "z.zip", {"b.tif": one.getvalue(), "c.tif": planes.getvalue()})
@@ -209,6 +209,32 @@ def test_names_in_other_encodings_are_distinct_and_can_be_had_back(tmp_path: Pat
     assert sorted(archive.names) == sorted(raw.decode(shown_in or encoding) for raw in raw_names)
     assert len(set(archive.names)) == len(names)
     archive.close()
+
+
+def test_names_that_are_not_the_utf_8_that_they_claim_to_be(tmp_path: Path) -> None:
+    names = ["A" * 6 + ".png", "Gr\u00fcn.png"]
+    entries = {name: sample_files.encode_frame(number) for number, name in enumerate(names)}
+    data = bytearray(sample_files.write_zip(tmp_path / "x.zip", entries, zipfile.ZIP_STORED).read_bytes())
+    raw = b"Gr\xfc\xdfen.png"
+    assert len(raw) == len(names[0])
+    at = -1
+    while (at := data.find(names[0].encode(), at + 1)) >= 0:
+        data[at : at + len(raw)] = raw
+        is_local = data[at - 30 : at - 26] == b"PK\3\4"
+        flags_at = at - 30 + 6 if is_local else at - 46 + 8
+        struct.pack_into("<H", data, flags_at, 0x800)
+    (tmp_path / "x.zip").write_bytes(bytes(data))
+    with pytest.raises(UnicodeDecodeError):
+        zipfile.ZipFile(tmp_path / "x.zip")
+    record = probe(tmp_path / "x.zip")
+    assert record.count == 2, record.left_out
+    assert record.contents[0].notes == ("1 names are not UTF-8, as the zip says: they may look wrong.",)
+    archive = PictureArchive(tmp_path / "x.zip", 20, 1 << 20)
+    assert sorted(archive.names) == sorted(["Gr\u00fcn.png", raw.decode("cp437")])
+    archive.close()
+    frames = open_frames(tmp_path / "x.zip", "zip", LIMITS, record.options, record.frame_index)
+    assert {int(frames.read(index)[0, 0, 0]) for index in range(2)} == {20, 23}
+    frames.close()
 
 
 def test_the_reader_of_many_entries_is_linear(tmp_path: Path) -> None:

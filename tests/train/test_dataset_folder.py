@@ -35,6 +35,16 @@ def test_images_and_masks_are_paired_by_name(tmp_path: Path) -> None:
     assert all(each.mask.dtype == np.int32 for each in labelled.values())
 
 
+def test_images_are_of_any_format_that_the_service_reads(tmp_path: Path) -> None:
+    images, masks = write_folders(tmp_path, 2)
+    for name, form in (("third.gif", "GIF"), ("fourth.ppm", "PPM")):
+        Image.fromarray(draw_discs(7).image).save(images / name, form)
+        Image.fromarray(draw_discs(7).mask.astype(np.uint16)).save(masks / f"{name[:-4]}.png")
+    labelled = {each.name: each for each in read_folders(images, masks, MAX_PIXELS)}
+    assert np.array_equal(labelled["fourth"].image, draw_discs(7).image)
+    assert labelled["third"].image.shape == draw_discs(7).image.shape
+
+
 def test_a_grey_mask_saved_in_colour_is_read(tmp_path: Path) -> None:
     _, masks = write_folders(tmp_path)
     values = draw_discs(0).mask.astype(np.uint8)

@@ -13,13 +13,12 @@ from PIL.PngImagePlugin import PngImageFile
 from tifffile import TiffFile
 
 from segserve.errors import BadInput, SegserveError
+from segserve.files.local_pictures import PICTURE_SUFFIXES, LocalPictures
 from segserve.images.image_source import wrap_codec_errors
-from segserve.images.read_image import read_image
 from segserve.masks.label_map import Labels
-from segserve.types import ReadOptions, UInt8
+from segserve.types import UInt8
 
 MAP_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 1 << 30  # of an image or map; a damaged header could claim more than memory holds
 MAX_NAMES_SHOWN = 5  # files that a message names; it counts the others
 MAP_REMEDY = "Save it as a 16-bit greyscale PNG, a TIFF or a .npy of integers, one value a pixel."
@@ -47,7 +46,7 @@ def pair_files(folder: Path, truths: Path, *, images: bool) -> list[FilePair]:
     images: the first folder holds images, not maps. Hidden files and files of other suffixes are left out.
     Raises BadInput that names the first files without a partner.
     """
-    return pair_by_name(folder, IMAGE_SUFFIXES if images else MAP_SUFFIXES, truths, MAP_SUFFIXES)
+    return pair_by_name(folder, PICTURE_SUFFIXES if images else MAP_SUFFIXES, truths, MAP_SUFFIXES)
 
 
 def pair_by_name(
@@ -124,18 +123,19 @@ def read_map_pair(prediction: Path, truth: Path) -> tuple[Labels, Labels]:
     return maps
 
 
-def read_rgb(path: Path) -> UInt8:
+def read_rgb(path: Path, pictures: LocalPictures) -> UInt8:
     """Read an image [H, W, 3] as models get it. Raises BadInput that names the file."""
     try:
-        with path.open("rb") as file:
-            return read_image(file, ReadOptions(), MAX_PIXELS)
+        return pictures.read(path)
     except (SegserveError, OSError) as error:
         raise BadInput(f"{path} cannot be read: {error}", field=str(path)) from None
 
 
-def check_pair(pair: FilePair) -> None:
+def check_pair(pair: FilePair, pictures: LocalPictures) -> None:
     """Check that an image and its truth can be read and have one size. Raises BadInput that names the file."""
-    check_sizes(pair.path, read_rgb(pair.path).shape[:2], pair.truth, read_label_map(pair.truth).shape)
+    check_sizes(
+        pair.path, read_rgb(pair.path, pictures).shape[:2], pair.truth, read_label_map(pair.truth).shape
+    )
 
 
 def check_sizes(path: Path, size: tuple[int, ...], truth: Path | str, truth_size: tuple[int, ...]) -> None:

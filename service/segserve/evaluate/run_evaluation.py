@@ -26,6 +26,7 @@ from segserve.evaluate.iterative_prompting import (
 from segserve.evaluate.model_runner import METHODS, ModelRunner, parse_params, running_service
 from segserve.evaluate.object_matching import mean_segmentation_accuracy
 from segserve.evaluate.scores import MAIN_SCORE, ImageScores, aggregate_scores, score_image, scores_to_json
+from segserve.files.local_pictures import LocalPictures
 from segserve.masks.label_map import Labels
 from segserve.settings import Settings
 
@@ -136,9 +137,10 @@ def evaluate_masks(predictions: Path, truths: Path, evaluation: Evaluation, imag
 def pair_and_check(images: Path, truths: Path) -> list[FilePair]:
     """Pair two folders, and read every file once. Raises BadInput: before hours of work, not after them."""
     pairs = ground_truth.pair_files(images, truths, images=True)
-    with progress_bar("checked", len(pairs)) as advance:
+    pictures = LocalPictures(ground_truth.MAX_PIXELS)
+    with progress_bar("checked", len(pairs)) as advance, pictures:
         for pair in pairs:
-            ground_truth.check_pair(pair)
+            ground_truth.check_pair(pair, pictures)
             advance()
     return pairs
 
@@ -300,6 +302,7 @@ def add_case(
     if worst is not None and worst.register(score):
         image = None
         if image_path is not None:
-            image = ground_truth.read_rgb(image_path)
+            with LocalPictures(ground_truth.MAX_PIXELS) as pictures:
+                image = ground_truth.read_rgb(image_path, pictures)
             ground_truth.check_sizes(image_path, image.shape[:2], "its truth", truth.shape)
         worst.add(WorstCase(name, score, caption, draw_outlines(image, truth, prediction)))

@@ -5,6 +5,8 @@ from typing import BinaryIO
 
 from segserve.errors import BadInput, UnsupportedFormat
 from segserve.files.dicom.detect_dicom import HEAD_BYTES, has_dicom, is_dicom
+from segserve.files.microscopy.ome_zarr import holds_ome_zarr
+from segserve.files.microscopy.open_microscope_file import MICROSCOPE_FORMATS
 from segserve.files.video_format import VIDEO_HEAD_BYTES, detect_video_format, is_picture_box
 from segserve.files.volume_format import DICOM_SERIES, VOLUME_ZIP, detect_volume_format
 from segserve.files.volume_zip import holds_volumes
@@ -13,21 +15,23 @@ from segserve.images.formats import detect_image_format, unpack_gzip_head
 ZIP_MAGIC = b"PK"
 # Little- and big-endian, classic TIFF and BigTIFF.
 TIFF_MAGIC = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
-CZI_MAGIC = b"ZISRAWFILE"
 SUPPORTED_FORMATS = (
     "mp4, mov, 3gp, webm, mkv, avi, gif, ts, mpg, wmv, flv, ogv; a zip of pictures, of DICOM files or of volumes;"
-    " TIFF, CZI; DICOM, NIfTI, NRRD, MetaImage, MGH"
+    " TIFF, CZI, LIF, ND2, OME-Zarr in a zip; DICOM, NIfTI, NRRD, MetaImage, MGH"
 )
 
 
 def detect_format(path: Path) -> str:
-    """Return "zip", "tiff", "czi", a key of `video_format.DEMUXERS` or one of `volume_format.VOLUME_FORMATS`.
+    """Return "zip", "tiff", a key of MICROSCOPE_FORMATS or of `video_format.DEMUXERS`, or one of
+    `volume_format.VOLUME_FORMATS`.
 
     Raises UnsupportedFormat, TooLarge; BadInput for the header of a volume whose voxels are in another file.
     """
     with path.open("rb") as file:
         head = read_head(file)
         if head[:2] == ZIP_MAGIC:
+            if holds_ome_zarr(path):
+                return "ome_zarr"
             if has_dicom(path):
                 return DICOM_SERIES
             return VOLUME_ZIP if holds_volumes(path) else "zip"
@@ -36,11 +40,20 @@ def detect_format(path: Path) -> str:
             return DICOM_SERIES
         if head[:4] in TIFF_MAGIC:
             return "tiff"
-        if head.startswith(CZI_MAGIC):
-            return "czi"
+        if (microscope_format := detect_microscope_format(file)) is not None:
+            return microscope_format
         if (file_format := detect_video_format(head) or detect_volume_format(file)) is not None:
             return file_format
         raise not_a_file_error(file)
+
+
+def detect_microscope_format(file: BinaryIO) -> str | None:
+    """Return a key of MICROSCOPE_FORMATS for a file that is no zip, None for other files."""
+    try:
+        known = detect_image_format(file)
+    except (BadInput, UnsupportedFormat):
+        return None
+    return next((name for name, image_format in MICROSCOPE_FORMATS.items() if image_format is known), None)
 
 
 def read_head(file: BinaryIO) -> bytes:

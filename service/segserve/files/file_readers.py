@@ -74,7 +74,7 @@ MAX_BYTES_PER_VOXEL = 16
 MAX_BYTES_PER_PIXEL = 64
 # Beside the timeout, a call gets a second for each 2 MB of the file: what a busy machine unpacks at least.
 MIN_BYTES_PER_S = 2 * MB
-FORMATS = {*DEMUXERS, *VOLUME_FORMATS, "zip", "tiff", "czi"}
+FORMATS = {*DEMUXERS, *VOLUME_FORMATS, "zip", "tiff", "czi", "lif", "nd2", "ome_zarr"}
 DTYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"}
 # What a reader may raise.
 ERRORS: dict[str, type[SegserveError]] = {

@@ -15,7 +15,8 @@ from segserve.errors import MissingDependency
 from segserve.files.colour_slices import ColourSlices
 from segserve.files.dicom.source_instances import encode_source_series
 from segserve.files.frames import Frames, NormalisedFrames
-from segserve.files.microscopy.czi import CziStack, open_czi_picture
+from segserve.files.microscopy.microscope_file import MicroscopeStack, open_series_picture
+from segserve.files.microscopy.open_microscope_file import MICROSCOPE_FORMATS, open_microscope_file
 from segserve.files.picture_archive import PictureArchive
 from segserve.files.tiff_stack import TiffStack
 from segserve.files.video import VideoFrames
@@ -45,7 +46,7 @@ def open_frames(
     options: FileOptions = FileOptions(),
     index: FrameIndex = FrameIndex(),
 ) -> Frames:
-    """Open a video, a zip of pictures, a TIFF, a CZI, a volume of colours, or DICOM that is no volume.
+    """Open a video, a zip of pictures, a TIFF, a file of a microscope, a volume of colours, or DICOM that is no volume.
 
     The caller closes it.
 
@@ -62,13 +63,21 @@ def open_frames(
     if is_volume_format(file_format):
         return NormalisedFrames(ColourSlices(open_other_volume(path, file_format, limits, options)))
     allow_memory(OPENING_BYTES_PER_PIXEL * limits.max_frame_pixels, used=0)
-    if file_format == "czi":
-        return NormalisedFrames(CziStack(path, limits.max_frame_pixels))
+    if file_format in MICROSCOPE_FORMATS:
+        return NormalisedFrames(open_microscope_stack(path, file_format, limits, options))
     if file_format == "zip":
         return NormalisedFrames(
             PictureArchive(path, limits.max_mb, limits.max_frame_pixels, index.left_out_entries)
         )
     return NormalisedFrames(TiffStack(path, limits.max_frame_pixels))
+
+
+def open_microscope_stack(
+    path: Path, file_format: str, limits: FileLimits, options: FileOptions
+) -> MicroscopeStack:
+    """Open a series of a file of a microscope. The caller closes it. Raises as `open_frames` does."""
+    file = open_microscope_file(path, MICROSCOPE_FORMATS[file_format], limits.max_mb)
+    return MicroscopeStack(file, options, limits.max_frame_pixels)
 
 
 def open_picture(path: Path, page: int, max_pixels: int, max_banded_pixels: int) -> ImageSource:
@@ -78,9 +87,10 @@ def open_picture(path: Path, page: int, max_pixels: int, max_banded_pixels: int)
     """
     stream = path.open("rb")
     image_format = detect_image_format(stream)
-    if image_format is formats.CZI:
+    if image_format in MICROSCOPE_FORMATS.values():
         stream.close()
-        return open_czi_picture(path, page, max_pixels, max_banded_pixels)
+        file = open_microscope_file(path, image_format)
+        return open_series_picture(file, page, max_pixels, max_banded_pixels)
     if image_format is formats.DICOM:
         stream.close()
         source: ImageSource = import_dicom("dicom_picture").open_dicom_picture(path, page, max_pixels)

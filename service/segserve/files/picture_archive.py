@@ -16,6 +16,7 @@ from typing import IO, Any, BinaryIO, cast
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput, SegserveError, TooLarge
+from segserve.files.open_picture_entry import WHOLE_FILE_FORMATS, open_picture_entry
 from segserve.files.read_picture import read_picture
 from segserve.files.zip_archive import (
     MAX_LEFT_OUT_RANGES,
@@ -27,11 +28,9 @@ from segserve.files.zip_archive import (
     wrap_zip_errors,
 )
 from segserve.files.zip_names import decode_names, natural_sort_key
-from segserve.images import formats
 from segserve.images.formats import detect_image_format
 from segserve.images.open_any_image import open_any_image
 from segserve.images.orientation import oriented_size
-from segserve.images.tiff.reader import count_pages
 from segserve.temporary_files import translate_disk_full
 from segserve.types import MB, Size
 
@@ -41,7 +40,6 @@ MAX_PICTURE_HEADER_BYTES = 32 << 20
 SPOOL_BYTES = 1 << 20
 COPY_CHUNK_BYTES = 1 << 18
 ZIP_MAGIC = b"PK\3\4"
-TIFF_MAGIC = (b"II", b"MM")
 # What ends a picture that is whole, by what begins it. It may be followed by other bytes.
 ENDS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9"}
 END_BYTES = 1024
@@ -85,7 +83,10 @@ class HeaderReader(io.BufferedIOBase, BinaryIO):
 
 @dataclass(frozen=True)
 class ExaminedEntry:
-    """What an entry of a zip is. size: of a picture. pages: of a TIFF. error: why it is no picture that can be read."""
+    """What an entry of a zip is.
+
+    size: of a picture. pages: how many its file has. error: why it is no picture that can be read.
+    """
 
     name: str
     size: Size | None = None
@@ -158,9 +159,8 @@ class PictureArchive:
                 head = picture.read(len(ZIP_MAGIC))
                 if head == ZIP_MAGIC:
                     raise BadInput("It is a zip. Send it by itself.")
-                source = open_any_image(picture, 0, self._max_pixels, self._max_pixels)
-                size = oriented_size(source.size, source.orientation)
-                pages = count_pages(picture) if head[:2] in TIFF_MAGIC else 1
+                with open_picture_entry(picture, 0, self._max_pixels, self._max_pixels) as opened:
+                    size, pages = oriented_size(opened.source.size, opened.source.orientation), opened.pages
                 if size.height * size.width <= left_pixels or not has_end(picture, head):
                     picture.seek(0)
                     read_picture(picture, 0, self._max_pixels)
@@ -176,8 +176,8 @@ class PictureArchive:
                 return io.BytesIO(self._zip.read(info))
         with self._wrap_errors(info), self._zip.open(info) as entry:
             header = HeaderReader(entry)
-            # The directories of a TIFF may be anywhere in it.
-            if detect_image_format(header) is not formats.TIFF:
+            # The directories of the others may be anywhere in them.
+            if detect_image_format(header) not in WHOLE_FILE_FORMATS:
                 header.seek(0)
                 open_any_image(header, 0, self._max_pixels, self._max_pixels)
         return self._unpack(info)
@@ -199,6 +199,11 @@ class PictureArchive:
     @property
     def count(self) -> int:
         return len(self._numbers)
+
+    @property
+    def wrong_names(self) -> int:
+        """Return how many names are not the UTF-8 that they claim to be."""
+        return self._zip.wrong_names
 
     @property
     def names(self) -> list[str]:

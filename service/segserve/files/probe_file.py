@@ -7,7 +7,15 @@ from pathlib import Path
 
 from segserve.files.detect_format import detect_format
 from segserve.files.file_contents import check_single_content, list_contents, list_left_out
-from segserve.files.open_file import OPENING_BYTES_PER_PIXEL, import_dicom, open_frames, open_other_volume
+from segserve.files.frames import NormalisedFrames
+from segserve.files.microscopy.open_microscope_file import MICROSCOPE_FORMATS
+from segserve.files.open_file import (
+    OPENING_BYTES_PER_PIXEL,
+    import_dicom,
+    open_frames,
+    open_microscope_stack,
+    open_other_volume,
+)
 from segserve.files.picture_archive import PictureArchive
 from segserve.files.video import VideoFrames
 from segserve.files.video_format import DEMUXERS
@@ -52,6 +60,8 @@ def probe_file(
                 contents=volume.contents,
                 left_out=volume.left_out,
             )
+    if file_format in MICROSCOPE_FORMATS:
+        return replace(probe_microscope_file(path, file_format, limits, options), file_id=file_id)
     check_single_content(options)
     if file_format == "zip":
         return replace(probe_zip(path, limits), file_id=file_id, options=options)
@@ -72,6 +82,28 @@ def probe_file(
         )
     finally:
         frames.close()
+
+
+def probe_microscope_file(
+    path: Path, file_format: str, limits: FileLimits, options: FileOptions
+) -> FileRecord:
+    """Return the record of a file of a microscope, without file_id. All images of the series are read."""
+    stack = open_microscope_stack(path, file_format, limits, options)
+    with closing(NormalisedFrames(stack)) as frames:
+        stack.check_complete()
+        frames.read(frames.count - 1)
+        return FileRecord(
+            "",
+            FileKind.FRAMES,
+            file_format,
+            frames.count,
+            frames.size,
+            path.stat().st_size,
+            time.time(),
+            options=options,
+            contents=list_contents(stack.contents),
+            left_out=list_left_out(stack.left_out),
+        )
 
 
 def probe_dicom(path: Path, file_id: str, limits: FileLimits, options: FileOptions) -> FileRecord:
@@ -134,9 +166,8 @@ def probe_zip(path: Path, limits: FileLimits) -> FileRecord:
     with closing(PictureArchive(path, limits.max_mb, limits.max_frame_pixels)) as archive:
         pictures = [(entry, entry.size) for entry in archive.examined if entry.size is not None]
         sizes = {size for _, size in pictures}
-        content = FileContent(
-            PICTURES_CONTENT, "", 1, archive.count, pictures[0][1], 0, tuple(describe_pages(archive))
-        )
+        notes = (*describe_pages(archive), *describe_names(archive))
+        content = FileContent(PICTURES_CONTENT, "", 1, archive.count, pictures[0][1], 0, notes)
         left_out = [
             LeftOutFile(entry.name, entry.error.message)
             for entry in archive.examined
@@ -156,13 +187,20 @@ def probe_zip(path: Path, limits: FileLimits) -> FileRecord:
         )
 
 
+def describe_names(archive: PictureArchive) -> list[str]:
+    """Return a sentence about names in another encoding than the zip says."""
+    if not archive.wrong_names:
+        return []
+    return [f"{archive.wrong_names} names are not UTF-8, as the zip says: they may look wrong."]
+
+
 def describe_pages(archive: PictureArchive) -> list[str]:
-    """Return a sentence about the TIFFs of which only the first page is taken."""
+    """Return a sentence about the files of several pictures, of which only the first one is taken."""
     several = [entry for entry in archive.examined if entry.error is None and entry.pages > 1]
     if not several:
         return []
     first = several[0]
     return [
-        f"Of {len(several)} TIFFs only the first page is taken: {first.name[:80]!r} has {first.pages}."
-        " Send such a TIFF by itself."
+        f"Of {len(several)} files only the first picture is taken: {first.name[:80]!r} has {first.pages}."
+        " Send such a file by itself."
     ]

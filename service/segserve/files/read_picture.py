@@ -6,16 +6,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from segserve.files.open_picture_entry import open_picture_entry
 from segserve.images.image_source import ImageSource, RawPixels
-from segserve.images.memory_estimate import FIXED_BYTES, RGB_BYTES, estimate_read_bytes
-from segserve.images.open_any_image import open_any_image
+from segserve.images.memory_estimate import ADDRESS_SPACE_FACTOR, FIXED_BYTES, RGB_BYTES, estimate_read_bytes
 from segserve.images.orientation import apply_orientation
 from segserve.images.read_image import select_channels
 from segserve.sandbox.confine import allow_memory
 from segserve.types import ReadOptions
-
-# The estimate is of what is used. Address space is more: heaps have gaps, and frames are normalised after reading.
-ADDRESS_SPACE_FACTOR = 3
 
 
 def read_picture(stream: BinaryIO, page: int, max_pixels: int) -> NDArray[Any]:
@@ -23,11 +20,13 @@ def read_picture(stream: BinaryIO, page: int, max_pixels: int) -> NDArray[Any]:
 
     Lets this process take what the picture's header says that it needs. Raises BadInput, TooLarge, MemoryError.
     """
-    source = open_any_image(stream, page, max_pixels, max_pixels)
-    # The service has the frame in RGB twice.
-    used = estimate_read_bytes(source, ReadOptions()) + 2 * RGB_BYTES * source.size.height * source.size.width
-    allow_memory(ADDRESS_SPACE_FACTOR * used, used=used)
-    pixels = source.read()
+    with open_picture_entry(stream, page, max_pixels, max_pixels) as opened:
+        source = opened.source
+        # The service has the frame in RGB twice.
+        frame_bytes = 2 * RGB_BYTES * source.size.height * source.size.width
+        used = estimate_read_bytes(source, ReadOptions()) + frame_bytes
+        allow_memory(ADDRESS_SPACE_FACTOR * used, used=used)
+        pixels = source.read()
     return apply_orientation(select_channels(pixels.values, pixels.has_alpha, None), pixels.orientation)
 
 

@@ -1,9 +1,10 @@
 """Open a zip, guarded against zip bombs and path traversal. No name in it is used as a path."""
 
 import io
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
@@ -21,8 +22,12 @@ MAX_DIRECTORY_BYTES = 64 * MB
 ENCRYPTED_FLAG = 1
 # Ranges of entries that are left out. A message of the sandbox holds them.
 MAX_LEFT_OUT_RANGES = 5_000
-# Begins each entry of the directory (APPNOTE 4.3.12).
+# Begins each entry of the directory (APPNOTE 4.3.12), whose flags, lengths of name, extra field and comment are there.
 ENTRY_MAGIC = b"PK\1\2"
+ENTRY_HEADER = struct.Struct("<4s4xH18xHHH12x")
+FLAGS_AT, LOCAL_FLAGS_AT = 8, 6
+# The name is UTF-8 (APPNOTE, appendix D).
+UTF8_FLAG = 0x800
 # An entry up to this size may have any ratio.
 ANY_RATIO_BYTES = 1 << 20
 PICTURE_SUFFIXES = IMAGE_SUFFIXES
@@ -45,19 +50,62 @@ class _BoundedFile(io.BufferedReader):
 
     `zipfile` reads the directory at once, however large it claims to be, and makes an object of each entry before the
     entries can be counted. Raises TooLarge.
+
+    wrong_names: numbers of the entries whose names are not the UTF-8 that they claim to be, which `zipfile` refuses.
+    wrong_headers: offsets of their own headers, once the zip is open.
     """
 
     is_opening = True
+    wrong_names: Sequence[int] = ()
+    wrong_headers: Container[int] = ()
 
     def read(self, size: int | None = -1, /) -> bytes:
         if not self.is_opening:
-            return super().read(size)
+            at = self.tell() if self.wrong_headers else -1
+            data = super().read(size)
+            return clear_name_flag(data) if at in self.wrong_headers else data
         if size is not None and size > MAX_DIRECTORY_BYTES:
             raise too_many_entries_error(f"a directory of {size // MB} MB")
         data = super().read(size)
         if len(data) > MAX_ENTRIES * len(ENTRY_MAGIC) and (count := data.count(ENTRY_MAGIC)) > MAX_ENTRIES:
             raise too_many_entries_error(f"{count} entries")
-        return data
+        if not data.startswith(ENTRY_MAGIC):
+            return data
+        corrected, self.wrong_names = correct_name_flags(data)
+        return corrected
+
+
+def correct_name_flags(directory: bytes) -> tuple[bytes, Sequence[int]]:
+    """Return the directory with names that are not UTF-8 marked so, and the numbers of those that claim to be."""
+    corrected, wrong, at, number = bytearray(directory), list[int](), 0, 0
+    while at + ENTRY_HEADER.size <= len(directory):
+        magic, flags, name_bytes, extra_bytes, comment_bytes = ENTRY_HEADER.unpack_from(directory, at)
+        if magic != ENTRY_MAGIC:
+            break
+        start = at + ENTRY_HEADER.size
+        if flags & UTF8_FLAG and not is_utf8(directory[start : start + name_bytes]):
+            struct.pack_into("<H", corrected, at + FLAGS_AT, flags & ~UTF8_FLAG)
+            wrong.append(number)
+        at, number = start + name_bytes + extra_bytes + comment_bytes, number + 1
+    return bytes(corrected) if wrong else directory, wrong
+
+
+def clear_name_flag(header: bytes) -> bytes:
+    """Return the header of an entry (APPNOTE 4.3.7), without the claim that its name is UTF-8."""
+    if len(header) < LOCAL_FLAGS_AT + 2:
+        return header
+    (flags,) = struct.unpack_from("<H", header, LOCAL_FLAGS_AT)
+    cleared = bytearray(header)
+    struct.pack_into("<H", cleared, LOCAL_FLAGS_AT, flags & ~UTF8_FLAG)
+    return bytes(cleared)
+
+
+def is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class BoundedZip(zipfile.ZipFile):
@@ -71,6 +119,15 @@ class BoundedZip(zipfile.ZipFile):
             self._bounded_file.close()
             raise
         self._bounded_file.is_opening = False
+        infos = self.infolist()
+        self._bounded_file.wrong_headers = {
+            infos[number].header_offset for number in self._bounded_file.wrong_names if number < len(infos)
+        }
+
+    @property
+    def wrong_names(self) -> int:
+        """Return how many names are not the UTF-8 that they claim to be. They are read as those that claim nothing."""
+        return len(self._bounded_file.wrong_names)
 
     def close(self) -> None:
         super().close()

@@ -9,7 +9,8 @@ import unicodedata
 from collections.abc import Sequence
 from zipfile import ZipInfo
 
-UTF8_FLAG = 0x800
+from segserve.files.zip_archive import UTF8_FLAG
+
 # Names of ASCII and of what most words of Chinese (GB 2312, level 1) and Japanese (JIS X 0208, kana and level 1) are
 # written in. At least two such characters follow each other: one alone may be two letters of another code page.
 CHINESE = re.compile(rb"(?:[\x00-\x7f]|(?:[\xb0-\xd7][\xa1-\xfe]){2,})+")

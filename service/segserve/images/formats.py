@@ -63,9 +63,14 @@ PSD = ImageFormat("PSD", (".psd", ".psb"), ("image/vnd.adobe.photoshop",), True)
 TGA = ImageFormat("TGA", (".tga", ".icb", ".vda", ".vst"), ("image/x-tga",), True)
 
 CZI = ImageFormat("CZI", (".czi",), ("image/x-zeiss-czi",), True)
+LIF = ImageFormat("LIF", (".lif",), ("image/x-leica-lif",), True)
+ND2 = ImageFormat("ND2", (".nd2",), ("image/x-nikon-nd2",), True)
+OME_ZARR = ImageFormat("OME-Zarr", (".ozx", ".zarr.zip"), ("application/ozx",), True)
 DICOM = ImageFormat("DICOM", (".dcm", ".dicom"), ("application/dicom",), True)
 
-IMAGE_FORMATS = (PNG, JPEG, WEBP, BMP, TIFF, GIF, HEIC, AVIF, JPEG_2000, JPEG_XL, PNM, PSD, TGA, DICOM, CZI)
+IMAGE_FORMATS = (
+    PNG, JPEG, WEBP, BMP, TIFF, GIF, HEIC, AVIF, JPEG_2000, JPEG_XL, PNM, PSD, TGA, DICOM, CZI, LIF, ND2, OME_ZARR,
+)  # fmt: skip
 IMAGE_SUFFIXES = frozenset(suffix for image_format in IMAGE_FORMATS for suffix in image_format.suffixes)
 SUPPORTED_FORMATS = ", ".join(image_format.name for image_format in IMAGE_FORMATS)
 
@@ -85,6 +90,7 @@ _MAGIC_BYTES = (
     (b"\0\0\0\x0cJXL \r\n\x87\n", JPEG_XL),
     (b"8BPS", PSD),
     (b"ZISRAWFILE", CZI),
+    (b"\xda\xce\xbe\x0a", ND2),
 )
 # Brands of ISO base media files (ISO/IEC 14496-12) that hold pictures: MIAF and HEIF (ISO/IEC 23008-12), AVIF.
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
@@ -92,6 +98,11 @@ _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"mif1", b"msf1", b"mif2"}
 # PNM's header ends its number with a space, and PFM's and PAM's with a line.
 _PNM_NUMBERS = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"P7", b"PF", b"Pf")
+
+# What the first entry of a zip with an OME-Zarr is: metadata, or in a folder that is named so.
+_ZARR_NAMES = (b"zarr.json", b".zgroup", b".zattrs")
+_ZARR_FOLDER = b".zarr/"
+_ZIP_MAGIC = b"PK\3\4"
 
 # Begins as PAM does.
 _XV_THUMBNAIL = b"P7 332"
@@ -167,9 +178,20 @@ def _detect_by_head(head: bytes) -> ImageFormat | None:
         return WEBP
     if head[4:8] == b"ftyp":
         return detect_heif(head)
+    if head[:4] == b"p\0\0\0" and head[8:9] == b"*" and head[13:15] == b"<\0":  # a header of XML in UTF-16
+        return LIF
+    if head.startswith(_ZIP_MAGIC) and begins_ome_zarr(head):
+        return OME_ZARR
     if head[:2] in _PNM_NUMBERS and head[2:3].isspace() and not head.startswith(_XV_THUMBNAIL):
         return PNM
     return next((known for magic, known in _MAGIC_BYTES if head.startswith(magic)), None)
+
+
+def begins_ome_zarr(head: bytes) -> bool:
+    """Return whether a zip begins as one with an OME-Zarr: by the name of its first entry (APPNOTE 4.3.7)."""
+    (length,) = struct.unpack_from("<H", head.ljust(30, b"\0"), 26)
+    name = head[30 : 30 + length]
+    return name.endswith(_ZARR_NAMES) or _ZARR_FOLDER in name
 
 
 def unpack_gzip_head(stream: BinaryIO) -> bytes:
@@ -207,7 +229,7 @@ def _detect_unread(head: bytes) -> str | None:
         return "SVG" if b"<svg" in text or text.startswith(b"<!doctype svg") else "XML"
     if head[4:8] == b"ftyp":
         return "Canon raw (CR3)" if head[8:12] == b"crx " else "A video as an image"
-    return "A zip as an image" if head.startswith(b"PK\3\4") else None
+    return "A zip as an image" if head.startswith(_ZIP_MAGIC) else None
 
 
 def unread_format_error(name: str) -> UnsupportedFormat:

@@ -14,6 +14,8 @@ from segserve.types import ReadOptions
 FIXED_BYTES = 48 << 20
 # Bytes of an RGB pixel.
 RGB_BYTES = 3
+# An estimate is of what is used. Address space is more: heaps have gaps, and frames are normalised after reading.
+ADDRESS_SPACE_FACTOR = 3
 # Copies of a row of tiles that the pyramid holds: the rows of all levels, their sums as uint16, their means.
 PYRAMID_COPIES = 5
 

@@ -31,11 +31,15 @@ _READERS: dict[ImageFormat, OpenWhole] = {
 }
 
 
+# `files.open_file` reads them.
+_FILES_OF_THEIR_OWN = (formats.DICOM, formats.CZI, formats.LIF, formats.ND2, formats.OME_ZARR)
+
+
 def open_any_image(stream: BinaryIO, page: int, max_pixels: int, max_banded_pixels: int) -> ImageSource:
     """Read and check the header of an image file, as `read_image.open_image` does, of any format."""
     image_format = detect_image_format(stream)
     stream.seek(0)
-    if image_format in (formats.DICOM, formats.CZI):  # `files.open_file` reads them, as files of their own
+    if image_format in _FILES_OF_THEIR_OWN:
         raise unread_format_error(f"{image_format.name} within another file")
     if image_format is formats.TIFF:
         return open_tiff(stream, page, max_pixels, max_banded_pixels, any_codec=True)

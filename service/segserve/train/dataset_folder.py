@@ -1,6 +1,6 @@
 """A user's folders of images and masks: paired by file name, checked before training, split for validation.
 
-images/cell-01.tif    PNG, JPEG, WebP, BMP or TIFF, as the service reads them
+images/cell-01.tif    of any format that the service reads as a picture
 masks/cell-01.png     PNG, TIFF or NPY, the same size; one value a pixel, 0 is background
 """
 
@@ -15,10 +15,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput, SegserveError
-from segserve.images.read_image import read_image
-from segserve.types import ReadOptions, UInt8
+from segserve.files.local_pictures import PICTURE_SUFFIXES, LocalPictures
+from segserve.types import UInt8
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 MAX_NAMES_SHOWN = 3  # in a message
 MIN_IMAGES = 2  # one for training, one for validation
@@ -38,13 +37,14 @@ def read_folders(images: Path, masks: Path, max_pixels: int) -> list[LabelledIma
 
     Raises BadInput that names the files, for folders that cannot be trained on.
     """
-    image_files = list_files(images, IMAGE_SUFFIXES, "images")
+    image_files = list_files(images, PICTURE_SUFFIXES, "images")
     mask_files = list_files(masks, MASK_SUFFIXES, "masks")
     check_pairing(image_files, mask_files)
-    labelled = [
-        read_labelled_image(name, image_files[name], mask_files[name], max_pixels)
-        for name in sorted(image_files)
-    ]
+    with LocalPictures(max_pixels) as pictures:
+        labelled = [
+            read_labelled_image(name, image_files[name], mask_files[name], pictures)
+            for name in sorted(image_files)
+        ]
     empty = [each.name for each in labelled if not each.mask.any()]
     if empty:
         raise BadInput(
@@ -98,11 +98,10 @@ def check_pairing(images: dict[str, Path], masks: dict[str, Path]) -> None:
         )
 
 
-def read_labelled_image(name: str, image: Path, mask: Path, max_pixels: int) -> LabelledImage:
+def read_labelled_image(name: str, image: Path, mask: Path, pictures: LocalPictures) -> LabelledImage:
     """Read an image and its mask. Raises BadInput that names the file."""
     try:
-        with image.open("rb") as file:
-            pixels = read_image(file, ReadOptions(), max_pixels)
+        pixels = pictures.read(image)
     except SegserveError as error:
         raise BadInput(f"{image.name}: {error.message}", field="images", remedy=error.remedy) from error
     labels = read_mask(mask)

@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from segserve.errors import BadInput, TooLarge
 from segserve.files.file_readers import READER_MODULE, FileReaders
-from segserve.files.microscopy.czi import open_czi_picture
+from segserve.files.microscopy.czi import CziFile
+from segserve.files.microscopy.microscope_file import open_series_picture
 from segserve.files.open_file import open_frames
 from segserve.files.sandboxed_image import open_in_process
 from segserve.sandbox.sandbox import Sandbox
-from segserve.types import FileKind, Size
+from segserve.types import FileKind, FileOptions, Size
 from tests.files.sample_files import LIMITS, probe
 
 RNG = np.random.default_rng(2)
@@ -44,7 +45,7 @@ def write_scenes(path: Path, scenes: list[NDArray[Any]]) -> Path:
 
 
 def read_picture(path: Path, page: int = 0) -> NDArray[Any]:
-    return open_czi_picture(path, page, 10**6, 10**6).read().values
+    return open_series_picture(CziFile(path), page, 10**6, 10**6).read().values
 
 
 def test_a_series_is_a_stack_and_its_images_are_pages(tmp_path: Path) -> None:
@@ -73,15 +74,21 @@ def test_scenes_of_colour(tmp_path: Path) -> None:
     path = write_scenes(tmp_path / "a.czi", [COLOUR, COLOUR[::-1]])
     assert np.array_equal(read_picture(path), COLOUR)
     assert np.array_equal(read_picture(path, 1), COLOUR[::-1])
-    assert probe(path).count == 2
-    uneven = write_scenes(tmp_path / "b.czi", [COLOUR, COLOUR[:9]])
-    with pytest.raises(BadInput, match="differ in size"):
-        probe(uneven)
-    assert np.array_equal(read_picture(uneven, 1), COLOUR[:9])
+    assert probe(path).count == 1
+    uneven = write_scenes(tmp_path / "b.czi", [COLOUR[:9], COLOUR])
+    record = probe(uneven)
+    assert [(content.series, content.size.height, content.taken_time) for content in record.contents] == [
+        ("scene 0", 9, None),
+        ("scene 1", 300, 0),
+    ]
+    assert probe(uneven, options=FileOptions(series="scene 0")).size == Size(9, 50)
+    with pytest.raises(BadInput, match="no series"):
+        probe(uneven, options=FileOptions(series="scene 2"))
+    assert np.array_equal(read_picture(uneven, 0), COLOUR[:9])
 
 
 def test_a_large_mosaic_is_read_in_bands(tmp_path: Path) -> None:
-    source = open_czi_picture(write_scenes(tmp_path / "a.czi", [COLOUR]), 0, 10**6, 10**6)
+    source = open_series_picture(CziFile(write_scenes(tmp_path / "a.czi", [COLOUR])), 0, 10**6, 10**6)
     assert source.bands is not None
     bands = [band.values for band in source.bands()]
     assert [len(band) for band in bands] == [256, 44]
@@ -90,9 +97,9 @@ def test_a_large_mosaic_is_read_in_bands(tmp_path: Path) -> None:
 
 def test_limits_and_damage(tmp_path: Path) -> None:
     path = write_scenes(tmp_path / "a.czi", [COLOUR])
-    open_czi_picture(path, 0, 15_000, 15_000).read()
+    open_series_picture(CziFile(path), 0, 15_000, 15_000).read()
     with pytest.raises(TooLarge):
-        open_czi_picture(path, 0, 15_000, 14_999)
+        open_series_picture(CziFile(path), 0, 15_000, 14_999)
     data = path.read_bytes()
     for length in range(16, len(data), len(data) // 12):
         path.write_bytes(data[:length])
