@@ -9,13 +9,18 @@ from pathlib import Path
 
 from segserve.errors import BadInput
 
+# Hidden files that belong to what is in a folder: metadata of Zarr 2.
+METADATA_FILES = {".zattrs", ".zarray", ".zgroup", ".zmetadata"}
+
 
 @contextmanager
 def zip_if_folder(path: Path) -> Iterator[Path]:
     """Yield a file as it is; of a folder, a temporary zip of all files below it.
 
     The files are not compressed: DICOM's large ones are already, and the zip is sent once. The same files make the
-    same bytes. Hidden files and links are left out. Raises BadInput for a folder without files.
+    same bytes. Hidden files, but for METADATA_FILES, and links are left out.
+
+    Raises BadInput for a folder without files.
     """
     if not path.is_dir():
         yield path
@@ -43,5 +48,6 @@ def list_files(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             path = Path(parent) / name
-            if not name.startswith(".") and path.is_file() and not path.is_symlink():
+            is_hidden = name.startswith(".") and name not in METADATA_FILES
+            if not is_hidden and path.is_file() and not path.is_symlink():
                 yield path

@@ -5,6 +5,7 @@ from tests.fuzz.harnesses import (
     bodies,
     dicom,
     masks,
+    microscopes,
     models,
     pictures,
     sandboxed_pictures,
@@ -13,7 +14,7 @@ from tests.fuzz.harnesses import (
 )
 from tests.fuzz.harnesses.harness import Harness
 
-MODULES = (pictures, sandboxed_pictures, volumes, dicom, archives, masks, bodies, text, models)
+MODULES = (pictures, sandboxed_pictures, microscopes, volumes, dicom, archives, masks, bodies, text, models)
 HARNESSES: dict[str, Harness] = {harness.name: harness for module in MODULES for harness in module.HARNESSES}
 MODULE_NAMES = {
     harness.name: module.__name__.rpartition(".")[2] for module in MODULES for harness in module.HARNESSES

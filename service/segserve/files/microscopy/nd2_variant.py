@@ -65,7 +65,7 @@ def parse_items(data: memoryview, count: int, depth: int) -> Variant:
 
 def find_text_end(data: memoryview, at: int) -> int:
     """Return where the text ends: before two zero bytes."""
-    while data[at : at + 2] != b"\0\0":
+    while bytes(data[at : at + 2]) != b"\0\0":
         if at + 2 > len(data):
             raise ValueError("a text without end")
         at += 2

@@ -236,12 +236,13 @@ def parse_version_3(metadata: dict[str, Any]) -> ArrayHeader:
         if set(index_codecs) - {"bytes", "crc32c"}:
             raise unsupported_error("Zarr whose shards have a packed index")
         is_index_first = sharding.get("index_location", "end") == "start"
-    order, endian, packed = tuple(range(len(shape))), "<", list[tuple[str, dict[str, Any]]]()
+    order, packed = tuple(range(len(shape))), list[tuple[str, dict[str, Any]]]()
+    is_big_endian = False
     for name, configuration in codecs:
         if name == "transpose":
             order = tuple(order[int(axis)] for axis in configuration["order"])
         elif name == "bytes":
-            endian = ">" if configuration.get("endian") == "big" else "<"
+            is_big_endian = configuration.get("endian") == "big"
         else:
             packed.append((name, configuration))
     is_default = keys["name"] == "default"
@@ -249,7 +250,7 @@ def parse_version_3(metadata: dict[str, Any]) -> ArrayHeader:
         shape,
         chunks,
         shards,
-        np.dtype(str(metadata["data_type"])).newbyteorder(endian),
+        np.dtype(str(metadata["data_type"])).newbyteorder(">" if is_big_endian else "<"),
         order,
         parse_fill(metadata.get("fill_value")),
         tuple(reversed(packed)),
@@ -311,15 +312,13 @@ def unpack_blosc(data: bytes, size: int, _: dict[str, Any]) -> bytes:
     (stated,) = struct.unpack_from("<I", data, 4)
     if stated != size:
         raise damaged_file_error(NAME)
-    unpacked: bytes = imagecodecs.blosc_decode(data, numthreads=1)
-    return unpacked
+    return bytes(imagecodecs.blosc_decode(data, numthreads=1))
 
 
 def unpack_zstd(data: bytes, size: int, _: dict[str, Any]) -> bytes:
     import imagecodecs
 
-    unpacked: bytes = imagecodecs.zstd_decode(data, out=size)
-    return unpacked
+    return bytes(imagecodecs.zstd_decode(data, out=size))
 
 
 def unpack_lz4(data: bytes, size: int, _: dict[str, Any]) -> bytes:
@@ -328,8 +327,7 @@ def unpack_lz4(data: bytes, size: int, _: dict[str, Any]) -> bytes:
     (stated,) = struct.unpack_from("<I", data)  # as numcodecs writes it
     if stated != size:
         raise damaged_file_error(NAME)
-    unpacked: bytes = imagecodecs.lz4_decode(data[4:], out=size)
-    return unpacked
+    return bytes(imagecodecs.lz4_decode(data[4:], out=size))
 
 
 def cut_checksum(data: bytes, _size: int, _configuration: dict[str, Any]) -> bytes:
