@@ -1,3 +1,4 @@
+import gc
 import io
 import os
 import subprocess
@@ -21,6 +22,13 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     """Bytes in a test's name may differ from one collection to the next (gzip notes the time), and xdist compares the
     names of all workers."""
     return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
+def pytest_collection_finish() -> None:
+    """Take what was imported and collected out of the garbage collector: going through it took half a second, and
+    readers of videos collect garbage for each file that they open."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")
