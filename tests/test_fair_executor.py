@@ -39,6 +39,13 @@ def test_results_and_errors_reach_the_caller() -> None:
     executor.shutdown()
 
 
+def test_work_is_for_the_client_that_handed_it_in() -> None:
+    executor = FairExecutor(1, "test")
+    assert submit(executor, "calm", current_client.get).result(timeout=60) == "calm"
+    assert submit(executor, None, current_client.get).result(timeout=60) is None
+    executor.shutdown()
+
+
 def test_cancelled_work_is_left_out_and_shutdown_cancels_what_waits() -> None:
     executor, ran, release = FairExecutor(1, "test"), list[str](), threading.Event()
     executor.submit(release.wait)

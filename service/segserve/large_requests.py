@@ -1,11 +1,11 @@
 """`LargeRequests`: requests of megabytes of JSON are worked on one by one, while the garbage collector rests."""
 
-import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from segserve.errors import Busy
+from segserve.fair_semaphore import FairSemaphore
 
 # From this size on a request is large.
 MIN_LARGE_BYTES = 256 << 10
@@ -14,14 +14,14 @@ MAX_WAIT_S = 30.0
 
 
 class LargeRequests:
-    """`LargeRequests` gives turns. For one event loop.
+    """`LargeRequests` gives turns, in which clients alternate. For one event loop.
 
     A collection of the oldest generation visits every object and holds Python's lock meanwhile: 0.2 s with the prompts
     of 100,000 images. Such requests form no cycles, so nothing is lost while no collection runs.
     """
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
+        self._turn = FairSemaphore(1)
 
     @asynccontextmanager
     async def turn(self, size_bytes: int) -> AsyncIterator[None]:
@@ -30,8 +30,7 @@ class LargeRequests:
             yield
             return
         try:
-            async with asyncio.timeout(MAX_WAIT_S):
-                await self._turn.acquire()
+            await self._turn.acquire(1, MAX_WAIT_S)
         except TimeoutError:
             raise Busy("Too many large requests.", remedy="Try again soon.", retry_after_s=10) from None
         gc.disable()
@@ -39,4 +38,4 @@ class LargeRequests:
             yield
         finally:
             gc.enable()
-            self._turn.release()
+            self._turn.release(1)

@@ -3,13 +3,13 @@
 import asyncio
 import ctypes
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future
 from contextlib import asynccontextmanager, suppress
 from typing import ParamSpec, Protocol, TypeVar
 
 from segserve.errors import Busy, TooLarge
+from segserve.fair_semaphore import FairSemaphore
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,43 +30,6 @@ def return_freed_memory() -> None:
         trim(0)
 
 
-class _Lane:
-    """`_Lane` gives its bytes in the order of the requests, so that a large request is not starved by small ones."""
-
-    def __init__(self, total_bytes: int) -> None:
-        self.total_bytes, self.free_bytes = total_bytes, total_bytes
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    async def acquire(self, needed_bytes: int, max_wait_s: float) -> None:
-        """Take the bytes. Raises TimeoutError."""
-        if not self._waiting and needed_bytes <= self.free_bytes:
-            self.free_bytes -= needed_bytes
-            return
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (needed_bytes, granted)
-        self._waiting.append(entry)
-        try:
-            async with asyncio.timeout(max_wait_s):
-                await granted
-        except BaseException:  # also where the caller was cancelled
-            if granted.done() and not granted.cancelled():
-                self.free_bytes += needed_bytes
-            else:
-                self._waiting.remove(entry)
-            self._grant()
-            raise
-
-    def release(self, held_bytes: int) -> None:
-        self.free_bytes += held_bytes
-        self._grant()
-
-    def _grant(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self.free_bytes:
-            needed_bytes, granted = self._waiting.popleft()
-            self.free_bytes -= needed_bytes
-            granted.set_result(None)
-
-
 class Release(Protocol):
     """`Release` gives held bytes back, but for `kept_bytes`."""
 
@@ -77,8 +40,8 @@ class MemoryBudget:
     """`MemoryBudget` bounds the memory that pieces of work take together. For one thread: the event loop's. Others
     use `acquire_from_thread`.
 
-    Large and small work have shares of their own, each first come, first served: a large piece waits only for large
-    pieces before it, a small one only for small ones.
+    Large and small work have shares of their own: a large piece waits only for large pieces, a small one only for small
+    ones. In each, clients take turns.
 
     total_bytes: of all work together. One piece of work may take the large share of it, `max_bytes`.
     setting: the name of the setting that raises `total_bytes`, for messages.
@@ -95,7 +58,7 @@ class MemoryBudget:
         on_refused: Callable[[], None] | None = None,
     ) -> None:
         small_bytes = int(total_bytes * SMALL_SHARE)
-        self._small, self._large = _Lane(small_bytes), _Lane(total_bytes - small_bytes)
+        self._small, self._large = FairSemaphore(small_bytes), FairSemaphore(total_bytes - small_bytes)
         self._max_small_bytes = int(small_bytes * MAX_SMALL_PART)
         self._setting, self._max_wait_s, self._on_refused = setting, max_wait_s, on_refused
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,12 +70,12 @@ class MemoryBudget:
     @property
     def max_bytes(self) -> int:
         """Return the most that one piece of work may take."""
-        return self._large.total_bytes
+        return self._large.total
 
     @property
     def held_bytes(self) -> int:
         """Return what is held now."""
-        return sum(lane.total_bytes - lane.free_bytes for lane in (self._small, self._large))
+        return sum(lane.total - lane.free for lane in (self._small, self._large))
 
     def check(self, needed_bytes: int, field: str = "file") -> None:
         """Raise TooLarge where work needs more than `max_bytes`. field: the part of the request at fault."""
@@ -125,7 +88,7 @@ class MemoryBudget:
                 f" or ask the operator to raise {self._setting}.",
             )
 
-    def _lane(self, needed_bytes: int) -> _Lane:
+    def _lane(self, needed_bytes: int) -> FairSemaphore:
         return self._small if needed_bytes <= self._max_small_bytes else self._large
 
     async def acquire(self, needed_bytes: int, field: str = "file") -> Release:

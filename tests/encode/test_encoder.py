@@ -84,8 +84,10 @@ class EncoderWithModel:
         await self.store.put("t", record, file)
         return image_id
 
-    def encode(self, value: int, priority: Priority = Priority.INTERACTIVE) -> "asyncio.Task[bytes]":
-        request = EncodeRequest("t", f"{value:064x}", "m", "d", priority)
+    def encode(
+        self, value: int, priority: Priority = Priority.INTERACTIVE, client: str | None = None
+    ) -> "asyncio.Task[bytes]":
+        request = EncodeRequest("t", f"{value:064x}", "m", "d", priority, client=client)
         return asyncio.create_task(self.encoder.encode(request, Timings()))
 
 
@@ -173,6 +175,28 @@ def test_a_full_queue_refuses_and_the_same_image_takes_one_slot(tmp_path: Path) 
     setup = run_steps(steps, tmp_path, max_batch=1)
     assert sorted(v for batch in setup.model.batches for v in batch) == list(range(11))
     assert 'segserve_encoded_images_total{model="m"} 11.0' in setup.metrics.expose().decode()
+
+
+def test_clients_take_turns_and_none_fills_the_queue(tmp_path: Path) -> None:
+    async def steps(setup: EncoderWithModel) -> None:
+        setup.model.go.clear()
+        tasks = [setup.encode(0, client="busy")]
+        await wait_until(lambda: setup.encoder._running_batches)
+        tasks += [setup.encode(value, client="busy") for value in range(1, 10)]  # 2 read, 7 wait: all but one
+        await wait_until(lambda: len(setup.encoder._ready) == 2)
+        with pytest.raises(Busy, match="one address"):
+            await setup.encode(10, client="busy")
+        tasks += [setup.encode(20, client="calm")]
+        await asyncio.sleep(0)
+        setup.model.go.set()
+        await asyncio.gather(*tasks)
+
+    setup = run_steps(steps, tmp_path, max_batch=1)
+    order = [value for batch in setup.model.batches for value in batch]
+    # Behind those that run or are read already, and one whose turn came before.
+    assert order.index(20) <= 5
+    assert sorted(order) == [*range(10), 20]
+    assert 'segserve_rejections_total{reason="client_encode_queue"} 1.0' in setup.metrics.expose().decode()
 
 
 def test_one_failure_harms_no_other(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The encoder worker, and what every other process has too: storage, models, an encoder, background tasks."""
 
 import asyncio
+import os
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -12,11 +12,13 @@ from segserve.app.gauges import update_gauges
 from segserve.app.readiness import NO_KEYS, check_readiness
 from segserve.app.roles import Role, RoleOptions
 from segserve.app.storage import Storage
+from segserve.app.trim_memory import keep_memory_trimmed
 from segserve.app.warm_up import WarmUp
 from segserve.cancellation import cancel_and_wait
 from segserve.device_memory import DeviceMemory, load_nvml
 from segserve.encode.encode_request import Encoder
 from segserve.encode.encoder import LocalEncoder
+from segserve.fair_executor import FairExecutor
 from segserve.memory_budget import MemoryBudget
 from segserve.metrics import Metrics
 from segserve.models.onnx_runtime import RuntimeOptions
@@ -28,6 +30,9 @@ from segserve.types import MB, Device
 
 # An upload or an image to encode that waits longer for memory gets 503.
 MAX_IMAGE_MEMORY_WAIT_S = 30.0
+
+# As many as asyncio has.
+DEFAULT_THREADS = min(32, (os.cpu_count() or 1) + 4)
 
 log = structlog.get_logger(__name__)
 
@@ -46,9 +51,7 @@ class EncodingService:
         self.settings, self.role_options = settings, RoleOptions.for_role(role, settings)
         self.metrics = Metrics()
         self.request_limits = RequestLimits(settings, self.metrics)
-        self.read_pool = ThreadPoolExecutor(
-            settings.decode_workers, "read"
-        )  # apart from clicks: uploads are slow
+        self.read_pool = FairExecutor(settings.decode_workers, "read")  # apart from clicks: uploads are slow
         # For all that this process and its readers decode: uploads, images to encode, images and files of jobs.
         self.image_memory = MemoryBudget(
             settings.image_memory_mb * MB,
@@ -112,11 +115,14 @@ class EncodingService:
     async def start(self, *, warm_up: bool = True) -> None:
         """Open what needs opening. Does not wait for the warm-up, which runs in the background."""
         self.image_memory.attach()
+        # For `asyncio.to_thread`: large requests are checked there.
+        asyncio.get_running_loop().set_default_executor(FairExecutor(DEFAULT_THREADS, "asyncio"))
         if self.settings.is_exposed:
             log.warning(f"keys: {NO_KEYS}", host=self.settings.host)
         await self.storage.start()
         if self.storage.private_redis is not None:
             self.run_in_background(self.storage.private_redis.keep_running())
+        self.run_in_background(keep_memory_trimmed())
         self.run_in_background(update_gauges(self.metrics, self.cache, self.device_memory))
         if warm_up:
             self.run_in_background(self.warm_up.run())

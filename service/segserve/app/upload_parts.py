@@ -1,10 +1,11 @@
 """The parts for what users send: images, files, images by URL, and folders of the server that jobs may read."""
 
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 
 from segserve.app.encoding_service import EncodingService
 from segserve.bounded_executor import lower_thread_priority
+from segserve.fair_executor import FairExecutor
 from segserve.files.fetch_dicomweb import DicomwebFetcher
 from segserve.files.file_library import FileLibrary
 from segserve.files.file_readers import READER_MODULE, FileReaders
@@ -27,10 +28,8 @@ class UploadParts:
     def __init__(self, base: EncodingService, forget: Callable[[str, str], None]) -> None:
         settings, storage = base.settings, base.storage
         # Threads of their own: clicks on stored images read them in others, and uploads wait for no large one.
-        self._upload_pool = ThreadPoolExecutor(
-            settings.decode_workers, "upload", initializer=lower_thread_priority
-        )
-        self._pyramid_pool = ThreadPoolExecutor(1, "pyramid", initializer=lower_thread_priority)
+        self._upload_pool = FairExecutor(settings.decode_workers, "upload", initializer=lower_thread_priority)
+        self._pyramid_pool = FairExecutor(1, "pyramid", initializer=lower_thread_priority)
         self.sandbox = Sandbox(READER_MODULE)
         self.images = ImageLibrary(
             storage.images,
@@ -45,7 +44,7 @@ class UploadParts:
             forget=forget,
         )
         # Threads of their own: reading a large file takes minutes, and no upload of an image may wait behind it.
-        self._file_pool = ThreadPoolExecutor(FILE_THREADS, "file")
+        self._file_pool = FairExecutor(FILE_THREADS, "file")
         readers = self._create_readers(settings, self._file_pool, base.image_memory)
         self.files = FileLibrary(storage.files, self._file_pool, readers)
         self.image_fetcher = ImageFetcher(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import imagecodecs
 from cachetools import LRUCache
 
+from segserve.current_client import current_client
 from segserve.encode.encode_request import Encoder, EncodeRequest, ImageBytes
 from segserve.encode.encoder import MIN_READ_SCALE
 from segserve.encode.prepared_cache import EmbeddingKey, PreparedCache, PreparedImage
@@ -199,7 +200,14 @@ class Embeddings:
         async def encode() -> Embedding:
             image = await self._read_image_bytes(key, model) if self._send_images else None
             request = EncodeRequest(
-                key.tenant, key.image_id, model.name, key.digest, priority, image=image, region=key.region
+                key.tenant,
+                key.image_id,
+                model.name,
+                key.digest,
+                priority,
+                image=image,
+                region=key.region,
+                client=current_client.get(),
             )
             return unpack_embedding(await self._encoder.encode(request, timings))
 

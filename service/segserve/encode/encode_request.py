@@ -23,6 +23,7 @@ class EncodeRequest:
     digest: of the model's bundle. A worker that has another version of the model refuses instead of answering wrongly.
     image: the pixels, for a worker that cannot reach the object store; of a region, its pixels alone.
     region: encoded as if it were an image; None is all of the image.
+    client: who waits for it, as `current_client` has it. Clients take turns.
     """
 
     tenant: str
@@ -32,6 +33,7 @@ class EncodeRequest:
     priority: Priority = Priority.INTERACTIVE
     image: ImageBytes | None = None
     region: Region | None = None
+    client: str | None = None
 
     @property
     def key(self) -> EmbeddingKey:

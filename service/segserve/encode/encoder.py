@@ -3,25 +3,28 @@
     waiting (interactive, batch) -> reading and preprocessing -> ready -> on the device -> stored in the cache
 
 An image runs at once if the device is idle. Only while it is busy do others gather, up to `max_batch` of one model.
-Interactive images go before batch ones at every step, and batch ones never fill the queue.
+Interactive images go before batch ones at every step, and batch ones never fill the queue. Among those of one priority
+clients take turns, and no client fills the queue.
 """
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
+from math import ceil
 from typing import Any
 
 import numpy as np
 import structlog
 
+from segserve.current_client import current_client
 from segserve.encode.encode_request import EncodeRequest
 from segserve.encode.prepared_cache import EmbeddingKey
 from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BrokenModel, Busy, CacheUnavailable, OutOfMemory
+from segserve.fair_queue import FairQueue
 from segserve.images.region_reader import RegionReader
 from segserve.metrics import Metrics
 from segserve.models.promptable_model import PromptableModel
@@ -61,7 +64,7 @@ class LocalEncoder:
 
     read_pool: threads that read and preprocess.
     max_batch: images of one model that are encoded together.
-    max_waiting: images in the queue, more get Busy; batch images may fill half of it.
+    max_waiting: images in the queue, more get Busy; batch images may fill half of it, one client seven eighths.
     concurrent_batches: batches encoded at the same time. On a CPU, several of one thread each encode more images a
     second than one batch of several threads, but each image takes longer.
     """
@@ -91,7 +94,7 @@ class LocalEncoder:
         # Enough that the device never waits for pixels; no more, since pixels take memory.
         self._max_read_ahead = 2 * max(max_batch, concurrent_batches)
         self._device = ThreadPoolExecutor(concurrent_batches, "encode")
-        self._waiting: dict[Priority, deque[QueuedImage]] = {priority: deque() for priority in Priority}
+        self._waiting: dict[Priority, FairQueue[QueuedImage]] = {p: FairQueue() for p in Priority}
         self._reading: set[QueuedImage] = set()
         self._ready: list[QueuedImage] = []
         self._running_batches = 0
@@ -105,7 +108,7 @@ class LocalEncoder:
         if queued is None:
             queued = self._enqueue(request, timings)
         elif request.priority is Priority.INTERACTIVE:
-            self._make_interactive(queued)
+            self._make_interactive(queued, request.client)
         return await asyncio.shield(queued.done)
 
     def _enqueue(self, request: EncodeRequest, timings: Timings) -> QueuedImage:
@@ -115,18 +118,26 @@ class LocalEncoder:
         if self._is_closing or waiting >= max_waiting:
             self._metrics.requests.count_rejection("encode_queue")
             raise Busy("Too many images wait to be encoded.", remedy="Try again soon.", retry_after_s=2)
+        mine = self._waiting[request.priority].count(request.client)
+        if request.client is not None and mine and mine >= max_waiting - ceil(max_waiting / 8):
+            self._metrics.requests.count_rejection("client_encode_queue")
+            raise Busy(
+                "Too many images from one address wait to be encoded.",
+                remedy="Wait for earlier answers.",
+                retry_after_s=2,
+            )
         queued = QueuedImage(request, timings, asyncio.get_running_loop().create_future(), request.priority)
         queued.done.add_done_callback(lambda done: self._remove(request.key, done))
         self._queued[request.key] = queued
-        self._waiting[request.priority].append(queued)
+        self._waiting[request.priority].put(request.client, queued)
         self._advance()
         return queued
 
-    def _make_interactive(self, queued: QueuedImage) -> None:
-        """Raise the priority of an image: somebody clicks on an image that a batch requested."""
+    def _make_interactive(self, queued: QueuedImage, client: str | None) -> None:
+        """Raise the priority of an image: a client clicks on an image that a batch requested."""
         if queued in self._waiting[Priority.BATCH]:
-            self._waiting[Priority.BATCH].remove(queued)
-            self._waiting[Priority.INTERACTIVE].append(queued)
+            self._waiting[Priority.BATCH].remove(queued.request.client, queued)
+            self._waiting[Priority.INTERACTIVE].put(client, queued)
         queued.priority = Priority.INTERACTIVE
         self._advance()
 
@@ -139,7 +150,7 @@ class LocalEncoder:
         """Start whatever can start. Called after everything that may have made room."""
         for priority in Priority:  # interactive first
             while self._waiting[priority] and self._count_read_ahead(priority) < self._max_read_ahead:
-                queued = self._waiting[priority].popleft()
+                queued = self._waiting[priority].pop()
                 self._reading.add(queued)
                 self._run_task(self._read(queued))
         while self._ready and self._running_batches < self._concurrent_batches:
@@ -175,6 +186,7 @@ class LocalEncoder:
 
     async def _read(self, queued: QueuedImage) -> None:
         request, loop = queued.request, asyncio.get_running_loop()
+        current_client.set(request.client)  # of this task: it may have been started by another client's
         queued.timings.add("wait", time.perf_counter() - queued.since)
         try:
             queued.model = await self._get_model(request)

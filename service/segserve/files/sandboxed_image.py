@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from segserve.errors import Busy
+from segserve.fair_semaphore import FairSemaphore
 from segserve.files.file_readers import (
     DTYPES,
     Count,
@@ -73,7 +74,7 @@ class SandboxedImages:
     """
 
     def __init__(self, readers: FileReaders) -> None:
-        self._readers, self._slots = readers, asyncio.Semaphore(MAX_OPEN_IMAGES)
+        self._readers, self._slots = readers, FairSemaphore(MAX_OPEN_IMAGES)
 
     @asynccontextmanager
     async def open_image(
@@ -91,10 +92,9 @@ class SandboxedImages:
 
     @asynccontextmanager
     async def _take_slot(self) -> AsyncIterator[None]:
-        """Wait until few enough images are open. Raises Busy."""
+        """Wait in turn until few enough images are open. Raises Busy."""
         try:
-            async with asyncio.timeout(MAX_SLOT_WAIT_S):
-                await self._slots.acquire()
+            await self._slots.acquire(1, MAX_SLOT_WAIT_S)
         except TimeoutError:
             raise Busy(
                 "Too many images are decoded at the same time.", remedy="Try again soon.", retry_after_s=10
@@ -102,7 +102,7 @@ class SandboxedImages:
         try:
             yield
         finally:
-            self._slots.release()
+            self._slots.release(1)
 
     @asynccontextmanager
     async def _open(

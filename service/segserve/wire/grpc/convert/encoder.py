@@ -25,6 +25,7 @@ def encode_from_message(message: encoder_pb2.EncodeRequest) -> EncodeRequest:
         decode_enum(PRIORITY, message.priority, "priority"),
         image,
         region,
+        message.client or None,
     )
 
 
@@ -35,6 +36,7 @@ def encode_to_message(request: EncodeRequest) -> encoder_pb2.EncodeRequest:
         model=request.model,
         digest=request.digest,
         priority=f"PRIORITY_{request.priority.name}",
+        client=request.client or "",
     )
     if request.image is not None:
         message.image.data = request.image.data

@@ -1,0 +1,83 @@
+"""Clients take turns in a queue, and for the units of a semaphore."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from segserve.current_client import current_client
+from segserve.fair_queue import FairQueue
+from segserve.fair_semaphore import FairSemaphore
+
+
+def create_queue() -> FairQueue[int]:
+    queue: FairQueue[int] = FairQueue()
+    for number in range(4):
+        queue.put("busy", number)
+    queue.put("calm", 10)
+    queue.put(None, 20)
+    return queue
+
+
+def test_one_item_of_each_client_in_turn() -> None:
+    queue, order = create_queue(), list[int]()
+    assert (len(queue), queue.count("busy"), queue.count("nobody")) == (6, 4, 0)
+    while queue:
+        order.append(queue.peek())
+        assert queue.pop() == order[-1]
+    assert order == [0, 10, 20, 1, 2, 3]
+    with pytest.raises(KeyError):
+        queue.pop()
+
+
+def test_what_is_removed_has_no_turn() -> None:
+    queue = create_queue()
+    queue.remove("busy", 0)
+    queue.remove("calm", 10)
+    assert 10 not in queue
+    with pytest.raises(KeyError):
+        queue.remove("calm", 10)
+    assert [queue.pop() for _ in range(4)] == [1, 20, 2, 3]
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    async def run_in_time() -> None:
+        await asyncio.wait_for(scenario(), 60)
+
+    asyncio.run(run_in_time())
+
+
+def test_clients_take_turns_for_units() -> None:
+    async def scenario() -> None:
+        semaphore, order = FairSemaphore(1), list[str]()
+
+        async def work(client: str) -> None:
+            current_client.set(client)
+            await semaphore.acquire(1, 60)
+            order.append(client)
+            await asyncio.sleep(0)
+            semaphore.release(1)
+
+        await asyncio.gather(*(work(client) for client in ("a", "a", "a", "b", "c")))
+        assert order == ["a", "a", "b", "c", "a"]
+        assert semaphore.free == 1
+
+    run(scenario)
+
+
+def test_who_waits_no_longer_takes_nothing() -> None:
+    async def scenario() -> None:
+        semaphore = FairSemaphore(4)
+        await semaphore.acquire(3, 60)
+        large = asyncio.create_task(semaphore.acquire(4, 60))
+        small = asyncio.create_task(semaphore.acquire(1, 60))
+        await asyncio.sleep(0)
+        assert not small.done(), "it would fit, but the large one came first"
+        large.cancel()
+        await small
+        with pytest.raises(TimeoutError):
+            await semaphore.acquire(1, 0.01)
+        semaphore.release(4)
+        assert semaphore.free == 4
+
+    run(scenario)
