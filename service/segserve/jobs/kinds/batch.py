@@ -71,7 +71,7 @@ class BatchRunner:
         self._operations, self._sources, self._max_concurrent = operations, sources, max_concurrent
 
     async def open(self, job: Job, request: bytes, past: PublishedResults) -> "OpenBatchJob":
-        params = BatchRequest.model_validate_json(request)
+        params = await asyncio.to_thread(BatchRequest.model_validate_json, request)
         images = await self._sources.open(job.tenant, params.source)
         return OpenBatchJob(job, params, images, self._operations[params.operation], self._max_concurrent)
 

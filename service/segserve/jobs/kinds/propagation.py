@@ -67,7 +67,7 @@ class PropagationRunner:
         self._files, self._engines = files, engines
 
     async def open(self, job: Job, request: bytes, past: PublishedResults) -> "OpenPropagationJob":
-        params = PropagationRequest.model_validate_json(request)
+        params = await asyncio.to_thread(PropagationRequest.model_validate_json, request)
         engine = self._engines[params.engine]
         slices = await SliceReader.open(self._files, job.tenant, params.view)
         try:

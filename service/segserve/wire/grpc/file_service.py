@@ -40,6 +40,7 @@ class FileService(files_pb2_grpc.FileServiceServicer):
                     raise TooLarge(
                         f"The file is over {limit} MB.", field="chunk", remedy="Send it in several parts."
                     )
+            request = files_pb2.UploadFileRequest()  # the last chunk may take megabytes
             if source is not None:
                 if spool.tell():
                     raise BadInput(

@@ -3,8 +3,8 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -15,9 +15,11 @@ from segserve.app import EncodingService
 from segserve.current_client import current_client
 from segserve.errors import BadInput, SegserveError, TooSlow
 from segserve.request_limits import RequestKind
+from segserve.types import MB
 from segserve.wire.body_pace import BodyPace
 from segserve.wire.grpc.connections import ConnectionWatch, client_of_call, peer_of_call
 from segserve.wire.grpc.errors import DETAILS_KEY, error_to_status, status_code
+from segserve.wire.grpc.message_reads import MessageReads
 from segserve.wire.grpc.message_structure import parse_message
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
@@ -54,6 +56,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         settings = service.settings
         self._proxies, self._timeout_s = settings.trusted_proxies, settings.body_timeout_s
         self._message_timeout_s = settings.body_timeout_s + settings.max_request_mb / MIN_MESSAGE_MB_PER_S
+        self._reads = MessageReads(settings, self._message_timeout_s)
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], details: grpc.HandlerCallDetails
@@ -77,11 +80,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     context.peer(), read_metadata(context, "x-forwarded-for"), self._proxies
                 )
                 current_client.set(client)
-                has_call = (
-                    nullcontext() if self.watch is None else self.watch.call(peer_of_call(context.peer()))
-                )
-                with has_call, self._limits[kind].slot(client=client):
-                    requests = self._read(parts, message_class)
+                async with AsyncExitStack() as held:
+                    if self.watch is not None:
+                        held.enter_context(self.watch.call(peer_of_call(context.peer())))
+                    held.enter_context(self._limits[kind].slot(client=client))
+                    requests = await held.enter_async_context(
+                        aclosing(self._read(parts, message_class, kind, client))
+                    )
                     if handler.request_streaming:
                         answer = (handler.stream_stream or handler.stream_unary)(requests, context)
                     else:
@@ -93,14 +98,32 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return grpc.stream_stream_rpc_method_handler(handle, None, handler.response_serializer)
 
-    async def _read(self, parts: AsyncIterator[bytes], message_class: Any) -> AsyncIterator[Any]:
-        """Read the messages of a call. Raises TooSlow, and what `parse_message` raises."""
+    async def _read(
+        self, parts: AsyncIterator[bytes], message_class: Any, kind: RequestKind, client: str
+    ) -> AsyncGenerator[Any]:
+        """Read the messages of a call. Until the next one is asked for, or the call ends, a large one counts as memory
+        as JSON of REST does, and one of an upload keeps its place.
+
+        Raises TooSlow, Busy, and what `parse_message` raises.
+        """
         pace = BodyPace(self._message_timeout_s, self._message_timeout_s)
         try:
             while True:
-                part = await pace.wait_for(anext(parts))
-                pace.count(len(part))
-                yield await parse_message(part, message_class)
+                async with AsyncExitStack() as held:
+                    await held.enter_async_context(self._reads.place(kind, client))
+                    part = await pace.wait_for(anext(parts))
+                    pace.count(len(part))
+                    size_mb = len(part) // MB
+                    if size_mb and kind is not RequestKind.UPLOAD:
+                        self._limits.body_memory_mb.acquire(size_mb, client)
+                        await held.aclose()
+                        held.callback(self._limits.body_memory_mb.release, size_mb, client)
+                    elif not size_mb:
+                        await held.aclose()
+                    message = await parse_message(part, message_class)
+                    del part
+                    yield message
+                    del message
         except StopAsyncIteration:
             return
         except TooSlow:

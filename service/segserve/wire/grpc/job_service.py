@@ -8,6 +8,7 @@ from segserve.types import DEFAULT_TENANT
 from segserve.v1 import jobs_pb2, jobs_pb2_grpc
 from segserve.wire.grpc.convert.jobs import add_prompts_from_message, job_from_message, job_to_message
 from segserve.wire.grpc.message_structure import convert_message
+from segserve.wire.http.json_pieces import freed_slowly
 from segserve.wire.operations.add_prompts import add_prompts
 from segserve.wire.operations.jobs import submit_job
 
@@ -25,9 +26,11 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def SubmitJob(
         self, request: jobs_pb2.SubmitJobRequest, context: Context
     ) -> jobs_pb2.SubmitJobResponse:
-        async with self._service.large_requests.turn(request.ByteSize()):
+        size_bytes = request.ByteSize()
+        async with self._service.large_requests.turn(size_bytes):
             body = await convert_message(job_from_message, request)
-            job = await submit_job(self._service, body, request.idempotency_key or None)
+            async with freed_slowly(body, body.pieces, size_bytes):
+                job = await submit_job(self._service, body, request.idempotency_key or None)
         return jobs_pb2.SubmitJobResponse(job=job_to_message(job))
 
     async def GetJob(self, request: jobs_pb2.GetJobRequest, context: Context) -> jobs_pb2.GetJobResponse:
@@ -60,9 +63,11 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def AddPrompts(
         self, request: jobs_pb2.AddPromptsRequest, context: Context
     ) -> jobs_pb2.AddPromptsResponse:
-        async with self._service.large_requests.turn(request.ByteSize()):
+        size_bytes = request.ByteSize()
+        async with self._service.large_requests.turn(size_bytes):
             body = await convert_message(add_prompts_from_message, request)
-            job = await add_prompts(self._service, request.job_id, body)
+            async with freed_slowly(body, body.pieces, size_bytes):
+                job = await add_prompts(self._service, request.job_id, body)
         return jobs_pb2.AddPromptsResponse(job=job_to_message(job))
 
     async def CancelJob(

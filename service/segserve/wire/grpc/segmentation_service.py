@@ -56,6 +56,7 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
                     raise TooLarge(
                         f"The image is over {limit} MB.", field="chunk", remedy="Send a smaller one."
                     )
+            request = segmentation_pb2.UploadImageRequest()  # the last chunk may take megabytes
             if not spool.tell():
                 raise BadInput("There are no bytes.", field="chunk", remedy="Send the image in chunks.")
             record = await service.images.add(DEFAULT_TENANT, cast(BinaryIO, spool), options)

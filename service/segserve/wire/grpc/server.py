@@ -28,6 +28,7 @@ from segserve.wire.grpc.encoder_service import EncoderService
 from segserve.wire.grpc.file_service import FileService
 from segserve.wire.grpc.interceptor import CallInterceptor
 from segserve.wire.grpc.job_service import JobService
+from segserve.wire.grpc.message_reads import LOOKAHEAD_BYTES
 from segserve.wire.grpc.segmentation_service import SegmentationService
 from segserve.wire.http.limits import SPARE_CONNECTIONS, TCP_TIMEOUT_S
 
@@ -96,6 +97,9 @@ def create_server(service: EncodingService, interceptor: CallInterceptor) -> Any
         options=[
             ("grpc.max_receive_message_length", settings.max_request_mb * MB),
             ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
+            # Else gRPC measures the link, and receives megabytes of calls that nobody reads.
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
             ("grpc.max_metadata_size", MAX_METADATA_BYTES),
             ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a replica
             ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),

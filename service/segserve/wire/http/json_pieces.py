@@ -4,8 +4,10 @@ Pydantic holds Python's lock while it parses and checks a text, 0.2 to 2 s for a
 meanwhile. Between two pieces other threads run.
 """
 
+import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -218,6 +220,16 @@ def empty_slowly(container: Any) -> None:
             container.popitem()
         else:
             container.pop()
+
+
+@asynccontextmanager
+async def freed_slowly(body: BaseModel, limits: PieceLimits, size_bytes: int) -> AsyncIterator[None]:
+    """Free a large body piece by piece in a thread, once the block has ended. size_bytes: of its text or message."""
+    try:
+        yield
+    finally:
+        if size_bytes > MAX_EVENT_LOOP_JSON_BYTES:
+            await asyncio.to_thread(free_pieces, body, limits)
 
 
 def free_pieces(body: BaseModel, limits: PieceLimits) -> None:

@@ -17,7 +17,7 @@ from segserve.files.fetch_dicomweb import DicomwebFetcher, DicomwebSource
 from segserve.images.fetch_url import ImageFetcher
 from segserve.large_requests import LargeRequests
 from segserve.temporary_files import translate_disk_full
-from segserve.wire.http.json_pieces import free_pieces, validate_text
+from segserve.wire.http.json_pieces import freed_slowly, validate_text
 from segserve.wire.http.json_structure import check_json_structure
 from segserve.wire.http.limits import MAX_EVENT_LOOP_JSON_BYTES, SPOOL_BYTES
 from segserve.wire.http.media_type import JSON, read_media_type
@@ -97,13 +97,10 @@ async def open_large_json(
     """
     data = await read_json_bytes(request)
     async with large_requests.turn(len(data)):
-        body, is_large = await check_json(data, schema), len(data) > MAX_EVENT_LOOP_JSON_BYTES
+        body, size_bytes = await check_json(data, schema), len(data)
         del data
-        try:
+        async with freed_slowly(body, schema.pieces, size_bytes):
             yield body
-        finally:
-            if is_large:
-                await asyncio.to_thread(free_pieces, body, schema.pieces)
 
 
 async def read_json_bytes(request: Request) -> bytes:

@@ -28,20 +28,30 @@ async def add_prompts(service: Service, job_id: str, request: AddPromptsIn) -> J
             field="job_id",
             remedy="Send a job of kind video or volume.",
         )
-    content = await queue.read_request(job)
+    # A request is megabytes of JSON at most: it is read, merged and written off the event loop.
+    before = await asyncio.to_thread(read_stored_request, await queue.read_request(job))
+    record = await service.files.get_record(DEFAULT_TENANT, before.view.file_id)
+    await asyncio.to_thread(check_object_prompts, request.objects, record, before.view.axis, "objects")
+    after = await asyncio.to_thread(add_objects, before, request, job.revision + 1)
+    count, _ = view_shape(record, before.view.axis)
+    check_job_size(after, count, "objects")
+    kept = await asyncio.to_thread(count_kept_chunks, before, after, count)
+    stored = await asyncio.to_thread(lambda: after.model_dump_json().encode())
+    return await queue.revise(job, stored, kept)
+
+
+def read_stored_request(content: bytes) -> PropagationRequest:
+    """Raises BadInput where the job has no prompts."""
     if orjson.loads(content)["engine"] not in list(EngineName):
         raise BadInput(
             "The job finds all objects by itself.", field="job_id", remedy="Submit one with objects."
         )
-    before = PropagationRequest.model_validate_json(content)
-    record = await service.files.get_record(DEFAULT_TENANT, before.view.file_id)
-    await asyncio.to_thread(check_object_prompts, request.objects, record, before.view.axis, "objects")
-    added = [to_stored_prompts(item, job.revision + 1) for item in request.objects]
-    after = before.model_copy(update={"objects": merge_prompts(before.objects, added)})
-    count, _ = view_shape(record, before.view.axis)
-    check_job_size(after, count, "objects")
-    kept = await asyncio.to_thread(count_kept_chunks, before, after, count)
-    return await queue.revise(job, after.model_dump_json().encode(), kept)
+    return PropagationRequest.model_validate_json(content)
+
+
+def add_objects(before: PropagationRequest, request: AddPromptsIn, revision: int) -> PropagationRequest:
+    added = [to_stored_prompts(item, revision) for item in request.objects]
+    return before.model_copy(update={"objects": merge_prompts(before.objects, added)})
 
 
 def merge_prompts(before: list[RequestedObject], added: list[RequestedObject]) -> list[RequestedObject]:
