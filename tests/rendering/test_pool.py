@@ -6,17 +6,17 @@ from collections.abc import Generator
 
 import pytest
 
+from segserve.current_client import current_client
 from segserve.errors import BadInput, Busy
-from segserve.rendering.pool import RenderingPool
+from segserve.rendering.pool import SENT_BYTES, RenderingPool
 
 
 def test_parts_come_in_order_and_empty_ones_do_not() -> None:
     async def scenario() -> None:
         pool = RenderingPool(1, 4)
-        assert [part async for part in pool.stream(part for part in (b"a", b"", b"b", b"", b""))] == [
-            b"a",
-            b"b",
-        ]
+        received = [part async for part in pool.stream(part for part in (b"a", b"", b"b", b"", b""))]
+        assert all(received)
+        assert b"".join(received) == b"ab"
         pool.close()
 
     asyncio.run(scenario())
@@ -34,6 +34,30 @@ def test_errors_reach_the_caller() -> None:
             assert await anext(parts) == b"a"
             with pytest.raises(BadInput, match="no"):
                 await anext(parts)
+        pool.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_who_reads_slowly_holds_only_a_file() -> None:
+    """Everything is made, and the generator gone, before the second part is asked for."""
+    closed, content = threading.Event(), [bytes([number]) * 300_000 for number in range(20)]
+
+    def make() -> Generator[bytes]:
+        try:
+            yield from content
+        finally:
+            closed.set()
+
+    async def scenario() -> None:
+        pool = RenderingPool(1, 1)
+        parts = pool.stream(make())
+        received = await anext(parts)
+        assert await asyncio.to_thread(closed.wait, 60)
+        async for part in parts:
+            assert len(part) <= SENT_BYTES
+            received += part
+        assert received == b"".join(content)
         pool.close()
 
     asyncio.run(scenario())
@@ -73,4 +97,19 @@ def test_more_results_than_slots_are_refused_at_once() -> None:
         pass
     with pool.slot():
         pass
+    pool.close()
+
+
+def test_one_client_leaves_slots_to_others() -> None:
+    pool = RenderingPool(1, 4, max_client_streams=1)
+    try:
+        current_client.set("busy")
+        with pool.slot(), pytest.raises(Busy, match="one address"), pool.slot():
+            pass
+        with pool.slot():
+            current_client.set("calm")
+            with pool.slot():
+                pass
+    finally:
+        current_client.set(None)
     pool.close()

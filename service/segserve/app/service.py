@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from datetime import timedelta
+from math import ceil
 
 import structlog
 
@@ -28,7 +29,7 @@ from segserve.types import DEFAULT_TENANT, ImageRecord
 EXPIRY_INTERVAL_S = 300.0
 # Threads that draw results of jobs. They have low priority, and a drawing is rarely waited for.
 RENDERING_THREADS = 2
-# Results drawn at the same time, taking turns in these threads: each holds decoded frames in memory.
+# Results drawn or sent at the same time, taking turns in these threads: each holds decoded frames in memory.
 MAX_RENDERED_RESULTS = 16
 
 # Logged where the header Host may be anything.
@@ -70,7 +71,9 @@ class Service(EncodingService):
         self.semantic = SemanticSegmenter(self.images, self.registry, executor, self.metrics)
         self.instances = InstanceSegmenter(self.images, self.registry, executor)
         self.large_requests = LargeRequests()
-        self.rendering_pool = RenderingPool(RENDERING_THREADS, MAX_RENDERED_RESULTS)
+        self.rendering_pool = RenderingPool(
+            RENDERING_THREADS, MAX_RENDERED_RESULTS, ceil(MAX_RENDERED_RESULTS * settings.max_client_share)
+        )
         self._jobs = self._create_jobs()
 
     def _create_jobs(self) -> JobServices | None:
