@@ -113,3 +113,25 @@ def test_a_tile_that_is_larger_than_the_directory_says_makes_no_larger_image(com
     data = patched_tiff({256: W // 2}, **options)
     with suppress(BadInput):
         assert values_of(data).shape == (H, W // 2, 3)
+
+
+def lossless_jpeg_tiff() -> bytes:
+    return write_tiff(DEEP, compression="jpeg", compressionargs={"lossless": True}, tile=(16, 16))
+
+
+def test_lossless_jpeg() -> None:
+    """libjpeg-turbo decodes it, which looks for the end of its input: in this process."""
+    source = open_image(io.BytesIO(lossless_jpeg_tiff()), 0, MAX_PIXELS, MAX_PIXELS)
+    assert np.array_equal(source.read().values[:, :, 0], DEEP)
+
+
+def test_a_jpeg_that_libjpeg_refuses_reaches_no_other_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """imagecodecs tries liblj92 where a lossless frame header is anywhere in the stream."""
+
+    def refuse(*args: object, **options: object) -> object:
+        raise ValueError("Unsupported JPEG process: SOF type 0xc7")
+
+    source = open_image(io.BytesIO(lossless_jpeg_tiff()), 0, MAX_PIXELS, MAX_PIXELS)
+    monkeypatch.setattr(imagecodecs, "jpeg8_decode", refuse)
+    with pytest.raises(BadInput):
+        source.read()

@@ -34,10 +34,13 @@ from segserve.images.tiff.bands import (
 )
 from segserve.images.tiff.contiguous_planes import count_planes, measure_plane
 from segserve.images.tiff.directories import read_directory_offsets, read_page_shape
+from segserve.images.tiff.no_liblj92 import turn_off_liblj92
 from segserve.images.tiff.old_style_jpeg import OLD_STYLE_JPEG, open_old_style_jpeg
 from segserve.images.tiff.photometric import SUPPORTED_PHOTOMETRIC, SampleFormat
 from segserve.images.tiff.plane import JPEG, TiffPlane, check_jpeg_headers, join_planes
 from segserve.types import Size
+
+turn_off_liblj92()
 
 # Four channels of float32. Together with the pixel limit this bounds the memory for decoded samples.
 _MAX_BYTES_PER_PIXEL = 16
