@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.fuzz.executions import take_count
 from tests.fuzz.harnesses.all_harnesses import MODULE_NAMES
 from tests.fuzz.report import Report
 
@@ -16,7 +17,6 @@ MIN_HARNESS_S = 30
 START_S = 5
 # Lower priority than the service, whose answers are timed.
 NICE = 3
-EXECUTED = "stat::number_of_executed_units:"
 # Touched when a harness has run.
 LAST_RUN = ".last"
 
@@ -49,19 +49,16 @@ class CoverageLane:
         while (left := int(start + seconds - time.monotonic())) > START_S:
             before = self._list_findings(name)
             done = self._start_process(name, left - START_S)
-            executed += sum(
-                int(line.removeprefix(EXECUTED))
-                for line in done.stderr.splitlines()
-                if line.startswith(EXECUTED)
-            )
+            count = take_count(self._corpus / name)
+            executed += count
             for path in sorted(self._list_findings(name) - before):
                 self._report.add_file(name, path)
-            if done.returncode == 0:
-                break
-            if "number_of_executed_units" not in done.stderr:
+            if not count:
                 missing = "No module named 'atheris'" in done.stderr
                 reason = "atheris is missing (the extra fuzz)" if missing else done.stderr[-500:]
                 self._report.notes.append(f"{name} did not run: {reason}")
+                break
+            if done.returncode == 0:
                 break
         self._report.count(name, "executed", executed)
         self._report.seconds[name] += time.monotonic() - start

@@ -18,6 +18,7 @@ import atheris
 with atheris.instrument_imports(include=["segserve", "PIL", "tifffile"]):
     module = importlib.import_module(f"tests.fuzz.harnesses.{sys.argv[1]}")
 
+from tests.fuzz.executions import create_counter
 from tests.fuzz.finding import describe_exception
 from tests.fuzz.harnesses.harness import Harness
 
@@ -29,8 +30,10 @@ MAX_MEMORY_MB = 3000
 def run_coverage_guided(harness: Harness, seconds: int, corpus: Path, findings: Path) -> None:
     """Fuzz for a time. Ends the process."""
     known = set[tuple[str, str, str]]()
+    executions = create_counter(corpus)
 
     def try_input(data: bytes) -> None:
+        executions[0] += 1
         try:
             harness.run(data)
         except Exception as error:
