@@ -37,6 +37,14 @@ of its own, which stops the process at its start and reaches no client.
 
 from typing import ClassVar
 
+# Messages show what the client sent, which may be megabytes, and go into the log too.
+MAX_MESSAGE_CHARACTERS = 1000
+MAX_FIELD_CHARACTERS = 200
+
+
+def shorten(text: str, max_characters: int) -> str:
+    return text if len(text) <= max_characters else f"{text[:max_characters]}..."
+
 
 class SegserveError(Exception):
     """Base of the tree.
@@ -50,10 +58,10 @@ class SegserveError(Exception):
     code: ClassVar[str] = "error"
 
     def __init__(self, message: str, *, remedy: str = "", field: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = shorten(message, MAX_MESSAGE_CHARACTERS)
         self.remedy = remedy
-        self.field = field
+        self.field = None if field is None else shorten(field, MAX_FIELD_CHARACTERS)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()

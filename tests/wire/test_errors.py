@@ -70,3 +70,10 @@ def test_a_request_with_several_faults_is_bad_input() -> None:
     error = InvalidRequest([{"loc": ("prompts", 0), "msg": "Value error, empty"}], "/docs")
     assert isinstance(error, BadInput)
     assert (error.field, error.message) == ("prompts.0", "prompts.0: empty.")
+
+
+def test_what_the_client_sent_is_shortened() -> None:
+    error = errors.ImageNotFound("a" * 100_000)
+    assert len(error.message) < 2000
+    assert error.message in str(error)
+    assert len(BadInput("no", field="a." * 1000).field or "") < 300

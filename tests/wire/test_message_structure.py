@@ -74,3 +74,17 @@ def test_nesting_ends() -> None:
             value = tag + (bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])) + value
     with pytest.raises(BadInput, match="malformed"):
         check_fields(value, Value.DESCRIPTOR, 10**6)
+
+
+def test_texts_are_as_long_as_they_need_to_be() -> None:
+    """An id of megabytes would come back in the refusal, and in the log."""
+    for message in (
+        SEGMENT(image_id="a" * 5000),
+        jobs_pb2.SubmitJobRequest(batch=jobs_pb2.Batch(image_ids=["a", "b" * 5000])),
+    ):
+        with pytest.raises(TooLarge, match="5000 bytes") as refusal:
+            parse(message.SerializeToString(), type(message))
+        assert (refusal.value.field or "").startswith("image_id")
+    mask = segmentation_pb2.Rle(height=1, width=1, counts="0" * 100_000)
+    message = SEGMENT(image_id="a", prompts=[segmentation_pb2.Prompt(mask=mask)])
+    assert parse(message.SerializeToString(), SEGMENT) == message

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from segserve.errors import BadInput
+from segserve.errors import BadInput, TooLarge
 from segserve.wire.http.json_structure import too_many_values
 from segserve.wire.http.limits import MAX_EVENT_LOOP_JSON_BYTES
 from segserve.wire.schemas.common import MAX_BODY_VALUES, MAX_JOB_VALUES, MAX_OBJECTS_VALUES
@@ -25,6 +25,10 @@ MAX_FIELDS = {
     "SubmitJobRequest": MAX_JOB_VALUES,
     "AddPromptsRequest": MAX_OBJECTS_VALUES,
 }
+# Bytes of a text: an id, a name, an address. REST's schemas allow no longer one.
+MAX_TEXT_BYTES = 4096
+# These are longer: run lengths, and texts in the JSON of a Struct, which its schema checks.
+LONG_TEXTS = {"counts", "string_value"}
 MAX_DEPTH = 100  # protobuf's own limit
 MAX_VARINT_BYTES = 10
 VARINT, FIXED_64, LENGTH_DELIMITED, FIXED_32 = 0, 1, 2, 5  # wire types
@@ -50,7 +54,7 @@ def read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
 
 
 def check_fields(data: bytes, descriptor: Any, max_fields: int) -> None:
-    """Count the fields of a message and of all messages in it, as far as the limit.
+    """Count the fields of a message and of all messages in it, as far as the limit, and look at the length of texts.
 
     descriptor: of the message. Raises TooLarge, BadInput.
     """
@@ -78,6 +82,8 @@ def check_fields(data: bytes, descriptor: Any, max_fields: int) -> None:
                 field = descriptor.fields_by_number.get(tag >> 3)
                 if field is not None and field.message_type is not None:
                     count(position, position + length, field.message_type, depth + 1)
+                elif field is not None and field.type == field.TYPE_STRING:
+                    check_text(field.name, length)
                 elif field is not None and field.is_repeated and field.cpp_type != field.CPPTYPE_STRING:
                     left -= length  # packed numbers: a byte or more each
                 position += length
@@ -89,6 +95,14 @@ def check_fields(data: bytes, descriptor: Any, max_fields: int) -> None:
     count(0, len(data), descriptor, 0)
     if left < 0:
         raise too_many_values(max_fields)
+
+
+def check_text(name: str, length: int) -> None:
+    """Raise TooLarge where a text is longer than any of its name needs to be. length: bytes."""
+    if length > MAX_TEXT_BYTES and name not in LONG_TEXTS:
+        raise TooLarge(
+            f"The text has {length} bytes.", field=name, remedy=f"Send at most {MAX_TEXT_BYTES} bytes."
+        )
 
 
 def parse(data: bytes, message_class: Any) -> Message:

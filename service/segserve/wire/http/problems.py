@@ -25,6 +25,7 @@ from segserve.errors import (
     TooSlow,
     Unavailable,
     UnsupportedFormat,
+    shorten,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -92,10 +93,6 @@ def list_faults(error: ValidationError) -> list[Any]:
     return list(error.errors(include_url=False, include_input=False))
 
 
-def shorten(text: str) -> str:
-    return text if len(text) <= MAX_FAULT_CHARACTERS else f"{text[:MAX_FAULT_CHARACTERS]}..."
-
-
 class InvalidRequest(BadInput):
     """A request that does not fit its schema.
 
@@ -107,8 +104,8 @@ class InvalidRequest(BadInput):
         are documented."""
         self.faults = [
             {
-                "field": shorten(".".join(str(part) for part in error["loc"])),
-                "message": shorten(error["msg"].removeprefix("Value error, ")),
+                "field": shorten(".".join(str(part) for part in error["loc"]), MAX_FAULT_CHARACTERS),
+                "message": shorten(error["msg"].removeprefix("Value error, "), MAX_FAULT_CHARACTERS),
             }
             for error in errors[:MAX_LISTED_FAULTS]
         ]
