@@ -1,6 +1,8 @@
 """Clients take turns in the threads, however much work each of them has handed in."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 
@@ -44,6 +46,27 @@ def test_work_is_for_the_client_that_handed_it_in() -> None:
     assert submit(executor, "calm", current_client.get).result(timeout=60) == "calm"
     assert submit(executor, None, current_client.get).result(timeout=60) is None
     executor.shutdown()
+
+
+def test_an_error_does_not_keep_what_the_work_was_given() -> None:
+    class Given:
+        pass
+
+    def fail(given: Given) -> None:
+        raise ZeroDivisionError
+
+    executor, given = FairExecutor(1, "test"), Given()
+    is_there = weakref.ref(given)
+    gc.disable()
+    try:
+        future = executor.submit(fail, given)
+        with pytest.raises(ZeroDivisionError):
+            future.result(timeout=60)
+        executor.shutdown()
+        del given, future
+        assert is_there() is None
+    finally:
+        gc.enable()
 
 
 def test_cancelled_work_is_left_out_and_shutdown_cancels_what_waits() -> None:

@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
-from typing import Any, ParamSpec, TypeVar
+from contextvars import Context, copy_context
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from segserve.current_client import current_client
 from segserve.fair_queue import FairQueue
@@ -12,7 +12,15 @@ from segserve.fair_queue import FairQueue
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Work = tuple[Future[Any], Callable[[], Any]]
+
+class Work(NamedTuple):
+    """A call to make. A closure in its place would stay in the traceback of an error, with all that it was given."""
+
+    future: Future[Any]
+    context: Context
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 class FairExecutor(ThreadPoolExecutor):
@@ -32,22 +40,24 @@ class FairExecutor(ThreadPoolExecutor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
-        context = copy_context()
+        work = Work(future, copy_context(), fn, args, kwargs)
         with self._turns_lock:
-            self._turns.put(current_client.get(), (future, lambda: context.run(fn, *args, **kwargs)))
+            self._turns.put(current_client.get(), work)
         # One call for each piece of work: whoever runs takes the piece whose turn it is.
         super().submit(self._run_next)
         return future
 
     def _run_next(self) -> None:
         with self._turns_lock:
-            future, work = self._turns.pop()
+            future, context, function, args, kwargs = self._turns.pop()
         if not future.set_running_or_notify_cancel():
             return
         try:
-            result = work()
+            result = context.run(function, *args, **kwargs)
         except BaseException as error:
             future.set_exception(error)
+            # The error refers to this frame, which would refer to the error, and to what the work was given.
+            del future, function, args, kwargs
         else:
             future.set_result(result)
 
@@ -55,6 +65,6 @@ class FairExecutor(ThreadPoolExecutor):
         """End the threads. cancel_futures: work that has not begun is cancelled."""
         if cancel_futures:
             with self._turns_lock:
-                for future, _ in self._turns:
-                    future.cancel()
+                for work in self._turns:
+                    work.future.cancel()
         super().shutdown(wait)

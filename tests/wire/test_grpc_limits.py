@@ -200,3 +200,22 @@ def test_calls_that_are_opened_and_reset_leave_nothing_behind(patient: Server, n
         assert len(click(patient, image_id).results) == 1
     wait_for(lambda: patient.metric("segserve_requests_in_flight") == 1)
     assert len(click(patient, image_id).results) == 1
+
+
+def test_messages_that_were_refused_leave_nothing_in_memory(tmp_path: Path) -> None:
+    """Each would stay until the garbage collector comes by, which counts objects and not their size."""
+    server = Server(tmp_path, grpc_port="0", job_workers="false")
+    server.wait_ready()
+
+    def send(count: int) -> None:
+        message = pb.GetImageRequest(image_id="a" * 30_000_000)
+        with grpc.insecure_channel(target_of(server), [("grpc.max_send_message_length", -1)]) as channel:
+            stub: Any = segmentation_pb2_grpc.SegmentationServiceStub(channel)
+            for call in [stub.GetImage.future(message, timeout=60) for _ in range(count)]:
+                assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+    send(3)
+    before = server.metric("process_resident_memory_bytes")
+    send(12)
+    wait_for(lambda: server.metric("process_resident_memory_bytes") < before + 150_000_000)
+    assert server.stop() == 0

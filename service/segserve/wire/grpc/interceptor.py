@@ -75,6 +75,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         is_logged = details.method.startswith("/segserve.")
 
         async def handle(parts: AsyncIterator[bytes], context: Context) -> None:
+            try:
+                await answer_call(parts, context)
+            except grpc.aio.AbortError as aborted:
+                # gRPC keeps this exception in the call. What its traceback refers to would keep the call and all that
+                # was received for it, in a reference cycle, until the garbage collector comes by.
+                aborted.__context__ = None
+                del parts, context
+                raise aborted.with_traceback(None) from None
+
+        async def answer_call(parts: AsyncIterator[bytes], context: Context) -> None:
             async with self._observe(context, details.method, is_logged=is_logged) as call:
                 client = client_of_call(
                     context.peer(), read_metadata(context, "x-forwarded-for"), self._proxies
@@ -84,8 +94,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     if self.watch is not None:
                         held.enter_context(self.watch.call(peer_of_call(context.peer())))
                     held.enter_context(self._limits[kind].slot(client=client))
+                    # Closed at once: gRPC's iterator keeps its last message in a reference cycle.
+                    received: Any = await held.enter_async_context(aclosing(aiter(parts)))  # type: ignore[type-var]
                     requests = await held.enter_async_context(
-                        aclosing(self._read(parts, message_class, kind, client))
+                        aclosing(self._read(received, message_class, kind, client))
                     )
                     if handler.request_streaming:
                         answer = (handler.stream_stream or handler.stream_unary)(requests, context)

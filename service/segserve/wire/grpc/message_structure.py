@@ -58,15 +58,25 @@ def check_fields(data: bytes, descriptor: Any, max_fields: int) -> None:
 
     descriptor: of the message. Raises TooLarge, BadInput.
     """
-    left = max_fields
+    FieldCounter(data, max_fields).count(0, len(data), descriptor)
 
-    def count(position: int, end: int, descriptor: Any, depth: int) -> None:
-        nonlocal left
+
+class FieldCounter:
+    """`FieldCounter` counts fields. A function in a function would refer to itself, and so keep the data until the
+    garbage collector comes by.
+    """
+
+    def __init__(self, data: bytes, max_fields: int) -> None:
+        self._data, self._max_fields = data, max_fields
+        self._left = max_fields
+
+    def count(self, position: int, end: int, descriptor: Any, depth: int = 0) -> None:
+        """Count the fields of the message from a position to an end. Raises TooLarge, BadInput."""
+        data = self._data
         if depth > MAX_DEPTH:
             raise malformed()
         while position < end:
-            if (left := left - 1) < 0:
-                raise too_many_values(max_fields)
+            self._take(1)
             tag, position = read_varint(data, position, end)
             wire_type = tag & 7
             if wire_type == VARINT:
@@ -81,20 +91,21 @@ def check_fields(data: bytes, descriptor: Any, max_fields: int) -> None:
                     raise malformed()
                 field = descriptor.fields_by_number.get(tag >> 3)
                 if field is not None and field.message_type is not None:
-                    count(position, position + length, field.message_type, depth + 1)
+                    self.count(position, position + length, field.message_type, depth + 1)
                 elif field is not None and field.type == field.TYPE_STRING:
                     check_text(field.name, length)
                 elif field is not None and field.is_repeated and field.cpp_type != field.CPPTYPE_STRING:
-                    left -= length  # packed numbers: a byte or more each
+                    self._take(length)  # packed numbers: a byte or more each
                 position += length
             else:  # groups, which no message of ours has
                 raise malformed()
         if position > end:
             raise malformed()
 
-    count(0, len(data), descriptor, 0)
-    if left < 0:
-        raise too_many_values(max_fields)
+    def _take(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise too_many_values(self._max_fields)
 
 
 def check_text(name: str, length: int) -> None:
