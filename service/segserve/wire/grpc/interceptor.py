@@ -95,7 +95,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         held.enter_context(self.watch.call(peer_of_call(context.peer())))
                     held.enter_context(self._limits[kind].slot(client=client))
                     # Closed at once: gRPC's iterator keeps its last message in a reference cycle.
-                    received: Any = await held.enter_async_context(aclosing(aiter(parts)))  # type: ignore[type-var]
+                    received: Any = await held.enter_async_context(aclosing(aiter(parts)))
                     requests = await held.enter_async_context(
                         aclosing(self._read(received, message_class, kind, client))
                     )
