@@ -25,9 +25,10 @@ MICROSAM_TESTS = tests/models/importers/test_micro_sam.py tests/automatic/test_a
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
 
-# Most tests wait for processes, so more files than cores run at a time.
+# Most tests wait for processes, so more files than cores run at a time. One thread for each: more only get in each
+# other's way (test-numerics has two).
 test: $(VENV)/.full
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-numerics: $(VENV)/.full
 	$(BIN)/python -m tests.cpu_matrix $(ARGS)
