@@ -119,6 +119,8 @@ class LimitedProtocol(HttpToolsProtocol):
         return not self._has_turn or (self._in_headers and self._is_answering())
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
         self._has_received = True
         self._unparsed = self._unparsed + data if self._unparsed else data
         self._parse()
@@ -265,7 +267,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _close_with(self, status: int, code: str, detail: str, remedy: str) -> None:
         if self._is_refused:  # nothing may follow the end of the refusal
             return
-        self._is_refused = True
+        self._is_refused, self._unparsed = True, b""
         self._stop_header_timer()
         if self._is_answering():  # the client pipelines: the refusal would end up inside the answer before it
             self.transport.abort()
