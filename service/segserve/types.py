@@ -376,3 +376,30 @@ class Direction(StrEnum):
     FORWARD = "forward"
     BACKWARD = "backward"
     BOTH = "both"
+
+
+class LossReason(StrEnum):
+    """Why an object is not on a frame where it was looked for."""
+
+    EMPTY = "empty"  # the model's mask is empty
+    IOU = "iou"  # the mask differs too much from the one before
+    SCORE = "score"  # the model predicts a low quality of the mask
+    CONTRAST = "contrast"  # too little of the contrast to its surroundings is left
+    LIKENESS = (
+        "likeness"  # its direction in the embedding differs too much from that on the frame with its prompt
+    )
+
+
+@dataclass(frozen=True)
+class ObjectEnd:
+    """The end of an object that was followed.
+
+    frame: the first frame or slice, in the order of the work, where it was not found any more.
+    last_frame: the last one where it was found; None if it was found nowhere.
+    reason: a `LossReason`, of `frame`.
+    """
+
+    object_id: int
+    frame: int
+    last_frame: int | None
+    reason: LossReason

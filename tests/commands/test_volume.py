@@ -23,6 +23,7 @@ def test_the_label_volume_keeps_the_geometry_of_the_source(tmp_path: Path, serve
     options = ["--box", "3:4,10,20,30@2", "--engine", "projection", "--window", "0,255"]
     done = run_segserve("volume", tmp_path / "scan.nrrd", *options, "-o", output, "--server", server.url)
     assert done.returncode == 0, done.stderr
+    assert "object 3 ended at slice" in done.stderr
     result = sitk.ReadImage(str(output))
     assert result.GetSize() == source.GetSize()
     assert result.GetSpacing() == pytest.approx(source.GetSpacing())

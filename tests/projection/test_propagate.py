@@ -17,7 +17,7 @@ from segserve.projection.propagate import MaskPropagator, PropagationOptions
 from segserve.projection.slice_order import ProjectionVisit, plan_projection
 from segserve.store.redis_cache import pack_embedding, unpack_embedding
 from segserve.timing import Timings
-from segserve.types import Bool, Direction, Prompt, Size, UInt8
+from segserve.types import Bool, Direction, LossReason, ObjectEnd, Prompt, Size, UInt8
 from tests import moving_cells
 
 VALUES, LABELS = moving_cells.draw_volume()
@@ -49,15 +49,20 @@ def click(label: int, at: int) -> Prompt:
     return Prompt(np.array([[xs.mean(), ys.mean()]], np.float32), np.ones(1, np.int64))
 
 
-def propagate(propagator: MaskPropagator, visits: list[ProjectionVisit]) -> dict[int, dict[int, Bool]]:
-    """Masks by object and slice."""
+def propagate(
+    propagator: MaskPropagator, visits: list[ProjectionVisit], ends: list[ObjectEnd] | None = None
+) -> dict[int, dict[int, Bool]]:
+    """Masks by object and slice. ends: gets the ends."""
     masks: dict[int, dict[int, Bool]] = {label: {} for label in CELL_RANGES}
     for visit in visits:
         prompts = {object_id: click(object_id, visit.slice) for object_id, _ in visit.annotated}
-        for object_id, candidate in propagator.visit(
+        found = propagator.visit(
             read_slice(visit.slice), encode_slice(visit.slice), visit, prompts, Timings()
-        ).items():
+        )
+        for object_id, candidate in found.masks.items():
             masks[object_id][visit.slice] = crop.to_mask(candidate.crop)
+        if ends is not None:
+            ends += found.ends
     return masks
 
 
@@ -74,7 +79,16 @@ def test_cells_are_propagated_to_where_they_end_and_no_further(
 ) -> None:
     """Each rule alone sees the end."""
     options = PropagationOptions(projection, **rule)
-    objects = propagate(MaskPropagator(load_model(), SIZE, options), plan(MIDDLE))
+    ends: list[ObjectEnd] = []
+    objects = propagate(MaskPropagator(load_model(), SIZE, options), plan(MIDDLE), ends)
+    assert sorted((end.object_id, end.frame, end.last_frame) for end in ends) == [
+        (1, 1, 2), (1, 19, 18), (3, 5, 6),
+    ], "cells that are on the first or last slice have no end there"  # fmt: skip
+    assert {end.reason for end in ends} <= {
+        LossReason.IOU,
+        LossReason.EMPTY,
+        LossReason(next(iter(rule))[4:]),
+    }
     for label, masks in objects.items():
         assert (min(masks), max(masks)) == CELL_RANGES[label]
         for at, mask in masks.items():

@@ -113,6 +113,7 @@ def test_objects_are_followed_through_an_uploaded_file(
     target: str, grpc_server: Server, tmp_path: Path
 ) -> None:
     values, _ = moving_cells.draw_volume(depth=6)
+    values[5] = values[5].min()  # nothing is there
     pictures = {f"{index}.png": sample_files.encode_png(frame) for index, frame in enumerate(values)}
     file_id = grpc_server.client.post(
         "/v1/files", content=sample_files.write_zip(tmp_path / "x.zip", pictures).read_bytes()
@@ -135,7 +136,12 @@ def test_objects_are_followed_through_an_uploaded_file(
         assert stub.AddPrompts(more).job.state == jobs_pb2.JOB_STATE_QUEUED
         *_, last = stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id, after_event=last.event))
         lines = [orjson.loads(r.json) for r in stub.ReadResults(jobs_pb2.ReadResultsRequest(job_id=job_id))]
-        assert [[item["object_id"] for item in line["objects"]] for line in lines] == [[7]] * 3 + [[7, 9]] * 3
+        assert [[item["object_id"] for item in line["objects"]] for line in lines] == [[7]] * 3 + [
+            [7, 9]
+        ] * 2 + [[]]
+        ends = [(end.object_id, end.frame, end.last_frame) for end in last.job.object_ends]
+        assert (last.job.object_end_count, ends) == (2, [(7, 5, 4), (9, 5, 4)])
+        assert [end["object_id"] for end in lines[5]["ends"]] == [7, 9]
         with pytest.raises(grpc.RpcError) as caught:
             stub.AddPrompts(jobs_pb2.AddPromptsRequest(job_id=job_id, objects=[object_prompts(9, 6, 1, 1)]))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

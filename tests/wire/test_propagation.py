@@ -85,6 +85,11 @@ def test_cells_of_a_volume_are_followed_until_they_end(server: Server, volume_id
     lines = read_results(server, job["job_id"])
     assert [line["slice"] for line in lines] == [*range(MIDDLE, 24), *range(MIDDLE - 1, -1, -1)]
     result = masks_by_object(lines, "slice")
+    ends = [end for line in lines for end in line.get("ends", [])]
+    assert [(end["object_id"], end["slice"], end["last_slice"]) for end in ends] == [
+        (1, 19, 18), (3, 5, 6), (1, 1, 2),
+    ]  # fmt: skip
+    assert job["object_ends"] == {"count": 3, "latest": ends}
     for label, frame_range in FRAME_RANGES.items():
         assert (min(result[label]), max(result[label])) == frame_range
         assert min(iou(mask, LABELS[at] == label) for at, mask in result[label].items()) >= 0.8

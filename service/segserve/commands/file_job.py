@@ -91,9 +91,21 @@ def run_file_job(
         report_contents(stored)
         with show_progress(unit, None) as on_progress:
             job = client.run_job(create_job_request(kind, stored["file_id"], model, params), on_progress)
+        report_ends(job)
         with write_atomically(output) as out:
             client.download_results(job, result_format, out)
     typer.echo(f"{output}: {stored['frames']} {unit}")
+
+
+def report_ends(job: dict[str, Any]) -> None:
+    """Say where objects ended in a volume, or were lost in a video, so that they can be marked again there."""
+    ends, unit = job["object_ends"], "slice" if job["kind"] == JobKind.VOLUME else "frame"
+    if ends["count"] > len(ends["latest"]):
+        typer.echo(f"{ends['count']} objects ended; the last {len(ends['latest'])} of them:", err=True)
+    for end in ends["latest"]:
+        word = "ended at slice" if unit == "slice" else "lost at frame"
+        last = "never found" if end[f"last_{unit}"] is None else f"last found at {end[f'last_{unit}']}"
+        typer.echo(f"object {end['object_id']} {word} {end[unit]}: {end['reason']} ({last})", err=True)
 
 
 def report_contents(stored: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from segserve.projection.mask_to_prompt import Projection, mask_to_prompt
 from segserve.projection.object_evidence import ObjectEvidence, keeps_contrast, measure_object
 from segserve.projection.slice_order import Chain, ProjectionVisit, SliceStep
 from segserve.timing import Timings
-from segserve.types import Bool, Candidate, Crop, Prompt, Select, Size, UInt8
+from segserve.types import Bool, Candidate, Crop, LossReason, ObjectEnd, Prompt, Select, Size, UInt8
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,17 @@ class PropagatedObject:
         return next((mask for slice_, mask in self.latest.values() if slice_ == index), None)
 
 
+@dataclass(frozen=True)
+class FoundOnSlice:
+    """What was found on a slice.
+
+    masks: by object id. ends: of the objects that no slice after this one in their chain can show.
+    """
+
+    masks: dict[int, Candidate]
+    ends: list[ObjectEnd]
+
+
 class MaskPropagator:
     """`MaskPropagator` propagates all objects of a job. It may be used by one thread at a time."""
 
@@ -88,12 +99,12 @@ class MaskPropagator:
         visit: ProjectionVisit,
         prompts: Mapping[int, Prompt],
         timings: Timings,
-    ) -> dict[int, Candidate]:
-        """Return the masks on a slice, by object id.
+    ) -> FoundOnSlice:
+        """Return what is on a slice.
 
         pixels: the slice, RGB [H, W, 3]. image: the same, encoded. prompts: of the annotated objects, by object id.
         """
-        masks = {}
+        masks, ends = dict[int, Candidate](), list[ObjectEnd]()
         for object_id, _ in visit.annotated:
             candidate = self._segment_annotated(image, prompts[object_id], timings)
             if candidate is not None:
@@ -102,10 +113,18 @@ class MaskPropagator:
                 item.evidence[visit.slice] = self._measure(pixels, image, candidate)
                 masks[object_id] = candidate
         for object_id, step in visit.steps:
-            candidate = self._take_step(pixels, image, step, self._get_object(object_id), timings)
-            if candidate is not None:
-                masks[object_id] = candidate
-        return masks
+            item = self._get_object(object_id)
+            if step.chain in item.ended:
+                continue
+            found = self._take_step(pixels, image, step, item, timings)
+            if isinstance(found, LossReason):
+                item.ended.add(step.chain)
+                last = next((index for index in step.sources if item.get_mask(index) is not None), None)
+                ends.append(ObjectEnd(object_id, step.slice, last, found))
+            else:
+                item.latest[step.chain] = (step.slice, found.crop)
+                masks[object_id] = found
+        return FoundOnSlice(masks, ends)
 
     def _get_object(self, object_id: int) -> PropagatedObject:
         return self._objects.setdefault(object_id, PropagatedObject())
@@ -120,50 +139,49 @@ class MaskPropagator:
 
     def _take_step(
         self, pixels: UInt8, image: PreparedImage, step: SliceStep, item: PropagatedObject, timings: Timings
-    ) -> Candidate | None:
-        """Return the mask of an object on the next slice of a chain; None if the chain ends here or has ended."""
-        if step.chain in item.ended:
-            return None
+    ) -> Candidate | LossReason:
+        """Return the mask of an object on the next slice of a chain, or why the chain ends before it."""
         sources = [mask for mask in map(item.get_mask, step.sources) if mask is not None]
-        candidate = self._project(image, sources, step, timings) if sources else None
-        if candidate is None or (step.stops and not self._goes_on(pixels, image, step, item, candidate)):
-            item.ended.add(step.chain)
-            return None
-        item.latest[step.chain] = (step.slice, candidate.crop)
-        return candidate
+        found = self._project(image, sources, step, timings) if sources else LossReason.EMPTY
+        if isinstance(found, LossReason) or not step.stops:
+            return found
+        return self._find_loss(pixels, image, step, item, found) or found
 
     def _project(
         self, image: PreparedImage, sources: list[Crop], step: SliceStep, timings: Timings
-    ) -> Candidate | None:
-        """Return the mask that the joined masks of the source slices prompt; None if the object ends here."""
+    ) -> Candidate | LossReason:
+        """Return the mask that the joined masks of the source slices prompt, or why the object ends before it."""
         options = self._options
         before: Bool = np.logical_or.reduce([crop.to_mask(mask) for mask in sources])
         prompt = mask_to_prompt(before, options.projection, options.box_extension)
         candidate = decode_prompt(self._model, image, prompt, False, Select.BEST, timings, raw=options.raw)[0]
         now = crop.to_mask(candidate.crop)
         if not now.any():
-            return None
-        if step.stops and (iou(before, now) < options.iou_threshold or candidate.score < options.min_score):
-            return None
+            return LossReason.EMPTY
+        if step.stops and iou(before, now) < options.iou_threshold:
+            return LossReason.IOU
+        if step.stops and candidate.score < options.min_score:
+            return LossReason.SCORE
         return candidate
 
-    def _goes_on(
+    def _find_loss(
         self,
         pixels: UInt8,
         image: PreparedImage,
         step: SliceStep,
         item: PropagatedObject,
         candidate: Candidate,
-    ) -> bool:
-        """Return whether the picture shows the object of the annotated slice where the chain begins."""
+    ) -> LossReason | None:
+        """Return why the picture does not show the object of the annotated slice where the chain begins; None if it
+        does."""
         begin, options = item.evidence.get(step.chain[0]), self._options
         if begin is None:  # the job began before evidence was kept
-            return True
+            return None
         now = self._measure(pixels, image, candidate)
-        return (
-            keeps_contrast(begin, now, options.min_contrast)
-            and compute_likeness(begin.descriptor, now.descriptor) >= options.min_likeness
-        )
+        if not keeps_contrast(begin, now, options.min_contrast):
+            return LossReason.CONTRAST
+        likeness = compute_likeness(begin.descriptor, now.descriptor)
+        return LossReason.LIKENESS if likeness < options.min_likeness else None
 
     def _measure(self, pixels: UInt8, image: PreparedImage, candidate: Candidate) -> ObjectEvidence:
         threshold = self._model.manifest.mask_threshold

@@ -145,8 +145,20 @@ class JobError(_message.Message):
     field: str
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ..., field: _Optional[str] = ...) -> None: ...
 
+class ObjectEnd(_message.Message):
+    __slots__ = ("object_id", "frame", "last_frame", "reason")
+    OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    LAST_FRAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    object_id: int
+    frame: int
+    last_frame: int
+    reason: str
+    def __init__(self, object_id: _Optional[int] = ..., frame: _Optional[int] = ..., last_frame: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class Job(_message.Message):
-    __slots__ = ("job_id", "kind", "model", "priority", "state", "done", "total", "failed", "rate_per_s", "eta_s", "attempts", "error", "created_at", "started_at", "ended_at")
+    __slots__ = ("job_id", "kind", "model", "priority", "state", "done", "total", "failed", "rate_per_s", "eta_s", "attempts", "error", "created_at", "started_at", "ended_at", "object_ends", "object_end_count")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +174,8 @@ class Job(_message.Message):
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     ENDED_AT_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_ENDS_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_END_COUNT_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     kind: str
     model: str
@@ -177,7 +191,9 @@ class Job(_message.Message):
     created_at: _timestamp_pb2.Timestamp
     started_at: _timestamp_pb2.Timestamp
     ended_at: _timestamp_pb2.Timestamp
-    def __init__(self, job_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., priority: _Optional[_Union[JobPriority, str]] = ..., state: _Optional[_Union[JobState, str]] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., failed: _Optional[int] = ..., rate_per_s: _Optional[float] = ..., eta_s: _Optional[float] = ..., attempts: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    object_ends: _containers.RepeatedCompositeFieldContainer[ObjectEnd]
+    object_end_count: int
+    def __init__(self, job_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., priority: _Optional[_Union[JobPriority, str]] = ..., state: _Optional[_Union[JobState, str]] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., failed: _Optional[int] = ..., rate_per_s: _Optional[float] = ..., eta_s: _Optional[float] = ..., attempts: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., object_ends: _Optional[_Iterable[_Union[ObjectEnd, _Mapping]]] = ..., object_end_count: _Optional[int] = ...) -> None: ...
 
 class SubmitJobResponse(_message.Message):
     __slots__ = ("job",)

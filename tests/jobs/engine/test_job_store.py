@@ -10,9 +10,10 @@ import pytest
 from segserve.errors import BadInput, Busy, JobNotFound, JobsUnavailable
 from segserve.jobs.engine.job import Job, JobError, JobKind, JobState, PublishedChunk
 from segserve.jobs.engine.job_store import JobAttempt
+from segserve.jobs.engine.object_ends import ObjectEnds
 from segserve.jobs.engine.retry_policy import MAX_ATTEMPTS
 from segserve.store.private_redis import PrivateRedis
-from segserve.types import Priority
+from segserve.types import LossReason, ObjectEnd, Priority
 from tests.jobs.conftest import OpenEngine
 from tests.jobs.counting_job import JobEngine
 
@@ -235,6 +236,27 @@ def test_unknown_jobs_and_events_are_refused(open_engine: OpenEngine) -> None:
         assert [event async for event in engine.store.events.follow("t", "a", ids[-1])] == [], (
             "the job has ended"
         )
+
+    run_story(open_engine, story)
+
+
+def test_ends_of_objects_are_told_in_events_and_forgotten_with_their_chunks(open_engine: OpenEngine) -> None:
+    first, second = ObjectEnd(1, 3, 2, LossReason.IOU), ObjectEnd(2, 9, None, LossReason.EMPTY)
+    one, both = ObjectEnds().append([first]), ObjectEnds().append([first, second])
+
+    async def story(engine: JobEngine) -> None:
+        store = engine.store
+        await store.submit(make_job(), b"{}", None)
+        attempt = await begin_attempt(engine)
+        for number, ends in enumerate((one, both)):
+            await store.publish(attempt, number, PublishedChunk(4, 4, 0, 0, ends), 1.0)
+        assert [chunk.object_ends for chunk in await store.list_published("t", "a")] == [one, both]
+        await store.succeed(attempt)
+        told = [event.job.object_ends async for event in store.events.follow("t", "a") if event]
+        assert told == [ObjectEnds(), ObjectEnds(), one, both, both]
+        job = await store.revise(await store.get("t", "a"), "more", keep=1)
+        assert job.object_ends == one
+        assert (await store.revise(job, "afresh", keep=0)).object_ends == ObjectEnds()
 
     run_story(open_engine, story)
 

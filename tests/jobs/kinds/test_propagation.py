@@ -13,7 +13,7 @@ from segserve.jobs.engine.job import Job, JobKind, JobState
 from segserve.jobs.engine.job_kind_runner import Chunk
 from segserve.jobs.engine.stop_signal import JobStopped, StopSignal
 from segserve.jobs.kinds.job_requests import EngineName, PromptOnSlice, PropagationRequest, RequestedObject
-from segserve.jobs.kinds.propagation import ObjectOnSlice, OpenPropagationJob
+from segserve.jobs.kinds.propagation import ObjectOnSlice, OpenPropagationJob, VisitResult
 from segserve.jobs.kinds.propagation_plan import (
     CHUNKS_PER_KEPT_STATE,
     VISITS_PER_CHUNK,
@@ -23,7 +23,7 @@ from segserve.jobs.kinds.propagation_plan import (
     plan_visits,
 )
 from segserve.masks import crop
-from segserve.types import Direction, Priority, Select, Size
+from segserve.types import Direction, LossReason, ObjectEnd, Priority, Select, Size
 
 SIZE = Size(4, 6)
 
@@ -42,15 +42,14 @@ class CountingEngine:
     def __init__(self, stop_at: int | None = None) -> None:
         self.visits, self._stop_at = 0, stop_at
 
-    async def visit(
-        self, visit: MemoryVisit, ahead: Sequence[MemoryVisit], stop: StopSignal
-    ) -> dict[int, ObjectOnSlice]:
+    async def visit(self, visit: MemoryVisit, ahead: Sequence[MemoryVisit], stop: StopSignal) -> VisitResult:
         self.visits += 1
         if self.visits == self._stop_at:
             stop.set()
         mask = np.zeros((SIZE.height, SIZE.width), np.bool_)
         mask.flat[: self.visits] = True
-        return {7: ObjectOnSlice(crop.from_mask(mask), 0.5)}
+        ends = [ObjectEnd(8, visit.slice, None, LossReason.EMPTY)] if self.visits in (3, 12) else []
+        return VisitResult({7: ObjectOnSlice(crop.from_mask(mask), 0.5)}, ends)
 
     def dump(self) -> bytes:
         return str(self.visits).encode()
@@ -113,6 +112,21 @@ def test_every_slice_has_a_line_and_a_restart_changes_none() -> None:
     assert [orjson.loads(line)["slice"] for line in lines] == list(range(20))
     assert [orjson.loads(line)["objects"][0]["area"] for line in lines] == list(range(1, 21))
     assert run_all_chunks(StoredStates(), restart=True) == lines
+
+
+def test_ends_are_told_in_the_line_of_their_slice_and_with_the_chunk() -> None:
+    async def story() -> list[Chunk]:
+        work, chunks = open_job(StoredStates(), CountingEngine()), list[Chunk]()
+        while (chunk := await work.run_chunk(len(chunks), StopSignal())) is not None:
+            chunks.append(chunk)
+        return chunks
+
+    chunks = asyncio.run(story())
+    lines = [orjson.loads(line) for chunk in chunks for line in chunk.lines]
+    assert {line["slice"]: line["ends"] for line in lines if "ends" in line} == {
+        index: [{"object_id": 8, "slice": index, "last_slice": None, "reason": "empty"}] for index in (2, 11)
+    }
+    assert [[end.frame for end in chunk.ends] for chunk in chunks] == [[2], [11], []]
 
 
 def test_a_stopped_job_stops_within_one_slice() -> None:

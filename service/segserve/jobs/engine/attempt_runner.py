@@ -140,7 +140,7 @@ class AttemptRunner:
         job = attempt.job
         if not await self._retry(lambda: self._store.set_total(attempt, open_job.total)):
             raise JobStopped
-        done, failures, started = job.done, job.failures, time.monotonic()
+        done, failures, ends, started = job.done, job.failures, job.object_ends, time.monotonic()
         while True:
             if job.priority is Priority.BATCH:
                 await self._gate.wait()
@@ -150,7 +150,9 @@ class AttemptRunner:
             if chunk is None:
                 return
             done, failures = done + chunk.unit_count, failures + chunk.failures
-            published = PublishedChunk(past.line_count + len(chunk.lines), done, failures, job.revision)
+            ends = ends.append(chunk.ends)
+            line_count = past.line_count + len(chunk.lines)
+            published = PublishedChunk(line_count, done, failures, job.revision, ends)
             # Published before the next chunk begins: if that one kills the worker, this one need not be made again.
             rate_per_s = (done - job.done) / (time.monotonic() - started)
             await self._publish(attempt, len(past), chunk, published, rate_per_s)

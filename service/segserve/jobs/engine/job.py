@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Self
 
 from segserve.errors import SegserveError
+from segserve.jobs.engine.object_ends import ObjectEnds
 from segserve.types import Priority
 
 FIRST_REQUEST = "first"  # the name of the request that a job was submitted with
@@ -16,6 +17,11 @@ class JobKind(StrEnum):
     VIDEO = "video"
     VOLUME = "volume"
     TRACKING = "tracking"
+
+    @property
+    def index_name(self) -> str:
+        """The name of a frame's number in result lines."""
+        return "slice" if self is JobKind.VOLUME else "frame"
 
 
 class JobState(StrEnum):
@@ -83,6 +89,7 @@ class Job:
 
     done, total: progress in the units that users count (images, frames, slices); total is None until it is known.
     failures: units that failed alone.
+    object_ends: where objects that the job follows ended, or were lost.
     chunks: how many chunks are published.
     revision: how often the job was revised.
     request_name: the name of its latest request in the object store.
@@ -110,6 +117,7 @@ class Job:
     started_at: float | None = None
     ended_at: float | None = None
     webhook: str | None = None
+    object_ends: ObjectEnds = ObjectEnds()
 
     @property
     def eta_s(self) -> float | None:
@@ -123,7 +131,7 @@ class Job:
 class PublishedChunk:
     """A chunk whose results can be read.
 
-    lines, done, failures: sums over all chunks up to and including this one.
+    lines, done, failures, object_ends: sums over all chunks up to and including this one.
     revision: the job's revision when the chunk was made. A later revision replaces only the chunks that it changes.
     """
 
@@ -131,6 +139,7 @@ class PublishedChunk:
     done: int
     failures: int
     revision: int
+    object_ends: ObjectEnds = ObjectEnds()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from segserve.jobs.engine.job import Job
+from segserve.jobs.engine.object_ends import end_to_json
 
 
 def job_to_json(job: Job) -> dict[str, Any]:
@@ -20,6 +21,10 @@ def job_to_json(job: Job) -> dict[str, Any]:
             "failed": job.failures,
             "rate_per_s": job.rate_per_s,
             "eta_s": job.eta_s,
+        },
+        "object_ends": {
+            "count": job.object_ends.count,
+            "latest": [end_to_json(end, job.kind.index_name) for end in job.object_ends.latest],
         },
         "attempts": job.attempts,
         "error": None if job.error is None else job.error.to_problem(),

@@ -5,12 +5,14 @@
 The kinds themselves (batch, propagation, merging, tracking) are in `segserve.jobs.kinds`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from segserve.jobs.engine.job import Job
 from segserve.jobs.engine.result_store import PublishedResults
 from segserve.jobs.engine.stop_signal import StopSignal
+from segserve.types import ObjectEnd
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Chunk:
     units: how many images, frames or slices the chunk counts for; None: one a line.
     state: what the next chunk needs to go on, besides the lines; None: nothing.
     supersedes: True if the state of the chunk before is not needed any more.
+    ends: where followed objects ended.
     """
 
     lines: list[bytes]
@@ -29,6 +32,7 @@ class Chunk:
     units: int | None = None
     state: bytes | None = None
     supersedes: bool = False
+    ends: Sequence[ObjectEnd] = ()
 
     @property
     def unit_count(self) -> int:

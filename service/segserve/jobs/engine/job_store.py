@@ -29,6 +29,7 @@ from segserve.jobs.engine.jobs_redis import (
     parse_job,
     to_hash_fields,
 )
+from segserve.jobs.engine.object_ends import ObjectEnds
 from segserve.jobs.engine.retry_policy import MAX_ATTEMPTS
 from segserve.store import redis_keys
 from segserve.types import Priority
@@ -217,7 +218,9 @@ class JobStore:
         self, attempt: JobAttempt, chunk: int, published: PublishedChunk, rate_per_s: float
     ) -> bool:
         """Publish a chunk whose results are in the object store: from now on clients can read them."""
-        fields = to_hash_fields(failures=published.failures, rate_per_s=rate_per_s)
+        fields = to_hash_fields(
+            failures=published.failures, rate_per_s=rate_per_s, object_ends=published.object_ends.encode()
+        )
         return await self._run_held(
             lua_scripts.PUBLISH, attempt, chunk, published.done, encode_chunk(published), *fields
         )
@@ -312,11 +315,14 @@ def worker_died_error(chunk: int) -> JobError:
 
 
 def encode_chunk(chunk: PublishedChunk) -> str:
-    return f"{chunk.lines} {chunk.done} {chunk.failures} {chunk.revision}"
+    return f"{chunk.lines} {chunk.done} {chunk.failures} {chunk.revision} {chunk.object_ends.encode()}"
 
 
 def decode_chunk(text: bytes) -> PublishedChunk:
-    return PublishedChunk(*(int(number) for number in text.split()))
+    lines, done, failures, revision, *ends = text.decode().split()  # no ends: stored before there were any
+    return PublishedChunk(
+        int(lines), int(done), int(failures), int(revision), ObjectEnds.decode("".join(ends))
+    )
 
 
 def active_member(tenant: str, job_id: str) -> str:

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from segserve.errors import JobNotFound, JobsUnavailable
 from segserve.jobs.engine.job import FIRST_REQUEST, Job, JobError, JobKind, JobState
+from segserve.jobs.engine.object_ends import ObjectEnds
 from segserve.store.redis_cache import open_connection_pool
 from segserve.types import Priority
 
@@ -80,4 +81,5 @@ def parse_job(tenant: str, job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         started_at=number("started_at"),
         ended_at=number("ended_at"),
         webhook=text.get("webhook"),
+        object_ends=ObjectEnds.decode(text.get("object_ends", "")),
     )

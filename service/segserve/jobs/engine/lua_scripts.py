@@ -128,17 +128,17 @@ if not state() then return 'gone' end
 if tonumber(redis.call('HGET', KEYS[1], 'revision') or 0) ~= tonumber(ARGV[2]) then return 'raced' end
 if ended() and redis.call('SCARD', KEYS[4]) >= tonumber(ARGV[4]) then return 'full' end
 local keep = math.min(tonumber(ARGV[3]), redis.call('LLEN', KEYS[3]))
-local lines, done, failures = 0, 0, 0
+local done, failures, ends = 0, 0, '0'
 if keep == 0 then
     redis.call('DEL', KEYS[3])
 else
     redis.call('LTRIM', KEYS[3], 0, keep - 1)
-    lines, done, failures = string.match(redis.call('LINDEX', KEYS[3], -1), '(%d+) (%d+) (%d+)')
+    done, failures, ends = string.match(redis.call('LINDEX', KEYS[3], -1), '%d+ (%d+) (%d+) %d+ ?(%S*)')
 end
 redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'rate_per_s', 'total')
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('HSET', KEYS[1], 'state', 'queued', 'attempts', 0, 'revision', ARGV[2] + 1, 'asked', ARGV[5],
-    'chunks', keep, 'done', done, 'failures', failures)
+    'chunks', keep, 'done', done, 'failures', failures, 'object_ends', ends)
 redis.call('DEL', KEYS[5])
 for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
 redis.call('SADD', KEYS[4], ARGV[1])

@@ -17,7 +17,7 @@ from segserve.jobs.engine.job import Job
 from segserve.jobs.engine.retry_policy import retry_while_busy
 from segserve.jobs.engine.stop_signal import StopSignal
 from segserve.jobs.kinds.job_requests import PropagationRequest, check_same_model
-from segserve.jobs.kinds.propagation import ObjectOnSlice
+from segserve.jobs.kinds.propagation import ObjectOnSlice, VisitResult
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import ModelRegistry
 from segserve.projection.propagate import MaskPropagator, PropagationOptions
@@ -136,9 +136,9 @@ class ProjectionRun:
 
     async def visit(
         self, visit: ProjectionVisit, ahead: Sequence[ProjectionVisit], stop: StopSignal
-    ) -> Mapping[int, ObjectOnSlice]:
+    ) -> VisitResult:
         if not self._propagator.has_work(visit):
-            return {}
+            return VisitResult({})
         for next_visit in [visit, *ahead][: self._max_concurrent]:
             if next_visit.slice not in self._encoding and self._propagator.has_work(next_visit):
                 self._encoding[next_visit.slice] = asyncio.create_task(
@@ -147,7 +147,7 @@ class ProjectionRun:
         encoded = await self._encoding.pop(visit.slice)
         await self._cancel(set(self._encoding) - {next_visit.slice for next_visit in ahead})
         loop = asyncio.get_running_loop()
-        masks = await loop.run_in_executor(
+        found = await loop.run_in_executor(
             self._threads,
             self._propagator.visit,
             encoded.pixels,
@@ -156,7 +156,8 @@ class ProjectionRun:
             self._read_prompts(visit),
             self._create_timings(),
         )
-        return {object_id: ObjectOnSlice(mask.crop, mask.score) for object_id, mask in masks.items()}
+        objects = {object_id: ObjectOnSlice(mask.crop, mask.score) for object_id, mask in found.masks.items()}
+        return VisitResult(objects, found.ends)
 
     def dump(self) -> bytes:
         return self._propagator.dump()

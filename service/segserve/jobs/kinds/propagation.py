@@ -15,14 +15,15 @@ import orjson
 
 from segserve.files.file_library import FileLibrary
 from segserve.files.slice_reader import SliceReader
-from segserve.jobs.engine.job import Job, JobKind
+from segserve.jobs.engine.job import Job
 from segserve.jobs.engine.job_kind_runner import Chunk
+from segserve.jobs.engine.object_ends import end_to_json
 from segserve.jobs.engine.result_store import PublishedResults
 from segserve.jobs.engine.stop_signal import StopSignal
 from segserve.jobs.kinds.job_requests import EngineName, PropagationRequest
 from segserve.jobs.kinds.propagation_plan import CHUNKS_PER_KEPT_STATE, VISITS_PER_CHUNK, Visit, plan_visits
 from segserve.jobs.kinds.result_lines import mask_to_json
-from segserve.types import Crop
+from segserve.types import Crop, ObjectEnd
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,23 @@ class ObjectOnSlice:
     score: float
 
 
+@dataclass(frozen=True)
+class VisitResult:
+    """What an engine found on a slice.
+
+    objects: by object id.
+    ends: the objects that are given up from here on.
+    """
+
+    objects: Mapping[int, ObjectOnSlice]
+    ends: Sequence[ObjectEnd] = ()
+
+
 class EngineRun(Protocol):
     """`EngineRun` is an engine at work on one job."""
 
-    async def visit(self, visit: Any, ahead: Sequence[Any], stop: StopSignal) -> Mapping[int, ObjectOnSlice]:
-        """Return the objects on a slice, by object id.
+    async def visit(self, visit: Any, ahead: Sequence[Any], stop: StopSignal) -> VisitResult:
+        """Return what is on a slice.
 
         ahead: the next visits of the chunk.
 
@@ -93,7 +106,7 @@ class OpenPropagationJob:
     ) -> None:
         self._visits, self._engine_run, self._slices, self._past = visits, engine_run, slices, past
         self._chunks_per_kept_state = chunks_per_kept_state
-        self._index_key = "slice" if job.kind is JobKind.VOLUME else "frame"
+        self._index_name = job.kind.index_name
         self._next = 0  # the chunk that the engine is ready for
         self.total = len(visits)
 
@@ -107,25 +120,28 @@ class OpenPropagationJob:
                 raise RuntimeError(f"the state after chunk {number - 1} is missing")
             await asyncio.to_thread(self._engine_run.load, state)
         self._next = -1  # if a visit fails, the engine is ready for no chunk
-        lines = []
+        lines, ends = list[bytes](), list[ObjectEnd]()
         for position in range(begin, end):
             stop.raise_if_set()
             visit = self._visits[position]
-            objects = await self._engine_run.visit(visit, self._visits[position + 1 : end], stop)
-            lines.append(self._encode_line(visit.slice, objects))
+            result = await self._engine_run.visit(visit, self._visits[position + 1 : end], stop)
+            lines.append(self._encode_line(visit.slice, result))
+            ends += result.ends
         self._next = number + 1
         state = await asyncio.to_thread(self._engine_run.dump)
-        return Chunk(lines, state=state, supersedes=number % self._chunks_per_kept_state != 0)
+        supersedes = number % self._chunks_per_kept_state != 0
+        return Chunk(lines, state=state, supersedes=supersedes, ends=ends)
 
-    def _encode_line(self, index: int, objects: Mapping[int, ObjectOnSlice]) -> bytes:
+    def _encode_line(self, index: int, result: VisitResult) -> bytes:
         size = self._slices.size
         items = [
             {"object_id": object_id, **mask_to_json(item.mask), "score": round(item.score, 6)}
-            for object_id, item in sorted(objects.items())
+            for object_id, item in sorted(result.objects.items())
         ]
-        return orjson.dumps(
-            {self._index_key: index, "width": size.width, "height": size.height, "objects": items}
-        )
+        line = {self._index_name: index, "width": size.width, "height": size.height, "objects": items}
+        if result.ends:
+            line["ends"] = [end_to_json(end, self._index_name) for end in result.ends]
+        return orjson.dumps(line)
 
     async def close(self) -> None:
         await self._engine_run.close()

@@ -4,7 +4,7 @@ Its first job loads torch.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from segserve.jobs.engine.job import Job
 from segserve.jobs.engine.stop_signal import StopSignal
 from segserve.jobs.kinds.job_requests import PropagationRequest, check_same_model
 from segserve.jobs.kinds.projection_engine import ReadPrompt
-from segserve.jobs.kinds.propagation import ObjectOnSlice
+from segserve.jobs.kinds.propagation import ObjectOnSlice, VisitResult
 from segserve.jobs.kinds.propagation_plan import MemoryVisit
 from segserve.models.bundle import Bundle
 from segserve.models.registry import ModelRegistry
@@ -91,9 +91,7 @@ class Sam2MemoryRun:
         self._read_prompt, self._executor = read_prompt, executor
         self._session: Sam2Session = Sam2Session(network, slices.size, slices.count)
 
-    async def visit(
-        self, visit: MemoryVisit, ahead: Sequence[MemoryVisit], stop: StopSignal
-    ) -> Mapping[int, ObjectOnSlice]:
+    async def visit(self, visit: MemoryVisit, ahead: Sequence[MemoryVisit], stop: StopSignal) -> VisitResult:
         """Track all objects on a slice.
 
         Prompts of the submission are added before anything is tracked. A prompt that was added later corrects the mask
@@ -113,11 +111,12 @@ class Sam2MemoryRun:
         for object_id, index, revision in visit.prompts:
             if revision:
                 objects[object_id] = await self._add_prompts(object_id, index, revision)
-        return {
+        found = {
             object_id: ObjectOnSlice(item.crop, item.score or 0.0)
             for object_id, item in objects.items()
             if item.crop.pixels.size
         }
+        return VisitResult(found)
 
     async def _add_prompts(self, object_id: int, index: int, revision: int) -> SegmentedObject:
         """Add all prompts of a revision for an object on a slice, and return the object there."""

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from segserve.jobs.engine.job import JobKind, JobState
+from segserve.jobs.engine.object_ends import MAX_LATEST_ENDS
 from segserve.types import Priority
 from segserve.wire.schemas.batch import BatchIn
 from segserve.wire.schemas.common import MAX_JOB_VALUES, MAX_OBJECTS_VALUES, PieceLimits
@@ -49,6 +50,26 @@ class JobErrorOut(BaseModel):
     field: str | None = None
 
 
+class ObjectEndOut(BaseModel):
+    """Where an object that was followed ended, or was lost. Jobs on volumes say slice and last_slice."""
+
+    object_id: int
+    frame: int | None = Field(None, description="the first frame where it was not found any more")
+    last_frame: int | None = Field(
+        None, description="the last frame where it was found; null if it never was"
+    )
+    slice: int | None = None
+    last_slice: int | None = None
+    reason: str = Field(description="why it was not found there")
+
+
+class ObjectEndsOut(BaseModel):
+    """Where objects that a job follows ended, or were lost, as far as it has come."""
+
+    count: int
+    latest: list[ObjectEndOut] = Field(description=f"at most {MAX_LATEST_ENDS}; result lines have all")
+
+
 class JobOut(BaseModel):
     """A job, its state and its progress."""
 
@@ -60,6 +81,7 @@ class JobOut(BaseModel):
         description="queued and running jobs go on; succeeded, failed and cancelled ones have ended"
     )
     progress: ProgressOut
+    object_ends: ObjectEndsOut
     attempts: int = Field(description="how often the job was started since its last finished part")
     error: JobErrorOut | None
     created_at: str = Field(description="ISO 8601, UTC")

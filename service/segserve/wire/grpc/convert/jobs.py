@@ -120,6 +120,11 @@ def job_to_message(job: Job) -> jobs_pb2.Job:
         eta_s=job.eta_s,
         attempts=job.attempts,
     )
+    message.object_end_count = job.object_ends.count
+    for end in job.object_ends.latest:
+        message.object_ends.add(
+            object_id=end.object_id, frame=end.frame, last_frame=end.last_frame, reason=end.reason
+        )
     if (error := job.error) is not None:
         reason = error.code.upper()
         message.error.MergeFrom(
