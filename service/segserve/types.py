@@ -385,9 +385,11 @@ class LossReason(StrEnum):
     IOU = "iou"  # the mask differs too much from the one before
     SCORE = "score"  # the model predicts a low quality of the mask
     CONTRAST = "contrast"  # too little of the contrast to its surroundings is left
-    LIKENESS = (
-        "likeness"  # its direction in the embedding differs too much from that on the frame with its prompt
-    )
+    LIKENESS = "likeness"  # its descriptor differs too much from that on the frame with its prompt
+    STEP_LIKENESS = "step_likeness"  # its descriptor differs too much from those on the frames before
+    OVERLAP = "overlap"  # another object is there
+    LEFT = "left"  # it left the frame
+    ABSENT = "absent"  # SAM 2 predicts that it is not on the frame
 
 
 @dataclass(frozen=True)

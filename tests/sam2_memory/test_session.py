@@ -14,7 +14,7 @@ from safetensors.torch import load as read_tensors
 from segserve.errors import BadInput
 from segserve.masks.crop import to_mask
 from segserve.sam2_memory.network_steps import Sam2VideoNetwork
-from segserve.sam2_memory.session import Sam2Session
+from segserve.sam2_memory.session import Sam2Session, clean_answer
 from segserve.sam2_memory.session_state import dump_session, load_session
 from segserve.types import Prompt, SegmentedObject, Select
 from tests.sam2_memory.reference import COUNT, SIZE, TINY, box, disc, frames, network, points, session
@@ -178,6 +178,19 @@ def test_bad_frames_and_prompts_are_refused_and_change_nothing() -> None:
     with pytest.raises(BadInput, match="There is no frame -1"):
         video.track(-1, frame)
     assert dump_session(video) == before
+
+
+def test_specks_are_cleaned_and_objects_in_two_parts_stay() -> None:
+    logits = torch.full((32, 32), -4.0)
+    logits[4:14, 4:14] = 3
+    logits[8, 8] = -1  # a hole
+    logits[20:26, 4:10] = 3  # the other side of a post
+    logits[1, 30] = 3  # a speck
+    cleaned = clean_answer(logits) > 0
+    assert cleaned[8, 8]
+    assert cleaned[20:26, 4:10].all()
+    assert not cleaned[1, 30]
+    assert not (clean_answer(torch.full((8, 8), -1.0)) > 0).any()
 
 
 def test_a_broken_state_or_one_of_another_model_is_refused() -> None:

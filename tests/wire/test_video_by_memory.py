@@ -71,24 +71,30 @@ def find_worker_pids(server: Server) -> list[int]:
     return [int(pid) for pid in result.stdout.split()]
 
 
-def test_a_job_answers_what_the_engine_computes(memory_server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_job_answers_what_the_engine_computes(memory_server: Server, tmp_path: Path, raw: bool) -> None:
     job = wait_until_ended(
-        memory_server, submit(memory_server, upload_clip(memory_server, tmp_path, reference.COUNT))
+        memory_server, submit(memory_server, upload_clip(memory_server, tmp_path, reference.COUNT), raw=raw)
     )
     assert (job["state"], job["progress"]["total"]) == ("succeeded", reference.COUNT), job
     lines = read_results(memory_server, job["job_id"])
     assert [line["frame"] for line in lines] == list(range(reference.COUNT))
     kept = write_bundle(tmp_path, f"hiera_{reference.TINY}")
-    session = Sam2Session(Sam2VideoNetwork.load(kept, image_size=EDGE), reference.SIZE, reference.COUNT)
+    network = Sam2VideoNetwork.load(kept, image_size=EDGE)
+    session = Sam2Session(network, reference.SIZE, reference.COUNT, raw=raw)
     frames = reference.frames()
     session.add_prompt(0, frames[0], 4, reference.points((50, 30, 1)))
     session.add_prompt(2, frames[2], 2, reference.box(20, 70, 60, 110))
+    known: set[int] = set()
     for line, frame in zip(lines, frames, strict=True):
         expected = session.track(line["frame"], frame)
         result = {item["object_id"]: coco.decode(item["mask"]).astype(bool) for item in line["objects"]}
         for object_id, item in expected.items():
             mask = crop.to_mask(item.crop)
             assert np.array_equal(result.get(object_id, np.zeros_like(mask)), mask)
+        missing = {item["object_id"] for item in line.get("missing", [])}
+        assert missing == known - result.keys()
+        known |= result.keys()
 
 
 def test_a_correction_goes_on_from_a_state_before_it(memory_server: Server, tmp_path: Path) -> None:

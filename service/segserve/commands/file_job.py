@@ -51,7 +51,11 @@ TimeOption = Annotated[
 ]
 MethodParams = Annotated[
     list[str] | None,
-    typer.Option("--param", help="name=value of finding the objects, such as min_size=50. Can be repeated."),
+    typer.Option(
+        "--param",
+        help="name=value of finding the objects, such as min_size=50, or of following them, such as max_gap=20."
+        " Can be repeated.",
+    ),
 ]
 
 

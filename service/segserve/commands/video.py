@@ -1,10 +1,11 @@
 """`segserve video`: objects followed through a video or a stack of frames, here or by a server."""
 
-from segserve.commands.common_options import DataDir, Model
+from segserve.commands.common_options import DataDir, Model, parse_params
 from segserve.commands.file_job import (
     Clip,
     DirectionOption,
     EngineOption,
+    MethodParams,
     Output,
     SeriesOption,
     TimeOption,
@@ -25,6 +26,7 @@ def video(
     box: Box = None,
     direction: DirectionOption = None,
     engine: EngineOption = None,
+    param: MethodParams = None,
     series: SeriesOption = None,
     time: TimeOption = None,
     server: ServerUrl = None,
@@ -38,5 +40,5 @@ def video(
     objects = parse_objects(point or [], negative or [], box or [], "frame")
     if not objects:
         raise no_prompts_error("--point x,y@frame or --box x0,y0,x1,y1@frame")
-    params = {"objects": objects, "direction": direction, "engine": engine}
+    params = {**parse_params(param or []), "objects": objects, "direction": direction, "engine": engine}
     run_file_job(JobKind.VIDEO, clip, output, params, server, model, data_dir, FileOptions(series, time))

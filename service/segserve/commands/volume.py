@@ -86,10 +86,8 @@ def volume(
         params |= {"engine": "automatic", "automatic": parse_params(param or []) or None}
     elif not objects:
         raise no_prompts_error("--point x,y@slice, --box x0,y0,x1,y1@slice or --automatic")
-    elif param:
-        raise BadInput("It goes with --automatic.", field="--param", remedy="Leave it out.")
     else:
-        params |= {"engine": engine, "objects": objects}
+        params |= {**parse_params(param or []), "engine": engine, "objects": objects}
     run_file_job(JobKind.VOLUME, file, output, params, server, model, data_dir, FileOptions(series, time))
 
 

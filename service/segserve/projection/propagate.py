@@ -34,6 +34,12 @@ class PropagationOptions:
         never.
     min_likeness: an object ends where its descriptor has a lower likeness to that on the annotated slice; -1 is never.
         See `decode/object_descriptor.py`. μSAM has neither.
+    max_move: how far an object is looked for from where it should be, as a share of the frame's longer edge; 0: each
+        prompt stays where the mask was, as in μSAM. The other options are used where it is above 0, see
+        `follow_motion.py`.
+    min_step_likeness: as min_likeness, to the object's running mean over the frames before.
+    max_overlap: the largest share of the smaller one of two objects that both may have; 1: any.
+    max_gap: frames on which a missing object is looked for before it is lost; 0: none.
     """
 
     projection: Projection = Projection.MASK
@@ -44,6 +50,10 @@ class PropagationOptions:
     raw: bool = False
     min_contrast: float = 0.0
     min_likeness: float = -1.0
+    max_move: float = 0.0
+    min_step_likeness: float = -1.0
+    max_overlap: float = 1.0
+    max_gap: int = 0
 
 
 @dataclass
@@ -73,10 +83,12 @@ class FoundOnSlice:
     """What was found on a slice.
 
     masks: by object id. ends: of the objects that no slice after this one in their chain can show.
+    missing: why other objects that were looked for are not there, by object id.
     """
 
     masks: dict[int, Candidate]
     ends: list[ObjectEnd]
+    missing: Mapping[int, LossReason] = field(default_factory=dict)
 
 
 class MaskPropagator:

@@ -26,12 +26,14 @@ class SliceStep:
     sources: the slices whose masks, joined, are its prompt.
     chain: the steps of a chain follow from each other. If one finds nothing, or stops, the rest of the chain is empty.
     stops: True if the chain stops here when the mask differs too much from its source.
+    is_last: True if the video or volume ends with this slice.
     """
 
     slice: int
     sources: tuple[int, ...]
     chain: Chain
     stops: bool
+    is_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def plan_object(annotated: list[int], count: int, direction: Direction) -> Itera
 def chain_steps(begin: int, end: int, by: int, *, stops: bool) -> Iterator[SliceStep]:
     """Yield the steps from the neighbour of slice `begin` up to the neighbour of slice `end`. by: 1 or -1."""
     for index in range(begin + by, end, by):
-        yield SliceStep(index, (index - by,), (begin, by), stops)
+        yield SliceStep(index, (index - by,), (begin, by), stops, stops and index == end - by)
 
 
 def steps_between(begin: int, end: int) -> Iterator[SliceStep]:

@@ -15,9 +15,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
 from segserve.errors import BadInput
+from segserve.masks.clean import Marks, clean_logits
 from segserve.masks.crop import empty_crop, from_mask
 from segserve.sam2_memory.memory_bank import FrameClicks, FrameMemory, MemoryBank, MemoryContext, MemoryReach
 from segserve.sam2_memory.network_steps import DecodedMasks, EncodedFrame, Sam2VideoNetwork
@@ -25,6 +27,8 @@ from segserve.types import Bool, Crop, Prompt, SegmentedObject, Select, Size, UI
 
 # SAM's labels of a box's corners: top left, bottom right.
 BOX_LABELS = (2, 3)
+# A part of a mask that is smaller than this share of its largest part is a speck.
+MIN_PART_SHARE = 0.05
 
 
 class Sam2Session:
@@ -34,10 +38,12 @@ class Sam2Session:
 
     size: of the frames.
     count: number of frames. In short videos, distances in time are divided by it.
+    raw: answer with SAM 2's own masks. Otherwise specks are removed and small holes are filled. What is remembered is
+        the same.
     """
 
-    def __init__(self, network: Sam2VideoNetwork, size: Size, count: int) -> None:
-        self.size, self.count = size, count
+    def __init__(self, network: Sam2VideoNetwork, size: Size, count: int, *, raw: bool = True) -> None:
+        self.size, self.count, self.raw = size, count, raw
         self.banks: dict[int, MemoryBank] = {}
         self.pass_start: int | None = None  # the frame where the present pass began
         self.last_frame: int | None = None  # the frame that was tracked last
@@ -199,7 +205,8 @@ class Sam2Session:
 
     def _to_object(self, memory: FrameMemory) -> SegmentedObject:
         assert memory.logits is not None, "the logits of the present frame are kept"
-        return SegmentedObject(mask_from_logits(memory.logits, self.size), memory.score)
+        logits = memory.logits if self.raw else clean_answer(memory.logits)
+        return SegmentedObject(mask_from_logits(logits, self.size), memory.score)
 
     def _check_frame(self, frame: int, rgb: UInt8) -> None:
         if not 0 <= frame < self.count:
@@ -233,6 +240,20 @@ class Sam2Session:
             raise BadInput(
                 "An object has one mask on a frame.", field="select", remedy="Take 'best' or 'first'."
             )
+
+
+def clean_answer(logits: Tensor) -> Tensor:
+    """Return low-resolution logits [h, h] without specks and small holes.
+
+    Memory brings no marks that say which parts belong to the object, and an object behind a post has two. So all parts
+    are kept but those that are small beside the largest one.
+    """
+    values = logits.float().cpu().numpy()
+    labels, count = ndimage.label(values > 0)
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    areas[0] = 0
+    parts = (areas >= MIN_PART_SHARE * areas.max())[labels] & (labels > 0)
+    return torch.from_numpy(clean_logits(values, 0.0, Marks(prior=parts)).logits)
 
 
 def mask_from_logits(logits: Tensor, size: Size) -> Crop:

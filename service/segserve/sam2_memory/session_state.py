@@ -66,8 +66,8 @@ def bank_to_json(bank: MemoryBank, name: str, tensors: dict[str, Tensor]) -> dic
     return fields
 
 
-def load_session(network: Sam2VideoNetwork, state: bytes) -> Sam2Session:
-    """Return the session that `dump_session` made `state` of.
+def load_session(network: Sam2VideoNetwork, state: bytes, *, raw: bool = True) -> Sam2Session:
+    """Return the session that `dump_session` made `state` of. raw: see `Sam2Session`.
 
     Raises BadInput if the bytes are not the state of a session, or if it is of another model or image size.
     """
@@ -77,7 +77,7 @@ def load_session(network: Sam2VideoNetwork, state: bytes) -> Sam2Session:
         metadata = json.loads(json.loads(state[8 : 8 + header_length])["__metadata__"]["session"])
         if metadata["format"] != FORMAT:
             raise ValueError(f"format {metadata['format']}")
-        session = Sam2Session(network, Size(*metadata["size"]), metadata["count"])
+        session = Sam2Session(network, Size(*metadata["size"]), metadata["count"], raw=raw)
         session.pass_start, session.last_frame = metadata["origin"], metadata["position"]
         session.reverse = metadata["reverse"]
         for number, fields in enumerate(metadata["objects"]):

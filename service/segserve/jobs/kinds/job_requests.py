@@ -59,8 +59,8 @@ class PropagationRequest(StoredJson):
 
     digest: of the model's bundle.
     image_size: edge of the square that the memory engine resizes frames to; None: the model's own.
-    raw, projection, iou_threshold, min_score, box_extension, min_contrast, min_likeness: see
-        `projection.propagate.PropagationOptions`. A request that was stored before they were added goes on as it began.
+    raw, and all fields from projection on: see `projection.propagate.PropagationOptions`. A request that was stored
+        before they were added goes on as it began.
     """
 
     model: str
@@ -78,6 +78,10 @@ class PropagationRequest(StoredJson):
     box_extension: float = 0.0
     min_contrast: float = 0.0
     min_likeness: float = -1.0
+    max_move: float = 0.0
+    min_step_likeness: float = -1.0
+    max_overlap: float = 1.0
+    max_gap: int = 0
 
     def annotated_slices(self) -> dict[int, dict[int, int]]:
         """Return for each object id its slices with prompts, each with the revision of its latest prompt."""

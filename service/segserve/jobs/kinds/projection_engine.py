@@ -20,6 +20,7 @@ from segserve.jobs.kinds.job_requests import PropagationRequest, check_same_mode
 from segserve.jobs.kinds.propagation import ObjectOnSlice, VisitResult
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import ModelRegistry
+from segserve.projection.follow_motion import MotionPropagator
 from segserve.projection.propagate import MaskPropagator, PropagationOptions
 from segserve.projection.slice_order import ProjectionVisit
 from segserve.timing import Timings
@@ -61,6 +62,13 @@ class ProjectionEngine:
             request.raw,
             request.min_contrast,
             request.min_likeness,
+            request.max_move,
+            request.min_step_likeness,
+            request.max_overlap,
+            request.max_gap,
+        )
+        propagator = (MotionPropagator if options.max_move > 0 else MaskPropagator)(
+            model, slices.size, options
         )
 
         async def encode_slice(index: int) -> EncodedSlice:
@@ -90,7 +98,7 @@ class ProjectionEngine:
             }  # fmt: skip
 
         return ProjectionRun(
-            MaskPropagator(model, slices.size, options),
+            propagator,
             encode_slice,
             read_prompts,
             self._threads,
@@ -122,7 +130,7 @@ class ProjectionRun:
 
     def __init__(
         self,
-        propagator: MaskPropagator,
+        propagator: MaskPropagator | MotionPropagator,
         encode_slice: Callable[[int], Coroutine[Any, Any, EncodedSlice]],
         read_prompts: Callable[[ProjectionVisit], dict[int, Prompt]],
         threads: Executor,
@@ -157,7 +165,7 @@ class ProjectionRun:
             self._create_timings(),
         )
         objects = {object_id: ObjectOnSlice(mask.crop, mask.score) for object_id, mask in found.masks.items()}
-        return VisitResult(objects, found.ends)
+        return VisitResult(objects, found.ends, found.missing)
 
     def dump(self) -> bytes:
         return self._propagator.dump()

@@ -8,7 +8,7 @@ somebody added prompts. Visits that the new plan has in common with the old one 
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
@@ -23,7 +23,7 @@ from segserve.jobs.engine.stop_signal import StopSignal
 from segserve.jobs.kinds.job_requests import EngineName, PropagationRequest
 from segserve.jobs.kinds.propagation_plan import CHUNKS_PER_KEPT_STATE, VISITS_PER_CHUNK, Visit, plan_visits
 from segserve.jobs.kinds.result_lines import mask_to_json
-from segserve.types import Crop, ObjectEnd
+from segserve.types import Crop, LossReason, ObjectEnd
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,12 @@ class VisitResult:
 
     objects: by object id.
     ends: the objects that are given up from here on.
+    missing: why objects that are looked for are not there, by object id.
     """
 
     objects: Mapping[int, ObjectOnSlice]
     ends: Sequence[ObjectEnd] = ()
+    missing: Mapping[int, LossReason] = field(default_factory=dict)
 
 
 class EngineRun(Protocol):
@@ -139,6 +141,11 @@ class OpenPropagationJob:
             for object_id, item in sorted(result.objects.items())
         ]
         line = {self._index_name: index, "width": size.width, "height": size.height, "objects": items}
+        if result.missing:
+            line["missing"] = [
+                {"object_id": object_id, "reason": reason}
+                for object_id, reason in sorted(result.missing.items())
+            ]
         if result.ends:
             line["ends"] = [end_to_json(end, self._index_name) for end in result.ends]
         return orjson.dumps(line)

@@ -4,22 +4,25 @@ Its first job loads torch.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import orjson
 
 from segserve.errors import MissingDependency, OutOfMemory
 from segserve.files.slice_reader import SliceReader
 from segserve.jobs.engine.job import Job
 from segserve.jobs.engine.stop_signal import StopSignal
 from segserve.jobs.kinds.job_requests import PropagationRequest, check_same_model
+from segserve.jobs.kinds.presence_log import PresenceLog
 from segserve.jobs.kinds.projection_engine import ReadPrompt
 from segserve.jobs.kinds.propagation import ObjectOnSlice, VisitResult
 from segserve.jobs.kinds.propagation_plan import MemoryVisit
 from segserve.models.bundle import Bundle
 from segserve.models.registry import ModelRegistry
-from segserve.types import Device, SegmentedObject
+from segserve.types import Device, LossReason, ObjectEnd, SegmentedObject
 
 if TYPE_CHECKING:
     from segserve.sam2_memory.network_steps import Sam2VideoNetwork
@@ -60,6 +63,13 @@ class Sam2MemoryEngine:
         return self._loaded[1]
 
 
+def find_loss(item: SegmentedObject) -> LossReason | None:
+    """Return why an object is not on a frame; None where it is. SAM 2's score is 0 where it predicts no object."""
+    if item.crop.pixels.size:
+        return None
+    return LossReason.EMPTY if item.score else LossReason.ABSENT
+
+
 @contextmanager
 def convert_out_of_memory() -> Iterator[None]:
     """Raise OutOfMemory where torch raises its own OutOfMemoryError.
@@ -89,7 +99,8 @@ class Sam2MemoryRun:
 
         self._network, self._request, self._slices = network, request, slices
         self._read_prompt, self._executor = read_prompt, executor
-        self._session: Sam2Session = Sam2Session(network, slices.size, slices.count)
+        self._session: Sam2Session = Sam2Session(network, slices.size, slices.count, raw=request.raw)
+        self._presence, self._reverse = PresenceLog(request.max_gap), False
 
     async def visit(self, visit: MemoryVisit, ahead: Sequence[MemoryVisit], stop: StopSignal) -> VisitResult:
         """Track all objects on a slice.
@@ -116,7 +127,19 @@ class Sam2MemoryRun:
             for object_id, item in objects.items()
             if item.crop.pixels.size
         }
-        return VisitResult(found)
+        missing, ends = self._note_presence(visit, objects)
+        return VisitResult(found, ends, missing)
+
+    def _note_presence(
+        self, visit: MemoryVisit, objects: Mapping[int, SegmentedObject]
+    ) -> tuple[dict[int, LossReason], list[ObjectEnd]]:
+        """Return which objects are missing, and the losses that are told now."""
+        if visit.reverse and not self._reverse:
+            self._presence.turn()
+        self._reverse = visit.reverse
+        reasons = {object_id: find_loss(item) for object_id, item in objects.items()}
+        last = 0 if visit.reverse else self._slices.count - 1
+        return self._presence.note(visit.slice, reasons, is_last=visit.slice == last)
 
     async def _add_prompts(self, object_id: int, index: int, revision: int) -> SegmentedObject:
         """Add all prompts of a revision for an object on a slice, and return the object there."""
@@ -138,11 +161,16 @@ class Sam2MemoryRun:
     def dump(self) -> bytes:
         from segserve.sam2_memory.session_state import dump_session
 
-        return dump_session(self._session)
+        header = orjson.dumps(self._reverse) + b" " + self._presence.dump()
+        return header + b"\n" + dump_session(self._session)
 
     def load(self, dumped: bytes) -> None:
         from segserve.sam2_memory.session_state import load_session
 
-        self._session = load_session(self._network, dumped)
+        header, _, session = dumped.partition(b"\n")
+        reverse, _, presence = header.partition(b" ")
+        self._reverse = orjson.loads(reverse)
+        self._presence.load(presence)
+        self._session = load_session(self._network, session, raw=self._request.raw)
 
     async def close(self) -> None: ...

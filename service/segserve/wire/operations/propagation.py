@@ -83,6 +83,10 @@ async def check_propagation(
         box_extension=params.box_extension,
         min_contrast=params.min_contrast,
         min_likeness=params.min_likeness,
+        max_move=params.max_move,
+        min_step_likeness=params.min_step_likeness,
+        max_overlap=params.max_overlap,
+        max_gap=params.max_gap,
     )
     check_job_size(request, view_shape(record, view.axis)[0])
     return request

@@ -110,11 +110,71 @@ class PropagationParamsIn(StrictBody):
         description="engine projection: an object ends where its direction in the embedding has a lower cosine to that"
         " on the frame with its prompt; -1: never",
     )
+    max_move: Fraction = Field(
+        0.0,
+        description="engine projection: how far from where it should be an object is looked for, as a part of the"
+        " frame's longer edge; 0: the prompt does not move with the object, as in μSAM",
+    )
+    min_step_likeness: float = Field(
+        -1.0,
+        ge=-1,
+        le=1,
+        description="engine projection, with max_move: an object is missing where its direction in the embedding has a"
+        " lower cosine to its mean over the frames before; -1: never",
+    )
+    max_overlap: Fraction = Field(
+        1.0,
+        description="engine projection, with max_move: where two objects share a larger part of the smaller one, the"
+        " one that is less like itself is missing; 1: never",
+    )
+    max_gap: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="for how many frames a missing object is looked for before it is lost; engine projection: with"
+        " max_move",
+    )
 
 
 class VideoParamsIn(PropagationParamsIn):
     """The objects of a video, and how they are followed."""
 
+    iou_threshold: Fraction = Field(
+        0.4,
+        description="an object is missing where the masks of two neighbouring frames, moved onto each other, have a"
+        " lower IoU",
+    )
+    min_likeness: float = Field(
+        0.55,
+        ge=-1,
+        le=1,
+        description="engine projection: an object is missing where its direction in the embedding has a lower cosine to"
+        " that on the frame with its prompt; -1: never",
+    )
+    max_move: Fraction = Field(
+        0.1,
+        description="engine projection: how far from where it should be an object is looked for, as a part of the"
+        " frame's longer edge; 0: the prompt does not move with the object, as in μSAM",
+    )
+    min_step_likeness: float = Field(
+        0.75,
+        ge=-1,
+        le=1,
+        description="engine projection, with max_move: an object is missing where its direction in the embedding has a"
+        " lower cosine to its mean over the frames before; -1: never",
+    )
+    max_overlap: Fraction = Field(
+        0.5,
+        description="engine projection, with max_move: where two objects share a larger part of the smaller one, the"
+        " one that is less like itself is missing; 1: never",
+    )
+    max_gap: int = Field(
+        10,
+        ge=0,
+        le=1000,
+        description="for how many frames a missing object is looked for before it is lost; engine projection: with"
+        " max_move",
+    )
     engine: EngineName | None = Field(
         None,
         strict=False,
