@@ -75,8 +75,9 @@ class PropagationParamsIn(StrictBody):
     )
     raw: bool = Field(
         False,
-        description="engine projection: the model's own masks, as μSAM takes them; otherwise parts that nothing marks"
-        " are removed, and small holes are filled, before a mask prompts the next frame",
+        description="the model's own masks, as μSAM and SAM 2 take them; otherwise small holes are filled, and parts"
+        " are removed: with projection all that nothing marks, before a mask prompts the next frame; with memory those"
+        " that are small beside the largest one, from the answer alone",
     )
     image_size: ImageSize | None = Field(
         None,
