@@ -10,7 +10,7 @@ No two objects share a place: the one that is less like itself is missing there.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -261,7 +261,7 @@ class MotionPropagator:
                 taken[object_id] = mask
         return losers
 
-    def _note_nested(self, annotated: Sequence[int] | Any, masks: Mapping[int, Candidate]) -> None:
+    def _note_nested(self, annotated: Iterable[int], masks: Mapping[int, Candidate]) -> None:
         """Remember which objects share a place with one that has a prompt on this frame."""
         for one in annotated:
             for other in masks:
@@ -291,7 +291,7 @@ class MotionPropagator:
         reason = reason or LossReason.EMPTY
         if track is None:
             self._get_object(object_id).ended.add(step.chain)
-            return ObjectEnd(object_id, step.slice, None, reason)
+            return ObjectEnd(object_id, step.slice, None, reason) if step.stops else None
         if track.missing_since is None:
             track.missing_since, track.reason = step.slice, reason
         since, first_reason = track.missing_since, track.reason or reason

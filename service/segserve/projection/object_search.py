@@ -23,7 +23,7 @@ DISTANCE_COST = 0.01
 # The template is the mask with a margin of this share of the square root of its area: its outline helps to place it.
 TEMPLATE_MARGIN = 0.1
 # Templates are compared at this size at most, in pixels of a side; a larger one is thinned out.
-MAX_TEMPLATE_PX = 48
+MAX_TEMPLATE_PX = 64
 # How far from the best whole-cell shift pixels are compared, in cells: half a cell, and as much again for cells that
 # hold an edge.
 FINE_RADIUS = 1.0
@@ -121,10 +121,12 @@ def cut_template(pixels: UInt8, mask: Crop) -> tuple[UInt8, Bool, int, int, int]
     y1, x1 = min(mask.size.height, mask.y + height + margin), min(mask.size.width, mask.x + width + margin)
     inside = np.zeros((y1 - y0, x1 - x0), np.bool_)
     inside[mask.y - y0 : mask.y - y0 + height, mask.x - x0 : mask.x - x0 + width] = mask.pixels
-    inside = ndimage.distance_transform_edt(~inside) <= margin
     step = -(-max(inside.shape) // MAX_TEMPLATE_PX)
-    patch = pixels[y0:y1:step, x0:x1:step]
-    return patch.copy(), inside[::step, ::step].copy(), x0, y0, step
+    inside = inside[::step, ::step]
+    if not inside.any():  # a thin mask may lie between the pixels that are left
+        inside = np.ones_like(inside)
+    template = ndimage.distance_transform_edt(~inside) * step <= margin
+    return pixels[y0:y1:step, x0:x1:step].copy(), template, x0, y0, step
 
 
 def find_move(
