@@ -23,7 +23,7 @@ from tests.projection.drawn_clip import HEIGHT, WIDTH, Disc, draw_clip
 OPTIONS = PropagationOptions(
     iou_threshold=0.4,
     min_score=0.5,
-    min_likeness=0.55,
+    min_likeness=0.75,
     max_move=0.1,
     min_step_likeness=0.75,
     max_overlap=0.5,
@@ -156,10 +156,10 @@ def test_without_a_gap_a_hidden_object_is_lost_at_once() -> None:
 
 
 def test_an_object_that_is_missing_at_the_end_is_told() -> None:
-    frames, truth = draw_clip([Disc(lambda t: (40 + 7 * t, 80), 13, 180)], 13, bar=(100, 134))
+    frames, truth = draw_clip([Disc(lambda t: (40 + 7 * t, 80), 13, 180)], 12, bar=(100, 134))
     assert not truth[0][-1].any()
     [end] = follow(Clip(frames, truth)).ends
-    assert 9 <= end.frame <= 12
+    assert 8 <= end.frame <= 11
 
 
 def test_objects_that_cross_do_not_swap_and_no_two_share_a_place() -> None:

@@ -49,6 +49,9 @@ MAX_COASTED_FRAMES = 3
 RADIUS_GROWTH = 0.25
 # An object of which less than this share would be on the frame has left it.
 MIN_VISIBLE_SHARE = 0.3
+# What is found after a gap must be more like the object: the search is wide, and others look alike. This is the share
+# of the way from min_likeness and min_step_likeness to 1.
+CAUTION_AFTER_GAP = 0.5
 
 
 @dataclass(frozen=True)
@@ -205,9 +208,16 @@ class MotionPropagator:
         self, frame: Frame, object_id: int, step: SliceStep, timings: Timings
     ) -> Proposal | LossReason:
         """Return where an object may be on the next frame, or why it is not found there."""
-        track, options = self._get_track(object_id, step), self._options
+        track = self._get_track(object_id, step)
         if track is None:
             return LossReason.EMPTY
+        found = self._find(frame, track, timings)
+        if isinstance(found, LossReason) and has_left(track, frame.index):
+            return LossReason.LEFT
+        return found
+
+    def _find(self, frame: Frame, track: Track, timings: Timings) -> Proposal | LossReason:
+        options = self._options
         gap = abs(frame.index - track.last.slice)
         coasted = min(gap, MAX_COASTED_FRAMES)
         expected = track.velocity[0] * coasted, track.velocity[1] * coasted
@@ -234,10 +244,12 @@ class MotionPropagator:
         evidence = self._measure(frame, candidate)
         if not keeps_contrast(track.first, evidence, options.min_contrast):
             return LossReason.CONTRAST
-        if compute_likeness(track.first.descriptor, evidence.descriptor) < options.min_likeness:
+        caution = CAUTION_AFTER_GAP if gap > 1 else 0.0
+        first_likeness = compute_likeness(track.first.descriptor, evidence.descriptor)
+        if first_likeness < be_cautious(options.min_likeness, caution):
             return LossReason.LIKENESS
         likeness = compute_likeness(track.last.running, evidence.descriptor)
-        if likeness < options.min_step_likeness:
+        if likeness < be_cautious(options.min_step_likeness, caution):
             return LossReason.STEP_LIKENESS
         return Proposal(candidate, evidence, likeness, move)
 
@@ -295,11 +307,13 @@ class MotionPropagator:
         if track.missing_since is None:
             track.missing_since, track.reason = step.slice, reason
         since, first_reason = track.missing_since, track.reason or reason
-        has_waited = step.stops and abs(step.slice - since) >= self._options.max_gap
+        has_waited = abs(step.slice - since) >= self._options.max_gap or reason is LossReason.LEFT
+        has_waited &= step.stops
         if not (has_waited or step.is_last):
             return None
         track.ended = True
-        return ObjectEnd(object_id, since, track.last.slice, first_reason)
+        told = LossReason.LEFT if reason is LossReason.LEFT else first_reason
+        return ObjectEnd(object_id, since, track.last.slice, told)
 
     def _sight(
         self, frame: Frame, candidate: Candidate, evidence: ObjectEvidence, running: Float32
@@ -322,6 +336,19 @@ class MotionPropagator:
             int(object_id): load_object(item, self._size) for object_id, item in fields["objects"].items()
         }
         self._nested = {(one, other) for one, other in fields["nested"]}
+
+
+def be_cautious(limit: float, caution: float) -> float:
+    """Return a limit raised by a share of its way to 1; -1 stays, since it accepts anything."""
+    return limit if limit <= -1 else limit + caution * (1 - limit)
+
+
+def has_left(track: Track, index: int) -> bool:
+    """Return whether an object would be out of the frame if it went on as it last did."""
+    mask = track.last.mask
+    frames = min(abs(index - track.last.slice), MAX_COASTED_FRAMES)
+    expected = move_crop(mask, round(track.velocity[0] * frames), round(track.velocity[1] * frames))
+    return crop.area(expected) < MIN_VISIBLE_SHARE * crop.area(mask)
 
 
 def share_of_overlap(one: Crop, other: Crop) -> float:

@@ -146,7 +146,7 @@ class VideoParamsIn(PropagationParamsIn):
         " lower IoU",
     )
     min_likeness: float = Field(
-        0.55,
+        0.75,
         ge=-1,
         le=1,
         description="engine projection: an object is missing where its direction in the embedding has a lower cosine to"
