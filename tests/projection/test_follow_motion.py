@@ -133,6 +133,7 @@ def test_an_object_that_leaves_the_frame_is_lost_there() -> None:
     [end] = followed.ends
     assert abs(end.frame - last - 1) <= 1
     assert end.last_frame == end.frame - 1 == max(followed.masks[1])
+    assert end.reason is LossReason.LEFT
 
 
 def test_an_object_is_found_again_behind_a_bar() -> None:

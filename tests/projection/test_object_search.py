@@ -56,7 +56,7 @@ def test_of_two_alike_the_one_nearer_to_the_expected_place_is_found() -> None:
 def test_an_object_of_many_cells_is_described_by_some_of_them() -> None:
     pixels, field, _ = draw()
     looks = describe(pixels, field, GRID, at(np.ones((HEIGHT, WIDTH), np.bool_)))
-    assert len(looks.cells) <= 64
+    assert len(looks.cells) <= 32
     assert max(looks.patch.shape) <= 64
     move = find_move(looks, pixels, field, GRID, (0, 0), REACH)
     assert (move.dx, move.dy) == (0, 0)

@@ -167,10 +167,12 @@ class Sam2MemoryRun:
     def load(self, dumped: bytes) -> None:
         from segserve.sam2_memory.session_state import load_session
 
-        header, _, session = dumped.partition(b"\n")
-        reverse, _, presence = header.partition(b" ")
-        self._reverse = orjson.loads(reverse)
-        self._presence.load(presence)
+        session = dumped
+        if dumped.startswith((b"true ", b"false ")):  # otherwise it was stored before losses were told
+            header, _, session = dumped.partition(b"\n")
+            reverse, _, presence = header.partition(b" ")
+            self._reverse = orjson.loads(reverse)
+            self._presence.load(presence)
         self._session = load_session(self._network, session, raw=self._request.raw)
 
     async def close(self) -> None: ...
