@@ -31,7 +31,11 @@ class Size:
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of an image, in its pixels. (x, y): the top left corner."""
+    """A rectangle of an image, in its pixels. (x, y): the top left corner.
+
+    A region that is encoded may hold all of the image and extend beyond its right and bottom edge: that part shows
+    nothing.
+    """
 
     x: int
     y: int
@@ -41,6 +45,12 @@ class Region:
     @property
     def size(self) -> Size:
         return Size(self.height, self.width)
+
+    def clip(self, size: Size) -> "Region":
+        """Return all of an image of this size if the region shows all of it, otherwise the region itself."""
+        if (self.x, self.y) == (0, 0) and self.width >= size.width and self.height >= size.height:
+            return Region(0, 0, size.width, size.height)
+        return self
 
     def lies_in(self, size: Size) -> bool:
         """Return whether the region is not empty and all of it is on an image of this size."""
@@ -85,7 +95,7 @@ class ReadOptions:
 
     page: of a multi-page file, from 0.
     channels: the channels to read, in this order; None reads those of the file.
-    stain: read the light that this stain alone lets through, as grey; None reads the colours.
+    stain: read the amount of this stain as grey, dark where there is much; None reads the colours.
     invert: make dark bright and bright dark, after everything else.
     """
 
@@ -353,10 +363,25 @@ class SegmentedObject:
 
 
 @dataclass(frozen=True)
+class ImageScale:
+    """The scale at which a model saw an image.
+
+    scale: pixels of the model's input for each pixel of the image.
+    object_size: diameter of typical objects in pixels of the image; None where it is not known.
+    reason: why it was chosen, a few words.
+    """
+
+    scale: float
+    object_size: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class ImageObjects:
     """All objects of an image. They may overlap. The position of an object, from 1, is its id in label maps.
 
     join_crumbs: label maps have no crumbs; see `label_map.join_crumbs`.
+    scale: at which the model saw the image, where it was chosen.
     """
 
     image_id: str
@@ -364,6 +389,7 @@ class ImageObjects:
     size: Size
     objects: list[SegmentedObject]
     join_crumbs: bool = False
+    scale: ImageScale | None = None
 
 
 # An encoder's outputs by name, in the host's memory, each float16 or float32. "embedding" is always [C, g, g].

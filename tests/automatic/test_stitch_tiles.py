@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segserve.automatic.stitch_tiles import Stitcher, make_tiles, segment_tiles
+from segserve.automatic.stitch_tiles import Stitcher, check_tile_count, segment_tiles
 from segserve.bounded_executor import BoundedExecutor
 from segserve.errors import Busy, TooLarge
-from segserve.images.tiling import TileGrid
+from segserve.images.tiling import TileGrid, make_tile_grid
 from segserve.masks import label_map
 from segserve.metrics import Metrics
 from segserve.types import Region, SegmentedObject, Size
@@ -152,9 +152,10 @@ def test_tiles_without_objects_give_none() -> None:
 
 
 def test_the_error_names_the_limit_of_tiles() -> None:
-    assert len(make_tiles(Size(8192, 8192), 1024, 64)) == 64
+    check_tile_count(make_tile_grid(Size(8192, 8192), 1024), 64, 1024)
+    check_tile_count(make_tile_grid(Size(8192, 8192), 512), 64, 512)
     with pytest.raises(TooLarge) as refusal:
-        make_tiles(Size(8193, 8192), 1024, 64)
+        check_tile_count(make_tile_grid(Size(8193, 8192), 1024), 64, 1024)
     assert "72 tiles" in refusal.value.message
     assert "64" in refusal.value.message
     assert "SEGSERVE_AUTOMATIC_TILES" in refusal.value.remedy

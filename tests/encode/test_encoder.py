@@ -257,9 +257,11 @@ def test_a_region_is_encoded_as_an_image_of_its_own(tmp_path: Path) -> None:
         file = io.BytesIO()
         Image.fromarray(halves).save(file, "PNG")
         await setup.store.put("t", ImageRecord("f" * 64, Size(8, 8), ReadOptions(), 1, 0.0), file)
-        regions = (None, Region(0, 0, 4, 8), Region(4, 2, 4, 3))
+        regions = (None, Region(0, 0, 4, 8), Region(4, 2, 4, 3), Region(0, 0, 16, 16))
         answers = await asyncio.gather(*(setup.encoder.encode(request(r), Timings()) for r in regions))
-        assert [float(unpack_embedding(a)["embedding"][0, 0, 0]) for a in answers] == [105, 10, 200]
+        assert [float(unpack_embedding(a)["embedding"][0, 0, 0]) for a in answers][:3] == [105, 10, 200]
+        beside_nothing = float(unpack_embedding(answers[3])["embedding"][0, 0, 0])
+        assert beside_nothing == pytest.approx(105 / 4, abs=1)
         for outside in (Region(5, 0, 4, 8), Region(0, 0, 0, 8), Region(-1, 0, 4, 4)):
             with pytest.raises(BadInput) as refusal:
                 await setup.encoder.encode(request(outside), Timings())

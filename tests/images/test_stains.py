@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segserve.errors import BadInput
-from segserve.images.stains import ABSORBANCE
+from segserve.images.stains import ABSORBANCE, MAX_AMOUNT
 from segserve.types import Stain
 from tests.images.decoding import GREY, RGB, expect_refusal, nearly_equal, read
 from tests.images.sample_images import write_tiff
@@ -19,12 +19,12 @@ def paint(amounts: tuple[float, float, float]) -> np.ndarray:
 def test_each_stain_is_told_apart(stain: Stain, column: int) -> None:
     for amounts in ((1.0, 0.1, 0.1), (0.1, 1.0, 0.1), (0.1, 0.1, 1.0), (0.4, 0.7, 0.0)):
         pixels = read(write_tiff(paint(amounts), photometric="rgb"), stain=stain)
-        expected = 255 * np.exp(-amounts[column])
+        expected = 255 * (1 - amounts[column] / MAX_AMOUNT)
         assert np.abs(pixels.astype(float) - expected).max() < 4, amounts
 
 
 def test_values_are_those_of_scikit_image() -> None:
-    """Of skimage 0.26: rgb2hed of three pixels, written down as the light that remains."""
+    """Of skimage 0.26: rgb2hed of three pixels, which count in logarithms of 1e-6."""
     pixels = np.array([[[120, 60, 130], [200, 150, 190], [0, 0, 0]]], np.uint8)
     hed = np.array(
         [
@@ -34,8 +34,8 @@ def test_values_are_those_of_scikit_image() -> None:
         ]
     )
     for column, stain in enumerate(Stain):
-        light = 255 * np.exp(np.log(1e-6) * hed[:, column])
-        assert nearly_equal(read(write_tiff(pixels, photometric="rgb"), stain=stain)[0, :, 0], light.round())
+        grey = 255 * (1 - np.clip(-np.log(1e-6) * hed[:, column] / MAX_AMOUNT, 0, 1))
+        assert nearly_equal(read(write_tiff(pixels, photometric="rgb"), stain=stain)[0, :, 0], grey.round())
 
 
 def test_white_holds_no_stain() -> None:

@@ -274,8 +274,28 @@ def test_maps_are_shared_by_replicas_and_go_with_their_image(
     image = one.upload(noise)
     assert one.click(image, 5, 5).status_code == 200
     redis.kill()
-    answer = post_automatic(one, image)  # its embedding is held
+    answer = post_automatic(
+        one, image, raw=True
+    )  # its embedding is held; for an estimated scale others are not
     assert answer.status_code == 200
     assert "maps" in stages(answer)
     one.stop()
     other.stop()
+
+
+def test_small_images_are_not_enlarged_without_end_and_the_answer_says_so(
+    grpc_server: Server, stub: Any, nuclei: Path
+) -> None:
+    data = io.BytesIO()
+    Image.open(nuclei).convert("RGB").crop((380, 160, 445, 220)).save(data, "PNG")
+    image = grpc_server.upload(data.getvalue())
+    answer = post_automatic(grpc_server, image, format="rle").json()
+    assert answer["scale"]["scale"] == 2
+    assert "enlarged" in answer["scale"]["reason"]
+    assert all(item["mask"]["size"] == [60, 65] for item in answer["objects"])
+    by_grpc = stub.Automatic(pb.AutomaticRequest(image_id=image, format=6, ais=pb.AisParams()))
+    assert (by_grpc.scale.scale, len(by_grpc.objects)) == (2, len(answer["objects"]))
+    sized = post_automatic(grpc_server, image, format="rle", object_size=32).json()
+    assert sized["scale"]["object_size"] == 32
+    assert post_automatic(grpc_server, image, object_size=32, scale=1).status_code == 422
+    assert "scale" not in post_automatic(grpc_server, image, format="rle", raw=True).json()

@@ -48,7 +48,7 @@ def encode_png(image: Image.Image) -> bytes:
 
 @pytest.fixture(scope="module")
 def tiling_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("large"), tile_from_px="1024", automatic_tiles="12")
+    running = Server(tmp_path_factory.mktemp("large"), tile_from_px="1024", automatic_tiles="3")
     running.wait_ready()
     yield running
     assert running.stop() == 0, running.log.read_text()
@@ -221,7 +221,7 @@ def test_the_embedding_of_a_large_image_is_that_of_the_reduced_image(
 def test_all_cells_are_found_each_with_one_id(tiling_server: Server) -> None:
     width, height = 1600, 1200  # 4 x 3 tiles
     image_id = tiling_server.upload(encode_png(IMAGE.crop((0, 0, width, height))))
-    body = {"image_id": image_id, "method": "ais", "format": "tiff"}
+    body = {"image_id": image_id, "method": "ais", "raw": True, "format": "tiff"}
     answer = tiling_server.client.post("/v1/automatic", json=body)
     assert answer.status_code == 200, answer.text
     labels = tifffile.imread(io.BytesIO(answer.content))
@@ -242,8 +242,25 @@ def test_all_cells_are_found_each_with_one_id(tiling_server: Server) -> None:
     assert again.json()["objects"][0]["mask"]["size"] == [height, width]
 
 
+def test_the_answer_does_not_depend_on_how_the_image_is_kept(
+    tiling_server: Server, tmp_path: Path, redis: ExternalRedis
+) -> None:
+    picture = encode_png(IMAGE.crop((0, 0, 1100, 900)))
+    whole = Server(tmp_path, redis_url=redis.url)
+    whole.wait_ready()
+    labels = []
+    for server in (tiling_server, whole):
+        body = {"image_id": server.upload(picture), "method": "ais", "scale": 1, "format": "npy"}
+        answer = server.client.post("/v1/automatic", json=body)
+        assert answer.status_code == 200, answer.text
+        assert float(answer.headers["segserve-scale"]) == 1
+        labels.append(np.load(io.BytesIO(answer.content)))
+    assert np.array_equal(*labels)
+    assert whole.stop() == 0
+
+
 def test_an_image_of_too_many_tiles_becomes_a_job(tiling_server: Server, image_id: str) -> None:
-    body = {"image_id": image_id, "method": "ais", "params": {"min_size": 200}}
+    body = {"image_id": image_id, "method": "ais", "raw": True, "params": {"min_size": 200}}
     answer = tiling_server.client.post("/v1/automatic", json=body)
     assert answer.status_code == 202, answer.text
     assert answer.headers["location"] == f"/v1/jobs/{answer.json()['job_id']}"
@@ -259,10 +276,10 @@ def test_an_image_of_too_many_tiles_becomes_a_job(tiling_server: Server, image_i
 
 
 def test_without_jobs_many_tiles_are_refused(tmp_path: Path, redis: ExternalRedis) -> None:
-    server = Server(tmp_path, tile_from_px="1024", automatic_tiles="12", redis_url=redis.url)
+    server = Server(tmp_path, tile_from_px="1024", automatic_tiles="3", redis_url=redis.url)
     server.wait_ready()
     answer = server.client.post(
-        "/v1/automatic", json={"image_id": server.upload(encode_png(IMAGE)), "method": "ais"}
+        "/v1/automatic", json={"image_id": server.upload(encode_png(IMAGE)), "method": "ais", "raw": True}
     )
     assert answer.status_code == 413, answer.text
     assert "30 tiles" in answer.json()["detail"]

@@ -20,27 +20,33 @@ from scipy import ndimage
 
 from segserve.bounded_executor import BoundedExecutor
 from segserve.errors import Busy, TooManyTiles
-from segserve.images.tiling import Tile, TileGrid, make_tile_grid
+from segserve.images.tiling import Tile, TileGrid
 from segserve.masks import crop as crops
 from segserve.masks import label_map
 from segserve.masks.label_map import Labels
 from segserve.types import Crop, Region, SegmentedObject, Size
 
 MIN_SEAM_IOU = 0.5  # objects of two tiles whose IoU at the seam exceeds this are one
+REFERENCE_INPUT_PX = 1024  # SEGSERVE_AUTOMATIC_TILES counts tiles of SAM's input
 BUSY_RETRY_S = 0.5  # wait before the next try when the executor is full
 
 
-def make_tiles(size: Size, input_size: int, max_tiles: int | None) -> TileGrid:
-    """Return the tiles of an image. Raises TooManyTiles if there are more than `max_tiles`; None is no limit."""
-    tiles = make_tile_grid(size, input_size)
-    if max_tiles is not None and len(tiles) > max_tiles:
+def check_tile_count(tiles: TileGrid, max_tiles: int | None, input_size: int) -> None:
+    """Raise TooManyTiles if there are too many tiles for one request.
+
+    max_tiles: for a model with an input of REFERENCE_INPUT_PX; one with a smaller input may have as many more as they
+    cost less. None is no limit.
+    """
+    if max_tiles is None:
+        return
+    limit = int(max_tiles * max(1, REFERENCE_INPUT_PX / input_size) ** 2)
+    if len(tiles) > limit:
         raise TooManyTiles(
-            f"The image has {len(tiles)} tiles for this model, and up to {max_tiles} are segmented in one request.",
+            f"The image has {len(tiles)} tiles for this model, and up to {limit} are segmented in one request.",
             field="image_id",
             remedy="Submit a batch job for it, send parts of the image, or ask the operator to raise"
             " SEGSERVE_AUTOMATIC_TILES.",
         )
-    return tiles
 
 
 async def segment_tiles(

@@ -11,7 +11,7 @@ from segserve.commands.common_options import DataDir, Model, load_quiet_settings
 from segserve.commands.output_file import choose_image_format
 from segserve.commands.single_image import Image, Read, open_image, parse_read_options
 from segserve.settings import Settings
-from segserve.types import ReadOptions
+from segserve.types import ImageObjects, ReadOptions
 from segserve.wire.operations import automatic as operation
 from segserve.wire.operations.common import validate_body
 from segserve.wire.schemas.automatic import AutomaticIn
@@ -37,6 +37,15 @@ def automatic(
     overlay: Annotated[
         Path | None, typer.Option(help="Also write a PNG of the image with its objects in colour.")
     ] = None,
+    object_size: Annotated[
+        float | None,
+        typer.Option(
+            help="Diameter of typical objects in pixels [default: estimated, where the model allows it]."
+        ),
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Pixels of the model's input for each pixel of the image.")
+    ] = None,
     raw: Annotated[
         bool,
         typer.Option("--raw", help="The reference's own objects: background, hidden masks and specks too."),
@@ -50,13 +59,21 @@ def automatic(
     outputs = {output: ResultFormat(choose_image_format(output, format, json="coco"))}
     if overlay is not None:
         outputs[overlay] = ResultFormat.OVERLAY
-    request = validate_body(
-        AutomaticIn, {"image_id": "", "method": method, "raw": raw, "params": parse_params(param or [])}
-    )
-    count, seconds = asyncio.run(
+    body = {
+        "image_id": "",
+        "method": method,
+        "raw": raw,
+        "object_size": object_size,
+        "scale": scale,
+        "params": parse_params(param or []),
+    }
+    request = validate_body(AutomaticIn, body)
+    result, seconds = asyncio.run(
         segment_image(settings, image, parse_read_options(read or []), request, outputs)
     )
-    typer.echo(f"{output}: {count} objects in {1000 * seconds:.0f} ms")
+    typer.echo(f"{output}: {len(result.objects)} objects in {1000 * seconds:.0f} ms")
+    if result.scale is not None:
+        typer.echo(f"scale {result.scale.scale:.3g}: {result.scale.reason}")
 
 
 async def segment_image(
@@ -65,10 +82,10 @@ async def segment_image(
     options: ReadOptions,
     request: AutomaticIn,
     outputs: dict[Path, ResultFormat],
-) -> tuple[int, float]:
+) -> tuple[ImageObjects, float]:
     """Find the objects and write each output in its format.
 
-    Returns the number of objects, and the seconds that it took to find them.
+    Returns the objects, and the seconds that it took to find them.
     """
     async with open_image(settings, image, options) as (service, image_id):
         body = AutomaticIn(request.root.model_copy(update={"image_id": image_id}))
@@ -78,4 +95,4 @@ async def segment_image(
         for path, result_format in outputs.items():
             content, _ = await operation.write_objects(service, result, result_format, timings)
             path.write_bytes(content)
-    return len(result.objects), seconds
+    return result, seconds

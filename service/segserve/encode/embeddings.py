@@ -198,7 +198,7 @@ class Embeddings:
                 return await self._cache.get_embedding(key.tenant, key.image_id, key.digest, key.region)
 
         async def encode() -> Embedding:
-            image = await self._read_image_bytes(key, model) if self._send_images else None
+            image, shown = await self._read_image_bytes(key, model) if self._send_images else (None, None)
             request = EncodeRequest(
                 key.tenant,
                 key.image_id,
@@ -208,6 +208,7 @@ class Embeddings:
                 image=image,
                 region=key.region,
                 client=current_client.get(),
+                shown=shown,
             )
             return unpack_embedding(await self._encoder.encode(request, timings))
 
@@ -218,16 +219,19 @@ class Embeddings:
         redis_key = redis_keys.embedding(key.tenant, key.image_id, key.digest, key.region)
         return await self._single_flight.run_once(redis_key, find, encode, timings)
 
-    async def _read_image_bytes(self, key: EmbeddingKey, model: PromptableModel) -> ImageBytes:
-        """Return the file as it was uploaded, or the pixels of a region as PNG."""
+    async def _read_image_bytes(
+        self, key: EmbeddingKey, model: PromptableModel
+    ) -> tuple[ImageBytes, Size | None]:
+        """Return the file as it was uploaded, or the pixels of a region as PNG, and which part of it they show."""
         record = await self._images.get_record(key.tenant, key.image_id)
         if key.region is None and record.tiles is None:
-            return ImageBytes(await self._images.read(key.tenant, key.image_id), record.options)
+            return ImageBytes(await self._images.read(key.tenant, key.image_id), record.options), None
         min_side = MIN_READ_SCALE * model.preprocess.input_size
-        pixels = await self._region_reader.read(key.tenant, record, key.region, min_side)
+        visible = None if key.region is None else key.region.clip(record.size)
+        pixels = await self._region_reader.read(key.tenant, record, visible, min_side)
         loop = asyncio.get_running_loop()
         data = await loop.run_in_executor(self._pool, lambda: bytes(imagecodecs.png_encode(pixels, level=1)))
-        return ImageBytes(data, ReadOptions())
+        return ImageBytes(data, ReadOptions()), None if visible is None else visible.size
 
     def held_images(self) -> set[tuple[str, str]]:
         """Return (tenant, image_id) of every image of which something is held in this process."""

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from segserve.encode.prepared_cache import EmbeddingKey
 from segserve.timing import Timings
-from segserve.types import Priority, ReadOptions, Region
+from segserve.types import Priority, ReadOptions, Region, Size
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class EncodeRequest:
     image: the pixels, for a worker that cannot reach the object store; of a region, its pixels alone.
     region: encoded as if it were an image; None is all of the image.
     client: who waits for it, as `current_client` has it. Clients take turns.
+    shown: of a region that extends beyond the image, the part of it that `image` shows.
     """
 
     tenant: str
@@ -34,6 +35,7 @@ class EncodeRequest:
     image: ImageBytes | None = None
     region: Region | None = None
     client: str | None = None
+    shown: Size | None = None
 
     @property
     def key(self) -> EmbeddingKey:

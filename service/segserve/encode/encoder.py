@@ -191,10 +191,10 @@ class LocalEncoder:
         try:
             queued.model = await self._get_model(request)
             with queued.timings.stage("read"):
-                pixels, original_size = await self._read_pixels(request, queued.model)
+                pixels, original_size, shown = await self._read_pixels(request, queued.model)
             with queued.timings.stage("preprocess"):
                 queued.pixels = await loop.run_in_executor(
-                    self._read_pool, preprocess_image, pixels, queued.model.preprocess, original_size
+                    self._read_pool, preprocess_image, pixels, queued.model.preprocess, original_size, shown
                 )
             queued.since = time.perf_counter()
             self._ready.append(queued)
@@ -214,15 +214,21 @@ class LocalEncoder:
             )
         return model
 
-    async def _read_pixels(self, request: EncodeRequest, model: PromptableModel) -> tuple[UInt8, Size]:
-        """Return the pixels to encode [h, w, 3], perhaps reduced, and their size before that reduction."""
+    async def _read_pixels(
+        self, request: EncodeRequest, model: PromptableModel
+    ) -> tuple[UInt8, Size, Size | None]:
+        """Return the pixels to encode [h, w, 3], perhaps reduced, and the sizes that `preprocess_image` takes."""
+        region = request.region
         if request.image is not None:
             pixels = await self._region_reader.decode(BytesIO(request.image.data), request.image.options)
-            return pixels, request.region.size if request.region else Size(*pixels.shape[:2])
+            return pixels, region.size if region else Size(*pixels.shape[:2]), request.shown
         record = await self._images.get_record(request.tenant, request.image_id)
         min_side = MIN_READ_SCALE * model.preprocess.input_size
-        pixels = await self._region_reader.read(request.tenant, record, request.region, min_side)
-        return pixels, request.region.size if request.region else record.size
+        if region is None:
+            return await self._region_reader.read(request.tenant, record, None, min_side), record.size, None
+        visible = region.clip(record.size)
+        pixels = await self._region_reader.read(request.tenant, record, visible, min_side)
+        return pixels, region.size, visible.size
 
     async def _encode(self, batch: list[QueuedImage]) -> None:
         loop, start = asyncio.get_running_loop(), time.perf_counter()

@@ -7,12 +7,18 @@ from segserve.images.normalise import compute_histogram, percentiles_of_histogra
 from segserve.types import Float32, Preprocess, Size, UInt8
 
 
-def preprocess_image(image: UInt8, options: Preprocess, original_size: Size | None = None) -> Float32:
+def preprocess_image(
+    image: UInt8, options: Preprocess, original_size: Size | None = None, shown: Size | None = None
+) -> Float32:
     """Turn an RGB image [H, W, 3] into the input tensor [1, 3, input_size, input_size].
 
     original_size: of the image before it was reduced for reading; None if it was not. The shape of the input follows
     from it.
+    shown: the part of original_size, from its top left corner, that the image shows; None if it is all of it. The rest
+    is padded as SAM pads.
     """
+    if shown is not None and original_size is not None and shown != original_size:
+        return _normalise_and_pad(_resize_shown(image, options.input_size, original_size, shown), options)
     if options.resize == "stretch" and options.stretch_percentiles is None:
         return _stretch_and_normalise(image, options)
     if options.resize == "stretch":
@@ -26,6 +32,13 @@ def _resize_longest_side(image: UInt8, edge: int, original_size: Size) -> UInt8:
     scale = edge * 1.0 / max(original_size.height, original_size.width)
     # At least 1 pixel: the original fails for images more than 2 * edge times as long as wide.
     height, width = (max(1, int(side * scale + 0.5)) for side in (original_size.height, original_size.width))
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _resize_shown(image: UInt8, edge: int, original_size: Size, shown: Size) -> UInt8:
+    """Resize to [h, w, 3], so that the longer side of `original_size`, of which `shown` is a part, would be `edge`."""
+    scale = edge / max(original_size.height, original_size.width)
+    height, width = (max(1, int(side * scale + 0.5)) for side in (shown.height, shown.width))
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 

@@ -161,7 +161,12 @@ class Manifest(StrictSchema):
 
 
 class PromptableManifest(Manifest):
-    """A model of the SAM family: an encoder, and decoders for prompts. ais, amg: the parameters that scored best."""
+    """A model of the SAM family: an encoder, and decoders for prompts.
+
+    ais, amg: the parameters that scored best.
+    object_size: diameter, in pixels of the input, of the objects that the model knows best. With it the scale of whole
+    images is estimated (`segserve.automatic.image_scale`).
+    """
 
     TASK: ClassVar[str] = "prompts"
 
@@ -172,6 +177,7 @@ class PromptableManifest(Manifest):
     mask_threshold: float = 0.0
     ais: AisEntry | None = None
     amg: AmgEntry | None = None
+    object_size: float | None = Field(None, gt=0)
 
 
 class Activation(StrEnum):

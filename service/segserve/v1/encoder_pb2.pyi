@@ -37,7 +37,7 @@ class Region(_message.Message):
     def __init__(self, x: _Optional[int] = ..., y: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
 
 class EncodeRequest(_message.Message):
-    __slots__ = ("tenant", "image_id", "model", "digest", "priority", "image", "region", "client")
+    __slots__ = ("tenant", "image_id", "model", "digest", "priority", "image", "region", "client", "shown_width", "shown_height")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,8 @@ class EncodeRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
+    SHOWN_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    SHOWN_HEIGHT_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     image_id: str
     model: str
@@ -54,7 +56,9 @@ class EncodeRequest(_message.Message):
     image: ImageBytes
     region: Region
     client: str
-    def __init__(self, tenant: _Optional[str] = ..., image_id: _Optional[str] = ..., model: _Optional[str] = ..., digest: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ..., image: _Optional[_Union[ImageBytes, _Mapping]] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., client: _Optional[str] = ...) -> None: ...
+    shown_width: int
+    shown_height: int
+    def __init__(self, tenant: _Optional[str] = ..., image_id: _Optional[str] = ..., model: _Optional[str] = ..., digest: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ..., image: _Optional[_Union[ImageBytes, _Mapping]] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., client: _Optional[str] = ..., shown_width: _Optional[int] = ..., shown_height: _Optional[int] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
     __slots__ = ("embedding",)

@@ -329,20 +329,34 @@ class AmgParams(_message.Message):
     def __init__(self, points_per_side: _Optional[int] = ..., pred_iou_thresh: _Optional[float] = ..., stability_score_thresh: _Optional[float] = ..., stability_score_offset: _Optional[float] = ..., box_nms_thresh: _Optional[float] = ..., crop_n_layers: _Optional[int] = ..., crop_nms_thresh: _Optional[float] = ..., crop_overlap_ratio: _Optional[float] = ..., crop_n_points_downscale_factor: _Optional[int] = ..., min_mask_region_area: _Optional[int] = ...) -> None: ...
 
 class AutomaticRequest(_message.Message):
-    __slots__ = ("image_id", "model", "format", "ais", "amg", "raw")
+    __slots__ = ("image_id", "model", "format", "ais", "amg", "raw", "object_size", "scale")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     AIS_FIELD_NUMBER: _ClassVar[int]
     AMG_FIELD_NUMBER: _ClassVar[int]
     RAW_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     model: str
     format: ResultFormat
     ais: AisParams
     amg: AmgParams
     raw: bool
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., format: _Optional[_Union[ResultFormat, str]] = ..., ais: _Optional[_Union[AisParams, _Mapping]] = ..., amg: _Optional[_Union[AmgParams, _Mapping]] = ..., raw: _Optional[bool] = ...) -> None: ...
+    object_size: float
+    scale: float
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., format: _Optional[_Union[ResultFormat, str]] = ..., ais: _Optional[_Union[AisParams, _Mapping]] = ..., amg: _Optional[_Union[AmgParams, _Mapping]] = ..., raw: _Optional[bool] = ..., object_size: _Optional[float] = ..., scale: _Optional[float] = ...) -> None: ...
+
+class ImageScale(_message.Message):
+    __slots__ = ("scale", "object_size", "reason")
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_SIZE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    scale: float
+    object_size: float
+    reason: str
+    def __init__(self, scale: _Optional[float] = ..., object_size: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class SegmentedObject(_message.Message):
     __slots__ = ("rle", "polygon", "box", "area", "score", "category", "model_box")
@@ -363,7 +377,7 @@ class SegmentedObject(_message.Message):
     def __init__(self, rle: _Optional[_Union[Rle, _Mapping]] = ..., polygon: _Optional[str] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., area: _Optional[int] = ..., score: _Optional[float] = ..., category: _Optional[str] = ..., model_box: _Optional[_Union[Box, _Mapping]] = ...) -> None: ...
 
 class AutomaticResponse(_message.Message):
-    __slots__ = ("image_id", "model", "width", "height", "objects", "content", "media_type")
+    __slots__ = ("image_id", "model", "width", "height", "objects", "content", "media_type", "scale")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -371,6 +385,7 @@ class AutomaticResponse(_message.Message):
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
     MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     model: str
     width: int
@@ -378,7 +393,8 @@ class AutomaticResponse(_message.Message):
     objects: _containers.RepeatedCompositeFieldContainer[SegmentedObject]
     content: bytes
     media_type: str
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[SegmentedObject, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
+    scale: ImageScale
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[SegmentedObject, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ..., scale: _Optional[_Union[ImageScale, _Mapping]] = ...) -> None: ...
 
 class TileSize(_message.Message):
     __slots__ = ("height", "width")

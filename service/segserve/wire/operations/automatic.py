@@ -16,10 +16,16 @@ async def find_objects(service: Service, request: AutomaticIn, timings: Timings)
     model = body.model or service.settings.default_model
     if isinstance(body, AmgIn):
         return await service.automatic.segment_amg(
-            DEFAULT_TENANT, body.image_id, model, body.params, timings, raw=body.raw
+            DEFAULT_TENANT,
+            body.image_id,
+            model,
+            body.params,
+            timings,
+            scale=body.scale_request(),
+            raw=body.raw,
         )
     return await service.automatic.segment_ais(
-        DEFAULT_TENANT, body.image_id, model, body.params, timings, raw=body.raw
+        DEFAULT_TENANT, body.image_id, model, body.params, timings, scale=body.scale_request(), raw=body.raw
     )
 
 

@@ -24,6 +24,8 @@ async def submit_many_tiles(service: Service, request: AutomaticIn, refusal: Too
             "options": {
                 "method": body.method,
                 "raw": body.raw,
+                "object_size": body.object_size,
+                "scale": body.scale,
                 "params": body.params.model_dump(exclude_unset=True),
             },
         },

@@ -41,4 +41,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
             return accepted_response(await submit_many_tiles(service, body, refusal))
         request.state.model = result.model
         content, media_type = await automatic.write_objects(service, result, body.root.format, timings)
-        return Response(content, media_type=media_type, headers={"Server-Timing": timings.server_timing()})
+        headers = {"Server-Timing": timings.server_timing()}
+        if result.scale is not None:
+            headers["Segserve-Scale"] = f"{result.scale.scale:.4g}"
+        return Response(content, media_type=media_type, headers=headers)

@@ -29,7 +29,7 @@ def read_options(
     normalize: Annotated[Normalise | None, Query(description="another spelling of normalise")] = None,
     stain: Annotated[
         Stain | None,
-        Query(description="read as grey the light that one stain of a colour image lets through"),
+        Query(description="read as grey how much of a stain there is, dark where there is much"),
     ] = None,
     invert: Annotated[bool, Query(description="make dark bright and bright dark, at last")] = False,
 ) -> ReadOptions:

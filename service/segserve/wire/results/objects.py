@@ -1,7 +1,7 @@
 """All objects of an image in the formats of the whole-image routes: label map, overlay, COCO, JSON."""
 
 from collections.abc import Mapping
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from typing import Any
 
 import orjson
@@ -59,6 +59,7 @@ def objects_to_json(result: ImageObjects, result_format: ResultFormat) -> Json:
         "model": result.model,
         "width": result.size.width,
         "height": result.size.height,
+        **({} if result.scale is None else {"scale": asdict(result.scale)}),
         "objects": [object_to_json(item, result_format) for item in result.objects],
     }
 

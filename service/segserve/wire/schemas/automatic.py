@@ -1,9 +1,10 @@
 """The JSON of POST /v1/automatic: all objects of an image. Each method has a body of its own."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
+from segserve.automatic.image_scale import ScaleRequest
 from segserve.models.manifest import AisEntry, AmgEntry
 from segserve.wire.schemas.common import Id, StrictBody
 from segserve.wire.schemas.discriminated_body import DiscriminatedBody
@@ -16,10 +17,32 @@ class WholeImageIn(StrictBody):
     image_id: Id
     model: str | None = Field(None, max_length=64, description="the service's default model if left out")
     format: ResultFormat = ResultFormat.PNG
+    object_size: float | None = Field(
+        None,
+        ge=1,
+        le=65_535,
+        description="diameter of typical objects in pixels of the image; the scale follows from it",
+    )
+    scale: float | None = Field(
+        None,
+        gt=0,
+        le=16,
+        description="pixels of the model's input for each pixel of the image; estimated for models that know the size"
+        " of their objects",
+    )
     raw: bool = Field(
         False,
         description="the reference's own objects, in its order: background, masks that others hide, and specks too",
     )
+
+    @model_validator(mode="after")
+    def check_one_scale(self) -> Self:
+        if self.object_size is not None and self.scale is not None:
+            raise ValueError("send object_size or scale, not both")
+        return self
+
+    def scale_request(self) -> ScaleRequest:
+        return ScaleRequest(self.object_size, self.scale)
 
 
 class AisParamsIn(AisEntry):

@@ -31,6 +31,16 @@ class ObjectOut(BaseModel):
     )
 
 
+class ScaleOut(BaseModel):
+    """The scale at which the model saw the image."""
+
+    scale: float = Field(description="pixels of the model's input for each pixel of the image")
+    object_size: float | None = Field(
+        description="diameter of typical objects in pixels of the image, if known"
+    )
+    reason: str = Field(description="why it was chosen")
+
+
 class ObjectsOut(BaseModel):
     """All objects of an image, in the formats rle and polygon."""
 
@@ -38,6 +48,7 @@ class ObjectsOut(BaseModel):
     model: str
     width: int
     height: int
+    scale: ScaleOut | None = Field(None, description="where it was requested or estimated")
     objects: list[ObjectOut] = Field(description="the n-th object, from 1, has the value n in label maps")
 
 

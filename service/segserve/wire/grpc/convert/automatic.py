@@ -22,6 +22,8 @@ def automatic_from_message(message: segmentation_pb2.AutomaticRequest) -> Automa
         "format": decode_enum(FORMAT, message.format, "format"),
         "method": method,
         "raw": message.raw,
+        "object_size": message.object_size or None,
+        "scale": message.scale or None,
     }
     if method is not None:
         body["params"] = {field.name: value for field, value in getattr(message, method).ListFields()}
@@ -30,9 +32,13 @@ def automatic_from_message(message: segmentation_pb2.AutomaticRequest) -> Automa
 
 def automatic_to_message(result: ImageObjects) -> segmentation_pb2.AutomaticResponse:
     """The answer, still without objects or content."""
-    return segmentation_pb2.AutomaticResponse(
+    message = segmentation_pb2.AutomaticResponse(
         image_id=result.image_id, model=result.model, width=result.size.width, height=result.size.height
     )
+    if result.scale is not None:
+        message.scale.scale, message.scale.reason = result.scale.scale, result.scale.reason
+        message.scale.object_size = result.scale.object_size or 0
+    return message
 
 
 def objects_to_messages(

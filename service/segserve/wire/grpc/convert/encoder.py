@@ -1,7 +1,7 @@
 """Requests to encoder workers, between messages and what is used inside."""
 
 from segserve.encode.encode_request import EncodeRequest, ImageBytes
-from segserve.types import Priority, Region
+from segserve.types import Priority, Region, Size
 from segserve.v1 import encoder_pb2
 from segserve.wire.grpc.convert.enums import decode_enum
 from segserve.wire.grpc.convert.images import read_options_from_message, read_options_to_message
@@ -26,6 +26,9 @@ def encode_from_message(message: encoder_pb2.EncodeRequest) -> EncodeRequest:
         image,
         region,
         message.client or None,
+        Size(message.shown_height, message.shown_width)
+        if message.shown_height and message.shown_width
+        else None,
     )
 
 
@@ -44,4 +47,6 @@ def encode_to_message(request: EncodeRequest) -> encoder_pb2.EncodeRequest:
     if (region := request.region) is not None:
         message.region.x, message.region.y = region.x, region.y
         message.region.width, message.region.height = region.width, region.height
+    if request.shown is not None:
+        message.shown_width, message.shown_height = request.shown.width, request.shown.height
     return message
