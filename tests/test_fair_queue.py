@@ -81,3 +81,25 @@ def test_who_waits_no_longer_takes_nothing() -> None:
         assert semaphore.free == 4
 
     run(scenario)
+
+
+def test_who_is_cancelled_in_the_same_moment_takes_nothing() -> None:
+    """Calls that a client ends together: one gives back its unit before the others have run."""
+
+    async def scenario() -> None:
+        semaphore = FairSemaphore(1)
+        await semaphore.acquire(1, 60)
+        cancelled = [asyncio.create_task(semaphore.acquire(1, 60)) for _ in range(3)]
+        waiting = asyncio.create_task(semaphore.acquire(1, 60))
+        await asyncio.sleep(0)
+        for task in cancelled:
+            task.cancel()
+        semaphore.release(1)
+        await waiting
+        for task in cancelled:
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        semaphore.release(1)
+        assert semaphore.free == 1
+
+    run(scenario)

@@ -1,6 +1,7 @@
 """`FairSemaphore`: a weighted semaphore for an event loop, for which clients wait in turn."""
 
 import asyncio
+from contextlib import suppress
 
 from segserve.current_client import current_client
 from segserve.fair_queue import FairQueue
@@ -29,7 +30,8 @@ class FairSemaphore:
             if granted.done() and not granted.cancelled():
                 self.free += units
             else:
-                self._waiting.remove(client, entry)
+                with suppress(KeyError, ValueError):  # `_grant` may have come by before us
+                    self._waiting.remove(client, entry)
             self._grant()
             raise
 
@@ -38,7 +40,13 @@ class FairSemaphore:
         self._grant()
 
     def _grant(self) -> None:
-        while self._waiting and self._waiting.peek()[0] <= self.free:
-            units, granted = self._waiting.pop()
+        while self._waiting:
+            units, granted = self._waiting.peek()
+            if granted.done():  # cancelled, but who waited has not run since
+                self._waiting.pop()
+                continue
+            if units > self.free:
+                return
+            self._waiting.pop()
             self.free -= units
             granted.set_result(None)
