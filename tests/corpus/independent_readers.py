@@ -217,6 +217,36 @@ def read_video(path: Path) -> Reading:
     return reading
 
 
+def read_lif(path: Path) -> Reading:
+    """The largest recording. Those with other dimensions than time and depth are several to the service."""
+    import liffile
+
+    with liffile.LifFile(path) as file:
+        image = max(file.images, key=lambda image: int(np.prod(image.shape)))
+        sizes = dict(zip(image.dims, image.shape, strict=True))
+        *others, rows, columns = [axis for axis in image.dims if axis not in "CS"]
+        if set(others) - set("TZY"):
+            raise ValueError("other dimensions")
+        frames = int(np.prod([sizes[axis] for axis in others]))
+        reading = Reading("liffile", frames, sizes[rows], sizes[columns])
+        channels = sizes.get("C", 1) * sizes.get("S", 1)
+        if image.dtype == np.uint8 and channels == 1 and frames * sizes[rows] <= MAX_COMPARED_VALUES:
+            stack = image.asarray().reshape(frames, sizes[rows], sizes[columns])
+            reading.planes = {i: stretch(stack[i]) for i in choose_planes(frames, stack[0].size)}
+            reading.compare = Compare.EXACT
+    return reading
+
+
+def read_nd2(path: Path) -> Reading:
+    """The first position."""
+    import nd2
+
+    with nd2.ND2File(path) as file:
+        sizes = dict(file.sizes)
+        frames = sizes.get("T", 1) * sizes.get("Z", 1)
+        return Reading("nd2", frames, sizes["Y"], sizes["X"])
+
+
 def read_nibabel(path: Path) -> Reading:
     """NIfTI, MGH and Analyze, by the content's own suffix: an upload has no name."""
     import nibabel
@@ -327,6 +357,8 @@ PICTURE_READERS: dict[str, tuple[Reader, ...]] = {
     "dicom": (read_dicom_picture,),
     "nifti": (),
     "zip": (),
+    "lif": (),
+    "nd2": (),
 }
 FILE_READERS: dict[str, tuple[Reader, ...]] = {
     "tiff": (read_tiff_stack,),
@@ -338,6 +370,8 @@ FILE_READERS: dict[str, tuple[Reader, ...]] = {
     "video": (read_video,),
     "gif": (read_video,),
     "zip": (read_zip,),
+    "lif": (read_lif,),
+    "nd2": (read_nd2,),
 }
 SUFFIXES = {"nifti": (".nii", ".nii.gz"), "mgh": (".mgh", ".mgz"), "nrrd": (".nrrd",), "metaimage": (".mha",)}
 
@@ -356,6 +390,10 @@ def detect_kind(path: Path) -> str:
         return "nifti"
     if head[128:132] == b"DICM":
         return "dicom"
+    if head.startswith(b"p\0\0\0") and head[8:9] == b"*":
+        return "lif"
+    if head.startswith(b"\xda\xce\xbe\x0a"):
+        return "nd2"
     if head.startswith(b"NRRD000"):
         return "nrrd"
     if head.lstrip().startswith((b"ObjectType", b"NDims")):
