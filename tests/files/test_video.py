@@ -251,6 +251,25 @@ def test_a_damaged_middle_is_refused_or_told_and_the_rest_is_read(
             frames.read(record.count)
 
 
+@pytest.mark.parametrize("name", ["H.264 with B-frames", "H.264 of one key frame", "MPEG-4 with B-frames"])
+def test_damage_that_the_decoder_conceals_is_told(tmp_path: Path, name: str) -> None:
+    path = write_clip(tmp_path / "clip", name, has_noise=True)
+    assert not probe(path).contents
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        keys = [packet for packet in packets if packet.is_keyframe]
+        # Of other packets noise may be taken for a picture.
+        damaged = keys[-1] if len(keys) > 1 else packets[len(packets) // 2]
+        position, size = damaged.pos, damaged.size
+    data = bytearray(path.read_bytes())
+    for at in range(position + size // 3, position + size // 3 + 12):
+        data[at] ^= 0x55
+    path.write_bytes(bytes(data))
+    record = probe(path)
+    assert record.count == COUNT
+    assert "may be wrong" in record.contents[0].notes[0]
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "avi", "mkv", "webm"])
 def test_a_video_that_is_cut_short_is_refused_or_told(tmp_path: Path, suffix: str) -> None:
     name = {"webm": "VP9 with frames that are not shown", "mkv": "FFV1"}.get(suffix, "MPEG-4 with B-frames")

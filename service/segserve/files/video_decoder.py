@@ -31,7 +31,7 @@ class VideoDecoder:
     max_pixels: limit for a frame.
     is_parallel: whether frames are decoded in several threads, from the next `restart` on. Then what is delivered of
     damaged frames depends on chance.
-    failed: packets that could not be decoded so far; in several threads, some later ones.
+    failed: packets that could not be decoded so far, or only in part; in several threads, some later ones.
     next_packet: number of the packet that is decoded next.
     Raises BadInput, TooLarge, MissingDependency.
     """
@@ -84,7 +84,7 @@ class VideoDecoder:
         stream.codec_context.copy_opaque = True
         self._stream = stream
         self.failed: list[int] = []
-        self.next_packet = 0
+        self.next_packet = self._first_packet = 0
         self._demuxed = self._demux()
 
     def check_pixels(self, width: int, height: int) -> None:
@@ -194,6 +194,7 @@ class VideoDecoder:
                 number = self._number_by_key.get((packet.pts, packet.dts, packet.size), -1)
                 if number == key_packet:
                     self._demuxed, self.next_packet = chain([packet], demuxed), key_packet
+                    self._first_packet = key_packet
                     self.failed = []
                     return True
                 if number > key_packet:
@@ -226,6 +227,9 @@ class VideoDecoder:
                 self.failed.append(self.next_packet - 1)
                 decoded = []
             for frame in decoded:
+                # Concealed damage. After seeking, frames that need earlier ones may be marked too.
+                if frame.is_corrupt and not self._first_packet:
+                    self.failed.append(self.next_packet - 1 if frame.opaque is None else frame.opaque)
                 # A frame that is shown again has the packet of its first time. It has the time of its own.
                 yield self._number_by_time.get(frame.pts, -1 if frame.opaque is None else frame.opaque), frame
             if packet is None:
