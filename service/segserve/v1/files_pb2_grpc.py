@@ -57,10 +57,10 @@ class FileServiceServicer:
     """
 
     def UploadFile(self, request_iterator, context):
-        """Store a video (mp4, webm, mkv, avi, gif, ts, mpg, wmv, flv, ogv), a stack (TIFF, zip of pictures) or a volume
-        (NIfTI, NRRD, MetaImage, zip of a DICOM series). Its kind is detected from its content. Of a file that holds several
-        series or points in time one is taken, and `contents` lists them all. The same bytes with the same options have the
-        same id.
+        """Store a video (mp4, webm, mkv, avi, gif, ts, mpg, wmv, flv, ogv), a stack (TIFF, CZI, LIF, ND2, a zip of pictures or
+        of OME-Zarr) or a volume (NIfTI, NRRD, MetaImage, zip of a DICOM series). Its kind is detected from its content. Of a
+        file that holds several series or points in time one is taken, and `contents` lists them all. The same bytes with the
+        same options have the same id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

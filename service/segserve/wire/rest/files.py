@@ -79,11 +79,11 @@ def add_routes(api: FastAPI, service: Service) -> None:
     async def upload_file(
         request: Request, options: Annotated[FileOptions, Depends(file_options)]
     ) -> Response:
-        """Store a video (mp4, webm, mkv, avi, gif, ts, mpg, wmv, flv, ogv), a stack (TIFF, zip of pictures) or a volume
-        (NIfTI, NRRD, MetaImage, DICOM). Its kind is detected from its content. Of a file that holds
-        several series or points in time one is taken, and `contents` lists them all. The same bytes with the same
-        options have the same id. `{"dicomweb"}` fetches a study or series from a
-        DICOMweb server that the operator allows."""
+        """Store a video (mp4, webm, mkv, avi, gif, ts, mpg, wmv, flv, ogv), a stack (TIFF, CZI, LIF, ND2, a zip of
+        pictures or of OME-Zarr) or a volume (NIfTI, NRRD, MetaImage, DICOM). Its kind is detected from its content. Of
+        a file that holds several series or points in time one is taken, and `contents` lists them all. The same bytes
+        with the same options have the same id. `{"dicomweb"}` fetches a study or series from a DICOMweb server that the
+        operator allows."""
         async with request_body.open_file_upload(request, service.dicomweb_fetcher) as file:
             record = await service.files.add(DEFAULT_TENANT, file, options)
         return json_response(file_to_json(record), 201)
