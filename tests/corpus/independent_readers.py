@@ -109,7 +109,9 @@ def read_tiff_page(path: Path) -> Reading:
         reading = Reading("tifffile", 1, height, width)
         plain = int(page.photometric) == 1 and values.ndim == 2 and turned == 1
         if plain and values.dtype.kind in "uif" and 42113 not in page.tags:
-            reading.planes, reading.compare = {0: stretch(values)}, Compare.ROUNDED
+            # Deep values are shown between percentiles.
+            reading.planes = {0: stretch(values)}
+            reading.compare = Compare.ROUNDED if values.dtype == np.uint8 else Compare.ALIKE
     return reading
 
 
@@ -237,6 +239,20 @@ def read_lif(path: Path) -> Reading:
     return reading
 
 
+def read_lif_picture(path: Path) -> Reading:
+    """The first image, as POST /v1/images takes it."""
+    import liffile
+
+    with liffile.LifFile(path) as file:
+        sizes = [size for axis, size in file.images[0].sizes.items() if axis not in "CS"]
+        return Reading("liffile", 1, sizes[-2], sizes[-1])
+
+
+def read_nd2_picture(path: Path) -> Reading:
+    reading = read_nd2(path)
+    return Reading("nd2", 1, reading.height, reading.width)
+
+
 def read_nd2(path: Path) -> Reading:
     """The first position."""
     import nd2
@@ -357,8 +373,8 @@ PICTURE_READERS: dict[str, tuple[Reader, ...]] = {
     "dicom": (read_dicom_picture,),
     "nifti": (),
     "zip": (),
-    "lif": (),
-    "nd2": (),
+    "lif": (read_lif_picture,),
+    "nd2": (read_nd2_picture,),
 }
 FILE_READERS: dict[str, tuple[Reader, ...]] = {
     "tiff": (read_tiff_stack,),
