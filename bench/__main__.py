@@ -13,6 +13,7 @@ BENCHMARKS = (
     "encoders",
     "automatic",
     "amg",
+    "similar",
     "semantic",
     "instances",
     "hausdorff",

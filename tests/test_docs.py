@@ -29,6 +29,7 @@ from segserve.wire.schemas.jobs import JobIn
 from segserve.wire.schemas.propagation import AddPromptsIn
 from segserve.wire.schemas.segment import SegmentIn
 from segserve.wire.schemas.semantic import SemanticIn
+from segserve.wire.schemas.similar import SimilarIn
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "service" / "segserve"
@@ -37,6 +38,7 @@ PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted(DOCS.glob("*.md"))]
 BODIES: dict[str, type[BaseModel]] = {
     "/v1/segment": SegmentIn,
     "/v1/automatic": AutomaticIn,
+    "/v1/similar": SimilarIn,
     "/v1/semantic": SemanticIn,
     "/v1/instances": InstancesIn,
     "/v1/files": FetchFileIn,

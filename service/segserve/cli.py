@@ -1,7 +1,7 @@
 """The command line `segserve`. Each command is a module that has its name:
 
     serve, encoder, worker                   commands/serve.py, commands/encoder.py, commands/worker.py
-    segment, automatic, semantic, instances  commands/segment.py, ... (one image)
+    segment, automatic, similar, ...         commands/segment.py, ... (one image)
     batch                                    commands/batch.py (many images)
     video, volume, track                     commands/video.py, commands/volume.py, commands/track.py
     models list, import, pull, ...           models/cli.py
@@ -25,6 +25,7 @@ from segserve.commands.instances import instances
 from segserve.commands.segment import segment
 from segserve.commands.semantic import semantic
 from segserve.commands.serve import serve
+from segserve.commands.similar import similar
 from segserve.commands.track import track
 from segserve.commands.video import video
 from segserve.commands.volume import volume
@@ -42,7 +43,20 @@ cli = typer.Typer(
     rich_markup_mode=None,  # rich reads "[default: ...]" in a help text as markup and drops it
     help="Promptable segmentation as a service: encode an image once, answer every click in milliseconds.",
 )
-for command in (serve, encoder, worker, segment, automatic, semantic, instances, batch, video, volume, track):
+for command in (
+    serve,
+    encoder,
+    worker,
+    segment,
+    automatic,
+    similar,
+    semantic,
+    instances,
+    batch,
+    video,
+    volume,
+    track,
+):
     cli.command()(command)
 evaluate.command("volumes")(evaluate_volumes)
 cli.add_typer(models, name="models")

@@ -132,15 +132,15 @@ class NotFound(SegserveError):
 
 
 class ImageNotFound(NotFound):
-    """No image has this id."""
+    """No image has this id. field: that names it in the request."""
 
     code = "image_not_found"
 
-    def __init__(self, image_id: str) -> None:
+    def __init__(self, image_id: str, field: str = "image_id") -> None:
         super().__init__(
             f"There is no image {image_id!r}.",
             remedy="Upload it with POST /v1/images and use the image_id of the answer.",
-            field="image_id",
+            field=field,
         )
 
 

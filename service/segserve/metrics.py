@@ -222,7 +222,7 @@ class WholeImageMetrics:
         )
         self._objects = Counter(
             "segserve_objects_total",
-            "Objects found on whole images, by model and method (ais, amg)",
+            "Objects found on whole images, by model and method (ais, amg, similar)",
             ["model", "method"],
             registry=registry,
         )

@@ -354,12 +354,16 @@ class SegmentedObject:
     score: 0 to 1; None if the method gives none.
     category: the name of its class; None if the method has no classes.
     box: as the model predicted it, if it predicts boxes. The mask need not fill it.
+    likeness: to the examples of a search, see `similar/likeness.py`; None if it was no search.
+    is_example: it is one of the examples.
     """
 
     crop: Crop
     score: float | None = None
     category: str | None = None
     box: Box | None = None
+    likeness: float | None = None
+    is_example: bool = False
 
 
 @dataclass(frozen=True)
@@ -382,6 +386,7 @@ class ImageObjects:
 
     join_crumbs: label maps have no crumbs; see `label_map.join_crumbs`.
     scale: at which the model saw the image, where it was chosen.
+    hints: what may be wrong with them, and what to do about it; a sentence or two each.
     """
 
     image_id: str
@@ -390,6 +395,7 @@ class ImageObjects:
     objects: list[SegmentedObject]
     join_crumbs: bool = False
     scale: ImageScale | None = None
+    hints: tuple[str, ...] = ()
 
 
 # An encoder's outputs by name, in the host's memory, each float16 or float32. "embedding" is always [C, g, g].

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from segserve.cli import cli
 from tests.commands.run_command import run_segserve
 
-COMMANDS = ("serve", "encoder", "worker", "segment", "automatic", "semantic", "instances", "batch")
+COMMANDS = ("serve", "encoder", "worker", "segment", "automatic", "similar", "semantic", "instances", "batch")
 COMMANDS += ("video", "volume", "track", "models", "evaluate", "train")
 
 

@@ -1,4 +1,4 @@
-"""The parts that find all objects of an image without prompts (AIS and AMG), with their caches and threads."""
+"""The parts that find many objects of an image (AIS, AMG, similar to examples), with their caches and threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,11 +9,19 @@ from segserve.automatic.amg_generator import AmgGenerator
 from segserve.automatic.segmenter import AutomaticSegmenter
 from segserve.bounded_executor import BoundedExecutor, lower_thread_priority
 from segserve.encode.embeddings import Embeddings
+from segserve.similar.resolve_examples import ExampleResolver
+from segserve.similar.segmenter import SimilarSegmenter
 from segserve.types import MB
 
 
 class AutomaticParts:
-    def __init__(self, base: EncodingService, embeddings: Embeddings, executor: BoundedExecutor) -> None:
+    def __init__(
+        self,
+        base: EncodingService,
+        embeddings: Embeddings,
+        resolver: ExampleResolver,
+        executor: BoundedExecutor,
+    ) -> None:
         settings, images = base.settings, base.storage.images
         self._maps = AisMapCache(
             images, base.cache, embeddings, executor, base.metrics, settings.maps_mb * MB
@@ -30,6 +38,15 @@ class AutomaticParts:
             self._maps,
             AmgGenerator(embeddings, self._candidates, executor),
             executor,
+            base.metrics,
+            max_tiles=base.role_options.max_automatic_tiles,
+        )
+        self.similar = SimilarSegmenter(
+            base.registry,
+            embeddings,
+            resolver,
+            executor,
+            self._grid_pool,
             base.metrics,
             max_tiles=base.role_options.max_automatic_tiles,
         )

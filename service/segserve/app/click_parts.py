@@ -9,6 +9,7 @@ from segserve.encode.frame_embeddings import FrameEmbeddings
 from segserve.encode.prepared_cache import PreparedCache
 from segserve.encode.single_flight import SingleFlight
 from segserve.fair_executor import FairExecutor
+from segserve.similar.resolve_examples import ExampleResolver
 from segserve.types import MB
 
 
@@ -43,6 +44,7 @@ class ClickParts:
             threads=settings.decode_workers,
             click_limit=self.limit,
         )
+        self.example_resolver = ExampleResolver(self.segmenter, self._masks)
 
     def forget(self, tenant: str, image_id: str) -> None:
         """Drop what is held of an image."""

@@ -60,8 +60,8 @@ class Service(EncodingService):
         executor = self.whole_image_executor = BoundedExecutor(
             settings.whole_workers, settings.whole_queue, self.metrics
         )
-        self._automatic = AutomaticParts(self, self.embeddings, executor)
-        self.automatic = self._automatic.segmenter
+        self._automatic = AutomaticParts(self, self.embeddings, clicks.example_resolver, executor)
+        self.automatic, self.similar = self._automatic.segmenter, self._automatic.similar
 
         uploads = self._uploads = UploadParts(self, self._forget)
         self.images, self.files = uploads.images, uploads.files

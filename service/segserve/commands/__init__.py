@@ -1,6 +1,6 @@
 """The commands of `segserve`, each in the module of its name; `segserve.cli` puts them together.
 
-On one image, with no server: segment, automatic, semantic, instances. They share `single_image`.
+On one image, with no server: segment, automatic, similar, semantic, instances. They share `single_image`.
 Long work as jobs, here or by `--server URL`: batch, video, volume, track. They share `file_job` (one job on one file),
 `prompt_options` (points and boxes on frames), `server_client` (upload, job, results), `retry`, `in_process_server` and
 `progress_bar`.

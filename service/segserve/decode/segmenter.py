@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
@@ -90,12 +90,14 @@ class PromptSegmenter:
         raw: bool,
         render: Callable[[Candidate], Rendered],
         timings: Timings,
+        fields: Sequence[str] | None = None,
     ) -> SegmentResult[Rendered]:
         """Return the masks of all prompts.
 
         multimask: three candidates (True), one mask (False), or what suits the prompt (None).
         raw: the model's own masks, not cleaned, see `decode_prompt`.
         render: turns a mask into what the caller needs; called in the thread that decoded it.
+        fields: the prompts' names in the request, for errors; "prompts.0" and so on if left out.
 
         Raises NotFound (image, model, mask), BadInput (a prompt that does not fit the image), Busy, Unavailable.
         """
@@ -103,11 +105,12 @@ class PromptSegmenter:
         model = await self._registry.get(model_name, PromptableModel)
         # Before the image is encoded: an invalid prompt must not wait for that.
         extent = await self._embeddings.get_extent(tenant, image_id, model)
-        for index, prompt in enumerate(prompts):
-            check_prompt(prompt, extent.size, model, f"prompts.{index}")
+        fields = fields or [f"prompts.{index}" for index in range(len(prompts))]
+        for prompt, field in zip(prompts, fields, strict=True):
+            check_prompt(prompt, extent.size, model, field)
         placed = [
-            await self._place_prompt(tenant, image_id, model, extent, prompt, f"prompts.{index}")
-            for index, prompt in enumerate(prompts)
+            await self._place_prompt(tenant, image_id, model, extent, prompt, field)
+            for prompt, field in zip(prompts, fields, strict=True)
         ]
         regions = [item.region for item in placed]
 

@@ -396,6 +396,68 @@ class AutomaticResponse(_message.Message):
     scale: ImageScale
     def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[SegmentedObject, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ..., scale: _Optional[_Union[ImageScale, _Mapping]] = ...) -> None: ...
 
+class SimilarParams(_message.Message):
+    __slots__ = ("min_likeness", "max_size_ratio", "min_score", "max_objects", "rounds", "include_examples")
+    MIN_LIKENESS_FIELD_NUMBER: _ClassVar[int]
+    MAX_SIZE_RATIO_FIELD_NUMBER: _ClassVar[int]
+    MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
+    MAX_OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    min_likeness: float
+    max_size_ratio: float
+    min_score: float
+    max_objects: int
+    rounds: int
+    include_examples: bool
+    def __init__(self, min_likeness: _Optional[float] = ..., max_size_ratio: _Optional[float] = ..., min_score: _Optional[float] = ..., max_objects: _Optional[int] = ..., rounds: _Optional[int] = ..., include_examples: _Optional[bool] = ...) -> None: ...
+
+class SimilarRequest(_message.Message):
+    __slots__ = ("image_id", "model", "examples", "example_image_id", "params", "format")
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLE_IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    PARAMS_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    image_id: str
+    model: str
+    examples: _containers.RepeatedCompositeFieldContainer[Prompt]
+    example_image_id: str
+    params: SimilarParams
+    format: ResultFormat
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., examples: _Optional[_Iterable[_Union[Prompt, _Mapping]]] = ..., example_image_id: _Optional[str] = ..., params: _Optional[_Union[SimilarParams, _Mapping]] = ..., format: _Optional[_Union[ResultFormat, str]] = ...) -> None: ...
+
+class SimilarObject(_message.Message):
+    __slots__ = ("object", "likeness", "example")
+    OBJECT_FIELD_NUMBER: _ClassVar[int]
+    LIKENESS_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLE_FIELD_NUMBER: _ClassVar[int]
+    object: SegmentedObject
+    likeness: float
+    example: bool
+    def __init__(self, object: _Optional[_Union[SegmentedObject, _Mapping]] = ..., likeness: _Optional[float] = ..., example: _Optional[bool] = ...) -> None: ...
+
+class SimilarResponse(_message.Message):
+    __slots__ = ("image_id", "model", "width", "height", "objects", "content", "media_type", "hints")
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    HINTS_FIELD_NUMBER: _ClassVar[int]
+    image_id: str
+    model: str
+    width: int
+    height: int
+    objects: _containers.RepeatedCompositeFieldContainer[SimilarObject]
+    content: bytes
+    media_type: str
+    hints: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[SimilarObject, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ..., hints: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class TileSize(_message.Message):
     __slots__ = ("height", "width")
     HEIGHT_FIELD_NUMBER: _ClassVar[int]

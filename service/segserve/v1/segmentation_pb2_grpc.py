@@ -63,6 +63,11 @@ class SegmentationServiceStub:
                 request_serializer=segserve_dot_v1_dot_segmentation__pb2.AutomaticRequest.SerializeToString,
                 response_deserializer=segserve_dot_v1_dot_segmentation__pb2.AutomaticResponse.FromString,
                 _registered_method=True)
+        self.Similar = channel.unary_unary(
+                '/segserve.v1.SegmentationService/Similar',
+                request_serializer=segserve_dot_v1_dot_segmentation__pb2.SimilarRequest.SerializeToString,
+                response_deserializer=segserve_dot_v1_dot_segmentation__pb2.SimilarResponse.FromString,
+                _registered_method=True)
         self.Semantic = channel.unary_unary(
                 '/segserve.v1.SegmentationService/Semantic',
                 request_serializer=segserve_dot_v1_dot_segmentation__pb2.SemanticRequest.SerializeToString,
@@ -127,6 +132,13 @@ class SegmentationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Similar(self, request, context):
+        """Find more objects like the examples.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Semantic(self, request, context):
         """Give every pixel a class, by a U-Net or another semantic network.
         """
@@ -182,6 +194,11 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     servicer.Automatic,
                     request_deserializer=segserve_dot_v1_dot_segmentation__pb2.AutomaticRequest.FromString,
                     response_serializer=segserve_dot_v1_dot_segmentation__pb2.AutomaticResponse.SerializeToString,
+            ),
+            'Similar': grpc.unary_unary_rpc_method_handler(
+                    servicer.Similar,
+                    request_deserializer=segserve_dot_v1_dot_segmentation__pb2.SimilarRequest.FromString,
+                    response_serializer=segserve_dot_v1_dot_segmentation__pb2.SimilarResponse.SerializeToString,
             ),
             'Semantic': grpc.unary_unary_rpc_method_handler(
                     servicer.Semantic,
@@ -343,6 +360,33 @@ class SegmentationService:
             '/segserve.v1.SegmentationService/Automatic',
             segserve_dot_v1_dot_segmentation__pb2.AutomaticRequest.SerializeToString,
             segserve_dot_v1_dot_segmentation__pb2.AutomaticResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Similar(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/segserve.v1.SegmentationService/Similar',
+            segserve_dot_v1_dot_segmentation__pb2.SimilarRequest.SerializeToString,
+            segserve_dot_v1_dot_segmentation__pb2.SimilarResponse.FromString,
             options,
             channel_credentials,
             insecure,

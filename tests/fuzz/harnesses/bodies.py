@@ -16,6 +16,7 @@ from segserve.wire.grpc.convert.instances import instances_from_message
 from segserve.wire.grpc.convert.jobs import add_prompts_from_message, job_from_message
 from segserve.wire.grpc.convert.segment import segment_from_message
 from segserve.wire.grpc.convert.semantic import semantic_from_message
+from segserve.wire.grpc.convert.similar import similar_from_message
 from segserve.wire.grpc.message_structure import parse
 from segserve.wire.http.json_structure import count_json
 from segserve.wire.http.problems import validation_to_response
@@ -27,11 +28,13 @@ from segserve.wire.schemas.jobs import JobIn
 from segserve.wire.schemas.propagation import AddPromptsIn
 from segserve.wire.schemas.segment import SegmentIn
 from segserve.wire.schemas.semantic import SemanticIn
+from segserve.wire.schemas.similar import SimilarIn
 from tests.fuzz.harnesses.harness import Harness, expect_refusals
 
 SCHEMAS: tuple[Any, ...] = (
     SegmentIn,
     AutomaticIn,
+    SimilarIn,
     SemanticIn,
     InstancesIn,
     JobIn,
@@ -60,6 +63,13 @@ BODIES: dict[str, dict[str, Any]] = {
         "method": "amg",
         "format": "coco",
         "params": {"points_per_side": 2, "crop_n_layers": 0},
+    },
+    "SimilarIn": {
+        "image_id": IMAGE_ID,
+        "example_image_id": IMAGE_ID,
+        "examples": [{"mask": {"size": [24, 36], "counts": "P=0"}}, {"points": [[3, 4]]}],
+        "params": {"min_likeness": 0.5, "max_objects": 9, "rounds": 1, "include_examples": True},
+        "format": "polygon",
     },
     "SemanticIn": {
         "image_id": IMAGE_ID,
@@ -99,6 +109,7 @@ MESSAGES: tuple[tuple[Any, Convert], ...] = (
     (segmentation_pb2.ReadOptions, read_options_from_message),
     (jobs_pb2.SubmitJobRequest, job_from_message),
     (jobs_pb2.AddPromptsRequest, add_prompts_from_message),
+    (segmentation_pb2.SimilarRequest, similar_from_message),
 )
 
 
@@ -186,6 +197,11 @@ def make_messages() -> list[Any]:
         segmentation_pb2.ReadOptions(page=1, channels=[0, 1], normalise="NORMALISE_MINMAX"),
         jobs_pb2.SubmitJobRequest(video=jobs_pb2.Video(file_id=IMAGE_ID, objects=objects, params=params)),
         jobs_pb2.AddPromptsRequest(job_id="1", objects=objects),
+        segmentation_pb2.SimilarRequest(
+            image_id=IMAGE_ID,
+            examples=[prompt],
+            params=segmentation_pb2.SimilarParams(min_likeness=0.5, rounds=1),
+        ),
     ]
 
 

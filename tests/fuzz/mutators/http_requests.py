@@ -60,6 +60,7 @@ def list_requests() -> list[Request]:
     bodies = {
         "segment": "SegmentIn",
         "automatic": "AutomaticIn",
+        "similar": "SimilarIn",
         "semantic": "SemanticIn",
         "instances": "InstancesIn",
     }

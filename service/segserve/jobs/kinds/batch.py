@@ -1,4 +1,4 @@
-"""Batch jobs: one operation (embed, segment, automatic, semantic, instances) on many images."""
+"""Batch jobs: one operation (embed, segment, automatic, similar, semantic, instances) on many images."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence

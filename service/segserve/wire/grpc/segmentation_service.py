@@ -1,4 +1,4 @@
-"""SegmentationService: images, the four operations on them, embeddings and models."""
+"""SegmentationService: images, the five operations on them, embeddings and models."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,9 +22,14 @@ from segserve.wire.grpc.convert.images import read_options_from_message
 from segserve.wire.grpc.convert.instances import instances_from_message, instances_to_message
 from segserve.wire.grpc.convert.objects import MESSAGE_FORMATS
 from segserve.wire.grpc.convert.semantic import semantic_from_message, semantic_to_message
+from segserve.wire.grpc.convert.similar import (
+    similar_from_message,
+    similar_objects_to_messages,
+    similar_to_message,
+)
 from segserve.wire.grpc.message_structure import convert_message
 from segserve.wire.http.limits import SPOOL_BYTES
-from segserve.wire.operations import automatic, instances, segment, semantic
+from segserve.wire.operations import automatic, instances, segment, semantic, similar
 from segserve.wire.operations.models import describe_model
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
@@ -104,6 +109,25 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
         else:
             answer.content, answer.media_type = await automatic.write_objects(
                 self._service, result, result_format, timings
+            )
+        send_timings(context, timings)
+        return answer
+
+    async def Similar(
+        self, request: segmentation_pb2.SimilarRequest, context: Context
+    ) -> segmentation_pb2.SimilarResponse:
+        timings = self._service.new_timings()
+        body = await convert_message(similar_from_message, request)
+        result = await similar.find_similar(self._service, body, timings)
+        answer = similar_to_message(result)
+        if body.format in MESSAGE_FORMATS:
+            with timings.stage("format"):
+                answer.objects.extend(
+                    await asyncio.to_thread(similar_objects_to_messages, result, body.format)
+                )
+        else:
+            answer.content, answer.media_type = await automatic.write_objects(
+                self._service, result, body.format, timings
             )
         send_timings(context, timings)
         return answer

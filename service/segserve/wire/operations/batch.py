@@ -12,6 +12,7 @@ from segserve.jobs.kinds.batch import BatchItem, BatchRequest
 from segserve.jobs.kinds.batch_images import BatchSource, check_zip
 from segserve.models.manifest import InstancesManifest, Manifest, PromptableManifest, SemanticManifest
 from segserve.types import DEFAULT_TENANT
+from segserve.wire.operations import similar
 from segserve.wire.operations.batch_image import BODIES, create_body
 from segserve.wire.operations.common import validate_body
 from segserve.wire.operations.models import default_instances_model
@@ -23,6 +24,7 @@ NEEDS: dict[str, tuple[type[Manifest], str]] = {
     "embed": (PromptableManifest, "prompts"),
     "segment": (PromptableManifest, "prompts"),
     "automatic": (PromptableManifest, "prompts"),
+    "similar": (PromptableManifest, "prompts"),
     "semantic": (SemanticManifest, "classes of pixels"),
     "instances": (InstancesManifest, "objects of known classes"),
 }
@@ -36,7 +38,32 @@ async def check_batch(service: Service, body: BatchIn) -> tuple[str, bytes]:
     Raises BadInput naming the field at fault, ModelNotFound, WrongModel, FileNotFound, NotAllowed.
     """
     source = await find_source(service, body)
+    if body.params.operation == "similar":
+        await check_examples(service, body.params.options)
     return await asyncio.to_thread(build_request, service, body, source)
+
+
+async def check_examples(service: Service, options: dict[str, Any]) -> None:
+    """Check that the examples of a search are on an image that exists, and last as long as the job.
+
+    Raises BadInput, ImageNotFound.
+    """
+    name, image_id = "params.options.example_image_id", options.get("example_image_id")
+    if not isinstance(image_id, str):
+        raise BadInput(
+            "A batch does not say which image the examples are on.",
+            field=name,
+            remedy="Send the image_id of the image with the examples.",
+        )
+    await similar.check_example_image(service, image_id, name)
+    examples = options.get("examples")
+    for index, example in enumerate(examples if isinstance(examples, list) else []):
+        if isinstance(example, dict) and example.get("mask_id") is not None:
+            raise BadInput(
+                "A mask_id may expire before the job runs.",
+                field=f"params.options.examples.{index}.mask_id",
+                remedy="Send the mask itself as 'mask'.",
+            )
 
 
 async def find_source(service: Service, body: BatchIn) -> BatchSource:

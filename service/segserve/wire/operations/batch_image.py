@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from segserve.app import Service
 from segserve.jobs.kinds.batch import BatchItem, BatchOperation
 from segserve.models.promptable_model import PromptableModel
-from segserve.wire.operations import automatic, instances, segment, semantic
+from segserve.wire.operations import automatic, instances, segment, semantic, similar
 from segserve.wire.operations.common import validate_body
 from segserve.wire.results import masks, objects
 from segserve.wire.schemas.automatic import AutomaticIn
@@ -18,10 +18,12 @@ from segserve.wire.schemas.instances import InstancesIn
 from segserve.wire.schemas.objects import ResultFormat
 from segserve.wire.schemas.segment import MaskFormat, SegmentIn
 from segserve.wire.schemas.semantic import SemanticFormat, SemanticIn
+from segserve.wire.schemas.similar import SimilarIn
 
 BODIES: dict[str, type[BaseModel]] = {
     "segment": SegmentIn,
     "automatic": AutomaticIn,
+    "similar": SimilarIn,
     "semantic": SemanticIn,
     "instances": InstancesIn,
 }
@@ -29,6 +31,7 @@ BODIES: dict[str, type[BaseModel]] = {
 STORED_FORMATS = {
     "segment": MaskFormat.RLE,
     "automatic": ResultFormat.RLE,
+    "similar": ResultFormat.RLE,
     "semantic": SemanticFormat.RLE,
     "instances": ResultFormat.RLE,
 }
@@ -69,6 +72,11 @@ def create_image_operations(service: Service) -> dict[str, BatchOperation]:
         result = await automatic.find_objects(service, request, service.new_timings())
         return await asyncio.to_thread(objects.objects_to_json, result, ResultFormat.RLE)
 
+    async def find_similar_objects(item: BatchItem) -> Mapping[str, Any]:
+        request = validate_body(SimilarIn, orjson.dumps(create_body("similar", item)))
+        result = await similar.find_similar(service, request, service.new_timings())
+        return await asyncio.to_thread(objects.objects_to_json, result, ResultFormat.RLE)
+
     async def classify_pixels(item: BatchItem) -> Mapping[str, Any]:
         request = validate_body(SemanticIn, orjson.dumps(create_body("semantic", item)))
         answer = await semantic.segment_semantic(service, request, service.new_timings())
@@ -89,6 +97,7 @@ def create_image_operations(service: Service) -> dict[str, BatchOperation]:
         "embed": embed_image,
         "segment": segment_image,
         "automatic": find_all_objects,
+        "similar": find_similar_objects,
         "semantic": classify_pixels,
         "instances": find_class_objects,
     }

@@ -1,7 +1,7 @@
 """Masks for prompts, as REST, gRPC and batch jobs call it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from segserve.app import Service
@@ -9,6 +9,7 @@ from segserve.decode.segmenter import SegmentResult
 from segserve.errors import TooLarge
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, MB, Candidate, Prompt, Size
+from segserve.wire.schemas.prompts import PromptIn
 from segserve.wire.schemas.segment import SegmentIn
 
 # All binary masks of a request together. Each pixel takes one byte while the request runs.
@@ -28,7 +29,7 @@ async def segment(
         DEFAULT_TENANT,
         request.image_id,
         request.model or service.settings.default_model,
-        await build_prompts(service, request),
+        await build_prompts(service, request.image_id, request.prompts, "prompts"),
         multimask=request.multimask,
         select=request.select,
         raw=request.raw,
@@ -37,23 +38,25 @@ async def segment(
     )
 
 
-async def build_prompts(service: Service, request: SegmentIn) -> list[Prompt]:
+async def build_prompts(
+    service: Service, image_id: str, prompts: Sequence[PromptIn], field: str
+) -> list[Prompt]:
     """Convert the prompts of a request. Masks may be large, and are decoded in a thread.
 
-    Raises BadInput, TooLarge, ImageNotFound.
+    field: the prompts' name in the request. Raises BadInput, TooLarge, ImageNotFound.
     """
 
     def build(size: Size) -> list[Prompt]:
-        return [prompt.to_prompt(f"prompts.{i}", size) for i, prompt in enumerate(request.prompts)]
+        return [prompt.to_prompt(f"{field}.{i}", size) for i, prompt in enumerate(prompts)]
 
-    mask_count = sum(prompt.mask is not None for prompt in request.prompts)
+    mask_count = sum(prompt.mask is not None for prompt in prompts)
     if not mask_count:
         return build(Size(0, 0))  # only masks are compared with the image's size
-    size = (await service.images.get_record(DEFAULT_TENANT, request.image_id)).size
+    size = (await service.images.get_record(DEFAULT_TENANT, image_id)).size
     if mask_count * size.height * size.width > MAX_MASK_PIXELS:
         raise TooLarge(
             f"{mask_count} masks of this image's size are more than {MAX_MASK_PIXELS // MB} megapixels.",
-            field="prompts",
+            field=field,
             remedy="Send fewer masks at once, or refine by mask_id.",
         )
     return await asyncio.to_thread(build, size)

@@ -27,6 +27,7 @@ from segserve.wire.rest import (
     pages,
     segment,
     semantic,
+    similar,
 )
 from segserve.wire.schemas.automatic import AutomaticIn
 from segserve.wire.schemas.files import FetchFileIn
@@ -36,10 +37,21 @@ from segserve.wire.schemas.jobs import JobIn
 from segserve.wire.schemas.propagation import AddPromptsIn
 from segserve.wire.schemas.segment import SegmentIn
 from segserve.wire.schemas.semantic import SemanticIn
+from segserve.wire.schemas.similar import SimilarIn
 
-ROUTES = (images, segment, automatic, semantic, instances, files, jobs, models, health_and_metrics)
+ROUTES = (images, segment, automatic, similar, semantic, instances, files, jobs, models, health_and_metrics)
 # The bodies that routes read by `request_body.read_json`. FastAPI does not know them.
-BODIES = (SegmentIn, AutomaticIn, SemanticIn, InstancesIn, JobIn, AddPromptsIn, FetchImageIn, FetchFileIn)
+BODIES = (
+    SegmentIn,
+    AutomaticIn,
+    SimilarIn,
+    SemanticIn,
+    InstancesIn,
+    JobIn,
+    AddPromptsIn,
+    FetchImageIn,
+    FetchFileIn,
+)
 
 
 class Api(FastAPI):

@@ -61,6 +61,7 @@ def objects_to_json(result: ImageObjects, result_format: ResultFormat) -> Json:
         "height": result.size.height,
         **({} if result.scale is None else {"scale": asdict(result.scale)}),
         "objects": [object_to_json(item, result_format) for item in result.objects],
+        **({"hints": list(result.hints)} if result.hints else {}),
     }
 
 
@@ -68,6 +69,7 @@ def object_to_json(item: SegmentedObject, result_format: ResultFormat) -> Json:
     """The JSON of `ObjectOut`. result_format: RLE or POLYGON."""
     as_rle = result_format is ResultFormat.RLE
     model_box = {} if item.box is None else {"model_box": list(astuple(item.box))}
+    likeness = {} if item.likeness is None else {"likeness": item.likeness, "example": item.is_example}
     return {
         "mask": crop_to_rle(item.crop) if as_rle else polygon.to_geojson(item.crop),
         "box": list(crop.bounding_box(item.crop)),
@@ -75,6 +77,7 @@ def object_to_json(item: SegmentedObject, result_format: ResultFormat) -> Json:
         "score": item.score,
         "class": item.category,
         **model_box,
+        **likeness,
     }
 
 

@@ -10,7 +10,7 @@ from segserve.wire.schemas.prompts import ImagePrompts
 
 MAX_IMAGES = 100_000
 
-OperationName = Literal["embed", "segment", "automatic", "semantic", "instances"]
+OperationName = Literal["embed", "segment", "automatic", "similar", "semantic", "instances"]
 Name = Annotated[str, Field(min_length=1, max_length=512)]
 
 

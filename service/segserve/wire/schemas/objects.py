@@ -1,4 +1,4 @@
-"""The JSON of an image's objects, the answer of POST /v1/automatic, /v1/instances and, by class, /v1/semantic."""
+"""The JSON of an image's objects: what POST /v1/automatic, /v1/instances, /v1/similar and /v1/semantic answer."""
 
 from enum import StrEnum
 

@@ -19,14 +19,14 @@ def check_count(items: Sequence[Any], maximum: int, field: str) -> None:
         )
 
 
-def check_counts(prompts: Sequence[segmentation_pb2.Prompt]) -> None:
+def check_counts(prompts: Sequence[segmentation_pb2.Prompt], field: str = "prompts") -> None:
     """Check what `SegmentIn` checks too, before the prompts of a request are converted. Raises BadInput."""
-    check_count(prompts, MAX_PROMPTS, "prompts")
+    check_count(prompts, MAX_PROMPTS, field)
     points = sum(len(prompt.points) for prompt in prompts)
     if points > MAX_IMAGE_POINTS:
         raise BadInput(
             f"The prompts have {points} points together, the maximum is {MAX_IMAGE_POINTS}.",
-            field="prompts",
+            field=field,
             remedy="Send fewer at once.",
         )
 
