@@ -5,6 +5,7 @@ descriptor and in size, and keeps the best of those that overlap. The next round
 and looks where nothing was found yet.
 """
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from segserve.decode.prompt_encoding import (
     logits_geometry,
 )
 from segserve.encode.prepared_cache import PreparedImage
+from segserve.errors import TooLarge
 from segserve.masks import crop as crops
 from segserve.masks.clean import clean_logits
 from segserve.masks.upscale import upscale_mask
@@ -38,6 +40,7 @@ from segserve.types import Bool, Crop, Float32, Prompt
 # A place is clicked where the response is at least this share of what an object needs: the mask is judged later, by all
 # of its cells.
 MIN_RESPONSE_SHARE = 0.8
+MAX_MASK_BYTES = 1 << 30  # all masks of a search, with one byte for each pixel of their boxes
 # A mask of which more than this share belongs to masks that are more like the examples is left out.
 MAX_TAKEN_SHARE = 0.3
 
@@ -78,6 +81,7 @@ class RegionSearch:
     """`RegionSearch` searches one encoded image or region, round by round. Its methods block.
 
     taken: [low, low], where the examples are, if they are on this region.
+    held_bytes: of the masks that were found on other regions.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class RegionSearch:
         examples: ExampleSet,
         options: SimilarOptions,
         taken: Bool,
+        held_bytes: int = 0,
     ) -> None:
         self._model, self._image, self._examples, self._options = model, image, examples, options
         self._geometry = logits_geometry(model.manifest, image.size)
@@ -94,6 +99,8 @@ class RegionSearch:
         self._embedding = image.embedding["embedding"]
         self._taken = taken.copy()
         self._scale = examples.scale
+        self._bytes_lock = threading.Lock()
+        self._base_bytes = self._held_bytes = held_bytes
         self.found: list[SimilarObject] = []
         self.similar_share = 0.0  # part of the region whose response an object would need, in the last round
 
@@ -117,7 +124,7 @@ class RegionSearch:
     def decode(self, point: tuple[float, float]) -> SimilarObject | None:
         """Return the candidate of a click that is most like the examples, if it is like enough.
 
-        Several threads may call it at the same time, between the begin and the end of a round.
+        Several threads may call it at the same time, between the begin and the end of a round. Raises TooLarge.
         """
         model = self._model.single_threaded
         manifest, size = model.manifest, self._image.size
@@ -133,10 +140,22 @@ class RegionSearch:
         best = max(rated, key=lambda mask: mask.rank)
         if not self._is_similar(best):
             return None
-        crop = upscale_mask(best.logits, self._geometry, threshold)
         low = crops.from_mask(best.logits > threshold)
         low = Crop(low.pixels.copy(), low.x, low.y, low.size)  # a view would keep the whole mask
+        self._hold_bytes(round(low.pixels.size * float(self._pixel.prod())))
+        crop = upscale_mask(best.logits, self._geometry, threshold)
         return SimilarObject(crop, low, best.score, best.descriptor, best.likeness, best.rank)
+
+    def _hold_bytes(self, count: int) -> None:
+        """Count the bytes of a mask before it is made. Raises TooLarge."""
+        with self._bytes_lock:
+            self._held_bytes += count
+            if self._held_bytes > MAX_MASK_BYTES:
+                raise TooLarge(
+                    f"The masks of the search take more than {MAX_MASK_BYTES >> 20} MB.",
+                    field="params",
+                    remedy="Raise min_likeness or min_score, or lower max_size_ratio.",
+                )
 
     def _rate(self, logits: Float32, score: float) -> RatedMask:
         low: Bool = logits > self._model.manifest.mask_threshold
@@ -167,6 +186,7 @@ class RegionSearch:
             if np.count_nonzero(taken & item.low.pixels) <= MAX_TAKEN_SHARE * area:
                 taken |= item.low.pixels
                 self.found.append(item)
+        self._held_bytes = self._base_bytes + sum(item.crop.pixels.size for item in self.found)
         return len(self.found) - before
 
 

@@ -83,20 +83,23 @@ class SimilarSegmenter:
         masks = await self._resolver.resolve(
             tenant, example_image_id, model, example_extent, examples, timings
         )
+        diameter = median_diameter([crops.area(mask) for mask in masks])
+        parts = plan_regions(extent, model.manifest, diameter, max_tiles=self._max_tiles)
         with self._executor.slot():
             known = await self._describe(tenant, example_image_id, model, example_extent, masks, timings)
             if known is None:
                 return ImageObjects(image_id, model.name, extent.size, [], (NOTHING_STANDS_OUT,))
             own = masks if is_same else []
-            parts = plan_regions(extent, model.manifest, known.diameter, max_tiles=self._max_tiles)
             found: list[SimilarObject] = []
             shares: list[float] = []
+            held_bytes = 0
             for part in parts:
                 objects, share = await self._search_part(
-                    tenant, image_id, model, extent, part, own, known, options, timings
+                    tenant, image_id, model, extent, part, own, known, options, held_bytes, timings
                 )
                 found += objects
                 shares.append(share)
+                held_bytes += sum(item.crop.pixels.size for item in objects)
                 if len(found) >= options.max_objects:
                     break
             merged = await self._executor.run_in_slot(merge_objects, own, found, options.max_objects)
@@ -142,17 +145,18 @@ class SimilarSegmenter:
         own: list[Crop],
         known: ExampleSet,
         options: SimilarOptions,
+        held_bytes: int,
         timings: Timings,
     ) -> tuple[list[SimilarObject], float]:
         """Return the objects of a part, in pixels of the image, and the share of it that is like the examples.
 
-        own: the examples, if they are on this image.
+        own: the examples, if they are on this image. held_bytes: of the masks of earlier parts.
         """
         region = part.outer
         image = await self._embeddings.get_prepared(
             tenant, image_id, model, timings, None if region is None else Priority.BATCH, region
         )
-        search = RegionSearch(model, image, known, options, draw_taken(own, region, model))
+        search = RegionSearch(model, image, known, options, draw_taken(own, region, model), held_bytes)
         for _ in range(options.rounds):
             points = await self._executor.run_in_slot(search.begin_round)
             candidates: list[SimilarObject | None] = []
