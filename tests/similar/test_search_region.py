@@ -1,6 +1,5 @@
 """The search of one region, with the starter."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +30,11 @@ def model() -> PromptableModel:
 
 
 @pytest.fixture(scope="module")
-def image(model: PromptableModel, nuclei: Path) -> Iterator[PreparedImage]:
+def image(model: PromptableModel, nuclei: Path) -> PreparedImage:
     with nuclei.open("rb") as file:
         pixels = read_image(file, ReadOptions(), 1 << 24)
     embedding = model.encode(preprocess_image(pixels, model.preprocess))
-    yield PreparedImage(Size(*pixels.shape[:2]), embedding, model.prepare(embedding, None))
+    return PreparedImage(Size(*pixels.shape[:2]), embedding, model.prepare(embedding, None))
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +84,6 @@ def test_masks_are_bounded_before_they_are_made(
     model: PromptableModel, image: PreparedImage, examples: ExampleSet, taken: Bool
 ) -> None:
     search = RegionSearch(model, image, examples, SimilarOptions(), taken, held_bytes=MAX_MASK_BYTES)
+    points = search.begin_round()
     with pytest.raises(TooLarge):
-        for point in search.begin_round():
-            search.decode(point)
+        [search.decode(point) for point in points]
