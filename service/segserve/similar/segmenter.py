@@ -26,7 +26,7 @@ from segserve.similar.plan_regions import SearchPart, choose_region, plan_region
 from segserve.similar.resolve_examples import ExampleResolver
 from segserve.similar.search_region import RegionSearch, SimilarObject
 from segserve.timing import Timings
-from segserve.types import Bool, Crop, ImageObjects, Priority, Prompt, Region, SegmentedObject
+from segserve.types import Bool, Crop, ImageObjects, Priority, Prompt, Region, SegmentedObject, Size
 
 # Clicks decoded at a time: between batches other work on whole images may run.
 CLICKS_PER_BATCH = 32
@@ -156,7 +156,8 @@ class SimilarSegmenter:
         image = await self._embeddings.get_prepared(
             tenant, image_id, model, timings, None if region is None else Priority.BATCH, region
         )
-        search = RegionSearch(model, image, known, options, draw_taken(own, region, model), held_bytes)
+        taken = await self._executor.run_in_slot(draw_taken, own, region, model)
+        search = RegionSearch(model, image, known, options, taken, held_bytes)
         for _ in range(options.rounds):
             points = await self._executor.run_in_slot(search.begin_round)
             candidates: list[SimilarObject | None] = []
@@ -166,19 +167,24 @@ class SimilarSegmenter:
                 )
             if not await self._executor.run_in_slot(search.end_round, candidates):
                 break
-        objects = [move_to_image(item, region, extent.size) for item in search.found]
-        kept = [
-            item
-            for item in objects
-            if has_middle_in(item.crop, part.inner) and not touches_cut(item.crop, region)
-        ]
-        return kept, search.similar_share
+        objects = await self._executor.run_in_slot(collect_objects, search.found, part, extent.size)
+        return objects, search.similar_share
 
     def _decode_batch(
         self, search: RegionSearch, points: list[tuple[float, float]], timings: Timings
     ) -> list[SimilarObject | None]:
         with timings.stage("decode"):
             return list(self._decode_threads.map(search.decode, points))
+
+
+def collect_objects(found: list[SimilarObject], part: SearchPart, size: Size) -> list[SimilarObject]:
+    """Return the objects that belong to a part, in pixels of the image of this size."""
+    moved = [move_to_image(item, part.outer, size) for item in found]
+    return [
+        item
+        for item in moved
+        if has_middle_in(item.crop, part.inner) and not touches_cut(item.crop, part.outer)
+    ]
 
 
 def draw_taken(masks: list[Crop], region: Region | None, model: PromptableModel) -> Bool:
