@@ -88,7 +88,7 @@ class SimilarSegmenter:
         with self._executor.slot():
             known = await self._describe(tenant, example_image_id, model, example_extent, masks, timings)
             if known is None:
-                return ImageObjects(image_id, model.name, extent.size, [], (NOTHING_STANDS_OUT,))
+                return ImageObjects(image_id, model.name, extent.size, [], hints=(NOTHING_STANDS_OUT,))
             own = masks if is_same else []
             found: list[SimilarObject] = []
             shares: list[float] = []
@@ -111,7 +111,7 @@ class SimilarSegmenter:
         )
         shown += [SegmentedObject(item.crop, item.score, likeness=item.likeness) for item in merged]
         hints = find_hints(known, options, float(np.mean(shares)), len(merged))
-        return ImageObjects(image_id, model.name, extent.size, shown, hints)
+        return ImageObjects(image_id, model.name, extent.size, shown, hints=hints)
 
     async def _describe(
         self,
