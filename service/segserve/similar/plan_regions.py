@@ -6,7 +6,7 @@ objects is searched in tiles that enlarge them. A large image, which is kept in 
 
 from dataclasses import dataclass
 
-from segserve.automatic.stitch_tiles import make_tiles
+from segserve.automatic.stitch_tiles import check_tile_count
 from segserve.encode.embeddings import ImageExtent
 from segserve.images.tiling import TileGrid, choose_window, make_tile_grid
 from segserve.masks import crop as crops
@@ -41,7 +41,8 @@ def plan_regions(
     if grid is None:
         return [SearchPart(Region(0, 0, extent.size.width, extent.size.height), None)]
     if extent.tiled:
-        make_tiles(extent.size, manifest.preprocess.input_size, max_tiles)  # raises TooManyTiles
+        input_size = manifest.preprocess.input_size
+        check_tile_count(make_tile_grid(extent.size, input_size), max_tiles, input_size)
     while max_tiles is not None and len(grid) > max_tiles:
         grid = TileGrid(grid.size, grid.edge * 5 // 4 + 1, grid.halo * 5 // 4 + 1)
     return [SearchPart(tile.inner, tile.outer) for tile in grid]
