@@ -43,7 +43,7 @@ def plan_regions(
     if extent.tiled:
         input_size = manifest.preprocess.input_size
         check_tile_count(make_tile_grid(extent.size, input_size), max_tiles, input_size)
-    while max_tiles is not None and len(grid) > max_tiles:
+    while not extent.tiled and max_tiles is not None and len(grid) > max_tiles:
         grid = TileGrid(grid.size, grid.edge * 5 // 4 + 1, grid.halo * 5 // 4 + 1)
     return [SearchPart(tile.inner, tile.outer) for tile in grid]
 
