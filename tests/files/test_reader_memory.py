@@ -147,7 +147,7 @@ def test_a_zip_is_unpacked_in_the_sandbox_picture_by_picture(sandbox: Sandbox, t
         with await readers.run(archive.unpack, 1) as content:
             assert content.read() == b"ten"
         assert archive._process is not None
-        archive._process._process.kill()
+        archive._process._process._end()  # kills it, and waits for that
         with pytest.raises(SegserveError):
             await readers.run(archive.unpack, 1)
         archive.close()

@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -135,3 +137,12 @@ def test_a_jpeg_that_libjpeg_refuses_reaches_no_other_decoder(monkeypatch: pytes
     monkeypatch.setattr(imagecodecs, "jpeg8_decode", refuse)
     with pytest.raises(BadInput):
         source.read()
+
+
+def test_liblj92_stays_off_when_its_codec_is_used() -> None:
+    program = (
+        "import imagecodecs, segserve.images.tiff.reader; imagecodecs.LJPEG;"
+        " print(imagecodecs.ljpeg_decode.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "refuse_to_decode"

@@ -15,4 +15,6 @@ def refuse_to_decode(*args: Any, **options: Any) -> Any:
 
 
 def turn_off_liblj92() -> None:
+    # imagecodecs sets all names of a codec when the first of them is used. It must not do so after us.
+    imagecodecs.ljpeg_decode  # noqa: B018
     imagecodecs.ljpeg_decode = refuse_to_decode
