@@ -252,7 +252,7 @@ def test_a_damaged_middle_is_refused_or_told_and_the_rest_is_read(
             frames.read(record.count)
 
 
-@pytest.mark.parametrize("name", ["H.264 with B-frames", "H.264 of one key frame", "MPEG-4 with B-frames"])
+@pytest.mark.parametrize("name", ["H.264 with B-frames", "MPEG-4 with B-frames"])
 def test_damage_that_the_decoder_conceals_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
@@ -263,10 +263,8 @@ def test_damage_that_the_decoder_conceals_is_told(
     path = write_clip(tmp_path / "clip", name, has_noise=True)
     assert not probe(path).contents
     with av.open(str(path)) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-        keys = [packet for packet in packets if packet.is_keyframe]
         # Of other packets noise may be taken for a picture.
-        damaged = keys[-1] if len(keys) > 1 else packets[len(packets) // 2]
+        damaged = [packet for packet in container.demux(video=0) if packet.size and packet.is_keyframe][-1]
         position, size = damaged.pos, damaged.size
     data = bytearray(path.read_bytes())
     for at in range(position + size // 3, position + size // 3 + 12):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -11,6 +12,7 @@ from uvicorn.server import ServerState
 
 from segserve.metrics import Metrics
 from segserve.settings import Settings
+from segserve.wire.http import fair_start
 from segserve.wire.http.connections import ConnectionLimits
 from segserve.wire.http.limits import BURST_CONNECTIONS, MAX_UNPARSED_BYTES
 from segserve.wire.http.protocol import LimitedProtocol
@@ -71,7 +73,10 @@ def test_what_comes_after_a_refusal_is_discarded() -> None:
 
 
 @pytest.mark.parametrize("already", [0, 3 * BURST_CONNECTIONS], ids=["pipelined", "not its turn"])
-def test_what_has_no_turn_is_held_and_no_more_is_read(already: int) -> None:
+def test_what_has_no_turn_is_held_and_no_more_is_read(monkeypatch: pytest.MonkeyPatch, already: int) -> None:
+    # No time passes: on a slow machine the client would earn turns while it connects.
+    monkeypatch.setattr(fair_start, "time", SimpleNamespace(monotonic=lambda: 0.0))
+
     def scenario(connect: Callable[[], LimitedProtocol]) -> None:
         for _ in range(already):
             connect()

@@ -21,8 +21,9 @@ def to_geojson(crop: Crop, tolerance: float = 0.0) -> dict[str, Any]:
     and a pixel belongs to the mask exactly if its centre is inside. Pixels that touch only diagonally are separate
     parts.
 
-    tolerance: pixels. Vertices are left out as long as no line moves further than this (Douglas and Peucker, keeping
-    the topology: GEOS). All parts and holes are kept, no line crosses another, and a part is at least a triangle.
+    tolerance: pixels. Vertices are left out that lie within this distance of the line that remains (Douglas and
+    Peucker, keeping the topology: GEOS); where a ring begins, up to twice as far. All parts and holes are kept, no line
+    crosses another, and a part is at least a triangle.
 
     Rings are closed. Outer rings are counter-clockwise and holes clockwise (RFC 7946, section 3.1.6) in axes of x
     to the right and y upwards. On a screen, where y goes down, they appear the other way round.
