@@ -49,3 +49,11 @@ def test_box_of_a_loose_crop_is_tight() -> None:
 def test_empty_mask_is_no_pixels_at_the_origin() -> None:
     crop = crops.from_mask(np.zeros((4, 5), np.bool_))
     assert (crop.pixels.shape, crop.x, crop.y, crop.size) == ((0, 0), 0, 0, Size(4, 5))
+
+
+def test_the_window_around_a_crop_ends_with_the_image() -> None:
+    mask = np.zeros((6, 9), np.bool_)
+    mask[1:3, 5:8] = True
+    window, x, y = crops.cut_window(crops.from_mask(mask), 2)
+    assert (x, y) == (3, 0)
+    assert np.array_equal(window, mask[0:5, 3:9])

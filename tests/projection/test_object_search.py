@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from segserve.decode.object_descriptor import normalize_cells
 from segserve.masks import crop
-from segserve.projection.object_search import CellGrid, describe, find_move, move_crop, normalize_cells
+from segserve.projection.object_search import CellGrid, describe, find_move, move_crop
 from segserve.types import Bool, Crop, Float32, Size, UInt8
 
 HEIGHT, WIDTH, CELL = 288, 384, 12

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segserve.masks.upscale import LogitsGeometry
-from segserve.similar.click_points import count_valid, find_points, measure_pixel, smooth_response
+from segserve.similar.click_points import find_points, measure_pixel, smooth_response
 from segserve.types import Size
 
 
@@ -32,8 +32,8 @@ def test_the_response_is_highest_in_the_middle_of_an_object() -> None:
 
 def test_padding_is_no_part_of_the_image() -> None:
     geometry = LogitsGeometry.padded(Size(300, 800), 1024, 256)
-    assert count_valid(geometry) == (96, 256)
+    assert geometry.valid_low == (96, 256)
     assert measure_pixel(geometry) == pytest.approx(800 / 256, abs=0.01)
     stretched = LogitsGeometry.stretched(Size(300, 800), 256)
-    assert count_valid(stretched) == (256, 256)
+    assert stretched.valid_low == (256, 256)
     assert measure_pixel(stretched) == pytest.approx([800 / 256, 300 / 256])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from segserve.similar.likeness import fit_likeness, normalise_cells
+from segserve.decode.object_descriptor import normalize_cells
+from segserve.similar.likeness import fit_likeness
 from segserve.types import Float32
 
 
@@ -14,7 +15,7 @@ def draw_cells(seed: int) -> Float32:
 
 
 def test_the_background_scores_0_and_the_mean_of_the_examples_1() -> None:
-    directions = normalise_cells(draw_cells(0), 20, 30)
+    directions = normalize_cells(draw_cells(0)[:, :20, :30])
     examples = [np.float32([1, 0, 0]), np.float32([0.8, 0.6, 0])]
     background = directions.mean(axis=(1, 2))
     scale = fit_likeness(background, examples)
@@ -25,7 +26,7 @@ def test_the_background_scores_0_and_the_mean_of_the_examples_1() -> None:
 
 
 def test_cells_are_brought_to_length_1_and_padding_is_left_out() -> None:
-    directions = normalise_cells((3 * draw_cells(1)).astype(np.float16), 5, 8)
+    directions = normalize_cells((3 * draw_cells(1)).astype(np.float16)[:, :5, :8])
     assert directions.shape == (3, 5, 8)
     assert np.linalg.norm(directions, axis=0) == pytest.approx(1, abs=1e-3)
 

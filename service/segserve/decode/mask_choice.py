@@ -1,6 +1,5 @@
 """Which of the decoder's masks are answered: by predicted score, stability and the prompt, or by SAM 2's rule."""
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -62,8 +61,9 @@ class DecodedMask:
     @cached_property
     def is_usable(self) -> bool:
         """Whether it has pixels, and is not the whole image."""
-        share = float(np.mean(self._valid_logits > self._threshold))
-        return self._marks is None or 0 < share <= MAX_IMAGE_SHARE
+        if self._marks is None:
+            return True
+        return 0 < float(np.mean(self._valid_logits > self._threshold)) <= MAX_IMAGE_SHARE
 
     @cached_property
     def value(self) -> float:
@@ -92,12 +92,8 @@ class DecodedMask:
     @property
     def _valid_logits(self) -> Float32:
         """The part of the logits that shows the image."""
-        geometry = self._geometry
-        height, width = (
-            math.ceil(side * geometry.low / geometry.square)
-            for side in (geometry.valid.height, geometry.valid.width)
-        )
-        return self.logits[:height, :width]
+        rows, columns = self._geometry.valid_low
+        return self.logits[:rows, :columns]
 
 
 def find_best(masks: Sequence[DecodedMask]) -> DecodedMask:
@@ -109,7 +105,7 @@ def choose_masks(masks: Sequence[DecodedMask], kind: ModelKind, select: Select) 
     """Return the masks to answer with, of those that were decoded for a prompt."""
     if kind is ModelKind.SAM2 and masks[0].token == SINGLE_TOKEN:
         return [masks[0]] if is_stable(masks[0].logits) else [find_best(masks[1:])]
-    return [find_best(masks)] if select is Select.BEST else list(masks)
+    return [find_best(masks)] if select is Select.BEST and len(masks) > 1 else list(masks)
 
 
 def compute_stability(logits: Float32, threshold: float) -> float:

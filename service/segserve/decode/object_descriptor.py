@@ -12,6 +12,13 @@ from scipy import sparse
 from segserve.types import Bool, Float32
 
 
+def normalize_cells(embedding: NDArray[np.floating]) -> Float32:
+    """Return an embedding [C, ...] with every cell brought to length 1, float32."""
+    cells = embedding.astype(np.float32)
+    directions: Float32 = cells / np.maximum(np.linalg.norm(cells, axis=0), np.finfo(np.float32).tiny)
+    return directions
+
+
 def measure_descriptor(embedding: NDArray[np.floating], mask: Bool) -> Float32:
     """Return the descriptor [C] of the object under a low-res mask, of length 1; zeros for an empty mask.
 
@@ -22,9 +29,7 @@ def measure_descriptor(embedding: NDArray[np.floating], mask: Bool) -> Float32:
     rows, columns = mask.shape[0] // height, mask.shape[1] // width
     weights = mask.reshape(height, rows, width, columns).sum(axis=(1, 3))
     y, x = np.nonzero(weights)
-    cells = embedding[:, y, x].astype(np.float32)
-    norms = np.linalg.norm(cells, axis=0)
-    total = (cells / np.maximum(norms, np.finfo(np.float32).tiny)) @ weights[y, x].astype(np.float32)
+    total = normalize_cells(embedding[:, y, x]) @ weights[y, x].astype(np.float32)
     length = float(np.linalg.norm(total))
     return total / np.float32(length) if length > 0 else np.zeros(channels, np.float32)
 

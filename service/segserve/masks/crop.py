@@ -49,3 +49,13 @@ def bounding_box(crop: Crop) -> tuple[int, int, int, int]:
     trimmed = trim_crop(crop)
     height, width = trimmed.pixels.shape
     return trimmed.x, trimmed.y, trimmed.x + width, trimmed.y + height
+
+
+def cut_window(crop: Crop, margin: int) -> tuple[Bool, int, int]:
+    """Return the mask within `margin` pixels around its crop, as far as the image goes: [h, w], and its corner x, y."""
+    height, width = crop.pixels.shape
+    y0, x0 = max(0, crop.y - margin), max(0, crop.x - margin)
+    y1, x1 = min(crop.size.height, crop.y + height + margin), min(crop.size.width, crop.x + width + margin)
+    window = np.zeros((y1 - y0, x1 - x0), np.bool_)
+    window[crop.y - y0 : crop.y - y0 + height, crop.x - x0 : crop.x - x0 + width] = crop.pixels
+    return window, x0, y0

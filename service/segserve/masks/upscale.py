@@ -43,6 +43,12 @@ class LogitsGeometry:
     valid: Size
     original: Size
 
+    @property
+    def valid_low(self) -> tuple[int, int]:
+        """Rows and columns of the low-res logits that show the image; the others are padding."""
+        rows, columns = (-(-side * self.low // self.square) for side in (self.valid.height, self.valid.width))
+        return rows, columns
+
     @classmethod
     def padded(cls, original: Size, square: int, low: int) -> Self:
         """Return the geometry of SAM 1: the longest side becomes `square`, the rest is padded at the bottom and right.

@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 
 from segserve.decode.decode_prompt import decode_prompt
-from segserve.decode.object_descriptor import compute_likeness
+from segserve.decode.object_descriptor import compute_likeness, normalize_cells
 from segserve.decode.prompt_encoding import logits_geometry
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.masks import crop, rle
@@ -33,7 +33,6 @@ from segserve.projection.object_search import (
     describe,
     find_move,
     move_crop,
-    normalize_cells,
 )
 from segserve.projection.propagate import FoundOnSlice, PropagationOptions
 from segserve.projection.slice_order import Chain, ProjectionVisit, SliceStep

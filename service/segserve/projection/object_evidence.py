@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segserve.decode.object_descriptor import measure_descriptor
+from segserve.masks import crop
 from segserve.types import Candidate, Crop, Float32, UInt8
 
 # The rim that the object is compared with begins this far outside of the mask, and is so wide, as shares of the square
@@ -50,11 +51,8 @@ def measure_contrast(pixels: UInt8, mask: Crop) -> Float32:
     scale = float(np.sqrt(np.count_nonzero(mask.pixels)))
     gap, width = max(1.0, RIM_GAP * scale), max(2.0, RIM_WIDTH * scale)
     margin = int(np.ceil(gap + width))
-    height, width_px = mask.pixels.shape
-    y0, x0 = max(0, mask.y - margin), max(0, mask.x - margin)
-    y1, x1 = min(mask.size.height, mask.y + height + margin), min(mask.size.width, mask.x + width_px + margin)
-    inside = np.zeros((y1 - y0, x1 - x0), np.bool_)
-    inside[mask.y - y0 : mask.y - y0 + height, mask.x - x0 : mask.x - x0 + width_px] = mask.pixels
+    inside, x0, y0 = crop.cut_window(mask, margin)
+    y1, x1 = y0 + inside.shape[0], x0 + inside.shape[1]
     step = -(-max(inside.shape) // MAX_MEASURED_PX)
     inside, colours = inside[::step, ::step], pixels[y0:y1:step, x0:x1:step]
     distances = ndimage.distance_transform_edt(~inside) * step if inside.any() else np.zeros(inside.shape)

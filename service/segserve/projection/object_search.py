@@ -95,14 +95,6 @@ def describe(pixels: UInt8, field: Float32, grid: CellGrid, mask: Crop) -> Appea
     )
 
 
-def normalize_cells(embedding: NDArray[np.floating[Any]]) -> Float32:
-    """Return an embedding [C, h, w] with every cell scaled to length 1, float32."""
-    values = embedding.astype(np.float32)
-    norms = np.sqrt(np.einsum("chw,chw->hw", values, values))
-    scaled: Float32 = values / np.maximum(norms, np.finfo(np.float32).tiny)
-    return scaled
-
-
 def cover_cells(mask: Crop, grid: CellGrid) -> tuple[NDArray[np.int64], Float32]:
     """Return the cells [K, 2] that a mask covers, as (row, column), and the share of each [K] that it covers."""
     ys, xs = np.nonzero(mask.pixels)
@@ -117,11 +109,8 @@ def cover_cells(mask: Crop, grid: CellGrid) -> tuple[NDArray[np.int64], Float32]
 def cut_template(pixels: UInt8, mask: Crop) -> tuple[UInt8, Bool, int, int, int]:
     """Return patch, inside, x, y and step of an `Appearance`."""
     margin = max(2, round(TEMPLATE_MARGIN * float(np.sqrt(crop.area(mask)))))
-    height, width = mask.pixels.shape
-    y0, x0 = max(0, mask.y - margin), max(0, mask.x - margin)
-    y1, x1 = min(mask.size.height, mask.y + height + margin), min(mask.size.width, mask.x + width + margin)
-    inside = np.zeros((y1 - y0, x1 - x0), np.bool_)
-    inside[mask.y - y0 : mask.y - y0 + height, mask.x - x0 : mask.x - x0 + width] = mask.pixels
+    inside, x0, y0 = crop.cut_window(mask, margin)
+    y1, x1 = y0 + inside.shape[0], x0 + inside.shape[1]
     step = -(-max(inside.shape) // MAX_TEMPLATE_PX)
     inside = inside[::step, ::step]
     if not inside.any():  # a thin mask may lie between the pixels that are left

@@ -19,12 +19,6 @@ MIN_DISTANCE = 0.25
 MAX_POINTS = 1024
 
 
-def count_valid(geometry: LogitsGeometry) -> tuple[int, int]:
-    """Return the rows and columns of the low-res logits that show the image; the others are padding."""
-    scale = geometry.low / geometry.square
-    return int(np.ceil(geometry.valid.height * scale)), int(np.ceil(geometry.valid.width * scale))
-
-
 def measure_pixel(geometry: LogitsGeometry) -> NDArray[np.float64]:
     """Return the width and height of a low-res pixel, in pixels of the image."""
     valid = np.array([geometry.valid.width, geometry.valid.height]) * geometry.low / geometry.square

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segserve.decode.object_descriptor import measure_descriptor
+from segserve.decode.object_descriptor import measure_descriptor, normalize_cells
 from segserve.decode.prompt_encoding import logits_geometry, mask_to_logits
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.masks import crop as crops
 from segserve.models.manifest import PromptableManifest
-from segserve.similar.click_points import count_valid, measure_pixel, smooth_response
-from segserve.similar.likeness import LikenessScale, fit_likeness, normalise_cells
+from segserve.similar.click_points import measure_pixel, smooth_response
+from segserve.similar.likeness import LikenessScale, fit_likeness
 from segserve.types import Bool, Crop, Float32, Region
 
 # The response at an example is taken to be at least this, so that one bad example does not make everything similar.
@@ -79,8 +79,8 @@ def describe_examples(regions: list[ExampleRegion], manifest: PromptableManifest
         embedding = region.image.embedding["embedding"]
         geometry = logits_geometry(manifest, region.image.size)
         cell = geometry.low // embedding.shape[1]
-        rows, columns = count_valid(geometry)
-        directions.append(normalise_cells(embedding, -(-rows // cell), -(-columns // cell)))
+        rows, columns = geometry.valid_low
+        directions.append(normalize_cells(embedding[:, : -(-rows // cell), : -(-columns // cell)]))
         lows.append([to_low(mask, manifest) for mask in region.masks])
         descriptors += [measure_descriptor(embedding, low) for low in lows[-1]]
     background = np.mean([cells.mean(axis=(1, 2)) for cells in directions], axis=0)
@@ -91,7 +91,7 @@ def describe_examples(regions: list[ExampleRegion], manifest: PromptableManifest
     for region, cells, masks in zip(regions, directions, lows, strict=True):
         geometry = logits_geometry(manifest, region.image.size)
         cell = geometry.low // region.image.embedding["embedding"].shape[1]
-        shape = count_valid(geometry)
+        shape = geometry.valid_low
         low_diameter = diameter / float(np.sqrt(measure_pixel(geometry).prod()))
         response = smooth_response(scale.score_cells(cells), cell, shape, low_diameter)
         peaks += [float(response[low[: shape[0], : shape[1]]].max(initial=-np.inf)) for low in masks]

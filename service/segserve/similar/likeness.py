@@ -10,7 +10,6 @@ discriminant does, found 0.23.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segserve.types import Float32
 
@@ -36,14 +35,6 @@ class LikenessScale:
         """Return the likeness [h, w] of each of the cells [C, h, w]."""
         scores: Float32 = np.tensordot(self.weights, directions, 1) + np.float32(self.offset)
         return scores
-
-
-def normalise_cells(embedding: NDArray[np.floating], rows: int, columns: int) -> Float32:
-    """Return the first rows and columns of an embedding [C, h, w] with each cell brought to length 1."""
-    cells = embedding[:, :rows, :columns].astype(np.float32)
-    norms = np.linalg.norm(cells, axis=0)
-    directions: Float32 = cells / np.maximum(norms, np.finfo(np.float32).tiny)
-    return directions
 
 
 def fit_likeness(background: Float32, descriptors: list[Float32]) -> LikenessScale | None:

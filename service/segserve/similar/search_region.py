@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segserve.decode.object_descriptor import measure_descriptor
+from segserve.decode.object_descriptor import measure_descriptor, normalize_cells
 from segserve.decode.prompt_encoding import (
     CANDIDATE_TOKENS,
     SINGLE_TOKEN,
@@ -27,13 +27,12 @@ from segserve.masks.upscale import upscale_mask
 from segserve.models.promptable_model import PromptableModel
 from segserve.similar.click_points import (
     MAX_POINTS,
-    count_valid,
     find_points,
     measure_pixel,
     smooth_response,
 )
 from segserve.similar.examples import ExampleSet
-from segserve.similar.likeness import fit_likeness, normalise_cells
+from segserve.similar.likeness import fit_likeness
 from segserve.similar.options import SimilarOptions
 from segserve.types import Bool, Crop, Float32, Prompt
 
@@ -109,10 +108,10 @@ class RegionSearch:
         examples, options = self._examples, self._options
         descriptors = [*examples.descriptors, *(item.descriptor for item in self.found)]
         self._scale = fit_likeness(examples.background, descriptors) or examples.scale
-        rows, columns = count_valid(self._geometry)
+        rows, columns = self._geometry.valid_low
         cell = self._geometry.low // self._embedding.shape[1]
         diameter = examples.diameter / float(np.sqrt(self._pixel.prod()))
-        cells = normalise_cells(self._embedding, -(-rows // cell), -(-columns // cell))
+        cells = normalize_cells(self._embedding[:, : -(-rows // cell), : -(-columns // cell)])
         response = smooth_response(self._scale.score_cells(cells), cell, (rows, columns), diameter)
         needed = options.min_likeness * examples.peak_response
         self.similar_share = float(np.mean(response >= needed))
