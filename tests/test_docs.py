@@ -30,8 +30,9 @@ from segserve.wire.schemas.propagation import AddPromptsIn
 from segserve.wire.schemas.segment import SegmentIn
 from segserve.wire.schemas.semantic import SemanticIn
 from segserve.wire.schemas.similar import SimilarIn
+from tests import docs_blocks
+from tests.docs_blocks import ROOT, Block, read_blocks
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "service" / "segserve"
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted(DOCS.glob("*.md"))]
@@ -47,20 +48,22 @@ BODIES: dict[str, type[BaseModel]] = {
 }
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+every_page_with_blocks = pytest.mark.parametrize(
+    "page", docs_blocks.PAGES, ids=lambda page: str(page.relative_to(ROOT))
+)
 
 
 # The parts of a page.
 
 
 def code_blocks(page: Path) -> list[str]:
-    """The indented blocks. A line that ends with a backslash goes on in the next one."""
-    blocks = re.findall(r"(?:^ {4}.*\n)+", page.read_text(), re.MULTILINE)
-    return [re.sub(r"\\\n *", "", block) for block in blocks]
+    """The fenced blocks. A line that ends with a backslash goes on in the next one."""
+    return [re.sub(r"\\\n *", "", block.text) for block in read_blocks(page)]
 
 
 def code_spans(page: Path) -> list[str]:
     """What stands in backticks."""
-    prose = re.sub(r"^ {4}.*\n", "", page.read_text(), flags=re.MULTILINE)
+    prose = docs_blocks.FENCED.sub("", page.read_text())
     return [re.sub(r"\s+", " ", span) for span in re.findall(r"`([^`]+)`", prose)]
 
 
@@ -69,6 +72,49 @@ def code_lines(page: Path) -> Iterator[str]:
     for block in code_blocks(page):
         yield from (re.sub(r"(^|\s)#.*", "", line).strip() for line in block.splitlines())
     yield from code_spans(page)
+
+
+# Blocks.
+
+
+@every_page_with_blocks
+def test_blocks_are_fenced(page: Path) -> None:
+    """An indented block has no language, and no comment that says whether it is run."""
+    prose = docs_blocks.FENCED.sub("", page.read_text())
+    assert "```" not in prose
+    assert re.findall(r"\n\n {4}[^\n]*", prose) == []
+
+
+@every_page_with_blocks
+def test_every_block_is_run_or_says_why_not(page: Path) -> None:
+    for block in read_blocks(page):
+        assert block.language in (*docs_blocks.RUN, *docs_blocks.READ, "text"), block.name
+        assert not block.comment or block.is_slow or block.reason, block.name
+        if block.language == "text":
+            assert block.reason, f"{block.name} is text, which nothing checks: say why"
+
+
+def blocks_of(language: str) -> list[Any]:
+    blocks = [
+        block for page in docs_blocks.PAGES for block in read_blocks(page) if block.language == language
+    ]
+    return [pytest.param(block, id=block.name) for block in blocks]
+
+
+@pytest.mark.parametrize("block", blocks_of("json"))
+def test_json_is_json(block: Block) -> None:
+    fill_in(block.text)
+
+
+@pytest.mark.parametrize("block", blocks_of("yaml"))
+def test_yaml_is_yaml(block: Block) -> None:
+    yaml.safe_load(block.text)
+
+
+@pytest.mark.parametrize("block", blocks_of("http"))
+def test_http_is_a_request_with_a_body(block: Block) -> None:
+    """Its route and its body are checked below."""
+    assert re.fullmatch(r"POST /v1/\S+\n\{.*\}\n", block.text, re.DOTALL)
 
 
 # Commands and options.
@@ -205,17 +251,19 @@ def test_routes_exist(page: Path, routes: dict[tuple[str, ...], set[str]]) -> No
 def request_bodies(page: Path) -> Iterator[tuple[str, str]]:
     """(route, JSON) of each request in a block: POST /route and a body, or curl with -d."""
     for block in code_blocks(page):
-        for path, body in re.findall(r"POST (/v1/\S+)\n((?:\s+.*\n)+)", block):
+        for path, body in re.findall(r"POST (/v1/\S+)\n((?:.+\n)+)", block):
             yield path, body
-        for path, body in re.findall(r"(/v1/\S+)(?: -H '[^']*'| -o \S+| -N)* +-d '([^']*)'", block):
+        for path, body in re.findall(
+            r"(/v1/[^\s'?]+)(?:\?[^\s']*)?'?(?: -H '[^']*'| -o \S+| -N)* +-d '([^']*)'", block
+        ):
             yield path, body
 
 
 def fill_in(body: str) -> Any:
     """Parse a body of a page, with numbers for x, y, x0, ... and without what `...` stands for."""
-    numbers = {"x": "1", "y": "1", "x0": "0", "y0": "0", "x1": "9", "y1": "9"}
-    body = re.sub(r'(?<!["\w])([xy][01]?)(?!["\w])', lambda match: numbers[match[1]], body)
-    return json.loads(re.sub(r", \.\.\.(?=[\]}])", "", body))
+    numbers = {"x": "1", "y": "1", "x0": "0", "y0": "0", "x1": "9", "y1": "9", "h": "9", "w": "9"}
+    body = re.sub(r'(?<!["\w])([xyhw][01]?)(?!["\w])', lambda match: numbers[match[1]], body)
+    return json.loads(re.sub(r", \.\.\.(?=[\]},\n])", "", body.replace("[...]", "[]")))
 
 
 @every_page
