@@ -70,11 +70,13 @@ def measure() -> list[Measurement]:
             training, starter, target, TrainPromptableOptions(steps=steps), progress=PrintedProgress()
         )
         minutes, cpu_minutes = (time.perf_counter() - start) / 60, (time.process_time() - cpu) / 60
-        before, after = score_ais(starter, unseen), score_ais(tuned, unseen)
+        before, after = score_ais(starter, unseen), score_ais(tuned.bundle, unseen)
     objects = sum(len(np.unique(each.mask)) - 1 for each in unseen)
     return [
         Measurement(f"{IMAGES} training images, {IMAGES} test images, objects in these", str(objects)),
         Measurement("steps", str(steps)),
+        Measurement("best on the held-out image, before -> after", tuned.summary.describe_scores()),
+        Measurement("at step", f"{tuned.summary.best['step']:.0f}"),
         at_most("from images to bundle", minutes, MAX_MINUTES, "min"),
         Measurement("CPU time, both cores added up", f"{cpu_minutes:.1f} min"),
         Measurement("AIS, SA(0.5), before", f"{before[1]:.3f}"),

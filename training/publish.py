@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from scenes import SCENE_PREPROCESS, STARTER_PREPROCESS, read_nuclei
+from segserve.automatic.parameters import resolve_ais_params
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.install import new_bundle
-from segserve.models.manifest import AmgEntry, Dims, ModelKind, PreprocessEntry, PromptableManifest
+from segserve.models.manifest import AisEntry, AmgEntry, Dims, ModelKind, PreprocessEntry, PromptableManifest
 from segserve.models.networks.starter import (
     EMBEDDING_CHANNELS,
     ENCODER_STRIDE,
@@ -71,7 +72,8 @@ def main() -> None:
         _, validation = read_nuclei(options.data)
         with torch.no_grad():
             scenes = [build_scene(each, STARTER_PREPROCESS) for each in validation]
-            measured = validate_promptable(networks, scenes, SCENE_PREPROCESS)
+            ais = resolve_ais_params(LIKE, AisEntry())
+            measured = validate_promptable(networks, scenes, SCENE_PREPROCESS, ais=ais)
         scores = {"step": step, "validation_images": len(validation), **measured}
         (HERE / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
         print(json.dumps(scores))

@@ -15,6 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from scenes import SCENE_PREPROCESS, STARTER_PREPROCESS, draw_scene, read_nuclei, recolour
+from segserve.automatic.parameters import AisParams
 from segserve.models.networks.starter import ENCODER_STRIDE, AutomaticDecoder, build_starter_sam
 from segserve.train.checkpoint import load_checkpoint, save_checkpoint
 from segserve.train.promptable_dataset import WindowGeometry, build_data_loader
@@ -90,7 +91,7 @@ def main() -> None:
         bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()})
         if trainer.step % options.every == 0 or trainer.step == options.steps:
             scenes = validation if trainer.step == options.steps else validation[::4]
-            scores = validate_promptable(trainer.ema, scenes, SCENE_PREPROCESS)
+            scores = validate_promptable(trainer.ema, scenes, SCENE_PREPROCESS, ais=AisParams())
             line = {"step": trainer.step, "time": round(time.time()), **losses, **scores}
             with (options.run / "scores.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")

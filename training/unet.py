@@ -5,7 +5,6 @@ are shown more often.
 """
 
 import argparse
-import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -72,7 +71,7 @@ def main() -> None:
     training, validation = read_nuclei(arguments.data)
     options = TrainUnetOptions(classes=("nucleus",), steps=arguments.steps, batch_size=arguments.batch)
     target = OutputTarget(arguments.to, NAME, arguments.run, replace=True)
-    bundle = train_new_unet(
+    trained = train_new_unet(
         repeat_rare(training),
         validation,
         target,
@@ -81,12 +80,11 @@ def main() -> None:
         resume=arguments.resume,
         progress=ProgressBar(arguments.steps),
     )
-    validations = [json.loads(line) for line in (arguments.run / "scores.jsonl").read_text().splitlines()]
-    best = max(validations, key=lambda each: each["dice"])
+    best = trained.summary.best
     scores = (
-        f"Dice {best['dice']:.3f} on the {len(validation)} validation images, after {best['step']} steps."
+        f"Dice {best['dice']:.3f} on the {len(validation)} validation images, after {best['step']:.0f} steps."
     )
-    (bundle.folder / "README.md").write_text(CARD.read_text().replace("@SCORES@", scores))
+    (trained.bundle.folder / "README.md").write_text(CARD.read_text().replace("@SCORES@", scores))
 
 
 if __name__ == "__main__":

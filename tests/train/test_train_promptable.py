@@ -9,25 +9,37 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
+from segserve.automatic.parameters import AisParams
+from segserve.automatic.segmenter import label_by_ais
+from segserve.cli import cli
+from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BadInput, WrongModel
+from segserve.evaluate.object_matching import match_label_maps, mean_segmentation_accuracy
 from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.importers import sam
 from segserve.models.importers.import_checkpoint import import_checkpoint
-from segserve.models.manifest import BundleRuntime, ModelKind, PromptableManifest
+from segserve.models.manifest import AisEntry, BundleRuntime, ModelKind, PromptableManifest
+from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import BUILT_IN_MODELS
 from segserve.models.weights import read_weights
+from segserve.timing import Timings
 from segserve.train import train_promptable, trainable_networks
 from segserve.train.augmentation import ColourAugmentation
 from segserve.train.output_target import OutputTarget
 from segserve.train.progress import SilentProgress
 from segserve.train.promptable_dataset import UniformScenePicker, build_data_loader
 from segserve.train.promptable_trainer import PromptableSchedule, PromptableTrainer
+from segserve.train.promptable_validation import validate_promptable
 from segserve.train.scenes import build_scene
 from segserve.train.train_promptable import TrainPromptableOptions, build_geometry
 from segserve.train.trainable_networks import load_trainable
+from segserve.train.training_summary import TrainedModel
+from segserve.types import Size
 from tests.models.networks import small_sam
 from tests.semantic import bundles
 from tests.serving import Server
@@ -50,9 +62,25 @@ def target(root: Path, name: str = "mine") -> OutputTarget:
 def train(
     root: Path, bundle: Bundle = STARTER, options: TrainPromptableOptions = OPTIONS, **more: Any
 ) -> Bundle:
+    return train_and_summarise(root, bundle, options, **more).bundle
+
+
+def train_and_summarise(
+    root: Path, bundle: Bundle = STARTER, options: TrainPromptableOptions = OPTIONS, **more: Any
+) -> TrainedModel:
     return train_promptable.fine_tune(
         IMAGES, bundle, target(root), options, **{"progress": SilentProgress(), **more}
     )
+
+
+def read_scores(root: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (root / "run/scores.jsonl").read_text().splitlines()]
+
+
+def score_as(monkeypatch: pytest.MonkeyPatch, *scores: dict[str, float]) -> None:
+    """Give the validations of a run these scores, one after the other."""
+    each = iter(scores)
+    monkeypatch.setattr(train_promptable, "validate_promptable", lambda *rest, **more: next(each))
 
 
 class InterruptAfter(SilentProgress):
@@ -121,11 +149,71 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(fine_tuned: Path, tmp_path: 
 
 
 def test_it_is_validated_before_and_after(fine_tuned: Path) -> None:
-    lines = [json.loads(line) for line in (fine_tuned / "run/scores.jsonl").read_text().splitlines()]
+    lines = read_scores(fine_tuned)
     assert [line["step"] for line in lines] == [0, 1, 2, 3]
-    assert set(lines[0]) == {"step", "click", "box", "corrected", "foreground_dice"}
+    assert set(lines[0]) == {"step", "click", "box", "corrected", "foreground_dice", "msa"}
     assert set(lines[3]) == {*lines[0], "loss_promptable", "loss_automatic"}
     assert lines[0]["click"] > 0.5, "the starter knows discs"
+    assert lines[0]["msa"] > 0.3
+
+
+def test_msa_is_that_of_evaluate_on_what_the_service_answers(tmp_path: Path) -> None:
+    preprocess = STARTER.expect(PromptableManifest).preprocess.to_preprocess()
+    scene = build_scene(IMAGES[0], preprocess)
+    networks = load_trainable(STARTER).networks
+    geometry = build_geometry(load_trainable(STARTER), 128)
+    scores = validate_promptable(networks, [scene], geometry.preprocess, ais=AisParams())
+    model = PromptableModel(STARTER, RuntimeOptions(threads=1), None, RuntimeOptions(threads=1))
+    embedding = model.encode(preprocess_image(IMAGES[0].image, model.preprocess))
+    labels = label_by_ais(model, embedding, Size(*IMAGES[0].mask.shape), AisEntry(), Timings())
+    expected = mean_segmentation_accuracy(match_label_maps(IMAGES[0].mask, labels))
+    assert scores["msa"] == pytest.approx(expected, abs=0.1), "the bundle's weights are fp16 in the graphs"
+    assert scores["msa"] > 0.3
+
+
+def scores_of(click: float, box: float, msa: float) -> dict[str, float]:
+    return {"click": click, "box": box, "corrected": 0.5, "foreground_dice": 0.5, "msa": msa}
+
+
+def test_the_weights_with_the_best_mean_score_are_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Best is step 1: a lower IoU after clicks, more mSA. It is kept over an interruption."""
+    lines = [scores_of(0.8, 0.8, 0.2), scores_of(0.7, 0.8, 0.5), scores_of(0.9, 0.8, 0.0)]
+    score_as(monkeypatch, *lines, scores_of(0.6, 0.6, 0.6))
+    kept: list[dict[str, Any]] = []
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, progress=InterruptAfter(3))
+    kept.append(torch.load(tmp_path / "run/checkpoint.pt", weights_only=True))
+    trained = train_and_summarise(tmp_path, resume=True)
+    summary = trained.summary
+    assert (summary.best["step"], summary.steps, summary.improved) == (1, 3, True)
+    assert summary.describe_scores() == "click 0.800 -> 0.700, box 0.800 -> 0.800, msa 0.200 -> 0.500"
+    published = read_weights(trained.bundle)["sam"]
+    best = kept[0]["best"]["weights"]
+    assert all(torch.equal(value, best[f"sam.{key}"]) for key, value in published.items())
+    last = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["averaged"]
+    assert not all(torch.equal(value, last[f"sam.{key}"]) for key, value in published.items())
+
+
+def test_where_nothing_improves_the_weights_of_the_start_are_published_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, masks = write_folders(tmp_path / "data")
+    score_as(monkeypatch, scores_of(0.8, 0.8, 0.5), scores_of(0.9, 0.8, 0.3), scores_of(0.7, 0.7, 0.7))
+    options = ["--steps", "2", "--batch", "1", "--window", "128", "--data-dir", str(tmp_path)]
+    result = CliRunner().invoke(
+        cli,
+        ["train", "promptable", str(images), str(masks), "--name", "mine", *options],
+        catch_exceptions=False,
+    )
+    assert result.exit_code == 0
+    assert "Nothing improved over starter in 2 steps: the weights of starter are kept" in result.output
+    bundle = Bundle(tmp_path / "models/mine")
+    assert bundle.manifest.description == "starter, unchanged by training on 3 images"
+    before, after = read_weights(STARTER), read_weights(bundle)
+    for part, state in before.items():
+        assert all(torch.equal(value.float(), after[part][key].float()) for key, value in state.items())
 
 
 def test_the_bundle_serves_clicks_and_automatic_segmentation(fine_tuned: Path, tmp_path: Path) -> None:
@@ -175,7 +263,13 @@ def test_an_import_keeps_the_weights(small_vit_b: Bundle) -> None:
 def test_all_parts_of_a_sam_are_trained_and_it_gets_an_automatic_decoder(
     tmp_path: Path, small_vit_b: Bundle
 ) -> None:
-    bundle = train(tmp_path, small_vit_b, TrainPromptableOptions(steps=1, num_workers=0))
+    trained = train_and_summarise(tmp_path, small_vit_b, TrainPromptableOptions(steps=1, num_workers=0))
+    bundle = trained.bundle
+    start, end = read_scores(tmp_path)
+    assert "msa" not in start, "no automatic decoder yet"
+    assert "msa" in end
+    assert trained.summary.best["step"] == 1, "random weights are no model, so the start cannot be the best"
+    assert "-> " not in trained.summary.describe_scores().split("msa")[1]
     assert (bundle.manifest.architecture, bundle.has("ais.onnx")) == ("vit_b", True)
     before, after = read_weights(small_vit_b)["sam"], read_weights(bundle)["sam"]
     moved = [key for key, value in before.items() if not torch.equal(value, after[key])]

@@ -16,16 +16,17 @@ from typer.testing import CliRunner
 from segserve.cli import cli
 from segserve.errors import BadInput
 from segserve.evaluate.overlap_scores import dice
-from segserve.models.bundle import Bundle
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.manifest import SemanticManifest
 from segserve.models.networks.unet import FeatureListUNet
 from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 from segserve.train import train_unet as module
+from segserve.train import unet_trainer
 from segserve.train.output_target import OutputTarget
 from segserve.train.progress import SilentProgress
 from segserve.train.train_unet import TrainUnetOptions, train_new_unet
+from segserve.train.training_summary import TrainedModel
 from segserve.train.unet_dataset import build_data_loader, stretch_image
 from segserve.train.unet_trainer import UnetTrainer
 from segserve.train.unet_validation import validate_unet
@@ -49,14 +50,26 @@ def target(root: Path, name: str = "mine") -> OutputTarget:
     return OutputTarget(root / "models", name, root / "run")
 
 
-def train(root: Path, options: TrainUnetOptions = OPTIONS, **more: Any) -> Bundle:
+def train(root: Path, options: TrainUnetOptions = OPTIONS, **more: Any) -> TrainedModel:
     return train_new_unet(
         TRAINING, VALIDATION, target(root), options, ModelCard(), **{"progress": SilentProgress(), **more}
     )
 
 
-def read_onnx(bundle: Bundle) -> bytes:
-    return bundle.path("model.onnx").read_bytes()
+def read_onnx(trained: TrainedModel) -> bytes:
+    return trained.bundle.path("model.onnx").read_bytes()
+
+
+def read_scores(root: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (root / "run/scores.jsonl").read_text().splitlines()]
+
+
+def score_as(monkeypatch: pytest.MonkeyPatch, *dices: float) -> None:
+    """Give the validations of a run these scores, one after the other."""
+    scores = iter(dices)
+    monkeypatch.setattr(
+        unet_trainer, "validate_unet", lambda *rest: {"loss_validation": 0.0, "dice": next(scores)}
+    )
 
 
 class InterruptAfter(SilentProgress):
@@ -71,24 +84,26 @@ class InterruptAfter(SilentProgress):
 
 
 def test_it_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
-    train(tmp_path, TrainUnetOptions(**{**vars(OPTIONS), "steps": 60}))
-    lines = [json.loads(line) for line in (tmp_path / "run/scores.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(6, 61, 6))
-    assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
+    trained = train(tmp_path, TrainUnetOptions(**{**vars(OPTIONS), "steps": 60}))
+    lines = read_scores(tmp_path)
+    assert [line["step"] for line in lines] == list(range(0, 61, 6)), "step 0 is the untrained network"
+    assert lines[-1]["loss"] < 0.7 * lines[1]["loss"]
     best = max(line["dice"] for line in lines)
     assert best > 0.9
     state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
     network = FeatureListUNet(3, 1, OPTIONS.features)
-    network.load_state_dict(state["best"])
+    network.load_state_dict(state["best"]["weights"])
+    assert trained.summary.improved
+    assert (trained.summary.start, trained.summary.best["dice"]) == (lines[0], pytest.approx(best, abs=2e-4))
     assert validate_unet(network, [stretch_image(each) for each in VALIDATION], 1, "cpu")[
         "dice"
-    ] == pytest.approx(best)
+    ] == pytest.approx(state["best"]["score"])
 
 
 def test_the_bundle_computes_the_best_weights(tmp_path: Path) -> None:
-    bundle = train(tmp_path)
+    bundle = train(tmp_path).bundle
     network = FeatureListUNet(3, 1, OPTIONS.features).eval()
-    network.load_state_dict(torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["best"])
+    network.load_state_dict(torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["best"]["weights"])
     image = torch.randn(1, 3, 64, 48)
     with torch.no_grad():
         expected = network(image).numpy()
@@ -118,8 +133,29 @@ def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
 def test_it_stops_early_when_the_dice_no_longer_rises(tmp_path: Path) -> None:
     options = TrainUnetOptions(**{**vars(OPTIONS), "learning_rate": 0.0, "patience": 3})
     train(tmp_path, options)
-    lines = [json.loads(line) for line in (tmp_path / "run/scores.jsonl").read_text().splitlines()]
-    assert lines[-1]["step"] == 8, "a validation every 2 steps: the first one, and three that were no better"
+    assert read_scores(tmp_path)[-1]["step"] == 8, (
+        "a validation every 2 steps: the first one, and three that were no better"
+    )
+
+
+def test_weights_of_a_better_step_than_the_last_are_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score_as(monkeypatch, 0.5, 0.2, 0.8, *[0.7] * 8)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, progress=InterruptAfter(9))
+    resumed = train(tmp_path, resume=True)
+    assert (resumed.summary.best["step"], resumed.summary.steps, resumed.summary.improved) == (4, 20, True)
+    assert resumed.summary.describe_scores() == "dice 0.500 -> 0.800"
+    best = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
+    assert best["best"]["step"] == 4
+    assert not torch.equal(best["best"]["weights"]["final_conv.weight"], best["network"]["final_conv.weight"])
+
+
+def test_the_untrained_network_is_never_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    score_as(monkeypatch, 0.9, *[0.3] * 10)
+    summary = train(tmp_path).summary
+    assert (summary.improved, summary.is_start, summary.best["step"]) == (False, False, 2)
 
 
 def test_several_classes_are_trained(tmp_path: Path) -> None:
@@ -129,7 +165,7 @@ def test_several_classes_are_trained(tmp_path: Path) -> None:
         each.mask[each.mask > 0] = 1 + each.mask[each.mask > 0] % 2
     bundle = train_new_unet(
         images[1:], images[:1], target(tmp_path), options, ModelCard(), progress=SilentProgress()
-    )
+    ).bundle
     assert bundle.expect(SemanticManifest).classes == ("odd", "even")
     assert SemanticModel(bundle, RuntimeOptions()).run(np.zeros((1, 3, 32, 32), np.float32)).shape[1] == 2
 
@@ -153,6 +189,7 @@ def test_the_command_trains_a_model_that_serves(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, arguments + options, catch_exceptions=False)
     assert result.exit_code == 0
     assert "mine: ready" in result.output
+    assert "Best on the held-out images: step" in result.output
     with Image.open(tmp_path / "training/mine/curves.png") as curves:
         assert curves.format == "PNG"
     server = Server(tmp_path)

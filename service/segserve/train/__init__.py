@@ -10,9 +10,10 @@
     promptable_trainer, unet_trainer one step, and the state that a checkpoint holds; early stopping
     losses, learning_rate_schedule, ema   loss functions, warm-up and cosine, moving average of the weights
     promptable_validation, unet_validation   scores on held-out images
+    best_weights, training_summary   the weights that are published; what was gained over the start
     run_folder, checkpoint, plot_curves, progress   checkpoints, resuming, scores, curves
 
-Only `cli`, `dataset_folder`, `output_target` and `run_folder` import without torch.
+Only `cli`, `dataset_folder`, `output_target`, `run_folder` and `training_summary` import without torch.
 """
 
 import importlib.util

@@ -17,13 +17,13 @@ from rich.progress import (
 )
 
 from segserve.errors import BadInput
-from segserve.models.bundle import Bundle
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
 from segserve.settings import Settings, load_settings
 from segserve.train import require_libraries
 from segserve.train.dataset_folder import read_folders, split_validation
 from segserve.train.output_target import OutputTarget
 from segserve.train.run_folder import CURVES_FILE
+from segserve.train.training_summary import TrainedModel
 from segserve.types import Device
 
 app = typer.Typer(no_args_is_help=True, help="Train models on your own images and masks.")
@@ -133,7 +133,8 @@ def train_promptable(
 ) -> None:
     """Fine-tune a promptable model: clicks, boxes and automatic segmentation.
 
-    A mask has a number for each object, from 1. The defaults suit two CPU cores.
+    A mask has a number for each object, from 1. The defaults suit two CPU cores. The weights that are best on held-out
+    images are kept: by the mean of the IoU after a click, the IoU after a box, and automatic segmentation's mSA.
     """
     settings, target = prepare_run(data_dir, name, run, replace)
     from segserve.train.train_promptable import TrainPromptableOptions, fine_tune
@@ -153,7 +154,7 @@ def train_promptable(
     with show_progress() as progress:
         labelled = read_folders(images, masks, settings.image_limits.max_pixels)
         trained = fine_tune(labelled, bundle, target, options, resume=resume, progress=progress)
-    report_ready(trained, target)
+    report_ready(trained, target, start=bundle.name)
 
 
 @app.command("unet")
@@ -185,7 +186,7 @@ def train_unet(
     replace: Replace = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Train a U-Net from zero: a class for every pixel. The weights with the best validation Dice are kept."""
+    """Train a U-Net from zero: a class for every pixel. The weights with the best Dice on held-out images are kept."""
     settings, target = prepare_run(data_dir, name, run, replace)
     from segserve.models.importers.import_request import ModelCard
     from segserve.train.train_unet import TrainUnetOptions, train_new_unet
@@ -206,7 +207,7 @@ def train_unet(
         split = split_validation(labelled, validation)
         about = ModelCard(f"U-Net trained on {len(labelled)} images", "", "segserve train unet")
         trained = train_new_unet(*split, target, options, about, resume=resume, progress=progress)
-    report_ready(trained, target)
+    report_ready(trained, target, start="the untrained network")
 
 
 def parse_features(text: str) -> tuple[int, ...]:
@@ -235,6 +236,14 @@ def parse_class_names(text: str) -> tuple[str, ...]:
     return names
 
 
-def report_ready(bundle: Bundle, target: OutputTarget) -> None:
-    """Print that the model can be used, and where its curves are."""
-    typer.secho(f"{bundle.name}: ready; its curves are in {target.run / CURVES_FILE}", fg="green")
+def report_ready(trained: TrainedModel, target: OutputTarget, *, start: str) -> None:
+    """Print that the model can be used, what the training has gained over `start`, and where the curves are."""
+    summary = trained.summary
+    step, scores = f"{summary.best['step']:.0f}", summary.describe_scores()
+    if summary.improved:
+        typer.echo(f"Best on the held-out images: step {step} of {summary.steps}, {scores}.")
+    else:
+        kept = f"the weights of {start} are kept" if summary.is_start else f"step {step} is kept"
+        typer.secho(f"Nothing improved over {start} in {summary.steps} steps: {kept}, {scores}.", fg="yellow")
+        typer.secho("More images, another --lr or more --steps may help.", fg="yellow")
+    typer.secho(f"{trained.bundle.name}: ready; its curves are in {target.run / CURVES_FILE}", fg="green")

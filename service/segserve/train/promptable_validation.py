@@ -1,4 +1,5 @@
-"""Validation of promptable models: mean IoU after a click, a box and corrective clicks, at the image's full size."""
+"""Validation of promptable models: mean IoU after a click, a box and corrective clicks, and mSA of automatic
+segmentation, at the image's full size."""
 
 from typing import Any
 
@@ -8,7 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segserve.automatic.ais_watershed import FOREGROUND, segment_by_watershed
+from segserve.automatic.parameters import AisParams
 from segserve.encode.preprocess import preprocess_image
+from segserve.evaluate.object_matching import match_label_maps, mean_segmentation_accuracy
 from segserve.masks.geometry import bounding_box, deepest_pixel, iou
 from segserve.masks.simulated_prompts import Click, click_deepest_error
 from segserve.train.batched_decoder import MAX_ABS_LOGIT, decode_masks, encode_prompts
@@ -110,16 +114,25 @@ def select_objects(scene: Scene, max_objects: int | None) -> list[int]:
 
 @torch.no_grad()
 def validate_promptable(
-    networks: nn.ModuleDict, scenes: list[Scene], preprocess: Preprocess, max_objects: int | None = None
+    networks: nn.ModuleDict,
+    scenes: list[Scene],
+    preprocess: Preprocess,
+    max_objects: int | None = None,
+    *,
+    ais: AisParams | None,
 ) -> dict[str, float]:
-    """Return the mean IoU over all objects for "click", "box" and "corrected", and "foreground_dice".
+    """Return the mean IoU over all objects for "click", "box" and "corrected", and "foreground_dice" and "msa".
 
     They are the IoU after one click at the deepest pixel, after a box, and after three corrective clicks on top of the
-    first, and the Dice of the automatic decoder's foreground.
-    max_objects: the largest number of objects of a scene.
+    first; the Dice of the automatic decoder's foreground, and the mSA of its objects by the watershed, both means over
+    the scenes.
+    max_objects: the largest number of objects of a scene that are prompted for.
+    ais: parameters of the watershed; None does not score the automatic decoder.
     """
     networks.eval()
-    results: dict[str, list[float]] = {"click": [], "box": [], "corrected": [], "foreground_dice": []}
+    results: dict[str, list[float]] = {
+        name: [] for name in ("click", "box", "corrected", "foreground_dice", "msa")
+    }
     for scene in scenes:
         encoded = EncodedScene(networks["sam"], scene, preprocess)
         ids = select_objects(scene, max_objects)
@@ -127,14 +140,20 @@ def validate_promptable(
             masks = [scene.labels == i for i in ids[start : start + MAX_PROMPTS_PER_BATCH]]
             for name, values in score_objects(ObjectPrompter(encoded, masks)).items():
                 results[name] += values
-        results["foreground_dice"].append(score_foreground(networks["automatic"], encoded))
+        if ais is not None:
+            for name, value in score_automatic(networks["automatic"], encoded, ais).items():
+                results[name].append(value)
     return {name: round(float(np.mean(values)), 4) for name, values in results.items() if values}
 
 
-def score_foreground(automatic: nn.Module, encoded: EncodedScene) -> float:
-    """Return the Dice of the automatic decoder's foreground on a scene."""
-    foreground = automatic(encoded.embedding)[:, :1]
-    prediction = (encoded.resize_to_image(foreground)[0] > 0.5).cpu().numpy()
-    truth = encoded.scene.labels > 0
+def score_automatic(automatic: nn.Module, encoded: EncodedScene, ais: AisParams) -> dict[str, float]:
+    """Return the Dice of the automatic decoder's foreground on a scene, and the mSA of its objects."""
+    decoded = automatic(encoded.embedding)  # [1, 3, h, w]
+    maps = encoded.resize_to_image(decoded.transpose(0, 1)).cpu().numpy()
+    prediction, truth = maps[FOREGROUND] > 0.5, encoded.scene.labels > 0
     areas = max(1.0, float(prediction.sum() + truth.sum()))
-    return 2 * float((prediction & truth).sum()) / areas
+    objects = segment_by_watershed(maps, ais)
+    return {
+        "foreground_dice": 2 * float((prediction & truth).sum()) / areas,
+        "msa": mean_segmentation_accuracy(match_label_maps(encoded.scene.labels, objects)),
+    }

@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from segserve.automatic.parameters import resolve_ais_params
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.install import new_bundle
+from segserve.models.manifest import AisEntry
 from segserve.train import dataset_folder
 from segserve.train.augmentation import ColourAugmentation
+from segserve.train.best_weights import BestWeights
 from segserve.train.checkpoint import load_checkpoint, save_checkpoint
 from segserve.train.dataset_folder import LabelledImage
 from segserve.train.device import check_device
@@ -24,9 +27,12 @@ from segserve.train.promptable_validation import validate_promptable
 from segserve.train.run_folder import CURVES_FILE, RunFolder
 from segserve.train.scenes import Scene, build_scene
 from segserve.train.trainable_networks import TrainableNetworks, load_trainable, write_promptable_bundle
+from segserve.train.training_summary import TrainedModel, TrainingSummary, mean_score
 
 MAX_VALIDATED_OBJECTS = 64  # of an image
 MIN_WINDOW_PX = 64
+# The scores of a validation whose mean says what is best: clicks, boxes and automatic segmentation count the same.
+JUDGED_BY = ("click", "box", "msa")
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,10 @@ def fine_tune(
     *,
     resume: bool = False,
     progress: TrainingProgress,
-) -> Bundle:
-    """Train `bundle` further on images, and install the result as a new bundle.
+) -> TrainedModel:
+    """Train `bundle` further on images, and install the weights that were best on the held-out images as a new bundle.
+
+    They are those of the start where no validation was better.
 
     Raises BadInput before anything is trained or written, where the run cannot work.
     """
@@ -100,25 +108,64 @@ def fine_tune(
     training, validation = ([build_scene(image, preprocess) for image in part] for part in split)
     trainable.networks.to(device)
     schedule = PromptableSchedule(options.steps, options.learning_rate or 0)
-    trainer = PromptableTrainer(trainable.networks, geometry, schedule, options.seed)
+    trainer, best = PromptableTrainer(trainable.networks, geometry, schedule, options.seed), BestWeights()
     if resume:
-        trainer.load_state_dict(load_checkpoint(run.checkpoint))
-    run_steps(trainer, training, validation, options, run, progress)
+        state = load_checkpoint(run.checkpoint)
+        best.load_state_dict(state.pop("best"))
+        trainer.load_state_dict(state)
+    validator = PromptableValidator(trainable, validation, trainer, best)
+    run_steps(trainer, training, validator, options, run, progress)
+    summary = TrainingSummary.of_validations(JUDGED_BY, run.read_scores(), best.step or 0)
+    best.load_into(trainer.ema)
     progress.stage("writing the bundle and comparing it with its network")
     with new_bundle(target.models_dir, target.name, replace=target.replace) as staging:
+        how = "unchanged by training" if summary.is_start else "trained further"
         about = ModelCard(
-            f"{bundle.name}, trained further on {len(images)} images",
+            f"{bundle.name}, {how} on {len(images)} images",
             trainable.manifest.licence,
             f"segserve train promptable --from {bundle.name}",
         )
         write_promptable_bundle(trainer.ema, trainable.manifest, staging, name=target.name, about=about)
-    return Bundle(target.models_dir / target.name)
+    return TrainedModel(Bundle(target.models_dir / target.name), summary)
+
+
+class PromptableValidator:
+    """`PromptableValidator` scores the trainer's averaged weights on held-out scenes, and keeps the best.
+
+    An automatic decoder that begins with random weights is neither scored nor kept before its first step.
+    """
+
+    def __init__(
+        self, trainable: TrainableNetworks, scenes: list[Scene], trainer: PromptableTrainer, best: BestWeights
+    ) -> None:
+        self._scenes, self._trainer, self.best = scenes, trainer, best
+        self._ais = resolve_ais_params(trainable.manifest, AisEntry())
+        self._automatic_is_new = trainable.automatic_is_new
+
+    def validate(self) -> dict[str, float]:
+        """Return the scores of the weights at the trainer's step, by name."""
+        trainer = self._trainer
+        is_whole = bool(trainer.step) or not self._automatic_is_new
+        scores = validate_promptable(
+            trainer.ema,
+            self._scenes,
+            trainer.geometry.preprocess,
+            MAX_VALIDATED_OBJECTS,
+            ais=self._ais if is_whole else None,
+        )
+        if is_whole:
+            self.best.offer(trainer.ema, trainer.step, mean_score(scores, JUDGED_BY))
+        return scores
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state that a checkpoint saves, with the trainer's."""
+        return {**self._trainer.state_dict(), "best": self.best.state_dict()}
 
 
 def run_steps(
     trainer: PromptableTrainer,
     training: list[Scene],
-    validation: list[Scene],
+    validator: PromptableValidator,
     options: TrainPromptableOptions,
     run: RunFolder,
     progress: TrainingProgress,
@@ -126,9 +173,7 @@ def run_steps(
     """Run the remaining steps, with validations, checkpoints and curves."""
 
     def validate(losses: dict[str, list[float]]) -> None:
-        scores = validate_promptable(
-            trainer.ema, validation, trainer.geometry.preprocess, MAX_VALIDATED_OBJECTS
-        )
+        scores = validator.validate()
         means = {f"loss_{name}": float(np.mean(values)) for name, values in losses.items()}
         line = {"step": trainer.step, **means, **scores}
         run.append_scores(line)
@@ -154,7 +199,7 @@ def run_steps(
         progress.steps(trainer.step, options.steps, latest)
         if trainer.step % options.validation_interval == 0 or trainer.step == options.steps:
             validate(losses)  # before the checkpoint, so that a resumed run has these scores
-            save_checkpoint(trainer.state_dict(), run.checkpoint)
+            save_checkpoint(validator.state_dict(), run.checkpoint)
             losses = {}
 
 
@@ -164,6 +209,7 @@ def run_settings(
     """Return the settings that identify a run; it can only be resumed with the same ones."""
     return {
         "kind": "promptable",
+        "judged_by": list(JUDGED_BY),
         "from": bundle.digest,
         "data": dataset_folder.digest_images(images),
         "steps": options.steps,

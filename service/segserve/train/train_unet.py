@@ -29,10 +29,12 @@ from segserve.train.output_target import OutputTarget
 from segserve.train.plot_curves import plot_curves
 from segserve.train.progress import TrainingProgress
 from segserve.train.run_folder import CURVES_FILE, RunFolder
+from segserve.train.training_summary import TrainedModel, TrainingSummary
 from segserve.train.unet_dataset import MEAN, STD, STRETCH_PERCENTILES, stretch_image
 from segserve.train.unet_trainer import UnetRecipe, UnetTrainer, fit
 
 ARCHITECTURE = "unet"
+JUDGED_BY = ("dice",)  # the score of validations that says what is best
 MAX_EXPORT_ERROR = 1e-3  # of the ONNX graph against the network, over the largest value
 
 
@@ -86,8 +88,10 @@ def train_new_unet(
     *,
     resume: bool = False,
     progress: TrainingProgress,
-) -> Bundle:
+) -> TrainedModel:
     """Train a U-Net from zero, and install the weights that were best on the validation images as a bundle.
+
+    The summary compares them with the network before its first step.
 
     Raises BadInput before anything is trained or written, where the run cannot work.
     """
@@ -105,7 +109,8 @@ def train_new_unet(
     def on_validation(line: dict[str, float]) -> None:
         run.append_scores(line)
         plot_curves(run.read_scores(), run.folder / CURVES_FILE)
-        save_checkpoint(trainer.state_dict(), run.checkpoint)
+        if trainer.step:
+            save_checkpoint(trainer.state_dict(), run.checkpoint)
         progress.scores(line)
 
     fit(
@@ -119,7 +124,8 @@ def train_new_unet(
     progress.stage("writing the bundle and comparing it with its network")
     with new_bundle(target.models_dir, target.name, replace=target.replace) as staging:
         write_unet_bundle(trainer.network, staging, build_manifest(target.name, options, about))
-    return Bundle(target.models_dir / target.name)
+    summary = TrainingSummary.of_validations(JUDGED_BY, run.read_scores(), trainer.best.step or 0)
+    return TrainedModel(Bundle(target.models_dir / target.name), summary)
 
 
 def check_options(images: Sequence[LabelledImage], options: TrainUnetOptions) -> None:

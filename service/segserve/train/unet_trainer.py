@@ -1,6 +1,5 @@
 """The training of a U-Net: cross-entropy plus Dice, AdamW, a cosine schedule, early stopping by validation Dice."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segserve.train.best_weights import BestWeights
 from segserve.train.dataset_folder import LabelledImage
 from segserve.train.learning_rate_schedule import unet_learning_rate
 from segserve.train.losses import bce_dice_loss
@@ -17,7 +17,6 @@ from segserve.train.unet_validation import validate_unet
 
 WEIGHT_DECAY = 0.01
 MAX_GRADIENT_NORM = 1.0
-MIN_DICE_GAIN = 1e-4  # a smaller gain does not count as better
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ class UnetRecipe:
 class UnetTrainer:
     """`UnetTrainer` trains step by step. It holds what a checkpoint saves: network, best weights, optimiser, step.
 
+    best: of the trained weights, by validation Dice.
     network: has an attribute `multiple`, which divides the edges of every input.
     stale: validations since the last better Dice.
     """
@@ -52,25 +52,23 @@ class UnetTrainer:
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=recipe.learning_rate, weight_decay=WEIGHT_DECAY
         )
-        self.step, self.stale, self.best_dice = 0, 0, -1.0
-        self.best_weights = copy.deepcopy(network.state_dict())
+        self.step, self.stale, self.best = 0, 0, BestWeights()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a checkpoint saves."""
         return {
             "network": self.network.state_dict(),
-            "best": self.best_weights,
+            "best": self.best.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "stale": self.stale,
-            "best_dice": self.best_dice,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint's state."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.best_weights, self.best_dice = state["best"], state["best_dice"]
+        self.best.load_state_dict(state["best"])
         self.step, self.stale = state["step"], state["stale"]
 
     @property
@@ -92,13 +90,13 @@ class UnetTrainer:
         return float(loss.item())
 
     def validate(self, images: list[LabelledImage]) -> dict[str, float]:
-        """Return the scores on held-out images, stretched, and keep the weights if the Dice is better."""
+        """Return the scores on held-out images, stretched, and keep the weights if the Dice is better.
+
+        Weights that were not trained yet are only scored.
+        """
         scores = validate_unet(self.network, images, self.classes, self.device)
-        if scores["dice"] > self.best_dice + MIN_DICE_GAIN:
-            self.best_dice, self.stale = scores["dice"], 0
-            self.best_weights = copy.deepcopy(self.network.state_dict())
-        else:
-            self.stale += 1
+        if self.step:
+            self.stale = 0 if self.best.offer(self.network, self.step, scores["dice"]) else self.stale + 1
         return scores
 
 
@@ -115,10 +113,12 @@ def fit(
 
     training, validation: stretched images.
     on_step: called with the step and its loss.
-    on_validation: called with "step", the mean "loss" since the last validation, and the scores. It is the time to
-    save a checkpoint.
+    on_validation: called with "step", the mean "loss" since the last validation, and the scores; first of all with the
+    scores at step 0, without a loss. It is the time to save a checkpoint.
     """
     recipe, losses = trainer.recipe, list[float]()
+    if trainer.step == 0:
+        on_validation({"step": 0, **trainer.validate(validation)})
     if not trainer.is_finished:
         loader = build_data_loader(
             training,
@@ -138,4 +138,4 @@ def fit(
                 losses = []
             if trainer.is_finished:
                 break
-    trainer.network.load_state_dict(trainer.best_weights)
+    trainer.best.load_into(trainer.network)
