@@ -1,6 +1,8 @@
 # make serve   the service with its starter model, in an environment of its own (no torch)
+# make wheel   dist/segserve-*.whl, to install elsewhere (docs/install.md)
 # make test    everything that tests need, then all tests, WORKERS=4 files at a time
 # make test-numerics   the numerical tests as on other CPUs: half an hour (ARGS=avx2-1: one setting)
+# make test-docs the commands of README and docs that take their time
 # make lint    style, types, architecture
 # make test-microsam   the tests against micro-sam, which is heavy: an environment of its own
 # make corpus  every file below a folder through both upload routes, compared with other readers: DIR=folder
@@ -20,10 +22,15 @@ DATA ?= data/nuclei
 WORKERS ?= 4
 MICROSAM_TESTS = tests/models/importers/test_micro_sam.py tests/automatic/test_ais_watershed_oracle.py tests/automatic/test_merge_slices_oracle.py
 
-.PHONY: proto serve test test-numerics test-large test-microsam test-clients corpus fuzz soak lint format bench train starter unet clean
+.PHONY: proto serve wheel test test-numerics test-large test-microsam test-clients test-docs corpus fuzz soak lint format bench train starter unet clean
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
+
+wheel:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	rm -f dist/segserve-*.whl
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 # Most tests wait for processes, so more files than cores run at a time. One thread for each: more only get in each
 # other's way (test-numerics has two).
@@ -39,6 +46,9 @@ test-large: $(VENV)/.full
 # Real clients: a browser (apt-get install chromium). Long load.
 test-clients: $(VENV)/.full
 	$(BIN)/pytest -m clients $(ARGS)
+
+test-docs: $(VENV)/.full
+	$(BIN)/pytest -m docs $(ARGS)
 
 # What micro-sam computes, in an environment of its own: it brings napari and Qt.
 test-microsam: $(VENV)-microsam/.ready

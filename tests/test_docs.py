@@ -301,7 +301,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         linked = (page.parent / path).resolve() if path else page
         assert linked.exists(), target
         if anchor:
-            headings = re.findall(r"^#+ (.*)", linked.read_text(), re.MULTILINE)
+            headings = re.findall(r"^#+ (.*)", docs_blocks.FENCED.sub("", linked.read_text()), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
 
 

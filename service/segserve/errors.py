@@ -35,6 +35,8 @@ SegserveError has a row in both tables. Any other exception is logged with its t
 of its own, which stops the process at its start and reaches no client.
 """
 
+import re
+from importlib.metadata import PackageNotFoundError, requires
 from typing import ClassVar
 
 # Messages show what the client sent, which may be megabytes, and go into the log too.
@@ -295,5 +297,16 @@ class MissingDependency(SegserveError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
-            f"{purpose} needs {package}.", remedy=f"Install it with: pip install 'segserve[{extra}]'"
+            f"{purpose} needs {package}.", remedy=f"Install the extra {extra}: {describe_install(extra)}"
         )
+
+
+def describe_install(extra: str) -> str:
+    """Return the command that installs what an extra brings, by its packages: segserve itself is on no registry."""
+    try:
+        requirements = requires("segserve") or []
+    except PackageNotFoundError:  # run from its sources, not installed
+        requirements = []
+    matches = (re.fullmatch(rf"([^;]+);.*\bextra == '{extra}'", requirement) for requirement in requirements)
+    packages = [f"'{match[1]}'" for match in matches if match]
+    return " ".join(["pip install", *packages]) if packages else "docs/install.md says how"

@@ -129,5 +129,5 @@ def test_frames_with_few_objects_or_none(frames: list[Detections]) -> None:
 
 def test_without_laptrack_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "laptrack", None)
-    with pytest.raises(MissingDependency, match=r"segserve\[tracking\]"):
+    with pytest.raises(MissingDependency, match="extra tracking: pip install"):
         link_tracks([detections_at((1, 1))], PARAMS)

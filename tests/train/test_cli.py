@@ -35,7 +35,7 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
         "--data-dir",
         str(tmp_path / "home"),
     ]
-    with pytest.raises(MissingDependency, match=r"needs PyTorch.*segserve\[train\]"):
+    with pytest.raises(MissingDependency, match=r"needs PyTorch.*extra train: pip install"):
         CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert not (tmp_path / "home").exists()
 

@@ -145,7 +145,7 @@ class OnnxGraph:
 def open_session(path: Path, options: RuntimeOptions) -> Any:
     """Return an `onnxruntime.InferenceSession`. Raises BrokenModel, MissingDependency."""
     if importlib.util.find_spec("onnxruntime") is None:
-        raise MissingDependency("ONNX Runtime", "cpu' or 'segserve[gpu", "Running a model")
+        raise MissingDependency("ONNX Runtime", "cpu", "Running a model")
     import onnxruntime as ort  # imported here, so that the command line starts without it
 
     session_options = ort.SessionOptions()

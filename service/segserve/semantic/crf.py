@@ -8,7 +8,7 @@ import importlib.util
 
 import numpy as np
 
-from segserve.errors import BadInput
+from segserve.errors import BadInput, describe_install
 from segserve.models.semantic_manifest import Crf
 from segserve.types import Float32, UInt8
 
@@ -25,7 +25,7 @@ def require_crf() -> None:
         raise BadInput(
             "A dense CRF needs pydensecrf2, which is not installed here.",
             field="postprocess.crf",
-            remedy="Leave it out, or install it with: pip install 'segserve[crf]'",
+            remedy=f"Leave it out, or install the extra crf: {describe_install('crf')}",
         )
 
 

@@ -214,7 +214,7 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "micro_sam" else find(n))
-    with pytest.raises(MissingDependency, match=r"needs micro-sam.*segserve\[microsam\]"):
+    with pytest.raises(MissingDependency, match=r"needs micro-sam.*extra microsam: pip install"):
         import_checkpoint("micro_sam", tmp_path / "c.pth", "c", tmp_path / "models")
     assert not (tmp_path / "models").exists()
 

@@ -1,0 +1,61 @@
+"""The wheel of `make wheel`: what is in it, and that it serves without the repository."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from segserve.errors import MissingDependency
+from tests.serving import Server
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built as `make wheel` does, by the build backend that is installed."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", folder, ROOT], check=True, timeout=300)
+    (built,) = folder.glob("segserve-*.whl")
+    return built
+
+
+def test_the_wheel_holds_all_data_of_the_package(wheel: Path) -> None:
+    package = ROOT / "service" / "segserve"
+    data = {
+        path.relative_to(package.parent).as_posix()
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {"segserve/models/built_in/starter/model.yaml", "segserve/wire/page.html"} <= data
+    assert data <= set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_the_wheel_serves_on_its_own(
+    wheel: Path, tmp_path: Path, nuclei: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site]
+    subprocess.run([*pip, wheel], check=True, timeout=300)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    where = [sys.executable, "-c", "import segserve; print(segserve.__file__)"]
+    assert subprocess.check_output(where, text=True, cwd=tmp_path).startswith(os.fspath(site))
+    server = Server(tmp_path / "data")
+    try:
+        server.wait_ready()
+        answer = server.click(server.upload(nuclei), 413, 190)
+        assert answer.status_code == 200
+        assert answer.json()["results"][0]["masks"][0]["score"] > 0.5
+        assert "segserve" in server.client.get("/").text
+        assert server.client.get("/docs").status_code == 200
+    finally:
+        assert server.stop() == 0
+
+
+def test_a_missing_extra_is_told_with_the_packages_that_it_needs() -> None:
+    """Not `segserve[video]`: no registry has segserve."""
+    assert "pip install 'av>=" in (MissingDependency("PyAV", "video", "Reading a video").remedy or "")
