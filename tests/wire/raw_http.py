@@ -1,10 +1,12 @@
 """HTTP over a bare socket, for clients that are slow, silent or rude."""
 
+import json
 import re
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 from tests.serving import Server
@@ -90,6 +92,16 @@ def count_rejections(server: Server, reason: str) -> float:
     text = server.client.get("/metrics").text
     sample = re.search(rf'segserve_rejections_total{{reason="{reason}"}} (\S+)', text)
     return float(sample[1]) if sample else 0
+
+
+def post_and_hang_up(server: Server, path: str, body: Any) -> None:
+    """Send a POST of JSON, and close the connection while the server works on it."""
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(content)}\r\n\r\n"
+    with closing(connect(server)) as link:
+        link.sendall(head.encode() + content)
+        time.sleep(0.3)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -22,6 +22,7 @@ from segserve.models.registry import BUILT_IN_MODELS
 from segserve.v1 import segmentation_pb2 as pb
 from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests.serving import Server
+from tests.wire.raw_http import post_and_hang_up, wait_for
 
 FEW = {"points_per_side": 6, "pred_iou_thresh": 0.7, "stability_score_thresh": 0.8}
 FOUND = AmgEntry(points_per_side=4, pred_iou_thresh=0.6, stability_score_thresh=0.7)
@@ -197,6 +198,17 @@ def test_clicks_are_answered_while_a_grid_is_decoded(
             clicks += 1
         assert grid.result().status_code == 200
     assert clicks > 3
+
+
+def test_a_grid_is_given_up_when_its_client_hangs_up(grpc_server: Server, noise: bytes) -> None:
+    """A later grid waits for at most one batch of the abandoned one's points."""
+    decoded = 'segserve_amg_grids_total{source="decoder"}'
+    image, before = grpc_server.upload(noise), grpc_server.metric(decoded)
+    params = {"points_per_side": 128}
+    post_and_hang_up(grpc_server, "/v1/automatic", {"image_id": image, "method": "amg", "params": params})
+    wait_for(lambda: "status=499" in grpc_server.log.read_text())
+    assert post_automatic(grpc_server, image, params={"points_per_side": 2}).status_code == 200
+    assert grpc_server.metric(decoded) == before + 1
 
 
 def test_masks_are_deleted_with_their_image(grpc_server: Server, noise: bytes) -> None:

@@ -1,10 +1,7 @@
 """Find the similar over REST, gRPC and as a job, against a real service with the starter."""
 
 import io
-import json
-import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ from pycocotools import mask as coco
 from segserve.v1 import segmentation_pb2 as pb
 from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests.serving import Server
-from tests.wire.raw_http import connect, wait_for
+from tests.wire.raw_http import post_and_hang_up, wait_for
 from tests.wire.responses import accepted_job_id, read_results, wait_until_ended
 
 
@@ -218,11 +215,8 @@ def test_a_search_ends_when_its_client_hangs_up(
     server: Server, image_id: str, examples: list[dict[str, Any]]
 ) -> None:
     everything = {"min_likeness": -1, "max_size_ratio": 100, "min_score": 0, "max_objects": 2000, "rounds": 5}
-    body = json.dumps({"image_id": image_id, "examples": examples, "params": everything}).encode()
-    head = "POST /v1/similar HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    head += f"Content-Length: {len(body)}\r\n\r\n"
-    with closing(connect(server)) as link:
-        link.sendall(head.encode() + body)
-        time.sleep(0.3)
+    post_and_hang_up(
+        server, "/v1/similar", {"image_id": image_id, "examples": examples, "params": everything}
+    )
     wait_for(lambda: "status=499" in server.log.read_text())
     assert find(server, image_id, examples, params={"rounds": 1})["objects"]

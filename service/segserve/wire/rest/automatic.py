@@ -6,6 +6,7 @@ from fastapi.responses import Response
 from segserve.app import Service
 from segserve.errors import TooManyTiles
 from segserve.wire.http import request_body
+from segserve.wire.http.client_presence import run_while_connected
 from segserve.wire.operations import automatic
 from segserve.wire.operations.many_tiles_job import submit_many_tiles
 from segserve.wire.rest.responses import MAP_CONTENT, accepted_response, problem_responses
@@ -36,7 +37,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         timings = service.new_timings()
         body = await request_body.read_json(request, AutomaticIn)
         try:
-            result = await automatic.find_objects(service, body, timings)
+            result = await run_while_connected(request, automatic.find_objects(service, body, timings))
         except TooManyTiles as refusal:
             return accepted_response(await submit_many_tiles(service, body, refusal))
         request.state.model = result.model

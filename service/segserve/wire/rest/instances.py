@@ -5,6 +5,7 @@ from fastapi.responses import Response
 
 from segserve.app import Service
 from segserve.wire.http import request_body
+from segserve.wire.http.client_presence import run_while_connected
 from segserve.wire.operations import instances
 from segserve.wire.rest.responses import MAP_CONTENT, problem_responses
 from segserve.wire.results.objects import write_objects
@@ -27,8 +28,9 @@ def add_routes(api: FastAPI, service: Service) -> None:
         """Find the objects of the classes that a Mask R-CNN knows, with their masks, by descending score."""
         timings = service.new_timings()
         body = await request_body.read_json(request, InstancesIn)
-        result, (content, media_type) = await instances.find_instances(
+        work = instances.find_instances(
             service, body, lambda result, image: write_objects(result, body.format, image), timings
         )
+        result, (content, media_type) = await run_while_connected(request, work)
         request.state.model = result.model
         return Response(content, headers={"Server-Timing": timings.server_timing()}, media_type=media_type)

@@ -7,6 +7,7 @@ from fastapi.responses import Response
 
 from segserve.app import Service
 from segserve.wire.http import request_body
+from segserve.wire.http.client_presence import run_while_connected
 from segserve.wire.operations.semantic import AREAS_HEADER, areas_header, segment_semantic
 from segserve.wire.rest.responses import MAP_CONTENT, problem_responses
 from segserve.wire.schemas.semantic import SemanticCocoOut, SemanticIn, SemanticOut
@@ -37,7 +38,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         background and n the n-th of the model's classes, or one object for each class."""
         timings = service.new_timings()
         body = await request_body.read_json(request, SemanticIn)
-        answer = await segment_semantic(service, body, timings)
+        answer = await run_while_connected(request, segment_semantic(service, body, timings))
         request.state.model = answer.class_map.model
         headers = {"Server-Timing": timings.server_timing(), AREAS_HEADER: areas_header(answer.class_map)}
         return Response(answer.content, headers=headers, media_type=answer.media_type)
