@@ -39,7 +39,9 @@ def draw_labels() -> np.ndarray:
 
 def open_source(folder: Path, files: dict[str, bytes]) -> SegSource:
     opened = open_files(folder, files)
-    return SegSource(opened.source, opened.geometry, "sam2-tiny", "0123456789abcdef")
+    return SegSource(
+        opened.source, opened.geometry, "sam2-tiny", "0123456789abcdef", {700: "Liver, left lobe"}
+    )
 
 
 def write(folder: Path, source: SegSource, labels: np.ndarray) -> hd.seg.Segmentation:
@@ -79,7 +81,7 @@ def test_segments_lie_where_the_labels_are(tmp_path: Path, orientation: tuple[fl
     source = open_source(tmp_path, make_series(SLICES, orientation, **names))
     labels = draw_labels()
     seg = write(tmp_path, source, labels)
-    assert [item.SegmentLabel for item in seg.SegmentSequence] == ["Object 3", "Object 700"]
+    assert [item.SegmentLabel for item in seg.SegmentSequence] == ["Object 3", "Liver, left lobe"]
     assert [item.SegmentNumber for item in seg.SegmentSequence] == [1, 2]
     assert seg.NumberOfFrames == 3 + 2, "slices without the object are left out"
     for segment, label in ((1, 3), (2, 700)):
@@ -107,7 +109,7 @@ def test_frames_of_a_multi_frame_image_are_referred_to_by_number(tmp_path: Path)
     spacing = {"SpacingBetweenSlices": 2.5, "ImagePositionPatient": ["0", "0", "0"]}
     opened = open_files(tmp_path, {"a": encode(make_slice(slices, NumberOfFrames=SLICES, **spacing))})
     geometry = create_geometry((COLUMNS, ROWS, SLICES), np.diag([0.7, 0.8, 2.5, 1]), is_placed=True)
-    source = SegSource(opened.source, geometry, "sam2-tiny", "job")
+    source = SegSource(opened.source, geometry, "sam2-tiny", "job", {})
     seg = write(tmp_path, source, draw_labels())
     [referenced] = seg.ReferencedSeriesSequence
     [instance] = referenced.ReferencedInstanceSequence

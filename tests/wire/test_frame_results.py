@@ -91,14 +91,20 @@ class ResultsClient:
 
 @asynccontextmanager
 async def job(
-    folder: Path, kind: JobKind, path: Path, chunks: Sequence[list[bytes] | None], **view: Any
+    folder: Path,
+    kind: JobKind,
+    path: Path,
+    chunks: Sequence[list[bytes] | None],
+    objects: Sequence[dict[str, Any]] = (),
+    **view: Any,
 ) -> AsyncIterator[ResultsClient]:
-    """A job of this kind on the file, when it has ended or is stuck at None."""
+    """A job of this kind on the file, when it has ended or is stuck at None. objects: of its stored request."""
     async with start_service(folder / "data") as (service, client):
         answer = await client.post("/v1/files", content=path.read_bytes())
         assert answer.status_code == 201, answer.text
         file_id = answer.json()["file_id"]
-        request = orjson.dumps({"view": {"file_id": file_id, **view}, "engine": "projection"})
+        stored = {"view": {"file_id": file_id, **view}, "engine": "projection", "objects": objects}
+        request = orjson.dumps(stored)
         queue, work = service.jobs.queue, FixedResultsRunner(chunks)
         submitted = await queue.submit(DEFAULT_TENANT, kind, Priority.BATCH, "starter", request)
         worker_task = asyncio.create_task(service.jobs.create_worker({kind: work}).run())
@@ -256,11 +262,15 @@ def test_a_volume_from_dicom_is_had_as_dicom_seg(tmp_path: Path) -> None:
     chunks = [[make_line(at, {3: item}, index_key="slice") for at, item in enumerate(masks) if item.any()]]
 
     async def scenario() -> None:
-        async with job(tmp_path, JobKind.VOLUME, scan, chunks) as results:
+        objects = [{"object_id": 3, "name": "kidney", "prompts": []}, {"object_id": 4, "prompts": []}]
+        async with job(tmp_path, JobKind.VOLUME, scan, chunks, objects) as results:
+            coco = json.loads(await results("coco"))
+            assert [item["attributes"]["name"] for item in coco["annotations"]] == ["kidney", "kidney"]
             answer = await results.answer("dicom_seg")
             assert answer.headers["content-type"] == "application/dicom"
             seg = hd.seg.segread(io.BytesIO(answer.content))
             assert (seg.NumberOfFrames, seg.number_of_segments) == (2, 1)
+            assert [item.SegmentLabel for item in seg.SegmentSequence] == ["kidney"]
             assert np.array_equal(seg.pixel_array, masks[2:4])
         sitk.WriteImage(sample_files.make_volume(6), str(tmp_path / "scan.nii"))
         async with job(tmp_path / "other", JobKind.VOLUME, tmp_path / "scan.nii", [[]]) as results:

@@ -122,7 +122,7 @@ def test_objects_are_followed_through_an_uploaded_file(
     def object_prompts(object_id: int, frame: int, x: float, y: float) -> jobs_pb2.ObjectPrompts:
         prompt = pb.Prompt(points=[pb.Point(x=x, y=y)])
         frame_prompt = jobs_pb2.FramePrompt(frame=frame, prompt=prompt)
-        return jobs_pb2.ObjectPrompts(object_id=object_id, prompts=[frame_prompt])
+        return jobs_pb2.ObjectPrompts(object_id=object_id, name=f"cell {object_id}", prompts=[frame_prompt])
 
     with grpc.insecure_channel(target) as channel:
         stub = JobServiceStub(channel)
@@ -142,6 +142,9 @@ def test_objects_are_followed_through_an_uploaded_file(
         ends = [(end.object_id, end.frame, end.last_frame) for end in last.job.object_ends]
         assert (last.job.object_end_count, ends) == (2, [(7, 5, 4), (9, 5, 4)])
         assert [end["object_id"] for end in lines[5]["ends"]] == [7, 9]
+        answer = grpc_server.client.get(f"/v1/jobs/{job_id}/results?format=coco")
+        attributes = [item["attributes"] for item in answer.json()["annotations"]]
+        assert {(item["object_id"], item["name"]) for item in attributes} == {(7, "cell 7"), (9, "cell 9")}
         with pytest.raises(grpc.RpcError) as caught:
             stub.AddPrompts(jobs_pb2.AddPromptsRequest(job_id=job_id, objects=[object_prompts(9, 6, 1, 1)]))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -190,7 +190,7 @@ def test_a_stack_of_frames_is_a_video(server: Server, frames_id: str) -> None:
 
 
 def test_added_prompts_change_only_results_that_depend_on_them(server: Server, frames_id: str) -> None:
-    objects = [{"object_id": 2, "prompts": [click(2, 0, "frame")]}]
+    objects = [{"object_id": 2, "name": "kidney", "prompts": [click(2, 0, "frame")]}]
     job = wait_until_ended(
         server, accepted_job_id(submit(server, "video", frames_id, objects=objects, direction="forward"))
     )
@@ -205,6 +205,12 @@ def test_added_prompts_change_only_results_that_depend_on_them(server: Server, f
     result = masks_by_object(after, "frame")
     assert set(result[3]) == set(range(17, 24))
     assert set(result[2]) == set(range(24))
+    answer = server.client.get(f"/v1/jobs/{job['job_id']}/results?format=coco")
+    names = {
+        (item["attributes"]["object_id"], item["attributes"].get("name"))
+        for item in answer.json()["annotations"]
+    }
+    assert names == {(2, "kidney"), (3, None)}
 
 
 def object_prompts(object_id: int = 1, **prompt: Any) -> dict[str, Any]:
@@ -222,6 +228,7 @@ POINTS = {"points": [[5, 5]]}
         ({"objects": [object_prompts(points=[[500, 5]])]}, f"{AT}.points.0", "outside"),
         ({"objects": [object_prompts()]}, AT, "empty"),
         ({"objects": [object_prompts(0, **POINTS)]}, "params.objects.0.object_id", ""),
+        ({"objects": [object_prompts(**POINTS) | {"name": "a\\b"}]}, "params.objects.0.name", ""),
         ({"objects": []}, "params.objects", ""),
         ({"objects": [object_prompts(**POINTS)] * 2}, "params.objects.1.object_id", "twice"),
         ({"objects": [object_prompts(**POINTS)], "engine": "memory"}, "params.engine", "no memory"),

@@ -1,7 +1,7 @@
 """Write a label volume as DICOM SEG (PS3.3, A.51) with references to the instances of its source, by highdicom."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -33,18 +33,23 @@ MANUFACTURER = "segserve"
 
 @dataclass(frozen=True)
 class SegSource:
-    """What a SEG says of its making. job_id: names the series of the SEG, always the same for the same job."""
+    """What a SEG says of its making.
+
+    job_id: names the series of the SEG, always the same for the same job.
+    names: of labels, at most 64 characters each.
+    """
 
     series: SourceSeries
     geometry: VolumeGeometry
     model: str
     job_id: str
+    names: Mapping[int, str]
 
 
 def write_dicom_seg(path: Path, labels: NDArray[Any], source: SegSource) -> None:
     """Write labels [Z, Y, X] as a segment each, on the slices where they are.
 
-    Segments are numbered from 1 in the order of labels; a segment's label is "Object 7" for 7.
+    Segments are numbered from 1 in the order of labels. A segment's label is its name; "Object 7" for 7 without one.
 
     Raises BadInput where there are no labels, TooLarge, MissingDependency.
     """
@@ -122,7 +127,7 @@ def describe_segment(hd: Any, segment: int, number: int, source: SegSource) -> A
 
     return hd.seg.SegmentDescription(
         segment_number=segment,
-        segment_label=f"Object {number}",
+        segment_label=source.names.get(number, f"Object {number}"),
         segmented_property_category=codes.SCT.Tissue,
         segmented_property_type=codes.SCT.Tissue,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC,

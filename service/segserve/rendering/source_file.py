@@ -18,10 +18,22 @@ from segserve.types import FileKind, FileRecord
 IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
-class StoredView(BaseModel):
-    """The part of a job's stored request that says which file it worked on, and how the file was cut into slices."""
+class StoredObject(BaseModel):
+    object_id: int
+    name: str | None = None
+
+
+class StoredRequest(BaseModel):
+    """The part of a job's stored request that its results need: which file it worked on, how the file was cut into
+    slices, and what the objects are called."""
 
     view: FileView
+    objects: list[StoredObject] = []
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Return the names of the objects that have one, by object id."""
+        return {item.object_id: item.name for item in self.objects if item.name}
 
 
 @dataclass(frozen=True)

@@ -78,12 +78,14 @@ class FramePrompt(_message.Message):
     def __init__(self, frame: _Optional[int] = ..., prompt: _Optional[_Union[_segmentation_pb2.Prompt, _Mapping]] = ...) -> None: ...
 
 class ObjectPrompts(_message.Message):
-    __slots__ = ("object_id", "prompts")
+    __slots__ = ("object_id", "prompts", "name")
     OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     object_id: int
     prompts: _containers.RepeatedCompositeFieldContainer[FramePrompt]
-    def __init__(self, object_id: _Optional[int] = ..., prompts: _Optional[_Iterable[_Union[FramePrompt, _Mapping]]] = ...) -> None: ...
+    name: str
+    def __init__(self, object_id: _Optional[int] = ..., prompts: _Optional[_Iterable[_Union[FramePrompt, _Mapping]]] = ..., name: _Optional[str] = ...) -> None: ...
 
 class Video(_message.Message):
     __slots__ = ("file_id", "objects", "params")

@@ -50,7 +50,10 @@ class PromptOnSlice(StoredJson):
 
 
 class RequestedObject(StoredJson):
+    """name: what the annotator calls the object; None: nothing."""
+
     object_id: int
+    name: str | None = None
     prompts: list[PromptOnSlice]
 
 

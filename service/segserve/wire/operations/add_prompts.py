@@ -55,10 +55,11 @@ def add_objects(before: PropagationRequest, request: AddPromptsIn, revision: int
 
 
 def merge_prompts(before: list[RequestedObject], added: list[RequestedObject]) -> list[RequestedObject]:
-    """The objects of a job, with added prompts after the earlier ones of the same object."""
+    """The objects of a job, with added prompts after the earlier ones of the same object, and its latest name."""
     objects = {item.object_id: item for item in before}
     for item in added:
         if (earlier := objects.get(item.object_id)) is not None:
-            item = earlier.model_copy(update={"prompts": [*earlier.prompts, *item.prompts]})
+            prompts = [*earlier.prompts, *item.prompts]
+            item = earlier.model_copy(update={"name": item.name or earlier.name, "prompts": prompts})
         objects[item.object_id] = item
     return list(objects.values())

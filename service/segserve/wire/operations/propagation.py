@@ -174,6 +174,7 @@ def to_stored_prompts(item: ObjectPromptsIn, revision: int) -> RequestedObject:
     """The prompts of an object as the job keeps them. revision: of the job, when they were sent."""
     return RequestedObject(
         object_id=item.object_id,
+        name=item.name,
         prompts=[
             PromptOnSlice(
                 slice=prompt.index,

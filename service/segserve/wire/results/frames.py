@@ -2,7 +2,7 @@
 DICOM SEG, TIFF), overlay video (MP4) and contact sheet."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing
 
 import numpy as np
@@ -19,7 +19,7 @@ from segserve.rendering.dicom_seg import SegSource
 from segserve.rendering.mp4 import encode_mp4
 from segserve.rendering.overlay import draw_objects
 from segserve.rendering.result_index import ResultIndex
-from segserve.rendering.source_file import SourceFile, StoredView
+from segserve.rendering.source_file import SourceFile, StoredRequest
 from segserve.types import UInt8
 from segserve.wire.results.job_formats import FILE_TYPES, JobFormat
 from segserve.wire.results.objects import coco_annotation
@@ -35,15 +35,17 @@ async def write_frame_results(service: Service, job: Job, job_format: JobFormat)
         lines = ResultIndex()
         stack.callback(lines.close)
         await index_lines(lines, await service.jobs.queue.read_results(job.tenant, job.job_id))
+        stored = await service.jobs.queue.read_request(job)
+        request = await asyncio.to_thread(StoredRequest.model_validate_json, stored)
         if job_format is JobFormat.COCO:
-            content = write_coco(lines, job)
+            content = write_coco(lines, job, request.names)
         elif job_format in FORMATS_WITHOUT_SOURCE:
             content = write_zip(lines, job, job_format)
         else:
-            view = StoredView.model_validate_json(await service.jobs.queue.read_request(job)).view
-            record, path = await stack.enter_async_context(service.files.local_copy(job.tenant, view.file_id))
-            source = SourceFile(view, record, path, readers)
-            content = write_with_source(source, lines, job, job_format)
+            local_copy = service.files.local_copy(job.tenant, request.view.file_id)
+            record, path = await stack.enter_async_context(local_copy)
+            source = SourceFile(request.view, record, path, readers)
+            content = write_with_source(source, lines, job, job_format, request.names)
         parts = await stack.enter_async_context(aclosing(service.rendering_pool.stream(content)))
         stack.callback(readers.kill)  # first: a client that leaves does not wait for a frame
         async for part in parts:
@@ -67,9 +69,9 @@ def frame_name(job: Job, frame: int) -> str:
     return f"{'slice' if job.kind is JobKind.VOLUME else 'frame'}_{frame:06d}"
 
 
-def write_coco(lines: ResultIndex, job: Job) -> Generator[bytes]:
+def write_coco(lines: ResultIndex, job: Job, names: Mapping[int, str]) -> Generator[bytes]:
     """One COCO data set (cocodataset.org, "Data format") with an image for each frame. The attributes of an annotation
-    hold the object's id, as object_id and as track_id, which labeling tools read."""
+    hold the object's id, as object_id and as track_id, which labeling tools read, and its name if it has one."""
     yield b'{"categories":[{"id":1,"name":"object"}],"images":['
     separator = b""
     for frame in lines.frame_numbers:
@@ -85,7 +87,9 @@ def write_coco(lines: ResultIndex, job: Job) -> Generator[bytes]:
                 continue
             count += 1
             parent = {"parent": entry["parent"]} if "parent" in entry else {}
-            attributes = {"object_id": entry["object_id"], "track_id": entry["object_id"], **parent}
+            number = entry["object_id"]
+            named = {"name": names[number]} if number in names else {}
+            attributes = {"object_id": number, "track_id": number, **named, **parent}
             annotation = coco_annotation(count, frame + 1, 1, entry)
             yield separator + orjson.dumps({**annotation, "attributes": attributes})
             separator = b","
@@ -110,7 +114,7 @@ def write_zip(lines: ResultIndex, job: Job, job_format: JobFormat) -> Generator[
 
 
 def write_with_source(
-    source: SourceFile, lines: ResultIndex, job: Job, job_format: JobFormat
+    source: SourceFile, lines: ResultIndex, job: Job, job_format: JobFormat, names: Mapping[int, str]
 ) -> Generator[bytes]:
     """Write a format that needs frames or geometry of the file. Raises BadInput, TooLarge, MissingDependency."""
     match job_format:
@@ -125,7 +129,8 @@ def write_with_source(
         case JobFormat.TIFF_STACK:
             yield from label_volume.write_volume_tiff(lines, source.view.axis, source.read_geometry())
         case JobFormat.DICOM_SEG:
-            seg = SegSource(source.read_source_series(), source.read_geometry(), job.model, job.job_id)
+            series, geometry = source.read_source_series(), source.read_geometry()
+            seg = SegSource(series, geometry, job.model, job.job_id, names)
             yield from label_volume.write_label_seg(lines, source.view.axis, seg)
         case _:
             suffix = FILE_TYPES[job_format].suffix

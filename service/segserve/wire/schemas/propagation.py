@@ -16,7 +16,11 @@ MAX_OBJECTS = 256  # of a job
 MAX_PROMPTS_PER_OBJECT = 1024  # on all frames together
 MAX_OBJECT_ID = 65_535  # the largest value of a 16-bit label map
 
+MAX_NAME = 64  # characters, which is what a segment's label in DICOM may have (PS3.5, 6.2: LO)
+
 ObjectId = Annotated[int, Field(ge=1, le=MAX_OBJECT_ID)]
+# DICOM separates values by backslashes.
+ObjectName = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00-\x1f\x7f\\]+$")]
 ImageSize = Annotated[int, Field(ge=128, le=1024, multiple_of=64)]
 Frame = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -46,6 +50,10 @@ class ObjectPromptsIn(StrictBody):
     """The prompts of one object. Prompts on the same frame are used together."""
 
     object_id: ObjectId
+    name: ObjectName | None = Field(
+        None,
+        description="what the object is: results as DICOM SEG and COCO say it; the latest one sent counts",
+    )
     prompts: list[FramePromptIn] = Field(min_length=1, max_length=MAX_PROMPTS_PER_OBJECT, fail_fast=True)
 
 

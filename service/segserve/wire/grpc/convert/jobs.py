@@ -82,6 +82,7 @@ def objects_from_messages(objects: Sequence[jobs_pb2.ObjectPrompts]) -> list[dic
     return [
         {
             "object_id": item.object_id,
+            "name": item.name or None,
             "prompts": [
                 {"frame": prompt.frame, **prompt_from_message(prompt.prompt)} for prompt in item.prompts
             ],
