@@ -11,7 +11,8 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from segserve.store.private_redis import find_redis_binary, is_redis_answering
+from segserve.store.private_redis import is_redis_answering
+from segserve.store.redis_servers import find_redis_binaries
 from tests.serving import Server
 
 settings.register_profile("segserve", deadline=None)  # the machines are noisy
@@ -74,7 +75,7 @@ class ExternalRedis:
 
     def start(self) -> None:
         command = [
-            find_redis_binary(),
+            find_redis_binaries()[0],
             "--port",
             "0",
             "--unixsocket",

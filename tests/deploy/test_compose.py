@@ -18,7 +18,8 @@ import httpx
 import pytest
 import yaml
 
-from segserve.store.private_redis import find_redis_binary, is_redis_answering
+from segserve.store.private_redis import is_redis_answering
+from segserve.store.redis_servers import find_redis_binaries
 from tests.conftest import ExternalRedis
 from tests.deploy.deployment_files import COMPOSE, PROMETHEUS, ROOT, instructions, load_compose
 from tests.deploy.test_dockerfile import health_check_of_image
@@ -114,7 +115,16 @@ def test_redis_starts_with_its_options(
     assert command.pop(0) == "redis-server"
     address = tmp_path_factory.mktemp("r") / "r.sock"
     server = subprocess.Popen(
-        [find_redis_binary(), *command, "--port", "0", "--unixsocket", str(address), "--dir", str(tmp_path)],
+        [
+            find_redis_binaries()[0],
+            *command,
+            "--port",
+            "0",
+            "--unixsocket",
+            str(address),
+            "--dir",
+            str(tmp_path),
+        ],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -57,7 +57,7 @@ def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
 def test_a_server_that_does_not_start_says_where_to_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(private_redis, "find_redis_binary", lambda: "/bin/false")
+    monkeypatch.setattr(private_redis, "find_redis_binaries", lambda: ["/bin/false"])
     server = PrivateRedis(tmp_path, 32)
     with pytest.raises(RedisStartFailed, match=r"redis\.log"):
         server.start()

@@ -10,7 +10,7 @@ from segserve.commands.common_options import DataDir
 from segserve.commands.server_options import Host, LogFormat, MetricsPort, configure_logs
 from segserve.private_folders import keep_new_files_private
 from segserve.settings import load_settings
-from segserve.wire.rest.api import create_worker_api
+from segserve.wire.rest.api import create_operator_api
 from segserve.wire.server import Addresses, Server, run_server
 
 
@@ -40,5 +40,5 @@ def encoder(
             flush=True,
         )
 
-    api = create_worker_api(service)
+    api = create_operator_api(service)
     run_server(Server(service, api, metrics_port, port, on_started=print_addresses))

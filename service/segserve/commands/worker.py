@@ -24,7 +24,7 @@ from segserve.private_folders import keep_new_files_private
 from segserve.settings import load_settings
 from segserve.types import Device
 from segserve.wire.operations.job_runners import create_job_runners
-from segserve.wire.rest.api import create_worker_api
+from segserve.wire.rest.api import create_operator_api
 from segserve.wire.server import Addresses, Server, run_server
 
 # The lowest CPU priority of POSIX, so that clicks on this machine go first.
@@ -63,7 +63,7 @@ def worker(
 
     if with_parent:
         stop_when_stdin_closes()
-    api = create_worker_api(service)
+    api = create_operator_api(service)
     run_server(Server(service, api, metrics_port, None, on_started=start_jobs))
 
 

@@ -22,7 +22,7 @@ from segserve.metrics import Metrics
 from segserve.outbound_http import HostAllowlist
 from segserve.settings import Settings
 from segserve.store.object_store import ObjectStore
-from segserve.store.private_redis import PrivateRedis
+from segserve.store.private_redis import PrivateRedis, RedisDataUnreadable
 from segserve.store.quota import Quota
 from segserve.types import Priority
 
@@ -86,7 +86,7 @@ class JobServices:
             self._embedded_worker = EmbeddedWorker(command, settings.as_environment())
         wake = self._embedded_worker.wake if self._embedded_worker else None
         self.queue = JobQueue(self._store, self._dockets, self._results, wake)
-        self._webhooks, self._sends_webhooks = WebhookQueue(url, settings.redis_timeout_s), runs_jobs
+        self._webhooks, self._runs_jobs = WebhookQueue(url, settings.redis_timeout_s), runs_jobs
         self.webhook_sender = WebhookSender(
             self._webhooks,
             HostAllowlist(settings.webhook_hosts, private=settings.webhook_private, purpose=WEBHOOK_PURPOSE),
@@ -108,12 +108,20 @@ class JobServices:
         )
 
     async def start(self) -> None:
-        """Start the private Redis. If it does not start, there are no jobs for now; clicks do not need it."""
+        """Start the private Redis. If it does not start, a service has no jobs for now; clicks do not need it.
+
+        Raises RedisDataUnreadable, which does not pass by itself. A worker, which has nothing else to do, raises every
+        error.
+        """
         if self._server is None:
             return
         try:
             await asyncio.to_thread(self._server.start)
+        except RedisDataUnreadable:
+            raise
         except (SegserveError, OSError, subprocess.SubprocessError) as error:
+            if self._runs_jobs:
+                raise
             log.error("the jobs' private Redis cannot be started", reason=str(error))
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
@@ -123,7 +131,7 @@ class JobServices:
             tasks.append(self._server.keep_running())
         if self._embedded_worker is not None:
             tasks.append(self._embedded_worker.keep_running())
-        if self._sends_webhooks:
+        if self._runs_jobs:
             tasks += self.webhook_sender.background_tasks()
         return tasks
 

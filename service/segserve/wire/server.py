@@ -2,6 +2,7 @@
 together."""
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -11,13 +12,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Literal
 
 import uvicorn
 from fastapi import FastAPI
 
 from segserve import temporary_files
 from segserve.app import EncodingService
+from segserve.errors import BadInput
 from segserve.wire.grpc.server import serve_grpc
 from segserve.wire.http.connections import ConnectionLimits
 from segserve.wire.http.limits import OPERATOR_CONNECTIONS, SPARE_CONNECTIONS
@@ -73,7 +74,7 @@ class Server(uvicorn.Server):
                 OPERATOR_CONNECTIONS, 0, settings.max_client_share, service.metrics, port="operators"
             )
             self._operators = uvicorn.Server(
-                create_config(service, operator_api, settings.operator_port, limits, lifespan="off")
+                create_config(service, operator_api, settings.operator_port, limits)
             )
         limits = ConnectionLimits(
             settings.max_connections,
@@ -82,14 +83,27 @@ class Server(uvicorn.Server):
             service.metrics,
             port="rest",
         )
-        super().__init__(create_config(service, api, port, limits, lifespan="on"))
+        super().__init__(create_config(service, api, port, limits))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the service, then listen.
+
+        Raises BadInput for a port that is in use, and what the service's start raises, after stopping what it started.
+        """
+        host, operators = self.service.settings.host, self._operators
+        for port in (self.config.port, self._grpc_port, operators and operators.config.port):
+            check_port_is_free(host, port or 0)
+        try:
+            await self.service.start()
+            await self._listen(host, sockets)
+        except BaseException:
+            await self.service.stop()
+            raise
+
+    async def _listen(self, host: str, sockets: list[socket.socket] | None) -> None:
         await super().startup(sockets)
-        if not self.started:
-            return
         await accept_more_per_turn(self)
-        host, grpc_address, operator_url = self.service.settings.host, None, None
+        grpc_address = operator_url = None
         if self._operators is not None:
             await self._others.enter_async_context(run_beside(self._operators))
             operator_url = bound_url(self._operators)
@@ -102,6 +116,8 @@ class Server(uvicorn.Server):
         self.service.closing.set()
         await self._others.aclose()  # waits for running calls; the next line waits for REST's
         await super().shutdown(sockets)
+        if not self.force_exit:
+            await self.service.stop()
 
 
 def create_config(
@@ -109,8 +125,6 @@ def create_config(
     api: FastAPI,
     port: int,
     connections: ConnectionLimits,
-    *,
-    lifespan: Literal["on", "off"],
 ) -> uvicorn.Config:
     settings = service.settings
     proxies = [str(network) for network in settings.trusted_proxies]
@@ -120,7 +134,7 @@ def create_config(
         port,
         http=create_protocol(settings, service.metrics, connections),
         ws="none",
-        lifespan=lifespan,
+        lifespan="off",  # `Server` starts and stops the service
         log_level="warning",
         access_log=False,
         # uvicorn would trust every client on loopback, which may then be whoever it wants.
@@ -181,6 +195,31 @@ def local_address(host: str, port: int) -> str:
     except ValueError:  # the host is a name
         name = host
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+def check_port_is_free(host: str, port: int) -> None:
+    """Check that this process can listen on a port, before anything is started. 0 stands for a free one.
+
+    Raises BadInput.
+    """
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, protocol) as probe:
+                # As servers do: connections that have just ended do not keep the port.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        is_taken = error.errno == errno.EADDRINUSE
+        raise BadInput(
+            f"Port {port} of {host} is in use by another program."
+            if is_taken
+            else f"Cannot listen on {local_address(host, port)}: {error.strerror}.",
+            remedy="Stop that program, or choose another port; 0 takes a free one."
+            if is_taken
+            else "Choose another --host or port.",
+        ) from None
 
 
 def raise_open_files_limit() -> None:

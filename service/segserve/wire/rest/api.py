@@ -1,7 +1,5 @@
 """The ASGI applications: routes, middleware and the OpenAPI document put together."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -63,20 +61,8 @@ class Api(FastAPI):
         return document
 
 
-def create_lifespan(service: EncodingService) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Starts the service with the application, and stops it with the application."""
-
-    @asynccontextmanager
-    async def lifespan(api: FastAPI) -> AsyncIterator[None]:
-        await service.start()
-        yield
-        await service.stop()
-
-    return lifespan
-
-
 def create_operator_api(service: EncodingService) -> FastAPI:
-    """The application of the operators' port: health and metrics of a service that another application starts."""
+    """The application of the operators' port, and of an encoder or job worker: health and metrics only."""
     api = FastAPI(
         title="segserve",
         version=version("segserve"),
@@ -91,19 +77,11 @@ def create_operator_api(service: EncodingService) -> FastAPI:
     return api
 
 
-def create_worker_api(service: EncodingService) -> FastAPI:
-    """The application of an encoder or job worker: health and metrics only."""
-    api = create_operator_api(service)
-    api.router.lifespan_context = create_lifespan(service)
-    return api
-
-
 def create_api(service: Service) -> FastAPI:
     """The application of the API: all routes."""
     api = Api(
         title="segserve",
         version=version("segserve"),
-        lifespan=create_lifespan(service),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # the redirect would repeat the client's Host
