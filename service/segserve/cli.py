@@ -13,6 +13,7 @@ Each command turns its options into the request that the REST API takes, under t
 """
 
 import os
+import signal
 import sys
 
 import typer
@@ -64,14 +65,39 @@ cli.add_typer(evaluate, name="evaluate")
 cli.add_typer(train, name="train")
 
 
+# Of a process that SIGTERM has ended, as shells count: 128 and the signal's number.
+TERMINATED_STATUS = 128 + signal.SIGTERM
+
+
+class SigtermAsInterrupt:
+    """Lets SIGTERM do what Ctrl-C does: what the command has started is stopped, and what it stored is deleted.
+
+    Commands that serve have handlers of their own. received: whether it came.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        signal.signal(signal.SIGTERM, self._interrupt)
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        self.received = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the second one ends the process at once
+        signal.raise_signal(signal.SIGINT)
+
+
 def main() -> None:
     """Run a command. An error that the user can act on is printed as one line, without a traceback."""
+    sigterm = SigtermAsInterrupt()
     try:
         cli()
     except SegserveError as error:
         option = f"{error.field}: " if (error.field or "").startswith("--") else ""
         typer.secho(f"segserve: {option}{error}", fg="red", err=True)
         sys.exit(1)
+    except SystemExit:
+        if sigterm.received:
+            sys.exit(TERMINATED_STATUS)
+        raise
     except BrokenPipeError:
         # The reader of our output is gone; os._exit skips the flush that would raise again.
         os._exit(1)

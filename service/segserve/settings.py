@@ -92,6 +92,9 @@ class Settings(BaseSettings):
         Path(platformdirs.user_data_dir("segserve", appauthor=False)),
         description="folder of images, pulled models and the private Redis servers",
     )
+    models_dir: Path | None = Field(
+        None, description="folder of pulled and imported models; unset: data_dir/models"
+    )
     object_store: str | None = Field(
         None,
         description="where images and files are kept: a URL such as s3://bucket/prefix; unset: data_dir/objects",
@@ -295,6 +298,10 @@ class Settings(BaseSettings):
             for name, value in explicit.items()
             if value is not None
         }
+
+    @property
+    def models_folder(self) -> Path:
+        return self.models_dir or self.data_dir / "models"
 
     @property
     def is_exposed(self) -> bool:

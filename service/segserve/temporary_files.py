@@ -23,18 +23,30 @@ DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 @contextmanager
 def private_temporary_folder(parent: Path) -> Iterator[Path]:
     """Let all temporary files of this process go to a new folder in `parent` while the block runs; yield it."""
-    parent.mkdir(exist_ok=True)
     tempdir_before = tempfile.tempdir
+    with held_folder(parent) as folder:
+        tempfile.tempdir = str(folder)
+        try:
+            yield folder
+        finally:
+            tempfile.tempdir = tempdir_before
+
+
+@contextmanager
+def held_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder in `parent`, and delete it when the block ends.
+
+    Where this process is killed, the next one that makes such a folder deletes it.
+    """
+    parent.mkdir(exist_ok=True)
     with hold_lock(parent):  # so that no process deletes a folder that another has created but not locked yet
         delete_abandoned_folders(parent)
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
         descriptor = os.open(folder, os.O_RDONLY)
         wait_for_lock(descriptor)
-    tempfile.tempdir = str(folder)
     try:
         yield folder
     finally:
-        tempfile.tempdir = tempdir_before
         shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
 

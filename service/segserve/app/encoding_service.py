@@ -78,7 +78,7 @@ class EncodingService:
         settings, role = self.settings, self.role_options
         runtime = partial(RuntimeOptions.for_device, settings.device)
         return ModelRegistry(
-            [settings.data_dir / "models", BUILT_IN_MODELS],
+            [settings.models_folder, BUILT_IN_MODELS],
             RuntimeOptionsByGraph(
                 encoder=runtime(role.threads_per_encode, fp16=True) if encodes else None,
                 decoder=runtime(settings.decode_threads) if role.runs_decoders else None,

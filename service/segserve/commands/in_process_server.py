@@ -5,9 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import typer
+
 from segserve.app import Role, Service
 from segserve.commands.common_options import load_quiet_settings
+from segserve.commands.scratch_data import use_scratch_data
 from segserve.errors import SegserveError, Unavailable
+from segserve.settings import Settings
 from segserve.wire.operations.job_runners import create_job_runners
 from segserve.wire.rest.api import create_api
 from segserve.wire.server import Addresses, Server
@@ -22,9 +26,8 @@ class InProcessServer(threading.Thread):
     A worker process of its own would load every model a second time.
     """
 
-    def __init__(self, data_dir: Path | None) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__(name="service")
-        settings = load_quiet_settings(data_dir=data_dir).model_copy(update=PRIVATE)
         self._service = Service(settings, role=Role.WORKER)
         self._job_worker = self._service.jobs.create_worker(create_job_runners(self._service))
         self._server = Server(self._service, create_api(self._service), 0, None, on_started=self._on_started)
@@ -63,13 +66,17 @@ class InProcessServer(threading.Thread):
 
 @contextmanager
 def run_in_process_server(data_dir: Path | None) -> Iterator[str]:
-    """Run a service while the block runs. Yields its address.
+    """Run a service while the block runs, on data of its own. Yields its address.
 
     Raises BadInput for settings that cannot be used.
     """
-    server = InProcessServer(data_dir)
-    server.start()
-    try:
-        yield server.wait_for_url()
-    finally:
-        server.stop()
+    with use_scratch_data(load_quiet_settings(data_dir=data_dir).model_copy(update=PRIVATE)) as settings:
+        server = InProcessServer(settings)
+        server.start()
+        try:
+            yield server.wait_for_url()
+        except KeyboardInterrupt:
+            typer.echo("stopping ...", err=True)
+            raise
+        finally:
+            server.stop()

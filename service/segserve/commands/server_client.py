@@ -30,6 +30,7 @@ ServerUrl = Annotated[
 Json = dict[str, Any]
 
 POLL_S = 0.5
+CANCEL_TIMEOUT_S = 5.0
 TIMEOUT = httpx.Timeout(120.0, read=None)  # a label volume is written before its first byte is sent
 
 
@@ -87,7 +88,9 @@ class ServerClient:
         An error or an interrupt while waiting cancels the job.
         """
         once = {"Idempotency-Key": secrets.token_urlsafe()}
-        job: Json = expect_success(self._send("POST", "/v1/jobs", json=body, headers=once)).json()
+        job: Json = expect_success(
+            self._send("POST", "/v1/jobs", begins=True, json=body, headers=once)
+        ).json()
         path = f"/v1/jobs/{job['job_id']}"
         try:
             while not JobState(job["state"]).has_ended:
@@ -95,8 +98,8 @@ class ServerClient:
                 job = expect_success(self._send("GET", path)).json()
                 on_progress(job["progress"]["done"], job["progress"]["total"])
         except BaseException:
-            with suppress(Unavailable):
-                self._send("DELETE", path)
+            with suppress(httpx.HTTPError):  # once: whoever interrupts does not want to wait
+                self._client.delete(path, timeout=CANCEL_TIMEOUT_S)
             raise
         if job["state"] != JobState.SUCCEEDED:
             error = job["error"] or {}
@@ -138,8 +141,8 @@ class ServerClient:
             remedy=f"There are {', '.join(model['name'] for model in models)}.",
         )
 
-    def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
-        return self._retrying.send(method, path, **content)
+    def _send(self, method: str, path: str, *, begins: bool = False, **content: Any) -> httpx.Response:
+        return self._retrying.send(method, path, begins=begins, **content)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from segserve.app import Service
+from segserve.commands.scratch_data import use_scratch_data
 from segserve.errors import BadInput
 from segserve.settings import Settings
 from segserve.types import DEFAULT_TENANT, Normalise, ReadOptions, Stain
@@ -53,15 +54,16 @@ def parse_read_options(texts: list[str]) -> ReadOptions:
 async def open_image(
     settings: Settings, image: Path, options: ReadOptions
 ) -> AsyncIterator[tuple[Service, str]]:
-    """Start the service's parts and store the image in them. Yields (service, image_id).
+    """Start the service's parts and store the image in them, for the time of the block. Yields (service, image_id).
 
     Raises BadInput where the file cannot be read as an image.
     """
-    service = Service(settings)
-    await service.start(warm_up=False)
-    try:
-        with image.open("rb") as file:
-            record = await service.images.add(DEFAULT_TENANT, file, options)
-        yield service, record.image_id
-    finally:
-        await service.stop()
+    with use_scratch_data(settings) as scratch:
+        service = Service(scratch)
+        try:
+            await service.start(warm_up=False)
+            with image.open("rb") as file:
+                record = await service.images.add(DEFAULT_TENANT, file, options)
+            yield service, record.image_id
+        finally:
+            await service.stop()

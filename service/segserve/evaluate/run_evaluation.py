@@ -260,7 +260,7 @@ async def search_parameters(
             trials = await grid_search.search_grid(runner, added, method, full_grid, advance)
         if write:
             bundle = service.registry.bundle(settings.default_model)
-            grid_search.write_best_params(settings.data_dir / "models", bundle, method, trials[0].params)
+            grid_search.write_best_params(settings.models_folder, bundle, method, trials[0].params)
     title = f"{settings.default_model} ({method}) on {images}: the best of {len(trials)}, and the worst"
     content = {
         "model": settings.default_model,

@@ -50,7 +50,7 @@ CHECKPOINT_KINDS = ", ".join(CheckpointKind)
 
 
 def resolve_models_dir(data_dir: Path | None) -> Path:
-    return load_settings(data_dir=data_dir).data_dir / "models"
+    return load_settings(data_dir=data_dir).models_folder
 
 
 def open_registry(folder: Path) -> ModelRegistry:

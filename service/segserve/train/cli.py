@@ -93,8 +93,7 @@ def prepare_run(
     """
     require_libraries()
     settings = load_settings(data_dir=data_dir)
-    models = settings.data_dir / "models"
-    target = OutputTarget(models, name, run or settings.data_dir / "training" / name, replace)
+    target = OutputTarget(settings.models_folder, name, run or settings.data_dir / "training" / name, replace)
     target.check()
     return settings, target
 

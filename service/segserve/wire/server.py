@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -31,6 +32,8 @@ KEEP_ALIVE_S = 75
 # Python's default is 5 ms. With 1 ms, threads that decode let the event loop, which all requests wait for, run sooner.
 THREAD_SWITCH_INTERVAL_S = 0.001
 ACCEPTS_PER_TURN = 16
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,9 @@ class Server(uvicorn.Server):
         self._on_started(Addresses(bound_url(self), grpc_address, operator_url))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        log.info(
+            f"stopping: running requests have {SHUTDOWN_GRACE_S} s to end; a second Ctrl-C does not wait"
+        )
         self.service.closing.set()
         await self._others.aclose()  # waits for running calls; the next line waits for REST's
         await super().shutdown(sockets)

@@ -111,6 +111,7 @@ class JobQueue:
 
         Raises Busy, BadInput if the key came with another request before.
         """
+        await self._store.ping()  # before anything is stored: each attempt would leave a request behind
         job_id, now = secrets.token_urlsafe(12), time.time()
         job = Job(tenant, job_id, kind, priority, model, JobState.QUEUED, now, webhook=webhook)
         await self._results.put_request(tenant, job.job_id, job.request_name, request)
