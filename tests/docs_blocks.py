@@ -18,9 +18,12 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *(path for path in sorted(ROOT.glob("*/README.md")) if not path.parent.name.startswith(".")),
 ]
-# Languages that are run, and those that are read: a request, an answer, a part of a file.
+# Languages that are run.
 RUN = ("bash", "python", "javascript", "go")
+# Languages that are read: a request, an answer, a part of a file.
 READ = ("http", "json", "yaml")
+# Languages that nothing checks.
+SHOWN = ("text", "html", "ini")
 
 FENCED = re.compile(
     r"(?:^(?P<indent> *)<!-- (?P<comment>[^\n]*) -->\n)?^(?P<fence> *)```(?P<language>[^\n]*)\n(?P<text>.*?)^ *```$",
