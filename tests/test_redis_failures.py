@@ -52,6 +52,25 @@ def test_redis_dies_and_comes_back(tmp_path: Path, redis: ExternalRedis, nuclei:
     assert server.stop() == 0
 
 
+def test_without_the_jobs_redis_jobs_are_refused_and_clicks_work(
+    tmp_path: Path, redis: ExternalRedis, nuclei: Path
+) -> None:
+    server = Server(tmp_path, redis_url=redis.url, jobs_redis_url=f"unix://{tmp_path}/none.sock")
+    server.wait_ready()
+    ready = server.client.get("/readyz").json()
+    assert ready["status"] == "degraded"
+    assert "jobs' Redis cannot be reached" in ready["checks"]["jobs"]
+    image_id = server.upload(nuclei)
+    assert server.click(image_id, 413, 190).status_code == 200
+    stored = {path for path in (tmp_path / "objects").rglob("*") if path.is_file()}
+    body = {"kind": "batch", "input": {"image_ids": [image_id]}, "params": {"operation": "embed"}}
+    answer = server.client.post("/v1/jobs", json=body)
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:segserve:problem:jobs_unavailable"
+    assert {path for path in (tmp_path / "objects").rglob("*") if path.is_file()} == stored, "no orphan"
+    assert server.stop() == 0
+
+
 def test_the_private_redis_dies(tmp_path: Path, nuclei: Path) -> None:
     server = Server(tmp_path)
     server.wait_ready()

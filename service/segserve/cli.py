@@ -15,9 +15,11 @@ Each command turns its options into the request that the REST API takes, under t
 import os
 import signal
 import sys
+from typing import Annotated
 
 import typer
 
+from segserve import __version__
 from segserve.commands.automatic import automatic
 from segserve.commands.batch import batch
 from segserve.commands.encoder import encoder
@@ -36,6 +38,13 @@ from segserve.evaluate.cli import app as evaluate
 from segserve.models.cli import app as models
 from segserve.train.cli import app as train
 
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"segserve {__version__}")
+        raise typer.Exit
+
+
 cli = typer.Typer(
     name="segserve",
     no_args_is_help=True,
@@ -44,6 +53,18 @@ cli = typer.Typer(
     rich_markup_mode=None,  # rich reads "[default: ...]" in a help text as markup and drops it
     help="Promptable segmentation as a service: encode an image once, answer every click in milliseconds.",
 )
+
+
+@cli.callback()
+def show_version(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and end.", is_eager=True, callback=print_version),
+    ] = False,
+) -> None:
+    pass
+
+
 for command in (
     serve,
     encoder,

@@ -8,10 +8,17 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Info,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
+
+from segserve import __version__
+
+# Of each counter and histogram the time when it was created: as many series again, which nothing here reads.
+disable_created_metrics()
 
 # 1 ms to 60 s, close together where answers to clicks lie.
 LATENCY_BUCKETS_S = (
@@ -53,8 +60,9 @@ class RequestMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "segserve_requests_total",
-            "Requests answered, by route (REST path or gRPC method), method, model (empty if none) and status",
-            ["route", "method", "model", "status"],
+            "Requests answered, by route (REST path or gRPC method), method, model (empty if none), status, and the"
+            " code of the problem (empty if none); too_busy: refused on purpose, as there was too much to do",
+            ["route", "method", "model", "status", "problem"],
             registry=registry,
         )
         self._seconds = Histogram(
@@ -81,8 +89,11 @@ class RequestMetrics:
             registry=registry,
         )
 
-    def record(self, route: str, method: str, model: str, status: str, seconds: float) -> None:
-        self._requests.labels(route, method, model, status).inc()
+    def record(
+        self, route: str, method: str, model: str, status: str, seconds: float, *, problem: str = ""
+    ) -> None:
+        """problem: the code of the error that was answered, such as "too_busy"."""
+        self._requests.labels(route, method, model, status, problem).inc()
         self._seconds.labels(route).observe(seconds)
 
     def record_stage(self, stage: str, seconds: float) -> None:
@@ -296,9 +307,11 @@ class JobMetrics:
 
 
 class ProcessMetrics:
-    """This process and its devices: loaded models, memory of accelerators, lag of the event loop."""
+    """This process and its devices: its version, loaded models, memory of accelerators, lag of the event loop."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        build = Info("segserve_build", "Version of segserve; the value is 1", registry=registry)
+        build.info({"version": __version__})
         self._models_loaded = Gauge(
             "segserve_models_loaded", "Models that this process has loaded", registry=registry
         )

@@ -5,7 +5,9 @@ Precedence: command line > environment variable (SEGSERVE_...) > default.
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from segserve.errors import BadInput
 from segserve.types import MB, Device, FileLimits, ImageLimits
 
+PREFIX = "SEGSERVE_"
+# From which likeness on (of difflib) a setting is proposed for a name that is none.
+MIN_LIKENESS = 0.8
 MEGAPIXEL = 1_000_000
 # Memory limits of control groups, versions 2 and 1, as a container sees its own.
 CGROUP_MEMORY_LIMITS = (
@@ -57,7 +62,7 @@ class Settings(BaseSettings):
     Units stand in the names: _s, _ms, _days, _mb, _megapixels, _megavoxels, _px. A name without one is a count.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SEGSERVE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     # Addresses and logs.
     host: str = Field("127.0.0.1", description="address to listen on, for REST and gRPC")
@@ -336,6 +341,21 @@ class Settings(BaseSettings):
             max_frame_pixels=self.max_image_megapixels * MEGAPIXEL,
             max_voxels=self.max_volume_megavoxels * MEGAPIXEL,
         )
+
+
+# Variables of single commands, which are no settings.
+COMMAND_VARIABLES = ("SEGSERVE_ENCODER_PORT", "SEGSERVE_METRICS_PORT")
+
+
+def find_unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables SEGSERVE_... that are no settings, each with the setting it may be meant for, or empty."""
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields] + list(COMMAND_VARIABLES)
+    # As pydantic reads them: in any case.
+    unknown = [name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known]
+    return {
+        name: next(iter(get_close_matches(name.upper(), known, n=1, cutoff=MIN_LIKENESS)), "")
+        for name in unknown
+    }
 
 
 def load_settings(**options: Any) -> Settings:

@@ -1,5 +1,7 @@
 """The command line as a whole: its help, its errors, and what it imports."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import segserve.commands
+from segserve import __version__
 from segserve.cli import cli
+from segserve.settings import find_unknown_variables
 from tests.commands.run_command import run_segserve
 
 COMMANDS = ("serve", "encoder", "worker", "segment", "automatic", "similar", "semantic", "instances", "batch")
@@ -31,6 +36,42 @@ def test_an_unusable_setting_is_one_clear_line(
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_misspelt_variable_is_named_with_the_one_that_is_meant(tmp_path: Path, nuclei: Path) -> None:
+    options = ["--point", "413,190", "-o", tmp_path / "mask.png", "--data-dir", tmp_path / "data"]
+    done = run_segserve("segment", nuclei, *options, SEGSERVE_DECODE_THREDS="2", SEGSERVE_CHEESE="1")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "SEGSERVE_DECODE_THREDS is no setting, and has no effect. Is SEGSERVE_DECODE_THREADS meant?"
+        in done.stderr
+    )
+    assert "SEGSERVE_CHEESE is no setting, and has no effect.\n" in done.stderr
+
+
+def test_every_variable_of_an_option_is_known() -> None:
+    sources = Path(segserve.commands.__file__).parent.glob("*.py")
+    variables = re.findall(r'envvar="(\w+)"', "".join(path.read_text() for path in sources))
+    assert "SEGSERVE_METRICS_PORT" in variables
+    assert not find_unknown_variables(dict.fromkeys(variables, ""))
+
+
+def test_the_version_is_printed() -> None:
+    done = run_segserve("--version")
+    assert (done.returncode, done.stdout) == (0, f"segserve {__version__}\n")
+
+
+def test_a_missing_extra_is_said_before_any_work(tmp_path: Path) -> None:
+    """Not even the data folder is created."""
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "sitecustomize.py").write_text("import sys; sys.modules['highdicom'] = None\n")
+    (tmp_path / "a.nrrd").write_text("NRRD0004\n")
+    path = f"{tmp_path / 'hidden'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    options = ["--automatic", "-o", tmp_path / "labels.dcm", "--data-dir", tmp_path / "data"]
+    done = run_segserve("volume", tmp_path / "a.nrrd", *options, PYTHONPATH=path)
+    assert done.returncode == 1
+    assert "Making a DICOM SEG needs highdicom" in done.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_command_is_in_the_module_of_its_name() -> None:

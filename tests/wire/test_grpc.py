@@ -273,6 +273,6 @@ def test_rest_and_grpc_requests_are_counted(grpc_server: Server, stub: Any, imag
     stub.Segment(pb.SegmentRequest(image_id=image_id, prompts=[ON_A_NUCLEUS], model="starter"))
     metrics = grpc_server.client.get("/metrics").text
     route = "/segserve.v1.SegmentationService/Segment"
-    line = f'segserve_requests_total{{method="gRPC",model="starter",route="{route}",status="OK"}}'
+    line = f'segserve_requests_total{{method="gRPC",model="starter",problem="",route="{route}",status="OK"}}'
     assert line in metrics
     assert f'route="{route}",status="NOT_FOUND"' in metrics

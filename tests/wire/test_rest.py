@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco
 from safetensors.numpy import load
 
+from segserve import __version__
 from segserve.masks.clean import Marks, clean_logits
 from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
 from segserve.types import Float32
@@ -257,16 +258,37 @@ def test_operation_routes(server: Server, image_id: str) -> None:
     assert server.client.get("/livez").json() == {"status": "alive"}
     assert server.client.get("/readyz").json() == {
         "status": "ready",
-        "checks": {"models": "ok", "cache": "ok"},
+        "checks": {"models": "ok", "cache": "ok", "jobs": "ok"},
     }
+    assert server.client.get("/version").json() == {"version": __version__}
     server.click(image_id, *ON_A_NUCLEUS)
     metrics = server.client.get("/metrics").text
     assert 'segserve_embedding_lookups_total{result="hit",tier="process"}' in metrics
     assert (
-        'segserve_requests_total{method="POST",model="starter",route="/v1/segment",status="200"}' in metrics
+        'segserve_requests_total{method="POST",model="starter",problem="",route="/v1/segment",status="200"}'
+        in metrics
     )
+    assert f'segserve_build_info{{version="{__version__}"}} 1.0' in metrics
+    assert "_created" not in metrics
     assert server.client.get("/docs").status_code == 200
     assert "/v1/segment" in server.client.get("/openapi.json").json()["paths"]
+
+
+def test_probes_are_not_logged_unless_they_fail(server: Server) -> None:
+    for path in ("/livez", "/readyz", "/metrics"):
+        assert server.client.get(path, headers={"x-request-id": "probe"}).status_code == 200
+    server.client.get("/version", headers={"x-request-id": "no-probe"})
+    log = server.log.read_text()
+    assert "no-probe" in log
+    assert "=probe" not in log.replace("no-probe", "")
+
+
+def test_the_problem_that_was_answered_is_counted(server: Server) -> None:
+    labels = 'method="GET",model="",problem="image_not_found",route="/v1/images/{image_id}",status="404"'
+    line = f"segserve_requests_total{{{labels}}}"
+    before = server.metric(line)
+    server.client.get("/v1/images/unknown")
+    assert server.metric(line) == before + 1
 
 
 def test_the_request_id_is_answered_and_logged(server: Server) -> None:

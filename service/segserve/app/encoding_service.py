@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -146,8 +146,15 @@ class EncodingService:
     async def check_readiness(self) -> tuple[str, dict[str, str]]:
         """Return the state for `/readyz`, and what each part says: see `readiness.check_readiness`."""
         return await check_readiness(
-            self.settings, self.cache, self.warm_up, works_without_cache=self._works_without_cache()
+            self.settings,
+            self.cache,
+            self.warm_up,
+            works_without_cache=self._works_without_cache(),
+            check_jobs=self._get_jobs_check(),
         )
+
+    def _get_jobs_check(self) -> Callable[[], Awaitable[str]] | None:
+        return None
 
     def _works_without_cache(self) -> bool:
         return True  # images are encoded with or without the cache

@@ -1,5 +1,7 @@
 """Readiness for `/readyz` and gRPC's health service: can this process answer requests?"""
 
+from collections.abc import Awaitable, Callable
+
 from segserve.app.warm_up import WarmUp
 from segserve.errors import CacheUnavailable
 from segserve.settings import Settings
@@ -9,12 +11,19 @@ NO_KEYS = "none: anyone who can reach this address can use the service"
 
 
 async def check_readiness(
-    settings: Settings, cache: RedisCache, warm_up: WarmUp, *, works_without_cache: bool
+    settings: Settings,
+    cache: RedisCache,
+    warm_up: WarmUp,
+    *,
+    works_without_cache: bool,
+    check_jobs: Callable[[], Awaitable[str]] | None,
 ) -> tuple[str, dict[str, str]]:
     """Return the state, and what each part says.
 
+    check_jobs: returns "ok", or why there are no jobs now; None where this process has none.
+
     "ready": everything works.
-    "degraded": the cache is away, but this process can do its work without it.
+    "degraded": the cache is away, but this process can do its work without it; or the jobs are, and clicks work.
     "unavailable": the models are not ready, or the cache is away and needed.
     """
     checks = {"models": warm_up.state, "cache": "ok"}
@@ -24,7 +33,9 @@ async def check_readiness(
         await cache.ping()
     except CacheUnavailable as error:
         checks["cache"] = str(error)
+    if check_jobs is not None:
+        checks["jobs"] = await check_jobs()
     has_cache = checks["cache"] == "ok"
     if not warm_up.is_done or not (has_cache or works_without_cache):
         return "unavailable", checks
-    return ("ready" if has_cache else "degraded"), checks
+    return ("ready" if has_cache and checks.get("jobs", "ok") == "ok" else "degraded"), checks

@@ -1,5 +1,6 @@
 """The service that answers clients and runs jobs: its parts, its life cycle, and what all its frontends share."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from math import ceil
@@ -144,6 +145,9 @@ class Service(EncodingService):
         """Drop what this process holds of an image."""
         self._clicks.forget(tenant, image_id)
         self._automatic.forget(tenant, image_id)
+
+    def _get_jobs_check(self) -> Callable[[], Awaitable[str]] | None:
+        return None if self._jobs is None else self._jobs.check
 
     def _works_without_cache(self) -> bool:
         return len(self._clicks.prepared) > 0  # the images held here can still be clicked

@@ -9,6 +9,7 @@ from typing import Annotated, Any, BinaryIO
 import orjson
 import typer
 
+from segserve.commands.check_extras import check_extras
 from segserve.commands.common_options import DataDir, Model, parse_params
 from segserve.commands.output_file import choose_format_by_suffix, write_atomically
 from segserve.commands.progress_bar import show_progress
@@ -55,6 +56,8 @@ def batch(
     if source is not None and source.name == "ENVIRONMENT" and operation in OPERATIONS_WITH_OWN_DEFAULT:
         model = None
     result_format = choose_format_by_suffix(output, get_formats_by_suffix(JobKind.BATCH))
+    if server is None:
+        check_extras(JobKind.BATCH, None, result_format)
     options = parse_params(param or [])
     if operation == "automatic":
         options = {"method": options.pop("method", "ais"), "params": options}

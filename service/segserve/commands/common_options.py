@@ -1,5 +1,6 @@
 """Options that most commands share: the data folder, the model, `--param name=value`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 
 from segserve import logs
 from segserve.errors import BadInput
-from segserve.settings import Settings, load_settings
+from segserve.settings import Settings, find_unknown_variables, load_settings
 
 DataDir = Annotated[
     Path | None,
@@ -59,4 +60,14 @@ def load_quiet_settings(**options: Any) -> Settings:
     """
     settings = load_settings(**options)
     logs.configure_logging(settings.log_format, "error")
+    for warning in list_unknown_variables():
+        typer.secho(f"segserve: {warning}", fg="yellow", err=True)
     return settings
+
+
+def list_unknown_variables() -> list[str]:
+    """Return a sentence for each variable SEGSERVE_... of the environment that is no setting: mostly a misspelling."""
+    return [
+        f"{name} is no setting, and has no effect." + (f" Is {meant} meant?" if meant else "")
+        for name, meant in find_unknown_variables(os.environ).items()
+    ]

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from segserve.commands.check_extras import check_extras
 from segserve.commands.folder_zip import zip_if_folder
 from segserve.commands.output_file import choose_format_by_suffix, write_atomically
 from segserve.commands.progress_bar import show_progress
@@ -88,6 +89,8 @@ def run_file_job(
 ) -> None:
     """Upload the file or folder, run the job and write its results in the format of the output's suffix."""
     result_format = choose_format_by_suffix(output, get_formats_by_suffix(kind))
+    if server_url is None:
+        check_extras(kind, file, result_format)
     unit = "slices" if kind is JobKind.VOLUME else "frames"
     with connect_to_server(server_url, data_dir) as client:
         with zip_if_folder(file) as upload:

@@ -2,9 +2,11 @@
 
 from typing import Annotated
 
+import structlog
 import typer
 
 from segserve import logs
+from segserve.commands.common_options import list_unknown_variables
 from segserve.settings import Settings
 from segserve.wire.grpc.encoder_client import RemoteEncoder
 
@@ -26,9 +28,14 @@ LogFormat = Annotated[
     str | None, typer.Option(envvar="SEGSERVE_LOG_FORMAT", help="text or json [default: text].")
 ]
 
+log = structlog.get_logger(__name__)
+
 
 def configure_logs(settings: Settings) -> None:
+    """Log as the settings say, and warn of variables that are no settings."""
     logs.configure_logging(settings.log_format, settings.log_level)
+    for warning in list_unknown_variables():
+        log.warning(warning)
 
 
 def connect_encoder(settings: Settings) -> RemoteEncoder | None:

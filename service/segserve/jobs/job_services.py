@@ -4,11 +4,12 @@ import asyncio
 import subprocess
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
 
-from segserve.errors import SegserveError
+from segserve.errors import JobsUnavailable, SegserveError
 from segserve.jobs.engine.embedded_worker import EmbeddedWorker, segserve_command
 from segserve.jobs.engine.job import JobKind, JobState
 from segserve.jobs.engine.job_kind_runner import JobKindRunner
@@ -27,6 +28,7 @@ from segserve.store.quota import Quota
 from segserve.types import Priority
 
 DAY_S = 86_400
+OK = "ok"
 
 # How often active jobs are counted for the metrics.
 COUNT_INTERVAL_S = 5.0
@@ -76,6 +78,7 @@ class JobServices:
             max_active=settings.max_jobs,
             lease_s=settings.job_lease_s,
             on_end=metrics.jobs.count_end,
+            on_refused=partial(metrics.requests.count_rejection, "jobs"),
         )
         metrics.jobs.expect_kinds(list(JobKind), [state for state in JobState if state.has_ended])
         self._results = ResultStore(objects, quota)
@@ -134,6 +137,14 @@ class JobServices:
         if self._runs_jobs:
             tasks += self.webhook_sender.background_tasks()
         return tasks
+
+    async def check(self) -> str:
+        """Return what `/readyz` says of the jobs: "ok", or why there are none now."""
+        try:
+            await self._store.ping()
+        except JobsUnavailable as error:
+            return str(error)
+        return OK
 
     async def stop(self) -> None:
         if self._embedded_worker is not None:

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segserve import __version__
 from segserve.errors import BadInput, MissingDependency, TooLarge
 from segserve.files.dicom.source_instances import SourceSeries, SourceSlice
 from segserve.files.volume_geometry import VolumeGeometry
@@ -85,7 +85,7 @@ def write_dicom_seg(path: Path, labels: NDArray[Any], source: SegSource) -> None
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MANUFACTURER,
-        software_versions=find_version(),
+        software_versions=__version__,
         device_serial_number=source.job_id[:64],
         content_label="SEGMENTATION",
         content_description=f"Objects segmented with {source.model}"[:64],
@@ -107,15 +107,6 @@ def import_highdicom() -> Any:
     return highdicom
 
 
-@cache
-def find_version() -> str:
-    """Return the version of the installed package."""
-    try:
-        return version("segserve")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def create_uid(*names: str) -> str:
     """Return the UID of these names: always the same (PS3.5, B.2)."""
     return f"2.25.{int.from_bytes(hashlib.sha256(' '.join(names).encode()).digest()[:16], 'big')}"
@@ -132,7 +123,7 @@ def describe_segment(hd: Any, segment: int, number: int, source: SegSource) -> A
         segmented_property_type=codes.SCT.Tissue,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=source.model[:64], family=codes.DCM.ArtificialIntelligence, version=find_version()
+            name=source.model[:64], family=codes.DCM.ArtificialIntelligence, version=__version__
         ),
         tracking_uid=create_uid(source.job_id, str(number)),
         tracking_id=f"Object {number}",

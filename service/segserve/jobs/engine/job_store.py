@@ -64,6 +64,7 @@ class JobStore:
     max_active: queued and running jobs of all tenants together.
     lease_s: after this long, dockets give the job of a silent worker to another.
     on_end: called with the kind and state of every job that ends by a call to this object.
+    on_refused: called when a job is refused because `max_active` are.
     """
 
     def __init__(
@@ -75,7 +76,9 @@ class JobStore:
         max_active: int,
         lease_s: float,
         on_end: Callable[[JobKind, JobState], None] = lambda kind, state: None,
+        on_refused: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_refused = on_refused
         self._on_end, self._lease_ms = on_end, int(1000 * LEASE_SHARE * lease_s)
         self._redis = connect_redis(url, timeout_s)
         self._ttl_s, self._max_active = ttl_s, max_active
@@ -129,6 +132,7 @@ class JobStore:
         return str(job_id)
 
     def _too_many_jobs(self) -> Busy:
+        self._on_refused()
         return Busy(f"{self._max_active} jobs wait already.", retry_after_s=60)
 
     async def get(self, tenant: str, job_id: str) -> Job:

@@ -175,13 +175,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> AsyncIterator[SimpleNamespace]:
         """Yields an object whose `request` the caller sets once the message is read."""
         structlog.contextvars.bind_contextvars(request_id=secrets.token_hex(8))
-        start, status = time.perf_counter(), grpc.StatusCode.OK
+        start, status, problem = time.perf_counter(), grpc.StatusCode.OK, ""
         self._metrics.requests.in_flight.inc()
         call = SimpleNamespace(request=None)
         try:
             yield call
         except SegserveError as error:
-            status = status_code(error)
+            status, problem = status_code(error), error.code
             log.info("refused", code=error.code, field=error.field, reason=error.message)
             details = ((DETAILS_KEY, error_to_status(error).SerializeToString()),)
             await context.abort(status, str(error), details)
@@ -201,12 +201,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         finally:
             self._metrics.requests.in_flight.dec()
             if is_logged:
-                self._record(method, call.request, status, time.perf_counter() - start)
+                self._record(method, call.request, status, problem, time.perf_counter() - start)
             structlog.contextvars.unbind_contextvars("request_id")
 
-    def _record(self, method: str, request: Any, status: grpc.StatusCode, seconds: float) -> None:
+    def _record(
+        self, method: str, request: Any, status: grpc.StatusCode, problem: str, seconds: float
+    ) -> None:
         model = getattr(request, "model", "") if status is grpc.StatusCode.OK else ""
-        self._metrics.requests.record(method, "gRPC", model, status.name, seconds)
+        self._metrics.requests.record(method, "gRPC", model, status.name, seconds, problem=problem)
         log.info("request", method="gRPC", path=method, status=status.name, ms=round(1000 * seconds, 1))
 
 

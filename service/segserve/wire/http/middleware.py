@@ -15,7 +15,7 @@ from segserve.errors import Busy
 from segserve.metrics import Metrics
 from segserve.request_limits import RequestKind, RequestLimits
 from segserve.wire.client_address import client_of_address
-from segserve.wire.http.problems import error_to_response, problem_response
+from segserve.wire.http.problems import MEDIA_TYPE, error_to_response, problem_response, read_code
 from segserve.wire.http.protocol import SURPLUS
 
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -24,6 +24,8 @@ REJECTION_REASONS = {408: "body_timeout", 413: "too_large"}  # label of the metr
 UPLOAD_PATHS = {"/v1/images", "/v1/files"}
 WATCHER_ENDINGS = ("/events", "/results")
 INTERNAL_ERROR = 500
+FIRST_ERROR = 400
+PROBE_PATHS = {"/livez", "/readyz", "/metrics"}
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that hangs up; nobody receives it
 
 log = structlog.get_logger(__name__)
@@ -43,13 +45,17 @@ class RequestLogger:
             return
         request_id = read_request_id(scope) or secrets.token_hex(8)
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        start, status = time.perf_counter(), INTERNAL_ERROR
+        start, status, problem = time.perf_counter(), INTERNAL_ERROR, ""
+        is_problem = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, problem, is_problem
             if message["type"] == "http.response.start":
                 status = message["status"]
+                is_problem = (b"content-type", MEDIA_TYPE.encode()) in message["headers"]
                 message["headers"] = [*message["headers"], (ID_HEADER, request_id.encode())]
+            elif is_problem:
+                problem, is_problem = read_code(message.get("body", b"")), False
             await send(message)
 
         self._metrics.requests.in_flight.inc()
@@ -70,16 +76,18 @@ class RequestLogger:
                 await refusal(scope, receive, send_with_id)
         finally:
             self._metrics.requests.in_flight.dec()
-            self._record(scope, status, time.perf_counter() - start)
+            self._record(scope, status, problem, time.perf_counter() - start)
             structlog.contextvars.unbind_contextvars("request_id")
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, problem: str, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
         model = scope.get("state", {}).get("model", "")
-        self._metrics.requests.record(route, scope["method"], model, str(status), seconds)
+        self._metrics.requests.record(route, scope["method"], model, str(status), seconds, problem=problem)
         if status in REJECTION_REASONS:
             self._metrics.requests.count_rejection(REJECTION_REASONS[status])
-        log.info(
+        # Every few seconds: they would hide what users do.
+        is_probe = scope["path"] in PROBE_PATHS and status < FIRST_ERROR
+        (log.debug if is_probe else log.info)(
             "request",
             method=scope["method"],
             path=scope["path"],

@@ -29,6 +29,7 @@ from segserve.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:segserve:problem:"
 # The first row whose class fits decides: subclasses stand before their parents.
 STATUSES: list[tuple[type[SegserveError], int]] = [
     (TooLarge, 413),
@@ -74,7 +75,7 @@ def problem_response(
     errors: all fields at fault, if there are several.
     """
     body: dict[str, Any] = {
-        "type": f"urn:segserve:problem:{code}",
+        "type": f"{TYPE_PREFIX}{code}",
         "title": code.replace("_", " ").capitalize(),
         "status": status,
         "detail": detail,
@@ -83,6 +84,14 @@ def problem_response(
     body.update({key: value for key, value in extras.items() if value})
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
     return Response(orjson.dumps(body), int(status), headers, media_type=MEDIA_TYPE)
+
+
+def read_code(body: bytes) -> str:
+    """The code of a problem document, as `problem_response` wrote it; empty if there is none."""
+    try:
+        return str(orjson.loads(body)["type"]).removeprefix(TYPE_PREFIX)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ""
 
 
 def list_faults(error: ValidationError) -> list[Any]:

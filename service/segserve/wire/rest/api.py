@@ -1,11 +1,11 @@
 """The ASGI applications: routes, middleware and the OpenAPI document put together."""
 
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from segserve import __version__
 from segserve.app import EncodingService, Service
 from segserve.request_limits import RequestKind
 from segserve.types import MB
@@ -65,7 +65,7 @@ def create_operator_api(service: EncodingService) -> FastAPI:
     """The application of the operators' port, and of an encoder or job worker: health and metrics only."""
     api = FastAPI(
         title="segserve",
-        version=version("segserve"),
+        version=__version__,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # the redirect would repeat the client's Host
@@ -81,7 +81,7 @@ def create_api(service: Service) -> FastAPI:
     """The application of the API: all routes."""
     api = Api(
         title="segserve",
-        version=version("segserve"),
+        version=__version__,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # the redirect would repeat the client's Host

@@ -1,11 +1,12 @@
-"""/livez, /readyz and /metrics, for operators, load balancers and Prometheus."""
+"""/livez, /readyz, /version and /metrics, for operators, load balancers and Prometheus."""
 
 from fastapi import FastAPI
 from fastapi.responses import Response
 
+from segserve import __version__
 from segserve.app import EncodingService
 from segserve.wire.rest.responses import json_response
-from segserve.wire.schemas.health import ReadyOut
+from segserve.wire.schemas.health import ReadyOut, VersionOut
 
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"  # media type
 
@@ -18,9 +19,15 @@ def add_routes(api: FastAPI, service: EncodingService) -> None:
 
     @api.get("/readyz", response_model=ReadyOut, responses={503: {"model": ReadyOut}}, tags=["operation"])
     async def readyz() -> Response:
-        """Whether a click would be answered. degraded: only on images whose embeddings this process holds."""
+        """Whether a click would be answered. degraded: only on images whose embeddings this process holds, or there
+        are no jobs; `checks` says which."""
         status, checks = await service.check_readiness()
         return json_response({"status": status, "checks": checks}, 503 if status == "unavailable" else 200)
+
+    @api.get("/version", response_model=VersionOut, tags=["operation"])
+    async def show_version() -> Response:
+        """The version of this service."""
+        return json_response({"version": __version__})
 
     @api.get("/metrics", tags=["operation"], responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

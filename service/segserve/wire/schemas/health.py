@@ -1,4 +1,4 @@
-"""The JSON of /readyz."""
+"""The JSON of /readyz and /version."""
 
 from typing import Literal
 
@@ -10,3 +10,9 @@ class ReadyOut(BaseModel):
 
     status: Literal["ready", "degraded", "unavailable"]
     checks: dict[str, str]
+
+
+class VersionOut(BaseModel):
+    """The version of this service."""
+
+    version: str
