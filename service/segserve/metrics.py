@@ -18,7 +18,7 @@ from prometheus_client import (
 from segserve import __version__
 
 # Of each counter and histogram the time when it was created: as many series again, which nothing here reads.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 # 1 ms to 60 s, close together where answers to clicks lie.
 LATENCY_BUCKETS_S = (
