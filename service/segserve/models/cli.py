@@ -23,7 +23,6 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 
 from segserve.errors import BadInput, BrokenModel, MissingDependency, SegserveError
 from segserve.models.bundle import FP16_ENCODER_FILE, Bundle
@@ -32,6 +31,7 @@ from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.importers.import_request import CheckpointKind, ModelCard
 from segserve.models.install import new_bundle, remove_bundle
 from segserve.models.manifest import SemanticManifest
+from segserve.models.model_tables import print_table
 from segserve.models.published_model import PublishedModel, RemoteFile
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph, weight_bytes
 from segserve.settings import load_settings
@@ -97,32 +97,27 @@ def list_models(data_dir: DataDir = None) -> None:
     """List the models that are here, and those that can be pulled."""
     folder = resolve_models_dir(data_dir)
     registry = open_registry(folder)
-    console = Console()
-    installed = Table(
-        "name", "kind", "architecture", "size", "licence", "description", title="Models", title_justify="left"
-    )
+    console, installed, available = Console(), list[list[str]](), list[list[str]]()
     for name in registry.names():
         try:
             bundle = registry.bundle(name)
         except BrokenModel as error:
-            installed.add_row(name, "[red]broken[/red]", "", "", "", str(error))
+            installed.append([name, "broken", "", "", "", "", str(error)])
             continue
-        manifest, where = bundle.manifest, "" if (folder / name).is_dir() else " (built in)"
+        manifest, where = bundle.manifest, "data folder" if (folder / name).is_dir() else "built in"
         size = format_megabytes(weight_bytes(bundle))
-        installed.add_row(
-            name + where, manifest.kind, manifest.architecture, size, manifest.licence, manifest.description
+        installed.append(
+            [name, manifest.kind, manifest.architecture, size, where, manifest.licence, manifest.description]
         )
-    console.print(installed)
-    available = Table("name", "download", "licence", "description", title="To pull", title_justify="left")
+    names = ("name", "kind", "architecture", "size", "where", "licence", "description")
+    print_table(console, "Models", names, installed)
     for entry in PUBLISHED_MODELS:
         if entry.name not in registry.names():
-            warning = (
-                "" if all(f.digest for f in entry.files) else " [yellow](no digest is published)[/yellow]"
+            warning = "" if all(f.digest for f in entry.files) else " (no digest is published)"
+            available.append(
+                [entry.name, format_megabytes(entry.bytes), entry.licence, entry.description + warning]
             )
-            available.add_row(
-                entry.name, format_megabytes(entry.bytes), entry.licence, entry.description + warning
-            )
-    console.print(available)
+    print_table(console, "To pull", ("name", "download", "licence", "description"), available)
 
 
 @app.command("import")
