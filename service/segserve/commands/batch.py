@@ -57,7 +57,7 @@ def batch(
         model = None
     result_format = choose_format_by_suffix(output, get_formats_by_suffix(JobKind.BATCH))
     if server is None:
-        check_extras(JobKind.BATCH, None, result_format)
+        check_extras(None, result_format)
     options = parse_params(param or [])
     if operation == "automatic":
         options = {"method": options.pop("method", "ais"), "params": options}

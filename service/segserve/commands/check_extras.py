@@ -7,12 +7,10 @@ from segserve.errors import MissingDependency, SegserveError
 from segserve.files.detect_format import detect_format
 from segserve.files.video_format import DEMUXERS
 from segserve.files.volume_format import DICOM_SERIES
-from segserve.jobs.engine.job import JobKind
 from segserve.wire.results.job_formats import JobFormat
 
 # For each: the module, the package's name, the extra that brings it, and what needs it.
 ONNX_RUNTIME = ("onnxruntime", "ONNX Runtime", "cpu", "Running a model")
-OF_KINDS = {JobKind.TRACKING: ("laptrack", "laptrack", "tracking", "Linking objects through frames")}
 OF_RESULTS = {
     JobFormat.MP4: ("av", "PyAV", "video", "Making a video"),
     JobFormat.NIFTI: ("nibabel", "nibabel", "volumes", "Making a NIfTI file"),
@@ -29,14 +27,14 @@ OF_FILES = {
 }
 
 
-def check_extras(kind: JobKind, file: Path | None, result_format: JobFormat) -> None:
-    """Check that the packages for a job on a file are installed in this environment.
+def check_extras(file: Path | None, result_format: JobFormat) -> None:
+    """Check that the packages for reading a file and writing results of it are installed in this environment.
 
     file: None for what pictures need.
 
     Raises MissingDependency.
     """
-    needed = [ONNX_RUNTIME, OF_KINDS.get(kind), OF_RESULTS.get(result_format)]
+    needed = [ONNX_RUNTIME, OF_RESULTS.get(result_format)]
     if file is not None and file.is_file():
         needed.append(OF_FILES.get(find_format(file)))
     for package in needed:

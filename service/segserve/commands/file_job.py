@@ -90,7 +90,7 @@ def run_file_job(
     """Upload the file or folder, run the job and write its results in the format of the output's suffix."""
     result_format = choose_format_by_suffix(output, get_formats_by_suffix(kind))
     if server_url is None:
-        check_extras(kind, file, result_format)
+        check_extras(file, result_format)
     unit = "slices" if kind is JobKind.VOLUME else "frames"
     with connect_to_server(server_url, data_dir) as client:
         with zip_if_folder(file) as upload:
