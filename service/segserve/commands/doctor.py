@@ -312,6 +312,6 @@ def is_segserve(host: str, port: int) -> bool:
 
     try:
         answer = httpx.get(f"http://{local_address(host, port)}/livez", timeout=REDIS_TIMEOUT_S)
-        return answer.json() == {"status": "alive"}
+        return bool(answer.json() == {"status": "alive"})
     except (httpx.HTTPError, ValueError):
         return False
