@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
     ROOT / "SECURITY.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *(path for path in sorted(ROOT.glob("*/README.md")) if not path.parent.name.startswith(".")),
 ]

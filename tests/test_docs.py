@@ -4,6 +4,8 @@ import ast
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,6 +17,7 @@ import yaml
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from segserve import __version__
 from segserve.app import Service
 from segserve.cli import cli
 from segserve.metrics import Metrics
@@ -35,7 +38,10 @@ from tests.docs_blocks import ROOT, Block, read_blocks
 
 PACKAGE = ROOT / "service" / "segserve"
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted(DOCS.glob("*.md")),
+]
 BODIES: dict[str, type[BaseModel]] = {
     "/v1/segment": SegmentIn,
     "/v1/automatic": AutomaticIn,
@@ -384,6 +390,22 @@ def test_the_architecture_names_every_package() -> None:
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"v1"}
     spans = set(code_spans(DOCS / "architecture.md"))
     assert not [name for name in packages if f"{name}/" not in spans]
+
+
+def test_the_version_is_in_the_changelog_and_in_the_citation() -> None:
+    assert re.search(rf"^## {re.escape(__version__)} ", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == __version__
+
+
+def test_the_citation_follows_its_schema() -> None:
+    """By the schema of the Citation File Format that check-jsonschema carries."""
+    check = [
+        Path(sys.executable).with_name("check-jsonschema"),
+        "--builtin-schema",
+        "vendor.citation-file-format",
+    ]
+    done = subprocess.run([*check, ROOT / "CITATION.cff"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_glossary_is_alphabetical() -> None:
