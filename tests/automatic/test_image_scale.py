@@ -7,6 +7,7 @@ from segserve.automatic.image_scale import (
     MAX_SCALE,
     Observation,
     ScaleRequest,
+    check_room,
     estimated_scale,
     fit_scale,
     join_observations,
@@ -17,6 +18,7 @@ from segserve.automatic.image_scale import (
 )
 from segserve.automatic.segmenter import cut_object, visible_size
 from segserve.encode.preprocess import preprocess_image
+from segserve.errors import BadInput
 from segserve.images.tiling import TileGrid
 from segserve.masks.crop import from_mask, to_mask
 from segserve.models.bundle import Bundle
@@ -46,6 +48,21 @@ def test_a_finer_scale_makes_tiles_that_fill_the_input() -> None:
 
 def test_a_coarser_scale_leaves_room_beside_the_image() -> None:
     assert lay_out(Size(61, 57), INPUT_PX, 2.0) == Region(0, 0, 256, 256)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "smallest"),
+    [(Size(520, 696), 0.01, "0.18"), (Size(3000, 4000), 0.05, "0.064"), (Size(61, 57), 0.5, "1")],
+)
+def test_an_image_that_would_be_mostly_room_is_refused(size: Size, scale: float, smallest: str) -> None:
+    region = lay_out(size, INPUT_PX, scale)
+    assert isinstance(region, Region)
+    with pytest.raises(BadInput, match="width") as caught:
+        check_room(region, size, INPUT_PX, 64_000_000)
+    assert (caught.value.field, f"a scale of {smallest} or more" in caught.value.remedy) == ("scale", True)
+    allowed = lay_out(size, INPUT_PX, float(smallest) * 1.03)
+    assert isinstance(allowed, Region)
+    check_room(allowed, size, INPUT_PX, 64_000_000)
 
 
 def test_without_a_scale_only_an_image_far_above_the_input_is_tiled_wherever_it_is_kept() -> None:

@@ -299,3 +299,6 @@ def test_small_images_are_not_enlarged_without_end_and_the_answer_says_so(
     assert sized["scale"]["object_size"] == 32
     assert post_automatic(grpc_server, image, object_size=32, scale=1).status_code == 422
     assert "scale" not in post_automatic(grpc_server, image, format="rle", raw=True).json()
+    for tiny in ({"scale": 0.001}, {"object_size": 65_535}):
+        refused = post_automatic(grpc_server, image, **tiny)
+        assert (refused.status_code, refused.json()["field"]) == (422, "scale"), "or maps of 30 GB are made"

@@ -6,11 +6,12 @@ image as it is, tiles of it, or the image with room beside it.
 """
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isqrt
 
 import numpy as np
 
 from segserve.automatic.ais_watershed import FOREGROUND
+from segserve.errors import BadInput
 from segserve.images.tiling import TileGrid
 from segserve.masks.label_map import Labels
 from segserve.models.manifest import PromptableManifest
@@ -31,6 +32,8 @@ MIN_CERTAINTY = 0.7
 MIN_GAIN = 1.3
 # Objects that a pass must have found for their size to count.
 MIN_OBJECTS = 5
+# Room beside an image makes what is encoded at most this many times as wide as the image: its maps are as large.
+MAX_ROOM = 4
 # Rounding of a tile's side may change a scale by so much, which is no reason for tiles or room.
 SAME_SCALE = 0.01
 
@@ -145,6 +148,21 @@ def lay_out(
         return Region(0, 0, side, side)
     halo = max(1, round(side / 6))
     return TileGrid(size, max(1, side - 2 * halo), halo)
+
+
+def check_room(region: Region, size: Size, input_size: int, max_pixels: int) -> None:
+    """Check a region that leaves room beside an image of `size`. Raises BadInput where it is mostly room.
+
+    max_pixels: of a region.
+    """
+    largest_side = min(max(MAX_ROOM * max(size.height, size.width), input_size), isqrt(max_pixels))
+    if region.width > largest_side:
+        share = max(size.height, size.width) / region.width
+        raise BadInput(
+            f"At this scale the image would fill {share:.1%} of the width of the model's input.",
+            field="scale",
+            remedy=f"Send a scale of {input_size / largest_side:.2g} or more, a smaller object_size, or neither.",
+        )
 
 
 def estimated_scale(observation: Observation, scale: float, floor: float, best: float) -> ImageScale:

@@ -15,6 +15,7 @@ from segserve.automatic.image_scale import (
     TILED_SCALE,
     Observation,
     ScaleRequest,
+    check_room,
     estimated_scale,
     fit_scale,
     join_observations,
@@ -83,7 +84,8 @@ class AutomaticSegmenter:
         scale: what the request says about the scale; it is estimated otherwise.
         raw: in the order of micro-sam's labels instead of reading order, and with no estimated scale.
 
-        Raises NotFound (image, model), NoAutomaticDecoder, WrongModel, TooLarge, Unavailable.
+        Raises NotFound (image, model), NoAutomaticDecoder, WrongModel, BadInput (an impossible scale), TooLarge,
+        Unavailable.
         """
         model = await self._registry.get(model_name, PromptableModel)
         if not model.has_ais_decoder:
@@ -129,7 +131,7 @@ class AutomaticSegmenter:
         raw: all masks of segment-anything's generator, in its order (see `select_objects.py`), and with no estimated
             scale.
 
-        Raises NotFound (image, model), WrongModel, BadInput (an impossible grid), TooLarge, Unavailable.
+        Raises NotFound (image, model), WrongModel, BadInput (an impossible grid or scale), TooLarge, Unavailable.
         """
         model = await self._registry.get(model_name, PromptableModel)
         image = ImageOfModel(
@@ -213,7 +215,7 @@ class AutomaticSegmenter:
     def _lay_out(
         self, image: "ImageOfModel", scale: ImageScale | None, *, raw: bool
     ) -> TileGrid | Region | None:
-        """Return what is encoded; see `image_scale.lay_out`. Raises TooManyTiles, TooLarge."""
+        """Return what is encoded; see `image_scale.lay_out`. Raises TooManyTiles, TooLarge, BadInput."""
         by_storage = image.extent.tiled if raw else None
         number = None if scale is None else scale.scale
         layout = lay_out(image.size, image.input_size, number, by_storage=by_storage)
@@ -221,6 +223,8 @@ class AutomaticSegmenter:
             check_tile_count(layout, self._max_tiles, image.input_size)
         else:
             check_image_size(image.size)
+            if layout is not None:
+                check_room(layout, image.size, image.input_size, MAX_PIXELS)
         return image.whole if layout is None else layout
 
     async def _segment(
