@@ -43,7 +43,7 @@ test-numerics: $(VENV)/.full
 test-large: $(VENV)/.full
 	$(BIN)/pytest -m large $(ARGS)
 
-# Real clients: a browser (apt-get install chromium). Long load.
+# Real clients: a browser (apt-get install chromium), and clients generated for TypeScript (needs npm) and Python.
 test-clients: $(VENV)/.full
 	$(BIN)/pytest -m clients $(ARGS)
 

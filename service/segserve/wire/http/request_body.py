@@ -1,14 +1,13 @@
 """Request bodies: JSON as a checked model, an uploaded or fetched file as an open file; and their OpenAPI schemas."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, TypeVar, cast
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
-from pydantic.json_schema import models_json_schema
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
@@ -35,11 +34,13 @@ FORM_CONTENT = {
     "schema": {
         "type": "object",
         "required": ["file"],
-        "properties": {"file": {"type": "string", "format": "binary"}},
+        "properties": {"file": {"type": "string", "format": "binary", "description": "the file's bytes"}},
         "additionalProperties": False,
     }
 }
 BYTES_CONTENT = {"schema": {"type": "string", "format": "binary"}}
+# Bytes too, but without a type: openapi-typescript calls binary strings `string`, which no Blob and no FormData is.
+ANY_BYTES_CONTENT = {"schema": {"description": "the file's bytes"}}
 # The OpenAPI request bodies of POST /v1/files and POST /v1/images.
 FILE_UPLOAD_SCHEMA: dict[str, Any] = {
     "requestBody": {
@@ -48,6 +49,7 @@ FILE_UPLOAD_SCHEMA: dict[str, Any] = {
             "multipart/form-data": FORM_CONTENT,
             "application/octet-stream": BYTES_CONTENT,
             "application/json": {"schema": {"$ref": COMPONENTS.format(model=FetchFileIn.__name__)}},
+            "video/*": ANY_BYTES_CONTENT,
         },
     }
 }
@@ -57,25 +59,18 @@ IMAGE_UPLOAD_SCHEMA: dict[str, Any] = {
         "content": {
             "multipart/form-data": FORM_CONTENT,
             "application/octet-stream": BYTES_CONTENT,
-            "image/*": BYTES_CONTENT,
             "application/json": {"schema": {"$ref": COMPONENTS.format(model=FetchImageIn.__name__)}},
+            "image/*": ANY_BYTES_CONTENT,
         },
     }
 }
 
 
 def json_body_schema(schema: type[BaseModel]) -> dict[str, Any]:
-    """The OpenAPI request body of a route that calls `read_json`. The document's components must contain
-    `json_components` of the same schemas."""
+    """The OpenAPI request body of a route that calls `read_json`. `wire.rest.openapi` must list
+    the same schemas as BODIES."""
     reference = {"$ref": COMPONENTS.format(model=schema.__name__)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
-
-
-def json_components(schemas: Sequence[type[BaseModel]]) -> dict[str, Any]:
-    """The OpenAPI components of these schemas and of all they refer to, by name."""
-    _, document = models_json_schema([(s, "validation") for s in schemas], ref_template=COMPONENTS)
-    components: dict[str, Any] = document["$defs"]
-    return components
 
 
 async def read_json(request: Request, schema: type[Body]) -> Body:

@@ -1,6 +1,5 @@
-"""The ASGI applications: routes, middleware and the OpenAPI document put together."""
+"""The ASGI applications: routes and middleware put together."""
 
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -9,7 +8,7 @@ from segserve import __version__
 from segserve.app import EncodingService, Service
 from segserve.request_limits import RequestKind
 from segserve.types import MB
-from segserve.wire.http import browser_headers, problems, request_body
+from segserve.wire.http import browser_headers, problems
 from segserve.wire.http.body_limits import BodyPaceLimit, BodySizeLimit
 from segserve.wire.http.host_and_origin import AllowedHosts, OriginCheck
 from segserve.wire.http.limits import upload_limits
@@ -27,38 +26,9 @@ from segserve.wire.rest import (
     semantic,
     similar,
 )
-from segserve.wire.schemas.automatic import AutomaticIn
-from segserve.wire.schemas.files import FetchFileIn
-from segserve.wire.schemas.images import FetchImageIn
-from segserve.wire.schemas.instances import InstancesIn
-from segserve.wire.schemas.jobs import JobIn
-from segserve.wire.schemas.propagation import AddPromptsIn
-from segserve.wire.schemas.segment import SegmentIn
-from segserve.wire.schemas.semantic import SemanticIn
-from segserve.wire.schemas.similar import SimilarIn
+from segserve.wire.rest.openapi import LICENCE, SERVERS, TAGS, Api, operation_id
 
 ROUTES = (images, segment, automatic, similar, semantic, instances, files, jobs, models, health_and_metrics)
-# The bodies that routes read by `request_body.read_json`. FastAPI does not know them.
-BODIES = (
-    SegmentIn,
-    AutomaticIn,
-    SimilarIn,
-    SemanticIn,
-    InstancesIn,
-    JobIn,
-    AddPromptsIn,
-    FetchImageIn,
-    FetchFileIn,
-)
-
-
-class Api(FastAPI):
-    """FastAPI whose OpenAPI document has the schemas of BODIES too."""
-
-    def openapi(self) -> dict[str, Any]:
-        document = super().openapi()
-        document["components"]["schemas"].update(request_body.json_components(BODIES))
-        return document
 
 
 def create_operator_api(service: EncodingService) -> FastAPI:
@@ -86,6 +56,10 @@ def create_api(service: Service) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # the redirect would repeat the client's Host
         summary="Encode an image once, then answer every prompt on it in milliseconds.",
+        license_info=LICENCE,
+        servers=SERVERS,
+        openapi_tags=TAGS,
+        generate_unique_id_function=operation_id,
     )
     problems.install_error_handlers(api)
     for routes in ROUTES:

@@ -18,6 +18,7 @@ from segserve.wire.schemas.objects import CocoOut, ObjectsOut
 def add_routes(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/automatic",
+        summary="Find all objects of an image",
         response_model=ObjectsOut | CocoOut,
         openapi_extra=request_body.json_body_schema(AutomaticIn),
         responses={

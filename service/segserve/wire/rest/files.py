@@ -11,9 +11,10 @@ from segserve.files.file_contents import MAX_NAME_CHARS
 from segserve.types import DEFAULT_TENANT, FileContent, FileOptions, FileRecord
 from segserve.wire.http import request_body
 from segserve.wire.rest.responses import json_response, problem_responses
+from segserve.wire.schemas.examples import FILE_ID
 from segserve.wire.schemas.files import FileOut
 
-FileId = Annotated[str, Path(description="as POST /v1/files answered it", max_length=128)]
+FileId = Annotated[str, Path(description="as POST /v1/files answered it", max_length=128, examples=[FILE_ID])]
 
 
 def file_options(
@@ -70,6 +71,7 @@ def file_to_json(record: FileRecord) -> dict[str, Any]:
 def add_routes(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/files",
+        summary="Upload a video, stack, volume or zip",
         status_code=201,
         response_model=FileOut,
         openapi_extra=request_body.FILE_UPLOAD_SCHEMA,
@@ -90,6 +92,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
 
     @api.get(
         "/v1/files/{file_id}",
+        summary="Look up a file",
         response_model=FileOut,
         responses=problem_responses(404, 422, 503),
         tags=["files"],
@@ -99,7 +102,11 @@ def add_routes(api: FastAPI, service: Service) -> None:
         return json_response(file_to_json(await service.files.get_record(DEFAULT_TENANT, file_id)))
 
     @api.delete(
-        "/v1/files/{file_id}", status_code=204, responses=problem_responses(404, 422, 503), tags=["files"]
+        "/v1/files/{file_id}",
+        summary="Delete a file",
+        status_code=204,
+        responses=problem_responses(404, 422, 503),
+        tags=["files"],
     )
     async def delete_file(file_id: FileId) -> Response:
         """Delete a file. Pictures that a batch took out of it are images of their own and stay."""

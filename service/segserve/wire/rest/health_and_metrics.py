@@ -5,31 +5,43 @@ from fastapi.responses import Response
 
 from segserve import __version__
 from segserve.app import EncodingService
-from segserve.wire.rest.responses import json_response
-from segserve.wire.schemas.health import ReadyOut, VersionOut
+from segserve.wire.rest.responses import TEXT, json_response
+from segserve.wire.schemas.health import LiveOut, ReadyOut, VersionOut
 
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"  # media type
 
 
 def add_routes(api: FastAPI, service: EncodingService) -> None:
-    @api.get("/livez", tags=["operation"])
+    @api.get("/livez", summary="Is the process alive?", response_model=LiveOut, tags=["operation"])
     async def livez() -> Response:
         """The process is alive."""
         return json_response({"status": "alive"})
 
-    @api.get("/readyz", response_model=ReadyOut, responses={503: {"model": ReadyOut}}, tags=["operation"])
+    @api.get(
+        "/readyz",
+        summary="Would a click be answered?",
+        response_model=ReadyOut,
+        responses={503: {"model": ReadyOut, "description": "A click would not be answered."}},
+        tags=["operation"],
+    )
     async def readyz() -> Response:
         """Whether a click would be answered. degraded: only on images whose embeddings this process holds, or there
         are no jobs; `checks` says which."""
         status, checks = await service.check_readiness()
         return json_response({"status": status, "checks": checks}, 503 if status == "unavailable" else 200)
 
-    @api.get("/version", response_model=VersionOut, tags=["operation"])
+    @api.get("/version", summary="Which version is it?", response_model=VersionOut, tags=["operation"])
     async def show_version() -> Response:
         """The version of this service."""
         return json_response({"version": __version__})
 
-    @api.get("/metrics", tags=["operation"], responses={200: {"content": {"text/plain": {}}}})
+    @api.get(
+        "/metrics",
+        summary="Read the metrics",
+        tags=["operation"],
+        response_class=Response,
+        responses={200: {"content": {"text/plain": TEXT}}},
+    )
     async def metrics() -> Response:
         """The metrics in the text format of Prometheus."""
         return Response(service.metrics.expose(), media_type=PROMETHEUS_TEXT)

@@ -10,7 +10,7 @@ from segserve.errors import BadInput
 from segserve.models.promptable_model import PromptableModel
 from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions, Stain
 from segserve.wire.http import request_body
-from segserve.wire.rest.responses import ImageId, json_response, problem_responses
+from segserve.wire.rest.responses import BINARY, ImageId, json_response, problem_responses
 from segserve.wire.schemas.images import ImageOut
 
 
@@ -52,6 +52,7 @@ def image_to_json(record: ImageRecord) -> dict[str, Any]:
 def add_routes(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/images",
+        summary="Upload an image",
         status_code=201,
         response_model=ImageOut,
         openapi_extra=request_body.IMAGE_UPLOAD_SCHEMA,
@@ -65,7 +66,8 @@ def add_routes(api: FastAPI, service: Service) -> None:
             str | None, Query(max_length=64, description="start encoding for this model at once")
         ] = None,
     ) -> Response:
-        """Store an image. The same bytes with the same options have the same id, however often they are sent."""
+        """Store an image: a form with a field `file`, the bytes themselves (application/octet-stream or image/...), or
+        a URL to fetch it from. The same bytes with the same options have the same id, however often they are sent."""
         loaded = None if model is None else await service.registry.get(model, PromptableModel)
         async with request_body.open_image_upload(request, service.image_fetcher) as file:
             record = await service.images.add(DEFAULT_TENANT, file, options)
@@ -75,6 +77,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
 
     @api.get(
         "/v1/images/{image_id}",
+        summary="Look up an image",
         response_model=ImageOut,
         responses=problem_responses(404, 422, 503),
         tags=["images"],
@@ -84,7 +87,11 @@ def add_routes(api: FastAPI, service: Service) -> None:
         return json_response(image_to_json(await service.images.get_record(DEFAULT_TENANT, image_id)))
 
     @api.delete(
-        "/v1/images/{image_id}", status_code=204, responses=problem_responses(404, 422, 503), tags=["images"]
+        "/v1/images/{image_id}",
+        summary="Delete an image",
+        status_code=204,
+        responses=problem_responses(404, 422, 503),
+        tags=["images"],
     )
     async def delete_image(image_id: ImageId) -> Response:
         """Delete an image and everything that was made from it."""
@@ -93,14 +100,19 @@ def add_routes(api: FastAPI, service: Service) -> None:
 
     @api.get(
         "/v1/images/{image_id}/embedding",
+        summary="Download an embedding",
+        response_class=Response,
         responses={
-            200: {"content": {"application/octet-stream": {}}},
+            200: {"content": {"application/octet-stream": BINARY}},
             **problem_responses(404, 409, 422, 503),
         },
         tags=["images"],
     )
     async def get_embedding(
-        image_id: ImageId, model: Annotated[str | None, Query(max_length=64)] = None
+        image_id: ImageId,
+        model: Annotated[
+            str | None, Query(max_length=64, description="the service's default model if left out")
+        ] = None,
     ) -> Response:
         """The embedding as safetensors (float16), to decode elsewhere with the model's decoder.onnx."""
         timings = service.new_timings()

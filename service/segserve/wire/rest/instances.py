@@ -16,6 +16,7 @@ from segserve.wire.schemas.objects import CocoOut, ObjectsOut
 def add_routes(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/instances",
+        summary="Find objects of known classes",
         response_model=ObjectsOut | CocoOut,
         openapi_extra=request_body.json_body_schema(InstancesIn),
         responses={

@@ -14,20 +14,31 @@ from segserve.jobs.engine.job import JobEvent
 from segserve.jobs.engine.job_json import job_to_json
 from segserve.types import DEFAULT_TENANT
 from segserve.wire.http import request_body
+from segserve.wire.http.media_type import JSON
 from segserve.wire.operations.add_prompts import add_prompts
 from segserve.wire.operations.jobs import submit_job
-from segserve.wire.rest.responses import accepted_response, json_response, problem_responses
+from segserve.wire.rest.responses import BINARY, TEXT, accepted_response, json_response, problem_responses
 from segserve.wire.results.job import write_job_results
 from segserve.wire.results.job_formats import FILE_TYPES, JobFormat
+from segserve.wire.schemas.examples import JOB_ID
 from segserve.wire.schemas.jobs import JobIn, JobOut, JobsOut
 from segserve.wire.schemas.propagation import AddPromptsIn
 
 EVENT_STREAM = "text/event-stream"
-RESULT_CONTENT: dict[str, Any] = {file_type.media_type: {} for file_type in FILE_TYPES.values()}
+JSON_OBJECT: dict[str, Any] = {"schema": {"type": "object"}}
+# Bytes first: generated clients take the first kind that they know, and the default is no JSON but lines of it.
+RESULT_CONTENT: dict[str, Any] = {
+    "application/octet-stream": BINARY,
+    **{
+        file_type.media_type: JSON_OBJECT if file_type.media_type == JSON else BINARY
+        for file_type in FILE_TYPES.values()
+    },
+    FILE_TYPES[JobFormat.NDJSON].media_type: TEXT,
+}
 HEARTBEAT_S = 15.0  # proxies close a connection that is silent for a minute
 FIRST_EVENT = "0"  # events after this id are all events
 
-JobId = Annotated[str, Path(description="as POST /v1/jobs answered it", max_length=64)]
+JobId = Annotated[str, Path(description="as POST /v1/jobs answered it", max_length=64, examples=[JOB_ID])]
 IdempotencyKey = Annotated[
     str | None,
     Header(min_length=1, max_length=255, description="the same key and body again: the same job"),
@@ -79,6 +90,8 @@ def add_routes(api: FastAPI, service: Service) -> None:
 def add_submission(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/jobs",
+        summary="Submit a job",
+        name="submit_job",
         status_code=202,
         response_model=JobOut,
         openapi_extra=request_body.json_body_schema(JobIn),
@@ -92,7 +105,13 @@ def add_submission(api: FastAPI, service: Service) -> None:
 
 
 def add_reading(api: FastAPI, service: Service) -> None:
-    @api.get("/v1/jobs", response_model=JobsOut, responses=problem_responses(403, 503), tags=["jobs"])
+    @api.get(
+        "/v1/jobs",
+        summary="List the newest jobs",
+        response_model=JobsOut,
+        responses=problem_responses(403, 503),
+        tags=["jobs"],
+    )
     async def list_jobs() -> Response:
         """The newest jobs."""
         return json_response(
@@ -101,6 +120,7 @@ def add_reading(api: FastAPI, service: Service) -> None:
 
     @api.get(
         "/v1/jobs/{job_id}",
+        summary="Look up a job",
         response_model=JobOut,
         responses=problem_responses(403, 404, 422, 503),
         tags=["jobs"],
@@ -111,7 +131,9 @@ def add_reading(api: FastAPI, service: Service) -> None:
 
     @api.get(
         "/v1/jobs/{job_id}/events",
-        responses={200: {"content": {EVENT_STREAM: {}}}, **problem_responses(403, 404, 422, 503)},
+        summary="Watch a job",
+        response_class=StreamingResponse,
+        responses={200: {"content": {EVENT_STREAM: TEXT}}, **problem_responses(403, 404, 422, 503)},
         tags=["jobs"],
     )
     async def watch_job(job_id: JobId, last_event_id: LastEventId = None) -> Response:
@@ -127,6 +149,9 @@ def add_reading(api: FastAPI, service: Service) -> None:
 
     @api.get(
         "/v1/jobs/{job_id}/results",
+        summary="Read the results of a job",
+        name="read_job_results",
+        response_class=StreamingResponse,
         responses={200: {"content": RESULT_CONTENT}, **problem_responses(403, 404, 413, 422, 501, 503)},
         tags=["jobs"],
     )
@@ -136,7 +161,9 @@ def add_reading(api: FastAPI, service: Service) -> None:
             int,
             Query(alias="from", ge=0, le=1 << 53, description="number of lines to leave out, for ndjson"),
         ] = 0,
-        format_: Annotated[JobFormat, Query(alias="format")] = JobFormat.NDJSON,
+        format_: Annotated[
+            JobFormat, Query(alias="format", description="how the results are written")
+        ] = JobFormat.NDJSON,
     ) -> Response:
         """Read the results that are done so far.
 
@@ -156,6 +183,7 @@ def add_reading(api: FastAPI, service: Service) -> None:
 def add_changes(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/jobs/{job_id}/prompts",
+        summary="Add prompts to a job",
         status_code=202,
         response_model=JobOut,
         openapi_extra=request_body.json_body_schema(AddPromptsIn),
@@ -170,6 +198,7 @@ def add_changes(api: FastAPI, service: Service) -> None:
 
     @api.post(
         "/v1/jobs/{job_id}/retry",
+        summary="Run a job again",
         status_code=202,
         response_model=JobOut,
         responses=problem_responses(403, 404, 422, 503),
@@ -181,6 +210,7 @@ def add_changes(api: FastAPI, service: Service) -> None:
 
     @api.delete(
         "/v1/jobs/{job_id}",
+        summary="Cancel a job",
         response_model=JobOut,
         responses=problem_responses(403, 404, 422, 503),
         tags=["jobs"],

@@ -8,12 +8,12 @@ from fastapi.responses import FileResponse, Response
 from segserve.app import Service
 from segserve.errors import NotFound
 from segserve.wire.operations.models import describe_model
-from segserve.wire.rest.responses import ModelName, json_response, problem_responses
+from segserve.wire.rest.responses import BINARY, ModelName, json_response, problem_responses
 from segserve.wire.schemas.models import ModelOut, ModelsOut
 
 
 def add_routes(api: FastAPI, service: Service) -> None:
-    @api.get("/v1/models", response_model=ModelsOut, tags=["models"])
+    @api.get("/v1/models", summary="List the models", response_model=ModelsOut, tags=["models"])
     async def list_models() -> Response:
         """All models."""
         bundles = await asyncio.to_thread(service.registry.bundles)
@@ -21,6 +21,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
 
     @api.get(
         "/v1/models/{model}",
+        summary="Describe a model",
         response_model=ModelOut,
         responses=problem_responses(404, 409, 422),
         tags=["models"],
@@ -31,7 +32,12 @@ def add_routes(api: FastAPI, service: Service) -> None:
 
     @api.get(
         "/v1/models/{model}/decoder.onnx",
-        responses={200: {"content": {"application/octet-stream": {}}}, **problem_responses(404, 409, 422)},
+        summary="Download a decoder",
+        response_class=FileResponse,
+        responses={
+            200: {"content": {"application/octet-stream": BINARY}},
+            **problem_responses(404, 409, 422),
+        },
         tags=["models"],
     )
     async def get_decoder(model: ModelName) -> Response:

@@ -9,22 +9,45 @@ from fastapi.responses import Response
 from segserve.jobs.engine.job import Job
 from segserve.jobs.engine.job_json import job_to_json
 from segserve.timing import Timings
-from segserve.wire.http import problems
+from segserve.wire.http import problems, request_body
 from segserve.wire.results import objects
+from segserve.wire.schemas.common import EXAMPLE_IMAGE_ID
 from segserve.wire.schemas.problems import ProblemOut
 
-ImageId = Annotated[str, Path(description="as POST /v1/images answered it", max_length=128)]
-ModelName = Annotated[str, Path(max_length=64)]
+ImageId = Annotated[
+    str, Path(description="as POST /v1/images answered it", max_length=128, examples=[EXAMPLE_IMAGE_ID])
+]
+ModelName = Annotated[
+    str, Path(description="as GET /v1/models names it", max_length=64, examples=["starter"])
+]
 
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 # The OpenAPI content of label and class maps as files.
 MAP_CONTENT: dict[str, Any] = dict.fromkeys((objects.PNG, objects.TIFF, objects.NPY), BINARY)
 
 
+# The OpenAPI content of text.
+TEXT: dict[str, Any] = {"schema": {"type": "string"}}
+PROBLEM = {"$ref": request_body.COMPONENTS.format(model=ProblemOut.__name__)}
+REFUSALS = {
+    400: "The body cannot be parsed.",
+    403: "The operator does not allow it.",
+    404: "There is no such image, file, job or model.",
+    408: "The body came too slowly.",
+    409: "The model cannot do this.",
+    413: "The body, the image or the answer is too large.",
+    415: "A body of this type, or a file of this format, is not read.",
+    422: "A field has a wrong value.",
+    501: "The service lacks an extra that this needs.",
+    503: "The service is busy, or a part of it is away; Retry-After says when to come again.",
+    507: "The storage is full.",
+}
+
+
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI entries of a route's refusals."""
-    content: dict[str, Any] = {problems.MEDIA_TYPE: {"schema": ProblemOut.model_json_schema()}}
-    return {status: {"description": "A problem document", "content": content} for status in statuses}
+    content: dict[str, Any] = {problems.MEDIA_TYPE: {"schema": PROBLEM}}
+    return {status: {"description": REFUSALS[status], "content": content} for status in statuses}
 
 
 def json_response(content: Any, status: int = 200, timings: Timings | None = None) -> Response:

@@ -1,4 +1,4 @@
-"""POST /v1/segment: masks for points, boxes and masks."""
+"""POST /v1/segment: masks for points, boxes and masks; POST /v1/segment.png: one mask as a picture."""
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -12,20 +12,21 @@ from segserve.wire.rest.responses import BINARY, json_response, problem_response
 from segserve.wire.results import masks
 from segserve.wire.schemas.segment import SegmentIn, SegmentOut
 
+REFUSALS = problem_responses(400, 404, 408, 409, 413, 415, 422, 503)
+
 
 def add_routes(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/segment",
+        summary="Find the masks of prompts",
         response_model=SegmentOut,
         openapi_extra=request_body.json_body_schema(SegmentIn),
-        responses={
-            200: {"content": {"image/png": BINARY}},
-            **problem_responses(400, 404, 408, 409, 413, 415, 422, 503),
-        },
+        responses=REFUSALS,
         tags=["segment"],
     )
     async def segment_image(request: Request) -> Response:
-        """Find masks for prompts on an image. `Accept: image/png` answers a single mask as the picture itself."""
+        """Find masks for points, boxes and masks on an image. With the header `Accept: image/png` it answers as POST
+        /v1/segment.png does."""
         body = await request_body.read_json(request, SegmentIn)
         if "image/png" in request.headers.get("accept", ""):
             return await answer_png(request, body)
@@ -35,6 +36,18 @@ def add_routes(api: FastAPI, service: Service) -> None:
         )
         request.state.model = result.model
         return json_response(masks.segment_to_json(result), timings=timings)
+
+    @api.post(
+        "/v1/segment.png",
+        summary="Find one mask, as a picture",
+        response_class=Response,
+        openapi_extra=request_body.json_body_schema(SegmentIn),
+        responses={200: {"content": {"image/png": BINARY}}, **REFUSALS},
+        tags=["segment"],
+    )
+    async def segment_image_as_png(request: Request) -> Response:
+        """Find the mask of one prompt. The answer is a 1-bit PNG of the image's size; `format` has no effect."""
+        return await answer_png(request, await request_body.read_json(request, SegmentIn))
 
     async def answer_png(request: Request, body: SegmentIn) -> Response:
         if len(body.prompts) > 1 or body.select is Select.ALL:

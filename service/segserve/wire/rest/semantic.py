@@ -28,6 +28,7 @@ SUCCESS: dict[int | str, dict[str, Any]] = {
 def add_routes(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/semantic",
+        summary="Give every pixel a class",
         response_model=SemanticOut | SemanticCocoOut,
         openapi_extra=request_body.json_body_schema(SemanticIn),
         responses={**SUCCESS, **problem_responses(400, 404, 408, 409, 413, 415, 422, 503)},

@@ -16,6 +16,7 @@ from segserve.wire.schemas.similar import SimilarIn, SimilarOut
 def add_routes(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/similar",
+        summary="Find objects like examples",
         response_model=SimilarOut | CocoOut,
         openapi_extra=request_body.json_body_schema(SimilarIn),
         responses={

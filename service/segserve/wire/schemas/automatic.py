@@ -6,17 +6,17 @@ from pydantic import ConfigDict, Field, model_validator
 
 from segserve.automatic.image_scale import ScaleRequest
 from segserve.models.manifest import AisEntry, AmgEntry
-from segserve.wire.schemas.common import Id, StrictBody
+from segserve.wire.schemas.common import ImageId, StrictBody
 from segserve.wire.schemas.discriminated_body import DiscriminatedBody
-from segserve.wire.schemas.objects import ResultFormat
+from segserve.wire.schemas.objects import FORMAT_DESCRIPTION, ResultFormat
 
 
 class WholeImageIn(StrictBody):
     """The fields that all methods share."""
 
-    image_id: Id
+    image_id: ImageId
     model: str | None = Field(None, max_length=64, description="the service's default model if left out")
-    format: ResultFormat = ResultFormat.PNG
+    format: ResultFormat = Field(ResultFormat.PNG, description=FORMAT_DESCRIPTION)
     object_size: float | None = Field(
         None,
         ge=1,
@@ -54,8 +54,8 @@ class AisParamsIn(AisEntry):
 class AisIn(WholeImageIn):
     """Automatic instance segmentation: a seeded watershed on the maps of the model's automatic decoder."""
 
-    method: Literal["ais"]
-    params: AisParamsIn = AisParamsIn()
+    method: Literal["ais"] = Field(description="ais")
+    params: AisParamsIn = Field(AisParamsIn(), description="thresholds, smoothing and sizes")
 
 
 class AmgParamsIn(AmgEntry):
@@ -69,8 +69,8 @@ class AmgIn(WholeImageIn):
     SamAutomaticMaskGenerator. The score of an object is its predicted IoU. Objects may overlap; in label maps the
     smaller one is on top."""
 
-    method: Literal["amg"]
-    params: AmgParamsIn = AmgParamsIn()
+    method: Literal["amg"] = Field(description="amg")
+    params: AmgParamsIn = Field(AmgParamsIn(), description="grid, filters, crops and NMS")
 
 
 class AutomaticIn(DiscriminatedBody[Annotated[AisIn | AmgIn, Field(discriminator="method")]]):

@@ -64,6 +64,6 @@ class BatchParamsIn(StrictBody):
 class BatchIn(BaseJobIn):
     """One operation on each of many images."""
 
-    kind: Literal["batch"]
-    input: BatchInputIn
-    params: BatchParamsIn
+    kind: Literal["batch"] = Field(description="batch")
+    input: BatchInputIn = Field(description="the images")
+    params: BatchParamsIn = Field(description="the operation, and what it needs")

@@ -6,6 +6,9 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 Id = Annotated[str, Field(max_length=128)]
+# Of examples/nuclei.png: examples of the reference work as they are once that picture is uploaded.
+EXAMPLE_IMAGE_ID = "6122ddd62f3e8a1b582ac1ac8c70b8a3f49e9c20bf9dc1c558f5736631f252b2"
+ImageId = Annotated[Id, Field(description="as POST /v1/images answered it", examples=[EXAMPLE_IMAGE_ID])]
 
 
 # Values of a JSON body, containers included. Each takes some hundred bytes while it is checked.

@@ -13,7 +13,11 @@ Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$", examples=["1.2.840.113619.
 class DicomwebIn(StrictBody):
     """A DICOM study, or one series of it, on a DICOMweb server that the operator allows."""
 
-    url: str = Field(max_length=4096, examples=["https://pacs.example.org/dicom-web"])
+    url: str = Field(
+        max_length=4096,
+        description="the root of the server's DICOMweb services",
+        examples=["https://pacs.example.org/dicom-web"],
+    )
     study: Uid = Field(description="Study Instance UID")
     series: Uid | None = Field(None, description="Series Instance UID; all series of the study if left out")
 
@@ -21,7 +25,7 @@ class DicomwebIn(StrictBody):
 class FetchFileIn(StrictBody):
     """A file for the service to fetch."""
 
-    dicomweb: DicomwebIn
+    dicomweb: DicomwebIn = Field(description="where the study or series is")
 
 
 class FileContentOut(BaseModel):
@@ -31,8 +35,8 @@ class FileContentOut(BaseModel):
     description: str = Field(description="the file's own words about it")
     times: int = Field(description="points in time, of which `?time=` takes one, from 0")
     frames: int = Field(description="frames or slices at one point in time")
-    width: int
-    height: int
+    width: int = Field(description="of a frame or slice, in pixels")
+    height: int = Field(description="of a frame or slice, in pixels")
     taken: bool = Field(description="whether it is what was taken of the file")
     time: int | None = Field(description="the point in time that was taken")
     notes: list[str] = Field(description="what is unusual about it, such as the tilt of a gantry")
@@ -41,33 +45,33 @@ class FileContentOut(BaseModel):
 class LeftOutFileOut(BaseModel):
     """A file in an archive that was left out."""
 
-    name: str
-    reason: str
+    name: str = Field(description="its name in the archive")
+    reason: str = Field(description="why it was left out, a sentence")
 
 
 class LeftOutOut(BaseModel):
     """The files in an archive that were left out: how many, and the first of them."""
 
-    count: int
-    files: list[LeftOutFileOut]
+    count: int = Field(description="all files that were left out")
+    files: list[LeftOutFileOut] = Field(description="the first of them")
 
 
 class FileOut(BaseModel):
     """A stored file."""
 
-    file_id: str
-    kind: FileKind
-    format: str
+    file_id: str = Field(description="names the file in jobs")
+    kind: FileKind = Field(description="what the file holds, by its content")
+    format: str = Field(description="the format, by its content, such as tiff, mp4, nifti or dicom")
     frames: int = Field(
         description="frames of a video or stack; slices of a volume; pictures of a zip of pictures"
     )
-    width: int
-    height: int
-    fps: float | None
+    width: int = Field(description="of a frame, slice or the first picture, in pixels")
+    height: int = Field(description="of a frame, slice or the first picture, in pixels")
+    fps: float | None = Field(description="frames per second of a video; null where the file does not say")
     spacing: tuple[float, float, float] | None = Field(
         description="spacing of a volume in mm: from slice to slice, row to row, column to column"
     )
     contents: list[FileContentOut] = Field(
         description="what the file holds, the first 100; empty for a file that can hold one thing only"
     )
-    left_out: LeftOutOut
+    left_out: LeftOutOut = Field(description="files in the archive that are no part of its contents")

@@ -8,12 +8,16 @@ from segserve.wire.schemas.common import StrictBody
 class FetchImageIn(StrictBody):
     """An image for the service to fetch, from a host that the operator allows."""
 
-    url: str = Field(max_length=4096, examples=["https://example.org/cells.png"])
+    url: str = Field(
+        max_length=4096,
+        description="http or https URL of the image",
+        examples=["https://example.org/cells.png"],
+    )
 
 
 class ImageOut(BaseModel):
     """A stored image."""
 
-    image_id: str
-    width: int
-    height: int
+    image_id: str = Field(description="names the image in all other requests")
+    width: int = Field(description="pixels")
+    height: int = Field(description="pixels")

@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from segserve.instances.segmenter import InstanceOptions
-from segserve.wire.schemas.common import Id, StrictBody
-from segserve.wire.schemas.objects import ResultFormat
+from segserve.wire.schemas.common import ImageId, StrictBody
+from segserve.wire.schemas.objects import FORMAT_DESCRIPTION, ResultFormat
 
 MAX_OBJECTS = 1000  # Mask R-CNN proposes this many regions
 MAX_CLASSES = 1000
@@ -18,7 +18,7 @@ class InstancesIn(StrictBody):
     """A field that is left out has the model's own default; if the import changed nothing, 0.5 for all thresholds and
     100 objects."""
 
-    image_id: Id
+    image_id: ImageId
     model: str | None = Field(
         None, max_length=64, description="a model of kind instances; the service's default model if left out"
     )
@@ -45,7 +45,7 @@ class InstancesIn(StrictBody):
         description="names of the classes to find, as GET /v1/models/{model} lists them; all if left out",
         examples=[["person", "dog"]],
     )
-    format: ResultFormat = ResultFormat.RLE
+    format: ResultFormat = Field(ResultFormat.RLE, description=FORMAT_DESCRIPTION)
 
     def to_options(self) -> InstanceOptions:
         return InstanceOptions(

@@ -34,59 +34,61 @@ State = Annotated[str, WithJsonSchema({"type": "string", "enum": [state.value fo
 class ProgressOut(BaseModel):
     """Images, frames or slices of a job."""
 
-    done: int
+    done: int = Field(description="images, frames or slices that are finished")
     total: int | None = Field(description="null until the job has begun")
     failed: int = Field(description="how many of those done have failed")
-    rate_per_s: float | None
+    rate_per_s: float | None = Field(description="finished per second; null until it is known")
     eta_s: float | None = Field(description="seconds left at this rate")
 
 
 class JobErrorOut(BaseModel):
     """Why a job has failed: fields of a problem document."""
 
-    type: str
-    detail: str
-    remedy: str | None = None
-    field: str | None = None
+    type: str = Field(description="stable name of the problem")
+    detail: str = Field(description="what went wrong, for people")
+    remedy: str | None = Field(None, description="what to do about it")
+    field: str | None = Field(None, description="path of the field at fault, if one is")
 
 
 class ObjectEndOut(BaseModel):
     """Where an object that was followed ended, or was lost. Jobs on volumes say slice and last_slice."""
 
-    object_id: int
+    object_id: int = Field(description="as in the request")
     frame: int | None = Field(None, description="the first frame where it was not found any more")
     last_frame: int | None = Field(
         None, description="the last frame where it was found; null if it never was"
     )
-    slice: int | None = None
-    last_slice: int | None = None
+    slice: int | None = Field(None, description="the first slice where it was not found any more")
+    last_slice: int | None = Field(
+        None, description="the last slice where it was found; null if it never was"
+    )
     reason: str = Field(description="why it was not found there")
 
 
 class ObjectEndsOut(BaseModel):
     """Where objects that a job follows ended, or were lost, as far as it has come."""
 
-    count: int
+    count: int = Field(description="objects that have ended")
     latest: list[ObjectEndOut] = Field(description=f"at most {MAX_LATEST_ENDS}; result lines have all")
 
 
 class JobOut(BaseModel):
     """A job, its state and its progress."""
 
-    job_id: str
-    kind: JobKind
-    model: str
-    priority: Priority
+    job_id: str = Field(description="names the job in all other requests")
+    kind: JobKind = Field(description="of work")
+    model: str = Field(description="the model that is used")
+    priority: Priority = Field(description="interactive jobs do not wait behind batch jobs")
     state: State = Field(
         description="queued and running jobs go on; succeeded, failed and cancelled ones have ended"
     )
-    progress: ProgressOut
-    object_ends: ObjectEndsOut
+    progress: ProgressOut = Field(description="how far it has come")
+    object_ends: ObjectEndsOut = Field(description="objects that were followed and have ended")
     attempts: int = Field(description="how often the job was started since its last finished part")
-    error: JobErrorOut | None
+    error: JobErrorOut | None = Field(description="why it has failed, if it has")
     created_at: str = Field(description="ISO 8601, UTC")
-    started_at: str | None
-    ended_at: str | None
+    started_at: str | None = Field(description="ISO 8601, UTC; null until it has begun")
+    ended_at: str | None = Field(description="ISO 8601, UTC; null until it has ended")
 
 
 class JobsOut(BaseModel):

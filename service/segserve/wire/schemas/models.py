@@ -2,13 +2,18 @@
 
 from pydantic import BaseModel, Field
 
+from segserve.models.manifest import ModelKind
+
 
 class ModelOut(BaseModel):
     """A model, and what it can do."""
 
-    name: str
-    kind: str
-    architecture: str
+    name: str = Field(description="names the model in requests")
+    kind: ModelKind = Field(
+        description="sam, sam2: masks for prompts; semantic: a class for every pixel; instances: objects of known"
+        " classes"
+    )
+    architecture: str = Field(description="the network, in words")
     input_size: int | None = Field(description="edge of the square that a promptable model takes, in pixels")
     low_res: int | None = Field(description="edge of a promptable model's low-res logits")
     automatic: list[str] = Field(
@@ -18,15 +23,15 @@ class ModelOut(BaseModel):
         None,
         description="classes of a semantic or instances model; the n-th, from 1, has the value n in class maps",
     )
-    description: str
-    licence: str
-    source: str
-    digest: str
-    loaded: bool
-    default: bool
+    description: str = Field(description="what the model is good for")
+    licence: str = Field(description="under which its weights were published")
+    source: str = Field(description="where its weights come from")
+    digest: str = Field(description="changes with the model's files; embeddings of another digest do not fit")
+    loaded: bool = Field(description="the model is in memory; the first request to any other loads it")
+    default: bool = Field(description="the model of requests that name none")
 
 
 class ModelsOut(BaseModel):
     """All models."""
 
-    models: list[ModelOut]
+    models: list[ModelOut] = Field(description="by name")

@@ -26,21 +26,23 @@ Edge = Annotated[int, Field(ge=1, le=MAX_EDGE_PX)]
 class Rle(StrictBody):
     """COCO run lengths: size is [height, width]."""
 
-    size: tuple[Edge, Edge]
-    counts: str = Field(max_length=4_000_000)
+    size: tuple[Edge, Edge] = Field(description="height, width in pixels")
+    counts: str = Field(max_length=4_000_000, description="COCO's compressed run lengths, column by column")
 
 
 class Logits(StrictBody):
     """Low-res logits: size is [height, width], data is base64 of little-endian float16 in row order."""
 
-    size: tuple[Edge, Edge]
-    data: str = Field(max_length=8_000_000)
+    size: tuple[Edge, Edge] = Field(description="height, width")
+    data: str = Field(max_length=8_000_000, description="base64 of little-endian float16, row by row")
 
 
 class BasePromptIn(StrictBody):
     """One object. Coordinates are pixels of the original image, (x, y), origin top left."""
 
-    points: list[Point] = Field([], max_length=MAX_POINTS, fail_fast=True, examples=[[[120, 80]]])
+    points: list[Point] = Field(
+        [], max_length=MAX_POINTS, fail_fast=True, description="x, y of each click", examples=[[[413, 190]]]
+    )
     labels: list[Literal[0, 1]] | None = Field(
         None,
         max_length=MAX_POINTS,

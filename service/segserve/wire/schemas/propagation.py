@@ -49,12 +49,17 @@ class FramePromptIn(BasePromptIn):
 class ObjectPromptsIn(StrictBody):
     """The prompts of one object. Prompts on the same frame are used together."""
 
-    object_id: ObjectId
+    object_id: ObjectId = Field(description="your number of the object: its value in label maps")
     name: ObjectName | None = Field(
         None,
         description="what the object is: results as DICOM SEG and COCO say it; the latest one sent counts",
     )
-    prompts: list[FramePromptIn] = Field(min_length=1, max_length=MAX_PROMPTS_PER_OBJECT, fail_fast=True)
+    prompts: list[FramePromptIn] = Field(
+        min_length=1,
+        max_length=MAX_PROMPTS_PER_OBJECT,
+        fail_fast=True,
+        description="clicks, boxes or masks, each on a frame",
+    )
 
 
 Objects = Annotated[list[ObjectPromptsIn], Field(max_length=MAX_OBJECTS, fail_fast=True)]
@@ -66,7 +71,7 @@ class AddPromptsIn(StrictBody):
     max_values = MAX_OBJECTS_VALUES
     pieces: ClassVar[PieceLimits] = {("objects",): MAX_OBJECTS_VALUES}
 
-    objects: Objects = Field(min_length=1)
+    objects: Objects = Field(min_length=1, description="new objects, and corrections of those the job has")
 
 
 class PropagationParamsIn(StrictBody):
@@ -189,13 +194,13 @@ class VideoParamsIn(PropagationParamsIn):
         strict=False,
         description="if left out: memory where the model is a SAM 2 with weights, otherwise projection",
     )
-    objects: Objects = Field(min_length=1)
+    objects: Objects = Field(min_length=1, description="the objects to follow")
 
 
 class ReferenceIn(StrictBody):
     """A label volume of the same size. The prompts of each object are made from its labels on some slices."""
 
-    file_id: Id
+    file_id: Id = Field(description="of the label volume, as POST /v1/files answered it")
     labels: list[ObjectId] | None = Field(
         None, max_length=MAX_OBJECTS, description="the labels to follow; all if left out"
     )
@@ -208,7 +213,9 @@ class ReferenceIn(StrictBody):
         le=64,
         description="number of slices of each object that get prompts; further ones are spread evenly",
     )
-    prompt: Literal["points", "box", "mask"] = "box"
+    prompt: Literal["points", "box", "mask"] = Field(
+        "box", description="what is made of the labels on those slices"
+    )
     points: int = Field(
         1,
         ge=1,
@@ -246,8 +253,10 @@ class VolumeParamsIn(PropagationParamsIn):
         description="engine projection: an object ends where its direction in the embedding has a lower cosine to that"
         " on the slice with its prompt; -1: never",
     )
-    objects: Objects = Field([])
-    reference: ReferenceIn | None = None
+    objects: Objects = Field([], description="the objects to follow")
+    reference: ReferenceIn | None = Field(
+        None, description="a label volume to make the prompts from, instead of objects"
+    )
     automatic: AisParamsIn = Field(
         AisParamsIn(), description="engine automatic: params of POST /v1/automatic with method ais"
     )
@@ -287,14 +296,14 @@ class VolumeParamsIn(PropagationParamsIn):
 class VideoIn(BaseJobIn):
     """Objects followed through a video, or a stack of frames of one size."""
 
-    kind: Literal["video"]
-    input: FileIn
-    params: VideoParamsIn
+    kind: Literal["video"] = Field(description="video")
+    input: FileIn = Field(description="the video, or a stack of frames of one size")
+    params: VideoParamsIn = Field(description="the objects, and how they are followed")
 
 
 class VolumeIn(BaseJobIn):
     """Objects followed through a volume, slice by slice; with the engine automatic all objects of the volume."""
 
-    kind: Literal["volume"]
-    input: FileIn
-    params: VolumeParamsIn
+    kind: Literal["volume"] = Field(description="volume")
+    input: FileIn = Field(description="the volume")
+    params: VolumeParamsIn = Field(description="the objects, and how they are followed or found")

@@ -6,8 +6,9 @@ from typing import Self
 from pydantic import BaseModel, Field, model_validator
 
 from segserve.types import Select
-from segserve.wire.schemas.common import Id, StrictBody
-from segserve.wire.schemas.prompts import MAX_IMAGE_POINTS, MAX_PROMPTS, ImagePrompts
+from segserve.wire.schemas.common import ImageId, StrictBody
+from segserve.wire.schemas.objects import MultiPolygonOut, PolygonOut
+from segserve.wire.schemas.prompts import MAX_IMAGE_POINTS, MAX_PROMPTS, ImagePrompts, Logits, Rle
 
 # A point takes 3 values and its label 1; the rest of a prompt takes up to 20.
 MAX_SEGMENT_VALUES = 4 * MAX_IMAGE_POINTS + 24 * MAX_PROMPTS
@@ -30,10 +31,14 @@ class SegmentIn(StrictBody):
 
     max_values = MAX_SEGMENT_VALUES
 
-    image_id: Id
+    image_id: ImageId
     model: str | None = Field(None, max_length=64, description="the service's default model if left out")
     prompts: ImagePrompts
-    format: MaskFormat = MaskFormat.RLE
+    format: MaskFormat = Field(
+        MaskFormat.RLE,
+        description="rle: COCO run lengths; polygon: GeoJSON; png: base64 of a 1-bit PNG; logits: low-res logits,"
+        " which a later prompt takes back",
+    )
     tolerance: float | None = Field(
         None,
         ge=0,
@@ -67,7 +72,9 @@ class SegmentIn(StrictBody):
 class MaskOut(BaseModel):
     """One mask of a prompt."""
 
-    mask: dict[str, object] | str = Field(description="in the format of the request")
+    mask: Rle | PolygonOut | MultiPolygonOut | Logits | str = Field(
+        description="in the format of the request: rle, polygon (two kinds), logits, png (base64)"
+    )
     score: float = Field(description="predicted IoU")
     box: list[int] = Field(description="x0, y0, x1, y1 of the mask")
     area: int = Field(description="pixels")
@@ -79,14 +86,14 @@ class MaskOut(BaseModel):
 class PromptMasksOut(BaseModel):
     """The masks of one prompt: one, or several candidates."""
 
-    masks: list[MaskOut]
+    masks: list[MaskOut] = Field(description="one, or with select all every candidate")
 
 
 class SegmentOut(BaseModel):
     """The masks of all prompts."""
 
-    image_id: str
-    model: str
-    width: int
-    height: int
+    image_id: str = Field(description="the image")
+    model: str = Field(description="the model that was used")
+    width: int = Field(description="of the image, in pixels")
+    height: int = Field(description="of the image, in pixels")
     results: list[PromptMasksOut] = Field(description="one per prompt, in order")

@@ -1,14 +1,14 @@
 """The JSON of POST /v1/semantic: a class for every pixel."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
 from segserve.semantic.options import SemanticOptions
 from segserve.semantic.tta import Flips
-from segserve.wire.schemas.common import Id, StrictBody
-from segserve.wire.schemas.objects import ObjectOut
+from segserve.wire.schemas.common import ImageId, StrictBody
+from segserve.wire.schemas.objects import CocoOut, ObjectOut
 
 MAX_CLASSES = 255  # the values of an 8-bit class map, without background
 
@@ -32,7 +32,7 @@ class SemanticFormat(StrEnum):
 class CrfIn(StrictBody):
     """A fully connected CRF. The fields have the names of pydensecrf."""
 
-    iterations: int = Field(5, ge=1, le=20)
+    iterations: int = Field(5, ge=1, le=20, description="of mean field inference")
     gaussian_sxy: float = Field(
         3.0,
         ge=1,
@@ -69,7 +69,7 @@ class PostprocessIn(StrictBody):
 class SemanticIn(StrictBody):
     """A class for every pixel of an image."""
 
-    image_id: Id
+    image_id: ImageId
     model: str | None = Field(
         None, max_length=64, description="the service's default semantic model if left out"
     )
@@ -93,8 +93,14 @@ class SemanticIn(StrictBody):
         description="test-time augmentation: mirror the tiles too and average the answers; takes twice the time, "
         "with both four times",
     )
-    postprocess: PostprocessIn = Field(default_factory=PostprocessIn)
-    format: SemanticFormat = SemanticFormat.PNG
+    postprocess: PostprocessIn = Field(
+        default_factory=PostprocessIn, description="what is done to the probabilities and to the classes"
+    )
+    format: SemanticFormat = Field(
+        SemanticFormat.PNG,
+        description="png, tiff, npy: the class map as a file, 0 is background and n the n-th class; overlay: the image"
+        " with the classes drawn on it, as PNG; coco, rle, polygon: JSON; probabilities: float16, as npy",
+    )
 
     def to_options(self) -> SemanticOptions:
         return SemanticOptions(
@@ -111,7 +117,7 @@ class ClassOut(BaseModel):
     """A class of the model, and its area on the image."""
 
     value: int = Field(description="value of the class in class maps; 0 is background")
-    name: str = Field(serialization_alias="class")
+    name: str = Field(serialization_alias="class", description="name of the class")
     area: int = Field(description="pixels")
     fraction: float = Field(description="part of the image, 0 to 1")
 
@@ -119,18 +125,15 @@ class ClassOut(BaseModel):
 class SemanticOut(BaseModel):
     """The answer in the formats rle and polygon."""
 
-    image_id: str
-    model: str
-    width: int
-    height: int
+    image_id: str = Field(description="the image")
+    model: str = Field(description="the model that was used")
+    width: int = Field(description="of the image, in pixels")
+    height: int = Field(description="of the image, in pixels")
     classes: list[ClassOut] = Field(description="all classes of the model, with their areas")
     objects: list[ObjectOut] = Field(description="one object for each class that occurs")
 
 
-class SemanticCocoOut(BaseModel):
+class SemanticCocoOut(CocoOut):
     """The answer in the format coco."""
 
-    images: list[dict[str, Any]]
-    categories: list[dict[str, Any]]
-    annotations: list[dict[str, Any]]
-    classes: list[ClassOut]
+    classes: list[ClassOut] = Field(description="all classes of the model, with their areas")

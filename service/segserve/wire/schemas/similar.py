@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, Field
 
 from segserve.similar.options import MAX_EXAMPLES, MAX_OBJECTS, MAX_ROUNDS, SimilarOptions
-from segserve.wire.schemas.common import Id, StrictBody
-from segserve.wire.schemas.objects import ObjectOut, ResultFormat
+from segserve.wire.schemas.common import Id, ImageId, StrictBody
+from segserve.wire.schemas.objects import FORMAT_DESCRIPTION, ObjectOut, ResultFormat
 from segserve.wire.schemas.prompts import MAX_IMAGE_POINTS, PromptIn, check_total_points
 
 # A point takes 3 values and its label 1; the rest of an example takes up to 20.
@@ -59,7 +59,7 @@ class SimilarIn(StrictBody):
 
     max_values = MAX_SIMILAR_VALUES
 
-    image_id: Id = Field(description="the image to search")
+    image_id: ImageId = Field(description="the image to search")
     model: str | None = Field(None, max_length=64, description="the service's default model if left out")
     examples: Annotated[
         list[PromptIn],
@@ -75,8 +75,8 @@ class SimilarIn(StrictBody):
     example_image_id: Id | None = Field(
         None, description="the image that the examples are on; image_id if left out"
     )
-    params: SimilarParamsIn = SimilarParamsIn()
-    format: ResultFormat = ResultFormat.RLE
+    params: SimilarParamsIn = Field(SimilarParamsIn(), description="what counts as similar")
+    format: ResultFormat = Field(ResultFormat.RLE, description=FORMAT_DESCRIPTION)
 
 
 class SimilarObjectOut(ObjectOut):
@@ -91,10 +91,10 @@ class SimilarObjectOut(ObjectOut):
 class SimilarOut(BaseModel):
     """Objects like the examples, in the formats rle and polygon."""
 
-    image_id: str
-    model: str
-    width: int
-    height: int
+    image_id: str = Field(description="the image that was searched")
+    model: str = Field(description="the model that was used")
+    width: int = Field(description="of the image, in pixels")
+    height: int = Field(description="of the image, in pixels")
     objects: list[SimilarObjectOut] = Field(
         description="the examples if they were asked for, then by descending likeness; the n-th object, from 1, has the"
         " value n in label maps"

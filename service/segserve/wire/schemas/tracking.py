@@ -66,16 +66,16 @@ class LinkingIn(StrictBody):
 class TrackingParamsIn(StrictBody):
     """How objects are found on each frame, and linked to tracks."""
 
-    method: Literal["ais"] = "ais"
+    method: Literal["ais"] = Field("ais", description="how objects are found on each frame")
     params: AisParamsIn = Field(
         AisParamsIn(), description="params of POST /v1/automatic with method ais, for every frame"
     )
-    linking: LinkingIn = LinkingIn()
+    linking: LinkingIn = Field(LinkingIn(), description="how objects are linked to tracks")
 
 
 class TrackingIn(BaseJobIn):
     """All objects of every frame of a video, linked to tracks."""
 
-    kind: Literal["tracking"]
-    input: FileIn
-    params: TrackingParamsIn = TrackingParamsIn()
+    kind: Literal["tracking"] = Field(description="tracking")
+    input: FileIn = Field(description="the video")
+    params: TrackingParamsIn = Field(TrackingParamsIn(), description="how objects are found and linked")

@@ -1,0 +1,150 @@
+"""Examples of the JSON of requests and answers, by the name of their schema; the reference shows them.
+
+The image_id is that of examples/nuclei.png: the requests work as they are once that picture is uploaded.
+"""
+
+from typing import Any
+
+from segserve.wire.schemas.common import EXAMPLE_IMAGE_ID
+
+FILE_ID = "ba789b7dd22c8f0c4e307f40914d0c30e815c5e369b6af5e321b607cc348a829"
+JOB_ID = "DFygNIMLEDzOa6q3"
+IMAGE = {"image_id": EXAMPLE_IMAGE_ID, "width": 696, "height": 520}
+ANSWER = {"image_id": EXAMPLE_IMAGE_ID, "model": "starter", "width": 696, "height": 520}
+COUNTS = (
+    "leR6<k?4K5I5M3N2M3N1N3M3M3N1O1O2O0O1O101N001O100O10O010000O0100O100O010O101O0O100O1O2N1O1O2N2N1O2N2N2N1N3N2M4L3M5K"
+    "5JdZR4"
+)
+MASK = {"size": [520, 696], "counts": COUNTS}
+OBJECT = {"mask": MASK, "box": [383, 165, 439, 223], "area": 2323, "score": 0.933, "class": None}
+COCO = {
+    "images": [{"id": 1, "file_name": EXAMPLE_IMAGE_ID, "width": 696, "height": 520}],
+    "categories": [{"id": 1, "name": "nucleus"}],
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 1,
+            "segmentation": MASK,
+            "bbox": [383, 165, 56, 58],
+            "area": 2323,
+            "iscrowd": 0,
+        }
+    ],
+}
+CLASSES = [{"value": 1, "class": "nucleus", "area": 61022, "fraction": 0.1686}]
+MODEL = {
+    "name": "starter",
+    "kind": "sam",
+    "architecture": "starter-conv",
+    "input_size": 512,
+    "low_res": 128,
+    "automatic": ["ais", "amg"],
+    "classes": None,
+    "description": "Small SAM-type model for nuclei, cells and blob-like objects; the example that ships with segserve",
+    "licence": "Apache-2.0",
+    "source": "trained from zero by training/train.py on CC0 nuclei and drawn scenes",
+    "digest": "67f6f1dafb912ea3f61b635edd3c420f6a5e5e2c16a6e4794b6fcb32bc04c9e3",
+    "loaded": True,
+    "default": True,
+}
+JOB = {
+    "job_id": JOB_ID,
+    "kind": "batch",
+    "model": "starter",
+    "priority": "batch",
+    "state": "running",
+    "progress": {"done": 64, "total": 1000, "failed": 0, "rate_per_s": 8.2, "eta_s": 114.1},
+    "object_ends": {"count": 0, "latest": []},
+    "attempts": 1,
+    "error": None,
+    "created_at": "2026-11-28T09:00:00.302+00:00",
+    "started_at": "2026-11-28T09:00:00.410+00:00",
+    "ended_at": None,
+}
+CLICK = {"points": [[413, 190]]}
+TRACKED = {"object_id": 1, "prompts": [{"frame": 5, "points": [[55, 57]]}]}
+ORGAN = {"object_id": 1, "prompts": [{"slice": 41, "box": [100, 60, 180, 140]}]}
+
+EXAMPLES: dict[str, list[dict[str, Any]]] = {
+    "FetchImageIn": [{"url": "https://example.org/cells.png"}],
+    "FetchFileIn": [
+        {"dicomweb": {"url": "https://pacs.example.org/dicom-web", "study": "1.2.840.113619.2.1"}}
+    ],
+    "SegmentIn": [{"image_id": EXAMPLE_IMAGE_ID, "prompts": [CLICK]}],
+    "AisIn": [{"image_id": EXAMPLE_IMAGE_ID, "method": "ais", "format": "rle"}],
+    "AmgIn": [{"image_id": EXAMPLE_IMAGE_ID, "method": "amg", "params": {"points_per_side": 16}}],
+    "SimilarIn": [{"image_id": EXAMPLE_IMAGE_ID, "examples": [CLICK]}],
+    "SemanticIn": [{"image_id": EXAMPLE_IMAGE_ID, "format": "polygon"}],
+    "InstancesIn": [{"image_id": EXAMPLE_IMAGE_ID, "classes": ["person"], "score_threshold": 0.7}],
+    "BatchIn": [
+        {
+            "kind": "batch",
+            "input": {"image_ids": [EXAMPLE_IMAGE_ID], "names": ["nuclei"]},
+            "params": {"operation": "automatic", "options": {"method": "ais"}},
+        }
+    ],
+    "VideoIn": [{"kind": "video", "input": {"file_id": FILE_ID}, "params": {"objects": [TRACKED]}}],
+    "VolumeIn": [{"kind": "volume", "input": {"file_id": FILE_ID}, "params": {"objects": [ORGAN]}}],
+    "TrackingIn": [{"kind": "tracking", "input": {"file_id": FILE_ID}}],
+    "AddPromptsIn": [{"objects": [{"object_id": 1, "prompts": [{"frame": 9, "points": [[60, 61]]}]}]}],
+    "ImageOut": [IMAGE],
+    "SegmentOut": [
+        {
+            **ANSWER,
+            "results": [
+                {
+                    "masks": [
+                        {
+                            "mask": MASK,
+                            "score": 0.933,
+                            "box": [383, 165, 439, 223],
+                            "area": 2323,
+                            "removed_parts": 0,
+                            "filled_holes": 0,
+                            "mask_id": "67f6f1dafb91-a629ccc4d206dbf6aa27dafc",
+                        }
+                    ]
+                }
+            ],
+        }
+    ],
+    "ObjectsOut": [{**ANSWER, "objects": [OBJECT]}],
+    "CocoOut": [COCO],
+    "SimilarOut": [{**ANSWER, "objects": [{**OBJECT, "likeness": 0.996, "example": False}]}],
+    "SemanticOut": [
+        {**ANSWER, "model": "starter-unet", "classes": CLASSES, "objects": [{**OBJECT, "class": "nucleus"}]}
+    ],
+    "SemanticCocoOut": [{**COCO, "classes": CLASSES}],
+    "FileOut": [
+        {
+            "file_id": FILE_ID,
+            "kind": "frames",
+            "format": "tiff",
+            "frames": 20,
+            "width": 192,
+            "height": 160,
+            "fps": None,
+            "spacing": None,
+            "contents": [],
+            "left_out": {"count": 0, "files": []},
+        }
+    ],
+    "JobOut": [JOB],
+    "JobsOut": [{"jobs": [JOB]}],
+    "ModelOut": [MODEL],
+    "ModelsOut": [{"models": [MODEL]}],
+    "LiveOut": [{"status": "alive"}],
+    "VersionOut": [{"version": "0.2.0"}],
+    "ReadyOut": [{"status": "ready", "checks": {"models": "ok", "cache": "ok"}}],
+    "ProblemOut": [
+        {
+            "type": "urn:segserve:problem:image_not_found",
+            "title": "Image not found",
+            "status": 404,
+            "detail": "There is no image 'nope'.",
+            "field": "image_id",
+            "remedy": "Upload it with POST /v1/images and use the image_id of the answer.",
+        }
+    ],
+}
