@@ -133,7 +133,7 @@ def add_reading(api: FastAPI, service: Service) -> None:
         "/v1/jobs/{job_id}/events",
         summary="Watch a job",
         response_class=StreamingResponse,
-        responses={200: {"content": {EVENT_STREAM: TEXT}}, **problem_responses(403, 404, 422, 503)},
+        responses={200: {"content": {EVENT_STREAM: {}}}, **problem_responses(403, 404, 422, 503)},
         tags=["jobs"],
     )
     async def watch_job(job_id: JobId, last_event_id: LastEventId = None) -> Response:
