@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
@@ -28,6 +29,12 @@ PAINTED = """([width, height]) => {
   const small = Object.assign(document.createElement("canvas"), { width, height }), pen = small.getContext("2d");
   pen.drawImage(document.querySelector("#overlay"), 0, 0, width, height);
   return Array.from(pen.getImageData(0, 0, width, height).data.filter((_, i) => i % 4 === 3));
+}"""
+
+SHOWN = """([width, height]) => {
+  const canvas = Object.assign(document.createElement("canvas"), { width, height }), pen = canvas.getContext("2d");
+  pen.drawImage(document.querySelector("#image"), 0, 0, width, height);
+  return Array.from(pen.getImageData(0, 0, width, height).data.filter((_, i) => i % 4 === 0));
 }"""
 
 
@@ -119,6 +126,31 @@ def test_drop_click_keep_download(page: Any) -> None:
     assert png_download.value.suggested_filename == "blob-object-1.png"
     pixels = np.asarray(Image.open(png_download.value.path()).convert("L"))
     assert np.array_equal(pixels, np.where(mask, 255, 0))
+
+
+def test_a_16_bit_stack_is_shown_as_models_see_it(page: Any) -> None:
+    file = io.BytesIO()
+    dim = np.asarray(blob()).astype(np.uint16) * 3 + 200
+    tifffile.imwrite(file, np.stack([dim, dim]), photometric="minisblack")
+    drop(page, file.getvalue(), "blob.tif", "image/tiff")
+    page.wait_for_selector("#frame:visible")
+    assert not page.is_visible("#hint")
+    shown = page.evaluate(SHOWN, [WIDTH, HEIGHT])
+    assert np.corrcoef(np.array(shown), np.asarray(blob()).ravel())[0, 1] > 0.98
+    assert max(shown) - min(shown) > 200
+    click(page, 100, 90)
+    wait_for_status(page, "Found")
+
+
+def test_the_reference_loads_nothing_from_elsewhere(browser: Any, server: Server) -> None:
+    page = browser.new_page()
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
+    page.goto(f"{server.url}/docs")
+    page.wait_for_selector(".opblock")
+    assert page.locator(".opblock").count() > 20
+    page.close()
+    assert [url for url in urls if not url.startswith((server.url, "data:"))] == []
 
 
 def test_clicks_refine_and_are_undone(page: Any) -> None:

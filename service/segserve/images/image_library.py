@@ -19,7 +19,7 @@ from segserve.images.image_source import ImageSource, NeedsSandbox, check_size
 from segserve.images.memory_estimate import estimate_read_bytes
 from segserve.images.normalise import resolve_mode
 from segserve.images.read_image import decode_source, open_image
-from segserve.images.region_reader import RegionReader
+from segserve.images.region_reader import FULL_RESOLUTION, RegionReader
 from segserve.memory_budget import MemoryBudget
 from segserve.models.registry import ModelRegistry
 from segserve.store.content_id import add_options, hash_content
@@ -158,9 +158,15 @@ class ImageLibrary:
         loop = asyncio.get_running_loop()
         return lambda: asyncio.run_coroutine_threadsafe(self._reader.read(tenant, record), loop).result()
 
-    async def read_pixels(self, tenant: str, image_id: str) -> UInt8:
-        """Return the image as models see it, RGB [H, W, 3]. Raises ImageNotFound, TooLarge."""
-        return await self._reader.read(tenant, await self._store.get_record(tenant, image_id))
+    async def read_pixels(self, tenant: str, image_id: str, min_side: int = FULL_RESOLUTION) -> UInt8:
+        """Return the image as models see it, RGB [H, W, 3].
+
+        min_side: a large image may be returned reduced as long as its longer side keeps this many pixels.
+
+        Raises ImageNotFound, TooLarge, Busy.
+        """
+        record = await self._store.get_record(tenant, image_id)
+        return await self._reader.read(tenant, record, min_side=min_side)
 
     async def delete(self, tenant: str, image_id: str) -> None:
         """Delete the image, and its embeddings and masks on every replica.

@@ -7,11 +7,18 @@ from fastapi.responses import Response
 
 from segserve.app import Service
 from segserve.errors import BadInput
+from segserve.images.preview import PreviewFormat
 from segserve.models.promptable_model import PromptableModel
 from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions, Stain
 from segserve.wire.http import request_body
+from segserve.wire.operations.preview import render_preview
 from segserve.wire.rest.responses import BINARY, ImageId, json_response, problem_responses
 from segserve.wire.schemas.images import ImageOut
+
+# The longest side of a preview: it is for screens.
+MAX_PREVIEW_PX = 4096
+# An image_id always names the same pixels; after this time a deleted image is gone from caches too.
+PREVIEW_AGE_S = 3600
 
 
 def read_options(
@@ -47,6 +54,12 @@ def read_options(
 def image_to_json(record: ImageRecord) -> dict[str, Any]:
     """The JSON of `ImageOut`."""
     return {"image_id": record.image_id, "width": record.size.width, "height": record.size.height}
+
+
+def choose_preview_format(accept: str) -> PreviewFormat:
+    """Return png where the header names it and does not name JPEG before it."""
+    png, jpeg = accept.find("image/png"), accept.find("image/jpeg")
+    return "png" if png >= 0 and (jpeg < 0 or png < jpeg) else "jpeg"
 
 
 def add_routes(api: FastAPI, service: Service) -> None:
@@ -97,6 +110,31 @@ def add_routes(api: FastAPI, service: Service) -> None:
         """Delete an image and everything that was made from it."""
         await service.images.delete(DEFAULT_TENANT, image_id)
         return Response(status_code=204)
+
+    @api.get(
+        "/v1/images/{image_id}/preview",
+        summary="Download a small picture",
+        response_class=Response,
+        responses={
+            200: {"content": {"image/jpeg": BINARY, "image/png": BINARY}},
+            **problem_responses(404, 413, 422, 503),
+        },
+        tags=["images"],
+    )
+    async def get_preview(
+        image_id: ImageId,
+        request: Request,
+        max_side_px: Annotated[
+            int,
+            Query(alias="max", ge=1, le=MAX_PREVIEW_PX, description="longest side of the picture, in pixels"),
+        ] = 1024,
+    ) -> Response:
+        """The image as models see it: the page and the channels that were taken, deep values stretched, turned upright.
+        PNG where the header Accept names image/png, otherwise JPEG."""
+        preview_format = choose_preview_format(request.headers.get("accept", ""))
+        content = await render_preview(service, image_id, max_side_px, preview_format)
+        headers = {"Vary": "Accept", "Cache-Control": f"private, max-age={PREVIEW_AGE_S}"}
+        return Response(content, media_type=f"image/{preview_format}", headers=headers)
 
     @api.get(
         "/v1/images/{image_id}/embedding",
