@@ -151,13 +151,42 @@ def test_a_uniform_image_has_no_objects(grpc_server: Server) -> None:
         assert post_automatic(grpc_server, image, format=picture).status_code == 200
 
 
+@pytest.mark.parametrize(("model", "method"), [("starter", "ais"), ("plain", "amg")])
+def test_without_a_method_it_is_the_models_own(
+    grpc_server: Server, stub: Any, image_id: str, model: str, method: str
+) -> None:
+    params = {"ais": {"min_size": 400}, "amg": {"points_per_side": 4}}[method]
+    body = {"image_id": image_id, "model": model, "format": "coco", "scale": 0.25}
+    for more in ({}, {"params": params}):
+        named = grpc_server.client.post("/v1/automatic", json={**body, **more, "method": method})
+        left_out = grpc_server.client.post("/v1/automatic", json={**body, **more})
+        assert left_out.status_code == 200, left_out.text
+        assert left_out.content == named.content
+    named = grpc_server.client.post("/v1/automatic", json={**body, "method": method})
+    answer = stub.Automatic(
+        pb.AutomaticRequest(image_id=image_id, model=model, format=pb.RESULT_FORMAT_COCO, scale=0.25)
+    )
+    assert answer.content == named.content
+
+
 def test_models_say_what_they_can_do(grpc_server: Server) -> None:
     assert "ais" in grpc_server.client.get("/v1/models/starter").json()["automatic"]
     assert "ais" not in grpc_server.client.get("/v1/models/plain").json()["automatic"]
 
 
 BAD: dict[str, tuple[dict[str, Any], int, str, str]] = {
-    "no method": ({"method": None}, 422, "bad_input", "method"),
+    "params of another method": (
+        {"method": None, "params": {"points_per_side": 8}},
+        422,
+        "bad_input",
+        "params.points_per_side",
+    ),
+    "a vast number of an unknown parameter": (
+        {"method": None, "params": {"magic": [10**30, -1e308]}},
+        422,
+        "bad_input",
+        "params.magic",
+    ),
     "an unknown method": ({"method": "magic"}, 422, "bad_input", "method"),
     "a threshold over 1": (
         {"params": {"foreground_threshold": 1.1}},
@@ -226,7 +255,6 @@ def test_grpc_answers_what_rest_answers(grpc_server: Server, stub: Any, image_id
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
-        (pb.AutomaticRequest(), "method"),
         (pb.AutomaticRequest(ais=pb.AisParams(foreground_threshold=2)), "params.foreground_threshold"),
         (pb.AutomaticRequest(ais=pb.AisParams(), format=99), "format"),
         (pb.AutomaticRequest(ais=pb.AisParams(), model="plain"), "model"),

@@ -26,7 +26,12 @@ def automatic(
             "-o", "--output", help="The output: a label map as .png, .tif or .npy, or COCO as .json."
         ),
     ],
-    method: Annotated[str, typer.Option(help="How to find the objects: ais or amg.")] = "ais",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="How to find the objects: ais or amg [default: ais where the model has it, else amg]."
+        ),
+    ] = None,
     format: Annotated[
         ResultFormat | None, typer.Option(help="Format of the output [default: by its suffix].")
     ] = None,

@@ -60,7 +60,7 @@ def batch(
         check_extras(None, result_format)
     options = parse_params(param or [])
     if operation == "automatic":
-        options = {"method": options.pop("method", "ais"), "params": options}
+        options = build_automatic_options(options)
     params = {"operation": operation, "options": options}
     files = list_images(images)
     with TemporaryDirectory() as folder:
@@ -73,6 +73,12 @@ def batch(
     typer.echo(f"{output}: {len(files) - len(failed)} of {len(files)} images")
     if failed:
         raise typer.Exit(1)
+
+
+def build_automatic_options(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the operation automatic. params: of a method, and `method` unless it is the model's own."""
+    method = params.pop("method", None)
+    return {"params": params} if method is None else {"method": method, "params": params}
 
 
 def list_images(paths: list[Path]) -> dict[str, Path]:

@@ -1,18 +1,26 @@
 """All objects of an image without prompts (AIS, AMG), as REST, gRPC, batch jobs and the command line call it."""
 
 import asyncio
+import json
 
 from segserve.app import Service
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, ImageObjects
+from segserve.wire.operations.common import validate_body
+from segserve.wire.operations.models import find_own_method
 from segserve.wire.results import objects
-from segserve.wire.schemas.automatic import AmgIn, AutomaticIn
+from segserve.wire.schemas.automatic import AisIn, AmgIn, AutomaticIn, ModelsMethodIn
 from segserve.wire.schemas.objects import ResultFormat
 
 
 async def find_objects(service: Service, request: AutomaticIn, timings: Timings) -> ImageObjects:
-    """Find all objects by the method of the request. Raises as the methods of `AutomaticSegmenter` do."""
+    """Find all objects by the method of the request, or else by the model's own.
+
+    Raises as the methods of `AutomaticSegmenter` do, and as `name_method`.
+    """
     body = request.root
+    if isinstance(body, ModelsMethodIn):
+        body = (await asyncio.to_thread(name_method, service, body)).root
     model = body.model or service.settings.default_model
     if isinstance(body, AmgIn):
         return await service.automatic.segment_amg(
@@ -24,9 +32,21 @@ async def find_objects(service: Service, request: AutomaticIn, timings: Timings)
             scale=body.scale_request(),
             raw=body.raw,
         )
+    assert isinstance(body, AisIn)
     return await service.automatic.segment_ais(
         DEFAULT_TENANT, body.image_id, model, body.params, timings, scale=body.scale_request(), raw=body.raw
     )
+
+
+def name_method(service: Service, body: ModelsMethodIn) -> AutomaticIn:
+    """Return the body with the model's own method, and its params checked.
+
+    Blocks. Raises ModelNotFound, WrongModel, and BadInput where they are params of another method.
+    """
+    method = find_own_method(service, body.model)
+    fields = {**body.model_dump(mode="json", exclude_unset=True), "method": method}
+    # Not by orjson: params are not checked yet, and may have numbers of more than 64 bits.
+    return validate_body(AutomaticIn, json.dumps(fields).encode())
 
 
 async def write_objects(

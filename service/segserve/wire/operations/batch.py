@@ -15,7 +15,7 @@ from segserve.types import DEFAULT_TENANT
 from segserve.wire.operations import similar
 from segserve.wire.operations.batch_image import BODIES, create_body
 from segserve.wire.operations.common import validate_body
-from segserve.wire.operations.models import default_instances_model
+from segserve.wire.operations.models import default_instances_model, find_own_method
 from segserve.wire.schemas.batch import BatchIn
 from segserve.wire.schemas.prompts import PromptIn
 
@@ -87,10 +87,11 @@ def build_request(service: Service, body: BatchIn, source: BatchSource) -> tuple
     prompts, operation = body.params.prompts, body.params.operation
     model = choose_model(service, body)
     check_prompts(operation, source, prompts.keys())
+    options = body.params.options
+    if operation == "automatic" and options.get("method") is None:
+        options = {**options, "method": find_own_method(service, model)}
     first = [dump_prompt(prompt) for prompt in next(iter(prompts.values()), [])]
-    request = BatchRequest(
-        operation=operation, model=model, source=source, options=body.params.options, prompts={}
-    )
+    request = BatchRequest(operation=operation, model=model, source=source, options=options, prompts={})
     check_options(request, first)
     return model, write_request(request, prompts)
 

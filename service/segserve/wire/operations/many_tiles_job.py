@@ -21,13 +21,9 @@ async def submit_many_tiles(service: Service, request: AutomaticIn, refusal: Too
         "input": {"image_ids": [body.image_id]},
         "params": {
             "operation": "automatic",
-            "options": {
-                "method": body.method,
-                "raw": body.raw,
-                "object_size": body.object_size,
-                "scale": body.scale,
-                "params": body.params.model_dump(exclude_unset=True),
-            },
+            "options": body.model_dump(
+                mode="json", include={"method", "raw", "object_size", "scale", "params"}, exclude_unset=True
+            ),
         },
     }
     try:

@@ -59,6 +59,14 @@ def find_promptable(service: Service, name: str | None) -> Bundle:
     return bundles[name]
 
 
+def find_own_method(service: Service, name: str | None) -> str:
+    """Return how a model finds all objects where no method is named: ais where it has an automatic decoder, else amg.
+
+    Blocks. Raises as `find_promptable` does.
+    """
+    return list_automatic_methods(find_promptable(service, name))[0]
+
+
 def default_instances_model(service: Service) -> str:
     """The name of the default model. Blocks. Raises BadInput where it is not of kind instances."""
     name, bundles = service.settings.default_model, service.registry.bundles()

@@ -1,8 +1,9 @@
 """The JSON of POST /v1/automatic: all objects of an image. Each method has a body of its own."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from segserve.automatic.image_scale import ScaleRequest
 from segserve.models.manifest import AisEntry, AmgEntry
@@ -73,7 +74,32 @@ class AmgIn(WholeImageIn):
     params: AmgParamsIn = Field(AmgParamsIn(), description="grid, filters, crops and NMS")
 
 
-class AutomaticIn(DiscriminatedBody[Annotated[AisIn | AmgIn, Field(discriminator="method")]]):
+class ModelsMethodIn(WholeImageIn):
+    """The model's own method: ais where it has an automatic decoder, else amg."""
+
+    method: None = Field(None, description="left out")
+    params: dict[str, Any] = Field({}, description="those of the model's own method")
+
+
+def get_method(body: Any) -> Any:
+    """Return the tag of the body's method. body: a mapping, or one of the bodies."""
+    method = body.get("method") if isinstance(body, Mapping) else getattr(body, "method", None)
+    return MODELS_METHOD if method is None else method
+
+
+MODELS_METHOD = "the model's"
+
+
+class AutomaticIn(
+    DiscriminatedBody[
+        Annotated[
+            Annotated[AisIn, Tag("ais")]
+            | Annotated[AmgIn, Tag("amg")]
+            | Annotated[ModelsMethodIn, Tag(MODELS_METHOD)],
+            Discriminator(get_method),
+        ]
+    ]
+):
     """Find all objects of an image."""
 
     discriminator = "method"

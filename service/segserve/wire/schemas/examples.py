@@ -73,6 +73,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     ],
     "SegmentIn": [{"image_id": EXAMPLE_IMAGE_ID, "prompts": [CLICK]}],
     "AisIn": [{"image_id": EXAMPLE_IMAGE_ID, "method": "ais", "format": "rle"}],
+    "ModelsMethodIn": [{"image_id": EXAMPLE_IMAGE_ID, "format": "rle"}],
     "AmgIn": [{"image_id": EXAMPLE_IMAGE_ID, "method": "amg", "params": {"points_per_side": 16}}],
     "SimilarIn": [{"image_id": EXAMPLE_IMAGE_ID, "examples": [CLICK]}],
     "SemanticIn": [{"image_id": EXAMPLE_IMAGE_ID, "format": "polygon"}],

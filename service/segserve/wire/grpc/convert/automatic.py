@@ -14,7 +14,7 @@ FORMAT = dict(enumerate([ResultFormat.PNG, *ResultFormat]))
 
 
 def automatic_from_message(message: segmentation_pb2.AutomaticRequest) -> AutomaticIn:
-    """Raises BadInput naming the field at fault."""
+    """Without a method it is the model's own. Raises BadInput naming the field at fault."""
     method = message.WhichOneof("method")
     body: dict[str, Any] = {
         "image_id": message.image_id,
