@@ -173,6 +173,8 @@ class ImageRecord:
     """What is known about a stored image.
 
     created_at: seconds since the epoch. tiles: None for an image that is read from its bytes.
+    page, pages: which page of the uploaded file it is, from 0, and how many the file has. What is stored may be that
+    page alone, to which `options` apply.
     """
 
     image_id: str
@@ -181,6 +183,8 @@ class ImageRecord:
     stored_bytes: int
     created_at: float
     tiles: TilePyramid | None = None
+    page: int = 0
+    pages: int = 1
 
 
 class FileKind(StrEnum):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.commands.run_command import run_segserve
@@ -40,3 +41,19 @@ def test_mistakes_are_one_clear_line(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("labels.*"))
+
+
+def test_a_stack_is_not_cut_to_its_first_page_without_a_word(tmp_path: Path, nuclei: Path) -> None:
+    first = np.asarray(Image.open(nuclei).convert("L"))
+    stack, labels = tmp_path / "stack.tif", tmp_path / "labels.png"
+    tifffile.imwrite(stack, np.stack([first, np.zeros_like(first)]), photometric="minisblack")
+    shared = ("automatic", stack, "-o", labels, "--data-dir", tmp_path)
+    done = run_segserve(*shared)
+    assert done.returncode == 0, done.stderr
+    assert "page 1 of 2" in done.stderr
+    assert "segserve volume" in done.stderr
+    assert np.asarray(Image.open(labels)).max() > 20
+    done = run_segserve(*shared, "--page", "1")
+    assert done.returncode == 0, done.stderr
+    assert "page 1 of" not in done.stderr
+    assert np.asarray(Image.open(labels)).max() == 0

@@ -26,6 +26,7 @@ HEADER = {
     "memory": {"channels": 3, "dtype": "uint8", "read_bytes": 60, "band_rows": 2, "band_bytes": 30},
     "has_bands": False,
     "no_data": None,
+    "pages": 1,
 }
 PIXELS = {"shape": [4, 5, 3], "dtype": "uint8", "has_alpha": False}
 

@@ -9,7 +9,7 @@ import typer
 
 from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_params
 from segserve.commands.output_file import choose_image_format
-from segserve.commands.single_image import Image, Read, open_image, parse_read_options
+from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.settings import Settings
 from segserve.types import ImageObjects, ReadOptions
 from segserve.wire.operations import automatic as operation
@@ -56,6 +56,7 @@ def automatic(
         typer.Option("--raw", help="The reference's own objects: background, hidden masks and specks too."),
     ] = False,
     read: Read = None,
+    page: Page = None,
     model: Model = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -74,7 +75,7 @@ def automatic(
     }
     request = validate_body(AutomaticIn, body)
     result, seconds = asyncio.run(
-        segment_image(settings, image, parse_read_options(read or []), request, outputs)
+        segment_image(settings, image, parse_read_options(read or [], page), request, outputs)
     )
     typer.echo(f"{output}: {len(result.objects)} objects in {1000 * seconds:.0f} ms")
     if result.scale is not None:

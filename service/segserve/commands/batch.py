@@ -14,6 +14,7 @@ from segserve.commands.common_options import DataDir, Model, parse_params
 from segserve.commands.output_file import choose_format_by_suffix, write_atomically
 from segserve.commands.progress_bar import show_progress
 from segserve.commands.server_client import ServerClient, ServerUrl, connect_to_server, get_formats_by_suffix
+from segserve.commands.single_image import Page, warn_of_pages
 from segserve.errors import BadInput
 from segserve.files.zip_archive import PICTURE_SUFFIXES
 from segserve.jobs.engine.job import JobKind
@@ -43,6 +44,7 @@ def batch(
         list[str] | None,
         typer.Option(help="name=value of the operation, such as min_size=50 or method=amg. Can be repeated."),
     ] = None,
+    page: Page = None,
     server: ServerUrl = None,
     model: Model = None,
     data_dir: DataDir = None,
@@ -66,7 +68,7 @@ def batch(
     with TemporaryDirectory() as folder:
         lines_path = Path(folder) / "lines.ndjson"
         with connect_to_server(server, data_dir) as client, lines_path.open("wb") as lines:
-            failed = run_batch(client, files, model, params, lines)
+            failed = run_batch(client, files, model, params, lines, page or 0)
         asyncio.run(write_results(lines_path, result_format, output))
     for name, reason in failed:
         typer.secho(f"{name}: {reason}", fg="red", err=True)
@@ -106,11 +108,16 @@ def list_images(paths: list[Path]) -> dict[str, Path]:
 
 
 def run_batch(
-    client: ServerClient, files: dict[str, Path], model: str | None, params: dict[str, Any], out: BinaryIO
+    client: ServerClient,
+    files: dict[str, Path],
+    model: str | None,
+    params: dict[str, Any],
+    out: BinaryIO,
+    page: int,
 ) -> list[tuple[str, str]]:
     """Upload the images, run the job and write its result lines into `out`.
 
-    files: by name. params: of the job.
+    files: by name. params: of the job. page: of each image, from 0.
 
     Returns (name, reason) of each image that failed. Raises BadInput, Unavailable.
     """
@@ -124,9 +131,10 @@ def run_batch(
 
     with show_progress("sending images", len(files)) as on_progress:
         for name, path in files.items():
-            answer = client.upload_image(path)
+            answer = client.upload_image(path, page)
             if "image_id" in answer:
                 image_ids[name] = answer["image_id"]
+                warn_of_pages(path, page, answer.get("pages", 1))
             else:
                 write_line({"name": name, "image_id": "", "error": answer})
             on_progress(index_of[name] + 1, len(files))

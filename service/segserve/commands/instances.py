@@ -9,7 +9,7 @@ import typer
 
 from segserve.commands.common_options import DataDir, load_quiet_settings
 from segserve.commands.output_file import choose_image_format
-from segserve.commands.single_image import Image, Read, open_image, parse_read_options
+from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.masks import crop
 from segserve.settings import Settings
 from segserve.types import ImageObjects, ReadOptions
@@ -48,6 +48,7 @@ def instances(
         str | None, typer.Option(help="Classes to keep, with commas between [default: all].")
     ] = None,
     read: Read = None,
+    page: Page = None,
     data_dir: DataDir = None,
 ) -> None:
     """Find the objects of known classes on an image. Needs no server."""
@@ -62,7 +63,7 @@ def instances(
         "max_objects": max_objects,
         "classes": [name.strip() for name in classes.split(",")] if classes else None,
     }
-    request, options = validate_body(InstancesIn, orjson.dumps(body)), parse_read_options(read or [])
+    request, options = validate_body(InstancesIn, orjson.dumps(body)), parse_read_options(read or [], page)
     content, result = asyncio.run(segment_image(settings, image, options, request))
     output.write_bytes(content)
     for segmented in result.objects:

@@ -9,7 +9,7 @@ import typer
 
 from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_numbers
 from segserve.commands.output_file import check_folder
-from segserve.commands.single_image import Image, Read, open_image, parse_read_options
+from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.decode.segmenter import MaskResult
 from segserve.errors import BadInput
 from segserve.masks import crop, png
@@ -28,13 +28,14 @@ def segment(
     box: Annotated[str | None, typer.Option(help="x0,y0,x1,y1 around the object.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="The model's own mask, not cleaned.")] = False,
     read: Read = None,
+    page: Page = None,
     model: Model = None,
     data_dir: DataDir = None,
 ) -> None:
     """Segment one object of an image. Needs no server."""
     settings = load_quiet_settings(data_dir=data_dir, default_model=model)
     prompt = parse_prompt(point or [], negative or [], box)
-    options = parse_read_options(read or [])
+    options = parse_read_options(read or [], page)
     check_folder(output)
     result, timings = asyncio.run(segment_image(settings, image, options, prompt, raw=raw))
     output.write_bytes(result.rendered)

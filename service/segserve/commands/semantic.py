@@ -9,7 +9,7 @@ import typer
 
 from segserve.commands.common_options import DataDir, load_quiet_settings
 from segserve.commands.output_file import choose_image_format
-from segserve.commands.single_image import Image, Read, open_image, parse_read_options
+from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.settings import Settings
 from segserve.types import ReadOptions
 from segserve.wire.operations.common import validate_body
@@ -46,6 +46,7 @@ def semantic(
         ),
     ] = "none",
     read: Read = None,
+    page: Page = None,
     data_dir: DataDir = None,
 ) -> None:
     """Give every pixel of an image a class. Needs no server."""
@@ -57,7 +58,7 @@ def semantic(
         "overlap": overlap,
         "tta_flips": tta_flips,
     }
-    request, options = validate_body(SemanticIn, orjson.dumps(body)), parse_read_options(read or [])
+    request, options = validate_body(SemanticIn, orjson.dumps(body)), parse_read_options(read or [], page)
     answer = asyncio.run(segment_image(settings, image, options, request))
     output.write_bytes(answer.content)
     for item in answer.class_map.classes:

@@ -74,9 +74,9 @@ class ServerClient:
         stored: Json = response.json()
         return stored
 
-    def upload_image(self, path: Path) -> Json:
-        """Upload an image. Returns the answer of POST /v1/images: the image, or the problem with it."""
-        response = self._send("POST", "/v1/images", files={"file": path.read_bytes()})
+    def upload_image(self, path: Path, page: int = 0) -> Json:
+        """Upload a page of an image. Returns the answer of POST /v1/images: the image, or the problem with it."""
+        response = self._send("POST", "/v1/images", files={"file": path.read_bytes()}, params={"page": page})
         answer: Json = (expect_success(response) if response.is_server_error else response).json()
         return answer
 

@@ -10,7 +10,7 @@ import typer
 
 from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_numbers, parse_params
 from segserve.commands.output_file import choose_image_format
-from segserve.commands.single_image import Image, Read, open_image, parse_read_options
+from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.errors import BadInput
 from segserve.evaluate.ground_truth import read_label_map
 from segserve.masks import crop
@@ -56,6 +56,7 @@ def similar(
         Path | None, typer.Option(help="Also write a PNG of the image with its objects in colour.")
     ] = None,
     read: Read = None,
+    page: Page = None,
     model: Model = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -71,7 +72,7 @@ def similar(
     }
     request = validate_body(SimilarIn, orjson.dumps(body))
     result = asyncio.run(
-        find_objects(settings, image, example_image, parse_read_options(read or []), request, outputs)
+        find_objects(settings, image, example_image, parse_read_options(read or [], page), request, outputs)
     )
     for hint in result.hints:
         typer.secho(hint, fg="yellow", err=True)

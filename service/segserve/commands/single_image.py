@@ -22,6 +22,9 @@ Read = Annotated[
         " stain=haematoxylin. Can be repeated.",
     ),
 ]
+Page = Annotated[
+    int | None, typer.Option("--page", min=0, help="Page of a stack, from 0 [default: the first].")
+]
 
 # The fields of ReadOptions, from their text.
 READ_FIELDS: dict[str, Callable[[str], Any]] = {
@@ -33,9 +36,9 @@ READ_FIELDS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def parse_read_options(texts: list[str]) -> ReadOptions:
-    """Parse name=value pairs, such as ["stain=eosin", "invert=true"]. Raises BadInput."""
-    values = {}
+def parse_read_options(texts: list[str], page: int | None = None) -> ReadOptions:
+    """Parse name=value pairs, such as ["stain=eosin", "invert=true"]. page: None is the first. Raises BadInput."""
+    values: dict[str, Any] = {} if page is None else {"page": page}
     for text in texts:
         name, _, value = text.partition("=")
         try:
@@ -48,6 +51,16 @@ def parse_read_options(texts: list[str]) -> ReadOptions:
                 " invert=true, channels=2,1,0.",
             ) from None
     return ReadOptions(**values)
+
+
+def warn_of_pages(image: Path, page: int, pages: int) -> None:
+    """Say on stderr that a file has more pages, where the first one was taken, as is the default."""
+    if pages > 1 and page == 0:
+        typer.echo(
+            f"{image}: page 1 of {pages}, and only it is read. --page takes another one (from 0); for all use segserve"
+            " volume or segserve video.",
+            err=True,
+        )
 
 
 @asynccontextmanager
@@ -64,6 +77,7 @@ async def open_image(
             await service.start(warm_up=False)
             with image.open("rb") as file:
                 record = await service.images.add(DEFAULT_TENANT, file, options)
+            warn_of_pages(image, record.page, record.pages)
             yield service, record.image_id
         finally:
             await service.stop()

@@ -58,6 +58,7 @@ class SharedPicture:
             },
             "has_bands": source.bands is not None,
             "no_data": source.no_data,
+            "pages": source.pages,
         }
 
     def read(self) -> dict[str, Any]:

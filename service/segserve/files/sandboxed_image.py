@@ -56,6 +56,7 @@ class ImageReply(Reply):
     memory: MemoryReply
     has_bands: bool
     no_data: Number | None
+    pages: Annotated[int, Field(ge=1, le=1 << 31)]
 
 
 class PixelsReply(Reply):
@@ -178,6 +179,7 @@ class ProcessImage:
             self._read,
             self._bands if reply.has_bands else None,
             reply.no_data,
+            reply.pages,
         )
 
     def close(self) -> None:

@@ -71,7 +71,16 @@ class PyramidBuilder:
                 channels, levels, tile_bytes = await asyncio.shield(writing)
                 tiles = TilePyramid(folder, source.size, channels, levels, source.orientation)
                 size = oriented_size(source.size, source.orientation)
-                record = ImageRecord(image_id, size, options, file_bytes + tile_bytes, time.time(), tiles)
+                record = ImageRecord(
+                    image_id,
+                    size,
+                    options,
+                    file_bytes + tile_bytes,
+                    time.time(),
+                    tiles,
+                    page=options.page,
+                    pages=source.pages,
+                )
                 stored = await self._store.put(tenant, record, file)
                 if (
                     stored.tiles == tiles

@@ -100,7 +100,11 @@ class ImageLibrary:
         needed_bytes = estimate_read_bytes(source, options)
         size = await self._memory.run(needed_bytes, self._executor, self._decode_to_check, source, options)
         return await self._store.put(
-            tenant, ImageRecord(image_id, size, options, file_bytes, time.time()), file
+            tenant,
+            ImageRecord(
+                image_id, size, options, file_bytes, time.time(), page=options.page, pages=source.pages
+            ),
+            file,
         )
 
     async def _find_decoded(self, tenant: str, digest: bytes, options: ReadOptions) -> ImageRecord | None:
@@ -133,7 +137,15 @@ class ImageLibrary:
                 )
                 # The options were applied already. AUTO is written down for `_find_decoded`.
                 written = ReadOptions(normalise=Normalise.AUTO if is_auto else Normalise.NONE)
-                record = ImageRecord(image_id, size, written, spool.tell(), time.time())
+                record = ImageRecord(
+                    image_id,
+                    size,
+                    written,
+                    spool.tell(),
+                    time.time(),
+                    page=options.page,
+                    pages=source.pages,
+                )
                 return await self._store.put(tenant, record, decoded)
 
     def _open(self, file: BinaryIO, options: ReadOptions) -> ImageSource:

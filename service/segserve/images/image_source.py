@@ -76,6 +76,7 @@ class ImageSource:
     bands: decodes the same pixels from top to bottom as parts of [h, W, C], from the start at each call; None where
         the file can only be read at once.
     no_data: as of RawPixels.
+    pages: of the file, of which this is one.
     """
 
     size: Size
@@ -84,6 +85,7 @@ class ImageSource:
     read: Callable[[], RawPixels]
     bands: Callable[[], Iterator[RawPixels]] | None
     no_data: float | None = None
+    pages: int = 1
 
     @property
     def decoded_bytes(self) -> int:

@@ -139,6 +139,8 @@ def parse_image_record(data: bytes) -> ImageRecord:
         stored_bytes=raw["stored_bytes"],
         created_at=raw["created_at"],
         tiles=parse_tile_pyramid(raw.get("tiles")),
+        page=raw.get("page", raw["options"]["page"]),
+        pages=raw.get("pages", 1),  # earlier versions did not count them
     )
 
 

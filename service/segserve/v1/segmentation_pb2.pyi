@@ -133,14 +133,20 @@ class UploadImageRequest(_message.Message):
     def __init__(self, options: _Optional[_Union[ReadOptions, _Mapping]] = ..., chunk: _Optional[bytes] = ..., model: _Optional[str] = ...) -> None: ...
 
 class UploadImageResponse(_message.Message):
-    __slots__ = ("image_id", "width", "height")
+    __slots__ = ("image_id", "width", "height", "page", "pages", "hints")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    PAGES_FIELD_NUMBER: _ClassVar[int]
+    HINTS_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     width: int
     height: int
-    def __init__(self, image_id: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
+    page: int
+    pages: int
+    hints: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, image_id: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., page: _Optional[int] = ..., pages: _Optional[int] = ..., hints: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetImageRequest(_message.Message):
     __slots__ = ("image_id",)
@@ -149,14 +155,20 @@ class GetImageRequest(_message.Message):
     def __init__(self, image_id: _Optional[str] = ...) -> None: ...
 
 class GetImageResponse(_message.Message):
-    __slots__ = ("image_id", "width", "height")
+    __slots__ = ("image_id", "width", "height", "page", "pages", "hints")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    PAGES_FIELD_NUMBER: _ClassVar[int]
+    HINTS_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     width: int
     height: int
-    def __init__(self, image_id: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
+    page: int
+    pages: int
+    hints: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, image_id: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., page: _Optional[int] = ..., pages: _Optional[int] = ..., hints: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DeleteImageRequest(_message.Message):
     __slots__ = ("image_id",)

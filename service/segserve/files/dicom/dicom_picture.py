@@ -53,6 +53,7 @@ def open_dicom_picture(path: Path, page: int, max_pixels: int) -> ImageSource:
         decode,
         bytes_per_pixel=SHADING_BYTES,
         fixed_bytes=decoding_bytes(pixels),
+        pages=len(frames),
     )
 
 

@@ -150,7 +150,7 @@ def open_series_picture(
         BAND_ROWS,
         COPIES * min(BAND_ROWS, size.height) * row_bytes + series.part_bytes,
     )
-    return ImageSource(size, 1, memory, read, bands)
+    return ImageSource(size, 1, memory, read, bands, pages=count_images(file))
 
 
 def count_images(file: MicroscopeFile) -> int:

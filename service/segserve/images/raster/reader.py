@@ -113,7 +113,7 @@ def open_raster(
         memory = _estimate_deep_memory(size, channels, has_passes)
     else:
         memory = _estimate_memory(name, image, frames, layout.coefficient_bytes if layout else 0)
-    return ImageSource(size, orientation, memory, read, bands if banded else None)
+    return ImageSource(size, orientation, memory, read, bands if banded else None, pages=frames)
 
 
 def _open(name: str, stream: BinaryIO) -> ImageFile:

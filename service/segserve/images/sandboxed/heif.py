@@ -43,4 +43,5 @@ def open_heif(stream: BinaryIO, page: int, max_pixels: int) -> ImageSource:
         decode,
         bytes_per_pixel=BYTES_PER_PIXEL,
         fixed_bytes=2 * file_bytes,
+        pages=len(images),
     )

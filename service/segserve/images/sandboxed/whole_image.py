@@ -29,6 +29,7 @@ def make_source(
     bytes_per_pixel: int,
     fixed_bytes: int = 0,
     orientation: int = 1,
+    pages: int = 1,
 ) -> ImageSource:
     """Return the source of an image that is decoded at once.
 
@@ -37,6 +38,7 @@ def make_source(
     decode: returns [H, W] or [H, W, C], and whether the last channel is alpha. It may raise anything.
     bytes_per_pixel: that decoding takes at its peak, the decoded samples included.
     fixed_bytes: that it takes beside that, such as the file itself.
+    pages: as of `ImageSource`.
     """
 
     def read() -> RawPixels:
@@ -48,9 +50,8 @@ def make_source(
         return RawPixels(values, has_alpha, orientation)
 
     peak = size.height * size.width * bytes_per_pixel + fixed_bytes
-    return ImageSource(
-        size, orientation, DecodingMemory(channels, np.dtype(dtype), peak, BAND_ROWS, peak), read, None
-    )
+    memory = DecodingMemory(channels, np.dtype(dtype), peak, BAND_ROWS, peak)
+    return ImageSource(size, orientation, memory, read, None, pages=pages)
 
 
 def read_exactly(stream: BinaryIO, count: int, name: str) -> bytes:

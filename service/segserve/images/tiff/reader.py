@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from enum import IntEnum
 from functools import partial
 from operator import index
@@ -85,13 +86,15 @@ def open_tiff(
     max_banded_pixels: limit for an image that can be read in bands; max_pixels: for any other.
     """
     file, locations, channels, stride = _open_directories(stream)
-    check_page(page, len(locations) // channels)
+    pages = len(locations) // channels
+    check_page(page, pages)
     start = page % stride + page // stride * stride * channels
     numbers = [start + stride * channel for channel in range(channels)]
     planes = [_read_plane(file, stream, *locations[number], any_codec) for number in numbers]
     if planes[0].page.compression == OLD_STYLE_JPEG:
         check_size(planes[0].width, planes[0].height, max_pixels)
-        return open_old_style_jpeg(stream, start, Size(planes[0].height, planes[0].width))
+        source = open_old_style_jpeg(stream, start, Size(planes[0].height, planes[0].width))
+        return replace(source, pages=pages)
     limit = max_banded_pixels if (banded := can_read_in_bands(planes)) else max_pixels
     check_size(planes[0].width, planes[0].height, limit)
     _check_planes(planes, stream, limit)
@@ -104,6 +107,7 @@ def open_tiff(
         partial(_decode_planes, planes),
         bands,
         planes[0].no_data,
+        pages,
     )
 
 

@@ -31,6 +31,7 @@ from segserve.wire.grpc.message_structure import convert_message
 from segserve.wire.http.limits import SPOOL_BYTES
 from segserve.wire.operations import automatic, instances, segment, semantic, similar
 from segserve.wire.operations.models import describe_model
+from segserve.wire.results.image import image_to_json
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
 
@@ -67,17 +68,13 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
             record = await service.images.add(DEFAULT_TENANT, cast(BinaryIO, spool), options)
         if model:
             service.start_encoding(record, await service.registry.get(model, PromptableModel))
-        return segmentation_pb2.UploadImageResponse(
-            image_id=record.image_id, width=record.size.width, height=record.size.height
-        )
+        return segmentation_pb2.UploadImageResponse(**image_to_json(record))
 
     async def GetImage(
         self, request: segmentation_pb2.GetImageRequest, context: Context
     ) -> segmentation_pb2.GetImageResponse:
         record = await self._service.images.get_record(DEFAULT_TENANT, request.image_id)
-        return segmentation_pb2.GetImageResponse(
-            image_id=record.image_id, width=record.size.width, height=record.size.height
-        )
+        return segmentation_pb2.GetImageResponse(**image_to_json(record))
 
     async def DeleteImage(
         self, request: segmentation_pb2.DeleteImageRequest, context: Context

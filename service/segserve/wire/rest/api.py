@@ -1,6 +1,5 @@
 """The ASGI applications: routes and middleware put together."""
 
-
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 

@@ -1,6 +1,6 @@
 """/v1/images: store, look up and delete images, and read their embeddings."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import Response
@@ -9,10 +9,11 @@ from segserve.app import Service
 from segserve.errors import BadInput
 from segserve.images.preview import PreviewFormat
 from segserve.models.promptable_model import PromptableModel
-from segserve.types import DEFAULT_TENANT, ImageRecord, Normalise, ReadOptions, Stain
+from segserve.types import DEFAULT_TENANT, Normalise, ReadOptions, Stain
 from segserve.wire.http import request_body
 from segserve.wire.operations.preview import render_preview
 from segserve.wire.rest.responses import BINARY, ImageId, json_response, problem_responses
+from segserve.wire.results.image import image_to_json
 from segserve.wire.schemas.images import ImageOut
 
 # The longest side of a preview: it is for screens.
@@ -49,11 +50,6 @@ def read_options(
         )
     numbers = None if channels is None else tuple(int(c) for c in channels.split(","))
     return ReadOptions(page, numbers, normalise or normalize or Normalise.AUTO, stain, invert)
-
-
-def image_to_json(record: ImageRecord) -> dict[str, Any]:
-    """The JSON of `ImageOut`."""
-    return {"image_id": record.image_id, "width": record.size.width, "height": record.size.height}
 
 
 def choose_preview_format(accept: str) -> PreviewFormat:

@@ -21,3 +21,6 @@ class ImageOut(BaseModel):
     image_id: str = Field(description="names the image in all other requests")
     width: int = Field(description="pixels")
     height: int = Field(description="pixels")
+    page: int = Field(description="which page of the file it is, from 0")
+    pages: int = Field(description="how many pages the file has; 1 for most pictures")
+    hints: list[str] = Field(description="what to know about it, such as that other pages were not read")
