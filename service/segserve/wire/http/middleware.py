@@ -22,7 +22,7 @@ SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ID_HEADER = b"x-request-id"
 REJECTION_REASONS = {408: "body_timeout", 413: "too_large"}  # label of the metric, by status
 UPLOAD_PATHS = {"/v1/images", "/v1/files"}
-CLICK_PATHS = {"/v1/segment", "/v1/segment.png"}
+CLICK_PATH = re.compile(r"/v1/(images/[^/]+/)?segment(\.png)?")
 WATCHER_ENDINGS = ("/events", "/results")
 INTERNAL_ERROR = 500
 FIRST_ERROR = 400
@@ -200,7 +200,7 @@ def request_kind(method: str, path: str) -> RequestKind:
     """The kind of a request to /v1, whose slots it takes."""
     if method == "POST" and path in UPLOAD_PATHS:
         return RequestKind.UPLOAD
-    if method == "POST" and path in CLICK_PATHS:
+    if method == "POST" and CLICK_PATH.fullmatch(path):
         return RequestKind.CLICK
     if path.startswith("/v1/jobs/") and path.endswith(WATCHER_ENDINGS):
         return RequestKind.WATCH

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, TypeVar, cast
 
+import orjson
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
@@ -66,20 +67,64 @@ IMAGE_UPLOAD_SCHEMA: dict[str, Any] = {
 }
 
 
-def json_body_schema(schema: type[BaseModel]) -> dict[str, Any]:
-    """The OpenAPI request body of a route that calls `read_json`. `wire.rest.openapi` must list
-    the same schemas as BODIES."""
-    reference = {"$ref": COMPONENTS.format(model=schema.__name__)}
+def json_body_schema(schema: type[BaseModel], *, has_id_in_path: bool = False) -> dict[str, Any]:
+    """The OpenAPI request body of a route that calls `read_json`. `wire.rest.openapi` must list the same schemas as
+    BODIES. has_id_in_path: the route's path has the image_id, and its body need not."""
+    name = name_without_image_id(schema.__name__) if has_id_in_path else schema.__name__
+    reference = {"$ref": COMPONENTS.format(model=name)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
 
 
+def name_without_image_id(name: str) -> str:
+    """The name of the OpenAPI component that is this body without its image_id."""
+    return f"{name.removesuffix('In')}ByPathIn"
+
+
 async def read_json(request: Request, schema: type[Body]) -> Body:
-    """Read and check a JSON body. Raises UnsupportedFormat, TooLarge, RequestValidationError.
+    """Read and check a JSON body, with the image_id of the path if that has one.
+
+    Raises UnsupportedFormat, TooLarge, BadInput, RequestValidationError.
 
     FastAPI is not used for this: it would parse in the event loop, parse twice (json, then pydantic), and answer all
     errors of reading with a bare 400.
     """
-    return await check_json(await read_json_bytes(request), schema)
+    data = await read_json_bytes(request)
+    image_id = request.path_params.get("image_id")
+    return await check_json(
+        data if image_id is None else put_image_id(data, image_id, schema.max_values), schema
+    )
+
+
+def put_image_id(data: bytes, image_id: str, max_values: int) -> bytes:
+    """Return a JSON object with the field image_id at its end, where it shifts no position that an error names.
+
+    What is no object is returned as it is: its schema refuses it. max_values: of the body.
+
+    Raises TooLarge, and BadInput where another image_id is in it.
+    """
+    head = data.rstrip()
+    if not head.endswith(b"}"):
+        return data
+    if b'"image_id"' in data:
+        check_same_image(data, image_id, max_values)
+    before = head[:-1].rstrip()
+    comma = b"" if before.endswith(b"{") else b","
+    return before + comma + b'"image_id":' + orjson.dumps(image_id) + b"}"
+
+
+def check_same_image(data: bytes, image_id: str, max_values: int) -> None:
+    """Raises TooLarge, and BadInput where the body names another image than the path."""
+    check_json_structure(data, max_values)
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return  # the check of the schema says where it is broken
+    if isinstance(body, dict) and body.get("image_id", image_id) != image_id:
+        raise BadInput(
+            "The body names another image than the path.",
+            field="image_id",
+            remedy="Send image_id in the path alone.",
+        )
 
 
 @asynccontextmanager

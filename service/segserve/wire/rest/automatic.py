@@ -9,6 +9,7 @@ from segserve.wire.http import request_body
 from segserve.wire.http.client_presence import run_while_connected
 from segserve.wire.operations import automatic
 from segserve.wire.operations.many_tiles_job import submit_many_tiles
+from segserve.wire.rest.image_routes import add_image_route
 from segserve.wire.rest.responses import MAP_CONTENT, accepted_response, problem_responses
 from segserve.wire.schemas.automatic import AutomaticIn
 from segserve.wire.schemas.jobs import JobOut
@@ -16,11 +17,12 @@ from segserve.wire.schemas.objects import CocoOut, ObjectsOut
 
 
 def add_routes(api: FastAPI, service: Service) -> None:
-    @api.post(
-        "/v1/automatic",
+    @add_image_route(
+        api,
+        "automatic",
+        AutomaticIn,
         summary="Find all objects of an image",
         response_model=ObjectsOut | CocoOut,
-        openapi_extra=request_body.json_body_schema(AutomaticIn),
         responses={
             200: {"content": MAP_CONTENT},
             202: {

@@ -7,6 +7,7 @@ from segserve.app import Service
 from segserve.wire.http import request_body
 from segserve.wire.http.client_presence import run_while_connected
 from segserve.wire.operations import instances
+from segserve.wire.rest.image_routes import add_image_route
 from segserve.wire.rest.responses import MAP_CONTENT, problem_responses
 from segserve.wire.results.objects import write_objects
 from segserve.wire.schemas.instances import InstancesIn
@@ -14,11 +15,12 @@ from segserve.wire.schemas.objects import CocoOut, ObjectsOut
 
 
 def add_routes(api: FastAPI, service: Service) -> None:
-    @api.post(
-        "/v1/instances",
+    @add_image_route(
+        api,
+        "instances",
+        InstancesIn,
         summary="Find objects of known classes",
         response_model=ObjectsOut | CocoOut,
-        openapi_extra=request_body.json_body_schema(InstancesIn),
         responses={
             200: {"content": MAP_CONTENT},
             **problem_responses(400, 404, 408, 409, 413, 415, 422, 503),

@@ -1,6 +1,7 @@
 """The OpenAPI document, in a form from which generators make good clients (TypeScript, Python)."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 from fastapi import FastAPI
@@ -8,7 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from segserve.wire.http.request_body import COMPONENTS
+from segserve.wire.http.request_body import COMPONENTS, name_without_image_id
 from segserve.wire.schemas.automatic import AutomaticIn
 from segserve.wire.schemas.examples import EXAMPLES
 from segserve.wire.schemas.files import FetchFileIn
@@ -33,6 +34,8 @@ BODIES = (
     FetchImageIn,
     FetchFileIn,
 )
+# Those of routes that have the image_id in the path too.
+IMAGE_BODIES = (SegmentIn, AutomaticIn, SimilarIn, SemanticIn, InstancesIn)
 LICENCE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 SERVERS = [{"url": "/", "description": "The service that this document comes from."}]
 TAGS = [
@@ -62,9 +65,12 @@ class Api(FastAPI):
             components = document["components"]["schemas"]
             components.update(json_components(BODIES, "validation"))
             components.update(json_components([ProblemOut], "serialization"))
+            examples = dict(EXAMPLES)
+            for schema in IMAGE_BODIES:
+                add_without_image_id(schema.__name__, components, examples)
             drop_defaults(components)
             write_tuples_as_arrays(components)
-            add_examples(document, components)
+            add_examples(document, components, examples)
             self.openapi_schema = document
         return self.openapi_schema
 
@@ -106,11 +112,38 @@ def write_tuples_as_arrays(schema: Any) -> None:
             write_tuples_as_arrays(part)
 
 
-def add_examples(document: Json, components: Json) -> None:
+def add_without_image_id(name: str, components: Json, examples: dict[str, list[Json]]) -> str:
+    """Add the body without its image_id, for the route that has it in its path, and its examples. Return its name."""
+    new_name = name_without_image_id(name)
+    schema = deepcopy(components[name])
+    if options := schema.get("oneOf"):
+        schema["oneOf"] = [
+            {"$ref": COMPONENTS.format(model=add_without_image_id(ref_name(option), components, examples))}
+            for option in options
+        ]
+    else:
+        del schema["properties"]["image_id"]
+        schema["required"] = [field for field in schema["required"] if field != "image_id"]
+    components[new_name] = {**schema, "title": new_name}
+    if name in examples:
+        examples[new_name] = [
+            {field: value for field, value in example.items() if field != "image_id"}
+            for example in examples[name]
+        ]
+    return new_name
+
+
+def ref_name(schema: Json) -> str:
+    """Return the name of the component that a schema refers to."""
+    name: str = schema["$ref"].rpartition("/")[2]
+    return name
+
+
+def add_examples(document: Json, components: Json, all_examples: dict[str, list[Json]]) -> None:
     """Give each JSON body and answer the examples of its schema."""
     for content in json_contents(document):
         names = list(schema_names(content["schema"], components))
-        examples = [(name, value) for name in names for value in EXAMPLES.get(name, [])]
+        examples = [(name, value) for name in names for value in all_examples.get(name, [])]
         if examples:
             content["examples"] = {name: {"value": value} for name, value in examples}
 
@@ -129,6 +162,6 @@ def schema_names(schema: Json, components: Json) -> Iterator[str]:
     """Yield the names of the components that a schema is, or is one of."""
     for option in (schema, *schema.get("anyOf", []), *schema.get("oneOf", [])):
         if "$ref" in option:
-            name = option["$ref"].rpartition("/")[2]
+            name = ref_name(option)
             yield name
             yield from (inner for inner in schema_names(components[name], components) if inner != name)

@@ -8,6 +8,7 @@ from segserve.errors import BadInput
 from segserve.types import Select
 from segserve.wire.http import request_body
 from segserve.wire.operations import segment
+from segserve.wire.rest.image_routes import add_image_route
 from segserve.wire.rest.responses import BINARY, json_response, problem_responses
 from segserve.wire.results import masks
 from segserve.wire.schemas.segment import SegmentIn, SegmentOut
@@ -16,11 +17,12 @@ REFUSALS = problem_responses(400, 404, 408, 409, 413, 415, 422, 503)
 
 
 def add_routes(api: FastAPI, service: Service) -> None:
-    @api.post(
-        "/v1/segment",
+    @add_image_route(
+        api,
+        "segment",
+        SegmentIn,
         summary="Find the masks of prompts",
         response_model=SegmentOut,
-        openapi_extra=request_body.json_body_schema(SegmentIn),
         responses=REFUSALS,
         tags=["segment"],
     )
@@ -37,11 +39,12 @@ def add_routes(api: FastAPI, service: Service) -> None:
         request.state.model = result.model
         return json_response(masks.segment_to_json(result), timings=timings)
 
-    @api.post(
-        "/v1/segment.png",
+    @add_image_route(
+        api,
+        "segment.png",
+        SegmentIn,
         summary="Find one mask, as a picture",
         response_class=Response,
-        openapi_extra=request_body.json_body_schema(SegmentIn),
         responses={200: {"content": {"image/png": BINARY}}, **REFUSALS},
         tags=["segment"],
     )

@@ -9,6 +9,7 @@ from segserve.app import Service
 from segserve.wire.http import request_body
 from segserve.wire.http.client_presence import run_while_connected
 from segserve.wire.operations.semantic import AREAS_HEADER, areas_header, segment_semantic
+from segserve.wire.rest.image_routes import add_image_route
 from segserve.wire.rest.responses import MAP_CONTENT, problem_responses
 from segserve.wire.schemas.semantic import SemanticCocoOut, SemanticIn, SemanticOut
 
@@ -26,11 +27,12 @@ SUCCESS: dict[int | str, dict[str, Any]] = {
 
 
 def add_routes(api: FastAPI, service: Service) -> None:
-    @api.post(
-        "/v1/semantic",
+    @add_image_route(
+        api,
+        "semantic",
+        SemanticIn,
         summary="Give every pixel a class",
         response_model=SemanticOut | SemanticCocoOut,
-        openapi_extra=request_body.json_body_schema(SemanticIn),
         responses={**SUCCESS, **problem_responses(400, 404, 408, 409, 413, 415, 422, 503)},
         tags=["whole images"],
     )

@@ -8,17 +8,19 @@ from segserve.wire.http import request_body
 from segserve.wire.http.client_presence import run_while_connected
 from segserve.wire.operations import similar
 from segserve.wire.operations.automatic import write_objects
+from segserve.wire.rest.image_routes import add_image_route
 from segserve.wire.rest.responses import MAP_CONTENT, problem_responses
 from segserve.wire.schemas.objects import CocoOut
 from segserve.wire.schemas.similar import SimilarIn, SimilarOut
 
 
 def add_routes(api: FastAPI, service: Service) -> None:
-    @api.post(
-        "/v1/similar",
+    @add_image_route(
+        api,
+        "similar",
+        SimilarIn,
         summary="Find objects like examples",
         response_model=SimilarOut | CocoOut,
-        openapi_extra=request_body.json_body_schema(SimilarIn),
         responses={
             200: {"content": MAP_CONTENT},
             **problem_responses(400, 404, 408, 409, 413, 415, 422, 503),
