@@ -128,6 +128,13 @@ def test_drop_click_keep_download(page: Any) -> None:
     assert np.array_equal(pixels, np.where(mask, 255, 0))
 
 
+def test_only_models_that_take_clicks_are_offered(page: Any, server: Server) -> None:
+    models = server.client.get("/v1/models").json()["models"]
+    offered = page.locator("#model option").all_inner_texts()
+    assert offered == [model["name"] for model in models if model["kind"] in ("sam", "sam2")]
+    assert len(offered) < len(models)
+
+
 def test_a_16_bit_stack_is_shown_as_models_see_it(page: Any) -> None:
     file = io.BytesIO()
     dim = np.asarray(blob()).astype(np.uint16) * 3 + 200
