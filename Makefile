@@ -9,6 +9,8 @@
 # make fuzz    mutated requests and files against a real service, and coverage-guided readers: ARGS="--minutes 5"
 # make soak    two replicas, two workers and 32 annotators, disturbed: twelve minutes
 # make proto   the code generated from proto/
+# make docs    the pages as a site, in build/site
+# make reference the pages that are written from the code: docs/settings.md, docs/command-line.md
 # make bench   the measurements behind the README's numbers
 # make train   the starter model from zero: DATA=folder of nuclei (see training/README.md)
 # make unet    the same for starter-unet
@@ -22,7 +24,7 @@ DATA ?= data/nuclei
 WORKERS ?= 4
 MICROSAM_TESTS = tests/models/importers/test_micro_sam.py tests/automatic/test_ais_watershed_oracle.py tests/automatic/test_merge_slices_oracle.py
 
-.PHONY: proto serve wheel test test-numerics test-large test-microsam test-clients test-docs corpus fuzz soak lint format bench train starter unet clean
+.PHONY: proto docs reference serve wheel test test-numerics test-large test-microsam test-clients test-docs corpus fuzz soak lint format bench train starter unet clean
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
@@ -75,6 +77,13 @@ lint: $(VENV)/.full
 proto: $(VENV)/.full
 	$(BIN)/buf lint proto
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=service --pyi_out=service --grpc_python_out=service proto/segserve/v1/*.proto
+
+docs: $(VENV)/.full
+	$(BIN)/python -m docs.site.stage build/site-source
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+reference: $(VENV)/.full
+	$(BIN)/python -m docs.site.reference
 
 format: $(VENV)/.full
 	$(BIN)/ruff check --fix .
