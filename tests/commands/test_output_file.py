@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from segserve.commands.output_file import choose_format_by_suffix, choose_image_format, write_atomically
+from segserve.commands.output_file import (
+    check_png,
+    choose_format_by_suffix,
+    choose_image_format,
+    explain_label_map,
+    write_atomically,
+)
 from segserve.commands.server_client import get_formats_by_suffix
 from segserve.errors import BadInput
 from segserve.jobs.engine.job import JobKind
@@ -69,3 +75,19 @@ def test_an_output_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         out.write(b"all of it")
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
     assert output.read_bytes() == b"all of it"
+
+
+def test_a_png_is_named_so(tmp_path: Path) -> None:
+    check_png(tmp_path / "m.PNG", "--output")
+    with pytest.raises(BadInput, match=r"'m\.jpg' would be a PNG\. End it with \.png") as error:
+        check_png(tmp_path / "m.jpg", "--overlay")
+    assert error.value.field == "--overlay"
+
+
+@pytest.mark.parametrize(("result_format", "is_explained"), [("png", True), ("tiff", True), ("coco", False)])
+def test_label_maps_are_explained(
+    result_format: str, is_explained: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explain_label_map(Path("labels.png"), result_format, "1 to N for the objects", "--overlay look.png")
+    said = capsys.readouterr().out
+    assert ("--overlay look.png makes a picture" in said) == is_explained

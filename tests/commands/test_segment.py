@@ -39,3 +39,8 @@ def test_mistakes_are_one_clear_line(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "m.png").exists()
+
+
+def test_another_suffix_than_png_is_refused(tmp_path: Path, nuclei: Path) -> None:
+    done = run_segserve("segment", nuclei, "--point", "413,190", "-o", tmp_path / "m.jpg")
+    assert (done.returncode, "would be a PNG" in done.stderr) == (1, True)

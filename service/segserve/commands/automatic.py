@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_params
-from segserve.commands.output_file import choose_image_format
+from segserve.commands.output_file import check_png, choose_image_format, explain_label_map
 from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.settings import Settings
 from segserve.types import ImageObjects, ReadOptions
@@ -64,6 +64,7 @@ def automatic(
     settings = load_quiet_settings(data_dir=data_dir, default_model=model)
     outputs = {output: ResultFormat(choose_image_format(output, format, json="coco"))}
     if overlay is not None:
+        check_png(overlay, "--overlay")
         outputs[overlay] = ResultFormat.OVERLAY
     body = {
         "image_id": "",
@@ -78,6 +79,8 @@ def automatic(
         segment_image(settings, image, parse_read_options(read or [], page), request, outputs)
     )
     typer.echo(f"{output}: {len(result.objects)} objects in {1000 * seconds:.0f} ms")
+    if overlay is None:
+        explain_label_map(output, outputs[output], "1 to N for the objects", "--overlay look.png")
     if result.scale is not None:
         typer.echo(f"scale {result.scale.scale:.3g}: {result.scale.reason}")
 

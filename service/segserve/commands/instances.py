@@ -8,7 +8,7 @@ import orjson
 import typer
 
 from segserve.commands.common_options import DataDir, load_quiet_settings
-from segserve.commands.output_file import choose_image_format
+from segserve.commands.output_file import choose_image_format, explain_label_map
 from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.masks import crop
 from segserve.settings import Settings
@@ -70,6 +70,7 @@ def instances(
         area = crop.area(segmented.crop)
         typer.echo(f"{segmented.category}: score {segmented.score:.2f}, {area} pixels")
     typer.echo(f"{output}: {len(result.objects)} objects")
+    explain_label_map(output, str(body["format"]), "1 to N for the objects", "--format overlay")
 
 
 async def segment_image(

@@ -5,10 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+import typer
+
 from segserve.errors import BadInput
 
 F = TypeVar("F")
 
+LABEL_MAPS = {"png", "tiff"}
 IMAGE_FORMATS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".npy": "npy"}
 
 
@@ -42,6 +45,25 @@ def choose_image_format(output: Path, explicit: str | None, *, json: str) -> str
         check_folder(output)
         return explicit
     return choose_format_by_suffix(output, {**IMAGE_FORMATS, ".json": json}, hint=", or give --format")
+
+
+def check_png(output: Path, option: str) -> None:
+    """Check that an output that is written as PNG is named so, and that its folder exists. Raises BadInput."""
+    if output.suffix.lower() != ".png":
+        raise BadInput(f"{output.name!r} would be a PNG.", field=option, remedy="End it with .png.")
+    check_folder(output)
+
+
+def explain_label_map(output: Path, result_format: str, meaning: str, overlay: str) -> None:
+    """Say why a picture of labels looks black, where that is what was written.
+
+    meaning: what its values are. overlay: the option that makes a picture to look at.
+    """
+    if result_format in LABEL_MAPS:
+        typer.echo(
+            f"{output.name} holds numbers, 0 for the background and {meaning}: viewers show it nearly black."
+            f" {overlay} makes a picture to look at."
+        )
 
 
 def check_folder(output: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import typer
 
 from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_numbers
-from segserve.commands.output_file import check_folder
+from segserve.commands.output_file import check_png
 from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.decode.segmenter import MaskResult
 from segserve.errors import BadInput
@@ -20,7 +20,9 @@ from segserve.types import DEFAULT_TENANT, Box, Prompt, ReadOptions, Select
 
 def segment(
     image: Image,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The mask, a 1-bit PNG.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The mask, a 1-bit PNG: its name ends with .png.")
+    ],
     point: Annotated[list[str] | None, typer.Option(help="x,y on the object. Can be repeated.")] = None,
     negative: Annotated[
         list[str] | None, typer.Option(help="x,y that is not on the object. Can be repeated.")
@@ -36,7 +38,7 @@ def segment(
     settings = load_quiet_settings(data_dir=data_dir, default_model=model)
     prompt = parse_prompt(point or [], negative or [], box)
     options = parse_read_options(read or [], page)
-    check_folder(output)
+    check_png(output, "--output")
     result, timings = asyncio.run(segment_image(settings, image, options, prompt, raw=raw))
     output.write_bytes(result.rendered)
     best, ms = result.candidate, 1000 * timings.seconds["decode"]

@@ -8,7 +8,7 @@ import orjson
 import typer
 
 from segserve.commands.common_options import DataDir, load_quiet_settings
-from segserve.commands.output_file import choose_image_format
+from segserve.commands.output_file import choose_image_format, explain_label_map
 from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.settings import Settings
 from segserve.types import ReadOptions
@@ -63,6 +63,7 @@ def semantic(
     output.write_bytes(answer.content)
     for item in answer.class_map.classes:
         typer.echo(f"{item.value} {item.name}: {item.area} pixels, {100 * item.fraction:.1f}%")
+    explain_label_map(output, str(body["format"]), "1 to N for the classes", "--format overlay")
 
 
 async def segment_image(

@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_numbers, parse_params
-from segserve.commands.output_file import choose_image_format
+from segserve.commands.output_file import check_png, choose_image_format, explain_label_map
 from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.errors import BadInput
 from segserve.evaluate.ground_truth import read_label_map
@@ -64,6 +64,7 @@ def similar(
     settings = load_quiet_settings(data_dir=data_dir, default_model=model)
     outputs = {output: ResultFormat(choose_image_format(output, format, json="rle"))}
     if overlay is not None:
+        check_png(overlay, "--overlay")
         outputs[overlay] = ResultFormat.OVERLAY
     body = {
         "image_id": "",
@@ -77,6 +78,8 @@ def similar(
     for hint in result.hints:
         typer.secho(hint, fg="yellow", err=True)
     typer.echo(f"{output}: {len(result.objects)} objects")
+    if overlay is None:
+        explain_label_map(output, outputs[output], "1 to N for the objects", "--overlay look.png")
 
 
 def parse_examples(points: list[str], boxes: list[str], masks: Path | None) -> list[dict[str, Any]]:
