@@ -1,7 +1,7 @@
 """The command line `segserve`. Each command is a module that has its name:
 
     serve, encoder, worker                   commands/serve.py, commands/encoder.py, commands/worker.py
-    doctor                                   commands/doctor.py
+    demo, doctor                             commands/demo.py, commands/doctor.py
     segment, automatic, similar, ...         commands/segment.py, ... (one image)
     batch                                    commands/batch.py (many images)
     video, volume, track                     commands/video.py, commands/volume.py, commands/track.py
@@ -23,6 +23,7 @@ import typer
 from segserve import __version__
 from segserve.commands.automatic import automatic
 from segserve.commands.batch import batch
+from segserve.commands.demo import demo
 from segserve.commands.doctor import doctor
 from segserve.commands.encoder import encoder
 from segserve.commands.evaluate_volumes import evaluate_volumes
@@ -71,6 +72,7 @@ for command in (
     serve,
     encoder,
     worker,
+    demo,
     doctor,
     segment,
     automatic,

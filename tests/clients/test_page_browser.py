@@ -206,3 +206,14 @@ def test_a_refusal_is_shown_with_its_remedy(page: Any) -> None:
     page.wait_for_selector("#error:visible")
     assert "PNG, JPEG" in page.inner_text("#error")
     assert page.is_visible("#empty")
+
+
+def test_the_address_may_name_a_picture_and_clicks(page: Any, server: Server) -> None:
+    file = io.BytesIO()
+    blob().save(file, "PNG")
+    image_id = server.upload(file.getvalue())
+    page.goto("about:blank")
+    page.goto(f"{server.url}/#image={image_id}&point=100,90&point=100,95")
+    page.wait_for_selector("#kept li")
+    wait_for_status(page, "Found")
+    assert page.is_visible("#image")

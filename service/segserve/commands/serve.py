@@ -1,6 +1,7 @@
 """`segserve serve`: the service, with REST and optionally gRPC."""
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from segserve.app import Role, Service
 from segserve.commands.common_options import DataDir
 from segserve.commands.server_options import EncoderUrl, Host, LogFormat, configure_logs, connect_encoder
 from segserve.private_folders import keep_new_files_private
-from segserve.settings import load_settings
+from segserve.settings import Settings, load_settings
 from segserve.wire.rest.api import create_api, create_operator_api
 from segserve.wire.server import Addresses, Server, run_server
 
@@ -64,7 +65,6 @@ def serve(
     )
     configure_logs(settings)
     keep_new_files_private()
-    service = Service(settings, connect_encoder(settings), role=Role.API)
 
     def print_addresses(addresses: Addresses) -> None:
         rest, grpc = addresses.rest, addresses.grpc
@@ -75,12 +75,19 @@ def serve(
             print(f"operators at {addresses.operators}   (/livez /readyz /metrics)", file=sys.stderr)
         sys.stderr.flush()
 
-    server = Server(
-        service,
-        create_api(service),
-        settings.port,
-        settings.grpc_port,
-        operator_api=create_operator_api(service),
-        on_started=print_addresses,
+    run_service(settings, print_addresses)
+
+
+def run_service(settings: Settings, on_started: Callable[[Addresses], None]) -> None:
+    """Run the service until SIGTERM or SIGINT. on_started: called once it listens."""
+    service = Service(settings, connect_encoder(settings), role=Role.API)
+    run_server(
+        Server(
+            service,
+            create_api(service),
+            settings.port,
+            settings.grpc_port,
+            operator_api=create_operator_api(service),
+            on_started=on_started,
+        )
     )
-    run_server(server)
