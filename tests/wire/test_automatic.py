@@ -209,6 +209,7 @@ BAD: dict[str, tuple[dict[str, Any], int, str, str]] = {
     "a vast sigma": ({"params": {"distance_smoothing": 1e9}}, 422, "bad_input", "params.distance_smoothing"),
     "half a pixel": ({"params": {"min_size": 0.5}}, 422, "bad_input", "params.min_size"),
     "an unknown parameter": ({"params": {"magic": 1}}, 422, "bad_input", "params.magic"),
+    "the least number as a scale": ({"scale": 5e-324}, 422, "bad_input", "scale"),
     "an unknown format": ({"format": "gif"}, 422, "bad_input", "format"),
     "an unknown image": ({"image_id": "0" * 64}, 404, "image_not_found", "image_id"),
     "an unknown model": ({"model": "absent"}, 404, "model_not_found", "model"),

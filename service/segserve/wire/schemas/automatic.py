@@ -11,6 +11,9 @@ from segserve.wire.schemas.common import ImageId, StrictBody
 from segserve.wire.schemas.discriminated_body import DiscriminatedBody
 from segserve.wire.schemas.objects import FORMAT_DESCRIPTION, ResultFormat
 
+# At a smaller one the longest side that an image may have is less than a pixel.
+MIN_SCALE = 1 / 65_536
+
 
 class WholeImageIn(StrictBody):
     """The fields that all methods share."""
@@ -26,7 +29,7 @@ class WholeImageIn(StrictBody):
     )
     scale: float | None = Field(
         None,
-        gt=0,
+        ge=MIN_SCALE,
         le=16,
         description="pixels of the model's input for each pixel of the image; estimated for models that know the size"
         " of their objects",
