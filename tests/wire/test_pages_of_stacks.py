@@ -13,6 +13,7 @@ from PIL import Image
 from segserve.v1 import segmentation_pb2 as pb
 from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from tests.serving import Server
+from tests.wire.responses import accepted_job_id, read_results, wait_until_ended
 
 PAGES = 3
 PIXELS = np.random.default_rng(7).integers(0, 255, (PAGES, 40, 300), np.uint8)
@@ -66,6 +67,16 @@ def test_a_stack_says_how_many_pages_it_has(server: Server, name: str) -> None:
 def test_a_picture_has_one_page_and_no_hint(server: Server, noise: bytes) -> None:
     image = upload(server, noise)
     assert (image["page"], image["pages"], image["hints"]) == (0, 1, [])
+
+
+def test_a_batch_says_so_in_the_lines_of_stacks(server: Server, noise: bytes) -> None:
+    ids = [upload(server, tiff())["image_id"], upload(server, noise)["image_id"]]
+    body = {"kind": "batch", "input": {"image_ids": ids}, "params": {"operation": "embed"}}
+    job_id = accepted_job_id(server.client.post("/v1/jobs", json=body))
+    assert wait_until_ended(server, job_id)["state"] == "succeeded"
+    stack, picture = read_results(server, job_id)
+    assert "page 1 of 3" in stack["hints"][0]
+    assert "hints" not in picture
 
 
 @pytest.fixture(scope="module")

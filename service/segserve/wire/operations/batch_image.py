@@ -13,6 +13,7 @@ from segserve.models.promptable_model import PromptableModel
 from segserve.wire.operations import automatic, instances, segment, semantic, similar
 from segserve.wire.operations.common import validate_body
 from segserve.wire.results import masks, objects
+from segserve.wire.results.image import list_page_hints
 from segserve.wire.schemas.automatic import AutomaticIn
 from segserve.wire.schemas.instances import InstancesIn
 from segserve.wire.schemas.objects import ResultFormat
@@ -93,7 +94,7 @@ def create_image_operations(service: Service) -> dict[str, BatchOperation]:
         )
         return content
 
-    return {
+    operations: dict[str, BatchOperation] = {
         "embed": embed_image,
         "segment": segment_image,
         "automatic": find_all_objects,
@@ -101,3 +102,18 @@ def create_image_operations(service: Service) -> dict[str, BatchOperation]:
         "semantic": classify_pixels,
         "instances": find_class_objects,
     }
+    return {name: add_page_hints(service, operation) for name, operation in operations.items()}
+
+
+def add_page_hints(service: Service, operation: BatchOperation) -> BatchOperation:
+    """Return the operation whose results say in `hints` that only the first page of a stack was read.
+
+    Pictures of a zip and of a server's folder have no upload that would say so.
+    """
+
+    async def run_with_hints(item: BatchItem) -> Mapping[str, Any]:
+        content = await operation(item)
+        hints = list_page_hints(await service.images.get_record(item.tenant, item.image_id))
+        return {**content, "hints": [*hints, *content.get("hints", [])]} if hints else content
+
+    return run_with_hints
