@@ -15,6 +15,7 @@ from segserve.automatic.image_scale import (
     observe,
     requested_scale,
     sample_windows,
+    scale_of_slices,
 )
 from segserve.automatic.segmenter import cut_object, visible_size
 from segserve.encode.preprocess import preprocess_image
@@ -48,6 +49,12 @@ def test_a_finer_scale_makes_tiles_that_fill_the_input() -> None:
 
 def test_a_coarser_scale_leaves_room_beside_the_image() -> None:
     assert lay_out(Size(61, 57), INPUT_PX, 2.0) == Region(0, 0, 256, 256)
+
+
+def test_small_slices_are_enlarged_as_far_as_small_images() -> None:
+    assert scale_of_slices(Size(61, 57), MANIFEST) == MAX_SCALE
+    assert scale_of_slices(Size(256, 100), MANIFEST) is None
+    assert scale_of_slices(Size(61, 57), MANIFEST.model_copy(update={"object_size": None})) is None
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,9 @@ def test_all_cells_of_a_volume_without_prompts(server: Server, volume_id: str) -
         server, accepted_job_id(submit(server, "volume", volume_id, engine="automatic", min_z_extent=3))
     )
     assert (job["state"], job["progress"]["done"]) == ("succeeded", 2 * len(VALUES)), job
-    result = masks_by_object(read_results(server, job["job_id"]), "slice")
+    lines = read_results(server, job["job_id"])
+    assert {line["scale"] for line in lines} == {2}, "small slices are not enlarged to the whole input"
+    result = masks_by_object(lines, "slice")
     for label, (begin, end) in FRAME_RANGES.items():
         middle = (begin + end) // 2
         [same] = [

@@ -112,6 +112,15 @@ def requested_scale(request: ScaleRequest, manifest: PromptableManifest) -> Imag
     return None
 
 
+def scale_of_slices(size: Size, manifest: PromptableManifest) -> float | None:
+    """Return the scale at which the slices of a file are seen: None if they fill the model's input.
+
+    Slices that would be enlarged too much for that get room beside them, as images of their size do.
+    """
+    is_tiny = fit_scale(size, manifest.preprocess.input_size) > MAX_SCALE
+    return MAX_SCALE if is_tiny and manifest.object_size is not None else None
+
+
 def window_side(scale: float, input_size: int) -> int:
     """Return the side of what fills the input at a scale, in pixels of the image."""
     return max(1, round(input_size / scale))

@@ -40,7 +40,17 @@ from segserve.models.manifest import AisEntry, AmgEntry, PromptableManifest
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import ModelRegistry
 from segserve.timing import Timings
-from segserve.types import Crop, Embedding, ImageObjects, ImageScale, Region, SegmentedObject, Size, UInt16
+from segserve.types import (
+    Crop,
+    Embedding,
+    Float32,
+    ImageObjects,
+    ImageScale,
+    Region,
+    SegmentedObject,
+    Size,
+    UInt16,
+)
 
 NO_SCALE = ScaleRequest()
 MAX_PIXELS = 64_000_000  # of an image that is not tiled: its maps and labels take some 40 bytes a pixel
@@ -301,17 +311,21 @@ def find_ais_objects(
     visible: the part of it, from its top left corner, that is on the image; None if it is all of it.
     """
     with timings.stage("postprocess"):
-        resized = resize_maps(unpack_maps(maps), manifest, size)
-        if visible is not None:
-            resized = np.ascontiguousarray(resized[:, : visible.height, : visible.width])
-        labels = segment_by_watershed(resized, params)
+        labels = segment_by_watershed(resize_visible(unpack_maps(maps), manifest, size, visible), params)
         return [SegmentedObject(crop) for crop in label_map.to_crops(labels)]
 
 
 def label_by_ais(
-    model: PromptableModel, embedding: Embedding, size: Size, request: AisEntry, timings: Timings
+    model: PromptableModel,
+    embedding: Embedding,
+    size: Size,
+    request: AisEntry,
+    timings: Timings,
+    visible: Size | None = None,
 ) -> label_map.Labels:
     """Return the label map [H, W] by AIS of an image that is not stored, for example a slice of a volume.
+
+    size: of what was encoded. visible: the part of it, from its top left corner, that is the image; None: all of it.
 
     Blocks. Raises NoAutomaticDecoder.
     """
@@ -320,7 +334,13 @@ def label_by_ais(
     maps = unpack_maps(decode_maps(model, embedding, timings))
     with timings.stage("postprocess"):
         params = resolve_ais_params(model.manifest, request)
-        return segment_by_watershed(resize_maps(maps, model.manifest, size), params)
+        return segment_by_watershed(resize_visible(maps, model.manifest, size, visible), params)
+
+
+def resize_visible(maps: Float32, manifest: PromptableManifest, size: Size, visible: Size | None) -> Float32:
+    """Return the maps [3, H, W] of an image, from those of what was encoded, [3, h, h], as `label_by_ais` has them."""
+    resized = resize_maps(maps, manifest, size)
+    return resized if visible is None else np.ascontiguousarray(resized[:, : visible.height, : visible.width])
 
 
 def check_image_size(size: Size) -> None:

@@ -14,7 +14,7 @@ from segserve.encode.prepared_cache import EmbeddingKey, PreparedCache, Prepared
 from segserve.models.promptable_model import PromptableModel
 from segserve.store.redis_cache import RedisCache, unpack_embedding
 from segserve.timing import Timings
-from segserve.types import Embedding, Priority, ReadOptions, Size, UInt8
+from segserve.types import Embedding, Priority, ReadOptions, Region, Size, UInt8
 
 
 class FrameEmbeddings:
@@ -31,24 +31,28 @@ class FrameEmbeddings:
         pixels: UInt8 | Callable[[], Awaitable[UInt8]],
         priority: Priority,
         timings: Timings,
+        *,
+        region: Region | None = None,
     ) -> PreparedImage:
         """Return the prepared embedding of a frame.
 
         name: of the frame; the same name stands for the same pixels.
         pixels: [H, W, 3], or a function that reads them.
+        region: leaves room beside the frame, from its top left corner; None: the frame fills the model's input.
 
         Raises CacheUnavailable, Busy, OutOfMemory, and what `pixels` raises.
         """
-        key = EmbeddingKey(tenant, name, model.bundle.digest)
+        key = EmbeddingKey(tenant, name, model.bundle.digest, region)
         if (held := self._prepared.get(key)) is not None:
             return held
         loop = asyncio.get_running_loop()
         values = await pixels() if callable(pixels) else pixels
-        embedding = await self._cache.get_embedding(tenant, name, key.digest)
+        embedding = await self._cache.get_embedding(tenant, name, key.digest, region)
         if embedding is None:
             embedding = await self._encode(key, model, values, priority, timings)
         prepared = await loop.run_in_executor(self._pool, model.prepare, embedding, None)
-        image = PreparedImage(Size(*values.shape[:2]), embedding, prepared)
+        size = Size(*values.shape[:2]) if region is None else region.size
+        image = PreparedImage(size, embedding, prepared)
         self._prepared.put(key, image)
         return image
 
@@ -58,5 +62,15 @@ class FrameEmbeddings:
         loop = asyncio.get_running_loop()
         data = await loop.run_in_executor(self._pool, lambda: bytes(imagecodecs.png_encode(values, level=1)))
         image = ImageBytes(data, ReadOptions())
-        request = EncodeRequest(key.tenant, key.image_id, model.name, key.digest, priority, image=image)
+        shown = None if key.region is None else Size(*values.shape[:2])
+        request = EncodeRequest(
+            key.tenant,
+            key.image_id,
+            model.name,
+            key.digest,
+            priority,
+            image=image,
+            region=key.region,
+            shown=shown,
+        )
         return unpack_embedding(await self._encoder.encode(request, timings))

@@ -110,6 +110,7 @@ class AutomaticJobRequest(StoredJson):
 
     digest: of the model's bundle.
     params: of automatic segmentation (AIS) of one slice, as POST /v1/automatic takes them.
+    scale: pixels of the model's input for each pixel of a slice; None: a slice fills the input.
     """
 
     model: str
@@ -117,6 +118,7 @@ class AutomaticJobRequest(StoredJson):
     view: FileView
     engine: Literal["automatic"] = "automatic"
     params: AisEntry
+    scale: float | None = None
 
 
 class VolumeMergeRequest(AutomaticJobRequest):

@@ -12,7 +12,7 @@ from segserve.models.manifest import AisEntry
 from segserve.models.promptable_model import PromptableModel
 from segserve.projection.object_evidence import measure_contrast
 from segserve.timing import Timings
-from segserve.types import UInt8
+from segserve.types import Size, UInt8
 
 
 def label_slice(
@@ -20,9 +20,11 @@ def label_slice(
 ) -> LabelledSlice:
     """Return the objects of a slice, RGB [H, W, 3], and the evidence for them.
 
+    image: of the slice, or of the slice with room beside it.
+
     Blocks. Raises NoAutomaticDecoder.
     """
-    labels = label_by_ais(model, image.embedding, image.size, params, timings)
+    labels = label_by_ais(model, image.embedding, image.size, params, timings, Size(*pixels.shape[:2]))
     with timings.stage("postprocess"):
         embedding, geometry = image.embedding["embedding"], logits_geometry(model.manifest, image.size)
         height, width = embedding.shape[-2:]

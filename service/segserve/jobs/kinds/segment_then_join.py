@@ -130,7 +130,7 @@ class SegmentThenJoinJob:
             stop.raise_if_set()
         maps, parents = await self._joined.read_label_maps(piece), self._joined.parents
         lines = [
-            await asyncio.to_thread(encode_line, self._index_key, index, labels, parents)
+            await asyncio.to_thread(encode_line, self._index_key, index, labels, parents, self._request.scale)
             for index, labels in zip(self._segmented.indices(piece), maps, strict=True)
         ]
         return Chunk(lines, units=len(lines))
@@ -140,15 +140,20 @@ class SegmentThenJoinJob:
 
 
 def encode_line(
-    index_key: str, index: int, labels: Labels, parents: Mapping[int, int | None] | None
+    index_key: str,
+    index: int,
+    labels: Labels,
+    parents: Mapping[int, int | None] | None,
+    scale: float | None = None,
 ) -> bytes:
-    """Return the result line of one slice: its objects, by their ids in the label map [H, W]."""
+    """Return the result line of one slice: its objects, by their ids in the label map [H, W]; and its scale, if any."""
     height, width = labels.shape
     objects = []
     for object_id, mask in zip(list_object_ids(labels), label_map.to_crops(labels), strict=True):
         item = {"object_id": object_id, **mask_to_json(mask), "score": None}
         objects.append(item if parents is None else {**item, "parent": parents[object_id]})
-    return orjson.dumps({index_key: index, "width": width, "height": height, "objects": objects})
+    seen_at = {} if scale is None else {"scale": scale}
+    return orjson.dumps({index_key: index, "width": width, "height": height, **seen_at, "objects": objects})
 
 
 def list_object_ids(labels: Labels) -> list[int]:

@@ -3,10 +3,12 @@
 import asyncio
 
 from segserve.app import Service
+from segserve.automatic.image_scale import scale_of_slices
 from segserve.automatic.merge_slices import VolumeParams
 from segserve.errors import BadInput
 from segserve.files.file_view import FileView, check_window, view_shape
 from segserve.jobs.kinds.job_requests import VolumeMergeRequest
+from segserve.models.manifest import PromptableManifest
 from segserve.types import DEFAULT_TENANT, FileKind
 from segserve.wire.operations.models import find_ais_model
 from segserve.wire.schemas.propagation import VolumeIn, VolumeParamsIn
@@ -25,7 +27,7 @@ async def check_automatic_volume(service: Service, body: VolumeIn) -> VolumeMerg
     record = await service.files.get_record(DEFAULT_TENANT, body.input.file_id)
     if record.kind is FileKind.VIDEO:
         raise BadInput("The file is a video.", field="input.file_id", remedy="Ask for kind 'tracking'.")
-    slices, _ = view_shape(record, params.axis)
+    slices, size = view_shape(record, params.axis)
     check_window(record, params.window)
     bundle = await asyncio.to_thread(find_ais_model, service, body.model)
     return VolumeMergeRequest(
@@ -33,6 +35,7 @@ async def check_automatic_volume(service: Service, body: VolumeIn) -> VolumeMerg
         digest=bundle.digest,
         view=FileView(record.file_id, params.axis, params.window),
         params=params.automatic,
+        scale=None if params.raw else scale_of_slices(size, bundle.expect(PromptableManifest)),
         joining=resolve_joining(params, slices),
     )
 

@@ -3,9 +3,11 @@
 import asyncio
 
 from segserve.app import Service
+from segserve.automatic.image_scale import scale_of_slices
 from segserve.errors import BadInput
 from segserve.files.file_view import FileView, view_shape
 from segserve.jobs.kinds.job_requests import TrackingRequest
+from segserve.models.manifest import PromptableManifest
 from segserve.tracking.linking_params import DEFAULT_RAW_GAP_FRAMES, LinkingParams
 from segserve.types import DEFAULT_TENANT, FileKind
 from segserve.wire.operations.models import find_ais_model
@@ -24,13 +26,14 @@ async def check_tracking(service: Service, body: TrackingIn) -> TrackingRequest:
             field="input.file_id",
             remedy="Ask for kind 'volume' and engine 'automatic'.",
         )
-    view_shape(record, 0)
+    _, size = view_shape(record, 0)
     bundle = await asyncio.to_thread(find_ais_model, service, body.model)
     return TrackingRequest(
         model=bundle.name,
         digest=bundle.digest,
         view=FileView(record.file_id),
         params=body.params.params,
+        scale=None if body.params.linking.raw else scale_of_slices(size, bundle.expect(PromptableManifest)),
         joining=resolve_linking(body.params.linking),
     )
 
