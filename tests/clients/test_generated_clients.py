@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,14 @@ pytestmark = pytest.mark.clients
 HERE = Path(__file__).parent
 PYTHON_GENERATOR = "openapi-python-client==0.29.1"
 TIMEOUT_S = 300
+# What the Python generator leaves out of an operation: a picture as the answer, and any kind of bytes as the body.
+LEFT_OUT = {
+    "POST /v1/images",
+    "POST /v1/files",
+    "POST /v1/segment.png",
+    "POST /v1/images/{image_id}/segment.png",
+    "GET /v1/images/{image_id}/preview",
+}
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +111,7 @@ def test_python(document: Path, server: Server, nuclei: Path, tmp_path: Path) ->
     generate = ("generate", "--path", document, "--output-path", "generated")
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"  # it formats what it writes by ruff
     generated = run(tools / "openapi-python-client", *generate, cwd=tmp_path, PATH=path)
-    # What it cannot read is left out: a picture as an answer, and any kind of bytes as a body.
-    assert generated.stderr.count("WARNING") == 3, generated.stderr
+    assert set(re.findall(r"WARNING parsing (.*) within", generated.stderr)) == LEFT_OUT, generated.stderr
     script = HERE / "python" / "first_click.py"
     found = {"MYPYPATH": str(tmp_path / "generated"), "PYTHONPATH": str(tmp_path / "generated")}
     settings = ("--config-file", os.devnull, "--strict", "--follow-imports", "silent")
