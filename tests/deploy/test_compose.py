@@ -65,7 +65,7 @@ def test_what_is_mounted_exists(name: str) -> None:
 def test_a_profile_has_all_parts_and_one_encoder(profile: str) -> None:
     running = {name for name, service in SERVICES.items() if profile in service["profiles"]}
     encoders = {name for name in running if name.startswith("encoder")}
-    assert running - encoders == {"api", "worker", "redis", "redis-jobs", "prometheus", "grafana"}
+    assert running - encoders == {"api", "balancer", "worker", "redis", "redis-jobs", "prometheus", "grafana"}
     assert encoders == {"encoder" if profile == "cpu" else "encoder-gpu"}
     assert all(network["aliases"] == ["encoder"] for network in SERVICES["encoder-gpu"]["networks"].values())
 
@@ -92,6 +92,12 @@ def test_each_service_reaches_what_it_needs() -> None:
     for name in [*(name for name, service in SERVICES.items() if "ports" in service), "worker"]:
         kinds = [(networks[network] or {}).get("internal", False) for network in SERVICES[name]["networks"]]
         assert False in kinds, f"{name}: a port is published, and a webhook sent, by no internal network"
+
+
+def test_the_balancer_alone_is_published_and_reaches_the_api_alone() -> None:
+    assert peers("balancer") == {"api", "balancer"}
+    assert SERVICES["balancer"]["ports"] == ["127.0.0.1:8000:8000", "127.0.0.1:8001:8001"]
+    assert "ports" not in SERVICES["api"], "a fixed port would allow one replica"
 
 
 def test_api_encoders_and_workers_share_images_and_models() -> None:
