@@ -88,11 +88,7 @@ async def read_json(request: Request, schema: type[Body]) -> Body:
     FastAPI is not used for this: it would parse in the event loop, parse twice (json, then pydantic), and answer all
     errors of reading with a bare 400.
     """
-    data = await read_json_bytes(request)
-    image_id = request.path_params.get("image_id")
-    return await check_json(
-        data if image_id is None else put_image_id(data, image_id, schema.max_values), schema
-    )
+    return await check_json(await read_json_bytes(request), schema, request.path_params.get("image_id"))
 
 
 def put_image_id(data: bytes, image_id: str, max_values: int) -> bytes:
@@ -153,17 +149,22 @@ async def read_json_bytes(request: Request) -> bytes:
     return await request.body()
 
 
-async def check_json(data: bytes, schema: type[Body]) -> Body:
+async def check_json(data: bytes, schema: type[Body], image_id: str | None = None) -> Body:
+    """Check JSON, off the event loop where it is large. Parameters and errors are those of `validate_json`."""
     if len(data) <= MAX_EVENT_LOOP_JSON_BYTES:
-        return validate_json(data, schema)
-    return await asyncio.to_thread(validate_json, data, schema)
+        return validate_json(data, schema, image_id)
+    return await asyncio.to_thread(validate_json, data, schema, image_id)
 
 
-def validate_json(data: bytes, schema: type[Body]) -> Body:
+def validate_json(data: bytes, schema: type[Body], image_id: str | None = None) -> Body:
     """Check JSON: first its size in values, then by its schema. Blocks.
+
+    image_id: of the path, which the JSON need not have.
 
     Raises TooLarge, BadInput, RequestValidationError.
     """
+    if image_id is not None:
+        data = put_image_id(data, image_id, schema.max_values)
     check_json_structure(data, schema.max_values)
     try:
         return validate_text(data, schema, schema.pieces)
