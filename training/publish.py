@@ -15,7 +15,15 @@ from scenes import SCENE_PREPROCESS, STARTER_PREPROCESS, read_nuclei
 from segserve.automatic.parameters import resolve_ais_params
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.install import new_bundle
-from segserve.models.manifest import AisEntry, AmgEntry, Dims, ModelKind, PreprocessEntry, PromptableManifest
+from segserve.models.manifest import (
+    AisEntry,
+    AmgEntry,
+    Dims,
+    ModelKind,
+    PreprocessEntry,
+    PromptableManifest,
+    Subject,
+)
 from segserve.models.networks.starter import (
     EMBEDDING_CHANNELS,
     ENCODER_STRIDE,
@@ -64,7 +72,10 @@ def main() -> None:
     networks, step = load_ema(options.run / "checkpoint.pt")
     with new_bundle(BUILT_IN_MODELS, NAME, replace=True) as folder:
         about = ModelCard(
-            DESCRIPTION, "Apache-2.0", "trained from zero by training/train.py on CC0 nuclei and drawn scenes"
+            DESCRIPTION,
+            "Apache-2.0",
+            "trained from zero by training/train.py on CC0 nuclei and drawn scenes",
+            (Subject.NUCLEI, Subject.CELLS),
         )
         write_promptable_bundle(networks, LIKE, folder, name=NAME, about=about, fp16_weights=True)
         shutil.copy(BUILT_IN_MODELS / NAME / CARD, folder / CARD)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from scenes import read_nuclei
 from segserve.models.importers.import_request import ModelCard
+from segserve.models.manifest import Subject
 from segserve.models.registry import BUILT_IN_MODELS
 from segserve.train.dataset_folder import LabelledImage
 from segserve.train.output_target import OutputTarget
@@ -24,6 +25,7 @@ ABOUT = ModelCard(
     "Small U-Net for nuclei; the semantic example that ships with segserve",
     "Apache-2.0",
     "trained from zero by training/unet.py on CC0 nuclei",
+    (Subject.NUCLEI,),
 )
 
 

@@ -390,6 +390,7 @@ class ImageObjects:
 
     join_crumbs: label maps have no crumbs; see `label_map.join_crumbs`.
     scale: at which the model saw the image, where it was chosen.
+    certainty: 0 to 1, how far the model's foreground is from undecided where objects are, if it has one and they are.
     hints: what may be wrong with them, and what to do about it; a sentence or two each.
     """
 
@@ -399,6 +400,7 @@ class ImageObjects:
     objects: list[SegmentedObject]
     join_crumbs: bool = False
     scale: ImageScale | None = None
+    certainty: float | None = None
     hints: tuple[str, ...] = ()
 
 

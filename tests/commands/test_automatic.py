@@ -30,6 +30,7 @@ def test_the_output_has_the_format_of_its_suffix(tmp_path: Path, nuclei: Path) -
         (["-o", "labels.png", "--param", "min_size"], "not name=value"),
         (["-o", "labels.png", "--param", "min_size=-1"], "params.min_size"),
         (["-o", "labels.png", "--method", "magic"], "method"),
+        (["-o", "labels.png", "--tolerance", "1"], "tolerance"),
     ],
 )
 def test_mistakes_are_one_clear_line(

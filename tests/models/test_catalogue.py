@@ -12,6 +12,7 @@ from segserve.models.importers.onnx_pair import OnnxPairKind
 def test_every_published_entry_can_be_pulled() -> None:
     assert len({e.name for e in PUBLISHED_MODELS}) == len(PUBLISHED_MODELS)
     for model in PUBLISHED_MODELS:
+        assert model.suits
         assert len(model.files) == (2 if model.kind in (*OnnxPairKind, CheckpointKind.MICRO_SAM) else 1)
         for file in model.files:
             check_https(file.url)

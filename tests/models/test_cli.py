@@ -25,6 +25,7 @@ def test_list_shows_installed_and_published_models(tmp_path: Path) -> None:
     assert "mine" in output
     assert "starter" in output
     assert "mobile_sam" in output
+    assert "photographs" in output
 
 
 def test_verify_names_the_broken_file(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """All objects of an image over REST and gRPC, against real services."""
 
 import io
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -251,6 +252,44 @@ def test_grpc_answers_what_rest_answers(grpc_server: Server, stub: Any, image_id
                 assert ours.rle.counts == their["mask"]["counts"]
             else:
                 assert ours.polygon.startswith('{"type":')
+
+
+def count_vertices(outline: dict[str, Any]) -> int:
+    parts = outline["coordinates"] if outline["type"] == "MultiPolygon" else [outline["coordinates"]]
+    return sum(len(ring) for part in parts for ring in part)
+
+
+def test_a_tolerance_leaves_out_vertices_over_rest_and_grpc(
+    grpc_server: Server, stub: Any, image_id: str
+) -> None:
+    whole, simple = (
+        post_automatic(grpc_server, image_id, format="polygon", tolerance=tolerance).json()["objects"]
+        for tolerance in (None, 1.0)
+    )
+    counts = [sum(count_vertices(item["mask"]) for item in items) for items in (whole, simple)]
+    assert counts[1] < counts[0] / 2
+    assert [item["area"] for item in simple] == [item["area"] for item in whole], "the mask stays"
+    request = pb.AutomaticRequest(image_id=image_id, format=7, ais=pb.AisParams(), tolerance=1.0)
+    ours = [json.loads(item.polygon) for item in stub.Automatic(request).objects]
+    assert ours == [item["mask"] for item in simple]
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("automatic", {"method": "ais"}),
+        ("similar", {"examples": [{"points": [ON_A_NUCLEUS]}]}),
+        ("instances", {}),
+        ("semantic", {}),
+    ],
+)
+def test_a_tolerance_is_of_polygons_only(
+    grpc_server: Server, image_id: str, route: str, body: dict[str, Any]
+) -> None:
+    request = {"image_id": image_id, "format": "rle", "tolerance": 1.0, **body}
+    answer = grpc_server.client.post(f"/v1/{route}", json=request)
+    assert answer.status_code == 422
+    assert "polygon" in answer.text
 
 
 @pytest.mark.parametrize(

@@ -247,11 +247,10 @@ def request(image_id: str, **fields: Any) -> pb.InstancesRequest:
 
 
 def test_grpc_answers_what_rest_does(instances_server: Server, image_id: str, stub: Any) -> None:
-    for name in ("rle", "polygon"):
-        rest = find_instances(instances_server, image_id, format=name, classes=["cat", "dog"]).json()
-        answer = stub.Instances(
-            request(image_id, format=f"RESULT_FORMAT_{name.upper()}", classes=["cat", "dog"])
-        )
+    for name, tolerance in (("rle", {}), ("polygon", {}), ("polygon", {"tolerance": 2.0})):
+        options = {"classes": ["cat", "dog"], **tolerance}
+        rest = find_instances(instances_server, image_id, format=name, **options).json()
+        answer = stub.Instances(request(image_id, format=f"RESULT_FORMAT_{name.upper()}", **options))
         assert (answer.image_id, answer.model) == (image_id, "small")
         assert (answer.width, answer.height) == (160, 120)
         assert len(answer.objects) == len(rest["objects"]) > 0

@@ -109,6 +109,9 @@ def test_one_object_for_each_class_that_occurs(semantic_server: Server, image_id
         assert item["fraction"] == pytest.approx(np.mean(value == EXPECTED))
     outlines = classify(semantic_server, image_id, format="polygon").json()["objects"]
     assert [item["mask"]["type"] for item in outlines] == ["Polygon", "Polygon"]
+    rough = classify(semantic_server, image_id, format="polygon", tolerance=2.0).json()["objects"]
+    lengths = [[len(item["mask"]["coordinates"][0]) for item in items] for items in (outlines, rough)]
+    assert sum(lengths[1]) < sum(lengths[0]), "corners that are cut have two vertices"
 
 
 def test_coco(semantic_server: Server, image_id: str) -> None:

@@ -18,6 +18,7 @@ from segserve.errors import NotAllowed, SegserveError
 from segserve.instances.segmenter import InstanceSegmenter
 from segserve.jobs.job_services import JobServices, find_jobs_redis
 from segserve.large_requests import LargeRequests
+from segserve.models.model_advice import ModelAdvisor
 from segserve.models.promptable_model import PromptableModel
 from segserve.rendering.pool import RenderingPool
 from segserve.semantic.segmenter import SemanticSegmenter
@@ -71,6 +72,7 @@ class Service(EncodingService):
 
         self.semantic = SemanticSegmenter(self.images, self.registry, executor, self.metrics)
         self.instances = InstanceSegmenter(self.images, self.registry, executor)
+        self.model_advisor = ModelAdvisor(self.registry)
         self.large_requests = LargeRequests()
         self.rendering_pool = RenderingPool(
             RENDERING_THREADS, MAX_RENDERED_RESULTS, ceil(MAX_RENDERED_RESULTS * settings.max_client_share)

@@ -81,10 +81,14 @@ class Observation:
 def observe(maps: Float32, labels: Labels) -> Observation:
     """Return what AIS has found: maps [3, H, W], and the label map [H, W] of them."""
     areas = np.bincount(labels.ravel())[1:]
-    foreground = maps[FOREGROUND][maps[FOREGROUND] > 0.5]
-    certainty = 2 * float((foreground - 0.5).mean()) if foreground.size else 0.0
     diameters = np.sqrt(areas[areas > 0] * (4 / np.pi)).astype(np.float32)
-    return Observation(diameters, certainty, labels.size)
+    return Observation(diameters, foreground_certainty(maps), labels.size)
+
+
+def foreground_certainty(maps: Float32) -> float:
+    """Return how far the foreground's values of maps [3, H, W] are from undecided, 0 to 1; 0 without foreground."""
+    foreground = maps[FOREGROUND][maps[FOREGROUND] > 0.5]
+    return 2 * float((foreground - 0.5).mean()) if foreground.size else 0.0
 
 
 def join_observations(parts: list[Observation]) -> Observation:

@@ -18,6 +18,7 @@ from segserve.automatic.image_scale import (
     check_room,
     estimated_scale,
     fit_scale,
+    foreground_certainty,
     join_observations,
     lay_out,
     observe,
@@ -105,11 +106,12 @@ class AutomaticSegmenter:
         )
         params = resolve_ais_params(model.manifest, request)
         chosen = await self._choose_scale(image, scale, params, timings, raw=raw)
+        certainties: list[float] = []
 
         async def segment_region(region: Region | None) -> list[SegmentedObject]:
             maps = await self._maps.get(tenant, image_id, model, timings, region)
             size = image.size if region is None else region.size
-            return await self._executor.run(
+            objects, certainty = await self._executor.run(
                 find_ais_objects,
                 maps,
                 model.manifest,
@@ -118,11 +120,15 @@ class AutomaticSegmenter:
                 params,
                 timings,
             )
+            if objects:
+                certainties.append(certainty)
+            return objects
 
         objects = await self._segment(image, self._lay_out(image, chosen, raw=raw), segment_region)
         self._metrics.whole_images.count_objects(model.name, "ais", len(objects))
         objects = objects if raw else await self._executor.run(sort_objects, objects)
-        return ImageObjects(image_id, model.name, image.size, objects, scale=chosen)
+        certainty = float(np.median(certainties)) if certainties else None
+        return ImageObjects(image_id, model.name, image.size, objects, scale=chosen, certainty=certainty)
 
     async def segment_amg(
         self,
@@ -305,14 +311,16 @@ def find_ais_objects(
     visible: Size | None,
     params: AisParams,
     timings: Timings,
-) -> list[SegmentedObject]:
-    """Return the objects of an image or region of `size` from its packed AIS maps [3, h, h].
+) -> tuple[list[SegmentedObject], float]:
+    """Return the objects of an image or region of `size` from its packed AIS maps [3, h, h], and their certainty.
 
     visible: the part of it, from its top left corner, that is on the image; None if it is all of it.
     """
     with timings.stage("postprocess"):
-        labels = segment_by_watershed(resize_visible(unpack_maps(maps), manifest, size, visible), params)
-        return [SegmentedObject(crop) for crop in label_map.to_crops(labels)]
+        visible_maps = resize_visible(unpack_maps(maps), manifest, size, visible)
+        labels = segment_by_watershed(visible_maps, params)
+        objects = [SegmentedObject(crop) for crop in label_map.to_crops(labels)]
+        return objects, foreground_certainty(visible_maps)
 
 
 def label_by_ais(

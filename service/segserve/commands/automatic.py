@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_params
+from segserve.commands.common_options import (
+    DataDir,
+    Model,
+    PolygonTolerance,
+    load_quiet_settings,
+    parse_params,
+    print_hints,
+)
 from segserve.commands.output_file import check_png, choose_image_format, explain_label_map
 from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.settings import Settings
@@ -55,6 +62,7 @@ def automatic(
         bool,
         typer.Option("--raw", help="The reference's own objects: background, hidden masks and specks too."),
     ] = False,
+    tolerance: PolygonTolerance = None,
     read: Read = None,
     page: Page = None,
     model: Model = None,
@@ -68,6 +76,8 @@ def automatic(
         outputs[overlay] = ResultFormat.OVERLAY
     body = {
         "image_id": "",
+        "format": outputs[output],
+        "tolerance": tolerance,
         "method": method,
         "raw": raw,
         "object_size": object_size,
@@ -78,6 +88,7 @@ def automatic(
     result, seconds = asyncio.run(
         segment_image(settings, image, parse_read_options(read or [], page), request, outputs)
     )
+    print_hints(result.hints)
     typer.echo(f"{output}: {len(result.objects)} objects in {1000 * seconds:.0f} ms")
     if overlay is None:
         explain_label_map(output, outputs[output], "1 to N for the objects", "--overlay look.png")
@@ -102,6 +113,8 @@ async def segment_image(
         result = await operation.find_objects(service, body, timings)
         seconds = time.perf_counter() - start
         for path, result_format in outputs.items():
-            content, _ = await operation.write_objects(service, result, result_format, timings)
+            content, _ = await operation.write_objects(
+                service, result, result_format, timings, request.root.tolerance
+            )
             path.write_bytes(content)
     return result, seconds

@@ -1,6 +1,7 @@
 """Options that most commands share: the data folder, the model, `--param name=value`."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,14 @@ DataDir = Annotated[
 ]
 Model = Annotated[
     str | None, typer.Option(envvar="SEGSERVE_DEFAULT_MODEL", help="Name of the model [default: starter].")
+]
+
+PolygonTolerance = Annotated[
+    float | None,
+    typer.Option(
+        "--tolerance",
+        help="Of the format polygon, in pixels: vertices are left out as long as no line moves further.",
+    ),
 ]
 
 
@@ -51,6 +60,12 @@ def parse_numbers(text: str, count: int, option: str) -> list[float]:
             f"{text!r} is not {count} numbers with commas between.", field=option, remedy="Example: 120,80."
         )
     return values
+
+
+def print_hints(hints: Sequence[str]) -> None:
+    """Print the hints of an answer on stderr."""
+    for hint in hints:
+        typer.secho(hint, fg="yellow", err=True)
 
 
 def load_quiet_settings(**options: Any) -> Settings:

@@ -7,7 +7,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from segserve.commands.common_options import DataDir, load_quiet_settings
+from segserve.commands.common_options import DataDir, PolygonTolerance, load_quiet_settings
 from segserve.commands.output_file import choose_image_format, explain_label_map
 from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.masks import crop
@@ -47,6 +47,7 @@ def instances(
     classes: Annotated[
         str | None, typer.Option(help="Classes to keep, with commas between [default: all].")
     ] = None,
+    tolerance: PolygonTolerance = None,
     read: Read = None,
     page: Page = None,
     data_dir: DataDir = None,
@@ -57,6 +58,7 @@ def instances(
         "image_id": "",
         "model": model,
         "format": choose_image_format(output, format, json="rle"),
+        "tolerance": tolerance,
         "score_threshold": score_threshold,
         "nms_threshold": nms_threshold,
         "mask_threshold": mask_threshold,
@@ -81,7 +83,7 @@ async def segment_image(
         result, (content, _) = await find_instances(
             service,
             request.model_copy(update={"image_id": image_id}),
-            lambda result, pixels: objects.write_objects(result, request.format, pixels),
+            lambda result, pixels: objects.write_objects(result, request.format, pixels, request.tolerance),
             service.new_timings(),
         )
     return content, result

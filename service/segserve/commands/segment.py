@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_numbers
+from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_numbers, print_hints
 from segserve.commands.output_file import check_png
 from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.decode.segmenter import MaskResult
@@ -16,6 +16,7 @@ from segserve.masks import crop, png
 from segserve.settings import Settings
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, Box, Prompt, ReadOptions, Select
+from segserve.wire.operations.hints import hint_low_scores
 
 
 def segment(
@@ -39,9 +40,10 @@ def segment(
     prompt = parse_prompt(point or [], negative or [], box)
     options = parse_read_options(read or [], page)
     check_png(output, "--output")
-    result, timings = asyncio.run(segment_image(settings, image, options, prompt, raw=raw))
+    result, timings, hints = asyncio.run(segment_image(settings, image, options, prompt, raw=raw))
     output.write_bytes(result.rendered)
     best, ms = result.candidate, 1000 * timings.seconds["decode"]
+    print_hints(hints)
     typer.echo(f"{output}: {crop.area(best.crop)} pixels, score {best.score:.2f}, decoded in {ms:.0f} ms")
 
 
@@ -66,8 +68,8 @@ def parse_prompt(points: list[str], negatives: list[str], box: str | None) -> Pr
 
 async def segment_image(
     settings: Settings, image: Path, options: ReadOptions, prompt: Prompt, *, raw: bool
-) -> tuple[MaskResult[bytes], Timings]:
-    """Return the best mask with its PNG, and the time that each stage took."""
+) -> tuple[MaskResult[bytes], Timings, tuple[str, ...]]:
+    """Return the best mask with its PNG, the time that each stage took, and hints."""
     async with open_image(settings, image, options) as (service, image_id):
         timings = service.new_timings()
         answer = await service.segmenter.segment(
@@ -81,4 +83,6 @@ async def segment_image(
             render=lambda candidate: png.encode(candidate.crop),
             timings=timings,
         )
-    return answer.results[0][0], timings
+        best = answer.results[0][0]
+        hints = await hint_low_scores(service, answer.model, [best.candidate.score])
+    return best, timings, hints

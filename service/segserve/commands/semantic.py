@@ -7,7 +7,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from segserve.commands.common_options import DataDir, load_quiet_settings
+from segserve.commands.common_options import DataDir, PolygonTolerance, load_quiet_settings
 from segserve.commands.output_file import choose_image_format, explain_label_map
 from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.settings import Settings
@@ -45,6 +45,7 @@ def semantic(
             help="Mirror the tiles too and average the answers: none, horizontal, vertical or both."
         ),
     ] = "none",
+    tolerance: PolygonTolerance = None,
     read: Read = None,
     page: Page = None,
     data_dir: DataDir = None,
@@ -54,6 +55,7 @@ def semantic(
     body = {
         "image_id": "",
         "format": choose_image_format(output, format, json="rle"),
+        "tolerance": tolerance,
         "threshold": threshold,
         "overlap": overlap,
         "tta_flips": tta_flips,

@@ -8,7 +8,15 @@ import numpy as np
 import orjson
 import typer
 
-from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_numbers, parse_params
+from segserve.commands.common_options import (
+    DataDir,
+    Model,
+    PolygonTolerance,
+    load_quiet_settings,
+    parse_numbers,
+    parse_params,
+    print_hints,
+)
 from segserve.commands.output_file import check_png, choose_image_format, explain_label_map
 from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.errors import BadInput
@@ -55,6 +63,7 @@ def similar(
     overlay: Annotated[
         Path | None, typer.Option(help="Also write a PNG of the image with its objects in colour.")
     ] = None,
+    tolerance: PolygonTolerance = None,
     read: Read = None,
     page: Page = None,
     model: Model = None,
@@ -68,6 +77,8 @@ def similar(
         outputs[overlay] = ResultFormat.OVERLAY
     body = {
         "image_id": "",
+        "format": outputs[output],
+        "tolerance": tolerance,
         "examples": parse_examples(point or [], box or [], masks),
         "params": parse_params(param or []),
     }
@@ -75,8 +86,7 @@ def similar(
     result = asyncio.run(
         find_objects(settings, image, example_image, parse_read_options(read or [], page), request, outputs)
     )
-    for hint in result.hints:
-        typer.secho(hint, fg="yellow", err=True)
+    print_hints(result.hints)
     typer.echo(f"{output}: {len(result.objects)} objects")
     if overlay is None:
         explain_label_map(output, outputs[output], "1 to N for the objects", "--overlay look.png")
@@ -118,6 +128,8 @@ async def find_objects(
         timings = service.new_timings()
         result = await operation.find_similar(service, request.model_copy(update=ids), timings)
         for path, result_format in outputs.items():
-            content, _ = await automatic_operation.write_objects(service, result, result_format, timings)
+            content, _ = await automatic_operation.write_objects(
+                service, result, result_format, timings, request.tolerance
+            )
             path.write_bytes(content)
     return result

@@ -40,12 +40,16 @@ class MaskResult(Generic[Rendered]):
 
 @dataclass(frozen=True)
 class SegmentResult(Generic[Rendered]):
-    """The answer to a segment request. results: one list for each prompt, in order."""
+    """The answer to a segment request.
+
+    results: one list for each prompt, in order. hints: what may be wrong with them, and what to do about it.
+    """
 
     image_id: str
     model: str
     size: Size
     results: list[list[MaskResult[Rendered]]]
+    hints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ The digits in the names of SAM's files begin an MD5 sum, so they are not used.
 from segserve.errors import BadInput
 from segserve.models.importers.import_request import CheckpointKind
 from segserve.models.importers.onnx_pair import OnnxPairKind
+from segserve.models.manifest import Subject
 from segserve.models.published_model import PublishedModel, RemoteFile
 
 FACEBOOK = "https://dl.fbaipublicfiles.com"
@@ -33,6 +34,7 @@ MICRO_SAM_PAGE = "https://github.com/computational-cell-analytics/micro-sam"
 SEE_SOURCE = "see the source"
 APACHE = "Apache-2.0"
 BSD = "BSD-3-Clause"
+PHOTOGRAPHS = (Subject.PHOTOGRAPHS,)
 
 
 def checkpoint_entry(
@@ -44,8 +46,9 @@ def checkpoint_entry(
     description: str,
     licence: str,
     source: str,
+    suits: tuple[Subject, ...] = PHOTOGRAPHS,
 ) -> PublishedModel:
-    return PublishedModel(name, kind, (RemoteFile(url, digest, bytes),), description, licence, source)
+    return PublishedModel(name, kind, (RemoteFile(url, digest, bytes),), description, licence, source, suits)
 
 
 def sam_entry(size: str, file: str, sha256: str, bytes: int) -> PublishedModel:
@@ -88,7 +91,9 @@ def mask_rcnn_entry(version: str, file: str, sha256: str, bytes: int) -> Publish
     )
 
 
-def micro_sam_entry(name: str, model: tuple[str, str], decoder: tuple[str, str], what: str) -> PublishedModel:
+def micro_sam_entry(
+    name: str, model: tuple[str, str], decoder: tuple[str, str], what: str, suits: tuple[Subject, ...]
+) -> PublishedModel:
     """Return the entry of a micro-sam model. model, decoder: address and xxh128."""
     return PublishedModel(
         f"micro_sam_{name}",
@@ -97,6 +102,7 @@ def micro_sam_entry(name: str, model: tuple[str, str], decoder: tuple[str, str],
         f"micro-sam for {what}, {name[:5]}, with its automatic decoder",
         SEE_SOURCE,
         MICRO_SAM_PAGE,
+        suits,
     )
 
 
@@ -110,7 +116,9 @@ def onnx_pair_entry(
 ) -> PublishedModel:
     """Return the entry of an ONNX pair. encoder, decoder: address and sha256."""
     files = tuple(RemoteFile(url, f"sha256:{sha256}") for url, sha256 in (encoder, decoder))
-    return PublishedModel(name, kind, files, f"{description}, ONNX: needs no torch", APACHE, source)
+    return PublishedModel(
+        name, kind, files, f"{description}, ONNX: needs no torch", APACHE, source, PHOTOGRAPHS
+    )
 
 
 def efficient_sam_entry(name: str, size: str, encoder: str, decoder: str) -> PublishedModel:
@@ -195,60 +203,70 @@ PUBLISHED_MODELS = (
         (f"{BIOIMAGE}/faithful-chicken/1.1/files/vit_t.pt", "72ec5074774761a6e5c05a08942f981e"),
         (f"{BIOIMAGE}/faithful-chicken/1.1/files/vit_t_decoder.pt", "3e914a5f397b0312cdd36813031f8823"),
         "light microscopy",
+        (Subject.CELLS, Subject.NUCLEI),
     ),
     micro_sam_entry(
         "vit_b_lm",
         (f"{BIOIMAGE}/diplomatic-bug/1.2/files/vit_b.pt", "fe9252a29f3f4ea53c15a06de471e186"),
         (f"{BIOIMAGE}/diplomatic-bug/1.2/files/vit_b_decoder.pt", "708b15ac620e235f90bb38612c4929ba"),
         "light microscopy",
+        (Subject.CELLS, Subject.NUCLEI),
     ),
     micro_sam_entry(
         "vit_l_lm",
         (f"{BIOIMAGE}/idealistic-rat/1.2/files/vit_l.pt", "017f20677997d628426dec80a8018f9d"),
         (f"{BIOIMAGE}/idealistic-rat/1.2/files/vit_l_decoder.pt", "2faeafa03819dfe03e7c46a44aaac64a"),
         "light microscopy",
+        (Subject.CELLS, Subject.NUCLEI),
     ),
     micro_sam_entry(
         "vit_t_em_organelles",
         (f"{BIOIMAGE}/greedy-whale/1/files/vit_t.pt", "253474720c497cce605e57c9b1d18fd9"),
         (f"{BIOIMAGE}/greedy-whale/1/files/vit_t_decoder.pt", "8f897c7bb93174a4d1638827c4dd6f44"),
         "organelles in electron microscopy",
+        (Subject.ORGANELLES,),
     ),
     micro_sam_entry(
         "vit_b_em_organelles",
         (f"{BIOIMAGE}/noisy-ox/1.2/files/vit_b.pt", "f3bf2ed83d691456bae2c3f9a05fb438"),
         (f"{BIOIMAGE}/noisy-ox/1.2/files/vit_b_decoder.pt", "bb6398956a6b0132c26b631c14f95ce2"),
         "organelles in electron microscopy",
+        (Subject.ORGANELLES,),
     ),
     micro_sam_entry(
         "vit_l_em_organelles",
         (f"{BIOIMAGE}/humorous-crab/1.2/files/vit_l.pt", "810b084b6e51acdbf760a993d8619f2d"),
         (f"{BIOIMAGE}/humorous-crab/1.2/files/vit_l_decoder.pt", "334877640bfdaaabce533e3252a17294"),
         "organelles in electron microscopy",
+        (Subject.ORGANELLES,),
     ),
     micro_sam_entry(
         "vit_b_histopathology",
         (f"{GOETTINGEN}/sBB4H8CTmIoBZsQ/download", "ffd1a2cd84570458b257bd95fdd8f974"),
         (f"{GOETTINGEN}/KO9AWqynI7SFOBj/download", "6a66194dcb6e36199cbee2214ecf7213"),
         "histopathology",
+        (Subject.TISSUE, Subject.NUCLEI),
     ),
     micro_sam_entry(
         "vit_l_histopathology",
         (f"{GOETTINGEN}/IZgnn1cpBq2PHod/download", "b591833c89754271023e901281dee3f2"),
         (f"{GOETTINGEN}/oIs6VSmkOp7XrKF/download", "46aab7765d4400e039772d5a50b55c04"),
         "histopathology",
+        (Subject.TISSUE, Subject.NUCLEI),
     ),
     micro_sam_entry(
         "vit_h_histopathology",
         (f"{GOETTINGEN}/L7AcvVz7DoWJ2RZ/download", "bd1856dafc156a43fb3aa705f1a6e92e"),
         (f"{GOETTINGEN}/1qAKxy5H0jgwZvM/download", "3ed9f87e46ad5e16935bd8d722c8dc47"),
         "histopathology",
+        (Subject.TISSUE, Subject.NUCLEI),
     ),
     micro_sam_entry(
         "vit_b_medical_imaging",
         (f"{GOETTINGEN}/f5Ol4FrjPQWfjUF/download", "40169f1e3c03a4b67bff58249c176d92"),
         (f"{GOETTINGEN}/ahd3ZhZl2e0RIwz/download", "9e498b12f526f119b96c88be76e3b2ed"),
         "medical images",
+        (Subject.MEDICAL,),
     ),
     checkpoint_entry(
         "medsam",
@@ -259,6 +277,7 @@ PUBLISHED_MODELS = (
         "MedSAM vit_b, for boxes on medical images",
         APACHE,
         "https://github.com/bowang-lab/MedSAM",
+        (Subject.MEDICAL, Subject.CHEST_XRAY),
     ),
     mask_rcnn_entry(
         "",

@@ -30,7 +30,7 @@ from segserve.models.catalogue import PUBLISHED_MODELS, find_published_model
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.importers.import_request import CheckpointKind, ModelCard
 from segserve.models.install import new_bundle, remove_bundle
-from segserve.models.manifest import SemanticManifest
+from segserve.models.manifest import SemanticManifest, Subject
 from segserve.models.model_tables import print_table
 from segserve.models.published_model import PublishedModel, RemoteFile
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph, weight_bytes
@@ -59,6 +59,10 @@ def open_registry(folder: Path) -> ModelRegistry:
 
 def format_megabytes(count: int | None) -> str:
     return "?" if count is None else f"{count / 1e6:,.0f} MB"
+
+
+def format_subjects(suits: tuple[Subject, ...]) -> str:
+    return ", ".join(suits)
 
 
 class ProgressDisplay:
@@ -102,22 +106,37 @@ def list_models(data_dir: DataDir = None) -> None:
         try:
             bundle = registry.bundle(name)
         except BrokenModel as error:
-            installed.append([name, "broken", "", "", "", "", str(error)])
+            installed.append([name, "broken", "", "", "", "", "", str(error)])
             continue
         manifest, where = bundle.manifest, "data folder" if (folder / name).is_dir() else "built in"
         size = format_megabytes(weight_bytes(bundle))
         installed.append(
-            [name, manifest.kind, manifest.architecture, size, where, manifest.licence, manifest.description]
+            [
+                name,
+                manifest.kind,
+                format_subjects(manifest.suits),
+                manifest.architecture,
+                size,
+                where,
+                manifest.licence,
+                manifest.description,
+            ]
         )
-    names = ("name", "kind", "architecture", "size", "where", "licence", "description")
+    names = ("name", "kind", "for", "architecture", "size", "where", "licence", "description")
     print_table(console, "Models", names, installed)
     for entry in PUBLISHED_MODELS:
         if entry.name not in registry.names():
             warning = "" if all(f.digest for f in entry.files) else " (no digest is published)"
             available.append(
-                [entry.name, format_megabytes(entry.bytes), entry.licence, entry.description + warning]
+                [
+                    entry.name,
+                    format_subjects(entry.suits),
+                    format_megabytes(entry.bytes),
+                    entry.licence,
+                    entry.description + warning,
+                ]
             )
-    print_table(console, "To pull", ("name", "download", "licence", "description"), available)
+    print_table(console, "To pull", ("name", "for", "download", "licence", "description"), available)
 
 
 @app.command("import")
@@ -151,12 +170,15 @@ def import_model(
             help="micro_sam: the file of the automatic decoder, where the checkpoint does not hold it."
         ),
     ] = None,
+    suits: Annotated[
+        list[Subject] | None, typer.Option(help="What the model is for. Can be repeated.")
+    ] = None,
     keep_weights: KeepWeights = False,
     replace: Replace = False,
     data_dir: DataDir = None,
 ) -> None:
     """Turn a checkpoint into a model, and compare it with its own library before it is accepted."""
-    card = ModelCard(source=checkpoint.name)
+    card = ModelCard(source=checkpoint.name, suits=tuple(suits or ()))
     with show_import_progress() as progress:
         bundle = import_checkpoint(
             kind,

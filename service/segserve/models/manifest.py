@@ -22,6 +22,18 @@ class ModelKind(StrEnum):
     INSTANCES = "instances"  # objects with class, score, box and mask
 
 
+class Subject(StrEnum):
+    """What pictures show: the words by which a model says what it is for."""
+
+    NUCLEI = "nuclei"  # nuclei in light microscopy, fluorescent or stained
+    CELLS = "cells"  # cells in light microscopy
+    TISSUE = "tissue"  # stained sections: histopathology
+    ORGANELLES = "organelles"  # parts of cells in electron microscopy
+    PHOTOGRAPHS = "photographs"  # what cameras see: people, things, places
+    MEDICAL = "medical"  # CT, MRI, ultrasound, endoscopy and the like
+    CHEST_XRAY = "chest_xray"  # radiographs of the chest
+
+
 class BundleRuntime(StrEnum):
     """How a bundle's graphs are run. `models.onnx_pair_model` runs all but the first."""
 
@@ -146,7 +158,10 @@ class AmgEntry(StrictSchema):
 
 
 class Manifest(StrictSchema):
-    """The fields of every `model.yaml`. TASK: what such a model returns, for error messages."""
+    """The fields of every `model.yaml`. TASK: what such a model returns, for error messages.
+
+    suits: what the model is for; empty where nobody has said it. description: the same for readers.
+    """
 
     TASK: ClassVar[str]
 
@@ -155,6 +170,7 @@ class Manifest(StrictSchema):
     kind: ModelKind
     architecture: str
     description: str = ""
+    suits: tuple[Subject, ...] = ()
     licence: str = ""
     source: str = ""
     files: dict[str, FileEntry]

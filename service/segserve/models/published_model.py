@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from segserve.models.importers.import_request import CheckpointKind
 from segserve.models.importers.onnx_pair import OnnxPairKind
+from segserve.models.manifest import Subject
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ class PublishedModel:
     description: str
     licence: str
     source: str
+    suits: tuple[Subject, ...]
+
+    @property
+    def is_promptable(self) -> bool:
+        """Whether the model answers prompts."""
+        return self.kind is not CheckpointKind.MASK_RCNN
 
     @property
     def bytes(self) -> int | None:

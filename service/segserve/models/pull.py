@@ -42,7 +42,7 @@ def pull_model(
     resolve_install_folder(models_dir, name, replace=replace)
     check_can_pull(model, accept_no_digest=accept_no_digest, keep_weights=keep_weights)
     files = [download_or_reuse(model, file, models_dir / DOWNLOADS_FOLDER, on_file) for file in model.files]
-    card = ModelCard(model.description, model.licence, model.source)
+    card = ModelCard(model.description, model.licence, model.source, model.suits)
     if isinstance(model.kind, OnnxPairKind):
         encoder, decoder = files
         bundle = import_onnx_pair(

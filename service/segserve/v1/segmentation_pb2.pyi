@@ -287,18 +287,20 @@ class SegmentResult(_message.Message):
     def __init__(self, masks: _Optional[_Iterable[_Union[Mask, _Mapping]]] = ...) -> None: ...
 
 class SegmentResponse(_message.Message):
-    __slots__ = ("image_id", "model", "width", "height", "results")
+    __slots__ = ("image_id", "model", "width", "height", "results", "hints")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
+    HINTS_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     model: str
     width: int
     height: int
     results: _containers.RepeatedCompositeFieldContainer[SegmentResult]
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., results: _Optional[_Iterable[_Union[SegmentResult, _Mapping]]] = ...) -> None: ...
+    hints: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., results: _Optional[_Iterable[_Union[SegmentResult, _Mapping]]] = ..., hints: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AisParams(_message.Message):
     __slots__ = ("center_distance_threshold", "boundary_distance_threshold", "foreground_threshold", "foreground_smoothing", "distance_smoothing", "min_size")
@@ -341,7 +343,7 @@ class AmgParams(_message.Message):
     def __init__(self, points_per_side: _Optional[int] = ..., pred_iou_thresh: _Optional[float] = ..., stability_score_thresh: _Optional[float] = ..., stability_score_offset: _Optional[float] = ..., box_nms_thresh: _Optional[float] = ..., crop_n_layers: _Optional[int] = ..., crop_nms_thresh: _Optional[float] = ..., crop_overlap_ratio: _Optional[float] = ..., crop_n_points_downscale_factor: _Optional[int] = ..., min_mask_region_area: _Optional[int] = ...) -> None: ...
 
 class AutomaticRequest(_message.Message):
-    __slots__ = ("image_id", "model", "format", "ais", "amg", "raw", "object_size", "scale")
+    __slots__ = ("image_id", "model", "format", "ais", "amg", "raw", "object_size", "scale", "tolerance")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
@@ -350,6 +352,7 @@ class AutomaticRequest(_message.Message):
     RAW_FIELD_NUMBER: _ClassVar[int]
     OBJECT_SIZE_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     model: str
     format: ResultFormat
@@ -358,7 +361,8 @@ class AutomaticRequest(_message.Message):
     raw: bool
     object_size: float
     scale: float
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., format: _Optional[_Union[ResultFormat, str]] = ..., ais: _Optional[_Union[AisParams, _Mapping]] = ..., amg: _Optional[_Union[AmgParams, _Mapping]] = ..., raw: _Optional[bool] = ..., object_size: _Optional[float] = ..., scale: _Optional[float] = ...) -> None: ...
+    tolerance: float
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., format: _Optional[_Union[ResultFormat, str]] = ..., ais: _Optional[_Union[AisParams, _Mapping]] = ..., amg: _Optional[_Union[AmgParams, _Mapping]] = ..., raw: _Optional[bool] = ..., object_size: _Optional[float] = ..., scale: _Optional[float] = ..., tolerance: _Optional[float] = ...) -> None: ...
 
 class ImageScale(_message.Message):
     __slots__ = ("scale", "object_size", "reason")
@@ -389,7 +393,7 @@ class SegmentedObject(_message.Message):
     def __init__(self, rle: _Optional[_Union[Rle, _Mapping]] = ..., polygon: _Optional[str] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., area: _Optional[int] = ..., score: _Optional[float] = ..., category: _Optional[str] = ..., model_box: _Optional[_Union[Box, _Mapping]] = ...) -> None: ...
 
 class AutomaticResponse(_message.Message):
-    __slots__ = ("image_id", "model", "width", "height", "objects", "content", "media_type", "scale")
+    __slots__ = ("image_id", "model", "width", "height", "objects", "content", "media_type", "scale", "hints")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -398,6 +402,7 @@ class AutomaticResponse(_message.Message):
     CONTENT_FIELD_NUMBER: _ClassVar[int]
     MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
+    HINTS_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     model: str
     width: int
@@ -406,7 +411,8 @@ class AutomaticResponse(_message.Message):
     content: bytes
     media_type: str
     scale: ImageScale
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[SegmentedObject, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ..., scale: _Optional[_Union[ImageScale, _Mapping]] = ...) -> None: ...
+    hints: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[SegmentedObject, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ..., scale: _Optional[_Union[ImageScale, _Mapping]] = ..., hints: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SimilarParams(_message.Message):
     __slots__ = ("min_likeness", "max_size_ratio", "min_score", "max_objects", "rounds", "include_examples")
@@ -425,20 +431,22 @@ class SimilarParams(_message.Message):
     def __init__(self, min_likeness: _Optional[float] = ..., max_size_ratio: _Optional[float] = ..., min_score: _Optional[float] = ..., max_objects: _Optional[int] = ..., rounds: _Optional[int] = ..., include_examples: _Optional[bool] = ...) -> None: ...
 
 class SimilarRequest(_message.Message):
-    __slots__ = ("image_id", "model", "examples", "example_image_id", "params", "format")
+    __slots__ = ("image_id", "model", "examples", "example_image_id", "params", "format", "tolerance")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     EXAMPLE_IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     model: str
     examples: _containers.RepeatedCompositeFieldContainer[Prompt]
     example_image_id: str
     params: SimilarParams
     format: ResultFormat
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., examples: _Optional[_Iterable[_Union[Prompt, _Mapping]]] = ..., example_image_id: _Optional[str] = ..., params: _Optional[_Union[SimilarParams, _Mapping]] = ..., format: _Optional[_Union[ResultFormat, str]] = ...) -> None: ...
+    tolerance: float
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., examples: _Optional[_Iterable[_Union[Prompt, _Mapping]]] = ..., example_image_id: _Optional[str] = ..., params: _Optional[_Union[SimilarParams, _Mapping]] = ..., format: _Optional[_Union[ResultFormat, str]] = ..., tolerance: _Optional[float] = ...) -> None: ...
 
 class SimilarObject(_message.Message):
     __slots__ = ("object", "likeness", "example")
@@ -507,7 +515,7 @@ class Postprocess(_message.Message):
     def __init__(self, opening: _Optional[int] = ..., closing: _Optional[int] = ..., fill_holes: _Optional[bool] = ..., min_size: _Optional[int] = ..., keep_largest: _Optional[bool] = ..., crf: _Optional[_Union[Crf, _Mapping]] = ...) -> None: ...
 
 class SemanticRequest(_message.Message):
-    __slots__ = ("image_id", "model", "tile", "overlap", "threshold", "thresholds", "tta_flips", "postprocess", "format")
+    __slots__ = ("image_id", "model", "tile", "overlap", "threshold", "thresholds", "tta_flips", "postprocess", "format", "tolerance")
     class ThresholdsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -524,6 +532,7 @@ class SemanticRequest(_message.Message):
     TTA_FLIPS_FIELD_NUMBER: _ClassVar[int]
     POSTPROCESS_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     model: str
     tile: TileSize
@@ -533,7 +542,8 @@ class SemanticRequest(_message.Message):
     tta_flips: Flips
     postprocess: Postprocess
     format: SemanticFormat
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., tile: _Optional[_Union[TileSize, _Mapping]] = ..., overlap: _Optional[float] = ..., threshold: _Optional[float] = ..., thresholds: _Optional[_Mapping[str, float]] = ..., tta_flips: _Optional[_Union[Flips, str]] = ..., postprocess: _Optional[_Union[Postprocess, _Mapping]] = ..., format: _Optional[_Union[SemanticFormat, str]] = ...) -> None: ...
+    tolerance: float
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., tile: _Optional[_Union[TileSize, _Mapping]] = ..., overlap: _Optional[float] = ..., threshold: _Optional[float] = ..., thresholds: _Optional[_Mapping[str, float]] = ..., tta_flips: _Optional[_Union[Flips, str]] = ..., postprocess: _Optional[_Union[Postprocess, _Mapping]] = ..., format: _Optional[_Union[SemanticFormat, str]] = ..., tolerance: _Optional[float] = ...) -> None: ...
 
 class ClassArea(_message.Message):
     __slots__ = ("value", "name", "area", "fraction")
@@ -566,7 +576,7 @@ class SemanticResponse(_message.Message):
     def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[ClassArea, _Mapping]]] = ..., content: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
 
 class InstancesRequest(_message.Message):
-    __slots__ = ("image_id", "model", "score_threshold", "nms_threshold", "mask_threshold", "max_objects", "classes", "format")
+    __slots__ = ("image_id", "model", "score_threshold", "nms_threshold", "mask_threshold", "max_objects", "classes", "format", "tolerance")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCORE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
@@ -575,6 +585,7 @@ class InstancesRequest(_message.Message):
     MAX_OBJECTS_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     model: str
     score_threshold: float
@@ -583,7 +594,8 @@ class InstancesRequest(_message.Message):
     max_objects: int
     classes: _containers.RepeatedScalarFieldContainer[str]
     format: ResultFormat
-    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., score_threshold: _Optional[float] = ..., nms_threshold: _Optional[float] = ..., mask_threshold: _Optional[float] = ..., max_objects: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., format: _Optional[_Union[ResultFormat, str]] = ...) -> None: ...
+    tolerance: float
+    def __init__(self, image_id: _Optional[str] = ..., model: _Optional[str] = ..., score_threshold: _Optional[float] = ..., nms_threshold: _Optional[float] = ..., mask_threshold: _Optional[float] = ..., max_objects: _Optional[int] = ..., classes: _Optional[_Iterable[str]] = ..., format: _Optional[_Union[ResultFormat, str]] = ..., tolerance: _Optional[float] = ...) -> None: ...
 
 class InstancesResponse(_message.Message):
     __slots__ = ("image_id", "model", "width", "height", "objects", "content", "media_type")
@@ -622,7 +634,7 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "kind", "architecture", "input_size", "low_res", "description", "licence", "source", "digest", "loaded", "default", "automatic", "classes")
+    __slots__ = ("name", "kind", "architecture", "input_size", "low_res", "description", "licence", "source", "digest", "loaded", "default", "automatic", "classes", "suits")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
@@ -636,6 +648,7 @@ class Model(_message.Message):
     DEFAULT_FIELD_NUMBER: _ClassVar[int]
     AUTOMATIC_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
+    SUITS_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     architecture: str
@@ -649,7 +662,8 @@ class Model(_message.Message):
     default: bool
     automatic: _containers.RepeatedScalarFieldContainer[str]
     classes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., input_size: _Optional[int] = ..., low_res: _Optional[int] = ..., description: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., digest: _Optional[str] = ..., loaded: _Optional[bool] = ..., default: _Optional[bool] = ..., automatic: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[str]] = ...) -> None: ...
+    suits: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., input_size: _Optional[int] = ..., low_res: _Optional[int] = ..., description: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., digest: _Optional[str] = ..., loaded: _Optional[bool] = ..., default: _Optional[bool] = ..., automatic: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[str]] = ..., suits: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models",)

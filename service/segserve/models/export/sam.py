@@ -12,7 +12,7 @@ from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.export.batch_norm import fold_batch_norms
 from segserve.models.export.fast_decoder import FastDecoder, ImagePreparation
 from segserve.models.export.torch_to_onnx import export_onnx, round_to_fp16
-from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest
+from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest, Subject
 
 BATCH_AXES = {name: {0: "images"} for name in ("image", "embedding", "high_res_0", "high_res_1")}
 POINT_AXES = {"point_coords": {1: "points"}, "point_labels": {1: "points"}}
@@ -107,13 +107,14 @@ def export_sam(
     description: str = "",
     licence: str = "",
     source: str = "",
+    suits: tuple[Subject, ...] = (),
     stretch_percentiles: tuple[float, float] | None = None,
     fp16_weights: bool = False,
 ) -> Bundle:
     """Write a SAM as a bundle into `folder`.
 
     sam: a `segment_anything.modeling.Sam`, or a network shaped like it.
-    name, architecture, description, licence, source, stretch_percentiles: fields of the manifest.
+    name, architecture, description, licence, source, suits, stretch_percentiles: fields of the manifest.
     fp16_weights: round the weights to fp16 and store them so; the bundle is then exact for the rounded weights.
     """
     sam = fold_batch_norms(sam)
@@ -144,6 +145,7 @@ def export_sam(
             description=description,
             licence=licence,
             source=source,
+            suits=suits,
             mask_threshold=float(sam.mask_threshold),
             files={},
             preprocess=PreprocessEntry(

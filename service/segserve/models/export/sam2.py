@@ -11,7 +11,7 @@ from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.export.fast_decoder import embed_mask, embed_points
 from segserve.models.export.sam import BATCH_AXES, export_decoders, export_stock_decoder
 from segserve.models.export.torch_to_onnx import export_onnx
-from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest
+from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest, Subject
 
 # Those of sam2.utils.transforms.SAM2Transforms, on the 0..255 scale.
 MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -93,12 +93,13 @@ def export_sam2(
     description: str = "",
     licence: str = "",
     source: str = "",
+    suits: tuple[Subject, ...] = (),
     fp16_weights: bool = False,
 ) -> Bundle:
     """Write a SAM 2 as a bundle into `folder`.
 
     model: a `sam2.modeling.sam2_base.SAM2Base`.
-    name, architecture, description, licence, source: fields of the manifest.
+    name, architecture, description, licence, source, suits: fields of the manifest.
     fp16_weights: see `export_onnx`.
     """
     model = model.eval()
@@ -128,6 +129,7 @@ def export_sam2(
             description=description,
             licence=licence,
             source=source,
+            suits=suits,
             files={},
             preprocess=PreprocessEntry(input_size=size, mean=MEAN, std=STD, resize="stretch"),
             dims=Dims(embedding=shapes[0], low=4 * shapes[0][1], high_res=shapes[1:]),

@@ -28,7 +28,7 @@ from segserve.models.importers import onnx
 from segserve.models.importers.bioimageio_steps import build_activation, build_input
 from segserve.models.importers.import_request import ImportRequest, ModelCard
 from segserve.models.importers.safe_unzip import resolve_inside, unpack_untrusted_zip
-from segserve.models.manifest import SemanticManifest
+from segserve.models.manifest import SemanticManifest, Subject
 from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 from segserve.settings import count_cores
@@ -136,6 +136,7 @@ def complete_card(description: v0_5.ModelDescr, request: ImportRequest) -> Impor
         description=request.card.description or (description.description or "")[:MAX_DESCRIPTION_CHARACTERS],
         licence=request.card.licence or str(description.license or ""),
         source=request.card.source or str(description.id or description.name),
+        suits=request.card.suits or tuple(each for each in Subject if each in description.tags),
     )
     return replace(request, card=card)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from segserve.models.manifest import Subject
+
 
 class CheckpointKind(StrEnum):
     """The kind of a checkpoint, by the library that reads it. Each value names the importer's module."""
@@ -23,11 +25,12 @@ class CheckpointKind(StrEnum):
 
 @dataclass(frozen=True)
 class ModelCard:
-    """The origin of a model, as its manifest states it."""
+    """The origin of a model and what it is for, as its manifest states it."""
 
     description: str = ""
     licence: str = ""
     source: str = ""
+    suits: tuple[Subject, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,9 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
         answer = automatic_to_message(result)
         if result_format in MESSAGE_FORMATS:
             with timings.stage("format"):
-                answer.objects.extend(await asyncio.to_thread(objects_to_messages, result, result_format))
+                answer.objects.extend(
+                    await asyncio.to_thread(objects_to_messages, result, result_format, body.root.tolerance)
+                )
         else:
             answer.content, answer.media_type = await automatic.write_objects(
                 self._service, result, result_format, timings
@@ -120,7 +122,7 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
         if body.format in MESSAGE_FORMATS:
             with timings.stage("format"):
                 answer.objects.extend(
-                    await asyncio.to_thread(similar_objects_to_messages, result, body.format)
+                    await asyncio.to_thread(similar_objects_to_messages, result, body.format, body.tolerance)
                 )
         else:
             answer.content, answer.media_type = await automatic.write_objects(
@@ -146,7 +148,7 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
         _, answer = await instances.find_instances(
             self._service,
             body,
-            lambda result, image: instances_to_message(result, body.format, image),
+            lambda result, image: instances_to_message(result, body.format, image, body.tolerance),
             timings,
         )
         send_timings(context, timings)

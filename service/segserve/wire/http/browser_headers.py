@@ -43,7 +43,14 @@ def cors_options(origins: Sequence[str]) -> dict[str, Any]:
         "allow_origins": list(origins),
         "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
         "allow_headers": ["Content-Type", "X-Request-ID", "Idempotency-Key", "Last-Event-ID"],
-        "expose_headers": ["Server-Timing", "X-Request-ID", "Retry-After", "Segserve-Areas"],
+        "expose_headers": [
+            "Server-Timing",
+            "X-Request-ID",
+            "Retry-After",
+            "Segserve-Areas",
+            "Segserve-Hints",
+            "Segserve-Scale",
+        ],
     }
 
 

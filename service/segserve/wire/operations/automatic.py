@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 from segserve.app import Service
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, ImageObjects
 from segserve.wire.operations.common import validate_body
+from segserve.wire.operations.hints import hint_doubtful_objects
 from segserve.wire.operations.models import find_own_method
 from segserve.wire.results import objects
 from segserve.wire.schemas.automatic import AisIn, AmgIn, AutomaticIn, ModelsMethodIn
@@ -23,7 +25,7 @@ async def find_objects(service: Service, request: AutomaticIn, timings: Timings)
         body = (await asyncio.to_thread(name_method, service, body)).root
     model = body.model or service.settings.default_model
     if isinstance(body, AmgIn):
-        return await service.automatic.segment_amg(
+        result = await service.automatic.segment_amg(
             DEFAULT_TENANT,
             body.image_id,
             model,
@@ -32,10 +34,18 @@ async def find_objects(service: Service, request: AutomaticIn, timings: Timings)
             scale=body.scale_request(),
             raw=body.raw,
         )
-    assert isinstance(body, AisIn)
-    return await service.automatic.segment_ais(
-        DEFAULT_TENANT, body.image_id, model, body.params, timings, scale=body.scale_request(), raw=body.raw
-    )
+    else:
+        assert isinstance(body, AisIn)
+        result = await service.automatic.segment_ais(
+            DEFAULT_TENANT,
+            body.image_id,
+            model,
+            body.params,
+            timings,
+            scale=body.scale_request(),
+            raw=body.raw,
+        )
+    return replace(result, hints=await hint_doubtful_objects(service, result))
 
 
 def name_method(service: Service, body: ModelsMethodIn) -> AutomaticIn:
@@ -50,10 +60,17 @@ def name_method(service: Service, body: ModelsMethodIn) -> AutomaticIn:
 
 
 async def write_objects(
-    service: Service, result: ImageObjects, result_format: ResultFormat, timings: Timings
+    service: Service,
+    result: ImageObjects,
+    result_format: ResultFormat,
+    timings: Timings,
+    tolerance: float | None = None,
 ) -> tuple[bytes, str]:
-    """Write the objects of an image as (content, media type). Raises TooLarge where the format cannot hold them."""
+    """Write the objects of an image as (content, media type). Raises TooLarge where the format cannot hold them.
+
+    tolerance: of polygons, in pixels.
+    """
     overlay = result_format is ResultFormat.OVERLAY
     image = await service.images.read_pixels(DEFAULT_TENANT, result.image_id) if overlay else None
     with timings.stage("format"):
-        return await asyncio.to_thread(objects.write_objects, result, result_format, image)
+        return await asyncio.to_thread(objects.write_objects, result, result_format, image, tolerance)

@@ -22,6 +22,7 @@ def describe_model(service: Service, bundle: Bundle) -> dict[str, Any]:
         "low_res": promptable and promptable.dims.low,
         "automatic": list_automatic_methods(bundle),
         "classes": list_classes(manifest),
+        "suits": list(manifest.suits),
         "description": manifest.description,
         "licence": manifest.licence,
         "source": manifest.source,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from segserve.app import Service
@@ -9,6 +10,7 @@ from segserve.decode.segmenter import SegmentResult
 from segserve.errors import TooLarge
 from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, MB, Candidate, Prompt, Size
+from segserve.wire.operations.hints import hint_low_scores
 from segserve.wire.schemas.prompts import PromptIn
 from segserve.wire.schemas.segment import SegmentIn
 
@@ -25,7 +27,7 @@ async def segment(
 
     Raises as `PromptSegmenter.segment` does, and as `build_prompts`.
     """
-    return await service.segmenter.segment(
+    result = await service.segmenter.segment(
         DEFAULT_TENANT,
         request.image_id,
         request.model or service.settings.default_model,
@@ -36,6 +38,8 @@ async def segment(
         render=render,
         timings=timings,
     )
+    best = [max(mask.candidate.score for mask in masks) for masks in result.results]
+    return replace(result, hints=await hint_low_scores(service, result.model, best))
 
 
 async def build_prompts(

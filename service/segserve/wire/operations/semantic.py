@@ -33,14 +33,19 @@ async def segment_semantic(service: Service, request: SemanticIn, timings: Timin
         request.image_id,
         request.model or service.settings.default_semantic_model,
         request.to_options(),
-        lambda class_map, image: write_class_map(class_map, request.format, image),
+        lambda class_map, image: write_class_map(class_map, request.format, image, request.tolerance),
         timings,
     )
     return SemanticAnswer(class_map, content, media_type)
 
 
-def write_class_map(class_map: ClassMap, semantic_format: SemanticFormat, image: UInt8) -> tuple[bytes, str]:
-    """Write a class map as (content, media type). image [H, W, 3]: what an overlay is drawn on."""
+def write_class_map(
+    class_map: ClassMap, semantic_format: SemanticFormat, image: UInt8, tolerance: float | None = None
+) -> tuple[bytes, str]:
+    """Write a class map as (content, media type).
+
+    image [H, W, 3]: what an overlay is drawn on. tolerance: of polygons, in pixels.
+    """
     if semantic_format is SemanticFormat.PROBABILITIES:
         assert class_map.probabilities is not None
         return encode_npy(class_map.probabilities), objects.NPY
@@ -51,7 +56,7 @@ def write_class_map(class_map: ClassMap, semantic_format: SemanticFormat, image:
     if result_format is ResultFormat.COCO:
         content = objects.objects_to_coco(result)
     else:
-        content = objects.objects_to_json(result, result_format)
+        content = objects.objects_to_json(result, result_format, tolerance)
     classes = [
         {"value": c.value, "class": c.name, "area": c.area, "fraction": c.fraction} for c in class_map.classes
     ]

@@ -10,7 +10,7 @@ from segserve.wire.http.client_presence import run_while_connected
 from segserve.wire.operations import automatic
 from segserve.wire.operations.many_tiles_job import submit_many_tiles
 from segserve.wire.rest.image_routes import add_image_route
-from segserve.wire.rest.responses import MAP_CONTENT, accepted_response, problem_responses
+from segserve.wire.rest.responses import MAP_CONTENT, accepted_response, hint_headers, problem_responses
 from segserve.wire.schemas.automatic import AutomaticIn
 from segserve.wire.schemas.jobs import JobOut
 from segserve.wire.schemas.objects import CocoOut, ObjectsOut
@@ -44,8 +44,10 @@ def add_routes(api: FastAPI, service: Service) -> None:
         except TooManyTiles as refusal:
             return accepted_response(await submit_many_tiles(service, body, refusal))
         request.state.model = result.model
-        content, media_type = await automatic.write_objects(service, result, body.root.format, timings)
-        headers = {"Server-Timing": timings.server_timing()}
+        content, media_type = await automatic.write_objects(
+            service, result, body.root.format, timings, body.root.tolerance
+        )
+        headers = {"Server-Timing": timings.server_timing(), **hint_headers(result.hints)}
         if result.scale is not None:
             headers["Segserve-Scale"] = f"{result.scale.scale:.4g}"
         return Response(content, media_type=media_type, headers=headers)

@@ -32,7 +32,10 @@ def add_routes(api: FastAPI, service: Service) -> None:
         timings = service.new_timings()
         body = await request_body.read_json(request, InstancesIn)
         work = instances.find_instances(
-            service, body, lambda result, image: write_objects(result, body.format, image), timings
+            service,
+            body,
+            lambda result, image: write_objects(result, body.format, image, body.tolerance),
+            timings,
         )
         result, (content, media_type) = await run_while_connected(request, work)
         request.state.model = result.model

@@ -1,5 +1,6 @@
 """Helpers of all routes: path parameters, JSON answers, and the OpenAPI entries of refusals and files."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -20,6 +21,8 @@ ImageId = Annotated[
 ModelName = Annotated[
     str, Path(description="as GET /v1/models names it", max_length=64, examples=["starter"])
 ]
+
+HINTS_HEADER = "Segserve-Hints"
 
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 # The OpenAPI content of label and class maps as files.
@@ -54,6 +57,11 @@ def json_response(content: Any, status: int = 200, timings: Timings | None = Non
     """content as JSON, with timings in the header Server-Timing."""
     headers = {} if timings is None else {"Server-Timing": timings.server_timing()}
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+def hint_headers(hints: Sequence[str]) -> dict[str, str]:
+    """The header of an answer's hints: for label maps, which have no room for them."""
+    return {HINTS_HEADER: " ".join(hints)} if hints else {}
 
 
 def accepted_response(job: Job) -> Response:

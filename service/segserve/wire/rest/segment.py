@@ -9,7 +9,7 @@ from segserve.types import Select
 from segserve.wire.http import request_body
 from segserve.wire.operations import segment
 from segserve.wire.rest.image_routes import add_image_route
-from segserve.wire.rest.responses import BINARY, json_response, problem_responses
+from segserve.wire.rest.responses import BINARY, hint_headers, json_response, problem_responses
 from segserve.wire.results import masks
 from segserve.wire.schemas.segment import SegmentIn, SegmentOut
 
@@ -64,5 +64,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         request.state.model = result.model
         [[mask]] = result.results
         return Response(
-            mask.rendered, media_type="image/png", headers={"Server-Timing": timings.server_timing()}
+            mask.rendered,
+            media_type="image/png",
+            headers={"Server-Timing": timings.server_timing(), **hint_headers(result.hints)},
         )

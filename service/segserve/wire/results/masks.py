@@ -9,6 +9,7 @@ import numpy as np
 from segserve.decode.segmenter import SegmentResult
 from segserve.masks import crop, png, polygon, rle
 from segserve.types import Candidate, Float32
+from segserve.wire.results.objects import hints_to_json
 from segserve.wire.schemas.segment import MaskFormat
 
 Json = dict[str, Any]
@@ -46,6 +47,7 @@ def segment_to_json(result: SegmentResult[Json]) -> Json:
             {"masks": [{**mask.rendered, "mask_id": mask.mask_id} for mask in masks]}
             for masks in result.results
         ],
+        **hints_to_json(result.hints),
     }
 
 

@@ -1,6 +1,6 @@
 """All objects of an image in the formats of the whole-image routes: label map, overlay, COCO, JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple
 from typing import Any
 
@@ -18,11 +18,12 @@ Json = dict[str, Any]
 
 
 def write_objects(
-    result: ImageObjects, result_format: ResultFormat, image: UInt8 | None
+    result: ImageObjects, result_format: ResultFormat, image: UInt8 | None, tolerance: float | None = None
 ) -> tuple[bytes, str]:
     """Write the objects of an image as (content, media type). Blocks: call it in a thread.
 
     image [H, W, 3]: what an overlay is drawn on; other formats do not need it.
+    tolerance: of polygons, in pixels.
 
     Raises TooLarge where the format cannot hold the objects.
     """
@@ -31,7 +32,7 @@ def write_objects(
         return write_map(labels, result_format, image)
     if result_format is ResultFormat.COCO:
         return orjson.dumps(objects_to_coco(result)), JSON
-    return orjson.dumps(objects_to_json(result, result_format)), JSON
+    return orjson.dumps(objects_to_json(result, result_format, tolerance)), JSON
 
 
 def write_map(
@@ -52,26 +53,35 @@ def write_map(
             raise AssertionError(f"{result_format} is no format of a map")
 
 
-def objects_to_json(result: ImageObjects, result_format: ResultFormat) -> Json:
-    """The JSON of `ObjectsOut`. result_format: RLE or POLYGON."""
+def objects_to_json(
+    result: ImageObjects, result_format: ResultFormat, tolerance: float | None = None
+) -> Json:
+    """The JSON of `ObjectsOut`. result_format: RLE or POLYGON. tolerance: of polygons, in pixels."""
     return {
         "image_id": result.image_id,
         "model": result.model,
         "width": result.size.width,
         "height": result.size.height,
         **({} if result.scale is None else {"scale": asdict(result.scale)}),
-        "objects": [object_to_json(item, result_format) for item in result.objects],
-        **({"hints": list(result.hints)} if result.hints else {}),
+        "objects": [object_to_json(item, result_format, tolerance) for item in result.objects],
+        **hints_to_json(result.hints),
     }
 
 
-def object_to_json(item: SegmentedObject, result_format: ResultFormat) -> Json:
-    """The JSON of `ObjectOut`. result_format: RLE or POLYGON."""
+def hints_to_json(hints: Sequence[str]) -> Json:
+    """The member `hints` of an answer; none where there are no hints."""
+    return {"hints": list(hints)} if hints else {}
+
+
+def object_to_json(
+    item: SegmentedObject, result_format: ResultFormat, tolerance: float | None = None
+) -> Json:
+    """The JSON of `ObjectOut`. result_format: RLE or POLYGON. tolerance: of polygons, in pixels."""
     as_rle = result_format is ResultFormat.RLE
     model_box = {} if item.box is None else {"model_box": list(astuple(item.box))}
     likeness = {} if item.likeness is None else {"likeness": item.likeness, "example": item.is_example}
     return {
-        "mask": crop_to_rle(item.crop) if as_rle else polygon.to_geojson(item.crop),
+        "mask": crop_to_rle(item.crop) if as_rle else polygon.to_geojson(item.crop, tolerance or 0),
         "box": list(crop.bounding_box(item.crop)),
         "area": crop.area(item.crop),
         "score": item.score,

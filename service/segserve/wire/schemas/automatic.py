@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from segserve.automatic.image_scale import ScaleRequest
 from segserve.models.manifest import AisEntry, AmgEntry
-from segserve.wire.schemas.common import ImageId, StrictBody
+from segserve.wire.schemas.common import ImageId, StrictBody, Tolerance, check_tolerance
 from segserve.wire.schemas.discriminated_body import DiscriminatedBody
 from segserve.wire.schemas.objects import FORMAT_DESCRIPTION, ResultFormat
 
@@ -21,6 +21,7 @@ class WholeImageIn(StrictBody):
     image_id: ImageId
     model: str | None = Field(None, max_length=64, description="the service's default model if left out")
     format: ResultFormat = Field(ResultFormat.PNG, description=FORMAT_DESCRIPTION)
+    tolerance: Tolerance = None
     object_size: float | None = Field(
         None,
         ge=1,
@@ -43,6 +44,11 @@ class WholeImageIn(StrictBody):
     def check_one_scale(self) -> Self:
         if self.object_size is not None and self.scale is not None:
             raise ValueError("send object_size or scale, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _check_tolerance(self) -> Self:
+        check_tolerance(self.tolerance, self.format)
         return self
 
     def scale_request(self) -> ScaleRequest:

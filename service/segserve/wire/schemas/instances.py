@@ -1,11 +1,11 @@
 """The JSON of POST /v1/instances: objects of known classes, by Mask R-CNN."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from segserve.instances.segmenter import InstanceOptions
-from segserve.wire.schemas.common import ImageId, StrictBody
+from segserve.wire.schemas.common import ImageId, StrictBody, Tolerance, check_tolerance
 from segserve.wire.schemas.objects import FORMAT_DESCRIPTION, ResultFormat
 
 MAX_OBJECTS = 1000  # Mask R-CNN proposes this many regions
@@ -46,6 +46,12 @@ class InstancesIn(StrictBody):
         examples=[["person", "dog"]],
     )
     format: ResultFormat = Field(ResultFormat.RLE, description=FORMAT_DESCRIPTION)
+    tolerance: Tolerance = None
+
+    @model_validator(mode="after")
+    def _check_tolerance(self) -> Self:
+        check_tolerance(self.tolerance, self.format)
+        return self
 
     def to_options(self) -> InstanceOptions:
         return InstanceOptions(

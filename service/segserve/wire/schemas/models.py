@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from segserve.models.manifest import ModelKind
+from segserve.models.manifest import ModelKind, Subject
 
 
 class ModelOut(BaseModel):
@@ -22,6 +22,9 @@ class ModelOut(BaseModel):
     classes: list[str] | None = Field(
         None,
         description="classes of a semantic or instances model; the n-th, from 1, has the value n in class maps",
+    )
+    suits: list[Subject] = Field(
+        description="what the model is for: " + ", ".join(Subject) + "; empty where nobody has said it"
     )
     description: str = Field(description="what the model is good for")
     licence: str = Field(description="under which its weights were published")

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from segserve.wire.schemas.common import Hints
 from segserve.wire.schemas.prompts import Rle
 
 
@@ -79,6 +80,7 @@ class ObjectsOut(BaseModel):
     height: int = Field(description="of the image, in pixels")
     scale: ScaleOut | None = Field(None, description="where it was requested or estimated")
     objects: list[ObjectOut] = Field(description="the n-th object, from 1, has the value n in label maps")
+    hints: Hints = []
 
 
 class CocoImageOut(BaseModel):

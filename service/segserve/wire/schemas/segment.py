@@ -6,15 +6,12 @@ from typing import Self
 from pydantic import BaseModel, Field, model_validator
 
 from segserve.types import Select
-from segserve.wire.schemas.common import ImageId, StrictBody
+from segserve.wire.schemas.common import Hints, ImageId, StrictBody, Tolerance, check_tolerance
 from segserve.wire.schemas.objects import MultiPolygonOut, PolygonOut
 from segserve.wire.schemas.prompts import MAX_IMAGE_POINTS, MAX_PROMPTS, ImagePrompts, Logits, Rle
 
 # A point takes 3 values and its label 1; the rest of a prompt takes up to 20.
 MAX_SEGMENT_VALUES = 4 * MAX_IMAGE_POINTS + 24 * MAX_PROMPTS
-
-
-MAX_TOLERANCE_PX = 100.0
 
 
 class MaskFormat(StrEnum):
@@ -39,13 +36,7 @@ class SegmentIn(StrictBody):
         description="rle: COCO run lengths; polygon: GeoJSON; png: base64 of a 1-bit PNG; logits: low-res logits,"
         " which a later prompt takes back",
     )
-    tolerance: float | None = Field(
-        None,
-        ge=0,
-        le=MAX_TOLERANCE_PX,
-        description="of format polygon, in pixels: vertices are left out as long as no line moves further; null: none"
-        " are",
-    )
+    tolerance: Tolerance = None
     select: Select = Field(
         Select.BEST,
         description="best: by score, stability, and how well the mask fits the box; all; first: the first of the three"
@@ -64,8 +55,7 @@ class SegmentIn(StrictBody):
 
     @model_validator(mode="after")
     def _check_tolerance(self) -> Self:
-        if self.tolerance is not None and self.format is not MaskFormat.POLYGON:
-            raise ValueError('tolerance: only with "format": "polygon"; leave it out')
+        check_tolerance(self.tolerance, self.format)
         return self
 
 
@@ -97,3 +87,4 @@ class SegmentOut(BaseModel):
     width: int = Field(description="of the image, in pixels")
     height: int = Field(description="of the image, in pixels")
     results: list[PromptMasksOut] = Field(description="one per prompt, in order")
+    hints: Hints = []

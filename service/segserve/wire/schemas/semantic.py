@@ -1,13 +1,13 @@
 """The JSON of POST /v1/semantic: a class for every pixel."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from segserve.semantic.options import SemanticOptions
 from segserve.semantic.tta import Flips
-from segserve.wire.schemas.common import ImageId, StrictBody
+from segserve.wire.schemas.common import ImageId, StrictBody, Tolerance, check_tolerance
 from segserve.wire.schemas.objects import CocoOut, ObjectOut
 
 MAX_CLASSES = 255  # the values of an 8-bit class map, without background
@@ -101,6 +101,12 @@ class SemanticIn(StrictBody):
         description="png, tiff, npy: the class map as a file, 0 is background and n the n-th class; overlay: the image"
         " with the classes drawn on it, as PNG; coco, rle, polygon: JSON; probabilities: float16, as npy",
     )
+    tolerance: Tolerance = None
+
+    @model_validator(mode="after")
+    def _check_tolerance(self) -> Self:
+        check_tolerance(self.tolerance, self.format)
+        return self
 
     def to_options(self) -> SemanticOptions:
         return SemanticOptions(

@@ -1,11 +1,11 @@
 """The JSON of POST /v1/similar: more objects like the examples."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from segserve.similar.options import MAX_EXAMPLES, MAX_OBJECTS, MAX_ROUNDS, SimilarOptions
-from segserve.wire.schemas.common import Id, ImageId, StrictBody
+from segserve.wire.schemas.common import Hints, Id, ImageId, StrictBody, Tolerance, check_tolerance
 from segserve.wire.schemas.objects import FORMAT_DESCRIPTION, ObjectOut, ResultFormat
 from segserve.wire.schemas.prompts import MAX_IMAGE_POINTS, PromptIn, check_total_points
 
@@ -77,6 +77,12 @@ class SimilarIn(StrictBody):
     )
     params: SimilarParamsIn = Field(SimilarParamsIn(), description="what counts as similar")
     format: ResultFormat = Field(ResultFormat.RLE, description=FORMAT_DESCRIPTION)
+    tolerance: Tolerance = None
+
+    @model_validator(mode="after")
+    def _check_tolerance(self) -> Self:
+        check_tolerance(self.tolerance, self.format)
+        return self
 
 
 class SimilarObjectOut(ObjectOut):
@@ -99,4 +105,4 @@ class SimilarOut(BaseModel):
         description="the examples if they were asked for, then by descending likeness; the n-th object, from 1, has the"
         " value n in label maps"
     )
-    hints: list[str] = Field([], description="what may be wrong with the answer, and what to do about it")
+    hints: Hints = []

@@ -24,6 +24,7 @@ def automatic_from_message(message: segmentation_pb2.AutomaticRequest) -> Automa
         "raw": message.raw,
         "object_size": message.object_size or None,
         "scale": message.scale or None,
+        "tolerance": message.tolerance if message.HasField("tolerance") else None,
     }
     if method is not None:
         body["params"] = {field.name: value for field, value in getattr(message, method).ListFields()}
@@ -33,7 +34,11 @@ def automatic_from_message(message: segmentation_pb2.AutomaticRequest) -> Automa
 def automatic_to_message(result: ImageObjects) -> segmentation_pb2.AutomaticResponse:
     """The answer, still without objects or content."""
     message = segmentation_pb2.AutomaticResponse(
-        image_id=result.image_id, model=result.model, width=result.size.width, height=result.size.height
+        image_id=result.image_id,
+        model=result.model,
+        width=result.size.width,
+        height=result.size.height,
+        hints=result.hints,
     )
     if result.scale is not None:
         message.scale.scale, message.scale.reason = result.scale.scale, result.scale.reason
@@ -42,7 +47,7 @@ def automatic_to_message(result: ImageObjects) -> segmentation_pb2.AutomaticResp
 
 
 def objects_to_messages(
-    result: ImageObjects, result_format: ResultFormat
+    result: ImageObjects, result_format: ResultFormat, tolerance: float | None
 ) -> list[segmentation_pb2.SegmentedObject]:
     """The objects of the answer. Blocks."""
-    return [object_to_message(item, result_format) for item in result.objects]
+    return [object_to_message(item, result_format, tolerance) for item in result.objects]

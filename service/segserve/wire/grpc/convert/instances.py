@@ -12,7 +12,7 @@ from segserve.wire.schemas.instances import InstancesIn
 from segserve.wire.schemas.objects import ResultFormat
 
 FORMAT = dict(enumerate([ResultFormat.RLE, *ResultFormat]))
-OPTIONAL_FIELDS = ("score_threshold", "nms_threshold", "mask_threshold", "max_objects")
+OPTIONAL_FIELDS = ("score_threshold", "nms_threshold", "mask_threshold", "max_objects", "tolerance")
 
 
 def instances_from_message(message: segmentation_pb2.InstancesRequest) -> InstancesIn:
@@ -28,14 +28,14 @@ def instances_from_message(message: segmentation_pb2.InstancesRequest) -> Instan
 
 
 def instances_to_message(
-    result: ImageObjects, result_format: ResultFormat, image: UInt8
+    result: ImageObjects, result_format: ResultFormat, image: UInt8, tolerance: float | None
 ) -> segmentation_pb2.InstancesResponse:
     """The answer. image [H, W, 3]: what an overlay is drawn on. Blocks."""
     answer = segmentation_pb2.InstancesResponse(
         image_id=result.image_id, model=result.model, width=result.size.width, height=result.size.height
     )
     if result_format in MESSAGE_FORMATS:
-        answer.objects.extend(object_to_message(item, result_format) for item in result.objects)
+        answer.objects.extend(object_to_message(item, result_format, tolerance) for item in result.objects)
     else:
         answer.content, answer.media_type = write_objects(result, result_format, image)
     return answer

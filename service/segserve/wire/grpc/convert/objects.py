@@ -13,8 +13,10 @@ from segserve.wire.schemas.objects import ResultFormat
 MESSAGE_FORMATS = {ResultFormat.RLE, ResultFormat.POLYGON}
 
 
-def object_to_message(item: SegmentedObject, result_format: ResultFormat) -> segmentation_pb2.SegmentedObject:
-    """The message of one object. result_format: one of MESSAGE_FORMATS."""
+def object_to_message(
+    item: SegmentedObject, result_format: ResultFormat, tolerance: float | None
+) -> segmentation_pb2.SegmentedObject:
+    """The message of one object. result_format: one of MESSAGE_FORMATS. tolerance: of polygons, in pixels."""
     message = segmentation_pb2.SegmentedObject(
         score=item.score, category=item.category or "", **area_and_box(item.crop)
     )
@@ -23,7 +25,7 @@ def object_to_message(item: SegmentedObject, result_format: ResultFormat) -> seg
     if result_format is ResultFormat.RLE:
         message.rle.CopyFrom(crop_to_rle(item.crop))
     else:
-        message.polygon = orjson.dumps(polygon.to_geojson(item.crop)).decode()
+        message.polygon = orjson.dumps(polygon.to_geojson(item.crop, tolerance or 0)).decode()
     return message
 
 

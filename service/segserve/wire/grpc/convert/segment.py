@@ -76,6 +76,7 @@ def segment_to_message(result: SegmentResult[segmentation_pb2.Mask]) -> segmenta
             segmentation_pb2.SegmentResult(masks=[add_mask_id(mask) for mask in masks])
             for masks in result.results
         ],
+        hints=result.hints,
     )
 
 

@@ -27,6 +27,7 @@ def semantic_from_message(message: segmentation_pb2.SemanticRequest) -> Semantic
             "tta_flips": decode_enum(TTA_FLIPS, message.tta_flips, "tta_flips"),
             "postprocess": postprocess_from_message(message.postprocess),
             "format": decode_enum(FORMAT, message.format, "format"),
+            "tolerance": message.tolerance if message.HasField("tolerance") else None,
         },
     )
 

@@ -24,6 +24,7 @@ def similar_from_message(message: segmentation_pb2.SimilarRequest) -> SimilarIn:
         "example_image_id": message.example_image_id or None,
         "params": {field.name: value for field, value in message.params.ListFields()},
         "format": decode_enum(FORMAT, message.format, "format"),
+        "tolerance": message.tolerance if message.HasField("tolerance") else None,
     }
     return validate_body(SimilarIn, body)
 
@@ -40,12 +41,14 @@ def similar_to_message(result: ImageObjects) -> segmentation_pb2.SimilarResponse
 
 
 def similar_objects_to_messages(
-    result: ImageObjects, result_format: ResultFormat
+    result: ImageObjects, result_format: ResultFormat, tolerance: float | None
 ) -> list[segmentation_pb2.SimilarObject]:
     """The objects of the answer. Blocks."""
     return [
         segmentation_pb2.SimilarObject(
-            object=object_to_message(item, result_format), likeness=item.likeness, example=item.is_example
+            object=object_to_message(item, result_format, tolerance),
+            likeness=item.likeness,
+            example=item.is_example,
         )
         for item in result.objects
     ]
