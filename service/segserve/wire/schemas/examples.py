@@ -41,10 +41,11 @@ MODEL = {
     "low_res": 128,
     "automatic": ["ais", "amg"],
     "classes": None,
+    "suits": ["nuclei", "cells"],
     "description": "Small SAM-type model for nuclei, cells and blob-like objects; the example that ships with segserve",
     "licence": "Apache-2.0",
     "source": "trained from zero by training/train.py on CC0 nuclei and drawn scenes",
-    "digest": "67f6f1dafb912ea3f61b635edd3c420f6a5e5e2c16a6e4794b6fcb32bc04c9e3",
+    "digest": "e3176c48ed87ec3be6a9973bbc05302b33c40626999e36f956fcfb8e00d0403e",
     "loaded": True,
     "default": True,
 }
@@ -103,7 +104,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
                             "area": 2323,
                             "removed_parts": 0,
                             "filled_holes": 0,
-                            "mask_id": "67f6f1dafb91-a629ccc4d206dbf6aa27dafc",
+                            "mask_id": "e3176c48ed87-a629ccc4d206dbf6aa27dafc",
                         }
                     ]
                 }
