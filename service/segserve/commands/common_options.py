@@ -14,7 +14,10 @@ from segserve.settings import Settings, find_unknown_variables, load_settings
 
 DataDir = Annotated[
     Path | None,
-    typer.Option(envvar="SEGSERVE_DATA_DIR", help="Folder of images, pulled models and the private Redis."),
+    typer.Option(
+        envvar="SEGSERVE_DATA_DIR",
+        help="Folder of images, pulled models and the private Redis. Commands without a server keep nothing in it.",
+    ),
 ]
 Model = Annotated[
     str | None, typer.Option(envvar="SEGSERVE_DEFAULT_MODEL", help="Name of the model [default: starter].")
