@@ -132,7 +132,10 @@ def options_by_command() -> dict[tuple[str, ...], set[str]]:
     options = {}
 
     def collect(command: Any, words: tuple[str, ...]) -> None:
-        options[words] = {"--help", *(name for param in command.params for name in param.opts)}
+        options[words] = {
+            "--help",
+            *(name for param in command.params for name in (*param.opts, *param.secondary_opts)),
+        }
         for name, child in getattr(command, "commands", {}).items():
             collect(child, (*words, name))
 

@@ -111,6 +111,7 @@ STAND_INS: dict[str, Callable[[Path], Any]] = {
     "pictures.zip": make_pictures_zip,
     "images": make_one_picture,
     "truth": make_truth,
+    "predictions": make_truth,
     "photo.png": lambda path: nuclei_part(1).save(path),
     "photo.jpg": lambda path: nuclei_part(1).save(path),
     "image.png": lambda path: nuclei_part(2).save(path),

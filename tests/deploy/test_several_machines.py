@@ -339,10 +339,11 @@ def proxy(machines: Machines) -> Iterator[httpx.Client]:
 def test_the_proxy_speaks_tls_and_keeps_an_image_on_one_replica(
     machines: Machines, proxy: httpx.Client, image_id: str
 ) -> None:
-    line = f'segserve_requests_total{{method="GET",model="",route="{"/v1/images/{image_id}"}"'
+    line = "segserve_click_seconds_count{"
     before = [machines.metric(name, 8002, line) for name in ("api-1", "api-2")]
     for _ in range(8):
-        assert proxy.get(f"/v1/images/{image_id}").status_code == 200
+        answer = proxy.post(f"/v1/images/{image_id}/segment", json={"prompts": [CLICK]})
+        assert answer.status_code == 200, answer.text
     after = [machines.metric(name, 8002, line) for name in ("api-1", "api-2")]
     assert sorted(now - then for now, then in zip(after, before, strict=True)) == [0, 8]
 
