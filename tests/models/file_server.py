@@ -17,6 +17,7 @@ class FileServer:
     address: str = ""
     content: bytes = CONTENT
     files: dict[str, bytes] = field(default_factory=dict)  # by name, in place of content
+    content_types: dict[str, str] = field(default_factory=dict)  # by name
     etag: str = '"1"'
     stop_after: int | None = None  # bytes of the body, then the connection breaks
     says_length: bool = True
@@ -48,6 +49,8 @@ def make_handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
             self.send_header("ETag", server.etag)
+            if content_type := server.content_types.get(self.path[1:]):
+                self.send_header("Content-Type", content_type)
             if server.says_length:
                 self.send_header("Content-Length", str(total - start))
             self.end_headers()

@@ -24,7 +24,7 @@ def test_list_shows_installed_and_published_models(tmp_path: Path) -> None:
     output = run(tmp_path, "list")
     assert "mine" in output
     assert "starter" in output
-    assert "mobile_sam" in output
+    assert "mobile-sam" in output
     assert "photographs" in output
 
 

@@ -107,13 +107,13 @@ def test_a_published_pair_becomes_a_model(
     events: list[str] = []
 
     def on_file(file: RemoteFile) -> OnBytes:
-        events.append(file.url)
+        events.append(file.name)
         return lambda done, total: None
 
     published = PublishedModel("pair", OnnxPairKind.SAM, files, "a pair", "Apache-2.0", "here")
     bundle = pull_model(published, tmp_path, name="mine", on_file=on_file, on_stage=events.append)
     assert events == [
-        *(file.url for file in files),
+        *(file.name for file in files),
         "copying the graphs",
         "clicking once",
         "putting it in place",
@@ -138,7 +138,7 @@ def test_mask_rcnn_is_pulled_by_its_name(
     origin.content = file.getvalue()
     monkeypatch.setattr(mask_rcnn, "VARIANTS", {"resnet50_fpn": untrained})
     make_entry = find_published_model("mask-rcnn-resnet50-fpn")
-    assert Path(make_entry.files[0].url).stem.endswith(
+    assert Path(make_entry.files[0].name).stem.endswith(
         Digest.parse(str(make_entry.files[0].digest)).value[:8]
     )
     digest = f"sha256:{hashlib.sha256(origin.content).hexdigest()}"

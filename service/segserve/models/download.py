@@ -8,12 +8,13 @@ a file never mix. A complete file with the wrong digest is deleted.
 import hashlib
 import ipaddress
 import re
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 import xxhash
@@ -25,6 +26,8 @@ from segserve.models.bundle import READ_CHUNK_BYTES
 MAX_DOWNLOAD_BYTES = 8 << 30
 # The longest wait for the next byte.
 TIMEOUT_S = 30.0
+# The longest wait for a connection: where one address is not reachable, another may be.
+CONNECT_TIMEOUT_S = 15.0
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 # Called with the bytes so far, and the bytes in all where that is known.
@@ -82,6 +85,68 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Connection:
+    """`Connection` says how hosts are reached.
+
+    certificates: a file or folder of certificate authorities; None takes the system's.
+    client_certificate: a file with a certificate and its key.
+    trusted_hosts: hosts, or host:port, that may be reached by http or with any certificate.
+    user, password: sent to the first host alone.
+    """
+
+    certificates: str | None = None
+    client_certificate: str | None = None
+    proxy: str | None = None
+    trusted_hosts: frozenset[str] = frozenset()
+    user: str = ""
+    password: str = ""
+    timeout_s: float = TIMEOUT_S
+
+    def with_credentials_of(self, url: str) -> "Connection":
+        """Return the connection with the user and the password that an address holds."""
+        parts = urlsplit(url)
+        return replace(self, user=unquote(parts.username or ""), password=unquote(parts.password or ""))
+
+    def trusts(self, url: str) -> bool:
+        parts = urlsplit(url)
+        return bool({parts.hostname, parts.netloc.rpartition("@")[2]} & self.trusted_hosts)
+
+    def check(self, url: str) -> None:
+        """Raise BadInput for an address that somebody on the way could change, unless its host is trusted."""
+        if not (urlsplit(url).scheme == "http" and self.trusts(url)):
+            check_https(url)
+
+    def open_client(self, url: str) -> httpx.Client:
+        """Return a client for `url`. Raises BadInput as `check` does, OSError for certificates that cannot be read."""
+        self.check(url)
+        # httpx calls the hook for every request, so a redirect cannot lead to an unprotected address.
+        return httpx.Client(
+            follow_redirects=True,
+            timeout=httpx.Timeout(self.timeout_s, connect=min(self.timeout_s, CONNECT_TIMEOUT_S)),
+            event_hooks={"request": [lambda request: self.check(str(request.url))]},
+            proxy=self.proxy,
+            auth=(self.user, self.password) if self.user else None,
+            verify=self.make_ssl_context(url),
+        )
+
+    def make_ssl_context(self, url: str) -> ssl.SSLContext:
+        certificates = Path(self.certificates) if self.certificates else None
+        context = (
+            httpx.create_ssl_context()
+            if certificates is None
+            else ssl.create_default_context(
+                cafile=None if certificates.is_dir() else str(certificates),
+                capath=str(certificates) if certificates.is_dir() else None,
+            )
+        )
+        if self.client_certificate:
+            context.load_cert_chain(self.client_certificate)
+        if self.trusts(url):
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
+
+
 class PartialDownload:
     """`PartialDownload` is the part of a file that has arrived, and the version of the file that it belongs to."""
 
@@ -130,20 +195,18 @@ def download(
     *,
     on_bytes: OnBytes = lambda done, total: None,
     max_bytes: int = MAX_DOWNLOAD_BYTES,
-    timeout_s: float = TIMEOUT_S,
+    connection: Connection | None = None,
 ) -> None:
     """Fetch `url` to `target`. The target appears only when the file is complete and has the digest.
 
     Raises NotFound, Unavailable (what has arrived is kept for the next try), TooLarge, BrokenModel (wrong
     digest; nothing is kept), BadInput (not https).
     """
-    check_https(url)
+    connection = connection or Connection()
+    connection.check(url)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = PartialDownload(target)
-    with (
-        translate_http_errors(url),
-        httpx.Client(follow_redirects=True, timeout=timeout_s, event_hooks=HTTPS_ONLY) as client,
-    ):
+    with translate_http_errors(url), connection.open_client(url) as client:
         headers = {"Accept-Encoding": "identity", **partial.range_headers(url)}
         with client.stream("GET", url, headers=headers) as response:
             try:
@@ -160,16 +223,12 @@ def download(
     partial.finish(target)
 
 
-# httpx calls the hook for every request, so a redirect cannot lead to an unprotected address.
-HTTPS_ONLY = {"request": [lambda request: check_https(str(request.url))]}
-
-
 @contextmanager
 def translate_http_errors(url: str) -> Iterator[None]:
     """Raise Unavailable in place of httpx's errors."""
     try:
         yield
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, ssl.SSLError) as error:
         raise Unavailable(
             f"The download of {url} broke off: {error or type(error).__name__}.",
             remedy="Run the command again: it goes on where it stopped.",

