@@ -12,6 +12,7 @@
 # make docs    the pages as a site, in build/site
 # make reference the pages that are written from the code: docs/settings.md, docs/command-line.md
 # make bench   the measurements behind the README's numbers
+# make templates   the graphs without weights that checkpoints are imported by, from the reference libraries
 # make train   the starter model from zero: DATA=folder of nuclei (see training/README.md)
 # make unet    the same for starter-unet
 PYTHON ?= python3
@@ -24,7 +25,7 @@ DATA ?= data/nuclei
 WORKERS ?= 4
 MICROSAM_TESTS = tests/models/importers/test_micro_sam.py tests/automatic/test_ais_watershed_oracle.py tests/automatic/test_merge_slices_oracle.py
 
-.PHONY: proto docs reference serve wheel test test-numerics test-large test-microsam test-clients test-docs corpus fuzz soak lint format bench train starter unet clean
+.PHONY: proto templates docs reference serve wheel test test-numerics test-large test-microsam test-clients test-docs corpus fuzz soak lint format bench train starter unet clean
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
@@ -84,6 +85,10 @@ docs: $(VENV)/.full
 
 reference: $(VENV)/.full
 	$(BIN)/python -m docs.site.reference
+
+# service/segserve/models/templates/data: ten minutes and 12 GB of memory for all; ARGS=vit_t: one
+templates: $(VENV)/.full
+	$(BIN)/python -m segserve.models.export.write_templates $(ARGS)
 
 format: $(VENV)/.full
 	$(BIN)/ruff check --fix .

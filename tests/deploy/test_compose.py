@@ -104,6 +104,18 @@ def test_api_encoders_and_workers_share_images_and_models() -> None:
     assert {tuple(SERVICES[name]["volumes"]) for name in SEGSERVE_SERVICES} == {("data:/data",)}
 
 
+def test_models_are_pulled_into_the_shared_volume(tmp_path: Path) -> None:
+    service = SERVICES["models"]
+    assert service["volumes"] == SERVICES["api"]["volumes"]
+    assert all(network == "outside" for network in service["networks"]), "a pull needs a way out"
+    program, *arguments = service["entrypoint"]
+    assert program == "segserve"
+    environment = {**os.environ, "SEGSERVE_DATA_DIR": str(tmp_path)}
+    done = segserve([*arguments, *service["command"]], env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "mobile-sam" in done.stdout
+
+
 def test_prometheus_scrapes_each_process_on_the_port_of_its_health_check() -> None:
     jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
     targets = [job["dns_sd_configs"][0] for job in jobs]

@@ -39,7 +39,7 @@ def test_models_that_are_here_are_named_first() -> None:
 
 def test_otherwise_one_to_pull_is_named() -> None:
     assert write_advice(STARTER, [STARTER, UNET], PUBLISHED_MODELS) == (
-        "starter knows nuclei and cells. For photographs fetch a model: segserve models pull mobile_sam"
+        "starter knows nuclei and cells. For photographs fetch a model: segserve models pull mobile-sam"
     )
     assert write_advice(STARTER, [STARTER], []) == "starter knows nuclei and cells."
 

@@ -8,10 +8,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
 from segserve.errors import BadInput, BrokenModel, WrongModel
-from segserve.models.bundle import Bundle, write_manifest
+from segserve.models.bundle import PROMPTABLE_NETWORK, Bundle, write_manifest
 from segserve.models.importers.sam2 import IMPORTER
 from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest, SemanticManifest
-from segserve.models.weights import PROMPTABLE_NETWORK, write_weights
+from segserve.models.weights import write_weights
 from segserve.sam2_memory.network_steps import Sam2VideoNetwork
 from segserve.sam2_memory.session import Sam2Session
 from segserve.sam2_memory.session_state import dump_session

@@ -20,7 +20,6 @@ from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BadInput, WrongModel
 from segserve.evaluate.object_matching import match_label_maps, mean_segmentation_accuracy
 from segserve.models.bundle import Bundle, write_manifest
-from segserve.models.importers import sam
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.manifest import AisEntry, BundleRuntime, ModelKind, PromptableManifest
 from segserve.models.onnx_runtime import RuntimeOptions
@@ -41,6 +40,7 @@ from segserve.train.trainable_networks import load_trainable
 from segserve.train.training_summary import TrainedModel
 from segserve.types import Size
 from tests.models.networks import small_sam
+from tests.models.small_templates import use_small_templates, write_small_templates
 from tests.semantic import bundles
 from tests.serving import Server
 from tests.train.drawn_discs import draw_discs, write_folders
@@ -247,8 +247,7 @@ def small_vit_b(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
     root = tmp_path_factory.mktemp("sam")
     torch.save(small_sam(3).state_dict(), root / "sam.pth")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sam, "VARIANT_BY_WIDTH", {32: "vit_b"})
-        patch.setattr(sam, "sam_model_registry", {"vit_b": small_sam})
+        use_small_templates(patch, write_small_templates(root / "templates"))
         patch.setitem(trainable_networks.BUILDER_BY_ARCHITECTURE, "vit_b", lambda: small_sam(seed=9))
         yield import_checkpoint("sam", root / "sam.pth", "sam", root / "models", keep_weights=True)
 

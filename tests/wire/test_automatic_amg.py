@@ -75,10 +75,11 @@ def starter() -> Any:
     torch: Any = pytest.importorskip("torch")
 
     from segserve.encode.preprocess import percentile_table
+    from segserve.models.bundle import PROMPTABLE_NETWORK
     from segserve.models.export.batch_norm import fold_batch_norms
     from segserve.models.export.torch_to_onnx import round_to_fp16
     from segserve.models.networks.starter import build_starter_sam
-    from segserve.models.weights import PROMPTABLE_NETWORK, read_weights
+    from segserve.models.weights import read_weights
 
     sam: Any = build_starter_sam()
     sam.load_state_dict(read_weights(Bundle(BUILT_IN_MODELS / "starter"))[PROMPTABLE_NETWORK])

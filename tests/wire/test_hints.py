@@ -19,7 +19,7 @@ data = pytest.importorskip("skimage.data")
 
 ON_A_NUCLEUS = (413, 190)  # of examples/nuclei.png
 ON_A_WALL = (300, 60)  # of the astronaut
-ADVICE = "starter knows nuclei and cells. For photographs fetch a model: segserve models pull mobile_sam"
+ADVICE = "starter knows nuclei and cells. For photographs fetch a model: segserve models pull mobile-sam"
 
 
 @pytest.fixture(scope="module")

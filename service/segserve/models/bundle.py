@@ -34,6 +34,9 @@ from segserve.models.manifest import MANIFEST_ADAPTER, FileEntry, Manifest
 MANIFEST_FILE = "model.yaml"
 FP16_ENCODER_FILE = "encoder.fp16.onnx"
 WEIGHTS_FILE = "weights.safetensors"
+# The networks in WEIGHTS_FILE; the names of their tensors begin so.
+PROMPTABLE_NETWORK = "sam"  # under its library's own names
+AUTOMATIC_NETWORK = "automatic"  # a `networks.starter.AutomaticDecoder`
 # The suffixes of the files that the manifest lists.
 LISTED_SUFFIXES = (".onnx", ".data", ".safetensors")
 MODEL_NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")

@@ -1,7 +1,6 @@
 """`weights.safetensors` of a bundle: the parameters of its torch networks, for training and for video.
 
-Keys begin with the network's name: `sam.` (the promptable network, under its library's own names), `automatic.`
-(a `networks.starter.AutomaticDecoder`). Needs torch.
+Keys begin with the network's name: `bundle.PROMPTABLE_NETWORK` or `bundle.AUTOMATIC_NETWORK`. Needs torch.
 """
 
 from collections.abc import Mapping
@@ -12,9 +11,6 @@ from torch import Tensor, nn
 
 from segserve.errors import BadInput
 from segserve.models.bundle import WEIGHTS_FILE, Bundle
-
-PROMPTABLE_NETWORK = "sam"
-AUTOMATIC_NETWORK = "automatic"
 
 
 def write_weights(folder: Path, networks: Mapping[str, nn.Module], *, fp16_weights: bool = False) -> None:

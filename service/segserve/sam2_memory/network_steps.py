@@ -19,10 +19,10 @@ from sam2.modeling.sam2_utils import get_1d_sine_pe
 from torch import Tensor
 
 from segserve.errors import BadInput, BrokenModel
-from segserve.models.bundle import Bundle
+from segserve.models.bundle import PROMPTABLE_NETWORK, Bundle
 from segserve.models.manifest import ModelKind, PromptableManifest
 from segserve.models.networks.sam2 import SAM2_CONFIGS, build_sam2_network
-from segserve.models.weights import PROMPTABLE_NETWORK, read_weights
+from segserve.models.weights import read_weights
 from segserve.sam2_memory.memory_bank import FrameClicks, MemoryContext
 from segserve.types import Bool, Device, UInt8
 

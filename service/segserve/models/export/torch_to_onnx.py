@@ -24,6 +24,7 @@ def export_onnx(
     dynamic: Mapping[str, Mapping[int, str]] | None = None,
     *,
     fp16_weights: bool = False,
+    unfolded: bool = False,
 ) -> None:
     """Write `module` as an ONNX file.
 
@@ -32,6 +33,7 @@ def export_onnx(
     dynamic: the axes that vary, by input or output name.
     fp16_weights: store the weights as fp16 and widen them on load. It halves the file, and is exact only if the
         weights were rounded to fp16 before.
+    unfolded: keep every weight as it is, and what is computed from weights alone as nodes.
     """
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         exported = Path(folder) / path.name
@@ -46,7 +48,9 @@ def export_onnx(
                 dynamic_axes={k: dict(v) for k, v in (dynamic or {}).items() if k in (*inputs, *outputs)},
                 opset_version=OPSET,
                 dynamo=False,
-                do_constant_folding=True,
+                do_constant_folding=not unfolded,
+                # In eval mode the exporter merges batch norms, whatever do_constant_folding says.
+                training=torch.onnx.TrainingMode.PRESERVE if unfolded else torch.onnx.TrainingMode.EVAL,
             )
         if fp16_weights:
             onnx.save(store_weights_as_fp16(onnx.load(str(exported))), str(path))

@@ -17,9 +17,9 @@ from segserve.models.install import new_bundle
 
 # Checkpoint kind -> the module to find, the package that brings it, the extra that brings that package.
 LIBRARIES = {
-    CheckpointKind.SAM: ("segment_anything", "segment-anything", "models"),
-    CheckpointKind.MEDSAM: ("segment_anything", "segment-anything", "models"),
-    CheckpointKind.MOBILE_SAM: ("mobile_sam", "mobilesam-mirror", "models"),
+    CheckpointKind.SAM: ("onnxruntime", "ONNX Runtime", "cpu"),
+    CheckpointKind.MEDSAM: ("onnxruntime", "ONNX Runtime", "cpu"),
+    CheckpointKind.MOBILE_SAM: ("onnxruntime", "ONNX Runtime", "cpu"),
     CheckpointKind.MICRO_SAM: ("micro_sam", "micro-sam", "microsam"),
     CheckpointKind.SAM2: ("sam2", "sam2", "models"),
     CheckpointKind.MASK_RCNN: ("torchvision", "torchvision", "models"),
@@ -28,7 +28,13 @@ LIBRARIES = {
     CheckpointKind.BIOIMAGEIO: ("bioimageio", "bioimageio.core", "models"),
     CheckpointKind.ONNX: ("onnxruntime", "ONNX Runtime", "cpu"),
 }
-KINDS_WITHOUT_TORCH = {CheckpointKind.BIOIMAGEIO, CheckpointKind.ONNX}
+KINDS_WITHOUT_TORCH = {
+    CheckpointKind.SAM,
+    CheckpointKind.MEDSAM,
+    CheckpointKind.MOBILE_SAM,
+    CheckpointKind.BIOIMAGEIO,
+    CheckpointKind.ONNX,
+}
 PROMPTABLE_KINDS = {
     CheckpointKind.SAM,
     CheckpointKind.MEDSAM,

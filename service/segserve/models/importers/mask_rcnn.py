@@ -22,7 +22,8 @@ from segserve.errors import BadInput
 from segserve.models.export.mask_rcnn import export_mask_rcnn
 from segserve.models.importers.compare_instances import compare_mask_rcnn
 from segserve.models.importers.import_request import ImportRequest
-from segserve.models.importers.read_checkpoint import StateDict, load_weights, read_checkpoint
+from segserve.models.importers.load_weights import load_weights
+from segserve.models.importers.read_checkpoint import StateDict, read_checkpoint
 
 PARTS = ("backbone.", "rpn.", "roi_heads.")
 CLASS_SCORES = "roi_heads.box_predictor.cls_score.weight"

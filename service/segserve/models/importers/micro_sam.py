@@ -20,7 +20,8 @@ from segserve.errors import BadInput
 from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.export.ais_decoder import add_ais_decoder
 from segserve.models.export.instance_norm import replace_instance_norms
-from segserve.models.importers.import_request import CheckpointKind, ModelCard
+from segserve.models.importers.import_request import ModelCard
+from segserve.models.importers.load_weights import as_tensors
 from segserve.models.importers.promptable_importer import PromptableImporter
 from segserve.models.importers.read_checkpoint import (
     StateDict,
@@ -28,8 +29,8 @@ from segserve.models.importers.read_checkpoint import (
     select_tensors,
     unwrap_state_dict,
 )
-from segserve.models.importers.sam import IMPORTER as SAM_IMPORTER
-from segserve.models.importers.sam import SamImporter
+from segserve.models.importers.sam_network import IMPORTER as SAM_IMPORTER
+from segserve.models.importers.sam_network import SamImporter
 from segserve.models.manifest import PromptableManifest
 
 with warnings.catch_warnings():
@@ -89,7 +90,7 @@ class MicroSamImporter(PromptableImporter):
         model = {key: value for key, value in state.items() if not key.startswith(DECODER_PREFIX)}
         importer = SAM_IMPORTER
         if any(key.startswith(TINY_VIT_PREFIX) for key in model):
-            importer = importlib.import_module(f"{__package__}.{CheckpointKind.MOBILE_SAM}").IMPORTER
+            importer = importlib.import_module(f"{__package__}.mobile_sam_network").IMPORTER
         sam, architecture = importer.build(model, variant)
         automatic = {
             key.removeprefix(DECODER_PREFIX): value
@@ -97,7 +98,7 @@ class MicroSamImporter(PromptableImporter):
             if key.startswith(DECODER_PREFIX)
         }
         try:
-            decoder = get_decoder(sam.image_encoder, automatic, device="cpu")
+            decoder = get_decoder(sam.image_encoder, as_tensors(automatic), device="cpu")
         except (RuntimeError, KeyError) as error:  # a tensor is missing, or has another shape
             raise BadInput(
                 f"The decoder does not fit micro-sam's: {str(error).splitlines()[0]}",

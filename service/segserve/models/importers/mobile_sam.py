@@ -1,29 +1,9 @@
-"""Import MobileSAM: SAM's prompt encoder and decoder with a TinyViT as image encoder."""
+"""Import MobileSAM: SAM's prompt encoder and decoder with a TinyViT as image encoder. See `sam`."""
 
-import warnings
-from typing import Any
-
-from segserve.errors import BadInput
-from segserve.models.importers.read_checkpoint import StateDict, load_weights
-from segserve.models.importers.sam import PARTS, SamImporter
-
-with warnings.catch_warnings():
-    # It imports timm under deprecated names, and registers models that timm has itself by now.
-    warnings.simplefilter("ignore")
-    from mobile_sam import sam_model_registry
-
-VARIANT = "vit_t"
+from segserve.models.importers.import_request import ImportRequest
+from segserve.models.importers.sam import import_sam
 
 
-class MobileSamImporter(SamImporter):
-    def build(self, state: StateDict, variant: str | None) -> tuple[Any, str]:
-        if variant not in (None, VARIANT):
-            raise BadInput(
-                f"MobileSAM has no variant {variant!r}.", field="variant", remedy=f"Known: {VARIANT}."
-            )
-        # TinyViT looks up its attention biases in eval(), which load_weights calls last.
-        return load_weights(sam_model_registry[VARIANT](), state, "MobileSAM vit_t", PARTS), VARIANT
-
-
-IMPORTER = MobileSamImporter()
-write_bundle = IMPORTER.write_bundle
+def write_bundle(request: ImportRequest) -> None:
+    """Write the bundle and check it. Raises BadInput, BrokenModel."""
+    import_sam(request, ("vit_t",), "MobileSAM")

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from segserve.errors import BrokenModel
-from segserve.models.bundle import Bundle
+from segserve.models.bundle import PROMPTABLE_NETWORK, Bundle
 from segserve.models.export.fp16 import add_fp16_encoder
 from segserve.models.importers.compare_promptable import compare_promptable
 from segserve.models.importers.import_request import ImportRequest, ModelCard
 from segserve.models.importers.read_checkpoint import StateDict, read_checkpoint
-from segserve.models.weights import PROMPTABLE_NETWORK, write_weights
+from segserve.models.weights import write_weights
 
 log = structlog.get_logger(__name__)
 

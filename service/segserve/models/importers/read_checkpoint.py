@@ -1,29 +1,26 @@
-"""Read state dicts from untrusted checkpoints: tensors only, never code.
+"""Read state dicts from untrusted checkpoints: tensors only, never code. Needs no torch."""
 
-A pickle can run code when it is read. torch.load with weights_only=True refuses everything but tensors.
-"""
-
-import pickle
-import warnings
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
 
 from segserve.errors import BadInput
+from segserve.models.importers.torch_file import UnsafePickle, read_torch_file
 
-StateDict = dict[str, Tensor]
+StateDict = dict[str, NDArray[Any]]
 
 # The keys under which training scripts store the weights: torch_em (micro-sam), MedSAM, lightning and others, SAM 2.
 WEIGHT_KEYS = ("model_state", "model_state_dict", "state_dict", "model")
 # Wrappers around the weights. A dict may hold itself, so there must be a limit.
 MAX_NESTING = 8
-# Names of keys in an error message.
-MAX_LISTED_KEYS = 3
+SAFETENSORS_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "uint16", "I64": "int64", "I32": "int32",
+    "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
 
 
 def read_checkpoint(path: Path) -> StateDict:
@@ -43,14 +40,10 @@ def read_checkpoint(path: Path) -> StateDict:
 
 
 def load_untrusted(path: Path) -> Any:
-    """Load the file's content without running code. Raises BadInput."""
+    """Load the file's content without running code, tensors as arrays. Raises BadInput."""
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles, which are refused a moment later
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
+        return read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
+    except UnsafePickle as error:
         raise BadInput(
             f"{path.name} holds more than tensors, and reading it could run code.",
             field="checkpoint",
@@ -63,6 +56,20 @@ def load_untrusted(path: Path) -> Any:
             field="checkpoint",
             remedy="Expected a PyTorch state dict (.pth, .pt) or safetensors; is the download complete?",
         ) from error
+
+
+def read_safetensors(path: Path) -> StateDict:
+    """Return the tensors of a safetensors file. numpy has no bfloat16, so that becomes float32.
+
+    Raises SafetensorError, KeyError for a type that no checkpoint here has.
+    """
+    tensors = {}
+    for name, tensor in safetensors.deserialize(path.read_bytes()):  # type: ignore[no-untyped-call]
+        array = np.frombuffer(tensor["data"], SAFETENSORS_DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+        if tensor["dtype"] == "BF16":
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        tensors[name] = array
+    return tensors
 
 
 def unwrap_state_dict(loaded: Any) -> StateDict:
@@ -81,7 +88,7 @@ def select_tensors(loaded: Any) -> StateDict:
     """Return the tensors of a state dict, without data parallel's prefix; none where it is not a dict."""
     if not isinstance(loaded, Mapping):
         return {}
-    state = {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
+    state = {str(key): value for key, value in loaded.items() if isinstance(value, np.ndarray)}
     return strip_prefix(state, "module.")
 
 
@@ -91,30 +98,3 @@ def strip_prefix(state: StateDict, prefix: str) -> StateDict:
     If there are none, return the state unchanged.
     """
     return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)} or state
-
-
-def load_weights(network: nn.Module, state: StateDict, what: str, parts: Iterable[str]) -> nn.Module:
-    """Load `state` into `network` and return it, in eval mode. Raises BadInput for a missing or misshapen tensor.
-
-    what: the name of the network, for the message.
-    parts: prefixes of the network's own parts. An unknown key under them (adapters, LoRA) is refused, because without
-        it the model would silently change. Any other unknown key is left out.
-    """
-    expected = network.state_dict()
-    missing = [key for key in expected if key not in state]
-    shapes = [
-        f"{k} is {tuple(state[k].shape)}, expected {tuple(expected[k].shape)}"
-        for k in expected
-        if k in state and state[k].shape != expected[k].shape
-    ]
-    unknown = [k for k in state if k not in expected and k.startswith(tuple(parts))]
-    for problem, keys in (("lacks", missing), ("has another shape:", shapes), ("has more than", unknown)):
-        if keys:
-            more = f" and {len(keys) - MAX_LISTED_KEYS} more" if len(keys) > MAX_LISTED_KEYS else ""
-            raise BadInput(
-                f"This is not a checkpoint of {what}: it {problem} {', '.join(keys[:MAX_LISTED_KEYS])}{more}.",
-                field="checkpoint",
-                remedy="Check the kind and the --variant.",
-            )
-    network.load_state_dict({key: state[key] for key in expected})
-    return network.eval()

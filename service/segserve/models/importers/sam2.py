@@ -12,8 +12,9 @@ from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
 from segserve.models.export.sam2 import export_sam2
 from segserve.models.importers.import_request import ModelCard
+from segserve.models.importers.load_weights import load_weights
 from segserve.models.importers.promptable_importer import PromptableImporter
-from segserve.models.importers.read_checkpoint import StateDict, load_weights
+from segserve.models.importers.read_checkpoint import StateDict
 from segserve.models.networks.sam2 import SAM2_CONFIGS, build_sam2_network
 
 PARTS = (

@@ -15,7 +15,8 @@ from segserve.errors import BadInput
 from segserve.models.importers.build_semantic_manifest import build_semantic_manifest
 from segserve.models.importers.compare_semantic import export_and_compare
 from segserve.models.importers.import_request import ImportRequest
-from segserve.models.importers.read_checkpoint import StateDict, load_weights, read_checkpoint, strip_prefix
+from segserve.models.importers.load_weights import load_weights
+from segserve.models.importers.read_checkpoint import StateDict, read_checkpoint, strip_prefix
 
 CONFIG_FILE = "config.json"
 SMP_WEIGHTS_FILE = "model.safetensors"

@@ -8,7 +8,8 @@ from segserve.errors import BadInput
 from segserve.models.importers.build_semantic_manifest import build_semantic_manifest
 from segserve.models.importers.compare_semantic import export_and_compare
 from segserve.models.importers.import_request import ImportRequest
-from segserve.models.importers.read_checkpoint import StateDict, load_weights, read_checkpoint
+from segserve.models.importers.load_weights import load_weights
+from segserve.models.importers.read_checkpoint import StateDict, read_checkpoint
 from segserve.models.networks.unet import FeatureListUNet, MilesialUNet
 
 # The first convolution of each variant.

@@ -1,0 +1,272 @@
+"""Read the tensors of PyTorch's files without torch: .pt and .pth, as torch.save writes them.
+
+Since 1.6 such a file is a zip archive: a pickle, and one entry of bytes for each storage. Before, it was a row of
+pickles with the storages after them. A pickle is a program, so this module
+runs it in an interpreter that knows a few instructions, the functions that torch.save writes for tensors, and nothing
+else. Numbers in the file are bounded by the file's own size before memory is taken for them.
+"""
+
+import io
+import math
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A pickle of names and shapes is small: SAM's vit_h has 60 kB, an optimizer's state as much again.
+MAX_PICKLE_BYTES = 64 << 20
+MAX_DIMENSIONS = 16
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field
+
+# numpy has no bfloat16: its bits are read as uint16 and widened.
+BFLOAT16 = "bfloat16"
+STORAGE_TYPES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": BFLOAT16,
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+}
+
+
+class UnsafePickle(Exception):
+    """The pickle asks for something that is not a tensor, a number, a text or a container of them."""
+
+
+class DamagedFile(Exception):
+    """The file is no file of torch.save, or is cut short, or contradicts itself."""
+
+
+class StorageType:
+    """The type of a storage's elements, where a pickle names it. name: numpy's name, or BFLOAT16."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype("uint16" if self.name == BFLOAT16 else self.name)
+
+
+class Storage:
+    """The elements of one storage, flat; None while they are not known. type: of the elements."""
+
+    def __init__(self, values: NDArray[Any] | None, type: StorageType) -> None:
+        self.values, self.type = values, type
+
+
+# Returns the storage of that key, type and number of elements.
+ReadStorage = Callable[[str, StorageType, int], Storage]
+
+
+def refuse_storage(key: str, type: StorageType, count: int) -> Storage:
+    raise DamagedFile("a storage where there can be none")
+
+
+def read_torch_file(path: Path) -> Any:
+    """Return what the file holds, tensors as arrays. The arrays are views of the file and can be written to; that
+    changes no file.
+
+    Raises UnsafePickle, DamagedFile.
+    """
+    try:
+        content = np.memmap(path, np.uint8, "c")
+        if not zipfile.is_zipfile(path):
+            return read_legacy(content)
+        with zipfile.ZipFile(path) as archive:
+            return read_archive(archive, content)
+    except (UnsafePickle, DamagedFile):
+        raise
+    except Exception as error:  # damaged bytes make zipfile, pickle and numpy raise many types
+        raise DamagedFile(str(error)) from error
+
+
+def read_archive(archive: zipfile.ZipFile, content: NDArray[np.uint8]) -> Any:
+    pickles = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
+    if len(pickles) != 1:
+        raise DamagedFile("the archive has no data.pkl")
+    folder = pickles[0].removesuffix("data.pkl")
+    if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+        raise DamagedFile("the file was written on a big-endian machine")
+    if archive.getinfo(pickles[0]).file_size > MAX_PICKLE_BYTES:
+        raise DamagedFile("the pickle is too large")
+
+    def read_storage(key: str, type: StorageType, count: int) -> Storage:
+        start, size = find_entry(archive, f"{folder}data/{key}", content)
+        if count < 0 or count * type.dtype.itemsize > size:
+            raise DamagedFile(f"storage {key} has {size} bytes")
+        return Storage(content[start : start + count * type.dtype.itemsize].view(type.dtype), type)
+
+    return TensorUnpickler(io.BytesIO(archive.read(pickles[0])), read_storage).load()
+
+
+def find_entry(archive: zipfile.ZipFile, name: str, content: NDArray[np.uint8]) -> tuple[int, int]:
+    """Return the offset and the size of an entry's bytes in the file. Raises DamagedFile, KeyError."""
+    entry = archive.getinfo(name)
+    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+        raise DamagedFile(f"{name} is compressed or encrypted")
+    header = content[entry.header_offset : entry.header_offset + LOCAL_HEADER.size].tobytes()
+    signature, name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)
+    start = entry.header_offset + LOCAL_HEADER.size + name_bytes + extra_bytes
+    if signature != b"PK\3\4" or entry.header_offset < 0 or start + entry.file_size > len(content):
+        raise DamagedFile(f"{name} lies outside the file")
+    return start, entry.file_size
+
+
+def read_legacy(content: NDArray[np.uint8]) -> Any:
+    """Read the format before torch 1.6: pickles of a magic number, a version, the system, the content and the keys of
+    the storages; then each storage, its number of elements before it."""
+    head = io.BytesIO(content[:MAX_PICKLE_BYTES].tobytes())
+    if TensorUnpickler(head).load() != LEGACY_MAGIC:
+        raise DamagedFile("this is no file of torch.save")
+    TensorUnpickler(head).load()  # the version
+    if not TensorUnpickler(head).load()["little_endian"]:
+        raise DamagedFile("the file was written on a big-endian machine")
+    start, types = head.tell(), dict[str, StorageType]()
+    # The storages come after the content, and only the content tells how large their elements are: it is read twice.
+    TensorUnpickler(head, lambda key, type, count: Storage(None, types.setdefault(key, type))).load()
+    keys = TensorUnpickler(head).load()
+    position, storages = head.tell(), dict[str, NDArray[np.uint8]]()
+    for key in keys:
+        count = int(content[position : position + 8].view("<i8")[0])
+        position, size = position + 8, count * types[key].dtype.itemsize
+        if count < 0 or position + size > len(content):
+            raise DamagedFile(f"storage {key} lies outside the file")
+        storages[key] = content[position : position + size]
+        position += size
+
+    def read_storage(key: str, type: StorageType, count: int) -> Storage:
+        return Storage(storages[key].view(type.dtype), type)
+
+    head.seek(start)
+    return TensorUnpickler(head, read_storage).load()
+
+
+# torch's functions that a file of tensors calls. Everything else is refused.
+
+
+def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> NDArray[Any] | None:
+    """Return the tensor as an array: a view, except for bfloat16. None where the storage's elements are not known yet.
+
+    Raises DamagedFile outside of the storage.
+    """
+    if not isinstance(storage, Storage) or type(offset) is not int or not is_extent(shape, strides):
+        raise DamagedFile("a tensor without storage, offset, shape or strides")
+    if storage.values is None:
+        return None
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    # A stride of 0 repeats elements, so a few bytes could claim any size.
+    count = math.prod(shape)
+    if offset < 0 or count > len(storage.values) or (count and last >= len(storage.values)):
+        raise DamagedFile("a tensor outside of its storage")
+    if count == 0:
+        return np.zeros(shape, storage.values.dtype)
+    itemsize = storage.values.itemsize
+    array = np.lib.stride_tricks.as_strided(
+        storage.values[offset:], shape, [stride * itemsize for stride in strides]
+    )
+    if storage.type.name == BFLOAT16:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array
+
+
+def is_extent(shape: Any, strides: Any) -> bool:
+    return (
+        isinstance(shape, tuple)
+        and isinstance(strides, tuple)
+        and len(shape) == len(strides) <= MAX_DIMENSIONS
+        and all(type(value) is int and value >= 0 for value in (*shape, *strides))
+    )
+
+
+def rebuild_parameter(data: Any, *rest: Any) -> Any:
+    return data
+
+
+def make_ordered_dict(*arguments: Any) -> OrderedDict[Any, Any]:
+    return OrderedDict(*arguments)
+
+
+def make_shape(values: Any = ()) -> tuple[Any, ...]:
+    return tuple(values)
+
+
+GLOBALS: Mapping[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): make_ordered_dict,
+    ("torch", "Size"): make_shape,
+    ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
+    **{("torch", name): StorageType(dtype) for name, dtype in STORAGE_TYPES.items()},
+}
+FUNCTIONS = (make_ordered_dict, make_shape, rebuild_tensor, rebuild_parameter)
+
+
+class TensorUnpickler(pickle._Unpickler):
+    """The standard library's interpreter of pickles in Python, with the instructions that torch.save writes.
+
+    Not the one in C: its memo takes memory for any index that a pickle names.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]]
+
+    def __init__(self, file: io.BytesIO, read_storage: ReadStorage = refuse_storage) -> None:
+        super().__init__(file)
+        self._read_storage = read_storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return GLOBALS[module, name]
+        except KeyError:
+            raise UnsafePickle(f"{module}.{name}") from None
+
+    def persistent_load(self, pid: Any) -> Storage:
+        """Return the storage of ("storage", type, key, location, elements); the legacy format adds a None."""
+        if (
+            not isinstance(pid, tuple)
+            or pid[:1] != ("storage",)
+            or len(pid) not in (5, 6)
+            or pid[5:] not in ((), (None,))
+        ):
+            raise UnsafePickle("an unknown persistent id")
+        storage_type, key, count = pid[1], pid[2], pid[4]
+        if not isinstance(storage_type, StorageType) or not isinstance(key, str) or type(count) is not int:
+            raise DamagedFile("a storage without type, key or size")
+        return self._read_storage(key, storage_type, count)
+
+    def load_reduce(self) -> None:
+        function, arguments = self.stack[-2:]  # type: ignore[attr-defined]
+        if function not in FUNCTIONS or not isinstance(arguments, tuple):
+            raise UnsafePickle(f"a call of {function!r}"[:100])
+        self.stack[-2:] = [function(*arguments)]  # type: ignore[attr-defined]
+
+    def load_build(self) -> None:
+        """Drop the state of an object. torch sets `_metadata` on an OrderedDict so; nothing reads it."""
+        self.stack.pop()  # type: ignore[attr-defined]
+
+    def refuse(self) -> NoReturn:
+        raise UnsafePickle("an instruction that torch.save does not write")
+
+
+# Instructions that make objects by other ways than a call.
+REFUSED = (
+    pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4,
+    pickle.PERSID, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
+)  # fmt: skip
+TensorUnpickler.dispatch = {
+    **pickle._Unpickler.dispatch,
+    **{code[0]: TensorUnpickler.refuse for code in REFUSED},
+    pickle.REDUCE[0]: TensorUnpickler.load_reduce,
+    pickle.BUILD[0]: TensorUnpickler.load_build,
+}

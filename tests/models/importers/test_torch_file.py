@@ -1,0 +1,178 @@
+"""PyTorch's files are read without torch: the same tensors, and nothing else that a pickle could ask for."""
+
+import io
+import os
+import pickle
+import random
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from segserve.models.importers.torch_file import DamagedFile, UnsafePickle, read_torch_file
+
+DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+both_formats = pytest.mark.parametrize("is_zip", [True, False])
+
+
+def save(content: Any, path: Path, is_zip: bool = True) -> Path:
+    torch.save(content, path, _use_new_zipfile_serialization=is_zip)
+    return path
+
+
+def assert_same(actual: Any, expected: Any) -> None:
+    if isinstance(expected, torch.Tensor):
+        if expected.dtype == torch.bfloat16:
+            expected = expected.float()
+        assert np.array_equal(actual, expected.detach().numpy())
+        assert actual.dtype == expected.detach().numpy().dtype
+    elif isinstance(expected, dict):
+        assert list(actual) == list(expected)
+        for key, value in expected.items():
+            assert_same(actual[key], value)
+    elif isinstance(expected, (list, tuple)):
+        assert type(actual) is (tuple if isinstance(expected, torch.Size) else type(expected))
+        for one, other in zip(actual, expected, strict=True):
+            assert_same(one, other)
+    else:
+        assert actual == expected
+
+
+@both_formats
+def test_all_tensors_are_those_that_torch_reads(tmp_path: Path, is_zip: bool) -> None:
+    base = torch.arange(60, dtype=torch.float32)
+    content = {
+        **{name: (torch.rand(3, 4) * 100).to(getattr(torch, name)) for name in DTYPES},
+        "a view": base.reshape(6, 10)[1:4, ::3],
+        "transposed": base.reshape(6, 10).T,
+        "the same storage": base,
+        "a scalar": torch.tensor(3.5),
+        "nothing": torch.zeros(0, 4),
+        "a parameter": torch.nn.Parameter(torch.ones(2)),
+        "state": OrderedDict(weight=torch.ones(2)),
+        "optimizer": {
+            "step": 3,
+            "betas": (0.9, 0.999),
+            "names": ["a", None, True],
+            "shape": torch.Size([2, 3]),
+        },
+    }
+    assert_same(read_torch_file(save(content, tmp_path / "c.pt", is_zip)), content)
+
+
+@both_formats
+def test_a_networks_state_dict_is_read(tmp_path: Path, is_zip: bool) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    assert_same(read_torch_file(save(network.state_dict(), tmp_path / "c.pt", is_zip)), network.state_dict())
+
+
+class Call:
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+UNSAFE = {
+    "a command": Call(os.system, "touch ran"),
+    "an import": Call(__import__, "os"),
+    "getattr": Call(getattr, "text", "upper"),
+    "a file": Call(open, "ran", "w"),
+    "a module": torch.nn.Linear(2, 2),
+    "a set": {1, 2},
+}
+
+
+@both_formats
+@pytest.mark.parametrize("name", UNSAFE)
+def test_what_is_no_tensor_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_zip: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = save({"weight": torch.ones(2), "extra": UNSAFE[name]}, tmp_path / "c.pt", is_zip)
+    with pytest.raises(UnsafePickle):
+        read_torch_file(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def write_archive(path: Path, program: bytes, storage: bytes = bytes(16)) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("c/data.pkl", program)
+        archive.writestr("c/data/0", storage)
+    return path
+
+
+def tensor_program(offset: int, shape: tuple[int, ...], strides: tuple[int, ...], count: int = 4) -> bytes:
+    """Write the pickle of one tensor over storage 0 as torch.save does."""
+
+    class Storage:
+        pass
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value: Any) -> Any:
+            return ("storage", torch.FloatStorage, "0", "cpu", count) if isinstance(value, Storage) else None
+
+    packed = io.BytesIO()
+    Pickler(packed, 2).dump(
+        Call(torch._utils._rebuild_tensor_v2, Storage(), offset, shape, strides, False, OrderedDict())
+    )
+    return packed.getvalue()
+
+
+def test_a_tensor_must_lie_within_its_storage_and_that_within_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    assert read_torch_file(write_archive(path, tensor_program(0, (2, 2), (2, 1)))).shape == (2, 2)
+    for offset, shape, strides, count in (
+        (1, (2, 2), (2, 1), 4),
+        (0, (2, 2), (3, 1), 4),
+        (-1, (2, 2), (2, 1), 4),
+        (0, (2, 2), (-2, 1), 4),
+        (0, (1 << 40,), (0,), 4),
+        (0, (1 << 40, 1 << 40), (0, 0), 4),
+        (0, (2,) * 40, (0,) * 40, 4),
+        (0, (2, 2), (1,), 4),
+        (0, (2, 2), (2, 1), 1 << 50),
+        (0, (2, 2), (2, 1), -4),
+    ):
+        with pytest.raises(DamagedFile):
+            read_torch_file(write_archive(path, tensor_program(offset, shape, strides, count)))
+
+
+def test_programs_that_torch_does_not_write_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    for program in (
+        b"cos\nsystem\n(S'touch ran'\ntR.",
+        b"(S'touch ran'\nios\nsystem\n.",
+        b"\x80\x02]" + b"r\xff\xff\xff\x7f" + b".",  # a memo of 2 G entries
+        b"\x80\x02" + b"]" * 200_000,
+        b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f.",
+        b"\x80\x02X\xff\xff\xff\x7fabc.",
+        b"",
+        b"\x80\x02}q\x00h\x00h\x00s.",  # a dict that is its own key
+    ):
+        try:
+            read_torch_file(write_archive(path, program))
+        except (UnsafePickle, DamagedFile):
+            continue
+
+
+@both_formats
+def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path: Path, is_zip: bool) -> None:
+    path = save({"a": torch.rand(20, 20), "b": {"c": torch.ones(7)}}, tmp_path / "c.pt", is_zip)
+    whole, generator = path.read_bytes(), random.Random(0)
+    for _ in range(300):
+        data = bytearray(whole[: generator.choice([len(whole), generator.randrange(len(whole))])])
+        for _ in range(generator.randrange(1, 8)):
+            if data:
+                data[generator.randrange(len(data))] = generator.randrange(256)
+        path.write_bytes(data)
+        try:
+            read_torch_file(path)
+        except (UnsafePickle, DamagedFile):
+            continue
