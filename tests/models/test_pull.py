@@ -35,7 +35,7 @@ def origin() -> Iterator[FileServer]:
 def make_entry(
     origin: FileServer, digest: str | None, kind: CheckpointKind | OnnxPairKind = CheckpointKind.SAM
 ) -> PublishedModel:
-    return PublishedModel("small", kind, (RemoteFile(origin.url(), digest),), "", "", "")
+    return PublishedModel("small", kind, (RemoteFile(origin.url(), digest),), "", "", "", suits=())
 
 
 def test_a_failed_import_keeps_the_download_and_a_second_pull_uses_it(
@@ -73,7 +73,7 @@ def test_the_file_of_an_automatic_decoder_is_downloaded_too(
         return built_in
 
     monkeypatch.setattr(module, "import_checkpoint", take)
-    pull_model(PublishedModel("small", CheckpointKind.MICRO_SAM, files, "", "", ""), tmp_path)
+    pull_model(PublishedModel("small", CheckpointKind.MICRO_SAM, files, "", "", "", suits=()), tmp_path)
     assert len(origin.requests) == 2
     assert not list((tmp_path / module.DOWNLOADS_FOLDER).iterdir())
 
@@ -110,7 +110,7 @@ def test_a_published_pair_becomes_a_model(
         events.append(file.name)
         return lambda done, total: None
 
-    published = PublishedModel("pair", OnnxPairKind.SAM, files, "a pair", "Apache-2.0", "here")
+    published = PublishedModel("pair", OnnxPairKind.SAM, files, "a pair", "Apache-2.0", "here", suits=())
     bundle = pull_model(published, tmp_path, name="mine", on_file=on_file, on_stage=events.append)
     assert events == [
         *(file.name for file in files),
