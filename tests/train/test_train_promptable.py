@@ -211,6 +211,7 @@ def test_where_nothing_improves_the_weights_of_the_start_are_published_and_it_is
     assert "Nothing improved over starter in 2 steps: the weights of starter are kept" in result.output
     bundle = Bundle(tmp_path / "models/mine")
     assert bundle.manifest.description == "starter, unchanged by training on 3 images"
+    assert bundle.manifest.suits == STARTER.manifest.suits
     before, after = read_weights(STARTER), read_weights(bundle)
     for part, state in before.items():
         assert all(torch.equal(value.float(), after[part][key].float()) for key, value in state.items())

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from segserve.cli import cli
 from segserve.errors import BadInput
 from segserve.evaluate.overlap_scores import dice
+from segserve.models.bundle import Bundle
 from segserve.models.importers.import_request import ModelCard
-from segserve.models.manifest import SemanticManifest
+from segserve.models.manifest import SemanticManifest, Subject
 from segserve.models.networks.unet import FeatureListUNet
 from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
@@ -186,9 +187,11 @@ def test_the_command_trains_a_model_that_serves(tmp_path: Path) -> None:
     small = {"features": "4,8", "steps": "30", "batch": "4", "window": "32", "lr": "0.01", "classes": "disc"}
     options = [part for name, value in small.items() for part in (f"--{name}", value)]
     arguments = ["train", "unet", str(images), str(masks), "--name", "mine", "--data-dir", str(tmp_path)]
+    arguments += ["--suits", "cells", "--suits", "tissue"]
     result = CliRunner().invoke(cli, arguments + options, catch_exceptions=False)
     assert result.exit_code == 0
     assert "mine: ready" in result.output
+    assert Bundle(tmp_path / "models/mine").manifest.suits == (Subject.CELLS, Subject.TISSUE)
     assert "Best on the held-out images: step" in result.output
     with Image.open(tmp_path / "training/mine/curves.png") as curves:
         assert curves.format == "PNG"

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from segserve.errors import BadInput
+from segserve.models.manifest import Subject
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
 from segserve.settings import Settings, load_settings
 from segserve.train import require_libraries
@@ -46,6 +47,7 @@ RunFolderOption = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace a model of the same name.")]
+Suits = Annotated[list[Subject] | None, typer.Option(help="What the model is for. Can be repeated.")]
 DataDir = Annotated[
     Path | None, typer.Option(envvar="SEGSERVE_DATA_DIR", help="Models are in its folder 'models'.")
 ]
@@ -128,6 +130,7 @@ def train_promptable(
     run: RunFolderOption = None,
     resume: Resume = False,
     replace: Replace = False,
+    suits: Suits = None,
     data_dir: DataDir = None,
 ) -> None:
     """Fine-tune a promptable model: clicks, boxes and automatic segmentation.
@@ -152,7 +155,9 @@ def train_promptable(
     )
     with show_progress() as progress:
         labelled = read_folders(images, masks, settings.image_limits.max_pixels)
-        trained = fine_tune(labelled, bundle, target, options, resume=resume, progress=progress)
+        trained = fine_tune(
+            labelled, bundle, target, options, suits=tuple(suits or ()), resume=resume, progress=progress
+        )
     report_ready(trained, target, start=bundle.name)
 
 
@@ -183,6 +188,7 @@ def train_unet(
     run: RunFolderOption = None,
     resume: Resume = False,
     replace: Replace = False,
+    suits: Suits = None,
     data_dir: DataDir = None,
 ) -> None:
     """Train a U-Net from zero: a class for every pixel. The weights with the best Dice on held-out images are kept."""
@@ -204,7 +210,9 @@ def train_unet(
     with show_progress() as progress:
         labelled = read_folders(images, masks, settings.image_limits.max_pixels)
         split = split_validation(labelled, validation)
-        about = ModelCard(f"U-Net trained on {len(labelled)} images", "", "segserve train unet")
+        about = ModelCard(
+            f"U-Net trained on {len(labelled)} images", "", "segserve train unet", tuple(suits or ())
+        )
         trained = train_new_unet(*split, target, options, about, resume=resume, progress=progress)
     report_ready(trained, target, start="the untrained network")
 

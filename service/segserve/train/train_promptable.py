@@ -11,7 +11,7 @@ from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.install import new_bundle
-from segserve.models.manifest import AisEntry
+from segserve.models.manifest import AisEntry, Subject
 from segserve.train import dataset_folder
 from segserve.train.augmentation import ColourAugmentation
 from segserve.train.best_weights import BestWeights
@@ -84,12 +84,14 @@ def fine_tune(
     target: OutputTarget,
     options: TrainPromptableOptions,
     *,
+    suits: tuple[Subject, ...] = (),
     resume: bool = False,
     progress: TrainingProgress,
 ) -> TrainedModel:
     """Train `bundle` further on images, and install the weights that were best on the held-out images as a new bundle.
 
     They are those of the start where no validation was better.
+    suits: what the new model is for. Left out, it is known only of a model that training did not change.
 
     Raises BadInput before anything is trained or written, where the run cannot work.
     """
@@ -124,6 +126,7 @@ def fine_tune(
             f"{bundle.name}, {how} on {len(images)} images",
             trainable.manifest.licence,
             f"segserve train promptable --from {bundle.name}",
+            suits or (trainable.manifest.suits if summary.is_start else ()),
         )
         write_promptable_bundle(trainer.ema, trainable.manifest, staging, name=target.name, about=about)
     return TrainedModel(Bundle(target.models_dir / target.name), summary)
