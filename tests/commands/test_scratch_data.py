@@ -58,15 +58,16 @@ def test_an_ended_command_leaves_no_server_and_no_file(tmp_path: Path, number: i
     data = tmp_path / "data"
     clip = sample_files.write_video(tmp_path / "clip.mp4", 60)
     command = [sys.executable, "-m", "segserve.cli", "track", str(clip), "-o", str(tmp_path / "tracks.zip")]
-    process = subprocess.Popen([*command, "--data-dir", str(data)], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(data.glob("tmp/*/jobs/redis.sock")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    time.sleep(2)
-    os.kill(process.pid, number)
-    _, stderr = process.communicate(timeout=120)
+    with subprocess.Popen(
+        [*command, "--data-dir", str(data)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(data.glob("tmp/*/jobs/redis.pid")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, number)
+        _, stderr = process.communicate(timeout=120)
     assert process.returncode == (143 if number == signal.SIGTERM else 130)
     assert "stopping" in stderr
     assert not list_files(data)
