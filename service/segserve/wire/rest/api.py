@@ -37,6 +37,7 @@ def create_operator_api(service: EncodingService) -> FastAPI:
         version=__version__,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # see `pages`
         redirect_slashes=False,  # the redirect would repeat the client's Host
     )
     problems.install_error_handlers(api)

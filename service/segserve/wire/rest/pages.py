@@ -1,14 +1,16 @@
-"""The two pages for browsers: / to click on a picture, /docs with the documentation of the routes (Swagger UI).
+"""The two pages for browsers: / to click on a picture, /docs with the documentation of the routes (Swagger UI); and the
+OpenAPI document.
 
-Both work offline: Swagger UI comes from the package `fastapi-swagger` and not from a CDN.
+Both pages work offline: Swagger UI comes from the package `fastapi-swagger` and not from a CDN.
 """
 
+import asyncio
 from importlib.resources import files
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from segserve.wire.http import browser_headers
 
@@ -19,13 +21,14 @@ SWAGGER_FILES = {
     "favicon-32x32.png": "image/png",
 }
 DAY_S = 86400
+OPENAPI_PATH = "/openapi.json"
 
 
 def add_routes(api: FastAPI) -> None:
     """Read both pages once: their policies hold the hashes of their contents."""
     page = PAGE.read_text("utf-8")
     answer = get_swagger_ui_html(
-        openapi_url="/openapi.json",
+        openapi_url=OPENAPI_PATH,
         title="segserve",
         swagger_js_url="/docs/swagger-ui-bundle.js",
         swagger_css_url="/docs/swagger-ui.css",
@@ -41,6 +44,11 @@ def add_routes(api: FastAPI) -> None:
     @api.get("/docs", include_in_schema=False)
     async def show_docs() -> Response:
         return HTMLResponse(docs, headers={"Content-Security-Policy": docs_policy})
+
+    @api.get(OPENAPI_PATH, include_in_schema=False)
+    async def send_openapi() -> Response:
+        # It is built at the first call, which takes 0.2 s.
+        return JSONResponse(await asyncio.to_thread(api.openapi))
 
     for name, media_type in SWAGGER_FILES.items():
         add_swagger_file(api, name, media_type)
