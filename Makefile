@@ -109,9 +109,10 @@ unet: $(VENV)/.full
 clean:
 	rm -rf $(VENV) $(VENV)-microsam
 
+# Python compiles what it imports at the first start. Compiling everything would take a third of the install.
 $(VENV)/.light: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[cpu]'
+	$(PIP) --no-compile --editable '.[cpu]'
 	touch $@
 
 $(VENV)-microsam/.ready: pyproject.toml

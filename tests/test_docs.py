@@ -107,6 +107,11 @@ def blocks_of(language: str) -> list[Any]:
     return [pytest.param(block, id=block.name) for block in blocks]
 
 
+@pytest.mark.parametrize("block", blocks_of("bash"))
+def test_commands_stand_apart_from_requests(block: Block) -> None:
+    assert not re.search(r"^(GET|POST|DELETE|\{|->)", block.text, re.MULTILINE)
+
+
 @pytest.mark.parametrize("block", blocks_of("json"))
 def test_json_is_json(block: Block) -> None:
     fill_in(block.text)
