@@ -22,6 +22,7 @@ from segserve.jobs.engine.webhook_queue import WebhookQueue
 from segserve.jobs.engine.webhook_sender import WEBHOOK_PURPOSE, WebhookSender, WebhookSigner
 from segserve.outbound_http import HostAllowlist
 from segserve.store.private_redis import PrivateRedis
+from tests.docs_blocks import read_blocks
 from tests.jobs.conftest import OpenEngine
 from tests.jobs.counting_job import JobEngine
 from tests.jobs.engine.test_job_store import begin_attempt, make_job
@@ -145,9 +146,10 @@ def test_a_webhook_is_signed_as_standard_webhooks_says(run: Callable[[Story], No
 def test_a_receiver_checks_the_signature_as_the_documentation_shows() -> None:
     headers = WebhookSigner(SECRET).headers("id", body := b'{"state": "failed"}', int(time.time()))
     scope: dict[str, Callable[[str, dict[str, str], bytes], bool]] = {}
-    text = (ROOT / "docs" / "jobs.md").read_text()
-    lines = text[text.index("    import base64") :].partition("\n\n")[0].splitlines()
-    exec("\n".join(line[4:] for line in lines), scope)
+    (code,) = [
+        block.text for block in read_blocks(ROOT / "docs" / "jobs.md") if "def is_genuine" in block.text
+    ]
+    exec(code, scope)
     is_genuine = scope["is_genuine"]
     assert is_genuine(SECRET, headers, body)
     assert not is_genuine(SECRET, headers, body + b" ")
