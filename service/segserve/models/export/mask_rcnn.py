@@ -27,7 +27,7 @@ from torchvision.ops.poolers import LevelMapper
 from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.export.torch_to_onnx import export_onnx
 from segserve.models.instances_model import FEATURE_NAMES
-from segserve.models.manifest import InstancesManifest, ModelKind, ResizeEntry
+from segserve.models.manifest import InstancesManifest, ModelKind, ResizeEntry, Subject
 
 EXAMPLE_SHAPE = (1, 3, 128, 160)
 # The levels of the features that are pooled. Level k has a stride of 2**k pixels.
@@ -143,12 +143,13 @@ def export_mask_rcnn(
     description: str = "",
     licence: str = "",
     source: str = "",
+    suits: tuple[Subject, ...] = (),
 ) -> Bundle:
     """Write a Mask R-CNN as a bundle into `folder`.
 
     network: a `torchvision.models.detection.MaskRCNN`.
     classes: names by index, the background first.
-    name, architecture, description, licence, source: fields of the manifest.
+    name, architecture, description, licence, source, suits: fields of the manifest.
     """
     network = copy.deepcopy(network).eval()
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,6 +174,7 @@ def export_mask_rcnn(
         description=description,
         licence=licence,
         source=source,
+        suits=suits,
         classes=tuple(classes),
         resize=ResizeEntry(
             min_size=transform.min_size[-1],
