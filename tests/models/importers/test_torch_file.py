@@ -144,6 +144,20 @@ def test_a_tensor_must_lie_within_its_storage_and_that_within_the_file(tmp_path:
             read_torch_file(write_archive(path, tensor_program(offset, shape, strides, count)))
 
 
+def test_an_entry_that_unpacks_to_much_is_refused_unread(tmp_path: Path) -> None:
+    path = save({"a": torch.ones(2)}, tmp_path / "x.pt")
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    [byte_order] = [name for name in entries if name.endswith("byteorder")]
+    entries[byte_order] = bytes(1 << 20)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            packing = zipfile.ZIP_DEFLATED if name == byte_order else zipfile.ZIP_STORED
+            archive.writestr(name, content, packing)
+    with pytest.raises(DamagedFile, match="too large"):
+        read_torch_file(path)
+
+
 def test_programs_that_torch_does_not_write_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     for program in (

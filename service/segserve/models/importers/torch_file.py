@@ -1,9 +1,9 @@
 """Read the tensors of PyTorch's files without torch: .pt and .pth, as torch.save writes them.
 
 Since 1.6 such a file is a zip archive: a pickle, and one entry of bytes for each storage. Before, it was a row of
-pickles with the storages after them. A pickle is a program, so this module
-runs it in an interpreter that knows a few instructions, the functions that torch.save writes for tensors, and nothing
-else. Numbers in the file are bounded by the file's own size before memory is taken for them.
+pickles with the storages after them. A pickle is a program, so this module runs it in an interpreter that knows a few
+instructions, the functions that torch.save writes for tensors, and nothing else. Numbers in the file are bounded by the
+file's own size before memory is taken for them.
 """
 
 import io
@@ -98,10 +98,9 @@ def read_archive(archive: zipfile.ZipFile, content: NDArray[np.uint8]) -> Any:
     if len(pickles) != 1:
         raise DamagedFile("the archive has no data.pkl")
     folder = pickles[0].removesuffix("data.pkl")
-    if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+    byte_order = f"{folder}byteorder"
+    if byte_order in archive.namelist() and read_entry(archive, byte_order, len(b"little")) != b"little":
         raise DamagedFile("the file was written on a big-endian machine")
-    if archive.getinfo(pickles[0]).file_size > MAX_PICKLE_BYTES:
-        raise DamagedFile("the pickle is too large")
 
     def read_storage(key: str, type: StorageType, count: int) -> Storage:
         start, size = find_entry(archive, f"{folder}data/{key}", content)
@@ -109,7 +108,15 @@ def read_archive(archive: zipfile.ZipFile, content: NDArray[np.uint8]) -> Any:
             raise DamagedFile(f"storage {key} has {size} bytes")
         return Storage(content[start : start + count * type.dtype.itemsize].view(type.dtype), type)
 
-    return TensorUnpickler(io.BytesIO(archive.read(pickles[0])), read_storage).load()
+    content_pickle = read_entry(archive, pickles[0], MAX_PICKLE_BYTES)
+    return TensorUnpickler(io.BytesIO(content_pickle), read_storage).load()
+
+
+def read_entry(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
+    """Return the content of an entry, which may be compressed. Raises DamagedFile where it is larger."""
+    if archive.getinfo(name).file_size > max_bytes:
+        raise DamagedFile(f"{name} is too large")
+    return archive.read(name)
 
 
 def find_entry(archive: zipfile.ZipFile, name: str, content: NDArray[np.uint8]) -> tuple[int, int]:
