@@ -1,6 +1,8 @@
-"""Click on an image through a running service, and draw the masks: the picture in the README.
+"""Click on an image through a running service, and draw the masks: the pictures in the README.
 
 python examples/draw_click.py http://127.0.0.1:8000 examples/nuclei.png 413,190 537,348 -o examples/click.png
+python examples/draw_click.py http://127.0.0.1:8000 coffee.png 290,150 140,320 370,290 230,230 --model mobile-sam \
+    -o examples/photo.jpg
 """
 
 import argparse
@@ -19,6 +21,7 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("image", type=Path)
     parser.add_argument("points", nargs="+", help="x,y")
+    parser.add_argument("--model", help="the service's default model if left out")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     client = httpx.Client(base_url=options.url, timeout=60)
@@ -26,7 +29,7 @@ def main() -> None:
     image = Image.open(options.image).convert("RGB")
     points = [tuple(float(v) for v in text.split(",")) for text in options.points]
     for number, point in enumerate(points):
-        body = {"image_id": image_id, "prompts": [{"points": [point]}]}
+        body = {"image_id": image_id, "model": options.model, "prompts": [{"points": [point]}]}
         response = client.post("/v1/segment", json=body, headers={"accept": "image/png"}).raise_for_status()
         mask = np.asarray(Image.open(io.BytesIO(response.content)))
         colour = np.array(COLOURS[number % len(COLOURS)])
