@@ -106,6 +106,8 @@ def install_tissue_model(data_dir: Path) -> None:
     manifest.write_text(re.sub(r"^name: .*", "name: tissue", manifest.read_text(), flags=re.MULTILINE))
 
 
+# Some interpreters come with packages of Python.
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 STAND_INS: dict[str, Callable[[Path], Any]] = {
     "pictures": make_pictures,
     "pictures.zip": make_pictures_zip,
@@ -162,7 +164,7 @@ class Reader:
             cwd=self.folder,
             env={
                 **os.environ,
-                "PATH": f"{self._tools}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "PATH": f"{self._tools}:{PATH}",
                 "SEGSERVE_DATA_DIR": str(self._data_dir),
                 "MAKEFLAGS": "",
             },
@@ -219,7 +221,7 @@ def runnable_blocks() -> list[Any]:
 @pytest.mark.parametrize("block", runnable_blocks())
 def test_block(block: Block, reader: Reader) -> None:
     program = INTERPRETERS[block.language][0]
-    if shutil.which(program) is None:
+    if shutil.which(program, path=PATH) is None:
         pytest.skip(f"{program} is not installed")
     done = reader.run(block)
     assert done.returncode == 0, f"{block.name}\n{block.text}\n{done.stdout}"
