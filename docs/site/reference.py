@@ -52,7 +52,7 @@ def describe_default(field: FieldInfo) -> str:
 
 
 def describe_bounds(field: FieldInfo) -> str:
-    """What a number may be, such as "1 to 64"; empty for anything else."""
+    """Return the range of a number, such as "1 to 64"; empty for anything else."""
     low = high = ""
     for bound in field.metadata:
         if isinstance(bound, annotated_types.Ge):

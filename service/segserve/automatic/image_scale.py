@@ -130,6 +130,12 @@ def window_side(scale: float, input_size: int) -> int:
     return max(1, round(input_size / scale))
 
 
+def leave_room(scale: float, input_size: int) -> Region:
+    """Return the region, from the image's top left corner, that fills the input at a scale below the fitting one."""
+    side = window_side(scale, input_size)
+    return Region(0, 0, side, side)
+
+
 def sample_windows(size: Size, side: int) -> list[Region]:
     """Return a window in the middle of the image and two towards its corners, of up to `side` pixels a side."""
     width, height = min(side, size.width), min(side, size.height)
@@ -156,9 +162,9 @@ def lay_out(
     ratio = scale / fit_scale(size, input_size)
     if abs(ratio - 1) <= SAME_SCALE:
         return None
-    side = window_side(scale, input_size)
     if ratio < 1:
-        return Region(0, 0, side, side)
+        return leave_room(scale, input_size)
+    side = window_side(scale, input_size)
     halo = max(1, round(side / 6))
     return TileGrid(size, max(1, side - 2 * halo), halo)
 

@@ -1,4 +1,4 @@
-"""What a command needs of the optional packages, checked before it starts anything: not after minutes of work."""
+"""Check that a command has the optional packages that it needs, before it starts anything."""
 
 from importlib.util import find_spec
 from pathlib import Path

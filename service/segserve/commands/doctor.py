@@ -53,7 +53,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about one thing. remedy: what to do, empty if nothing."""
+    """The result of one check. remedy: the thing to do, empty if there is none."""
 
     name: str
     verdict: Verdict

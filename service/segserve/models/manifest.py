@@ -23,7 +23,7 @@ class ModelKind(StrEnum):
 
 
 class Subject(StrEnum):
-    """What pictures show: the words by which a model says what it is for."""
+    """Kinds of pictures: the words by which a model says for which it is made."""
 
     NUCLEI = "nuclei"  # nuclei in light microscopy, fluorescent or stained
     CELLS = "cells"  # cells in light microscopy

@@ -47,7 +47,7 @@ class PipConfiguration:
 
 @dataclass(frozen=True)
 class PackageLocation:
-    """Where a package's file is: a path on this machine, or an address with the digest that the index gives."""
+    """The place of a package's file: a path on this machine, or an address with the digest that the index gives."""
 
     path: Path | None = None
     url: str = ""

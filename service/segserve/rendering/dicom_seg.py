@@ -33,7 +33,7 @@ MANUFACTURER = "segserve"
 
 @dataclass(frozen=True)
 class SegSource:
-    """What a SEG says of its making.
+    """The source of a SEG, which it names.
 
     job_id: names the series of the SEG, always the same for the same job.
     names: of labels, at most 64 characters each.

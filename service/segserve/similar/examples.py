@@ -20,7 +20,7 @@ MIN_PEAK_RESPONSE = 0.3
 
 @dataclass(frozen=True)
 class ExampleSet:
-    """What is known of the examples.
+    """The examples of a search, measured.
 
     descriptors: [C] each. likenesses: of each by the scale that the others give; empty for one example.
     background: [C], the mean of the cells of the regions that they are on. scale: fitted to all of them.

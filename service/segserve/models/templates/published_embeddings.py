@@ -1,4 +1,4 @@
-"""What the reference library computes for published checkpoints: values of the embedding of a built-in picture.
+"""Values of the embedding of a built-in picture, which the reference library computes for published checkpoints.
 
 `make templates` compares the graphs with the library for random weights. These values show at import that the very
 checkpoint gives the embedding that it gave there, on this machine and by this ONNX Runtime.

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from segserve.app import Service
-from segserve.automatic.image_scale import lay_out
+from segserve.automatic.image_scale import leave_room
 from segserve.files.slice_reader import SliceReader
 from segserve.jobs.engine.job import Job, JobKind
 from segserve.jobs.engine.job_kind_runner import JobKindRunner
@@ -21,7 +21,7 @@ from segserve.jobs.kinds.sam2_memory_engine import Sam2MemoryEngine
 from segserve.jobs.kinds.slice_labels import LabelledSlice
 from segserve.jobs.kinds.volume_merging import VolumeMergeRunner, VolumeRunner
 from segserve.models.promptable_model import PromptableModel
-from segserve.types import MB, Prompt, Region, Size, UInt8
+from segserve.types import MB, Prompt, Size, UInt8
 from segserve.wire.operations.batch_image import create_image_operations
 from segserve.wire.schemas.prompts import BasePromptIn
 
@@ -42,10 +42,8 @@ def create_job_runners(service: Service) -> dict[JobKind, JobKindRunner]:
         model = await service.registry.get(request.model, PromptableModel)
         check_same_model(model.bundle, request)
         timings = service.new_timings()
-        layout = None
-        if request.scale is not None:
-            layout = lay_out(Size(*pixels.shape[:2]), model.preprocess.input_size, request.scale)
-        room = layout if isinstance(layout, Region) else None
+        scale = request.scale
+        room = None if scale is None else leave_room(scale, model.preprocess.input_size)
         image = await service.frame_embeddings.get_prepared(
             job.tenant, name, model, pixels, job.priority, timings, region=room
         )
