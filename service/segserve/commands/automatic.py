@@ -15,7 +15,7 @@ from segserve.commands.common_options import (
     parse_params,
     print_hints,
 )
-from segserve.commands.output_file import check_png, choose_image_format, explain_label_map
+from segserve.commands.output_file import choose_map_outputs, explain_label_map
 from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.settings import Settings
 from segserve.types import ImageObjects, ReadOptions
@@ -70,10 +70,7 @@ def automatic(
 ) -> None:
     """Find all objects of an image without prompts. Needs no server."""
     settings = load_quiet_settings(data_dir=data_dir, default_model=model)
-    outputs = {output: ResultFormat(choose_image_format(output, format, json="coco"))}
-    if overlay is not None:
-        check_png(overlay, "--overlay")
-        outputs[overlay] = ResultFormat.OVERLAY
+    outputs = choose_map_outputs(output, format, overlay, json="coco")
     body = {
         "image_id": "",
         "format": outputs[output],

@@ -8,6 +8,7 @@ from typing import BinaryIO, TypeVar
 import typer
 
 from segserve.errors import BadInput
+from segserve.wire.schemas.objects import ResultFormat
 
 F = TypeVar("F")
 
@@ -45,6 +46,20 @@ def choose_image_format(output: Path, explicit: str | None, *, json: str) -> str
         check_folder(output)
         return explicit
     return choose_format_by_suffix(output, {**IMAGE_FORMATS, ".json": json}, hint=", or give --format")
+
+
+def choose_map_outputs(
+    output: Path, explicit: str | None, overlay: Path | None, *, json: str
+) -> dict[Path, ResultFormat]:
+    """Return the format of each file to write: of the output, and of the overlay if there is one.
+
+    explicit, json: as `choose_image_format` takes them. Raises BadInput.
+    """
+    outputs = {output: ResultFormat(choose_image_format(output, explicit, json=json))}
+    if overlay is not None:
+        check_png(overlay, "--overlay")
+        outputs[overlay] = ResultFormat.OVERLAY
+    return outputs
 
 
 def check_png(output: Path, option: str) -> None:

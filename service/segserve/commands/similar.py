@@ -17,7 +17,7 @@ from segserve.commands.common_options import (
     parse_params,
     print_hints,
 )
-from segserve.commands.output_file import check_png, choose_image_format, explain_label_map
+from segserve.commands.output_file import choose_map_outputs, explain_label_map
 from segserve.commands.single_image import Image, Page, Read, open_image, parse_read_options
 from segserve.errors import BadInput
 from segserve.evaluate.ground_truth import read_label_map
@@ -71,10 +71,7 @@ def similar(
 ) -> None:
     """Find more objects like a few examples. Needs no server."""
     settings = load_quiet_settings(data_dir=data_dir, default_model=model)
-    outputs = {output: ResultFormat(choose_image_format(output, format, json="rle"))}
-    if overlay is not None:
-        check_png(overlay, "--overlay")
-        outputs[overlay] = ResultFormat.OVERLAY
+    outputs = choose_map_outputs(output, format, overlay, json="rle")
     body = {
         "image_id": "",
         "format": outputs[output],
