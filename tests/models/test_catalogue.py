@@ -7,8 +7,7 @@ import pytest
 from segserve.errors import BadInput
 from segserve.models.catalogue import PUBLISHED_MODELS, find_published_model
 from segserve.models.download import Digest, check_https
-from segserve.models.importers.import_request import CheckpointKind
-from segserve.models.importers.onnx_pair import OnnxPairKind
+from segserve.models.importers.import_request import CheckpointKind, OnnxPairKind
 from segserve.models.importers.package_archive import is_package_archive
 
 

@@ -16,7 +16,7 @@ from segserve.encode.preprocess import preprocess_image
 from segserve.errors import BadInput
 from segserve.models.export.fast_decoder import embed_points
 from segserve.models.export.torch_to_onnx import export_onnx
-from segserve.models.importers.onnx_pair import OnnxPairKind, import_onnx_pair
+from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.manifest import BundleRuntime
 from segserve.models.promptable_model import PromptableModel
 from segserve.timing import Timings
@@ -91,14 +91,7 @@ def efficient_sam(tmp_path: Path) -> PromptableModel:
     export_onnx(
         EfficientSamDecoder(sam), tmp_path / "d.onnx", inputs, ("output_masks", "iou_predictions"), dynamic
     )
-    import_onnx_pair(
-        OnnxPairKind.EFFICIENT_SAM,
-        tmp_path / "e.onnx",
-        tmp_path / "d.onnx",
-        "pair",
-        tmp_path / "m",
-        input_size=IMAGE,
-    )
+    import_checkpoint("onnx_pair", tmp_path / "e.onnx", "pair", tmp_path / "m", decoder=tmp_path / "d.onnx")
     return load_model(tmp_path / "m", "pair")
 
 

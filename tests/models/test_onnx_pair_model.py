@@ -14,15 +14,14 @@ from segserve.automatic.parameters import AmgParams
 from segserve.decode.decode_prompt import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
-from segserve.errors import BadInput
 from segserve.masks import crop
 from segserve.models.bundle import Bundle
 from segserve.models.export.fast_decoder import embed_mask, embed_points
 from segserve.models.export.sam import SamEncoder, export_sam
 from segserve.models.export.torch_to_onnx import export_onnx
 from segserve.models.importers.compare_arrays import error_over_std
-from segserve.models.importers.import_request import ModelCard
-from segserve.models.importers.onnx_pair import OnnxPairKind, import_onnx_pair
+from segserve.models.importers.import_checkpoint import import_checkpoint
+from segserve.models.importers.import_request import ModelCard, OnnxPairKind
 from segserve.models.manifest import BundleRuntime
 from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
@@ -62,13 +61,13 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def import_pair(bundle: Bundle, models: Path, pair: OnnxPairKind = OnnxPairKind.SAM) -> PromptableModel:
-    import_onnx_pair(
-        pair,
+    import_checkpoint(
+        "onnx_pair",
         bundle.path("encoder.onnx"),
-        bundle.path("decoder.onnx"),
         "pair",
         models,
-        input_size=IMAGE,
+        variant=pair,
+        decoder=bundle.path("decoder.onnx"),
         card=ModelCard(licence="Apache-2.0"),
     )
     return load_model(models, "pair")
@@ -131,9 +130,7 @@ def test_a_graph_with_one_mask_returns_it_for_every_token(tmp_path: Path) -> Non
     outputs = ("masks", "iou_predictions", "low_res_masks")
     single = SamOnnxModel(sam, return_single_mask=True)
     export_onnx(single, tmp_path / "d.onnx", inputs, outputs, dynamic)
-    import_onnx_pair(
-        OnnxPairKind.SAM, tmp_path / "e.onnx", tmp_path / "d.onnx", "one", tmp_path / "m", input_size=IMAGE
-    )
+    import_checkpoint("onnx_pair", tmp_path / "e.onnx", "one", tmp_path / "m", decoder=tmp_path / "d.onnx")
     model = load_model(tmp_path / "m", "one")
     assert model.manifest.dims.masks == (0,)
     image = torch.randn(1, 3, IMAGE, IMAGE)
@@ -214,9 +211,7 @@ def test_a_sam2_pair_answers_as_the_library(tmp_path: Path) -> None:
     dynamic = {"point_coords": {1: "n"}, "point_labels": {1: "n"}}
     outputs = ("masks", "iou_predictions", "low_res_masks")
     export_onnx(RectLabelDecoder(*parts), tmp_path / "d.onnx", inputs, outputs, dynamic)
-    import_onnx_pair(
-        OnnxPairKind.SAM2, tmp_path / "e.onnx", tmp_path / "d.onnx", "pair", tmp_path / "m", input_size=IMAGE
-    )
+    import_checkpoint("onnx_pair", tmp_path / "e.onnx", "pair", tmp_path / "m", decoder=tmp_path / "d.onnx")
     model = load_model(tmp_path / "m", "pair")
     assert model.manifest.dims.high_res == ((8, 64, 64), (16, 32, 32))
     image = torch.randn(1, 3, IMAGE, IMAGE) * 3
@@ -230,18 +225,6 @@ def test_a_sam2_pair_answers_as_the_library(tmp_path: Path) -> None:
     logits, scores = model.decode(prepared, coords, labels, [0, 1, 2, 3])
     assert error_over_std(logits, expected.numpy()) < CLICK_ERROR
     assert np.abs(scores - expected_scores.numpy()).max() < CLICK_ERROR * float(expected_scores.abs().max())
-
-
-def test_files_that_are_not_a_pair_are_refused(exported: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="not an encoder and a decoder"):
-        import_pair(exported, tmp_path, OnnxPairKind.EFFICIENT_SAM)
-    (tmp_path / "text.onnx").write_text("no graph")
-    with pytest.raises(BadInput, match="not an encoder and a decoder"):
-        import_onnx_pair(
-            OnnxPairKind.SAM, tmp_path / "text.onnx", tmp_path / "text.onnx", "pair", tmp_path / "m"
-        )
-    assert not (tmp_path / "pair").exists()
-    assert not (tmp_path / "m" / "pair").exists()
 
 
 def test_automatic_masks_of_a_pair_are_those_of_the_fast_graphs(exported: Bundle, tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ The digits in the names of SAM's files begin an MD5 sum, so they are not used.
 """
 
 from segserve.errors import BadInput
-from segserve.models.importers.import_request import CheckpointKind
-from segserve.models.importers.onnx_pair import OnnxPairKind
+from segserve.models.importers.import_request import CheckpointKind, OnnxPairKind
 from segserve.models.manifest import Subject
 from segserve.models.published_model import PackageFile, PublishedModel, RemoteFile
 

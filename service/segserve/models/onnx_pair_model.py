@@ -1,14 +1,13 @@
-"""Published ONNX pairs, an encoder and a decoder, run unchanged.
+"""ONNX pairs, an encoder and a decoder that others have exported. A click takes longer than with the fast graphs.
 
-A click takes longer than with the fast graphs, but no torch is needed to import them.
+    SAM             image_embeddings, point_coords, point_labels, mask_input, has_mask_input, orig_im_size
+                    -> masks, iou_predictions, low_res_masks
+    SAM 2           the same with two inputs high_res..., orig_im_size where it has it; adds the padding point itself
+                    -> masks, iou_predictions
+    EfficientSAM    image_embeddings, batched_point_coords, batched_point_labels, orig_im_size
+                    -> output_masks, iou_predictions; takes no prior mask, at most 6 points
 
-    segment-anything's export    image_embeddings, point_coords, point_labels, mask_input, has_mask_input,
-                                 orig_im_size -> masks, iou_predictions, low_res_masks
-    SAM 2 (rectlabel, osam)      the same with high_res_features1 and 2; adds the padding point itself
-    EfficientSAM                 image_embeddings, batched_point_coords, batched_point_labels, orig_im_size
-                                 -> output_masks, iou_predictions; takes no prior mask, at most 6 points
-
-Inputs and outputs are found by position where the exports disagree on names. No graph is asked for masks at the
+The import brings other names and orders to these (`importers.pair_interface`). No graph is asked for masks at the
 image's size: `masks.upscale` makes them for all models alike.
 """
 
@@ -49,7 +48,12 @@ class OnnxPairModel(PromptableModel):
     def prepare(
         self, embedding: Embedding, mask_input: Float32 | None, earlier: HostOrDeviceArrays | None = None
     ) -> HostOrDeviceArrays:
-        """Return the decoder's inputs that do not depend on the click; see `PromptableModel.prepare`."""
+        """Return the decoder's inputs that do not depend on the click; see `PromptableModel.prepare`.
+
+        Raises BadInput for a prior mask where the graph has no input for it.
+        """
+        if mask_input is not None and "mask_input" not in self._decoder.inputs:
+            raise self._no_mask_input()
         low = self.manifest.dims.low
         prior = np.zeros((low, low), np.float32) if mask_input is None else mask_input
         fine = sorted(name for name in self._decoder.inputs if name.startswith("high_res"))
@@ -61,6 +65,13 @@ class OnnxPairModel(PromptableModel):
             "mask_input": self._decoder.to_device(prior[None, None]),
             "has_mask_input": np.array([float(mask_input is not None)], np.float32),
         }
+
+    def _no_mask_input(self) -> BadInput:
+        return BadInput(
+            f"Model {self.name!r} takes no mask as a prompt.",
+            field="prompts",
+            remedy="Give points or a box, or take another model.",
+        )
 
     def decode(
         self, prepared: HostOrDeviceArrays, coords: Float32, labels: Float32, channels: list[int]
@@ -124,11 +135,7 @@ class EfficientSamModel(OnnxPairModel):
         Raises BadInput for a prior mask: this decoder has no input for it.
         """
         if mask_input is not None:
-            raise BadInput(
-                f"Model {self.name!r} takes no mask as a prompt.",
-                field="prompts",
-                remedy="Give points or a box, or take another model.",
-            )
+            raise self._no_mask_input()
         return self._features(self._decoder, embedding, {"embedding": "image_embeddings"}, earlier or {})
 
     def run_decoder(

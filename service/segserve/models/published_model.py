@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from segserve.models.importers.import_request import CheckpointKind
-from segserve.models.importers.onnx_pair import OnnxPairKind
+from segserve.models.importers.import_request import CheckpointKind, OnnxPairKind
 from segserve.models.manifest import Subject
 
 

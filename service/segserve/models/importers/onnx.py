@@ -1,9 +1,8 @@
 """Import any ONNX graph that maps an image [N, C, H, W] to a value for each class and pixel [N, K, H, W].
 
-TransUNet is an example. Only ONNX Runtime reads the graph.
+TransUNet is an example.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from segserve.errors import BadInput, BrokenModel
 from segserve.models.bundle import write_manifest
 from segserve.models.importers.build_semantic_manifest import build_semantic_manifest, read_explicit_fields
 from segserve.models.importers.import_request import ImportRequest
+from segserve.models.importers.onnx_file import read_onnx_file, store_onnx_file
 from segserve.models.manifest import Activation, SemanticManifest
 from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
 from segserve.settings import count_cores
@@ -29,12 +29,9 @@ def write_bundle(request: ImportRequest) -> None:
     """Write the bundle of a graph, after one trial run. Raises BadInput where it is no such graph."""
     if request.variant is not None:
         raise BadInput("An ONNX graph has no variants.", field="variant", remedy="Leave --variant out.")
-    if not request.checkpoint.is_file():
-        raise BadInput(
-            f"There is no file {request.checkpoint}.", field="checkpoint", remedy="Give an .onnx file."
-        )
-    request.on_stage("copying the graph")
-    shutil.copyfile(request.checkpoint, request.folder / GRAPH_FILE)
+    request.on_stage("reading the graph")
+    model = read_onnx_file(request.checkpoint)
+    store_onnx_file(model, request.checkpoint, request.folder / GRAPH_FILE)
     request.on_stage("running it once")
     write_manifest(request.folder, inspect_graph(request.folder / GRAPH_FILE, request, {}, "onnx"))
 

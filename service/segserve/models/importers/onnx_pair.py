@@ -1,42 +1,37 @@
-"""Import a published ONNX pair, an encoder and a decoder: copy both files, then decode one test click.
+"""Import an ONNX pair, an encoder and a decoder: recognise it, give both graphs the interface that is run, click once.
 
 Needs no torch.
 """
 
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
 
 import numpy as np
 
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle, write_manifest
-from segserve.models.importers.import_request import ModelCard
-from segserve.models.install import new_bundle
+from segserve.models.importers.import_request import ImportRequest, OnnxPairKind
+from segserve.models.importers.onnx_file import read_onnx_file, store_onnx_file
+from segserve.models.importers.pair_interface import (
+    DEFAULT_INPUT_SIZE,
+    adapt_decoder,
+    adapt_encoder,
+    find_features,
+    recognise_pair,
+)
 from segserve.models.manifest import BundleRuntime, Dims, ModelKind, PreprocessEntry, PromptableManifest
 from segserve.models.onnx_pair_model import OnnxPairModel, open_promptable_model
 from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.settings import count_cores
 
-INPUT_SIZE = 1024
 # The number of masks that a graph returns -> their mask tokens.
 TOKENS_BY_COUNT = {1: (0,), 3: (1, 2, 3), 4: (0, 1, 2, 3)}
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
-class OnnxPairKind(StrEnum):
-    """The kinds of ONNX pairs, by the project that exported them; `models.onnx_pair_model` has the interfaces."""
-
-    SAM = "sam_onnx"
-    SAM2 = "sam2_onnx"
-    EFFICIENT_SAM = "efficient_sam_onnx"
-
-
 @dataclass(frozen=True)
 class OnnxPairRecipe:
-    """How a pair is described in the manifest."""
+    """How a pair is described in the manifest. No graph tells how images must be prepared: it is as its kind's library
+    prepares them."""
 
     kind: ModelKind
     runtime: BundleRuntime
@@ -47,61 +42,64 @@ RECIPES = {
     OnnxPairKind.SAM: OnnxPairRecipe(
         ModelKind.SAM,
         BundleRuntime.STOCK,
-        PreprocessEntry(input_size=INPUT_SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD, resize="pad"),
+        PreprocessEntry(input_size=DEFAULT_INPUT_SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD, resize="pad"),
     ),
     OnnxPairKind.SAM2: OnnxPairRecipe(
         ModelKind.SAM2,
         BundleRuntime.STOCK,
-        PreprocessEntry(input_size=INPUT_SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD, resize="stretch"),
+        PreprocessEntry(
+            input_size=DEFAULT_INPUT_SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD, resize="stretch"
+        ),
     ),
     # Its graph normalises the image itself.
     OnnxPairKind.EFFICIENT_SAM: OnnxPairRecipe(
         ModelKind.SAM,
         BundleRuntime.EFFICIENT_SAM,
-        PreprocessEntry(input_size=INPUT_SIZE, mean=(0, 0, 0), std=(255, 255, 255), resize="stretch"),
+        PreprocessEntry(input_size=DEFAULT_INPUT_SIZE, mean=(0, 0, 0), std=(255, 255, 255), resize="stretch"),
     ),
 }
 
 
-def import_onnx_pair(
-    pair: OnnxPairKind,
-    encoder: Path,
-    decoder: Path,
-    name: str,
-    models_dir: Path,
-    *,
-    architecture: str = "",
-    replace: bool = False,
-    card: ModelCard | None = None,
-    input_size: int = INPUT_SIZE,
-    on_stage: Callable[[str], None] = lambda stage: None,
-) -> Bundle:
-    """Copy both files into the bundle `models_dir/name`. Raises BadInput where they are not such a pair.
+def write_bundle(request: ImportRequest) -> None:
+    """Write the bundle of a pair. Raises BadInput where the files are no pair that is known."""
+    if request.decoder is None:
+        raise BadInput("A pair has two files.", field="decoder", remedy="Give the decoder with --decoder.")
+    request.on_stage("reading the graphs")
+    encoder, decoder = read_onnx_file(request.checkpoint), read_onnx_file(request.decoder, "decoder")
+    pair = recognise_pair(encoder, decoder, parse_pair_kind(request.variant))
+    recipe = RECIPES[pair.kind]
+    preprocess = recipe.preprocess.model_copy(update={"input_size": pair.input_size})
+    is_encoder_changed = adapt_encoder(encoder, find_features(decoder), preprocess)
+    store_onnx_file(
+        encoder, request.checkpoint, request.folder / "encoder.onnx", is_changed=is_encoder_changed
+    )
+    is_decoder_changed = adapt_decoder(decoder, pair.kind)
+    store_onnx_file(decoder, request.decoder, request.folder / "decoder.onnx", is_changed=is_decoder_changed)
+    manifest = PromptableManifest(
+        name=request.name,
+        kind=recipe.kind,
+        runtime=recipe.runtime,
+        architecture=pair.kind,
+        preprocess=preprocess,
+        dims=Dims(embedding=(0, 0, 0), low=pair.low),  # the embedding is measured below
+        files={},
+        **vars(request.card),
+    )
+    request.on_stage("clicking once")
+    dims = measure_dims(write_manifest(request.folder, manifest))
+    write_manifest(request.folder, manifest.model_copy(update={"dims": dims}))
 
-    replace: whether an existing model of that name may be replaced.
-    input_size: edge of the encoder's input, pixels.
-    on_stage: called with the name of each stage as it begins.
-    """
-    recipe = RECIPES[pair]
-    with new_bundle(models_dir, name, replace=replace) as folder:
-        on_stage("copying the graphs")
-        shutil.copyfile(encoder, folder / "encoder.onnx")
-        shutil.copyfile(decoder, folder / "decoder.onnx")
-        manifest = PromptableManifest(
-            name=name,
-            kind=recipe.kind,
-            runtime=recipe.runtime,
-            architecture=architecture or pair,
-            preprocess=recipe.preprocess.model_copy(update={"input_size": input_size}),
-            dims=Dims(embedding=(0, 0, 0), low=input_size // 4),  # the embedding is measured below
-            files={},
-            **vars(card or ModelCard()),
-        )
-        on_stage("clicking once")
-        dims = measure_dims(write_manifest(folder, manifest))
-        write_manifest(folder, manifest.model_copy(update={"dims": dims}))
-        on_stage("putting it in place")
-    return Bundle(models_dir / name)
+
+def parse_pair_kind(variant: str | None) -> OnnxPairKind | None:
+    """Return the kind of that name. Raises BadInput naming the known ones."""
+    try:
+        return None if variant is None else OnnxPairKind(variant)
+    except ValueError:
+        raise BadInput(
+            f"There is no kind of pairs {variant!r}.",
+            field="variant",
+            remedy=f"Known: {', '.join(OnnxPairKind)}. Leave it out: the graphs tell it.",
+        ) from None
 
 
 def measure_dims(bundle: Bundle) -> Dims:
@@ -124,5 +122,5 @@ def measure_dims(bundle: Bundle) -> Dims:
         raise BadInput(
             "These files are not an encoder and a decoder that fit together.",
             field="checkpoint",
-            remedy=f"They failed on a test click: {str(error)[:200]}",
+            remedy="They failed on a test click. Give the encoder that was exported with this decoder.",
         ) from error

@@ -18,7 +18,7 @@ from segserve.errors import BadInput, SegserveError, TooLarge
 
 WHEEL_SUFFIXES = (".whl",)
 SDIST_SUFFIXES = (".tar.gz", ".tgz")
-CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".onnx")
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".ort")
 # Of the file that is taken out.
 MAX_FILE_BYTES = 8 << 30
 # Unpacked bytes that may be passed over before the file.
