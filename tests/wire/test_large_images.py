@@ -211,7 +211,7 @@ def test_the_embedding_of_a_large_image_is_that_of_the_reduced_image(
     tiling_server: Server, image_id: str
 ) -> None:
     answer = tiling_server.client.get(f"/v1/images/{image_id}/embedding")
-    assert answer.status_code == 200
+    assert (answer.status_code, answer.headers["segserve-tiled"]) == (200, "true")
     small = tiling_server.upload(encode_png(IMAGE.resize((1000, 833), Image.Resampling.BOX)))
     other = load(tiling_server.client.get(f"/v1/images/{small}/embedding").content)["embedding"]
     embedding = load(answer.content)["embedding"]

@@ -3,6 +3,7 @@
 import base64
 import io
 import time
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,50 @@ def test_the_embedding_and_the_stock_decoder_fit_together(
     mask = decode_mask(server.click(image_id, *ON_A_NUCLEUS).json()["results"][0]["masks"][0]["mask"])
     decoded = answer["masks"][0, best] > 0
     assert (decoded & mask).sum() / (decoded | mask).sum() >= 0.999
+
+
+def test_the_fast_decoder_is_served_as_it_runs_here(server: Server, image_id: str, tmp_path: Path) -> None:
+    """What a client gets from the graphs is the service's mask, and a graph that it has is not sent again."""
+    decoder = server.client.get("/v1/models/starter/decoder").json()
+    graphs = {}
+    for entry in decoder["graphs"]:
+        address = f"/v1/models/starter/decoder/{entry['name']}"
+        answer = server.client.get(address)
+        assert (len(answer.content), sha256(answer.content).hexdigest()) == (entry["bytes"], entry["sha256"])
+        again = server.client.get(address, headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        path = tmp_path / entry["name"]
+        path.write_bytes(answer.content)
+        graphs[entry["name"]] = OnnxGraph(path, RuntimeOptions())
+    answer = server.client.get(f"/v1/images/{image_id}/embedding")
+    assert "segserve-tiled" not in answer.headers
+    low = decoder["low_res"]
+    prepared = graphs["prepare.onnx"].run(
+        {
+            "embedding": load(answer.content)["embedding"].astype(np.float32)[None],
+            "mask_input": np.zeros((1, 1, low, low), np.float32),
+            "has_mask": np.zeros(1, np.float32),
+        }
+    )
+    points = {
+        "point_coords": np.array([[ON_A_NUCLEUS, (0, 0)]], np.float32) * np.float32(512 / 696),
+        "point_labels": np.array([[1, -1]], np.float32),
+        "channels": np.array([1, 2, 3]),
+    }
+    few, many = (
+        graphs[n].run({**prepared, **points}) for n in ("fast_decoder.onnx", "fast_decoder_many.onnx")
+    )
+    assert np.abs(few["low_res"] - many["low_res"]).max() < 1e-2
+    body = {"image_id": image_id, "prompts": [{"points": [ON_A_NUCLEUS]}], "select": "all", "raw": True}
+    masks = server.client.post("/v1/segment", json=body).json()["results"][0]["masks"]
+    assert np.allclose([mask["score"] for mask in masks], few["scores"][1:], atol=1e-3)
+
+
+def test_a_graph_that_is_not_there(server: Server) -> None:
+    answer = server.client.get("/v1/models/starter/decoder/encoder.onnx")
+    assert (answer.status_code, answer.json()["field"]) == (404, "graph")
+    assert "prepare.onnx" in answer.json()["remedy"]
+    assert server.client.get("/v1/models/starter-unet/decoder").status_code == 422
 
 
 def test_everything_made_from_an_image_is_deleted_with_it(server: Server, noise: bytes) -> None:

@@ -50,6 +50,8 @@ def cors_options(origins: Sequence[str]) -> dict[str, Any]:
             "Segserve-Areas",
             "Segserve-Hints",
             "Segserve-Scale",
+            "Segserve-Tiled",
+            "ETag",
         ],
     }
 

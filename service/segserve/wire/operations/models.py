@@ -1,12 +1,24 @@
 """Models: found by name or by default, and described for clients."""
 
+from pathlib import Path
 from typing import Any
 
 from segserve.app import Service
-from segserve.errors import BadInput, ModelNotFound, NoAutomaticDecoder, WrongModel
+from segserve.errors import BadInput, ModelNotFound, NoAutomaticDecoder, NotFound, WrongModel
 from segserve.models.bundle import Bundle
-from segserve.models.manifest import InstancesManifest, Manifest, PromptableManifest, SemanticManifest
-from segserve.models.promptable_model import AIS_DECODER_FILE
+from segserve.models.manifest import (
+    BundleRuntime,
+    InstancesManifest,
+    Manifest,
+    PromptableManifest,
+    SemanticManifest,
+)
+from segserve.models.promptable_model import (
+    AIS_DECODER_FILE,
+    FOLD_BELOW_TOKENS,
+    MAX_OUTPUT_TOKENS,
+    PromptableModel,
+)
 from segserve.semantic.class_map import list_foreground_classes
 
 
@@ -30,6 +42,51 @@ def describe_model(service: Service, bundle: Bundle) -> dict[str, Any]:
         "loaded": service.registry.is_loaded(manifest.name),
         "default": manifest.name == service.settings.default_model,
     }
+
+
+def describe_decoder(bundle: Bundle) -> dict[str, Any]:
+    """The JSON of `DecoderOut`. Raises WrongModel, and NotFound for a model without the graphs."""
+    manifest = expect_fast_decoder(bundle)
+    graphs = [manifest.files[name] for name in PromptableModel.DECODER_GRAPHS]
+    return {
+        "model": manifest.name,
+        "digest": bundle.digest,
+        "kind": manifest.kind,
+        "input_size": manifest.preprocess.input_size,
+        "resize": manifest.preprocess.resize,
+        "low_res": manifest.dims.low,
+        "masks": list(manifest.dims.masks),
+        "mask_threshold": manifest.mask_threshold,
+        "fold_below_points": FOLD_BELOW_TOKENS - MAX_OUTPUT_TOKENS,
+        "graphs": [
+            {"name": name, "bytes": entry.bytes, "sha256": entry.digest}
+            for name, entry in zip(PromptableModel.DECODER_GRAPHS, graphs, strict=True)
+        ],
+    }
+
+
+def get_decoder_graph(bundle: Bundle, graph: str) -> tuple[Path, str]:
+    """Return the path of a graph of the fast decoder, and its sha256. Raises WrongModel, NotFound."""
+    manifest = expect_fast_decoder(bundle)
+    if graph not in PromptableModel.DECODER_GRAPHS:
+        raise NotFound(
+            f"The decoder has no graph {graph!r}.",
+            field="graph",
+            remedy=f"Name one of: {', '.join(PromptableModel.DECODER_GRAPHS)}.",
+        )
+    return bundle.path(graph), manifest.files[graph].digest
+
+
+def expect_fast_decoder(bundle: Bundle) -> PromptableManifest:
+    """Return the manifest of a model that has the graphs of the fast decoder. Raises WrongModel, NotFound."""
+    manifest = bundle.expect(PromptableManifest)
+    if manifest.runtime is not BundleRuntime.FAST:
+        raise NotFound(
+            f"Model {bundle.name!r} has no fast decoder.",
+            field="model",
+            remedy="Let the service decode: POST /v1/segment.",
+        )
+    return manifest
 
 
 def list_automatic_methods(bundle: Bundle) -> list[str]:

@@ -148,10 +148,13 @@ def add_routes(api: FastAPI, service: Service) -> None:
             str | None, Query(max_length=64, description="the service's default model if left out")
         ] = None,
     ) -> Response:
-        """The embedding as safetensors (float16), to decode elsewhere with the model's decoder.onnx."""
+        """The embedding as safetensors (float16), to decode elsewhere with the model's decoder. Of a large image, which
+        clicks see at a finer scale, it is coarse: the header Segserve-Tiled says so."""
         timings = service.new_timings()
         loaded = await service.registry.get(model or service.settings.default_model, PromptableModel)
+        extent = await service.embeddings.get_extent(DEFAULT_TENANT, image_id, loaded)
         packed = await service.get_packed_embedding(image_id, loaded, timings)
-        return Response(
-            packed, media_type="application/octet-stream", headers={"Server-Timing": timings.server_timing()}
-        )
+        headers = {"Server-Timing": timings.server_timing()}
+        if extent.tiled:
+            headers["Segserve-Tiled"] = "true"
+        return Response(packed, media_type="application/octet-stream", headers=headers)

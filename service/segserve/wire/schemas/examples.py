@@ -49,6 +49,24 @@ MODEL = {
     "loaded": True,
     "default": True,
 }
+DECODER = {
+    "model": "starter",
+    "digest": MODEL["digest"],
+    "kind": "sam",
+    "input_size": 512,
+    "resize": "pad",
+    "low_res": 128,
+    "masks": [0, 1, 2, 3],
+    "mask_threshold": 0.0,
+    "fold_below_points": 10,
+    "graphs": [
+        {
+            "name": "prepare.onnx",
+            "bytes": 330814,
+            "sha256": "c489d84a082b231570b9301b09f5399bf12940565d5648b3b78acaf4e1cbebc0",
+        }
+    ],
+}
 JOB = {
     "job_id": JOB_ID,
     "kind": "batch",
@@ -136,6 +154,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "JobsOut": [{"jobs": [JOB]}],
     "ModelOut": [MODEL],
     "ModelsOut": [{"models": [MODEL]}],
+    "DecoderOut": [DECODER],
     "LiveOut": [{"status": "alive"}],
     "VersionOut": [{"version": "0.2.0"}],
     "ReadyOut": [{"status": "ready", "checks": {"models": "ok", "cache": "ok"}}],

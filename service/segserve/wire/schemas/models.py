@@ -1,5 +1,7 @@
 """The JSON of /v1/models."""
 
+from typing import Literal
+
 from pydantic import BaseModel, Field
 
 from segserve.models.manifest import ModelKind, Subject
@@ -38,3 +40,35 @@ class ModelsOut(BaseModel):
     """All models."""
 
     models: list[ModelOut] = Field(description="by name")
+
+
+class GraphOut(BaseModel):
+    """A file of a decoder."""
+
+    name: str = Field(description="its file is GET /v1/models/{model}/decoder/NAME")
+    bytes: int = Field(description="size of the file")
+    sha256: str = Field(description="of the file, and its ETag")
+
+
+class DecoderOut(BaseModel):
+    """The fast decoder of a promptable model, to run it elsewhere."""
+
+    model: str = Field(description="names the model in requests")
+    digest: str = Field(description="of the model; embeddings of another digest do not fit")
+    kind: ModelKind = Field(
+        description="sam or sam2: they differ in the order of points and in the choice of masks"
+    )
+    input_size: int = Field(description="edge of the square that points are scaled to, in pixels")
+    resize: Literal["pad", "stretch"] = Field(
+        description="how the image fills that square: pad at the bottom and right, or stretch each side"
+    )
+    low_res: int = Field(description="edge of the low-res logits")
+    masks: list[int] = Field(
+        description="mask tokens of the decoder: 0 is the single mask, 1 to 3 are candidates"
+    )
+    mask_threshold: float = Field(description="logits above it are of the mask")
+    fold_below_points: int = Field(
+        description="prompts with fewer points, padding and the corners of a box included, run fast_decoder.onnx,"
+        " others fast_decoder_many.onnx"
+    )
+    graphs: list[GraphOut] = Field(description="ONNX files")
