@@ -12,12 +12,12 @@ import typer
 from segserve.commands.check_extras import check_extras
 from segserve.commands.common_options import DataDir, Model, parse_params
 from segserve.commands.output_file import choose_format_by_suffix, write_atomically
-from segserve.commands.progress_bar import show_progress
 from segserve.commands.server_client import ServerClient, ServerUrl, connect_to_server, get_formats_by_suffix
 from segserve.commands.single_image import Page, warn_of_pages
 from segserve.errors import BadInput
 from segserve.files.zip_archive import PICTURE_SUFFIXES
 from segserve.jobs.engine.job import JobKind
+from segserve.progress_bar import show_progress
 from segserve.wire.results import batch as batch_results
 from segserve.wire.results.batch import Line
 from segserve.wire.results.job_formats import JobFormat

@@ -14,7 +14,6 @@ import typer
 
 from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_numbers, parse_params
 from segserve.commands.file_job import EngineOption
-from segserve.commands.progress_bar import show_progress
 from segserve.commands.server_client import ServerClient, ServerUrl, connect_to_server
 from segserve.commands.volume import AxisOption, WindowOption, parse_window
 from segserve.errors import BadInput
@@ -39,6 +38,7 @@ from segserve.files.file_readers import FileReaders
 from segserve.jobs.engine.job import JobKind
 from segserve.masks import rle
 from segserve.masks.geometry import bounding_box
+from segserve.progress_bar import show_progress
 from segserve.types import Bool, Size, UInt8, UInt16
 from segserve.wire.operations.reference_prompts import choose_slices, create_prompt
 from segserve.wire.results.job_formats import JobFormat

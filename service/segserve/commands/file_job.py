@@ -8,11 +8,11 @@ import typer
 from segserve.commands.check_extras import check_extras
 from segserve.commands.folder_zip import zip_if_folder
 from segserve.commands.output_file import choose_format_by_suffix, write_atomically
-from segserve.commands.progress_bar import show_progress
 from segserve.commands.server_client import connect_to_server, get_formats_by_suffix
 from segserve.errors import BadInput
 from segserve.jobs.engine.job import JobKind
 from segserve.jobs.kinds.job_requests import EngineName
+from segserve.progress_bar import show_progress
 from segserve.types import Direction, FileOptions
 
 Clip = Annotated[

@@ -13,10 +13,10 @@ import httpx
 import typer
 
 from segserve.commands.in_process_server import run_in_process_server
-from segserve.commands.progress_bar import OnProgress, show_progress
 from segserve.commands.retry import PART_BYTES, RetryingClient, unreachable_error
 from segserve.errors import BadInput, Unavailable
 from segserve.jobs.engine.job import JobKind, JobState
+from segserve.progress_bar import OnProgress, show_progress
 from segserve.types import FileOptions
 from segserve.wire.results.job_formats import FILE_TYPES, FORMATS_BY_KIND, JobFormat
 

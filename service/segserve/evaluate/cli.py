@@ -10,6 +10,7 @@ import typer
 from segserve import logs
 from segserve.errors import BadInput
 from segserve.evaluate.cli_choices import DEFAULT_STEPS, Correction, FirstPrompt, MapKind
+from segserve.progress_bar import count_progress
 from segserve.settings import Settings, load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Score masks, or a model, on images with ground truth.")
@@ -182,7 +183,7 @@ def evaluate_tracks(
     outputs.check_writable()
     sequences = track_scores.find_sequences(result, truth)
     scores = {}
-    with run_evaluation.progress_bar("sequences", len(sequences)) as advance:
+    with count_progress("sequences", len(sequences)) as advance:
         for sequence in sequences:
             scores[sequence.name] = track_scores.score_sequence(sequence)
             advance()

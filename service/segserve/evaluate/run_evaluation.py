@@ -1,15 +1,13 @@
 """The four commands of `segserve evaluate`: masks, model, prompts and search. `evaluate.cli` parses their options."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from segserve.errors import BadInput
 from segserve.evaluate import grid_search, ground_truth, iterative_prompting, report_tables
@@ -28,6 +26,7 @@ from segserve.evaluate.object_matching import mean_segmentation_accuracy
 from segserve.evaluate.scores import MAIN_SCORE, ImageScores, aggregate_scores, score_image, scores_to_json
 from segserve.files.local_pictures import LocalPictures
 from segserve.masks.label_map import Labels
+from segserve.progress_bar import count_progress
 from segserve.settings import Settings
 
 # What editors of images save a mask of one region as.
@@ -126,7 +125,7 @@ def evaluate_masks(predictions: Path, truths: Path, evaluation: Evaluation, imag
     if images:
         image_pairs = ground_truth.pair_files(images, truths, images=True)
         image_by_name = {each.name: each.path for each in image_pairs}
-    with progress_bar("scored", len(pairs)) as advance:
+    with count_progress("scored", len(pairs)) as advance:
         for pair in pairs:
             prediction, truth = ground_truth.read_map_pair(pair.path, pair.truth)
             evaluation.score(pair.name, truth, prediction, image_by_name.get(pair.name))
@@ -138,7 +137,7 @@ def pair_and_check(images: Path, truths: Path) -> list[FilePair]:
     """Pair two folders, and read every file once. Raises BadInput: before hours of work, not after them."""
     pairs = ground_truth.pair_files(images, truths, images=True)
     pictures = LocalPictures(ground_truth.MAX_PIXELS)
-    with progress_bar("checked", len(pairs)) as advance, pictures:
+    with count_progress("checked", len(pairs)) as advance, pictures:
         for pair in pairs:
             ground_truth.check_pair(pair, pictures)
             advance()
@@ -158,7 +157,7 @@ async def evaluate_model(
     pairs = pair_and_check(images, truths)
     async with running_service(settings) as service:
         runner = ModelRunner(service, settings.default_model)
-        with progress_bar("images", len(pairs)) as advance:
+        with count_progress("images", len(pairs)) as advance:
             for pair in pairs:
                 image_id, truth = await runner.add_image(pair)
                 prediction = await METHODS[method].run(service, image_id, runner.model, entry)
@@ -206,7 +205,7 @@ async def run_protocols(
     steps: list[list[list[StepScores]]] = [[] for _ in protocols]
     async with running_service(settings) as service:
         runner = ModelRunner(service, settings.default_model)
-        with progress_bar("images, each protocol", len(pairs) * len(protocols)) as advance:
+        with count_progress("images, each protocol", len(pairs) * len(protocols)) as advance:
             for pair in pairs:
                 image_id, truth = await runner.add_image(pair)
                 predict = await runner.build_predictor(image_id, raw=raw)
@@ -256,7 +255,7 @@ async def search_parameters(
     async with running_service(settings) as service:
         runner = ModelRunner(service, settings.default_model)
         added = [await runner.add_image(pair) for pair in pairs]
-        with progress_bar("tried", len(added) * len(grid_search.expand_grid(full_grid))) as advance:
+        with count_progress("tried", len(added) * len(grid_search.expand_grid(full_grid))) as advance:
             trials = await grid_search.search_grid(runner, added, method, full_grid, advance)
         if write:
             bundle = service.registry.bundle(settings.default_model)
@@ -269,15 +268,6 @@ async def search_parameters(
         "trials": [asdict(trial) for trial in trials],
     }
     outputs.write(title, "mSA", [report_tables.trial_table(trials)], content, None)
-
-
-@contextmanager
-def progress_bar(label: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar on stderr. Yields a function to call when one more of `total` is done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda: bar.advance(task)
 
 
 def add_prompted_case(worst: WorstCases | None, pair: FilePair, result: PromptingResult) -> None:

@@ -1,5 +1,6 @@
 """Progress of long work: a bar on a terminal, a line now and then where the output goes elsewhere."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,14 @@ def show_progress(label: str, total: int | None, *, in_bytes: bool = False) -> I
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(label, total=total)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def count_progress(label: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show the same. Yields a function to call when one more of `total` is done."""
+    with show_progress(label, total) as on_progress:
+        count = itertools.count(1)
+        yield lambda: on_progress(next(count), total)
 
 
 class ProgressLines:

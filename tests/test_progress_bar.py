@@ -2,8 +2,8 @@
 
 import pytest
 
-from segserve.commands import progress_bar
-from segserve.commands.progress_bar import show_progress
+from segserve import progress_bar
+from segserve.progress_bar import count_progress, show_progress
 
 
 def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,3 +25,17 @@ def test_long_work_writes_lines_to_standard_error(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "images: 2 of 8 after 10 s, 30 s to go\nimages: 6 after 30 s\n"
+
+
+def test_steps_of_known_work_are_counted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 10.0, 30.0])
+    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: next(clock))
+    with count_progress("images", 4) as advance:
+        advance()
+        advance()
+    assert capsys.readouterr().err.splitlines() == [
+        "images: 1 of 4 after 10 s, 30 s to go",
+        "images: 2 of 4 after 30 s, 30 s to go",
+    ]
