@@ -62,7 +62,8 @@ def replace_batch_norms(network: nn.Module, fuse: Fuse) -> nn.Module:
         children: list[tuple[str, Any]] = list(parent.named_children())
         for (first, convolution), (second, norm) in itertools.pairwise(children):
             is_convolution = isinstance(convolution, (nn.Conv2d, nn.ConvTranspose2d))
-            if isinstance(norm, nn.BatchNorm2d) and is_convolution:
+            # A subclass may do more than the norm: timm's has an activation.
+            if type(norm) is nn.BatchNorm2d and is_convolution:
                 setattr(parent, first, fuse(convolution, norm))
                 setattr(parent, second, nn.Identity())
     return network

@@ -4,7 +4,7 @@ A checkpoint goes in, a model bundle that its own library agrees with comes out.
 
     import_checkpoint.py      the entry point: picks the importer, checks its options and libraries
     import_request.py         the kinds of checkpoints, and what one import is asked for
-    sam, medsam, mobile_sam, micro_sam, sam2, mask_rcnn, unet, smp, bioimageio, onnx
+    sam, medsam, mobile_sam, micro_sam, sam2, mask_rcnn, unet, transunet, smp, bioimageio, onnx
                               one importer each
     onnx_pair.py, pair_interface.py   an encoder and a decoder in ONNX, by whichever project they were exported
     sam_network, mobile_sam_network   the libraries' own networks, for `micro_sam` and for training

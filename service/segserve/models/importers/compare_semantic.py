@@ -20,16 +20,27 @@ SHAPES = ((1, 4, 6), (2, 3, 2))
 
 
 def export_and_compare(
-    network: nn.Module, folder: Path, manifest: SemanticManifest, on_stage: Callable[[str], None]
+    network: nn.Module,
+    folder: Path,
+    manifest: SemanticManifest,
+    on_stage: Callable[[str], None],
+    *,
+    exported: nn.Module | None = None,
 ) -> None:
-    """Export the network and compare. Raises BrokenModel where the bundle's output differs from the network's."""
+    """Export the network and compare. Raises BrokenModel where the bundle's output differs from the network's.
+
+    exported: what is exported in its place, a network that computes the same.
+    """
     on_stage("writing the ONNX graph")
-    bundle = export_semantic(network.eval(), folder, manifest)
+    network = network.eval()
+    bundle = export_semantic(network if exported is None else exported.eval(), folder, manifest)
     on_stage("comparing with the library")
     model = SemanticModel(bundle, RuntimeOptions(threads=count_cores()))
     generator = torch.Generator().manual_seed(0)
     for count, rows, columns in SHAPES:
         height, width = rows * manifest.multiple, columns * manifest.multiple
+        if manifest.fixed:
+            height, width = manifest.tile
         images = torch.randn(count, manifest.input.channels, height, width, generator=generator)
         with torch.no_grad():
             expected = network(images).numpy()

@@ -24,6 +24,7 @@ LIBRARIES = {
     CheckpointKind.SAM2: ("sam2", "sam2", "models"),
     CheckpointKind.MASK_RCNN: ("torchvision", "torchvision", "models"),
     CheckpointKind.UNET: ("torch", "PyTorch", "models"),
+    CheckpointKind.TRANSUNET: ("torch", "PyTorch", "models"),
     CheckpointKind.SMP: ("segmentation_models_pytorch", "segmentation-models-pytorch", "models"),
     CheckpointKind.BIOIMAGEIO: ("bioimageio", "bioimageio.core", "models"),
     CheckpointKind.ONNX: ("onnxruntime", "ONNX Runtime", "cpu"),
@@ -46,6 +47,7 @@ KINDS_WITH_WEIGHTS = {
 }
 SEMANTIC_KINDS = {
     CheckpointKind.UNET,
+    CheckpointKind.TRANSUNET,
     CheckpointKind.SMP,
     CheckpointKind.BIOIMAGEIO,
     CheckpointKind.ONNX,

@@ -18,6 +18,7 @@ class CheckpointKind(StrEnum):
     SAM2 = "sam2"  # 2.0 and 2.1: tiny, small, base_plus, large
     MASK_RCNN = "mask_rcnn"  # torchvision: maskrcnn_resnet50_fpn and maskrcnn_resnet50_fpn_v2
     UNET = "unet"  # as commonly written: inc, down1.. or downs, ups
+    TRANSUNET = "transunet"  # the published repository's names: R50-ViT-B_16, R50-ViT-L_16
     SMP = "smp"  # segmentation-models-pytorch: unet:resnet34 and the like
     BIOIMAGEIO = "bioimageio"  # a package of the BioImage Model Zoo with ONNX weights
     ONNX = "onnx"  # any graph with [N, C, H, W] in and [N, K, H, W] out

@@ -122,12 +122,12 @@ class FeatureListUNet(nn.Module):
 
     features: channels of each level without the bottleneck, which has twice the last.
     bias: whether the convolutions before batch norms have one.
-    multiple: the edges of an image must be multiples of it.
+    multiple: the edges of an image must be multiples of it. fixed_px: None, since it takes any of these.
     """
 
     def __init__(self, channels: int, classes: int, features: Sequence[int], *, bias: bool = False) -> None:
         super().__init__()
-        self.multiple = 2 ** len(features)
+        self.multiple, self.fixed_px = 2 ** len(features), None
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         for before, after in zip([channels, *features], features, strict=False):
             self.downs.append(FeatureListDoubleConv(before, after, bias=bias))
