@@ -19,6 +19,7 @@ from segserve.evaluate.overlap_scores import dice
 from segserve.models.bundle import Bundle
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.manifest import SemanticManifest, Subject
+from segserve.models.networks.transunet import TransUnetShape
 from segserve.models.networks.unet import FeatureListUNet
 from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
@@ -28,14 +29,18 @@ from segserve.train.output_target import OutputTarget
 from segserve.train.progress import SilentProgress
 from segserve.train.train_unet import TrainUnetOptions, train_new_unet
 from segserve.train.training_summary import TrainedModel
+from segserve.train.unet_choices import Architecture, LossName
 from segserve.train.unet_dataset import build_data_loader, stretch_image
+from segserve.train.unet_losses import UnetLoss
+from segserve.train.unet_networks import TRANSUNET_SHAPES
 from segserve.train.unet_trainer import UnetTrainer
 from segserve.train.unet_validation import validate_unet
 from tests.serving import Server
 from tests.train.drawn_discs import draw_discs, write_folders
 
+FEATURES = (4, 8)
 OPTIONS = TrainUnetOptions(
-    features=(4, 8), steps=20, batch_size=4, window_px=32, learning_rate=1e-2, num_workers=0
+    features=FEATURES, steps=20, batch_size=4, window_px=32, learning_rate=1e-2, num_workers=0
 )
 TRAINING, VALIDATION = [draw_discs(seed) for seed in range(1, 4)], [draw_discs(0)]
 
@@ -92,18 +97,64 @@ def test_it_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
     best = max(line["dice"] for line in lines)
     assert best > 0.9
     state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
-    network = FeatureListUNet(3, 1, OPTIONS.features)
+    network = FeatureListUNet(3, 1, FEATURES)
     network.load_state_dict(state["best"]["weights"])
     assert trained.summary.improved
     assert (trained.summary.start, trained.summary.best["dice"]) == (lines[0], pytest.approx(best, abs=2e-4))
-    assert validate_unet(network, [stretch_image(each) for each in VALIDATION], 1, "cpu")[
-        "dice"
-    ] == pytest.approx(state["best"]["score"])
+    scores = validate_unet(network, [stretch_image(each) for each in VALIDATION], 1, "cpu", UnetLoss())
+    assert scores["dice"] == pytest.approx(state["best"]["score"])
+
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "unetplusplus:resnet18": {"architecture": Architecture.UNETPLUSPLUS, "features": (4, 8, 8)},
+    "transunet:small": {
+        "architecture": Architecture.TRANSUNET,
+        "encoder": "small",
+        "features": (4, 8, 8, 16),
+        "window_px": 64,
+    },
+}
+SMALL_TRANSUNET = TransUnetShape(width=32, units=(1, 1, 1), hidden=32, layers=1, heads=1, mlp=32, bridge=16)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_other_networks_learn_and_serve_what_they_learned(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images are larger than a TransUNet's window: it is validated and serves tile by tile."""
+    monkeypatch.setitem(TRANSUNET_SHAPES, "small", SMALL_TRANSUNET)
+    options = TrainUnetOptions(**{**vars(OPTIONS), **NETWORKS[name]})
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, options, progress=InterruptAfter(11))
+    trained = train(tmp_path, options, resume=True)
+    lines = read_scores(tmp_path)
+    assert lines[-1]["loss"] < 0.9 * lines[1]["loss"]
+    manifest = trained.bundle.expect(SemanticManifest)
+    assert manifest.architecture == name
+    assert manifest.fixed == (options.architecture is Architecture.TRANSUNET)
+    network = options.build_network()
+    best = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["best"]["weights"]
+    network.load_state_dict(best)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = network.eval()(images).numpy()
+    computed = SemanticModel(trained.bundle, RuntimeOptions(threads=1)).run(images.numpy())
+    assert np.abs(computed - expected).max() < 0.05 * np.abs(expected).max()  # its weights are fp16
+
+
+@pytest.mark.parametrize("loss", [LossName.FOCAL, LossName.GENERALISED_DICE])
+def test_it_learns_by_other_losses(tmp_path: Path, loss: LossName) -> None:
+    weights = None if loss is LossName.GENERALISED_DICE else "auto"
+    options = TrainUnetOptions(**{**vars(OPTIONS), "steps": 60, "loss": loss, "class_weights": weights})
+    train(tmp_path, options)
+    assert max(line["dice"] for line in read_scores(tmp_path)) > 0.85
+    settings = json.loads((tmp_path / "run/run.json").read_text())
+    assert (settings["loss"], settings["class_weights"]) == (loss, weights)
 
 
 def test_the_bundle_computes_the_best_weights(tmp_path: Path) -> None:
     bundle = train(tmp_path).bundle
-    network = FeatureListUNet(3, 1, OPTIONS.features).eval()
+    network = FeatureListUNet(3, 1, FEATURES).eval()
     network.load_state_dict(torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["best"]["weights"])
     image = torch.randn(1, 3, 64, 48)
     with torch.no_grad():
@@ -213,6 +264,21 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a window that the levels do not divide": ({"window_px": 30}, "window"),
     "a value without a class": ({"classes": ("a", "b")}, "classes"),
     "a missing device": ({"device": "cuda"}, "device"),
+    "an unknown encoder": ({"encoder": "resnet1"}, "encoder"),
+    "more levels than the encoder has": (
+        {"encoder": "resnet18", "features": (4,) * 6, "window_px": 128},
+        "features",
+    ),
+    "an encoder that a TransUNet has not": (
+        {"architecture": Architecture.TRANSUNET, "features": None, "encoder": "resnet18"},
+        "encoder",
+    ),
+    "levels that a TransUNet has not": ({"architecture": Architecture.TRANSUNET}, "features"),
+    "weights of other classes": ({"class_weights": (1.0, 2.0, 3.0)}, "class_weights"),
+    "weights beside generalised Dice": (
+        {"class_weights": "auto", "loss": LossName.GENERALISED_DICE},
+        "class_weights",
+    ),
 }
 
 
@@ -227,7 +293,18 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_written(tmp_path
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("arguments", ["--features 16,x", "--features 4,,8", "--classes a,a", "--classes a,"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--features 16,x",
+        "--features 4,,8",
+        "--classes a,a",
+        "--classes a,",
+        "--class-weights 1,x",
+        "--class-weights 0,0",
+        "--class-weights=-1,2",
+    ],
+)
 def test_options_that_cannot_be_parsed_are_refused(tmp_path: Path, arguments: str) -> None:
     images, masks = write_folders(tmp_path / "data")
     options = [
@@ -291,6 +368,34 @@ def test_only_the_same_run_is_resumed(tmp_path: Path, attempt: Callable[[Path], 
         attempt(tmp_path)
     assert caught.value.remedy
     assert not (tmp_path / "models").exists()
+
+
+def test_a_run_of_a_version_that_knew_one_network_is_resumed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, progress=InterruptAfter(9))
+    path = tmp_path / "run/run.json"
+    settings = json.loads(path.read_text())
+    for name in ("architecture", "encoder", "loss", "class_weights"):
+        del settings[name]
+    path.write_text(json.dumps(settings))
+    with pytest.raises(BadInput, match="loss: bce-dice then, focal now"):
+        train(tmp_path, TrainUnetOptions(**{**vars(OPTIONS), "loss": LossName.FOCAL}), resume=True)
+    assert train(tmp_path, resume=True).summary.steps == OPTIONS.steps
+
+
+def test_the_command_refuses_a_checkpoint_of_another_version_before_it_reads_images(tmp_path: Path) -> None:
+    """Version 0.1.0 kept its best weights by other names."""
+    run = tmp_path / "training/mine"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    state = {"network": {}, "best": {}, "best_dice": 0.5, "optimizer": {}, "step": 10, "stale": 0}
+    torch.save(state, run / "checkpoint.pt")
+    arguments = ["nowhere", "nowhere", "--name", "mine", "--data-dir", str(tmp_path), "--resume"]
+    with pytest.raises(BadInput, match="written by another version of segserve") as caught:
+        CliRunner().invoke(cli, ["train", "unet", *arguments], catch_exceptions=False)
+    assert caught.value.field == "resume"
+    assert caught.value.remedy
+    assert (run / "run.json").read_text() == "{}"
 
 
 def test_a_taken_name_is_refused_before_training(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`segserve train`: models trained on a user's own images and masks. It needs the extra `train`; serving does not."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,20 @@ from segserve.train.dataset_folder import read_folders, split_validation
 from segserve.train.output_target import OutputTarget
 from segserve.train.run_folder import CURVES_FILE
 from segserve.train.training_summary import TrainedModel
+from segserve.train.unet_choices import (
+    AUTO_WEIGHTS,
+    DEFAULT_ENCODER,
+    TRANSUNET_ENCODERS,
+    Architecture,
+    LossName,
+)
 from segserve.types import Device
+
+TITLES = {
+    Architecture.UNET: "U-Net",
+    Architecture.UNETPLUSPLUS: "U-Net++",
+    Architecture.TRANSUNET: "TransUNet",
+}
 
 app = typer.Typer(no_args_is_help=True, help="Train models on your own images and masks.")
 
@@ -172,9 +186,30 @@ def train_unet(
             help="Names of the masks' values from 1, separated by commas. A single name is for every value but 0."
         ),
     ] = "foreground",
+    architecture: Annotated[
+        Architecture, typer.Option(help="The network. A transunet takes windows of one size.")
+    ] = Architecture.UNET,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Of unet and unetplusplus: one of segmentation-models-pytorch [default: plain convolutions; "
+            f"{DEFAULT_ENCODER[Architecture.UNETPLUSPLUS]}]. Of transunet: {', '.join(TRANSUNET_ENCODERS)}."
+        ),
+    ] = None,
     features: Annotated[
-        str, typer.Option(help="Channels of the U-Net's levels; the original's are 64,128,256,512.")
-    ] = "16,32,64,128",
+        str | None,
+        typer.Option(
+            help="Channels of the levels, the image's own size first; the original U-Net's are 64,128,256,512 "
+            "[default: 16,32,64,128; of a decoder 16,32,64,128,256; of transunet's 16,64,128,256]."
+        ),
+    ] = None,
+    loss: Annotated[LossName, typer.Option(help="What is minimised.")] = LossName.BCE_DICE,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights of the background and of each class, such as 1,4; or auto, from how often each is there."
+        ),
+    ] = None,
     steps: Steps = 3000,
     batch: Annotated[int, typer.Option(min=1, help="Windows a step (batch size).")] = 8,
     window: Annotated[int, typer.Option(help="Edge of a window, in pixels.")] = 256,
@@ -191,14 +226,23 @@ def train_unet(
     suits: Suits = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Train a U-Net from zero: a class for every pixel. The weights with the best Dice on held-out images are kept."""
+    """Train a U-Net, U-Net++ or TransUNet from zero: a class for every pixel.
+
+    The weights with the best Dice on held-out images are kept.
+    """
     settings, target = prepare_run(data_dir, name, run, replace)
     from segserve.models.importers.import_request import ModelCard
-    from segserve.train.train_unet import TrainUnetOptions, train_new_unet
+    from segserve.train.train_unet import TrainUnetOptions, read_checkpoint, train_new_unet
 
+    if resume:
+        read_checkpoint(target.run)  # what cannot be continued is told before images are read
     options = TrainUnetOptions(
-        features=parse_features(features),
+        architecture=architecture,
+        encoder=encoder,
+        features=None if features is None else parse_features(features),
         classes=parse_class_names(classes),
+        loss=loss,
+        class_weights=None if class_weights is None else parse_class_weights(class_weights),
         steps=steps,
         batch_size=batch,
         window_px=window,
@@ -208,10 +252,13 @@ def train_unet(
         device=device.value,
     )
     with show_progress() as progress:
-        labelled = read_folders(images, masks, settings.image_limits.max_pixels)
+        labelled = read_folders(images, masks, settings.image_limits.max_pixels, len(options.classes))
         split = split_validation(labelled, validation)
         about = ModelCard(
-            f"U-Net trained on {len(labelled)} images", "", "segserve train unet", tuple(suits or ())
+            f"{TITLES[architecture]} trained on {len(labelled)} images",
+            "",
+            "segserve train unet",
+            tuple(suits or ()),
         )
         trained = train_new_unet(*split, target, options, about, resume=resume, progress=progress)
     report_ready(trained, target, start="the untrained network")
@@ -231,6 +278,23 @@ def parse_features(text: str) -> tuple[int, ...]:
             remedy="Example: 16,32,64,128.",
         )
     return numbers
+
+
+def parse_class_weights(text: str) -> tuple[float, ...] | str:
+    """Parse "auto", or "1,4.5" into weights. Raises BadInput."""
+    if text == AUTO_WEIGHTS:
+        return text
+    try:
+        weights = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        weights = ()
+    if not any(weights) or not all(0 <= weight < math.inf for weight in weights):
+        raise BadInput(
+            f"{text!r} are not weights of classes.",
+            field="class_weights",
+            remedy="Example: 1,4 for the background and one class; or auto.",
+        )
+    return weights
 
 
 def parse_class_names(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Loss functions of training: Dice, binary cross-entropy, and the squared error of distances."""
+"""Loss functions of promptable models: Dice, binary cross-entropy, and the squared error of distances."""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -44,13 +44,4 @@ def automatic_loss(maps: Tensor, truth: Tensor) -> Tensor:
     dice = 1 - 2 * (overlap + 1) / ((maps**2).sum((2, 3)) + (truth**2).sum((2, 3)) + 2)
     bce = F.binary_cross_entropy(maps.clamp(1e-5, 1 - 1e-5), truth)
     loss: Tensor = dice.mean() + bce + 2 * F.mse_loss(maps[:, 1:], truth[:, 1:])
-    return loss
-
-
-def bce_dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return the cross-entropy plus one minus the Dice of each class over the batch. logits, truth: [B, K, H, W]."""
-    probability = logits.sigmoid()
-    overlap = (probability * truth).sum((0, 2, 3))
-    dice = 1 - (2 * overlap + 1) / (probability.sum((0, 2, 3)) + truth.sum((0, 2, 3)) + 1)
-    loss: Tensor = F.binary_cross_entropy_with_logits(logits, truth) + dice.mean()
     return loss

@@ -7,7 +7,9 @@ curves.png      the same as a picture
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from segserve.errors import BadInput
@@ -27,12 +29,20 @@ class RunFolder:
 
     settings: JSON values that identify the run.
     resume: continue the run that the folder holds.
+    older_defaults: settings that an older version did not have, with the values that it worked by.
     Raises BadInput for a folder that holds other files, a run that was not to be resumed, another run than the one to
     resume, or none.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
-        self.folder, self.settings = folder, settings
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        *,
+        resume: bool,
+        older_defaults: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self.folder, self.settings, self._older_defaults = folder, settings, older_defaults
         self._check(resume)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / SETTINGS_FILE, json.dumps(settings, indent=2) + "\n")
@@ -59,7 +69,7 @@ class RunFolder:
             self._check_same_settings()
 
     def _check_same_settings(self) -> None:
-        before = json.loads((self.folder / SETTINGS_FILE).read_text())
+        before = {**self._older_defaults, **json.loads((self.folder / SETTINGS_FILE).read_text())}
         keys = [k for k in {**before, **self.settings} if before.get(k) != self.settings.get(k)]
         if keys:
             changes = ", ".join(f"{k}: {before.get(k)} then, {self.settings.get(k)} now" for k in keys)

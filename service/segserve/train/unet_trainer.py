@@ -1,22 +1,27 @@
-"""The training of a U-Net: cross-entropy plus Dice, AdamW, a cosine schedule, early stopping by validation Dice."""
+"""The training of a U-Net: AdamW, a cosine schedule, early stopping by validation Dice."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segserve.errors import BadInput
 from segserve.train.best_weights import BestWeights
 from segserve.train.dataset_folder import LabelledImage
 from segserve.train.learning_rate_schedule import unet_learning_rate
-from segserve.train.losses import bce_dice_loss
 from segserve.train.unet_dataset import build_data_loader
+from segserve.train.unet_losses import UnetLoss
 from segserve.train.unet_validation import validate_unet
 
 WEIGHT_DECAY = 0.01
 MAX_GRADIENT_NORM = 1.0
+# The names in a checkpoint, and in its "best".
+STATE_NAMES = {"network", "best", "optimizer", "step", "stale"}
+BEST_NAMES = {"step", "score", "weights"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class UnetRecipe:
     learning_rate: the peak, see `unet_learning_rate`.
     validation_interval: steps from one validation to the next.
     patience: validations without a better Dice before training stops.
+    loss: what is minimised.
     """
 
     steps: int
@@ -37,13 +43,14 @@ class UnetRecipe:
     seed: int
     validation_interval: int
     patience: int
+    loss: UnetLoss
 
 
 class UnetTrainer:
     """`UnetTrainer` trains step by step. It holds what a checkpoint saves: network, best weights, optimiser, step.
 
     best: of the trained weights, by validation Dice.
-    network: has an attribute `multiple`, which divides the edges of every input.
+    network: as `build_network` returns it.
     stale: validations since the last better Dice.
     """
 
@@ -81,7 +88,7 @@ class UnetTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = unet_learning_rate(self.step, self.recipe.steps, self.recipe.learning_rate)
         self.network.train()
-        loss = bce_dice_loss(self.network(images.to(self.device)), truth.to(self.device))
+        loss = self.recipe.loss(self.network(images.to(self.device)), truth.to(self.device))
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
@@ -94,10 +101,21 @@ class UnetTrainer:
 
         Weights that were not trained yet are only scored.
         """
-        scores = validate_unet(self.network, images, self.classes, self.device)
+        scores = validate_unet(self.network, images, self.classes, self.device, self.recipe.loss)
         if self.step:
             self.stale = 0 if self.best.offer(self.network, self.step, scores["dice"]) else self.stale + 1
         return scores
+
+
+def check_state(state: dict[str, Any], path: Path) -> None:
+    """Raise BadInput for a checkpoint of another version of segserve, which no trainer can continue from."""
+    best = state.get("best")
+    if state.keys() != STATE_NAMES or not isinstance(best, dict) or best.keys() != BEST_NAMES:
+        raise BadInput(
+            f"{path} was written by another version of segserve, and cannot be continued.",
+            field="resume",
+            remedy="Begin again with another --run, or delete the run's folder; or continue with that version.",
+        )
 
 
 def fit(

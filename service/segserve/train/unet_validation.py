@@ -8,15 +8,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segserve.train.dataset_folder import LabelledImage
-from segserve.train.losses import bce_dice_loss
 from segserve.train.unet_dataset import normalise_image, one_hot_mask
+from segserve.train.unet_losses import UnetLoss
 from segserve.types import UInt8
 
 TILE_PX = 1024  # the edge of a tile; a larger image is predicted in parts, which bounds the memory
 
 
 @torch.no_grad()
-def validate_unet(network: Any, images: list[LabelledImage], classes: int, device: str) -> dict[str, float]:
+def validate_unet(
+    network: Any, images: list[LabelledImage], classes: int, device: str, loss: UnetLoss
+) -> dict[str, float]:
     """Return "loss_validation" and "dice", means over stretched images.
 
     An image's Dice is the mean over the classes that its mask or its prediction has.
@@ -26,7 +28,7 @@ def validate_unet(network: Any, images: list[LabelledImage], classes: int, devic
     for image in images:
         logits = predict_image(network, image.image, device)
         truth = torch.from_numpy(one_hot_mask(image.mask, classes))
-        losses.append(float(bce_dice_loss(logits[None], truth[None])))
+        losses.append(float(loss(logits[None], truth[None])))
         predicted, true = logits > 0, truth > 0
         areas = (predicted.sum((1, 2)) + true.sum((1, 2))).float()
         overlap = 2 * (predicted & true).sum((1, 2)).float()
@@ -38,10 +40,10 @@ def validate_unet(network: Any, images: list[LabelledImage], classes: int, devic
 def predict_image(network: Any, image: UInt8, device: str) -> Tensor:
     """Return logits [classes, H, W], on the CPU, of a stretched image [H, W, 3]."""
     height, width = image.shape[:2]
-    rows = []
-    for y in range(0, height, TILE_PX):
-        row = image[y : y + TILE_PX]
-        tiles = [predict_tile(network, row[:, x : x + TILE_PX], device) for x in range(0, width, TILE_PX)]
+    edge, rows = network.fixed_px or TILE_PX, []
+    for y in range(0, height, edge):
+        row = image[y : y + edge]
+        tiles = [predict_tile(network, row[:, x : x + edge], device) for x in range(0, width, edge)]
         rows.append(torch.cat(tiles, dim=2))
     return torch.cat(rows, dim=1)
 
