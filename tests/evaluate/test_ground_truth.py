@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segserve.errors import BadInput
-from segserve.evaluate.ground_truth import check_pair, pair_files, read_label_map, read_map_pair, read_rgb
+from segserve.evaluate.cli_choices import MapKind
+from segserve.evaluate.ground_truth import (
+    FilePair,
+    check_pair,
+    pair_files,
+    read_label_map,
+    read_map_pair,
+    read_rgb,
+)
 from segserve.files.local_pictures import LocalPictures
 from segserve.masks.label_map import encode_npy, encode_png, encode_tiff
 from tests.evaluate.drawn_labels import draw_scene
@@ -172,7 +180,7 @@ def test_maps_of_different_sizes_are_refused_by_name(tmp_path: Path) -> None:
     np.save(tmp_path / "prediction.npy", np.zeros((4, 6), int))
     np.save(tmp_path / "truth.npy", np.zeros((6, 4), int))
     with pytest.raises(BadInput, match=r"prediction\.npy is 6 x 4 pixels and .*truth\.npy is 4 x 6"):
-        read_map_pair(tmp_path / "prediction.npy", tmp_path / "truth.npy")
+        read_map_pair(FilePair("a", tmp_path / "prediction.npy", tmp_path / "truth.npy"), MapKind.LABELS)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

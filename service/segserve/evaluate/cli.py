@@ -137,6 +137,32 @@ def evaluate_prompts(
     )
 
 
+@app.command("compare")
+def compare_models(
+    images: Images,
+    truth: Truth,
+    model: Annotated[
+        list[str], typer.Option("--model", help="A semantic or a promptable model; repeat it for others.")
+    ],
+    kind: Annotated[
+        MapKind, typer.Option(help="binary: object or not. classes: the truth's values are classes.")
+    ] = MapKind.BINARY,
+    spacing: SpacingOption = None,
+    json: JsonFile = None,
+    table: Annotated[Path | None, typer.Option("--csv", help="Write the table to this file.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Compare models on the same images: Dice, IoU, Hausdorff distances, parameters, time.
+
+    Semantic models get the image alone. Promptable ones get the box of every region of the truth.
+    """
+    from segserve.evaluate import run_evaluation
+    from segserve.evaluate.compare_models import compare_models
+
+    settings, outputs = load_quiet_settings(data_dir, None), run_evaluation.OutputFiles(json)
+    asyncio.run(compare_models(settings, images, truth, model, kind, parse_spacing(spacing), outputs, table))
+
+
 @app.command("search")
 def search_parameters(
     images: Images,

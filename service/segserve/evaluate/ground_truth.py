@@ -1,6 +1,6 @@
 """Files of ground truth: pairs of images (or predictions) and truths from two folders, and readers of label maps.
 
-A pair has the same file name, without the suffix.
+A pair has the same file name, without the suffix. Several annotators' truths of an image become one; see `annotators`.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,14 @@ from PIL.PngImagePlugin import PngImageFile
 from tifffile import TiffFile
 
 from segserve.errors import BadInput, SegserveError
+from segserve.evaluate.annotators import (
+    find_annotators,
+    merge_classes,
+    merge_masks,
+    refuse_annotators,
+    require_staple,
+)
+from segserve.evaluate.cli_choices import MapKind
 from segserve.files.local_pictures import PICTURE_SUFFIXES, LocalPictures
 from segserve.images.image_source import wrap_codec_errors
 from segserve.masks.label_map import Labels
@@ -33,20 +41,45 @@ SINGLE_VALUE_MODES = (
 
 @dataclass(frozen=True)
 class FilePair:
-    """The file of an image, or of a prediction, and the file of its truth. name: of both files, without suffix."""
+    """The file of an image, or of a prediction, and the file of its truth. name: of both files, without suffix.
+
+    other_truths: those of the other annotators, where there are several.
+    """
 
     name: str
     path: Path
     truth: Path
+    other_truths: tuple[Path, ...] = ()
+
+    @property
+    def truths(self) -> tuple[Path, ...]:
+        return self.truth, *self.other_truths
 
 
-def pair_files(folder: Path, truths: Path, *, images: bool) -> list[FilePair]:
+def pair_files(folder: Path, truths: Path, *, images: bool, kind: MapKind = MapKind.LABELS) -> list[FilePair]:
     """Pair the files of two folders by name, sorted by name.
 
     images: the first folder holds images, not maps. Hidden files and files of other suffixes are left out.
-    Raises BadInput that names the first files without a partner.
+    kind: what the truths' values mean. Of all kinds but labels there may be a folder for each annotator.
+    Raises BadInput that names the first files without a partner, and MissingDependency.
     """
-    return pair_by_name(folder, PICTURE_SUFFIXES if images else MAP_SUFFIXES, truths, MAP_SUFFIXES)
+    suffixes = PICTURE_SUFFIXES if images else MAP_SUFFIXES
+    annotators = find_annotators(truths, MAP_SUFFIXES)
+    if not annotators:
+        return pair_by_name(folder, suffixes, truths, MAP_SUFFIXES)
+    if kind is MapKind.LABELS:
+        refuse_annotators(truths, annotators, str(truths))
+    require_staple("evaluate")
+    first, by_name = list_files(folder, suffixes), dict[str, list[Path]]()
+    for annotator in annotators:
+        for name, path in list_files(annotator, MAP_SUFFIXES).items():
+            by_name.setdefault(name, []).append(path)
+    check_partners(folder, first, truths, {name: paths[0] for name, paths in by_name.items()})
+    return [FilePair(name, first[name], *split_truths(by_name[name])) for name in sorted(first)]
+
+
+def split_truths(paths: list[Path]) -> tuple[Path, tuple[Path, ...]]:
+    return paths[0], tuple(paths[1:])
 
 
 def pair_by_name(
@@ -54,6 +87,12 @@ def pair_by_name(
 ) -> list[FilePair]:
     """Pair the files of two folders that end with one of the suffixes, as `pair_files` does."""
     first, second = list_files(folder, suffixes), list_files(truths, truth_suffixes)
+    check_partners(folder, first, truths, second)
+    return [FilePair(stem, first[stem], second[stem]) for stem in sorted(first)]
+
+
+def check_partners(folder: Path, first: dict[str, Path], truths: Path, second: dict[str, Path]) -> None:
+    """Raise BadInput unless both folders have the same names."""
     for files, partners, partner_folder in ((first, second, truths), (second, first, folder)):
         if lone := sorted(files.keys() - partners.keys()):
             names = ", ".join(files[stem].name for stem in lone[:MAX_NAMES_SHOWN])
@@ -63,7 +102,6 @@ def pair_by_name(
                 field=str(partner_folder),
                 remedy="Each image or prediction needs one truth with the same file name, apart from the suffix.",
             )
-    return [FilePair(stem, first[stem], second[stem]) for stem in sorted(first)]
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
@@ -116,10 +154,20 @@ def read_label_map(path: Path) -> Labels:
     return values
 
 
-def read_map_pair(prediction: Path, truth: Path) -> tuple[Labels, Labels]:
+def read_truth(pair: FilePair, kind: MapKind) -> Labels:
+    """Read the truth [H, W], that of all annotators together. Raises BadInput, also where their sizes differ."""
+    maps = [read_label_map(path) for path in pair.truths]
+    for path, other in zip(pair.other_truths, maps[1:], strict=True):
+        check_sizes(path, other.shape, pair.truth, maps[0].shape)
+    if len(maps) == 1:
+        return maps[0]
+    return merge_masks(maps) if kind is MapKind.BINARY else merge_classes(maps)
+
+
+def read_map_pair(pair: FilePair, kind: MapKind) -> tuple[Labels, Labels]:
     """Read (prediction [H, W], truth [H, W]). Raises BadInput, also where their sizes differ."""
-    maps = read_label_map(prediction), read_label_map(truth)
-    check_sizes(prediction, maps[0].shape[:2], truth, maps[1].shape[:2])
+    maps = read_label_map(pair.path), read_truth(pair, kind)
+    check_sizes(pair.path, maps[0].shape[:2], pair.truth, maps[1].shape[:2])
     return maps
 
 
@@ -132,10 +180,10 @@ def read_rgb(path: Path, pictures: LocalPictures) -> UInt8:
 
 
 def check_pair(pair: FilePair, pictures: LocalPictures) -> None:
-    """Check that an image and its truth can be read and have one size. Raises BadInput that names the file."""
-    check_sizes(
-        pair.path, read_rgb(pair.path, pictures).shape[:2], pair.truth, read_label_map(pair.truth).shape
-    )
+    """Check that an image and its truths can be read and have one size. Raises BadInput that names the file."""
+    size = read_rgb(pair.path, pictures).shape[:2]
+    for truth in pair.truths:
+        check_sizes(pair.path, size, truth, read_label_map(truth).shape)
 
 
 def check_sizes(path: Path, size: tuple[int, ...], truth: Path | str, truth_size: tuple[int, ...]) -> None:

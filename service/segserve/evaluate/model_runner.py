@@ -17,7 +17,7 @@ from segserve.app import Service
 from segserve.decode.decode_prompt import decode_prompt
 from segserve.errors import BadInput, CacheUnavailable, ImageNotFound
 from segserve.evaluate.cli_choices import MapKind
-from segserve.evaluate.ground_truth import FilePair, read_label_map
+from segserve.evaluate.ground_truth import FilePair, read_truth
 from segserve.evaluate.iterative_prompting import Predict
 from segserve.instances.segmenter import InstanceOptions
 from segserve.masks import label_map
@@ -137,9 +137,12 @@ class ModelRunner:
     def __init__(self, service: Service, model: str) -> None:
         self.service, self.model = service, model
 
-    async def add_image(self, pair: FilePair) -> tuple[str, Labels]:
-        """Store an image, and return (image_id, its truth [H, W]). Raises BadInput that names the file."""
-        truth = await asyncio.to_thread(read_label_map, pair.truth)
+    async def add_image(self, pair: FilePair, kind: MapKind = MapKind.LABELS) -> tuple[str, Labels]:
+        """Store an image, and return (image_id, its truth [H, W]). Raises BadInput that names the file.
+
+        kind: what the truth's values mean.
+        """
+        truth = await asyncio.to_thread(read_truth, pair, kind)
         try:
             with pair.path.open("rb") as file:
                 record = await self.service.images.add(TENANT, file, ReadOptions())

@@ -79,13 +79,16 @@ class OutputFiles:
 
 
 class Evaluation:
-    """`Evaluation` scores one image after another, then reports on all of them. unit: of distances."""
+    """`Evaluation` scores one image after another, then reports on all of them.
+
+    kind: what the maps' values mean. unit: of distances.
+    """
 
     def __init__(
         self, kind: MapKind, ignore: int | None, spacing: Spacing, unit: str, outputs: OutputFiles
     ) -> None:
         outputs.check_writable()
-        self._kind, self._ignore, self._outputs = kind, ignore, outputs
+        self.kind, self._ignore, self._outputs = kind, ignore, outputs
         self._spacing, self._unit = spacing, unit
         self._scores: list[ImageScores] = []
         self._worst = outputs.collect_worst()
@@ -93,49 +96,53 @@ class Evaluation:
 
     def score(self, name: str, truth: Labels, prediction: Labels, image: Path | None) -> None:
         """Score a prediction [H, W]. image: its file, for the page."""
-        scores = score_image(name, self._kind, truth, prediction, ignore=self._ignore, spacing=self._spacing)
+        scores = score_image(name, self.kind, truth, prediction, ignore=self._ignore, spacing=self._spacing)
         self._scores.append(scores)
         if self._truth_values <= MASK_VALUES:
             self._truth_values |= set(np.unique(truth).tolist())
-        main_score = scores.values[MAIN_SCORE[self._kind]]
-        caption = report_tables.format_caption(self._kind, scores)
+        main_score = scores.values[MAIN_SCORE[self.kind]]
+        caption = report_tables.format_caption(self.kind, scores)
         add_case(self._worst, name, main_score, caption, truth, prediction, image)
 
     def report(self, title: str) -> None:
         """Print the scores of all images, and write the output files."""
         is_mask = self._truth_values <= MASK_VALUES and max(MASK_VALUES) in self._truth_values
-        if is_mask and self._kind is not MapKind.BINARY and self._ignore not in MASK_VALUES:
+        if is_mask and self.kind is not MapKind.BINARY and self._ignore not in MASK_VALUES:
             Console(stderr=True).print(
-                f"The truths hold 0 and 255 only. If they are masks of one region and no {self._kind},"
+                f"The truths hold 0 and 255 only. If they are masks of one region and no {self.kind},"
                 " score them by --kind binary.",
                 soft_wrap=True,
             )
-        scores = aggregate_scores(self._kind, self._scores)
+        scores = aggregate_scores(self.kind, self._scores)
         tables = [report_tables.score_table(scores, self._unit)]
-        if self._kind is MapKind.CLASSES:
+        if self.kind is MapKind.CLASSES:
             tables.append(report_tables.class_table(scores))
         content = scores_to_json(scores, self._unit)
-        self._outputs.write(title, report_tables.main_score_title(self._kind), tables, content, self._worst)
+        self._outputs.write(title, report_tables.main_score_title(self.kind), tables, content, self._worst)
 
 
 def evaluate_masks(predictions: Path, truths: Path, evaluation: Evaluation, images: Path | None) -> None:
     """Score a folder of predicted maps. images: a folder of images for the page. Raises BadInput."""
-    pairs = ground_truth.pair_files(predictions, truths, images=False)
+    kind = evaluation.kind
+    pairs = ground_truth.pair_files(predictions, truths, images=False, kind=kind)
     image_by_name: dict[str, Path] = {}
     if images:
-        image_pairs = ground_truth.pair_files(images, truths, images=True)
+        image_pairs = ground_truth.pair_files(images, truths, images=True, kind=kind)
         image_by_name = {each.name: each.path for each in image_pairs}
     with count_progress("scored", len(pairs)) as advance:
         for pair in pairs:
-            prediction, truth = ground_truth.read_map_pair(pair.path, pair.truth)
+            prediction, truth = ground_truth.read_map_pair(pair, kind)
             evaluation.score(pair.name, truth, prediction, image_by_name.get(pair.name))
             advance()
     evaluation.report(f"{predictions} against {truths}")
 
 
-def pair_and_check(images: Path, truths: Path) -> list[FilePair]:
-    """Pair two folders, and read every file once. Raises BadInput: before hours of work, not after them."""
-    pairs = ground_truth.pair_files(images, truths, images=True)
+def pair_and_check(images: Path, truths: Path, kind: MapKind = MapKind.LABELS) -> list[FilePair]:
+    """Pair two folders, and read every file once. Raises BadInput: before hours of work, not after them.
+
+    kind: what the truths' values mean.
+    """
+    pairs = ground_truth.pair_files(images, truths, images=True, kind=kind)
     pictures = LocalPictures(ground_truth.MAX_PIXELS)
     with count_progress("checked", len(pairs)) as advance, pictures:
         for pair in pairs:
@@ -154,12 +161,12 @@ async def evaluate_model(
 ) -> None:
     """Score the settings' default model by one of METHODS. Raises BadInput, and the errors of the method."""
     entry = parse_params(method, params)
-    pairs = pair_and_check(images, truths)
+    pairs = pair_and_check(images, truths, evaluation.kind)
     async with running_service(settings) as service:
         runner = ModelRunner(service, settings.default_model)
         with count_progress("images", len(pairs)) as advance:
             for pair in pairs:
-                image_id, truth = await runner.add_image(pair)
+                image_id, truth = await runner.add_image(pair, evaluation.kind)
                 prediction = await METHODS[method].run(service, image_id, runner.model, entry)
                 await asyncio.to_thread(evaluation.score, pair.name, truth, prediction, pair.path)
                 await runner.delete_image(image_id)

@@ -2,12 +2,15 @@
 
 images/cell-01.tif    of any format that the service reads as a picture
 masks/cell-01.png     PNG, TIFF or NPY, the same size; one value a pixel, 0 is background
+
+Of classes there may be a folder for each annotator, masks/anna/cell-01.png; see `segserve.evaluate.annotators`.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -15,12 +18,21 @@ import tifffile
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput, SegserveError
+from segserve.evaluate.annotators import (
+    find_annotators,
+    merge_classes,
+    merge_masks,
+    refuse_annotators,
+    require_staple,
+)
 from segserve.files.local_pictures import PICTURE_SUFFIXES, LocalPictures
 from segserve.types import UInt8
 
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 MAX_NAMES_SHOWN = 3  # in a message
 MIN_IMAGES = 2  # one for training, one for validation
+
+Merge = Callable[[Sequence[NDArray[np.int32]]], NDArray[np.integer[Any]]]
 
 
 @dataclass(frozen=True)
@@ -32,17 +44,21 @@ class LabelledImage:
     mask: NDArray[np.int32]
 
 
-def read_folders(images: Path, masks: Path, max_pixels: int) -> list[LabelledImage]:
+def read_folders(
+    images: Path, masks: Path, max_pixels: int, class_count: int | None = None
+) -> list[LabelledImage]:
     """Read every image with its mask, sorted by name.
 
-    Raises BadInput that names the files, for folders that cannot be trained on.
+    class_count: classes that the masks' values mean; several annotators' masks become one. None: values number objects.
+    Raises BadInput that names the files, for folders that cannot be trained on, and MissingDependency.
     """
     image_files = list_files(images, PICTURE_SUFFIXES, "images")
-    mask_files = list_files(masks, MASK_SUFFIXES, "masks")
+    mask_files = list_masks(masks, with_annotators=class_count is not None)
     check_pairing(image_files, mask_files)
+    merge: Merge = merge_masks if class_count == 1 else merge_classes
     with LocalPictures(max_pixels) as pictures:
         labelled = [
-            read_labelled_image(name, image_files[name], mask_files[name], pictures)
+            read_labelled_image(name, image_files[name], mask_files[name], pictures, merge)
             for name in sorted(image_files)
         ]
     empty = [each.name for each in labelled if not each.mask.any()]
@@ -53,6 +69,20 @@ def read_folders(images: Path, masks: Path, max_pixels: int) -> list[LabelledIma
             remedy="Draw what is there, or take image and mask out of the folders.",
         )
     return labelled
+
+
+def list_masks(folder: Path, *, with_annotators: bool) -> dict[str, tuple[Path, ...]]:
+    """Return each image's masks, by stem: one, or one for each annotator who drew it. Raises BadInput."""
+    annotators = find_annotators(folder, MASK_SUFFIXES)
+    if not with_annotators:
+        refuse_annotators(folder, annotators, "masks")
+    if len(annotators) > 1:
+        require_staple("train")
+    masks: dict[str, tuple[Path, ...]] = {}
+    for each in annotators or [folder]:
+        for name, path in list_files(each, MASK_SUFFIXES, "masks").items():
+            masks[name] = (*masks.get(name, ()), path)
+    return masks
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...], field: str) -> dict[str, Path]:
@@ -78,7 +108,7 @@ def list_files(folder: Path, suffixes: tuple[str, ...], field: str) -> dict[str,
     return files
 
 
-def check_pairing(images: dict[str, Path], masks: dict[str, Path]) -> None:
+def check_pairing(images: Mapping[str, object], masks: Mapping[str, object]) -> None:
     """Raise BadInput unless every image has a mask, every mask an image, and there are enough of them."""
     for kind, lone, missing in (
         ("image", sorted(images.keys() - masks.keys()), "mask"),
@@ -98,21 +128,26 @@ def check_pairing(images: dict[str, Path], masks: dict[str, Path]) -> None:
         )
 
 
-def read_labelled_image(name: str, image: Path, mask: Path, pictures: LocalPictures) -> LabelledImage:
-    """Read an image and its mask. Raises BadInput that names the file."""
+def read_labelled_image(
+    name: str, image: Path, masks: Sequence[Path], pictures: LocalPictures, merge: Merge
+) -> LabelledImage:
+    """Read an image and its mask. merge: makes one of several. Raises BadInput that names the file."""
     try:
         pixels = pictures.read(image)
     except SegserveError as error:
         raise BadInput(f"{image.name}: {error.message}", field="images", remedy=error.remedy) from error
-    labels = read_mask(mask)
-    if labels.shape != pixels.shape[:2]:
-        raise BadInput(
-            f"The mask {mask.name} has {labels.shape[1]} x {labels.shape[0]} pixels, its image "
-            f"{pixels.shape[1]} x {pixels.shape[0]}.",
-            field="masks",
-            remedy="Save the mask at the image's size.",
-        )
-    return LabelledImage(name, pixels, labels)
+    labels = []
+    for mask in masks:
+        labels.append(read_mask(mask))
+        if labels[-1].shape != pixels.shape[:2]:
+            raise BadInput(
+                f"The mask {mask.name} has {labels[-1].shape[1]} x {labels[-1].shape[0]} pixels, its image "
+                f"{pixels.shape[1]} x {pixels.shape[0]}.",
+                field="masks",
+                remedy="Save the mask at the image's size.",
+            )
+    merged = labels[0] if len(labels) == 1 else merge(labels).astype(np.int32)
+    return LabelledImage(name, pixels, merged)
 
 
 def read_mask(path: Path) -> NDArray[np.int32]:
