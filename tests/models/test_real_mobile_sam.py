@@ -1,4 +1,4 @@
-"""The published MobileSAM answers on real pictures what its own predictor answers.
+"""The published MobileSAM answers on real pictures what its own predictor and its own mask generator answer.
 
 Needs the checkpoint, from its official address or a package index; skips where neither answers.
 """
@@ -13,6 +13,7 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 data = pytest.importorskip("skimage.data", reason="scikit-image has the pictures")
 
+from segserve.automatic.parameters import AmgParams
 from segserve.decode.decode_prompt import decode_prompt
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
@@ -26,6 +27,7 @@ from segserve.models.importers.read_checkpoint import read_checkpoint
 from segserve.models.promptable_model import PromptableModel
 from segserve.timing import Timings
 from segserve.types import Box, Prompt, Select, Size
+from tests.automatic.test_amg_generator import Ours, Reference, assert_same
 from tests.models.networks import open_model
 
 pytestmark = pytest.mark.clients
@@ -126,3 +128,21 @@ def test_masks_are_the_predictors(model: PromptableModel, predictor: Any, name: 
                 assert different <= 1 or 1 - different / union >= MIN_IOU, fields
             prior, refined = low_res[0], refined + 1
     assert refined == 10
+
+
+# The defaults on a grid of fewer points; and everything that the generator can do.
+AMG_PARAMS = (
+    AmgParams(points_per_side=16),
+    AmgParams(points_per_side=8, crop_n_layers=1, min_mask_region_area=100),
+)
+
+
+@pytest.mark.parametrize("params", AMG_PARAMS, ids=["grid", "crops"])
+@pytest.mark.parametrize("name", ["coffee", "nuclei.png"])
+def test_automatic_masks_are_the_generators(
+    model: PromptableModel, predictor: Any, name: str, params: AmgParams
+) -> None:
+    """Scores, stability, order and pixels of all masks, by `SamAutomaticMaskGenerator`."""
+    picture = read_picture(name)
+    theirs = Reference(predictor.model).generate(picture, params)
+    assert_same(Ours(model).generate(picture, params), theirs)
