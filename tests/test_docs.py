@@ -27,6 +27,7 @@ from segserve.wire.operations.common import validate_body
 from segserve.wire.rest.api import create_api
 from segserve.wire.schemas.automatic import AutomaticIn
 from segserve.wire.schemas.files import FetchFileIn
+from segserve.wire.schemas.images import FetchImageIn
 from segserve.wire.schemas.instances import InstancesIn
 from segserve.wire.schemas.jobs import JobIn
 from segserve.wire.schemas.propagation import AddPromptsIn
@@ -48,6 +49,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/similar": SimilarIn,
     "/v1/semantic": SemanticIn,
     "/v1/instances": InstancesIn,
+    "/v1/images": FetchImageIn,
     "/v1/files": FetchFileIn,
     "/v1/jobs": JobIn,
     "/v1/jobs/JOB/prompts": AddPromptsIn,

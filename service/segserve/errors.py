@@ -10,6 +10,7 @@
     │   └── NoAutomaticDecoder  the model has no decoder for automatic segmentation by `ais`
     ├── NotFound                the request names something that does not exist
     │   ├── ImageNotFound
+    │   ├── TileNotFound        an image has no such tile
     │   ├── ModelNotFound
     │   ├── FileNotFound
     │   ├── JobNotFound
@@ -144,6 +145,12 @@ class ImageNotFound(NotFound):
             remedy="Upload it with POST /v1/images and use the image_id of the answer.",
             field=field,
         )
+
+
+class TileNotFound(NotFound):
+    """The image has no such level, or the level no such tile."""
+
+    code = "tile_not_found"
 
 
 class ModelNotFound(NotFound):

@@ -150,7 +150,7 @@ class ClickMetrics:
 
 
 class CacheMetrics:
-    """Metrics of the caches: entries, hits, evictions. Tiers: process, redis, maps (AIS), candidates (AMG)."""
+    """Metrics of the caches: entries, hits, evictions. Tiers: process, redis, maps (AIS), candidates (AMG), tiles."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._lookups = Counter(

@@ -132,6 +132,9 @@ class Settings(BaseSettings):
         description="memory for prepared embeddings, in MB: on the device, their fp16 copies on the host",
     )
     maps_mb: int = Field(256, ge=1, description="memory for AIS maps in this process, in MB")
+    tiles_mb: int = Field(
+        256, ge=1, description="memory for decoded parts of images that are looked at in tiles, in MB"
+    )
     candidates_mb: int = Field(512, ge=1, description="memory for AMG candidates in this process, in MB")
 
     # Clicks.

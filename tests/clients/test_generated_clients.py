@@ -27,6 +27,8 @@ LEFT_OUT = {
     "POST /v1/segment.png",
     "POST /v1/images/{image_id}/segment.png",
     "GET /v1/images/{image_id}/preview",
+    "GET /v1/files/{file_id}/frames/{frame}",
+    "GET /v1/images/{image_id}/tiles/{level}/{x}/{y}",
 }
 
 

@@ -67,6 +67,8 @@ class Service(EncodingService):
 
         uploads = self._uploads = UploadParts(self, self._forget)
         self.images, self.files = uploads.images, uploads.files
+        self.frames = uploads.frames
+        self.tiles, self.tile_pool = uploads.tiles, uploads.tile_pool
         self.image_fetcher, self.batch_roots = uploads.image_fetcher, uploads.batch_roots
         self.dicomweb_fetcher = uploads.dicomweb_fetcher
 
@@ -117,6 +119,10 @@ class Service(EncodingService):
             self.run_in_background(self.images.expire(age, EXPIRY_INTERVAL_S))
             self.run_in_background(self.files.expire(age, EXPIRY_INTERVAL_S))
 
+    async def stop(self) -> None:
+        await self.frames.close()
+        await super().stop()
+
     async def _close_jobs(self) -> None:
         if self._jobs is not None:
             await self._jobs.stop()
@@ -141,12 +147,14 @@ class Service(EncodingService):
                 case None:  # notices may have been missed
                     self._clicks.single_flight.wake(None)
                     held = self.embeddings.held_images() | self._automatic.held_images()
+                    held |= self.tiles.held_images()
                     await self.images.forget_missing(held)
 
     def _forget(self, tenant: str, image_id: str) -> None:
         """Drop what this process holds of an image."""
         self._clicks.forget(tenant, image_id)
         self._automatic.forget(tenant, image_id)
+        self.tiles.forget(tenant, image_id)
 
     def _get_jobs_check(self) -> Callable[[], Awaitable[str]] | None:
         return None if self._jobs is None else self._jobs.check

@@ -9,9 +9,11 @@ from segserve.fair_executor import FairExecutor
 from segserve.files.fetch_dicomweb import DicomwebFetcher
 from segserve.files.file_library import FileLibrary
 from segserve.files.file_readers import READER_MODULE, FileReaders
+from segserve.files.frame_reader import MAX_OPEN_FILES, FrameReader
 from segserve.files.sandboxed_image import SandboxedImages
 from segserve.images.fetch_url import ImageFetcher
 from segserve.images.image_library import ImageLibrary
+from segserve.images.tile_reader import TileReader
 from segserve.jobs.kinds.batch_images import ServerRoots
 from segserve.memory_budget import MemoryBudget
 from segserve.sandbox.sandbox import Sandbox
@@ -43,10 +45,18 @@ class UploadParts:
             limits=settings.image_limits,
             forget=forget,
         )
+        # Threads of their own, and of low priority: a viewer asks for many tiles at once, and no click waits for them.
+        self.tile_pool = FairExecutor(settings.decode_workers, "tile", initializer=lower_thread_priority)
+        self.tiles = TileReader(storage.region_reader, self.tile_pool, base.metrics, settings.tiles_mb * MB)
         # Threads of their own: reading a large file takes minutes, and no upload of an image may wait behind it.
         self._file_pool = FairExecutor(FILE_THREADS, "file")
         readers = self._create_readers(settings, self._file_pool, base.image_memory)
         self.files = FileLibrary(storage.files, self._file_pool, readers)
+        # Threads of their own: who looks at a frame does not wait for uploads.
+        self._frame_pool = FairExecutor(MAX_OPEN_FILES, "frame", initializer=lower_thread_priority)
+        self.frames = FrameReader(
+            self.files, self._create_readers(settings, self._frame_pool, base.image_memory)
+        )
         self.image_fetcher = ImageFetcher(
             settings.fetch_hosts,
             private=settings.fetch_private,
@@ -74,5 +84,11 @@ class UploadParts:
 
     def close(self) -> None:
         self.sandbox.close()
-        for pool in (self._upload_pool, self._pyramid_pool, self._file_pool):
+        for pool in (
+            self._upload_pool,
+            self._pyramid_pool,
+            self.tile_pool,
+            self._file_pool,
+            self._frame_pool,
+        ):
             pool.shutdown(cancel_futures=True)

@@ -11,7 +11,7 @@ import numpy as np
 from segserve.errors import BadInput, TooLarge
 from segserve.images import tile_pyramid
 from segserve.images.memory_estimate import RGB_BYTES, estimate_read_bytes
-from segserve.images.orientation import apply_orientation, to_stored_region
+from segserve.images.orientation import apply_orientation, oriented_size, to_stored_region
 from segserve.images.read_image import decode_source, open_image, to_rgb
 from segserve.memory_budget import MemoryBudget
 from segserve.store.image_store import ImageStore
@@ -83,12 +83,33 @@ class RegionReader:
                 field="image_id",
                 remedy=f"Up to {self._max_pixels} are read.",
             )
+        return await self._read_level(tenant, record, tiles, part, level, level_size)
+
+    async def read_level(self, tenant: str, record: ImageRecord, halvings: int, region: Region) -> UInt8:
+        """Return RGB [h, w, 3] of a region of an image that is halved so often.
+
+        halvings: 0 is the image itself; of an image in tiles, up to the last level that is stored; of another one 0.
+        region: in pixels of the halved image.
+
+        Raises ImageNotFound, TooLarge, Busy.
+        """
+        if (tiles := record.tiles) is None:
+            return await self.read(tenant, record, region)
+        level_size = tiles.size
+        for _ in range(halvings):
+            level_size = tile_pyramid.half_size(level_size)
+        part = to_stored_region(region, oriented_size(level_size, tiles.orientation), tiles.orientation)
+        return await self._read_level(tenant, record, tiles, part, halvings, level_size)
+
+    async def _read_level(
+        self, tenant: str, record: ImageRecord, tiles: TilePyramid, part: Region, level: int, level_size: Size
+    ) -> UInt8:
         # The pixels as stored, a copy that is turned, and one in RGB.
         needed_bytes = part.width * part.height * (2 * tiles.channels + RGB_BYTES)
         async with self._memory.hold(needed_bytes, "image_id"):
-            return await self._read_level(tenant, record, tiles, part, level, level_size)
+            return await self._fetch_level(tenant, record, tiles, part, level, level_size)
 
-    async def _read_level(
+    async def _fetch_level(
         self, tenant: str, record: ImageRecord, tiles: TilePyramid, part: Region, level: int, level_size: Size
     ) -> UInt8:
         loop, fetch_slots = asyncio.get_running_loop(), asyncio.Semaphore(MAX_CONCURRENT_FETCHES)

@@ -1,10 +1,10 @@
 """Request bodies: JSON as a checked model, an uploaded or fetched file as an open file; and their OpenAPI schemas."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeAlias, TypeVar, cast
 
 import orjson
 from fastapi.exceptions import RequestValidationError
@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from segserve.errors import BadInput, UnsupportedFormat
 from segserve.files.fetch_dicomweb import DicomwebFetcher, DicomwebSource
+from segserve.files.file_view import FileView
 from segserve.images.fetch_url import ImageFetcher
 from segserve.large_requests import LargeRequests
 from segserve.temporary_files import translate_disk_full
@@ -30,6 +31,9 @@ from segserve.wire.schemas.images import FetchImageIn
 COMPONENTS = "#/components/schemas/{model}"
 
 Body = TypeVar("Body", bound=StrictBody | DiscriminatedBody[Any])
+
+# Writes a frame of a stored file as a picture.
+WriteFrame: TypeAlias = Callable[[FileView, int, BinaryIO], Awaitable[None]]
 
 FORM_CONTENT = {
     "schema": {
@@ -175,14 +179,21 @@ def validate_json(data: bytes, schema: type[Body], image_id: str | None = None) 
 
 
 @asynccontextmanager
-async def open_image_upload(request: Request, fetcher: ImageFetcher) -> AsyncIterator[BinaryIO]:
-    """The image of a request as an open file: from a form, the body, or fetched from the URL in its JSON."""
+async def open_image_upload(
+    request: Request, fetcher: ImageFetcher, write_frame: WriteFrame
+) -> AsyncIterator[BinaryIO]:
+    """The image of a request as an open file: from a form, the body, fetched from the URL in its JSON, or the frame
+    of a stored file that its JSON names."""
     media_type = read_media_type(request.headers.raw)
     if media_type == JSON:
         body = await read_json(request, FetchImageIn)
         with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
-            await fetcher.fetch(body.url, cast(BinaryIO, spool))
-            yield cast(BinaryIO, spool)
+            file = cast(BinaryIO, spool)
+            if body.url is not None:
+                await fetcher.fetch(body.url, file)
+            elif body.file_id is not None and body.frame is not None:
+                await write_frame(FileView(body.file_id, body.axis, body.window), body.frame, file)
+            yield file
         return
     is_image = media_type.startswith(("image/", "multipart/")) or media_type == "application/octet-stream"
     if media_type and not is_image:

@@ -14,8 +14,10 @@ from segserve.wire.http.limits import upload_limits
 from segserve.wire.http.middleware import HeadAsGet, InFlightLimit, RequestLogger
 from segserve.wire.rest import (
     automatic,
+    file_frames,
     files,
     health_and_metrics,
+    image_tiles,
     images,
     instances,
     jobs,
@@ -27,7 +29,20 @@ from segserve.wire.rest import (
 )
 from segserve.wire.rest.openapi import LICENCE, SERVERS, TAGS, Api, operation_id
 
-ROUTES = (images, segment, automatic, similar, semantic, instances, files, jobs, models, health_and_metrics)
+ROUTES = (
+    images,
+    image_tiles,
+    segment,
+    automatic,
+    similar,
+    semantic,
+    instances,
+    files,
+    file_frames,
+    jobs,
+    models,
+    health_and_metrics,
+)
 
 
 def create_operator_api(service: EncodingService) -> FastAPI:

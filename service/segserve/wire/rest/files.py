@@ -8,6 +8,7 @@ from fastapi.responses import Response
 
 from segserve.app import Service
 from segserve.files.file_contents import MAX_NAME_CHARS
+from segserve.files.file_view import list_axes, view_shape
 from segserve.types import DEFAULT_TENANT, FileContent, FileOptions, FileRecord
 from segserve.wire.http import request_body
 from segserve.wire.rest.responses import json_response, problem_responses
@@ -52,6 +53,12 @@ def content_to_json(content: FileContent) -> dict[str, Any]:
     }
 
 
+def axis_to_json(record: FileRecord, axis: int) -> dict[str, Any]:
+    """The JSON of `FileAxisOut`."""
+    count, size = view_shape(record, axis)
+    return {"axis": axis, "frames": count, "width": size.width, "height": size.height}
+
+
 def file_to_json(record: FileRecord) -> dict[str, Any]:
     """The JSON of `FileOut`."""
     return {
@@ -63,6 +70,7 @@ def file_to_json(record: FileRecord) -> dict[str, Any]:
         "height": record.size.height,
         "fps": record.fps,
         "spacing": record.spacing,
+        "axes": [axis_to_json(record, axis) for axis in list_axes(record)],
         "contents": [content_to_json(content) for content in record.contents],
         "left_out": asdict(record.left_out),
     }

@@ -1,5 +1,6 @@
 """/v1/images: store, look up and delete images, and read their embeddings."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Query, Request
@@ -7,19 +8,22 @@ from fastapi.responses import Response
 
 from segserve.app import Service
 from segserve.errors import BadInput
-from segserve.images.preview import PreviewFormat
 from segserve.models.promptable_model import PromptableModel
 from segserve.types import DEFAULT_TENANT, Normalise, ReadOptions, Stain
 from segserve.wire.http import request_body
+from segserve.wire.operations.file_frames import write_frame
 from segserve.wire.operations.preview import render_preview
+from segserve.wire.rest.pictures import (
+    MAX_PICTURE_PX,
+    PICTURE_CONTENT,
+    choose_picture_format,
+    picture_headers,
+    picture_tag,
+    unchanged_response,
+)
 from segserve.wire.rest.responses import BINARY, ImageId, json_response, problem_responses
-from segserve.wire.results.image import image_to_json
+from segserve.wire.results.image import stored_image_to_json
 from segserve.wire.schemas.images import ImageOut
-
-# The longest side of a preview: it is for screens.
-MAX_PREVIEW_PX = 4096
-# An image_id always names the same pixels; after this time a deleted image is gone from caches too.
-PREVIEW_AGE_S = 3600
 
 
 def read_options(
@@ -52,12 +56,6 @@ def read_options(
     return ReadOptions(page, numbers, normalise or normalize or Normalise.AUTO, stain, invert)
 
 
-def choose_preview_format(accept: str) -> PreviewFormat:
-    """Return png where the header names it and does not name JPEG before it."""
-    png, jpeg = accept.find("image/png"), accept.find("image/jpeg")
-    return "png" if png >= 0 and (jpeg < 0 or png < jpeg) else "jpeg"
-
-
 def add_routes(api: FastAPI, service: Service) -> None:
     @api.post(
         "/v1/images",
@@ -65,7 +63,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         status_code=201,
         response_model=ImageOut,
         openapi_extra=request_body.IMAGE_UPLOAD_SCHEMA,
-        responses=problem_responses(400, 403, 404, 408, 413, 415, 422, 503, 507),
+        responses=problem_responses(400, 403, 404, 408, 413, 415, 422, 501, 503, 507),
         tags=["images"],
     )
     async def upload_image(
@@ -75,14 +73,17 @@ def add_routes(api: FastAPI, service: Service) -> None:
             str | None, Query(max_length=64, description="start encoding for this model at once")
         ] = None,
     ) -> Response:
-        """Store an image: a form with a field `file`, the bytes themselves (application/octet-stream or image/...), or
-        a URL to fetch it from. The same bytes with the same options have the same id, however often they are sent."""
+        """Store an image: a form with a field `file`, the bytes themselves (application/octet-stream or image/...), a
+        URL to fetch it from, or `{"file_id", "frame"}`, a frame or slice of a stored file. The same bytes with the same
+        options have the same id, however often they are sent."""
         loaded = None if model is None else await service.registry.get(model, PromptableModel)
-        async with request_body.open_image_upload(request, service.image_fetcher) as file:
+        async with request_body.open_image_upload(
+            request, service.image_fetcher, partial(write_frame, service)
+        ) as file:
             record = await service.images.add(DEFAULT_TENANT, file, options)
         if loaded is not None:
             service.start_encoding(record, loaded)
-        return json_response(image_to_json(record), 201)
+        return json_response(stored_image_to_json(record), 201)
 
     @api.get(
         "/v1/images/{image_id}",
@@ -93,7 +94,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
     )
     async def get_image(image_id: ImageId) -> Response:
         """The size of a stored image. HEAD tells whether there is one."""
-        return json_response(image_to_json(await service.images.get_record(DEFAULT_TENANT, image_id)))
+        return json_response(stored_image_to_json(await service.images.get_record(DEFAULT_TENANT, image_id)))
 
     @api.delete(
         "/v1/images/{image_id}",
@@ -111,10 +112,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         "/v1/images/{image_id}/preview",
         summary="Download a small picture",
         response_class=Response,
-        responses={
-            200: {"content": {"image/jpeg": BINARY, "image/png": BINARY}},
-            **problem_responses(404, 413, 422, 503),
-        },
+        responses={200: {"content": PICTURE_CONTENT}, **problem_responses(404, 413, 422, 503)},
         tags=["images"],
     )
     async def get_preview(
@@ -122,15 +120,18 @@ def add_routes(api: FastAPI, service: Service) -> None:
         request: Request,
         max_side_px: Annotated[
             int,
-            Query(alias="max", ge=1, le=MAX_PREVIEW_PX, description="longest side of the picture, in pixels"),
+            Query(alias="max", ge=1, le=MAX_PICTURE_PX, description="longest side of the picture, in pixels"),
         ] = 1024,
     ) -> Response:
         """The image as models see it: the page and the channels that were taken, deep values stretched, turned upright.
         PNG where the header Accept names image/png, otherwise JPEG."""
-        preview_format = choose_preview_format(request.headers.get("accept", ""))
-        content = await render_preview(service, image_id, max_side_px, preview_format)
-        headers = {"Vary": "Accept", "Cache-Control": f"private, max-age={PREVIEW_AGE_S}"}
-        return Response(content, media_type=f"image/{preview_format}", headers=headers)
+        await service.images.get_record(DEFAULT_TENANT, image_id)
+        picture_format = choose_picture_format(request)
+        tag = picture_tag(image_id, max_side_px, picture_format)
+        if (unchanged := unchanged_response(request, tag)) is not None:
+            return unchanged
+        content = await render_preview(service, image_id, max_side_px, picture_format)
+        return Response(content, media_type=f"image/{picture_format}", headers=picture_headers(tag))
 
     @api.get(
         "/v1/images/{image_id}/embedding",

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from segserve.images import deep_zoom
 from segserve.types import ImageRecord
 
 
 def image_to_json(record: ImageRecord) -> dict[str, Any]:
-    """Return the JSON of `ImageOut`."""
+    """Return what REST and gRPC say of an image."""
     return {
         "image_id": record.image_id,
         "width": record.size.width,
@@ -15,6 +16,12 @@ def image_to_json(record: ImageRecord) -> dict[str, Any]:
         "pages": record.pages,
         "hints": list_page_hints(record),
     }
+
+
+def stored_image_to_json(record: ImageRecord) -> dict[str, Any]:
+    """Return the JSON of `ImageOut`."""
+    tiles = {"size": deep_zoom.TILE_SIDE_PX, "levels": deep_zoom.count_levels(record.size)}
+    return {**image_to_json(record), "tiles": tiles}
 
 
 def list_page_hints(record: ImageRecord) -> list[str]:

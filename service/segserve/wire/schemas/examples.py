@@ -9,7 +9,15 @@ from segserve.wire.schemas.common import EXAMPLE_IMAGE_ID
 
 FILE_ID = "ba789b7dd22c8f0c4e307f40914d0c30e815c5e369b6af5e321b607cc348a829"
 JOB_ID = "DFygNIMLEDzOa6q3"
-IMAGE = {"image_id": EXAMPLE_IMAGE_ID, "width": 696, "height": 520, "page": 0, "pages": 1, "hints": []}
+IMAGE = {
+    "image_id": EXAMPLE_IMAGE_ID,
+    "width": 696,
+    "height": 520,
+    "page": 0,
+    "pages": 1,
+    "hints": [],
+    "tiles": {"size": 512, "levels": 2},
+}
 ANSWER = {"image_id": EXAMPLE_IMAGE_ID, "model": "starter", "width": 696, "height": 520}
 COUNTS = (
     "leR6<k?4K5I5M3N2M3N1N3M3M3N1O1O2O0O1O101N001O100O10O010000O0100O100O010O101O0O100O1O2N1O1O2N2N1O2N2N2N1N3N2M4L3M5K"
@@ -146,6 +154,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "height": 160,
             "fps": None,
             "spacing": None,
+            "axes": [{"axis": 0, "frames": 20, "width": 192, "height": 160}],
             "contents": [],
             "left_out": {"count": 0, "files": []},
         }

@@ -56,6 +56,15 @@ class LeftOutOut(BaseModel):
     files: list[LeftOutFileOut] = Field(description="the first of them")
 
 
+class FileAxisOut(BaseModel):
+    """An axis along which a file can be cut into frames or slices."""
+
+    axis: int = Field(description="of the array; 0 is from frame to frame, or slice to slice as stored")
+    frames: int = Field(description="how many there are along it")
+    width: int = Field(description="of each, in pixels")
+    height: int = Field(description="of each, in pixels")
+
+
 class FileOut(BaseModel):
     """A stored file."""
 
@@ -70,6 +79,10 @@ class FileOut(BaseModel):
     fps: float | None = Field(description="frames per second of a video; null where the file does not say")
     spacing: tuple[float, float, float] | None = Field(
         description="spacing of a volume in mm: from slice to slice, row to row, column to column"
+    )
+    axes: list[FileAxisOut] = Field(
+        description="the axes along which GET /v1/files/{file_id}/frames/{frame} cuts it: three of a volume, one of"
+        " other frames, none of pictures of several sizes"
     )
     contents: list[FileContentOut] = Field(
         description="what the file holds, the first 100; empty for a file that can hold one thing only"
