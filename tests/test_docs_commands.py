@@ -134,7 +134,7 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         shutil.copytree(EXAMPLES, folder / "examples")
-        for name in ("service", "pyproject.toml", "README.md", "LICENSE", "Makefile"):
+        for name in ("service", "clients", "pyproject.toml", "README.md", "LICENSE", "Makefile"):
             (folder / name).symlink_to(ROOT / name)
         self._data_dir = folder / "data-of-commands"
         self._tools = folder / "tools"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from segserve import __version__
 from segserve.errors import MissingDependency
 from tests.serving import Server
 
@@ -33,6 +34,27 @@ def test_the_wheel_holds_all_data_of_the_package(wheel: Path) -> None:
     }
     assert {"segserve/models/built_in/starter/model.yaml", "segserve/wire/page.html"} <= data
     assert data <= set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_the_client_is_in_it_and_has_a_wheel_of_its_own(wheel: Path, tmp_path: Path) -> None:
+    client = ROOT / "clients" / "python"
+    modules = {
+        path.relative_to(client / "src").as_posix()
+        for path in client.rglob("*")
+        if path.is_file() and path.parent.name == "segserve_client" and "__pycache__" not in path.parts
+    }
+    assert "segserve_client/py.typed" in modules
+    assert modules <= set(zipfile.ZipFile(wheel).namelist())
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", tmp_path, client], check=True, timeout=300)
+    (alone,) = tmp_path.glob(f"segserve_client-{__version__}-*.whl")
+    names = {name for name in zipfile.ZipFile(alone).namelist() if ".dist-info/" not in name}
+    assert names == modules
+    program = "import segserve_client, sys; print(sorted(name for name in sys.modules if name == 'segserve'))"
+    only = {"PYTHONPATH": str(alone), "PATH": os.environ["PATH"]}
+    assert (
+        subprocess.check_output([sys.executable, "-c", program], text=True, env=only, cwd=tmp_path) == "[]\n"
+    )
 
 
 def test_the_wheel_serves_on_its_own(

@@ -11,7 +11,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = ("*.md", "docs/*.md", "deploy/*.md", "bench/*.md", "bench/results/*.md", "training/*.md")
+PAGES = (
+    "*.md",
+    "docs/*.md",
+    "clients/*/*.md",
+    "deploy/*.md",
+    "bench/*.md",
+    "bench/results/*.md",
+    "training/*.md",
+)
 
 
 def linked_files(page: Path) -> set[Path]:

@@ -110,7 +110,8 @@ def test_typescript(document: Path, server: Server, nuclei: Path, tmp_path: Path
 
 def test_python(document: Path, server: Server, nuclei: Path, tmp_path: Path) -> None:
     tools = install_python_generator()
-    generate = ("generate", "--path", document, "--output-path", "generated")
+    config = HERE / "python" / "generator.yaml"
+    generate = ("generate", "--path", document, "--output-path", "generated", "--config", config)
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"  # it formats what it writes by ruff
     generated = run(tools / "openapi-python-client", *generate, cwd=tmp_path, PATH=path)
     assert set(re.findall(r"WARNING parsing (.*) within", generated.stderr)) == LEFT_OUT, generated.stderr

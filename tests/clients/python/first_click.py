@@ -1,6 +1,6 @@
 """Uploads a picture, clicks on it and runs a job, by the client that openapi-python-client generates. Nothing is cast.
 
-Usage: python python_first_click.py URL PICTURE, with the generated package segserve_client on the path.
+Usage: python python_first_click.py URL PICTURE, with the generated package segserve_api on the path.
 """
 
 import json
@@ -8,11 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-from segserve_client import Client
-from segserve_client.api.images import get_image, upload_image
-from segserve_client.api.jobs import get_job, submit_job
-from segserve_client.api.segment import segment_image
-from segserve_client.models import (
+from segserve_api import Client
+from segserve_api.api.images import get_image, upload_image
+from segserve_api.api.jobs import get_job, submit_job
+from segserve_api.api.segment import segment_image
+from segserve_api.models import (
     BatchIn,
     BatchInputIn,
     BatchParamsIn,
@@ -29,7 +29,7 @@ from segserve_client.models import (
     SegmentOut,
     UploadImageFilesBody,
 )
-from segserve_client.types import File
+from segserve_api.types import File
 
 
 def main(url: str, picture: Path) -> None:
