@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, BinaryIO
 
 import orjson
@@ -12,7 +12,12 @@ import typer
 from segserve.commands.check_extras import check_extras
 from segserve.commands.common_options import DataDir, Model, parse_params
 from segserve.commands.output_file import choose_format_by_suffix, write_atomically
-from segserve.commands.server_client import ServerClient, ServerUrl, connect_to_server, get_formats_by_suffix
+from segserve.commands.server_client import (
+    ServerUrl,
+    cancel_on_error,
+    connect_to_server,
+    get_formats_by_suffix,
+)
 from segserve.commands.single_image import Page, warn_of_pages
 from segserve.errors import BadInput
 from segserve.files.zip_archive import PICTURE_SUFFIXES
@@ -21,6 +26,7 @@ from segserve.progress_bar import show_progress
 from segserve.wire.results import batch as batch_results
 from segserve.wire.results.batch import Line
 from segserve.wire.results.job_formats import JobFormat
+from segserve_client import Client, Image, Problem, Unavailable
 
 # Their default models are settings of the service; SEGSERVE_DEFAULT_MODEL is that of the other operations.
 OPERATIONS_WITH_OWN_DEFAULT = ("semantic", "instances")
@@ -108,7 +114,7 @@ def list_images(paths: list[Path]) -> dict[str, Path]:
 
 
 def run_batch(
-    client: ServerClient,
+    client: Client,
     files: dict[str, Path],
     model: str | None,
     params: dict[str, Any],
@@ -119,10 +125,10 @@ def run_batch(
 
     files: by name. params: of the job. page: of each image, from 0.
 
-    Returns (name, reason) of each image that failed. Raises BadInput, Unavailable.
+    Returns (name, reason) of each image that failed. Raises ClientError.
     """
     index_of = {name: index for index, name in enumerate(files)}
-    image_ids, failed = dict[str, str](), list[tuple[str, str]]()
+    images, failed = dict[str, Image](), list[tuple[str, str]]()
 
     def write_line(line: Line) -> None:
         if "error" in line:
@@ -131,28 +137,27 @@ def run_batch(
 
     with show_progress("sending images", len(files)) as on_progress:
         for name, path in files.items():
-            answer = client.upload_image(path, page)
-            if "image_id" in answer:
-                image_ids[name] = answer["image_id"]
-                warn_of_pages(path, page, answer.get("pages", 1))
-            else:
-                write_line({"name": name, "image_id": "", "error": answer})
+            try:
+                images[name] = client.image(path, page=page)
+                warn_of_pages(path, page, images[name].stored.pages)
+            except Unavailable:
+                raise  # says nothing about the image
+            except Problem as problem:
+                write_line({"name": name, "image_id": "", "error": problem.to_json()})
             on_progress(index_of[name] + 1, len(files))
-    if not image_ids:
+    if not images:
         return failed
     body = {
         "kind": "batch",
         "model": model,
-        "input": {"image_ids": list(image_ids.values()), "names": list(image_ids)},
+        "input": {"image_ids": [image.image_id for image in images.values()], "names": list(images)},
         "params": params,
     }
-    with show_progress("images", len(image_ids)) as on_progress:
-        job = client.run_job(body, on_progress)
-    with TemporaryFile() as lines:
-        client.download_results(job, JobFormat.NDJSON, lines)
-        lines.seek(0)
-        for line in lines:
-            write_line(orjson.loads(line))
+    job = client.submit(body)
+    with show_progress("images", len(images)) as on_progress, cancel_on_error(client, job):
+        for done, item in enumerate(job, 1):
+            write_line(item.raw)
+            on_progress(done, len(images))
     return failed
 
 

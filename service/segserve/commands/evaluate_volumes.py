@@ -14,7 +14,13 @@ import typer
 
 from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_numbers, parse_params
 from segserve.commands.file_job import EngineOption
-from segserve.commands.server_client import ServerClient, ServerUrl, connect_to_server
+from segserve.commands.server_client import (
+    ServerUrl,
+    connect_to_server,
+    find_model,
+    run_job,
+    upload_file,
+)
 from segserve.commands.volume import AxisOption, WindowOption, parse_window
 from segserve.errors import BadInput
 from segserve.evaluate.html_page import BestCases, WorstCase, WorstCases, draw_outlines
@@ -43,6 +49,7 @@ from segserve.types import Bool, Size, UInt8, UInt16
 from segserve.wire.operations.reference_prompts import choose_slices, create_prompt
 from segserve.wire.results.job_formats import JobFormat
 from segserve.wire.schemas.propagation import MAX_OBJECTS, ReferenceIn
+from segserve_client import Client
 
 # Slices of a result that are kept for the page, of the lowest and of the highest IoU each.
 MAX_CASES_KEPT = 12
@@ -141,11 +148,11 @@ def evaluate_volumes(
         with connect_to_server(server, data_dir) as client:
             study = Study(client, ResultFolder(results), options, settings)
             done = [result for case in cases for result in study.run(case)]
-            title = f"{study.model['name']}: {len(cases)} volumes, {len(settings)} settings"
+            title = f"{study.model.name}: {len(cases)} volumes, {len(settings)} settings"
         table = SettingTable(done, unit)
         worst, best = draw_cases(cases, done, table.best, readers, options) if page else (None, None)
     tables = [table.setting_rows(), table.choice_rows(), table.label_rows()]
-    content = {"model": study.model["name"], "digest": study.model["digest"], **table.to_json()}
+    content = {"model": study.model.name, "digest": study.model.digest, **table.to_json()}
     outputs.write(title, "IoU", tables, content, worst, best, noun="slices")
 
 
@@ -189,13 +196,13 @@ class Study:
 
     def __init__(
         self,
-        client: ServerClient,
+        client: Client,
         folder: ResultFolder,
         options: JobOptions,
         settings: Sequence[VolumeSetting],
     ) -> None:
         self._client, self._folder, self._options, self._settings = client, folder, options, settings
-        self.model = client.get_model(options.model)
+        self.model = find_model(client, options.model)
 
     def run(self, case: VolumeCase) -> list[SettingResult]:
         """Return the results of all settings on one volume. Raises BadInput, Unavailable."""
@@ -203,7 +210,7 @@ class Study:
         stored = {setting: self._folder.load(case.pair.name, setting, inputs) for setting in self._settings}
         missing = [setting for setting, result in stored.items() if result is None]
         if missing:
-            file_id = self._client.upload_file(case.pair.path)["file_id"]
+            file_id = upload_file(self._client, case.pair.path).file_id
             for number, setting in enumerate(missing):
                 label = f"{case.pair.name} {number + 1}/{len(missing)} {setting.name}"
                 stored[setting] = self._run_setting(case, setting, file_id, label)
@@ -216,7 +223,7 @@ class Study:
         return {
             "scan": hash_file(case.pair.path),
             "labels": hash_file(case.pair.truth),
-            "model": self.model["digest"],
+            "model": self.model.digest,
             "axis": options.axis,
             "window": options.window,
             "label": options.labels,
@@ -249,13 +256,13 @@ class Study:
             params["window"] = self._options.window
         body = {
             "kind": JobKind.VOLUME.value,
-            "model": self.model["name"],
+            "model": self.model.name,
             "input": {"file_id": file_id},
             "params": params,
         }
         with show_progress(label, None) as on_progress:
-            job = self._client.run_job(body, on_progress)
-        lines = self._client.read_results(job, JobFormat.NDJSON)
+            job = run_job(self._client, body, on_progress)
+        lines = job.read(JobFormat.NDJSON.value)
         return read_masks(lines, [each["object_id"] for each in objects])
 
 

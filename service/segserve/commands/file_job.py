@@ -8,12 +8,19 @@ import typer
 from segserve.commands.check_extras import check_extras
 from segserve.commands.folder_zip import zip_if_folder
 from segserve.commands.output_file import choose_format_by_suffix, write_atomically
-from segserve.commands.server_client import connect_to_server, get_formats_by_suffix
+from segserve.commands.server_client import (
+    connect_to_server,
+    download_results,
+    get_formats_by_suffix,
+    run_job,
+    upload_file,
+)
 from segserve.errors import BadInput
 from segserve.jobs.engine.job import JobKind
 from segserve.jobs.kinds.job_requests import EngineName
 from segserve.progress_bar import show_progress
 from segserve.types import Direction, FileOptions
+from segserve_client import JobInfo, StoredFile
 
 Clip = Annotated[
     Path, typer.Argument(help="The clip: a video, or a stack of frames.", exists=True, dir_okay=False)
@@ -94,37 +101,36 @@ def run_file_job(
     unit = "slices" if kind is JobKind.VOLUME else "frames"
     with connect_to_server(server_url, data_dir) as client:
         with zip_if_folder(file) as upload:
-            stored = client.upload_file(upload, options)
+            stored = upload_file(client, upload, options)
         report_contents(stored)
         with show_progress(unit, None) as on_progress:
-            job = client.run_job(create_job_request(kind, stored["file_id"], model, params), on_progress)
-        report_ends(job)
+            job = run_job(client, create_job_request(kind, stored.file_id, model, params), on_progress)
+        report_ends(job.info)
         with write_atomically(output) as out:
-            client.download_results(job, result_format, out)
-    typer.echo(f"{output}: {stored['frames']} {unit}")
+            download_results(job, result_format, out)
+    typer.echo(f"{output}: {stored.frames} {unit}")
 
 
-def report_ends(job: dict[str, Any]) -> None:
+def report_ends(job: JobInfo) -> None:
     """Say where objects ended in a volume, or were lost in a video, so that they can be marked again there."""
-    ends, unit = job["object_ends"], "slice" if job["kind"] == JobKind.VOLUME else "frame"
-    if ends["count"] > len(ends["latest"]):
-        typer.echo(f"{ends['count']} objects ended; the last {len(ends['latest'])} of them:", err=True)
-    for end in ends["latest"]:
-        word = "ended at slice" if unit == "slice" else "lost at frame"
-        last = "never found" if end[f"last_{unit}"] is None else f"last found at {end[f'last_{unit}']}"
-        typer.echo(f"object {end['object_id']} {word} {end[unit]}: {end['reason']} ({last})", err=True)
+    word = "ended at slice" if job.kind == JobKind.VOLUME else "lost at frame"
+    if job.ends_count > len(job.ends):
+        typer.echo(f"{job.ends_count} objects ended; the last {len(job.ends)} of them:", err=True)
+    for end in job.ends:
+        last = "never found" if end.last_frame is None else f"last found at {end.last_frame}"
+        typer.echo(f"object {end.object_id} {word} {end.frame}: {end.reason} ({last})", err=True)
 
 
-def report_contents(stored: dict[str, Any]) -> None:
+def report_contents(stored: StoredFile) -> None:
     """Say what was taken of a file that holds several things, and what was left out."""
-    contents, left_out = stored["contents"], stored["left_out"]
-    if len(contents) > 1 or any(content["times"] > 1 or content["notes"] for content in contents):
+    contents = stored.contents
+    if len(contents) > 1 or any(content.times > 1 or content.notes for content in contents):
         for number, content in enumerate(contents):
-            words = [f"{number}: {content['series']}", content["description"]]
-            words += [f"{content['frames']} of {content['width']}x{content['height']}"]
-            words += [f"{content['times']} points in time"] if content["times"] > 1 else []
-            words += [f"time {content['time']} is taken" if content["taken"] else "", *content["notes"]]
+            words = [f"{number}: {content.series}", content.description]
+            words += [f"{content.frames} of {content.width}x{content.height}"]
+            words += [f"{content.times} points in time"] if content.times > 1 else []
+            words += [f"time {content.time} is taken" if content.taken else "", *content.notes]
             typer.echo(", ".join(word for word in words if word), err=True)
-    if left_out["count"]:
-        names = ", ".join(f"{file['name']} ({file['reason']})" for file in left_out["files"][:3])
-        typer.echo(f"{left_out['count']} files left out: {names}", err=True)
+    if stored.left_out:
+        names = ", ".join(f"{name} ({reason})" for name, reason in stored.left_out_files[:3])
+        typer.echo(f"{stored.left_out} files left out: {names}", err=True)
