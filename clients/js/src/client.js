@@ -57,6 +57,27 @@ export class Client {
     return (await this.http.json("/v1/models", { signal })).models;
   }
 
+  /**
+   * Return what decoding a model's clicks elsewhere needs. Throws Problem for a model without a fast decoder.
+   * @param {string} model
+   * @param {CallOptions} [options]
+   * @returns {Promise<import("./decode/geometry.js").Decoder>}
+   */
+  decoder(model, { signal } = {}) {
+    return this.http.json(`${modelPath(model)}/decoder`, { signal });
+  }
+
+  /**
+   * Return a graph of a model's decoder, as ONNX.
+   * @param {string} model
+   * @param {string} graph One of `decoder(model).graphs`.
+   * @param {CallOptions} [options]
+   */
+  async decoderGraph(model, graph, { signal } = {}) {
+    const path = `${modelPath(model)}/decoder/${encodeURIComponent(graph)}`;
+    return (await this.http.send(path, { signal })).arrayBuffer();
+  }
+
   // ---- Images
 
   /**
@@ -119,13 +140,14 @@ export class Client {
   }
 
   /**
-   * Return the embedding as safetensors (float16). An image that is not encoded is encoded first.
+   * Return the embedding as safetensors (float16). An image that is not encoded is encoded first. isTiled: the image is
+   * large, its clicks are decoded in regions, and this is of all of it at once.
    * @param {string} imageId
    * @param {{model?: string, signal?: AbortSignal}} [options]
-   * @returns {Promise<ArrayBuffer>}
    */
   async embedding(imageId, { model, signal } = {}) {
-    return (await this.http.send(`${imagePath(imageId)}/embedding`, { query: { model }, signal })).arrayBuffer();
+    const response = await this.http.send(`${imagePath(imageId)}/embedding`, { query: { model }, signal });
+    return { data: await response.arrayBuffer(), isTiled: response.headers.get("Segserve-Tiled") === "true" };
   }
 
   // ---- Operations on an image
@@ -272,6 +294,9 @@ export class Client {
     return (await this.http.send(`${jobPath(jobId)}/results`, { query: { format }, signal })).blob();
   }
 }
+
+/** @param {string} model */
+const modelPath = (model) => `/v1/models/${encodeURIComponent(model)}`;
 
 /** @param {string} imageId */
 const imagePath = (imageId) => `/v1/images/${encodeURIComponent(imageId)}`;

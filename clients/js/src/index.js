@@ -1,4 +1,5 @@
 export { Client } from "./client.js";
+export { Segmenter } from "./decode/segmenter.js";
 export { Problem } from "./problem.js";
 export * as draw from "./masks/draw.js";
 export * as outline from "./masks/outline.js";

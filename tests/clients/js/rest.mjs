@@ -49,7 +49,7 @@ console.log(
     tiff: [tiff.type, tiff.size > 1000],
     preview: [preview.type, preview.size > 100],
     previewUrl: (await fetch(client.previewUrl(image.image_id, 32))).headers.get("content-type"),
-    embedding: embedding.byteLength > 1000,
+    embedding: [embedding.data.byteLength > 1000, embedding.isTiled],
     job: [job.job_id === again.job_id, events.at(-1).event, events.at(-1).job.state],
     later: later.length === events.length - 1 && later.every((id, i) => id === events[i + 1].id),
     lines: lines.length,

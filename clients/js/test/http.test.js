@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Client } from "../src/client.js";
+import { parseRetryAfter, Problem } from "../src/problem.js";
+import { mayRetry, waitSeconds } from "../src/retry.js";
+
+const answer = (status, body = {}, headers = {}) => new Response(JSON.stringify(body), { status, headers });
+const BUSY = { type: "urn:segserve:problem:busy", title: "Busy", detail: "Too many clicks at once.", remedy: "Try again." };
+
+/** A client whose requests are answered one by one; an Error is thrown. calls: what was sent. */
+function scripted(...answers) {
+  const calls = [];
+  const retries = [];
+  const fetch = async (url, options) => {
+    calls.push({ url, ...options });
+    const next = answers.shift();
+    if (next instanceof Error) throw next;
+    return next;
+  };
+  return { client: new Client({ baseUrl: "http://service/", fetch, onRetry: (retry) => retries.push(retry) }), calls, retries };
+}
+
+test("a busy service is asked again, no sooner than it wants", async () => {
+  const { client, calls, retries } = scripted(answer(503, BUSY, { "Retry-After": "0" }), answer(200, { models: [1] }));
+  assert.deepEqual(await client.models(), [1]);
+  assert.equal(calls.length, 2);
+  assert.equal(retries[0].error.detail, BUSY.detail);
+  for (const random of [() => 0, () => 1]) assert.ok(waitSeconds(1, 3, random) >= 3);
+});
+
+test("a refusal says what the service said", async () => {
+  const { client, calls } = scripted(answer(422, { type: "urn:segserve:problem:bad_input", field: "prompts.0.box", detail: "No.", remedy: "Do." }));
+  const error = await client.segment({ image_id: "a/b", prompts: [] }).catch((problem) => problem);
+  assert.ok(error instanceof Problem);
+  assert.deepEqual([error.status, error.code, error.field, error.message], [422, "bad_input", "prompts.0.box", "No. Do."]);
+  assert.equal(calls[0].url, "http://service/v1/images/a%2Fb/segment");
+});
+
+test("an answer that is no problem document is one all the same", async () => {
+  const fetch = async () => new Response("<html>nginx</html>", { status: 413 });
+  const error = await new Client({ fetch }).models().catch((problem) => problem);
+  assert.deepEqual([error.status, error.type], [413, "about:blank"]);
+  assert.match(error.message, /413/);
+});
+
+test("what may have been done already is not done twice", async () => {
+  const lost = new TypeError("terminated");
+  const once = scripted(lost, answer(202, {}));
+  await assert.rejects(once.client.addPrompts("j", { objects: [] }), { status: 0 });
+  assert.equal(once.calls.length, 1);
+  const refused = Object.assign(new TypeError("fetch failed"), { cause: { code: "ECONNREFUSED" } });
+  const again = scripted(refused, answer(202, { job_id: "j" }));
+  assert.equal((await again.client.addPrompts("j", { objects: [] })).job_id, "j");
+});
+
+test("a job is submitted with the same key each time", async () => {
+  const { client, calls } = scripted(new TypeError("terminated"), answer(502), answer(202, { job_id: "j" }));
+  assert.equal((await client.submitJob({ kind: "batch" })).job_id, "j");
+  const keys = calls.map(({ headers }) => headers.get("Idempotency-Key"));
+  assert.equal(new Set(keys).size, 1);
+  assert.ok(keys[0].length >= 16);
+});
+
+test("which failures may be tried again", () => {
+  for (const [fields, isRepeatable, expected] of [
+    [{ status: 429 }, false, true],
+    [{ status: 503, retryAfter: 3600 }, true, false],
+    [{ status: 504 }, true, true],
+    [{ status: 504 }, false, false],
+    [{ status: 500 }, true, false],
+    [{ status: 404 }, true, false],
+  ]) assert.equal(mayRetry(new Problem(fields), isRepeatable), expected, JSON.stringify(fields));
+  assert.equal(mayRetry(new Error("a mistake"), true), false);
+});
+
+test("Retry-After is seconds or a date", () => {
+  assert.equal(parseRetryAfter("5"), 5);
+  assert.equal(parseRetryAfter(null), undefined);
+  assert.equal(parseRetryAfter("soon"), undefined);
+  const seconds = parseRetryAfter(new Date(Date.now() + 9000).toUTCString());
+  assert.ok(seconds > 5 && seconds <= 9);
+});
+
+test("waiting for a retry can be given up", async () => {
+  const controller = new AbortController();
+  const { client } = scripted(answer(503, BUSY, { "Retry-After": "30" }));
+  setTimeout(() => controller.abort(), 10);
+  await assert.rejects(client.models({ signal: controller.signal }), { name: "AbortError" });
+});
