@@ -74,10 +74,10 @@ lint: $(VENV)/.full
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
 
-# The gRPC contract's generated code, which is kept in the repository: service/segserve/v1
+# The gRPC contract's generated code, which is kept in the repository: service/segserve/v1, service/segserve/inference
 proto: $(VENV)/.full
 	$(BIN)/buf lint proto
-	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=service --pyi_out=service --grpc_python_out=service proto/segserve/v1/*.proto
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=service --pyi_out=service --grpc_python_out=service proto/segserve/*/*.proto
 
 docs: $(VENV)/.full
 	$(BIN)/python -m docs.site.stage build/site-source

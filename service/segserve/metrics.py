@@ -1,6 +1,6 @@
 """Every Prometheus metric of the service, grouped by subject, in one registry. Units stand in the metric names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
 
 from prometheus_client import (
@@ -47,6 +47,7 @@ class Metrics:
         self.encoding = EncodingMetrics(self._registry)
         self.whole_images = WholeImageMetrics(self._registry)
         self.jobs = JobMetrics(self._registry)
+        self.frontends = FrontendMetrics(self._registry)
         self.process = ProcessMetrics(self._registry)
 
     def expose(self) -> bytes:
@@ -304,6 +305,86 @@ class JobMetrics:
 
     def count_webhook(self, result: str) -> None:
         self._webhooks.labels(result).inc()
+
+
+class FrontendMetrics:
+    """Protocols of other tools: their sessions, the images that they send again and again, and inferences."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._sessions = Gauge(
+            "segserve_frontend_sessions",
+            "Sessions that are open, by frontend",
+            ["frontend"],
+            registry=registry,
+        )
+        self._ended_sessions = Counter(
+            "segserve_frontend_sessions_ended_total",
+            "Sessions that ended, by frontend, and by why: client (it said so), idle (no request for too long), age"
+            " (open for too long)",
+            ["frontend", "reason"],
+            registry=registry,
+        )
+        self._images = Counter(
+            "segserve_frontend_images_total",
+            "Images that came with requests: recognised by their hash, or read",
+            ["source"],
+            registry=registry,
+        )
+        for source in ("recognised", "read"):
+            self._images.labels(source)
+        self._inferences = Counter(
+            "segserve_open_inference_total",
+            "Inferences by the Open Inference Protocol, by model and outcome (success, fail)",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        self._inference_seconds = Counter(
+            "segserve_open_inference_seconds_total",
+            "Time of these inferences, by model, outcome and stage: all, input (reading tensors and image), infer,"
+            " output (writing tensors)",
+            ["model", "outcome", "stage"],
+            registry=registry,
+        )
+        self._last_inference = Gauge(
+            "segserve_open_inference_last_timestamp_seconds",
+            "When the last of these inferences of a model ended, since 1970",
+            ["model"],
+            registry=registry,
+        )
+
+    def set_sessions(self, frontend: str, count: int) -> None:
+        self._sessions.labels(frontend).set(count)
+
+    def count_session_end(self, frontend: str, reason: str) -> None:
+        self._ended_sessions.labels(frontend, reason).inc()
+
+    def count_image(self, *, recognised: bool) -> None:
+        self._images.labels("recognised" if recognised else "read").inc()
+
+    def record_inference(self, model: str, outcome: str, seconds: Mapping[str, float]) -> None:
+        """seconds: by stage."""
+        self._inferences.labels(model, outcome).inc()
+        self._last_inference.labels(model).set_to_current_time()
+        for stage, duration in seconds.items():
+            self._inference_seconds.labels(model, outcome, stage).inc(duration)
+
+    def read_inferences(self, model: str, outcome: str) -> int:
+        """Return how many inferences of a model had this outcome since the process started."""
+        labels = {"model": model, "outcome": outcome}
+        return int(self._registry.get_sample_value("segserve_open_inference_total", labels) or 0)
+
+    def read_last_inference_s(self, model: str) -> float:
+        """Return when the last inference of a model ended, in seconds since 1970; 0 if there was none."""
+        labels = {"model": model}
+        return (
+            self._registry.get_sample_value("segserve_open_inference_last_timestamp_seconds", labels) or 0.0
+        )
+
+    def read_inference_seconds(self, model: str, outcome: str, stage: str) -> float:
+        """Return the time of a stage of all these inferences together."""
+        labels = {"model": model, "outcome": outcome, "stage": stage}
+        return self._registry.get_sample_value("segserve_open_inference_seconds_total", labels) or 0.0
 
 
 class ProcessMetrics:

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from segserve.errors import BadInput
-from segserve.types import MB, Device, FileLimits, ImageLimits
+from segserve.types import MB, Device, FileLimits, FrontendName, ImageLimits
 
 PREFIX = "SEGSERVE_"
 # From which likeness on (of difflib) a setting is proposed for a name that is none.
@@ -229,7 +229,8 @@ class Settings(BaseSettings):
         0.5,
         gt=0,
         le=1,
-        description="share of the last six that one client may hold, which is an address, or a /64 of IPv6",
+        description="share of the last six, and of max_sessions, that one client may hold, which is an address, or a"
+        " /64 of IPv6",
     )
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
         (),
@@ -240,6 +241,19 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(
         20.0, gt=0, description="how long a client may send nothing of a body, or read nothing of an answer"
     )
+
+    # Frontends: the protocols of labeling tools.
+    frontends: tuple[FrontendName, ...] = Field(
+        tuple(FrontendName),
+        description="protocols of labeling tools that are spoken beside the API; [] speaks none",
+    )
+    max_sessions: int = Field(
+        64, ge=1, description="sessions of labeling tools that are open, such as videos; more get 503"
+    )
+    session_idle_s: float = Field(
+        1800.0, gt=0, description="a session of a labeling tool ends after so long without a request"
+    )
+    session_max_s: float = Field(86400.0, gt=0, description="a session of a labeling tool ends after so long")
 
     # Outbound HTTP: images by URL, and webhooks.
     fetch_hosts: tuple[str, ...] = Field(

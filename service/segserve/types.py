@@ -72,6 +72,12 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class FrontendName(StrEnum):
+    """The frontends: protocols of other tools that the service speaks, see `wire/frontends`."""
+
+    OPEN_INFERENCE = "open-inference"  # KServe, Triton and their clients
+
+
 class Normalise(StrEnum):
     """How an image's values become 8-bit: what is stretched to 0..255."""
 

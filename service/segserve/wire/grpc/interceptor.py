@@ -33,9 +33,12 @@ METHOD_KINDS = {
     "/segserve.v1.FileService/UploadFile": RequestKind.UPLOAD,
     "/segserve.v1.JobService/WatchJob": RequestKind.WATCH,
     "/segserve.v1.JobService/ReadResults": RequestKind.WATCH,
+    "/inference.GRPCInferenceService/ModelStreamInfer": RequestKind.WATCH,
     "/grpc.health.v1.Health/Watch": RequestKind.WATCH,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": RequestKind.WATCH,
 }
+# Our own services, and those of frontends; not gRPC's, such as health checks.
+LOGGED = ("/segserve.", "/inference.")
 # A message of gRPC is seen once it is complete. A large one may take so much longer, a client's and ours.
 MIN_MESSAGE_MB_PER_S = 2
 MIN_ANSWER_BYTES_PER_S = 256 << 10
@@ -72,7 +75,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return None
         message_class = handler.request_deserializer.__self__  # of `FromString`
         kind = METHOD_KINDS.get(details.method, RequestKind.OTHER)
-        is_logged = details.method.startswith("/segserve.")
+        is_logged = details.method.startswith(LOGGED)
 
         async def handle(parts: AsyncIterator[bytes], context: Context) -> None:
             try:

@@ -24,6 +24,7 @@ MAX_FIELDS = {
     "SegmentRequest": MAX_SEGMENT_VALUES,
     "SubmitJobRequest": MAX_JOB_VALUES,
     "AddPromptsRequest": MAX_OBJECTS_VALUES,
+    "ModelInferRequest": MAX_SEGMENT_VALUES,  # pixels come as bytes
 }
 # Bytes of a text: an id, a name, an address. REST's schemas allow no longer one.
 MAX_TEXT_BYTES = 4096

@@ -12,7 +12,8 @@ from grpc_reflection.v1alpha import reflection
 from segserve.app import EncodingService, Service
 from segserve.cancellation import cancel_and_wait
 from segserve.errors import BadInput
-from segserve.types import MB
+from segserve.inference import inference_pb2_grpc
+from segserve.types import MB, FrontendName
 from segserve.v1 import (
     encoder_pb2,
     encoder_pb2_grpc,
@@ -23,6 +24,8 @@ from segserve.v1 import (
     segmentation_pb2,
     segmentation_pb2_grpc,
 )
+from segserve.wire.frontends.open_inference.grpc_service import SERVICE as OPEN_INFERENCE
+from segserve.wire.frontends.open_inference.grpc_service import OpenInferenceService
 from segserve.wire.grpc.connections import ConnectionWatch
 from segserve.wire.grpc.encoder_service import EncoderService
 from segserve.wire.grpc.file_service import FileService
@@ -124,7 +127,10 @@ def add_services(server: Any, service: EncodingService) -> list[str]:
     segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server(SegmentationService(service), server)
     files_pb2_grpc.add_FileServiceServicer_to_server(FileService(service), server)
     jobs_pb2_grpc.add_JobServiceServicer_to_server(JobService(service), server)
-    return [SEGMENTATION, FILES, JOBS]
+    if FrontendName.OPEN_INFERENCE not in service.settings.frontends:
+        return [SEGMENTATION, FILES, JOBS]
+    inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(OpenInferenceService(service), server)
+    return [SEGMENTATION, FILES, JOBS, OPEN_INFERENCE]
 
 
 async def update_health(service: EncodingService, checks: Any, names: list[str]) -> None:

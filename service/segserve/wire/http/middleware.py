@@ -144,11 +144,13 @@ class HeadAsGet:
 
 
 class InFlightLimit:
-    """Refuses requests to /v1 at once while no slot of their kind is free, for all or for their client.
+    """Refuses requests at once while no slot of their kind is free, for all or for their client.
 
     It also tells the limits below who the client is (`current_client`). Requests on surplus connections are refused
-    too, and the connection is closed. The paths of operators, such as /metrics and /readyz, are always served.
+    too, and the connection is closed.
 
+    kind_of: returns the kind of a request by its method and path. None: it takes no slot and is always served, as the
+        paths of operators are, such as /metrics and /readyz.
     busy_checks: by kind, a function that returns the refusal while the operation cannot take another request. The
     refusal is sent before the body is read.
     """
@@ -158,13 +160,15 @@ class InFlightLimit:
         app: ASGIApp,
         metrics: Metrics,
         limits: RequestLimits,
+        kind_of: Callable[[str, str], RequestKind | None],
         busy_checks: dict[RequestKind, Callable[[], Busy | None]],
     ) -> None:
         self._app, self._metrics = app, metrics
-        self._limits, self._busy_checks = limits, busy_checks
+        self._limits, self._kind_of, self._busy_checks = limits, kind_of, busy_checks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+        kind = self._kind_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        if kind is None:
             await self._app(scope, receive, send)
             return
         if scope.get("state", {}).get(SURPLUS):
@@ -173,7 +177,6 @@ class InFlightLimit:
         address = scope.get("client")
         client = client_of_address(address[0] if address else None)
         current_client.set(client)
-        kind = request_kind(scope["method"], scope["path"])
         limit = self._limits[kind]
         if (refusal := limit.refusal(client=client) or self._check_busy(kind)) is not None:
             await error_to_response(refusal)(scope, receive, send)
@@ -196,8 +199,10 @@ class InFlightLimit:
         return None if check is None else check()
 
 
-def request_kind(method: str, path: str) -> RequestKind:
-    """The kind of a request to /v1, whose slots it takes."""
+def request_kind(method: str, path: str) -> RequestKind | None:
+    """Return the kind of a request to /v1, whose slots it takes; None for other paths."""
+    if not path.startswith("/v1/"):
+        return None
     if method == "POST" and path in UPLOAD_PATHS:
         return RequestKind.UPLOAD
     if method == "POST" and CLICK_PATH.fullmatch(path):

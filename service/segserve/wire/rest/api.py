@@ -1,5 +1,7 @@
 """The ASGI applications: routes and middleware put together."""
 
+from collections.abc import Sequence
+
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
@@ -7,11 +9,14 @@ from segserve import __version__
 from segserve.app import EncodingService, Service
 from segserve.request_limits import RequestKind
 from segserve.types import MB
+from segserve.wire.frontends.error_form import FrontendErrors
+from segserve.wire.frontends.frontend import Frontend
+from segserve.wire.frontends.mounting import add_frontend_routes, list_enabled, with_frontends
 from segserve.wire.http import browser_headers, problems
 from segserve.wire.http.body_limits import BodyPaceLimit, BodySizeLimit
 from segserve.wire.http.host_and_origin import AllowedHosts, OriginCheck
 from segserve.wire.http.limits import upload_limits
-from segserve.wire.http.middleware import HeadAsGet, InFlightLimit, RequestLogger
+from segserve.wire.http.middleware import HeadAsGet, InFlightLimit, RequestLogger, request_kind
 from segserve.wire.rest import (
     automatic,
     file_frames,
@@ -63,7 +68,8 @@ def create_operator_api(service: EncodingService) -> FastAPI:
 
 
 def create_api(service: Service) -> FastAPI:
-    """The application of the API: all routes."""
+    """The application of the API: all routes, and those of the frontends."""
+    frontends = list_enabled(service.settings)
     api = Api(
         title="segserve",
         version=__version__,
@@ -80,11 +86,12 @@ def create_api(service: Service) -> FastAPI:
     for routes in ROUTES:
         routes.add_routes(api, service)
     pages.add_routes(api)
-    add_middleware(api, service)
+    add_frontend_routes(api, service, frontends)
+    add_middleware(api, service, frontends)
     return api
 
 
-def add_middleware(api: FastAPI, service: Service) -> None:
+def add_middleware(api: FastAPI, service: Service, frontends: Sequence[Frontend]) -> None:
     """Add all middleware. The one added last sees a request first."""
     settings = service.settings
     api.add_middleware(
@@ -98,11 +105,13 @@ def add_middleware(api: FastAPI, service: Service) -> None:
         InFlightLimit,
         metrics=service.metrics,
         limits=service.request_limits,
+        kind_of=with_frontends(request_kind, frontends),
         busy_checks={RequestKind.CLICK: service.click_limit.refusal},
     )
     api.add_middleware(OriginCheck, origins=settings.cors_origins, metrics=service.metrics)
     api.add_middleware(AllowedHosts, settings=settings, metrics=service.metrics)
     api.add_middleware(RequestLogger, metrics=service.metrics)
+    api.add_middleware(FrontendErrors, frontends=frontends)
     api.add_middleware(HeadAsGet)
     if settings.cors_origins:
         api.add_middleware(CORSMiddleware, **browser_headers.cors_options(settings.cors_origins))

@@ -1,0 +1,1 @@
+"""Generated from proto/segserve/inference by `make proto`."""

@@ -1,0 +1,82 @@
+"""Images that clients send with every click, recognised by their hash.
+
+An upload is idempotent by its content. But to find that out it is decoded from base64, hashed, and the head of its file
+is read. Here the text is hashed as it comes, and that is all for an image which was sent before.
+"""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import sha256
+from io import BytesIO
+from typing import TypeVar
+
+from cachetools import LRUCache
+
+from segserve.app import Service
+from segserve.errors import BadInput, ImageNotFound
+from segserve.types import DEFAULT_TENANT, ImageRecord, ReadOptions
+from segserve.wire.http.limits import MAX_EVENT_LOOP_JSON_BYTES
+
+# Each takes some hundred bytes.
+MAX_REMEMBERED = 4096
+
+T = TypeVar("T")
+
+
+class SentImages:
+    """`SentImages` stores the images of requests, each once."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        # image_id by (tenant, sha256 of what was sent).
+        self._image_ids: LRUCache[tuple[str, bytes], str] = LRUCache(MAX_REMEMBERED)
+
+    async def store_base64(self, text: str, field: str) -> ImageRecord:
+        """Store an image that came as base64, also of a data URL (data:image/png;base64,...).
+
+        field: of the request, which holds the text. Raises BadInput, and what `ImageLibrary.add` raises.
+        """
+        return await self._store(text.encode(), lambda: decode_base64(text, field))
+
+    async def store_bytes(self, data: bytes) -> ImageRecord:
+        """Store an image file. Raises what `ImageLibrary.add` raises."""
+        return await self._store(data, lambda: data)
+
+    async def store_made(self, content: bytes, make_file: Callable[[], bytes]) -> ImageRecord:
+        """Store an image that is no file yet. content: what tells it from all others. make_file: makes the file."""
+        return await self._store(content, make_file)
+
+    async def _store(self, sent: bytes, read: Callable[[], bytes]) -> ImageRecord:
+        images = self._service.images
+        key = (DEFAULT_TENANT, await run_if_large(len(sent), lambda: sha256(sent).digest()))
+        if (image_id := self._image_ids.get(key)) is not None:
+            with suppress(ImageNotFound):  # it was deleted: it is stored again
+                record = await images.get_record(DEFAULT_TENANT, image_id)
+                self._service.metrics.frontends.count_image(recognised=True)
+                return record
+        data = await run_if_large(len(sent), read)
+        record = await images.add(DEFAULT_TENANT, BytesIO(data), ReadOptions())
+        self._image_ids[key] = record.image_id
+        self._service.metrics.frontends.count_image(recognised=False)
+        return record
+
+
+async def run_if_large(size_bytes: int, work: Callable[[], T]) -> T:
+    """Return what `work` returns. It runs in a thread where it works on much."""
+    return work() if size_bytes <= MAX_EVENT_LOOP_JSON_BYTES else await asyncio.to_thread(work)
+
+
+def decode_base64(text: str, field: str) -> bytes:
+    """Decode base64, or a data URL that holds it. Raises BadInput about `field`."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data:
+        raise BadInput("It is not the base64 of a file.", field=field, remedy="Send an image file as base64.")
+    return data

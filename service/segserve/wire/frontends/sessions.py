@@ -1,0 +1,138 @@
+"""Sessions of frontends: what a client does over several requests, such as objects on a video.
+
+A session belongs to the client that opened it, is one of a bounded number, and ends by itself: a client that vanishes
+holds nothing for long. Sessions live in this process. With several replicas let a load balancer send all requests of
+one client to one of them.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from typing import Generic, TypeVar
+
+from segserve.app import Service
+from segserve.concurrency_limit import ConcurrencyLimit
+from segserve.current_client import current_client
+from segserve.errors import NotFound
+from segserve.types import FrontendName
+
+Value = TypeVar("Value")
+
+
+class SessionNotFound(NotFound):
+    """The session has ended, or is another client's: which of the two is nobody's business."""
+
+    code = "session_not_found"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"There is no session {session_id!r}; it may have ended.",
+            remedy="Begin a new one.",
+            field="session_id",
+        )
+
+
+@dataclass
+class Session(Generic[Value]):
+    """owner: the client that opened it. opened_at, used_at: of the monotonic clock. users: requests that use it now."""
+
+    owner: str | None
+    value: Value
+    opened_at: float
+    used_at: float
+    users: int = 0
+
+
+class Sessions(Generic[Value]):
+    """`Sessions` holds the open sessions of one frontend. For one thread: the event loop's.
+
+    on_end: gives back what the session holds. It runs once for each, however the session ends.
+    """
+
+    def __init__(
+        self, service: Service, frontend: FrontendName, on_end: Callable[[Value], Awaitable[None]]
+    ) -> None:
+        settings, metrics = service.settings, service.metrics
+        self._service, self._frontend, self._on_end = service, frontend, on_end
+        self._idle_s, self._max_s = settings.session_idle_s, settings.session_max_s
+        self._limit = ConcurrencyLimit(
+            settings.max_sessions,
+            f"The maximum is reached: {settings.max_sessions} sessions are open.",
+            remedy="End one, or ask the operator to raise SEGSERVE_MAX_SESSIONS.",
+            retry_after_s=30,
+            max_client_slots=ceil(settings.max_sessions * settings.max_client_share),
+            on_refused=partial(metrics.requests.count_rejection, "sessions"),
+            on_client_refused=partial(metrics.requests.count_rejection, "client_sessions"),
+        )
+        self._sessions: dict[str, Session[Value]] = {}
+
+    def reserve(self) -> None:
+        """Raise Busy where no session can be opened: before the work that it needs."""
+        if (refusal := self._limit.refusal(client=current_client.get())) is not None:
+            raise refusal
+
+    def open(self, value: Value) -> str:
+        """Open a session of the current client, and return its id, which nobody can guess. Raises Busy."""
+        owner = current_client.get()
+        self._limit.acquire(client=owner)
+        session_id, now = secrets.token_urlsafe(24), time.monotonic()
+        self._sessions[session_id] = Session(owner, value, now, now)
+        self._watch(session_id)
+        self._count()
+        return session_id
+
+    @contextmanager
+    def use(self, session_id: str) -> Iterator[Value]:
+        """Yield what a session of the current client holds. It does not end while the block runs, but by `end`.
+
+        Raises SessionNotFound.
+        """
+        session = self._find(session_id)
+        session.users += 1
+        try:
+            yield session.value
+        finally:
+            session.users -= 1
+            session.used_at = time.monotonic()
+
+    def end(self, session_id: str) -> None:
+        """End a session of the current client, as the client asks. Raises SessionNotFound."""
+        self._find(session_id)
+        self._close(session_id, "client")
+
+    def _find(self, session_id: str) -> Session[Value]:
+        session = self._sessions.get(session_id)
+        if session is None or session.owner != current_client.get():
+            raise SessionNotFound(session_id)
+        return session
+
+    def _watch(self, session_id: str) -> None:
+        """End the session if its time is over, else look again when it will be."""
+        if (session := self._sessions.get(session_id)) is None:
+            return
+        now = time.monotonic()
+        idle_left_s = self._idle_s if session.users else session.used_at + self._idle_s - now
+        age_left_s = session.opened_at + self._max_s - now
+        if age_left_s <= 0 or idle_left_s <= 0:
+            self._close(session_id, "age" if age_left_s <= 0 else "idle")
+        else:
+            asyncio.get_running_loop().call_later(min(idle_left_s, age_left_s), self._watch, session_id)
+
+    def _close(self, session_id: str, reason: str) -> None:
+        session = self._sessions.pop(session_id)
+        self._limit.release(client=session.owner)
+        self._service.metrics.frontends.count_session_end(self._frontend, reason)
+        self._count()
+
+        async def give_back() -> None:
+            await self._on_end(session.value)
+
+        self._service.run_in_background(give_back())
+
+    def _count(self) -> None:
+        self._service.metrics.frontends.set_sessions(self._frontend, len(self._sessions))
