@@ -242,18 +242,18 @@ class Settings(BaseSettings):
         20.0, gt=0, description="how long a client may send nothing of a body, or read nothing of an answer"
     )
 
-    # Frontends: the protocols of labeling tools.
+    # Frontends: the protocols of other tools.
     frontends: tuple[FrontendName, ...] = Field(
         tuple(FrontendName),
-        description="protocols of labeling tools that are spoken beside the API; [] speaks none",
+        description="protocols of other tools that are spoken beside the API; [] speaks none",
     )
     max_sessions: int = Field(
-        64, ge=1, description="sessions of labeling tools that are open, such as videos; more get 503"
+        64, ge=1, description="sessions of each frontend that are open, such as videos; more get 503"
     )
     session_idle_s: float = Field(
-        1800.0, gt=0, description="a session of a labeling tool ends after so long without a request"
+        1800.0, gt=0, description="a session of a frontend ends after so long without a request"
     )
-    session_max_s: float = Field(86400.0, gt=0, description="a session of a labeling tool ends after so long")
+    session_max_s: float = Field(86400.0, gt=0, description="a session of a frontend ends after so long")
 
     # Outbound HTTP: images by URL, and webhooks.
     fetch_hosts: tuple[str, ...] = Field(
