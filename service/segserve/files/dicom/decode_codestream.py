@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.files.dicom.image_file import PixelFormat
+from segserve.images.sandboxed.jpeg_ls import decode_jpeg_ls
 from segserve.images.sandboxed.lossless_jpeg import decode_lossless_jpeg
 
 UID = "1.2.840.10008.1.2."
@@ -66,7 +67,7 @@ def decode(data: bytes, pixels: PixelFormat, precision: int) -> NDArray[Any]:
     if syntax in JPEG_LOSSLESS:
         values = decode_lossless_jpeg(data, pixels.rows * pixels.columns * pixels.samples)
     elif syntax in JPEG_LS:
-        values = imagecodecs.jpegls_decode(data)
+        values = decode_jpeg_ls(data)
     else:
         values = imagecodecs.jpeg2k_decode(data) if syntax in JPEG_2000 else imagecodecs.htj2k_decode(data)
     if pixels.samples == 3:

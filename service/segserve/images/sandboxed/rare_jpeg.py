@@ -13,6 +13,7 @@ from segserve.images.image_source import (
     unsupported_error,
 )
 from segserve.images.raster.jpeg_layout import JpegFrame, read_jpeg_frame
+from segserve.images.sandboxed.jpeg_ls import decode_jpeg_ls
 from segserve.images.sandboxed.lossless_jpeg import decode_lossless_jpeg
 from segserve.images.sandboxed.whole_image import make_source
 from segserve.types import Size
@@ -52,7 +53,7 @@ def _decode(data: bytes, frame: JpegFrame) -> NDArray[Any]:
     import imagecodecs
 
     if frame.is_jpeg_ls:
-        return np.asarray(imagecodecs.jpegls_decode(data))
+        return decode_jpeg_ls(data)
     if frame.is_lossless:
         return decode_lossless_jpeg(data, frame.lines * frame.columns * len(frame.components))
     return np.asarray(imagecodecs.jpeg8_decode(data))
