@@ -15,6 +15,8 @@ from segserve.store.private_redis import is_redis_answering
 from segserve.store.redis_servers import find_redis_binaries
 from tests.serving import Server
 
+# Processes that tests start would compile all modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile("segserve", deadline=None)  # the machines are noisy
 settings.load_profile("segserve")
 

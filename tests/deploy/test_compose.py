@@ -271,17 +271,12 @@ def test_the_api_answers_clicks_without_an_encoder(network: Network, nuclei: Pat
     assert answer.json()["results"][0]["masks"]
 
 
-def test_the_api_answers_clicks_with_the_encoder(network: Network, nuclei: Path) -> None:
-    with network.running("encoder"), network.running("api"):
-        answer = click(f"http://127.0.0.1:{network[8000]}", nuclei)
-        encoded = httpx.get(f"http://127.0.0.1:{network[8011]}/metrics").text
-    assert answer.status_code == 200, answer.text
-    assert re.search(r'^segserve_encoded_images_total{model="starter"} [1-9]', encoded, re.M)
-
-
-def test_the_worker_runs_the_jobs_of_the_api_with_the_encoder(network: Network, nuclei: Path) -> None:
+def test_the_api_and_the_worker_share_the_encoder(network: Network, nuclei: Path) -> None:
     with network.running("encoder"), network.running("worker"), network.running("api"):
-        with uploaded(f"http://127.0.0.1:{network[8000]}", nuclei) as (client, image_id):
+        url = f"http://127.0.0.1:{network[8000]}"
+        answer = click(url, nuclei)
+        assert answer.status_code == 200, answer.text
+        with uploaded(url, nuclei) as (client, image_id):
             job = run_embed_job(client, [image_id])
         worked = httpx.get(f"http://127.0.0.1:{network[8012]}/metrics").text
         encoded = httpx.get(f"http://127.0.0.1:{network[8011]}/metrics").text
