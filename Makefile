@@ -38,7 +38,7 @@ wheel:
 # Most tests wait for processes, so more files than cores run at a time. One thread for each: more only get in each
 # other's way (test-numerics has two).
 test: $(VENV)/.full
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-numerics: $(VENV)/.full
 	$(BIN)/python -m tests.cpu_matrix $(ARGS)
