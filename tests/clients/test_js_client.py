@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from pycocotools import mask as coco
 
@@ -100,8 +101,12 @@ def count_vertices(geometry: dict[str, Any]) -> int:
     return sum(len(ring) for ring in ring_set(geometry))
 
 
-def test_rest(node: str, server: Server, nuclei: Path) -> None:
-    result = run_script(node, "rest.mjs", server.url, nuclei)
+def test_rest(node: str, server: Server, nuclei: Path, tmp_path: Path) -> None:
+    stack = tmp_path / "stack.tif"
+    tifffile.imwrite(
+        stack, np.arange(3 * 20 * 30, dtype=np.uint16).reshape(3, 20, 30), photometric="minisblack"
+    )
+    result = run_script(node, "rest.mjs", server.url, nuclei, stack)
     image = result.pop("image")
     assert image["pages"] == 1
     assert "starter" in result.pop("models")
@@ -113,6 +118,10 @@ def test_rest(node: str, server: Server, nuclei: Path) -> None:
         "tiff": ["image/tiff", True],
         "preview": ["image/jpeg", True],
         "previewUrl": "image/jpeg",
+        "tile": "image/jpeg",
+        "file": [3, "frames"],
+        "frame": [30, 20],
+        "frameUrl": "image/jpeg",
         "embedding": [True, False],
         "job": [True, "end", "succeeded"],
         "later": True,

@@ -35,6 +35,10 @@ import { followEvents, followResults } from "./jobs.js";
  * @property {string} [model] Start encoding for this model at once.
  * @property {AbortSignal} [signal]
  *
+ * @typedef {object} FrameView How a volume is looked at; see docs/videos-and-volumes.md of the service.
+ * @property {0 | 1 | 2} [axis] Along which slices are numbered; 0: as they are stored.
+ * @property {[number, number]} [window] Values that become black and white.
+ *
  * @typedef {object} FileOptions
  * @property {string | number} [series] The series to take of a file that holds several.
  * @property {number} [time] The point in time to take.
@@ -216,6 +220,29 @@ export class Client {
   /** @param {string} fileId @param {CallOptions} [options] */
   async deleteFile(fileId, { signal } = {}) {
     await this.http.send(`/v1/files/${encodeURIComponent(fileId)}`, { method: "DELETE", signal });
+  }
+
+  /**
+   * The address of a frame or slice as a picture, for an <img>.
+   * @param {string} fileId
+   * @param {number} frame
+   * @param {FrameView & {max?: number}} [options] max: longest side in pixels.
+   */
+  frameUrl(fileId, frame, { axis, window, max } = {}) {
+    const query = { axis, window: window && String(window), max };
+    return this.http.url(`/v1/files/${encodeURIComponent(fileId)}/frames/${frame}`, query);
+  }
+
+  /**
+   * Make an image of a frame or slice, to click on.
+   * @param {string} fileId
+   * @param {number} frame
+   * @param {FrameView & {model?: string, signal?: AbortSignal}} [options] model: start encoding for it at once.
+   * @returns {Promise<Image>}
+   */
+  imageOfFrame(fileId, frame, { axis, window, model, signal } = {}) {
+    const json = { file_id: fileId, frame, axis, window };
+    return this.http.json("/v1/images", { method: "POST", json, repeatable: true, query: { model }, signal });
   }
 
   // ---- Jobs

@@ -53,6 +53,7 @@
  * @property {number} height
  * @property {number} page
  * @property {number} pages
+ * @property {{size: number, levels: number}} tiles Edge of the tiles in pixels, and how many levels there are.
  * @property {string[]} hints
  *
  * @typedef {object} StoredFile A video, a stack, a volume or a zip.

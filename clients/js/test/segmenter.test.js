@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { mock, test } from "node:test";
 
 import { NotDecodable } from "../src/decode/browser_decoder.js";
 import { toFloat16, toFloat32 } from "../src/decode/float16.js";
@@ -8,7 +8,10 @@ import { Segmenter } from "../src/decode/segmenter.js";
 
 const MASK = { size: [2, 2], counts: "13" };
 const OTHER = { size: [2, 2], counts: "04" };
-const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+// A clock that only the service and the browser below move.
+let now = 0;
+mock.method(performance, "now", () => now);
+const turn = () => new Promise(setImmediate);
 const body = (extra) => ({ image_id: "i", model: "m", prompts: [{ points: [[1, 1]], ...extra }] });
 
 /** A segmenter on a service and a browser of these speeds. */
@@ -18,7 +21,7 @@ function make({ serverMs = 1, browserMs = 1, mask = MASK, prepareFails = null, .
     getImage: async () => ({ width: 2, height: 2 }),
     segment: async (request) => {
       sent.push(request);
-      await wait(serverMs);
+      now += serverMs;
       return { results: [{ masks: [{ mask: MASK, mask_id: "from the service" }] }] };
     },
   };
@@ -34,7 +37,7 @@ function make({ serverMs = 1, browserMs = 1, mask = MASK, prepareFails = null, .
       await browser.prepare(model, image);
       browser.decoded++;
       browser.prompt = prompt;
-      await wait(browserMs);
+      now += browserMs;
       return [{ mask, logits: new Float32Array(4).fill(0.1) }];
     },
     close: async () => known.clear(),
@@ -49,7 +52,8 @@ async function click(segmenter, times) {
   let answer;
   for (let i = 0; i < times; i++) {
     answer = await segmenter.segment(body());
-    await wait(30);
+    do await turn();
+    while (segmenter._of("m").isMeasuring);
   }
   return answer.decoded.by;
 }

@@ -1,8 +1,8 @@
-// Calls every part of the REST client. Usage: node rest.mjs URL PICTURE. Prints what was answered.
+// Calls every part of the REST client. Usage: node rest.mjs URL PICTURE STACK. Prints what was answered.
 import { openAsBlob } from "node:fs";
 import { Client, Problem, rle, runs } from "../../../clients/js/src/index.js";
 
-const [url, picture] = process.argv.slice(2);
+const [url, picture, stack] = process.argv.slice(2);
 const client = new Client({ baseUrl: `${url}/` });
 const sent = [];
 const image = await client.uploadImage(await openAsBlob(picture), {
@@ -16,6 +16,9 @@ const drawn = rle.decode(mask.mask);
 const tiff = await client.automatic({ image_id: image.image_id, method: "ais", format: "tiff" });
 const preview = await client.preview(image.image_id, { max: 64 });
 const embedding = await client.embedding(image.image_id, { model: "starter" });
+
+const file = await client.uploadFile(await openAsBlob(stack));
+const frame = await client.imageOfFrame(file.file_id, 2);
 
 const batch = { kind: "batch", input: { image_ids: [image.image_id] }, params: { operation: "embed" } };
 const job = await client.submitJob(batch, { idempotencyKey: "once" });
@@ -49,6 +52,10 @@ console.log(
     tiff: [tiff.type, tiff.size > 1000],
     preview: [preview.type, preview.size > 100],
     previewUrl: (await fetch(client.previewUrl(image.image_id, 32))).headers.get("content-type"),
+    tile: (await fetch(client.tileUrl(image.image_id, 0, 0, 0))).headers.get("content-type"),
+    file: [file.frames, (await client.getFile(file.file_id)).kind],
+    frame: [frame.width, frame.height],
+    frameUrl: (await fetch(client.frameUrl(file.file_id, 2, { max: 16 }))).headers.get("content-type"),
     embedding: [embedding.data.byteLength > 1000, embedding.isTiled],
     job: [job.job_id === again.job_id, events.at(-1).event, events.at(-1).job.state],
     later: later.length === events.length - 1 && later.every((id, i) => id === events[i + 1].id),
