@@ -48,6 +48,13 @@ def test_the_page_may_run_only_its_own_script(server: Server) -> None:
     assert not re.search(r'<[^>]*\s(style|on\w+)="', markup), "the policy forbids these"
 
 
+def test_a_script_may_load_its_own_modules_and_webassembly_as_a_worker(server: Server) -> None:
+    policy = read_policy(server.client.get("/docs/swagger-ui-bundle.js"))
+    assert policy["default-src"] == ["'none'"]
+    assert policy["script-src"] == ["'self'", "'wasm-unsafe-eval'"]
+    assert policy["connect-src"] == ["'self'"]
+
+
 def test_docs_load_everything_from_this_service(server: Server) -> None:
     answer = server.client.get("/docs")
     assert "http://" not in answer.text

@@ -56,6 +56,12 @@ def cors_options(origins: Sequence[str]) -> dict[str, Any]:
     }
 
 
+# A script that is started as a worker has the policy of its own answer, not the page's. The one that decodes clicks
+# loads modules and WebAssembly from this service.
+WORKER_POLICY = f"{DENY_ALL}; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
+JAVASCRIPT = "text/javascript"
+
+
 class SecurityHeaders:
     """Middleware that adds security headers to every answer whose route has not set them.
 
@@ -76,6 +82,8 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                if headers.get("content-type", "").startswith(JAVASCRIPT):
+                    headers.setdefault("Content-Security-Policy", WORKER_POLICY)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
                 policy = "cross-origin" if self._is_allowed(scope) else "same-origin"
