@@ -105,6 +105,11 @@ def test_an_image_of_background_alone_has_a_finite_generalised_dice() -> None:
     assert torch.isfinite(logits.grad).all()
 
 
+@pytest.mark.parametrize("loss", [bce_dice_loss, focal_loss])
+def test_a_batch_of_pixels_that_do_not_count_has_a_finite_loss(loss: Any) -> None:
+    assert np.isfinite(compute(loss, np.zeros((1, 1, 4, 4)), np.zeros((1, 1, 4, 4)), weights=(0.0, 1.0)))
+
+
 def test_rare_classes_weigh_more_by_median_frequency() -> None:
     """Of 200 pixels 150 are background; class 1 has 40 of the 100 pixels where it is, class 2 has 10 of its 100."""
     first, second = np.zeros((10, 10), np.int32), np.zeros((10, 10), np.int32)

@@ -85,7 +85,8 @@ def weighted_mean(loss: Tensor, truth: Tensor, weights: Sequence[float] | None) 
         return loss.mean()
     by_class = torch.tensor(weights[1:], dtype=loss.dtype, device=loss.device).reshape(1, -1, 1, 1)
     pixels = (truth * by_class).sum(1, keepdim=True) + weights[0] * (1 - truth.amax(1, keepdim=True))
-    return (loss * pixels).sum() / (pixels.sum() * loss.shape[1])
+    # A batch of nothing but a class of weight 0 has no loss.
+    return (loss * pixels).sum() / (pixels.sum() * loss.shape[1]).clamp(min=torch.finfo(loss.dtype).tiny)
 
 
 def median_frequency_weights(masks: Sequence[NDArray[Any]], classes: int) -> tuple[float, ...]:
