@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 from pathlib import Path
 
 from bench.measuring import REHEARSE, THREADS, Skipped, describe_machine
@@ -24,6 +25,8 @@ BENCHMARKS = (
     "sam2_memory",
     "jobs",
     "load",
+    "peers",
+    "models",
     "starter",
     "results",
 )
@@ -35,9 +38,17 @@ COLUMNS = ("what", "measured", "target", "met")  # of a table that names no othe
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=BENCHMARKS, metavar="|".join(BENCHMARKS))
+    parser.add_argument(
+        "--model",
+        choices=("mobile-sam", "random"),
+        help="weights of clicks, amg, exactness, encoders, load [default: mobile-sam where it can be pulled]",
+    )
+    arguments = parser.parse_args()
+    if arguments.model:
+        os.environ["BENCH_MODEL"] = arguments.model
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
-    for name in parser.parse_args().names:
+    for name in arguments.names:
         try:
             module = importlib.import_module(f"bench.{name}")
             measurements = module.measure()

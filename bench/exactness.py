@@ -8,8 +8,10 @@ import torch
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.utils.transforms import ResizeLongestSide
 
+from bench import real_weights
 from bench.measuring import THREADS, Measurement, at_most
 from segserve.decode.prompt_encoding import encode_tokens, logits_geometry
+from segserve.encode.preprocess import preprocess_image
 from segserve.masks.crop import to_mask
 from segserve.masks.upscale import upscale_mask
 from segserve.models.export.sam import export_sam
@@ -37,18 +39,25 @@ PROMPTS = {
 
 def measure() -> list[Measurement]:
     torch.manual_seed(0)
-    sam = sam_model_registry["vit_b"]().eval()
     options = RuntimeOptions(threads=THREADS)
     with tempfile.TemporaryDirectory() as work:
-        model = PromptableModel(
-            export_sam(sam, Path(work) / "b", name="b", architecture="vit_b"), options, options
-        )
-        image = torch.randn(1, 3, 1024, 1024)
+        if real_weights.uses_real_weights():
+            name, sam = "MobileSAM", real_weights.build_network()
+            model = PromptableModel(real_weights.open_bundle(), options, options)
+            picture = real_weights.read_photograph((SIZE.width, SIZE.height))
+            image = torch.from_numpy(preprocess_image(picture, model.preprocess))
+        else:
+            name, sam = "ViT-B", sam_model_registry["vit_b"]().eval()
+            bundle = export_sam(sam, Path(work) / "b", name="b", architecture="vit_b")
+            model, image = PromptableModel(bundle, options, options), torch.randn(1, 3, 1024, 1024)
         with torch.no_grad():
             reference = sam.image_encoder(image)
         embedding = model.encode(image.numpy())["embedding"]
         relative = np.abs(embedding - reference[0].numpy()).max() / reference.std().item()
-        rows = [at_most("ViT-B encoder, largest difference over the standard deviation", relative, 1e-3, "")]
+        rows = [
+            real_weights.describe_weights("random, of ViT-B's size; the image is noise"),
+            at_most(f"{name} encoder, largest difference over the standard deviation", relative, 1e-3, ""),
+        ]
         for name, prompt in PROMPTS.items():
             rows += compare_prompt(sam, model, reference, name, prompt)
     return rows

@@ -8,6 +8,7 @@ scenarios to run.
 import asyncio
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import numpy as np
 from tests.conftest import ExternalRedis
 from tests.serving import Encoder, Process, Server
 
+from bench import real_weights
 from bench.load_clients import ANNOTATORS, REFUSED, Observations, annotate, closed_loop, draw_image, open_loop
 from bench.measuring import Measurement, at_least, at_most
 from segserve.errors import SegserveError
@@ -24,7 +26,6 @@ from segserve.errors import SegserveError
 LOAD_S = float(os.environ.get("BENCH_LOAD_S", "300"))
 KILL_INTERVAL_S = 30.0
 OUTAGE_S = 10.0  # of Redis
-ENCODED_METRIC = 'segserve_encoded_images_total{model="starter"}'
 
 
 class Deployment:
@@ -35,8 +36,14 @@ class Deployment:
 
     def __init__(self, folder: Path) -> None:
         (folder / "redis").mkdir()
+        self.model = "starter"
+        if real_weights.uses_real_weights():
+            bundle = real_weights.open_bundle()
+            self.model = bundle.name
+            shutil.copytree(bundle.folder, folder / "models" / bundle.name)
         self.redis = ExternalRedis(folder / "redis")
         shared = {"redis_url": self.redis.url, "encode_threads": "1", "log_level": "error"}
+        shared["default_model"] = self.model
         self.encoders = [Encoder(folder, **shared) for _ in range(2)]
         for encoder in self.encoders:
             lower_priority(encoder)
@@ -56,7 +63,8 @@ class Deployment:
 
     def count_encoded(self) -> float:
         """Return the number of images that the workers have encoded."""
-        return sum(encoder.metric(ENCODED_METRIC) for encoder in self.encoders)
+        metric = f'segserve_encoded_images_total{{model="{self.model}"}}'
+        return sum(encoder.metric(metric) for encoder in self.encoders)
 
     def resident_mb(self) -> float:
         return sum(p.metric("process_resident_memory_bytes") for p in self.processes) / 1e6
@@ -223,7 +231,7 @@ SCENARIOS: dict[str, Callable[[Deployment], list[Measurement]]] = {
 
 
 def measure() -> list[Measurement]:
-    rows: list[Measurement] = []
+    rows = [real_weights.describe_weights("the starter's; images are drawn")]
     scenarios = os.environ.get("BENCH_LOAD_PARTS", ",".join(SCENARIOS)).split(",")
     with tempfile.TemporaryDirectory() as folder:
         deployment = Deployment(Path(folder))

@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image
 from tests.serving import Server
 
+from bench import real_weights
+
 ANNOTATORS = 32
 THINK_S = 2.0  # mean time between clicks
 CLICKS_PER_IMAGE = 20
@@ -29,7 +31,13 @@ Post = Callable[[bytes], Awaitable[int]]
 
 
 def draw_image(rng: np.random.Generator) -> bytes:
-    """Return a PNG of bright discs on dark noise, another one each time."""
+    """Return a PNG, another one each time: a part of a photograph, or for the starter bright discs on dark noise."""
+    if real_weights.uses_real_weights():
+        photograph, file = real_weights.read_photograph(), io.BytesIO()
+        top, left = (int(rng.integers(0, edge - IMAGE_PX)) for edge in photograph.shape[:2])
+        part = photograph[top : top + IMAGE_PX, left : left + IMAGE_PX]
+        Image.fromarray(part).save(file, "PNG")
+        return file.getvalue()
     y, x = np.mgrid[:IMAGE_PX, :IMAGE_PX]
     values = rng.normal(20, 5, (IMAGE_PX, IMAGE_PX))
     for _ in range(12):

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 THREADS = int(os.environ.get("BENCH_THREADS", "2"))  # of every library that is compared
-# A rehearsal runs on the CPU what needs a GPU, to show that it works. Its times mean nothing.
+# A rehearsal shows that a benchmark works: calls are timed once, and what needs a GPU runs on the CPU. Its times mean
+# nothing.
 REHEARSE = os.environ.get("BENCH_REHEARSE") == "1"
 
 PAUSE_S = 0.02  # before each call: threads of the call before may still spin
@@ -32,6 +33,8 @@ def describe_machine() -> str:
 
 def measure_median_ms(call: Callable[[], object], repeats: int = 30, warm_up: int = 3) -> float:
     """Return the median time of a call, after `warm_up` calls that do not count."""
+    if REHEARSE:
+        repeats, warm_up = 1, 0
     for _ in range(warm_up):
         call()
     times = []
@@ -49,6 +52,8 @@ def measure_interleaved_ms(
 
     Each call starts on an idle machine, as a click does.
     """
+    if REHEARSE:
+        repeats, warm_up = 1, 0
     for call in [*calls.values()] * warm_up:
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
