@@ -163,7 +163,7 @@ def open_bundles(models: Path) -> dict[str, tuple[Any, Bundle]]:
 
 def compare_click(label: str, ours: ServiceClicker, references: ReferencePredictors) -> list[Measurement]:
     """Compare all ways to answer the same click. Masks of 25% and 100% have no targets."""
-    assert_same_masks(ours.click(select="all"), references.click_torch(True))
+    assert_same_masks(ours.click(select="all", raw=True), references.click_torch(True))
     ours.overheads.clear()
     times = measure_interleaved_ms(
         {

@@ -208,7 +208,8 @@ async def closed_loop(servers: list[Server], body: bytes, clients: int, seconds:
             until = time.monotonic() + seconds
             while time.monotonic() < until:
                 start = time.perf_counter()
-                assert await post(body) == 200
+                status = await post(body)
+                assert status == 200, status
                 times.append(time.perf_counter() - start)
 
     await asyncio.gather(*(run_client(number) for number in range(clients)))
