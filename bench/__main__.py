@@ -29,6 +29,7 @@ BENCHMARKS = (
     "models",
     "starter",
     "results",
+    "browser_decode",
 )
 
 
