@@ -76,6 +76,7 @@ class FrontendName(StrEnum):
     """The frontends: protocols of other tools that the service speaks, see `wire/frontends`."""
 
     OPEN_INFERENCE = "open-inference"  # KServe, Triton and their clients
+    X_ANYLABELING = "x-anylabeling"
 
 
 class Normalise(StrEnum):

@@ -10,8 +10,9 @@ from segserve.settings import Settings
 from segserve.wire.frontends.frontend import Frontend, FrontendParts
 from segserve.wire.frontends.open_inference.frontend import OPEN_INFERENCE
 from segserve.wire.frontends.sent_images import SentImages
+from segserve.wire.frontends.x_anylabeling.frontend import X_ANYLABELING
 
-FRONTENDS = (OPEN_INFERENCE,)
+FRONTENDS = (OPEN_INFERENCE, X_ANYLABELING)
 
 
 def list_enabled(settings: Settings) -> list[Frontend]:

@@ -1,0 +1,140 @@
+"""POST /v1/predict: shapes for marks on an image, or for all that is on it."""
+
+import asyncio
+from typing import Annotated, Any
+
+import orjson
+from pydantic import Field, FiniteFloat
+
+from segserve.errors import BadInput
+from segserve.models.bundle import Bundle
+from segserve.models.manifest import InstancesManifest, SemanticManifest
+from segserve.types import Candidate, ImageObjects
+from segserve.wire.frontends.frontend import FrontendParts
+from segserve.wire.frontends.json_body import ClientBody
+from segserve.wire.frontends.x_anylabeling.shapes import PROPOSED_LABEL, to_shapes
+from segserve.wire.operations import automatic, instances, segment, semantic
+from segserve.wire.operations.common import validate_body
+from segserve.wire.schemas.automatic import AutomaticIn
+from segserve.wire.schemas.instances import InstancesIn
+from segserve.wire.schemas.prompts import MAX_POINTS
+from segserve.wire.schemas.segment import SegmentIn
+from segserve.wire.schemas.semantic import SemanticIn
+
+Json = dict[str, Any]
+
+OBJECT_LABEL = "object"  # of objects without a class
+POINT_VALUES = 2
+BOX_VALUES = 4
+
+
+class MarkIn(ClientBody):
+    """type: point, data x, y, label 1 on the object and 0 not on it; or rectangle, data x1, y1, x2, y2."""
+
+    type: str = Field(max_length=32)
+    data: Annotated[list[FiniteFloat], Field(max_length=BOX_VALUES)]
+    label: int | None = None
+
+
+class ParamsIn(ClientBody):
+    marks: list[MarkIn] = Field([], max_length=MAX_POINTS)
+    conf_threshold: float | None = Field(None, ge=0, le=1)
+    epsilon_factor: float = Field(0.0, ge=0, le=1)
+    text_prompt: str | None = None
+
+
+class PredictIn(ClientBody):
+    model: str = Field(max_length=64)
+    image: str
+    params: ParamsIn = Field(default_factory=ParamsIn)
+
+
+async def predict(parts: FrontendParts, bundle: Bundle, body: PredictIn) -> Json:
+    """Return the data of the answer. Raises BadInput, and what the operations raise."""
+    params = body.params
+    if params.text_prompt:
+        raise BadInput(
+            "Texts are no prompts here.",
+            field="text_prompt",
+            remedy="Mark the object with points or a rectangle.",
+        )
+    image = await parts.sent_images.store_base64(body.image, "image")
+    if params.marks and not isinstance(bundle.manifest, SemanticManifest | InstancesManifest):
+        # The client takes the place of the last proposal by these shapes, and leaves all others.
+        shapes = await segment_marks(parts, image.image_id, body)
+        return {"shapes": shapes, "description": "", "replace": False}
+    result = await find_all(parts, bundle, image.image_id, params)
+    # Without `replace`: the user decides in the client whether labels that are there are kept.
+    return {"shapes": await asyncio.to_thread(objects_to_shapes, result, params), "description": ""}
+
+
+async def segment_marks(parts: FrontendParts, image_id: str, body: PredictIn) -> list[Json]:
+    """Return the shapes of a proposal."""
+    service, epsilon_factor = parts.service, body.params.epsilon_factor
+    request = {
+        "image_id": image_id,
+        "model": body.model,
+        "prompts": [marks_to_prompt(body.params.marks)],
+    }
+
+    def render(candidate: Candidate) -> list[Json]:
+        return to_shapes(candidate.crop, PROPOSED_LABEL, candidate.score, epsilon_factor)
+
+    result = await segment.segment(
+        service, validate_body(SegmentIn, orjson.dumps(request)), render, service.new_timings()
+    )
+    return [shape for masks in result.results for mask in masks for shape in mask.rendered]
+
+
+def marks_to_prompt(marks: list[MarkIn]) -> Json:
+    """Return the JSON of the prompt of one object; of several rectangles the last one counts. Raises BadInput."""
+    points, labels, prompt = [], [], Json()
+    for number, mark in enumerate(marks):
+        if mark.type == "point" and len(mark.data) == POINT_VALUES:
+            points.append(mark.data)
+            labels.append(int(mark.label != 0))
+        elif mark.type == "rectangle" and len(mark.data) == BOX_VALUES:
+            (x0, x1), (y0, y1) = sorted(mark.data[0::2]), sorted(mark.data[1::2])
+            prompt["box"] = [x0, y0, x1, y1]
+        else:
+            raise BadInput(
+                f"{mark.type!r} with {len(mark.data)} values is no mark.",
+                field=f"params.marks.{number}",
+                remedy="Send a point (x, y) or a rectangle (x1, y1, x2, y2).",
+            )
+    return {**prompt, "points": points, "labels": labels}
+
+
+async def find_all(parts: FrontendParts, bundle: Bundle, image_id: str, params: ParamsIn) -> ImageObjects:
+    """Find all that is on an image, in the way of the model."""
+    service, request = parts.service, {"image_id": image_id, "model": bundle.name}
+    timings = service.new_timings()
+    match bundle.manifest:
+        case SemanticManifest():
+            body = validate_body(SemanticIn, orjson.dumps({**request, "format": "npy"}))
+            answer = await semantic.segment_semantic(service, body, timings)
+            return answer.class_map.to_image_objects()
+        case InstancesManifest():
+            options = {} if params.conf_threshold is None else {"score_threshold": params.conf_threshold}
+            found, _ = await instances.find_instances(
+                service,
+                validate_body(InstancesIn, orjson.dumps({**request, **options})),
+                lambda result, image: None,
+                timings,
+            )
+            return found
+        case _:
+            return await automatic.find_objects(
+                service, validate_body(AutomaticIn, orjson.dumps(request)), timings
+            )
+
+
+def objects_to_shapes(result: ImageObjects, params: ParamsIn) -> list[Json]:
+    """Return the shapes of all objects. Blocks."""
+    return [
+        shape
+        for number, item in enumerate(result.objects, 1)
+        for shape in to_shapes(
+            item.crop, item.category or OBJECT_LABEL, item.score, params.epsilon_factor, group_id=number
+        )
+    ]
