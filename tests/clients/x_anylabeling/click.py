@@ -3,17 +3,19 @@
 import json
 import sys
 
+from anylabeling import config as tool_config
+from anylabeling.services.auto_labeling.remote_server import RemoteServer
 from PyQt6.QtGui import QImage
 from PyQt6.QtWidgets import QApplication
-
-from anylabeling.services.auto_labeling.remote_server import RemoteServer
 
 url, picture = sys.argv[1:]
 application = QApplication([])
 messages: list[str] = []
-settings = {"server_url": f"{url}/x-anylabeling", "api_key": ""}
-config = {"type": "remote_server", "name": "r", "display_name": "r", "remote_server_settings": settings}
-client = RemoteServer(config, messages.append)
+# As its file of settings has it.
+tool_config.current_config_file = (
+    f"remote_server_settings: {{server_url: '{url}/x-anylabeling', api_key: ''}}"
+)
+client = RemoteServer({"type": "remote_server", "name": "r", "display_name": "r"}, messages.append)
 image = QImage(picture)
 models = client.get_available_models()
 assert "starter" in models, models
