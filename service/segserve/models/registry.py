@@ -117,10 +117,11 @@ class ModelRegistry:
             self._loaded.move_to_end(name)
         return expect_model_kind(model, kind)
 
-    def get_loaded_bundle(self, name: str) -> Bundle | None:
-        """Return the bundle of the model, of any kind, if it is loaded. Never waits."""
-        model = self._loaded.get(name)
-        return None if model is None else model.bundle
+    async def get_bundle(self, name: str) -> Bundle:
+        """Return the bundle of a model of any kind: of a loaded one at once, else as `bundle` does, in a thread."""
+        if (model := self._loaded.get(name)) is not None:
+            return model.bundle
+        return await asyncio.to_thread(self.bundle, name)
 
     def is_loaded(self, name: str) -> bool:
         return name in self._loaded

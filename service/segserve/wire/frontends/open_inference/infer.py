@@ -225,9 +225,7 @@ async def find_bundle(service: Service, name: str, version: str) -> Bundle:
             field="version",
             remedy=f"Its version is {specs.VERSION!r}.",
         )
-    if (bundle := service.registry.get_loaded_bundle(name)) is None:
-        bundle = await asyncio.to_thread(service.registry.bundle, name)
-    return bundle
+    return await service.registry.get_bundle(name)
 
 
 def take(parameters: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

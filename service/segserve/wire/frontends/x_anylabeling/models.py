@@ -23,17 +23,17 @@ VALUES = {"edit_conf": 0.5, "mask_fineness_slider": 1, "toggle_preserve_existing
 
 def describe_model(bundle: Bundle) -> Json:
     """Return a model as GET /v1/models lists it. Without marks each finds all objects of an image, also in a batch."""
-    widgets = (*RUN_WIDGETS, *FINENESS_WIDGETS)
+    widgets: tuple[str, ...] = CLICK_WIDGETS
     match bundle.manifest:
         case SemanticManifest():
-            pass
+            widgets = ()
         case InstancesManifest():
-            widgets = (*THRESHOLD_WIDGETS, *widgets)
-        case _:
-            widgets = (*CLICK_WIDGETS, *widgets)
+            widgets = THRESHOLD_WIDGETS
     return {
         "display_name": bundle.name,
-        "widgets": [{"name": name, "value": VALUES.get(name)} for name in widgets],
+        "widgets": [
+            {"name": name, "value": VALUES.get(name)} for name in (*widgets, *RUN_WIDGETS, *FINENESS_WIDGETS)
+        ],
         "params": {},
         "batch_processing_mode": "default",
     }

@@ -7,7 +7,6 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from segserve.models.bundle import Bundle
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.json_body import read_client_json
 from segserve.wire.frontends.x_anylabeling.models import describe_model
@@ -23,9 +22,6 @@ def succeed(data: Any) -> Response:
 def add_routes(api: FastAPI, parts: FrontendParts) -> None:
     registry = parts.service.registry
 
-    async def find_bundle(model: str) -> Bundle:
-        return registry.get_loaded_bundle(model) or await asyncio.to_thread(registry.bundle, model)
-
     async def health() -> Response:
         return Response(orjson.dumps({"status": "healthy"}), media_type="application/json")
 
@@ -34,11 +30,11 @@ def add_routes(api: FastAPI, parts: FrontendParts) -> None:
         return succeed({name: describe_model(bundle) for name, bundle in bundles.items()})
 
     async def show_model(model: str) -> Response:
-        return succeed(describe_model(await find_bundle(model)))
+        return succeed(describe_model(await registry.get_bundle(model)))
 
     async def predict_shapes(request: Request) -> Response:
         body = await read_client_json(request, PredictIn)
-        bundle = await find_bundle(body.model)
+        bundle = await registry.get_bundle(body.model)
         request.state.model = bundle.name
         return succeed(await predict(parts, bundle, body))
 
