@@ -77,6 +77,7 @@ class FrontendName(StrEnum):
 
     OPEN_INFERENCE = "open-inference"  # KServe, Triton and their clients
     X_ANYLABELING = "x-anylabeling"
+    QUPATH = "qupath"  # qupath-extension-sam
 
 
 class Normalise(StrEnum):

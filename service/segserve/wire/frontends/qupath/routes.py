@@ -1,0 +1,131 @@
+"""The routes under /sam/. Their trailing slashes are part of the protocol."""
+
+import asyncio
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.responses import PlainTextResponse, Response
+
+from segserve.errors import NotAllowed
+from segserve.masks import polygon
+from segserve.types import Candidate, Crop, ImageObjects
+from segserve.wire.frontends.frontend import FrontendParts
+from segserve.wire.frontends.json_body import read_client_json
+from segserve.wire.frontends.qupath.bodies import AMG_PARAMETERS, AutoMaskBody, ImageBody, PromptBody
+from segserve.wire.frontends.qupath.choose_model import choose_model, list_weights
+from segserve.wire.http.client_presence import run_while_connected
+from segserve.wire.operations import automatic, segment
+from segserve.wire.operations.common import validate_body
+from segserve.wire.schemas.automatic import AutomaticIn
+from segserve.wire.schemas.segment import SegmentIn
+
+PREFIX = "/sam"
+# The version of samapi whose protocol this is.
+PROTOCOL_VERSION = "0.6.1"
+
+Json = dict[str, Any]
+
+
+def json_answer(content: Any) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")
+
+
+def to_feature(mask: Crop, quality: float | None, index: int, model: str) -> Json | None:
+    """Return the GeoJSON feature of a mask, None where it is empty: QuPath reads no geometry without positions."""
+    geometry = polygon.to_geojson(mask)
+    if not geometry["coordinates"]:
+        return None
+    properties = {"object_idx": index, "label": "object", "quality": quality, "sam_model": model}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def add_routes(api: FastAPI, parts: FrontendParts) -> None:
+    service = parts.service
+
+    async def find_model(body: ImageBody) -> str:
+        bundles = await asyncio.to_thread(service.registry.bundles)
+        return choose_model(bundles.values(), body.type, body.checkpoint_url, service.settings.default_model)
+
+    async def segment_object(request: Request) -> Response:
+        body = await read_client_json(request, PromptBody)
+        prompt, model = body.to_prompt(), await find_model(body)
+        image = await parts.sent_images.store_base64(body.b64img, "b64img")
+        content = {
+            "image_id": image.image_id,
+            "model": model,
+            "prompts": [prompt],
+            "multimask": body.multimask_output,
+            "select": "all" if body.multimask_output else "best",
+        }
+
+        def render(candidate: Candidate) -> Json | None:
+            return to_feature(candidate.crop, candidate.score, 0, model)
+
+        result = await segment.segment(
+            service, validate_body(SegmentIn, orjson.dumps(content)), render, service.new_timings()
+        )
+        request.state.model = model
+        features = [mask.rendered for masks in result.results for mask in masks]
+        return json_answer(
+            [
+                {**feature, "properties": {**feature["properties"], "object_idx": index}}
+                for index, feature in enumerate(features)
+                if feature is not None
+            ]
+        )
+
+    async def find_objects(request: Request) -> Response:
+        body = await read_client_json(request, AutoMaskBody)
+        model = await find_model(body)
+        image = await parts.sent_images.store_base64(body.b64img, "b64img")
+        content = {
+            "image_id": image.image_id,
+            "model": model,
+            "method": "amg",
+            "params": body.model_dump(include=set(AMG_PARAMETERS)),
+        }
+        asked = validate_body(AutomaticIn, orjson.dumps(content))
+        result = await run_while_connected(
+            request, automatic.find_objects(service, asked, service.new_timings())
+        )
+        request.state.model = model
+        return await asyncio.to_thread(write_objects, result)
+
+    def write_objects(result: ImageObjects) -> Response:
+        features = [
+            to_feature(item.crop, item.score, index, result.model)
+            for index, item in enumerate(result.objects)
+        ]
+        return json_answer([feature for feature in features if feature is not None])
+
+    async def show_version() -> Response:
+        return PlainTextResponse(PROTOCOL_VERSION)
+
+    async def list_all_weights(type: str | None = None) -> Response:
+        bundles = await asyncio.to_thread(service.registry.bundles)
+        return json_answer(list_weights(bundles.values(), type))
+
+    async def refuse_weights() -> Response:
+        raise NotAllowed(
+            "Weights are not downloaded for a client.",
+            field="url",
+            remedy="Ask the operator to import them: segserve models import.",
+        )
+
+    async def show_progress() -> Response:
+        return json_answer({"message": "", "percent": 100})
+
+    async def cancel_download() -> Response:
+        return PlainTextResponse("There is no download.")
+
+    def add(method: str, path: str, function: Any) -> None:
+        api.add_api_route(f"{PREFIX}{path}", function, methods=[method], include_in_schema=False)
+
+    add("POST", "/", segment_object)
+    add("POST", "/automask/", find_objects)
+    add("GET", "/version/", show_version)
+    add("GET", "/weights/", list_all_weights)
+    add("POST", "/weights/", refuse_weights)
+    add("GET", "/weights/cancel/", cancel_download)
+    add("GET", "/progress/", show_progress)
