@@ -17,11 +17,12 @@ const body = (extra) => ({ image_id: "i", model: "m", prompts: [{ points: [[1, 1
 /** A segmenter on a service and a browser of these speeds. */
 function make({ serverMs = 1, browserMs = 1, mask = MASK, prepareFails = null, ...options } = {}) {
   const sent = [];
+  const speed = { serverMs, browserMs };
   const client = {
     getImage: async () => ({ width: 2, height: 2 }),
     segment: async (request) => {
       sent.push(request);
-      now += serverMs;
+      now += speed.serverMs;
       return { results: [{ masks: [{ mask: MASK, mask_id: "from the service" }] }] };
     },
   };
@@ -37,7 +38,7 @@ function make({ serverMs = 1, browserMs = 1, mask = MASK, prepareFails = null, .
       await browser.prepare(model, image);
       browser.decoded++;
       browser.prompt = prompt;
-      now += browserMs;
+      now += speed.browserMs;
       return [{ mask, logits: new Float32Array(4).fill(0.1) }];
     },
     close: async () => known.clear(),
@@ -45,7 +46,7 @@ function make({ serverMs = 1, browserMs = 1, mask = MASK, prepareFails = null, .
   const choices = [];
   const segmenter = new Segmenter({ client, ortUrl: "ort", onChoice: (choice) => choices.push(choice), ...options });
   segmenter._browser = browser;
-  return { segmenter, sent, browser, choices };
+  return { segmenter, sent, browser, choices, speed };
 }
 
 async function click(segmenter, times) {
@@ -59,23 +60,37 @@ async function click(segmenter, times) {
 }
 
 test("auto keeps the browser where it is quicker", async () => {
-  const { segmenter, choices } = make({ serverMs: 20 });
-  assert.equal(await click(segmenter, 1), "server");
-  assert.equal(await click(segmenter, 4), "browser");
+  const { segmenter, choices } = make({ serverMs: 200 });
+  assert.equal(await click(segmenter, 3), "server");
+  assert.equal(await click(segmenter, 3), "browser");
   assert.deepEqual(choices.map(({ by, model }) => [by, model]), [["browser", "m"]]);
   assert.ok(choices[0].browserMs < choices[0].serverMs);
 });
 
 test("auto keeps the service where it is quicker, and measures no more", async () => {
-  const { segmenter, browser } = make({ browserMs: 15 });
-  assert.equal(await click(segmenter, 5), "server");
+  const { segmenter, browser } = make({ serverMs: 200, browserMs: 500 });
+  assert.equal(await click(segmenter, 6), "server");
   const { decoded } = browser;
   assert.equal(await click(segmenter, 3), "server");
   assert.equal(browser.decoded, decoded);
 });
 
+test("where the service is quick, nothing is fetched", async () => {
+  const { segmenter, browser } = make({ serverMs: 20, prepareFails: new Error("fetched") });
+  assert.equal(await click(segmenter, 8), "server");
+  assert.equal(browser.decoded, 0);
+  assert.equal(segmenter.choice("m").reason, undefined);
+});
+
+test("auto changes to the browser where the link becomes slow", async () => {
+  const { segmenter, speed } = make({ serverMs: 200, browserMs: 250 });
+  assert.equal(await click(segmenter, 6), "server");
+  speed.serverMs = 2000;
+  assert.equal(await click(segmenter, 9), "browser");
+});
+
 test("a browser that decodes another mask is not used", async () => {
-  const { segmenter, choices } = make({ serverMs: 20, mask: OTHER });
+  const { segmenter, choices } = make({ serverMs: 200, mask: OTHER });
   assert.equal(await click(segmenter, 6), "server");
   assert.match(choices[0].reason, /another mask/);
 });

@@ -17,7 +17,8 @@ import { toFloat16, toFloat32 } from "./float16.js";
  *
  * @typedef {object} SegmenterOptions
  * @property {Client} client
- * @property {Place | "auto"} [decode] auto measures both on the first clicks, and keeps the quicker.
+ * @property {Place | "auto"} [decode] auto measures both on the first clicks, unless the service is quick, and keeps the
+ *   quicker.
  * @property {string} [ortUrl] The module of ONNX Runtime Web; without it the browser decodes nothing.
  * @property {string} [wasmUrl] Its WebAssembly.
  * @property {(choice: Choice) => void} [onChoice] Called when auto has chosen, or chooses anew.
@@ -41,6 +42,8 @@ import { toFloat16, toFloat32 } from "./float16.js";
 
 const MIN_SAMPLES = 3;
 const MAX_SAMPLES = 5;
+// A service that answers as soon as this needs no help, and a browser that decodes nothing needs no 20 MB.
+const QUICK_MS = 50;
 // The service is left for the browser, or the other way round, where that is so much quicker.
 const SWITCH_FACTOR = 1.5;
 // A browser that decodes another mask than the service is not used.
@@ -164,6 +167,7 @@ export class Segmenter {
     const { model = "" } = body;
     const measured = this._of(model);
     if (measured.choice === "browser") return this._reconsider(model);
+    if (measured.server.length < MIN_SAMPLES || median(measured.server) <= QUICK_MS || savesData()) return;
     if (measured.choice && !this._isSlow(measured)) return;
     if (measured.isMeasuring || !this._canDecodeHere(body)) return;
     measured.isMeasuring = true;
@@ -174,7 +178,7 @@ export class Segmenter {
         measured.browser.length = 0;
       }
       checkSame(answer, await this._segmentHere(body));
-      if (measured.browser.length >= MIN_SAMPLES && measured.server.length >= MIN_SAMPLES) this._decide(model);
+      if (measured.browser.length >= MIN_SAMPLES) this._decide(model);
     } catch (error) {
       this._noteFailure(body, error);
     } finally {
@@ -276,6 +280,9 @@ function saysSomethingOfTheModel(error) {
   if (error instanceof Problem) return error.field === "model";
   return !(error instanceof RangeError);
 }
+
+/** Whether the user wants little to be downloaded. */
+const savesData = () => Boolean(/** @type {any} */ (globalThis.navigator)?.connection?.saveData);
 
 /** @param {number[]} samples @param {number} ms */
 function addSample(samples, ms) {
