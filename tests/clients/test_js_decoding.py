@@ -148,6 +148,7 @@ def service(origin: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 def check(results: list[dict[str, Any]]) -> None:
     assert len(results) == len(REQUESTS)
+    assert sum(max(result["areas"]) > 0 for result in results) > len(results) / 2
     for request, result in zip(REQUESTS, results, strict=True):
         assert result["by"] == ["browser", "server"], result["reason"]
         assert min(result["ious"]) >= MIN_IOU, (request, result)
