@@ -1,4 +1,4 @@
-"""The client code of X-AnyLabeling, offscreen: a click, an error that leaves the labels, a whole image."""
+"""The client code of X-AnyLabeling, offscreen: a click, an error that leaves the labels, a whole image, a video."""
 
 import json
 import os
@@ -21,7 +21,14 @@ SCRIPT = Path(__file__).parent / "x_anylabeling" / "click.py"
 def test_a_click_is_the_mask_of_rest(server: Server, nuclei: Path, tmp_path: Path) -> None:
     python = install("x-anylabeling", "x-anylabeling-cvhub[cpu]==4.2.1")
     env = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "HOME": str(tmp_path)}
-    answer = json.loads(run(python, SCRIPT, server.url, str(nuclei), **env).splitlines()[-1])
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in range(3):
+        picture = Image.open(nuclei).convert("RGB")
+        picture.paste((0, 0, 0), (0, 0, 1 + number, 1))  # so that no two are the same
+        picture.save(frames / f"{number}.png")
+    printed = run(python, SCRIPT, server.url, str(nuclei), str(frames / "0.png"), **env)
+    answer = json.loads(printed.splitlines()[-1])
     by_rest = server.click(server.upload(nuclei), 413, 190).json()
     size = Size(by_rest["height"], by_rest["width"])
     expected = rle.decode(by_rest["results"][0]["masks"][0]["mask"]["counts"], size, "mask")
@@ -32,4 +39,5 @@ def test_a_click_is_the_mask_of_rest(server: Server, nuclei: Path, tmp_path: Pat
     assert (got & expected).sum() / (got | expected).sum() > 0.95
     assert answer["label"] == "AUTOLABEL_OBJECT"
     assert answer["objects"] > 10
-    assert answer["batch"] == "default"
+    assert answer["in_video"] > 0
+    assert answer["batch"] == "video"

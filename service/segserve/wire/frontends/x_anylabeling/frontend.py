@@ -9,6 +9,12 @@ from segserve.wire.frontends.frontend import Frontend, Refusal
 from segserve.wire.frontends.x_anylabeling.routes import PREFIX, add_routes
 
 PREDICT_PATH = f"{PREFIX}/v1/predict"
+KINDS = {
+    PREDICT_PATH: RequestKind.CLICK,
+    f"{PREFIX}/v1/video/init": RequestKind.UPLOAD,
+    f"{PREFIX}/v1/video/prompt": RequestKind.CLICK,
+    f"{PREFIX}/v1/video/propagate/stream": RequestKind.WATCH,
+}
 
 
 def write_refusal(refusal: Refusal) -> tuple[int, Any]:
@@ -21,7 +27,7 @@ def write_refusal(refusal: Refusal) -> tuple[int, Any]:
 
 
 def kind_of(method: str, path: str) -> RequestKind:
-    return RequestKind.CLICK if path == PREDICT_PATH else RequestKind.OTHER
+    return KINDS.get(path, RequestKind.OTHER)
 
 
 X_ANYLABELING = Frontend(FrontendName.X_ANYLABELING, PREFIX, add_routes, write_refusal, kind_of)
