@@ -7,7 +7,7 @@ FROM python:3.11-slim-bookworm AS wheel
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
-COPY clients/python/src clients/python/src
+COPY clients clients
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
 
 

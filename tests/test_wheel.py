@@ -1,6 +1,7 @@
 """The wheel of `make wheel`: what is in it, and that it serves without the repository."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -32,7 +33,14 @@ def test_the_wheel_holds_all_data_of_the_package(wheel: Path) -> None:
         for path in package.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {"segserve/models/built_in/starter/model.yaml", "segserve/wire/page.html"} <= data
+    for part in ("web", "js/src", "js/vendor"):
+        files = [path for path in (ROOT / "clients" / part).rglob("*") if path.is_file()]
+        data |= {
+            f"segserve/{path.relative_to(ROOT).as_posix()}"
+            for path in files
+            if "__pycache__" not in path.parts
+        }
+    assert {"segserve/models/built_in/starter/model.yaml", "segserve/clients/web/index.html"} <= data
     assert data <= set(zipfile.ZipFile(wheel).namelist())
 
 
@@ -72,7 +80,8 @@ def test_the_wheel_serves_on_its_own(
         answer = server.click(server.upload(nuclei), 413, 190)
         assert answer.status_code == 200
         assert answer.json()["results"][0]["masks"][0]["score"] > 0.5
-        assert "segserve" in server.client.get("/").text
+        (address,) = re.findall(r'src="(/clients/[^"]+/main\.js)"', server.client.get("/").text)
+        assert server.client.get(address).status_code == 200
         assert server.client.get("/docs").status_code == 200
     finally:
         assert server.stop() == 0

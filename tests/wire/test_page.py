@@ -1,60 +1,102 @@
-"""The page as a file: well-formed, self-contained, and in step with the routes. tests/clients drives it."""
+"""The files of the page: how they are served, and that they fit each other. tests/clients drives the page."""
 
+import gzip
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
-from segserve.wire.rest.pages import PAGE
+import pytest
+from fastapi.testclient import TestClient
 
-VOID = {"meta", "link", "input", "br", "img"}
+from segserve.app import Service
+from segserve.settings import Settings
+from segserve.wire.rest.api import create_api
+from segserve.wire.rest.page_files import PageFiles, find_clients_folder
 
-
-class Checker(HTMLParser):
-    """Fails on a tag closed out of turn; collects ids and what `for` and `aria-...by` refer to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.references: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-        for name, value in attrs:
-            if name == "id":
-                self.ids.append(str(value))
-            elif name in ("for", "aria-labelledby", "aria-describedby"):
-                self.references.add(str(value))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+CLIENTS = find_clients_folder()
+MODULES = [
+    path
+    for path in sorted([*(CLIENTS / "web").rglob("*.js"), *(CLIENTS / "js" / "src").rglob("*.js")])
+    if "vendor" not in path.parts
+]
+IMPORT = re.compile(r"""(?:from|import)\s*\(?\s*["'](\.[^"']+)["']""")
 
 
-def test_the_page_is_well_formed_and_its_ids_exist() -> None:
-    text = PAGE.read_text()
-    checker = Checker()
-    checker.feed(text)
-    checker.close()
-    assert checker.open == []
-    assert len(checker.ids) == len(set(checker.ids))
-    used = set(re.findall(r'\$\("([\w-]+)"\)', text)) | checker.references
-    assert used
-    assert used <= set(checker.ids)
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
+    service = Service(Settings(data_dir=tmp_path_factory.mktemp("data")))
+    return TestClient(create_api(service), base_url="http://127.0.0.1:8000")
+
+
+def addresses(html: str) -> list[str]:
+    return re.findall(r'(?:src|href)="([^"]+)"', html)
+
+
+def test_all_that_the_page_names_is_there_and_cached_for_ever(client: TestClient) -> None:
+    page = client.get("/")
+    assert page.headers["cache-control"] == "no-cache"
+    named = addresses(page.text)
+    assert len(named) > 40
+    for address in named:
+        answer = client.get(address)
+        assert answer.status_code == 200, address
+        assert "immutable" in answer.headers["cache-control"]
+
+
+def test_the_policy_allows_nothing_inline_and_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/")
+    policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == "'self' 'wasm-unsafe-eval'"
+    assert "unsafe-inline" not in str(policy)
+    assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\son\w+=|\sstyle=", page.text)
+    assert all(address.startswith("/clients/") for address in addresses(page.text))
+
+
+def test_a_browser_that_has_a_file_is_told_so(client: TestClient) -> None:
+    for address in ("/", addresses(client.get("/").text)[0]):
+        tag = client.get(address).headers["etag"]
+        again = client.get(address, headers={"If-None-Match": tag})
+        assert (again.status_code, again.content) == (304, b"")
+
+
+def test_large_files_go_compressed_to_those_who_take_it(client: TestClient) -> None:
+    (address,) = [name for name in addresses(client.get("/").text) if "openseadragon" in name]
+    packed = client.get(address, headers={"Accept-Encoding": "gzip"})
+    plain = client.get(address, headers={"Accept-Encoding": "gzip;q=0, identity"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert packed.content == plain.content
+    assert int(packed.headers["content-length"]) < len(plain.content) / 3
+
+
+def test_the_decoder_of_browsers_is_served_from_its_compressed_file(client: TestClient) -> None:
+    digest = addresses(client.get("/").text)[0].split("/")[2]
+    address = f"/clients/{digest}/js/vendor/onnxruntime-web/ort-wasm-simd-threaded.wasm"
+    answer = client.get(address, headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["content-type"] == "application/wasm"
+    packed = CLIENTS / "js" / "vendor" / "onnxruntime-web" / "ort-wasm-simd-threaded.wasm.gz"
+    assert answer.content == gzip.decompress(packed.read_bytes())
+    assert client.get(address, headers={"Accept-Encoding": "identity"}).content == answer.content
+
+
+def test_an_unknown_file_is_refused_and_an_old_address_gets_the_new_file(client: TestClient) -> None:
+    for path in ("web/none.js", "web/../../pyproject.toml", "web/README.md", "python/src/x.py"):
+        assert client.get(f"/clients/0123/{path}").status_code == 404, path
+    old = client.get("/clients/0123/web/main.js")
+    assert (old.status_code, old.headers["cache-control"]) == (200, "no-cache")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(CLIENTS).as_posix())
+def test_modules_import_files_that_are_served(path: Path) -> None:
+    served = {(CLIENTS / name).resolve() for name in PageFiles(CLIENTS).names()}
+    for target in IMPORT.findall(path.read_text()):
+        assert (path.parent / target).resolve() in served, target
 
 
 def test_the_page_loads_nothing_from_elsewhere() -> None:
-    text = PAGE.read_text()
-    urls = re.findall(r"""(?:https?:)?//[\w-]+\.[^\s"'`<>]+""", text)
-    assert [url for url in urls if "://www.w3.org/" not in url] == []
-    assert not re.search(r"<(script|img|iframe)[^>]*\ssrc=|@import|<link[^>]*stylesheet", text)
-
-
-def test_the_page_calls_routes_that_exist(tmp_path: Path) -> None:
-    from segserve.app import Service
-    from segserve.settings import Settings
-    from segserve.wire.rest.api import create_api
-
-    mentioned = set(re.findall(r"/v1/[\w/.-]*\w", PAGE.read_text()))
-    assert {"/v1/images", "/v1/models", "/v1/segment"} <= mentioned
-    assert mentioned <= set(create_api(Service(Settings(data_dir=tmp_path))).openapi()["paths"])
+    for path in [*(CLIENTS / "web").rglob("*.css"), CLIENTS / "web" / "index.html", *MODULES]:
+        urls = re.findall(
+            r"""https?://[\w-]+\.[^\s"'`<>]+""",
+            re.sub(r"/\*.*?\*/|^\s*//.*$", "", path.read_text(), flags=re.S | re.M),
+        )
+        assert [url for url in urls if "://www.w3.org/" not in url] == [], path

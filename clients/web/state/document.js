@@ -16,6 +16,7 @@
  * @property {string | null} imageId the service's; null until it is uploaded
  * @property {number | null} width pixels; null until it is uploaded
  * @property {number | null} height
+ * @property {{size: number, levels: number} | null} tiles how the service cuts it, for the viewer
  * @property {object | null} source null: a file of the user, kept in the database by the picture's id. Otherwise
  *   `{file: file_id, time: number, slice: number, axis: 0 | 1 | 2}`: a frame or a slice of a file of the service
  *
@@ -50,6 +51,8 @@
  * @property {"prompt" | "automatic" | "similar" | "brush" | "import" | "propagation"} madeBy
  * @property {number | null} tolerance pixels by which its polygon may differ from the mask; null: it is not simplified
  * @property {number | null} revision names the request that is on its way, or the last one answered
+ * @property {boolean} [refines] the latest prompt adds a point to the one that made the mask
+ * @property {number} [likeness] to the examples, of what was found by them; 1: as like as they are
  * @property {boolean} pending the service has not answered the latest prompt
  * @property {string | null} track id shared by the same object on other frames or slices
  */

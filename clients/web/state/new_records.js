@@ -22,7 +22,7 @@ export const newClass = (name, index, fields = {}) => ({
 
 /** @returns {import("./document.js").Picture} */
 export const newPicture = (name, fields = {}) => ({
-  id: newId(), name, order: nextOrder(), imageId: null, width: null, height: null, source: null, ...fields,
+  id: newId(), name, order: nextOrder(), imageId: null, width: null, height: null, tiles: null, source: null, ...fields,
 });
 
 /** @returns {import("./document.js").LabelObject} */

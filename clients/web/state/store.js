@@ -55,6 +55,12 @@ export class Store extends EventTarget {
     return change;
   }
 
+  /** Add a record without a change that could be undone: a picture that was opened, the first class. */
+  plant(table, record) {
+    this.document.set(table, record.id, record);
+    this.#tell("amend", [{ table, id: record.id, before: undefined, after: record }], null);
+  }
+
   /** Run a command of commands.js: `store.run(commands.setClass, ids, classId)`. */
   run(command, ...args) {
     const made = command(this.document, ...args);

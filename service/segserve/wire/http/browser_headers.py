@@ -12,6 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from segserve.wire.http.host_and_origin import AllowedOrigins, header_values
 
 DENY_ALL = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+# The page: files of this service only, nothing inline. Decoding in the browser needs WebAssembly; pictures and videos
+# may be made from what was downloaded.
+PAGE_POLICY = (
+    f"{DENY_ALL}; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:;"
+    " media-src 'self' blob:; connect-src 'self'; worker-src 'self'"
+)
 
 
 def inline_hashes(tag: str, html: str) -> str:
@@ -19,14 +25,6 @@ def inline_hashes(tag: str, html: str) -> str:
     contents = re.findall(rf"<{tag}(?![^>]*\ssrc=)[^>]*>(.*?)</{tag}>", html, re.DOTALL)
     digests = (sha256(text.encode()).digest() for text in contents)
     return " ".join(f"'sha256-{b64encode(digest).decode()}'" for digest in digests)
-
-
-def page_policy(html: str) -> str:
-    """The policy of the page: its own script and style, pictures that it makes itself, calls to this service."""
-    return (
-        f"{DENY_ALL}; script-src {inline_hashes('script', html)}; style-src {inline_hashes('style', html)};"
-        " img-src blob: data:; connect-src 'self'"
-    )
 
 
 def docs_policy(html: str) -> str:

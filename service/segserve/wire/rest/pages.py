@@ -1,5 +1,5 @@
-"""The two pages for browsers: / to click on a picture, /docs with the documentation of the routes (Swagger UI); and the
-OpenAPI document.
+"""The two pages for browsers: / to label pictures, /docs with the documentation of the routes (Swagger UI); and the
+OpenAPI document. `page_files.py` has the files of the first.
 
 Both pages work offline: Swagger UI comes from the package `fastapi-swagger` and not from a CDN.
 """
@@ -8,13 +8,13 @@ import asyncio
 from importlib.resources import files
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from segserve.wire.http import browser_headers
+from segserve.wire.rest.page_files import PageFiles, find_clients_folder
 
-PAGE = Path(__file__).parent.parent / "page.html"
 SWAGGER_FILES = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
@@ -25,8 +25,8 @@ OPENAPI_PATH = "/openapi.json"
 
 
 def add_routes(api: FastAPI) -> None:
-    """Read both pages once: their policies hold the hashes of their contents."""
-    page = PAGE.read_text("utf-8")
+    """Read both pages once: the policy of /docs holds the hash of its content, the address of a file that of all."""
+    page_files = PageFiles(find_clients_folder())
     answer = get_swagger_ui_html(
         openapi_url=OPENAPI_PATH,
         title="segserve",
@@ -35,11 +35,15 @@ def add_routes(api: FastAPI) -> None:
         swagger_favicon_url="/docs/favicon-32x32.png",
     )
     docs = bytes(answer.body).decode()
-    page_policy, docs_policy = browser_headers.page_policy(page), browser_headers.docs_policy(docs)
+    docs_policy = browser_headers.docs_policy(docs)
 
     @api.get("/", include_in_schema=False)
-    async def show_page() -> Response:
-        return HTMLResponse(page, headers={"Content-Security-Policy": page_policy})
+    async def show_page(request: Request) -> Response:
+        return page_files.send_index(request, browser_headers.PAGE_POLICY)
+
+    @api.get("/clients/{digest}/{path:path}", include_in_schema=False)
+    async def send_page_file(digest: str, path: str, request: Request) -> Response:
+        return page_files.send(digest, path, request)
 
     @api.get("/docs", include_in_schema=False)
     async def show_docs() -> Response:
