@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import orjson
+from cachetools import LRUCache
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 
@@ -24,6 +25,9 @@ PREFIX = "/sam"
 # The version of samapi whose protocol this is.
 PROTOCOL_VERSION = "0.6.1"
 
+# Types of models, at several times.
+MAX_CHOSEN = 64
+
 Json = dict[str, Any]
 
 
@@ -43,9 +47,18 @@ def to_feature(mask: Crop, quality: float | None, index: int, model: str) -> Jso
 def add_routes(api: FastAPI, parts: FrontendParts) -> None:
     service = parts.service
 
+    # Models by the names of all models and the type: to read every manifest takes longer than to decode a click.
+    chosen: LRUCache[tuple[tuple[str, ...], str], str] = LRUCache(MAX_CHOSEN)
+
     async def find_model(body: ImageBody) -> str:
-        bundles = await asyncio.to_thread(service.registry.bundles)
-        return choose_model(bundles.values(), body.type, body.checkpoint_url, service.settings.default_model)
+        default = service.settings.default_model
+        if body.checkpoint_url:
+            return choose_model([], body.type, body.checkpoint_url, default)
+        key = (tuple(service.registry.names()), body.type)
+        if key not in chosen:
+            bundles = await asyncio.to_thread(service.registry.bundles)
+            chosen[key] = choose_model(bundles.values(), body.type, None, default)
+        return chosen[key]
 
     async def segment_object(request: Request) -> Response:
         body = await read_client_json(request, PromptBody)
