@@ -1,6 +1,7 @@
 /** Puts the parts of the page together, and holds the acts that need several of them. */
 
 import { Client } from "../js/src/client.js";
+import { Segmenter as Decoding } from "../js/src/decode/segmenter.js";
 import { PictureIndex } from "./geometry/picture_index.js";
 import { actionByName, actions } from "./keys/actions.js";
 import { actionOf, keyOf } from "./keys/keymap.js";
@@ -25,15 +26,18 @@ const MIN_BRUSH_PX = 1;
 const MAX_BRUSH_PX = 200;
 const SLOW_STEP = 4; // the cross moves by so much less with shift
 
+/** Where a file of ONNX Runtime is: it is fetched only where clicks are decoded here. */
+const runtimeUrl = (name) => new URL(`../js/vendor/onnxruntime-web/${name}`, import.meta.url).href;
+
 export class App {
   /** database: null where labels cannot be saved. */
   constructor({ store, session, database }) {
     Object.assign(this, { store, session, database });
     this.client = new Client({ baseUrl: "", retries: 1 });
-    this.hoverClient = new Client({ baseUrl: "", retries: 0 });
+    this.decoding = new Decoding({ client: this.client, decode: "auto", ortUrl: runtimeUrl("ort.wasm.bundle.min.mjs"), wasmUrl: runtimeUrl("ort-wasm-simd-threaded.wasm") });
     this.files = new FileStore(database);
     this.queue = new UploadQueue({ client: this.client, store, session, files: this.files });
-    this.segmenter = new Segmenter({ client: this.client, store, session, queue: this.queue, onRefused: (problem) => this.showProblem(problem) });
+    this.segmenter = new Segmenter({ client: this.client, decoding: this.decoding, store, session, queue: this.queue, onRefused: (problem) => this.showProblem(problem) });
     this.hover = new Hover({ segment: (point) => this.#hoverMask(point), show: (hovering) => this.session.set({ hovering }) });
     this.pictureIndex = null;
     this.index = () => this.pictureIndex;
@@ -393,7 +397,7 @@ export class App {
     const { picture } = this.labelling;
     if (!picture?.imageId) return null;
     const body = { image_id: picture.imageId, model: this.session.model, format: "rle", select: "best", prompts: [{ points: [point] }] };
-    const [mask] = (await this.hoverClient.segment(body)).results[0].masks;
+    const [mask] = (await this.decoding.segment(body)).results[0].masks;
     return mask.area ? answerFields(mask) : null;
   }
 

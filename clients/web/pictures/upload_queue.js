@@ -76,7 +76,7 @@ export class UploadQueue {
   async #send(id) {
     const { source } = this.store.document.pictures.get(id);
     if (source?.imageId) return this.client.getImage(source.imageId);
-    if (source) return this.client.imageOfFile(source);
+    if (source) return this.client.imageOfFrame(source.file, source.frame, { axis: source.axis });
     const file = await this.files.read(id);
     if (!file) throw Object.assign(new Error(), { status: 0, code: "file_gone" });
     const onProgress = (sent, total) => this.session.setPictureState(id, { progress: sent / total });

@@ -12,8 +12,9 @@ const POLL_MS = 2000; // while the service is away
 export const isAway = (problem) => problem.type === UNREACHABLE || problem.status === 503 || problem.status === 429;
 
 export class Segmenter {
-  constructor({ client, store, session, queue, onRefused }) {
-    Object.assign(this, { client, store, session, queue, onRefused });
+  /** decoding: the client's Segmenter, which asks the service or decodes here. */
+  constructor({ client, decoding, store, session, queue, onRefused }) {
+    Object.assign(this, { client, decoding, store, session, queue, onRefused });
     this.sent = new Map(); // object id -> revision that is on its way
     this.polling = null;
   }
@@ -67,7 +68,7 @@ export class Segmenter {
   async #request(object, select, options) {
     const imageId = await this.queue.upload(object.picture);
     const body = { image_id: imageId, model: object.model, format: "rle", select, prompts: [toRequest(object, options)] };
-    return (await this.client.segment(body)).results[0].masks;
+    return (await this.decoding.segment(body)).results[0].masks;
   }
 
   #fail(id, revision, problem, change) {

@@ -35,7 +35,7 @@ ACCEPTS_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
 INDEX = "web/index.html"
 # Loaded before anything asks for them: otherwise the browser finds out module by module, one round trip a level.
 PRELOADED = re.compile(
-    r"web/(?!vendor/|timeline/).*\.js|web/vendor/lit-html/.*\.js|js/src/(masks/)?[^/]*\.js"
+    r"web/(?!vendor/|timeline/).*\.js|web/vendor/lit-html/.*\.js|js/src/((masks|decode)/)?[^/]*\.js"
 )
 
 
