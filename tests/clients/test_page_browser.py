@@ -321,6 +321,48 @@ def test_by_keyboard_alone(page: Any) -> None:
     assert [state for state, *_ in page.evaluate(OBJECTS)] == ["done", "done"]
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page: Any, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
+
+    def serious() -> list[str]:
+        found = axe.run(page).response["violations"]
+        return [
+            f"{rule['id']}: {rule['nodes'][0]['html']}"
+            for rule in found
+            if rule["impact"] in ("serious", "critical")
+        ]
+
+    page.emulate_media(color_scheme=scheme)
+    assert serious() == []
+    drop_picture(page)
+    click(page, 100, 90)
+    page.wait_for_function("() => segserve.labelling.current?.candidates.length === 3")
+    assert serious() == []
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog#keys")
+    assert serious() == []
+
+
+def test_on_a_phone_by_touch(browser: Any, server: Server) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 780}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(server.url)
+    page.wait_for_selector("#model option", state="attached")
+    drop_picture(page)
+    page.touchscreen.tap(*place(page, 100, 90))
+    wait_answered(page, 1)
+    page.get_by_role("button", name="off it").tap()
+    page.touchscreen.tap(*place(page, 300, 100))
+    [[_, area, points, _]] = wait_answered(page, 1)
+    assert (area > 1000, points) == (True, 2)
+    page.get_by_role("button", name="Accept").tap()
+    page.get_by_role("button", name="Objects", exact=True).tap()
+    page.wait_for_selector("#objects [role=option]")
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
 def test_the_address_may_name_a_picture_and_clicks(page: Any, server: Server) -> None:
     image_id = server.upload(as_png(picture()))
     page.goto("about:blank")

@@ -47,8 +47,8 @@ function facts(object, className) {
 }
 
 const candidates = (app, object) => html`<div class="candidates" role="group" aria-label=${texts.object.candidates}>
-  ${object.candidates.map(({ score }, at) => html`<button type="button" aria-pressed=${String(object.candidate === at)} aria-label=${texts.object.candidate(at + 1, score)} title=${texts.object.candidate(at + 1, score)}
-    @click=${() => app.labelling.chooseCandidate(at)}>${at + 1}<small>${score.toFixed(2)}</small></button>`)}
+  ${object.candidates.map(({ score }, at) => html`<button type="button" aria-pressed=${String(object.candidate === at)} title=${texts.object.candidate(at + 1, score)}
+    @click=${() => app.labelling.chooseCandidate(at)}>${at + 1} <small>${score.toFixed(2)}</small></button>`)}
 </div>`;
 
 const vertices = new WeakMap(); // mask -> Map of tolerance -> number

@@ -54,7 +54,7 @@ function describe(object) {
 function row(app, object, number, total) {
   const { session, labelling, store } = app, isSelected = session.selected.includes(object.id), name = `${store.document.classes.get(object.class)?.name ?? ""} ${number}`;
   const pick = (event) => {
-    if (event.target.closest("button")) return;
+    if (event.target.closest(".remove")) return;
     const selected = event.shiftKey || event.ctrlKey || event.metaKey
       ? (isSelected ? session.selected.filter((id) => id !== object.id) : [...session.selected, object.id])
       : [object.id];
@@ -65,7 +65,6 @@ function row(app, object, number, total) {
       @click=${pick} @dblclick=${() => labelling.edit(object.id)}>
     <span class="swatch" .style=${`background: ${app.colourOf(object)}`}></span>
     <span class="name">${name}<small>${describe(object)}</small></span>
-    <button type="button" class="plain icon-only remove" tabindex="-1" aria-label=${texts.objects.remove(name)} title=${texts.objects.remove(name)}
-      @click=${() => { labelling.select([object.id]); labelling.remove(); }}>${icon("close")}</button>
+    <span class="remove" aria-hidden="true" title=${texts.objects.remove(name)} @click=${() => { labelling.select([object.id]); labelling.remove(); }}>${icon("close")}</span>
   </div>`;
 }
