@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,6 +27,8 @@ WASM = "ort-wasm-simd-threaded.wasm"
 TIMEOUT_S = 600
 MIN_IOU = 0.999
 MAX_SCORE_ERROR = 2e-3
+LINK_S = 0.5  # how much later the answers of a slow link come
+QUIET_MOVES = 8  # of the pointer, for which nothing is asked any more
 
 NUCLEUS = [413, 190]
 REQUESTS: list[dict[str, Any]] = [
@@ -187,3 +190,36 @@ def test_in_a_browser(model: str, service: Server, origin: str, nuclei: Path) ->
         browser.close()
     assert messages == []
     check(results)
+
+
+def test_the_page_decodes_where_the_service_is_slow(service: Server, nuclei: Path) -> None:
+    """Over a slow link, hovering asks the service for some masks, and then for none any more."""
+    api: Any = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("chromium is not installed")
+    asked: list[str] = []
+
+    def answer_late(route: Any) -> None:
+        asked.append(route.request.url)
+        time.sleep(LINK_S)
+        route.continue_()
+
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1100, "height": 800})
+        messages: list[str] = []
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("console", lambda message: messages.append(message.text) if message.type == "error" else None)
+        page.route("**/segment", answer_late)
+        page.goto(service.url)
+        page.set_input_files("input[type=file]", nuclei)
+        deadline, moves, quiet = time.monotonic() + TIMEOUT_S, 0, 0
+        while not asked or quiet < QUIET_MOVES:
+            assert time.monotonic() < deadline
+            before = len(asked)
+            page.mouse.move(400 + 37 * moves % 250, 300 + 23 * moves % 200)
+            page.wait_for_timeout(2000 * LINK_S)
+            moves, quiet = moves + 1, quiet + 1 if len(asked) == before else 0
+        browser.close()
+    assert messages == []
