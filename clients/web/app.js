@@ -14,6 +14,7 @@ import { findClasses, findEverything, findSimilar, toObject, withoutKnown } from
 import * as commands from "./state/commands.js";
 import { newClass, newPicture } from "./state/new_records.js";
 import { texts } from "./texts/en.js";
+import { looksLikeClip, Timeline } from "./timeline/timeline.js";
 import { makeTools } from "./tools/tools.js";
 import { answerFields } from "./segmenting/prompts.js";
 import { objectColour } from "./view/colours.js";
@@ -39,6 +40,9 @@ export class App {
     this.queue = new UploadQueue({ client: this.client, store, session, files: this.files });
     this.segmenter = new Segmenter({ client: this.client, decoding: this.decoding, store, session, queue: this.queue, onRefused: (problem) => this.showProblem(problem) });
     this.hover = new Hover({ segment: (point) => this.#hoverMask(point), show: (hovering) => this.session.set({ hovering }) });
+    this.timeline = new Timeline({
+      client: this.client, store, session, files: this.files, openPicture: (id) => this.openPicture(id), showProblem: (problem) => this.showProblem(problem),
+    });
     this.pictureIndex = null;
     this.index = () => this.pictureIndex;
     this.cursor = null; // the cross of the keyboard, on the picture
@@ -136,7 +140,7 @@ export class App {
     if (!files.length) return;
     this.session.set({ problem: null });
     const pictures = [];
-    for (const { name, file } of files) {
+    for (const { name, file } of files.filter((one) => !looksLikeClip(one))) {
       const gone = this.store.document.listPictures().find((picture) => picture.name === name && this.session.pictureStates.get(picture.id)?.problem?.code === "file_gone");
       const picture = gone ?? newPicture(name);
       const lasts = await this.files.keep(picture.id, file);
@@ -145,7 +149,8 @@ export class App {
       else this.queue.retry(picture.id);
       pictures.push(picture);
     }
-    this.openPicture(pictures[0].id);
+    if (pictures.length) this.openPicture(pictures[0].id);
+    for (const clip of files.filter(looksLikeClip)) await this.timeline.open(clip);
   }
 
   openPicture(id) {

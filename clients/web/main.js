@@ -5,6 +5,7 @@ import { keyOf } from "./keys/keymap.js";
 import { importFiles } from "./panels/export.js";
 import { Frame } from "./panels/frame.js";
 import { filesOfInput, filesOfTransfer, PICTURE_ENDINGS } from "./pictures/open_files.js";
+import { CLIP_ENDINGS } from "./timeline/timeline.js";
 import { Database } from "./state/database.js";
 import { newClass } from "./state/new_records.js";
 import { Session } from "./state/session.js";
@@ -59,7 +60,7 @@ async function main() {
 }
 
 function listen(app) {
-  app.fileInput.accept = `image/*,${PICTURE_ENDINGS}`;
+  app.fileInput.accept = `image/*,video/*,${PICTURE_ENDINGS},${CLIP_ENDINGS}`;
   app.fileInput.id = "file";
   for (const input of [app.fileInput, app.folderInput, app.labelInput]) {
     input.hidden = true;

@@ -54,7 +54,7 @@ function pictureFinder(document, { pictures }, open) {
     return { key, found };
   });
   return ({ name, frame }) => {
-    if (frame !== undefined) return frames.find(({ source }) => (source.slice ?? source.time) === frame) ?? null;
+    if (frame !== undefined) return frames.find(({ source }) => source.frame === frame) ?? null;
     for (const { key, found } of name === null ? [] : byKey) {
       const picture = found.get(key(name));
       if (picture) return picture;

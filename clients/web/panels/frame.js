@@ -13,6 +13,7 @@ import { objectsPanel } from "./objects.js";
 import { optionsPanel } from "./options.js";
 import { picturesPanel, pictureState } from "./pictures.js";
 import { semanticPanel } from "./semantic.js";
+import { timelinePanel } from "./timeline.js";
 
 const TOOLS = ["segment", "boxes", "brush", "erase", "select", "pan"];
 
@@ -70,7 +71,7 @@ function frame(app) {
         <div id="glass" tabindex="0" role="application" aria-label=${glassLabel(app)} class=${`tool-${session.tool}`}></div>
         ${hasPictures ? pictureState(app) : emptyState(app)}
         ${session.busy ? busyBar(session.busy) : nothing}
-        ${labelling ? html`${reviewBar(app)}${draftBar(app)}` : nothing}
+        ${labelling ? html`${timelinePanel(app)}${reviewBar(app)}${draftBar(app)}` : nothing}
       </main>
       <aside class="right" aria-label=${texts.objects.title}>
         ${labelling ? html`${classesPanel(app)}${semanticPanel(app)}${objectPanel(app)}${objectsPanel(app)}${optionsPanel(app)}` : nothing}

@@ -18,7 +18,10 @@
  * @property {number | null} height
  * @property {{size: number, levels: number} | null} tiles how the service cuts it, for the viewer
  * @property {object | null} source null: a file of the user, kept in the database by the picture's id. Otherwise
- *   `{file: file_id, time: number, slice: number, axis: 0 | 1 | 2}`: a frame or a slice of a file of the service
+ *   `{file: file_id, frame: number, axis: 0 | 1 | 2}`: a frame or a slice of a file of the service, or `{imageId}`
+ * @property {import("../timeline/clip.js").Clip} [clip] that it is a frame of
+ * @property {boolean} [reviewed] a person has said that the objects of the frame are right
+ * @property {{job: string, line: number}} [shown] which result of a job is on the frame
  *
  * @typedef {object} Prompt What the service was asked, in pixels of the picture
  * @property {[number, number][]} points

@@ -135,6 +135,14 @@ export class Store extends EventTarget {
     return true;
   }
 
+  /** Remove a record that was planted, without a change that could be undone. */
+  uproot(table, id) {
+    const before = this.document[table].get(id);
+    if (!before) return;
+    this.document.set(table, id, undefined);
+    this.#tell("amend", [{ table, id, before, after: undefined }], null);
+  }
+
   #apply(edits, side) {
     for (const edit of edits) this.document.set(edit.table, edit.id, edit[side]);
   }
