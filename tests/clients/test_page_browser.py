@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -234,6 +235,23 @@ def test_everything_and_nothing_twice(page: Any) -> None:
     boxes = page.evaluate("() => segserve.labelling.objects.map(({ box }) => box)")
     assert sum(box[2] < 200 for box in boxes) == 1
     assert any(box[0] > 200 for box in boxes)
+
+
+def test_similar_objects_are_accepted_one_by_one(page: Any, nuclei: Path) -> None:
+    page.set_input_files("#file", nuclei)
+    wait_ready(page)
+    click(page, 413, 190)
+    wait_answered(page, 1)
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+a")
+    page.keyboard.press("l")
+    page.wait_for_function("() => segserve.labelling.suggestions.length > 4 && segserve.labelling.suggestion")
+    number = page.evaluate("() => segserve.labelling.suggestions.length")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Delete")
+    assert page.evaluate("() => segserve.labelling.suggestions.length") == number - 2
+    page.keyboard.press("Shift+Enter")
+    assert [state for state, *_ in page.evaluate(OBJECTS)] == ["done"] * number
 
 
 def test_labels_and_pending_clicks_outlast_a_reload_without_the_service(page: Any) -> None:
