@@ -5,6 +5,7 @@
 # make test-docs the commands of README and docs that take their time
 # make lint    style, types, architecture
 # make test-microsam   the tests against micro-sam, which is heavy: an environment of its own
+# make test-napari   the tests of napari's widget, without a screen: an environment of its own
 # make corpus  every file below a folder through both upload routes, compared with other readers: DIR=folder
 # make fuzz    mutated requests and files against a real service, and coverage-guided readers: ARGS="--minutes 5"
 # make soak    two replicas, two workers and 32 annotators, disturbed: twelve minutes
@@ -25,7 +26,7 @@ DATA ?= data/nuclei
 WORKERS ?= 4
 MICROSAM_TESTS = tests/models/importers/test_micro_sam.py tests/automatic/test_ais_watershed_oracle.py tests/automatic/test_merge_slices_oracle.py
 
-.PHONY: proto templates docs reference serve wheel test test-numerics test-large test-microsam test-clients test-docs corpus fuzz soak lint format bench train starter unet clean
+.PHONY: proto templates docs reference serve wheel test test-numerics test-large test-microsam test-napari test-clients test-docs corpus fuzz soak lint format bench train starter unet clean
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
@@ -56,6 +57,10 @@ test-docs: $(VENV)/.full
 # What micro-sam computes, in an environment of its own: it brings napari and Qt.
 test-microsam: $(VENV)-microsam/.ready
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV)-microsam/bin/pytest -W default $(MICROSAM_TESTS) $(ARGS)
+
+# The widget of clients/napari, without a screen, in an environment of its own: it brings napari and Qt.
+test-napari: $(VENV)-napari/.ready
+	QT_QPA_PLATFORM=offscreen $(VENV)-napari/bin/pytest -W default tests/clients/test_napari.py $(ARGS)
 
 corpus: $(VENV)/.full
 	$(BIN)/python -m tests.corpus $(DIR) $(ARGS)
@@ -107,7 +112,7 @@ unet: $(VENV)/.full
 	$(BIN)/python training/unet.py --data $(DATA) $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-microsam
+	rm -rf $(VENV) $(VENV)-microsam $(VENV)-napari
 
 # Python compiles what it imports at the first start. Compiling everything would take a third of the install.
 $(VENV)/.light: pyproject.toml
@@ -119,6 +124,13 @@ $(VENV)-microsam/.ready: pyproject.toml
 	test -x $(VENV)-microsam/bin/python || $(PYTHON) -m venv $(VENV)-microsam
 	$(VENV)-microsam/bin/pip install --quiet --disable-pip-version-check --editable '.[cpu,microsam,dev]' setuptools wheel
 	SAM2_BUILD_CUDA=0 $(VENV)-microsam/bin/pip install --quiet --no-build-isolation 'sam2>=1.1'
+	touch $@
+
+# --no-deps: segserve-client comes with segserve.
+$(VENV)-napari/.ready: pyproject.toml clients/napari/pyproject.toml
+	test -x $(VENV)-napari/bin/python || $(PYTHON) -m venv $(VENV)-napari
+	$(VENV)-napari/bin/pip install --quiet --disable-pip-version-check --editable '.[cpu]' 'napari[pyqt6]>=0.5' pytest pytest-qt hypothesis
+	$(VENV)-napari/bin/pip install --quiet --disable-pip-version-check --no-deps --editable clients/napari
 	touch $@
 
 # sam2 has no wheel: its build needs the torch that is installed, and none of its CUDA kernels.

@@ -19,7 +19,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *(path for path in sorted(ROOT.glob("*/README.md")) if not path.parent.name.startswith(".")),
-    *(ROOT / "clients" / name / "README.md" for name in ("python",)),
+    *(ROOT / "clients" / name / "README.md" for name in ("python", "napari")),
 ]
 # Languages that are run.
 RUN = ("bash", "python", "javascript", "go")
