@@ -16,6 +16,7 @@ from segserve_client import (
     Client,
     ImageNotFound,
     ModelNotFound,
+    Object,
     Problem,
     Prompt,
     Rle,
@@ -68,7 +69,8 @@ def test_a_click_and_a_correction(client: Client, nuclei: Path) -> None:
 def test_a_mask_of_ones_own_is_refined(client: Client, nuclei: Path) -> None:
     image = client.image(nuclei)
     mask = image.segment(points=CLICK)
-    for given in (mask, mask.array, mask.rle):
+    found = Object(mask.rle, mask.box, mask.area)
+    for given in (mask, mask.array, mask.rle, found):
         assert overlap(image.segment(mask=given, points=CLICK).array, mask.array) > 0.8
 
 

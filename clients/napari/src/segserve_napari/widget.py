@@ -151,6 +151,7 @@ class SegserveWidget(QWidget):  # type: ignore[misc]
         self._worker = worker
         self._show_state()
         worker.returned.connect(finish)
+        worker.errored.connect(finish)  # what nobody expected
         worker.start()
 
     def connect_to_service(self) -> None:

@@ -16,6 +16,7 @@ from segserve_client.async_transport import AsyncTransport
 from segserve_client.errors import ImageNotFound, MaskNotFound
 from segserve_client.image import (
     Example,
+    Prior,
     can_do_without_mask_ids,
     mask_fields,
     to_example,
@@ -23,7 +24,7 @@ from segserve_client.image import (
     without_mask_ids,
 )
 from segserve_client.job_answers import Item, JobInfo, parse_item
-from segserve_client.prompts import MaskLike, Prompt
+from segserve_client.prompts import Prompt
 from segserve_client.requests import Call
 from segserve_client.uploads import OnProgress, Source, open_upload
 
@@ -81,7 +82,7 @@ class AsyncImage:
         points: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         box: ArrayLike | None = None,
-        mask: MaskAnswer | MaskLike | None = None,
+        mask: Prior | None = None,
         *,
         model: str | None = None,
         raw: bool = False,
@@ -94,7 +95,7 @@ class AsyncImage:
         points: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         box: ArrayLike | None = None,
-        mask: MaskAnswer | MaskLike | None = None,
+        mask: Prior | None = None,
         *,
         model: str | None = None,
         raw: bool = False,

@@ -21,6 +21,8 @@ from segserve_client.uploads import OnProgress, Source, open_upload
 
 T = TypeVar("T")
 
+# What can be refined: a mask or an object of an answer, an array bool [height, width], or run lengths.
+Prior = MaskAnswer | answers.Object | MaskLike
 # What `similar` takes as an example: a mask of an answer, or a prompt.
 Example = MaskAnswer | answers.Object | Prompt
 
@@ -44,11 +46,11 @@ class Mask(MaskAnswer):
         return self.image.candidates(points, labels, box, self, select="best")[0]
 
 
-def to_prior(mask: MaskAnswer | MaskLike | None) -> dict[str, Any]:
+def to_prior(mask: Prior | None) -> dict[str, Any]:
     """Return the fields of a prompt for a mask to refine: its id where it has one, and the mask."""
     if isinstance(mask, MaskAnswer):
         return {"mask": mask.rle, "mask_id": mask.mask_id}
-    return {"mask": mask}
+    return {"mask": mask.rle if isinstance(mask, answers.Object) else mask}
 
 
 def to_example(example: Example) -> Prompt:
@@ -116,7 +118,7 @@ class Image:
         points: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         box: ArrayLike | None = None,
-        mask: MaskAnswer | MaskLike | None = None,
+        mask: Prior | None = None,
         *,
         model: str | None = None,
         raw: bool = False,
@@ -124,7 +126,7 @@ class Image:
         """Return the best mask for what is marked.
 
         points: [n, 2] or one (x, y), in pixels. labels: [n], 1 on the object and 0 not; all 1 if left out.
-        box: x0, y0, x1, y1. mask: to refine, bool [height, width]. raw: the model's own mask, not cleaned.
+        box: x0, y0, x1, y1. mask: to refine, of an answer or bool [height, width]. raw: the model's own, not cleaned.
         """
         return self.candidates(points, labels, box, mask, model=model, raw=raw, select="best")[0]
 
@@ -133,7 +135,7 @@ class Image:
         points: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         box: ArrayLike | None = None,
-        mask: MaskAnswer | MaskLike | None = None,
+        mask: Prior | None = None,
         *,
         model: str | None = None,
         raw: bool = False,
