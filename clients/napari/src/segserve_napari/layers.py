@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels, Points, Shapes
+from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
 from segserve_napari.marks import Marks
@@ -13,6 +14,7 @@ from segserve_napari.slices import SliceOfLayer, spatial_shape
 
 POINTS, BOX, MASK, LABELS = "segserve points", "segserve box", "segserve mask", "segserve labels"
 ON_OBJECT, NOT_ON_OBJECT = "limegreen", "orangered"
+MASK_COLOUR = "deepskyblue"  # unlike the labels that it may become
 
 
 def placement(layer: Image) -> dict[str, Any]:
@@ -101,6 +103,8 @@ class WidgetLayers:
             return layer
         self._remove(name) if name == MASK else self._rename(name)
         layer = Labels(np.zeros(shape, dtype), name=name, opacity=0.5, **placement(image))
+        if name == MASK:
+            layer.colormap = DirectLabelColormap(color_dict={None: "transparent", 1: MASK_COLOUR})
         with keep_selection(self._viewer):
             self._viewer.add_layer(layer)
         return layer

@@ -55,7 +55,10 @@ class SliceOfLayer:
         """Return the position in the layer's data of a pixel of the slice."""
         rows, columns = self.shown_axes
         placed = {rows: y, columns: x}
-        return tuple(placed.get(axis, float(place)) for axis, place in enumerate(self.index))  # type: ignore[arg-type]
+        return tuple(
+            placed[axis] if isinstance(place, slice) else float(place)
+            for axis, place in enumerate(self.index)
+        )
 
 
 def full_resolution(layer: Image) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from napari.layers import Image
@@ -33,6 +34,13 @@ MIN_BOX_PX = 3.0
 # What a request can fail by: the service, the picture (its shape or type), or reading it.
 EXPECTED_ERRORS = (ClientError, ValueError, OSError)
 HELP = "Click on an object; with Control or the right button: not this; drag: a box."
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why a request failed. Not an exception: what a worker raises or returns as one becomes a dialog."""
+
+    reason: str
 
 
 class SegserveWidget(QWidget):  # type: ignore[misc]
@@ -133,14 +141,16 @@ class SegserveWidget(QWidget):  # type: ignore[misc]
             try:
                 return function()
             except EXPECTED_ERRORS as error:
-                return error
+                return Failed(str(error))
 
         self._start(run(), on_done)
 
     def _start(self, worker: Any, on_done: Callable[[Any], None]) -> None:
         def finish(result: Any) -> None:
             self._worker, self._is_following = None, False
-            if isinstance(result, Exception):
+            if isinstance(result, Failed):
+                self._say(result.reason, is_error=True)
+            elif isinstance(result, Exception):  # one that nobody expected; napari shows it too
                 self._say(str(result), is_error=True)
             else:
                 on_done(result)
@@ -151,7 +161,7 @@ class SegserveWidget(QWidget):  # type: ignore[misc]
         self._worker = worker
         self._show_state()
         worker.returned.connect(finish)
-        worker.errored.connect(finish)  # what nobody expected
+        worker.errored.connect(finish)
         worker.start()
 
     def connect_to_service(self) -> None:
@@ -200,13 +210,13 @@ class SegserveWidget(QWidget):  # type: ignore[misc]
         done = set[int]()
 
         @thread_worker  # type: ignore[untyped-decorator]
-        def run() -> Iterator[Frame | Exception]:
+        def run() -> Generator[Frame, None, Failed | None]:
             try:
                 yield from self._service.follow(place.read_stack, marks, place.number, model)
             except JobFailed as error:
-                return None if error.job.state == "cancelled" else error
+                return None if error.job.state == "cancelled" else Failed(str(error))
             except EXPECTED_ERRORS as error:
-                return error
+                return Failed(str(error))
             return None
 
         def show(frame: Frame) -> None:
