@@ -271,6 +271,26 @@ def test_bad_tensors_are_refused(server: Server, inputs: list[Any], words: str) 
 
 
 @pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("point_coords", (1 << 30, 0, 2)),  # no values, and yet a billion objects
+        ("point_coords", (257, 1, 2)),
+        ("point_coords", (1, 513, 2)),
+        ("boxes", (257, 4)),
+        ("mask_input", (1 << 30, 0, 256)),
+    ],
+)
+def test_more_prompts_than_an_image_takes_are_refused_at_once(
+    server: Server, pixels: NDArray[np.uint8], name: str, shape: tuple[int, ...]
+) -> None:
+    inputs = {"image": ("UINT8", pixels), name: ("FP32", np.zeros(shape, np.float32))}
+    body, headers = binary_request(inputs)
+    answer = server.client.post("/v2/models/starter/infer", content=body, headers=headers)
+    assert answer.status_code == 413, answer.text
+    assert f"{name!r} has {shape[0]} objects" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
     ("path", "body", "headers", "status"),
     [
         ("/v2/models/none/infer", b'{"inputs": []}', {}, 404),

@@ -21,12 +21,13 @@ from segserve.models.manifest import InstancesManifest, Manifest, SemanticManife
 from segserve.types import DEFAULT_TENANT, MB, Candidate, ImageRecord
 from segserve.wire.frontends.open_inference import model_tensors as specs
 from segserve.wire.frontends.open_inference.tensors import Tensor, bad_tensor, text_tensor
-from segserve.wire.frontends.sent_images import SentImages
+from segserve.wire.frontends.sent_images import SentImages, run_if_large
 from segserve.wire.operations import automatic, instances, segment, semantic
 from segserve.wire.operations.common import validate_body
 from segserve.wire.results.masks import logits_to_json
 from segserve.wire.schemas.automatic import AutomaticIn
 from segserve.wire.schemas.instances import InstancesIn
+from segserve.wire.schemas.prompts import MAX_POINTS, MAX_PROMPTS
 from segserve.wire.schemas.segment import SegmentIn
 from segserve.wire.schemas.semantic import SemanticIn
 
@@ -128,27 +129,31 @@ class Inference:
         return await self._service.images.get_record(DEFAULT_TENANT, data.decode("utf-8", "replace"))
 
     async def _segment_prompts(self, request: InferRequest, image: ImageRecord) -> dict[str, Tensor]:
-        prompts = build_prompts(request.inputs)
         has_all = request.parameters.get("multimask_output") is True
         wants_masks = is_wanted(request, specs.MASKS.name)
-        if wants_masks:
-            count = len(prompts) * (3 if has_all else 1)
-            check_mask_bytes(count * image.size.height * image.size.width, specs.LOW_RES_MASKS.name)
-        body = {
-            "image_id": image.image_id,
-            "model": request.model,
-            "prompts": prompts,
-            "multimask": request.parameters.get("multimask_output"),
-            "select": "all" if has_all else "best",
-            "raw": request.parameters.get("raw", False),
-        }
+
+        def build() -> SegmentIn:
+            prompts = build_prompts(request.inputs)
+            if wants_masks:
+                count = len(prompts) * (3 if has_all else 1)
+                check_mask_bytes(count * image.size.height * image.size.width, specs.LOW_RES_MASKS.name)
+            body = {
+                "image_id": image.image_id,
+                "model": request.model,
+                "prompts": prompts,
+                "multimask": request.parameters.get("multimask_output"),
+                "select": "all" if has_all else "best",
+                "raw": request.parameters.get("raw", False),
+            }
+            return validate_body(SegmentIn, orjson.dumps(body))
+
+        given = [request.inputs[spec.name] for spec in specs.PROMPTS if spec.name in request.inputs]
+        asked = await run_if_large(sum(tensor.values.nbytes for tensor in given), build)
 
         def render(candidate: Candidate) -> NDArray[np.bool_] | None:
             return crop.to_mask(candidate.crop) if wants_masks else None
 
-        result = await segment.segment(
-            self._service, validate_body(SegmentIn, orjson.dumps(body)), render, self._service.new_timings()
-        )
+        result = await segment.segment(self._service, asked, render, self._service.new_timings())
         candidates = [[mask.candidate for mask in masks] for masks in result.results]
         tensors = {
             specs.IOU_PREDICTIONS.name: np.array([[c.score for c in row] for row in candidates], np.float32),
@@ -340,6 +345,8 @@ def read_prompt(inputs: Mapping[str, Tensor], spec: specs.TensorSpec, dimensions
     fits = values.ndim == dimensions and all(
         wanted in (specs.ANY, length) for wanted, length in zip(spec.shape, values.shape, strict=True)
     )
+    if fits:
+        check_prompt_counts(spec, values)
     if not fits or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise bad_tensor(
             spec.name,
@@ -347,6 +354,18 @@ def read_prompt(inputs: Mapping[str, Tensor], spec: specs.TensorSpec, dimensions
             f"Send {spec.datatype} of {list(spec.shape)}, finite.",
         )
     return values.astype(np.int64 if spec is specs.POINT_LABELS else np.float32)
+
+
+def check_prompt_counts(spec: specs.TensorSpec, values: NDArray[Any]) -> None:
+    """Raises TooLarge, before anything is made for each object: a tensor without values claims any number of them."""
+    objects = len(values)
+    points = values.shape[1] if spec in (specs.POINT_COORDS, specs.POINT_LABELS) else 0
+    if objects > MAX_PROMPTS or points > MAX_POINTS:
+        raise TooLarge(
+            f"Tensor {spec.name!r} has {objects} objects of {points} points.",
+            field=spec.name,
+            remedy=f"Send up to {MAX_PROMPTS} objects, each of up to {MAX_POINTS} points.",
+        )
 
 
 def to_tensors(
