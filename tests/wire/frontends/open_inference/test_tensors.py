@@ -83,3 +83,19 @@ def test_json_that_does_not_fit_is_refused(datatype: str, shape: list[int], data
 def test_nothing_is_a_tensor_too() -> None:
     assert from_bytes("x", "FP32", [0, 2], b"").shape == [0, 2]
     assert from_list("x", "FP32", [0, 2], []).shape == [0, 2]
+
+
+@pytest.mark.parametrize("datatype", ["UINT8", "BYTES"])
+def test_a_shape_that_no_array_has_is_refused(datatype: str) -> None:
+    shape = [0, *[(1 << 31) - 1] * 3]
+    with pytest.raises(BadInput, match="shape is none"):
+        from_bytes("x", datatype, shape, b"")
+    with pytest.raises(BadInput, match="shape is none"):
+        from_list("x", datatype, shape, [])
+
+
+def test_elements_are_not_read_without_end() -> None:
+    with pytest.raises(BadInput, match="up to 4096"):
+        from_bytes("x", "BYTES", [1 << 20], bytes(4 << 20))
+    with pytest.raises(BadInput, match="not the 1 of its shape"):
+        from_bytes("x", "BYTES", [1], bytes(4 << 20))

@@ -29,6 +29,10 @@ NUMPY_TYPES: dict[str, np.dtype[Any]] = {
     BYTES: np.dtype(np.object_),
 }
 MAX_DIMENSIONS = 8
+MAX_LENGTH = (
+    1 << 31
+) - 1  # of all dimensions together, those of length 0 left out: numpy takes no shape beyond its own
+MAX_BYTES_ELEMENTS = 4096
 LENGTH = struct.Struct("<I")  # before each element of BYTES
 
 
@@ -55,18 +59,25 @@ def check_shape(name: str, datatype: str, shape: Sequence[int]) -> int:
         raise bad_tensor(
             name, f"the datatype {datatype!r} is not known.", f"Send one of {', '.join(NUMPY_TYPES)}."
         )
-    if len(shape) > MAX_DIMENSIONS or any(not 0 <= edge < 1 << 31 for edge in shape):
+    if (
+        len(shape) > MAX_DIMENSIONS
+        or any(edge < 0 for edge in shape)
+        or prod(max(edge, 1) for edge in shape) > MAX_LENGTH
+    ):
         raise bad_tensor(name, "the shape is none.", f"Send up to {MAX_DIMENSIONS} lengths from 0.")
-    return prod(shape)
+    count = prod(shape)
+    if datatype == BYTES and count > MAX_BYTES_ELEMENTS:
+        raise bad_tensor(name, f"it has {count} elements.", f"Send up to {MAX_BYTES_ELEMENTS} of BYTES.")
+    return count
 
 
 def from_bytes(name: str, datatype: str, shape: Sequence[int], data: bytes | memoryview) -> Tensor:
     """Read a tensor of its bytes. Raises BadInput where they do not fit the shape."""
     count, dtype = check_shape(name, datatype, shape), NUMPY_TYPES[datatype]
     if datatype == BYTES:
-        elements = split_elements(name, data)
+        elements = split_elements(name, data, count)
         if len(elements) != count:
-            raise bad_tensor(name, f"it has {len(elements)} elements, its shape {count}.", "Send as many.")
+            raise bad_tensor(name, f"its elements are not the {count} of its shape.", "Send as many.")
         return bytes_tensor(name, elements, shape)
     if len(data) != count * dtype.itemsize:
         raise bad_tensor(
@@ -77,10 +88,14 @@ def from_bytes(name: str, datatype: str, shape: Sequence[int], data: bytes | mem
     return Tensor(name, datatype, np.frombuffer(data, dtype).reshape(shape))
 
 
-def split_elements(name: str, data: bytes | memoryview) -> list[bytes]:
-    """Return the elements of BYTES: each has its length before it. Raises BadInput."""
-    elements, position = [], 0
-    while position < len(data):
+def split_elements(name: str, data: bytes | memoryview, count: int) -> list[bytes]:
+    """Return the elements of BYTES: each has its length before it. Raises BadInput.
+
+    count: how many there should be. Of more one is read, so that the caller sees it.
+    """
+    elements: list[bytes] = []
+    position = 0
+    while position < len(data) and len(elements) <= count:
         end = position + LENGTH.size
         length = LENGTH.unpack_from(data, position)[0] if end <= len(data) else len(data)
         if end + length > len(data):
