@@ -105,6 +105,21 @@ def test_an_object_is_followed(video_server: Server, frames: list[str]) -> None:
     assert again.status_code == 404
 
 
+def test_the_job_ends_where_the_client_leaves(video_server: Server, frames: list[str]) -> None:
+    session_id = init(video_server, frames * 40)
+    post(video_server, "prompt", prompt_body(session_id))
+    path, body = "/x-anylabeling/v1/video/propagate/stream", {"session_id": session_id}
+    with video_server.client_from("127.0.0.1") as leaving, leaving.stream("POST", path, json=body) as answer:
+        assert "started" in next(answer.iter_lines())
+    deadline = time.monotonic() + WAIT_S
+    while (state := video_server.client.get("/v1/jobs").json()["jobs"][0]["state"]) != "cancelled":
+        assert state != "succeeded", "it ran on to its end"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    video_server.client.post(f"/x-anylabeling/v1/video/cleanup/{session_id}")
+    wait_until_closed(video_server)
+
+
 def test_two_sessions_on_the_same_frames_are_apart(video_server: Server, frames: list[str]) -> None:
     first = init(video_server, frames)
     with video_server.client_from("127.0.0.2") as other:

@@ -174,8 +174,12 @@ class Videos:
                     yield event("error", message=describe_end(job))
             finally:
                 if job.state not in ENDED:
-                    with suppress(SegserveError):
-                        await queue.cancel(DEFAULT_TENANT, job.job_id)
+                    # In the background: where the client has left, nothing can be awaited here any more.
+                    self._service.run_in_background(self._cancel(job.job_id))
+
+    async def _cancel(self, job_id: str) -> None:
+        with suppress(SegserveError):
+            await self._service.jobs.queue.cancel(DEFAULT_TENANT, job_id)
 
     def cleanup(self, session_id: str) -> None:
         """End a session, as the client asks. Raises SessionNotFound."""
