@@ -29,9 +29,8 @@ NUMPY_TYPES: dict[str, np.dtype[Any]] = {
     BYTES: np.dtype(np.object_),
 }
 MAX_DIMENSIONS = 8
-MAX_LENGTH = (
-    1 << 31
-) - 1  # of all dimensions together, those of length 0 left out: numpy takes no shape beyond its own
+# Of all dimensions together, those of length 0 left out: numpy takes no shape beyond its own limit.
+MAX_LENGTH = (1 << 31) - 1
 MAX_BYTES_ELEMENTS = 4096
 LENGTH = struct.Struct("<I")  # before each element of BYTES
 
