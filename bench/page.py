@@ -40,7 +40,7 @@ STROKE_EVENTS = 30
 SIDES = ((-1, 0), (0, -1), (1, 0), (0, 1))
 PAN_TARGET = 30  # frames a second
 # Name, times closer than where all of the picture is seen, drags for each side of the square.
-VIEWS = (("all in view", 1, 1), ("8 times closer", 8, 4))
+VIEWS = (("zoomed out", 1, 1), ("8 times closer", 8, 4))
 # From each move of the pointer to the frame that shows the mask of its place. A message comes after that frame is made.
 RECORD_HOVER = """() => {
   const moved = new Map(), ages = (globalThis.hoverAges = []), { hover, marks, session } = segserve;
