@@ -337,7 +337,7 @@ def running_predictor(folder: Path) -> Iterator[Peer]:
 def running_samapi(folder: Path) -> Iterator[Peer]:
     fetch_package(SAMAPI)
     raise Skipped("it is there again, and this benchmark has no client for it")
-    yield  # type: ignore[unreachable]
+    yield
 
 
 def rename_input(model: onnx.ModelProto, name: str) -> None:
