@@ -30,7 +30,6 @@ BENCHMARKS = (
     "starter",
     "results",
     "browser_decode",
-    "page",
 )
 
 

@@ -62,8 +62,7 @@ def read_member(requirement: str, ending: str) -> bytes:
 
 def read_tiff(requirement: str, ending: str) -> NDArray[Any]:
     """Return a TIFF of a package as an array."""
-    values: NDArray[Any] = np.squeeze(tifffile.imread(io.BytesIO(read_member(requirement, ending))))
-    return values
+    return np.squeeze(tifffile.imread(io.BytesIO(read_member(requirement, ending))))
 
 
 def encode_tiff(array: NDArray[Any]) -> bytes:

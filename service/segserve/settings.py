@@ -254,6 +254,11 @@ class Settings(BaseSettings):
         1800.0, gt=0, description="a session of a frontend ends after so long without a request"
     )
     session_max_s: float = Field(86400.0, gt=0, description="a session of a frontend ends after so long")
+    monai_labels: tuple[str, ...] = Field(
+        ("object",),
+        min_length=1,
+        description="names that clients of MONAI Label (3D Slicer, OHIF) offer for what is clicked on",
+    )
 
     # Outbound HTTP: images by URL, and webhooks.
     fetch_hosts: tuple[str, ...] = Field(
@@ -264,6 +269,11 @@ class Settings(BaseSettings):
     fetch_timeout_s: float = Field(10.0, gt=0, description="for a whole fetch, redirects included")
     dicomweb_hosts: tuple[str, ...] = Field(
         (), description='DICOMweb servers to fetch from: "pacs.example.org", "*.example.org"; empty: none'
+    )
+    dicomweb_url: str | None = Field(
+        None,
+        description="the DICOMweb server from which clients of MONAI Label mean series by their UIDs, such as"
+        " https://pacs.example.org/dicom-web; its host must be in dicomweb_hosts too",
     )
     dicomweb_private: bool = Field(
         False, description="fetch DICOM from addresses that are not public too, as those of a hospital"

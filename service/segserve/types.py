@@ -78,6 +78,7 @@ class FrontendName(StrEnum):
     OPEN_INFERENCE = "open-inference"  # KServe, Triton and their clients
     X_ANYLABELING = "x-anylabeling"
     QUPATH = "qupath"  # qupath-extension-sam
+    MONAI = "monai"  # MONAI Label: 3D Slicer, OHIF
 
 
 class Normalise(StrEnum):

@@ -1,4 +1,4 @@
-"""Fetch a DICOM study or series from a DICOMweb server, from allowed hosts only (PS3.18, 10.4: WADO-RS).
+"""Fetch a DICOM study or series from a DICOMweb server, from allowed hosts only (PS3.18: WADO-RS, QIDO-RS).
 
 The instances arrive as the parts of one multipart/related body. They are written to a zip as they are: nothing here
 parses DICOM. The zip's entries are sorted by their digests and have no times, so the same instances make the same
@@ -14,9 +14,10 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import Message
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import httpx
+import orjson
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 
@@ -40,6 +41,12 @@ HEADERS = {
     "Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*',
     "Accept-Encoding": "identity",
 }
+SEARCH_HEADERS = {"Accept": "application/dicom+json"}
+# The tags of StudyInstanceUID and SeriesInstanceUID.
+STUDY_TAG = "0020000D"
+SERIES_TAG = "0020000E"
+# One series is searched for. What a server tells of it takes a few thousand bytes.
+MAX_SEARCH_BYTES = 1 << 20
 MAX_INSTANCES = 100_000
 MAX_UID_CHARS = 64
 UID = re.compile(r"[0-9.]{1,64}")
@@ -107,19 +114,36 @@ class DicomwebFetcher:
                 ) from None
             await asyncio.to_thread(parts.write_zip, into)
 
+    async def find_study(self, url: str, series: str) -> str:
+        """Return the UID of the study that a series belongs to, by QIDO-RS (PS3.18, 10.6).
+
+        Raises BadInput where the server has no such series, and as `fetch` does.
+        """
+        self._hosts.check_enabled()
+        check_uid(series, "dicomweb.series")
+        base = parse_url(url, DICOMWEB_FETCH)
+        query = f"SeriesInstanceUID={series}&includefield={STUDY_TAG}"
+        search = base.copy_with(path=base.path.rstrip("/") + "/series", query=query.encode(), fragment=None)
+        try:
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._hosts.request("GET", search, self._headers | SEARCH_HEADERS) as response,
+            ):
+                check_status(response, (200, 204))
+                answer = await read_search(response)
+        except TimeoutError:
+            raise DICOMWEB_FETCH.fetch_failed(f"The search took longer than {self._timeout_s:g} s.") from None
+        if (study := find_study_uid(answer, series)) is None:
+            raise BadInput(
+                f"The DICOMweb server has no series {series}.",
+                field="dicomweb.series",
+                remedy="Send the UID of a series that the server has.",
+            )
+        return study
+
     async def _read(self, response: httpx.Response, parts: "_Parts") -> None:
         """Of what the other host says, only its status is passed on."""
-        if response.status_code in (401, 403):
-            raise DICOMWEB_FETCH.not_allowed(
-                f"The server answered with status {describe_status(response.status_code)}.",
-                "set SEGSERVE_DICOMWEB_AUTHORIZATION",
-            )
-        if response.status_code != 200:
-            raise DICOMWEB_FETCH.fetch_failed(
-                f"The server answered with status {describe_status(response.status_code)}."
-            )
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise DICOMWEB_FETCH.fetch_failed("The server compressed its answer against the request.")
+        check_status(response, (200,))
         boundary = find_boundary(response.headers.get("content-type", ""))
         try:
             parser = MultipartParser(boundary, parts.callbacks())
@@ -201,13 +225,62 @@ class _Parts:
                         size -= len(chunk)
 
 
+def check_status(response: httpx.Response, expected: tuple[int, ...]) -> None:
+    """Raises NotAllowed, FetchFailed."""
+    described = f"The server answered with status {describe_status(response.status_code)}."
+    if response.status_code in (401, 403):
+        raise DICOMWEB_FETCH.not_allowed(described, "set SEGSERVE_DICOMWEB_AUTHORIZATION")
+    if response.status_code not in expected:
+        raise DICOMWEB_FETCH.fetch_failed(described)
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise DICOMWEB_FETCH.fetch_failed("The server compressed its answer against the request.")
+
+
+async def read_search(response: httpx.Response) -> Any:
+    """Return the JSON of a search, None for an empty answer. Raises FetchFailed."""
+    data = b""
+    try:
+        async for chunk in response.aiter_raw():
+            data += chunk
+            if len(data) > MAX_SEARCH_BYTES:
+                raise DICOMWEB_FETCH.fetch_failed("The server's answer to a search is too long.")
+        return orjson.loads(data) if data else None
+    except httpx.HTTPError:
+        raise DICOMWEB_FETCH.fetch_failed("The server broke off in the middle.") from None
+    except orjson.JSONDecodeError:
+        raise DICOMWEB_FETCH.fetch_failed("The server's answer to a search is no JSON.") from None
+
+
+def find_study_uid(answer: Any, series: str) -> str | None:
+    """Return the study of a series from the answer to a search, DICOM JSON (PS3.18, F.2)."""
+    for entry in answer if isinstance(answer, list) else []:
+        # A server that knows no such search answers all its series.
+        if read_uid(entry, SERIES_TAG) in (series, None) and (study := read_uid(entry, STUDY_TAG)):
+            return study
+    return None
+
+
+def read_uid(entry: Any, tag: str) -> str | None:
+    try:
+        uid = entry[tag]["Value"][0]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return uid if isinstance(uid, str) and UID.fullmatch(uid) else None
+
+
+def check_uid(uid: str, field: str) -> None:
+    """Raises BadInput."""
+    if not UID.fullmatch(uid):
+        raise BadInput(
+            f"{uid[:MAX_UID_CHARS]!r} is no UID.", field=field, remedy="Send digits with dots between."
+        )
+
+
 def build_url(source: DicomwebSource) -> httpx.URL:
     """Return the URL of the study or series. Raises BadInput."""
-    for field, uid in (("dicomweb.study", source.study), ("dicomweb.series", source.series)):
-        if uid is not None and not UID.fullmatch(uid):
-            raise BadInput(
-                f"{uid[:MAX_UID_CHARS]!r} is no UID.", field=field, remedy="Send digits with dots between."
-            )
+    check_uid(source.study, "dicomweb.study")
+    if source.series is not None:
+        check_uid(source.series, "dicomweb.series")
     url = parse_url(source.url, DICOMWEB_FETCH)
     path = url.path.rstrip("/") + f"/studies/{source.study}"
     if source.series is not None:

@@ -6,7 +6,7 @@ All functions yield parts of the file. Parts are empty while the file is being m
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import tifffile
@@ -44,14 +44,26 @@ def write_label_volume(
         volume = create_volume(Path(folder), results, geometry)
         yield from fill_volume(volume, results, axis)
         path = Path(folder) / f"labels{suffix}"
-        if suffix == ".nii.gz":
-            write_nifti(path, volume, geometry)
-        else:
-            write_by_itk(path, volume, geometry)
+        write_labels(path, volume, geometry)
         yield from read_parts(path)
 
 
-def write_by_itk(path: Path, volume: Volume, geometry: VolumeGeometry) -> None:
+def write_labels(
+    path: Path, volume: NDArray[Any], geometry: VolumeGeometry, *, compress: bool = True
+) -> None:
+    """Write labels [Z, Y, X] as the file that the suffix of `path` says: .nii, .nii.gz, .nrrd or .mha.
+
+    compress: NRRD and MetaImage. Raises MissingDependency.
+    """
+    if path.name.endswith((".nii", ".nii.gz")):
+        write_nifti(path, volume, geometry)
+    else:
+        write_by_itk(path, volume, geometry, compress=compress)
+
+
+def write_by_itk(
+    path: Path, volume: NDArray[Any], geometry: VolumeGeometry, *, compress: bool = True
+) -> None:
     """Write NRRD or MetaImage, sheared directions too. Raises MissingDependency."""
     try:
         import SimpleITK as itk
@@ -61,7 +73,7 @@ def write_by_itk(path: Path, volume: Volume, geometry: VolumeGeometry) -> None:
     image.SetSpacing(geometry.spacing)
     image.SetOrigin(geometry.origin)
     image.SetDirection(geometry.direction)
-    itk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
+    itk.WriteImage(image, str(path), useCompression=compress, compressionLevel=1)
 
 
 def write_label_seg(results: ResultIndex, axis: int, source: SegSource) -> Iterator[bytes]:

@@ -44,3 +44,13 @@ def jobs(tenant: str) -> str:
 def job(tenant: str, job_id: str) -> str:
     """The folder of a job's requests and results."""
     return f"{jobs(tenant)}{job_id}/"
+
+
+def datastore(tenant: str) -> str:
+    """The images and labels that clients of MONAI Label keep here."""
+    return f"{tenant}/datastore/"
+
+
+def datastore_image(tenant: str, key: str) -> str:
+    """The folder of an image and its labels. key: hexadecimal digits."""
+    return f"{datastore(tenant)}{key}/"

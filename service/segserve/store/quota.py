@@ -29,7 +29,12 @@ class Quota:
         async with self._listing:
             listed_at, used = self._used.get(tenant, (float("-inf"), 0))
             if time.monotonic() - listed_at > REFRESH_S:
-                folders = object_paths.images, object_paths.files, object_paths.jobs
+                folders = (
+                    object_paths.images,
+                    object_paths.files,
+                    object_paths.jobs,
+                    object_paths.datastore,
+                )
                 listings = [await self._objects.list(folder(tenant)) for folder in folders]
                 used = sum(stored.size for listing in listings for stored in listing)
                 self._used[tenant] = (time.monotonic(), used)

@@ -48,6 +48,7 @@ class Frontend:
     add_routes: adds them to the API. They are no part of its OpenAPI document.
     write_refusal: returns the status and the JSON of a refusal in the protocol's own form.
     kind_of: returns whose slots a request takes, by its method and path.
+    upload_prefixes: of paths whose bodies are files, and may be as large as those of POST /v1/files.
     """
 
     name: FrontendName
@@ -55,6 +56,7 @@ class Frontend:
     add_routes: Callable[[FastAPI, FrontendParts], None]
     write_refusal: Callable[[Refusal], tuple[int, Any]]
     kind_of: Callable[[str, str], RequestKind]
+    upload_prefixes: tuple[str, ...] = ()
 
     def has(self, path: str) -> bool:
         """Whether the path is one of this frontend."""

@@ -1,5 +1,7 @@
 """Limits on the size and the pace of requests and answers. Those that operators may change are in `settings`."""
 
+from collections.abc import Iterable
+
 from segserve.settings import Settings
 from segserve.types import MB
 
@@ -37,9 +39,14 @@ MAX_EVENT_LOOP_JSON_BYTES = 16 << 10
 SPOOL_BYTES = 1 << 20
 
 
-def upload_limits(settings: Settings) -> dict[str, int]:
-    """Most bytes of an uploaded body, by the prefix of the path."""
+def upload_limits(settings: Settings, file_prefixes: Iterable[str] = ()) -> dict[str, int]:
+    """Most bytes of an uploaded body, by the prefix of the path.
+
+    file_prefixes: of other paths whose bodies are files.
+    """
+    file_bytes = settings.max_file_mb * MB + MULTIPART_OVERHEAD_BYTES
     return {
         "/v1/images": settings.max_image_mb * MB + MULTIPART_OVERHEAD_BYTES,
-        "/v1/files": settings.max_file_mb * MB + MULTIPART_OVERHEAD_BYTES,
+        "/v1/files": file_bytes,
+        **dict.fromkeys(file_prefixes, file_bytes),
     }

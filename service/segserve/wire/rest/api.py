@@ -96,7 +96,7 @@ def add_middleware(api: FastAPI, service: Service, frontends: Sequence[Frontend]
     settings = service.settings
     api.add_middleware(
         BodySizeLimit,
-        limits=upload_limits(settings),
+        limits=upload_limits(settings, [prefix for each in frontends for prefix in each.upload_prefixes]),
         default=settings.max_request_mb * MB,
         memory=service.request_limits.body_memory_mb,
     )

@@ -1,0 +1,118 @@
+"""The images of the datastore segmented by a model without clicks: /batch/infer. Labels are kept with the tag
+"original".
+
+It runs in this process, one at a time: a restart ends it. Jobs of the API (POST /v1/jobs) outlive one.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from time import time
+from typing import Any
+
+import structlog
+
+from segserve.app import Service
+from segserve.cancellation import cancel_and_wait
+from segserve.current_client import current_client
+from segserve.errors import Busy, NotAllowed, NotFound, SegserveError
+from segserve.wire.frontends.monai.datastore import FINAL_TAG, Datastore
+
+Json = dict[str, Any]
+MAX_DETAILS = 100
+
+log = structlog.get_logger(__name__)
+
+
+class Images(StrEnum):
+    """Which images a batch is about."""
+
+    ALL = "all"
+    LABELED = "labeled"
+    UNLABELED = "unlabeled"
+
+
+@dataclass
+class Batch:
+    """`Batch` is the state of one run. owner: the client that started it."""
+
+    model: str
+    owner: str | None
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    status: str = "RUNNING"
+    details: list[str] = field(default_factory=list)
+    started_at: float = field(default_factory=time)
+
+    def describe(self) -> Json:
+        return {
+            "id": self.id,
+            "status": self.status,
+            "model": self.model,
+            "start_ts": int(self.started_at),
+            "details": self.details[-MAX_DETAILS:],
+        }
+
+
+class Batches:
+    """`Batches` runs one batch at a time. label: segments an image of the datastore and keeps its label."""
+
+    def __init__(self, service: Service, datastore: Datastore) -> None:
+        self._service, self._datastore = service, datastore
+        self._latest: Batch | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def describe(self, *, only_running: bool) -> Json:
+        """Return the latest batch. Raises NotFound, as MONAI Label does where none runs."""
+        batch = self._latest
+        if batch is None or (only_running and batch.status != "RUNNING"):
+            running = "are currently running" if only_running else "were found"
+            raise NotFound(f"No batch inference tasks {running}.")
+        return batch.describe()
+
+    async def start(self, model: str, images: Images, label: Callable[[str], Awaitable[None]]) -> Json:
+        """Start a batch over images of the datastore. Raises Busy where one runs."""
+        if self._task is not None and not self._task.done():
+            raise Busy("A batch runs already.", remedy="Wait for its end.", retry_after_s=30)
+        batch = self._latest = Batch(model, current_client.get())
+
+        async def run() -> None:
+            try:
+                for name, entry in (await self._datastore.describe_all()).items():
+                    has_label = FINAL_TAG in entry["labels"]
+                    if images is not Images.ALL and has_label is not (images is Images.LABELED):
+                        continue
+                    try:
+                        await label(name)
+                        batch.details.append(f"{name}: done")
+                    except SegserveError as error:
+                        batch.details.append(f"{name}: {error.message}")
+                batch.status = "DONE"
+            except asyncio.CancelledError:
+                batch.status = "CANCELED"
+                raise
+            except Exception:
+                batch.status = "ERROR"
+                log.exception("internal error")
+
+        self._task = asyncio.create_task(run())
+        self._service.run_in_background(self._stop_with_service(self._task))
+        return batch.describe()
+
+    async def _stop_with_service(self, task: "asyncio.Task[None]") -> None:
+        """End the batch where the service stops."""
+        try:
+            await asyncio.wait([task])
+        finally:
+            await cancel_and_wait([task])
+
+    async def stop(self) -> Json:
+        """End the batch of the current client. Raises NotFound where none runs, NotAllowed for another client's."""
+        description = self.describe(only_running=True)
+        assert self._latest is not None
+        assert self._task is not None
+        if self._latest.owner != current_client.get():
+            raise NotAllowed("Another client has started the batch.", remedy="Let that one stop it.")
+        await cancel_and_wait([self._task])
+        return {**description, "status": self._latest.status}

@@ -1,0 +1,142 @@
+"""The object that is clicked on: on one slice, or followed through all slices by a job."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
+from typing import Any
+
+import numpy as np
+import orjson
+
+from segserve.app import Service
+from segserve.decode.segmenter import SegmentResult
+from segserve.errors import ImageNotFound, SegserveError, Unavailable
+from segserve.jobs.engine.job import Job
+from segserve.rendering.label_volume import fill_volume
+from segserve.rendering.result_index import ResultIndex
+from segserve.types import DEFAULT_TENANT, Crop, FileKind, UInt16
+from segserve.wire.frontends.monai.models import Task
+from segserve.wire.frontends.monai.params import InferIn, choose_slice, prompt_on_slice, prompts_in_volume
+from segserve.wire.frontends.monai.results import Labels
+from segserve.wire.frontends.monai.volumes import Volume, Volumes
+from segserve.wire.operations import segment
+from segserve.wire.operations.common import validate_body
+from segserve.wire.operations.jobs import submit_job
+from segserve.wire.results.frames import index_lines
+from segserve.wire.schemas.jobs import JobIn
+from segserve.wire.schemas.segment import SegmentIn
+
+Json = dict[str, Any]
+
+OBJECT_ID = 1
+
+
+def name_label(params: InferIn, service: Service) -> dict[str, int]:
+    """Return the name of the label that is clicked, with its value in the answer."""
+    return {params.label or service.settings.monai_labels[0]: OBJECT_ID}
+
+
+async def click_on_slice(
+    service: Service, volumes: Volumes, task: Task, volume: Volume, params: InferIn
+) -> Labels:
+    """Return the object on one slice. Raises BadInput, and what `segment` raises."""
+    k = choose_slice(params, volume.slices)
+    prompt = prompt_on_slice(params, k)
+
+    async def answer() -> SegmentResult[Crop]:
+        image_id = await volumes.get_slice(volume, k, params.window)
+        body = {"image_id": image_id, "model": task.bundle.name, "prompts": [prompt]}
+        request = validate_body(SegmentIn, orjson.dumps(body))
+        return await segment.segment(
+            service, request, lambda candidate: candidate.crop, service.new_timings()
+        )
+
+    try:
+        result = await answer()
+    except ImageNotFound:
+        if not volumes.forget_slice(volume, k, params.window):
+            raise
+        result = await answer()  # its image was deleted: it is stored again
+    values = np.zeros(volume.shape, np.uint8)
+    mask = result.results[0][0]
+    crop = mask.rendered
+    height, width = crop.pixels.shape
+    values[k, crop.y : crop.y + height, crop.x : crop.x + width] = crop.pixels
+    details = {"slice": k, "score": mask.candidate.score, "hints": list(result.hints)}
+    return Labels(values, name_label(params, service), details, task.bundle.name)
+
+
+async def click_in_volume(
+    service: Service, volumes: Volumes, task: Task, volume: Volume, params: InferIn
+) -> Labels:
+    """Return the object on all slices. Raises BadInput, Unavailable, and what `submit_job` raises.
+
+    A region of interest bounds the answer too.
+    """
+    if volume.file is None or volume.slices == 1:
+        return await click_on_slice(service, volumes, task, volume, params)
+    prompts = prompts_in_volume(params, volume.slices)
+    # With the window every slice is another picture.
+    window = {"window": params.window} if params.window and volume.file.kind is FileKind.VOLUME else {}
+    body = {
+        "kind": "volume" if volume.file.kind is FileKind.VOLUME else "video",
+        "model": task.bundle.name,
+        "priority": "interactive",
+        "input": {"file_id": volume.file.file_id},
+        "params": {**window, "objects": [{"object_id": OBJECT_ID, "prompts": prompts}]},
+    }
+    values, details = await run_job(service, body, volume)
+    if params.region is not None and params.region.slices is not None:
+        first, last = params.region.slices
+        values[: max(first, 0)] = 0
+        values[max(last + 1, 0) :] = 0
+    return Labels(values, name_label(params, service), details, task.bundle.name)
+
+
+async def run_job(service: Service, body: Json, volume: Volume) -> tuple[UInt16, Json]:
+    """Run a job on the slices of a volume, and return its label volume with details.
+
+    A job whose client leaves is cancelled. Raises BadInput, Unavailable where it fails, and what `submit_job` raises.
+    """
+    queue = service.jobs.queue
+    job = await submit_job(service, validate_body(JobIn, orjson.dumps(body)), None)
+    try:
+        async with aclosing(queue.follow(DEFAULT_TENANT, job.job_id)) as changes:  # type: ignore[type-var]
+            job = await wait_for_end(service, job, changes)
+    finally:
+        if not job.state.has_ended:
+            # In the background: where the client has left, nothing can be awaited here any more.
+            service.run_in_background(cancel(service, job.job_id))
+    lines = ResultIndex()
+    try:
+        await index_lines(lines, await queue.read_results(DEFAULT_TENANT, job.job_id))
+        values = await asyncio.to_thread(build_volume, lines, volume)
+    finally:
+        lines.close()
+    return values, {"job_id": job.job_id}
+
+
+def build_volume(lines: ResultIndex, volume: Volume) -> UInt16:
+    """Return the label volume [slices, rows, columns]. Blocks."""
+    values = np.zeros(volume.shape, np.uint16)
+    for _ in fill_volume(values, lines, 0):
+        pass
+    return values
+
+
+async def wait_for_end(service: Service, job: Job, changes: AsyncIterator[Any]) -> Job:
+    """Return the job once it has succeeded. Raises Unavailable where it has not."""
+    async for change in changes:
+        if change is not None:
+            job = change.job
+        elif service.closing.is_set():
+            break
+    if job.state != "succeeded":
+        reason = job.error.message if job.error is not None else f"It is {job.state}."
+        raise Unavailable(f"The job on the volume gave no result. {reason}", remedy="Ask again.")
+    return job
+
+
+async def cancel(service: Service, job_id: str) -> None:
+    with suppress(SegserveError):
+        await service.jobs.queue.cancel(DEFAULT_TENANT, job_id)
