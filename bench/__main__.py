@@ -30,6 +30,7 @@ BENCHMARKS = (
     "starter",
     "results",
     "browser_decode",
+    "page",
 )
 
 

@@ -4,7 +4,6 @@ import base64
 import functools
 import http.server
 import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,10 +16,10 @@ from tests.clients.test_js_decoding import ClientFiles
 from tests.docs_blocks import ROOT
 from tests.serving import Server
 
-from bench.measuring import Measurement, Skipped
+from bench.measuring import Measurement
+from bench.page_driver import open_browser
 
 ROUNDS = 20
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 # Clicks take turns: the service, the fast decoder, the stock graph of segment-anything's interface.
 CLICKS = """async ({ url, picture, model, rounds }) => {
   const { Client } = await import("/clients/js/src/index.js");
@@ -105,15 +104,8 @@ def measure_model(page: Any, url: str, model: str) -> Iterator[Measurement]:
 
 def measure() -> Iterator[Measurement]:
     """Yield rows for the starter, and for MobileSAM where BENCH_MODELS names a data folder that has it."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise Skipped("playwright is not installed") from None
-    program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
-    if program is None:
-        raise Skipped("chromium is not installed")
     models = ["starter"]
-    with tempfile.TemporaryDirectory() as folder, serve_client_files() as origin:
+    with open_browser() as browser, tempfile.TemporaryDirectory() as folder, serve_client_files() as origin:
         data_dir = Path(folder)
         pulled = Path(os.environ.get("BENCH_MODELS", "")) / "models" / "mobile-sam"
         if pulled.is_dir():
@@ -125,14 +117,9 @@ def measure() -> Iterator[Measurement]:
         ClientFiles.policy = (
             f"script-src 'self' 'wasm-unsafe-eval' 'unsafe-eval'; connect-src 'self' {server.url}"
         )
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=program, args=["--no-sandbox", "--disable-gpu"]
-            )
-            page = browser.new_page()
-            page.set_default_timeout(0)
-            page.goto(origin)
-            for model in models:
-                yield from measure_model(page, server.url, model)
-            browser.close()
+        page = browser.new_page()
+        page.set_default_timeout(0)
+        page.goto(origin)
+        for model in models:
+            yield from measure_model(page, server.url, model)
         server.stop()

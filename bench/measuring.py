@@ -31,6 +31,13 @@ def describe_machine() -> str:
     return f"{names[0] if names else platform.processor()}, {len(names)} cores, Python {platform.python_version()}"
 
 
+def describe_cpu_flags() -> str:
+    """Return the CPU's flags that matter for speed."""
+    flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].splitlines()[0].split()
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+    return ", ".join(flag for flag in wanted if flag in flags) or "none of note"
+
+
 def measure_median_ms(call: Callable[[], object], repeats: int = 30, warm_up: int = 3) -> float:
     """Return the median time of a call, after `warm_up` calls that do not count."""
     if REHEARSE:

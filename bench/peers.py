@@ -38,7 +38,7 @@ from tests.serving import Server
 
 import segserve
 from bench import real_weights
-from bench.measuring import THREADS, Skipped
+from bench.measuring import THREADS, Skipped, describe_cpu_flags
 from bench.public_data import DATA, fetch_package
 from segserve.masks import rle
 from segserve.masks.geometry import iou
@@ -337,7 +337,7 @@ def running_predictor(folder: Path) -> Iterator[Peer]:
 def running_samapi(folder: Path) -> Iterator[Peer]:
     fetch_package(SAMAPI)
     raise Skipped("it is there again, and this benchmark has no client for it")
-    yield  # type: ignore[unreachable]
+    yield
 
 
 def rename_input(model: onnx.ModelProto, name: str) -> None:
@@ -449,6 +449,4 @@ def format_bytes(count: float) -> str:
 def describe_software() -> str:
     """Return versions, and the CPU's flags that matter for speed."""
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime"))
-    flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].splitlines()[0].split()
-    wanted = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "amx_bf16", "amx_int8") if flag in flags]
-    return f"segserve {segserve.__version__}, {libraries}; CPU flags {', '.join(wanted) or 'none of note'}"
+    return f"segserve {segserve.__version__}, {libraries}; CPU flags {describe_cpu_flags()}"

@@ -62,7 +62,8 @@ def read_member(requirement: str, ending: str) -> bytes:
 
 def read_tiff(requirement: str, ending: str) -> NDArray[Any]:
     """Return a TIFF of a package as an array."""
-    return np.squeeze(tifffile.imread(io.BytesIO(read_member(requirement, ending))))
+    values: NDArray[Any] = np.squeeze(tifffile.imread(io.BytesIO(read_member(requirement, ending))))
+    return values
 
 
 def encode_tiff(array: NDArray[Any]) -> bytes:

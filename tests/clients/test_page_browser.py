@@ -1,9 +1,8 @@
-"""The page in a real browser, on a real service: pip install playwright, and Debian's chromium."""
+"""The page in a real browser, on a real service."""
 
 import base64
 import io
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,20 +30,6 @@ DROP = """([data, name, type]) => {
 OBJECTS = """() => segserve.labelling.objects.map(
   ({ state, area, prompt, pending }) => [state, area, prompt?.points.length ?? 0, pending])"""
 READY = "() => [...segserve.session.pictureStates.values()].some(({ state }) => state === 'ready')"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("chromium is not installed")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The page's time line in a real browser: clips are opened, objects followed, corrected, and there after a reload."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,18 +22,6 @@ SLIDE = """(slider, frame) => {
   for (const kind of ["input", "change"]) slider.dispatchEvent(new Event(kind));
 }"""
 NOT_BUSY = "!segserve.labelling.current?.pending && !segserve.session.busy"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("chromium is not installed")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
 
 
 @pytest.fixture
