@@ -7,6 +7,7 @@ import { followEvents, followResults } from "./jobs.js";
  * @typedef {import("./types.js").Image} Image
  * @typedef {import("./types.js").Job} Job
  * @typedef {import("./types.js").JobEvent} JobEvent
+ * @typedef {import("./types.js").Labels} Labels
  * @typedef {import("./types.js").Model} Model
  * @typedef {import("./types.js").SegmentAnswer} SegmentAnswer
  * @typedef {import("./types.js").SegmentRequest} SegmentRequest
@@ -243,6 +244,17 @@ export class Client {
   imageOfFrame(fileId, frame, { axis, window, model, signal } = {}) {
     const json = { file_id: fileId, frame, axis, window };
     return this.http.json("/v1/images", { method: "POST", json, repeatable: true, query: { model }, signal });
+  }
+
+  /**
+   * Read a label volume (NIfTI, NRRD, MetaImage, MGH, DICOM SEG) on the grid of a volume of the service. It is not stored.
+   * @param {string} fileId The volume that the labels belong to.
+   * @param {Blob} blob
+   * @param {{axis?: 0 | 1 | 2, signal?: AbortSignal, onProgress?: OnProgress}} [options] axis: along which slices are numbered.
+   * @returns {Promise<Labels>}
+   */
+  readLabels(fileId, blob, { axis, signal, onProgress } = {}) {
+    return this.http.json(`/v1/files/${encodeURIComponent(fileId)}/labels`, { ...upload(blob, OCTETS), query: { axis }, signal, onProgress });
   }
 
   // ---- Jobs

@@ -67,6 +67,12 @@
  * @property {number[] | null} spacing
  * @property {any[]} contents
  *
+ * @typedef {object} Labels Objects of a label volume, on each slice where there are any.
+ * @property {number} axis Along which slices are numbered.
+ * @property {number} width Of a slice, in pixels.
+ * @property {number} height
+ * @property {{slice: number, objects: {object_id: number, name: string | null, mask: Rle, area: number, box: Box}[]}[]} slices
+ *
  * @typedef {Record<string, any> & {name: string, kind: string, default: boolean}} Model
  *
  * @typedef {object} Job

@@ -28,6 +28,7 @@ from segserve.errors import (
     TooLarge,
     UnsupportedFormat,
 )
+from segserve.files.dicom.segment_planes import SegmentPlanes, parse_segment_planes
 from segserve.files.dicom.source_instances import MAX_ANSWER_BYTES, SourceSeries, parse_source_series
 from segserve.files.file_contents import (
     MAX_LISTED_CONTENTS,
@@ -180,6 +181,10 @@ class AnswerReply(Reply):
     answer_bytes: Annotated[int, Field(ge=1, le=MAX_ANSWER_BYTES)]
 
 
+class SegmentsReply(Reply):
+    answer_bytes: Annotated[int, Field(ge=0, le=MAX_ANSWER_BYTES)]
+
+
 class VoxelsReply(Reply):
     shape: tuple[Count, Count, Count]
     dtype: str
@@ -328,6 +333,31 @@ class FileReaders:
         if series is None:
             raise broken_file_error()
         return series
+
+    def read_segments(self, path: Path) -> "tuple[SegmentPlanes, UInt8] | None":
+        """Return the masks of a DICOM SEG as `SegmentPlanes` describes them; None for files of other formats.
+
+        Raises as `probe` does.
+        """
+        with self._process(path) as process:
+            request = {"operation": "load_segments", "limits": asdict(self.limits)}
+            reply = process.call(SegmentsReply, request)
+            if not reply.answer_bytes:
+                return None
+            answer = SharedPixels((reply.answer_bytes,), np.uint8)
+            try:
+                process.call(Reply, {"operation": "write_segment_places"}, answer.descriptor)
+                planes = parse_segment_planes(answer.copy().tobytes())
+            finally:
+                answer.close()
+            if planes is None or 8 * self.limits.max_voxels < np.prod(planes.packed_shape, dtype=object):
+                raise broken_file_error()
+            masks = SharedPixels(planes.packed_shape, np.uint8)
+            try:
+                process.call(Reply, {"operation": "write_segments"}, masks.descriptor)
+                return planes, masks.copy()
+            finally:
+                masks.close()
 
     def _opening_request(self, operation: str, file_format: str, options: FileOptions) -> Message:
         return {

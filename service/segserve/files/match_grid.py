@@ -81,7 +81,7 @@ def describe_size(geometry: VolumeGeometry) -> str:
 
 def other_grid_error(difference: str, field: str) -> BadInput:
     return BadInput(
-        f"The reference is not on the grid of the scan. {difference}",
+        f"The labels are not on the grid of the scan. {difference}",
         field=field,
         remedy="Send the labels of this volume, or resample them to its grid first, nearest neighbour.",
     )

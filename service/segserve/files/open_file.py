@@ -13,6 +13,8 @@ import numpy as np
 
 from segserve.errors import MissingDependency
 from segserve.files.colour_slices import ColourSlices
+from segserve.files.detect_format import detect_format
+from segserve.files.dicom.segment_planes import encode_segment_planes
 from segserve.files.dicom.source_instances import encode_source_series
 from segserve.files.frames import Frames, NormalisedFrames
 from segserve.files.microscopy.microscope_file import MicroscopeStack, open_series_picture
@@ -124,6 +126,17 @@ def read_source_series(path: Path, limits: FileLimits, options: FileOptions) -> 
     dicom = import_dicom()
     with closing(dicom.DicomFile(path, limits, options)) as file:
         return np.frombuffer(encode_source_series(file.source_series()), np.uint8)
+
+
+def read_segments(path: Path, limits: FileLimits) -> tuple[UInt8, UInt8] | None:
+    """Return the `SegmentPlanes` of a DICOM SEG, encoded, and its masks; None for files of other formats.
+
+    Raises BadInput, TooLarge, UnsupportedFormat, MissingDependency.
+    """
+    if detect_format(path) != DICOM_SERIES:
+        return None
+    planes, masks = import_dicom("segmentation_file").read_segments(path, limits)
+    return np.frombuffer(encode_segment_planes(planes), np.uint8), masks
 
 
 def import_dicom(module: str = "dicom_file") -> Any:

@@ -19,7 +19,13 @@ import orjson
 import tifffile
 
 from segserve.errors import BadInput, SegserveError, TooLarge
-from segserve.files.open_file import open_frames, open_picture, open_volume, read_source_series
+from segserve.files.open_file import (
+    open_frames,
+    open_picture,
+    open_volume,
+    read_segments,
+    read_source_series,
+)
 from segserve.files.picture_archive import PictureArchive
 from segserve.files.probe_file import probe_file
 from segserve.files.read_picture import SharedPicture
@@ -47,6 +53,7 @@ OPTIONAL_MODULES = (
     "imagecodecs._htj2k",
     "pydicom.pixels.decoders.base",
     "segserve.files.dicom.dicom_file",
+    "segserve.files.dicom.segmentation_file",
 )
 
 
@@ -186,6 +193,18 @@ class FileReader:
                 return {"answer_bytes": self._source_series.size}
             case "write_source_series":
                 write_pixels(files[0], self._source_series)
+                return {}
+            case "load_segments":
+                segments = read_segments(self._path, FileLimits(**request["limits"]))
+                if segments is None:
+                    return {"answer_bytes": 0}
+                self._segment_places, self._segments = segments
+                return {"answer_bytes": self._segment_places.size}
+            case "write_segment_places":
+                write_pixels(files[0], self._segment_places)
+                return {}
+            case "write_segments":
+                write_pixels(files[0], self._segments)
                 return {}
             case "load_voxels":
                 self._voxels = self._volume.voxels()

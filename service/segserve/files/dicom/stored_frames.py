@@ -131,6 +131,8 @@ class StoredFrames:
 
     def _decode_native(self, pixels: PixelFormat, index: int) -> NDArray[Any]:
         assert self._stream is not None
+        if pixels.bits_allocated == 1 and pixels.samples == 1 and pixels.transfer_syntax != EXPLICIT_BIG:
+            return self._decode_bits(pixels, index)
         self._stream.seek(self._value_at)
         options: dict[str, Any] = {
             "rows": pixels.rows,
@@ -153,6 +155,16 @@ class StoredFrames:
         except Exception:  # pydicom raises anything for attributes that contradict each other
             raise WrongCodestream("Its header does not describe its pixels.") from None
         return array
+
+    def _decode_bits(self, pixels: PixelFormat, index: int) -> NDArray[Any]:
+        """Return a frame of single bits, which may begin within a byte: pydicom reads those that do not."""
+        assert self._stream is not None
+        count = pixels.rows * pixels.columns
+        first, offset = divmod(index * count, 8)
+        self._stream.seek(self._value_at + first)
+        packed = np.frombuffer(self._stream.read(-(-(offset + count) // 8)), np.uint8)
+        bits = np.unpackbits(packed, bitorder="little")[offset : offset + count]
+        return bits.reshape(pixels.rows, pixels.columns)
 
     def _read_fragment(self, file: ImageFile, index: int) -> bytes:
         assert self._stream is not None

@@ -21,7 +21,7 @@ from segserve.wire.http.protocol import SURPLUS
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ID_HEADER = b"x-request-id"
 REJECTION_REASONS = {408: "body_timeout", 413: "too_large"}  # label of the metric, by status
-UPLOAD_PATHS = {"/v1/images", "/v1/files"}
+UPLOAD_PATH = re.compile(r"/v1/(images|files|files/[^/]+/labels)")
 CLICK_PATH = re.compile(r"/v1/(images/[^/]+/)?segment(\.png)?")
 WATCHER_ENDINGS = ("/events", "/results")
 INTERNAL_ERROR = 500
@@ -203,7 +203,7 @@ def request_kind(method: str, path: str) -> RequestKind | None:
     """Return the kind of a request to /v1, whose slots it takes; None for other paths."""
     if not path.startswith("/v1/"):
         return None
-    if method == "POST" and path in UPLOAD_PATHS:
+    if method == "POST" and UPLOAD_PATH.fullmatch(path):
         return RequestKind.UPLOAD
     if method == "POST" and CLICK_PATH.fullmatch(path):
         return RequestKind.CLICK

@@ -70,6 +70,14 @@ IMAGE_UPLOAD_SCHEMA: dict[str, Any] = {
     }
 }
 
+# The OpenAPI request body of POST /v1/files/{file_id}/labels.
+LABELS_UPLOAD_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"multipart/form-data": FORM_CONTENT, "application/octet-stream": BYTES_CONTENT},
+    }
+}
+
 
 def json_body_schema(schema: type[BaseModel], *, has_id_in_path: bool = False) -> dict[str, Any]:
     """The OpenAPI request body of a route that calls `read_json`. `wire.rest.openapi` must list the same schemas as

@@ -90,8 +90,8 @@ def create_prompts(volume: NDArray[Any], reference: ReferenceIn) -> list[ObjectP
     ]
 
 
-def to_labels(volume: NDArray[Any]) -> UInt16:
-    """Convert to label values, slice by slice. Raises BadInput for values that are no labels."""
+def to_labels(volume: NDArray[Any], *, field: str = f"{FIELD}.file_id") -> UInt16:
+    """Convert to label values, slice by slice. Raises BadInput about `field` for values that are no labels."""
     for plane in volume:
         if (
             not np.isfinite(plane).all()
@@ -100,8 +100,8 @@ def to_labels(volume: NDArray[Any]) -> UInt16:
             or (plane != np.rint(plane)).any()
         ):
             raise BadInput(
-                f"The reference has values that are not whole numbers from 0 to {MAX_OBJECT_ID}.",
-                field=f"{FIELD}.file_id",
+                f"The labels have values that are not whole numbers from 0 to {MAX_OBJECT_ID}.",
+                field=field,
                 remedy="Send labels, 0 for the background.",
             )
     return volume.astype(np.uint16)

@@ -91,6 +91,7 @@ JOB = {
 }
 CLICK = {"points": [[413, 190]]}
 TRACKED = {"object_id": 1, "prompts": [{"frame": 5, "points": [[55, 57]]}]}
+LABEL = {"object_id": 1, "name": "Liver", "mask": MASK, "box": OBJECT["box"], "area": OBJECT["area"]}
 ORGAN = {"object_id": 1, "prompts": [{"slice": 41, "box": [100, 60, 180, 140]}]}
 
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
@@ -157,6 +158,14 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "axes": [{"axis": 0, "frames": 20, "width": 192, "height": 160}],
             "contents": [],
             "left_out": {"count": 0, "files": []},
+        }
+    ],
+    "LabelsOut": [
+        {
+            "axis": 0,
+            "width": 696,
+            "height": 520,
+            "slices": [{"slice": 41, "objects": [LABEL]}],
         }
     ],
     "JobOut": [JOB],
