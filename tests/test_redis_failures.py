@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from segserve.store.private_redis import is_redis_answering
 from tests.conftest import ExternalRedis
@@ -68,6 +69,55 @@ def test_without_the_jobs_redis_jobs_are_refused_and_clicks_work(
     assert answer.status_code == 503
     assert answer.json()["type"] == "urn:segserve:problem:jobs_unavailable"
     assert {path for path in (tmp_path / "objects").rglob("*") if path.is_file()} == stored, "no orphan"
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "setting"),
+    [
+        ("serve", "REDIS_URL"),
+        ("serve", "JOBS_REDIS_URL"),
+        ("worker", "JOBS_REDIS_URL"),
+        ("encoder", "REDIS_URL"),
+    ],
+)
+def test_a_wrong_password_ends_the_start(
+    tmp_path: Path, redis: ExternalRedis, command: str, setting: str
+) -> None:
+    """In one line that names the setting, before anything is left behind."""
+    import redis as client
+
+    url = f"unix://{redis.socket}"
+    wrong = f"unix://:wrong@{redis.socket}"
+    with client.Redis.from_url(url) as connection:
+        connection.acl_setuser("default", enabled=True, passwords=["+right"], reset_passwords=True)
+    urls = {"REDIS_URL": f"unix://:right@{redis.socket}", "JOBS_REDIS_URL": f"unix://:right@{redis.socket}"}
+    environment = {f"SEGSERVE_{name}": value for name, value in {**urls, setting: wrong}.items()}
+    port = "--port" if command == "serve" else "--metrics-port"
+    done = subprocess.run(
+        [sys.executable, "-m", "segserve.cli", command, "--data-dir", str(tmp_path / "data"), port, "0"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        timeout=120,
+        text=True,
+    )
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"The Redis of SEGSERVE_{setting} refuses the user or the password." in last
+    assert "Traceback" not in done.stderr
+    assert "wrong" not in done.stderr
+
+
+def test_a_password_that_is_changed_is_told_by_readyz(tmp_path: Path, redis: ExternalRedis) -> None:
+    import redis as client
+
+    server = Server(tmp_path, redis_url=redis.url)
+    server.wait_ready()
+    with client.Redis.from_url(redis.url) as connection:
+        connection.acl_setuser("default", enabled=True, passwords=["+right"], reset_passwords=True)
+        connection.client_kill_filter(_type="normal", skipme=True)
+        connection.client_kill_filter(_type="pubsub", skipme=True)
+    wait_until(lambda: "refuses the password" in server.client.get("/readyz").text)
     assert server.stop() == 0
 
 

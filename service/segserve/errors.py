@@ -43,10 +43,16 @@ from typing import ClassVar
 # Messages show what the client sent, which may be megabytes, and go into the log too.
 MAX_MESSAGE_CHARACTERS = 1000
 MAX_FIELD_CHARACTERS = 200
+MAX_QUOTED_CHARACTERS = 100
 
 
 def shorten(text: str, max_characters: int) -> str:
     return text if len(text) <= max_characters else f"{text[:max_characters]}..."
+
+
+def quote(name: str) -> str:
+    """Return a name that came from outside between quotes. A long one is cut, and odd characters are escaped."""
+    return repr(shorten(name, MAX_QUOTED_CHARACTERS))
 
 
 class SegserveError(Exception):
@@ -141,7 +147,7 @@ class ImageNotFound(NotFound):
 
     def __init__(self, image_id: str, field: str = "image_id") -> None:
         super().__init__(
-            f"There is no image {image_id!r}.",
+            f"There is no image {quote(image_id)}.",
             remedy="Upload it with POST /v1/images and use the image_id of the answer.",
             field=field,
         )
@@ -160,7 +166,7 @@ class ModelNotFound(NotFound):
 
     def __init__(self, name: str, available: list[str]) -> None:
         super().__init__(
-            f"There is no model {name!r}.",
+            f"There is no model {quote(name)}.",
             remedy=f"Known models: {', '.join(available) or 'none'}. "
             "Add one with 'segserve models pull' or 'segserve models import'.",
             field="model",
@@ -174,7 +180,7 @@ class FileNotFound(NotFound):
 
     def __init__(self, file_id: str) -> None:
         super().__init__(
-            f"There is no file {file_id!r}.",
+            f"There is no file {quote(file_id)}.",
             remedy="Upload it with POST /v1/files and use the file_id of the answer.",
             field="file_id",
         )
@@ -187,7 +193,7 @@ class JobNotFound(NotFound):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(
-            f"There is no job {job_id!r}; it may have expired.",
+            f"There is no job {quote(job_id)}; it may have expired.",
             remedy="Use the job_id that POST /v1/jobs answered.",
             field="job_id",
         )
@@ -200,7 +206,7 @@ class MaskNotFound(NotFound):
 
     def __init__(self, mask_id: str, field: str = "mask_id") -> None:
         super().__init__(
-            f"There is no mask {mask_id!r} for this image and model; it may have expired.",
+            f"There is no mask {quote(mask_id)} for this image and model; it may have expired.",
             remedy="Send the mask itself as 'mask', or its logits as 'logits'.",
             field=field,
         )
@@ -227,27 +233,34 @@ class Unavailable(SegserveError):
 
     code = "unavailable"
 
-    def __init__(self, message: str, *, remedy: str = "Try again.", retry_after_s: int = 2) -> None:
+    def __init__(self, message: str, remedy: str = "Try again.", *, retry_after_s: int = 2) -> None:
         super().__init__(message, remedy=remedy)
         self.retry_after_s = retry_after_s
 
 
+def describe_redis(name: str, setting: str, *, is_refused: bool) -> tuple[str, str]:
+    """Return what is wrong with a Redis that gives no answers, and what to do. setting: its address."""
+    if not is_refused:
+        return f"{name} cannot be reached.", "Try again in a moment."
+    return f"{name} refuses the password.", f"Ask the operator to mend the user or password in {setting}."
+
+
 class CacheUnavailable(Unavailable):
-    """The Redis of the embedding cache cannot be reached."""
+    """The Redis of the embedding cache cannot be reached. is_refused: it answers, and refuses the password."""
 
     code = "cache_unavailable"
 
-    def __init__(self) -> None:
-        super().__init__("The embedding cache cannot be reached.", remedy="Try again in a moment.")
+    def __init__(self, *, is_refused: bool = False) -> None:
+        super().__init__(*describe_redis("The embedding cache", "SEGSERVE_REDIS_URL", is_refused=is_refused))
 
 
 class JobsUnavailable(Unavailable):
-    """The Redis of the jobs cannot be reached."""
+    """The Redis of the jobs cannot be reached. is_refused: it answers, and refuses the password."""
 
     code = "jobs_unavailable"
 
-    def __init__(self) -> None:
-        super().__init__("The jobs' Redis cannot be reached.", remedy="Try again in a moment.")
+    def __init__(self, *, is_refused: bool = False) -> None:
+        super().__init__(*describe_redis("The jobs' Redis", "SEGSERVE_JOBS_REDIS_URL", is_refused=is_refused))
 
 
 class Busy(Unavailable):

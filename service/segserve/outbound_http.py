@@ -17,7 +17,7 @@ from ssl import SSLContext
 
 import httpx
 
-from segserve.errors import BadInput, FetchFailed, NotAllowed, SegserveError
+from segserve.errors import BadInput, FetchFailed, NotAllowed, SegserveError, quote
 
 # IPv6 addresses whose last 4 bytes are an IPv4 address (RFC 6052).
 NAT64 = IPv6Network("64:ff9b::/96")
@@ -114,7 +114,7 @@ class HostAllowlist:
         if not self._is_allowed(host.rstrip(".")):
             purpose = self._purpose
             raise purpose.not_allowed(
-                f"{purpose.denied} {host!r}.", f"add the host to {purpose.settings_prefix}_HOSTS"
+                f"{purpose.denied} {quote(host)}.", f"add the host to {purpose.settings_prefix}_HOSTS"
             )
         return host
 
@@ -169,10 +169,11 @@ class HostAllowlist:
         try:
             addresses = await self._resolve(host, url.port or (443 if url.scheme == "https" else 80))
         except (OSError, UnicodeError, ValueError):
-            raise self._purpose.fetch_failed(f"The name {host!r} has no address.") from None
+            raise self._purpose.fetch_failed(f"The name {quote(host)} has no address.") from None
         if not self._private and not all(is_public(address) for address in addresses):
             raise self._purpose.not_allowed(
-                f"{host!r} has an address that is not public.", f"set {self._purpose.settings_prefix}_PRIVATE"
+                f"{quote(host)} has an address that is not public.",
+                f"set {self._purpose.settings_prefix}_PRIVATE",
             )
         return addresses
 
@@ -194,7 +195,7 @@ def parse_url(text: str, purpose: UrlPurpose, base: httpx.URL | None = None) -> 
             "This is not a URL." if base is None else "It redirects to something that is not a URL."
         ) from None
     if url.scheme not in ("http", "https", ""):
-        raise error(f"The scheme {url.scheme!r} is not supported.")
+        raise error(f"The scheme {quote(url.scheme)} is not supported.")
     if not url.scheme or not host:
         raise error("The URL has no host.")
     if url.port is not None and not 0 < url.port < 65536:

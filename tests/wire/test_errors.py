@@ -77,3 +77,13 @@ def test_what_the_client_sent_is_shortened() -> None:
     assert len(error.message) < 2000
     assert error.message in str(error)
     assert len(BadInput("no", field="a." * 1000).field or "") < 300
+
+
+@pytest.mark.parametrize(
+    "kind", [errors.ImageNotFound, errors.FileNotFound, errors.JobNotFound, errors.MaskNotFound]
+)
+def test_a_long_id_is_not_echoed_whole(kind: type[errors.NotFound]) -> None:
+    error = kind("a" * 5000)  # type: ignore[call-arg]
+    assert "aaa...'" in error.message
+    assert len(error.message) < 250
+    assert kind("0123" * 16).message.count("0123" * 16) == 1, "an id of ours is whole"  # type: ignore[call-arg]

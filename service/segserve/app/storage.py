@@ -16,7 +16,7 @@ from segserve.store.file_store import FileStore
 from segserve.store.image_store import ImageStore
 from segserve.store.object_store import open_store
 from segserve.store.private_redis import PrivateRedis
-from segserve.store.redis_cache import RedisCache
+from segserve.store.redis_cache import RedisCache, check_password
 from segserve.types import MB
 
 log = structlog.get_logger(__name__)
@@ -32,6 +32,7 @@ class Storage:
 
     def __init__(self, settings: Settings, read_pool: Executor, image_memory: MemoryBudget) -> None:
         create_data_dir(settings.data_dir)
+        self._redis_url, self._redis_timeout_s = settings.redis_url, settings.redis_timeout_s
         url = settings.redis_url
         self.private_redis: PrivateRedis | None = None
         if url is None:
@@ -46,7 +47,12 @@ class Storage:
         )
 
     async def start(self) -> None:
-        """Start the private Redis, or adopt the one that runs already."""
+        """Start the private Redis, or adopt the one that runs already.
+
+        Raises BadInput where another Redis refuses the password.
+        """
+        if self._redis_url is not None:
+            await check_password(self._redis_url, self._redis_timeout_s)
         if self.private_redis is not None:
             started = await asyncio.to_thread(self.private_redis.start)
             socket = str(self.private_redis.socket)

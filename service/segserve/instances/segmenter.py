@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from segserve.bounded_executor import BoundedExecutor
-from segserve.errors import BadInput, TooLarge
+from segserve.errors import BadInput, TooLarge, quote
 from segserve.images.image_library import ImageLibrary
 from segserve.instances.box_nms import DetectionThresholds, SelectedBoxes, select_boxes
 from segserve.instances.paste_masks import find_mask_windows, paste_mask, scale_boxes
@@ -89,7 +89,7 @@ def resolve_thresholds(manifest: InstancesManifest, options: InstanceOptions) ->
         for index, name in enumerate(options.classes):
             if name not in class_names:
                 raise BadInput(
-                    f"Model {manifest.name!r} knows no class {name!r}.",
+                    f"Model {manifest.name!r} knows no class {quote(name)}.",
                     field=f"classes.{index}",
                     remedy=f"Its classes: {', '.join(dict.fromkeys(class_names))}.",
                 )

@@ -15,6 +15,7 @@ from segserve.jobs.engine.job import JobKind, JobState
 from segserve.jobs.engine.job_kind_runner import JobKindRunner
 from segserve.jobs.engine.job_queue import Dockets, JobQueue
 from segserve.jobs.engine.job_store import JobStore
+from segserve.jobs.engine.jobs_redis import SETTING
 from segserve.jobs.engine.result_store import ResultStore
 from segserve.jobs.engine.webhook_queue import WebhookQueue
 from segserve.jobs.engine.webhook_sender import WEBHOOK_PURPOSE, WebhookSender, WebhookSigner
@@ -25,6 +26,7 @@ from segserve.settings import Settings
 from segserve.store.object_store import ObjectStore
 from segserve.store.private_redis import PrivateRedis, RedisDataUnreadable
 from segserve.store.quota import Quota
+from segserve.store.redis_cache import check_password
 from segserve.types import Priority
 
 DAY_S = 86_400
@@ -70,6 +72,7 @@ class JobServices:
         runs_jobs: bool,
     ) -> None:
         self._url, self._server, self._metrics = url, server, metrics
+        self._redis_timeout_s = settings.redis_timeout_s
         self._lease_s, self._keep_s = settings.job_lease_s, settings.job_ttl_days * DAY_S
         self._store = JobStore(
             url,
@@ -113,10 +116,11 @@ class JobServices:
     async def start(self) -> None:
         """Start the private Redis. If it does not start, a service has no jobs for now; clicks do not need it.
 
-        Raises RedisDataUnreadable, which does not pass by itself. A worker, which has nothing else to do, raises every
-        error.
+        Raises what does not pass by itself: RedisDataUnreadable, and BadInput where another Redis refuses the password.
+        A worker, which has nothing else to do, raises every error.
         """
         if self._server is None:
+            await check_password(self._url, self._redis_timeout_s, SETTING)
             return
         try:
             await asyncio.to_thread(self._server.start)

@@ -28,7 +28,7 @@ from typing import TypeVar
 import yaml
 from pydantic import ValidationError
 
-from segserve.errors import BadInput, BrokenModel, WrongModel
+from segserve.errors import BadInput, BrokenModel, WrongModel, quote
 from segserve.models.manifest import MANIFEST_ADAPTER, FileEntry, Manifest
 
 MANIFEST_FILE = "model.yaml"
@@ -52,7 +52,7 @@ def check_model_name(name: str) -> str:
     """
     if not MODEL_NAME_PATTERN.fullmatch(name):
         raise BadInput(
-            f"{name!r} cannot name a model.",
+            f"{quote(name)} cannot name a model.",
             field="name",
             remedy="Use up to 63 small letters, digits, dots, dashes and underscores.",
         )

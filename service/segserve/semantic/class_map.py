@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segserve.errors import BadInput
+from segserve.errors import BadInput, quote
 from segserve.masks import crop
 from segserve.models.manifest import Activation, SemanticManifest
 from segserve.types import Float16, Float32, ImageObjects, SegmentedObject, Size, UInt8
@@ -73,7 +73,7 @@ def resolve_thresholds(manifest: SemanticManifest, requested: float | Mapping[st
         for name in requested:
             if name not in list_foreground_classes(manifest):
                 raise BadInput(
-                    f"Model {manifest.name!r} has no class {name!r}.",
+                    f"Model {manifest.name!r} has no class {quote(name)}.",
                     field="threshold",
                     remedy=f"Its classes are {', '.join(list_foreground_classes(manifest))}.",
                 )

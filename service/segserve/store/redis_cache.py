@@ -15,8 +15,8 @@ import redis.asyncio as redis
 import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -35,6 +35,9 @@ LISTEN_RETRY_S = 0.5
 # Lua scripts: only the holder of a lock may renew or release it.
 RENEW = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire', KEYS[1], ARGV[2]) or 0"
 RELEASE = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0"
+
+# The URL of the cache.
+SETTING = "SEGSERVE_REDIS_URL"
 
 T = TypeVar("T")
 
@@ -73,8 +76,11 @@ def parse_notice(channel: str, text: str) -> ImageDeleted | EmbeddingReady:
     return ImageDeleted(tenant, image_id)
 
 
-def open_connection_pool(url: str, timeout_s: float) -> redis.BlockingConnectionPool:
-    """Return a pool of connections, opened when needed. Raises BadInput if the URL is not that of a Redis."""
+def open_connection_pool(url: str, timeout_s: float, setting: str = SETTING) -> redis.BlockingConnectionPool:
+    """Return a pool of connections, opened when needed. setting: that names the URL.
+
+    Raises BadInput if the URL is not that of a Redis.
+    """
     try:
         pool: redis.BlockingConnectionPool = redis.BlockingConnectionPool.from_url(
             url,
@@ -89,10 +95,34 @@ def open_connection_pool(url: str, timeout_s: float) -> redis.BlockingConnection
     except ValueError as error:
         raise BadInput(
             f"The Redis address cannot be used: {error}.",
-            field="redis_url",
-            remedy="Set SEGSERVE_REDIS_URL to a URL such as redis://host:6379/0.",
+            field=setting,
+            remedy=f"Set {setting} to a URL such as redis://host:6379/0.",
         ) from None
     return pool
+
+
+async def check_password(url: str, timeout_s: float, setting: str = SETTING) -> None:
+    """Raise BadInput where a Redis answers that it knows no such user or password. That does not pass by itself.
+
+    One that does not answer may come back, and is no error here.
+    """
+    client = redis.Redis.from_pool(open_connection_pool(url, timeout_s, setting))
+    try:
+        await client.ping()
+    except (RedisError, OSError, TimeoutError) as error:
+        if is_refusal(error):
+            raise BadInput(
+                f"The Redis of {setting} refuses the user or the password.",
+                field=setting,
+                remedy="Set them in the URL: redis://:password@host:6379/0, or redis://user:password@host:6379/0.",
+            ) from None
+    finally:
+        await client.aclose()
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether a Redis refused the user or the password. A connection's error is the cause of the command's."""
+    return isinstance(error, AuthenticationError) or isinstance(error.__cause__, AuthenticationError)
 
 
 class RedisCache:
@@ -124,10 +154,10 @@ class RedisCache:
         try:
             return await command()
         except (RedisError, OSError, TimeoutError) as error:
-            log.warning("cache unavailable", reason=repr(error))
+            log.warning("cache unavailable", reason=f"{type(error).__name__}: {error}")
             if isinstance(error, (TimeoutError, RedisTimeout)):
                 self._away_until = time.monotonic() + AWAY_S
-            raise CacheUnavailable from error
+            raise CacheUnavailable(is_refused=is_refusal(error)) from error
 
     async def _get(self, key: str) -> bytes | None:
         answer = await self._call(lambda: self._redis.get(key))

@@ -13,9 +13,11 @@ from redis.exceptions import RedisError
 from segserve.errors import JobNotFound, JobsUnavailable
 from segserve.jobs.engine.job import FIRST_REQUEST, Job, JobError, JobKind, JobState
 from segserve.jobs.engine.object_ends import ObjectEnds
-from segserve.store.redis_cache import open_connection_pool
+from segserve.store.redis_cache import is_refusal, open_connection_pool
 from segserve.types import Priority
 
+# The URL of the jobs' Redis.
+SETTING = "SEGSERVE_JOBS_REDIS_URL"
 JOB_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 log = structlog.get_logger(__name__)
@@ -23,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 def connect_redis(url: str, timeout_s: float) -> redis.Redis:
     """Return a client that decodes nothing: what its types call `bytes | str` is bytes."""
-    return redis.Redis.from_pool(open_connection_pool(url, timeout_s))
+    return redis.Redis.from_pool(open_connection_pool(url, timeout_s, SETTING))
 
 
 async def call_redis(command: Callable[[], Awaitable[Any]]) -> Any:
@@ -31,8 +33,8 @@ async def call_redis(command: Callable[[], Awaitable[Any]]) -> Any:
     try:
         return await command()
     except (RedisError, OSError, TimeoutError) as error:
-        log.warning("the jobs' Redis is unavailable", reason=repr(error))
-        raise JobsUnavailable from error
+        log.warning("the jobs' Redis is unavailable", reason=f"{type(error).__name__}: {error}")
+        raise JobsUnavailable(is_refused=is_refusal(error)) from error
 
 
 def check_job_id(job_id: str) -> None:

@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from segserve.errors import BadInput, NotAllowed, TooLarge
+from segserve.errors import BadInput, NotAllowed, TooLarge, quote
 from segserve.files.file_library import FileLibrary
 from segserve.files.file_readers import FileReaders
 from segserve.files.sandboxed_archive import SandboxedArchive
@@ -140,7 +140,7 @@ class ServerRoots:
             )
         if name not in self._roots:
             raise BadInput(
-                f"There is no root {name!r}.",
+                f"There is no root {quote(name)}.",
                 field="input.root",
                 remedy=f"Name one of: {', '.join(self._roots)}.",
             )

@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 from segserve.app import Service
 from segserve.concurrency_limit import ConcurrencyLimit
 from segserve.current_client import current_client
-from segserve.errors import NotFound
+from segserve.errors import NotFound, quote
 from segserve.types import FrontendName
 
 Value = TypeVar("Value")
@@ -31,7 +31,7 @@ class SessionNotFound(NotFound):
 
     def __init__(self, session_id: str) -> None:
         super().__init__(
-            f"There is no session {session_id!r}; it may have ended.",
+            f"There is no session {quote(session_id)}; it may have ended.",
             remedy="Begin a new one.",
             field="session_id",
         )

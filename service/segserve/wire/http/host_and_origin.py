@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from segserve.errors import quote
 from segserve.metrics import Metrics
 from segserve.settings import Settings
 from segserve.wire.http.problems import problem_response
@@ -129,7 +130,7 @@ class AllowedHosts:
         return problem_response(
             HTTPStatus.MISDIRECTED_REQUEST,
             "host_not_allowed",
-            f"This service is not called {host!r}.",
+            f"This service is not called {quote(host)}.",
             field="host",
             remedy="Call it by a loopback name or its address, or ask the operator to add the host to"
             " SEGSERVE_ALLOWED_HOSTS.",

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segserve.current_client import current_client
-from segserve.errors import Busy
+from segserve.errors import Busy, shorten
 from segserve.metrics import Metrics
 from segserve.request_limits import RequestKind, RequestLimits
 from segserve.wire.client_address import client_of_address
@@ -26,6 +26,7 @@ CLICK_PATH = re.compile(r"/v1/(images/[^/]+/)?segment(\.png)?")
 WATCHER_ENDINGS = ("/events", "/results")
 INTERNAL_ERROR = 500
 FIRST_ERROR = 400
+MAX_LOGGED_PATH = 200  # characters; a request line may have 32 KiB
 PROBE_PATHS = {"/livez", "/readyz", "/metrics"}
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that hangs up; nobody receives it
 
@@ -91,7 +92,7 @@ class RequestLogger:
         (log.debug if is_probe else log.info)(
             "request",
             method=scope["method"],
-            path=scope["path"],
+            path=shorten(scope["path"], MAX_LOGGED_PATH),
             status=status,
             ms=round(1000 * seconds, 1),
         )

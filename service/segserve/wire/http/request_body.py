@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from segserve.errors import BadInput, UnsupportedFormat
+from segserve.errors import BadInput, UnsupportedFormat, quote
 from segserve.files.fetch_dicomweb import DicomwebFetcher, DicomwebSource
 from segserve.files.file_view import FileView
 from segserve.images.fetch_url import ImageFetcher
@@ -154,7 +154,7 @@ async def open_large_json(
 async def read_json_bytes(request: Request) -> bytes:
     if (media_type := read_media_type(request.headers.raw)) != JSON:
         raise UnsupportedFormat(
-            f"The body cannot be read as {media_type or 'nothing in particular'}.",
+            f"The body cannot be read as {quote(media_type) if media_type else 'nothing in particular'}.",
             field="content-type",
             remedy="Send JSON with Content-Type: application/json.",
         )
@@ -206,7 +206,7 @@ async def open_image_upload(
     is_image = media_type.startswith(("image/", "multipart/")) or media_type == "application/octet-stream"
     if media_type and not is_image:
         raise UnsupportedFormat(
-            f"An image cannot be sent as {media_type}.",
+            f"An image cannot be sent as {quote(media_type)}.",
             field="content-type",
             remedy="Send multipart/form-data with a field 'file', or the bytes as application/octet-stream.",
         )

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from segserve.app import Service
-from segserve.errors import BadInput, ModelNotFound, WrongModel
+from segserve.errors import BadInput, ModelNotFound, WrongModel, quote
 from segserve.jobs.kinds.batch import BatchItem, BatchRequest
 from segserve.jobs.kinds.batch_images import BatchSource, check_zip
 from segserve.models.manifest import InstancesManifest, Manifest, PromptableManifest, SemanticManifest
@@ -160,7 +160,7 @@ def check_prompt_names(source: BatchSource, prompted: Set[str]) -> None:
     for name in prompted:
         if name not in images:
             raise BadInput(
-                f"There are prompts for {name!r}, which is not in the input.",
+                f"There are prompts for {quote(name)}, which is not in the input.",
                 field="params.prompts",
                 remedy="Send prompts by the ids or names of the input.",
             )
@@ -168,7 +168,7 @@ def check_prompt_names(source: BatchSource, prompted: Set[str]) -> None:
     for image_id, name in zip(ids, source.names or ids, strict=True):
         if image_id not in prompted and name not in prompted:
             raise BadInput(
-                f"There are no prompts for {name!r}.",
+                f"There are no prompts for {quote(name)}.",
                 field="params.prompts",
                 remedy="Send prompts for each image of the input.",
             )

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from segserve.app import Service
-from segserve.errors import BadInput, ModelNotFound, NoAutomaticDecoder, NotFound, WrongModel
+from segserve.errors import BadInput, ModelNotFound, NoAutomaticDecoder, NotFound, WrongModel, quote
 from segserve.models.bundle import Bundle
 from segserve.models.manifest import (
     BundleRuntime,
@@ -70,7 +70,7 @@ def get_decoder_graph(bundle: Bundle, graph: str) -> tuple[Path, str]:
     manifest = expect_fast_decoder(bundle)
     if graph not in PromptableModel.DECODER_GRAPHS:
         raise NotFound(
-            f"The decoder has no graph {graph!r}.",
+            f"The decoder has no graph {quote(graph)}.",
             field="graph",
             remedy=f"Name one of: {', '.join(PromptableModel.DECODER_GRAPHS)}.",
         )
