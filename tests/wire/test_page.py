@@ -1,18 +1,23 @@
 """The files of the page: how they are served, and that they fit each other. tests/clients drives the page."""
 
+import asyncio
 import gzip
 import re
+import threading
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.requests import Request
 
 from segserve.app import Service
 from segserve.settings import Settings
+from segserve.wire.rest import page_files
 from segserve.wire.rest.api import create_api
 from segserve.wire.rest.page_files import PageFiles, find_clients_folder
 
 CLIENTS = find_clients_folder()
+WASM = "js/vendor/onnxruntime-web/ort-wasm-simd-threaded.wasm"
 MODULES = [
     path
     for path in sorted([*(CLIENTS / "web").rglob("*.js"), *(CLIENTS / "js" / "src").rglob("*.js")])
@@ -71,12 +76,36 @@ def test_large_files_go_compressed_to_those_who_take_it(client: TestClient) -> N
 
 def test_the_decoder_of_browsers_is_served_from_its_compressed_file(client: TestClient) -> None:
     digest = addresses(client.get("/").text)[0].split("/")[2]
-    address = f"/clients/{digest}/js/vendor/onnxruntime-web/ort-wasm-simd-threaded.wasm"
+    address = f"/clients/{digest}/{WASM}"
     answer = client.get(address, headers={"Accept-Encoding": "gzip"})
     assert answer.headers["content-type"] == "application/wasm"
     packed = CLIENTS / "js" / "vendor" / "onnxruntime-web" / "ort-wasm-simd-threaded.wasm.gz"
     assert answer.content == gzip.decompress(packed.read_bytes())
     assert client.get(address, headers={"Accept-Encoding": "identity"}).content == answer.content
+
+
+def test_a_compressed_file_is_unpacked_once_and_not_in_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads = list[int]()
+
+    def unpack(data: bytes) -> bytes:
+        threads.append(threading.get_ident())
+        return b"unpacked"
+
+    monkeypatch.setattr(page_files.gzip, "decompress", unpack)
+    files = PageFiles(CLIENTS)
+    request = Request({"type": "http", "headers": []})
+
+    async def send() -> bytes:
+        return bytes((await files.send(files.digest, WASM, request)).body)
+
+    async def send_several() -> list[bytes]:
+        return await asyncio.gather(*(send() for _ in range(5)))
+
+    assert asyncio.run(send_several()) == [b"unpacked"] * 5
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]
 
 
 def test_an_unknown_file_is_refused_and_an_old_address_gets_the_new_file(client: TestClient) -> None:

@@ -69,6 +69,23 @@ def test_a_picture_has_one_page_and_no_hint(server: Server, noise: bytes) -> Non
     assert (image["page"], image["pages"], image["hints"]) == (0, 1, [])
 
 
+@pytest.mark.parametrize("operation", ["automatic", "similar"])
+def test_answers_on_the_first_page_say_so(server: Server, operation: str) -> None:
+    box = [10.0, 10.0, 30.0, 30.0]
+    options: dict[str, Any] = (
+        {"format": "rle", "params": {"min_size": 5}}
+        if operation == "automatic"
+        else {"examples": [{"box": box}]}
+    )
+    for page, expected in ((0, True), (1, False)):
+        image_id = upload(server, tiff(), page=page)["image_id"]
+        answer = server.client.post(f"/v1/images/{image_id}/{operation}", json=options)
+        assert answer.status_code == 200, answer.text
+        hints = answer.json().get("hints", [])
+        assert any("page 1 of 3" in hint for hint in hints) == expected
+        assert ("page 1 of 3" in answer.headers.get("segserve-hints", "")) == expected
+
+
 def test_a_batch_says_so_in_the_lines_of_stacks(server: Server, noise: bytes) -> None:
     ids = [upload(server, tiff())["image_id"], upload(server, noise)["image_id"]]
     body = {"kind": "batch", "input": {"image_ids": ids}, "params": {"operation": "embed"}}
@@ -100,3 +117,6 @@ def test_a_large_image_and_grpc_say_so_too(tiling_server: Server) -> None:
         assert "page 1 of 3" in uploaded.hints[0]
         stored = stub.GetImage(pb.GetImageRequest(image_id=uploaded.image_id))
         assert (stored.page, stored.pages, stored.hints) == (0, PAGES, uploaded.hints)
+        found = stub.Automatic(pb.AutomaticRequest(image_id=uploaded.image_id))
+        assert found.hints[0] == uploaded.hints[0]
+        assert found.media_type == "image/png"

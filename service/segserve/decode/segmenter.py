@@ -51,6 +51,10 @@ class SegmentResult(Generic[Rendered]):
     results: list[list[MaskResult[Rendered]]]
     hints: tuple[str, ...] = ()
 
+    @property
+    def mask_count(self) -> int:
+        return sum(map(len, self.results))
+
 
 @dataclass(frozen=True)
 class RegionPrompt:

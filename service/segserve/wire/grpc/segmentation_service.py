@@ -13,23 +13,17 @@ from segserve.timing import Timings
 from segserve.types import DEFAULT_TENANT, MB, ReadOptions
 from segserve.v1 import segmentation_pb2, segmentation_pb2_grpc
 from segserve.wire.grpc.convert import segment as convert_segment
-from segserve.wire.grpc.convert.automatic import (
-    automatic_from_message,
-    automatic_to_message,
-    objects_to_messages,
-)
+from segserve.wire.grpc.convert.automatic import automatic_from_message, automatic_to_message
 from segserve.wire.grpc.convert.images import read_options_from_message
 from segserve.wire.grpc.convert.instances import instances_from_message, instances_to_message
 from segserve.wire.grpc.convert.objects import MESSAGE_FORMATS
 from segserve.wire.grpc.convert.semantic import semantic_from_message, semantic_to_message
-from segserve.wire.grpc.convert.similar import (
-    similar_from_message,
-    similar_objects_to_messages,
-    similar_to_message,
-)
+from segserve.wire.grpc.convert.similar import similar_from_message, similar_to_message
+from segserve.wire.grpc.large_answers import write_in_thread
 from segserve.wire.grpc.message_structure import convert_message
-from segserve.wire.http.limits import SPOOL_BYTES
+from segserve.wire.http.limits import MAX_EVENT_LOOP_MASKS, SPOOL_BYTES
 from segserve.wire.operations import automatic, instances, segment, semantic, similar
+from segserve.wire.operations.hints import add_page_hints
 from segserve.wire.operations.models import describe_model
 from segserve.wire.results.image import image_to_json
 
@@ -84,65 +78,56 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
 
     async def Segment(
         self, request: segmentation_pb2.SegmentRequest, context: Context
-    ) -> segmentation_pb2.SegmentResponse:
+    ) -> segmentation_pb2.SegmentResponse | bytes:
         timings = self._service.new_timings()
         body = await convert_message(convert_segment.segment_from_message, request)
         render = convert_segment.create_renderer(body.format, body.tolerance)
         result = await segment.segment(self._service, body, render, timings)
         send_timings(context, timings)
-        return convert_segment.segment_to_message(result)
+        if result.mask_count <= MAX_EVENT_LOOP_MASKS:
+            return convert_segment.segment_to_message(result)
+        return await write_in_thread(lambda: convert_segment.segment_to_message(result))
 
-    async def Automatic(
-        self, request: segmentation_pb2.AutomaticRequest, context: Context
-    ) -> segmentation_pb2.AutomaticResponse:
+    async def Automatic(self, request: segmentation_pb2.AutomaticRequest, context: Context) -> bytes:
         timings = self._service.new_timings()
         body = await convert_message(automatic_from_message, request)
         result_format = body.root.format
         result = await automatic.find_objects(self._service, body, timings)
-        answer = automatic_to_message(result)
-        if result_format in MESSAGE_FORMATS:
-            with timings.stage("format"):
-                answer.objects.extend(
-                    await asyncio.to_thread(objects_to_messages, result, result_format, body.root.tolerance)
-                )
-        else:
-            answer.content, answer.media_type = await automatic.write_objects(
-                self._service, result, result_format, timings
+        result = await add_page_hints(self._service, result)
+        content = None
+        if result_format not in MESSAGE_FORMATS:
+            content = await automatic.write_objects(self._service, result, result_format, timings)
+        tolerance = body.root.tolerance
+        with timings.stage("format"):
+            answer = await write_in_thread(
+                lambda: automatic_to_message(result, content, result_format, tolerance)
             )
         send_timings(context, timings)
         return answer
 
-    async def Similar(
-        self, request: segmentation_pb2.SimilarRequest, context: Context
-    ) -> segmentation_pb2.SimilarResponse:
+    async def Similar(self, request: segmentation_pb2.SimilarRequest, context: Context) -> bytes:
         timings = self._service.new_timings()
         body = await convert_message(similar_from_message, request)
         result = await similar.find_similar(self._service, body, timings)
-        answer = similar_to_message(result)
-        if body.format in MESSAGE_FORMATS:
-            with timings.stage("format"):
-                answer.objects.extend(
-                    await asyncio.to_thread(similar_objects_to_messages, result, body.format, body.tolerance)
-                )
-        else:
-            answer.content, answer.media_type = await automatic.write_objects(
-                self._service, result, body.format, timings
+        result = await add_page_hints(self._service, result)
+        content = None
+        if body.format not in MESSAGE_FORMATS:
+            content = await automatic.write_objects(self._service, result, body.format, timings)
+        with timings.stage("format"):
+            answer = await write_in_thread(
+                lambda: similar_to_message(result, content, body.format, body.tolerance)
             )
         send_timings(context, timings)
         return answer
 
-    async def Semantic(
-        self, request: segmentation_pb2.SemanticRequest, context: Context
-    ) -> segmentation_pb2.SemanticResponse:
+    async def Semantic(self, request: segmentation_pb2.SemanticRequest, context: Context) -> bytes:
         timings = self._service.new_timings()
         body = await convert_message(semantic_from_message, request)
         answer = await semantic.segment_semantic(self._service, body, timings)
         send_timings(context, timings)
-        return semantic_to_message(answer)
+        return await write_in_thread(lambda: semantic_to_message(answer))
 
-    async def Instances(
-        self, request: segmentation_pb2.InstancesRequest, context: Context
-    ) -> segmentation_pb2.InstancesResponse:
+    async def Instances(self, request: segmentation_pb2.InstancesRequest, context: Context) -> bytes:
         timings = self._service.new_timings()
         body = await convert_message(instances_from_message, request)
         _, answer = await instances.find_instances(
@@ -152,15 +137,13 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
             timings,
         )
         send_timings(context, timings)
-        return answer
+        return await write_in_thread(lambda: answer)
 
-    async def GetEmbedding(
-        self, request: segmentation_pb2.GetEmbeddingRequest, context: Context
-    ) -> segmentation_pb2.GetEmbeddingResponse:
+    async def GetEmbedding(self, request: segmentation_pb2.GetEmbeddingRequest, context: Context) -> bytes:
         service = self._service
         model = await service.registry.get(request.model or service.settings.default_model, PromptableModel)
         packed = await service.get_packed_embedding(request.image_id, model, service.new_timings())
-        return segmentation_pb2.GetEmbeddingResponse(embedding=packed)
+        return await write_in_thread(lambda: segmentation_pb2.GetEmbeddingResponse(embedding=packed))
 
     async def ListModels(
         self, request: segmentation_pb2.ListModelsRequest, context: Context

@@ -35,6 +35,8 @@ TCP_TIMEOUT_S = 60
 MULTIPART_OVERHEAD_BYTES = 1 << 20
 # Larger JSON and larger messages of gRPC are checked in a thread, so that they do not hold up the event loop.
 MAX_EVENT_LOOP_JSON_BYTES = 16 << 10
+# Answers with more masks are written in a thread. A click has at most three candidates.
+MAX_EVENT_LOOP_MASKS = 3
 # Larger uploads go from memory to a temporary file: hundreds may come in at the same time.
 SPOOL_BYTES = 1 << 20
 

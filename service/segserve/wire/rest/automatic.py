@@ -8,6 +8,7 @@ from segserve.errors import TooManyTiles
 from segserve.wire.http import request_body
 from segserve.wire.http.client_presence import run_while_connected
 from segserve.wire.operations import automatic
+from segserve.wire.operations.hints import add_page_hints
 from segserve.wire.operations.many_tiles_job import submit_many_tiles
 from segserve.wire.rest.image_routes import add_image_route
 from segserve.wire.rest.responses import MAP_CONTENT, accepted_response, hint_headers, problem_responses
@@ -44,6 +45,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         except TooManyTiles as refusal:
             return accepted_response(await submit_many_tiles(service, body, refusal))
         request.state.model = result.model
+        result = await add_page_hints(service, result)
         content, media_type = await automatic.write_objects(
             service, result, body.root.format, timings, body.root.tolerance
         )

@@ -5,12 +5,14 @@ Both pages work offline: Swagger UI comes from the package `fastapi-swagger` and
 """
 
 import asyncio
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+import orjson
 from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from segserve.wire.http import browser_headers
 from segserve.wire.rest.page_files import PageFiles, find_clients_folder
@@ -35,15 +37,25 @@ def add_routes(api: FastAPI) -> None:
         swagger_favicon_url="/docs/favicon-32x32.png",
     )
     docs = bytes(answer.body).decode()
+    building = asyncio.Lock()
     docs_policy = browser_headers.docs_policy(docs)
+
+    @cache
+    def write_openapi() -> bytes:
+        return orjson.dumps(api.openapi())
+
+    async def read_openapi() -> bytes:
+        """Return the document, which is built once, at the first call: that takes 0.2 s."""
+        async with building:
+            return await asyncio.to_thread(write_openapi)
 
     @api.get("/", include_in_schema=False)
     async def show_page(request: Request) -> Response:
-        return page_files.send_index(request, browser_headers.PAGE_POLICY)
+        return await page_files.send_index(request, browser_headers.PAGE_POLICY)
 
     @api.get("/clients/{digest}/{path:path}", include_in_schema=False)
     async def send_page_file(digest: str, path: str, request: Request) -> Response:
-        return page_files.send(digest, path, request)
+        return await page_files.send(digest, path, request)
 
     @api.get("/docs", include_in_schema=False)
     async def show_docs() -> Response:
@@ -51,8 +63,7 @@ def add_routes(api: FastAPI) -> None:
 
     @api.get(OPENAPI_PATH, include_in_schema=False)
     async def send_openapi() -> Response:
-        # It is built at the first call, which takes 0.2 s.
-        return JSONResponse(await asyncio.to_thread(api.openapi))
+        return Response(await read_openapi(), media_type="application/json")
 
     for name, media_type in SWAGGER_FILES.items():
         add_swagger_file(api, name, media_type)

@@ -1,5 +1,7 @@
 """POST /v1/segment: masks for points, boxes and masks; POST /v1/segment.png: one mask as a picture."""
 
+import asyncio
+
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
@@ -7,6 +9,7 @@ from segserve.app import Service
 from segserve.errors import BadInput
 from segserve.types import Select
 from segserve.wire.http import request_body
+from segserve.wire.http.limits import MAX_EVENT_LOOP_MASKS
 from segserve.wire.operations import segment
 from segserve.wire.rest.image_routes import add_image_route
 from segserve.wire.rest.responses import BINARY, hint_headers, json_response, problem_responses
@@ -37,7 +40,10 @@ def add_routes(api: FastAPI, service: Service) -> None:
             service, body, masks.create_renderer(body.format, body.tolerance), timings
         )
         request.state.model = result.model
-        return json_response(masks.segment_to_json(result), timings=timings)
+        content = masks.segment_to_json(result)
+        if result.mask_count <= MAX_EVENT_LOOP_MASKS:
+            return json_response(content, timings=timings)
+        return await asyncio.to_thread(json_response, content, timings=timings)
 
     @add_image_route(
         api,

@@ -8,6 +8,7 @@ from segserve.wire.http import request_body
 from segserve.wire.http.client_presence import run_while_connected
 from segserve.wire.operations import similar
 from segserve.wire.operations.automatic import write_objects
+from segserve.wire.operations.hints import add_page_hints
 from segserve.wire.rest.image_routes import add_image_route
 from segserve.wire.rest.responses import MAP_CONTENT, hint_headers, problem_responses
 from segserve.wire.schemas.objects import CocoOut
@@ -34,6 +35,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         body = await request_body.read_json(request, SimilarIn)
         result = await run_while_connected(request, similar.find_similar(service, body, timings))
         request.state.model = result.model
+        result = await add_page_hints(service, result)
         content, media_type = await write_objects(service, result, body.format, timings, body.tolerance)
         headers = {"Server-Timing": timings.server_timing(), **hint_headers(result.hints)}
         return Response(content, media_type=media_type, headers=headers)

@@ -31,8 +31,13 @@ def automatic_from_message(message: segmentation_pb2.AutomaticRequest) -> Automa
     return validate_body(AutomaticIn, body)
 
 
-def automatic_to_message(result: ImageObjects) -> segmentation_pb2.AutomaticResponse:
-    """The answer, still without objects or content."""
+def automatic_to_message(
+    result: ImageObjects,
+    content: tuple[bytes, str] | None,
+    result_format: ResultFormat,
+    tolerance: float | None,
+) -> segmentation_pb2.AutomaticResponse:
+    """The answer. content: with its media type, where the format is none of messages. Blocks."""
     message = segmentation_pb2.AutomaticResponse(
         image_id=result.image_id,
         model=result.model,
@@ -43,11 +48,8 @@ def automatic_to_message(result: ImageObjects) -> segmentation_pb2.AutomaticResp
     if result.scale is not None:
         message.scale.scale, message.scale.reason = result.scale.scale, result.scale.reason
         message.scale.object_size = result.scale.object_size or 0
+    if content is None:
+        message.objects.extend(object_to_message(item, result_format, tolerance) for item in result.objects)
+    else:
+        message.content, message.media_type = content
     return message
-
-
-def objects_to_messages(
-    result: ImageObjects, result_format: ResultFormat, tolerance: float | None
-) -> list[segmentation_pb2.SegmentedObject]:
-    """The objects of the answer. Blocks."""
-    return [object_to_message(item, result_format, tolerance) for item in result.objects]

@@ -29,26 +29,29 @@ def similar_from_message(message: segmentation_pb2.SimilarRequest) -> SimilarIn:
     return validate_body(SimilarIn, body)
 
 
-def similar_to_message(result: ImageObjects) -> segmentation_pb2.SimilarResponse:
-    """The answer, still without objects or content."""
-    return segmentation_pb2.SimilarResponse(
+def similar_to_message(
+    result: ImageObjects,
+    content: tuple[bytes, str] | None,
+    result_format: ResultFormat,
+    tolerance: float | None,
+) -> segmentation_pb2.SimilarResponse:
+    """The answer. content: with its media type, where the format is none of messages. Blocks."""
+    message = segmentation_pb2.SimilarResponse(
         image_id=result.image_id,
         model=result.model,
         width=result.size.width,
         height=result.size.height,
         hints=result.hints,
     )
-
-
-def similar_objects_to_messages(
-    result: ImageObjects, result_format: ResultFormat, tolerance: float | None
-) -> list[segmentation_pb2.SimilarObject]:
-    """The objects of the answer. Blocks."""
-    return [
+    if content is not None:
+        message.content, message.media_type = content
+        return message
+    message.objects.extend(
         segmentation_pb2.SimilarObject(
             object=object_to_message(item, result_format, tolerance),
             likeness=item.likeness,
             example=item.is_example,
         )
         for item in result.objects
-    ]
+    )
+    return message
