@@ -15,6 +15,11 @@ class FairSemaphore:
         self.total, self.free = total, total
         self._waiting: FairQueue[tuple[int, asyncio.Future[None]]] = FairQueue()
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiting)
+
     async def acquire(self, units: int, max_wait_s: float) -> None:
         """Take units. Raises TimeoutError."""
         if not self._waiting and units <= self.free:

@@ -110,3 +110,27 @@ def test_tiles_are_deleted_with_the_image(tmp_path: Path) -> None:
             await library.reader.read(DEFAULT_TENANT, record)
 
     run_scenario(tmp_path, scenario)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("side", [200, 300], ids=["one file", "tiles"])
+def test_what_is_made_of_an_image_counts_as_memory_until_it_is_made(tmp_path: Path, side: int) -> None:
+    image = np.random.default_rng(1).integers(0, 255, (side, side, 3), np.uint8)
+    data = save_image(Image.fromarray(image), "PNG")
+
+    async def scenario(library: FolderLibrary) -> None:
+        record = await library.images.add(DEFAULT_TENANT, io.BytesIO(data), ReadOptions())
+        assert (record.tiles is not None) == (side > 256)
+
+        def convert(pixels: np.ndarray) -> int:
+            np.testing.assert_array_equal(pixels, image)
+            return library.memory.held_bytes
+
+        extra_bytes = 100_000_000
+        held = await library.images.convert_pixels(
+            DEFAULT_TENANT, record.image_id, convert, lambda size: extra_bytes * size.width // side
+        )
+        assert held >= image.nbytes + extra_bytes
+        assert library.memory.held_bytes == 0
+
+    run_scenario(tmp_path, scenario)

@@ -23,7 +23,7 @@ def test_a_client_receives_its_share_and_leaves_the_rest() -> None:
 
         async def receive(client: str, end: asyncio.Event, kind: RequestKind = CLICK) -> None:
             current_client.set(client)
-            async with reads.place(kind, client):
+            async with reads.place(kind):
                 received.append(client)
                 await end.wait()
 
@@ -39,7 +39,6 @@ def test_a_client_receives_its_share_and_leaves_the_rest() -> None:
             assert sorted(received) == ["busy"] * 3 + ["calm"]
             end.set()
         assert received.count("busy") == 6
-        assert not reads._client_places
 
     asyncio.run(scenario())
 
@@ -48,10 +47,11 @@ def test_who_waits_for_long_is_refused() -> None:
     async def scenario() -> None:
         reads = MessageReads(Settings(body_memory_mb=64, max_request_mb=32), max_wait_s=0.01)
         async with AsyncExitStack() as held:
-            await held.enter_async_context(reads.place(CLICK, "busy"))
+            current_client.set("busy")
+            await held.enter_async_context(reads.place(CLICK))
             with pytest.raises(Busy):
-                await held.enter_async_context(reads.place(CLICK, "busy"))
-            await held.enter_async_context(reads.place(CLICK, "calm"))
-        assert not reads._client_places
+                await held.enter_async_context(reads.place(CLICK))
+            current_client.set("calm")
+            await held.enter_async_context(reads.place(CLICK))
 
     asyncio.run(scenario())

@@ -1,5 +1,6 @@
 """The service that answers clients and runs jobs: its parts, its life cycle, and what all its frontends share."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -66,7 +67,7 @@ class Service(EncodingService):
         self.automatic, self.similar = self._automatic.segmenter, self._automatic.similar
 
         uploads = self._uploads = UploadParts(self, self._forget)
-        self.images, self.files = uploads.images, uploads.files
+        self.images, self.files, self.leased_files = uploads.images, uploads.files, uploads.leased_files
         self.frames = uploads.frames
         self.tiles, self.tile_pool = uploads.tiles, uploads.tile_pool
         self.image_fetcher, self.batch_roots = uploads.image_fetcher, uploads.batch_roots
@@ -114,6 +115,8 @@ class Service(EncodingService):
         self.run_in_background(self._follow_notices())
         if warm_up and self.role_options.reads_uploads:
             self._uploads.sandbox.start()
+        if self.role_options.reads_uploads:
+            self.run_in_background(self.leased_files.keep())
         if self.settings.retention_days:
             age = timedelta(days=self.settings.retention_days)
             self.run_in_background(self.images.expire(age, EXPIRY_INTERVAL_S))
@@ -121,6 +124,7 @@ class Service(EncodingService):
 
     async def stop(self) -> None:
         await self.frames.close()
+        await self.leased_files.close()
         await super().stop()
 
     async def _close_jobs(self) -> None:
@@ -179,4 +183,5 @@ class Service(EncodingService):
 
     async def get_packed_embedding(self, image_id: str, model: PromptableModel, timings: Timings) -> bytes:
         """Return an image's embedding as safetensors, fp16. Raises what `Embeddings.get_prepared` raises."""
-        return pack_embedding(await self.embeddings.get_embedding(DEFAULT_TENANT, image_id, model, timings))
+        embedding = await self.embeddings.get_embedding(DEFAULT_TENANT, image_id, model, timings)
+        return await asyncio.to_thread(pack_embedding, embedding)

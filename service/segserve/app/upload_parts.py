@@ -10,6 +10,7 @@ from segserve.files.fetch_dicomweb import DicomwebFetcher
 from segserve.files.file_library import FileLibrary
 from segserve.files.file_readers import READER_MODULE, FileReaders
 from segserve.files.frame_reader import MAX_OPEN_FILES, FrameReader
+from segserve.files.leased_files import LeasedFiles
 from segserve.files.sandboxed_image import SandboxedImages
 from segserve.images.fetch_url import ImageFetcher
 from segserve.images.image_library import ImageLibrary
@@ -52,10 +53,14 @@ class UploadParts:
         self._file_pool = FairExecutor(FILE_THREADS, "file")
         readers = self._create_readers(settings, self._file_pool, base.image_memory)
         self.files = FileLibrary(storage.files, self._file_pool, readers)
+        self.leased_files = LeasedFiles(self.files, storage.files)
         # Threads of their own: who looks at a frame does not wait for uploads.
         self._frame_pool = FairExecutor(MAX_OPEN_FILES, "frame", initializer=lower_thread_priority)
         self.frames = FrameReader(
-            self.files, self._create_readers(settings, self._frame_pool, base.image_memory)
+            self.files,
+            self._create_readers(settings, self._frame_pool, base.image_memory),
+            base.image_memory,
+            settings.max_client_share,
         )
         self.image_fetcher = ImageFetcher(
             settings.fetch_hosts,

@@ -3,12 +3,12 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from segserve.errors import FileNotFound
 from segserve.files.file_readers import FileReaders
@@ -20,6 +20,9 @@ from segserve.types import FileOptions, FileRecord
 
 COPY_CHUNK_BYTES = 1 << 20
 
+# Called with the id of a file that is to be stored.
+BeforeStoring: TypeAlias = Callable[[str], Awaitable[None]]
+
 
 class FileLibrary:
     """`FileLibrary` adds, reads and deletes stored files.
@@ -30,7 +33,14 @@ class FileLibrary:
     def __init__(self, store: FileStore, executor: Executor, readers: FileReaders) -> None:
         self._store, self._executor, self.readers = store, executor, readers
 
-    async def add(self, tenant: str, file: BinaryIO, options: FileOptions = FileOptions()) -> FileRecord:
+    async def add(
+        self,
+        tenant: str,
+        file: BinaryIO,
+        options: FileOptions = FileOptions(),
+        *,
+        before_storing: BeforeStoring | None = None,
+    ) -> FileRecord:
         """Store a file and return its record. The same bytes with the same options always have the same id.
 
         The file is probed first, so that an unreadable one is never stored. Raises BadInput, TooLarge,
@@ -51,6 +61,8 @@ class FileLibrary:
                 return readers.probe(path, file_id, options)
 
             record = await readers.run(copy_and_probe)
+        if before_storing is not None:
+            await before_storing(file_id)
         await self._store.put(tenant, record, file)
         return record
 

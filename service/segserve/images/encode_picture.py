@@ -8,9 +8,11 @@ from typing import Literal
 import imagecodecs
 import numpy as np
 
-from segserve.types import UInt8
+from segserve.types import Size, UInt8
 
 JPEG_QUALITY = 90
+# Bytes a pixel: a contiguous copy, and the file, which is hardly ever larger than the pixels.
+ENCODING_BYTES = 6
 
 PictureFormat = Literal["png", "jpeg"]
 
@@ -22,6 +24,11 @@ def encode_picture(image: UInt8, picture_format: PictureFormat) -> bytes:
     if picture_format == "png":
         return bytes(imagecodecs.png_encode(pixels, level=1))
     return bytes(imagecodecs.jpeg_encode(pixels, level=JPEG_QUALITY))
+
+
+def estimate_encoding_bytes(size: Size) -> int:
+    """Return the memory that `encode_picture` takes beside the pixels."""
+    return ENCODING_BYTES * size.height * size.width
 
 
 def is_grey(image: UInt8) -> bool:

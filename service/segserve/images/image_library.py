@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from tempfile import NamedTemporaryFile
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, TypeVar, cast
 
 import structlog
 
@@ -31,6 +31,8 @@ from segserve.types import ImageLimits, ImageRecord, Normalise, ReadOptions, Siz
 
 # Called with (tenant, image_id).
 ForgetImage = Callable[[str, str], None]
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -179,6 +181,23 @@ class ImageLibrary:
         """
         record = await self._store.get_record(tenant, image_id)
         return await self._reader.read(tenant, record, min_side=min_side)
+
+    async def convert_pixels(
+        self,
+        tenant: str,
+        image_id: str,
+        function: Callable[[UInt8], T],
+        extra_bytes: Callable[[Size], int],
+        min_side: int = FULL_RESOLUTION,
+    ) -> T:
+        """Return what a function makes of the pixels that `read_pixels` returns, as `RegionReader.convert` does.
+
+        Raises ImageNotFound, TooLarge, Busy.
+        """
+        record = await self._store.get_record(tenant, image_id)
+        return await self._reader.convert(
+            tenant, record, function, min_side=min_side, extra_bytes=extra_bytes
+        )
 
     async def delete(self, tenant: str, image_id: str) -> None:
         """Delete the image, and its embeddings and masks on every replica.

@@ -1,10 +1,11 @@
 """Read the pixels of a stored image, or of a region of it, from the file or from the tile pyramid."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Executor
 from math import ceil
 from tempfile import SpooledTemporaryFile
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 import numpy as np
 
@@ -23,6 +24,16 @@ SPOOL_BYTES = 4 << 20
 MAX_CONCURRENT_FETCHES = 8
 # `min_side` that forbids any reduction.
 FULL_RESOLUTION = 0
+
+T = TypeVar("T")
+
+
+def keep_pixels(pixels: UInt8) -> UInt8:
+    return pixels
+
+
+def no_bytes(size: Size) -> int:
+    return 0
 
 
 class RegionReader:
@@ -45,6 +56,23 @@ class RegionReader:
 
         Raises ImageNotFound; BadInput for a region that is not on the image; TooLarge; Busy.
         """
+        return await self.convert(tenant, record, keep_pixels, region, min_side)
+
+    async def convert(
+        self,
+        tenant: str,
+        record: ImageRecord,
+        function: Callable[[UInt8], T],
+        region: Region | None = None,
+        min_side: int = FULL_RESOLUTION,
+        extra_bytes: Callable[[Size], int] = no_bytes,
+    ) -> T:
+        """Return what a function makes of the pixels that `read` returns, in a thread that decodes.
+
+        Until it has returned, the pixels count as memory, and so does what it takes beside them.
+
+        extra_bytes: what it takes beside pixels of a size. Raises as `read` does.
+        """
         requested = region or Region(0, 0, record.size.width, record.size.height)
         if not requested.lies_in(record.size):
             raise BadInput(
@@ -52,29 +80,46 @@ class RegionReader:
                 field="region",
                 remedy="Name a region of the image.",
             )
-        if record.tiles is None:
-            image = await self._read_file(tenant, record)
-            return image[
-                requested.y : requested.y + requested.height, requested.x : requested.x + requested.width
-            ]
-        return await self._read_tiles(tenant, record, record.tiles, requested, min_side)
+        if record.tiles is not None:
+            return await self._read_tiles(
+                tenant, record, record.tiles, requested, min_side, function, extra_bytes
+            )
 
-    async def _read_file(self, tenant: str, record: ImageRecord) -> UInt8:
+        def cut_and_convert(image: UInt8) -> T:
+            rows, columns = requested.y + requested.height, requested.x + requested.width
+            return function(image[requested.y : rows, requested.x : columns])
+
         with SpooledTemporaryFile(SPOOL_BYTES) as spool:
             file = cast(BinaryIO, spool)
             await self._store.download(tenant, record.image_id, file)
-            return await self.decode(file, record.options)
+            extra = extra_bytes(Size(requested.height, requested.width))
+            return await self._decode(file, record.options, cut_and_convert, extra)
 
     async def decode(self, file: BinaryIO, options: ReadOptions) -> UInt8:
         """Return an image file's pixels as `read_image` does. Raises what it raises, and Busy."""
+        return await self._decode(file, options, keep_pixels, 0)
+
+    async def _decode(
+        self, file: BinaryIO, options: ReadOptions, function: Callable[[UInt8], T], extra_bytes: int
+    ) -> T:
         loop, limit = asyncio.get_running_loop(), self._max_pixels
         source = await loop.run_in_executor(self._executor, open_image, file, options.page, limit, limit)
-        needed_bytes = estimate_read_bytes(source, options)
-        return await self._memory.run(needed_bytes, self._executor, decode_source, source, options)
+        result_bytes = source.size.height * source.size.width * RGB_BYTES
+        needed_bytes = max(estimate_read_bytes(source, options), result_bytes + extra_bytes)
+        return await self._memory.run(
+            needed_bytes, self._executor, lambda: function(decode_source(source, options))
+        )
 
     async def _read_tiles(
-        self, tenant: str, record: ImageRecord, tiles: TilePyramid, region: Region, min_side: int
-    ) -> UInt8:
+        self,
+        tenant: str,
+        record: ImageRecord,
+        tiles: TilePyramid,
+        region: Region,
+        min_side: int,
+        function: Callable[[UInt8], T],
+        extra_bytes: Callable[[Size], int],
+    ) -> T:
         level, level_size = choose_level(tiles, max(region.width, region.height), min_side)
         part = region_at_level(to_stored_region(region, record.size, tiles.orientation), level)
         if part.width * part.height > self._max_pixels:
@@ -83,7 +128,8 @@ class RegionReader:
                 field="image_id",
                 remedy=f"Up to {self._max_pixels} are read.",
             )
-        return await self._read_level(tenant, record, tiles, part, level, level_size)
+        extra = extra_bytes(Size(part.height, part.width))
+        return await self._read_level(tenant, record, tiles, part, level, level_size, function, extra)
 
     async def read_level(self, tenant: str, record: ImageRecord, halvings: int, region: Region) -> UInt8:
         """Return RGB [h, w, 3] of a region of an image that is halved so often.
@@ -99,19 +145,36 @@ class RegionReader:
         for _ in range(halvings):
             level_size = tile_pyramid.half_size(level_size)
         part = to_stored_region(region, oriented_size(level_size, tiles.orientation), tiles.orientation)
-        return await self._read_level(tenant, record, tiles, part, halvings, level_size)
+        return await self._read_level(tenant, record, tiles, part, halvings, level_size, keep_pixels, 0)
 
     async def _read_level(
-        self, tenant: str, record: ImageRecord, tiles: TilePyramid, part: Region, level: int, level_size: Size
-    ) -> UInt8:
+        self,
+        tenant: str,
+        record: ImageRecord,
+        tiles: TilePyramid,
+        part: Region,
+        level: int,
+        level_size: Size,
+        function: Callable[[UInt8], T],
+        extra_bytes: int,
+    ) -> T:
         # The pixels as stored, a copy that is turned, and one in RGB.
-        needed_bytes = part.width * part.height * (2 * tiles.channels + RGB_BYTES)
-        async with self._memory.hold(needed_bytes, "image_id"):
-            return await self._fetch_level(tenant, record, tiles, part, level, level_size)
+        reading = part.width * part.height * (2 * tiles.channels + RGB_BYTES)
+        # The pixels as stored may be those that the function gets.
+        converting = part.width * part.height * (tiles.channels + RGB_BYTES) + extra_bytes
+        async with self._memory.hold(max(reading, converting), "image_id"):
+            return await self._fetch_level(tenant, record, tiles, part, level, level_size, function)
 
     async def _fetch_level(
-        self, tenant: str, record: ImageRecord, tiles: TilePyramid, part: Region, level: int, level_size: Size
-    ) -> UInt8:
+        self,
+        tenant: str,
+        record: ImageRecord,
+        tiles: TilePyramid,
+        part: Region,
+        level: int,
+        level_size: Size,
+        function: Callable[[UInt8], T],
+    ) -> T:
         loop, fetch_slots = asyncio.get_running_loop(), asyncio.Semaphore(MAX_CONCURRENT_FETCHES)
         pixels = np.empty((part.height, part.width, tiles.channels), np.uint8)
 
@@ -127,7 +190,7 @@ class RegionReader:
             *(fetch(row, column) for row in tile_indices(part.y, part.height) for column in columns)
         )
         return await loop.run_in_executor(
-            self._executor, lambda: to_rgb(apply_orientation(pixels, tiles.orientation))
+            self._executor, lambda: function(to_rgb(apply_orientation(pixels, tiles.orientation)))
         )
 
 

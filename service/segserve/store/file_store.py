@@ -68,10 +68,25 @@ class FileStore:
 
     async def list_older_than(self, tenant: str, age: timedelta) -> list[str]:
         """Return the ids of files uploaded longer ago than `age`, and of bytes that lost their record."""
-        limit, folder = time.time() - age.total_seconds(), object_paths.files(tenant)
+        return await self._list_older_than(object_paths.files(tenant), age)
+
+    async def _list_older_than(self, folder: str, age: timedelta) -> list[str]:
+        """Return the names of files, and of folders with files, that were written longer ago than `age`."""
+        limit = time.time() - age.total_seconds()
         listed = await self._objects.list(folder)
         old_paths = [stored.path.removeprefix(folder) for stored in listed if stored.modified < limit]
         return sorted({path.partition("/")[0] for path in old_paths})
+
+    async def put_lease(self, tenant: str, file_id: str) -> None:
+        """Begin or renew the lease of a file, which may not be stored yet."""
+        await self._objects.put(object_paths.lease(tenant, file_id), b"")
+
+    async def delete_lease(self, tenant: str, file_id: str) -> None:
+        await self._objects.delete(object_paths.lease(tenant, file_id))
+
+    async def list_ended_leases(self, tenant: str, age: timedelta) -> list[str]:
+        """Return the ids of files whose lease was renewed longer ago than `age`."""
+        return await self._list_older_than(object_paths.leases(tenant), age)
 
     async def delete(self, tenant: str, file_id: str) -> None:
         """Delete the record first, then the bytes: from the first on the file does not exist. Raises FileNotFound."""

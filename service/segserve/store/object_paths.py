@@ -37,6 +37,15 @@ def file_record(tenant: str, file_id: str) -> str:
     return f"{files(tenant)}{file_id}/record.json"
 
 
+def leases(tenant: str) -> str:
+    return f"{tenant}/leases/"
+
+
+def lease(tenant: str, file_id: str) -> str:
+    """An empty object, as old as the last renewal of the lease of a file."""
+    return f"{leases(tenant)}{file_id}"
+
+
 def jobs(tenant: str) -> str:
     return f"{tenant}/jobs/"
 

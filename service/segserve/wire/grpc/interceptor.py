@@ -19,6 +19,7 @@ from segserve.types import MB
 from segserve.wire.body_pace import BodyPace
 from segserve.wire.grpc.connections import ConnectionWatch, client_of_call, peer_of_call
 from segserve.wire.grpc.errors import DETAILS_KEY, error_to_status, status_code
+from segserve.wire.grpc.large_answers import pass_bytes
 from segserve.wire.grpc.message_reads import MessageReads
 from segserve.wire.grpc.message_structure import parse_message
 
@@ -111,7 +112,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         answer = (handler.unary_stream or handler.unary_unary)(call.request, context)
                     await self._write(answer, context)
 
-        return grpc.stream_stream_rpc_method_handler(handle, None, handler.response_serializer)
+        return grpc.stream_stream_rpc_method_handler(handle, None, pass_bytes(handler.response_serializer))
 
     async def _read(
         self, parts: AsyncIterator[bytes], message_class: Any, kind: RequestKind, client: str
@@ -125,7 +126,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         try:
             while True:
                 async with AsyncExitStack() as held:
-                    await held.enter_async_context(self._reads.place(kind, client))
+                    await held.enter_async_context(self._reads.place(kind))
                     part = await pace.wait_for(anext(parts))
                     pace.count(len(part))
                     size_mb = len(part) // MB
@@ -164,7 +165,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         Ends the connection of a client that does not read: gRPC would keep the message until it does.
         """
         try:
-            async with asyncio.timeout(self._timeout_s + message.ByteSize() / MIN_ANSWER_BYTES_PER_S):
+            size_bytes = len(message) if isinstance(message, bytes) else message.ByteSize()
+            async with asyncio.timeout(self._timeout_s + size_bytes / MIN_ANSWER_BYTES_PER_S):
                 await context.write(message)
         except TimeoutError:
             self._metrics.requests.count_rejection("slow_reader")

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from math import ceil
 
 from segserve.errors import Busy
-from segserve.fair_semaphore import FairSemaphore
+from segserve.fair_places import FairPlaces
 from segserve.request_limits import RequestKind
 from segserve.settings import Settings
 
@@ -27,33 +27,18 @@ class MessageReads:
     def __init__(self, settings: Settings, max_wait_s: float) -> None:
         self._max_wait_s = max_wait_s
         places = max(2, settings.body_memory_mb // settings.max_request_mb // 2)
-        self._max_client_places = ceil(places * settings.max_client_share)
-        self._places = {kind: FairSemaphore(places) for kind in RequestKind}
-        # Of clients that receive or wait.
-        self._client_places: dict[tuple[RequestKind, str], FairSemaphore] = {}
-        self._users: dict[tuple[RequestKind, str], int] = {}
+        share = ceil(places * settings.max_client_share)
+        self._places = {kind: FairPlaces(places, share) for kind in RequestKind}
 
     @asynccontextmanager
-    async def place(self, kind: RequestKind, client: str) -> AsyncIterator[None]:
-        """Hold a place while the block receives a message. Raises Busy."""
-        key = (kind, client)
-        mine = self._client_places.setdefault(key, FairSemaphore(self._max_client_places))
-        self._users[key] = self._users.get(key, 0) + 1
+    async def place(self, kind: RequestKind) -> AsyncIterator[None]:
+        """Hold a place for the current client while the block receives a message. Raises Busy."""
+        places = self._places[kind]
         try:
-            async with self._hold(mine), self._hold(self._places[kind]):
-                yield
-        finally:
-            self._users[key] -= 1
-            if not self._users[key]:
-                del self._users[key], self._client_places[key]
-
-    @asynccontextmanager
-    async def _hold(self, places: FairSemaphore) -> AsyncIterator[None]:
-        try:
-            await places.acquire(1, self._max_wait_s)
+            client = await places.acquire(self._max_wait_s)
         except TimeoutError:
             raise Busy("Too many messages are being received.", remedy="Try again soon.") from None
         try:
             yield
         finally:
-            places.release(1)
+            places.release(client)

@@ -1,11 +1,9 @@
 """A small picture of a stored image, as REST answers it."""
 
-import asyncio
-
 from segserve.app import Service
 from segserve.images.encode_picture import PictureFormat
-from segserve.images.preview import encode_preview
-from segserve.types import DEFAULT_TENANT
+from segserve.images.preview import encode_preview, estimate_preview_bytes
+from segserve.types import DEFAULT_TENANT, UInt8
 
 
 async def render_preview(
@@ -15,5 +13,14 @@ async def render_preview(
 
     Raises ImageNotFound, TooLarge, Busy.
     """
-    image = await service.images.read_pixels(DEFAULT_TENANT, image_id, min_side=max_side_px)
-    return await asyncio.to_thread(encode_preview, image, max_side_px, picture_format)
+
+    def encode(image: UInt8) -> bytes:
+        return encode_preview(image, max_side_px, picture_format)
+
+    return await service.images.convert_pixels(
+        DEFAULT_TENANT,
+        image_id,
+        encode,
+        lambda size: estimate_preview_bytes(size, max_side_px),
+        min_side=max_side_px,
+    )

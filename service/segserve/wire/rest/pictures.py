@@ -13,9 +13,9 @@ from segserve.wire.rest.responses import BINARY
 PICTURE_CONTENT: dict[str, Any] = {"image/jpeg": BINARY, "image/png": BINARY}
 # The longest side of a picture that is reduced: it is for screens.
 MAX_PICTURE_PX = 4096
-# The picture behind a URL never changes, because an id names its content. After this time a deleted one is gone from
-# caches too.
-PICTURE_AGE_S = 3600
+# The picture behind a URL never changes, because an id names its content. But a deleted one stays in the caches of
+# browsers for so long. Afterwards they ask again, and get 304 or 404.
+PICTURE_AGE_S = 300
 # Part of every tag: changes with how pictures are rendered.
 RENDERING = 1
 

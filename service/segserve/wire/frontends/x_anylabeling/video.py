@@ -13,7 +13,7 @@ import orjson
 from pydantic import Field, FiniteFloat
 
 from segserve.app import Service
-from segserve.errors import BadInput, FileNotFound, SegserveError
+from segserve.errors import BadInput, SegserveError
 from segserve.files.file_view import FileView
 from segserve.jobs.engine.job import Job, JobState
 from segserve.masks import crop, rle
@@ -93,7 +93,10 @@ class VideoSession:
 
 
 class Videos:
-    """`Videos` answers the requests on videos. sessions: a session that ends deletes its frames."""
+    """`Videos` answers the requests on videos. sessions: a session that ends deletes its frames.
+
+    Where the service is killed, the lease of the frames ends, and another process deletes them.
+    """
 
     def __init__(self, parts: FrontendParts, sessions: Sessions[VideoSession]) -> None:
         self._parts, self._service, self._sessions = parts, parts.service, sessions
@@ -105,7 +108,7 @@ class Videos:
         with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             file = cast(BinaryIO, spool)
             await asyncio.to_thread(write_zip, frames, file)
-            record = await self._service.files.add(DEFAULT_TENANT, file)
+            record = await self._service.leased_files.add(DEFAULT_TENANT, file)
         session = VideoSession(model, record)
         try:
             if record.kind is not FileKind.FRAMES or record.count != len(frames):
@@ -188,8 +191,7 @@ class Videos:
 
 async def delete_frames(service: Service, session: VideoSession) -> None:
     """Delete the frames of a session that has ended."""
-    with suppress(FileNotFound):
-        await service.files.delete(DEFAULT_TENANT, session.record.file_id)
+    await service.leased_files.delete(DEFAULT_TENANT, session.record.file_id)
 
 
 def write_zip(frames: list[str], file: BinaryIO) -> None:
