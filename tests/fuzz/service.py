@@ -31,8 +31,9 @@ SETTINGS = {
     "job_ttl_days": "0.01",
     "log_level": "warning",
 }
-# Stand for ids in an input: of the job, which is another one in each service, and of the file.
-JOB_PLACEHOLDER, FILE_PLACEHOLDER = b"JOBJOBJOB", b"FILEFILEFILE"
+# Stand for the ids of the job, which is another one in each service, and of the file. They are as long as these: the
+# length of a body is in its headers.
+JOB_PLACEHOLDER, FILE_PLACEHOLDER = b"JOB-" * 4, b"FILE" * 16
 PICTURE = (EXAMPLES / "nuclei.png").read_bytes()
 IMAGE_ID = hashlib.sha256(PICTURE).hexdigest()
 
@@ -81,8 +82,11 @@ class FuzzedService(Server):
 
     def fill_in(self, data: bytes) -> bytes:
         """Replace placeholders in an input."""
-        data = data.replace(FILE_PLACEHOLDER, self.file_id.encode())
-        return data.replace(JOB_PLACEHOLDER, str(self.job["job_id"]).encode())
+        ids = {FILE_PLACEHOLDER: self.file_id.encode(), JOB_PLACEHOLDER: str(self.job["job_id"]).encode()}
+        for placeholder, real_id in ids.items():
+            assert len(placeholder) == len(real_id)
+            data = data.replace(placeholder, real_id)
+        return data
 
 
 def start_service(folder: Path) -> FuzzedService:

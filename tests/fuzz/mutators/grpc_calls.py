@@ -14,10 +14,12 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from segserve.inference import inference_pb2
 from segserve.v1 import files_pb2, jobs_pb2, segmentation_pb2
 from tests.fuzz.broken import Broken
 from tests.fuzz.harnesses.bodies import IMAGE_ID as ANY_ID
 from tests.fuzz.harnesses.bodies import make_messages
+from tests.fuzz.harnesses.frontends import make_infer_message
 from tests.fuzz.harnesses.pictures import png_seeds
 from tests.fuzz.mutate import INTERESTING, mutate
 from tests.fuzz.mutators.mutator import HANG_S, Mutator, check_secrets
@@ -44,7 +46,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 def list_methods() -> dict[str, tuple[str, Any]]:
     """Return (form, class of the request) of each method, by its path."""
     methods: dict[str, tuple[str, Any]] = {}
-    modules = (segmentation_pb2, files_pb2, jobs_pb2, health_pb2, reflection_pb2)
+    modules = (segmentation_pb2, files_pb2, jobs_pb2, inference_pb2, health_pb2, reflection_pb2)
     for module in modules:
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
@@ -190,6 +192,8 @@ def list_valid_messages() -> dict[str, list[bytes]]:
     messages: list[Any] = [
         *make_messages(),
         upload(chunk=picture),
+        make_infer_message(),
+        inference_pb2.ModelMetadataRequest(name="starter", version="1"),
         upload(options=segmentation_pb2.ReadOptions(page=0), model="starter"),
         files_pb2.UploadFileRequest(chunk=make_stack()),
         *(getattr(segmentation_pb2, f"{verb}Request")(image_id=IMAGE_ID) for verb in ("GetImage", "GetEmbedding")),

@@ -1,5 +1,6 @@
 """HTTP over a bare socket: broken framing, headers, forms and JSON, on every route."""
 
+import base64
 import json
 import random
 import re
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from tests.fuzz.broken import Broken
 from tests.fuzz.harnesses.bodies import BATCH, BODIES
 from tests.fuzz.harnesses.bodies import IMAGE_ID as ANY_ID
+from tests.fuzz.harnesses.frontends import CLIENT_BODIES, IMAGE, INFERENCE
 from tests.fuzz.harnesses.pictures import png_seeds
 from tests.fuzz.mutate import INTERESTING_TEXT, mutate
 from tests.fuzz.mutators.http_changes import (
@@ -97,10 +99,68 @@ def list_requests() -> list[Request]:
         ),
         Request("POST", f"/v1/jobs/{job}/retry", [("Origin", "http://127.0.0.1")]),
         Request("DELETE", "/v1/jobs/x"),
+        *list_picture_requests(image, file),
+        *list_frontend_requests(picture),
         Request(
             "OPTIONS",
             "/v1/segment",
             [("Origin", "https://a.test"), ("Access-Control-Request-Method", "POST")],
+        ),
+    ]
+
+
+def list_picture_requests(image: str, file: str) -> list[Request]:
+    """Requests for what viewers show: previews, tiles and frames; and for the page itself."""
+    png = [("Accept", "image/png")]
+    frame = {"file_id": FILE_PLACEHOLDER.decode(), "frame": 1, "axis": 0}
+    return [
+        Request("GET", f"{image}/preview?max=64", [*png]),
+        Request("GET", f"{image}/tiles/0/0/0", [*png]),
+        Request("GET", f"{image}/tiles/1/0/0", [("If-None-Match", '"x"')]),
+        Request("GET", f"/v1/files/{file}/frames/1?max=32&axis=0", [*png]),
+        Request("GET", f"/v1/files/{file}/frames/3?window=0,200"),
+        Request("POST", "/v1/images", [*JSON_HEADERS], json.dumps(frame).encode()),
+        Request("POST", f"{image}/segment", [*JSON_HEADERS], b'{"prompts": [{"points": [[413, 190]]}]}'),
+        Request(
+            "POST", f"{image}/segment.png", [*JSON_HEADERS], b'{"prompts": [{"box": [400, 180, 430, 200]}]}'
+        ),
+        Request("GET", "/v1/models/starter/decoder"),
+        Request("GET", "/v1/models/starter/decoder/prepare.onnx", [("If-None-Match", '"x"')]),
+        Request("GET", "/clients/x/web/main.js", [("Accept-Encoding", "identity")]),
+        Request("GET", "/version"),
+    ]
+
+
+def list_frontend_requests(picture: bytes) -> list[Request]:
+    """A valid request for the routes of other tools. The pictures in them are real."""
+
+    def post(path: str, body: Any) -> Request:
+        text = json.dumps(body).replace(IMAGE, base64.b64encode(picture).decode())
+        return Request("POST", path, [*JSON_HEADERS], text.encode())
+
+    mask = {**CLIENT_BODIES["PromptBody"], "bbox": [1, 1, 9, 9], "point_coords": [[4, 4]]}
+    return [
+        post("/x-anylabeling/v1/predict", CLIENT_BODIES["PredictIn"]),
+        post("/x-anylabeling/v1/video/init", CLIENT_BODIES["InitIn"]),
+        post("/x-anylabeling/v1/video/prompt", CLIENT_BODIES["PromptIn"]),
+        post("/x-anylabeling/v1/video/propagate/stream", CLIENT_BODIES["PropagateIn"]),
+        Request("POST", "/x-anylabeling/v1/video/cleanup/x"),
+        Request("GET", "/x-anylabeling/v1/models"),
+        Request("GET", "/x-anylabeling/v1/models/starter/info"),
+        post("/sam/", mask),
+        post("/sam/automask/", CLIENT_BODIES["AutoMaskBody"]),
+        Request("GET", "/sam/weights/?type=vit_t"),
+        post("/v2/models/starter/infer", INFERENCE),
+        post("/v2/repository/index", {"ready": True}),
+        *(
+            Request("GET", f"/v2{path}")
+            for path in (
+                "",
+                "/health/ready",
+                "/models/starter",
+                "/models/starter/versions/1/config",
+                "/models/stats",
+            )
         ),
     ]
 
