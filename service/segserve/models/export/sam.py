@@ -17,7 +17,7 @@ from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, Promptabl
 BATCH_AXES = {name: {0: "images"} for name in ("image", "embedding", "high_res_0", "high_res_1")}
 POINT_AXES = {"point_coords": {1: "points"}, "point_labels": {1: "points"}}
 # TinyViT counts its images in Python, and tracing turns the count into a constant.
-UNBATCHED_ARCHITECTURES = {"vit_t"}
+UNBATCHED_ARCHITECTURES = {"vit_t", "lite_medsam"}
 
 
 class SamEncoder(nn.Module):

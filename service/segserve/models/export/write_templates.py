@@ -38,6 +38,10 @@ DECODER_PARTS = ("prompt_encoder.", "mask_decoder.")
 
 def build_network(architecture: str) -> Any:
     """Build the reference library's network of that architecture."""
+    if architecture == "lite_medsam":
+        from segserve.models.networks.lite_medsam import build_lite_medsam
+
+        return build_lite_medsam()
     if architecture == "vit_t":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # mobile_sam imports timm by names that timm deprecates

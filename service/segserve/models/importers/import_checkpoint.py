@@ -18,6 +18,7 @@ from segserve.models.install import new_bundle
 # Checkpoint kind -> the module to find, the package that brings it, the extra that brings that package.
 LIBRARIES = {
     CheckpointKind.SAM: ("onnxruntime", "ONNX Runtime", "cpu"),
+    CheckpointKind.LITE_MEDSAM: ("onnxruntime", "ONNX Runtime", "cpu"),
     CheckpointKind.MEDSAM: ("onnxruntime", "ONNX Runtime", "cpu"),
     CheckpointKind.MOBILE_SAM: ("onnxruntime", "ONNX Runtime", "cpu"),
     CheckpointKind.MICRO_SAM: ("micro_sam", "micro-sam", "microsam"),
@@ -32,6 +33,7 @@ LIBRARIES = {
 }
 KINDS_WITHOUT_TORCH = {
     CheckpointKind.SAM,
+    CheckpointKind.LITE_MEDSAM,
     CheckpointKind.MEDSAM,
     CheckpointKind.MOBILE_SAM,
     CheckpointKind.BIOIMAGEIO,
@@ -40,6 +42,7 @@ KINDS_WITHOUT_TORCH = {
 }
 KINDS_WITH_WEIGHTS = {
     CheckpointKind.SAM,
+    CheckpointKind.LITE_MEDSAM,
     CheckpointKind.MEDSAM,
     CheckpointKind.MOBILE_SAM,
     CheckpointKind.MICRO_SAM,

@@ -13,6 +13,7 @@ class CheckpointKind(StrEnum):
 
     SAM = "sam"  # segment-anything: vit_b, vit_l, vit_h, and fine-tunes of them
     MEDSAM = "medsam"  # the same network, with MedSAM's way of preparing images
+    LITE_MEDSAM = "lite_medsam"  # MedSAM's small student, on 256 x 256 pixels
     MOBILE_SAM = "mobile_sam"  # vit_t
     MICRO_SAM = "micro_sam"  # either of them with micro-sam's decoder for automatic segmentation
     SAM2 = "sam2"  # 2.0 and 2.1: tiny, small, base_plus, large

@@ -6,6 +6,7 @@ smallest and largest value to 0 and 1, and applies no mean and deviation. It was
 
 from segserve.models.importers.import_request import ImportRequest
 from segserve.models.importers.sam import VARIANTS, import_sam
+from segserve.models.manifest import PromptKind
 
 PREPROCESS = {
     "mean": (0.0, 0.0, 0.0),
@@ -17,4 +18,4 @@ PREPROCESS = {
 
 def write_bundle(request: ImportRequest) -> None:
     """Write the bundle and check it. Raises BadInput, BrokenModel."""
-    import_sam(request, VARIANTS, "MedSAM", PREPROCESS)
+    import_sam(request, VARIANTS, "MedSAM", PREPROCESS, prompts=(PromptKind.BOXES,))

@@ -1,4 +1,4 @@
-"""Import SAM vit_b, vit_l, vit_h, and fine-tunes that kept the architecture, without torch.
+"""Import SAM vit_b, vit_l, vit_h, and fine-tunes that kept the architecture, without torch. Other importers use it.
 
 The graphs are templates of `segserve.models.templates`, filled with the checkpoint's tensors. `make templates` and its
 test compare the templates with segment-anything. An import compares the two decoders of the bundle, which are two
@@ -18,7 +18,7 @@ from segserve.models.importers.check_tensors import check_tensors
 from segserve.models.importers.compare_decoders import compare_decoders
 from segserve.models.importers.import_request import ImportRequest
 from segserve.models.importers.read_checkpoint import StateDict, read_checkpoint
-from segserve.models.manifest import ModelKind, PromptableManifest
+from segserve.models.manifest import ModelKind, PromptableManifest, PromptKind
 from segserve.models.templates.architectures import SAM_ARCHITECTURES, SamArchitecture
 from segserve.models.templates.graph_template import GraphTemplate, read_template, save_graph
 from segserve.models.templates.published_embeddings import find_published_embedding
@@ -29,7 +29,10 @@ PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 VARIANTS = ("vit_b", "vit_l", "vit_h")
 # The start of a key -> the models that have such keys, and how to import them.
 HINTS = {
-    "image_encoder.layers.": (("MobileSAM",), "This looks like MobileSAM: import it as mobile_sam."),
+    "image_encoder.layers.": (
+        ("MobileSAM", "LiteMedSAM"),
+        "This looks like MobileSAM or LiteMedSAM: import it as mobile_sam or lite_medsam.",
+    ),
     "image_encoder.trunk.": (("SAM 2",), "This looks like SAM 2: import it as sam2."),
     "image_encoder.blocks.": (("SAM", "MedSAM"), "This looks like SAM: import it as sam."),
 }
@@ -41,12 +44,16 @@ def write_bundle(request: ImportRequest) -> None:
 
 
 def import_sam(
-    request: ImportRequest, variants: Iterable[str], what: str, preprocess: Mapping[str, Any] | None = None
+    request: ImportRequest,
+    variants: Iterable[str],
+    what: str,
+    preprocess: Mapping[str, Any] | None = None,
+    prompts: tuple[PromptKind, ...] = tuple(PromptKind),
 ) -> None:
     """Write the bundle of a model with SAM's decoders. Raises BadInput, BrokenModel.
 
     variants: the architectures that the checkpoint may have. what: the model's name, for messages.
-    preprocess: fields of a `PreprocessEntry` that differ from the architecture's.
+    preprocess: fields of a `PreprocessEntry` that differ from the architecture's. prompts: what it is trained for.
     """
     request.on_stage("reading the checkpoint")
     state = read_checkpoint(request.checkpoint)
@@ -58,7 +65,7 @@ def import_sam(
     request.on_stage("writing ONNX graphs")
     for graph, template in templates.items():
         save_graph(template.fill(weights), request.folder / f"{graph}.onnx")
-    bundle = write_manifest(request.folder, describe(request, architecture, preprocess))
+    bundle = write_manifest(request.folder, describe(request, architecture, preprocess, prompts))
     request.on_stage("comparing the decoders")
     compare_decoders(bundle, find_published_embedding(file_sha256(request.checkpoint)))
     request.on_stage("writing the encoder in fp16")
@@ -80,11 +87,13 @@ def find_architecture(
         return SAM_ARCHITECTURES[variant]
     known = [SAM_ARCHITECTURES[name] for name in variants]
     for architecture in known:
-        if architecture.patches in state and state[architecture.patches].shape[0] == architecture.width:
+        shape = state[architecture.patches].shape if architecture.patches in state else ()
+        if shape[:1] == (architecture.width,) and shape[-1] == architecture.kernel:
             return architecture
     remedy = f"Expected {known[0].patches!r} of {', '.join(str(a.width) for a in known)} channels."
     for start, (names, hint) in HINTS.items():
-        if what not in names and any(key.startswith(start) for key in state):
+        is_other = what not in names or len(names) > 1
+        if is_other and any(key.startswith(start) for key in state):
             remedy = hint
     raise BadInput(
         f"This is not a checkpoint of {what} {', '.join(variants)}.", field="checkpoint", remedy=remedy
@@ -116,7 +125,10 @@ def select_weights(
 
 
 def describe(
-    request: ImportRequest, architecture: SamArchitecture, preprocess: Mapping[str, Any] | None
+    request: ImportRequest,
+    architecture: SamArchitecture,
+    preprocess: Mapping[str, Any] | None,
+    prompts: tuple[PromptKind, ...],
 ) -> PromptableManifest:
     return PromptableManifest(
         name=request.name,
@@ -126,4 +138,5 @@ def describe(
         files={},
         preprocess=architecture.preprocess.model_copy(update=dict(preprocess or {})),
         dims=architecture.dims,
+        prompts=prompts,
     )

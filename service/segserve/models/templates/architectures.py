@@ -13,7 +13,8 @@ class SamArchitecture:
     """A SAM: an encoder's template and the decoders' templates.
 
     encoder, decoders: folders of templates.
-    patches: the tensor of the first convolution, and width: its output channels; they tell the architectures apart.
+    patches: the tensor of the first convolution; width: its output channels; kernel: its edge, pixels. They tell the
+        architectures apart.
     """
 
     name: str
@@ -21,6 +22,7 @@ class SamArchitecture:
     decoders: str
     patches: str
     width: int
+    kernel: int
     preprocess: PreprocessEntry
     dims: Dims
 
@@ -39,13 +41,29 @@ PREPROCESS_1024 = PreprocessEntry(input_size=1024, mean=IMAGENET_MEAN, std=IMAGE
 DIMS_64 = Dims(embedding=(256, 64, 64), low=256)
 
 
-def sam_architecture(name: str, patches: str, width: int) -> SamArchitecture:
+def sam_architecture(name: str, patches: str, width: int, kernel: int) -> SamArchitecture:
     """Return an architecture of 1024 x 1024 pixels and SAM's decoders."""
-    return SamArchitecture(name, name, "sam_1024", patches, width, PREPROCESS_1024, DIMS_64)
+    return SamArchitecture(name, name, "sam_1024", patches, width, kernel, PREPROCESS_1024, DIMS_64)
 
 
-VIT_T = sam_architecture("vit_t", TINY_VIT_PATCHES, 32)
-VIT_B = sam_architecture("vit_b", VIT_PATCHES, 768)
-VIT_L = sam_architecture("vit_l", VIT_PATCHES, 1024)
-VIT_H = sam_architecture("vit_h", VIT_PATCHES, 1280)
-SAM_ARCHITECTURES = {architecture.name: architecture for architecture in (VIT_T, VIT_B, VIT_L, VIT_H)}
+VIT_T = sam_architecture("vit_t", TINY_VIT_PATCHES, 32, 3)
+VIT_B = sam_architecture("vit_b", VIT_PATCHES, 768, 16)
+VIT_L = sam_architecture("vit_l", VIT_PATCHES, 1024, 16)
+VIT_H = sam_architecture("vit_h", VIT_PATCHES, 1280, 16)
+# LiteMedSAM: vit_t on 256 x 256 pixels, whose first convolutions keep the resolution. Its preprocessing is that of its
+# inference script (bowang-lab/MedSAM, branch LiteMedSAM).
+LITE_MEDSAM = SamArchitecture(
+    "lite_medsam",
+    "lite_medsam",
+    "sam_256",
+    TINY_VIT_PATCHES,
+    32,
+    1,
+    PreprocessEntry(
+        input_size=256, mean=(0, 0, 0), std=(255, 255, 255), resize="pad", stretch_percentiles=(0, 100)
+    ),
+    DIMS_64,
+)
+SAM_ARCHITECTURES = {
+    architecture.name: architecture for architecture in (VIT_T, VIT_B, VIT_L, VIT_H, LITE_MEDSAM)
+}

@@ -39,7 +39,7 @@ async def segment(
         timings=timings,
     )
     best = [max(mask.candidate.score for mask in masks) for masks in result.results]
-    return replace(result, hints=await hint_low_scores(service, result.model, best))
+    return replace(result, hints=(*result.hints, *await hint_low_scores(service, result.model, best)))
 
 
 async def build_prompts(
