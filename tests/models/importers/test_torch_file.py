@@ -14,7 +14,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segserve.models.importers.torch_file import DamagedFile, UnsafePickle, read_torch_file
+from segserve.models.importers.torch_file import (
+    DamagedFile,
+    Module,
+    UnsafePickle,
+    list_module_tensors,
+    read_torch_file,
+)
 
 DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 both_formats = pytest.mark.parametrize("is_zip", [True, False])
@@ -190,3 +196,45 @@ def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path: Path, is_z
             read_torch_file(path)
         except (UnsafePickle, DamagedFile):
             continue
+
+
+CLASSES = frozenset(
+    {
+        ("torch.nn.modules.container", "Sequential"),
+        ("torch.nn.modules.conv", "Conv2d"),
+        ("torch.nn.modules.batchnorm", "BatchNorm2d"),
+    }
+)
+
+
+@both_formats
+def test_a_pickled_module_gives_its_tensors_where_its_classes_are_known(tmp_path: Path, is_zip: bool) -> None:
+    inner = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3))
+    network = torch.nn.Sequential(inner, torch.nn.Conv2d(3, 1, 1, bias=False))
+    path = save(network, tmp_path / "m.pt", is_zip)
+    module = read_torch_file(path, CLASSES)
+    assert isinstance(module, Module)
+    assert_same(list_module_tensors(module), dict(network.state_dict()))
+    for classes in (frozenset(), CLASSES - {("torch.nn.modules.conv", "Conv2d")}):
+        with pytest.raises(UnsafePickle):
+            read_torch_file(path, classes)
+
+
+@both_formats
+@pytest.mark.parametrize("name", sorted(set(UNSAFE) - {"a module", "a set"}))
+def test_a_module_runs_no_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_zip: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1))
+    network.extra = UNSAFE[name]
+    with pytest.raises(UnsafePickle):
+        read_torch_file(save(network, tmp_path / "m.pt", is_zip), CLASSES)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_modules_in_one_another_are_bounded() -> None:
+    endless = Module()
+    endless.state = {"_modules": {"a": endless, "b": endless}}
+    with pytest.raises(DamagedFile, match="in one another"):
+        list_module_tensors(endless)

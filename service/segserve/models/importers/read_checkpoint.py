@@ -9,7 +9,12 @@ import safetensors
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput
-from segserve.models.importers.torch_file import UnsafePickle, read_torch_file
+from segserve.models.importers.torch_file import (
+    Module,
+    UnsafePickle,
+    list_module_tensors,
+    read_torch_file,
+)
 
 StateDict = dict[str, NDArray[Any]]
 
@@ -23,13 +28,16 @@ SAFETENSORS_DTYPES = {
 }  # fmt: skip
 
 
-def read_checkpoint(path: Path) -> StateDict:
-    """Return the tensors of a checkpoint by name, without wrappers and their prefixes. Raises BadInput."""
+def read_checkpoint(path: Path, modules: frozenset[tuple[str, str]] = frozenset()) -> StateDict:
+    """Return the tensors of a checkpoint by name, without wrappers and their prefixes. Raises BadInput.
+
+    modules: see `load_untrusted`.
+    """
     if not path.is_file():
         raise BadInput(
             f"There is no file {path}.", field="checkpoint", remedy="Give the path of a checkpoint."
         )
-    state = unwrap_state_dict(load_untrusted(path))
+    state = unwrap_state_dict(load_untrusted(path, modules))
     if not state:
         raise BadInput(
             f"{path.name} holds no tensors.",
@@ -39,10 +47,16 @@ def read_checkpoint(path: Path) -> StateDict:
     return state
 
 
-def load_untrusted(path: Path) -> Any:
-    """Load the file's content without running code, tensors as arrays. Raises BadInput."""
+def load_untrusted(path: Path, modules: frozenset[tuple[str, str]] = frozenset()) -> Any:
+    """Load the file's content without running code, tensors as arrays. Raises BadInput.
+
+    modules: the classes of modules that may be pickled in it; a module becomes the dict of its tensors.
+    """
     try:
-        return read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
+        if path.suffix == ".safetensors":
+            return read_safetensors(path)
+        content = read_torch_file(path, modules)
+        return list_module_tensors(content) if isinstance(content, Module) else content
     except UnsafePickle as error:
         raise BadInput(
             f"{path.name} holds more than tensors, and reading it could run code.",

@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 # A pickle of names and shapes is small: SAM's vit_h has 60 kB, an optimizer's state as much again.
 MAX_PICKLE_BYTES = 64 << 20
 MAX_DIMENSIONS = 16
+# Of a pickled module: a module may be in itself, or in many others.
+MAX_NESTED_MODULES = 16
+MAX_TENSORS = 10_000
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field
 
@@ -75,25 +78,41 @@ def refuse_storage(key: str, type: StorageType, count: int) -> Storage:
     raise DamagedFile("a storage where there can be none")
 
 
-def read_torch_file(path: Path) -> Any:
+class ModuleClass:
+    """A class of torch modules, where a pickle names it. Nothing of the class itself is imported or run."""
+
+
+class Module:
+    """A pickled torch module: the attributes that it was saved with, `_parameters`, `_buffers` and `_modules` among
+    them."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+
+
+def read_torch_file(path: Path, modules: frozenset[tuple[str, str]] = frozenset()) -> Any:
     """Return what the file holds, tensors as arrays. The arrays are views of the file and can be written to; that
     changes no file.
+
+    modules: the classes of torch modules that may be in it, as (module, name); each becomes a `Module`.
 
     Raises UnsafePickle, DamagedFile.
     """
     try:
         content = np.memmap(path, np.uint8, "c")
         if not zipfile.is_zipfile(path):
-            return read_legacy(content)
+            return read_legacy(content, modules)
         with zipfile.ZipFile(path) as archive:
-            return read_archive(archive, content)
+            return read_archive(archive, content, modules)
     except (UnsafePickle, DamagedFile):
         raise
     except Exception as error:  # damaged bytes make zipfile, pickle and numpy raise many types
         raise DamagedFile(str(error)) from error
 
 
-def read_archive(archive: zipfile.ZipFile, content: NDArray[np.uint8]) -> Any:
+def read_archive(
+    archive: zipfile.ZipFile, content: NDArray[np.uint8], modules: frozenset[tuple[str, str]]
+) -> Any:
     pickles = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
         raise DamagedFile("the archive has no data.pkl")
@@ -109,7 +128,7 @@ def read_archive(archive: zipfile.ZipFile, content: NDArray[np.uint8]) -> Any:
         return Storage(content[start : start + count * type.dtype.itemsize].view(type.dtype), type)
 
     content_pickle = read_entry(archive, pickles[0], MAX_PICKLE_BYTES)
-    return TensorUnpickler(io.BytesIO(content_pickle), read_storage).load()
+    return TensorUnpickler(io.BytesIO(content_pickle), read_storage, modules).load()
 
 
 def read_entry(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
@@ -132,7 +151,7 @@ def find_entry(archive: zipfile.ZipFile, name: str, content: NDArray[np.uint8]) 
     return start, entry.file_size
 
 
-def read_legacy(content: NDArray[np.uint8]) -> Any:
+def read_legacy(content: NDArray[np.uint8], modules: frozenset[tuple[str, str]]) -> Any:
     """Read the format before torch 1.6: pickles of a magic number, a version, the system, the content and the keys of
     the storages; then each storage, its number of elements before it."""
     head = io.BytesIO(content[:MAX_PICKLE_BYTES].tobytes())
@@ -143,7 +162,7 @@ def read_legacy(content: NDArray[np.uint8]) -> Any:
         raise DamagedFile("the file was written on a big-endian machine")
     start, types = head.tell(), dict[str, StorageType]()
     # The storages come after the content, and only the content tells how large their elements are: it is read twice.
-    TensorUnpickler(head, lambda key, type, count: Storage(None, types.setdefault(key, type))).load()
+    TensorUnpickler(head, lambda key, type, count: Storage(None, types.setdefault(key, type)), modules).load()
     keys = TensorUnpickler(head).load()
     position, storages = head.tell(), dict[str, NDArray[np.uint8]]()
     for key in keys:
@@ -158,7 +177,7 @@ def read_legacy(content: NDArray[np.uint8]) -> Any:
         return Storage(storages[key].view(type.dtype), type)
 
     head.seek(start)
-    return TensorUnpickler(head, read_storage).load()
+    return TensorUnpickler(head, read_storage, modules).load()
 
 
 # torch's functions that a file of tensors calls. Everything else is refused.
@@ -210,6 +229,10 @@ def make_shape(values: Any = ()) -> tuple[Any, ...]:
     return tuple(values)
 
 
+def make_set(values: Any = ()) -> set[Any]:
+    return set(values)
+
+
 GLOBALS: Mapping[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): make_ordered_dict,
     ("torch", "Size"): make_shape,
@@ -217,7 +240,12 @@ GLOBALS: Mapping[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
     **{("torch", name): StorageType(dtype) for name, dtype in STORAGE_TYPES.items()},
 }
-FUNCTIONS = (make_ordered_dict, make_shape, rebuild_tensor, rebuild_parameter)
+# What a module has beside its tensors: the names of the buffers that its state dict leaves out.
+MODULE_GLOBALS: Mapping[tuple[str, str], Any] = {
+    ("__builtin__", "set"): make_set,
+    ("builtins", "set"): make_set,
+}
+FUNCTIONS = (make_ordered_dict, make_shape, make_set, rebuild_tensor, rebuild_parameter)
 
 
 class TensorUnpickler(pickle._Unpickler):
@@ -228,18 +256,34 @@ class TensorUnpickler(pickle._Unpickler):
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]]
 
-    def __init__(self, file: io.BytesIO, read_storage: ReadStorage = refuse_storage) -> None:
+    def __init__(
+        self,
+        file: io.BytesIO,
+        read_storage: ReadStorage = refuse_storage,
+        modules: frozenset[tuple[str, str]] = frozenset(),
+    ) -> None:
         super().__init__(file)
-        self._read_storage = read_storage
+        self._read_storage, self._modules = read_storage, modules
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in self._modules:
+            return ModuleClass()
+        if self._modules and (module, name) in MODULE_GLOBALS:
+            return MODULE_GLOBALS[module, name]
         try:
             return GLOBALS[module, name]
         except KeyError:
             raise UnsafePickle(f"{module}.{name}") from None
 
-    def persistent_load(self, pid: Any) -> Storage:
-        """Return the storage of ("storage", type, key, location, elements); the legacy format adds a None."""
+    def persistent_load(self, pid: Any) -> "Storage | ModuleClass":
+        """Return the storage of ("storage", type, key, location, elements); the legacy format adds a None.
+
+        The legacy format writes a module's class as ("module", class, file, source text); the text is not read.
+        """
+        if isinstance(pid, tuple) and pid[:1] == ("module",) and len(pid) == 4:
+            if isinstance(pid[1], ModuleClass):
+                return pid[1]
+            raise UnsafePickle("a module of an unknown class")
         if (
             not isinstance(pid, tuple)
             or pid[:1] != ("storage",)
@@ -258,9 +302,20 @@ class TensorUnpickler(pickle._Unpickler):
             raise UnsafePickle(f"a call of {function!r}"[:100])
         self.stack[-2:] = [function(*arguments)]  # type: ignore[attr-defined]
 
+    def load_newobj(self) -> None:
+        """Make a `Module`: torch writes modules as objects made without arguments."""
+        module_class, arguments = self.stack[-2:]  # type: ignore[attr-defined]
+        if not isinstance(module_class, ModuleClass) or arguments != ():
+            raise UnsafePickle("an object that is no module")
+        self.stack[-2:] = [Module()]  # type: ignore[attr-defined]
+
     def load_build(self) -> None:
-        """Drop the state of an object. torch sets `_metadata` on an OrderedDict so; nothing reads it."""
-        self.stack.pop()  # type: ignore[attr-defined]
+        """Give a module its attributes. Drop the state of any other object: torch sets `_metadata` on an OrderedDict
+        so; nothing reads it."""
+        state = self.stack.pop()  # type: ignore[attr-defined]
+        target = self.stack[-1]  # type: ignore[attr-defined]
+        if isinstance(target, Module) and isinstance(state, dict):
+            target.state = state
 
     def refuse(self) -> NoReturn:
         raise UnsafePickle("an instruction that torch.save does not write")
@@ -268,12 +323,36 @@ class TensorUnpickler(pickle._Unpickler):
 
 # Instructions that make objects by other ways than a call.
 REFUSED = (
-    pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4,
+    pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4,
     pickle.PERSID, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
 )  # fmt: skip
 TensorUnpickler.dispatch = {
     **pickle._Unpickler.dispatch,
     **{code[0]: TensorUnpickler.refuse for code in REFUSED},
     pickle.REDUCE[0]: TensorUnpickler.load_reduce,
+    pickle.NEWOBJ[0]: TensorUnpickler.load_newobj,
     pickle.BUILD[0]: TensorUnpickler.load_build,
 }
+
+
+def list_module_tensors(
+    module: Module, prefix: str = "", depth: int = MAX_NESTED_MODULES
+) -> dict[str, NDArray[Any]]:
+    """Return the parameters and buffers of a module and of those in it, as its `state_dict` names them.
+
+    Raises DamagedFile where modules lie too deep in one another.
+    """
+    if depth < 0:
+        raise DamagedFile("too many modules in one another")
+    tensors: dict[str, NDArray[Any]] = {}
+    for kind in ("_parameters", "_buffers"):
+        values = module.state.get(kind)
+        if isinstance(values, dict):
+            tensors |= {f"{prefix}{name}": v for name, v in values.items() if isinstance(v, np.ndarray)}
+    children = module.state.get("_modules")
+    for name, child in children.items() if isinstance(children, dict) else ():
+        if isinstance(child, Module):
+            tensors |= list_module_tensors(child, f"{prefix}{name}.", depth - 1)
+            if len(tensors) > MAX_TENSORS:
+                raise DamagedFile("too many tensors")
+    return tensors
