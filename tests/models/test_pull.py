@@ -39,7 +39,7 @@ def make_entry(
 def test_a_failed_import_keeps_the_download_and_a_second_pull_uses_it(
     origin: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "require_import_libraries", lambda kind: None)
+    monkeypatch.setattr(module, "require_import_libraries", lambda kind, **options: None)
     imported: list[Path] = []
 
     def fail(kind: str, path: Path, *args: object, **kwargs: object) -> Bundle:
@@ -58,7 +58,7 @@ def test_a_failed_import_keeps_the_download_and_a_second_pull_uses_it(
 def test_the_file_of_an_automatic_decoder_is_downloaded_too(
     origin: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "require_import_libraries", lambda kind: None)
+    monkeypatch.setattr(module, "require_import_libraries", lambda kind, **options: None)
     origin.files = {"vit_b.pt": b"model", "vit_b_decoder.pt": b"decoder"}
     files = tuple(
         RemoteFile(origin.url(name), f"xxh128:{xxhash.xxh128(content).hexdigest()}")

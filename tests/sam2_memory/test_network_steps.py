@@ -9,7 +9,7 @@ pytest.importorskip("sam2")
 
 from segserve.errors import BadInput, BrokenModel, WrongModel
 from segserve.models.bundle import PROMPTABLE_NETWORK, Bundle, write_manifest
-from segserve.models.importers.sam2 import IMPORTER
+from segserve.models.importers.sam2_network import IMPORTER
 from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest, SemanticManifest
 from segserve.models.weights import write_weights
 from segserve.sam2_memory.network_steps import Sam2VideoNetwork

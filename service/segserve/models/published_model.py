@@ -1,7 +1,9 @@
 """A published model: the files to download, and how they are imported."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
 from segserve.models.importers.import_request import CheckpointKind, OnnxPairKind
@@ -45,6 +47,7 @@ class RemoteFile:
 class PublishedModel:
     """One entry of the catalogue.
 
+    fields: what a semantic model's file does not tell; see `build_semantic_manifest`.
     files: one checkpoint, and its automatic decoder where that is another file; or an ONNX encoder and decoder.
     """
 
@@ -55,11 +58,12 @@ class PublishedModel:
     licence: str
     source: str
     suits: tuple[Subject, ...]
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_promptable(self) -> bool:
         """Whether the model answers prompts."""
-        return self.kind is not CheckpointKind.MASK_RCNN
+        return self.kind not in (CheckpointKind.MASK_RCNN, CheckpointKind.ONNX, CheckpointKind.VGG_UNET)
 
     @property
     def bytes(self) -> int | None:

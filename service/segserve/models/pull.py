@@ -53,6 +53,7 @@ def pull_model(
         replace=replace,
         card=card,
         keep_weights=keep_weights,
+        fields=model.fields,
         on_stage=on_stage,
     )
     for path in files:
@@ -68,9 +69,8 @@ def check_can_pull(model: PublishedModel, *, accept_no_digest: bool, keep_weight
             field="keep_weights",
             remedy="Leave --keep-weights out, or pull a model that is published as a checkpoint.",
         )
-    require_import_libraries(
-        model.kind if isinstance(model.kind, CheckpointKind) else CheckpointKind.ONNX_PAIR
-    )
+    kind = model.kind if isinstance(model.kind, CheckpointKind) else CheckpointKind.ONNX_PAIR
+    require_import_libraries(kind, keep_weights=keep_weights)
     for file in model.files:
         if file.digest is None and not accept_no_digest:
             raise BadInput(

@@ -10,6 +10,7 @@ from segserve.models.semantic_manifest import Postprocess
 from segserve.semantic.crf import MAX_CRF_PIXELS, require_crf
 from segserve.semantic.sliding_window import count_runs
 from segserve.semantic.tta import Flips
+from segserve.semantic.whole_image import BAND_ROWS
 from segserve.types import Size
 
 # float32 values held while a row of tiles runs (channels x tile height x image width): 1 GiB.
@@ -77,7 +78,7 @@ def check_options(options: SemanticOptions, manifest: SemanticManifest, size: Si
 def resolve_tile(options: SemanticOptions, manifest: SemanticManifest) -> tuple[int, int]:
     """Return the request's tile, or else the manifest's. Raises BadInput, TooLarge."""
     tile, multiple = options.tile or manifest.tile, manifest.multiple
-    if manifest.fixed and tile != manifest.tile:
+    if (manifest.fixed or manifest.whole_image) and tile != manifest.tile:
         raise BadInput(
             f"Model {manifest.name!r} takes tiles of {manifest.tile[0]} x {manifest.tile[1]} and no others.",
             field="tile",
@@ -111,7 +112,8 @@ def check_run_limits(
             remedy="Send a larger tile, less overlap or fewer tta_flips.",
         )
     channels = len(manifest.classes)
-    if channels * tile[0] * (size.width + tile[1]) > MAX_BAND_VALUES:
+    rows = tile[0] if not manifest.whole_image else BAND_ROWS
+    if channels * rows * (size.width + tile[1]) > MAX_BAND_VALUES:
         raise TooLarge(
             f"A row of tiles {tile[0]} high over {size.width} pixels and {channels} classes takes more memory than "
             "is allowed.",

@@ -17,6 +17,7 @@ from segserve.semantic.options import SemanticOptions, check_options, resolve_ov
 from segserve.semantic.postprocess import postprocess_class_map
 from segserve.semantic.preprocess import prepare_input
 from segserve.semantic.sliding_window import slide_window
+from segserve.semantic.whole_image import run_on_whole_image, stretch_image
 from segserve.timing import Timings
 from segserve.types import Float32, Size, UInt8
 
@@ -87,21 +88,28 @@ def segment_image(
     """
     manifest, shape = model.manifest, image.shape[:2]
     with timings.stage("prepare"):
-        network_input = prepare_input(image, manifest.input)
+        shown = stretch_image(image, tile) if manifest.whole_image else image
+        network_input = prepare_input(shown, manifest.input)
     steps, channels = resolve_postprocess(options, manifest), len(manifest.classes)
     values = np.empty(shape, np.uint8)
     probabilities = np.empty((channels, *shape), np.float16) if options.probabilities else None
     crf_probabilities = None if steps.crf is None else np.empty((channels, *shape), np.float32)
     with timings.stage("network"):
-        for top, band in slide_window(
-            network_input,
-            model.predict_probabilities,
-            manifest,
-            tile=tile,
-            overlap=resolve_overlap(options, manifest),
-            flips=options.tta_flips,
-            batch_size=model.max_batch_tiles,
-        ):
+        if manifest.whole_image:
+            bands = run_on_whole_image(
+                network_input, model.predict_probabilities, Size(*shape), options.tta_flips
+            )
+        else:
+            bands = slide_window(
+                network_input,
+                model.predict_probabilities,
+                manifest,
+                tile=tile,
+                overlap=resolve_overlap(options, manifest),
+                flips=options.tta_flips,
+                batch_size=model.max_batch_tiles,
+            )
+        for top, band in bands:
             rows = slice(top, top + band.shape[1])
             values[rows] = classify_pixels(band, thresholds, manifest.background)
             if probabilities is not None:

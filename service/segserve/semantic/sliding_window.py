@@ -67,6 +67,8 @@ def count_runs(
 ) -> int:
     """Return how many tiles the network runs for an image, each flip counted."""
     count = len(FLIPPED_AXES[flips])
+    if manifest.whole_image:
+        return count
     for length, edge in zip((size.height, size.width), tile, strict=True):
         edge = compute_tile_edge(length, edge, manifest.multiple, fixed=manifest.fixed)
         count *= count_tiles(length, edge, overlap)

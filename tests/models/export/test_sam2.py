@@ -18,7 +18,7 @@ from segserve.models.bundle import Bundle
 from segserve.models.export.sam2 import export_sam2
 from segserve.models.importers.compare_arrays import error_over_std
 from segserve.models.importers.compare_promptable import compare_promptable
-from segserve.models.importers.sam2 import IMPORTER
+from segserve.models.importers.sam2_network import IMPORTER
 from segserve.models.manifest import ModelKind
 from segserve.models.networks.sam2 import SAM2_CONFIGS
 from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions

@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 from segserve.errors import BadInput, BrokenModel, MissingDependency
 from segserve.models.bundle import Bundle
 from segserve.models.cli import app
-from segserve.models.importers import compare_decoders, read_checkpoint, sam, sam_network
+from segserve.models.importers import compare_decoders, import_by_template, read_checkpoint, sam, sam_network
+from segserve.models.importers.compare_promptable import compare_promptable
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.importers.sam2 import recognise_variant
@@ -274,7 +275,7 @@ def test_a_published_checkpoint_must_give_the_embedding_that_its_library_gives(
     with torch.no_grad():
         embedding = small_sam(3).image_encoder(torch.from_numpy(make_test_picture(IMAGE))).numpy()
     known = sample_embedding(embedding)
-    monkeypatch.setattr(sam, "find_published_embedding", lambda digest: known)
+    monkeypatch.setattr(import_by_template, "find_published_embedding", lambda digest: known)
     import_checkpoint("sam", path, "c", tmp_path / "models")
     known[5] += 0.01 * np.abs(known).max()
     with pytest.raises(BrokenModel, match="exported encoder differs"):
@@ -360,11 +361,16 @@ def test_mobile_sam(tmp_path: Path) -> None:
 def test_sam2_variants_are_recognised_by_their_weights(variant: str) -> None:
     from sam2.build_sam import build_sam2
 
-    assert recognise_variant(build_sam2(SAM2_CONFIGS[variant], device="cpu").state_dict()) == variant
+    state = build_sam2(SAM2_CONFIGS[variant], device="cpu").state_dict()
+    assert recognise_variant({name: tuple(tensor.shape) for name, tensor in state.items()}) == variant
 
 
+@pytest.mark.large
+@pytest.mark.real_templates
 def test_sam2(tmp_path: Path) -> None:
     from sam2.build_sam import build_sam2
+
+    from segserve.models.importers.sam2_network import IMPORTER
 
     torch.manual_seed(0)
     network = build_sam2(SAM2_CONFIGS["2.1_tiny"], device="cpu")
@@ -372,6 +378,7 @@ def test_sam2(tmp_path: Path) -> None:
     path = save({"model": network.state_dict()}, tmp_path / "sam2.pt")
     bundle = import_checkpoint("sam2", path, "sam2.1", tmp_path / "models")
     assert (bundle.manifest.kind, bundle.manifest.architecture) == (ModelKind.SAM2, "hiera_2.1_tiny")
+    compare_promptable(bundle, IMPORTER, network.eval())
     with pytest.raises(BadInput, match="not a checkpoint of SAM 2"):
         import_checkpoint("sam2", save(weights(), tmp_path / "c.pth"), "c", tmp_path / "models")
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segserve.errors import BadInput
+from segserve.models.export.torch_to_onnx import export_onnx
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.manifest import Activation, SemanticManifest
 from tests.models.importers.semantic_imports import (
@@ -89,3 +90,17 @@ def test_a_wrong_multiple_is_refused(tmp_path: Path, multiple: str) -> None:
     assert isinstance(result.exception, BadInput)
     assert "multiple cannot be" in str(result.exception)
     assert is_empty(tmp_path / "models")
+
+
+class Stages(nn.Module):
+    """Deep supervision: the answer, then that of each stage."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return image.sigmoid(), (2 * image).sigmoid(), (3 * image).sigmoid()
+
+
+def test_the_first_of_several_outputs_of_one_shape_is_the_answer(tmp_path: Path) -> None:
+    export_onnx(Stages(), tmp_path / "g.onnx", {"image": torch.zeros(1, 1, 32, 32)}, ("a", "b", "c"))
+    bundle = import_checkpoint("onnx", tmp_path / "g.onnx", "mine", tmp_path / "models")
+    image = torch.randn(1, 1, 32, 32)
+    np.testing.assert_allclose(run_model(bundle, image), image.sigmoid().numpy(), atol=1e-6)

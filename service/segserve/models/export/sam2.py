@@ -12,10 +12,8 @@ from segserve.models.export.fast_decoder import embed_mask, embed_points
 from segserve.models.export.sam import BATCH_AXES, export_decoders, export_stock_decoder
 from segserve.models.export.torch_to_onnx import export_onnx
 from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest, Subject
+from segserve.models.templates.architectures import SAM2_MEAN, SAM2_STD
 
-# Those of sam2.utils.transforms.SAM2Transforms, on the 0..255 scale.
-MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 # SAM2ImagePredictor clamps the logits that it returns as priors.
 LOGIT_LIMIT = 32.0
 
@@ -84,6 +82,23 @@ def feature_shapes(model: Any) -> tuple[tuple[int, int, int], ...]:
     return (channels, grid, grid), (channels // 8, 4 * grid, 4 * grid), (channels // 4, 2 * grid, 2 * grid)
 
 
+def write_sam2_graphs(model: Any, folder: Path, **how: bool) -> None:
+    """Write the encoder and all decoders of a SAM 2. how: how `export_onnx` stores weights."""
+    size = model.image_size
+    export_onnx(
+        Sam2Encoder(model),
+        folder / "encoder.onnx",
+        {"image": torch.zeros(1, 3, size, size)},
+        Sam2Encoder.OUTPUTS,
+        BATCH_AXES,
+        **how,
+    )
+    embedding, fine, middle = (torch.randn(1, *shape) for shape in feature_shapes(model))
+    export_decoders(model.sam_prompt_encoder, model.sam_mask_decoder, folder, [fine, middle], **how)
+    features = {"image_embeddings": embedding, "high_res_feats_0": fine, "high_res_feats_1": middle}
+    export_stock_decoder(Sam2StockDecoder(model), folder, features, **how)
+
+
 def export_sam2(
     model: Any,
     folder: Path,
@@ -104,22 +119,8 @@ def export_sam2(
     """
     model = model.eval()
     folder.mkdir(parents=True, exist_ok=True)
-    size = model.image_size
-    export_onnx(
-        Sam2Encoder(model),
-        folder / "encoder.onnx",
-        {"image": torch.zeros(1, 3, size, size)},
-        Sam2Encoder.OUTPUTS,
-        BATCH_AXES,
-        fp16_weights=fp16_weights,
-    )
-    shapes = feature_shapes(model)
-    embedding, fine, middle = (torch.randn(1, *shape) for shape in shapes)
-    export_decoders(
-        model.sam_prompt_encoder, model.sam_mask_decoder, folder, [fine, middle], fp16_weights=fp16_weights
-    )
-    features = {"image_embeddings": embedding, "high_res_feats_0": fine, "high_res_feats_1": middle}
-    export_stock_decoder(Sam2StockDecoder(model), folder, features, fp16_weights=fp16_weights)
+    write_sam2_graphs(model, folder, fp16_weights=fp16_weights)
+    size, shapes = model.image_size, feature_shapes(model)
     return write_manifest(
         folder,
         PromptableManifest(
@@ -131,7 +132,7 @@ def export_sam2(
             source=source,
             suits=suits,
             files={},
-            preprocess=PreprocessEntry(input_size=size, mean=MEAN, std=STD, resize="stretch"),
+            preprocess=PreprocessEntry(input_size=size, mean=SAM2_MEAN, std=SAM2_STD, resize="stretch"),
             dims=Dims(embedding=shapes[0], low=4 * shapes[0][1], high_res=shapes[1:]),
         ),
     )

@@ -4,10 +4,11 @@ A checkpoint goes in, a model bundle that its own library agrees with comes out.
 
     import_checkpoint.py      the entry point: picks the importer, checks its options and libraries
     import_request.py         the kinds of checkpoints, and what one import is asked for
-    sam, medsam, lite_medsam, mobile_sam, micro_sam, sam2, mask_rcnn, unet, transunet, smp, bioimageio, onnx
+    sam, medsam, lite_medsam, mobile_sam, micro_sam, sam2, mask_rcnn, unet, transunet, vgg_unet, smp, bioimageio, onnx
                               one importer each
     onnx_pair.py, pair_interface.py   an encoder and a decoder in ONNX, by whichever project they were exported
-    sam_network, mobile_sam_network   the libraries' own networks, for `micro_sam` and for training
+    import_by_template.py     bundles from templates, which `sam` and its kin and `sam2` fill
+    sam_network, mobile_sam_network, sam2_network   the libraries' own networks, for `micro_sam` and for training
     read_checkpoint.py        state dicts from untrusted files, without torch: no pickled code runs
     torch_file.py             the tensors of .pt and .pth files
     onnx_file.py, ort_file.py graphs from .onnx and .ort files that hold all of their weights
@@ -16,7 +17,6 @@ A checkpoint goes in, a model bundle that its own library agrees with comes out.
     safe_unzip.py             zip archives from strangers: zip slip, zip bombs
     compare_*.py              the tolerances within which a bundle must agree with its library
 
-`sam`, `medsam`, `lite_medsam`, `mobile_sam`, `bioimageio`, `onnx` and `onnx_pair` need no torch:
-`models.templates` has the graphs of the first four. The others need it, so importers are imported when an import
-begins.
+`unet`, `transunet`, `smp`, `mask_rcnn`, `micro_sam` and the modules that end in `_network` need torch, the others do
+not. So importers are imported when an import begins.
 """

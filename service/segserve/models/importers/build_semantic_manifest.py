@@ -25,6 +25,7 @@ EXPLICIT_FIELDS = (
     "multiple",
     "tile",
     "overlap",
+    "whole_image",
     "postprocess",
 )
 
@@ -34,7 +35,7 @@ def read_explicit_fields(request: ImportRequest) -> dict[str, Any]:
 
     They win over the fields that the importer detects.
     """
-    explicit: Any = {}
+    explicit: Any = dict(request.fields)
     if request.manifest is not None:
         try:
             explicit = yaml.safe_load(request.manifest.read_bytes())
@@ -48,6 +49,7 @@ def read_explicit_fields(request: ImportRequest) -> dict[str, Any]:
                 field="manifest",
                 remedy=f"Give a mapping with any of {', '.join(EXPLICIT_FIELDS)}.",
             )
+        explicit = {**request.fields, **explicit}
     return {**explicit, "classes": list(request.classes)} if request.classes else explicit
 
 

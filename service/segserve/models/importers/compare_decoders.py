@@ -10,6 +10,7 @@ import numpy as np
 
 from segserve.models.bundle import Bundle
 from segserve.models.importers.compare_arrays import check_error, error_over_max, error_over_std
+from segserve.models.manifest import ModelKind
 from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.templates.published_embeddings import make_test_picture, sample_embedding
@@ -19,6 +20,14 @@ from segserve.types import Float32
 ENCODER_TOLERANCE = 1e-3  # largest error over the largest value
 LOGIT_TOLERANCE = 1e-4  # largest error over the standard deviation
 SCORE_TOLERANCE = 1e-3
+# The embedding's arrays -> the stock decoder's inputs.
+STOCK_NAMES = {
+    "embedding": "image_embeddings",
+    "high_res_0": "high_res_feats_0",
+    "high_res_1": "high_res_feats_1",
+}
+# SAM 2's stock decoder clamps its logits.
+SAM2_LOGIT_LIMIT = 32.0
 ALL_MASK_TOKENS = [0, 1, 2, 3]
 MANY_POINTS = 20  # enough points for the decoder that does not fold
 PADDING_POINT = (0.0, 0.0)
@@ -56,7 +65,7 @@ def compare_decoders(bundle: Bundle, published: Float32 | None = None) -> None:
         prior = np.zeros((low, low), np.float32) if prompt.prior is None else prompt.prior
         expected = stock.run(
             {
-                "image_embeddings": features["embedding"][None],
+                **{STOCK_NAMES[name]: value[None] for name, value in features.items()},
                 "point_coords": prompt.coords[None],
                 "point_labels": prompt.labels[None],
                 "mask_input": prior[None, None],
@@ -67,6 +76,8 @@ def compare_decoders(bundle: Bundle, published: Float32 | None = None) -> None:
         logits, scores = model.decode(
             model.prepare(features, prompt.prior), prompt.coords, prompt.labels, ALL_MASK_TOKENS
         )
+        if model.manifest.kind is ModelKind.SAM2:
+            logits = logits.clip(-SAM2_LOGIT_LIMIT, SAM2_LOGIT_LIMIT)
         error = error_over_std(logits, expected["low_res_masks"][0])
         check_error(f"decoder ({prompt.name})", error, LOGIT_TOLERANCE)
         error = float(np.abs(scores - expected["iou_predictions"][0]).max())

@@ -5,9 +5,10 @@ This module is free of torch. The importers need it, so they are imported when a
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from segserve.errors import BadInput, MissingDependency
 from segserve.models.bundle import Bundle
@@ -22,21 +23,26 @@ LIBRARIES = {
     CheckpointKind.MEDSAM: ("onnxruntime", "ONNX Runtime", "cpu"),
     CheckpointKind.MOBILE_SAM: ("onnxruntime", "ONNX Runtime", "cpu"),
     CheckpointKind.MICRO_SAM: ("micro_sam", "micro-sam", "microsam"),
-    CheckpointKind.SAM2: ("sam2", "sam2", "models"),
+    CheckpointKind.SAM2: ("onnxruntime", "ONNX Runtime", "cpu"),
     CheckpointKind.MASK_RCNN: ("torchvision", "torchvision", "models"),
     CheckpointKind.UNET: ("torch", "PyTorch", "models"),
     CheckpointKind.TRANSUNET: ("torch", "PyTorch", "models"),
     CheckpointKind.SMP: ("segmentation_models_pytorch", "segmentation-models-pytorch", "models"),
     CheckpointKind.BIOIMAGEIO: ("bioimageio", "bioimageio.core", "models"),
+    CheckpointKind.VGG_UNET: ("onnxruntime", "ONNX Runtime", "cpu"),
     CheckpointKind.ONNX: ("onnxruntime", "ONNX Runtime", "cpu"),
     CheckpointKind.ONNX_PAIR: ("onnxruntime", "ONNX Runtime", "cpu"),
 }
+# SAM 2's weights are kept for videos by its memory.
+SAM2_WITH_MEMORY = (("torch", "PyTorch", "models"), ("sam2", "sam2", "models"))
 KINDS_WITHOUT_TORCH = {
+    CheckpointKind.SAM2,
     CheckpointKind.SAM,
     CheckpointKind.LITE_MEDSAM,
     CheckpointKind.MEDSAM,
     CheckpointKind.MOBILE_SAM,
     CheckpointKind.BIOIMAGEIO,
+    CheckpointKind.VGG_UNET,
     CheckpointKind.ONNX,
     CheckpointKind.ONNX_PAIR,
 }
@@ -53,6 +59,7 @@ SEMANTIC_KINDS = {
     CheckpointKind.TRANSUNET,
     CheckpointKind.SMP,
     CheckpointKind.BIOIMAGEIO,
+    CheckpointKind.VGG_UNET,
     CheckpointKind.ONNX,
 }
 # Option of `import_checkpoint` -> the kinds of checkpoints that use it.
@@ -64,10 +71,11 @@ KINDS_BY_OPTION = {
 }
 
 
-def require_import_libraries(kind: CheckpointKind) -> None:
-    """Raise MissingDependency unless the model's own library, and torch where the kind needs it, are installed."""
+def require_import_libraries(kind: CheckpointKind, *, keep_weights: bool = False) -> None:
+    """Raise MissingDependency unless the model's own library, and torch where the import needs it, are installed."""
     torch = () if kind in KINDS_WITHOUT_TORCH else (("torch", "PyTorch", "models"),)
-    for module, package, extra in (*torch, LIBRARIES[kind]):
+    memory = SAM2_WITH_MEMORY if keep_weights and kind is CheckpointKind.SAM2 else ()
+    for module, package, extra in (*torch, *memory, LIBRARIES[kind]):
         if importlib.util.find_spec(module) is None:
             raise MissingDependency(package, extra, f"Importing a {kind} checkpoint")
 
@@ -119,6 +127,7 @@ def import_checkpoint(
     manifest: Path | None = None,
     keep_weights: bool = False,
     member: str | None = None,
+    fields: Mapping[str, Any] | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
     """Turn a checkpoint into the bundle `models_dir/name`.
@@ -129,6 +138,7 @@ def import_checkpoint(
     decoder: the decoder of an ONNX pair, or the automatic decoder of a micro_sam checkpoint that does not hold it.
     classes: the names of the classes, for models that have classes.
     manifest: a YAML file with the fields that a semantic checkpoint does not tell.
+    fields: the same fields, as a published model's entry knows them; those in `manifest` win.
     keep_weights: store the promptable part's weights beside the graphs, to train the model further.
     on_stage: called with the name of each stage as it begins.
 
@@ -139,7 +149,7 @@ def import_checkpoint(
     refuse_unused_options(
         parsed, decoder=decoder, classes=classes, manifest=manifest, keep_weights=keep_weights
     )
-    require_import_libraries(parsed)
+    require_import_libraries(parsed, keep_weights=keep_weights)
     importer = importlib.import_module(f"{__package__}.{parsed}")
     with new_bundle(models_dir, name, replace=replace) as folder, open_package(checkpoint, member) as file:
         importer.write_bundle(
@@ -153,6 +163,7 @@ def import_checkpoint(
                 classes=classes,
                 manifest=manifest,
                 keep_weights=keep_weights,
+                fields=fields or {},
                 on_stage=on_stage,
             )
         )

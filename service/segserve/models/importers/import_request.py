@@ -1,9 +1,10 @@
 """The request for one import: the kind of checkpoint, the file, and the origin that the manifest states."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from segserve.models.manifest import Subject
 
@@ -22,6 +23,7 @@ class CheckpointKind(StrEnum):
     TRANSUNET = "transunet"  # the published repository's names: R50-ViT-B_16, R50-ViT-L_16
     SMP = "smp"  # segmentation-models-pytorch: unet:resnet34 and the like
     BIOIMAGEIO = "bioimageio"  # a package of the BioImage Model Zoo with ONNX weights
+    VGG_UNET = "vgg_unet"  # the U-Net for lungs on chest X-rays, as published
     ONNX = "onnx"  # any graph with [N, C, H, W] in and [N, K, H, W] out
     ONNX_PAIR = "onnx_pair"  # the encoder and the decoder of a SAM, a SAM 2 or an EfficientSAM
 
@@ -58,4 +60,5 @@ class ImportRequest:
     classes: Sequence[str]
     manifest: Path | None
     keep_weights: bool
+    fields: Mapping[str, Any]
     on_stage: Callable[[str], None]

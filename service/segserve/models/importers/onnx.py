@@ -31,9 +31,32 @@ def write_bundle(request: ImportRequest) -> None:
         raise BadInput("An ONNX graph has no variants.", field="variant", remedy="Leave --variant out.")
     request.on_stage("reading the graph")
     model = read_onnx_file(request.checkpoint)
-    store_onnx_file(model, request.checkpoint, request.folder / GRAPH_FILE)
+    path = request.folder / GRAPH_FILE
+    store_onnx_file(model, request.checkpoint, path)
+    if len(model.graph.output) > 1 and has_stages(open_graph(path)):
+        del model.graph.output[1:]
+        store_onnx_file(model, request.checkpoint, path, is_changed=True)
     request.on_stage("running it once")
-    write_manifest(request.folder, inspect_graph(request.folder / GRAPH_FILE, request, {}, "onnx"))
+    write_manifest(request.folder, inspect_graph(path, request, {}, "onnx"))
+
+
+def has_stages(graph: OnnxGraph) -> bool:
+    """Whether the graph returns several arrays of one shape for an image.
+
+    Networks that are trained by deep supervision, such as U2-Net, return the answer first, and then that of each stage.
+    """
+    if len(graph.inputs) != 1 or len(graph.outputs) < 2 or len(graph.input_shape) != 4:
+        return False
+    batch, channels, *size = (each if isinstance(each, int) else None for each in graph.input_shape)
+    shape = (batch or 1, channels or 3, *(edge or TRIAL_EDGE_PX for edge in size))
+    try:
+        outputs = graph.run({graph.inputs[0]: np.zeros(shape, np.float32)}).values()
+    except (
+        Exception
+    ):  # ONNX Runtime's errors share no base class; the graph is refused with a reason afterwards
+        return False
+    shapes = {array.shape for array in outputs}
+    return len(shapes) == 1 and all(len(shape) == 4 for shape in shapes)
 
 
 def inspect_graph(
@@ -43,14 +66,7 @@ def inspect_graph(
 
     detected: fields of the manifest that are known already.
     """
-    try:
-        graph = OnnxGraph(path, RuntimeOptions(threads=count_cores()))
-    except BrokenModel as error:
-        raise BadInput(
-            f"This is not an ONNX graph that can be run: {error.message[:200]}",
-            field="checkpoint",
-            remedy="Give one .onnx file that holds its weights itself.",
-        ) from error
+    graph = open_graph(path)
     channels, shape = read_input_shape(graph)
     detected = dict(detected)
     if shape is not None:
@@ -72,6 +88,18 @@ def inspect_graph(
     if shape is not None and (not manifest.fixed or manifest.tile != shape):
         raise BadInput(f"The graph takes only {shape[0]} x {shape[1]}.", field="tile", remedy="Leave it out.")
     return manifest
+
+
+def open_graph(path: Path) -> OnnxGraph:
+    """Open a graph. Raises BadInput."""
+    try:
+        return OnnxGraph(path, RuntimeOptions(threads=count_cores()))
+    except BrokenModel as error:
+        raise BadInput(
+            "This is not an ONNX graph that ONNX Runtime can run.",
+            field="checkpoint",
+            remedy="Is it whole? Otherwise export it for a newer or older opset.",
+        ) from error
 
 
 def read_input_shape(graph: OnnxGraph) -> tuple[int, tuple[int, int] | None]:

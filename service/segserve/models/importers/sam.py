@@ -1,29 +1,17 @@
 """Import SAM vit_b, vit_l, vit_h, and fine-tunes that kept the architecture, without torch. Other importers use it.
 
-The graphs are templates of `segserve.models.templates`, filled with the checkpoint's tensors. `make templates` and its
-test compare the templates with segment-anything. An import compares the two decoders of the bundle, which are two
-independent graphs, and the embedding of a published checkpoint with the one that its own library computed.
+The graphs are templates of `segserve.models.templates`, filled with the checkpoint's tensors; see `import_by_template`.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import structlog
-from safetensors.numpy import save_file
-
-from segserve.errors import BadInput, BrokenModel
-from segserve.models.bundle import PROMPTABLE_NETWORK, WEIGHTS_FILE, file_sha256, write_manifest
-from segserve.models.export.fp16 import add_fp16_encoder
-from segserve.models.importers.check_tensors import check_tensors
-from segserve.models.importers.compare_decoders import compare_decoders
+from segserve.errors import BadInput
+from segserve.models.importers.import_by_template import describe, write_from_templates
 from segserve.models.importers.import_request import ImportRequest
 from segserve.models.importers.read_checkpoint import StateDict, read_checkpoint
-from segserve.models.manifest import ModelKind, PromptableManifest, PromptKind
+from segserve.models.manifest import PromptKind
 from segserve.models.templates.architectures import SAM_ARCHITECTURES, SamArchitecture
-from segserve.models.templates.graph_template import GraphTemplate, read_template, save_graph
-from segserve.models.templates.published_embeddings import find_published_embedding
-
-log = structlog.get_logger(__name__)
 
 PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 VARIANTS = ("vit_b", "vit_l", "vit_h")
@@ -58,21 +46,11 @@ def import_sam(
     request.on_stage("reading the checkpoint")
     state = read_checkpoint(request.checkpoint)
     architecture = find_architecture(state, request.variant, tuple(variants), what)
-    templates = {graph: read_template(name) for graph, name in architecture.templates.items()}
-    weights = select_weights(state, templates, f"{what} {architecture.name}", complete=request.keep_weights)
-    if request.keep_weights:
-        save_file({f"{PROMPTABLE_NETWORK}.{k}": v for k, v in weights.items()}, request.folder / WEIGHTS_FILE)
-    request.on_stage("writing ONNX graphs")
-    for graph, template in templates.items():
-        save_graph(template.fill(weights), request.folder / f"{graph}.onnx")
-    bundle = write_manifest(request.folder, describe(request, architecture, preprocess, prompts))
-    request.on_stage("comparing the decoders")
-    compare_decoders(bundle, find_published_embedding(file_sha256(request.checkpoint)))
-    request.on_stage("writing the encoder in fp16")
-    try:
-        add_fp16_encoder(bundle)
-    except BrokenModel as error:  # the model works without it: a GPU runs the encoder in float32
-        log.warning("no fp16 encoder", name=request.name, reason=str(error))
+    preprocess_entry = architecture.preprocess.model_copy(update=dict(preprocess or {}))
+    manifest = describe(request, architecture).model_copy(
+        update={"preprocess": preprocess_entry, "prompts": prompts}
+    )
+    write_from_templates(request, state, architecture, f"{what} {architecture.name}", PARTS, manifest)
 
 
 def find_architecture(
@@ -97,46 +75,4 @@ def find_architecture(
             remedy = hint
     raise BadInput(
         f"This is not a checkpoint of {what} {', '.join(variants)}.", field="checkpoint", remedy=remedy
-    )
-
-
-def select_weights(
-    state: StateDict, templates: Mapping[str, GraphTemplate], what: str, *, complete: bool
-) -> StateDict:
-    """Return the tensors that the architecture knows, float32. Raises BadInput.
-
-    complete: also require those that no graph reads, for the reference library to load them.
-    """
-    expected = {name: shape for template in templates.values() for name, shape in template.shapes.items()}
-    unread = {name for template in templates.values() for name in template.unread}
-    shapes = {name: value.shape for name, value in state.items()}
-    check_tensors(shapes, expected, what, PARTS, unread)
-    missing = [name for name in sorted(unread) if name not in state]
-    if complete and missing:
-        raise BadInput(
-            f"The checkpoint lacks {missing[0]}, which the library needs to load the weights.",
-            field="keep_weights",
-            remedy="Leave --keep-weights out.",
-        )
-    return {
-        name: state[name].astype("float32", copy=False) if state[name].dtype.kind == "f" else state[name]
-        for name in (*expected, *(unread & state.keys()))
-    }
-
-
-def describe(
-    request: ImportRequest,
-    architecture: SamArchitecture,
-    preprocess: Mapping[str, Any] | None,
-    prompts: tuple[PromptKind, ...],
-) -> PromptableManifest:
-    return PromptableManifest(
-        name=request.name,
-        kind=ModelKind.SAM,
-        architecture=architecture.name,
-        **vars(request.card),
-        files={},
-        preprocess=architecture.preprocess.model_copy(update=dict(preprocess or {})),
-        dims=architecture.dims,
-        prompts=prompts,
     )

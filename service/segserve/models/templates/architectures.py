@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from segserve.models.manifest import Dims, PreprocessEntry
+from segserve.models.manifest import Dims, ModelKind, PreprocessEntry
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 DECODER_GRAPHS = ("prepare", "fast_decoder", "fast_decoder_many", "decoder")
@@ -10,7 +10,7 @@ DECODER_GRAPHS = ("prepare", "fast_decoder", "fast_decoder_many", "decoder")
 
 @dataclass(frozen=True)
 class SamArchitecture:
-    """A SAM: an encoder's template and the decoders' templates.
+    """A SAM or SAM 2: an encoder's template and the decoders' templates.
 
     encoder, decoders: folders of templates.
     patches: the tensor of the first convolution; width: its output channels; kernel: its edge, pixels. They tell the
@@ -25,6 +25,11 @@ class SamArchitecture:
     kernel: int
     preprocess: PreprocessEntry
     dims: Dims
+    kind: ModelKind = ModelKind.SAM
+
+    @property
+    def input_size(self) -> int:
+        return self.preprocess.input_size
 
     @property
     def templates(self) -> dict[str, str]:
@@ -33,6 +38,18 @@ class SamArchitecture:
             "encoder": f"{self.encoder}/encoder",
             **{graph: f"{self.decoders}/{graph}" for graph in DECODER_GRAPHS},
         }
+
+
+@dataclass(frozen=True)
+class SemanticArchitecture:
+    """A network of one graph. input_size: edge of the images that it was trained on, pixels."""
+
+    name: str
+    input_size: int
+
+    @property
+    def templates(self) -> dict[str, str]:
+        return {"model": f"{self.name}/model"}
 
 
 VIT_PATCHES = "image_encoder.patch_embed.proj.weight"
@@ -66,4 +83,35 @@ LITE_MEDSAM = SamArchitecture(
 )
 SAM_ARCHITECTURES = {
     architecture.name: architecture for architecture in (VIT_T, VIT_B, VIT_L, VIT_H, LITE_MEDSAM)
+}
+
+
+# Those of sam2.utils.transforms.SAM2Transforms, on the 0..255 scale.
+SAM2_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+SAM2_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+SAM2_PATCHES = "image_encoder.trunk.patch_embed.proj.weight"
+SAM2_DIMS = Dims(embedding=(256, 64, 64), low=256, high_res=((32, 256, 256), (64, 128, 128)))
+SAM2_PREPROCESS = PreprocessEntry(input_size=1024, mean=SAM2_MEAN, std=SAM2_STD, resize="stretch")
+
+
+def sam2_architecture(size: str, width: int) -> SamArchitecture:
+    """Return a SAM 2 in image mode. Versions 2 and 2.1 differ in their memory for videos only."""
+    name = f"hiera_{size}"
+    return SamArchitecture(
+        name, name, "sam2_1024", SAM2_PATCHES, width, 7, SAM2_PREPROCESS, SAM2_DIMS, ModelKind.SAM2
+    )
+
+
+SAM2_ARCHITECTURES = {
+    size: sam2_architecture(size, width)
+    for size, width in (("tiny", 96), ("small", 96), ("base_plus", 112), ("large", 144))
+}
+ARCHITECTURES = {
+    **SAM_ARCHITECTURES,
+    **{architecture.name: architecture for architecture in SAM2_ARCHITECTURES.values()},
+}
+VGG_UNET = SemanticArchitecture("vgg_unet", 512)
+TEMPLATE_ARCHITECTURES: dict[str, SamArchitecture | SemanticArchitecture] = {
+    **ARCHITECTURES,
+    VGG_UNET.name: VGG_UNET,
 }
