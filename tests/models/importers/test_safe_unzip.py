@@ -50,6 +50,15 @@ def test_links_are_refused(tmp_path: Path) -> None:
     assert is_empty(tmp_path / "models")
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_packings_that_are_unpacked_at_once_are_refused(tmp_path: Path, packing: int) -> None:
+    with zipfile.ZipFile(tmp_path / "p.zip", "w", packing) as archive:
+        archive.writestr("rdf.yaml", b"type: model")
+    with pytest.raises(BadInput, match="by bzip2 or LZMA"):
+        import_package(tmp_path / "p.zip", tmp_path)
+    assert is_empty(tmp_path / "models")
+
+
 def test_a_zip_bomb_is_stopped_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(safe_unzip, "MAX_BYTES", 1 << 20)
     path = write_zip(tmp_path / "p.zip", ("rdf.yaml", b"type: model"), ("zeros", bytes(10 << 20)))

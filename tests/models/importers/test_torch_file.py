@@ -14,6 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from segserve.models.importers import torch_file
 from segserve.models.importers.torch_file import (
     DamagedFile,
     Module,
@@ -164,6 +165,75 @@ def test_an_entry_that_unpacks_to_much_is_refused_unread(tmp_path: Path) -> None
         read_torch_file(path)
 
 
+def tensors_program(count: int, storage_type: Any) -> bytes:
+    """Write the pickle of many tensors over all four elements of storage 0."""
+
+    class Storage:
+        pass
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value: Any) -> Any:
+            return ("storage", storage_type, "0", "cpu", 4) if isinstance(value, Storage) else None
+
+    packed, rebuild = io.BytesIO(), torch._utils._rebuild_tensor_v2
+    tensors = [Call(rebuild, Storage(), 0, (4,), (1,), False, OrderedDict()) for _ in range(count)]
+    Pickler(packed, 2).dump(tensors)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("storage_type", [torch.FloatStorage, torch.BFloat16Storage])
+def test_tensors_that_share_a_storage_are_bounded_by_the_files_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage_type: Any
+) -> None:
+    assert len(read_torch_file(write_archive(tmp_path / "c.pt", tensors_program(3, storage_type)))) == 3
+    monkeypatch.setattr(torch_file, "MAX_SHARING", 0.01)
+    with pytest.raises(DamagedFile, match="claims more"):
+        read_torch_file(write_archive(tmp_path / "c.pt", tensors_program(30, storage_type)))
+
+
+NESTED = b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(80))
+BOMBS = {
+    "a bytearray of a terabyte": b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b".",
+    "a shape of a thousand sizes": b"\x80\x02ctorch\nSize\n](" + b"K\x01" * 1000 + b"e\x85R.",
+    "keys of one hash": b"\x80\x02}("
+    + b"".join(b"\x8a\x0a" + (n * ((1 << 61) - 1)).to_bytes(10, "little") + b"N" for n in range(1, 2000))
+    + b"u.",
+    "a tuple as a key": b"\x80\x02}K\x01K\x02\x86Ns.",
+    "a tuple as a key of a dict at once": b"\x80\x02(K\x01K\x02\x86Nd.",
+    "a call of lists in one another, whose text is endless": b"\x80\x02" + NESTED + b")R.",
+    "items of a list": b"\x80\x02]K\x00K\x01s.",
+    "a set": b"\x80\x04\x8f(K\x01\x90.",
+    "pairs copied again and again": b"\x80\x02](](X\x01\x00\x00\x00aNe](X\x01\x00\x00\x00bNeeq\x000"
+    + b"ccollections\nOrderedDict\nh\x00\x85R" * 50
+    + b".",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_programs_that_would_take_memory_or_hours_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(torch_file, "MAX_COPIED_ITEMS", 50)
+    with pytest.raises((UnsafePickle, DamagedFile)):
+        read_torch_file(write_archive(tmp_path / "c.pt", BOMBS[name]))
+
+
+def test_a_pickle_is_packed_as_torch_packs_it(tmp_path: Path) -> None:
+    """zipfile would unpack LZMA's bytes at once, whatever they unpack to."""
+    path = tmp_path / "c.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("c/data.pkl", b"\x80\x02}.")
+    with pytest.raises(DamagedFile, match="packed"):
+        read_torch_file(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("c/data.pkl", tensor_program(0, (4,), (1,)))
+        archive.writestr("c/data/0", bytes(16))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("c/data/0", bytes(range(16)))
+    with pytest.raises(DamagedFile, match="two entries"):
+        read_torch_file(path)
+
+
 def test_programs_that_torch_does_not_write_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     for program in (
@@ -238,3 +308,14 @@ def test_modules_in_one_another_are_bounded() -> None:
     endless.state = {"_modules": {"a": endless, "b": endless}}
     with pytest.raises(DamagedFile, match="in one another"):
         list_module_tensors(endless)
+    wide = Module()
+    for _ in range(12):
+        outer = Module()
+        outer.state = {"_modules": {str(n): wide for n in range(100)}}
+        wide = outer
+    with pytest.raises(DamagedFile, match="too many modules"):
+        list_module_tensors(wide)
+    long_names = Module()
+    long_names.state = {"_buffers": {"a" * 1000: np.zeros(1)}}
+    with pytest.raises(DamagedFile, match="long names"):
+        list_module_tensors(long_names)

@@ -71,6 +71,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "tokens that make no square": (with_tensor(POSITIONS, 1, 15, 128), "15 tokens"),
     "positions without channels": (with_tensor(POSITIONS, 16), "tokens"),
     "half a head": (with_tensor(POSITIONS, 1, 16, 96), "96 channels"),
+    "channels that only one tensor has": (with_tensor(POSITIONS, 1, 16, 64_000), "has another shape"),
+    "an image of 2 K": (with_tensor(POSITIONS, 1, 128 * 128, 64), "2048 x 2048"),
     "an adapter": (with_tensor("transformer.encoder.layer.0.attn.lora", 3), "has more than"),
 }
 

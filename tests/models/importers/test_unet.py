@@ -74,9 +74,19 @@ BAD_UNETS: dict[str, tuple[dict[str, Any], str, str]] = {
         "has another shape",
         "",
     ),
+    "a width that only one tensor has": (
+        {**feature_list_weights(3, 1, [4, 8]), "downs.1.conv.0.weight": torch.zeros(200_000, 1, 1, 1)},
+        "has another shape",
+        "",
+    ),
+    "flat convolutions": (
+        {**feature_list_weights(3, 1, [4, 8]), "final_conv.weight": torch.zeros(3)},
+        "final_conv.weight is",
+        "two-dimensional",
+    ),
     "two channels": (feature_list_weights(2, 1, [4, 8]), "takes 2 channels", "1 channel .grey. or 3"),
     "no levels": (
-        {**feature_list_weights(3, 1, [4, 8]), "downs.7.conv.0.weight": torch.zeros(3)},
+        {**feature_list_weights(3, 1, [4, 8]), "downs.7.conv.0.weight": torch.zeros(4, 4, 3, 3)},
         "in order",
         "",
     ),

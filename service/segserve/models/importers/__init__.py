@@ -14,7 +14,7 @@ A checkpoint goes in, a model bundle that its own library agrees with comes out.
     onnx_file.py, ort_file.py graphs from .onnx and .ort files that hold all of their weights
     load_weights.py           a state dict into a torch network
     package_archive.py        one file out of a wheel or sdist
-    safe_unzip.py             zip archives from strangers: zip slip, zip bombs
+    safe_unzip.py, zip_packing.py   zip archives from strangers: zip slip, zip bombs
     compare_*.py              the tolerances within which a bundle must agree with its library
 
 `unet`, `transunet`, `smp`, `mask_rcnn`, `micro_sam` and the modules that end in `_network` need torch, the others do

@@ -1,6 +1,9 @@
 """Compare the names and shapes of a checkpoint's tensors with those of an architecture."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
 
 from segserve.errors import BadInput
 
@@ -8,6 +11,19 @@ from segserve.errors import BadInput
 MAX_LISTED_KEYS = 3
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+def to_float32(state: Mapping[str, NDArray[Any]], names: Iterable[str], what: str) -> dict[str, NDArray[Any]]:
+    """Return the tensors of those names as float32. Raises BadInput for one that holds no floating-point numbers."""
+    tensors = {name: state[name] for name in names}
+    other = [name for name, tensor in tensors.items() if tensor.dtype.kind != "f"]
+    if other:
+        raise BadInput(
+            f"This is not a checkpoint of {what}: {other[0]} is of {tensors[other[0]].dtype}.",
+            field="checkpoint",
+            remedy="Its weights must be floating-point numbers: quantised checkpoints are not read.",
+        )
+    return {name: tensor.astype("float32", copy=False) for name, tensor in tensors.items()}
 
 
 def check_tensors(

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from segserve.errors import BadInput, BrokenModel
 from segserve.models.bundle import PROMPTABLE_NETWORK, WEIGHTS_FILE, file_sha256, write_manifest
 from segserve.models.export.fp16 import add_fp16_encoder
-from segserve.models.importers.check_tensors import check_tensors
+from segserve.models.importers.check_tensors import check_tensors, to_float32
 from segserve.models.importers.compare_decoders import compare_decoders
 from segserve.models.importers.import_request import ImportRequest
 from segserve.models.importers.read_checkpoint import StateDict
@@ -78,10 +78,9 @@ def select_weights(
             field="keep_weights",
             remedy="Leave --keep-weights out.",
         )
-    return {
-        name: state[name].astype("float32", copy=False) if state[name].dtype.kind == "f" else state[name]
-        for name in (*expected, *(unread & state.keys()))
-    }
+    rest = unread & state.keys()
+    floats = [name for name in rest if state[name].dtype.kind == "f"]
+    return {**{name: state[name] for name in rest}, **to_float32(state, [*expected, *floats], what)}
 
 
 def describe(request: ImportRequest, architecture: SamArchitecture) -> PromptableManifest:

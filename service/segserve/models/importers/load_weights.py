@@ -1,12 +1,25 @@
 """Load a checkpoint's tensors into a torch network."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from segserve.models.importers.check_tensors import check_tensors
+
+
+def build_and_load(
+    build: Callable[[], nn.Module], state: Mapping[str, Any], what: str, parts: Iterable[str]
+) -> nn.Module:
+    """Build a network whose shape the checkpoint told, and load it; see `load_weights`.
+
+    The network is first built without memory and compared: a few false numbers could claim any amount.
+    """
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
+    check_tensors({name: tuple(value.shape) for name, value in state.items()}, expected, what, parts)
+    return load_weights(build(), state, what, parts)
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Any], what: str, parts: Iterable[str]) -> nn.Module:

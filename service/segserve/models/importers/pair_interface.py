@@ -42,6 +42,8 @@ FEATURE_INPUTS = ("image_embeddings", "high_res_feats_0", "high_res_feats_1")
 CHANNELS = 3
 # Edge of the input, where neither graph tells it: that of all published models of these kinds.
 DEFAULT_INPUT_SIZE = 1024
+MIN_INPUT_SIZE, MAX_INPUT_SIZE = 64, 4096
+MIN_LOW = 16
 PATCH = 16  # pixels of the input for one pixel of the embedding
 # Operations that leave labels labels.
 RESHAPING = {"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape"}
@@ -94,8 +96,15 @@ def recognise_pair(encoder: ModelProto, decoder: ModelProto, kind: OnnxPairKind 
             remedy="Give the encoder that was exported with this decoder.",
         )
     size = find_input_size(encoder, features[0])
-    prior = [shape_of(value)[-1] for value in graph_inputs(decoder) if value.name == MASK_INPUT]
-    return PairInterface(found, size, next(iter(prior), None) or size // 4)
+    prior = [shape[-1] for shape in map(shape_of, find_inputs(decoder, MASK_INPUT)) if shape]
+    low = next(iter(prior), None) or size // 4
+    if not MIN_INPUT_SIZE <= size <= MAX_INPUT_SIZE or not MIN_LOW <= low <= size:
+        raise BadInput(
+            f"The encoder reads images of {size} pixels, and the decoder masks of {low}.",
+            field="checkpoint",
+            remedy=f"Images have {MIN_INPUT_SIZE} to {MAX_INPUT_SIZE} pixels along an edge, masks at most as many.",
+        )
+    return PairInterface(found, size, low)
 
 
 def unknown_decoder(decoder: ModelProto) -> BadInput:
@@ -124,6 +133,10 @@ def graph_inputs(model: ModelProto) -> list[ValueInfoProto]:
     """Return the inputs; older exporters list the weights among them."""
     stored = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in stored]
+
+
+def find_inputs(model: ModelProto, name: str) -> list[ValueInfoProto]:
+    return [value for value in graph_inputs(model) if value.name == name]
 
 
 def shape_of(value: ValueInfoProto) -> list[int | None]:
@@ -294,7 +307,7 @@ def add_padding_point(decoder: ModelProto) -> None:
         ("point_coords", "origin", [1, "points", 2]),
         ("point_labels", "padding", [1, "points"]),
     ):
-        [value] = [v for v in graph_inputs(decoder) if v.name == name]
+        [value] = find_inputs(decoder, name)
         inner = f"segserve.{name}"
         rename_uses(decoder.graph, name, inner)
         nodes.append(helper.make_node("Concat", [name, f"segserve.{constant}"], [inner], axis=1))

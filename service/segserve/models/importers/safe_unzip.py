@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from segserve.errors import BadInput, TooLarge
+from segserve.models.importers.zip_packing import is_safely_packed
 
 MAX_FILES = 1000
 # Of all files together, unpacked.
@@ -55,6 +56,12 @@ def unpack_entry(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, 
             f"The archive holds {entry.filename!r}, which is no plain file.",
             field="checkpoint",
             remedy="Pack it again without links.",
+        )
+    if not is_safely_packed(entry):
+        raise BadInput(
+            f"The archive packs {entry.filename!r} by bzip2 or LZMA.",
+            field="checkpoint",
+            remedy="Pack it again as a common zip archive, by DEFLATE.",
         )
     target = folder / name
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,19 +12,29 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-# A pickle of names and shapes is small: SAM's vit_h has 60 kB, an optimizer's state as much again.
-MAX_PICKLE_BYTES = 64 << 20
+from segserve.models.importers.zip_packing import is_safely_packed
+
+# A pickle of names and shapes is small: SAM's vit_h has 60 kB, an optimizer's state as much again. One byte of a pickle
+# may make an object of 70 bytes.
+MAX_PICKLE_BYTES = 16 << 20
 MAX_DIMENSIONS = 16
+# All tensors together, in sizes of the file. Tensors may share a storage, as tied weights do; a few bytes of a pickle
+# could otherwise claim a storage again and again.
+MAX_SHARING = 4
+# Elements that a pickle's calls copy into new containers.
+MAX_COPIED_ITEMS = 1_000_000
 # Of a pickled module: a module may be in itself, or in many others.
 MAX_NESTED_MODULES = 16
-MAX_TENSORS = 10_000
+MAX_MODULE_ITEMS = 20_000  # modules and tensors, each as often as it is named
+MAX_NAME = 256  # characters
+MAX_TENSORS = 20_000
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field
 
@@ -113,12 +123,15 @@ def read_torch_file(path: Path, modules: frozenset[tuple[str, str]] = frozenset(
 def read_archive(
     archive: zipfile.ZipFile, content: NDArray[np.uint8], modules: frozenset[tuple[str, str]]
 ) -> Any:
-    pickles = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
+    names = archive.namelist()
+    if len(set(names)) != len(names):
+        raise DamagedFile("the archive has two entries of one name")
+    pickles = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
         raise DamagedFile("the archive has no data.pkl")
     folder = pickles[0].removesuffix("data.pkl")
     byte_order = f"{folder}byteorder"
-    if byte_order in archive.namelist() and read_entry(archive, byte_order, len(b"little")) != b"little":
+    if byte_order in names and read_entry(archive, byte_order, len(b"little")) != b"little":
         raise DamagedFile("the file was written on a big-endian machine")
 
     def read_storage(key: str, type: StorageType, count: int) -> Storage:
@@ -128,13 +141,16 @@ def read_archive(
         return Storage(content[start : start + count * type.dtype.itemsize].view(type.dtype), type)
 
     content_pickle = read_entry(archive, pickles[0], MAX_PICKLE_BYTES)
-    return TensorUnpickler(io.BytesIO(content_pickle), read_storage, modules).load()
+    return TensorUnpickler(
+        io.BytesIO(content_pickle), read_storage, modules, MAX_SHARING * len(content)
+    ).load()
 
 
 def read_entry(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
-    """Return the content of an entry, which may be compressed. Raises DamagedFile where it is larger."""
-    if archive.getinfo(name).file_size > max_bytes:
-        raise DamagedFile(f"{name} is too large")
+    """Return the content of an entry, which may be deflated. Raises DamagedFile where it is larger."""
+    entry = archive.getinfo(name)
+    if entry.file_size > max_bytes or not is_safely_packed(entry):
+        raise DamagedFile(f"{name} is too large, or packed as torch.save packs nothing")
     return archive.read(name)
 
 
@@ -177,7 +193,7 @@ def read_legacy(content: NDArray[np.uint8], modules: frozenset[tuple[str, str]])
         return Storage(storages[key].view(type.dtype), type)
 
     head.seek(start)
-    return TensorUnpickler(head, read_storage, modules).load()
+    return TensorUnpickler(head, read_storage, modules, MAX_SHARING * len(content)).load()
 
 
 # torch's functions that a file of tensors calls. Everything else is refused.
@@ -221,16 +237,25 @@ def rebuild_parameter(data: Any, *rest: Any) -> Any:
     return data
 
 
-def make_ordered_dict(*arguments: Any) -> OrderedDict[Any, Any]:
-    return OrderedDict(*arguments)
+def check_key(key: Any) -> Any:
+    """Return a key of a dict. Raises DamagedFile for one whose hash a file can choose: many of one hash take hours."""
+    if type(key) not in KEY_TYPES or (type(key) is int and not -(1 << 63) <= key < 1 << 63):
+        raise DamagedFile("a key that is neither a text nor a number")
+    return key
+
+
+def make_ordered_dict(pairs: Any = ()) -> OrderedDict[Any, Any]:
+    return OrderedDict((check_key(key), value) for key, value in pairs)
 
 
 def make_shape(values: Any = ()) -> tuple[Any, ...]:
+    if len(values) > MAX_DIMENSIONS:
+        raise DamagedFile("a shape of too many dimensions")
     return tuple(values)
 
 
 def make_set(values: Any = ()) -> set[Any]:
-    return set(values)
+    return {check_key(value) for value in values}
 
 
 GLOBALS: Mapping[tuple[str, str], Any] = {
@@ -246,6 +271,8 @@ MODULE_GLOBALS: Mapping[tuple[str, str], Any] = {
     ("builtins", "set"): make_set,
 }
 FUNCTIONS = (make_ordered_dict, make_shape, make_set, rebuild_tensor, rebuild_parameter)
+COPYING = (make_ordered_dict, make_set)
+KEY_TYPES = (str, bytes, int, float, bool, type(None))
 
 
 class TensorUnpickler(pickle._Unpickler):
@@ -261,9 +288,16 @@ class TensorUnpickler(pickle._Unpickler):
         file: io.BytesIO,
         read_storage: ReadStorage = refuse_storage,
         modules: frozenset[tuple[str, str]] = frozenset(),
+        max_tensor_bytes: int = 0,
     ) -> None:
+        """max_tensor_bytes: of all tensors together."""
         super().__init__(file)
         self._read_storage, self._modules = read_storage, modules
+        self._tensor_bytes, self._tensors, self._copied_items = (
+            max_tensor_bytes,
+            MAX_TENSORS,
+            MAX_COPIED_ITEMS,
+        )
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self._modules:
@@ -299,8 +333,33 @@ class TensorUnpickler(pickle._Unpickler):
     def load_reduce(self) -> None:
         function, arguments = self.stack[-2:]  # type: ignore[attr-defined]
         if function not in FUNCTIONS or not isinstance(arguments, tuple):
-            raise UnsafePickle(f"a call of {function!r}"[:100])
-        self.stack[-2:] = [function(*arguments)]  # type: ignore[attr-defined]
+            raise UnsafePickle("a call that torch.save does not write")
+        if function in COPYING and arguments:
+            self._copied_items -= len(arguments[0])
+        result = function(*arguments) if self._copied_items >= 0 else None
+        if function is rebuild_tensor:
+            self._tensors -= 1
+            self._tensor_bytes -= 0 if result is None else result.nbytes
+        if min(self._copied_items, self._tensors, self._tensor_bytes) < 0:
+            raise DamagedFile("it claims more than its size allows")
+        self.stack[-2:] = [result]  # type: ignore[attr-defined]
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()  # type: ignore[attr-defined]
+        self.stack.append(dict(pair_items(items)))  # type: ignore[attr-defined]
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()  # type: ignore[attr-defined]
+        self._update([key, value])
+
+    def load_setitems(self) -> None:
+        self._update(self.pop_mark())  # type: ignore[attr-defined]
+
+    def _update(self, items: list[Any]) -> None:
+        target = self.stack[-1]  # type: ignore[attr-defined]
+        if type(target) not in (dict, OrderedDict):
+            raise UnsafePickle("items of an object that is no dict")
+        target.update(pair_items(items))
 
     def load_newobj(self) -> None:
         """Make a `Module`: torch writes modules as objects made without arguments."""
@@ -321,38 +380,54 @@ class TensorUnpickler(pickle._Unpickler):
         raise UnsafePickle("an instruction that torch.save does not write")
 
 
-# Instructions that make objects by other ways than a call.
+def pair_items(items: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the pairs of [key, value, key, value and so on]."""
+    for index in range(0, len(items), 2):
+        yield check_key(items[index]), items[index + 1]
+
+
+# Instructions that make objects by other ways than a call; and bytearrays, for which memory is taken unread.
 REFUSED = (
     pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4,
-    pickle.PERSID, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
+    pickle.PERSID, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.BYTEARRAY8,
+    pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET,
 )  # fmt: skip
 TensorUnpickler.dispatch = {
     **pickle._Unpickler.dispatch,
     **{code[0]: TensorUnpickler.refuse for code in REFUSED},
     pickle.REDUCE[0]: TensorUnpickler.load_reduce,
+    pickle.DICT[0]: TensorUnpickler.load_dict,
+    pickle.SETITEM[0]: TensorUnpickler.load_setitem,
+    pickle.SETITEMS[0]: TensorUnpickler.load_setitems,
     pickle.NEWOBJ[0]: TensorUnpickler.load_newobj,
     pickle.BUILD[0]: TensorUnpickler.load_build,
 }
 
 
-def list_module_tensors(
-    module: Module, prefix: str = "", depth: int = MAX_NESTED_MODULES
-) -> dict[str, NDArray[Any]]:
+def list_module_tensors(module: Module) -> dict[str, NDArray[Any]]:
     """Return the parameters and buffers of a module and of those in it, as its `state_dict` names them.
 
-    Raises DamagedFile where modules lie too deep in one another.
+    Raises DamagedFile where there are too many, or modules lie too deep in one another.
     """
-    if depth < 0:
-        raise DamagedFile("too many modules in one another")
     tensors: dict[str, NDArray[Any]] = {}
-    for kind in ("_parameters", "_buffers"):
-        values = module.state.get(kind)
-        if isinstance(values, dict):
+    pending, items = [("", module, 0)], 0
+    while pending:
+        prefix, current, depth = pending.pop()
+        if depth > MAX_NESTED_MODULES:
+            raise DamagedFile("too many modules in one another")
+        parts = {kind: current.state.get(kind) for kind in ("_parameters", "_buffers", "_modules")}
+        named = {kind: values for kind, values in parts.items() if isinstance(values, dict)}
+        items += sum(map(len, named.values()))
+        if items > MAX_MODULE_ITEMS or any(
+            len(str(name)) > MAX_NAME for part in named.values() for name in part
+        ):
+            raise DamagedFile("too many modules and tensors, or too long names")
+        children = [
+            (f"{prefix}{k}.", v, depth + 1)
+            for k, v in named.pop("_modules", {}).items()
+            if isinstance(v, Module)
+        ]
+        pending += reversed(children)
+        for values in named.values():
             tensors |= {f"{prefix}{name}": v for name, v in values.items() if isinstance(v, np.ndarray)}
-    children = module.state.get("_modules")
-    for name, child in children.items() if isinstance(children, dict) else ():
-        if isinstance(child, Module):
-            tensors |= list_module_tensors(child, f"{prefix}{name}.", depth - 1)
-            if len(tensors) > MAX_TENSORS:
-                raise DamagedFile("too many tensors")
     return tensors

@@ -9,7 +9,7 @@ from segserve.errors import BadInput
 from segserve.models.importers.build_semantic_manifest import build_semantic_manifest
 from segserve.models.importers.compare_semantic import export_and_compare
 from segserve.models.importers.import_request import ImportRequest
-from segserve.models.importers.load_weights import load_weights
+from segserve.models.importers.load_weights import build_and_load
 from segserve.models.importers.read_checkpoint import StateDict, read_checkpoint
 from segserve.models.networks.transunet import (
     GROUPS,
@@ -29,6 +29,8 @@ BRIDGE = "decoder.conv_more.0.weight"
 LEVEL = "decoder.blocks.{}.conv1.0.weight"
 HEAD = "segmentation_head.0.weight"
 STAGES = 3
+# Attention of 64 x 64 tokens with 16 heads takes 1 GB.
+MAX_IMAGE_PX = 1024
 LEVELS = 4
 
 
@@ -41,7 +43,6 @@ def write_bundle(request: ImportRequest) -> None:
     request.on_stage("reading the checkpoint")
     state = read_checkpoint(request.checkpoint)
     shape, classes = read_shape(state)
-    network = load_weights(TransUNet(classes, shape), state, "TransUNet", PARTS)
     detected = {"tile": [shape.image_px] * 2, "fixed": True, "multiple": STRIDE}
     manifest = build_semantic_manifest(request, "transunet", channels=3, classes=classes, detected=detected)
     if manifest.tile != (shape.image_px,) * 2:
@@ -50,6 +51,7 @@ def write_bundle(request: ImportRequest) -> None:
             field="tile",
             remedy="Leave it out.",
         )
+    network = build_and_load(lambda: TransUNet(classes, shape), state, "TransUNet", PARTS)
     export_and_compare(
         network, request.folder, manifest, request.on_stage, exported=fold_standardised_weights(network)
     )
@@ -76,6 +78,12 @@ def read_shape(state: StateDict) -> tuple[TransUnetShape, int]:
             f"This TransUNet has {tokens} tokens of {hidden} channels, and a ResNet of width {width}.",
             field="checkpoint",
             remedy=f"Tokens must make a square, channels be a multiple of {HEAD_CHANNELS}, the width of {GROUPS}.",
+        )
+    if grid * STRIDE > MAX_IMAGE_PX:
+        raise BadInput(
+            f"This TransUNet takes images of {grid * STRIDE} x {grid * STRIDE}.",
+            field="checkpoint",
+            remedy=f"At most {MAX_IMAGE_PX} are served: each token attends to all others.",
         )
     decoder = tuple(state[LEVEL.format(n)].shape[0] for n in range(LEVELS))
     inputs = (state[BRIDGE].shape[0], *decoder[:-1])

@@ -8,13 +8,17 @@ from segserve.errors import BadInput
 from segserve.models.importers.build_semantic_manifest import build_semantic_manifest
 from segserve.models.importers.compare_semantic import export_and_compare
 from segserve.models.importers.import_request import ImportRequest
-from segserve.models.importers.load_weights import load_weights
+from segserve.models.importers.load_weights import build_and_load
 from segserve.models.importers.read_checkpoint import StateDict, read_checkpoint
 from segserve.models.networks.unet import FeatureListUNet, MilesialUNet
 
 # The first convolution of each variant.
 MILESIAL_FIRST = "inc.double_conv.0.weight"
 FEATURE_LIST_FIRST = "downs.0.conv.0.weight"
+# The weights that tell the widths.
+CONVOLUTION = re.compile(
+    r"(inc\.double_conv\.[03]|down\d+\.maxpool_conv\.1\.double_conv\.3|outc\.conv|downs\.\d+\.conv\.0|final_conv)\.weight"
+)
 
 
 def write_bundle(request: ImportRequest) -> None:
@@ -31,6 +35,17 @@ def write_bundle(request: ImportRequest) -> None:
 
 def build_unet(state: StateDict) -> tuple[nn.Module, int, int, int]:
     """Return (network, channels of its input, classes, levels below the first). Raises BadInput."""
+    flat = [
+        key
+        for key, value in state.items()
+        if CONVOLUTION.fullmatch(key) and (value.ndim != 4 or not value.size)
+    ]
+    if flat:
+        raise BadInput(
+            f"This is not a checkpoint of a U-Net: {flat[0]} is {state[flat[0]].shape}.",
+            field="checkpoint",
+            remedy="Its convolutions are two-dimensional.",
+        )
     if MILESIAL_FIRST in state and "outc.conv.weight" in state:
         return build_milesial_unet(state)
     if FEATURE_LIST_FIRST in state and "final_conv.weight" in state:
@@ -57,14 +72,18 @@ def build_milesial_unet(state: StateDict) -> tuple[nn.Module, int, int, int]:
         raise BadInput("This U-Net has no levels down1, down2, ...", field="checkpoint")
     widths = [state[key].shape[0] for key in ("inc.double_conv.3.weight", *level_keys) if key in state]
     channels, classes = state[MILESIAL_FIRST].shape[1], state["outc.conv.weight"].shape[0]
-    network = MilesialUNet(
-        channels,
-        classes,
-        widths,
-        bilinear="up1.up.weight" not in state,
-        bias="inc.double_conv.0.bias" in state,
+    network = build_and_load(
+        lambda: MilesialUNet(
+            channels,
+            classes,
+            widths,
+            bilinear="up1.up.weight" not in state,
+            bias="inc.double_conv.0.bias" in state,
+        ),
+        state,
+        "U-Net (inc, down, up, outc)",
+        ("inc.", "down", "up", "outc."),
     )
-    load_weights(network, state, "U-Net (inc, down, up, outc)", ("inc.", "down", "up", "outc."))
     return network, channels, classes, depth
 
 
@@ -76,7 +95,10 @@ def build_feature_list_unet(state: StateDict) -> tuple[nn.Module, int, int, int]
         raise BadInput("This U-Net's levels in 'downs' are not numbered in order.", field="checkpoint")
     features = [state[key].shape[0] for key in firsts]
     channels, classes = state[FEATURE_LIST_FIRST].shape[1], state["final_conv.weight"].shape[0]
-    network = FeatureListUNet(channels, classes, features, bias="downs.0.conv.0.bias" in state)
-    parts = ("downs.", "ups.", "bottleneck.", "final_conv.")
-    load_weights(network, state, "U-Net (downs, ups, bottleneck, final_conv)", parts)
+    network = build_and_load(
+        lambda: FeatureListUNet(channels, classes, features, bias="downs.0.conv.0.bias" in state),
+        state,
+        "U-Net (downs, ups, bottleneck, final_conv)",
+        ("downs.", "ups.", "bottleneck.", "final_conv."),
+    )
     return network, channels, classes, depth

@@ -9,7 +9,7 @@ import onnx
 from segserve.errors import BadInput
 from segserve.models.bundle import file_sha256, write_manifest
 from segserve.models.importers.build_semantic_manifest import build_semantic_manifest
-from segserve.models.importers.check_tensors import check_tensors
+from segserve.models.importers.check_tensors import check_tensors, to_float32
 from segserve.models.importers.compare_arrays import check_error, error_over_max
 from segserve.models.importers.import_request import ImportRequest
 from segserve.models.importers.read_checkpoint import read_checkpoint
@@ -52,8 +52,9 @@ def write_bundle(request: ImportRequest) -> None:
     state = read_checkpoint(request.checkpoint, MODULES)
     template = read_template(TEMPLATE)
     shapes = {name: value.shape for name, value in state.items()}
-    check_tensors(shapes, template.shapes, "a U-Net with VGG11's encoder", PARTS, template.unread)
-    weights = {name: state[name].astype("float32", copy=False) for name in template.shapes}
+    what = "a U-Net with VGG11's encoder"
+    check_tensors(shapes, template.shapes, what, PARTS, template.unread)
+    weights = to_float32(state, template.shapes, what)
     manifest = build_semantic_manifest(
         request, "vgg_unet", channels=1, classes=weights["out.weight"].shape[0], detected=DETECTED
     )
