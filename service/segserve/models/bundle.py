@@ -68,6 +68,14 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def describe_problem(error: Exception) -> str:
+    """Return the first field of a manifest that is wrong, and why, as the end of a sentence; else nothing."""
+    if not isinstance(error, ValidationError):
+        return ""
+    first = error.errors(include_url=False)[0]
+    return f": {'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
 class Bundle:
     """`Bundle` is a bundle on disk, its manifest read.
 
@@ -81,7 +89,7 @@ class Bundle:
             self.manifest: Manifest = MANIFEST_ADAPTER.validate_python(yaml.safe_load(text))
         except (OSError, yaml.YAMLError, ValidationError) as error:
             raise BrokenModel(
-                f"The manifest of bundle {folder.name!r} cannot be read: {error}.",
+                f"The manifest of bundle {folder.name!r} cannot be read{describe_problem(error)}.",
                 remedy="Import or pull the model again.",
             ) from error
         self.digest = hashlib.sha256(text).hexdigest()

@@ -8,6 +8,7 @@ a file never mix. A complete file with the wrong digest is deleted.
 import hashlib
 import ipaddress
 import re
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,22 @@ TIMEOUT_S = 30.0
 # The longest wait for a connection: where one address is not reachable, another may be.
 CONNECT_TIMEOUT_S = 15.0
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+# What fails -> how it is told. The first that fits counts, from the innermost cause to the error itself.
+FAILURES: tuple[tuple[type[BaseException], str], ...] = (
+    (
+        ssl.SSLCertVerificationError,
+        "its certificate is not trusted here; pip's cert or SSL_CERT_FILE says which are",
+    ),
+    (socket.gaierror, "its name is not known here"),
+    (ConnectionRefusedError, "it takes no connections"),
+    (httpx.ProxyError, "the proxy refuses it"),
+    (httpx.ConnectTimeout, "it does not answer"),
+    (httpx.TimeoutException, "nothing has come for too long"),
+    (httpx.TooManyRedirects, "it leads to another address again and again"),
+    (httpx.NetworkError, "the connection failed"),
+    (httpx.ProtocolError, "the connection was closed"),
+)
 
 # Called with the bytes so far, and the bytes in all where that is known.
 OnBytes = Callable[[int, int | None], None]
@@ -118,7 +135,7 @@ class Connection:
             check_https(url)
 
     def open_client(self, url: str) -> httpx.Client:
-        """Return a client for `url`. Raises BadInput as `check` does, OSError for certificates that cannot be read."""
+        """Return a client for `url`. Raises BadInput as `check` does, Unavailable where certificates cannot be read."""
         self.check(url)
         # httpx calls the hook for every request, so a redirect cannot lead to an unprotected address.
         return httpx.Client(
@@ -132,19 +149,40 @@ class Connection:
 
     def make_ssl_context(self, url: str) -> ssl.SSLContext:
         certificates = Path(self.certificates) if self.certificates else None
-        context = (
-            httpx.create_ssl_context()
-            if certificates is None
-            else ssl.create_default_context(
-                cafile=None if certificates.is_dir() else str(certificates),
-                capath=str(certificates) if certificates.is_dir() else None,
+        try:
+            context = (
+                httpx.create_ssl_context()
+                if certificates is None
+                else ssl.create_default_context(
+                    cafile=None if certificates.is_dir() else str(certificates),
+                    capath=str(certificates) if certificates.is_dir() else None,
+                )
             )
-        )
-        if self.client_certificate:
-            context.load_cert_chain(self.client_certificate)
+            if self.client_certificate:
+                context.load_cert_chain(self.client_certificate)
+        except OSError as error:  # ssl's errors are of this type too
+            raise Unavailable(
+                "The certificates that pip or SSL_CERT_FILE names cannot be read.",
+                remedy="Let pip's cert and client-cert, or SSL_CERT_FILE, name files that are there.",
+            ) from error
         if self.trusts(url):
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context
+
+
+def describe_failure(error: Exception) -> str:
+    """Return why a host could not be reached or a transfer ended, as the end of a sentence.
+
+    The libraries' own words name files of this machine, and say little to readers.
+    """
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    for cause in reversed(causes):
+        for kind, reason in FAILURES:
+            if isinstance(cause, kind):
+                return reason
+    return "the connection failed"
 
 
 class PartialDownload:
@@ -225,12 +263,12 @@ def download(
 
 @contextmanager
 def translate_http_errors(url: str) -> Iterator[None]:
-    """Raise Unavailable in place of httpx's errors."""
+    """Raise Unavailable in place of httpx's errors, and of those of certificates."""
     try:
         yield
     except (httpx.HTTPError, ssl.SSLError) as error:
         raise Unavailable(
-            f"The download of {url} broke off: {error or type(error).__name__}.",
+            f"The download of {url} broke off: {describe_failure(error)}.",
             remedy="Run the command again: it goes on where it stopped.",
         ) from error
 

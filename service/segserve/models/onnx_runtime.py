@@ -166,9 +166,8 @@ def open_session(path: Path, options: RuntimeOptions) -> Any:
             str(path), session_options, providers=[*providers, "CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime's errors share no base class
-        raise BrokenModel(
-            f"{path.name} cannot be loaded: {error}", remedy="Import the model again."
-        ) from error
+        # ONNX Runtime's words name the file's folder, so they are no part of the message.
+        raise BrokenModel(f"{path.name} cannot be loaded.", remedy="Import the model again.") from error
     if cuda and CUDA_PROVIDER not in session.get_providers():
         raise missing
     return session

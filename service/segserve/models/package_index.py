@@ -21,7 +21,7 @@ from urllib.request import url2pathname
 import httpx
 
 from segserve.errors import BadInput, NotFound, SegserveError, TooLarge, Unavailable
-from segserve.models.download import TIMEOUT_S, Connection, Digest
+from segserve.models.download import TIMEOUT_S, Connection, Digest, describe_failure
 
 PYPI = "https://pypi.org/simple"
 # Sections of pip's configuration in the order in which a later one overrides an earlier one.
@@ -123,14 +123,24 @@ def find_package_file(configuration: PipConfiguration, project: str, file: str) 
             failures.append(error)
     if failures:
         raise failures[0]
-    places = ", ".join(without_credentials(page) for page in pages) or "no index, as pip is configured"
+    places = ", ".join(dict.fromkeys(map(name_place, pages))) or "no index, as pip is configured"
     raise NotFound(f"{file} is not there: {places}.")
+
+
+def is_address(page: str) -> bool:
+    """Whether a page is on the web, and no path of this machine."""
+    return urlsplit(page).scheme in ("http", "https")
+
+
+def name_place(page: str) -> str:
+    """Return a place where packages come from as messages tell it: without credentials, and no path."""
+    return without_credentials(page) if is_address(page) else "a folder that pip is configured for"
 
 
 def look_up(page: str, file: str, connection: Connection) -> PackageLocation:
     """Look for a file on a page or in a folder. Raises NotFound, Unavailable, BadInput, TooLarge."""
     parts = urlsplit(page)
-    if parts.scheme in ("http", "https"):
+    if is_address(page):
         links = read_links(page, connection)
         if file not in links:
             raise NotFound(f"{without_credentials(page)} has no {file}.")
@@ -145,7 +155,7 @@ def look_up(page: str, file: str, connection: Connection) -> PackageLocation:
     for path in (folder / file, folder, linked_file(folder / "index.html", file)):
         if path is not None and path.is_file() and path.name == file:
             return PackageLocation(path=path)
-    raise NotFound(f"{folder} has no {file}.")
+    raise NotFound(f"{name_place(page)} has no {file}.")
 
 
 def linked_file(page: Path, file: str) -> Path | None:
@@ -179,8 +189,8 @@ def read_links(page: str, connection: Connection) -> dict[str, tuple[str, Digest
                 if len(body) > MAX_PAGE_BYTES:
                     raise TooLarge(f"{shown} goes on after {MAX_PAGE_BYTES} bytes.")
             base, is_json = str(response.url), "json" in response.headers.get("content-type", "")
-    except (httpx.HTTPError, ssl.SSLError, OSError) as error:
-        raise Unavailable(f"{shown} cannot be reached: {error or type(error).__name__}.") from error
+    except (httpx.HTTPError, ssl.SSLError) as error:
+        raise Unavailable(f"{shown} cannot be reached: {describe_failure(error)}.") from error
     try:
         return parse_json_page(body, base) if is_json else parse_html_page(body.decode(), base)
     except (ValueError, KeyError, TypeError, AttributeError, BadInput) as error:
