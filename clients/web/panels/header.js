@@ -15,7 +15,7 @@ export function header(app) {
     <h1><img src=${new URL("../icon.svg", import.meta.url).href} alt="" width="24" height="24">${texts.title}</h1>
     <label class="model"><span>${texts.header.model}</span>
       <select id="model" .value=${live(session.model ?? "")} @change=${({ target }) => session.set({ model: target.value })}>
-        ${promptable.map(({ name, description }) => html`<option value=${name} title=${description} ?selected=${name === session.model}>${name}</option>`)}
+        ${promptable.map(({ name, description, prompts }) => html`<option value=${name} title=${description} ?selected=${name === session.model}>${prompts.includes("points") ? name : texts.header.forBoxes(name)}</option>`)}
       </select></label>
     <span class="group history">${actionButton(app, "undo", { icon: "undo" })}${actionButton(app, "redo", { icon: "redo" })}</span>
     <span class="group find" role="group" aria-label=${texts.header.find}>

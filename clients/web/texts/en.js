@@ -10,6 +10,7 @@ export const texts = {
 
   header: {
     model: "Model",
+    forBoxes: (name) => `${name} (for boxes)`,
     undo: "Undo",
     redo: "Redo",
     find: "Find",

@@ -28,7 +28,7 @@ from segserve.models.catalogue import PUBLISHED_MODELS, find_published_model
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.importers.import_request import CheckpointKind, ModelCard
 from segserve.models.install import new_bundle, remove_bundle
-from segserve.models.manifest import SemanticManifest, Subject
+from segserve.models.manifest import PromptableManifest, SemanticManifest, Subject
 from segserve.models.model_tables import print_table
 from segserve.models.published_model import PublishedModel, RemoteFile
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph, weight_bytes
@@ -104,7 +104,7 @@ def list_models(data_dir: DataDir = None) -> None:
         try:
             bundle = registry.bundle(name)
         except BrokenModel as error:
-            installed.append([name, "broken", "", "", "", "", "", str(error)])
+            installed.append([name, "broken", "", "", "", "", "", "", str(error)])
             continue
         manifest, where = bundle.manifest, "data folder" if (folder / name).is_dir() else "built in"
         size = format_megabytes(weight_bytes(bundle))
@@ -113,6 +113,7 @@ def list_models(data_dir: DataDir = None) -> None:
                 name,
                 manifest.kind,
                 format_subjects(manifest.suits),
+                ", ".join(manifest.prompts) if isinstance(manifest, PromptableManifest) else "",
                 manifest.architecture,
                 size,
                 where,
@@ -120,7 +121,7 @@ def list_models(data_dir: DataDir = None) -> None:
                 manifest.description,
             ]
         )
-    names = ("name", "kind", "for", "architecture", "size", "where", "licence", "description")
+    names = ("name", "kind", "for", "prompts", "architecture", "size", "where", "licence", "description")
     print_table(console, "Models", names, installed)
     for entry in PUBLISHED_MODELS:
         if entry.name not in registry.names():

@@ -181,7 +181,11 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the service. automatic: the methods of `Image.automatic` that it can do. suits: what it is for."""
+    """A model of the service.
+
+    automatic: the methods of `Image.automatic` that it can do. suits: what it is for. prompts: those that it is trained
+    for, points and boxes; empty for models that take no prompts.
+    """
 
     name: str
     kind: str
@@ -189,6 +193,7 @@ class Model:
     automatic: tuple[str, ...]
     classes: tuple[str, ...] | None
     suits: tuple[str, ...]
+    prompts: tuple[str, ...]
     description: str
     licence: str
     digest: str
@@ -323,6 +328,7 @@ def parse_model(content: Json) -> Model:
         tuple(content.get("automatic", ())),
         None if classes is None else tuple(classes),
         tuple(content.get("suits", ())),
+        tuple(content.get("prompts", ())),
         content.get("description", ""),
         content.get("licence", ""),
         content.get("digest", ""),

@@ -33,6 +33,7 @@ def describe_model(service: Service, bundle: Bundle) -> dict[str, Any]:
         "input_size": promptable and promptable.preprocess.input_size,
         "low_res": promptable and promptable.dims.low,
         "automatic": list_automatic_methods(bundle),
+        "prompts": list(promptable.prompts) if promptable else [],
         "classes": list_classes(manifest),
         "suits": list(manifest.suits),
         "description": manifest.description,

@@ -48,6 +48,7 @@ MODEL = {
     "input_size": 512,
     "low_res": 128,
     "automatic": ["ais", "amg"],
+    "prompts": ["points", "boxes"],
     "classes": None,
     "suits": ["nuclei", "cells"],
     "description": "Small SAM-type model for nuclei, cells and blob-like objects; the example that ships with segserve",

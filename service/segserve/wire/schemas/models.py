@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from segserve.models.manifest import ModelKind, Subject
+from segserve.models.manifest import ModelKind, PromptKind, Subject
 
 
 class ModelOut(BaseModel):
@@ -20,6 +20,10 @@ class ModelOut(BaseModel):
     low_res: int | None = Field(description="edge of a promptable model's low-res logits")
     automatic: list[str] = Field(
         description="the methods of POST /v1/automatic that the model can do: ais, amg"
+    )
+    prompts: list[PromptKind] = Field(
+        description="the prompts that a promptable model is trained for: points, boxes; it answers others too, and"
+        " badly. Empty for other models"
     )
     classes: list[str] | None = Field(
         None,
