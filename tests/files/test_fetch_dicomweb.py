@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -99,6 +100,58 @@ def test_what_is_no_series_is_refused(pacs: Site, name: str) -> None:
         fetch(series_of(pacs), HERE)
     assert str(raised.value.field).startswith("dicomweb")  # type: ignore[attr-defined]
     assert len(pacs.requests) == 1
+
+
+SEARCH = f"/dicom-web/series?SeriesInstanceUID={SERIES}&includefield=0020000D"
+
+
+def find_study(site: Site, series: str = SERIES) -> str:
+    fetcher = DicomwebFetcher(
+        [HERE], private=True, max_bytes=1000, authorization="Bearer secret", timeout_s=30
+    )
+    return asyncio.run(fetcher.find_study(f"{site.url}/dicom-web/", series))
+
+
+def found(series: str | None, study: str = STUDY) -> dict[str, Any]:
+    """An entry of the answer to a search, in DICOM JSON."""
+    uids = {"0020000D": study} | ({} if series is None else {"0020000E": series})
+    return {tag: {"vr": "UI", "Value": [uid]} for tag, uid in uids.items()}
+
+
+@pytest.mark.parametrize("entries", [[found(SERIES)], [found("9.9", "9"), found(SERIES)], [found(None)]])
+def test_the_study_of_a_series_is_found(pacs: Site, entries: list[Any]) -> None:
+    pacs.answers[SEARCH] = answer(200, json.dumps(entries).encode())
+    assert find_study(pacs) == STUDY
+    assert pacs.headers["accept"] == "application/dicom+json"
+    assert pacs.headers["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize(
+    ("answered", "error", "words"),
+    [
+        (answer(204), BadInput, "no series"),
+        (answer(200, b"[]"), BadInput, "no series"),
+        (answer(200, b'{"0020000D": 1}'), BadInput, "no series"),
+        (answer(200, b'[1, {"0020000D": {"Value": ["../x"]}}]'), BadInput, "no series"),
+        (answer(200, json.dumps([found("9.9")]).encode()), BadInput, "no series"),
+        (answer(200, b"<html>"), FetchFailed, "no JSON"),
+        (answer(200, b" " * 2_000_000), FetchFailed, "too long"),
+        (answer(404), FetchFailed, "404"),
+        (answer(401), NotAllowed, "401"),
+    ],
+)
+def test_what_is_no_answer_to_a_search(
+    pacs: Site, answered: Answer, error: type[Exception], words: str
+) -> None:
+    pacs.answers[SEARCH] = answered
+    with pytest.raises(error, match=words):
+        find_study(pacs)
+
+
+def test_a_series_is_searched_for_by_its_uid_only(pacs: Site) -> None:
+    with pytest.raises(BadInput, match="no UID"):
+        find_study(pacs, "1&x=2")
+    assert not pacs.requests
 
 
 def test_only_allowed_hosts_at_public_addresses_are_called(pacs: Site) -> None:

@@ -41,6 +41,7 @@ class InferIn(ClientBody):
     foreground, background: points on the object, and beside it. roi: four values are the corners i0, j0, i1, j1 of a
     box, six are pairs i0, i1, j0, j1, k0, k1. slice: k of the points that count.
     window_center, window_width: values of the volume that are shown from black to white; 0: as the file says.
+    result_compress: NRRD and MetaImage; OHIF says no, for it reads them raw.
     separate_objects: of models without clicks: each object has a value of its own.
     """
 
@@ -52,7 +53,7 @@ class InferIn(ClientBody):
     label_info: list[LabelInfo] = Field([], max_length=MAX_LABELS)
     result_extension: Extension | None = None
     result_dtype: DType | None = None
-    result_compress: bool = False
+    result_compress: bool = True
     window_center: FiniteFloat = 0.0
     window_width: float = Field(0.0, ge=0, allow_inf_nan=False)
     separate_objects: bool = False

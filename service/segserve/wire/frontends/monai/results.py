@@ -1,7 +1,9 @@
 """Labels as MONAI Label answers them: a file of the volume's geometry, JSON, or both as multipart."""
 
 import asyncio
+import math
 import secrets
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -30,6 +32,8 @@ Json = dict[str, Any]
 PICTURE_EXTENSION = ".png"
 MEDIA_TYPES = {".nii.gz": "application/gzip", PICTURE_EXTENSION: "image/png"}
 BYTES = "application/octet-stream"
+# Labels, the type that the client wants, ITK's copy, and the file twice: a slice or two are more.
+BYTES_PER_VOXEL = 6
 DICOM = "application/dicom"
 
 
@@ -66,11 +70,27 @@ async def write_answer(
     if output is Output.DICOM_SEG:
         return file_response(await write_seg(service, volume, labels, params), "label.dcm", DICOM)
     extension = params.result_extension or volume.extension
-    data = await asyncio.to_thread(encode_labels, volume, labels, params, extension)
+    data = await write_file(service, volume, labels, params, extension)
     name, media_type = f"label{extension}", MEDIA_TYPES.get(extension, BYTES)
     if output is Output.IMAGE:
         return file_response(data, name, media_type)
     return multipart_response(content, data, name, media_type)
+
+
+async def write_file(
+    service: Service, volume: Volume, labels: Labels, params: InferIn, extension: str
+) -> bytes:
+    """Return labels as a file, made when there is memory for it. Raises as `encode_labels`, and Busy."""
+    async with hold_memory(service, volume):
+        return await asyncio.to_thread(encode_labels, volume, labels, params, extension)
+
+
+def hold_memory(service: Service, volume: Volume) -> AbstractAsyncContextManager[None]:
+    """Hold the memory of writing an answer, of the budget that all reading shares. Raises TooLarge, Busy.
+
+    Nothing is read while it is held: a reader would wait for memory that such writers hold.
+    """
+    return service.image_memory.hold(BYTES_PER_VOXEL * math.prod(volume.shape), "image")
 
 
 def encode_labels(volume: Volume, labels: Labels, params: InferIn, extension: str) -> bytes:
@@ -126,7 +146,8 @@ async def write_seg(service: Service, volume: Volume, labels: Labels, params: In
             write_dicom_seg(seg_path, labels.values, source)
             return seg_path.read_bytes()
 
-    return await asyncio.to_thread(write)
+    async with hold_memory(service, volume):
+        return await asyncio.to_thread(write)
 
 
 def file_response(data: bytes, name: str, media_type: str) -> Response:

@@ -21,7 +21,7 @@ from segserve.wire.frontends.monai.forms import Form, SentFile, open_form
 from segserve.wire.frontends.monai.infer import find_volume, run_task
 from segserve.wire.frontends.monai.models import Task, find_task, list_all_tasks
 from segserve.wire.frontends.monai.params import MAX_VALUES, InferIn, read_params
-from segserve.wire.frontends.monai.results import Output, encode_labels, write_answer
+from segserve.wire.frontends.monai.results import Output, write_answer, write_file
 from segserve.wire.frontends.monai.sessions import MonaiSessions
 from segserve.wire.frontends.monai.volumes import Volume, Volumes
 from segserve.wire.http.client_presence import run_while_connected
@@ -127,9 +127,9 @@ class MonaiRoutes:
 
         async def label(name: str) -> None:
             volume = await find_volume(self._volumes, self._datastore, name)
-            params = InferIn(result_compress=True)
+            params = InferIn()
             labels = await run_task(self._service, self._volumes, task, volume, params)
-            data = await asyncio.to_thread(encode_labels, volume, labels, params, volume.extension)
+            data = await write_file(self._service, volume, labels, params, volume.extension)
             info = {"model": task.name, "params": {"label_names": labels.names}}
             await self._datastore.put_label(
                 name, str(tag), SentFile(f"label{volume.extension}", BytesIO(data)), info
