@@ -5,6 +5,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.serving import Server
+from tests.wire.raw_http import connect
 
 SLICES, ROWS, COLUMNS = 6, 80, 96
 # An object that no flip and no swap of axes leaves where it is: i, j, k of its middle voxel, and its half edges.
@@ -194,6 +196,38 @@ def test_an_object_is_followed_through_slices(monai: Server, volume: bytes) -> N
     bounded = infer(monai, "starter_3d", {**params, "roi": roi}, file=volume)
     assert not bounded[:k].any()
     assert bounded[k].any()
+
+
+def test_the_job_ends_where_the_client_leaves(monai: Server) -> None:
+    long = np.repeat(draw_volume(), 60, axis=0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "long.nrrd"
+        itk.WriteImage(itk.GetImageFromArray(long), str(path))
+        data = path.read_bytes()
+    session_id = open_session(monai, data)
+    files = {"params": (None, json.dumps({"foreground": [[*MIDDLE[:2], 150]]}))}
+    request = monai.client.build_request(
+        "POST", f"/monai/infer/starter_automatic?session_id={session_id}", files=files
+    )
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    known = [job["job_id"] for job in monai.client.get("/v1/jobs").json()["jobs"]]
+
+    def wait_for(states: tuple[str, ...]) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            job = next(iter(monai.client.get("/v1/jobs").json()["jobs"]), None)
+            if job is not None and job["job_id"] not in known:
+                if job["state"] in states:
+                    return
+                assert job["state"] != "succeeded", "it ran on to its end"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    with closing(connect(monai)) as link:
+        link.sendall(f"POST {request.url.raw_path.decode()} HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+        wait_for(("queued", "running"))
+    wait_for(("cancelled",))
+    monai.client.delete(f"/monai/session/{session_id}")
 
 
 def test_objects_and_classes_without_clicks(monai: Server, volume: bytes) -> None:

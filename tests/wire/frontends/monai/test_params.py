@@ -23,7 +23,15 @@ def test_the_slice_is_named_or_that_of_the_last_point_or_in_the_middle_of_the_re
     assert choose_slice(read(background=[[1, 2, 6]]), 9) == 6
     assert choose_slice(read(roi=[1, 2, 3, 4, 2, 7]), 9) == 4
     assert choose_slice(read(foreground=[[1, 2]]), 1) == 0
-    for params in (read(foreground=[[1, 2]]), read(slice=9), read(foreground=[[1, 2, -1]])):
+    assert choose_slice(read(slice=47, roi=[1, 2, 3, 4, 2, 7]), 99) == 4, (
+        "no prompt is on the slice that is named"
+    )
+    assert choose_slice(read(slice=6, roi=[1, 2, 3, 4, 2, 7]), 99) == 6
+    for params in (
+        read(foreground=[[1, 2]]),
+        read(slice=9, foreground=[[1, 2]]),
+        read(foreground=[[1, 2, -1]]),
+    ):
         with pytest.raises(BadInput, match="slice"):
             choose_slice(params, 9)
 

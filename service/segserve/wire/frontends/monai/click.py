@@ -99,7 +99,13 @@ async def run_job(service: Service, body: Json, volume: Volume) -> tuple[UInt16,
     A job whose client leaves is cancelled. Raises BadInput, Unavailable where it fails, and what `submit_job` raises.
     """
     queue = service.jobs.queue
-    job = await submit_job(service, validate_body(JobIn, orjson.dumps(body)), None)
+    # A task of its own: a client that leaves just now would leave a job behind that nobody knows.
+    submitting = asyncio.create_task(submit_job(service, validate_body(JobIn, orjson.dumps(body)), None))
+    try:
+        job = await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        service.run_in_background(cancel_submitted(service, submitting))
+        raise
     try:
         async with aclosing(queue.follow(DEFAULT_TENANT, job.job_id)) as changes:  # type: ignore[type-var]
             job = await wait_for_end(service, job, changes)
@@ -135,6 +141,11 @@ async def wait_for_end(service: Service, job: Job, changes: AsyncIterator[Any]) 
         reason = job.error.message if job.error is not None else f"It is {job.state}."
         raise Unavailable(f"The job on the volume gave no result. {reason}", remedy="Ask again.")
     return job
+
+
+async def cancel_submitted(service: Service, submitting: "asyncio.Task[Job]") -> None:
+    with suppress(SegserveError):
+        await cancel(service, (await submitting).job_id)
 
 
 async def cancel(service: Service, job_id: str) -> None:

@@ -49,7 +49,7 @@ class InferIn(ClientBody):
     background: list[Point] = Field([], max_length=MAX_POINTS)
     roi: list[FiniteFloat] = Field([], max_length=AXIS_VALUES)
     slice: int | None = None
-    label: str = Field("", max_length=64)
+    label: str = Field("", max_length=255)
     label_info: list[LabelInfo] = Field([], max_length=MAX_LABELS)
     result_extension: Extension | None = None
     result_dtype: DType | None = None
@@ -104,6 +104,10 @@ class Region:
         slices = None if k is None else (round(min(k)), round(max(k)))
         return cls((i0, j0, i1, j1), slices)
 
+    def is_on(self, k: int) -> bool:
+        """Whether a part of the region is on slice k."""
+        return self.slices is None or self.slices[0] <= k <= self.slices[1]
+
     @property
     def middle(self) -> int | None:
         """The slice in the middle."""
@@ -121,9 +125,14 @@ async def read_params(text: str) -> InferIn:
 def choose_slice(params: InferIn, slices: int) -> int:
     """Return the slice that a request on one slice means: it says so, or its last point does, or its region.
 
+    3D Slicer names a slice in millimetres where there is a region and no point: with a region, a slice without any
+    prompt is not meant.
+
     slices: of the volume. Raises BadInput.
     """
     chosen = params.slice if params.slice is not None and params.slice >= 0 else None
+    if chosen is not None and params.region is not None and not has_prompt(params, chosen):
+        chosen = None
     if chosen is None:
         points = [*params.background, *params.foreground]
         chosen = next((round(point[2]) for point in reversed(points) if len(point) > MIN_COORDINATES), None)
@@ -137,6 +146,16 @@ def choose_slice(params: InferIn, slices: int) -> int:
         )
     check_slice(chosen, slices)
     return chosen
+
+
+def has_prompt(params: InferIn, k: int) -> bool:
+    """Return whether a point or the region is on a slice."""
+    region = params.region
+    return bool(
+        points_on(params.foreground, k)
+        or points_on(params.background, k)
+        or (region is not None and region.is_on(k))
+    )
 
 
 def check_slice(k: int, slices: int) -> None:
@@ -160,7 +179,7 @@ def prompt_on_slice(params: InferIn, k: int) -> Json:
         "labels": [1] * len(foreground) + [0] * len(background),
     }
     region = params.region
-    if region is not None and (region.slices is None or region.slices[0] <= k <= region.slices[1]):
+    if region is not None and region.is_on(k):
         prompt["box"] = region.box
     if not prompt["points"] and "box" not in prompt:
         raise BadInput(
@@ -189,10 +208,8 @@ def prompts_in_volume(params: InferIn, slices: int) -> list[Json]:
         params = params.model_copy(update={"foreground": points[:count], "background": points[count:]})
     wanted = {round(point[2]) for point in points}
     region = params.region
-    if region is not None:
-        inside = [k for k in wanted if region.slices and region.slices[0] <= k <= region.slices[1]]
-        if not inside:
-            wanted.add(choose_slice(params, slices) if region.middle is None else region.middle)
+    if region is not None and not any(map(region.is_on, wanted)):
+        wanted.add(choose_slice(params, slices) if region.middle is None else region.middle)
     if not wanted:
         raise BadInput(
             "There is no point and no region.", field="params", remedy="Send points in foreground, or roi."

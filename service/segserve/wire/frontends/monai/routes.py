@@ -16,7 +16,7 @@ from segserve.errors import BadInput, NotAllowed, NotFound
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.json_body import parse_json
 from segserve.wire.frontends.monai.batch import Batches, Images
-from segserve.wire.frontends.monai.datastore import FINAL_TAG, ORIGINAL_TAG, Datastore, check_info
+from segserve.wire.frontends.monai.datastore import FINAL_TAG, ORIGINAL_TAG, Datastore, check_info, check_tag
 from segserve.wire.frontends.monai.forms import Form, SentFile, open_form
 from segserve.wire.frontends.monai.infer import find_volume, run_task
 from segserve.wire.frontends.monai.models import Task, find_task, list_all_tasks
@@ -123,7 +123,8 @@ class MonaiRoutes:
             )
         body = await request.body()
         fields = parse_json(body, MAX_VALUES) if body else {}
-        tag = fields.get("label_tag", ORIGINAL_TAG) if isinstance(fields, dict) else ORIGINAL_TAG
+        tag = str(fields.get("label_tag", ORIGINAL_TAG)) if isinstance(fields, dict) else ORIGINAL_TAG
+        check_tag(tag)
 
         async def label(name: str) -> None:
             volume = await find_volume(self._volumes, self._datastore, name)
@@ -132,7 +133,7 @@ class MonaiRoutes:
             data = await write_file(self._service, volume, labels, params, volume.extension)
             info = {"model": task.name, "params": {"label_names": labels.names}}
             await self._datastore.put_label(
-                name, str(tag), SentFile(f"label{volume.extension}", BytesIO(data)), info
+                name, tag, SentFile(f"label{volume.extension}", BytesIO(data)), info
             )
 
         return json_answer(await self._batches.start(task.name, images, label))
@@ -150,7 +151,7 @@ class MonaiRoutes:
             files = form.files("files")
             if not files:
                 raise BadInput("The form has no file.", field="files", remedy="Send it as field 'files'.")
-            session_id, info = await self._sessions.open(files)
+            session_id, info = await run_while_connected(request, self._sessions.open(files))
         return json_answer({"session_id": session_id, "session_info": info})
 
     async def show_session(self, session_id: str, image: bool = False) -> Response:

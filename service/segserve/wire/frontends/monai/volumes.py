@@ -145,7 +145,7 @@ class Volumes:
             record = await self._service.files.add(DEFAULT_TENANT, out)
         try:
             return await self._describe(record, is_own=True, suffix=suffixes[0] or "")
-        except SegserveError:
+        except BaseException:  # also where the client leaves
             await self._service.files.delete(DEFAULT_TENANT, record.file_id)
             raise
 
