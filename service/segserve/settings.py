@@ -260,6 +260,25 @@ class Settings(BaseSettings):
         description="names that clients of MONAI Label (3D Slicer, OHIF) offer for what is clicked on",
     )
 
+    label_studio_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$",
+        description="where this service reaches Label Studio, to fetch the images of tasks; unset: where Label Studio"
+        " says that it is, if that is on loopback and the service is bound to loopback too",
+    )
+    label_studio_token: str | None = Field(
+        None,
+        repr=False,
+        description="a token of Label Studio, for all its projects, with label_studio_url; unset: the one that each"
+        " project gives when it connects",
+    )
+    label_studio_precompute: int = Field(
+        200,
+        ge=0,
+        le=100_000,
+        description="images of a project of Label Studio that are encoded when it connects; 0: none",
+    )
+
     # Outbound HTTP: images by URL, and webhooks.
     fetch_hosts: tuple[str, ...] = Field(
         (),

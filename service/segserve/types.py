@@ -79,6 +79,7 @@ class FrontendName(StrEnum):
     X_ANYLABELING = "x-anylabeling"
     QUPATH = "qupath"  # qupath-extension-sam
     MONAI = "monai"  # MONAI Label: 3D Slicer, OHIF
+    LABEL_STUDIO = "label-studio"
 
 
 class Normalise(StrEnum):

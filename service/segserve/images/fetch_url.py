@@ -71,40 +71,37 @@ class ImageFetcher:
         for _ in range(1 + MAX_REDIRECTS):
             async with self._hosts.request("GET", url, HEADERS) as response:
                 if response.status_code not in REDIRECT_STATUSES:
-                    await self._read_body(response, into)
+                    await copy_body(response, into, self._max_bytes, IMAGE_FETCH)
                     return
                 url = parse_url(response.headers.get("location", ""), IMAGE_FETCH, base=url)
         raise IMAGE_FETCH.fetch_failed(f"It is redirected more than {MAX_REDIRECTS} times.")
 
-    async def _read_body(self, response: httpx.Response, into: BinaryIO) -> None:
-        """Copy the body as it is sent, never decompressed.
 
-        Of what the other host says, only its status is passed on.
-        """
-        if response.status_code != 200:
-            raise IMAGE_FETCH.fetch_failed(
-                f"Its host answered with status {describe_status(response.status_code)}."
-            )
-        if (encoding := response.headers.get("content-encoding", "identity").lower()) != "identity":
-            named = encoding if encoding in KNOWN_ENCODINGS else "another"
-            raise IMAGE_FETCH.fetch_failed(
-                f"Its host compressed it ({named} content encoding) against the request."
-            )
-        stated = response.headers.get("content-length", "")
-        size = int(stated) if stated.isdecimal() else 0
-        try:
-            if size <= self._max_bytes:
-                size = 0
-                async for chunk in response.aiter_raw():
-                    size += len(chunk)
-                    if size > self._max_bytes:
-                        break
-                    into.write(chunk)
-        except httpx.HTTPError:
-            raise IMAGE_FETCH.fetch_failed("Its host broke off in the middle.") from None
-        if size > self._max_bytes:
-            raise TooLarge(
-                f"The file at the URL is over {self._max_bytes / 1e6:g} MB.",
-                field="url",
-                remedy="Fetch a smaller image.",
-            )
+async def copy_body(response: httpx.Response, into: BinaryIO, max_bytes: int, purpose: UrlPurpose) -> None:
+    """Copy the body of an answer as it is sent, never decompressed.
+
+    Of what the other host says, only its status is passed on. Raises FetchFailed, TooLarge.
+    """
+    if response.status_code != 200:
+        raise purpose.fetch_failed(f"Its host answered with status {describe_status(response.status_code)}.")
+    if (encoding := response.headers.get("content-encoding", "identity").lower()) != "identity":
+        named = encoding if encoding in KNOWN_ENCODINGS else "another"
+        raise purpose.fetch_failed(f"Its host compressed it ({named} content encoding) against the request.")
+    stated = response.headers.get("content-length", "")
+    size = int(stated) if stated.isdecimal() else 0
+    try:
+        if size <= max_bytes:
+            size = 0
+            async for chunk in response.aiter_raw():
+                size += len(chunk)
+                if size > max_bytes:
+                    break
+                into.write(chunk)
+    except httpx.HTTPError:
+        raise purpose.fetch_failed("Its host broke off in the middle.") from None
+    if size > max_bytes:
+        raise TooLarge(
+            f"The file at the URL is over {max_bytes / 1e6:g} MB.",
+            field=purpose.field,
+            remedy="Fetch a smaller image.",
+        )
