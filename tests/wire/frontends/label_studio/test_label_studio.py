@@ -186,12 +186,12 @@ def test_without_a_context_everything_is_labelled(
 def test_the_projects_extra_params_count(server: Server, site: Site, project: str) -> None:
     extra = {"output": "rectangle", "method": "amg", "params": {"points_per_side": 4}, "label": "Debris"}
     set_up(server, site, "8.1", extra_params=json.dumps(extra))
-    regions = answer(
-        predict(server, "8.1", PATH, None, label_config=config("BrushLabels", "RectangleLabels"))
-    )
+    both = config("BrushLabels", "RectangleLabels")
+    regions = answer(predict(server, "8.1", PATH, None, label_config=both))
     assert {region["type"] for region in regions} <= {"rectanglelabels"}
     assert {region["value"]["rectanglelabels"][0] for region in regions} <= {"Debris"}
-    regions = answer(predict(server, "8.1", PATH, {"result": [point()]}))
+    context = {"result": [point()]}
+    regions = answer(predict(server, "8.1", PATH, context, label_config=both))
     assert regions[0]["type"] == "rectanglelabels"
 
 
