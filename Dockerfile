@@ -46,7 +46,7 @@ COPY --from=wheel /dist /dist
 # hadolint ignore=DL3013
 RUN python -m venv --without-pip /opt/segserve \
     && wheel="$(echo /dist/*.whl)" \
-    && pip --python /opt/segserve/bin/python install --no-cache-dir --only-binary :all: --no-binary pyvips "${wheel}[cpu,video,volumes,tracking]"
+    && pip --python /opt/segserve/bin/python install --no-cache-dir --only-binary :all: --no-binary pyvips "${wheel}[cpu,openvino,video,volumes,tracking]"
 
 FROM python:3.11-slim-bookworm AS cpu
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data segserve \

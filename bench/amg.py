@@ -30,8 +30,8 @@ from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.export import sam as exporter
 from segserve.models.export.fast_decoder import FastDecoder
 from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Region, UInt8
 
 SIDE_PX = 1024  # of the image and of the model's input

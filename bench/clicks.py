@@ -21,7 +21,8 @@ from bench import real_weights
 from bench.blob_sam import SHARES, build_blob_sam, export_blob_sam
 from bench.measuring import THREADS, Measurement, at_least, at_most, measure_interleaved_ms
 from segserve.models.bundle import Bundle
-from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
+from segserve.models.runtime.onnx_graph import OnnxGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 
 PHOTOGRAPH = "a photograph"  # the label of the published weights
 SIZES = {"1024x1024": (1024, 1024), "4000x3000": (4000, 3000)}  # width, height

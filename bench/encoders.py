@@ -11,8 +11,8 @@ from bench import real_weights
 from bench.measuring import THREADS, Measurement, at_least, measure_interleaved_ms
 from segserve.encode.preprocess import preprocess_image
 from segserve.models.export.sam import export_sam
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
+from segserve.models.runtime.runtime_options import RuntimeOptions
 
 
 def measure() -> list[Measurement]:

@@ -15,8 +15,8 @@ from segserve.encode.preprocess import preprocess_image
 from segserve.masks.crop import to_mask
 from segserve.masks.upscale import upscale_mask
 from segserve.models.export.sam import export_sam
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Box, Prompt, Size
 
 SIZE = Size(768, 1024)

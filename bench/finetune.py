@@ -23,9 +23,9 @@ from segserve.evaluate.object_matching import (
     pool_match_counts,
 )
 from segserve.models.bundle import Bundle
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import BUILT_IN_MODELS
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.train.dataset_folder import LabelledImage
 from segserve.train.output_target import OutputTarget
 from segserve.train.progress import SilentProgress

@@ -20,8 +20,8 @@ from bench.measuring import REHEARSE, THREADS, Measurement, Skipped, at_least, m
 from segserve.models.bundle import Bundle
 from segserve.models.export.fp16 import add_fp16_encoder
 from segserve.models.export.sam import export_sam
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Device, Float32
 
 BATCHES = (1, 8)

@@ -15,7 +15,7 @@ from segserve.masks import crop
 from segserve.models.export.mask_rcnn import export_mask_rcnn
 from segserve.models.importers.mask_rcnn import COCO_CLASSES
 from segserve.models.instances_model import InstancesModel
-from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.timing import Timings
 from segserve.types import SegmentedObject, UInt8
 

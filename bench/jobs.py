@@ -18,9 +18,9 @@ from tests.serving import Server
 from bench.load_clients import draw_image
 from bench.measuring import THREADS, Measurement, at_least, at_most, measure_median_ms
 from segserve.encode.preprocess import preprocess_image
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 
 IMAGES = int(os.environ.get("BENCH_JOB_IMAGES", "1000"))
 CLICKS = 300

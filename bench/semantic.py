@@ -11,7 +11,7 @@ from bench.measuring import THREADS, Measurement, at_least, measure_interleaved_
 from segserve.models.export.semantic import export_semantic
 from segserve.models.manifest import SemanticManifest
 from segserve.models.networks.unet import FeatureListUNet
-from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.semantic_manifest import SemanticInput
 from segserve.models.semantic_model import SemanticModel
 from segserve.semantic.options import SemanticOptions, check_options

@@ -27,9 +27,9 @@ from segserve.evaluate.object_matching import AT_50, match_label_maps, mean_segm
 from segserve.evaluate.overlap_scores import dice
 from segserve.masks.label_map import Labels
 from segserve.models.manifest import AisEntry
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 from segserve.semantic.class_map import resolve_thresholds
 from segserve.semantic.options import SemanticOptions, check_options

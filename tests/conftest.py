@@ -17,6 +17,8 @@ from tests.serving import Server
 
 # Processes that tests start would compile all modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# So that tests mean the same whether OpenVINO is installed or not. Its own tests ask for it.
+os.environ.setdefault("SEGSERVE_RUNTIME", "onnxruntime")
 settings.register_profile("segserve", deadline=None)  # the machines are noisy
 settings.load_profile("segserve")
 

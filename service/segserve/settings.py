@@ -10,14 +10,14 @@ from contextlib import suppress
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from segserve.errors import BadInput
-from segserve.types import MB, Device, FileLimits, FrontendName, ImageLimits
+from segserve.types import MB, Device, FileLimits, FrontendName, ImageLimits, Precision, Runtime
 
 PREFIX = "SEGSERVE_"
 # From which likeness on (of difflib) a setting is proposed for a name that is none.
@@ -120,6 +120,16 @@ class Settings(BaseSettings):
 
     # Models and memory.
     device: Device = Field(Device.CPU, description="where models run: cpu, or cuda (with the gpu extra)")
+    runtime: Runtime | Literal["auto"] = Field(
+        "auto",
+        description="what runs encoders and whole-image models on a CPU: auto takes OpenVINO where its extra is"
+        " installed; clicks are decoded by ONNX Runtime",
+    )
+    precision: Precision | Literal["auto"] = Field(
+        "auto",
+        description="what encoders compute in on a CPU: auto takes bf16 with OpenVINO, on a CPU that has it, for"
+        " models whose masks were found to agree; with encoder workers auto is fp32",
+    )
     default_model: str = Field("starter", description="model of requests that name none")
     default_semantic_model: str = Field(
         "starter-unet", description="model of requests to /v1/semantic that name none"

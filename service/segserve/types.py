@@ -72,6 +72,20 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Runtime(StrEnum):
+    """What runs ONNX graphs on a CPU."""
+
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+
+
+class Precision(StrEnum):
+    """The number format of a graph's products on a CPU. Their sums are in fp32."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
 class FrontendName(StrEnum):
     """The frontends: protocols of other tools that the service speaks, see `wire/frontends`."""
 

@@ -9,8 +9,9 @@ import pytest
 
 from segserve.app import EncodingService, Service
 from segserve.encode.encode_request import EncodeRequest
-from segserve.models.onnx_runtime import HostOrDeviceArrays, OnnxGraph
 from segserve.models.promptable_model import PromptableModel
+from segserve.models.runtime.graph import HostOrDeviceArrays
+from segserve.models.runtime.onnx_graph import OnnxGraph
 from segserve.settings import Settings
 from segserve.timing import Timings
 

@@ -20,7 +20,7 @@ from segserve.timing import Timings
 from segserve.types import Region
 
 GRID = GridRegion(Region(0, 0, 64, 64), 16)  # 256 points, in 8 batches
-MODEL = cast(Any, SimpleNamespace(bundle=SimpleNamespace(digest="d")))
+MODEL = cast(Any, SimpleNamespace(embedding_digest="d"))
 PATCH = LogitsPatch(np.zeros((8, 8), np.float16), 0, 0)
 
 

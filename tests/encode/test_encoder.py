@@ -31,7 +31,7 @@ class Model:
     """Embeds an image as its mean; runs while `go` is set, and takes at most `max_images` at a time."""
 
     def __init__(self) -> None:
-        self.name, self.bundle = "m", SimpleNamespace(digest="d")
+        self.name, self.bundle, self.embedding_digest = "m", SimpleNamespace(digest="d"), "d"
         self.preprocess = Preprocess(8, (0, 0, 0), (1, 1, 1), "stretch", None)
         self.go, self.max_images = threading.Event(), 8
         self.go.set()

@@ -6,7 +6,7 @@ pytest.importorskip("torchvision")
 
 from segserve.models.export.mask_rcnn import export_mask_rcnn
 from segserve.models.instances_model import InstancesModel
-from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from tests.instances.networks import CLASSES, small
 
 

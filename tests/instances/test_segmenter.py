@@ -19,7 +19,7 @@ from segserve.instances.segmenter import find_objects
 from segserve.masks import crop
 from segserve.models.export.mask_rcnn import export_mask_rcnn
 from segserve.models.instances_model import InstancesModel
-from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.timing import Timings
 from segserve.types import Float32, SegmentedObject, Size, UInt8
 from tests.instances.networks import CLASSES, full

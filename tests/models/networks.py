@@ -11,8 +11,8 @@ from sam2.modeling.sam.transformer import TwoWayTransformer as Sam2Transformer
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from segserve.models.importers.promptable_importer import PromptableImporter
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
+from segserve.models.runtime.runtime_options import RuntimeOptions
 
 IMAGE, PATCH = 256, 16
 GRID = IMAGE // PATCH

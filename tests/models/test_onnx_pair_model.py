@@ -23,9 +23,9 @@ from segserve.models.importers.compare_arrays import error_over_std
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.importers.import_request import ModelCard, OnnxPairKind
 from segserve.models.manifest import BundleRuntime
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import ModelRegistry, RuntimeOptionsByGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.timing import Timings
 from segserve.types import Box, Prompt, Select, Size
 from tests.automatic.test_amg_generator import Ours

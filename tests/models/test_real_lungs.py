@@ -23,9 +23,9 @@ from segserve.models.download import Digest
 from segserve.models.fetch_file import fetch_file
 from segserve.models.importers.read_checkpoint import read_checkpoint
 from segserve.models.importers.vgg_unet import MODULES
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.published_model import PackageFile, RemoteFile
 from segserve.models.pull import pull_model
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 from segserve.semantic.class_map import resolve_thresholds
 from segserve.semantic.options import SemanticOptions

@@ -25,8 +25,8 @@ from segserve.encode.preprocess import preprocess_image
 from segserve.masks import crop
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.onnx_pair_model import open_promptable_model
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.timing import Timings
 from segserve.types import Box, Candidate, Prompt, Select, Size
 from tests.automatic.test_amg_generator import Ours

@@ -11,9 +11,9 @@ from segserve.models.bundle import MANIFEST_FILE, Bundle, check_model_name, writ
 from segserve.models.install import new_bundle, remove_bundle
 from segserve.models.manifest import BundleRuntime, Dims, ModelKind, PreprocessEntry, PromptableManifest
 from segserve.models.onnx_pair_model import MODEL_CLASSES, EfficientSamModel, OnnxPairModel
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import ModelRegistry, RuntimeOptionsByGraph, weight_bytes
+from segserve.models.runtime.runtime_options import RuntimeOptions
 
 
 def write_test_bundle(folder: Path, name: str, runtime: BundleRuntime = BundleRuntime.FAST) -> Bundle:

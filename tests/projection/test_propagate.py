@@ -9,9 +9,9 @@ from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
 from segserve.masks import crop
 from segserve.masks.geometry import iou
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.projection.mask_to_prompt import Projection
 from segserve.projection.propagate import MaskPropagator, PropagationOptions
 from segserve.projection.slice_order import ProjectionVisit, plan_projection

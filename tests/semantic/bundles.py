@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from segserve.models.bundle import Bundle
 from segserve.models.export.semantic import export_semantic
 from segserve.models.manifest import SemanticManifest
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.registry import ModelRegistry, RuntimeOptionsByGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 
 

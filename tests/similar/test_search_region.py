@@ -10,9 +10,9 @@ from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
 from segserve.errors import TooLarge
 from segserve.images.read_image import read_image
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.similar.examples import ExampleRegion, ExampleSet, describe_examples, to_low
 from segserve.similar.options import SimilarOptions
 from segserve.similar.search_region import MAX_MASK_BYTES, RegionSearch

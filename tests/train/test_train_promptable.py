@@ -22,9 +22,9 @@ from segserve.evaluate.object_matching import match_label_maps, mean_segmentatio
 from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.manifest import AisEntry, BundleRuntime, ModelKind, PromptableManifest
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import BUILT_IN_MODELS
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.weights import read_weights
 from segserve.timing import Timings
 from segserve.train import train_promptable, trainable_networks

@@ -21,7 +21,7 @@ from segserve.models.importers.import_request import ModelCard
 from segserve.models.manifest import SemanticManifest, Subject
 from segserve.models.networks.transunet import TransUnetShape
 from segserve.models.networks.unet import FeatureListUNet
-from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 from segserve.train import train_unet as module
 from segserve.train import unet_trainer

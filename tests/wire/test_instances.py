@@ -25,7 +25,7 @@ from segserve.masks import crop, label_map
 from segserve.models.bundle import Bundle
 from segserve.models.export.mask_rcnn import export_mask_rcnn
 from segserve.models.instances_model import InstancesModel
-from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.timing import Timings
 from segserve.types import SegmentedObject
 from segserve.v1 import segmentation_pb2 as pb

@@ -17,7 +17,8 @@ from safetensors.numpy import load
 
 from segserve import __version__
 from segserve.masks.clean import Marks, clean_logits
-from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
+from segserve.models.runtime.onnx_graph import OnnxGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Float32
 from tests.serving import Server
 

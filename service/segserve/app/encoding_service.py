@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from segserve.app.choose_runtimes import choose_runtimes
 from segserve.app.gauges import update_gauges
 from segserve.app.readiness import NO_KEYS, check_readiness
 from segserve.app.roles import Role, RoleOptions
@@ -21,8 +22,7 @@ from segserve.encode.encoder import LocalEncoder
 from segserve.fair_executor import FairExecutor
 from segserve.memory_budget import MemoryBudget
 from segserve.metrics import Metrics
-from segserve.models.onnx_runtime import RuntimeOptions
-from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
+from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry
 from segserve.request_limits import RequestLimits
 from segserve.settings import Settings
 from segserve.timing import Timings
@@ -48,7 +48,8 @@ class EncodingService:
     def __init__(
         self, settings: Settings, encoder: Encoder | None = None, *, role: Role = Role.ENCODER
     ) -> None:
-        self.settings, self.role_options = settings, RoleOptions.for_role(role, settings)
+        self.settings, self.role = settings, role
+        self.role_options = RoleOptions.for_role(role, settings)
         self.metrics = Metrics()
         self.request_limits = RequestLimits(settings, self.metrics)
         self.read_pool = FairExecutor(settings.decode_workers, "read")  # apart from clicks: uploads are slow
@@ -75,16 +76,10 @@ class EncodingService:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _open_registry(self, *, encodes: bool) -> ModelRegistry:
-        settings, role = self.settings, self.role_options
-        runtime = partial(RuntimeOptions.for_device, settings.device)
         return ModelRegistry(
-            [settings.models_folder, BUILT_IN_MODELS],
-            RuntimeOptionsByGraph(
-                encoder=runtime(role.threads_per_encode, fp16=True) if encodes else None,
-                decoder=runtime(settings.decode_threads) if role.runs_decoders else None,
-                whole_image=runtime(settings.encode_threads) if role.runs_decoders else None,
-            ),
-            settings.models_mb * MB,
+            [self.settings.models_folder, BUILT_IN_MODELS],
+            choose_runtimes(self.settings, self.role, encodes=encodes),
+            self.settings.models_mb * MB,
             self.metrics.process.set_models_loaded,
         )
 

@@ -77,7 +77,7 @@ class AisMapCache:
 
         Raises Busy, and what `Embeddings.get_prepared` raises.
         """
-        key = EmbeddingKey(tenant, image_id, model.bundle.digest, region)
+        key = EmbeddingKey(tenant, image_id, model.embedding_digest, region)
         cached = self._entries.get(key)
         if cached is not None:
             self._metrics.whole_images.count_ais_maps("process")

@@ -95,7 +95,7 @@ class AmgCandidateCache:
 
         Raises TooLarge, and what `Embeddings.get_prepared` raises.
         """
-        key = GridKey(EmbeddingKey(tenant, image_id, model.bundle.digest, region), grid.points_per_side)
+        key = GridKey(EmbeddingKey(tenant, image_id, model.embedding_digest, region), grid.points_per_side)
         cached, depth = self._entries.get(key), max(offset, LOGIT_DEPTH)
         if cached is not None and cached.depth >= depth:
             self._metrics.whole_images.count_amg_grid("process")

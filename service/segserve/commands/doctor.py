@@ -16,17 +16,19 @@ import typer
 from redis.exceptions import RedisError
 
 from segserve import __version__
+from segserve.app.choose_runtimes import OPENVINO_EXTRA, choose_precision, choose_runtime
 from segserve.app.storage import create_data_dir
 from segserve.commands.check_extras import is_installed
 from segserve.commands.common_options import DataDir, list_unknown_variables
 from segserve.device_memory import load_nvml
 from segserve.errors import BrokenModel, SegserveError, describe_install
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
+from segserve.models.runtime.cpu_features import read_cpu_flags
 from segserve.sandbox.landlock import landlock_version
 from segserve.settings import Settings, count_cores, load_settings, measure_memory_mb
 from segserve.store.private_redis import PrivateRedis
 from segserve.store.redis_servers import find_redis_binaries, find_writer, read_version
-from segserve.types import MB, Device
+from segserve.types import MB, Device, Runtime
 from segserve.wire.server import check_port_is_free, local_address
 
 MIN_PYTHON = (3, 11)
@@ -147,15 +149,6 @@ def check_machine() -> Finding:
     return Finding("machine", Verdict.OK, text)
 
 
-def read_cpu_flags() -> set[str]:
-    """Return the CPU's features as Linux names them; empty on other systems."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
-
-
 def check_runtime(settings: Settings) -> Iterator[Finding]:
     if not is_installed("onnxruntime"):
         yield Finding("runtime", Verdict.MISSING, "ONNX Runtime is not installed.", describe_install("cpu"))
@@ -171,6 +164,8 @@ def check_runtime(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("runtime", Verdict.OK, text)
+    if not wants_cuda:
+        yield check_encoders(settings)
     has_gpu = shutil.which("nvidia-smi") is not None or load_nvml() is not None
     if wants_cuda and not has_gpu:
         yield Finding(
@@ -187,6 +182,21 @@ def check_runtime(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "gpu", Verdict.OK, "models run on the GPU" if wants_cuda else "none; models run on the CPU"
         )
+
+
+def check_encoders(settings: Settings) -> Finding:
+    """Return what encodes images on this CPU."""
+    try:
+        runtime = choose_runtime(settings)
+        precision = choose_precision(settings, runtime, alone=settings.encoder_url is None)
+    except SegserveError as error:
+        return Finding("encoders", Verdict.MISSING, error.message, error.remedy)
+    if runtime is Runtime.ONNXRUNTIME:
+        faster = settings.runtime == "auto" and "avx2" in read_cpu_flags()
+        remedy = f"OpenVINO encodes about twice as fast: {describe_install(OPENVINO_EXTRA)}" if faster else ""
+        return Finding("encoders", Verdict.OK, "run by ONNX Runtime in fp32", remedy)
+    how = "in bf16 for models whose masks agree" if precision is None else f"in {precision}"
+    return Finding("encoders", Verdict.OK, f"run by OpenVINO {how}")
 
 
 def check_installed_extras() -> Iterator[Finding]:

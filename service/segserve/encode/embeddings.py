@@ -91,7 +91,7 @@ class Embeddings:
 
         Raises ImageNotFound, CacheUnavailable, EncodeTimeout, Busy; BadInput for a region that is not on the image.
         """
-        key = EmbeddingKey(tenant, image_id, model.bundle.digest, region)
+        key = EmbeddingKey(tenant, image_id, model.embedding_digest, region)
         held = self._prepared.get(key)
         self._metrics.caches.count_lookup("process", hit=held is not None)
         if held is not None:
@@ -115,7 +115,7 @@ class Embeddings:
         """Return the image's size and whether it is encoded in regions, without encoding it. Raises ImageNotFound."""
         if (large_size := self._large_sizes.get((tenant, image_id))) is not None:
             return ImageExtent(large_size, tiled=True)
-        held = self._prepared.get(EmbeddingKey(tenant, image_id, model.bundle.digest))
+        held = self._prepared.get(EmbeddingKey(tenant, image_id, model.embedding_digest))
         if held is not None:
             return ImageExtent(held.size, tiled=False)
         record = await self._images.get_record(tenant, image_id)
@@ -130,7 +130,9 @@ class Embeddings:
 
         Nothing is held in this process. Raises what `get_prepared` raises, but waits as long as it takes.
         """
-        key = EmbeddingKey(tenant, image_id, model.bundle.digest, await self._whole(tenant, image_id, model))
+        key = EmbeddingKey(
+            tenant, image_id, model.embedding_digest, await self._whole(tenant, image_id, model)
+        )
         await self._find_or_encode(key, model, timings, self._priority)
         await self._check_not_deleted(key)
 

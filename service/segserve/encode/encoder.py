@@ -206,7 +206,13 @@ class LocalEncoder:
 
     async def _get_model(self, request: EncodeRequest) -> PromptableModel:
         model = await self._registry.get(request.model, PromptableModel)
-        if model.bundle.digest != request.digest:
+        if model.embedding_digest != request.digest and request.digest.startswith(model.bundle.digest):
+            raise BrokenModel(
+                f"Model {request.model!r} is encoded in {model.embedding_precision} here, and in another precision"
+                " where the request came from.",
+                remedy="Set SEGSERVE_PRECISION alike for services, workers and encoder workers.",
+            )
+        if model.embedding_digest != request.digest:
             raise BrokenModel(
                 f"Model {request.model!r} is another one here than where the request came from.",
                 remedy="Give all replicas and workers the same models.",

@@ -42,7 +42,7 @@ class FrameEmbeddings:
 
         Raises CacheUnavailable, Busy, OutOfMemory, and what `pixels` raises.
         """
-        key = EmbeddingKey(tenant, name, model.bundle.digest, region)
+        key = EmbeddingKey(tenant, name, model.embedding_digest, region)
         if (held := self._prepared.get(key)) is not None:
             return held
         loop = asyncio.get_running_loop()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-from segserve.models.onnx_runtime import HostOrDeviceArrays
+from segserve.models.runtime.graph import HostOrDeviceArrays
 from segserve.types import Embedding, Region, Size
 
 

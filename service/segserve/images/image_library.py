@@ -21,13 +21,14 @@ from segserve.images.normalise import resolve_mode
 from segserve.images.read_image import decode_source, open_image
 from segserve.images.region_reader import FULL_RESOLUTION, RegionReader
 from segserve.memory_budget import MemoryBudget
+from segserve.models.promptable_model import digest_embeddings
 from segserve.models.registry import ModelRegistry
 from segserve.store.content_id import add_options, hash_content
 from segserve.store.expiry import delete_expired
 from segserve.store.image_store import ImageStore
 from segserve.store.redis_cache import RedisCache
 from segserve.temporary_files import translate_disk_full
-from segserve.types import ImageLimits, ImageRecord, Normalise, ReadOptions, Size, UInt8
+from segserve.types import ImageLimits, ImageRecord, Normalise, Precision, ReadOptions, Size, UInt8
 
 # Called with (tenant, image_id).
 ForgetImage = Callable[[str, str], None]
@@ -205,7 +206,11 @@ class ImageLibrary:
         Raises ImageNotFound; CacheUnavailable after the image itself is deleted, when its embeddings remain until
         they expire.
         """
-        digests = [bundle.digest for bundle in self._registry.bundles().values()]
+        digests = [
+            digest_embeddings(bundle, precision)
+            for bundle in self._registry.bundles().values()
+            for precision in Precision
+        ]
         try:
             await self._store.delete(tenant, image_id)
         finally:

@@ -5,7 +5,8 @@ A bundle's name goes in, a loaded model with its graphs open comes out (`registr
     manifest.py, semantic_manifest.py    the schema of `model.yaml`
     bundle.py, install.py, weights.py    a bundle on disk: digests, atomic install and removal, safetensors
     registry.py                          models by name: lazy loading, LRU eviction under a memory budget
-    onnx_runtime.py                      ONNX Runtime sessions: threads, CUDA, arrays kept on the device
+    runtime/                             what runs a graph: ONNX Runtime or OpenVINO, threads, CUDA, precision
+    agreement.py, measure_agreement.py   whether a model's masks survive bf16
     promptable_model.py, onnx_pair_model.py, semantic_model.py, instances_model.py    one class for each kind of model
     catalogue.py, pull.py, download.py   published models: resumed HTTPS downloads, checksums
     importers/                           checkpoints to bundles

@@ -22,17 +22,21 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from segserve.errors import BadInput, BrokenModel, SegserveError
+from segserve.errors import BadInput, BrokenModel, MissingDependency, SegserveError
+from segserve.models.agreement import read_agreements, write_agreement
 from segserve.models.bundle import FP16_ENCODER_FILE, Bundle
 from segserve.models.catalogue import PUBLISHED_MODELS, find_published_model
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.importers.import_request import CheckpointKind, ModelCard
 from segserve.models.install import new_bundle, remove_bundle
 from segserve.models.manifest import PromptableManifest, SemanticManifest, Subject
+from segserve.models.measure_agreement import measure_agreement
 from segserve.models.model_tables import print_table
 from segserve.models.published_model import PublishedModel, RemoteFile
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph, weight_bytes
-from segserve.settings import load_settings
+from segserve.models.runtime.cpu_features import find_bf16_instructions
+from segserve.models.runtime.openvino_graph import has_openvino
+from segserve.settings import count_cores, load_settings
 
 app = typer.Typer(no_args_is_help=True, help="List, import, pull, verify and remove models.")
 
@@ -202,6 +206,7 @@ def import_model(
             member=member,
             on_stage=progress.show_stage,
         )
+        record_agreement(bundle, progress)
     print_ready(bundle)
     if isinstance(bundle.manifest, SemanticManifest):
         print_manifest(bundle.manifest)
@@ -239,7 +244,54 @@ def pull_published_model(
             on_file=progress.add_download,
             on_stage=progress.show_stage,
         )
+        record_agreement(bundle, progress)
     print_ready(bundle)
+
+
+def record_agreement(bundle: Bundle, progress: ProgressDisplay) -> None:
+    """Measure and keep how far the model's masks agree in bf16, where this machine can compute in it."""
+    instructions = find_bf16_instructions()
+    if isinstance(bundle.manifest, PromptableManifest) and has_openvino() and instructions:
+        agreement = measure_agreement(
+            bundle, count_cores(), lambda picture: progress.show_stage(f"comparing bf16 on {picture}")
+        )
+        write_agreement(bundle, instructions, agreement)
+
+
+@app.command("agreement")
+def show_agreement(
+    name: Annotated[str, typer.Argument(help="Which model.")],
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure it on this CPU, and keep it with the model.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Show how far a model's masks agree when its encoder computes in bf16.
+
+    Import and pull measure it, where OpenVINO is installed and the CPU computes in bf16. SEGSERVE_PRECISION=auto goes
+    by it.
+    """
+    bundle = open_registry(resolve_models_dir(data_dir)).bundle(name)
+    bundle.expect(PromptableManifest)
+    if measure:
+        if not has_openvino():
+            raise MissingDependency("OpenVINO", "openvino", "Computing in bf16")
+        if find_bf16_instructions() is None:
+            raise BadInput(
+                "This CPU does not compute in bf16.", remedy="Measure on one with AVX512-BF16 or AMX."
+            )
+        with show_import_progress() as progress:
+            record_agreement(bundle, progress)
+    agreements = read_agreements(bundle)
+    if not agreements:
+        raise BadInput(f"Nothing was measured for {name!r}.", field="name", remedy="Give --measure.")
+    for instructions, agreement in agreements.items():
+        verdict = "auto takes bf16" if agreement.is_close else "auto keeps fp32"
+        typer.echo(
+            f"{name} with {instructions}: {agreement.masks} masks, IoU mean {agreement.iou_mean:.4f}, 5th percentile"
+            f" {agreement.iou_p05:.4f}, least {agreement.iou_min:.4f}; the same candidate in"
+            f" {agreement.same_candidate:.0%}: {verdict}"
+        )
 
 
 @app.command("half")

@@ -7,7 +7,9 @@ import numpy as np
 
 from segserve.models.bundle import Bundle
 from segserve.models.manifest import InstancesManifest, Manifest
-from segserve.models.onnx_runtime import Arrays, OnnxGraph, RuntimeOptions
+from segserve.models.runtime.graph import Arrays
+from segserve.models.runtime.open_graph import open_graph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Float32, Int64, Size
 
 # The levels of the feature pyramid (FPN) that masks are pooled from.
@@ -40,7 +42,7 @@ class InstancesModel:
         self.bundle = bundle
         self.manifest = bundle.expect(InstancesManifest)
         files = () if options is None else ("model.onnx", "masks.onnx")
-        self._graphs = {file: OnnxGraph(bundle.path(file), options) for file in files if options is not None}
+        self._graphs = {file: open_graph(bundle.path(file), options) for file in files if options is not None}
 
     @property
     def name(self) -> str:

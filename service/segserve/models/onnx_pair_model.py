@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
 from segserve.models.manifest import BundleRuntime, ModelKind, PromptableManifest
-from segserve.models.onnx_runtime import HostOrDeviceArrays, OnnxGraph, RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
-from segserve.types import Embedding, Float32
+from segserve.models.runtime.graph import Graph, HostOrDeviceArrays
+from segserve.models.runtime.runtime_options import RuntimeOptions
+from segserve.types import Embedding, Float32, Precision
 
 # In the order of the encoders' outputs.
 FEATURE_NAMES = ("embedding", "high_res_0", "high_res_1")
@@ -38,7 +39,7 @@ class OnnxPairModel(PromptableModel):
     CLICK_GRAPH: ClassVar[str] = "decoder.onnx"
 
     @property
-    def _decoder(self) -> OnnxGraph:
+    def _decoder(self) -> Graph:
         return self._graphs["decoder.onnx"]
 
     def _run_encoder(self, images: Float32) -> Embedding:
@@ -181,6 +182,8 @@ def open_promptable_model(
     encoder: RuntimeOptions | None,
     decoder: RuntimeOptions | None,
     whole_image: RuntimeOptions | None = None,
+    embedding_precision: Precision = Precision.FP32,
 ) -> PromptableModel:
     """Open the bundle's graphs and return the model that runs them. Raises BrokenModel, WrongModel."""
-    return MODEL_CLASSES[bundle.expect(PromptableManifest).runtime](bundle, encoder, decoder, whole_image)
+    model_class = MODEL_CLASSES[bundle.expect(PromptableManifest).runtime]
+    return model_class(bundle, encoder, decoder, whole_image, embedding_precision)

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from segserve.errors import NoAutomaticDecoder
 from segserve.models.bundle import FP16_ENCODER_FILE, Bundle
 from segserve.models.manifest import Manifest, PromptableManifest
-from segserve.models.onnx_runtime import DeviceArray, HostOrDeviceArrays, OnnxGraph, RuntimeOptions
-from segserve.types import Device, Embedding, Float32
+from segserve.models.runtime.graph import DeviceArray, Graph, HostOrDeviceArrays
+from segserve.models.runtime.open_graph import open_graph
+from segserve.models.runtime.runtime_options import RuntimeOptions
+from segserve.types import Device, Embedding, Float32, Precision
 
 AIS_DECODER_FILE = "ais.onnx"
 # From this number of tokens on, fast_decoder_many.onnx is faster. With 8 heads of 16 channels, folding and projecting
@@ -22,6 +24,11 @@ AIS_DECODER_FILE = "ais.onnx"
 FOLD_BELOW_TOKENS = 16
 # The tokens beside the points: the scores, four masks, and SAM 2's object token.
 MAX_OUTPUT_TOKENS = 6
+
+
+def digest_embeddings(bundle: Bundle, precision: Precision) -> str:
+    """Return what tells the bundle's embeddings of this precision from all others."""
+    return bundle.digest if precision is Precision.FP32 else f"{bundle.digest}-{precision}"
 
 
 class LoadedModel(Protocol):
@@ -35,6 +42,7 @@ class PromptableModel:
     """`PromptableModel` runs the graphs of a promptable bundle.
 
     encoder, decoder, whole_image: how to run each part; None where this process does not run it.
+    embedding_precision: of the embeddings that it decodes.
     single_threaded: the same model, each run of its click decoder in the caller's thread alone. It decodes many
         clicks at once without taking threads from those that answer people's clicks. On a GPU it is this model.
     """
@@ -53,24 +61,27 @@ class PromptableModel:
         encoder: RuntimeOptions | None,
         decoder: RuntimeOptions | None,
         whole_image: RuntimeOptions | None = None,
+        embedding_precision: Precision = Precision.FP32,
     ) -> None:
         self.bundle = bundle
+        self.embedding_precision = embedding_precision
         self.manifest = bundle.expect(PromptableManifest)
         self.preprocess = self.manifest.preprocess.to_preprocess()
         automatic = (AIS_DECODER_FILE,) if bundle.has(AIS_DECODER_FILE) else ()
         parts = ((("encoder.onnx",), encoder), (self.DECODER_GRAPHS, decoder), (automatic, whole_image))
         self._graphs = {
-            file: OnnxGraph(bundle.path(self._choose_file(file, options)), options)
+            file: open_graph(bundle.path(self._choose_file(file, options)), options)
             for files, options in parts
             if options is not None
             for file in files
         }
-        self.single_threaded = self if whole_image is None else self._make_single_threaded(whole_image)
+        decodes_many = whole_image is not None
+        self.single_threaded = self._make_single_threaded(decoder) if decoder and decodes_many else self
 
-    def _make_single_threaded(self, whole_image: RuntimeOptions) -> Self:
-        if whole_image.device is Device.CUDA:
+    def _make_single_threaded(self, decoder: RuntimeOptions) -> Self:
+        if decoder.device is Device.CUDA:
             return self
-        graph = OnnxGraph(self.bundle.path(self.CLICK_GRAPH), replace(whole_image, threads=1))
+        graph = open_graph(self.bundle.path(self.CLICK_GRAPH), replace(decoder, threads=1))
         other = copy(self)
         other._graphs = {**self._graphs, self.CLICK_GRAPH: graph}
         return other
@@ -83,6 +94,11 @@ class PromptableModel:
     @property
     def name(self) -> str:
         return self.bundle.name
+
+    @property
+    def embedding_digest(self) -> str:
+        """The part of an embedding's key that says what computed it: the bundle, and a precision other than fp32."""
+        return digest_embeddings(self.bundle, self.embedding_precision)
 
     def encode(self, image: Float32) -> Embedding:
         """Encode image [1, 3, S, S] into embedding [C, g, g] and, for SAM 2, high_res_0 and high_res_1; float32."""
@@ -126,7 +142,7 @@ class PromptableModel:
         return {**features, **graph.run_on_device(inputs)}
 
     def _features(
-        self, graph: OnnxGraph, embedding: Embedding, names: dict[str, str], earlier: HostOrDeviceArrays
+        self, graph: Graph, embedding: Embedding, names: dict[str, str], earlier: HostOrDeviceArrays
     ) -> dict[str, NDArray[Any] | DeviceArray]:
         """Return the embedding's arrays as a graph reads them: float32 with a batch axis, in the graph's memory.
 

@@ -8,13 +8,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from segserve.errors import BrokenModel, ModelNotFound, WrongModel
+from segserve.models.agreement import may_take_bf16
 from segserve.models.bundle import (
     FP16_ENCODER_FILE,
     MANIFEST_FILE,
@@ -25,9 +26,10 @@ from segserve.models.bundle import (
 from segserve.models.instances_model import InstancesModel
 from segserve.models.manifest import InstancesManifest, SemanticManifest
 from segserve.models.onnx_pair_model import open_promptable_model
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import LoadedModel
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
+from segserve.types import Precision
 
 log = structlog.get_logger(__name__)
 
@@ -44,11 +46,20 @@ class RuntimeOptionsByGraph:
 
     encoder, decoder: the graphs of promptable models.
     whole_image: the graphs that segment a whole image without prompts.
+    embedding_precision: of the embeddings that this process makes or takes from the cache; None is bf16 for models
+        whose masks agree with fp32's.
     """
 
     encoder: RuntimeOptions | None = None
     decoder: RuntimeOptions | None = None
     whole_image: RuntimeOptions | None = None
+    embedding_precision: Precision | None = Precision.FP32
+
+    def choose_embedding_precision(self, bundle: Bundle) -> Precision:
+        """Return the precision of this bundle's embeddings."""
+        if self.embedding_precision is not None:
+            return self.embedding_precision
+        return Precision.BF16 if may_take_bf16(bundle) else Precision.FP32
 
 
 def open_bundle(bundle: Bundle, runtimes: RuntimeOptionsByGraph) -> LoadedModel:
@@ -58,7 +69,9 @@ def open_bundle(bundle: Bundle, runtimes: RuntimeOptionsByGraph) -> LoadedModel:
         return SemanticModel(bundle, runtimes.whole_image)
     if isinstance(bundle.manifest, InstancesManifest):
         return InstancesModel(bundle, runtimes.whole_image)
-    return open_promptable_model(bundle, runtimes.encoder, runtimes.decoder, runtimes.whole_image)
+    precision = runtimes.choose_embedding_precision(bundle)
+    encoder = runtimes.encoder and replace(runtimes.encoder, precision=precision)
+    return open_promptable_model(bundle, encoder, runtimes.decoder, runtimes.whole_image, precision)
 
 
 class ModelRegistry:

@@ -6,7 +6,8 @@ import numpy as np
 
 from segserve.models.bundle import Bundle
 from segserve.models.manifest import Activation, Manifest, SemanticManifest
-from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
+from segserve.models.runtime.open_graph import open_graph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Device, Float32
 
 MAX_GPU_BATCH_TILES = 8
@@ -25,7 +26,7 @@ class SemanticModel:
     def __init__(self, bundle: Bundle, options: RuntimeOptions) -> None:
         self.bundle = bundle
         self.manifest = bundle.expect(SemanticManifest)
-        self._graph = OnnxGraph(bundle.path("model.onnx"), options)
+        self._graph = open_graph(bundle.path("model.onnx"), options)
         self.max_batch_tiles = MAX_CPU_BATCH_TILES if options.device is Device.CPU else MAX_GPU_BATCH_TILES
 
     @property

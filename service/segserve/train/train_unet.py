@@ -18,7 +18,7 @@ from segserve.models.importers.import_request import ModelCard
 from segserve.models.install import new_bundle
 from segserve.models.manifest import ModelKind, SemanticManifest
 from segserve.models.networks.transunet import fold_standardised_weights
-from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.semantic_manifest import Percentile, SemanticInput
 from segserve.models.semantic_model import SemanticModel
 from segserve.settings import count_cores

@@ -23,9 +23,10 @@ from segserve.models.export.fp16 import add_fp16_encoder, round_results_to_fp16
 from segserve.models.export.sam import BATCH_AXES, SamEncoder
 from segserve.models.export.torch_to_onnx import export_onnx
 from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest
-from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import BUILT_IN_MODELS, weight_bytes
+from segserve.models.runtime.onnx_graph import OnnxGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.store.redis_cache import pack_embedding, unpack_embedding
 from segserve.timing import Timings
 from segserve.types import Bool, Embedding, Float32, Prompt, ReadOptions, Select, Size

@@ -14,8 +14,9 @@ from segserve.models.bundle import Bundle
 from segserve.models.export.sam import export_sam
 from segserve.models.importers.compare_arrays import error_over_std
 from segserve.models.manifest import ModelKind
-from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
+from segserve.models.runtime.onnx_graph import OnnxGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Size
 from tests.models.networks import GRID, IMAGE, noise_image, open_model, small_sam
 from tests.models.predictors import PROMPTS, check_batch, check_click, encode_noise

@@ -21,8 +21,9 @@ from segserve.models.importers.compare_promptable import compare_promptable
 from segserve.models.importers.sam2_network import IMPORTER
 from segserve.models.manifest import ModelKind
 from segserve.models.networks.sam2 import SAM2_CONFIGS
-from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
+from segserve.models.runtime.onnx_graph import OnnxGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Size
 from tests.automatic.test_amg_generator import Ours, assert_same
 from tests.models.networks import noise_image, open_model

@@ -16,7 +16,7 @@ from segserve.models.bundle import Bundle
 from segserve.models.cli import app
 from segserve.models.export.torch_to_onnx import export_onnx
 from segserve.models.importers.import_checkpoint import import_checkpoint
-from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 
 SMALL_TILE = {"tile": (64, 64)}  # exporting and running it takes less time than the default

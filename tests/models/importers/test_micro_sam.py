@@ -22,8 +22,8 @@ from segserve.models.catalogue import PUBLISHED_MODELS
 from segserve.models.importers import compare_promptable, sam_network
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.importers.import_request import CheckpointKind
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Size
 from tests.models.networks import noise_image, small_sam
 

@@ -23,7 +23,8 @@ from segserve.models.importers import ort_file
 from segserve.models.importers.compare_arrays import error_over_std
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.importers.ort_file import DamagedOrtFile, parse_ort_file
-from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
+from segserve.models.runtime.onnx_graph import OnnxGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from tests.models.importers.semantic_imports import invoke_import, is_empty
 from tests.models.networks import GRID, IMAGE, LibraryDecoder, sam2_decoder, small_sam
 from tests.models.test_onnx_pair_model import Features, RectLabelDecoder, load_model

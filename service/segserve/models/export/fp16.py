@@ -21,7 +21,8 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from segserve.errors import BrokenModel
 from segserve.models.bundle import FP16_ENCODER_FILE, Bundle, write_manifest
 from segserve.models.manifest import PromptableManifest
-from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
+from segserve.models.runtime.onnx_graph import OnnxGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.settings import count_cores
 
 NORM_OPS = {"Pow", "ReduceMean", "Sqrt"}

@@ -29,7 +29,7 @@ from segserve.models.importers.import_request import ImportRequest, ModelCard
 from segserve.models.importers.onnx_file import read_onnx_file, store_onnx_file
 from segserve.models.importers.safe_unzip import resolve_inside, unpack_untrusted_zip
 from segserve.models.manifest import SemanticManifest, Subject
-from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 from segserve.settings import count_cores
 

@@ -11,8 +11,9 @@ import numpy as np
 from segserve.models.bundle import Bundle
 from segserve.models.importers.compare_arrays import check_error, error_over_max, error_over_std
 from segserve.models.manifest import ModelKind
-from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
+from segserve.models.runtime.onnx_graph import OnnxGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.templates.published_embeddings import make_test_picture, sample_embedding
 from segserve.settings import count_cores
 from segserve.types import Float32

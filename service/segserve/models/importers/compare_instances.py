@@ -12,7 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 from segserve.models.bundle import Bundle
 from segserve.models.importers.compare_arrays import check_error, error_over_max
 from segserve.models.instances_model import FEATURE_NAMES, InstancesModel
-from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.settings import count_cores
 from segserve.types import Size
 

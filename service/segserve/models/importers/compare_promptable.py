@@ -11,8 +11,8 @@ from torch import Tensor
 
 from segserve.models.bundle import Bundle
 from segserve.models.importers.compare_arrays import check_error, error_over_max, error_over_std
-from segserve.models.onnx_runtime import RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.settings import count_cores
 from segserve.types import Float32
 

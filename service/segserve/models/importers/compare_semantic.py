@@ -9,7 +9,7 @@ from torch import nn
 from segserve.models.export.semantic import export_semantic
 from segserve.models.importers.compare_arrays import check_error, error_over_max
 from segserve.models.manifest import SemanticManifest
-from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
 from segserve.settings import count_cores
 

@@ -14,7 +14,8 @@ from segserve.models.importers.build_semantic_manifest import build_semantic_man
 from segserve.models.importers.import_request import ImportRequest
 from segserve.models.importers.onnx_file import read_onnx_file, store_onnx_file
 from segserve.models.manifest import Activation, SemanticManifest
-from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
+from segserve.models.runtime.onnx_graph import OnnxGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.settings import count_cores
 from segserve.types import Float32
 

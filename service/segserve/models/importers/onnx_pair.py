@@ -20,7 +20,7 @@ from segserve.models.importers.pair_interface import (
 )
 from segserve.models.manifest import BundleRuntime, Dims, ModelKind, PreprocessEntry, PromptableManifest
 from segserve.models.onnx_pair_model import OnnxPairModel, open_promptable_model
-from segserve.models.onnx_runtime import RuntimeOptions
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.settings import count_cores
 
 # The number of masks that a graph returns -> their mask tokens.

@@ -13,7 +13,8 @@ from segserve.models.importers.check_tensors import check_tensors, to_float32
 from segserve.models.importers.compare_arrays import check_error, error_over_max
 from segserve.models.importers.import_request import ImportRequest
 from segserve.models.importers.read_checkpoint import read_checkpoint
-from segserve.models.onnx_runtime import OnnxGraph, RuntimeOptions
+from segserve.models.runtime.onnx_graph import OnnxGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.templates.graph_template import read_template
 from segserve.models.templates.published_embeddings import (
     find_published_embedding,

@@ -11,9 +11,11 @@ from segserve.encode.prepared_cache import EmbeddingKey, PreparedCache, Prepared
 from segserve.errors import OutOfMemory
 from segserve.models.bundle import Bundle
 from segserve.models.onnx_pair_model import OnnxPairModel
-from segserve.models.onnx_runtime import DeviceArray, OnnxGraph, RuntimeOptions
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import BUILT_IN_MODELS
+from segserve.models.runtime.graph import DeviceArray
+from segserve.models.runtime.onnx_graph import OnnxGraph
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.timing import Timings
 from segserve.types import Device, Embedding, Prompt, Select, Size
 

@@ -1,12 +1,8 @@
-"""ONNX Runtime sessions: the threads are set, idle threads do not spin, the device is chosen once.
-
-Arrays that many runs read can stay in the device's memory (`DeviceArray`). A run then moves only the other arrays.
-"""
+"""Graphs run by ONNX Runtime: the threads are set, idle threads do not spin, the device is chosen once."""
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BrokenModel, MissingDependency, OutOfMemory
+from segserve.models.runtime.graph import DeviceArray, HostOrDeviceArrays
+from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Device
 
 # How ONNX Runtime's arenas, CUDA's allocator and CUDA's libraries word it.
@@ -26,55 +24,11 @@ CUDA_PROVIDER = "CUDAExecutionProvider"
 CUDA_DEVICE_ID = 0
 
 
-@dataclass(frozen=True)
-class RuntimeOptions:
-    """`RuntimeOptions` says how ONNX Runtime runs a graph.
-
-    threads: threads of one operator inside one run.
-    keep_on_device: keep arrays that many runs read in the device's memory.
-    fp16: run the bundle's fp16 graph where there is one, and allow TF32 where there is none.
-    """
-
-    device: Device = Device.CPU
-    threads: int = 1
-    keep_on_device: bool = False
-    fp16: bool = False
-
-    @classmethod
-    def for_device(cls, device: Device, threads: int, *, fp16: bool = False) -> "RuntimeOptions":
-        """Return the options that suit the device.
-
-        A CPU is no faster in fp16, and numpy's arrays are in its memory already.
-        """
-        gpu = device is Device.CUDA
-        return cls(device, threads, keep_on_device=gpu, fp16=gpu and fp16)
-
-
-class DeviceArray:
-    """`DeviceArray` is an array in a device's memory, for graphs on that device. It is freed with this object."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value  # onnxruntime.OrtValue
-        self.nbytes = int(value.tensor_size_in_bytes())
-
-    def numpy(self) -> NDArray[Any]:
-        """Return a copy on the host."""
-        array: NDArray[Any] = self.value.numpy()
-        return array
-
-
-Arrays = Mapping[str, NDArray[Any]]
-# Each array is in the host's memory, or in the memory of the device whose graphs read it.
-HostOrDeviceArrays = Mapping[str, NDArray[Any] | DeviceArray]
-
-
 class OnnxGraph:
-    """`OnnxGraph` is one loaded ONNX file: named arrays in, named arrays out. Several threads may run it at once.
+    """`OnnxGraph` is a graph that ONNX Runtime runs; see `Graph`.
 
-    inputs, outputs: their names, in the graph's order.
-    integers: the names of the int64 inputs.
     input_shape: of the first input: numbers where the graph fixes an axis, names or None where it does not.
-    is_batched: whether the first axis of the first input is free.
+    input_type: of the first input, as ONNX Runtime names it.
     """
 
     def __init__(self, path: Path, options: RuntimeOptions) -> None:
