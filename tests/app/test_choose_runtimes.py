@@ -27,13 +27,15 @@ def choose(role: Role = Role.API, *, encodes: bool = True, **settings: object) -
 
 def test_auto_takes_openvino_for_encoders_where_it_is_installed(machine: dict[str, object]) -> None:
     chosen = choose()
-    assert chosen.encoder is not None and chosen.decoder is not None
+    assert chosen.encoder is not None
+    assert chosen.decoder is not None
     assert chosen.encoder.runtime is Runtime.OPENVINO
     assert chosen.decoder.runtime is Runtime.ONNXRUNTIME
     assert chosen.embedding_precision is None  # each model's own agreement decides
     machine["openvino"] = False
     chosen = choose()
-    assert chosen.encoder is not None and chosen.encoder.runtime is Runtime.ONNXRUNTIME
+    assert chosen.encoder is not None
+    assert chosen.encoder.runtime is Runtime.ONNXRUNTIME
     assert chosen.embedding_precision is Precision.FP32
 
 
@@ -62,7 +64,8 @@ def test_what_this_machine_cannot_do_is_refused_with_a_remedy(machine: dict[str,
     machine["bf16"] = None
     with pytest.raises(BadInput) as refused:
         choose(precision="bf16")
-    assert refused.value.field == "precision" and refused.value.remedy
+    assert refused.value.field == "precision"
+    assert refused.value.remedy
     assert choose(encodes=False, precision="bf16").embedding_precision is Precision.BF16
     with pytest.raises(BadInput):
         choose(precision="bf16", runtime="onnxruntime")

@@ -5,7 +5,7 @@ Real pictures decide: on random embeddings bf16 looks much worse than on those o
 known restrictions; the four as scikit-image brings them), and nuclei (those of `segserve demo`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from segserve.models.agreement import Agreement
 from segserve.models.bundle import Bundle
+from segserve.models.manifest import PromptKind
 from segserve.models.onnx_pair_model import open_promptable_model
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.runtime.runtime_options import RuntimeOptions
@@ -64,7 +65,7 @@ def measure_agreement(
         iou_mean=round(float(np.mean(ious)), 5),
         iou_p05=round(float(np.percentile(ious, 5)), 5),
         iou_min=round(min(ious), 5),
-        same_candidate=round(float(np.mean(same)), 5),
+        same_candidate=round(float(np.mean(same or [True])), 5),
     )
 
 
@@ -87,16 +88,16 @@ def decode_all(model: PromptableModel, embedding: Embedding) -> list[tuple[Float
     """Return logits [M, h, h] and scores [M] of each prompt."""
     prepared = model.prepare(embedding, None)
     answers = []
-    for coords, labels, tokens in make_prompts(model.preprocess.input_size):
+    for coords, labels, tokens in make_prompts(model.preprocess.input_size, model.manifest.prompts):
         logits, scores = model.decode(prepared, coords, labels, tokens)
         answers.append((logits, scores[tokens]))
     return answers
 
 
-def make_prompts(edge: int) -> list[TokenPrompt]:
-    """Return the prompts of one picture of `edge` input pixels a side."""
+def make_prompts(edge: int, kinds: Collection[PromptKind]) -> list[TokenPrompt]:
+    """Return the prompts, of these kinds, for one picture of `edge` input pixels a side."""
     prompts: list[TokenPrompt] = []
-    for x, y in make_grid(POINTS_PER_SIDE, edge):
+    for x, y in make_grid(POINTS_PER_SIDE, edge) if PromptKind.POINTS in kinds else ():
         prompts.append(
             (
                 np.array([(x, y), PADDING_POINT], np.float32),
@@ -104,7 +105,7 @@ def make_prompts(edge: int) -> list[TokenPrompt]:
                 CANDIDATES,
             )
         )
-    for x, y in make_grid(BOXES_PER_SIDE, edge):
+    for x, y in make_grid(BOXES_PER_SIDE, edge) if PromptKind.BOXES in kinds else ():
         for share in BOX_SHARES:
             half = share * edge / 2
             corners = np.array([(x - half, y - half), (x + half, y + half)], np.float32).clip(0, edge)
