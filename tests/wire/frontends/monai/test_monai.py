@@ -189,7 +189,7 @@ def test_a_region_is_a_box(monai: Server, volume: bytes, form: str) -> None:
 def test_an_object_is_followed_through_slices(monai: Server, volume: bytes) -> None:
     i, j, k = MIDDLE
     # The region bounds the answer: the object is on one slice more, below.
-    roi = [0, COLUMNS - 1, 0, ROWS - 1, k, SLICES]
+    roi = [-20, COLUMNS + 20, -20, ROWS + 20, k, SLICES + 2]
     params = {"foreground": [[i, j, k]], "background": [[5, 70, k]]}
     values = infer(monai, "starter_3d", params, file=volume)
     assert iou(values > 0, truth()) > 0.8

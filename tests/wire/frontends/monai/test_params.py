@@ -3,7 +3,13 @@
 import pytest
 
 from segserve.errors import BadInput
-from segserve.wire.frontends.monai.params import InferIn, choose_slice, prompt_on_slice, prompts_in_volume
+from segserve.wire.frontends.monai.params import (
+    InferIn,
+    choose_slice,
+    cut_region,
+    prompt_on_slice,
+    prompts_in_volume,
+)
 
 
 def read(**fields: object) -> InferIn:
@@ -44,6 +50,20 @@ def test_regions_have_two_forms() -> None:
     assert (corners.slices, pairs.slices) == (None, (3, 7))
 
 
+def test_a_region_is_cut_to_the_volume() -> None:
+    size = (40, 30, 9)
+    cut = cut_region(read(roi=[-5, 60, 10, 20, -3, 99]), size).region
+    assert cut is not None
+    assert (cut.box, cut.slices) == ((0, 10, 40, 20), (0, 8))
+    flat = cut_region(read(roi=[-5, 10, 60, 99]), size).region
+    assert flat is not None
+    assert (flat.box, flat.slices) == ((0, 10, 40, 30), None)
+    assert cut_region(read(), size).region is None
+    for roi in ([5, 5, 5, 9], [50, 5, 60, 9], [1, 5, 1, 5, 9, 12], [1, 5, 1, 5, -9, -2]):
+        with pytest.raises(BadInput, match="outside of the volume"):
+            cut_region(read(roi=roi), size)
+
+
 def test_a_region_prompts_its_middle_slice_or_those_of_its_points() -> None:
     roi = [10, 30, 20, 40, 2, 6]
     box = (10, 20, 30, 40)
@@ -64,4 +84,5 @@ def test_points_without_a_slice_are_on_the_named_one() -> None:
 
 def test_a_window_of_no_width_is_none() -> None:
     assert read(window_center=40).window is None
+    assert read(window_center="", window_width="").window is None
     assert read(window_center=40, window_width=400).window == (-160, 240)

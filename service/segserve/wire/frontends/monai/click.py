@@ -16,7 +16,13 @@ from segserve.rendering.label_volume import fill_volume
 from segserve.rendering.result_index import ResultIndex
 from segserve.types import DEFAULT_TENANT, Crop, FileKind, UInt16
 from segserve.wire.frontends.monai.models import Task
-from segserve.wire.frontends.monai.params import InferIn, choose_slice, prompt_on_slice, prompts_in_volume
+from segserve.wire.frontends.monai.params import (
+    InferIn,
+    choose_slice,
+    cut_region,
+    prompt_on_slice,
+    prompts_in_volume,
+)
 from segserve.wire.frontends.monai.results import Labels
 from segserve.wire.frontends.monai.volumes import Volume, Volumes
 from segserve.wire.operations import segment
@@ -40,6 +46,7 @@ async def click_on_slice(
     service: Service, volumes: Volumes, task: Task, volume: Volume, params: InferIn
 ) -> Labels:
     """Return the object on one slice. Raises BadInput, and what `segment` raises."""
+    params = cut_region(params, volume.geometry.size)
     k = choose_slice(params, volume.slices)
     prompt = prompt_on_slice(params, k)
 
@@ -75,6 +82,7 @@ async def click_in_volume(
     """
     if volume.file is None or volume.slices == 1:
         return await click_on_slice(service, volumes, task, volume, params)
+    params = cut_region(params, volume.geometry.size)
     prompts = prompts_in_volume(params, volume.slices)
     # With the window every slice is another picture.
     window = {"window": params.window} if params.window and volume.file.kind is FileKind.VOLUME else {}

@@ -63,6 +63,11 @@ class InferIn(ClientBody):
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
 
+    @field_validator("window_center", "window_width", mode="before")
+    @classmethod
+    def _empty_is_zero(cls, value: Any) -> Any:
+        return 0 if value == "" else value  # OHIF's field after the user has cleared it
+
     @field_validator("roi")
     @classmethod
     def _check_roi(cls, value: list[float]) -> list[float]:
@@ -112,6 +117,29 @@ class Region:
     def middle(self) -> int | None:
         """The slice in the middle."""
         return None if self.slices is None else sum(self.slices) // 2
+
+
+def cut_region(params: InferIn, size: tuple[int, int, int]) -> InferIn:
+    """Return the request with its region cut to the volume: users draw regions that are larger.
+
+    size: columns, rows, slices. Raises BadInput where nothing of the region is in the volume.
+    """
+    region = params.region
+    if region is None:
+        return params
+    columns, rows, slices = size
+    i0, j0, i1, j1 = region.box
+    box = max(i0, 0.0), max(j0, 0.0), min(i1, float(columns)), min(j1, float(rows))
+    first, last = region.slices or (0, 0)
+    first, last = max(first, 0), min(last, slices - 1)
+    if not (box[0] < box[2] and box[1] < box[3] and first <= last):
+        raise BadInput(
+            "The region is empty, or outside of the volume.",
+            field="params.roi",
+            remedy=f"The volume has {columns} x {rows} x {slices} voxels (i, j, k).",
+        )
+    roi = list(box) if region.slices is None else [box[0], box[2], box[1], box[3], first, last]
+    return params.model_copy(update={"roi": roi})
 
 
 async def read_params(text: str) -> InferIn:
