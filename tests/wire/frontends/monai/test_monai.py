@@ -352,6 +352,16 @@ def test_what_is_no_label_is_refused(monai: Server, volume: bytes) -> None:
     monai.client.delete("/monai/datastore/?id=raw")
 
 
+@pytest.mark.parametrize("name", ["../scan", "a/b", "C:\\scan", ".hidden", "a\u202eb"])
+def test_names_that_are_paths_are_refused(monai: Server, volume: bytes, name: str) -> None:
+    """3D Slicer names the file by it that it downloads."""
+    answer = monai.client.put(
+        "/monai/datastore/", params={"image": name}, files={"file": ("tmp.nrrd", volume)}
+    )
+    assert answer.status_code == 422
+    assert "no name of an image" in answer.json()["detail"]
+
+
 def test_the_datastore_is_segmented_as_a_batch(monai: Server, volume: bytes) -> None:
     assert monai.client.get("/monai/batch/infer?check_if_running=true").status_code == 404
     monai.client.put("/monai/datastore/?image=b1", files={"file": ("tmp.nrrd", volume)})

@@ -217,12 +217,13 @@ class Datastore:
 
 
 def check_name(name: str) -> None:
-    """Raises BadInput."""
-    if not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable():
+    """Check the name of an image: other clients make names of files of it, on their own machines. Raises BadInput."""
+    is_path = "/" in name or "\\" in name or name.startswith(".")
+    if is_path or not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable():
         raise BadInput(
             "That is no name of an image.",
             field="image",
-            remedy=f"Send 1 to {MAX_NAME_CHARS} characters that can be printed.",
+            remedy=f"Send 1 to {MAX_NAME_CHARS} characters that can be printed, without folders and no dot in front.",
         )
 
 
