@@ -10,6 +10,7 @@ import { FileStore } from "./pictures/file_store.js";
 import { UploadQueue } from "./pictures/upload_queue.js";
 import { Hover } from "./segmenting/hover.js";
 import { isAway, Segmenter } from "./segmenting/segmenter.js";
+import { LongRuns } from "./segmenting/long_runs.js";
 import { findClasses, findEverything, findSimilar, toObject, withoutKnown } from "./segmenting/whole_image.js";
 import * as commands from "./state/commands.js";
 import { newClass, newPicture } from "./state/new_records.js";
@@ -35,13 +36,18 @@ export class App {
   constructor({ store, session, database }) {
     Object.assign(this, { store, session, database });
     this.client = new Client({ baseUrl: "", retries: 1 });
-    this.decoding = new Decoding({ client: this.client, decode: "auto", ortUrl: runtimeUrl("ort.wasm.bundle.min.mjs"), wasmUrl: runtimeUrl("ort-wasm-simd-threaded.wasm") });
+    this.decoding = new Decoding({ client: this.client, decode: session.decode, ortUrl: runtimeUrl("ort.wasm.bundle.min.mjs"), wasmUrl: runtimeUrl("ort-wasm-simd-threaded.wasm"),
+      onChoice: () => this.session.dispatchEvent(new CustomEvent("change", { detail: new Set(["decoding"]) })) });
     this.files = new FileStore(database);
     this.queue = new UploadQueue({ client: this.client, store, session, files: this.files });
-    this.segmenter = new Segmenter({ client: this.client, decoding: this.decoding, store, session, queue: this.queue, onRefused: (problem) => this.showProblem(problem) });
+    this.segmenter = new Segmenter({ client: this.client, decoding: this.decoding, store, session, queue: this.queue, onRefused: (problem) => this.showProblem(problem), onBack: () => this.runs.resume() });
+    this.runs = new LongRuns({
+      client: this.client, store, session, onProblem: (problem) => this.showProblem(problem), onStopped: () => this.labelling.tell(texts.status.stopped),
+      onDone: (id, number) => this.labelling.tell(id === session.picture ? texts.status.foundObjects(number) : texts.status.foundOn(store.document.pictures.get(id).name, number)),
+    });
     this.hover = new Hover({ segment: (point) => this.#hoverMask(point), show: (hovering) => this.session.set({ hovering }) });
     this.timeline = new Timeline({
-      client: this.client, store, session, files: this.files, openPicture: (id) => this.openPicture(id), showProblem: (problem) => this.showProblem(problem),
+      client: this.client, store, session, files: this.files, queue: this.queue, openPicture: (id) => this.openPicture(id), showProblem: (problem) => this.showProblem(problem),
     });
     this.pictureIndex = null;
     this.index = () => this.pictureIndex;
@@ -86,6 +92,12 @@ export class App {
     return this.store.document.classes.get(classId)?.colour ?? "#2f9bff";
   }
 
+  /** Where clicks on the chosen model are decoded, by what is known now: {by, reason}. reason: why not in the browser. */
+  get decodingNow() {
+    const { by, reason } = this.decoding.choice(this.session.model ?? "");
+    return { by: reason ? "server" : by, reason };
+  }
+
   /** The colour of an object in lists. */
   colourOf(object) {
     if (this.session.colourBy !== "object") return this.store.document.classes.get(object.class)?.colour ?? "#888888";
@@ -98,6 +110,7 @@ export class App {
     await this.loadModels();
     this.segmenter.sendPending();
     this.queue.advance();
+    this.runs.resume();
   }
 
   async loadModels() {
@@ -239,6 +252,7 @@ export class App {
     const { session } = this;
     if (changed.has("picture")) this.#showPicture();
     if (changed.has("model")) this.queue.modelChanged();
+    if (changed.has("decode")) this.decoding.decode = session.decode;
     if (["selected", "opacity", "colourBy", "masksHidden", "editing", "semantic"].some((key) => changed.has(key))) this.masks.refresh();
     if (["hovering", "tool", "selected", "editing", "brushRadius", "masksHidden"].some((key) => changed.has(key))) this.marks.schedule();
     if (changed.has("theme")) applyTheme(session.theme);
@@ -339,14 +353,29 @@ export class App {
 
   // ---- Finding
 
+  /** Find everything. AIS answers in seconds. What takes longer is a job, which goes on where the page is closed. */
   async findEverything(objectSize = null) {
-    const { picture, classId } = this.labelling;
+    const { picture, classId } = this.labelling, { model } = this.session, isQuick = this.session.chosenModel?.automatic?.includes("ais") ?? true;
+    if (this.runs.isRunning(picture.id)) return;
     await this.#busy("everything", async (imageId, signal) => {
-      const found = await findEverything({ client: this.client, imageId, picture: picture.id, classId, model: this.session.model, objectSize, signal });
-      const fresh = withoutKnown(found, this.labelling.objects);
+      if (!isQuick && (await this.#startRun(picture.id, { imageId, classId, model, objectSize }))) return;
+      const { objects, job } = await findEverything({ client: this.client, imageId, picture: picture.id, classId, model, objectSize, signal });
+      if (job) return this.runs.adopt(picture.id, job, classId);
+      const fresh = withoutKnown(objects, this.store.document.objectsOf(picture.id));
       this.store.run(commands.addObjects, fresh, "automatic");
       this.labelling.tell(texts.status.foundObjects(fresh.length));
     });
+  }
+
+  /** Returns whether the service takes jobs. */
+  async #startRun(id, run) {
+    try {
+      await this.runs.start(id, run);
+      return true;
+    } catch (problem) {
+      if (problem.status === 403) return false; // the operator allows none
+      throw problem;
+    }
   }
 
   async findSimilar() {
@@ -415,7 +444,7 @@ export class App {
     if (isText) return false;
     const key = keyOf(event), name = key && actionOf(key, actions, this.session.keys);
     // A control that has the focus has its own keys.
-    if (!name || (["Enter", "Space"].includes(key) && target.closest?.("button, a, summary, select, [role=option]")) || (/^(Left|Right|Up|Down|PageUp|PageDown|[A-Z0-9])$/.test(key) && target.closest?.("select, input"))) return false;
+    if (!name || (["Enter", "Space"].includes(key) && target.closest?.("button, a, summary, select, [role=option]")) || (/^(Left|Right|Up|Down|PageUp|PageDown|Home|End|[A-Z0-9])$/.test(key) && target.closest?.("select, input"))) return false;
     if (/Left|Right|Up|Down/.test(key) && target.closest?.("[role=listbox], [role=tablist], [role=radiogroup]")) return false;
     this.run(name, event);
     return true;

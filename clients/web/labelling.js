@@ -67,6 +67,7 @@ export class Labelling {
 
   /** A point on the current object, or on a new one. label: 1 on it, 0 not on it. */
   addPoint(point, label) {
+    if (!this.session.takesPoints && !this.current?.prompt?.box && !this.current?.mask) return this.tell(texts.status.boxesOnly(this.session.model));
     this.#prompt((object) => withPoint(object?.prompt, point, label), "addPoint", point);
   }
 

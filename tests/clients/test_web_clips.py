@@ -139,6 +139,123 @@ def test_a_volume_is_sliced_along_three_axes(page: Any, tmp_path: Path) -> None:
     assert sorted(sizes) == [[160, 20], [192, 20], [192, 160]]
 
 
+def write_scan(path: Path) -> Path:
+    """Write the cells as a volume of 20 slices."""
+    stack = tifffile.imread(EXAMPLES / "cells.tif")
+    nibabel.save(nibabel.Nifti1Image(stack.T.astype(np.int16), np.eye(4)), path)
+    return path
+
+
+def test_labels_of_another_program_are_corrected_on_the_slices_of_a_volume(page: Any, tmp_path: Path) -> None:
+    labels = np.zeros((192, 160, 20), np.int16)
+    labels[45:80, 40:70, 3:9] = 7
+    labels[10:30, 10:30, 10] = 9
+    nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), tmp_path / "labels.nii.gz")
+    page.set_input_files("#file", write_scan(tmp_path / "scan.nii.gz"))
+    page.wait_for_selector("#axis")
+    page.set_input_files("#labels", tmp_path / "labels.nii.gz")
+    wait_for(page, "/7 objects on 7 pictures/.test(segserve.session.status)")
+    go_to(page, 5)
+    assert areas(page) == [35 * 30]
+    assert page.evaluate("segserve.labelling.objects[0].track") == "7"
+    # A click refines what was imported.
+    page.click("#objects [role=option]")
+    page.keyboard.press("r")
+    left, top = page.evaluate("segserve.viewer.toScreen([55, 57])")
+    glass = page.locator("#glass").bounding_box()
+    page.mouse.click(glass["x"] + left, glass["y"] + top)
+    wait_for(page, f"segserve.labelling.current?.prompt && {NOT_BUSY}")
+    page.keyboard.press("Enter")
+    assert areas(page) != [35 * 30]
+
+    nibabel.save(nibabel.Nifti1Image(labels[:-2], np.eye(4)), tmp_path / "other.nii")
+    before = page.evaluate("segserve.store.document.objects.size")
+    page.set_input_files("#labels", tmp_path / "other.nii")
+    page.wait_for_selector(".problem")
+    assert "not on the grid" in page.inner_text(".problem")
+    assert page.evaluate("segserve.store.document.objects.size") == before
+
+
+def test_frames_by_keys_and_the_window_of_a_volume(page: Any, tmp_path: Path) -> None:
+    page.set_input_files("#file", write_scan(tmp_path / "scan.nii.gz"))
+    page.wait_for_selector("#axis")
+    wait_for(page, "segserve.isReady()")
+    for key, shown in ((">", 12), ("Control+ArrowLeft", 11), ("Home", 1), ("<", 1), ("End", 20)):
+        page.keyboard.press(key)
+        wait_for(page, f"document.querySelector('#frame-number').textContent === 'Slice {shown} of 20'")
+    # A key that is held shows frames in passing, and opens the last of them.
+    opened = page.evaluate("segserve.store.document.pictures.size")
+    page.keyboard.down("Control")
+    for _ in range(6):
+        page.keyboard.down("ArrowLeft")
+    page.keyboard.up("ArrowLeft")
+    page.keyboard.up("Control")
+    wait_for(page, "segserve.timeline.scrubbed === null && segserve.timeline.frame === 13")
+    assert page.evaluate("segserve.store.document.pictures.size") <= opened + 2
+    page.keyboard.press("q")
+    wait_for(page, "document.querySelector('#reviewed').checked")
+
+    go_to(page, 10)
+    image_id = page.evaluate("segserve.labelling.picture.imageId")
+    page.evaluate("segserve.viewer.zoom(4, [200, 150], true)")
+    scale = page.evaluate("segserve.viewer.scale")
+    page.select_option("#window", "brain")
+    shown = f"segserve.isReady() && segserve.labelling.picture.imageId !== '{image_id}' && segserve.viewer.transform"
+    wait_for(page, f"Boolean({shown})")
+    assert [page.input_value("#window-low"), page.input_value("#window-high")] == ["0", "80"]
+    assert abs(page.evaluate("segserve.viewer.scale") / scale - 1) < 0.02, "the view stays"
+    page.fill("#window-high", "-5")
+    page.keyboard.press("Tab")
+    assert "lower" in page.inner_text("#status")
+    assert page.evaluate("segserve.timeline.clip.window") == [0, 80]
+    mark(page, 55, 57)
+    jobs: list[Any] = []
+    page.on("request", lambda r: jobs.append(r.post_data_json) if r.url.endswith("/v1/jobs") else None)
+    page.click("#follow")
+    wait_until_followed(page)
+    assert jobs[0]["params"]["window"] == [0, 80]
+
+
+def test_following_is_stopped_and_goes_on(page: Any, tmp_path: Path) -> None:
+    stack = np.concatenate([tifffile.imread(EXAMPLES / "cells.tif")[:10]] * 40)
+    tifffile.imwrite(tmp_path / "long.tif", stack, photometric="minisblack")
+    page.set_input_files("#file", tmp_path / "long.tif")
+    page.click("#open-stack")
+    page.wait_for_selector("#frame-number")
+    go_to(page, 5)
+    mark(page, 55, 57)
+    page.click("#follow")
+    page.click("#stop")
+    wait_until_followed(page)
+    assert page.evaluate("segserve.timeline.propagation.job.state") == "cancelled"
+    assert not page.is_visible(".timeline .bad")
+    before = page.evaluate("segserve.timeline.propagation.results.size")
+    assert before < len(stack)
+    page.click("#retry")
+    wait_for(page, f"segserve.timeline.propagation.results.size > {before}")
+    page.click("#stop")
+    wait_until_followed(page)
+    assert page.evaluate("segserve.timeline.propagation.results.size") < len(stack)
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_all_of_the_time_line_is_within_the_window(page: Any, tmp_path: Path, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 780})
+    page.set_input_files("#file", write_scan(tmp_path / "scan.nii.gz"))
+    page.wait_for_selector("#axis")
+    wait_for(page, "segserve.isReady()")
+    mark(page, 55, 57)
+    page.click("#follow")
+    wait_until_followed(page)
+    page.wait_for_selector("#download-results")
+    outside = page.evaluate(
+        "[...document.querySelectorAll('.timeline button, .timeline select, .timeline input')].filter((one) => {"
+        "const { left, right, width } = one.getBoundingClientRect();"
+        "return width && (left < 0 || right > innerWidth + 1); }).map(({ id }) => id)"
+    )
+    assert outside == []
+
+
 def test_what_cannot_be_read_is_told(page: Any, tmp_path: Path) -> None:
     page.set_input_files("#file", sample_files.write_video(tmp_path / "clip.mp4"))
     page.wait_for_selector("#frame-number")

@@ -2,8 +2,8 @@
  * The formats that labels are exported to and imported from.
  *
  *     const { name, bytes, type } = await exportLabels("coco", toLabels(store.document));
- *     const { classes, objects, notes } = await importLabels([{ name: file.name, bytes }], store.document, openPictureId);
- *     store.run(commands.importLabels, { classes, objects });
+ *     const { notes, ...records } = await importLabels([{ name: file.name, bytes }], store.document, { open: pictureId });
+ *     store.run(commands.importLabels, records);
  *
  * A file that cannot be read throws FormatError, whose message says what is wrong where; the document stays as it is.
  */
@@ -11,12 +11,15 @@
 import { decodeText, encodeText } from "./bytes.js";
 import { FormatError, parseJson } from "./checks.js";
 import { fromCoco, isCoco, toCoco } from "./coco.js";
+import { isCtc, readCtc } from "./ctc.js";
 import { fromGeoJson, isGeoJson, toGeoJson } from "./geojson.js";
 import { basename, fileStems } from "./imported.js";
 import { readLabelPng, readLabelTiff, readTable, writeLabelMaps } from "./label_map.js";
+import { fromLabels, isLabelVolume } from "./label_volume.js";
 import { place } from "./place.js";
 import { isPng } from "./png.js";
 import { fromProject, isProject, PROJECT_FILE, writeProject } from "./project.js";
+import { fromResults, isResults } from "./results.js";
 import { isTiff } from "./tiff.js";
 import { isYolo, readYolo, writeYolo } from "./yolo.js";
 import { isZip, readZip, writeZip } from "./zip.js";
@@ -61,14 +64,23 @@ function writeGeoJson({ classes, pictures }, name) {
  * Read files of labels, whatever format each has, and fit them to the document, which is not changed.
  * @param {{name: string, bytes: Uint8Array}[]} files
  * @param {import("../state/document.js").Document} document
- * @param {string | null} open id of the picture that is open
+ * @param {object} [options]
+ * @param {string | null} [options.open] id of the picture that is open
+ * @param {(file: {name: string, bytes: Uint8Array}) => Promise<import("../../js/src/types.js").Labels>} [options.readVolume] reads a
+ *   label volume on the grid of the volume that is open
  */
-export async function importLabels(files, document, open = null) {
-  return place(document, join(await readFiles(files)), open);
+export async function importLabels(files, document, { open = null, readVolume } = {}) {
+  return place(document, join(await readFiles(files, readVolume)), open);
 }
 
-async function readFiles(files) {
-  const read = [];
+async function readFiles(files, readVolume) {
+  if (isCtc(files)) return [await readCtc(files, files[0].name)];
+  const volumes = files.filter(isLabelVolume), read = [];
+  for (const file of volumes) {
+    if (!readVolume) throw new FormatError("noVolume", file.name);
+    read.push(fromLabels(await readVolume(file), file.name));
+  }
+  files = files.filter((file) => !volumes.includes(file));
   for (const { name, bytes } of files) read.push(...(isZip(bytes) ? await readArchive(bytes, name) : [await readFile(bytes, name)]));
   return read;
 }
@@ -76,6 +88,7 @@ async function readFiles(files) {
 async function readArchive(bytes, zip) {
   const files = await readZip(bytes, zip), project = files.find(({ name }) => basename(name) === PROJECT_FILE);
   if (project) return [await readFile(project.bytes, `${zip}/${project.name}`)];
+  if (isCtc(files)) return [await readCtc(files, zip)];
   if (isYolo(files)) return [readYolo(files, zip)];
   const table = files.find(({ name }) => basename(name) === "objects.csv");
   const labels = files.filter(({ name, bytes: content }) => /\.(geo)?json$/i.test(name) || isPng(content) || isTiff(content));
@@ -99,6 +112,7 @@ function nameObjects(imported, table) {
 async function readFile(bytes, name) {
   if (isPng(bytes)) return readLabelPng(bytes, name);
   if (isTiff(bytes)) return readLabelTiff(bytes, name);
+  if (isResults(name)) return fromResults(decodeText(bytes, name), name);
   if (/\.txt$/i.test(name)) return readYolo([{ name: basename(name), bytes }], name);
   if (![0x7b, 0x5b].includes(bytes.find((byte) => ![0x20, 0x0a, 0x0d, 0x09, 0xef, 0xbb, 0xbf].includes(byte)))) throw new FormatError("unknownFormat", name);
   const json = parseJson(decodeText(bytes, name), name);

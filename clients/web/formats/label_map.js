@@ -76,7 +76,8 @@ export async function readLabelTiff(bytes, name) {
   return { classes: [], pictures: pages.map((page, frame) => ({ ...toPicture(page, name, null, true), frame })) };
 }
 
-function toPicture({ width, height, values }, file, name, hasTracks = false) {
+/** hasTracks: the numbers are objects that are the same on other pictures. */
+export function toPicture({ width, height, values }, file, name, hasTracks = false) {
   const objects = cutLabels(values, width, height).map(({ value, runs }) => ({
     value,
     class: null,

@@ -4,6 +4,7 @@ import { decode } from "../../js/src/masks/rle.js";
 import { fromPolygon } from "../../js/src/masks/outline.js";
 import { maskFields } from "../state/masks.js";
 import { newClass, newObject } from "../state/new_records.js";
+import { newFrame } from "../timeline/clip.js";
 import { formats as texts } from "../texts/en_formats.js";
 import { FormatError } from "./checks.js";
 import { basename, stem } from "./imported.js";
@@ -13,17 +14,18 @@ import { basename, stem } from "./imported.js";
  * @param {import("./imported.js").Imported} imported
  * @param {string | null} open id of the picture that is open: labels of a file that names no known picture are its
  *   labels, if the file is of one picture alone
- * @returns {{classes: object[], objects: object[], notes: string[]}} for commands.importLabels. Throws FormatError, and
- *   then nothing is imported.
+ * @returns {{classes: object[], pictures: object[], objects: object[], notes: string[]}} for commands.importLabels; pictures: frames
+ *   that were not opened yet. Throws FormatError, and then nothing is imported.
  */
 export function place(document, imported, open = null) {
-  const classes = new ClassList(document, imported.classes), find = pictureFinder(document, imported, open);
-  const objects = [], unknown = [], touched = new Set();
+  const made = [], classes = new ClassList(document, imported.classes), find = pictureFinder(document, imported, open, made);
+  const objects = [], unknown = new Set(), touched = new Set();
   let emptyCount = 0;
   for (const labelled of imported.pictures) {
+    if (!labelled.objects.length) continue;
     const picture = find(labelled);
     if (!picture) {
-      if (labelled.objects.length) unknown.push(labelled.name ?? labelled.file);
+      unknown.add(labelled.name ?? labelled.file);
       continue;
     }
     checkSize(labelled, picture);
@@ -38,23 +40,36 @@ export function place(document, imported, open = null) {
   }
   const notes = [
     texts.notes.imported(objects.length, touched.size),
-    ...(unknown.length ? [texts.notes.unknownPictures(unknown)] : []),
+    ...(unknown.size ? [texts.notes.unknownPictures([...unknown])] : []),
     ...(imported.withoutMask ? [texts.notes.noMask(imported.withoutMask)] : []),
     ...(emptyCount ? [texts.notes.empty(emptyCount)] : []),
   ];
-  return { classes: classes.made, objects, notes };
+  return { classes: classes.made, pictures: made.filter(({ id }) => touched.has(id)), objects, notes };
 }
 
-/** A function that finds the picture of labels: by its whole name, then without folders, then without its suffix too. */
-function pictureFinder(document, { pictures }, open) {
-  const known = document.listPictures(), frames = known.filter(({ source }) => source?.file);
+/**
+ * A function that finds the picture of labels: by its whole name, then without folders, then without its suffix too. Labels
+ * of a frame are of the clip that is open, otherwise of the first one; made gets pictures of frames that nobody has opened.
+ */
+function pictureFinder(document, { pictures }, open, made) {
+  const known = document.listPictures(), shown = known.find(({ id, source }) => id === open && source?.file) ?? known.find(({ source }) => source?.file);
+  const frames = new Map(known.filter(({ source }) => source?.file && source.file === shown.source.file && source.axis === shown.source.axis)
+    .map((picture) => [picture.source.frame, picture]));
+  const frameOf = (frame) => {
+    if (!shown || frame >= shown.clip.axes[shown.source.axis].frames) return null;
+    if (!frames.has(frame)) {
+      frames.set(frame, newFrame(shown.clip, frame, shown.source.axis));
+      made.push(frames.get(frame));
+    }
+    return frames.get(frame);
+  };
   const byKey = [(name) => name, basename, stem].map((key) => {
     const found = new Map();
     for (const picture of known) found.set(key(picture.name), found.has(key(picture.name)) ? null : picture); // null: several
     return { key, found };
   });
   return ({ name, frame }) => {
-    if (frame !== undefined) return frames.find(({ source }) => source.frame === frame) ?? null;
+    if (frame !== undefined) return frameOf(frame);
     for (const { key, found } of name === null ? [] : byKey) {
       const picture = found.get(key(name));
       if (picture) return picture;

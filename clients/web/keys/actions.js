@@ -13,6 +13,7 @@ const hasDraft = ({ labelling }) => Boolean(labelling.current);
 const hasTargets = ({ labelling }) => labelling.targets.length > 0;
 const hasPicture = ({ labelling }) => Boolean(labelling.picture?.width);
 const hasSuggestions = ({ labelling }) => labelling.suggestions.length > 0;
+const hasClip = ({ timeline }) => Boolean(timeline.clip);
 const canAccept = ({ labelling, session }) => Boolean(labelling.current || labelling.suggestion || session.editing);
 
 const ACTIONS = [
@@ -40,7 +41,7 @@ const ACTIONS = [
   ["refine", "join", ["U"], (app) => app.labelling.join(), ({ labelling }) => labelling.selected.length > 1],
   ["refine", "tightenBox", ["I"], (app) => app.labelling.tightenBox(), hasTargets],
   ["refine", "removeOverlaps", [], (app) => app.labelling.removeOverlaps(), hasPicture],
-  ["find", "everything", ["F"], (app) => app.findEverything(), hasPicture],
+  ["find", "everything", ["F"], (app) => app.findEverything(), (app) => hasPicture(app) && app.session.chosenModel?.automatic?.length !== 0],
   ["find", "similar", ["L"], (app) => app.findSimilar(), ({ labelling }) => labelling.selected.some(({ mask }) => mask)],
   ["find", "semantic", ["O"], (app) => app.findClasses(), (app) => hasPicture(app) && app.session.models.some(({ kind }) => kind === "semantic")],
   ["find", "skip", ["W"], (app) => app.labelling.nextSuggestion(), hasSuggestions],
@@ -56,6 +57,13 @@ const ACTIONS = [
   ["go", "cursorDown", ["Down", "Shift+Down"], (app, event) => app.moveCursor(0, CURSOR_STEP, event), hasPicture],
   ["go", "clickCursor", ["."], (app) => app.clickCursor(1), hasPicture],
   ["go", "clickCursorOff", [","], (app) => app.clickCursor(0), hasPicture],
+  ["frames", "nextFrame", [">", "Ctrl+Right"], (app, event) => app.timeline.step(1, event?.repeat), hasClip],
+  ["frames", "previousFrame", ["<", "Ctrl+Left"], (app, event) => app.timeline.step(-1, event?.repeat), hasClip],
+  ["frames", "firstFrame", ["Home"], (app) => app.timeline.go(0), hasClip],
+  ["frames", "lastFrame", ["End"], (app) => app.timeline.go(app.timeline.count - 1), hasClip],
+  ["frames", "nextDoubt", ["G"], (app) => app.timeline.goToDoubt(), hasClip],
+  ["frames", "reviewed", ["Q"], (app) => app.timeline.setReviewed(!app.timeline.picture.reviewed), hasClip],
+  ["frames", "follow", ["Shift+F"], (app) => app.timeline.follow(), (app) => hasClip(app) && app.timeline.propagation.hasNews],
   ["view", "zoomIn", ["+", "="], (app) => app.viewer.zoom(ZOOM_STEP), hasPicture],
   ["view", "zoomOut", ["-"], (app) => app.viewer.zoom(1 / ZOOM_STEP), hasPicture],
   ["view", "fit", ["0"], (app) => app.viewer.fit(), hasPicture],

@@ -1,6 +1,7 @@
 /** The dialog of export, import, and downloads. */
 
 import { toBitmap } from "../../js/src/masks/runs.js";
+import { Problem } from "../../js/src/problem.js";
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { exportLabels, FormatError, FORMATS, importLabels } from "../formats/index.js";
 import * as commands from "../state/commands.js";
@@ -37,12 +38,15 @@ export async function downloadMask(app, object) {
 export async function importFiles(app, files) {
   try {
     const read = await Promise.all(files.map(async (file) => ({ name: file.name, bytes: new Uint8Array(await file.arrayBuffer()) })));
-    const { classes, objects, notes } = await importLabels(read, app.store.document, app.session.picture);
-    app.store.run(commands.importLabels, { classes, objects });
+    const { clip, axis } = app.timeline.clip?.kind === "volume" ? app.timeline : {};
+    const readVolume = clip && (({ bytes }) => app.client.readLabels(clip.file, new Blob([bytes]), { axis }));
+    const { notes, ...records } = await importLabels(read, app.store.document, { open: app.session.picture, readVolume });
+    app.store.run(commands.importLabels, records);
     app.session.set({ problem: null, status: notes.join(" ") });
   } catch (error) {
-    if (!(error instanceof FormatError)) throw error;
-    app.showProblem({ detail: error.message, remedy: "" });
+    if (error instanceof FormatError) app.showProblem({ detail: error.message, remedy: "" });
+    else if (error instanceof Problem) app.showProblem(error);
+    else throw error;
   }
 }
 

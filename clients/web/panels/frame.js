@@ -70,7 +70,7 @@ function frame(app) {
         <canvas id="marks" aria-hidden="true"></canvas>
         <div id="glass" tabindex="0" role="application" aria-label=${glassLabel(app)} class=${`tool-${session.tool}`}></div>
         ${hasPictures ? pictureState(app) : emptyState(app)}
-        ${session.busy ? busyBar(session.busy) : nothing}
+        ${session.busy ? busyBar(session.busy) : runBar(app)}
         ${labelling ? html`${timelinePanel(app)}${reviewBar(app)}${draftBar(app)}` : nothing}
       </main>
       <aside class="right" aria-label=${texts.objects.title}>
@@ -105,6 +105,14 @@ function emptyState(app) {
 const busyBar = ({ text, cancel }) => html`<div class="bar busy"><span class="spinner"></span><span>${text}</span>
   <button type="button" @click=${cancel}>${texts.find.cancel}</button></div>`;
 
+/** The job that finds everything on the open picture. */
+function runBar({ session, runs }) {
+  const run = session.runs.get(session.picture);
+  if (!run) return nothing;
+  return html`<div class="bar busy" id="run"><span class="spinner"></span><span>${texts.find.run[run.state]}</span>
+    <button type="button" id="stop-run" title=${texts.find.runHint} @click=${() => runs.stop(session.picture)}>${texts.find.cancel}</button></div>`;
+}
+
 function problemBar({ session }) {
   const { problem, online } = session;
   return html`<div class="problems" role="alert">
@@ -120,7 +128,7 @@ function footer(app) {
   return html`<footer>
     <p id="status" role="status" aria-live="polite">${session.status}</p>
     <span class="spacer"></span>
-    ${roundTripMs === null ? nothing : html`<span class="fact">${texts.object.roundTrip} <output id="round-trip">${texts.object.ms(roundTripMs)}</output></span>`}
+    ${roundTripMs === null ? nothing : html`<span class="fact">${texts.object.roundTrip} <output id="round-trip">${texts.object.ms(roundTripMs)}</output> <span id="decoded-by">${texts.object.decodedBy[session.decodedBy]}</span></span>`}
     ${labelling?.picture?.width ? html`
       <span class="zoom" role="group" aria-label="Zoom">
         ${actionButton(app, "zoomOut", { icon: "minus", plain: true })}${actionButton(app, "fit", { icon: "fit", plain: true })}${actionButton(app, "zoomIn", { icon: "plus", plain: true })}

@@ -17,6 +17,7 @@ export function header(app) {
       <select id="model" .value=${live(session.model ?? "")} @change=${({ target }) => session.set({ model: target.value })}>
         ${promptable.map(({ name, description, prompts }) => html`<option value=${name} title=${description} ?selected=${name === session.model}>${prompts.includes("points") ? name : texts.header.forBoxes(name)}</option>`)}
       </select></label>
+    ${session.takesPoints ? nothing : html`<span class="note" id="boxes-only" title=${texts.service.boxesOnlyHint}>${texts.service.boxesOnly}</span>`}
     <span class="group history">${actionButton(app, "undo", { icon: "undo" })}${actionButton(app, "redo", { icon: "redo" })}</span>
     <span class="group find" role="group" aria-label=${texts.header.find}>
       ${actionButton(app, "everything", { icon: "everything", text: texts.find.everything })}

@@ -32,13 +32,16 @@ function stateText({ state, progress }) {
   return typeof text === "function" ? text(progress) : text;
 }
 
+/** Of a frame its number first: the names of all frames of a clip begin alike. */
+const shownName = ({ name, clip }) => (clip ? `${name.slice(clip.name.length + 1)} ${clip.name}` : name);
+
 function row(app, picture) {
   const { session, store } = app, state = stateOf(app, picture), isOpen = session.picture === picture.id;
   const objects = store.document.objectsOf(picture.id).filter((object) => object.state === "done").length;
   return html`<li class=${isOpen ? "open" : ""}>
     <button type="button" class="picture" aria-current=${isOpen ? "true" : nothing} title=${picture.name} @click=${() => app.openPicture(picture.id)}>
       ${picture.imageId ? html`<img loading="lazy" alt="" width="44" height="44" src=${app.client.previewUrl(picture.imageId, THUMBNAIL_PX)}>` : html`<span class="thumbnail">${icon("picture")}</span>`}
-      <span class="name">${picture.name}<small><span class=${`dot ${state.state}`}></span>${stateText(state)}${objects ? html` · ${texts.pictures.objects(objects)}` : nothing}</small></span>
+      <span class="name">${shownName(picture)}<small><span class=${`dot ${state.state}`}></span>${stateText(state)}${objects ? html` · ${texts.pictures.objects(objects)}` : nothing}</small></span>
     </button>
     <button type="button" class="plain icon-only remove" aria-label=${texts.pictures.remove(picture.name)} title=${texts.pictures.remove(picture.name)} @click=${() => app.removePicture(picture.id)}>${icon("close")}</button>
   </li>`;

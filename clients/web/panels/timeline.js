@@ -1,9 +1,12 @@
 /** The time line below the picture: a slider, what each frame is, and what can be done with the objects on all of them. */
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
+import { live } from "../vendor/lit-html/directives/live.js";
 import { timeline as texts } from "../texts/en_timeline.js";
 import { download } from "./export.js";
 
+/** Windows of computed tomography, in Hounsfield units: level - width / 2, level + width / 2. */
+const WINDOWS = { soft: [-160, 240], lung: [-1350, 150], bone: [-450, 1050], brain: [0, 80], liver: [-45, 105] };
 const STATES = ["prompted", "found", "uncertain", "ended", "reviewed"];
 
 export function timelinePanel(app) {
@@ -15,11 +18,12 @@ export function timelinePanel(app) {
     ${timeline.scrubUrl ? html`<img class="scrub" alt="" src=${timeline.scrubUrl}>` : nothing}
     <section class="timeline" aria-label=${texts.title}>
       <div class="row">
-        <button type="button" class="icon-only plain" id="previous-frame" aria-label=${texts.previous} title=${texts.previous} ?disabled=${frame <= 0} @click=${() => timeline.go(frame - 1)}>‹</button>
-        <button type="button" class="icon-only plain" id="next-frame" aria-label=${texts.next} title=${texts.next} ?disabled=${frame >= count - 1} @click=${() => timeline.go(frame + 1)}>›</button>
+        <button type="button" class="icon-only plain" id="previous-frame" aria-label=${texts.previous} title=${texts.previous} ?disabled=${frame <= 0} @click=${() => timeline.step(-1)}>‹</button>
+        <button type="button" class="icon-only plain" id="next-frame" aria-label=${texts.next} title=${texts.next} ?disabled=${frame >= count - 1} @click=${() => timeline.step(1)}>›</button>
         <output id="frame-number">${texts.frame(frame, count, clip.kind)}</output>
         ${clip.axes.length > 1 ? html`<label>${texts.axis} <select id="axis" @change=${({ target }) => timeline.setAxis(Number(target.value))}>
           ${clip.axes.map((one) => html`<option value=${one.axis} ?selected=${one.axis === axis}>${texts.axes[one.axis]}</option>`)}</select></label>` : nothing}
+        ${clip.kind === "volume" ? windowFields(timeline) : nothing}
         <span class="spacer"></span>
         <ul class="legend" aria-hidden="true">${STATES.map((state) => html`<li class=${state}>${texts.legend[state]} ${totals[state]}</li>`)}</ul>
       </div>
@@ -33,7 +37,7 @@ export function timelinePanel(app) {
         <select id="direction" aria-label=${texts.direction} ?hidden=${Boolean(saved)}>
           ${Object.entries(texts.directions).map(([value, text]) => html`<option value=${value}>${text}</option>`)}</select>
         <button type="button" class="primary" id="follow" title=${texts.followHint} ?disabled=${propagation.isSending || !propagation.hasNews}
-          @click=${({ target }) => propagation.send({ direction: target.parentElement.querySelector("#direction").value, model: app.session.model })}>${saved ? texts.correct : texts.follow}</button>
+          @click=${({ target }) => timeline.follow(target.parentElement.querySelector("#direction").value)}>${saved ? texts.correct : texts.follow}</button>
         ${isRunning ? html`<button type="button" id="stop" @click=${() => propagation.cancel()}>${texts.stop}</button>` : nothing}
         ${saved ? html`<output id="progress">${texts.progress(totals.found, count)}${isRunning ? html` · ${texts.following}` : nothing}</output>` : nothing}
         ${problem ? html`<span class="bad" role="alert">${problem.detail ?? problem.message} ${problem.remedy ?? nothing}</span>` : nothing}
@@ -46,6 +50,23 @@ export function timelinePanel(app) {
       </div>
       <p class="visually-hidden">${texts.summary(totals, count)}</p>
     </section>`;
+}
+
+/** Which values of a volume are black and white. */
+function windowFields(timeline) {
+  const { window } = timeline.clip, known = window ? Object.keys(WINDOWS).find((name) => String(WINDOWS[name]) === String(window)) ?? "own" : "auto";
+  const field = (id, label, at) => html`<input type="number" id=${id} step="any" aria-label=${label} title=${label} .value=${live(window ? String(window[at]) : "")}
+    @change=${({ target }) => setWindow(timeline, target.parentElement)}>`;
+  return html`<span class="window"><label>${texts.window} <select id="window" .value=${live(known)} @change=${({ target }) => timeline.setWindow(WINDOWS[target.value] ?? null)}>
+    ${Object.entries(texts.windows).map(([name, text]) => html`<option value=${name} ?hidden=${name === "own"}>${text}</option>`)}</select></label>
+    ${field("window-low", texts.windowLow, 0)}–${field("window-high", texts.windowHigh, 1)}</span>`;
+}
+
+/** Take the two numbers, once both are there. */
+function setWindow(timeline, fields) {
+  const values = ["#window-low", "#window-high"].map((selector) => fields.querySelector(selector).value);
+  if (values.every((value) => value === "")) timeline.setWindow(null);
+  else if (values.every((value) => value !== "")) timeline.setWindow(values.map(Number));
 }
 
 /** A picture of a file that holds more: all of it can be opened. */

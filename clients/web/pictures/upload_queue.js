@@ -6,6 +6,7 @@
  */
 
 import { UNREACHABLE } from "../../js/src/problem.js";
+import { clipOf } from "../timeline/clip.js";
 
 const UPLOADS = 2; // at a time
 const ENCODED_AHEAD = 4; // pictures after the open one; the service holds a bounded number of embeddings
@@ -25,8 +26,9 @@ export class UploadQueue {
   /** Go on with what is next. Call it whenever the open picture, the list or the model has changed. */
   advance() {
     const order = this.#inTurn();
-    for (const picture of order) {
+    for (const [place, picture] of order.entries()) {
       if (this.uploading.size >= UPLOADS) break;
+      if (picture.source?.file && place > ENCODED_AHEAD) continue; // a clip has thousands of frames, and the service has them all
       if (!picture.imageId && !["failed", "away"].includes(this.state(picture.id))) this.upload(picture.id).catch(() => {}); // the picture's state tells
     }
     if (!this.encoding) this.#encodeNext(order);
@@ -76,7 +78,7 @@ export class UploadQueue {
   async #send(id) {
     const { source } = this.store.document.pictures.get(id);
     if (source?.imageId) return this.client.getImage(source.imageId);
-    if (source) return this.client.imageOfFrame(source.file, source.frame, { axis: source.axis });
+    if (source) return this.client.imageOfFrame(source.file, source.frame, { axis: source.axis, window: clipOf(this.store.document, source.file)?.window ?? undefined });
     const file = await this.files.read(id);
     if (!file) throw Object.assign(new Error(), { status: 0, code: "file_gone" });
     const onProgress = (sent, total) => this.session.setPictureState(id, { progress: sent / total });
@@ -91,8 +93,9 @@ export class UploadQueue {
     this.encoding = next.id;
     this.session.setPictureState(next.id, { state: "encoding" });
     try {
-      // A click in the middle: it is answered once the picture is encoded, and costs nothing more.
-      const prompts = [{ points: [[next.width / 2, next.height / 2]] }];
+      // A prompt in the middle: it is answered once the picture is encoded, and costs nothing more.
+      const { width, height } = next, points = [[width / 2, height / 2]], box = [width / 4, height / 4, (3 * width) / 4, (3 * height) / 4];
+      const prompts = [this.session.takesPoints ? { points } : { box }];
       await this.client.segment({ image_id: next.imageId, model, prompts });
       this.encoded.set(next.id, model);
       this.session.setPictureState(next.id, { state: this.session.model === model ? "ready" : "uploaded", problem: null });

@@ -13,8 +13,8 @@ export const isAway = (problem) => problem.type === UNREACHABLE || problem.statu
 
 export class Segmenter {
   /** decoding: the client's Segmenter, which asks the service or decodes here. */
-  constructor({ client, decoding, store, session, queue, onRefused }) {
-    Object.assign(this, { client, decoding, store, session, queue, onRefused });
+  constructor({ client, decoding, store, session, queue, onRefused, onBack = () => {} }) {
+    Object.assign(this, { client, decoding, store, session, queue, onRefused, onBack });
     this.sent = new Map(); // object id -> revision that is on its way
     this.polling = null;
   }
@@ -27,8 +27,8 @@ export class Segmenter {
     this.sent.set(id, revision);
     try {
       const start = performance.now();
-      const [best] = await this.#segment(object, "best");
-      this.session.set({ roundTripMs: performance.now() - start, online: true });
+      const { masks: [best], by } = await this.#segment(object, "best");
+      this.session.set({ roundTripMs: performance.now() - start, decodedBy: by, online: true });
       this.store.amend("objects", id, { ...answerFields(best), pending: false }, revision);
       if (isAmbiguous(object)) this.#offerCandidates(object, best);
     } catch (problem) {
@@ -45,13 +45,14 @@ export class Segmenter {
 
   async #offerCandidates(object, best) {
     try {
-      const masks = await this.#segment(object, "all");
+      const { masks } = await this.#segment(object, "all");
       this.store.amend("objects", object.id, toCandidates(best.mask, masks), object.revision);
     } catch {
       // The best one is there; the others are asked for again with the next click.
     }
   }
 
+  /** @returns {Promise<{masks: object[], by: "server" | "browser"}>} */
   async #segment(object, select) {
     try {
       return await this.#request(object, select, {});
@@ -68,7 +69,8 @@ export class Segmenter {
   async #request(object, select, options) {
     const imageId = await this.queue.upload(object.picture);
     const body = { image_id: imageId, model: object.model, format: "rle", select, prompts: [toRequest(object, options)] };
-    return (await this.decoding.segment(body)).results[0].masks;
+    const { results: [{ masks }], decoded } = await this.decoding.segment(body);
+    return { masks, by: decoded.by };
   }
 
   #fail(id, revision, problem, change) {
@@ -93,6 +95,7 @@ export class Segmenter {
       this.polling = null;
       this.session.set({ online: true });
       this.queue.retry();
+      this.onBack();
       this.sendPending();
     }, POLL_MS);
   }

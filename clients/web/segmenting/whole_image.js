@@ -5,12 +5,20 @@ import { runsOf } from "../state/masks.js";
 import { classColour, newClass, newObject } from "../state/new_records.js";
 import { answerFields } from "./prompts.js";
 
-/** Everything on the picture, by AIS or AMG. @returns {Promise<object[]>} objects of the document */
+/**
+ * Everything on the picture, by AIS or AMG.
+ * @returns {Promise<{objects: object[]} | {job: object}>} objects of the document; or the job that the service has made of
+ *   the request, because the picture is large
+ */
 export async function findEverything({ client, imageId, picture, classId, model, objectSize, signal }) {
   const body = { image_id: imageId, model, format: "rle", ...(objectSize ? { object_size: objectSize } : {}) };
   const answer = await client.automatic(body, { signal });
-  return answer.objects.map((found) => newObject(picture, classId, fieldsOf(found, answer.model, "automatic")));
+  return answer.job_id ? { job: answer } : { objects: toObjects(answer, picture, classId) };
 }
+
+/** What was found on a picture, as objects of the document. */
+export const toObjects = (answer, picture, classId) =>
+  answer.objects.map((found) => newObject(picture, classId, fieldsOf(found, answer.model, "automatic")));
 
 /** What is like the examples, best first, as suggestions. @returns {Promise<object[]>} */
 export async function findSimilar({ client, imageId, picture, examples, model, signal }) {

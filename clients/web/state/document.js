@@ -20,6 +20,7 @@
  * @property {object | null} source null: a file of the user, kept in the database by the picture's id. Otherwise
  *   `{file: file_id, frame: number, axis: 0 | 1 | 2}`: a frame or a slice of a file of the service, or `{imageId}`
  * @property {import("../timeline/clip.js").Clip} [clip] that it is a frame of
+ * @property {{job: string, class: string} | null} [run] the job that finds everything on it, and the class of what it finds
  * @property {boolean} [reviewed] a person has said that the objects of the frame are right
  * @property {{job: string, line: number}} [shown] which result of a job is on the frame
  *

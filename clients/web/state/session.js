@@ -13,6 +13,7 @@ export const DEFAULT_SETTINGS = Object.freeze({
   classId: null, // of new objects
   tool: "segment",
   hover: true,
+  decode: "auto", // where clicks are decoded: "server", "browser", or the quicker of the two
   noOverlaps: false,
   brushRadius: 12, // pixels of the screen
   opacity: 0.4, // of masks
@@ -37,9 +38,11 @@ const START = Object.freeze({
   sheet: null, // on phones: "pictures" or "objects"
   busy: null, // {text, cancel}: a long request
   pictureStates: new Map(), // picture id -> {state, progress, problem}
+  runs: new Map(), // picture id -> {state, since}: jobs that find everything, see segmenting/long_runs.js
   semantic: null, // {picture, model, classes: [{name, mask, fraction, colour}], visible}
   masksHidden: false,
   roundTripMs: null, // of the latest prompt
+  decodedBy: null, // "server" or "browser": where the latest prompt was decoded
   hovering: null, // {mask, score} under the pointer
 });
 
@@ -57,6 +60,16 @@ export class Session extends EventTarget {
     Object.assign(this, fields);
     if (changed.some((key) => key in DEFAULT_SETTINGS)) this.#save();
     this.dispatchEvent(new CustomEvent("change", { detail: new Set(changed) }));
+  }
+
+  /** What the service says of the chosen model, or null. */
+  get chosenModel() {
+    return this.models.find(({ name }) => name === this.model) ?? null;
+  }
+
+  /** Whether a click alone is enough for the chosen model; some are trained for boxes only. */
+  get takesPoints() {
+    return this.chosenModel?.prompts?.includes("points") ?? true;
   }
 
   setPictureState(id, fields) {

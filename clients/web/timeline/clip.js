@@ -9,6 +9,7 @@
  * @property {number | null} fps
  * @property {number[] | null} spacing millimetres from slice to slice, row to row, column to column
  * @property {{axis: number, frames: number, width: number, height: number}[]} axes
+ * @property {[number, number] | null} window of a volume, the values that are black and white; null: the service chooses
  * @property {Record<number, ClipJob>} jobs by axis
  * @property {number} version rises with every change
  *
@@ -24,7 +25,7 @@ export const UNCERTAIN_BELOW = 0.8;
 
 /** @param {import("../../js/src/types.js").StoredFile} stored @returns {Clip} */
 export function newClip({ file_id: file, kind, format, fps, spacing, axes }, name) {
-  return { file, name, kind, format, fps, spacing, axes, jobs: {}, version: 0 };
+  return { file, name, kind, format, fps, spacing, axes, window: null, jobs: {}, version: 0 };
 }
 
 /** The clip of a file as it was changed last, or null. @returns {Clip | null} */
@@ -57,12 +58,17 @@ export function frameName({ name, kind, axes }, frame, axis) {
   return kind === "volume" ? `${name} ${"zyx"[axis]}${number}` : `${name} ${number}`;
 }
 
+/** A picture for a frame. */
+export function newFrame(clip, frame, axis) {
+  const { width, height } = clip.axes[axis];
+  return newPicture(frameName(clip, frame, axis), { width, height, source: { file: clip.file, frame, axis }, clip });
+}
+
 /** The picture of a frame: the one that is there, or a new one that is planted. */
 export function plantFrame(store, clip, frame, axis) {
   const known = framesOf(store.document, clip.file, axis).get(frame);
   if (known) return known;
-  const { width, height } = clip.axes[axis];
-  const picture = newPicture(frameName(clip, frame, axis), { width, height, source: { file: clip.file, frame, axis }, clip });
+  const picture = newFrame(clip, frame, axis);
   store.plant("pictures", picture);
   return picture;
 }

@@ -26,6 +26,7 @@ export class Propagation extends EventTarget {
     this.problem = null;
     this.controller = null;
     this.isSending = false;
+    this.isStopWanted = false; // before the service has answered that there is a job
     this.lines = 0;
   }
 
@@ -64,14 +65,14 @@ export class Propagation extends EventTarget {
     const { saved } = this, isOpen = saved && !["failed", "cancelled"].includes(this.job?.state);
     const { objects, sent } = newPrompts(this.store.document, this.file, this.axis, isOpen ? saved.sent : {});
     if (!objects.length || this.isSending) return;
-    Object.assign(this, { problem: null, isSending: true });
+    Object.assign(this, { problem: null, isSending: true, isStopWanted: false });
     this.#tell();
     try {
       if (isOpen) {
         this.job = await this.client.addPrompts(saved.id, { objects });
         this.lines = this.job.progress.done;
       } else {
-        const { kind } = this.clip, params = { direction, objects, ...(kind === "volume" ? { axis: this.axis } : {}) };
+        const { kind, window } = this.clip, params = { direction, objects, ...(kind === "volume" ? { axis: this.axis, ...(window ? { window } : {}) } : {}) };
         this.job = await this.client.submitJob({ kind: kind === "volume" ? "volume" : "video", ...(model ? { model } : {}), input: { file_id: this.file }, params });
         this.results.clear();
         this.lines = 0;
@@ -83,6 +84,7 @@ export class Propagation extends EventTarget {
     }
     const following = this.follow();
     this.isSending = false;
+    if (this.isStopWanted) this.cancel();
     return following;
   }
 
@@ -114,8 +116,9 @@ export class Propagation extends EventTarget {
 
   /** Stop the job. What it has found stays. */
   async cancel() {
+    if (this.isSending) this.isStopWanted = true;
     const { saved } = this;
-    if (!saved) return;
+    if (!saved || this.isSending) return;
     try {
       this.job = await this.client.cancelJob(saved.id);
     } catch (problem) {

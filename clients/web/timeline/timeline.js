@@ -1,6 +1,6 @@
 /** The time line of the open clip: going to frames, following objects, looking over what was found. */
 
-import { clipOf, framesOf, frameStates, newClip, plantFrame } from "./clip.js";
+import { clipOf, framesOf, frameStates, newClip, plantFrame, updateClip } from "./clip.js";
 import { Propagation } from "./propagation.js";
 import { timeline as texts } from "../texts/en_timeline.js";
 
@@ -13,15 +13,17 @@ export const looksLikeClip = ({ name }) => ENDINGS.test(name) && !/\.zarr\.zip$/
 
 /** Formats of a job's results, with the endings of their files. */
 const FORMATS = { coco: ".json", png: ".zip", tiff: ".zip", tiff_stack: ".tif", nifti: ".nii.gz", nrrd: ".nrrd", mha: ".mha", dicom_seg: ".dcm", mp4: ".mp4", sheet: ".png" };
+const SETTLE_MS = 250;
 const VOLUME_FORMATS = ["nifti", "nrrd", "mha", "tiff_stack", "coco", "sheet"];
 const VIDEO_FORMATS = ["mp4", "coco", "png", "tiff", "tiff_stack", "sheet"];
 
 export class Timeline {
   /** files: what keeps the user's files. */
-  constructor({ client, store, session, files, openPicture, showProblem }) {
-    Object.assign(this, { client, store, session, files, openPicture, showProblem });
+  constructor({ client, store, session, files, queue, openPicture, showProblem }) {
+    Object.assign(this, { client, store, session, files, queue, openPicture, showProblem });
     this.propagations = new Map();
-    this.scrubbed = null; // the frame that is shown while the slider moves
+    this.scrubbed = null; // the frame that is shown while the slider moves, or a key is held
+    this.settling = null; // opens it once it rests
     session.addEventListener("change", ({ detail }) => { if (detail.has("picture")) this.#opened(); });
   }
 
@@ -92,11 +94,22 @@ export class Timeline {
   }
 
   get scrubUrl() {
-    return this.scrubbed === null ? null : this.client.frameUrl(this.clip.file, this.scrubbed, { axis: this.axis, max: 1024 });
+    if (this.scrubbed === null) return null;
+    return this.client.frameUrl(this.clip.file, this.scrubbed, { axis: this.axis, window: this.clip.window ?? undefined, max: 1024 });
+  }
+
+  /** Go a frame further. isHeld: while the key repeats frames are shown in passing, and the last one is opened. */
+  step(direction, isHeld = false) {
+    const frame = Math.min(Math.max(0, this.frame + direction), this.count - 1);
+    if (!isHeld) return frame === this.frame ? undefined : this.go(frame);
+    this.scrub(frame);
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => this.scrubbed !== null && this.go(this.scrubbed), SETTLE_MS);
   }
 
   /** Open a frame. */
   go(frame, axis = this.axis) {
+    clearTimeout(this.settling);
     this.scrubbed = null;
     const { clip } = this, last = clip.axes[axis].frames - 1;
     this.openPicture(plantFrame(this.store, clip, Math.min(Math.max(0, frame), last), axis).id);
@@ -107,6 +120,22 @@ export class Timeline {
   setAxis(axis) {
     const known = [...framesOf(this.store.document, this.clip.file, axis).keys()];
     this.go(known[0] ?? this.clip.axes[axis].frames >> 1, axis);
+  }
+
+  /** Show the values from `low` to `high` of a volume, as jobs see them too. window: [low, high]; null: as the service chooses. */
+  setWindow(window) {
+    const { clip } = this, known = clip.window;
+    if (window && !(window[0] < window[1])) return this.session.set({ status: texts.windowReversed });
+    if (String(window) === String(known)) return;
+    updateClip(this.store, clip.file, { window });
+    // Each slice is another picture of the service now. Objects stay.
+    for (const { id, source } of this.store.document.listPictures()) if (source?.file === clip.file) this.queue.forget(id);
+    this.queue.advance();
+  }
+
+  /** Send what is marked, or the corrections. */
+  follow(direction = "both") {
+    return this.propagation.send({ direction, model: this.session.model });
   }
 
   /** Go to the next frame that nobody has looked at and whose objects are uncertain, or that lost one. */

@@ -53,7 +53,7 @@ class BoxDrag {
 export class SegmentTool extends BoxDrag {
   hover(place) {
     const { app } = this, { session, labelling } = app;
-    const canHover = session.hover && !labelling.current && !session.masksHidden && labelling.picture?.width && inside(place, labelling.picture);
+    const canHover = session.hover && session.takesPoints && !labelling.current && !session.masksHidden && labelling.picture?.width && inside(place, labelling.picture);
     if (canHover && app.isReady()) app.hover.move(place.map(round));
     else app.hover.clear();
   }

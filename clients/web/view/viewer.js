@@ -19,6 +19,7 @@ export class Viewer extends EventTarget {
     this.picture = null;
     preventStyleElement();
     this.isMoved = false; // by the user: until then the picture fits the viewer, also where that changes its size
+    this.left = null; // {scene, bounds}: where the user was, on the picture that was open before
     this.osd = OpenSeadragon({
       element,
       drawer: "canvas",
@@ -39,8 +40,10 @@ export class Viewer extends EventTarget {
     for (const name of ["update-viewport", "resize"]) this.osd.addHandler(name, told("move"));
     this.osd.addHandler("animation-finish", told("rest"));
     this.osd.addHandler("open", () => {
-      this.isMoved = false;
-      this.#refit();
+      const isSame = this.left?.scene === sceneOf(this.picture);
+      this.isMoved = isSame;
+      if (isSame) this.osd.viewport.fitBounds(this.left.bounds, true);
+      else this.#refit();
       this.dispatchEvent(new Event("open"));
     });
     this.osd.addHandler("resize", () => queueMicrotask(() => this.#refit())); // OpenSeadragon sets the view after this event
@@ -51,6 +54,7 @@ export class Viewer extends EventTarget {
   /** Show a picture that the service has; null: nothing. */
   open(picture) {
     if (picture?.id === this.picture?.id && picture?.imageId === this.picture?.imageId) return;
+    if (this.transform) this.left = this.isMoved ? { scene: sceneOf(this.picture), bounds: this.osd.viewport.getBounds(true) } : null;
     this.picture = picture;
     this.osd.close();
     this.osd.forceResize?.();
@@ -145,6 +149,9 @@ export class Viewer extends EventTarget {
     this.osd.viewport?.fitBoundsWithConstraints(rect, false);
   }
 }
+
+/** Pictures of one scene are looked at in the same place: a picture that is made anew, and all frames of a clip along an axis. */
+const sceneOf = (picture) => (picture?.source?.file ? `${picture.source.file} ${picture.source.axis}` : picture?.id);
 
 /** OpenSeadragon adds a <style> for an overlay that is not used here, and the page's policy forbids it; not if it finds one. */
 function preventStyleElement() {

@@ -23,7 +23,7 @@ if (direction === "export") write((await exportLabels(what, JSON.parse(new TextD
 else {
   const store = new Store();
   store.run(commands.addPictures, JSON.parse(process.env.PICTURES).map((fields) => newPicture(fields.name, fields)));
-  const { classes, objects, notes } = await importLabels([{ name: what, bytes: input }], store.document, store.document.listPictures()[0].id);
-  store.run(commands.importLabels, { classes, objects });
+  const { notes, ...records } = await importLabels([{ name: what, bytes: input }], store.document, { open: store.document.listPictures()[0].id });
+  store.run(commands.importLabels, records);
   write(Buffer.from(JSON.stringify({ ...toLabels(store.document), notes })));
 }

@@ -80,9 +80,9 @@ test("classes that are new are made, with their colours", async () => {
 test("one file for the open picture needs no name", async () => {
   const store = makeDocument(), [picture] = store.document.listPictures();
   const { bytes } = await exportLabels("geojson", toLabels(store.document, [picture.id]));
-  const { objects } = await importLabels([{ name: "something else.geojson", bytes }], makeDocument().document, null);
+  const { objects } = await importLabels([{ name: "something else.geojson", bytes }], makeDocument().document);
   assert.equal(objects.length, 0);
-  const taken = await importLabels([{ name: "something else.geojson", bytes }], store.document, picture.id);
+  const taken = await importLabels([{ name: "something else.geojson", bytes }], store.document, { open: picture.id });
   assert.deepEqual(taken.objects.map((object) => object.picture), SHAPES.map(() => picture.id));
 });
 
@@ -152,7 +152,7 @@ const BROKEN = [
 for (const [name, bytes, key, message] of BROKEN)
   test(`${key} is told of ${name}: ${String(message)}`, async () => {
     const store = makeDocument(), before = JSON.stringify(toLabels(store.document));
-    await assert.rejects(importLabels([{ name, bytes }], store.document, null), (error) => {
+    await assert.rejects(importLabels([{ name, bytes }], store.document), (error) => {
       assert.ok(error instanceof FormatError, String(error.stack));
       assert.equal(error.key, key);
       assert.match(error.message, message);
