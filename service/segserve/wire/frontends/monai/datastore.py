@@ -85,6 +85,7 @@ class Datastore:
 
         An image that was never sent is one of a DICOMweb server, by its UID. Raises NotFound, and as `put_image`.
         """
+        check_name(name)
         check_tag(tag)
         if await self._read(f"{self._folder(name)}image") is None:
             if not UID.fullmatch(name):
