@@ -1,60 +1,133 @@
 """Checkpoints of others: PyTorch's files without torch, and ONNX Runtime's own format."""
 
 import io
+import pickle
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from segserve.models.importers.onnx_file import all_tensors
 from segserve.models.importers.ort_file import DamagedOrtFile, is_ort_file, parse_ort_file
-from segserve.models.importers.torch_file import DamagedFile, UnsafePickle, read_torch_file
+from segserve.models.importers.torch_file import (
+    LEGACY_MAGIC,
+    DamagedFile,
+    Module,
+    UnsafePickle,
+    list_module_tensors,
+    read_torch_file,
+)
 from tests.fuzz.harnesses.harness import Harness, scratch_folder, write_scratch
 
-# A dict with one tensor of 2 x 2 over storage 0, as torch.save writes it.
-PICKLE = (
-    b"\x80\x02}q\x00X\x06\x00\x00\x00weightq\x01ctorch._utils\n_rebuild_tensor_v2\nq\x02((X\x07\x00\x00\x00storageq\x03"
-    b"ctorch\nFloatStorage\nq\x04X\x01\x00\x00\x000q\x05X\x03\x00\x00\x00cpuq\x06K\x04tq\x07QK\x00K\x02K\x02\x86q\x08"
-    b"K\x02K\x01\x86q\x09\x89ccollections\nOrderedDict\nq\x0a)Rq\x0btq\x0cRq\x0ds."
-)
+MODULE_CLASSES = frozenset({("fuzz", "Network"), ("torch.nn.modules.conv", "Conv2d")})
+MAX_REPEATS = 4  # arrays may be views of the same bytes
 
 
-def read_checkpoint(data: bytes) -> None:
+def read_checkpoint_file(data: bytes) -> None:
+    """A checkpoint of torch: tensors are views of the file, so they cannot be many times larger."""
+    path = write_scratch("checkpoint.pt", data)
     try:
-        content = read_torch_file(write_scratch("checkpoint.pt", data))
+        content = read_torch_file(path, MODULE_CLASSES)
+        arrays = list_module_tensors(content) if isinstance(content, Module) else content
     except (UnsafePickle, DamagedFile):
         return
-    for array in content.values() if isinstance(content, dict) else ():
-        if isinstance(array, np.ndarray):
-            array.sum()  # its bytes are those of the file, or a copy
+    for array in arrays.values() if isinstance(arrays, dict) else ():
+        assert not isinstance(array, np.ndarray) or array.nbytes <= MAX_REPEATS * len(data)
 
 
-def read_ort(data: bytes) -> None:
+def read_ort_file(data: bytes) -> None:
+    """A graph in ONNX Runtime's format: its tensors together are not larger than the file."""
     try:
         model = parse_ort_file(data)
     except DamagedOrtFile:
         return
     assert is_ort_file(data)
     model.SerializeToString()
+    assert sum(len(tensor.raw_data) for tensor in all_tensors(model.graph)) <= len(data)
+
+
+class Named:
+    """What a pickle calls by its name; nothing of that name need exist."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+
+class Storage:
+    """The storage of a tensor, as torch writes it: key and number of its elements."""
+
+    def __init__(self, key: str, count: int) -> None:
+        self.key, self.count = key, count
+
+
+class Tensor:
+    def __init__(self, storage: Storage, *shape: int) -> None:
+        self.storage, self.shape = storage, shape
+
+
+class Object:
+    """A module with its attributes."""
+
+    def __init__(self, module: str, name: str, **state: Any) -> None:
+        self.named, self.state = Named(module, name), state
+
+
+class TorchPickler(pickle._Pickler):
+    """Writes tensors and modules as torch.save does, without torch."""
+
+    def persistent_id(self, value: Any) -> Any:
+        if isinstance(value, Storage):
+            return ("storage", Named("torch", "FloatStorage"), value.key, "cpu", value.count)
+        return None
+
+    def save(self, value: Any, save_persistent_id: bool = True) -> None:
+        if isinstance(value, Named):
+            self.write(pickle.GLOBAL + f"{value.module}\n{value.name}\n".encode())
+        elif isinstance(value, Tensor):
+            strides = tuple(int(np.prod(value.shape[i + 1 :])) for i in range(len(value.shape)))
+            arguments = (value.storage, 0, value.shape, strides, False, OrderedDict())
+            self.save(Named("torch._utils", "_rebuild_tensor_v2"))
+            self.save(arguments)
+            self.write(pickle.REDUCE)
+        elif isinstance(value, Object):
+            self.save(value.named)
+            self.write(pickle.EMPTY_TUPLE + pickle.NEWOBJ)
+            self.save(value.state)
+            self.write(pickle.BUILD)
+        else:
+            super().save(value, save_persistent_id)
+
+
+def dump(value: Any) -> bytes:
+    out = io.BytesIO()
+    TorchPickler(out, 2).dump(value)
+    return out.getvalue()
 
 
 def checkpoint_seeds() -> Iterable[bytes]:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("archive/data.pkl", PICKLE)
-        archive.writestr("archive/byteorder", b"little")
-        archive.writestr("archive/data/0", np.arange(4, dtype=np.float32).tobytes())
-    yield file.getvalue()
-    yield PICKLE
-    # The older format: a magic number, a version, the machine, the content, the keys of storages, and these.
-    magic = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-    machine = b"\x80\x02}q\x00X\x0d\x00\x00\x00little_endianq\x01\x88s."
-    keys = b"\x80\x02]q\x00X\x01\x00\x00\x000q\x01a."
-    older = PICKLE.replace(b"K\x04tq\x07Q", b"K\x04Ntq\x07Q")
-    values = (4).to_bytes(8, "little") + np.arange(4, dtype=np.float32).tobytes()
-    yield magic + b"\x80\x02M\xe9\x03." + machine + older + keys + values
+    """Both formats, with a state dict and with a module."""
+    weights = {"conv.weight": Tensor(Storage("0", 6), 2, 3), "step": 3, "betas": (0.9, 0.999)}
+    layer = Object(
+        "torch.nn.modules.conv", "Conv2d", _parameters=OrderedDict(weight=Tensor(Storage("0", 6), 6))
+    )
+    module = Object(
+        "fuzz", "Network", training=False, _modules=OrderedDict(conv=layer), _buffers=OrderedDict()
+    )
+    values = np.arange(6, dtype="<f4").tobytes()
+    for content in (weights, module):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("c/data.pkl", dump(content))
+            archive.writestr("c/byteorder", "little")
+            archive.writestr("c/data/0", values)
+        yield packed.getvalue()
+        head = (dump(part) for part in (LEGACY_MAGIC, 1001, {"little_endian": True}, content, ["0"]))
+        yield b"".join(head) + (6).to_bytes(8, "little") + values
 
 
 @cache
@@ -88,17 +161,13 @@ def ort_seeds() -> Iterable[bytes]:
 HARNESSES = (
     Harness(
         "torch_file",
-        read_checkpoint,
+        read_checkpoint_file,
         checkpoint_seeds,
         (
-            b"ctorch\nHalfStorage\n",
-            b"ctorch\nBFloat16Storage\n",
-            b"\x8a\x08",
-            b"tq\x07Q",
-            b"R.",
-            b"PK\x01\x02",
+            *(b"ctorch\nHalfStorage\n", b"ctorch\nBFloat16Storage\n", b"cfuzz\nNetwork\n", b"storage"),
+            *(b"\x8a\x08", b"tq\x07Q", b"R.", b"b", b"\x81", b"PK\x01\x02"),
         ),
         1 << 12,
     ),
-    Harness("ort", read_ort, ort_seeds, (b"ORTM", b"\xff\xff\xff\xff", b"\x00\x00\x00\x80"), 1 << 14),
+    Harness("ort", read_ort_file, ort_seeds, (b"ORTM", b"\xff\xff\xff\xff", b"\x00\x00\x00\x80"), 1 << 14),
 )
