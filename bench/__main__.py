@@ -27,6 +27,7 @@ BENCHMARKS = (
     "load",
     "peers",
     "models",
+    "first_mask",
     "starter",
     "results",
     "browser_decode",

@@ -26,6 +26,7 @@ def test_list_shows_installed_and_published_models(tmp_path: Path) -> None:
     assert "starter" in output
     assert "mobile-sam" in output
     assert "photographs" in output
+    assert "prompts" in output
 
 
 def test_verify_names_the_broken_file(tmp_path: Path) -> None:

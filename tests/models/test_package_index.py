@@ -12,7 +12,7 @@ import pytest
 from segserve.errors import BadInput, BrokenModel, NotFound, Unavailable
 from segserve.models import fetch_file as module
 from segserve.models import package_index
-from segserve.models.download import Connection, Digest
+from segserve.models.download import Connection, Digest, download
 from segserve.models.fetch_file import fetch_file
 from segserve.models.package_index import (
     PipConfiguration,
@@ -120,6 +120,37 @@ def test_an_index_that_is_away_or_is_none_is_unavailable(index: FileServer) -> N
         find_package_file(configuration(f"{index.address}/simple"), "real-sam", SDIST)
     with pytest.raises(Unavailable, match="cannot be reached"):
         find_package_file(configuration("http://127.0.0.1:9/simple"), "real-sam", SDIST)
+
+
+def test_no_message_shows_a_path_or_a_librarys_words(
+    tmp_path: Path, index: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = (str(tmp_path), (tmp_path / "simple").as_uri())
+    with pytest.raises(NotFound) as absent:
+        find_package_file(
+            configuration(f"{index.address}/simple", find_links=folders), "real-sam", "other.whl"
+        )
+    assert absent.value.message == (
+        f"other.whl is not there: a folder that pip is configured for, {index.address}/simple/real-sam/."
+    )
+    with pytest.raises(Unavailable, match=r"real-sam/ cannot be reached: it takes no connections\."):
+        find_package_file(configuration("http://127.0.0.1:9/simple"), "real-sam", SDIST)
+    with pytest.raises(Unavailable, match=r"broke off: its name is not known here\."):
+        download("https://nowhere.invalid/sam.pt", tmp_path / "sam.pt", None)
+    for connection in (
+        Connection(certificates=str(tmp_path / "absent.pem")),
+        Connection(client_certificate=str(tmp_path / "absent.pem")),
+    ):
+        with pytest.raises(Unavailable, match=r"certificates .* cannot be read") as unread:
+            find_package_file(
+                PipConfiguration((f"{index.address}/simple",), connection=connection), "a", SDIST
+            )
+        assert str(tmp_path) not in str(unread.value)
+    monkeypatch.setattr(module, "read_pip_configuration", lambda: configuration(find_links=folders))
+    file = RemoteFile("http://127.0.0.1:9/sam.pt", str(DIGEST), package=PACKAGE)
+    with pytest.raises(Unavailable) as failed:
+        fetch_file(file, tmp_path / "sam.pt", DIGEST, on_bytes=lambda done, total: None)
+    assert str(tmp_path) not in f"{failed.value.message} {failed.value.remedy}"
 
 
 def test_credentials_go_to_the_index_and_into_no_message(index: FileServer) -> None:

@@ -225,6 +225,10 @@ def test_health_and_models(target: str, stub: Any) -> None:
     models = {model.name: model for model in stub.ListModels(pb.ListModelsRequest()).models}
     assert (models["starter"].default, models["starter"].low_res) == (True, 128)
     assert not models["starter-unet"].default
+    assert (list(models["starter"].prompts), list(models["starter-unet"].prompts)) == (
+        ["points", "boxes"],
+        [],
+    )
 
 
 def test_a_client_without_the_proto_files_can_call_a_method(target: str, image_id: str) -> None:

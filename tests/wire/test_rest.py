@@ -298,7 +298,9 @@ def test_models_are_listed(server: Server) -> None:
     [starter] = [m for m in server.client.get("/v1/models").json()["models"] if m["name"] == "starter"]
     assert starter["default"]
     assert starter["loaded"]
+    assert starter["prompts"] == ["points", "boxes"]
     assert starter == server.client.get("/v1/models/starter").json()
+    assert server.client.get("/v1/models/starter-unet").json()["prompts"] == []
 
 
 def test_operation_routes(server: Server, image_id: str) -> None:
