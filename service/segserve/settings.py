@@ -257,6 +257,24 @@ class Settings(BaseSettings):
         tuple(FrontendName),
         description="protocols of other tools that are spoken beside the API; [] speaks none",
     )
+    cvat_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port of its own for CVAT, which calls it as a Nuclio dashboard; 0 takes a free one; unset: none",
+    )
+    cvat_browser_model: str | None = Field(
+        None,
+        description="model whose embeddings CVAT's own plugin decodes in the browser, by SAM's decoder of ViT-H; unset:"
+        " the first SAM of ViT-H",
+    )
+    isat_port: int | None = Field(
+        None, ge=0, le=65535, description="port of its own for ISAT; 0 takes a free one; unset: none"
+    )
+    isat_model: str | None = Field(
+        None,
+        description="model that encodes for ISAT; unset: the default model, or the first that ISAT can decode for",
+    )
     max_sessions: int = Field(
         64, ge=1, description="sessions of each frontend that are open, such as videos; more get 503"
     )

@@ -94,6 +94,8 @@ class FrontendName(StrEnum):
     QUPATH = "qupath"  # qupath-extension-sam
     MONAI = "monai"  # MONAI Label: 3D Slicer, OHIF
     LABEL_STUDIO = "label-studio"
+    CVAT = "cvat"  # as a Nuclio dashboard
+    ISAT = "isat"  # ISAT-SAM
 
 
 class Normalise(StrEnum):

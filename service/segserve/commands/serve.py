@@ -5,14 +5,18 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from starlette.types import ASGIApp
 
 from segserve.app import Role, Service
 from segserve.commands.common_options import DataDir
 from segserve.commands.server_options import EncoderUrl, Host, LogFormat, configure_logs, connect_encoder
 from segserve.private_folders import keep_new_files_private
 from segserve.settings import Settings, load_settings
+from segserve.wire.frontends.mounting import list_own_ports
+from segserve.wire.frontends.own_port import AtRoot
+from segserve.wire.http.limits import OPERATOR_CONNECTIONS
 from segserve.wire.rest.api import create_api, create_operator_api
-from segserve.wire.server import Addresses, Server, run_server
+from segserve.wire.server import Addresses, OtherPort, Server, run_server
 
 Port = Annotated[
     int | None,
@@ -39,6 +43,11 @@ Try it:
   curl {url}/v1/segment -H 'content-type: application/json' -H 'accept: image/png' -o mask.png -d '{{"image_id": "ID", "prompts": [{{"points": [[{x}, {y}]]}}]}}'
 (ID: the image_id that the first command prints)
 """
+
+
+OPERATORS = "operators"
+# What is printed behind the address of a port.
+NOTES = {OPERATORS: "   (/livez /readyz /metrics)"}
 
 
 def serve(
@@ -71,8 +80,8 @@ def serve(
         print(TRY_IT.format(url=rest, sample="examples/nuclei.png", x=413, y=190), file=sys.stderr)
         if grpc is not None:
             print(f"gRPC at {grpc}   (grpcurl -plaintext {grpc} list)", file=sys.stderr)
-        if addresses.operators is not None:
-            print(f"operators at {addresses.operators}   (/livez /readyz /metrics)", file=sys.stderr)
+        for name, url in addresses.others.items():
+            print(f"{name} at {url}{NOTES.get(name, '')}", file=sys.stderr)
         sys.stderr.flush()
 
     run_service(settings, print_addresses)
@@ -81,13 +90,27 @@ def serve(
 def run_service(settings: Settings, on_started: Callable[[Addresses], None]) -> None:
     """Run the service until SIGTERM or SIGINT. on_started: called once it listens."""
     service = Service(settings, connect_encoder(settings), role=Role.API)
+    api = create_api(service)
     run_server(
         Server(
             service,
-            create_api(service),
+            api,
             settings.port,
             settings.grpc_port,
-            operator_api=create_operator_api(service),
+            other_ports=list_other_ports(service, api),
             on_started=on_started,
         )
     )
+
+
+def list_other_ports(service: Service, api: ASGIApp) -> list[OtherPort]:
+    """Return the ports of operators and frontends. Raises BadInput as `list_own_ports` does."""
+    settings = service.settings
+    ports = [
+        OtherPort(frontend.name, port, AtRoot(api, frontend.prefix), settings.max_connections)
+        for frontend, port in list_own_ports(settings)
+    ]
+    if settings.operator_port is not None:
+        operator_api = create_operator_api(service)
+        ports.append(OtherPort(OPERATORS, settings.operator_port, operator_api, OPERATOR_CONNECTIONS))
+    return ports

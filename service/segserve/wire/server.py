@@ -1,5 +1,5 @@
-"""The server process: uvicorn with REST, beside it a gRPC server and a port of operators, all started and stopped
-together."""
+"""The server process: uvicorn with REST, beside it a gRPC server and ports of operators and of frontends, all started
+and stopped together."""
 
 import asyncio
 import errno
@@ -8,7 +8,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -16,13 +16,14 @@ from ipaddress import ip_address
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from segserve import temporary_files
 from segserve.app import EncodingService
 from segserve.errors import BadInput
 from segserve.wire.grpc.server import serve_grpc
 from segserve.wire.http.connections import ConnectionLimits
-from segserve.wire.http.limits import OPERATOR_CONNECTIONS, SPARE_CONNECTIONS
+from segserve.wire.http.limits import SPARE_CONNECTIONS
 from segserve.wire.http.protocol import create_protocol
 
 # After SIGTERM running requests get this long.
@@ -40,20 +41,33 @@ log = structlog.get_logger(__name__)
 class Addresses:
     """Where a server can be reached on this machine.
 
-    rest: URL. grpc: host:port, None for no gRPC. operators: URL of their own port, None for none.
+    rest: URL. grpc: host:port, None for no gRPC. others: URLs of the other ports, by their names.
     """
 
     rest: str
     grpc: str | None
-    operators: str | None
+    others: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class OtherPort:
+    """An application on a port of its own.
+
+    name: in metrics and in `Addresses`. port: 0 takes a free one. connections: that are served at the same time.
+    """
+
+    name: str
+    port: int
+    app: ASGIApp
+    connections: int
 
 
 class Server(uvicorn.Server):
-    """Serves REST, gRPC if it has a port, and operators on a port of their own if there is one.
+    """Serves REST, gRPC if it has a port, and what has a port of its own.
 
     port: of REST; 0 takes a free one.
     grpc_port: None for no gRPC.
-    operator_api: answers on the setting `operator_port`; None where all of REST is for operators.
+    other_ports: of operators and frontends.
     on_started: called once all of them listen.
     """
 
@@ -64,21 +78,22 @@ class Server(uvicorn.Server):
         port: int,
         grpc_port: int | None,
         *,
-        operator_api: FastAPI | None = None,
+        other_ports: Sequence[OtherPort] = (),
         on_started: Callable[[Addresses], None],
     ) -> None:
         self.service, self._grpc_port = service, grpc_port
         self._on_started = on_started
-        self._others = AsyncExitStack()  # servers on other ports
+        self._running = AsyncExitStack()  # servers on other ports
         settings = service.settings
-        self._operators: uvicorn.Server | None = None
-        if operator_api is not None and settings.operator_port is not None:
-            limits = ConnectionLimits(
-                OPERATOR_CONNECTIONS, 0, settings.max_client_share, service.metrics, port="operators"
-            )
-            self._operators = uvicorn.Server(
-                create_config(service, operator_api, settings.operator_port, limits)
-            )
+        self._others = {
+            other.name: uvicorn.Server(create_config(service, other.app, other.port, limits))
+            for other in other_ports
+            for limits in [
+                ConnectionLimits(
+                    other.connections, 0, settings.max_client_share, service.metrics, port=other.name
+                )
+            ]
+        }
         limits = ConnectionLimits(
             settings.max_connections,
             SPARE_CONNECTIONS,
@@ -93,8 +108,9 @@ class Server(uvicorn.Server):
 
         Raises BadInput for a port that is in use, and what the service's start raises, after stopping what it started.
         """
-        host, operators = self.service.settings.host, self._operators
-        for port in (self.config.port, self._grpc_port, operators and operators.config.port):
+        host = self.service.settings.host
+        others = [server.config.port for server in self._others.values()]
+        for port in (self.config.port, self._grpc_port, *others):
             check_port_is_free(host, port or 0)
         try:
             await self.service.start()
@@ -106,21 +122,21 @@ class Server(uvicorn.Server):
     async def _listen(self, host: str, sockets: list[socket.socket] | None) -> None:
         await super().startup(sockets)
         await accept_more_per_turn(self)
-        grpc_address = operator_url = None
-        if self._operators is not None:
-            await self._others.enter_async_context(run_beside(self._operators))
-            operator_url = bound_url(self._operators)
+        grpc_address = None
+        for server in self._others.values():
+            await self._running.enter_async_context(run_beside(server))
         if self._grpc_port is not None:
             running = serve_grpc(self.service, host, self._grpc_port, grace_s=SHUTDOWN_GRACE_S)
-            grpc_address = local_address(host, await self._others.enter_async_context(running))
-        self._on_started(Addresses(bound_url(self), grpc_address, operator_url))
+            grpc_address = local_address(host, await self._running.enter_async_context(running))
+        urls = {name: bound_url(server) for name, server in self._others.items()}
+        self._on_started(Addresses(bound_url(self), grpc_address, urls))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info(
             f"stopping: running requests have {SHUTDOWN_GRACE_S} s to end; a second Ctrl-C does not wait"
         )
         self.service.closing.set()
-        await self._others.aclose()  # waits for running calls; the next line waits for REST's
+        await self._running.aclose()  # waits for running calls; the next line waits for REST's
         await super().shutdown(sockets)
         if not self.force_exit:
             await self.service.stop()
@@ -128,7 +144,7 @@ class Server(uvicorn.Server):
 
 def create_config(
     service: EncodingService,
-    api: FastAPI,
+    api: ASGIApp,
     port: int,
     connections: ConnectionLimits,
 ) -> uvicorn.Config:

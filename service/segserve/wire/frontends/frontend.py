@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from segserve.app import Service
 from segserve.request_limits import RequestKind
+from segserve.settings import Settings
 from segserve.types import FrontendName
 from segserve.wire.frontends.sent_images import SentImages
 
@@ -40,6 +41,11 @@ class FrontendParts:
     sent_images: SentImages
 
 
+def no_port(settings: Settings) -> int | None:
+    """The port of a frontend whose client can be given a path."""
+    return None
+
+
 @dataclass(frozen=True)
 class Frontend:
     """`Frontend` is a protocol that is spoken beside the API.
@@ -49,6 +55,7 @@ class Frontend:
     write_refusal: returns the status and the JSON of a refusal in the protocol's own form.
     kind_of: returns whose slots a request takes, by its method and path.
     upload_prefixes: of paths whose bodies are files, and may be as large as those of POST /v1/files.
+    own_port: returns the port on which it is served at the root too, None for none; see `own_port.py`.
     """
 
     name: FrontendName
@@ -57,6 +64,7 @@ class Frontend:
     write_refusal: Callable[[Refusal], tuple[int, Any]]
     kind_of: Callable[[str, str], RequestKind]
     upload_prefixes: tuple[str, ...] = ()
+    own_port: Callable[[Settings], int | None] = no_port
 
     def has(self, path: str) -> bool:
         """Whether the path is one of this frontend."""

@@ -5,9 +5,12 @@ from collections.abc import Callable, Sequence
 from fastapi import FastAPI
 
 from segserve.app import Service
+from segserve.errors import BadInput
 from segserve.request_limits import RequestKind
 from segserve.settings import Settings
+from segserve.wire.frontends.cvat.frontend import CVAT
 from segserve.wire.frontends.frontend import Frontend, FrontendParts
+from segserve.wire.frontends.isat.frontend import ISAT
 from segserve.wire.frontends.label_studio.frontend import LABEL_STUDIO
 from segserve.wire.frontends.monai.frontend import MONAI
 from segserve.wire.frontends.open_inference.frontend import OPEN_INFERENCE
@@ -15,12 +18,25 @@ from segserve.wire.frontends.qupath.frontend import QUPATH
 from segserve.wire.frontends.sent_images import SentImages
 from segserve.wire.frontends.x_anylabeling.frontend import X_ANYLABELING
 
-FRONTENDS = (OPEN_INFERENCE, X_ANYLABELING, QUPATH, MONAI, LABEL_STUDIO)
+FRONTENDS = (OPEN_INFERENCE, X_ANYLABELING, QUPATH, MONAI, LABEL_STUDIO, CVAT, ISAT)
 
 
 def list_enabled(settings: Settings) -> list[Frontend]:
     """Return the frontends that the setting names."""
     return [frontend for frontend in FRONTENDS if frontend.name in settings.frontends]
+
+
+def list_own_ports(settings: Settings) -> list[tuple[Frontend, int]]:
+    """Return the frontends that have a port of their own, with it. Raises BadInput for one that is not enabled."""
+    ports = [(frontend, port) for frontend in FRONTENDS if (port := frontend.own_port(settings)) is not None]
+    for frontend, _ in ports:
+        if frontend.name not in settings.frontends:
+            raise BadInput(
+                f"{frontend.name} has a port, and is not among the frontends.",
+                field="frontends",
+                remedy=f"Add {frontend.name!r} to SEGSERVE_FRONTENDS, or leave its port out.",
+            )
+    return ports
 
 
 def add_frontend_routes(api: FastAPI, service: Service, frontends: Sequence[Frontend]) -> None:

@@ -11,14 +11,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 from io import BytesIO
-from typing import TypeVar
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, TypeVar, cast
 
+import numpy as np
+import tifffile
 from cachetools import LRUCache
 
 from segserve.app import Service
 from segserve.errors import BadInput, ImageNotFound
-from segserve.types import DEFAULT_TENANT, ImageRecord, ReadOptions
-from segserve.wire.http.limits import MAX_EVENT_LOOP_JSON_BYTES
+from segserve.temporary_files import translate_disk_full
+from segserve.types import DEFAULT_TENANT, ImageRecord, ReadOptions, UInt8
+from segserve.wire.http.limits import MAX_EVENT_LOOP_JSON_BYTES, SPOOL_BYTES
 
 # Each takes some hundred bytes.
 MAX_REMEMBERED = 4096
@@ -45,21 +49,40 @@ class SentImages:
         """Store an image file. Raises what `ImageLibrary.add` raises."""
         return await self._store(data, lambda: data)
 
-    async def store_made(self, content: bytes, make_file: Callable[[], bytes]) -> ImageRecord:
-        """Store an image that is no file yet. content: what tells it from all others. make_file: makes the file."""
-        return await self._store(content, make_file)
+    async def store_pixels(self, pixels: UInt8) -> ImageRecord:
+        """Store an image that is no file. The same pixels are the same image, whichever frontend they come by.
+
+        pixels: [H, W, 3] RGB or [H, W] grey. They may be those of a mapped file. Raises what `ImageLibrary.add` raises.
+        """
+        images = self._service.images
+        key = await run_if_large(pixels.nbytes, lambda: hash_pixels(pixels))
+        if (record := await self._find(key)) is not None:
+            return record
+        with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
+            file = cast(BinaryIO, spool)
+            await run_if_large(pixels.nbytes, lambda: write_tiff(pixels, file))
+            return self._remember(key, await images.add(DEFAULT_TENANT, file, ReadOptions()))
 
     async def _store(self, sent: bytes, read: Callable[[], bytes]) -> ImageRecord:
-        images = self._service.images
-        key = (DEFAULT_TENANT, await run_if_large(len(sent), lambda: sha256(sent).digest()))
-        if (image_id := self._image_ids.get(key)) is not None:
+        key = await run_if_large(len(sent), lambda: sha256(sent).digest())
+        if (record := await self._find(key)) is not None:
+            return record
+        data = await run_if_large(len(sent), read)
+        return self._remember(
+            key, await self._service.images.add(DEFAULT_TENANT, BytesIO(data), ReadOptions())
+        )
+
+    async def _find(self, digest: bytes) -> ImageRecord | None:
+        """Return the image that was stored for what has this digest."""
+        if (image_id := self._image_ids.get((DEFAULT_TENANT, digest))) is not None:
             with suppress(ImageNotFound):  # it was deleted: it is stored again
-                record = await images.get_record(DEFAULT_TENANT, image_id)
+                record = await self._service.images.get_record(DEFAULT_TENANT, image_id)
                 self._service.metrics.frontends.count_image(recognised=True)
                 return record
-        data = await run_if_large(len(sent), read)
-        record = await images.add(DEFAULT_TENANT, BytesIO(data), ReadOptions())
-        self._image_ids[key] = record.image_id
+        return None
+
+    def _remember(self, digest: bytes, record: ImageRecord) -> ImageRecord:
+        self._image_ids[DEFAULT_TENANT, digest] = record.image_id
         self._service.metrics.frontends.count_image(recognised=False)
         return record
 
@@ -67,6 +90,20 @@ class SentImages:
 async def run_if_large(size_bytes: int, work: Callable[[], T]) -> T:
     """Return what `work` returns. It runs in a thread where it works on much."""
     return work() if size_bytes <= MAX_EVENT_LOOP_JSON_BYTES else await asyncio.to_thread(work)
+
+
+def hash_pixels(pixels: UInt8) -> bytes:
+    """Return the sha256 of pixels and their shape."""
+    digest = sha256(f"{pixels.shape}".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
+
+
+def write_tiff(pixels: UInt8, file: BinaryIO) -> None:
+    """Write an uncompressed TIFF, and go back to its begin: the fastest file to write and to read."""
+    named = tifffile.FileHandle(file, name="pixels.tif")  # a spooled file has no name, and tifffile wants one
+    tifffile.imwrite(named, pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack")
+    file.seek(0)
 
 
 def decode_base64(text: str, field: str) -> bytes:

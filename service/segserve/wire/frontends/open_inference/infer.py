@@ -5,12 +5,10 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, TypeVar
 
 import numpy as np
 import orjson
-import tifffile
 from numpy.typing import NDArray
 
 from segserve.app import Service
@@ -118,9 +116,7 @@ class Inference:
             )
         tensor = inputs[given[0]]
         if given[0] == specs.IMAGE.name:
-            pixels = check_pixels(tensor)
-            content = f"{pixels.shape}".encode() + pixels.tobytes()
-            return await self._sent_images.store_made(content, lambda: make_tiff(pixels))
+            return await self._sent_images.store_pixels(check_pixels(tensor))
         if tensor.datatype != specs.IMAGE_FILE.datatype or tensor.values.size != 1:
             raise bad_tensor(tensor.name, "it is not one element of BYTES.", "Send one.")
         data: bytes = tensor.values.ravel()[0]
@@ -287,13 +283,6 @@ def check_pixels(tensor: Tensor) -> NDArray[np.uint8]:
             "Send UINT8 of [height, width, 3], RGB; or [height, width], grey.",
         )
     return pixels
-
-
-def make_tiff(pixels: NDArray[np.uint8]) -> bytes:
-    """Return an uncompressed TIFF: the fastest file to write and to read."""
-    file = BytesIO()
-    tifffile.imwrite(file, pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack")
-    return file.getvalue()
 
 
 def build_prompts(inputs: Mapping[str, Tensor]) -> list[dict[str, Any]]:
