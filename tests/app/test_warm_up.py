@@ -1,6 +1,8 @@
 """Before a process says that it is ready, every graph that it runs has run once."""
 
 import asyncio
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,20 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
 
 
 DECODERS = {*PromptableModel.DECODER_GRAPHS, "ais.onnx"}
+
+
+@pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+def test_the_collector_passes_over_what_is_loaded(tmp_path: Path) -> None:
+    """A collection that visits all of it holds up every request for 0.1 s."""
+    gc.unfreeze()
+    asyncio.run(Service(settings(tmp_path)).warm_up.run())
+    assert gc.get_freeze_count() > 100_000
+    assert len(gc.get_objects()) < gc.get_freeze_count() / 10
 
 
 def test_a_service_runs_encoder_and_decoders(tmp_path: Path, runs: dict[str, list[int]]) -> None:

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from prometheus_client import CollectorRegistry
 
 from segserve.masks import rle
+from segserve.metrics import Metrics
 from segserve.types import Size
+from segserve.wire.frontends.open_inference.statistics import describe_statistics
 from tests.serving import Server
 
 X, Y = 413, 190  # on a nucleus of examples/nuclei.png
@@ -214,6 +217,21 @@ def test_an_image_that_was_deleted_is_stored_again(server: Server, noise: bytes)
     image_id = read_answer(server.client.post("/v2/models/starter/infer", json=body))["image_id"][0]
     assert server.client.delete(f"/v1/images/{image_id}").status_code == 204
     assert read_answer(server.client.post("/v2/models/starter/infer", json=body))["image_id"][0] == image_id
+
+
+def test_statistics_read_no_other_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All metrics take some ten milliseconds, and a model has ten values."""
+    metrics = Metrics()
+    metrics.frontends.record_inference("a", "success", {"all": 2.5, "input": 0.5})
+    metrics.frontends.record_inference("b", "fail", {"all": 1.0})
+    monkeypatch.setattr(CollectorRegistry, "collect", None)
+    statistics = describe_statistics(metrics.frontends, "a")
+    assert statistics["inference_count"] == 1
+    assert statistics["last_inference"] > 0
+    assert statistics["inference_stats"]["success"] == {"count": 1, "ns": 2_500_000_000}
+    assert statistics["inference_stats"]["compute_input"] == {"count": 1, "ns": 500_000_000}
+    assert statistics["inference_stats"]["fail"] == {"count": 0, "ns": 0}
+    assert describe_statistics(metrics.frontends, "c")["last_inference"] == 0
 
 
 def test_statistics_count(server: Server, pixels: NDArray[np.uint8]) -> None:
