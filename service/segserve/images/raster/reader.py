@@ -82,7 +82,7 @@ def open_raster(
         raise
     depth, colour = _read_png_samples(head) if name == "PNG" else (8, 0)
     deep = depth == 16
-    frames = 1 if deep else int(getattr(image, "n_frames", 1))
+    frames = 1 if deep else _count_frames(name, image)
     # An image that is not stored from top to bottom is decoded as a whole by every library.
     has_passes = "interlace" in image.info or (layout is not None and layout.has_many_scans)
     banded = name in ("PNG", "JPEG") and frames == 1 and not has_passes
@@ -121,6 +121,12 @@ def _open(name: str, stream: BinaryIO) -> ImageFile:
     with wrap_codec_errors(name):
         image: ImageFile = _READERS[name](stream)
     return image
+
+
+def _count_frames(name: str, image: ImageFile) -> int:
+    """Count the frames. Pillow reads the blocks of all of them for that."""
+    with wrap_codec_errors(name):
+        return int(getattr(image, "n_frames", 1))
 
 
 def _decode_frame(name: str, image: ImageFile, page: int) -> tuple[NDArray[Any], bool]:

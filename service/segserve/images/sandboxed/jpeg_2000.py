@@ -4,6 +4,7 @@ Pillow knows palettes, subsampled colour and CMYK; imagecodecs keeps the bits of
 """
 
 import struct
+import sys
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -114,7 +115,7 @@ def _find_codestream(stream: BinaryIO) -> int:
             (length,), head = struct.unpack(">Q", read_exactly(stream, 8, "JPEG 2000")), 16
         if kind == b"jp2c":
             return at + head
-        if length < head:  # 0: the last box
+        if not head <= length <= sys.maxsize - at:  # 0: the last box
             break
         at += length
     raise damaged_file_error("JPEG 2000")
