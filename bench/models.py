@@ -32,8 +32,10 @@ from segserve.evaluate.iterative_prompting import PromptingProtocol
 from segserve.evaluate.model_runner import METHODS, ModelRunner, parse_params, running_service
 from segserve.evaluate.object_matching import AT_50, match_label_maps, mean_segmentation_accuracy
 from segserve.evaluate.run_evaluation import run_protocols
+from segserve.models.bundle import Bundle
 from segserve.models.catalogue import find_published_model
 from segserve.models.manifest import PromptableManifest, PromptKind
+from segserve.models.promptable_model import AIS_DECODER_FILE
 from segserve.models.pull import pull_model
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry, RuntimeOptionsByGraph
 from segserve.settings import Settings
@@ -134,9 +136,10 @@ def prepare_model(name: str) -> None:
         raise Skipped(f"{name} cannot be pulled: {error.message}") from error
 
 
-def read_model_manifest(name: str) -> PromptableManifest:
-    registry = ModelRegistry([DATA / "models", BUILT_IN_MODELS], RuntimeOptionsByGraph(), budget_bytes=0)
-    return registry.bundle(name).expect(PromptableManifest)
+def find_bundle(name: str) -> Bundle:
+    return ModelRegistry([DATA / "models", BUILT_IN_MODELS], RuntimeOptionsByGraph(), budget_bytes=0).bundle(
+        name
+    )
 
 
 async def score_ais(settings: Settings, pairs: list[FilePair]) -> tuple[float, float]:
@@ -155,12 +158,12 @@ async def score_ais(settings: Settings, pairs: list[FilePair]) -> tuple[float, f
 
 
 def score_model(name: str, dataset: Dataset) -> Row:
-    settings, manifest = load_quiet_settings(DATA, name), read_model_manifest(name)
-    protocols = [CLICK, BOX] if PromptKind.POINTS in manifest.prompts else [BOX]
+    settings, bundle = load_quiet_settings(DATA, name), find_bundle(name)
+    protocols = [CLICK, BOX] if PromptKind.POINTS in bundle.expect(PromptableManifest).prompts else [BOX]
     scores = asyncio.run(run_protocols(settings, dataset.pairs, protocols, MIN_NUCLEUS_PX, None, raw=False))
     ious = {each.protocol: f"{each.iou[0]:.3f}" for each in scores}
     automatic = ("-", "-")
-    if dataset.complete and manifest.ais is not None:
+    if dataset.complete and bundle.has(AIS_DECODER_FILE):
         msa, sa50 = asyncio.run(score_ais(settings, dataset.pairs))
         automatic = f"{msa:.3f}", f"{sa50:.3f}"
     click = ious.get(CLICK, "for boxes only")
