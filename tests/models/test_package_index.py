@@ -193,6 +193,8 @@ def test_pips_configuration_is_read_as_pip_reads_it(monkeypatch: pytest.MonkeyPa
     assert read_pip_configuration().indexes[0] == "https://mine/simple"
     monkeypatch.setattr(package_index.sys, "executable", "/nowhere/python")
     assert read_pip_configuration().indexes[0] == "https://mine/simple", "without pip too"
+    monkeypatch.setenv("PIP_INDEX_URL", "")
+    assert read_pip_configuration().indexes[0] == package_index.PYPI, "as Compose hands on what is not set"
 
 
 def test_a_file_comes_from_its_package_where_its_address_does_not_answer(

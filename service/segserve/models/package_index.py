@@ -66,7 +66,7 @@ def read_pip_configuration() -> PipConfiguration:
             {
                 name.removeprefix("PIP_").lower().replace("_", "-"): value
                 for name, value in os.environ.items()
-                if name.startswith("PIP_")
+                if name.startswith("PIP_") and value  # Compose hands empty ones on
             }
         )
 
