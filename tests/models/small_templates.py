@@ -27,6 +27,7 @@ def small_architecture(name: str, width: int) -> SamArchitecture:
 SMALL_ARCHITECTURES = {
     "vit_b": small_architecture("vit_b", WIDTH),
     "vit_l": small_architecture("vit_l", 2 * WIDTH),
+    "vit_t": SAM_ARCHITECTURES["vit_t"],
     "vit_h": small_architecture("vit_h", 3 * WIDTH),
 }
 

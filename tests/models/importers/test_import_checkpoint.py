@@ -26,7 +26,7 @@ from segserve.models.importers.compare_promptable import compare_promptable
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.importers.sam2 import recognise_variant
-from segserve.models.manifest import ModelKind
+from segserve.models.manifest import ModelKind, PromptableManifest
 from segserve.models.networks.sam2 import SAM2_CONFIGS
 from segserve.models.templates.published_embeddings import make_test_picture, sample_embedding
 from segserve.models.weights import read_weights
@@ -89,6 +89,20 @@ def test_a_checkpoint_becomes_a_bundle_that_computes_its_weights(tmp_path: Path)
     assert np.abs(open_model(bundle).encode(image.numpy())["embedding"] - expected).max() < 1e-4
     assert sorted(p.name for p in (tmp_path / "models").iterdir()) == [".incoming", "mine"]
     assert not list((tmp_path / "models" / ".incoming").iterdir())
+
+
+def test_micro_sams_prompts_are_imported_without_its_decoder(tmp_path: Path) -> None:
+    content = {"model_state": add_prefix("sam."), "decoder_state": {"decoder.conv.weight": torch.zeros(3)}}
+    bundle = import_checkpoint(
+        "micro_sam_prompts", save(content, tmp_path / "best.pt"), "m", tmp_path / "models"
+    )
+    manifest = bundle.expect(PromptableManifest)
+    assert manifest.preprocess.stretch_percentiles == (0, 100)
+    assert (manifest.architecture, bundle.has("ais.onnx")) == ("vit_b", False)
+    image = torch.randn(1, 3, 256, 256)
+    with torch.no_grad():
+        expected = small_sam(3).image_encoder(image).numpy()[0]
+    assert np.abs(open_model(bundle).encode(image.numpy())["embedding"] - expected).max() < 1e-4
 
 
 def test_the_command_line_imports(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ A checkpoint goes in, a model bundle that its own library agrees with comes out.
 
     import_checkpoint.py      the entry point: picks the importer, checks its options and libraries
     import_request.py         the kinds of checkpoints, and what one import is asked for
-    sam, medsam, lite_medsam, mobile_sam, micro_sam, sam2, mask_rcnn, unet, transunet, vgg_unet, smp, bioimageio, onnx
+    sam, medsam, lite_medsam, mobile_sam, micro_sam, micro_sam_prompts, sam2, mask_rcnn, unet, transunet, vgg_unet, smp,
+    bioimageio, onnx
                               one importer each
     onnx_pair.py, pair_interface.py   an encoder and a decoder in ONNX, by whichever project they were exported
     import_by_template.py     bundles from templates, which `sam` and its kin and `sam2` fill

@@ -23,6 +23,7 @@ LIBRARIES = {
     CheckpointKind.MEDSAM: ("onnxruntime", "ONNX Runtime", "cpu"),
     CheckpointKind.MOBILE_SAM: ("onnxruntime", "ONNX Runtime", "cpu"),
     CheckpointKind.MICRO_SAM: ("micro_sam", "micro-sam", "microsam"),
+    CheckpointKind.MICRO_SAM_PROMPTS: ("onnxruntime", "ONNX Runtime", "cpu"),
     CheckpointKind.SAM2: ("onnxruntime", "ONNX Runtime", "cpu"),
     CheckpointKind.MASK_RCNN: ("torchvision", "torchvision", "models"),
     CheckpointKind.UNET: ("torch", "PyTorch", "models"),
@@ -41,6 +42,7 @@ KINDS_WITHOUT_TORCH = {
     CheckpointKind.LITE_MEDSAM,
     CheckpointKind.MEDSAM,
     CheckpointKind.MOBILE_SAM,
+    CheckpointKind.MICRO_SAM_PROMPTS,
     CheckpointKind.BIOIMAGEIO,
     CheckpointKind.VGG_UNET,
     CheckpointKind.ONNX,
@@ -52,6 +54,7 @@ KINDS_WITH_WEIGHTS = {
     CheckpointKind.MEDSAM,
     CheckpointKind.MOBILE_SAM,
     CheckpointKind.MICRO_SAM,
+    CheckpointKind.MICRO_SAM_PROMPTS,
     CheckpointKind.SAM2,
 }
 SEMANTIC_KINDS = {

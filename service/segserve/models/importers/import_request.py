@@ -17,6 +17,7 @@ class CheckpointKind(StrEnum):
     LITE_MEDSAM = "lite_medsam"  # MedSAM's small student, on 256 x 256 pixels
     MOBILE_SAM = "mobile_sam"  # vit_t
     MICRO_SAM = "micro_sam"  # either of them with micro-sam's decoder for automatic segmentation
+    MICRO_SAM_PROMPTS = "micro_sam_prompts"  # the same without that decoder, for prompts and AMG
     SAM2 = "sam2"  # 2.0 and 2.1: tiny, small, base_plus, large
     MASK_RCNN = "mask_rcnn"  # torchvision: maskrcnn_resnet50_fpn and maskrcnn_resnet50_fpn_v2
     UNET = "unet"  # as commonly written: inc, down1.. or downs, ups

@@ -22,6 +22,7 @@ from segserve.models.export.ais_decoder import add_ais_decoder
 from segserve.models.export.instance_norm import replace_instance_norms
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.importers.load_weights import as_tensors
+from segserve.models.importers.micro_sam_prompts import STRETCH_PERCENTILES
 from segserve.models.importers.promptable_importer import PromptableImporter
 from segserve.models.importers.read_checkpoint import (
     StateDict,
@@ -40,8 +41,6 @@ with warnings.catch_warnings():
 DECODER_KEY = "decoder_state"
 # The prefix of the decoder's tensors where `MicroSamImporter.read` joins them with the model's.
 DECODER_PREFIX = f"{DECODER_KEY}."
-# The percentiles that become 0 and 255, as in micro-sam's `_to_image`.
-STRETCH_PERCENTILES = (0.0, 100.0)
 TINY_VIT_PREFIX = "image_encoder.layers."
 
 
