@@ -41,6 +41,18 @@ ANALYZE_NOTE = (
 _SILENT = logging.Logger("nibabel headers", logging.CRITICAL)
 
 
+def find_data_offset(header: Any) -> int:
+    """Return where the voxels begin. NIfTI-1 has it as a float. Raises BadInput."""
+    try:
+        return max(0, int(header.get_data_offset()))
+    except (ValueError, OverflowError):
+        raise BadInput(
+            "The header does not say where the voxels begin.",
+            field="file",
+            remedy="Open the file in a viewer and save it again.",
+        ) from None
+
+
 def parse_nifti(head: bytes, encoding: str, matrix_file: bytes | None = None) -> VolumeHeader:
     """Return what a header says.
 
@@ -55,7 +67,7 @@ def parse_nifti(head: bytes, encoding: str, matrix_file: bytes | None = None) ->
     dtype, channels = find_dtype(header)
     axes, roles = find_axes(header, channels)
     size = spatial_size(axes, roles)
-    offset, smallest = max(0, int(header.get_data_offset())), 0
+    offset, smallest = find_data_offset(header), 0
     is_single = is_nifti and bytes(header["magic"].item()).ljust(4, b"\0") in SINGLE_MAGIC
     if is_single:
         smallest = int(header.sizeof_hdr)
