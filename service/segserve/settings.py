@@ -74,8 +74,8 @@ class Settings(BaseSettings):
         None,
         ge=0,
         le=65535,
-        description="port of its own for /livez, /readyz and /metrics, which REST answers too; 0 takes a free one;"
-        " unset: none",
+        description="port of its own for /livez, /readyz and /metrics, which clients cannot fill; REST"
+        " answers them too; 0 takes a free one; unset: none",
     )
     allowed_hosts: tuple[str, ...] = Field(
         (),
@@ -98,16 +98,24 @@ class Settings(BaseSettings):
         description="folder of images, pulled models and the private Redis servers",
     )
     models_dir: Path | None = Field(
-        None, description="folder of pulled and imported models; unset: data_dir/models"
+        None,
+        description="folder of pulled and imported models, which several machines may share; unset:"
+        " data_dir/models",
     )
     object_store: str | None = Field(
         None,
-        description="where images and files are kept: a URL such as s3://bucket/prefix; unset: data_dir/objects",
+        description="where images, files and results are kept: a URL such as s3://bucket/prefix; unset:"
+        " data_dir/objects",
     )
     retention_days: float = Field(
         0, ge=0, description="images and files older than this are deleted; 0 keeps them"
     )
-    quota_mb: int = Field(0, ge=0, description="how much a tenant may store, in MB; 0 is no limit")
+    quota_mb: int = Field(
+        0,
+        ge=0,
+        description="how much a tenant may store, in MB: images, files, requests and results of jobs; 0"
+        " is no limit. More gets 413, and fails a job, which can be retried when there is room",
+    )
     redis_url: str | None = Field(
         None, description="the Redis that replicas share as a cache; unset: a private server in data_dir"
     )
@@ -115,7 +123,9 @@ class Settings(BaseSettings):
         2.0, gt=0, description="how long a command may take before Redis counts as away"
     )
     cache_mb: int = Field(2048, ge=16, description="memory of the private Redis, in MB")
-    embedding_ttl_s: int = Field(7 * 86400, ge=1, description="how long embeddings and AIS maps are cached")
+    embedding_ttl_s: int = Field(
+        7 * 86400, ge=1, description="how long embeddings and AIS maps are cached: 7 days if left out"
+    )
     mask_ttl_s: int = Field(3600, ge=1, description="how long a mask_id can be used to refine a mask")
 
     # Models and memory.
@@ -149,26 +159,34 @@ class Settings(BaseSettings):
 
     # Clicks.
     decode_threads: int = Field(
-        default_factory=lambda: min(4, count_cores()), ge=1, description="threads that decode one click"
+        default_factory=lambda: min(4, count_cores()),
+        ge=1,
+        description="threads that decode one click; all cores if left out, at most 4",
     )
     decode_workers: int = Field(
         default_factory=lambda: max(2, count_cores()),
         ge=1,
-        description="clicks decoded at the same time",
+        description="clicks decoded at the same time; all cores if left out, at least 2",
     )
     decode_target_ms: float = Field(
         20.0,
         ge=0,
-        description="while clicks take longer than this to decode, waiting included, fewer are accepted",
+        description="while clicks take longer than this to decode, waiting included, fewer are accepted"
+        " at once: two to eight for each of decode_workers",
     )
 
     # Encoding.
-    encode_threads: int = Field(default_factory=count_cores, ge=1, description="threads that encode a batch")
+    encode_threads: int = Field(
+        default_factory=count_cores, ge=1, description="threads that encode a batch; all cores if left out"
+    )
     encode_batch: int = Field(
         0, ge=0, le=64, description="images encoded together; 0 stands for 1 on a CPU and 8 on a GPU"
     )
     encode_queue: int = Field(
-        64, ge=2, description="images that may wait to be encoded, half of them for jobs; more get 503"
+        64,
+        ge=2,
+        description="images that may wait to be encoded, half of them for jobs, seven eighths for one"
+        " client; more get 503",
     )
     encode_timeout_s: float = Field(60.0, gt=0, description="how long a request waits for its embedding")
     encoder_url: str | None = Field(
@@ -179,12 +197,16 @@ class Settings(BaseSettings):
     )
 
     # Whole images without prompts.
-    whole_workers: int = Field(1, ge=1, description="whole images segmented at the same time")
+    whole_workers: int = Field(
+        1, ge=1, description="whole images (AIS, AMG, semantic, instances) segmented at the same time"
+    )
     whole_queue: int = Field(16, ge=0, description="whole images that may wait for it; more get 503")
     automatic_tiles: int = Field(
         64,
         ge=1,
-        description="tiles of a large image that one request may segment; 64 are 8192 pixels a side for SAM",
+        description="tiles of a large image that one request to /v1/automatic may take, for a model with"
+        " an input of 1024 pixels, four times as many for one of 512; 64 are 8192 pixels a"
+        " side for SAM; more become a job",
     )
 
     # Limits for uploads and requests.
@@ -213,19 +235,24 @@ class Settings(BaseSettings):
     reader_timeout_s: float = Field(
         30.0,
         gt=0,
-        description="CPU time to open a file or to read a frame of it; a second more for each 2 MB of the file",
+        description="CPU time to open a file or to read a frame of it, and a second more for each 2 MB of"
+        " the file; its process is killed after twice that time",
     )
     reader_memory_mb: int = Field(
         0, ge=0, description="address space of the process that reads a file, in MB; 0: what the limits need"
     )
     max_request_mb: int = Field(32, ge=1, description="size of a JSON body, in MB; more gets 413")
     body_memory_mb: int = Field(
-        512, ge=1, description="size of all JSON bodies together that are being received; more get 503"
+        512,
+        ge=1,
+        description="size of all JSON bodies and messages of gRPC together that are being received,"
+        " checked or answered; more get 503",
     )
     max_clicks: int = Field(
         256,
         ge=1,
-        description="requests to /v1/segment at the same time; more get 503, as with the next three",
+        description="requests to /v1/segment at the same time, waiting ones included; more get 503, as"
+        " with the next three",
     )
     max_uploads: int = Field(64, ge=1, description="uploads of images and files at the same time")
     max_watchers: int = Field(
@@ -233,7 +260,10 @@ class Settings(BaseSettings):
     )
     max_in_flight: int = Field(256, ge=1, description="other requests to /v1 at the same time")
     max_connections: int = Field(
-        768, ge=1, description="open connections of REST, and of gRPC; more get 503 or are closed"
+        768,
+        ge=1,
+        description="open connections of REST, and as many of gRPC; 32 more are accepted, on which /v1"
+        " answers 503 while /livez, /readyz and /metrics still work",
     )
     max_client_share: float = Field(
         0.5,
@@ -366,7 +396,7 @@ class Settings(BaseSettings):
     batch_at_once: int = Field(
         default_factory=lambda: 2 * count_cores(),
         ge=1,
-        description="images of a batch job that are worked on at the same time",
+        description="images of a batch job that are worked on at the same time; twice the cores if left out",
     )
 
     def as_environment(self) -> dict[str, str]:

@@ -61,7 +61,7 @@ def serve(
 ) -> None:
     """Start the service.
 
-    Every other setting is an environment variable, SEGSERVE_...: docs/operate.md lists them.
+    Every other setting is an environment variable, SEGSERVE_...: docs/settings.md lists them.
     """
     settings = load_settings(
         host=host,
