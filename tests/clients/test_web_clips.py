@@ -254,6 +254,19 @@ def test_all_of_the_time_line_is_within_the_window(page: Any, tmp_path: Path, wi
         "return width && (left < 0 || right > innerWidth + 1); }).map(({ id }) => id)"
     )
     assert outside == []
+    assert page.evaluate("[scrollX, scrollY, document.documentElement.scrollWidth]") == [0, 0, width]
+
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
+    page.evaluate(
+        "segserve.session.set({ sheet: 'objects' }); document.querySelector('details.options').open = true"
+    )
+    page.wait_for_selector("#decode")
+    found = axe.run(page).response["violations"]
+    assert [
+        f"{rule['id']}: {rule['nodes'][0]['html']}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ] == []
 
 
 def test_what_cannot_be_read_is_told(page: Any, tmp_path: Path) -> None:
