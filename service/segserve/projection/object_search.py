@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from segserve.masks import crop
 from segserve.types import Bool, Crop, Float16, Float32, Size, UInt8
@@ -205,6 +205,9 @@ def match_template(
 
 
 def correlate(image: NDArray[Any], kernel: NDArray[Any]) -> NDArray[Any]:
+    # It imports most of scipy, for a second, which a service that follows nothing need not wait for.
+    from scipy import signal
+
     return np.asarray(signal.correlate(image, kernel, mode="valid", method="fft"))
 
 

@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
@@ -46,6 +45,8 @@ def solve_component(
     """Return those of the pairs whose sum of gains is largest, in a set of objects that are connected by pairs."""
     if len(pairs) == 1:
         return pairs
+    from scipy.optimize import linear_sum_assignment  # imports a third of scipy; only tracking needs it
+
     first, row = np.unique(rows, return_inverse=True)
     second, column = np.unique(columns, return_inverse=True)
     # Leaving objects alone gains 0, as does a pair that is not in the problem.
