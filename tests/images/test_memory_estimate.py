@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,43 +53,52 @@ def animation(form: str) -> bytes:
 
 
 TILES = {"tile": (256, 256), "compression": "zlib"}
-FILES = {
-    **{
-        f"png {depth}-bit, colour type {colour}{', interlaced' * interlaced}": black_png(
-            depth, colour, interlaced, H, W
-        )
-        for depth, colour in ((1, 0), (8, 2), (8, 3), (8, 6), (16, 0), (16, 2), (16, 4), (16, 6))
-        for interlaced in (False, True)
-    },
-    "png of noise": save_image(Image.fromarray(NOISE), "PNG", compress_level=1),
-    "png animated": animation("PNG"),
-    "jpeg": save_image(Image.fromarray(COLOUR), "JPEG"),
-    "jpeg cmyk": save_image(Image.fromarray(NOISE, "CMYK"), "JPEG"),
-    "jpeg grey, progressive": save_image(Image.fromarray(GREY), "JPEG", progressive=True),
-    "jpeg progressive": save_image(Image.fromarray(COLOUR), "JPEG", progressive=True, subsampling=0),
-    "webp": save_image(Image.fromarray(COLOUR), "WEBP", method=0),
-    "webp lossless with alpha": save_image(
-        Image.fromarray(NOISE), "WEBP", lossless=True, method=0, quality=0
-    ),
-    "webp animated": animation("WEBP"),
-    "bmp": save_image(Image.fromarray(COLOUR), "BMP"),
-    "bmp palette": save_image(Image.fromarray(GREY).convert("P"), "BMP"),
-    "bmp run lengths": run_length_bmp(),
-    "tiff one strip": tiff(COLOUR, photometric="rgb", rowsperstrip=H, compression="zlib"),
-    "tiff raw": tiff(COLOUR, photometric="rgb"),
-    "tiff tiles": tiff(COLOUR, photometric="rgb", **TILES),
-    "tiff deep, big-endian": tiff(DEEP, byteorder=">", compression="lzw", predictor=True, rowsperstrip=64),
-    "tiff planar": tiff(np.moveaxis(COLOUR, -1, 0), photometric="rgb", planarconfig="separate", **TILES),
-    "tiff jpeg": tiff(COLOUR, photometric="rgb", tile=(512, 512), compression="jpeg"),
-    "tiff cmyk": tiff(NOISE, photometric="separated", **TILES),
-    "tiff palette": tiff(GREY, photometric="palette", colormap=np.zeros((3, 256), np.uint16), **TILES),
-    "tiff floats": tiff(GREY.astype(np.float32), **TILES),
-    "tiff long": tiff(
-        NOISE.astype(np.int64), photometric="minisblack", planarconfig="contig", rowsperstrip=H
-    ),
-    "tiff 1-bit": tiff(GREY > 99, rowsperstrip=99),
-    "tiff white is zero": tiff(DEEP, photometric="miniswhite", planarconfig="contig", **TILES),
-}
+
+
+@cache
+def encode_files() -> dict[str, bytes]:
+    """Return images of every kind. Made by the first test that wants them, since it takes seconds."""
+    return {
+        **{
+            f"png {depth}-bit, colour type {colour}{', interlaced' * interlaced}": black_png(
+                depth, colour, interlaced, H, W
+            )
+            for depth, colour in ((1, 0), (8, 2), (8, 3), (8, 6), (16, 0), (16, 2), (16, 4), (16, 6))
+            for interlaced in (False, True)
+        },
+        "png of noise": save_image(Image.fromarray(NOISE), "PNG", compress_level=1),
+        "png animated": animation("PNG"),
+        "jpeg": save_image(Image.fromarray(COLOUR), "JPEG"),
+        "jpeg cmyk": save_image(Image.fromarray(NOISE, "CMYK"), "JPEG"),
+        "jpeg grey, progressive": save_image(Image.fromarray(GREY), "JPEG", progressive=True),
+        "jpeg progressive": save_image(Image.fromarray(COLOUR), "JPEG", progressive=True, subsampling=0),
+        "webp": save_image(Image.fromarray(COLOUR), "WEBP", method=0),
+        "webp lossless with alpha": save_image(
+            Image.fromarray(NOISE), "WEBP", lossless=True, method=0, quality=0
+        ),
+        "webp animated": animation("WEBP"),
+        "bmp": save_image(Image.fromarray(COLOUR), "BMP"),
+        "bmp palette": save_image(Image.fromarray(GREY).convert("P"), "BMP"),
+        "bmp run lengths": run_length_bmp(),
+        "tiff one strip": tiff(COLOUR, photometric="rgb", rowsperstrip=H, compression="zlib"),
+        "tiff raw": tiff(COLOUR, photometric="rgb"),
+        "tiff tiles": tiff(COLOUR, photometric="rgb", **TILES),
+        "tiff deep, big-endian": tiff(
+            DEEP, byteorder=">", compression="lzw", predictor=True, rowsperstrip=64
+        ),
+        "tiff planar": tiff(np.moveaxis(COLOUR, -1, 0), photometric="rgb", planarconfig="separate", **TILES),
+        "tiff jpeg": tiff(COLOUR, photometric="rgb", tile=(512, 512), compression="jpeg"),
+        "tiff cmyk": tiff(NOISE, photometric="separated", **TILES),
+        "tiff palette": tiff(GREY, photometric="palette", colormap=np.zeros((3, 256), np.uint16), **TILES),
+        "tiff floats": tiff(GREY.astype(np.float32), **TILES),
+        "tiff long": tiff(
+            NOISE.astype(np.int64), photometric="minisblack", planarconfig="contig", rowsperstrip=H
+        ),
+        "tiff 1-bit": tiff(GREY > 99, rowsperstrip=99),
+        "tiff white is zero": tiff(DEEP, photometric="miniswhite", planarconfig="contig", **TILES),
+    }
+
+
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "tiff floats": [{"normalise": "percentile"}],
     "tiff long": [{"normalise": "percentile"}, {"channels": [2, 1], "normalise": "minmax"}],
@@ -103,7 +113,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, int]]:
     """(estimate, peak) in bytes of every case, by its name."""
     folder, cases = tmp_path_factory.mktemp("images"), {}
-    for number, (name, data) in enumerate(FILES.items()):
+    for number, (name, data) in enumerate(encode_files().items()):
         path = folder / str(number)
         path.write_bytes(data)
         for options in ({}, *OPTIONS.get(name, [])):
@@ -149,7 +159,7 @@ def test_a_damaged_image_gives_its_memory_back(tmp_path: Path) -> None:
         for _ in range(3):
             with pytest.raises(BadInput):
                 await library.images.add(
-                    DEFAULT_TENANT, io.BytesIO(FILES["png of noise"][:-5000]), ReadOptions()
+                    DEFAULT_TENANT, io.BytesIO(encode_files()["png of noise"][:-5000]), ReadOptions()
                 )
         while library.memory.held_bytes:  # given back by the thread that decoded
             await asyncio.sleep(0.01)
