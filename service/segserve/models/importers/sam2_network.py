@@ -26,6 +26,12 @@ PARTS = (
 )
 
 
+def fit_features(predictor: SAM2ImagePredictor, network: Any) -> None:
+    """Tell a predictor the sizes of the network's features: by itself it takes every input for 1024 pixels wide."""
+    grid = network.sam_image_embedding_size
+    predictor._bb_feat_sizes = [(4 * grid, 4 * grid), (2 * grid, 2 * grid), (grid, grid)]
+
+
 class Sam2Importer(PromptableImporter):
     def build(self, state: StateDict, variant: str | None) -> tuple[Any, str]:
         variant = check_variant(variant) or recognise_variant({k: v.shape for k, v in state.items()})
@@ -38,6 +44,7 @@ class Sam2Importer(PromptableImporter):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its transforms use what torch deprecates
             predictor = SAM2ImagePredictor(network)
+        fit_features(predictor, network)
         predictor._transforms = lambda _: image[0]  # the image is prepared already
         predictor.set_image(np.zeros((*image.shape[2:], 3), np.uint8))
         fine, middle = predictor._features["high_res_feats"]
