@@ -6,6 +6,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+# Processes that tests start would compile all modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -15,8 +18,6 @@ from segserve.store.private_redis import is_redis_answering
 from segserve.store.redis_servers import find_redis_binaries
 from tests.serving import Server
 
-# Processes that tests start would compile all modules again.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # So that tests mean the same whether OpenVINO is installed or not. Its own tests ask for it.
 os.environ.setdefault("SEGSERVE_RUNTIME", "onnxruntime")
 settings.register_profile("segserve", deadline=None)  # the machines are noisy

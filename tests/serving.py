@@ -1,16 +1,16 @@
-"""Real `segserve` processes, as a user starts them."""
+"""Real `segserve` processes."""
 
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
 import httpx
+
+from tests.forked_program import start_segserve
 
 START_TIMEOUT_S = 60
 JOB_TIMEOUT_S = 90
@@ -34,9 +34,10 @@ class Process:
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "segserve.cli", *self.arguments, "--data-dir", str(self.data_dir)]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=self._env)
+            self.process = start_segserve(
+                [*self.arguments, "--data-dir", str(self.data_dir)], self._env, log, log
+            )
         self.url = self._wait_for_url()
         self.client = httpx.Client(base_url=self.url, timeout=60)
 

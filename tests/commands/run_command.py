@@ -2,16 +2,23 @@
 
 import os
 import subprocess
-import sys
+import tempfile
 from pathlib import Path
+
+from tests.forked_program import start_segserve
+
+TIMEOUT_S = 300
 
 
 def run_segserve(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `segserve` in a process of its own. environment: variables on top of ours."""
-    return subprocess.run(
-        [sys.executable, "-m", "segserve.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, **environment},
-    )
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        program = start_segserve(list(map(str, arguments)), {**os.environ, **environment}, output, errors)
+        try:
+            status = program.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            raise
+        for file in (output, errors):
+            file.seek(0)
+        return subprocess.CompletedProcess(program.args, status, output.read(), errors.read())
