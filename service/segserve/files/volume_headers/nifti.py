@@ -46,11 +46,7 @@ def find_data_offset(header: Any) -> int:
     try:
         return max(0, int(header.get_data_offset()))
     except (ValueError, OverflowError):
-        raise BadInput(
-            "The header does not say where the voxels begin.",
-            field="file",
-            remedy="Open the file in a viewer and save it again.",
-        ) from None
+        raise unclear_header_error() from None
 
 
 def parse_nifti(head: bytes, encoding: str, matrix_file: bytes | None = None) -> VolumeHeader:
