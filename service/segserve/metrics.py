@@ -332,6 +332,7 @@ class FrontendMetrics:
         )
         for source in ("recognised", "read"):
             self._images.labels(source)
+        self._inferred = set[str]()  # models
         self._inferences = Counter(
             "segserve_open_inference_total",
             "Inferences by the Open Inference Protocol, by model and outcome (success, fail)",
@@ -363,6 +364,7 @@ class FrontendMetrics:
 
     def record_inference(self, model: str, outcome: str, seconds: Mapping[str, float]) -> None:
         """seconds: by stage."""
+        self._inferred.add(model)
         self._inferences.labels(model, outcome).inc()
         self._last_inference.labels(model).set_to_current_time()
         for stage, duration in seconds.items():
@@ -370,30 +372,25 @@ class FrontendMetrics:
 
     def read_inferences(self, model: str, outcome: str) -> int:
         """Return how many inferences of a model had this outcome since the process started."""
-        labels = {"model": model, "outcome": outcome}
-        return int(read_sample(self._inferences, labels))
+        return int(self._read(self._inferences, model, outcome))
 
     def read_last_inference_s(self, model: str) -> float:
         """Return when the last inference of a model ended, in seconds since 1970; 0 if there was none."""
-        labels = {"model": model}
-        return read_sample(self._last_inference, labels)
+        return self._read(self._last_inference, model)
 
     def read_inference_seconds(self, model: str, outcome: str, stage: str) -> float:
         """Return the time of a stage of all these inferences together."""
-        labels = {"model": model, "outcome": outcome, "stage": stage}
-        return read_sample(self._inference_seconds, labels)
+        return self._read(self._inference_seconds, model, outcome, stage)
 
+    def _read(self, metric: Counter | Gauge, model: str, *labels: str) -> float:
+        """Return the value of a metric of a model; 0 where it had no inference, for which no series begins.
 
-def read_sample(metric: Counter | Gauge, labels: Mapping[str, str]) -> float:
-    """Return the value of a metric for these labels; 0 if there is none.
-
-    The registry's own function for this collects all metrics each time, which takes some ten milliseconds.
-    """
-    for family in metric.collect():
-        for sample in family.samples:
-            if sample.labels == labels and not sample.name.endswith("_created"):
-                return float(sample.value)
-    return 0.0
+        The registry's own function for this collects all metrics each time, which takes milliseconds to a second.
+        """
+        if model not in self._inferred:
+            return 0.0
+        [family] = metric.labels(model, *labels).collect()
+        return float(family.samples[0].value)
 
 
 class ProcessMetrics:
