@@ -129,6 +129,14 @@ def test_a_click_on_a_frame_is_a_mask(server: Server, project: str, event: str, 
     assert mask[Y, X - frame * STEP_PX]
 
 
+def test_videos_have_no_predictions_without_prompts(server: Server, project: str) -> None:
+    """An entry without a result is left out by Label Studio."""
+    body = {"tasks": [{"id": 1, "data": {"video": PATH}}], "project": project, "label_config": CONFIG}
+    answer = server.client.post(f"{PREFIX}/predict", json={**body, "params": {"context": None}})
+    assert answer.status_code == 200
+    assert [set(result) for result in answer.json()["results"]] == [{"error", "model_version"}]
+
+
 def test_capabilities_and_acknowledgements(server: Server, project: str) -> None:
     value = ask(server, project, {"event": "capabilities"})["value"]
     assert value["prompts"] == ["point", "box"]

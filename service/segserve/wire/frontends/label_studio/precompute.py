@@ -41,6 +41,7 @@ class Precompute:
         self._max_images = service.settings.label_studio_precompute
         # One project after the other: each is up to hundreds of downloads.
         self._turn = asyncio.Lock()
+        self._waiting: set[tuple[str, str]] = set()
         self._recent: TTLCache[tuple[str, str], bool] = TTLCache(MAX_PROJECTS, PAUSE_S)
 
     def start(self, connection: Connection, bundle: Bundle, *, has_new_tasks: bool = False) -> None:
@@ -50,13 +51,20 @@ class Precompute:
             return
         if connection.config is None or connection.url is None:
             return
-        if key in self._recent and not has_new_tasks:
+        # One that waits for its turn will see the new tasks too.
+        if (
+            key in self._waiting
+            or len(self._waiting) >= MAX_PROJECTS
+            or (key in self._recent and not has_new_tasks)
+        ):
             return
         self._recent[key] = True
+        self._waiting.add(key)
         self._service.run_in_background(self._run(connection, bundle))
 
     async def _run(self, connection: Connection, bundle: Bundle) -> None:
         async with self._turn:
+            self._waiting.discard((connection.project, bundle.name))
             try:
                 _ = self._service.jobs  # raises where there are none, before anything is fetched
                 image_ids = [image_id async for image_id in self._store_images(connection)]
@@ -75,6 +83,8 @@ class Precompute:
         assert connection.config is not None
         config, count = connection.config, 0
         keys = [key for name, key in config.values.items() if name not in config.video_controls]
+        if not keys:
+            return
         async for task in self._list_tasks(connection):
             for key in keys:
                 if count >= self._max_images:

@@ -98,6 +98,8 @@ class Predictor:
         A task whose image cannot be read has no result, so that Label Studio keeps none for it. Raises what the first
         one raises where there is none for any.
         """
+        if next(iter(target.config.values), "") in target.config.video_controls:
+            return [{"error": "Objects on videos are found by what an annotator draws."} for _ in tasks]
         answers: list[Json] = []
         failed: list[SegserveError] = []
         for task in tasks:
@@ -121,7 +123,7 @@ class Predictor:
             write_objects, objects, choose_control(controls, classes), classes, target.options
         )
         scores = [item.score for item in objects.objects if item.score is not None]
-        return {"result": result, "score": sum(scores) / len(scores) if scores else 0.0}
+        return {"result": result, "score": sum(scores) / len(scores) if scores else None}
 
     async def _find_objects(self, target: Target, image_id: str) -> ImageObjects:
         """Find all that is on an image."""
