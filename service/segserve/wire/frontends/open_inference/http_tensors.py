@@ -1,13 +1,17 @@
 """Requests and answers over HTTP: JSON, and tensors as bytes behind it (the binary data extension)."""
 
+import asyncio
 import zlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from pydantic import Field
 
+from segserve.concurrency_limit import ConcurrencyLimit
+from segserve.current_client import current_client
 from segserve.errors import BadInput, TooLarge, UnsupportedFormat
 from segserve.types import MB
 from segserve.wire.frontends.json_body import ClientBody, parse_body
@@ -31,6 +35,8 @@ MAX_JSON_VALUES = 1 << 22
 MAX_TENSORS = 64
 # zlib's windows: of gzip, and of deflate with its own header.
 WINDOWS = {"gzip": 31, "deflate": 15}
+# A compressed body is unpacked in such parts, each counted before it is made.
+UNPACKED_PART_MB = 4
 
 
 class TensorIn(ClientBody):
@@ -63,19 +69,15 @@ class HttpRequest:
     is_binary: bool
 
 
-def read_request(
-    body: bytes, model: str, version: str, json_length: str | None, encoding: str, max_bytes: int
-) -> HttpRequest:
+def read_request(body: bytes | bytearray, model: str, version: str, json_length: str | None) -> HttpRequest:
     """Read a request. Blocks.
 
-    json_length: the header that says how much of the body is JSON. encoding: the header Content-Encoding.
-    max_bytes: of an unpacked body.
+    body: unpacked. json_length: the header that says how much of it is JSON.
 
-    Raises BadInput, TooLarge, UnsupportedFormat, RequestValidationError.
+    Raises BadInput, TooLarge, RequestValidationError.
     """
-    body = decompress(body, encoding, max_bytes)
     length = parse_length(json_length, len(body))
-    parsed = parse_body(body[:length], InferIn, MAX_JSON_VALUES)
+    parsed = parse_body(bytes(memoryview(body)[:length]), InferIn, MAX_JSON_VALUES)
     inputs, rest = {}, memoryview(body)[length:]
     for tensor in parsed.inputs:
         size = tensor.parameters.get("binary_data_size")
@@ -128,28 +130,53 @@ def parse_length(header: str | None, body_bytes: int) -> int:
     return int(header)
 
 
-def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """Unpack a compressed body. Raises BadInput, TooLarge, UnsupportedFormat."""
+@asynccontextmanager
+async def unpack_body(
+    body: bytes, encoding: str, max_bytes: int, memory: ConcurrencyLimit
+) -> AsyncIterator[bytes | bytearray]:
+    """Yield a body as it was before it was compressed. It counts in `memory`, in MB, while the block runs.
+
+    encoding: the header Content-Encoding. max_bytes: of an unpacked body.
+
+    Raises BadInput, TooLarge, UnsupportedFormat, Busy.
+    """
     if encoding in ("", "identity"):
-        return body
+        yield body
+        return
     if encoding not in WINDOWS:
         raise UnsupportedFormat(
             "The body's encoding is not read.", field="content-encoding", remedy="Send gzip or deflate."
         )
+    client, held_mb, unpacked = current_client.get(), 0, bytearray()
     unpacker = zlib.decompressobj(WINDOWS[encoding])
     try:
-        data = unpacker.decompress(body, max_bytes + 1)
+        packed = body
+        while packed and not unpacker.eof:
+            memory.acquire(UNPACKED_PART_MB, client)
+            held_mb += UNPACKED_PART_MB
+            unpacked += await asyncio.to_thread(unpack_part, unpacker, packed, encoding)
+            packed = unpacker.unconsumed_tail
+            if len(unpacked) > max_bytes:
+                raise TooLarge(
+                    f"The body unpacks to over {max_bytes / MB:g} MB.",
+                    field="body",
+                    remedy="Send less at once.",
+                )
+        if not unpacker.eof:
+            raise BadInput("The body is cut off.", field="body", remedy="Send all of it.")
+        yield unpacked
+    finally:
+        memory.release(held_mb, client)
+
+
+def unpack_part(unpacker: "zlib._Decompress", packed: bytes, encoding: str) -> bytes:
+    """Return the next part of a compressed body, up to UNPACKED_PART_MB. Blocks. Raises BadInput."""
+    try:
+        return unpacker.decompress(packed, UNPACKED_PART_MB * MB)
     except zlib.error:
         raise BadInput(
             f"The body is not {encoding}.", field="content-encoding", remedy="Send it as the header says."
         ) from None
-    if len(data) > max_bytes:
-        raise TooLarge(
-            f"The body unpacks to over {max_bytes / MB:g} MB.", field="body", remedy="Send less at once."
-        )
-    if not unpacker.eof:
-        raise BadInput("The body is cut off.", field="body", remedy="Send all of it.")
-    return data
 
 
 def write_answer(request: HttpRequest, tensors: list[Tensor]) -> tuple[bytes, int | None]:

@@ -16,7 +16,7 @@ from segserve.errors import BadInput, NotFound, TooLarge
 from segserve.masks import crop, label_map
 from segserve.models.bundle import Bundle
 from segserve.models.manifest import InstancesManifest, Manifest, SemanticManifest
-from segserve.types import DEFAULT_TENANT, MB, Candidate, ImageRecord
+from segserve.types import DEFAULT_TENANT, MB, Candidate, ImageObjects, ImageRecord
 from segserve.wire.frontends.open_inference import model_tensors as specs
 from segserve.wire.frontends.open_inference.tensors import Tensor, bad_tensor, text_tensor
 from segserve.wire.frontends.sent_images import SentImages, run_if_large
@@ -150,24 +150,32 @@ class Inference:
             return crop.to_mask(candidate.crop) if wants_masks else None
 
         result = await segment.segment(self._service, asked, render, self._service.new_timings())
-        candidates = [[mask.candidate for mask in masks] for masks in result.results]
-        tensors = {
-            specs.IOU_PREDICTIONS.name: np.array([[c.score for c in row] for row in candidates], np.float32),
-            specs.LOW_RES_MASKS.name: np.array([[c.logits for c in row] for row in candidates], np.float32),
-        }
-        if wants_masks:
-            tensors[specs.MASKS.name] = np.array(
-                [[mask.rendered for mask in masks] for masks in result.results]
-            )
-        return to_tensors(tensors, specs.PROMPT_OUTPUTS)
+
+        def stack() -> dict[str, Tensor]:
+            candidates = [[mask.candidate for mask in masks] for masks in result.results]
+            tensors = {
+                specs.IOU_PREDICTIONS.name: np.array(
+                    [[c.score for c in row] for row in candidates], np.float32
+                ),
+                specs.LOW_RES_MASKS.name: np.array(
+                    [[c.logits for c in row] for row in candidates], np.float32
+                ),
+            }
+            if wants_masks:
+                tensors[specs.MASKS.name] = np.array(
+                    [[mask.rendered for mask in masks] for masks in result.results]
+                )
+            return to_tensors(tensors, specs.PROMPT_OUTPUTS)
+
+        return await asyncio.to_thread(stack)
 
     async def _find_objects(self, request: InferRequest, image: ImageRecord) -> dict[str, Tensor]:
         body = {"image_id": image.image_id, "model": request.model, "format": "npy"}
         result = await automatic.find_objects(
             self._service, validate_body(AutomaticIn, orjson.dumps(body)), self._service.new_timings()
         )
-        labels = await asyncio.to_thread(label_map.from_objects, result)
-        return to_tensors({specs.LABELS.name: labels.astype(np.int32)}, specs.AUTOMATIC_OUTPUTS)
+        labels = await asyncio.to_thread(lambda: label_map.from_objects(result).astype(np.int32))
+        return to_tensors({specs.LABELS.name: labels}, specs.AUTOMATIC_OUTPUTS)
 
     async def _segment_semantic(self, request: InferRequest, image: ImageRecord) -> dict[str, Tensor]:
         has_probabilities = specs.PROBABILITIES.name in request.outputs
@@ -199,23 +207,30 @@ class Inference:
             lambda result, image: None,
             self._service.new_timings(),
         )
-        items = result.objects
-        names = [item.category or "" for item in items]
-        boxes = [[b.x0, b.y0, b.x1, b.y1] for item in items if (b := item.box) is not None]
-        tensors: dict[str, NDArray[Any]] = {
-            specs.BOXES.name: np.array(boxes, np.float32).reshape(-1, 4),
-            specs.SCORES.name: np.array([item.score for item in items], np.float32),
-            specs.CLASS_IDS.name: np.array([manifest.classes.index(name) for name in names], np.int64),
-        }
-        if is_wanted(request, specs.INSTANCE_MASKS.name):
-            height, width = result.size.height, result.size.width
-            check_mask_bytes(len(items) * height * width, specs.BOXES.name)
-            masks = np.array([crop.to_mask(item.crop) for item in items], np.bool_)
-            tensors[specs.INSTANCE_MASKS.name] = masks.reshape(-1, height, width)
-        return {
-            **to_tensors(tensors, specs.INSTANCE_OUTPUTS),
-            specs.CLASS_NAMES.name: text_tensor(specs.CLASS_NAMES.name, names),
-        }
+        return await asyncio.to_thread(instances_to_tensors, request, result, manifest)
+
+
+def instances_to_tensors(
+    request: InferRequest, result: ImageObjects, manifest: InstancesManifest
+) -> dict[str, Tensor]:
+    """Return the outputs of a model of instances. Blocks. Raises TooLarge."""
+    items = result.objects
+    names = [item.category or "" for item in items]
+    boxes = [[b.x0, b.y0, b.x1, b.y1] for item in items if (b := item.box) is not None]
+    tensors: dict[str, NDArray[Any]] = {
+        specs.BOXES.name: np.array(boxes, np.float32).reshape(-1, 4),
+        specs.SCORES.name: np.array([item.score for item in items], np.float32),
+        specs.CLASS_IDS.name: np.array([manifest.classes.index(name) for name in names], np.int64),
+    }
+    if is_wanted(request, specs.INSTANCE_MASKS.name):
+        height, width = result.size.height, result.size.width
+        check_mask_bytes(len(items) * height * width, specs.BOXES.name)
+        masks = np.array([crop.to_mask(item.crop) for item in items], np.bool_)
+        tensors[specs.INSTANCE_MASKS.name] = masks.reshape(-1, height, width)
+    return {
+        **to_tensors(tensors, specs.INSTANCE_OUTPUTS),
+        specs.CLASS_NAMES.name: text_tensor(specs.CLASS_NAMES.name, names),
+    }
 
 
 async def find_bundle(service: Service, name: str, version: str) -> Bundle:

@@ -12,9 +12,15 @@ from segserve.types import MB
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.json_body import ClientBody, read_client_json
 from segserve.wire.frontends.open_inference import describe
-from segserve.wire.frontends.open_inference.http_tensors import JSON_LENGTH_HEADER, read_request, write_answer
+from segserve.wire.frontends.open_inference.http_tensors import (
+    JSON_LENGTH_HEADER,
+    read_request,
+    unpack_body,
+    write_answer,
+)
 from segserve.wire.frontends.open_inference.infer import Inference, find_bundle
 from segserve.wire.frontends.open_inference.statistics import describe_statistics
+from segserve.wire.http.client_presence import run_while_connected
 
 BINARY = "application/octet-stream"
 
@@ -72,20 +78,17 @@ def add_routes(api: FastAPI, parts: FrontendParts) -> None:
         return json_answer([model for model in models if not body.ready or model["state"] == "READY"])
 
     async def infer(request: Request, model: str, version: str = "") -> Response:
-        asked = await asyncio.to_thread(
-            read_request,
-            await request.body(),
-            model,
-            version,
-            request.headers.get(JSON_LENGTH_HEADER),
-            request.headers.get("content-encoding", "").lower(),
-            service.settings.max_request_mb * MB,
-        )
-        body, json_bytes = await inference.run(asked.infer, lambda tensors: write_answer(asked, tensors))
+        body, encoding = await request.body(), request.headers.get("content-encoding", "").lower()
+        max_bytes, memory = service.settings.max_request_mb * MB, service.request_limits.body_memory_mb
+        async with unpack_body(body, encoding, max_bytes, memory) as unpacked:
+            json_length = request.headers.get(JSON_LENGTH_HEADER)
+            asked = await asyncio.to_thread(read_request, unpacked, model, version, json_length)
+            answering = inference.run(asked.infer, lambda tensors: write_answer(asked, tensors))
+            answer, json_bytes = await run_while_connected(request, answering)
         request.state.model = model
         if json_bytes is None:
-            return Response(body, media_type="application/json")
-        return Response(body, media_type=BINARY, headers={JSON_LENGTH_HEADER: str(json_bytes)})
+            return Response(answer, media_type="application/json")
+        return Response(answer, media_type=BINARY, headers={JSON_LENGTH_HEADER: str(json_bytes)})
 
     def add(method: str, path: str, function: Any) -> None:
         api.add_api_route(f"/v2{path}", function, methods=[method], include_in_schema=False)

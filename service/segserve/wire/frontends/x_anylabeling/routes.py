@@ -24,6 +24,7 @@ from segserve.wire.frontends.x_anylabeling.video import (
     VideoSession,
     delete_frames,
 )
+from segserve.wire.http.client_presence import run_while_connected
 
 PREFIX = "/x-anylabeling"
 
@@ -54,7 +55,8 @@ def add_routes(api: FastAPI, parts: FrontendParts) -> None:
         body = await read_client_json(request, PredictIn)
         bundle = await registry.get_bundle(split_model_id(body.model)[0])
         request.state.model = bundle.name
-        return succeed(await predict(parts, bundle, body))
+        data = await run_while_connected(request, predict(parts, bundle, body))
+        return await asyncio.to_thread(succeed, data)
 
     async def init_video(request: Request) -> Response:
         body = await read_client_json(request, InitIn)
@@ -62,7 +64,8 @@ def add_routes(api: FastAPI, parts: FrontendParts) -> None:
         return succeed(await videos.init(bundle.name, body.frames))
 
     async def prompt_video(request: Request) -> Response:
-        return succeed(await videos.prompt(await read_client_json(request, PromptIn)))
+        body = await read_client_json(request, PromptIn)
+        return succeed(await run_while_connected(request, videos.prompt(body)))
 
     async def propagate_video(request: Request) -> Response:
         body = await read_client_json(request, PropagateIn)
