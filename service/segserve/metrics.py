@@ -320,7 +320,7 @@ class FrontendMetrics:
         self._ended_sessions = Counter(
             "segserve_frontend_sessions_ended_total",
             "Sessions that ended, by frontend, and by why: client (it said so), idle (no request for too long), age"
-            " (open for too long)",
+            " (open for too long), silent (no sign of its client, where clients give some)",
             ["frontend", "reason"],
             registry=registry,
         )

@@ -96,6 +96,7 @@ class FrontendName(StrEnum):
     LABEL_STUDIO = "label-studio"
     CVAT = "cvat"  # as a Nuclio dashboard
     ISAT = "isat"  # ISAT-SAM
+    NNINTERACTIVE = "nninteractive"
 
 
 class Normalise(StrEnum):

@@ -5,11 +5,12 @@ import struct
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from segserve.errors import BadInput
+from segserve.errors import BadInput, TooLarge
 from segserve.files.detect_format import detect_format
 from segserve.files.open_file import open_volume
 from segserve.types import FileLimits
@@ -150,3 +151,85 @@ def test_the_missing_byte_is_named(tmp_path: Path, data: bytes, message: str) ->
     limits = FileLimits(max_mb=20, max_frame_pixels=1 << 20, max_voxels=500**3)
     with pytest.raises(BadInput, match=message):
         probe(path, limits)
+
+
+def packed_array(values: np.ndarray, *, chunk_bytes: int = 1 << 20, name: str | None = None) -> bytes:
+    """As nninteractive-client packs it."""
+    type_name = (name or values.dtype.name).encode()
+    head = b"NNIA" + bytes([1, 1, values.ndim, len(type_name)]) + type_name
+    head += struct.pack(f"<{values.ndim}q", *values.shape)
+    data = values.tobytes()
+    chunks = [data[begin : begin + chunk_bytes] for begin in range(0, len(data), chunk_bytes)]
+    parts = [head, struct.pack("<I", len(chunks))]
+    for chunk in chunks:
+        packed = imagecodecs.blosc2_encode(chunk)
+        parts += [struct.pack("<QQ", len(chunk), len(packed)), packed]
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int16, np.uint64, np.float32, np.float64])
+def test_packed_arrays_are_read(tmp_path: Path, dtype: type) -> None:
+    values = np.random.default_rng(0).integers(0, 99, (1, 5, 6, 7)).astype(dtype)
+    path = tmp_path / "upload"
+    path.write_bytes(packed_array(values, chunk_bytes=64) + b"more")
+    assert detect_format(path) == "packed_array"
+    assert probe(path).count == 5
+    with open_volume(path, "packed_array", LIMITS) as volume:
+        np.testing.assert_array_equal(volume.voxels(), values[0])
+
+
+def test_packed_arrays_cut_anywhere_are_refused(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 99, (5, 6, 7)).astype(np.int16)
+    data, path = packed_array(values, chunk_bytes=128), tmp_path / "upload"
+    for length in (*range(4, 60), len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:length])
+        with pytest.raises(BadInput):
+            probe(path)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (0, struct.pack("<I", 1 << 31)),  # chunks
+        (4, struct.pack("<Q", 1 << 40)),  # unpacked
+        (4, struct.pack("<Q", 8)),
+        (12, struct.pack("<Q", 1 << 40)),  # packed
+        (24, struct.pack("<i", 1 << 30)),  # unpacked, in the chunk's own header
+        (28, b"\xff" * 12),
+        (52, b"\xff" * 40),
+    ],
+)
+def test_packed_arrays_that_lie_are_refused(tmp_path: Path, at: int, value: bytes) -> None:
+    values = np.random.default_rng(0).integers(0, 99, (5, 6, 7)).astype(np.int16)
+    data = bytearray(packed_array(values))
+    begin = data.index(struct.pack("<I", 1), 4 + 4 + 5) + at
+    data[begin : begin + len(value)] = value
+    path = tmp_path / "upload"
+    path.write_bytes(data)
+    with pytest.raises(BadInput):
+        probe(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        (np.zeros((2, 5, 6, 7), np.uint8), None),
+        (np.zeros((5, 6), np.uint8), None),
+        (np.zeros((5, 6, 7), np.float16), None),
+        (np.zeros((5, 6, 7), np.complex64), None),
+        (np.zeros((5, 6, 7), np.uint8), "object"),
+    ],
+)
+def test_packed_arrays_of_another_kind_are_refused(tmp_path: Path, values: np.ndarray, name: str) -> None:
+    path = tmp_path / "upload"
+    path.write_bytes(packed_array(values, name=name))
+    with pytest.raises(BadInput):
+        probe(path)
+
+
+def test_a_packed_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    head = b"NNIA" + bytes([1, 1, 3, 5]) + b"uint8" + struct.pack("<3q", 1 << 20, 1 << 20, 1 << 20)
+    path = tmp_path / "upload"
+    path.write_bytes(head + struct.pack("<I", 0))
+    with pytest.raises(TooLarge):
+        probe(path)

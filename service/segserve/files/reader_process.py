@@ -42,6 +42,7 @@ OPTIONAL_MODULES = (
     "av",
     "av.subtitles.stream",
     "imagecodecs._blosc",
+    "imagecodecs._blosc2",
     "imagecodecs._lz4",
     "imagecodecs._zstd",
     "imagecodecs._zlib",

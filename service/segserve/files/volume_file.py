@@ -14,6 +14,7 @@ from segserve.files.volume_headers.metaimage import parse_metaimage
 from segserve.files.volume_headers.mgh import DATA_OFFSET, parse_mgh
 from segserve.files.volume_headers.nifti import NIFTI2_BYTES, parse_nifti
 from segserve.files.volume_headers.nrrd import parse_nrrd
+from segserve.files.volume_headers.packed_array import parse_packed_array
 from segserve.files.volume_headers.text_header import separate_data_error
 from segserve.files.volume_headers.volume_header import COLOUR, SPACE, TIME, VolumeHeader
 from segserve.files.voxel_data import check_complete, read_head, read_values
@@ -37,6 +38,8 @@ def parse_volume_header(file: BinaryIO, file_format: str) -> VolumeHeader:
             return parse_nrrd(file)
         case "metaimage":
             return parse_metaimage(file)
+        case "packed_array":
+            return parse_packed_array(file)
     encoding = "gzip" if file_format in ("nifti.gz", "mgz") else "raw"
     if file_format in ("mgh", "mgz"):
         return parse_mgh(read_head(file, encoding, DATA_OFFSET), encoding)

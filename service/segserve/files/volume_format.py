@@ -8,6 +8,7 @@ from segserve.files.volume_headers.metaimage import is_metaimage_head
 from segserve.files.volume_headers.mgh import is_mgh_head
 from segserve.files.volume_headers.nifti import NIFTI1_BYTES, NIFTI2_BYTES, is_nifti_head
 from segserve.files.volume_headers.nrrd import MAGIC as NRRD_MAGIC
+from segserve.files.volume_headers.packed_array import MAGIC as PACKED_ARRAY_MAGIC
 from segserve.files.voxel_data import BZIP2_MAGIC, GZIP_MAGIC, read_head
 
 # The format of a DICOM file, or of a zip with such files.
@@ -15,7 +16,7 @@ DICOM_SERIES = "dicom"
 # The format of a zip with volumes, or with a header and its voxels.
 VOLUME_ZIP = "volume_zip"
 # Formats whose header and voxels are in one file.
-SINGLE_FILE_FORMATS = {"nifti", "nifti.gz", "nrrd", "metaimage", "mgh", "mgz"}
+SINGLE_FILE_FORMATS = {"nifti", "nifti.gz", "nrrd", "metaimage", "mgh", "mgz", "packed_array"}
 VOLUME_FORMATS = {*SINGLE_FILE_FORMATS, DICOM_SERIES, VOLUME_ZIP}
 
 # Bytes that headers of volumes in text must end within.
@@ -52,6 +53,8 @@ def detect_volume_format(file: BinaryIO) -> str | None:
         return detect_in_gzip(file)
     if head.startswith(NRRD_MAGIC):
         return "nrrd"
+    if head.startswith(PACKED_ARRAY_MAGIC):
+        return "packed_array"
     if is_nifti_head(head):
         return "nifti"
     if is_analyze_head(head):

@@ -1,11 +1,12 @@
 """Read a volume's voxels from where its header says that they are, and check that all of them are in the file.
 
 The formats differ in their headers only (`volume_headers/`). What is behind them is read here: raw, compressed by gzip,
-zlib or bzip2, or as text. Nothing is ever returned that is not in the file.
+zlib, bzip2 or Blosc 2, or as text. Nothing is ever returned that is not in the file.
 """
 
 import bz2
 import re
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput
+from segserve.sandbox.confine import allow_memory
 
 CHUNK_BYTES = 1 << 20
 # Unpacked bytes after the voxels that are checked too. A stream of more is a bomb, or has its damage far behind.
@@ -25,6 +27,10 @@ MAX_NUMBER_CHARS = 400
 # Window sizes by which zlib knows a format: gzip, and gzip or zlib.
 GZIP, GZIP_OR_ZLIB = 31, 47
 GZIP_MAGIC, BZIP2_MAGIC = b"\x1f\x8b", b"BZh"
+# A number of chunks, the lengths of one, and the length that is in its own header.
+_CHUNK_COUNT, _CHUNK_LENGTHS, _BLOSC2_HEADER = (struct.Struct(layout) for layout in ("<I", "<QQ", "<4xi8x"))
+# A chunk of Blosc 2 is longer than what it holds by its header at most.
+_BLOSC2_OVERHEAD_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class VoxelData:
     skip: bytes of the unpacked stream before the first value.
     count: number of values; a voxel of colour has several.
     dtype: of a value, in the file's byte order.
-    encoding: "raw", "deflate", "gzip", "bzip2", "text" (numbers) or "hex".
+    encoding: "raw", "deflate", "gzip", "bzip2", "blosc2" (see `read_blosc2`), "text" (numbers) or "hex".
     is_at_end: whether raw values are the file's last bytes; there may be others between `start` and them.
     """
 
@@ -168,6 +174,8 @@ def open_stream(file: BinaryIO, data: VoxelData) -> Iterator[bytes]:
             return read_unpacked(file, data.start, data.end, GZIP)
         case "bzip2":
             return read_bunzipped(file, data.start)
+        case "blosc2":
+            return read_blosc2(file, data)
         case _:
             return read_unpacked(file, data.start, data.end, GZIP_OR_ZLIB)
 
@@ -218,6 +226,43 @@ def read_bunzipped(file: BinaryIO, start: int) -> Iterator[bytes]:
             if not packed.startswith(BZIP2_MAGIC):
                 return
             unpacker = bz2.BZ2Decompressor()
+
+
+def read_blosc2(file: BinaryIO, data: VoxelData) -> Iterator[bytes]:
+    """Yield the unpacked chunks of Blosc 2: their number, then each after its lengths, unpacked and packed.
+
+    Raises EOFError where the file ends early, OSError where a chunk is damaged or larger than what is left of `data`.
+    """
+    from imagecodecs import Blosc2Error, blosc2_decode
+
+    file.seek(data.start)
+    left = data.length
+    for _ in range(read_struct(file, _CHUNK_COUNT)[0]):
+        unpacked, packed = read_struct(file, _CHUNK_LENGTHS)
+        if unpacked > left or packed > unpacked + _BLOSC2_OVERHEAD_BYTES:
+            raise OSError("a chunk is larger than it can be")
+        left -= unpacked
+        needed = data.length + unpacked + packed  # the values, this chunk, and what is unpacked
+        allow_memory(needed, used=needed)
+        chunk = file.read(packed)
+        if len(chunk) < packed:
+            raise EOFError
+        if len(chunk) < _BLOSC2_HEADER.size or _BLOSC2_HEADER.unpack_from(chunk)[0] != unpacked:
+            raise OSError("a chunk has another length than is said")
+        try:
+            values = blosc2_decode(chunk, numthreads=1)
+        except (Blosc2Error, ValueError) as error:
+            raise OSError("a chunk is damaged") from error
+        assert isinstance(values, bytes)
+        yield values
+
+
+def read_struct(file: BinaryIO, layout: struct.Struct) -> tuple[Any, ...]:
+    """Raises EOFError."""
+    packed = file.read(layout.size)
+    if len(packed) < layout.size:
+        raise EOFError
+    return layout.unpack(packed)
 
 
 def read_hex(file: BinaryIO, start: int) -> Iterator[bytes]:

@@ -1,6 +1,7 @@
 """Sessions have an owner, a limit and an end."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,11 @@ LONG_S = 3600.0
 class Opened:
     """Sessions of texts, and the texts whose sessions have ended."""
 
-    def __init__(self, folder: Path, **settings: float) -> None:
+    def __init__(self, folder: Path, silence_s: float | None = None, **settings: float) -> None:
         options = {"max_sessions": 4, "session_idle_s": LONG_S, "session_max_s": LONG_S, **settings}
         self.service = Service(Settings(data_dir=folder, redis_url="unix:///nowhere", **options))  # type: ignore[arg-type]
         self.ended: list[str] = []
-        self.sessions = Sessions[str](self.service, FrontendName.OPEN_INFERENCE, self._end)
+        self.sessions = Sessions[str](self.service, FrontendName.OPEN_INFERENCE, self._end, silence_s)
 
     async def _end(self, value: str) -> None:
         self.ended.append(value)
@@ -94,6 +95,39 @@ def test_a_session_in_use_is_not_idle_but_grows_old(tmp_path: Path) -> None:
             assert opened.ended == []
             await opened.wait_for_end()
         ended = 'segserve_frontend_sessions_ended_total{frontend="open-inference",reason="age"}'
+        assert opened.metric(ended) == 1
+
+    asyncio.run(run())
+
+
+def test_a_client_that_gives_signs_of_life_may_idle_but_not_be_silent(tmp_path: Path) -> None:
+    async def run() -> None:
+        opened = Opened(tmp_path, silence_s=0.3)
+        session_id = opened.sessions.open("a")
+        for _ in range(10):
+            await asyncio.sleep(0.1)
+            opened.sessions.touch(session_id)
+            assert opened.ended == []
+        assert opened.sessions.idle_left_s(session_id) <= LONG_S - 1
+        await opened.wait_for_end()
+        with pytest.raises(SessionNotFound):
+            opened.sessions.touch(session_id)
+        ended = 'segserve_frontend_sessions_ended_total{frontend="open-inference",reason="silent"}'
+        assert opened.metric(ended) == 1
+
+    asyncio.run(run())
+
+
+def test_signs_of_life_are_no_use(tmp_path: Path) -> None:
+    async def run() -> None:
+        opened = Opened(tmp_path, silence_s=LONG_S, session_idle_s=0.1)
+        session_id = opened.sessions.open("a")
+        with suppress(SessionNotFound):
+            while not opened.ended:
+                opened.sessions.touch(session_id)
+                await asyncio.sleep(0.01)
+        await opened.wait_for_end()
+        ended = 'segserve_frontend_sessions_ended_total{frontend="open-inference",reason="idle"}'
         assert opened.metric(ended) == 1
 
     asyncio.run(run())

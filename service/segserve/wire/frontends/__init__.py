@@ -4,5 +4,5 @@
 `error_form.py` writes every refusal in the form of the frontend's protocol. `sent_images.py` recognises images that
 come with every click, `sessions.py` keeps what a client does over several requests, `json_body.py` reads bodies. A
 frontend is a folder: `open_inference` (KServe, Triton), `x_anylabeling`, `qupath`, `monai` (3D Slicer, OHIF),
-`label_studio`, `cvat`, `isat`. `own_port.py` serves one at the root of a port of its own too.
+`label_studio`, `cvat`, `isat`, `nninteractive`. `own_port.py` serves one at the root of a port of its own too.
 """

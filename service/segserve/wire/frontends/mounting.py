@@ -13,12 +13,13 @@ from segserve.wire.frontends.frontend import Frontend, FrontendParts
 from segserve.wire.frontends.isat.frontend import ISAT
 from segserve.wire.frontends.label_studio.frontend import LABEL_STUDIO
 from segserve.wire.frontends.monai.frontend import MONAI
+from segserve.wire.frontends.nninteractive.frontend import NNINTERACTIVE
 from segserve.wire.frontends.open_inference.frontend import OPEN_INFERENCE
 from segserve.wire.frontends.qupath.frontend import QUPATH
 from segserve.wire.frontends.sent_images import SentImages
 from segserve.wire.frontends.x_anylabeling.frontend import X_ANYLABELING
 
-FRONTENDS = (OPEN_INFERENCE, X_ANYLABELING, QUPATH, MONAI, LABEL_STUDIO, CVAT, ISAT)
+FRONTENDS = (OPEN_INFERENCE, X_ANYLABELING, QUPATH, MONAI, LABEL_STUDIO, CVAT, ISAT, NNINTERACTIVE)
 
 
 def list_enabled(settings: Settings) -> list[Frontend]:

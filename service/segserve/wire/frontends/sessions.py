@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
+from math import ceil, inf
 from typing import Generic, TypeVar
 
 from segserve.app import Service
@@ -39,12 +39,16 @@ class SessionNotFound(NotFound):
 
 @dataclass
 class Session(Generic[Value]):
-    """owner: the client that opened it. opened_at, used_at: of the monotonic clock. users: requests that use it now."""
+    """owner: the client that opened it. users: requests that use it now.
+
+    opened_at, used_at, seen_at: of the monotonic clock. A sign of life (`Sessions.touch`) is no use.
+    """
 
     owner: str | None
     value: Value
     opened_at: float
     used_at: float
+    seen_at: float
     users: int = 0
 
 
@@ -52,13 +56,20 @@ class Sessions(Generic[Value]):
     """`Sessions` holds the open sessions of one frontend. For one thread: the event loop's.
 
     on_end: gives back what the session holds. It runs once for each, however the session ends.
+    silence_s: a session ends after so long without any sign of its client, for protocols whose clients give signs of
+    life; None: it need not give any.
     """
 
     def __init__(
-        self, service: Service, frontend: FrontendName, on_end: Callable[[Value], Awaitable[None]]
+        self,
+        service: Service,
+        frontend: FrontendName,
+        on_end: Callable[[Value], Awaitable[None]],
+        silence_s: float | None = None,
     ) -> None:
         settings, metrics = service.settings, service.metrics
         self._service, self._frontend, self._on_end = service, frontend, on_end
+        self._silence_s = inf if silence_s is None else silence_s
         self._idle_s, self._max_s = settings.session_idle_s, settings.session_max_s
         self._limit = ConcurrencyLimit(
             settings.max_sessions,
@@ -81,7 +92,7 @@ class Sessions(Generic[Value]):
         owner = current_client.get()
         self._limit.acquire(client=owner)
         session_id, now = secrets.token_urlsafe(24), time.monotonic()
-        self._sessions[session_id] = Session(owner, value, now, now)
+        self._sessions[session_id] = Session(owner, value, now, now, now)
         self._watch(session_id)
         self._count()
         return session_id
@@ -98,7 +109,15 @@ class Sessions(Generic[Value]):
             yield session.value
         finally:
             session.users -= 1
-            session.used_at = time.monotonic()
+            session.used_at = session.seen_at = time.monotonic()
+
+    def touch(self, session_id: str) -> None:
+        """Note a sign of life of the client, which does no work. Raises SessionNotFound."""
+        self._find(session_id).seen_at = time.monotonic()
+
+    def idle_left_s(self, session_id: str) -> float:
+        """Return the seconds until the session ends unless it is used. Raises SessionNotFound."""
+        return max(0.0, self._find_ends(self._find(session_id))["idle"])
 
     def end(self, session_id: str) -> None:
         """End a session of the current client, as the client asks. Raises SessionNotFound."""
@@ -115,13 +134,21 @@ class Sessions(Generic[Value]):
         """End the session if its time is over, else look again when it will be."""
         if (session := self._sessions.get(session_id)) is None:
             return
-        now = time.monotonic()
-        idle_left_s = self._idle_s if session.users else session.used_at + self._idle_s - now
-        age_left_s = session.opened_at + self._max_s - now
-        if age_left_s <= 0 or idle_left_s <= 0:
-            self._close(session_id, "age" if age_left_s <= 0 else "idle")
+        ends = self._find_ends(session)
+        reason = min(ends, key=ends.__getitem__)
+        if ends[reason] <= 0:
+            self._close(session_id, reason)
         else:
-            asyncio.get_running_loop().call_later(min(idle_left_s, age_left_s), self._watch, session_id)
+            asyncio.get_running_loop().call_later(ends[reason], self._watch, session_id)
+
+    def _find_ends(self, session: Session[Value]) -> dict[str, float]:
+        """Return in how many seconds the session ends for each reason, as it is now."""
+        now = time.monotonic()
+        return {
+            "age": session.opened_at + self._max_s - now,
+            "idle": self._idle_s if session.users else session.used_at + self._idle_s - now,
+            "silent": self._silence_s if session.users else session.seen_at + self._silence_s - now,
+        }
 
     def _close(self, session_id: str, reason: str) -> None:
         session = self._sessions.pop(session_id)
