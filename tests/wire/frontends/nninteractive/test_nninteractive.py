@@ -19,7 +19,7 @@ PREFIX = "/nninteractive"
 OPEN = 'segserve_frontend_sessions{frontend="nninteractive"}'
 SHAPE = (8, 64, 64)
 CENTRE = (4, 32, 30)
-WAIT_S = 60
+WAIT_S = 300  # the first job waits for its worker, on a busy machine for long
 
 
 def draw_ball(radius: float) -> NDArray[np.bool_]:
@@ -65,6 +65,7 @@ class Lease:
 
     def request(self, method: str, route: str, **options: Any) -> httpx.Response:
         headers = {"X-Lease-Token": self.token, **options.pop("headers", {})}
+        options.setdefault("timeout", WAIT_S)
         return self._client.request(method, f"{self._prefix}/{route}", headers=headers, **options)
 
     def post(self, route: str, **body: Any) -> httpx.Response:
