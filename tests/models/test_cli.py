@@ -29,6 +29,13 @@ def test_list_shows_installed_and_published_models(tmp_path: Path) -> None:
     assert "prompts" in output
 
 
+def test_list_cuts_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "a-model-with-a-long-name-such-as-people-give-to-their-own-ones"
+    write_test_bundle(tmp_path / "models", name)
+    assert any(name in line for line in run(tmp_path, "list").splitlines())
+
+
 def test_verify_names_the_broken_file(tmp_path: Path) -> None:
     bundle = write_test_bundle(tmp_path / "models", "mine")
     assert "mine: ok" in run(tmp_path, "verify", "mine")
