@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeAlias
 
+import structlog
+
 from segserve.app import Service
 from segserve.errors import BadInput, SegserveError
 from segserve.inference import inference_pb2, inference_pb2_grpc
@@ -22,6 +24,8 @@ from segserve.wire.frontends.open_inference.tensors import (
     to_bytes,
 )
 from segserve.wire.frontends.sent_images import SentImages
+
+log = structlog.get_logger(__name__)
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
 
@@ -88,6 +92,12 @@ class OpenInferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
             except SegserveError as error:
                 failed = inference_pb2.ModelInferResponse(id=request.id)
                 yield inference_pb2.ModelStreamInferResponse(error_message=str(error), infer_response=failed)
+            except Exception:  # the requests behind it are answered all the same
+                log.exception("internal error")
+                failed = inference_pb2.ModelInferResponse(id=request.id)
+                yield inference_pb2.ModelStreamInferResponse(
+                    error_message="Something went wrong here.", infer_response=failed
+                )
             else:
                 yield inference_pb2.ModelStreamInferResponse(infer_response=answer)
 
