@@ -113,7 +113,7 @@ def start_fork_server() -> "tuple[socket.socket, subprocess.Popen[bytes]]":
         server = subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=ROOT,
-            env=ENVIRONMENT,
+            env={**ENVIRONMENT, "OPENBLAS_NUM_THREADS": "1"},  # numpy would start threads
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
         )

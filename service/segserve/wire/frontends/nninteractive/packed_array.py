@@ -3,7 +3,6 @@
 import struct
 
 import numpy as np
-from imagecodecs import blosc2_encode
 from numpy.typing import NDArray
 
 from segserve.files.volume_headers.packed_array import MAGIC, VERSION
@@ -36,6 +35,8 @@ def pack_mask(mask: NDArray[np.uint8]) -> bytes:
 
 def pack_chunk(chunk: bytes) -> bytes:
     """Return a chunk of Blosc 2."""
+    from imagecodecs import blosc2_encode  # here: its import starts threads
+
     packed = bytes(blosc2_encode(chunk, level=LEVEL, compressor="zstd", shuffle="noshuffle", numthreads=1))
     if len(packed) > HEADER_BYTES:
         return packed
