@@ -10,6 +10,8 @@ import pydicom
 import pytest
 from pycocotools import mask as coco
 
+from segserve.errors import TooLarge
+from segserve.wire.operations import read_labels
 from tests.files.dicom.sample_dicom import COLUMNS, ROWS, SAGITTAL, make_series, write_zip
 from tests.files.dicom.sample_segmentation import write_segmentation
 from tests.serving import Server
@@ -159,3 +161,17 @@ def test_segments_may_overlap_and_must_lie_on_the_scan(server: Server, tmp_path:
     assert "no segmentation" in problem(read(server, scan["file_id"], series["IM00"]))["detail"]
     cut = data[: len(data) - 10]
     assert problem(read(server, scan["file_id"], cut))["status"] == 422
+
+
+def test_labels_that_are_scattered_over_a_slice_are_refused_before_they_take_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plane = np.random.default_rng(0).integers(0, 50, (64, 64)).astype(np.uint16)
+    expected = np.unique(plane[plane > 0]).tolist()
+    assert [label for label, _ in read_labels.split_labels(plane)] == expected
+    monkeypatch.setattr(read_labels, "MAX_BOX_PIXELS", 49 * 63 * 63)
+    made = []
+    monkeypatch.setattr(read_labels.label_map, "crop_label", lambda *args: made.append(args))
+    with pytest.raises(TooLarge, match="scattered"):
+        list(read_labels.split_labels(np.tile(plane, (2, 2))))
+    assert not made

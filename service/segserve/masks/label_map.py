@@ -95,16 +95,22 @@ def from_rle(objects: Iterable[tuple[int, str, int]], size: Size, dtype: DTypeLi
 
 def to_crops(labels: Labels) -> list[Crop]:
     """Return the objects' masks by ascending id. Ids that do not occur are skipped."""
-    size = Size(*labels.shape)
-    masks = []
+    return [crop_label(labels, label, rows, columns) for label, rows, columns in find_windows(labels)]
+
+
+def find_windows(labels: Labels) -> list[tuple[int, slice, slice]]:
+    """Return (id, rows, columns) of the box around each object, by ascending id."""
+    ids = np.unique(np.append(labels, 0))
     # `find_objects` takes memory for every id up to the largest: renumber where that could be many.
-    if labels.max(initial=0) > labels.size:
-        labels = np.searchsorted(np.unique(np.append(labels, 0)), labels)
-    for index, window in enumerate(ndimage.find_objects(labels)):
-        if window is not None:
-            rows, columns = window
-            masks.append(Crop(labels[window] == index + 1, columns.start, rows.start, size))
-    return masks
+    renumbered = labels if ids[-1] < labels.size else np.searchsorted(ids, labels)
+    numbers = ids.tolist() if renumbered is not labels else range(int(ids[-1]) + 1)
+    found = enumerate(ndimage.find_objects(renumbered), 1)
+    return [(numbers[index], window[0], window[1]) for index, window in found if window is not None]
+
+
+def crop_label(labels: Labels, label: int, rows: slice, columns: slice) -> Crop:
+    """Return the mask of one object, whose box is known."""
+    return Crop(labels[rows, columns] == label, columns.start, rows.start, Size(*labels.shape))
 
 
 def encode_png(labels: Labels) -> bytes:

@@ -1,6 +1,7 @@
 """Read an uploaded label volume on the grid of a stored volume: labels of other programs, to look at and to correct."""
 
 import asyncio
+import math
 import shutil
 import tempfile
 from collections import defaultdict
@@ -27,6 +28,14 @@ from segserve.wire.operations.reference_prompts import to_labels
 
 FIELD = "file"
 MAX_MASKS = 200_000
+# Run lengths of all masks together.
+MAX_RLE_CHARACTERS = 256 << 20
+# Boxes around the labels of one slice, together: noise has a box of the whole slice for each label.
+MAX_BOX_PIXELS = 256 << 20
+# Segments times voxels of the scan: each segment is placed on the whole scan, some 0.1 s for 1 G voxels.
+MAX_SEGMENT_VOXELS = 64 << 30
+# Of the labels on the scan's grid. Reading the file counts as memory by itself.
+BYTES_PER_VOXEL = 2
 COPY_CHUNK_BYTES = 1 << 20
 
 Json = dict[str, Any]
@@ -46,7 +55,9 @@ async def read_labels(service: Service, scan_id: str, axis: int, file: BinaryIO)
             path = Path(folder) / "labels"
             await asyncio.to_thread(copy_file, file, path)
             scan = SourceFile(FileView(scan_id), record, scan_path, readers)
-            return await readers.run(render_labels, readers, path, scan, axis)
+            voxels = record.count * record.size.height * record.size.width
+            async with service.image_memory.hold(BYTES_PER_VOXEL * voxels, FIELD):
+                return await readers.run(render_labels, readers, path, scan, axis)
 
 
 def check_volume(record: FileRecord) -> None:
@@ -68,17 +79,20 @@ def render_labels(readers: FileReaders, path: Path, scan: SourceFile, axis: int)
     """Return the JSON of `LabelsOut`. Blocks."""
     _, size = view_shape(scan.record, axis)
     slices = defaultdict[int, list[Json]](list)
-    count = 0
+    count = characters = 0
     for index, label, name, mask in list_masks(readers, path, scan.read_geometry(), axis):
         if (count := count + 1) > MAX_MASKS:
-            raise TooLarge(
-                f"The labels have over {MAX_MASKS} objects on slices.",
-                field=FIELD,
-                remedy="Send fewer labels at a time.",
-            )
-        slices[index].append(mask_to_json(label, name, mask))
+            raise too_many(f"The labels have over {MAX_MASKS} objects on slices.")
+        found = mask_to_json(label, name, mask)
+        if (characters := characters + len(found["mask"]["counts"])) > MAX_RLE_CHARACTERS:
+            raise too_many("The outlines of the labels are too ragged to be sent.")
+        slices[index].append(found)
     listed = [{"slice": index, "objects": slices[index]} for index in sorted(slices)]
     return orjson.dumps({"axis": axis, "width": size.width, "height": size.height, "slices": listed})
+
+
+def too_many(message: str) -> TooLarge:
+    return TooLarge(message, field=FIELD, remedy="Send fewer labels at a time.")
 
 
 def list_masks(
@@ -87,6 +101,9 @@ def list_masks(
     """Yield (index of the slice, label, name, mask) of each object on each slice."""
     if (segments := readers.read_segments(path)) is not None:
         planes, packed = segments
+        count = len({plane.segment for plane in planes.planes})
+        if count * math.prod(scan.size) > MAX_SEGMENT_VOXELS:
+            raise too_many(f"{count} segments are too many for a scan of this size.")
         for segment, volume in place_segments(planes, packed, scan, field=FIELD):
             along = np.moveaxis(volume, axis, 0)
             for index in np.flatnonzero(along.any(axis=(1, 2))).tolist():
@@ -110,11 +127,14 @@ def read_volume(readers: FileReaders, path: Path, scan: VolumeGeometry) -> NDArr
         return to_labels(match_grid(volume.voxels(), volume.geometry, scan, field=FIELD), field=FIELD)
 
 
-def split_labels(plane: NDArray[np.uint16]) -> list[tuple[int, Crop]]:
-    """Return the labels of a slice [H, W] with their masks, by ascending label."""
-    labels = np.unique(plane)
-    labels = labels[labels > 0]
-    return list(zip(labels.tolist(), label_map.to_crops(plane), strict=True))
+def split_labels(plane: NDArray[np.uint16]) -> Iterator[tuple[int, Crop]]:
+    """Yield the labels of a slice [H, W] with their masks, by ascending label. Raises TooLarge."""
+    windows = label_map.find_windows(plane)
+    areas = ((rows.stop - rows.start) * (columns.stop - columns.start) for _, rows, columns in windows)
+    if sum(areas) > MAX_BOX_PIXELS:
+        raise too_many("The labels of a slice are scattered over all of it.")
+    for label, rows, columns in windows:
+        yield label, label_map.crop_label(plane, label, rows, columns)
 
 
 def mask_to_json(label: int, name: str | None, mask: Crop) -> Json:

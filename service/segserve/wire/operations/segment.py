@@ -57,10 +57,15 @@ async def build_prompts(
     if not mask_count:
         return build(Size(0, 0))  # only masks are compared with the image's size
     size = (await service.images.get_record(DEFAULT_TENANT, image_id)).size
-    if mask_count * size.height * size.width > MAX_MASK_PIXELS:
-        raise TooLarge(
-            f"{mask_count} masks of this image's size are more than {MAX_MASK_PIXELS // MB} megapixels.",
-            field=field,
-            remedy="Send fewer masks at once, or refine by mask_id.",
-        )
+    check_mask_pixels(mask_count, size, field, "Send fewer masks at once, or refine by mask_id.")
     return await asyncio.to_thread(build, size)
+
+
+def check_mask_pixels(count: int, size: Size, field: str, remedy: str = "Send fewer masks at once.") -> None:
+    """Check that so many masks of an image's size may be decoded at once. Raises TooLarge."""
+    if count * size.height * size.width > MAX_MASK_PIXELS:
+        raise TooLarge(
+            f"{count} masks of this image's size are more than {MAX_MASK_PIXELS // MB} megapixels.",
+            field=field,
+            remedy=remedy,
+        )

@@ -77,3 +77,27 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "x"><!ENTITY c "&b;&b;">]><View>&c;</View>'
 def test_what_is_no_label_config_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="label config"):
         parse_label_config(text)
+
+
+def test_many_tags_that_share_labels_take_little_time_and_memory() -> None:
+    """Each tag reads no labels of its own: it was the square of both numbers."""
+    labels = "".join(f'<Label value="k{i}"/>' for i in range(2000))
+    brushes = "".join(f'<Brush name="b{i}" toName="i"/>' for i in range(2000))
+    config = parse_label_config(
+        f'<View><Image name="i"/><Labels name="l" toName="i">{labels}</Labels>{brushes}</View>'
+    )
+    assert len(config.controls) == 2000
+    assert len({id(control.labels) for control in config.controls}) == 1
+    assert config.controls[0].labels["k7"] == "k7"
+
+
+def test_labels_inside_another_tag_are_that_tags_alone() -> None:
+    inner = '<BrushLabels name="b" toName="i"><Label value="inner"/></BrushLabels>'
+    config = parse_label_config(
+        f'<View><Image name="i"/><PolygonLabels name="p" toName="i"><View><Label value="outer"/></View>{inner}'
+        "</PolygonLabels></View>"
+    )
+    assert {control.name: list(control.labels) for control in config.controls} == {
+        "p": ["outer"],
+        "b": ["inner"],
+    }

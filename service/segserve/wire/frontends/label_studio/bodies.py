@@ -13,7 +13,7 @@ from segserve.wire.schemas.prompts import MAX_POINTS
 Json = dict[str, Any]
 
 # Values of a body: tasks come with all their regions, whose run lengths are a value for each byte.
-MAX_VALUES = 1 << 23
+MAX_VALUES = 1 << 21
 MAX_TASKS = 1000
 MAX_OPTIONS_CHARACTERS = 1 << 16
 
@@ -22,12 +22,17 @@ Config = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 
 
 def read_options(value: Any) -> Any:
-    """Return what a project's extra params say: Label Studio's form sends them as text."""
+    """Return what a project's extra params say: Label Studio's form sends them as text.
+
+    They are kept as long as the project is, so they are bounded.
+    """
+    if len(value if isinstance(value, str) else orjson.dumps(value)) > MAX_OPTIONS_CHARACTERS:
+        raise ValueError(f"they have over {MAX_OPTIONS_CHARACTERS} characters")
     if isinstance(value, str):
         if not value.strip():
             return {}
         try:
-            return orjson.loads(value[:MAX_OPTIONS_CHARACTERS])
+            return orjson.loads(value)
         except orjson.JSONDecodeError:
             raise ValueError('they are not JSON; write such as {"method": "amg"}') from None
     return {} if value is None else value

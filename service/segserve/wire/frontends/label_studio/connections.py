@@ -11,8 +11,11 @@ from segserve.errors import NotAllowed
 from segserve.settings import Settings
 from segserve.wire.frontends.label_studio.bodies import OptionsIn, SetupIn
 from segserve.wire.frontends.label_studio.label_config import LabelConfig, parse_label_config
+from segserve.wire.frontends.sent_images import run_if_large
 
-MAX_PROJECTS = 1024
+# Characters of the label configs and options of all projects, and those that any project counts for.
+MAX_KEPT_CHARACTERS = 16 << 20
+PROJECT_CHARACTERS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Connection:
     """What is known about a project.
 
     url: of Label Studio, without a slash at its end; None where nobody has allowed the address that it gives itself.
-    hostname: that address, or empty. token: for its files; empty where there is none.
+    hostname: that address, or empty. token: for its files; empty where there is none. characters: that it counts for.
     """
 
     project: str
@@ -29,6 +32,7 @@ class Connection:
     token: str = field(default="", repr=False)
     options: OptionsIn = field(default_factory=OptionsIn)
     config: LabelConfig | None = None
+    characters: int = PROJECT_CHARACTERS
 
     @property
     def scope(self) -> str:
@@ -57,17 +61,20 @@ class Connections:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._connections: LRUCache[str, Connection] = LRUCache(MAX_PROJECTS)
+        self._connections: LRUCache[str, Connection] = LRUCache(
+            MAX_KEPT_CHARACTERS, getsizeof=lambda connection: connection.characters
+        )
 
-    def add(self, setup: SetupIn) -> Connection:
-        """Remember a project. Raises BadInput where its label config cannot be read."""
+    async def add(self, setup: SetupIn) -> Connection:
+        """Remember a project. Raises BadInput, TooLarge where its label config cannot be read."""
         settings, hostname = self._settings, (setup.hostname or "").rstrip("/")
-        config = parse_label_config(setup.label_config) if setup.label_config else None
+        config = await read_label_config(setup.label_config) if setup.label_config else None
         token = setup.access_token or ""
         url = choose_url(settings, hostname)
         if settings.label_studio_token and settings.label_studio_url:
             token = settings.label_studio_token
-        connection = Connection(setup.project, url, hostname, token, setup.extra_params, config)
+        characters = PROJECT_CHARACTERS + len(setup.label_config) + len(setup.extra_params.model_dump_json())
+        connection = Connection(setup.project, url, hostname, token, setup.extra_params, config, characters)
         self._connections[setup.project] = connection
         return connection
 
@@ -86,6 +93,11 @@ class Connections:
 
     def forget(self, project: str) -> None:
         self._connections.pop(project, None)
+
+
+async def read_label_config(text: str) -> LabelConfig:
+    """Read a label config, a large one in a thread. Raises BadInput, TooLarge."""
+    return await run_if_large(len(text), lambda: parse_label_config(text))
 
 
 def choose_url(settings: Settings, hostname: str) -> str | None:

@@ -4,16 +4,16 @@ They are XML from outside. It is read by expat, without document types, so there
 bounded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from xml.parsers.expat import ExpatError, ParserCreate
 
 from segserve.errors import BadInput, TooLarge
 
-MAX_CHARACTERS = 1 << 20
+MAX_CHARACTERS = 1 << 18
 MAX_DEPTH = 64
-MAX_TAGS = 20_000
+MAX_TAGS = 5000
 
 
 class Shape(StrEnum):
@@ -115,6 +115,7 @@ def parse_label_config(text: str) -> LabelConfig:
     shared = {
         to_name: tag for tag in tags if tag.name == "labels" for to_name in [tag.attributes.get("toname", "")]
     }
+    shared_labels = {to_name: read_labels(tag) for to_name, tag in shared.items()}
     controls = []
     for tag in tags:
         shape = LABELLED_TAGS.get(tag.name) or PLAIN_TAGS.get(tag.name)
@@ -123,7 +124,7 @@ def parse_label_config(text: str) -> LabelConfig:
             continue
         is_smart_only = tag.attributes.get("smartonly", "").lower() == "true"
         labels_tag = None if tag.name in LABELLED_TAGS else shared.get(to_name)
-        labels = read_labels(labels_tag or tag)
+        labels = read_labels(tag) if labels_tag is None else shared_labels[to_name]
         labels_name = labels_tag.attributes.get("name") if labels_tag is not None else None
         controls.append(Control(name, to_name, shape, labels, labels_name, is_smart_only))
     return LabelConfig(tuple(controls), values, video_controls)
@@ -133,9 +134,10 @@ def read_labels(tag: Tag) -> dict[str, str]:
     """Return the labels of a tag by their names: in results they are the alias, or else the value.
 
     The attribute predicted_values lists names of a model's classes, as other backends of Label Studio read it.
+    Labels inside another tag with labels are that tag's alone, so that each is read once however deep tags are nested.
     """
     labels: dict[str, str] = {}
-    for child in tag.walk():
+    for child in walk_without(tag, LABELLED_TAGS):
         value = child.attributes.get("value")
         if child.name != "label" or not value:
             continue
@@ -145,6 +147,14 @@ def read_labels(tag: Tag) -> dict[str, str]:
             if name:
                 labels.setdefault(name.lower(), label)
     return labels
+
+
+def walk_without(tag: Tag, names: Collection[str]) -> Iterator[Tag]:
+    """Yield the tags below a tag, but none of these names and nothing in those."""
+    for child in tag.children:
+        if child.name not in names:
+            yield child
+            yield from walk_without(child, names)
 
 
 def parse_xml(text: str) -> Tag:

@@ -89,12 +89,12 @@ class Precompute:
             for key in keys:
                 if count >= self._max_images:
                     return
+                count += 1  # those that cannot be read too: a project of them must not be walked to its end
                 try:
                     image = await self._media.get_image(connection, task, key, None)
                 except SegserveError as error:
                     log.info("image not precomputed", task=task.id, reason=str(error))
                     continue
-                count += 1
                 yield image.image_id
 
     async def _list_tasks(self, connection: Connection) -> AsyncIterator[TaskIn]:

@@ -133,7 +133,8 @@ class Predictor:
         match target.bundle.manifest:
             case SemanticManifest():
                 body = validate_body(SemanticIn, orjson.dumps({**request, "format": "npy"}))
-                return (await semantic.segment_semantic(service, body, timings)).class_map.to_image_objects()
+                answer = await semantic.segment_semantic(service, body, timings)
+                return await asyncio.to_thread(answer.class_map.to_image_objects)
             case InstancesManifest():
                 if options.score_threshold is not None:
                     request["score_threshold"] = options.score_threshold

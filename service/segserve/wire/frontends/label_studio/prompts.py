@@ -15,11 +15,14 @@ from segserve.masks import crop, rle
 from segserve.types import Size
 from segserve.wire.frontends.label_studio import brush_rle
 from segserve.wire.frontends.label_studio.bodies import RegionIn
+from segserve.wire.frontends.label_studio.brush_rle import CHANNELS
+from segserve.wire.operations.segment import check_mask_pixels
 
 Json = dict[str, Any]
 
 # Of a box, in pixels: Label Studio sends boxes as small as nothing.
 MIN_EDGE_PX = 0.5
+BRUSHES = ("brush", "brushlabels")
 
 
 @dataclass
@@ -48,7 +51,11 @@ class ObjectPrompt:
 
 
 def read_prompts(regions: Sequence[RegionIn], size: Size) -> list[ObjectPrompt]:
-    """Return the prompts, none where nothing says what is meant. Blocks where there are brushes. Raises BadInput."""
+    """Return the prompts, none where nothing says what is meant. Blocks where there are brushes. Raises BadInput,
+    TooLarge."""
+    check_mask_pixels(
+        CHANNELS * sum(region.type in BRUSHES for region in regions), size, "params.context.result"
+    )
     objects: list[ObjectPrompt] = []
     points: list[tuple[str | None, float, float, bool]] = []
     for region in regions:
@@ -62,7 +69,7 @@ def read_prompts(regions: Sequence[RegionIn], size: Size) -> list[ObjectPrompt]:
             points.append((region.label, x, y, is_positive(region)))
         elif shape in ("rectangle", "ellipse"):
             objects.append(ObjectPrompt(region.label, box=read_box(region, shape, size)))
-        elif shape == "brush":
+        elif region.type in BRUSHES:
             objects.append(ObjectPrompt(region.label, mask=read_mask(region, size)))
         else:
             raise BadInput(

@@ -3,6 +3,7 @@
 Label Studio adds health, setup and the like to the URL that a user has entered, and drops its query.
 """
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -20,14 +21,15 @@ from segserve.wire.frontends.label_studio.bodies import (
     SetupIn,
     WebhookIn,
 )
-from segserve.wire.frontends.label_studio.connections import Connection, Connections
-from segserve.wire.frontends.label_studio.label_config import LabelConfig, parse_label_config
+from segserve.wire.frontends.label_studio.connections import Connection, Connections, read_label_config
+from segserve.wire.frontends.label_studio.label_config import LabelConfig
 from segserve.wire.frontends.label_studio.precompute import Precompute
 from segserve.wire.frontends.label_studio.predict import Predictor, Target, name_version
 from segserve.wire.frontends.label_studio.site import Site
 from segserve.wire.frontends.label_studio.task_media import TaskMedia
 from segserve.wire.frontends.label_studio.video import VIDEO_EVENTS, Videos
 from segserve.wire.http.client_presence import run_while_connected
+from segserve.wire.http.limits import MAX_EVENT_LOOP_MASKS
 
 PREFIX = "/label-studio"
 # Shown by Label Studio as the kind of the backend.
@@ -37,6 +39,7 @@ Json = dict[str, Any]
 
 
 def json_answer(content: Any, status: int = 200) -> Response:
+    """Return JSON. Blocks for an answer with masks."""
     data = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(data, status, media_type="application/json")
 
@@ -58,9 +61,9 @@ def add_routes(api: FastAPI, parts: FrontendParts) -> None:
         return json_answer({"status": "UP", "model_class": MODEL_CLASS})
 
     async def set_up(request: Request, model: str | None = None) -> Response:
-        body = await read_client_json(request, SetupIn, MAX_VALUES)
+        body = await read_client_json(request, SetupIn)
         bundle = await get_bundle(model, body.extra_params)
-        connection = connections.add(body)
+        connection = await connections.add(body)
         precompute.start(connection, bundle)
         return json_answer({"model_version": name_version(bundle, body.extra_params)})
 
@@ -73,18 +76,23 @@ def add_routes(api: FastAPI, parts: FrontendParts) -> None:
         connection = connections.get(body.project)
         bundle = await get_bundle(model, connection.options)
         request.state.model = bundle.name
-        target = Target(connection, bundle, read_config(body, connection))
+        target = Target(connection, bundle, await read_config(body, connection))
         version, context = name_version(bundle, connection.options), body.params.context
         if context is None:
             results = await run_while_connected(request, predictor.annotate_tasks(target, body.tasks))
         elif context.event in VIDEO_EVENTS or videos.is_video(target, context):
-            results = [await videos.answer(target, body.tasks[0], context)]
+            results = [await run_while_connected(request, videos.answer(target, body.tasks[0], context))]
         elif not context.result:
             results = [{"result": [], "score": 0.0}]
         else:
-            results = [await predictor.answer_prompts(target, body.tasks[0], context.result)]
+            prompts = predictor.answer_prompts(target, body.tasks[0], context.result)
+            results = [await run_while_connected(request, prompts)]
         # A task without a result of its own has none at all: Label Studio leaves it out.
-        return json_answer({"results": [{**result, "model_version": version} for result in results]})
+        answer = {"results": [{**result, "model_version": version} for result in results]}
+        count = sum(len(result.get("result", ())) for result in results)
+        if len(results) == 1 and count <= MAX_EVENT_LOOP_MASKS:
+            return json_answer(answer)
+        return await asyncio.to_thread(json_answer, answer)
 
     async def take_webhook(request: Request, model: str | None = None) -> Response:
         body = await read_client_json(request, WebhookIn, MAX_VALUES)
@@ -116,8 +124,8 @@ def add_routes(api: FastAPI, parts: FrontendParts) -> None:
         add("GET", "", show_health)
 
 
-def read_config(body: PredictIn, connection: Connection) -> LabelConfig:
+async def read_config(body: PredictIn, connection: Connection) -> LabelConfig:
     """Return the label config that comes with a prediction, else the one that the project has set up."""
     if body.label_config or connection.config is None:
-        return parse_label_config(body.label_config)
+        return await read_label_config(body.label_config)
     return connection.config

@@ -349,7 +349,7 @@ def find_frame(context: ContextIn, record: FileRecord) -> int:
     """Return the frame that is shown, from 0."""
     if context.time_ms is not None and record.fps:
         # The frame on the screen is the one that began last.
-        frame = int(context.time_ms / 1000 * record.fps)
+        frame = int(min(context.time_ms / 1000 * record.fps, record.count))
     else:
         frame = (1 if context.frame is None else context.frame) - 1
     return min(max(frame, 0), record.count - 1)
