@@ -179,6 +179,17 @@ def test_a_tracker_follows_a_moving_shape(server: Server, kind: str) -> None:
         assert box_iou(points, disc_box(number)) > 0.7
 
 
+def test_more_masks_of_a_large_image_than_memory_has_room_for_are_refused(server: Server) -> None:
+    file = io.BytesIO()
+    Image.new("L", (6000, 4500), 90).save(file, "PNG")
+    full = rle.encode(crop.from_mask(np.ones((4500, 6000), np.bool_)))
+    state = {"type": "rectangle", "mask": {"size": [4500, 6000], "counts": full}, "bare": False}
+    image = base64.b64encode(file.getvalue()).decode()
+    answer = invoke(server, "track.starter", image=image, shapes=[None] * 20, states=[state] * 20)
+    assert answer.status_code == 413, answer.text
+    assert "512 megapixels" in answer.text
+
+
 def test_a_shape_that_is_gone_is_lost(server: Server) -> None:
     shape = {"type": "rectangle", "points": disc_box(0)}
     image = to_base64(draw_frame(0))

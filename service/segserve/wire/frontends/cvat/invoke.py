@@ -34,7 +34,8 @@ async def invoke(parts: FrontendParts, function: Function, request: Request) -> 
             return await embed(parts, function, await read_client_json(request, ImageBody))
         case Task.TRACK:
             body = await read_client_json(request, TrackIn)
-            return orjson.dumps(await track(parts, function.bundle.name, body))
+            answer = await run_while_connected(request, track(parts, function.bundle.name, body))
+            return await asyncio.to_thread(orjson.dumps, answer)
         case Task.OBJECTS | Task.INSTANCES | Task.SEMANTIC:
             detect_body = await read_client_json(request, DetectIn)
             result = await run_while_connected(request, detect(parts, function, detect_body))
@@ -86,7 +87,8 @@ async def detect(parts: FrontendParts, function: Function, body: DetectIn) -> Im
     match function.task:
         case Task.SEMANTIC:
             asked = validate_body(SemanticIn, orjson.dumps({**content, "format": "npy"}))
-            return (await semantic.segment_semantic(service, asked, timings)).class_map.to_image_objects()
+            answer = await semantic.segment_semantic(service, asked, timings)
+            return await asyncio.to_thread(answer.class_map.to_image_objects)
         case Task.INSTANCES:
             options = {"score_threshold": body.threshold} if body.threshold else {}
             result, _ = await instances.find_instances(

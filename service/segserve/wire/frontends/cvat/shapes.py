@@ -24,10 +24,21 @@ OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 def write_mask(mask: Crop) -> bytes:
     """Return the answer of an interactor: rows of 0 and 1, of the part of the image that holds the object.
 
-    bounds: its left, top, right and bottom pixel. An empty mask is one pixel of 0.
+    bounds: its left, top, right and bottom pixel. An empty mask is one pixel of 0. Raises TooLarge.
     """
     pixels, bounds = cut(mask)
+    check_answer_pixels(pixels.size)
     return orjson.dumps({"mask": pixels.astype(np.uint8), "bounds": bounds}, option=OPTIONS)
+
+
+def check_answer_pixels(count: int) -> None:
+    """Check that so many pixels of masks may be answered. Raises TooLarge."""
+    if count > MAX_ANSWER_PIXELS:
+        raise TooLarge(
+            f"The masks have {count // MB} megapixels together, more than {MAX_ANSWER_PIXELS // MB}.",
+            field="image",
+            remedy="Cut the image into smaller ones.",
+        )
 
 
 def cut(mask: Crop) -> tuple[Bool, list[int]]:
@@ -51,12 +62,7 @@ def write_objects(result: ImageObjects, threshold: float | None) -> bytes:
         if item.crop.pixels.any() and (not threshold or item.score is None or item.score >= threshold)
     ]
     shapes = [cut(item.crop) for item in items]
-    if (count := sum(pixels.size for pixels, _ in shapes)) > MAX_ANSWER_PIXELS:
-        raise TooLarge(
-            f"The masks have {count // MB} megapixels together, more than {MAX_ANSWER_PIXELS // MB}.",
-            field="image",
-            remedy="Cut the image into smaller ones.",
-        )
+    check_answer_pixels(sum(pixels.size for pixels, _ in shapes))
     return orjson.dumps(
         [
             {

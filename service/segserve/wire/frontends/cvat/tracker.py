@@ -17,6 +17,7 @@ from segserve.wire.frontends.cvat.shapes import draw_polygon, to_polygon
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.operations import segment
 from segserve.wire.operations.common import validate_body
+from segserve.wire.operations.segment import check_mask_pixels
 from segserve.wire.schemas.segment import SegmentIn
 
 Json = dict[str, Any]
@@ -28,11 +29,13 @@ MIN_IOU = 0.2
 
 
 async def track(parts: FrontendParts, model: str, body: TrackIn) -> Json:
-    """Return the shapes on the frame, None for those that are lost, and their states. Raises BadInput.
+    """Return the shapes on the frame, None for those that are lost, and their states. Raises BadInput, TooLarge.
 
     Shapes without a state are begun: their answer is the shape itself.
     """
     image = await parts.sent_images.store_base64(body.image, "image")
+    field, count = ("states", len(body.states)) if body.states else ("shapes", len(body.shapes))
+    check_mask_pixels(count, image.size, field, "Follow fewer shapes at a time.")
     if not body.states:
         return await begin(parts, model, image, body)
     before = {
