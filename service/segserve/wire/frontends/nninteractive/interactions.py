@@ -69,6 +69,11 @@ class Interactions:
     prompts: Mapping[int, SlicePrompt] = field(default_factory=dict)
 
     @property
+    def text_bytes(self) -> int:
+        """Memory of the masks' run lengths."""
+        return sum(len(prompt.mask) for prompt in self.prompts.values() if prompt.mask is not None)
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing says where the object is."""
         return not any(prompt.is_positive for prompt in self.prompts.values())

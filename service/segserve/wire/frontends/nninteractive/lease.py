@@ -6,13 +6,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from segserve.app import Service
-from segserve.errors import BadInput, FileNotFound
-from segserve.types import DEFAULT_TENANT, FileRecord
+from segserve.errors import BadInput, FileNotFound, TooLarge
+from segserve.types import DEFAULT_TENANT, MB, FileRecord
 from segserve.wire.frontends.nninteractive.interactions import Interactions, choose_axis
 from segserve.wire.frontends.nninteractive.volume_mask import Shape, VolumeMask
 
 # States that a client can go back to.
 MAX_UNDO = 16
+# Run lengths of one state, and of all that are kept.
+MAX_STATE_BYTES = 32 * MB
+MAX_KEPT_BYTES = 64 * MB
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,11 @@ class ObjectState:
     interactions: Interactions
     mask: VolumeMask
     is_pending: bool = False
+
+    @property
+    def text_bytes(self) -> int:
+        """Memory of the run lengths."""
+        return self.mask.text_bytes + self.interactions.text_bytes
 
 
 @dataclass(frozen=True)
@@ -73,9 +81,18 @@ class Lease:
         self.past.clear()
 
     def advance(self, state: ObjectState) -> None:
-        """Go on to another state, which `go_back` undoes."""
+        """Go on to another state, which `go_back` undoes. Earlier ones than memory has room for are forgotten.
+
+        Raises TooLarge for masks of very many runs.
+        """
+        if state.text_bytes > MAX_STATE_BYTES:
+            raise TooLarge(
+                "The masks are too ragged to be kept.", field="interaction", remedy="Reset the interactions."
+            )
         self.past.append(self.get_state())
         self.state = state
+        while state.text_bytes + sum(earlier.text_bytes for earlier in self.past) > MAX_KEPT_BYTES:
+            self.past.popleft()
 
     def go_back(self) -> bool:
         """Undo the latest `advance`. Returns False where there is none."""

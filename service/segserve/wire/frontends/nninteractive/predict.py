@@ -33,8 +33,14 @@ async def predict(service: Service, lease: Lease, interactions: Interactions) ->
     """
     engine = choose_engine(await service.registry.get_bundle(lease.model), None)
     body = await asyncio.to_thread(build_job, lease, interactions, engine)
-    job = await submit_job(service, body, None)
     queue = service.jobs.queue
+    # A task of its own: a client that leaves just now would leave a job behind that nobody knows.
+    submitting = asyncio.create_task(submit_job(service, body, None))
+    try:
+        job = await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        service.run_in_background(cancel_submitted(service, submitting))
+        raise
     try:
         async with aclosing(queue.follow(DEFAULT_TENANT, job.job_id)) as changes:  # type: ignore[type-var]
             async for change in changes:
@@ -102,6 +108,11 @@ def job_error(job: Job) -> SegserveError:
     if job.error is None:
         return Unavailable(f"The job is {job.state}.")
     return BadInput(job.error.message, field=job.error.field, remedy=job.error.remedy or "Try again.")
+
+
+async def cancel_submitted(service: Service, submitting: "asyncio.Task[Job]") -> None:
+    with suppress(SegserveError):
+        await cancel_job(service, (await submitting).job_id)
 
 
 async def cancel_job(service: Service, job_id: str) -> None:
