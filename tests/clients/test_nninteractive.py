@@ -12,7 +12,7 @@ from tests.serving import Server
 
 pytestmark = [pytest.mark.clients, pytest.mark.downloads]
 
-SCRIPT = Path(__file__).parent / "nninteractive" / "click.py"
+SCRIPT = Path(__file__).parent / "nninteractive" / "use_client.py"
 SHAPE = (16, 80, 90)
 
 

@@ -73,6 +73,7 @@ with nnInteractiveRemoteInferenceSession(f"{url}/nninteractive/models/starter") 
         ended = ""
     except SessionExpiredError as error:
         ended = str(error)
+    other._http.headers["X-Lease-Token"] = other._lease_token  # which it releases
 print(
     json.dumps(
         {
