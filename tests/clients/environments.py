@@ -11,16 +11,21 @@ from platformdirs import user_cache_path
 TIMEOUT_S = 900
 
 
-def install(name: str, *requirements: str, base: str = sys.executable) -> Path:
+def install(name: str, *requirements: str, other_packages: str | None = None) -> Path:
     """Return the Python of an environment that has the requirements, made once for each set of them.
 
-    base: the Python that it is made of. Skips the test where the requirements cannot be installed.
+    other_packages: a folder of packages that it has too, and does not install again.
+
+    Skips the test where they cannot be installed.
     """
-    key = sha256("\n".join([*requirements, base]).encode()).hexdigest()[:12]
+    key = sha256("\n".join(requirements).encode()).hexdigest()[:12]
     folder = user_cache_path("segserve-tests") / f"{name}-{key}"
     python = folder / "bin" / "python"
     if not (folder / ".installed").exists():
-        subprocess.run([base, "-m", "venv", "--clear", str(folder)], check=True, timeout=TIMEOUT_S)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, timeout=TIMEOUT_S)
+        if other_packages is not None:
+            [site_packages] = folder.glob("lib/python*/site-packages")
+            (site_packages / "other.pth").write_text(other_packages)
         command = [str(python), "-m", "pip", "install", "--quiet", *requirements]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
         if done.returncode:
