@@ -31,7 +31,7 @@ def schemathesis_command(url: str, seed: int, examples: int) -> list[str]:
     return [*command, "--exclude-checks", "use_after_free"]
 
 
-def run_schemathesis(service: FuzzedService, seed: int, seconds: float, examples: int = 8) -> str:
+def run_schemathesis(service: FuzzedService, seed: int, seconds: float, examples: int = 20) -> str:
     """Run it for at most a time. Return what became of it. Raises Broken with its output where it finds something."""
     command = schemathesis_command(service.url, seed, examples)
     try:
