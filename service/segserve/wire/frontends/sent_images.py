@@ -20,6 +20,7 @@ from cachetools import LRUCache
 
 from segserve.app import Service
 from segserve.errors import BadInput, ImageNotFound
+from segserve.store.content_id import hash_content
 from segserve.temporary_files import translate_disk_full
 from segserve.types import DEFAULT_TENANT, ImageRecord, ReadOptions, UInt8
 from segserve.wire.http.limits import MAX_EVENT_LOOP_JSON_BYTES, SPOOL_BYTES
@@ -48,6 +49,13 @@ class SentImages:
     async def store_bytes(self, data: bytes) -> ImageRecord:
         """Store an image file. Raises what `ImageLibrary.add` raises."""
         return await self._store(data, lambda: data)
+
+    async def store_file(self, file: BinaryIO) -> ImageRecord:
+        """Store an image file, which is never in memory as a whole. Raises what `ImageLibrary.add` raises."""
+        key, _ = await asyncio.to_thread(hash_content, file)
+        if (record := await self._find(key)) is not None:
+            return record
+        return self._remember(key, await self._service.images.add(DEFAULT_TENANT, file, ReadOptions()))
 
     async def store_pixels(self, pixels: UInt8) -> ImageRecord:
         """Store an image that is no file. The same pixels are the same image, whichever frontend they come by.

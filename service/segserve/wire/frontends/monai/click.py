@@ -14,7 +14,7 @@ from segserve.errors import ImageNotFound, SegserveError, Unavailable
 from segserve.jobs.engine.job import Job
 from segserve.rendering.label_volume import fill_volume
 from segserve.rendering.result_index import ResultIndex
-from segserve.types import DEFAULT_TENANT, Crop, FileKind, UInt16
+from segserve.types import DEFAULT_TENANT, Crop, FileKind, UInt8, UInt16
 from segserve.wire.frontends.monai.models import Task
 from segserve.wire.frontends.monai.params import (
     InferIn,
@@ -64,13 +64,18 @@ async def click_on_slice(
         if not volumes.forget_slice(volume, k, params.window):
             raise
         result = await answer()  # its image was deleted: it is stored again
-    values = np.zeros(volume.shape, np.uint8)
     mask = result.results[0][0]
-    crop = mask.rendered
-    height, width = crop.pixels.shape
-    values[k, crop.y : crop.y + height, crop.x : crop.x + width] = crop.pixels
+    values = await asyncio.to_thread(draw_click, volume, k, mask.rendered)
     details = {"slice": k, "score": mask.candidate.score, "hints": list(result.hints)}
     return Labels(values, name_label(params, service), details, task.bundle.name)
+
+
+def draw_click(volume: Volume, k: int, crop: Crop) -> UInt8:
+    """Return labels [slices, rows, columns] with the object on slice k. Blocks."""
+    values = np.zeros(volume.shape, np.uint8)
+    height, width = crop.pixels.shape
+    values[k, crop.y : crop.y + height, crop.x : crop.x + width] = crop.pixels
+    return values
 
 
 async def click_in_volume(
@@ -95,10 +100,14 @@ async def click_in_volume(
     }
     values, details = await run_job(service, body, volume)
     if params.region is not None and params.region.slices is not None:
-        first, last = params.region.slices
-        values[: max(first, 0)] = 0
-        values[max(last + 1, 0) :] = 0
+        await asyncio.to_thread(clear_outside, values, *params.region.slices)
     return Labels(values, name_label(params, service), details, task.bundle.name)
+
+
+def clear_outside(values: UInt16, first: int, last: int) -> None:
+    """Clear the slices before `first` and behind `last`. Blocks."""
+    values[: max(first, 0)] = 0
+    values[max(last + 1, 0) :] = 0
 
 
 async def run_job(service: Service, body: Json, volume: Volume) -> tuple[UInt16, Json]:

@@ -91,7 +91,7 @@ class Datastore:
             if not UID.fullmatch(name):
                 raise image_not_found(name)
             record = Record(name, "", "", info={"SeriesInstanceUID": name})
-            await self._objects.put(f"{self._folder(name)}image.json", record.to_json())
+            await self._put_record(f"{self._folder(name)}image", record)
         await self._put(f"{self._folder(name)}labels/{tag}", name, file, info)
 
     async def _put(self, path: str, name: str, file: SentFile, info: Json) -> None:
@@ -146,12 +146,17 @@ class Datastore:
             yield cast(BinaryIO, spool)
 
     async def update_info(self, name: str, tag: str | None, info: Json) -> Json:
-        """Add to what is known of an image, or of its label. Raises NotFound, BadInput."""
+        """Add to what is known of an image, or of its label. Raises NotFound, BadInput, TooLarge."""
         record = await self.get_image(name) if tag is None else await self.get_label(name, tag)
         record.info = check_info({**record.info, **info})
         path = "image" if tag is None else f"labels/{tag}"
-        await self._objects.put(f"{self._folder(name)}{path}.json", record.to_json())
+        await self._put_record(f"{self._folder(name)}{path}", record)
         return record.describe()
+
+    async def _put_record(self, path: str, record: Record) -> None:
+        data = record.to_json()
+        async with self._quota.reserve(DEFAULT_TENANT, len(data), field="params"):
+            await self._objects.put(f"{path}.json", data)
 
     async def delete_image(self, name: str) -> None:
         """Delete an image and its labels. Raises NotFound."""

@@ -1,19 +1,22 @@
 """Multipart bodies of MONAI Label's clients: the JSON `params`, and files."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from segserve.errors import BadInput
 from segserve.temporary_files import translate_disk_full
+from segserve.wire.http.media_type import read_media_type
 
-# Files of a session. Each is held in memory up to a megabyte, then in a temporary file.
-MAX_FILES = 128
+MAX_FILES = 2
+MAX_SESSION_FILES = 128
 MAX_FIELDS = 16
 
 
@@ -61,9 +64,27 @@ class Form:
         ]
 
 
+class FormParser(MultiPartParser):
+    """`FormParser` keeps little of each file in memory, and the rest in a temporary file: a session has many files."""
+
+    spool_max_size = 64 << 10
+
+
 @asynccontextmanager
-async def open_form(request: Request) -> AsyncIterator[Form]:
+async def open_form(request: Request, max_files: int = MAX_FILES) -> AsyncIterator[Form]:
     """Read a form, whose files are open while the block runs. Raises HTTPException for one that is broken."""
     with translate_disk_full():
-        async with request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS) as data:
+        if read_media_type(request.headers.raw) != "multipart/form-data":
+            async with request.form(max_fields=MAX_FIELDS) as data:
+                yield Form(data)
+            return
+        async with aclosing(request.stream()) as stream:
+            parser = FormParser(request.headers, stream, max_files=max_files, max_fields=MAX_FIELDS)
+            try:
+                data = await parser.parse()
+            except MultiPartException as error:
+                raise HTTPException(400, error.message) from None
+        try:
             yield Form(data)
+        finally:
+            await data.close()

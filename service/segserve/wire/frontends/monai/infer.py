@@ -1,6 +1,8 @@
 """POST /infer/{model}: the volume of a request, segmented by the task that the model's name means."""
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from segserve.app import Service
@@ -44,10 +46,17 @@ async def find_volume(volumes: Volumes, datastore: Datastore, image: str) -> Vol
     return await volumes.find_stored(record.digest, lambda: datastore.open_image(image))
 
 
-async def run_task(service: Service, volumes: Volumes, task: Task, volume: Volume, params: InferIn) -> Labels:
-    """Segment a volume. Raises what the tasks raise."""
-    start = time.perf_counter()
-    labels = await TASKS[task.kind](service, volumes, task, volume, params)
-    seconds = round(time.perf_counter() - start, 3)
-    latencies = {"pre": 0, "infer": seconds, "invert": 0, "post": 0, "write": 0, "total": seconds}
-    return replace(labels, details={**labels.details, "latencies": latencies})
+@asynccontextmanager
+async def run_task(
+    service: Service, volumes: Volumes, task: Task, volume: Volume, params: InferIn
+) -> AsyncIterator[Labels]:
+    """Segment a volume. The labels' memory is held while the block runs.
+
+    Raises TooLarge, Busy, and what the tasks raise.
+    """
+    async with volumes.hold_labels(volume):
+        start = time.perf_counter()
+        labels = await TASKS[task.kind](service, volumes, task, volume, params)
+        seconds = round(time.perf_counter() - start, 3)
+        latencies = {"pre": 0, "infer": seconds, "invert": 0, "post": 0, "write": 0, "total": seconds}
+        yield replace(labels, details={**labels.details, "latencies": latencies})

@@ -17,13 +17,14 @@ from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.json_body import parse_json
 from segserve.wire.frontends.monai.batch import Batches, Images
 from segserve.wire.frontends.monai.datastore import FINAL_TAG, ORIGINAL_TAG, Datastore, check_info, check_tag
-from segserve.wire.frontends.monai.forms import Form, SentFile, open_form
+from segserve.wire.frontends.monai.forms import MAX_SESSION_FILES, Form, SentFile, open_form
 from segserve.wire.frontends.monai.infer import find_volume, run_task
 from segserve.wire.frontends.monai.models import Task, find_task, list_all_tasks
 from segserve.wire.frontends.monai.params import MAX_VALUES, InferIn, read_params
 from segserve.wire.frontends.monai.results import Output, write_answer, write_file
 from segserve.wire.frontends.monai.sessions import MonaiSessions
 from segserve.wire.frontends.monai.volumes import Volume, Volumes
+from segserve.wire.frontends.sent_images import run_if_large
 from segserve.wire.http.client_presence import run_while_connected
 
 PREFIX = "/monai"
@@ -112,8 +113,8 @@ class MonaiRoutes:
         return await run_while_connected(request, self._answer(task, volume, params, output))
 
     async def _answer(self, task: Task, volume: Volume, params: InferIn, output: Output) -> Response:
-        labels = await run_task(self._service, self._volumes, task, volume, params)
-        return await write_answer(self._service, volume, labels, params, output)
+        async with run_task(self._service, self._volumes, task, volume, params) as labels:
+            return await write_answer(self._service, volume, labels, params, output)
 
     async def start_batch(self, request: Request, model: str, images: Images = Images.ALL) -> Response:
         task = await find_task(self._service, model)
@@ -122,16 +123,16 @@ class MonaiRoutes:
                 f"{task.name} needs clicks.", field="model", remedy="Name a model of the type segmentation."
             )
         body = await request.body()
-        fields = parse_json(body, MAX_VALUES) if body else {}
+        fields = await run_if_large(len(body), lambda: parse_json(body, MAX_VALUES)) if body else {}
         tag = str(fields.get("label_tag", ORIGINAL_TAG)) if isinstance(fields, dict) else ORIGINAL_TAG
         check_tag(tag)
 
         async def label(name: str) -> None:
             volume = await find_volume(self._volumes, self._datastore, name)
             params = InferIn()
-            labels = await run_task(self._service, self._volumes, task, volume, params)
-            data = await write_file(self._service, volume, labels, params, volume.extension)
-            info = {"model": task.name, "params": {"label_names": labels.names}}
+            async with run_task(self._service, self._volumes, task, volume, params) as labels:
+                data = await write_file(self._service, volume, labels, params, volume.extension)
+                info = {"model": task.name, "params": {"label_names": labels.names}}
             await self._datastore.put_label(
                 name, tag, SentFile(f"label{volume.extension}", BytesIO(data)), info
             )
@@ -147,7 +148,7 @@ class MonaiRoutes:
     # Sessions.
 
     async def open_session(self, request: Request) -> Response:
-        async with open_form(request) as form:
+        async with open_form(request, MAX_SESSION_FILES) as form:
             files = form.files("files")
             if not files:
                 raise BadInput("The form has no file.", field="files", remedy="Send it as field 'files'.")

@@ -1,26 +1,39 @@
 """Volumes and pictures that requests mean: found by their hash or by the UID of a series, their slices as images."""
 
 import asyncio
+import math
 import secrets
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
 
 from cachetools import LRUCache, TTLCache
 
 from segserve.app import Service
-from segserve.errors import BadInput, FileNotFound, NotAllowed, NotFound, SegserveError, UnsupportedFormat
+from segserve.app.encoding_service import MAX_IMAGE_MEMORY_WAIT_S
+from segserve.errors import (
+    BadInput,
+    FileNotFound,
+    NotAllowed,
+    NotFound,
+    SegserveError,
+    TooLarge,
+    UnsupportedFormat,
+)
 from segserve.files.fetch_dicomweb import DicomwebSource
 from segserve.files.file_view import FileView, view_shape
 from segserve.files.volume_format import detect_volume_format
 from segserve.files.volume_geometry import VolumeGeometry
 from segserve.images import formats
+from segserve.memory_budget import MemoryBudget
 from segserve.rendering.source_file import IDENTITY_DIRECTION, SourceFile
+from segserve.settings import MEGAPIXEL
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT, FileKind, FileRecord, ImageRecord, Size
+from segserve.types import DEFAULT_TENANT, MB, FileKind, FileRecord, ImageRecord, Size
 from segserve.wire.frontends.sent_images import SentImages
 from segserve.wire.http.limits import SPOOL_BYTES
 from segserve.wire.operations.file_frames import write_frame
@@ -43,6 +56,8 @@ SUFFIXES = {
     "mgz": ".mgz",
 }
 DICOM_SUFFIX = ".dcm"
+# Numbers of objects, and what is made of them.
+LABEL_BYTES_PER_VOXEL = 3
 COPY_CHUNK_BYTES = 1 << 20
 # Formats of pictures that are files too: stacks, and DICOM.
 FILE_IMAGE_FORMATS = (formats.TIFF, formats.DICOM, formats.CZI, formats.LIF)
@@ -88,6 +103,24 @@ class Volumes:
         self._stored: LRUCache[str, Volume] = LRUCache(MAX_GEOMETRIES)
         self._series: TTLCache[str, str] = TTLCache(MAX_SERIES, SERIES_TTL_S)  # file_id by UID
         self._fetches: dict[str, asyncio.Task[str]] = {}
+        # Apart from the budget of reading: slices are read while labels are held, and would wait for their own task.
+        self._label_memory = MemoryBudget(
+            service.settings.image_memory_mb * MB // 2,
+            "SEGSERVE_IMAGE_MEMORY_MB",
+            max_wait_s=MAX_IMAGE_MEMORY_WAIT_S,
+            on_refused=partial(service.metrics.requests.count_rejection, "image_memory"),
+        )
+
+    def hold_labels(self, volume: Volume) -> AbstractAsyncContextManager[None]:
+        """Hold the memory of a volume's labels while the block runs. Raises TooLarge, Busy."""
+        voxels, limit = math.prod(volume.shape), self._service.settings.max_volume_megavoxels
+        if voxels > limit * MEGAPIXEL:
+            raise TooLarge(
+                f"The volume has {voxels / MEGAPIXEL:.0f} megavoxels; up to {limit} are segmented.",
+                field="image",
+                remedy="Send a smaller volume, or a part of it.",
+            )
+        return self._label_memory.hold(LABEL_BYTES_PER_VOXEL * voxels, "image")
 
     async def add(self, file: BinaryIO) -> Volume:
         """Store a volume or a picture, and return it. The same bytes are stored once.
@@ -95,9 +128,14 @@ class Volumes:
         Raises BadInput, TooLarge, UnsupportedFormat, MissingDependency, Unavailable.
         """
         if await asyncio.to_thread(is_picture, file):
-            file.seek(0)
-            data = await asyncio.to_thread(file.read)
-            record = await self._sent_images.store_bytes(data)
+            max_mb = self._service.settings.max_image_mb
+            if file.seek(0, 2) > max_mb * MB:
+                raise TooLarge(
+                    f"The picture is larger than {max_mb} MB.",
+                    field="file",
+                    remedy="Send a smaller picture, or compress it.",
+                )
+            record = await self._sent_images.store_file(file)
             size = record.size.width, record.size.height, 1
             geometry = VolumeGeometry(
                 size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY_DIRECTION, is_placed=False
@@ -216,8 +254,7 @@ class Volumes:
             return image_id
         with SpooledTemporaryFile(SPOOL_BYTES) as spool:
             await write_frame(self._service, FileView(key[0], 0, window), k, cast(BinaryIO, spool))
-            spool.seek(0)
-            image = await self._sent_images.store_bytes(spool.read())
+            image = await self._sent_images.store_file(cast(BinaryIO, spool))
         self._slices[key] = image.image_id
         return image.image_id
 

@@ -1,6 +1,7 @@
 """A volume or a picture segmented without clicks: all objects, or a class for each voxel."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,9 @@ import orjson
 from numpy.typing import NDArray
 
 from segserve.app import Service
+from segserve.errors import TooLarge
 from segserve.models.manifest import InstancesManifest
-from segserve.types import FileKind, ImageObjects, UInt16
+from segserve.types import Crop, FileKind, ImageObjects, UInt8, UInt16
 from segserve.wire.frontends.monai.click import run_job
 from segserve.wire.frontends.monai.models import Task
 from segserve.wire.frontends.monai.params import InferIn
@@ -37,23 +39,35 @@ async def find_all_objects(
             "params": {**window, "engine": "automatic"},
         }
         values, details = await run_job(service, body, volume)
+        count = int(await asyncio.to_thread(values.max, initial=0))
     else:
-        values, details = np.zeros(volume.shape, np.uint16), {}
+        values, details, count = np.zeros(volume.shape, np.uint16), {}, 0
         for k in range(volume.slices):
             image_id = await volumes.get_slice(volume, k, params.window)
             request = validate_body(AutomaticIn, orjson.dumps({"image_id": image_id, "model": name}))
             found = await automatic.find_objects(service, request, service.new_timings())
-            await asyncio.to_thread(draw_objects, values[k], found, int(values.max(initial=0)))
-    count = int(values.max(initial=0))
+            await asyncio.to_thread(draw_objects, values[k], found, count)
+            count += len(found.objects)
+    details = {**details, "objects": count}
     if params.separate_objects:
         names = {f"object {number}": number for number in range(1, count + 1)}
-    else:
-        values, names = (values > 0).astype(np.uint8), task.list_labels(())
-    return Labels(values, names, {**details, "objects": count}, name)
+        return Labels(values, names, details, name)
+    return Labels(await asyncio.to_thread(mark_objects, values), task.list_labels(()), details, name)
+
+
+def mark_objects(values: UInt16) -> UInt8:
+    """Return 1 where there is an object. Blocks."""
+    return (values > 0).view(np.uint8)
 
 
 def draw_objects(values: UInt16, found: ImageObjects, start: int) -> None:
-    """Draw objects into a slice [H, W], numbered from start + 1. Blocks."""
+    """Draw objects into a slice [H, W], numbered from start + 1. Blocks. Raises TooLarge where numbers run out."""
+    if start + len(found.objects) > np.iinfo(values.dtype).max:
+        raise TooLarge(
+            f"There are more than {np.iinfo(values.dtype).max} objects.",
+            field="image",
+            remedy="Send fewer slices at once.",
+        )
     for number, item in enumerate(found.objects, start + 1):
         draw_crop(values, item.crop, number)
 
@@ -61,6 +75,12 @@ def draw_objects(values: UInt16, found: ImageObjects, start: int) -> None:
 def draw_crop(values: NDArray[Any], crop: Any, value: int) -> None:
     height, width = crop.pixels.shape
     values[crop.y : crop.y + height, crop.x : crop.x + width][crop.pixels] = value
+
+
+def draw_instances(values: UInt8, crops: Sequence[Crop], numbers: Sequence[int]) -> None:
+    """Draw objects into a slice [H, W], each with its number. Blocks."""
+    for crop, number in zip(crops, numbers, strict=True):
+        draw_crop(values, crop, number)
 
 
 async def find_classes(
@@ -76,11 +96,12 @@ async def find_classes(
             found, _ = await instances.find_instances(
                 service, request, lambda result, image: None, service.new_timings()
             )
-            for item in found.objects:
-                draw_crop(values[k], item.crop, names.get(item.category or "", 0))
+            crops = [item.crop for item in found.objects]
+            numbers = [names.get(item.category or "", 0) for item in found.objects]
+            await asyncio.to_thread(draw_instances, values[k], crops, numbers)
         else:
             body["format"] = "npy"
             request_semantic = validate_body(SemanticIn, orjson.dumps(body))
             answer = await semantic.segment_semantic(service, request_semantic, service.new_timings())
-            values[k] = answer.class_map.values
+            await asyncio.to_thread(np.copyto, values[k], answer.class_map.values)
     return Labels(values, names, {}, task.bundle.name)
