@@ -119,6 +119,10 @@ class Sessions(Generic[Value]):
         """Return the seconds until the session ends unless it is used. Raises SessionNotFound."""
         return max(0.0, self._find_ends(self._find(session_id))["idle"])
 
+    def is_open(self, session_id: str) -> bool:
+        """Whether a session, of any client, has not ended."""
+        return session_id in self._sessions
+
     def end(self, session_id: str) -> None:
         """End a session of the current client, as the client asks. Raises SessionNotFound."""
         self._find(session_id)

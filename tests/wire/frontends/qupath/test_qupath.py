@@ -16,7 +16,7 @@ from segserve.masks import crop
 from segserve.models.bundle import Bundle
 from segserve.models.registry import BUILT_IN_MODELS
 from segserve.wire.frontends.qupath.choose_model import choose_model, list_weights
-from segserve.wire.frontends.qupath.routes import to_feature
+from segserve.wire.frontends.qupath.features import to_feature
 from tests.serving import Server
 
 HEADERS = {"accept": "application/json", "Content-Type": "application/json; charset=utf-8"}

@@ -1,8 +1,6 @@
 """The object that is clicked on: on one slice, or followed through all slices by a job."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
 from typing import Any
 
 import numpy as np
@@ -10,8 +8,7 @@ import orjson
 
 from segserve.app import Service
 from segserve.decode.segmenter import SegmentResult
-from segserve.errors import ImageNotFound, SegserveError, Unavailable
-from segserve.jobs.engine.job import Job
+from segserve.errors import ImageNotFound
 from segserve.rendering.label_volume import fill_volume
 from segserve.rendering.result_index import ResultIndex
 from segserve.types import DEFAULT_TENANT, Crop, FileKind, UInt8, UInt16
@@ -27,7 +24,7 @@ from segserve.wire.frontends.monai.results import Labels
 from segserve.wire.frontends.monai.volumes import Volume, Volumes
 from segserve.wire.operations import segment
 from segserve.wire.operations.common import validate_body
-from segserve.wire.operations.jobs import submit_job
+from segserve.wire.operations.run_job import run_job
 from segserve.wire.results.frames import index_lines
 from segserve.wire.schemas.jobs import JobIn
 from segserve.wire.schemas.segment import SegmentIn
@@ -98,7 +95,7 @@ async def click_in_volume(
         "input": {"file_id": volume.file.file_id},
         "params": {**window, "objects": [{"object_id": OBJECT_ID, "prompts": prompts}]},
     }
-    values, details = await run_job(service, body, volume)
+    values, details = await follow(service, body, volume)
     if params.region is not None and params.region.slices is not None:
         await asyncio.to_thread(clear_outside, values, *params.region.slices)
     return Labels(values, name_label(params, service), details, task.bundle.name)
@@ -110,29 +107,12 @@ def clear_outside(values: UInt16, first: int, last: int) -> None:
     values[max(last + 1, 0) :] = 0
 
 
-async def run_job(service: Service, body: Json, volume: Volume) -> tuple[UInt16, Json]:
-    """Run a job on the slices of a volume, and return its label volume with details.
-
-    A job whose client leaves is cancelled. Raises BadInput, Unavailable where it fails, and what `submit_job` raises.
-    """
-    queue = service.jobs.queue
-    # A task of its own: a client that leaves just now would leave a job behind that nobody knows.
-    submitting = asyncio.create_task(submit_job(service, validate_body(JobIn, orjson.dumps(body)), None))
-    try:
-        job = await asyncio.shield(submitting)
-    except asyncio.CancelledError:
-        service.run_in_background(cancel_submitted(service, submitting))
-        raise
-    try:
-        async with aclosing(queue.follow(DEFAULT_TENANT, job.job_id)) as changes:  # type: ignore[type-var]
-            job = await wait_for_end(service, job, changes)
-    finally:
-        if not job.state.has_ended:
-            # In the background: where the client has left, nothing can be awaited here any more.
-            service.run_in_background(cancel(service, job.job_id))
+async def follow(service: Service, body: Json, volume: Volume) -> tuple[UInt16, Json]:
+    """Run a job on the slices of a volume, and return its label volume with details. Raises what `run_job` raises."""
+    job = await run_job(service, validate_body(JobIn, orjson.dumps(body)))
     lines = ResultIndex()
     try:
-        await index_lines(lines, await queue.read_results(DEFAULT_TENANT, job.job_id))
+        await index_lines(lines, await service.jobs.queue.read_results(DEFAULT_TENANT, job.job_id))
         values = await asyncio.to_thread(build_volume, lines, volume)
     finally:
         lines.close()
@@ -145,26 +125,3 @@ def build_volume(lines: ResultIndex, volume: Volume) -> UInt16:
     for _ in fill_volume(values, lines, 0):
         pass
     return values
-
-
-async def wait_for_end(service: Service, job: Job, changes: AsyncIterator[Any]) -> Job:
-    """Return the job once it has succeeded. Raises Unavailable where it has not."""
-    async for change in changes:
-        if change is not None:
-            job = change.job
-        elif service.closing.is_set():
-            break
-    if job.state != "succeeded":
-        reason = job.error.message if job.error is not None else f"It is {job.state}."
-        raise Unavailable(f"The job on the volume gave no result. {reason}", remedy="Ask again.")
-    return job
-
-
-async def cancel_submitted(service: Service, submitting: "asyncio.Task[Job]") -> None:
-    with suppress(SegserveError):
-        await cancel(service, (await submitting).job_id)
-
-
-async def cancel(service: Service, job_id: str) -> None:
-    with suppress(SegserveError):
-        await service.jobs.queue.cancel(DEFAULT_TENANT, job_id)

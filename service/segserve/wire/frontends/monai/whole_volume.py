@@ -12,7 +12,7 @@ from segserve.app import Service
 from segserve.errors import TooLarge
 from segserve.models.manifest import InstancesManifest
 from segserve.types import Crop, FileKind, ImageObjects, UInt8, UInt16
-from segserve.wire.frontends.monai.click import run_job
+from segserve.wire.frontends.monai.click import follow
 from segserve.wire.frontends.monai.models import Task
 from segserve.wire.frontends.monai.params import InferIn
 from segserve.wire.frontends.monai.results import Labels
@@ -38,7 +38,7 @@ async def find_all_objects(
             "input": {"file_id": volume.file.file_id},
             "params": {**window, "engine": "automatic"},
         }
-        values, details = await run_job(service, body, volume)
+        values, details = await follow(service, body, volume)
         count = int(await asyncio.to_thread(values.max, initial=0))
     else:
         values, details, count = np.zeros(volume.shape, np.uint16), {}, 0

@@ -2,60 +2,36 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
 from typing import Any
 
 import orjson
 
 from segserve.app import Service
-from segserve.errors import BadInput, SegserveError, Unavailable
-from segserve.jobs.engine.job import Job, JobState
 from segserve.jobs.kinds.job_requests import EngineName
 from segserve.types import DEFAULT_TENANT
 from segserve.wire.frontends.nninteractive.interactions import Interactions, SlicePrompt
 from segserve.wire.frontends.nninteractive.lease import Lease
 from segserve.wire.frontends.nninteractive.volume_mask import VolumeMask
 from segserve.wire.operations.common import validate_body
-from segserve.wire.operations.jobs import submit_job
 from segserve.wire.operations.propagation import choose_engine
+from segserve.wire.operations.run_job import run_job
 from segserve.wire.schemas.jobs import JobIn
 
 Json = dict[str, Any]
 
 OBJECT_ID = 1
-ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 
 async def predict(service: Service, lease: Lease, interactions: Interactions) -> VolumeMask:
     """Return the mask of the object. The job is cancelled where the caller is.
 
-    Raises Unavailable where the job fails, and what `submit_job` raises.
+    Raises what `run_job` raises.
     """
     engine = choose_engine(await service.registry.get_bundle(lease.model), None)
     body = await asyncio.to_thread(build_job, lease, interactions, engine)
-    queue = service.jobs.queue
-    # A task of its own: a client that leaves just now would leave a job behind that nobody knows.
-    submitting = asyncio.create_task(submit_job(service, body, None))
-    try:
-        job = await asyncio.shield(submitting)
-    except asyncio.CancelledError:
-        service.run_in_background(cancel_submitted(service, submitting))
-        raise
-    try:
-        async with aclosing(queue.follow(DEFAULT_TENANT, job.job_id)) as changes:  # type: ignore[type-var]
-            async for change in changes:
-                if change is not None:
-                    job = change.job
-                elif service.closing.is_set():
-                    break
-        if job.state is not JobState.SUCCEEDED:
-            raise job_error(job)
-        lines = await queue.read_results(DEFAULT_TENANT, job.job_id)
-        return await collect_mask(lines, lease, interactions.axis)
-    finally:
-        if job.state not in ENDED:
-            # In the background: where the client has left, nothing can be awaited here any more.
-            service.run_in_background(cancel_job(service, job.job_id))
+    job = await run_job(service, body)
+    lines = await service.jobs.queue.read_results(DEFAULT_TENANT, job.job_id)
+    return await collect_mask(lines, lease, interactions.axis)
 
 
 def build_job(lease: Lease, interactions: Interactions, engine: EngineName) -> JobIn:
@@ -101,20 +77,3 @@ async def collect_mask(lines: AsyncIterator[bytes], lease: Lease, axis: int) -> 
             if item["area"]:
                 counts[result["slice"]] = item["mask"]["counts"]
     return VolumeMask(lease.get_volume().shape, axis, counts)
-
-
-def job_error(job: Job) -> SegserveError:
-    """Return why a job has no result."""
-    if job.error is None:
-        return Unavailable(f"The job is {job.state}.")
-    return BadInput(job.error.message, field=job.error.field, remedy=job.error.remedy or "Try again.")
-
-
-async def cancel_submitted(service: Service, submitting: "asyncio.Task[Job]") -> None:
-    with suppress(SegserveError):
-        await cancel_job(service, (await submitting).job_id)
-
-
-async def cancel_job(service: Service, job_id: str) -> None:
-    with suppress(SegserveError):
-        await service.jobs.queue.cancel(DEFAULT_TENANT, job_id)

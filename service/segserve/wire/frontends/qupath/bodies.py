@@ -1,6 +1,6 @@
 """The requests of the extension."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, FiniteFloat
 
@@ -9,6 +9,8 @@ from segserve.wire.frontends.json_body import ClientBody
 from segserve.wire.schemas.prompts import MAX_POINTS
 
 Json = dict[str, Any]
+# Pictures of a sequence.
+MAX_FRAMES = 10_000
 Point = Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
 CheckpointUrl = Annotated[
     str | None, Field(max_length=1024, validation_alias=AliasChoices("checkpoint_url", "checkpointUrl"))
@@ -28,20 +30,37 @@ AMG_PARAMETERS = (
 )
 
 
-class ImageBody(ClientBody):
-    """type: of the model, as the extension names it. b64img: an image file."""
+class ModelBody(ClientBody):
+    """type: of the model, as the extension names it."""
 
     type: str = Field("vit_h", max_length=32)
-    b64img: str
     checkpoint_url: CheckpointUrl = None
 
 
-class PromptBody(ImageBody):
-    """One object. Coordinates are pixels of the image that comes with it."""
+class ImageBody(ModelBody):
+    """b64img: an image file."""
+
+    b64img: str
+
+
+class DrawnObject(ClientBody):
+    """What says which object is meant. Coordinates are pixels of the image."""
 
     bbox: Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)] | None = None
     point_coords: list[Point] | None = Field(None, max_length=MAX_POINTS)
     point_labels: list[int] | None = Field(None, max_length=MAX_POINTS)
+
+    def to_prompt(self) -> Json:
+        """Return the JSON of `PromptIn`. Raises BadInput."""
+        prompt: Json = {"points": self.point_coords or []}
+        if self.point_labels is not None:
+            prompt["labels"] = self.point_labels
+        return prompt if self.bbox is None else {**prompt, "box": self.bbox}
+
+
+class PromptBody(ImageBody, DrawnObject):
+    """One object on the image that comes with it."""
+
     b64mask: str | None = None
     multimask_output: bool = False
 
@@ -51,10 +70,30 @@ class PromptBody(ImageBody):
             raise BadInput(
                 "Masks are no prompts here.", field="b64mask", remedy="Prompt by points or a rectangle."
             )
-        prompt: Json = {"points": self.point_coords or []}
-        if self.point_labels is not None:
-            prompt["labels"] = self.point_labels
-        return prompt if self.bbox is None else {**prompt, "box": self.bbox}
+        return super().to_prompt()
+
+
+class SequenceObject(DrawnObject):
+    """An object on one picture of a sequence."""
+
+    obj_id: int = Field(0, ge=0, lt=65_535)
+
+
+class SequenceBody(ModelBody):
+    """Objects on a sequence of pictures: slices (XYZ) or time points (XYT).
+
+    dirname: under which the pictures were uploaded; b64imgs: the pictures themselves.
+    plane_position: of the other axis, for the answer. objs: by the number of the picture that they are drawn on.
+    start_frame_idx, max_frame_num_to_track: the first picture that is answered, and how many after it; None: all.
+    """
+
+    dirname: str | None = Field(None, min_length=1, max_length=128)
+    b64imgs: list[str] | None = Field(None, max_length=MAX_FRAMES)
+    axes: Literal["XYZ", "XYT"] = "XYT"
+    plane_position: int = 0
+    start_frame_idx: int | None = Field(None, ge=0)
+    max_frame_num_to_track: int | None = Field(None, ge=0)
+    objs: dict[Annotated[int, Field(ge=0)], list[SequenceObject]] = Field(min_length=1, max_length=MAX_FRAMES)
 
 
 class AutoMaskBody(ImageBody):

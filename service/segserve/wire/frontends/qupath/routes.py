@@ -7,14 +7,22 @@ import orjson
 from cachetools import LRUCache
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
+from starlette.datastructures import UploadFile
 
-from segserve.errors import NotAllowed
-from segserve.masks import polygon
-from segserve.types import Candidate, Crop, ImageObjects
+from segserve.errors import BadInput, NotAllowed
+from segserve.types import Candidate, ImageObjects
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.json_body import read_client_json
-from segserve.wire.frontends.qupath.bodies import AMG_PARAMETERS, AutoMaskBody, ImageBody, PromptBody
+from segserve.wire.frontends.qupath.bodies import (
+    AMG_PARAMETERS,
+    AutoMaskBody,
+    ModelBody,
+    PromptBody,
+    SequenceBody,
+)
 from segserve.wire.frontends.qupath.choose_model import choose_model, list_weights
+from segserve.wire.frontends.qupath.features import to_feature
+from segserve.wire.frontends.qupath.sequences import Sequences
 from segserve.wire.http.client_presence import run_while_connected
 from segserve.wire.operations import automatic, segment
 from segserve.wire.operations.common import validate_body
@@ -25,6 +33,10 @@ PREFIX = "/sam"
 # The version of samapi whose protocol this is.
 PROTOCOL_VERSION = "0.6.1"
 
+MAX_NAME = 128
+MAX_FORM_FIELDS = 4
+# Values of a request: points on each of many pictures.
+MAX_SEQUENCE_VALUES = 1 << 18
 # Types of models, at several times.
 MAX_CHOSEN = 64
 
@@ -35,22 +47,14 @@ def json_answer(content: Any) -> Response:
     return Response(orjson.dumps(content), media_type="application/json")
 
 
-def to_feature(mask: Crop, quality: float | None, index: int, model: str) -> Json | None:
-    """Return the GeoJSON feature of a mask, None where it is empty: QuPath reads no geometry without positions."""
-    geometry = polygon.to_geojson(mask)
-    if not geometry["coordinates"]:
-        return None
-    properties = {"object_idx": index, "label": "object", "quality": quality, "sam_model": model}
-    return {"type": "Feature", "geometry": geometry, "properties": properties}
-
-
 def add_routes(api: FastAPI, parts: FrontendParts) -> None:
     service = parts.service
+    sequences = Sequences(parts)
 
     # Models by the names of all models and the type: to read every manifest takes longer than to decode a click.
     chosen: LRUCache[tuple[tuple[str, ...], str], str] = LRUCache(MAX_CHOSEN)
 
-    async def find_model(body: ImageBody) -> str:
+    async def find_model(body: ModelBody) -> str:
         default = service.settings.default_model
         if body.checkpoint_url:
             return choose_model([], body.type, body.checkpoint_url, default)
@@ -112,6 +116,24 @@ def add_routes(api: FastAPI, parts: FrontendParts) -> None:
         ]
         return json_answer([feature for feature in features if feature is not None])
 
+    async def upload_picture(request: Request) -> Response:
+        async with request.form(max_files=1, max_fields=MAX_FORM_FIELDS) as form:
+            name, file = form.get("dirname"), form.get("file")
+            if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not isinstance(file, UploadFile):
+                raise BadInput(
+                    "The form lacks the name of a sequence, or a picture.",
+                    field="dirname",
+                    remedy=f"Send dirname, of up to {MAX_NAME} characters, and file.",
+                )
+            await sequences.add_picture(name, file.filename or "", await file.read())
+            return json_answer({"filename": file.filename})
+
+    async def follow_objects(request: Request) -> Response:
+        body = await read_client_json(request, SequenceBody, MAX_SEQUENCE_VALUES)
+        model = request.state.model = await find_model(body)
+        features = await run_while_connected(request, sequences.follow(body, model))
+        return await asyncio.to_thread(json_answer, features)
+
     async def show_version() -> Response:
         return PlainTextResponse(PROTOCOL_VERSION)
 
@@ -137,6 +159,8 @@ def add_routes(api: FastAPI, parts: FrontendParts) -> None:
 
     add("POST", "/", segment_object)
     add("POST", "/automask/", find_objects)
+    add("POST", "/upload/", upload_picture)
+    add("POST", "/video/", follow_objects)
     add("GET", "/version/", show_version)
     add("GET", "/weights/", list_all_weights)
     add("POST", "/weights/", refuse_weights)
