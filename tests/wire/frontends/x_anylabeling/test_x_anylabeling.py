@@ -9,6 +9,7 @@ import pytest
 
 from segserve.masks import crop
 from segserve.types import Size
+from segserve.wire.frontends.x_anylabeling.predict import MarkIn, marks_to_prompts
 from segserve.wire.frontends.x_anylabeling.shapes import to_shapes
 from tests.serving import Server
 
@@ -66,6 +67,34 @@ def test_a_rectangle_may_be_drawn_from_any_corner(server: Server, nuclei: Path) 
         for data in ([390, 170, 440, 215], [440, 215, 390, 170])
     ]
     assert shapes[0]["data"]["shapes"] == shapes[1]["data"]["shapes"] != []
+
+
+def test_each_of_several_rectangles_is_an_object(server: Server, nuclei: Path) -> None:
+    boxes = [[390, 170, 440, 215], [390, 170, 440, 215]]
+    marks = [{"type": "rectangle", "data": box, "label": 1} for box in boxes]
+    one, two = (
+        predict(server, payload(nuclei.read_bytes(), marks=sent))["data"]["shapes"]
+        for sent in (marks[:1], marks)
+    )
+    assert [shape["points"] for shape in two] == [shape["points"] for shape in one] * 2
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([], [[], []]),
+        ([(5, 5, 1), (25, 5, 0)], [[(5, 5), (25, 5)], [(25, 5)]]),
+        ([(50, 50, 1), (25, 5, 0)], [[(25, 5)], [(25, 5)], [(50, 50), (25, 5)]]),
+    ],
+)
+def test_points_belong_to_the_rectangle_that_they_are_in(
+    points: list[tuple[int, int, int]], expected: list[list[tuple[int, int]]]
+) -> None:
+    marks = [MarkIn(type="rectangle", data=[x, 0, x + 10, 10], label=1) for x in (0, 20)]
+    marks += [MarkIn(type="point", data=[x, y], label=label) for x, y, label in points]
+    prompts = marks_to_prompts(marks)
+    assert [[tuple(point) for point in prompt["points"]] for prompt in prompts] == expected
+    assert [prompt.get("box") for prompt in prompts][:2] == [[0, 0, 10, 10], [20, 0, 30, 10]]
 
 
 def test_the_slider_leaves_vertices_out(server: Server, nuclei: Path) -> None:

@@ -74,7 +74,7 @@ async def segment_marks(parts: FrontendParts, image_id: str, body: PredictIn) ->
     request = {
         "image_id": image_id,
         "model": body.model,
-        "prompts": [marks_to_prompt(body.params.marks)],
+        "prompts": marks_to_prompts(body.params.marks),
     }
 
     def render(candidate: Candidate) -> list[Json]:
@@ -86,23 +86,41 @@ async def segment_marks(parts: FrontendParts, image_id: str, body: PredictIn) ->
     return [shape for masks in result.results for mask in masks for shape in mask.rendered]
 
 
-def marks_to_prompt(marks: list[MarkIn]) -> Json:
-    """Return the JSON of the prompt of one object; of several rectangles the last one counts. Raises BadInput."""
-    points, labels, prompt = [], [], Json()
+def marks_to_prompts(marks: list[MarkIn]) -> list[Json]:
+    """Return the JSON of the prompts: one for each rectangle, with the points in it. Raises BadInput.
+
+    Points of the object that are in no rectangle are one more object. Points that are not on it count for all.
+    """
+    boxes: list[list[float]] = []
+    points: list[MarkIn] = []
     for number, mark in enumerate(marks):
         if mark.type == "point" and len(mark.data) == POINT_VALUES:
-            points.append(mark.data)
-            labels.append(int(mark.label != 0))
+            points.append(mark)
         elif mark.type == "rectangle" and len(mark.data) == BOX_VALUES:
             (x0, x1), (y0, y1) = sorted(mark.data[0::2]), sorted(mark.data[1::2])
-            prompt["box"] = [x0, y0, x1, y1]
+            boxes.append([x0, y0, x1, y1])
         else:
             raise BadInput(
                 f"{mark.type!r} with {len(mark.data)} values is no mark.",
                 field=f"params.marks.{number}",
                 remedy="Send a point (x, y) or a rectangle (x1, y1, x2, y2).",
             )
-    return {**prompt, "points": points, "labels": labels}
+    if len(boxes) <= 1:
+        return [{**({"box": boxes[0]} if boxes else {}), **points_to_json(points)}]
+    prompts = [
+        {"box": box, **points_to_json([p for p in points if p.label == 0 or is_inside(p, box)])}
+        for box in boxes
+    ]
+    loose = [p for p in points if p.label == 0 or not any(is_inside(p, box) for box in boxes)]
+    return [*prompts, points_to_json(loose)] if any(p.label != 0 for p in loose) else prompts
+
+
+def is_inside(point: MarkIn, box: list[float]) -> bool:
+    return box[0] <= point.data[0] <= box[2] and box[1] <= point.data[1] <= box[3]
+
+
+def points_to_json(points: list[MarkIn]) -> Json:
+    return {"points": [p.data for p in points], "labels": [int(p.label != 0) for p in points]}
 
 
 async def find_all(parts: FrontendParts, bundle: Bundle, image_id: str, params: ParamsIn) -> ImageObjects:
@@ -113,7 +131,7 @@ async def find_all(parts: FrontendParts, bundle: Bundle, image_id: str, params: 
         case SemanticManifest():
             body = validate_body(SemanticIn, orjson.dumps({**request, "format": "npy"}))
             answer = await semantic.segment_semantic(service, body, timings)
-            return answer.class_map.to_image_objects()
+            return await asyncio.to_thread(answer.class_map.to_image_objects)
         case InstancesManifest():
             options = {} if params.conf_threshold is None else {"score_threshold": params.conf_threshold}
             found, _ = await instances.find_instances(

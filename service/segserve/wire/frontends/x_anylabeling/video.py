@@ -37,6 +37,7 @@ Json = dict[str, Any]
 
 MAX_FRAMES = 10_000
 MAX_PROMPTED_FRAMES = 256  # of an object
+MAX_OBJECTS = 64  # of a session
 ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
@@ -211,6 +212,12 @@ def read_prompt(body: PromptIn, session: VideoSession) -> Json:
             f"There is no frame {body.frame_index}.",
             field="frame_index",
             remedy=f"Send one from 0 to {session.record.count - 1}.",
+        )
+    if len(session.prompts) >= MAX_OBJECTS and body.obj_id not in session.prompts:
+        raise BadInput(
+            f"The video has {MAX_OBJECTS} objects.",
+            field="obj_id",
+            remedy="Follow these first, then begin anew.",
         )
     known = session.prompts.get(body.obj_id, {})
     if len(known) >= MAX_PROMPTED_FRAMES and body.frame_index not in known:
