@@ -218,7 +218,8 @@ class Settings(BaseSettings):
         default_factory=default_image_memory_mb,
         ge=MIN_IMAGE_MEMORY_MB,
         description="memory for decoding images and reading files, of all together in one process; one that"
-        " needs more than three quarters of it gets 413; one that waits too long for it gets 503",
+        " needs more than three quarters of it gets 413; one that waits too long for it gets 503; labels for MONAI"
+        " Label's clients take up to half as much beside it",
     )
     max_tiled_megapixels: int = Field(
         1000, ge=1, description="of a large image that is read in bands and kept in tiles; more gets 413"
