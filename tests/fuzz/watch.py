@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import quantiles
 from urllib.parse import urlsplit
 
+from segserve.files.frame_reader import KEEP_OPEN_S
 from tests.fuzz.broken import Broken
 from tests.fuzz.processes import ProcessId, list_descendants, read_stat
 
@@ -18,8 +19,8 @@ PROBE_TIMEOUT_S = 30.0
 MAX_LIVEZ_S = 0.1
 MEMORY_INTERVAL_S = 1.0
 MAX_MEMORY_GROWTH = 1.2
-# Readers of files end within milliseconds; on a busy machine later.
-CHILD_GRACE_S = 10.0
+# Readers of files end within milliseconds, on a busy machine later; a file that is looked at keeps its reader.
+CHILD_GRACE_S = KEEP_OPEN_S + 10.0
 # What is never in a log that is well: exceptions that nobody caught.
 FAULTS = re.compile(
     r"internal error|Traceback \(most recent|never retrieved|never awaited|Exception in callback|Fatal Python error"

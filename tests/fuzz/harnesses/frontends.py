@@ -16,7 +16,7 @@ from segserve.wire.frontends.open_inference.http_tensors import read_request
 from segserve.wire.frontends.qupath.bodies import AutoMaskBody, PromptBody
 from segserve.wire.frontends.sent_images import decode_base64
 from segserve.wire.frontends.x_anylabeling.models import VIDEO_SUFFIX
-from segserve.wire.frontends.x_anylabeling.predict import PredictIn, marks_to_prompt
+from segserve.wire.frontends.x_anylabeling.predict import PredictIn, marks_to_prompts
 from segserve.wire.frontends.x_anylabeling.video import InitIn, PromptIn, PropagateIn
 from segserve.wire.grpc.message_structure import parse
 from tests.fuzz.harnesses.harness import Harness, expect_refusals
@@ -86,7 +86,7 @@ def read_body(data: bytes) -> None:
             return
         if isinstance(body, PredictIn):
             decode_base64(body.image, "image")
-            marks_to_prompt(body.params.marks)
+            marks_to_prompts(body.params.marks)
         if isinstance(body, PromptBody):
             body.to_prompt()
 

@@ -21,7 +21,7 @@ def make_jwt(**claims: Any) -> str:
 
 
 REFRESH_TOKEN = make_jwt(token_type="refresh", exp=time.time() + 10**6)
-ACCESS_TOKEN = make_jwt(token_type="access", exp=time.time() + 300)
+ACCESS_TOKEN = make_jwt(token_type="access", exp=time.time() + 10**5)  # tests begin long after this
 AUTHORIZATIONS = (f"Token {TOKEN}", f"Bearer {ACCESS_TOKEN}")
 
 
