@@ -444,7 +444,8 @@ export class App {
     if (isText) return false;
     const key = keyOf(event), name = key && actionOf(key, actions, this.session.keys);
     // A control that has the focus has its own keys.
-    if (!name || (["Enter", "Space"].includes(key) && target.closest?.("button, a, summary, select, [role=option]")) || (/^(Left|Right|Up|Down|PageUp|PageDown|Home|End|[A-Z0-9])$/.test(key) && target.closest?.("select, input"))) return false;
+    if (!name || (["Enter", "Space"].includes(key) && target.closest?.("button, a, summary, select, [role=option]")) || (/^(Left|Right|Up|Down|PageUp|PageDown|Home|End)$/.test(key) && target.closest?.("select, input"))) return false;
+    if (/^[A-Z0-9]$/.test(key) && target.closest?.("select")) return false; // it looks for an entry
     if (/Left|Right|Up|Down/.test(key) && target.closest?.("[role=listbox], [role=tablist], [role=radiogroup]")) return false;
     this.run(name, event);
     return true;

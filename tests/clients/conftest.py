@@ -15,7 +15,10 @@ def browser() -> Iterator[Any]:
         pytest.skip("chromium is not installed")
     with api.sync_playwright() as playwright:
         started = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+            # The page draws what was done with the next frames. A person looks before the next act.
+            slow_mo=60,
+            executable_path=program,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
         yield started
         started.close()

@@ -135,6 +135,7 @@ def test_new_objects_leave_out_what_others_have(page: Any) -> None:
     page.check("#noOverlaps")
     page.keyboard.press("b")
     drag(page, (100, 90), (200, 90))  # half of it on the first object
+    wait_answered(page, 2)
     page.keyboard.press("Enter")
     assert not (read_mask(page, 1) & first).any()
     assert read_mask(page, 1)[90, 190]
@@ -142,6 +143,7 @@ def test_new_objects_leave_out_what_others_have(page: Any) -> None:
     # Without the option they overlap, and an action takes that away.
     page.uncheck("#noOverlaps")
     drag(page, (100, 100), (200, 100))
+    wait_answered(page, 3)
     page.keyboard.press("Enter")
     assert (read_mask(page, 2) & first).any()
     page.evaluate("segserve.run('removeOverlaps')")

@@ -87,6 +87,8 @@ export class BoxesTool extends BoxDrag {
 }
 
 /** Paints on the current object, or erases from it. */
+const MIN_RADIUS_PX = 0.71; // half of a pixel's diagonal
+
 export class BrushTool {
   points = [];
   place = null;
@@ -95,8 +97,9 @@ export class BrushTool {
     Object.assign(this, { app, erases });
   }
 
+  /** In pixels of the picture. The pixel under the pointer is always within it, wherever in it the pointer is. */
   get radius() {
-    return this.app.session.brushRadius / this.app.viewer.scale;
+    return Math.max(MIN_RADIUS_PX, this.app.session.brushRadius / this.app.viewer.scale);
   }
 
   hover(place) {
