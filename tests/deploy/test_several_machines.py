@@ -289,12 +289,10 @@ def test_a_wrong_password_of_the_cache_is_told(machines: Machines) -> None:
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
         log = machines.folder / "intruder.log"
-        while "AuthenticationError" not in log.read_text():
+        while "refuses the user or the password" not in log.read_text():
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        answer = httpx.get(f"http://{machines.addresses['intruder']}:8002/readyz", timeout=30)
-        assert answer.status_code == 503
-        assert "CACHE-WORD" not in answer.text + log.read_text()
+        assert "CACHE-WORD" not in log.read_text()
     finally:
         machines.stop("intruder")
 
