@@ -17,12 +17,10 @@ from segserve.wire.frontends.cvat.tracker import track
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.json_body import read_client_json
 from segserve.wire.http.client_presence import run_while_connected
-from segserve.wire.operations import automatic, instances, segment, semantic
+from segserve.wire.operations import segment
 from segserve.wire.operations.common import validate_body
-from segserve.wire.schemas.automatic import AutomaticIn
-from segserve.wire.schemas.instances import InstancesIn
+from segserve.wire.operations.whole_image import find_all_objects
 from segserve.wire.schemas.segment import SegmentIn
-from segserve.wire.schemas.semantic import SemanticIn
 
 
 async def invoke(parts: FrontendParts, function: Function, request: Request) -> bytes:
@@ -80,25 +78,7 @@ async def embed(parts: FrontendParts, function: Function, body: ImageBody) -> by
 
 
 async def detect(parts: FrontendParts, function: Function, body: DetectIn) -> ImageObjects:
-    """Find all that is on the image, in the way of the function."""
-    service, timings = parts.service, parts.service.new_timings()
+    """Find all that is on the image, in the way of the function's model."""
     image = await parts.sent_images.store_base64(body.image, "image")
-    content = {"image_id": image.image_id, "model": function.bundle.name}
-    match function.task:
-        case Task.SEMANTIC:
-            asked = validate_body(SemanticIn, orjson.dumps({**content, "format": "npy"}))
-            answer = await semantic.segment_semantic(service, asked, timings)
-            return await asyncio.to_thread(answer.class_map.to_image_objects)
-        case Task.INSTANCES:
-            options = {"score_threshold": body.threshold} if body.threshold else {}
-            result, _ = await instances.find_instances(
-                service,
-                validate_body(InstancesIn, orjson.dumps({**content, **options})),
-                lambda result, image: None,
-                timings,
-            )
-            return result
-        case _:
-            return await automatic.find_objects(
-                service, validate_body(AutomaticIn, orjson.dumps(content)), timings
-            )
+    threshold = body.threshold or None
+    return await find_all_objects(parts.service, function.bundle, image.image_id, score_threshold=threshold)

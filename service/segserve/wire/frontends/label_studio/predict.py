@@ -10,7 +10,7 @@ import structlog
 
 from segserve.errors import BadInput, SegserveError
 from segserve.models.bundle import Bundle
-from segserve.models.manifest import InstancesManifest, PromptableManifest, SemanticManifest
+from segserve.models.manifest import PromptableManifest
 from segserve.types import Candidate, ImageObjects
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.label_studio.bodies import OptionsIn, RegionIn, TaskIn
@@ -19,13 +19,11 @@ from segserve.wire.frontends.label_studio.label_config import Control, LabelConf
 from segserve.wire.frontends.label_studio.prompts import read_prompts
 from segserve.wire.frontends.label_studio.results import write_regions, write_values
 from segserve.wire.frontends.label_studio.task_media import TaskMedia
-from segserve.wire.operations import automatic, instances, segment, semantic
+from segserve.wire.operations import segment
 from segserve.wire.operations.common import validate_body
 from segserve.wire.operations.models import list_automatic_methods, list_classes
-from segserve.wire.schemas.automatic import AutomaticIn
-from segserve.wire.schemas.instances import InstancesIn
+from segserve.wire.operations.whole_image import find_all_objects
 from segserve.wire.schemas.segment import SegmentIn
-from segserve.wire.schemas.semantic import SemanticIn
 
 Json = dict[str, Any]
 
@@ -117,40 +115,23 @@ class Predictor:
         to_name = next(iter(target.config.values), "")
         image = await self._media.get_image(target.connection, task, find_key(target.config, to_name), None)
         controls = find_controls(target.config, to_name, target.options)
-        objects = await self._find_objects(target, image.image_id)
+        options = target.options
+        asked: Json = {} if options.method is None else {"method": options.method}
+        if options.params:
+            asked["params"] = options.params
+        objects = await find_all_objects(
+            self._service,
+            target.bundle,
+            image.image_id,
+            score_threshold=options.score_threshold,
+            automatic_options=asked,
+        )
         classes = list_classes(target.bundle.manifest)
         result = await asyncio.to_thread(
-            write_objects, objects, choose_control(controls, classes), classes, target.options
+            write_objects, objects, choose_control(controls, classes), classes, options
         )
         scores = [item.score for item in objects.objects if item.score is not None]
         return {"result": result, "score": sum(scores) / len(scores) if scores else None}
-
-    async def _find_objects(self, target: Target, image_id: str) -> ImageObjects:
-        """Find all that is on an image."""
-        service, options = self._service, target.options
-        request: Json = {"image_id": image_id, "model": target.bundle.name}
-        timings = service.new_timings()
-        match target.bundle.manifest:
-            case SemanticManifest():
-                body = validate_body(SemanticIn, orjson.dumps({**request, "format": "npy"}))
-                answer = await semantic.segment_semantic(service, body, timings)
-                return await asyncio.to_thread(answer.class_map.to_image_objects)
-            case InstancesManifest():
-                if options.score_threshold is not None:
-                    request["score_threshold"] = options.score_threshold
-                checked = validate_body(InstancesIn, orjson.dumps(request))
-                found, _ = await instances.find_instances(
-                    service, checked, lambda result, image: None, timings
-                )
-                return found
-            case _:
-                if options.method is not None:
-                    request["method"] = options.method
-                if options.params:
-                    request["params"] = options.params
-                return await automatic.find_objects(
-                    service, validate_body(AutomaticIn, orjson.dumps(request)), timings
-                )
 
 
 def find_key(config: LabelConfig, to_name: str) -> str:

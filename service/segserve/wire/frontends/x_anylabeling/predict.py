@@ -13,13 +13,11 @@ from segserve.types import Candidate, ImageObjects
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.json_body import ClientBody
 from segserve.wire.frontends.x_anylabeling.shapes import PROPOSED_LABEL, to_shapes
-from segserve.wire.operations import automatic, instances, segment, semantic
+from segserve.wire.operations import segment
 from segserve.wire.operations.common import validate_body
-from segserve.wire.schemas.automatic import AutomaticIn
-from segserve.wire.schemas.instances import InstancesIn
+from segserve.wire.operations.whole_image import find_all_objects
 from segserve.wire.schemas.prompts import MAX_POINTS
 from segserve.wire.schemas.segment import SegmentIn
-from segserve.wire.schemas.semantic import SemanticIn
 
 Json = dict[str, Any]
 
@@ -63,7 +61,9 @@ async def predict(parts: FrontendParts, bundle: Bundle, body: PredictIn) -> Json
         # The client takes the place of the last proposal by these shapes, and leaves all others.
         shapes = await segment_marks(parts, image.image_id, body)
         return {"shapes": shapes, "description": "", "replace": False}
-    result = await find_all(parts, bundle, image.image_id, params)
+    result = await find_all_objects(
+        parts.service, bundle, image.image_id, score_threshold=params.conf_threshold
+    )
     # Without `replace`: the user decides in the client whether labels that are there are kept.
     return {"shapes": await asyncio.to_thread(objects_to_shapes, result, params), "description": ""}
 
@@ -121,30 +121,6 @@ def is_inside(point: MarkIn, box: list[float]) -> bool:
 
 def points_to_json(points: list[MarkIn]) -> Json:
     return {"points": [p.data for p in points], "labels": [int(p.label != 0) for p in points]}
-
-
-async def find_all(parts: FrontendParts, bundle: Bundle, image_id: str, params: ParamsIn) -> ImageObjects:
-    """Find all that is on an image, in the way of the model."""
-    service, request = parts.service, {"image_id": image_id, "model": bundle.name}
-    timings = service.new_timings()
-    match bundle.manifest:
-        case SemanticManifest():
-            body = validate_body(SemanticIn, orjson.dumps({**request, "format": "npy"}))
-            answer = await semantic.segment_semantic(service, body, timings)
-            return await asyncio.to_thread(answer.class_map.to_image_objects)
-        case InstancesManifest():
-            options = {} if params.conf_threshold is None else {"score_threshold": params.conf_threshold}
-            found, _ = await instances.find_instances(
-                service,
-                validate_body(InstancesIn, orjson.dumps({**request, **options})),
-                lambda result, image: None,
-                timings,
-            )
-            return found
-        case _:
-            return await automatic.find_objects(
-                service, validate_body(AutomaticIn, orjson.dumps(request)), timings
-            )
 
 
 def objects_to_shapes(result: ImageObjects, params: ParamsIn) -> list[Json]:
