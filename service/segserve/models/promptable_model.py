@@ -82,8 +82,8 @@ class PromptableModel:
             if options is not None
             for file in files
         }
-        decodes_many = whole_image is not None
-        self.single_threaded = self._make_single_threaded(decoder) if decoder and decodes_many else self
+        # Grids of clicks are decoded where whole images are segmented.
+        self.single_threaded = self._make_single_threaded(decoder) if decoder and whole_image else self
 
     def _make_single_threaded(self, decoder: RuntimeOptions) -> Self:
         if decoder.device is Device.CUDA or decoder.threads == 1:

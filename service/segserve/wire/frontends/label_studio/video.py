@@ -16,7 +16,6 @@ from typing import Any, BinaryIO, cast
 
 import orjson
 
-from segserve.app import Service
 from segserve.errors import BadInput, Busy, SegserveError
 from segserve.files.file_view import FileView
 from segserve.jobs.engine.job import Job, JobState
@@ -35,6 +34,7 @@ from segserve.wire.operations import segment
 from segserve.wire.operations.common import validate_body
 from segserve.wire.operations.file_frames import write_frame
 from segserve.wire.operations.jobs import submit_job
+from segserve.wire.operations.run_job import cancel_job
 from segserve.wire.schemas.jobs import JobIn
 from segserve.wire.schemas.segment import SegmentIn
 
@@ -328,13 +328,6 @@ class Videos:
             ]
         )
         return {"result": result, "score": 1.0}
-
-
-async def cancel_job(service: Service, job_id: str) -> None:
-    with suppress(SegserveError):
-        job = await service.jobs.queue.get(DEFAULT_TENANT, job_id)
-        if not job.state.has_ended:
-            await service.jobs.queue.cancel(DEFAULT_TENANT, job_id)
 
 
 def find_name(target: Target, context: ContextIn) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import zipfile
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import Annotated, Any, BinaryIO, cast
@@ -29,6 +29,7 @@ from segserve.wire.operations import segment
 from segserve.wire.operations.common import validate_body
 from segserve.wire.operations.file_frames import write_frame
 from segserve.wire.operations.jobs import submit_job
+from segserve.wire.operations.run_job import cancel_job
 from segserve.wire.schemas.jobs import JobIn
 from segserve.wire.schemas.prompts import MAX_POINTS
 from segserve.wire.schemas.segment import SegmentIn
@@ -38,7 +39,6 @@ Json = dict[str, Any]
 MAX_FRAMES = 10_000
 MAX_PROMPTED_FRAMES = 256  # of an object
 MAX_OBJECTS = 64  # of a session
-ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
@@ -174,13 +174,9 @@ class Videos:
                 else:
                     yield event("error", message=describe_end(job))
             finally:
-                if job.state not in ENDED:
+                if not job.state.has_ended:
                     # In the background: where the client has left, nothing can be awaited here any more.
-                    self._service.run_in_background(self._cancel(job.job_id))
-
-    async def _cancel(self, job_id: str) -> None:
-        with suppress(SegserveError):
-            await self._service.jobs.queue.cancel(DEFAULT_TENANT, job_id)
+                    self._service.run_in_background(cancel_job(self._service, job.job_id))
 
     def cleanup(self, session_id: str) -> None:
         """End a session, as the client asks. Raises SessionNotFound."""
