@@ -132,8 +132,8 @@ class Settings(BaseSettings):
     device: Device = Field(Device.CPU, description="where models run: cpu, or cuda (with the gpu extra)")
     runtime: Runtime | Literal["auto"] = Field(
         "auto",
-        description="what runs encoders and whole-image models on a CPU: auto takes OpenVINO where its extra is"
-        " installed; clicks are decoded by ONNX Runtime",
+        description="what runs encoders on a CPU: auto takes OpenVINO where its extra is installed; everything else"
+        " is run by ONNX Runtime",
     )
     precision: Precision | Literal["auto"] = Field(
         "auto",

@@ -31,6 +31,8 @@ def test_auto_takes_openvino_for_encoders_where_it_is_installed(machine: dict[st
     assert chosen.decoder is not None
     assert chosen.encoder.runtime is Runtime.OPENVINO
     assert chosen.decoder.runtime is Runtime.ONNXRUNTIME
+    assert chosen.whole_image is not None
+    assert chosen.whole_image.runtime is Runtime.ONNXRUNTIME
     assert chosen.embedding_precision is None  # each model's own agreement decides
     machine["openvino"] = False
     chosen = choose()

@@ -25,29 +25,26 @@ def choose_runtimes(settings: Settings, role: Role, *, encodes: bool) -> Runtime
     """
     options = RoleOptions.for_role(role, settings)
     for_threads = partial(RuntimeOptions.for_device, settings.device)
-    whole_image = for_threads(settings.encode_threads)
     encoder = replace(
         for_threads(options.threads_per_encode, fp16=True), concurrent_runs=options.concurrent_encodes
     )
     runtime = choose_runtime(settings)
     if runtime is Runtime.OPENVINO:
-        compiled_dir = settings.data_dir / COMPILED_FOLDER
-        whole_image, encoder = (
-            replace(o, runtime=runtime, compiled_dir=compiled_dir) for o in (whole_image, encoder)
-        )
+        encoder = replace(encoder, runtime=runtime, compiled_dir=settings.data_dir / COMPILED_FOLDER)
     # Of embeddings that other processes make, this one cannot know what auto would be there.
     alone = encodes and role is not Role.ENCODER
     return RuntimeOptionsByGraph(
         encoder=encoder if encodes else None,
         # A click's decoder is no faster in OpenVINO's fp32, and slower after a pause.
         decoder=for_threads(settings.decode_threads) if options.runs_decoders else None,
-        whole_image=whole_image if options.runs_decoders else None,
+        # Not OpenVINO: it orders the proposals of a Mask R-CNN otherwise, and U-Nets were hardly faster in it.
+        whole_image=for_threads(settings.encode_threads) if options.runs_decoders else None,
         embedding_precision=choose_precision(settings, runtime if encodes else None, alone=alone),
     )
 
 
 def choose_runtime(settings: Settings) -> Runtime:
-    """Return what runs encoders and whole-image models. Raises MissingDependency, BadInput."""
+    """Return what runs encoders. Raises MissingDependency, BadInput."""
     installed = has_openvino()
     if settings.device is Device.CUDA:
         if settings.runtime is Runtime.OPENVINO:

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from segserve.errors import BrokenModel
@@ -62,6 +63,24 @@ def test_an_answer_stays_as_it_is_when_the_graph_runs_again(encoder: OpenVinoGra
     kept = first.copy()
     encoder.run({"image": picture(1)})
     assert np.array_equal(first, kept)
+
+
+def test_an_output_that_is_handed_on_has_the_name_of_the_file(tmp_path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Relu", ["image"], ["a_hidden"]),
+            onnx.helper.make_node("Identity", ["a_hidden"], ["named"]),
+        ],
+        "two names",
+        [value("image", onnx.TensorProto.FLOAT, [1, 4])],
+        [value("named", onnx.TensorProto.FLOAT, [1, 4])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "model.onnx")
+    opened = open_graph(tmp_path / "model.onnx", OPENVINO)
+    assert opened.outputs == ["named"]
+    assert opened.run({"image": np.ones((1, 4), np.float32)}).keys() == {"named"}
 
 
 def test_named_outputs_alone_are_returned() -> None:

@@ -17,6 +17,8 @@ from segserve.types import Precision
 
 # OpenVINO's names of the precisions.
 PRECISION_HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
+# OpenVINO adds it to the names of results.
+RESULT_SUFFIX = "/sink_port_0"
 OUT_OF_MEMORY_MESSAGES = ("bad_alloc", "out of memory", "Failed to allocate")
 
 
@@ -30,7 +32,7 @@ class OpenVinoGraph:
         inputs = self._compiled.inputs
         self.inputs = [i.get_any_name() for i in inputs]
         self.integers = {i.get_any_name() for i in inputs if i.get_element_type().get_type_name() == "i64"}
-        self.outputs = [o.get_any_name() for o in self._compiled.outputs]
+        self.outputs = [name_output(output) for output in self._compiled.outputs]
         first = inputs[0].get_partial_shape()
         self.is_batched = len(first) > 0 and first[0].is_dynamic
         # A request runs once at a time, so each thread takes one.
@@ -64,6 +66,15 @@ class OpenVinoGraph:
     def to_device(self, array: NDArray[Any]) -> NDArray[Any] | DeviceArray:
         """Return the array as it is."""
         return array
+
+
+def name_output(output: Any) -> str:
+    """Return the name that the file gives an output.
+
+    An output that a later node only hands on has that node's name too. Of the two, the result's own name is the file's.
+    """
+    name: str = output.get_node().get_friendly_name().removesuffix(RESULT_SUFFIX)
+    return name if name in output.get_names() else str(output.get_any_name())
 
 
 def has_openvino() -> bool:
