@@ -73,7 +73,7 @@ class Device(StrEnum):
 
 
 class Runtime(StrEnum):
-    """What runs ONNX graphs on a CPU."""
+    """The runtime of ONNX graphs on a CPU."""
 
     ONNXRUNTIME = "onnxruntime"
     OPENVINO = "openvino"

@@ -52,7 +52,7 @@ def read_ort_file(data: bytes) -> None:
 
 
 class Named:
-    """What a pickle calls by its name; nothing of that name need exist."""
+    """A name that a pickle calls; nothing of that name need exist."""
 
     def __init__(self, module: str, name: str) -> None:
         self.module, self.name = module, name

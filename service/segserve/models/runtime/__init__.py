@@ -1,4 +1,4 @@
-"""What runs ONNX graphs: ONNX Runtime on CPUs and CUDA, or OpenVINO on CPUs, behind one protocol (`graph.Graph`).
+"""Runtimes of ONNX graphs: ONNX Runtime on CPUs and CUDA, or OpenVINO on CPUs, behind one protocol (`graph.Graph`).
 
 open_graph.py         a file and its options to a graph
 runtime_options.py    device, runtime, precision, threads

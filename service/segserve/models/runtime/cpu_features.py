@@ -1,4 +1,4 @@
-"""What the CPU can compute."""
+"""Features of the CPU that graphs are run by."""
 
 from functools import lru_cache
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every runtime offers: a graph that is loaded and can be run."""
+"""The protocol of every runtime: a graph that is loaded and can be run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""What CVAT sends to a function. Coordinates are pixels of the image that comes with them."""
+"""The bodies that CVAT sends to functions. Coordinates are pixels of the image that comes with them."""
 
 from typing import Annotated, Literal, Self
 

@@ -23,7 +23,7 @@ TRACKED_SHAPES = ("rectangle", "polygon")
 
 
 class Task(StrEnum):
-    """What a function does. The begin of its id."""
+    """The task of a function: the begin of its id."""
 
     CLICK = "click"  # a mask for points and a box
     OBJECTS = "objects"  # all objects, without classes

@@ -39,7 +39,7 @@ def read_options(value: Any) -> Any:
 
 
 class OptionsIn(ClientBody):
-    """What a project wants, which it says by the extra params of its connection.
+    """The options of a project: the extra params of its connection.
 
     method, params: of POST /v1/automatic. score_threshold: of POST /v1/instances. output: what masks become, by the
     tag's name without Labels. tolerance: of polygons, in pixels. label: of objects without a class.
@@ -101,7 +101,7 @@ class RegionIn(ClientBody):
 
 
 class ContextIn(ClientBody):
-    """What an annotator does. event: of interactive video; a prediction where it is left out.
+    """The act of an annotator. event: of interactive video; a prediction where it is left out.
 
     frame: from 1. time_ms: of the frame, which counts more than its number.
     """

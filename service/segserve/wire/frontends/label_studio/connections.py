@@ -1,4 +1,4 @@
-"""What the projects of Label Studio have told by their setup. It is kept in this process, for as many as fit."""
+"""The setups of Label Studio's projects. They are kept in this process, as many as fit."""
 
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -20,7 +20,7 @@ PROJECT_CHARACTERS = 1 << 14
 
 @dataclass(frozen=True)
 class Connection:
-    """What is known about a project.
+    """The connection of a project.
 
     url: of Label Studio, without a slash at its end; None where nobody has allowed the address that it gives itself.
     hostname: that address, or empty. token: for its files; empty where there is none. characters: that it counts for.

@@ -17,7 +17,7 @@ MAX_TAGS = 5000
 
 
 class Shape(StrEnum):
-    """What an object becomes in Label Studio. The best come first: they hold the whole mask."""
+    """The forms of an object in Label Studio. The best come first: they hold the whole mask."""
 
     BRUSH = "brush"
     BITMASK = "bitmask"
@@ -76,7 +76,7 @@ class Control:
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """What a label config says about pictures and videos.
+    """The part of a label config about pictures and videos.
 
     values: the key of a task's data, by the name of the picture's or video's tag. video_controls: name of the tag that
     takes objects on a video, by the name of the video's tag; empty where there is none.

@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Target:
-    """What a prediction is about. connection: of the project. bundle: the model. config: the project's label config."""
+    """The subject of a prediction. connection: of the project. bundle: the model. config: its label config."""
 
     connection: Connection
     bundle: Bundle

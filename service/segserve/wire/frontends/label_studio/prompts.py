@@ -1,4 +1,4 @@
-"""What annotators draw with smart tools, as prompts.
+"""Drawings of smart tools, as prompts.
 
 Label Studio sends all that was drawn with one tool and one label and is not accepted yet: points of one object, or
 several boxes. So each box is an object of its own, with the points in it; all points that are in no box are one more.
@@ -27,7 +27,7 @@ BRUSHES = ("brush", "brushlabels")
 
 @dataclass
 class ObjectPrompt:
-    """What says which object is meant, in pixels of the image. box: x0, y0, x1, y1. label: that it was drawn with."""
+    """The prompt of an object, in pixels of the image. box: x0, y0, x1, y1. label: that it was drawn with."""
 
     label: str | None
     box: tuple[float, float, float, float] | None = None

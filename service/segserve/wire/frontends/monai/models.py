@@ -19,7 +19,7 @@ WINDOW_CONFIG = {"window_center": 0, "window_width": 0}
 
 
 class TaskKind(StrEnum):
-    """What a task does."""
+    """The purpose of a task."""
 
     CLICK_2D = "click_2d"  # the object that is clicked on, on one slice
     CLICK_3D = "click_3d"  # the object that is clicked on, through all slices

@@ -38,7 +38,7 @@ DICOM = "application/dicom"
 
 
 class Output(StrEnum):
-    """What a client asks for."""
+    """The request of a client."""
 
     IMAGE = "image"
     JSON = "json"

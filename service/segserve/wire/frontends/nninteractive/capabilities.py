@@ -1,4 +1,4 @@
-"""What the service can do for nnInteractive's client, and by which kind of model."""
+"""The capabilities that nnInteractive's client is told, and the kind of model that answers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a user draws in a volume, as prompts on slices: the models that answer see one slice at a time."""
+"""Drawings in a volume, as prompts on slices: the models that answer see one slice at a time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""What the client of a lease has sent, and the object that came of it."""
+"""The state of a lease: what its client has sent, and the object that came of it."""
 
 import asyncio
 from collections import deque

@@ -44,7 +44,7 @@ class ImageBody(ModelBody):
 
 
 class DrawnObject(ClientBody):
-    """What says which object is meant. Coordinates are pixels of the image."""
+    """The prompt of an object. Coordinates are pixels of the image."""
 
     bbox: Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)] | None = None
     point_coords: list[Point] | None = Field(None, max_length=MAX_POINTS)
