@@ -65,6 +65,19 @@ class Priority(StrEnum):
     BATCH = "batch"
 
 
+class AccessRole(StrEnum):
+    """What an identity may do.
+
+    ANNOTATOR: upload, click, label, run jobs on what it uploaded. BATCH: the same, behind annotators. OPERATOR:
+    everything, for every tenant. METRICS: read metrics.
+    """
+
+    ANNOTATOR = "annotator"
+    BATCH = "batch"
+    OPERATOR = "operator"
+    METRICS = "metrics"
+
+
 class Device(StrEnum):
     """Where ONNX graphs run."""
 

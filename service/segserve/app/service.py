@@ -16,6 +16,7 @@ from segserve.app.upload_parts import UploadParts
 from segserve.bounded_executor import BoundedExecutor
 from segserve.encode.encode_request import Encoder
 from segserve.errors import NotAllowed, SegserveError
+from segserve.identity.identity import current_tenant
 from segserve.instances.segmenter import InstanceSegmenter
 from segserve.jobs.job_services import JobServices, find_jobs_redis
 from segserve.large_requests import LargeRequests
@@ -26,7 +27,7 @@ from segserve.semantic.segmenter import SemanticSegmenter
 from segserve.settings import Settings
 from segserve.store.redis_cache import EmbeddingReady, ImageDeleted, pack_embedding
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, ImageRecord
+from segserve.types import ImageRecord
 
 # How often images and files older than SEGSERVE_RETENTION_DAYS are looked for.
 EXPIRY_INTERVAL_S = 300.0
@@ -177,11 +178,13 @@ class Service(EncodingService):
 
         async def encode() -> None:
             with suppress(SegserveError):
-                await self.embeddings.get_prepared(DEFAULT_TENANT, record.image_id, model, self.new_timings())
+                await self.embeddings.get_prepared(
+                    current_tenant(), record.image_id, model, self.new_timings()
+                )
 
         self.run_in_background(encode())
 
     async def get_packed_embedding(self, image_id: str, model: PromptableModel, timings: Timings) -> bytes:
         """Return an image's embedding as safetensors, fp16. Raises what `Embeddings.get_prepared` raises."""
-        embedding = await self.embeddings.get_embedding(DEFAULT_TENANT, image_id, model, timings)
+        embedding = await self.embeddings.get_embedding(current_tenant(), image_id, model, timings)
         return await asyncio.to_thread(pack_embedding, embedding)

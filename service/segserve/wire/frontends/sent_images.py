@@ -20,9 +20,10 @@ from cachetools import LRUCache
 
 from segserve.app import Service
 from segserve.errors import BadInput, ImageNotFound
+from segserve.identity.identity import current_tenant
 from segserve.store.content_id import hash_content
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT, ImageRecord, ReadOptions, UInt8
+from segserve.types import ImageRecord, ReadOptions, UInt8
 from segserve.wire.http.limits import MAX_EVENT_LOOP_JSON_BYTES, SPOOL_BYTES
 
 # Each takes some hundred bytes.
@@ -55,7 +56,7 @@ class SentImages:
         key, _ = await asyncio.to_thread(hash_content, file)
         if (record := await self._find(key)) is not None:
             return record
-        return self._remember(key, await self._service.images.add(DEFAULT_TENANT, file, ReadOptions()))
+        return self._remember(key, await self._service.images.add(current_tenant(), file, ReadOptions()))
 
     async def store_pixels(self, pixels: UInt8) -> ImageRecord:
         """Store an image that is no file. The same pixels are the same image, whichever frontend they come by.
@@ -69,7 +70,7 @@ class SentImages:
         with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             file = cast(BinaryIO, spool)
             await run_if_large(pixels.nbytes, lambda: write_tiff(pixels, file))
-            return self._remember(key, await images.add(DEFAULT_TENANT, file, ReadOptions()))
+            return self._remember(key, await images.add(current_tenant(), file, ReadOptions()))
 
     async def _store(self, sent: bytes, read: Callable[[], bytes]) -> ImageRecord:
         key = await run_if_large(len(sent), lambda: sha256(sent).digest())
@@ -77,20 +78,20 @@ class SentImages:
             return record
         data = await run_if_large(len(sent), read)
         return self._remember(
-            key, await self._service.images.add(DEFAULT_TENANT, BytesIO(data), ReadOptions())
+            key, await self._service.images.add(current_tenant(), BytesIO(data), ReadOptions())
         )
 
     async def _find(self, digest: bytes) -> ImageRecord | None:
         """Return the image that was stored for what has this digest."""
-        if (image_id := self._image_ids.get((DEFAULT_TENANT, digest))) is not None:
+        if (image_id := self._image_ids.get((current_tenant(), digest))) is not None:
             with suppress(ImageNotFound):  # it was deleted: it is stored again
-                record = await self._service.images.get_record(DEFAULT_TENANT, image_id)
+                record = await self._service.images.get_record(current_tenant(), image_id)
                 self._service.metrics.frontends.count_image(recognised=True)
                 return record
         return None
 
     def _remember(self, digest: bytes, record: ImageRecord) -> ImageRecord:
-        self._image_ids[DEFAULT_TENANT, digest] = record.image_id
+        self._image_ids[current_tenant(), digest] = record.image_id
         self._service.metrics.frontends.count_image(recognised=False)
         return record
 

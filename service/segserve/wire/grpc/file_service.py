@@ -6,8 +6,9 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 from segserve.app import Service
 from segserve.errors import BadInput, TooLarge
+from segserve.identity.identity import current_tenant
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT, MB, FileOptions
+from segserve.types import MB, FileOptions
 from segserve.v1 import files_pb2, files_pb2_grpc
 from segserve.wire.grpc.convert.files import (
     dicomweb_source_from_message,
@@ -49,15 +50,15 @@ class FileService(files_pb2_grpc.FileServiceServicer):
                 await self._service.dicomweb_fetcher.fetch(source, cast(BinaryIO, spool))
             if not spool.tell():
                 raise BadInput("There are no bytes.", field="chunk", remedy="Send the file in chunks.")
-            record = await self._service.files.add(DEFAULT_TENANT, cast(BinaryIO, spool), options)
+            record = await self._service.files.add(current_tenant(), cast(BinaryIO, spool), options)
         return files_pb2.UploadFileResponse(file=file_to_message(record))
 
     async def GetFile(self, request: files_pb2.GetFileRequest, context: Context) -> files_pb2.GetFileResponse:
-        record = await self._service.files.get_record(DEFAULT_TENANT, request.file_id)
+        record = await self._service.files.get_record(current_tenant(), request.file_id)
         return files_pb2.GetFileResponse(file=file_to_message(record))
 
     async def DeleteFile(
         self, request: files_pb2.DeleteFileRequest, context: Context
     ) -> files_pb2.DeleteFileResponse:
-        await self._service.files.delete(DEFAULT_TENANT, request.file_id)
+        await self._service.files.delete(current_tenant(), request.file_id)
         return files_pb2.DeleteFileResponse()

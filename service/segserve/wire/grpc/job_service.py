@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 from segserve.app import Service
-from segserve.types import DEFAULT_TENANT
+from segserve.identity.identity import current_tenant
 from segserve.v1 import jobs_pb2, jobs_pb2_grpc
 from segserve.wire.grpc.convert.jobs import add_prompts_from_message, job_from_message, job_to_message
 from segserve.wire.grpc.message_structure import convert_message
@@ -34,20 +34,20 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         return jobs_pb2.SubmitJobResponse(job=job_to_message(job))
 
     async def GetJob(self, request: jobs_pb2.GetJobRequest, context: Context) -> jobs_pb2.GetJobResponse:
-        job = await self._service.jobs.queue.get(DEFAULT_TENANT, request.job_id)
+        job = await self._service.jobs.queue.get(current_tenant(), request.job_id)
         return jobs_pb2.GetJobResponse(job=job_to_message(job))
 
     async def ListJobs(
         self, request: jobs_pb2.ListJobsRequest, context: Context
     ) -> jobs_pb2.ListJobsResponse:
-        jobs = await self._service.jobs.queue.list_recent(DEFAULT_TENANT)
+        jobs = await self._service.jobs.queue.list_recent(current_tenant())
         return jobs_pb2.ListJobsResponse(jobs=[job_to_message(job) for job in jobs])
 
     async def WatchJob(
         self, request: jobs_pb2.WatchJobRequest, context: Context
     ) -> AsyncIterator[jobs_pb2.WatchJobResponse]:
         after = request.after_event or FIRST_EVENT
-        async for event in self._service.jobs.queue.follow(DEFAULT_TENANT, request.job_id, after):
+        async for event in self._service.jobs.queue.follow(current_tenant(), request.job_id, after):
             if event is not None:
                 yield jobs_pb2.WatchJobResponse(event=event.id, job=job_to_message(event.job))
             elif self._service.closing.is_set():
@@ -56,7 +56,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def ReadResults(
         self, request: jobs_pb2.ReadResultsRequest, context: Context
     ) -> AsyncIterator[jobs_pb2.ReadResultsResponse]:
-        lines = await self._service.jobs.queue.read_results(DEFAULT_TENANT, request.job_id, request.skip)
+        lines = await self._service.jobs.queue.read_results(current_tenant(), request.job_id, request.skip)
         async for line in lines:
             yield jobs_pb2.ReadResultsResponse(json=line.decode())
 
@@ -73,11 +73,11 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def CancelJob(
         self, request: jobs_pb2.CancelJobRequest, context: Context
     ) -> jobs_pb2.CancelJobResponse:
-        job = await self._service.jobs.queue.cancel(DEFAULT_TENANT, request.job_id)
+        job = await self._service.jobs.queue.cancel(current_tenant(), request.job_id)
         return jobs_pb2.CancelJobResponse(job=job_to_message(job))
 
     async def RetryJob(
         self, request: jobs_pb2.RetryJobRequest, context: Context
     ) -> jobs_pb2.RetryJobResponse:
-        job = await self._service.jobs.queue.retry(DEFAULT_TENANT, request.job_id)
+        job = await self._service.jobs.queue.retry(current_tenant(), request.job_id)
         return jobs_pb2.RetryJobResponse(job=job_to_message(job))

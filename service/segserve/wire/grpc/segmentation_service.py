@@ -7,10 +7,11 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 from segserve.app import Service
 from segserve.errors import BadInput, TooLarge
+from segserve.identity.identity import current_tenant
 from segserve.models.promptable_model import PromptableModel
 from segserve.temporary_files import translate_disk_full
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, MB, ReadOptions
+from segserve.types import MB, ReadOptions
 from segserve.v1 import segmentation_pb2, segmentation_pb2_grpc
 from segserve.wire.grpc.convert import segment as convert_segment
 from segserve.wire.grpc.convert.automatic import automatic_from_message, automatic_to_message
@@ -59,7 +60,7 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
             request = segmentation_pb2.UploadImageRequest()  # the last chunk may take megabytes
             if not spool.tell():
                 raise BadInput("There are no bytes.", field="chunk", remedy="Send the image in chunks.")
-            record = await service.images.add(DEFAULT_TENANT, cast(BinaryIO, spool), options)
+            record = await service.images.add(current_tenant(), cast(BinaryIO, spool), options)
         if model:
             service.start_encoding(record, await service.registry.get(model, PromptableModel))
         return segmentation_pb2.UploadImageResponse(**image_to_json(record))
@@ -67,13 +68,13 @@ class SegmentationService(segmentation_pb2_grpc.SegmentationServiceServicer):
     async def GetImage(
         self, request: segmentation_pb2.GetImageRequest, context: Context
     ) -> segmentation_pb2.GetImageResponse:
-        record = await self._service.images.get_record(DEFAULT_TENANT, request.image_id)
+        record = await self._service.images.get_record(current_tenant(), request.image_id)
         return segmentation_pb2.GetImageResponse(**image_to_json(record))
 
     async def DeleteImage(
         self, request: segmentation_pb2.DeleteImageRequest, context: Context
     ) -> segmentation_pb2.DeleteImageResponse:
-        await self._service.images.delete(DEFAULT_TENANT, request.image_id)
+        await self._service.images.delete(current_tenant(), request.image_id)
         return segmentation_pb2.DeleteImageResponse()
 
     async def Segment(

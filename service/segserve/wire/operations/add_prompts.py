@@ -7,10 +7,10 @@ import orjson
 from segserve.app import Service
 from segserve.errors import BadInput
 from segserve.files.file_view import view_shape
+from segserve.identity.identity import current_tenant
 from segserve.jobs.engine.job import Job, JobKind
 from segserve.jobs.kinds.job_requests import EngineName, PropagationRequest, RequestedObject
 from segserve.jobs.kinds.propagation_plan import count_kept_chunks
-from segserve.types import DEFAULT_TENANT
 from segserve.wire.operations.propagation import check_job_size, check_object_prompts, to_stored_prompts
 from segserve.wire.schemas.propagation import AddPromptsIn
 
@@ -21,7 +21,7 @@ async def add_prompts(service: Service, job_id: str, request: AddPromptsIn) -> J
     Raises JobNotFound, BadInput, TooLarge, Busy.
     """
     queue = service.jobs.queue
-    job = await queue.get(DEFAULT_TENANT, job_id)
+    job = await queue.get(current_tenant(), job_id)
     if job.kind not in (JobKind.VIDEO, JobKind.VOLUME):
         raise BadInput(
             f"A {job.kind} job takes no prompts.",
@@ -30,7 +30,7 @@ async def add_prompts(service: Service, job_id: str, request: AddPromptsIn) -> J
         )
     # A request is megabytes of JSON at most: it is read, merged and written off the event loop.
     before = await asyncio.to_thread(read_stored_request, await queue.read_request(job))
-    record = await service.files.get_record(DEFAULT_TENANT, before.view.file_id)
+    record = await service.files.get_record(current_tenant(), before.view.file_id)
     await asyncio.to_thread(check_object_prompts, request.objects, record, before.view.axis, "objects")
     after = await asyncio.to_thread(add_objects, before, request, job.revision + 1)
     count, _ = view_shape(record, before.view.axis)

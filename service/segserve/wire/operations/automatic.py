@@ -5,8 +5,9 @@ import json
 from dataclasses import replace
 
 from segserve.app import Service
+from segserve.identity.identity import current_tenant
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, ImageObjects
+from segserve.types import ImageObjects
 from segserve.wire.operations.common import validate_body
 from segserve.wire.operations.hints import hint_doubtful_objects
 from segserve.wire.operations.models import find_own_method
@@ -26,7 +27,7 @@ async def find_objects(service: Service, request: AutomaticIn, timings: Timings)
     model = body.model or service.settings.default_model
     if isinstance(body, AmgIn):
         result = await service.automatic.segment_amg(
-            DEFAULT_TENANT,
+            current_tenant(),
             body.image_id,
             model,
             body.params,
@@ -37,7 +38,7 @@ async def find_objects(service: Service, request: AutomaticIn, timings: Timings)
     else:
         assert isinstance(body, AisIn)
         result = await service.automatic.segment_ais(
-            DEFAULT_TENANT,
+            current_tenant(),
             body.image_id,
             model,
             body.params,
@@ -71,6 +72,6 @@ async def write_objects(
     tolerance: of polygons, in pixels.
     """
     overlay = result_format is ResultFormat.OVERLAY
-    image = await service.images.read_pixels(DEFAULT_TENANT, result.image_id) if overlay else None
+    image = await service.images.read_pixels(current_tenant(), result.image_id) if overlay else None
     with timings.stage("format"):
         return await asyncio.to_thread(objects.write_objects, result, result_format, image, tolerance)

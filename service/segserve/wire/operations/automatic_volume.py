@@ -7,9 +7,10 @@ from segserve.automatic.image_scale import scale_of_slices
 from segserve.automatic.merge_slices import VolumeParams
 from segserve.errors import BadInput
 from segserve.files.file_view import FileView, check_window, view_shape
+from segserve.identity.identity import current_tenant
 from segserve.jobs.kinds.job_requests import VolumeMergeRequest
 from segserve.models.manifest import PromptableManifest
-from segserve.types import DEFAULT_TENANT, FileKind
+from segserve.types import FileKind
 from segserve.wire.operations.models import find_ais_model
 from segserve.wire.schemas.propagation import VolumeIn, VolumeParamsIn
 
@@ -24,7 +25,7 @@ async def check_automatic_volume(service: Service, body: VolumeIn) -> VolumeMerg
     Raises BadInput naming the field at fault, ModelNotFound, WrongModel, NoAutomaticDecoder, FileNotFound.
     """
     params = body.params
-    record = await service.files.get_record(DEFAULT_TENANT, body.input.file_id)
+    record = await service.files.get_record(current_tenant(), body.input.file_id)
     if record.kind is FileKind.VIDEO:
         raise BadInput("The file is a video.", field="input.file_id", remedy="Ask for kind 'tracking'.")
     slices, size = view_shape(record, params.axis)

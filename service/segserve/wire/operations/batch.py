@@ -8,10 +8,10 @@ import orjson
 
 from segserve.app import Service
 from segserve.errors import BadInput, ModelNotFound, WrongModel, quote
+from segserve.identity.identity import current_tenant
 from segserve.jobs.kinds.batch import BatchItem, BatchRequest
 from segserve.jobs.kinds.batch_images import BatchSource, check_zip
 from segserve.models.manifest import InstancesManifest, Manifest, PromptableManifest, SemanticManifest
-from segserve.types import DEFAULT_TENANT
 from segserve.wire.operations import similar
 from segserve.wire.operations.batch_image import BODIES, create_body
 from segserve.wire.operations.common import validate_body
@@ -70,7 +70,7 @@ async def find_source(service: Service, body: BatchIn) -> BatchSource:
     """Where the images of the batch come from. Raises FileNotFound, BadInput, NotAllowed, TooLarge."""
     images = body.input
     if images.file_id is not None:
-        check_zip(await service.files.get_record(DEFAULT_TENANT, images.file_id))
+        check_zip(await service.files.get_record(current_tenant(), images.file_id))
         return BatchSource(file_id=images.file_id)
     if images.root is not None:
         return BatchSource(
@@ -194,7 +194,7 @@ def check_options(request: BatchRequest, prompts: list[dict[str, Any]]) -> None:
                 remedy="Send images in input, the model beside kind, and prompts in params. The format is chosen when"
                 " the results are read.",
             )
-    example = BatchItem(DEFAULT_TENANT, "0" * 64, request.model, request.options, prompts)
+    example = BatchItem(current_tenant(), "0" * 64, request.model, request.options, prompts)
     try:
         validate_body(schema, orjson.dumps(create_body(request.operation, example)))
     except TypeError as error:  # a number of more than 64 bits

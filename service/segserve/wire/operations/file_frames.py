@@ -5,9 +5,10 @@ from typing import BinaryIO, TypeVar
 
 from segserve.app import Service
 from segserve.files.file_view import FileView, check_window
+from segserve.identity.identity import current_tenant
 from segserve.images.encode_picture import PictureFormat, encode_picture, estimate_encoding_bytes
 from segserve.images.preview import encode_preview, estimate_preview_bytes
-from segserve.types import DEFAULT_TENANT, FileRecord, Size, UInt8
+from segserve.types import FileRecord, Size, UInt8
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ async def convert_frame(
     Raises FileNotFound, BadInput, TooLarge, MissingDependency, Busy, Unavailable.
     """
     check_window(record, view.window, "window")
-    return await service.frames.convert(DEFAULT_TENANT, record, view, frame, function, extra_bytes)
+    return await service.frames.convert(current_tenant(), record, view, frame, function, extra_bytes)
 
 
 async def render_frame(
@@ -51,7 +52,7 @@ async def render_frame(
 
 async def write_frame(service: Service, view: FileView, frame: int, out: BinaryIO) -> None:
     """Write a frame to `out` as PNG, which is then an image like any other. Raises as `convert_frame`."""
-    record = await service.files.get_record(DEFAULT_TENANT, view.file_id)
+    record = await service.files.get_record(current_tenant(), view.file_id)
 
     def write(pixels: UInt8) -> None:
         out.write(encode_picture(pixels, "png"))

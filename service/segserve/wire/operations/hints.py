@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from segserve.app import Service
-from segserve.types import DEFAULT_TENANT, ImageObjects
+from segserve.identity.identity import current_tenant
+from segserve.types import ImageObjects
 from segserve.wire.results.image import list_page_hints
 
 # Scores (predicted IoU) below it: clicks in the middle of nuclei 1.7%, anywhere inside them 2.5%, boxes around them
@@ -46,7 +47,7 @@ async def add_page_hints(service: Service, result: ImageObjects) -> ImageObjects
 
     Raises ImageNotFound where it was deleted meanwhile.
     """
-    record = await service.images.get_record(DEFAULT_TENANT, result.image_id)
+    record = await service.images.get_record(current_tenant(), result.image_id)
     return replace(result, hints=(*list_page_hints(record), *result.hints))
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from segserve.app import Service
+from segserve.identity.identity import current_tenant
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, ImageObjects, UInt8
+from segserve.types import ImageObjects, UInt8
 from segserve.wire.operations.models import default_instances_model
 from segserve.wire.schemas.instances import InstancesIn
 
@@ -24,5 +25,5 @@ async def find_instances(
     if model is None:
         model = await asyncio.to_thread(default_instances_model, service)
     return await service.instances.segment(
-        DEFAULT_TENANT, request.image_id, model, request.to_options(), render, timings
+        current_tenant(), request.image_id, model, request.to_options(), render, timings
     )

@@ -3,9 +3,10 @@
 import asyncio
 
 from segserve.app import Service
+from segserve.identity.identity import current_tenant
 from segserve.jobs.engine.job import Job, JobKind
 from segserve.jobs.kinds.job_requests import AutomaticJobRequest, PropagationRequest
-from segserve.types import DEFAULT_TENANT, Priority
+from segserve.types import Priority
 from segserve.wire.operations import automatic_volume, batch, propagation, tracking
 from segserve.wire.schemas.batch import BatchIn
 from segserve.wire.schemas.jobs import JobIn
@@ -23,7 +24,7 @@ async def submit_job(service: Service, request: JobIn, idempotency_key: str | No
         service.jobs.webhook_sender.check_url(body.webhook)
     model, content = await check_job(service, body)
     return await service.jobs.queue.submit(
-        DEFAULT_TENANT,
+        current_tenant(),
         JobKind(body.kind),
         Priority(body.priority),
         model,

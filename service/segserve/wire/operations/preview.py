@@ -1,9 +1,10 @@
 """A small picture of a stored image, as REST answers it."""
 
 from segserve.app import Service
+from segserve.identity.identity import current_tenant
 from segserve.images.encode_picture import PictureFormat
 from segserve.images.preview import encode_preview, estimate_preview_bytes
-from segserve.types import DEFAULT_TENANT, UInt8
+from segserve.types import UInt8
 
 
 async def render_preview(
@@ -18,7 +19,7 @@ async def render_preview(
         return encode_preview(image, max_side_px, picture_format)
 
     return await service.images.convert_pixels(
-        DEFAULT_TENANT,
+        current_tenant(),
         image_id,
         encode,
         lambda size: estimate_preview_bytes(size, max_side_px),

@@ -6,10 +6,11 @@ from segserve.app import Service
 from segserve.decode.check_prompt import check_prompt_coordinates
 from segserve.errors import BadInput, TooLarge
 from segserve.files.file_view import FileView, check_window, view_shape
+from segserve.identity.identity import current_tenant
 from segserve.jobs.kinds.job_requests import EngineName, PromptOnSlice, PropagationRequest, RequestedObject
 from segserve.models.bundle import WEIGHTS_FILE, Bundle
 from segserve.models.manifest import ModelKind
-from segserve.types import DEFAULT_TENANT, FileKind, FileRecord, Select
+from segserve.types import FileKind, FileRecord, Select
 from segserve.wire.operations.models import find_promptable
 from segserve.wire.operations.reference_prompts import read_reference_prompts
 from segserve.wire.schemas.propagation import (
@@ -30,7 +31,7 @@ async def check_video(service: Service, body: VideoIn) -> PropagationRequest:
 
     Raises BadInput naming the field at fault, TooLarge, ModelNotFound, WrongModel, FileNotFound.
     """
-    record = await service.files.get_record(DEFAULT_TENANT, body.input.file_id)
+    record = await service.files.get_record(current_tenant(), body.input.file_id)
     if record.kind is FileKind.VOLUME:
         raise BadInput("The file is a volume.", field="input.file_id", remedy="Ask for kind 'volume'.")
     params = body.params
@@ -42,7 +43,7 @@ async def check_video(service: Service, body: VideoIn) -> PropagationRequest:
 async def check_volume(service: Service, body: VolumeIn) -> PropagationRequest:
     """As `check_video`."""
     params = body.params
-    record = await service.files.get_record(DEFAULT_TENANT, body.input.file_id)
+    record = await service.files.get_record(current_tenant(), body.input.file_id)
     if record.kind is FileKind.VIDEO:
         raise BadInput("The file is a video.", field="input.file_id", remedy="Ask for kind 'video'.")
     view = FileView(record.file_id, params.axis, params.window)

@@ -20,10 +20,11 @@ from segserve.files.file_view import FileView, view_shape
 from segserve.files.match_grid import match_grid
 from segserve.files.place_segments import place_segments
 from segserve.files.volume_geometry import VolumeGeometry
+from segserve.identity.identity import current_tenant
 from segserve.masks import crop, label_map, rle
 from segserve.rendering.source_file import SourceFile
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT, Crop, FileKind, FileRecord
+from segserve.types import Crop, FileKind, FileRecord
 from segserve.wire.operations.reference_prompts import to_labels
 
 FIELD = "file"
@@ -50,7 +51,7 @@ async def read_labels(service: Service, scan_id: str, axis: int, file: BinaryIO)
     """
     readers = service.files.readers.group()
     with translate_disk_full(), tempfile.TemporaryDirectory() as folder:
-        async with service.files.local_copy(DEFAULT_TENANT, scan_id) as (record, scan_path):
+        async with service.files.local_copy(current_tenant(), scan_id) as (record, scan_path):
             check_volume(record)
             path = Path(folder) / "labels"
             await asyncio.to_thread(copy_file, file, path)

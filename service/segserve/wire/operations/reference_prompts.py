@@ -10,10 +10,11 @@ from segserve.errors import BadInput
 from segserve.files.file_library import FileLibrary
 from segserve.files.file_view import FileView
 from segserve.files.match_grid import match_grid
+from segserve.identity.identity import current_tenant
 from segserve.masks import crop, rle
 from segserve.masks.geometry import bounding_box, deepest_pixel
 from segserve.rendering.source_file import SourceFile
-from segserve.types import DEFAULT_TENANT, Bool, FileKind, FileRecord, UInt16
+from segserve.types import Bool, FileKind, FileRecord, UInt16
 from segserve.wire.schemas.prompts import Rle
 from segserve.wire.schemas.propagation import (
     MAX_OBJECT_ID,
@@ -37,8 +38,8 @@ async def read_reference_prompts(
     Raises FileNotFound, BadInput, TooLarge.
     """
     async with (
-        files.local_copy(DEFAULT_TENANT, reference.file_id) as (record, path),
-        files.local_copy(DEFAULT_TENANT, image.file_id) as (_, image_path),
+        files.local_copy(current_tenant(), reference.file_id) as (record, path),
+        files.local_copy(current_tenant(), image.file_id) as (_, image_path),
     ):
         if record.kind is not FileKind.VOLUME:
             raise BadInput(

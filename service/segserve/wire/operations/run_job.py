@@ -5,8 +5,8 @@ from contextlib import aclosing, suppress
 
 from segserve.app import Service
 from segserve.errors import BadInput, SegserveError, Unavailable
+from segserve.identity.identity import current_tenant
 from segserve.jobs.engine.job import Job, JobState
-from segserve.types import DEFAULT_TENANT
 from segserve.wire.operations.jobs import submit_job
 from segserve.wire.schemas.jobs import JobIn
 
@@ -25,7 +25,7 @@ async def run_job(service: Service, body: JobIn) -> Job:
         raise
     try:
         queue = service.jobs.queue
-        async with aclosing(queue.follow(DEFAULT_TENANT, job.job_id)) as changes:  # type: ignore[type-var]
+        async with aclosing(queue.follow(current_tenant(), job.job_id)) as changes:  # type: ignore[type-var]
             async for change in changes:
                 if change is not None:
                     job = change.job
@@ -54,4 +54,4 @@ async def cancel_submitted(service: Service, submitting: "asyncio.Task[Job]") ->
 
 async def cancel_job(service: Service, job_id: str) -> None:
     with suppress(SegserveError):
-        await service.jobs.queue.cancel(DEFAULT_TENANT, job_id)
+        await service.jobs.queue.cancel(current_tenant(), job_id)

@@ -8,8 +8,9 @@ from typing import TypeVar
 from segserve.app import Service
 from segserve.decode.segmenter import SegmentResult
 from segserve.errors import TooLarge
+from segserve.identity.identity import current_tenant
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, MB, Candidate, Prompt, Size
+from segserve.types import MB, Candidate, Prompt, Size
 from segserve.wire.operations.hints import hint_low_scores
 from segserve.wire.schemas.prompts import PromptIn
 from segserve.wire.schemas.segment import SegmentIn
@@ -28,7 +29,7 @@ async def segment(
     Raises as `PromptSegmenter.segment` does, and as `build_prompts`.
     """
     result = await service.segmenter.segment(
-        DEFAULT_TENANT,
+        current_tenant(),
         request.image_id,
         request.model or service.settings.default_model,
         await build_prompts(service, request.image_id, request.prompts, "prompts"),
@@ -56,7 +57,7 @@ async def build_prompts(
     mask_count = sum(prompt.mask is not None for prompt in prompts)
     if not mask_count:
         return build(Size(0, 0))  # only masks are compared with the image's size
-    size = (await service.images.get_record(DEFAULT_TENANT, image_id)).size
+    size = (await service.images.get_record(current_tenant(), image_id)).size
     check_mask_pixels(mask_count, size, field, "Send fewer masks at once, or refine by mask_id.")
     return await asyncio.to_thread(build, size)
 

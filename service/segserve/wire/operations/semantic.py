@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import orjson
 
 from segserve.app import Service
+from segserve.identity.identity import current_tenant
 from segserve.masks.label_map import encode_npy
 from segserve.semantic.class_map import ClassMap
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, UInt8
+from segserve.types import UInt8
 from segserve.wire.results import objects
 from segserve.wire.schemas.objects import ResultFormat
 from segserve.wire.schemas.semantic import SemanticFormat, SemanticIn
@@ -29,7 +30,7 @@ class SemanticAnswer:
 async def segment_semantic(service: Service, request: SemanticIn, timings: Timings) -> SemanticAnswer:
     """Find the class of every pixel. Raises as `SemanticSegmenter.segment` does."""
     class_map, (content, media_type) = await service.semantic.segment(
-        DEFAULT_TENANT,
+        current_tenant(),
         request.image_id,
         request.model or service.settings.default_semantic_model,
         request.to_options(),

@@ -2,8 +2,9 @@
 
 from segserve.app import Service
 from segserve.errors import ImageNotFound
+from segserve.identity.identity import current_tenant
 from segserve.timing import Timings
-from segserve.types import DEFAULT_TENANT, ImageObjects
+from segserve.types import ImageObjects
 from segserve.wire.operations.segment import build_prompts
 from segserve.wire.schemas.similar import SimilarIn
 
@@ -11,7 +12,7 @@ from segserve.wire.schemas.similar import SimilarIn
 async def check_example_image(service: Service, image_id: str, field: str) -> None:
     """Check that the image with the examples exists. field: that names it. Raises ImageNotFound."""
     try:
-        await service.images.get_record(DEFAULT_TENANT, image_id)
+        await service.images.get_record(current_tenant(), image_id)
     except ImageNotFound:
         raise ImageNotFound(image_id, field) from None
 
@@ -22,7 +23,7 @@ async def find_similar(service: Service, request: SimilarIn, timings: Timings) -
     if example_image_id != request.image_id:
         await check_example_image(service, example_image_id, "example_image_id")
     return await service.similar.find(
-        DEFAULT_TENANT,
+        current_tenant(),
         request.image_id,
         request.model or service.settings.default_model,
         example_image_id,

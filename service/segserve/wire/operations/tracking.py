@@ -6,10 +6,11 @@ from segserve.app import Service
 from segserve.automatic.image_scale import scale_of_slices
 from segserve.errors import BadInput
 from segserve.files.file_view import FileView, view_shape
+from segserve.identity.identity import current_tenant
 from segserve.jobs.kinds.job_requests import TrackingRequest
 from segserve.models.manifest import PromptableManifest
 from segserve.tracking.linking_params import DEFAULT_RAW_GAP_FRAMES, LinkingParams
-from segserve.types import DEFAULT_TENANT, FileKind
+from segserve.types import FileKind
 from segserve.wire.operations.models import find_ais_model
 from segserve.wire.schemas.tracking import LinkingIn, TrackingIn
 
@@ -19,7 +20,7 @@ async def check_tracking(service: Service, body: TrackingIn) -> TrackingRequest:
 
     Raises BadInput naming the field at fault, ModelNotFound, WrongModel, NoAutomaticDecoder, FileNotFound.
     """
-    record = await service.files.get_record(DEFAULT_TENANT, body.input.file_id)
+    record = await service.files.get_record(current_tenant(), body.input.file_id)
     if record.kind is FileKind.VOLUME:
         raise BadInput(
             "The file is a volume.",

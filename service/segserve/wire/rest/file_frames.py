@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from segserve.app import Service
 from segserve.errors import BadInput
 from segserve.files.file_view import FileView
-from segserve.types import DEFAULT_TENANT
+from segserve.identity.identity import current_tenant
 from segserve.wire.http.client_presence import run_while_connected
 from segserve.wire.operations.file_frames import render_frame
 from segserve.wire.rest.files import FileId
@@ -80,7 +80,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         """A frame of a video or stack, or a slice of a volume along any axis, as models see it: `axes` of the file says
         how many there are. PNG where the header Accept names image/png, otherwise JPEG. To click on it, send
         `{"file_id", "frame"}` to POST /v1/images."""
-        record = await service.files.get_record(DEFAULT_TENANT, file_id)
+        record = await service.files.get_record(current_tenant(), file_id)
         view = FileView(file_id, axis, parse_window(window))
         picture_format = choose_picture_format(request)
         tag = picture_tag(view, frame, max_side_px, picture_format)

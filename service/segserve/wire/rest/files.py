@@ -9,7 +9,8 @@ from fastapi.responses import Response
 from segserve.app import Service
 from segserve.files.file_contents import MAX_NAME_CHARS
 from segserve.files.file_view import list_axes, view_shape
-from segserve.types import DEFAULT_TENANT, FileContent, FileOptions, FileRecord
+from segserve.identity.identity import current_tenant
+from segserve.types import FileContent, FileOptions, FileRecord
 from segserve.wire.http import request_body
 from segserve.wire.rest.responses import json_response, problem_responses
 from segserve.wire.schemas.examples import FILE_ID
@@ -95,7 +96,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         with the same options have the same id. `{"dicomweb"}` fetches a study or series from a DICOMweb server that the
         operator allows."""
         async with request_body.open_file_upload(request, service.dicomweb_fetcher) as file:
-            record = await service.files.add(DEFAULT_TENANT, file, options)
+            record = await service.files.add(current_tenant(), file, options)
         return json_response(file_to_json(record), 201)
 
     @api.get(
@@ -107,7 +108,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
     )
     async def get_file(file_id: FileId) -> Response:
         """Kind, size and frame rate of a stored file. HEAD tells whether there is one."""
-        return json_response(file_to_json(await service.files.get_record(DEFAULT_TENANT, file_id)))
+        return json_response(file_to_json(await service.files.get_record(current_tenant(), file_id)))
 
     @api.delete(
         "/v1/files/{file_id}",
@@ -118,5 +119,5 @@ def add_routes(api: FastAPI, service: Service) -> None:
     )
     async def delete_file(file_id: FileId) -> Response:
         """Delete a file. Pictures that a batch took out of it are images of their own and stay."""
-        await service.files.delete(DEFAULT_TENANT, file_id)
+        await service.files.delete(current_tenant(), file_id)
         return Response(status_code=204)

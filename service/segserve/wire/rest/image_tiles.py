@@ -6,8 +6,8 @@ from fastapi import FastAPI, Path, Request
 from fastapi.responses import Response
 
 from segserve.app import Service
+from segserve.identity.identity import current_tenant
 from segserve.images.tile_reader import check_tile
-from segserve.types import DEFAULT_TENANT
 from segserve.wire.operations.tiles import render_tile
 from segserve.wire.rest.pictures import (
     PICTURE_CONTENT,
@@ -37,7 +37,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         pixels a side it has, and how many levels there are. Level 0 is all of the image in one tile, each next level
         has twice the pixels a side, and the last one is the image itself. Tiles do not overlap; those at the right and
         the bottom edge are smaller. PNG where the header Accept names image/png, otherwise JPEG."""
-        record = await service.images.get_record(DEFAULT_TENANT, image_id)
+        record = await service.images.get_record(current_tenant(), image_id)
         check_tile(record.size, level, x, y)
         picture_format = choose_picture_format(request)
         tag = picture_tag(image_id, level, x, y, picture_format)

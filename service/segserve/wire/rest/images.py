@@ -8,8 +8,9 @@ from fastapi.responses import Response
 
 from segserve.app import Service
 from segserve.errors import BadInput
+from segserve.identity.identity import current_tenant
 from segserve.models.promptable_model import PromptableModel
-from segserve.types import DEFAULT_TENANT, Normalise, ReadOptions, Stain
+from segserve.types import Normalise, ReadOptions, Stain
 from segserve.wire.http import request_body
 from segserve.wire.operations.file_frames import write_frame
 from segserve.wire.operations.preview import render_preview
@@ -80,7 +81,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         async with request_body.open_image_upload(
             request, service.image_fetcher, partial(write_frame, service)
         ) as file:
-            record = await service.images.add(DEFAULT_TENANT, file, options)
+            record = await service.images.add(current_tenant(), file, options)
         if loaded is not None:
             service.start_encoding(record, loaded)
         return json_response(stored_image_to_json(record), 201)
@@ -94,7 +95,9 @@ def add_routes(api: FastAPI, service: Service) -> None:
     )
     async def get_image(image_id: ImageId) -> Response:
         """The size of a stored image. HEAD tells whether there is one."""
-        return json_response(stored_image_to_json(await service.images.get_record(DEFAULT_TENANT, image_id)))
+        return json_response(
+            stored_image_to_json(await service.images.get_record(current_tenant(), image_id))
+        )
 
     @api.delete(
         "/v1/images/{image_id}",
@@ -105,7 +108,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
     )
     async def delete_image(image_id: ImageId) -> Response:
         """Delete an image and everything that was made from it."""
-        await service.images.delete(DEFAULT_TENANT, image_id)
+        await service.images.delete(current_tenant(), image_id)
         return Response(status_code=204)
 
     @api.get(
@@ -125,7 +128,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
     ) -> Response:
         """The image as models see it: the page and the channels that were taken, deep values stretched, turned upright.
         PNG where the header Accept names image/png, otherwise JPEG."""
-        await service.images.get_record(DEFAULT_TENANT, image_id)
+        await service.images.get_record(current_tenant(), image_id)
         picture_format = choose_picture_format(request)
         tag = picture_tag(image_id, max_side_px, picture_format)
         if (unchanged := unchanged_response(request, tag)) is not None:
@@ -153,7 +156,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         clicks see at a finer scale, it is coarse: the header Segserve-Tiled says so."""
         timings = service.new_timings()
         loaded = await service.registry.get(model or service.settings.default_model, PromptableModel)
-        extent = await service.embeddings.get_extent(DEFAULT_TENANT, image_id, loaded)
+        extent = await service.embeddings.get_extent(current_tenant(), image_id, loaded)
         packed = await service.get_packed_embedding(image_id, loaded, timings)
         headers = {"Server-Timing": timings.server_timing()}
         if extent.tiled:

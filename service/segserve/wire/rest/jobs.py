@@ -10,9 +10,9 @@ from fastapi.responses import Response, StreamingResponse
 
 from segserve.app import Service
 from segserve.errors import SegserveError
+from segserve.identity.identity import current_tenant
 from segserve.jobs.engine.job import JobEvent
 from segserve.jobs.engine.job_json import job_to_json
-from segserve.types import DEFAULT_TENANT
 from segserve.wire.http import request_body
 from segserve.wire.http.media_type import JSON
 from segserve.wire.operations.add_prompts import add_prompts
@@ -115,7 +115,7 @@ def add_reading(api: FastAPI, service: Service) -> None:
     async def list_jobs() -> Response:
         """The newest jobs."""
         return json_response(
-            {"jobs": [job_to_json(job) for job in await service.jobs.queue.list_recent(DEFAULT_TENANT)]}
+            {"jobs": [job_to_json(job) for job in await service.jobs.queue.list_recent(current_tenant())]}
         )
 
     @api.get(
@@ -127,7 +127,7 @@ def add_reading(api: FastAPI, service: Service) -> None:
     )
     async def get_job(job_id: JobId) -> Response:
         """State and progress of a job."""
-        return json_response(job_to_json(await service.jobs.queue.get(DEFAULT_TENANT, job_id)))
+        return json_response(job_to_json(await service.jobs.queue.get(current_tenant(), job_id)))
 
     @api.get(
         "/v1/jobs/{job_id}/events",
@@ -139,7 +139,7 @@ def add_reading(api: FastAPI, service: Service) -> None:
     async def watch_job(job_id: JobId, last_event_id: LastEventId = None) -> Response:
         """Follow a job until it has ended: its state and progress as server-sent events. A client that sends
         Last-Event-ID misses none."""
-        events = service.jobs.queue.follow(DEFAULT_TENANT, job_id, last_event_id or FIRST_EVENT)
+        events = service.jobs.queue.follow(current_tenant(), job_id, last_event_id or FIRST_EVENT)
         first = await anext(events, None)  # errors of the request are raised here, before the stream begins
         return StreamingResponse(
             stream_events(service, first, events),
@@ -173,7 +173,7 @@ def add_reading(api: FastAPI, service: Service) -> None:
         them. Volumes: nifti, nrrd, mha, a label volume in the source's geometry; dicom_seg, a DICOM SEG that refers to
         the images of a DICOM source. Tracking: ctc, the format of the Cell Tracking Challenge. The values of label maps
         are object_ids."""
-        job = await service.jobs.queue.get(DEFAULT_TENANT, job_id)
+        job = await service.jobs.queue.get(current_tenant(), job_id)
         file_type = FILE_TYPES[format_]
         parts = await write_job_results(service, job, format_, from_)
         headers = {"Content-Disposition": f'inline; filename="{job.job_id}{file_type.suffix}"'}
@@ -206,7 +206,7 @@ def add_changes(api: FastAPI, service: Service) -> None:
     )
     async def retry_job(job_id: JobId) -> Response:
         """Run a failed or cancelled job again, from the last finished part on."""
-        return json_response(job_to_json(await service.jobs.queue.retry(DEFAULT_TENANT, job_id)), 202)
+        return json_response(job_to_json(await service.jobs.queue.retry(current_tenant(), job_id)), 202)
 
     @api.delete(
         "/v1/jobs/{job_id}",
@@ -217,4 +217,4 @@ def add_changes(api: FastAPI, service: Service) -> None:
     )
     async def cancel_job(job_id: JobId) -> Response:
         """Stop a job within one image or frame. Its finished results can still be read."""
-        return json_response(job_to_json(await service.jobs.queue.cancel(DEFAULT_TENANT, job_id)))
+        return json_response(job_to_json(await service.jobs.queue.cancel(current_tenant(), job_id)))

@@ -8,8 +8,9 @@ import orjson
 from fastapi import Request
 
 from segserve.errors import BadInput
+from segserve.identity.identity import current_tenant
 from segserve.models.promptable_model import PromptableModel
-from segserve.types import DEFAULT_TENANT, Candidate, ImageObjects
+from segserve.types import Candidate, ImageObjects
 from segserve.wire.frontends.cvat.bodies import ClickIn, DetectIn, ImageBody, TrackIn
 from segserve.wire.frontends.cvat.functions import Function, Task
 from segserve.wire.frontends.cvat.shapes import write_mask, write_objects
@@ -67,7 +68,7 @@ async def embed(parts: FrontendParts, function: Function, body: ImageBody) -> by
     image = await parts.sent_images.store_base64(body.image, "image")
     model = await service.registry.get(function.bundle.name, PromptableModel)
     embedding = await service.embeddings.get_embedding(
-        DEFAULT_TENANT, image.image_id, model, service.new_timings()
+        current_tenant(), image.image_id, model, service.new_timings()
     )
 
     def write() -> bytes:

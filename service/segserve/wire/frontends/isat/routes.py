@@ -13,11 +13,12 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.datastructures import FormData, UploadFile
 
 from segserve.errors import BadInput, TooLarge
+from segserve.identity.identity import current_tenant
 from segserve.models.bundle import Bundle
 from segserve.models.promptable_model import PromptableModel
 from segserve.settings import MEGAPIXEL
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT, ImageRecord, UInt8
+from segserve.types import ImageRecord, UInt8
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.isat.checkpoint import choose_model, name_checkpoint
 from segserve.wire.frontends.isat.features import compress, write_answer
@@ -66,7 +67,7 @@ def add_routes(api: FastAPI, parts: FrontendParts) -> None:
                 image = await store_image(form)
         timings = service.new_timings()
         embedding = await run_while_connected(
-            request, service.embeddings.get_embedding(DEFAULT_TENANT, image.image_id, model, timings)
+            request, service.embeddings.get_embedding(current_tenant(), image.image_id, model, timings)
         )
         pieces = write_answer(model.manifest, embedding, image.size)
         headers = {"Server-Timing": timings.server_timing(), "Vary": "Accept-Encoding"}

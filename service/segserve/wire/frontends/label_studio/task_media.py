@@ -13,8 +13,9 @@ import httpx
 from cachetools import TTLCache
 
 from segserve.errors import BadInput, FileNotFound, ImageNotFound
+from segserve.identity.identity import current_tenant
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT, MB, FileRecord, ImageRecord, ReadOptions
+from segserve.types import MB, FileRecord, ImageRecord, ReadOptions
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.label_studio.bodies import TaskIn
 from segserve.wire.frontends.label_studio.connections import Connection
@@ -63,7 +64,7 @@ class TaskMedia:
         known = connection.scope, value, "image"
         if (image_id := self._ids.get(known)) is not None:
             with suppress(ImageNotFound):  # it was deleted: it is fetched again
-                record = await images.get_record(DEFAULT_TENANT, image_id)
+                record = await images.get_record(current_tenant(), image_id)
                 metrics.count_image(recognised=True)
                 return record
         settings = self._service.settings
@@ -71,7 +72,7 @@ class TaskMedia:
             file = cast(BinaryIO, spool)
             max_bytes = settings.max_image_mb * MB
             await self._fetch(connection, task, value, field, file, max_bytes, settings.fetch_timeout_s)
-            record = await images.add(DEFAULT_TENANT, file, ReadOptions())
+            record = await images.add(current_tenant(), file, ReadOptions())
         metrics.count_image(recognised=False)
         self._ids[known] = record.image_id
         return record
@@ -82,12 +83,12 @@ class TaskMedia:
         known = connection.scope, value, "file"
         if (file_id := self._ids.get(known)) is not None:
             with suppress(FileNotFound):
-                return await self._service.files.get_record(DEFAULT_TENANT, file_id)
+                return await self._service.files.get_record(current_tenant(), file_id)
         max_bytes = self._service.settings.max_file_mb * MB
         with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             file = cast(BinaryIO, spool)
             await self._fetch(connection, task, value, field, file, max_bytes, VIDEO_TIMEOUT_S)
-            record = await self._service.files.add(DEFAULT_TENANT, file)
+            record = await self._service.files.add(current_tenant(), file)
         self._ids[known] = record.file_id
         return record
 

@@ -18,10 +18,11 @@ import orjson
 
 from segserve.errors import BadInput, Busy, SegserveError
 from segserve.files.file_view import FileView
+from segserve.identity.identity import current_tenant
 from segserve.jobs.engine.job import Job, JobState
 from segserve.masks import crop, rle
 from segserve.models.promptable_model import PromptableModel
-from segserve.types import DEFAULT_TENANT, Candidate, Crop, FileRecord, FrontendName, ImageRecord, Size
+from segserve.types import Candidate, Crop, FileRecord, FrontendName, ImageRecord, Size
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.label_studio.bodies import ContextIn, RegionIn, TaskIn
 from segserve.wire.frontends.label_studio.predict import Target, find_key
@@ -268,8 +269,8 @@ class Videos:
         queue, deadline = self._service.jobs.queue, time.monotonic() + PROGRESS_WAIT_S
         while True:
             # Read in this order: what a job that has ended has published is all that comes.
-            job = await queue.get(DEFAULT_TENANT, track.job_id)
-            published = await queue.read_results(DEFAULT_TENANT, track.job_id, track.lines_read)
+            job = await queue.get(current_tenant(), track.job_id)
+            published = await queue.read_results(current_tenant(), track.job_id, track.lines_read)
             lines: list[bytes] = []
             async for line in published:
                 lines.append(line)

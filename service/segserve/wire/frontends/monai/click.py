@@ -9,9 +9,10 @@ import orjson
 from segserve.app import Service
 from segserve.decode.segmenter import SegmentResult
 from segserve.errors import ImageNotFound
+from segserve.identity.identity import current_tenant
 from segserve.rendering.label_volume import fill_volume
 from segserve.rendering.result_index import ResultIndex
-from segserve.types import DEFAULT_TENANT, Crop, FileKind, UInt8, UInt16
+from segserve.types import Crop, FileKind, UInt8, UInt16
 from segserve.wire.frontends.monai.models import Task
 from segserve.wire.frontends.monai.params import (
     InferIn,
@@ -112,7 +113,7 @@ async def follow(service: Service, body: Json, volume: Volume) -> tuple[UInt16, 
     job = await run_job(service, validate_body(JobIn, orjson.dumps(body)))
     lines = ResultIndex()
     try:
-        await index_lines(lines, await service.jobs.queue.read_results(DEFAULT_TENANT, job.job_id))
+        await index_lines(lines, await service.jobs.queue.read_results(current_tenant(), job.job_id))
         values = await asyncio.to_thread(build_volume, lines, volume)
     finally:
         lines.close()

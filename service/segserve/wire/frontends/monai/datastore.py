@@ -19,9 +19,9 @@ import orjson
 from segserve.app import Service
 from segserve.errors import BadInput, NotFound
 from segserve.files.fetch_dicomweb import UID
+from segserve.identity.identity import current_tenant
 from segserve.store import object_paths
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT
 from segserve.wire.frontends.monai.forms import SentFile
 from segserve.wire.frontends.monai.volumes import find_suffix, is_picture
 from segserve.wire.http.limits import SPOOL_BYTES
@@ -73,7 +73,7 @@ class Datastore:
 
     def __init__(self, service: Service) -> None:
         self._objects, self._quota = service.storage.objects, service.storage.images.quota
-        self._root = object_paths.datastore(DEFAULT_TENANT)
+        self._root = object_paths.datastore(current_tenant())
 
     async def put_image(self, name: str, file: SentFile, info: Json) -> None:
         """Keep an image, in the place of one with the same name. Raises BadInput, TooLarge, StorageFull."""
@@ -104,7 +104,7 @@ class Datastore:
                 remedy="Send NIfTI, NRRD, MetaImage, DICOM or PNG.",
             )
         digest, size = await asyncio.to_thread(digest_file, file.file)
-        async with self._quota.reserve(DEFAULT_TENANT, size):
+        async with self._quota.reserve(current_tenant(), size):
             await self._objects.put(f"{path}.bytes", file.file)
             record = Record(name, file.extension, digest, info=info)
             await self._objects.put(f"{path}.json", record.to_json())
@@ -155,7 +155,7 @@ class Datastore:
 
     async def _put_record(self, path: str, record: Record) -> None:
         data = record.to_json()
-        async with self._quota.reserve(DEFAULT_TENANT, len(data), field="params"):
+        async with self._quota.reserve(current_tenant(), len(data), field="params"):
             await self._objects.put(f"{path}.json", data)
 
     async def delete_image(self, name: str) -> None:
@@ -178,7 +178,7 @@ class Datastore:
         # The records first: from then on it does not exist.
         await self._objects.delete([each.path for each in stored if each.path.endswith(".json")])
         await self._objects.delete([each.path for each in stored if not each.path.endswith(".json")])
-        self._quota.adjust(DEFAULT_TENANT, -sum(each.size for each in stored))
+        self._quota.adjust(current_tenant(), -sum(each.size for each in stored))
 
     async def describe_all(self) -> dict[str, Json]:
         """Return all images with their labels, by name, as MONAI Label's datastore has them."""
@@ -219,7 +219,7 @@ class Datastore:
 
     def _folder(self, name: str) -> str:
         key = sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
-        return object_paths.datastore_image(DEFAULT_TENANT, key)
+        return object_paths.datastore_image(current_tenant(), key)
 
 
 def check_name(name: str) -> None:

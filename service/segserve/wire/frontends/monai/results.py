@@ -19,11 +19,11 @@ from starlette.responses import Response
 from segserve.app import Service
 from segserve.errors import BadInput, TooLarge
 from segserve.files.file_view import FileView
+from segserve.identity.identity import current_tenant
 from segserve.images.encode_picture import encode_picture
 from segserve.rendering.dicom_seg import SegSource, write_dicom_seg
 from segserve.rendering.label_volume import write_labels
 from segserve.rendering.source_file import SourceFile
-from segserve.types import DEFAULT_TENANT
 from segserve.wire.frontends.monai.params import InferIn
 from segserve.wire.frontends.monai.volumes import Volume
 
@@ -135,7 +135,7 @@ async def write_seg(service: Service, volume: Volume, labels: Labels, params: In
     names = {value: name for name, value in labels.names.items()}
     names |= {value: info.name for value, info in enumerate(params.label_info, 1) if info.name}
     digest = sha256(f"{record.file_id} {labels.model}".encode()).hexdigest()
-    async with service.files.local_copy(DEFAULT_TENANT, record.file_id) as (_, path):
+    async with service.files.local_copy(current_tenant(), record.file_id) as (_, path):
         file = SourceFile(FileView(record.file_id), record, path, readers)
         series = await readers.run(file.read_source_series)
     source = SegSource(series, volume.geometry, labels.model, digest, names)

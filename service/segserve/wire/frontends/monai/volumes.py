@@ -28,12 +28,13 @@ from segserve.files.fetch_dicomweb import DicomwebSource
 from segserve.files.file_view import FileView, view_shape
 from segserve.files.volume_format import detect_volume_format
 from segserve.files.volume_geometry import VolumeGeometry
+from segserve.identity.identity import current_tenant
 from segserve.images import formats
 from segserve.memory_budget import MemoryBudget
 from segserve.rendering.source_file import IDENTITY_DIRECTION, SourceFile
 from segserve.settings import MEGAPIXEL
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT, MB, FileKind, FileRecord, ImageRecord, Size
+from segserve.types import MB, FileKind, FileRecord, ImageRecord, Size
 from segserve.wire.frontends.sent_images import SentImages
 from segserve.wire.http.limits import SPOOL_BYTES
 from segserve.wire.operations.file_frames import write_frame
@@ -141,7 +142,7 @@ class Volumes:
                 size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY_DIRECTION, is_placed=False
             )
             return Volume(geometry, None, record, extension=".png")
-        return await self._describe(await self._service.files.add(DEFAULT_TENANT, file))
+        return await self._describe(await self._service.files.add(current_tenant(), file))
 
     async def find_stored(
         self, digest: str, open_file: Callable[[], AbstractAsyncContextManager[BinaryIO]]
@@ -153,9 +154,9 @@ class Volumes:
         if (known := self._stored.get(digest)) is not None:
             try:
                 if known.file is not None:
-                    await self._service.files.get_record(DEFAULT_TENANT, known.file.file_id)
+                    await self._service.files.get_record(current_tenant(), known.file.file_id)
                 elif known.picture is not None:
-                    await self._service.images.get_record(DEFAULT_TENANT, known.picture.image_id)
+                    await self._service.images.get_record(current_tenant(), known.picture.image_id)
                 return known
             except NotFound:
                 del self._stored[digest]
@@ -180,11 +181,11 @@ class Volumes:
         with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             out = cast(BinaryIO, spool)
             await asyncio.to_thread(write_own_zip, files, [suffix or "" for suffix in suffixes], out)
-            record = await self._service.files.add(DEFAULT_TENANT, out)
+            record = await self._service.files.add(current_tenant(), out)
         try:
             return await self._describe(record, is_own=True, suffix=suffixes[0] or "")
         except BaseException:  # also where the client leaves
-            await self._service.files.delete(DEFAULT_TENANT, record.file_id)
+            await self._service.files.delete(current_tenant(), record.file_id)
             raise
 
     async def find_series(self, uid: str) -> Volume:
@@ -194,7 +195,7 @@ class Volumes:
         """
         if (file_id := self._series.get(uid)) is not None:
             try:
-                return await self._describe(await self._service.files.get_record(DEFAULT_TENANT, file_id))
+                return await self._describe(await self._service.files.get_record(current_tenant(), file_id))
             except FileNotFound:
                 self._series.pop(uid, None)
         fetching = self._fetches.get(uid)
@@ -202,7 +203,7 @@ class Volumes:
             fetching = self._fetches[uid] = asyncio.create_task(self._fetch(uid))
             fetching.add_done_callback(lambda task: self._end_fetch(uid, task))
         file_id = await asyncio.shield(fetching)
-        return await self._describe(await self._service.files.get_record(DEFAULT_TENANT, file_id))
+        return await self._describe(await self._service.files.get_record(current_tenant(), file_id))
 
     def _end_fetch(self, uid: str, task: "asyncio.Task[str]") -> None:
         del self._fetches[uid]
@@ -222,7 +223,7 @@ class Volumes:
         with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             file = cast(BinaryIO, spool)
             await fetcher.fetch(DicomwebSource(url, study, uid), file)
-            record = await self._service.files.add(DEFAULT_TENANT, file)
+            record = await self._service.files.add(current_tenant(), file)
         self._series[uid] = record.file_id
         return record.file_id
 
@@ -237,7 +238,7 @@ class Volumes:
         geometry = self._geometries.get(record.file_id)
         if geometry is None:
             readers = self._service.files.readers.group()
-            async with self._service.files.local_copy(DEFAULT_TENANT, record.file_id) as (_, path):
+            async with self._service.files.local_copy(current_tenant(), record.file_id) as (_, path):
                 source = SourceFile(FileView(record.file_id), record, path, readers)
                 geometry = await readers.run(source.read_geometry)
             self._geometries[record.file_id] = geometry
@@ -268,7 +269,7 @@ class Volumes:
         """Delete the file of a session that has ended, if it is of this session alone."""
         if volume.is_own and volume.file is not None:
             try:
-                await self._service.files.delete(DEFAULT_TENANT, volume.file.file_id)
+                await self._service.files.delete(current_tenant(), volume.file.file_id)
             except FileNotFound:
                 return
 

@@ -14,8 +14,9 @@ from starlette.requests import Request
 from segserve.app import Service
 from segserve.errors import BadInput, TooLarge
 from segserve.files.file_readers import FileReaders
+from segserve.identity.identity import current_tenant
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT, FileKind, FileRecord
+from segserve.types import FileKind, FileRecord
 from segserve.wire.frontends.nninteractive.volume_mask import Shape
 
 FORMAT = "packed_array"
@@ -45,9 +46,9 @@ async def store_volume(service: Service, path: Path) -> FileRecord:
     with path.open("r+b") as file:
         file.seek(0, 2)
         file.write(secrets.token_bytes(NONCE_BYTES))  # behind the array, where nothing reads it
-        record = await service.files.add(DEFAULT_TENANT, file)
+        record = await service.files.add(current_tenant(), file)
     if record.kind is not FileKind.VOLUME or record.format != FORMAT:
-        await service.files.delete(DEFAULT_TENANT, record.file_id)
+        await service.files.delete(current_tenant(), record.file_id)
         raise BadInput(
             "The body is no packed array.",
             field="body",

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from segserve.app import Service
 from segserve.errors import BadInput, FileNotFound, TooLarge
-from segserve.types import DEFAULT_TENANT, MB, FileRecord
+from segserve.identity.identity import current_tenant
+from segserve.types import MB, FileRecord
 from segserve.wire.frontends.nninteractive.interactions import Interactions, choose_axis
 from segserve.wire.frontends.nninteractive.volume_mask import Shape, VolumeMask
 
@@ -110,4 +111,4 @@ async def give_back(service: Service, lease: Lease) -> None:
 
 async def delete_volume(service: Service, volume: Volume) -> None:
     with suppress(FileNotFound):
-        await service.files.delete(DEFAULT_TENANT, volume.record.file_id)
+        await service.files.delete(current_tenant(), volume.record.file_id)

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from segserve.app import Service
+from segserve.identity.identity import current_tenant
 from segserve.jobs.kinds.job_requests import EngineName
-from segserve.types import DEFAULT_TENANT
 from segserve.wire.frontends.nninteractive.interactions import Interactions, SlicePrompt
 from segserve.wire.frontends.nninteractive.lease import Lease
 from segserve.wire.frontends.nninteractive.volume_mask import VolumeMask
@@ -30,7 +30,7 @@ async def predict(service: Service, lease: Lease, interactions: Interactions) ->
     engine = choose_engine(await service.registry.get_bundle(lease.model), None)
     body = await asyncio.to_thread(build_job, lease, interactions, engine)
     job = await run_job(service, body)
-    lines = await service.jobs.queue.read_results(DEFAULT_TENANT, job.job_id)
+    lines = await service.jobs.queue.read_results(current_tenant(), job.job_id)
     return await collect_mask(lines, lease, interactions.axis)
 
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from segserve.app import Service
 from segserve.errors import BadInput, NotFound, TooLarge
+from segserve.identity.identity import current_tenant
 from segserve.masks import crop, label_map
 from segserve.models.bundle import Bundle
 from segserve.models.manifest import InstancesManifest, Manifest, SemanticManifest
-from segserve.types import DEFAULT_TENANT, MB, Candidate, ImageObjects, ImageRecord
+from segserve.types import MB, Candidate, ImageObjects, ImageRecord
 from segserve.wire.frontends.open_inference import model_tensors as specs
 from segserve.wire.frontends.open_inference.tensors import Tensor, bad_tensor, text_tensor
 from segserve.wire.frontends.sent_images import SentImages, run_if_large
@@ -122,7 +123,7 @@ class Inference:
         data: bytes = tensor.values.ravel()[0]
         if given[0] == specs.IMAGE_FILE.name:
             return await self._sent_images.store_bytes(data)
-        return await self._service.images.get_record(DEFAULT_TENANT, data.decode("utf-8", "replace"))
+        return await self._service.images.get_record(current_tenant(), data.decode("utf-8", "replace"))
 
     async def _segment_prompts(self, request: InferRequest, image: ImageRecord) -> dict[str, Tensor]:
         has_all = request.parameters.get("multimask_output") is True

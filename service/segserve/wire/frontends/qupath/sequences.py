@@ -18,9 +18,10 @@ import orjson
 
 from segserve.current_client import current_client
 from segserve.errors import BadInput, NotFound, SegserveError, TooLarge, quote
+from segserve.identity.identity import current_tenant
 from segserve.masks import crop, rle
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT, MB, FileKind, FileRecord, FrontendName
+from segserve.types import MB, FileKind, FileRecord, FrontendName
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.qupath.bodies import MAX_FRAMES, SequenceBody
 from segserve.wire.frontends.qupath.features import to_feature
@@ -118,11 +119,13 @@ class Sequences:
         )
         try:
             job = await run_job(self._service, await asyncio.to_thread(build_job, body, model, record))
-            lines = await self._service.jobs.queue.read_results(DEFAULT_TENANT, job.job_id)
+            lines = await self._service.jobs.queue.read_results(current_tenant(), job.job_id)
             return await write_features(lines, body, model, record)
         finally:
             # Also where the client has left, when nothing can be awaited here any more.
-            self._service.run_in_background(self._service.leased_files.delete(DEFAULT_TENANT, record.file_id))
+            self._service.run_in_background(
+                self._service.leased_files.delete(current_tenant(), record.file_id)
+            )
 
     async def _store_uploaded(self, name: str) -> FileRecord:
         session_id = self._ids.pop((current_client.get(), name), None)
@@ -133,7 +136,7 @@ class Sequences:
                 async with sequence.lock:
                     sequence.file.seek(0)
                     record = await self._service.leased_files.add(
-                        DEFAULT_TENANT, cast(BinaryIO, sequence.file)
+                        current_tenant(), cast(BinaryIO, sequence.file)
                     )
                     count = len(sequence.numbers)
         except SessionNotFound:
@@ -150,7 +153,7 @@ class Sequences:
             file = cast(BinaryIO, spool)
             await asyncio.to_thread(write_zip, body.b64imgs, file)
             file.seek(0)
-            record = await self._service.leased_files.add(DEFAULT_TENANT, file)
+            record = await self._service.leased_files.add(current_tenant(), file)
         return await self._check_count(record, len(body.b64imgs))
 
     async def _check_count(self, record: FileRecord, count: int) -> FileRecord:
@@ -158,7 +161,7 @@ class Sequences:
         if record.kind is FileKind.FRAMES and record.count == count:
             return record
         with suppress(SegserveError):
-            await self._service.leased_files.delete(DEFAULT_TENANT, record.file_id)
+            await self._service.leased_files.delete(current_tenant(), record.file_id)
         raise BadInput(
             "The pictures are no frames of a sequence.", field="dirname", remedy="Send pictures of one size."
         )

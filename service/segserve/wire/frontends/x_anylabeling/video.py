@@ -15,10 +15,11 @@ from pydantic import Field, FiniteFloat
 from segserve.app import Service
 from segserve.errors import BadInput, SegserveError
 from segserve.files.file_view import FileView
+from segserve.identity.identity import current_tenant
 from segserve.jobs.engine.job import Job, JobState
 from segserve.masks import crop, rle
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT, Candidate, FileKind, FileRecord, Size
+from segserve.types import Candidate, FileKind, FileRecord, Size
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.json_body import ClientBody
 from segserve.wire.frontends.sent_images import decode_base64
@@ -109,7 +110,7 @@ class Videos:
         with translate_disk_full(), SpooledTemporaryFile(SPOOL_BYTES) as spool:
             file = cast(BinaryIO, spool)
             await asyncio.to_thread(write_zip, frames, file)
-            record = await self._service.leased_files.add(DEFAULT_TENANT, file)
+            record = await self._service.leased_files.add(current_tenant(), file)
         session = VideoSession(model, record)
         try:
             if record.kind is not FileKind.FRAMES or record.count != len(frames):
@@ -159,7 +160,7 @@ class Videos:
             yield event("started", total_frames=session.record.count, start_frame_index=first_frame)
             queue = self._service.jobs.queue
             try:
-                async with aclosing(queue.follow(DEFAULT_TENANT, job.job_id)) as changes:  # type: ignore[type-var]
+                async with aclosing(queue.follow(current_tenant(), job.job_id)) as changes:  # type: ignore[type-var]
                     async for change in changes:
                         if change is None:
                             if self._service.closing.is_set():
@@ -169,7 +170,7 @@ class Videos:
                         job = change.job
                         yield event("progress", current_frame=first_frame + job.done)
                 if job.state is JobState.SUCCEEDED:
-                    lines = [line async for line in await queue.read_results(DEFAULT_TENANT, job.job_id)]
+                    lines = [line async for line in await queue.read_results(current_tenant(), job.job_id)]
                     yield await asyncio.to_thread(write_completed, lines, session, first_frame, last_frame)
                 else:
                     yield event("error", message=describe_end(job))
@@ -185,7 +186,7 @@ class Videos:
 
 async def delete_frames(service: Service, session: VideoSession) -> None:
     """Delete the frames of a session that has ended."""
-    await service.leased_files.delete(DEFAULT_TENANT, session.record.file_id)
+    await service.leased_files.delete(current_tenant(), session.record.file_id)
 
 
 def write_zip(frames: list[str], file: BinaryIO) -> None:

@@ -1,0 +1,31 @@
+"""Who sends a request: the tenant whose data it may reach, and what it may do there."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from segserve.types import DEFAULT_TENANT, AccessRole
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`Identity` says who sends a request.
+
+    tenant: images, files, jobs and masks of other tenants do not exist for it.
+    name: of the key, or the subject of the token; for the audit log.
+    """
+
+    tenant: str
+    role: AccessRole
+    name: str
+
+
+# Of everybody where no keys are asked for, and of the command line.
+LOCAL_IDENTITY = Identity(DEFAULT_TENANT, AccessRole.OPERATOR, "local")
+
+# The wire sets it for each request. Work that outlives its request, such as a session, keeps the tenant itself.
+current_identity: ContextVar[Identity] = ContextVar("current_identity", default=LOCAL_IDENTITY)
+
+
+def current_tenant() -> str:
+    """Return the tenant of the request that is being answered."""
+    return current_identity.get().tenant
