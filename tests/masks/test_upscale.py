@@ -146,13 +146,13 @@ def test_only_blocks_on_the_edge_are_computed(monkeypatch: pytest.MonkeyPatch) -
     y, x = np.mgrid[:256, :256].astype(np.float32)
     logits = 40 - np.hypot(y - 96, x - 128)
     computed = []
-    fill = module._fill
+    compute = module._compute_blocks
 
-    def counting(*args: Any) -> None:
+    def counting(*args: Any) -> Any:
         computed.append(int(args[-1].sum()))
-        fill(*args)
+        return compute(*args)
 
-    monkeypatch.setattr(module, "_fill", counting)
+    monkeypatch.setattr(module, "_compute_blocks", counting)
     upscale_mask(logits, geometry)
     diameter_in_blocks = 2 * 40 * 4000 / 256 / module.BLOCK_PX
     assert 0 < computed[0] < 8 * diameter_in_blocks

@@ -3,6 +3,7 @@
 import numpy as np
 
 from segserve.masks import geometry
+from segserve.masks.block_crop import BlockCrop
 from segserve.types import Bool, Crop, Size
 
 
@@ -38,6 +39,8 @@ def empty_crop(size: Size) -> Crop:
 
 def area(crop: Crop) -> int:
     """Return the number of ones, in pixels."""
+    if isinstance(crop, BlockCrop):
+        return crop.area
     return int(np.count_nonzero(crop.pixels))
 
 
@@ -46,6 +49,8 @@ def bounding_box(crop: Crop) -> tuple[int, int, int, int]:
 
     (x0, y0, x1, y1) with x1 and y1 exclusive; (0, 0, 0, 0) if there are no ones.
     """
+    if isinstance(crop, BlockCrop):
+        return crop.box
     trimmed = trim_crop(crop)
     height, width = trimmed.pixels.shape
     return trimmed.x, trimmed.y, trimmed.x + width, trimmed.y + height

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segserve.errors import BadInput
+from segserve.masks.block_crop import BlockCrop
 from segserve.types import Bool, Crop, Size
 
 Int = NDArray[np.int64]
@@ -71,19 +72,27 @@ class _Malformed(Exception):
 
 def _find_changes(crop: Crop) -> Int:
     """Return the ascending column-major positions in the image where the value differs from the one before."""
+    full = crop.size.height
+    if isinstance(crop, BlockCrop):
+        changes, height = crop.find_changes(), crop.box[3] - crop.box[1]
+    else:
+        changes, height = _find_changes_of_pixels(crop), len(crop.pixels)
+    if height == full:
+        changes = _drop_pairs(changes)
+    return changes[:-1] if changes.size and changes[-1] == full * crop.size.width else changes
+
+
+def _find_changes_of_pixels(crop: Crop) -> Int:
+    """Return what `BlockCrop.find_changes` returns, of a crop's pixels."""
     if not crop.pixels.size:
         return np.empty(0, np.int64)
     height, width = crop.pixels.shape
-    full = crop.size.height
     # Compare in memory order and sort afterwards: transposing the pixels takes ten times as long.
     edges = np.empty((height + 1, width), np.bool_)
     edges[0], edges[-1] = crop.pixels[0], crop.pixels[-1]
     np.not_equal(crop.pixels[1:], crop.pixels[:-1], out=edges[1:-1])
     row, column = np.divmod(np.flatnonzero(edges), width)
-    changes = np.sort((column + crop.x) * full + row + crop.y)
-    if height == full:
-        changes = _drop_pairs(changes)
-    return changes[:-1] if changes.size and changes[-1] == full * crop.size.width else changes
+    return np.sort((column + crop.x) * crop.size.height + row + crop.y)
 
 
 def _drop_pairs(ascending: Int) -> Int:

@@ -16,14 +16,18 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import DTypeLike, NDArray
 
+from segserve.masks.block_crop import BLOCK_PX, BlockCrop
 from segserve.masks.crop import empty_crop, trim_crop
 from segserve.masks.geometry import bounding_box
 from segserve.types import Bool, Crop, Float32, Size
 
 Int = NDArray[np.int64]
 
-# Output pixels a side. Smaller blocks follow the edge more closely but cost more calls.
-BLOCK_PX = 64
+# A mask of more blocks, a megapixel, is kept in blocks. A smaller one has its pixels at once, which costs fewer calls.
+MAX_PIXEL_BLOCKS = 256
+# So has one whose edge goes through more than this share of its blocks: run lengths of such a block cost three times
+# what they cost in pixels.
+MAX_EDGE_SHARE = 0.25
 # Blocks multiplied at a time: 1 MiB of results, which stays in the L2 cache.
 _BATCH_BLOCKS = 64
 
@@ -112,7 +116,15 @@ def upscale_mask(logits: Float32, geometry: LogitsGeometry, threshold: float = 0
     rows, columns, row0, column0 = _select_blocks(shifted > 0, geometry)
     if not (rows.first.size and columns.first.size):
         return empty_crop(geometry.original)
-    pixels = _compute_mask(shifted, rows, columns)
+    lowest, highest = _find_bounds(shifted, rows, columns)
+    if (
+        lowest.size > MAX_PIXEL_BLOCKS
+        and np.count_nonzero((highest > 0) & (lowest <= 0)) <= MAX_EDGE_SHARE * lowest.size
+    ):
+        return _compute_crop_in_blocks(
+            shifted, rows, columns, lowest > 0, highest > 0, (row0, column0), geometry.original
+        )
+    pixels = _compute_mask(shifted, rows, columns, lowest > 0, highest > 0)
     y, x = row0 * BLOCK_PX, column0 * BLOCK_PX
     inside = pixels[: geometry.original.height - y, : geometry.original.width - x]
     return trim_crop(Crop(inside, x, y, geometry.original))
@@ -148,10 +160,8 @@ def measure_mask(logits: Float32, geometry: LogitsGeometry, threshold: float, of
     rows, columns, row0, column0 = _select_blocks(shifted > 0, geometry)
     if not (rows.first.size and columns.first.size):
         return MaskMeasure(0, 0, 0, (0, 0, 0, 0))
-    height = np.clip(geometry.original.height - BLOCK_PX * (row0 + np.arange(rows.first.size)), 0, BLOCK_PX)
-    width = np.clip(
-        geometry.original.width - BLOCK_PX * (column0 + np.arange(columns.first.size)), 0, BLOCK_PX
-    )
+    height = _count_outputs(rows, row0, geometry.original.height)
+    width = _count_outputs(columns, column0, geometry.original.width)
     lowest, highest = _find_bounds(shifted, rows, columns)
     levels = np.array([offset, 2 * offset, 0], np.float32)[:, None, None]
     above = lowest > levels
@@ -202,14 +212,52 @@ def _select_blocks(positive: Bool, geometry: LogitsGeometry) -> tuple[_Resize, _
     return rows, columns, row0, column0
 
 
-def _compute_mask(logits: Float32, rows: _Resize, columns: _Resize) -> Bool:
-    """Return where the blocks' outputs are positive, [row blocks * BLOCK_PX, column blocks * BLOCK_PX] bool."""
-    lowest, highest = _find_bounds(logits, rows, columns)
+def _compute_mask(logits: Float32, rows: _Resize, columns: _Resize, ones: Bool, some: Bool) -> Bool:
+    """Return where the blocks' outputs are positive, [row blocks * BLOCK_PX, column blocks * BLOCK_PX] bool.
+
+    ones, some: as in `_compute_crop_in_blocks`.
+    """
     canvas, blocks = _allocate_blocks(rows, columns, np.bool_)
-    y, x = np.nonzero(lowest > 0)
+    y, x = np.nonzero(ones)
     blocks[y, :, x, :] = True
-    _fill(blocks, logits, rows, columns, (highest > 0) & ~(lowest > 0))
+    _fill(blocks, logits, rows, columns, some & ~ones)
     return canvas
+
+
+def _compute_crop_in_blocks(
+    logits: Float32,
+    rows: _Resize,
+    columns: _Resize,
+    ones: Bool,
+    some: Bool,
+    first: tuple[int, int],
+    size: Size,
+) -> Crop:
+    """Return where the blocks' outputs are positive, without the pixels of blocks that are ones alone.
+
+    ones, some: [row blocks, column blocks], which blocks read positive logits alone, and which read any.
+    first: row and column, on the image of `size`, of the first block.
+    """
+    row0, column0 = first
+    is_whole = np.outer(
+        _count_outputs(rows, row0, size.height) == BLOCK_PX,
+        _count_outputs(columns, column0, size.width) == BLOCK_PX,
+    )
+    solid = ones & is_whole
+    parts = list(_compute_blocks(logits, rows, columns, some & ~solid))
+    y, x = (np.concatenate([part[axis] for part in parts] or [np.empty(0, np.int64)]) for axis in (0, 1))
+    bits = np.concatenate([np.zeros((0, BLOCK_PX, BLOCK_PX), np.bool_), *(part[2] > 0 for part in parts)])
+    if not (solid.any() or bits.any()):
+        return empty_crop(size)
+    return BlockCrop(solid, y, x, bits, row=row0, column=column0, size=size)
+
+
+def _count_outputs(blocks: _Resize, first: int, outputs: int) -> Int:
+    """Return how many outputs each block has; those past the last output of the image do not count.
+
+    first: the index, on the image, of the first block. outputs: of the image.
+    """
+    return np.clip(outputs - BLOCK_PX * (first + np.arange(blocks.first.size)), 0, BLOCK_PX)
 
 
 def _find_bounds(logits: Float32, rows: _Resize, columns: _Resize) -> tuple[Float32, Float32]:
