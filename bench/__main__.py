@@ -25,6 +25,7 @@ BENCHMARKS = (
     "sam2_memory",
     "jobs",
     "load",
+    "hover",
     "peers",
     "models",
     "first_mask",

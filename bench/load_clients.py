@@ -28,7 +28,7 @@ IMAGE_PX = 256  # the edge
 SEEDS = itertools.count()  # each annotator has new images
 
 Disturb = Callable[[], Awaitable[None]]
-Post = Callable[[bytes], Awaitable[int]]
+Post = Callable[[bytes], Awaitable[tuple[int, bytes]]]  # -> status, body
 
 
 def draw_image(rng: np.random.Generator) -> bytes:
@@ -142,14 +142,14 @@ async def annotate(servers: list[Server], seconds: float, disturb: Disturb | Non
 
 @asynccontextmanager
 async def connect(url: str) -> AsyncIterator[Post]:
-    """Open a connection, and yield a function that POSTs a click and returns the status.
+    """Open a connection, and yield a function that POSTs a click and returns the status and the body.
 
     The client is minimal, so that the load is on the service.
     """
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
 
-    async def post(body: bytes) -> int:
+    async def post(body: bytes) -> tuple[int, bytes]:
         head = (
             f"POST /v1/segment HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\n\r\n"
@@ -157,8 +157,7 @@ async def connect(url: str) -> AsyncIterator[Post]:
         writer.write(head.encode() + body)
         head_bytes = await reader.readuntil(b"\r\n\r\n")
         length = int(head_bytes.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-        await reader.readexactly(length)
-        return int(head_bytes.split(b" ")[1])
+        return int(head_bytes.split(b" ")[1]), await reader.readexactly(length)
 
     yield post
     writer.close()
@@ -181,7 +180,7 @@ async def open_loop(
         async def send_request() -> None:
             start = time.perf_counter()
             post = await free.get()
-            status = await post(body)
+            status, _ = await post(body)
             results.append((status, time.perf_counter() - start))
             free.put_nowait(post)
 
@@ -209,7 +208,7 @@ async def closed_loop(servers: list[Server], body: bytes, clients: int, seconds:
             until = time.monotonic() + seconds
             while time.monotonic() < until:
                 start = time.perf_counter()
-                status = await post(body)
+                status, _ = await post(body)
                 if status in REFUSED:  # the machine is slower than the service expects of clients
                     await asyncio.sleep(REFUSED_PAUSE_S)
                     continue
