@@ -449,7 +449,7 @@ class Settings(BaseSettings):
 
 
 # Variables of single commands, which are no settings.
-COMMAND_VARIABLES = ("SEGSERVE_ENCODER_PORT", "SEGSERVE_METRICS_PORT")
+COMMAND_VARIABLES = ("SEGSERVE_API_KEY", "SEGSERVE_ENCODER_PORT", "SEGSERVE_METRICS_PORT")
 
 
 def find_unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:

@@ -19,7 +19,10 @@ import { followEvents, followResults } from "./jobs.js";
  * @property {typeof globalThis.fetch} [fetch] Used in place of the global one.
  * @property {number} [retries] How often a request is sent again.
  * @property {Record<string, string>} [headers] Sent with every request.
+ * @property {string} [apiKey] If the service asks for one. The operator makes it by `segserve keys add`.
  * @property {(retry: import("./http.js").Retry) => void} [onRetry] Called before a request is sent again.
+ * @property {import("./http.js").Unauthenticated} [onUnauthenticated] Called where the service asks for a key; requests
+ *   wait for its promise and are sent again. Without it they throw the problem, whose status is 401.
  * @property {number} [patienceSeconds] How long events and results of a job wait for a service that is away.
  *
  * @typedef {object} CallOptions
@@ -50,8 +53,8 @@ const OCTETS = "application/octet-stream";
 
 export class Client {
   /** @param {ClientOptions} [options] */
-  constructor({ baseUrl = "", fetch, retries = 4, headers, onRetry, patienceSeconds = 300 } = {}) {
-    this.http = new Http({ baseUrl, fetch, retries, headers, onRetry });
+  constructor({ baseUrl = "", fetch, retries = 4, headers, apiKey, onRetry, onUnauthenticated, patienceSeconds = 300 } = {}) {
+    this.http = new Http({ baseUrl, fetch, retries, headers, apiKey, onRetry, onUnauthenticated });
     this._patienceSeconds = patienceSeconds;
   }
 

@@ -13,6 +13,10 @@ import { canReportProgress, sendWithProgress } from "./upload.js";
  * @property {number} waitSeconds
  * @property {unknown} error
  *
+ * @typedef {(problem: Problem) => Promise<string | void>} Unauthenticated Called where the service asks for a key, or
+ *   does not know the one that was sent. Its promise resolves once the request may be sent again, to the key of this and
+ *   all later requests where there is a new one.
+ *
  * @typedef {object} RequestOptions
  * @property {string} [method]
  * @property {Query} [query] Values that are null or undefined are left out.
@@ -25,6 +29,8 @@ import { canReportProgress, sendWithProgress } from "./upload.js";
  * @property {(sent: number, total: number) => void} [onProgress] Bytes of the body.
  */
 
+const UNAUTHENTICATED = 401;
+
 export class Http {
   /**
    * @param {object} options
@@ -32,14 +38,18 @@ export class Http {
    * @param {typeof globalThis.fetch} [options.fetch]
    * @param {number} options.retries
    * @param {Record<string, string>} [options.headers]
+   * @param {string} [options.apiKey]
    * @param {(retry: Retry) => void} [options.onRetry]
+   * @param {Unauthenticated} [options.onUnauthenticated]
    */
-  constructor({ baseUrl, fetch, retries, headers = {}, onRetry }) {
+  constructor({ baseUrl, fetch, retries, headers = {}, apiKey, onRetry, onUnauthenticated }) {
     this._baseUrl = baseUrl.replace(/\/+$/, "");
     this._fetch = fetch;
     this._retries = retries;
     this._headers = headers;
+    this._apiKey = apiKey;
     this._onRetry = onRetry;
+    this._onUnauthenticated = onUnauthenticated;
   }
 
   /**
@@ -66,6 +76,11 @@ export class Http {
       try {
         return await this._sendOnce(path, { ...options, method });
       } catch (error) {
+        if (this._onUnauthenticated && error instanceof Problem && error.status === UNAUTHENTICATED) {
+          failures--; // it was not the service that failed
+          this._apiKey = (await untilAborted(this._onUnauthenticated(error), signal)) ?? this._apiKey;
+          continue;
+        }
         if (signal?.aborted || failures > retries || !mayRetry(error, repeatable)) throw error;
         const seconds = waitSeconds(failures, /** @type {Problem} */ (error).retryAfter);
         this._onRetry?.({ path, failures, waitSeconds: seconds, error });
@@ -94,6 +109,7 @@ export class Http {
    */
   async _sendOnce(path, { method, query, json, body, headers, signal, onProgress }) {
     const sent = new Headers({ ...this._headers, ...omitUndefined(headers) });
+    if (this._apiKey && !sent.has("Authorization")) sent.set("Authorization", `Bearer ${this._apiKey}`);
     if (json !== undefined) sent.set("Content-Type", "application/json");
     const content = json === undefined ? body : JSON.stringify(json);
     const url = this.url(path, query);
@@ -117,6 +133,26 @@ export class Http {
       if (options.signal?.aborted) throw error;
       throw Problem.unreachable(error);
     }
+  }
+}
+
+/**
+ * Wait for a promise, or throw the reason of the signal as soon as it is aborted.
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<T>}
+ */
+async function untilAborted(promise, signal) {
+  if (!signal) return promise;
+  signal.throwIfAborted();
+  /** @type {() => void} */
+  let stop = () => {};
+  const aborted = new Promise((_, reject) => signal.addEventListener("abort", (stop = () => reject(signal.reason))));
+  try {
+    return await /** @type {Promise<T>} */ (Promise.race([promise, aborted]));
+  } finally {
+    signal.removeEventListener("abort", stop);
   }
 }
 

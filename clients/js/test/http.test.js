@@ -88,3 +88,35 @@ test("waiting for a retry can be given up", async () => {
   setTimeout(() => controller.abort(), 10);
   await assert.rejects(client.models({ signal: controller.signal }), { name: "AbortError" });
 });
+
+test("a key is sent with every request, and headers of the caller come first", async () => {
+  const calls = [];
+  const fetch = async (url, { headers }) => (calls.push(headers.get("Authorization")), answer(200, { models: [] }));
+  await new Client({ fetch, apiKey: "k" }).models();
+  await new Client({ fetch, apiKey: "k", headers: { authorization: "Basic b" } }).models();
+  await new Client({ fetch }).models();
+  assert.deepEqual(calls, ["Bearer k", "Basic b", null]);
+});
+
+test("where the service asks for a key, requests wait for it and are sent again", async () => {
+  const keys = [], asked = [];
+  const fetch = async (url, { headers }) => {
+    keys.push(headers.get("Authorization"));
+    return keys.at(-1) === "Bearer new" ? answer(200, { models: [1] }) : answer(401, { type: "urn:segserve:problem:unauthenticated", detail: "This needs a key." });
+  };
+  const refused = await new Client({ fetch, apiKey: "old" }).models().catch((problem) => problem);
+  assert.deepEqual([refused.status, refused.code], [401, "unauthenticated"]);
+  const client = new Client({ fetch, apiKey: "old", retries: 0, onUnauthenticated: async (problem) => (asked.push(problem.detail), "new") });
+  assert.deepEqual(await client.models(), [1]);
+  await client.models();
+  assert.deepEqual(asked, ["This needs a key."]);
+  assert.deepEqual(keys.slice(1), ["Bearer old", "Bearer new", "Bearer new"]);
+});
+
+test("a request that waits for a key can be given up", async () => {
+  const controller = new AbortController();
+  const client = new Client({ fetch: async () => answer(401), onUnauthenticated: () => (controller.abort(), new Promise(() => {})) });
+  await assert.rejects(client.models({ signal: controller.signal }), { name: "AbortError" });
+  const never = new Client({ fetch: async () => answer(401), onUnauthenticated: async () => { throw new Error("no key"); } });
+  await assert.rejects(never.models(), { message: "no key" });
+});

@@ -13,6 +13,7 @@ from segserve.commands.check_extras import check_extras
 from segserve.commands.common_options import DataDir, Model, parse_params
 from segserve.commands.output_file import choose_format_by_suffix, write_atomically
 from segserve.commands.server_client import (
+    ApiKeyFile,
     ServerUrl,
     cancel_on_error,
     connect_to_server,
@@ -52,6 +53,7 @@ def batch(
     ] = None,
     page: Page = None,
     server: ServerUrl = None,
+    api_key_file: ApiKeyFile = None,
     model: Model = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -73,7 +75,7 @@ def batch(
     files = list_images(images)
     with TemporaryDirectory() as folder:
         lines_path = Path(folder) / "lines.ndjson"
-        with connect_to_server(server, data_dir) as client, lines_path.open("wb") as lines:
+        with connect_to_server(server, data_dir, api_key_file) as client, lines_path.open("wb") as lines:
             failed = run_batch(client, files, model, params, lines, page or 0)
         asyncio.run(write_results(lines_path, result_format, output))
     for name, reason in failed:

@@ -15,6 +15,7 @@ import typer
 from segserve.commands.common_options import DataDir, Model, load_quiet_settings, parse_numbers, parse_params
 from segserve.commands.file_job import EngineOption
 from segserve.commands.server_client import (
+    ApiKeyFile,
     ServerUrl,
     connect_to_server,
     find_model,
@@ -112,6 +113,7 @@ def evaluate_volumes(
         typer.Option("--page", help="Write a page of the best and worst slices to this file (.html)."),
     ] = None,
     server: ServerUrl = None,
+    api_key_file: ApiKeyFile = None,
     model: Model = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -145,7 +147,7 @@ def evaluate_volumes(
                 cases.append(case)
                 on_progress(len(cases), len(pairs))
         unit = find_unit(cases)
-        with connect_to_server(server, data_dir) as client:
+        with connect_to_server(server, data_dir, api_key_file) as client:
             study = Study(client, ResultFolder(results), options, settings)
             done = [result for case in cases for result in study.run(case)]
             title = f"{study.model.name}: {len(cases)} volumes, {len(settings)} settings"

@@ -90,6 +90,7 @@ def run_file_job(
     output: Path,
     params: dict[str, Any],
     server_url: str | None,
+    api_key_file: Path | None,
     model: str | None,
     data_dir: Path | None,
     options: FileOptions = FileOptions(),
@@ -99,7 +100,7 @@ def run_file_job(
     if server_url is None:
         check_extras(file, result_format)
     unit = "slices" if kind is JobKind.VOLUME else "frames"
-    with connect_to_server(server_url, data_dir) as client:
+    with connect_to_server(server_url, data_dir, api_key_file) as client:
         with zip_if_folder(file) as upload:
             stored = upload_file(client, upload, options)
         report_contents(stored)

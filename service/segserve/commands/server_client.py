@@ -23,6 +23,7 @@ from segserve_client import (
     Problem,
     RetryPolicy,
     StoredFile,
+    Unauthenticated,
     Unreachable,
 )
 from segserve_client import Unavailable as ServiceUnavailable
@@ -34,9 +35,23 @@ ServerUrl = Annotated[
         help="Address of a running segserve, such as http://127.0.0.1:8000 [default: work in this process].",
     ),
 ]
+# A file and a variable: other users of the machine see what stands on a command line.
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--api-key-file",
+        help="With --server: file with the key for it, and nothing else"
+        " [default: the environment variable SEGSERVE_API_KEY].",
+    ),
+]
+MAX_KEY_FILE_BYTES = 64 << 10
 # A server may be restarted in the middle of an hour's work. It has loaded its models long before this time is over.
 RETRY = RetryPolicy(give_up_s=300.0)
 CANCEL_TIMEOUT_S = 5.0
+KEY_REMEDY = (
+    "Ask the operator of the service for a key (segserve keys add), and name a file that holds it by --api-key-file,"
+    " or set SEGSERVE_API_KEY."
+)
 
 
 def get_formats_by_suffix(kind: JobKind) -> dict[str, JobFormat]:
@@ -48,25 +63,47 @@ def get_formats_by_suffix(kind: JobKind) -> dict[str, JobFormat]:
 
 
 @contextmanager
-def connect_to_server(server_url: str | None, data_dir: Path | None) -> Iterator[Client]:
+def connect_to_server(
+    server_url: str | None, data_dir: Path | None, api_key_file: Path | None = None
+) -> Iterator[Client]:
     """Connect to the service at an address, or to one that runs in this process while the block runs.
 
-    Errors of the client become those of commands: BadInput where the service refuses, Unavailable where it cannot.
+    Raises BadInput for a key that cannot be read or sent. Errors of the client become those of commands: BadInput where
+    the service refuses, Unavailable where it cannot.
     """
     try:
         if server_url is not None:
-            with create_client(server_url) as client:
+            api_key = None if api_key_file is None else read_key_file(api_key_file)
+            with create_client(server_url, api_key) as client:
                 yield client
             return
-        with run_in_process_server(data_dir) as url, create_client(url) as client:
+        with run_in_process_server(data_dir) as url, create_client(url, api_key="") as client:
             yield client
     except ClientError as error:
         raise to_command_error(error) from None
 
 
-def create_client(address: str) -> Client:
-    """Create a client that waits for every answer: a label volume is written before its first byte is sent."""
-    return Client(address, read_timeout_s=None, retry=RETRY)
+def create_client(address: str, api_key: str | None) -> Client:
+    """Create a client that waits for every answer: a label volume is written before its first byte is sent.
+
+    api_key: None takes that of SEGSERVE_API_KEY. Raises BadInput for one that no header can hold.
+    """
+    try:
+        return Client(address, api_key=api_key, read_timeout_s=None, retry=RETRY)
+    except ValueError as error:
+        raise BadInput(str(error), field="api_key", remedy=KEY_REMEDY) from None
+
+
+def read_key_file(path: Path) -> str:
+    """Return the key in a file. Raises BadInput."""
+    try:
+        with path.open("rb") as file:
+            key = file.read(MAX_KEY_FILE_BYTES).decode().strip()
+    except (OSError, ValueError):
+        key = ""
+    if not key:
+        raise BadInput(f"The file {path} has no key.", field="--api-key-file", remedy=KEY_REMEDY)
+    return key
 
 
 def to_command_error(error: ClientError) -> SegserveError:
@@ -74,6 +111,8 @@ def to_command_error(error: ClientError) -> SegserveError:
     match error:
         case ServiceUnavailable():
             return Unavailable(error.detail, remedy=error.remedy)
+        case Unauthenticated():
+            return BadInput(error.detail, field="--api-key-file", remedy=KEY_REMEDY)
         case Problem():
             return BadInput(error.detail, field=error.field, remedy=error.remedy)
         case Unreachable():
@@ -115,7 +154,7 @@ def cancel_on_error(client: Client, job: Job[Any]) -> Iterator[None]:
         yield
     except BaseException:
         # Once: whoever interrupts does not want to wait.
-        once = Client(client.address, read_timeout_s=CANCEL_TIMEOUT_S, retry=NO_RETRIES)
+        once = client.with_limits(read_timeout_s=CANCEL_TIMEOUT_S, retry=NO_RETRIES)
         with suppress(ClientError), once:
             once.job(job.job_id).cancel()
         raise

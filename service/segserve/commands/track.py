@@ -6,7 +6,7 @@ import typer
 
 from segserve.commands.common_options import DataDir, Model, parse_params
 from segserve.commands.file_job import Clip, MethodParams, Output, SeriesOption, TimeOption, run_file_job
-from segserve.commands.server_client import ServerUrl
+from segserve.commands.server_client import ApiKeyFile, ServerUrl
 from segserve.jobs.engine.job import JobKind
 from segserve.types import FileOptions
 
@@ -22,6 +22,7 @@ def track(
     series: SeriesOption = None,
     time: TimeOption = None,
     server: ServerUrl = None,
+    api_key_file: ApiKeyFile = None,
     model: Model = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -30,4 +31,14 @@ def track(
         "params": parse_params(param or []) or None,
         "linking": parse_params(linking or [], "--linking") or None,
     }
-    run_file_job(JobKind.TRACKING, clip, output, params, server, model, data_dir, FileOptions(series, time))
+    run_file_job(
+        JobKind.TRACKING,
+        clip,
+        output,
+        params,
+        server,
+        api_key_file,
+        model,
+        data_dir,
+        FileOptions(series, time),
+    )

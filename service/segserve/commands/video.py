@@ -13,7 +13,7 @@ from segserve.commands.file_job import (
     run_file_job,
 )
 from segserve.commands.prompt_options import Box, Negative, Point, parse_objects
-from segserve.commands.server_client import ServerUrl
+from segserve.commands.server_client import ApiKeyFile, ServerUrl
 from segserve.jobs.engine.job import JobKind
 from segserve.types import FileOptions
 
@@ -30,6 +30,7 @@ def video(
     series: SeriesOption = None,
     time: TimeOption = None,
     server: ServerUrl = None,
+    api_key_file: ApiKeyFile = None,
     model: Model = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -41,4 +42,6 @@ def video(
     if not objects:
         raise no_prompts_error("--point x,y@frame or --box x0,y0,x1,y1@frame")
     params = {**parse_params(param or []), "objects": objects, "direction": direction, "engine": engine}
-    run_file_job(JobKind.VIDEO, clip, output, params, server, model, data_dir, FileOptions(series, time))
+    run_file_job(
+        JobKind.VIDEO, clip, output, params, server, api_key_file, model, data_dir, FileOptions(series, time)
+    )

@@ -16,7 +16,7 @@ from segserve.commands.file_job import (
     run_file_job,
 )
 from segserve.commands.prompt_options import Box, Negative, Point, parse_objects
-from segserve.commands.server_client import ServerUrl
+from segserve.commands.server_client import ApiKeyFile, ServerUrl
 from segserve.errors import BadInput
 from segserve.jobs.engine.job import JobKind
 from segserve.types import FileOptions
@@ -67,6 +67,7 @@ def volume(
     series: SeriesOption = None,
     time: TimeOption = None,
     server: ServerUrl = None,
+    api_key_file: ApiKeyFile = None,
     model: Model = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -88,7 +89,9 @@ def volume(
         raise no_prompts_error("--point x,y@slice, --box x0,y0,x1,y1@slice or --automatic")
     else:
         params |= {**parse_params(param or []), "engine": engine, "objects": objects}
-    run_file_job(JobKind.VOLUME, file, output, params, server, model, data_dir, FileOptions(series, time))
+    run_file_job(
+        JobKind.VOLUME, file, output, params, server, api_key_file, model, data_dir, FileOptions(series, time)
+    )
 
 
 def parse_window(text: str) -> list[float]:

@@ -33,11 +33,19 @@ class Service:
             raise ValueError("Connect to a service first.")
         return self._client
 
-    def connect(self, address: str) -> tuple[str, list[Model]]:
-        """Return the version of the service and its models that take clicks."""
-        client = Client(address)
-        version = client.version()
-        models = [model for model in client.models() if model.kind in ("sam", "sam2")]
+    def connect(self, address: str, api_key: str | None = None) -> tuple[str, list[Model]]:
+        """Return the version of the service and its models that take clicks.
+
+        api_key: if left out, that of the environment variable SEGSERVE_API_KEY. Raises ValueError for one that is none.
+        """
+        client = Client(address, api_key=api_key)
+        try:
+            version = client.version()
+            models = [model for model in client.models() if model.kind in ("sam", "sam2")]
+        except BaseException:
+            client.close()
+            raise
+        self.close()
         self._client = client
         self._images.clear()
         self._stacks.clear()
@@ -71,6 +79,12 @@ class Service:
         job = self.client.volume(stack, {FOLLOWED: marks.to_frame_prompt(number)}, model=model)
         self._job = job
         yield from job
+
+    def close(self) -> None:
+        """Close the connections. A request that is going on fails. Closing twice does no harm."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def stop_following(self) -> None:
         """Cancel the job that is going on, if there is one."""

@@ -64,6 +64,14 @@ class SegserveWidget(QWidget):  # type: ignore[misc]
     def _build(self) -> None:
         self.address = QLineEdit(DEFAULT_ADDRESS)
         self.address.setAccessibleName("address of the service")
+        self.api_key = QLineEdit()
+        self.api_key.setAccessibleName("key")
+        self.api_key.setEchoMode(QLineEdit.EchoMode.Password)
+        self.api_key.setPlaceholderText("if the service asks for one")
+        self.api_key.setToolTip(
+            "The operator of the service makes it by 'segserve keys add'. It is not stored. Empty: that of the"
+            " environment variable SEGSERVE_API_KEY."
+        )
         self.connect_button = QPushButton("Connect")
         self.model = QComboBox()
         self.image = QComboBox()
@@ -80,6 +88,7 @@ class SegserveWidget(QWidget):  # type: ignore[misc]
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         form = QFormLayout()
         form.addRow("Service", make_row(self.address, self.connect_button))
+        form.addRow("Key", self.api_key)
         form.addRow("Model", self.model)
         form.addRow("Image", self.image)
         layout = QVBoxLayout(self)
@@ -94,6 +103,7 @@ class SegserveWidget(QWidget):  # type: ignore[misc]
     def _connect_events(self) -> None:
         self.connect_button.clicked.connect(self.connect_to_service)
         self.address.returnPressed.connect(self.connect_to_service)
+        self.api_key.returnPressed.connect(self.connect_to_service)
         self.undo_mark_button.clicked.connect(self.undo_mark)
         self.clear_button.clicked.connect(self.clear)
         self.follow_button.clicked.connect(self.follow)
@@ -103,6 +113,8 @@ class SegserveWidget(QWidget):  # type: ignore[misc]
         self._viewer.layers.events.inserted.connect(self._update_layers)
         self._viewer.layers.events.removed.connect(self._update_layers)
         self._viewer.mouse_drag_callbacks.append(self._on_mouse)
+        # Bound to the service: the widget itself is half gone when it is destroyed.
+        self.destroyed.connect(self._service.close)
         self._viewer.bind_key("Shift-A", lambda _: self.accept(), overwrite=True)
         self._show_state()
 
@@ -166,7 +178,7 @@ class SegserveWidget(QWidget):  # type: ignore[misc]
 
     def connect_to_service(self) -> None:
         """Connect to the address, and list its models."""
-        address = self.address.text().strip()
+        address, api_key = self.address.text().strip(), self.api_key.text().strip() or None
         self._say(f"Connecting to {address} ...")
 
         def show(answer: tuple[str, list[Model]]) -> None:
@@ -182,7 +194,7 @@ class SegserveWidget(QWidget):  # type: ignore[misc]
                 f"segserve {version}. {HELP}" if models else "The service has no model that takes clicks."
             )
 
-        self._run(lambda: self._service.connect(address), show)
+        self._run(lambda: self._service.connect(address, api_key), show)
 
     def _ask(self) -> None:
         """Ask for the mask of the marks; where a request is going on, after it."""

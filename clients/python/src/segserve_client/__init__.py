@@ -36,6 +36,7 @@ from segserve_client.errors import (
     NotAllowed,
     NotFound,
     Problem,
+    Unauthenticated,
     Unavailable,
     Unreachable,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "SegmentAnswer",
     "StoredFile",
     "StoredImage",
+    "Unauthenticated",
     "Unavailable",
     "Unreachable",
 ]

@@ -19,7 +19,7 @@ from segserve_client.errors import ClientError
 from segserve_client.job_answers import Frame, Item, JobInfo, parse_frame, parse_line
 from segserve_client.prompts import Objects, Prompt, objects_to_json
 from segserve_client.retry import RetryPolicy
-from segserve_client.transport import build_timeout
+from segserve_client.transport import build_headers, build_timeout
 from segserve_client.uploads import OnProgress, Source, name_source, open_upload
 
 L = TypeVar("L")
@@ -32,6 +32,7 @@ class AsyncClient:
         self,
         address: str = "http://127.0.0.1:8000",
         *,
+        api_key: str | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         read_timeout_s: float | None = READ_TIMEOUT_S,
         retry: RetryPolicy = RetryPolicy(),
@@ -40,7 +41,9 @@ class AsyncClient:
     ) -> None:
         timeout = build_timeout(connect_timeout_s, read_timeout_s)
         self._transport = AsyncTransport(
-            http or httpx.AsyncClient(base_url=address, timeout=timeout, headers=headers), retry
+            http
+            or httpx.AsyncClient(base_url=address, timeout=timeout, headers=build_headers(headers, api_key)),
+            retry,
         )
 
     @property

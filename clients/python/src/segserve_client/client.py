@@ -19,7 +19,7 @@ from segserve_client.job import Job
 from segserve_client.job_answers import Frame, Item, JobInfo, parse_frame, parse_line
 from segserve_client.prompts import Objects, Prompt, objects_to_json
 from segserve_client.retry import RetryPolicy
-from segserve_client.transport import Transport, build_timeout
+from segserve_client.transport import Transport, build_headers, build_timeout
 from segserve_client.uploads import OnProgress, Source, name_source, open_upload
 
 L = TypeVar("L")
@@ -37,7 +37,9 @@ class Client:
 
     address: such as http://127.0.0.1:8000. connect_timeout_s: for a connection. read_timeout_s: for an answer, and for
     silence while one comes; None waits for ever. retry: how long busy or restarted services are asked again. headers:
-    of every request. http: an httpx.Client with a base_url, to use instead (proxies, certificates).
+    of every request. api_key: if the service asks for one; if left out, that of the environment variable
+    SEGSERVE_API_KEY. http: an httpx.Client with a base_url, to use instead (proxies, certificates); it has its own
+    headers.
 
     Every method raises a ClientError: Unreachable, or a Problem with the service's detail and remedy.
     """
@@ -46,6 +48,7 @@ class Client:
         self,
         address: str = "http://127.0.0.1:8000",
         *,
+        api_key: str | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         read_timeout_s: float | None = READ_TIMEOUT_S,
         retry: RetryPolicy = RetryPolicy(),
@@ -54,7 +57,8 @@ class Client:
     ) -> None:
         timeout = build_timeout(connect_timeout_s, read_timeout_s)
         self._transport = Transport(
-            http or httpx.Client(base_url=address, timeout=timeout, headers=headers), retry
+            http or httpx.Client(base_url=address, timeout=timeout, headers=build_headers(headers, api_key)),
+            retry,
         )
 
     @property
@@ -73,6 +77,12 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
+
+    def with_limits(self, *, read_timeout_s: float | None, retry: RetryPolicy) -> Client:
+        """Return another client of the same service, with the same headers, other limits and its own connections."""
+        timeout = build_timeout(CONNECT_TIMEOUT_S, read_timeout_s)
+        headers = self._transport.headers
+        return Client(http=httpx.Client(base_url=self.address, timeout=timeout, headers=headers), retry=retry)
 
     def version(self) -> str:
         """Return the version of the service."""

@@ -4,7 +4,8 @@ ClientError                 base
 ├── Unreachable             nothing answers at the address, or what answers is no segserve
 ├── Problem                 the service refused the request: status, type, detail, field, remedy
 │   ├── BadRequest          the request cannot be used as it is (400, 409, 413, 415, 422, 501)
-│   ├── NotAllowed          the operator has not allowed it (403)
+│   ├── Unauthenticated     the service asks for a key, or does not know this one (401)
+│   ├── NotAllowed          the operator has not allowed it, or the key may not do it (403)
 │   ├── NotFound            (404)
 │   │   ├── ImageNotFound
 │   │   ├── FileNotFound
@@ -22,6 +23,11 @@ from collections.abc import Mapping
 from typing import Any
 
 TYPE_PREFIX = "urn:segserve:problem:"
+# Where a key comes from, and how this client gets it.
+KEY_HELP = (
+    "A key comes from the operator of the service, who makes it by 'segserve keys add'. Give it as"
+    " Client(..., api_key=...) or in the environment variable SEGSERVE_API_KEY."
+)
 
 
 class ClientError(Exception):
@@ -73,8 +79,15 @@ class BadRequest(Problem):
     """The request cannot be used as it is."""
 
 
+class Unauthenticated(Problem):
+    """The service asks for a key, or does not know this one."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} {KEY_HELP}"
+
+
 class NotAllowed(Problem):
-    """The operator has not allowed it."""
+    """The operator has not allowed it, or the key may not do it."""
 
 
 class NotFound(Problem):
@@ -113,6 +126,7 @@ _BY_CODE: dict[str, type[Problem]] = {
     "mask_not_found": MaskNotFound,
 }
 _BY_STATUS: dict[int, type[Problem]] = {
+    401: Unauthenticated,
     403: NotAllowed,
     404: NotFound,
     429: Unavailable,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import httpx
@@ -15,6 +16,7 @@ from segserve_client.retry import Failure, RetryPolicy, RetryState, read_failure
 
 T = TypeVar("T")
 
+API_KEY_VARIABLE = "SEGSERVE_API_KEY"
 # Errors before the request was sent.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 HTTP_ERRORS = (httpx.HTTPError, httpx.InvalidURL)
@@ -22,6 +24,22 @@ HTTP_ERRORS = (httpx.HTTPError, httpx.InvalidURL)
 
 def build_timeout(connect_s: float, read_s: float | None) -> httpx.Timeout:
     return httpx.Timeout(read_s, connect=connect_s, write=read_s, pool=None)
+
+
+def build_headers(headers: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
+    """Return the headers of every request. api_key: if left out, that of SEGSERVE_API_KEY; empty: none.
+
+    Raises ValueError for a key that no header can hold.
+    """
+    all_headers = dict(headers or {})
+    key = os.environ.get(API_KEY_VARIABLE, "") if api_key is None else api_key
+    if key and not any(name.lower() == "authorization" for name in all_headers):
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise ValueError(
+                "The key has characters that no key has. Copy it again, without spaces and line breaks."
+            )
+        all_headers["Authorization"] = f"Bearer {key}"
+    return all_headers
 
 
 def replace_read_timeout(timeout: httpx.Timeout, read_s: float | None) -> httpx.Timeout:
@@ -72,6 +90,11 @@ class Transport:
         self._http, self._policy = http, policy
         self.address = str(http.base_url).rstrip("/")
         self._has_answered = False
+
+    @property
+    def headers(self) -> httpx.Headers:
+        """Of every request."""
+        return self._http.headers
 
     def close(self) -> None:
         self._http.close()
