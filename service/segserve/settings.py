@@ -116,6 +116,11 @@ class Settings(BaseSettings):
         description="how much a tenant may store, in MB: images, files, requests and results of jobs; 0"
         " is no limit. More gets 413, and fails a job, which can be retried when there is room",
     )
+    tenants_file: Path | None = Field(
+        None,
+        description="YAML file of what each tenant may store, read again when it changes; unset: all tenants may store"
+        " what quota_mb and retention_days say",
+    )
     redis_url: str | None = Field(
         None, description="the Redis that replicas share as a cache; unset: a private server in data_dir"
     )

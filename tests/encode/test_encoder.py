@@ -25,6 +25,7 @@ from segserve.store.object_store import open_store
 from segserve.store.redis_cache import RedisCache, unpack_embedding
 from segserve.timing import Timings
 from segserve.types import ImageRecord, Preprocess, Priority, ReadOptions, Region, Size
+from tests.quotas import NO_QUOTA
 
 
 class Model:
@@ -58,7 +59,7 @@ class EncoderWithModel:
 
     def __init__(self, folder: Path, **limits: int) -> None:
         self.model, self.metrics = Model(), Metrics()
-        self.store = ImageStore(open_store(None, folder), 0)
+        self.store = ImageStore(open_store(None, folder), NO_QUOTA)
         options = {"max_batch": 4, "max_waiting": 8, **limits}
 
         async def get(*arguments: object) -> Model:

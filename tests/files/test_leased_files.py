@@ -14,9 +14,9 @@ from segserve.errors import FileNotFound, StorageFull
 from segserve.files.leased_files import LEASE, LeasedFiles
 from segserve.store import object_paths
 from segserve.store.file_store import FileStore
-from segserve.store.image_store import ImageStore
 from segserve.store.object_store import open_store
 from segserve.types import DEFAULT_TENANT, FileKind, FileRecord, Size
+from tests.quotas import NO_QUOTA
 
 IDS = {name: name * 64 for name in "abc"}
 
@@ -46,7 +46,7 @@ class Library:
 def open_files(folder: Path) -> tuple[LeasedFiles, FileStore]:
     """Return what a process has."""
     objects = open_store(None, folder)
-    store = FileStore(objects, ImageStore(objects, 0).quota)
+    store = FileStore(objects, NO_QUOTA)
     return LeasedFiles(cast(Any, Library(store)), store), store
 
 
@@ -71,11 +71,14 @@ def test_what_a_killed_process_left_is_deleted(tmp_path: Path) -> None:
         killed, store = open_files(tmp_path)
         await killed.add(DEFAULT_TENANT, io.BytesIO(IDS["a"].encode()))
         await killed.add(DEFAULT_TENANT, io.BytesIO(IDS["b"].encode()))
+        await killed.add("lab-b", io.BytesIO(IDS["a"].encode()))
         make_old(lease_path(tmp_path, "a"))
+        make_old(tmp_path / object_paths.lease("lab-b", IDS["a"]))
         other, _ = open_files(tmp_path)
         await look_once(other)
-        with pytest.raises(FileNotFound):
-            await store.get_record(DEFAULT_TENANT, IDS["a"])
+        for tenant in (DEFAULT_TENANT, "lab-b"):
+            with pytest.raises(FileNotFound):
+                await store.get_record(tenant, IDS["a"])
         assert not lease_path(tmp_path, "a").exists()
         await store.get_record(DEFAULT_TENANT, IDS["b"])  # its lease has not ended
 

@@ -15,7 +15,9 @@ from segserve.memory_budget import MemoryBudget
 from segserve.sandbox.sandbox import Sandbox
 from segserve.store.image_store import ImageStore
 from segserve.store.object_store import open_store
+from segserve.store.quota import Quota
 from segserve.types import FileLimits, ImageLimits
+from tests.quotas import NO_QUOTA
 
 LIMITS = ImageLimits(max_pixels=100_000, max_tiled_pixels=1_000_000, tile_above_px=256)
 
@@ -24,7 +26,7 @@ class FolderLibrary:
     """`FolderLibrary` holds an image library and its parts, without a cache and without models."""
 
     def __init__(
-        self, folder: Path, limits: ImageLimits = LIMITS, quota: int = 0, memory: int = 1 << 30
+        self, folder: Path, limits: ImageLimits = LIMITS, quota: Quota = NO_QUOTA, memory: int = 1 << 30
     ) -> None:
         self.folder, executor = folder, ThreadPoolExecutor(2)
         self.memory = MemoryBudget(memory, "SEGSERVE_IMAGE_MEMORY_MB", max_wait_s=60)

@@ -15,9 +15,12 @@ from PIL import Image
 from segserve.errors import BadInput, ImageNotFound, SegserveError, TooLarge, Unavailable
 from segserve.images import tile_pyramid
 from segserve.store.image_store import ImageStore
+from segserve.store.object_store import open_store
+from segserve.store.private_redis import PrivateRedis
 from segserve.types import DEFAULT_TENANT, ReadOptions
 from tests.images.folder_library import FolderLibrary, run_scenario
 from tests.images.sample_images import READ_IN_BANDS, RGB, H, W, save_image, write_tiff
+from tests.quotas import close_quota, open_quota
 
 
 @pytest.mark.usefixtures("small_tiles")
@@ -145,8 +148,15 @@ def test_tiles_count_for_the_quota(tmp_path: Path) -> None:
     async def scenario(library: FolderLibrary) -> None:
         with pytest.raises(TooLarge, match="quota"):
             await library.images.add(DEFAULT_TENANT, io.BytesIO(data), ReadOptions())
+        await close_quota(quota)
 
-    assert run_scenario(tmp_path, scenario, quota=len(data) + 1000).files() == []
+    redis = PrivateRedis(tmp_path / "redis", 16)
+    redis.start()
+    folder = tmp_path / "objects"
+    folder.mkdir()
+    quota = open_quota(open_store(None, folder), redis.url, max_bytes=len(data) + 1000)
+    assert run_scenario(folder, scenario, quota=quota).files() == []
+    redis.stop()
 
 
 @pytest.mark.usefixtures("small_tiles")

@@ -21,7 +21,7 @@ from segserve.jobs.engine.worker import JobWorker
 from segserve.metrics import Metrics
 from segserve.store import redis_keys
 from segserve.store.object_store import open_store
-from segserve.store.quota import Quota
+from tests.quotas import close_quota, open_quota
 
 TTL_S = 600
 LEASE_S = 1.0
@@ -88,7 +88,8 @@ class JobEngine:
         self.url, self.folder = url, folder
         self.store = JobStore(url, 2.0, ttl_s=TTL_S, max_active=max_active, lease_s=LEASE_S)
         objects = open_store(None, folder / "objects")
-        self.results = ResultStore(objects, Quota(objects, quota_bytes))
+        self._quota = open_quota(objects, url, max_bytes=quota_bytes)
+        self.counts, self.results = self._quota._counts, ResultStore(objects, self._quota)
         self._dockets = Dockets(url)
         self.queue = JobQueue(self.store, self._dockets, self.results)
 
@@ -103,6 +104,7 @@ class JobEngine:
         await self.store._redis.delete(redis_keys.job_lease(tenant, job_id))
 
     async def close(self) -> None:
+        await close_quota(self._quota)
         await self._dockets.close()
         await self.store.close()
 

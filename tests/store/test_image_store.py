@@ -11,6 +11,7 @@ from segserve.errors import ImageNotFound
 from segserve.store.image_store import ImageStore
 from segserve.store.object_store import open_store
 from segserve.types import ImageRecord, ReadOptions, Size
+from tests.quotas import NO_QUOTA
 
 ID = "0" * 64
 RECORD = ImageRecord(ID, Size(4, 5), ReadOptions(), 3, 0.0)
@@ -21,7 +22,7 @@ def files(folder: Path) -> list[str]:
 
 
 def test_an_image_is_stored_and_deleted_whole(tmp_path: Path) -> None:
-    store = ImageStore(open_store(None, tmp_path), 0)
+    store = ImageStore(open_store(None, tmp_path), NO_QUOTA)
 
     async def run() -> None:
         assert await store.put("t", RECORD, io.BytesIO(b"abc")) == RECORD
@@ -36,7 +37,7 @@ def test_an_image_is_stored_and_deleted_whole(tmp_path: Path) -> None:
 
 
 def test_bytes_that_an_interrupted_deletion_left_go_with_the_next(tmp_path: Path) -> None:
-    store = ImageStore(open_store(None, tmp_path), 0)
+    store = ImageStore(open_store(None, tmp_path), NO_QUOTA)
 
     async def run() -> None:
         await store.put("t", RECORD, io.BytesIO(b"abc"))

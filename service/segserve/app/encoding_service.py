@@ -20,6 +20,7 @@ from segserve.device_memory import DeviceMemory, load_nvml
 from segserve.encode.encode_request import Encoder
 from segserve.encode.encoder import LocalEncoder
 from segserve.fair_executor import FairExecutor
+from segserve.identity.tenant_policies import TenantPolicies, TenantPolicy
 from segserve.memory_budget import MemoryBudget
 from segserve.metrics import Metrics
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry
@@ -60,7 +61,11 @@ class EncodingService:
             max_wait_s=MAX_IMAGE_MEMORY_WAIT_S,
             on_refused=partial(self.metrics.requests.count_rejection, "image_memory"),
         )
-        self.storage = Storage(settings, self.read_pool, self.image_memory)
+        self.tenant_policies = TenantPolicies(
+            TenantPolicy(settings.quota_mb * MB, retention_days=settings.retention_days),
+            settings.tenants_file,
+        )
+        self.storage = Storage(settings, self.read_pool, self.image_memory, self.tenant_policies)
         self.cache = self.storage.cache
         self.registry = self._open_registry(encodes=encoder is None)
         self.encoder = encoder or self._create_encoder()

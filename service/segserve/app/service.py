@@ -91,6 +91,7 @@ class Service(EncodingService):
             self.settings,
             self.storage.objects,
             self.storage.images.quota,
+            self.tenant_policies,
             self.metrics,
             runs_jobs=self.role_options.runs_jobs,
         )
@@ -118,10 +119,12 @@ class Service(EncodingService):
             self._uploads.sandbox.start()
         if self.role_options.reads_uploads:
             self.run_in_background(self.leased_files.keep())
-        if self.settings.retention_days:
-            age = timedelta(days=self.settings.retention_days)
-            self.run_in_background(self.images.expire(age, EXPIRY_INTERVAL_S))
-            self.run_in_background(self.files.expire(age, EXPIRY_INTERVAL_S))
+        if self.settings.retention_days or self.settings.tenants_file:
+            self.run_in_background(self.images.expire(self._find_max_age, EXPIRY_INTERVAL_S))
+            self.run_in_background(self.files.expire(self._find_max_age, EXPIRY_INTERVAL_S))
+
+    def _find_max_age(self, tenant: str) -> timedelta | None:
+        return self.tenant_policies.get(tenant).max_age
 
     async def stop(self) -> None:
         await self.frames.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 
 from segserve.errors import BadInput
+from segserve.identity.tenant_policies import TenantPolicies
 from segserve.images.region_reader import RegionReader
 from segserve.memory_budget import MemoryBudget
 from segserve.private_folders import check_private_folder, create_private_folder
@@ -16,8 +17,9 @@ from segserve.store.file_store import FileStore
 from segserve.store.image_store import ImageStore
 from segserve.store.object_store import open_store
 from segserve.store.private_redis import PrivateRedis
+from segserve.store.quota import Quota
 from segserve.store.redis_cache import RedisCache, check_password
-from segserve.types import MB
+from segserve.store.storage_counts import StorageCounts
 
 log = structlog.get_logger(__name__)
 
@@ -27,10 +29,17 @@ class Storage:
 
     read_pool: threads that read and decode images.
     image_memory: what decoding may take in this process.
+    policies: how much tenants may store.
     Raises BadInput for a data folder, Redis or object store that cannot be used.
     """
 
-    def __init__(self, settings: Settings, read_pool: Executor, image_memory: MemoryBudget) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        read_pool: Executor,
+        image_memory: MemoryBudget,
+        policies: TenantPolicies,
+    ) -> None:
         create_data_dir(settings.data_dir)
         self._redis_url, self._redis_timeout_s = settings.redis_url, settings.redis_timeout_s
         url = settings.redis_url
@@ -40,8 +49,10 @@ class Storage:
             url = self.private_redis.url
         self.cache = RedisCache(url, settings.redis_timeout_s, settings.embedding_ttl_s, settings.mask_ttl_s)
         self.objects = open_store(settings.object_store, settings.data_dir / "objects")
-        self.images = ImageStore(self.objects, settings.quota_mb * MB)
-        self.files = FileStore(self.objects, self.images.quota)
+        self.counts = StorageCounts(self.objects, self.cache)
+        quota = Quota(policies, self.counts)
+        self.images = ImageStore(self.objects, quota)
+        self.files = FileStore(self.objects, quota)
         self.region_reader = RegionReader(
             self.images, read_pool, image_memory, settings.image_limits.max_pixels
         )
@@ -59,6 +70,7 @@ class Storage:
             log.info("private Redis " + ("started" if started else "adopted"), socket=socket)
 
     async def close_cache(self) -> None:
+        await self.counts.close()
         await self.cache.close()
 
     async def stop_redis(self) -> None:

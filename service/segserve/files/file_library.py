@@ -84,6 +84,9 @@ class FileLibrary:
         """Delete the file. Raises FileNotFound."""
         await self._store.delete(tenant, file_id)
 
-    async def expire(self, max_age: timedelta, interval_s: float) -> None:
-        """Delete files older than `max_age`, every `interval_s` seconds, until cancelled."""
-        await delete_expired(self._store, self.delete, max_age, interval_s, kind="file")
+    async def expire(self, find_max_age: Callable[[str], timedelta | None], interval_s: float) -> None:
+        """Delete files older than their tenant keeps them, every `interval_s` seconds, until cancelled.
+
+        find_max_age: see `delete_expired`.
+        """
+        await delete_expired(self._store, self.delete, find_max_age, interval_s, kind="file")

@@ -14,7 +14,7 @@ import structlog
 from segserve.errors import FileNotFound, SegserveError
 from segserve.files.file_library import FileLibrary
 from segserve.store.file_store import FileStore
-from segserve.types import DEFAULT_TENANT, FileRecord
+from segserve.types import FileRecord
 
 # A lease is renewed three times before it ends: a slow store or a busy machine ends none.
 LEASE = timedelta(minutes=15)
@@ -60,10 +60,13 @@ class LeasedFiles:
             try:
                 for tenant, file_id in list(self._held):
                     await self._store.put_lease(tenant, file_id)
-                for file_id in await self._store.list_ended_leases(DEFAULT_TENANT, LEASE):
-                    if (DEFAULT_TENANT, file_id) not in self._held:
-                        await self.delete(DEFAULT_TENANT, file_id)
-                        log.info("a file that a process left behind is deleted", file_id=file_id)
+                for tenant in await self._store.list_tenants():
+                    for file_id in await self._store.list_ended_leases(tenant, LEASE):
+                        if (tenant, file_id) not in self._held:
+                            await self.delete(tenant, file_id)
+                            log.info(
+                                "a file that a process left behind is deleted", tenant=tenant, file_id=file_id
+                            )
             except SegserveError as error:
                 log.warning("leases not renewed", reason=str(error))
             await asyncio.sleep(RENEWAL.total_seconds())

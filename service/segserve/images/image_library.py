@@ -98,7 +98,7 @@ class ImageLibrary:
         with suppress(ImageNotFound):
             return await self._store.get_record(tenant, image_id)
         if max(source.size.height, source.size.width) > self._limits.tile_above_px:
-            await self._store.quota.check_room(tenant, file_bytes)
+            await self._store.quota.check_room(tenant, file_bytes, images=1)
             return await self._pyramid_builder.add(tenant, image_id, file, file_bytes, source, options)
         needed_bytes = estimate_read_bytes(source, options)
         size = await self._memory.run(needed_bytes, self._executor, self._decode_to_check, source, options)
@@ -130,7 +130,7 @@ class ImageLibrary:
             with suppress(ImageNotFound):
                 return await self._store.get_record(tenant, image_id)
             if max(source.size.height, source.size.width) > limits.tile_above_px:
-                await self._store.quota.check_room(tenant, file_bytes)
+                await self._store.quota.check_room(tenant, file_bytes, images=1)
                 return await self._pyramid_builder.add(tenant, image_id, file, file_bytes, source, options)
             needed_bytes = estimate_read_bytes(source, options)
             with translate_disk_full(), NamedTemporaryFile() as spool:
@@ -228,9 +228,12 @@ class ImageLibrary:
             except SegserveError as error:
                 log.warning("held image not checked", reason=str(error))
 
-    async def expire(self, max_age: timedelta, interval_s: float) -> None:
-        """Delete images older than `max_age`, every `interval_s` seconds, until cancelled."""
-        await delete_expired(self._store, self.delete, max_age, interval_s, kind="image")
+    async def expire(self, find_max_age: Callable[[str], timedelta | None], interval_s: float) -> None:
+        """Delete images older than their tenant keeps them, every `interval_s` seconds, until cancelled.
+
+        find_max_age: see `delete_expired`.
+        """
+        await delete_expired(self._store, self.delete, find_max_age, interval_s, kind="image")
 
 
 def resolve_image_id(digest: bytes, source: ImageSource, options: ReadOptions) -> tuple[str, ReadOptions]:

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from segserve.errors import JobsUnavailable, SegserveError
+from segserve.identity.tenant_policies import TenantPolicies
 from segserve.jobs.engine.embedded_worker import EmbeddedWorker, segserve_command
 from segserve.jobs.engine.job import JobKind, JobState
 from segserve.jobs.engine.job_kind_runner import JobKindRunner
@@ -67,6 +68,7 @@ class JobServices:
         settings: Settings,
         objects: ObjectStore,
         quota: Quota,
+        policies: TenantPolicies,
         metrics: Metrics,
         *,
         runs_jobs: bool,
@@ -80,6 +82,7 @@ class JobServices:
             ttl_s=int(settings.job_ttl_days * DAY_S),
             max_active=settings.max_jobs,
             lease_s=settings.job_lease_s,
+            policies=policies,
             on_end=metrics.jobs.count_end,
             on_refused=partial(metrics.requests.count_rejection, "jobs"),
         )

@@ -8,5 +8,5 @@
 - `image_store.py`, `file_store.py`: uploaded images (with their tiles) and files, and their records
 - `content_id.py`: image_id and file_id, the sha256 of the content
 - `expiry.py`: deletes what was stored long ago
-- `quota.py`: how much a tenant may store
+- `quota.py`, `storage_counts.py`: how much a tenant may store, and stores. `list_tenants.py`: who has stored anything
 """

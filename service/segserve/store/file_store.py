@@ -13,6 +13,7 @@ import orjson
 from segserve.errors import FileNotFound, StorageFull
 from segserve.store import object_paths
 from segserve.store.content_id import is_content_id
+from segserve.store.list_tenants import list_tenants
 from segserve.store.object_store import ObjectStore
 from segserve.store.quota import Quota
 from segserve.types import (
@@ -66,6 +67,10 @@ class FileStore:
         async for part in parts:
             target.write(part)
 
+    async def list_tenants(self) -> list[str]:
+        """Return the tenants that have stored anything."""
+        return await list_tenants(self._objects)
+
     async def list_older_than(self, tenant: str, age: timedelta) -> list[str]:
         """Return the ids of files uploaded longer ago than `age`, and of bytes that lost their record."""
         return await self._list_older_than(object_paths.files(tenant), age)
@@ -96,7 +101,7 @@ class FileStore:
             if is_content_id(file_id):
                 await self._objects.delete(object_paths.file_record(tenant, file_id))
                 await self._objects.delete(object_paths.file_bytes(tenant, file_id))
-        self._quota.adjust(tenant, -record.stored_bytes)
+        await self._quota.release(tenant, record.stored_bytes)
 
 
 def parse_file_record(data: bytes) -> FileRecord:

@@ -13,6 +13,7 @@ import orjson
 from segserve.errors import ImageNotFound, StorageFull
 from segserve.store import object_paths
 from segserve.store.content_id import is_content_id
+from segserve.store.list_tenants import list_tenants
 from segserve.store.object_store import ObjectStore
 from segserve.store.quota import Quota
 from segserve.types import ImageRecord, Normalise, ReadOptions, Size, Stain, TilePyramid
@@ -21,11 +22,11 @@ from segserve.types import ImageRecord, Normalise, ReadOptions, Size, Stain, Til
 class ImageStore:
     """`ImageStore` keeps images by tenant and image_id. Ids that are not of this service's form are never made a path.
 
-    quota_bytes: how much each tenant may store, see `Quota`; 0 is no limit.
+    quota: that images count to.
     """
 
-    def __init__(self, objects: ObjectStore, quota_bytes: int) -> None:
-        self._objects, self.quota = objects, Quota(objects, quota_bytes)
+    def __init__(self, objects: ObjectStore, quota: Quota) -> None:
+        self._objects, self.quota = objects, quota
 
     async def put(self, tenant: str, record: ImageRecord, file: BinaryIO) -> ImageRecord:
         """Store a checked image. If it exists already, leave it as it is and return its record.
@@ -38,7 +39,7 @@ class ImageStore:
             pass
         file.seek(0)
         bytes_path = object_paths.image_bytes(tenant, record.image_id)
-        async with self.quota.reserve(tenant, record.stored_bytes):
+        async with self.quota.reserve(tenant, record.stored_bytes, images=1):
             await self._objects.put(bytes_path, file)
             try:
                 await self._objects.put(
@@ -112,7 +113,11 @@ class ImageStore:
         await self._objects.delete(object_paths.image_record(tenant, image_id))
         await self._objects.delete(object_paths.image_bytes(tenant, image_id))
         await self.delete_tiles(tenant, image_id)
-        self.quota.adjust(tenant, -record.stored_bytes)
+        await self.quota.release(tenant, record.stored_bytes, images=1)
+
+    async def list_tenants(self) -> list[str]:
+        """Return the tenants that have stored anything."""
+        return await list_tenants(self._objects)
 
     async def list_older_than(self, tenant: str, age: timedelta) -> list[str]:
         """Return the ids of images uploaded longer ago than `age`, and of bytes that lost their record."""

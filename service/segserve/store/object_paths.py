@@ -1,5 +1,18 @@
 """Every path in the object store. A path that ends with "/" is a folder: the prefix of what lies in it."""
 
+# Ends the path of the record of an image or a file, without which it does not exist.
+RECORD = "/record.json"
+
+
+def tenant(name: str) -> str:
+    """All that a tenant has stored."""
+    return f"{name}/"
+
+
+def counted_folders(tenant: str) -> tuple[str, ...]:
+    """The folders that count for the quota of a tenant."""
+    return images(tenant), files(tenant), jobs(tenant), datastore(tenant)
+
 
 def images(tenant: str) -> str:
     return f"{tenant}/images/"
@@ -11,7 +24,7 @@ def image_bytes(tenant: str, image_id: str) -> str:
 
 
 def image_record(tenant: str, image_id: str) -> str:
-    return f"{images(tenant)}{image_id}/record.json"
+    return f"{images(tenant)}{image_id}{RECORD}"
 
 
 def image_tiles(tenant: str, image_id: str) -> str:
@@ -34,7 +47,7 @@ def file_bytes(tenant: str, file_id: str) -> str:
 
 
 def file_record(tenant: str, file_id: str) -> str:
-    return f"{files(tenant)}{file_id}/record.json"
+    return f"{files(tenant)}{file_id}{RECORD}"
 
 
 def leases(tenant: str) -> str:

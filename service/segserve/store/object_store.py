@@ -95,6 +95,18 @@ class ObjectStore:
         except FileNotFoundError:
             pass
 
+    async def list_folders(self, prefix: str = "") -> list[str]:
+        """Return the names of the folders right below `prefix`, which is empty or ends with "/"."""
+
+        def list_level() -> list[str]:
+            return [
+                str(path) for path in obstore.list_with_delimiter(self._backend, prefix)["common_prefixes"]
+            ]
+
+        with translate_store_errors("it was listed"):
+            paths = await asyncio.to_thread(list_level)
+        return [path.removesuffix("/").removeprefix(prefix) for path in paths]
+
     async def list(self, prefix: str) -> list[StoredObject]:
         """Return all objects whose path begins with `prefix`."""
 

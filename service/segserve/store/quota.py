@@ -1,71 +1,76 @@
-"""Storage quota: how much a tenant may store: images, files, and requests and results of jobs together."""
+"""Quotas: how many images a tenant may store, and how many bytes: images, files, requests and results of jobs."""
 
-import asyncio
-import time
-from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
-from segserve.errors import TooLarge
-from segserve.store import object_paths
-from segserve.store.object_store import ObjectStore
+from segserve.errors import CacheUnavailable, TooLarge
+from segserve.identity.tenant_policies import TenantPolicies, TenantPolicy
+from segserve.store.storage_counts import StorageCounts, Stored, new_token
 from segserve.types import MB
-
-# How old a count may be. Between two listings this process counts its own changes; other replicas' are then missing.
-REFRESH_S = 60.0
 
 
 class Quota:
-    """`Quota` checks what is to be stored against a limit. max_bytes: for each tenant; 0 is no limit."""
+    """`Quota` checks what is to be stored against the limits of its tenant. A tenant without limits costs nothing.
 
-    def __init__(self, objects: ObjectStore, max_bytes: int) -> None:
-        self._objects, self._max_bytes = objects, max_bytes
-        self._used: dict[str, tuple[float, int]] = {}  # tenant -> (when it was listed, bytes)
-        self._reserved: Counter[str] = Counter()  # bytes that are being stored
-        self._listing = asyncio.Lock()
+    Its methods raise CacheUnavailable where there are limits and what is stored cannot be counted.
+    """
 
-    async def count_used_bytes(self, tenant: str) -> int:
-        """Return the bytes that a tenant stores, with those that are being stored."""
-        async with self._listing:
-            listed_at, used = self._used.get(tenant, (float("-inf"), 0))
-            if time.monotonic() - listed_at > REFRESH_S:
-                folders = (
-                    object_paths.images,
-                    object_paths.files,
-                    object_paths.jobs,
-                    object_paths.datastore,
-                )
-                listings = [await self._objects.list(folder(tenant)) for folder in folders]
-                used = sum(stored.size for listing in listings for stored in listing)
-                self._used[tenant] = (time.monotonic(), used)
-        return self._used[tenant][1] + self._reserved[tenant]
+    def __init__(self, policies: TenantPolicies, counts: StorageCounts) -> None:
+        self._policies, self._counts = policies, counts
 
-    def adjust(self, tenant: str, change: int) -> None:
-        """Add bytes to the count; negative for bytes that were deleted."""
-        if tenant in self._used:
-            listed_at, used = self._used[tenant]
-            self._used[tenant] = (listed_at, used + change)
+    async def check_room(
+        self, tenant: str, nbytes: int, field: str | None = "file", *, images: int = 0
+    ) -> None:
+        """Raise TooLarge if the tenant may not store so much more. field: the part of the request at fault."""
+        await self._reserve(tenant, Stored(nbytes, images), "", field)
 
-    async def check_room(self, tenant: str, nbytes: int, field: str | None = "file") -> None:
-        """Raise TooLarge if the tenant may not store so many more bytes. field: the part of the request at fault."""
-        if self._max_bytes and await self.count_used_bytes(tenant) + nbytes > self._max_bytes:
-            raise TooLarge(
-                f"It would exceed the storage quota of {self._max_bytes // MB} MB.",
-                field=field,
-                remedy="Delete images with DELETE /v1/images/{image_id}, files alike, or ask for a larger quota."
-                " Results of jobs expire.",
-            )
+    async def _reserve(self, tenant: str, more: Stored, token: str, field: str | None) -> bool:
+        """Return whether room was reserved: not where there is no limit."""
+        policy = self._policies.get(tenant)
+        if not policy.limits_storage:
+            return False
+        limits = Stored(policy.max_bytes, policy.max_images)
+        if (full := await self._counts.reserve(tenant, more, limits, token)) is not None:
+            raise quota_full(full, policy, field)
+        return True
 
     @asynccontextmanager
-    async def reserve(self, tenant: str, nbytes: int, field: str | None = "file") -> AsyncIterator[None]:
-        """Reserve room for what the block stores, so that uploads at the same time cannot exceed the quota together.
+    async def reserve(
+        self, tenant: str, nbytes: int, field: str | None = "file", *, images: int = 0
+    ) -> AsyncIterator[None]:
+        """Reserve room for what the block stores, so that uploads at the same time cannot exceed a quota together.
 
         field: as for `check_room`. Raises TooLarge.
         """
-        await self.check_room(tenant, nbytes, field)
-        self._reserved[tenant] += nbytes
+        more, token, is_stored = Stored(nbytes, images), new_token(), False
+        is_reserved = await self._reserve(tenant, more, token, field)
         try:
             yield
+            is_stored = True
         finally:
-            self._reserved[tenant] -= nbytes
-        self.adjust(tenant, nbytes)
+            if is_reserved:
+                with suppress(
+                    CacheUnavailable
+                ):  # the reservation ends by itself, and the next listing counts
+                    await self._counts.end_reservation(tenant, token, more, is_stored=is_stored)
+
+    async def release(self, tenant: str, nbytes: int, *, images: int = 0) -> None:
+        """Count what was deleted."""
+        if self._policies.get(tenant).limits_storage:
+            with suppress(CacheUnavailable):  # the next listing counts
+                await self._counts.remove(tenant, Stored(nbytes, images))
+
+
+def quota_full(kind: str, policy: TenantPolicy, field: str | None) -> TooLarge:
+    if kind == "images":
+        return TooLarge(
+            f"It would exceed the quota of {policy.max_images} images.",
+            field=field,
+            remedy="Delete images with DELETE /v1/images/{image_id}, or ask for a larger quota.",
+        )
+    return TooLarge(
+        f"It would exceed the storage quota of {policy.max_bytes // MB} MB.",
+        field=field,
+        remedy="Delete images with DELETE /v1/images/{image_id}, files alike, or ask for a larger quota."
+        " Results of jobs expire.",
+    )

@@ -5,7 +5,7 @@ Every method raises CacheUnavailable if Redis cannot be reached, and nothing els
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import isqrt
 from typing import Any, TypeVar
@@ -250,6 +250,11 @@ class RedisCache:
         """Give up the lead if `token` still has it, and notify the replicas that wait."""
         await self._call(lambda: self._run(RELEASE, redis_keys.encoding_lock(key), token))
         await self._call(lambda: self._redis.publish(redis_keys.encoded_channel(), key))
+
+    async def run_script(self, script: str, keys: Sequence[str], *arguments: object) -> Any:
+        """Run a Lua script. keys: all on one node of a cluster."""
+        texts = [str(argument) for argument in arguments]
+        return await self._call(lambda: self._redis.eval(script, len(keys), *keys, *texts))
 
     def _run(self, script: str, *arguments: str) -> Awaitable[Any]:
         return self._redis.eval(script, 1, *arguments)

@@ -38,6 +38,16 @@ def derived(tenant: str, image_id: str) -> str:
     return f"{PREFIX}:{tenant}:derived:{image_id}"
 
 
+def stored(tenant: str) -> str:
+    """A hash: how much a tenant stores. The tag in braces keeps it on one node of a cluster with the next key."""
+    return f"{PREFIX}:{{{tenant}}}:stored"
+
+
+def reserved(tenant: str) -> str:
+    """A sorted set of `token:bytes:images`: what is being stored, by the time in ms when that ends."""
+    return f"{PREFIX}:{{{tenant}}}:reserved"
+
+
 def deleted_channel() -> str:
     """Replicas publish deleted images here, as `tenant/image_id`."""
     return f"{PREFIX}:deleted"

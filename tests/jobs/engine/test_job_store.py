@@ -4,12 +4,15 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from segserve.errors import BadInput, Busy, JobNotFound, JobsUnavailable
+from segserve.identity import tenant_policies
+from segserve.identity.tenant_policies import TenantPolicies
 from segserve.jobs.engine.job import Job, JobError, JobKind, JobState, PublishedChunk
-from segserve.jobs.engine.job_store import JobAttempt
+from segserve.jobs.engine.job_store import JobAttempt, JobStore
 from segserve.jobs.engine.object_ends import ObjectEnds
 from segserve.jobs.engine.retry_policy import MAX_ATTEMPTS
 from segserve.store.private_redis import PrivateRedis
@@ -212,6 +215,39 @@ def test_too_many_active_jobs_are_refused(
         await engine.close()
 
     asyncio.run(story())
+
+
+def test_a_tenant_has_no_more_active_jobs_than_its_quota(
+    open_engine: OpenEngine, jobs_redis: PrivateRedis, tmp_path: Path
+) -> None:
+    path = tmp_path / "tenants.yaml"
+    path.write_text("tenants: {t: {max_jobs: 2}}")
+
+    async def story(engine: JobEngine) -> None:
+        store = JobStore(
+            jobs_redis.url, 2.0, ttl_s=60, max_active=100, lease_s=5.0, policies=TenantPolicies(path=path)
+        )
+        submitting = [store.submit(make_job(str(number)), b"", None) for number in range(9)]
+        answers = await asyncio.gather(*submitting, return_exceptions=True)
+        refused = [answer for answer in answers if isinstance(answer, Busy)]
+        assert len(refused) == 7
+        assert "quota of 2 jobs" in refused[0].message
+        # The name of this tenant begins like the other's.
+        await store.submit(make_job("x", "t2"), b"", None)
+        first, second = [answer for answer in answers if isinstance(answer, str)]
+        await store.cancel("t", first)
+        await store.submit(make_job("y"), b"", None)
+        with pytest.raises(Busy, match="quota of 2 jobs"):
+            await store.retry("t", first)
+        with pytest.raises(Busy, match="quota of 2 jobs"):
+            await store.revise(await store.get("t", first), "again", 0)
+        assert (await store.revise(await store.get("t", second), "again", 0)).revision == 1, "it is active"
+        path.write_text("tenants: {t: {max_jobs: 3}}")
+        await asyncio.sleep(tenant_policies.CHECK_INTERVAL_S)
+        assert (await store.retry("t", first)).state is JobState.QUEUED
+        await store.close()
+
+    run_story(open_engine, story)
 
 
 def test_unknown_jobs_and_events_are_refused(open_engine: OpenEngine) -> None:

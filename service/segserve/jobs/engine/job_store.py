@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 
 from segserve.errors import BadInput, Busy, JobNotFound
+from segserve.identity.tenant_policies import TenantPolicies
 from segserve.jobs.engine import lua_scripts
 from segserve.jobs.engine.job import Job, JobError, JobKind, JobState, PublishedChunk
 from segserve.jobs.engine.job_events import JobEventLog
@@ -62,6 +63,7 @@ class JobStore:
     url: of the jobs' Redis.
     ttl_s: how long a job that has ended is kept.
     max_active: queued and running jobs of all tenants together.
+    policies: how many of them one tenant may have.
     lease_s: after this long, dockets give the job of a silent worker to another.
     on_end: called with the kind and state of every job that ends by a call to this object.
     on_refused: called when a job is refused because `max_active` are.
@@ -75,10 +77,11 @@ class JobStore:
         ttl_s: int,
         max_active: int,
         lease_s: float,
+        policies: TenantPolicies | None = None,
         on_end: Callable[[JobKind, JobState], None] = lambda kind, state: None,
         on_refused: Callable[[], None] = lambda: None,
     ) -> None:
-        self._on_refused = on_refused
+        self._on_refused, self._policies = on_refused, policies or TenantPolicies()
         self._on_end, self._lease_ms = on_end, int(1000 * LEASE_SHARE * lease_s)
         self._redis = connect_redis(url, timeout_s)
         self._ttl_s, self._max_active = ttl_s, max_active
@@ -118,10 +121,11 @@ class JobStore:
         )  # fmt: skip
         answer = await self._run_script(
             lua_scripts.SUBMIT, (job.tenant, job.job_id), active_member(job.tenant, job.job_id), self._max_active,
-            self._ttl_s, digest, job.job_id, job.created_at, *fields, more_keys=tuple(more_keys),
+            self._max_of_tenant(job.tenant), self._ttl_s, digest, job.job_id, job.created_at, *fields,
+            more_keys=tuple(more_keys),
         )  # fmt: skip
-        if answer == b"full":
-            raise self._too_many_jobs()
+        if answer in (b"full", b"tenant_full"):
+            raise self._too_many_jobs(answer, job.tenant)
         job_id, earlier_digest = (part.decode() for part in answer)
         if earlier_digest != digest:
             raise BadInput(
@@ -131,9 +135,19 @@ class JobStore:
             )
         return str(job_id)
 
-    def _too_many_jobs(self) -> Busy:
+    def _max_of_tenant(self, tenant: str) -> int:
+        return self._policies.get(tenant).max_jobs
+
+    def _too_many_jobs(self, answer: bytes, tenant: str) -> Busy:
+        """answer: of a script: whose jobs are too many."""
         self._on_refused()
-        return Busy(f"{self._max_active} jobs wait already.", retry_after_s=60)
+        if answer == b"full":
+            return Busy(f"{self._max_active} jobs wait already.", retry_after_s=60)
+        return Busy(
+            f"The quota of {self._max_of_tenant(tenant)} jobs that wait or run is full.",
+            remedy="Try again when one of them has ended, or cancel one with DELETE /v1/jobs/{job_id}.",
+            retry_after_s=60,
+        )
 
     async def get(self, tenant: str, job_id: str) -> Job:
         """Raises JobNotFound."""
@@ -275,10 +289,11 @@ class JobStore:
     async def retry(self, tenant: str, job_id: str) -> Job:
         """Queue a failed or cancelled job again. Raises JobNotFound, BadInput if it is in another state, Busy."""
         answer = await self._run_script(
-            lua_scripts.RETRY, (tenant, job_id), active_member(tenant, job_id), self._max_active
-        )
-        if answer == b"full":
-            raise self._too_many_jobs()
+            lua_scripts.RETRY, (tenant, job_id), active_member(tenant, job_id), self._max_active,
+            self._max_of_tenant(tenant),
+        )  # fmt: skip
+        if answer in (b"full", b"tenant_full"):
+            raise self._too_many_jobs(answer, tenant)
         if not answer:
             job = await self.get(tenant, job_id)
             raise BadInput(
@@ -298,15 +313,15 @@ class JobStore:
         """
         answer = await self._run_script(
             lua_scripts.REVISE, (job.tenant, job.job_id), active_member(job.tenant, job.job_id), job.revision, keep,
-            self._max_active, request_name,
+            self._max_active, self._max_of_tenant(job.tenant), request_name,
         )  # fmt: skip
         match answer:
             case b"gone":
                 raise JobNotFound(job.job_id)
             case b"raced":
                 raise Busy("Somebody else changed the job at the same moment.", retry_after_s=1)
-            case b"full":
-                raise self._too_many_jobs()
+            case b"full" | b"tenant_full":
+                raise self._too_many_jobs(answer, job.tenant)
         return await self.get(job.tenant, job.job_id)
 
 

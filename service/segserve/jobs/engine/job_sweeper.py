@@ -10,7 +10,6 @@ from segserve.errors import JobNotFound, JobsUnavailable, SegserveError
 from segserve.jobs.engine.job_queue import Dockets
 from segserve.jobs.engine.job_store import JobStore
 from segserve.jobs.engine.result_store import ResultStore
-from segserve.types import DEFAULT_TENANT
 
 # How long a lost job may have to wait.
 SWEEP_INTERVAL_S = 30.0
@@ -41,7 +40,8 @@ class JobSweeper:
                     await self._deliver_lost_jobs(dockets)
                 if time.monotonic() > next_expiry:
                     with suppress(SegserveError):
-                        await self._delete_expired_files(DEFAULT_TENANT)
+                        for tenant in await self._results.list_tenants():
+                            await self._delete_expired_files(tenant)
                     next_expiry = time.monotonic() + EXPIRY_INTERVAL_S
                 await asyncio.sleep(SWEEP_INTERVAL_S)
         finally:

@@ -20,26 +20,37 @@ local function close(member, ttl)
     for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ttl) end
 end
 local function state() return redis.call('HGET', KEYS[1], 'state') end
+-- Whether `maximum` jobs are active, or `tenant_maximum` of the tenant whose member this is; 0 is no limit.
+local function full(member, maximum, tenant_maximum)
+    if redis.call('SCARD', KEYS[4]) >= tonumber(maximum) then return 'full' end
+    if tonumber(tenant_maximum) == 0 then return nil end
+    local tenant, count = string.match(member, '^[^/]*/'), 0
+    for _, other in ipairs(redis.call('SMEMBERS', KEYS[4])) do
+        if string.sub(other, 1, #tenant) == tenant then count = count + 1 end
+    end
+    if count >= tonumber(tenant_maximum) then return 'tenant_full' end
+end
 local function ended() local s = state() return s ~= 'queued' and s ~= 'running' end
 """
-# ARGV: member, maximum of active jobs, ttl of the idempotency key in s, digest of the request, job_id, created_at,
-# then the fields of the hash. KEYS 6: the tenant's jobs, 7: the idempotency key, if there is one.
-# Returns 'full', or the id and the request's digest of the job that stands under the key.
+# ARGV: member, maximum of active jobs, of those of the tenant, ttl of the idempotency key in s, digest of the request,
+# job_id, created_at, then the fields of the hash. KEYS 6: the tenant's jobs, 7: the idempotency key, if there is one.
+# Returns 'full', 'tenant_full', or the id and the request's digest of the job that stands under the key.
 SUBMIT = f"""{HELPERS}
 if KEYS[7] then
     local before = redis.call('HMGET', KEYS[7], 'job_id', 'request')
     if before[1] then return before end
 end
-if redis.call('SCARD', KEYS[4]) >= tonumber(ARGV[2]) then return 'full' end
+local is_full = full(ARGV[1], ARGV[2], ARGV[3])
+if is_full then return is_full end
 if KEYS[7] then
-    redis.call('HSET', KEYS[7], 'job_id', ARGV[5], 'request', ARGV[4])
-    redis.call('EXPIRE', KEYS[7], ARGV[3])
+    redis.call('HSET', KEYS[7], 'job_id', ARGV[6], 'request', ARGV[5])
+    redis.call('EXPIRE', KEYS[7], ARGV[4])
 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 7))
+redis.call('HSET', KEYS[1], unpack(ARGV, 8))
 redis.call('SADD', KEYS[4], ARGV[1])
-redis.call('ZADD', KEYS[6], ARGV[6], ARGV[5])
+redis.call('ZADD', KEYS[6], ARGV[7], ARGV[6])
 append_event()
-return {{ARGV[5], ARGV[4]}}
+return {{ARGV[6], ARGV[5]}}
 """
 # ARGV: member, ttl in s, now, maximum of attempts, the error if they are used up, the fence of the attempt to go on
 # from (or ''), the lease in ms, the token of the new attempt.
@@ -108,11 +119,12 @@ append_event()
 close(ARGV[1], ARGV[2])
 return 1
 """
-# ARGV: member, maximum of active jobs.
+# ARGV: member, maximum of active jobs, of those of the tenant.
 RETRY = f"""{HELPERS}
 local s = state()
 if s ~= 'failed' and s ~= 'cancelled' then return 0 end
-if redis.call('SCARD', KEYS[4]) >= tonumber(ARGV[2]) then return 'full' end
+local is_full = full(ARGV[1], ARGV[2], ARGV[3])
+if is_full then return is_full end
 redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'rate_per_s')
 redis.call('HINCRBY', KEYS[1], 'fence', 1)  -- refuses what an earlier attempt still writes
 redis.call('HSET', KEYS[1], 'state', 'queued', 'attempts', 0)
@@ -121,12 +133,13 @@ redis.call('SADD', KEYS[4], ARGV[1])
 append_event()
 return 1
 """
-# ARGV: member, the revision that is revised, chunks to keep, maximum of active jobs, the new request's name.
-# Returns 'revised', or why not: 'gone', 'raced' (the job has another revision), 'full'.
+# ARGV: member, the revision that is revised, chunks to keep, maximum of active jobs, of those of the tenant, the new
+# request's name. Returns 'revised', or why not: 'gone', 'raced' (the job has another revision), 'full', 'tenant_full'.
 REVISE = f"""{HELPERS}
 if not state() then return 'gone' end
 if tonumber(redis.call('HGET', KEYS[1], 'revision') or 0) ~= tonumber(ARGV[2]) then return 'raced' end
-if ended() and redis.call('SCARD', KEYS[4]) >= tonumber(ARGV[4]) then return 'full' end
+local is_full = ended() and full(ARGV[1], ARGV[4], ARGV[5])
+if is_full then return is_full end
 local keep = math.min(tonumber(ARGV[3]), redis.call('LLEN', KEYS[3]))
 local done, failures, ends = 0, 0, '0'
 if keep == 0 then
@@ -137,7 +150,7 @@ else
 end
 redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'rate_per_s', 'total')
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
-redis.call('HSET', KEYS[1], 'state', 'queued', 'attempts', 0, 'revision', ARGV[2] + 1, 'asked', ARGV[5],
+redis.call('HSET', KEYS[1], 'state', 'queued', 'attempts', 0, 'revision', ARGV[2] + 1, 'asked', ARGV[6],
     'chunks', keep, 'done', done, 'failures', failures, 'object_ends', ends)
 redis.call('DEL', KEYS[5])
 for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end

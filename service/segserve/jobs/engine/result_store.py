@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 from segserve.jobs.engine.job import Job, PublishedChunk
 from segserve.store import object_paths
+from segserve.store.list_tenants import list_tenants
 from segserve.store.object_store import ObjectStore
 from segserve.store.quota import Quota
 
@@ -65,7 +66,11 @@ class ResultStore:
         """Delete all objects of a job."""
         entries = await self._objects.list(object_paths.job(tenant, job_id))
         await self._objects.delete([entry.path for entry in entries])
-        self._quota.adjust(tenant, -sum(entry.size for entry in entries))
+        await self._quota.release(tenant, sum(entry.size for entry in entries))
+
+    async def list_tenants(self) -> list[str]:
+        """Return the tenants that have stored anything."""
+        return await list_tenants(self._objects)
 
     async def list_older_than(self, tenant: str, age_s: float) -> set[str]:
         """Return the ids of the jobs whose objects are all older than `age_s` seconds."""

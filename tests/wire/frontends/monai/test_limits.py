@@ -264,13 +264,16 @@ def test_a_large_body_of_a_batch_is_parsed_in_a_thread(
 
 
 def test_what_is_said_of_an_image_counts_towards_the_quota(tmp_path: Path) -> None:
-    service, _ = open_volumes(tmp_path, quota_mb=1)
+    service = Service(Settings(data_dir=tmp_path, quota_mb=1))
     store, quota = Datastore(service), service.storage.images.quota
 
     async def run() -> None:
+        await service.storage.start()
         await store.put_image("scan", SentFile("scan.png", io.BytesIO(write_png(8))), {})
         await store.update_info("scan", None, {"a": 1})
-        quota.adjust(DEFAULT_TENANT, MB - await quota.count_used_bytes(DEFAULT_TENANT))
+        used = await service.storage.counts.read(DEFAULT_TENANT)
+        async with quota.reserve(DEFAULT_TENANT, MB - used.bytes):
+            pass
         with pytest.raises(TooLarge, match="quota"):
             await store.update_info("scan", None, {"a": 2})
         # An image that is known by its UID alone: its record is written before the label.
@@ -278,5 +281,7 @@ def test_what_is_said_of_an_image_counts_towards_the_quota(tmp_path: Path) -> No
             await store.put_label("1.2.3", "final", SentFile("a.png", io.BytesIO(write_png(8))), {})
         assert list(await store.describe_all()) == ["scan"]
         assert (await store.get_image("scan")).info == {"a": 1}
+        await service.storage.close_cache()
+        await service.storage.stop_redis()
 
     asyncio.run(run())

@@ -178,7 +178,7 @@ class Datastore:
         # The records first: from then on it does not exist.
         await self._objects.delete([each.path for each in stored if each.path.endswith(".json")])
         await self._objects.delete([each.path for each in stored if not each.path.endswith(".json")])
-        self._quota.adjust(current_tenant(), -sum(each.size for each in stored))
+        await self._quota.release(current_tenant(), sum(each.size for each in stored))
 
     async def describe_all(self) -> dict[str, Json]:
         """Return all images with their labels, by name, as MONAI Label's datastore has them."""
