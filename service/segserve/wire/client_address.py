@@ -1,6 +1,7 @@
 """Who a request comes from: the address of the connection, or the one that a trusted proxy names."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 # A provider gives each customer at least so much of IPv6 (RFC 6177): one client commands all addresses of it.
@@ -11,6 +12,7 @@ LOCAL_CLIENT = "local"
 Networks = Sequence[IPv4Network | IPv6Network]
 
 
+@lru_cache(maxsize=4096)  # of addresses; each request asks, and the parsing takes some microseconds
 def client_of_address(address: str | None) -> str:
     """Return the client that an IP address belongs to: IPv4 addresses are clients, of IPv6 each /64 is one.
 

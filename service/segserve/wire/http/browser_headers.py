@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segserve.wire.http.host_and_origin import AllowedOrigins, header_values
@@ -56,8 +55,9 @@ def cors_options(origins: Sequence[str]) -> dict[str, Any]:
 
 # A script that is started as a worker has the policy of its own answer, not the page's. The one that decodes clicks
 # loads modules and WebAssembly from this service.
-WORKER_POLICY = f"{DENY_ALL}; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
-JAVASCRIPT = "text/javascript"
+WORKER_POLICY = f"{DENY_ALL}; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'".encode()
+DENY_ALL_POLICY = DENY_ALL.encode()
+JAVASCRIPT = b"text/javascript"
 
 
 class SecurityHeaders:
@@ -70,22 +70,22 @@ class SecurityHeaders:
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app, self._allowed = app, AllowedOrigins(origins)
-        self._headers = {
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            "Content-Security-Policy": DENY_ALL,
-        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                if headers.get("content-type", "").startswith(JAVASCRIPT):
-                    headers.setdefault("Content-Security-Policy", WORKER_POLICY)
-                for name, value in self._headers.items():
-                    headers.setdefault(name, value)
-                policy = "cross-origin" if self._is_allowed(scope) else "same-origin"
-                headers.setdefault("Cross-Origin-Resource-Policy", policy)
+                present = dict(message["headers"])
+                is_script = present.get(b"content-type", b"").startswith(JAVASCRIPT)
+                headers = {
+                    b"x-content-type-options": b"nosniff",
+                    b"referrer-policy": b"no-referrer",
+                    b"content-security-policy": WORKER_POLICY if is_script else DENY_ALL_POLICY,
+                    b"cross-origin-resource-policy": b"cross-origin"
+                    if self._is_allowed(scope)
+                    else b"same-origin",
+                }
+                missing = [header for header in headers.items() if header[0] not in present]
+                message["headers"] = [*message["headers"], *missing]
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)

@@ -10,6 +10,7 @@ Two attacks need no access to the network of the service, only a user who visits
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -42,6 +43,7 @@ def parse_host(header: str) -> str | None:
     return None if match is None else match[1].strip("[]").lower().rstrip(".") or None
 
 
+@lru_cache(maxsize=1024)  # of names; each request asks
 def is_loopback(host: str) -> bool:
     """Whether a name or an address is of this machine only. Browsers never ask DNS for names under localhost."""
     if host == "localhost" or host.endswith(".localhost"):

@@ -68,8 +68,17 @@ def count_json(data: bytes) -> JsonStructure:
     return JsonStructure(1 + commas + containers, keys, depth)
 
 
+def bound_json(data: bytes) -> JsonStructure:
+    """Return what `count_json` counts at most, at a hundredth of its time: what is in strings counts too."""
+    containers = data.count(b"[") + data.count(b"{")
+    return JsonStructure(1 + data.count(b",") + containers, data.count(b":"), containers)
+
+
 def check_json_structure(data: bytes, max_values: int, max_keys: int = MAX_JSON_KEYS) -> None:
     """Raises TooLarge, or BadInput where the text is nested too deeply."""
+    structure = bound_json(data)
+    if structure.values <= max_values and structure.keys <= max_keys and structure.depth <= MAX_JSON_DEPTH:
+        return
     structure = count_json(data)
     if structure.values > max_values:
         raise too_many_values(max_values)

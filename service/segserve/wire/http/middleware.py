@@ -63,6 +63,8 @@ class RequestLogger:
         self._metrics.requests.in_flight.inc()
         try:
             await self._app(scope, receive, send_with_id)
+            # uvloop writes at the end of a turn of the event loop: the client need not wait for logs and metrics.
+            await asyncio.sleep(0)
         except ClientDisconnect:  # in the middle of its body
             if status == INTERNAL_ERROR:
                 status = CLIENT_CLOSED_REQUEST

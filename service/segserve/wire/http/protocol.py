@@ -132,12 +132,10 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._must_wait():
                 self._wait()
                 return
-            self._note_progress()
-            if self._in_headers:
-                self._start_header_timer()
             part, was_in_headers = self._take_part(cuts_headers=cuts_headers), self._in_headers
             self._has_completed = False
             super().data_received(part)
+            self._note_progress()
             if self._in_headers:
                 self._count_header_bytes(len(part))
             # Else what has an end of headers in every four bytes would be parsed in so many parts.
@@ -172,12 +170,15 @@ class LimitedProtocol(HttpToolsProtocol):
     # Headers: their size, and the time they take.
 
     def _note_progress(self) -> None:
-        if self._is_answering() and self._in_headers:
-            return  # of a pipelined request: the connection is busy with the one before
-        if not self._in_headers:
+        """Note what is incomplete after a part was parsed. A request that came as a whole costs nothing here."""
+        if self._in_headers:
+            if self._has_completed or self._is_answering():
+                return  # nothing of the next request is here, or it is a pipelined one behind a busy connection
+            if self._header_timer is None:  # the first bytes of headers; those that follow are no progress
+                self._limits.note(self, Phase.HEADERS)
+                self._start_header_timer()
+        elif not self._unparsed and not self.pipeline:
             self._limits.note(self, Phase.BODY)
-        elif self._header_timer is None:  # the first bytes of headers; those that follow are no progress
-            self._limits.note(self, Phase.HEADERS)
 
     def _count_header_bytes(self, count: int) -> None:
         # If the part completed a request, it is unknown how many of its bytes belong to the next one.
@@ -195,8 +196,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_header_timer()
         self._body_bytes_left = read_content_length(self.headers)
         self.scope["state"][SURPLUS] = self._limits.is_surplus(self)
-        if not self._is_answering():
-            self._limits.note(self, Phase.BODY)
         super().on_headers_complete()
         self._unanswered = [cycle for cycle in self._unanswered if not cycle.response_complete]
         self._unanswered.append(self.cycle)
