@@ -5,6 +5,7 @@
     segment, automatic, similar, ...         commands/segment.py, ... (one image)
     batch                                    commands/batch.py (many images)
     video, volume, track                     commands/video.py, commands/volume.py, commands/track.py
+    keys add, list, revoke, rotate           commands/keys.py
     models list, import, pull, ...           models/cli.py
     evaluate masks, model, prompts, ...      evaluate/cli.py
     evaluate volumes                         commands/evaluate_volumes.py
@@ -28,6 +29,7 @@ from segserve.commands.doctor import doctor
 from segserve.commands.encoder import encoder
 from segserve.commands.evaluate_volumes import evaluate_volumes
 from segserve.commands.instances import instances
+from segserve.commands.keys import app as keys
 from segserve.commands.segment import segment
 from segserve.commands.semantic import semantic
 from segserve.commands.serve import serve
@@ -86,6 +88,7 @@ for command in (
 ):
     cli.command()(command)
 evaluate.command("volumes")(evaluate_volumes)
+cli.add_typer(keys, name="keys")
 cli.add_typer(models, name="models")
 cli.add_typer(evaluate, name="evaluate")
 cli.add_typer(train, name="train")

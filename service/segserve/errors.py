@@ -15,11 +15,14 @@
     │   ├── FileNotFound
     │   ├── JobNotFound
     │   └── MaskNotFound        a mask_id that has expired, or is of another image or model
+    ├── Unauthenticated         nobody knows who sends the request
     ├── NotAllowed              the operator has not allowed it
+    │   └── MissingRight        the key or token that comes with the request may not do this
     ├── TooSlow                 the client sends its request too slowly
     ├── Unavailable             the same request may succeed later: has retry_after_s
     │   ├── CacheUnavailable    the Redis of the embedding cache cannot be reached
     │   ├── JobsUnavailable     the Redis of the jobs cannot be reached
+    │   ├── RateLimited         the client sends more requests than it may
     │   ├── Busy                a queue or a concurrency limit is full
     │   ├── OutOfMemory         the GPU has no memory left
     │   ├── StorageFull         the disk is full
@@ -218,6 +221,18 @@ class NotAllowed(SegserveError):
     code = "not_allowed"
 
 
+class MissingRight(NotAllowed):
+    """The key or token of the request may not do this, by its role or its scopes."""
+
+    code = "missing_right"
+
+
+class Unauthenticated(SegserveError):
+    """The request has no key, or one that is not known, has expired or was revoked."""
+
+    code = "unauthenticated"
+
+
 class TooSlow(SegserveError):
     """The client sends its request too slowly."""
 
@@ -261,6 +276,12 @@ class JobsUnavailable(Unavailable):
 
     def __init__(self, *, is_refused: bool = False) -> None:
         super().__init__(*describe_redis("The jobs' Redis", "SEGSERVE_JOBS_REDIS_URL", is_refused=is_refused))
+
+
+class RateLimited(Unavailable):
+    """The key or the address sends more requests than the operator allows."""
+
+    code = "rate_limited"
 
 
 class Busy(Unavailable):

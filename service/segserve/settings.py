@@ -77,6 +77,16 @@ class Settings(BaseSettings):
         description="port of its own for /livez, /readyz and /metrics, which clients cannot fill; REST"
         " answers them too; 0 takes a free one; unset: none",
     )
+    keys_file: Path | None = Field(
+        None,
+        description="file of the keys that requests must have: see docs/keys.md; it is read again when it changes;"
+        " unset: no keys are asked for",
+    )
+    insecure: bool = Field(
+        False,
+        description="serve on an address that other machines reach without asking for keys: whoever reaches it can"
+        " use all of it",
+    )
     allowed_hosts: tuple[str, ...] = Field(
         (),
         description='names by which clients call the service: "segserve.example.org", "*.example.org", or "*" for any;'
@@ -425,6 +435,11 @@ class Settings(BaseSettings):
             return not ip_address(self.host).is_loopback
         except ValueError:
             return self.host != "localhost"
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Return whether requests must say who sends them."""
+        return self.keys_file is not None
 
     @property
     def accepts_any_host(self) -> bool:

@@ -23,8 +23,11 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from segserve.identity.identity import Identity
 from segserve.store.redis_servers import find_redis_binaries
+from segserve.types import AccessRole
 from tests.docs_blocks import ROOT, read_blocks
+from tests.key_files import write_key_file
 from tests.serving import run_embed_job
 
 pytestmark = [
@@ -124,6 +127,8 @@ class Machines:
         make_certificate(folder, *self.addresses.values())
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._clients: dict[str, httpx.Client] = {}
+        key = write_key_file(folder / "keys.json", [Identity("default", AccessRole.OPERATOR, "operator")])
+        self.headers = {"Authorization": f"Bearer {key['operator']}"}
 
     def fill_in(self, text: str) -> str:
         """Put addresses and folders of this test in the place of the page's."""
@@ -199,7 +204,9 @@ class Machines:
 
     def client(self, name: str) -> httpx.Client:
         if name not in self._clients:
-            self._clients[name] = httpx.Client(base_url=f"http://{self.addresses[name]}:8000", timeout=60)
+            self._clients[name] = httpx.Client(
+                base_url=f"http://{self.addresses[name]}:8000", headers=self.headers, timeout=60
+            )
         return self._clients[name]
 
     def close(self) -> None:
@@ -209,7 +216,8 @@ class Machines:
             self.stop(name)
 
     def metric(self, name: str, port: int, line: str) -> float:
-        text = httpx.get(f"http://{self.addresses[name]}:{port}/metrics", timeout=30).text
+        url = f"http://{self.addresses[name]}:{port}/metrics"
+        text = httpx.get(url, headers=self.headers, timeout=30).text
         return sum(float(row.rpartition(" ")[2]) for row in text.splitlines() if row.startswith(line))
 
 
@@ -319,7 +327,7 @@ def proxy(machines: Machines) -> Iterator[httpx.Client]:
     context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
     with httpx.Client(
         base_url=f"https://{address}:8443",
-        headers={"host": "segserve.example.org"},
+        headers={"host": "segserve.example.org", **machines.headers},
         verify=context,
         timeout=60,
     ) as client:

@@ -15,7 +15,7 @@ from tests.serving import Server
 def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that is open to other machines, and to the pages of one other origin."""
     origins = '["https://labels.example.org"]'
-    running = Server(tmp_path_factory.mktemp("public"), host="0.0.0.0", cors_origins=origins)
+    running = Server(tmp_path_factory.mktemp("public"), host="0.0.0.0", insecure="true", cors_origins=origins)
     running.wait_ready()
     yield running
     assert running.stop() == 0, running.log.read_text()

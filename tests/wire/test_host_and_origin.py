@@ -40,6 +40,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(
         tmp_path_factory.mktemp("named"),
         host="0.0.0.0",
+        insecure="true",
         allowed_hosts='["segserve.example.org", "*.lab.example"]',
         cors_origins=f'["{LABELS}"]',
     )
@@ -170,7 +171,7 @@ def test_the_address_that_a_connection_arrived_at_works(tmp_path: Path) -> None:
 
 
 def test_an_exposed_service_without_names_accepts_any_host_and_warns(tmp_path: Path, named: Server) -> None:
-    exposed = Server(tmp_path, host="0.0.0.0")
+    exposed = Server(tmp_path, host="0.0.0.0", insecure="true")
     try:
         assert exposed.client.get("/v1/models", headers={"host": "segserve.example.org"}).status_code == 200
         assert "SEGSERVE_ALLOWED_HOSTS" in exposed.log.read_text()

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from segserve.app.authentication import create_authenticators
 from segserve.app.choose_runtimes import choose_runtimes
 from segserve.app.gauges import update_gauges
 from segserve.app.readiness import NO_KEYS, check_readiness
@@ -53,6 +54,8 @@ class EncodingService:
         self.role_options = RoleOptions.for_role(role, settings)
         self.metrics = Metrics()
         self.request_limits = RequestLimits(settings, self.metrics)
+        # None: no keys are asked for.
+        self.authenticators = create_authenticators(settings)
         self.read_pool = FairExecutor(settings.decode_workers, "read")  # apart from clicks: uploads are slow
         # For all that this process and its readers decode: uploads, images to encode, images and files of jobs.
         self.image_memory = MemoryBudget(
@@ -117,7 +120,10 @@ class EncodingService:
         self.image_memory.attach()
         # For `asyncio.to_thread`: large requests are checked there.
         asyncio.get_running_loop().set_default_executor(FairExecutor(DEFAULT_THREADS, "asyncio"))
-        if self.settings.is_exposed:
+        if self.authenticators is not None:
+            for authenticator in self.authenticators.members:
+                self.run_in_background(authenticator.watch())
+        elif self.settings.is_exposed:
             log.warning(f"keys: {NO_KEYS}", host=self.settings.host)
         await self.storage.start()
         if self.storage.private_redis is not None:

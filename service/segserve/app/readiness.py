@@ -27,7 +27,7 @@ async def check_readiness(
     "unavailable": the models are not ready, or the cache is away and needed.
     """
     checks = {"models": warm_up.state, "cache": "ok"}
-    if settings.is_exposed:
+    if settings.is_exposed and not settings.asks_for_keys:
         checks["keys"] = NO_KEYS
     try:
         await cache.ping()

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from segserve.app import Role, Service
 from segserve.commands.common_options import DataDir
 from segserve.commands.server_options import EncoderUrl, Host, LogFormat, configure_logs, connect_encoder
+from segserve.errors import BadInput
 from segserve.private_folders import keep_new_files_private
 from segserve.settings import Settings, load_settings
 from segserve.wire.frontends.mounting import list_own_ports
@@ -31,6 +32,15 @@ OperatorPort = Annotated[
     typer.Option(
         envvar="SEGSERVE_OPERATOR_PORT",
         help="Port of its own for /livez, /readyz and /metrics; 0 takes a free one [default: none].",
+    ),
+]
+
+Insecure = Annotated[
+    bool,
+    typer.Option(
+        "--insecure",
+        envvar="SEGSERVE_INSECURE",
+        help="Serve without keys where other machines can connect: whoever reaches the address can use all of it.",
     ),
 ]
 
@@ -58,6 +68,7 @@ def serve(
     grpc_port: GrpcPort = None,
     operator_port: OperatorPort = None,
     encoder_url: EncoderUrl = None,
+    insecure: Insecure = False,
 ) -> None:
     """Start the service.
 
@@ -71,7 +82,9 @@ def serve(
         grpc_port=grpc_port,
         operator_port=operator_port,
         encoder_url=encoder_url,
+        insecure=insecure or None,
     )
+    check_exposure(settings)
     configure_logs(settings)
     keep_new_files_private()
 
@@ -85,6 +98,16 @@ def serve(
         sys.stderr.flush()
 
     run_service(settings, print_addresses)
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raise BadInput where other machines could use the service without a key, unless that is wanted."""
+    if settings.is_exposed and not settings.asks_for_keys and not settings.insecure:
+        raise BadInput(
+            f"Whoever reaches {settings.host} could use and delete everything: no keys are asked for.",
+            remedy="Set SEGSERVE_KEYS_FILE to a file that 'segserve keys add' makes, or listen on 127.0.0.1, or pass"
+            " --insecure where something else keeps others out.",
+        )
 
 
 def run_service(settings: Settings, on_started: Callable[[Addresses], None]) -> None:

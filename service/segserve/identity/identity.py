@@ -3,7 +3,8 @@
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from segserve.types import DEFAULT_TENANT, AccessRole
+from segserve.identity.rights import ALL_RIGHTS, NO_RIGHTS, ROLE_RIGHTS, Right
+from segserve.types import DEFAULT_TENANT, AccessRole, Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,15 +13,28 @@ class Identity:
 
     tenant: images, files, jobs and masks of other tenants do not exist for it.
     name: of the key, or the subject of the token; for the audit log.
+    scopes: narrow what the role may do.
     """
 
     tenant: str
     role: AccessRole
     name: str
+    scopes: Right = ALL_RIGHTS
+
+    @property
+    def rights(self) -> Right:
+        return ROLE_RIGHTS[self.role] & self.scopes
+
+    @property
+    def priority(self) -> Priority:
+        """Return whose images are encoded, and whose jobs run, behind those of annotators."""
+        return Priority.BATCH if self.role is AccessRole.BATCH else Priority.INTERACTIVE
 
 
 # Of everybody where no keys are asked for, and of the command line.
 LOCAL_IDENTITY = Identity(DEFAULT_TENANT, AccessRole.OPERATOR, "local")
+# Of a request without a credential, to what is open to everybody. It has no data.
+ANONYMOUS = Identity("", AccessRole.METRICS, "anonymous", NO_RIGHTS)
 
 # The wire sets it for each request. Work that outlives its request, such as a session, keeps the tenant itself.
 current_identity: ContextVar[Identity] = ContextVar("current_identity", default=LOCAL_IDENTITY)

@@ -13,9 +13,11 @@ from segserve.errors import (
     NotAllowed,
     NotFound,
     OutOfMemory,
+    RateLimited,
     SegserveError,
     StorageFull,
     TooSlow,
+    Unauthenticated,
     Unavailable,
 )
 from segserve.wire.http.problems import InvalidRequest
@@ -26,8 +28,10 @@ DETAILS_KEY = "grpc-status-details-bin"  # the metadata in which gRPC carries a 
 CODES: list[tuple[type[SegserveError], StatusCode]] = [
     (BadInput, StatusCode.INVALID_ARGUMENT),
     (NotFound, StatusCode.NOT_FOUND),
+    (Unauthenticated, StatusCode.UNAUTHENTICATED),
     (NotAllowed, StatusCode.PERMISSION_DENIED),
     (TooSlow, StatusCode.DEADLINE_EXCEEDED),
+    (RateLimited, StatusCode.RESOURCE_EXHAUSTED),
     (Busy, StatusCode.RESOURCE_EXHAUSTED),
     (OutOfMemory, StatusCode.RESOURCE_EXHAUSTED),
     (StorageFull, StatusCode.RESOURCE_EXHAUSTED),

@@ -14,6 +14,7 @@ import structlog
 from segserve.app import EncodingService
 from segserve.current_client import current_client
 from segserve.errors import BadInput, SegserveError, TooSlow
+from segserve.identity.identity import ANONYMOUS, Identity, current_identity
 from segserve.request_limits import RequestKind
 from segserve.types import MB
 from segserve.wire.body_pace import BodyPace
@@ -22,6 +23,8 @@ from segserve.wire.grpc.errors import DETAILS_KEY, error_to_status, status_code
 from segserve.wire.grpc.large_answers import pass_bytes
 from segserve.wire.grpc.message_reads import MessageReads
 from segserve.wire.grpc.message_structure import parse_message
+from segserve.wire.http.authentication import AUTHORIZATION, KEY_HEADERS, check_right, read_credential
+from segserve.wire.route_rights import METHOD_RIGHTS, OPEN
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
 
@@ -57,6 +60,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, service: EncodingService) -> None:
         self._metrics, self._limits = service.metrics, service.request_limits
+        self._authenticators = service.authenticators
         settings = service.settings
         self._proxies, self._timeout_s = settings.trusted_proxies, settings.body_timeout_s
         self._message_timeout_s = settings.body_timeout_s + settings.max_request_mb / MIN_MESSAGE_MB_PER_S
@@ -93,6 +97,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 client = client_of_call(
                     context.peer(), read_metadata(context, "x-forwarded-for"), self._proxies
                 )
+                if self._authenticators is not None:
+                    current_identity.set(await self._find_identity(context, details.method, client))
+                check_right(current_identity.get(), METHOD_RIGHTS[details.method])
                 current_client.set(client)
                 async with AsyncExitStack() as held:
                     if self.watch is not None:
@@ -113,6 +120,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     await self._write(answer, context)
 
         return grpc.stream_stream_rpc_method_handler(handle, None, pass_bytes(handler.response_serializer))
+
+    async def _find_identity(self, context: Context, method: str, client: str) -> Identity:
+        """Return who makes a call, by its metadata. Raises Unauthenticated, RateLimited, Unavailable."""
+        assert self._authenticators is not None
+        if METHOD_RIGHTS[method] == OPEN:
+            return ANONYMOUS
+        headers = {
+            name: value
+            for name in (AUTHORIZATION, *KEY_HEADERS)
+            if (value := read_metadata(context, name.decode())) is not None
+        }
+        return await self._authenticators.authenticate(read_credential(headers), client)
 
     async def _read(
         self, parts: AsyncIterator[bytes], message_class: Any, kind: RequestKind, client: str

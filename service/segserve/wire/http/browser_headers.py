@@ -39,7 +39,14 @@ def cors_options(origins: Sequence[str]) -> dict[str, Any]:
     return {
         "allow_origins": list(origins),
         "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
-        "allow_headers": ["Content-Type", "X-Request-ID", "Idempotency-Key", "Last-Event-ID"],
+        "allow_headers": [
+            "Authorization",
+            "Content-Type",
+            "X-API-Key",
+            "X-Request-ID",
+            "Idempotency-Key",
+            "Last-Event-ID",
+        ],
         "expose_headers": [
             "Server-Timing",
             "X-Request-ID",

@@ -19,10 +19,12 @@ from segserve.errors import (
     MissingDependency,
     NotAllowed,
     NotFound,
+    RateLimited,
     SegserveError,
     StorageFull,
     TooLarge,
     TooSlow,
+    Unauthenticated,
     Unavailable,
     UnsupportedFormat,
     shorten,
@@ -36,14 +38,18 @@ STATUSES: list[tuple[type[SegserveError], int]] = [
     (UnsupportedFormat, 415),
     (BadInput, 422),
     (NotFound, 404),
+    (Unauthenticated, 401),
     (NotAllowed, 403),
     (TooSlow, 408),
     (StorageFull, 507),
+    (RateLimited, 429),
     (Unavailable, 503),
     (BrokenModel, 409),
     (MissingDependency, 501),
 ]
 LAST_RESORT = 500
+# Not Basic, which is accepted too: browsers would ask for a password where a page fetches something.
+CHALLENGE = 'Bearer realm="segserve"'
 MAX_LISTED_FAULTS = 10  # of a request
 # Pydantic lists all faults of a request or none, at 4 us each.
 MAX_KNOWN_FAULTS = 1000
@@ -129,7 +135,7 @@ class InvalidRequest(BadInput):
 def error_to_response(error: SegserveError) -> Response:
     """The problem document of an error; its status follows from the error's class."""
     status = next((status for kind, status in STATUSES if isinstance(error, kind)), LAST_RESORT)
-    return problem_response(
+    response = problem_response(
         status,
         error.code,
         error.message,
@@ -138,6 +144,9 @@ def error_to_response(error: SegserveError) -> Response:
         errors=error.faults if isinstance(error, InvalidRequest) else None,
         retry_after_s=error.retry_after_s if isinstance(error, Unavailable) else None,
     )
+    if isinstance(error, Unauthenticated):
+        response.headers["WWW-Authenticate"] = CHALLENGE
+    return response
 
 
 def validation_to_response(error: RequestValidationError) -> Response:

@@ -13,6 +13,7 @@ from segserve.wire.frontends.error_form import FrontendErrors
 from segserve.wire.frontends.frontend import Frontend
 from segserve.wire.frontends.mounting import add_frontend_routes, list_enabled, with_frontends
 from segserve.wire.http import browser_headers, problems
+from segserve.wire.http.authentication import Authentication, guard_routes
 from segserve.wire.http.body_limits import BodyPaceLimit, BodySizeLimit
 from segserve.wire.http.host_and_origin import AllowedHosts, OriginCheck
 from segserve.wire.http.limits import upload_limits
@@ -64,6 +65,9 @@ def create_operator_api(service: EncodingService) -> FastAPI:
     )
     problems.install_error_handlers(api)
     health_and_metrics.add_routes(api, service)
+    guard_routes(api)
+    if service.authenticators is not None:
+        api.add_middleware(Authentication, authenticators=service.authenticators, metrics=service.metrics)
     api.add_middleware(HeadAsGet)
     api.add_middleware(browser_headers.SecurityHeaders, origins=())
     return api
@@ -89,6 +93,7 @@ def create_api(service: Service) -> FastAPI:
         routes.add_routes(api, service)
     pages.add_routes(api)
     add_frontend_routes(api, service, frontends)
+    guard_routes(api)
     add_middleware(api, service, frontends)
     return api
 
@@ -110,6 +115,8 @@ def add_middleware(api: FastAPI, service: Service, frontends: Sequence[Frontend]
         kind_of=with_frontends(request_kind, frontends),
         busy_checks={RequestKind.CLICK: service.click_limit.refusal},
     )
+    if service.authenticators is not None:
+        api.add_middleware(Authentication, authenticators=service.authenticators, metrics=service.metrics)
     api.add_middleware(OriginCheck, origins=settings.cors_origins, metrics=service.metrics)
     api.add_middleware(AllowedHosts, settings=settings, metrics=service.metrics)
     api.add_middleware(RequestLogger, metrics=service.metrics)

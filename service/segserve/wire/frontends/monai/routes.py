@@ -13,6 +13,8 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from segserve import __version__
 from segserve.errors import BadInput, NotAllowed, NotFound
+from segserve.identity.identity import current_identity
+from segserve.wire.client_address import client_of_address
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.json_body import parse_json
 from segserve.wire.frontends.monai.batch import Batches, Images
@@ -34,6 +36,8 @@ STRATEGIES = {
     "first": {"description": "The first image of the datastore without a label"},
     "random": {"description": "Any image of the datastore without a label"},
 }
+
+MAX_LOGIN_FIELDS = 16
 
 Json = dict[str, Any]
 Name = Annotated[str, Query(max_length=255)]
@@ -275,13 +279,22 @@ class MonaiRoutes:
         return PlainTextResponse("The log of the service is where its operator started it.\n")
 
     async def show_auth(self) -> Response:
-        return json_answer({"enabled": False, "client_id": None, "realm": None})
+        is_needed = self._service.authenticators is not None
+        return json_answer({"enabled": is_needed, "client_id": None, "realm": None})
 
-    async def get_token(self) -> Response:
-        return json_answer({"access_token": None, "token_type": None})
+    async def get_token(self, request: Request) -> Response:
+        """Answer the key that a user has typed as the password: clients send it as their token from then on."""
+        if self._service.authenticators is None:
+            return json_answer({"access_token": None, "token_type": None})
+        async with request.form(max_files=0, max_fields=MAX_LOGIN_FIELDS) as form:
+            key = form.get("password") or form.get("username")
+        client = client_of_address(request.client.host if request.client else None)
+        await self._service.authenticators.authenticate(key if isinstance(key, str) else None, client)
+        return json_answer({"access_token": key, "token_type": "Bearer"})
 
     async def show_user(self) -> Response:
-        return json_answer({"username": "user", "email": None, "name": None, "roles": ["user"]})
+        name = current_identity.get().name
+        return json_answer({"username": name, "email": None, "name": name, "roles": ["user"]})
 
 
 def add_routes(api: FastAPI, parts: FrontendParts) -> None:
