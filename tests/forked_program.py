@@ -1,7 +1,7 @@
 """`segserve` commands in processes that are forked from one that has imported the program.
 
 The imports of a command take more than a second of CPU time, and the tests start it some hundreds of times. So each
-process of tests has a fork server, started at the first command. `ForkedProgram` stands for a process that it forked:
+process of tests has a fork server, started at the first command. `ForkedProcess` stands for a process that it forked:
 its arguments, environment, folder, output and exit status are those that `python -m segserve.cli` has.
 """
 
@@ -15,11 +15,15 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any, TypeAlias
+
+from segserve.files.file_readers import READER_MODULE
+from segserve.sandbox import fork_server
+from segserve.sandbox.sandbox import choose_environment
 
 ROOT = Path(__file__).parent.parent
 # Of the fork server: this process's before a test changes it.
@@ -35,22 +39,19 @@ NUMBER = struct.Struct("!i")
 START_TIMEOUT_S = 120.0
 
 
-class ForkedProgram:
-    """`ForkedProgram` is a running command, with the methods of `subprocess.Popen` that tests call.
+class ForkedProcess:
+    """`ForkedProcess` is a process that a fork server has made, with the methods of `subprocess.Popen` that are called.
 
-    environment: all of it. output, errors: files that standard output and standard error go to.
+    control: the fork server's socket. request: what the process does; see `serve`. descriptors: those that it gets.
     """
 
     def __init__(
-        self, arguments: Sequence[str], environment: dict[str, str], output: IO[Any], errors: IO[Any]
+        self, control: socket.socket, request: dict[str, Any], descriptors: Sequence[int], args: Sequence[str]
     ) -> None:
-        self.args, self.returncode = ["segserve", *arguments], None
+        self.args, self.returncode = list(args), None
         self._status, theirs = socket.socketpair()
-        request = {"arguments": list(arguments), "environment": environment, "folder": os.getcwd()}
         with theirs:
-            descriptors = [output.fileno(), errors.fileno(), theirs.fileno()]
-            control, _ = start_fork_server()
-            socket.send_fds(control, [json.dumps(request).encode()], descriptors)
+            socket.send_fds(control, [json.dumps(request).encode()], [theirs.fileno(), *descriptors])
         pid = self._receive(START_TIMEOUT_S)
         assert pid is not None, "the fork server has ended"
         self.pid = pid
@@ -86,15 +87,26 @@ class ForkedProgram:
         self.send_signal(signal.SIGKILL)
 
 
-Program: TypeAlias = "ForkedProgram | subprocess.Popen[Any]"
+Program: TypeAlias = "ForkedProcess | subprocess.Popen[Any]"
 
 
 def start_segserve(
-    arguments: Sequence[str], environment: dict[str, str], output: IO[Any], errors: IO[Any]
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    output: IO[Any],
+    errors: IO[Any],
+    *,
+    is_started_anew: bool = False,
 ) -> Program:
-    """Start a command: forked, or by a new interpreter where it would read something else at its start."""
-    if read_at_start(environment) == read_at_start(ENVIRONMENT):
-        return ForkedProgram(arguments, environment, output, errors)
+    """Start a command: forked, or by a new interpreter where it would read something else at its start.
+
+    environment: all of it. output, errors: files that standard output and standard error go to.
+    is_started_anew: always by a new interpreter.
+    """
+    if not is_started_anew and read_at_start(environment) == read_at_start(ENVIRONMENT):
+        request = {"arguments": list(arguments), "environment": environment, "folder": os.getcwd()}
+        descriptors = [output.fileno(), errors.fileno()]
+        return ForkedProcess(start_programs()[0], request, descriptors, ["segserve", *arguments])
     command = [sys.executable, "-m", "segserve.cli", *arguments]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment)
 
@@ -104,12 +116,12 @@ def read_at_start(environment: dict[str, str]) -> dict[str, str]:
 
 
 @cache
-def start_fork_server() -> "tuple[socket.socket, subprocess.Popen[bytes]]":
-    """Return the socket that takes requests, and the fork server. It ends when this process does."""
+def start_programs() -> "tuple[socket.socket, subprocess.Popen[bytes]]":
+    """Return the socket of the fork server for programs, and the server. It ends when this process does."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         # Not `-m`: messages about usage would name that module and not the program.
-        code = f"from tests.forked_program import serve; serve({theirs.fileno()})"
+        code = f"from tests.forked_program import serve_programs; serve_programs({theirs.fileno()})"
         server = subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=ROOT,
@@ -120,40 +132,75 @@ def start_fork_server() -> "tuple[socket.socket, subprocess.Popen[bytes]]":
     return ours, server
 
 
-def serve(control: int) -> None:
-    """Fork a process for each request until the tests have ended. Returns in a forked process when its program ends."""
+def serve_programs(control: int) -> None:
+    """Fork programs, and beside it readers of files for them. Returns in a forked process when its program ends."""
+    readers = start_readers()
+    for module in ("segserve.cli", *IMPORTED_LATER):
+        with suppress(ImportError):
+            importlib.import_module(module)
+    serve(control, partial(become_program, readers))
+
+
+def start_readers() -> socket.socket:
+    """Start the fork server that stands for the sandbox's own: each service would import all readers of files again."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        code = f"from tests.forked_program import serve_readers; serve_readers({theirs.fileno()})"
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", code],
+            cwd=ROOT,
+            env={**choose_environment(), "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+    return ours
+
+
+def serve_readers(control: int) -> None:
+    serve_files = fork_server.import_warm(READER_MODULE)
+
+    def become_readers(request: dict[str, Any], descriptors: list[int]) -> None:
+        os.setsid()
+        fork_server.ignore_signals()
+        fork_server.run(socket.socket(fileno=descriptors[0]), serve_files)
+
+    serve(control, become_readers)
+
+
+def serve(control: int, become: Callable[[dict[str, Any], list[int]], None]) -> None:
+    """Fork a process for each request until the tests have ended. Returns in a forked process when `become` does.
+
+    become: does the work of the process. It gets the request and the descriptors that came with it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    import_program()
     assert len(os.listdir("/proc/self/task")) == 1, "something that was imported has started a thread"
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=control) as requests:
         while True:
-            data, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, 3)
+            data, (status, *descriptors) = receive(requests)
             if not data:
                 return
             if not os.fork():
                 break
-            for descriptor in descriptors:
+            for descriptor in (status, *descriptors):
                 os.close(descriptor)
-    run_and_report(json.loads(data), descriptors)
+    run_and_report(partial(become, json.loads(data), descriptors), status)
 
 
-def import_program() -> None:
-    for module in ("segserve.cli", *IMPORTED_LATER):
-        with suppress(ImportError):
-            importlib.import_module(module)
+def receive(requests: socket.socket) -> tuple[bytes, list[int]]:
+    data, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, 3)
+    return data, descriptors or [-1]
 
 
-def run_and_report(request: dict[str, Any], descriptors: list[int]) -> None:
-    """Run the program in a child, and report how it ended. Returns in the child only."""
-    output, errors, status = descriptors
+def run_and_report(become: Callable[[], None], status: int) -> None:
+    """Call `become` in a child, and report how it ended. Returns in the child only."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if not pid:
         os.close(status)
-        become_program(request, output, errors)
+        become()
         return
     with socket.socket(fileno=status) as report:
         report.send(NUMBER.pack(pid))
@@ -163,15 +210,22 @@ def run_and_report(request: dict[str, Any], descriptors: list[int]) -> None:
     os._exit(0)
 
 
-def become_program(request: dict[str, Any], output: int, errors: int) -> None:
+def become_program(readers: socket.socket, request: dict[str, Any], descriptors: list[int]) -> None:
     from segserve.cli import main
+    from segserve.sandbox import sandbox
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for descriptor, standard in ((output, 1), (errors, 2)):
+    for descriptor, standard in zip(descriptors, (1, 2), strict=True):
         os.dup2(descriptor, standard)
         os.close(descriptor)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = ["segserve", *request["arguments"]]
+
+    def fork_reader(module: str, control: int) -> Any:
+        assert module == READER_MODULE
+        return ForkedProcess(readers, {}, [control], ["readers"])
+
+    sandbox.start_fork_server = fork_reader
     main()

@@ -25,6 +25,8 @@ class Process:
 
     arguments: ClassVar[tuple[str, ...]]
     address_pattern: ClassVar[str]
+    # Whether an interpreter of its own runs it. Otherwise it, and the process that reads its files, are forked.
+    is_started_anew: ClassVar[bool] = False
 
     def __init__(self, data_dir: Path, **env: str) -> None:
         self.data_dir = data_dir
@@ -35,8 +37,9 @@ class Process:
 
     def start(self) -> None:
         with self.log.open("w") as log:
+            arguments = [*self.arguments, "--data-dir", str(self.data_dir)]
             self.process = start_segserve(
-                [*self.arguments, "--data-dir", str(self.data_dir)], self._env, log, log
+                arguments, self._env, log, log, is_started_anew=self.is_started_anew
             )
         self.url = self._wait_for_url()
         self.client = httpx.Client(base_url=self.url, timeout=60)
@@ -111,6 +114,12 @@ class Server(Process):
         """A client that connects from this address of loopback, which counts as another client than our own."""
         transport = httpx.HTTPTransport(local_address=address)
         return httpx.Client(base_url=self.url, transport=transport, timeout=60)
+
+
+class ServerStartedAnew(Server):
+    """The API with all processes that it has when a user starts it."""
+
+    is_started_anew = True
 
 
 class Worker(Process):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests.images.sample_images import write_tiff
-from tests.serving import Server
+from tests.serving import ServerStartedAnew
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 # Small caches fill up soon, so that what grows afterwards is a leak. Short patience with clients that stop midway.
@@ -46,7 +46,7 @@ def make_stack() -> bytes:
     return write_tiff(frames, photometric="minisblack")
 
 
-class FuzzedService(Server):
+class FuzzedService(ServerStartedAnew):
     """`FuzzedService` is a service with an image, a file and a job.
 
     grpc_target: address of its gRPC.

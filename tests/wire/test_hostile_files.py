@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from tests.files import sample_files
 from tests.files.dicom_files import ENCAPSULATED_RLE, encode_dicom, encode_fragments
-from tests.serving import Server
+from tests.serving import Server, ServerStartedAnew
 
 # A hang is minutes; a machine under load is not.
 TIMEOUT_S = 120
@@ -151,7 +151,7 @@ def test_a_damaged_file_that_is_stored_already_fails_its_job(service: Server, nu
 
 
 def test_nothing_is_left_after_the_service_is_killed(tmp_path: Path) -> None:
-    running = Server(tmp_path / "data")
+    running = ServerStartedAnew(tmp_path / "data")
     running.wait_ready()
     sitk.WriteImage(sample_files.make_volume(), str(tmp_path / "v.nrrd"))
     assert upload(running, (tmp_path / "v.nrrd").read_bytes()).status_code == 201

@@ -19,6 +19,7 @@ import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 from segserve.sandbox.confine import die_with
 from segserve.sandbox.messages import Channel
@@ -118,13 +119,29 @@ class ForkServer:
 def main() -> None:
     """Import, and serve until the service is gone."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    module = importlib.import_module(sys.argv[2])
+    ignore_signals()
+    run(control, import_warm(sys.argv[2]))
+
+
+def ignore_signals() -> None:
+    """Leave to the service when this process ends."""
     for ignored in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ignored, signal.SIG_IGN)  # the service decides when it ends
+        signal.signal(ignored, signal.SIG_IGN)
+
+
+def import_warm(name: str) -> Serve:
+    """Import the module and warm it up. Return its `serve`."""
+    module = importlib.import_module(name)
     module.warm_up()
     gc.collect()
     gc.freeze()  # so that the collector of a forked process does not copy the memory that both share
-    ForkServer(control, module.serve).run()
+    serve: Serve = module.serve
+    return serve
+
+
+def run(control: socket.socket, serve: Serve) -> NoReturn:
+    """Serve until the service is gone, and end the process."""
+    ForkServer(control, serve).run()
     os._exit(0)  # nothing is to be done any more, and its processes end only now
 
 

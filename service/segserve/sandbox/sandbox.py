@@ -84,23 +84,7 @@ class Sandbox:
         self._stop()
         ours, theirs = socket.socketpair()
         with theirs:
-            environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | ENVIRONMENT
-            environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-            self._server = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "segserve.sandbox.fork_server",
-                    str(theirs.fileno()),
-                    self._module,
-                ],
-                env=environment,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the service
-            )
+            self._server = start_fork_server(self._module, theirs.fileno())
         self._control, self._spare = ours, fork(ours)
         return ours
 
@@ -165,6 +149,25 @@ class Sandbox:
             for process in processes:
                 process.kill()
             self._stop()
+
+
+def start_fork_server(module: str, control: int) -> subprocess.Popen[bytes]:
+    """Start a fork server. control: its end of the socket; see `fork_server.py`."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "segserve.sandbox.fork_server", str(control), module],
+        env=choose_environment(),
+        pass_fds=[control],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the service
+    )
+
+
+def choose_environment() -> dict[str, str]:
+    """Return the environment of a fork server."""
+    environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | ENVIRONMENT
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    return environment
 
 
 def fork(control: socket.socket) -> tuple[socket.socket, socket.socket]:
