@@ -419,8 +419,8 @@ def measure() -> list[Row]:
     picture, _ = draw_round(0)
     what = (
         f"{ROUNDS} pictures of {PICTURE[0]} x {PICTURE[1]}, {CLICKS} clicks on each, pauses of {PAUSE_S[0]} to "
-        f"{PAUSE_S[1]} s; JPEG of {len(encode_jpeg(picture)) / 1e3:.0f} kB, whose losses change masks where it is sent; "
-        f"{describe_software()}"
+        f"{PAUSE_S[1]} s; JPEG of {len(encode_jpeg(picture)) / 1e3:.0f} kB, whose losses change masks "
+        f"where it is sent; {describe_software()}"
     )
     return [*rows, Row((what, *("",) * (len(COLUMNS) - 1)))]
 
