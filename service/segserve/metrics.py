@@ -1,6 +1,7 @@
 """Every Prometheus metric of the service, grouped by subject, in one registry. Units stand in the metric names."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from itertools import product
 
 from prometheus_client import (
@@ -16,6 +17,7 @@ from prometheus_client import (
 )
 
 from segserve import __version__
+from segserve.types import Priority
 
 # Of each counter and histogram the time when it was created: as many series again, which nothing here reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -207,6 +209,18 @@ class EncodingMetrics:
             ["priority"],
             registry=registry,
         )
+        self._in_progress = Gauge(
+            "segserve_encodes_in_progress",
+            "Images that this process waits to have encoded, here or by encoder workers, by priority",
+            ["priority"],
+            registry=registry,
+        )
+        for priority in Priority:
+            self._in_progress.labels(priority)
+
+    def wait_for_encode(self, priority: Priority) -> AbstractContextManager[object]:
+        """Count an image as waited for while the block runs."""
+        return self._in_progress.labels(priority).track_inprogress()
 
     def record_batch(self, model: str, images: int) -> None:
         self._images.labels(model).inc(images)

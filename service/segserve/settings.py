@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,10 @@ CGROUP_MEMORY_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
+# The share of the cores that a control group may use: "QUOTA PERIOD" in version 2, one file each in version 1.
+CGROUP_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+CGROUP_V1_CPU_QUOTA = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+CGROUP_V1_CPU_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 # Assumed where the system does not say how much memory there is.
 DEFAULT_MEMORY_MB = 4096
 # An image of 16 megapixels fits, in every format.
@@ -36,8 +41,21 @@ MAX_DEFAULT_IMAGE_MEMORY_MB = 8192
 
 
 def count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use: the machine's, or fewer by a control group."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, read_cpu_limit() or cores)
+
+
+def read_cpu_limit() -> int | None:
+    """Return the limit of the control group in cores, rounded up, as a container sees its own; None where none is."""
+    with suppress(OSError, ValueError):  # the file is missing, or says "max"
+        quota, period = CGROUP_CPU_QUOTA.read_text().split()
+        return max(1, ceil(int(quota) / int(period)))
+    with suppress(OSError, ValueError):
+        quota_us = int(CGROUP_V1_CPU_QUOTA.read_text())  # -1: no limit
+        if quota_us > 0:
+            return max(1, ceil(quota_us / int(CGROUP_V1_CPU_PERIOD.read_text())))
+    return None
 
 
 def measure_memory_mb() -> int:
@@ -86,6 +104,12 @@ class Settings(BaseSettings):
         False,
         description="serve on an address that other machines reach without asking for keys: whoever reaches it can"
         " use all of it",
+    )
+    drain_s: float = Field(
+        0,
+        ge=0,
+        description="how long a service or encoder worker that was told to stop answers as before, while /readyz and"
+        " gRPC's health say that it stops, so that load balancers leave it first",
     )
     allowed_hosts: tuple[str, ...] = Field(
         (),

@@ -20,6 +20,7 @@ import yaml
 
 from segserve.store.private_redis import is_redis_answering
 from segserve.store.redis_servers import find_redis_binaries
+from segserve.wire.server import SHUTDOWN_GRACE_S
 from tests.conftest import ExternalRedis
 from tests.deploy.deployment_files import COMPOSE, PROMETHEUS, ROOT, instructions, load_compose
 from tests.deploy.test_dockerfile import health_check_of_image
@@ -98,6 +99,13 @@ def test_the_balancer_alone_is_published_and_reaches_the_api_alone() -> None:
     assert peers("balancer") == {"api", "balancer"}
     assert SERVICES["balancer"]["ports"] == ["127.0.0.1:8000:8000", "127.0.0.1:8001:8001"]
     assert "ports" not in SERVICES["api"], "a fixed port would allow one replica"
+
+
+@pytest.mark.parametrize("name", ["api", "encoder", "encoder-gpu"])
+def test_what_is_stopped_is_left_first_and_has_time_to_end(name: str) -> None:
+    drain_s = float(SERVICES[name]["environment"]["SEGSERVE_DRAIN_S"])
+    assert drain_s >= (6 if name == "api" else 1), "twice the time in which balancer or client notice"
+    assert float(SERVICES[name]["stop_grace_period"].removesuffix("s")) > drain_s + SHUTDOWN_GRACE_S + 10
 
 
 def test_api_encoders_and_workers_share_images_and_models() -> None:
@@ -204,6 +212,7 @@ class Network:
         # Each container has its own port 8000; here one port is free for it.
         variables |= {"SEGSERVE_PORT": str(self._ports[8000])}
         variables |= {"SEGSERVE_OPERATOR_PORT": str(self._ports[8002])}
+        variables |= {"SEGSERVE_DRAIN_S": "0"}  # no balancer here that must leave first
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("SEGSERVE_")}
         return {**inherited, **variables}
 

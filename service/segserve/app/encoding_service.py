@@ -18,6 +18,7 @@ from segserve.app.trim_memory import keep_memory_trimmed
 from segserve.app.warm_up import WarmUp
 from segserve.cancellation import cancel_and_wait
 from segserve.device_memory import DeviceMemory, load_nvml
+from segserve.encode.counted_encoder import CountedEncoder
 from segserve.encode.encode_request import Encoder
 from segserve.encode.encoder import LocalEncoder
 from segserve.fair_executor import FairExecutor
@@ -71,7 +72,7 @@ class EncodingService:
         self.storage = Storage(settings, self.read_pool, self.image_memory, self.tenant_policies)
         self.cache = self.storage.cache
         self.registry = self._open_registry(encodes=encoder is None)
-        self.encoder = encoder or self._create_encoder()
+        self.encoder = CountedEncoder(encoder or self._create_encoder(), self.metrics)
         self.warm_up = WarmUp(
             self.registry,
             settings,
@@ -79,7 +80,8 @@ class EncodingService:
             runs_decoders=self.role_options.runs_decoders,
         )
         self.device_memory = DeviceMemory(load_nvml() if settings.device is Device.CUDA else None)
-        # Set when the process is to stop: answers that wait for an event end then.
+        self.is_draining = False  # told to stop, and still answering
+        # Set when the process stops: answers that wait for an event end then.
         self.closing = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -156,6 +158,7 @@ class EncodingService:
             self.cache,
             self.warm_up,
             works_without_cache=self._works_without_cache(),
+            is_draining=self.is_draining,
             check_jobs=self._get_jobs_check(),
         )
 

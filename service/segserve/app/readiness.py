@@ -7,6 +7,7 @@ from segserve.errors import CacheUnavailable
 from segserve.settings import Settings
 from segserve.store.redis_cache import RedisCache
 
+STOPPING = "this process was told to stop, and answers until load balancers have left it"
 NO_KEYS = "none: anyone who can reach this address can use the service"
 
 
@@ -16,6 +17,7 @@ async def check_readiness(
     warm_up: WarmUp,
     *,
     works_without_cache: bool,
+    is_draining: bool,
     check_jobs: Callable[[], Awaitable[str]] | None,
 ) -> tuple[str, dict[str, str]]:
     """Return the state, and what each part says.
@@ -24,9 +26,11 @@ async def check_readiness(
 
     "ready": everything works.
     "degraded": the cache is away, but this process can do its work without it; or the jobs are, and clicks work.
-    "unavailable": the models are not ready, or the cache is away and needed.
+    "unavailable": the models are not ready, or the cache is away and needed, or the process is about to stop.
     """
     checks = {"models": warm_up.state, "cache": "ok"}
+    if is_draining:
+        checks["process"] = STOPPING
     if settings.is_exposed and not settings.asks_for_keys:
         checks["keys"] = NO_KEYS
     try:
@@ -36,6 +40,6 @@ async def check_readiness(
     if check_jobs is not None:
         checks["jobs"] = await check_jobs()
     has_cache = checks["cache"] == "ok"
-    if not warm_up.is_done or not (has_cache or works_without_cache):
+    if is_draining or not warm_up.is_done or not (has_cache or works_without_cache):
         return "unavailable", checks
     return ("ready" if has_cache and checks.get("jobs", "ok") == "ok" else "degraded"), checks

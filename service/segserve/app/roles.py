@@ -28,6 +28,7 @@ class RoleOptions:
     encode_timeout_s: how long a request waits for an embedding; None waits until there is one.
     threads_per_encode, concurrent_encodes: threads of one batch, and batches encoded at the same time.
     max_automatic_tiles: tiles of a large image that are segmented in one call; None is no limit.
+    drain_s: how long the process answers as before when it is told to stop; 0 for what nobody calls.
     """
 
     runs_decoders: bool
@@ -39,6 +40,7 @@ class RoleOptions:
     threads_per_encode: int
     concurrent_encodes: int
     max_automatic_tiles: int | None
+    drain_s: float
 
     @classmethod
     def for_role(cls, role: Role, settings: Settings) -> "RoleOptions":
@@ -56,4 +58,5 @@ class RoleOptions:
             threads_per_encode=1 if one_thread_each else settings.encode_threads,
             concurrent_encodes=settings.encode_threads if one_thread_each else 1,
             max_automatic_tiles=settings.automatic_tiles if interactive else None,
+            drain_s=settings.drain_s if role in (Role.API, Role.ENCODER) else 0.0,
         )

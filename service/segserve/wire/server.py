@@ -8,10 +8,12 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import TypeVar
 
 import structlog
 import uvicorn
@@ -26,13 +28,16 @@ from segserve.wire.http.connections import ConnectionLimits
 from segserve.wire.http.limits import SPARE_CONNECTIONS
 from segserve.wire.http.protocol import create_protocol
 
-# After SIGTERM running requests get this long.
+# After SIGTERM, and the drain if one is set, running requests get this long.
 SHUTDOWN_GRACE_S = 20
 # Proxies keep idle connections for 60 s. Ours must not close first.
 KEEP_ALIVE_S = 75
 # Python's default is 5 ms. With 1 ms, threads that decode let the event loop, which all requests wait for, run sooner.
 THREAD_SWITCH_INTERVAL_S = 0.001
 ACCEPTS_PER_TURN = 16
+CLOSE_CONNECTION = (b"connection", b"close")
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +88,8 @@ class Server(uvicorn.Server):
     ) -> None:
         self.service, self._grpc_port = service, grpc_port
         self._on_started = on_started
-        self._running = AsyncExitStack()  # servers on other ports
+        self._running: list[AsyncExitStack] = []  # servers on other ports
+        self._drained_at: float | None = None  # as `time.monotonic()`, once the process was told to stop
         settings = service.settings
         self._others = {
             other.name: uvicorn.Server(create_config(service, other.app, other.port, limits))
@@ -124,20 +130,46 @@ class Server(uvicorn.Server):
         await accept_more_per_turn(self)
         grpc_address = None
         for server in self._others.values():
-            await self._running.enter_async_context(run_beside(server))
+            await self._run(run_beside(server))
         if self._grpc_port is not None:
             running = serve_grpc(self.service, host, self._grpc_port, grace_s=SHUTDOWN_GRACE_S)
-            grpc_address = local_address(host, await self._running.enter_async_context(running))
+            grpc_address = local_address(host, await self._run(running))
         urls = {name: bound_url(server) for name, server in self._others.items()}
         self._on_started(Addresses(bound_url(self), grpc_address, urls))
+
+    async def _run(self, server: AbstractAsyncContextManager[T]) -> T:
+        """Run a server on another port until this one stops."""
+        stack = AsyncExitStack()
+        self._running.append(stack)
+        return await stack.enter_async_context(server)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to stop now. Called ten times a second; uvicorn's signal handlers say that it is time."""
+        must_stop = await super().on_tick(counter)
+        return must_stop and self._has_drained()
+
+    def _has_drained(self) -> bool:
+        """Begin to drain, and return whether that is over: load balancers have had time to leave."""
+        if self._drained_at is None:
+            drain_s = self.service.role_options.drain_s
+            self._drained_at = time.monotonic() + drain_s
+            if drain_s:
+                log.info(
+                    f"draining: requests are answered for {drain_s:g} s more; a second Ctrl-C does not wait"
+                )
+                self.service.is_draining = True
+                # Clients that keep their connections connect again, to others.
+                self.config.encoded_headers.append(CLOSE_CONNECTION)
+                self.server_state.default_headers = [*self.server_state.default_headers, CLOSE_CONNECTION]
+        return self.force_exit or time.monotonic() >= self._drained_at
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info(
             f"stopping: running requests have {SHUTDOWN_GRACE_S} s to end; a second Ctrl-C does not wait"
         )
         self.service.closing.set()
-        await self._running.aclose()  # waits for running calls; the next line waits for REST's
-        await super().shutdown(sockets)
+        # All ports at once, so that together they take no longer than one.
+        await asyncio.gather(super().shutdown(sockets), *(server.aclose() for server in self._running))
         if not self.force_exit:
             await self.service.stop()
 

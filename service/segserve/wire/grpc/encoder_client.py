@@ -17,8 +17,12 @@ from segserve.wire.grpc.errors import worker_error
 
 # Encoding is idempotent. If one worker cannot do it, another may.
 RETRIED_CODES = {StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED, StatusCode.CANCELLED}
+# Workers whose health says that they do not serve get no calls: their models load, or they are about to stop.
+SERVICE_CONFIG = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}
 CHANNEL_OPTIONS = [
-    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    # Where workers were replaced, their name has other addresses. gRPC would not look again for 30 s.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ("grpc.max_receive_message_length", 256 * MB),
     ("grpc.max_send_message_length", 512 * MB),
     ("grpc.keepalive_time_ms", 10_000),  # detects a worker whose machine is gone
