@@ -3,17 +3,20 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from onnx import ModelProto, TensorProto, helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segserve.errors import BadInput
+from segserve.errors import BadInput, BrokenModel
 from segserve.models.export.torch_to_onnx import export_onnx
 from segserve.models.importers.import_checkpoint import import_checkpoint
 from segserve.models.manifest import Activation, SemanticManifest
+from segserve.models.runtime import runtime_options
 from tests.models.importers.semantic_imports import (
     FREE_AXES,
     assert_computes,
@@ -104,3 +107,38 @@ def test_the_first_of_several_outputs_of_one_shape_is_the_answer(tmp_path: Path)
     bundle = import_checkpoint("onnx", tmp_path / "g.onnx", "mine", tmp_path / "models")
     image = torch.randn(1, 1, 32, 32)
     np.testing.assert_allclose(run_model(bundle, image), image.sigmoid().numpy(), atol=1e-6)
+
+
+def test_a_graph_that_loops_for_ever_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_options, "MAX_TRIAL_RUN_S", 0.2)
+    onnx.save(endless_graph(), str(tmp_path / "g.onnx"))
+    with pytest.raises(BrokenModel, match=r"did not end within 0 s"):
+        import_checkpoint("onnx", tmp_path / "g.onnx", "mine", tmp_path / "models")
+    assert is_empty(tmp_path / "models")
+
+
+def endless_graph() -> ModelProto:
+    """A graph that doubles its input as long as a constant is true."""
+    turn = helper.make_graph(
+        [
+            helper.make_node("Identity", ["goes_on"], ["still"]),
+            helper.make_node("Add", ["v", "v"], ["doubled"]),
+        ],
+        "turn",
+        [
+            helper.make_tensor_value_info("number", TensorProto.INT64, []),
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("doubled", TensorProto.FLOAT, None),
+        ],
+    )
+    loop = helper.make_node("Loop", ["", "always", "image"], ["answer"], body=turn)
+    images = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 3, 64, 64]) for n in ("image", "answer")
+    ]
+    always = helper.make_tensor("always", TensorProto.BOOL, [], [True])
+    graph = helper.make_graph([loop], "endless", images[:1], images[1:], [always])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

@@ -31,7 +31,6 @@ from segserve.models.importers.safe_unzip import resolve_inside, unpack_untruste
 from segserve.models.manifest import SemanticManifest, Subject
 from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
-from segserve.settings import count_cores
 
 DESCRIPTION_FILES = ("rdf.yaml", "bioimageio.yaml")
 AXES = ("batch", "channel", "space", "space")
@@ -191,7 +190,7 @@ def check_reproduction(
     bioimageio.core prepares the input. The output must be the package's test output. The manifest's activation and
     thresholds must do the same as bioimageio.core's steps after the network.
     """
-    model = SemanticModel(write_manifest(folder, manifest), RuntimeOptions(threads=count_cores()))
+    model = SemanticModel(write_manifest(folder, manifest), RuntimeOptions.for_trial())
     image, output = description.inputs[0], description.outputs[0]
     sample = create_sample_for_model(description, inputs={image.id: read_test_tensor(package, image)})
     before, after = setup_pre_and_postprocessing(description, dataset_for_initial_statistics=[sample])

@@ -15,7 +15,6 @@ from segserve.models.promptable_model import PromptableModel
 from segserve.models.runtime.onnx_graph import OnnxGraph
 from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.templates.published_embeddings import make_test_picture, sample_embedding
-from segserve.settings import count_cores
 from segserve.types import Float32
 
 ENCODER_TOLERANCE = 1e-3  # largest error over the largest value
@@ -53,7 +52,7 @@ def compare_decoders(bundle: Bundle, published: Float32 | None = None) -> None:
 
     Raises BrokenModel, naming what differs by how much, also where the weights are not finite.
     """
-    options = RuntimeOptions(threads=count_cores())
+    options = RuntimeOptions.for_trial()
     model = PromptableModel(bundle, options, options)
     stock = OnnxGraph(bundle.path("decoder.onnx"), options)
     size, low = model.manifest.preprocess.input_size, model.manifest.dims.low

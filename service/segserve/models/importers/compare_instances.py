@@ -13,7 +13,6 @@ from segserve.models.bundle import Bundle
 from segserve.models.importers.compare_arrays import check_error, error_over_max
 from segserve.models.instances_model import FEATURE_NAMES, InstancesModel
 from segserve.models.runtime.runtime_options import RuntimeOptions
-from segserve.settings import count_cores
 from segserve.types import Size
 
 # Height and width of the noise, and of the part of it that is the image; the rest is padding.
@@ -28,7 +27,7 @@ MAX_UNMATCHED_SHARE = 0.01
 
 def compare_mask_rcnn(bundle: Bundle, network: Any) -> None:
     """Run the bundle and torchvision's network on noise. Raises BrokenModel, naming what differs by how much."""
-    model = InstancesModel(bundle, RuntimeOptions(threads=count_cores()))
+    model = InstancesModel(bundle, RuntimeOptions.for_trial())
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, *SHAPE, generator=generator)
     corners = torch.rand(MASK_COUNT, 2, generator=generator) * 150

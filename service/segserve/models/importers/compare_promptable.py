@@ -13,7 +13,6 @@ from segserve.models.bundle import Bundle
 from segserve.models.importers.compare_arrays import check_error, error_over_max, error_over_std
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.runtime.runtime_options import RuntimeOptions
-from segserve.settings import count_cores
 from segserve.types import Float32
 
 ENCODER_TOLERANCE = 1e-3  # largest error over the largest value; of scores, the largest error
@@ -54,7 +53,7 @@ def compare_promptable(bundle: Bundle, library: LibraryModel, network: Any, *, s
 
     slack: a factor on the tolerances. Raises BrokenModel, naming what differs by how much.
     """
-    options = RuntimeOptions(threads=count_cores())
+    options = RuntimeOptions.for_trial()
     model = PromptableModel(bundle, options, options, options)
     generator = torch.Generator().manual_seed(0)
     size = model.manifest.preprocess.input_size

@@ -11,7 +11,6 @@ from segserve.models.importers.compare_arrays import check_error, error_over_max
 from segserve.models.manifest import SemanticManifest
 from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.models.semantic_model import SemanticModel
-from segserve.settings import count_cores
 
 # Largest error over the largest value.
 TOLERANCE = 1e-4
@@ -35,7 +34,7 @@ def export_and_compare(
     network = network.eval()
     bundle = export_semantic(network if exported is None else exported.eval(), folder, manifest)
     on_stage("comparing with the library")
-    model = SemanticModel(bundle, RuntimeOptions(threads=count_cores()))
+    model = SemanticModel(bundle, RuntimeOptions.for_trial())
     generator = torch.Generator().manual_seed(0)
     for count, rows, columns in SHAPES:
         height, width = rows * manifest.multiple, columns * manifest.multiple

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segserve.errors import BadInput, BrokenModel
+from segserve.errors import BadInput, BrokenModel, SegserveError
 from segserve.models.bundle import write_manifest
 from segserve.models.importers.build_semantic_manifest import build_semantic_manifest, read_explicit_fields
 from segserve.models.importers.import_request import ImportRequest
@@ -16,7 +16,6 @@ from segserve.models.importers.onnx_file import read_onnx_file, store_onnx_file
 from segserve.models.manifest import Activation, SemanticManifest
 from segserve.models.runtime.onnx_graph import OnnxGraph
 from segserve.models.runtime.runtime_options import RuntimeOptions
-from segserve.settings import count_cores
 from segserve.types import Float32
 
 GRAPH_FILE = "model.onnx"
@@ -94,7 +93,7 @@ def inspect_graph(
 def open_graph(path: Path) -> OnnxGraph:
     """Open a graph. Raises BadInput."""
     try:
-        return OnnxGraph(path, RuntimeOptions(threads=count_cores()))
+        return OnnxGraph(path, RuntimeOptions.for_trial())
     except BrokenModel as error:
         raise BadInput(
             "This is not an ONNX graph that ONNX Runtime can run.",
@@ -134,6 +133,8 @@ def run_once(graph: OnnxGraph, images: Float32) -> Float32:
     """Run the graph and return its output. Raises BadInput where that is not [N, K, H, W] float32."""
     try:
         [output] = graph.run({graph.inputs[0]: images}).values()
+    except SegserveError:
+        raise
     except Exception as error:  # ONNX Runtime's errors share no base class
         raise BadInput(
             f"The graph fails on an image of {images.shape[2]} x {images.shape[3]}.",

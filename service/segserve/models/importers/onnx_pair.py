@@ -21,7 +21,6 @@ from segserve.models.importers.pair_interface import (
 from segserve.models.manifest import BundleRuntime, Dims, ModelKind, PreprocessEntry, PromptableManifest
 from segserve.models.onnx_pair_model import OnnxPairModel, open_promptable_model
 from segserve.models.runtime.runtime_options import RuntimeOptions
-from segserve.settings import count_cores
 
 # The number of masks that a graph returns -> their mask tokens.
 TOKENS_BY_COUNT = {1: (0,), 3: (1, 2, 3), 4: (0, 1, 2, 3)}
@@ -106,7 +105,7 @@ def measure_dims(bundle: Bundle) -> Dims:
     """Encode a grey image, decode one click, and return the shapes of the results. Raises BadInput if that fails."""
     manifest = bundle.expect(PromptableManifest)
     size = manifest.preprocess.input_size
-    options = RuntimeOptions(threads=count_cores())
+    options = RuntimeOptions.for_trial()
     try:
         model = open_promptable_model(bundle, options, options)
         assert isinstance(model, OnnxPairModel)

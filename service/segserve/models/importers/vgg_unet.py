@@ -21,7 +21,6 @@ from segserve.models.templates.published_embeddings import (
     make_test_picture,
     sample_embedding,
 )
-from segserve.settings import count_cores
 
 TEMPLATE = "vgg_unet/model"
 MODULES = frozenset(
@@ -62,7 +61,7 @@ def write_bundle(request: ImportRequest) -> None:
     request.on_stage("writing the ONNX graph")
     onnx.save(template.fill(weights), str(request.folder / "model.onnx"))
     request.on_stage("comparing with the library")
-    graph = OnnxGraph(request.folder / "model.onnx", RuntimeOptions(threads=count_cores()))
+    graph = OnnxGraph(request.folder / "model.onnx", RuntimeOptions.for_trial())
     [logits] = graph.run({graph.inputs[0]: make_test_picture(INPUT_EDGE)[:, :1]}).values()
     sample = sample_embedding(logits)
     published = find_published_embedding(file_sha256(request.checkpoint))

@@ -1,6 +1,7 @@
 """Graphs run by ONNX Runtime: the threads are set, idle threads do not spin, the device is chosen once."""
 
 import importlib.util
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,7 @@ class OnnxGraph:
     """
 
     def __init__(self, path: Path, options: RuntimeOptions) -> None:
-        self._session = open_session(path, options)
+        self._session, self._max_run_s = open_session(path, options), options.max_run_s
         self._device, self.keeps_on_device = options.device, options.keep_on_device
         inputs = self._session.get_inputs()
         self.inputs = [i.name for i in inputs]
@@ -50,7 +51,7 @@ class OnnxGraph:
         inputs: may hold more arrays than the graph reads.
         outputs: the names to compute; None computes all.
 
-        Raises OutOfMemory.
+        Raises OutOfMemory, and BrokenModel for a run that takes too long.
         """
         names = list(outputs or self.outputs)
         feed = {name: inputs[name] for name in self.inputs}
@@ -59,7 +60,32 @@ class OnnxGraph:
             return {name: array.numpy() for name, array in results.items()}
         with translate_memory_errors():
             arrays = {name: np.ascontiguousarray(array) for name, array in feed.items()}
+            if self._max_run_s is not None:
+                return dict(zip(names, self._run_for_a_time(names, arrays, self._max_run_s), strict=True))
             return dict(zip(names, self._session.run(names, arrays), strict=True))
+
+    def _run_for_a_time(
+        self, names: list[str], arrays: dict[str, NDArray[Any]], max_run_s: float
+    ) -> list[Any]:
+        """Return what the session returns. A run that takes too long ends between two of the graph's nodes."""
+        import onnxruntime as ort
+
+        run_options = ort.RunOptions()
+        run_options.log_severity_level = 4  # the end is told by the exception
+        timer = threading.Timer(max_run_s, setattr, (run_options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            results: list[Any] = self._session.run(names, arrays, run_options)
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            if not run_options.terminate:
+                raise
+            raise BrokenModel(
+                f"The graph did not end within {max_run_s:.0f} s.", remedy="Export it without loops."
+            ) from error
+        finally:
+            timer.cancel()
+        return results
 
     def run_on_device(self, inputs: HostOrDeviceArrays) -> HostOrDeviceArrays:
         """Run the graph as `run` does. All outputs stay in the device's memory if this graph keeps arrays there."""

@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from segserve.settings import count_cores
 from segserve.types import Device, Precision, Runtime
+
+# A graph from a stranger may loop for ever. SAM's largest encoder takes 20 s on two slow cores.
+MAX_TRIAL_RUN_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,7 @@ class RuntimeOptions:
     keep_on_device: keep arrays that many runs read in the device's memory.
     fp16: run the bundle's fp16 graph where there is one, and allow TF32 where there is none.
     compiled_dir: where OpenVINO keeps compiled graphs, so that the next start is quick; None keeps none.
+    max_run_s: ONNX Runtime gives up a run after so long; None never does.
     """
 
     device: Device = Device.CPU
@@ -27,6 +32,7 @@ class RuntimeOptions:
     keep_on_device: bool = False
     fp16: bool = False
     compiled_dir: Path | None = None
+    max_run_s: float | None = None
 
     @classmethod
     def for_device(cls, device: Device, threads: int, *, fp16: bool = False) -> "RuntimeOptions":
@@ -36,3 +42,8 @@ class RuntimeOptions:
         """
         gpu = device is Device.CUDA
         return cls(device, threads, keep_on_device=gpu, fp16=gpu and fp16)
+
+    @classmethod
+    def for_trial(cls) -> "RuntimeOptions":
+        """Return the options for a graph that is tried while it is imported: all cores, for a limited time."""
+        return cls(threads=count_cores(), max_run_s=MAX_TRIAL_RUN_S)
