@@ -1,8 +1,10 @@
 """Every Prometheus metric of the service, grouped by subject, in one registry. Units stand in the metric names."""
 
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from itertools import product
+from typing import NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,7 +19,7 @@ from prometheus_client import (
 )
 
 from segserve import __version__
-from segserve.types import Priority
+from segserve.types import Priority, UsageKind
 
 # Of each counter and histogram the time when it was created: as many series again, which nothing here reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -29,6 +31,7 @@ LATENCY_BUCKETS_S = (
     *(1, 1.5, 2, 3, 5, 7.5, 10, 20, 30, 60),
 )
 CHUNK_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+DAY_S = 86_400
 BATCH_BUCKETS_IMAGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
@@ -49,6 +52,7 @@ class Metrics:
         self.encoding = EncodingMetrics(self._registry)
         self.whole_images = WholeImageMetrics(self._registry)
         self.jobs = JobMetrics(self._registry)
+        self.usage = UsageMetrics(self._registry)
         self.frontends = FrontendMetrics(self._registry)
         self.process = ProcessMetrics(self._registry)
 
@@ -319,6 +323,70 @@ class JobMetrics:
 
     def count_webhook(self, result: str) -> None:
         self._webhooks.labels(result).inc()
+
+
+# The label of all tenants that have none of their own. No tenant may have this name.
+OTHER_TENANTS = "_other"
+
+
+class UsageMetrics:
+    """What each tenant uses.
+
+    Only tenants that `name_tenants` names have a label of their own; the others share one, however many there are.
+    What was counted by day is for `take_counts`, of every tenant by itself.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._named = frozenset[str]()
+        self._counts: dict[UsageDay, dict[str, float]] = {}
+        self._usage = Counter(
+            "segserve_usage_total",
+            "What tenants have used, by tenant (_other: all that the tenants file does not name) and kind: images"
+            " encoded and the seconds of that, clicks, whole images by each method, and the seconds of chunks of jobs",
+            ["tenant", "kind"],
+            registry=registry,
+        )
+        self._stored = Gauge(
+            "segserve_stored_bytes",
+            "Bytes that tenants store, as last measured (_other: all that the tenants file does not name)",
+            ["tenant"],
+            registry=registry,
+        )
+
+    def name_tenants(self, names: frozenset[str]) -> None:
+        """Give these tenants labels of their own from now on."""
+        self._named = names
+
+    def count(self, tenant: str, kind: UsageKind, amount: float = 1) -> None:
+        """Call it in the event loop."""
+        self._usage.labels(self._label(tenant), kind.value).inc(amount)
+        counts = self._counts.setdefault(self.today(tenant), {})
+        counts[kind.value] = counts.get(kind.value, 0) + amount
+
+    def today(self, tenant: str) -> "UsageDay":
+        return UsageDay(tenant, int(time.time()) // DAY_S)
+
+    def take_counts(self) -> "dict[UsageDay, dict[str, float]]":
+        """Return what was counted since the last call, by kind."""
+        counts, self._counts = self._counts, {}
+        return counts
+
+    def set_stored(self, bytes_by_tenant: Mapping[str, int]) -> None:
+        sums = dict.fromkeys((*self._named, OTHER_TENANTS), 0)
+        for tenant, nbytes in bytes_by_tenant.items():
+            sums[self._label(tenant)] += nbytes
+        for label, nbytes in sums.items():
+            self._stored.labels(label).set(nbytes)
+
+    def _label(self, tenant: str) -> str:
+        return tenant if tenant in self._named else OTHER_TENANTS
+
+
+class UsageDay(NamedTuple):
+    """A tenant on a day. day: number of days since 1970, in UTC."""
+
+    tenant: str
+    day: int
 
 
 class FrontendMetrics:

@@ -65,6 +65,21 @@ class Priority(StrEnum):
     BATCH = "batch"
 
 
+class UsageKind(StrEnum):
+    """What is counted of each tenant, and by day."""
+
+    ENCODED_IMAGES = (
+        "encoded_images"  # images, frames, slices, tiles and windows that went through an encoder
+    )
+    ENCODE_SECONDS = "encode_seconds"
+    CLICKS = "clicks"  # prompts answered, those of jobs too
+    AUTOMATIC_IMAGES = "automatic_images"  # by AIS or AMG
+    SIMILAR_IMAGES = "similar_images"
+    SEMANTIC_IMAGES = "semantic_images"
+    INSTANCES_IMAGES = "instances_images"
+    JOB_SECONDS = "job_seconds"  # of workers
+
+
 class AccessRole(StrEnum):
     """What an identity may do.
 

@@ -101,7 +101,7 @@ class JobEngine:
 
     async def end_lease(self, tenant: str, job_id: str) -> None:
         """End the lease of a job at once, as time does if its worker is silent."""
-        await self.store._redis.delete(redis_keys.job_lease(tenant, job_id))
+        await self.store.redis.delete(redis_keys.job_lease(tenant, job_id))
 
     async def close(self) -> None:
         await close_quota(self._quota)

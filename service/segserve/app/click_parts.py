@@ -6,6 +6,7 @@ from segserve.decode.mask_cache import MaskCache
 from segserve.decode.segmenter import PromptSegmenter
 from segserve.encode.embeddings import Embeddings
 from segserve.encode.frame_embeddings import FrameEmbeddings
+from segserve.encode.metered_encoder import MeteredEncoder
 from segserve.encode.prepared_cache import PreparedCache
 from segserve.encode.single_flight import SingleFlight
 from segserve.fair_executor import FairExecutor
@@ -19,12 +20,13 @@ class ClickParts:
         self.decode_pool = FairExecutor(settings.decode_workers, "decode")
         self.single_flight = SingleFlight(cache)
         self.prepared = PreparedCache(settings.prepared_mb * MB)
+        encoder = MeteredEncoder(base.encoder, base.metrics)
         self.embeddings = Embeddings(
             storage.images,
             storage.region_reader,
             cache,
             self.prepared,
-            base.encoder,
+            encoder,
             self.single_flight,
             self.decode_pool,
             base.metrics,
@@ -32,7 +34,7 @@ class ClickParts:
             send_images=settings.send_images,
             priority=base.role_options.priority,
         )
-        self.frame_embeddings = FrameEmbeddings(cache, self.prepared, base.encoder, self.decode_pool)
+        self.frame_embeddings = FrameEmbeddings(cache, self.prepared, encoder, self.decode_pool)
         self._masks = MaskCache(cache, settings.mask_ttl_s, base.read_pool)
         self.limit = ClickLimit(settings.decode_workers, settings.decode_target_ms / 1000, base.metrics)
         self.segmenter = PromptSegmenter(

@@ -75,7 +75,7 @@ class Service(EncodingService):
         self.dicomweb_fetcher = uploads.dicomweb_fetcher
 
         self.semantic = SemanticSegmenter(self.images, self.registry, executor, self.metrics)
-        self.instances = InstanceSegmenter(self.images, self.registry, executor)
+        self.instances = InstanceSegmenter(self.images, self.registry, executor, self.metrics)
         self.model_advisor = ModelAdvisor(self.registry)
         self.large_requests = LargeRequests()
         self.rendering_pool = RenderingPool(
@@ -91,6 +91,7 @@ class Service(EncodingService):
             self.settings,
             self.storage.objects,
             self.storage.images.quota,
+            self.storage.counts,
             self.tenant_policies,
             self.metrics,
             runs_jobs=self.role_options.runs_jobs,

@@ -51,6 +51,7 @@ from segserve.types import (
     SegmentedObject,
     Size,
     UInt16,
+    UsageKind,
 )
 
 NO_SCALE = ScaleRequest()
@@ -126,6 +127,7 @@ class AutomaticSegmenter:
 
         objects = await self._segment(image, self._lay_out(image, chosen, raw=raw), segment_region)
         self._metrics.whole_images.count_objects(model.name, "ais", len(objects))
+        self._metrics.usage.count(tenant, UsageKind.AUTOMATIC_IMAGES)
         objects = objects if raw else await self._executor.run(sort_objects, objects)
         certainty = float(np.median(certainties)) if certainties else None
         return ImageObjects(image_id, model.name, image.size, objects, scale=chosen, certainty=certainty)
@@ -175,6 +177,7 @@ class AutomaticSegmenter:
         if isinstance(layout, TileGrid) and not raw:
             objects = await self._executor.run(sort_objects, objects)
         self._metrics.whole_images.count_objects(model.name, "amg", len(objects))
+        self._metrics.usage.count(tenant, UsageKind.AUTOMATIC_IMAGES)
         return ImageObjects(image_id, model.name, image.size, objects, join_crumbs=not raw, scale=chosen)
 
     async def _choose_scale(

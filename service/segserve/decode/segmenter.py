@@ -17,7 +17,7 @@ from segserve.metrics import Metrics
 from segserve.models.promptable_model import PromptableModel
 from segserve.models.registry import ModelRegistry
 from segserve.timing import Timings
-from segserve.types import Candidate, Prompt, Region, Select, Size
+from segserve.types import Candidate, Prompt, Region, Select, Size, UsageKind
 
 # So many points more double the time of decoding a prompt.
 POINTS_PER_CLICK = 16
@@ -143,6 +143,7 @@ class PromptSegmenter:
             mask_regions = [region for region, answer in zip(regions, answers, strict=True) for _ in answer]
             mask_ids = iter(await self._masks.put(tenant, image_id, model, logits, mask_regions))
         self._metrics.clicks.count_masks(model.name, len(logits))
+        self._metrics.usage.count(tenant, UsageKind.CLICKS, len(prompts))
         self._metrics.clicks.record(embedding_source(timings), time.perf_counter() - start)
         results = [
             [MaskResult(candidate, rendered, next(mask_ids)) for candidate, rendered in answer]

@@ -12,11 +12,12 @@ from segserve.images.image_library import ImageLibrary
 from segserve.instances.box_nms import DetectionThresholds, SelectedBoxes, select_boxes
 from segserve.instances.paste_masks import find_mask_windows, paste_mask, scale_boxes
 from segserve.instances.preprocess import resize_and_normalise
+from segserve.metrics import Metrics
 from segserve.models.instances_model import DetectedRegions, InstancesModel
 from segserve.models.manifest import InstancesManifest
 from segserve.models.registry import ModelRegistry
 from segserve.timing import Timings
-from segserve.types import Box, ImageObjects, SegmentedObject, Size, UInt8
+from segserve.types import Box, ImageObjects, SegmentedObject, Size, UInt8, UsageKind
 
 MAX_MASK_PIXELS = 512_000_000  # of the crops of all masks together: one byte each until they are rendered
 MASK_BATCH_SIZE = 32  # boxes in one run of the mask graph
@@ -44,8 +45,11 @@ class InstanceSegmenter:
     executor: runs the work on whole images, reading them included, so that waiting requests hold no pixels.
     """
 
-    def __init__(self, library: ImageLibrary, registry: ModelRegistry, executor: BoundedExecutor) -> None:
+    def __init__(
+        self, library: ImageLibrary, registry: ModelRegistry, executor: BoundedExecutor, metrics: Metrics
+    ) -> None:
         self._library, self._registry, self._executor = library, registry, executor
+        self._metrics = metrics
 
     async def segment(
         self,
@@ -75,7 +79,9 @@ class InstanceSegmenter:
             with timings.stage("format"):
                 return result, render(result, image)
 
-        return await self._executor.run(segment_and_render)
+        answer = await self._executor.run(segment_and_render)
+        self._metrics.usage.count(tenant, UsageKind.INSTANCES_IMAGES)
+        return answer
 
 
 def resolve_thresholds(manifest: InstancesManifest, options: InstanceOptions) -> DetectionThresholds:

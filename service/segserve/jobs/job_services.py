@@ -21,6 +21,7 @@ from segserve.jobs.engine.result_store import ResultStore
 from segserve.jobs.engine.webhook_queue import WebhookQueue
 from segserve.jobs.engine.webhook_sender import WEBHOOK_PURPOSE, WebhookSender, WebhookSigner
 from segserve.jobs.engine.worker import JobWorker
+from segserve.jobs.usage_store import UsageStore, UsageWriter
 from segserve.metrics import Metrics
 from segserve.outbound_http import HostAllowlist
 from segserve.settings import Settings
@@ -28,6 +29,7 @@ from segserve.store.object_store import ObjectStore
 from segserve.store.private_redis import PrivateRedis, RedisDataUnreadable
 from segserve.store.quota import Quota
 from segserve.store.redis_cache import check_password
+from segserve.store.storage_counts import StorageCounts
 from segserve.types import Priority
 
 DAY_S = 86_400
@@ -68,6 +70,7 @@ class JobServices:
         settings: Settings,
         objects: ObjectStore,
         quota: Quota,
+        counts: StorageCounts,
         policies: TenantPolicies,
         metrics: Metrics,
         *,
@@ -88,6 +91,8 @@ class JobServices:
         )
         metrics.jobs.expect_kinds(list(JobKind), [state for state in JobState if state.has_ended])
         self._results = ResultStore(objects, quota)
+        self.usage = UsageStore(self._store.redis)
+        self._usage_writer = UsageWriter(self.usage, objects, counts, policies, metrics)
         self._dockets = Dockets(url)
         self._embedded_worker: EmbeddedWorker | None = None
         if server is not None and settings.job_workers and not runs_jobs:
@@ -136,7 +141,9 @@ class JobServices:
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """Return what must run in the background; each part runs until cancelled."""
-        tasks = [self._count_jobs()]
+        tasks = [self._count_jobs(), self._usage_writer.run()]
+        if not self._runs_jobs:
+            tasks.append(self._usage_writer.measure_storage())
         if self._server is not None:
             tasks.append(self._server.keep_running())
         if self._embedded_worker is not None:
@@ -154,6 +161,8 @@ class JobServices:
         return OK
 
     async def stop(self) -> None:
+        with suppress(JobsUnavailable):
+            await self._usage_writer.write()
         if self._embedded_worker is not None:
             await self._embedded_worker.stop()
         await self._dockets.close()

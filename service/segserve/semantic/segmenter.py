@@ -19,7 +19,7 @@ from segserve.semantic.preprocess import prepare_input
 from segserve.semantic.sliding_window import slide_window
 from segserve.semantic.whole_image import run_on_whole_image, stretch_image
 from segserve.timing import Timings
-from segserve.types import Float32, Size, UInt8
+from segserve.types import Float32, Size, UInt8, UsageKind
 
 T = TypeVar("T")
 
@@ -67,6 +67,7 @@ class SemanticSegmenter:
 
         with timings.stage("semantic"):
             class_map, rendered = await self._executor.run(segment_and_render)
+        self._metrics.usage.count(tenant, UsageKind.SEMANTIC_IMAGES)
         self._metrics.clicks.count_masks(model.name, sum(each.area > 0 for each in class_map.classes))
         return class_map, rendered
 

@@ -26,7 +26,17 @@ from segserve.similar.plan_regions import SearchPart, choose_region, plan_region
 from segserve.similar.resolve_examples import ExampleResolver
 from segserve.similar.search_region import RegionSearch, SimilarObject
 from segserve.timing import Timings
-from segserve.types import Bool, Crop, ImageObjects, Priority, Prompt, Region, SegmentedObject, Size
+from segserve.types import (
+    Bool,
+    Crop,
+    ImageObjects,
+    Priority,
+    Prompt,
+    Region,
+    SegmentedObject,
+    Size,
+    UsageKind,
+)
 
 # Clicks decoded at a time: between batches other work on whole images may run.
 CLICKS_PER_BATCH = 32
@@ -104,6 +114,7 @@ class SimilarSegmenter:
                     break
             merged = await self._executor.run_in_slot(merge_objects, own, found, options.max_objects)
         self._metrics.whole_images.count_objects(model.name, "similar", len(merged))
+        self._metrics.usage.count(tenant, UsageKind.SIMILAR_IMAGES)
         shown = (
             [SegmentedObject(mask, likeness=1.0, is_example=True) for mask in own]
             if options.include_examples

@@ -101,5 +101,30 @@ def webhook_attempts() -> str:
     return f"{PREFIX}:jobs:hooks:tried"
 
 
+def usage(tenant: str, day: int) -> str:
+    """A hash: what a tenant used on a day, by kind. day: since 1970."""
+    return f"{PREFIX}:{tenant}:usage:{day}"
+
+
+def usage_writes(tenant: str, day: int) -> str:
+    """A hash: the number of the last write to the day that arrived, by process."""
+    return f"{usage(tenant, day)}:writes"
+
+
+def usage_tenants() -> str:
+    """A set: tenants that have used or stored anything."""
+    return f"{PREFIX}:usage:tenants"
+
+
+def stored_bytes() -> str:
+    """A hash: what each tenant stored when that was last measured."""
+    return f"{PREFIX}:usage:stored"
+
+
+def storage_measured() -> str:
+    """Held for as long as what is stored need not be measured again."""
+    return f"{PREFIX}:usage:measured"
+
+
 def idempotency(tenant: str, key: str) -> str:
     return f"{PREFIX}:{tenant}:idempotency:{key}"

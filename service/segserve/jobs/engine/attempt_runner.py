@@ -20,7 +20,7 @@ from segserve.jobs.engine.result_store import PublishedResults, ResultStore
 from segserve.jobs.engine.retry_policy import REDIS_RETRY_S, retry_until_redis_answers
 from segserve.jobs.engine.stop_signal import JobStopped, StopSignal
 from segserve.metrics import Metrics
-from segserve.types import Priority
+from segserve.types import Priority, UsageKind
 
 # Renewals of a job's lease within its length, so that a few may be late.
 RENEWALS_PER_LEASE = 5
@@ -159,7 +159,9 @@ class AttemptRunner:
             if chunk.supersedes:
                 await past.delete_state(len(past) - 1)
             past.append(published)
-            self._metrics.jobs.record_chunk(job.kind, chunk.unit_count, time.monotonic() - chunk_started)
+            seconds = time.monotonic() - chunk_started
+            self._metrics.jobs.record_chunk(job.kind, chunk.unit_count, seconds)
+            self._metrics.usage.count(job.tenant, UsageKind.JOB_SECONDS, seconds)
 
     async def _publish(
         self, attempt: JobAttempt, number: int, chunk: Chunk, published: PublishedChunk, rate_per_s: float

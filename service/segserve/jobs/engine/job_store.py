@@ -83,15 +83,15 @@ class JobStore:
     ) -> None:
         self._on_refused, self._policies = on_refused, policies or TenantPolicies()
         self._on_end, self._lease_ms = on_end, int(1000 * LEASE_SHARE * lease_s)
-        self._redis = connect_redis(url, timeout_s)
+        self.redis = connect_redis(url, timeout_s)
         self._ttl_s, self._max_active = ttl_s, max_active
-        self.events = JobEventLog(self._redis, timeout_s, self.get)
+        self.events = JobEventLog(self.redis, timeout_s, self.get)
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self.redis.aclose()
 
     async def ping(self) -> None:
-        await call_redis(self._redis.ping)
+        await call_redis(self.redis.ping)
 
     async def _run_script(
         self, script: str, job: tuple[str, str], *arguments: object, more_keys: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ class JobStore:
         job_keys = (key(*job) for key in (redis_keys.job, redis_keys.job_events, redis_keys.job_chunks))
         names = [*job_keys, redis_keys.active_jobs(), redis_keys.job_lease(*job), *more_keys]
         return await call_redis(
-            lambda: self._redis.eval(script, len(names), *names, *(str(a) for a in arguments))
+            lambda: self.redis.eval(script, len(names), *names, *(str(a) for a in arguments))
         )
 
     async def submit(self, job: Job, request: bytes, idempotency_key: str | None) -> str:
@@ -152,7 +152,7 @@ class JobStore:
     async def get(self, tenant: str, job_id: str) -> Job:
         """Raises JobNotFound."""
         check_job_id(job_id)
-        raw = await call_redis(lambda: self._redis.hgetall(redis_keys.job(tenant, job_id)))
+        raw = await call_redis(lambda: self.redis.hgetall(redis_keys.job(tenant, job_id)))
         if not raw:
             raise JobNotFound(job_id)
         return parse_job(tenant, job_id, raw)
@@ -160,24 +160,24 @@ class JobStore:
     async def list_recent(self, tenant: str) -> list[Job]:
         """Return the newest jobs, the newest first."""
         index = redis_keys.jobs(tenant)
-        members = await call_redis(lambda: self._redis.zrevrange(index, 0, MAX_LISTED_JOBS - 1))
+        members = await call_redis(lambda: self.redis.zrevrange(index, 0, MAX_LISTED_JOBS - 1))
         ids = [member.decode() for member in members]
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self.redis.pipeline(transaction=False)
         for job_id in ids:
             pipeline.hgetall(redis_keys.job(tenant, job_id))
         hashes = dict(zip(ids, await call_redis(pipeline.execute), strict=True))
         if expired := [job_id for job_id, raw in hashes.items() if not raw]:
-            await call_redis(lambda: self._redis.zrem(index, *expired))
+            await call_redis(lambda: self.redis.zrem(index, *expired))
         return [parse_job(tenant, job_id, raw) for job_id, raw in hashes.items() if raw]
 
     async def list_active(self) -> list[tuple[str, str]]:
         """Return (tenant, job_id) of all queued and running jobs."""
-        members = await call_redis(lambda: self._redis.smembers(redis_keys.active_jobs()))
+        members = await call_redis(lambda: self.redis.smembers(redis_keys.active_jobs()))
         return [(tenant, job_id) for tenant, _, job_id in (m.decode().partition("/") for m in members)]
 
     async def count_active(self) -> Counter[tuple[Priority, JobState]]:
         """Return how many jobs are queued and running, by priority."""
-        pipeline, active = self._redis.pipeline(transaction=False), await self.list_active()
+        pipeline, active = self.redis.pipeline(transaction=False), await self.list_active()
         for job in active:
             pipeline.hmget(redis_keys.job(*job), "priority", "state")
         states = await call_redis(pipeline.execute) if active else []
@@ -186,7 +186,7 @@ class JobStore:
     async def list_published(self, tenant: str, job_id: str) -> list[PublishedChunk]:
         """Return the published chunks, in order."""
         key = redis_keys.job_chunks(tenant, job_id)
-        return [decode_chunk(text) for text in await call_redis(lambda: self._redis.lrange(key, 0, -1))]
+        return [decode_chunk(text) for text in await call_redis(lambda: self.redis.lrange(key, 0, -1))]
 
     # Changes that workers make. A method that takes an attempt returns False if the attempt holds the job no more.
 

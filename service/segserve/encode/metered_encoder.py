@@ -1,0 +1,29 @@
+"""What an encoder does, counted for the tenant whose image it is."""
+
+from segserve.encode.encode_request import Encoder, EncodeRequest
+from segserve.metrics import Metrics
+from segserve.timing import Timings
+from segserve.types import UsageKind
+
+
+class MeteredEncoder:
+    """`MeteredEncoder` is an `Encoder` that counts what another one encodes.
+
+    An image that was encoded together with another request's counts for the one that began it. The seconds of a batch
+    count for each of its images.
+    """
+
+    def __init__(self, encoder: Encoder, metrics: Metrics) -> None:
+        self._encoder, self._metrics = encoder, metrics
+
+    async def encode(self, request: EncodeRequest, timings: Timings) -> bytes:
+        before_s = timings.seconds.get("encode")
+        packed = await self._encoder.encode(request, timings)
+        seconds = timings.seconds.get("encode", 0.0) - (before_s or 0.0)
+        if seconds > 0:
+            self._metrics.usage.count(request.tenant, UsageKind.ENCODED_IMAGES)
+            self._metrics.usage.count(request.tenant, UsageKind.ENCODE_SECONDS, seconds)
+        return packed
+
+    async def close(self) -> None:
+        await self._encoder.close()
