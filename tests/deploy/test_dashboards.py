@@ -72,7 +72,7 @@ TARGETS = [
 
 def test_ids_of_dashboards_and_panels_are_unique() -> None:
     uids = [json.loads(path.read_text())["uid"] for path in DASHBOARDS]
-    assert len(set(uids)) == len(uids) == 6
+    assert len(set(uids)) == len(uids) == 7
     for path in DASHBOARDS:
         ids = [panel["id"] for panel in panels(path)]
         assert len(set(ids)) == len(ids)

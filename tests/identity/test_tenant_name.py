@@ -31,6 +31,8 @@ def test_a_name_is_taken_as_it_is(name: str) -> None:
         "é",
         "a" * 64,
         "{a}",
+        "jobs",
+        "usage",
     ],
 )
 def test_nothing_of_a_path_or_a_pattern_is_in_a_name(name: str) -> None:

@@ -51,6 +51,7 @@ API: Rows = {
         "/v1/jobs/{job_id}",
         "/v1/jobs/{job_id}/events",
         "/v1/jobs/{job_id}/results",
+        "/v1/usage",  # of other tenants: operators only
         "/v1/models",
         "/v1/models/{model}",
         "/v1/models/{model}/decoder",

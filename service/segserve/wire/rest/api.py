@@ -33,6 +33,7 @@ from segserve.wire.rest import (
     segment,
     semantic,
     similar,
+    usage,
 )
 from segserve.wire.rest.openapi import LICENCE, SERVERS, TAGS, Api, operation_id
 
@@ -49,6 +50,7 @@ ROUTES = (
     labels,
     jobs,
     models,
+    usage,
     health_and_metrics,
 )
 

@@ -94,6 +94,16 @@ CLICK = {"points": [[413, 190]]}
 TRACKED = {"object_id": 1, "prompts": [{"frame": 5, "points": [[55, 57]]}]}
 LABEL = {"object_id": 1, "name": "Liver", "mask": MASK, "box": OBJECT["box"], "area": OBJECT["area"]}
 ORGAN = {"object_id": 1, "prompts": [{"slice": 41, "box": [100, 60, 180, 140]}]}
+USED = {
+    "encoded_images": 120,
+    "encode_seconds": 43.2,
+    "clicks": 3410,
+    "automatic_images": 12,
+    "similar_images": 3,
+    "semantic_images": 0,
+    "instances_images": 0,
+    "job_seconds": 1804.5,
+}
 
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "FetchImageIn": [{"url": "https://example.org/cells.png"}],
@@ -177,6 +187,19 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "LiveOut": [{"status": "alive"}],
     "VersionOut": [{"version": "0.2.0"}],
     "ReadyOut": [{"status": "ready", "checks": {"models": "ok", "cache": "ok"}}],
+    "UsageOut": [
+        {
+            "first_day": "2026-11-01",
+            "last_day": "2026-11-30",
+            "tenants": [
+                {
+                    "tenant": "lab-a",
+                    "total": USED,
+                    "days": [{"day": "2026-11-28", **USED, "stored_bytes": 1_073_741_824}],
+                }
+            ],
+        }
+    ],
     "ProblemOut": [
         {
             "type": "urn:segserve:problem:image_not_found",
