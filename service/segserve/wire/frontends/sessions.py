@@ -19,6 +19,7 @@ from segserve.app import Service
 from segserve.concurrency_limit import ConcurrencyLimit
 from segserve.current_client import current_client
 from segserve.errors import NotFound, quote
+from segserve.identity.identity import Identity, current_identity, current_tenant
 from segserve.types import FrontendName
 
 Value = TypeVar("Value")
@@ -39,12 +40,14 @@ class SessionNotFound(NotFound):
 
 @dataclass
 class Session(Generic[Value]):
-    """owner: the client that opened it. users: requests that use it now.
+    """owner: the client that opened it. identity: of its key; what the session holds is the tenant's.
+    users: requests that use it now.
 
     opened_at, used_at, seen_at: of the monotonic clock. A sign of life (`Sessions.touch`) is no use.
     """
 
     owner: str | None
+    identity: Identity
     value: Value
     opened_at: float
     used_at: float
@@ -92,7 +95,7 @@ class Sessions(Generic[Value]):
         owner = current_client.get()
         self._limit.acquire(client=owner)
         session_id, now = secrets.token_urlsafe(24), time.monotonic()
-        self._sessions[session_id] = Session(owner, value, now, now, now)
+        self._sessions[session_id] = Session(owner, current_identity.get(), value, now, now, now)
         self._watch(session_id)
         self._count()
         return session_id
@@ -130,7 +133,11 @@ class Sessions(Generic[Value]):
 
     def _find(self, session_id: str) -> Session[Value]:
         session = self._sessions.get(session_id)
-        if session is None or session.owner != current_client.get():
+        if (
+            session is None
+            or session.owner != current_client.get()
+            or session.identity.tenant != current_tenant()
+        ):
             raise SessionNotFound(session_id)
         return session
 
@@ -161,6 +168,8 @@ class Sessions(Generic[Value]):
         self._count()
 
         async def give_back() -> None:
+            # A timer, or the service's end, may close it: neither is the tenant's.
+            current_identity.set(session.identity)
             await self._on_end(session.value)
 
         self._service.run_in_background(give_back())

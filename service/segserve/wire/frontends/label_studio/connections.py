@@ -8,6 +8,7 @@ import httpx
 from cachetools import LRUCache
 
 from segserve.errors import NotAllowed
+from segserve.identity.identity import current_tenant
 from segserve.settings import Settings
 from segserve.wire.frontends.label_studio.bodies import OptionsIn, SetupIn
 from segserve.wire.frontends.label_studio.label_config import LabelConfig, parse_label_config
@@ -22,11 +23,13 @@ PROJECT_CHARACTERS = 1 << 14
 class Connection:
     """The connection of a project.
 
+    tenant: whose key came with the setup.
     url: of Label Studio, without a slash at its end; None where nobody has allowed the address that it gives itself.
     hostname: that address, or empty. token: for its files; empty where there is none. characters: that it counts for.
     """
 
     project: str
+    tenant: str
     url: str | None = None
     hostname: str = ""
     token: str = field(default="", repr=False)
@@ -37,7 +40,7 @@ class Connection:
     @property
     def scope(self) -> str:
         """Return what tells apart whose files these are: an image that one token has fetched is not another's."""
-        return f"{self.url}\0{sha256(self.token.encode()).hexdigest()}"
+        return f"{self.tenant}\0{self.url}\0{sha256(self.token.encode()).hexdigest()}"
 
     def expect_url(self) -> str:
         """Return the URL of Label Studio. Raises NotAllowed."""
@@ -57,11 +60,11 @@ class Connection:
 
 
 class Connections:
-    """`Connections` remembers the projects. A setup takes the place of the project's last one."""
+    """`Connections` remembers the projects of each tenant. A setup takes the place of the project's last one."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._connections: LRUCache[str, Connection] = LRUCache(
+        self._connections: LRUCache[tuple[str, str], Connection] = LRUCache(
             MAX_KEPT_CHARACTERS, getsizeof=lambda connection: connection.characters
         )
 
@@ -74,25 +77,36 @@ class Connections:
         if settings.label_studio_token and settings.label_studio_url:
             token = settings.label_studio_token
         characters = PROJECT_CHARACTERS + len(setup.label_config) + len(setup.extra_params.model_dump_json())
-        connection = Connection(setup.project, url, hostname, token, setup.extra_params, config, characters)
-        self._connections[setup.project] = connection
+        tenant = current_tenant()
+        connection = Connection(
+            setup.project, tenant, url, hostname, token, setup.extra_params, config, characters
+        )
+        self._connections[tenant, setup.project] = connection
         return connection
 
     def get(self, project: str | None) -> Connection:
         """Return a project. One that has not connected has what the operator's settings say."""
-        known = self._connections.get(project or "")
+        tenant = current_tenant()
+        known = self._connections.get((tenant, project or ""))
         if known is not None:
             return known
         settings = self._settings
         url = settings.label_studio_url if settings.label_studio_token else None
-        return Connection(project or "", url and url.rstrip("/"), token=settings.label_studio_token or "")
+        return Connection(
+            project or "", tenant, url and url.rstrip("/"), token=settings.label_studio_token or ""
+        )
 
     def find_number(self, number: int) -> list[Connection]:
         """Return the projects with this number of Label Studio. Their ids are "number.time of creation"."""
-        return [c for c in self._connections.values() if c.project.partition(".")[0] == str(number)]
+        tenant = current_tenant()
+        return [
+            each
+            for each in self._connections.values()
+            if each.tenant == tenant and each.project.partition(".")[0] == str(number)
+        ]
 
     def forget(self, project: str) -> None:
-        self._connections.pop(project, None)
+        self._connections.pop((current_tenant(), project), None)
 
 
 async def read_label_config(text: str) -> LabelConfig:

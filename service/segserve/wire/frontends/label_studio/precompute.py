@@ -41,12 +41,13 @@ class Precompute:
         self._max_images = service.settings.label_studio_precompute
         # One project after the other: each is up to hundreds of downloads.
         self._turn = asyncio.Lock()
-        self._waiting: set[tuple[str, str]] = set()
-        self._recent: TTLCache[tuple[str, str], bool] = TTLCache(MAX_PROJECTS, PAUSE_S)
+        # Tenants, projects and models.
+        self._waiting: set[tuple[str, str, str]] = set()
+        self._recent: TTLCache[tuple[str, str, str], bool] = TTLCache(MAX_PROJECTS, PAUSE_S)
 
     def start(self, connection: Connection, bundle: Bundle, *, has_new_tasks: bool = False) -> None:
         """Encode the images of a project, unless this was begun a moment ago."""
-        key = (connection.project, bundle.name)
+        key = (connection.tenant, connection.project, bundle.name)
         if not self._max_images or not isinstance(bundle.manifest, PromptableManifest):
             return
         if connection.config is None or connection.url is None:
@@ -64,7 +65,7 @@ class Precompute:
 
     async def _run(self, connection: Connection, bundle: Bundle) -> None:
         async with self._turn:
-            self._waiting.discard((connection.project, bundle.name))
+            self._waiting.discard((connection.tenant, connection.project, bundle.name))
             try:
                 _ = self._service.jobs  # raises where there are none, before anything is fetched
                 image_ids = [image_id async for image_id in self._store_images(connection)]

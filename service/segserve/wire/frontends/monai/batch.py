@@ -1,7 +1,7 @@
 """The images of the datastore segmented by a model without clicks: /batch/infer. Labels are kept with the tag
 "original".
 
-It runs in this process, one at a time: a restart ends it. Jobs of the API (POST /v1/jobs) outlive one.
+It runs in this process, one at a time for each tenant: a restart ends it. Jobs of the API (POST /v1/jobs) outlive one.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from segserve.app import Service
 from segserve.cancellation import cancel_and_wait
 from segserve.current_client import current_client
 from segserve.errors import Busy, NotAllowed, NotFound, SegserveError
+from segserve.identity.identity import current_tenant
 from segserve.wire.frontends.monai.datastore import FINAL_TAG, Datastore
 
 Json = dict[str, Any]
@@ -36,7 +37,7 @@ class Images(StrEnum):
 
 @dataclass
 class Batch:
-    """`Batch` is the state of one run. owner: the client that started it."""
+    """`Batch` is one run. owner: the client that started it. task: runs it."""
 
     model: str
     owner: str | None
@@ -44,6 +45,7 @@ class Batch:
     status: str = "RUNNING"
     details: list[str] = field(default_factory=list)
     started_at: float = field(default_factory=time)
+    task: "asyncio.Task[None] | None" = None
 
     def describe(self) -> Json:
         return {
@@ -56,26 +58,32 @@ class Batch:
 
 
 class Batches:
-    """`Batches` runs one batch at a time. label: segments an image of the datastore and keeps its label."""
+    """`Batches` runs one batch of each tenant at a time.
+
+    label: segments an image of the datastore and keeps its label.
+    """
 
     def __init__(self, service: Service, datastore: Datastore) -> None:
         self._service, self._datastore = service, datastore
-        self._latest: Batch | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._latest: dict[str, Batch] = {}  # by tenant
 
     def describe(self, *, only_running: bool) -> Json:
         """Return the latest batch. Raises NotFound, as MONAI Label does where none runs."""
-        batch = self._latest
+        return self._find(only_running=only_running).describe()
+
+    def _find(self, *, only_running: bool) -> Batch:
+        batch = self._latest.get(current_tenant())
         if batch is None or (only_running and batch.status != "RUNNING"):
             running = "are currently running" if only_running else "were found"
             raise NotFound(f"No batch inference tasks {running}.")
-        return batch.describe()
+        return batch
 
     async def start(self, model: str, images: Images, label: Callable[[str], Awaitable[None]]) -> Json:
         """Start a batch over images of the datastore. Raises Busy where one runs."""
-        if self._task is not None and not self._task.done():
+        latest = self._latest.get(current_tenant())
+        if latest is not None and latest.task is not None and not latest.task.done():
             raise Busy("A batch runs already.", remedy="Wait for its end.", retry_after_s=30)
-        batch = self._latest = Batch(model, current_client.get())
+        batch = self._latest[current_tenant()] = Batch(model, current_client.get())
 
         async def run() -> None:
             try:
@@ -96,8 +104,8 @@ class Batches:
                 batch.status = "ERROR"
                 log.exception("internal error")
 
-        self._task = asyncio.create_task(run())
-        self._service.run_in_background(self._stop_with_service(self._task))
+        batch.task = asyncio.create_task(run())
+        self._service.run_in_background(self._stop_with_service(batch.task))
         return batch.describe()
 
     async def _stop_with_service(self, task: "asyncio.Task[None]") -> None:
@@ -109,10 +117,10 @@ class Batches:
 
     async def stop(self) -> Json:
         """End the batch of the current client. Raises NotFound where none runs, NotAllowed for another client's."""
-        description = self.describe(only_running=True)
-        assert self._latest is not None
-        assert self._task is not None
-        if self._latest.owner != current_client.get():
+        batch = self._find(only_running=True)
+        description = batch.describe()
+        assert batch.task is not None
+        if batch.owner != current_client.get():
             raise NotAllowed("Another client has started the batch.", remedy="Let that one stop it.")
-        await cancel_and_wait([self._task])
-        return {**description, "status": self._latest.status}
+        await cancel_and_wait([batch.task])
+        return {**description, "status": batch.status}

@@ -69,11 +69,11 @@ class Record:
 
 
 class Datastore:
-    """`Datastore` keeps images by the names that clients give them, and labels by tags. All clients share it."""
+    """`Datastore` keeps images by the names that clients give them, and labels by tags. All clients of a tenant
+    share it."""
 
     def __init__(self, service: Service) -> None:
         self._objects, self._quota = service.storage.objects, service.storage.images.quota
-        self._root = object_paths.datastore(current_tenant())
 
     async def put_image(self, name: str, file: SentFile, info: Json) -> None:
         """Keep an image, in the place of one with the same name. Raises BadInput, TooLarge, StorageFull."""
@@ -182,7 +182,7 @@ class Datastore:
 
     async def describe_all(self) -> dict[str, Json]:
         """Return all images with their labels, by name, as MONAI Label's datastore has them."""
-        paths = [each.path for each in await self._objects.list(self._root) if each.path.endswith(".json")]
+        paths = [path for path in await self._list() if path.endswith(".json")]
         slots = asyncio.Semaphore(READ_AT_ONCE)
 
         async def read(path: str) -> Record | None:
@@ -204,7 +204,7 @@ class Datastore:
 
     async def count(self) -> Json:
         """Return how many images there are, and how many have a label that a user has submitted."""
-        paths = [each.path for each in await self._objects.list(self._root)]
+        paths = await self._list()
         tags: dict[str, int] = {}
         for path in paths:
             if path.endswith(".json") and "/labels/" in path:
@@ -212,6 +212,9 @@ class Datastore:
                 tags[tag] = tags.get(tag, 0) + 1
         total = sum(path.endswith("/image.json") for path in paths)
         return {"total": total, "completed": tags.get(FINAL_TAG, 0), "label_tags": tags, "train": []}
+
+    async def _list(self) -> list[str]:
+        return [each.path for each in await self._objects.list(object_paths.datastore(current_tenant()))]
 
     async def _read(self, path: str) -> Record | None:
         data = await self._objects.get(f"{path}.json")

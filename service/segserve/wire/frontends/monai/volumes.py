@@ -99,11 +99,13 @@ class Volumes:
     def __init__(self, service: Service, sent_images: SentImages) -> None:
         self._service, self._sent_images = service, sent_images
         self._geometries: LRUCache[str, VolumeGeometry] = LRUCache(MAX_GEOMETRIES)
-        # image_id by (file_id, window, slice).
-        self._slices: LRUCache[tuple[str, Window, int], str] = LRUCache(MAX_SLICES)
-        self._stored: LRUCache[str, Volume] = LRUCache(MAX_GEOMETRIES)
-        self._series: TTLCache[str, str] = TTLCache(MAX_SERIES, SERIES_TTL_S)  # file_id by UID
-        self._fetches: dict[str, asyncio.Task[str]] = {}
+        # image_id by (tenant, file_id, window, slice).
+        self._slices: LRUCache[tuple[str, str, Window, int], str] = LRUCache(MAX_SLICES)
+        # By tenant and the sha256 of a file.
+        self._stored: LRUCache[tuple[str, str], Volume] = LRUCache(MAX_GEOMETRIES)
+        # file_id by tenant and UID.
+        self._series: TTLCache[tuple[str, str], str] = TTLCache(MAX_SERIES, SERIES_TTL_S)
+        self._fetches: dict[tuple[str, str], asyncio.Task[str]] = {}
         # Apart from the budget of reading: slices are read while labels are held, and would wait for their own task.
         self._label_memory = MemoryBudget(
             service.settings.image_memory_mb * MB // 2,
@@ -151,7 +153,8 @@ class Volumes:
 
         Raises as `add` does.
         """
-        if (known := self._stored.get(digest)) is not None:
+        key = current_tenant(), digest
+        if (known := self._stored.get(key)) is not None:
             try:
                 if known.file is not None:
                     await self._service.files.get_record(current_tenant(), known.file.file_id)
@@ -159,9 +162,9 @@ class Volumes:
                     await self._service.images.get_record(current_tenant(), known.picture.image_id)
                 return known
             except NotFound:
-                del self._stored[digest]
+                del self._stored[key]
         async with open_file() as file:
-            volume = self._stored[digest] = await self.add(file)
+            volume = self._stored[key] = await self.add(file)
         return volume
 
     async def add_own(self, files: Sequence[BinaryIO]) -> Volume:
@@ -193,20 +196,21 @@ class Volumes:
 
         Raises NotAllowed, BadInput, FetchFailed, TooLarge.
         """
-        if (file_id := self._series.get(uid)) is not None:
+        key = current_tenant(), uid
+        if (file_id := self._series.get(key)) is not None:
             try:
                 return await self._describe(await self._service.files.get_record(current_tenant(), file_id))
             except FileNotFound:
-                self._series.pop(uid, None)
-        fetching = self._fetches.get(uid)
+                self._series.pop(key, None)
+        fetching = self._fetches.get(key)
         if fetching is None:  # a task of its own: a client that leaves must not cancel what others wait for
-            fetching = self._fetches[uid] = asyncio.create_task(self._fetch(uid))
-            fetching.add_done_callback(lambda task: self._end_fetch(uid, task))
+            fetching = self._fetches[key] = asyncio.create_task(self._fetch(uid))
+            fetching.add_done_callback(lambda task: self._end_fetch(key, task))
         file_id = await asyncio.shield(fetching)
         return await self._describe(await self._service.files.get_record(current_tenant(), file_id))
 
-    def _end_fetch(self, uid: str, task: "asyncio.Task[str]") -> None:
-        del self._fetches[uid]
+    def _end_fetch(self, key: tuple[str, str], task: "asyncio.Task[str]") -> None:
+        del self._fetches[key]
         if not task.cancelled():
             task.exception()  # asyncio would log an error that nobody retrieved
 
@@ -224,7 +228,7 @@ class Volumes:
             file = cast(BinaryIO, spool)
             await fetcher.fetch(DicomwebSource(url, study, uid), file)
             record = await self._service.files.add(current_tenant(), file)
-        self._series[uid] = record.file_id
+        self._series[current_tenant(), uid] = record.file_id
         return record.file_id
 
     async def _describe(self, record: FileRecord, *, is_own: bool = False, suffix: str = "") -> Volume:
@@ -250,11 +254,13 @@ class Volumes:
         if volume.picture is not None:
             return volume.picture.image_id
         assert volume.file is not None
-        key = volume.file.file_id, window, k
+        key = current_tenant(), volume.file.file_id, window, k
         if (image_id := self._slices.get(key)) is not None:
             return image_id
         with SpooledTemporaryFile(SPOOL_BYTES) as spool:
-            await write_frame(self._service, FileView(key[0], 0, window), k, cast(BinaryIO, spool))
+            await write_frame(
+                self._service, FileView(volume.file.file_id, 0, window), k, cast(BinaryIO, spool)
+            )
             image = await self._sent_images.store_file(cast(BinaryIO, spool))
         self._slices[key] = image.image_id
         return image.image_id
@@ -262,7 +268,8 @@ class Volumes:
     def forget_slice(self, volume: Volume, k: int, window: Window) -> bool:
         """Drop the image_id of a slice, whose image was deleted. Returns whether it can be stored again."""
         return (
-            volume.file is not None and self._slices.pop((volume.file.file_id, window, k), None) is not None
+            volume.file is not None
+            and self._slices.pop((current_tenant(), volume.file.file_id, window, k), None) is not None
         )
 
     async def delete_own(self, volume: Volume) -> None:
