@@ -26,6 +26,7 @@ BENCHMARKS = (
     "jobs",
     "load",
     "hover",
+    "processes",
     "peers",
     "models",
     "first_mask",

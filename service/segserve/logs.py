@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+from functools import partial
 from typing import Any
 
 import structlog
@@ -39,10 +40,16 @@ def escape_control_characters(logger: Any, method: str, event: Any) -> Any:
     return escaped
 
 
-def configure_logging(log_format: str, level: str) -> None:
+def add_process(process: int, logger: Any, method: str, event: Any) -> Any:
+    """A structlog processor."""
+    return {**event, "process": process}
+
+
+def configure_logging(log_format: str, level: str, process: int | None = None) -> None:
     """Send all logs to stderr. Values bound to structlog's context, such as the request id, are on every line.
 
-    log_format: "json", or "text". level: the name of a level of the logging module.
+    log_format: "json", or "text". level: the name of a level of the logging module. process: the number of this one
+    among several, on every line too.
     """
     # tifffile logs an error for each damaged tag, so an upload could fill the log. Our refusal is logged anyway.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -55,6 +62,7 @@ def configure_logging(log_format: str, level: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([] if process is None else [partial(add_process, process)]),
         structlog.processors.format_exc_info,
         escape_control_characters,
     ]

@@ -111,6 +111,13 @@ class Settings(BaseSettings):
         description="how long a service or encoder worker that was told to stop answers as before, while /readyz and"
         " gRPC's health say that it stops, so that load balancers leave it first",
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="processes of `segserve serve` that answer on the same ports; each has caches and limits of its"
+        " own, and /metrics on its own operator_port: that one, the next, and so on",
+    )
     allowed_hosts: tuple[str, ...] = Field(
         (),
         description='names by which clients call the service: "segserve.example.org", "*.example.org", or "*" for any;'

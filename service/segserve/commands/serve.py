@@ -1,7 +1,8 @@
 """`segserve serve`: the service, with REST and optionally gRPC."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,7 +10,9 @@ from starlette.types import ASGIApp
 
 from segserve.app import Role, Service
 from segserve.commands.common_options import DataDir
+from segserve.commands.end_with_parent import stop_when_stdin_closes
 from segserve.commands.server_options import EncoderUrl, Host, LogFormat, configure_logs, connect_encoder
+from segserve.commands.supervisor import Supervisor, tell_supervisor
 from segserve.errors import BadInput
 from segserve.private_folders import keep_new_files_private
 from segserve.settings import Settings, load_settings
@@ -33,6 +36,13 @@ OperatorPort = Annotated[
         envvar="SEGSERVE_OPERATOR_PORT",
         help="Port of its own for /livez, /readyz and /metrics; 0 takes a free one [default: none].",
     ),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(envvar="SEGSERVE_PROCESSES", help="Processes that answer on the same ports [default: 1]."),
+]
+Member = Annotated[
+    int | None, typer.Option(help="The number of this process among several, from 0.", hidden=True)
 ]
 
 Insecure = Annotated[
@@ -69,6 +79,8 @@ def serve(
     operator_port: OperatorPort = None,
     encoder_url: EncoderUrl = None,
     insecure: Insecure = False,
+    processes: Processes = None,
+    member: Member = None,
 ) -> None:
     """Start the service.
 
@@ -83,21 +95,39 @@ def serve(
         operator_port=operator_port,
         encoder_url=encoder_url,
         insecure=insecure or None,
+        processes=processes,
     )
     check_exposure(settings)
-    configure_logs(settings)
+    configure_logs(settings, member)
     keep_new_files_private()
+    if member is not None:
+        stop_when_stdin_closes()
+        run_service(settings, tell_supervisor, is_shared=True)
+    elif settings.processes == 1:
+        run_service(settings, print_addresses)
+    elif not Supervisor(settings, print_all_addresses).run():
+        raise typer.Exit(1)
 
-    def print_addresses(addresses: Addresses) -> None:
-        rest, grpc = addresses.rest, addresses.grpc
-        print(TRY_IT.format(url=rest, sample="examples/nuclei.png", x=413, y=190), file=sys.stderr)
-        if grpc is not None:
-            print(f"gRPC at {grpc}   (grpcurl -plaintext {grpc} list)", file=sys.stderr)
-        for name, url in addresses.others.items():
-            print(f"{name} at {url}{NOTES.get(name, '')}", file=sys.stderr)
-        sys.stderr.flush()
 
-    run_service(settings, print_addresses)
+def print_addresses(addresses: Addresses) -> None:
+    rest, grpc = addresses.rest, addresses.grpc
+    print(TRY_IT.format(url=rest, sample="examples/nuclei.png", x=413, y=190), file=sys.stderr)
+    if grpc is not None:
+        print(f"gRPC at {grpc}   (grpcurl -plaintext {grpc} list)", file=sys.stderr)
+    for name, url in addresses.others.items():
+        print(f"{name} at {url}{NOTES.get(name, '')}", file=sys.stderr)
+    sys.stderr.flush()
+
+
+def print_all_addresses(processes: Sequence[Addresses]) -> None:
+    """Print what all processes share, then the ports of operators, which each has for itself."""
+    first = processes[0]
+    print_addresses(replace(first, others={n: u for n, u in first.others.items() if n != OPERATORS}))
+    for index, addresses in enumerate(processes):
+        if OPERATORS in addresses.others:
+            url = addresses.others[OPERATORS]
+            print(f"{OPERATORS}, process {index}, at {url}{NOTES[OPERATORS]}", file=sys.stderr)
+    sys.stderr.flush()
 
 
 def check_exposure(settings: Settings) -> None:
@@ -110,10 +140,15 @@ def check_exposure(settings: Settings) -> None:
         )
 
 
-def run_service(settings: Settings, on_started: Callable[[Addresses], None]) -> None:
-    """Run the service until SIGTERM or SIGINT. on_started: called once it listens."""
+def run_service(
+    settings: Settings, on_started: Callable[[Addresses], None], *, is_shared: bool = False
+) -> None:
+    """Run the service until SIGTERM or SIGINT.
+
+    on_started: called once it listens. is_shared: other processes answer on the same ports.
+    """
     service = Service(settings, connect_encoder(settings), role=Role.API)
-    api = create_api(service)
+    api = create_api(service, is_shared=is_shared)
     run_server(
         Server(
             service,
@@ -122,6 +157,7 @@ def run_service(settings: Settings, on_started: Callable[[Addresses], None]) -> 
             settings.grpc_port,
             other_ports=list_other_ports(service, api),
             on_started=on_started,
+            is_shared=is_shared,
         )
     )
 
@@ -135,5 +171,7 @@ def list_other_ports(service: Service, api: ASGIApp) -> list[OtherPort]:
     ]
     if settings.operator_port is not None:
         operator_api = create_operator_api(service)
-        ports.append(OtherPort(OPERATORS, settings.operator_port, operator_api, OPERATOR_CONNECTIONS))
+        ports.append(
+            OtherPort(OPERATORS, settings.operator_port, operator_api, OPERATOR_CONNECTIONS, is_own=True)
+        )
     return ports

@@ -31,9 +31,9 @@ LogFormat = Annotated[
 log = structlog.get_logger(__name__)
 
 
-def configure_logs(settings: Settings) -> None:
-    """Log as the settings say, and warn of variables that are no settings."""
-    logs.configure_logging(settings.log_format, settings.log_level)
+def configure_logs(settings: Settings, process: int | None = None) -> None:
+    """Log as the settings say, and warn of variables that are no settings. process: as `configure_logging` has it."""
+    logs.configure_logging(settings.log_format, settings.log_level, process)
     for warning in list_unknown_variables():
         log.warning(warning)
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import threading
 from typing import Annotated
 
 import structlog
@@ -11,6 +10,7 @@ import typer
 
 from segserve.app import Role, Service
 from segserve.commands.common_options import DataDir
+from segserve.commands.end_with_parent import stop_when_stdin_closes
 from segserve.commands.server_options import (
     EncoderUrl,
     Host,
@@ -77,18 +77,3 @@ async def run_jobs(job_worker: JobWorker) -> None:
     except Exception:
         log.exception("the job worker failed; this process ends")
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def stop_when_stdin_closes() -> None:
-    """End this process when its parent ends.
-
-    The parent holds the other end of standard input, which closes with it.
-    """
-
-    def wait() -> None:
-        # os.read has no buffer: a buffered reader would hold its lock at exit.
-        while os.read(sys.stdin.fileno(), 1):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, name="parent", daemon=True).start()

@@ -59,12 +59,14 @@ class OtherPort:
     """An application on a port of its own.
 
     name: in metrics and in `Addresses`. port: 0 takes a free one. connections: that are served at the same time.
+    is_own: this process alone listens on it, even where it shares the other ports.
     """
 
     name: str
     port: int
     app: ASGIApp
     connections: int
+    is_own: bool = False
 
 
 class Server(uvicorn.Server):
@@ -74,6 +76,7 @@ class Server(uvicorn.Server):
     grpc_port: None for no gRPC.
     other_ports: of operators and frontends.
     on_started: called once all of them listen.
+    is_shared: other processes listen on the same ports, and somebody holds these.
     """
 
     def __init__(
@@ -85,8 +88,11 @@ class Server(uvicorn.Server):
         *,
         other_ports: Sequence[OtherPort] = (),
         on_started: Callable[[Addresses], None],
+        is_shared: bool = False,
     ) -> None:
         self.service, self._grpc_port = service, grpc_port
+        self._is_shared = is_shared
+        self._own_ports = {other.name for other in other_ports if other.is_own or not is_shared}
         self._on_started = on_started
         self._running: list[AsyncExitStack] = []  # servers on other ports
         self._drained_at: float | None = None  # as `time.monotonic()`, once the process was told to stop
@@ -115,8 +121,8 @@ class Server(uvicorn.Server):
         Raises BadInput for a port that is in use, and what the service's start raises, after stopping what it started.
         """
         host = self.service.settings.host
-        others = [server.config.port for server in self._others.values()]
-        for port in (self.config.port, self._grpc_port, *others):
+        shared = [] if self._is_shared else [self.config.port, self._grpc_port]
+        for port in (*shared, *(self._others[name].config.port for name in self._own_ports)):
             check_port_is_free(host, port or 0)
         try:
             await self.service.start()
@@ -126,13 +132,16 @@ class Server(uvicorn.Server):
             raise
 
     async def _listen(self, host: str, sockets: list[socket.socket] | None) -> None:
-        await super().startup(sockets)
+        await super().startup(bind_shared_port(host, self.config.port) if self._is_shared else sockets)
         await accept_more_per_turn(self)
         grpc_address = None
-        for server in self._others.values():
-            await self._run(run_beside(server))
+        for name, server in self._others.items():
+            links = None if name in self._own_ports else bind_shared_port(host, server.config.port)
+            await self._run(run_beside(server, links))
         if self._grpc_port is not None:
-            running = serve_grpc(self.service, host, self._grpc_port, grace_s=SHUTDOWN_GRACE_S)
+            running = serve_grpc(
+                self.service, host, self._grpc_port, grace_s=SHUTDOWN_GRACE_S, is_shared=self._is_shared
+            )
             grpc_address = local_address(host, await self._run(running))
         urls = {name: bound_url(server) for name, server in self._others.items()}
         self._on_started(Addresses(bound_url(self), grpc_address, urls))
@@ -201,14 +210,18 @@ def create_config(
 
 
 @asynccontextmanager
-async def run_beside(server: uvicorn.Server) -> AsyncIterator[None]:
+async def run_beside(
+    server: uvicorn.Server, sockets: list[socket.socket] | None = None
+) -> AsyncIterator[None]:
     """Let a second uvicorn server listen in this event loop while the block runs. The first one has the signals.
+
+    sockets: bound ones to listen on; None binds its own.
 
     Exits the process, as uvicorn does, where it cannot listen.
     """
     server.config.load()
     server.lifespan = server.config.lifespan_class(server.config)
-    await server.startup()
+    await server.startup(sockets)
     try:
         yield
     finally:
@@ -274,6 +287,26 @@ def check_port_is_free(host: str, port: int) -> None:
             if is_taken
             else "Choose another --host or port.",
         ) from None
+
+
+def bind_shared_port(host: str, port: int) -> list[socket.socket]:
+    """Return sockets, one for each address of the host, that are bound to a port which several processes may bind.
+
+    None of them listens yet. port: 0 takes a free one.
+    """
+    bound: list[socket.socket] = []
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    ):
+        link = socket.socket(family, kind, protocol)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            link.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        taken = bound[0].getsockname()[1] if bound else port
+        link.bind((address[0], taken, *address[2:]))
+        bound.append(link)
+    return bound
 
 
 def raise_open_files_limit() -> None:

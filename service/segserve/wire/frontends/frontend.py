@@ -55,6 +55,7 @@ class Frontend:
     write_refusal: returns the status and the JSON of a refusal in the protocol's own form.
     kind_of: returns whose slots a request takes, by its method and path.
     upload_prefixes: of paths whose bodies are files, and may be as large as those of POST /v1/files.
+    keeps_sessions: a client's requests must meet the process that has its session.
     own_port: returns the port on which it is served at the root too, None for none; see `own_port.py`.
     """
 
@@ -64,6 +65,7 @@ class Frontend:
     write_refusal: Callable[[Refusal], tuple[int, Any]]
     kind_of: Callable[[str, str], RequestKind]
     upload_prefixes: tuple[str, ...] = ()
+    keeps_sessions: bool = False
     own_port: Callable[[Settings], int | None] = no_port
 
     def has(self, path: str) -> bool:

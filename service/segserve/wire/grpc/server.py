@@ -56,15 +56,18 @@ JOBS = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 
 
 @asynccontextmanager
-async def serve_grpc(service: EncodingService, host: str, port: int, *, grace_s: float) -> AsyncIterator[int]:
+async def serve_grpc(
+    service: EncodingService, host: str, port: int, *, grace_s: float, is_shared: bool = False
+) -> AsyncIterator[int]:
     """Run a gRPC server while the block runs, and yield its port.
 
     grace_s: how long running calls may go on at the end.
+    is_shared: other processes listen on this port too.
 
     Raises BadInput where it cannot listen.
     """
     interceptor = CallInterceptor(service)
-    server = create_server(service, interceptor)
+    server = create_server(service, interceptor, is_shared=is_shared)
     names = add_services(server, service)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -89,7 +92,7 @@ async def serve_grpc(service: EncodingService, host: str, port: int, *, grace_s:
         await server.stop(grace_s)
 
 
-def create_server(service: EncodingService, interceptor: CallInterceptor) -> Any:
+def create_server(service: EncodingService, interceptor: CallInterceptor, *, is_shared: bool = False) -> Any:
     """A server with limits and the interceptor, still without services.
 
     The interceptor limits calls. gRPC's own limit on them would be one for all clients.
@@ -104,7 +107,8 @@ def create_server(service: EncodingService, interceptor: CallInterceptor) -> Any
             ("grpc.http2.bdp_probe", 0),
             ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
             ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-            ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a replica
+            # Unless it is meant, a second server on the port is a mistake.
+            ("grpc.so_reuseport", int(is_shared)),
             ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
             ("grpc.max_connection_age_grace_ms", MAX_CONNECTION_AGE_MS),
             ("grpc.max_allowed_incoming_connections", settings.max_connections + SPARE_CONNECTIONS),

@@ -51,7 +51,6 @@ ROUTES = (
     jobs,
     models,
     usage,
-    health_and_metrics,
 )
 
 
@@ -75,8 +74,9 @@ def create_operator_api(service: EncodingService) -> FastAPI:
     return api
 
 
-def create_api(service: Service) -> FastAPI:
-    """The application of the API: all routes, and those of the frontends."""
+def create_api(service: Service, *, is_shared: bool = False) -> FastAPI:
+    """The application of the API: all routes, and those of the frontends. is_shared: several processes answer on its
+    port."""
     frontends = list_enabled(service.settings)
     api = Api(
         title="segserve",
@@ -93,6 +93,7 @@ def create_api(service: Service) -> FastAPI:
     problems.install_error_handlers(api)
     for routes in ROUTES:
         routes.add_routes(api, service)
+    health_and_metrics.add_routes(api, service, is_shared=is_shared)
     pages.add_routes(api)
     add_frontend_routes(api, service, frontends)
     guard_routes(api)

@@ -5,13 +5,16 @@ from fastapi.responses import Response
 
 from segserve import __version__
 from segserve.app import EncodingService
+from segserve.errors import NotAllowed
 from segserve.wire.rest.responses import TEXT, json_response
 from segserve.wire.schemas.health import LiveOut, ReadyOut, VersionOut
 
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"  # media type
 
 
-def add_routes(api: FastAPI, service: EncodingService) -> None:
+def add_routes(api: FastAPI, service: EncodingService, *, is_shared: bool = False) -> None:
+    """is_shared: several processes answer on this port, so that nobody knows whose metrics a request would meet."""
+
     @api.get("/livez", summary="Is the process alive?", response_model=LiveOut, tags=["operation"])
     async def livez() -> Response:
         """The process is alive."""
@@ -44,4 +47,9 @@ def add_routes(api: FastAPI, service: EncodingService) -> None:
     )
     async def metrics() -> Response:
         """The metrics in the text format of Prometheus."""
+        if is_shared:
+            raise NotAllowed(
+                "Several processes answer here, and each has metrics of its own.",
+                remedy="Start the service with --operator-port, and read that port and the ones after it.",
+            )
         return Response(service.metrics.expose(), media_type=PROMETHEUS_TEXT)

@@ -18,4 +18,6 @@ def kind_of(method: str, path: str) -> RequestKind:
     return RequestKind.CLICK if method == "POST" and path.endswith("/predict") else RequestKind.OTHER
 
 
-LABEL_STUDIO = Frontend(FrontendName.LABEL_STUDIO, PREFIX, add_routes, write_refusal, kind_of)
+LABEL_STUDIO = Frontend(
+    FrontendName.LABEL_STUDIO, PREFIX, add_routes, write_refusal, kind_of, keeps_sessions=True
+)

@@ -25,4 +25,4 @@ def kind_of(method: str, path: str) -> RequestKind:
     return RequestKind.UPLOAD if method == "PUT" and path.startswith(UPLOADS) else RequestKind.OTHER
 
 
-MONAI = Frontend(FrontendName.MONAI, PREFIX, add_routes, write_refusal, kind_of, UPLOADS)
+MONAI = Frontend(FrontendName.MONAI, PREFIX, add_routes, write_refusal, kind_of, UPLOADS, keeps_sessions=True)

@@ -38,4 +38,5 @@ NNINTERACTIVE = Frontend(
     write_refusal,
     kind_of,
     upload_prefixes=(f"{PREFIX}/models/", *(f"{PREFIX}/{route}" for route in FILE_ROUTES)),
+    keeps_sessions=True,
 )

@@ -24,4 +24,4 @@ def kind_of(method: str, path: str) -> RequestKind:
     return KINDS.get(path, RequestKind.OTHER) if method == "POST" else RequestKind.OTHER
 
 
-QUPATH = Frontend(FrontendName.QUPATH, PREFIX, add_routes, write_refusal, kind_of)
+QUPATH = Frontend(FrontendName.QUPATH, PREFIX, add_routes, write_refusal, kind_of, keeps_sessions=True)

@@ -30,4 +30,6 @@ def kind_of(method: str, path: str) -> RequestKind:
     return KINDS.get(path, RequestKind.OTHER)
 
 
-X_ANYLABELING = Frontend(FrontendName.X_ANYLABELING, PREFIX, add_routes, write_refusal, kind_of)
+X_ANYLABELING = Frontend(
+    FrontendName.X_ANYLABELING, PREFIX, add_routes, write_refusal, kind_of, keeps_sessions=True
+)
