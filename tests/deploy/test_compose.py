@@ -18,6 +18,8 @@ import httpx
 import pytest
 import yaml
 
+from segserve.commands.serve import check_exposure
+from segserve.settings import load_settings
 from segserve.store.private_redis import is_redis_answering
 from segserve.store.redis_servers import find_redis_binaries
 from segserve.wire.server import SHUTDOWN_GRACE_S
@@ -37,6 +39,21 @@ def test_the_file_follows_the_specification() -> None:
         [check, "--builtin-schema", "vendor.compose-spec", COMPOSE], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_with_keys_the_api_asks_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    override = yaml.safe_load((ROOT / "docker-compose.keys.yml").read_text())["services"]
+    assert override.keys() == {"api"}
+    variables = {**SERVICES["api"]["environment"], **override["api"]["environment"]}
+    (mount,) = override["api"]["volumes"]
+    folder = mount.split(":")[1]
+    assert variables["SEGSERVE_KEYS_FILE"].startswith(f"{folder}/")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.replace(folder, str(tmp_path)))
+    settings = load_settings(host="0.0.0.0")
+    check_exposure(settings)
+    assert settings.asks_for_keys
+    assert not settings.insecure
 
 
 @pytest.mark.parametrize("name", SERVICES)

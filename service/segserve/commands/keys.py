@@ -1,6 +1,7 @@
 """`segserve keys`: add, list, revoke and rotate the keys that requests must have."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,7 @@ KeysFile = Annotated[
     Path | None,
     typer.Option("--file", envvar="SEGSERVE_KEYS_FILE", help="The key file; 'add' creates it."),
 ]
-KeyName = Annotated[str, typer.Argument(help="Id of a key, or its name if no other key has it.")]
+KeyName = Annotated[str, typer.Argument(help="Id or name of a key. After a rotation two have the name.")]
 
 DURATION = re.compile(r"(\d{1,6})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -50,17 +51,12 @@ def parse_duration(text: str, option: str) -> timedelta:
     return timedelta(**{UNITS[match[2]]: int(match[1])})
 
 
-def find_key(keys: list[Key], name: str) -> Key:
-    """Return the key of an id, else of a name. Raises BadInput."""
+def find_keys(keys: list[Key], name: str) -> list[Key]:
+    """Return the key of an id, else those of a name, the newest last. Raises BadInput."""
     found = [key for key in keys if key.id == name] or [key for key in keys if key.identity.name == name]
-    if len(found) != 1:
-        raise BadInput(
-            f"There is no key {quote(name)}."
-            if not found
-            else f"{len(found)} keys are called {quote(name)}.",
-            remedy="Name one by its id: 'segserve keys list' shows them.",
-        )
-    return found[0]
+    if not found:
+        raise BadInput(f"There is no key {quote(name)}.", remedy="'segserve keys list' shows them.")
+    return sorted(found, key=lambda key: key.created)
 
 
 def show_key(token: str, key: Key, path: Path) -> None:
@@ -138,13 +134,15 @@ def describe(key: Key) -> list[str]:
 
 @app.command()
 def revoke(key: KeyName, file: KeysFile = None) -> None:
-    """Revoke a key. Every service that reads this file refuses it within seconds."""
+    """Revoke a key, or all keys of a name. Every service that reads this file refuses it within seconds."""
     path = resolve_file(file)
     read_keys(path)  # says where there is no such file
     with change_keys(path) as keys:
-        found = find_key(keys, key)
-        keys.remove(found)
-    typer.echo(f"Key {found.id} of {found.identity.name!r} is revoked.", err=True)
+        revoked = find_keys(keys, key)
+        for each in revoked:
+            keys.remove(each)
+    for each in revoked:
+        typer.echo(f"Key {each.id} of {each.identity.name!r} is revoked.", err=True)
 
 
 @app.command()
@@ -160,17 +158,11 @@ def rotate(
     until = now() + parse_duration(overlap, "--overlap")
     read_keys(path)
     with change_keys(path) as keys:
-        old = find_current(keys, key)
+        old = find_keys(keys, key)[-1]
         lifetime = None if old.expires is None else old.expires - old.created
         new, token = create_key(old.identity, None if lifetime is None else now() + lifetime)
         old_end = until if old.expires is None else min(until, old.expires)
-        keys[keys.index(old)] = Key(old.id, old.hash, old.identity, old.created, old_end)
+        keys[keys.index(old)] = replace(old, expires=old_end)
         keys.append(new)
     show_key(token, new, path)
     typer.echo(f"The old key {old.id} ends at {old_end:%Y-%m-%d %H:%M:%S} UTC.", err=True)
-
-
-def find_current(keys: list[Key], name: str) -> Key:
-    """Return the key of an id, else the newest of a name: after a rotation the old one has it too. Raises BadInput."""
-    named = [key for key in keys if key.identity.name == name]
-    return find_key(keys, max(named, key=lambda key: key.created).id if named else name)

@@ -4,7 +4,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from segserve.identity.rights import ALL_RIGHTS, NO_RIGHTS, ROLE_RIGHTS, Right
-from segserve.types import DEFAULT_TENANT, AccessRole, Priority
+from segserve.types import DEFAULT_TENANT, AccessRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,6 @@ class Identity:
     @property
     def rights(self) -> Right:
         return ROLE_RIGHTS[self.role] & self.scopes
-
-    @property
-    def priority(self) -> Priority:
-        """Return whose images are encoded, and whose jobs run, behind those of annotators."""
-        return Priority.BATCH if self.role is AccessRole.BATCH else Priority.INTERACTIVE
 
 
 # Of everybody where no keys are asked for, and of the command line.
