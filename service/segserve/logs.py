@@ -8,6 +8,8 @@ from typing import Any
 
 import structlog
 
+from segserve.identity.identity import LOCAL_IDENTITY, current_identity
+
 # What a terminal obeys, and what ends a line: control characters, line separators, marks that reverse text.
 CONTROL_CHARACTERS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -45,6 +47,15 @@ def add_process(process: int, logger: Any, method: str, event: Any) -> Any:
     return {**event, "process": process}
 
 
+def add_identity(logger: Any, method: str, event: Any) -> Any:
+    """A structlog processor: whose request a line is about, where keys are asked for, or whose job."""
+    identity = current_identity.get(None)
+    if identity is not None and identity.tenant and identity is not LOCAL_IDENTITY:
+        event.setdefault("tenant", identity.tenant)
+        event.setdefault("by", identity.name)
+    return event
+
+
 def configure_logging(log_format: str, level: str, process: int | None = None) -> None:
     """Send all logs to stderr. Values bound to structlog's context, such as the request id, are on every line.
 
@@ -60,6 +71,7 @@ def configure_logging(log_format: str, level: str, process: int | None = None) -
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_identity,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         *([] if process is None else [partial(add_process, process)]),

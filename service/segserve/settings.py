@@ -129,6 +129,12 @@ class Settings(BaseSettings):
     log_format: str = Field(
         "text", pattern="^(text|json)$", description="text for people, json for log collectors"
     )
+    audit_log: str | None = Field(
+        None,
+        min_length=1,
+        description="file to which is written who stored, changed, deleted and read what, as lines of JSON; - is"
+        " standard error; unset: nobody is told",
+    )
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="lowest level that is logged"
     )

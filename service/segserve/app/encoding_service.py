@@ -16,6 +16,7 @@ from segserve.app.roles import Role, RoleOptions
 from segserve.app.storage import Storage
 from segserve.app.trim_memory import keep_memory_trimmed
 from segserve.app.warm_up import WarmUp
+from segserve.audit_log import AuditLog
 from segserve.cancellation import cancel_and_wait
 from segserve.device_memory import DeviceMemory, load_nvml
 from segserve.encode.counted_encoder import CountedEncoder
@@ -54,6 +55,7 @@ class EncodingService:
         self.settings, self.role = settings, role
         self.role_options = RoleOptions.for_role(role, settings)
         self.metrics = Metrics()
+        self.audit = AuditLog(settings.audit_log)
         self.request_limits = RequestLimits(settings, self.metrics)
         # None: no keys are asked for.
         self.authenticators = create_authenticators(settings)
@@ -143,6 +145,7 @@ class EncodingService:
         await self.storage.close_cache()
         # In threads, not in the event loop: running work may wait for the loop to read an image.
         await asyncio.to_thread(self._close_pools)
+        await asyncio.to_thread(self.audit.close)
         await self.storage.stop_redis()
 
     async def _close_jobs(self) -> None:

@@ -13,6 +13,7 @@ from typing import TypeVar
 import structlog
 
 from segserve.errors import BadInput, JobsUnavailable, SegserveError
+from segserve.identity.identity import Identity, current_identity
 from segserve.jobs.engine.job import Job, JobError, JobEvent, JobKind, JobState, PublishedChunk
 from segserve.jobs.engine.job_kind_runner import Chunk, JobKindRunner, OpenJob
 from segserve.jobs.engine.job_store import JobAttempt, JobStore
@@ -20,7 +21,7 @@ from segserve.jobs.engine.result_store import PublishedResults, ResultStore
 from segserve.jobs.engine.retry_policy import REDIS_RETRY_S, retry_until_redis_answers
 from segserve.jobs.engine.stop_signal import JobStopped, StopSignal
 from segserve.metrics import Metrics
-from segserve.types import Priority, UsageKind
+from segserve.types import AccessRole, Priority, UsageKind
 
 # Renewals of a job's lease within its length, so that a few may be late.
 RENEWALS_PER_LEASE = 5
@@ -82,6 +83,8 @@ class AttemptRunner:
     async def run(self, attempt: JobAttempt) -> None:
         """Run an attempt until the job has succeeded. Raises JobStopped, and every error of the job itself."""
         job, stop = attempt.job, StopSignal()
+        # The worker acts for whoever submitted the job.
+        current_identity.set(Identity(job.tenant, AccessRole.BATCH, job.submitted_by))
         self._shutdown.raise_if_set()
         is_interactive = job.priority is Priority.INTERACTIVE
         watchers = [

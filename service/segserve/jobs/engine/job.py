@@ -96,6 +96,7 @@ class Job:
     attempts: attempts since the last published chunk, the present one included.
     rate_per_s: units per second of the present attempt.
     webhook: the URL that is called when the job ends.
+    submitted_by: the name of the identity that submitted it; empty: not known.
     """
 
     tenant: str
@@ -118,6 +119,7 @@ class Job:
     ended_at: float | None = None
     webhook: str | None = None
     object_ends: ObjectEnds = ObjectEnds()
+    submitted_by: str = ""
 
     @property
     def eta_s(self) -> float | None:

@@ -19,6 +19,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from segserve.errors import BadInput, Busy, JobNotFound, JobsUnavailable
+from segserve.identity.identity import current_identity
 from segserve.jobs.engine.job import Job, JobEvent, JobKind, JobState
 from segserve.jobs.engine.job_store import JobStore
 from segserve.jobs.engine.result_store import PublishedResults, ResultStore
@@ -113,7 +114,17 @@ class JobQueue:
         """
         await self._store.ping()  # before anything is stored: each attempt would leave a request behind
         job_id, now = secrets.token_urlsafe(12), time.time()
-        job = Job(tenant, job_id, kind, priority, model, JobState.QUEUED, now, webhook=webhook)
+        job = Job(
+            tenant,
+            job_id,
+            kind,
+            priority,
+            model,
+            JobState.QUEUED,
+            now,
+            webhook=webhook,
+            submitted_by=current_identity.get().name,
+        )
         await self._results.put_request(tenant, job.job_id, job.request_name, request)
         try:
             job_id = await self._store.submit(job, request, idempotency_key)

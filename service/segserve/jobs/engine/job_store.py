@@ -117,7 +117,7 @@ class JobStore:
             more_keys.append(redis_keys.idempotency(job.tenant, key_digest))
         fields = to_hash_fields(
             kind=job.kind, priority=job.priority, model=job.model, state=job.state,
-            created_at=job.created_at, total=job.total, webhook=job.webhook,
+            created_at=job.created_at, total=job.total, webhook=job.webhook, submitted_by=job.submitted_by,
         )  # fmt: skip
         answer = await self._run_script(
             lua_scripts.SUBMIT, (job.tenant, job.job_id), active_member(job.tenant, job.job_id), self._max_active,

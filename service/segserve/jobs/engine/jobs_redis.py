@@ -84,4 +84,5 @@ def parse_job(tenant: str, job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         ended_at=number("ended_at"),
         webhook=text.get("webhook"),
         object_ends=ObjectEnds.decode(text.get("object_ends", "")),
+        submitted_by=text.get("submitted_by", ""),
     )

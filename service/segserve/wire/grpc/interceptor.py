@@ -17,6 +17,13 @@ from segserve.errors import BadInput, SegserveError, TooSlow
 from segserve.identity.identity import ANONYMOUS, Identity, current_identity
 from segserve.request_limits import RequestKind
 from segserve.types import MB
+from segserve.wire.audited_routes import (
+    AUTHENTICATE,
+    UNAUTHENTICATED,
+    describe_sender,
+    find_call_action,
+    pick_ids,
+)
 from segserve.wire.body_pace import BodyPace
 from segserve.wire.grpc.connections import ConnectionWatch, client_of_call, peer_of_call
 from segserve.wire.grpc.errors import DETAILS_KEY, error_to_status, status_code
@@ -60,6 +67,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, service: EncodingService) -> None:
         self._metrics, self._limits = service.metrics, service.request_limits
+        self._audit = service.audit
         self._authenticators = service.authenticators
         settings = service.settings
         self._proxies, self._timeout_s = settings.trusted_proxies, settings.body_timeout_s
@@ -117,7 +125,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         if call.request is None:
                             raise BadInput("The call has no message.", remedy="Send one.")
                         answer = (handler.unary_stream or handler.unary_unary)(call.request, context)
-                    await self._write(answer, context)
+                    await self._write(answer, context, call)
 
         return grpc.stream_stream_rpc_method_handler(handle, None, pass_bytes(handler.response_serializer))
 
@@ -165,13 +173,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._metrics.requests.count_rejection("body_timeout")
             raise
 
-    async def _write(self, answer: Any, context: Context) -> None:
+    async def _write(self, answer: Any, context: Context, call: SimpleNamespace) -> None:
         """Send the answer of a handler: its messages, one by one, or the only one.
 
         A handler that writes to the context itself has no answer.
         """
         if not hasattr(answer, "__aiter__"):
-            message = await answer
+            message = call.answer = await answer
             if message is not None:
                 await self._write_message(message, context)
             return
@@ -197,11 +205,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     async def _observe(
         self, context: Context, method: str, *, is_logged: bool
     ) -> AsyncIterator[SimpleNamespace]:
-        """Yields an object whose `request` the caller sets once the message is read."""
-        structlog.contextvars.bind_contextvars(request_id=secrets.token_hex(8))
+        """Yields an object whose `request` the caller sets once the message is read, and `answer` if it is one."""
+        request_id = secrets.token_hex(8)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         start, status, problem = time.perf_counter(), grpc.StatusCode.OK, ""
         self._metrics.requests.in_flight.inc()
-        call = SimpleNamespace(request=None)
+        call = SimpleNamespace(request=None, answer=None)
         try:
             yield call
         except SegserveError as error:
@@ -226,6 +235,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._metrics.requests.in_flight.dec()
             if is_logged:
                 self._record(method, call.request, status, problem, time.perf_counter() - start)
+                if self._audit.is_on:
+                    self._write_audit(context, method, call, status, problem, request_id)
             structlog.contextvars.unbind_contextvars("request_id")
 
     def _record(
@@ -234,6 +245,30 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         model = getattr(request, "model", "") if status is grpc.StatusCode.OK else ""
         self._metrics.requests.record(method, "gRPC", model, status.name, seconds, problem=problem)
         log.info("request", method="gRPC", path=method, status=status.name, ms=round(1000 * seconds, 1))
+
+    def _write_audit(
+        self,
+        context: Context,
+        method: str,
+        call: SimpleNamespace,
+        status: grpc.StatusCode,
+        problem: str,
+        request_id: str,
+    ) -> None:
+        action = AUTHENTICATE if status.name in UNAUTHENTICATED else find_call_action(method)
+        if action is None:
+            return
+        address = client_of_call(context.peer(), read_metadata(context, "x-forwarded-for"), self._proxies)
+        self._audit.write(
+            action,
+            **describe_sender(current_identity.get(), address, status.name),
+            method="gRPC",
+            route=method,
+            ids=pick_ids(call.request) | pick_ids(call.answer),
+            status=status.name,
+            problem=problem or None,
+            request_id=request_id,
+        )
 
 
 def read_metadata(context: Context, key: str) -> str | None:

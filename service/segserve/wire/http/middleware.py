@@ -5,15 +5,26 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from urllib.parse import parse_qsl
 
+import orjson
 import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from segserve.audit_log import AuditLog
 from segserve.current_client import current_client
 from segserve.errors import Busy, shorten
+from segserve.identity.identity import current_identity
 from segserve.metrics import Metrics
 from segserve.request_limits import RequestKind, RequestLimits
+from segserve.wire.audited_routes import (
+    AUTHENTICATE,
+    UNAUTHENTICATED,
+    describe_sender,
+    find_action,
+    pick_ids,
+)
 from segserve.wire.client_address import client_of_address
 from segserve.wire.http.problems import MEDIA_TYPE, error_to_response, problem_response, read_code
 from segserve.wire.http.protocol import SURPLUS
@@ -27,6 +38,8 @@ WATCHER_ENDINGS = ("/events", "/results")
 INTERNAL_ERROR = 500
 FIRST_ERROR = 400
 MAX_LOGGED_PATH = 200  # characters; a request line may have 32 KiB
+CREATED = (201, 202)  # their JSON names what was created
+MAX_CREATED_BYTES = 64 << 10
 PROBE_PATHS = {"/livez", "/readyz", "/metrics"}
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that hangs up; nobody receives it
 
@@ -38,8 +51,8 @@ class RequestLogger:
     handler knows becomes "internal error" here. A client that hangs up before its body is complete, or breaks it, is
     logged and counted with status 499."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, audit: AuditLog) -> None:
+        self._app, self._metrics, self._audit = app, metrics, audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,6 +62,7 @@ class RequestLogger:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         start, status, problem = time.perf_counter(), INTERNAL_ERROR, ""
         is_problem = False
+        created: dict[str, str] = {}
 
         async def send_with_id(message: Message) -> None:
             nonlocal status, problem, is_problem
@@ -58,6 +72,8 @@ class RequestLogger:
                 message["headers"] = [*message["headers"], (ID_HEADER, request_id.encode())]
             elif is_problem:
                 problem, is_problem = read_code(message.get("body", b"")), False
+            elif self._audit.is_on and status in CREATED and not created:
+                created.update(read_ids(message.get("body", b"")))
             await send(message)
 
         self._metrics.requests.in_flight.inc()
@@ -81,6 +97,8 @@ class RequestLogger:
         finally:
             self._metrics.requests.in_flight.dec()
             self._record(scope, status, problem, time.perf_counter() - start)
+            if self._audit.is_on:
+                self._write_audit(scope, request_id, status, problem, created)
             structlog.contextvars.unbind_contextvars("request_id")
 
     def _record(self, scope: Scope, status: int, problem: str, seconds: float) -> None:
@@ -98,6 +116,37 @@ class RequestLogger:
             status=status,
             ms=round(1000 * seconds, 1),
         )
+
+    def _write_audit(
+        self, scope: Scope, request_id: str, status: int, problem: str, created: dict[str, str]
+    ) -> None:
+        """created: the ids that the answer names."""
+        method, path = scope["method"], getattr(scope.get("route"), "path", "")
+        action = AUTHENTICATE if str(status) in UNAUTHENTICATED else find_action(method, path)
+        if action is None:
+            return
+        address = scope.get("client")
+        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
+        self._audit.write(
+            action,
+            **describe_sender(current_identity.get(), address[0] if address else None, str(status)),
+            method=method,
+            route=path or shorten(scope["path"], MAX_LOGGED_PATH),
+            ids=pick_ids(query) | pick_ids(scope.get("path_params", {})) | created,
+            status=str(status),
+            problem=problem or None,
+            request_id=request_id,
+        )
+
+
+def read_ids(body: bytes) -> dict[str, str]:
+    """Return the ids in the JSON of an answer; none where it is something else."""
+    if not body.startswith(b"{") or len(body) > MAX_CREATED_BYTES:
+        return {}
+    try:
+        return pick_ids(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        return {}
 
 
 def read_request_id(scope: Scope) -> str | None:

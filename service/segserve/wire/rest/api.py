@@ -122,7 +122,7 @@ def add_middleware(api: FastAPI, service: Service, frontends: Sequence[Frontend]
         api.add_middleware(Authentication, authenticators=service.authenticators, metrics=service.metrics)
     api.add_middleware(OriginCheck, origins=settings.cors_origins, metrics=service.metrics)
     api.add_middleware(AllowedHosts, settings=settings, metrics=service.metrics)
-    api.add_middleware(RequestLogger, metrics=service.metrics)
+    api.add_middleware(RequestLogger, metrics=service.metrics, audit=service.audit)
     api.add_middleware(FrontendErrors, frontends=frontends)
     api.add_middleware(HeadAsGet)
     if settings.cors_origins:
