@@ -8,12 +8,14 @@ from concurrent.futures import CancelledError, Future
 
 import pytest
 
-from segserve.current_client import current_client
+from segserve.current_client import Client, current_client
 from segserve.fair_executor import FairExecutor
 
 
-def submit(executor: FairExecutor, client: str | None, work: Callable[[], object]) -> Future[object]:
-    token = current_client.set(client)
+def submit(
+    executor: FairExecutor, client: str | None, work: Callable[[], object], tenant: str = "t"
+) -> Future[object]:
+    token = current_client.set(Client(tenant, client))
     try:
         return executor.submit(work)
     finally:
@@ -43,8 +45,8 @@ def test_results_and_errors_reach_the_caller() -> None:
 
 def test_work_is_for_the_client_that_handed_it_in() -> None:
     executor = FairExecutor(1, "test")
-    assert submit(executor, "calm", current_client.get).result(timeout=60) == "calm"
-    assert submit(executor, None, current_client.get).result(timeout=60) is None
+    assert submit(executor, "calm", current_client.get).result(timeout=60) == Client("t", "calm")
+    assert submit(executor, None, current_client.get).result(timeout=60) == Client("t")
     executor.shutdown()
 
 
@@ -87,3 +89,26 @@ def test_cancelled_work_is_left_out_and_shutdown_cancels_what_waits() -> None:
     with pytest.raises(CancelledError):
         dropped.result(timeout=60)
     assert ran == ["kept"]
+
+
+def test_a_tenant_of_which_nothing_runs_does_not_wait_for_anothers_work_to_end() -> None:
+    executor, release, order = FairExecutor(2, "test", spare_threads=1), threading.Event(), list[str]()
+    running = [submit(executor, "x", release.wait, "flood") for _ in range(2)]
+    running.append(submit(executor, "x", lambda: order.append("flood"), "flood"))
+    submit(executor, "y", lambda: order.append("calm"), "calm").result(timeout=60)
+    assert order == ["calm"], "in the spare thread"
+    release.set()
+    for future in running:
+        future.result(timeout=60)
+    assert order == ["calm", "flood"]
+    executor.shutdown()
+
+
+def test_shutdown_waits_for_all_work_that_was_handed_in() -> None:
+    executor, order = FairExecutor(1, "test"), list[int]()
+    for number in range(50):
+        submit(executor, "x", lambda number=number: order.append(number))  # type: ignore[misc]
+    executor.shutdown()
+    assert order == list(range(50))
+    with pytest.raises(RuntimeError):
+        executor.submit(print)

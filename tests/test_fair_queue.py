@@ -5,25 +5,27 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from segserve.current_client import current_client
+from segserve.current_client import Client, current_client
 from segserve.fair_queue import FairQueue
 from segserve.fair_semaphore import FairSemaphore
+
+BUSY, CALM, JOB = Client("t", "busy"), Client("t", "calm"), Client("t")
 
 
 def create_queue() -> FairQueue[int]:
     queue: FairQueue[int] = FairQueue()
     for number in range(4):
-        queue.put("busy", number)
-    queue.put("calm", 10)
-    queue.put(None, 20)
+        queue.put(BUSY, number)
+    queue.put(CALM, 10)
+    queue.put(JOB, 20)
     return queue
 
 
 def test_one_item_of_each_client_in_turn() -> None:
     queue, order = create_queue(), list[int]()
-    assert (len(queue), queue.count("busy"), queue.count("nobody")) == (6, 4, 0)
+    assert (len(queue), queue.count(BUSY), queue.count(Client("t", "nobody"))) == (6, 4, 0)
     while queue:
-        order.append(queue.peek())
+        order.append(queue.peek()[1])
         assert queue.pop() == order[-1]
     assert order == [0, 10, 20, 1, 2, 3]
     with pytest.raises(KeyError):
@@ -32,12 +34,52 @@ def test_one_item_of_each_client_in_turn() -> None:
 
 def test_what_is_removed_has_no_turn() -> None:
     queue = create_queue()
-    queue.remove("busy", 0)
-    queue.remove("calm", 10)
+    queue.remove(BUSY, 0)
+    queue.remove(CALM, 10)
     assert 10 not in queue
     with pytest.raises(KeyError):
-        queue.remove("calm", 10)
+        queue.remove(CALM, 10)
     assert [queue.pop() for _ in range(4)] == [1, 20, 2, 3]
+
+
+def take_all(queue: FairQueue[str]) -> list[str]:
+    return [queue.pop() for _ in range(len(queue))]
+
+
+def test_tenants_take_turns_however_many_clients_they_have() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for number in range(4):
+        queue.put(Client("flood", f"client {number % 2}"), f"flood {number}")
+    queue.put(Client("calm", "client 0"), "calm 0")
+    queue.put(Client("calm", "client 0"), "calm 1")
+    assert (queue.count_tenant("flood"), queue.count_tenant("calm"), queue.count_tenant("other")) == (4, 2, 0)
+    assert take_all(queue) == ["flood 0", "calm 0", "flood 1", "calm 1", "flood 2", "flood 3"]
+
+
+def test_a_tenant_that_comes_while_others_wait_is_first_and_cannot_keep_them_waiting_by_it() -> None:
+    queue: FairQueue[str] = FairQueue()
+    flood, calm = Client("flood", "x"), Client("calm", "y")
+    for number in range(6):
+        queue.put(flood, f"flood {number}")
+    assert queue.pop() == "flood 0"
+    queue.put(calm, "calm")
+    assert queue.pop() == "calm", "before five of the flood"
+    queue.put(calm, "calm again")
+    assert queue.pop() == "flood 1", "in turn: it had its own just before"
+    assert queue.pop() == "calm again"
+    assert [queue.pop(), queue.pop()] == ["flood 2", "flood 3"]
+    queue.put(calm, "calm after a pause")
+    assert take_all(queue) == ["calm after a pause", "flood 4", "flood 5"]
+
+
+def test_the_first_that_matches_by_turn() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for tenant, item in (("a", "ant"), ("a", "bee"), ("b", "bear"), ("b", "ape")):
+        queue.put(Client(tenant, "x"), item)
+    assert queue.pop_where(lambda item: item.startswith("b")) == "bee"
+    assert queue.pop_where(lambda item: item.startswith("b")) == "bear"
+    assert queue.pop_where(lambda item: item.startswith("b")) is None
+    assert take_all(queue) == ["ant", "ape"]
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
@@ -52,7 +94,7 @@ def test_clients_take_turns_for_units() -> None:
         semaphore, order = FairSemaphore(1), list[str]()
 
         async def work(client: str) -> None:
-            current_client.set(client)
+            current_client.set(Client("t", client))
             await semaphore.acquire(1, 60)
             order.append(client)
             await asyncio.sleep(0)

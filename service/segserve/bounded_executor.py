@@ -33,7 +33,7 @@ def lower_thread_priority() -> None:
 class BoundedExecutor:
     """`BoundedExecutor` runs work in its own threads, so that no click waits behind it, and bounds the queue.
 
-    Clients take turns, and none of them takes the last place of the queue from the others.
+    Tenants and clients take turns, and none of them takes the last place of the queue from the others.
 
     threads: pieces of work that run at the same time.
     max_waiting: pieces of work that may wait; more than these get Busy.

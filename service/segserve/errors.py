@@ -22,8 +22,8 @@
     ├── Unavailable             the same request may succeed later: has retry_after_s
     │   ├── CacheUnavailable    the Redis of the embedding cache cannot be reached
     │   ├── JobsUnavailable     the Redis of the jobs cannot be reached
-    │   ├── RateLimited         the client sends more requests than it may
     │   ├── Busy                a queue or a concurrency limit is full
+    │   ├── RateLimited         the client sends more requests than it may
     │   ├── OutOfMemory         the GPU has no memory left
     │   ├── StorageFull         the disk is full
     │   └── EncodeTimeout       the image was not encoded in time
@@ -278,16 +278,16 @@ class JobsUnavailable(Unavailable):
         super().__init__(*describe_redis("The jobs' Redis", "SEGSERVE_JOBS_REDIS_URL", is_refused=is_refused))
 
 
-class RateLimited(Unavailable):
-    """The key or the address sends more requests than the operator allows."""
-
-    code = "rate_limited"
-
-
 class Busy(Unavailable):
     """A queue or a concurrency limit is full. The request is refused at once instead of answered too late."""
 
     code = "too_busy"
+
+
+class RateLimited(Unavailable):
+    """The key or the address sends more requests than the operator allows."""
+
+    code = "rate_limited"
 
 
 class OutOfMemory(Unavailable):

@@ -8,8 +8,8 @@ from segserve.fair_queue import FairQueue
 
 
 class FairSemaphore:
-    """`FairSemaphore` gives units. While there are too few, clients take turns (`current_client`), and of each the
-    first request is first. The request whose turn it is waits until it fits, so that large ones are not starved."""
+    """`FairSemaphore` gives units. While there are too few, tenants and clients take turns (`FairQueue`), and of each
+    client the first request is first. The request whose turn it is waits until it fits: large ones are not starved."""
 
     def __init__(self, total: int) -> None:
         self.total, self.free = total, total
@@ -46,7 +46,7 @@ class FairSemaphore:
 
     def _grant(self) -> None:
         while self._waiting:
-            units, granted = self._waiting.peek()
+            units, granted = self._waiting.peek()[1]
             if granted.done():  # cancelled, but who waited has not run since
                 self._waiting.pop()
                 continue

@@ -11,10 +11,10 @@ from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from math import ceil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from segserve.errors import BadInput
@@ -72,6 +72,20 @@ def measure_memory_mb() -> int:
 def default_image_memory_mb() -> int:
     """Return half of the memory, within bounds: more than the upper one is only taken by several images at once."""
     return min(max(MIN_IMAGE_MEMORY_MB, measure_memory_mb() // 2), MAX_DEFAULT_IMAGE_MEMORY_MB)
+
+
+def check_rate(text: str) -> str:
+    """Raises ValueError."""
+    from limits import parse_many  # most services have no rates
+
+    try:
+        parse_many(text)
+    except ValueError:
+        raise ValueError('rates are such as "50/second", or "50/second;10000/day"') from None
+    return text
+
+
+Rate = Annotated[str, AfterValidator(check_rate)]
 
 
 class Settings(BaseSettings):
@@ -325,6 +339,16 @@ class Settings(BaseSettings):
         description="share of the last six, and of max_sessions, that one client may hold, which is an address, or a"
         " /64 of IPv6",
     )
+    rate_clicks: Rate | None = Field(
+        None,
+        description='clicks of one key, in all replicas together, such as "50/second" or "50/second;100000/day"; of one'
+        " address where there are no keys; more get 429; unset: no limit, as with the next three",
+    )
+    rate_uploads: Rate | None = Field(None, description="uploads of one key, as rate_clicks")
+    rate_requests: Rate | None = Field(None, description="other requests to /v1 of one key, as rate_clicks")
+    rate_address: Rate | None = Field(
+        None, description="requests of every kind from one address, whatever keys it has"
+    )
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
         (),
         description="addresses of proxies whose header X-Forwarded-For names the client;"
@@ -440,6 +464,12 @@ class Settings(BaseSettings):
     job_lease_s: float = Field(
         6.0, ge=1, description="a worker that is silent for this long loses its job to another worker"
     )
+    job_turn_s: float = Field(
+        30.0,
+        gt=0,
+        description="a job that has run for this long makes way for the job of another tenant, if one waits, and goes"
+        " on after it",
+    )
     job_workers: bool = Field(
         True, description="start a job worker with the service if the jobs' Redis is private"
     )
@@ -482,6 +512,10 @@ class Settings(BaseSettings):
     def accepts_any_host(self) -> bool:
         """Return whether the header Host may be anything. On an exposed address nobody knows our names unless told."""
         return "*" in self.allowed_hosts or (not self.allowed_hosts and self.is_exposed)
+
+    @property
+    def has_rates(self) -> bool:
+        return any((self.rate_clicks, self.rate_uploads, self.rate_requests, self.rate_address))
 
     @property
     def max_batch(self) -> int:

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from segserve.current_client import current_client
+from segserve.current_client import Client, current_client
 from segserve.decode import click_limit as module
 from segserve.decode.click_limit import MAX_SLOTS_PER_THREAD, MIN_SLOTS_PER_THREAD, ClickLimit
 from segserve.errors import Busy
@@ -79,13 +79,13 @@ def test_one_client_leaves_a_slot_for_each_thread(clock: Clock) -> None:
     """Also once the limit has shrunk."""
     limit = ClickLimit(4, 0.03, Metrics())
     for size in (MAX_SLOTS_PER_THREAD, MIN_SLOTS_PER_THREAD):
-        token = current_client.set("busy")
+        token = current_client.set(Client("t", "busy"))
         held = count_slots(limit)
         assert held == 4 * size - 4
         with ExitStack() as stack:
             for _ in range(held):
                 stack.enter_context(limit.slot(1))
-            current_client.set("calm")
+            current_client.set(Client("t", "calm"))
             assert count_slots(limit) == 4
         current_client.reset(token)
         answer(limit, clock, 1.0, times=100)

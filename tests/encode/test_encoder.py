@@ -77,18 +77,22 @@ class EncoderWithModel:
             **options,
         )
 
-    async def add(self, value: int) -> str:
+    async def add(self, value: int, tenant: str = "t") -> str:
         file = io.BytesIO()
         Image.new("RGB", (8, 8), (value, value, value)).save(file, "PNG")
         image_id = f"{value:064x}"
         record = ImageRecord(image_id, Size(8, 8), ReadOptions(), 1, 0.0)
-        await self.store.put("t", record, file)
+        await self.store.put(tenant, record, file)
         return image_id
 
     def encode(
-        self, value: int, priority: Priority = Priority.INTERACTIVE, client: str | None = None
+        self,
+        value: int,
+        priority: Priority = Priority.INTERACTIVE,
+        client: str | None = None,
+        tenant: str = "t",
     ) -> "asyncio.Task[bytes]":
-        request = EncodeRequest("t", f"{value:064x}", "m", "d", priority, client=client)
+        request = EncodeRequest(tenant, f"{value:064x}", "m", "d", priority, source=client)
         return asyncio.create_task(self.encoder.encode(request, Timings()))
 
 
@@ -100,12 +104,18 @@ def run_steps(
     async def run() -> None:
         for value in range(30):
             await setup.add(value)
+        for value in range(30, 40):
+            await setup.add(value, "other")
         await asyncio.wait_for(steps(setup), 30)
         setup.model.go.set()
         await setup.encoder.close()
 
     asyncio.run(run())
     return setup
+
+
+def count_ready(setup: EncoderWithModel) -> int:
+    return sum(len(queue) for queue in setup.encoder._ready.values())
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
@@ -119,7 +129,7 @@ def test_an_idle_device_runs_at_once_and_a_busy_one_gathers(tmp_path: Path) -> N
         tasks = [setup.encode(0)]
         await wait_until(lambda: setup.encoder._running_batches)
         tasks += [setup.encode(value) for value in range(1, 7)]
-        await wait_until(lambda: len(setup.encoder._ready) == 6)
+        await wait_until(lambda: count_ready(setup) == 6)
         setup.model.go.set()
         answers = await asyncio.gather(*tasks)
         assert [float(unpack_embedding(a)["embedding"][0, 0, 0]) for a in answers] == list(range(7))
@@ -136,13 +146,13 @@ def test_interactive_goes_first_and_batch_work_never_fills_the_queue(tmp_path: P
         tasks += [
             setup.encode(value, Priority.BATCH) for value in range(1, 7)
         ]  # 2 are read, 4 wait: half of the queue
-        await wait_until(lambda: len(setup.encoder._ready) == 2)
+        await wait_until(lambda: count_ready(setup) == 2)
         with pytest.raises(Busy):
             await setup.encode(7, Priority.BATCH)
         tasks += [setup.encode(10), setup.encode(11)]
         tasks += [setup.encode(6)]  # a user clicks on an image of the batch
         await wait_until(
-            lambda: len(setup.encoder._ready) == 4
+            lambda: count_ready(setup) == 4
         )  # 2 interactive ones are read, however many batch ones are
         setup.model.go.set()
         await asyncio.gather(*tasks)
@@ -164,7 +174,7 @@ def test_a_full_queue_refuses_and_the_same_image_takes_one_slot(tmp_path: Path) 
         first = setup.encode(0)
         await wait_until(lambda: setup.encoder._running_batches)
         others = [setup.encode(value) for value in range(1, 11)]  # 2 read, 8 wait
-        await wait_until(lambda: len(setup.encoder._ready) == 2)
+        await wait_until(lambda: count_ready(setup) == 2)
         with pytest.raises(Busy) as refusal:
             await setup.encode(11)
         assert refusal.value.retry_after_s > 0
@@ -184,7 +194,7 @@ def test_clients_take_turns_and_none_fills_the_queue(tmp_path: Path) -> None:
         tasks = [setup.encode(0, client="busy")]
         await wait_until(lambda: setup.encoder._running_batches)
         tasks += [setup.encode(value, client="busy") for value in range(1, 10)]  # 2 read, 7 wait: all but one
-        await wait_until(lambda: len(setup.encoder._ready) == 2)
+        await wait_until(lambda: count_ready(setup) == 2)
         with pytest.raises(Busy, match="one address"):
             await setup.encode(10, client="busy")
         tasks += [setup.encode(20, client="calm")]
@@ -198,6 +208,33 @@ def test_clients_take_turns_and_none_fills_the_queue(tmp_path: Path) -> None:
     assert order.index(20) <= 5
     assert sorted(order) == [*range(10), 20]
     assert 'segserve_rejections_total{reason="client_encode_queue"} 1.0' in setup.metrics.expose().decode()
+
+
+@pytest.mark.parametrize("priority", list(Priority))
+def test_a_tenants_image_waits_for_none_that_another_tenant_has_queued(
+    tmp_path: Path, priority: Priority
+) -> None:
+    async def steps(setup: EncoderWithModel) -> None:
+        setup.model.go.clear()
+        tasks = [setup.encode(0, priority, "a")]
+        await wait_until(lambda: setup.encoder._running_batches)
+        # From many addresses, none of which has all of its share.
+        tasks += [setup.encode(value, priority, f"client {value}") for value in range(1, 10)]
+        await wait_until(lambda: count_ready(setup) == 2)
+        tasks += [setup.encode(30, priority, "b", tenant="other")]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="of one tenant"):
+            await setup.encode(10, priority, "client 10")
+        if priority is Priority.INTERACTIVE:
+            await wait_until(lambda: count_ready(setup) == 3)
+        setup.model.go.set()
+        await asyncio.gather(*tasks)
+
+    setup = run_steps(steps, tmp_path, max_batch=1, max_waiting=9 if priority is Priority.INTERACTIVE else 18)
+    order = [value for batch in setup.model.batches for value in batch]
+    # Behind the one that runs; a batch image also behind the two that are read already.
+    assert order.index(30) == (1 if priority is Priority.INTERACTIVE else 3)
+    assert sorted(order) == [*range(10), 30]
 
 
 def test_one_failure_harms_no_other(tmp_path: Path) -> None:
@@ -221,7 +258,7 @@ def test_out_of_memory_means_a_smaller_batch_then_an_error(tmp_path: Path) -> No
         tasks = [setup.encode(0)]
         await wait_until(lambda: setup.encoder._running_batches)
         tasks += [setup.encode(value) for value in range(1, 5)]
-        await wait_until(lambda: len(setup.encoder._ready) == 4)
+        await wait_until(lambda: count_ready(setup) == 4)
         setup.model.go.set()
         await asyncio.gather(*tasks)
         setup.model.max_images = 0

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from segserve.current_client import current_client
+from segserve.current_client import Client, current_client
 from segserve.files import frame_reader
 from segserve.files.file_view import FileView
 from segserve.files.frame_reader import MAX_OPEN_FILES, FrameReader
@@ -64,7 +64,7 @@ class Reader(FrameReader):
 
     async def look(self, client: str, name: str, until: threading.Event | None = None) -> int:
         """Return the first value of frame 3, once `until` is set."""
-        current_client.set(client)
+        current_client.set(Client("t", client))
 
         def convert(pixels: UInt8) -> int:
             if until is not None:

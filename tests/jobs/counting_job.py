@@ -25,6 +25,7 @@ from tests.quotas import close_quota, open_quota
 
 TTL_S = 600
 LEASE_S = 1.0
+TURN_S = 0.3
 UNITS_PER_CHUNK = 4
 
 
@@ -96,7 +97,14 @@ class JobEngine:
     def create_worker(self) -> JobWorker:
         runners = {JobKind.BATCH: CountingRunner(self.folder / "begun.log")}
         return JobWorker(
-            self.url, self.store, self.results, runners, Metrics(), lease_s=LEASE_S, keep_s=TTL_S
+            self.url,
+            self.store,
+            self.results,
+            runners,
+            Metrics(),
+            lease_s=LEASE_S,
+            turn_s=TURN_S,
+            keep_s=TTL_S,
         )
 
     async def end_lease(self, tenant: str, job_id: str) -> None:

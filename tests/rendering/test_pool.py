@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
-from segserve.current_client import current_client
+from segserve.current_client import Client, current_client
 from segserve.errors import BadInput, Busy
 from segserve.rendering.pool import SENT_BYTES, RenderingPool
 
@@ -103,13 +103,13 @@ def test_more_results_than_slots_are_refused_at_once() -> None:
 def test_one_client_leaves_slots_to_others() -> None:
     pool = RenderingPool(1, 4, max_client_streams=1)
     try:
-        current_client.set("busy")
+        current_client.set(Client("t", "busy"))
         with pool.slot(), pytest.raises(Busy, match="one address"), pool.slot():
             pass
         with pool.slot():
-            current_client.set("calm")
+            current_client.set(Client("t", "calm"))
             with pool.slot():
                 pass
     finally:
-        current_client.set(None)
+        current_client.set(Client())
     pool.close()

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from segserve.current_client import current_client
+from segserve.current_client import Client, current_client
 from segserve.errors import Busy
 from segserve.request_limits import RequestKind
 from segserve.settings import Settings
@@ -22,7 +22,7 @@ def test_a_client_receives_its_share_and_leaves_the_rest() -> None:
         received = list[str]()
 
         async def receive(client: str, end: asyncio.Event, kind: RequestKind = CLICK) -> None:
-            current_client.set(client)
+            current_client.set(Client("t", client))
             async with reads.place(kind):
                 received.append(client)
                 await end.wait()
@@ -47,11 +47,11 @@ def test_who_waits_for_long_is_refused() -> None:
     async def scenario() -> None:
         reads = MessageReads(Settings(body_memory_mb=64, max_request_mb=32), max_wait_s=0.01)
         async with AsyncExitStack() as held:
-            current_client.set("busy")
+            current_client.set(Client("t", "busy"))
             await held.enter_async_context(reads.place(CLICK))
             with pytest.raises(Busy):
                 await held.enter_async_context(reads.place(CLICK))
-            current_client.set("calm")
+            current_client.set(Client("t", "calm"))
             await held.enter_async_context(reads.place(CLICK))
 
     asyncio.run(scenario())

@@ -13,11 +13,14 @@ from segserve.fair_executor import FairExecutor
 from segserve.similar.resolve_examples import ExampleResolver
 from segserve.types import MB
 
+# Threads for the clicks of a tenant, while another tenant's clicks keep all others busy.
+SPARE_THREADS = 1
+
 
 class ClickParts:
     def __init__(self, base: EncodingService) -> None:
         settings, storage, cache = base.settings, base.storage, base.cache
-        self.decode_pool = FairExecutor(settings.decode_workers, "decode")
+        self.decode_pool = FairExecutor(settings.decode_workers, "decode", spare_threads=SPARE_THREADS)
         self.single_flight = SingleFlight(cache)
         self.prepared = PreparedCache(settings.prepared_mb * MB)
         encoder = MeteredEncoder(base.encoder, base.metrics)

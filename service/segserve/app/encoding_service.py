@@ -28,7 +28,9 @@ from segserve.memory_budget import MemoryBudget
 from segserve.metrics import Metrics
 from segserve.models.registry import BUILT_IN_MODELS, ModelRegistry
 from segserve.request_limits import RequestLimits
+from segserve.request_rates import RequestRates
 from segserve.settings import Settings
+from segserve.store.rate_counts import RedisRateCounts
 from segserve.timing import Timings
 from segserve.types import MB, Device
 
@@ -73,6 +75,12 @@ class EncodingService:
         )
         self.storage = Storage(settings, self.read_pool, self.image_memory, self.tenant_policies)
         self.cache = self.storage.cache
+        # Clients of the API have rates. The API is the client of the other processes.
+        has_rates = settings.has_rates and role is Role.API
+        self._rate_counts = (
+            RedisRateCounts(self.storage.cache_url, settings.redis_timeout_s) if has_rates else None
+        )
+        self.request_rates = RequestRates(settings, self.metrics, self._rate_counts)
         self.registry = self._open_registry(encodes=encoder is None)
         self.encoder = CountedEncoder(encoder or self._create_encoder(), self.metrics)
         self.warm_up = WarmUp(
@@ -142,6 +150,8 @@ class EncodingService:
         await cancel_and_wait(self._tasks)
         await self._close_jobs()
         await self.encoder.close()
+        if self._rate_counts is not None:
+            await self._rate_counts.close()
         await self.storage.close_cache()
         # In threads, not in the event loop: running work may wait for the loop to read an image.
         await asyncio.to_thread(self._close_pools)

@@ -30,6 +30,7 @@ class Storage:
     read_pool: threads that read and decode images.
     image_memory: what decoding may take in this process.
     policies: how much tenants may store.
+    cache_url: of the cache's Redis, the private one's if no other is set.
     Raises BadInput for a data folder, Redis or object store that cannot be used.
     """
 
@@ -47,6 +48,7 @@ class Storage:
         if url is None:
             self.private_redis = PrivateRedis(settings.data_dir / "redis", settings.cache_mb)
             url = self.private_redis.url
+        self.cache_url = url
         self.cache = RedisCache(url, settings.redis_timeout_s, settings.embedding_ttl_s, settings.mask_ttl_s)
         self.objects = open_store(settings.object_store, settings.data_dir / "objects")
         self.counts = StorageCounts(self.objects, self.cache)

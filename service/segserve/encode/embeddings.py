@@ -19,6 +19,7 @@ from segserve.encode.encoder import MIN_READ_SCALE
 from segserve.encode.prepared_cache import EmbeddingKey, PreparedCache, PreparedImage
 from segserve.encode.single_flight import SingleFlight
 from segserve.errors import EncodeTimeout, ImageNotFound
+from segserve.identity.identity import current_identity
 from segserve.images.region_reader import RegionReader
 from segserve.metrics import Metrics
 from segserve.models.promptable_model import PromptableModel
@@ -26,7 +27,7 @@ from segserve.store import redis_keys
 from segserve.store.image_store import ImageStore
 from segserve.store.redis_cache import RedisCache, unpack_embedding
 from segserve.timing import Timings
-from segserve.types import Embedding, Priority, ReadOptions, Region, Size
+from segserve.types import AccessRole, Embedding, Priority, ReadOptions, Region, Size
 
 # Large images whose size is held, so that a click on one needs no look-up in the object store.
 MAX_LARGE_SIZES = 1024
@@ -46,7 +47,7 @@ class Embeddings:
     pool: threads for short work.
     timeout_s: how long a request waits before it gets EncodeTimeout, while the encode continues; None is forever.
     send_images: send the pixels with each request, since the encoder cannot reach the object store.
-    priority: of requests that give none.
+    priority: of requests that give none. Those of the role `batch` are behind all others.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Embeddings:
         if task is None:
             # Not awaited directly: a client that disconnects must not cancel the encode for the others.
             task = self._running[key] = asyncio.create_task(
-                self._load(key, model, timings, priority or self._priority)
+                self._load(key, model, timings, priority or self._default_priority())
             )
             task.add_done_callback(lambda done: self._remove_task(key, done))
             return await self._wait(task)
@@ -133,7 +134,7 @@ class Embeddings:
         key = EmbeddingKey(
             tenant, image_id, model.embedding_digest, await self._whole(tenant, image_id, model)
         )
-        await self._find_or_encode(key, model, timings, self._priority)
+        await self._find_or_encode(key, model, timings, self._default_priority())
         await self._check_not_deleted(key)
 
     async def get_embedding(
@@ -147,6 +148,9 @@ class Embeddings:
         """Return the region for all of the image. None says the same for an image that is not tiled."""
         extent = await self.get_extent(tenant, image_id, model)
         return Region(0, 0, extent.size.width, extent.size.height) if extent.tiled else None
+
+    def _default_priority(self) -> Priority:
+        return Priority.BATCH if current_identity.get().role is AccessRole.BATCH else self._priority
 
     def _remove_task(self, key: EmbeddingKey, task: asyncio.Task[PreparedImage]) -> None:
         self._running.pop(key, None)
@@ -209,7 +213,7 @@ class Embeddings:
                 priority,
                 image=image,
                 region=key.region,
-                client=current_client.get(),
+                source=current_client.get().source,
                 shown=shown,
             )
             return unpack_embedding(await self._encoder.encode(request, timings))

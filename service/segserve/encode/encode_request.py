@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from segserve.current_client import Client
 from segserve.encode.prepared_cache import EmbeddingKey
 from segserve.timing import Timings
 from segserve.types import Priority, ReadOptions, Region, Size
@@ -23,7 +24,7 @@ class EncodeRequest:
     digest: of the model's bundle. A worker that has another version of the model refuses instead of answering wrongly.
     image: the pixels, for a worker that cannot reach the object store; of a region, its pixels alone.
     region: encoded as if it were an image; None is all of the image.
-    client: who waits for it, as `current_client` has it. Clients take turns.
+    source: of `client`, who waits for it. Tenants and clients take turns.
     shown: of a region that extends beyond the image, the part of it that `image` shows.
     """
 
@@ -34,8 +35,12 @@ class EncodeRequest:
     priority: Priority = Priority.INTERACTIVE
     image: ImageBytes | None = None
     region: Region | None = None
-    client: str | None = None
+    source: str | None = None
     shown: Size | None = None
+
+    @property
+    def client(self) -> Client:
+        return Client(self.tenant, self.source)
 
     @property
     def key(self) -> EmbeddingKey:

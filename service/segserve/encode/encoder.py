@@ -4,7 +4,7 @@
 
 An image runs at once if the device is idle. Only while it is busy do others gather, up to `max_batch` of one model.
 Interactive images go before batch ones at every step, and batch ones never fill the queue. Among those of one priority
-clients take turns, and no client fills the queue.
+tenants take turns, and clients of one tenant do; none of them fills the queue.
 """
 
 import asyncio
@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import structlog
 
-from segserve.current_client import current_client
+from segserve.concurrency_limit import fits_tenant_share
+from segserve.current_client import Client, current_client
 from segserve.encode.encode_request import EncodeRequest
 from segserve.encode.prepared_cache import EmbeddingKey
 from segserve.encode.preprocess import preprocess_image
@@ -46,6 +47,7 @@ class QueuedImage:
     """One image on its way through the encoder.
 
     done: becomes the packed embedding, or the error.
+    client, priority: of the request, or of a later one for the same image that is more urgent.
     since: when the image began to wait for its next step, as `time.perf_counter()`.
     pixels: [1, 3, S, S], once read and preprocessed.
     """
@@ -53,6 +55,7 @@ class QueuedImage:
     request: EncodeRequest
     timings: Timings
     done: "asyncio.Future[bytes]"
+    client: Client
     priority: Priority
     since: float = field(default_factory=time.perf_counter)
     model: PromptableModel | None = None
@@ -64,7 +67,8 @@ class LocalEncoder:
 
     read_pool: threads that read and preprocess.
     max_batch: images of one model that are encoded together.
-    max_waiting: images in the queue, more get Busy; batch images may fill half of it, one client seven eighths.
+    max_waiting: images in the queue, more get Busy; batch images may fill half of it, one client seven eighths
+    of what images of its priority may fill. One of several tenants leaves room to others: `fits_tenant_share`.
     concurrent_batches: batches encoded at the same time. On a CPU, several of one thread each encode more images a
     second than one batch of several threads, but each image takes longer.
     """
@@ -96,7 +100,8 @@ class LocalEncoder:
         self._device = ThreadPoolExecutor(concurrent_batches, "encode")
         self._waiting: dict[Priority, FairQueue[QueuedImage]] = {p: FairQueue() for p in Priority}
         self._reading: set[QueuedImage] = set()
-        self._ready: list[QueuedImage] = []
+        self._ready: dict[Priority, FairQueue[QueuedImage]] = {p: FairQueue() for p in Priority}
+        self._tenants: set[str] = set()  # that were seen
         self._running_batches = 0
         self._queued: dict[EmbeddingKey, QueuedImage] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,26 +123,40 @@ class LocalEncoder:
         if self._is_closing or waiting >= max_waiting:
             self._metrics.requests.count_rejection("encode_queue")
             raise Busy("Too many images wait to be encoded.", remedy="Try again soon.", retry_after_s=2)
-        mine = self._waiting[request.priority].count(request.client)
-        if request.client is not None and mine and mine >= max_waiting - ceil(max_waiting / 8):
-            self._metrics.requests.count_rejection("client_encode_queue")
-            raise Busy(
-                "Too many images from one address wait to be encoded.",
-                remedy="Wait for earlier answers.",
-                retry_after_s=2,
-            )
-        queued = QueuedImage(request, timings, asyncio.get_running_loop().create_future(), request.priority)
+        self._check_shares(request, max_waiting, max_waiting - waiting)
+        done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        queued = QueuedImage(request, timings, done, request.client, request.priority)
         queued.done.add_done_callback(lambda done: self._remove(request.key, done))
         self._queued[request.key] = queued
         self._waiting[request.priority].put(request.client, queued)
         self._advance()
         return queued
 
-    def _make_interactive(self, queued: QueuedImage, client: str | None) -> None:
+    def _check_shares(self, request: EncodeRequest, max_waiting: int, free: int) -> None:
+        """Raise Busy where the client, or its tenant, has all of its share of the queue."""
+        queue, client = self._waiting[request.priority], request.client
+        mine = queue.count(client)
+        if client.source is not None and mine and mine >= max_waiting - ceil(max_waiting / 8):
+            whose = "from one address"
+        else:
+            self._tenants.add(client.tenant)
+            if len(self._tenants) == 1 or fits_tenant_share(queue.count_tenant(client.tenant), 1, free):
+                return
+            whose = "of one tenant"
+        self._metrics.requests.count_rejection("client_encode_queue")
+        raise Busy(
+            f"Too many images {whose} wait to be encoded.",
+            remedy="Wait for earlier answers.",
+            retry_after_s=2,
+        )
+
+    def _make_interactive(self, queued: QueuedImage, client: Client) -> None:
         """Raise the priority of an image: a client clicks on an image that a batch requested."""
-        if queued in self._waiting[Priority.BATCH]:
-            self._waiting[Priority.BATCH].remove(queued.request.client, queued)
-            self._waiting[Priority.INTERACTIVE].put(client, queued)
+        for queues in (self._waiting, self._ready):
+            if queued in queues[Priority.BATCH]:
+                queues[Priority.BATCH].remove(queued.client, queued)
+                queues[Priority.INTERACTIVE].put(client, queued)
+                queued.client = client
         queued.priority = Priority.INTERACTIVE
         self._advance()
 
@@ -149,26 +168,29 @@ class LocalEncoder:
     def _advance(self) -> None:
         """Start whatever can start. Called after everything that may have made room."""
         for priority in Priority:  # interactive first
-            while self._waiting[priority] and self._count_read_ahead(priority) < self._max_read_ahead:
+            while self._waiting[priority] and self._may_read(priority):
                 queued = self._waiting[priority].pop()
                 self._reading.add(queued)
                 self._run_task(self._read(queued))
-        while self._ready and self._running_batches < self._concurrent_batches:
+        while any(self._ready.values()) and self._running_batches < self._concurrent_batches:
             self._running_batches += 1
             self._run_task(self._encode(self._take_batch()))
         for priority, queue in self._waiting.items():
             self._metrics.encoding.set_queue(priority, len(queue))
 
-    def _count_read_ahead(self, priority: Priority) -> int:
-        """Return how many images are read ahead of the device, from the view of this priority.
+    def _may_read(self, priority: Priority) -> bool:
+        """Return whether the next image of this priority may be read ahead of the device.
 
-        Batch images count all. Interactive ones count only their own, so that they never wait for room that batch
-        images take.
+        Batch images count all that are read ahead. Interactive ones count only their own, so that they never wait for
+        room that batch images take; and one image of a tenant never waits for room that other tenants take.
         """
-        read_ahead = [*self._reading, *self._ready]
-        if priority is Priority.BATCH:
-            return len(read_ahead)
-        return sum(queued.priority is Priority.INTERACTIVE for queued in read_ahead)
+        read_ahead = [*self._reading, *(queued for queue in self._ready.values() for queued in queue)]
+        if priority is Priority.INTERACTIVE:
+            read_ahead = [queued for queued in read_ahead if queued.priority is Priority.INTERACTIVE]
+            tenant = self._waiting[priority].peek()[0].tenant
+            if all(queued.client.tenant != tenant for queued in read_ahead):
+                return True
+        return len(read_ahead) < self._max_read_ahead
 
     def _run_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -176,12 +198,14 @@ class LocalEncoder:
         task.add_done_callback(self._tasks.discard)
 
     def _take_batch(self) -> list[QueuedImage]:
-        """Remove and return the next batch: images of one model, by priority, then first come, first served."""
-        priorities = list(Priority)
-        self._ready.sort(key=lambda queued: priorities.index(queued.priority))  # a stable sort
-        first = self._ready[0]
-        batch = [queued for queued in self._ready if queued.model is first.model][: self._max_batch]
-        self._ready = [queued for queued in self._ready if queued not in batch]
+        """Remove and return the next batch: images of one model, by priority, then by turn."""
+        batch: list[QueuedImage] = []
+        for queue in self._ready.values():  # interactive first
+            while len(batch) < self._max_batch:
+                queued = queue.pop_where(lambda queued: not batch or queued.model is batch[0].model)
+                if queued is None:
+                    break
+                batch.append(queued)
         return batch
 
     async def _read(self, queued: QueuedImage) -> None:
@@ -197,7 +221,7 @@ class LocalEncoder:
                     self._read_pool, preprocess_image, pixels, queued.model.preprocess, original_size, shown
                 )
             queued.since = time.perf_counter()
-            self._ready.append(queued)
+            self._ready[queued.priority].put(queued.client, queued)
         except Exception as error:  # any error belongs to the callers, who await `done`
             set_error(queued, error)
         finally:

@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 
 import imagecodecs
 
+from segserve.current_client import current_client
 from segserve.encode.encode_request import Encoder, EncodeRequest, ImageBytes
 from segserve.encode.prepared_cache import EmbeddingKey, PreparedCache, PreparedImage
 from segserve.models.promptable_model import PromptableModel
@@ -71,6 +72,7 @@ class FrameEmbeddings:
             priority,
             image=image,
             region=key.region,
+            source=current_client.get().source,
             shown=shown,
         )
         return unpack_embedding(await self._encoder.encode(request, timings))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TypeVar
 
-from segserve.current_client import current_client
+from segserve.current_client import Client, current_client
 from segserve.errors import BadInput, Busy
 from segserve.fair_places import FairPlaces
 from segserve.files.file_library import FileLibrary
@@ -45,7 +45,7 @@ class OpenFile:
     """
 
     def __init__(
-        self, source: FrameSource, readers: FileReaders, client: str | None, resources: AsyncExitStack
+        self, source: FrameSource, readers: FileReaders, client: Client, resources: AsyncExitStack
     ) -> None:
         self._source, self._readers, self.client, self._resources = source, readers, client, resources
         self._lock = asyncio.Lock()
@@ -196,7 +196,7 @@ class FrameReader:
             raise
         return OpenFile(source, readers, client, resources)
 
-    async def _take_place(self) -> str | None:
+    async def _take_place(self) -> Client:
         """Take the place of one open file for the current client, and return the client. Raises Busy."""
         self._close_unused(current_client.get())
         try:
@@ -208,7 +208,7 @@ class FrameReader:
                 retry_after_s=10,
             ) from None
 
-    def _close_unused(self, client: str | None) -> None:
+    def _close_unused(self, client: Client) -> None:
         """Close a file that nobody reads, where the client finds no place otherwise."""
         has_share = self._places.has_share(client)
         if has_share and self._places.has_free:

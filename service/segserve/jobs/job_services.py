@@ -78,7 +78,8 @@ class JobServices:
     ) -> None:
         self._url, self._server, self._metrics = url, server, metrics
         self._redis_timeout_s = settings.redis_timeout_s
-        self._lease_s, self._keep_s = settings.job_lease_s, settings.job_ttl_days * DAY_S
+        self._lease_s, self._turn_s = settings.job_lease_s, settings.job_turn_s
+        self._keep_s = settings.job_ttl_days * DAY_S
         self._store = JobStore(
             url,
             settings.redis_timeout_s,
@@ -118,6 +119,7 @@ class JobServices:
             runners,
             self._metrics,
             lease_s=self._lease_s,
+            turn_s=self._turn_s,
             keep_s=self._keep_s,
         )
 

@@ -58,6 +58,11 @@ def encoded_channel() -> str:
     return f"{PREFIX}:encoded"
 
 
+def rates() -> str:
+    """The prefix of the counts of requests. The library limits makes the keys."""
+    return f"{PREFIX}:rates"
+
+
 # The jobs.
 
 
@@ -89,6 +94,16 @@ def jobs(tenant: str) -> str:
 def active_jobs() -> str:
     """A set of `tenant/job_id`: jobs that are queued or running."""
     return f"{PREFIX}:jobs:active"
+
+
+def job_turn(tenant: str, priority: str) -> str:
+    """The number of the tenant's last turn to run a job of this priority."""
+    return f"{PREFIX}:{tenant}:turn:{priority}"
+
+
+def job_turn_count() -> str:
+    """How many turns there were, of all tenants."""
+    return f"{PREFIX}:jobs:turns"
 
 
 def due_webhooks() -> str:

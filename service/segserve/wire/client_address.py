@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
+from segserve.current_client import Client
+from segserve.identity.identity import LOCAL_IDENTITY, Identity
+
 # A provider gives each customer at least so much of IPv6 (RFC 6177): one client commands all addresses of it.
 CLIENT_IPV6_PREFIX = 64
 # The client where there is no IP address: a connection over a unix socket.
@@ -29,6 +32,15 @@ def client_of_address(address: str | None) -> str:
             return str(parsed.ipv4_mapped)
         return str(IPv6Network((parsed, CLIENT_IPV6_PREFIX), strict=False))
     return str(parsed)
+
+
+def find_client(identity: Identity, address: str) -> Client:
+    """Return the client that an identity is at an address, as `client_of_address` returns it.
+
+    Two keys at one address are two clients, and so is one key at two.
+    """
+    source = address if identity is LOCAL_IDENTITY else f"{identity.name}@{address}"
+    return Client(identity.tenant, source)
 
 
 def is_in_networks(address: str | None, networks: Networks) -> bool:

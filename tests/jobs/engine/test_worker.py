@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from segserve.errors import TooLarge
-from segserve.jobs.engine.job import FIRST_REQUEST, Job, JobKind, JobState
+from segserve.jobs.engine.job import FIRST_REQUEST, Job, JobEvent, JobKind, JobState
 from segserve.store.private_redis import PrivateRedis, is_redis_answering
 from segserve.types import Priority
 from tests.jobs.conftest import OpenEngine
@@ -32,13 +32,17 @@ async def worker_running(engine: JobEngine) -> AsyncIterator[None]:
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def submit(engine: JobEngine, request: bytes, priority: Priority = Priority.BATCH) -> str:
-    return (await engine.queue.submit("t", JobKind.BATCH, priority, "starter", request)).job_id
+async def submit(
+    engine: JobEngine, request: bytes, priority: Priority = Priority.BATCH, tenant: str = "t"
+) -> str:
+    return (await engine.queue.submit(tenant, JobKind.BATCH, priority, "starter", request)).job_id
 
 
-async def wait_until(engine: JobEngine, job_id: str, condition: Callable[[Job], bool]) -> Job:
+async def wait_until(
+    engine: JobEngine, job_id: str, condition: Callable[[Job], bool], tenant: str = "t"
+) -> Job:
     deadline = time.monotonic() + TIMEOUT_S
-    while not condition(job := await engine.queue.get("t", job_id)):
+    while not condition(job := await engine.queue.get(tenant, job_id)):
         assert time.monotonic() < deadline, job
         await asyncio.sleep(0.01)
     return job
@@ -158,6 +162,65 @@ def test_an_interactive_job_does_not_wait_for_a_batch(open_engine: OpenEngine, t
             await engine.queue.cancel("t", batch)
 
     run_story(story)
+
+
+def test_tenants_take_turns_job_by_job(open_engine: OpenEngine, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with open_engine() as engine:
+            flood = [await submit(engine, counting_request(4), tenant="flood") for _ in range(4)]
+            calm = [await submit(engine, counting_request(4), tenant="calm") for _ in range(2)]
+            async with worker_running(engine):
+                for job_id in flood:
+                    await wait_until(engine, job_id, lambda job: job.state.has_ended, "flood")
+            begun = [line.split()[0] for line in (tmp_path / "begun.log").read_text().splitlines()]
+            order = [job_id for number, job_id in enumerate(begun) if number % UNITS_PER_CHUNK == 0]
+            assert order == [flood[0], calm[0], flood[1], calm[1], flood[2], flood[3]]
+
+    run_story(story)
+
+
+def test_a_long_job_makes_way_for_another_tenants_and_goes_on(open_engine: OpenEngine) -> None:
+    async def story() -> None:
+        async with open_engine() as engine, worker_running(engine):
+            long = await submit(engine, counting_request(200, 0.02), tenant="flood")
+            behind = await submit(engine, counting_request(4), tenant="flood")
+            await wait_until(engine, long, lambda job: job.done > 0, "flood")
+            short = await submit(engine, counting_request(8), tenant="calm")
+            await wait_until(engine, short, lambda job: job.state.has_ended, "calm")
+            job = await engine.queue.get("flood", long)
+            assert 0 < job.done < 200, "it was not waited for"
+            assert (await engine.queue.get("flood", behind)).done == 0
+            job = await wait_until(engine, long, lambda job: job.state.has_ended, "flood")
+            assert (job.state, job.done, job.attempts) == (JobState.SUCCEEDED, 200, 1)
+            lines = [each async for each in await engine.queue.read_results("flood", long)]
+            assert lines == [counting_line(unit) for unit in range(200)]
+            await wait_until(engine, behind, lambda job: job.state is JobState.SUCCEEDED, "flood")
+
+    run_story(story)
+
+
+def test_a_job_that_its_worker_pauses_with_is_no_others(open_engine: OpenEngine, tmp_path: Path) -> None:
+    """Two workers: the second does not try at once what the first waits for."""
+
+    async def story() -> None:
+        async with open_engine() as engine, worker_running(engine), worker_running(engine):
+            job_id = await submit(engine, counting_request(20, transient=1))
+            await wait_until(engine, job_id, lambda job: job.chunks == 1 and job.state is JobState.QUEUED)
+            for _ in range(3):
+                await wait_for_end(engine, await submit(engine, counting_request(4)))
+            tokens = [event.fence async for event in _first(engine, job_id)]
+            assert max(tokens) == 1, "one attempt, and its pause goes on"
+            await engine.queue.cancel("t", job_id)
+
+    run_story(story)
+
+
+async def _first(engine: JobEngine, job_id: str) -> AsyncIterator[JobEvent]:
+    """Yield the events so far."""
+    async for event in engine.queue.follow("t", job_id):
+        if event is None:
+            return
+        yield event
 
 
 def test_a_worker_that_shuts_down_gives_its_job_back(open_engine: OpenEngine) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from segserve.app import Service
-from segserve.current_client import current_client
+from segserve.current_client import Client, current_client
 from segserve.errors import Busy
 from segserve.settings import Settings
 from segserve.types import FrontendName
@@ -46,11 +46,11 @@ class Opened:
 def test_a_session_is_its_clients_and_no_one_elses(tmp_path: Path) -> None:
     async def run() -> None:
         opened = Opened(tmp_path)
-        current_client.set("10.0.0.1")
+        current_client.set(Client("t", "10.0.0.1"))
         session_id = opened.sessions.open("a")
         with opened.sessions.use(session_id) as value:
             assert value == "a"
-        current_client.set("10.0.0.2")
+        current_client.set(Client("t", "10.0.0.2"))
         with pytest.raises(SessionNotFound), opened.sessions.use(session_id):
             pass
         with pytest.raises(SessionNotFound):
@@ -137,12 +137,12 @@ def test_one_client_has_its_share_and_all_have_a_limit(tmp_path: Path) -> None:
     async def run() -> None:
         opened = Opened(tmp_path)
         for client in ("10.0.0.1", "10.0.0.2"):
-            current_client.set(client)
+            current_client.set(Client("t", client))
             for _ in range(2):
                 opened.sessions.open(client)
             with pytest.raises(Busy):
                 opened.sessions.reserve()
-        current_client.set("10.0.0.3")
+        current_client.set(Client("t", "10.0.0.3"))
         with pytest.raises(Busy):
             opened.sessions.open("c")
         assert opened.open_count() == 4

@@ -1,7 +1,8 @@
 """One attempt at a job: its chunks are made in order, stored and published, while a lease keeps other workers away and
 the job's events tell whether it was cancelled.
 
-Batch jobs pause between two chunks while an interactive job runs in the same worker.
+Batch jobs pause between two chunks while an interactive job runs in the same worker. A job that has run for its turn
+ends it where a job of another tenant waits.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 import structlog
 
+from segserve.current_client import Client, current_client
 from segserve.errors import BadInput, JobsUnavailable, SegserveError
 from segserve.identity.identity import Identity, current_identity
 from segserve.jobs.engine.job import Job, JobError, JobEvent, JobKind, JobState, PublishedChunk
@@ -23,12 +25,19 @@ from segserve.jobs.engine.stop_signal import JobStopped, StopSignal
 from segserve.metrics import Metrics
 from segserve.types import AccessRole, Priority, UsageKind
 
+# How often a job that has run for its turn looks whether other tenants wait.
+TURN_CHECK_INTERVAL_S = 1.0
+
 # Renewals of a job's lease within its length, so that a few may be late.
 RENEWALS_PER_LEASE = 5
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+
+class TurnEnded(Exception):
+    """The job must make way for a job of another tenant, and go on later."""
 
 
 class InteractiveGate:
@@ -59,6 +68,7 @@ class AttemptRunner:
     runners: one for each kind of job.
     shutdown: set when the worker shuts down.
     lease_s: a worker silent for this long loses its job.
+    turn_s: a job that has run for this long makes way for other tenants'.
     """
 
     def __init__(
@@ -69,9 +79,10 @@ class AttemptRunner:
         metrics: Metrics,
         shutdown: StopSignal,
         lease_s: float,
+        turn_s: float,
     ) -> None:
         self._store, self._results, self._runners, self._metrics = store, results, runners, metrics
-        self._shutdown, self._lease_s = shutdown, lease_s
+        self._shutdown, self._lease_s, self._turn_s = shutdown, lease_s, turn_s
         self._gate = InteractiveGate()
         self._running: set[StopSignal] = set()
 
@@ -81,10 +92,14 @@ class AttemptRunner:
             stop.set()
 
     async def run(self, attempt: JobAttempt) -> None:
-        """Run an attempt until the job has succeeded. Raises JobStopped, and every error of the job itself."""
+        """Run an attempt until the job has succeeded.
+
+        Raises JobStopped, TurnEnded, and every error of the job itself.
+        """
         job, stop = attempt.job, StopSignal()
         # The worker acts for whoever submitted the job.
         current_identity.set(Identity(job.tenant, AccessRole.BATCH, job.submitted_by))
+        current_client.set(Client(job.tenant))
         self._shutdown.raise_if_set()
         is_interactive = job.priority is Priority.INTERACTIVE
         watchers = [
@@ -144,6 +159,7 @@ class AttemptRunner:
         if not await self._retry(lambda: self._store.set_total(attempt, open_job.total)):
             raise JobStopped
         done, failures, ends, started = job.done, job.failures, job.object_ends, time.monotonic()
+        next_turn_check = started + self._turn_s
         while True:
             if job.priority is Priority.BATCH:
                 await self._gate.wait()
@@ -165,6 +181,11 @@ class AttemptRunner:
             seconds = time.monotonic() - chunk_started
             self._metrics.jobs.record_chunk(job.kind, chunk.unit_count, seconds)
             self._metrics.usage.count(job.tenant, UsageKind.JOB_SECONDS, seconds)
+            if time.monotonic() > next_turn_check:
+                with suppress(JobsUnavailable):
+                    if await self._store.turns.is_over(job):
+                        raise TurnEnded
+                next_turn_check = time.monotonic() + TURN_CHECK_INTERVAL_S
 
     async def _publish(
         self, attempt: JobAttempt, number: int, chunk: Chunk, published: PublishedChunk, rate_per_s: float

@@ -23,6 +23,7 @@ from segserve.identity.tenant_policies import TenantPolicies
 from segserve.jobs.engine import lua_scripts
 from segserve.jobs.engine.job import Job, JobError, JobKind, JobState, PublishedChunk
 from segserve.jobs.engine.job_events import JobEventLog
+from segserve.jobs.engine.job_turns import ActiveJob, JobTurns
 from segserve.jobs.engine.jobs_redis import (
     call_redis,
     check_job_id,
@@ -58,7 +59,8 @@ class JobAttempt:
 
 
 class JobStore:
-    """`JobStore` reads and changes the states of jobs. Its `events` are the `JobEventLog`.
+    """`JobStore` reads and changes the states of jobs. Its `events` are the `JobEventLog`, its `turns` the
+    `JobTurns`.
 
     url: of the jobs' Redis.
     ttl_s: how long a job that has ended is kept.
@@ -86,6 +88,7 @@ class JobStore:
         self.redis = connect_redis(url, timeout_s)
         self._ttl_s, self._max_active = ttl_s, max_active
         self.events = JobEventLog(self.redis, timeout_s, self.get)
+        self.turns = JobTurns(self.redis, self.list_active_jobs)
 
     async def close(self) -> None:
         await self.redis.aclose()
@@ -175,6 +178,19 @@ class JobStore:
         members = await call_redis(lambda: self.redis.smembers(redis_keys.active_jobs()))
         return [(tenant, job_id) for tenant, _, job_id in (m.decode().partition("/") for m in members)]
 
+    async def list_active_jobs(self) -> list[ActiveJob]:
+        """Return the queued and running jobs, but those of a kind that only a newer version knows."""
+        pipeline, active = self.redis.pipeline(transaction=False), await self.list_active()
+        for job in active:
+            pipeline.hmget(redis_keys.job(*job), "kind", "priority", "created_at")
+            pipeline.exists(redis_keys.job_lease(*job))
+        answers = await call_redis(pipeline.execute) if active else []
+        return [
+            ActiveJob(*job, Priority(fields[1].decode()), float(fields[2]), bool(is_held))
+            for job, fields, is_held in zip(active, answers[::2], answers[1::2], strict=True)
+            if fields[0] is not None and fields[0].decode() in list(JobKind)
+        ]
+
     async def count_active(self) -> Counter[tuple[Priority, JobState]]:
         """Return how many jobs are queued and running, by priority."""
         pipeline, active = self.redis.pipeline(transaction=False), await self.list_active()
@@ -225,9 +241,9 @@ class JobStore:
         fence, event = answer
         return JobAttempt(await self.get(tenant, job_id), int(fence), event.decode())
 
-    async def renew_lease(self, attempt: JobAttempt) -> bool:
-        """Keep other workers from beginning the job for a while."""
-        return await self._run_held(lua_scripts.RENEW, attempt, self._lease_ms)
+    async def renew_lease(self, attempt: JobAttempt, pause_s: float = 0.0) -> bool:
+        """Keep other workers from beginning the job for a while, after a pause of the attempt."""
+        return await self._run_held(lua_scripts.RENEW, attempt, self._lease_ms + int(1000 * pause_s))
 
     async def set_total(self, attempt: JobAttempt, total: int) -> bool:
         return await self._run_held(lua_scripts.SET_FIELDS, attempt, *to_hash_fields(total=total))
@@ -259,9 +275,13 @@ class JobStore:
             self._on_end(attempt.job.kind, state)
         return held
 
-    async def release(self, attempt: JobAttempt) -> bool:
-        """Give the job back unfinished, on purpose: the attempt does not count."""
-        return await self._run_held(lua_scripts.RELEASE, attempt)
+    async def release(self, attempt: JobAttempt, pause_s: float = 0.0) -> bool:
+        """Give the job back unfinished, on purpose: the attempt does not count.
+
+        pause_s: for so long, and a lease, no other worker begins it, since this one will go on with it.
+        """
+        hold_ms = self._lease_ms + int(1000 * pause_s) if pause_s else 0
+        return await self._run_held(lua_scripts.RELEASE, attempt, hold_ms)
 
     async def _run_held(
         self, script: str, attempt: JobAttempt, *arguments: object, more_keys: tuple[str, ...] = ()

@@ -158,12 +158,13 @@ redis.call('SADD', KEYS[4], ARGV[1])
 append_event()
 return 'revised'
 """
-# ARGV: fence. An attempt that ends on purpose does not count against the job.
+# ARGV: fence, for how many ms other workers may not begin the job. An attempt that ends on purpose does not count
+# against the job.
 RELEASE = f"""{HELPERS}{REQUIRE_FENCE}
-if state() == 'queued' then return 1 end  -- by the same attempt: its answer was lost
+if tonumber(ARGV[2]) > 0 then redis.call('SET', KEYS[5], ARGV[1], 'PX', ARGV[2]) else redis.call('DEL', KEYS[5]) end
+if state() == 'queued' then return 1 end  -- by the same attempt: its answer was lost, or it is shut down in its pause
 redis.call('HINCRBY', KEYS[1], 'attempts', -1)
 redis.call('HSET', KEYS[1], 'state', 'queued')
-redis.call('DEL', KEYS[5])
 append_event()
 return 1
 """

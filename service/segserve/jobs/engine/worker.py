@@ -1,10 +1,11 @@
-"""The job worker: takes jobs from the dockets, runs one of each priority at a time, and retries what failed for a
+"""The job worker: is woken by the dockets, runs one job of each priority at a time, and retries what failed for a
 transient reason. It can die at any moment.
 
-    docket -> begin (attempt, fencing token) -> chunk -> results stored -> chunk published -> next chunk ... -> end
+    docket -> turn -> begin (attempt, fencing token) -> chunk -> results stored -> chunk published -> ... -> end
 
-The docket delivers a job again if its worker dies. `attempt_runner` runs one attempt, `retry_policy` has the limits,
-`job_sweeper` finds lost jobs and deletes expired files.
+A docket delivers the news that a job waits. Which job runs is for the turns of the tenants to say (`job_turns`); the
+worker goes on until none waits. The docket delivers again if a worker dies meanwhile. `attempt_runner` runs one
+attempt, `retry_policy` has the limits, `job_sweeper` finds lost jobs and deletes expired files.
 """
 
 import asyncio
@@ -12,21 +13,22 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 
-from segserve.errors import JobNotFound, JobsUnavailable, SegserveError, Unavailable
+from segserve.errors import JobsUnavailable, SegserveError, Unavailable
 from segserve.jobs.engine import retry_policy
-from segserve.jobs.engine.attempt_runner import AttemptRunner
+from segserve.jobs.engine.attempt_runner import AttemptRunner, TurnEnded
 from segserve.jobs.engine.job import JobError, JobKind, JobState
 from segserve.jobs.engine.job_kind_runner import JobKindRunner
 from segserve.jobs.engine.job_queue import open_docket, perform
 from segserve.jobs.engine.job_store import JobAttempt, JobStore
-from segserve.jobs.engine.job_sweeper import JobSweeper
+from segserve.jobs.engine.job_sweeper import SWEEP_INTERVAL_S, JobSweeper
+from segserve.jobs.engine.job_turns import ActiveJob
 from segserve.jobs.engine.result_store import ResultStore
 from segserve.jobs.engine.retry_policy import REDIS_RETRY_S, retry_until_redis_answers
 from segserve.jobs.engine.stop_signal import JobStopped, StopSignal
@@ -35,6 +37,9 @@ from segserve.types import Priority
 
 # How often a docket looks for jobs that are due.
 MIN_CHECK_INTERVAL_MS = 100
+
+# The pause after another worker took a job at the same moment.
+LOST_RACE_PAUSE_S = 0.1
 
 if TYPE_CHECKING:
     from docket import Docket
@@ -48,6 +53,7 @@ class JobWorker:
     url: of the jobs' Redis.
     runners: one for each kind of job.
     lease_s: a worker silent for this long loses its job.
+    turn_s: a job that has run for this long makes way for other tenants'.
     keep_s: age at which files of unknown jobs are deleted.
     """
 
@@ -60,17 +66,20 @@ class JobWorker:
         metrics: Metrics,
         *,
         lease_s: float,
+        turn_s: float,
         keep_s: float,
     ) -> None:
         self._url, self._store = url, store
         self._lease = timedelta(seconds=lease_s)
         self._shutdown = StopSignal()
-        self._attempts = AttemptRunner(store, results, runners, metrics, self._shutdown, lease_s)
+        self._attempts = AttemptRunner(store, results, runners, metrics, self._shutdown, lease_s, turn_s)
+        self._one_at_a_time = {priority: asyncio.Lock() for priority in Priority}
         self._sweeper = JobSweeper(url, store, results, keep_s)
 
     async def run(self) -> None:
         """Run until cancelled; then give the running jobs back at once, unfinished."""
         tasks = [asyncio.create_task(self._serve(priority)) for priority in Priority]
+        tasks += [asyncio.create_task(self._look_again(priority)) for priority in Priority]
         tasks.append(asyncio.create_task(self._sweeper.run()))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -87,7 +96,7 @@ class JobWorker:
         """Take jobs of one priority. The docket's own worker swallows a cancellation and returns."""
         while not self._shutdown.is_set():
             docket = await asyncio.to_thread(open_docket, self._url, priority)
-            docket.register(self.perform, names=[perform.__name__])
+            docket.register(self._answer_docket(priority), names=[perform.__name__])
             with suppress(JobsUnavailable):
                 await self._store.ping()
                 await self._take_jobs(docket)
@@ -111,19 +120,54 @@ class JobWorker:
         ):
             await worker.run_forever()
 
-    async def perform(self, tenant: str, job_id: str) -> None:
-        """Run one job until it ends, is not wanted any more, or is given back."""
+    def _answer_docket(self, priority: Priority) -> Callable[[str, str], Awaitable[None]]:
+        """Return the task that the docket of a priority runs."""
+
+        async def run_jobs(tenant: str, job_id: str) -> None:
+            await self.run_waiting(priority)
+
+        return run_jobs
+
+    async def _look_again(self, priority: Priority) -> None:
+        """Run jobs that wait although no docket will tell, now and then.
+
+        A docket does not take a job again while a worker that it was delivered to still runs others.
+        """
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            try:
+                await self.run_waiting(priority)
+            except Exception:
+                log.exception("jobs that wait cannot be run")
+
+    async def run_waiting(self, priority: Priority) -> None:
+        """Run jobs, one after the other, until none waits. Raises CancelledError if the worker shuts down."""
+        async with self._one_at_a_time[priority]:
+            try:
+                while (job := await self._find_next(priority)) is not None:
+                    if not await self._run_job(job.tenant, job.job_id):
+                        await asyncio.sleep(LOST_RACE_PAUSE_S)
+            except JobStopped:  # while the jobs' Redis is away
+                raise asyncio.CancelledError from None
+
+    async def _find_next(self, priority: Priority) -> ActiveJob | None:
+        return await retry_until_redis_answers(lambda: self._store.turns.find_next(priority), self._shutdown)
+
+    async def _run_job(self, tenant: str, job_id: str) -> bool:
+        """Run one job until it ends, its turn does, it is not wanted any more, or is given back.
+
+        Returns False if it was not to be had: another worker has begun it.
+        """
         previous: JobAttempt | None = None
         previous_error: JobError | None = None
         transient_failures = 0  # in a row, without a new chunk between them
         while True:
             attempt = await self._begin(tenant, job_id, previous, previous_error)
-            if attempt is None:
-                # The job may have been revised or retried during our pause.
-                if previous is None or not await self._is_queued(tenant, job_id):
-                    return
-                previous = previous_error = None
-                continue
+            if attempt is None:  # the job may have been revised or retried during our pause; then it waits
+                return previous is not None
+            if previous is None:
+                with suppress(JobsUnavailable):
+                    await self._store.turns.note(attempt.job)
             no_progress = previous is not None and attempt.job.chunks == previous.job.chunks
             transient_failures = transient_failures + 1 if no_progress else 0
             previous = attempt
@@ -133,6 +177,9 @@ class JobWorker:
             except asyncio.CancelledError:
                 await asyncio.shield(self._release(attempt))
                 raise
+            except TurnEnded:
+                job_log.info("job makes way for another tenant's")
+                await self._release(attempt)
             except JobStopped:
                 job_log.info("job stopped")
                 if self._shutdown.is_set():
@@ -143,8 +190,11 @@ class JobWorker:
                 previous_error = to_job_error(error)
                 job_log.warning("job interrupted", reason=str(error))
                 if transient_failures < retry_policy.MAX_TRANSIENT_FAILURES:
-                    await self._release(attempt)  # no attempt is lost over what others cannot do just now
-                    await self._pause(retry_policy.backoff_s(transient_failures))
+                    pause_s = retry_policy.backoff_s(transient_failures)
+                    await self._release(
+                        attempt, pause_s
+                    )  # no attempt is lost over what others cannot do just now
+                    await self._pause(attempt, pause_s)
                     continue
                 await self._attempts.end(attempt, JobState.FAILED, previous_error)
             except SegserveError as error:
@@ -152,12 +202,12 @@ class JobWorker:
             except Exception as error:
                 previous_error = to_job_error(error)
                 job_log.exception("job met an internal error")
-                await self._pause(retry_policy.MIN_BACKOFF_S * attempt.job.attempts)
+                pause_s = retry_policy.MIN_BACKOFF_S * attempt.job.attempts
+                with suppress(JobsUnavailable):
+                    await self._store.renew_lease(attempt, pause_s)
+                await self._pause(attempt, pause_s)
                 continue
-            # If the job was re-queued while we were still on it, its docket entry is the one we hold: run it again.
-            if not await self._is_queued(tenant, job_id):
-                return
-            previous = previous_error = None
+            return True
 
     async def _begin(
         self, tenant: str, job_id: str, previous: JobAttempt | None, previous_error: JobError | None
@@ -167,24 +217,21 @@ class JobWorker:
             lambda: self._store.begin(tenant, job_id, previous, previous_error, token=token), self._shutdown
         )
 
-    async def _is_queued(self, tenant: str, job_id: str) -> bool:
-        try:
-            job = await retry_until_redis_answers(lambda: self._store.get(tenant, job_id), self._shutdown)
-        except JobNotFound:
-            return False
-        return job.state is JobState.QUEUED
-
-    async def _release(self, attempt: JobAttempt) -> None:
+    async def _release(self, attempt: JobAttempt, pause_s: float = 0.0) -> None:
         with suppress(SegserveError):
-            await self._store.release(attempt)
+            await self._store.release(attempt, pause_s)
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait. Raises CancelledError if the worker shuts down: the job then stays in the docket."""
+    async def _pause(self, attempt: JobAttempt, seconds: float) -> None:
+        """Wait, and keep the job. Raises CancelledError if the worker shuts down: the job is then given back."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            if self._shutdown.is_set():
-                raise asyncio.CancelledError
-            await asyncio.sleep(min(left, REDIS_RETRY_S))
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                if self._shutdown.is_set():
+                    raise asyncio.CancelledError
+                await asyncio.sleep(min(left, REDIS_RETRY_S))
+        except asyncio.CancelledError:
+            await asyncio.shield(self._release(attempt))
+            raise
 
 
 def to_job_error(error: Exception) -> JobError:

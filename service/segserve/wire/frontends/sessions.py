@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from segserve.app import Service
 from segserve.concurrency_limit import ConcurrencyLimit
-from segserve.current_client import current_client
+from segserve.current_client import Client, current_client
 from segserve.errors import NotFound, quote
 from segserve.identity.identity import Identity, current_identity, current_tenant
 from segserve.types import FrontendName
@@ -46,7 +46,7 @@ class Session(Generic[Value]):
     opened_at, used_at, seen_at: of the monotonic clock. A sign of life (`Sessions.touch`) is no use.
     """
 
-    owner: str | None
+    owner: Client
     identity: Identity
     value: Value
     opened_at: float

@@ -1,4 +1,4 @@
-"""The interceptor around every gRPC call: slots, pace, request id, log line, metrics, and errors as statuses."""
+"""The interceptor around every gRPC call: rates, slots, pace, request id, log line, metrics, and errors as statuses."""
 
 import asyncio
 import secrets
@@ -12,7 +12,7 @@ import grpc
 import structlog
 
 from segserve.app import EncodingService
-from segserve.current_client import current_client
+from segserve.current_client import Client, current_client
 from segserve.errors import BadInput, SegserveError, TooSlow
 from segserve.identity.identity import ANONYMOUS, Identity, current_identity
 from segserve.request_limits import RequestKind
@@ -25,6 +25,7 @@ from segserve.wire.audited_routes import (
     pick_ids,
 )
 from segserve.wire.body_pace import BodyPace
+from segserve.wire.client_address import find_client
 from segserve.wire.grpc.connections import ConnectionWatch, client_of_call, peer_of_call
 from segserve.wire.grpc.errors import DETAILS_KEY, error_to_status, status_code
 from segserve.wire.grpc.large_answers import pass_bytes
@@ -68,7 +69,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, service: EncodingService) -> None:
         self._metrics, self._limits = service.metrics, service.request_limits
         self._audit = service.audit
-        self._authenticators = service.authenticators
+        self._authenticators, self._rates = service.authenticators, service.request_rates
         settings = service.settings
         self._proxies, self._timeout_s = settings.trusted_proxies, settings.body_timeout_s
         self._message_timeout_s = settings.body_timeout_s + settings.max_request_mb / MIN_MESSAGE_MB_PER_S
@@ -102,13 +103,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def answer_call(parts: AsyncIterator[bytes], context: Context) -> None:
             async with self._observe(context, details.method, is_logged=is_logged) as call:
-                client = client_of_call(
-                    context.peer(), read_metadata(context, "x-forwarded-for"), self._proxies
-                )
+                forwarded_for = read_metadata(context, "x-forwarded-for")
+                address = client_of_call(context.peer(), forwarded_for, self._proxies)
                 if self._authenticators is not None:
-                    current_identity.set(await self._find_identity(context, details.method, client))
-                check_right(current_identity.get(), METHOD_RIGHTS[details.method])
+                    current_identity.set(await self._find_identity(context, details.method, address))
+                identity = current_identity.get()
+                check_right(identity, METHOD_RIGHTS[details.method])
+                client = find_client(identity, address)
                 current_client.set(client)
+                if (
+                    is_logged
+                    and (refusal := (await self._rates.check(kind, identity, address))[0]) is not None
+                ):
+                    raise refusal
                 async with AsyncExitStack() as held:
                     if self.watch is not None:
                         held.enter_context(self.watch.call(peer_of_call(context.peer())))
@@ -129,7 +136,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return grpc.stream_stream_rpc_method_handler(handle, None, pass_bytes(handler.response_serializer))
 
-    async def _find_identity(self, context: Context, method: str, client: str) -> Identity:
+    async def _find_identity(self, context: Context, method: str, address: str) -> Identity:
         """Return who makes a call, by its metadata. Raises Unauthenticated, RateLimited, Unavailable."""
         assert self._authenticators is not None
         if METHOD_RIGHTS[method] == OPEN:
@@ -139,10 +146,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             for name in (AUTHORIZATION, *KEY_HEADERS)
             if (value := read_metadata(context, name.decode())) is not None
         }
-        return await self._authenticators.authenticate(read_credential(headers), client)
+        return await self._authenticators.authenticate(read_credential(headers), address)
 
     async def _read(
-        self, parts: AsyncIterator[bytes], message_class: Any, kind: RequestKind, client: str
+        self, parts: AsyncIterator[bytes], message_class: Any, kind: RequestKind, client: Client
     ) -> AsyncGenerator[Any]:
         """Read the messages of a call. Until the next one is asked for, or the call ends, a large one counts as memory
         as JSON of REST does, and one of an upload keeps its place.

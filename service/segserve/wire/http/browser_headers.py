@@ -51,6 +51,8 @@ def cors_options(origins: Sequence[str]) -> dict[str, Any]:
             "Server-Timing",
             "X-Request-ID",
             "Retry-After",
+            "RateLimit",
+            "RateLimit-Policy",
             "Segserve-Areas",
             "Segserve-Hints",
             "Segserve-Scale",

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from segserve.current_client import UNKNOWN_TENANT, Client
 from segserve.fair_queue import FairQueue
 
 # Clients that are remembered. More at once means that each of them sends little.
@@ -36,12 +37,13 @@ class FairStart:
 
     def start(self, client: str | None, begin: Callable[[], bool]) -> None:
         """Call `begin` now, or when it is this client's turn. It returns False where there is nothing to begin any
-        more; then the turn is the next one's. client: None is many clients, and never waits."""
-        if client is None or (not self._waiting.count(client) and self._take(client)):
+        more; then the turn is the next one's. client: an address; None is many clients, and never waits."""
+        waiting = Client(UNKNOWN_TENANT, client)
+        if client is None or (not self._waiting.count(waiting) and self._take(client)):
             begin()
             return
         is_first = not self._waiting
-        self._waiting.put(client, begin)
+        self._waiting.put(waiting, begin)
         if is_first:
             self._schedule()
 

@@ -1,10 +1,10 @@
-"""ASGI middleware around every request: request id, logs and metrics, HEAD, concurrency limit."""
+"""ASGI middleware around every request: request id, logs and metrics, HEAD, rates, concurrency limit."""
 
 import asyncio
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import parse_qsl
 
 import orjson
@@ -18,6 +18,7 @@ from segserve.errors import Busy, shorten
 from segserve.identity.identity import current_identity
 from segserve.metrics import Metrics
 from segserve.request_limits import RequestKind, RequestLimits
+from segserve.request_rates import RateUsage, RequestRates
 from segserve.wire.audited_routes import (
     AUTHENTICATE,
     UNAUTHENTICATED,
@@ -25,7 +26,7 @@ from segserve.wire.audited_routes import (
     find_action,
     pick_ids,
 )
-from segserve.wire.client_address import client_of_address
+from segserve.wire.client_address import client_of_address, find_client
 from segserve.wire.http.problems import MEDIA_TYPE, error_to_response, problem_response, read_code
 from segserve.wire.http.protocol import SURPLUS
 
@@ -196,7 +197,8 @@ class HeadAsGet:
 
 
 class InFlightLimit:
-    """Refuses requests at once while no slot of their kind is free, for all or for their client.
+    """Refuses requests at once beyond the rates of their key or address, and while no slot of their kind is free, for
+    all or for their client.
 
     It also tells the limits below who the client is (`current_client`). Requests on surplus connections are refused
     too, and the connection is closed.
@@ -212,10 +214,11 @@ class InFlightLimit:
         app: ASGIApp,
         metrics: Metrics,
         limits: RequestLimits,
+        rates: RequestRates,
         kind_of: Callable[[str, str], RequestKind | None],
         busy_checks: dict[RequestKind, Callable[[], Busy | None]],
     ) -> None:
-        self._app, self._metrics = app, metrics
+        self._app, self._metrics, self._rates = app, metrics, rates
         self._limits, self._kind_of, self._busy_checks = limits, kind_of, busy_checks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -227,10 +230,14 @@ class InFlightLimit:
             await self._refuse_connection(scope, receive, send)
             return
         address = scope.get("client")
-        client = client_of_address(address[0] if address else None)
+        identity, network = current_identity.get(), client_of_address(address[0] if address else None)
+        client = find_client(identity, network)
         current_client.set(client)
         limit = self._limits[kind]
-        if (refusal := limit.refusal(client=client) or self._check_busy(kind)) is not None:
+        too_often, usages = await self._rates.check(kind, identity, network)
+        if usages:
+            send = with_rate_headers(send, usages)
+        if (refusal := too_often or limit.refusal(client=client) or self._check_busy(kind)) is not None:
             await error_to_response(refusal)(scope, receive, send)
             return
         with limit.slot(client=client):
@@ -249,6 +256,20 @@ class InFlightLimit:
     def _check_busy(self, kind: RequestKind) -> Busy | None:
         check = self._busy_checks.get(kind)
         return None if check is None else check()
+
+
+def with_rate_headers(send: Send, usages: Sequence[RateUsage]) -> Send:
+    """Return a `send` that adds RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-10)."""
+    policies = ", ".join(f'"{usage.policy}";q={usage.quota};w={usage.window_s}' for usage in usages)
+    left = ", ".join(f'"{usage.policy}";r={usage.left};t={usage.reset_s}' for usage in usages)
+    headers = [(b"ratelimit-policy", policies.encode()), (b"ratelimit", left.encode())]
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *headers]
+        await send(message)
+
+    return send_with_headers
 
 
 def request_kind(method: str, path: str) -> RequestKind | None:

@@ -3,10 +3,10 @@
 import asyncio
 
 from segserve.app import Service
-from segserve.identity.identity import current_tenant
+from segserve.identity.identity import current_identity, current_tenant
 from segserve.jobs.engine.job import Job, JobKind
 from segserve.jobs.kinds.job_requests import AutomaticJobRequest, PropagationRequest
-from segserve.types import Priority
+from segserve.types import AccessRole, Priority
 from segserve.wire.operations import automatic_volume, batch, propagation, tracking
 from segserve.wire.schemas.batch import BatchIn
 from segserve.wire.schemas.jobs import JobIn
@@ -15,7 +15,7 @@ from segserve.wire.schemas.tracking import TrackingIn
 
 
 async def submit_job(service: Service, request: JobIn, idempotency_key: str | None) -> Job:
-    """Check a request, and put it into the queue.
+    """Check a request, and put it into the queue. Jobs of the role `batch` are behind interactive ones.
 
     Raises as `check_job`, `WebhookSender.check_url` and `JobQueue.submit` do.
     """
@@ -26,7 +26,7 @@ async def submit_job(service: Service, request: JobIn, idempotency_key: str | No
     return await service.jobs.queue.submit(
         current_tenant(),
         JobKind(body.kind),
-        Priority(body.priority),
+        Priority.BATCH if current_identity.get().role is AccessRole.BATCH else Priority(body.priority),
         model,
         content,
         idempotency_key,

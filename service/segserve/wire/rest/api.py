@@ -115,6 +115,7 @@ def add_middleware(api: FastAPI, service: Service, frontends: Sequence[Frontend]
         InFlightLimit,
         metrics=service.metrics,
         limits=service.request_limits,
+        rates=service.request_rates,
         kind_of=with_frontends(request_kind, frontends),
         busy_checks={RequestKind.CLICK: service.click_limit.refusal},
     )

@@ -41,6 +41,7 @@ REFUSALS = {
     413: "The body, the image or the answer is too large.",
     415: "A body of this type, or a file of this format, is not read.",
     422: "A field has a wrong value.",
+    429: "More requests than the operator allows; Retry-After says when to come again.",
     501: "The service lacks an extra that this needs.",
     503: "The service is busy, or a part of it is away; Retry-After says when to come again.",
     507: "The storage is full.",
@@ -48,9 +49,9 @@ REFUSALS = {
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries of a route's refusals."""
+    """The OpenAPI entries of a route's refusals, and of the one that every route has."""
     content: dict[str, Any] = {problems.MEDIA_TYPE: {"schema": PROBLEM}}
-    return {status: {"description": REFUSALS[status], "content": content} for status in statuses}
+    return {status: {"description": REFUSALS[status], "content": content} for status in (*statuses, 429)}
 
 
 def json_response(content: Any, status: int = 200, timings: Timings | None = None) -> Response:

@@ -16,7 +16,7 @@ import structlog
 
 from segserve.app import Service
 from segserve.cancellation import cancel_and_wait
-from segserve.current_client import current_client
+from segserve.current_client import Client, current_client
 from segserve.errors import Busy, NotAllowed, NotFound, SegserveError
 from segserve.identity.identity import current_tenant
 from segserve.wire.frontends.monai.datastore import FINAL_TAG, Datastore
@@ -40,7 +40,7 @@ class Batch:
     """`Batch` is one run. owner: the client that started it. task: runs it."""
 
     model: str
-    owner: str | None
+    owner: Client
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     status: str = "RUNNING"
     details: list[str] = field(default_factory=list)

@@ -16,7 +16,7 @@ from typing import IO, Any, BinaryIO, cast
 
 import orjson
 
-from segserve.current_client import current_client
+from segserve.current_client import Client, current_client
 from segserve.errors import BadInput, NotFound, SegserveError, TooLarge, quote
 from segserve.identity.identity import current_tenant
 from segserve.masks import crop, rle
@@ -67,8 +67,8 @@ class Sequences:
         self._service = parts.service
         self._sessions: Sessions[Sequence] = Sessions(parts.service, FrontendName.QUPATH, self._close)
         self._held_bytes = 0  # of all sequences
-        # By the tenant, the client and the name that it has given.
-        self._ids: dict[tuple[str, str | None, str], str] = {}
+        # By the client and the name that it has given.
+        self._ids: dict[tuple[Client, str], str] = {}
 
     async def add_picture(self, name: str, file_name: str, data: bytes) -> None:
         """Add a picture to a sequence, which begins with its first. Raises BadInput, TooLarge, Busy."""
@@ -98,7 +98,7 @@ class Sequences:
             sequence.file.close()
 
     def _find_or_open(self, name: str) -> str:
-        key = (current_tenant(), current_client.get(), name)
+        key = (current_client.get(), name)
         session_id = self._ids.get(key)
         if session_id is not None:
             with suppress(SessionNotFound):
@@ -128,7 +128,7 @@ class Sequences:
             )
 
     async def _store_uploaded(self, name: str) -> FileRecord:
-        session_id = self._ids.pop((current_tenant(), current_client.get(), name), None)
+        session_id = self._ids.pop((current_client.get(), name), None)
         if session_id is None:
             raise no_sequence(name)
         try:

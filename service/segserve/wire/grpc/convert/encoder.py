@@ -39,7 +39,7 @@ def encode_to_message(request: EncodeRequest) -> encoder_pb2.EncodeRequest:
         model=request.model,
         digest=request.digest,
         priority=f"PRIORITY_{request.priority.name}",
-        client=request.client or "",
+        client=request.source or "",
     )
     if request.image is not None:
         message.image.data = request.image.data
