@@ -72,6 +72,16 @@ def test_a_tenant_that_comes_while_others_wait_is_first_and_cannot_keep_them_wai
     assert take_all(queue) == ["calm after a pause", "flood 4", "flood 5"]
 
 
+def test_a_tenant_whose_last_item_was_just_taken_is_not_new() -> None:
+    queue: FairQueue[str] = FairQueue()
+    queue.put(Client("flood", "x"), "flood 0")
+    assert queue.pop() == "flood 0"
+    queue.put(Client("flood", "x"), "flood 1")
+    queue.put(Client("calm", "x"), "calm")
+    assert list(queue.tenants()) == ["calm", "flood"]
+    assert take_all(queue) == ["calm", "flood 1"]
+
+
 def test_the_first_that_matches_by_turn() -> None:
     queue: FairQueue[str] = FairQueue()
     for tenant, item in (("a", "ant"), ("a", "bee"), ("b", "bear"), ("b", "ape")):

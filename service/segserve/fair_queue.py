@@ -89,7 +89,7 @@ class FairQueue(Generic[T]):
         if not clients:
             del self._tenants[client.tenant]
             self._new.pop(client.tenant, None)
-        self._forget_turns_if_empty()
+        self._forget_turns()
 
     def _next_tenant(self) -> str:
         if not self._tenants:
@@ -118,8 +118,9 @@ class FairQueue(Generic[T]):
         self._new.pop(client.tenant, None)
         self._others.pop(client.tenant, None)
         self._others[client.tenant] = None
-        self._forget_turns_if_empty()
+        self._forget_turns()
 
-    def _forget_turns_if_empty(self) -> None:
-        if not self._tenants:
-            self._others.clear()
+    def _forget_turns(self) -> None:
+        """Forget who had a turn, once nothing waits; but not the last one, whose work may still run."""
+        while not self._tenants and len(self._others) > 1:
+            self._others.popitem(last=False)
