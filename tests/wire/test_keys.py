@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+import requests
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from segserve.identity.identity import Identity
@@ -175,6 +176,14 @@ def test_clients_of_monai_label_log_in(service: Server, keys: dict[str, str]) ->
     assert valid.json()["username"] == "annotator"
     wrong = service.client.post("/monai/auth/token", data={**form, "password": "wrong"})
     assert wrong.status_code == 401
+
+
+def test_cvat_sends_the_key_of_its_host(service: Server, keys: dict[str, str]) -> None:
+    """It calls scheme://HOST:PORT by requests, which makes Basic authentication of what stands before an @."""
+    address = service.url.removeprefix("http://")
+    functions = requests.get(f"http://cvat:{keys['annotator']}@{address}/cvat/api/functions", timeout=30)
+    assert functions.status_code == 200
+    assert requests.get(f"http://cvat:wrong@{address}/cvat/api/functions", timeout=30).status_code == 401
 
 
 def test_metrics_of_the_operators_port_need_a_key_too(service: Server, keys: dict[str, str]) -> None:

@@ -56,6 +56,13 @@ def operation_id(route: APIRoute) -> str:
     return route.name
 
 
+# How a request says who sends it. /docs has a field for each.
+SECURITY_SCHEMES: Json = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key: segserve keys add"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "A key, in another header"},
+}
+
+
 class Api(FastAPI):
     """FastAPI whose OpenAPI document has the schemas of BODIES too, and examples everywhere."""
 
@@ -71,6 +78,9 @@ class Api(FastAPI):
             drop_defaults(components)
             write_tuples_as_arrays(components)
             add_examples(document, components, examples)
+            document["components"]["securitySchemes"] = SECURITY_SCHEMES
+            # None of them too: on loopback no keys are asked for.
+            document["security"] = [{}, *({name: []} for name in SECURITY_SCHEMES)]
             self.openapi_schema = document
         return self.openapi_schema
 
