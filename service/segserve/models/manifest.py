@@ -75,7 +75,7 @@ class Dims(StrictSchema):
 
     embedding: channels, height, width.
     low: edge of the low-res logits.
-    high_res: channels, height, width of SAM 2's two features.
+    high_res: channels, height, width of the two fine features of SAM 2 and the starter.
     masks: the mask tokens that the decoder returns: 0 is the single mask, 1 to 3 are the candidates.
     """
 

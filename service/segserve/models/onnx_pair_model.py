@@ -19,13 +19,11 @@ from numpy.typing import NDArray
 from segserve.errors import BadInput
 from segserve.models.bundle import Bundle
 from segserve.models.manifest import BundleRuntime, ModelKind, PromptableManifest
-from segserve.models.promptable_model import PromptableModel
+from segserve.models.promptable_model import FEATURE_NAMES, PromptableModel
 from segserve.models.runtime.graph import Graph, HostOrDeviceArrays
 from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Embedding, Float32, Precision
 
-# In the order of the encoders' outputs.
-FEATURE_NAMES = ("embedding", "high_res_0", "high_res_1")
 # The label of SAM's padding point, which stands where a prompt has no box.
 PADDING_LABEL = -1
 # EfficientSAM's decoder_max_num_input_points; its graph drops any further point.

@@ -20,6 +20,8 @@ from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Device, Embedding, Float32, Precision
 
 AIS_DECODER_FILE = "ais.onnx"
+# The arrays of an embedding, in the order of the encoders' outputs. SAM has the first alone.
+FEATURE_NAMES = ("embedding", "high_res_0", "high_res_1")
 # From this number of tokens on, fast_decoder_many.onnx is faster. With 8 heads of 16 channels, folding and projecting
 # cost the same there. See `models.export.fast_decoder`.
 FOLD_BELOW_TOKENS = 16
@@ -108,7 +110,8 @@ class PromptableModel:
         return digest_embeddings(self.bundle, self.embedding_precision)
 
     def encode(self, image: Float32) -> Embedding:
-        """Encode image [1, 3, S, S] into embedding [C, g, g] and, for SAM 2, high_res_0 and high_res_1; float32."""
+        """Encode image [1, 3, S, S] into embedding [C, g, g] and, for SAM 2 and the starter, high_res_0 and
+        high_res_1; float32."""
         return self.encode_batch(image)[0]
 
     def encode_batch(self, images: Float32) -> list[Embedding]:
@@ -192,6 +195,7 @@ class PromptableModel:
         boundary. Raises NoAutomaticDecoder, OutOfMemory."""
         if not self.has_ais_decoder:
             raise NoAutomaticDecoder(self.name)
-        inputs = {"embedding": embedding["embedding"].astype(np.float32)[None]}
-        maps: Float32 = self._graphs[AIS_DECODER_FILE].run(inputs)["maps"][0]
+        graph = self._graphs[AIS_DECODER_FILE]
+        inputs = {name: embedding[name].astype(np.float32)[None] for name in graph.inputs}
+        maps: Float32 = graph.run(inputs)["maps"][0]
         return maps

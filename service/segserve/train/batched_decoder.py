@@ -5,7 +5,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segserve.models.networks.starter import upscale_tokens
+from segserve.models.promptable_model import FEATURE_NAMES
+
+# The arrays that an encoder returns, by `FEATURE_NAMES`, each with a first axis of images or of prompts.
+Features = dict[str, Tensor]
+
 MAX_ABS_LOGIT = 32.0  # of a mask prompt, as the service clamps it
+
+
+def encode_images(sam: Any, images: Tensor) -> Features:
+    """Return the features of images [B, 3, S, S]: the embedding, and fine features where the encoder has them."""
+    output = sam.image_encoder(images)
+    return dict(zip(FEATURE_NAMES, output if isinstance(output, tuple) else (output,), strict=False))
+
+
+def select_images(features: Features, index: Tensor) -> Features:
+    """Return the features of the images `index` [N], which may repeat."""
+    return {name: feature[index] for name, feature in features.items()}
+
+
+def predict_maps(automatic: Any, features: Features) -> Tensor:
+    """Return the maps [B, 3, 8h, 8w] of an automatic decoder, which reads all features or the embedding alone."""
+    maps: Tensor = automatic(*(features[name] for name in automatic.INPUTS))
+    return maps
 
 
 def encode_prompts(sam: Any, points: Tensor, labels: Tensor, boxes: Tensor | None) -> Tensor:
@@ -21,16 +44,17 @@ def encode_prompts(sam: Any, points: Tensor, labels: Tensor, boxes: Tensor | Non
 
 
 def decode_masks(
-    sam: Any, image: Tensor, position: Tensor, tokens: Tensor, mask_prompt: Tensor | None
+    sam: Any, features: Features, position: Tensor, tokens: Tensor, mask_prompt: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return SAM's `MaskDecoder.predict_masks` for prompts of different images: logits [N, 4, 4h, 4w], scores [N, 4].
 
-    image: [N, C, h, w], the embedding of each prompt's image.
+    features: of each prompt's image; the embedding is [N, C, h, w].
     position: [1 or N, C, h, w], the positional encoding.
     tokens: [N, T, C], of `encode_prompts`.
     mask_prompt: [N, 1, 4h, 4w], logits; a row of NaN means no mask prompt.
     """
     decoder, encoder = sam.mask_decoder, sam.prompt_encoder
+    image, *high_res = (features[name] for name in FEATURE_NAMES if name in features)
     dense = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand_as(image)
     if mask_prompt is not None:
         absent = mask_prompt[:, :1, :1, :1].isnan()
@@ -39,7 +63,7 @@ def decode_masks(
     tokens = torch.cat([output.unsqueeze(0).expand(len(tokens), -1, -1), tokens], dim=1)
     n, c, h, w = image.shape
     hidden, source = decoder.transformer(image + dense, position.expand(n, -1, -1, -1), tokens)
-    upscaled = decoder.output_upscaling(source.transpose(1, 2).reshape(n, c, h, w))
+    upscaled = upscale_tokens(decoder.output_upscaling, source.transpose(1, 2).reshape(n, c, h, w), high_res)
     hyper = torch.stack(
         [mlp(hidden[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
     )

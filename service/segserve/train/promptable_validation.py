@@ -15,7 +15,13 @@ from segserve.encode.preprocess import preprocess_image
 from segserve.evaluate.object_matching import match_label_maps, mean_segmentation_accuracy
 from segserve.masks.geometry import bounding_box, deepest_pixel, iou
 from segserve.masks.simulated_prompts import Click, click_deepest_error
-from segserve.train.batched_decoder import MAX_ABS_LOGIT, decode_masks, encode_prompts
+from segserve.train.batched_decoder import (
+    MAX_ABS_LOGIT,
+    decode_masks,
+    encode_images,
+    encode_prompts,
+    predict_maps,
+)
 from segserve.train.scenes import Scene, input_scale
 from segserve.types import Bool, Preprocess
 
@@ -25,17 +31,16 @@ CORRECTIONS = 3  # corrective clicks after the first
 
 
 class EncodedScene:
-    """`EncodedScene` keeps a scene's embedding, and resizes predictions back to the image.
+    """`EncodedScene` keeps a scene's features, and resizes predictions back to the image.
 
     preprocess: must not stretch the contrast, as the scene's is stretched already.
     """
 
     def __init__(self, sam: Any, scene: Scene, preprocess: Preprocess) -> None:
         self.sam, self.scene, self.input_size = sam, scene, preprocess.input_size
-        device = next(sam.parameters()).device
-        self.embedding = sam.image_encoder(
-            torch.from_numpy(preprocess_image(scene.image, preprocess)).to(device)
-        )
+        self.device = next(sam.parameters()).device
+        image = torch.from_numpy(preprocess_image(scene.image, preprocess)).to(self.device)
+        self.features = encode_images(sam, image)
         height, width = scene.labels.shape
         self.scale = input_scale(height, width, preprocess).astype(np.float32)
         inside = np.rint(self.scale * (width, height)).astype(int)
@@ -69,16 +74,16 @@ class ObjectPrompter:
         mask_prompt: [N, 1, h, w], logits.
         multimask: three candidates rather than one.
         """
-        sam, embedding, scale = self.encoded.sam, self.encoded.embedding, self.encoded.scale
+        sam, device, scale = self.encoded.sam, self.encoded.device, self.encoded.scale
         array = np.array(clicks, np.float32).reshape(len(self.masks), -1, 3)
-        points = torch.from_numpy(array[..., :2] * scale).to(embedding.device)
-        labels = torch.from_numpy(array[..., 2]).to(embedding.device)
+        points = torch.from_numpy(array[..., :2] * scale).to(device)
+        labels = torch.from_numpy(array[..., 2]).to(device)
         input_boxes = None
         if boxes is not None:
-            input_boxes = torch.from_numpy(boxes * np.tile(scale, 2)).to(embedding.device)
+            input_boxes = torch.from_numpy(boxes * np.tile(scale, 2)).to(device)
         tokens = encode_prompts(sam, points, labels, input_boxes)
-        image = embedding.expand(len(tokens), -1, -1, -1)
-        logits, scores = decode_masks(sam, image, sam.prompt_encoder.get_dense_pe(), tokens, mask_prompt)
+        features = {k: value.expand(len(tokens), -1, -1, -1) for k, value in self.encoded.features.items()}
+        logits, scores = decode_masks(sam, features, sam.prompt_encoder.get_dense_pe(), tokens, mask_prompt)
         candidates = slice(1, 4) if multimask else slice(0, 1)
         best = scores[:, candidates].argmax(1)
         low = logits[:, candidates][torch.arange(len(logits)), best][:, None]
@@ -148,7 +153,7 @@ def validate_promptable(
 
 def score_automatic(automatic: nn.Module, encoded: EncodedScene, ais: AisParams) -> dict[str, float]:
     """Return the Dice of the automatic decoder's foreground on a scene, and the mSA of its objects."""
-    decoded = automatic(encoded.embedding)  # [1, 3, h, w]
+    decoded = predict_maps(automatic, encoded.features)  # [1, 3, h, w]
     maps = encoded.resize_to_image(decoded.transpose(0, 1)).cpu().numpy()
     prediction, truth = maps[FOREGROUND] > 0.5, encoded.scene.labels > 0
     areas = max(1.0, float(prediction.sum() + truth.sum()))

@@ -20,10 +20,18 @@ from segserve.models.importers.import_request import ModelCard
 from segserve.models.importers.load_weights import load_weights
 from segserve.models.importers.sam_network import SamImporter
 from segserve.models.manifest import BundleRuntime, ModelKind, PromptableManifest
-from segserve.models.networks.starter import AutomaticDecoder, build_starter_sam
+from segserve.models.networks.starter import (
+    AutomaticDecoder,
+    FineAutomaticDecoder,
+    build_fine_starter_sam,
+    build_starter_sam,
+)
 from segserve.models.weights import read_weights, write_weights
+from segserve.train.batched_decoder import encode_images, predict_maps
 
-STARTER_ARCHITECTURE = "starter-conv"
+COARSE_STARTER = "starter-conv"
+FINE_STARTER = "starter-fine"
+STARTER_ARCHITECTURES = (COARSE_STARTER, FINE_STARTER)
 INHERITED_FIELDS = (
     "preprocess",
     "mask_threshold",
@@ -55,7 +63,8 @@ def build_mobile_sam() -> Any:
 
 # By the architecture of a manifest.
 BUILDER_BY_ARCHITECTURE: dict[str, Callable[[], Any]] = {
-    STARTER_ARCHITECTURE: build_starter_sam,
+    COARSE_STARTER: build_starter_sam,
+    FINE_STARTER: build_fine_starter_sam,
     "vit_t": build_mobile_sam,
     **{variant: sam_builder(variant) for variant in ("vit_b", "vit_l", "vit_h")},
 }
@@ -81,21 +90,25 @@ class TrainableNetworks:
     @property
     def takes_windows(self) -> bool:
         """Whether the encoder takes less than the whole input. SAM's encoders have a position for every patch."""
-        return self.manifest.architecture == STARTER_ARCHITECTURE
+        return self.manifest.architecture in STARTER_ARCHITECTURES
+
+
+def build_automatic_decoder(architecture: str, channels: int) -> AutomaticDecoder:
+    """Return the automatic decoder of an architecture, with fresh weights. channels: of the embedding."""
+    return FineAutomaticDecoder() if architecture == FINE_STARTER else AutomaticDecoder(channels)
 
 
 class TrainedSam(SamImporter):
     """`TrainedSam` computes with the trained networks what an exported bundle is compared with."""
 
     def encode(self, network: Any, image: Tensor) -> dict[str, Tensor]:
-        return super().encode(network[PROMPTABLE_NETWORK], image)
+        return encode_images(network[PROMPTABLE_NETWORK], image)
 
     def decoder(self, network: Any) -> tuple[Any, Any]:
         return super().decoder(network[PROMPTABLE_NETWORK])
 
     def predict_ais_maps(self, network: Any, features: dict[str, Tensor]) -> Tensor | None:
-        maps: Tensor = network[AUTOMATIC_NETWORK](features["embedding"])
-        return maps
+        return predict_maps(network[AUTOMATIC_NETWORK], features)
 
 
 def load_trainable(bundle: Bundle) -> TrainableNetworks:
@@ -121,7 +134,7 @@ def load_trainable(bundle: Bundle) -> TrainableNetworks:
         manifest.architecture,
         ("",),
     )
-    automatic = AutomaticDecoder(manifest.dims.embedding[0])
+    automatic = build_automatic_decoder(manifest.architecture, manifest.dims.embedding[0])
     automatic_is_new = AUTOMATIC_NETWORK not in weights
     if not automatic_is_new:
         load_weights(automatic, weights[AUTOMATIC_NETWORK], "an automatic decoder", ("",))

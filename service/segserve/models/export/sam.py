@@ -13,6 +13,7 @@ from segserve.models.export.batch_norm import fold_batch_norms
 from segserve.models.export.fast_decoder import FastDecoder, ImagePreparation
 from segserve.models.export.torch_to_onnx import export_onnx, round_to_fp16
 from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest, Subject
+from segserve.models.promptable_model import FEATURE_NAMES
 
 BATCH_AXES = {name: {0: "images"} for name in ("image", "embedding", "high_res_0", "high_res_1")}
 POINT_AXES = {"point_coords": {1: "points"}, "point_labels": {1: "points"}}
@@ -21,15 +22,14 @@ UNBATCHED_ARCHITECTURES = {"vit_t", "lite_medsam"}
 
 
 class SamEncoder(nn.Module):
-    """image [1, 3, S, S] -> embedding [1, C, g, g]."""
+    """image [1, 3, S, S] -> embedding [1, C, g, g]; for the starter also its fine features, see `feature_shapes`."""
 
     def __init__(self, image_encoder: nn.Module) -> None:
         super().__init__()
         self.image_encoder = image_encoder
 
-    def forward(self, image: Tensor) -> Tensor:
-        embedding: Tensor = self.image_encoder(image)
-        return embedding
+    def forward(self, image: Tensor) -> Any:
+        return self.image_encoder(image)
 
 
 class SamStockDecoder(SamOnnxModel):
@@ -46,12 +46,47 @@ class SamStockDecoder(SamOnnxModel):
         return F.interpolate(inside, (size[0], size[1]), mode="bilinear", align_corners=False)
 
 
+class FineSamStockDecoder(SamStockDecoder):
+    """The same for a mask decoder that reads fine features, as two more inputs with the names of SAM 2's exports."""
+
+    def forward(  # type: ignore[override]
+        self,
+        image_embeddings: Tensor,
+        high_res_feats_0: Tensor,
+        high_res_feats_1: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+        orig_im_size: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        masks, scores = self.model.mask_decoder.predict_masks(
+            image_embeddings=image_embeddings,
+            image_pe=self.model.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=self._embed_points(point_coords, point_labels),
+            dense_prompt_embeddings=self._embed_masks(mask_input, has_mask_input),
+            high_res_features=[high_res_feats_0, high_res_feats_1],
+        )
+        return self.mask_postprocessing(masks, orig_im_size), scores, masks
+
+
+def has_fine_features(mask_decoder: Any) -> bool:
+    """Return whether a mask decoder reads high_res_0 and high_res_1 beside the embedding."""
+    return bool(getattr(mask_decoder, "use_high_res_features", False))
+
+
+def feature_shapes(channels: int, grid: int, *, fine: bool) -> tuple[tuple[int, int, int], ...]:
+    """Return the shapes (channels, height, width) of the embedding and, if `fine`, of high_res_0 and high_res_1."""
+    high_res = ((channels // 8, 4 * grid, 4 * grid), (channels // 4, 2 * grid, 2 * grid))
+    return ((channels, grid, grid), *(high_res if fine else ()))
+
+
 def export_decoders(
     prompt_encoder: Any, mask_decoder: Any, folder: Path, high_res: list[Tensor], **how: bool
 ) -> None:
     """Write prepare.onnx and the two fast decoders of SAM or SAM 2.
 
-    high_res: examples of SAM 2's two high-resolution features; empty for SAM.
+    high_res: examples of the two fine features of SAM 2 and the starter; empty for SAM.
     how: how `export_onnx` stores weights.
     """
     channels, grid = mask_decoder.transformer_dim, prompt_encoder.image_embedding_size[0]
@@ -99,19 +134,26 @@ def export_stock_decoder(stock: nn.Module, folder: Path, features: dict[str, Ten
 def write_sam_graphs(sam: Any, folder: Path, architecture: str, **how: bool) -> None:
     """Write the encoder and all decoders of a SAM. how: how `export_onnx` stores weights."""
     size = sam.image_encoder.img_size
+    shapes = sam_feature_shapes(sam)
     export_onnx(
         SamEncoder(sam.image_encoder),
         folder / "encoder.onnx",
         {"image": torch.zeros(1, 3, size, size)},
-        ("embedding",),
+        FEATURE_NAMES[: len(shapes)],
         None if architecture in UNBATCHED_ARCHITECTURES else BATCH_AXES,
         **how,
     )
-    export_decoders(sam.prompt_encoder, sam.mask_decoder, folder, [], **how)
+    embedding, *high_res = (torch.randn(1, *shape) for shape in shapes)
+    export_decoders(sam.prompt_encoder, sam.mask_decoder, folder, high_res, **how)
+    stock = (FineSamStockDecoder if high_res else SamStockDecoder)(sam, return_single_mask=False)
+    fine = {f"high_res_feats_{index}": feature for index, feature in enumerate(high_res)}
+    export_stock_decoder(stock, folder, {"image_embeddings": embedding, **fine}, **how)
+
+
+def sam_feature_shapes(sam: Any) -> tuple[tuple[int, int, int], ...]:
+    """Return the shapes of the arrays that a SAM's encoder returns, see `feature_shapes`."""
     channels, grid = sam.mask_decoder.transformer_dim, sam.prompt_encoder.image_embedding_size[0]
-    stock = SamStockDecoder(sam, return_single_mask=False)
-    features = {"image_embeddings": torch.randn(1, channels, grid, grid)}
-    export_stock_decoder(stock, folder, features, **how)
+    return feature_shapes(channels, grid, fine=has_fine_features(sam.mask_decoder))
 
 
 def export_sam(
@@ -139,7 +181,7 @@ def export_sam(
     folder.mkdir(parents=True, exist_ok=True)
     write_sam_graphs(sam, folder, architecture, fp16_weights=fp16_weights)
     size = sam.image_encoder.img_size
-    channels, grid = sam.mask_decoder.transformer_dim, sam.prompt_encoder.image_embedding_size[0]
+    shapes = sam_feature_shapes(sam)
     mean, std = (tuple(float(v) for v in t.flatten()) for t in (sam.pixel_mean, sam.pixel_std))
     return write_manifest(
         folder,
@@ -160,6 +202,6 @@ def export_sam(
                 resize="pad",
                 stretch_percentiles=stretch_percentiles,
             ),
-            dims=Dims(embedding=(channels, grid, grid), low=4 * grid),
+            dims=Dims(embedding=shapes[0], low=4 * shapes[0][1], high_res=shapes[1:]),
         ),
     )

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.export.fast_decoder import embed_mask, embed_points
-from segserve.models.export.sam import BATCH_AXES, export_decoders, export_stock_decoder
+from segserve.models.export.sam import BATCH_AXES, export_decoders, export_stock_decoder, feature_shapes
 from segserve.models.export.torch_to_onnx import export_onnx
 from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest, Subject
+from segserve.models.promptable_model import FEATURE_NAMES
 from segserve.models.templates.architectures import SAM2_MEAN, SAM2_STD
 
 # SAM2ImagePredictor clamps the logits that it returns as priors.
@@ -24,8 +25,6 @@ class Sam2Encoder(nn.Module):
     The outputs are those that `SAM2ImagePredictor.set_image` keeps: the decoder's own projections of the finer levels
     are applied, and the "no memory" embedding is added.
     """
-
-    OUTPUTS = ("embedding", "high_res_0", "high_res_1")
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -76,10 +75,9 @@ class Sam2StockDecoder(nn.Module):
         return full, scores, torch.clamp(masks, -LOGIT_LIMIT, LOGIT_LIMIT)
 
 
-def feature_shapes(model: Any) -> tuple[tuple[int, int, int], ...]:
+def sam2_feature_shapes(model: Any) -> tuple[tuple[int, int, int], ...]:
     """Return the shapes (channels, height, width) of the embedding, high_res_0 and high_res_1."""
-    channels, grid = model.sam_mask_decoder.transformer_dim, model.sam_image_embedding_size
-    return (channels, grid, grid), (channels // 8, 4 * grid, 4 * grid), (channels // 4, 2 * grid, 2 * grid)
+    return feature_shapes(model.sam_mask_decoder.transformer_dim, model.sam_image_embedding_size, fine=True)
 
 
 def write_sam2_graphs(model: Any, folder: Path, **how: bool) -> None:
@@ -89,11 +87,11 @@ def write_sam2_graphs(model: Any, folder: Path, **how: bool) -> None:
         Sam2Encoder(model),
         folder / "encoder.onnx",
         {"image": torch.zeros(1, 3, size, size)},
-        Sam2Encoder.OUTPUTS,
+        FEATURE_NAMES,
         BATCH_AXES,
         **how,
     )
-    embedding, fine, middle = (torch.randn(1, *shape) for shape in feature_shapes(model))
+    embedding, fine, middle = (torch.randn(1, *shape) for shape in sam2_feature_shapes(model))
     export_decoders(model.sam_prompt_encoder, model.sam_mask_decoder, folder, [fine, middle], **how)
     features = {"image_embeddings": embedding, "high_res_feats_0": fine, "high_res_feats_1": middle}
     export_stock_decoder(Sam2StockDecoder(model), folder, features, **how)
@@ -120,7 +118,7 @@ def export_sam2(
     model = model.eval()
     folder.mkdir(parents=True, exist_ok=True)
     write_sam2_graphs(model, folder, fp16_weights=fp16_weights)
-    size, shapes = model.image_size, feature_shapes(model)
+    size, shapes = model.image_size, sam2_feature_shapes(model)
     return write_manifest(
         folder,
         PromptableManifest(

@@ -67,7 +67,7 @@ def compare_promptable(bundle: Bundle, library: LibraryModel, network: Any, *, s
     with torch.no_grad():
         maps = library.predict_ais_maps(network, features)
     if maps is not None:
-        our_maps = model.predict_ais_maps({"embedding": features["embedding"][0].numpy()})
+        our_maps = model.predict_ais_maps({name: value[0].numpy() for name, value in features.items()})
         error = float(np.abs(our_maps - maps[0].numpy()).max())
         check_error("automatic decoder", error, slack * DECODER_TOLERANCE)
     for what, points, box, prior in make_test_prompts(size, model.manifest.dims.low, generator):
