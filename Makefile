@@ -106,7 +106,7 @@ train: $(VENV)/.full
 	$(BIN)/python training/train.py --data $(DATA) $(ARGS)
 
 starter: $(VENV)/.full
-	$(BIN)/python training/publish.py --data $(DATA) $(ARGS)
+	$(BIN)/python training/publish.py $(ARGS)
 
 unet: $(VENV)/.full
 	$(BIN)/python training/unet.py --data $(DATA) $(ARGS)

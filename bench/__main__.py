@@ -31,6 +31,7 @@ BENCHMARKS = (
     "models",
     "first_mask",
     "starter",
+    "starter_trial",
     "results",
     "browser_decode",
     "page",

@@ -42,7 +42,7 @@ from segserve.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 
-from scenes import read_nuclei
+from nuclei import read_nuclei
 
 MODELS = ("starter", "mobile-sam", "lite-medsam")
 # Models that see the whole picture, and for what.

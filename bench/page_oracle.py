@@ -19,7 +19,7 @@ from segserve.types import Bool
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 
-from scenes import read_nuclei
+from nuclei import read_nuclei
 
 NUCLEI = 2 if REHEARSE else 20
 MIN_NUCLEUS_PX = 100

@@ -41,7 +41,7 @@ from segserve.types import Candidate, Embedding, Prompt, Select, Size
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 
-from scenes import read_nuclei
+from nuclei import read_nuclei
 
 TARGETS = {
     "mean IoU, click": 0.75,

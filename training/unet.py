@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from scenes import read_nuclei
+from nuclei import read_nuclei
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.manifest import Subject
 from segserve.models.registry import BUILT_IN_MODELS

@@ -1,5 +1,6 @@
 """`segserve train promptable`: it learns, resumes where it stopped, and the service uses the bundle at once."""
 
+import copy
 import json
 import shutil
 import warnings
@@ -134,6 +135,38 @@ def test_every_part_learns() -> None:
     assert {name for name in unmoved if "point_embeddings.0" not in name} == set(), (
         "clicks that exclude are rare"
     )
+
+
+def test_batch_norms_take_their_statistics_from_the_first_batch() -> None:
+    trainable = load_trainable(STARTER)
+    preprocess = STARTER.expect(PromptableManifest).preprocess.to_preprocess()
+    scenes = [build_scene(each, preprocess) for each in IMAGES]
+
+    def draw(window: int, seed: int) -> Any:
+        geometry = build_geometry(trainable, window)
+        [batch] = build_data_loader(
+            UniformScenePicker(scenes),
+            ColourAugmentation(),
+            geometry,
+            seed=seed,
+            steps=range(1),
+            batch_size=2,
+            num_workers=0,
+        )
+        return batch
+
+    def statistics(*batches: Any) -> tuple[Any, Any]:
+        networks = copy.deepcopy(trainable.networks)
+        schedule = PromptableSchedule(steps=40, learning_rate=1e-4)
+        PromptableTrainer(networks, build_geometry(trainable, 128), schedule, seed=0).train_step(*batches)
+        norm = networks["sam"].image_encoder.stem[0][1]
+        return norm.running_mean.clone(), networks["sam"].image_encoder.stem[0][0].weight.clone()
+
+    first, second = draw(128, 0), draw(64, 1)
+    alone, both = statistics(first), statistics(first, second)
+    assert torch.equal(alone[0], both[0])
+    assert not torch.equal(alone[1], both[1]), "the second batch has a gradient"
+    assert not torch.equal(alone[0], statistics(second)[0])
 
 
 def test_a_resumed_run_ends_as_an_uninterrupted_one(fine_tuned: Path, tmp_path: Path) -> None:

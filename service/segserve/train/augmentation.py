@@ -35,8 +35,8 @@ class ColourAugmentation:
     def __init__(self) -> None:
         self.transform = A.Compose(colour_transforms())
 
-    def __call__(self, image: Float32, rng: np.random.Generator) -> Float32:
-        """Return the image [h, w, 3] float32 in 0..255, changed at random."""
+    def __call__(self, image: Float32, labels: NDArray[np.int32], rng: np.random.Generator) -> Float32:
+        """Return the image [h, w, 3] float32 in 0..255, changed at random wherever its objects are."""
         self.transform.set_random_seed(int(rng.integers(2**31)))
         changed: UInt8 = self.transform(image=np.rint(image).astype(np.uint8))["image"]
         return changed.astype(np.float32)

@@ -4,6 +4,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 RIM_PX = 9  # low-res pixels: the size of the max-pooling window that grows an object by its rim
+# By how much a better candidate's score should lead.
+SCORE_LEAD = 0.05
+# Of the order of candidates, against the error of their scores.
+ORDER_WEIGHT = 0.4
 
 
 def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
@@ -33,6 +37,21 @@ def candidate_iou(logits: Tensor, truth: Tensor) -> Tensor:
     predicted, true = logits > 0, truth > 0.5
     overlap = (predicted & true).sum((2, 3)).float()
     return overlap / (predicted | true).sum((2, 3)).clamp(min=1)
+
+
+def score_loss(scores: Tensor, iou: Tensor) -> Tensor:
+    """Return the loss of predicted scores [N, M] of M candidate masks for each of N objects.
+
+    iou: [N, M], what the scores should be.
+    The loss is the squared error, plus for each two candidates of an object a logistic loss of their order, weighted by
+    how much the choice between them matters.
+    """
+    gain = iou[:, :, None] - iou[:, None]
+    lead = scores[:, :, None] - scores[:, None]
+    misordered = gain.abs() * F.softplus(-gain.sign() * lead / SCORE_LEAD)
+    pairs = iou.shape[1] * (iou.shape[1] - 1)
+    loss: Tensor = F.mse_loss(scores, iou) + ORDER_WEIGHT * misordered.sum((1, 2)).mean() / pairs
+    return loss
 
 
 def automatic_loss(maps: Tensor, truth: Tensor) -> Tensor:

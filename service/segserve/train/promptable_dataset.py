@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from segserve.train.random_window import Recolour, cut_window
+from segserve.train.random_window import Recolour, View, cut_window, random_view
 from segserve.train.scenes import Scene
 from segserve.types import Bool, Preprocess
 
@@ -62,6 +62,11 @@ class WindowBatch:
     image_index: Tensor
     offset: NDArray[np.int64]
 
+    @property
+    def window(self) -> int:
+        """The windows' edge, in input pixels."""
+        return int(self.image.shape[-1])
+
     def to(self, device: str) -> "WindowBatch":
         image, maps, index = (tensor.to(device) for tensor in (self.image, self.maps, self.image_index))
         return WindowBatch(image, maps, self.masks, index, self.offset)
@@ -71,9 +76,15 @@ class PromptableWindows(Dataset[dict[str, Any]]):
     """`PromptableWindows` draws windows from an endless stream. Window i depends on the seed and i alone."""
 
     def __init__(
-        self, pick: ScenePicker, recolour: Recolour, geometry: WindowGeometry, seed: int, numbers: range
+        self,
+        pick: ScenePicker,
+        recolour: Recolour,
+        geometry: WindowGeometry,
+        seed: int,
+        numbers: range,
+        view: View,
     ) -> None:
-        self.pick, self.recolour, self.geometry = pick, recolour, geometry
+        self.pick, self.recolour, self.view, self.geometry = pick, recolour, view, geometry
         self.seed, self.numbers = seed, numbers
 
     def __len__(self) -> int:
@@ -83,7 +94,9 @@ class PromptableWindows(Dataset[dict[str, Any]]):
         cv2.setNumThreads(0)  # the data loader's processes are parallel already
         rng = np.random.default_rng([self.seed, self.numbers[index]])
         preprocess, window, stride = self.geometry.preprocess, self.geometry.window, self.geometry.stride
-        image, labels, distances = cut_window(self.pick(rng), window, preprocess, self.recolour, rng)
+        image, labels, distances = cut_window(
+            self.pick(rng), window, preprocess, self.recolour, self.view, rng
+        )
         counts = np.bincount(labels.ravel())
         ids = [i for i in range(1, len(counts)) if counts[i] >= MIN_PROMPTED_OBJECT_PX]
         rng.shuffle(ids)
@@ -119,6 +132,7 @@ def build_data_loader(
     steps: range,
     batch_size: int,
     num_workers: int,
+    view: View = random_view,
 ) -> DataLoader[WindowBatch]:
     """Return a loader of one batch for each of `steps`.
 
@@ -126,7 +140,7 @@ def build_data_loader(
     """
     numbers = range(steps.start * batch_size, steps.stop * batch_size)
     loader: DataLoader[WindowBatch] = DataLoader(
-        PromptableWindows(pick, recolour, geometry, seed, numbers),
+        PromptableWindows(pick, recolour, geometry, seed, numbers, view),
         batch_size,
         num_workers=num_workers,
         prefetch_factor=PREFETCH_BATCHES if num_workers else None,

@@ -49,7 +49,7 @@ class SamStockDecoder(SamOnnxModel):
 class FineSamStockDecoder(SamStockDecoder):
     """The same for a mask decoder that reads fine features, as two more inputs with the names of SAM 2's exports."""
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         image_embeddings: Tensor,
         high_res_feats_0: Tensor,

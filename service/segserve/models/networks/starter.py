@@ -139,7 +139,7 @@ class FineEncoder(ConvEncoder):
             nn.init.zeros_(projection.weight)
             nn.init.zeros_(projection.bias)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         stages = self.compute_stages(x)
         embedding = self.embed(stages)
         middle = self.middle(self.middle_lateral(stages[1]) + upscale_2x(self.from_embedding(embedding)))
