@@ -1,6 +1,6 @@
 """Scores of the starter and of starter-unet on their validation images, by the encoder and decoder of the service.
 
-It needs the nuclei data: BENCH_NUCLEI names the folder. `training/publish.py` computes the same scores in PyTorch.
+It needs the nuclei data: BENCH_NUCLEI names the folder.
 """
 
 import os
