@@ -99,9 +99,7 @@ def test_every_look_stays_in_range_and_repeats() -> None:
     looks, scene = recipe("looks"), discs()
     image = scene.image.astype(np.float32)
     for seed in range(60):
-        first, again = (
-            looks.change_look(image, scene.labels, np.random.default_rng(seed)) for _ in range(2)
-        )
+        first, again = (looks.change_look(image, scene.labels, np.random.default_rng(seed)) for _ in range(2))
         assert np.isfinite(first).all()
         assert (first == again).all()
         assert first.min() >= 0
