@@ -1,0 +1,127 @@
+"""The public keys of an issuer of OpenID Connect (its JWKS): fetched when first needed, kept, and fetched again."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
+
+import structlog
+
+from segserve.errors import SegserveError, Unavailable
+from segserve.identity.oidc_issuer import OidcIssuer, is_trusted_transport
+
+# Keys older than this are fetched again, so that a key that the issuer has withdrawn ends here too.
+MAX_KEYS_AGE_S = 3600.0
+# While the issuer is away its known keys still count for so long.
+MAX_STALE_S = 24 * 3600.0
+# Anyone can send tokens with made-up key ids. They make us ask the issuer no more often than this.
+MIN_REFRESH_INTERVAL_S = 30.0
+# Issuers have two or three keys at a time.
+MAX_KEYS = 64
+MIN_RSA_BITS = 2048
+# Signatures that a key can make, by its type and curve. None of them is symmetric: a public key is no secret.
+RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+CURVE_ALGORITHMS = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512", "Ed25519": "EdDSA"}
+ALGORITHMS = frozenset((*RSA_ALGORITHMS, *CURVE_ALGORITHMS.values()))
+
+# Returns the bytes of a document. Raises SegserveError.
+Fetch: TypeAlias = Callable[[str], Awaitable[bytes]]
+JsonWebKey: TypeAlias = Mapping[str, Any]
+
+log = structlog.get_logger(__name__)
+
+
+class IssuerUnavailable(Unavailable):
+    """The keys of an issuer of tokens cannot be fetched."""
+
+    code = "issuer_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The keys of the token's issuer cannot be fetched.",
+            remedy="Try again in a moment; the log of the service says why.",
+            retry_after_s=5,
+        )
+
+
+class IssuerKeys:
+    """The keys of one issuer, by their ids.
+
+    fetch: fetches its discovery document and its keys. clock: seconds, monotonic.
+    """
+
+    def __init__(self, issuer: OidcIssuer, fetch: Fetch, clock: Callable[[], float] = time.monotonic) -> None:
+        self._issuer, self._fetch, self._clock = issuer, fetch, clock
+        self._keys: dict[str, JsonWebKey] = {}
+        self._fetched_at: float | None = None
+        self._tried_at: float | None = None
+        self._refreshing = asyncio.Lock()
+
+    async def find(self, key_id: str) -> JsonWebKey | None:
+        """Return a key, or None where the issuer has none of this id. Raises IssuerUnavailable."""
+        if self._age(self._fetched_at) > MAX_KEYS_AGE_S or key_id not in self._keys:
+            await self._refresh()
+        if self._age(self._fetched_at) > MAX_STALE_S:
+            raise IssuerUnavailable
+        return self._keys.get(key_id)
+
+    def _age(self, moment: float | None) -> float:
+        return float("inf") if moment is None else self._clock() - moment
+
+    async def _refresh(self) -> None:
+        """Fetch the keys, unless that was tried a moment ago. Whoever comes meanwhile waits for the same answer."""
+        async with self._refreshing:
+            if self._age(self._tried_at) < MIN_REFRESH_INTERVAL_S:
+                return
+            self._tried_at = self._clock()
+            try:
+                self._keys = await self._fetch_keys()
+            except (SegserveError, ValueError, RecursionError) as error:
+                log.warning("keys of an issuer not fetched", issuer=self._issuer.issuer, reason=str(error))
+                return
+            self._fetched_at = self._clock()
+
+    async def _fetch_keys(self) -> dict[str, JsonWebKey]:
+        """Raises SegserveError, and ValueError for a document that is not as the standards have it."""
+        issuer = self._issuer.issuer
+        about = read_object(await self._fetch(f"{issuer.rstrip('/')}/.well-known/openid-configuration"))
+        if about.get("issuer") != issuer:
+            raise ValueError("its discovery document names another issuer")
+        url = about.get("jwks_uri")
+        if not isinstance(url, str) or not is_trusted_transport(url):
+            raise ValueError("its discovery document names no jwks_uri with https")
+        keys = read_object(await self._fetch(url)).get("keys")
+        if not isinstance(keys, list):
+            raise ValueError("its JWKS has no keys")
+        return {key["kid"]: key for key in keys[:MAX_KEYS] if is_usable(key)}
+
+
+def read_object(document: bytes) -> dict[str, Any]:
+    """Return a JSON object. Raises ValueError."""
+    value = json.loads(document)
+    if not isinstance(value, dict):
+        raise ValueError("a document is no JSON object")
+    return value
+
+
+def is_usable(key: Any) -> bool:
+    """Return whether a JSON Web Key can verify tokens: it has an id, is meant for signatures, and is no secret."""
+    if not isinstance(key, dict) or not isinstance(key.get("kid"), str):
+        return False
+    operations = key.get("key_ops")
+    may_verify = operations is None or (isinstance(operations, list) and "verify" in operations)
+    return key.get("use", "sig") == "sig" and may_verify and bool(algorithms_of(key))
+
+
+def algorithms_of(key: JsonWebKey) -> tuple[str, ...]:
+    """Return the signatures that a key verifies: those of its type, and of them the one that it names."""
+    if key.get("kty") == "RSA":
+        known: tuple[str, ...] = RSA_ALGORITHMS
+    elif key.get("kty") in ("EC", "OKP") and isinstance(key.get("crv"), str):
+        algorithm = CURVE_ALGORITHMS.get(key["crv"])
+        known = () if algorithm is None else (algorithm,)
+    else:
+        known = ()
+    named = key.get("alg")
+    return known if named is None else tuple(each for each in known if each == named)
