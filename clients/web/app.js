@@ -1,6 +1,5 @@
 /** Puts the parts of the page together, and holds the acts that need several of them. */
 
-import { Client } from "../js/src/client.js";
 import { Segmenter as Decoding } from "../js/src/decode/segmenter.js";
 import { PictureIndex } from "./geometry/picture_index.js";
 import { actionByName, actions } from "./keys/actions.js";
@@ -32,10 +31,10 @@ const SLOW_STEP = 4; // the cross moves by so much less with shift
 const runtimeUrl = (name) => new URL(`../js/vendor/onnxruntime-web/${name}`, import.meta.url).href;
 
 export class App {
-  /** database: null where labels cannot be saved. */
-  constructor({ store, session, database }) {
-    Object.assign(this, { store, session, database });
-    this.client = new Client({ baseUrl: "", retries: 1 });
+  /** database: null where labels cannot be saved. login: asks for a key while requests of the client wait. */
+  constructor({ store, session, database, client, login }) {
+    Object.assign(this, { store, session, database, client, login });
+    Object.assign(login, { isAgain: true, onDone: (who) => this.#loggedIn(who), onChange: () => session.set({ isLoggedOut: Boolean(login.waiting) }) });
     this.decoding = new Decoding({ client: this.client, decode: session.decode, ortUrl: runtimeUrl("ort.wasm.bundle.min.mjs"), wasmUrl: runtimeUrl("ort-wasm-simd-threaded.wasm"),
       onChoice: () => this.session.dispatchEvent(new CustomEvent("change", { detail: new Set(["decoding"]) })) });
     this.files = new FileStore(database);
@@ -102,6 +101,30 @@ export class App {
   colourOf(object) {
     if (this.session.colourBy !== "object") return this.store.document.classes.get(object.class)?.colour ?? "#888888";
     return `rgb(${objectColour(Math.floor(object.order * 1024) % 4096).join(" ")})`;
+  }
+
+  // ---- The login
+
+  /** Somebody has logged in again. Requests go on, unless it is somebody of another tenant. */
+  async #loggedIn(who) {
+    if (who.tenant !== this.session.who?.tenant) {
+      location.reload();
+      await new Promise(() => {}); // nothing of this page is sent for the other tenant
+    }
+    this.session.set({ who });
+    this.viewer.reload();
+    for (const image of document.images) if (image.complete && !image.naturalWidth) image.src = image.src; // refused meanwhile
+    this.labelling.tell(texts.login.done(who.name));
+  }
+
+  async logOut() {
+    if (!confirm(texts.login.out)) return;
+    try {
+      await this.client.logout();
+      location.reload();
+    } catch (problem) {
+      this.showProblem(problem);
+    }
   }
 
   // ---- The start

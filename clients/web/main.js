@@ -1,35 +1,63 @@
 /** Starts the page: what was saved, the frame, the service. */
 
+import { Client } from "../js/src/client.js";
 import { App, applyTheme } from "./app.js";
 import { keyOf } from "./keys/keymap.js";
 import { importFiles } from "./panels/export.js";
 import { Frame } from "./panels/frame.js";
+import { Login } from "./panels/login.js";
 import { filesOfInput, filesOfTransfer, PICTURE_ENDINGS } from "./pictures/open_files.js";
 import { CLIP_ENDINGS } from "./timeline/timeline.js";
-import { Database } from "./state/database.js";
+import { Database, nameFor } from "./state/database.js";
 import { newClass } from "./state/new_records.js";
 import { Session } from "./state/session.js";
 import { Store } from "./state/store.js";
 import { texts } from "./texts/en.js";
 
+const TENANT_KEY = "segserve.tenant"; // whose work the tabs of this browser show
+
+/**
+ * Find out who the user is; where the service asks for a key, the user logs in first. null: the service is away. What
+ * is kept in this browser is then that of the tenant who was here last.
+ */
+async function identify(client) {
+  try {
+    const who = await client.identity();
+    rememberTenant(who.tenant);
+    // The cookie is that of all tabs: none goes on with one tenant's pictures as another tenant.
+    addEventListener("storage", ({ key, newValue }) => { if (key === TENANT_KEY && newValue !== who.tenant) location.reload(); });
+    return who;
+  } catch {
+    return null;
+  }
+}
+
+function rememberTenant(tenant) {
+  try {
+    localStorage.setItem(TENANT_KEY, tenant);
+  } catch {
+    // Private windows may refuse.
+  }
+}
+
 /** One tab at a time writes: two would undo each other's changes. Resolves to whether this one does. */
-function takeLock() {
+function takeLock(tenant) {
   if (!navigator.locks) return Promise.resolve(true);
   return new Promise((resolve) => {
-    navigator.locks.request("segserve.labels", { ifAvailable: true }, (lock) => {
+    navigator.locks.request(nameFor(tenant, "segserve.labels"), { ifAvailable: true }, (lock) => {
       resolve(Boolean(lock));
       return lock && new Promise(() => {}); // held as long as the page is open
     });
   });
 }
 
-async function openDatabase(session) {
-  if (!(await takeLock())) {
+async function openDatabase(session, tenant) {
+  if (!(await takeLock(tenant))) {
     session.set({ saving: "off" });
     return null;
   }
   try {
-    const database = await Database.open();
+    const database = await Database.open(tenant);
     navigator.storage?.persist?.(); // asked for, so that the browser does not drop labels when room is scarce
     return database;
   } catch {
@@ -41,7 +69,10 @@ async function openDatabase(session) {
 async function main() {
   const session = new Session(), store = new Store();
   applyTheme(session.theme);
-  const database = await openDatabase(session);
+  const login = new Login({ send: (key) => client.login(key) });
+  const client = new Client({ baseUrl: "", retries: 1, onUnauthenticated: () => login.ask() });
+  session.set({ who: await identify(client) });
+  const database = await openDatabase(session, session.who?.tenant ?? localStorage.getItem(TENANT_KEY) ?? undefined);
   if (database) {
     store.restore(await database.load());
     store.addEventListener("change", ({ detail }) =>
@@ -50,7 +81,7 @@ async function main() {
   if (!store.document.classes.size) store.plant("classes", newClass(texts.defaultClass, 0));
   if (!store.document.pictures.has(session.picture)) session.set({ picture: store.document.listPictures()[0]?.id ?? null });
 
-  const app = new App({ store, session, database }), frame = new Frame(app, document.getElementById("app"));
+  const app = new App({ store, session, database, client, login }), frame = new Frame(app, document.getElementById("app"));
   app.mount(frame.elements);
   frame.watch();
   globalThis.segserve = app; // for the console, and for measurements

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from segserve.errors import BadInput
+from segserve.identity.oidc_issuer import OidcIssuer
 from segserve.types import MB, Device, FileLimits, FrontendName, ImageLimits, Precision, Runtime
 
 PREFIX = "SEGSERVE_"
@@ -113,6 +114,20 @@ class Settings(BaseSettings):
         None,
         description="file of the keys that requests must have: see docs/keys.md; it is read again when it changes;"
         " unset: no keys are asked for",
+    )
+    oidc_issuers: tuple[OidcIssuer, ...] = Field(
+        (),
+        description="issuers of OpenID Connect whose tokens are accepted beside keys, with the extra oidc:"
+        ' [{"issuer": "https://login.example.org", "audience": "segserve"}]; docs/keys.md has the other fields',
+    )
+    login_max_s: float = Field(
+        43200.0, gt=0, description="a login of the page ends after so long: 12 hours if left out"
+    )
+    signing_secret: str | None = Field(
+        None,
+        repr=False,
+        description="signs logins of the page and links, the same for all replicas: 32 characters or more that nobody"
+        " can guess; unset: a secret that is made in the object store",
     )
     insecure: bool = Field(
         False,
@@ -506,7 +521,7 @@ class Settings(BaseSettings):
     @property
     def asks_for_keys(self) -> bool:
         """Return whether requests must say who sends them."""
-        return self.keys_file is not None
+        return self.keys_file is not None or bool(self.oidc_issuers)
 
     @property
     def accepts_any_host(self) -> bool:

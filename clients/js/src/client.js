@@ -4,6 +4,7 @@ import { Http } from "./http.js";
 import { followEvents, followResults } from "./jobs.js";
 
 /**
+ * @typedef {import("./types.js").Identity} Identity
  * @typedef {import("./types.js").Image} Image
  * @typedef {import("./types.js").Job} Job
  * @typedef {import("./types.js").JobEvent} JobEvent
@@ -50,12 +51,64 @@ import { followEvents, followResults } from "./jobs.js";
  */
 
 const OCTETS = "application/octet-stream";
+// What a link is made for: an image, a file or a job, with all below it.
+const LINKED = /^\/v1\/(images|files|jobs)\/[^/?]+/;
+// A link that ends sooner is made anew: what it is for still has to be loaded.
+const MIN_LINK_LEFT_S = 60;
 
 export class Client {
   /** @param {ClientOptions} [options] */
   constructor({ baseUrl = "", fetch, retries = 4, headers, apiKey, onRetry, onUnauthenticated, patienceSeconds = 300 } = {}) {
     this.http = new Http({ baseUrl, fetch, retries, headers, apiKey, onRetry, onUnauthenticated });
     this._patienceSeconds = patienceSeconds;
+    /** @type {Map<string, Promise<{link: string | null, expires_at: number}>>} */
+    this._links = new Map();
+  }
+
+  // ---- Who asks
+
+  /** Whom the service takes this client for. @param {CallOptions} [options] @returns {Promise<Identity>} */
+  identity({ signal } = {}) {
+    return this.http.json("/v1/login", { signal });
+  }
+
+  /**
+   * Exchange a key, or a token, for a cookie that no script can read. For pages of the service's own origin.
+   * @param {string} key
+   * @param {CallOptions} [options]
+   * @returns {Promise<Identity>}
+   */
+  login(key, { signal } = {}) {
+    return this.http.json("/v1/login", { method: "POST", json: { key }, waitsForKey: false, signal });
+  }
+
+  /** Forget the cookie. @param {CallOptions} [options] */
+  async logout({ signal } = {}) {
+    await this.http.send("/v1/login", { method: "DELETE", waitsForKey: false, signal });
+  }
+
+  /**
+   * Make an address of this client, such as `tileUrl`, readable without a key for a while: for an <img> or a download.
+   * One link serves all addresses of an image, a file or a job, and is used again until it is about to end.
+   * @param {string} url
+   * @param {{seconds?: number, signal?: AbortSignal}} [options] seconds: at most 3600.
+   * @returns {Promise<string>}
+   */
+  async sign(url, { seconds = 600, signal } = {}) {
+    const { link } = await this._link(this.http.pathOf(url), seconds, signal);
+    return link === null ? url : `${url}${url.includes("?") ? "&" : "?"}link=${encodeURIComponent(link)}`;
+  }
+
+  /** @param {string} path @param {number} seconds @param {AbortSignal} [signal] */
+  async _link(path, seconds, signal) {
+    const linked = LINKED.exec(path)?.[0];
+    if (!linked) throw new TypeError(`${path} is of no image, file or job.`);
+    const known = await this._links.get(linked)?.catch(() => undefined);
+    if (known && known.expires_at - Date.now() / 1000 > MIN_LINK_LEFT_S) return known;
+    const json = { path: decodeURI(linked), expires_s: seconds };
+    const made = this.http.json("/v1/links", { method: "POST", json, repeatable: true, signal });
+    this._links.set(linked, made);
+    return made;
   }
 
   // ---- Models

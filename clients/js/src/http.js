@@ -27,6 +27,7 @@ import { canReportProgress, sendWithProgress } from "./upload.js";
  * @property {boolean} [repeatable] Whether doing it twice is the same as doing it once; GET, HEAD and DELETE are.
  * @property {number} [retries]
  * @property {(sent: number, total: number) => void} [onProgress] Bytes of the body.
+ * @property {boolean} [waitsForKey] Whether to call onUnauthenticated where the service asks for a key; it does.
  */
 
 const UNAUTHENTICATED = 401;
@@ -63,6 +64,11 @@ export class Http {
     return `${this._baseUrl}${path}${text && `?${text}`}`;
   }
 
+  /** The path of an address of this service, without its query. @param {string} url */
+  pathOf(url) {
+    return (url.startsWith(this._baseUrl) ? url.slice(this._baseUrl.length) : url).replace(/[?#].*$/s, "");
+  }
+
   /**
    * Send a request until it is answered. Throws Problem, or the reason of the signal.
    * @param {string} path
@@ -70,13 +76,13 @@ export class Http {
    * @returns {Promise<Response>} A success.
    */
   async send(path, options = {}) {
-    const { method = "GET", signal, retries = this._retries } = options;
+    const { method = "GET", signal, retries = this._retries, waitsForKey = true } = options;
     const repeatable = options.repeatable ?? ["GET", "HEAD", "DELETE"].includes(method);
     for (let failures = 1; ; failures++) {
       try {
         return await this._sendOnce(path, { ...options, method });
       } catch (error) {
-        if (this._onUnauthenticated && error instanceof Problem && error.status === UNAUTHENTICATED) {
+        if (this._onUnauthenticated && waitsForKey && error instanceof Problem && error.status === UNAUTHENTICATED) {
           failures--; // it was not the service that failed
           this._apiKey = (await untilAborted(this._onUnauthenticated(error), signal)) ?? this._apiKey;
           continue;

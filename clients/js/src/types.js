@@ -12,6 +12,13 @@
  * @typedef {{type: "MultiPolygon", coordinates: number[][][][]}} MultiPolygon
  * @typedef {{size: [number, number], data: string}} Logits Low-res logits: base64 of little-endian float16.
  *
+ * @typedef {object} Identity Whom the service takes a client for.
+ * @property {string} tenant Whose images, files and jobs it reaches.
+ * @property {string} role "annotator", "batch", "operator" or "metrics".
+ * @property {string} name Of the key, or the subject of the token.
+ * @property {boolean} asks_for_keys Whether the service answers requests without a key at all.
+ * @property {number | null} expires_at When a login ends, in seconds since 1970; null where it is none.
+ *
  * @typedef {object} Prompt One object.
  * @property {Point[]} [points]
  * @property {(0 | 1)[]} [labels] 1: on the object, 0: not on it; all 1 if left out.

@@ -120,3 +120,24 @@ test("a request that waits for a key can be given up", async () => {
   const never = new Client({ fetch: async () => answer(401), onUnauthenticated: async () => { throw new Error("no key"); } });
   await assert.rejects(never.models(), { message: "no key" });
 });
+
+test("addresses of one image share a link until it is about to end", async () => {
+  const bodies = [];
+  let left = 600;
+  const fetch = async (url, { body }) => (bodies.push(JSON.parse(body)), answer(200, { link: `l=${bodies.length}`, expires_at: Date.now() / 1000 + left }));
+  const client = new Client({ baseUrl: "http://service/", fetch });
+  assert.equal(await client.sign(client.tileUrl("a b", 0, 1, 2)), "http://service/v1/images/a%20b/tiles/0/1/2?link=l%3D1");
+  left = 30;
+  assert.equal(await client.sign(client.previewUrl("a b", 64)), "http://service/v1/images/a%20b/preview?max=64&link=l%3D1");
+  assert.equal(await client.sign(client.frameUrl("f", 3)), "http://service/v1/files/f/frames/3?link=l%3D2");
+  assert.equal(await client.sign(client.frameUrl("f", 4)), "http://service/v1/files/f/frames/4?link=l%3D3");
+  assert.deepEqual(bodies[0], { path: "/v1/images/a b", expires_s: 600 });
+  await assert.rejects(client.sign("http://service/v1/models"), TypeError);
+  const open = new Client({ fetch: async () => answer(200, { link: null, expires_at: 1e12 }) });
+  assert.equal(await open.sign("/v1/jobs/j/results?format=coco"), "/v1/jobs/j/results?format=coco");
+});
+
+test("a login is not waited for by itself", async () => {
+  const client = new Client({ fetch: async () => answer(401), onUnauthenticated: () => assert.fail("asked") });
+  await assert.rejects(client.login("k"), { status: 401 });
+});

@@ -30,6 +30,7 @@ export function header(app) {
       ${actionButton(app, "keys", { icon: "keys" })}
       <button type="button" class="icon-only" title=${`${texts.header.theme}: ${texts.options.themes[session.theme]}`} aria-label=${`${texts.header.theme}: ${texts.options.themes[session.theme]}`}
         @click=${() => session.set({ theme: nextTheme })}>${icon("theme")}</button>
+      ${loginButton(app)}
       <a href="/docs" class="api">${texts.api}</a>
     </span>
     <span class="group sheets">
@@ -38,4 +39,13 @@ export function header(app) {
           @click=${() => session.set({ sheet: session.sheet === sheet ? null : sheet })}>${icon(name)}</button>`)}
     </span>
   </header>`;
+}
+
+/** Who is logged in, and a way out; or a way in where the login has ended. */
+function loginButton(app) {
+  const { who, isLoggedOut } = app.session;
+  if (isLoggedOut) return html`<button type="button" id="log-in" class="primary" @click=${() => app.login.show()}>${texts.header.logIn}</button>`;
+  if (!who?.asks_for_keys) return nothing;
+  const text = texts.header.logOut(who.name, who.tenant);
+  return html`<button type="button" id="log-out" class="icon-only" title=${text} aria-label=${text} @click=${() => app.logOut()}>${icon("user")}</button>`;
 }

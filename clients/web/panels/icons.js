@@ -28,6 +28,7 @@ const PATHS = {
   trash: svg`<path d="M4 6h12M8 6V4h4v2M5.500 6l.7 10.500h7.600L14.500 6M8.500 9v5M11.500 9v5"/>`,
   fit: svg`<path d="M3.500 7.500v-4h4M12.500 3.500h4v4M16.500 12.500v4h-4M7.500 16.500h-4v-4"/>`,
   theme: svg`<circle cx="10" cy="10" r="6.500"/><path d="M10 3.500v13a6.500 6.500 0 0 0 0-13z" fill="currentColor"/>`,
+  user: svg`<circle cx="10" cy="7" r="3.200"/><path d="M3.500 17c.6-3.600 3-5.300 6.500-5.300s5.900 1.700 6.500 5.300"/>`,
   previous: svg`<path d="M12.500 4L6.500 10l6 6"/>`,
   next: svg`<path d="M7.500 4l6 6-6 6"/>`,
   eye: svg`<path d="M2.500 10s2.800-5 7.500-5 7.500 5 7.500 5-2.800 5-7.500 5-7.500-5-7.500-5z"/><circle cx="10" cy="10" r="2.200"/>`,

@@ -3,6 +3,7 @@
  */
 
 const NAME = "segserve";
+const DEFAULT_TENANT = "default"; // of a service that asks for no keys
 const VERSION = 1;
 const RECORDS = ["classes", "pictures", "objects"];
 
@@ -16,6 +17,9 @@ const finished = (transaction) => new Promise((resolve, reject) => {
   transaction.onabort = () => reject(transaction.error);
 });
 
+/** The name under which this browser keeps what belongs to a tenant. Tenants never see each other's work. */
+export const nameFor = (tenant, name = NAME) => (tenant === DEFAULT_TENANT ? name : `${name}.${tenant}`);
+
 export class Database {
   /** @param {IDBDatabase} connection */
   constructor(connection) {
@@ -23,8 +27,8 @@ export class Database {
     this.writing = Promise.resolve();
   }
 
-  static async open(factory = indexedDB) {
-    const request = factory.open(NAME, VERSION);
+  static async open(tenant = DEFAULT_TENANT, factory = indexedDB) {
+    const request = factory.open(nameFor(tenant), VERSION);
     request.onupgradeneeded = () => {
       for (const table of RECORDS) request.result.createObjectStore(table, { keyPath: "id" });
       request.result.createObjectStore("changes", { keyPath: "number" });

@@ -20,6 +20,20 @@ export const texts = {
     theme: "Light or dark",
     menu: "More",
     panels: "Panels",
+    logOut: (name, tenant) => `Log out ${name} of ${tenant}`,
+    logIn: "Log in",
+  },
+
+  login: {
+    title: "Log in",
+    help: "This service asks for a key. Its operator gives you one.",
+    helpAgain: "The login has ended. Your work is kept in this browser, and goes on once you have logged in.",
+    key: "Key or token",
+    send: "Log in",
+    later: "Later",
+    working: "Logging in…",
+    done: (name) => `Logged in as ${name}.`,
+    out: "Log out? Your work stays in this browser, for the next login of the same tenant.",
   },
 
   actions: {

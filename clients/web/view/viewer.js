@@ -62,6 +62,13 @@ export class Viewer extends EventTarget {
     this.dispatchEvent(new Event("move"));
   }
 
+  /** Fetch what is shown anew. */
+  reload() {
+    const { picture } = this;
+    this.open(null);
+    this.open(picture);
+  }
+
   #refit() {
     if (!this.isMoved) this.osd.viewport?.goHome(true);
   }

@@ -8,6 +8,7 @@ from math import ceil
 
 import structlog
 
+from segserve.app.authentication import create_grants
 from segserve.app.automatic_parts import AutomaticParts
 from segserve.app.click_parts import ClickParts
 from segserve.app.encoding_service import EncodingService
@@ -53,6 +54,8 @@ class Service(EncodingService):
         self, settings: Settings, encoder: Encoder | None = None, *, role: Role = Role.LOCAL
     ) -> None:
         super().__init__(settings, encoder, role=role)
+        # None: no keys are asked for.
+        self.grants = create_grants(settings, self.authenticators, self.storage.objects)
         clicks = self._clicks = ClickParts(self)
         self.embeddings, self.frame_embeddings = clicks.embeddings, clicks.frame_embeddings
         self.segmenter, self.click_limit, self.decode_pool = (

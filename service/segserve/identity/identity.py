@@ -1,7 +1,7 @@
 """Who sends a request: the tenant whose data it may reach, and what it may do there."""
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from segserve.identity.rights import ALL_RIGHTS, NO_RIGHTS, ROLE_RIGHTS, Right
 from segserve.types import DEFAULT_TENANT, AccessRole
@@ -14,12 +14,16 @@ class Identity:
     tenant: images, files, jobs and masks of other tenants do not exist for it.
     name: of the key, or the subject of the token; for the audit log.
     scopes: narrow what the role may do.
+    key_id: of the key that was sent, empty without one.
+    expires: when the token or the login ends, in seconds since the epoch; None where nothing says so.
     """
 
     tenant: str
     role: AccessRole
     name: str
     scopes: Right = ALL_RIGHTS
+    key_id: str = field(default="", compare=False)
+    expires: float | None = field(default=None, compare=False)
 
     @property
     def rights(self) -> Right:

@@ -44,6 +44,11 @@ class KeyAuthenticator:
             raise Unauthenticated("The key has expired.", remedy=REMEDY)
         return key.identity
 
+    def find(self, key_id: str) -> Identity | None:
+        """Return whose key this is, None where it was revoked or has expired. Of a key that was proven before."""
+        key = self._keys.get(key_id)
+        return None if key is None or key.is_expired(datetime.now(UTC)) else key.identity
+
     async def watch(self) -> None:
         """Read the file again when it has changed, until cancelled."""
         while True:

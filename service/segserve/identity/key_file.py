@@ -51,7 +51,7 @@ class KeyEntry(BaseModel):
 
     def to_key(self) -> Key:
         scopes = parse_scopes(self.scopes) if self.scopes else ALL_RIGHTS
-        identity = Identity(self.tenant, self.role, self.name, scopes)
+        identity = Identity(self.tenant, self.role, self.name, scopes, self.id)
         return Key(self.id, self.hash, identity, self.created, self.expires)
 
 

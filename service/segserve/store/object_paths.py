@@ -76,3 +76,7 @@ def datastore(tenant: str) -> str:
 def datastore_image(tenant: str, key: str) -> str:
     """The folder of an image and its labels. key: hexadecimal digits."""
     return f"{datastore(tenant)}{key}/"
+
+
+# Of the service and of no tenant: no name of a tenant begins with "_".
+SIGNING_SECRET = "_service/signing-secret"

@@ -6,13 +6,13 @@ else. Nothing under a path is None, not an error.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, from_url
 from obstore.store import ObjectStore as Backend
 
@@ -56,6 +56,11 @@ class ObjectStore:
     async def put(self, path: str, content: bytes | BinaryIO) -> None:
         with translate_store_errors("it was written to"):
             await obstore.put_async(self._backend, path, content)
+
+    async def put_new(self, path: str, content: bytes) -> None:
+        """Write what is not there yet. Of several that do so at once, one writes."""
+        with translate_store_errors("it was written to"), suppress(AlreadyExistsError):
+            await obstore.put_async(self._backend, path, content, mode="create")
 
     def put_blocking(self, path: str, content: bytes) -> None:
         """Do what `put` does, but block: call it in a thread."""

@@ -47,6 +47,7 @@ API: Rows = {
         "/v1/images/{image_id}/tiles/{level}/{x}/{y}",
         "/v1/files/{file_id}",
         "/v1/files/{file_id}/frames/{frame}",
+        "/v1/login",
         "/v1/jobs",
         "/v1/jobs/{job_id}",
         "/v1/jobs/{job_id}/events",
@@ -58,6 +59,11 @@ API: Rows = {
         "/v1/models/{model}/decoder.onnx",
         "/v1/models/{model}/decoder/{graph}",
     ),
+    # Whoever sends a key there, or lets the browser forget a login, has none yet, or none any more.
+    **rows(OPEN, "POST", "/v1/login"),
+    **rows(OPEN, "DELETE", "/v1/login"),
+    # A link may do no more than to read what its maker may read.
+    **rows(Right.READ, "POST", "/v1/links"),
     **rows(Right.DELETE, "DELETE", "/v1/images/{image_id}", "/v1/files/{file_id}"),
     **rows(
         Right.SEGMENT,

@@ -14,10 +14,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from segserve.errors import MissingRight, RateLimited, SegserveError, Unauthenticated
 from segserve.identity.authenticator import Authenticators
+from segserve.identity.grants import Grants
 from segserve.identity.identity import ANONYMOUS, Identity, current_identity
 from segserve.identity.rights import Right, list_names
 from segserve.metrics import Metrics
 from segserve.wire.client_address import client_of_address
+from segserve.wire.http.browser_access import find_browser_identity
 from segserve.wire.http.problems import error_to_response
 from segserve.wire.route_rights import OPEN, ROUTE_RIGHTS
 
@@ -64,16 +66,20 @@ def read_credential(headers: Mapping[bytes, str]) -> str | None:
 class Authentication:
     """Middleware that finds out who sends a request, and refuses those that nobody is known to have sent.
 
-    Paths that are open to everybody are not asked for: see `route_rights`.
+    Paths that are open to everybody are not asked for: see `route_rights`. grants: read logins and links of browsers,
+    where there are any.
     """
 
-    def __init__(self, app: ASGIApp, authenticators: Authenticators, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, authenticators: Authenticators, metrics: Metrics, grants: Grants | None = None
+    ) -> None:
         self._app, self._authenticators, self._metrics = app, authenticators, metrics
+        self._grants = grants
         self._open_paths = {
             method: compile_paths(
                 path for (of, path), right in ROUTE_RIGHTS.items() if right == OPEN and of == method
             )
-            for method in ("GET", "POST")
+            for method in ("GET", "POST", "DELETE")
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,9 +100,14 @@ class Authentication:
         if open_paths is not None and open_paths.fullmatch(scope["path"]):
             return ANONYMOUS
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        credential = read_credential(headers)
+        if credential is None and self._grants is not None:
+            identity = await find_browser_identity(scope, self._grants)
+            if identity is not None:
+                return identity
         address = scope.get("client")
         client = client_of_address(address[0] if address else None)
-        return await self._authenticators.authenticate(read_credential(headers), client)
+        return await self._authenticators.authenticate(credential, client)
 
 
 def compile_paths(templates: Iterable[str]) -> re.Pattern[str]:

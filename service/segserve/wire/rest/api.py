@@ -28,6 +28,7 @@ from segserve.wire.rest import (
     instances,
     jobs,
     labels,
+    login,
     models,
     pages,
     segment,
@@ -51,6 +52,7 @@ ROUTES = (
     jobs,
     models,
     usage,
+    login,
 )
 
 
@@ -120,7 +122,12 @@ def add_middleware(api: FastAPI, service: Service, frontends: Sequence[Frontend]
         busy_checks={RequestKind.CLICK: service.click_limit.refusal},
     )
     if service.authenticators is not None:
-        api.add_middleware(Authentication, authenticators=service.authenticators, metrics=service.metrics)
+        api.add_middleware(
+            Authentication,
+            authenticators=service.authenticators,
+            metrics=service.metrics,
+            grants=service.grants,
+        )
     api.add_middleware(OriginCheck, origins=settings.cors_origins, metrics=service.metrics)
     api.add_middleware(AllowedHosts, settings=settings, metrics=service.metrics)
     api.add_middleware(RequestLogger, metrics=service.metrics, audit=service.audit)

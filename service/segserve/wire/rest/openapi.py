@@ -16,6 +16,7 @@ from segserve.wire.schemas.files import FetchFileIn
 from segserve.wire.schemas.images import FetchImageIn
 from segserve.wire.schemas.instances import InstancesIn
 from segserve.wire.schemas.jobs import JobIn
+from segserve.wire.schemas.login import LinkIn, LoginIn
 from segserve.wire.schemas.problems import ProblemOut
 from segserve.wire.schemas.propagation import AddPromptsIn
 from segserve.wire.schemas.segment import SegmentIn
@@ -31,6 +32,8 @@ BODIES = (
     InstancesIn,
     JobIn,
     AddPromptsIn,
+    LoginIn,
+    LinkIn,
     FetchImageIn,
     FetchFileIn,
 )
@@ -45,6 +48,7 @@ TAGS = [
     {"name": "files", "description": "Videos, stacks, volumes and zips, for jobs."},
     {"name": "jobs", "description": "Long work in the background."},
     {"name": "models", "description": "The models, and what to decode embeddings with."},
+    {"name": "identity", "description": "Who sends a request; logins of pages, and links."},
     {"name": "operation", "description": "For operators, load balancers and Prometheus."},
 ]
 

@@ -34,6 +34,7 @@ TEXT: dict[str, Any] = {"schema": {"type": "string"}}
 PROBLEM = {"$ref": request_body.COMPONENTS.format(model=ProblemOut.__name__)}
 REFUSALS = {
     400: "The body cannot be parsed.",
+    401: "A key is needed, or the one that was sent does not count.",
     403: "The operator does not allow it.",
     404: "There is no such image, file, job or model.",
     408: "The body came too slowly.",

@@ -184,6 +184,18 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "ModelOut": [MODEL],
     "ModelsOut": [{"models": [MODEL]}],
     "DecoderOut": [DECODER],
+    "LoginIn": [{"key": "segserve_3f9a1c0b7d2e_6b1f..."}],
+    "IdentityOut": [
+        {
+            "tenant": "lab-a",
+            "role": "annotator",
+            "name": "anna",
+            "asks_for_keys": True,
+            "expires_at": 1795000000.0,
+        }
+    ],
+    "LinkIn": [{"path": f"/v1/images/{EXAMPLE_IMAGE_ID}", "expires_s": 600}],
+    "LinkOut": [{"link": "eyJlIjox...", "expires_at": 1795000000.0}],
     "LiveOut": [{"status": "alive"}],
     "VersionOut": [{"version": "0.2.0"}],
     "ReadyOut": [{"status": "ready", "checks": {"models": "ok", "cache": "ok"}}],
