@@ -1,9 +1,12 @@
 """MobileSAM's encoder: ONNX Runtime and OpenVINO against eager PyTorch, with the same number of threads, in one run.
 
-Each precision's masks are compared with fp32's on the built-in pictures.
+Each precision's masks are compared with fp32's on the built-in pictures. Beside it, how many images a second a job
+gets: one after the other with all threads, or as many at a time as there are threads, with one each.
 """
 
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +15,17 @@ import torch
 from mobile_sam import sam_model_registry
 
 from bench import real_weights
-from bench.measuring import THREADS, Measurement, at_least, describe_cpu_flags, measure_interleaved_ms
+from bench.measuring import (
+    REHEARSE,
+    THREADS,
+    Measurement,
+    at_least,
+    describe_cpu_flags,
+    measure_interleaved_ms,
+)
 from segserve.encode.preprocess import preprocess_image
 from segserve.models.agreement import MIN_IOU_MEAN
+from segserve.models.bundle import Bundle
 from segserve.models.export.sam import export_sam
 from segserve.models.measure_agreement import measure_agreement
 from segserve.models.onnx_pair_model import open_promptable_model
@@ -22,6 +33,9 @@ from segserve.models.runtime.cpu_features import find_bf16_instructions
 from segserve.models.runtime.openvino_graph import has_openvino
 from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Precision, Runtime
+
+IMAGES_AT_ONCE = 2  # of each thread, in a turn of the throughput
+TURNS = 3
 
 
 def measure() -> list[Measurement]:
@@ -69,6 +83,7 @@ def measure() -> list[Measurement]:
             ratio = times["torch eager"] / times[name]
             target = 4 if "bf16" in name else 2.5
             rows.append(at_least(f"MobileSAM encoder against torch eager, {name}", ratio, target))
+        rows += measure_throughput(bundle, pixels)
         if any("bf16" in name for name in models) and real_weights.uses_real_weights():
             found = measure_agreement(bundle, THREADS)
             rows.append(
@@ -79,6 +94,34 @@ def measure() -> list[Measurement]:
                     found.is_close,
                 )
             )
+    return rows
+
+
+def measure_throughput(bundle: Bundle, pixels: np.ndarray) -> list[Measurement]:
+    """Return the images a second of each runtime in both ways, which take turns."""
+    images = 1 if REHEARSE else IMAGES_AT_ONCE * THREADS
+    rows = []
+    for name, options in list_runtimes().items():
+        ways = {
+            f"one at a time, {THREADS} threads": (options, 1),
+            f"{THREADS} at a time, one thread each": (
+                replace(options, threads=1, concurrent_runs=THREADS),
+                THREADS,
+            ),
+        }
+        opened = {way: open_promptable_model(bundle, each, None) for way, (each, _) in ways.items()}
+        rates: dict[str, list[float]] = {way: [] for way in ways}
+        for turn in range(TURNS + 1):
+            for way, (_, at_once) in ways.items():
+                start = time.perf_counter()
+                with ThreadPoolExecutor(at_once) as pool:
+                    list(pool.map(lambda _, model=opened[way]: model.encode(pixels), range(images)))
+                if turn or REHEARSE:  # the first turn warms up
+                    rates[way].append(images / (time.perf_counter() - start))
+        rows += [
+            Measurement(f"images a second, {name}, {way}", f"{np.median(found):.2f}")
+            for way, found in rates.items()
+        ]
     return rows
 
 

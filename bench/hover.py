@@ -60,7 +60,7 @@ async def move_pointer(server: Server, image_id: str, seed: int, start: float, a
     choice = random.Random(seed)
     x, y = (choice.randrange(GRID_PX, IMAGE_PX - GRID_PX) for _ in range(2))
     due = start + choice.uniform(0, INTERVAL_S)
-    async with connect(server.url) as post:
+    async with connect(server.url, f"127.0.0.{seed + 2}") as post:
         while due < start + HOVER_S:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             x, y = (

@@ -141,13 +141,15 @@ async def annotate(servers: list[Server], seconds: float, disturb: Disturb | Non
 
 
 @asynccontextmanager
-async def connect(url: str) -> AsyncIterator[Post]:
+async def connect(url: str, address: str | None = None) -> AsyncIterator[Post]:
     """Open a connection, and yield a function that POSTs a click and returns the status and the body.
 
-    The client is minimal, so that the load is on the service.
+    The client is minimal, so that the load is on the service. address: of loopback, from which the client comes; each
+    is a client of its own.
     """
     host, port = url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    local_address = None if address is None else (address, 0)
+    reader, writer = await asyncio.open_connection(host, int(port), local_addr=local_address)
 
     async def post(body: bytes) -> tuple[int, bytes]:
         head = (
