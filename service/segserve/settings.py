@@ -155,6 +155,17 @@ class Settings(BaseSettings):
     cors_origins: tuple[str, ...] = Field(
         (), description='origins whose pages may call the API from a browser: "https://labels.example.org"'
     )
+    tls_cert: Path | None = Field(
+        None,
+        description="certificate of REST, gRPC and every other port, in PEM, with those between it and its"
+        " authority; read again when the file changes; unset: no TLS",
+    )
+    tls_key: Path | None = Field(None, description="key of tls_cert, in PEM, without a password")
+    tls_client_ca: Path | None = Field(
+        None,
+        description="authorities, in PEM: only clients with a certificate of one of them are answered; not at"
+        " the ports of operators and metrics, whose probes have none",
+    )
     log_format: str = Field(
         "text", pattern="^(text|json)$", description="text for people, json for log collectors"
     )
@@ -180,8 +191,13 @@ class Settings(BaseSettings):
     )
     object_store: str | None = Field(
         None,
-        description="where images, files and results are kept: a URL such as s3://bucket/prefix; unset:"
-        " data_dir/objects",
+        description="where images, files and results are kept: a URL such as s3://bucket/prefix, gs://bucket/prefix"
+        " or az://account/container/prefix; unset: data_dir/objects",
+    )
+    signed_urls: bool = Field(
+        False,
+        description="clients reach the object store too: large files are sent to it, and fetched from it, by URLs"
+        " that it signs for some hours; S3, Google Cloud Storage and Azure",
     )
     retention_days: float = Field(
         0, ge=0, description="images and files older than this are deleted; 0 keeps them"
@@ -198,7 +214,10 @@ class Settings(BaseSettings):
         " what quota_mb and retention_days say",
     )
     redis_url: str | None = Field(
-        None, description="the Redis that replicas share as a cache; unset: a private server in data_dir"
+        None,
+        repr=False,
+        description="the Redis that replicas share as a cache: redis://, rediss:// with TLS, unix://,"
+        " redis+sentinel:// or redis+cluster://; unset: a private server in data_dir",
     )
     redis_timeout_s: float = Field(
         2.0, gt=0, description="how long a command may take before Redis counts as away"
@@ -272,6 +291,16 @@ class Settings(BaseSettings):
     encode_timeout_s: float = Field(60.0, gt=0, description="how long a request waits for its embedding")
     encoder_url: str | None = Field(
         None, description="encoder workers, as a gRPC target; unset: encode in this process"
+    )
+    encoder_tls_ca: Path | None = Field(
+        None,
+        description="authorities, in PEM, of the certificates of encoder workers; unset: connect without TLS",
+    )
+    encoder_tls_cert: Path | None = Field(
+        None, description="certificate, in PEM, that encoder workers are shown, which may ask for one"
+    )
+    encoder_tls_key: Path | None = Field(
+        None, description="key of encoder_tls_cert, in PEM, without a password"
     )
     send_images: bool = Field(
         False, description="send images to encoder workers that cannot reach the object store"
@@ -469,7 +498,9 @@ class Settings(BaseSettings):
     # Jobs.
     jobs_redis_url: str | None = Field(
         None,
-        description="a durable Redis for jobs; unset: a private server in data_dir, or no jobs if redis_url is set",
+        repr=False,
+        description="a durable Redis for jobs, by a URL as redis_url has, but no cluster; unset: a private server"
+        " in data_dir, or no jobs if redis_url is set",
     )
     jobs_mb: int = Field(512, ge=16, description="memory of the jobs' private Redis, in MB")
     job_ttl_days: float = Field(7, gt=0, description="how long ended jobs and their results are kept")
@@ -554,6 +585,11 @@ class Settings(BaseSettings):
         )
 
 
+def find_secrets() -> set[str]:
+    """Return the names of the settings that hold secrets, or may: they are shown nowhere."""
+    return {name for name, field in Settings.model_fields.items() if not field.repr}
+
+
 # Variables of single commands, which are no settings.
 COMMAND_VARIABLES = ("SEGSERVE_API_KEY", "SEGSERVE_ENCODER_PORT", "SEGSERVE_METRICS_PORT")
 
@@ -585,8 +621,9 @@ def load_settings(**options: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        value = "what it is" if name in find_secrets() else repr(first["input"])
         raise BadInput(
-            f"The setting {name} cannot be {first['input']!r}: {first['msg']}.",
+            f"The setting {name} cannot be {value}: {first['msg']}.",
             field=name,
             remedy=f"Correct the option or the variable SEGSERVE_{name.upper()}.",
         ) from None

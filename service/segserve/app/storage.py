@@ -18,7 +18,8 @@ from segserve.store.image_store import ImageStore
 from segserve.store.object_store import open_store
 from segserve.store.private_redis import PrivateRedis
 from segserve.store.quota import Quota
-from segserve.store.redis_cache import RedisCache, check_password
+from segserve.store.redis_cache import SETTING, RedisCache
+from segserve.store.redis_connection import check_password
 from segserve.store.storage_counts import StorageCounts
 
 log = structlog.get_logger(__name__)
@@ -62,10 +63,11 @@ class Storage:
     async def start(self) -> None:
         """Start the private Redis, or adopt the one that runs already.
 
-        Raises BadInput where another Redis refuses the password.
+        Raises BadInput where another Redis or the object store refuses us.
         """
+        await self.objects.check()
         if self._redis_url is not None:
-            await check_password(self._redis_url, self._redis_timeout_s)
+            await check_password(self._redis_url, self._redis_timeout_s, SETTING)
         if self.private_redis is not None:
             started = await asyncio.to_thread(self.private_redis.start)
             socket = str(self.private_redis.socket)

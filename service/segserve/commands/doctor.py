@@ -1,5 +1,6 @@
 """`segserve doctor`: whether this machine has what `segserve serve` needs, one line for each thing, with what to do."""
 
+import asyncio
 import json
 import platform
 import shutil
@@ -11,9 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-import redis
 import typer
-from redis.exceptions import RedisError
 
 from segserve import __version__
 from segserve.app.choose_runtimes import OPENVINO_EXTRA, choose_precision, choose_runtime
@@ -27,9 +26,11 @@ from segserve.models.runtime.cpu_features import read_cpu_flags
 from segserve.sandbox.landlock import landlock_version
 from segserve.settings import Settings, count_cores, load_settings, measure_memory_mb
 from segserve.store.private_redis import PrivateRedis
+from segserve.store.redis_connection import REDIS_ERRORS, connect_redis
 from segserve.store.redis_servers import find_redis_binaries, find_writer, read_version
 from segserve.types import MB, Device, Runtime
 from segserve.wire.server import check_port_is_free, local_address
+from segserve.wire.tls_files import open_encoder_files, open_server_files
 
 MIN_PYTHON = (3, 11)
 # With less, the first large image fills the disk.
@@ -109,7 +110,7 @@ def examine(data_dir: Path | None) -> Iterator[Finding]:
     yield from check_runtime(settings)
     yield from check_installed_extras()
     yield check_sandbox()
-    for check in (check_cache, check_jobs, check_folders, check_models):
+    for check in (check_tls, check_cache, check_jobs, check_folders, check_models):
         yield from guard(check, settings)
     yield from check_ports(settings)
 
@@ -232,6 +233,17 @@ def check_cache(settings: Settings) -> Iterator[Finding]:
     yield Finding("cache", Verdict.OK, f"a private server, which starts: {version}")
 
 
+def check_tls(settings: Settings) -> Iterator[Finding]:
+    """Yield what the certificates are good for. Raises BadInput for those that cannot be used."""
+    files = open_server_files(settings)
+    encoder_files = open_encoder_files(settings)
+    if files is not None:
+        asks = "" if settings.tls_client_ca is None else ", and clients need a certificate"
+        yield Finding("tls", Verdict.OK, f"REST and gRPC speak TLS{asks}")
+    if encoder_files is not None:
+        yield Finding("tls", Verdict.OK, "encoder workers are called by TLS")
+
+
 def check_jobs(settings: Settings) -> Iterator[Finding]:
     if settings.jobs_redis_url is not None:
         yield ping_redis("jobs", settings.jobs_redis_url, "SEGSERVE_JOBS_REDIS_URL")
@@ -253,16 +265,24 @@ def check_jobs(settings: Settings) -> Iterator[Finding]:
 def ping_redis(name: str, url: str, variable: str) -> Finding:
     """Return whether a Redis answers. Its URL may hold a password, and is not shown."""
     try:
-        with redis.Redis.from_url(
-            url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
-        ) as client:
-            version = client.info("server")["redis_version"]
-    except (RedisError, OSError, ValueError) as error:
+        version = asyncio.run(read_redis_version(url, variable))
+    except REDIS_ERRORS as error:
         text = f"the Redis of {variable} does not answer ({type(error).__name__})"
         return Finding(
             name, Verdict.MISSING, text, "Does it run, is the address right, and does it need a password?"
         )
     return Finding(name, Verdict.OK, f"the Redis of {variable} answers (version {version})")
+
+
+async def read_redis_version(url: str, variable: str) -> str:
+    """Raises BadInput, and what redis-py raises."""
+    client = connect_redis(url, REDIS_TIMEOUT_S, variable)
+    try:
+        info = await client.info("server")
+        # Of a cluster each node answers.
+        return str(info.get("redis_version") or next(iter(info.values()))["redis_version"])
+    finally:
+        await client.aclose()
 
 
 def check_folders(settings: Settings) -> Iterator[Finding]:
@@ -307,7 +327,8 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
         try:
             check_port_is_free(settings.host, port)
         except SegserveError as error:
-            if is_segserve(settings.host, port):
+            scheme = "http" if settings.tls_cert is None else "https"
+            if is_segserve(scheme, settings.host, port):
                 text = f"{name}: a segserve answers on port {port} already"
                 yield Finding("ports", Verdict.NOTE, text, "Use it, or start another with --port.")
             else:
@@ -316,12 +337,14 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
             yield Finding("ports", Verdict.OK, f"{name}: {local_address(settings.host, port)} is free")
 
 
-def is_segserve(host: str, port: int) -> bool:
+def is_segserve(scheme: str, host: str, port: int) -> bool:
     """Return whether a segserve answers on a port of this machine."""
     import httpx
 
     try:
-        answer = httpx.get(f"http://{local_address(host, port)}/livez", timeout=REDIS_TIMEOUT_S)
+        # Nothing is sent, and nothing of the answer is trusted: certificates need not be checked.
+        url = f"{scheme}://{local_address(host, port)}/livez"
+        answer = httpx.get(url, timeout=REDIS_TIMEOUT_S, verify=False)
         return bool(answer.json() == {"status": "alive"})
     except (httpx.HTTPError, ValueError):
         return False

@@ -28,7 +28,7 @@ from segserve.settings import Settings
 from segserve.store.object_store import ObjectStore
 from segserve.store.private_redis import PrivateRedis, RedisDataUnreadable
 from segserve.store.quota import Quota
-from segserve.store.redis_cache import check_password
+from segserve.store.redis_connection import check_password
 from segserve.store.storage_counts import StorageCounts
 from segserve.types import Priority
 

@@ -11,22 +11,19 @@ from math import isqrt
 from typing import Any, TypeVar
 
 import numpy as np
-import redis.asyncio as redis
 import structlog
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from segserve.errors import BadInput, CacheUnavailable
+from segserve.errors import CacheUnavailable
 from segserve.store import redis_keys
+from segserve.store.redis_connection import REDIS_ERRORS, ClusterClient, connect_redis, is_refusal, subscribe
+from segserve.store.redis_url import is_cluster_url, is_sentinel_url
 from segserve.types import Embedding, Float16, Region, UInt16
 
-# Commands at the same time; more wait for a free connection.
-MAX_CONNECTIONS = 64
+# How long a command to a cluster, or to a Sentinels' master, may take: so many times the setting's timeout.
+MAX_TIMEOUTS = 2
 # After a command that timed out, how long the next ones fail at once.
 AWAY_S = 1.0
 # How long to wait before listening again after the connection was lost.
@@ -76,66 +73,20 @@ def parse_notice(channel: str, text: str) -> ImageDeleted | EmbeddingReady:
     return ImageDeleted(tenant, image_id)
 
 
-def open_connection_pool(url: str, timeout_s: float, setting: str = SETTING) -> redis.BlockingConnectionPool:
-    """Return a pool of connections, opened when needed. setting: that names the URL.
-
-    Raises BadInput if the URL is not that of a Redis.
-    """
-    try:
-        pool: redis.BlockingConnectionPool = redis.BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            # One immediate retry covers a connection that a restarted server has closed. Timeouts are not retried: a
-            # hung server is not asked twice.
-            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-        )
-    except ValueError as error:
-        raise BadInput(
-            f"The Redis address cannot be used: {error}.",
-            field=setting,
-            remedy=f"Set {setting} to a URL such as redis://host:6379/0.",
-        ) from None
-    return pool
-
-
-async def check_password(url: str, timeout_s: float, setting: str = SETTING) -> None:
-    """Raise BadInput where a Redis answers that it knows no such user or password. That does not pass by itself.
-
-    One that does not answer may come back, and is no error here.
-    """
-    client = redis.Redis.from_pool(open_connection_pool(url, timeout_s, setting))
-    try:
-        await client.ping()
-    except (RedisError, OSError, TimeoutError) as error:
-        if is_refusal(error):
-            raise BadInput(
-                f"The Redis of {setting} refuses the user or the password.",
-                field=setting,
-                remedy="Set them in the URL: redis://:password@host:6379/0, or redis://user:password@host:6379/0.",
-            ) from None
-    finally:
-        await client.aclose()
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Return whether a Redis refused the user or the password. A connection's error is the cause of the command's."""
-    return isinstance(error, AuthenticationError) or isinstance(error.__cause__, AuthenticationError)
-
-
 class RedisCache:
     """`RedisCache` reads and writes the cache, and carries locks and notices between the replicas.
 
-    url: redis://, rediss:// or unix://. timeout_s: bounds connecting and every command.
+    url: as `redis_url` says, of a cluster too. timeout_s: bounds connecting and every command.
     embedding_ttl_s: how long embeddings and maps are kept. mask_ttl_s: how long masks are kept.
     Raises BadInput for a URL that is not that of a Redis.
     """
 
     def __init__(self, url: str, timeout_s: float, embedding_ttl_s: int, mask_ttl_s: int) -> None:
         self._embedding_ttl_s, self._mask_ttl_s = embedding_ttl_s, mask_ttl_s
-        self._redis = redis.Redis.from_pool(open_connection_pool(url, timeout_s))
+        self._redis = connect_redis(url, timeout_s, SETTING)
+        # Several nodes or Sentinels are tried one after the other: each of them may take `timeout_s`.
+        has_several = is_cluster_url(url) or is_sentinel_url(url)
+        self._max_s = MAX_TIMEOUTS * timeout_s if has_several else None
         self._away_until = 0.0
 
     async def close(self) -> None:
@@ -152,8 +103,9 @@ class RedisCache:
         if time.monotonic() < self._away_until:
             raise CacheUnavailable
         try:
-            return await command()
-        except (RedisError, OSError, TimeoutError) as error:
+            async with asyncio.timeout(self._max_s):
+                return await command()
+        except REDIS_ERRORS as error:
             log.warning("cache unavailable", reason=f"{type(error).__name__}: {error}")
             if isinstance(error, (TimeoutError, RedisTimeout)):
                 self._away_until = time.monotonic() + AWAY_S
@@ -266,18 +218,33 @@ class RedisCache:
         """
         while True:
             try:
-                async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    await channel.subscribe(redis_keys.deleted_channel(), redis_keys.encoded_channel())
+                channels = redis_keys.deleted_channel(), redis_keys.encoded_channel()
+                async with subscribe(self._redis, *channels) as channel:
                     yield None
                     while True:
                         message: dict[str, Any] | None = await channel.get_message(timeout=1.0)
                         if message is not None:
                             yield parse_notice(message["channel"].decode(), message["data"].decode())
-            except (RedisError, OSError, TimeoutError):
+            except REDIS_ERRORS:
                 await asyncio.sleep(LISTEN_RETRY_S)
 
     async def usage(self) -> tuple[int, int, int]:
         """Return (keys, bytes, keys evicted since the server started) of the whole Redis."""
-        size = await self._call(self._redis.dbsize)
-        info = await self._call(self._redis.info)
-        return int(size), int(info["used_memory"]), int(info["evicted_keys"])
+        infos = await self._call(self._read_infos)
+        used, evicted = (sum(int(info[name]) for info in infos) for name in ("used_memory", "evicted_keys"))
+        return sum(map(count_keys, infos)), used, evicted
+
+    async def _read_infos(self) -> list[dict[str, Any]]:
+        """Return what each server, but no replica of it, says about itself."""
+        if not isinstance(self._redis, ClusterClient):
+            return [await self._redis.info()]
+        infos: dict[str, Any] = await self._redis.execute_command(
+            "INFO", target_nodes=ClusterClient.PRIMARIES
+        )
+        # Of a cluster with one node only that node's own.
+        return [infos] if "used_memory" in infos else list(infos.values())
+
+
+def count_keys(info: dict[str, Any]) -> int:
+    """Return the keys of all databases of a server, of which it says db0: {"keys": 7, ...}."""
+    return sum(int(value["keys"]) for value in info.values() if isinstance(value, dict) and "keys" in value)

@@ -7,17 +7,23 @@ PREFIX = "segserve:1"
 # Raise it when a change of reading or preprocessing changes what an encoder sees: old embeddings are then not found.
 PREPROCESSING_VERSION = 1
 
-# The cache.
+# The cache. What is made of an image has one tag, in braces, so that a cluster keeps it on one node: scripts, and
+# commands with several keys, need that.
+
+
+def image(tenant: str, image_id: str) -> str:
+    """The beginning of all keys of an image."""
+    return f"{PREFIX}:{{{tenant}/{image_id}}}"
 
 
 def embedding(tenant: str, image_id: str, bundle_digest: str, region: Region | None = None) -> str:
     """region: of the image; None is all of it."""
-    return f"{PREFIX}:{tenant}:embedding:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}{_suffix(region)}"
+    return f"{image(tenant, image_id)}:embedding:{bundle_digest}:{PREPROCESSING_VERSION}{_suffix(region)}"
 
 
 def maps(tenant: str, image_id: str, bundle_digest: str, region: Region | None = None) -> str:
     """The maps of the AIS decoder. region: of the image; None is all of it."""
-    return f"{PREFIX}:{tenant}:maps:{image_id}:{bundle_digest}:{PREPROCESSING_VERSION}{_suffix(region)}"
+    return f"{image(tenant, image_id)}:maps:{bundle_digest}:{PREPROCESSING_VERSION}{_suffix(region)}"
 
 
 def _suffix(region: Region | None) -> str:
@@ -30,12 +36,12 @@ def encoding_lock(embedding_key: str) -> str:
 
 
 def mask(tenant: str, image_id: str, mask_id: str) -> str:
-    return f"{PREFIX}:{tenant}:mask:{image_id}:{mask_id}"
+    return f"{image(tenant, image_id)}:mask:{mask_id}"
 
 
 def derived(tenant: str, image_id: str) -> str:
     """The set of all keys made from an image, so that its deletion finds them."""
-    return f"{PREFIX}:{tenant}:derived:{image_id}"
+    return f"{image(tenant, image_id)}:derived"
 
 
 def stored(tenant: str) -> str:

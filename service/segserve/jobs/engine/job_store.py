@@ -27,18 +27,22 @@ from segserve.jobs.engine.job_turns import ActiveJob, JobTurns
 from segserve.jobs.engine.jobs_redis import (
     call_redis,
     check_job_id,
-    connect_redis,
+    connect_jobs_redis,
     parse_job,
     to_hash_fields,
 )
 from segserve.jobs.engine.object_ends import ObjectEnds
 from segserve.jobs.engine.retry_policy import MAX_ATTEMPTS
 from segserve.store import redis_keys
+from segserve.store.redis_url import is_sentinel_url
 from segserve.types import Priority
 
 # A lease here must end before a docket delivers the job of a dead worker again. That is after three quarters of the
 # docket's own lease at the soonest.
 LEASE_SHARE = 0.6
+
+# How long what users change waits for a replica of the Redis. One that is not there must not stop the jobs.
+REPLICA_WAIT_MS = 500
 
 # Jobs that GET /v1/jobs lists.
 MAX_LISTED_JOBS = 100
@@ -85,7 +89,7 @@ class JobStore:
     ) -> None:
         self._on_refused, self._policies = on_refused, policies or TenantPolicies()
         self._on_end, self._lease_ms = on_end, int(1000 * LEASE_SHARE * lease_s)
-        self.redis = connect_redis(url, timeout_s)
+        self.redis, self._has_replicas = connect_jobs_redis(url, timeout_s), is_sentinel_url(url)
         self._ttl_s, self._max_active = ttl_s, max_active
         self.events = JobEventLog(self.redis, timeout_s, self.get)
         self.turns = JobTurns(self.redis, self.list_active_jobs)
@@ -97,14 +101,25 @@ class JobStore:
         await call_redis(self.redis.ping)
 
     async def _run_script(
-        self, script: str, job: tuple[str, str], *arguments: object, more_keys: tuple[str, ...] = ()
+        self,
+        script: str,
+        job: tuple[str, str],
+        *arguments: object,
+        more_keys: tuple[str, ...] = (),
+        replicated: bool = False,
     ) -> Any:
+        """replicated: wait for a replica to have the change, where there is one: a failover then keeps it."""
         check_job_id(job[1])
         job_keys = (key(*job) for key in (redis_keys.job, redis_keys.job_events, redis_keys.job_chunks))
         names = [*job_keys, redis_keys.active_jobs(), redis_keys.job_lease(*job), *more_keys]
-        return await call_redis(
-            lambda: self.redis.eval(script, len(names), *names, *(str(a) for a in arguments))
-        )
+        texts = [str(argument) for argument in arguments]
+        if not (replicated and self._has_replicas):
+            return await call_redis(lambda: self.redis.eval(script, len(names), *names, *texts))
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.eval(script, len(names), *names, *texts)
+        pipeline.wait(1, REPLICA_WAIT_MS)
+        answer, _ = await call_redis(pipeline.execute)
+        return answer
 
     async def submit(self, job: Job, request: bytes, idempotency_key: str | None) -> str:
         """Store a queued job and return its id, or the id of the earlier job with the same idempotency key.
@@ -125,7 +140,7 @@ class JobStore:
         answer = await self._run_script(
             lua_scripts.SUBMIT, (job.tenant, job.job_id), active_member(job.tenant, job.job_id), self._max_active,
             self._max_of_tenant(job.tenant), self._ttl_s, digest, job.job_id, job.created_at, *fields,
-            more_keys=tuple(more_keys),
+            more_keys=tuple(more_keys), replicated=True,
         )  # fmt: skip
         if answer in (b"full", b"tenant_full"):
             raise self._too_many_jobs(answer, job.tenant)
@@ -300,6 +315,7 @@ class JobStore:
             self._ttl_s,
             time.time(),
             more_keys=(redis_keys.due_webhooks(),),
+            replicated=True,
         )
         job = await self.get(tenant, job_id)
         if was_active:
@@ -310,7 +326,7 @@ class JobStore:
         """Queue a failed or cancelled job again. Raises JobNotFound, BadInput if it is in another state, Busy."""
         answer = await self._run_script(
             lua_scripts.RETRY, (tenant, job_id), active_member(tenant, job_id), self._max_active,
-            self._max_of_tenant(tenant),
+            self._max_of_tenant(tenant), replicated=True,
         )  # fmt: skip
         if answer in (b"full", b"tenant_full"):
             raise self._too_many_jobs(answer, tenant)
@@ -333,7 +349,7 @@ class JobStore:
         """
         answer = await self._run_script(
             lua_scripts.REVISE, (job.tenant, job.job_id), active_member(job.tenant, job.job_id), job.revision, keep,
-            self._max_active, self._max_of_tenant(job.tenant), request_name,
+            self._max_active, self._max_of_tenant(job.tenant), request_name, replicated=True,
         )  # fmt: skip
         match answer:
             case b"gone":

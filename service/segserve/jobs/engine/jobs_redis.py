@@ -10,10 +10,11 @@ import redis.asyncio as redis
 import structlog
 from redis.exceptions import RedisError
 
-from segserve.errors import JobNotFound, JobsUnavailable
+from segserve.errors import BadInput, JobNotFound, JobsUnavailable
 from segserve.jobs.engine.job import FIRST_REQUEST, Job, JobError, JobKind, JobState
 from segserve.jobs.engine.object_ends import ObjectEnds
-from segserve.store.redis_cache import is_refusal, open_connection_pool
+from segserve.store.redis_connection import connect_redis, is_refusal
+from segserve.store.redis_url import is_cluster_url
 from segserve.types import Priority
 
 # The URL of the jobs' Redis.
@@ -23,9 +24,18 @@ JOB_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 log = structlog.get_logger(__name__)
 
 
-def connect_redis(url: str, timeout_s: float) -> redis.Redis:
-    """Return a client that decodes nothing: what its types call `bytes | str` is bytes."""
-    return redis.Redis.from_pool(open_connection_pool(url, timeout_s, SETTING))
+def connect_jobs_redis(url: str, timeout_s: float) -> redis.Redis:
+    """Return a client that decodes nothing: what its types call `bytes | str` is bytes.
+
+    Raises BadInput for the URL of a cluster: each change of a job is one script, whose keys would be on several nodes.
+    """
+    if is_cluster_url(url):
+        raise BadInput(
+            "Jobs cannot be kept in a Redis cluster.",
+            field=SETTING,
+            remedy=f"Set {SETTING} to one server, or to Sentinels: redis+sentinel://host1:26379,host2:26379/mymaster/0.",
+        )
+    return connect_redis(url, timeout_s, SETTING)
 
 
 async def call_redis(command: Callable[[], Awaitable[Any]]) -> Any:

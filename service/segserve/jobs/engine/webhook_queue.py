@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 
 from segserve.jobs.engine.job import Job
-from segserve.jobs.engine.jobs_redis import call_redis, connect_redis, parse_job
+from segserve.jobs.engine.jobs_redis import call_redis, connect_jobs_redis, parse_job
 from segserve.store import redis_keys
 
 MINUTE_S = 60
@@ -75,7 +75,7 @@ class WebhookQueue:
     """`WebhookQueue` hands out due webhooks. url: of the jobs' Redis."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        self._redis = connect_redis(url, timeout_s)
+        self._redis = connect_jobs_redis(url, timeout_s)
 
     async def close(self) -> None:
         await self._redis.aclose()
