@@ -189,6 +189,19 @@ class FileNotFound(NotFound):
         )
 
 
+class UploadNotFound(NotFound):
+    """There is no such upload, or it has expired."""
+
+    code = "upload_not_found"
+
+    def __init__(self, upload_id: str) -> None:
+        super().__init__(
+            f"There is no upload {quote(upload_id)}.",
+            field="upload_id",
+            remedy="Begin another with POST /v1/files/uploads; each of them expires after some hours.",
+        )
+
+
 class JobNotFound(NotFound):
     """No job has this id, or it has expired."""
 

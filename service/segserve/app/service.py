@@ -72,7 +72,7 @@ class Service(EncodingService):
 
         uploads = self._uploads = UploadParts(self, self._forget)
         self.images, self.files, self.leased_files = uploads.images, uploads.files, uploads.leased_files
-        self.frames = uploads.frames
+        self.direct_uploads, self.frames = uploads.direct_uploads, uploads.frames
         self.tiles, self.tile_pool = uploads.tiles, uploads.tile_pool
         self.image_fetcher, self.batch_roots = uploads.image_fetcher, uploads.batch_roots
         self.dicomweb_fetcher = uploads.dicomweb_fetcher
@@ -123,6 +123,7 @@ class Service(EncodingService):
             self._uploads.sandbox.start()
         if self.role_options.reads_uploads:
             self.run_in_background(self.leased_files.keep())
+            self.run_in_background(self.direct_uploads.expire())
         if self.settings.retention_days or self.settings.tenants_file:
             self.run_in_background(self.images.expire(self._find_max_age, EXPIRY_INTERVAL_S))
             self.run_in_background(self.files.expire(self._find_max_age, EXPIRY_INTERVAL_S))

@@ -6,6 +6,7 @@ from concurrent.futures import Executor
 from segserve.app.encoding_service import EncodingService
 from segserve.bounded_executor import lower_thread_priority
 from segserve.fair_executor import FairExecutor
+from segserve.files.direct_uploads import DirectUploads
 from segserve.files.fetch_dicomweb import DicomwebFetcher
 from segserve.files.file_library import FileLibrary
 from segserve.files.file_readers import READER_MODULE, FileReaders
@@ -53,6 +54,13 @@ class UploadParts:
         self._file_pool = FairExecutor(FILE_THREADS, "file")
         readers = self._create_readers(settings, self._file_pool, base.image_memory)
         self.files = FileLibrary(storage.files, self._file_pool, readers)
+        self.direct_uploads = DirectUploads(
+            storage.objects,
+            self.files,
+            storage.images.quota,
+            allowed=settings.signed_urls,
+            max_bytes=settings.max_file_mb * MB,
+        )
         self.leased_files = LeasedFiles(self.files, storage.files)
         # Threads of their own: who looks at a frame does not wait for uploads.
         self._frame_pool = FairExecutor(MAX_OPEN_FILES, "frame", initializer=lower_thread_priority)

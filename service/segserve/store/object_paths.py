@@ -50,6 +50,24 @@ def file_record(tenant: str, file_id: str) -> str:
     return f"{files(tenant)}{file_id}{RECORD}"
 
 
+def uploads(tenant: str) -> str:
+    return f"{tenant}/uploads/"
+
+
+def upload(tenant: str, upload_id: str) -> str:
+    """The folder of an upload that goes straight to the store."""
+    return f"{uploads(tenant)}{upload_id}/"
+
+
+def upload_record(tenant: str, upload_id: str) -> str:
+    return f"{upload(tenant, upload_id)}record.json"
+
+
+def upload_part(tenant: str, upload_id: str, number: int) -> str:
+    """number: from 1."""
+    return f"{upload(tenant, upload_id)}{number:05}"
+
+
 def leases(tenant: str) -> str:
     return f"{tenant}/leases/"
 

@@ -1,4 +1,5 @@
-"""The object store (a folder, S3 or another cloud): bytes under paths. What is kept here survives everything.
+"""The object store (a folder, S3, Google Cloud Storage or Azure): bytes under paths. What is kept here survives
+everything.
 
 Every method raises Unavailable if the store cannot be reached, StorageFull if there is no room left in it, and nothing
 else. Nothing under a path is None, not an error.
@@ -8,20 +9,32 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, from_url
+import structlog
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import AzureStore, GCSStore, LocalStore, S3Store, from_url
 from obstore.store import ObjectStore as Backend
 
-from segserve.errors import BadInput, StorageFull, Unavailable
+from segserve.errors import BadInput, NotAllowed, StorageFull, Unavailable
 from segserve.temporary_files import is_disk_full
 
 READ_CHUNK_BYTES = 1 << 20
 # obstore's own errors are not OSErrors.
 STORE_ERRORS = (OSError, BaseError)
+# A request that fails is sent again at most so often, and no longer than this: then the client is told to come back.
+# obstore itself goes on for three minutes.
+MAX_RETRIES = 4
+RETRY_TIMEOUT = timedelta(seconds=15)
+MAX_BACKOFF = timedelta(seconds=2)
+# Schemes without a network.
+LOCAL_SCHEMES = ("file", "memory")
+SETTING = "SEGSERVE_OBJECT_STORE"
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,53 @@ def translate_store_errors(doing: str, remedy: str = "Check the object store.") 
 class ObjectStore:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+
+    @property
+    def can_sign(self) -> bool:
+        """Return whether the store has URLs by which others read and write without its keys."""
+        return isinstance(self._backend, (S3Store, GCSStore, AzureStore))
+
+    @property
+    def upload_headers(self) -> dict[str, str]:
+        """Return the headers that a request to a signed URL for writing must have."""
+        return {"x-ms-blob-type": "BlockBlob"} if isinstance(self._backend, AzureStore) else {}
+
+    async def sign(
+        self, method: Literal["GET", "PUT"], paths: Sequence[str], lifetime: timedelta
+    ) -> list[str]:
+        """Return a URL for each path, by which anybody who has it may read or write that object for a while.
+
+        Raises NotAllowed where the store cannot do that.
+        """
+        if not isinstance(self._backend, (S3Store, GCSStore, AzureStore)):
+            raise NotAllowed(
+                "The object store of this service has no signed URLs.",
+                remedy="Send it to the service itself.",
+            )
+        with translate_store_errors("URLs were signed"):
+            return list(await obstore.sign_async(self._backend, method, list(paths), lifetime))
+
+    async def check(self) -> None:
+        """Raise BadInput where the store refuses us, or has no such bucket. That does not pass by itself.
+
+        One that does not answer may come back, and is no error here.
+        """
+        try:
+            await asyncio.to_thread(lambda: next(iter(obstore.list(self._backend, chunk_size=1)), None))
+        except (PermissionDeniedError, UnauthenticatedError):
+            raise BadInput(
+                f"The object store of {SETTING} refuses the keys of this service.",
+                field=SETTING,
+                remedy="Check the keys, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what they may do.",
+            ) from None
+        except FileNotFoundError:
+            raise BadInput(
+                f"The bucket of {SETTING} does not exist.",
+                field=SETTING,
+                remedy="Create it, or name another.",
+            ) from None
+        except STORE_ERRORS as error:
+            log.warning("the object store does not answer", reason=type(error).__name__)
 
     async def put(self, path: str, content: bytes | BinaryIO) -> None:
         with translate_store_errors("it was written to"):
@@ -130,12 +190,27 @@ def open_store(url: str | None, folder: Path) -> ObjectStore:
     """Open the store at a URL such as s3://bucket/prefix, or the local folder if there is none. Raises BadInput."""
     if url is not None:
         try:
-            return ObjectStore(from_url(url))
+            return ObjectStore(open_backend(url))
         except (ValueError, *STORE_ERRORS) as error:
             raise BadInput(
                 f"The object store {url!r} cannot be used: {str(error).splitlines()[0]}.",
                 field="object_store",
-                remedy="Set SEGSERVE_OBJECT_STORE to a URL such as s3://bucket/prefix.",
+                remedy=f"Set {SETTING} to a URL such as s3://bucket/prefix, gs://bucket/prefix or"
+                " az://account/container/prefix.",
             ) from None
     folder.mkdir(parents=True, exist_ok=True)
     return ObjectStore(LocalStore(folder, automatic_cleanup=True))
+
+
+def open_backend(url: str) -> Backend:
+    """Raises ValueError and STORE_ERRORS."""
+    if url.partition(":")[0] in LOCAL_SCHEMES:
+        return from_url(url)
+    return from_url(
+        url,
+        retry_config={
+            "max_retries": MAX_RETRIES,
+            "retry_timeout": RETRY_TIMEOUT,
+            "backoff": {"max_backoff": MAX_BACKOFF},
+        },
+    )

@@ -20,6 +20,7 @@ from segserve.wire.http.limits import upload_limits
 from segserve.wire.http.middleware import HeadAsGet, InFlightLimit, RequestLogger, request_kind
 from segserve.wire.rest import (
     automatic,
+    direct_uploads,
     file_frames,
     files,
     health_and_metrics,
@@ -47,6 +48,7 @@ ROUTES = (
     semantic,
     instances,
     files,
+    direct_uploads,
     file_frames,
     labels,
     jobs,

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from segserve.wire.http.request_body import COMPONENTS, name_without_image_id
 from segserve.wire.schemas.automatic import AutomaticIn
 from segserve.wire.schemas.examples import EXAMPLES
-from segserve.wire.schemas.files import FetchFileIn
+from segserve.wire.schemas.files import BeginUploadIn, FetchFileIn
 from segserve.wire.schemas.images import FetchImageIn
 from segserve.wire.schemas.instances import InstancesIn
 from segserve.wire.schemas.jobs import JobIn
@@ -36,6 +36,7 @@ BODIES = (
     LinkIn,
     FetchImageIn,
     FetchFileIn,
+    BeginUploadIn,
 )
 # Those of routes that have the image_id in the path too.
 IMAGE_BODIES = (SegmentIn, AutomaticIn, SimilarIn, SemanticIn, InstancesIn)

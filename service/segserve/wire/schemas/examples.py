@@ -9,6 +9,7 @@ from segserve.wire.schemas.common import EXAMPLE_IMAGE_ID
 
 FILE_ID = "ba789b7dd22c8f0c4e307f40914d0c30e815c5e369b6af5e321b607cc348a829"
 JOB_ID = "DFygNIMLEDzOa6q3"
+UPLOAD_ID = "q3Vn0c2bXk1mTzA9"
 IMAGE = {
     "image_id": EXAMPLE_IMAGE_ID,
     "width": 696,
@@ -110,6 +111,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "FetchFileIn": [
         {"dicomweb": {"url": "https://pacs.example.org/dicom-web", "study": "1.2.840.113619.2.1"}}
     ],
+    "BeginUploadIn": [{"size": 201_000_000, "sha256": FILE_ID}],
     "SegmentIn": [{"image_id": EXAMPLE_IMAGE_ID, "prompts": [CLICK]}],
     "AisIn": [{"image_id": EXAMPLE_IMAGE_ID, "method": "ais", "format": "rle"}],
     "ModelsMethodIn": [{"image_id": EXAMPLE_IMAGE_ID, "format": "rle"}],
@@ -170,6 +172,28 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "contents": [],
             "left_out": {"count": 0, "files": []},
         }
+    ],
+    "UploadOut": [
+        {
+            "upload_id": UPLOAD_ID,
+            "parts": [
+                {
+                    "offset": 0,
+                    "size": 128_000_000,
+                    "url": "https://bucket.s3.example.org/00001?X-Amz-Signature=1f",
+                },
+                {
+                    "offset": 128_000_000,
+                    "size": 73_000_000,
+                    "url": "https://bucket.s3.example.org/00002?X-Amz-Signature=2e",
+                },
+            ],
+            "headers": {},
+            "expires_at": 1795885200.5,
+        }
+    ],
+    "SignedUrlOut": [
+        {"url": "https://bucket.s3.example.org/bytes?X-Amz-Signature=3d", "expires_at": 1795885200.5}
     ],
     "LabelsOut": [
         {

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from segserve.files.file_contents import MAX_NAME_CHARS
 from segserve.types import FileKind
 from segserve.wire.schemas.common import StrictBody
 
@@ -26,6 +27,46 @@ class FetchFileIn(StrictBody):
     """A file for the service to fetch."""
 
     dicomweb: DicomwebIn = Field(description="where the study or series is")
+
+
+class BeginUploadIn(StrictBody):
+    """A file that will be sent straight to the object store."""
+
+    size: int = Field(ge=1, le=1 << 50, description="bytes of the file", examples=[734003200])
+    sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="of the file; checked when the upload is completed, if given",
+        examples=["ba789b7dd22c8f0c4e307f40914d0c30e815c5e369b6af5e321b607cc348a829"],
+    )
+    series: str | None = Field(
+        None, min_length=1, max_length=MAX_NAME_CHARS, description="as ?series= of POST /v1/files"
+    )
+    time: int | None = Field(None, ge=0, le=1_000_000, description="as ?time= of POST /v1/files")
+
+
+class UploadPartOut(BaseModel):
+    """A part of the file, and where to PUT it."""
+
+    offset: int = Field(description="its first byte in the file")
+    size: int = Field(description="its bytes")
+    url: str = Field(description="to PUT these bytes to, as they are, without the headers of this service")
+
+
+class UploadOut(BaseModel):
+    """An upload that has begun."""
+
+    upload_id: str = Field(description="names the upload until it is completed")
+    parts: list[UploadPartOut] = Field(description="in any order, and again where one fails")
+    headers: dict[str, str] = Field(description="headers that each PUT must have")
+    expires_at: float = Field(description="when the URLs and the upload expire, in seconds since 1970")
+
+
+class SignedUrlOut(BaseModel):
+    """A URL of the object store itself."""
+
+    url: str = Field(description="to GET the file's bytes from, without the headers of this service")
+    expires_at: float = Field(description="when it expires, in seconds since 1970")
 
 
 class FileContentOut(BaseModel):
