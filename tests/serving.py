@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import ssl
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ class Process:
     """A `segserve` command on free ports.
 
     env: adds SEGSERVE_ variables. arguments: of the command. address_pattern: finds the address in its output, which
-    is kept in the file `log`.
+    is kept in the file `log`. tls: of our client; None trusts public authorities.
     """
 
     arguments: ClassVar[tuple[str, ...]]
@@ -28,8 +29,8 @@ class Process:
     # Whether an interpreter of its own runs it. Otherwise it, and the process that reads its files, are forked.
     is_started_anew: ClassVar[bool] = False
 
-    def __init__(self, data_dir: Path, **env: str) -> None:
-        self.data_dir = data_dir
+    def __init__(self, data_dir: Path, *, tls: ssl.SSLContext | None = None, **env: str) -> None:
+        self.data_dir, self._verify = data_dir, True if tls is None else tls
         data_dir.mkdir(parents=True, exist_ok=True)
         self.log = data_dir / f"{self.arguments[0]}-{uuid4().hex[:6]}.log"
         self._env = {**os.environ, **{f"SEGSERVE_{k.upper()}": v for k, v in env.items()}}
@@ -42,7 +43,7 @@ class Process:
                 arguments, self._env, log, log, is_started_anew=self.is_started_anew
             )
         self.url = self._wait_for_url()
-        self.client = httpx.Client(base_url=self.url, timeout=60)
+        self.client = httpx.Client(base_url=self.url, timeout=60, verify=self._verify)
 
     def _wait_for_url(self) -> str:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -86,7 +87,7 @@ class Server(Process):
     """The API, and what a client does with it."""
 
     arguments = ("serve", "--port", "0")
-    address_pattern = r"answers at (http://\S+)"
+    address_pattern = r"answers at (https?://\S+)"
 
     def upload(self, picture: bytes | Path, **query: str) -> str:
         data = picture.read_bytes() if isinstance(picture, Path) else picture
@@ -126,17 +127,19 @@ class Worker(Process):
     """A job worker. url: of its metrics."""
 
     arguments = ("worker", "--metrics-port", "0")
-    address_pattern = r"metrics: (http://\S+)/metrics"
+    address_pattern = r"metrics: (https?://\S+)/metrics"
 
 
 class Encoder(Process):
     """An encoder worker. url: of its metrics. target: its gRPC address."""
 
     arguments = ("encoder", "--metrics-port", "0")
-    address_pattern = r"metrics: (http://\S+)/metrics"
+    address_pattern = r"metrics: (https?://\S+)/metrics"
 
-    def __init__(self, data_dir: Path, *, port: int = 0, **env: str) -> None:
-        super().__init__(data_dir, **env, encoder_port=str(port))
+    def __init__(
+        self, data_dir: Path, *, port: int = 0, tls: ssl.SSLContext | None = None, **env: str
+    ) -> None:
+        super().__init__(data_dir, tls=tls, **env, encoder_port=str(port))
         match = re.search(r"encodes at (\S+)", self.log.read_text())
         assert match
         self.target = match[1]

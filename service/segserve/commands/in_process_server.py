@@ -16,13 +16,17 @@ from segserve.wire.operations.job_runners import create_job_runners
 from segserve.wire.rest.api import create_api
 from segserve.wire.server import Addresses, Server
 
-# Private Redis servers and a loopback address: nothing is shared with other services, and no keys are asked for.
+# Private Redis servers and a loopback address: nothing is shared with other services, and neither keys nor certificates are
+# asked for.
 PRIVATE = {
     "host": "127.0.0.1",
     "redis_url": None,
     "jobs_redis_url": None,
     "keys_file": None,
     "oidc_issuers": (),
+    "tls_cert": None,
+    "tls_key": None,
+    "tls_client_ca": None,
 }
 
 

@@ -113,7 +113,8 @@ def print_addresses(addresses: Addresses) -> None:
     rest, grpc = addresses.rest, addresses.grpc
     print(TRY_IT.format(url=rest, sample="examples/nuclei.png", x=413, y=190), file=sys.stderr)
     if grpc is not None:
-        print(f"gRPC at {grpc}   (grpcurl -plaintext {grpc} list)", file=sys.stderr)
+        option = "-plaintext" if rest.startswith("http:") else "-cacert CA.pem"
+        print(f"gRPC at {grpc}   (grpcurl {option} {grpc} list)", file=sys.stderr)
     for name, url in addresses.others.items():
         print(f"{name} at {url}{NOTES.get(name, '')}", file=sys.stderr)
     sys.stderr.flush()

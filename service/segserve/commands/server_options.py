@@ -9,6 +9,7 @@ from segserve import logs
 from segserve.commands.common_options import list_unknown_variables
 from segserve.settings import Settings
 from segserve.wire.grpc.encoder_client import RemoteEncoder
+from segserve.wire.tls_files import open_encoder_files
 
 Host = Annotated[
     str | None, typer.Option(envvar="SEGSERVE_HOST", help="Address to listen on [default: 127.0.0.1].")
@@ -39,6 +40,11 @@ def configure_logs(settings: Settings, process: int | None = None) -> None:
 
 
 def connect_encoder(settings: Settings) -> RemoteEncoder | None:
-    """Return the client of the encoder workers, or None where this process encodes."""
+    """Return the client of the encoder workers, or None where this process encodes.
+
+    Raises BadInput for certificates that cannot be used.
+    """
     url = settings.encoder_url
-    return None if url is None else RemoteEncoder(url, settings.encode_timeout_s)
+    if url is None:
+        return None
+    return RemoteEncoder(url, settings.encode_timeout_s, open_encoder_files(settings))

@@ -21,12 +21,14 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from segserve import temporary_files
-from segserve.app import EncodingService
+from segserve.app import EncodingService, Role
 from segserve.errors import BadInput
 from segserve.wire.grpc.server import serve_grpc
 from segserve.wire.http.connections import ConnectionLimits
 from segserve.wire.http.limits import SPARE_CONNECTIONS
 from segserve.wire.http.protocol import create_protocol
+from segserve.wire.http.tls_gate import ServerContext
+from segserve.wire.tls_files import open_server_files
 
 # After SIGTERM, and the drain if one is set, running requests get this long.
 SHUTDOWN_GRACE_S = 20
@@ -59,7 +61,8 @@ class OtherPort:
     """An application on a port of its own.
 
     name: in metrics and in `Addresses`. port: 0 takes a free one. connections: that are served at the same time.
-    is_own: this process alone listens on it, even where it shares the other ports.
+    is_own: for operators: this process alone listens on it, even where it shares the other ports, and asks nobody for a
+    certificate, which probes and Prometheus have not.
     """
 
     name: str
@@ -97,8 +100,20 @@ class Server(uvicorn.Server):
         self._running: list[AsyncExitStack] = []  # servers on other ports
         self._drained_at: float | None = None  # as `time.monotonic()`, once the process was told to stop
         settings = service.settings
+        self._tls_files = files = open_server_files(settings)
+        # Probes and Prometheus have no certificate.
+        for_users = None if files is None else ServerContext(files, asks_clients=True)
+        for_operators = None if files is None else ServerContext(files, asks_clients=False)
         self._others = {
-            other.name: uvicorn.Server(create_config(service, other.app, other.port, limits))
+            other.name: uvicorn.Server(
+                create_config(
+                    service,
+                    other.app,
+                    other.port,
+                    limits,
+                    for_operators if other.is_own else for_users,
+                )
+            )
             for other in other_ports
             for limits in [
                 ConnectionLimits(
@@ -113,7 +128,8 @@ class Server(uvicorn.Server):
             service.metrics,
             port="rest",
         )
-        super().__init__(create_config(service, api, port, limits))
+        context = for_users if service.role is Role.API else for_operators
+        super().__init__(create_config(service, api, port, limits, context))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the service, then listen.
@@ -140,11 +156,17 @@ class Server(uvicorn.Server):
             await self._run(run_beside(server, links))
         if self._grpc_port is not None:
             running = serve_grpc(
-                self.service, host, self._grpc_port, grace_s=SHUTDOWN_GRACE_S, is_shared=self._is_shared
+                self.service,
+                host,
+                self._grpc_port,
+                self._tls_files,
+                grace_s=SHUTDOWN_GRACE_S,
+                is_shared=self._is_shared,
             )
             grpc_address = local_address(host, await self._run(running))
-        urls = {name: bound_url(server) for name, server in self._others.items()}
-        self._on_started(Addresses(bound_url(self), grpc_address, urls))
+        scheme = "http" if self._tls_files is None else "https"
+        urls = {name: bound_url(server, scheme) for name, server in self._others.items()}
+        self._on_started(Addresses(bound_url(self, scheme), grpc_address, urls))
 
     async def _run(self, server: AbstractAsyncContextManager[T]) -> T:
         """Run a server on another port until this one stops."""
@@ -188,14 +210,16 @@ def create_config(
     api: ASGIApp,
     port: int,
     connections: ConnectionLimits,
+    context: ServerContext | None,
 ) -> uvicorn.Config:
+    """context: of TLS; None speaks without it."""
     settings = service.settings
     proxies = [str(network) for network in settings.trusted_proxies]
     return uvicorn.Config(
         api,
         settings.host,
         port,
-        http=create_protocol(settings, service.metrics, connections),
+        http=create_protocol(settings, service.metrics, connections, context),
         ws="none",
         lifespan="off",  # `Server` starts and stops the service
         log_level="warning",
@@ -249,10 +273,10 @@ async def accept_more_per_turn(server: uvicorn.Server) -> None:
             server.servers.append(await loop.create_server(create, sock=again, backlog=config.backlog))
 
 
-def bound_url(server: uvicorn.Server) -> str:
+def bound_url(server: uvicorn.Server, scheme: str) -> str:
     """The URL, for clients on this machine, at which a server listens."""
     host, port = server.servers[0].sockets[0].getsockname()[:2]
-    return f"http://{local_address(host, port)}"
+    return f"{scheme}://{local_address(host, port)}"
 
 
 def local_address(host: str, port: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
@@ -37,12 +38,18 @@ class AsyncClient:
         read_timeout_s: float | None = READ_TIMEOUT_S,
         retry: RetryPolicy = RetryPolicy(),
         headers: Mapping[str, str] | None = None,
+        verify: ssl.SSLContext | bool = True,
         http: httpx.AsyncClient | None = None,
     ) -> None:
         timeout = build_timeout(connect_timeout_s, read_timeout_s)
         self._transport = AsyncTransport(
             http
-            or httpx.AsyncClient(base_url=address, timeout=timeout, headers=build_headers(headers, api_key)),
+            or httpx.AsyncClient(
+                base_url=address,
+                timeout=timeout,
+                headers=build_headers(headers, api_key),
+                verify=verify,
+            ),
             retry,
         )
 

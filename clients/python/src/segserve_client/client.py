@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
@@ -38,8 +39,9 @@ class Client:
     address: such as http://127.0.0.1:8000. connect_timeout_s: for a connection. read_timeout_s: for an answer, and for
     silence while one comes; None waits for ever. retry: how long busy or restarted services are asked again. headers:
     of every request. api_key: if the service asks for one; if left out, that of the environment variable
-    SEGSERVE_API_KEY. http: an httpx.Client with a base_url, to use instead (proxies, certificates); it has its own
-    headers.
+    SEGSERVE_API_KEY. verify: an ssl.SSLContext with private authorities, and the client's own certificate; else the
+    authorities of the file that SSL_CERT_FILE names, or public ones. http: an httpx.Client with a base_url, to use
+    instead (proxies); it has its own headers.
 
     Every method raises a ClientError: Unreachable, or a Problem with the service's detail and remedy.
     """
@@ -53,11 +55,15 @@ class Client:
         read_timeout_s: float | None = READ_TIMEOUT_S,
         retry: RetryPolicy = RetryPolicy(),
         headers: Mapping[str, str] | None = None,
+        verify: ssl.SSLContext | bool = True,
         http: httpx.Client | None = None,
     ) -> None:
         timeout = build_timeout(connect_timeout_s, read_timeout_s)
         self._transport = Transport(
-            http or httpx.Client(base_url=address, timeout=timeout, headers=build_headers(headers, api_key)),
+            http
+            or httpx.Client(
+                base_url=address, timeout=timeout, headers=build_headers(headers, api_key), verify=verify
+            ),
             retry,
         )
 

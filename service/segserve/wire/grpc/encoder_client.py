@@ -1,8 +1,8 @@
 """The API's gRPC client of the encoder workers."""
 
+import asyncio
 import json
 import time
-from functools import cached_property
 from typing import Any
 
 import grpc
@@ -14,6 +14,8 @@ from segserve.types import MB
 from segserve.v1 import encoder_pb2, encoder_pb2_grpc
 from segserve.wire.grpc.convert.encoder import encode_to_message
 from segserve.wire.grpc.errors import worker_error
+from segserve.wire.grpc.tls import create_channel_credentials
+from segserve.wire.tls_files import CertificateFiles
 
 # Encoding is idempotent. If one worker cannot do it, another may.
 RETRIED_CODES = {StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED, StatusCode.CANCELLED}
@@ -39,19 +41,39 @@ class RemoteEncoder:
 
     url: a gRPC target. dns:///encoder:8010 is every address of a name, ipv4:10.0.0.1:8010,10.0.0.2:8010 a list.
     timeout_s: for both tries together.
+    tls_files: the workers' authorities, and the certificate that they are shown; None connects without TLS.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        self._url, self._timeout_s = url, timeout_s
+    def __init__(self, url: str, timeout_s: float, tls_files: CertificateFiles | None = None) -> None:
+        self._url, self._timeout_s, self._tls_files = url, timeout_s, tls_files
+        self._channel: Any = None
+        self._version = 0  # of the certificates that the channel was opened with
+        self._closing: set[asyncio.Task[None]] = set()
 
-    @cached_property
-    def _channel(self) -> Any:
-        # Created at the first call: a channel belongs to the event loop that is running then.
-        return grpc.aio.insecure_channel(self._url, options=CHANNEL_OPTIONS)
+    def _open_stub(self) -> Any:
+        """Return a stub on a channel, which is another one when the certificates have changed.
 
-    @cached_property
-    def _stub(self) -> Any:
+        Opened at the first call: a channel belongs to the event loop that is running then.
+        """
+        certificates = None if self._tls_files is None else self._tls_files.current()
+        version = certificates.version if certificates else 0
+        if self._channel is not None and version != self._version:
+            self._close_later(self._channel)
+            self._channel = None
+        if self._channel is None:
+            self._version = version
+            if certificates is None:
+                self._channel = grpc.aio.insecure_channel(self._url, options=CHANNEL_OPTIONS)
+            else:
+                credentials = create_channel_credentials(certificates)
+                self._channel = grpc.aio.secure_channel(self._url, credentials, options=CHANNEL_OPTIONS)
         return encoder_pb2_grpc.EncoderServiceStub(self._channel)
+
+    def _close_later(self, channel: Any) -> None:
+        """Close a channel once its running calls have ended."""
+        task = asyncio.get_running_loop().create_task(channel.close(grace=self._timeout_s))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def encode(self, request: EncodeRequest, timings: Timings) -> bytes:
         """The packed embedding. Raises as `worker_error` says."""
@@ -64,7 +86,7 @@ class RemoteEncoder:
         for is_last in (False, True):
             left_s = max(0.0, deadline - time.monotonic())
             try:
-                answer = await self._stub.Encode(message, timeout=left_s, wait_for_ready=True)
+                answer = await self._open_stub().Encode(message, timeout=left_s, wait_for_ready=True)
                 return bytes(answer.embedding)
             except grpc.aio.AioRpcError as error:
                 if is_last or error.code() not in RETRIED_CODES:
@@ -72,4 +94,6 @@ class RemoteEncoder:
         raise AssertionError("the loop returns or raises")
 
     async def close(self) -> None:
-        await self._channel.close()
+        if self._channel is not None:
+            await self._channel.close()
+        await asyncio.gather(*self._closing)

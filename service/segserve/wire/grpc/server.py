@@ -33,7 +33,9 @@ from segserve.wire.grpc.interceptor import CallInterceptor
 from segserve.wire.grpc.job_service import JobService
 from segserve.wire.grpc.message_reads import LOOKAHEAD_BYTES
 from segserve.wire.grpc.segmentation_service import SegmentationService
+from segserve.wire.grpc.tls import create_server_credentials
 from segserve.wire.http.limits import SPARE_CONNECTIONS, TCP_TIMEOUT_S
+from segserve.wire.tls_files import CertificateFiles
 
 # Many masks as logits are large. The limit on requests is a setting, max_request_mb.
 MAX_ANSWER_BYTES = 256 * MB
@@ -57,10 +59,17 @@ JOBS = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 
 @asynccontextmanager
 async def serve_grpc(
-    service: EncodingService, host: str, port: int, *, grace_s: float, is_shared: bool = False
+    service: EncodingService,
+    host: str,
+    port: int,
+    tls_files: CertificateFiles | None = None,
+    *,
+    grace_s: float,
+    is_shared: bool = False,
 ) -> AsyncIterator[int]:
     """Run a gRPC server while the block runs, and yield its port.
 
+    tls_files: its certificate, and the authorities of clients'; None speaks without TLS.
     grace_s: how long running calls may go on at the end.
     is_shared: other processes listen on this port too.
 
@@ -73,7 +82,11 @@ async def serve_grpc(
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     try:
-        bound_port = server.add_insecure_port(f"{f'[{host}]' if ':' in host else host}:{port}")
+        address = f"{f'[{host}]' if ':' in host else host}:{port}"
+        if tls_files is None:
+            bound_port = server.add_insecure_port(address)
+        else:
+            bound_port = server.add_secure_port(address, create_server_credentials(tls_files))
     except RuntimeError as error:
         raise BadInput(
             f"gRPC cannot listen on {host}:{port}: {error}.", field="grpc_port", remedy="Give another port."

@@ -34,6 +34,7 @@ from segserve.wire.http.limits import (
     TCP_TIMEOUT_S,
 )
 from segserve.wire.http.problems import problem_response
+from segserve.wire.http.tls_gate import ServerContext, TlsGate
 
 SURPLUS = "surplus"  # key in the state of a request's scope
 # After a refusal, data that still comes is discarded for this long. A reset could overtake the answer.
@@ -42,10 +43,16 @@ HEADERS_END = b"\r\n\r\n"
 
 
 def create_protocol(
-    settings: Settings, metrics: Metrics, connections: ConnectionLimits
+    settings: Settings,
+    metrics: Metrics,
+    connections: ConnectionLimits,
+    context: ServerContext | None = None,
 ) -> type[asyncio.Protocol]:
-    """The protocol, as uvicorn's Config takes it in `http`."""
-    return cast(type[asyncio.Protocol], partial(LimitedProtocol, settings, metrics, connections))
+    """The protocol, as uvicorn's Config takes it in `http`. context: of TLS; None speaks without it."""
+    protocol = partial(LimitedProtocol, settings, metrics, connections)
+    if context is None:
+        return cast(type[asyncio.Protocol], protocol)
+    return cast(type[asyncio.Protocol], partial(TlsGate, context, protocol, settings, metrics, connections))
 
 
 class TooManyPipelined(Exception):
@@ -53,14 +60,21 @@ class TooManyPipelined(Exception):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection. handshake: the gate that it came through; None without TLS."""
 
     client_key: str | None  # see `Connection`
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, connections: ConnectionLimits, **uvicorn: Any
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        connections: ConnectionLimits,
+        *,
+        handshake: TlsGate | None = None,
+        **uvicorn: Any,
     ) -> None:
         super().__init__(**uvicorn)
+        self._handshake = handshake
         self._header_timeout_s, self._body_timeout_s = settings.header_timeout_s, settings.body_timeout_s
         self._trusted_proxies, self._metrics = settings.trusted_proxies, metrics
         self._limits = connections
@@ -81,6 +95,8 @@ class LimitedProtocol(HttpToolsProtocol):
         address = self.client[0] if self.client else None
         is_proxy = is_in_networks(address, self._trusted_proxies)
         self.client_key = None if is_proxy else client_of_address(address)
+        if self._handshake is not None:
+            self._handshake.leave()
         if not self._limits.admit(self):
             self._metrics.requests.count_rejection("connections")
             transport.abort()
