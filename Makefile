@@ -2,6 +2,7 @@
 # make wheel   dist/segserve-*.whl, to install elsewhere (docs/install.md)
 # make test    everything that tests need, then all tests, WORKERS=4 files at a time
 # make test-numerics   the numerical tests as on other CPUs: half an hour (ARGS=avx2-1: one setting)
+# make test-failover   Redis servers that fail while a service works: Sentinels and a cluster
 # make test-docs the commands of README and docs that take their time
 # make lint    style, types, architecture
 # make test-microsam   the tests against micro-sam, which is heavy: an environment of its own
@@ -26,7 +27,7 @@ DATA ?= data/nuclei
 WORKERS ?= 4
 MICROSAM_TESTS = tests/models/importers/test_micro_sam.py tests/automatic/test_ais_watershed_oracle.py tests/automatic/test_merge_slices_oracle.py
 
-.PHONY: proto templates docs reference serve wheel test test-numerics test-large test-microsam test-napari test-clients test-docs corpus fuzz soak lint format bench train starter unet clean
+.PHONY: proto templates docs reference serve wheel test test-numerics test-large test-microsam test-napari test-clients test-failover test-docs corpus fuzz soak lint format bench train starter unet clean
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
@@ -50,6 +51,10 @@ test-large: $(VENV)/.full
 # Real clients: a browser (apt-get install chromium), and clients generated for TypeScript (needs npm) and Python.
 test-clients: $(VENV)/.full
 	$(BIN)/pytest -m clients $(ARGS)
+
+# Redis servers that fail and are replaced: Sentinels, a cluster.
+test-failover: $(VENV)/.full
+	$(BIN)/pytest -m failover $(ARGS)
 
 test-docs: $(VENV)/.full
 	$(BIN)/pytest -m docs $(ARGS)

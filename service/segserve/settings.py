@@ -192,7 +192,7 @@ class Settings(BaseSettings):
     object_store: str | None = Field(
         None,
         description="where images, files and results are kept: a URL such as s3://bucket/prefix, gs://bucket/prefix"
-        " or az://account/container/prefix; unset: data_dir/objects",
+        " or az://container/prefix; unset: data_dir/objects",
     )
     signed_urls: bool = Field(
         False,

@@ -23,10 +23,11 @@ from segserve.errors import BadInput, NotAllowed, SegserveError, TooLarge, Unava
 from segserve.files.file_library import FileLibrary
 from segserve.store import object_paths
 from segserve.store.content_id import hash_content
+from segserve.store.list_tenants import list_tenants
 from segserve.store.object_store import ObjectStore
 from segserve.store.quota import Quota
 from segserve.temporary_files import translate_disk_full
-from segserve.types import DEFAULT_TENANT, MB, FileOptions, FileRecord
+from segserve.types import MB, FileOptions, FileRecord
 
 # A part that fails is sent again alone. The largest object that one PUT may write to S3 is 5 GB.
 PART_BYTES = 128 * MB
@@ -231,7 +232,8 @@ class DirectUploads:
         """Delete uploads that were not completed in time, now and again and again, until cancelled."""
         while True:
             try:
-                await self._delete_expired(DEFAULT_TENANT)
+                for tenant in await list_tenants(self._objects):
+                    await self._delete_expired(tenant)
             except SegserveError as error:
                 log.warning("expired uploads not deleted", reason=str(error))
             await asyncio.sleep(EXPIRY_INTERVAL_S)
@@ -244,4 +246,4 @@ class DirectUploads:
         old = [stored.path.removeprefix(folder) for stored in listed if stored.modified < limit]
         for upload_id in sorted({path.partition("/")[0] for path in old}):
             await self._delete(tenant, upload_id)
-            log.info("upload expired", upload_id=upload_id)
+            log.info("upload expired", tenant=tenant, upload_id=upload_id)

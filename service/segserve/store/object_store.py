@@ -6,6 +6,7 @@ else. Nothing under a path is None, not an error.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import BinaryIO, Literal
 
 import obstore
 import structlog
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, S3Store, from_url
 from obstore.store import ObjectStore as Backend
 
@@ -30,6 +31,9 @@ STORE_ERRORS = (OSError, BaseError)
 MAX_RETRIES = 4
 RETRY_TIMEOUT = timedelta(seconds=15)
 MAX_BACKOFF = timedelta(seconds=2)
+# obstore has no error of its own for a list that is refused: its text says the status.
+HTTP_STATUS = re.compile(r"status code: (\d{3})")
+REFUSALS, NOT_FOUND = ("401", "403"), "404"
 # Schemes without a network.
 LOCAL_SCHEMES = ("file", "memory")
 SETTING = "SEGSERVE_OBJECT_STORE"
@@ -98,19 +102,20 @@ class ObjectStore:
         """
         try:
             await asyncio.to_thread(lambda: next(iter(obstore.list(self._backend, chunk_size=1)), None))
-        except (PermissionDeniedError, UnauthenticatedError):
-            raise BadInput(
-                f"The object store of {SETTING} refuses the keys of this service.",
-                field=SETTING,
-                remedy="Check the keys, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what they may do.",
-            ) from None
-        except FileNotFoundError:
-            raise BadInput(
-                f"The bucket of {SETTING} does not exist.",
-                field=SETTING,
-                remedy="Create it, or name another.",
-            ) from None
         except STORE_ERRORS as error:
+            status = HTTP_STATUS.search(str(error))
+            if status is not None and status[1] in REFUSALS:
+                raise BadInput(
+                    f"The object store of {SETTING} refuses the keys of this service.",
+                    field=SETTING,
+                    remedy="Check the keys, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what they may do.",
+                ) from None
+            if status is not None and status[1] == NOT_FOUND:
+                raise BadInput(
+                    f"The bucket of {SETTING} does not exist.",
+                    field=SETTING,
+                    remedy="Create it, or name another.",
+                ) from None
             log.warning("the object store does not answer", reason=type(error).__name__)
 
     async def put(self, path: str, content: bytes | BinaryIO) -> None:
@@ -196,7 +201,7 @@ def open_store(url: str | None, folder: Path) -> ObjectStore:
                 f"The object store {url!r} cannot be used: {str(error).splitlines()[0]}.",
                 field="object_store",
                 remedy=f"Set {SETTING} to a URL such as s3://bucket/prefix, gs://bucket/prefix or"
-                " az://account/container/prefix.",
+                " az://container/prefix.",
             ) from None
     folder.mkdir(parents=True, exist_ok=True)
     return ObjectStore(LocalStore(folder, automatic_cleanup=True))

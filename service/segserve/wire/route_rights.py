@@ -37,7 +37,9 @@ PAGES: Rows = rows(
 )
 IMAGE_OPERATIONS = ("segment", "segment.png", "automatic", "similar", "semantic", "instances")
 API: Rows = {
-    **rows(Right.UPLOAD, "POST", "/v1/images", "/v1/files"),
+    **rows(Right.UPLOAD, "POST", "/v1/images", "/v1/files", "/v1/files/uploads"),
+    **rows(Right.UPLOAD, "POST", "/v1/files/uploads/{upload_id}/complete"),
+    **rows(Right.UPLOAD, "DELETE", "/v1/files/uploads/{upload_id}"),
     **rows(
         Right.READ,
         "GET",
@@ -46,6 +48,7 @@ API: Rows = {
         "/v1/images/{image_id}/embedding",
         "/v1/images/{image_id}/tiles/{level}/{x}/{y}",
         "/v1/files/{file_id}",
+        "/v1/files/{file_id}/url",
         "/v1/files/{file_id}/frames/{frame}",
         "/v1/login",
         "/v1/jobs",

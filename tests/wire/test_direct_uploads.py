@@ -1,0 +1,168 @@
+"""Large files straight to the object store and back, by signed URLs, with a real S3 API behind the service."""
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from segserve.files import direct_uploads
+from segserve.files.direct_uploads import DirectUploads, PlannedUpload
+from segserve.store.object_store import ObjectStore, open_store
+from tests.files import sample_files
+from tests.s3 import BUCKET, S3Server
+from tests.serving import Server
+
+pytest.importorskip("moto", reason="moto is not installed")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    running = S3Server()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def server(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.environment.items():
+            patch.setenv(name, value)
+        running = Server(
+            tmp_path_factory.mktemp("direct"), object_store=f"s3://{BUCKET}/p", signed_urls="true"
+        )
+    running.wait_ready()
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    entries = {f"{number}.png": sample_files.encode_frame(number) for number in range(3)}
+    return sample_files.write_zip(tmp_path_factory.mktemp("zip") / "a.zip", entries).read_bytes()
+
+
+def begin(server: Server, content: bytes, **body: Any) -> dict[str, Any]:
+    answer = server.client.post("/v1/files/uploads", json={"size": len(content), **body})
+    assert answer.status_code == 201, answer.text
+    begun: dict[str, Any] = answer.json()
+    return begun
+
+
+def send(begun: dict[str, Any], content: bytes) -> None:
+    for part in begun["parts"]:
+        piece = content[part["offset"] : part["offset"] + part["size"]]
+        assert httpx.put(part["url"], content=piece, headers=begun["headers"]).status_code == 200
+
+
+def complete(server: Server, begun: dict[str, Any]) -> httpx.Response:
+    return server.client.post(f"/v1/files/uploads/{begun['upload_id']}/complete")
+
+
+def test_a_file_is_sent_probed_stored_and_fetched(server: Server, s3: S3Server, stack: bytes) -> None:
+    begun = begin(server, stack, sha256=hashlib.sha256(stack).hexdigest())
+    send(begun, stack)
+    answer = complete(server, begun)
+    assert answer.status_code == 201, answer.text
+    file = answer.json()
+    assert file["file_id"] == hashlib.sha256(stack).hexdigest()
+    assert file["frames"] == 3
+    assert server.client.get(f"/v1/files/{file['file_id']}").json() == file
+    assert not [path for path in s3.paths() if "/uploads/" in path], "the parts are gone"
+    url = server.client.get(f"/v1/files/{file['file_id']}/url").json()["url"]
+    assert httpx.get(url).content == stack
+    assert complete(server, begun).status_code == 404
+
+
+def test_what_is_no_file_is_deleted(server: Server, s3: S3Server) -> None:
+    content = b"no picture, and no video"
+    begun = begin(server, content)
+    send(begun, content)
+    assert complete(server, begun).status_code == 415
+    assert not [path for path in s3.paths() if "/uploads/" in path]
+    assert complete(server, begun).status_code == 404
+
+
+def test_another_content_than_announced_is_refused(server: Server, stack: bytes) -> None:
+    begun = begin(server, stack, sha256="0" * 64)
+    send(begun, stack)
+    answer = complete(server, begun)
+    assert answer.status_code == 422
+    assert answer.json()["field"] == "sha256"
+
+
+def test_a_part_that_is_missing_or_short_can_be_sent_again(server: Server, stack: bytes) -> None:
+    begun = begin(server, stack, series=None)
+    answer = complete(server, begun)
+    assert answer.status_code == 422
+    assert "is not there" in answer.json()["detail"]
+    send(begun, stack[:-1])
+    assert f"has {len(stack) - 1} bytes" in complete(server, begun).json()["detail"]
+    send(begun, stack)
+    assert complete(server, begun).status_code == 201
+
+
+def test_an_upload_is_given_up(server: Server, s3: S3Server, stack: bytes) -> None:
+    begun = begin(server, stack)
+    send(begun, stack)
+    path = f"/v1/files/uploads/{begun['upload_id']}"
+    assert server.client.delete(path).status_code == 204
+    assert server.client.delete(path).status_code == 404
+    assert not [stored for stored in s3.paths() if begun["upload_id"] in stored]
+
+
+def test_the_size_and_the_number_of_uploads_are_bounded(server: Server) -> None:
+    answer = server.client.post("/v1/files/uploads", json={"size": 5_000_000_000})
+    assert answer.status_code == 413
+    assert answer.json()["field"] == "size"
+    begun = [begin(server, b"x") for _ in range(direct_uploads.MAX_OPEN_UPLOADS)]
+    assert server.client.post("/v1/files/uploads", json={"size": 1}).status_code == 403
+    for each in begun:
+        server.client.delete(f"/v1/files/uploads/{each['upload_id']}")
+
+
+def test_a_large_file_has_several_parts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = server.client.post("/v1/files/uploads", json={"size": 300_000_000}).json()
+    assert [part["size"] for part in answer["parts"]] == [128_000_000, 128_000_000, 44_000_000]
+    assert [part["offset"] for part in answer["parts"]] == [0, 128_000_000, 256_000_000]
+    assert len({part["url"] for part in answer["parts"]}) == 3
+    server.client.delete(f"/v1/files/uploads/{answer['upload_id']}")
+
+
+def test_a_service_without_signed_urls_says_where_to_send_files(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    answer = server.client.post("/v1/files/uploads", json={"size": 1})
+    assert answer.status_code == 403
+    assert "POST /v1/files" in answer.json()["remedy"]
+    server.stop()
+
+
+def test_uploads_that_nobody_completes_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = open_store(f"file://{tmp_path}", tmp_path)
+
+    async def work() -> list[str]:
+        uploads = create_uploads(objects)
+        for name in ("t/uploads/abcdefghijklmnop/record.json", "t/uploads/abcdefghijklmnop/00001"):
+            await objects.put(name, b"x")
+        monkeypatch.setattr(direct_uploads, "LIFETIME", -direct_uploads.LIFETIME)
+        task = asyncio.create_task(uploads.expire())
+        while await objects.list("t/uploads/"):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        return [stored.path for stored in await objects.list("t/")]
+
+    assert asyncio.run(asyncio.wait_for(work(), 30)) == []
+
+
+def create_uploads(objects: ObjectStore) -> DirectUploads:
+    unused: Any = None
+    return DirectUploads(objects, unused, unused, allowed=True, max_bytes=1)
+
+
+def test_a_plan_expires_with_its_urls() -> None:
+    plan = PlannedUpload(1, None, None, None, 1000.0)
+    assert plan.expires_at == 1000 + direct_uploads.LIFETIME.total_seconds()
+    assert plan.part_sizes == [1]
