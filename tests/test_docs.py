@@ -234,12 +234,12 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], se
 
 def allowed_methods(routes: dict[tuple[str, ...], set[str]], path: str) -> set[str]:
     """The methods of a path; none where no route has it."""
-    parts = path.split("?")[0].split("/")
+    parts, found = path.split("?")[0].split("/"), set[str]()
     for route, methods in routes.items():
         same = [part == there or there.startswith("{") for part, there in zip(parts, route, strict=False)]
         if len(parts) == len(route) and all(same):
-            return methods | ({"HEAD"} if "GET" in methods else set())
-    return set()
+            found |= methods | ({"HEAD"} if "GET" in methods else set())
+    return found
 
 
 @every_page

@@ -223,8 +223,8 @@ class DirectUploads:
 
         Raises NotAllowed, FileNotFound.
         """
-        self.check_allowed()
         await self._files.get_record(tenant, file_id)
+        self.check_allowed()
         [url] = await self._objects.sign("GET", [object_paths.file_bytes(tenant, file_id)], LIFETIME)
         return url, time.time() + LIFETIME.total_seconds()
 
