@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from segserve.store import redis_keys
-from segserve.store.redis_cache import open_connection_pool
+from segserve.store.redis_cache import SETTING
+from segserve.store.redis_connection import (
+    CLUSTER_OPTIONS,
+    REDIS_ERRORS,
+    open_connection_pool,
+    timeouts,
+)
+from segserve.store.redis_url import is_cluster_url, parse_cluster_url
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,23 +43,33 @@ class RedisRateCounts:
 
     def __init__(self, url: str, timeout_s: float) -> None:
         # Imported here: most services have no rates.
-        from limits.aio.storage import MemoryStorage, RedisStorage
+        from limits.aio.storage import MemoryStorage, RedisClusterStorage, RedisStorage
         from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-        self._pool = open_connection_pool(url, timeout_s)
-        shared = RedisStorage(
-            "async+redis://",
-            wrap_exceptions=True,
-            implementation="redispy",
-            key_prefix=redis_keys.rates(),
-            connection_pool=self._pool,  # type: ignore[arg-type]  # passed on to redis-py
-        )
-        self._shared = SlidingWindowCounterRateLimiter(shared)
+        options: dict[str, Any] = {
+            "wrap_exceptions": True,
+            "implementation": "redispy",
+            "key_prefix": redis_keys.rates(),
+        }
+        if is_cluster_url(url):
+            address = parse_cluster_url(url)
+            options |= {**CLUSTER_OPTIONS, **timeouts(timeout_s), **address.options}
+            nodes = ",".join(f"{host}:{port}" for host, port in address.nodes)
+            self._storage: RedisStorage = RedisClusterStorage(f"async+redis+cluster://{nodes}", **options)
+            self._pool = None
+        else:
+            self._pool = options["connection_pool"] = open_connection_pool(url, timeout_s, SETTING)
+            self._storage = RedisStorage("async+redis://", **options)
+        self._shared = SlidingWindowCounterRateLimiter(self._storage)
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._away_until = 0.0
 
     async def close(self) -> None:
-        await self._pool.disconnect()
+        if self._pool is not None:
+            await self._pool.aclose()
+        else:
+            bridge: Any = self._storage.bridge
+            await bridge.get_connection().aclose()
 
     async def hit(self, rate: "RateLimitItem", key: str, cost: int) -> bool:
         """Count requests, if so many fit into the rate. Returns whether they do."""
@@ -70,7 +87,7 @@ class RedisRateCounts:
             try:
                 async with asyncio.timeout(MAX_REDIS_WAIT_S):
                     return await question(self._shared)
-            except (StorageError, OSError, TimeoutError) as error:
+            except (StorageError, *REDIS_ERRORS) as error:
                 log.warning("requests are counted by each replica alone", reason=describe(error))
                 self._away_until = time.monotonic() + AWAY_S
         return await question(self._local)

@@ -32,6 +32,12 @@ MAX_CONNECTIONS = 64
 MAX_NODE_CONNECTIONS = 1024
 # How often a command is sent to a cluster again, each time after the nodes were listed anew.
 CLUSTER_RETRIES = 2
+CLUSTER_OPTIONS: dict[str, Any] = {
+    # A node that is away takes the keys of its slots with it, no others.
+    "require_full_coverage": False,
+    "max_connections": MAX_NODE_CONNECTIONS,
+    "retry": Retry(ConstantBackoff(0), CLUSTER_RETRIES),
+}
 
 
 class BlockingSentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
@@ -55,10 +61,7 @@ class ClusterClient(RedisCluster):
         self._options = {**timeouts(timeout_s), **address.options}
         super().__init__(
             startup_nodes=[ClusterNode(host, port) for host, port in address.nodes],
-            # A node that is away takes the keys of its slots with it, no others.
-            require_full_coverage=False,
-            max_connections=MAX_NODE_CONNECTIONS,
-            retry=Retry(ConstantBackoff(0), CLUSTER_RETRIES),
+            **CLUSTER_OPTIONS,
             **self._options,
         )
 
