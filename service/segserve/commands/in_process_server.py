@@ -16,8 +16,8 @@ from segserve.wire.operations.job_runners import create_job_runners
 from segserve.wire.rest.api import create_api
 from segserve.wire.server import Addresses, Server
 
-# Private Redis servers and a loopback address: nothing is shared with other services, and neither keys nor certificates are
-# asked for.
+# Private Redis servers and a loopback address: nothing is shared with other services. It asks for neither keys nor
+# certificates.
 PRIVATE = {
     "host": "127.0.0.1",
     "redis_url": None,
