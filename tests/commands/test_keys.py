@@ -118,7 +118,11 @@ def test_a_file_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def serve(*arguments: str) -> None:
-    result = CliRunner().invoke(cli, ["serve", "--port", "1", *arguments])
+    invoke("serve", "--port", "1", *arguments)
+
+
+def invoke(*arguments: str) -> None:
+    result = CliRunner().invoke(cli, arguments)
     if result.exception is not None:
         raise result.exception
 
@@ -131,6 +135,9 @@ def test_others_are_not_served_without_keys(tmp_path: Path, monkeypatch: pytest.
     ) as caught:
         serve("--host", "0.0.0.0")
     assert "--insecure" in caught.value.remedy
+    monkeypatch.setenv("SEGSERVE_HOST", "0.0.0.0")
+    with pytest.raises(BadInput, match="Whoever reaches"):
+        invoke("demo")
     for variable, value in (("SEGSERVE_KEYS_FILE", str(tmp_path / "none.json")), ("SEGSERVE_HOST", "::")):
         monkeypatch.setenv(variable, value)
     with pytest.raises(BadInput, match=r"The key file .*none\.json cannot be read"):

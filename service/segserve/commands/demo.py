@@ -14,7 +14,7 @@ import typer
 
 from segserve.commands.common_options import DataDir
 from segserve.commands.scratch_data import use_scratch_data
-from segserve.commands.serve import Port, run_service
+from segserve.commands.serve import Port, check_exposure, run_service
 from segserve.commands.server_options import configure_logs
 from segserve.errors import SegserveError
 from segserve.private_folders import keep_new_files_private
@@ -50,7 +50,9 @@ def demo(
     browser: Annotated[bool, typer.Option(help="Open the page in a browser, where there is one.")] = True,
 ) -> None:
     """Start the service and show three clicks on a sample picture."""
-    settings = choose_port(load_settings(port=port, data_dir=data_dir))
+    # It has data of its own, a sample, and a page that is opened at once: no keys are asked for.
+    settings = choose_port(load_settings(port=port, data_dir=data_dir)).model_copy(update={"keys_file": None})
+    check_exposure(settings)
     configure_logs(settings.model_copy(update={"log_level": "warning"}))
     keep_new_files_private()
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -58,11 +59,12 @@ TRY_IT = """
 segserve answers at {url}   (page: {url}/   routes: {url}/docs)
 
 Try it:
-  curl -F file=@{sample} {url}/v1/images
-  curl {url}/v1/segment -H 'content-type: application/json' -d '{{"image_id": "ID", "prompts": [{{"points": [[{x}, {y}]]}}]}}'
-  curl {url}/v1/segment -H 'content-type: application/json' -H 'accept: image/png' -o mask.png -d '{{"image_id": "ID", "prompts": [{{"points": [[{x}, {y}]]}}]}}'
-(ID: the image_id that the first command prints)
+  curl{key} -F file=@{sample} {url}/v1/images
+  curl{key} {url}/v1/segment -H 'content-type: application/json' -d '{{"image_id": "ID", "prompts": [{{"points": [[{x}, {y}]]}}]}}'
+  curl{key} {url}/v1/segment -H 'content-type: application/json' -H 'accept: image/png' -o mask.png -d '{{"image_id": "ID", "prompts": [{{"points": [[{x}, {y}]]}}]}}'
+(ID: the image_id that the first command prints{key_note})
 """
+KEY_OPTION, KEY_NOTE = ' -H "Authorization: Bearer $KEY"', "; KEY: what segserve keys add printed"
 
 
 OPERATORS = "operators"
@@ -104,14 +106,16 @@ def serve(
         stop_when_stdin_closes()
         run_service(settings, tell_supervisor, is_shared=True)
     elif settings.processes == 1:
-        run_service(settings, print_addresses)
-    elif not Supervisor(settings, print_all_addresses).run():
+        run_service(settings, partial(print_addresses, settings))
+    elif not Supervisor(settings, partial(print_all_addresses, settings)).run():
         raise typer.Exit(1)
 
 
-def print_addresses(addresses: Addresses) -> None:
+def print_addresses(settings: Settings, addresses: Addresses) -> None:
     rest, grpc = addresses.rest, addresses.grpc
-    print(TRY_IT.format(url=rest, sample="examples/nuclei.png", x=413, y=190), file=sys.stderr)
+    key, note = (KEY_OPTION, KEY_NOTE) if settings.asks_for_keys else ("", "")
+    text = TRY_IT.format(url=rest, sample="examples/nuclei.png", x=413, y=190, key=key, key_note=note)
+    print(text, file=sys.stderr)
     if grpc is not None:
         option = "-plaintext" if rest.startswith("http:") else "-cacert CA.pem"
         print(f"gRPC at {grpc}   (grpcurl {option} {grpc} list)", file=sys.stderr)
@@ -120,10 +124,12 @@ def print_addresses(addresses: Addresses) -> None:
     sys.stderr.flush()
 
 
-def print_all_addresses(processes: Sequence[Addresses]) -> None:
+def print_all_addresses(settings: Settings, processes: Sequence[Addresses]) -> None:
     """Print what all processes share, then the ports of operators, which each has for itself."""
     first = processes[0]
-    print_addresses(replace(first, others={n: u for n, u in first.others.items() if n != OPERATORS}))
+    print_addresses(
+        settings, replace(first, others={n: u for n, u in first.others.items() if n != OPERATORS})
+    )
     for index, addresses in enumerate(processes):
         if OPERATORS in addresses.others:
             url = addresses.others[OPERATORS]
