@@ -34,7 +34,7 @@ from segserve.models.runtime.openvino_graph import has_openvino
 from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Precision, Runtime
 
-IMAGES_AT_ONCE = 2  # of each thread, in a turn of the throughput
+IMAGES_AT_ONCE = 1  # of each thread, in a turn of the throughput
 TURNS = 3
 
 

@@ -13,8 +13,9 @@ import httpx
 
 from tests.forked_program import start_segserve
 
-START_TIMEOUT_S = 60
-JOB_TIMEOUT_S = 90
+START_TIMEOUT_S = 180
+JOB_TIMEOUT_S = 180
+STOP_TIMEOUT_S = 120
 
 
 class Process:
@@ -72,7 +73,7 @@ class Process:
         self.client.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=STOP_TIMEOUT_S)
 
     def metric(self, line: str) -> float:
         """Return the value of a metric, 0 if it has none yet. line: name and labels as /metrics shows them."""

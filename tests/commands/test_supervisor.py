@@ -16,7 +16,7 @@ from segserve.settings import MIN_IMAGE_MEMORY_MB, Settings
 from tests.serving import Server, run_embed_job
 
 PICTURE = Path(__file__).parents[2] / "examples" / "nuclei.png"
-WAIT_S = 60
+WAIT_S = 180
 
 
 @pytest.fixture(scope="module")
