@@ -6,6 +6,7 @@
     batch                                    commands/batch.py (many images)
     video, volume, track                     commands/video.py, commands/volume.py, commands/track.py
     keys add, list, revoke, rotate           commands/keys.py
+    tenants list, show, delete               commands/tenants.py
     models list, import, pull, ...           models/cli.py
     evaluate masks, model, prompts, ...      evaluate/cli.py
     evaluate volumes                         commands/evaluate_volumes.py
@@ -34,6 +35,7 @@ from segserve.commands.segment import segment
 from segserve.commands.semantic import semantic
 from segserve.commands.serve import serve
 from segserve.commands.similar import similar
+from segserve.commands.tenants import app as tenants
 from segserve.commands.track import track
 from segserve.commands.video import video
 from segserve.commands.volume import volume
@@ -89,6 +91,7 @@ for command in (
     cli.command()(command)
 evaluate.command("volumes")(evaluate_volumes)
 cli.add_typer(keys, name="keys")
+cli.add_typer(tenants, name="tenants")
 cli.add_typer(models, name="models")
 cli.add_typer(evaluate, name="evaluate")
 cli.add_typer(train, name="train")

@@ -17,6 +17,7 @@
     │   └── MaskNotFound        a mask_id that has expired, or is of another image or model
     ├── Unauthenticated         nobody knows who sends the request
     ├── NotAllowed              the operator has not allowed it
+    │   ├── TenantDeleted       the tenant is being deleted
     │   └── MissingRight        the key or token that comes with the request may not do this
     ├── TooSlow                 the client sends its request too slowly
     ├── Unavailable             the same request may succeed later: has retry_after_s
@@ -238,6 +239,18 @@ class MissingRight(NotAllowed):
     """The key or token of the request may not do this, by its role or its scopes."""
 
     code = "missing_right"
+
+
+class TenantDeleted(NotAllowed):
+    """The tenant is being deleted: nothing more of it is stored."""
+
+    code = "tenant_deleted"
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(
+            f"The tenant {quote(tenant)} is being deleted.",
+            remedy="Ask the operator. Its name can be used again when all of it is gone.",
+        )
 
 
 class Unauthenticated(SegserveError):

@@ -51,6 +51,10 @@ class ClickParts:
         )
         self.example_resolver = ExampleResolver(self.segmenter, self._masks)
 
+    def held_images(self) -> set[tuple[str, str]]:
+        """Return (tenant, image_id) of every image of which something is held."""
+        return self.embeddings.held_images() | self._masks.held_images()
+
     def forget(self, tenant: str, image_id: str) -> None:
         """Drop what is held of an image."""
         self.embeddings.forget(tenant, image_id)

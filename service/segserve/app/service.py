@@ -20,13 +20,14 @@ from segserve.errors import NotAllowed, SegserveError
 from segserve.identity.identity import current_tenant
 from segserve.instances.segmenter import InstanceSegmenter
 from segserve.jobs.job_services import JobServices, find_jobs_redis
+from segserve.jobs.tenant_deleter import TenantDeleter
 from segserve.large_requests import LargeRequests
 from segserve.models.model_advice import ModelAdvisor
 from segserve.models.promptable_model import PromptableModel
 from segserve.rendering.pool import RenderingPool
 from segserve.semantic.segmenter import SemanticSegmenter
 from segserve.settings import Settings
-from segserve.store.redis_cache import EmbeddingReady, ImageDeleted, pack_embedding
+from segserve.store.redis_cache import EmbeddingReady, ImageDeleted, TenantGone, pack_embedding
 from segserve.timing import Timings
 from segserve.types import ImageRecord
 
@@ -101,6 +102,10 @@ class Service(EncodingService):
         )
 
     @property
+    def has_jobs(self) -> bool:
+        return self._jobs is not None
+
+    @property
     def jobs(self) -> JobServices:
         """Raises NotAllowed if this process has no jobs."""
         if self._jobs is None:
@@ -124,9 +129,15 @@ class Service(EncodingService):
         if self.role_options.reads_uploads:
             self.run_in_background(self.leased_files.keep())
             self.run_in_background(self.direct_uploads.expire())
+            self.run_in_background(self._create_deleter().run())
+        self.run_in_background(self.storage.deletions.watch())
         if self.settings.retention_days or self.settings.tenants_file:
             self.run_in_background(self.images.expire(self._find_max_age, EXPIRY_INTERVAL_S))
             self.run_in_background(self.files.expire(self._find_max_age, EXPIRY_INTERVAL_S))
+
+    def _create_deleter(self) -> TenantDeleter:
+        jobs, usage = (None, None) if self._jobs is None else (self._jobs.store, self._jobs.usage)
+        return TenantDeleter(self.storage.deletions, self.storage.objects, self.cache, jobs, usage)
 
     def _find_max_age(self, tenant: str) -> timedelta | None:
         return self.tenant_policies.get(tenant).max_age
@@ -155,13 +166,22 @@ class Service(EncodingService):
             match notice:
                 case ImageDeleted(tenant, image_id):
                     self._forget(tenant, image_id)
+                case TenantGone(tenant):
+                    self._forget_tenant(tenant)
                 case EmbeddingReady(key):
                     self._clicks.single_flight.wake(key)
                 case None:  # notices may have been missed
                     self._clicks.single_flight.wake(None)
-                    held = self.embeddings.held_images() | self._automatic.held_images()
-                    held |= self.tiles.held_images()
-                    await self.images.forget_missing(held)
+                    await self.images.forget_missing(self._held_images())
+
+    def _held_images(self) -> set[tuple[str, str]]:
+        return self._clicks.held_images() | self._automatic.held_images() | self.tiles.held_images()
+
+    def _forget_tenant(self, tenant: str) -> None:
+        """Drop what this process holds of a tenant's images."""
+        for owner, image_id in self._held_images():
+            if owner == tenant:
+                self._forget(owner, image_id)
 
     def _forget(self, tenant: str, image_id: str) -> None:
         """Drop what this process holds of an image."""

@@ -21,6 +21,7 @@ from segserve.store.quota import Quota
 from segserve.store.redis_cache import SETTING, RedisCache
 from segserve.store.redis_connection import check_password
 from segserve.store.storage_counts import StorageCounts
+from segserve.store.tenant_deletions import TenantDeletions
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,8 @@ class Storage:
         self.cache = RedisCache(url, settings.redis_timeout_s, settings.embedding_ttl_s, settings.mask_ttl_s)
         self.objects = open_store(settings.object_store, settings.data_dir / "objects")
         self.counts = StorageCounts(self.objects, self.cache)
-        quota = Quota(policies, self.counts)
+        self.deletions = TenantDeletions(self.objects)
+        quota = Quota(policies, self.counts, self.deletions)
         self.images = ImageStore(self.objects, quota)
         self.files = FileStore(self.objects, quota)
         self.region_reader = RegionReader(

@@ -93,6 +93,10 @@ class MaskCache:
         # Rounded to fp16 in any case, so that the answer does not depend on where the mask was found.
         return logits.astype(np.float16).astype(np.float32)
 
+    def held_images(self) -> set[tuple[str, str]]:
+        """Return (tenant, image_id) of the masks held in this process."""
+        return {key[:2] for key in self._held}
+
     def forget(self, tenant: str, image_id: str) -> None:
         """Drop the masks of an image from this process."""
         for key in [k for k in self._held if k[:2] == (tenant, image_id)]:

@@ -8,7 +8,7 @@ from segserve.errors import BadInput, quote
 # Redis reads, so that the keys of one tenant never match those of another.
 TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 # What stands in the place of a tenant in Redis keys of all tenants together.
-RESERVED_NAMES = frozenset(("jobs", "usage"))
+RESERVED_NAMES = frozenset(("deletions", "jobs", "usage"))
 
 
 def is_tenant_name(name: str) -> bool:
@@ -23,6 +23,6 @@ def check_tenant_name(name: str, field: str = "tenant") -> str:
             f"{quote(name)} is no name of a tenant.",
             field=field,
             remedy="Take 1 to 63 lower-case letters, digits, '-' and '_'; the first is a letter or a digit."
-            f" Not {' or '.join(sorted(RESERVED_NAMES))}.",
+            f" Not {', '.join(sorted(RESERVED_NAMES))}.",
         )
     return name

@@ -5,6 +5,7 @@ In come requests that `wire` has checked, as JSON; out come result lines, one JS
 slice, in the object store.
 
 - `job_services.py` builds the parts from the settings.
+- `usage_store.py`: what tenants used, by day. `tenant_deleter.py`: deletes all of a tenant.
 - `engine/` runs any kind of job: queue, job store, worker, retry limits, results, webhooks.
 - `kinds/` has the kinds of jobs: batch, propagation of objects, volume merging, cell tracking.
 """

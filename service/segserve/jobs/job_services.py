@@ -80,7 +80,7 @@ class JobServices:
         self._redis_timeout_s = settings.redis_timeout_s
         self._lease_s, self._turn_s = settings.job_lease_s, settings.job_turn_s
         self._keep_s = settings.job_ttl_days * DAY_S
-        self._store = JobStore(
+        self.store = JobStore(
             url,
             settings.redis_timeout_s,
             ttl_s=int(settings.job_ttl_days * DAY_S),
@@ -92,7 +92,7 @@ class JobServices:
         )
         metrics.jobs.expect_kinds(list(JobKind), [state for state in JobState if state.has_ended])
         self._results = ResultStore(objects, quota)
-        self.usage = UsageStore(self._store.redis)
+        self.usage = UsageStore(self.store.redis)
         self._usage_writer = UsageWriter(self.usage, objects, counts, policies, metrics)
         self._dockets = Dockets(url)
         self._embedded_worker: EmbeddedWorker | None = None
@@ -100,7 +100,7 @@ class JobServices:
             command = segserve_command("worker", "--metrics-port", "0", "--with-parent")
             self._embedded_worker = EmbeddedWorker(command, settings.as_environment())
         wake = self._embedded_worker.wake if self._embedded_worker else None
-        self.queue = JobQueue(self._store, self._dockets, self._results, wake)
+        self.queue = JobQueue(self.store, self._dockets, self._results, wake)
         self._webhooks, self._runs_jobs = WebhookQueue(url, settings.redis_timeout_s), runs_jobs
         self.webhook_sender = WebhookSender(
             self._webhooks,
@@ -114,7 +114,7 @@ class JobServices:
         """Return a worker for this process. runners: one for each kind of job."""
         return JobWorker(
             self._url,
-            self._store,
+            self.store,
             self._results,
             runners,
             self._metrics,
@@ -157,7 +157,7 @@ class JobServices:
     async def check(self) -> str:
         """Return what `/readyz` says of the jobs: "ok", or why there are none now."""
         try:
-            await self._store.ping()
+            await self.store.ping()
         except JobsUnavailable as error:
             return str(error)
         return OK
@@ -168,7 +168,7 @@ class JobServices:
         if self._embedded_worker is not None:
             await self._embedded_worker.stop()
         await self._dockets.close()
-        await self._store.close()
+        await self.store.close()
         await self._webhooks.close()
         if self._server is not None:
             await asyncio.to_thread(self._server.stop)
@@ -177,7 +177,7 @@ class JobServices:
         """Set the gauges of active jobs. Jobs and webhooks that an earlier process left wake the embedded worker."""
         while True:
             with suppress(SegserveError):
-                counts = await self._store.count_active()
+                counts = await self.store.count_active()
                 for priority in Priority:
                     for state in (JobState.QUEUED, JobState.RUNNING):
                         self._metrics.jobs.set_active(priority, state, counts.get((priority, state), 0))

@@ -9,4 +9,5 @@
 - `content_id.py`: image_id and file_id, the sha256 of the content
 - `expiry.py`: deletes what was stored long ago
 - `quota.py`, `storage_counts.py`: how much a tenant may store, and stores. `list_tenants.py`: who has stored anything
+- `tenant_deletions.py`: marks of tenants that are being deleted
 """

@@ -4,6 +4,15 @@
 RECORD = "/record.json"
 
 
+def deletions() -> str:
+    """The folder of marks of tenants that are being deleted. No tenant may have this name."""
+    return "_deletions/"
+
+
+def deletion(tenant: str) -> str:
+    return f"{deletions()}{tenant}"
+
+
 def tenant(name: str) -> str:
     """All that a tenant has stored."""
     return f"{name}/"

@@ -24,6 +24,8 @@ from segserve.errors import BadInput, NotAllowed, StorageFull, Unavailable
 from segserve.temporary_files import is_disk_full
 
 READ_CHUNK_BYTES = 1 << 20
+# As many as S3 deletes in one request.
+DELETED_AT_ONCE = 1000
 # obstore's own errors are not OSErrors.
 STORE_ERRORS = (OSError, BaseError)
 # A request that fails is sent again at most so often, and no longer than this: then the client is told to come back.
@@ -164,6 +166,19 @@ class ObjectStore:
                 await obstore.delete_async(self._backend, paths)
         except FileNotFoundError:
             pass
+
+    async def delete_all(self, prefix: str) -> int:
+        """Delete all objects whose path begins with `prefix`, a part after the other; return how many there were."""
+        count = 0
+        while paths := await asyncio.to_thread(self._list_first, prefix):
+            await self.delete(paths)
+            count += len(paths)
+        return count
+
+    def _list_first(self, prefix: str) -> list[str]:
+        with translate_store_errors("it was listed"):
+            pages = obstore.list(self._backend, prefix, chunk_size=DELETED_AT_ONCE)
+            return [entry["path"] for entry in next(iter(pages), [])]
 
     async def list_folders(self, prefix: str = "") -> list[str]:
         """Return the names of the folders right below `prefix`, which is empty or ends with "/"."""

@@ -6,26 +6,33 @@ from contextlib import asynccontextmanager, suppress
 from segserve.errors import CacheUnavailable, TooLarge
 from segserve.identity.tenant_policies import TenantPolicies, TenantPolicy
 from segserve.store.storage_counts import StorageCounts, Stored, new_token
+from segserve.store.tenant_deletions import TenantDeletions
 from segserve.types import MB
 
 
 class Quota:
     """`Quota` checks what is to be stored against the limits of its tenant. A tenant without limits costs nothing.
 
+    deletions: tenants of which nothing more is stored.
+
     Its methods raise CacheUnavailable where there are limits and what is stored cannot be counted.
     """
 
-    def __init__(self, policies: TenantPolicies, counts: StorageCounts) -> None:
-        self._policies, self._counts = policies, counts
+    def __init__(self, policies: TenantPolicies, counts: StorageCounts, deletions: TenantDeletions) -> None:
+        self._policies, self._counts, self._deletions = policies, counts, deletions
 
     async def check_room(
         self, tenant: str, nbytes: int, field: str | None = "file", *, images: int = 0
     ) -> None:
-        """Raise TooLarge if the tenant may not store so much more. field: the part of the request at fault."""
+        """Raise TooLarge if the tenant may not store so much more, TenantDeleted if it is being deleted.
+
+        field: the part of the request at fault.
+        """
         await self._reserve(tenant, Stored(nbytes, images), "", field)
 
     async def _reserve(self, tenant: str, more: Stored, token: str, field: str | None) -> bool:
         """Return whether room was reserved: not where there is no limit."""
+        self._deletions.check(tenant)
         policy = self._policies.get(tenant)
         if not policy.limits_storage:
             return False
@@ -40,7 +47,7 @@ class Quota:
     ) -> AsyncIterator[None]:
         """Reserve room for what the block stores, so that uploads at the same time cannot exceed a quota together.
 
-        field: as for `check_room`. Raises TooLarge.
+        field: as for `check_room`. Raises TooLarge, TenantDeleted.
         """
         more, token, is_stored = Stored(nbytes, images), new_token(), False
         is_reserved = await self._reserve(tenant, more, token, field)

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isqrt
 from typing import Any, TypeVar
 
@@ -28,6 +29,9 @@ MAX_TIMEOUTS = 2
 AWAY_S = 1.0
 # How long to wait before listening again after the connection was lost.
 LISTEN_RETRY_S = 0.5
+
+# Keys looked at, or deleted, in one command.
+KEYS_PER_SCAN = 1000
 
 # Lua scripts: only the holder of a lock may renew or release it.
 RENEW = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire', KEYS[1], ARGV[2]) or 0"
@@ -60,17 +64,24 @@ class ImageDeleted:
 
 
 @dataclass(frozen=True)
+class TenantGone:
+    """Notice: a tenant was deleted on some replica."""
+
+    tenant: str
+
+
+@dataclass(frozen=True)
 class EmbeddingReady:
     """Notice: the leader for this key has finished or given up. key: of the embedding."""
 
     key: str
 
 
-def parse_notice(channel: str, text: str) -> ImageDeleted | EmbeddingReady:
+def parse_notice(channel: str, text: str) -> ImageDeleted | TenantGone | EmbeddingReady:
     if channel == redis_keys.encoded_channel():
         return EmbeddingReady(text)
     tenant, _, image_id = text.partition("/")
-    return ImageDeleted(tenant, image_id)
+    return ImageDeleted(tenant, image_id) if image_id else TenantGone(tenant)
 
 
 class RedisCache:
@@ -188,6 +199,31 @@ class RedisCache:
         await self._call(lambda: self._redis.unlink(index, *known, *members))
         await self._call(lambda: self._redis.publish(redis_keys.deleted_channel(), f"{tenant}/{image_id}"))
 
+    async def delete_keys(self, patterns: Iterable[str]) -> int:
+        """Delete all keys that match a pattern, and return how many there were. It looks at every key there is."""
+        count = 0
+        for pattern in patterns:
+            pending = list[bytes]()
+            keys = self._redis.scan_iter(match=pattern, count=KEYS_PER_SCAN)
+            while (key := await self._call(partial(anext, keys, None))) is not None:
+                pending.append(key)
+                if len(pending) == KEYS_PER_SCAN:
+                    count += await self._unlink_each(pending)
+                    pending.clear()
+            count += await self._unlink_each(pending)
+        return count
+
+    async def _unlink_each(self, keys: list[bytes]) -> int:
+        """Delete keys, one command each: they may be on several nodes."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for key in keys:
+            pipeline.unlink(key)
+        return sum(await self._call(pipeline.execute)) if keys else 0
+
+    async def publish_deleted_tenant(self, tenant: str) -> None:
+        """Notify the replicas that a tenant was deleted."""
+        await self._call(lambda: self._redis.publish(redis_keys.deleted_channel(), f"{tenant}/"))
+
     async def acquire_lead(self, key: str, token: str, ttl_s: float) -> bool:
         """Try to become the one replica that computes what `key` will hold; True if this token leads now.
 
@@ -211,7 +247,7 @@ class RedisCache:
     def _run(self, script: str, *arguments: str) -> Awaitable[Any]:
         return self._redis.eval(script, 1, *arguments)
 
-    async def listen(self) -> AsyncIterator[ImageDeleted | EmbeddingReady | None]:
+    async def listen(self) -> AsyncIterator[ImageDeleted | TenantGone | EmbeddingReady | None]:
         """Yield the notices of all replicas, forever.
 
         Yields None each time listening begins or begins again: earlier notices may have been missed.

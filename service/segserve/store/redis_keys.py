@@ -54,8 +54,18 @@ def reserved(tenant: str) -> str:
     return f"{PREFIX}:{{{tenant}}}:reserved"
 
 
+def deleting(tenant: str) -> str:
+    """What the replica that deletes a tenant leads."""
+    return f"{PREFIX}:deletions:{tenant}"
+
+
+def patterns_of_tenant(tenant: str) -> tuple[str, ...]:
+    """What all keys of a tenant match, here and among the jobs' keys, and no other tenant's."""
+    return f"{PREFIX}:{tenant}:*", f"{PREFIX}:{{{tenant}/*", f"{PREFIX}:{{{tenant}}}:*"
+
+
 def deleted_channel() -> str:
-    """Replicas publish deleted images here, as `tenant/image_id`."""
+    """Replicas publish deleted images here, as `tenant/image_id`, and deleted tenants as `tenant/`."""
     return f"{PREFIX}:deleted"
 
 

@@ -32,11 +32,13 @@ READING_METHODS = frozenset(
     ("/segserve.v1.SegmentationService/GetEmbedding", "/segserve.v1.JobService/ReadResults")
 )
 ACTIONS = {
+    ("POST", "/v1/links"): "link",
     ("DELETE", "/v1/jobs/{job_id}"): "cancel",
     ("POST", "/v1/jobs/{job_id}/retry"): "retry",
     ("POST", "/v1/jobs/{job_id}/prompts"): "change",
 }
 METHOD_ACTIONS = {
+    ("POST", "/v1/links"): "link",
     "UploadImage": "create",
     "UploadFile": "create",
     "SubmitJob": "create",
@@ -63,11 +65,13 @@ def find_action(method: str, path: str) -> str | None:
         return None
     if method == "GET":
         return READ if path.removesuffix("/") in READING else None
+    if (method, path) in ACTIONS:
+        return ACTIONS[method, path]
     if right == OPEN:  # a login
         return AUTHENTICATE
     if not right & CHANGING:
         return None
-    return ACTIONS.get((method, path)) or ("delete" if method == "DELETE" else "create")
+    return "delete" if method == "DELETE" else "create"
 
 
 @cache

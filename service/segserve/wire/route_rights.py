@@ -67,6 +67,8 @@ API: Rows = {
     **rows(OPEN, "DELETE", "/v1/login"),
     # A link may do no more than to read what its maker may read.
     **rows(Right.READ, "POST", "/v1/links"),
+    **rows(Right.OPERATE, "GET", "/v1/tenants", "/v1/tenants/{tenant}"),
+    **rows(Right.OPERATE, "DELETE", "/v1/tenants/{tenant}"),
     **rows(Right.DELETE, "DELETE", "/v1/images/{image_id}", "/v1/files/{file_id}"),
     **rows(
         Right.SEGMENT,

@@ -35,6 +35,7 @@ from segserve.wire.rest import (
     segment,
     semantic,
     similar,
+    tenants,
     usage,
 )
 from segserve.wire.rest.openapi import LICENCE, SERVERS, TAGS, Api, operation_id
@@ -55,6 +56,7 @@ ROUTES = (
     models,
     usage,
     login,
+    tenants,
 )
 
 

@@ -95,6 +95,16 @@ CLICK = {"points": [[413, 190]]}
 TRACKED = {"object_id": 1, "prompts": [{"frame": 5, "points": [[55, 57]]}]}
 LABEL = {"object_id": 1, "name": "Liver", "mask": MASK, "box": OBJECT["box"], "area": OBJECT["area"]}
 ORGAN = {"object_id": 1, "prompts": [{"slice": 41, "box": [100, 60, 180, 140]}]}
+TENANT = {
+    "tenant": "lab-a",
+    "state": "active",
+    "quota_bytes": 500_000_000_000,
+    "max_images": 0,
+    "max_jobs": 20,
+    "retention_days": 90,
+    "stored_bytes": 1_073_741_824,
+    "active_jobs": 0,
+}
 USED = {
     "encoded_images": 120,
     "encode_seconds": 43.2,
@@ -223,6 +233,8 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "LiveOut": [{"status": "alive"}],
     "VersionOut": [{"version": "0.2.0"}],
     "ReadyOut": [{"status": "ready", "checks": {"models": "ok", "cache": "ok"}}],
+    "TenantOut": [TENANT],
+    "TenantsOut": [{"tenants": [TENANT]}],
     "UsageOut": [
         {
             "first_day": "2026-11-01",
