@@ -16,7 +16,7 @@ from segserve.settings import find_unknown_variables
 from tests.commands.run_command import run_segserve
 
 COMMANDS = ("serve", "encoder", "worker", "segment", "automatic", "similar", "semantic", "instances", "batch")
-COMMANDS += ("video", "volume", "track", "doctor", "demo", "models", "evaluate", "train")
+COMMANDS += ("video", "volume", "track", "doctor", "demo", "keys", "models", "evaluate", "train")
 
 
 @pytest.mark.parametrize(

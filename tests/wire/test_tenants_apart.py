@@ -5,6 +5,7 @@ Both tenants come from one address: keys alone keep them apart.
 
 import base64
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from segserve.wire.route_rights import ROUTE_RIGHTS
 from tests.key_files import IDENTITIES, write_key_file
-from tests.serving import Server, run_embed_job
+from tests.serving import JOB_TIMEOUT_S, Server, run_embed_job
 
 CLICK = {"prompts": [{"points": [[413, 190]]}]}
 
@@ -58,6 +59,12 @@ def ids(owner: httpx.Client, nuclei: Path, cells: Path) -> dict[str, str]:
     assert (image.status_code, file.status_code) == (201, 201), file.text
     job = run_embed_job(owner, [image.json()["image_id"]])
     return {"image_id": image.json()["image_id"], "file_id": file.json()["file_id"], "job_id": job["job_id"]}
+
+
+@pytest.fixture(scope="module")
+def tissue(nuclei: Path) -> Path:
+    """A small picture that nobody else has uploaded."""
+    return nuclei.with_name("cells.png")
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +143,24 @@ def test_ids_in_bodies_are_looked_up_in_the_tenant_too(
     assert answer.json()["type"].endswith("mask_not_found")
     assert stranger.delete(f"/v1/images/{ids['image_id']}").status_code == 204
     assert owner.get(f"/v1/images/{ids['image_id']}").status_code == 200
+
+
+def test_jobs_look_into_the_tenant_that_submitted_them(stranger: httpx.Client, tissue: Path) -> None:
+    image_id = stranger.post("/v1/images", content=tissue.read_bytes()).json()["image_id"]
+    for operation, model in (("automatic", "starter"), ("semantic", "starter-unet")):
+        body = {"kind": "batch", "model": model, "input": {"image_ids": [image_id]},
+                "params": {"operation": operation}}  # fmt: skip
+        job = wait_for_end(stranger, stranger.post("/v1/jobs", json=body).json())
+        assert (job["state"], job["progress"]["failed"]) == ("succeeded", 0), job
+
+
+def wait_for_end(client: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
+    deadline = time.monotonic() + JOB_TIMEOUT_S
+    while job["state"] in ("queued", "running"):
+        assert time.monotonic() < deadline, job
+        time.sleep(0.05)
+        job = client.get(f"/v1/jobs/{job['job_id']}").json()
+    return job
 
 
 def test_idempotency_keys_are_of_their_tenant(

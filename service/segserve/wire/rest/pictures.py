@@ -36,7 +36,8 @@ def picture_tag(*parts: object) -> str:
 def picture_headers(tag: str) -> dict[str, str]:
     return {
         "ETag": tag,
-        "Vary": "Accept",
+        # Of who asks too: the next user of a browser may be of another tenant.
+        "Vary": "Accept, Authorization, Cookie, X-API-Key",
         "Cache-Control": f"private, max-age={PICTURE_AGE_S}, immutable",
     }
 
