@@ -258,6 +258,11 @@ def test_links_are_for_images_files_and_jobs(service: Server, keys: dict[str, st
     assert (answer.status_code, answer.json()["field"]) == (422, "path")
 
 
+def test_a_request_with_very_many_parameters_has_no_link(service: Server, image_id: str) -> None:
+    query = "&".join(["link=x", *(f"p{number}=1" for number in range(100))])
+    assert service.client.get(f"/v1/images/{image_id}?{query}").status_code == 401
+
+
 def test_links_last_minutes(service: Server, keys: dict[str, str], image_id: str) -> None:
     assert make_link(service, keys["anna"], f"/v1/images/{image_id}", expires_s=3601).status_code == 422
     path = f"/v1/images/{image_id}"

@@ -18,6 +18,7 @@ from segserve.wire.http.host_and_origin import OWN_SITES, SAFE_METHODS, header_v
 SECURE_COOKIE = "__Host-segserve-login"
 PLAIN_COOKIE = "segserve-login"
 LINK_PARAMETER = "link"
+MAX_PARAMETERS = 64
 READING_METHODS = {"GET", "HEAD"}
 
 
@@ -76,7 +77,10 @@ def read_link(scope: Scope) -> str | None:
     query = scope["query_string"]
     if b"link=" not in query or scope["method"] not in READING_METHODS:
         return None
-    values = parse_qs(query.decode("latin-1"), max_num_fields=64).get(LINK_PARAMETER, [])
+    try:
+        values = parse_qs(query.decode("latin-1"), max_num_fields=MAX_PARAMETERS).get(LINK_PARAMETER, [])
+    except ValueError:  # more parameters than any route has
+        return None
     return values[0] if len(values) == 1 and len(values[0]) <= MAX_GRANT_CHARACTERS else None
 
 
