@@ -23,7 +23,7 @@ COPY --from=wheel /dist /dist
 RUN python3 -m venv --without-pip /opt/segserve \
     && wheel="$(echo /dist/*.whl)" \
     && pip --python /opt/segserve/bin/python install --no-cache-dir --only-binary :all: --no-binary pyvips \
-        "${wheel}[gpu,video,volumes,tracking]" 'onnxruntime-gpu>=1.27'
+        "${wheel}[gpu,video,volumes,tracking,oidc]" 'onnxruntime-gpu>=1.27'
 
 FROM nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 AS gpu
 # hadolint ignore=DL3008
@@ -46,7 +46,7 @@ COPY --from=wheel /dist /dist
 # hadolint ignore=DL3013
 RUN python -m venv --without-pip /opt/segserve \
     && wheel="$(echo /dist/*.whl)" \
-    && pip --python /opt/segserve/bin/python install --no-cache-dir --only-binary :all: --no-binary pyvips "${wheel}[cpu,openvino,video,volumes,tracking]"
+    && pip --python /opt/segserve/bin/python install --no-cache-dir --only-binary :all: --no-binary pyvips "${wheel}[cpu,openvino,video,volumes,tracking,oidc]"
 
 FROM python:3.11-slim-bookworm AS cpu
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data segserve \

@@ -39,7 +39,7 @@ export class App {
       onChoice: () => this.session.dispatchEvent(new CustomEvent("change", { detail: new Set(["decoding"]) })) });
     this.files = new FileStore(database);
     this.queue = new UploadQueue({ client: this.client, store, session, files: this.files });
-    this.segmenter = new Segmenter({ client: this.client, decoding: this.decoding, store, session, queue: this.queue, onRefused: (problem) => this.showProblem(problem), onBack: () => this.runs.resume() });
+    this.segmenter = new Segmenter({ client: this.client, decoding: this.decoding, store, session, queue: this.queue, onRefused: (problem) => this.showProblem(problem), onBack: () => this.#back() });
     this.runs = new LongRuns({
       client: this.client, store, session, onProblem: (problem) => this.showProblem(problem), onStopped: () => this.labelling.tell(texts.status.stopped),
       onDone: (id, number) => this.labelling.tell(id === session.picture ? texts.status.foundObjects(number) : texts.status.foundOn(store.document.pictures.get(id).name, number)),
@@ -107,14 +107,24 @@ export class App {
 
   /** Somebody has logged in again. Requests go on, unless it is somebody of another tenant. */
   async #loggedIn(who) {
-    if (who.tenant !== this.session.who?.tenant) {
+    await this.#take(who);
+    this.viewer.reload();
+    for (const image of document.images) if (image.complete && !image.naturalWidth) image.src = image.src; // refused meanwhile
+    this.labelling.tell(texts.login.done(who.name));
+  }
+
+  /** The service is back. Where it was away from the start, it did not say yet who the user is. */
+  async #back() {
+    if (!this.session.who) await this.#take(await this.client.identity());
+    this.runs.resume();
+  }
+
+  async #take(who) {
+    if (who.tenant !== this.session.tenant) {
       location.reload();
       await new Promise(() => {}); // nothing of this page is sent for the other tenant
     }
     this.session.set({ who });
-    this.viewer.reload();
-    for (const image of document.images) if (image.complete && !image.naturalWidth) image.src = image.src; // refused meanwhile
-    this.labelling.tell(texts.login.done(who.name));
   }
 
   async logOut() {

@@ -8,7 +8,7 @@ import { Frame } from "./panels/frame.js";
 import { Login } from "./panels/login.js";
 import { filesOfInput, filesOfTransfer, PICTURE_ENDINGS } from "./pictures/open_files.js";
 import { CLIP_ENDINGS } from "./timeline/timeline.js";
-import { Database, nameFor } from "./state/database.js";
+import { Database, DEFAULT_TENANT, nameFor } from "./state/database.js";
 import { newClass } from "./state/new_records.js";
 import { Session } from "./state/session.js";
 import { Store } from "./state/store.js";
@@ -37,6 +37,14 @@ function rememberTenant(tenant) {
     localStorage.setItem(TENANT_KEY, tenant);
   } catch {
     // Private windows may refuse.
+  }
+}
+
+function recallTenant() {
+  try {
+    return localStorage.getItem(TENANT_KEY) ?? DEFAULT_TENANT;
+  } catch {
+    return DEFAULT_TENANT;
   }
 }
 
@@ -72,7 +80,8 @@ async function main() {
   const login = new Login({ send: (key) => client.login(key) });
   const client = new Client({ baseUrl: "", retries: 1, onUnauthenticated: () => login.ask() });
   session.set({ who: await identify(client) });
-  const database = await openDatabase(session, session.who?.tenant ?? localStorage.getItem(TENANT_KEY) ?? undefined);
+  session.set({ tenant: session.who?.tenant ?? recallTenant() });
+  const database = await openDatabase(session, session.tenant);
   if (database) {
     store.restore(await database.load());
     store.addEventListener("change", ({ detail }) =>

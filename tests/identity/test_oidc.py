@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import jwt
@@ -53,9 +54,14 @@ def configure(issuer: FakeIssuer, **options: Any) -> OidcIssuer:
     return OidcIssuer(issuer=issuer.url, audience=AUDIENCE, **options)
 
 
+@cache
+def documents(url: str) -> IssuerDocuments:
+    """What fetches: one for all tests, since each makes a TLS context."""
+    return IssuerDocuments([OidcIssuer(issuer=url, audience=AUDIENCE)])
+
+
 def create(issuer: FakeIssuer, **options: Any) -> TokenAuthenticator:
-    configured = [configure(issuer, **options)]
-    return TokenAuthenticator(configured, IssuerDocuments(configured).fetch)
+    return TokenAuthenticator([configure(issuer, **options)], documents(issuer.url).fetch)
 
 
 def authenticate(issuer: FakeIssuer, token: str, **options: Any) -> Identity:
@@ -372,7 +378,7 @@ class Clock:
 
 def test_keys_are_fetched_once_and_again_for_a_new_one(issuer: FakeIssuer) -> None:
     clock = Clock()
-    keys = IssuerKeys(configure(issuer), IssuerDocuments([configure(issuer)]).fetch, clock)
+    keys = IssuerKeys(configure(issuer), documents(issuer.url).fetch, clock)
     rounds = ["/.well-known/openid-configuration", "/keys"]
 
     async def follow() -> None:
@@ -398,7 +404,7 @@ def test_keys_are_fetched_once_and_again_for_a_new_one(issuer: FakeIssuer) -> No
 
 def test_known_keys_outlast_an_issuer_that_is_away(issuer: FakeIssuer) -> None:
     clock = Clock()
-    keys = IssuerKeys(configure(issuer), IssuerDocuments([configure(issuer)]).fetch, clock)
+    keys = IssuerKeys(configure(issuer), documents(issuer.url).fetch, clock)
 
     async def follow() -> None:
         issuer.status = 503
@@ -450,7 +456,7 @@ def test_documents_that_are_no_keys(issuer: FakeIssuer, path: str, document: byt
 def test_redirects_of_an_issuer_are_not_followed(issuer: FakeIssuer) -> None:
     issuer.status = 302
     with pytest.raises(SegserveError):
-        asyncio.run(IssuerDocuments([configure(issuer)]).fetch(f"{issuer.url}/keys"))
+        asyncio.run(documents(issuer.url).fetch(f"{issuer.url}/keys"))
 
 
 # What a click pays.

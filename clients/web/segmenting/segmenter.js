@@ -13,7 +13,7 @@ export const isAway = (problem) => problem.type === UNREACHABLE || problem.statu
 
 export class Segmenter {
   /** decoding: the client's Segmenter, which asks the service or decodes here. */
-  constructor({ client, decoding, store, session, queue, onRefused, onBack = () => {} }) {
+  constructor({ client, decoding, store, session, queue, onRefused, onBack = async () => {} }) {
     Object.assign(this, { client, decoding, store, session, queue, onRefused, onBack });
     this.sent = new Map(); // object id -> revision that is on its way
     this.polling = null;
@@ -85,17 +85,22 @@ export class Segmenter {
   #wait() {
     this.session.set({ online: false });
     if (this.polling) return;
+    let isAsking = false;
     this.polling = setInterval(async () => {
+      if (isAsking) return;
+      isAsking = true;
       try {
         await this.client.models();
+        await this.onBack();
       } catch {
         return;
+      } finally {
+        isAsking = false;
       }
       clearInterval(this.polling);
       this.polling = null;
       this.session.set({ online: true });
       this.queue.retry();
-      this.onBack();
       this.sendPending();
     }, POLL_MS);
   }

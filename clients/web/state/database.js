@@ -3,7 +3,7 @@
  */
 
 const NAME = "segserve";
-const DEFAULT_TENANT = "default"; // of a service that asks for no keys
+export const DEFAULT_TENANT = "default"; // of a service that asks for no keys
 const VERSION = 1;
 const RECORDS = ["classes", "pictures", "objects"];
 

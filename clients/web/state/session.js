@@ -33,6 +33,7 @@ const START = Object.freeze({
   problem: null, // {title, detail, remedy}
   status: "", // told to screen readers too
   online: true,
+  tenant: null, // whose work is shown
   who: null, // {tenant, role, name, asks_for_keys}: whom the service takes the user for
   isLoggedOut: false, // requests wait for a login
   saving: "saved", // or "off": another tab, or a browser without IndexedDB; "full"

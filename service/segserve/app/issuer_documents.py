@@ -33,16 +33,19 @@ class IssuerDocuments:
     """
 
     def __init__(self, issuers: Sequence[OidcIssuer], resolve: Resolve = resolve_host) -> None:
-        self._hosts = {httpx.URL(issuer.issuer).host for issuer in issuers}
         self._resolve = resolve
+        hosts = {httpx.URL(issuer.issuer).raw_host.decode("ascii") for issuer in issuers}
+        # Each makes a TLS context when it is first used, which takes 0.1 s.
+        self._issuers = {host: self._allow(host, private=True) for host in hosts}
+
+    def _allow(self, host: str, *, private: bool) -> HostAllowlist:
+        return HostAllowlist([host], private=private, purpose=ISSUER_FETCH, resolve=self._resolve)
 
     async def fetch(self, url: str) -> bytes:
         """Return a document. Raises SegserveError."""
         parsed = parse_url(url, ISSUER_FETCH)
         host = parsed.raw_host.decode("ascii")
-        allowed = HostAllowlist(
-            [host], private=parsed.host in self._hosts, purpose=ISSUER_FETCH, resolve=self._resolve
-        )
+        allowed = self._issuers.get(host) or self._allow(host, private=False)
         document = BytesIO()
         try:
             async with (
