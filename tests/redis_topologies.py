@@ -66,6 +66,20 @@ class Node:
         except redis.RedisError:
             return False
 
+    def wait_for_refusal(self) -> None:
+        """Wait until the server asks for a password."""
+
+        def refuses() -> bool:
+            try:
+                self.call("PING")
+            except redis.AuthenticationError:
+                return True
+            except redis.RedisError:
+                return False
+            return False
+
+        wait_until(refuses, "the server does not answer")
+
     def wait(self) -> None:
         wait_until(self.is_answering, "the server does not answer")
 
