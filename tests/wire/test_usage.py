@@ -95,6 +95,56 @@ def test_each_tenant_sees_what_it_used_and_operators_see_all(
     assert read(anna, **{"from": "2020-01-01", "to": "2020-02-01"})[0]["days"] == []
 
 
+def test_nothing_made_of_an_image_is_shared_with_who_uploaded_the_same(
+    users: dict[str, httpx.Client], nuclei: Path
+) -> None:
+    """Not the maps, the candidates, the tiles nor the masks: neither an answer nor its time tells of another tenant."""
+    data = nuclei.read_bytes() + b"2"
+    anna, olga = users["anna"], users["olga"]
+    image_id = upload(anna, data)
+    mask_id = click(anna, image_id).json()["results"][0]["masks"][0]["mask_id"]
+    uses = {
+        "ais": ({"method": "ais"}, 'segserve_ais_maps_total{source="decoder"}'),
+        "amg": (
+            {"method": "amg", "params": {"points_per_side": 2}},
+            'segserve_amg_grids_total{source="decoder"}',
+        ),
+    }
+
+    def count(line: str) -> float:
+        samples = (text.rpartition(" ") for text in olga.get("/metrics").text.splitlines())
+        return sum(float(value) for name, _, value in samples if name == line)
+
+    def run(client: httpx.Client, body: dict[str, Any]) -> None:
+        answer = client.post("/v1/automatic", json={"image_id": image_id, "format": "rle", **body})
+        assert answer.is_success, answer.text
+
+    for body, _ in uses.values():
+        run(anna, body)
+    tag = anna.get(f"/v1/images/{image_id}/preview").headers["etag"]
+    job = {"kind": "batch", "input": {"image_ids": [image_id]}, "params": {"operation": "embed"}}
+    job_id = anna.post("/v1/jobs", json=job).json()["job_id"]
+
+    assert olga.get(f"/v1/jobs/{job_id}").status_code == 404, "operators too have a tenant"
+    for path in ("", "/preview", "/embedding", "/tiles/0/0/0"):
+        other = olga.get(f"/v1/images/{image_id}{path}", headers={"If-None-Match": tag})
+        missing = olga.get(f"/v1/images/{'0' * 64}{path}", headers={"If-None-Match": tag})
+        assert other.status_code == missing.status_code == 404, path
+        assert other.json()["type"] == missing.json()["type"]
+    assert upload(olga, data) == image_id
+    prompts = [{"points": [[413, 190]], "mask_id": mask_id}]
+    refused = olga.post("/v1/segment", json={"image_id": image_id, "prompts": prompts})
+    assert refused.json()["type"] == "urn:segserve:problem:mask_not_found"
+    assert anna.post("/v1/segment", json={"image_id": image_id, "prompts": prompts}).is_success
+    for body, line in uses.values():
+        before = count(line)
+        run(olga, body)
+        assert count(line) > before, "made anew"
+        run(anna, body)
+        run(olga, body)
+        assert count(line) == before + 1
+
+
 @pytest.mark.parametrize(
     ("query", "status", "field"),
     [
