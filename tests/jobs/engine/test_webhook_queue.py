@@ -16,7 +16,7 @@ from segserve.cancellation import cancel_and_wait
 from segserve.errors import BadInput, NotAllowed
 from segserve.jobs.engine import webhook_queue, webhook_sender
 from segserve.jobs.engine.job import JobError, PublishedChunk
-from segserve.jobs.engine.job_json import job_to_json
+from segserve.jobs.engine.job_json import job_to_webhook
 from segserve.jobs.engine.retry_policy import MAX_ATTEMPTS
 from segserve.jobs.engine.webhook_queue import WebhookQueue
 from segserve.jobs.engine.webhook_sender import WEBHOOK_PURPOSE, WebhookSender, WebhookSigner
@@ -133,7 +133,9 @@ def test_a_webhook_is_signed_as_standard_webhooks_says(run: Callable[[Story], No
         assert received.path == "/done?x=1"
         assert received.headers["host"] == f"{LOCALHOST}:{receiver.port}"
         assert received.headers["content-type"] == "application/json"
-        assert orjson.loads(received.body) == job_to_json(await engine.store.get("t", "a"))
+        sent = orjson.loads(received.body)
+        assert sent == job_to_webhook(await engine.store.get("t", "a"))
+        assert (sent["tenant"], sent["submitted_by"]) == ("t", None)
         oracle = standardwebhooks.Webhook(SECRET)
         assert oracle.verify(received.body, dict(received.headers))["state"] == "succeeded"
         with pytest.raises(standardwebhooks.WebhookVerificationError):

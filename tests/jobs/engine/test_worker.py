@@ -11,15 +11,23 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from segserve.errors import TooLarge
+from segserve.identity.identity import Identity, current_identity
 from segserve.jobs.engine.job import FIRST_REQUEST, Job, JobEvent, JobKind, JobState
 from segserve.store.private_redis import PrivateRedis, is_redis_answering
-from segserve.types import Priority
+from segserve.types import AccessRole, Priority
 from tests.jobs.conftest import OpenEngine
-from tests.jobs.counting_job import UNITS_PER_CHUNK, JobEngine, counting_line, counting_request
+from tests.jobs.counting_job import (
+    UNITS_PER_CHUNK,
+    CountingRunner,
+    JobEngine,
+    counting_line,
+    counting_request,
+)
 
 TIMEOUT_S = 60.0
 
@@ -61,6 +69,32 @@ def run_story(story: Callable[[], Awaitable[None]]) -> None:
         await story()
 
     asyncio.run(in_loop())
+
+
+def test_a_worker_acts_for_who_submitted_the_job(
+    open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acted_for = list[tuple[str, str, str]]()
+    open_job = CountingRunner.open
+
+    async def note_and_open(self: CountingRunner, job: Job, *arguments: Any) -> Any:
+        identity = current_identity.get()
+        acted_for.append((job.job_id, identity.tenant, identity.name))
+        return await open_job(self, job, *arguments)
+
+    monkeypatch.setattr(CountingRunner, "open", note_and_open)
+
+    async def story() -> None:
+        async with open_engine() as engine, worker_running(engine):
+            expected = []
+            for tenant, name in (("lab-a", "anna"), ("lab-b", "bert")):
+                current_identity.set(Identity(tenant, AccessRole.ANNOTATOR, name))
+                job_id = await submit(engine, counting_request(3), tenant=tenant)
+                await wait_until(engine, job_id, lambda job: job.state is JobState.SUCCEEDED, tenant)
+                expected.append((job_id, tenant, name))
+            assert acted_for == expected
+
+    run_story(story)
 
 
 def test_a_job_is_done_in_chunks(open_engine: OpenEngine) -> None:

@@ -34,6 +34,11 @@ def job_to_json(job: Job) -> dict[str, Any]:
     }
 
 
+def job_to_webhook(job: Job) -> dict[str, Any]:
+    """Return the job as webhooks send it: with whose it is, since one receiver may serve several tenants."""
+    return {**job_to_json(job), "tenant": job.tenant, "submitted_by": job.submitted_by or None}
+
+
 def to_iso_time(seconds: float | None) -> str | None:
     """Return seconds since the epoch as ISO 8601 in UTC, to the millisecond."""
     return (

@@ -17,7 +17,7 @@ import orjson
 import structlog
 
 from segserve.errors import BadInput, JobsUnavailable, SegserveError
-from segserve.jobs.engine.job_json import job_to_json
+from segserve.jobs.engine.job_json import job_to_webhook
 from segserve.jobs.engine.webhook_queue import DueWebhook, WebhookQueue
 from segserve.outbound_http import HostAllowlist, UrlPurpose, describe_status, parse_url
 
@@ -133,7 +133,7 @@ class WebhookSender:
             return
         try:
             status = await self._post(
-                job.webhook, f"{due.job_id}_{due.event}", orjson.dumps(job_to_json(job)), signer
+                job.webhook, f"{due.job_id}_{due.event}", orjson.dumps(job_to_webhook(job)), signer
             )
             reason = f"The receiver answered with status {describe_status(status)}."
         except SegserveError as error:
