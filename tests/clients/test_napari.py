@@ -166,3 +166,31 @@ def test_errors_are_one_line_and_no_dialog(widget: SegserveWidget, viewer: Any, 
     assert "cannot be reached" in widget.status.text()
     assert "orangered" in widget.status.styleSheet()
     assert not shown
+
+
+def test_connections_are_closed_with_the_widget(viewer: Any, qtbot: Any, server: Server) -> None:
+    widget = SegserveWidget(viewer)  # qtbot does not get it: it would close what is deleted
+    service = widget._service
+    widget.address.setText(server.url)
+    widget.connect_button.click()
+    wait_idle(widget, qtbot)
+    first = service.client
+    widget.connect_button.click()  # again: the old connections are closed
+    wait_idle(widget, qtbot)
+    assert service.client is not first
+    with pytest.raises(RuntimeError, match="closed"):
+        first.version()
+    widget.deleteLater()
+    qtbot.waitUntil(lambda: service._client is None, timeout=TIMEOUT_MS)
+    service.close()
+
+
+def test_a_key_is_sent_and_one_that_cannot_be_is_told(widget: SegserveWidget, qtbot: Any) -> None:
+    widget.api_key.setText("two words")
+    widget.connect_button.click()
+    wait_idle(widget, qtbot)
+    assert "characters that no key has" in widget.status.text()
+    widget.api_key.setText(" segserve_a1_b2 ")
+    widget.connect_button.click()
+    wait_idle(widget, qtbot)
+    assert widget._service.client._transport.headers["authorization"] == "Bearer segserve_a1_b2"
