@@ -10,6 +10,7 @@
 # make corpus  every file below a folder through both upload routes, compared with other readers: DIR=folder
 # make fuzz    mutated requests and files against a real service, and coverage-guided readers: ARGS="--minutes 5"
 # make soak    two replicas, two workers and 32 annotators, disturbed: twelve minutes
+# make chaos   kill -9, a full disk, a bucket that is away, under clicks and jobs of two tenants: minutes (CHAOS_SEED, CHAOS_S)
 # make proto   the code generated from proto/
 # make docs    the pages as a site, in build/site
 # make reference the pages that are written from the code: docs/settings.md, docs/command-line.md
@@ -27,7 +28,7 @@ DATA ?= data/nuclei
 WORKERS ?= 4
 MICROSAM_TESTS = tests/models/importers/test_micro_sam.py tests/automatic/test_ais_watershed_oracle.py tests/automatic/test_merge_slices_oracle.py
 
-.PHONY: proto templates docs reference serve wheel test test-numerics test-large test-microsam test-napari test-clients test-failover test-docs corpus fuzz soak lint format bench train starter unet clean
+.PHONY: proto templates docs reference serve wheel test test-numerics test-large test-microsam test-napari test-clients test-failover test-docs corpus fuzz soak chaos lint format bench train starter unet clean
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
@@ -76,6 +77,9 @@ fuzz: $(VENV)/.fuzz
 
 soak: $(VENV)/.full
 	$(BIN)/python -m bench load
+
+chaos: $(VENV)/.full
+	$(BIN)/pytest -n 0 -s -m chaos tests/chaos $(ARGS)
 
 lint: $(VENV)/.full
 	$(BIN)/ruff check .

@@ -25,6 +25,7 @@ BENCHMARKS = (
     "sam2_memory",
     "jobs",
     "load",
+    "fairness",
     "hover",
     "processes",
     "peers",

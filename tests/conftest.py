@@ -106,10 +106,10 @@ def noise() -> bytes:
 
 
 class ExternalRedis:
-    """A Redis server that a test can kill and start again."""
+    """A Redis server that a test can kill and start again. options: of its command line."""
 
-    def __init__(self, folder: Path) -> None:
-        self.socket = folder / "r.sock"
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._options, self.socket = options, folder / "r.sock"
         self.url = f"unix://{self.socket}"
         self.start()
 
@@ -124,6 +124,7 @@ class ExternalRedis:
             "",
             "--dir",
             str(self.socket.parent),
+            *self._options,
         ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while not is_redis_answering(self.socket):
