@@ -26,7 +26,7 @@ class Deployment:
             key_file, [Identity(tenant, AccessRole.ANNOTATOR, tenant) for tenant in TENANTS]
         )
         for name in ("cache", "jobs", "data"):
-            (folder / name).mkdir()
+            (folder / name).mkdir(parents=True, exist_ok=True)
         self.cache = ExternalRedis(folder / "cache")
         self.jobs = ExternalRedis(folder / "jobs", "--appendonly", "yes", "--maxmemory-policy", "noeviction")
         shared = {
