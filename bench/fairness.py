@@ -127,6 +127,7 @@ class Flood:
     def __init__(self, urls: list[str], key: str) -> None:
         self._urls, self._key = urls, key
         self.done: Counter[str] = Counter()
+        self.has_begun = asyncio.Event()
 
     async def run(self) -> None:
         clients: list[Callable[[int], Coroutine[Any, Any, None]]] = [self._click] * FLOOD_CLICKERS
@@ -147,6 +148,8 @@ class Flood:
                     continue
                 status = await click(client, image_id, rng)
                 self.done["clicks" if status == 200 else "refused clicks"] += 1
+                if self.done["clicks"] >= FLOOD_CLICKERS:
+                    self.has_begun.set()
                 if status in REFUSED:
                     await asyncio.sleep(REFUSED_PAUSE_S)
 
@@ -176,12 +179,11 @@ class Flood:
 
 
 async def flood_until_told(urls: list[str], key: str, told: Connection) -> None:
-    """Flood until something comes through the pipe. Send what the flood had: at first, and from then on until the end."""
+    """Flood until something comes through the pipe. Send a word when it has begun, and what it had since."""
     flood = Flood(urls, key)
     flooding = asyncio.create_task(flood.run())
-    while flood.done["clicks"] < FLOOD_CLICKERS:
-        await asyncio.sleep(0.1)
-    told.send(flood.done)
+    await flood.has_begun.wait()
+    told.send("begun")
     flood.done.clear()
     while not told.poll():
         if flooding.done():
