@@ -22,7 +22,7 @@ from segserve.app import Service
 from segserve.cli import cli
 from segserve.metrics import Metrics
 from segserve.models.manifest import SemanticManifest
-from segserve.settings import Settings
+from segserve.settings import COMMAND_VARIABLES, Settings
 from segserve.wire.operations.common import validate_body
 from segserve.wire.rest.api import create_api
 from segserve.wire.schemas.automatic import AutomaticIn
@@ -30,6 +30,7 @@ from segserve.wire.schemas.files import FetchFileIn
 from segserve.wire.schemas.images import FetchImageIn
 from segserve.wire.schemas.instances import InstancesIn
 from segserve.wire.schemas.jobs import JobIn
+from segserve.wire.schemas.login import LinkIn
 from segserve.wire.schemas.propagation import AddPromptsIn
 from segserve.wire.schemas.segment import SegmentIn
 from segserve.wire.schemas.semantic import SemanticIn
@@ -53,6 +54,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/files": FetchFileIn,
     "/v1/jobs": JobIn,
     "/v1/jobs/JOB/prompts": AddPromptsIn,
+    "/v1/links": LinkIn,
 }
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -192,7 +194,7 @@ def option_variables() -> set[str]:
         for child in getattr(command, "commands", {}).values():
             yield from collect(child)
 
-    return set(collect(typer.main.get_command(cli)))
+    return {*collect(typer.main.get_command(cli)), *COMMAND_VARIABLES}
 
 
 @every_page

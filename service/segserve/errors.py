@@ -14,6 +14,7 @@
     │   ├── ModelNotFound
     │   ├── FileNotFound
     │   ├── JobNotFound
+    │   ├── UploadNotFound      no upload straight to the bucket has this id
     │   └── MaskNotFound        a mask_id that has expired, or is of another image or model
     ├── Unauthenticated         nobody knows who sends the request
     ├── NotAllowed              the operator has not allowed it
