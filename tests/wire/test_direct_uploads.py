@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,10 @@ import pytest
 from segserve.files import direct_uploads
 from segserve.files.direct_uploads import DirectUploads, PlannedUpload
 from segserve.store.object_store import ObjectStore, open_store
+from segserve_client import AsyncClient, Client, RetryPolicy
+from segserve_client.direct_uploads import UploadPart, UploadPlan, send_part
+from segserve_client.transport import Transport
+from segserve_client.uploads import Upload
 from tests.files import sample_files
 from tests.s3 import BUCKET, S3Server
 from tests.serving import Server
@@ -138,6 +144,72 @@ def test_a_service_without_signed_urls_says_where_to_send_files(tmp_path: Path) 
     assert answer.status_code == 403
     assert "POST /v1/files" in answer.json()["remedy"]
     server.stop()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_client_of_python_sends_large_files_there(
+    server: Server, stack: bytes, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    monkeypatch.setattr("segserve_client.direct_uploads.MIN_BYTES", 1)
+    sent = list[int]()
+    other = stack + bytes(1 + is_async)  # another file_id
+    before = server.log.read_text().count("/complete")
+
+    def note(done: int, total: int | None) -> None:
+        assert total == len(other)
+        sent.append(done)
+
+    async def upload() -> str:
+        async with AsyncClient(server.url, api_key="none") as client:
+            return (await client.upload(other, on_progress=note)).file_id
+
+    if is_async:
+        file_id = asyncio.run(upload())
+    else:
+        with Client(server.url, api_key="none") as client:
+            file_id = client.upload(other, on_progress=note).file_id
+    assert file_id == hashlib.sha256(other).hexdigest()
+    assert sent[-1] == len(other)
+    assert server.log.read_text().count("/complete") == before + 1
+
+
+def test_the_client_sends_each_part_by_its_own_and_no_key_with_it() -> None:
+    content, file = bytes(range(10)), BytesIO(bytes(range(10)))
+    plan = UploadPlan(
+        "id", (UploadPart(0, 4, "http://b/1?s=x"), UploadPart(4, 6, "http://b/2?s=y")), {"h": "v"}
+    )
+    seen = list[httpx.Request]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200)
+
+    progress = list[tuple[int, int | None]]()
+    upload = Upload(file, len(content), lambda done, total: progress.append((done, total)))
+    transport = Transport(httpx.Client(transport=httpx.MockTransport(answer)), RetryPolicy())
+    for part in plan.parts:
+        transport.call(send_part(plan, part, upload))
+    transport.close()
+    assert [request.read() for request in seen] == [content[:4], content[4:]]
+    assert [str(request.url) for request in seen] == [part.url for part in plan.parts]
+    assert [request.headers["h"] for request in seen] == ["v", "v"]
+    assert progress == [(4, 10), (10, 10)]
+
+
+def test_the_client_goes_to_the_service_where_there_are_no_signed_urls(
+    tmp_path: Path, stack: bytes, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    monkeypatch.setattr("segserve_client.direct_uploads.MIN_BYTES", 1)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/files/uploads":
+            return httpx.Response(405, json={"type": "urn:segserve:problem:not_allowed", "detail": "no"})
+        return httpx.Response(201, json=json.loads(known))
+
+    known = server.client.post("/v1/files", content=stack).text
+    http = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://service")
+    with Client("http://service", http=http) as client:
+        assert client.upload(stack).frames == 3
 
 
 def test_uploads_that_nobody_completes_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,19 +9,19 @@ from typing import Any, TypeVar
 
 import httpx
 
-from segserve_client import calls, job_calls
+from segserve_client import calls, direct_uploads, job_calls
 from segserve_client.answers import Model, StoredFile
 from segserve_client.async_image import AsyncImage, send_image
 from segserve_client.async_job import AsyncJob
 from segserve_client.async_transport import AsyncTransport
 from segserve_client.batches import BatchImages, choose_names
 from segserve_client.client import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, File
-from segserve_client.errors import ClientError
+from segserve_client.errors import ClientError, Problem
 from segserve_client.job_answers import Frame, Item, JobInfo, parse_frame, parse_line
 from segserve_client.prompts import Objects, Prompt, objects_to_json
 from segserve_client.retry import RetryPolicy
 from segserve_client.transport import build_headers, build_timeout
-from segserve_client.uploads import OnProgress, Source, name_source, open_upload
+from segserve_client.uploads import OnProgress, Source, Upload, name_source, open_upload
 
 L = TypeVar("L")
 
@@ -42,6 +42,12 @@ class AsyncClient:
         http: httpx.AsyncClient | None = None,
     ) -> None:
         timeout = build_timeout(connect_timeout_s, read_timeout_s)
+
+        def connect_bucket() -> AsyncTransport:
+            # Without the headers of the service, among which is the key.
+            return AsyncTransport(httpx.AsyncClient(timeout=timeout, verify=verify), retry)
+
+        self._connect_bucket = connect_bucket
         self._transport = AsyncTransport(
             http
             or httpx.AsyncClient(
@@ -110,7 +116,30 @@ class AsyncClient:
     ) -> StoredFile:
         """As `Client.upload`."""
         with open_upload(source, stack=True, on_progress=on_progress) as upload:
+            stored = await self._upload_directly(upload, series, time)
+            if stored is not None:
+                return stored
             return await self._transport.call(calls.upload_file(upload, series, time))
+
+    async def _upload_directly(
+        self, upload: Upload, series: str | None, time: int | None
+    ) -> StoredFile | None:
+        """Send a large file to the service's object store. Return None where that is not offered."""
+        if upload.size < direct_uploads.MIN_BYTES:
+            return None
+        try:
+            plan = await self._transport.call(direct_uploads.begin_upload(upload, series, time))
+        except Problem as problem:
+            if direct_uploads.is_not_offered(problem):
+                return None
+            raise
+        bucket = self._connect_bucket()
+        try:
+            for part in plan.parts:
+                await bucket.call(direct_uploads.send_part(plan, part, upload))
+        finally:
+            await bucket.close()
+        return await self._transport.call(direct_uploads.complete_upload(plan))
 
     async def file_by_id(self, file_id: str) -> StoredFile:
         """Return a file that was uploaded before. Raises FileNotFound."""

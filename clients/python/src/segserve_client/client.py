@@ -11,17 +11,17 @@ from typing import Any, TypeVar
 import httpx
 from numpy.typing import NDArray
 
-from segserve_client import calls, job_calls
+from segserve_client import calls, direct_uploads, job_calls
 from segserve_client.answers import Model, StoredFile
 from segserve_client.batches import BatchImages, choose_names
-from segserve_client.errors import ClientError
+from segserve_client.errors import ClientError, Problem
 from segserve_client.image import Image, send_image
 from segserve_client.job import Job
 from segserve_client.job_answers import Frame, Item, JobInfo, parse_frame, parse_line
 from segserve_client.prompts import Objects, Prompt, objects_to_json
 from segserve_client.retry import RetryPolicy
 from segserve_client.transport import Transport, build_headers, build_timeout
-from segserve_client.uploads import OnProgress, Source, name_source, open_upload
+from segserve_client.uploads import OnProgress, Source, Upload, name_source, open_upload
 
 L = TypeVar("L")
 
@@ -59,6 +59,12 @@ class Client:
         http: httpx.Client | None = None,
     ) -> None:
         timeout = build_timeout(connect_timeout_s, read_timeout_s)
+
+        def connect_bucket() -> Transport:
+            # Without the headers of the service, among which is the key.
+            return Transport(httpx.Client(timeout=timeout, verify=verify), retry)
+
+        self._connect_bucket = connect_bucket
         self._transport = Transport(
             http
             or httpx.Client(
@@ -140,7 +146,28 @@ class Client:
         series, time: what to take of a file that holds several. on_progress: called with the bytes that are sent.
         """
         with open_upload(source, stack=True, on_progress=on_progress) as upload:
+            stored = self._upload_directly(upload, series, time)
+            if stored is not None:
+                return stored
             return self._transport.call(calls.upload_file(upload, series, time))
+
+    def _upload_directly(self, upload: Upload, series: str | None, time: int | None) -> StoredFile | None:
+        """Send a large file to the service's object store. Return None where that is not offered."""
+        if upload.size < direct_uploads.MIN_BYTES:
+            return None
+        try:
+            plan = self._transport.call(direct_uploads.begin_upload(upload, series, time))
+        except Problem as problem:
+            if direct_uploads.is_not_offered(problem):
+                return None
+            raise
+        bucket = self._connect_bucket()
+        try:
+            for part in plan.parts:
+                bucket.call(direct_uploads.send_part(plan, part, upload))
+        finally:
+            bucket.close()
+        return self._transport.call(direct_uploads.complete_upload(plan))
 
     def file_by_id(self, file_id: str) -> StoredFile:
         """Return a file that was uploaded before. Raises FileNotFound."""

@@ -51,7 +51,8 @@ def replace_read_timeout(timeout: httpx.Timeout, read_s: float | None) -> httpx.
 
 def request_options(request: Request) -> dict[str, Any]:
     """Return the arguments of httpx for a request without its upload."""
-    options: dict[str, Any] = {"params": dict(request.query), "headers": dict(request.headers)}
+    # None keeps the query that a signed URL has.
+    options: dict[str, Any] = {"params": dict(request.query) or None, "headers": dict(request.headers)}
     if request.upload is not None:
         options["headers"]["content-length"] = str(request.upload.size)
     if request.body is not None:

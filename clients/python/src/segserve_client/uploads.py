@@ -25,21 +25,27 @@ _SPOOL_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Upload:
-    """A body to send. size: bytes. on_progress: called with the bytes that are sent, and their total."""
+    """A body to send: `size` bytes of a file from byte `offset` on.
+
+    total: bytes of the whole file, where it is not sent whole.
+    on_progress: called with the bytes that are sent, and their total.
+    """
 
     file: BinaryIO
     size: int
     on_progress: OnProgress | None = None
+    offset: int = 0
+    total: int | None = None
 
     def read_parts(self) -> Iterator[bytes]:
         """Yield the content from its beginning."""
-        self.file.seek(0)
+        self.file.seek(self.offset)
         done = 0
-        while part := self.file.read(PART_BYTES):
+        while part := self.file.read(min(PART_BYTES, self.size - done)):
             yield part
             done += len(part)
             if self.on_progress is not None:
-                self.on_progress(done, self.size)
+                self.on_progress(self.offset + done, self.total or self.size)
 
 
 @contextmanager
