@@ -1,6 +1,7 @@
 """`segserve tenants` on an object store: what it lists and shows, and the mark that begins a deletion."""
 
 import asyncio
+import json
 import threading
 import time
 from pathlib import Path
@@ -54,12 +55,17 @@ def test_one_is_shown(objects: ObjectStore) -> None:
         run("show", "a/..")
 
 
-def test_one_is_deleted_after_a_question(objects: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_is_deleted_after_a_question(
+    objects: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deletions = TenantDeletions(objects)
+    monkeypatch.setenv("SEGSERVE_AUDIT_LOG", str(tmp_path / "audit.jsonl"))
     assert run("delete", "lab-a", answer="n\n").exit_code == 1
     assert asyncio.run(deletions.read("lab-a")) is None
     assert run("delete", "lab-a", answer="y\n").exit_code == 0
     assert asyncio.run(deletions.refresh()) == {"lab-a"}
+    [line] = (tmp_path / "audit.jsonl").read_text().splitlines()
+    assert (json.loads(line)["action"], json.loads(line)["ids"]) == ("delete", {"tenant": "lab-a"})
     monkeypatch.setattr(tenants, "POLL_S", 0.05)
 
     def end() -> None:

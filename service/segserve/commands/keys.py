@@ -1,6 +1,5 @@
 """`segserve keys`: add, list, revoke and rotate the keys that requests must have."""
 
-import getpass
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from segserve.audit_log import AuditLog
+from segserve.commands.audit import audit
 from segserve.errors import BadInput, quote
 from segserve.identity.identity import Identity
 from segserve.identity.key import Key, create_key, now
@@ -61,18 +60,15 @@ def find_keys(keys: list[Key], name: str) -> list[Key]:
     return sorted(found, key=lambda key: key.created)
 
 
-def audit(action: str, key: Key) -> None:
-    """Write to the audit log, where this machine's settings name one, who has changed the keys."""
-    audit_log = AuditLog(load_settings().audit_log)
-    audit_log.write(
+def audit_key(action: str, key: Key) -> None:
+    identity = key.identity
+    audit(
         action,
-        name=getpass.getuser(),
-        ids={"key": key.id},
-        key_name=key.identity.name,
-        tenant=key.identity.tenant,
-        role=key.identity.role.value,
+        {"key": key.id},
+        key_name=identity.name,
+        tenant=identity.tenant,
+        role=identity.role.value,
     )
-    audit_log.close()
 
 
 def show_key(token: str, key: Key, path: Path) -> None:
@@ -125,7 +121,7 @@ def add(
             )
         key, token = create_key(Identity(tenant, role, name, scopes), end)
         keys.append(key)
-    audit("add_key", key)
+    audit_key("add_key", key)
     show_key(token, key, path)
 
 
@@ -159,7 +155,7 @@ def revoke(key: KeyName, file: KeysFile = None) -> None:
         for each in revoked:
             keys.remove(each)
     for each in revoked:
-        audit("revoke_key", each)
+        audit_key("revoke_key", each)
         typer.echo(f"Key {each.id} of {each.identity.name!r} is revoked.", err=True)
 
 
@@ -182,6 +178,6 @@ def rotate(
         old_end = until if old.expires is None else min(until, old.expires)
         keys[keys.index(old)] = replace(old, expires=old_end)
         keys.append(new)
-    audit("rotate_key", new)
+    audit_key("rotate_key", new)
     show_key(token, new, path)
     typer.echo(f"The old key {old.id} ends at {old_end:%Y-%m-%d %H:%M:%S} UTC.", err=True)

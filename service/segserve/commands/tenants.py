@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from segserve.commands.audit import audit
 from segserve.commands.common_options import DataDir
 from segserve.identity.tenant_name import check_tenant_name
 from segserve.identity.tenant_policies import TenantPolicies, TenantPolicy
@@ -107,6 +108,7 @@ def delete(
     if not yes:
         typer.confirm(f"Delete all images, files, jobs and labels of {name!r}, for good?", abort=True)
     asyncio.run(deletions.mark(name))
+    audit("delete", {"tenant": name})
     typer.echo(f"{name} is being deleted. Nothing more of it is stored.", err=True)
     if wait:
         while asyncio.run(deletions.read(name)) is not None:

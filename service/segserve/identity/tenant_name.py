@@ -8,7 +8,7 @@ from segserve.errors import BadInput, quote
 # Redis reads, so that the keys of one tenant never match those of another.
 TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 # What stands in the place of a tenant in Redis keys of all tenants together.
-RESERVED_NAMES = frozenset(("deletions", "jobs", "usage"))
+RESERVED_NAMES = frozenset(("deleted", "deletions", "encoded", "jobs", "rates", "usage"))
 
 
 def is_tenant_name(name: str) -> bool:
